@@ -21,7 +21,7 @@ ONE_THREAD = OMP_NUM_THREADS=1
 # Tests start hundreds of processes, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast test-nightly fuzz test-vllm test-llama test-wheels lint format install lock sbom licences audit clean
+.PHONY: demo test test-fast test-nightly coverage fuzz test-vllm test-llama test-wheels wheel lint format install lock sbom licences audit clean
 
 demo: $(READY) ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
@@ -50,6 +50,16 @@ test-llama: $(TOOLS) $(LLAMA)/.ready ## the contract with the real llama.cpp, wh
 
 test-wheels: $(TOOLS) ## whether all pins of the images are wheels that the package index has: half a minute of it
 	$(BIN)/python tools/image_wheels.py
+
+coverage: $(TOOLS) ## how much of each package the fast tests run, worst first; details in dist/coverage/data
+	@rm -rf dist/coverage && mkdir -p dist/coverage
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(MAKE) test-fast
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage json --quiet -o dist/coverage/report.json
+	@$(BIN)/python tools/coverage_by_package.py dist/coverage/report.json
+
+wheel: $(TOOLS) ## dist/: the wheel, and the sdist it is built from
+	$(BIN)/python -m build --no-isolation --outdir dist
 
 lint: $(TOOLS)
 	$(BIN)/ruff check .

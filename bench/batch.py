@@ -20,8 +20,8 @@ from pathlib import Path
 
 from quality import SHARED, in_words
 
-from tunewright.assess import price_book
-from tunewright.export.bundle import read_info
+from tunewright.economics import price_book
+from tunewright.inference.bundle import read_info
 
 MACHINES = ("Standard_D2s_v5", "container-apps-2-4")
 

@@ -19,9 +19,14 @@ import numpy as np
 from quality import RUNS, SHARED, in_words
 
 import tunewright as tw
-from tunewright.artifacts import read_jsonl, read_manifest
+from tunewright.core.artifacts import read_jsonl, read_manifest
+from tunewright.core.progress import track
 from tunewright.data import evenly
-from tunewright.evaluate.calibration import (
+from tunewright.evaluation.candidates.cascade import DELTA, choose_threshold
+from tunewright.evaluation.evidence import Record
+from tunewright.evaluation.statistics.intervals import wilson
+from tunewright.inference.bundle import load_bundle
+from tunewright.inference.calibration import (
     FALSE_ALARMS,
     UNCALIBRATED,
     Calibration,
@@ -29,13 +34,8 @@ from tunewright.evaluate.calibration import (
     fit_labels,
     scope,
 )
-from tunewright.evaluate.cascade import DELTA, choose_threshold
-from tunewright.evaluate.evidence import Record
-from tunewright.evaluate.predictors import LabelScorer, language_model
-from tunewright.evaluate.statistics import wilson
-from tunewright.export.bundle import load_bundle
-from tunewright.models.ort_model import OrtNextToken
-from tunewright.progress import track
+from tunewright.inference.predictors import LabelScorer, language_model
+from tunewright.inference.runtimes.ort_model import OrtNextToken
 
 DRAWINGS = 200
 WARM = 2.0

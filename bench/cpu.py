@@ -36,9 +36,9 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.core.processes import threads
 from tunewright.models.catalogue import catalogue
 from tunewright.models.tensor_files import Weights
-from tunewright.processes import threads
 
 RUNS = Path(__file__).parent / "runs" / "true_size"
 PROMPT, TICKET, TICKETS, WRITTEN, CLIENTS = 610, 60, 9, 24, 8
@@ -82,7 +82,7 @@ def written(write: Callable[[Any, int], None], prompts: Sequence[Any]) -> float:
 
 def ours(precision: str, *, adapted: bool = False) -> Callable[[Path], dict[str, float]]:
     def measure(folder: Path) -> dict[str, float]:
-        from tunewright.models.paged_model import PagedNextToken
+        from tunewright.inference.runtimes.openvino.model import PagedNextToken
 
         adapter = some_adapter(folder) if adapted else None
         started = time.perf_counter()
@@ -125,8 +125,8 @@ def beside_reading(write: Callable[[], None]) -> dict[str, float]:
 
 def some_adapter(folder: Path) -> Any:
     """The random one of `bench/true_size.py`, as it is served."""
-    from tunewright.export.openvino import export_adapter
-    from tunewright.models.adapter import load_adapter
+    from tunewright.exporters.openvino import export_adapter
+    from tunewright.inference.runtimes.openvino.adapter import load_adapter
 
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "adapter"

@@ -23,11 +23,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tunewright.data.classical import LinearSvmClassifier
-from tunewright.data.curve import Range, range_of
-from tunewright.data.curve_points import measure
-from tunewright.data.folds import group_of
-from tunewright.data.power_law import fit
+from tunewright.data.curve.classical import LinearSvmClassifier
+from tunewright.data.curve.curve import Range, range_of
+from tunewright.data.curve.curve_points import measure
+from tunewright.data.curve.power_law import fit
+from tunewright.data.splits.folds import group_of
 from tunewright.tasks import Example, Meta
 
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,7 @@
     python bench/diagnosis.py sound    # trainings to which nothing was done: warm, longer, the shipped settings
     python bench/diagnosis.py all      # these four, and what they say of each code
     python bench/diagnosis.py cascades # how much the sound trainings answer by themselves; for `assess fit`
-    python bench/diagnosis.py record   # writes tests/train/histories.jsonl, from the first
+    python bench/diagnosis.py record   # writes tests/training/histories.jsonl, from the first
 
 Each cause is provoked on purpose, and clean trainings stand beside them. Whether one of these should have gone on for
 longer is not guessed: it is trained again for three times the epochs, which is what T003 advises, and both adapters
@@ -30,26 +30,25 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from tunewright.artifacts import read_jsonl, write_jsonl
+from tunewright.config import Spec, parse_spec
+from tunewright.config.sections import TrainSpec
+from tunewright.core.artifacts import read_jsonl, write_jsonl
+from tunewright.core.progress import quiet_libraries, say, track
 from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.models.chat import answer_tokens
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.torch_model import quiet_libraries
-from tunewright.progress import say, track
-from tunewright.spec import Spec, parse_spec
-from tunewright.spec.sections import TrainSpec
 from tunewright.tasks import Example, LabelTrie, Meta, task_of
-from tunewright.train.answering import likeliest_labels
-from tunewright.train.chance import Change, change
-from tunewright.train.diagnosis import CannotTrain
-from tunewright.train.encode import IGNORED
-from tunewright.train.engine import fit_engine
-from tunewright.train.history import Facts, History
-from tunewright.train.member import Members, curve_of
-from tunewright.train.prepare import Encoder, prepare
-from tunewright.train.rules import diagnose
-from tunewright.train.trainer import load_adapter, planned_steps
+from tunewright.training.diagnosis.diagnosis import CannotTrain
+from tunewright.training.diagnosis.history import Facts, History
+from tunewright.training.diagnosis.rules import diagnose
+from tunewright.training.engine.fast_paths import fit_engine
+from tunewright.training.loop.answering import likeliest_labels
+from tunewright.training.loop.chance import Change, change
+from tunewright.training.loop.encode import IGNORED
+from tunewright.training.loop.member import Members, curve_of
+from tunewright.training.loop.prepare import Encoder, prepare
+from tunewright.training.loop.trainer import load_adapter, planned_steps
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"

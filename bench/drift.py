@@ -28,13 +28,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tunewright.artifacts import read_jsonl
+from tunewright.core.artifacts import read_jsonl
 from tunewright.drift.compare import FEWEST, compare
 from tunewright.drift.known import Known
 from tunewright.drift.over_time import DAYS, alpha_of_a_test
 from tunewright.drift.reference import Reference
 from tunewright.drift.traits import Traits, traits_of
-from tunewright.evaluate.statistics import wilson
+from tunewright.evaluation.statistics.intervals import wilson
 from tunewright.tasks import ClassifyTask
 
 ROOT = Path(__file__).parents[1]

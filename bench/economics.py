@@ -18,14 +18,14 @@ from pathlib import Path
 
 from economics_plot import Line, drawn
 
-from tunewright.assess import host_cost, price_book
-from tunewright.assess.cost import MAX_UTILISATION, Service, api_cost
-from tunewright.assess.hosting import cheapest_hosting, service_of
-from tunewright.assess.lifetimes import beside
-from tunewright.assess.prices import ApiPrice
-from tunewright.assess.upkeep import letters_of, upkeep
+from tunewright.config import load_money
+from tunewright.economics import host_cost, price_book
+from tunewright.economics.cost import MAX_UTILISATION, Service, api_cost
+from tunewright.economics.hosting import cheapest_hosting, service_of
+from tunewright.economics.lifetimes import beside
+from tunewright.economics.prices import ApiPrice
+from tunewright.economics.upkeep import letters_of, upkeep
 from tunewright.models.catalogue import catalogue
-from tunewright.spec import load_money
 
 ROOT = Path(__file__).parents[1]
 SPEC = load_money(ROOT / "examples" / "article")

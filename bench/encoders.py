@@ -33,20 +33,20 @@ import numpy as np
 
 import tunewright as tw
 from tunewright import api
-from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
+from tunewright.config import Spec
+from tunewright.core.artifacts import read_jsonl, read_manifest, write_jsonl
 from tunewright.data import load_dataset
-from tunewright.data.classical import fit_linear
+from tunewright.data.curve.classical import fit_linear
 from tunewright.data.dataset import Dataset
-from tunewright.models.beside import Beside
+from tunewright.inference.runtimes.base import FOLDERS, runtime_in
+from tunewright.inference.runtimes.beside import Beside
 from tunewright.models.resolve import resolve_encoder
-from tunewright.models.runtime import FOLDERS, runtime_in
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.serve.batch import answer_file
-from tunewright.serve.server import running_server
-from tunewright.spec import Spec
+from tunewright.serving.batch import answer_file
+from tunewright.serving.server import running_server
 from tunewright.tasks import Example, task_of
-from tunewright.train.encoders.beside import weight_beside
-from tunewright.train.encoders.settings import for_encoder
+from tunewright.training.encoders.beside import weight_beside
+from tunewright.training.encoders.settings import for_encoder
 
 ROOT = Path(__file__).parents[1]
 DATA, RUNS = ROOT.parent / "shared" / "data", ROOT / "bench" / "runs" / "encoders"
@@ -126,8 +126,8 @@ def logits_on(trained: Path, examples: Sequence[Example], *, whole: bool = True)
     Args:
         whole: with the linear model that may stand beside it.
     """
-    from tunewright.train.encoders.network import Network
-    from tunewright.train.encoders.passes import logits_of
+    from tunewright.training.encoders.network import Network
+    from tunewright.training.encoders.passes import logits_of
 
     network, tokenizer = Network.load(trained / "encoder"), TextTokenizer(trained / "encoder")
     if not whole:
@@ -166,8 +166,8 @@ def of_linear(spec: Spec, dataset: Dataset) -> Any:
 
 def rates(name: str, *seeds: str) -> None:
     """Accuracy, as in `recipes`, by how slowly lower layers learn: of an encoder alone and with a linear model."""
-    from tunewright.train.encoders.objectives import OneLabel
-    from tunewright.train.encoders.steps import prepare_encoder
+    from tunewright.training.encoders.objectives import OneLabel
+    from tunewright.training.encoders.steps import prepare_encoder
 
     for seed, lowest in itertools.product(seeds or SEEDS, LOWEST):
         OneLabel.lowest = lowest
@@ -226,8 +226,8 @@ def frozen(name: str, *seeds: str) -> None:
     regularised is chosen on three folds of what it is taught."""
     from sklearn.linear_model import LogisticRegressionCV
 
-    from tunewright.train.encoders.network import Network
-    from tunewright.train.encoders.passes import vectors_of
+    from tunewright.training.encoders.network import Network
+    from tunewright.training.encoders.passes import vectors_of
 
     base = resolve_encoder("all-minilm", Path())
     network, tokenizer = Network.of(base, ["any"], half=False).eval(), TextTokenizer(base.folder)
@@ -277,7 +277,8 @@ def arm(name: str) -> None:
     from torch import nn
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    from tunewright.models.torch_model import compute_type, quiet_libraries
+    from tunewright.core.progress import quiet_libraries
+    from tunewright.inference.runtimes.torch_model import compute_type
 
     quiet_libraries()
     short = [f"train.max_steps={STEPS}", "train.evaluations=0", "train.checkpoints=0"]
@@ -308,8 +309,8 @@ def arm(name: str) -> None:
     }
     if name in ("once", "tunewright"):
         from tunewright.tasks import task_of
-        from tunewright.train.encoders.objectives import objective_of
-        from tunewright.train.encoders.trainer import build_encoder_trainer
+        from tunewright.training.encoders.objectives import objective_of
+        from tunewright.training.encoders.trainer import build_encoder_trainer
 
         own = for_encoder(spec, len(rows))
         objective = objective_of(task_of(own.task), own.train.encoder)

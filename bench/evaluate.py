@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import tunewright as tw
+from tunewright.core.progress import quiet_libraries
 from tunewright.data import evenly, load_dataset
-from tunewright.evaluate.predictors import LabelScorer
-from tunewright.evaluate.statistics import wilson
+from tunewright.evaluation.statistics.intervals import wilson
+from tunewright.inference.predictors import LabelScorer
+from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 from tunewright.models.chat import answer_tokens
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.torch_model import TorchNextToken, load_torch_model, quiet_libraries
 from tunewright.tasks import Example, LabelTrie, task_of
-from tunewright.train.engine import fit_engine
-from tunewright.train.prepare import Encoder
-from tunewright.train.trainer import load_adapter
+from tunewright.training.engine.fast_paths import fit_engine
+from tunewright.training.loop.prepare import Encoder
+from tunewright.training.loop.trainer import load_adapter
 
 AT_ONCE = 32
 PAD = 0

@@ -19,11 +19,11 @@ from diagnosis import SETS as DRAWN
 from diagnosis import examples as drawn_examples
 from diagnosis import first_tickets
 
-from tunewright.artifacts import read_jsonl
-from tunewright.assess.evidence import EvidenceBook, evidence_book
-from tunewright.assess.facts import gather
-from tunewright.assess.fit import FitForecast, forecast_from
-from tunewright.data.classical import LinearSvmClassifier
+from tunewright.core.artifacts import read_jsonl
+from tunewright.data.curve.classical import LinearSvmClassifier
+from tunewright.economics.evidence import EvidenceBook, evidence_book
+from tunewright.economics.facts import gather
+from tunewright.economics.fit import FitForecast, forecast_from
 from tunewright.tasks import Example, Meta
 
 ROOT = Path(__file__).parents[1]

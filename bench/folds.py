@@ -16,8 +16,8 @@ from collections import defaultdict
 from pathlib import Path
 
 import tunewright as tw
-from tunewright.artifacts import read_jsonl, write_jsonl
-from tunewright.evaluate.evidence import load_records
+from tunewright.core.artifacts import read_jsonl, write_jsonl
+from tunewright.evaluation.evidence import load_records
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "tickets"
 FOLDS = EXAMPLE / "runs" / "folds"

@@ -17,8 +17,8 @@ from statistics import median
 
 import httpx
 
-from tunewright.export.bundle import read_info
-from tunewright.processes import free_port
+from tunewright.core.processes import free_port
+from tunewright.inference.bundle import read_info
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STARTS = 5

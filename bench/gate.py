@@ -11,8 +11,8 @@ import sys
 
 import numpy as np
 
-from tunewright.evaluate.evidence import Record
-from tunewright.monitor.retrain.gate import decide
+from tunewright.evaluation.evidence import Record
+from tunewright.monitoring.retraining.gate import decide
 from tunewright.tasks import Example, Meta
 
 LABELS = ("billing", "defect", "refund")

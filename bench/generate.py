@@ -21,16 +21,16 @@ from typing import Any
 
 import httpx
 from quality import RUNS, SHARED, in_words, project
+from serve import vllm
 
 import tunewright as tw
-from serve import vllm
-from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
-from tunewright.export.bundle import write_bundle
-from tunewright.export.openvino import build_openvino
+from tunewright.config import Spec
+from tunewright.core.progress import quiet_libraries
+from tunewright.exporters.bundle import write_bundle
+from tunewright.exporters.openvino import build_openvino
+from tunewright.inference.calibration import UNCALIBRATED, save_calibration
 from tunewright.models.resolve import resolve
-from tunewright.models.torch_model import quiet_libraries
-from tunewright.serve.server import running_server
-from tunewright.spec import Spec
+from tunewright.serving.server import running_server
 
 HOME = RUNS / "generate"
 CLIENTS = 16

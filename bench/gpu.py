@@ -25,13 +25,13 @@ from typing import Any
 import torch
 from recipes import OWN, SHARED, spec_of
 
-from tunewright.artifacts import write_json
+from tunewright.config.recipes import recipe_names
+from tunewright.core.artifacts import write_json
+from tunewright.core.progress import quiet_libraries
+from tunewright.doctor.report import machine
+from tunewright.doctor.tiny import make_rows, make_tokenizer
 from tunewright.models.catalogue import catalogue
 from tunewright.models.device import has_bfloat16
-from tunewright.models.torch_model import quiet_libraries
-from tunewright.selftest.report import machine
-from tunewright.selftest.tiny import make_rows, make_tokenizer
-from tunewright.spec.recipes import recipe_names
 
 HERE = Path(__file__).parent
 RUNS = HERE / "runs" / "gpu"

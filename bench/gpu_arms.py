@@ -120,7 +120,7 @@ def train_with_trl(job: dict[str, Any], out: str, clock: Clock) -> None:
 def train_with_tunewright(job: dict[str, Any], out: str, clock: Clock) -> None:
     from recipes import spec_of
 
-    from tunewright.train.trainer import build_trainer
+    from tunewright.training.loop.trainer import build_trainer
 
     spec = spec_of(job["recipe"])
     changed = {

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import httpx
 
-from tunewright.artifacts import read_jsonl
-from tunewright.evaluate.statistics import wilson
-from tunewright.export.bundle import load_bundle
-from tunewright.serve.server import running_server
+from tunewright.core.artifacts import read_jsonl
+from tunewright.evaluation.statistics.intervals import wilson
+from tunewright.inference.bundle import load_bundle
+from tunewright.serving.server import running_server
 from tunewright.tasks.measures import is_in, leaves
 
 ROOT = Path(__file__).parents[1]

@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 from unittest.mock import patch
 
-from tunewright.data import label_noise
-from tunewright.data.label_noise import Suspect, likely_mislabelled
+from tunewright.data.checks import label_noise
+from tunewright.data.checks.label_noise import Suspect, likely_mislabelled
 
 REPOSITORY = Path(__file__).parents[1]
 DATA = REPOSITORY.parent / "shared" / "data"

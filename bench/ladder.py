@@ -15,8 +15,9 @@ from pathlib import Path
 from quality import RUNS
 
 import tunewright as tw
+from tunewright.core.progress import quiet_libraries
+from tunewright.inference.runtimes.torch_model import load_torch_model
 from tunewright.models.resolve import resolve
-from tunewright.models.torch_model import load_torch_model, quiet_libraries
 
 LAYERS = 15
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from tunewright.data.near import CHARACTERS, near_copies, similarity
+from tunewright.data.dedup.near import CHARACTERS, near_copies, similarity
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 PLANTED = 300
@@ -50,7 +50,7 @@ def edited(text: str, other: str, draw: random.Random) -> str:
 
 def nearest(train: list[str], test: list[str]) -> np.ndarray:
     """The highest Jaccard similarity of each test text's character shingles to a training text's, all compared."""
-    from tunewright.data.near import comparable
+    from tunewright.data.dedup.near import comparable
 
     names: dict[str, int] = {}
     rows, columns = [], []

@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' player
 from tests.month import Ticket, play
 
 import tunewright as tw
-from tunewright.data.freezing import before_freezing, freeze
-from tunewright.models.torch_model import quiet_libraries
-from tunewright.monitor.retrain.retrain import Course
+from tunewright.core.progress import quiet_libraries
+from tunewright.data.splits.freezing import before_freezing, freeze
+from tunewright.monitoring.retraining.run import Course
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data" / "clinc150_oos" / "train.jsonl"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import tunewright as tw
-from tunewright.artifacts import read_jsonl, write_jsonl
+from tunewright.core.artifacts import read_jsonl, write_jsonl
 
 ROOT = Path(__file__).parents[1]
 DATA, RUNS = ROOT.parent / "shared" / "data", ROOT / "bench" / "runs" / "multi_label"

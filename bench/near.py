@@ -5,7 +5,7 @@
 
 A chat text is ten questions of BANKING77's training part in a row (about 600 bytes, seeded). One in fifty is then
 repeated with one to six words replaced. Recall counts those found among the copies whose Jaccard similarity is 0.8 or
-more by the shingles of `tunewright.data.near`; wrong pairs are below that. Each size runs in its own process.
+more by the shingles of `tunewright.data.dedup.near`; wrong pairs are below that. Each size runs in its own process.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def word_shingles(text: str, words: int = 2) -> set[str]:
 
 
 def by_tunewright(texts: list[str]) -> Pairs:
-    from tunewright.data.near import near_duplicates
+    from tunewright.data.dedup.near import near_duplicates
 
     return [(pair.first, pair.second) for pair in near_duplicates(texts, 0.8)]
 
@@ -82,7 +82,7 @@ METHODS = {"tunewright": by_tunewright, "datasketch": by_datasketch, "rensa": by
 
 def measure(method: str, size: int) -> str:
     """One line of the table."""
-    from tunewright.data.near import NearPair, near_groups, similarity
+    from tunewright.data.dedup.near import NearPair, near_groups, similarity
 
     texts, planted = chats(size)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -102,7 +102,7 @@ def measure(method: str, size: int) -> str:
 
 
 def leakage() -> str:
-    from tunewright.data.near import near_copies
+    from tunewright.data.dedup.near import near_copies
 
     train, test = questions("train"), questions("test")
     lines = ["", "| Jaccard at least | test items with a near copy in train |", "|---|---|"]

@@ -117,7 +117,7 @@ def renamed(rows: list[Row]) -> Iterator[Row]:
 
 
 def by_tunewright() -> Find:
-    from tunewright.data.pii import find_pii
+    from tunewright.pii import find_pii
 
     find_pii("Anna Smith")  # so that no measured text waits for the lists of names
     return lambda text: [(span.start, span.end, span.kind) for span in find_pii(text)]

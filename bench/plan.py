@@ -23,14 +23,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tunewright.assess.memory import TRAINER
+from tunewright.config.schema import Spec
+from tunewright.core.processes import threads
+from tunewright.core.progress import quiet_libraries
+from tunewright.economics.memory import TRAINER
+from tunewright.inference.runtimes.torch_model import compute_type
 from tunewright.models.catalogue import catalogue
 from tunewright.models.resolve import resolve
-from tunewright.models.torch_model import compute_type, quiet_libraries
-from tunewright.processes import threads
-from tunewright.spec.schema import Spec
-from tunewright.train.footprint import footprint
-from tunewright.train.here import cpu_speed, held, stored_bytes
+from tunewright.training.planning.footprint import footprint
+from tunewright.training.planning.here import cpu_speed, held, stored_bytes
 
 STEPS = 3
 CASES = [
@@ -77,7 +78,7 @@ def measure(case: str) -> None:
     """Train a case in this process; print peak bytes and seconds a step as JSON."""
     from transformers import TrainerCallback
 
-    from tunewright.train.trainer import build_trainer
+    from tunewright.training.loop.trainer import build_trainer
 
     quiet_libraries()
     spec, rows = setting(case)

@@ -26,8 +26,8 @@ import torch
 import torch.utils.flop_counter
 from peft import LoraConfig, get_peft_model
 
-from tunewright.assess.prices import Card, Gpu
-from tunewright.assess.speed import DEQUANTISED, PRODUCTS, TRAFFIC, seconds
+from tunewright.economics.prices import Card, Gpu
+from tunewright.economics.speed import DEQUANTISED, PRODUCTS, TRAFFIC, seconds
 from tunewright.models.catalogue import Shape, catalogue
 from tunewright.models.meter import GpuAttention, Meter, Work
 from tunewright.models.skeleton import skeleton, tensors_of

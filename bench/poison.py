@@ -27,10 +27,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tunewright.data.checks.label_noise import CLEAR_MARGIN, doubts
 from tunewright.data.corrections import Correction, Said
-from tunewright.data.label_noise import CLEAR_MARGIN, doubts
-from tunewright.monitor.growth import poison
-from tunewright.monitor.growth.poison import SURE, pulling
+from tunewright.monitoring.corrections import poison
+from tunewright.monitoring.corrections.poison import SURE, pulling
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 KNOWN, POOL, TARGETS, SLIPS = 3000, 3000, 5, 0.03

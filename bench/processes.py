@@ -19,7 +19,7 @@ from pathlib import Path
 from quality import project
 
 import tunewright as tw
-from tunewright.artifacts import Manifest, read_manifest
+from tunewright.core.artifacts import Manifest, read_manifest
 
 FEW, MANY = 5, 45
 ARMS = {"one process": {"RANK": "0"}, "divided": {}}
@@ -33,7 +33,7 @@ def train(spec: Path, split: Path, steps: int, environment: dict[str, str]) -> M
             [
                 sys.executable,
                 "-m",
-                "tunewright.step",
+                "tunewright.pipeline.step",
                 "train",
                 "--spec",
                 str(spec),

@@ -3,7 +3,8 @@
     python bench/products.py        # about ten seconds on a quiet machine
 
 The shapes are SmolLM2-135M's, 300 tokens at once, as in training: forward through a layer, and the gradient back
-through it. Both ways take turns, the best of thirty counts. `tunewright.models.products` says which is taken where.
+through it. Both ways take turns, the best of thirty counts. `tunewright.inference.runtimes.products` says which is
+taken where.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from unittest.mock import patch
 
 import torch
 
-from tunewright.models import products
-from tunewright.processes import processor, threads
+from tunewright.core.processes import processor, threads
+from tunewright.inference.runtimes import products
 
 TOKENS, TURNS = 300, 30
 LAYERS = {"query, output": (576, 576), "key, value": (576, 192), "gate, up": (576, 1536), "down": (1536, 576)}

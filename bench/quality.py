@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 
 import tunewright as tw
-from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
+from tunewright.core.artifacts import read_jsonl, read_manifest, write_jsonl
+from tunewright.core.progress import quiet_libraries
 from tunewright.data import load_dataset
-from tunewright.evaluate.statistics import wilson
-from tunewright.models.torch_model import quiet_libraries
-from tunewright.train.engine import fit_engine
-from tunewright.train.prepare import Encoder
-from tunewright.train.trainer import load_adapter
+from tunewright.evaluation.statistics.intervals import wilson
+from tunewright.training.engine.fast_paths import fit_engine
+from tunewright.training.loop.prepare import Encoder
+from tunewright.training.loop.trainer import load_adapter
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 RUNS = Path(__file__).parent / "runs"

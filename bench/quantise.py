@@ -18,15 +18,16 @@ from pathlib import Path
 import numpy as np
 
 import tunewright as tw
+from tunewright.core.progress import quiet_libraries
 from tunewright.data import load_dataset
-from tunewright.evaluate.predictors import LabelScorer
-from tunewright.export.onnx import build_onnx, run_builder
-from tunewright.export.openvino import build_openvino
-from tunewright.models.ort_model import OrtNextToken
-from tunewright.models.paged_model import PagedNextToken
+from tunewright.exporters.onnx import build_onnx, run_builder
+from tunewright.exporters.openvino import build_openvino
+from tunewright.inference.predictors import LabelScorer
+from tunewright.inference.runtimes.openvino.model import PagedNextToken
+from tunewright.inference.runtimes.ort_model import OrtNextToken
+from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.torch_model import TorchNextToken, load_torch_model, quiet_libraries
 from tunewright.tasks import NextTokenModel, task_of
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "tickets"

@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import tunewright
-from tunewright.assess import price_book
-from tunewright.assess.speed import seconds
+from tunewright.config import parse_spec
+from tunewright.config.recipes import recipe_names, recipe_text
+from tunewright.config.schema import Spec
+from tunewright.core.progress import quiet_libraries
+from tunewright.economics import price_book
+from tunewright.economics.speed import seconds
 from tunewright.models.catalogue import catalogue
-from tunewright.models.torch_model import quiet_libraries
-from tunewright.spec import parse_spec
-from tunewright.spec.recipes import recipe_names, recipe_text
-from tunewright.spec.schema import Spec
-from tunewright.train.footprint import footprint
-from tunewright.train.here import held
-from tunewright.train.plan import GIB, PARALLEL, usable_gib
-from tunewright.train.trainer import planned_steps
+from tunewright.training.loop.trainer import planned_steps
+from tunewright.training.planning.footprint import footprint
+from tunewright.training.planning.here import held
+from tunewright.training.planning.plan import GIB, PARALLEL, usable_gib
 
 EXAMPLES, SHARED, OWN = 10_000, 300, 100
 """REFERENCE: examples, and tokens of each that are the same for all and its own."""

@@ -29,14 +29,14 @@ import httpx
 import numpy as np
 from sqlalchemy import DDL
 
-from tunewright.monitor.queue import appraise, clusters
-from tunewright.monitor.review.answers import AnswerForm
-from tunewright.monitor.review.app import build_app
-from tunewright.monitor.review.people import OneTimeLink, Person
-from tunewright.monitor.review.site import Site
-from tunewright.monitor.store.database import Store, open_at
-from tunewright.monitor.store.tables import Capture, Review, SecondOpinion
-from tunewright.processes import listener
+from tunewright.core.processes import listener
+from tunewright.monitoring.queue import appraise, clusters
+from tunewright.monitoring.store.database import Store, open_at
+from tunewright.monitoring.store.tables import Capture, Review, SecondOpinion
+from tunewright.review.answers import AnswerForm
+from tunewright.review.app import build_app
+from tunewright.review.people import OneTimeLink, Person
+from tunewright.review.site import Site
 from tunewright.tasks import ClassifyTask
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

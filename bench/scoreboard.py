@@ -29,8 +29,8 @@ from scoreboard_page import page, picture
 from scoreboard_row import RUNS, commit, hashes, key_of, measure
 from scoreboard_sets import MODELS, DataSet, find_set, letters, load_sets, parts_of, spec_of
 
-from tunewright.artifacts import write_json
-from tunewright.errors import EXIT_INTERRUPTED, EXIT_USER, UserError, did_you_mean
+from tunewright.core.artifacts import write_json
+from tunewright.core.errors import EXIT_INTERRUPTED, EXIT_USER, UserError, did_you_mean
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "scoreboard.json"

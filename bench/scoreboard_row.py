@@ -19,21 +19,21 @@ from typing import Any
 from scoreboard_sets import WRITERS, DataSet, parts_of, spec_of, write_project
 
 import tunewright as tw
-from tunewright.artifacts import sha256_json, write_json, write_jsonl
-from tunewright.assess import price_book
-from tunewright.assess.cost import LETTERS_A_TOKEN
+from tunewright.config import RUNS as OUTPUTS
+from tunewright.config import ApiSpec, Spec
+from tunewright.core.artifacts import sha256_json, write_json, write_jsonl
+from tunewright.core.errors import UserError
+from tunewright.core.processes import cpu_flags, processor
+from tunewright.core.workers import cores
 from tunewright.data import load_dataset
-from tunewright.data.workers import cores
-from tunewright.errors import UserError
-from tunewright.evaluate.comparison import CONTROLS, SERVED
-from tunewright.evaluate.evidence import Record, by_test, load_records
-from tunewright.evaluate.questions import asked_task, question
-from tunewright.evaluate.statistics import accuracy
-from tunewright.export.bundle import load_bundle
-from tunewright.processes import cpu_flags, processor
-from tunewright.serve.batch import CHUNK, answer_file
-from tunewright.spec import RUNS as OUTPUTS
-from tunewright.spec import ApiSpec, Spec
+from tunewright.economics import price_book
+from tunewright.economics.cost import LETTERS_A_TOKEN
+from tunewright.evaluation.api.questions import asked_task, question
+from tunewright.evaluation.evidence import Record, by_test, load_records
+from tunewright.evaluation.statistics.intervals import accuracy
+from tunewright.evaluation.verdict.comparison import CONTROLS, SERVED
+from tunewright.inference.bundle import load_bundle
+from tunewright.serving.batch import CHUNK, answer_file
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "bench" / "runs" / "scoreboard"

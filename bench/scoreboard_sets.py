@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from ruamel.yaml import YAML
 from schemas import all_fields
 
-from tunewright.artifacts import read_jsonl, write_jsonl
+from tunewright.core.artifacts import read_jsonl, write_jsonl
+from tunewright.core.errors import UserError, did_you_mean
 from tunewright.data import evenly
-from tunewright.errors import UserError, did_you_mean
 
 SETS = Path(__file__).parent / "sets"
 MODELS = ("linear", "all-minilm", "smollm2-135m")

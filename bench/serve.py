@@ -38,17 +38,19 @@ import numpy as np
 from quality import RUNS, project
 
 import tunewright as tw
+from tunewright.config import Spec
+from tunewright.core.processes import free_port
+from tunewright.core.progress import quiet_libraries
 from tunewright.data import load_dataset
-from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
-from tunewright.export.bundle import Bundle, load_bundle, write_bundle
-from tunewright.export.merge import merge
-from tunewright.export.steps import build_weights
+from tunewright.exporters.bundle import write_bundle
+from tunewright.exporters.merge import merge
+from tunewright.exporters.steps import build_weights
+from tunewright.inference.bundle import Bundle, load_bundle
+from tunewright.inference.calibration import UNCALIBRATED, save_calibration
+from tunewright.inference.runtimes.torch_model import load_torch_model
 from tunewright.models.resolve import resolve
-from tunewright.models.torch_model import load_torch_model, quiet_libraries
-from tunewright.processes import free_port
-from tunewright.serve.server import running_server
-from tunewright.spec import Spec
-from tunewright.train.history import longest_answer
+from tunewright.serving.server import running_server
+from tunewright.training.diagnosis.history import longest_answer
 
 NAME = "banking77"
 HOME = RUNS / "serve"

@@ -32,8 +32,8 @@ from soak_server import Server
 from tests.documents import hostile
 from tests.tiny.conftest import FAMILIES, run_example, write_tiny_model
 
-from tunewright.artifacts import read_jsonl
-from tunewright.serve.captures import Capture, read_captures
+from tunewright.core.artifacts import read_jsonl
+from tunewright.serving.captures import Capture, read_captures
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "bench" / "runs" / "soak"

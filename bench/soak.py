@@ -36,8 +36,8 @@ import httpx
 import numpy as np
 from soak_server import Server
 
-from tunewright.serve.adapters import AdapterStore
-from tunewright.serve.captures import Feedback, read_captures
+from tunewright.serving.adapters import AdapterStore
+from tunewright.serving.captures import Feedback, read_captures
 
 TEXTS = 24
 """Different requests."""

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import httpx
 
-from tunewright.processes import free_port
-from tunewright.serve.keys import add_key
+from tunewright.auth.keys import add_key
+from tunewright.core.processes import free_port
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 

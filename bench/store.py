@@ -24,14 +24,14 @@ from sqlalchemy import func, select
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' helpers
 from tests.conftest import make_spec
-from tests.monitor.conftest import PostgreSQL, execute, postgres_programs
+from tests.monitoring.conftest import PostgreSQL, execute, postgres_programs
 
-from tunewright.monitor.store import Store, tables
-from tunewright.monitor.store.collect import BATCH_LINES, collect
-from tunewright.monitor.store.database import open_at
-from tunewright.serve.captures import Capture, CaptureJournal, journals
-from tunewright.serve.redaction import redact
-from tunewright.spec import Spec
+from tunewright.config import Spec
+from tunewright.monitoring.store import Store, tables
+from tunewright.monitoring.store.collect import BATCH_LINES, collect
+from tunewright.monitoring.store.database import open_at
+from tunewright.serving.captures import Capture, CaptureJournal, journals
+from tunewright.serving.redaction import redact
 
 WORDS = [
     "card",

@@ -26,22 +26,24 @@ from typing import Any
 from schemas import all_fields, texts
 
 import tunewright as tw
-from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
+from tunewright.core.artifacts import read_jsonl, read_manifest, write_jsonl
+from tunewright.core.progress import quiet_libraries
 from tunewright.data import evenly, load_dataset
-from tunewright.evaluate.classifiers import trained_encoder
-from tunewright.evaluate.predictors import Predictor, RecordTagger, controls, language_model
-from tunewright.evaluate.predictors.language_model import shots_of
-from tunewright.evaluate.statistics import ratio
-from tunewright.export.encoders import build_encoder, token_outputs
-from tunewright.models.encoder_model import EncoderModel
+from tunewright.evaluation.candidates.classifiers import trained_encoder
+from tunewright.evaluation.candidates.controls import controls
+from tunewright.evaluation.statistics.intervals import ratio
+from tunewright.exporters.encoders import build_encoder, token_outputs
+from tunewright.inference.predictors import Predictor, RecordTagger, language_model
+from tunewright.inference.predictors.language_model import shots_of
+from tunewright.inference.runtimes.encoder_model import EncoderModel
+from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 from tunewright.models.resolve import is_encoder, resolve, resolve_encoder
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.torch_model import TorchNextToken, load_torch_model, quiet_libraries
 from tunewright.tasks import Example, Task, task_of
 from tunewright.tasks.measures import Ratio
-from tunewright.train.engine import fit_engine
-from tunewright.train.prepare import Encoder
-from tunewright.train.trainer import load_adapter
+from tunewright.training.engine.fast_paths import fit_engine
+from tunewright.training.loop.prepare import Encoder
+from tunewright.training.loop.trainer import load_adapter
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 RUNS = Path(__file__).parent / "runs"

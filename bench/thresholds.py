@@ -14,7 +14,7 @@ from math import inf
 
 import numpy as np
 
-from tunewright.evaluate.thresholds import Bools, Floats, choose_belief, choose_thresholds, sigmoid
+from tunewright.inference.thresholds import Bools, Floats, choose_belief, choose_thresholds, sigmoid
 
 LABELS, UNSEEN, MODELS = 20, 4000, 20
 Way = Callable[[Floats, Bools], Floats]

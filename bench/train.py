@@ -22,17 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import tunewright as tw
-from tunewright.artifacts import read_jsonl, write_json
+from tunewright.core.artifacts import read_jsonl, write_json
+from tunewright.core.progress import quiet_libraries
+from tunewright.inference.runtimes.prefix import common_prefix
+from tunewright.inference.runtimes.torch_model import load_torch_model
 from tunewright.models.fetch import cache_folder
-from tunewright.models.prefix import common_prefix
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.torch_model import load_torch_model, quiet_libraries
 from tunewright.tasks import Example, Meta, task_of
-from tunewright.train.engine import supervised_loss
-from tunewright.train.head import add_supervision
-from tunewright.train.packing import pad
-from tunewright.train.prepare import Encoder
-from tunewright.train.trainer import lora_config
+from tunewright.training.engine.fast_paths import supervised_loss
+from tunewright.training.engine.head import add_supervision
+from tunewright.training.engine.packing import pad
+from tunewright.training.loop.prepare import Encoder
+from tunewright.training.loop.trainer import lora_config
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "shared" / "data" / "banking77" / "train.jsonl"

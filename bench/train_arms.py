@@ -142,8 +142,8 @@ def train_with_tunewright(arm: str, folder: Path, out: Path, job: dict[str, Any]
     from safetensors.torch import load_file
 
     from tunewright import load_spec
-    from tunewright.train.engine import Wanted
-    from tunewright.train.trainer import build_trainer
+    from tunewright.training.engine.fast_paths import Wanted
+    from tunewright.training.loop.trainer import build_trainer
 
     technique, _, precision = arm.partition("-")
     wanted = Wanted(technique in ("prefix", "all"), technique in ("head", "all"), technique in ("layers", "all"))

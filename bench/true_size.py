@@ -30,7 +30,7 @@ from tunewright.models.skeleton import skeleton
 from tunewright.models.tensor_files import INDEX, TensorWriter
 
 if TYPE_CHECKING:
-    from tunewright.export.gguf import Precision
+    from tunewright.exporters.gguf.export import Precision
 
 RUNS = Path(__file__).parent / "runs" / "true_size"
 SHARD = 2 << 30
@@ -147,7 +147,7 @@ def make_adapter(config: Any, folder: Path) -> None:
 
 
 def merge(model: Path, out: Path) -> dict[str, Any]:
-    from tunewright.export.merge import merge
+    from tunewright.exporters.merge import merge
 
     shutil.rmtree(out / "merged", ignore_errors=True)
     merge(model, model / "adapter", out / "merged")
@@ -156,7 +156,7 @@ def merge(model: Path, out: Path) -> dict[str, Any]:
 
 def _build(precision: str) -> Callable[[Path, Path], dict[str, Any]]:
     def build(_: Path, out: Path) -> dict[str, Any]:
-        from tunewright.export.openvino import build_openvino
+        from tunewright.exporters.openvino import build_openvino
 
         shutil.rmtree(out / precision, ignore_errors=True)
         loss = build_openvino(out / "merged", out / precision, precision)
@@ -167,7 +167,7 @@ def _build(precision: str) -> Callable[[Path, Path], dict[str, Any]]:
 
 def _onnx(precision: str) -> Callable[[Path, Path], dict[str, Any]]:
     def build(_: Path, out: Path) -> dict[str, Any]:
-        from tunewright.export.onnx import build_onnx
+        from tunewright.exporters.onnx import build_onnx
 
         shutil.rmtree(out / f"onnx-{precision}", ignore_errors=True)
         build_onnx(out / "merged", out / f"onnx-{precision}", precision)
@@ -178,8 +178,8 @@ def _onnx(precision: str) -> Callable[[Path, Path], dict[str, Any]]:
 
 def _gguf(precision: Precision) -> Callable[[Path, Path], dict[str, Any]]:
     def build(model: Path, out: Path) -> dict[str, Any]:
-        from tunewright.export.elsewhere import Asking
-        from tunewright.export.gguf import write_gguf
+        from tunewright.exporters.gguf.export import write_gguf
+        from tunewright.exporters.other_engines import Asking
         from tunewright.tasks import task_of
 
         shutil.copy(model / "tokenizer.json", out / "merged")
@@ -192,7 +192,7 @@ def _gguf(precision: Precision) -> Callable[[Path, Path], dict[str, Any]]:
 
 def _serve(precision: str) -> Callable[[Path, Path], dict[str, Any]]:
     def serve(_: Path, out: Path) -> dict[str, Any]:
-        from tunewright.models.paged_model import PagedNextToken
+        from tunewright.inference.runtimes.openvino.model import PagedNextToken
 
         started = time.process_time()
         model = PagedNextToken(out / precision, context=1024)
@@ -203,7 +203,7 @@ def _serve(precision: str) -> Callable[[Path, Path], dict[str, Any]]:
 
 def _serve_onnx(precision: str) -> Callable[[Path, Path], dict[str, Any]]:
     def serve(_: Path, out: Path) -> dict[str, Any]:
-        from tunewright.models.ort_model import OrtNextToken
+        from tunewright.inference.runtimes.ort_model import OrtNextToken
 
         started = time.process_time()
         model = OrtNextToken(out / f"onnx-{precision}", context=1024)
@@ -220,7 +220,7 @@ def _prompts(count: int) -> list[list[int]]:
 
 
 def _spec(model: Path, out: Path) -> Any:
-    from tunewright.spec import parse_spec
+    from tunewright.config import parse_spec
 
     content = {
         "name": "true-size",
@@ -234,7 +234,7 @@ def _spec(model: Path, out: Path) -> Any:
 
 def train(model: Path, out: Path) -> dict[str, Any]:
     """Two steps of four examples with QLoRA, the trial of the fast paths before them."""
-    from tunewright.train.trainer import build_trainer
+    from tunewright.training.loop.trainer import build_trainer
 
     spec = _spec(model, out)
     rows = [{"input_ids": [*ids, 7, 8], "labels": [-100] * len(ids) + [7, 8]} for ids in _prompts(8)]
@@ -249,8 +249,8 @@ def _evaluate(nf4: bool) -> Callable[[Path, Path], dict[str, Any]]:
     def evaluate(model: Path, out: Path) -> dict[str, Any]:
         from peft import PeftModel
 
-        from tunewright.evaluate.in_torch import TorchTogether
-        from tunewright.models.torch_model import compute_type, load_torch_model, stored_type, upcast
+        from tunewright.evaluation.candidates.in_torch import TorchTogether
+        from tunewright.inference.runtimes.torch_model import compute_type, load_torch_model, stored_type, upcast
         from tunewright.tasks import LabelTrie
 
         if nf4:

@@ -5,7 +5,8 @@
 
 A scenario says how good each candidate really is, what it costs and how its test came about. Each drawing is a test as
 it could have come out: of every example it is drawn how hard it is, for all candidates in part alike, in part for each
-by itself, and in groups for a whole group alike. What decides is `tunewright.evaluate.verdict.decide`, as in a run.
+by itself, and in groups for a whole group alike. What decides is `tunewright.evaluation.verdict.decide.decide`, as in a
+run.
 
 A decision is right where it is one of those that the truth allows; harmful where it moves traffic to something that is
 not good enough, or that costs more: switch, cascade or classical where they are not allowed.
@@ -23,11 +24,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.assess import price_book
-from tunewright.evaluate.comparison import compare
-from tunewright.evaluate.evidence import VALIDATION, Record
-from tunewright.evaluate.verdict import decide
-from tunewright.spec import Spec
+from tunewright.config import Spec
+from tunewright.economics import price_book
+from tunewright.evaluation.evidence import VALIDATION, Record
+from tunewright.evaluation.verdict.comparison import compare
+from tunewright.evaluation.verdict.decide import decide
 
 DRAWINGS = 200
 ALIKE = 0.5

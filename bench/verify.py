@@ -15,10 +15,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tunewright.artifacts import link_file
-from tunewright.data.workers import cores
-from tunewright.export.checksums import CHECKSUMS, is_beside_weights, read_checksums, seal, sums
-from tunewright.serve.server import running_server
+from tunewright.core.artifacts import link_file
+from tunewright.core.workers import cores
+from tunewright.inference.checksums import CHECKSUMS, is_beside_weights, read_checksums, seal, sums
+from tunewright.serving.server import running_server
 
 _TRIES = 5
 

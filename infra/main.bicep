@@ -79,7 +79,7 @@ var start = empty(budgetStart) ? thisMonth : budgetStart
 // Quota is counted by family, under the name that the API of quotas has for it: `standard...Family`, `dedicated`, or `TotalLowPriorityCores`,
 // `lowPriority`, for all at low priority. Source: github.com/Azure/azure-rest-api-specs, specification/quota, examples
 // getMachineLearningServicesQuotaLimits and putMachineLearningServicesQuotaRequestLowPriority (read 2026-11-29). The examples have no family with
-// GPUs: these are spelt as the preflight spells them (src/tunewright/places/azure/rules.yaml). Azure's own list: az quota list --scope.
+// GPUs: these are spelt as the preflight spells them (src/tunewright/backends/azure/rules.yaml). Azure's own list: az quota list --scope.
 var gpuFamilies = {
   Standard_NC4as_T4_v3: 'standardNCASv3_T4Family'
   Standard_NC8as_T4_v3: 'standardNCASv3_T4Family'

@@ -18,10 +18,10 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.prepared import prepared
+from tunewright.config import DataSpec, Spec, parse_spec
 from tunewright.data.checks import Finding, judge
 from tunewright.data.checks.survey import Scanner, Split, Survey
 from tunewright.data.job import Job
-from tunewright.spec import DataSpec, Spec, parse_spec
 from tunewright.tasks import ClassifyTask, Example, Meta
 
 SYLLABLES = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
@@ -220,7 +220,7 @@ def latest(done: tuple[Path, dict[str, Any]]) -> Path:
 @pytest.fixture(scope="module")
 def server(latest: Path) -> Iterator[str]:
     """The address of a server of what that run made."""
-    from tunewright.serve.server import running_server
+    from tunewright.serving.server import running_server
 
     with running_server(latest / "bundle") as address:
         yield address

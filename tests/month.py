@@ -19,15 +19,15 @@ import time_machine
 
 import tunewright as tw
 from tunewright import api
-from tunewright.monitor.queue import waiting
-from tunewright.monitor.retrain.due import outlook
-from tunewright.monitor.retrain.retrain import Course
-from tunewright.monitor.review.acts import Verdict, save
-from tunewright.monitor.store import Store, open_store
-from tunewright.monitor.store.collect import collect
-from tunewright.monitor.watch import watch
-from tunewright.serve.server import running_server
-from tunewright.spec import Spec
+from tunewright.config import Spec
+from tunewright.monitoring.queue import waiting
+from tunewright.monitoring.retraining.due import outlook
+from tunewright.monitoring.retraining.run import Course
+from tunewright.monitoring.store import Store, open_store
+from tunewright.monitoring.store.collect import collect
+from tunewright.monitoring.watch import watch
+from tunewright.review.acts import Verdict, save
+from tunewright.serving.server import running_server
 
 EXPERT = "expert"
 LOG = "serve.log"

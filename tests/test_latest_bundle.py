@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tunewright.api import latest_bundle
-from tunewright.artifacts import atomic_folder, read_manifest
-from tunewright.errors import UserError
+from tunewright.core.artifacts import atomic_folder, read_manifest
+from tunewright.core.errors import UserError
 
 
 def step(latest: Path, name: str, text: str, **inputs: str) -> str:

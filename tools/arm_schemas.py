@@ -32,7 +32,7 @@ SENT = {
     f"2023-08-01-preview/{_ML}": ["workspaces_computes", "workspaces_models_versions"],
     f"2024-01-01-preview/{_ML}": ["workspaces_components_versions", "workspaces_jobs"],
     f"2025-01-01-preview/{_ML}": ["workspaces_jobs"],
-    # By our own calls (places/azure/deploy/apps.py).
+    # By our own calls (deploy/apps.py).
     f"2025-07-01/{_APPS}": ["containerApps", "containerApps_authConfigs"],
 }
 """By the file of the repository: `<api-version>/<provider>`."""

@@ -18,7 +18,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunewright.places.azure.assets import requirements
+from tunewright.backends.azure.assets import requirements
 
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "infra" / "docker"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-from tunewright import limits
+from tunewright.core import limits
 
 PAGE = Path(__file__).parents[1] / "docs" / "security.md"
 _BETWEEN = re.compile(r"(?<=<!-- limits -->\n).*?(?=<!-- /limits -->)", re.DOTALL)

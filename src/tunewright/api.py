@@ -12,57 +12,46 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunewright.artifacts import partial_of, read_manifest
-from tunewright.errors import Check, GateFailed, UserError
+from tunewright.backends.local import LocalPlace
+from tunewright.config import RUNS, SPEC_FILE, Spec
+from tunewright.core.artifacts import partial_of, read_manifest
+from tunewright.core.errors import Check, GateFailed, UserError
+from tunewright.core.processes import sole_writer
+from tunewright.core.progress import say
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import absolute, kind_of, locate, require_known
-from tunewright.pipeline import (
-    STEPS,
-    PipelineResult,
-    Place,
-    Step,
-    code_version,
-    due,
-    fingerprint,
-    point_latest,
-    read_once,
-    run_pipeline,
-    steps_to,
-)
-from tunewright.pipeline import standing as pipeline_standing
-from tunewright.places.local import LocalPlace
-from tunewright.processes import sole_writer
-from tunewright.progress import say
-from tunewright.spec import RUNS, SPEC_FILE, Spec
-from tunewright.train.able import require_able, unused
+from tunewright.pipeline.fingerprint import code_version, fingerprint, read_once
+from tunewright.pipeline.runner import PipelineResult, Place, due, point_latest, run_pipeline
+from tunewright.pipeline.runner import standing as pipeline_standing
+from tunewright.pipeline.steps import STEPS, Step, steps_to
+from tunewright.training.able import require_able, unused
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from tunewright.evaluate.baseline import Forecast
-    from tunewright.export.gguf import GgufFile, Precision
-    from tunewright.export.hub import Pushed
-    from tunewright.export.parcel import Form, Parcel
+    from tunewright.backends.azure.answers import Probe
+    from tunewright.backends.azure.schedule import Scheduled
+    from tunewright.deploy import Released
+    from tunewright.deploy.blueprint import Blueprint
+    from tunewright.deploy.down import Thing
+    from tunewright.deploy.live import Confirm
+    from tunewright.evaluation.api.baseline import Forecast
+    from tunewright.exporters.artifact import Form, Parcel
+    from tunewright.exporters.gguf.export import GgufFile, Precision
+    from tunewright.exporters.hub import Pushed
     from tunewright.ladder.climb import Ladder
-    from tunewright.monitor.retrain.retrain import Course, Retrained
-    from tunewright.monitor.retrain.status import Status
-    from tunewright.monitor.store import Store
-    from tunewright.monitor.store.tables import Capture
-    from tunewright.places.azure.answers import Probe
-    from tunewright.places.azure.deploy import Released
-    from tunewright.places.azure.deploy.blueprint import Blueprint
-    from tunewright.places.azure.deploy.live import Confirm
-    from tunewright.places.azure.down import Thing
-    from tunewright.places.azure.schedule import Scheduled
-    from tunewright.planning.project import ProjectPlan
-    from tunewright.serve.serving import Standing, Traffic
-    from tunewright.train.sweep import Sweep
+    from tunewright.monitoring.retraining.run import Course, Retrained
+    from tunewright.monitoring.retraining.status import Status
+    from tunewright.monitoring.store import Store
+    from tunewright.monitoring.store.tables import Capture
+    from tunewright.pipeline.planning.project import ProjectPlan
+    from tunewright.project import Standing, Traffic
+    from tunewright.training.loop.sweep import Sweep
 
 On = Literal["local", "azure"]
 """Where steps run: on this machine, or as jobs in the spec's workspace."""
 _MOUNTED = 3
-"""Folders around a bundle that Azure ML mounts; see the rule model-mount in `places/azure/rules.yaml`."""
-_WITHOUT_MODEL = ("check", "split", "baseline")
+"""Folders around a bundle that Azure ML mounts; see the rule model-mount in `backends/azure/rules.yaml`."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +135,8 @@ def run(
     def whole(candidate: Spec) -> Report:
         report = Report(_up_to(candidate, "bundle", runs, from_step, force, on))
         if on == "azure":
-            from tunewright.places.azure.connection import connect
-            from tunewright.places.azure.registry import register
+            from tunewright.backends.azure.connection import connect
+            from tunewright.backends.azure.registry import register
 
             register(candidate, connect(candidate), report.folders, report.data)
         return report
@@ -196,7 +185,7 @@ def baseline(spec: Spec, *, runs: Path | None = None, force: bool = False, on: O
 
 def baseline_forecast(spec: Spec, *, runs: Path | None = None) -> list[Forecast]:
     """What `baseline` would ask and pay, API by API; nothing is asked."""
-    from tunewright.evaluate.baseline import forecast
+    from tunewright.evaluation.api.baseline import forecast
 
     if not spec.asked_apis:
         raise _not_asked("api.url=openai")
@@ -210,11 +199,12 @@ def _not_asked(keys: str) -> UserError:
 
 def plan(spec: Spec, *, runs: Path | None = None) -> ProjectPlan:
     """Predict memory, time and price of the training on each machine, and of every step here and in Azure; see
-    `tunewright.planning.project.plan_project`. Of several candidates the first that takes more than seconds is planned.
+    `tunewright.pipeline.planning.project.plan_project`. Of several candidates the first that takes more than seconds is
+    planned.
     """
-    from tunewright.models.torch_model import quiet_libraries
-    from tunewright.places.azure.machines import nodes_of, size_of
-    from tunewright.planning.project import plan_project
+    from tunewright.backends.azure.machines import nodes_of, size_of
+    from tunewright.core.progress import quiet_libraries
+    from tunewright.pipeline.planning.project import plan_project
 
     spec = next((each for each in spec.each_candidate if each.model != LINEAR), spec)
     require_known(spec.model, spec.folder)
@@ -233,21 +223,21 @@ def plan(spec: Spec, *, runs: Path | None = None) -> ProjectPlan:
 
 
 def preflight(spec: Spec, *, to: str = "bundle", deploy: str | None = None) -> list[Check]:
-    """Look at everything that a run in Azure needs, before a cent is spent; see `tunewright.places.azure.preflight`.
+    """Look at everything that a run in Azure needs, before a cent is spent; see `tunewright.deploy.preflight`.
 
     Args:
         to: the last step that is to run there.
         deploy: where it is to be deployed too: aml, aca or aks.
     """
-    from tunewright.places.azure.connection import connect
-    from tunewright.places.azure.machines import size_of
-    from tunewright.places.azure.preflight import preflight as examine
+    from tunewright.backends.azure.connection import connect
+    from tunewright.backends.azure.machines import size_of
+    from tunewright.deploy.preflight import preflight as examine
 
     steps = steps_to(spec, to)
 
     def planned() -> ProjectPlan | None:
         on_gpu = spec.azure.gpu and size_of(STEPS["train"], spec) == spec.azure.gpu  # a linear model needs none
-        if not on_gpu or STEPS["train"] not in steps or not importlib.util.find_spec("torch"):
+        if not on_gpu or not any(each.trains for each in steps) or not importlib.util.find_spec("torch"):
             return None
         with tempfile.TemporaryDirectory() as scratch:
             return plan(spec, runs=Path(scratch))
@@ -256,13 +246,13 @@ def preflight(spec: Spec, *, to: str = "bundle", deploy: str | None = None) -> l
 
 
 def probe(spec: Spec) -> Probe:
-    """Ask the spec's subscription which rules of Azure hold there; see `tunewright.places.azure.probe`.
+    """Ask the spec's subscription which rules of Azure hold there; see `tunewright.backends.azure.probe`.
 
     Raises:
         UserError: nobody is signed in, the workspace is not there, or Azure can't be reached.
     """
-    from tunewright.places.azure.connection import connect
-    from tunewright.places.azure.probe import probe as ask
+    from tunewright.backends.azure.connection import connect
+    from tunewright.backends.azure.probe import probe as ask
 
     return ask(spec, connect(spec))
 
@@ -290,11 +280,11 @@ def train(spec: Spec, *, runs: Path | None = None, force: bool = False, resume: 
 
 
 def sweep(spec: Spec, *, trials: int, runs: Path | None = None) -> Sweep:
-    """Search for better training settings; see `tunewright.train.sweep.run_sweep`. Earlier trials on the same data and
-    settings count, and interrupted ones go on."""
-    from tunewright.models.torch_model import quiet_libraries
-    from tunewright.planning.preflight import require_room
-    from tunewright.train.sweep import run_sweep
+    """Search for better training settings; see `tunewright.training.loop.sweep.run_sweep`. Earlier trials on the same
+    data and settings count, and interrupted ones go on."""
+    from tunewright.core.progress import quiet_libraries
+    from tunewright.pipeline.planning.preflight import require_room
+    from tunewright.training.loop.sweep import run_sweep
 
     require_known(spec.model, spec.folder)
     require_able(spec)
@@ -326,7 +316,7 @@ def export_gguf(
     Raises:
         UserError: llama.cpp knows no such model, is not there, or the disk has too little room.
     """
-    from tunewright.export.gguf import export_gguf as write
+    from tunewright.exporters.gguf.export import export_gguf as write
 
     if kind_of(spec.model, spec.folder) != "decoder":
         raise UserError(
@@ -339,7 +329,7 @@ def export_gguf(
     made = done.steps["export"].manifest
     folder = done.runs / f"gguf-{made.content[:12]}"
     folder.mkdir(exist_ok=True)
-    source = f"{made.content} {code_version('export')}"
+    source = f"{made.content} {code_version('exporters')}"
     with sole_writer(folder):
         files = write(spec, done.folder("export"), source, folder, precisions)
     point_latest(done.runs, "gguf", folder)
@@ -350,20 +340,20 @@ def parcel(spec: Spec, form: Form | None, to: str, *, runs: Path | None = None) 
     """What `push` would send; nothing is sent.
 
     Args:
-        form: "merged", "adapter", "gguf" or "bundle"; None: as of `tunewright.export.parcel.parcel_of`.
+        form: "merged", "adapter", "gguf" or "bundle"; None: as of `tunewright.exporters.artifact.parcel_of`.
         to: as of `push`.
 
     Raises:
         UserError: there is no such place, or no whole output of this form.
     """
-    from tunewright.export.parcel import parcel_of
+    from tunewright.exporters.artifact import parcel_of
 
     _destination(to)
     return parcel_of(spec, (runs or spec.folder / RUNS).resolve(), form)
 
 
 def push(spec: Spec, what: Parcel, to: str, *, public: bool = False) -> Pushed:
-    """Send a project's model away; see `tunewright.export.hub.push_to_hub` and `tunewright.places.azure.push`.
+    """Send a project's model away; see `tunewright.exporters.hub.push_to_hub` and `tunewright.backends.azure.push`.
 
     Args:
         what: of `parcel`.
@@ -375,19 +365,19 @@ def push(spec: Spec, what: Parcel, to: str, *, public: bool = False) -> Pushed:
     """
     kind, name = _destination(to)
     if kind == "hub":
-        from tunewright.export.hub import push_to_hub
+        from tunewright.exporters.hub import push_to_hub
 
         return push_to_hub(what, name, public=public)
-    from tunewright.places.azure.connection import connect
-    from tunewright.places.azure.push import push_to_azure
+    from tunewright.backends.azure.connection import connect
+    from tunewright.backends.azure.push import push_to_azure
 
     return push_to_azure(spec, connect(spec), what, name)
 
 
 def _destination(to: str) -> tuple[str, str]:
     """(hub or azureml, a name there)."""
-    from tunewright.export.hub import check_name
-    from tunewright.places.azure.push import check_registry
+    from tunewright.backends.azure.push import check_registry
+    from tunewright.exporters.hub import check_name
 
     kind, colon, name = to.partition(":")
     if kind == "hub":
@@ -407,21 +397,21 @@ def evaluate(spec: Spec, *, runs: Path | None = None, force: bool = False, on: O
 
 
 def schedule(spec: Spec, every: str, hour: int) -> Scheduled:
-    """Have the pipeline run by the calendar in Azure; see `tunewright.places.azure.schedule.schedule`."""
-    from tunewright.places.azure.connection import connect
-    from tunewright.places.azure.schedule import schedule as plan_ahead
+    """Have the pipeline run by the calendar in Azure; see `tunewright.backends.azure.schedule.schedule`."""
+    from tunewright.backends.azure.connection import connect
+    from tunewright.backends.azure.schedule import schedule as plan_ahead
 
     return plan_ahead(spec, connect(spec), every, hour)
 
 
 def standing(spec: Spec) -> list[Thing]:
-    """Everything of a project that costs money in Azure, or may come to; see `tunewright.places.azure.down`.
+    """Everything of a project that costs money in Azure, or may come to; see `tunewright.deploy.down`.
 
     Raises:
-        tunewright.places.azure.down.Unseen: some could not be looked at; what was found is its `found`.
+        tunewright.deploy.down.Unseen: some could not be looked at; what was found is its `found`.
     """
-    from tunewright.places.azure.connection import connect
-    from tunewright.places.azure.down import things
+    from tunewright.backends.azure.connection import connect
+    from tunewright.deploy.down import things
 
     return things(spec, connect(spec))
 
@@ -432,11 +422,11 @@ def notebook(spec: Spec, size: str) -> str:
     Raises:
         UserError: Azure refuses, or another project has one of this name.
     """
-    from tunewright.places.azure.connection import azure_errors, connect, found
-    from tunewright.places.azure.deploy.live import require_ours
-    from tunewright.places.azure.machines import instance_name
-    from tunewright.places.azure.machines import notebook as make
-    from tunewright.places.azure.place import TAG
+    from tunewright.backends.azure.connection import azure_errors, connect, found
+    from tunewright.backends.azure.machines import instance_name
+    from tunewright.backends.azure.machines import notebook as make
+    from tunewright.backends.azure.place import TAG
+    from tunewright.deploy.live import require_ours
 
     at = connect(spec)
     name = instance_name(spec)
@@ -450,10 +440,10 @@ def notebook(spec: Spec, size: str) -> str:
 
 def deployment(spec: Spec, to: str, *, runs: Path | None = None, identity: Path | None = None) -> Blueprint:
     """What `deploy` would make in Azure, and its price; nothing is made."""
-    from tunewright.places.azure.connection import connect
-    from tunewright.places.azure.deploy import target_of
-    from tunewright.places.azure.deploy.outputs import outputs_of
-    from tunewright.places.azure.deploy.room import require_room
+    from tunewright.backends.azure.connection import connect
+    from tunewright.deploy import target_of
+    from tunewright.deploy.outputs import outputs_of
+    from tunewright.deploy.room import require_room
 
     outputs = outputs_of(runs or spec.folder / RUNS)
     require_room(to, spec, outputs)
@@ -483,12 +473,12 @@ def deploy(
         UserError: Azure refuses, the machine can't hold it or is not to be had, or the verdict is not to serve it.
         GateFailed: it does not answer as it was judged, or too slowly; it was taken away again.
     """
-    from tunewright.places.azure.connection import connect
-    from tunewright.places.azure.deploy import release, target_of
-    from tunewright.places.azure.deploy.exam import exam_of
-    from tunewright.places.azure.deploy.outputs import outputs_of, require_worth
-    from tunewright.places.azure.deploy.room import require_room
-    from tunewright.places.azure.preflight import TARGETS, endpoint_checks, image_checks, require
+    from tunewright.backends.azure.connection import connect
+    from tunewright.deploy import release, target_of
+    from tunewright.deploy.exam import exam_of
+    from tunewright.deploy.outputs import outputs_of, require_worth
+    from tunewright.deploy.preflight import TARGETS, endpoint_checks, image_checks, require
+    from tunewright.deploy.room import require_room
 
     outputs = outputs_of(runs or spec.folder / RUNS)
     if not anyway:
@@ -515,9 +505,9 @@ def conclude(spec: Spec, to: str, *, promote: bool, confirm: Confirm | None = No
     Raises:
         UserError: there is no canary, it was not confirmed, or Azure refuses; the error says what stands.
     """
-    from tunewright.places.azure.connection import connect
-    from tunewright.places.azure.deploy import live_of
-    from tunewright.places.azure.deploy.live import conclude as end
+    from tunewright.backends.azure.connection import connect
+    from tunewright.deploy import live_of
+    from tunewright.deploy.live import conclude as end
 
     end(spec, live_of(to, spec, connect(spec)), promote=promote, confirm=confirm or (lambda *_: False))
 
@@ -526,7 +516,7 @@ def retrain(
     spec: Spec, course: Course | None = None, *, on: On = "local", to: str | None = None, identity: Path | None = None
 ) -> Retrained:
     """Train on what people corrected, hold the new model against the one that serves, try it and have it serve, or not;
-    see `tunewright.monitor.retrain.retrain.retrain`.
+    see `tunewright.monitoring.retraining.run.retrain`.
 
     Args:
         course: how it is tried.
@@ -535,28 +525,28 @@ def retrain(
             serves. By default it is served by servers that see this file system.
         identity: who may ask a container app.
     """
-    from tunewright.monitor.retrain.in_azure import InAzure
-    from tunewright.monitor.retrain.retrain import Course, Parts, of_champion
-    from tunewright.monitor.retrain.retrain import retrain as bring_about
-    from tunewright.monitor.store import open_store
-    from tunewright.monitor.store.collect import collect
+    from tunewright.monitoring.retraining.in_azure import InAzure
+    from tunewright.monitoring.retraining.run import Course, Parts, of_champion
+    from tunewright.monitoring.retraining.run import retrain as bring_about
+    from tunewright.monitoring.store import open_store
+    from tunewright.monitoring.store.collect import collect
 
     def grown(store: Store) -> str:
-        from tunewright.monitor.growth import grow
+        from tunewright.monitoring.corrections import grow
 
         found = grow(spec, store)
         say(f"corrections: {found.told}")
         return found.sha256 or ""
 
     def frozen() -> None:
-        from tunewright.data.freezing import freeze
+        from tunewright.data.splits.freezing import freeze
 
         if spec.frozen_folder:
             freeze(spec, split(spec, on=on))
 
     def appraised(session: Session, captures: Sequence[Capture]) -> None:
         from tunewright.drift.reference import load_reference
-        from tunewright.monitor.queue import appraise
+        from tunewright.monitoring.queue import appraise
 
         appraise(session, captures, load_reference(traffic_of(spec.folder).champion))
 
@@ -575,34 +565,35 @@ def retrain(
 
 
 def serving_status(spec: Spec) -> Status:
-    """What serves of a project, since when, and what waits to be learnt; see `tunewright.monitor.retrain.status`."""
-    from tunewright.monitor.retrain.status import status
-    from tunewright.monitor.store.collect import collected_store
+    """What serves of a project, since when, and what waits to be learnt; see
+    `tunewright.monitoring.retraining.status`."""
+    from tunewright.monitoring.retraining.status import status
+    from tunewright.monitoring.store.collect import collected_store
 
     with collected_store(spec) as store:
         return status(spec, store, spec.folder / RUNS)
 
 
 def roll_back(spec: Spec) -> tuple[str, Standing]:
-    """End a canary, or have the champion before this one serve again; see `tunewright.monitor.retrain.status`."""
-    from tunewright.monitor.retrain.status import roll_back as back
-    from tunewright.monitor.store.collect import collected_store
+    """End a canary, or have the champion before this one serve again; see `tunewright.monitoring.retraining.status`."""
+    from tunewright.monitoring.retraining.status import roll_back as back
+    from tunewright.monitoring.store.collect import collected_store
 
     with collected_store(spec) as store:
         return back(spec, store, spec.folder / RUNS)
 
 
 def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080, *, verify: bool = True, pin: str = "") -> None:
-    """Answer requests until interrupted; see `tunewright.serve.server.serve`.
+    """Answer requests until interrupted; see `tunewright.serving.server.serve`.
 
     Args:
         verify: whether the bundle's files must be those that it was made with.
         pin: the digest that the bundle must have, as its export printed it; empty: any.
     """
-    from tunewright.export.checksums import Verification
-    from tunewright.serve.server import Limits
-    from tunewright.serve.server import serve as serve_bundle
-    from tunewright.serve.serving import Traffic
+    from tunewright.inference.checksums import Verification
+    from tunewright.project import Traffic
+    from tunewright.serving.server import Limits
+    from tunewright.serving.server import serve as serve_bundle
 
     limits = Limits(verification=Verification(verify, pin))
     serve_bundle(lambda: Traffic(Path(bundle)), host, port, limits=limits)
@@ -620,7 +611,7 @@ def traffic_of(path: Path) -> Traffic:
     Raises:
         UserError: as `bundle_of`, or the file can't be read.
     """
-    from tunewright.serve import serving
+    from tunewright import project as serving
 
     if runs := outputs_of(path):
         return serving.traffic_of(runs) or serving.Traffic(latest_bundle(path))
@@ -636,8 +627,8 @@ def bundle_of(path: Path) -> Path:
     """
     if outputs_of(path):
         return traffic_of(path).champion
-    from tunewright.export.bundle import BUNDLE_FILE
-    from tunewright.serve.adapters import AdapterStore
+    from tunewright.inference.checksums import BUNDLE_FILE
+    from tunewright.serving.adapters import AdapterStore
 
     found = path
     for _ in range(_MOUNTED):
@@ -679,22 +670,22 @@ def _trainings_folder(spec: Spec, split: PipelineResult, kind: str) -> Path:
 def _up_to(
     spec: Spec, step: str, runs: Path | None, from_step: str | None, force: bool, on: On = "local"
 ) -> PipelineResult:
-    if step not in _WITHOUT_MODEL:
+    if any(each.needs_gpu for each in steps_to(spec, step)):
         require_known(spec.model, spec.folder)  # a wrong name is told before the data are gone through
         require_able(spec)
         if idle := unused(spec):
             say(f"note: {idle}")
     if any("api" in each.sections for each in steps_to(spec, step)):
-        from tunewright.assess import price_book
-        from tunewright.assess.candidates import check_apis
-        from tunewright.assess.lifetimes import today
+        from tunewright.economics import price_book
+        from tunewright.economics.candidates import check_apis
+        from tunewright.economics.lifetimes import today
 
         check_apis(spec, price_book(spec.price_file), today())  # and what can't be asked before anything is trained
     again = force or from_step is not None
     with tempfile.TemporaryDirectory() as scratch:
         # Steps run in processes of their own and read the spec, overrides applied, from a file.
         def room(first: Step, done: Mapping[str, Path], target: Path) -> None:
-            from tunewright.planning.preflight import require_room
+            from tunewright.pipeline.planning.preflight import require_room
 
             later = steps_to(spec, step) if again else due(spec, first, step, done, target.parent)
             require_room(
@@ -710,9 +701,9 @@ def _up_to(
 
         if on == "local":
             return bring(local)
-        from tunewright.places.azure.connection import connect
-        from tunewright.places.azure.place import AzurePlace
-        from tunewright.places.azure.preflight import require
+        from tunewright.backends.azure.connection import connect
+        from tunewright.backends.azure.place import AzurePlace
+        from tunewright.deploy.preflight import require
 
         with AzurePlace(
             spec, connect(spec), local, to=step, force=again, ready=lambda: require(preflight(spec, to=step))

@@ -15,19 +15,19 @@ import pytest
 from tests.azure.deploying import SERVING, Deploying, Ready
 from tests.conftest import write_project
 from tunewright import api, load_spec
-from tunewright.places.azure import connection, down, follow, machines, store, waiting
-from tunewright.places.azure.deploy import apps, endpoint, images, kubernetes
-from tunewright.places.azure.deploy.apps import App
-from tunewright.places.azure.deploy.endpoint import Endpoint
-from tunewright.places.azure.deploy.kubernetes import Release
-from tunewright.places.azure.down import take_down
-from tunewright.places.rehearsal import Rehearsal, rehearse
-from tunewright.places.rehearsal import apps as played_apps
-from tunewright.places.rehearsal import clusters as played_clusters
-from tunewright.places.rehearsal.cloud import Fault, error
-from tunewright.places.rehearsal.endpoints import Endpoints, Standing
-from tunewright.places.rehearsal.images import Image
-from tunewright.spec import Spec
+from tunewright.azure_emulator import Rehearsal, rehearse
+from tunewright.azure_emulator import apps as played_apps
+from tunewright.azure_emulator import clusters as played_clusters
+from tunewright.azure_emulator.cloud import Fault, error
+from tunewright.azure_emulator.endpoints import Endpoints, Standing
+from tunewright.azure_emulator.images import Image
+from tunewright.backends.azure import connection, follow, machines, store, waiting
+from tunewright.config import Spec
+from tunewright.deploy import apps, down, endpoint, images, kubernetes
+from tunewright.deploy.apps import App
+from tunewright.deploy.down import take_down
+from tunewright.deploy.endpoint import Endpoint
+from tunewright.deploy.kubernetes import Release
 
 SUBSCRIPTION, GROUP, WORKSPACE, REGION = "00000000-0000-0000-0000-00000000feed", "group", "space", "eastus"
 CPU = "Standard_D4s_v3"

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from tunewright import api
-from tunewright.assess.cost import Service
-from tunewright.places.azure.connection import connect
-from tunewright.places.azure.deploy import Target, live_of, release
-from tunewright.places.azure.deploy.apps import App
-from tunewright.places.azure.deploy.endpoint import Endpoint
-from tunewright.places.azure.deploy.kubernetes import Release
-from tunewright.places.azure.deploy.live import State
-from tunewright.places.azure.deploy.trial import Exam, Trial
-from tunewright.places.azure.registry import Registered
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.places.rehearsal.cloud import Answer
-from tunewright.spec import Spec
+from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator.cloud import Answer
+from tunewright.backends.azure.connection import connect
+from tunewright.backends.azure.registry import Registered
+from tunewright.config import Spec
+from tunewright.deploy import Target, live_of, release
+from tunewright.deploy.apps import App
+from tunewright.deploy.endpoint import Endpoint
+from tunewright.deploy.kubernetes import Release
+from tunewright.deploy.live import State
+from tunewright.deploy.trial import Exam, Trial
+from tunewright.economics.cost import Service
 
 EXAM = Exam("m", [], 1.0, 1, 0, 1.0)
 GOOD = Trial(0.1, 1.0, 10, 1.0, 0, 1.0, 2.0, ())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunewright.artifacts import sha256_tree
-from tunewright.places.azure import assets
-from tunewright.places.azure.connection import connect
-from tunewright.places.azure.place import TAG
-from tunewright.places.azure.registry import Registered, enter
-from tunewright.spec import Spec
+from tunewright.backends.azure import assets
+from tunewright.backends.azure.connection import connect
+from tunewright.backends.azure.place import TAG
+from tunewright.backends.azure.registry import Registered, enter
+from tunewright.config import Spec
+from tunewright.core.artifacts import sha256_tree
 
 
 def entered(spec: Spec, bundle: Path) -> Registered:

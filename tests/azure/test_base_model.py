@@ -11,9 +11,9 @@ from huggingface_hub import constants
 from tests.azure.conftest import MakeJob, puts
 from tests.models.test_adopt import HUB, model
 from tunewright import api
-from tunewright.errors import UserError
+from tunewright.azure_emulator import Rehearsal
+from tunewright.core.errors import UserError
 from tunewright.models.resolve import adopt
-from tunewright.places.rehearsal import Rehearsal
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tunewright.artifacts import FINGERPRINT
-from tunewright.places.azure import carrier, node
-from tunewright.places.azure.carrier import Carrier
+from tunewright.backends.azure import carrier, node
+from tunewright.backends.azure.carrier import Carrier
+from tunewright.core.artifacts import FINGERPRINT
 
 
 @pytest.fixture

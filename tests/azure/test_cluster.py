@@ -8,13 +8,13 @@ import jwt
 import pytest
 
 from tests.azure.conftest import MakeJob
-from tunewright.errors import UserError
-from tunewright.places.azure.connection import Connection, connect
-from tunewright.places.azure.deploy import cluster
-from tunewright.places.azure.deploy.cluster import Cluster
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.places.rehearsal.cloud import TENANT
-from tunewright.places.rehearsal.clusters import ENTRA_SERVER
+from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator.cloud import TENANT
+from tunewright.azure_emulator.clusters import ENTRA_SERVER
+from tunewright.backends.azure.connection import Connection, connect
+from tunewright.core.errors import UserError
+from tunewright.deploy import cluster
+from tunewright.deploy.cluster import Cluster
 
 
 @pytest.fixture

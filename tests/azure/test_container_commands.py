@@ -10,16 +10,16 @@ import pytest
 from tests.azure.conftest import MakeJob
 from tests.azure.served import entered
 from tunewright import api
-from tunewright.data.classical import fit_linear
-from tunewright.errors import UserError
-from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
-from tunewright.export.bundle import write_linear_bundle
+from tunewright.azure_emulator import Rehearsal
+from tunewright.backends.azure.connection import connect
+from tunewright.config import Spec
+from tunewright.core.errors import UserError
+from tunewright.data.curve.classical import fit_linear
+from tunewright.deploy.down import take_down
+from tunewright.deploy.endpoint import Endpoint
+from tunewright.exporters.bundle import write_linear_bundle
+from tunewright.inference.calibration import UNCALIBRATED, save_calibration
 from tunewright.models.linear_model import LINEAR
-from tunewright.places.azure.connection import connect
-from tunewright.places.azure.deploy.endpoint import Endpoint
-from tunewright.places.azure.down import take_down
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.spec import Spec
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def test_the_image_of_another_engine_refuses_the_bundle(spec: Spec, tmp_path: Pa
 def test_a_probe_of_a_port_that_the_image_does_not_open_fails(
     spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tunewright.places.azure.deploy.endpoint._PORT", 8081)
-    monkeypatch.setattr("tunewright.places.azure.deploy.endpoint.tag_of", lambda *_: "probed")
+    monkeypatch.setattr("tunewright.deploy.endpoint._PORT", 8081)
+    monkeypatch.setattr("tunewright.deploy.endpoint.tag_of", lambda *_: "probed")
     model = entered(spec, linear_bundle(spec, tmp_path / "bundle"))
     with pytest.raises(UserError, match=r"Its log ends: The image exposes no port 8081"):
         Endpoint(spec, connect(spec), "linear", model, 1).create()

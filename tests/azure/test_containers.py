@@ -9,9 +9,9 @@ import uuid
 import pytest
 
 from tests.azure.conftest import StandIn
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.places.rehearsal.containers import environment_of_containers
-from tunewright.places.rehearsal.jobs import OVER, Job
+from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator.containers import environment_of_containers
+from tunewright.azure_emulator.jobs import OVER, Job
 
 SECRETS = {"HF_TOKEN": "hf_hidden", "OPENAI_API_KEY": "sk-hidden", "ANYTHING_AT_ALL": "hidden"}
 

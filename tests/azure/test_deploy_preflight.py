@@ -12,17 +12,17 @@ import pytest
 from tests.azure.conftest import MakeJob, fails, puts, uploaded
 from tests.azure.deploying import Deploying
 from tests.azure.test_retrain import lines, rows
-from tests.places.test_images import bundle
+from tests.deploy.test_images import bundle
 from tunewright import api, load_spec
-from tunewright.errors import Check, UserError
-from tunewright.export.bundle import read_info
-from tunewright.places.azure.connection import connect
-from tunewright.places.azure.deploy import live_of, target_of
-from tunewright.places.azure.down import take_down
-from tunewright.places.azure.preflight import endpoint_checks
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.places.rehearsal.offers import family
-from tunewright.spec import Spec
+from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator.offers import family
+from tunewright.backends.azure.connection import connect
+from tunewright.config import Spec
+from tunewright.core.errors import Check, UserError
+from tunewright.deploy import live_of, target_of
+from tunewright.deploy.down import take_down
+from tunewright.deploy.preflight import endpoint_checks
+from tunewright.inference.bundle import read_info
 
 F4S, F8S = "Standard_F4s_v2", "Standard_F8s_v2"
 

@@ -10,13 +10,13 @@ import pytest
 
 from tests.azure.conftest import MakeJob, StandIn, fails
 from tunewright import api
-from tunewright.errors import EXIT_USER
-from tunewright.places.azure.connection import connect
-from tunewright.places.azure.deploy import images
-from tunewright.places.azure.down import Unseen, take_down
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.places.rehearsal.arm import PAGE
-from tunewright.spec import Spec
+from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator.arm import PAGE
+from tunewright.backends.azure.connection import connect
+from tunewright.config import Spec
+from tunewright.core.errors import EXIT_USER
+from tunewright.deploy import images
+from tunewright.deploy.down import Unseen, take_down
 
 
 def app(azure: Rehearsal, name: str, project: str) -> str:

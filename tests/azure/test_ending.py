@@ -16,13 +16,13 @@ import pytest
 
 from tests.azure.conftest import MakeJob, StandIn, ended, fails, puts, running
 from tunewright import api
-from tunewright.artifacts import read_manifest
-from tunewright.errors import EXIT_INTERRUPTED, EXIT_USER, UserError
-from tunewright.places.azure import machines
-from tunewright.places.azure.follow import Follower
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.places.rehearsal.jobs import Job
-from tunewright.spec import Spec
+from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator.jobs import Job
+from tunewright.backends.azure import machines
+from tunewright.backends.azure.follow import Follower
+from tunewright.config import Spec
+from tunewright.core.artifacts import read_manifest
+from tunewright.core.errors import EXIT_INTERRUPTED, EXIT_USER, UserError
 
 _SPLIT = """
 import signal

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from tests.conftest import make_spec
-from tunewright.places.azure.deploy.exam import failures
-from tunewright.places.azure.deploy.trial import Exam, NoAnswer, Question, Trial, report
-from tunewright.processes import free_port
+from tunewright.core.processes import free_port
+from tunewright.deploy.exam import failures
+from tunewright.deploy.trial import Exam, NoAnswer, Question, Trial, report
 
 FINE = Trial(0.1, 1.0, 10, 1.0, 0, 20.0, 60.0, ())
 
@@ -36,7 +36,7 @@ def test_the_sentence_has_the_start_beside_the_latency() -> None:
 def beside(exam: Exam, address: str, monkeypatch: pytest.MonkeyPatch) -> Trial:
     """A trial in a process of its own, as it is in a pod."""
     monkeypatch.setenv("TUNEWRIGHT_TRIED", address)
-    command = [sys.executable, "-m", "tunewright.places.azure.deploy.trial"]
+    command = [sys.executable, "-m", "tunewright.deploy.trial"]
     return report(subprocess.run(command, input=exam.json(), capture_output=True, text=True, check=True).stdout)
 
 

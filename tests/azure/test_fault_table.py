@@ -13,23 +13,23 @@ import pytest
 
 from tests.azure.conftest import MakeJob, ended, puts, uploaded
 from tests.azure.deploying import GOOD, SLOW, Deploying, Ready
-from tests.export.outputs import with_outputs
+from tests.exporters.outputs import with_outputs
 from tunewright import api
-from tunewright.artifacts import atomic_folder, read_manifest
-from tunewright.errors import EXIT_GATE, EXIT_INTERRUPTED, EXIT_USER, GateFailed, UserError
-from tunewright.pipeline import STEPS
-from tunewright.places.azure import assets, connection, follow, jobs, machines, schedule
-from tunewright.places.azure.connection import connect
-from tunewright.places.azure.deploy import apps, endpoint, images
-from tunewright.places.azure.down import take_down
-from tunewright.places.azure.place import TAG, AzurePlace
-from tunewright.places.azure.registry import versions
-from tunewright.places.azure.store import Store
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.places.rehearsal.cloud import BROKEN, Answer, Fault, error, half, html, lost, refusal, stays
-from tunewright.places.rehearsal.endpoints import Endpoints, Standing
-from tunewright.places.rehearsal.jobs import OVER, Job
-from tunewright.spec import Spec
+from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator.cloud import BROKEN, Answer, Fault, error, half, html, lost, refusal, stays
+from tunewright.azure_emulator.endpoints import Endpoints, Standing
+from tunewright.azure_emulator.jobs import OVER, Job
+from tunewright.backends.azure import assets, connection, follow, jobs, machines, schedule
+from tunewright.backends.azure.connection import connect
+from tunewright.backends.azure.place import TAG, AzurePlace
+from tunewright.backends.azure.registry import versions
+from tunewright.backends.azure.store import Store
+from tunewright.config import Spec
+from tunewright.core.artifacts import atomic_folder, read_manifest
+from tunewright.core.errors import EXIT_GATE, EXIT_INTERRUPTED, EXIT_USER, GateFailed, UserError
+from tunewright.deploy import apps, endpoint, images
+from tunewright.deploy.down import take_down
+from tunewright.pipeline.steps import STEPS
 
 FOR_EVER = 9999
 EXPIRED = error(401, "ExpiredAuthenticationToken", "The token expired.")
@@ -705,7 +705,7 @@ def test_a_helm_upgrade_that_is_broken_off(serving: tuple[Bench, Deploying]) -> 
     assert [each.kind for each in api.standing(bench.spec) if each.kind == "Helm release"], "azure ls finds it"
     bench.types(lambda: project.release("aks", "two")).says("helm rollback")
     at = project.at
-    from tunewright.places.azure.deploy.cluster import Cluster
+    from tunewright.deploy.cluster import Cluster
 
     Cluster(at).run(f"helm rollback {old.name} --namespace {old.name}")
     bench.mended(lambda: project.release("aks", "two"))
@@ -729,7 +729,7 @@ def test_what_can_not_be_taken_down(serving: tuple[Bench, Deploying], to: str, p
 
 
 def test_a_job_that_does_not_let_itself_be_cancelled(step: Stepping, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tunewright.places.azure import down
+    from tunewright.deploy import down
 
     monkeypatch.setattr(down, "_CANCELLING_SECONDS", 0.3)
     monkeypatch.setattr(jobs, "command_line", lambda *_: "sleep 60")

@@ -9,10 +9,10 @@ import pytest
 
 from tests.azure.conftest import GROUP, SUBSCRIPTION, MakeJob, fails, puts, running, uploaded
 from tunewright import api
-from tunewright.errors import UserError
-from tunewright.places.azure import connection, follow
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.spec import Spec
+from tunewright.azure_emulator import Rehearsal
+from tunewright.backends.azure import connection, follow
+from tunewright.config import Spec
+from tunewright.core.errors import UserError
 
 FOR_EVER = 9999
 

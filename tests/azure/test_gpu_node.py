@@ -9,10 +9,10 @@ import torch
 
 from tests.azure.conftest import MakeJob
 from tunewright import api
-from tunewright.errors import UserError
-from tunewright.places.azure import assets
-from tunewright.places.azure.machines import has_gpu
-from tunewright.places.rehearsal import Rehearsal
+from tunewright.azure_emulator import Rehearsal
+from tunewright.backends.azure import assets
+from tunewright.backends.azure.machines import has_gpu
+from tunewright.core.errors import UserError
 
 _SMI = """#!/bin/sh
 case "$*" in

@@ -12,7 +12,7 @@ from pathlib import Path
 PROGRAM = """
 import os, sys, subprocess
 from pathlib import Path
-from tunewright.places.rehearsal.children import guarded, started
+from tunewright.azure_emulator.children import guarded, started
 folder = Path(sys.argv[1])
 with guarded(folder):
     child = started(folder, ["sleep", "600"], subprocess.DEVNULL, os.environ)

@@ -11,12 +11,12 @@ import pytest
 from tests.azure.conftest import MakeJob, fails, puts
 from tests.conftest import make_spec, tunewright
 from tunewright import api
-from tunewright.errors import UserError
-from tunewright.places.azure import assets
-from tunewright.places.azure.bases import on_reachable_bases, python_base
-from tunewright.places.azure.connection import connect
-from tunewright.places.azure.deploy.images import built, context, tag_of
-from tunewright.places.rehearsal import Rehearsal
+from tunewright.azure_emulator import Rehearsal
+from tunewright.backends.azure import assets
+from tunewright.backends.azure.bases import on_reachable_bases, python_base
+from tunewright.backends.azure.connection import connect
+from tunewright.core.errors import UserError
+from tunewright.deploy.images import built, context, tag_of
 
 OWN = "mine.azurecr.io/python@sha256:abc"
 FEED = "https://pkgs.dev.azure.com/me/_packaging/feed/pypi/simple/"

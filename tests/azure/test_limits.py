@@ -8,8 +8,8 @@ import pytest
 
 from tests.azure.conftest import MakeJob, running
 from tunewright import api
-from tunewright.places.azure import follow
-from tunewright.places.rehearsal import Rehearsal
+from tunewright.azure_emulator import Rehearsal
+from tunewright.backends.azure import follow
 
 
 def test_a_job_tells_the_limits_of_its_steps(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,16 @@ import re
 import pytest
 
 from tests.azure.conftest import MakeJob
-from tunewright.assess.prices import price_book
-from tunewright.errors import UserError
-from tunewright.places.azure.connection import connect
-from tunewright.places.azure.deploy.apps import LiveApp
-from tunewright.places.azure.deploy.endpoint import LiveEndpoint
-from tunewright.places.azure.deploy.images import repository_of
-from tunewright.places.azure.deploy.kubernetes import owner_of, release_name
-from tunewright.places.azure.machines import cluster_names, instance_name
-from tunewright.places.azure.rules import is_of_clusters
-from tunewright.places.rehearsal.names import KINDS, REPOSITORY
+from tunewright.azure_emulator.names import KINDS, REPOSITORY
+from tunewright.backends.azure.connection import connect
+from tunewright.backends.azure.machines import cluster_names, instance_name
+from tunewright.backends.azure.rules import is_of_clusters
+from tunewright.core.errors import UserError
+from tunewright.deploy.apps import LiveApp
+from tunewright.deploy.endpoint import LiveEndpoint
+from tunewright.deploy.images import repository_of
+from tunewright.deploy.kubernetes import owner_of, release_name
+from tunewright.economics.prices import price_book
 
 NAMES = ("t" * 60, "a--b__c-_d", "report-2024", "9-lives", "ends-", "ends__", "a" * 20 + "-12-" + "b" * 30)
 

@@ -11,18 +11,18 @@ from azure.core.exceptions import HttpResponseError
 
 from tests.azure.conftest import GROUP, REGION, SUBSCRIPTION, MakeJob, StandIn, entered, playing, puts
 from tunewright import api
-from tunewright.errors import Check, UserError
-from tunewright.pipeline import STEPS, steps_to
-from tunewright.places.azure import connection, machines
-from tunewright.places.azure.connection import Connection, azure_errors, connect
-from tunewright.places.azure.preflight import image_checks, preflight, require
-from tunewright.places.azure.rules import rules
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.places.rehearsal.cloud import PERSON
-from tunewright.places.rehearsal.endpoints import Standing
-from tunewright.places.rehearsal.offers import family
-from tunewright.places.rehearsal.roles import action_of
-from tunewright.spec import Spec
+from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator.cloud import PERSON
+from tunewright.azure_emulator.endpoints import Standing
+from tunewright.azure_emulator.offers import family
+from tunewright.azure_emulator.roles import action_of
+from tunewright.backends.azure import connection, machines
+from tunewright.backends.azure.connection import Connection, azure_errors, connect
+from tunewright.backends.azure.rules import rules
+from tunewright.config import Spec
+from tunewright.core.errors import Check, UserError
+from tunewright.deploy.preflight import image_checks, preflight, require
+from tunewright.pipeline.steps import STEPS, steps_to
 
 T4, SERVING = "Standard_NC4as_T4_v3", "Standard_F4s_v2"
 RESOURCES = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"

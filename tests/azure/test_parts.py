@@ -13,17 +13,19 @@ import pytest
 from tests.azure.conftest import MakeJob
 from tests.conftest import make_spec
 from tunewright import api
-from tunewright.artifacts import read_manifest
-from tunewright.errors import UserError
+from tunewright.backends.azure import machines
+from tunewright.backends.azure.assets import package, pinned
+from tunewright.backends.azure.connection import workspace_of
+from tunewright.backends.azure.follow import sparkline
+from tunewright.backends.azure.jobs import Work, job_of
+from tunewright.backends.azure.place import AzurePlace, stays_here
+from tunewright.backends.azure.rules import is_allowed
+from tunewright.core.artifacts import read_manifest
+from tunewright.core.errors import UserError
 from tunewright.models.device import GPU
-from tunewright.pipeline import STEPS, PipelineResult, due, pedigrees, steps_to
-from tunewright.places.azure import machines
-from tunewright.places.azure.assets import package, pinned
-from tunewright.places.azure.connection import workspace_of
-from tunewright.places.azure.follow import sparkline
-from tunewright.places.azure.jobs import Work, job_of
-from tunewright.places.azure.place import AzurePlace, stays_here
-from tunewright.places.azure.rules import is_allowed
+from tunewright.pipeline.fingerprint import lineage_hashes
+from tunewright.pipeline.runner import PipelineResult, due
+from tunewright.pipeline.steps import STEPS, steps_to
 
 
 def test_a_role_allows_by_patterns_and_takes_out() -> None:
@@ -122,7 +124,7 @@ def test_a_package_is_the_same_whenever_it_is_made() -> None:
     with tarfile.open(fileobj=io.BytesIO(one)) as archive:
         names = archive.getnames()
         assert all(entry.mtime == 0 for entry in archive.getmembers())
-    assert names[0] == "tunewright.yaml" and "tunewright/step.py" in names
+    assert names[0] == "tunewright.yaml" and "tunewright/pipeline/step.py" in names
     assert not [name for name in names if name.endswith(".pyc") or name.startswith("/") or ".." in name]
 
 
@@ -150,7 +152,7 @@ def test_a_works_name_does_not_depend_on_where_and_for_how_much(job: MakeJob) ->
     def base(spec: Any, *steps: str) -> str:
         place = AzurePlace(spec, None, None, to="train", force=False, ready=lambda: None)
         chain = [STEPS[name] for name in steps]
-        return place._base(chain, spec.folder / "runs" / "check-abc", pedigrees(spec, steps[-1]))
+        return place._base(chain, spec.folder / "runs" / "check-abc", lineage_hashes(spec, steps[-1]))
 
     spec = job()
     dearer = job(azure={"budget_usd": 99, "cpu": "Standard_F8s_v2", "low_priority": True})
@@ -159,7 +161,11 @@ def test_a_works_name_does_not_depend_on_where_and_for_how_much(job: MakeJob) ->
     assert base(spec, "check", "split", "train") != base(other, "check", "split", "train")
     assert base(spec, "check") != base(spec, "check", "split")
     # What a training resumes from is found whatever the job began with.
-    assert pedigrees(spec, "train")["train"] == pedigrees(spec, "bundle")["train"] != pedigrees(other, "train")["train"]
+    assert (
+        lineage_hashes(spec, "train")["train"]
+        == lineage_hashes(spec, "bundle")["train"]
+        != lineage_hashes(other, "train")["train"]
+    )
 
 
 def test_tries_are_counted_and_one_that_runs_or_did_is_taken() -> None:

@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 
 from tests.azure.conftest import GROUP, SUBSCRIPTION, MakeJob, fails
-from tests.planning.made import model_folder
-from tunewright.assess.speed import Range
-from tunewright.errors import Check, UserError
-from tunewright.pipeline import steps_to
-from tunewright.places.azure import preflight as module
-from tunewright.places.azure.connection import connect
-from tunewright.places.azure.preflight import preflight, quota_command, require
-from tunewright.places.azure.rules import is_allowed
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.places.rehearsal.cloud import Answer, Fault
-from tunewright.places.rehearsal.offers import family
-from tunewright.planning.project import ProjectPlan
-from tunewright.spec import Spec
+from tests.pipeline.made import model_folder
+from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator.cloud import Answer, Fault
+from tunewright.azure_emulator.offers import family
+from tunewright.backends.azure.connection import connect
+from tunewright.backends.azure.rules import is_allowed
+from tunewright.config import Spec
+from tunewright.core.errors import Check, UserError
+from tunewright.deploy import preflight as module
+from tunewright.deploy.preflight import preflight, quota_command, require
+from tunewright.economics.speed import Range
+from tunewright.pipeline.planning.project import ProjectPlan
+from tunewright.pipeline.steps import steps_to
 
 GPU = "Standard_NC24ads_A100_v4"
 SERVING = {"machine": "Standard_F4s_v2"}

@@ -16,13 +16,13 @@ from tests.azure.deploying import Deploying
 from tests.azure.test_containers import ran
 from tests.azure.test_new_subscription import RESOURCES, asked
 from tunewright import api
-from tunewright.errors import UserError
-from tunewright.places.azure.connection import connect
-from tunewright.places.azure.rules import rules
-from tunewright.places.rehearsal import Rehearsal, _access, _identity
-from tunewright.places.rehearsal.cloud import PERSON, TENANT, Cloud
-from tunewright.places.rehearsal.login import principal_of
-from tunewright.places.rehearsal.roles import Access
+from tunewright.azure_emulator import Rehearsal, _access, _identity
+from tunewright.azure_emulator.cloud import PERSON, TENANT, Cloud
+from tunewright.azure_emulator.login import principal_of
+from tunewright.azure_emulator.roles import Access
+from tunewright.backends.azure.connection import connect
+from tunewright.backends.azure.rules import rules
+from tunewright.core.errors import UserError
 
 IDENTITY = f"{RESOURCES}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/poor"
 ACCESS = Path(__file__).parents[2] / "infra" / "modules" / "access.bicep"

@@ -11,14 +11,14 @@ from typer.testing import CliRunner
 
 from tests.azure.conftest import GROUP, SUBSCRIPTION, WORKSPACE, MakeJob, fails
 from tunewright import api
+from tunewright.azure_emulator import Rehearsal, arm
+from tunewright.azure_emulator.blobs import ACCOUNT
+from tunewright.azure_emulator.cloud import TENANT
+from tunewright.backends.azure import probe as probing
+from tunewright.backends.azure.answers import Probe, Said, judged
+from tunewright.backends.azure.connection import connect
 from tunewright.cli import azure as command
 from tunewright.cli.app import app as cli
-from tunewright.places.azure import probe as probing
-from tunewright.places.azure.answers import Probe, Said, judged
-from tunewright.places.azure.connection import connect
-from tunewright.places.rehearsal import Rehearsal, arm
-from tunewright.places.rehearsal.blobs import ACCOUNT
-from tunewright.places.rehearsal.cloud import TENANT
 
 ASKED = {
     "model-version-is-an-integer",
@@ -62,7 +62,7 @@ def test_every_rule_that_is_asked_holds_here(azure: Rehearsal, job: MakeJob) -> 
 
 def test_its_names_are_such_that_azure_takes_them(job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     """Now and then a random name is of digits alone, in which a cluster's may not end behind a dash."""
-    monkeypatch.setattr("tunewright.places.azure.throwaway.secrets.token_hex", lambda _: "12345678")
+    monkeypatch.setattr("tunewright.backends.azure.throwaway.secrets.token_hex", lambda _: "12345678")
     assert verdicts(api.probe(job()))["cluster-series"] == "holds"
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from tests.azure.conftest import MakeJob
-from tests.export.outputs import SECRET, WEIGHTS, with_outputs
+from tests.exporters.outputs import SECRET, WEIGHTS, with_outputs
 from tunewright import api
-from tunewright.errors import UserError
-from tunewright.places.azure.connection import connect
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.places.rehearsal.cloud import Fault, error
+from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator.cloud import Fault, error
+from tunewright.backends.azure.connection import connect
+from tunewright.core.errors import UserError
 
 
 def test_a_merged_model_is_entered_once_and_shared(azure: Rehearsal, job: MakeJob) -> None:
@@ -32,7 +32,7 @@ def test_a_merged_model_is_entered_once_and_shared(azure: Rehearsal, job: MakeJo
     assert model.tags["form"] == "merged"
     prefix = model.path.partition("/paths/")[2].rstrip("/")
     at = connect(spec)
-    from tunewright.places.azure.store import Store
+    from tunewright.backends.azure.store import Store
 
     blobs = {blob.name.removeprefix(f"{prefix}/"): blob.name for blob in Store(at)._container.list_blobs(prefix)}
     assert set(blobs) == set(parcel.files)

@@ -14,15 +14,15 @@ from azure.core.exceptions import HttpResponseError
 from tests.azure.conftest import REGION, SUBSCRIPTION, MakeJob
 from tests.azure.deploying import Deploying
 from tests.azure.test_new_subscription import RESOURCES, asked
-from tunewright.errors import UserError
-from tunewright.places.azure.bases import python_base
-from tunewright.places.azure.connection import ARM, Connection, connect
-from tunewright.places.azure.deploy import endpoint, images
-from tunewright.places.azure.deploy.apps import VERSION as APPS
-from tunewright.places.azure.deploy.cluster import Cluster
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.places.rehearsal.apps import _merged
-from tunewright.places.rehearsal.storage import HOST
+from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator.apps import _merged
+from tunewright.azure_emulator.storage import HOST
+from tunewright.backends.azure.bases import python_base
+from tunewright.backends.azure.connection import ARM, Connection, connect
+from tunewright.core.errors import UserError
+from tunewright.deploy import endpoint, images
+from tunewright.deploy.apps import VERSION as APPS
+from tunewright.deploy.cluster import Cluster
 
 SIZE = "Standard_F4s_v2"
 ENDPOINTS = "2022-02-01-preview"

@@ -14,25 +14,25 @@ from typer.testing import CliRunner
 
 from tests.azure.conftest import MakeJob, ended, fails
 from tests.conftest import unalike
-from tests.monitor.captures import capture, review
+from tests.monitoring.captures import capture, review
 from tunewright import api
 from tunewright.api import On
+from tunewright.azure_emulator import Rehearsal
+from tunewright.backends.azure.connection import connect
+from tunewright.backends.azure.registry import versions
 from tunewright.cli.app import app as cli
-from tunewright.errors import EXIT_GATE
-from tunewright.monitor.retrain import events
-from tunewright.monitor.retrain.canary import Terms
-from tunewright.monitor.retrain.in_azure import InAzure
-from tunewright.monitor.retrain.retrain import Course
-from tunewright.monitor.store import open_store
-from tunewright.monitor.store.tables import Deployment
-from tunewright.places.azure.connection import connect
-from tunewright.places.azure.deploy import exam, live_of
-from tunewright.places.azure.deploy.live import State
-from tunewright.places.azure.down import take_down
-from tunewright.places.azure.registry import versions
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.serve.serving import read_serving
-from tunewright.spec import Spec
+from tunewright.config import Spec
+from tunewright.core.errors import EXIT_GATE
+from tunewright.deploy import exam, live_of
+from tunewright.deploy.down import take_down
+from tunewright.deploy.live import State
+from tunewright.monitoring.retraining import events
+from tunewright.monitoring.retraining.canary import Terms
+from tunewright.monitoring.retraining.in_azure import InAzure
+from tunewright.monitoring.retraining.run import Course
+from tunewright.monitoring.store import open_store
+from tunewright.monitoring.store.tables import Deployment
+from tunewright.project import read_serving
 
 WORDS: tuple[Mapping[str, str], ...] = (
     {"billing": "invoice", "defect": "broken", "refund": "money"},

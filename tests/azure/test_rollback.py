@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from tests.azure.conftest import MakeJob, fails
 from tests.azure.deploying import EXAM, GOOD, SERVING, SLOW, Deploying
 from tunewright import api
+from tunewright.azure_emulator import Rehearsal
+from tunewright.backends.azure.registry import versions
 from tunewright.cli.app import app as cli
-from tunewright.errors import GateFailed, UserError
-from tunewright.places.azure.deploy import images, live_of, release
-from tunewright.places.azure.deploy.live import CANARY, TRIAL
-from tunewright.places.azure.deploy.trial import Trial
-from tunewright.places.azure.down import take_down
-from tunewright.places.azure.registry import versions
-from tunewright.places.rehearsal import Rehearsal
+from tunewright.core.errors import GateFailed, UserError
+from tunewright.deploy import images, live_of, release
+from tunewright.deploy.down import take_down
+from tunewright.deploy.live import CANARY, TRIAL
+from tunewright.deploy.trial import Trial
 
 ALL = ("aml", "aks", "aca")
 ENDING = {"aml": r"DELETE .*/deployments/", "aca": r"POST .*/deactivate"}

@@ -10,10 +10,10 @@ import pytest
 
 from tests.azure.conftest import MakeJob, ended, puts, running, uploaded
 from tunewright import api
-from tunewright.artifacts import read_manifest, sha256_tree
-from tunewright.places.azure.place import spec_text
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.spec import Spec
+from tunewright.azure_emulator import Rehearsal
+from tunewright.backends.azure.place import spec_text
+from tunewright.config import Spec
+from tunewright.core.artifacts import read_manifest, sha256_tree
 
 
 def outputs(runs: Path) -> dict[str, str]:

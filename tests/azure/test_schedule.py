@@ -11,9 +11,9 @@ import pytest
 
 from tests.azure.conftest import MakeJob, ended, puts
 from tunewright import api
-from tunewright.errors import UserError
-from tunewright.places.azure import schedule
-from tunewright.places.rehearsal import Rehearsal
+from tunewright.azure_emulator import Rehearsal
+from tunewright.backends.azure import schedule
+from tunewright.core.errors import UserError
 
 IDENTITY = (
     "/subscriptions/00000000-0000-0000-0000-00000000feed/resourceGroups/group/providers"

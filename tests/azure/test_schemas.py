@@ -8,15 +8,15 @@ import pytest
 
 from tests.azure.conftest import MakeJob
 from tunewright import api
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.places.rehearsal.schemas import complaints, is_covered
+from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator.schemas import complaints, is_covered
 
 PROVIDERS = "/subscriptions/s/resourceGroups/g/providers"
 ML = f"{PROVIDERS}/Microsoft.MachineLearningServices/workspaces/w"
 
 
 def test_they_ship_small_and_with_their_licence() -> None:
-    folder = files("tunewright.places.rehearsal") / "arm_schemas"
+    folder = files("tunewright.azure_emulator") / "arm_schemas"
     assert len((folder / "schemas.json.gz").read_bytes()) < 100_000
     assert "MIT" in (licence := (folder / "LICENSE").read_text("utf-8")) and "Microsoft" in licence
 

@@ -11,13 +11,13 @@ import pytest
 from tests.azure.conftest import MakeJob, running
 from tests.conftest import LABELS, unalike
 from tunewright import api
-from tunewright.artifacts import read_manifest
-from tunewright.data.freezing import freeze
-from tunewright.errors import UserError
-from tunewright.pipeline import STEPS
-from tunewright.places.azure.sources import needed, sources_of
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.spec import Spec
+from tunewright.azure_emulator import Rehearsal
+from tunewright.backends.azure.sources import needed, sources_of
+from tunewright.config import Spec
+from tunewright.core.artifacts import read_manifest
+from tunewright.core.errors import UserError
+from tunewright.data.splits.freezing import freeze
+from tunewright.pipeline.steps import STEPS
 
 
 def rows(mark: str, count: int = 20) -> list[dict[str, str]]:

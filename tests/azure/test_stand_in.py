@@ -13,9 +13,9 @@ import pytest
 
 from tests.azure.conftest import MakeJob, StandIn
 from tunewright import api
-from tunewright.places.azure.assets import package
-from tunewright.places.rehearsal import Rehearsal
-from tunewright.places.rehearsal.network import hosts, is_mapped
+from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator.network import hosts, is_mapped
+from tunewright.backends.azure.assets import package
 
 
 def test_hosts_that_are_mapped() -> None:

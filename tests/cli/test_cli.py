@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
@@ -13,17 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.conftest import python, write_project
 from tunewright.cli import main
-from tunewright.version import __version__
+from tunewright.core.version import __version__
 
 pytestmark = pytest.mark.slow
 
 ENTRY = "from tunewright.cli import main; main()"
 VERBS = ("check", "split", "train", "export", "evaluate", "serve", "run")
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "onnxruntime", "openvino", "huggingface_hub")
+
+COUNTED = (
+    "import sys\nfrom tunewright.cli import main\n"
+    "try: main()\n"
+    f"finally: print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+)
+"""The same, which then says which of those it has loaded."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +80,51 @@ def test_help_answers_within_a_second() -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["spec", "schema"], ["models", "ls"]])
 def test_a_quick_answer_loads_no_heavy_library(arguments: list[str]) -> None:
-    script = (
-        "import sys\nfrom tunewright.cli import main\n"
-        "try: main()\n"
-        f"finally: print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    assert python("-c", COUNTED, *arguments).stderr.strip() == "[]"
+
+
+def completions(typed: str, script: str = ENTRY) -> subprocess.CompletedProcess[str]:
+    """What bash asks the command on a tab, and what it gets."""
+    words = typed.split(" ")
+    return python(
+        "-c",
+        f"import sys; sys.argv = ['tunewright']\n{script}",
+        _TUNEWRIGHT_COMPLETE="complete_bash",
+        COMP_WORDS=typed,
+        COMP_CWORD=str(len(words) - 1),
     )
-    assert python("-c", script, *arguments).stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("tunewright in", ["init"]),
+        ("tunewright data sp", ["split"]),
+        ("tunewright init --ex", ["--example"]),
+        ("tunewright init --example t", ["tickets"]),
+        ("tunewright serve --eng", ["--engine"]),
+    ],
+)
+def test_a_tab_completes_verbs_options_and_names(typed: str, offered: list[str]) -> None:
+    assert completions(typed).stdout.split() == offered
+
+
+def test_a_tab_loads_no_heavy_library() -> None:
+    done = completions("tunewright init --example t", COUNTED)
+    assert done.stdout.split() == ["tickets"]
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_shown_and_installed_for_the_usual_shells(shell: str, tmp_path: Path) -> None:
+    # The shell is taken from the processes above, or in a test from this variable, which names it.
+    told = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1", "HOME": str(tmp_path)}
+    shown = python("-c", f"import sys; sys.argv[0] = 'tunewright'\n{ENTRY}", "--show-completion", shell, **told)
+    assert (shown.returncode, "_TUNEWRIGHT_COMPLETE" in shown.stdout) == (0, True)
+    done = python("-c", f"import sys; sys.argv[0] = 'tunewright'\n{ENTRY}", "--install-completion", shell, **told)
+    assert (done.returncode, done.stderr) == (0, "")
+    written = [file.read_text("utf-8") for file in tmp_path.rglob("*") if file.is_file()]
+    assert any("_TUNEWRIGHT_COMPLETE" in text for text in written)
 
 
 def test_importing_the_package_loads_no_heavy_library() -> None:
@@ -86,9 +132,12 @@ def test_importing_the_package_loads_no_heavy_library() -> None:
     assert python("-c", script).stdout.strip() == "[]"
 
 
-def test_a_room_never_stands_in_the_place_of_the_function_of_its_name() -> None:
-    rooms = "tunewright.train.encode, tunewright.evaluate.evidence, tunewright.export.bundle, tunewright.serve.app"
-    script = f"import {rooms}; import tunewright as tw; print(*(type(getattr(tw, v)).__name__ for v in {VERBS}))"
+def test_no_package_stands_in_the_place_of_the_function_of_its_name() -> None:
+    script = (
+        "import pkgutil, importlib, tunewright as tw\n"
+        "for each in pkgutil.iter_modules(tw.__path__): importlib.import_module(f'tunewright.{each.name}')\n"
+        f"print(*(type(getattr(tw, verb)).__name__ for verb in {VERBS}))"
+    )
     assert python("-c", script).stdout.split() == ["function"] * len(VERBS)
 
 
@@ -128,41 +177,6 @@ def test_an_unknown_verb_exits_with_2() -> None:
     done = tunewright("fly")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-
-
-def test_init_writes_a_spec_that_show_reads(project: Path) -> None:
-    (project / "tunewright.yaml").unlink()
-    done = tunewright("init", project / "train.jsonl")
-    assert done.returncode == 0
-    assert "classify, 90 rows, 3 labels, input in 'text', answers in 'label'" in done.stdout
-    shown = json.loads(tunewright("spec", "show", project).stdout)
-    assert list(shown["task"]["labels"]) == ["billing", "defect", "refund"]
-    assert shown["train"]["lora"]["r"] == 16
-
-
-def test_init_leaves_a_spec_that_exists_as_it_was(project: Path) -> None:
-    before = (project / "tunewright.yaml").read_text()
-    assert "This file exists" in refused(tunewright("init", project / "train.jsonl"))
-    assert (project / "tunewright.yaml").read_text() == before
-
-
-def test_init_writes_where_it_is_told_with_a_path_that_holds_from_there(project: Path) -> None:
-    (project / "sub").mkdir()
-    assert tunewright("init", project / "train.jsonl", "--out", project / "sub" / "tunewright.yaml").returncode == 0
-    assert json.loads(tunewright("spec", "show", project / "sub").stdout)["data"]["train"] == "../train.jsonl"
-
-
-@pytest.mark.parametrize(("name", "typed"), [("tunewright.yaml", "sub"), ("mine.yaml", "sub/mine.yaml")])
-def test_what_init_says_to_type_finds_the_spec_it_wrote(project: Path, name: str, typed: str) -> None:
-    (project / "sub").mkdir()
-    done = tunewright("init", project / "train.jsonl", "--out", project / "sub" / name)
-    said = done.stdout.strip().rsplit("tunewright run ", 1)[1]
-    assert said == str(project / typed)
-    assert tunewright("spec", "show", said).returncode == 0
-
-
-def test_init_without_the_data_file_is_refused(tmp_path: Path) -> None:
-    assert "There is no such data file" in refused(tunewright("init", tmp_path / "absent.jsonl"))
 
 
 def test_spec_show_takes_overrides(project: Path) -> None:
@@ -256,6 +270,8 @@ def test_doctor_looks_for_the_extras_that_a_spec_asks_for(project: Path) -> None
 
 
 def test_doctor_says_when_torch_does_not_see_the_gpu_whose_driver_is_here(tmp_path: Path) -> None:
+    import torch
+
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     checks = json.loads(tunewright("doctor", "--json", PATH=f"{tmp_path}:{os.environ['PATH']}").stdout)

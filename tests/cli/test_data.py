@@ -15,7 +15,7 @@ import pytest
 from tests.cli.test_cli import Done, refused, tunewright
 from tests.conftest import LABELS, spec_data, unalike, write_project
 from tests.documents.made import pdf
-from tunewright.artifacts import read_jsonl
+from tunewright.core.artifacts import read_jsonl
 from tunewright.documents import read_document
 
 pytestmark = pytest.mark.slow

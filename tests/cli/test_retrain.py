@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import tunewright, write_project
-from tunewright.serve.serving import read_serving, served_from, write_serving
+from tunewright.project import read_serving, served_from, write_serving
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,9 @@ import pytest
 
 from tests.crash.crashes import in_fork
 from tests.crash.linear import bring_up_to_date, project
-from tunewright.pipeline import STEPS, code_version
-from tunewright.serve.server import running_server
+from tunewright.pipeline.fingerprint import code_version
+from tunewright.pipeline.steps import STEPS
+from tunewright.serving.server import running_server
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("done") / "project"
     spec = project(folder)
     for step in STEPS.values():
-        code_version(step.room)  # which each fork would work out anew
+        code_version(step.package)  # which each fork would work out anew
     assert in_fork(lambda: bring_up_to_date(spec)) is None
     return folder
 

@@ -25,7 +25,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from tests.crash.counted import GROWING, tell
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 
 
 @dataclass

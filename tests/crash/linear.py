@@ -12,9 +12,10 @@ from typing import Any
 from unittest import mock
 
 from tests.conftest import LABELS, spec_data, unalike
-from tunewright.artifacts import MANIFEST, read_manifest
-from tunewright.pipeline import Step, execute_step, run_pipeline
-from tunewright.spec import Spec, load_spec
+from tunewright.config import Spec, load_spec
+from tunewright.core.artifacts import MANIFEST, read_manifest
+from tunewright.pipeline.runner import execute_step, run_pipeline
+from tunewright.pipeline.steps import Step
 
 DATED = ("README.md", "model_card.md", "report.html", "report.md")
 """Files of outputs that say when they were written."""
@@ -50,8 +51,8 @@ def steady(address: str) -> Iterator[None]:
 
     with (
         mock.patch.object(time, "perf_counter", lambda: next(ticks) / 1000),
-        mock.patch("tunewright.serve.asking.running_server", running),
-        mock.patch("tunewright.artifacts.library_versions", dict),
+        mock.patch("tunewright.parity.served.running_server", running),
+        mock.patch("tunewright.core.artifacts.library_versions", dict),
     ):
         yield
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.crash.crashes import Case, crash_everywhere, digest
-from tunewright.errors import UserError
-from tunewright.export.bundle import load_bundle, read_info, write_info
-from tunewright.serve.adapters import AdapterStore, add_adapter
+from tunewright.core.errors import UserError
+from tunewright.inference.bundle import load_bundle, read_info, write_info
+from tunewright.serving.adapters import AdapterStore, add_adapter
 
 pytestmark = pytest.mark.slow
 

@@ -12,17 +12,17 @@ from sqlalchemy import inspect, select
 
 from tests.conftest import make_spec, write_project
 from tests.crash.crashes import Case, crash_everywhere
-from tests.monitor.journals import capture, feedback, write
-from tests.monitor.test_growth import asked, said
+from tests.monitoring.journals import capture, feedback, write
+from tests.monitoring.test_growth import asked, said
+from tunewright.config import Spec, load_spec
 from tunewright.data.corrections import corrections_in
-from tunewright.monitor.growth import grow
-from tunewright.monitor.retrain.status import roll_back
-from tunewright.monitor.store import collect as collecting
-from tunewright.monitor.store import open_store, tables
-from tunewright.monitor.store.collect import collect
-from tunewright.serve.captures import CaptureJournal, journals, read_captures
-from tunewright.serve.serving import read_serving, served_from, write_serving
-from tunewright.spec import Spec, load_spec
+from tunewright.monitoring.corrections import grow
+from tunewright.monitoring.retraining.status import roll_back
+from tunewright.monitoring.store import collect as collecting
+from tunewright.monitoring.store import open_store, tables
+from tunewright.monitoring.store.collect import collect
+from tunewright.project import read_serving, served_from, write_serving
+from tunewright.serving.captures import CaptureJournal, journals, read_captures
 
 pytestmark = pytest.mark.slow
 

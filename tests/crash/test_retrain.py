@@ -15,18 +15,18 @@ from tests.conftest import unalike
 from tests.crash.crashes import Case, crash_everywhere, in_fork
 from tests.crash.linear import bring_up_to_date, steady, whole_outputs
 from tests.crash.test_day2 import stored
-from tests.monitor.test_growth import asked, said
+from tests.monitoring.test_growth import asked, said
 from tunewright.api import latest_bundle
+from tunewright.config import Spec, load_spec
 from tunewright.data.corrections import corrections_in
-from tunewright.export.bundle import load_bundle, read_info
-from tunewright.monitor.growth import grow
-from tunewright.monitor.retrain import retrain as module
-from tunewright.monitor.retrain.gate import Decision
-from tunewright.monitor.retrain.retrain import Course, Parts, retrain
-from tunewright.monitor.store import open_store, tables
-from tunewright.monitor.store.collect import collect
-from tunewright.serve.serving import read_serving
-from tunewright.spec import Spec, load_spec
+from tunewright.inference.bundle import load_bundle, read_info
+from tunewright.monitoring.corrections import grow
+from tunewright.monitoring.retraining import run as module
+from tunewright.monitoring.retraining.gate import Decision
+from tunewright.monitoring.retraining.run import Course, Parts, retrain
+from tunewright.monitoring.store import open_store, tables
+from tunewright.monitoring.store.collect import collect
+from tunewright.project import read_serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 

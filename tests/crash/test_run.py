@@ -8,8 +8,8 @@ import pytest
 
 from tests.crash.crashes import Case, crash_everywhere, in_fork
 from tests.crash.linear import bring_up_to_date, outputs, project, steady, whole_outputs
-from tunewright.pipeline import STEPS
-from tunewright.spec import Spec
+from tunewright.config import Spec
+from tunewright.pipeline.steps import STEPS
 
 pytestmark = pytest.mark.slow
 NAMES = [name for name, step in STEPS.items() if not step.only_with]

@@ -10,13 +10,13 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.conftest import LABELS, make_spec, unalike
-from tunewright.artifacts import Output
-from tunewright.data.blocks import THRESHOLD
+from tunewright.config import Spec
+from tunewright.core.artifacts import Output
 from tunewright.data.dataset import save_examples
-from tunewright.data.near import similarity
+from tunewright.data.dedup.blocks import THRESHOLD
+from tunewright.data.dedup.near import similarity
 from tunewright.data.steps import FINDINGS, run_split
 from tunewright.data.text import normal
-from tunewright.spec import Spec
 from tunewright.tasks import Example, Meta
 
 VARIANTS = ("{}", "{}x", "{}!", "a {}", "{}xy")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import example, unalike
 from tests.data.rows import ids, lists_of_rows, row
-from tunewright.data.blocks import Block, blocks_of, key_of, rejoined
+from tunewright.data.dedup.blocks import Block, blocks_of, key_of, rejoined
 from tunewright.tasks import Example
 
 

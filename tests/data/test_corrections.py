@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 
 from tests.conftest import LABELS, TOKENIZER, unalike, write_project
-from tunewright.artifacts import Output
+from tunewright.backends.azure.sources import needed, sources_of
+from tunewright.config import Spec, load_spec
+from tunewright.core.artifacts import Output
+from tunewright.core.errors import UserError
 from tunewright.data.corrections import Correction, Corrections, Said, corrections_in, write_corrections
 from tunewright.data.dataset import load_dataset, load_examples
 from tunewright.data.examine import load_examination
 from tunewright.data.fix import fix
-from tunewright.data.freezing import freeze
 from tunewright.data.job import job_of
+from tunewright.data.splits.freezing import freeze
+from tunewright.data.splits.withholding import FOR_THE_GATE, load_withheld
 from tunewright.data.steps import raw_files, run_check, run_split
 from tunewright.data.times import instants_of
-from tunewright.data.withholding import FOR_THE_GATE, load_withheld
-from tunewright.errors import UserError
-from tunewright.pipeline import STEPS, fingerprint
-from tunewright.places.azure.sources import needed, sources_of
-from tunewright.spec import Spec, load_spec
+from tunewright.pipeline.fingerprint import fingerprint
+from tunewright.pipeline.steps import STEPS
 
 
 def correction(number: int, text: str | None = None, answer: str = "billing", time: str = "") -> Correction:

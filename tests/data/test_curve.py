@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from tests.data.test_label_noise import tickets
-from tunewright.data import curve_points
-from tunewright.data.classical import LinearSvmClassifier
-from tunewright.data.curve import LEAST_ROWS, LearningCurve, learning_curve
-from tunewright.data.curve_points import BUDGET, VECTORISING, _shuffled, measure, plan
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
+from tunewright.data.curve import curve_points
+from tunewright.data.curve.classical import LinearSvmClassifier
+from tunewright.data.curve.curve import LEAST_ROWS, LearningCurve, learning_curve
+from tunewright.data.curve.curve_points import BUDGET, VECTORISING, _shuffled, measure, plan
 from tunewright.tasks import Example, Meta
 
 

@@ -12,16 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import TOKENIZER
-from tunewright.artifacts import read_jsonl
-from tunewright.data import workers
+from tunewright.config import file_spec
+from tunewright.core import workers
+from tunewright.core.artifacts import read_jsonl
+from tunewright.core.errors import UserError
 from tunewright.data.examine import EXAMPLES, FINDINGS, QUARANTINE, REPORT, SUSPECTS, Examination, examine
 from tunewright.data.job import Job, job_of_files
 from tunewright.data.readers import Note, read, read_piece
 from tunewright.data.readers import parts as parts_module
 from tunewright.data.readers.parts import parts
 from tunewright.data.readers.sources import files
-from tunewright.errors import UserError
-from tunewright.spec import file_spec
 from tunewright.tasks import Example
 
 WORDS = ["parcel", "kettle", "garden", "window", "ladder", "candle", "basket", "bridge", "pocket", "mirror"]

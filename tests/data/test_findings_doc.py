@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TOKENIZER
-from tunewright.artifacts import read_jsonl
+from tunewright.config import file_spec
+from tunewright.core.artifacts import read_jsonl
 from tunewright.data.checks import KINDS, SEVERITIES
 from tunewright.data.examine import examine
 from tunewright.data.fix import fix
 from tunewright.data.job import Job, job_of_files
-from tunewright.data.pii import Pseudonymiser
 from tunewright.data.readers import Columns, read
-from tunewright.spec import file_spec
+from tunewright.pii import Pseudonymiser
 from tunewright.tasks import ClassifyTask, Example, MultiLabelTask, Task
 from tunewright.tasks.extract import ExtractTask
 

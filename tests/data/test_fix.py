@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import LABELS, TOKENIZER
-from tunewright.artifacts import read_jsonl
+from tunewright.config import file_spec
+from tunewright.core.artifacts import read_jsonl
+from tunewright.core.errors import UserError
+from tunewright.data.dedup.near import similarity
 from tunewright.data.fix import LOG, Fixed, fix, fixable
 from tunewright.data.job import Job, job_of_files
-from tunewright.data.near import similarity
-from tunewright.data.pii import Pseudonymiser, find_pii
 from tunewright.data.readers import Columns, read
-from tunewright.errors import UserError
-from tunewright.spec import file_spec
+from tunewright.pii import Pseudonymiser, find_pii
 from tunewright.tasks import ClassifyTask, Example
 
 KEY = b"0123456789abcdef"

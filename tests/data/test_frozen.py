@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from tests.conftest import LABELS, unalike
 from tests.data.rows import assert_apart, ids, lists_of_rows, row, spec_of, split_rows
-from tunewright.artifacts import sha256_file
+from tunewright.config import Spec
+from tunewright.core.artifacts import sha256_file
+from tunewright.core.errors import UserError
 from tunewright.data.dataset import Dataset, load_dataset
-from tunewright.data.freezing import Freezing, before_freezing, freeze
-from tunewright.data.frozen import digest, read_frozen, write_version
-from tunewright.data.withholding import NEWER, Withheld, load_withheld
-from tunewright.errors import UserError
-from tunewright.spec import Spec
+from tunewright.data.splits.freezing import Freezing, before_freezing, freeze
+from tunewright.data.splits.frozen import digest, read_frozen, write_version
+from tunewright.data.splits.withholding import NEWER, Withheld, load_withheld
 from tunewright.tasks import Example
 
 ROWS = [row(n, unalike(str(n)), LABELS[n % 3], f"G{n // 4}") for n in range(120)]
@@ -291,7 +291,7 @@ def test_a_version_that_was_not_written_to_its_end_is_not_there(project: Project
     project.freeze(ROWS)
     frozen = read_frozen(project.folder / "frozen_test")
     after = frozen.extended({"test": [row(1, "more")]}, [], "customer")
-    monkeypatch.setattr("tunewright.data.frozen.write_json", lambda *_: 1 / 0)
+    monkeypatch.setattr("tunewright.data.splits.frozen.write_json", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_version(project.folder / "frozen_test", frozen, after, "customer")
     assert read_frozen(project.folder / "frozen_test") == frozen

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tunewright.config import Spec, load_spec
+from tunewright.core.errors import UserError
 from tunewright.data.guess import guess_spec
-from tunewright.errors import UserError
-from tunewright.spec import Spec, load_spec
 
 TEXTS = [f"a rather long message number {n} about something" for n in range(8)]
 

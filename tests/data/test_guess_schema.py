@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunewright.config.record_schema import record_schema
 from tunewright.data.guess_schema import described, guess_schema
-from tunewright.spec.record_schema import record_schema
 from tunewright.tasks.record_form import RecordForm
 
 RECORDS = [

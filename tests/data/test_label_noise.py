@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
-from tunewright.artifacts import read_jsonl
-from tunewright.data.folds import group_folds
-from tunewright.data.label_noise import (
+from tunewright.core.artifacts import read_jsonl
+from tunewright.data.checks.label_noise import (
     FOLDS,
     Suspect,
     _fitted,
@@ -20,6 +19,7 @@ from tunewright.data.label_noise import (
     likely_mislabelled,
     unjudged_labels,
 )
+from tunewright.data.splits.folds import group_folds
 
 THEMES = {
     "refund": ["refund", "money", "back", "return", "paid", "charge", "cancel", "order", "amount", "invoice"],

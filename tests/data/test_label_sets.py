@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import LABELS, make_spec, unalike
+from tunewright.config import Spec, load_spec
+from tunewright.core.errors import UserError
 from tunewright.data.checks import Finding
-from tunewright.data.curve import require_one_label
+from tunewright.data.curve.curve import require_one_label
 from tunewright.data.dataset import load_examples
 from tunewright.data.examine import EXAMPLES, examine
 from tunewright.data.fix import fix
 from tunewright.data.guess import guess_spec
 from tunewright.data.job import job_of
 from tunewright.data.label_sets import guess_labels, stratum_of
-from tunewright.data.partition import partition
-from tunewright.errors import UserError
-from tunewright.spec import Spec, load_spec
+from tunewright.data.splits.partition import partition
 from tunewright.tasks import Example, Meta, MultiLabelTask
 
 TASK = MultiLabelTask("Which hold?", dict.fromkeys(LABELS, ""))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.data.test_near import edited, sentence
-from tunewright.data.minhash import SIGNATURE, WINDOW, bands_for, candidates, shingle_hashes, sign, similarities
-from tunewright.data.near import similarity
+from tunewright.data.dedup.minhash import SIGNATURE, WINDOW, bands_for, candidates, shingle_hashes, sign, similarities
+from tunewright.data.dedup.near import similarity
 
 
 @pytest.mark.parametrize("by_words", [False, True])

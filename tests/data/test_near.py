@@ -7,8 +7,8 @@ from itertools import combinations
 
 import pytest
 
-from tunewright.data import near
-from tunewright.data.near import NearPair, near_copies, near_duplicates, near_groups, similarity
+from tunewright.data.dedup import near
+from tunewright.data.dedup.near import NearPair, near_copies, near_duplicates, near_groups, similarity
 
 WORDS = [
     f"{a}{b}"

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from tests.conftest import LABELS, make_spec, unalike
 from tests.data.rows import assert_apart, ids, lists_of_rows, row, spec_of, split_rows
+from tunewright.core.errors import UserError
 from tunewright.data.dataset import load_dataset
-from tunewright.data.near import near_copies
-from tunewright.data.partition import partition
+from tunewright.data.dedup.near import near_copies
 from tunewright.data.readers import read
-from tunewright.data.withholding import load_withheld
-from tunewright.errors import UserError
+from tunewright.data.splits.partition import partition
+from tunewright.data.splits.withholding import load_withheld
 from tunewright.tasks import Example
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from tests.conftest import python
-from tunewright.data.pii import Pseudonymiser, find_pii
-from tunewright.data.pii.checks import iban_check, is_card, is_iban, is_luhn, is_ssn, luhn_digit
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
+from tunewright.pii import Pseudonymiser, find_pii
+from tunewright.pii.checks import iban_check, is_card, is_iban, is_luhn, is_ssn, luhn_digit
 
 KEY = b"a key only for these tests"
 
@@ -352,5 +352,5 @@ def test_digits_of_other_scripts_are_digits() -> None:
 @pytest.mark.slow
 def test_what_is_found_does_not_hang_on_the_order_of_sets() -> None:
     text = "my pin: 4155551234 mobile, call Anna Smith on card 4111 1111 1111 1111 or 4155551234 phone"
-    code = f"from tunewright.data.pii import find_pii; print([(s.start, s.end, s.kind) for s in find_pii({text!r})])"
+    code = f"from tunewright.pii import find_pii; print([(s.start, s.end, s.kind) for s in find_pii({text!r})])"
     assert len({python("-c", code, PYTHONHASHSEED=str(seed)).stdout for seed in range(2)}) == 1

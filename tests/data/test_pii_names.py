@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunewright.data.pii import Pseudonymiser, find_pii
-from tunewright.data.pii.checks import is_card, is_iban
-from tunewright.data.pii.finders import find_without_gates
-from tunewright.data.pii.gazetteer import gazetteer
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
+from tunewright.pii import Pseudonymiser, find_pii
+from tunewright.pii.checks import is_card, is_iban
+from tunewright.pii.finders import find_without_gates
+from tunewright.pii.gazetteer import gazetteer
 
 KEY = b"a key only for these tests"
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -270,7 +270,7 @@ def test_a_stand_in_is_found_as_the_same_kind_in_the_same_place(text: str, more:
 @settings(max_examples=150, deadline=None)
 @given(st.text("0123456789", min_size=15, max_size=15), st.binary(min_size=16), st.binary(min_size=16))
 def test_another_key_gives_other_stand_ins_that_pass_their_checks(digits: str, one: bytes, other: bytes) -> None:
-    from tunewright.data.pii.checks import iban_check, luhn_digit
+    from tunewright.pii.checks import iban_check, luhn_digit
 
     body = "4" + digits[:14]
     card, account = body + luhn_digit(body), digits + "000"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tunewright.data.power_law import NOMINAL, Curves, fit
+from tunewright.data.curve.power_law import NOMINAL, Curves, fit
 
 SIZES = np.geomspace(100, 1600, 6)
 LAWS = [(0.05, 2.0, 0.5, 0), (0.0, 1.0, 0.25, 0), (0.1, 8.0, 0.8, 0), (0.02, 5.0, 0.6, 200)]

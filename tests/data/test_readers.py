@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tunewright.core.errors import UserError
 from tunewright.data.readers import read_rows
-from tunewright.errors import UserError
 
 BAD_INPUTS = Path(__file__).parents[2].parent / "shared" / "data" / "bad_inputs"
 GOOD = '{"text": "Grüße", "label": "a"}\n{"text": "two", "label": "b"}\n'

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.conftest import LABELS, example, unalike
 from tests.data.rows import VARIANTS, assert_apart, ids, lists_of_rows, row
-from tunewright.data.blocks import blocks_of, members
+from tunewright.data.dedup.blocks import blocks_of, members
 from tunewright.data.readers import Columns, read
-from tunewright.data.split import cut_blocks, cut_newest, hold_out
+from tunewright.data.splits.split import cut_blocks, cut_newest, hold_out
 from tunewright.data.times import instants_of
 from tunewright.tasks import Example
 

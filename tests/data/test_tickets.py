@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tunewright.artifacts import read_jsonl
-from tunewright.data.near import near_copies
-from tunewright.spec import load_spec
+from tunewright.config import load_spec
+from tunewright.core.artifacts import read_jsonl
+from tunewright.data.dedup.near import near_copies
 
 TICKETS = REPOSITORY / "examples" / "tickets"
 PARTS = ("train", "test", "test_unseen_phrasing")

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from tunewright.core.errors import UserError
 from tunewright.data.times import instants_of
-from tunewright.errors import UserError
 from tunewright.tasks import Example, Meta
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.core.test_linear_time import ends_in_time
 from tests.documents import hostile
 from tests.documents.made import words
 from tests.documents.test_ocr import tsv
-from tests.test_linear_time import ends_in_time
+from tunewright.core.errors import UserError
 from tunewright.documents import kinds, read_document, require_within, text_of
 from tunewright.documents.layout import Word, lay_out
-from tunewright.errors import UserError
 
 HARMFUL: dict[str, tuple[str, Callable[[], bytes]]] = {
     "PDF of nested forms": ("a.pdf", hostile.nested_forms),

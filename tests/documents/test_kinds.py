@@ -9,10 +9,10 @@ import pytest
 
 from tests.conftest import python
 from tests.documents.made import path_without, pdf
+from tunewright.core.errors import UserError
+from tunewright.core.limits import DOCUMENT_BYTES
 from tunewright.documents import kinds, read_document, text_of
 from tunewright.documents.decoding import decoded
-from tunewright.errors import UserError
-from tunewright.limits import DOCUMENT_BYTES
 
 TEXT = "Größe: 5 €\nשלום"
 

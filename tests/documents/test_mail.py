@@ -6,8 +6,8 @@ from email.message import EmailMessage
 
 import pytest
 
+from tunewright.core.errors import UserError
 from tunewright.documents.kinds import text_of
-from tunewright.errors import UserError
 
 
 def mail(

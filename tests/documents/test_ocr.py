@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.documents.made import words
+from tunewright.core.errors import UserError
 from tunewright.documents.kinds import text_of
 from tunewright.documents.layout import Word
 from tunewright.documents.ocr import TSV_HEADER
-from tunewright.errors import UserError
 
 RECEIPT = """\
 SCHUH & SOHN

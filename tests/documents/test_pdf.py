@@ -9,8 +9,8 @@ from reportlab.pdfgen.canvas import Canvas
 
 from tests.documents.made import INVOICE, pdf
 from tunewright import documents
+from tunewright.core.errors import UserError
 from tunewright.documents.kinds import text_of
-from tunewright.errors import UserError
 
 
 def refusal(content: bytes, name: str = "in.pdf") -> str:

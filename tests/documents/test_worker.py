@@ -17,11 +17,11 @@ import pytest
 from tests.conftest import python
 from tests.documents import hostile
 from tests.documents.made import INVOICE, path_without, pdf
-from tunewright import limits
-from tunewright.call import CALL, Abandoned, Call
+from tunewright.core import limits
+from tunewright.core.call import CALL, Abandoned, Call
+from tunewright.core.errors import UserError
 from tunewright.documents import pool, text_of
 from tunewright.documents.pool import Pool
-from tunewright.errors import UserError
 
 MAIL = b"Subject: lamp\n\nbroken\n"
 SAID = "Subject: lamp\n\nbroken"

@@ -10,10 +10,10 @@ import pytest
 
 from tests.conftest import make_spec
 from tests.drift.made import TASK, asked, reference
+from tunewright.core.errors import UserError
 from tunewright.drift.known import Known
 from tunewright.drift.reference import REFERENCE_FILE, Reference, load_reference
 from tunewright.drift.traits import traits_of
-from tunewright.errors import UserError
 from tunewright.tasks import task_of
 
 SECRET = "My name is Quetzalcoatl Huitzilopochtli and my card is 4111111111111111"

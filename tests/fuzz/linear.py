@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.conftest import LABELS, make_spec
-from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
-from tunewright.export.bundle import write_linear_bundle
+from tunewright.exporters.bundle import write_linear_bundle
+from tunewright.inference.calibration import UNCALIBRATED, save_calibration
 from tunewright.models.linear_model import LINEAR, LinearModel, Ngrams
 
 

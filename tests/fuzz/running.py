@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 from hypothesis.strategies import SearchStrategy
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 
 Input = tuple[str, bytes]
 """(a file's name or what else tells a target how to read it, its bytes)."""

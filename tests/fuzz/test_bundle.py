@@ -16,10 +16,11 @@ from tests.drift.made import reference
 from tests.fuzz.linear import linear_bundle
 from tests.fuzz.mutation import json_of, mutated, names, seeds
 from tests.fuzz.running import Check, Input
+from tunewright.core.errors import UserError
 from tunewright.drift.reference import load_reference
-from tunewright.errors import UserError
-from tunewright.evaluate.calibration import Calibration, save_calibration
-from tunewright.export.bundle import load_bundle, write_bundle
+from tunewright.exporters.bundle import write_bundle
+from tunewright.inference.bundle import load_bundle
+from tunewright.inference.calibration import Calibration, save_calibration
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
 

@@ -16,10 +16,10 @@ from hypothesis.strategies import SearchStrategy
 from tests.conftest import TOKENIZER
 from tests.fuzz.mutation import ANYTHING, as_json, json_of, mutated, names, seeds
 from tests.fuzz.running import Input
-from tunewright.errors import UserError
-from tunewright.models.grammar import GrammarError, RecordGrammar
+from tunewright.config.record_schema import record_schema
+from tunewright.core.errors import UserError
+from tunewright.inference.decoding.grammar import GrammarError, RecordGrammar
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.spec.record_schema import record_schema
 
 END = TextTokenizer(TOKENIZER).encode_text("<|im_end|>")[0]
 KNOWN = [json.loads(content) for name, content in seeds("grammar") if name.startswith("known")]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.fuzz.linear import linear_bundle
 from tests.fuzz.mutation import NASTY, mutated, names, seeds
 from tests.fuzz.running import Input
-from tunewright.processes import free_port
+from tunewright.core.processes import free_port
 
 PATHS = (
     "/v1/classify",
@@ -125,7 +125,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             [
                 sys.executable,
                 "-m",
-                "tunewright.serve.server",
+                "tunewright.serving.server",
                 str(bundle),
                 "--port",
                 str(port),

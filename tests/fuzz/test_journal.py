@@ -16,19 +16,19 @@ from sqlalchemy import delete
 from tests.conftest import make_spec
 from tests.fuzz.mutation import SEEDS, as_json, mutated, names, rewritten, seeds
 from tests.fuzz.running import Check, Input
-from tunewright.artifacts import sha256_file
+from tunewright.auth.identity import Identity
+from tunewright.auth.keys import KeyRing
+from tunewright.core.artifacts import sha256_file
+from tunewright.core.errors import UserError
 from tunewright.data.chain import VERSION
 from tunewright.data.corrections import ROWS, SETTLED, correction_files, corrections_in
-from tunewright.data.frozen import read_frozen
-from tunewright.errors import UserError
-from tunewright.monitor.store.collect import collect
-from tunewright.monitor.store.database import open_at
-from tunewright.monitor.store.tables import Base
-from tunewright.serve.captures import read_captures
-from tunewright.serve.identity import Identity
-from tunewright.serve.keys import KeyRing
-from tunewright.serve.presence import servers_of
-from tunewright.serve.serving import served_bundle, traffic_of
+from tunewright.data.splits.frozen import read_frozen
+from tunewright.monitoring.store.collect import collect
+from tunewright.monitoring.store.database import open_at
+from tunewright.monitoring.store.tables import Base
+from tunewright.project import served_bundle, traffic_of
+from tunewright.serving.captures import read_captures
+from tunewright.serving.presence import servers_of
 
 CHAIN = (ROWS, SETTLED, VERSION)
 ENTRIES = [

@@ -15,10 +15,10 @@ from starlette.testclient import TestClient
 
 from tests.fuzz.mutation import json_of, mutated, names, seeds
 from tests.fuzz.running import Check, Input
-from tests.serve.test_app import Echo
-from tunewright.serve.app import build_app
-from tunewright.serve.captures import CaptureJournal, read_captures
-from tunewright.serve.hosts import OneModel
+from tests.serving.test_app import Echo
+from tunewright.serving.app import build_app
+from tunewright.serving.captures import CaptureJournal, read_captures
+from tunewright.serving.hosts import OneModel
 from tunewright.tasks.classify import ClassifyTask
 
 ROUTES = ("classify", "extract", "generate")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz import running
 from tests.fuzz.running import FOUND, Input, try_examples, try_one
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 
 INPUTS: st.SearchStrategy[Input] = st.tuples(st.just("a/b"), st.binary(max_size=50))
 

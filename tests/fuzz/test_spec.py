@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.conftest import make_spec
 from tests.fuzz.mutation import NASTY, json_of, mutated, names, seeds
 from tests.fuzz.running import Input
-from tunewright.spec import load_money, load_spec, parse_spec, spec_schema, spec_sha256
+from tunewright.config import load_money, load_spec, parse_spec, spec_schema, spec_sha256
 
 TASKS: list[dict[str, Any]] = [
     {"kind": "classify", "instruction": "Which?\n{labels}", "labels": {"a": "what", "b": ""}},

@@ -6,12 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.evaluate.scenario import arm, compared, evidence_of
-from tunewright.artifacts import atomic_folder, read_manifest, write_json
-from tunewright.evaluate.report import verdict_data
-from tunewright.evaluate.verdict import decide
-from tunewright.pipeline import STEPS, fingerprint, point_latest, steps_to
-from tunewright.spec import Spec
+from tests.evaluation.scenario import arm, compared, evidence_of
+from tunewright.config import Spec
+from tunewright.core.artifacts import atomic_folder, read_manifest, write_json
+from tunewright.evaluation.report.page import verdict_data
+from tunewright.evaluation.verdict.decide import decide
+from tunewright.pipeline.fingerprint import fingerprint
+from tunewright.pipeline.runner import point_latest
+from tunewright.pipeline.steps import STEPS, steps_to
 
 PARITY = {"passed": True, "failures": []}
 

@@ -22,7 +22,7 @@ from tests.gate.made_runs import made_runs
 from tests.gate.sites import TOKEN, AzureSite, GitHubSite, served
 from tests.gate.test_ci import on_azure, on_github, pull_request
 from tests.gate.test_judge import MUCH
-from tunewright.spec import load_spec
+from tunewright.config import load_spec
 
 ACTION = REPOSITORY / "action.yml"
 TEMPLATE = REPOSITORY / "integrations" / "azure-devops" / "gate.yml"

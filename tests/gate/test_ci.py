@@ -10,7 +10,7 @@ import pytest
 
 from tests.gate.sites import TOKEN, AzureSite, GitHubSite
 from tests.gate.test_comment import GATE
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.gate.ci import tell
 from tunewright.gate.comment import comment
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from tunewright.evaluate.targets import Target
+from tunewright.evaluation.verdict.targets import Target
 from tunewright.gate import Gate
 from tunewright.gate.comment import comment, mark, plain
 

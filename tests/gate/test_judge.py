@@ -12,10 +12,11 @@ import pytest
 
 from tests.conftest import REPOSITORY, TOKENIZER, python, tunewright, write_project
 from tests.gate.made_runs import made_runs
-from tunewright import pipeline
-from tunewright.errors import UserError
+from tunewright.config import Spec, load_spec
+from tunewright.core.errors import UserError
+from tunewright.data import steps
 from tunewright.gate import Gate, gate
-from tunewright.spec import Spec, load_spec
+from tunewright.pipeline import fingerprint as pipeline
 
 MUCH = {"requests_per_month": 10_000_000}
 
@@ -60,10 +61,10 @@ def test_it_says_what_changed_since_the_verdict(project: Path, monkeypatch: pyte
     assert found.startswith("the spec changed since the verdict; these steps would run again: train, export")
     with (project / "train.jsonl").open("a") as stream:
         stream.write('{"text": "one more", "label": "refund"}\n')
-    assert fresh(judged(project))[1].startswith("what the step check reads (train) changed since the verdict")
+    assert fresh(judged(project))[1].startswith("what the step check reads (data.train) changed since the verdict")
     write_project(project, traffic=MUCH)
     assert fresh(judged(project))[0], "as it was"
-    monkeypatch.setattr(pipeline, "code_version", lambda room: f"9.9+{room}")
+    monkeypatch.setattr(pipeline, "code_version", lambda package: f"9.9+{package}")
     assert "9.9+data) changed since the verdict; these steps would run again: check" in fresh(judged(project))[1]
 
 
@@ -119,13 +120,13 @@ def test_of_a_ladder_a_verdict_of_other_settings_is_not_up_to_date(tmp_path: Pat
 
 def test_a_ladders_data_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, hashed = ladder(tmp_path), Counter[str]()
-    inside = pipeline.sha256_file
+    inside = steps.sha256_file
 
     def counting(path: Path) -> str:
         hashed[path.name] += 1
         return inside(path)
 
-    monkeypatch.setattr(pipeline, "sha256_file", counting)
+    monkeypatch.setattr(steps, "sha256_file", counting)
     gate(spec)
     assert hashed["train.jsonl"] == 1
 
@@ -140,8 +141,8 @@ def test_tunewrights_own_source_is_hashed_once(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(pipeline, "sha256_file", counting)
     pipeline.code_version.cache_clear()
     pipeline.source_sha256.cache_clear()
-    for room in ("data", "train", "evaluate"):
-        pipeline.code_version(room)
+    for package in ("data", "training", "evaluation"):
+        pipeline.code_version(package)
     assert hashed
     assert set(hashed.values()) == {1}
 

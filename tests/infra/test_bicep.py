@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tunewright.assess.prices import price_book
-from tunewright.places.azure.preflight import quota_command
-from tunewright.places.azure.rules import endpoint_family, is_of_clusters
+from tunewright.backends.azure.rules import endpoint_family, is_of_clusters
+from tunewright.deploy.preflight import quota_command
+from tunewright.economics.prices import price_book
 
 from .arm import Schemas
 from .bicep import (

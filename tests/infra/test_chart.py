@@ -23,16 +23,16 @@ from starlette.testclient import TestClient
 from typer.main import get_command
 
 from tests.conftest import REPOSITORY
-from tests.serve.test_app import Echo
+from tests.serving.test_app import Echo
+from tunewright.auth.identity import Provider
 from tunewright.cli.app import app as cli
-from tunewright.limits import MOST_UNDER_WAY
-from tunewright.models.vllm_guard import _SECONDS as VLLM_SECONDS
-from tunewright.models.vllm_model import _READY_SECONDS as VLLM_READY_SECONDS
-from tunewright.serve.app import build_app
-from tunewright.serve.hosts import OneModel
-from tunewright.serve.identity import Provider
-from tunewright.serve.server import DRAIN_SECONDS
-from tunewright.version import __version__
+from tunewright.core.limits import MOST_UNDER_WAY
+from tunewright.core.version import __version__
+from tunewright.inference.runtimes.vllm_guard import _SECONDS as VLLM_SECONDS
+from tunewright.inference.runtimes.vllm_model import _READY_SECONDS as VLLM_READY_SECONDS
+from tunewright.serving.app import build_app
+from tunewright.serving.hosts import OneModel
+from tunewright.serving.server import DRAIN_SECONDS
 
 Object = dict[str, Any]
 

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from tests.conftest import make_spec
-from tests.planning.made import encoder_folder
-from tunewright.assess.speed import Range
-from tunewright.errors import UserError
-from tunewright.evaluate.comparison import SERVED
-from tunewright.evaluate.statistics import Interval
+from tests.pipeline.made import encoder_folder
+from tunewright.config import Spec
+from tunewright.core.errors import UserError
+from tunewright.economics.speed import Range
+from tunewright.evaluation.statistics.intervals import Interval
+from tunewright.evaluation.verdict.comparison import SERVED
 from tunewright.ladder import climb as module
 from tunewright.ladder.cascades import Cascade
 from tunewright.ladder.climb import Ladder, Steps, climb
 from tunewright.ladder.forecast import Forecast
 from tunewright.ladder.tried import tried
-from tunewright.spec import Spec
 
 NAMES = ("small", "middle", "large")
 

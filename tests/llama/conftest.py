@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tunewright.export.llama import PYTHON
+from tunewright.exporters.gguf.llama import PYTHON
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

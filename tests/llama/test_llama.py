@@ -13,13 +13,13 @@ import pytest
 
 from tests.conftest import make_spec
 from tests.tiny.exported import ARCHITECTURES, TEXTS, exported
-from tunewright.errors import UserError
-from tunewright.export.elsewhere import asking_of, complete
-from tunewright.export.gguf import PRECISIONS, write_gguf
-from tunewright.export.llama import llama_model, quantise_q4_k_m, require_llama
+from tunewright.core.errors import UserError
+from tunewright.exporters.gguf.export import PRECISIONS, write_gguf
+from tunewright.exporters.gguf.llama import llama_model, quantise_q4_k_m, require_llama
+from tunewright.exporters.other_engines import asking_of, complete
+from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.torch_model import TorchNextToken, load_torch_model
 from tunewright.tasks import Message
 
 

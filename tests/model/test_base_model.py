@@ -9,10 +9,10 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.model.conftest import ShortRun
-from tunewright.artifacts import read_jsonl
+from tunewright.config import load_spec
+from tunewright.core.artifacts import read_jsonl
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.spec import load_spec
 
 
 def test_numbers_are_cut_into_single_digits(short_run: ShortRun) -> None:  # noqa: ARG001 (fills the cache)
@@ -31,7 +31,7 @@ def test_the_cached_model_needs_no_network(short_run: ShortRun, monkeypatch: pyt
 def test_the_base_model_knows_english(short_run: ShortRun) -> None:  # noqa: ARG001
     import numpy as np
 
-    from tunewright.models.torch_model import TorchNextToken, load_torch_model
+    from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 
     base = resolve("smollm2-135m", Path())
     tokenizer = TextTokenizer(base.folder)

@@ -14,9 +14,9 @@ import pytest
 import tunewright as tw
 from tests.conftest import REPOSITORY, tunewright, wait_for_file
 from tests.model.conftest import ShortRun
-from tunewright.artifacts import read_jsonl
-from tunewright.serve import batch
-from tunewright.serve.batch import answer_file
+from tunewright.core.artifacts import read_jsonl
+from tunewright.serving import batch
+from tunewright.serving.batch import answer_file
 
 CHUNK = 8
 
@@ -53,7 +53,7 @@ def test_a_batch_that_was_killed_goes_on_and_writes_the_same(
     target = tmp_path / "out.jsonl"
     script = tmp_path / "run.py"
     script.write_text(
-        "import sys; from pathlib import Path; from tunewright.serve.batch import answer_file\n"
+        "import sys; from pathlib import Path; from tunewright.serving.batch import answer_file\n"
         f"if __name__ == '__main__': answer_file(*map(Path, sys.argv[1:]), {CHUNK})"
     )
     paths = [str(path) for path in (short_run.latest("bundle"), source, target)]

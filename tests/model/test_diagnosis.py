@@ -16,12 +16,12 @@ import mlflow
 import pytest
 
 from tests.conftest import REPOSITORY
-from tunewright.artifacts import Output, read_jsonl
+from tunewright.config import parse_spec
+from tunewright.core.artifacts import Output, read_jsonl
+from tunewright.core.errors import UserError
 from tunewright.data.dataset import Dataset, save_dataset
-from tunewright.errors import UserError
-from tunewright.spec import parse_spec
 from tunewright.tasks import Example, Meta
-from tunewright.train.run import run_train
+from tunewright.training.run import run_train
 
 Train = Callable[..., list[str]]
 LABELS = ["cancel", "defect", "privacy"]

@@ -15,8 +15,8 @@ import pytest
 from tests.conftest import python, tunewright
 from tests.model.conftest import SHORT, ShortRun
 from tests.tiny.exported import plain
-from tunewright.artifacts import read_jsonl
-from tunewright.export.bundle import Bundle, load_bundle
+from tunewright.core.artifacts import read_jsonl
+from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.models.resolve import resolve
 from tunewright.tasks import Message
 

@@ -16,10 +16,10 @@ import pytest
 import tunewright as tw
 from tests.conftest import REPOSITORY, tunewright, wait_for_checkpoint, wait_for_file, write_project
 from tests.model.conftest import SHORT, ShortRun
-from tunewright.artifacts import read_manifest
-from tunewright.errors import EXIT_INTERRUPTED, EXIT_USER
-from tunewright.pipeline import STEPS
-from tunewright.spec import load_spec
+from tunewright.config import load_spec
+from tunewright.core.artifacts import read_manifest
+from tunewright.core.errors import EXIT_INTERRUPTED, EXIT_USER
+from tunewright.pipeline.steps import STEPS
 
 STEPS_LONG = [
     "model=smollm2-135m",
@@ -50,7 +50,7 @@ def start_training(project: Path, *, checkpoint: str) -> subprocess.Popen[str]:
 def step_command(run: ShortRun, name: str, spec: Path, target: Path) -> list[str]:
     """The command line of one step, which reads what that run left."""
     inputs = [word for source in STEPS[name].inputs for word in ("--in", f"{source}={run.latest(source)}")]
-    return [sys.executable, "-m", "tunewright.step", name, "--spec", str(spec), *inputs, "--out", str(target)]
+    return [sys.executable, "-m", "tunewright.pipeline.step", name, "--spec", str(spec), *inputs, "--out", str(target)]
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ def tiny_training(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: 
 def test_a_machine_taken_away_while_measuring_is_not_kept_waiting(
     tiny_training: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tunewright import step
-    from tunewright.train.validation import ValidationPart
+    from tunewright.pipeline import step
+    from tunewright.training.loop.validation import ValidationPart
 
     def endless(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -122,8 +122,8 @@ def test_a_machine_taken_away_while_measuring_is_not_kept_waiting(
 def test_a_fault_after_the_last_step_loses_no_training(
     tiny_training: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tunewright import step
-    from tunewright.train import steps
+    from tunewright.pipeline import step
+    from tunewright.training import steps
 
     def full(*_: object) -> None:
         raise RuntimeError("the memory is full")

@@ -20,7 +20,7 @@ EASY = ["goal.accuracy=0.01", "goal.margin=0.9", "goal.p95_ms=100000", "data.gro
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tunewright.models.torch_model import load_torch_model
+    from tunewright.inference.runtimes.torch_model import load_torch_model
 
     base, folder = resolve("smollm2-135m", Path()).folder, tmp_path_factory.mktemp("small")
     model = load_torch_model(base)

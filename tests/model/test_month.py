@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from tests.conftest import REPOSITORY, tunewright
 from tests.month import Day, Ticket, play
-from tunewright.monitor.retrain.retrain import Course
+from tunewright.monitoring.retraining.run import Course
 
 KNOWN, TESTED = 250, 0.55
 """Tickets that the first model is made of, and the share of them in the test: it is taught so few that the corrections

@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from tests.model.conftest import ShortRun
 from tunewright.data import load_dataset
-from tunewright.export.bundle import load_bundle
-from tunewright.export.onnx import build_onnx
-from tunewright.models.ort_model import OrtNextToken
-from tunewright.models.paged_model import PagedNextToken
-from tunewright.models.torch_model import TorchNextToken, load_torch_model
+from tunewright.exporters.onnx import build_onnx
+from tunewright.inference.bundle import load_bundle
+from tunewright.inference.runtimes.openvino.model import PagedNextToken
+from tunewright.inference.runtimes.ort_model import OrtNextToken
+from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 
 
 def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

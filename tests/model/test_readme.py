@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import REPOSITORY, tunewright
 from tests.model.conftest import SHORT
-from tunewright.spec import load_spec
+from tunewright.config import load_spec
 
 # Commands train anew what they train, on the real model; how good it gets is of no matter to any of them.
 SHORTEST = [

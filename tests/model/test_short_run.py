@@ -14,8 +14,8 @@ import pytest
 import tunewright as tw
 from tests.conftest import tunewright
 from tests.model.conftest import SHORT, ShortRun
-from tunewright.artifacts import read_jsonl, read_manifest
-from tunewright.pipeline import STEPS
+from tunewright.core.artifacts import read_jsonl, read_manifest
+from tunewright.pipeline.steps import STEPS
 
 STEPS_RUN = sum(not step.only_with for step in STEPS.values())
 """Without a judge."""
@@ -67,8 +67,8 @@ def test_the_exported_model_and_the_server_answer_alike(short_run: ShortRun) -> 
 
 
 def test_an_answer_does_not_depend_on_what_was_asked_before(short_run: ShortRun) -> None:
-    from tunewright.export.bundle import load_bundle
-    from tunewright.serve.engine import Engine
+    from tunewright.inference.bundle import load_bundle
+    from tunewright.serving.engine import Engine
 
     engine = Engine.load(load_bundle(short_run.latest("export") / "bundle"))
     text = "Where is my parcel?"
@@ -126,7 +126,7 @@ def test_the_official_client_talks_to_the_server(short_run: ShortRun) -> None:
     import httpx
     import openai
 
-    from tunewright.serve.server import running_server
+    from tunewright.serving.server import running_server
 
     with running_server(short_run.latest("export") / "bundle") as address:
         client = openai.OpenAI(base_url=f"{address}/v1", api_key="unused")
@@ -188,8 +188,8 @@ def test_how_far_confidence_can_be_believed_is_in_the_report(short_run: ShortRun
 
 def test_a_bundle_is_calibrated_by_its_own_answers(short_run: ShortRun) -> None:
     from tunewright.data import load_dataset
-    from tunewright.export.bundle import load_bundle
-    from tunewright.export.calibrate import calibrate
+    from tunewright.exporters.calibrate import calibrate
+    from tunewright.inference.bundle import load_bundle
 
     rows = load_dataset(short_run.latest("split")).train[::8]
     found = calibrate(load_bundle(short_run.latest("export") / "bundle"), rows)
@@ -205,8 +205,8 @@ def test_the_server_says_what_is_to_be_escalated(
     import httpx
     import openai
 
-    from tunewright.export.bundle import load_bundle, write_info
-    from tunewright.serve.server import running_server
+    from tunewright.inference.bundle import load_bundle, write_info
+    from tunewright.serving.server import running_server
 
     bundle = tmp_path / "bundle"
     shutil.copytree(short_run.latest("bundle"), bundle, copy_function=os.link)
@@ -226,7 +226,7 @@ def test_the_server_says_what_is_to_be_escalated(
 def test_a_server_with_keys_answers_those_who_have_one(short_run: ShortRun, tmp_path: Path) -> None:
     import openai
 
-    from tunewright.serve.server import running_server
+    from tunewright.serving.server import running_server
 
     file = tmp_path / "keys.json"
     made = tunewright("keys", "add", "shop", "--file", str(file), "--per-minute", "2")
@@ -248,7 +248,7 @@ def test_a_server_with_keys_answers_those_who_have_one(short_run: ShortRun, tmp_
 
 
 def test_the_server_can_be_the_api_that_is_paid_for(short_run: ShortRun, tmp_path: Path) -> None:
-    from tunewright.serve.server import running_server
+    from tunewright.serving.server import running_server
 
     runs = tmp_path / "runs"
     shutil.copytree(short_run.runs, runs, symlinks=True)
@@ -292,8 +292,8 @@ def test_serving_needs_no_torch(short_run: ShortRun) -> None:
     import sys
 
     code = (
-        "import sys; from pathlib import Path; from tunewright.export.bundle import load_bundle\n"
-        "from tunewright.serve.engine import Engine; import tunewright.serve.app\n"
+        "import sys; from pathlib import Path; from tunewright.inference.bundle import load_bundle\n"
+        "from tunewright.serving.engine import Engine; import tunewright.serving.app\n"
         f"Engine.load(load_bundle(Path({str(short_run.latest('export') / 'bundle')!r}))).classify('hi')\n"
         "print([m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules])"
     )

@@ -5,9 +5,9 @@ import re
 import pytest
 from pydantic import ValidationError
 
+from tunewright.config.schema import Spec
 from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.chat import ChatTemplate
-from tunewright.spec.schema import Spec
 
 
 def test_every_decoder_has_a_template_that_ships_and_no_encoder_has_one() -> None:

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from tests.conftest import CharTokenizer, decode
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.models.chat import ChatTemplate
 from tunewright.tasks import Message
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from tests.conftest import make_spec
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
+from tunewright.inference.runtimes.torch_model import compute_type
 from tunewright.models import device
 from tunewright.models.device import GPU, can_page, nvidia_gpus, require_gpu
-from tunewright.models.torch_model import compute_type
-from tunewright.pipeline import STEPS, execute_step
+from tunewright.pipeline.runner import execute_step
+from tunewright.pipeline.steps import STEPS
 
 _TOO_OLD = "The NVIDIA driver on your system is too old (found version 12080). Please update your GPU driver."
 

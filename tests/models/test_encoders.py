@@ -18,7 +18,8 @@ import pytest
 from tests.conftest import make_spec
 from tests.models.test_resolve import hub_snapshot
 from tests.tiny.encoders import FAMILIES, WINDOW, with_pooling, write_encoder, write_tokenizer
-from tunewright.errors import UserError
+from tunewright.config.sections import ExtractSpec, GenerateSpec
+from tunewright.core.errors import UserError
 from tunewright.models import resolve as resolving
 from tunewright.models.catalogue import catalogue
 from tunewright.models.encoders import ENCODERS, read_encoder, window_of
@@ -33,8 +34,7 @@ from tunewright.models.resolve import (
     resolve_tokenizer,
 )
 from tunewright.models.tensor_files import TensorWriter
-from tunewright.spec.sections import ExtractSpec, GenerateSpec
-from tunewright.train.able import require_able
+from tunewright.training.able import require_able
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.models import fetch
 from tunewright.models.catalogue import WheelWeights
 

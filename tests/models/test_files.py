@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import TOKENIZER
 from tests.models.test_whole import made
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.models.files import loading, read_object, require_own_files
 from tunewright.models.resolve import folder_of, resolve_tokenizer
 

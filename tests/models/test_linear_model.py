@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import REPOSITORY, make_spec
-from tunewright.artifacts import read_jsonl
-from tunewright.data.classical import fit_linear, fit_linear_sets
-from tunewright.errors import UserError
+from tunewright.core.artifacts import read_jsonl
+from tunewright.core.errors import UserError
+from tunewright.data.curve.classical import fit_linear, fit_linear_sets
 from tunewright.models.linear_model import LinearModel, Ngrams, ngrams, weighed
 from tunewright.models.resolve import absolute, identity, kind_of, locate, published_name
-from tunewright.train.able import require_able
+from tunewright.training.able import require_able
 
 TEXTS = ["Where is my parcel?", "the parcel never came", "I want my money back", "give me the money back, please"]
 LABELS = ["delivery", "delivery", "refund", "refund"]

@@ -20,12 +20,13 @@ import pytest
 
 from tests.conftest import TOKENIZER, make_spec
 from tests.models.test_whole import made
-from tunewright.data.classical import fit_linear
-from tunewright.errors import UserError
-from tunewright.export.bundle import load_bundle, write_linear_bundle
-from tunewright.export.checksums import Verification
+from tunewright.core.errors import UserError
+from tunewright.data.curve.classical import fit_linear
+from tunewright.exporters.bundle import write_linear_bundle
+from tunewright.inference.bundle import load_bundle
+from tunewright.inference.checksums import Verification
+from tunewright.inference.runtimes.openvino.adapter import ADAPTER, Adapter, load_adapter, save_adapter
 from tunewright.models import tokenizer_check
-from tunewright.models.adapter import ADAPTER, Adapter, load_adapter, save_adapter
 from tunewright.models.encoders import read_encoder
 from tunewright.models.files import loading
 from tunewright.models.gguf_header import check_gguf

@@ -8,9 +8,9 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.tiny.conftest import FAMILIES, NEWER
+from tunewright.inference.runtimes.base import best_runtime
 from tunewright.models.architectures import VLLM_ONLY, unsupported
 from tunewright.models.catalogue import CatalogueEntry, catalogue
-from tunewright.models.runtime import best_runtime
 
 PAGE = REPOSITORY / "docs" / "models.md"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.models.catalogue import catalogue
 from tunewright.models.resolve import cached_folder, identity, locate, resolve
 from tunewright.models.tensor_files import TensorWriter

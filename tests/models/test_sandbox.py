@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 from jinja2 import TemplateError
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.sandbox import compiled, render
 from tunewright.tasks import Message

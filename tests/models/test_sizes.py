@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.planning.made import encoder_folder
+from tests.pipeline.made import encoder_folder
 from tunewright.models.catalogue import catalogue
 from tunewright.models.encoders import EncoderShape, encoder_shape
 from tunewright.models.sizes import Sizes, shape_of, sizes_in, sizes_of

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.models.tensor_files import INDEX, TensorFile, TensorWriter, Weights
 
 

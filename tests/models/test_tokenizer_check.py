@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import TOKENIZER
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.models import tokenizer_check
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.models.tokenizer_patterns import CUTS, KNOWN_PATTERNS

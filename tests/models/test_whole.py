@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.models.tensor_files import TensorWriter
 from tunewright.models.whole import check_whole
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunewright.models.torch_model import quiet_libraries
+from tunewright.core.progress import quiet_libraries
 
 LIBRARIES = (
     "transformers:AutoModelForCausalLM",
@@ -29,12 +29,12 @@ LIBRARIES = (
     "sklearn.svm",
     "sklearn.feature_extraction.text",
     "tunewright.data.steps",
-    "tunewright.train.steps",
-    "tunewright.train.trainer",
-    "tunewright.train.encoders.steps",
-    "tunewright.export.steps",
-    "tunewright.evaluate.steps",
-    "tunewright.serve.steps",
+    "tunewright.training.steps",
+    "tunewright.training.loop.trainer",
+    "tunewright.training.encoders.steps",
+    "tunewright.exporters.steps",
+    "tunewright.evaluation.steps",
+    "tunewright.parity.step",
 )
 
 
@@ -98,7 +98,7 @@ def received(client: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
 
 
 def import_libraries() -> None:
-    """What steps import; not `tunewright.step`, which is run as `__main__`."""
+    """What steps import; not `tunewright.pipeline.step`, which is run as `__main__`."""
     quiet_libraries()
     for name in LIBRARIES:
         module, _, attribute = name.partition(":")
@@ -149,7 +149,7 @@ def become(arguments: list[str], folder: str, environment: dict[str, str]) -> No
     os.environ.update(environment)
     os.chdir(folder)
     sys.argv = ["", *arguments]
-    runpy.run_module("tunewright.step", run_name="__main__", alter_sys=True)
+    runpy.run_module("tunewright.pipeline.step", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def surroundings() -> str:
 
 def _can_be_a_fork() -> bool:
     """Whether this is a step that the process which is prepared can do as well."""
-    if sys.orig_argv[1:3] != ["-m", "tunewright.step"] or not os.access(_SOCKET, os.W_OK):
+    if sys.orig_argv[1:3] != ["-m", "tunewright.pipeline.step"] or not os.access(_SOCKET, os.W_OK):
         return False
     alone = os.getsid(0) != os.getsid(os.getppid())  # it may be killed with its session
     return not alone and surroundings() == _KNOWN

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tests.data.test_label_noise import tickets
 from tunewright.cli import assess, curve
-from tunewright.data import curve_points
+from tunewright.data.curve import curve_points
 
 app = Typer()
 app.command("curve")(curve.curve)

@@ -10,11 +10,13 @@ import typer
 from typer.testing import CliRunner
 
 from tests.conftest import LABELS, make_spec, unalike, write_project
-from tunewright.artifacts import read_manifest
 from tunewright.cli.freeze import freeze
-from tunewright.errors import UserError
-from tunewright.pipeline import STEPS, execute_step, fingerprint
-from tunewright.spec import load_spec, spec_sha256
+from tunewright.config import load_spec, spec_sha256
+from tunewright.core.artifacts import read_manifest
+from tunewright.core.errors import UserError
+from tunewright.pipeline.fingerprint import fingerprint
+from tunewright.pipeline.runner import execute_step
+from tunewright.pipeline.steps import STEPS
 
 APP = typer.Typer()
 APP.command()(freeze)

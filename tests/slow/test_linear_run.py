@@ -11,9 +11,9 @@ import pytest
 
 from tests.conftest import copied_example, tunewright, whole_run
 from tunewright import api, load_spec
-from tunewright.artifacts import read_jsonl
-from tunewright.errors import EXIT_USER, UserError
-from tunewright.export.bundle import load_bundle
+from tunewright.core.artifacts import read_jsonl
+from tunewright.core.errors import EXIT_USER, UserError
+from tunewright.inference.bundle import load_bundle
 
 
 @pytest.fixture(scope="module")

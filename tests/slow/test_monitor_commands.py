@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.conftest import tunewright, write_project
-from tests.monitor.journals import capture, feedback, write
-from tunewright.monitor.review.acts import Verdict, save
-from tunewright.monitor.store import open_store
-from tunewright.monitor.store.collect import collect
-from tunewright.spec import load_spec
+from tests.monitoring.journals import capture, feedback, write
+from tunewright.config import load_spec
+from tunewright.monitoring.store import open_store
+from tunewright.monitoring.store.collect import collect
+from tunewright.review.acts import Verdict, save
 
 
 def test_captures_are_collected_exported_and_deleted(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
-from tests.serve.test_app import Echo
-from tunewright.serve.app import build_app
-from tunewright.serve.hosts import OneModel
+from tests.serving.test_app import Echo
+from tunewright.serving.app import build_app
+from tunewright.serving.hosts import OneModel
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.name.lower())

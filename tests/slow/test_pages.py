@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pypdfium2 import PdfDocument
 
-from tests.evaluate.made_report import made_report
+from tests.evaluation.made_report import made_report
 from tests.slow.conftest import BROWSER
-from tunewright.evaluate.payer import MOST_LINES
+from tunewright.evaluation.verdict.payer import MOST_LINES
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine; on Debian: apt install chromium")
 

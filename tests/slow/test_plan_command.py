@@ -13,7 +13,7 @@ from tests.conftest import TOKENIZER, write_project
 from tunewright.cli import plan as cli_plan
 from tunewright.cli.app import app
 from tunewright.models.catalogue import catalogue
-from tunewright.train import plan
+from tunewright.training.planning import plan
 
 
 @pytest.fixture(scope="module")

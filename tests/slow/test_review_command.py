@@ -12,9 +12,9 @@ import httpx
 from sqlalchemy import select
 
 from tests.conftest import make_spec, tunewright, write_project
-from tunewright.monitor.store import open_store
-from tunewright.monitor.store.tables import Review
-from tunewright.serve.captures import Capture, CaptureJournal, now
+from tunewright.monitoring.store import open_store
+from tunewright.monitoring.store.tables import Review
+from tunewright.serving.captures import Capture, CaptureJournal, now
 
 
 def test_what_a_server_wrote_is_reviewed(tmp_path: Path) -> None:

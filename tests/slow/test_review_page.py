@@ -12,15 +12,15 @@ import pytest
 import uvicorn
 from sqlalchemy import select
 
-from tests.monitor.captures import capture, opinion
-from tests.monitor.reviewing import EXTRACT, GENERATE, site_with
+from tests.monitoring.captures import capture, opinion
+from tests.monitoring.reviewing import EXTRACT, GENERATE, site_with
 from tests.slow.conftest import BROWSER
-from tunewright.monitor.queue import appraise
-from tunewright.monitor.review.app import build_app
-from tunewright.monitor.review.people import Attempts, OneTimeLink, Person
-from tunewright.monitor.store.database import open_at
-from tunewright.monitor.store.tables import Capture, Review
-from tunewright.processes import listener
+from tunewright.core.processes import listener
+from tunewright.monitoring.queue import appraise
+from tunewright.monitoring.store.database import open_at
+from tunewright.monitoring.store.tables import Capture, Review
+from tunewright.review.app import build_app
+from tunewright.review.people import Attempts, OneTimeLink, Person
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine; on Debian: apt install chromium")
 playwright = pytest.importorskip("playwright.sync_api")

@@ -16,23 +16,23 @@ import httpx
 from sqlalchemy import func, select
 
 from tests.conftest import make_spec
-from tests.monitor.conftest import address, postgresql, postgresql_server  # noqa: F401 (fixtures)
-from tests.monitor.journals import capture, feedback, write
-from tunewright.monitor.store import collect as module
-from tunewright.monitor.store import tables
-from tunewright.monitor.store.collect import collect
-from tunewright.monitor.store.database import open_at
-from tunewright.processes import free_port
-from tunewright.spec import Spec
+from tests.monitoring.conftest import address, postgresql, postgresql_server  # noqa: F401 (fixtures)
+from tests.monitoring.journals import capture, feedback, write
+from tunewright.config import Spec
+from tunewright.core.processes import free_port
+from tunewright.monitoring.store import collect as module
+from tunewright.monitoring.store import tables
+from tunewright.monitoring.store.collect import collect
+from tunewright.monitoring.store.database import open_at
 
 SERVER = """
 import sys
 from pathlib import Path
 import uvicorn
-from tests.serve.test_captures import Labels
-from tunewright.serve.app import build_app
-from tunewright.serve.captures import CaptureJournal
-from tunewright.serve.hosts import OneModel
+from tests.serving.test_captures import Labels
+from tunewright.serving.app import build_app
+from tunewright.serving.captures import CaptureJournal
+from tunewright.serving.hosts import OneModel
 app = build_app(OneModel(Labels()), journal=CaptureJournal(Path(sys.argv[1]), share=0.5))
 uvicorn.run(app, port=int(sys.argv[2]), log_level="error")
 """

@@ -11,9 +11,9 @@ import mlflow
 import pytest
 
 from tests.conftest import make_spec, python
-from tunewright.train.diagnosis import Diagnosis
-from tunewright.train.tracking import Tracking, tracked
-from tunewright.train.watch import Recorder
+from tunewright.training.diagnosis.diagnosis import Diagnosis
+from tunewright.training.loop.tracking import Tracking, tracked
+from tunewright.training.loop.watch import Recorder
 
 FOUND = Diagnosis("T005", "overfitting", "By heart.", "It rose from 1.0 to 2.0.", "Type: train.epochs=1")
 SECRETS = {"OPENAI_API_KEY": "sk-hidden-1", "MLFLOW_TRACKING_PASSWORD": "hidden-2", "HF_TOKEN": "hf_hidden-3"}
@@ -111,7 +111,7 @@ def test_a_server_that_is_away_costs_one_line_that_shows_no_password(
 
 def test_without_a_server_mlflow_is_not_even_imported() -> None:
     code = (
-        "import sys; from tests.conftest import make_spec; from tunewright.train.tracking import tracked\n"
+        "import sys; from tests.conftest import make_spec; from tunewright.training.loop.tracking import tracked\n"
         "with tracked(make_spec()) as tracking: tracking.diagnosis([])\n"
         "print('mlflow' in sys.modules)"
     )
@@ -122,7 +122,7 @@ def test_without_a_server_mlflow_is_not_even_imported() -> None:
 def test_a_server_without_the_extra_is_refused_before_anything_is_paid_for() -> None:
     code = (
         "import sys; sys.modules['mlflow'] = None\n"
-        "from tests.conftest import make_spec; from tunewright.train.tracking import tracked\n"
+        "from tests.conftest import make_spec; from tunewright.training.loop.tracking import tracked\n"
         "with tracked(make_spec()): pass"
     )
     done = python("-c", code, MLFLOW_TRACKING_URI="http://127.0.0.1:9")

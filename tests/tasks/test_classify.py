@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import example
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.tasks import ClassifyTask
 from tunewright.tasks.base import Unfit
 

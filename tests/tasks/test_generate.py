@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunewright.spec import parse_spec
+from tunewright.config import parse_spec
 from tunewright.tasks import task_of
 from tunewright.tasks.generate import GenerateTask, until
 from tunewright.tasks.texts import chrf, copied, repeated, rouge_l

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import make_spec
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.tasks import MultiLabelTask, task_of
 from tunewright.tasks.base import Unfit, labels_of
 from tunewright.tasks.measures import Ratio

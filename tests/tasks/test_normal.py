@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.test_linear_time import MANY, ends_in_time
+from tests.core.test_linear_time import MANY, ends_in_time
 from tunewright.tasks.normal import _MARKS, normalised
 
 marks = st.text(st.sampled_from("a\u0301\u0323\u0344\u0f77\u0327é한\u1e69"), max_size=200)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.test_linear_time import ends_in_time
-from tunewright.limits import RECORD_BYTES
+from tests.core.test_linear_time import ends_in_time
+from tunewright.core.limits import RECORD_BYTES
 from tunewright.tasks.base import Unfit
 from tunewright.tasks.record_form import RecordForm
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.tasks import Example, Meta
 from tunewright.tasks.record_form import RecordForm
 from tunewright.tasks.spans.align import Aligned, Aligner, Span

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tunewright.export.encoders import graph_of, write_graph
-from tunewright.export.quantise import Loss
+from tunewright.exporters.encoders import graph_of, write_graph
+from tunewright.exporters.quantise import Loss
 from tunewright.models.encoders import LocalEncoder
 
 WINDOW = 64

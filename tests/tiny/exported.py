@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.conftest import make_spec
 from tests.tiny.conftest import _SPECIAL
-from tunewright.export.elsewhere import Asking, asking_of, complete
+from tunewright.exporters.other_engines import Asking, asking_of, complete
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel, resolve
 from tunewright.models.tokenizer import TextTokenizer

@@ -19,30 +19,24 @@ import pytest
 from tests.conftest import make_spec, tunewright
 from tests.tiny.conftest import FAMILIES, NEWER
 from tests.tiny.encoders import local, write_encoder
-from tunewright.data.classical import fit_linear
-from tunewright.errors import UserError
-from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
-from tunewright.export.bundle import (
-    SECOND,
-    read_info,
-    write_bundle,
-    write_encoder_bundle,
-    write_info,
-    write_linear_bundle,
-)
-from tunewright.export.checksums import Verification, seal
-from tunewright.export.encoders import build_encoder
-from tunewright.export.openvino import build_openvino, export_adapter
-from tunewright.models.adapter import Adapter, load_adapter
+from tunewright.core.errors import UserError
+from tunewright.data.curve.classical import fit_linear
+from tunewright.exporters.bundle import write_bundle, write_encoder_bundle, write_linear_bundle
+from tunewright.exporters.encoders import build_encoder
+from tunewright.exporters.openvino import build_openvino, export_adapter
+from tunewright.inference.bundle import read_info, write_info
+from tunewright.inference.calibration import UNCALIBRATED, save_calibration
+from tunewright.inference.checksums import SECOND, Verification, seal
+from tunewright.inference.runtimes.openvino.adapter import Adapter, load_adapter
+from tunewright.inference.runtimes.openvino.model import PagedNextToken
+from tunewright.inference.runtimes.torch_model import TorchNextToken
 from tunewright.models.linear_model import LINEAR
-from tunewright.models.paged_model import PagedNextToken
 from tunewright.models.resolve import resolve
-from tunewright.models.torch_model import TorchNextToken
-from tunewright.serve.adapters import AdapterStore, add_adapter
-from tunewright.serve.hosts import ManyModels
-from tunewright.serve.server import Limits, running_server, serve
-from tunewright.serve.serving import Traffic
-from tunewright.train.encoders.network import Network
+from tunewright.project import Traffic
+from tunewright.serving.adapters import AdapterStore, add_adapter
+from tunewright.serving.hosts import ManyModels
+from tunewright.serving.server import Limits, running_server, serve
+from tunewright.training.encoders.network import Network
 
 MakeTinyModel = Callable[[str], tuple[str, Path]]
 PROMPT = [2 + n % 150 for n in range(90)]
@@ -231,7 +225,7 @@ def test_an_adapter_is_replaced_and_rolled_back_without_a_dropped_request(
 
 def test_what_is_loaded_is_bounded(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred adapters on disk, and room for three."""
-    from tunewright.serve import hosts
+    from tunewright.serving import hosts
 
     for number in range(100):
         home = store / f"copy{number}"

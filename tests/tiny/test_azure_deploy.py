@@ -14,17 +14,17 @@ import pytest
 from tests.conftest import tunewright
 from tests.tiny.conftest import TINY, run_example
 from tunewright import api
-from tunewright.errors import GateFailed, UserError
-from tunewright.places.azure.connection import Connection, connect
-from tunewright.places.azure.deploy import Target, endpoint, release, target_of
-from tunewright.places.azure.deploy.exam import exam_of
-from tunewright.places.azure.deploy.outputs import Outputs, outputs_of
-from tunewright.places.azure.deploy.trial import Exam
-from tunewright.places.azure.down import take_down
-from tunewright.places.azure.registry import versions
-from tunewright.places.rehearsal import Rehearsal, rehearse
-from tunewright.serve.captures import CaptureJournal
-from tunewright.spec import Spec, load_spec
+from tunewright.azure_emulator import Rehearsal, rehearse
+from tunewright.backends.azure.connection import Connection, connect
+from tunewright.backends.azure.registry import versions
+from tunewright.config import Spec, load_spec
+from tunewright.core.errors import GateFailed, UserError
+from tunewright.deploy import Target, endpoint, release, target_of
+from tunewright.deploy.down import take_down
+from tunewright.deploy.exam import exam_of
+from tunewright.deploy.outputs import Outputs, outputs_of
+from tunewright.deploy.trial import Exam
+from tunewright.serving.captures import CaptureJournal
 
 WORKSPACE = ("00000000-0000-0000-0000-00000000feed", "group", "space")
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import tunewright
 from tests.tiny.conftest import TINY, run_example
-from tunewright.artifacts import read_manifest
+from tunewright.core.artifacts import read_manifest
 
 PLAYED = ("azure.emulate=seasoned",)
 """With GPUs."""

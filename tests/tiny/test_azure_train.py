@@ -10,9 +10,9 @@ import pytest
 
 from tests.conftest import write_project
 from tunewright import api, load_spec
-from tunewright.artifacts import read_jsonl, read_manifest
-from tunewright.places.rehearsal import Rehearsal, rehearse
-from tunewright.spec import Spec
+from tunewright.azure_emulator import Rehearsal, rehearse
+from tunewright.config import Spec
+from tunewright.core.artifacts import read_jsonl, read_manifest
 
 WORKSPACE = ("00000000-0000-0000-0000-00000000feed", "group", "space")
 

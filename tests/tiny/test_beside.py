@@ -11,18 +11,18 @@ import pytest
 import tunewright as tw
 from tests.conftest import LABELS, unalike, write_project
 from tests.tiny.encoders import local, write_encoder
-from tunewright.artifacts import read_jsonl, read_manifest
-from tunewright.evaluate.predictors import LabelClassifier
-from tunewright.export.bundle import load_bundle
-from tunewright.models.beside import BESIDE, Beside
-from tunewright.models.encoder_model import EncoderModel
-from tunewright.models.runtime import FOLDERS
+from tunewright.core.artifacts import read_jsonl, read_manifest
+from tunewright.inference.bundle import load_bundle
+from tunewright.inference.predictors import LabelClassifier
+from tunewright.inference.runtimes.base import FOLDERS
+from tunewright.inference.runtimes.beside import BESIDE, Beside
+from tunewright.inference.runtimes.encoder_model import EncoderModel
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks.example import Example, Message, Meta
-from tunewright.train.encoders import beside
-from tunewright.train.encoders.beside import fit_beside
-from tunewright.train.encoders.network import Network
-from tunewright.train.history import ENCODER
+from tunewright.training.diagnosis.history import ENCODER
+from tunewright.training.encoders import beside
+from tunewright.training.encoders.beside import fit_beside
+from tunewright.training.encoders.network import Network
 
 ROWS = 120
 """Of each label; half of them are held out."""

@@ -12,11 +12,11 @@ import pytest
 import tunewright as tw
 from tests.conftest import tunewright
 from tests.tiny.conftest import TINY, run_example
-from tunewright.artifacts import read_jsonl
+from tunewright.core.artifacts import read_jsonl
 from tunewright.data import load_dataset
-from tunewright.evaluate import in_torch
-from tunewright.export.bundle import load_bundle
-from tunewright.serve.server import running_server
+from tunewright.evaluation.candidates import in_torch
+from tunewright.inference.bundle import load_bundle
+from tunewright.serving.server import running_server
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import wait_for_checkpoint, write_project
-from tunewright.artifacts import read_jsonl, read_manifest
-from tunewright.errors import EXIT_INTERRUPTED
-from tunewright.processes import free_port
+from tunewright.core.artifacts import read_jsonl, read_manifest
+from tunewright.core.errors import EXIT_INTERRUPTED
+from tunewright.core.processes import free_port
 
 
 def command(project: Path, out: str, *launcher: str) -> list[str]:
@@ -25,7 +25,7 @@ def command(project: Path, out: str, *launcher: str) -> list[str]:
         sys.executable,
         *launcher,
         "-m",
-        "tunewright.step",
+        "tunewright.pipeline.step",
         "train",
         "--spec",
         str(project),
@@ -65,7 +65,7 @@ def make_project(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: P
             tmp_path / "project", model=str(model), train=settings, **({"task": task} if task else {})
         )
         for name, inputs in (("check", []), ("split", ["--in", f"check={project / 'check'}"])):
-            step = [sys.executable, "-m", "tunewright.step", name, "--spec", str(project), *inputs]
+            step = [sys.executable, "-m", "tunewright.pipeline.step", name, "--spec", str(project), *inputs]
             subprocess.run([*step, "--out", str(project / name)], check=True, capture_output=True)
         return project
 
@@ -177,9 +177,9 @@ from peft import LoraConfig, get_peft_model
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from tunewright.launch import end
-from tunewright.models.torch_model import load_torch_model
-from tunewright.train.engine import fit_engine, supervised_loss
+from tunewright.core.launch import end
+from tunewright.inference.runtimes.torch_model import load_torch_model
+from tunewright.training.engine.fast_paths import fit_engine, supervised_loss
 
 distributed.init_process_group("gloo")
 torch.manual_seed(0)
@@ -236,7 +236,7 @@ def test_a_model_that_fsdp_divides_learns_the_same(
 _ENDING = """
 import torch
 from torch import distributed, nn
-from tunewright.launch import end
+from tunewright.core.launch import end
 
 torch.set_num_threads(1)
 distributed.init_process_group("gloo")

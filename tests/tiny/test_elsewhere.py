@@ -9,10 +9,10 @@ import pytest
 
 from tests.tiny.exported import TEXTS, USUAL, Exported, exported, plain
 from tests.tiny.test_families import trainer_for
-from tunewright.export.gguf import write_gguf
-from tunewright.models.torch_model import load_torch_model
-from tunewright.train.member import save_adapter
-from tunewright.train.soup import average_adapters
+from tunewright.exporters.gguf.export import write_gguf
+from tunewright.inference.runtimes.torch_model import load_torch_model
+from tunewright.training.loop.member import save_adapter
+from tunewright.training.loop.soup import average_adapters
 
 
 @pytest.fixture(scope="module", params=USUAL)

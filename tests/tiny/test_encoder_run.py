@@ -17,9 +17,9 @@ import pytest
 import tunewright as tw
 from tests.conftest import copied_example, tunewright, wait_for_checkpoint, whole_run, write_project
 from tests.tiny.encoders import WINDOW, write_encoder
-from tunewright.artifacts import read_jsonl
-from tunewright.errors import EXIT_GATE, EXIT_USER
-from tunewright.export.bundle import load_bundle
+from tunewright.core.artifacts import read_jsonl
+from tunewright.core.errors import EXIT_GATE, EXIT_USER
+from tunewright.inference.bundle import load_bundle
 
 SMALL = [
     "train.max_steps=3",
@@ -227,7 +227,7 @@ def test_a_killed_training_resumes_and_ends_as_if_never_killed(tmp_path: Path) -
 
 def test_what_was_trained_is_served_by_onnx_runtime_too(latest: Path, tmp_path: Path) -> None:
     """The same project, exported for the other runtime: a batch and a single request give the same there."""
-    from tunewright.serve.engine import Engine
+    from tunewright.serving.engine import Engine
 
     model = latest.parents[2] / "bert"
     project = Path(shutil.copytree(latest.parents[1], tmp_path / "tickets", symlinks=True))

@@ -16,14 +16,14 @@ import pytest
 
 from tests.conftest import LABELS, make_spec
 from tests.tiny.encoders import FAMILIES, WINDOW, build, local, with_pooling, write_encoder
-from tunewright.errors import UserError
-from tunewright.models.encoder_model import AT_ONCE, EncoderModel
+from tunewright.config import Spec
+from tunewright.config.sections import EncoderSpec
+from tunewright.core.errors import UserError
+from tunewright.inference.runtimes.encoder_model import AT_ONCE, EncoderModel
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.spec import Spec
-from tunewright.spec.sections import EncoderSpec
 from tunewright.tasks import ClassifyTask, Example, Meta
-from tunewright.train.encode import Row
-from tunewright.train.encoders.settings import for_encoder
+from tunewright.training.encoders.settings import for_encoder
+from tunewright.training.loop.encode import Row
 
 Logits = npt.NDArray[np.float32]
 
@@ -76,7 +76,7 @@ def network_of(folder: Path, labels: Sequence[str] = LABELS) -> Any:
     """A network with a drawn head whose labels differ in how likely they are."""
     import torch
 
-    from tunewright.train.encoders.network import Network
+    from tunewright.training.encoders.network import Network
 
     torch.manual_seed(1)
     network = Network.of(local(folder), labels, half=False).eval()
@@ -99,8 +99,8 @@ def one_by_one(network: Any, asked: Sequence[Sequence[int]]) -> Logits:
 
 
 def rows(folder: Path, examples: Sequence[Example] = EXAMPLES) -> list[Row]:
-    from tunewright.train.encoders.objectives import objective_of
-    from tunewright.train.encoders.rows import encoded
+    from tunewright.training.encoders.objectives import objective_of
+    from tunewright.training.encoders.rows import encoded
 
     return encoded(examples, objective_of(TASK, EncoderSpec()), TextTokenizer(folder), WINDOW, "the window")
 
@@ -113,9 +113,9 @@ def spec_of(folder: Path, **train: Any) -> Spec:
 
 
 def trainer_of(folder: Path, scratch: Path, examples: Sequence[Example] = EXAMPLES, **train: Any) -> Any:
-    from tunewright.train.encoders.objectives import objective_of
-    from tunewright.train.encoders.trainer import build_encoder_trainer
-    from tunewright.train.trainer import planned_steps
+    from tunewright.training.encoders.objectives import objective_of
+    from tunewright.training.encoders.trainer import build_encoder_trainer
+    from tunewright.training.loop.trainer import planned_steps
 
     spec, taught = spec_of(folder, **train), rows(folder, examples)
     steps = planned_steps(spec, len(taught))
@@ -165,7 +165,7 @@ def test_a_graph_has_torchs_logits_for_every_length_and_for_each_text_whoever_is
 
 
 def test_filled_up_rows_have_the_logits_of_texts_by_themselves(tuned: tuple[Any, Path]) -> None:
-    from tunewright.train.encoders.passes import logits_of
+    from tunewright.training.encoders.passes import logits_of
 
     network, _ = tuned
     for at_once in (1, 4, 128):
@@ -174,7 +174,7 @@ def test_filled_up_rows_have_the_logits_of_texts_by_themselves(tuned: tuple[Any,
 
 
 def test_what_is_written_is_read_back_to_the_last_bit(tuned: tuple[Any, Path], tmp_path: Path) -> None:
-    from tunewright.train.encoders.network import Network
+    from tunewright.training.encoders.network import Network
 
     network, folder = tuned
     again = Network.load(folder)
@@ -191,7 +191,7 @@ def test_what_is_written_is_a_folder_that_transformers_reads(tuned: tuple[Any, P
     import torch
     from transformers import AutoModel
 
-    from tunewright.train.encoders.network import without_pooler
+    from tunewright.training.encoders.network import without_pooler
 
     network, folder = tuned
     theirs, info = AutoModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
@@ -206,8 +206,8 @@ def test_what_is_written_is_a_folder_that_transformers_reads(tuned: tuple[Any, P
 
 
 def test_a_narrow_network_answers_as_the_whole_one_and_is_written_whole(base: Path, tmp_path: Path) -> None:
-    from tunewright.train.encoders.network import Vocabulary
-    from tunewright.train.encoders.passes import logits_of
+    from tunewright.training.encoders.network import Vocabulary
+    from tunewright.training.encoders.passes import logits_of
 
     network, asked = network_of(base), [row["input_ids"] for row in rows(base)]
     whole, before = logits_of(network, asked), network.state_dict()
@@ -237,7 +237,7 @@ def test_what_is_trained_narrow_keeps_the_other_tokens_as_they_were(base: Path, 
 def test_a_narrow_training_takes_the_steps_of_a_whole_one(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunewright.train.encoders.network import Network
+    from tunewright.training.encoders.network import Network
 
     narrow = trainer_of(base, tmp_path / "narrow")
     narrow.train()
@@ -255,7 +255,7 @@ def test_a_narrow_training_takes_the_steps_of_a_whole_one(
 
 
 def test_a_training_learns_what_it_is_taught(base: Path, tmp_path: Path) -> None:
-    from tunewright.train.encoders.passes import logits_of
+    from tunewright.training.encoders.passes import logits_of
 
     encoder = {"batch_size": 8, "lr": 2e-3, "head_lr": 2e-2}
     trainer, taught = trainer_of(base, tmp_path, max_steps=40, encoder=encoder), rows(base)
@@ -330,8 +330,8 @@ def test_a_text_becomes_the_vector_that_its_base_says(make_encoder: Callable[[st
 
     import torch
 
-    from tunewright.export.encoders import build_encoder
-    from tunewright.train.encoders.network import Network
+    from tunewright.exporters.encoders import build_encoder
+    from tunewright.training.encoders.network import Network
 
     found = {}
     for pooling in ("mean", "cls"):
@@ -352,7 +352,7 @@ def test_a_text_becomes_the_vector_that_its_base_says(make_encoder: Callable[[st
 
 @pytest.mark.parametrize("precision", ["int4", "bf16"])
 def test_a_precision_that_encoders_are_not_served_in_is_refused(precision: str, tmp_path: Path) -> None:
-    from tunewright.export.encoders import build_encoder
+    from tunewright.exporters.encoders import build_encoder
 
     with pytest.raises(UserError, match=f"not served in {precision}"):
         build_encoder(tmp_path, tmp_path / "graph", "openvino-encoder", precision)
@@ -361,7 +361,7 @@ def test_a_precision_that_encoders_are_not_served_in_is_refused(precision: str, 
 
 @pytest.fixture(scope="module")
 def bert_graph(make_encoder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tunewright.export.encoders import build_encoder
+    from tunewright.exporters.encoders import build_encoder
 
     folder = tmp_path_factory.mktemp("graph")
     network_of(make_encoder("bert")).save_pretrained(folder / "tuned")
@@ -390,8 +390,8 @@ def test_a_text_longer_than_the_context_is_an_error(bert_graph: Path) -> None:
 def test_an_average_is_the_mean_of_every_weight(make_encoder: Callable[[str], Path], tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    from tunewright.train.encoders.network import HEAD, Network
-    from tunewright.train.encoders.soup import average_encoders
+    from tunewright.training.encoders.network import HEAD, Network
+    from tunewright.training.encoders.soup import average_encoders
 
     members = []
     for number in range(3):
@@ -412,7 +412,7 @@ def test_an_average_is_the_mean_of_every_weight(make_encoder: Callable[[str], Pa
 
 
 def test_each_row_comes_once_an_epoch_beside_rows_of_its_length() -> None:
-    from tunewright.train.encoders.trainer import Buckets
+    from tunewright.training.encoders.trainer import Buckets
 
     lengths = [int(length) for length in np.random.default_rng(0).integers(3, 60, 1001)]
     batches = list(Buckets(lengths, 8, seed=5))
@@ -423,7 +423,7 @@ def test_each_row_comes_once_an_epoch_beside_rows_of_its_length() -> None:
 
 
 def test_each_epoch_has_an_order_of_its_own_and_a_seed_repeats_it() -> None:
-    from tunewright.train.encoders.trainer import Buckets
+    from tunewright.training.encoders.trainer import Buckets
 
     def epochs(seed: int) -> list[list[list[int]]]:
         buckets, found = Buckets([4, 9] * 50, 8, seed), []
@@ -443,7 +443,7 @@ def test_each_epoch_has_an_order_of_its_own_and_a_seed_repeats_it() -> None:
 def test_fast_dropout_leaves_out_its_share_and_keeps_the_mean(p: float) -> None:
     import torch
 
-    from tunewright.train.encoders.dropout import FastDropout
+    from tunewright.training.encoders.dropout import FastDropout
 
     torch.manual_seed(0)
     dropout, x = FastDropout(p), torch.full((300, 401), 2.0, requires_grad=True)
@@ -465,14 +465,14 @@ def test_fast_dropout_leaves_out_its_share_and_keeps_the_mean(p: float) -> None:
 def test_fast_dropout_of_nothing_changes_nothing() -> None:
     import torch
 
-    from tunewright.train.encoders.dropout import FastDropout
+    from tunewright.training.encoders.dropout import FastDropout
 
     x = torch.randn(3, 5)
     assert torch.equal(FastDropout(0.0).train()(x), x)
 
 
 def test_the_padding_keeps_its_number_where_there_are_as_many_tokens() -> None:
-    from tunewright.train.encoders.network import Vocabulary
+    from tunewright.training.encoders.network import Vocabulary
 
     kept = Vocabulary([[0, 9, 7, 2], [0, 4, 2]], padding=1)
     assert kept.ids == [0, 1, 2, 4, 7, 9]
@@ -503,7 +503,7 @@ def test_special_words_in_a_text_are_text(make_encoder: Callable[[str], Path]) -
 def test_products_of_gradients_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from tunewright.train.encoders import products
+    from tunewright.training.encoders import products
 
     monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
     torch.manual_seed(0)
@@ -524,7 +524,7 @@ def test_products_of_gradients_are_torchs(monkeypatch: pytest.MonkeyPatch) -> No
 def test_two_readings_disagree_by_their_divergences_both_ways() -> None:
     import torch
 
-    from tunewright.train.encoders.objectives import OneLabel
+    from tunewright.training.encoders.objectives import OneLabel
 
     def disagreement(one: Any, other: Any) -> Any:
         return OneLabel(("a", "b"), 0.0).disagreement(one, other, None)
@@ -545,7 +545,7 @@ def test_a_text_is_read_twice_where_its_readings_must_agree(
     import torch
     from torch.nn import functional as F
 
-    from tunewright.train.encoders.dropout import FastDropout
+    from tunewright.training.encoders.dropout import FastDropout
 
     trainer = trainer_of(make_encoder("bert"), tmp_path, encoder={"consistency": consistency, "label_smoothing": 0.05})
     for parent in list(trainer.model.modules()):

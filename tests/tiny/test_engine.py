@@ -14,7 +14,7 @@ from tests.tiny.test_families import EXAMPLES, TASK, rows
 from tunewright.models.chat import ChatTemplate, answer_tokens
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import ClassifyTask, LabelTrie
-from tunewright.train.encode import IGNORED, Row, encode_examples
+from tunewright.training.loop.encode import IGNORED, Row, encode_examples
 
 Gradients = dict[str, Any]
 
@@ -25,7 +25,7 @@ def peft_model(folder: Path, *, dropout: float = 0.0, dtype: str = "float32", nf
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from tunewright.models.torch_model import load_torch_model
+    from tunewright.inference.runtimes.torch_model import load_torch_model
 
     torch.manual_seed(0)
     if nf4:
@@ -58,7 +58,7 @@ def plain(model: Any, some: Sequence[Row]) -> tuple[float, Gradients]:
 
 def packed(model: Any, some: Sequence[Row]) -> tuple[float, Gradients]:
     """The same on the fast paths, all examples at once."""
-    from tunewright.train.engine import fit_engine, supervised_loss
+    from tunewright.training.engine.fast_paths import fit_engine, supervised_loss
 
     engine = fit_engine(model, some)
     assert engine.shared_prefix and engine.fused_head and engine.fused_layers, engine.reasons
@@ -98,7 +98,7 @@ LONG = "Which of these teams should answer the customer's letter? " * 2
 
 
 def test_a_shared_prompt_is_run_once(tiny_model: tuple[str, Path]) -> None:
-    from tunewright.train.packing import pack
+    from tunewright.training.engine.packing import pack
 
     family, folder = tiny_model
     some = under_prompts(family, folder, [LONG])
@@ -110,7 +110,7 @@ def test_a_shared_prompt_is_run_once(tiny_model: tuple[str, Path]) -> None:
 
 
 def test_several_prompts_make_several_groups(tiny_model: tuple[str, Path]) -> None:
-    from tunewright.train.packing import pack
+    from tunewright.training.engine.packing import pack
 
     family, folder = tiny_model
     some = under_prompts(family, folder, [LONG, "Choose a team for this, and be quick about it, please.", LONG[::-1]])
@@ -173,7 +173,7 @@ def test_dropout_is_that_of_each_example(tiny_model: tuple[str, Path], monkeypat
     rounding moves nothing over the threshold."""
     import torch
 
-    from tunewright.train import lora
+    from tunewright.training.engine import lora
 
     def drawn(values: Any, rate: float) -> Any:
         return -((values.detach().double() * 7919.17).frac().abs() >= rate).short()
@@ -196,7 +196,7 @@ def test_dropout_is_that_of_each_example(tiny_model: tuple[str, Path], monkeypat
 def test_dropout_drops_as_often_as_it_says_and_keeps_the_mean(name: str, rate: float) -> None:
     import torch
 
-    from tunewright.train.lora import _fused_lora
+    from tunewright.training.engine.lora import _fused_lora
 
     torch.manual_seed(0)
     dtype = getattr(torch, name)
@@ -220,7 +220,7 @@ def test_what_the_fast_paths_do_not_know_is_left_to_the_model(kind: str) -> None
     import transformers
     from peft import LoraConfig, get_peft_model
 
-    from tunewright.train.engine import fit_engine, supervised_loss
+    from tunewright.training.engine.fast_paths import fit_engine, supervised_loss
 
     torch.manual_seed(0)
     extra = {
@@ -257,7 +257,7 @@ def test_a_model_that_remembers_what_it_read_is_not_packed() -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import MambaConfig, MambaForCausalLM
 
-    from tunewright.train.engine import fit_engine
+    from tunewright.training.engine.fast_paths import fit_engine
 
     torch.manual_seed(0)
     model = MambaForCausalLM(MambaConfig(vocab_size=96, hidden_size=32, num_hidden_layers=2, state_size=4))
@@ -274,7 +274,7 @@ def test_in_16_bits_confident_tokens_still_have_a_loss_and_a_gradient(among_all:
     """The right answer's logit is about 20, where bfloat16 knows only eighths; bent by a cap, about 17."""
     import torch
 
-    from tunewright.train.head import _fused_losses
+    from tunewright.training.engine.head import _fused_losses
 
     draw = torch.Generator().manual_seed(0)
     weight = torch.randn(64, 128, generator=draw).bfloat16()
@@ -297,8 +297,8 @@ def test_the_loss_of_each_example_is_that_of_the_example_alone(
     tiny_model: tuple[str, Path], packed: bool, loss: str
 ) -> None:
     """Under three prompts and in several batches, so that a batch has the rows in an order of its own."""
-    from tunewright.train.engine import Wanted, fit_engine, supervised_loss
-    from tunewright.train.trainer import row_losses
+    from tunewright.training.engine.fast_paths import Wanted, fit_engine, supervised_loss
+    from tunewright.training.loop.trainer import row_losses
 
     family, folder = tiny_model
     tokenizer, template = TextTokenizer(folder), ChatTemplate.named(family)
@@ -316,7 +316,7 @@ def test_the_loss_of_each_example_is_that_of_the_example_alone(
 
 
 def test_paths_not_asked_for_are_left_out(tiny_model: tuple[str, Path]) -> None:
-    from tunewright.train.engine import Wanted, fit_engine, supervised_loss
+    from tunewright.training.engine.fast_paths import Wanted, fit_engine, supervised_loss
 
     family, folder = tiny_model
     some = under_prompts(family, folder, [LONG])
@@ -337,10 +337,10 @@ def test_paths_not_asked_for_are_left_out(tiny_model: tuple[str, Path]) -> None:
 @pytest.mark.parametrize("once", [True, False], ids=["read once", "read again"])
 def test_answers_in_training_are_those_of_serving(tiny_model: tuple[str, Path], once: bool) -> None:
     """The search that stops early finds the label that scoring all of them finds, with its probability."""
-    from tunewright.evaluate.predictors import LabelScorer
-    from tunewright.models.torch_model import TorchNextToken
-    from tunewright.train.answering import likeliest_labels
-    from tunewright.train.engine import Wanted, fit_engine
+    from tunewright.inference.predictors import LabelScorer
+    from tunewright.inference.runtimes.torch_model import TorchNextToken
+    from tunewright.training.engine.fast_paths import Wanted, fit_engine
+    from tunewright.training.loop.answering import likeliest_labels
 
     family, folder = tiny_model
     names = ["refund", "reform", "delivery", "defect", "define", "deliver it", "r", "dispute"]

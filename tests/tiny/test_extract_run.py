@@ -15,10 +15,10 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.documents.made import INVOICE, pdf
 from tests.tiny.conftest import run_example
-from tunewright.artifacts import read_jsonl
+from tunewright.config import load_spec
+from tunewright.core.artifacts import read_jsonl
 from tunewright.documents import text_of
-from tunewright.serve.server import running_server
-from tunewright.spec import load_spec
+from tunewright.serving.server import running_server
 from tunewright.tasks import task_of
 
 

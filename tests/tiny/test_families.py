@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from tests.tiny.conftest import FAMILIES, NEWER
-from tunewright.errors import UserError
-from tunewright.evaluate.predictors import LabelScorer
+from tunewright.config import Spec, parse_spec
+from tunewright.core.errors import UserError
+from tunewright.inference.predictors import LabelScorer
+from tunewright.inference.runtimes.ort_model import OrtNextToken
+from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 from tunewright.models.chat import ChatTemplate
-from tunewright.models.ort_model import OrtNextToken
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.torch_model import TorchNextToken, load_torch_model
-from tunewright.spec import Spec, parse_spec
 from tunewright.tasks import ClassifyTask, Example, Meta
-from tunewright.train.encode import Row, encode_examples
-from tunewright.train.prepare import Encoder
+from tunewright.training.loop.encode import Row, encode_examples
+from tunewright.training.loop.prepare import Encoder
 
 TASK = ClassifyTask("Choose:\n{labels}", {"refund": "", "delivery": "", "defect": ""})
 
@@ -46,7 +46,7 @@ def rows(family: str, folder: Path, loss: str = "tokens") -> list[Row]:
 
 
 def trainer_for(tiny_model: tuple[str, Path], scratch: Path, seed: int = 0, **train: object):
-    from tunewright.train.trainer import build_trainer
+    from tunewright.training.loop.trainer import build_trainer
 
     family, folder = tiny_model
     spec = spec_for(folder, **train)
@@ -63,7 +63,7 @@ def test_an_example_longer_than_the_model_reads_is_refused(
 
 
 def test_every_linear_layer_is_adapted(any_model: tuple[str, Path], tmp_path: Path) -> None:
-    from tunewright.train.trainer import adapted_modules
+    from tunewright.training.loop.trainer import adapted_modules
 
     adapted = {name.rsplit(".", 1)[-1] for name in adapted_modules(trainer_for(any_model, tmp_path).model)}
     split = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -77,7 +77,7 @@ def test_every_linear_layer_is_adapted(any_model: tuple[str, Path], tmp_path: Pa
 def test_training_with_only_some_layers_adapted_is_refused(tiny_model: tuple[str, Path]) -> None:
     from peft import LoraConfig, get_peft_model
 
-    from tunewright.train.trainer import adapted_modules
+    from tunewright.training.loop.trainer import adapted_modules
 
     partly = get_peft_model(load_torch_model(tiny_model[1]), LoraConfig(target_modules=["o_proj", "down_proj"]))
     with pytest.raises(UserError, match="would not be adapted"):
@@ -199,7 +199,7 @@ def test_an_averaged_adapter_is_the_mean_of_its_members_updates(tiny_model: tupl
     import torch
     from peft import PeftModel
 
-    from tunewright.train.soup import average_adapters
+    from tunewright.training.loop.soup import average_adapters
 
     members = []
     for seed in range(3):
@@ -247,7 +247,7 @@ def test_onnx_answers_like_torch(
     make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path, family: str, precision: str
 ) -> None:
     """Prompts longer than windows, too: Mistral's of all layers, Gemma's of some."""
-    from tunewright.export.onnx import build_onnx
+    from tunewright.exporters.onnx import build_onnx
 
     folder = make_tiny_model(family)[1]
     build_onnx(folder, tmp_path / "onnx", precision)
@@ -263,7 +263,7 @@ def test_onnx_answers_like_torch(
 def test_what_onnx_runtime_has_no_parts_for_is_said(
     make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path
 ) -> None:
-    from tunewright.export.onnx import build_onnx
+    from tunewright.exporters.onnx import build_onnx
 
     with pytest.raises(UserError, match="ONNX Runtime can't serve a model of this type"):
         build_onnx(make_tiny_model("gemma4")[1], tmp_path / "onnx", "fp32")

@@ -21,12 +21,12 @@ import jsonschema
 import openai
 import pytest
 
-from tests.models.test_grammar import HOSTILE
+from tests.inference.test_grammar import HOSTILE
 from tests.tiny.conftest import run_example
-from tunewright.artifacts import read_jsonl
-from tunewright.export.bundle import read_info, write_info
-from tunewright.processes import free_port
-from tunewright.serve.server import running_server
+from tunewright.core.artifacts import read_jsonl
+from tunewright.core.processes import free_port
+from tunewright.inference.bundle import read_info, write_info
+from tunewright.serving.server import running_server
 
 
 @pytest.fixture(scope="module")

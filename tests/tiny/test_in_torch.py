@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from tunewright.artifacts import write_jsonl
-from tunewright.evaluate import in_torch
-from tunewright.evaluate.evidence import Record, collect, load_records
-from tunewright.evaluate.in_torch import ADAPTER, EXPORTED, MERGED, TorchTogether, sample_for
-from tunewright.evaluate.predictors import language_model
+from tunewright.core.artifacts import write_jsonl
+from tunewright.evaluation.candidates import in_torch
+from tunewright.evaluation.candidates.in_torch import ADAPTER, EXPORTED, MERGED, TorchTogether, sample_for
+from tunewright.evaluation.evidence import Record, collect, load_records
+from tunewright.inference.predictors import language_model
+from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model, stored_type, upcast
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.torch_model import TorchNextToken, load_torch_model, stored_type, upcast
 from tunewright.tasks import ClassifyTask, Example, Meta, Task
 from tunewright.tasks.extract import ExtractTask
 from tunewright.tasks.generate import GenerateTask
@@ -89,7 +89,7 @@ def test_on_a_cpu_a_part_is_answered_that_is_drawn(
 def test_a_model_in_16_bits_is_mapped_and_multiplied_in_float32_where_the_machine_can_do_no_better(
     make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
-    from tunewright.models import torch_model
+    from tunewright.inference.runtimes import torch_model
 
     load_torch_model(make_tiny_model("llama3")[1], dtype=dtype).save_pretrained(tmp_path)
     assert stored_type(tmp_path) == dtype

@@ -11,11 +11,11 @@ import pytest
 
 from tests.conftest import LABELS, make_spec
 from tests.tiny.encoders import WINDOW, local, write_encoder
+from tunewright.config.sections import EncoderSpec
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.spec.sections import EncoderSpec
 from tunewright.tasks import Example, Meta, MultiLabelTask
-from tunewright.train.encode import Row
-from tunewright.train.encoders.settings import for_encoder
+from tunewright.training.encoders.settings import for_encoder
+from tunewright.training.loop.encode import Row
 
 TASK = MultiLabelTask("Which hold?", dict.fromkeys([*LABELS, "never"], ""))
 SETS = ([LABELS[0]], [LABELS[1], LABELS[0]], [LABELS[2]], [])
@@ -41,19 +41,19 @@ def _one_thread() -> Iterator[None]:
 
 
 def objective(smoothing: float = 0.0) -> Any:
-    from tunewright.train.encoders.objectives import objective_of
+    from tunewright.training.encoders.objectives import objective_of
 
     return objective_of(TASK, EncoderSpec(label_smoothing=smoothing))
 
 
 def rows(base: Path) -> list[Row]:
-    from tunewright.train.encoders.rows import encoded
+    from tunewright.training.encoders.rows import encoded
 
     return encoded(EXAMPLES, objective(), TextTokenizer(base), WINDOW, "the window")
 
 
 def trainer_of(base: Path, scratch: Path, **train: Any) -> Any:
-    from tunewright.train.encoders.trainer import build_encoder_trainer
+    from tunewright.training.encoders.trainer import build_encoder_trainer
 
     settings = {"precision": "float32", "max_steps": 60, "checkpoints": 0, **train}
     task = {"kind": "multi_label", "instruction": "Which hold?", "labels": [*LABELS, "never"]}
@@ -96,7 +96,7 @@ def test_two_readings_disagree_by_the_divergences_of_each_label() -> None:
 def test_a_label_begins_at_the_centre_of_its_texts_less_that_of_all(base: Path) -> None:
     import torch
 
-    from tunewright.train.encoders.network import Network
+    from tunewright.training.encoders.network import Network
 
     torch.manual_seed(3)
     network, taught = Network.of(local(base), [*LABELS, "never"], half=False).eval(), rows(base)
@@ -116,7 +116,7 @@ def test_a_label_begins_at_the_centre_of_its_texts_less_that_of_all(base: Path) 
 def test_a_label_that_holds_everywhere_has_a_direction_too(base: Path) -> None:
     import torch
 
-    from tunewright.train.encoders.network import Network
+    from tunewright.training.encoders.network import Network
 
     network = Network.of(local(base), [*LABELS, "never"], half=False).eval()
     taught = [{**row, "labels": [1, 0, 0, 0]} for row in rows(base)]
@@ -139,7 +139,7 @@ def test_a_training_learns_what_it_is_taught(base: Path, tmp_path: Path) -> None
 def test_a_rows_loss_is_the_sum_over_its_labels(base: Path) -> None:
     import torch
 
-    from tunewright.train.encoders.network import Network
+    from tunewright.training.encoders.network import Network
 
     torch.manual_seed(0)
     network, taught = Network.of(local(base), [*LABELS, "never"], half=False).eval(), rows(base)[:5]

@@ -15,16 +15,16 @@ from tests.conftest import copied_example, tunewright, whole_run
 from tests.tiny.encoders import write_encoder
 from tests.tiny.test_encoder_run import READS, SMALL
 from tunewright import api, load_spec
-from tunewright.artifacts import read_jsonl, read_manifest, write_jsonl
-from tunewright.export.bundle import load_bundle
+from tunewright.config.sections import GoalSpec
+from tunewright.core.artifacts import read_jsonl, read_manifest, write_jsonl
+from tunewright.deploy.outputs import outputs_of
 from tunewright.gate import gate
+from tunewright.inference.bundle import load_bundle
 from tunewright.ladder.cascades import Cascade, Part, make, weigh
 from tunewright.ladder.tried import tried
 from tunewright.models.resolve import kind_of
-from tunewright.monitor.retrain.lineage import made_of
-from tunewright.places.azure.deploy.outputs import outputs_of
-from tunewright.serve.server import running_server
-from tunewright.spec.sections import GoalSpec
+from tunewright.monitoring.retraining.lineage import made_of
+from tunewright.serving.server import running_server
 
 EASY = ["goal.accuracy=0.2", "goal.margin=0.19"]
 """A goal that both meet."""

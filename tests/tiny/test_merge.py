@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from tunewright.errors import UserError
-from tunewright.export.merge import merge
+from tunewright.core.errors import UserError
+from tunewright.exporters.merge import merge
+from tunewright.inference.runtimes.torch_model import load_torch_model
 from tunewright.models.tensor_files import INDEX, Weights
-from tunewright.models.torch_model import load_torch_model
 
 
 def _adapter(base: Path, folder: Path, **settings: Any) -> Path:

@@ -14,11 +14,11 @@ import pytest
 
 from tests.conftest import LABELS, spec_data, tunewright, unalike, whole_run
 from tests.tiny.encoders import write_encoder
-from tunewright.artifacts import read_jsonl
-from tunewright.errors import EXIT_USER
-from tunewright.evaluate.calibration import load_calibration
-from tunewright.export.bundle import load_bundle
-from tunewright.serve.server import running_server
+from tunewright.core.artifacts import read_jsonl
+from tunewright.core.errors import EXIT_USER
+from tunewright.inference.bundle import load_bundle
+from tunewright.inference.calibration import load_calibration
+from tunewright.serving.server import running_server
 
 SMALL = [
     "train.max_steps=30",

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from tests.tiny.conftest import FAMILIES, NEWER
-from tunewright.errors import UserError
-from tunewright.export.decoder import Decoder, Vector
-from tunewright.export.openvino import build_openvino
-from tunewright.models import paged_network
-from tunewright.models.blocks import BlockPool
-from tunewright.models.paged_graph import CONFIG, WEIGHTS
-from tunewright.models.paged_model import PagedNextToken
+from tunewright.core.errors import UserError
+from tunewright.exporters.decoder import Decoder, Vector
+from tunewright.exporters.openvino import build_openvino
+from tunewright.inference.runtimes.openvino import network as paged_network
+from tunewright.inference.runtimes.openvino.blocks import BlockPool
+from tunewright.inference.runtimes.openvino.graph import CONFIG, WEIGHTS
+from tunewright.inference.runtimes.openvino.model import PagedNextToken
+from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 from tunewright.models.tensor_files import TensorWriter
-from tunewright.models.torch_model import TorchNextToken, load_torch_model
 
 
 @pytest.fixture

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import unalike, write_project
-from tunewright.artifacts import read_manifest, write_jsonl
-from tunewright.errors import EXIT_INTERRUPTED, EXIT_USER
+from tunewright.core.artifacts import read_manifest, write_jsonl
+from tunewright.core.errors import EXIT_INTERRUPTED, EXIT_USER
 
 
 def begun(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "tunewright.step", *arguments], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tunewright.pipeline.step", *arguments], stderr=subprocess.PIPE, text=True
+    )
 
 
 def forks(parent: int) -> list[int]:

@@ -9,10 +9,10 @@ from types import ModuleType
 
 import pytest
 
+from tunewright.config.recipes import recipe_names, recipe_text
 from tunewright.models.catalogue import catalogue
-from tunewright.spec.recipes import recipe_names, recipe_text
-from tunewright.train.footprint import footprint
-from tunewright.train.plan import GIB
+from tunewright.training.planning.footprint import footprint
+from tunewright.training.planning.plan import GIB
 
 _BENCH = Path(__file__).parents[2] / "bench" / "recipes.py"
 

@@ -26,34 +26,35 @@ import pytest
 from tests.conftest import spec_data, unalike
 from tests.tiny.test_adapters import peft_adapter
 from tunewright.api import latest_bundle
-from tunewright.artifacts import atomic_folder, read_manifest
+from tunewright.config import Spec, load_spec
+from tunewright.core.artifacts import atomic_folder, read_manifest
+from tunewright.core.errors import UserError
+from tunewright.core.processes import free_port
 from tunewright.data.dataset import Dataset, save_dataset
-from tunewright.data.withholding import FOR_THE_GATE, Withheld, save_withheld
-from tunewright.errors import UserError
-from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
-from tunewright.evaluate.comparison import SERVED
-from tunewright.evaluate.evidence import collect as collect_answers
-from tunewright.evaluate.steps import ANSWERS
-from tunewright.export.bundle import load_bundle, read_info, write_bundle, write_info
-from tunewright.export.checksums import seal
-from tunewright.export.openvino import build_openvino, export_adapter
+from tunewright.data.splits.withholding import FOR_THE_GATE, Withheld, save_withheld
+from tunewright.evaluation.evidence import collect as collect_answers
+from tunewright.evaluation.steps import ANSWERS
+from tunewright.evaluation.verdict.comparison import SERVED
+from tunewright.exporters.bundle import write_bundle
+from tunewright.exporters.openvino import build_openvino, export_adapter
+from tunewright.inference.bundle import load_bundle, read_info, write_info
+from tunewright.inference.calibration import UNCALIBRATED, save_calibration
+from tunewright.inference.checksums import seal
 from tunewright.models.resolve import resolve
-from tunewright.monitor.retrain import events
-from tunewright.monitor.retrain.canary import Terms
-from tunewright.monitor.retrain.gate import ALL, CORRECTIONS
-from tunewright.monitor.retrain.retrain import Course, Parts, Retrained, retrain
-from tunewright.monitor.retrain.status import roll_back, status
-from tunewright.monitor.store import Store, open_store
-from tunewright.monitor.store.collect import collect
-from tunewright.monitor.store.tables import Capture, Deployment, SecondOpinion
-from tunewright.processes import free_port
-from tunewright.serve.captures import Capture as Captured
-from tunewright.serve.captures import read_captures
-from tunewright.serve.engine import Engine
-from tunewright.serve.presence import servers_of
-from tunewright.serve.serving import Traffic, read_serving, served_from, traffic_of, write_serving
-from tunewright.serve.watching import Watching
-from tunewright.spec import Spec, load_spec
+from tunewright.monitoring.retraining import events
+from tunewright.monitoring.retraining.canary import Terms
+from tunewright.monitoring.retraining.gate import ALL, CORRECTIONS
+from tunewright.monitoring.retraining.run import Course, Parts, Retrained, retrain
+from tunewright.monitoring.retraining.status import roll_back, status
+from tunewright.monitoring.store import Store, open_store
+from tunewright.monitoring.store.collect import collect
+from tunewright.monitoring.store.tables import Capture, Deployment, SecondOpinion
+from tunewright.project import Traffic, read_serving, served_from, traffic_of, write_serving
+from tunewright.serving.captures import Capture as Captured
+from tunewright.serving.captures import read_captures
+from tunewright.serving.engine import Engine
+from tunewright.serving.presence import servers_of
+from tunewright.serving.watching import Watching
 from tunewright.tasks import Example, Meta
 
 LABELS = ["refund", "reform", "delivery", "defect"]

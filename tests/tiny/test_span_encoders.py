@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from tests.tiny.encoders import WINDOW, build, local, write_encoder
-from tunewright.errors import UserError
-from tunewright.evaluate.classifiers import trained_encoder
-from tunewright.evaluate.predictors import RecordTagger
-from tunewright.models.encoder_model import EncoderModel
+from tunewright.config.sections import EncoderSpec
+from tunewright.core.errors import UserError
+from tunewright.evaluation.candidates.classifiers import trained_encoder
+from tunewright.inference.predictors import RecordTagger
+from tunewright.inference.runtimes.encoder_model import EncoderModel
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.spec.sections import EncoderSpec
 from tunewright.tasks import Example, Meta
 from tunewright.tasks.extract import ExtractTask
-from tunewright.train.encode import IGNORED
+from tunewright.training.loop.encode import IGNORED
 
 SCHEMA = {
     "type": "object",
@@ -61,7 +61,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def objective_for(folder: Path, examples: list[Example] = EXAMPLES, window: int = WINDOW) -> Any:
-    from tunewright.train.encoders.objectives import objective_of
+    from tunewright.training.encoders.objectives import objective_of
 
     tokenizer = TextTokenizer(folder)
     task = TASK.within(window - tokenizer.frame)
@@ -70,9 +70,9 @@ def objective_for(folder: Path, examples: list[Example] = EXAMPLES, window: int 
 
 def trainer_of(folder: Path, scratch: Path, objective: Any, examples: list[Example], **settings: Any) -> Any:
     from tests.tiny.test_encoders import spec_of
-    from tunewright.train.encoders.rows import encoded
-    from tunewright.train.encoders.trainer import build_encoder_trainer
-    from tunewright.train.trainer import planned_steps
+    from tunewright.training.encoders.rows import encoded
+    from tunewright.training.encoders.trainer import build_encoder_trainer
+    from tunewright.training.loop.trainer import planned_steps
 
     spec = spec_of(folder, **settings)
     taught = encoded(objective.lessons(examples), objective, TextTokenizer(folder), WINDOW, "the window")
@@ -115,9 +115,9 @@ def test_a_graph_has_torchs_logits_of_each_token_whoever_is_beside_the_text(
 ) -> None:
     import torch
 
-    from tunewright.export.encoders import token_outputs
-    from tunewright.train.encoders.network import Network
-    from tunewright.train.encoders.passes import rows_of
+    from tunewright.exporters.encoders import token_outputs
+    from tunewright.training.encoders.network import Network
+    from tunewright.training.encoders.passes import rows_of
 
     _, folder, objective = tuned
     assert token_outputs(folder) == objective.outputs
@@ -137,7 +137,7 @@ def test_a_graph_has_torchs_logits_of_each_token_whoever_is_beside_the_text(
 
 
 def test_a_graph_answers_alone_as_among_others_and_in_windows(tuned: tuple[str, Path, Any], tmp_path: Path) -> None:
-    from tunewright.export.encoders import build_encoder
+    from tunewright.exporters.encoders import build_encoder
 
     _, folder, objective = tuned
     build_encoder(folder, tmp_path / "graph", "openvino-encoder", "int8")
@@ -156,8 +156,8 @@ def test_a_graph_answers_alone_as_among_others_and_in_windows(tuned: tuple[str, 
 
 
 def test_validation_answers_as_the_predictor_does(tuned: tuple[str, Path, Any]) -> None:
-    from tunewright.train.encoders.network import Network
-    from tunewright.train.encoders.rows import encoded
+    from tunewright.training.encoders.network import Network
+    from tunewright.training.encoders.rows import encoded
 
     _, folder, objective = tuned
     tagger = trained_encoder(folder, TASK, WINDOW)

@@ -14,11 +14,11 @@ import tunewright as tw
 from tests.conftest import copied_example, tunewright, whole_run, write_project
 from tests.ladder.test_climb import MET, Run, known, made_never
 from tests.tiny.encoders import write_encoder
-from tunewright.artifacts import read_jsonl
-from tunewright.errors import EXIT_USER
-from tunewright.export.bundle import load_bundle
+from tunewright.core.artifacts import read_jsonl
+from tunewright.core.errors import EXIT_USER
+from tunewright.inference.bundle import load_bundle
 from tunewright.ladder.climb import Steps, climb
-from tunewright.serve.engine import Engine
+from tunewright.serving.engine import Engine
 
 SMALL = [
     "train.max_steps=3",

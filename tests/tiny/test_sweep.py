@@ -11,8 +11,8 @@ import pytest
 
 import tunewright as tw
 from tests.conftest import tunewright, write_project
-from tunewright.errors import UserError
-from tunewright.train.validation import ValidationPart
+from tunewright.core.errors import UserError
+from tunewright.training.loop.validation import ValidationPart
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
+from tunewright.inference.runtimes.torch_model import load_torch_model
 from tunewright.models.resolve import resolve
 from tunewright.models.text_decoder import text_decoder
-from tunewright.models.torch_model import load_torch_model
 
 SIZES = {
     "hidden_size": 32,

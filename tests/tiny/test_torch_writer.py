@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tunewright.models.grammar import RecordGrammar
+from tunewright.inference.decoding.grammar import RecordGrammar
+from tunewright.inference.decoding.writing import written
+from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
+from tunewright.inference.runtimes.torch_writer import write_all
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.torch_model import TorchNextToken, load_torch_model
-from tunewright.models.torch_writer import write_all
-from tunewright.models.writing import written
 from tunewright.tasks.record_form import RecordForm
 
 FORM = RecordForm(

@@ -10,10 +10,11 @@ import pytest
 
 from tests.conftest import make_spec
 from tests.tiny.test_families import rows
-from tunewright.errors import UserError
-from tunewright.pipeline import STEPS, fingerprint
-from tunewright.train.member import curve_of, save_adapter
-from tunewright.train.trainer import build_trainer
+from tunewright.core.errors import UserError
+from tunewright.pipeline.fingerprint import fingerprint
+from tunewright.pipeline.steps import STEPS
+from tunewright.training.loop.member import curve_of, save_adapter
+from tunewright.training.loop.trainer import build_trainer
 
 MakeTinyModel = Callable[[str], tuple[str, Path]]
 SETTINGS = {

@@ -15,11 +15,12 @@ import pytest
 
 from tests.conftest import make_spec
 from tests.tiny.test_adapters import peft_adapter
-from tunewright.evaluate.calibration import UNCALIBRATED, save_calibration
-from tunewright.export.bundle import load_bundle, write_bundle
-from tunewright.export.steps import link_weights
+from tunewright.exporters.bundle import write_bundle
+from tunewright.exporters.steps import link_weights
+from tunewright.inference.bundle import load_bundle
+from tunewright.inference.calibration import UNCALIBRATED, save_calibration
+from tunewright.inference.runtimes.vllm_model import PYTHON
 from tunewright.models.resolve import resolve
-from tunewright.models.vllm_model import PYTHON
 
 MODEL = "smollm2-135m"
 TASKS: dict[str, dict[str, Any]] = {

@@ -10,10 +10,10 @@ import httpx
 from tests.azure.served import entered
 from tests.conftest import make_spec
 from tests.vllm.conftest import MODEL, TASKS
+from tunewright.azure_emulator import rehearse
+from tunewright.backends.azure.connection import connect
+from tunewright.deploy.endpoint import Endpoint
 from tunewright.models.resolve import fetch
-from tunewright.places.azure.connection import connect
-from tunewright.places.azure.deploy.endpoint import Endpoint
-from tunewright.places.rehearsal import rehearse
 
 WORKSPACE = ("00000000-0000-0000-0000-00000000feed", "group", "space")
 

@@ -11,12 +11,12 @@ import pytest
 from tests.conftest import make_spec
 from tests.vllm.conftest import MODEL, TASKS
 from tests.vllm.test_vllm import TEXTS
-from tunewright.export.elsewhere import Asking, asking_of, complete
+from tunewright.exporters.other_engines import Asking, asking_of, complete
+from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
+from tunewright.inference.runtimes.vllm_model import PlainVllm
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.torch_model import TorchNextToken, load_torch_model
-from tunewright.models.vllm_model import PlainVllm
 
 CLOSE = 0.3
 """Between the two largest logits: vLLM computes in 16 bits, and may turn what is nearly even."""

@@ -19,11 +19,11 @@ import pytest
 
 from tests.tiny.test_adapters import peft_adapter
 from tests.vllm.conftest import TASKS
-from tunewright.export.bundle import Bundle, load_bundle
-from tunewright.models.torch_model import TorchNextToken, load_torch_model
-from tunewright.models.vllm_model import VllmModel
-from tunewright.serve.engine import Engine
-from tunewright.serve.server import running_server
+from tunewright.inference.bundle import Bundle, load_bundle
+from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
+from tunewright.inference.runtimes.vllm_model import VllmModel
+from tunewright.serving.engine import Engine
+from tunewright.serving.server import running_server
 
 TEXTS = [
     "I want my money back for the lamp.",
@@ -239,7 +239,7 @@ def vllm_processes(address: str) -> list[int]:
     (server,) = [
         process
         for process in psutil.process_iter(["cmdline"])
-        if {"tunewright.serve.server", port} <= set(process.info["cmdline"] or [])
+        if {"tunewright.serving.server", port} <= set(process.info["cmdline"] or [])
     ]
     return [server.pid, *(child.pid for child in server.children(recursive=True))]
 
@@ -279,7 +279,7 @@ def test_a_server_that_is_killed_leaves_no_vllm(make_bundle: Callable[[str], Pat
 def test_a_python_without_vllm_is_said_to_be_one(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from tunewright.errors import UserError
+    from tunewright.core.errors import UserError
 
     monkeypatch.setenv("TUNEWRIGHT_VLLM", sys.executable)
     with pytest.raises(UserError, match="no vLLM that runs"):

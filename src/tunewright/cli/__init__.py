@@ -10,8 +10,8 @@ from pathlib import Path
 def main() -> None:
     """Entry point of `tunewright`. Exit codes: 0 done, 1 a gate failed, 2 a user error, 130 interrupted."""
     from tunewright.cli.app import app
-    from tunewright.errors import EXIT_GATE, EXIT_INTERRUPTED, EXIT_USER, GateFailed, UserError, as_user_error
-    from tunewright.progress import say
+    from tunewright.core.errors import EXIT_GATE, EXIT_INTERRUPTED, EXIT_USER, GateFailed, UserError, as_user_error
+    from tunewright.core.progress import say
 
     try:
         app()

@@ -29,7 +29,7 @@ def add(
 ) -> None:
     """Add a model, or a new version of one. A running server serves it from the next request on."""
     from tunewright.api import bundle_of
-    from tunewright.serve.adapters import add_adapter
+    from tunewright.serving.adapters import add_adapter
 
     version = add_adapter(folder, bundle_of(bundle), name)
     typer.echo(f"{version.name} is served in version {version.number}.")
@@ -38,8 +38,8 @@ def add(
 @app.command("ls")
 def ls(folder: FolderArgument) -> None:
     """List the models, with the version that is served and those that are kept."""
-    from tunewright.models.runtime import is_classifier
-    from tunewright.serve.adapters import AdapterStore
+    from tunewright.inference.runtimes.base import is_classifier
+    from tunewright.serving.adapters import AdapterStore
 
     store = AdapterStore(folder)
     if store.base:
@@ -54,7 +54,7 @@ def ls(folder: FolderArgument) -> None:
 @app.command("rollback")
 def rollback(folder: FolderArgument, name: NameArgument) -> None:
     """Serve the version before; no request is dropped."""
-    from tunewright.serve.adapters import AdapterStore
+    from tunewright.serving.adapters import AdapterStore
 
     version = AdapterStore(folder).roll_back(name)
     typer.echo(f"{version.name} is served in version {version.number}.")
@@ -63,6 +63,6 @@ def rollback(folder: FolderArgument, name: NameArgument) -> None:
 @app.command("rm")
 def rm(folder: FolderArgument, name: NameArgument) -> None:
     """Serve a model no more, and remove all its versions."""
-    from tunewright.serve.adapters import AdapterStore
+    from tunewright.serving.adapters import AdapterStore
 
     AdapterStore(folder).remove(name)

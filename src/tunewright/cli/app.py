@@ -30,14 +30,13 @@ from tunewright.cli import (
     train,
 )
 from tunewright.cli.monitor import retrain
-from tunewright.version import __version__
+from tunewright.core.version import __version__
 
 app = typer.Typer(
     name="tunewright",
     help="From paying a frontier model for one narrow job to owning a small one that does it - or the evidence that "
     "you should not.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

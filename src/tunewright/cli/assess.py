@@ -17,11 +17,11 @@ from tunewright.cli.options import (
     console_of,
     print_json,
 )
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 
 if TYPE_CHECKING:
-    from tunewright.assess.fit import FitForecast
-    from tunewright.assess.money import Assessment
+    from tunewright.economics.fit import FitForecast
+    from tunewright.economics.money import Assessment
 
 
 class _MoneyFirst(TyperGroup):
@@ -52,9 +52,9 @@ def money(
     allow_code: AllowCodeOption = False,
 ) -> None:
     """What a month costs on each way of answering, when an own model pays, and what that hinges on. Needs no data."""
-    from tunewright.assess import price_book
-    from tunewright.assess.money import assess
-    from tunewright.spec import load_money
+    from tunewright.config import load_money
+    from tunewright.economics import price_book
+    from tunewright.economics.money import assess
 
     spec = load_money(project, overrides or (), allow_code=allow_code)
     found = assess(spec, price_book(spec.price_file))
@@ -118,9 +118,9 @@ def fit(
 ) -> None:
     """Forecast whether the job suits a small tuned model, from its data alone."""
     from tunewright import api, load_spec
-    from tunewright.assess.fit import forecast_fit
-    from tunewright.data.curve import require_one_label
+    from tunewright.data.curve.curve import require_one_label
     from tunewright.data.dataset import load_examples
+    from tunewright.economics.fit import forecast_fit
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     require_one_label(spec)
@@ -161,8 +161,8 @@ def size(
     json: JsonOption = False,
 ) -> None:
     """How many test examples show that a model is not worse than the API by more than a margin?"""
-    from tunewright.evaluate.grouped import MAX_SHARE, MIN_GROUPS
-    from tunewright.evaluate.pairs import ALPHA, POWER, pairs_needed
+    from tunewright.evaluation.statistics.grouped import MAX_SHARE, MIN_GROUPS
+    from tunewright.evaluation.statistics.pairs import ALPHA, POWER, pairs_needed
 
     if difference <= -margin or abs(difference) > discordant:
         raise UserError(

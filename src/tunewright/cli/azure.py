@@ -18,11 +18,11 @@ from tunewright.cli.options import (
     print_json,
 )
 from tunewright.cli.places import RehearseOption, placed
-from tunewright.errors import EXIT_GATE, UserError
+from tunewright.core.errors import EXIT_GATE, UserError
 
 if TYPE_CHECKING:
-    from tunewright.places.azure.down import Thing, Unseen
-    from tunewright.spec import Spec
+    from tunewright.config import Spec
+    from tunewright.deploy.down import Thing, Unseen
 
 app = typer.Typer(
     help="The Azure side: preflight, probe, schedules, what stands there, and taking it down.", no_args_is_help=True
@@ -70,7 +70,7 @@ def probe(
     """Ask the subscription which of the rules hold that Tunewright relies on. It takes a minute and costs next to
     nothing; exit code 1 where one does not hold."""
     from tunewright import api, load_spec
-    from tunewright.places.azure.probe import outlook
+    from tunewright.backends.azure.probe import outlook
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     typer.echo(outlook(spec), err=True)
@@ -145,7 +145,7 @@ def down(
 ) -> None:
     """Take away everything of a project that costs money, and only that; data and models stay."""
     from tunewright import load_spec
-    from tunewright.places.azure.down import take_down
+    from tunewright.deploy.down import take_down
 
     with placed(load_spec(project, overrides or (), allow_code=allow_code), "azure", rehearse) as (spec, _):
         found, unseen = _standing(spec)
@@ -163,7 +163,7 @@ def image(
 ) -> None:
     """Lay out what the image of jobs is built of, to build it where Azure can't reach the package index."""
     from tunewright import load_spec
-    from tunewright.places.azure.assets import JobImage
+    from tunewright.backends.azure.assets import JobImage
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     try:
@@ -197,7 +197,7 @@ def notebook(
 def _standing(spec: Spec) -> tuple[list[Thing], Unseen | None]:
     """(what stands of a project, and that not everything could be looked at)."""
     from tunewright import api
-    from tunewright.places.azure.down import Unseen
+    from tunewright.deploy.down import Unseen
 
     try:
         return api.standing(spec), None

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tunewright.cli.options import JsonOption, VerifyOption, print_json
-from tunewright.errors import EXIT_GATE
+from tunewright.core.errors import EXIT_GATE
 
 
 def batch(
@@ -26,9 +26,9 @@ def batch(
     """Answer every line of a file, on all cores or on the Ray cluster that RAY_ADDRESS names. Interrupted, the same
     command goes on. Exit code 1 where a line has an error in the place of an answer."""
     from tunewright.api import bundle_of
-    from tunewright.assess import price_book
-    from tunewright.export.checksums import VERIFY
-    from tunewright.serve.batch import answer_file
+    from tunewright.economics import price_book
+    from tunewright.inference.checksums import VERIFY
+    from tunewright.serving.batch import answer_file
 
     os.environ[VERIFY] = verify  # the workers ask their environment
     price = price_book(None).machine(machine).usd_per_hour

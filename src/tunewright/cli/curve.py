@@ -18,7 +18,7 @@ from tunewright.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tunewright.data.curve import LearningCurve
+    from tunewright.data.curve.curve import LearningCurve
 
 WIDTH = 40
 
@@ -32,7 +32,7 @@ def curve(
 ) -> None:
     """Say with a cheap model, within a minute, how much more training data would help."""
     from tunewright import api, load_spec
-    from tunewright.data.curve import learning_curve, require_one_label
+    from tunewright.data.curve.curve import learning_curve, require_one_label
     from tunewright.data.dataset import load_examples
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)

@@ -14,11 +14,11 @@ from tunewright.cli.curve import curve
 from tunewright.cli.freeze import freeze
 from tunewright.cli.options import AllowCodeOption, ForceOption, JsonOption, OverridesArgument, RunsOption, print_json
 from tunewright.cli.steps import verb
-from tunewright.errors import GateFailed, UserError
+from tunewright.core.errors import GateFailed, UserError
 
 if TYPE_CHECKING:
     from tunewright.data.job import Job
-    from tunewright.data.pii import Pseudonymiser
+    from tunewright.pii import Pseudonymiser
 
 app = typer.Typer(help="Check, fix, split and freeze the data.", no_args_is_help=True)
 
@@ -134,14 +134,14 @@ app.command("split")(verb("split", "split", "Cut the checked data into train, va
 
 
 def _is_project(target: Path) -> bool:
-    from tunewright.spec import SPEC_FILE
+    from tunewright.config import SPEC_FILE
 
     return (target / SPEC_FILE).is_file() or target.suffix.lower() in (".yaml", ".yml")
 
 
 def _job(target: Path, overrides: list[str] | None, allow_code: bool) -> Job:
+    from tunewright.config import file_spec, load_spec
     from tunewright.data.job import job_of, job_of_files
-    from tunewright.spec import file_spec, load_spec
 
     if _is_project(target):
         return job_of(load_spec(target, overrides or (), allow_code=allow_code))
@@ -172,7 +172,7 @@ def _checked_data(target: Path, overrides: list[str] | None, out: Path) -> Path:
 
 
 def _pseudonymiser(key_file: Path | None, mapping: Path | None) -> Pseudonymiser | None:
-    from tunewright.data.pii import Pseudonymiser
+    from tunewright.pii import Pseudonymiser
 
     if key_file is None:
         return None

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tunewright.cli.options import AllowCodeOption, JsonOption, print_json
-from tunewright.errors import EXIT_GATE, Check
+from tunewright.core.errors import EXIT_GATE, Check
 
 
 def doctor(
@@ -26,14 +26,14 @@ def doctor(
     if gpu:
         _test_gpu(json)
         return
-    from tunewright.diagnosis import examine
+    from tunewright.doctor.machine import examine
 
     checks = examine(project, allow_code=allow_code)
     print_checks(checks, json)
 
 
 def _test_gpu(json: bool) -> None:
-    from tunewright.selftest import run_selftest
+    from tunewright.doctor import run_selftest
 
     report = run_selftest()
     if json:

@@ -20,11 +20,11 @@ from tunewright.cli.options import (
 )
 from tunewright.cli.places import OnOption, RehearseOption, placed
 from tunewright.cli.steps import print_result
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 
 
 class Quantization(StrEnum):
-    """Of GGUF files, as `tunewright.export.gguf.Precision`."""
+    """Of GGUF files, as `tunewright.exporters.gguf.export.Precision`."""
 
     F16 = "f16"
     Q8_0 = "q8_0"
@@ -59,8 +59,8 @@ def export(
 ) -> None:
     """Merge the adapter and build the bundle that is served, or GGUF files for llama.cpp and Ollama."""
     from tunewright import api, load_spec
-    from tunewright.export.elsewhere import confined_only
-    from tunewright.export.ollama import CANNOT_CONFINE
+    from tunewright.exporters.gguf.ollama import CANNOT_CONFINE
+    from tunewright.exporters.other_engines import confined_only
 
     if quantization and to != "gguf":
         raise UserError("--quantization is for GGUF.", fix="Add --to gguf; a bundle's precision is export.precision.")

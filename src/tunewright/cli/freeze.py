@@ -23,8 +23,8 @@ def freeze(
 ) -> None:
     """Freeze the test of the dataset. Typed again with new data, it adds their share and changes nothing else."""
     from tunewright import api, load_spec
-    from tunewright.data.freezing import before_freezing
-    from tunewright.data.freezing import freeze as freeze_test
+    from tunewright.data.splits.freezing import before_freezing
+    from tunewright.data.splits.freezing import freeze as freeze_test
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     frozen = freeze_test(spec, api.split(before_freezing(spec), runs=runs))

@@ -17,7 +17,7 @@ from tunewright.cli.options import (
     RunsOption,
     print_json,
 )
-from tunewright.errors import EXIT_GATE
+from tunewright.core.errors import EXIT_GATE
 
 
 def gate(
@@ -42,8 +42,8 @@ def gate(
     allow_code: AllowCodeOption = False,
 ) -> None:
     """Hold the latest verdict against the spec's targets, in seconds; exit code 1 if one is missed."""
+    from tunewright.config import load_spec
     from tunewright.gate import gate as judge
-    from tunewright.spec import load_spec
 
     spec = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
     if update:

@@ -1,4 +1,4 @@
-"""`tunewright init`: a commented spec from a data file."""
+"""`tunewright init`: a commented spec from a data file, or a copy of an example project."""
 
 from __future__ import annotations
 
@@ -7,17 +7,63 @@ from typing import Annotated
 
 import typer
 
+_REWRITTEN = (".py", ".yaml")
+"""Suffixes of files that name the commands to type."""
+
+
+def examples_folder() -> Path:
+    """Where the example projects are: inside an installed package, or in the repository."""
+    package = Path(__file__).parents[1]
+    inside = package / "examples"
+    return inside if inside.is_dir() else package.parents[1] / "examples"
+
+
+def example_names() -> list[str]:
+    from tunewright.config import SPEC_FILE
+
+    return sorted(file.parent.name for file in examples_folder().glob(f"*/{SPEC_FILE}"))
+
 
 def init(
-    data: Annotated[Path, typer.Argument(help="A data file: JSONL, CSV, TSV or Parquet.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="A data file: JSONL, CSV, TSV or Parquet.", show_default=False)
+    ] = None,
+    example: Annotated[
+        str | None,
+        typer.Option(
+            "--example",
+            help="Copy this example project, data included, instead of reading a data file: tickets, for one.",
+            metavar="NAME",
+            autocompletion=example_names,
+        ),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where to write. (default: tunewright.yaml beside the data)")
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Where to write. (default: tunewright.yaml beside the data; for an example, a folder of its name)",
+        ),
     ] = None,
 ) -> None:
-    """Write a commented tunewright.yaml from a data file it looks at."""
+    """Write a commented tunewright.yaml from a data file, or copy an example project."""
+    from tunewright.core.errors import UserError
+
+    if example is not None and data is None:
+        _copy_example(example, out)
+    elif data is not None and example is None:
+        _write_spec(data, out)
+    else:
+        raise UserError(
+            "tunewright init takes either a data file or --example." if data else "There is nothing to begin with.",
+            fix="Type: tunewright init YOUR_DATA.jsonl, or for a project that runs as it is: "
+            "tunewright init --example tickets",
+        )
+
+
+def _write_spec(data: Path, out: Path | None) -> None:
+    from tunewright.config import SPEC_FILE
+    from tunewright.core.errors import UserError
     from tunewright.data.guess import guess_spec
-    from tunewright.errors import UserError
-    from tunewright.spec import SPEC_FILE
 
     target = out if out is not None else data.parent / SPEC_FILE
     if target.exists():
@@ -28,3 +74,32 @@ def init(
     typer.echo(f"Wrote {target}: {guess.kind}, {guess.rows} rows, {guess.what}{columns}.")
     project = target.parent if target.name == SPEC_FILE else target
     typer.echo(f"Read it, mend the instruction, then type: tunewright run {project}")
+
+
+def _copy_example(name: str, out: Path | None) -> None:
+    from tunewright.config import SPEC_FILE
+    from tunewright.core.errors import UserError, did_you_mean
+
+    known = example_names()
+    if name not in known:
+        there = f"The examples are: {', '.join(known)}."
+        raise UserError(f"There is no example '{name}'.", why=there, fix=did_you_mean(name, known, ""))
+    target = out if out is not None else Path(name)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise UserError(
+            "This exists already and was left as it is.", where=target, fix="Name another folder with --out."
+        )
+    source = examples_folder() / name
+    for file in sorted(source.rglob("*")):
+        inside = file.relative_to(source)
+        if file.is_dir() or {"runs", "__pycache__"} & set(inside.parts):
+            continue
+        (target / inside).parent.mkdir(parents=True, exist_ok=True)
+        content = file.read_bytes()
+        if file.suffix in _REWRITTEN:
+            # The files say how to run them from the repository.
+            content = content.replace(f"examples/{name}".encode(), target.as_posix().encode())
+        (target / inside).write_bytes(content)
+    verb = "run" if (target / "data").is_dir() else "assess"
+    typer.echo(f"Wrote the example project to {target}. Look at {target / SPEC_FILE}, then type:")
+    typer.echo(f"tunewright {verb} {target}")

@@ -25,7 +25,7 @@ def add(
     ] = None,
 ) -> None:
     """Make a key. It is printed once; the file keeps its hash. A running server takes it at once."""
-    from tunewright.serve.keys import add_key
+    from tunewright.auth.keys import add_key
 
     typer.echo(add_key(file, name, per_minute, model or None))
 
@@ -33,7 +33,7 @@ def add(
 @app.command("ls")
 def ls(file: FileOption = _FILE) -> None:
     """List the keys' names."""
-    from tunewright.serve.keys import read_keys
+    from tunewright.auth.keys import read_keys
 
     for key in read_keys(file):
         allowed = f"{key.per_minute} a minute" if key.per_minute else "any number"
@@ -44,6 +44,6 @@ def ls(file: FileOption = _FILE) -> None:
 @app.command("rm")
 def rm(name: Annotated[str, typer.Argument(help="Whose key goes.")], file: FileOption = _FILE) -> None:
     """Take a key away; a running server refuses it from the next request on."""
-    from tunewright.serve.keys import remove_key
+    from tunewright.auth.keys import remove_key
 
     remove_key(file, name)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunewright.cli.options import JsonOption, console_of, print_json
-from tunewright.errors import UserError, did_you_mean
+from tunewright.core.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from tunewright.assess import PriceBook
-    from tunewright.assess.prices import ApiPrice
+    from tunewright.economics import PriceBook
+    from tunewright.economics.prices import ApiPrice
 
 _NOT_OF = {"encoder": {"template", "remote_code"}, "decoder": {"embeddings"}}
 """What is said of the other kind of base model only."""
@@ -67,8 +67,8 @@ def prices(
     json: JsonOption = False,
 ) -> None:
     """Show the price book: machines by the hour, APIs by the million tokens, and until when they can be asked."""
-    from tunewright.assess import price_book
-    from tunewright.assess.lifetimes import stale, today
+    from tunewright.economics import price_book
+    from tunewright.economics.lifetimes import stale, today
 
     book = price_book()
     if refresh:
@@ -85,7 +85,7 @@ def prices(
 def _print_prices(book: PriceBook) -> None:
     from rich.table import Table
 
-    from tunewright.assess.lifetimes import today
+    from tunewright.economics.lifetimes import today
 
     typer.echo(
         f"USD; {_days(book.age_days(today()))} old. Machines an hour, {book.as_of}, {book.source}.\n"
@@ -132,8 +132,8 @@ def _efforts(api: ApiPrice) -> str:
 def _refreshed(book: PriceBook, region: str, out: Path) -> PriceBook:
     from ruamel.yaml import YAML
 
-    from tunewright.assess import price_book
-    from tunewright.assess.refresh import refreshed_book
+    from tunewright.economics import price_book
+    from tunewright.economics.refresh import refreshed_book
 
     if out.exists():
         raise UserError("This file is there already.", where=out, fix="Choose another: --out NAME.yaml")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 
 if TYPE_CHECKING:
     from tunewright.api import On
-    from tunewright.spec import Spec
+    from tunewright.config import Spec
 
 OnOption = Annotated[str, typer.Option("--on", help="Where steps run: local, or azure for jobs in Azure ML.")]
 RehearseOption = Annotated[
@@ -40,9 +40,9 @@ def placed(spec: Spec, on: str, rehearse: bool) -> Iterator[tuple[Spec, On]]:
     if not rehearse:
         yield spec, "azure" if on == "azure" else "local"
         return
+    from tunewright.azure_emulator import rehearse as play
+    from tunewright.core.progress import say
     from tunewright.models.resolve import fetch
-    from tunewright.places.rehearsal import rehearse as play
-    from tunewright.progress import say
 
     played = spec.azure.emulate
     fetch(spec.model, spec.folder)  # while the network is still there: inside, nothing but the stand-in is

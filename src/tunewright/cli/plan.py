@@ -21,9 +21,9 @@ from tunewright.cli.options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tunewright.planning.project import ProjectPlan
-    from tunewright.planning.steps import StepPlan, StepsPlan
-    from tunewright.train.plan import Option, Plan
+    from tunewright.pipeline.planning.project import ProjectPlan
+    from tunewright.pipeline.planning.steps import StepPlan, StepsPlan
+    from tunewright.training.planning.plan import Option, Plan
 
 
 def plan(
@@ -75,7 +75,7 @@ def _plain_steps(plan: StepsPlan) -> dict[str, object]:
 
 
 def _print(found: ProjectPlan) -> None:
-    from tunewright.assess import price_book
+    from tunewright.economics import price_book
 
     console = console_of(120)
     _print_training(found.training)
@@ -91,8 +91,8 @@ def _print(found: ProjectPlan) -> None:
 
 
 def _print_training(plan: Plan) -> None:
-    from tunewright.assess.memory import GIB
-    from tunewright.train.plan import spoken
+    from tunewright.economics.memory import GIB
+    from tunewright.training.planning.plan import spoken
 
     whose = "" if plan.batches.tokenizer == plan.model else f", counted with the tokenizer of {plan.batches.tokenizer}"
     held = plan.footprint
@@ -205,7 +205,7 @@ def _cells(plan: StepPlan) -> tuple[str, str]:
 
 def _time(plan: StepPlan | StepsPlan) -> str:
     """In few signs, as 38m–2.4h."""
-    from tunewright.train.plan import spoken
+    from tunewright.training.planning.plan import spoken
 
     if plan.hours is None:
         return "?"

@@ -15,7 +15,7 @@ from tunewright.cli.options import (
     print_json,
 )
 from tunewright.cli.places import RehearseOption, placed
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 
 ToOption = Annotated[
     str,

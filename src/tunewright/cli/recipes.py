@@ -14,7 +14,7 @@ app = typer.Typer(help="Settings for a base model on a class of hardware.", no_a
 @app.command()
 def ls(json: JsonOption = False) -> None:
     """List the recipes. An encoder needs none: its settings hang on the data."""
-    from tunewright.spec.recipes import recipe_names, recipe_text
+    from tunewright.config.recipes import recipe_names, recipe_text
 
     said = {name: recipe_text(name).splitlines()[0].removeprefix("# ") for name in recipe_names()}
     if json:
@@ -28,7 +28,7 @@ def ls(json: JsonOption = False) -> None:
 @app.command()
 def show(name: Annotated[str, typer.Argument(help="A recipe's name.")]) -> None:
     """Show a recipe: its command, what was predicted for it, and why each setting is what it is."""
-    from tunewright.spec.recipes import recipe_text
+    from tunewright.config.recipes import recipe_text
 
     typer.echo(recipe_text(name), nl=False)
 
@@ -36,6 +36,6 @@ def show(name: Annotated[str, typer.Argument(help="A recipe's name.")]) -> None:
 @app.command()
 def launch(name: Annotated[str, typer.Argument(help="fsdp, multi-gpu or multi-node.")]) -> None:
     """Show a file for `accelerate launch --config_file`, for trainings in several processes."""
-    from tunewright.spec.recipes import launch_text
+    from tunewright.config.recipes import launch_text
 
     typer.echo(launch_text(name), nl=False)

@@ -41,8 +41,8 @@ def review(
     allow_code: AllowCodeOption = False,
 ) -> None:
     """Correct what the model answers, in the browser: the most doubtful, new and disputed requests first."""
-    from tunewright.monitor.review.server import Access, serve
-    from tunewright.spec import load_spec
+    from tunewright.config import load_spec
+    from tunewright.review.server import Access, serve
 
     access = Access(name or getpass.getuser(), keys, admin or (), reader or (), identity, proxy or ())
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end

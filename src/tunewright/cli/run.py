@@ -39,7 +39,7 @@ def run(
 
     Unchanged steps are reused."""
     from tunewright import api, load_spec
-    from tunewright.evaluate.table import print_summary
+    from tunewright.evaluation.report.table import print_summary
 
     loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
     with placed(loaded, on, rehearse) as (spec, place):

@@ -56,9 +56,9 @@ def serve(
     """Serve a bundle through an OpenAI-compatible API. Of a project, what runs/serving.json names, and what it names
     later, or else the latest bundle, which SIGHUP loads anew."""
     from tunewright.api import outputs_of, traffic_of
-    from tunewright.export.checksums import Verification
-    from tunewright.serve.server import Limits
-    from tunewright.serve.server import serve as serve_bundle
+    from tunewright.inference.checksums import Verification
+    from tunewright.serving.server import Limits
+    from tunewright.serving.server import serve as serve_bundle
 
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
         asked = Verification(verify == "on", pin)

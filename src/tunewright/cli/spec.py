@@ -12,7 +12,7 @@ app = typer.Typer(help="The spec's schema and checked content.", no_args_is_help
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of tunewright.yaml."""
-    from tunewright.spec import spec_schema
+    from tunewright.config import spec_schema
 
     print_json(spec_schema())
 
@@ -25,6 +25,6 @@ def show(
     allow_code: AllowCodeOption = False,
 ) -> None:
     """Check a spec and print it with every default filled in."""
-    from tunewright.spec import load_spec
+    from tunewright.config import load_spec
 
     print_json(load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code).model_dump(mode="json"))

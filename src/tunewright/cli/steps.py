@@ -48,7 +48,7 @@ def verb(name: str, step: str, help_text: str) -> Callable[..., None]:
 
 def print_result(folder: Path, json: bool) -> None:
     """Print a step's figures, from its output folder."""
-    from tunewright.artifacts import MANIFEST
+    from tunewright.core.artifacts import MANIFEST
 
     result = jsonlib.loads((folder / MANIFEST).read_text("utf-8"))["result"]
     if json:

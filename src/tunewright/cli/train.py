@@ -18,10 +18,10 @@ from tunewright.cli.options import (
 )
 from tunewright.cli.places import OnOption, RehearseOption, placed
 from tunewright.cli.steps import print_result
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 
 if TYPE_CHECKING:
-    from tunewright.train.sweep import Sweep
+    from tunewright.training.loop.sweep import Sweep
 
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Only go on with one that was interrupted.")]
 SweepOption = Annotated[
@@ -75,7 +75,7 @@ def _print(found: Sweep) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from tunewright.train.sweep import written
+    from tunewright.training.loop.sweep import written
 
     table = Table(header_style="bold")
     for name in (*(key.rpartition(".")[2] for key in found.trials[0].overrides), f"{found.measure} %", "loss"):

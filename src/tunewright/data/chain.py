@@ -15,9 +15,9 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from tunewright.artifacts import partial_of, sha256_file
-from tunewright.errors import UserError
-from tunewright.processes import sole_writer
+from tunewright.core.artifacts import partial_of, sha256_file
+from tunewright.core.errors import UserError
+from tunewright.core.processes import sole_writer
 
 VERSION = "version.json"
 """In each folder: what it holds. Its hash is the version's."""

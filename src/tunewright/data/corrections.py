@@ -5,7 +5,7 @@
     corrections/1/settled.jsonl  what people said that adds no row, and why
     corrections/2/...
 
-A version is written once, by `tunewright.monitor.growth`, and names the SHA-256 of the one before.
+A version is written once, by `tunewright.monitoring.corrections`, and names the SHA-256 of the one before.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
-from tunewright.artifacts import read_jsonl, sha256_file, write_json, write_jsonl
+from tunewright.config import CORRECTIONS
+from tunewright.core.artifacts import read_jsonl, sha256_file, write_json, write_jsonl
+from tunewright.core.errors import UserError
 from tunewright.data.chain import VERSION, Chain, file_hashes, new_version, versions_in
 from tunewright.data.readers.sources import SourceFile
-from tunewright.errors import UserError
-from tunewright.spec import CORRECTIONS
 
 ROWS = "rows.jsonl"
 SETTLED = "settled.jsonl"

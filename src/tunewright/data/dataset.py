@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tunewright.artifacts import read_jsonl, write_jsonl
+from tunewright.core.artifacts import read_jsonl, write_jsonl
 from tunewright.tasks import Example
 
 _Row = TypeVar("_Row")

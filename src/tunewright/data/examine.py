@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tunewright.artifacts import write_json, write_jsonl
+from tunewright.core.artifacts import write_json, write_jsonl
+from tunewright.core.progress import say, track
+from tunewright.core.workers import each
 from tunewright.data.checks import Finding, Place, judge, scores
 from tunewright.data.checks.survey import Scan, Split, Survey, Table, scan
 from tunewright.data.job import Job
 from tunewright.data.readers.parts import PART, parts
 from tunewright.data.report import write_report
-from tunewright.data.workers import each
-from tunewright.progress import say, track
 
 FINDINGS = "findings.json"
 REPORT = "report.html"

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.artifacts import write_jsonl
+from tunewright.core.artifacts import write_jsonl
+from tunewright.core.errors import UserError
 from tunewright.data.checks import KINDS
 from tunewright.data.checks.copies import nearly_known, nearly_repeated_pairs, related_rows
 from tunewright.data.checks.labels import preferred_spellings
@@ -26,11 +27,10 @@ from tunewright.data.examine import QUARANTINE, survey
 from tunewright.data.job import Job
 from tunewright.data.label_sets import counted, respelled
 from tunewright.data.mojibake import mojibake
-from tunewright.data.pii import Pseudonymiser
 from tunewright.data.readers import Fault, read_piece, write_chat
 from tunewright.data.shown import shown
 from tunewright.data.text import system_prompt
-from tunewright.errors import UserError
+from tunewright.pii import Pseudonymiser
 from tunewright.tasks import Example, Task
 
 LOG = "fixes.jsonl"

@@ -11,11 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tunewright.core.errors import UserError
 from tunewright.data.guess_schema import described, guess_schema
 from tunewright.data.label_sets import guess_labels
 from tunewright.data.readers import detect, read, read_rows
 from tunewright.documents import SUFFIXES, is_there
-from tunewright.errors import UserError
 from tunewright.tasks import Example
 
 MAX_LABELS = 300
@@ -38,6 +38,11 @@ _LABEL_NAMES = ("label", "intent", "category", "route", "queue", "class", "targe
 
 
 _RECORD_NAMES = ("record", "fields", "entities", "label", "answer", "output", "json", "target")
+_PART = re.compile(
+    r"(all|data|datasets?|dev|eval|examples?|labell?ed|raw|test|train|training|valid|validation)([-_.]?\d[\w-]*)?",
+    re.IGNORECASE,
+)
+"""Names of files and folders that say what part of the data they hold, not what it is about."""
 _REPLY_NAMES = ("reply", "response", "answer", "completion", "output", "summary", "target")
 
 
@@ -85,7 +90,7 @@ def guess_spec(path: Path, folder: Path) -> Guess:
 
     rendered = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True).from_string(template)
     content = rendered.render(
-        name=_quoted(re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_")[:60] or "job"),
+        name=_quoted(project_name(path)),
         kind=kind,
         labels=[_quoted(str(name)) for name in (more[0] if kind == "multi_label" else more)] if labelled else (),
         separator=json.dumps(more[1]) if kind == "multi_label" and more[1] else "",
@@ -96,6 +101,16 @@ def guess_spec(path: Path, folder: Path) -> Guess:
         label=_quoted(label) if label else "",
     )
     return Guess(content, kind, _in_words(kind, more), len(answers), text, label)
+
+
+def project_name(path: Path) -> str:
+    """What to call the project of a data file: the file's name, or where that says only which part of the data it is,
+    the name of the nearest folder that says more."""
+    folder = path.parent.resolve()
+    stem = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
+    names = (stem, folder.name, *(each.name for each in folder.parents))
+    name = next(name for name in names if not _PART.fullmatch(name))
+    return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:60] or "job"
 
 
 def _task(answers: Sequence[Any]) -> tuple[str, Any]:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tunewright.config import DataSpec, FileSpec, GoalSpec, Spec
+from tunewright.core.errors import UserError
 from tunewright.data.corrections import with_corrections
 from tunewright.data.readers import Columns
 from tunewright.data.readers.sources import SourceFile, files
 from tunewright.data.text import asked
-from tunewright.errors import UserError
-from tunewright.spec import DataSpec, FileSpec, GoalSpec, Spec
 from tunewright.tasks import Example, Task, task_of
 
 

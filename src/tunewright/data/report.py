@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.core.page import render
 from tunewright.data.checks import DIMENSIONS, Finding, scores, sentence
 from tunewright.data.checks.survey import Indices, Survey
-from tunewright.page import render
 
 _LABELS = 40
 """Labels that are drawn."""

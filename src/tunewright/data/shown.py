@@ -8,7 +8,7 @@ _READ = 5000
 
 def shown(value: object, limit: int = 60) -> str:
     """The beginning of a value, on one line, personal data masked, signs that a terminal obeys left out."""
-    from tunewright.data.pii import find_pii  # its patterns take long to compile, and most commands show nothing
+    from tunewright.pii import find_pii  # its patterns take long to compile, and most commands show nothing
 
     text = str(value)[:_READ]
     for span in reversed(find_pii(text)):

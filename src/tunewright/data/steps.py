@@ -6,20 +6,20 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tunewright.artifacts import Output, sha256_file, sha256_json
+from tunewright.config import Spec
+from tunewright.core.artifacts import Output, sha256_file, sha256_json
+from tunewright.core.errors import UserError
 from tunewright.data.checks import Finding
 from tunewright.data.corrections import with_corrections
 from tunewright.data.dataset import load_examples, save_dataset
 from tunewright.data.examine import EXAMPLES, FINDINGS, examine, load_examination, tell
-from tunewright.data.frozen import read_frozen
 from tunewright.data.job import job_of
-from tunewright.data.partition import partition
 from tunewright.data.readers import documents_of
 from tunewright.data.readers.sources import SourceFile, files
-from tunewright.data.withholding import save_withheld
+from tunewright.data.splits.frozen import read_frozen
+from tunewright.data.splits.partition import partition
+from tunewright.data.splits.withholding import save_withheld
 from tunewright.documents import is_there, require_within
-from tunewright.errors import UserError
-from tunewright.spec import Spec
 
 
 def raw_files(spec: Spec) -> dict[str, list[SourceFile]]:
@@ -55,19 +55,19 @@ def _state(path: Path, root: Path) -> str:
     return sha256_file(path) if is_there(path) else "missing"
 
 
-def sources_sha256(source: Path, document: str | None, root: Path | None) -> str:
-    """SHA-256 of the files that a path or a pattern names, and of the documents that their rows name; that something is
-    missing is for the step to tell that reads it.
+def data_sha256(source: Path, document: str | None, root: Path | None, *, names: bool = False) -> str:
+    """SHA-256 of the files that a path or a pattern names, and of the documents that their rows name.
 
     Args:
         document: the column that names documents.
         root: as in `documents_sha256`.
+        names: whether the files' names count too, because outputs quote them.
+
+    Raises:
+        UserError: the path or the pattern gives no file.
     """
-    try:
-        named = files(source)
-    except UserError:
-        return "missing"
-    digests = [sha256_file(file.path) for file in named]
+    named = files(source)
+    digests = [(file.name if names else "", sha256_file(file.path)) for file in named]
     return sha256_json([digests, documents_sha256(named, document, root) if document else ""])
 
 

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from tunewright.core.errors import UserError
 from tunewright.data.corrections import version_of_correction
-from tunewright.errors import UserError
 from tunewright.tasks import Example
 
 SECONDS = (1e8, 4.2e9)

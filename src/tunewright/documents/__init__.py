@@ -12,9 +12,9 @@ import os
 import stat
 from pathlib import Path
 
+from tunewright.core.errors import UserError
+from tunewright.core.limits import DOCUMENT_BYTES, DOCUMENT_CPU_SECONDS, DOCUMENT_IN_PROCESS_BYTES
 from tunewright.documents.kinds import SUFFIXES, plain_text_of
-from tunewright.errors import UserError
-from tunewright.limits import DOCUMENT_BYTES, DOCUMENT_CPU_SECONDS, DOCUMENT_IN_PROCESS_BYTES
 
 __all__ = ["SUFFIXES", "is_there", "read_document", "require_within", "text_of"]
 
@@ -70,7 +70,7 @@ def read_document(path: Path) -> str:
 def text_of(name: str, content: bytes, seconds: int = DOCUMENT_CPU_SECONDS) -> str:
     """The text of a document, as the model reads it.
 
-    All but plain text is parsed in another process, within limits of memory and time (`tunewright.limits`).
+    All but plain text is parsed in another process, within limits of memory and time (`tunewright.core.limits`).
 
     Args:
         name: its file name, which tells the kind where the first bytes don't.
@@ -79,7 +79,7 @@ def text_of(name: str, content: bytes, seconds: int = DOCUMENT_CPU_SECONDS) -> s
     Raises:
         UserError: a kind that can't be read, a broken file, one without text, or one that exceeds a limit; says what
             to type.
-        Abandoned, OutOfTime: nobody waits for the text any more, as `tunewright.call.check_call`.
+        Abandoned, OutOfTime: nobody waits for the text any more, as `tunewright.core.call.check_call`.
         ModuleNotFoundError: a library of the [documents] extra is missing.
     """
     if len(content) > DOCUMENT_BYTES:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tunewright.core.errors import UserError
 from tunewright.documents import ocr
 from tunewright.documents.decoding import decoded
 from tunewright.documents.mail import text_of_mail
 from tunewright.documents.markup import text_of_html
 from tunewright.documents.pdf import text_of_pdf
-from tunewright.errors import UserError
 
 SUFFIXES = (".pdf", ".eml", ".hocr", ".html", ".htm", ".xml", ".alto", ".tsv", ".json", ".txt", ".md")
 """Of files that are documents, in small letters."""

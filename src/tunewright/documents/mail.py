@@ -9,11 +9,11 @@ from email.header import decode_header
 from email.message import Message
 from typing import Any
 
+from tunewright.core.errors import UserError
+from tunewright.core.limits import MAIL_DEPTH, MAIL_HEADER_CHARACTERS, MAIL_PARTS, MAIL_SUBJECT_CHARACTERS
 from tunewright.documents.decoding import decoded
 from tunewright.documents.markup import text_of_html
 from tunewright.documents.thread import newest
-from tunewright.errors import UserError
-from tunewright.limits import MAIL_DEPTH, MAIL_HEADER_CHARACTERS, MAIL_PARTS, MAIL_SUBJECT_CHARACTERS
 
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 
 if TYPE_CHECKING:
     from lxml.etree import _Element

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from tunewright.core.errors import UserError
+from tunewright.core.limits import DOCUMENT_FAR
 from tunewright.documents.layout import Word, lay_out
 from tunewright.documents.markup import html_root, xml_root
-from tunewright.errors import UserError
-from tunewright.limits import DOCUMENT_FAR
 
 TSV_HEADER = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twidth\theight\tconf\ttext"
 _TSV_WORD = "5"

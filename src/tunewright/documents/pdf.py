@@ -8,9 +8,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tunewright.core.errors import UserError
+from tunewright.core.limits import DOCUMENT_FAR
 from tunewright.documents.layout import Word, lay_out
-from tunewright.errors import UserError
-from tunewright.limits import DOCUMENT_FAR
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfTextPage

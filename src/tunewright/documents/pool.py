@@ -19,10 +19,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from tunewright import limits
-from tunewright.call import check_call
+from tunewright.core import limits
+from tunewright.core.call import check_call
+from tunewright.core.errors import UserError
 from tunewright.documents.frames import ANSWER, ENCODING, ERRORS, MISSING, OUT_OF_MEMORY, READY, REFUSED, REQUEST
-from tunewright.errors import UserError
 
 _OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 """How a worker ends that somebody else ended, the kernel for want of memory among them."""
@@ -72,7 +72,7 @@ class _Worker:
             _Ended: the worker ended; `code` says how.
             _Late: it took too long.
             UserError: the text is too large.
-            Abandoned, OutOfTime: as `tunewright.call.check_call`.
+            Abandoned, OutOfTime: as `tunewright.core.call.check_call`.
         """
         deadline = time.monotonic() + limits.DOCUMENT_WALL_SECONDS
         called = name.encode(ENCODING, ERRORS)
@@ -165,7 +165,7 @@ class Pool:
             UserError: as `tunewright.documents.text_of`, and a document that exceeds a limit or ends its worker.
             ModuleNotFoundError: a library of the [documents] extra is missing.
             RuntimeError: no worker can be started.
-            Abandoned, OutOfTime: as `tunewright.call.check_call`; nobody waits for the text any more.
+            Abandoned, OutOfTime: as `tunewright.core.call.check_call`; nobody waits for the text any more.
         """
         while not self._places.acquire(timeout=_LOOK_SECONDS):
             check_call()

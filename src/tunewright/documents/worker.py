@@ -22,20 +22,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from tunewright.core.errors import EXTRA_OF, UserError
+from tunewright.core.processes import end_with_parent
 from tunewright.documents import kinds
-from tunewright.documents.frames import (
-    ANSWER,
-    ENCODING,
-    ERRORS,
-    MISSING,
-    OUT_OF_MEMORY,
-    READY,
-    REFUSED,
-    REQUEST,
-    TEXT,
-)
-from tunewright.errors import EXTRA_OF, UserError
-from tunewright.processes import end_with_parent
+from tunewright.documents.frames import ANSWER, ENCODING, ERRORS, MISSING, OUT_OF_MEMORY, READY, REFUSED, REQUEST, TEXT
 
 
 def main(memory: int, *, ready: bool = False) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.core.errors import UserError
 from tunewright.drift.known import Known, Numbers
 from tunewright.drift.together import design_effects
 from tunewright.drift.traits import Traits, traits_of
-from tunewright.errors import UserError
 from tunewright.tasks import Task
 
 REFERENCE_FILE = "reference.npz"

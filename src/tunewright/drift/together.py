@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tunewright.drift.known import Numbers
 from tunewright.drift.traits import NUMBERS, Traits
 from tunewright.drift.two_sample import EXPECTED, TAIL
-from tunewright.evaluate.grouped import numbered
+from tunewright.evaluation.statistics.grouped import numbered
 
 
 def design_effects(traits: Traits, groups: Sequence[str]) -> dict[str, float]:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.gate.comment import comment, mark
 from tunewright.gate.judge import Gate
 from tunewright.gate.post import AzureDevOps, GitHub, NotWritten, PullRequest

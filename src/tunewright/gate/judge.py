@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunewright.artifacts import read_manifest
-from tunewright.errors import UserError
-from tunewright.evaluate.targets import Target
-from tunewright.pipeline import Sources, Standing, fingerprint, read_once, standing
-from tunewright.spec import RUNS, Spec
+from tunewright.config import RUNS, Spec
+from tunewright.core.artifacts import read_manifest
+from tunewright.core.errors import UserError
+from tunewright.evaluation.verdict.targets import Target
+from tunewright.pipeline.fingerprint import Sources, fingerprint, read_once
+from tunewright.pipeline.runner import Standing, standing
 
 
 @dataclass(frozen=True)

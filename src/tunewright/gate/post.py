@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from tunewright.version import __version__
+from tunewright.core.version import __version__
 
 TRIES = 4
 LONGEST_WAIT = 60.0

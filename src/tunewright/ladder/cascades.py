@@ -12,26 +12,27 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunewright.artifacts import Output, atomic_folder, link_file, read_manifest, sha256_json, write_json
+from tunewright.config import Spec, spec_sha256
+from tunewright.core.artifacts import Output, atomic_folder, link_file, read_manifest, sha256_json, write_json
+from tunewright.core.processes import processor, threads
+from tunewright.core.progress import say
 from tunewright.data import load_dataset
-from tunewright.data.blocks import blocks_of
-from tunewright.evaluate.calibration import load_calibration, save_calibration, scope
-from tunewright.evaluate.cascade import Threshold, choose_threshold
-from tunewright.evaluate.comparison import API, SERVED, Arm, Measured, own_model
-from tunewright.evaluate.evidence import VALIDATION, Record, by_test, collect, load_records
-from tunewright.evaluate.pairs import paired_records
-from tunewright.evaluate.rules import is_good, worst
-from tunewright.evaluate.steps import ANSWERS, compared, deployed_splits, drawing_of, evidence_of, run_verdict
-from tunewright.export.bundle import CASCADE, SECOND, read_info, write_info
-from tunewright.export.checksums import CHECKSUMS, is_beside_weights, read_checksums, seal
-from tunewright.export.steps import run_bundle
+from tunewright.data.dedup.blocks import blocks_of
+from tunewright.evaluation.candidates.cascade import Threshold, choose_threshold
+from tunewright.evaluation.evidence import VALIDATION, Record, by_test, collect, load_records
+from tunewright.evaluation.statistics.pairs import paired_records
+from tunewright.evaluation.steps import ANSWERS, compared, deployed_splits, drawing_of, evidence_of, run_verdict
+from tunewright.evaluation.verdict.comparison import API, SERVED, Arm, Measured, own_model
+from tunewright.evaluation.verdict.rules import is_good, worst
+from tunewright.exporters.steps import run_bundle
+from tunewright.inference.bundle import CASCADE, read_info, write_info
+from tunewright.inference.calibration import load_calibration, save_calibration, scope
+from tunewright.inference.checksums import CHECKSUMS, SECOND, is_beside_weights, read_checksums, seal
 from tunewright.ladder.tried import Outcome, Tried
-from tunewright.pipeline import PipelineResult, StepOutcome, code_version, point_latest
-from tunewright.processes import processor, threads
-from tunewright.progress import say
-from tunewright.serve.asking import beginning, served_model
-from tunewright.serve.steps import gate_failures, link
-from tunewright.spec import Spec, spec_sha256
+from tunewright.parity.served import beginning, served_model
+from tunewright.parity.step import gate_failures, link
+from tunewright.pipeline.fingerprint import code_version
+from tunewright.pipeline.runner import PipelineResult, StepOutcome, point_latest
 from tunewright.tasks import task_of
 from tunewright.tasks.base import FreeText
 
@@ -143,7 +144,7 @@ def make(cascade: Cascade, runs: Path) -> PipelineResult:
     def step(name: str, inputs: Mapping[str, Path], write: Any) -> None:
         contents = {key: _content(folder) for key, folder in inputs.items()}
         spec = cascade.second.spec
-        code, hashed = code_version("serve"), spec_sha256(spec)
+        code, hashed = code_version("parity"), spec_sha256(spec)
         fingerprint = sha256_json([name, contents, cascade.threshold.value, hashed, code])
         target = runs / f"{name}-{fingerprint[:_DIGITS]}"
         if not read_manifest(target):

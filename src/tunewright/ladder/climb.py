@@ -8,16 +8,16 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from tunewright.errors import UserError
-from tunewright.evaluate.rules import SAME_COST
+from tunewright.config import Spec
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say
+from tunewright.evaluation.verdict.rules import SAME_COST
 from tunewright.ladder.cascades import Cascade, Part, weigh
 from tunewright.ladder.forecast import Forecast, forecast
 from tunewright.ladder.tried import Outcome, Tried, tried
 from tunewright.models.resolve import known_kind
-from tunewright.progress import say
-from tunewright.spec import Spec
 from tunewright.tasks import task_of
-from tunewright.train.able import require_able
+from tunewright.training.able import require_able
 
 _Run = TypeVar("_Run", bound=Outcome)
 _MINUTES = 60.0

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tunewright.assess.evidence import evidence_book
-from tunewright.assess.hosting import hosting_of
-from tunewright.assess.prices import price_book
-from tunewright.assess.speed import Range, around
+from tunewright.backends.azure.machines import nodes_of, size_of
+from tunewright.config import Spec
+from tunewright.core.errors import UserError
+from tunewright.core.progress import quiet_libraries
 from tunewright.data import load_dataset
-from tunewright.errors import UserError
-from tunewright.evaluate.statistics import Interval
-from tunewright.evaluate.steps import written_usage
+from tunewright.economics.evidence import evidence_book
+from tunewright.economics.hosting import hosting_of
+from tunewright.economics.prices import price_book
+from tunewright.economics.speed import Range, around
+from tunewright.evaluation.statistics.intervals import Interval
+from tunewright.evaluation.steps import written_usage
 from tunewright.ladder.tried import TRYING, Outcome, Tried
 from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import encoder_window, is_encoder, known_kind
 from tunewright.models.sizes import shape_in
 from tunewright.models.skeleton import config_of, parameters_of
-from tunewright.models.torch_model import quiet_libraries
-from tunewright.places.azure.machines import nodes_of, size_of
-from tunewright.planning.project import ProjectPlan, plan_project
-from tunewright.planning.steps import StepsPlan
-from tunewright.spec import Spec
+from tunewright.pipeline.planning.project import ProjectPlan, plan_project
+from tunewright.pipeline.planning.steps import StepsPlan
 from tunewright.tasks import task_of
-from tunewright.train.encoders.footprint import shape_of_encoder
-from tunewright.train.plan import spoken
+from tunewright.training.encoders.footprint import shape_of_encoder
+from tunewright.training.planning.plan import spoken
 
 
 @dataclass(frozen=True)

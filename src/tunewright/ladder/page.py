@@ -7,11 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tunewright.artifacts import atomic_folder, read_manifest, sha256_json, write_json
+from tunewright.config import Spec, spec_sha256
+from tunewright.core.artifacts import atomic_folder, read_manifest, sha256_json, write_json
+from tunewright.core.page import render
 from tunewright.ladder.climb import Ladder
-from tunewright.page import render
-from tunewright.pipeline import code_version, point_latest
-from tunewright.spec import Spec, spec_sha256
+from tunewright.pipeline.fingerprint import code_version
+from tunewright.pipeline.runner import point_latest
 from tunewright.tasks import task_of
 
 _NAME = "candidates"
@@ -29,7 +30,7 @@ def write_page(spec: Spec, ladder: Ladder, runs: Path) -> Path:
     manifests = {each.name: read_manifest(each.report.parent) for each in ladder.tried}
     inputs = {name: manifest.content for name, manifest in manifests.items() if manifest}
     data = plain(ladder)
-    fingerprint = sha256_json([_NAME, inputs, data["dearer"], data["stopped"], code_version("serve")])
+    fingerprint = sha256_json([_NAME, inputs, data["dearer"], data["stopped"], code_version("parity")])
     target = runs / f"{_NAME}-{fingerprint[:_DIGITS]}"
     with atomic_folder(
         target,
@@ -38,7 +39,7 @@ def write_page(spec: Spec, ladder: Ladder, runs: Path) -> Path:
         spec_sha256=spec_sha256(spec),
         inputs=inputs,
         seed=spec.seed,
-        code_version=code_version("serve"),
+        code_version=code_version("parity"),
     ) as output:
         write_json(output.path / "ladder.json", data)
         context = {

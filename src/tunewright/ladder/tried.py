@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from tunewright.artifacts import read_manifest
-from tunewright.evaluate.comparison import CONTROLS, SERVED
-from tunewright.evaluate.statistics import Interval
-from tunewright.evaluate.targets import SPEED
+from tunewright.core.artifacts import read_manifest
+from tunewright.evaluation.statistics.intervals import Interval
+from tunewright.evaluation.verdict.comparison import CONTROLS, SERVED
+from tunewright.evaluation.verdict.targets import SPEED
 from tunewright.models.resolve import Kind
 
 TRYING = ("train", "export", "evaluate", "parity", "verdict", "bundle")

@@ -20,8 +20,8 @@ from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
-from tunewright.call import check_call
-from tunewright.errors import UserError
+from tunewright.core.call import check_call
+from tunewright.core.errors import UserError
 from tunewright.models.sandbox import compiled, render
 from tunewright.tasks import Message, Task
 
@@ -284,7 +284,7 @@ def without_marks(text: str) -> str:
 
 def token_counter(tokenizer: Tokenizer) -> Callable[[str], int]:
     """Text -> the number of its tokens. Long texts are counted piece by piece, so it raises as
-    `tunewright.call.check_call`."""
+    `tunewright.core.call.check_call`."""
 
     def count(text: str) -> int:
         check_call()

@@ -13,7 +13,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 
 GPU = "TUNEWRIGHT_GPU"
 """Environment variable: "required" where a GPU is paid for, so that a process without one has to end."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.models.files import loading, read_object
 from tunewright.models.tokenizer import TextTokenizer
 

@@ -20,10 +20,10 @@ from urllib.parse import unquote, urlsplit
 import httpx
 from filelock import FileLock
 
-from tunewright.artifacts import sha256_file
-from tunewright.errors import UserError
+from tunewright.core.artifacts import sha256_file
+from tunewright.core.errors import UserError
+from tunewright.core.progress import Tracker, say, track
 from tunewright.models.catalogue import WheelWeights
-from tunewright.progress import Tracker, say, track
 
 _TRIES = 5
 _WORTH_ANOTHER_TRY = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tunewright.errors import UserError, as_user_error
+from tunewright.core.errors import UserError, as_user_error
 
 _AGAIN = "Copy the model again, from where it was made."
 _LARGEST_JSON = 256 << 20

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from tunewright.core.progress import quiet_libraries, say
 from tunewright.models.files import loading
 from tunewright.models.gguf_header import check_gguf
-from tunewright.models.torch_model import quiet_libraries
-from tunewright.progress import say
 
 
 def gguf_to_folder(gguf: Path, folder: Path, *, digits_pretokenizer: bool) -> Path:

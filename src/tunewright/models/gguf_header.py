@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.models.files import require_file
 
 _MAGIC, _VERSIONS = b"GGUF", (2, 3)

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.models.files import read_object
 from tunewright.models.tensor_files import TensorFile
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from tunewright.artifacts import sha256_json
-from tunewright.errors import UserError, did_you_mean
+from tunewright.core.artifacts import sha256_json
+from tunewright.core.errors import UserError, did_you_mean
 from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.encoders import ENCODERS, LocalEncoder, read_encoder

@@ -32,7 +32,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from tunewright.limits import TEMPLATE_LETTERS, TEMPLATE_SECONDS, TEMPLATE_STEPS, TEMPLATE_STEPS_A_LETTER
+from tunewright.core.limits import TEMPLATE_LETTERS, TEMPLATE_SECONDS, TEMPLATE_STEPS, TEMPLATE_STEPS_A_LETTER
 
 _SAID = 500
 """Characters of an error's text."""

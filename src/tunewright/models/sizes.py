@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.models.catalogue import CatalogueEntry, Shape, catalogue
 from tunewright.models.encoders import encoder_shape
 from tunewright.models.files import read_object

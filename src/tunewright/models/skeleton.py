@@ -37,7 +37,7 @@ def skeleton(config: Any, dtype: str, *, nf4: bool = False) -> Any:
 
     Args:
         dtype: type of the weights and of products, "float32", "bfloat16" or "float16".
-        nf4: hold the linear layers of the decoder as `tunewright.models.torch_model.load_torch_model` does.
+        nf4: hold the linear layers of the decoder as `tunewright.inference.runtimes.torch_model.load_torch_model` does.
     """
     import torch
     from transformers import AutoModelForCausalLM

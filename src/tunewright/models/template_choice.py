@@ -17,11 +17,11 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say
 from tunewright.models.chat import ChatTemplate, Generation, marks_generation, without_marks
 from tunewright.models.files import read_object, read_text
 from tunewright.models.sandbox import asked_for, compiled, render
-from tunewright.progress import say
 from tunewright.tasks import Message
 
 OWN = (

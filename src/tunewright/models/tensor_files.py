@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.models.files import read_object, require_file
 
 INDEX, ALONE = "model.safetensors.index.json", "model.safetensors"

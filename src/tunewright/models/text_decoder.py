@@ -14,10 +14,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from tunewright.artifacts import sha256_json
-from tunewright.errors import UserError
+from tunewright.core.artifacts import sha256_json
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say
 from tunewright.models.tensor_files import ALONE, INDEX, TensorWriter, Weights
-from tunewright.progress import say
 
 _INSIDE = re.compile(r"(?:model\.)?language_model\.(?:model\.)?")
 """How the decoder's tensors are named beside the towers', in the older and the newer spelling."""

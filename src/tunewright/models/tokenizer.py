@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tunewright.limits import LETTERS_A_TOKEN
+from tunewright.core.limits import LETTERS_A_TOKEN
 from tunewright.models.files import loading, read_bytes
 from tunewright.models.tokenizer_check import check_tokenizer
 

@@ -18,8 +18,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tunewright.errors import UserError
-from tunewright.limits import (
+from tunewright.core.errors import UserError
+from tunewright.core.limits import (
     PROBE_CPU_SECONDS,
     PROBE_MEMORY,
     PROBE_SECONDS,

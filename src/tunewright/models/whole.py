@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.models.files import read_object
 from tunewright.models.tensor_files import Tensor, Weights
 

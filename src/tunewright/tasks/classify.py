@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from string import ascii_uppercase
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.tasks.base import OneOf, Unfit
 from tunewright.tasks.conversation import WRITTEN_OUT, Conversation
 from tunewright.tasks.measures import Ratio

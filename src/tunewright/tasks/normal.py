@@ -7,7 +7,7 @@ import unicodedata
 from functools import cache
 from typing import Literal
 
-from tunewright.limits import COMBINING_MARKS
+from tunewright.core.limits import COMBINING_MARKS
 
 _JOINER = "\u034f"
 """COMBINING GRAPHEME JOINER, which marks are not sorted across."""

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from tunewright.errors import shortened
-from tunewright.limits import RECORD_BYTES
-from tunewright.spec import checking
-from tunewright.spec.json_schema import closed, require_bounded, target
-from tunewright.strict_json import JSON_FAULTS, StrictJson, described
+from tunewright.config import checking
+from tunewright.config.json_schema import closed, require_bounded, target
+from tunewright.core.errors import shortened
+from tunewright.core.limits import RECORD_BYTES
+from tunewright.core.strict_json import JSON_FAULTS, StrictJson, described
 from tunewright.tasks.base import Unfit
 from tunewright.tasks.normal import normalised
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tunewright.spec.sections import ExtractSpec, GenerateSpec, MultiLabelSpec, TaskSpec
+from tunewright.config.sections import ExtractSpec, GenerateSpec, MultiLabelSpec, TaskSpec
 from tunewright.tasks.base import Task
 from tunewright.tasks.classify import ClassifyTask
 from tunewright.tasks.conversation import WRITTEN_OUT

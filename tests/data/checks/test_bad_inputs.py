@@ -9,10 +9,10 @@ import pytest
 
 from tests.data.readers.helpers import SHARED
 from tests.data.readers.test_shared_cases import CASES
-from tunewright.artifacts import read_jsonl
+from tunewright.config import file_spec
+from tunewright.core.artifacts import read_jsonl
 from tunewright.data.examine import EXAMPLES, QUARANTINE, examine
 from tunewright.data.job import job_of_files
-from tunewright.spec import file_spec
 
 
 def checked(name: str, out: Path, *overrides: str) -> dict[str, str]:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.data.readers.helpers import Read, assistant, lines, read_all, talk, user, write
+from tunewright.core.errors import UserError
 from tunewright.data.readers import Columns, detect, read
-from tunewright.errors import UserError
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "track", "arguments": '{"id": 1}'}}
 TOOL = {"type": "function", "function": {"name": "track", "parameters": {"type": "object"}}}

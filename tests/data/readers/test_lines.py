@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.data.readers.helpers import lines, read_all, talk, write
+from tunewright.core.errors import UserError
 from tunewright.data.readers import lines as lines_module
 from tunewright.data.readers import read_rows
 from tunewright.data.readers.lines import raw_lines, text_lines
-from tunewright.errors import UserError
 
 GOOD = lines(talk(f"question {n}", "yes") for n in range(4))
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.core.test_linear_time import ends_in_time
 from tests.data.readers.helpers import lines, read_all, talk, write
-from tests.test_linear_time import ends_in_time
+from tunewright.core.errors import UserError
 from tunewright.data.readers import read_rows
 from tunewright.data.readers.sources import files
-from tunewright.errors import UserError
 
 ROW = lines([talk()])
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.data.readers.helpers import read_all, talk, write
+from tunewright.core.errors import UserError
 from tunewright.data.readers import Columns, read
-from tunewright.errors import UserError
 
 pairs = [("one, two\nthree", "a"), ('say "hi"', "b"), ("Grüße\u2028", "c")]
 CSV = 'text,label\r\n"one, two\nthree",a\r\n\r\n"say ""hi""",b\r\nGrüße\u2028,c\r\n'

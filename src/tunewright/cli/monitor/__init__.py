@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from tunewright.cli.monitor import collect, drift, export, grow, prune, retrain, savings
+from tunewright.cli.monitor import collect, drift, export, prune, retrain, savings
+from tunewright.cli.monitor import corrections as grow
 
 app = typer.Typer(help="What was kept of what was served, and what follows from it.", no_args_is_help=True)
 app.command("status")(retrain.status)

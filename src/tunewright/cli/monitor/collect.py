@@ -12,8 +12,8 @@ from tunewright.cli.options import AllowCodeOption, JsonOption, ProjectArgument,
 def collect(project: ProjectArgument, json: JsonOption = False, allow_code: AllowCodeOption = False) -> None:
     """Move what servers wrote since the last time into the store. Other verbs do this first by themselves."""
     from tunewright import load_spec
-    from tunewright.monitor.store import open_store
-    from tunewright.monitor.store.collect import collect as move
+    from tunewright.monitoring.store import open_store
+    from tunewright.monitoring.store.collect import collect as move
 
     spec = load_spec(project, allow_code=allow_code)
     found = move(spec, open_store(spec))

@@ -10,7 +10,7 @@ import typer
 from tunewright.cli.options import AllowCodeOption, JsonOption, ProjectArgument, console_of, print_json
 
 if TYPE_CHECKING:
-    from tunewright.monitor.watch import Look
+    from tunewright.monitoring.watch import Look
 
 
 def drift(
@@ -26,10 +26,10 @@ def drift(
 ) -> None:
     """Compare what was captured with what the model was judged on; exit code 1 on a new alarm. Once a day is enough."""
     from tunewright import load_spec
-    from tunewright.errors import GateFailed
-    from tunewright.monitor.store.collect import collected_store
-    from tunewright.monitor.watch import look
-    from tunewright.monitor.watch import rebase as take_for_usual
+    from tunewright.core.errors import GateFailed
+    from tunewright.monitoring.store.collect import collected_store
+    from tunewright.monitoring.watch import look
+    from tunewright.monitoring.watch import rebase as take_for_usual
 
     spec = load_spec(project, allow_code=allow_code)
     with collected_store(spec) as store:
@@ -51,7 +51,7 @@ def _show(found: Look) -> None:
     from rich.text import Text
 
     from tunewright.data.shown import shortened, shown
-    from tunewright.monitor.alarms import sentence
+    from tunewright.monitoring.alarms import sentence
 
     typer.echo(
         f"{found.model} {found.version}, whole days to {found.until:%d %B %Y %H:%M} UTC, against {found.reference}"

@@ -22,8 +22,8 @@ def export(
 ) -> None:
     """Write captures as chat JSONL that `data.train` reads, each with the right answer where somebody said one."""
     from tunewright import load_spec
-    from tunewright.monitor.store.collect import collected_store
-    from tunewright.monitor.store.export import export as write
+    from tunewright.monitoring.store.collect import collected_store
+    from tunewright.monitoring.store.export import export as write
 
     spec = load_spec(project, allow_code=allow_code)
     with collected_store(spec) as store:

@@ -12,8 +12,8 @@ from tunewright.cli.options import AllowCodeOption, JsonOption, ProjectArgument,
 def prune(project: ProjectArgument, json: JsonOption = False, allow_code: AllowCodeOption = False) -> None:
     """Delete captures older than monitor.keep_days and the journals they came in; what was reviewed stays."""
     from tunewright import load_spec
-    from tunewright.monitor.store.collect import collected_store
-    from tunewright.monitor.store.retention import prune as delete
+    from tunewright.monitoring.store.collect import collected_store
+    from tunewright.monitoring.store.retention import prune as delete
 
     spec = load_spec(project, allow_code=allow_code)
     with collected_store(spec) as store:

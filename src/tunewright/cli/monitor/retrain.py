@@ -18,11 +18,11 @@ from tunewright.cli.options import (
     print_json,
 )
 from tunewright.cli.places import OnOption, RehearseOption, placed
-from tunewright.errors import EXIT_GATE, UserError
+from tunewright.core.errors import EXIT_GATE, UserError
 
 if TYPE_CHECKING:
-    from tunewright.monitor.retrain.retrain import Retrained
-    from tunewright.monitor.retrain.status import Status
+    from tunewright.monitoring.retraining.run import Retrained
+    from tunewright.monitoring.retraining.status import Status
 
 IfDueOption = Annotated[
     bool,
@@ -77,8 +77,8 @@ def retrain(
 ) -> None:
     """Train on what people corrected; have the new model serve if it proves better. Exit code 1 where it does not."""
     from tunewright import api, load_spec
-    from tunewright.monitor.retrain.canary import Terms
-    from tunewright.monitor.retrain.retrain import Course
+    from tunewright.monitoring.retraining.canary import Terms
+    from tunewright.monitoring.retraining.run import Course
 
     spec = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
     if if_due or dry_run:

@@ -17,7 +17,7 @@ from tunewright.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tunewright.monitor.ledger import Entry, Ledger
+    from tunewright.monitoring.ledger import Entry, Ledger
 
 
 def savings(
@@ -28,9 +28,9 @@ def savings(
 ) -> None:
     """What was really saved to date, from what was served: month by month, and how good the answers were."""
     from tunewright import load_spec
-    from tunewright.assess import price_book
-    from tunewright.monitor.ledger import ledger
-    from tunewright.monitor.store.collect import collected_store
+    from tunewright.economics import price_book
+    from tunewright.monitoring.ledger import ledger
+    from tunewright.monitoring.store.collect import collected_store
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     with collected_store(spec) as store:

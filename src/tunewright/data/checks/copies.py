@@ -10,7 +10,7 @@ import numpy as np
 from tunewright.data.checks.kinds import KINDS, Finding, Place
 from tunewright.data.checks.places import pair_places, places
 from tunewright.data.checks.survey import Indices, Split, Survey, Table
-from tunewright.data.near import THRESHOLD, NearPair, first_rows, pairs_between
+from tunewright.data.dedup.near import THRESHOLD, NearPair, first_rows, pairs_between
 
 
 @dataclass(frozen=True)

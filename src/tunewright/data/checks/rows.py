@@ -68,7 +68,7 @@ def personal_data(example: Example) -> list[str]:
 
 
 def _kinds(text: str) -> tuple[str, ...]:
-    from tunewright.data.pii import find_pii  # its patterns take long to compile: not where no row is looked at
+    from tunewright.pii import find_pii  # its patterns take long to compile: not where no row is looked at
 
     return tuple(span.kind for span in find_pii(text))
 

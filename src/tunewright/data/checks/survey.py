@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from tunewright.data.checks.rows import row_checks
 from tunewright.data.corrections import version_of_correction
+from tunewright.data.dedup.near import THRESHOLD, NearPair, Sketcher, Sketches, pairs_within
 from tunewright.data.job import Job
 from tunewright.data.label_sets import counted
-from tunewright.data.near import THRESHOLD, NearPair, Sketcher, Sketches, pairs_within
 from tunewright.data.readers import Fault, Note, quarantine_line, read_piece
 from tunewright.data.readers.parts import Piece
 from tunewright.data.shown import shown

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from tunewright.data.checks.kinds import KINDS, Finding, Place
+from tunewright.data.checks.label_noise import likely_mislabelled
 from tunewright.data.checks.places import place_of
 from tunewright.data.checks.survey import FIRST, Survey
-from tunewright.data.label_noise import likely_mislabelled
 from tunewright.data.shown import shown
 from tunewright.tasks.base import SomeOf
 

@@ -2,7 +2,7 @@
 
 files   -> sources.py   a file, a folder or a pattern
 lines   -> lines.py     gzip, encodings, line ends
-rows    -> jsonl.py, array.py (both on tunewright.strict_json), tables.py
+rows    -> jsonl.py, array.py (both on tunewright.core.strict_json), tables.py
 example -> forms.py, chat.py; documents that rows name: the room `documents`
 """
 
@@ -14,6 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from tunewright.core.errors import UserError
+from tunewright.core.strict_json import Refusal
 from tunewright.data.readers import jsonl, tables
 from tunewright.data.readers.base import Fault, Note, Row, fault, note
 from tunewright.data.readers.forms import FORMS, Columns, detect, example
@@ -22,8 +24,6 @@ from tunewright.data.readers.parts import Piece
 from tunewright.data.readers.sources import SourceFile, files, suffix_of
 from tunewright.data.readers.writing import quarantine_line, write_chat
 from tunewright.data.shown import shown
-from tunewright.errors import UserError
-from tunewright.strict_json import Refusal
 from tunewright.tasks import Example
 
 __all__ = [

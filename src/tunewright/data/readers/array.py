@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tunewright.core.strict_json import JSON_FAULTS, StrictJson, described
 from tunewright.data.readers.base import Fault, Note, Row, fault, note
 from tunewright.data.readers.lines import BROKEN_GZIP, MAX_LINE, byte_reason, head_of, remarks_on, unpacked
-from tunewright.strict_json import JSON_FAULTS, StrictJson, described
 
 _CHUNK = 1 << 16
 _SPACE = re.compile(r"[ \t\r\n]*")

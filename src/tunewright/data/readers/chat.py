@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tunewright.core.strict_json import Refusal
 from tunewright.data.shown import shown
-from tunewright.strict_json import Refusal
 
 Remarks = list[tuple[str, str]]
 """(code, reason) of the notes on a row."""

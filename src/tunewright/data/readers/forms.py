@@ -11,13 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tunewright.core.errors import UserError
+from tunewright.core.strict_json import Refusal
 from tunewright.data.readers import chat
 from tunewright.data.readers.chat import Remarks
 from tunewright.data.readers.sources import SourceFile
 from tunewright.data.shown import shown
 from tunewright.documents import read_document, require_within
-from tunewright.errors import UserError
-from tunewright.strict_json import Refusal
 from tunewright.tasks import Example
 
 _SHAREGPT_ROLES = {

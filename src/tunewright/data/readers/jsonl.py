@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tunewright.core.strict_json import JSON_FAULTS, Refusal, StrictJson, described
 from tunewright.data.readers import array
 from tunewright.data.readers.base import RAW_LIMIT, Fault, Note, Row, fault, note
 from tunewright.data.readers.lines import Span, head_of, text_lines
-from tunewright.strict_json import JSON_FAULTS, Refusal, StrictJson, described
 
 _Item = tuple[int, str] | Fault | Note
 _AGAIN = "Export the file again, or delete that line."

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunewright.core.errors import UserError
+from tunewright.core.regular import require_regular
 from tunewright.data.readers.base import CHECK_PATHS, Fault, Note, fault, note
 from tunewright.documents.decoding import BOM, wide_encoding
-from tunewright.errors import UserError
-from tunewright.regular import require_regular
 
 MAX_LINE = 8 << 20
 """Bytes in one line. No model this small reads so much; what is longer lacks its line ends."""

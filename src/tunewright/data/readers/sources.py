@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunewright.core.errors import UserError
+from tunewright.core.regular import require_regular, unreadable
 from tunewright.data.readers.base import CHECK_PATHS
-from tunewright.errors import UserError
-from tunewright.regular import require_regular, unreadable
 
 OUTPUTS = ("findings.json", "fixes.jsonl")
 """What tells a folder that a check or a fix wrote, which is no source."""

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tunewright.core.errors import UserError, shortened
+from tunewright.core.strict_json import Refusal
 from tunewright.data.readers.base import Fault, Note, Row, fault, note
 from tunewright.data.readers.lines import BROKEN_GZIP, MAX_LINE, byte_reason, head_of, raw_lines, unpacked
 from tunewright.data.readers.sources import suffix_of
-from tunewright.errors import UserError, shortened
-from tunewright.strict_json import Refusal
 
 _DELIMITERS = ",\t;|"
 _BATCH = 1024

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tunewright.artifacts import write_jsonl
+from tunewright.core.artifacts import write_jsonl
 from tunewright.data.readers.base import Fault
 from tunewright.data.readers.forms import Columns
 from tunewright.tasks import Example, Message

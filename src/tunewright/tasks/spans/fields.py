@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.tasks.record_form import RecordForm
 
 _BRANCHES = ("anyOf", "oneOf")

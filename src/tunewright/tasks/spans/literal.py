@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunewright.errors import UserError
+from tunewright.core.errors import UserError
 from tunewright.tasks.spans.fields import Field
 
 MOSTLY = 0.5

@@ -1,0 +1,192 @@
+"""API keys: who may ask a server, and how often. A key is shown once, when it is made; only its hash is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tunewright.core.errors import UserError
+
+PREFIX = "tw-"
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}"
+"""What a key, or an adapter, may be called."""
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who asks a server."""
+
+    name: str
+    per_minute: int | None
+    """Requests he may send in a minute; None: any number."""
+    models: tuple[str, ...] | None
+    """Those he may ask; None: all."""
+
+    def may_ask(self, model: str) -> bool:
+        return self.models is None or model in self.models
+
+
+class Key(BaseModel):
+    """What is kept of a key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=f"^{NAME}$")
+    sha256: str
+    """Of the key. It has 256 random bits, so a plain hash can't be guessed back."""
+    created: str
+    per_minute: int | None = Field(None, ge=1)
+    """Requests it may send in a minute; None: any number."""
+    models: list[str] | None = None
+    """Those it may ask; None: all."""
+
+    @property
+    def asker(self) -> Asker:
+        return Asker(self.name, self.per_minute, tuple(self.models) if self.models is not None else None)
+
+
+class _KeyFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    keys: list[Key] = []
+
+
+def read_keys(file: Path) -> list[Key]:
+    """Raises:
+    UserError: the file is absent or no key file.
+    """
+    try:
+        return _KeyFile.model_validate_json(file.read_text("utf-8")).keys
+    except FileNotFoundError:
+        raise UserError(
+            "There is no such key file.", where=file, fix=f"Make a key: tunewright keys add NAME --file {file}"
+        ) from None
+    except (ValidationError, UnicodeDecodeError):
+        raise UserError("This is no key file.", where=file, fix="It is made by: tunewright keys add NAME") from None
+
+
+def add_key(file: Path, name: str, per_minute: int | None = None, models: list[str] | None = None) -> str:
+    """Make a key and keep its hash. Returns the key, which nothing else keeps.
+
+    Args:
+        per_minute: requests it may send in a minute; None: any number.
+        models: those it may ask; None: all.
+
+    Raises:
+        UserError: the name is taken or none a key may have, or the file is no key file.
+    """
+    keys = read_keys(file) if file.exists() else []
+    if any(key.name == name for key in keys):
+        raise UserError(f"There is a key '{name}' already.", where=file, fix=f"Take it away: tunewright keys rm {name}")
+    token = PREFIX + secrets.token_urlsafe(32)
+    try:
+        made = Key(name=name, sha256=_hash(token), created=_now(), per_minute=per_minute, models=models)
+    except ValidationError:
+        raise UserError(
+            f"A key can't be called '{name}'.", fix="A name has up to 60 letters, digits, '_', '.' and '-'."
+        ) from None
+    _write(file, [*keys, made])
+    return token
+
+
+def remove_key(file: Path, name: str) -> None:
+    """Raises:
+    UserError: there is no such key.
+    """
+    keys = read_keys(file)
+    left = [key for key in keys if key.name != name]
+    if len(left) == len(keys):
+        raise UserError(f"There is no key '{name}'.", where=file, fix="See: tunewright keys ls")
+    _write(file, left)
+
+
+class KeyRing:
+    """The keys of a file, which may change while a server runs; a change counts from the next request on.
+
+    A file that is broken later leaves the keys as they were; where it is gone, no key is good.
+
+    Raises:
+        UserError: as `read_keys`, when it is made.
+    """
+
+    def __init__(self, file: Path):
+        self._file = file
+        self._keys = _askers(file)
+        self._seen = _stamp(file)
+
+    def find(self, token: str) -> Asker | None:
+        """Whose key it is; None: nobody's."""
+        self._reload()
+        return self._keys.get(_hash(token))
+
+    def _reload(self) -> None:
+        stamp = _stamp(self._file)
+        if stamp == self._seen:
+            return
+        self._seen = stamp
+        if stamp is None:
+            self._keys = {}
+            return
+        with suppress(UserError):
+            self._keys = _askers(self._file)
+
+
+class Allowances:
+    """How often each asker may still ask. An allowance fills up evenly and never holds more than a minute's (a token
+    bucket)."""
+
+    def __init__(self) -> None:
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        """By name: requests that may still be sent, and when that was true, seconds; the longest silent first."""
+
+    def wait(self, asker: Asker) -> float:
+        """Take a request from an allowance. Returns 0, or where there is none left the seconds until there is."""
+        if asker.per_minute is None:
+            return 0.0
+        now, most = time.monotonic(), float(asker.per_minute)
+        left, since = self._left.get(asker.name, (most, now))
+        left = min(most, left + (now - since) * most / 60)
+        self._left[asker.name] = (left - 1 if left >= 1 else left, now)
+        self._left.move_to_end(asker.name)
+        while now - next(iter(self._left.values()))[1] > 60:  # whoever was silent for a minute has all again
+            self._left.popitem(last=False)
+        return 0.0 if left >= 1 else (1 - left) * 60 / most
+
+
+def _askers(file: Path) -> dict[str, Asker]:
+    return {key.sha256: key.asker for key in read_keys(file)}
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _write(file: Path, keys: list[Key]) -> None:
+    """Whole or not at all, and for its owner's eyes only."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sibling = file.with_name(f".{file.name}.tmp")
+    sibling.unlink(missing_ok=True)
+    with os.fdopen(os.open(sibling, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+        stream.write(_KeyFile(keys=keys).model_dump_json(indent=2) + "\n")
+    sibling.replace(file)

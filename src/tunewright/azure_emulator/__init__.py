@@ -1,0 +1,234 @@
+"""Azure on this machine: the real clients and host names, and behind them a stand-in that really runs the jobs.
+
+`rehearse` starts it and points this process and its children there by environment variables alone, so that what is
+rehearsed is the code that runs in the cloud. Hosts that the stand-in does not play are refused.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewright.azure_emulator.app import Server, Service
+from tunewright.azure_emulator.apps import HOST as APPS
+from tunewright.azure_emulator.apps import Apps
+from tunewright.azure_emulator.arm import INSIGHTS, REGISTRY, Arm, workspace_of
+from tunewright.azure_emulator.bill import Bill, bill_of
+from tunewright.azure_emulator.blobs import ACCOUNT, azurite
+from tunewright.azure_emulator.children import guarded
+from tunewright.azure_emulator.cloud import PERSON, Cloud
+from tunewright.azure_emulator.clusters import Clusters
+from tunewright.azure_emulator.containers import environment_of_containers, sign_in
+from tunewright.azure_emulator.endpoints import SCORING, Endpoints
+from tunewright.azure_emulator.history import API, History
+from tunewright.azure_emulator.images import Registry
+from tunewright.azure_emulator.jobs import Runner
+from tunewright.azure_emulator.login import LOGIN, Login, principal_of
+from tunewright.azure_emulator.names import Names
+from tunewright.azure_emulator.network import BLOBS, Proxy, certificates, hosts
+from tunewright.azure_emulator.offers import PRICES, Offers
+from tunewright.azure_emulator.pipelines import Jobs
+from tunewright.azure_emulator.providers import Providers
+from tunewright.azure_emulator.registries import Registries
+from tunewright.azure_emulator.roles import Access
+from tunewright.azure_emulator.storage import Storage
+from tunewright.azure_emulator.throttle import Throttle
+from tunewright.azure_emulator.tracking import Tracking, mlflow_server
+from tunewright.core.processes import free_port
+
+_CLUSTER, _IDENTITY = "tunewright-cpu", "id-emulator"
+"""What `infra/` makes besides the workspace, as far as it matters to jobs."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The stand-in while it runs."""
+
+    cloud: Cloud
+    storage: Storage
+    runner: Runner
+    jobs: Jobs
+    offers: Offers
+    tracking: Tracking
+    registry: Registry
+    endpoints: Endpoints
+    apps: Apps
+    clusters: Clusters
+    access: Access
+    providers: Providers
+    throttle: Throttle
+    proxy: Proxy
+
+    @property
+    def bill(self) -> Bill:
+        """What the real thing would have caused so far."""
+        return bill_of(self.cloud, self.runner, self.proxy.refused)
+
+    def set_private(self, private: bool) -> None:
+        """Make the workspace one with a managed network, closed to the public one, as `infra/` does; or a public one
+        again."""
+        self.cloud.put(self.cloud.workspace, workspace_of(self.cloud, private=private))
+
+
+@contextmanager
+def rehearse(
+    subscription: str, group: str, workspace: str, region: str, *, seasoned: bool = False
+) -> Iterator[Rehearsal]:
+    """Play one workspace until the block ends; inside, Azure's clients in this process and its children meet it.
+
+    It lies in a new subscription, as `azd up` leaves it to a person who works there: no quota for GPUs, only the
+    providers registered that azd has needed, the roles that docs/azure.md asks for, the cluster `tunewright-cpu`, and
+    an identity for jobs and endpoints with the roles that `infra/` gives it.
+
+    Args:
+        seasoned: in place of that, a subscription with quota and providers for everything, whose owner is signed in and
+            where each managed identity has these roles.
+
+    Raises:
+        UserError: what it stands on can't be fetched or started.
+        ModuleNotFoundError: the extra [rehearse] is not installed.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="tunewright-rehearsal-"))
+    cloud = Cloud(subscription, group, workspace, region, folder)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.enter_context(guarded(folder))
+        made = certificates(folder, region)
+        with ThreadPoolExecutor() as both:
+            blobs = both.submit(stack.enter_context, azurite(made, folder / "azurite.log"))
+            server = both.submit(stack.enter_context, mlflow_server(folder))
+        (blob_port, key), tracking = blobs.result(), Tracking(cloud, server.result())
+        storage = Storage(blob_port, key, made.authority)
+        port = free_port()
+        proxy = Proxy(hosts(region), port)
+        stack.callback(proxy.close)
+        stack.enter_context(_pointed_at(proxy, made.authority))
+        providers, access = Providers(seasoned=seasoned), _access(cloud, seasoned)
+        runner = Runner(cloud, storage, environment_of_containers(), tracking.begin_or_end, access)
+        stack.callback(runner.close)
+        offers = Offers(cloud, runner, seasoned=seasoned)
+        history, registries = History(cloud, runner), Registries(cloud)
+        endpoints = Endpoints(cloud, storage, access)
+        stack.callback(endpoints.close)
+        throttle = Throttle()
+        login, registry = Login(), Registry(cloud, storage)
+        apps = Apps(cloud, registry, login, access)
+        stack.callback(apps.close)
+        clusters, jobs = Clusters(cloud, registry), Jobs(cloud, runner)
+        stack.callback(clusters.close)
+        hooks = [
+            *Names(cloud).hooks,
+            *registry.hooks,
+            *clusters.hooks,
+            *apps.hooks,
+            *jobs.hooks,
+            *offers.hooks,
+            *endpoints.hooks,
+        ]
+        arm = Arm(cloud, access, providers, hooks)
+        if not seasoned:
+            cloud.put(f"{cloud.workspace}/computes/{_CLUSTER}", _cluster(cloud))
+        services: dict[str, Service] = {
+            LOGIN: login,
+            "management.azure.com": throttle.limited(arm),
+            PRICES: offers.prices,
+            BLOBS: access.guarded(storage.handed_on),
+            SCORING: endpoints.score,
+            APPS: apps.serve,
+            API: lambda asked: (
+                registries(asked)
+                or access.run_refusal(asked)
+                or (tracking(asked) if asked.path.startswith("/mlflow") else history(asked))
+            ),
+        }
+        stack.callback(Server(cloud, services, made, port).close)
+        yield Rehearsal(
+            cloud,
+            storage,
+            runner,
+            jobs,
+            offers,
+            tracking,
+            registry,
+            endpoints,
+            apps,
+            clusters,
+            access,
+            providers,
+            throttle,
+            proxy,
+        )
+
+
+def _access(cloud: Cloud, seasoned: bool) -> Access:
+    """The roles of who is signed in: an owner's, or those that `infra/` and docs/azure.md give to a person; and those
+    of the identity that jobs and endpoints run as, which in a seasoned subscription every one was given."""
+    subscription = f"/subscriptions/{cloud.subscription}"
+    group = f"{subscription}/resourceGroups/{cloud.group}/providers"
+    registry = f"{group}/Microsoft.ContainerRegistry/registries/{REGISTRY}"
+    access = Access(f"{group}/Microsoft.Storage/storageAccounts/{ACCOUNT}", registry, cloud.workspace)
+    identity = None if seasoned else principal_of(_identity(cloud))
+    for role, scope in (
+        ("Storage Blob Data Contributor", access.storage),
+        ("AcrPull", access.registry),
+        ("AzureML Data Scientist", cloud.workspace),
+        ("Monitoring Metrics Publisher", f"{group}/Microsoft.Insights/components/{INSIGHTS}"),
+    ):
+        access.assign(role, scope, principal=identity)
+    access.assign("Storage Blob Data Contributor", access.storage)
+    if seasoned:
+        access.assign("Owner", subscription)
+        return access
+    access.assign("Reader", subscription)
+    access.assign("AzureML Data Scientist", cloud.workspace)
+    access.assign("Managed Identity Operator", _identity(cloud))
+    return access
+
+
+def _identity(cloud: Cloud) -> str:
+    """ARM's path of the identity of jobs and endpoints that azd makes."""
+    group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers"
+    return f"{group}/Microsoft.ManagedIdentity/userAssignedIdentities/{_IDENTITY}"
+
+
+def _cluster(cloud: Cloud) -> dict[str, Any]:
+    """The cluster that `infra/` makes."""
+    machines = {
+        "vmSize": "Standard_D4s_v3",
+        "vmPriority": "Dedicated",
+        "osType": "Linux",
+        "scaleSettings": {"minNodeCount": 0, "maxNodeCount": 2, "nodeIdleTimeBeforeScaleDown": "PT120S"},
+    }
+    identity = {"type": "UserAssigned", "userAssignedIdentities": {_identity(cloud): {}}}
+    properties = {"computeType": "AmlCompute", "provisioningState": "Succeeded", "properties": machines}
+    return {"location": cloud.region, "identity": identity, "properties": properties}
+
+
+@contextmanager
+def _pointed_at(proxy: Proxy, authority: Path) -> Iterator[None]:
+    """Environment variables that lead every client to the stand-in; what they were comes back."""
+    told = {
+        "HTTPS_PROXY": proxy.url,
+        "https_proxy": proxy.url,
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+        "REQUESTS_CA_BUNDLE": str(authority),
+        "SSL_CERT_FILE": str(authority),
+    } | sign_in(PERSON)
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,117 @@
+"""The stand-in's one HTTPS server: by the host that is asked, a request goes to the service that it plays."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from email.utils import formatdate
+from typing import Any
+
+from tunewright.azure_emulator.cloud import BROKEN, Answer, Asked, Cloud, error
+from tunewright.azure_emulator.network import Certificates
+
+Service = Callable[[Asked], Answer]
+
+
+class Server:
+    """Answers on a port of its own until it is closed.
+
+    Args:
+        services: a host's name, or its end that begins with a dot, and who answers for it.
+    """
+
+    def __init__(self, cloud: Cloud, services: Mapping[str, Service], made: Certificates, port: int):
+        import uvicorn
+
+        async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+            await _respond(cloud, services, scope, receive, send)
+
+        config = uvicorn.Config(
+            application,
+            host="127.0.0.1",
+            port=port,
+            log_level="critical",
+            lifespan="off",
+            access_log=False,
+            date_header=False,
+            ssl_certfile=str(made.certificate),
+            ssl_keyfile=str(made.key),
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._server.force_exit = True
+        self._thread.join(5)
+
+
+async def _respond(
+    cloud: Cloud, services: Mapping[str, Service], scope: dict[str, Any], receive: Any, send: Any
+) -> None:
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    if scope["type"] != "http":
+        return
+    request = Request(scope, receive)
+    target = scope["raw_path"].decode("latin-1") + (
+        f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
+    )
+    asked = Asked(
+        request.method,
+        request.headers.get("host", "").partition(":")[0].lower(),
+        scope["path"],
+        dict(request.query_params),
+        dict(request.headers.items()),
+        b"",
+        target,
+    )
+    fault = cloud.fault(asked)
+    if fault == BROKEN:
+        cloud.note(asked, BROKEN)
+        _cut(send)
+        return
+    asked = replace(asked, body=await request.body())
+    answer = await run_in_threadpool(_answered, cloud, services, asked, fault)
+    if not answer.cut:
+        _cut(send)
+        return
+    content = answer.content()
+    headers = {"content-type": "application/json"} if not isinstance(answer.body, bytes) else {}
+    response = Response(content, answer.status, {"date": formatdate(cloud.now, usegmt=True)} | headers | answer.headers)
+    if asked.method == "HEAD":
+        # The length is that of what a GET would bring.
+        response.headers["content-length"] = answer.headers.get("content-length", "0")
+    if answer.cut < 1:
+        await send({"type": "http.response.start", "status": answer.status, "headers": response.raw_headers})
+        part = content[: int(answer.cut * len(content))]
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+        _cut(send)
+        return
+    await response(scope, receive, send)
+
+
+def _cut(send: Any) -> None:
+    """End a connection without a word. ASGI has no message for it; of uvicorn's `send` the object has the transport."""
+    send.__self__.transport.close()
+
+
+def _answered(
+    cloud: Cloud, services: Mapping[str, Service], asked: Asked, fault: Answer | Callable[[Answer], Answer] | None
+) -> Answer:
+    """What a request is answered, and what goes wrong with that."""
+    if isinstance(fault, Answer):
+        answer = fault
+    else:
+        service = next((s for name, s in services.items() if asked.host == name or asked.host.endswith(name)), None)
+        answer = service(asked) if service else error(404, "NotFound", f"nobody answers for {asked.host}")
+        answer = fault(answer) if fault else answer
+    cloud.note(asked, answer)
+    return answer

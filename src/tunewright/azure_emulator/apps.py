@@ -1,0 +1,286 @@
+"""Container apps: revisions that start with the first request and go to sleep after their cool-down period, traffic by
+weight, and an address for each label."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+import uuid
+from collections import Counter
+from typing import Any
+
+from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error
+from tunewright.azure_emulator.images import Registry
+from tunewright.azure_emulator.login import Login, principal_of
+from tunewright.azure_emulator.roles import Access, assigned
+from tunewright.azure_emulator.served import Server
+
+HOST = ".azurecontainerapps.io"
+_APP = r"/containerApps/[^/]+$"
+_CHANGED = r"/containerApps/([^/]+)(/revisions/[^/]+/(de)?activate)?$"
+_RESULTS = "containerappOperationResults"
+ENVIRONMENT = "rehearsal"
+_BUNDLE = "/bundle"
+"""Where a bundle lies in its image."""
+COOLING = 300
+"""Seconds of the cool-down period where an app names none (rule apps-cool-down)."""
+_LOOK_SECONDS = 0.1
+
+
+class Apps:
+    """One environment of container apps.
+
+    `second` is how long a second of a cool-down period lasts here: a minute takes one, so that nobody waits for it.
+    `seconds` is how long a change of an app takes, in which any other one is refused.
+    """
+
+    def __init__(self, cloud: Cloud, registry: Registry, login: Login, access: Access):
+        self._cloud, self._registry, self._login, self._access = cloud, registry, login, access
+        self._domain = f"{ENVIRONMENT}.{cloud.region}{HOST}"
+        self._group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers/Microsoft.App"
+        self._servers: dict[str, Server] = {}
+        self._images: dict[str, str] = {}
+        self._inactive: set[str] = set()
+        self._lock = threading.Lock()
+        self.second = 1 / 60
+        self.seconds = 0.0
+        self._until: dict[str, float] = {}
+        """When the change of an app ends (`time.monotonic`), by its name."""
+        self._principals: dict[str, str] = {}
+        """The object id of the identity of a revision's app."""
+        self._arguments: dict[str, list[str]] = {}
+        """Those of a revision's container."""
+        self._cooling: dict[str, float] = {}
+        """The cool-down period of each revision that scales to zero."""
+        self._asked: dict[str, float] = {}
+        """When a revision last answered."""
+        self._busy = Counter[str]()
+        self._closed = threading.Event()
+        threading.Thread(target=self._scale, daemon=True).start()
+        self._random = random.Random(0)
+        cloud.put(
+            f"{self._group}/managedEnvironments/{ENVIRONMENT}",
+            {"location": cloud.region, "properties": {"defaultDomain": self._domain}},
+        )
+        self.hooks = [
+            *((method, _CHANGED, self._refused) for method in ("PUT", "PATCH", "DELETE", "POST")),
+            ("GET", _APP, self._get),
+            ("GET", rf"/{_RESULTS}/[^/]+$", self._result),
+            ("PUT", _APP, self._put),
+            ("PATCH", _APP, self._patch),
+            ("DELETE", _APP, self._delete),
+            ("POST", r"/revisions/[^/]+/deactivate$", self._deactivate),
+            ("POST", r"/revisions/[^/]+/activate$", self._activate),
+            ("GET", _APP[:-1] + "/revisions$", self._list),
+            ("GET", r"/revisions/[^/]+/replicas$", self._replicas),
+        ]
+
+    @property
+    def running(self) -> list[str]:
+        """The revisions that have a replica."""
+        return list(self._servers)
+
+    def close(self) -> None:
+        self._closed.set()
+        for revision in list(self._servers):
+            self._stop(revision)
+
+    def serve(self, asked: Asked) -> Answer:
+        """A request to an app, or to the address of a label."""
+        name, _, label = asked.host.partition(".")[0].partition("---")
+        app = self._cloud.get(f"{self._group}/containerApps/{name}")
+        traffic = _ingress(app)["traffic"] if app else []
+        chosen = [each for each in traffic if each.get("label") == label] if label else _drawn(traffic, self._random)
+        if not chosen:
+            return error(404, "NotFound", asked.host)
+        revision = chosen[0]["revisionName"]
+        with self._lock:
+            self._busy[revision] += 1
+        try:
+            return self._started(revision).answer(asked)
+        finally:
+            with self._lock:
+                self._busy[revision] -= 1
+                self._asked[revision] = time.monotonic()
+
+    def _scale(self) -> None:
+        """Put revisions to sleep that nobody has asked for their cool-down period (rule apps-cool-down)."""
+        while not self._closed.wait(_LOOK_SECONDS):
+            with self._lock:
+                for revision in list(self._servers):
+                    idle = time.monotonic() - self._asked.get(revision, time.monotonic())
+                    seconds = self._cooling.get(revision)
+                    if seconds is not None and not self._busy[revision] and idle > seconds * self.second:
+                        self._stop(revision)
+
+    def _started(self, revision: str) -> Server:
+        """The replica of a revision; the first request starts it."""
+        with self._lock:
+            if revision not in self._servers:
+                image = self._registry.images[self._images[revision]]
+                options = tuple(arg.replace(_BUNDLE, str(image.bundle), 1) for arg in self._arguments[revision])
+                server = Server(
+                    self._cloud.folder,
+                    image.bundle,
+                    revision,
+                    options,
+                    image.container,
+                    principal=self._principals[revision],
+                )
+                server.wait()
+                self._servers[revision] = server
+            return self._servers[revision]
+
+    def _refused(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        """The refusal of a change while another one is under way (rule changes-follow-each-other). In the words of
+        github.com/microsoft/azure-container-apps/issues/1731 (read 2026-11-29)."""
+        found = re.search(_CHANGED, path, re.I)
+        if found is None or not self._changes(found[1]):
+            return None
+        why = (
+            f"Cannot modify a container app '{found[1]}' because there is an active provisioning operation in "
+            f"progress. OperationId: '{uuid.uuid4()}'"
+        )
+        return error(409, "ContainerAppOperationInProgress", why)
+
+    def _changes(self, name: str) -> bool:
+        """Whether an app is being changed."""
+        return time.monotonic() < self._until.get(name, 0.0)
+
+    def _get(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        """An app while it is being changed."""
+        known = self._cloud.get(path)
+        if known is None or not self._changes(path.rpartition("/")[2]):
+            return None
+        return Answer(body=known | {"properties": known["properties"] | {"provisioningState": "InProgress"}})
+
+    def _result(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        """What became of a change that is followed by its address."""
+        name = path.rpartition("/")[2]
+        if self._changes(name):
+            return self._accepted(name)
+        known = self._cloud.get(f"{self._group}/containerApps/{name}")
+        return Answer(body=known) if known else Answer(204)
+
+    def _accepted(self, name: str) -> Answer:
+        """That a change goes on, and where to ask for its end."""
+        place = f"/subscriptions/{self._cloud.subscription}/providers/Microsoft.App/locations/{self._cloud.region}"
+        where = f"https://management.azure.com{place}/{_RESULTS}/{name}?api-version=2025-07-01"
+        return Answer(202, None, {"location": where, "retry-after": "0.1"})
+
+    def _begun(self, name: str, answer: Answer) -> Answer:
+        """The answer to a change, which takes its time where `seconds` says so."""
+        if not self.seconds:
+            return answer
+        self._until[name] = time.monotonic() + self.seconds
+        return self._accepted(name)
+
+    def _put(self, asked: Asked, path: str) -> Answer | None:
+        """Make an app, or a revision of it. The identity that fetches the image must be allowed to (rule
+        identities-need-roles)."""
+        body = asked.json()
+        app = path.rpartition("/")[2]
+        template = body["properties"]["template"]
+        server, _, image = template["containers"][0]["image"].partition("/")
+        if image not in self._registry.images:
+            return error(400, "InvalidParameterValueInContainerTemplate", f"the image {image} is not in the registry")
+        for each in body["properties"]["configuration"].get("registries") or []:
+            puller = str(each.get("identity"))
+            if puller.startswith("/") and not self._access.allows_pull(principal_of(puller)):
+                return _not_pulled(f"{server}/{image}", puller, server)
+        revision = f"{app}--{template['revisionSuffix']}"
+        self._images[revision] = image
+        self._principals[revision] = principal_of((assigned(body) or [path])[0])
+        self._arguments[revision] = template["containers"][0].get("args") or []
+        scale = template["scale"]
+        if not scale.get("minReplicas"):
+            self._cooling[revision] = scale.get("cooldownPeriod", COOLING)
+        if identity := self._registry.images[image].identity:
+            self._login.grant(identity["audience"], [each["role"] for each in identity["grants"]])
+        kept = self._kept(path, body)
+        if kept.status == 200 and self.seconds:
+            self._until[app] = time.monotonic() + self.seconds
+            return self._get(asked, path)
+        return kept
+
+    def _patch(self, asked: Asked, path: str) -> Answer:
+        known = self._cloud.get(path)
+        if known is None:
+            return error(404, "ResourceNotFound", path)
+        kept = self._kept(path, _merged(known, asked.json()))
+        return self._begun(path.rpartition("/")[2], kept) if kept.status == 200 else kept
+
+    def _list(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        """An app's revisions, those among them that were deactivated."""
+        app = path.split("/")[-2]
+        named = [each for each in self._images if each.startswith(f"{app}--")]
+        return Answer(
+            body={"value": [{"name": each, "properties": {"active": each not in self._inactive}} for each in named]}
+        )
+
+    def _replicas(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        revision = path.split("/")[-2]
+        return Answer(body={"value": [{"name": f"{revision}-0"}] if revision in self._servers else []})
+
+    def _kept(self, path: str, body: dict[str, Any]) -> Answer:
+        traffic = _ingress(body)["traffic"]
+        active = self._images.keys() - self._inactive
+        unknown = [each["revisionName"] for each in traffic if each["revisionName"] not in active]
+        if unknown or sum(each["weight"] for each in traffic) != 100:
+            return error(400, "InvalidTraffic", f"weights must add up to 100, and revisions be active: {unknown}")
+        _ingress(body)["fqdn"] = f"{path.rpartition('/')[2]}.{self._domain}"
+        body["properties"]["provisioningState"] = "Succeeded"
+        return Answer(200, self._cloud.put(path, body | {"made_by_client": True}))
+
+    def _delete(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        name = path.rpartition("/")[2]
+        for revision in [each for each in self._servers if each.startswith(f"{name}--")]:
+            self._stop(revision)
+        self._inactive = {each for each in self._inactive if not each.startswith(f"{name}--")}
+        self._images = {each: image for each, image in self._images.items() if not each.startswith(f"{name}--")}
+        return self._begun(name, Answer(200)) if self._cloud.remove(path) else Answer(204)
+
+    def _activate(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        self._inactive.discard(path.split("/")[-2])
+        return Answer(200)
+
+    def _deactivate(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        revision = path.split("/")[-2]
+        self._inactive.add(revision)
+        self._stop(revision)
+        return Answer(200)
+
+    def _stop(self, revision: str) -> None:
+        server = self._servers.pop(revision, None)
+        if server:
+            server.close()
+
+
+def _merged(known: Any, patch: Any) -> Any:
+    """JSON merge patch, RFC 7396, by which Container Apps patches (rule merge-patch)."""
+    if not isinstance(patch, dict):
+        return patch
+    old = known if isinstance(known, dict) else {}
+    kept = {key: value for key, value in old.items() if key not in patch}
+    return kept | {key: _merged(old.get(key), value) for key, value in patch.items() if value is not None}
+
+
+def _not_pulled(image: str, identity: str, registry: str) -> Answer:
+    """The refusal of an image that its identity may not have, in words that many projects quote (read 2026-11-29)."""
+    why = (
+        f"Field 'template.containers.server.image' is invalid with details: 'Invalid value: \"{image}\": unable to "
+        f"pull image using Managed identity {identity} for registry {registry}'"
+    )
+    return error(400, "InvalidParameterValueInContainerTemplate", why)
+
+
+def _ingress(app: dict[str, Any]) -> dict[str, Any]:
+    ingress: dict[str, Any] = app["properties"]["configuration"]["ingress"]
+    return ingress
+
+
+def _drawn(traffic: list[dict[str, Any]], chance: random.Random) -> list[dict[str, Any]]:
+    weighted = [each for each in traffic if each["weight"]]
+    return chance.choices(weighted, [each["weight"] for each in weighted]) if weighted else []

@@ -1,0 +1,225 @@
+"""Azure Resource Manager: resources are kept as they were put, and a few of them do something."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from tunewright.azure_emulator.blobs import ACCOUNT, CONTAINER
+from tunewright.azure_emulator.cloud import TENANT, Answer, Asked, Cloud, error
+from tunewright.azure_emulator.providers import Providers
+from tunewright.azure_emulator.roles import Access, signed_in
+from tunewright.azure_emulator.schemas import complaints
+from tunewright.backends.azure.rules import is_of_clusters
+
+_VERSIONED = re.compile(r"/(data|environments|models|components)/([^/]+)/versions/([^/]+)$", re.I)
+_ONCE = ("data", "environments")
+"""Assets whose versions never change."""
+PAGE = 3
+"""Resources in a page of a list; few, so that a client that reads the first page alone is found out at once."""
+_UNDIVIDED = re.compile(r"/vmSizes$", re.I)
+"""Lists whose official answers have no `nextLink`."""
+REGISTRY, INSIGHTS = "rehearsal", "rehearsal"
+"""Names of what belongs to the workspace."""
+_LOCK = re.compile(r"^(.*)/providers/microsoft\.authorization/locks/[^/]+$", re.I)
+
+Handler = Callable[[Asked, str], Answer | None]
+
+
+class Arm:
+    """What `management.azure.com` answers.
+
+    Args:
+        access: what the caller may do.
+        providers: what the subscription is registered for.
+        hooks: (method, pattern of a path, handler). The first that matches and answers is asked in place of the store.
+    """
+
+    def __init__(self, cloud: Cloud, access: Access, providers: Providers, hooks: Sequence[tuple[str, str, Handler]]):
+        self._cloud, self._access, self._providers = cloud, access, providers
+        self._hooks = [
+            *providers.hooks,
+            *access.hooks,
+            *hooks,
+            ("GET", r"/(data|environments|models)/[^/]+$", self._container),
+            ("GET", r"/providers/Microsoft\.Authorization/permissions$", self._permissions),
+        ]
+        cloud.put(cloud.workspace, workspace_of(cloud, private=False))
+        cloud.put(f"{cloud.workspace}/datastores/workspaceblobstore", _datastore())
+
+    def __call__(self, asked: Asked) -> Answer:
+        path = asked.path.replace("//", "/").rstrip("/")
+        if path == "/metadata/endpoints":
+            return Answer(body=[])  # the clouds beside the public one
+        if "authorization" not in asked.headers:
+            return error(401, "AuthenticationFailed", "The 'Authorization' header is missing.")
+        refused = self._access.refusal(asked, path) or self._providers.refusal(path) or self._locked(asked, path)
+        return refused or _page(asked, path, self._answered(asked, path))
+
+    def _locked(self, asked: Asked, path: str) -> Answer | None:
+        """The refusal of what a lock keeps as it is (rule scope-locked); a lock itself can be taken off."""
+        if asked.method in ("GET", "HEAD") or _LOCK.match(path):
+            return None
+        for found, lock in self._cloud.matching(_LOCK.pattern):
+            scope = found.partition("/providers/microsoft.authorization/locks/")[0]
+            is_below = f"{path}/".lower().startswith(f"{scope}/")
+            # What holds something locked can't be deleted with all that is in it.
+            is_above = f"{scope}/".startswith(f"{path}/".lower())
+            if asked.method == "DELETE" and (is_below or is_above):
+                return _scope_locked(path, "delete", scope)
+            if is_below and lock["properties"]["level"] == "ReadOnly":
+                return _scope_locked(path, "write", scope)
+        return None
+
+    def _answered(self, asked: Asked, path: str) -> Answer:
+        if asked.method == "PUT" and asked.body:
+            self._cloud.violations += complaints(path, asked.query.get("api-version", ""), asked.json())
+        for method, pattern, handler in self._hooks:
+            if method == asked.method and re.search(pattern, path, re.I):
+                answer = handler(asked, path)
+                if answer is not None:
+                    return answer
+        return self._stored(asked, path)
+
+    def _stored(self, asked: Asked, path: str) -> Answer:
+        if asked.method == "GET" and _is_collection(path):
+            return Answer(body={"value": list(self._cloud.below(path))})
+        known = self._cloud.get(path)
+        if asked.method in ("GET", "HEAD"):
+            return Answer(body=known) if known else _absent(path)
+        if asked.method == "DELETE":
+            return Answer(200 if self._cloud.remove(path) else 204)
+        if asked.method in ("PUT", "PATCH"):
+            return self._put(asked, path, known)
+        return error(405, "MethodNotAllowed", f"{asked.method} {path}")
+
+    def _put(self, asked: Asked, path: str, known: dict[str, Any] | None) -> Answer:
+        body = asked.json()
+        versioned = _VERSIONED.search(path)
+        if refusal := _refused(path, body, versioned):
+            return refusal
+        if known and versioned and versioned[1].lower() in _ONCE and asked.method == "PUT":
+            if not _says_the_same(known["properties"], body["properties"]):
+                return error(
+                    409, "Conflict", f"The asset with version {versioned[3]} exists already and can't be changed."
+                )
+            return Answer(200, known)
+        if asked.method == "PATCH" and known:
+            body = known | body | {"properties": known.get("properties", {}) | body.get("properties", {})}
+        body["properties"] = {"provisioningState": "Succeeded"} | body.get("properties", {}) | _defaults(versioned)
+        return Answer(200 if known else 201, self._cloud.put(path, body | {"made_by_client": True}))
+
+    def _container(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        """An asset's versions under one roof."""
+        versions = list(self._cloud.below(f"{path}/versions"))
+        if not versions:
+            return None
+        properties = {"latestVersion": versions[-1]["name"], "nextVersion": str(len(versions) + 1), "tags": {}}
+        return Answer(body={"id": path, "name": path.rpartition("/")[2], "properties": properties})
+
+    def _permissions(self, asked: Asked, path: str) -> Answer:
+        return Answer(body={"value": self._access.permissions(path, signed_in(asked))})
+
+
+def _refused(path: str, body: dict[str, Any], versioned: re.Match[str] | None) -> Answer | None:
+    """What Azure refuses of an asset or a cluster: the rules model-version-is-an-integer, cluster-series and
+    retired-series."""
+    if versioned and versioned[1].lower() == "models" and not re.fullmatch(r"[1-9]\d*", versioned[3]):
+        return error(400, "BadRequest", f"The version of a model is a positive integer; {versioned[3]} is none.")
+    size = (body.get("properties", {}).get("properties") or {}).get("vmSize")
+    if re.search(r"/workspaces/[^/]+/computes/[^/]+$", path, re.I) and size and not is_of_clusters(size):
+        # In the words of github.com/microsoft/az-deep-batch-score/issues/4.
+        why = f"The specified value {size} for property Cluster.Properties.VMSize is not a supported VM size."
+        return error(400, "BadRequest", why)
+    return None
+
+
+def _scope_locked(path: str, operation: str, scope: str) -> Answer:
+    """In the words of learn.microsoft.com/azure/automation/troubleshoot/start-stop-vm (read 2026-11-29)."""
+    why = (
+        f"The scope '{path}' cannot perform {operation} operation because following scope(s) are locked: '{scope}'. "
+        "Please remove the lock and try again."
+    )
+    return error(409, "ScopeLocked", why)
+
+
+def _page(asked: Asked, path: str, answer: Answer) -> Answer:
+    """A list as its pages, each with the address of the next one; any other answer as it is."""
+    whole = answer.body.get("value") if isinstance(answer.body, dict) else None
+    if asked.method != "GET" or not isinstance(whole, list) or _UNDIVIDED.search(path):
+        return answer
+    start = int(asked.query.get("$skiptoken", 0))
+    end = start + PAGE
+    following = f"https://{asked.host}{path}?{urlencode(asked.query | {'$skiptoken': str(end)})}"
+    more = {"nextLink": following} if end < len(whole) else {}
+    return Answer(answer.status, answer.body | {"value": whole[start:end]} | more, answer.headers)
+
+
+def _is_collection(path: str) -> bool:
+    after = path.split("/providers/")[-1].split("/")[1:]
+    return "/providers/" in path and len(after) % 2 == 1
+
+
+def _absent(path: str) -> Answer:
+    kind = "WorkspaceNotFound" if "/workspaces/" in path and path.count("/") == 8 else "ResourceNotFound"
+    return error(404, kind, f"The resource '{path}' was not found.")
+
+
+def _says_the_same(kept: dict[str, Any], sent: dict[str, Any]) -> bool:
+    """Whether a body repeats what is kept; descriptions and tags may differ."""
+    loose = {"description", "tags", "properties", "isArchived", "isAnonymous"}
+    return all(kept.get(key) == value for key, value in sent.items() if key not in loose and value is not None)
+
+
+def _defaults(versioned: re.Match[str] | None) -> dict[str, Any]:
+    """What an answer must carry, or the SDK stumbles."""
+    return {"flavors": {}} if versioned and versioned[1].lower() == "models" else {}
+
+
+def workspace_of(cloud: Cloud, *, private: bool) -> dict[str, Any]:
+    """The workspace, as `infra/` makes it.
+
+    Args:
+        private: with a managed network, and closed to the public one.
+    """
+    group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers"
+    api = f"https://{cloud.region}.api.azureml.ms"
+    tracking = f"azureml://{cloud.region}.api.azureml.ms/mlflow/v1.0{cloud.workspace}"
+    return {
+        "location": cloud.region,
+        "tags": {},
+        "sku": {"name": "Basic", "tier": "Basic"},
+        "identity": {"type": "SystemAssigned", "principalId": TENANT, "tenantId": TENANT},
+        "properties": {
+            "workspaceId": TENANT,
+            "friendlyName": cloud.workspace_name,
+            "discoveryUrl": f"{api}/discovery",
+            "mlFlowTrackingUri": tracking,
+            "storageAccount": f"{group}/Microsoft.Storage/storageAccounts/{ACCOUNT}",
+            "keyVault": f"{group}/Microsoft.KeyVault/vaults/rehearsal",
+            "containerRegistry": f"{group}/Microsoft.ContainerRegistry/registries/{REGISTRY}",
+            "applicationInsights": f"{group}/Microsoft.Insights/components/{INSIGHTS}",
+            "provisioningState": "Succeeded",
+            "publicNetworkAccess": "Disabled" if private else "Enabled",
+            "systemDatastoresAuthMode": "identity",
+            "hbiWorkspace": False,
+        }
+        | ({"managedNetwork": {"isolationMode": "AllowOnlyApprovedOutbound"}} if private else {}),
+    }
+
+
+def _datastore() -> dict[str, Any]:
+    return {
+        "properties": {
+            "datastoreType": "AzureBlob",
+            "accountName": ACCOUNT,
+            "containerName": CONTAINER,
+            "endpoint": "core.windows.net",
+            "protocol": "https",
+            "credentials": {"credentialsType": "None"},
+            "serviceDataAccessAuthIdentity": "WorkspaceSystemAssignedIdentity",
+            "isDefault": True,
+        }
+    }

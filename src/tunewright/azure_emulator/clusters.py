@@ -1,0 +1,211 @@
+"""An AKS cluster, as far as run-command reaches it: releases of our chart, whose pods run here from this package."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from typing import Any
+
+import jwt
+from jsonschema import Draft202012Validator
+from ruamel.yaml import YAML
+
+from tunewright.azure_emulator.cloud import TENANT, Answer, Asked, Cloud, error
+from tunewright.azure_emulator.containers import environment_of_containers
+from tunewright.azure_emulator.images import Registry
+from tunewright.azure_emulator.served import Server
+from tunewright.config import overlay
+
+_CLUSTER = r"/managedClusters/[^/]+"
+NAME = "rehearsal"
+ENTRA_SERVER = "6dae42f8-4368-4678-94ff-3960e28e3630"
+"""Who a token for a cluster with Entra ID must be for: AKS' server application."""
+_INSTALL = re.compile(r"^helm upgrade --install (\S+) chart --namespace (\S+) ")
+_LIST = re.compile(r"^helm list --namespace (\S+) ")
+_VALUES = re.compile(r"^helm get values (\S+) ")
+_UNINSTALL = re.compile(r"^helm uninstall (\S+) ")
+_ROLLBACK = re.compile(r"^helm rollback (\S+) ")
+_NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
+_RELEASE = re.compile(rf"{_NAMESPACE.pattern}(?:\.{_NAMESPACE.pattern})*")
+_LONGEST_RELEASE, _LONGEST_NAMESPACE = 53, 63
+_PENDING = "Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress"
+_EXEC = re.compile(r"^kubectl exec .*deploy/(\S+)-(stable|canary) -- python -m (\S+) < (\S+)$")
+_READY = re.compile(r"^kubectl get .*deploy/(\S+)-(stable|canary) --output jsonpath=\{\.status\.readyReplicas\}$")
+
+
+class Clusters:
+    """One cluster, which Entra ID guards. Of `helm` and `kubectl` it knows what deploying says."""
+
+    def __init__(self, cloud: Cloud, registry: Registry):
+        self._cloud, self._registry = cloud, registry
+        self.releases: dict[str, dict[str, Any]] = {}
+        """The values of each."""
+        self.breaks_off = False
+        """Whether the next upgrade is broken off half way: pods run, and helm holds the release for pending."""
+        self._pending: dict[str, dict[str, Any] | None] = {}
+        """Of releases that are, the values from before."""
+        self._servers: dict[tuple[str, str], tuple[str, Server]] = {}
+        self.tokens: list[str | None] = []
+        """The cluster tokens that came with commands, None where one came without."""
+        self.says: str | None = None
+        """What each command says, with the exit code `code`, where a test wants another than it would."""
+        self.code = 0
+        group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers"
+        self._path = f"{group}/Microsoft.ContainerService/managedClusters/{NAME}"
+        self.profile({"managed": True, "enableAzureRBAC": True, "tenantID": TENANT})
+        self._results: dict[str, dict[str, Any]] = {}
+        self.hooks = [
+            ("POST", f"{_CLUSTER}/runCommand$", self._run),
+            ("GET", f"{_CLUSTER}/commandResults/[^/]+$", self._result),
+        ]
+
+    def profile(self, aad: dict[str, Any] | None) -> None:
+        """Let the cluster be guarded so by Entra ID, or not at all."""
+        properties = {"aadProfile": aad} if aad else {}
+        self._cloud.put(self._path, {"location": self._cloud.region, "properties": properties})
+
+    def close(self) -> None:
+        for _, server in self._servers.values():
+            server.close()
+
+    def _run(self, asked: Asked, path: str) -> Answer:
+        """A command, where the rule cluster-token lets it."""
+        wanted = asked.json()
+        token = wanted.get("clusterToken")
+        self.tokens.append(token)
+        cluster = self._cloud.get(path.removesuffix("/runCommand"))
+        guarded = bool(cluster and cluster["properties"].get("aadProfile"))
+        if guarded and not token:
+            # Word for word: Azure/azure-rest-api-specs#22480, read 2026-11-28.
+            said = "This cluster have Azure Active Directory enabled, .clusterToken is required."
+            return error(400, "MissingAADClusterToken", said)
+        files: dict[str, bytes] = {}
+        if wanted.get("context"):
+            with zipfile.ZipFile(io.BytesIO(base64.b64decode(wanted["context"]))) as archive:
+                files = {name: archive.read(name) for name in archive.namelist()}
+        if guarded and not _is_for_clusters(token):
+            code, said = 1, "error: You must be logged in to the server (Unauthorized)"
+        elif self.says is not None:
+            code, said = self.code, self.says
+        else:
+            code, said = self._done(wanted["command"], files)
+        name = str(len(self._results) + 1)
+        self._results[name] = {
+            "id": name,
+            "properties": {"provisioningState": "Succeeded", "exitCode": code, "logs": said},
+        }
+        where = f"https://management.azure.com{path.removesuffix('/runCommand')}/commandResults/{name}?api-version=2025-05-01"
+        return Answer(202, None, {"location": where, "retry-after": "0"})
+
+    def _result(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        found = self._results.get(path.rpartition("/")[2])
+        return Answer(body=found) if found else error(404, "NotFound", path)
+
+    def _done(self, command: str, files: dict[str, bytes]) -> tuple[int, str]:
+        """(exit code, what was printed). Of lists the rule helm-hides-pending holds."""
+        if found := _INSTALL.match(command):
+            if wrong := _misnamed(found[1], found[2]):
+                return 1, wrong
+            return self._installed(found[1], json.loads(files["values.json"]), files)
+        if found := _LIST.match(command):
+            is_listed = found[1] in self.releases and (found[1] not in self._pending or " --all " in command)
+            return 0, json.dumps([{"name": found[1]}] if is_listed else [])
+        if found := _ROLLBACK.match(command):
+            before = self._pending.pop(found[1], None)
+            return (0, "Rollback was a success!") if before is None else self._brought(found[1], before)
+        if found := _VALUES.match(command):
+            return 0, json.dumps(self.releases[found[1]])
+        if found := _UNINSTALL.match(command):
+            self.releases.pop(found[1], None)
+            self._pending.pop(found[1], None)
+            self._settle(found[1], {})
+            return 0, f'release "{found[1]}" uninstalled'
+        if found := _EXEC.match(command):
+            return self._executed(found[1], found[2], found[3], files[found[4]])
+        if found := _READY.match(command):
+            pods = self.releases[found[1]][found[2]]["replicas"]
+            return 0, str(pods) if self._running(found[1], found[2]) else ""  # Kubernetes leaves out a 0
+        return 127, f"command not found: {command}"
+
+    def _installed(self, release: str, values: dict[str, Any], files: dict[str, bytes]) -> tuple[int, str]:
+        schema = json.loads(files["chart/values.schema.json"])
+        merged = YAML(typ="safe").load(files["chart/values.yaml"].decode())
+        overlay(merged, values)
+        wrong = [each.message for each in Draft202012Validator(schema).iter_errors(merged)]
+        tracks = {track: values[track]["image"] for track in ("stable", "canary") if values[track]["replicas"]}
+        wrong += [
+            f"ErrImagePull: {image}"
+            for image in tracks.values()
+            if image.partition("/")[2] not in self._registry.images
+        ]
+        if wrong:
+            return 1, "Error: values don't meet the specifications of the schema(s): " + "; ".join(wrong)
+        if release in self._pending:
+            return 1, _PENDING
+        if self.breaks_off:
+            self.breaks_off = False
+            self._pending[release] = self.releases.get(release)
+            self._brought(release, values)
+            return 137, "command terminated"
+        return self._brought(release, values)
+
+    def _brought(self, release: str, values: dict[str, Any]) -> tuple[int, str]:
+        """A release with these values, and what helm says of it."""
+        self.releases[release] = values
+        tracks = {track: values[track]["image"] for track in ("stable", "canary") if values[track]["replicas"]}
+        ready = self._settle(release, tracks)
+        return (0, "STATUS: deployed") if ready else (1, "Error: context deadline exceeded")
+
+    def _settle(self, release: str, tracks: dict[str, str]) -> bool:
+        """Run what a release's tracks name, and nothing else of it. Returns whether all are ready."""
+        for key in [key for key in self._servers if key[0] == release]:
+            if tracks.get(key[1]) != self._servers[key][0]:
+                self._servers.pop(key)[1].close()
+        ready = True
+        for track, image in tracks.items():
+            if (release, track) not in self._servers:
+                built = self._registry.images[image.partition("/")[2]]
+                server = Server(self._cloud.folder, built.bundle, f"{release}-{track}", container=built.container)
+                self._servers[release, track] = (image, server)
+                ready = server.wait() and ready
+        return ready
+
+    def _running(self, release: str, track: str) -> Server | None:
+        """The server of a track's pods; None where they have ended."""
+        server = self._servers.get((release, track), ("", None))[1]
+        return server if server and server.is_running else None
+
+    def _executed(self, release: str, track: str, module: str, told: bytes) -> tuple[int, str]:
+        server = self._running(release, track)
+        if server is None:
+            return 1, f'error: unable to upgrade connection: container not found ("{release}-{track}")'
+        environment = environment_of_containers() | {"TUNEWRIGHT_TRIED": f"http://127.0.0.1:{server.port}/v1"}
+        done = subprocess.run(
+            [sys.executable, "-m", module], input=told, env=environment, capture_output=True, check=False
+        )
+        return done.returncode, (done.stdout if done.returncode == 0 else done.stderr).decode()
+
+
+def _misnamed(release: str, namespace: str) -> str:
+    """What Helm and Kubernetes say of a name that they don't take (rule release-name); empty of others. In the words of
+    github.com/helm/helm, pkg/action/history.go, and of kubernetes.io/docs/concepts/overview/working-with-objects/names
+    (read 2026-11-29)."""
+    if len(release) > _LONGEST_RELEASE or not _RELEASE.fullmatch(release):
+        return f"Error: release name is invalid: {release}"
+    if len(namespace) > _LONGEST_NAMESPACE or not _NAMESPACE.fullmatch(namespace):
+        return (
+            f'Error: Namespace "{namespace}" is invalid: metadata.name: Invalid value: "{namespace}": a lowercase RFC '
+            "1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an "
+            "alphanumeric character"
+        )
+    return ""
+
+
+def _is_for_clusters(token: str) -> bool:
+    """Whether a token is one for AKS' server application."""
+    return bool(jwt.decode(token, options={"verify_signature": False})["aud"] == ENTRA_SERVER)

@@ -1,0 +1,271 @@
+"""Managed online endpoints: each deployment's model is really served, and traffic is divided as it was put."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import threading
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error, invalid
+from tunewright.azure_emulator.dockerfiles import container_of
+from tunewright.azure_emulator.login import principal_of
+from tunewright.azure_emulator.roles import Access, assigned
+from tunewright.azure_emulator.served import Server
+from tunewright.azure_emulator.storage import Storage, path_of
+from tunewright.backends.azure.rules import endpoint_family
+
+SCORING = ".inference.ml.azure.com"
+_ENDPOINT = r"/onlineEndpoints/([^/]+)$"
+_SECONDS = TypeAdapter(timedelta)
+_DEPLOYMENT = r"/onlineEndpoints/([^/]+)/deployments/([^/]+)$"
+_LONGEST_REQUEST = timedelta(seconds=180)
+_MODEL = re.compile(r"/models/([^/]+)/versions/([^/]+)$")
+
+
+@dataclass
+class Standing:
+    """A deployment's state, as ARM calls it, and its server once it runs."""
+
+    state: str = "Creating"
+    server: Server | None = None
+    why: str = ""
+    """What stands in its log where no container began."""
+
+
+class Endpoints:
+    """`stuck` makes the next deployment stay as it is for ever; with `keeps_unfinished` one that is being made can't be
+    deleted, nor its endpoint.
+
+    `seconds` is how long a change of an endpoint takes, in which any other one is refused.
+    """
+
+    def __init__(self, cloud: Cloud, storage: Storage, access: Access):
+        self._cloud, self._storage, self._access = cloud, storage, access
+        self._standing: dict[str, Standing] = {}
+        self.stuck = False
+        self.keeps_unfinished = False
+        self.seconds = 0.0
+        self._until: dict[str, float] = {}
+        """When the change of an endpoint ends (`time.monotonic`), by its name."""
+        self.hooks = [
+            ("PUT", r"/onlineEndpoints/", self._busy),
+            ("DELETE", r"/onlineEndpoints/", self._busy),
+            ("PUT", _ENDPOINT, self._put_endpoint),
+            ("PUT", _DEPLOYMENT, self._put_deployment),
+            ("GET", _ENDPOINT, self._get_endpoint),
+            ("GET", _DEPLOYMENT, self._get_deployment),
+            ("DELETE", _DEPLOYMENT, self._delete_deployment),
+            ("DELETE", _ENDPOINT, self._delete),
+            ("POST", _DEPLOYMENT.removesuffix("$") + "/getLogs$", self._logs),
+        ]
+        self._random = random.Random(0)
+
+    def close(self) -> None:
+        for each in self._standing.values():
+            if each.server:
+                each.server.close()
+
+    def _busy(self, asked: Asked, path: str) -> Answer | None:
+        """The refusal of a change while another one is under way (rule changes-follow-each-other)."""
+        name = _key(path).partition("/")[0]
+        is_made = any(each.state == "Creating" for key, each in self._standing.items() if key.startswith(f"{name}/"))
+        if not self._changes(name) and not (is_made and (asked.method == "PUT" or self.keeps_unfinished)):
+            return None
+        return error(409, "Conflict", f"Cannot change endpoint {name} because it is in Updating provisioning state.")
+
+    def _changes(self, name: str) -> bool:
+        """Whether an endpoint itself is being changed."""
+        return time.monotonic() < self._until.get(name, 0.0)
+
+    def score(self, asked: Asked) -> Answer:
+        """A request to an endpoint's own host."""
+        if not asked.headers.get("authorization", "").startswith("Bearer "):
+            return error(401, "Unauthorized", "no token")
+        name = asked.host.partition(".")[0]
+        endpoint = self._cloud.get(f"{self._cloud.workspace}/onlineEndpoints/{name}")
+        if endpoint is None:
+            return error(404, "NotFound", name)
+        deployment = asked.headers.get("azureml-model-deployment") or self._drawn(endpoint)
+        standing = self._standing.get(f"{name}/{deployment}")
+        if standing is None or standing.server is None or standing.state != "Succeeded":
+            return error(404, "NotFound", f"no deployment {deployment} is ready")
+        return standing.server.answer(asked)
+
+    def _drawn(self, endpoint: dict[str, Any]) -> str | None:
+        traffic = {name: share for name, share in (endpoint["properties"].get("traffic") or {}).items() if share}
+        return self._random.choices(list(traffic), list(traffic.values()))[0] if traffic else None
+
+    def _put_endpoint(self, asked: Asked, path: str) -> Answer | None:
+        """What the service adds: the addresses."""
+        name, body = path.rpartition("/")[2], asked.json()
+        if refusal := self._taken(name, path):
+            return refusal
+        known = self._cloud.get(path)
+        wrong = [each for each in body["properties"].get("traffic") or {} if f"{name}/{each}" not in self._standing]
+        if wrong:
+            return error(400, "BadRequest", f"traffic names deployments that are not there: {', '.join(wrong)}")
+        host = f"https://{name}.{self._cloud.region}{SCORING}"
+        addresses = {"scoringUri": f"{host}/v1/chat/completions", "swaggerUri": f"{host}/openapi.json"}
+        body["properties"] |= addresses | {"provisioningState": "Succeeded"}
+        kept = self._cloud.put(path, body | {"made_by_client": True})
+        if self.seconds:
+            self._until[name] = time.monotonic() + self.seconds
+            return self._updating(200 if known else 201, kept)
+        return Answer(200 if known else 201, kept)
+
+    def _get_endpoint(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        """An endpoint while it is being changed."""
+        known = self._cloud.get(path)
+        return self._updating(200, known) if known and self._changes(path.rpartition("/")[2]) else None
+
+    def _updating(self, status: int, endpoint: dict[str, Any]) -> Answer:
+        properties = endpoint["properties"] | {"provisioningState": "Updating"}
+        return Answer(status, endpoint | {"properties": properties}, {"retry-after": "0.1"})
+
+    def _taken(self, name: str, path: str) -> Answer | None:
+        """The refusal of a name that an endpoint of another workspace has (rule endpoint-name). In the words of
+        github.com/Azure/azureml-examples/pull/1931, in the form of github.com/Azure/azure-sdk-for-python/issues/35109
+        (read 2026-11-29)."""
+        named = self._cloud.matching(rf"/onlineEndpoints/{re.escape(name)}$")
+        if all(found == path.lower() for found, _ in named):
+            return None
+        why = (
+            "There is already an endpoint with this name, Endpoint name needs to be unique within a region. "
+            "Try some other name."
+        )
+        told = {"errors": {"": [why]}, "title": "One or more validation errors occurred."}
+        return invalid("InferencingClientCallFailed", json.dumps(told))
+
+    def _put_deployment(self, asked: Asked, path: str) -> Answer:
+        body = asked.json()
+        key = _key(path)
+        if refusal := self._refused(body["properties"]):
+            return refusal
+        body["properties"].setdefault("scaleSettings", {"scaleType": "Default"})
+        self._cloud.put(path, body | {"made_by_client": True})
+        standing = self._standing.setdefault(key, Standing())
+        if self.stuck:
+            self.stuck = False
+        elif standing.server is None:
+            threading.Thread(target=self._start, args=(key, standing, body["properties"]), daemon=True).start()
+        return Answer(201, self._shown(path, standing))
+
+    def _get_deployment(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        standing = self._standing.get(_key(path))
+        return Answer(body=self._shown(path, standing)) if standing and self._cloud.get(path) else None
+
+    def _shown(self, path: str, standing: Standing) -> dict[str, Any]:
+        kept = self._cloud.get(path)
+        assert kept
+        return kept | {"properties": kept["properties"] | {"provisioningState": standing.state}}
+
+    def _start(self, key: str, standing: Standing, properties: dict[str, Any]) -> None:
+        path = f"{self._cloud.workspace}/onlineEndpoints/{key.partition('/')[0]}"
+        identities = assigned(self._cloud.get(path) or {})
+        if lacking := self._lacking(identities):
+            standing.why, standing.state = lacking, "Failed"
+            return
+        found = _MODEL.search(str(properties["model"]))
+        model = self._cloud.get(f"{self._cloud.workspace}/models/{found[1]}/versions/{found[2]}") if found else None
+        prefix = path_of(str(model["properties"]["modelUri"])) if model else None
+        if prefix is None:
+            standing.state = "Failed"
+            return
+        folder = self._cloud.folder / "endpoints" / key
+        # The rule model-mount: below the mount a model lies in folders of its name and its version.
+        assert found
+        self._storage.download(prefix, folder / found[1] / found[2] / prefix.rpartition("/")[2])
+        named = properties["environmentVariables"]["TUNEWRIGHT_BUNDLE"]
+        inside = named.removeprefix(properties["modelMountPath"]).strip("/")
+        environment = self._cloud.get(str(properties["environmentId"]).removeprefix("azureml:"))
+        if environment is None:
+            standing.state, standing.why = "Failed", f"There is no environment {properties['environmentId']}."
+            return
+        build, routes = (environment["properties"][part] for part in ("build", "inferenceConfig"))
+        container = container_of(self._text(path_of(build["contextUri"]), build["dockerfilePath"]))
+        if closed := {int(route["port"]) for route in routes.values()} - container.ports:
+            standing.state, standing.why = "Failed", f"The image exposes no port {min(closed)}."
+            return
+        standing.server = Server(
+            self._cloud.folder,
+            folder / inside,
+            key.replace("/", "-"),
+            container=container,
+            ready=routes["readinessRoute"]["path"],
+            principal=principal_of(identities[0] if identities else path),
+        )
+        standing.state = "Succeeded" if standing.server.wait(_patience(properties["readinessProbe"])) else "Failed"
+
+    def _lacking(self, identities: list[str]) -> str:
+        """What Azure says where an endpoint's identity may not have the image or the model (rule identities-need-roles;
+        how-to-troubleshoot-online-endpoints, "BadArgument", read 2026-11-29); empty where it may."""
+        for each in identities:
+            principal = principal_of(each)
+            if not (self._access.allows_blobs("read", principal) and self._access.allows_pull(principal)):
+                return f"BadArgument: Startup task failed due to authorization error. Identity: {each}"
+        return ""
+
+    def _refused(self, properties: dict[str, Any]) -> Answer | None:
+        """What Azure refuses of a deployment: the rules endpoint-sizes, retired-series, endpoint-egress and
+        endpoint-request-time."""
+        size = str(properties.get("instanceType"))
+        if endpoint_family(size) is None:
+            return error(400, "BadRequest", f"The specified value {size} for instanceType is not a supported VM size.")
+        if str(properties.get("egressPublicNetworkAccess", "Enabled")).lower() == "disabled":
+            workspace = self._cloud.get(self._cloud.workspace) or {"properties": {}}
+            mode = (workspace["properties"].get("managedNetwork") or {}).get("isolationMode", "Disabled")
+            why = "the workspace has no private link"
+            if mode != "Disabled":
+                why = "the flag does not apply in a workspace with a managed network, and is not to be set there"
+            return error(400, "BadRequest", f"egressPublicNetworkAccess can't be Disabled: {why}.")
+        longest = (properties.get("requestSettings") or {}).get("requestTimeout")
+        if longest and _SECONDS.validate_python(longest) > _LONGEST_REQUEST:
+            return error(400, "BadRequest", f"The request timeout {longest} is longer than 180000 ms.")
+        return None
+
+    def _text(self, prefix: str | None, name: str) -> str:
+        """A file of an environment's context."""
+        folder = self._cloud.folder / "contexts" / str(prefix).replace("/", "-")
+        return self._storage.download(f"{prefix}/{name}", folder).read_text("utf-8")
+
+    def _delete_deployment(self, asked: Asked, path: str) -> Answer:
+        """A deployment goes, where no request reaches it."""
+        endpoint, _, name = path.partition("/deployments/")
+        known = self._cloud.get(endpoint)
+        told = known["properties"] if known else {}
+        for kind in ("traffic", "mirrorTraffic"):
+            if (told.get(kind) or {}).get(name):
+                return error(400, "BadRequest", f"The deployment {name} has {kind}: set it to 0 before it is deleted.")
+        return self._delete(asked, path)
+
+    def _delete(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        """A deployment goes, or an endpoint with all of its."""
+        key = _key(path)
+        for each in [name for name in self._standing if name == key or name.startswith(f"{key}/")]:
+            standing = self._standing.pop(each)
+            if standing.server:
+                standing.server.close()
+        return Answer(200 if self._cloud.remove(path) else 204)
+
+    def _logs(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        standing = self._standing.get(_key(path.removesuffix("/getLogs")))
+        text = standing.server.text() if standing and standing.server else standing.why if standing else ""
+        return Answer(body={"content": text})
+
+
+def _patience(probe: dict[str, Any]) -> float:
+    """Seconds after which a container that is not ready is given up."""
+    first, period = (_SECONDS.validate_python(probe[each]).total_seconds() for each in ("initialDelay", "period"))
+    return first + period * int(probe["failureThreshold"])
+
+
+def _key(path: str) -> str:
+    """ENDPOINT/DEPLOYMENT, or ENDPOINT alone, of a resource's path."""
+    return path.partition("/onlineEndpoints/")[2].replace("/deployments/", "/")

@@ -1,0 +1,71 @@
+"""Run history, as `REGION.api.azureml.ms` gives it: where a run stands, its log's address, children and artifacts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error
+from tunewright.azure_emulator.jobs import Job, Runner, timestamp
+
+API = ".api.azureml.ms"
+_RUN = re.compile(
+    r"/history/v1\.0(?P<workspace>/.+?)(?:/experiment(?:s|ids)/[^/]+)?/runs/(?P<run>[^/]+)(?:/(?P<what>[\w/]+))?$"
+)
+
+
+class History:
+    def __init__(self, cloud: Cloud, runner: Runner):
+        self._cloud, self._runner = cloud, runner
+
+    def __call__(self, asked: Asked) -> Answer:
+        if asked.path.startswith("/discovery"):
+            return Answer(body={"api": f"https://{asked.host}", "history": f"https://{asked.host}"})
+        found = _RUN.match(asked.path)
+        job = self._runner.jobs.get(found["run"]) if found else None
+        if found is None or job is None:
+            return error(404, "NotFound", f"no run at {asked.path}")
+        if found["what"] == "details":
+            return Answer(body=self._run(job) | {"logFiles": self._runner.logs(job)})
+        if found["what"] == "children":
+            children = [self._run(each) for each in list(self._runner.jobs.values()) if each.parent == job.name]
+            return Answer(body={"value": children})
+        if found["what"] == "artifacts/batch/metadata":
+            named = [str(each["path"]) for each in asked.json()["paths"]]
+            return Answer(
+                body={
+                    "artifacts": {},
+                    "artifactContentInformation": {
+                        path: {"path": path, "contentUri": self._runner.artifact(job, path)} for path in named
+                    },
+                }
+            )
+        if asked.method == "PATCH":
+            return self._changed(job, asked.json())
+        return Answer(body=self._run(job))
+
+    def _changed(self, job: Job, change: dict[str, Any]) -> Answer:
+        for key in ("tags", "properties"):
+            job.body[key] = (job.body.get(key) or {}) | (change.get(key) or {})
+        return Answer(body=self._run(job))
+
+    def _time(self, seconds: float | None) -> str | None:
+        """A time of this machine's, as the cloud's clock had it."""
+        return timestamp(seconds + self._cloud.ahead if seconds else None)
+
+    def _run(self, job: Job) -> dict[str, Any]:
+        return {
+            "runId": job.name,
+            "parentRunId": job.parent,
+            "displayName": job.body.get("displayName") or job.name,
+            "experimentId": job.body.get("experimentName") or "Default",
+            "status": job.told,
+            "startTimeUtc": self._time(job.started),
+            "endTimeUtc": self._time(job.ended),
+            "createdUtc": self._time(job.started),
+            "properties": {**(job.body.get("properties") or {}), "azureml.attempts": str(job.attempts)},
+            "tags": job.body.get("tags") or {},
+            "error": {"error": {"code": "UserError", "message": job.error}} if job.error else None,
+            "warnings": [],
+            "compute": {"target": job.compute, "targetType": "amlcompute"} if job.compute else None,
+        }

@@ -1,0 +1,390 @@
+"""Jobs that are really run: code and inputs come out of the storage, the command runs here, outputs and log go back."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tunewright.azure_emulator.children import started, stop
+from tunewright.azure_emulator.cloud import PERSON, Cloud
+from tunewright.azure_emulator.containers import sign_in
+from tunewright.azure_emulator.login import principal_of
+from tunewright.azure_emulator.roles import NOT_PERMITTED, Access
+from tunewright.azure_emulator.storage import STORE, Storage, path_of
+from tunewright.core.processes import free_port
+from tunewright.models.device import GPU
+
+OVER = ("Completed", "Failed", "Canceled")
+_LOG = "user_logs/std_log.txt"
+_BUILD_LOG = "azureml-logs/20_image_build_log.txt"
+_LOG_SECONDS = 0.3
+_GRACE_SECONDS = 15
+"""Between the word that a node goes and its going."""
+_EVICTED = -1000
+"""In place of an exit code."""
+_PLAYED = {GPU: "played"}
+"""This machine plays a node with a GPU, which it need not have."""
+_BINDING = re.compile(r"\$\{\{(inputs|outputs)\.([\w-]+)\}\}")
+
+
+@dataclass
+class Job:
+    """One command job, alone or in a pipeline."""
+
+    name: str
+    body: dict[str, Any]
+    """`properties` as they were sent."""
+    parent: str | None = None
+    status: str = "Queued"
+    started: float | None = None
+    ended: float | None = None
+    error: str | None = None
+    attempts: int = 0
+    nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    cancelled: bool = False
+    is_signed_in: bool = True
+    """Whether a user has submitted it, as whom it may run."""
+
+    @property
+    def is_as_user(self) -> bool:
+        """Whether it reads and writes as who submits it, by its own words."""
+        return self._identity("identityType", "identity_type").lower() == "useridentity"
+
+    @property
+    def principal(self) -> str:
+        """The object id of whom it reads and writes as: of its managed identity, or else of who submits it."""
+        named = self._identity("resourceId", "resource_id")
+        return principal_of(named) if named else PERSON
+
+    def _identity(self, *keys: str) -> str:
+        """What its identity has under one of some keys: jobs and parts of pipelines spell them differently."""
+        identity = self.body.get("identity") or {}
+        return str(next((identity[key] for key in keys if identity.get(key)), ""))
+
+    @property
+    def told(self) -> str:
+        """Its status, as clients are told it."""
+        return "CancelRequested" if self.cancelled and self.status not in OVER else self.status
+
+    @property
+    def seconds(self) -> float:
+        """That its nodes have cost so far."""
+        return (self.ended or time.time()) - self.started if self.started else 0.0
+
+    @property
+    def compute(self) -> str:
+        return str(self.body.get("computeId") or "").rpartition("/")[2]
+
+    @property
+    def instances(self) -> int:
+        return int((self.body.get("resources") or {}).get("instanceCount") or 1)
+
+
+class StreamAccess(Exception):
+    """A job may not read or write its data, in the words of Azure ML."""
+
+
+class Runner:
+    """Runs jobs, as many at once as their clusters have nodes.
+
+    Args:
+        environment: the variables of every container.
+        track: is told of a job that begins and gives the variables of its MLflow run; and of its end, with its status.
+        access: what the identities of jobs may do.
+    """
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        storage: Storage,
+        environment: dict[str, str],
+        track: Callable[[Job, str | None], dict[str, str]],
+        access: Access,
+    ):
+        self._cloud, self._storage, self._environment, self._track = cloud, storage, environment, track
+        self._access = access
+        self.jobs: dict[str, Job] = {}
+        self.evictions: list[str] = []
+        """Texts: the first job in whose log one of them stands loses its node, once, and is run again."""
+        self.grace = _GRACE_SECONDS
+        self.plays_gpus = True
+        """Whether a node of a size with a GPU does without; else its job ends as one whose GPU torch can't use."""
+        self.stuck: set[str] = set()
+        """Clusters that never leave Resizing: no machine comes, and none goes."""
+        self.image_log = ""
+        """Of the build of the next job's image, which fails with it."""
+        self._built: dict[str, str] = {}
+        self._nodes: dict[str, threading.Semaphore] = {}
+
+    def submit(self, job: Job) -> None:
+        """Begin a job in the background."""
+        self.jobs[job.name] = job
+        threading.Thread(target=self._whole, args=(job,), daemon=True).start()
+
+    def cancel(self, job: Job) -> None:
+        """Begin to end a job; who watches it sees to that."""
+        job.cancelled = True
+
+    def close(self) -> None:
+        """End everything that runs."""
+        for job in list(self.jobs.values()):
+            if job.status not in OVER:
+                self.cancel(job)
+        for job in list(self.jobs.values()):
+            for node in job.nodes:
+                _make_end(node)
+
+    def _whole(self, job: Job) -> None:
+        try:
+            with self._place(job):
+                self._run(job)
+        except StreamAccess as error:
+            job.error, job.status = str(error), "Failed"
+        except Exception as error:  # noqa: BLE001 (a job's failure is its status, as in the cloud)
+            job.error, job.status = f"{type(error).__name__}: {error}", "Failed"
+        job.ended = time.time()
+
+    @contextmanager
+    def _place(self, job: Job) -> Iterator[None]:
+        """Inside, a machine is a job's own; one that is cancelled needs none."""
+        places, path = self._places(job.compute), f"{self._cloud.workspace}/computes/{job.compute}"
+        while job.compute in self.stuck or not places.acquire(timeout=_LOG_SECONDS):
+            if job.cancelled:
+                yield
+                return
+            if job.compute and self._cloud.get(path) is None:
+                raise LookupError(f"Compute target '{job.compute}' was deleted.")
+            time.sleep(_LOG_SECONDS)
+        try:
+            yield
+        finally:
+            places.release()
+
+    def _places(self, compute: str) -> threading.Semaphore:
+        with self._cloud.lock:
+            if compute not in self._nodes:
+                known = self._cloud.get(f"{self._cloud.workspace}/computes/{compute}") or {}
+                scale = (known.get("properties", {}).get("properties") or {}).get("scaleSettings") or {}
+                self._nodes[compute] = threading.Semaphore(max(1, int(scale.get("maxNodeCount") or 1)))
+            return self._nodes[compute]
+
+    def _run(self, job: Job) -> None:
+        """A job from its image to its outputs. Of one whose image can't be built there is but that build's log (rule
+        image-build-log)."""
+        if job.cancelled:
+            job.status = "Canceled"
+            return
+        folder = self._cloud.folder / "jobs" / job.name
+        job.status, job.started = "Preparing", time.time()
+        if self.image_log:
+            self._built[job.name] = f"{_folder(job)}/{_BUILD_LOG}"
+            self._storage.write(self._built[job.name], self.image_log.encode())
+            self.image_log = ""
+            raise RuntimeError(f"Image build failed. For more details, check log file {_BUILD_LOG}.")
+        if not job.is_signed_in and job.is_as_user:
+            raise PermissionError("The job reads and writes as the user who submits it, and nobody did.")
+        paths = {
+            f"inputs.{name}": self._input(job, value, folder / "inputs" / name)
+            for name, value in (job.body.get("inputs") or {}).items()
+        }
+        for name in job.body.get("outputs") or {}:
+            (folder / "outputs" / name).mkdir(parents=True, exist_ok=True)
+            paths[f"outputs.{name}"] = str(folder / "outputs" / name)
+            # A mount shows what an earlier try left there.
+            if prefix := path_of(self.output(job, name)):
+                self._require(job, "read", self.output(job, name))
+                self._storage.download(prefix, folder / "outputs" / name)
+        variables = self._track(job, None)
+        job.status = "Running"
+        while True:
+            code = self._attempt(job, folder, paths, variables)
+            if code != _EVICTED or job.cancelled:
+                break
+            job.status = "Queued"
+        for name in job.body.get("outputs") or {}:
+            self._require(job, "write", self.output(job, name))
+            self._storage.mirror(folder / "outputs" / name, path_of(self.output(job, name)) or "")
+        job.status = "Canceled" if job.cancelled else "Failed" if code else "Completed"
+        if job.status == "Failed":
+            job.error = job.error or f"Execution failed. User process exited with status code {code}."
+        self._track(job, job.status)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _attempt(self, job: Job, folder: Path, paths: dict[str, str], variables: dict[str, str]) -> int:
+        """Run the command on all nodes; the exit code of the first that failed, or 0."""
+        job.attempts += 1
+        command = _BINDING.sub(lambda found: shlex.quote(paths[f"{found[1]}.{found[2]}"]), str(job.body["command"]))
+        log = folder / "std_log.txt"
+        folder.mkdir(parents=True, exist_ok=True)
+        job.status = "Running"
+        with log.open("ab") as output:
+            job.nodes = [
+                self._process(
+                    job, command, output, variables | rank, folder / f"node-{job.attempts}-{rank.get('NODE_RANK', 0)}"
+                )
+                for rank in _ranks(job)
+            ]
+            evicted = self._watch(job, log)
+        return _EVICTED if evicted else next((node.returncode for node in job.nodes if node.returncode), 0)
+
+    def _process(
+        self, job: Job, command: str, output: Any, variables: dict[str, str], node: Path
+    ) -> subprocess.Popen[bytes]:
+        """One process on a node, which nothing but the job's inputs was brought to: its home is empty, so models are in
+        no cache."""
+        work, home = node / "wd", node / "home"
+        for each in (work, home):
+            each.mkdir(parents=True, exist_ok=True)
+        environment = self._environment | sign_in(job.principal) | variables
+        environment |= (job.body.get("environmentVariables") or {}) | (_PLAYED if self.plays_gpus else {})
+        environment |= {"HOME": str(home)}
+        return started(self._cloud.folder, ["bash", "-c", command], output, environment, work)
+
+    def _watch(self, job: Job, log: Path) -> bool:
+        """Carry the log to the storage until all nodes have ended. Returns whether they were taken away."""
+        limit = _seconds((job.body.get("limits") or {}).get("timeout"))
+        sent, evicted = -1, False
+        ending: float | None = None
+        while any(node.poll() is None for node in job.nodes):
+            size = log.stat().st_size
+            if size != sent:
+                self._storage.write(self._log(job), log.read_bytes())
+                sent = size
+            if ending is None:
+                evicted = self._is_due(log)
+                if late := bool(limit and job.seconds > limit):
+                    job.error = f"JobTimeout: the job ran longer than its limit of {limit:.0f} s and was stopped."
+                if evicted or late or job.cancelled:
+                    ending = time.monotonic() + self.grace
+                    for node in job.nodes:
+                        stop(node, signal.SIGTERM)
+            elif time.monotonic() > ending:
+                for node in job.nodes:
+                    _make_end(node)
+            time.sleep(_LOG_SECONDS)
+        self._storage.write(self._log(job), log.read_bytes())
+        return evicted
+
+    def _is_due(self, log: Path) -> bool:
+        with self._cloud.lock:
+            found = next((text for text in self.evictions if text.encode() in log.read_bytes()), None)
+            if found is not None:
+                self.evictions.remove(found)
+        return found is not None
+
+    def _require(self, job: Job, verb: str, uri: str) -> None:
+        """Refuse a job data that its identity may not read or write (rule identities-need-roles), in the words of
+        github.com/Azure/azureml-examples/issues/2994 and of learn.microsoft.com/azure/machine-learning/\
+how-to-troubleshoot-data-access (read 2026-11-29).
+
+        Args:
+            verb: read or write.
+
+        Raises:
+            StreamAccess: it may not.
+        """
+        if self._access.allows_blobs(verb, job.principal):
+            return
+        if verb == "write":
+            raise StreamAccess(
+                "Error Code: ScriptExecution.WriteStreams.Authentication Native Error: An error occur when streaming "
+                "data to output target. DestinationError(PermissionDenied(None)) Error Message: Authentication failed "
+                "when trying to access destination. Make sure you have correct permissions set up."
+            )
+        raise StreamAccess(
+            f"Failed to mount URI {uri}. Error Code: ScriptExecution.StreamAccess.Authentication Native Error: error "
+            f"in streaming from input data sources StreamError(PermissionDenied(Some({NOT_PERMITTED})))"
+        )
+
+    def _input(self, job: Job, value: dict[str, Any], folder: Path) -> str:
+        """Where an input lies on the node; of a literal, the literal."""
+        if value.get("jobInputType") == "literal":
+            return str(value["value"])
+        self._require(job, "read", str(value["uri"]))
+        prefix = path_of(self._address(str(value["uri"])))
+        if prefix is None or not self._storage.names(prefix):
+            raise FileNotFoundError(f"nothing lies at {value['uri']}")
+        return str(self._storage.download(prefix, folder))
+
+    def _address(self, uri: str) -> str:
+        """A datastore's address for that of an asset, or for itself."""
+        if STORE in uri:
+            return uri
+        named = re.fullmatch(r"azureml:([^/:]+):([^/:]+)", uri)
+        path = f"{self._cloud.workspace}/data/{named[1]}/versions/{named[2]}" if named else uri.removeprefix("azureml:")
+        asset = self._cloud.get(path)
+        if asset is None:
+            raise FileNotFoundError(f"no data asset {uri}")
+        return str(asset["properties"].get("dataUri") or asset["properties"].get("modelUri"))
+
+    def output(self, job: Job, name: str) -> str:
+        """The datastore's address of an output."""
+        asked = (job.body["outputs"][name] or {}).get("uri")
+        return str(asked or f"azureml:/{STORE}azureml/{job.name}/{name}/").replace("${{name}}", job.name)
+
+    def logs(self, job: Job) -> dict[str, str]:
+        """Addresses of a job's logs, by name."""
+        known = {_LOG: self._log(job)} if self._storage.names(self._log(job)) else {}
+        known |= {_BUILD_LOG: self._built[job.name]} if job.name in self._built else {}
+        return {name: self._storage.signed(blob) for name, blob in known.items()}
+
+    def artifact(self, job: Job, path: str) -> str:
+        """An address where a job may write an artifact."""
+        return self._storage.signed(f"{_folder(job)}/{path}", "rcw")
+
+    def _log(self, job: Job) -> str:
+        return f"{_folder(job)}/{_LOG}"
+
+
+def _folder(job: Job) -> str:
+    """Where a job's log and artifacts lie in the storage."""
+    return f"ExperimentRun/dcid.{job.name}"
+
+
+def timestamp(seconds: float | None) -> str | None:
+    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else None
+
+
+def _ranks(job: Job) -> Iterable[dict[str, str]]:
+    """The variables of each process of a distributed job, as Azure ML sets them; of others, none."""
+    distribution = job.body.get("distribution") or {}
+    if distribution.get("distributionType") != "PyTorch":
+        return [{}]
+    each = int(distribution.get("processCountPerInstance") or 1)
+    world, port = each * job.instances, str(free_port())
+    return [
+        {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank % each),
+            "NODE_RANK": str(rank // each),
+            "WORLD_SIZE": str(world),
+            "LOCAL_WORLD_SIZE": str(each),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        for rank in range(world)
+    ]
+
+
+def _seconds(duration: str | None) -> float:
+    """ISO 8601 durations as the SDK writes them: PT90S, PT1H30M."""
+    found = re.fullmatch(r"P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?", duration or "")
+    return (
+        sum(float(n or 0) * unit for n, unit in zip(found.groups(), (86400, 3600, 60, 1), strict=True)) if found else 0
+    )
+
+
+def _make_end(node: subprocess.Popen[bytes]) -> None:
+    stop(node, signal.SIGKILL)
+    node.wait()

@@ -1,0 +1,99 @@
+"""Entra ID as far as clients and servers need it: metadata, signed tokens for whatever scope is asked, and the keys."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Iterable
+from urllib.parse import parse_qs
+
+from tunewright.azure_emulator.cloud import PERSON, TENANT, Answer, Asked, error
+
+LOGIN = "login.microsoftonline.com"
+SECONDS = 3600
+"""How long a token is good for."""
+_TENANT = re.compile(r"^/([^/]+)/")
+_KEY = "rehearsal"
+
+
+def principal_of(resource: str) -> str:
+    """The object id of the managed identity at ARM's path, or of the one of its own that the resource there has. The
+    emulator takes it for the client id, too."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, resource.lower()))
+
+
+class Login:
+    """Signs everybody in: whoever names a client id is the principal of this id."""
+
+    def __init__(self) -> None:
+        from cryptography.hazmat.primitives.asymmetric import rsa
+
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._roles: dict[str, list[str]] = {}
+
+    def grant(self, audience: str, roles: Iterable[str]) -> None:
+        """Whoever signs in to this audience has these roles."""
+        self._roles[audience] = list(roles)
+
+    def __call__(self, asked: Asked) -> Answer:
+        found = _TENANT.match(asked.path)
+        tenant = found[1] if found and found[1] != "common" else TENANT
+        if asked.path.endswith("/discovery/instance"):
+            return Answer(body=_instance(tenant))
+        if asked.path.endswith("openid-configuration"):
+            return Answer(body=_configuration(tenant))
+        if asked.path.endswith("/keys"):
+            return Answer(body={"keys": [self._public()]})
+        if asked.path.endswith("/token"):
+            form = parse_qs(asked.body.decode())
+            scope, principal = form["scope"][0].split()[0], form.get("client_id", [PERSON])[0]
+            made = self.token(scope.removesuffix("/.default"), tenant, principal)
+            return Answer(body={"token_type": "Bearer", "expires_in": SECONDS, "access_token": made})
+        return error(404, "NotFound", asked.path)
+
+    def token(self, audience: str, tenant: str, principal: str) -> str:
+        """A JWT as Entra ID gives it: an application's own audience has its second form, Azure's services the first."""
+        import jwt
+
+        now = int(time.time())
+        issuer = f"https://sts.windows.net/{tenant}/" if "://" in audience else f"https://{LOGIN}/{tenant}/v2.0"
+        claims = {
+            "aud": audience,
+            "iss": issuer,
+            "iat": now,
+            "nbf": now,
+            "exp": now + SECONDS,
+            "tid": tenant,
+            "oid": principal,
+            "sub": "rehearsal",
+            "appid": "rehearsal",
+            "name": "rehearsal",
+            "roles": self._roles.get(audience, []),
+        }
+        return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": _KEY})
+
+    def _public(self) -> dict[str, str]:
+        from jwt.algorithms import RSAAlgorithm
+
+        key: dict[str, str] = json.loads(RSAAlgorithm.to_jwk(self._key.public_key()))
+        return key | {"kid": _KEY, "use": "sig", "alg": "RS256"}
+
+
+def _instance(tenant: str) -> dict[str, object]:
+    return {
+        "tenant_discovery_endpoint": f"https://{LOGIN}/{tenant}/v2.0/.well-known/openid-configuration",
+        "api-version": "1.1",
+        "metadata": [{"preferred_network": LOGIN, "preferred_cache": LOGIN, "aliases": [LOGIN]}],
+    }
+
+
+def _configuration(tenant: str) -> dict[str, str]:
+    base = f"https://{LOGIN}/{tenant}"
+    return {
+        "token_endpoint": f"{base}/oauth2/v2.0/token",
+        "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+        "issuer": f"{base}/v2.0",
+        "jwks_uri": f"{base}/discovery/v2.0/keys",
+    }

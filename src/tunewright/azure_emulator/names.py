@@ -1,0 +1,82 @@
+"""Names that Azure does not take, and those that deleted workspaces and key vaults keep."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error
+
+_ASSET = r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}"
+_ENDPOINT = r"(?=.{3,32}$)[a-zA-Z][a-zA-Z0-9]*(?:-[a-zA-Z0-9]+)*"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What names of some resources look like.
+
+    Args:
+        path: the end of ARM's path of one, whose group is its name.
+    """
+
+    path: str
+    name: str
+    rule: str
+    code: str = "BadRequest"
+
+
+KINDS = (
+    Kind(r"/workspaces/([^/]+)$", r"[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}", "workspace-name"),
+    Kind(r"/computes/([^/]+)$", r"[a-zA-Z](?![a-zA-Z0-9-]*-\d+$)[a-zA-Z0-9-]{2,23}", "cluster-name"),
+    Kind(r"/onlineEndpoints/([^/]+)$", _ENDPOINT, "endpoint-name"),
+    Kind(r"/deployments/([^/]+)$", _ENDPOINT, "endpoint-name"),
+    Kind(r"/(?:models|data|environments)/([^/]+)/versions/[^/]+$", _ASSET, "asset-name"),
+    Kind(r"/(?:jobs|schedules)/([^/]+)$", _ASSET, "asset-name"),
+    Kind(
+        r"/containerApps/([^/]+)$", r"(?=.{2,32}$)[a-z][a-z0-9]*(?:-[a-z0-9]+)*", "app-name", "ContainerAppInvalidName"
+    ),
+)
+REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
+"""Where an image lies in a registry (rule repository-name)."""
+
+
+class Names:
+    """Refuses names, and remembers those of deleted workspaces."""
+
+    def __init__(self, cloud: Cloud):
+        self._cloud = cloud
+        self._deleted: set[str] = set()
+        kept = r"/(?:Microsoft\.MachineLearningServices/workspaces|Microsoft\.KeyVault/vaults)/[^/]+$"
+        self.hooks = [
+            ("PUT", "", self._put),
+            ("PUT", kept, self._made_again),
+            ("DELETE", kept, self._delete),
+            ("POST", r"/registries/[^/]+/scheduleRun$", self._build),
+        ]
+
+    def _put(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        """The rules workspace-name, cluster-name, endpoint-name, asset-name and app-name."""
+        for kind in KINDS:
+            found = re.search(kind.path, path, re.IGNORECASE)
+            if found and not re.fullmatch(kind.name, found[1]):
+                return error(400, kind.code, f"The name '{found[1]}' is not valid (rule {kind.rule}).")
+        return None
+
+    def _build(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        wrong = [each for each in asked.json()["imageNames"] if not REPOSITORY.fullmatch(each.partition(":")[0])]
+        return error(400, "InvalidImageName", f"Not valid (rule repository-name): {wrong}") if wrong else None
+
+    def _delete(self, asked: Asked, path: str) -> Answer:
+        """A workspace or a vault goes; its name stays taken."""
+        is_purged = asked.query.get("forceToPurge", "").lower() == "true"
+        if self._cloud.get(path) and not is_purged:
+            self._deleted.add(path.lower())
+        return Answer(200 if self._cloud.remove(path) else 204)
+
+    def _made_again(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+        """The rules deleted-workspaces-keep-their-names and deleted-vaults-keep-their-names."""
+        if path.lower() not in self._deleted:
+            return None
+        if "/vaults/" in path:
+            return error(409, "ConflictError", "A vault with the same name already exists in deleted state.")
+        return error(400, "BadRequest", "Soft-deleted workspace exists. Please purge or recover it.")

@@ -1,0 +1,239 @@
+"""What a region offers: sizes, quotas and prices, made of the price book; and the refusals for want of quota."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import Any
+
+from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error, invalid
+from tunewright.azure_emulator.jobs import OVER, Runner
+from tunewright.backends.azure.rules import endpoint_cores, endpoint_family, is_of_clusters
+from tunewright.economics.prices import MachinePrice, price_book
+
+PRICES = "prices.azure.com"
+NEW, SEASONED = 24, 2000
+"""Cores of a family: of a new subscription (the least that the page of the rule gpu-quota-is-zero names), and of one
+that asked for more, with GPUs too."""
+_LOW_PRIORITY = 100
+"""Cores at low priority of a new subscription, for all families together."""
+_TOTAL, _TOTAL_LOW = "Total Cluster Dedicated Regional vCPUs", "Total Cluster LowPriority Regional vCPUs"
+_ASK = "https://docs.microsoft.com/azure/machine-learning/how-to-manage-quotas#request-quota-increases"
+_GUIDE = "Please see troubleshooting guide, available here: https://aka.ms/oe-tsg#error-outofquota"
+_SERVICE = "Microsoft.MachineLearningServices"
+
+
+class Offers:
+    """Answers of Azure Resource Manager and of the price list about machines.
+
+    `quota` holds the cores of a family that was granted some by itself; `missing` the sizes that the region lacks,
+    `barred` those that it has and this subscription may not use; `dearer` how many times the price book's prices are
+    asked.
+
+    Args:
+        seasoned: whether every family was granted quota.
+    """
+
+    def __init__(self, cloud: Cloud, runner: Runner, *, seasoned: bool) -> None:
+        self.quota: dict[str, int] = {}
+        self.missing: set[str] = set()
+        self.barred: set[str] = set()
+        self.dearer = 1.0
+        self._cloud, self._runner, self._seasoned = cloud, runner, seasoned
+        self._machines = {name: each for name, each in price_book().machines.items() if name.startswith("Standard_")}
+        self._refusals: list[dict[str, Any]] = []
+        self.hooks = [
+            ("GET", r"/locations/[^/]+/vmSizes$", self._sizes),
+            ("GET", r"/locations/[^/]+/usages$", self._usages),
+            ("GET", r"/providers/Microsoft\.Compute/skus$", self._skus),
+            ("PUT", r"/computes/[^/]+$", self._cluster),
+            ("PUT", r"/onlineEndpoints/[^/]+/deployments/[^/]+$", self._deployment),
+            ("GET", r"/computeOperationsStatus/\d+$", self._refusal),
+        ]
+
+    def _sizes(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        return Answer(body={"value": [self._size(name, each) for name, each in self._offered()]})
+
+    def _skus(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        why = {"type": "Location", "reasonCode": "NotAvailableForSubscription"}
+        rows = [
+            {"name": name, "resourceType": "virtualMachines", "restrictions": [why] if name in self.barred else []}
+            for name, _ in self._offered()
+        ]
+        return Answer(body={"value": rows})
+
+    def _offered(self) -> list[tuple[str, MachinePrice]]:
+        return [(name, each) for name, each in self._machines.items() if name not in self.missing]
+
+    def _size(self, name: str, machine: MachinePrice) -> dict[str, Any]:
+        return {
+            "name": name,
+            "family": family(name),
+            "vCPUs": machine.cores,
+            "lowPriorityCapable": True,
+            "gpus": machine.gpu.count if machine.gpu else 0,
+            "memoryGB": machine.memory_gib,
+            "osVhdSizeMB": 1047552,
+            "maxResourceVolumeMB": 180000,
+            "premiumIO": True,
+            "supportedComputeTypes": ["AmlCompute", "ComputeInstance"] if is_of_clusters(name) else [],
+            "estimatedVMPrices": {
+                "billingCurrency": "USD",
+                "unitOfMeasure": "OneHour",
+                "values": [{"retailPrice": machine.usd_per_hour, "osType": "Linux", "vmTier": "Standard"}],
+            },
+        }
+
+    def _usages(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        used = self._used()
+        names = {family(name): f"{family(name)} Cluster Dedicated vCPUs" for name in sorted(self._machines)}
+        rows = [self._usage(names[each], self._limit(each), used[each]) for each in sorted(names)]
+        rows += [
+            self._usage(_TOTAL, self._regional, _dedicated(used)),
+            self._usage(_TOTAL_LOW, SEASONED if self._seasoned else _LOW_PRIORITY, used[_TOTAL_LOW]),
+        ]
+        return Answer(body={"value": rows})
+
+    @property
+    def _regional(self) -> int:
+        """Cores of all families that the subscription may have in the region."""
+        return 10 * SEASONED if self._seasoned else NEW
+
+    def _usage(self, name: str, limit: int, used: int) -> dict[str, Any]:
+        return {
+            "id": name,
+            "type": f"{_SERVICE}/usages",
+            "unit": "Count",
+            "currentValue": used,
+            "limit": limit,
+            "amlWorkspaceLocation": self._cloud.region,
+            "name": {"value": name, "localizedValue": name},
+        }
+
+    def _limit(self, name: str) -> int:
+        """Cores of a family that the subscription may have (rule gpu-quota-is-zero)."""
+        if name in self.quota or self._seasoned:
+            return self.quota.get(name, SEASONED)
+        has_gpu = any(each.gpu for size, each in self._machines.items() if family(size) == name)
+        return 0 if has_gpu else NEW
+
+    def _used(self) -> Counter[str]:
+        """Cores that are in use by family: of clusters' nodes, of which those stand that work or that never go, and of
+        endpoints with the fifth in reserve. Nodes at low priority count for the region alone."""
+        used = Counter[str]()
+        for each in self._cloud.below(f"{self._cloud.workspace}/computes"):
+            kept = each["properties"].get("properties") or {}
+            size = str(kept.get("vmSize"))
+            if size in self._machines:
+                least = int((kept.get("scaleSettings") or {}).get("minNodeCount") or 0)
+                name = _TOTAL_LOW if kept.get("vmPriority") == "LowPriority" else family(size)
+                used[name] += max(least, self._working(each["name"])) * self._machines[size].cores
+        for endpoint in self._cloud.below(f"{self._cloud.workspace}/onlineEndpoints"):
+            for each in self._cloud.below(f"{endpoint['id']}/deployments"):
+                used[family(each["properties"]["instanceType"])] += self._needed(each)
+        return used
+
+    def _working(self, cluster: str) -> int:
+        """Nodes of a cluster on which jobs run."""
+        jobs = [each for each in self._runner.jobs.values() if each.started and each.status not in OVER]
+        return sum(each.instances for each in jobs if "command" in each.body and each.compute == cluster)
+
+    def _needed(self, deployment: dict[str, Any]) -> int:
+        """Cores of quota that an endpoint's deployment takes (rule endpoint-reserve)."""
+        size = deployment["properties"]["instanceType"]
+        count = int((deployment.get("sku") or {}).get("capacity") or 1)
+        return endpoint_cores(size, count, self._machines[size].cores) if size in self._machines else 0
+
+    def _cluster(self, asked: Asked, path: str) -> Answer | None:
+        """Refuse a cluster where a quota does not allow a single machine (rule cluster-quota): the family's or the
+        region's. The refusal comes once the change was accepted, and the cluster stays there as failed."""
+        body = asked.json()
+        wanted = body["properties"].get("properties") or {}
+        size = str(wanted.get("vmSize"))
+        if size not in self._machines or not is_of_clusters(size):
+            return None
+        low, cores = wanted.get("vmPriority") == "LowPriority", self._machines[size].cores
+        nodes = max(1, int((wanted.get("scaleSettings") or {}).get("minNodeCount") or 0))
+        of_family = f"{family(size).removesuffix('Family').replace('standard', 'Standard ')} family"
+        limits = {of_family: self._limit(family(size)), "total": self._regional}
+        if low:
+            limits = {"total low-priority": SEASONED if self._seasoned else _LOW_PRIORITY}
+        kind = next((kind for kind, limit in limits.items() if limit < nodes * cores), None)
+        if kind is None:
+            return None
+        why = (
+            f"The specified subscription has a {kind} vCPU quota of {limits[kind]} and cannot "
+            f"accomodate for at least {nodes} requested managed compute node{'s' * (nodes > 1)} which maps to "
+            f"{nodes * cores} vCPUs. Talk to your Subscription Admin or refer to {_ASK} to increase the family quota"
+        )
+        self._refusals.append({"status": "Failed", "error": {"code": "BadRequest", "message": why}})
+        failed = body["properties"] | {"provisioningState": "Failed"}
+        kept = self._cloud.put(path, body | {"properties": failed, "made_by_client": True})
+        where = f"/subscriptions/{self._cloud.subscription}/providers/{_SERVICE}/locations/{self._cloud.region}"
+        status = (
+            f"https://{asked.host}{where}/computeOperationsStatus/{len(self._refusals)}?api-version=2023-08-01-preview"
+        )
+        told = kept | {"properties": body["properties"] | {"provisioningState": "Creating"}}
+        return Answer(201, told, {"azure-asyncoperation": status, "retry-after": "0"})
+
+    def _refusal(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        return Answer(body=self._refusals[int(path.rpartition("/")[2]) - 1])
+
+    def _deployment(self, asked: Asked, path: str) -> Answer | None:
+        """Refuse a deployment that is beyond the quota of its family, or of the region (rule endpoint-quota)."""
+        wanted = asked.json()
+        size = str(wanted["properties"].get("instanceType"))
+        if endpoint_family(size) is None or size not in self._machines:
+            return None
+        known = self._cloud.get(path)
+        own, all_used = (self._needed(known) if known else 0), self._used()
+        used, limit, needed = all_used[family(size)] - own, self._limit(family(size)), self._needed(wanted)
+        if needed > limit - used:
+            why = (
+                f"Not enough quota available for {size} in SubscriptionId {self._cloud.subscription}. Current "
+                f"usage/limit: {used}/{limit}. Additional needed: {needed} {_GUIDE}"
+            )
+            told = json.dumps({"errors": {"VmSize": [why]}})
+            said = f"InferencingClient HttpRequest error, error detail: {told}"
+            return invalid("InferencingClientCreateDeploymentFailed", said)
+        used = _dedicated(all_used) - own
+        if needed > self._regional - used:
+            # In the words of github.com/MicrosoftDocs/azure-docs/issues/121466 (read 2026-11-29).
+            said = (
+                f"Not enough cluster CPU quota. The amount of additional CPU quota requested is {needed}, and you are "
+                f"currently using {used}. Your amount of maximum quota is {self._regional}. {_GUIDE}"
+            )
+            return error(400, "OutOfQuota", said)
+        return None
+
+    def prices(self, asked: Asked) -> Answer:
+        """The price list's rows of the sizes that a question names."""
+        wanted = set(re.findall(r"armSkuName eq '([^']+)'", asked.query.get("$filter", "")))
+        rows = [
+            {
+                "armSkuName": name,
+                "retailPrice": self.dearer * each.usd_per_hour,
+                "unitOfMeasure": "1 Hour",
+                "skuName": name,
+                "productName": "Virtual Machines",
+                "meterName": name,
+                "type": "Consumption",
+            }
+            for name, each in self._offered()
+            if name in wanted
+        ]
+        return Answer(body={"Items": rows, "NextPageLink": None})
+
+
+def _dedicated(used: Counter[str]) -> int:
+    """Cores of all families together."""
+    return sum(cores for each, cores in used.items() if each != _TOTAL_LOW)
+
+
+def family(size: str) -> str:
+    """The family of a size, as quotas count it: of Standard_NC4as_T4_v3 it is standardNCasT4_v3Family."""
+    if known := endpoint_family(size):
+        return known.family
+    name = re.sub(r"(?<=[A-Z])\d+", "", size.removeprefix("Standard_"), count=1)
+    return f"standard{name.replace('_', '', 1) if name.count('_') > 1 else name}Family"

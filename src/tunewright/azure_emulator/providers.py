@@ -1,0 +1,78 @@
+"""Resource providers: what a subscription is not registered for is refused, until somebody registers it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tunewright.azure_emulator.cloud import Answer, Asked, error
+
+ALWAYS = ("Microsoft.Authorization", "Microsoft.Resources", "Microsoft.Consumption")
+"""Of those that every subscription is registered for, the ones that are asked here."""
+BY_AZD = (
+    "Microsoft.MachineLearningServices",
+    "Microsoft.Storage",
+    "Microsoft.KeyVault",
+    "Microsoft.ContainerRegistry",
+    "Microsoft.ManagedIdentity",
+    "Microsoft.Insights",
+    "Microsoft.OperationalInsights",
+)
+"""What `infra/` has resources of: deploying a template registers its providers."""
+SEASONED = ("Microsoft.App", "Microsoft.ContainerService", "Microsoft.Compute", "Microsoft.Quota")
+_WORKS = 2
+"""How often a provider is still told to be registering."""
+
+
+class Providers:
+    """Answers about providers, and refusals of calls under one that is not registered."""
+
+    def __init__(self, *, seasoned: bool):
+        self.registered = set(ALWAYS + BY_AZD + (SEASONED if seasoned else ()))
+        self._registering: dict[str, int] = {}
+        self.hooks = [
+            ("GET", r"^/subscriptions/[^/]+/providers/[^/]+$", self._shown),
+            ("POST", r"^/subscriptions/[^/]+/providers/[^/]+/register$", self._register),
+        ]
+
+    def refusal(self, path: str) -> Answer | None:
+        """The refusal of a call, where its provider is not registered (rule unregistered)."""
+        named = re.search(r"/providers/([^/]+)/(?!register$)", path[path.rfind("/providers/") :], re.I)
+        if named is None or self._knows(named[1]):
+            return None
+        said = (
+            f"The subscription is not registered to use namespace '{named[1]}'. See https://aka.ms/rps-not-found for "
+            "how to register subscriptions."
+        )
+        details: list[dict[str, Any]] = [
+            {"code": "MissingSubscriptionRegistration", "message": said, "target": named[1]}
+        ]
+        refused = {"code": "MissingSubscriptionRegistration", "message": said, "details": details}
+        return Answer(409, {"error": refused}, error(409, "MissingSubscriptionRegistration", said).headers)
+
+    def _knows(self, provider: str) -> bool:
+        return provider.lower() in map(str.lower, self.registered)
+
+    def _shown(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+        name = path.rpartition("/")[2]
+        left = self._registering.get(name.lower(), -1)
+        if left > 0:
+            self._registering[name.lower()] = left - 1
+        elif left == 0:
+            del self._registering[name.lower()]
+            self.registered.add(name)
+        state = "Registering" if left > 0 else "Registered" if self._knows(name) else "NotRegistered"
+        return Answer(
+            body={
+                "id": path,
+                "namespace": name,
+                "registrationState": state,
+                "registrationPolicy": "RegistrationRequired",
+            }
+        )
+
+    def _register(self, asked: Asked, path: str) -> Answer:
+        named = path.removesuffix("/register")
+        if not self._knows(named.rpartition("/")[2]):
+            self._registering[named.rpartition("/")[2].lower()] = _WORKS
+        return self._shown(asked, named)

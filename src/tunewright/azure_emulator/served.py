@@ -1,0 +1,91 @@
+"""Containers of served models, as subprocesses: what a cloud would start from an image runs here from this package."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import httpx
+
+from tunewright.azure_emulator.children import started, stop
+from tunewright.azure_emulator.cloud import Answer, Asked, error
+from tunewright.azure_emulator.containers import environment_of_containers, sign_in
+from tunewright.azure_emulator.dockerfiles import Container
+from tunewright.core.processes import free_port
+
+_START_SECONDS = 120.0
+SERVER = Container(("python", "-m", "tunewright", "serve", "--host", "0.0.0.0"))
+_ONE_HOP = ("connection", "transfer-encoding", "host", "content-length", "accept-encoding", "content-encoding")
+
+
+class Server:
+    """A container on a port of its own, begun by its image's command.
+
+    Args:
+        folder: the rehearsal's.
+        bundle: what `TUNEWRIGHT_BUNDLE` names in the container.
+        name: of its log, below the folder.
+        options: further ones of the command line.
+        container: what its image says; by default what every image of ours comes to.
+        ready: the path that says that it is ready.
+        principal: the object id of the identity that it has; None: of none.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Path,
+        name: str,
+        options: tuple[str, ...] = (),
+        container: Container = SERVER,
+        ready: str = "/ready",
+        principal: str | None = None,
+    ):
+        self._ready = ready
+        self.port, self.log = free_port(), folder / "served" / f"{name}.log"
+        command = container.here(self.port, options)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        home = self.log.with_suffix("")
+        home.mkdir(exist_ok=True)
+        own = {"TUNEWRIGHT_BUNDLE": str(bundle), "HOME": str(home)}
+        signed_in = sign_in(principal) if principal else {}
+        environment = environment_of_containers() | signed_in | container.variables | own
+        with self.log.open("wb") as output:
+            self._process = started(folder, command, output, environment)
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=120)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def wait(self, seconds: float = _START_SECONDS) -> bool:
+        """Until it is ready. Returns whether it is; False where it ended, or takes longer."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self._process.poll() is None:
+            try:
+                if self._client.get(self._ready).status_code == 200:
+                    return True
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.1)
+        return False
+
+    def answer(self, asked: Asked) -> Answer:
+        """A request, answered by it."""
+        headers = {name: value for name, value in asked.headers.items() if name not in _ONE_HOP}
+        try:
+            reply = self._client.request(asked.method, asked.target, headers=headers, content=asked.body)
+        except httpx.HTTPError as fault:
+            return error(502, "BadGateway", type(fault).__name__)
+        kept = {name: value for name, value in reply.headers.items() if name.lower() not in _ONE_HOP}
+        return Answer(reply.status_code, reply.content, kept)
+
+    def text(self) -> str:
+        """Its log so far."""
+        return self.log.read_text("utf-8", "replace") if self.log.is_file() else ""
+
+    def close(self) -> None:
+        self._client.close()
+        stop(self._process, signal.SIGTERM)
+        self._process.wait()

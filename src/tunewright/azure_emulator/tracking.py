@@ -1,0 +1,165 @@
+"""MLflow, by a real tracking server of its own, under the run ids that Azure ML gives."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tunewright.azure_emulator.children import started, stop
+from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error
+from tunewright.azure_emulator.jobs import Job
+from tunewright.core.errors import UserError
+from tunewright.core.processes import free_port
+
+_START_SECONDS = 90
+_STATUS = {"Completed": "FINISHED", "Failed": "FAILED", "Canceled": "KILLED"}
+_API = re.compile(r"^/mlflow/v[12]\.0/.*?/workspaces/[^/]+(?P<rest>/(?:api|ajax-api)/.*)$")
+_ASYNC = re.compile(r"/runs/(log-batch-async|get-run-data-status)$")
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """Run it on SQLite. Yields its address.
+
+    Raises:
+        UserError: it did not start.
+    """
+    port = free_port()
+    log = folder / "mlflow.log"
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'mlflow.sqlite'}",
+        "--artifacts-destination",
+        str(folder / "mlflow"),
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    # Its runners of jobs of its own are four processes more, which nothing here asks for.
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    with log.open("wb") as output:
+        process = started(folder, command, output, environment)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        _wait_for(process, address, log)
+        yield address
+    finally:
+        stop(process, signal.SIGTERM)
+        process.wait()
+
+
+def _wait_for(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            if httpx.get(f"{address}/health", trust_env=False, timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.1)
+    raise UserError(
+        "The MLflow server did not start.",
+        where=log,
+        why=log.read_text("utf-8", "replace")[-300:].strip(),
+        fix="Type the command again.",
+    )
+
+
+class Tracking:
+    """Hands MLflow's calls on to the server and makes a run there for each job.
+
+    The server gives its runs ids of its own; in what passes through, they are those of the jobs.
+    """
+
+    def __init__(self, cloud: Cloud, address: str):
+        self._cloud = cloud
+        self._client = httpx.Client(base_url=address, timeout=60, trust_env=False)
+        self._theirs: dict[str, str] = {}
+        """The server's run id for each job's name."""
+
+    def begin_or_end(self, job: Job, status: str | None) -> dict[str, str]:
+        """Open the run of a job, or close it with a status. Returns the variables the job is given for it."""
+        if status:
+            self._post("runs/update", run_id=self._theirs[job.name], status=_STATUS[status])
+            return {}
+        experiment = self._experiment(str(job.body.get("experimentName") or "Default"))
+        made = self._post(
+            "runs/create",
+            experiment_id=experiment,
+            run_name=job.body.get("displayName") or job.name,
+            start_time=int(1000 * time.time()),
+        )
+        self._theirs[job.name] = made["run"]["info"]["run_id"]
+        where = f"{self._cloud.region}.api.azureml.ms/mlflow/v1.0{self._cloud.workspace}"
+        return {
+            "MLFLOW_TRACKING_URI": f"azureml://{where}",
+            "MLFLOW_RUN_ID": job.name,
+            "AZUREML_RUN_ID": job.name,
+            "MLFLOW_EXPERIMENT_ID": experiment,
+            "AZUREML_ARM_SUBSCRIPTION": self._cloud.subscription,
+            "AZUREML_ARM_RESOURCEGROUP": self._cloud.group,
+            "AZUREML_ARM_WORKSPACE_NAME": self._cloud.workspace_name,
+        }
+
+    def __call__(self, asked: Asked) -> Answer:
+        found = _API.match(asked.path)
+        if found is None:
+            return error(404, "NotFound", asked.path)
+        rest = found["rest"]
+        if instead := _ASYNC.search(rest):
+            if instead[1] == "get-run-data-status":
+                return Answer(body={"is_complete": True})
+            rest = rest.replace("/preview/", "/").replace("log-batch-async", "log-batch")
+        query = {name: self._theirs.get(value, value) for name, value in asked.query.items()}
+        reply = self._client.request(
+            asked.method,
+            rest,
+            params=query,
+            content=self._outward(asked.body),
+            headers={"content-type": "application/json"},
+        )
+        return Answer(reply.status_code, self._inward(reply.content), {"content-type": "application/json"})
+
+    def _experiment(self, name: str) -> str:
+        found = self._client.get("/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": name})
+        if found.status_code == 200:
+            return str(found.json()["experiment"]["experiment_id"])
+        return str(self._post("experiments/create", name=name)["experiment_id"])
+
+    def _post(self, call: str, **body: Any) -> dict[str, Any]:
+        return dict(self._client.post(f"/api/2.0/mlflow/{call}", json=body).raise_for_status().json())
+
+    def _outward(self, content: bytes) -> bytes:
+        for name, theirs in self._theirs.items():
+            content = content.replace(f'"{name}"'.encode(), f'"{theirs}"'.encode())
+        return content
+
+    def _inward(self, content: bytes) -> bytes:
+        for name, theirs in self._theirs.items():
+            content = content.replace(f'"{theirs}"'.encode(), f'"{name}"'.encode())
+            # Artifacts go where Azure ML has them go, not to the server.
+            content = re.sub(
+                rb'"mlflow-artifacts:[^"]*' + theirs.encode() + rb'/artifacts"', self._artifacts(name), content
+            )
+        return content
+
+    def _artifacts(self, name: str) -> bytes:
+        host = f"{self._cloud.region}.api.azureml.ms/mlflow/v2.0"
+        return f'"azureml://{host}{self._cloud.workspace}/experiments/Default/runs/{name}/artifacts"'.encode()

@@ -1,0 +1,176 @@
+"""Steps as Azure ML jobs: one as a command job, several as a pipeline job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunewright.backends.azure.machines import has_gpu, identity_of, nodes_of, size_of
+from tunewright.backends.azure.node import MADE
+from tunewright.backends.azure.sources import Base, Source
+from tunewright.backends.azure.store import DATASTORE, FOLDER
+from tunewright.config import SPEC_FILE, Spec
+from tunewright.models.device import GPU
+from tunewright.pipeline.steps import Step
+
+_VARIABLES = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+_UNPACK = "( flock 9; [ -e tunewright ] || tar -xzf ${{inputs.code}} ) 9> .unpacking"
+"""Processes that share a node's folder unpack once."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Steps to be submitted together.
+
+    Args:
+        name: the job's name; empty where a schedule names its jobs, whose outputs then lie where Azure puts them.
+        title: what the studio calls it.
+        steps: in their order.
+        given: the addresses of outputs that are there already, by step.
+        sources: what each step needs of the user's: (key, address of the data asset).
+        clusters: the cluster of each step.
+        limits: seconds after which each is ended.
+        kept: where lies what a step may resume from, in whatever try, by step.
+    """
+
+    name: str
+    title: str
+    steps: Sequence[Step]
+    given: Mapping[str, str]
+    sources: Mapping[str, Sequence[tuple[Source, str]]]
+    clusters: Mapping[str, str]
+    limits: Mapping[str, int]
+    code: str
+    environment: str
+    tags: Mapping[str, str]
+    kept: Mapping[str, str]
+
+
+def output_of(job: str, step: str) -> str:
+    """Where in the storage a job's step leaves its output."""
+    return f"{FOLDER}/jobs/{job}/{step}"
+
+
+def job_of(work: Work, spec: Spec) -> Any:
+    """The job, ready for `ml.jobs.create_or_update`."""
+    made = _command_job(work, spec) if len(work.steps) == 1 else _pipeline_job(work, spec)
+    made.name, made.experiment_name, made.tags = work.name or None, spec.name, dict(work.tags)
+    made.display_name = work.title
+    return made
+
+
+def command_line(step: Step, inputs: Sequence[str], sources: Sequence[Source]) -> str:
+    """What a node is told to do for a step.
+
+    Args:
+        inputs: the steps whose outputs it reads.
+    """
+    given = [
+        f"--{'base' if isinstance(source, Base) else 'given'} "
+        f"{source.place if isinstance(source, Base) else source.key}=${{{{inputs.{source.name}}}}}"
+        for source in sources
+    ]
+    kept = ["--kept ${{outputs.kept}}", *(f"--resumes {name}" for name in step.resumes)] if step.resumes else []
+    read = [f"--in {name}=${{{{inputs.{name}}}}}" for name in inputs]
+    own = ["python -m tunewright.backends.azure.node", *given, *kept, "--out ${{outputs.out}}", "--"]
+    return " ".join(
+        [
+            _UNPACK,
+            "&& exec",
+            *own,
+            f"python -m tunewright.pipeline.step {step.name} --spec {SPEC_FILE}",
+            *read,
+            f"--out {MADE}",
+        ]
+    )
+
+
+def _component(step: Step, work: Work, spec: Spec, given: Mapping[str, Any], made: Mapping[str, Any]) -> Any:
+    """What runs a step, with inputs and outputs that are addresses, or places that a pipeline fills."""
+    from azure.ai.ml import PyTorchDistribution, command
+
+    sources = [source for source, _ in work.sources[step.name]]
+    nodes = nodes_of(step, spec)
+    # A node whose driver torch can't use would compute on its CPU, at the GPU's price.
+    paid = {GPU: "required"} if has_gpu(size_of(step, spec), spec) else {}
+    return command(
+        display_name=step.name,
+        command=command_line(step, step.inputs_of(spec), sources),
+        environment=work.environment,
+        compute=work.clusters[step.name],
+        inputs=dict(given),
+        outputs=dict(made),
+        environment_variables=_VARIABLES | paid,
+        distribution=PyTorchDistribution(process_count_per_instance=1) if nodes > 1 else None,
+        instance_count=nodes,
+        identity=_identity(spec),
+        is_deterministic=False,
+    )
+
+
+def _identity(spec: Spec) -> Any:
+    from azure.ai.ml.entities import ManagedIdentityConfiguration, UserIdentityConfiguration
+
+    chosen = identity_of(spec)
+    return ManagedIdentityConfiguration(resource_id=chosen) if chosen else UserIdentityConfiguration()
+
+
+def _bound(step: Step, work: Work, spec: Spec, made: Mapping[str, Any]) -> dict[str, Any]:
+    """What each input of a step is: an asset, or another step's output in `made`."""
+    from azure.ai.ml import Input
+
+    addresses = {"code": work.code} | {source.name: address for source, address in work.sources[step.name]}
+    addresses |= {name: work.given[name] for name in step.inputs_of(spec) if name not in made}
+    bound = {name: Input(type=_type(name), path=path, mode="download") for name, path in addresses.items()}
+    return bound | {name: made[name] for name in step.inputs_of(spec) if name in made}
+
+
+def _type(name: str) -> str:
+    return "uri_file" if name == "code" else "uri_folder"
+
+
+def _places(step: Step, work: Work) -> dict[str, Any]:
+    """Where each output of a step goes."""
+    from azure.ai.ml import Output
+
+    where = {"out": output_of(work.name, step.name) if work.name else None}
+    where |= {"kept": work.kept[step.name]} if step.resumes else {}
+    return {
+        name: Output(type="uri_folder", path=path and f"{DATASTORE}{path}", mode="rw_mount")
+        for name, path in where.items()
+    }
+
+
+def _command_job(work: Work, spec: Spec) -> Any:
+    step = work.steps[0]
+    job = _component(step, work, spec, _bound(step, work, spec, {}), _places(step, work))
+    job.set_limits(timeout=work.limits[step.name])
+    return job
+
+
+def _pipeline_job(work: Work, spec: Spec) -> Any:
+    from azure.ai.ml import Input, Output
+    from azure.ai.ml.dsl import pipeline
+
+    def chain() -> None:
+        made: dict[str, Any] = {}
+        for step in work.steps:
+            given, places = _bound(step, work, spec, made), _places(step, work)
+            inputs = {name: Input(type=_type(name), mode="download") for name in given}
+            outputs = {name: Output(type="uri_folder", mode="rw_mount") for name in places}
+            node = _component(step, work, spec, inputs, outputs)(**given)
+            node.name = step.name
+            for name, place in places.items():
+                node.outputs[name] = place
+            node.set_limits(timeout=work.limits[step.name])
+            made[step.name] = node.outputs.out
+
+    job = pipeline(name=work.title)(chain)()
+    job.settings.continue_on_step_failure = False
+    job.settings.force_rerun = True
+    return job

@@ -1,0 +1,344 @@
+"""Azure as a place: steps that are due go up as one job, and what each makes comes down to where it belongs."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tunewright.backends.azure import assets, machines
+from tunewright.backends.azure.connection import Connection, azure_errors, found
+from tunewright.backends.azure.follow import OVER, Follower, Stopped
+from tunewright.backends.azure.jobs import Work, job_of, output_of
+from tunewright.backends.azure.node import ERROR, INPUT
+from tunewright.backends.azure.sources import Source, needed, sources_of, taken_along
+from tunewright.backends.azure.store import DATASTORE, FOLDER, Store
+from tunewright.backends.azure.waiting import Wait
+from tunewright.backends.ending import names_memory
+from tunewright.config import Spec
+from tunewright.core.artifacts import MANIFEST, Manifest, partial_of, read_manifest, sha256_json, sha256_tree
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say
+from tunewright.pipeline.fingerprint import lineage_hashes
+from tunewright.pipeline.runner import Place, due
+from tunewright.pipeline.steps import Step
+
+TAG = "tunewright"
+"""The tag that everything carries which Tunewright makes in Azure; its value is the spec's name."""
+_TRIES = 50
+_FETCHES = 2
+"""How often an output is brought that does not come whole, before it counts as broken there."""
+_CANCELLING = "CancelRequested"
+_CANCELLING_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job that was submitted, now or before."""
+
+    job: str
+    follower: Follower
+    limits: Mapping[str, int]
+    """Seconds after which Azure ends each step; empty where it was submitted before."""
+
+
+class AzurePlace:
+    """Runs steps in the workspace that a spec means. A context: where it ends, no job of its runs on that nobody waits
+    for, or it is said which does.
+
+    Args:
+        local: where steps run that ask an API with a key, which does not leave this machine.
+        to: the last step that is wanted.
+        force: whether what was done in Azure before is done again.
+        ready: is called once, before anything is made there; it raises where something is in the way.
+    """
+
+    def __init__(self, spec: Spec, at: Connection, local: Place, *, to: str, force: bool, ready: Callable[[], None]):
+        self._spec, self._at, self._local, self._to, self._force = spec, at, local, to, force
+        self._ready: Callable[[], None] | None = ready
+        self._submitted: dict[str, Submitted] = {}
+        """By step, until its output is here."""
+        self._followers: list[Follower] = []
+        self._tags = {TAG: spec.name}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Steps that nobody came for: all that are left turned out to be up to date, or something went wrong.
+        for follower in {id(each.follower): each.follower for each in self._submitted.values()}.values():
+            if error is None or isinstance(error, KeyboardInterrupt | Stopped):
+                follower.cancel()
+            else:
+                follower.tell_of_running()
+
+    def __call__(self, step: Step, done: Mapping[str, Path], target: Path) -> None:
+        """Bring one step's output to `target`.
+
+        Raises:
+            UserError: Azure refuses, the step ended with an error, or the budget is reached.
+        """
+        if stays_here(step, self._spec):
+            say(f"  {step.name} asks an API with a key and runs on this machine")
+            self._local(step, done, target)
+            return
+        if step.name not in self._submitted:
+            self._submit(step, done, target)
+        submitted = self._submitted[step.name]
+        run = submitted.follower.step(step)
+        if run.status != "Completed":
+            raise self._failed(step, submitted, run, done)
+        self._bring(step, submitted.job, target)
+        del self._submitted[step.name]
+
+    @property
+    def spent(self) -> float:
+        """USD of everything that was followed."""
+        return sum(each.spent for each in self._followers)
+
+    def _submit(self, step: Step, done: Mapping[str, Path], target: Path) -> None:
+        """Submit a step with all later ones that will be due then, or find the job that was submitted before."""
+        chain = self._chain(step, done, target.parent)
+        made_of = lineage_hashes(self._spec, chain[-1].name)
+        base = self._base(chain, target, made_of)
+        name, known = self._try(base)
+        budget = self._spec.azure.budget_usd - self.spent
+        limits = {} if known else machines.limits(chain, self._spec, budget)
+        follower = Follower(self._at, name, {each.name: self._rate(each) for each in chain}, budget)
+        if known is None:
+            work = self._work(name, base, chain, done, made_of, limits)
+            self._send(name, job_of(work, self._spec), follower)
+            say(f"  azure: job {name}: {', '.join(each.name for each in chain)}")
+        else:
+            say(f"  azure: job {name} was submitted before and is {known.status.lower()}")
+        self._followers.append(follower)
+        self._submitted |= {each.name: Submitted(name, follower, limits) for each in chain}
+
+    def _send(self, name: str, job: Any, follower: Follower) -> None:
+        """Submit a job. Where no answer comes, or a refusal, it is looked for: it may run all the same.
+
+        Raises:
+            UserError: it does not run, or nobody can tell; the latter was said then.
+        """
+        try:
+            with azure_errors(f"the job {name}"):
+                made = self._at.ml.jobs.create_or_update(job)
+        except KeyboardInterrupt:
+            follower.cancel()
+            raise
+        except UserError as error:
+            try:
+                made = self._job(name)
+            except UserError:
+                follower.tell_of_running(is_sure=False)
+                raise error from error.__cause__
+            if made is None or not self._is_ours(made):
+                raise
+            say(f"  azure: the answer was lost, and the job {name} is there")
+        if made.studio_url:
+            say(f"  azure: {made.studio_url}")
+
+    def _is_ours(self, job: Any) -> bool:
+        """Whether a job is this project's, which its tag tells: anybody can give a job any name."""
+        return bool((job.tags or {}).get(TAG) == self._spec.name)
+
+    def _work(
+        self,
+        name: str,
+        base: str,
+        chain: Sequence[Step],
+        done: Mapping[str, Path],
+        made_of: Mapping[str, str],
+        limits: Mapping[str, int],
+    ) -> Work:
+        """What a job does, once all that it needs is brought up."""
+        if self._ready:
+            self._ready()
+            self._ready = None
+        # A base model that can't be fetched, for want of a token perhaps, ends this before anything is made.
+        sources = taken_along(self._spec, chain)
+        # Clusters first: what may be refused is asked before gigabytes go up.
+        clusters = {step.name: machines.cluster(self._at, step, self._spec, self._tags) for step in chain}
+        made_there = {step.name for step in chain}
+        return Work(
+            name=name,
+            title=base,
+            steps=chain,
+            given={
+                each: assets.output_asset(self._at, self._spec, each, done[each], self._tags)
+                for step in chain
+                for each in step.inputs_of(self._spec)
+                if each not in made_there
+            },
+            sources=self._sources(chain, sources),
+            clusters=clusters,
+            limits=limits,
+            code=assets.code_asset(self._at, f"{TAG}-{self._spec.name}-code", spec_text(self._spec), self._tags),
+            environment=assets.environment(self._at, self._spec, self._tags),
+            tags=self._tags,
+            # Not by the job: the next one may begin with a later step, and goes on from there all the same.
+            kept={
+                step.name: f"{FOLDER}/kept/{self._spec.name}-{step.name}-{made_of[step.name][:12]}"
+                for step in chain
+                if step.resumes
+            },
+        )
+
+    def _chain(self, step: Step, done: Mapping[str, Path], runs: Path) -> list[Step]:
+        """The step and those behind it as far as they can go up together."""
+        chain = [step]
+        for later in due(self._spec, step, self._to, done, runs):
+            if stays_here(later, self._spec):
+                break
+            chain.append(later)
+        return chain
+
+    def _base(self, chain: Sequence[Step], target: Path, made_of: Mapping[str, str]) -> str:
+        """The name of the work: what is to be done, on what, by which code. Where, and for how much, is not part of it,
+        so that with a larger budget the same work goes on."""
+        what = [target.name, {step.name: made_of[step.name] for step in chain}]
+        steps = chain[0].name if len(chain) == 1 else f"{chain[0].name}-{chain[-1].name}"
+        return f"tw-{self._spec.name[:30]}-{steps}-{sha256_json(what)[:12]}"
+
+    def _try(self, base: str) -> tuple[str, Any]:
+        """(the name of the try that runs or succeeded, and it; or a name that is free, and None)."""
+        for number in range(1, _TRIES):
+            name = base if number == 1 else f"{base}-{number}"
+            known = self._job(name)
+            if known is not None and not self._is_ours(known):
+                continue
+            if known is not None and known.status == _CANCELLING:
+                known = self._once_cancelled(name)
+            if known is None:
+                return name, None
+            if known.status not in OVER or (known.status == "Completed" and not self._force):
+                return name, known
+        raise UserError(
+            f"The job {base} was tried {_TRIES} times.", fix="See in the studio why, then change something."
+        )
+
+    def _job(self, name: str) -> Any:
+        with azure_errors(f"the job {name}"):
+            return found(self._at.ml.jobs.get, name)
+
+    def _once_cancelled(self, name: str) -> Any:
+        """A job that is being cancelled, when that is done: two must not write the same checkpoints.
+
+        Raises:
+            UserError: it is not done after some minutes.
+        """
+        say(f"  azure: job {name} is still being cancelled")
+        wait, what = Wait(), f"the job {name} to be cancelled"
+        while (known := self._job(name)).status == _CANCELLING:
+            # A job of this name may run on other machines than the spec names by now, so there is no price.
+            if wait.look(what, _CANCELLING_SECONDS, "its machines cost until then"):
+                raise UserError(f"The job {name} is still being cancelled.", fix="Type the same command in a minute.")
+            time.sleep(1)
+        return known
+
+    def _sources(self, chain: Sequence[Step], sources: Mapping[str, Source]) -> dict[str, list[tuple[Source, str]]]:
+        """What the steps read of the user's files, as assets."""
+        wanted = {step.name: needed(step, sources) for step in chain}
+        addresses = {}
+        for key in dict.fromkeys(key for keys in wanted.values() for key in keys):
+            source = sources[key]
+            with tempfile.TemporaryDirectory() as scratch:
+                name = source.asset(self._spec.name)
+                folder = source.laid_out(Path(scratch) / source.name)
+                addresses[key] = assets.data_asset(self._at, name, source.sha256[: assets.DIGITS], folder, self._tags)
+        return {step: [(sources[key], addresses[key]) for key in keys] for step, keys in wanted.items()}
+
+    def _rate(self, step: Step) -> float:
+        """USD an hour of a step's machines."""
+        price = machines.price_of(machines.size_of(step, self._spec), self._spec)
+        return price.usd_per_hour * machines.nodes_of(step, self._spec)
+
+    def _bring(self, step: Step, job: str, target: Path) -> None:
+        """Download a step's output, and keep it in Azure under its hash, so that it never has to go up again."""
+        prefix = output_of(job, step.name)
+        # A folder of this very job's: what another try or a local run left must not be mixed into it.
+        coming = target.with_name(f".{target.name}.{job}")
+        manifest = self._fetched(step, prefix, coming)
+        shutil.rmtree(target, ignore_errors=True)
+        coming.rename(target)
+        shutil.rmtree(partial_of(target), ignore_errors=True)
+        assets.kept_output(
+            self._at, f"{TAG}-{self._spec.name}-{step.name}", manifest.content, f"{DATASTORE}{prefix}", self._tags
+        )
+
+    def _fetched(self, step: Step, prefix: str, coming: Path) -> Manifest:
+        """Download an output into a folder, and once more where it comes changed.
+
+        Raises:
+            UserError: it is not whole in the storage, or can't be had.
+        """
+        why = ""
+        for _ in range(_FETCHES):
+            files = Store(self._at).download(prefix, coming)
+            manifest = read_manifest(coming)
+            if manifest is not None and sha256_tree(coming)[0] == manifest.content:
+                return manifest
+            lacks = "it has no manifest.json" if files else "it is empty"
+            why = "its files are not those of its manifest.json" if (coming / MANIFEST).exists() else lacks
+            shutil.rmtree(coming, ignore_errors=True)
+        raise UserError(
+            f"The output of {step.name} in Azure is not whole: {why}.",
+            where=f"{DATASTORE}{prefix}",
+            fix="Type the same command with --force.",
+        )
+
+    def _failed(self, step: Step, submitted: Submitted, run: Any, done: Mapping[str, Path]) -> UserError:
+        """What to tell of a step that did not complete."""
+        job, limit = submitted.job, submitted.limits.get(step.name)
+        if said := self._last_words(job, step):
+            here: dict[str, Path] = {key: source.here for key, source in sources_of(self._spec).items()} | dict(done)
+            # The longest first: one name may begin another.
+            for name in sorted(here, key=len, reverse=True):
+                said = said.replace(INPUT + name, str(here[name]))
+            return Stopped(said)
+        if limit and submitted.follower.seconds(run.name) >= limit:
+            return Stopped(
+                f"The step {step.name} was stopped after {limit} s ({job}): that is its part of the budget.",
+                where="azure.budget_usd",
+                fix="Raise it and type the same command again: a training goes on.",
+            )
+        told = (submitted.follower.error(run.name), submitted.follower.last_words(run.name))
+        why = " ".join(filter(None, told)) or None
+        if run.status == "Canceled":
+            return Stopped(
+                f"The job {job} was cancelled at the step {step.name}.",
+                why=why,
+                fix="Type the same command to go on from there; nothing of it runs any more.",
+            )
+        less_memory = f" {step.less_memory}" if names_memory(why or "") else ""
+        return Stopped(
+            f"The step {step.name} failed in Azure ({job}).",
+            why=why,
+            fix=f"Its log is above and in the studio.{less_memory} Type the same command to go on from there.",
+        )
+
+    def _last_words(self, job: str, step: Step) -> str | None:
+        """What a step said as it ended; None where that can't be had, which must not hide that it ended."""
+        try:
+            return Store(self._at).text(f"{output_of(job, step.name)}/{ERROR}")
+        except UserError:
+            return None
+
+
+def spec_text(spec: Spec) -> str:
+    """A spec as nodes read it: what it names is found where they lay it out."""
+    sources = {key: source.place for key, source in sources_of(spec).items()}
+    with tempfile.TemporaryDirectory() as scratch:
+        return spec.save(Path(scratch), sources.pop("model", None), sources).read_text("utf-8")
+
+
+def stays_here(step: Step, spec: Spec) -> bool:
+    """Whether a step asks an API whose key is a variable of this machine."""
+    return any(each.key not in (None, "entra") for each in step.asked_apis(spec))

@@ -1,0 +1,305 @@
+"""Asking a real subscription, for almost nothing, which rows of `rules.yaml` hold there."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tunewright.backends.azure.answers import Probe, Row, Said, judged
+from tunewright.backends.azure.connection import ARM, Connection, azure_errors
+from tunewright.backends.azure.machines import price_of
+from tunewright.backends.azure.rules import is_allowed, is_of_clusters, rules
+from tunewright.backends.azure.store import DATASTORE, FOLDER, Store
+from tunewright.backends.azure.throwaway import Made, Throwaway
+from tunewright.config import Spec
+
+_LISTS, _RIGHTS, _PROVIDERS = "2023-10-01", "2022-04-01", "2021-04-01"
+_CLUSTER_SIZE, _NO_CLUSTER_SIZE = "Standard_D4s_v3", "Standard_D4s_v5"
+_ENDPOINT_SIZE, _NO_ENDPOINT_SIZE = "Standard_F4s_v2", "Standard_D2s_v5"
+_IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04"
+"""Of an environment that is never built."""
+_NAMESPACES = ("MachineLearningServices", "ContainerRegistry", "App", "ContainerService", "Storage", "KeyVault")
+_LONGEST_NAME = 32
+_PERSONAL = (
+    "tid",
+    "oid",
+    "sub",
+    "appid",
+    "app_displayname",
+    "upn",
+    "unique_name",
+    "preferred_username",
+    "email",
+    "name",
+    "given_name",
+    "family_name",
+    "ipaddr",
+    "puid",
+    "onprem_sid",
+)
+"""Claims of a token that say who asks (learn.microsoft.com/entra/identity-platform/access-token-claims-reference)."""
+_NOT_ASKED = {
+    "endpoint-reserve": "quota is only taken by a deployment, which has machines",
+    "model-mount": "a model is only mounted into a deployment, which has machines",
+    "tasks-on-free-credit": "only a subscription on free credit can answer, and it would take a build",
+    "apps-cool-down": "an app is only seen to fall asleep once it has an image, five minutes after it was asked",
+    "cluster-token": "it would take a cluster of AKS, whose machines cost",
+}
+"""Rules that can't be asked for almost nothing."""
+
+
+def outlook(spec: Spec) -> str:
+    """What a probe makes and what that costs at most, in words."""
+    rate = max(price_of(size, spec).usd_per_hour for size in (_ENDPOINT_SIZE, _NO_ENDPOINT_SIZE))
+    return (
+        "The probe makes, in the workspace, and takes away again: a file of one byte, a model and an environment of "
+        f"it (no image is built), a cluster of {_CLUSTER_SIZE} with no machine, an endpoint without a deployment, and "
+        "two schedules that are switched off. All of this is free. It also asks for what Azure should refuse. If Azure "
+        "takes one of the two deployments among that, a machine stands until it is deleted again: some minutes at up "
+        f"to ${rate:.2f} an hour."
+    )
+
+
+def probe(spec: Spec, at: Connection) -> Probe:
+    """Ask what can be asked for almost nothing. What is made for it goes again however the probe ends.
+
+    Raises:
+        UserError: nobody is signed in, the workspace is not there, or Azure can't be reached.
+    """
+    with azure_errors("the probe"):
+        names, things = _names(at), Throwaway(spec, at)
+        questions = _Questions(things)
+        with things.taken_away():
+            found = {rule: ask() for rule, ask in questions.by_rule.items()}
+            notes = questions.notes()
+    rows = tuple(found.get(rule) or _unasked(rule) for rule in rules().rules)
+    hide = names | {things.name: "tw-probe", spec.name: "<project>"}
+    return Probe(at.region, datetime.now(UTC).date(), rows, notes, tuple(things.left), hide)
+
+
+def _unasked(rule: str) -> Row:
+    return Row(rule, "not asked", _NOT_ASKED.get(rule, "the probe has no question that costs next to nothing"))
+
+
+class _Questions:
+    """Each is asked once, in this order: later ones need what earlier ones have made."""
+
+    def __init__(self, things: Throwaway):
+        self._things, self._at, self._name = things, things.at, things.name
+        self._done: dict[str, Said] = {}
+        """What came of what was to be taken, by the action of a role that it needs."""
+        self.by_rule: dict[str, Callable[[], Row]] = {
+            "model-version-is-an-integer": self._versions,
+            "cluster-series": self._clusters,
+            "endpoint-name": self._endpoint_names,
+            "endpoint-sizes": self._endpoint_sizes,
+            "endpoint-egress": self._egress,
+            "schedules-have-recurrences": self._schedules,
+            "role-wildcards": self._roles,
+            "gpu-quota-is-zero": self._quota,
+        }
+
+    def _versions(self) -> Row:
+        put, name, tags, words = self._things.put, self._name, self._things.tags, "version|integer|number"
+        model = {"modelType": "custom_model", "modelUri": f"{DATASTORE}{self._uploaded()}", "tags": tags}
+        image = {"image": _IMAGE, "osType": "Linux", "tags": tags}
+        text = put("a model's version abc", "refused", f"models/{name}/versions/abc", {"properties": model}, words)
+        integer = put("a model's version 1", "taken", f"models/{name}/versions/1", {"properties": model}, words)
+        other = put(
+            "an environment's version abc", "taken", f"environments/{name}/versions/abc", {"properties": image}, words
+        )
+        self._done |= {"models/versions/write": integer, "environments/versions/write": other}
+        return judged("model-version-is-an-integer", [text, integer, other])
+
+    def _uploaded(self) -> str:
+        """The folder of a file of one byte."""
+        store, folder, data = Store(self._at), f"{FOLDER}/probe/{self._name}", self._at.datastore
+        command = (
+            f"az storage blob delete --auth-mode login --account-name {data.account_name} "
+            f"--container-name {data.container_name} --name {folder}/byte"
+        )
+        self._things.remember(Made(f"the file {folder}/byte", lambda: store.remove(f"{folder}/byte"), command))
+        with tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / "byte").write_bytes(b"1")
+            store.upload(Path(scratch) / "byte", folder)
+        return folder
+
+    def _clusters(self) -> Row:
+        refused = self._cluster(_NO_CLUSTER_SIZE, f"{self._name}-n", "refused")
+        taken = self._cluster(_CLUSTER_SIZE, self._name, "taken")
+        self._done["computes/write"] = taken
+        return judged("cluster-series", [refused, taken, self._listed_sizes()])
+
+    def _cluster(self, size: str, name: str, wanted: Any) -> Said:
+        scale = {"minNodeCount": 0, "maxNodeCount": 1, "nodeIdleTimeBeforeScaleDown": "PT2M"}
+        inside = {"vmSize": size, "vmPriority": "Dedicated", "scaleSettings": scale, "osType": "Linux"}
+        body = self._tagged({"computeType": "AmlCompute", "properties": inside})
+        return self._things.put(f"a cluster of {size}", wanted, f"computes/{name}", body, "size|sku")
+
+    def _listed_sizes(self) -> Said:
+        """Which sizes the region has clusters of that are not of our series."""
+        status, body = self._things.get(f"{self._location}/vmSizes", _LISTS)
+        listed = [
+            each["name"] for each in body.get("value", []) if "AmlCompute" in each.get("supportedComputeTypes", [])
+        ]
+        unknown = sorted(each for each in listed if not is_of_clusters(each))
+        told = f"{len(listed)} sizes have clusters; not of our series: {', '.join(unknown) or 'none'}"
+        return Said("the region's sizes", None, status, message=told if body else "")
+
+    def _endpoint_names(self) -> Row:
+        long = f"{self._name}{'x' * _LONGEST_NAME}"[: _LONGEST_NAME + 1]
+        body = self._tagged({"authMode": "AADToken"}, identity={"type": "SystemAssigned"})
+
+        def put(name: str, wanted: Any) -> Said:
+            asked = f"an endpoint's name of {len(name)} signs"
+            return self._things.put(asked, wanted, f"onlineEndpoints/{name}", body, "name|length|charact")
+
+        refused, taken = put(long, "refused"), put(self._name, "taken")
+        self._done["onlineEndpoints/write"] = taken
+        return judged("endpoint-name", [refused, taken])
+
+    def _endpoint_sizes(self) -> Row:
+        asked = f"a deployment on {_NO_ENDPOINT_SIZE}"
+        return self._deployment("endpoint-sizes", asked, _NO_ENDPOINT_SIZE, "Enabled", "size|sku|instance ?type")
+
+    def _egress(self) -> Row:
+        if is_isolated(self._at.workspace) or self._at.is_private:
+            return Row("endpoint-egress", "not asked", "this workspace is private, so Azure might make the deployment")
+        asked = "a deployment without egress in a public workspace"
+        return self._deployment("endpoint-egress", asked, _ENDPOINT_SIZE, "Disabled", "egress|network|private")
+
+    def _deployment(self, rule: str, asked: str, size: str, egress: str, about: str) -> Row:
+        """A rule by a deployment that Azure should refuse."""
+        if missing := self._missing("onlineEndpoints/write", "models/versions/write", "environments/versions/write"):
+            return Row(rule, "not asked", missing)
+        properties = {
+            "endpointComputeType": "Managed",
+            "instanceType": size,
+            "egressPublicNetworkAccess": egress,
+            "model": f"{self._at.name.path}/models/{self._name}/versions/1",
+            "environmentId": self._environment,
+            "scaleSettings": {"scaleType": "Default"},
+        }
+        body = self._tagged(properties, sku={"name": "Default", "capacity": 1})
+        path = f"onlineEndpoints/{self._name}/deployments/probe"
+        return judged(rule, [self._things.put(asked, "refused", path, body, about, settle=False)])
+
+    def _schedules(self) -> Row:
+        if missing := self._missing("computes/write", "environments/versions/write"):
+            return Row("schedules-have-recurrences", "not asked", missing)
+        days = {"hours": [3], "minutes": [0], "monthDays": [1]}
+        month = {"triggerType": "Recurrence", "frequency": "Month", "interval": 1, "schedule": days}
+        cron = {"triggerType": "Cron", "expression": "0 3 1 * *"}
+        said = [
+            self._schedule("a recurrence on the first of each month", "month", month),
+            self._schedule("a cron expression that names a day", "cron", cron),
+        ]
+        return judged("schedules-have-recurrences", said)
+
+    def _schedule(self, asked: str, short: str, trigger: dict[str, Any]) -> Said:
+        job = {
+            "jobType": "Command",
+            "command": "true",
+            "environmentId": self._environment,
+            "computeId": f"{self._at.name.path}/computes/{self._name}",
+        }
+        properties = {
+            "isEnabled": False,
+            "trigger": trigger,
+            "tags": self._things.tags,
+            "action": {"actionType": "CreateJob", "jobDefinition": job},
+        }
+        path, words = f"schedules/{self._name}-{short}", "cron|recurrence|schedule|expression|trigger"
+        said = self._things.put(asked, "taken", path, {"properties": properties}, words)
+        if not said.agrees:
+            return said
+        kept = self._things.kept(path).get("trigger", {})
+        return replace(said, message=f"kept as {json.dumps(kept.get('schedule') or kept.get('expression'))}")
+
+    def _roles(self) -> Row:
+        """What the roles are read as must be what Azure then allowed."""
+        status, body = self._things.get(f"{self._at.name.path}/providers/Microsoft.Authorization/permissions", _RIGHTS)
+        if status != httpx.codes.OK:
+            return Row("role-wildcards", "not asked", f"your permissions can't be read ({status})")
+        roles, said, against = body.get("value", []), [], []
+        for action, answer in self._done.items():
+            read = is_allowed(f"Microsoft.MachineLearningServices/workspaces/{action}", roles)
+            did = answer.status not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+            told = f"by the roles {'allowed' if read else 'not allowed'}, and Azure did{'' if did else ' not'} allow it"
+            said.append(Said(action, None, answer.status, answer.code, told))
+            against += [f"{action}: {told}"] if read != did else []
+        patterns = [each for role in roles for each in (*role.get("actions", []), *role.get("notActions", []))]
+        stars = sum("*" in each for each in patterns)
+        why = "; ".join(against) or f"{stars} of {len(patterns)} patterns have a star; {len(said)} actions went as read"
+        return Row("role-wildcards", "does not hold" if against else "holds", why, tuple(said))
+
+    def _quota(self) -> Row:
+        status, body = self._things.get(f"{self._location}/usages", _LISTS)
+        if status != httpx.codes.OK:
+            return Row("gpu-quota-is-zero", "not asked", f"the quotas can't be read ({status})")
+        limits = {str(each["name"]["value"]): int(each["limit"]) for each in body.get("value", [])}
+        cards = [name for name in limits if name.lower().replace(" ", "").startswith("standardn")]
+        given = [name for name in cards if limits[name]]
+        said = Said("the quotas", None, status, message=", ".join(f"{name} {limit}" for name, limit in limits.items()))
+        if given:
+            why = f"this subscription is not a new one, {len(given)} families with GPUs have cores"
+            return Row("gpu-quota-is-zero", "not asked", why, (said,))
+        return Row("gpu-quota-is-zero", "holds", f"none of {len(cards)} families with GPUs has a core", (said,))
+
+    def notes(self) -> dict[str, str]:
+        """Which of the providers that Tunewright may need are registered."""
+        found = {}
+        for each in _NAMESPACES:
+            path = f"/subscriptions/{self._at.name.subscription}/providers/Microsoft.{each}"
+            status, body = self._things.get(path, _PROVIDERS)
+            found[f"provider Microsoft.{each}"] = str(body.get("registrationState") or f"not told ({status})")
+        return found
+
+    def _missing(self, *actions: str) -> str:
+        """What a question can't be asked for want of; empty where all is there."""
+        lost = [action.partition("/")[0] for action in actions if not self._done[action].agrees]
+        return f"Azure did not make what it needs: {', '.join(lost)}" if lost else ""
+
+    @property
+    def _environment(self) -> str:
+        return f"{self._at.name.path}/environments/{self._name}/versions/abc"
+
+    @property
+    def _location(self) -> str:
+        provider = f"/subscriptions/{self._at.name.subscription}/providers/Microsoft.MachineLearningServices"
+        return f"{provider}/locations/{self._at.region}"
+
+    def _tagged(self, properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return {"location": self._at.region, "tags": self._things.tags, "properties": properties, **more}
+
+
+def _names(at: Connection) -> dict[str, str]:
+    """What identifies the subscription and who asks, with what stands for it."""
+    import jwt
+
+    name = at.name
+    known = {
+        name.subscription: "<subscription>",
+        name.resource_group: "<group>",
+        name.workspace: "<workspace>",
+        str(at.datastore.account_name): "<storage>",
+    }
+    token = at.credential.get_token(f"{ARM}/.default").token
+    for claim, value in jwt.decode(token, options={"verify_signature": False}).items():
+        if isinstance(value, str) and claim in _PERSONAL:
+            known.setdefault(value, f"<{claim}>")
+    return known
+
+
+def is_isolated(workspace: Any) -> bool:
+    """Whether a workspace, as the SDK gives it, has a managed network."""
+    mode = getattr(getattr(workspace, "managed_network", None), "isolation_mode", None)
+    # An enum of the SDK, whose str is its name in Python.
+    return str(getattr(mode, "value", mode) or "disabled").lower() != "disabled"

@@ -1,0 +1,82 @@
+"""A parcel as a model of the workspace, and from there in a registry that several workspaces share."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from tunewright.backends.azure import assets
+from tunewright.backends.azure.connection import Connection, azure_errors
+from tunewright.backends.azure.place import TAG
+from tunewright.backends.azure.registry import Registered, enter, holding, next_version, versions
+from tunewright.config import Spec
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say
+from tunewright.exporters.artifact import Parcel
+from tunewright.exporters.hub import Pushed
+
+_REGISTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{1,31}[A-Za-z0-9]", re.ASCII)
+
+
+def check_registry(name: str) -> None:
+    """Refuse what is no name of a registry.
+
+    Raises:
+        UserError: it is none.
+    """
+    if name and not _REGISTRY.fullmatch(name):
+        raise UserError(
+            f"'{name}' is no name of an Azure Machine Learning registry.",
+            where="--to",
+            fix="azureml:NAME is a registry, azureml alone the workspace of the spec.",
+        )
+
+
+def push_to_azure(spec: Spec, at: Connection, parcel: Parcel, registry: str = "") -> Pushed:
+    """Enter a parcel as a model; the same content is entered once.
+
+    Args:
+        registry: where it is shared too; none: it stays in the workspace.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    check_registry(registry)
+    name = f"{TAG}-{spec.name}-{parcel.form}"
+    known = versions(at, name)
+    model = holding(parcel.version, known)
+    if model is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            parcel.lay_out(Path(scratch))
+            output = assets.data_asset(at, name, parcel.version, Path(scratch), {TAG: spec.name})
+        model = enter(
+            at,
+            name,
+            known,
+            parcel.version,
+            output,
+            tags={TAG: spec.name, "form": parcel.form},
+            properties={"tunewright.base_model": spec.model_name},
+            description=f"The Tunewright job {spec.name} as {parcel.form}; how it is asked is in README.md.",
+        )
+        say(f"  azure: model {name}, version {model.version}")
+    if not registry:
+        return Pushed(model.address, model.version)
+    with azure_errors(f"the registry {registry}"):
+        version = _shared(at, registry, model)
+    return Pushed(f"azureml://registries/{registry}/models/{name}/versions/{version}", version)
+
+
+def _shared(at: Connection, registry: str, model: Registered) -> str:
+    """The version of a model in a registry, where the same name may be of other workspaces too; shared if need be."""
+    with at.ml.models._set_registry_client(registry):
+        known = versions(at, model.name)
+    if there := holding(model.content, known):
+        return there.version
+    version = next_version(known)
+    at.ml.models.share(
+        model.name, model.version, share_with_name=model.name, share_with_version=version, registry_name=registry
+    )
+    say(f"  azure: shared with the registry {registry}, version {version}")
+    return version

@@ -1,0 +1,219 @@
+"""Models in the workspace's registry: what each was made of, what it is worth, and which one serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewright.backends.azure import assets
+from tunewright.backends.azure.connection import Connection, azure_errors, found
+from tunewright.backends.azure.place import TAG
+from tunewright.config import Spec, spec_sha256
+from tunewright.core.artifacts import Manifest, read_manifest
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say
+from tunewright.evaluation.verdict.decide import SERVES
+from tunewright.models.linear_model import LINEAR
+from tunewright.training.diagnosis.history import ENCODER
+
+STATE = "state"
+CHAMPION, CHALLENGER, FORMER = "champion", "challenger", "former"
+
+
+_CONTENT = "tunewright.content"
+"""The property of a version that holds its content's hash."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a model in the workspace."""
+
+    name: str
+    version: str
+    """A positive integer: Azure takes no other (rule model-version-is-an-integer)."""
+    state: str
+    content: str
+    """The hash of what it holds, by which the same is found again."""
+
+    @property
+    def address(self) -> str:
+        return f"azureml:{self.name}:{self.version}"
+
+
+def register(spec: Spec, at: Connection, folders: Mapping[str, Path], verdict: Mapping[str, Any]) -> Registered:
+    """Enter a run's adapter or tuned encoder, and its bundle, with all they come from; the same bundle is entered once.
+
+    The first model whose verdict is to serve it becomes the champion, later ones are challengers until they are
+    promoted.
+
+    Args:
+        folders: the outputs of the steps, by step.
+        verdict: what verdict.json holds.
+
+    Raises:
+        UserError: Azure refuses, or an output is not whole.
+    """
+    manifests = {step: _whole(folder) for step, folder in folders.items()}
+    lineage = {
+        "tunewright.base_model": spec.model_name,
+        "tunewright.spec": spec_sha256(spec),
+        "tunewright.code": manifests["bundle"].code_version,
+        **{f"tunewright.{step}": manifests[step].content for step in ("split", "train", "export", "verdict", "bundle")},
+    }
+    worth = _worth(verdict)
+    kind = next((each for each in (ENCODER, LINEAR) if (folders["train"] / each).is_dir()), "adapter")
+    name = f"{TAG}-{spec.name}"
+    of_trained, known = versions(at, f"{name}-{kind}"), versions(at, name)
+    trained = holding(manifests["train"].content, of_trained) or _entered(
+        at, spec, f"{name}-{kind}", of_trained, "train", folders["train"], lineage, worth
+    )
+    if mine := holding(manifests["bundle"].content, known):
+        return mine
+    first = not any(each.state == CHAMPION for each in known) and worth["decision"] in SERVES
+    state = CHAMPION if first else CHALLENGER
+    tags = worth | {STATE: state, kind: f"{trained.name}:{trained.version}"}
+    mine = _entered(at, spec, name, known, "bundle", folders["bundle"], lineage, tags)
+    say(f"  azure: model {name}, version {mine.version}: {state}")
+    return mine
+
+
+def holding(content: str, known: Sequence[Registered]) -> Registered | None:
+    """The version that holds a content, which is entered once; None where none does."""
+    return next((each for each in known if each.content == content), None)
+
+
+def enter(
+    at: Connection,
+    name: str,
+    known: Sequence[Registered],
+    content: str,
+    output: str,
+    *,
+    tags: Mapping[str, str],
+    properties: Mapping[str, str],
+    description: str,
+) -> Registered:
+    """Enter a data asset as a model's next version.
+
+    Args:
+        known: its versions; none of them is `holding` this content.
+        content: its hash.
+        output: the asset's address.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    from azure.ai.ml.entities import Model
+    from azure.core.exceptions import ResourceExistsError
+
+    version = next_version(known)
+    try:
+        with azure_errors(f"the model {name}"):
+            path = str(at.ml.data.get(*output.split(":")[1:]).path)
+            at.ml.models.create_or_update(
+                Model(
+                    name=name,
+                    version=version,
+                    path=path,
+                    type="custom_model",
+                    tags=dict(tags),
+                    description=description,
+                    properties={**properties, _CONTENT: content},
+                )
+            )
+    except UserError as error:
+        # Another process took the number meanwhile, or entered this very content; so may have done this one, whose
+        # answer was lost.
+        now = versions(at, name)
+        if there := holding(content, now):
+            return there
+        if not isinstance(error.__cause__, ResourceExistsError) or next_version(now) == version:
+            raise
+        return enter(at, name, now, content, output, tags=tags, properties=properties, description=description)
+    return Registered(name, version, tags.get(STATE, ""), content)
+
+
+def versions(at: Connection, name: str) -> list[Registered]:
+    """What is registered under a name, the newest first.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    with azure_errors(f"the models {name}"):
+        listed = found(lambda: list(at.ml.models.list(name))) or []
+    return [
+        Registered(name, str(each.version), (each.tags or {}).get(STATE, ""), (each.properties or {}).get(_CONTENT, ""))
+        for each in listed
+    ]
+
+
+def next_version(known: Sequence[Registered]) -> str:
+    """The version behind those that are known."""
+    return str(1 + max((int(each.version) for each in known), default=0))
+
+
+def promote(at: Connection, name: str, version: str) -> None:
+    """Make a version of a model the champion, and the one that was a former one.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    for each in versions(at, name):
+        if each.version == version and each.state != CHAMPION:
+            _tag(at, each, CHAMPION)
+        elif each.version != version and each.state == CHAMPION:
+            _tag(at, each, FORMER)
+
+
+def _tag(at: Connection, model: Registered, state: str) -> None:
+    with azure_errors(f"the model {model.name}"):
+        entity = at.ml.models.get(model.name, model.version)
+        entity.tags = {**(entity.tags or {}), STATE: state}
+        at.ml.models.create_or_update(entity)
+
+
+def _whole(folder: Path) -> Manifest:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise UserError("This output is not whole.", where=folder, fix="Make it: tunewright run …")
+    return manifest
+
+
+def _worth(verdict: Mapping[str, Any]) -> dict[str, str]:
+    """What a verdict found, as tags: short texts."""
+    told = verdict["verdict"]
+    served = verdict["comparison"]["arms"]["served"]
+    scores = {f"score.{split}": f"{score['headline']['value']:.4f}" for split, score in served["scores"].items()}
+    return {
+        "decision": str(told["decision"]),
+        "p95_ms": f"{served['latency']['p95_ms']:.0f}",
+        "usd_per_month": f"{told['usd_per_month']:.2f}",
+        **scores,
+    }
+
+
+def _entered(
+    at: Connection,
+    spec: Spec,
+    name: str,
+    known: Sequence[Registered],
+    step: str,
+    folder: Path,
+    lineage: Mapping[str, str],
+    tags: Mapping[str, str],
+) -> Registered:
+    """A step's output as a version of a model."""
+    content = _whole(folder).content
+    output = assets.data_asset(at, f"{TAG}-{spec.name}-{step}", content[: assets.DIGITS], folder, {TAG: spec.name})
+    return enter(
+        at,
+        name,
+        known,
+        content,
+        output,
+        tags={TAG: spec.name, **tags},
+        properties=lineage,
+        description=f"{step} of the Tunewright job {spec.name}",
+    )

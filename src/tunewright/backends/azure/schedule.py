@@ -1,0 +1,173 @@
+"""Retraining by the calendar: the whole pipeline as an Azure ML schedule, on whatever data lie there by then."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tunewright.backends.azure import assets, machines
+from tunewright.backends.azure.connection import Connection, azure_errors
+from tunewright.backends.azure.jobs import Work, job_of
+from tunewright.backends.azure.place import TAG, spec_text, stays_here
+from tunewright.backends.azure.sources import Base, needed, taken_along
+from tunewright.backends.azure.store import DATASTORE, FOLDER, Store
+from tunewright.backends.azure.waiting import awaited
+from tunewright.config import RUNS, Spec
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say
+from tunewright.pipeline.steps import STEPS, WATCHING_STEPS, Step
+from tunewright.project import served_bundle
+
+LONGEST = 900.0
+"""Seconds that Azure may take to make, change or delete a schedule."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a schedule runs its job: each `interval` of `frequency`, on these days."""
+
+    frequency: str
+    interval: int
+    days: dict[str, list[Any]]
+    when: str
+
+
+EVERY = {
+    "month": Pace("Month", 1, {"month_days": [1]}, "on the first of each month"),
+    "quarter": Pace("Month", 3, {"month_days": [1]}, "on the first of each quarter"),
+    "week": Pace("Week", 1, {"week_days": ["Monday"]}, "each Monday"),
+}
+"""Recurrences, not cron expressions: of these Azure ML takes days and months for *, which runs the job every day
+(learn.microsoft.com/azure/machine-learning/how-to-schedule-pipeline-job, limitations, read 2026-11-28)."""
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    name: str
+    every: str
+    when: str
+    """In words, such as "each Monday at 03:00 UTC"."""
+    folder: str
+    """Where the data are read from each time; what is put there is what is trained on."""
+    steps: list[str]
+
+
+def schedule(spec: Spec, at: Connection, every: str, hour: int) -> Scheduled:
+    """Have the pipeline run by the calendar; what was scheduled before for this project is replaced. Where servers have
+    captured what they answer, the first step compares that with what the model that serves was judged on.
+
+    Data and captures are put into a folder of the workspace's storage that each run reads anew: what lies there under
+    the same names is what the next run reads. Steps that ask an API with a key have no place in it.
+
+    Args:
+        every: one of `EVERY`.
+        hour: of the day, UTC.
+
+    Raises:
+        UserError: there is no identity for the jobs to run as, or Azure refuses.
+    """
+    from azure.ai.ml.entities import JobSchedule, RecurrencePattern, RecurrenceTrigger
+
+    _require_identity(spec)
+    steps = [step for step in STEPS.values() if step.is_in(spec) and not stays_here(step, spec)]
+    steps = [step for step in steps if all(name in {each.name for each in steps} for name in step.inputs_of(spec))]
+    served = _watched(spec)
+    steps = [*([WATCHING_STEPS["drift"]] if served else []), *steps]
+    folder, tags = f"{FOLDER}/{spec.name}/current", {TAG: spec.name}
+    name = f"tw-{spec.name}-retrain"
+    job = job_of(_work(spec, at, name, steps, folder, tags, served), spec)
+    pace = EVERY[every]
+    when = f"{pace.when} at {hour:02}:00 UTC"
+    with azure_errors(f"the schedule {name}"):
+        trigger = RecurrenceTrigger(
+            frequency=pace.frequency,
+            interval=pace.interval,
+            start_time=start_of(datetime.now(UTC), hour),
+            schedule=RecurrencePattern(hours=hour, minutes=0, **pace.days),
+        )
+        entity = JobSchedule(name=name, trigger=trigger, create_job=job, tags=tags)
+        awaited(at.ml.schedules.begin_create_or_update(entity), f"the schedule {name}", LONGEST)
+    say(f"  azure: schedule {name}: {when}")
+    return Scheduled(name, every, when, f"{DATASTORE}{folder}", [step.name for step in steps])
+
+
+def start_of(now: datetime, hour: int) -> str:
+    """From when on a schedule counts its months and weeks: the first day of this quarter, in UTC as Azure ML writes it.
+
+    Where it lies in the past, the first job runs at the next time that follows from it, not at once (how-to-schedule-\
+pipeline-job, as above).
+    """
+    first = now.replace(month=(now.month - 1) // 3 * 3 + 1, day=1, hour=hour, minute=0)
+    return f"{first:%Y-%m-%dT%H:%M}:00"
+
+
+def _require_identity(spec: Spec) -> None:
+    """Refuse a schedule whose jobs would run as a user.
+
+    They would read and write the storage with the token of the user who submits them, and the calendar has none
+    (learn.microsoft.com/azure/machine-learning/how-to-identity-based-service-authentication, "Access data for training
+    jobs on compute clusters using user identity", read 2026-11-28).
+
+    Raises:
+        UserError: the jobs would run as a user.
+    """
+    if machines.identity_of(spec) is None:
+        raise UserError(
+            "A scheduled job starts when nobody is signed in, and this one would run as you.",
+            where="azure.identity",
+            why="It could neither read its data nor write its outputs. Nothing was made.",
+            fix="Give it a user-assigned identity: azd up makes one (AZURE_ML_IDENTITY); or name one with the roles "
+            "Storage Blob Data Contributor on the workspace's storage account and AzureML Data Scientist on the "
+            "workspace: azure.identity=/subscriptions/…/userAssignedIdentities/NAME",
+        )
+
+
+def _watched(spec: Spec) -> Path | None:
+    """The bundle that serves; None where nothing was captured, or it has no reference to compare that with."""
+    from tunewright.drift.reference import load_reference
+
+    folder = served_bundle(spec.folder / RUNS)
+    known = "monitor.captures" in spec.sources and folder.is_dir() and load_reference(folder)
+    return folder.resolve() if known else None
+
+
+def _work(
+    spec: Spec, at: Connection, name: str, steps: list[Step], folder: str, tags: dict[str, str], served: Path | None
+) -> Work:
+    sources, addresses = taken_along(spec, steps), {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for key, source in sources.items():
+            laid_out = source.laid_out(Path(scratch) / source.name)
+            if isinstance(source, Base):
+                version = source.sha256[: assets.DIGITS]
+                addresses[key] = assets.data_asset(at, source.asset(spec.name), version, laid_out, tags)
+                continue
+            say(f"  azure: {key} goes to {folder}/{source.name}")
+            Store(at).upload(laid_out, f"{folder}/{source.name}", anew=True)
+            addresses[key] = f"{DATASTORE}{folder}/{source.name}"
+    return Work(
+        name="",
+        title=name,
+        steps=steps,
+        given={"bundle": assets.output_asset(at, spec, "bundle", served, tags)} if served else {},
+        sources={step.name: [(sources[key], addresses[key]) for key in needed(step, sources)] for step in steps},
+        clusters={step.name: machines.cluster(at, step, spec, tags) for step in steps},
+        limits=machines.limits(steps, spec, spec.azure.budget_usd),
+        code=assets.code_asset(at, f"{TAG}-{spec.name}-code", spec_text(spec), tags),
+        environment=assets.environment(at, spec, tags),
+        tags=tags,
+        kept={step.name: f"{FOLDER}/kept/{spec.name}-{step.name}-scheduled" for step in steps if step.resumes},
+    )
+
+
+def scheduled(at: Connection, spec: Spec) -> list[Any]:
+    """The schedules of a project.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    with azure_errors("the schedules"):
+        return [each for each in at.ml.schedules.list() if (each.tags or {}).get(TAG) == spec.name]

@@ -1,0 +1,152 @@
+"""The workspace's blob storage, where data and outputs of jobs lie: by stream, so that size does not matter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tunewright.backends.azure.connection import Connection, Unreachable, azure_errors, found, transport
+from tunewright.core.errors import UserError
+from tunewright.core.progress import track
+
+FOLDER = "tunewright"
+"""Below it everything of ours lies."""
+DATASTORE = "azureml://datastores/workspaceblobstore/paths/"
+RETRIES = {"initial_backoff": 1, "increment_base": 2, "retry_total": 5, "random_jitter_range": 1}
+"""How often the storage is asked again where it is at fault: for half a minute in all."""
+_SLOWER_SECONDS = (1, 2, 4, 8, 16)
+"""Waits where it says 429, which its client takes for an answer."""
+_TRIES = 3
+"""How often a file is brought that comes shorter than it is."""
+_AT_ONCE = 4
+"""Files that go up at once, and connections that a large one goes or comes through."""
+
+
+class Store:
+    """The default datastore of a workspace, asked as whoever is signed in: no key, no signed address."""
+
+    def __init__(self, at: Connection):
+        from azure.storage.blob import ContainerClient, ExponentialRetry
+
+        store = at.datastore
+        url = f"https://{store.account_name}.blob.{store.endpoint}"
+        self._container: Any = ContainerClient(
+            url,
+            store.container_name,
+            credential=at.credential,
+            transport=transport(),
+            retry_policy=ExponentialRetry(**RETRIES),
+        )
+
+    def upload(self, path: Path, prefix: str, *, anew: bool = False) -> None:
+        """Bring a file, or everything below a folder, under a prefix that stands for its content; what is there
+        already is not brought again.
+
+        Args:
+            anew: the prefix does not stand for the content: put it over what is there.
+
+        Raises:
+            UserError: the storage refuses, or can't be reached.
+        """
+        files = {p.relative_to(path).as_posix(): p for p in sorted(path.rglob("*")) if p.is_file()}
+        files = files or {path.name: path}
+        start = f"{prefix.strip('/')}/"
+        with azure_errors(f"the upload of {path.name}"):
+            listed = () if anew else self._container.list_blobs(name_starts_with=start)
+            there = {blob.name: blob.size for blob in listed}
+            missing = [(start + name, p) for name, p in files.items() if there.get(start + name) != p.stat().st_size]
+            done, total = 0, sum(p.stat().st_size for _, p in missing)
+            with track("upload", total / 1e6, "MB") as tracker, ThreadPoolExecutor(_AT_ONCE) as several:
+                for size in several.map(lambda pair: self._send(*pair), missing):
+                    done += size
+                    tracker.update(done / 1e6)
+
+    def _send(self, name: str, path: Path) -> int:
+        """Returns: the file's bytes."""
+
+        def send() -> None:
+            with path.open("rb") as stream:
+                self._container.upload_blob(name, stream, overwrite=True, max_concurrency=_AT_ONCE)
+
+        _slower(send)
+        return path.stat().st_size
+
+    def download(self, prefix: str, folder: Path) -> int:
+        """Bring everything below a prefix into a folder; what is there whole already is not brought again.
+
+        Returns: how many files lie there.
+
+        Raises:
+            UserError: the storage refuses, or can't be reached.
+        """
+        start = f"{prefix.strip('/')}/"
+        with azure_errors(f"the output {prefix}"):
+            blobs = [blob for blob in self._container.list_blobs(name_starts_with=start) if not _is_folder(blob)]
+            total = sum(blob.size for blob in blobs)
+            done = 0
+            with track("download", total / 1e6, "MB") as tracker:
+                for blob in blobs:
+                    target = folder / blob.name.removeprefix(start)
+                    if not target.resolve().is_relative_to(folder.resolve()):
+                        raise UserError(f"The output has a file that would lie outside its folder: {blob.name}.")
+                    self._one(blob, target)
+                    done += blob.size
+                    tracker.update(done / 1e6)
+        return len(blobs)
+
+    def _one(self, blob: Any, target: Path) -> None:
+        if target.is_file() and target.stat().st_size == blob.size:
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.part")
+
+        def receive() -> None:
+            with partial.open("wb") as stream:
+                self._container.download_blob(blob.name, max_concurrency=_AT_ONCE).readinto(stream)
+
+        for _ in range(_TRIES):
+            _slower(receive)
+            if (size := partial.stat().st_size) == blob.size:
+                break
+        else:
+            raise Unreachable(
+                f"Of {blob.name} came {size} of {blob.size} bytes.",
+                fix="Check the network, and whether a proxy stands in between (HTTPS_PROXY); then type the same "
+                "command again: what is here is not brought again.",
+            )
+        partial.replace(target)
+
+    def text(self, name: str) -> str | None:
+        """A small file's text; None where it is not there."""
+        with azure_errors(f"the output {name}"):
+            blob = found(lambda: self._container.download_blob(name, encoding="utf-8").readall())
+        return None if blob is None else str(blob)
+
+    def remove(self, name: str) -> None:
+        """Delete a file, where it is there."""
+        with azure_errors(f"the file {name}"):
+            found(self._container.delete_blob, name)
+
+
+def _slower(call: Callable[[], None]) -> None:
+    """Do something, and again where the storage says that this comes too fast."""
+    from azure.core.exceptions import HttpResponseError
+
+    for seconds in _SLOWER_SECONDS:
+        try:
+            return call()
+        except HttpResponseError as error:
+            if error.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                raise
+            time.sleep(seconds)
+    return call()
+
+
+def _is_folder(blob: Any) -> bool:
+    """Whether it stands for a folder, as storage with a hierarchy lists them."""
+    return (blob.metadata or {}).get("hdi_isfolder") == "true"

@@ -1,0 +1,108 @@
+"""This machine: each step in a process of its own, so that its memory is given back when it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tunewright.backends.ending import KILLED, killed
+from tunewright.config import Spec
+from tunewright.core.errors import ERROR_FILE, EXIT_INTERRUPTED, UserError
+from tunewright.core.processes import oom_kills
+from tunewright.pipeline.runner import Place
+from tunewright.pipeline.steps import Step
+
+GRACE_SECONDS = 20
+"""For a step to end after Ctrl-C. After SIGTERM a training saves a checkpoint, and whoever sent it says how long."""
+
+
+class LocalPlace:
+    """Runs `python -m tunewright.pipeline.step` on this machine.
+
+    Args:
+        spec: what the steps are about.
+        spec_file: the same as the steps read it.
+        ready: called once, before the first step is begun, with what is passed for it: raises where it must not be.
+    """
+
+    def __init__(self, spec: Spec, spec_file: Path, ready: Place | None = None):
+        self.spec, self.spec_file, self._ready = spec, spec_file, ready
+
+    def __call__(self, step: Step, done: Mapping[str, Path], target: Path) -> None:
+        """Run one step to its end.
+
+        Raises:
+            UserError: the step ended with an error, and the message is the step's own; or it was not begun, as `ready`
+                says.
+            KeyboardInterrupt: it was interrupted.
+        """
+        if self._ready:
+            self._ready(step, done, target)
+            self._ready = None
+        command = [
+            sys.executable,
+            "-m",
+            "tunewright.pipeline.step",
+            step.name,
+            "--spec",
+            str(self.spec_file),
+            "--out",
+            str(target),
+        ]
+        command += [part for name in step.inputs_of(self.spec) for part in ("--in", f"{name}={done[name]}")]
+        said = self.spec_file.with_name("error.txt")
+        kills = oom_kills()
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1", ERROR_FILE: str(said)})
+        try:
+            with _sigterm_raised():
+                code = process.wait()
+        except BaseException as error:
+            # Ctrl-C reaches the child as well; where only this process was stopped, pass it on.
+            process.terminate()
+            try:
+                process.wait(None if isinstance(error, _Terminated) else GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
+            raise _failure(step, code, said, kills)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextmanager
+def _sigterm_raised() -> Iterator[None]:
+    """Inside, SIGTERM raises _Terminated. Only the main thread may say so; in another one nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def announce(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, announce)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _failure(step: Step, code: int, said: Path, kills_before: int) -> UserError:
+    if said.is_file():
+        return UserError(said.read_text("utf-8"))
+    if code in KILLED:
+        return killed(step, kills_before)
+    return UserError(
+        f"The step {step.name} ended early: its exit code is {code}.",
+        fix="Type the same command again to go on from there.",
+    )

@@ -1,0 +1,171 @@
+"""Checking values against a JSON Schema, draft 2020-12, in bounded time: patterns are RE2's, steps are counted."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
+from functools import cache, wraps
+from typing import Any
+
+from tunewright.config.patterns import Unusable, compiled, is_found
+from tunewright.core.limits import RECORD_CHECKS
+
+_Keyword = Callable[[Any, Any, Any, Any], Iterator[Any] | None]
+"""What checks a keyword: (validator, the keyword's value, the instance, the schema) -> faults."""
+
+
+class TooManySteps(ValueError):
+    """A value takes more than RECORD_CHECKS."""
+
+
+class _Left(threading.local):
+    """The steps that are left to a thread for the value that it checks."""
+
+    steps = RECORD_CHECKS
+
+
+_LEFT = _Left()
+
+
+def begin() -> None:
+    """What is counted from here on is of another value."""
+    _LEFT.steps = RECORD_CHECKS
+
+
+def count() -> None:
+    """Count a step.
+
+    Raises:
+        TooManySteps: the value has taken more than RECORD_CHECKS.
+    """
+    _LEFT.steps -= 1
+    if _LEFT.steps < 0:
+        raise TooManySteps(f"to check it takes more than {RECORD_CHECKS:,} steps")
+
+
+def checker(schema: Mapping[str, Any]) -> Any:
+    """jsonschema's validator for a schema that `require_bounded` passed. It fetches nothing that the schema refers to,
+    and raises
+    `TooManySteps` where a value takes too many."""
+    from referencing import Registry
+
+    return _class()(schema, registry=Registry(), format_checker=_class().FORMAT_CHECKER)
+
+
+def schema_fault(schema: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(place, fault) of what is no schema; None of one."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+
+    try:
+        Draft202012Validator.check_schema(schema, format_checker=_class().FORMAT_CHECKER)
+    except SchemaError as error:
+        return ".".join(str(part) for part in error.absolute_path), error.message
+    return None
+
+
+@cache
+def _class() -> Any:
+    from jsonschema import Draft202012Validator, validators
+
+    formats = copy(Draft202012Validator.FORMAT_CHECKER)
+    formats.checkers = formats.checkers | {"regex": (_is_pattern, ())}
+    own = {
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+        "uniqueItems": _unique_items,
+        "anyOf": _any_of,
+        "oneOf": _one_of,
+    }
+    counted = {name: _counted(function) for name, function in (Draft202012Validator.VALIDATORS | own).items()}
+    return validators.extend(Draft202012Validator, counted, format_checker=formats)
+
+
+def _counted(function: _Keyword) -> _Keyword:
+    @wraps(function)
+    def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any] | None:
+        count()
+        return function(validator, value, instance, schema)
+
+    return check
+
+
+def _is_pattern(instance: Any) -> bool:
+    if not isinstance(instance, str):
+        return True
+    try:
+        compiled(instance)
+    except Unusable:
+        return False
+    return True
+
+
+def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[Any]:
+    if isinstance(instance, str) and not is_found(pattern, instance):
+        yield _fault(f"{instance!r} does not match {pattern!r}")
+
+
+def _pattern_properties(validator: Any, patterns: Mapping[str, Any], instance: Any, _: Any) -> Iterator[Any]:
+    if not isinstance(instance, dict):
+        return
+    for pattern, schema in patterns.items():
+        for name, value in instance.items():
+            count()
+            if is_found(pattern, name):
+                yield from validator.descend(value, schema, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
+    if not isinstance(instance, dict):
+        return
+    patterns = schema.get("patternProperties", ())
+    for name, value in instance.items():
+        count()
+        if name in schema.get("properties", ()) or any(is_found(pattern, name) for pattern in patterns):
+            continue
+        if allowed is False:
+            yield _fault(f"Additional properties are not allowed ({name!r} was unexpected)")
+        else:
+            yield from validator.descend(value, allowed, path=name)
+
+
+def _unique_items(_: Any, wanted: bool, instance: Any, __: Any) -> Iterator[Any]:
+    """By what items look like, because to compare each with each takes time that grows with the square."""
+    if not wanted or not isinstance(instance, list):
+        return
+    if len({json.dumps(_plain(item), sort_keys=True) for item in instance}) < len(instance):
+        yield _fault(f"{instance!r} has non-unique elements")
+
+
+def _plain(value: Any) -> Any:
+    """A value in which 1.0 is 1, as JSON Schema has it."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _any_of(validator: Any, branches: list[Any], instance: Any, _: Any) -> Iterator[Any]:
+    # What is wrong in each branch is not kept: of nested ones it would be too much.
+    if not any(validator.evolve(schema=branch).is_valid(instance) for branch in branches):
+        yield _fault(f"{instance!r} is not valid under any of the given schemas")
+
+
+def _one_of(validator: Any, branches: list[Any], instance: Any, _: Any) -> Iterator[Any]:
+    fitting = sum(validator.evolve(schema=branch).is_valid(instance) for branch in branches)
+    if fitting != 1:
+        yield _fault(
+            f"{instance!r} is valid under more than one of the given schemas"
+            if fitting
+            else f"{instance!r} is not valid under any of the given schemas"
+        )
+
+
+def _fault(message: str) -> Any:
+    from jsonschema import ValidationError
+
+    return ValidationError(message)

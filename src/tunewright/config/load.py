@@ -1,0 +1,278 @@
+"""Reading a spec: YAML with line numbers, overrides such as `train.lr=1e-4`, and errors that list all that is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from tunewright.config.recipes import recipe_text
+from tunewright.config.schema import SPEC_FILE, FileSpec, MoneySpec, Spec
+from tunewright.config.sections import ApiSpec
+from tunewright.config.yaml_text import read_yaml
+from tunewright.core.errors import UserError, shortened
+from tunewright.core.limits import SPEC_BYTES, SPEC_DEPTH, SPEC_FAULTS
+from tunewright.core.regular import read_bytes, unreadable
+
+_Schema = TypeVar("_Schema", bound=BaseModel)
+_EITHER = {"model": "candidates", "candidates": "model", "api": "apis", "apis": "api"}
+"""Keys of which an override takes the place of the other."""
+_CHECK = "Name a project's folder, or a spec file."
+
+
+def load_spec(
+    path: str | Path, overrides: Iterable[str] = (), recipe: str | None = None, *, allow_code: bool = False
+) -> Spec:
+    """Read a spec file, or the `tunewright.yaml` of a folder.
+
+    Args:
+        overrides: `key.subkey=value` strings, the value read as YAML.
+        recipe: settings that replace the file's; overrides replace both. See `tunewright.config.recipes`.
+        allow_code: import the module that `task.schema` names, which runs its code, if it names one.
+
+    Raises:
+        UserError: the file is absent, is not YAML, or does not fit the schema; all faults are listed at once.
+    """
+    file, text = _read(path)
+    return parse_spec(text, file, overrides, recipe, allow_code=allow_code)
+
+
+def load_money(path: str | Path, overrides: Iterable[str] = (), *, allow_code: bool = False) -> MoneySpec:
+    """What `tunewright assess` needs of a spec, which may be no more than a name, the API and the traffic.
+
+    Raises:
+        UserError: as `load_spec`.
+    """
+    file, text = _read(path)
+    return _validated(MoneySpec, _mapping(text, file), overrides, file).anchored(file.parent, allow_code=allow_code)
+
+
+def _read(path: str | Path) -> tuple[Path, str]:
+    """(the spec file, its text)."""
+    try:
+        file = Path(path).expanduser()
+        if file.is_dir():
+            file = file / SPEC_FILE
+        is_data = file.suffix.lower() in (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".gz") and file.is_file()
+    except (OSError, RuntimeError) as error:
+        raise unreadable(Path(path), error, _CHECK) from None
+    if is_data:
+        raise UserError("This is data, not a spec.", where=file, fix=f"For a first spec, type: tunewright init {file}")
+    try:
+        text = read_bytes(file, SPEC_BYTES, _CHECK).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(
+            "There is no spec here.", where=file, fix=f"Type: tunewright init YOUR_DATA.jsonl  (it writes {SPEC_FILE})"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"The spec is not UTF-8 text (byte {error.start}).", where=file, fix="Save it as UTF-8."
+        ) from None
+    return file, text
+
+
+def _mapping(text: str, file: Path) -> dict[str, Any]:
+    data = read_yaml(text, str(file))
+    if not isinstance(data, dict):
+        raise UserError("The spec must be a mapping of keys to values.", where=file, fix="Compare examples/tickets.")
+    return data
+
+
+def parse_spec(
+    text: str, file: Path, overrides: Iterable[str] = (), recipe: str | None = None, *, allow_code: bool = False
+) -> Spec:
+    """Like `load_spec`, from text already read; `file` names it in errors and anchors its relative paths."""
+    data = _mapping(text, file)
+    if recipe:
+        over = read_yaml(recipe_text(recipe), recipe)
+        overlay(data, over)
+        _displace(data, over)
+    return _validated(Spec, data, overrides, file).anchored(file.parent, allow_code=allow_code)
+
+
+def file_spec(train: Path, overrides: Iterable[str] = ()) -> FileSpec:
+    """The spec of a bare data source: a file, a folder or a pattern; `overrides` as in `load_spec`.
+
+    Raises:
+        UserError: an override does not fit the schema.
+    """
+    return _validated(FileSpec, {"data": {"train": str(train)}}, overrides, train)
+
+
+def _validated(schema: type[_Schema], data: dict[str, Any], overrides: Iterable[str], file: Path) -> _Schema:
+    overrides = list(overrides)
+    for override in overrides:
+        _apply(data, override)
+        _displace(data, [override.partition("=")[0].strip()])
+    try:
+        return schema.model_validate(_plain(data))
+    except ValidationError as error:
+        found = error.errors()
+        listed = [_fault(entry, data, schema, overrides) for entry in found[:SPEC_FAULTS]]
+        more = [f"and {len(found) - len(listed):,} more"] if len(found) > len(listed) else []
+        faults = "; ".join([*listed, *more])
+        raise UserError(
+            faults if faults.endswith("?") else f"{faults}.",
+            where=file,
+            fix="Type: tunewright spec schema  (it lists every key with its meaning)",
+        ) from None
+
+
+def _plain(value: Any, depth: int = 1) -> Any:
+    """A value in Python's own types."""
+    if depth > SPEC_DEPTH:
+        what = f"With its overrides, the spec is nested more than {SPEC_DEPTH} levels deep."
+        raise UserError(what, fix="Leave out the override that goes so deep.")
+    if isinstance(value, dict):
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, bool):
+        return value
+    return next((kind(value) for kind in (str, int, float) if isinstance(value, kind)), value)
+
+
+def overlay(data: dict[str, Any], over: dict[str, Any]) -> None:
+    """Put values over those of `data`, section by section."""
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(data.get(key), dict):
+            overlay(data[key], value)
+        else:
+            data[key] = value
+
+
+def _displace(data: dict[str, Any], said: Iterable[str]) -> None:
+    """Leave out the keys whose place was taken by what was just said."""
+    for key in said:
+        if key in _EITHER and data[key]:
+            data.pop(_EITHER[key], None)
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    """Put what an override says in its place. `apis+=` adds an API to the list, or to what it says of the one that is
+    called the same; without a list the one paid for today begins it."""
+    key, sign, text = override.partition("=")
+    if not sign or not key.strip():
+        raise UserError(
+            f"The override '{shortened(override, 100)}' is not of the form key=value.", fix="For example: train.lr=1e-4"
+        )
+    if key.endswith("+"):
+        return _add(data, key.removesuffix("+").strip(), text, override)
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        child = data.setdefault(parent, {})
+        if not isinstance(child, dict):
+            what = f"The override '{shortened(override, 100)}' goes below '{parent}', which is a value, not a section."
+            raise UserError(what, fix="Type: tunewright spec schema  (it lists every key with its meaning)")
+        data = child
+    # 1.1's reading of 1e-4 as text would surprise: numbers are tried first.
+    try:
+        data[last] = float(text) if any(mark in text.lower() for mark in ".e") else int(text)
+    except ValueError:
+        fix = "Close what it opens, or quote it: 'task.instruction=\"a: b\"'"
+        data[last] = read_yaml(text, f"override '{shortened(override, 100)}'", fix)
+
+
+def _add(data: dict[str, Any], key: str, text: str, override: str) -> None:
+    if key != "apis":
+        raise UserError(
+            f"The override '{shortened(override, 100)}' adds to '{key}', and only `apis` can be added to.",
+            fix="For example: 'apis+={model: gpt-6-luna, url: openai}'",
+        )
+    said: dict[str, Any] = {}
+    _apply(said, f"one={text}")
+    listed, added = data.get("apis") or [data.get("api") or {}], said["one"]
+    if not isinstance(listed, list):
+        return  # its errors are reported with the others
+    data.pop("api", None)
+    same = next((each for each in listed if _called(each) == _called(added) is not None), None)
+    if same is None:
+        listed = [*listed, added]
+    else:
+        same.update(added)
+    data["apis"] = listed
+
+
+def _called(api: Any) -> str | None:
+    """What an API of the list is called, before anything of it is checked; None of what is none."""
+    if not isinstance(api, dict):
+        return None
+    named: dict[str, Any] = {key: str(api[key]) for key in ("name", "model", "reasoning_effort") if api.get(key)}
+    return ApiSpec.model_construct(**named).label
+
+
+def _fault(entry: Any, data: Any, schema: type[BaseModel], overrides: Iterable[str]) -> str:
+    location, section = _place(entry["loc"], schema)
+    key = shortened(".".join(str(part) for part in location), 200) or "spec"
+    overridden = next((text for text in overrides if f"{key}.".startswith(f"{text.partition('=')[0].strip()}.")), None)
+    line = _line_of(location, data)
+    if overridden and location[-1:] in (["url"], ["key"]):
+        overridden = f"{key}=…"
+    at = f"override '{overridden}': " if overridden else f"line {line}: " if line else ""
+    if entry["type"] == "extra_forbidden":
+        name, options = str(location[-1])[:100], [field.alias or name for name, field in section.model_fields.items()]
+        close = difflib.get_close_matches(name, options, n=1)
+        hint = f", did you mean '{close[0]}'?" if close else f" (known here: {', '.join(options)})"
+        return f"{at}unknown key '{key}'{hint}"
+    if entry["type"] == "missing":
+        return f"{at}'{key}' is missing"
+    if entry["type"] == "model_type":
+        return f"{at}'{key}' is a section of keys and values (it is {_shown(entry)})"
+    if entry["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        tag = entry.get("ctx", {}).get("tag")
+        return f"{at}'{key}.kind' is one of: {', '.join(_kinds(location, schema))}" + (
+            f" (it is {shortened(repr(tag), 100)})" if tag else ""
+        )
+    message = shortened(entry["msg"].removeprefix("Value error, "), 300)
+    # What was typed for an address or a key may hold a secret.
+    hidden = isinstance(entry.get("input"), (dict, list)) or location[-1:] in (["url"], ["key"])
+    shown = "" if hidden else f" (it is {_shown(entry)})"
+    return f"{at}'{key}': {message[:1].lower() + message[1:]}{shown}"
+
+
+def _shown(entry: Any) -> str:
+    return shortened(repr(entry.get("input")), 100)
+
+
+def _line_of(location: list[Any], data: Any) -> int | None:
+    line = None
+    for part in location:
+        try:
+            line = data.lc.key(part)[0] + 1
+            data = data[part]
+        except (AttributeError, KeyError, TypeError, IndexError):
+            break
+    return line
+
+
+def _place(location: Iterable[Any], schema: type[BaseModel]) -> tuple[list[Any], type[BaseModel]]:
+    """Where a fault is, without the tags that tell sections of several kinds apart, and the section it is in."""
+    place: list[Any] = []
+    sections = [schema]
+    section = schema
+    for part in location:
+        if len(sections) > 1:
+            section = next(each for each in sections if part in get_args(each.model_fields["kind"].annotation))
+            sections = [section]
+            continue
+        place.append(part)
+        if sections:
+            section = sections[0]
+            field = next((f for name, f in section.model_fields.items() if part in (name, f.alias)), None)
+            sections = _sections(field.annotation) if field else []
+    return place, section
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    return [
+        each for each in (annotation, *get_args(annotation)) if isinstance(each, type) and issubclass(each, BaseModel)
+    ]
+
+
+def _kinds(location: list[Any], schema: type[BaseModel]) -> list[str]:
+    """The kinds of a section that has several."""
+    sections = _sections(schema.model_fields[location[-1]].annotation)
+    return [kind for section in sections for kind in get_args(section.model_fields["kind"].annotation)]

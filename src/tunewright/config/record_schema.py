@@ -1,0 +1,117 @@
+"""The JSON Schema that `task.schema` names: itself, a file, or a Pydantic model by its import path."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tunewright.config.checking import schema_fault
+from tunewright.config.json_schema import require_bounded
+from tunewright.core.errors import UserError, shortened
+from tunewright.core.limits import SCHEMA_BYTES
+from tunewright.core.regular import read_bytes
+from tunewright.core.strict_json import JSON_FAULTS, StrictJson, described
+
+_FIX = "Give task.schema as a mapping, a .json file, or a Pydantic model's place such as my_package.models:Invoice."
+
+
+def record_schema(named: str | Mapping[str, Any], folder: Path, *, allow_code: bool = False) -> dict[str, Any]:
+    """The schema of an `extract` task.
+
+    Args:
+        named: the schema; or a path of a JSON file, relative to `folder`; or `module:Model`, where modules in `folder`
+            are found too.
+        allow_code: import such a module, which runs its code.
+
+    Raises:
+        UserError: it can't be found or read, it is not the schema of an object with named fields, or it is in a module
+            and code is not allowed.
+    """
+    if isinstance(named, Mapping):
+        schema, where = dict(named), "task.schema"
+    else:
+        schema = _of_model(named, folder, allow_code) if _is_import(named) else _of_file(folder / named)
+        where = f"task.schema = {named}"
+    _check(schema, where)
+    require_expressible(schema, where)
+    return schema
+
+
+def require_expressible(schema: Mapping[str, Any], where: str) -> None:
+    """Refuse a schema to which a grammar can't confine an answer.
+
+    Raises:
+        UserError: it names the features.
+    """
+    from llguidance import LLMatcher
+
+    grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema))
+    refused, warnings = LLMatcher.validate_grammar_with_warnings(grammar, None)
+    if refused or warnings:
+        raise UserError(
+            f"Answers can't be confined to this schema: {'; '.join(' '.join(text.split()) for text in warnings)}.",
+            where=where,
+            fix="Take that out of the schema, and check the answers for it afterwards.",
+        )
+
+
+def _is_import(named: str) -> bool:
+    return ":" in named and not named.endswith(".json")
+
+
+def _of_file(file: Path) -> dict[str, Any]:
+    try:
+        text = read_bytes(file, SCHEMA_BYTES, _FIX).decode("utf-8-sig")
+        schema, _ = StrictJson(keys_once=True).read(text)
+    except FileNotFoundError:
+        raise UserError("This schema is not there.", where=file, fix=_FIX) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"The schema is not JSON: {error}.", where=file, fix=_FIX) from None
+    except JSON_FAULTS as error:
+        raise UserError(described(error, "The schema", "").reason, where=file, fix="Mend the schema.") from None
+    if not isinstance(schema, dict):
+        raise UserError("The schema is not a JSON object.", where=file, fix=_FIX)
+    return schema
+
+
+def _of_model(named: str, folder: Path, allow_code: bool) -> dict[str, Any]:
+    from pydantic import BaseModel
+
+    if not allow_code:
+        raise UserError(
+            f"The spec names code to run: {shortened(named, 100)}.",
+            where="task.schema",
+            why="The module would be imported, and may do whatever you may.",
+            fix="Where you trust it, add --allow-code to the command (in Python: load_spec(…, allow_code=True)); or "
+            "name a .json file with the model's schema: json.dumps(Model.model_json_schema()).",
+        )
+    module, _, name = named.partition(":")
+    sys.path.insert(0, str(folder))
+    try:
+        model = getattr(importlib.import_module(module), name)
+    except Exception as error:  # noqa: BLE001 (whatever the user's module raises)
+        raise UserError(
+            f"{named} can't be imported: {type(error).__name__}: {error}.", where="task.schema", fix=_FIX
+        ) from None
+    finally:
+        sys.path.remove(str(folder))
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise UserError(f"{named} is no Pydantic model.", where="task.schema", fix=_FIX)
+    return model.model_json_schema()
+
+
+def _check(schema: Mapping[str, Any], where: str) -> None:
+    require_bounded(schema, where)
+    if fault := schema_fault(schema):
+        place, reason = fault
+        raise UserError(f"{place or 'The schema'}: {shortened(reason, 300)}.", where=where, fix="Mend the schema.")
+    if schema.get("type") != "object" or not schema.get("properties"):
+        raise UserError(
+            "The schema is not one of an object with named fields.",
+            where=where,
+            fix='Begin it with {"type": "object", "properties": {…}}; a list goes into a field of its own.',
+        )

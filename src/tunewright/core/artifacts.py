@@ -1,0 +1,241 @@
+"""Step outputs: folders that are whole or absent, each with a manifest that says what it was made from.
+
+A step writes into `.<name>.partial` beside its target and renames it when everything is on disk. The partial folder's
+name is fixed by the step's fingerprint, so what an interrupted step left there belongs to the very same work and a
+step that can resume (training, evaluation) may pick it up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunewright.core.processes import sole_writer
+
+MANIFEST = "manifest.json"
+FINGERPRINT = ".fingerprint"
+"""In an unfinished output: whose it is."""
+SCHEMA_VERSION = 1
+_LIBRARIES = (
+    "numpy",
+    "scikit-learn",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "bitsandbytes",
+    "tokenizers",
+    "onnxruntime",
+    "onnxruntime-genai",
+    "pypdfium2",
+    "lxml",
+    "inscriptis",
+    "quotequail",
+)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The provenance of one folder. `content` is the SHA-256 over all its other files, names included."""
+
+    kind: str
+    fingerprint: str
+    spec_sha256: str
+    inputs: dict[str, str]
+    content: str
+    files: dict[str, int]
+    seed: int
+    code_version: str
+    libraries: dict[str, str]
+    wall_seconds: float
+    peak_memory_mb: float
+    created: str
+    schema_version: int = SCHEMA_VERSION
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def sha256_tree(folder: Path) -> tuple[str, dict[str, int]]:
+    """SHA-256 over the names and bytes of all files below `folder` (its manifest aside), and each file's size."""
+    sizes, digests = {}, []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name != MANIFEST:
+            sizes[name] = path.stat().st_size
+            digests.append((name, sha256_file(path)))
+    return sha256_json(digests), sizes
+
+
+def read_manifest(folder: Path, *, whole: bool = True) -> Manifest | None:
+    """The manifest of a whole folder; None where it is absent, unreadable, or a file it names has another size.
+
+    Args:
+        whole: whether the folder must have the files that its manifest names.
+    """
+    try:
+        data = json.loads((folder / MANIFEST).read_text("utf-8"))
+        manifest = Manifest(**data)
+        sound = not whole or all((folder / name).stat().st_size == size for name, size in manifest.files.items())
+    except (OSError, ValueError, TypeError):
+        return None
+    return manifest if sound and manifest.schema_version == SCHEMA_VERSION else None
+
+
+@dataclass
+class Output:
+    """What a step writes: files below `path`, and a few figures for its manifest and its summary line."""
+
+    path: Path
+    result: dict[str, Any] = field(default_factory=dict)
+    others_mb: float = 0.0
+    """Peak memory of the other processes that worked on it, in MB (10^6 bytes)."""
+
+
+def partial_of(target: Path) -> Path:
+    """Where a step's output is written before it is whole."""
+    return target.with_name(f".{target.name}.partial")
+
+
+@contextmanager
+def atomic_folder(
+    target: Path,
+    *,
+    kind: str,
+    fingerprint: str,
+    spec_sha256: str,
+    inputs: dict[str, str],
+    seed: int,
+    code_version: str,
+    keep: Sequence[str] = (),
+) -> Iterator[Output]:
+    """Write a step's output so that `target` is either whole or absent.
+
+    Args:
+        keep: names inside the partial folder that an interrupted try left and this one may resume from;
+            everything else in it is removed first.
+    """
+    partial = partial_of(target)
+    partial.mkdir(parents=True, exist_ok=True)
+    with sole_writer(partial):
+        _clear(partial, fingerprint, keep)
+        started = time.monotonic()
+        output = Output(partial)
+        try:
+            yield output
+        except BaseException:
+            # Keep only what the next try can go on from.
+            if not any((partial / name).exists() for name in keep):
+                shutil.rmtree(partial)
+            raise
+        (partial / FINGERPRINT).unlink()
+        content, files = sha256_tree(partial)
+        manifest = Manifest(
+            kind=kind,
+            fingerprint=fingerprint,
+            spec_sha256=spec_sha256,
+            inputs=inputs,
+            content=content,
+            files=files,
+            seed=seed,
+            code_version=code_version,
+            libraries=library_versions(),
+            wall_seconds=round(time.monotonic() - started, 2),
+            peak_memory_mb=round(peak_memory_mb() + output.others_mb, 1),
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            result=output.result,
+        )
+        write_json(partial / MANIFEST, vars(manifest))
+        _sync(partial)
+        if target.exists():
+            shutil.rmtree(target)
+        partial.rename(target)
+        _sync(target.parent)
+
+
+def _clear(partial: Path, fingerprint: str, keep: Sequence[str]) -> None:
+    """Empty a partial folder but for what an interrupted try at the very same work may be resumed from."""
+    marker = partial / FINGERPRINT
+    same = marker.is_file() and marker.read_text("utf-8") == fingerprint
+    for entry in partial.iterdir():
+        if not (same and entry.name in keep):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    marker.write_text(fingerprint, "utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented UTF-8 JSON, through a sibling, so that the file is whole or absent."""
+    sibling = path.with_name(f".{path.name}.tmp")
+    sibling.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    sibling.replace(path)
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one JSON object a line, through a sibling, so that the file is whole or absent."""
+    sibling = path.with_name(f".{path.name}.tmp")
+    with sibling.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    sibling.replace(path)
+
+
+def link_file(source: str | Path, target: str | Path) -> None:
+    """A file in another place, without taking its room again where the file system can."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def peak_memory_mb() -> float:
+    """The largest resident size of this process so far, in MB (10^6 bytes).
+
+    Linux's `ru_maxrss` begins at the peak of the process that started this one, so `/proc` is asked first
+    (getrusage(2) and proc_pid_status(5)).
+    """
+    with suppress(OSError):
+        if peak := re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text("ascii", "replace"), re.M):
+            return int(peak[1]) * 1024 / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def library_versions() -> dict[str, str]:
+    versions = {"python": sys.version.split()[0]}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

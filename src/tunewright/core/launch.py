@@ -1,0 +1,118 @@
+"""One step's command line in several processes of this machine, which share every batch between them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from tunewright.core.errors import ERROR_FILE
+from tunewright.core.processes import SHARES, free_port, threads
+from tunewright.core.progress import say
+
+_GRACE_SECONDS = 15
+"""For the others to end once one has failed: they notice at their next exchange."""
+
+
+def launch(arguments: Sequence[str], count: int) -> int:
+    """Run `python -m tunewright.pipeline.step` with these arguments in `count` processes, each with its part of the
+    threads.
+
+    SIGTERM is passed on to all of them. They end with this process; where one fails, the others are ended.
+
+    Returns:
+        The exit code of the first that failed, else 0.
+    """
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        said = [Path(folder) / str(rank) for rank in range(count)]
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tunewright.pipeline.step", *arguments],
+                env=os.environ | _environment(rank, count, port) | {ERROR_FILE: str(said[rank])},
+            )
+            for rank in range(count)
+        ]
+        with _passed_on(started):
+            failed = _first_failure(started)
+        if failed is None:
+            return 0
+        if said[failed].is_file():
+            tell(said[failed].read_text("utf-8"))
+        code = started[failed].returncode
+        return code if code > 0 else 128 - code
+
+
+def end(code: int) -> NoReturn:
+    """End this process. One of a group that torch made leaves it, and ends without Python's own tidying up: what the
+    group leaves behind in memory, threads among it, sometimes aborts a process that has long done its work."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _environment(rank: int, count: int, port: int) -> dict[str, str]:
+    """What torch.distributed and our own rooms read."""
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        # The machine's own name need not lead anywhere.
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": str(max(1, threads() // count)),
+        SHARES: str(count),
+    }
+
+
+@contextmanager
+def _passed_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Inside, signals that end a step reach these processes, and this one waits for them."""
+
+    def forward(signum: int, _: object) -> None:
+        for process in processes:
+            # Ctrl-C reaches all that run in the terminal.
+            if signum == signal.SIGTERM and process.poll() is None:
+                process.terminate()
+
+    before = {signum: signal.signal(signum, forward) for signum in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """Wait for all; returns which one failed first. A failure ends the others."""
+    failed, deadline = None, 0.0
+    while any(process.poll() is None for process in processes):
+        if failed is None:
+            failed = next((n for n, process in enumerate(processes) if process.poll()), None)
+            deadline = time.monotonic() + _GRACE_SECONDS
+        elif time.monotonic() > deadline:
+            for process in processes:
+                process.kill()
+        time.sleep(0.05)
+    return next((n for n, process in enumerate(processes) if process.returncode), None) if failed is None else failed
+
+
+def tell(error: str) -> None:
+    """Hand an error to whoever started this process, where that is asked for, or else to the person watching."""
+    if os.environ.get(ERROR_FILE):
+        Path(os.environ[ERROR_FILE]).write_text(error, "utf-8")
+    else:
+        say(f"Error: {error}")

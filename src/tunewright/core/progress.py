@@ -1,0 +1,102 @@
+"""Progress a person can follow: a bar on a terminal, a plain heartbeat line now and then elsewhere.
+
+Everything goes to standard error, so that standard output holds only the answer (or the JSON of `--json`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from tunewright.core.processes import is_leader
+
+HEARTBEAT_SECONDS = 10.0
+
+
+def quiet_loggers() -> None:
+    """Keep the libraries' own warnings and bars off the terminal; ours say what matters."""
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for name in ("bitsandbytes", "transformers", "torchao"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class Tracker(Protocol):
+    """What a long loop is handed: `update(done, note)` may be called as often as it likes."""
+
+    def update(self, done: float, note: str = "") -> None: ...
+
+
+class _Heartbeat:
+    def __init__(self, name: str, total: float, unit: str):
+        self.name, self.total, self.unit = name, total, unit
+        self.started = self.last = time.monotonic()
+
+    def update(self, done: float, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self.last < HEARTBEAT_SECONDS:
+            return
+        self.last = now
+        left = (now - self.started) / max(done, 1e-9) * (self.total - done)
+        share = f"{done:.0f}/{self.total:.0f} {self.unit} ({100 * done / max(self.total, 1e-9):.0f} %)"
+        say(f"  {self.name}: {share}, {left:.0f} s left{', ' + note if note else ''}")
+
+
+class _Bar:
+    def __init__(self, name: str, total: float, unit: str):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self.progress = Progress(
+            TextColumn("  {task.description:<22}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} " + unit),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self.task = self.progress.add_task(name, total=total, note="")
+
+    def update(self, done: float, note: str = "") -> None:
+        self.progress.update(self.task, completed=done, note=note)
+
+
+def say(line: str) -> None:
+    """One line for the person watching, on standard error; of a distributed training's processes the leader speaks."""
+    if is_leader():
+        print(line, file=sys.stderr, flush=True)
+
+
+def say_at_once(line: str) -> None:
+    """As `say`, from a signal's handler: it may have interrupted `say` itself, whose stream can't be entered twice."""
+    if is_leader():
+        os.write(2, f"{line}\n".encode())
+
+
+@contextmanager
+def track(name: str, total: float, unit: str = "") -> Iterator[Tracker]:
+    """Follow one long loop of `total` units; closes the bar on any exit."""
+    if not (sys.stderr.isatty() and is_leader()):
+        yield _Heartbeat(name, total, unit)
+        return
+    bar = _Bar(name, total, unit)
+    with bar.progress:
+        yield bar
+
+
+def quiet_libraries() -> None:
+    """`quiet_loggers`, and transformers' own switches, which need it imported."""
+    quiet_loggers()
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()

@@ -1,0 +1,1 @@
+"""Learning curves of a cheap model: how much more data would help."""

@@ -1,7 +1,0 @@
-"""Personal data and secrets in texts: finding them by their form, and putting stand-ins in their place."""
-
-from tunewright.data.pii.finders import find_pii
-from tunewright.data.pii.pseudonyms import Pseudonymiser
-from tunewright.data.pii.spans import Span
-
-__all__ = ["Pseudonymiser", "Span", "find_pii"]

@@ -1,0 +1,1 @@
+"""Cutting a dataset into train, validation and test parts, and freezing the test."""

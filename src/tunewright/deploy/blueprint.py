@@ -1,0 +1,61 @@
+"""What a deployment would make, and what it would cost a month, before anything is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunewright.economics.cost import HOURS_A_MONTH
+from tunewright.economics.prices import MachinePrice
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Something that is made in Azure, or brought up to date."""
+
+    kind: str
+    name: str
+    said: str
+    """Its settings in a line."""
+    body: dict[str, Any] = field(default_factory=dict)
+    """Everything that is sent about it."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is paid for as long as it stands."""
+
+    what: str
+    usd_per_month: float
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A deployment as it would be made."""
+
+    target: str
+    """aml, aks or aca."""
+    resources: list[Resource]
+    standing: list[Standing]
+    notes: list[str]
+    """What else is to be known of it."""
+
+    @property
+    def usd_per_month(self) -> float:
+        return sum(each.usd_per_month for each in self.standing)
+
+    @property
+    def lines(self) -> list[str]:
+        """All of it for people."""
+        width = max(len(each.kind) for each in self.resources)
+        return [
+            *(f"{each.kind:<{width}}  {each.name}: {each.said}" for each in self.resources),
+            *(f"{each.what}: ${each.usd_per_month:,.2f} a month" for each in self.standing),
+            f"Together ${self.usd_per_month:,.2f} a month.",
+            *self.notes,
+        ]
+
+
+def standing(what: str, machine: MachinePrice, count: int) -> Standing:
+    """Machines that stand day and night."""
+    return Standing(what, count * machine.usd_per_hour * HOURS_A_MONTH)

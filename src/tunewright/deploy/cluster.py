@@ -1,0 +1,177 @@
+"""An AKS cluster, reached through Resource Manager's run-command: no kubeconfig, and its API server may be private."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import os
+import re
+import zipfile
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from tunewright.backends.azure.answers import without_secrets
+from tunewright.backends.azure.connection import Connection, azure_errors
+from tunewright.core.errors import UserError
+
+_NAMED = "AZURE_AKS_CLUSTER"
+_VERSION = "2025-05-01"
+_ENTRA_SERVER = "6dae42f8-4368-4678-94ff-3960e28e3630"
+"""AKS' server application, the same in every tenant: who a token for a cluster's API server is for. `az aks command
+invoke` asks for it (Azure/azure-cli, acs/custom.py, aks_runcommand; read 2026-11-28)."""
+_PENDING = re.compile(r"another operation \(install/upgrade/rollback\) is in progress")
+"""What helm says as long as the last upgrade of a release is pending: the rule helm-hides-pending."""
+_ROLES = (
+    "Ask for the role Azure Kubernetes Service RBAC Cluster Admin on the cluster; where it has roles of its own, to be "
+    "in a group that administers it. Then type the same command again."
+)
+"""What a release takes: it makes its namespace, which a role of one namespace does not allow."""
+
+
+class Cluster:
+    """An AKS cluster.
+
+    Args:
+        path: ARM's; None for the one that a variable names, or the only one in the workspace's resource group.
+    """
+
+    def __init__(self, at: Connection, path: str | None = None):
+        self._at, self._given = at, path
+
+    @property
+    def name(self) -> str:
+        return self._path.rpartition("/")[2]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether one is meant."""
+        return len(self._candidates) == 1
+
+    def has(self, release: str) -> bool:
+        """Whether a Helm release is in it, in a namespace of its own name, be it one whose upgrade was broken off (the
+        rule helm-hides-pending)."""
+        return bool(self._told(f"helm list --namespace {release} --all --filter ^{release}$ --output json"))
+
+    def values(self, release: str) -> dict[str, Any]:
+        """What a release was given."""
+        return dict(self._told(f"helm get values {release} --namespace {release} --output json"))
+
+    def uninstall(self, release: str, costs: str = "") -> None:
+        self.run(f"helm uninstall {release} --namespace {release} --ignore-not-found", costs=costs)
+
+    def run(self, command: str, files: Mapping[str, bytes] | None = None, costs: str = "") -> str:
+        """Run a command in the cluster, with some files beside it. Returns what it printed.
+
+        Args:
+            costs: meanwhile, as of `Wait.look`.
+
+        Raises:
+            UserError: Azure refuses, the command fails, or takes too long.
+        """
+        body = {"command": command, "context": _packed(files) if files else ""}
+        with azure_errors(f"the cluster {self.name}"):
+            body |= self._sign_in()
+            what = f"the cluster {self.name} to end {_head(command)}"
+            result = self._at.ask("POST", f"{self._path}/runCommand", _VERSION, body, what=what, costs=costs)[
+                "properties"
+            ]
+        if result["provisioningState"] != "Succeeded" or result.get("exitCode"):
+            said = without_secrets(str(result.get("logs") or result.get("reason") or "")).strip()[-500:]
+            raise UserError(
+                f"In the cluster {self.name} failed: {_head(command)}.", why=said or None, fix=self._remedy(said)
+            )
+        return str(result.get("logs") or "")
+
+    def _remedy(self, said: str) -> str:
+        """What to do about what a command that failed said."""
+        if re.search("forbidden|unauthorized", said, re.I):
+            return _ROLES
+        if _PENDING.search(said):
+            invoke = (
+                f"az aks command invoke --resource-group {self._at.name.resource_group} --name {self.name} --command"
+            )
+            return (
+                "A helm command runs there, or was broken off, which helm can't tell apart. If nobody is at work: "
+                f'{invoke} "helm rollback RELEASE --namespace RELEASE", or of a release that never stood "helm '
+                'uninstall RELEASE --namespace RELEASE"; then type the same command again.'
+            )
+        return "Mend that, then type the same command again."
+
+    def _told(self, command: str) -> Any:
+        """The JSON that a command printed in a line; helm's warnings may stand around it.
+
+        Raises:
+            UserError: as `run`, or it printed none.
+        """
+        said = self.run(command)
+        for line in reversed(said.splitlines()):
+            with contextlib.suppress(ValueError):
+                return json.loads(line)
+        raise UserError(
+            f"In the cluster {self.name}, {_head(command)} did not answer in JSON.",
+            why=without_secrets(said).strip()[-500:],
+            fix=f"See what it says there: az aks command invoke --name {self.name} --command '{command}'",
+        )
+
+    def _sign_in(self) -> dict[str, str]:
+        """What a call gives to be let in. A cluster with Entra ID takes the token of whoever asks, and refuses without
+        it (MissingAADClusterToken: Azure/azure-rest-api-specs#22480, read 2026-11-28); another one is given none."""
+        profile = self._at.ask("GET", self._path, _VERSION)["properties"].get("aadProfile") or {}
+        if not profile.get("managed"):
+            return {}
+        token = self._at.credential.get_token(f"{_ENTRA_SERVER}/.default", tenant_id=profile.get("tenantID")).token
+        return {"clusterToken": token}
+
+    @property
+    def _path(self) -> str:
+        """ARM's path of it.
+
+        Raises:
+            UserError: there is none, or it is not said which.
+        """
+        if not self.is_known:
+            raise UserError(
+                f"There are {len(self._candidates)} AKS clusters in {self._at.name.resource_group}.",
+                fix=f"Name the one that is meant: {_NAMED}=NAME",
+            )
+        return self._candidates[0]
+
+    @cached_property
+    def _candidates(self) -> list[str]:
+        return [self._given] if self._given else _paths(self._at)
+
+
+def _head(command: str) -> str:
+    """A command without its options."""
+    return command.partition(" --")[0]
+
+
+def clusters(at: Connection) -> list[Cluster]:
+    """The cluster that a variable names, or all in the workspace's resource group.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    return [Cluster(at, path) for path in _paths(at)]
+
+
+def _paths(at: Connection) -> list[str]:
+    """ARM's paths of the clusters that may be meant."""
+    where = f"/subscriptions/{at.name.subscription}/resourceGroups/{at.name.resource_group}"
+    listed = f"{where}/providers/Microsoft.ContainerService/managedClusters"
+    if named := os.environ.get(_NAMED):
+        return [f"{listed}/{named}"]
+    with azure_errors("the AKS clusters"):
+        return [str(each["id"]) for each in at.ask("GET", listed, _VERSION).get("value", [])]
+
+
+def _packed(files: Mapping[str, bytes]) -> str:
+    """Files as run-command takes them: a zip archive in base64."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return base64.b64encode(packed.getvalue()).decode()

@@ -1,0 +1,272 @@
+"""`--to aks`: a Helm release in an AKS cluster, reached through Resource Manager: no kubeconfig, no open API server."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from tunewright.backends.azure import machines
+from tunewright.backends.azure.connection import Connection
+from tunewright.config import Spec
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say
+from tunewright.deploy.blueprint import Blueprint, Resource, standing
+from tunewright.deploy.cluster import Cluster
+from tunewright.deploy.images import built, infra_folder, registry_of, repository_of, tag_of
+from tunewright.deploy.live import State, hourly, require_ours, take_back
+from tunewright.deploy.trial import Exam, NoAnswer, Trial, report
+
+_RELEASE_SECONDS = 1500
+NONE = {"image": "", "replicas": 0}
+"""A track without pods."""
+_REPOSITORY = re.compile(r"/tunewright/([^:@/]+)[:@]")
+_MODULE = "tunewright.deploy.trial"
+
+
+class LiveRelease:
+    """One project's Helm release, whatever made it. Its values are its state: what serves is the track `stable`, what
+    is fresh the track `canary`, which is on trial while the traffic goes to `stable` alone."""
+
+    target, kind = "aks", "Helm release"
+
+    def __init__(self, spec: Spec, at: Connection):
+        self._spec, self.cluster = spec, Cluster(at)
+        self.name = release_name(spec)
+        self._costs = ""
+        """What its pods cost, in words, as they were last seen."""
+
+    def values(self) -> dict[str, Any] | None:
+        """Of the release; None where it is not there.
+
+        Raises:
+            UserError: it belongs to another project, or the cluster refuses.
+        """
+        if not self.cluster.has(self.name):
+            return None
+        values = self.cluster.values(self.name)
+        require_ours(self._spec, f"the Helm release {self.name}", owner_of(values, self._spec))
+        values = {"stable": NONE, "canary": NONE, "traffic": "all"} | values
+        self._costs = self._cost_of(values)
+        return values
+
+    def _cost_of(self, values: dict[str, Any]) -> str:
+        return pods_cost(values["stable"]["replicas"] + values["canary"]["replicas"], self._spec)
+
+    def state(self) -> State | None:
+        """As of `Live`; traffic follows the pods, and versions are called by their image's tag."""
+        values = self.values()
+        if values is None:
+            return None
+        stable, canary = values["stable"], values["canary"]
+        pods = {
+            "all": (stable["replicas"], canary["replicas"]),
+            "stable": (stable["replicas"], 0),
+            "canary": (0, canary["replicas"]),
+        }[values["traffic"]]
+        share = round(100 * pods[1] / max(sum(pods), 1))
+        shares: dict[str, int] = {}
+        costs = {}
+        for track, part in ((stable, 100 - share), (canary, share)):
+            if track["replicas"]:
+                shares[_tag(track)] = shares.get(_tag(track), 0) + part
+                costs[_tag(track)] = pods_cost(track["replicas"], self._spec)
+        fresh = _tag(canary) if canary["replicas"] else None
+        return State(shares, fresh, bool(fresh) and values["traffic"] != "stable", costs=costs)
+
+    def promote(self) -> None:
+        """As of `Live`. First the canary gets as many pods as it will need, then the traffic, then the stable track
+        becomes the new version; at every point the values tell how to go on."""
+        values = self._fresh()
+        pods = (values["stable"] if values["traffic"] == "all" else values["canary"])["replicas"]
+        canary = values["canary"] | {"replicas": max(pods, values["canary"]["replicas"])}
+        stable = canary | {"replicas": pods}
+        if canary != values["canary"]:
+            self.install(values | {"canary": canary})
+        self.install(values | {"canary": canary, "traffic": "canary"})
+        self.install(values | {"stable": stable, "canary": canary, "traffic": "canary"})
+        self.install(values | {"stable": stable, "canary": NONE, "traffic": "all"})
+
+    def withdraw(self) -> None:
+        """As of `Live`."""
+        values = self._fresh()
+        if not values["stable"]["replicas"]:
+            self.remove()
+            return
+        # A pod that goes leaves the Service first, and answers what it has taken.
+        self.install(values | {"canary": NONE, "traffic": "all"})
+
+    def remove(self) -> None:
+        """As of `Live`."""
+        say(f"  azure: the Helm release {self.name} goes")
+        self.cluster.uninstall(self.name, self._costs)
+
+    def install(self, values: dict[str, Any]) -> None:
+        """Bring the release to these values, and wait until its pods are ready."""
+        command = (
+            f"helm upgrade --install {self.name} chart --namespace {self.name} --create-namespace "
+            f"--values values.json --wait --timeout {_RELEASE_SECONDS}s"
+        )
+        chart = infra_folder() / "chart"
+        inside = [path for path in chart.rglob("*") if path.is_file()]
+        files = {f"chart/{path.relative_to(chart).as_posix()}": path.read_bytes() for path in inside}
+        self._costs = self._cost_of(values)
+        self.cluster.run(command, files | {"values.json": json.dumps(values).encode()}, self._costs)
+
+    def _fresh(self) -> dict[str, Any]:
+        """The values, of which the canary track must have pods."""
+        values = self.values()
+        if values is None or not values["canary"]["replicas"]:
+            raise UserError(f"There is no canary in the Helm release {self.name}.", fix="Deploy: tunewright deploy …")
+        return values
+
+
+class Release:
+    """The track of one version in one project's Helm release.
+
+    Args:
+        engine: the image that serves it; see `engine_of`.
+        bundle: the bundle's folder, which goes into the image.
+        replicas: pods of the stable track.
+        memory: of a pod on CPUs, as Kubernetes writes it.
+
+    Raises:
+        UserError: it is not said which cluster is meant.
+    """
+
+    target = "aks"
+
+    def __init__(self, spec: Spec, at: Connection, engine: str, bundle: Path, replicas: int, memory: str):
+        self._spec, self._at, self._bundle, self._replicas = spec, at, bundle, replicas
+        self._engine, self._memory = engine, memory
+        self.live, self._made = LiveRelease(spec, at), False
+        self.name, self.fresh = self.live.name, tag_of(spec, bundle)
+
+    def blueprint(self) -> Blueprint:
+        """As of `Target`; pods are counted as machines of `traffic.machine`, whole ones."""
+        size = self._spec.traffic.machine
+        machine = machines.price_of(size, self._spec)
+        image = f"{registry_of(self._at).rpartition('/')[2]}.azurecr.io/tunewright/{self._spec.name}:…"
+        values = self._with({"image": image, "replicas": self._replicas}, NONE, "all")
+        pods = f"{self._replicas} pod{'s' if self._replicas > 1 else ''}"
+        return Blueprint(
+            self.target,
+            [
+                Resource("image", image, "built by the registry, the bundle inside"),
+                Resource("Helm release", self.name, f"{pods} of {self._engine} in {self.live.cluster.name}", values),
+            ],
+            [standing(f"{self._replicas} x {size}, if each pod takes a machine", machine, self._replicas)],
+            [
+                "The cluster itself, and other machines in it, are not counted.",
+                "docs/azure-kubernetes.md says what must be in the cluster before.",
+            ],
+        )
+
+    @property
+    def cost(self) -> str:
+        """As of `Target`."""
+        return pods_cost(self._replicas, self._spec)
+
+    def create(self) -> None:
+        """As of `Target`: the canary track, without traffic; of the first version the stable one.
+
+        Raises:
+            UserError: the release serves with another engine, the cluster refuses, or pods are not ready in time.
+        """
+        if (serving := self.live.values()) and serving["engine"] != self._engine:
+            raise UserError(
+                f"The Helm release {self.name} serves with {serving['engine']}, and this bundle needs {self._engine}.",
+                why="Both tracks of a release have one engine, so what serves would start anew with the wrong one.",
+                fix="Deploy it from a project of another name, or take the release away first: tunewright azure down",
+            )
+        image = built(self._at, self._spec, self._bundle, f"{self._engine}-bundle")
+        values = self.live.values()
+        self._made = values is None
+        track = {"image": image, "replicas": self._replicas}
+        say(f"  azure: Helm release {self.name} in {self.live.cluster.name}, version {self.fresh}")
+        self.live.install(self._with(values["stable"], track, "stable") if values else self._with(track, NONE, "all"))
+
+    def try_out(self, exam: Exam) -> Trial:
+        """As of `Target`, from within a pod, so that nothing has to be opened.
+
+        Raises:
+            NoAnswer: it answers nothing, or has no pod that is ready.
+            UserError: the cluster can't be asked.
+        """
+        state = self.live.state()
+        pods = f"deploy/{self.name}-{'canary' if state and state.fresh == self.fresh else 'stable'}"
+        command = f"kubectl exec --namespace {self.name} -i {pods} -- python -m {_MODULE} < exam.json"
+        try:
+            said = self.live.cluster.run(command, {"exam.json": exam.json().encode()}, self.cost)
+        except UserError as error:
+            ready = f"kubectl get --namespace {self.name} {pods} --output jsonpath={{.status.readyReplicas}}"
+            if self.live.cluster.run(ready).strip():
+                raise
+            raise NoAnswer(
+                f"The new version answered nothing: no pod of {pods} is ready.",
+                why=error.why,
+                fix=f"See its log: kubectl logs --namespace {self.name} {pods}",
+            ) from error
+        return report(said)
+
+    def shift(self, percent: int) -> int:
+        """As of `Target`: traffic follows the pods."""
+        values = self.live.values()
+        assert values and values["canary"]["replicas"], "only what stands beside another gets a share"
+        serving = int(values["stable"]["replicas"])
+        pods = max(1, round(serving * percent / max(100 - percent, 1)))
+        self.live.install(values | {"canary": values["canary"] | {"replicas": pods}, "traffic": "all"})
+        share = round(100 * pods / (pods + serving))
+        if share != percent:
+            say(f"  azure: traffic follows the pods, of which {pods} of {pods + serving} are the canary's: {share} %")
+        return share
+
+    def finish(self) -> None:
+        """As of `Target`. The first version serves already."""
+        state = self.live.state()
+        if state and state.fresh:
+            self.live.promote()
+
+    def undo(self) -> None:
+        """As of `Target`."""
+        take_back(self.live, self.fresh, self._made)
+
+    def _with(self, stable: dict[str, Any], canary: dict[str, Any], traffic: str) -> dict[str, Any]:
+        machine = machines.price_of(self._spec.traffic.machine, self._spec)
+        # Of a node AKS keeps a part for itself.
+        cores = max(1, machine.cores - 1)
+        machine_of = (
+            {"gpu": {"cores": cores}} if self._engine == "vllm" else {"cpu": {"cores": cores, "memory": self._memory}}
+        )
+        return {
+            "engine": self._engine,
+            "stable": stable,
+            "canary": canary,
+            "traffic": traffic,
+            **machine_of,
+            "autoscaling": {"by": "none"},
+            "networkPolicy": {"namespaces": [self.name]},
+        }
+
+
+def owner_of(values: dict[str, Any], spec: Spec) -> str | None:
+    """The project whose release has these values, by the repository of its images: the spec's, or another one's."""
+    tracks = [values.get(track) for track in ("stable", "canary")]  # of another's chart they may be anything
+    named = [_REPOSITORY.search(str(track.get("image", ""))) for track in tracks if isinstance(track, dict)]
+    owner = next((match[1] for match in named if match), None)
+    return spec.name if f"tunewright/{owner}" == repository_of(spec) else owner
+
+
+def pods_cost(count: int, spec: Spec) -> str:
+    """What pods cost, in words."""
+    return f"{hourly(count, spec.traffic.machine, spec)}, if each pod takes a machine"
+
+
+def _tag(track: dict[str, Any]) -> str:
+    return str(track["image"].rpartition(":")[2])
+
+
+def release_name(spec: Spec) -> str:
+    """The name of a project's Helm release, and of its namespace."""
+    return machines.azure_name(spec, 38)

@@ -1,0 +1,156 @@
+"""What a run needs of the machine, checked one by one."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tunewright.config import RUNS, Spec, load_spec
+from tunewright.core.errors import EXTRA_OF, Check, UserError
+from tunewright.core.processes import machine_memory
+from tunewright.data.steps import raw_files
+from tunewright.models.device import nvidia_gpus
+from tunewright.models.fetch import cache_folder
+from tunewright.models.resolve import cached_folder, locate
+from tunewright.models.sizes import sizes_of
+from tunewright.pipeline.planning.machines import this_machine
+from tunewright.pipeline.planning.preflight import disk_checks, memory_checks
+from tunewright.pipeline.steps import steps_to
+from tunewright.tasks import task_of
+from tunewright.training.able import require_able
+
+GB = 1e9
+NEEDED_MEMORY, NEEDED_DISK = 4 * GB, 3 * GB
+_EXTRAS: dict[str, Sequence[str]] = {
+    "train": ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "gguf", "onnx"),
+    "serve": EXTRA_OF["serve"],
+}
+
+
+def examine(project: Path | None, *, allow_code: bool = False) -> list[Check]:
+    """All checks, in the order a run would meet their faults.
+
+    Args:
+        allow_code: as of `tunewright.load_spec`.
+    """
+    tracking = _asked({"mlflow": os.environ.get("MLFLOW_TRACKING_URI")})
+    return [*_machine(), *_extras(_EXTRAS | tracking), *_project(project, allow_code)]
+
+
+def _machine() -> Iterator[Check]:
+    version = sys.version.split()[0]
+    yield Check("Python", sys.version_info >= (3, 11), version, "Install Python 3.11 or newer.")
+    memory = machine_memory()
+    yield Check(
+        "memory",
+        memory >= NEEDED_MEMORY,
+        f"{memory / GB:.1f} GB, {os.cpu_count()} cores",
+        f"Training SmolLM2-135M needs about {NEEDED_MEMORY / GB:.0f} GB.",
+    )
+    cache = cache_folder()
+    present = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    free = shutil.disk_usage(present).free
+    yield Check(
+        "disk",
+        free >= NEEDED_DISK,
+        f"{free / GB:.1f} GB free at {cache}",
+        f"Free {NEEDED_DISK / GB:.0f} GB, or set TUNEWRIGHT_CACHE to another disk.",
+    )
+    writable = os.access(present, os.W_OK)
+    yield Check(
+        "model cache",
+        writable,
+        f"{cache} {'is writable' if writable else 'is not writable'}",
+        "Set TUNEWRIGHT_CACHE to a folder of yours.",
+    )
+    yield _gpu()
+
+
+def _gpu() -> Check:
+    # Without NVIDIA's driver there is no need to wait a second for torch.
+    if shutil.which("nvidia-smi") is None and not nvidia_gpus():
+        return Check("GPU", True, "none, so trainings run on the CPU")
+    if importlib.util.find_spec("torch") is None:
+        return Check("GPU", True, "NVIDIA's driver is here; torch, which would use it, is not")
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check(
+            "GPU",
+            False,
+            f"NVIDIA's driver is here, but torch {torch.__version__} finds no GPU to use",
+            "See what nvidia-smi says; where it lists a GPU, install a torch built for the driver's CUDA "
+            "(pytorch.org/get-started).",
+        )
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return Check("GPU", True, f"{', '.join(names)}; `tunewright doctor --gpu` tests it")
+
+
+def _asked(wanted: Mapping[str, object]) -> dict[str, Sequence[str]]:
+    """The modules of the extras that something asks for."""
+    return {extra: EXTRA_OF[extra] for extra, asks in wanted.items() if asks}
+
+
+def _extras(needed: Mapping[str, Sequence[str]]) -> Iterator[Check]:
+    for extra, modules in needed.items():
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        found = f"missing: {', '.join(missing)}" if missing else _version(modules[-1])
+        yield Check(f"extra [{extra}]", not missing, found, f"Type: pip install 'tunewright[{extra}]'")
+
+
+def _version(module: str) -> str:
+    distribution = module.replace("_", "-")
+    return f"{distribution} {importlib.metadata.version(distribution)}"
+
+
+def _project(project: Path | None, allow_code: bool) -> Iterator[Check]:
+    if project is None:
+        yield _model("smollm2-135m", Path.cwd())
+        return
+    try:
+        spec = load_spec(project, allow_code=allow_code)
+    except UserError as error:
+        yield Check("spec", False, error.paragraph(), "Mend the spec, then run the doctor again.")
+        return
+    yield Check("spec", True, f"{spec.name}: {spec.task.kind}, {task_of(spec.task).summary}")
+    yield from _extras(_asked({"documents": spec.data.document, "api": spec.judge or spec.asked_apis}))
+    yield _data(spec)
+    yield _able(spec) or _model(spec.model, spec.folder)
+    sizes = sizes_of(spec.model, spec.folder)
+    if sizes is not None:
+        here, steps = this_machine(), steps_to(spec, "bundle")
+        yield from memory_checks(spec, sizes, steps, lambda _: here)
+        yield from disk_checks(spec, sizes, steps, spec.folder / RUNS)
+
+
+def _data(spec: Spec) -> Check:
+    try:
+        count = sum(map(len, raw_files(spec).values()))
+    except UserError as error:
+        fix = "Correct the paths under `data:`; they start at the spec's folder."
+        return Check("data files", False, f"missing: {error.where}", fix)
+    return Check("data files", True, f"{count} files")
+
+
+def _able(spec: Spec) -> Check | None:
+    """What the base model can't do of what the spec asks for; None where it can do all."""
+    try:
+        require_able(spec)
+    except UserError as error:
+        return Check("base model", False, error.what, " ".join(filter(None, (error.why, error.fix))))
+    return None
+
+
+def _model(model: str, anchor: Path) -> Check:
+    folder = cached_folder(model)
+    if folder:
+        return Check("base model", True, f"{model} in {folder}")
+    try:
+        return Check("base model", True, f"{model}: {locate(model, anchor)}")
+    except UserError as error:
+        return Check("base model", False, error.what, " ".join(filter(None, (error.why, error.fix))))

@@ -1,0 +1,197 @@
+"""The self-test from its first row to its last."""
+
+from __future__ import annotations
+
+import gc
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tunewright.core.errors import UserError, as_user_error
+from tunewright.core.progress import quiet_libraries, say
+from tunewright.doctor.report import Report, Row, machine
+from tunewright.doctor.steps import step_rows
+from tunewright.doctor.tiny import ARCHITECTURES, make_model, make_rows, make_spec
+from tunewright.inference.runtimes.base import best_runtime
+from tunewright.inference.runtimes.torch_model import load_torch_model
+from tunewright.models.device import has_bfloat16, require_gpu
+from tunewright.pipeline.runner import execute_step
+from tunewright.pipeline.steps import STEPS
+
+_MERGED = 0.02
+"""By which a merged model's loss may differ from its base with the adapter beside it, as a share: 16 bits round each
+weight, and a 4-bit training's adapter meets other weights."""
+_LEFT_BYTES = 2**20
+"""That may still be held when everything was let go."""
+
+
+def run_selftest(device: str = "cuda", only: Sequence[str] = (), types: Sequence[str] = ()) -> Report:
+    """Try every way that a model takes on a device.
+
+    Args:
+        device: "cuda", or "cpu" to try the self-test itself.
+        only: these architectures; by default all that can be exported.
+        types: that products are computed in; by default those that the device has.
+
+    Raises:
+        UserError: there is no GPU, or torch can't use it.
+    """
+    import torch
+
+    quiet_libraries()
+    started = time.monotonic()
+    if device == "cuda":
+        require_gpu()
+        if not torch.cuda.is_available():
+            raise UserError(
+                "There is no GPU to test.",
+                why="torch finds none, and nvidia-smi neither.",
+                fix="Run it where one is; `tunewright doctor` looks at this machine.",
+            )
+    types = types or _types(device)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for row in _rows(device, only or tuple(ARCHITECTURES), types, Path(scratch)):
+            say(f"  {'✓' if row.passed else '–' if row.passed is None else '✗'} {row.name}: {row.found}")
+            rows.append(row)
+    return Report(machine(device), rows, time.monotonic() - started)
+
+
+def _types(device: str) -> tuple[str, ...]:
+    if device == "cpu":
+        return ("float32", "bfloat16")
+    return ("float16", "bfloat16") if has_bfloat16() else ("float16",)
+
+
+def _rows(device: str, names: Sequence[str], types: Sequence[str], scratch: Path) -> Iterator[Row]:
+    for name in names:
+        folder = scratch / name
+        folder.mkdir()
+        make_model(name, folder)
+        if name == "gemma3_text" and best_runtime(folder) != "openvino":
+            continue
+        before = held_bytes(device)
+        yield from _caught(f"{name}, training step", lambda: step_rows(name, folder, device, types))  # noqa: B023
+        yield from _caught(f"{name}, training", lambda: _trained(name, folder, device, types))  # noqa: B023
+        yield _freed(name, device, before)
+    yield from _caught("vLLM", lambda: _vllm(scratch, names[0]))
+
+
+def _caught(name: str, rows: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+    """The rows; where they end with an error, that is a row too."""
+    try:
+        yield from rows()
+    except Exception as error:  # noqa: BLE001 (whatever goes wrong is what is looked for)
+        known = as_user_error(error, Path(tempfile.gettempdir()))
+        said = known.paragraph() if known else f"{type(error).__name__}: {error}"
+        yield Row(name, False, " ".join(said.split())[:300])
+
+
+def _trained(name: str, model: Path, device: str, types: Sequence[str]) -> Iterator[Row]:
+    """The steps of a run, in this process: a training as TRL runs it in each type, the merge and what is served."""
+    folder = model.parent / f"{name}-run"
+    folder.mkdir()
+    made: dict[str, Path] = {}
+
+    def run(step: str, precision: str = types[-1]) -> Mapping[str, Any]:
+        spec = make_spec(model, folder, precision=precision)
+        made[step] = folder / f"{step}-{precision}"
+        needed = {each: made[each] for each in STEPS[step].inputs_of(spec)}
+        execute_step(STEPS[step], spec, needed, made[step])
+        result: Mapping[str, Any] = json.loads((made[step] / "manifest.json").read_text("utf-8"))["result"]
+        return result
+
+    for step in ("check", "split"):
+        run(step)
+    for precision in types:
+        train = run("train", precision)
+        found = f"{train['steps']} steps, loss {train['first_loss']} → {train['last_loss']}"
+        left_out = train["left_out"]
+        fast = not left_out and train["steps"] == make_spec(model, folder).train.max_steps
+        yield Row(f"{name}, NF4 training, {precision}", fast, found + (f", without {left_out}" if left_out else ""))
+    export = run("export")
+    yield Row(f"{name}, export", True, f"a bundle of {export['bundle_mb']} MB, temperature {export['temperature']}")
+    yield _merged(name, model, made, device, "float32" if device == "cpu" else types[-1])
+
+
+def _merged(name: str, model: Path, made: Mapping[str, Path], device: str, dtype: str) -> Row:
+    """The merged weights on the device, against the base with the adapter beside it on the CPU."""
+    from peft import PeftModel
+
+    rows = make_rows(250, 100, 20, 30, 40, 50)
+    beside = PeftModel.from_pretrained(
+        load_torch_model(model, dtype="float32", device="cpu"), str(made["train"] / "adapter")
+    )
+    merged = load_torch_model(made["export"] / "merged", dtype=dtype, device=device)
+    wanted, found = _loss(beside, rows), _loss(merged, rows)
+    return Row(f"{name}, merged, {dtype}", abs(found / wanted - 1) < _MERGED, f"loss {found:.3f}, CPU {wanted:.3f}")
+
+
+def _loss(model: Any, rows: Sequence[Any]) -> float:
+    import torch
+
+    total = 0.0
+    with torch.no_grad():
+        for row in rows:
+            ids = torch.tensor([row["input_ids"]], device=model.device)
+            labels = torch.tensor(row["labels"], device=model.device)
+            logits = model.eval()(input_ids=ids).logits[0, :-1].float()
+            total += float(torch.nn.functional.cross_entropy(logits, labels[1:], ignore_index=-100, reduction="sum"))
+    return total
+
+
+def _freed(name: str, device: str, before: int) -> Row:
+    left = held_bytes(device) - before
+    return Row(f"{name}, memory freed", left <= _LEFT_BYTES, f"{max(0, left) / 2**20:.1f} MiB are left")
+
+
+def held_bytes(device: str) -> int:
+    """What tensors hold on a device."""
+    import torch
+
+    gc.collect()
+    if device == "cuda":
+        torch._C._cuda_clearCublasWorkspaces()  # 8 to 32 MiB that stay for the next product, in nobody's tensor
+        torch.cuda.empty_cache()
+        return int(torch.cuda.memory_allocated())
+    storages: dict[int, int] = {}
+    for each in gc.get_objects():
+        if issubclass(type(each), torch.Tensor) and each.device.type == "cpu" and type(each).__name__ != "FakeTensor":
+            storage = each.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+def _vllm(scratch: Path, name: str) -> Iterator[Row]:
+    """vLLM on a card whose memory torch has just used: it starts, and says what torch says."""
+    from importlib.util import find_spec
+    from os import environ
+
+    from tunewright.inference.runtimes.vllm_model import PYTHON, VllmModel
+
+    if not (environ.get(PYTHON) or find_spec("vllm")):
+        yield Row("vLLM", None, f"not installed; {PYTHON} names a Python that has it")
+        return
+    merged = next((scratch / f"{name}-run").glob("export-*/merged"), None)
+    if merged is None:
+        yield Row("vLLM", None, f"{name} was not exported")
+        return
+    import numpy as np
+
+    from tunewright.inference.runtimes.torch_model import TorchNextToken
+
+    started = time.monotonic()
+    served = VllmModel(merged, context=256)
+    took = time.monotonic() - started
+    try:
+        ids, tokens = make_rows(250, 40, 10)[0]["input_ids"], [5, 9, 70, 200]
+        (found,) = served.of_tokens([(ids, tokens)])
+    finally:
+        served.close()
+    logits = TorchNextToken(load_torch_model(merged, dtype="float32", device="cpu"))(ids)[tokens].astype(np.float64)
+    wanted = logits - np.log(np.exp(logits).sum())
+    off = float(np.abs(found - wanted).max())
+    yield Row("vLLM", off < 0.1, f"started in {took:.0f} s; log-probabilities within {off:.3f} of torch's")

@@ -1,0 +1,93 @@
+"""A training step on the device, against the same examples one by one on the CPU in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewright.config.sections import LoraSpec
+from tunewright.doctor.report import Row
+from tunewright.doctor.tiny import make_rows
+from tunewright.inference.runtimes.torch_model import load_torch_model
+from tunewright.training.engine.fast_paths import fit_engine, on_device_of, supervised_loss
+from tunewright.training.engine.head import add_supervision
+from tunewright.training.engine.packing import pad
+from tunewright.training.loop.trainer import hold_adapter_in_float32, lora_config
+
+_TOLERANCE = {"float32": (1e-4, 1e-3), "bfloat16": (0.005, 0.04), "float16": (0.002, 0.015)}
+"""Of the loss, and of all gradients together, as a share of them; three to four times what a CPU is off in bfloat16."""
+_VOCABULARY = 250
+_BATCHES = {
+    "short": (200, 20, 31, 42, 53, 64, 25, 36, 47),
+    "long": (50, 900, 850, 800),
+}
+"""Tokens that are shared, and each example's own: in lines, and one by one beyond the window."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    loss: float
+    gradients: Any
+    """Of all matrices of the adapter, one after the other, float32 on the CPU."""
+
+
+def step_rows(name: str, folder: Path, device: str, types: Sequence[str]) -> Iterator[Row]:
+    """A row for each way to hold the base and each type of products.
+
+    Args:
+        folder: of a model from `tunewright.doctor.tiny.make_model`.
+        types: that products are computed in.
+    """
+    batches = {kind: make_rows(_VOCABULARY, *lengths) for kind, lengths in _BATCHES.items()}
+    for nf4 in (False, True):
+        wanted = {kind: _step(folder, "cpu", "float32", nf4, rows, plain=True) for kind, rows in batches.items()}
+        for dtype in types:
+            parts, fine = [], True
+            for kind, rows in batches.items():
+                found = _step(folder, device, dtype, nf4, rows, plain=False)
+                of_loss = abs(found.loss / wanted[kind].loss - 1)
+                of_gradients = float((found.gradients - wanted[kind].gradients).norm() / wanted[kind].gradients.norm())
+                allowed = _TOLERANCE[dtype]
+                fine = fine and of_loss <= allowed[0] and of_gradients <= allowed[1]
+                parts.append(
+                    f"{kind}: loss {found.loss:.3f}, CPU {wanted[kind].loss:.3f}, gradients {of_gradients:.2%} off"
+                )
+            yield Row(f"{name}, {'NF4' if nf4 else 'LoRA'} step, {dtype}", fine, "; ".join(parts))
+
+
+def _step(folder: Path, device: str, dtype: str, nf4: bool, rows: Sequence[Any], *, plain: bool) -> _Step:
+    """Loss and gradients of some rows: the plain way one by one, or on the fast paths in one batch.
+
+    Raises:
+        RuntimeError: the model was refused a fast path.
+    """
+    import torch
+    from peft import get_peft_model
+
+    base = load_torch_model(folder, dtype=dtype, nf4=nf4, device=device)
+    model = get_peft_model(base, lora_config(LoraSpec()))
+    hold_adapter_in_float32(model)
+    draw = torch.Generator().manual_seed(1)
+    trained = [parameter for name, parameter in model.named_parameters() if "lora_" in name]
+    for parameter in trained:
+        parameter.data = (0.03 * torch.randn(parameter.shape, generator=draw)).to(parameter.device)
+    model.train()
+    if plain:
+        add_supervision(base)
+        batches = [pad([row]) for row in rows]
+    else:
+        engine = fit_engine(model, rows)
+        if engine.reasons or not engine.fused_layers:
+            raise RuntimeError(f"without {engine.reasons or 'fused LoRA layers'}")
+        batches = [engine.collate(rows)]
+    loss = 0.0
+    # As accelerate runs a float16 training.
+    mixed = torch.autocast(device, torch.float16, enabled=dtype == "float16")
+    for batch in batches:
+        with mixed:
+            part = supervised_loss(model, on_device_of(model, batch))
+        part.backward()
+        loss += float(part.detach())
+    return _Step(loss, torch.cat([parameter.grad.detach().float().cpu().flatten() for parameter in trained]))

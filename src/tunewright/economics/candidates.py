@@ -1,0 +1,59 @@
+"""The APIs that a spec names, held against the price book before anything is asked or trained."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from tunewright.config import ApiSpec, MoneySpec, Spec
+from tunewright.core.errors import UserError, did_you_mean
+from tunewright.economics.lifetimes import lifetime
+from tunewright.economics.prices import ApiPrice, PriceBook
+
+
+def check_apis(spec: Spec | MoneySpec, book: PriceBook, day: date) -> None:
+    """Raises:
+    UserError: an API has no price, does not take the reasoning effort that the spec names, or is to be asked or
+        weighed and has been shut down. The one paid for today may be gone where nobody asks it: the verdict says so.
+    """
+    for name, settings in spec.candidate_apis.items():
+        price = book.api(settings.model)
+        where = spec.section_of_api(name)
+        if settings.reasoning_effort:
+            _check_effort(settings, price, where)
+        span = lifetime(settings.model, price, settings.url, day, spec.costs.horizon_months)
+        wanted = settings.url or (name != spec.api.label and not settings.recorded)
+        if span.ended and wanted:
+            raise UserError(
+                f"{span.summary.removesuffix('.')}: it can't be asked any more.",
+                where=where,
+                why="What has been shut down can't be measured, and is no way to go.",
+                fix="Take it out, or name what it answered while it ran (`recorded`). See: tunewright models prices",
+            )
+
+
+def _check_effort(settings: ApiSpec, price: ApiPrice, where: str) -> None:
+    effort = settings.reasoning_effort or ""
+    if price.provider is not None and not price.reasons:
+        raise UserError(
+            f"{settings.model} does not think before it answers, so it takes no reasoning effort.",
+            where=where,
+            fix="Leave `reasoning_effort` out.",
+        )
+    if price.efforts and effort not in price.efforts:
+        raise UserError(
+            f"{settings.model} takes no reasoning effort '{effort}'.",
+            where=where,
+            fix=did_you_mean(effort, price.efforts, f"It takes: {', '.join(price.efforts)}."),
+        )
+
+
+def next_lower(settings: ApiSpec, price: ApiPrice) -> str | None:
+    """The reasoning effort below the one that is asked for; the least, where none is named; None where there is none
+    lower."""
+    efforts = price.efforts
+    if not efforts:
+        return None
+    if settings.reasoning_effort is None:
+        return efforts[0]
+    place = efforts.index(settings.reasoning_effort)
+    return efforts[place - 1] if place else None

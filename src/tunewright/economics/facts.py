@@ -1,0 +1,143 @@
+"""What can be known of a job before any model is trained: counts, lengths, agreement, and what the cheap model does."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from tunewright.data.curve.curve import NORMAL_90, LearningCurve, is_classification, learning_curve
+from tunewright.data.splits.folds import group_of
+from tunewright.data.text import normal
+from tunewright.tasks import Example
+
+SUSPECTS_WRONG = 0.55
+"""Share of suspected labels that are wrong: the precision `bench/label_noise.py` measures."""
+_DRAWN = 1.25
+"""Times the macro-F1 of labels drawn evenly that chance may bring."""
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Words of a text over all rows."""
+
+    median: float
+    p95: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    rows: int
+    answers: int
+    """Different answers; the labels, for a classification."""
+    classification: bool
+    groups: int
+    grouped: bool
+    """Whether the rows say what group they belong to; without that, equal texts are a group."""
+    median_a_label: float
+    """Groups of the label in the middle."""
+    majority: float
+    """Share of the most frequent answer."""
+    test_rows: int
+    request: Lengths
+    answer: Lengths
+    copied: float
+    """Share of the answers' words that stand in the request or in half of all answers."""
+    contradicting: float
+    """Share of rows whose text stands elsewhere with another answer that is more frequent for it."""
+    suspects: float | None
+    """Share of rows whose label is probably wrong; None where that can't be judged."""
+    curve: LearningCurve | None
+    """The cheap model's; None where there are no labels."""
+
+    @property
+    def no_signal(self) -> bool:
+        """Whether the cheap model finds nothing: it is not shown to do better than always giving the most frequent
+        label, and its F1 of the labels is about that of drawing them."""
+        if not self.curve or not self.curve.now:
+            return False
+        return self.curve.now.low <= self.majority and (self.curve.macro_f1 or 0) <= _DRAWN / self.answers
+
+    @property
+    def ceiling(self) -> float:
+        """The best accuracy that labels which contradict each other let anyone show, up to an error of 5 %.
+
+        Wilson's limit, each group counted once.
+        """
+        share, more = self.contradicting, NORMAL_90**2 / self.groups
+        least = share + more / 2 - math.sqrt(more * share * (1 - share) + more**2 / 4)
+        return 1 - max(least / (1 + more), 0.0)
+
+    @property
+    def likely_ceiling(self) -> float:
+        """The best accuracy if as many of the suspected labels are wrong as were where labels had been flipped."""
+        return min(self.ceiling, 1 - SUSPECTS_WRONG * (self.suspects or 0.0))
+
+
+def gather(examples: Sequence[Example], test_rows: int, seed: int) -> Facts:
+    """Everything `forecast_fit` judges by. Takes about a minute for 15,000 rows of 77 labels.
+
+    Args:
+        examples: at least one.
+        test_rows: how many rows the result will be measured on.
+        seed: of folds and subsets.
+    """
+    members: dict[str, set[str]] = defaultdict(set)
+    for example in examples:
+        members[example.answer].add(group_of(example))
+    classification = len(members) >= 2 and is_classification(len(examples), len(members))
+    curve = learning_curve(examples, seed) if classification else None
+    return Facts(
+        rows=len(examples),
+        answers=len(members),
+        classification=classification,
+        groups=len({group_of(example) for example in examples}),
+        grouped=any(example.meta.group for example in examples),
+        median_a_label=median(len(groups) for groups in members.values()),
+        majority=max(Counter(example.answer for example in examples).values()) / len(examples),
+        test_rows=test_rows,
+        request=_lengths([example.request for example in examples]),
+        answer=_lengths([example.answer for example in examples]),
+        copied=_copied(examples),
+        contradicting=_contradicting(examples),
+        suspects=_suspects(examples, seed) if curve and curve.now else None,
+        curve=curve,
+    )
+
+
+def _lengths(texts: Sequence[str]) -> Lengths:
+    words = sorted(len(text.split()) for text in texts)
+    return Lengths(median(words), words[int(0.95 * (len(words) - 1))])
+
+
+def _copied(examples: Sequence[Example]) -> float:
+    answers = [_WORD.findall(example.answer.casefold()) for example in examples]
+    spread = Counter(word for words in answers for word in set(words))
+    usual = {word for word, count in spread.items() if count >= len(examples) / 2}
+    total = copied = 0
+    for example, words in zip(examples, answers, strict=True):
+        request = set(_WORD.findall(example.request.casefold()))
+        total += len(words)
+        copied += sum(word in request or word in usual for word in words)
+    return copied / max(total, 1)
+
+
+def _contradicting(examples: Sequence[Example]) -> float:
+    answers: dict[str, Counter[str]] = defaultdict(Counter)
+    for example in examples:
+        answers[normal(example.request)][example.answer] += 1
+    return sum(counts.total() - max(counts.values()) for counts in answers.values()) / len(examples)
+
+
+def _suspects(examples: Sequence[Example], seed: int) -> float | None:
+    from tunewright.data.checks.label_noise import likely_mislabelled
+
+    rows = sorted(examples, key=lambda example: (group_of(example), example.request, example.answer))
+    found = likely_mislabelled(
+        [row.request for row in rows], [row.answer for row in rows], [group_of(row) for row in rows], seed
+    )
+    return None if found is None else len(found) / len(rows)

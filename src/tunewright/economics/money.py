@@ -1,0 +1,267 @@
+"""`tunewright assess`: is a model of one's own worth a thought, from prices and traffic alone?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from statistics import fmean
+
+from pydantic import ValidationError
+
+from tunewright.config import ApiSpec, MoneySpec
+from tunewright.core.errors import UserError, did_you_mean
+from tunewright.data.readers import Columns, read
+from tunewright.economics.candidates import check_apis
+from tunewright.economics.cost import LETTERS_A_TOKEN, Cost, Service, api_cost, host_cost
+from tunewright.economics.economics import Money, Scenario, money
+from tunewright.economics.hosting import Hosting, hosting_of
+from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
+from tunewright.economics.prices import ApiPrice, PriceBook
+from tunewright.economics.upkeep import items_of, letters_of, unpriced, upkeep
+from tunewright.models.catalogue import catalogue
+from tunewright.models.encoders import unable
+from tunewright.models.linear_model import LINEAR
+from tunewright.tasks import Example, task_of
+
+_SIZES = ("smollm2-135m", "llama-3.2-1b", "phi-3-mini", "mistral-7b", "llama-3-8b")
+"""Models that are assessed where the spec names none: one of each size."""
+_ENCODERS = ("all-minilm",)
+"""The same for what only encoders do."""
+_ROWS = 1000
+"""Of the data, where tokens are estimated from it."""
+_SVM_SECONDS = 0.001
+"""What a linear SVM takes for an answer; measured in every run."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of answering."""
+
+    label: str
+    cost: Cost
+    p95: float | None = None
+    """Seconds, as estimated; None of an API, which nobody measured."""
+    note: str = ""
+    lifetime: Lifetime = UNANNOUNCED
+    """Of an API: until when it can be asked."""
+    thinking: str = ""
+    """Of an API: that its thinking is not in `cost`, in a sentence."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    ways: list[Way]
+    """The API that is paid for today first."""
+    own: Hosting | None
+    """The cheapest own model that answers in time."""
+    money: Money | None
+    """That model against the API."""
+    sentence: str
+    as_of: str
+    """Of the prices."""
+    prompt_tokens: float
+    answer_tokens: float
+    stale: str = ""
+    """That the prices are old, in a sentence; empty where they are not."""
+
+
+def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
+    """Raises:
+    UserError: tokens, API, machine or model are not known.
+    """
+    check_apis(spec, book, today())
+    price = book.api(spec.api.model)
+    prompt, answer = _tokens(spec)
+    own = _own(spec, book, prompt, answer)
+    best = min((each for each in own if each.in_time), key=lambda each: each.cost.usd_per_month, default=None)
+    rest = upkeep(spec, book, letters=letters_of(prompt, answer))
+    found = scenario = None
+    if best:
+        scenario = Scenario(
+            spec.traffic.requests_per_month,
+            prompt,
+            answer,
+            0.0,
+            price,
+            book.machine(best.machine),
+            best.service,
+            spec.traffic.peak_to_average,
+            spec.traffic.redundancy,
+            rest.usd,
+            spec.costs.engineering_usd,
+            request_usd=rest.request_usd,
+        )
+        found = money(scenario, items_of(scenario, best.machine, rest, book))
+    now, *tiers = _apis(spec, book, prompt, answer)
+    batch = Way(f"{now.label}, batch", now.cost.times(book.batch_of(price)), note="answers within a day")
+    requests = spec.traffic.requests_per_month
+    month = rest.at(requests)
+    ways = [now, batch, *tiers, _classical(spec, book, month), *(_way(each, month, requests) for each in own)]
+    sentence = _sentence(spec, now, tiers, best, scenario, month)
+    return Assessment(ways, best, found, sentence, book.as_of, prompt, answer, stale(book, today()))
+
+
+def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Way]:
+    """The API that is paid for today, then those to weigh against it: the spec's, else the book's."""
+    url, day, months = spec.api.url, today(), spec.costs.horizon_months
+
+    def cost(price: ApiPrice, settings: ApiSpec) -> Cost:
+        return api_cost(
+            price,
+            prompt_tokens=settings.prompt_tokens or prompt,
+            answer_tokens=settings.answer_tokens or answer,
+            requests=spec.traffic.requests_per_month,
+        )
+
+    def way(name: str, settings: ApiSpec, price: ApiPrice, span: Lifetime) -> Way:
+        label = f"API {name}"
+        ends = f"{'ended' if span.ended else 'ends'} {span.end}" if span.near else ""
+        unseen = thinking(label, price, settings.reasoning_effort)
+        note = "; ".join(filter(None, (ends, "thinking not counted" if unseen else "")))
+        return Way(label, cost(price, settings), note=note, lifetime=span, thinking=unseen)
+
+    ways = []
+    for name, settings in spec.candidate_apis.items():
+        price = book.api(settings.model)
+        span = lifetime(settings.model, price, settings.url, day, months)
+        ways.append(way(name, settings, price, span))
+    if not spec.apis:
+        usual = ApiSpec(url=url)
+        _, *others = beside(
+            book, spec.api.model, url, day, months, lambda price: cost(price, usual).usd_per_month
+        ).items()
+        ways += [way(name, usual, price, span) for name, (price, span) in others]
+    return ways
+
+
+def _tokens(spec: MoneySpec) -> tuple[float, float]:
+    """(tokens of a prompt, tokens of an answer): the spec's, or of the first rows of its data, by their letters."""
+    prompt, answer = spec.api.prompt_tokens, spec.api.answer_tokens
+    if prompt is not None and answer is not None:
+        return prompt, answer
+    if spec.task is None or spec.data is None:
+        raise UserError(
+            "How many tokens does a request have?",
+            where="api",
+            why="Money is counted in tokens: of the prompt that you send, with the text in it, and of an answer.",
+            fix="Add to the command: api.prompt_tokens=480 api.answer_tokens=20  (four letters make about one)",
+        )
+    try:
+        whole = spec.job()
+    except ValidationError:
+        raise UserError("The spec's task and data can't be used.", fix="Type: tunewright doctor YOUR_PROJECT") from None
+    task, data = task_of(whole.task), whole.data
+    columns = Columns(data.text, data.label, None, None, data.document, data.separator, whole.documents_root)
+    rows = (item for item in read(whole.path(data.train), form=data.form, columns=columns) if isinstance(item, Example))
+    some = list(islice(rows, _ROWS))
+    if not some:
+        where, fix = whole.path(data.train), "Type: tunewright data check"
+        raise UserError("No row of the data can be read.", where=where, fix=fix)
+    sent = fmean(sum(len(each.content) for each in task.prompt(example.request)) for example in some)
+    written = fmean(len(example.answer) for example in some)
+    return prompt or sent / LETTERS_A_TOKEN, answer or max(1.0, written / LETTERS_A_TOKEN)
+
+
+def _classical(spec: MoneySpec, book: PriceBook, upkeep_usd: float) -> Way:
+    service = Service(_SVM_SECONDS, _SVM_SECONDS, spec.goal.p95_ms / 1000)
+    cost = host_cost(
+        book.machine(spec.traffic.machine),
+        service,
+        requests=spec.traffic.requests_per_month,
+        peak_to_average=spec.traffic.peak_to_average,
+        redundancy=spec.traffic.redundancy,
+        upkeep_usd=upkeep_usd,
+    )
+    return Way("TF-IDF + linear SVM", cost, service.slowest, f"{spec.traffic.machine}; chooses labels only")
+
+
+def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Hosting]:
+    known = catalogue()
+    asked = dict.fromkeys(filter(None, (spec.model, *spec.candidates)))
+    asked.pop(LINEAR, None)  # which is priced by itself
+    for model in asked:
+        if model not in known and not any(mark in model for mark in "/.\\"):
+            raise UserError(
+                f"The catalogue has no '{model}'.",
+                where="candidates" if spec.candidates else "model",
+                fix=did_you_mean(model, known, "See: tunewright models ls"),
+            )
+    kind = spec.task.get("kind") if isinstance(spec.task, dict) else None
+    refused = {model: error for model in asked if model in known and (error := _unable(kind, model))}
+    if refused and len(refused) == len(asked):
+        raise next(iter(refused.values()))
+    named = [model for model in asked if model in known and model not in refused]
+    usual = [model for model in _SIZES if not _unable(kind, model)] or _ENCODERS
+    found = (hosting_of(spec, name, known[name], book, prompt, answer) for name in named or usual)
+    return [each for each in found if each]
+
+
+def _unable(kind: str | None, model: str) -> UserError | None:
+    """Why a model of the catalogue can't do a kind of task; None where it can, or the kind is not known."""
+    return unable(kind, model, encoder=catalogue()[model].kind == "encoder") if kind else None
+
+
+def _way(hosting: Hosting, upkeep_usd: float, requests: float) -> Way:
+    late = "" if hosting.in_time else "; too slow"
+    usd = hosting.cost.usd_per_month + upkeep_usd
+    cost = Cost(usd, usd / requests * 1000, hosting.cost.replicas)
+    return Way(f"{hosting.model}, tuned", cost, hosting.service.slowest, f"{hosting.machine}, estimated{late}")
+
+
+def _sentence(
+    spec: MoneySpec, paid: Way, tiers: Sequence[Way], own: Hosting | None, scenario: Scenario | None, upkeep_usd: float
+) -> str:
+    now, requests = paid.cost.usd_per_month, spec.traffic.requests_per_month
+    lasting = [way for way in tiers if not way.lifetime.near]
+    cheap = min(lasting, key=lambda way: way.cost.usd_per_month, default=None)
+    tier = ""
+    if cheap and cheap.cost.usd_per_month < now:
+        tier = f" {cheap.label} would cost ${cheap.cost.usd_per_month:,.0f}: measure that first."
+        tier += f" {cheap.thinking}" if cheap.thinking else ""
+    end = f" {paid.lifetime.summary}{tier}" if paid.lifetime.near else ""
+    if paid.lifetime.ended:
+        return f"{paid.lifetime.summary} {_in_its_place(spec, cheap, own, upkeep_usd)}"
+    if not own or not scenario:
+        return (
+            f"Keep {spec.api.model}: no model of these answers within {spec.goal.p95_ms:,.0f} ms on a machine of the "
+            f"price book.{end}"
+        )
+    even = scenario.break_even_requests
+    volume = "at no volume" if even is None else f"from about {even:,.0f} requests a month"
+    if scenario.saving <= 0:
+        return (
+            f"Don't: at {requests:,} requests {spec.api.model} costs ${now:,.0f} a month, the cheapest model of your "
+            f"own about ${scenario.own_month.usd_per_month:,.0f}; it pays {volume}.{end}"
+        )
+    costs, payback = spec.costs, ""
+    left = scenario.saving * costs.horizon_months - costs.engineering_usd
+    if left < 0:
+        return (
+            f"Don't: at {requests:,} requests the cheapest model of your own would save "
+            f"${scenario.saving:,.0f} a month against {spec.api.model}, which does not pay for "
+            f"${costs.engineering_usd:,.0f} of engineering within {costs.horizon_months} months.{end}"
+        )
+    if costs.engineering_usd:
+        payback = f", and has paid for its engineering after {scenario.payback_months:,.1f} months"
+    work = [*unpriced(spec), *(["retraining"] if costs.retraining_usd is None else [])]
+    if work:
+        payback += f", and leaves ${left:,.0f} for {', '.join(work)} within {costs.horizon_months} months"
+    return (
+        f"Worth a try: a tuned {own.model} on {own.cost.replicas} x {own.machine} would cost about "
+        f"${scenario.own_month.usd_per_month:,.0f} a month against ${now:,.0f} for {spec.api.model}, if it is as good, "
+        f"which only a training tells; it pays {volume}{payback}.{end or tier}"
+    )
+
+
+def _in_its_place(spec: MoneySpec, cheap: Way | None, own: Hosting | None, upkeep_usd: float) -> str:
+    """What to weigh where the API that is paid for today has been shut down."""
+    theirs = f"{cheap.label} would cost ${cheap.cost.usd_per_month:,.0f} a month" if cheap else "no API here will last"
+    unseen = f" {cheap.thinking}" if cheap and cheap.thinking else ""
+    if not own:
+        return f"In its place {theirs}; no model of these answers within {spec.goal.p95_ms:,.0f} ms.{unseen}"
+    ours = own.cost.usd_per_month + upkeep_usd
+    return (
+        f"In its place {theirs}, and a tuned {own.model} on {own.cost.replicas} x {own.machine} about ${ours:,.0f}: "
+        f"measure which of them does the job.{unseen}"
+    )

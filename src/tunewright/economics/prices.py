@@ -1,0 +1,270 @@
+"""The price book: dated prices of machines and APIs.
+
+Three files lie over each other: `apis.json`, what APIs cost (`snapshot.py` writes it, from genai-prices);
+`prices.yaml`, machines and what else is known of APIs, each fact with its source; a user's own, if the spec names one.
+"""
+
+from __future__ import annotations
+
+import calendar
+import json
+from datetime import UTC, date, datetime
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from tunewright.config import overlay
+from tunewright.config.yaml_text import read_yaml
+from tunewright.core.errors import UserError, did_you_mean
+from tunewright.core.limits import SPEC_BYTES
+from tunewright.core.regular import read_bytes
+
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _day(value: object) -> object:
+    """A day or a month as text. YAML reads 2026-11-27 as a date, and 2026-11 as text."""
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, str):
+        try:
+            date.fromisoformat(value if len(value) > 7 else f"{value}-01")
+        except ValueError:
+            raise ValueError(f"'{value}' is neither a day, such as 2026-11-27, nor a month, such as 2026-11") from None
+    return value
+
+
+Day = Annotated[str, BeforeValidator(_day)]
+"""A day (2026-11-27) or a month (2026-11)."""
+
+
+class Card(BaseModel):
+    """What a GPU can do."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    gib: float
+    """Memory of a whole card, GiB, as it is sold."""
+    free_gib: float | None = None
+    """What CUDA reports of it: less, for the driver and error correction. None: not known, so all of it."""
+    tflops: float
+    """Dense products in 16 bits that large matrices reach for long, TFLOP/s; a program reaches a share of it."""
+    tflops32: float
+    """Dense products in float32, TFLOP/s, peak."""
+    gb_per_second: float
+    """Memory bandwidth, GB/s, peak."""
+    bfloat16: bool = True
+    """Whether it computes in bfloat16; otherwise it trains in float16."""
+
+
+class Gpu(BaseModel):
+    """What of GPUs a machine has."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    card: str
+    gib: float
+    """Memory of each, GiB; less than the card's where the machine has a share of one."""
+    count: int = 1
+
+
+class MachinePrice(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    usd_per_hour: Price
+    cores: int
+    memory_gib: float | None = None
+    """Main memory; None: not known, and then nothing is refused for want of it."""
+    gpu: Gpu | None = None
+    scales_to_zero: bool = False
+    """Paid only while it runs, which it does from the first request until some minutes after the last."""
+    clusters: bool = True
+    """Whether Azure ML has clusters of it, which is what `azure.gpu` and `azure.cpu` name."""
+    proposed: bool = True
+    """Whether it is among those that answers are estimated on; otherwise it is priced where a spec names it."""
+
+
+class ApiPrice(BaseModel):
+    """What an API asks for, USD for a million tokens, and how long it will be there.
+
+    Prompts are taken to be shorter than those from which on some models cost more (100,000 tokens at the least).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    provider: str | None = None
+    """Who runs it: openai, anthropic, google or mistral; None of an API that only the user's own book has."""
+    usd_in: Price
+    """Prompt tokens."""
+    usd_cached: Price | None = None
+    """Prompt tokens that the endpoint has read before; None: as much as any other."""
+    usd_cache_write: Price | None = None
+    """Prompt tokens that the endpoint keeps for the next request; None: as much as any other."""
+    usd_out: Price
+    """Answer tokens. What a model thinks before it answers is billed as these."""
+    batch: Price | None = None
+    """What answers within a day cost, as a share of the usual price; None: the book's `batch`."""
+    fast: Price | None = None
+    """What the provider's fast tier costs, as a multiple of the usual price; None: not known."""
+    ends: dict[str, date] = {}
+    """The day on which it is shut down, by place: its provider's name, or azure. A place where no end is announced is
+    left out."""
+    reasons: bool = False
+    """Whether it can think before it answers."""
+    efforts: list[str] = []
+    """What it takes as its reasoning effort, the least first; empty: nothing, or not known."""
+
+    def times(self, factor: float) -> ApiPrice:
+        """All of its prices, multiplied."""
+        prices = {
+            name: None if (price := getattr(self, name)) is None else price * factor
+            for name in ("usd_in", "usd_cached", "usd_cache_write", "usd_out")
+        }
+        return self.model_copy(update=prices)
+
+    def usd(
+        self, prompt_tokens: float, answer_tokens: float, cached_tokens: float = 0, cache_write_tokens: float = 0
+    ) -> float:
+        """The price of an answer.
+
+        Args:
+            answer_tokens: those of its thinking among them.
+            cached_tokens: those of the prompt that were read before.
+            cache_write_tokens: those of the prompt that were kept for the next request; none of them is read before.
+        """
+        cached = self.usd_in if self.usd_cached is None else self.usd_cached
+        written = self.usd_in if self.usd_cache_write is None else self.usd_cache_write
+        fresh = prompt_tokens - cached_tokens - cache_write_tokens
+        prompt = fresh * self.usd_in + cached_tokens * cached + cache_write_tokens * written
+        return (prompt + answer_tokens * self.usd_out) / 1e6
+
+
+Priced = TypeVar("Priced", MachinePrice, ApiPrice)
+
+
+class PriceBook(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    as_of: Day
+    """When prices of machines were read; of a user's own book, all that stands in it."""
+    source: str
+    apis_as_of: Day
+    """When prices of APIs were read."""
+    apis_source: str
+    machines: dict[str, MachinePrice]
+    cards: dict[str, Card]
+    apis: dict[str, ApiPrice]
+    disk_usd_per_gib: Price
+    """What a month of a GiB on a disk costs."""
+    batch: Price
+    """What a batch API, which answers within a day, asks of the usual price, where an API does not say."""
+
+    @model_validator(mode="after")
+    def _cards_are_known(self) -> PriceBook:
+        for name, machine in self.machines.items():
+            if machine.gpu and machine.gpu.card not in self.cards:
+                raise ValueError(f"the machine {name} has the card {machine.gpu.card}, which is not among the cards")
+        return self
+
+    def machine(self, name: str) -> MachinePrice:
+        return _find(name, self.machines, "traffic.machine", f"Known: {', '.join(self.machines)}.")
+
+    def api(self, name: str) -> ApiPrice:
+        otherwise = "See: tunewright models prices. Any other gets its price in a book of yours: docs/economics.md"
+        return _find(name, self.apis, "api.model", otherwise)
+
+    def batch_of(self, price: ApiPrice) -> float:
+        """What an API's answers within a day cost, as a share of its usual price."""
+        return self.batch if price.batch is None else price.batch
+
+    def apis_from(self, name: str) -> dict[str, ApiPrice]:
+        """All of them, the named one first.
+
+        Raises:
+            UserError: it has no price.
+        """
+        return {name: self.api(name)} | self.apis
+
+    def age_days(self, today: date) -> int:
+        """Days since its older part was read; a month counts as read on its last day."""
+        return max(0, max((today - _last_day(day)).days for day in (self.as_of, self.apis_as_of)))
+
+
+def _first_day(day: str) -> date:
+    return date.fromisoformat(day if len(day) > 7 else f"{day}-01")
+
+
+def _last_day(day: str) -> date:
+    first = _first_day(day)
+    return first if len(day) > 7 else first.replace(day=calendar.monthrange(first.year, first.month)[1])
+
+
+def _find(name: str, prices: dict[str, Priced], key: str, otherwise: str) -> Priced:
+    if name not in prices:
+        raise UserError(f"The price book has no '{name}' ({key}).", fix=did_you_mean(name, prices, otherwise))
+    return prices[name]
+
+
+@cache
+def price_book(over: Path | None = None) -> PriceBook:
+    """The built-in price book, with a user's own laid over it.
+
+    Raises:
+        UserError: the user's is not there, is not YAML, has other keys or values than a price book has, or is dated in
+            the future.
+    """
+    data = _built_in()
+    if over is None:
+        return PriceBook.model_validate(data)
+    own = _own(over)
+    overlay(data, own)
+    if "source" not in own:
+        data["source"] = f"{data['source']}; over it {over.name}"
+    if "apis" in own:
+        data["apis_as_of"] = own.get("apis_as_of", own.get("as_of", data["apis_as_of"]))
+    try:
+        book = PriceBook.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the book"
+        raise UserError(f"{place}: {first['msg'].removeprefix('Value error, ')}.", where=over, fix=_KEYS) from None
+    today = datetime.now(UTC).date()
+    for key, day in (("as_of", book.as_of), ("apis_as_of", book.apis_as_of)):
+        if key in own and _first_day(day) > today:
+            raise UserError(
+                f"This price book is of {day}, which is still to come: today is {today}.",
+                where=over,
+                why="Its prices would count as new for longer than they are.",
+                fix=f"Write into `{key}` the day on which they were read; or set this machine's clock.",
+            )
+    return book
+
+
+_KEYS = (
+    "A price book has as_of, source, machines, cards, apis, apis_as_of, apis_source, disk_usd_per_gib and batch: "
+    "tunewright models prices --json"
+)
+
+
+def _built_in() -> dict[str, Any]:
+    from ruamel.yaml import YAML
+
+    folder = resources.files("tunewright.economics")
+    data: dict[str, Any] = json.loads((folder / "apis.json").read_text("utf-8"))
+    overlay(data, YAML(typ="safe").load((folder / "prices.yaml").read_text("utf-8")))
+    return data
+
+
+def _own(file: Path) -> dict[str, Any]:
+    try:
+        own = read_yaml(read_bytes(file, SPEC_BYTES, _KEYS).decode(), str(file), _KEYS)
+    except FileNotFoundError:
+        raise UserError("This price book is not there.", where=file, fix="Check `prices` in the spec.") from None
+    except UnicodeDecodeError:
+        raise UserError("This price book is not YAML.", where=file, fix=_KEYS) from None
+    if not isinstance(own, dict):
+        raise UserError("This price book is no mapping.", where=file, fix=_KEYS)
+    return own

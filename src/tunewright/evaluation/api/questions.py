@@ -1,0 +1,192 @@
+"""What a large model is asked instead of a tuned one, and how its reply is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tunewright.config import ApiSpec, Spec
+from tunewright.evaluation.api.endpoint import ROOM, Question
+from tunewright.tasks import Example, Task, task_of
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, Unfit, labels_of
+
+_LABEL, _LABELS = "label", "labels"
+"""The key of the label, or of several, in a structured reply."""
+_LISTS = {
+    "classify": ("{labels}", "The labels:"),
+    "multi_label": ("{labels}", "The labels:"),
+    "extract": ("{fields}", "The fields:"),
+}
+_FORMS = {
+    OneOf: "Reply with one of the labels, spelt as it stands there, and nothing else.",
+    SomeOf: "Reply with a JSON list of the labels that hold, spelt as they stand there, and nothing else; [] where "
+    "none does.",
+    JsonRecord: "Reply with a JSON object of this JSON Schema, and nothing else. What the text does not say is left "
+    "out. Dates are written as YYYY-MM-DD where the schema asks for dates.\n{schema}",
+}
+_UNKNOWN_TO_STRICT = ("minLength", "maxLength", "title", "default", "examples", "$schema", "$id", "uniqueItems")
+"""Keywords that OpenAI's strict mode refuses; the reply is checked against the whole schema anyway."""
+
+
+def asked_task(spec: Spec, settings: ApiSpec) -> Task:
+    """The spec's task with the prompt that a large model gets: the one that is used today, or the instruction with
+    what may be answered listed."""
+    task = spec.task
+    instruction = settings.prompt or task.instruction
+    place, title = _LISTS.get(task.kind, ("", ""))
+    if place and place not in instruction and not settings.prompt:
+        instruction = f"{instruction.rstrip()}\n\n{title}\n{place}"
+    return task_of(task.model_copy(update={"instruction": instruction}))
+
+
+def question(task: Task, request: str, shots: Sequence[Example], settings: ApiSpec) -> Question:
+    """A request as the large model is asked it."""
+    messages = [{"role": each.role, "content": each.content} for each in task.prompt(request, shots)]
+    constraint = task.constraint
+    options: dict[str, Any] = {"max_completion_tokens": ROOM, "temperature": 0}
+    if settings.reasoning_effort:
+        options["reasoning_effort"] = settings.reasoning_effort
+    if not isinstance(constraint, FreeText):
+        structured = settings.structured
+        if structured:
+            options["response_format"] = _response_format(constraint)
+        if not structured or isinstance(constraint, JsonRecord):
+            schema = json.dumps(getattr(constraint, "schema", None), ensure_ascii=False)
+            form = _FORMS[type(constraint)].replace("{schema}", schema)
+            messages[0] = {**messages[0], "content": f"{messages[0]['content']}\n\n{form}"}
+    if shots and settings.structured and isinstance(constraint, (OneOf, SomeOf)):
+        messages = [_structured(each, constraint) if each["role"] == "assistant" else each for each in messages]
+    return Question(messages, options, ROOM)
+
+
+def _structured(message: dict[str, str], constraint: OneOf | SomeOf) -> dict[str, str]:
+    said = message["content"]
+    whole = {_LABEL: said} if isinstance(constraint, OneOf) else {_LABELS: json.loads(said)}
+    return {**message, "content": json.dumps(whole, ensure_ascii=False)}
+
+
+def read(task: Task, text: str) -> str | None:
+    """A reply as the task's answer in canonical form; None where it is none.
+
+    Around what was asked for it may have white space, a code fence or quotes, and labels may be in capitals.
+    """
+    plain = text.strip()
+    if plain.startswith("```"):
+        plain = plain.strip("`").removeprefix("json").strip()
+    match task.constraint:
+        case OneOf(answers):
+            return _label(plain, answers)
+        case SomeOf(labels):
+            return _some(task, plain, labels)
+        case JsonRecord():
+            return _record(task, plain)
+        case FreeText():
+            try:
+                return task.canonical(text)
+            except Unfit:
+                return None
+
+
+def _label(text: str, answers: Sequence[str]) -> str | None:
+    """The label that a reply says: spelt as it is, or else in other capitals, or in quotes."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if isinstance(value, Mapping):
+        value = value.get(_LABEL)
+    said = (value if isinstance(value, str) else text).strip()
+    if said in answers:
+        return said
+    alike = [answer for answer in answers if _bare(answer) == _bare(said)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _some(task: Task, text: str, labels: Sequence[str]) -> str | None:
+    """The labels that a reply lists, as a list or under a key; None where one of them is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, Mapping):
+        value = value.get(_LABELS)
+    if not isinstance(value, list):
+        return None
+    said = [_label(each, labels) if isinstance(each, str) else None for each in value]
+    return None if None in said else task.canonical(json.dumps(said, ensure_ascii=False))
+
+
+def _bare(label: str) -> str:
+    return label.casefold().strip().strip("\"'`.").strip()
+
+
+def _record(task: Task, text: str) -> str | None:
+    """The record that a reply says, as it stands, or without the keys whose value is null: strict mode knows no other
+    way to leave a field out."""
+    try:
+        value = json.loads(text)
+        records = [json.dumps(each, ensure_ascii=False) for each in (value, _without_nulls(value))]
+    except (ValueError, RecursionError):
+        return None
+    for record in records:
+        try:
+            return task.canonical(record)
+        except Unfit:
+            continue
+    return None
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    return [_without_nulls(part) for part in value] if isinstance(value, list) else value
+
+
+def _response_format(constraint: OneOf | SomeOf | JsonRecord) -> dict[str, Any]:
+    if isinstance(constraint, (OneOf, SomeOf)):
+        one: dict[str, Any] = {"type": "string", "enum": labels_of(constraint)}
+        key, value = (_LABEL, one) if isinstance(constraint, OneOf) else (_LABELS, {"type": "array", "items": one})
+        schema: dict[str, Any] = {
+            "type": "object",
+            "properties": {key: value},
+            "required": [key],
+            "additionalProperties": False,
+        }
+        strict = True
+    else:
+        strict = not _open(constraint.schema)
+        schema = _strict(constraint.schema) if strict else dict(constraint.schema)
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": strict, "schema": schema}}
+
+
+def _open(schema: Any) -> bool:
+    """Whether some object of a schema may have keys that the schema does not name, which strict mode can't express."""
+    if isinstance(schema, Mapping):
+        return bool(schema.get("additionalProperties")) or any(map(_open, schema.values()))
+    return isinstance(schema, list) and any(map(_open, schema))
+
+
+def _strict(schema: Any) -> Any:
+    """A schema in OpenAI's strict form: every key required, an optional one may be null, one word for branches."""
+    if isinstance(schema, list):
+        return [_strict(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    made = {key: value for key, value in schema.items() if key not in _UNKNOWN_TO_STRICT}
+    if "oneOf" in made:
+        made["anyOf"] = made.pop("oneOf")
+    for key in ("anyOf", "items"):
+        if key in made:
+            made[key] = _strict(made[key])
+    for key in ("properties", "$defs"):
+        if key in made:
+            made[key] = {name: _strict(part) for name, part in made[key].items()}
+    if "properties" in made:
+        required = schema.get("required", ())
+        made["properties"] = {
+            name: part if name in required else {"anyOf": [part, {"type": "null"}]}
+            for name, part in made["properties"].items()
+        }
+        made["required"], made["additionalProperties"] = list(made["properties"]), False
+    return made

@@ -1,0 +1,1 @@
+"""The candidates that are compared, and the baselines beside them."""

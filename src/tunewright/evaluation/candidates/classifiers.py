@@ -1,0 +1,69 @@
+"""The candidates that an encoder or a linear model is before it is served: as it was trained, and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tunewright.config import Spec
+from tunewright.core.limits import MOST_NGRAMS
+from tunewright.evaluation.evidence import collect
+from tunewright.evaluation.verdict.comparison import ENCODER, EXPORTED, FITTED
+from tunewright.inference.calibration import UNCALIBRATED, Calibration, load_calibration
+from tunewright.inference.predictors import EncoderPredictor, encoder_predictor
+from tunewright.inference.runtimes.base import FOLDERS, ClassifyingRuntime, load_runtime, runtime_in
+from tunewright.models.linear_model import LINEAR, LinearModel
+from tunewright.models.resolve import resolve_encoder
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks import Example, Task, task_of
+from tunewright.training.diagnosis import history
+
+
+def ask_encoder(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
+    """Write the answers of each that are not there yet."""
+    from tunewright.training.encoders.network import Network
+    from tunewright.training.encoders.rows import window_for
+
+    base, bundle, task = resolve_encoder(spec.model, spec.folder), inputs["export"] / "bundle", task_of(spec.task)
+    tuned, calibration = inputs["train"] / history.ENCODER, load_calibration(bundle)
+    window, _ = window_for(spec, base.window)
+    if not (answers / f"{ENCODER}.jsonl").exists():
+        asked = trained_encoder(tuned, task, window, calibration)
+        collect(ENCODER, asked, task, tests, answers, together=asked)
+    # A label's text is read whole, whatever its length.
+    tokenizer = TextTokenizer(tuned)
+    model = load_runtime(runtime_in(bundle), bundle, context=base.window, tokenizer=tokenizer)
+    assert isinstance(model, ClassifyingRuntime)
+    exported = encoder_predictor(model.logits, task, tokenizer, Network.labels_in(tuned), window, calibration)
+    collect(EXPORTED, exported, task, tests, answers)
+
+
+def trained_encoder(tuned: Path, task: Task, context: int, calibration: Calibration = UNCALIBRATED) -> EncoderPredictor:
+    """What the folder of a tuned encoder answers, in torch.
+
+    Args:
+        context: tokens that it is to read at once.
+    """
+    from tunewright.core.progress import quiet_libraries
+    from tunewright.training.encoders.network import Network
+    from tunewright.training.encoders.passes import rows_of
+
+    quiet_libraries()
+    network = Network.load(tuned)
+    return encoder_predictor(
+        lambda texts: [row.numpy() for row in rows_of(network, texts)],
+        task,
+        TextTokenizer(tuned),
+        network.labels,
+        context,
+        calibration,
+    )
+
+
+def ask_linear(inputs: Mapping[str, Path], task: Task, tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
+    """As `ask_encoder`, of a linear model."""
+    bundle = inputs["export"] / "bundle"
+    for key, folder in ((FITTED, inputs["train"] / LINEAR), (EXPORTED, bundle / FOLDERS[LINEAR])):
+        model = LinearModel.load(folder)
+        asked = encoder_predictor(model.logits, task, model.ngrams, model.labels, MOST_NGRAMS, load_calibration(bundle))
+        collect(key, asked, task, tests, answers)

@@ -1,0 +1,181 @@
+"""Control arms for records: the record of the likest example, and patterns read off the examples."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunewright.inference.predictors.base import Answer
+from tunewright.tasks import Example
+from tunewright.tasks.base import Unfit
+from tunewright.tasks.measures import bare
+
+_LEAST = 2
+"""Times that a pattern must have been right to count."""
+
+
+class Nearest:
+    """The record of the training example whose text is most alike, by the cosine of TF-IDF vectors.
+
+    Source: Salton & Buckley 1988.
+    """
+
+    def __init__(self, known: Sequence[Example]):
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        self._vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        self._known = self._vectors.fit_transform([example.request for example in known])
+        self._answers = [example.answer for example in known]
+
+    def answer(self, request: str) -> Answer:
+        likeness = (self._known @ self._vectors.transform([request]).T).toarray()[:, 0]
+        best = int(np.argmax(likeness))
+        return Answer(self._answers[best], float(likeness[best]))
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """A piece of a text, and what tells what it is."""
+
+    text: str
+    cues: tuple[str, ...]
+
+
+class Patterns:
+    """Regular expressions and dictionaries, as somebody would write them who looks at the examples.
+
+    A text is cut into pieces: whole lines, what stands behind a colon or a wide space, and words, dates and numbers.
+    Each piece has cues: its shape, the words before it in its line, the line above, how far down it stands. For each
+    field the examples tell how often a piece with such cues was its value (naive Bayes over cues), and which values
+    come again. The value is the likeliest piece that has the field's form, or can be read so.
+
+    Args:
+        canonical: writes a record in its one form, or raises Unfit.
+    """
+
+    def __init__(self, known: Sequence[Example], canonical: Callable[[str], str]):
+        self._canonical = canonical
+        self._hits: dict[str, Counter[str]] = defaultdict(Counter)
+        self._all: Counter[str] = Counter()
+        self._values: dict[str, Counter[str | float]] = defaultdict(Counter)
+        self._shapes: dict[str, Counter[str]] = defaultdict(Counter)
+        self._sample: dict[str, dict[str, Any]] = {}
+        """For each field a record that has it."""
+        self._pieces = 0
+        self._found: Counter[str] = Counter()
+        for example in known:
+            self._learn(example)
+
+    def _learn(self, example: Example) -> None:
+        record = json.loads(example.answer)
+        plain = {name: value for name, value in record.items() if isinstance(value, (str, int, float))}
+        for name, value in plain.items():
+            self._values[name][value] += 1
+            self._shapes[name][_shape(str(value))] += 1
+            self._sample.setdefault(name, record)
+        for spot in _spots(example.request):
+            self._pieces += 1
+            self._all.update(spot.cues)
+            for name, value in plain.items():
+                if _same(spot.text, str(value)):
+                    self._found[name] += 1
+                    self._hits[name].update(spot.cues)
+
+    def answer(self, request: str) -> Answer:
+        spots = list(_spots(request))
+        values = {name: self._value(name, spots, request) for name in self._values}
+        try:
+            return Answer(
+                self._canonical(json.dumps({name: value for name, value in values.items() if value is not None}))
+            )
+        except Unfit:  # a required field was not found
+            return Answer("{}")
+
+    def _value(self, name: str, spots: Sequence[_Spot], request: str) -> str | float | None:
+        """The value of a field: one that is known and stands in the text, or else the likeliest piece of its form."""
+        values = self._values[name]
+        dictionary = [value for value, count in values.items() if count >= _LEAST and len(str(value)) > 1]
+        there = [value for value in dictionary if _stands_in(str(value), request)]
+        if there and len(dictionary) > len(values) / 2:
+            return max(there, key=lambda value: len(str(value)))
+        if self._found[name] >= _LEAST:
+            for spot in sorted(spots, key=lambda spot: -self._odds(name, spot)):
+                fitting = [reading for reading in (spot.text, *_readings(spot.text)) if self._fits(name, reading)]
+                if fitting:
+                    return max(fitting, key=lambda reading: self._shapes[name][_shape(reading)])
+        return max(there, key=lambda value: len(str(value)), default=None)
+
+    def _fits(self, name: str, value: str) -> bool:
+        """Whether a field may have a value, told by putting it into a record that is known."""
+        try:
+            self._canonical(json.dumps(self._sample[name] | {name: value}))
+        except Unfit:
+            return False
+        return bool(value)
+
+    def _odds(self, name: str, spot: _Spot) -> float:
+        hits, found = self._hits[name], self._found[name]
+        return sum(
+            math.log((hits[cue] + 0.5) / (found + 1))
+            - math.log((self._all[cue] - hits[cue] + 0.5) / (self._pieces - found + 1))
+            for cue in spot.cues
+        )
+
+
+def _spots(text: str) -> Iterator[_Spot]:
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        above = _words(lines[number - 1])[-2:] if number else ["^"]
+        place = f"line {min(number, 5)}" if number < len(lines) / 2 else f"line -{min(len(lines) - number, 5)}"
+        seen = set()
+        for match in re.finditer(r"(?=(^.+$))|(?<=: )(\S.*)$|(?<=  )(\S.*)$|(\S+)", line):
+            piece = next(group for group in match.groups() if group)
+            if piece.strip() in seen:
+                continue
+            seen.add(piece.strip())
+            before = _words(line[: match.start()])
+            cues = (
+                f"shape {_shape(piece)}",
+                f"before {' '.join(before[-2:])}",
+                f"first {before[0] if before else ''}",
+                f"above {' '.join(above)}",
+                place,
+                f"whole {piece == line}",
+            )
+            yield _Spot(piece.strip(" .,;"), cues)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", text.casefold())
+
+
+def _shape(text: str) -> str:
+    """9 for a run of digits, a for one of letters; other signs as they are, at most eight of all."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", " ".join(text.split())))[:8]
+
+
+def _same(piece: str, value: str) -> bool:
+    """Whether a piece says a value: the same letters and digits, or the same number or date in another form."""
+    return bare(piece) == bare(value) or value in _readings(piece)
+
+
+def _stands_in(value: str, text: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
+
+
+def _readings(piece: str) -> list[str]:
+    """What a number or a date may mean, as JSON and ISO write it."""
+    if date := re.fullmatch(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})", piece):
+        first, second, year = date.groups()
+        return [f"{year}-{int(second):02}-{int(first):02}", f"{year}-{int(first):02}-{int(second):02}"]
+    if number := re.fullmatch(r"[^\d-]{0,3}(-?[\d.,' ]*\d)[^\d]{0,3}", piece):
+        digits = number.group(1)
+        return [re.sub(r"[,' ]", "", digits), re.sub(r"[.' ]", "", digits).replace(",", ".")]
+    return []

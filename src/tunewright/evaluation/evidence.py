@@ -1,0 +1,235 @@
+"""Evidence: every predictor's answers on the same examples, with confidence, latency and tokens. One file for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from tunewright.core.artifacts import read_jsonl, write_jsonl
+from tunewright.core.progress import track
+from tunewright.evaluation.statistics.intervals import Interval, macro_f1, macro_of, ratio
+from tunewright.inference.predictors.base import Answer, Predictor
+from tunewright.inference.predictors.encoder import EncoderPredictor
+from tunewright.inference.predictors.language_model import LanguageModel, Together
+from tunewright.tasks import Example, Task
+from tunewright.tasks.measures import LABEL, SINGLE, Ratio
+
+VALIDATION = "validation"
+"""The split that thresholds are chosen on; it is never reported as a result."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One answer. `latency_ms` is the time of this one request, alone on the machine; 0 where it was not alone."""
+
+    id: str
+    split: str
+    gold: str
+    answer: str
+    confidence: float | None
+    latency_ms: float
+    prompt_tokens: int
+    answer_tokens: int
+    group: str | None = None
+    measures: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """What the answer is worth, part and whole of each measure, the headline first; none where that is whether it is
+    right."""
+    fields: Mapping[str, float] = field(default_factory=dict)
+    """The predictor's confidence in single fields."""
+    uncalibrated: float | None = None
+    """A language model's confidence before calibration, where that is known."""
+
+    @property
+    def right(self) -> bool:
+        return self.answer == self.gold
+
+    @property
+    def headline(self) -> Ratio:
+        return self.measure(next(iter(self.measures))) if self.measures else Ratio(float(self.right), 1)
+
+    @property
+    def worth(self) -> float:
+        """The headline of this answer alone, 0 to 1."""
+        return self.headline.worth
+
+    def measure(self, name: str) -> Ratio:
+        """Nothing of nothing, where the example has no such measure."""
+        return Ratio(*self.measures.get(name, (0, 0)))
+
+
+_TIMED = 20
+"""Requests whose time is taken, of those that are otherwise asked together."""
+_PATIENCE = 60.0
+"""Seconds after which no more of them are asked one at a time."""
+_TOGETHER = 64
+
+
+def collect(
+    name: str,
+    predictor: Predictor,
+    task: Task,
+    splits: Mapping[str, Sequence[Example]],
+    folder: Path,
+    together: Together | EncoderPredictor | None = None,
+) -> list[Record]:
+    """Ask a predictor everything; answers already on disk are not asked again.
+
+    Args:
+        together: the predictor's model, where it can be asked about many requests at once. The time of some is then
+            taken alone; the others have none. Without it every request is asked alone.
+    """
+    file = folder / f"{name}.jsonl"
+    if file.exists():
+        return load_records(file)
+    todo = [(split, example) for split, examples in splits.items() for example in examples]
+    # The first request pays for warm-up (and for the cached prompt); a server pays that once, before it is ready.
+    predictor.answer(todo[0][1].request)
+    records: list[Record] = []
+    began = time.perf_counter()
+    with track(name, len(todo), "answers") as tracker:
+        for split, example in todo:
+            started = time.perf_counter()
+            if together and (len(records) >= _TIMED or started - began > _PATIENCE):
+                break
+            answer = predictor.answer(example.request)
+            elapsed = (time.perf_counter() - started) * 1000
+            records.append(record_of(split, example, answer, elapsed, task))
+            tracker.update(len(records))
+        while together and (some := todo[len(records) : len(records) + _TOGETHER]):
+            requests = [example.request for _, example in some]
+            if isinstance(predictor, EncoderPredictor):
+                found = predictor.answers(requests)
+            else:
+                assert isinstance(predictor, LanguageModel)
+                assert not isinstance(together, EncoderPredictor)
+                found = predictor.answers(requests, together)
+            records += [record_of(*one, answer, 0.0, task) for one, answer in zip(some, found, strict=True)]
+            tracker.update(len(records))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(file, (asdict(record) for record in records))
+    return records
+
+
+def record_of(split: str, example: Example, answer: Answer, latency_ms: float, task: Task) -> Record:
+    """What an answer to an example comes to."""
+    return Record(
+        example.meta.id,
+        split,
+        example.answer,
+        answer.text,
+        answer.confidence,
+        round(latency_ms, 3),
+        answer.prompt_tokens,
+        answer.answer_tokens,
+        example.meta.group,
+        task.measures(example.request, example.answer, answer.text),
+        answer.fields,
+        answer.uncalibrated,
+    )
+
+
+def load_records(file: Path) -> list[Record]:
+    return [Record(**row) for row in read_jsonl(file)]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One predictor on one split."""
+
+    count: int
+    headline: Interval
+    others: dict[str, Interval]
+    """Further measures by name, the most telling first."""
+    fields: dict[str, Interval] = field(default_factory=dict)
+    """Of records, the F1 of each field; of several labels, of each label."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Of requests that were asked alone, in milliseconds."""
+
+    p50_ms: float
+    p95_ms: float
+    mean_ms: float
+    p95_at_most_ms: float
+    """Upper end of the P95's one-sided 95 % interval; of fewer than `_BOUNDED` requests the longest time of all."""
+    count: int
+    """Requests that were timed."""
+    start_ms: float = 0.0
+    """What more than one answer in twenty waits for first: the start of a machine that had scaled to zero."""
+
+    @property
+    def worst_p95_ms(self) -> float:
+        """What the P95 may be, starts included."""
+        return self.start_ms + self.p95_at_most_ms
+
+    @property
+    def bounded(self) -> bool:
+        """Whether so many requests bound the P95 at all."""
+        return self.count >= _BOUNDED
+
+
+def score(records: Sequence[Record], seed: int) -> Score:
+    groups = groups_of(records)
+    headline = ratio([record.headline for record in records], groups)
+    names = list(dict.fromkeys(name for record in records for name in record.measures))
+    if len(names) < 2:
+        macro = macro_f1([record.gold for record in records], [record.answer for record in records], groups, seed)
+        return Score(len(records), headline, {"macro-F1": macro})
+    measured = {name: ratio([record.measure(name) for record in records], groups) for name in names[1:]}
+    fields = {name.split(" ", 1)[1]: value for name, value in measured.items() if name.startswith(SINGLE)}
+    others = {name: value for name, value in measured.items() if not name.startswith(SINGLE)}
+    if labels := [name for name in names if name.startswith(LABEL)]:
+        single = [[record.measure(name) for name in labels] for record in records]
+        others = {"macro-F1": macro_of(single, groups, seed)} | others
+    return Score(len(records), headline, others, fields)
+
+
+def by_test(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of each test split; those of the validation part are no result."""
+    parts: dict[str, list[Record]] = {}
+    for record in records:
+        if record.split != VALIDATION:
+            parts.setdefault(record.split, []).append(record)
+    return parts
+
+
+def groups_of(records: Sequence[Record]) -> list[str] | None:
+    """The group of each record, one that has none being a group of its own; None where no record has any."""
+    if all(record.group is None for record in records):
+        return None
+    return [record.group or f"alone {record.id}" for record in records]
+
+
+_BOUNDED = 59
+"""Requests of which the longest is, with a chance of 95 %, above the 95th percentile: 0.95^59 < 0.05."""
+
+
+def latency(records: Sequence[Record]) -> Latency:
+    """That of the records whose time was taken.
+
+    The bound is an order statistic and supposes nothing of how times are distributed: the k-th of n sorted times is
+    above the 95th percentile with the chance that fewer than k of n are below it, which is binomial.
+    """
+    values = np.sort([record.latency_ms for record in records if record.latency_ms])
+    return Latency(
+        float(np.quantile(values, 0.5)),
+        float(np.quantile(values, 0.95)),
+        float(values.mean()),
+        float(values[_rank_above_p95(len(values)) - 1]),
+        len(values),
+    )
+
+
+@cache
+def _rank_above_p95(count: int) -> int:
+    """The least k so that the k-th of so many sorted values is above the 95th percentile with a chance of 95 %; the
+    last, where none is."""
+    from scipy.stats import binom
+
+    return min(count, 1 + int(binom.ppf(0.95, count, 0.95)))

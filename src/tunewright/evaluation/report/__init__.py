@@ -1,0 +1,1 @@
+"""The report: HTML, Markdown, the table of a terminal, and the model card."""

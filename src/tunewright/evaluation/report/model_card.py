@@ -1,0 +1,93 @@
+"""A model card in Hugging Face's format: what the model is for, what it was measured to do, and what not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tunewright.config import Spec
+from tunewright.core.artifacts import read_manifest
+from tunewright.core.page import render
+from tunewright.evaluation.report.table import arm_rows
+from tunewright.evaluation.verdict.comparison import SERVED, kind_in
+from tunewright.inference.runtimes.base import runtime_in
+from tunewright.models.catalogue import catalogue
+from tunewright.models.linear_model import LINEAR
+from tunewright.models.resolve import published_name
+from tunewright.tasks import task_of
+from tunewright.training.diagnosis.history import linear_beside
+
+_PIPELINES = {
+    "classify": "text-classification",
+    "multi_label": "text-classification",
+    "extract": "text-generation",
+    "generate": "text-generation",
+}
+LICENCES = {
+    "Apache-2.0": "apache-2.0",
+    "MIT": "mit",
+    "Llama 3 Community": "llama3",
+    "Llama 3.1 Community": "llama3.1",
+    "Llama 3.2 Community": "llama3.2",
+}
+"""The hub's names of the base models' licences; an adapter and what is merged with it stay under them."""
+
+
+def write_card(spec: Spec, data: Mapping[str, Any], inputs: Mapping[str, Path], file: Path) -> None:
+    """Write a model card.
+
+    Args:
+        data: what `verdict.json` holds.
+        inputs: the folders of the steps that the model comes from, for its lineage.
+    """
+    context = {
+        **data,
+        "spec": spec,
+        "task": task_of(spec.task),
+        "runtime": runtime_in(inputs["export"] / "bundle"),
+        "front": _front(spec, data),
+        "rows": [row for row in arm_rows(dict(data)) if "not measured" not in row["headline"]],
+        "short": [each for each in data["details"]["slices"] if each["falls_short"]],
+        "kind": kind_in(data["comparison"]["arms"]),
+        "beside": linear_beside(inputs["train"]),
+        "steps": {name: read_manifest(folder) for name, folder in inputs.items()},
+    }
+    file.write_text(render("tunewright.evaluation", "model_card.md.jinja", context), "utf-8")
+
+
+def _base_model(spec: Spec) -> str | None:
+    """The hub's name of what a model was made of; a linear model is made of nothing."""
+    return None if spec.model == LINEAR else published_name(spec.model, spec.folder)
+
+
+def _front(spec: Spec, data: Mapping[str, Any]) -> str:
+    """The card's metadata, as YAML."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    entry = catalogue().get(spec.model)
+    headline, kind = data["comparison"]["headline"], kind_in(data["comparison"]["arms"])
+    # An encoder's head is a file that transformers does not read, and its training has no method.
+    library, how = ("transformers", [spec.train.method]) if kind == "decoder" else ("tunewright", [])
+    results = [
+        EvalResult(
+            task_type=_PIPELINES[spec.task.kind],
+            dataset_type="private",
+            dataset_name=spec.name,
+            dataset_split=split,
+            metric_type=headline.replace(" ", "_"),
+            metric_name=headline,
+            metric_value=round(score["headline"]["value"], 4),
+        )
+        for split, score in data["comparison"]["arms"][SERVED]["scores"].items()
+    ]
+    card = ModelCardData(
+        model_name=spec.name,
+        base_model=_base_model(spec),
+        eval_results=results,
+        license=LICENCES.get(entry.licence, "other") if entry else "other",
+        library_name=library,
+        pipeline_tag=_PIPELINES[spec.task.kind],
+        tags=["tunewright", *how, spec.task.kind],
+    )
+    return str(card.to_yaml())

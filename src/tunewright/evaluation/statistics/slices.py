@@ -1,0 +1,155 @@
+"""Where a predictor does worse: its headline on parts of the test, by length, language, time and group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.data.language import language_of
+from tunewright.evaluation.evidence import Record, groups_of
+from tunewright.evaluation.statistics.grouped import Numbers
+from tunewright.evaluation.statistics.intervals import Interval, Resamples, ratio, shares
+from tunewright.evaluation.statistics.pairs import holm
+from tunewright.tasks import Example
+
+Mask = npt.NDArray[np.bool_]
+Names = npt.NDArray[np.str_]
+
+LEAST = 20
+"""Examples of the smallest slice that is told."""
+_PARTS = 3
+"""Slices by length and by time."""
+_CHANCE = 0.05
+_LEAST_GROUPS = 5
+"""Other groups from which on it can be told whether one of them is unlike them."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of a test split."""
+
+    split: str
+    by: str
+    """length, language, time or group."""
+    name: str
+    count: int
+    headline: Interval
+    rest: float
+    """The headline on the split's other examples."""
+    p_value: float
+    """The chance of so much less than the rest if they were alike, corrected for the number of slices (Holm)."""
+    falls_short: bool = False
+    """Whether that is more than chance explains."""
+
+
+def slices(parts: Mapping[str, Sequence[Record]], examples: Mapping[str, Example], seed: int) -> list[Slice]:
+    """The slices of every test split, the worst first.
+
+    Args:
+        parts: one predictor's records by test split.
+        examples: the examples by id.
+    """
+    found: list[Slice] = []
+    for split, part in parts.items():
+        for by, names in cuts([examples[record.id] for record in part]):
+            for name in dict.fromkeys(filter(None, names)):
+                chosen = np.array([each == name for each in names])
+                if LEAST <= chosen.sum() <= len(part) - LEAST:
+                    found.append(_slice(split, by, str(name), part, chosen, seed))
+    corrected = holm([each.p_value for each in found])
+    told = [
+        replace(each, p_value=p_value, falls_short=p_value < _CHANCE)
+        for each, p_value in zip(found, corrected, strict=True)
+    ]
+    return sorted(told, key=lambda each: (each.p_value, each.headline.value))
+
+
+def _slice(split: str, by: str, name: str, part: Sequence[Record], chosen: Mask, seed: int) -> Slice:
+    inside = [record for record, is_in in zip(part, chosen, strict=True) if is_in]
+    parts, wholes = np.array([record.headline for record in part], float).T
+    rest = float(shares(parts[~chosen].sum(), wholes[~chosen].sum()))
+    headline = ratio([record.headline for record in inside], groups_of(inside))
+    groups = groups_of(part)
+    if by == "group" and groups is not None:
+        p_value = _less_than_others(parts, wholes, np.array(groups), name)
+    else:
+        p_value = _less(parts, wholes, chosen, groups, seed)
+    return Slice(split, by, name, len(inside), headline, rest, p_value)
+
+
+def _less(parts: Numbers, wholes: Numbers, chosen: Mask, groups: Sequence[str] | None, seed: int) -> float:
+    """The chance of a share so much lower among the chosen, if they were like the rest: Fisher's exact test for right
+    and wrong answers to single examples, else the difference in standard errors of a bootstrap over whole groups."""
+    if groups is None and (wholes == 1).all() and np.isin(parts, (0, 1)).all():
+        from scipy.stats import fisher_exact
+
+        right, wrong = parts.astype(bool), ~parts.astype(bool)
+        table = [
+            [int((right & chosen).sum()), int((wrong & chosen).sum())],
+            [int((right & ~chosen).sum()), int((wrong & ~chosen).sum())],
+        ]
+        return float(fisher_exact(table, "less").pvalue)
+    resamples = Resamples(groups, len(parts), seed)
+    inside, of_inside, outside, of_outside = resamples.sums(
+        parts * chosen, wholes * chosen, parts * ~chosen, wholes * ~chosen
+    )
+    both = (of_inside > 0) & (of_outside > 0)  # a resample may lack one of the two
+    if not both.any():
+        return 1.0  # nothing was to be found in one of them, and nothing was
+    draws = shares(inside[both], of_inside[both]) - shares(outside[both], of_outside[both])
+    gap = float(shares(parts[chosen].sum(), wholes[chosen].sum()) - shares(parts[~chosen].sum(), wholes[~chosen].sum()))
+    return _tail(gap, float(draws.std()))
+
+
+def _less_than_others(parts: Numbers, wholes: Numbers, groups: Names, name: str) -> float:
+    """The chance that a group does so much worse than the others, going by how much those differ from each other."""
+    others = [
+        float(shares(parts[groups == group].sum(), wholes[groups == group].sum()))
+        for group in np.unique(groups)
+        if group != name
+    ]
+    if len(others) < _LEAST_GROUPS:
+        return 1.0
+    own, mean = groups == name, float(np.mean(others))
+    alone = (mean * (1 - mean) / max(float(wholes[own].sum()), 1.0)) ** 0.5  # if all groups were alike
+    return _tail(float(shares(parts[own].sum(), wholes[own].sum())) - mean, max(float(np.std(others)), alone))
+
+
+def _tail(gap: float, spread: float) -> float:
+    return NormalDist().cdf(gap / spread) if spread else float(gap >= 0)
+
+
+def cuts(examples: Sequence[Example]) -> Iterator[tuple[str, list[str | None]]]:
+    """(by what, the slice of each example or None) of each way to cut a split: by length, language, time and group."""
+    lengths = [len(example.request.split()) for example in examples]
+    yield "length", _ranked(lengths, "{} to {} words")
+    yield "language", [language_of(example.request) for example in examples]
+    times = [example.meta.time for example in examples]
+    if all(times):
+        yield "time", _ranked([str(time) for time in times], "{} to {}")
+    groups = [example.meta.group for example in examples]
+    if all(groups):
+        yield "group", groups
+
+
+def _ranked(values: Sequence[Any], form: str) -> list[str | None]:
+    """Thirds by rank, equal values together, named by their ends; None where there are fewer than three values."""
+    if len(set(values)) < _PARTS:
+        return [None] * len(values)
+    ranked = sorted(values)
+    edges = [ranked[len(ranked) * part // _PARTS] for part in range(1, _PARTS)]
+
+    def place(value: Any) -> int:
+        return sum(value >= edge for edge in edges)
+
+    ends = {}
+    for part in range(_PARTS):
+        inside = [value for value in ranked if place(value) == part]
+        if inside:
+            ends[part] = form.format(inside[0], inside[-1])
+    return [ends[place(value)] for value in values]

@@ -1,0 +1,233 @@
+"""The steps `evaluate` and `verdict`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from tunewright.config import Spec
+from tunewright.core.artifacts import MANIFEST, Output, write_json
+from tunewright.core.progress import say
+from tunewright.data import Dataset, load_dataset
+from tunewright.data.dedup.blocks import blocks_of
+from tunewright.economics import price_book
+from tunewright.economics.cost import LETTERS_A_TOKEN
+from tunewright.evaluation.candidates.cascade import Drawing
+from tunewright.evaluation.candidates.classifiers import ask_encoder, ask_linear
+from tunewright.evaluation.candidates.controls import controls
+from tunewright.evaluation.candidates.in_torch import ask_in_torch, sample_for
+from tunewright.evaluation.evidence import VALIDATION, Record, by_test, collect, load_records, score
+from tunewright.evaluation.report.model_card import write_card
+from tunewright.evaluation.report.page import verdict_data, write_report
+from tunewright.evaluation.verdict.comparison import (
+    EXPORTED,
+    SERVED,
+    Comparison,
+    Measured,
+    Usage,
+    compare,
+    evidence_key,
+    kind_in,
+)
+from tunewright.evaluation.verdict.decide import decide
+from tunewright.evaluation.verdict.details import details
+from tunewright.inference.calibration import load_calibration
+from tunewright.inference.decoding.writing import room_for
+from tunewright.inference.predictors import language_model
+from tunewright.models.chat import token_counter
+from tunewright.models.resolve import LocalModel, kind_of, resolve
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks import Example, Task, task_of
+from tunewright.tasks.base import SomeOf
+from tunewright.training.diagnosis.history import kept_early, linear_beside, longest_answer
+
+ANSWERS = "answers"
+BASELINE = "baseline.json"
+RETRAINED = ("check", "split", "train", "export", "evaluate", "parity")
+"""The steps that a retraining repeats: what an API or a judge answered is kept."""
+
+
+def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
+    """Dataset, adapter and export -> `answers/<arm>.jsonl` of every arm. Whole arms of an interrupted try are kept."""
+    dataset = load_dataset(inputs["split"])
+    tests = tests_of(spec, dataset)
+    answers = output.path / ANSWERS
+    task = task_of(spec.task)
+    # These arms choose nothing on the validation part, so they learn from it as well: the strongest control.
+    arms = controls(task, [*dataset.train, *dataset.validation])
+    found = {name: collect(name, predictor, task, tests, answers) for name, predictor in arms.items()}
+    match kind_of(spec.model, spec.folder):
+        case "linear":
+            ask_linear(inputs, task, tests, answers)
+        case "encoder":
+            ask_encoder(spec, inputs, tests, answers)
+        case "decoder":
+            ask_in_torch(spec, inputs, tests, answers)
+            _exported(spec, inputs, tests, answers)
+    found |= {file.stem: load_records(file) for file in sorted(answers.glob("*.jsonl")) if file.stem not in found}
+    output.result = {
+        f"{arm} {split}": round(score(part, spec.seed).headline.value, 4)
+        for arm, records in found.items()
+        for split, part in by_test(records).items()
+    }
+
+
+def deployed_splits(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
+    """What the deployed model is asked: the validation part, for the threshold, and the test splits."""
+    return {VALIDATION: dataset.validation, **tests_of(spec, dataset)}
+
+
+def tests_of(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
+    """The test splits, as far as they are asked."""
+    return {name: examples[: spec.evaluate.max_examples] for name, examples in dataset.test.items()}
+
+
+def _exported(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
+    """The answers of the bundle's weights in their runtime, without its server."""
+    from tunewright.inference.runtimes.base import ClassifyingRuntime, load_runtime, runtime_in
+
+    base, bundle = resolve(spec.model, spec.folder), inputs["export"] / "bundle"
+    tokenizer = TextTokenizer(base.folder)
+    task, longest = task_of(spec.task).fitted(tokenizer.encode_verbatim), longest_answer(inputs["train"])
+    context = _context(task, spec.train.max_length, base, tokenizer, tests, longest)
+    runtime = runtime_in(bundle)
+    model = load_runtime(runtime, bundle, context=context)
+    assert not isinstance(model, ClassifyingRuntime)
+    asked = language_model(
+        model, task, base.template, tokenizer, base.folder, longest, calibration=load_calibration(bundle)
+    )
+    asked_for = sample_for(EXPORTED, base.folder, tests, spec.seed, on_gpu=runtime.startswith("vllm"))
+    collect(EXPORTED, asked, task, asked_for, answers)
+
+
+def _context(
+    task: Task,
+    least: int,
+    base: LocalModel,
+    tokenizer: TextTokenizer,
+    tests: Mapping[str, Sequence[Example]],
+    longest: int,
+) -> int:
+    """Tokens the cache must hold, `least` or more: no test prompt may be cut."""
+    prompts = (
+        base.template.encode_prompt(task.prompt(portion), tokenizer)
+        for examples in tests.values()
+        for example in examples
+        for portion in task.portions(example.request, token_counter(tokenizer))
+    )
+    return max(least, max(map(len, prompts)) + room_for(task.constraint, longest))
+
+
+def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
+    """Evidence and parity -> `verdict.json`, `report.html`, `report.md` and `model_card.md`."""
+    evidence, baseline, parity = evidence_of(spec, inputs)
+    dataset = load_dataset(inputs["split"])
+    comparison = compared(spec, inputs, evidence, baseline, parity, dataset)
+    drawing = drawing_of(spec, dataset.validation, inputs["train"])
+    verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"], drawing=drawing)
+    examples = {example.meta.id: example for example in dataset.test_examples}
+    found = details(spec, inputs["check"], examples, evidence)
+    verdict = replace(verdict, reasons=[*verdict.reasons, *found.reasons(comparison.headline)])
+    data = verdict_data(spec, comparison, verdict, parity) | {"details": asdict(found)}
+    if baseline:
+        data["baseline"] = baseline
+    if judge := inputs.get("judge"):
+        data["judge"] = json.loads((judge / "judge.json").read_text("utf-8"))
+    write_json(output.path / "verdict.json", data)
+    write_report(spec, data, comparison, evidence, examples, inputs, output.path)
+    write_card(spec, data, inputs, output.path / "model_card.md")
+    say(f"  {verdict.decision}: {verdict.sentence}")
+    output.result = {"decision": verdict.decision, "sentence": verdict.sentence}
+
+
+def evidence_of(
+    spec: Spec, inputs: Mapping[str, Path]
+) -> tuple[dict[str, list[Record]], dict[str, Any], dict[str, Any]]:
+    """(every candidate's records and every API's; what `baseline.json` holds, nothing where no API was measured; what
+    `parity.json` holds)."""
+    evidence = read_evidence(inputs["evaluate"], inputs["parity"])
+    baseline: dict[str, Any] = {}
+    if asked := inputs.get("baseline"):
+        baseline = json.loads((asked / BASELINE).read_text("utf-8"))
+        for name in baseline["apis"]:
+            evidence[evidence_key(spec, name)] = load_records(asked / ANSWERS / f"{name}.jsonl")
+    return evidence, baseline, json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
+
+
+def compared(
+    spec: Spec,
+    inputs: Mapping[str, Path],
+    evidence: Mapping[str, Sequence[Record]],
+    baseline: Mapping[str, Any],
+    parity: Mapping[str, Any],
+    dataset: Dataset,
+) -> Comparison:
+    """All candidates side by side, from the outputs of the steps before the verdict.
+
+    Args:
+        evidence, baseline, parity: as of `evidence_of`; the served model is a cascade where `parity` has a name of its
+            own for it.
+    """
+    cascade = parity.get("own")
+    # What a classifier, or a cascade with one, reads are not the tokens that an API would read.
+    written = written_usage(spec, dataset) if cascade or kind_in(evidence) != "decoder" else None
+    return compare(
+        spec,
+        evidence,
+        price_book(spec.price_file),
+        usages_of(baseline),
+        Measured(**parity["measured_on"]),
+        training_hours(inputs),
+        written,
+        cascade,
+    )
+
+
+def written_usage(spec: Spec, dataset: Dataset) -> Usage:
+    """What an API would read and write of a test example, told from its letters."""
+    task, examples = task_of(spec.task), dataset.test_examples
+    read = fmean(sum(len(each.content) for each in task.prompt(example.request)) for example in examples)
+    answered = fmean(len(example.answer) for example in examples)
+    return Usage(read / LETTERS_A_TOKEN, max(1.0, answered / LETTERS_A_TOKEN))
+
+
+def training_hours(inputs: Mapping[str, Path]) -> float:
+    """What the steps took that a retraining repeats."""
+    manifests = [json.loads((inputs[step] / MANIFEST).read_text("utf-8")) for step in RETRAINED]
+    return sum(float(manifest["wall_seconds"]) for manifest in manifests) / 3600
+
+
+def drawing_of(spec: Spec, validation: Sequence[Example], train: Path) -> Drawing:
+    """How a validation part came about: copies, near copies and groups were drawn as one."""
+    doubt = ""
+    if spec.data.time:
+        doubt = "what is to come is newer than the validation part"
+    elif spec.train.start:
+        doubt = "the training began with an adapter that may have learnt the validation part"
+    elif kept_early(train):
+        doubt = "which model was kept went by the same validation part"
+    elif linear_beside(train):
+        doubt = "how much the linear model beside the encoder says was chosen on the same validation part"
+    elif isinstance(task_of(spec.task).constraint, SomeOf):
+        doubt = "the thresholds of its labels were chosen on the same validation part"
+    unit = {example.meta.id: number for number, block in enumerate(blocks_of(validation)) for example in block}
+    return Drawing(unit, doubt)
+
+
+def usages_of(baseline: Mapping[str, Any]) -> dict[str, Usage]:
+    """The APIs' own counts by their names, from what `baseline.json` holds; without those that did not count."""
+    return {
+        name: Usage(*(each[part] for part in ("prompt_tokens", "answer_tokens", "cached_tokens", "cache_write_tokens")))
+        for name, each in baseline.get("apis", {}).items()
+        if each["prompt_tokens"]
+    }
+
+
+def read_evidence(evaluate: Path, parity: Path) -> dict[str, list[Record]]:
+    """Every arm's records, the served bundle's included."""
+    files = [*sorted((evaluate / ANSWERS).glob("*.jsonl")), parity / ANSWERS / f"{SERVED}.jsonl"]
+    return {file.stem: load_records(file) for file in files}

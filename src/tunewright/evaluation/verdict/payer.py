@@ -1,0 +1,340 @@
+"""The page for the one who pays: at most ten lines of a month now, a month after, what it takes, when it pays back, how
+good it is and what could go wrong; and what that rests on, each figure with its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from tunewright.config import Spec
+from tunewright.economics import PriceBook
+from tunewright.economics.cost import Item
+from tunewright.economics.prices import ApiPrice
+from tunewright.economics.upkeep import unpriced
+from tunewright.evaluation.verdict.comparison import CONTROLS, SERVED, Arm, Comparison
+from tunewright.evaluation.verdict.decide import Verdict
+from tunewright.evaluation.verdict.reasons import pct, points, usd
+from tunewright.tasks import task_of
+
+MOST_LINES = 10
+_OWN = ("switch", "cascade", "classical")
+"""Decisions by which something of one's own answers."""
+_STEP_USD = 10_000
+"""Of engineering, where the spec does not say what it costs."""
+
+
+@dataclass(frozen=True)
+class Line:
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Assumption:
+    name: str
+    value: str
+    source: str
+    """Whose it is: "yours" or Tunewright's "default" with the spec's key, a price book's with its date, or measured."""
+
+
+@dataclass(frozen=True)
+class Page:
+    lines: list[Line]
+    """At most `MOST_LINES`."""
+    assumptions: list[Assumption]
+
+
+def page(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook) -> Page:
+    """What to tell the one who pays."""
+    now = next(iter(comparison.apis.values()))
+    after = (comparison.arms if verdict.decision in _OWN else comparison.apis)[verdict.answers]
+    saving = _reference(comparison, verdict).cost.usd_per_month - verdict.usd_per_month
+    lines = [
+        Line(
+            "A month now",
+            f"{usd(verdict.usd_per_month_now)} for {spec.traffic.requests_per_month:,} requests to {now.key}.",
+        ),
+        Line("A month after", _after(spec, comparison, verdict, now, after)),
+        Line("What it takes", _takes(spec, comparison, verdict, after, saving)),
+        Line("When it pays back", _pays_back(spec, verdict, after, saving)),
+        Line("How good it is", _quality(spec, comparison.own, verdict, after)),
+    ]
+    risks = _risks(spec, comparison, verdict, now, after)
+    lines += [Line("What could go wrong" if risk is risks[0] else "", risk) for risk in risks]
+    return Page(lines[:MOST_LINES], _assumptions(spec, comparison, verdict, book, now, after))
+
+
+def _after(spec: Spec, comparison: Comparison, verdict: Verdict, now: Arm, after: Arm) -> str:
+    cost, saving = verdict.usd_per_month, verdict.usd_per_month_now - verdict.usd_per_month
+    if verdict.decision == "keep-api":
+        own = f"A model of your own would cost {usd(comparison.arms[SERVED].cost.usd_per_month)}."
+        kept = (
+            f"The same {usd(cost)}." if not now.lifetime.ended else f"Not known: nothing takes {now.key}'s place yet."
+        )
+        return f"{kept} {own}"
+    less = f"{usd(abs(saving))} {'less' if saving >= 0 else 'more'}"
+    share = f" ({pct(abs(saving) / verdict.usd_per_month_now)})" if verdict.usd_per_month_now else ""
+    if verdict.decision == "cheaper-api":
+        how = f"for {after.key}" if after.scores else f"if {after.key} is good enough, which nobody has measured"
+        return f"{usd(cost)}, {how}: {less}{share}."
+    spent, other = _spent(spec, comparison, after), _reference(comparison, verdict)
+    if verdict.decision == "cascade":
+        spent += f", {other.key} for the rest {usd(cost - after.cost.usd_per_month)}"
+    alone = f", and {usd(other.cost.usd_per_month - cost)} less than {other.key} alone" if other is not now else ""
+    return f"{usd(cost)} ({spent}). That is {less}{share}{alone}."
+
+
+def _reference(comparison: Comparison, verdict: Verdict) -> Arm:
+    """The API that a saving is counted against: the cheapest that passes; today's where none does."""
+    return comparison.apis[verdict.reference or next(iter(comparison.apis))]
+
+
+def _spent(spec: Spec, comparison: Comparison, own: Arm) -> str:
+    """What a month of an arm of one's own goes to."""
+    items = _beside_machines(comparison)
+    counted = sum(item.usd_per_month or 0.0 for item in items)
+    spent = [(_machines(own, spec), own.cost.usd_per_month - counted)]
+    spent += [(item.name, item.usd_per_month) for item in items if item.usd_per_month]
+    return ", ".join(f"{name} {usd(amount)}" for name, amount in spent)
+
+
+def _beside_machines(comparison: Comparison) -> list[Item]:
+    """What a month of every arm of one's own has beside its machines."""
+    return [item for item in comparison.money.items if item.name not in ("machines", "standby")]
+
+
+def _machines(arm: Arm, spec: Spec) -> str:
+    return f"{arm.cost.replicas or 1} x {spec.traffic.machine}"
+
+
+def _takes(spec: Spec, comparison: Comparison, verdict: Verdict, after: Arm, saving: float) -> str:
+    engineering = spec.costs.engineering_usd
+    if verdict.decision == "keep-api":
+        return "Nothing now."
+    if verdict.decision == "cheaper-api" and after.scores:
+        return "Its address, its name and its prompt in place of today's; it was measured with them."
+    if verdict.decision == "cheaper-api":
+        examples = sum(score.count for score in comparison.arms[SERVED].scores.values())
+        price = usd(after.cost.usd_per_1000 * examples / 1000)
+        how = f" ({verdict.measure})" if verdict.measure else ""
+        return f"Asking {after.key} the {examples:,} test examples, for about {price}{how}."
+    once = [f"{usd(engineering)} of engineering, once"] if engineering else []
+    months, work = spec.costs.horizon_months, " and ".join(unpriced(spec))
+    if work:
+        once.append(f"{work}, which the spec does not price")
+    told = "; ".join(once) or "Nothing that has to pay back"
+    left = saving * months - engineering
+    pays = f"; up to {usd(left)} for that pays back within {months} months" if work and left > 0 else ""
+    return f"{told[0].upper()}{told[1:]}{pays}."
+
+
+def _pays_back(spec: Spec, verdict: Verdict, after: Arm, saving: float) -> str:
+    engineering = spec.costs.engineering_usd
+    if verdict.decision == "keep-api":
+        return "Nothing is spent, so nothing has to pay back."
+    if verdict.decision == "cheaper-api":
+        return "At once." if after.scores else f"At once, if {after.key} is good enough."
+    if saving <= 0:
+        return "Never by itself: it costs more than today, and is recommended because today's API can't be kept."
+    if engineering:
+        return f"After {engineering / saving:,.1f} months; you allow {spec.costs.horizon_months}."
+    return f"Each {usd(_STEP_USD)} that it takes needs {_months(_STEP_USD / saving)} of saving."
+
+
+def _months(count: float) -> str:
+    return f"{count * 365.25 / 12:,.0f} days" if count < 2 else f"{count:,.0f} months"
+
+
+def _quality(spec: Spec, own: str, verdict: Verdict, after: Arm) -> str:
+    claim, needed = task_of(spec.task).claim, f"you need {pct(spec.goal.accuracy)}"
+    if verdict.decision == "cascade":
+        split, part = min(
+            ((name, part) for name, part in verdict.cascade.items() if part.headline),
+            key=lambda each: each[1].headline.value if each[1].headline else 0.0,
+        )
+        assert part.headline
+        return (
+            f"It answers {pct(part.coverage)} of {split} itself and {claim(pct(part.headline.value))} of that, "
+            f"{pct(part.headline.low)} at the least; {needed}."
+        )
+    if not after.scores:
+        return f"{after.key} was not measured on your examples; {needed}."
+    split = min(after.scores, key=lambda name: after.scores[name].headline.value)
+    worst = after.scores[split]
+    who = CONTROLS.get(after.key, own) if verdict.decision in _OWN else after.key
+    return (
+        f"{who[0].upper() if verdict.decision in _OWN else who[0]}{who[1:]} {claim(pct(worst.headline.value))} of "
+        f"{worst.count:,} examples ({split}), {pct(worst.headline.low)} at the least; {needed}."
+    )
+
+
+def _risks(spec: Spec, comparison: Comparison, verdict: Verdict, now: Arm, after: Arm) -> list[str]:
+    """The gravest first."""
+    own = verdict.decision in _OWN
+    found = [_end(verdict, now)]
+    if own:
+        found.append(_could_be_worse(spec, verdict, after))
+    found += [_cheaper(comparison, verdict, after), comparison.stale]
+    if own:
+        found += [_beside_the_api(verdict, now, after), _threshold(verdict)]
+        if verdict.decision == "switch":
+            found += [_swing(comparison), _volume(verdict, now)]
+        found.append(comparison.measured_on)
+        last = "What is asked may change, and accuracy falls unseen unless somebody looks: tunewright monitor drift."
+    else:
+        found.append(after.thinking)
+        last = f"{after.key}'s provider sets its price and its end."
+    room = MOST_LINES - 5
+    return [*[risk for risk in found if risk][: room - 1], last]
+
+
+def _end(verdict: Verdict, now: Arm) -> str:
+    if not now.lifetime.near:
+        return ""
+    if verdict.decision == "cascade":
+        then = "what the model leaves to it needs another API"
+    elif verdict.decision == "keep-api":
+        then = "nothing here takes its place" if now.lifetime.ended else "this must be decided anew before that day"
+    else:
+        then = "the move can't wait" if now.lifetime.ended else "the move must be made before that day"
+    return f"{now.lifetime.summary.rstrip('.')}: {then}."
+
+
+def _could_be_worse(spec: Spec, verdict: Verdict, after: Arm) -> str:
+    """That the accuracy is known from a test only; of a cascade that of what it answers itself."""
+    tested = {split: (score.count, score.headline) for split, score in after.scores.items()}
+    if verdict.decision == "cascade":
+        tested = {split: (part.accepted, part.headline) for split, part in verdict.cascade.items() if part.headline}
+    for split, (_, headline) in tested.items():
+        if headline.doubt:
+            return f"Its accuracy on {split} is not proven: there are {headline.doubt}."
+    split, (count, headline) = min(tested.items(), key=lambda each: each[1][1].low)
+    if headline.low >= spec.goal.accuracy:
+        return ""
+    return f"With {count:,} test examples its accuracy on {split} could be {pct(headline.low)}."
+
+
+def _cheaper(comparison: Comparison, verdict: Verdict, after: Arm) -> str:
+    """That APIs which nobody measured would cost less."""
+    lasting = [arm for arm in comparison.apis.values() if not arm.scores and not arm.lifetime.near and arm is not after]
+    cheaper = [arm for arm in lasting if arm.cost.usd_per_month < verdict.usd_per_month]
+    if not cheaper:
+        return ""
+    least = min(cheaper, key=lambda arm: arm.cost.usd_per_month)
+    more = f", the cheapest of {len(cheaper)} such" if len(cheaper) > 1 else ""
+    return f"{least.key} would cost {usd(least.cost.usd_per_month)} a month and was not measured{more}."
+
+
+def _beside_the_api(verdict: Verdict, now: Arm, after: Arm) -> str:
+    if not now.scores:
+        return f"{now.key} was not measured: whether your users get worse answers than today is not known."
+    pairs = verdict.against_api if after.key == SERVED else {}
+    worst = min(pairs.items(), key=lambda each: each[1].difference.low, default=None)
+    if worst is None or worst[1].difference.low >= 0:
+        return ""
+    gap = worst[1].difference
+    return f"Against {now.key} it is {points(gap.value)} points on {worst[0]}, and could be {points(gap.low)}."
+
+
+def _threshold(verdict: Verdict) -> str:
+    if verdict.decision != "cascade" or verdict.threshold is None or verdict.threshold.guaranteed:
+        return ""
+    return f"From where on it is sure enough is not guaranteed: {verdict.threshold.doubt}."
+
+
+def _swing(comparison: Comparison) -> str:
+    """The input that turns the saving into a loss, and most of all."""
+    ends = [
+        (saving, f"{swing.name}: {value}")
+        for swing in comparison.money.swings
+        for saving, value in ((swing.saving_low, swing.low), (swing.saving_high, swing.high))
+    ]
+    saving, what = min(ends)
+    return f"With another input ({what}) it would cost {usd(-saving)} a month more than the API." if saving < 0 else ""
+
+
+def _volume(verdict: Verdict, now: Arm) -> str:
+    even = verdict.break_even_requests
+    return f"Below {even:,.0f} requests a month {now.key} costs less." if even else ""
+
+
+def _assumptions(
+    spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook, now: Arm, after: Arm
+) -> list[Assumption]:
+    usage, own = comparison.usage, after if verdict.decision in _OWN else comparison.arms[SERVED]
+    engineering = spec.costs.engineering_usd
+    cached = f" ({usage.cached_tokens:,.0f} cached)" if usage.cached_tokens else ""
+    counted = {
+        "api": f"counted by {now.key}",
+        "spec": "yours: api.prompt_tokens, api.answer_tokens",
+        "letters": "the task's prompt, four letters a token; yours: api.prompt_tokens",
+        "model": "the tuned model's prompt, short for an API; yours: api.prompt_tokens",
+    }[comparison.usage_from]
+    apis, machine = {now.key: now, after.key: after} if after.key in comparison.apis else {now.key: now}, spec.traffic
+    tested = ", ".join(f"{score.count:,} of {split}" for split, score in own.scores.items())
+    tokens = f"{usage.prompt_tokens:,.0f} in{cached}, {usage.answer_tokens:,.0f} out"
+    made = [
+        Assumption(
+            "Requests a month",
+            f"{spec.traffic.requests_per_month:,}",
+            _key(spec.traffic, "traffic", "requests_per_month"),
+        ),
+        Assumption(f"Tokens to {now.key}", tokens, counted),
+        *(
+            Assumption(f"{name}, a million tokens", _price(book.api(arm.model)), _book(spec, book.apis_as_of))
+            for name, arm in apis.items()
+        ),
+        *(
+            Assumption(f"{name} ends", arm.lifetime.end, _book(spec, book.apis_as_of))
+            for name, arm in apis.items()
+            if arm.lifetime.end
+        ),
+        Assumption("Machine", _machines(own, spec), _key(machine, "traffic", "machine")),
+        Assumption("An hour of it", f"${book.machine(machine.machine).usd_per_hour:,.3f}", _book(spec, book.as_of)),
+        Assumption(
+            "Busiest minute",
+            f"{machine.peak_to_average:g} times the average",
+            _key(machine, "traffic", "peak_to_average"),
+        ),
+    ]
+    if own.latency:
+        speed = f"{own.latency.mean_ms:,.0f} ms, P95 {own.latency.p95_ms:,.0f} ms"
+        made.append(Assumption("Time an answer", speed, "measured on the machine of this run"))
+    return [
+        *made,
+        Assumption("Examples of the test", tested, "your data"),
+        Assumption("Accuracy needed", pct(spec.goal.accuracy), _key(spec.goal, "goal", "accuracy")),
+        Assumption(
+            "Engineering, once",
+            usd(engineering) if engineering else "not counted",
+            _key(spec.costs, "costs", "engineering_usd"),
+        ),
+        *(
+            Assumption(f"{item.name[0].upper()}{item.name[1:]} a month", _amount(item), f"{item.source}; {item.basis}")
+            for item in _beside_machines(comparison)
+        ),
+        Assumption(
+            "Has to pay back in", f"{spec.costs.horizon_months} months", _key(spec.costs, "costs", "horizon_months")
+        ),
+    ]
+
+
+def _key(section: BaseModel, name: str, key: str) -> str:
+    """Whose a value of the spec is. The steps read the spec with its defaults filled in, so the value must tell."""
+    is_default = getattr(section, key) == type(section).model_fields[key].default
+    return f"{'default' if is_default else 'yours'}: {name}.{key}"
+
+
+def _amount(item: Item) -> str:
+    return "not counted" if item.usd_per_month is None else usd(item.usd_per_month)
+
+
+def _book(spec: Spec, day: str) -> str:
+    own = f"your book ({spec.prices}) over the " if spec.prices else ""
+    return f"{own}price book of {day}"
+
+
+def _price(price: ApiPrice) -> str:
+    cached = "" if price.usd_cached is None else f", ${price.usd_cached:g} cached"
+    return f"${price.usd_in:g} in{cached}, ${price.usd_out:g} out"

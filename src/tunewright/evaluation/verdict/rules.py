@@ -1,0 +1,127 @@
+"""The rule by which a candidate is good enough, which of several is taken, and when money speaks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tunewright.config import Spec
+from tunewright.evaluation.candidates.cascade import MIN_ACCEPTED, CascadeResult, Threshold
+from tunewright.evaluation.evidence import Record
+from tunewright.evaluation.statistics.intervals import Interval
+from tunewright.evaluation.statistics.pairs import Paired, paired_records
+from tunewright.evaluation.verdict.comparison import SERVED, Arm
+from tunewright.evaluation.verdict.reasons import pct, points
+from tunewright.evaluation.verdict.targets import goal_targets, is_fast
+from tunewright.tasks import task_of
+
+SAME_COST = 0.01
+"""Costs a month that differ by no larger share are the same."""
+_NEARLY_ALL = 0.95
+"""A cascade that answers a larger share of the requests itself is a switch."""
+
+
+def is_good(arm: Arm, against: Mapping[str, Paired], spec: Spec) -> bool:
+    """Whether an arm is as good as the API, or, where that was not measured, meets the goal."""
+    if is_compared(against, spec):
+        return is_fast(arm, spec) and not behind(against, spec)
+    return meets(arm, spec)
+
+
+def meets(arm: Arm, spec: Spec) -> bool:
+    """Whether an arm meets the goal."""
+    return all(target.met for target in goal_targets(arm, task_of(spec.task).headline, spec))
+
+
+def is_compared(against: Mapping[str, Paired], spec: Spec) -> bool:
+    """Whether the API is the yardstick, rather than the goal."""
+    return bool(against) and not spec.goal.accept_worse
+
+
+def behind(against: Mapping[str, Paired], spec: Spec) -> tuple[str, Paired] | None:
+    """The split, of those on which an arm is not shown to be as good as the API, on which it is furthest behind."""
+    missed = [(split, pair) for split, pair in against.items() if not pair.not_inferior(spec.goal.margin)]
+    return min(missed, key=lambda each: each[1].difference.value, default=None)
+
+
+def gap(pair: Paired) -> str:
+    """A difference in points, with its interval."""
+    found = pair.difference
+    return f"{points(found.value)} ({points(found.low)} to {points(found.high)})"
+
+
+def worst(arm: Arm) -> Interval:
+    """The headline on the split where an arm does worst."""
+    return min((score.headline for score in arm.scores.values()), key=lambda interval: interval.value)
+
+
+def choose(good: Sequence[Arm], spec: Spec) -> Arm | None:
+    """The cheapest; of two that cost the same the better one beyond the margin, else the simpler, which comes first."""
+    if not good:
+        return None
+    cheapest = min(arm.cost.usd_per_month for arm in good)
+    equal = [arm for arm in good if arm.cost.usd_per_month <= cheapest * (1 + SAME_COST)]
+    best = max(equal, key=lambda arm: worst(arm).value)
+    return best if worst(best).value > worst(equal[0]).value + spec.goal.margin else equal[0]
+
+
+def cheapest(arms: Sequence[Arm]) -> Arm | None:
+    """The first of the cheapest; None of none."""
+    return min(arms, key=lambda arm: arm.cost.usd_per_month, default=None)
+
+
+def costs_less(arm: Arm, usd_per_month: float) -> bool:
+    """Whether an arm costs less than that, by more than costs that are the same may differ."""
+    return arm.cost.usd_per_month * (1 + SAME_COST) < usd_per_month
+
+
+def pays(saving: float, spec: Spec) -> bool:
+    """Whether so many USD a month pay for the engineering in time."""
+    return saving > 0 and saving * spec.costs.horizon_months >= spec.costs.engineering_usd
+
+
+def cascade_doubt(
+    cascade: Mapping[str, CascadeResult], threshold: Threshold, spec: Spec, whole: Mapping[str, Paired], rest: Arm
+) -> str:
+    """Why a cascade is not to be trusted at a threshold, as it goes on behind "letting it answer what it is sure of";
+    nothing where it is. The threshold must keep its promise on every test split, which it was not chosen on.
+
+    Args:
+        whole: the cascade against the API, as far as that was measured.
+        rest: the API that answers the rest.
+    """
+    goal = spec.goal
+    for split, part in cascade.items():
+        if part.accepted < MIN_ACCEPTED:
+            return f"is tested by {part.accepted} answers on {split} only, and {MIN_ACCEPTED} are the least"
+        inside = part.headline
+        if inside is None or inside.value < goal.accuracy:
+            return "is not accurate enough either"
+        proven = threshold.guaranteed and not threshold.grouped  # for requests
+        if inside.doubt and not proven:
+            return f"is not shown to be accurate enough: on {split} there are {inside.doubt}"
+        if inside.low < goal.accuracy - goal.margin and not proven:
+            return f"is not shown to be accurate enough (on {split} {pct(inside.value)}, it could be {pct(inside.low)})"
+    if (least := min(part.coverage for part in cascade.values())) > _NEARLY_ALL:
+        return f"would leave it {pct(least)} of the requests, which is a switch and must pass as one"
+    if not goal.accept_worse and (lost := behind(whole, spec)):
+        return f"gives up {gap(lost[1])} points on {lost[0]} against {rest.key} alone"
+    return ""
+
+
+def mixed(
+    evidence: Mapping[str, Sequence[Record]], threshold: Threshold, rest: str, yardstick: str
+) -> dict[str, Paired]:
+    """A whole cascade against an API alone, by test split, on the examples that all answered; nothing where one of the
+    APIs was not measured.
+
+    Args:
+        rest: the evidence of the API that answers the rest.
+        yardstick: that of the API it is held against.
+    """
+    if rest not in evidence or yardstick not in evidence:
+        return {}
+    paid = {record.id: record for record in evidence[rest]}
+    both = [
+        record if threshold.accepts(record) else paid[record.id] for record in evidence[SERVED] if record.id in paid
+    ]
+    return paired_records(both, evidence[yardstick])

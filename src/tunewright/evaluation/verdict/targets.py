@@ -1,0 +1,67 @@
+"""What a spec asks of a model, held against what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tunewright.config import Spec
+from tunewright.evaluation.statistics.pairs import Paired
+from tunewright.evaluation.verdict.comparison import Arm
+
+SPEED = "P95"
+"""The target that a slow model misses."""
+
+
+@dataclass(frozen=True)
+class Target:
+    name: str
+    met: bool
+    found: str
+    """What was measured and what was asked for."""
+
+
+def goal_targets(arm: Arm, headline: str, spec: Spec) -> list[Target]:
+    """The goal: on every test split the headline reaches `goal.accuracy` and the lower end of its 95 % interval comes
+    within `goal.margin` of it; the P95 keeps `goal.p95_ms`. Too few groups prove nothing."""
+    goal, found = spec.goal, []
+    floor = goal.accuracy - goal.margin
+    for split, score in arm.scores.items():
+        value, low = score.headline.value, score.headline.low
+        said = f"{value:.1%}, at least {low:.1%}; asked for {goal.accuracy:.1%}, at least {floor:.1%}"
+        doubt = score.headline.doubt
+        met = value >= goal.accuracy and low >= floor and not doubt
+        found.append(Target(f"{headline} on {split}", met, said + (f"; {doubt}" if doubt else "")))
+    return [*found, Target(SPEED, is_fast(arm, spec), f"{speed_of(arm)}; asked for {goal.p95_ms:,.0f} ms")]
+
+
+def is_fast(arm: Arm, spec: Spec) -> bool:
+    """Whether the upper end of its P95 keeps the goal's, as far as that was measured: recorded answers have no time."""
+    return arm.latency is None or arm.latency.worst_p95_ms <= spec.goal.p95_ms
+
+
+def speed_of(arm: Arm) -> str:
+    """An arm's P95 in words."""
+    speed = arm.latency
+    if speed is None:
+        return "not measured"
+    bound = "at most" if speed.bounded else f"{speed.count} requests bound it not, the longest"
+    start = f", and {speed.start_ms:,.0f} ms of starting" if speed.start_ms else ""
+    return f"{speed.p95_ms:,.0f} ms ({bound} {speed.p95_at_most_ms:,.0f}{start})"
+
+
+def api_targets(against: Mapping[str, Paired], spec: Spec) -> list[Target]:
+    """That a model is not inferior to the API on any split, as far as that was measured.
+
+    Args:
+        against: the model against the API, by split.
+    """
+    return [
+        Target(
+            f"no worse than {spec.api.label} on {split}",
+            pair.not_inferior(spec.goal.margin),
+            f"{100 * pair.difference.value:+.1f} points, not below {100 * pair.at_least:+.1f}; may be "
+            f"{-100 * spec.goal.margin:+.1f}" + (f"; {pair.difference.doubt}" if pair.difference.doubt else ""),
+        )
+        for split, pair in against.items()
+    ]

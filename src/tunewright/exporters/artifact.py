@@ -1,0 +1,180 @@
+"""What of a run goes to a hub or a registry: weights, what other engines read beside them, and a card; or the bundle.
+
+Only files that are known by name go. No row of the data is in any of them; the system prompt and the labels that it
+lists are, because the model answers nothing else. A linear model knows every word of the training texts, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from tunewright.config import Spec
+from tunewright.core.artifacts import link_file, read_manifest, sha256_json
+from tunewright.core.errors import UserError
+from tunewright.exporters.gguf.export import LIST_FILE
+from tunewright.exporters.other_engines import CHOICES, GRAMMAR, SYSTEM_PROMPT, asking_in, bundle_card, card, read_json
+from tunewright.inference.bundle import load_bundle, read_info
+from tunewright.inference.calibration import CALIBRATION
+from tunewright.inference.checksums import BUNDLE_FILE, CHECKSUMS, SECOND
+from tunewright.inference.runtimes.base import ADAPTER_FOLDER, FOLDERS, is_classifier
+from tunewright.models.linear_model import NGRAMS
+
+Form = Literal["merged", "adapter", "gguf", "bundle"]
+_DIGITS = 16
+"""Hexadecimal digits of a hash that name a version."""
+_BESIDE = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "chat_template.jinja",
+    SYSTEM_PROMPT,
+    CHOICES,
+)
+_CARD = "README.md"
+_OF: Mapping[Form, tuple[str, ...]] = {
+    "merged": ("*.safetensors", "*.safetensors.index.json", *_BESIDE, _CARD),
+    "adapter": ("adapter_model.safetensors", "adapter_config.json", _CARD),
+    "gguf": ("*.gguf", "Modelfile", SYSTEM_PROMPT, GRAMMAR, _CARD),
+    "bundle": (
+        BUNDLE_FILE,
+        CHECKSUMS,
+        CALIBRATION,
+        "tokenizer.json",
+        "chat_template.jinja",
+        _CARD,
+        *(f"{folder}/*" for folder in sorted({*FOLDERS.values(), ADAPTER_FOLDER, SECOND})),
+    ),
+}
+_WITH_ADAPTER = tuple(name for name in _BESIDE if name not in ("config.json", "generation_config.json"))
+_MAKES: Mapping[Form, str] = {
+    "merged": "tunewright export",
+    "adapter": "tunewright train",
+    "gguf": "tunewright export --to gguf",
+    "bundle": "tunewright run",
+}
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Files that go up together, by their name there."""
+
+    form: Form
+    files: Mapping[str, Path | bytes]
+    content: str
+    """The hash of the output that the weights come from."""
+
+    @property
+    def version(self) -> str:
+        """What tells it from others: its weights' output, and what lies beside them."""
+        beside = {name: sha256(each).hexdigest() for name, each in self.files.items() if isinstance(each, bytes)}
+        named = {name: each.stat().st_size for name, each in self.files.items() if isinstance(each, Path)}
+        return sha256_json([self.form, self.content, beside, named])[:_DIGITS]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(_size(each) for each in self.files.values())
+
+    def told(self) -> Iterator[str]:
+        """A line for each file, and what of the data is in them."""
+        for name, each in sorted(self.files.items()):
+            yield f"{_size(each) / 1e6:10.1f} MB  {name}"
+        if any(name.endswith(NGRAMS) for name in self.files):
+            yield f"{NGRAMS} has all words of the training texts, each by itself: names and numbers too."
+
+    def belongs(self, name: str) -> bool:
+        """Whether a file of this name there is one of ours, which a later parcel without it takes away."""
+        return _is_known(name, _OF[self.form] + (_WITH_ADAPTER if self.form == "adapter" else ()))
+
+    def lay_out(self, folder: Path) -> None:
+        """Put it into an empty folder; large files take no room again where links can be made."""
+        for name, each in self.files.items():
+            if isinstance(each, bytes):
+                (folder / name).write_bytes(each)
+            else:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                link_file(each, folder / name)
+
+
+def parcel_of(spec: Spec, runs: Path, form: Form | None = None) -> Parcel:
+    """What of a project's latest outputs goes up.
+
+    Args:
+        runs: the folder of its outputs.
+        form: by default merged, and bundle of an encoder and a linear model.
+
+    Raises:
+        UserError: there is no such output, it is not whole, or the model has no such form.
+    """
+    exported = (runs / "latest" / "export").resolve()
+    alone = any((exported / "bundle" / FOLDERS[runtime]).is_dir() for runtime in FOLDERS if is_classifier(runtime))
+    form = form or ("bundle" if alone else "merged")
+    if alone and form != "bundle":
+        raise UserError(
+            f"This project's latest model is no language model, and has no form {form}.",
+            where=exported,
+            why="What chooses is a file that no other library reads; its bundle has all of it.",
+            fix="Send the bundle: --form bundle",
+        )
+    step = {"merged": "export", "adapter": "train", "gguf": "gguf", "bundle": "bundle"}[form]
+    folder = (runs / "latest" / step).resolve()
+    manifest = read_manifest(exported if form == "gguf" else folder)
+    files: dict[str, Path | bytes] = {}
+    if manifest is not None:
+        inside = folder if form in ("gguf", "bundle") else folder / form
+        files |= _known(inside, _OF[form])
+        if form == "adapter":
+            files |= _of_adapter(spec, exported)
+        elif form == "bundle":
+            files[_CARD] = bundle_card(folder, read_info(folder)).encode()
+    if manifest is None or not any(name.endswith((".safetensors", ".gguf", BUNDLE_FILE)) for name in files):
+        raise UserError(f"This project has no whole {form}.", where=folder, fix=f"Make it: {_MAKES[form]} …")
+    if form == "gguf" and folder.name != f"gguf-{manifest.content[:12]}":
+        raise UserError(
+            "The GGUF files are of another export than the last.",
+            where=folder,
+            fix=f"Bring them up to date: {_MAKES[form]} …",
+        )
+    return Parcel(form, files, manifest.content)
+
+
+def _of_adapter(spec: Spec, exported: Path) -> dict[str, Path | bytes]:
+    """What lies beside an adapter: the card, and of the merged model what is not its weights.
+
+    Raises:
+        UserError: nothing was exported of it.
+    """
+    if read_manifest(exported) is None:
+        raise UserError("What goes with the adapter was not exported.", where=exported, fix="Type: tunewright export …")
+    asking = asking_in(exported / "merged", load_bundle(exported / "bundle"))
+    return {**_known(exported / "merged", _WITH_ADAPTER), _CARD: card(spec, asking, "adapter").encode()}
+
+
+def _known(folder: Path, patterns: Sequence[str]) -> dict[str, Path]:
+    listed = None
+    if (folder / LIST_FILE).is_file():
+        listed = read_json(folder / LIST_FILE)["files"]  # of GGUF files those that were written to their end
+    named = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    return {
+        name: file
+        for name, file in named.items()
+        if _is_known(name, patterns) and (listed is None or file.suffix != ".gguf" or name in listed)
+    }
+
+
+def _is_known(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern names a file; only one with a folder in it names files in folders."""
+    return any(fnmatch(name, pattern) and ("/" in name) == ("/" in pattern) for pattern in patterns)
+
+
+def _size(each: Path | bytes) -> int:
+    return len(each) if isinstance(each, bytes) else each.stat().st_size

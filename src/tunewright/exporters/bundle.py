@@ -1,0 +1,127 @@
+"""Writing a bundle: one folder with everything that serving needs, and nothing that training needed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tunewright.config import Spec
+from tunewright.core.limits import MOST_NGRAMS
+from tunewright.inference.bundle import BundleInfo, version_of, write_info
+from tunewright.inference.decoding.writing import room_for
+from tunewright.inference.runtimes.base import FOLDERS, is_of_encoder, runtime_in
+from tunewright.inference.runtimes.beside import BESIDE
+from tunewright.models.architectures import longest_exact
+from tunewright.models.encoders import LocalEncoder
+from tunewright.models.linear_model import LINEAR
+from tunewright.models.resolve import LocalModel
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks import task_of
+
+
+def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> BundleInfo:
+    """Complete a folder that already holds the weights into a bundle.
+
+    Args:
+        longest: tokens of the longest answer that was taught.
+    """
+    tokenizer = TextTokenizer(base.folder)
+    task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
+    known = longest_exact(json.loads((base.folder / "config.json").read_text("utf-8"))) or sys.maxsize
+    info = _write(
+        spec,
+        folder,
+        precision=spec.export.weights,
+        context=min(known, spec.train.max_length + room_for(task.constraint, longest)),
+        longest_answer=longest,
+        answer_lead=task.lead,
+        answer_codes=dict(task.codes),
+        template_sha256=base.template.sha256,
+    )
+    shutil.copy(base.folder / "tokenizer.json", folder / "tokenizer.json")
+    (folder / "chat_template.jinja").write_text(base.template.source, "utf-8")
+    return info
+
+
+def write_encoder_bundle(
+    spec: Spec, base: LocalEncoder, encoder: Path, outputs: Sequence[str], folder: Path
+) -> BundleInfo:
+    """As `write_bundle`, of an encoder.
+
+    Args:
+        encoder: the folder of the tuned one.
+        outputs: what the logits of a token stand for; none where its logits are those of the labels.
+    """
+    context = min(base.window, spec.train.max_length)
+    info = _write(spec, folder, precision=spec.export.weights, context=context, outputs=list(outputs))
+    shutil.copy(encoder / "tokenizer.json", folder / "tokenizer.json")
+    return info
+
+
+def write_linear_bundle(spec: Spec, folder: Path) -> BundleInfo:
+    """As `write_bundle`, of a linear model."""
+    return _write(spec, folder, precision="fp32", context=MOST_NGRAMS)
+
+
+def _write(
+    spec: Spec,
+    folder: Path,
+    *,
+    precision: str,
+    context: int,
+    longest_answer: int = 0,
+    answer_lead: str = "",
+    template_sha256: str | None = None,
+    **more: Any,
+) -> BundleInfo:
+    """Write `bundle.json` and the card into a folder that holds nothing but the weights, which the version pins.
+
+    Args:
+        more: further fields of `BundleInfo`; the defaults are those of what writes no answers.
+    """
+    info = BundleInfo(
+        name=spec.name,
+        base_model=spec.model_name,
+        runtime=runtime_in(folder),
+        precision=precision,
+        task=spec.task,
+        longest_answer=longest_answer,
+        answer_lead=answer_lead,
+        version=version_of(folder),
+        context=context,
+        template_sha256=template_sha256,
+        **more,
+    )
+    (folder / "README.md").write_text(_model_card(spec, info, folder), "utf-8")
+    write_info(folder, info)
+    return info
+
+
+def _model_card(spec: Spec, info: BundleInfo, folder: Path) -> str:
+    train = spec.train
+    training = f"{train.method}, rank {train.lora.r}, {train.epochs:g} epochs, lr {train.lr:g}"
+    if is_of_encoder(info.runtime):
+        training = f"all weights, {train.encoder.epochs:g} epochs, lr {train.encoder.lr:g}"
+        if (folder / FOLDERS[info.runtime] / BESIDE).is_dir():
+            training += "; a linear model beside it, whose logits are added"
+    elif info.runtime == LINEAR:
+        training = "TF-IDF of words and parts of words under a linear support vector machine"
+    card: dict[str, Any] = {
+        "Base model": info.base_model,
+        "Task": f"{info.task.kind}, {task_of(info.task).summary}",
+        "Training": training,
+        "Weights": f"{info.precision} for {info.runtime}, version {info.version}",
+        "Context": f"{info.context} tokens",
+    }
+    if info.template_sha256:
+        card["Chat template"] = f"SHA-256 {info.template_sha256}"
+    rows = "\n".join(f"| {key} | {value} |" for key, value in card.items())
+    return (
+        f"# {info.name}\n\nMade with Tunewright. How well it answers and the parity of these "
+        f"weights with the trained model are in the run's report.\n\n| | |\n|---|---|\n{rows}\n\n"
+        f"Serve it: `tunewright serve {info.name}/bundle`\n"
+    )

@@ -1,0 +1,202 @@
+"""A tuned encoder as a graph for OpenVINO or ONNX Runtime, its matrices in eight bits or as they are."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunewright.exporters.quantise import Loss
+from tunewright.inference.runtimes.base import require_encoder_precision
+from tunewright.inference.runtimes.encoder_model import INPUT, ONNX, OPENVINO
+
+_OF_MATRIX = {"MatMul": 1, "Gather": 0}
+"""Operations with a matrix, and which of their inputs it is."""
+_BLOCK = 32
+"""Inputs that share a scale in ONNX Runtime's matrices, and are quantised together as they come in. Its other way, one
+scale for all that comes in, strays ten times as far (logits of all-MiniLM-L6), and is no faster."""
+_MOST = 127
+"""The highest level: eight bits around zero."""
+
+
+def build_encoder(source: Path, target: Path, runtime: str, precision: str) -> Loss:
+    """Write the graph of a tuned encoder.
+
+    Args:
+        source: what `tunewright.training.encoders.network.Network.save_pretrained` wrote.
+        runtime: one of an encoder's; see `tunewright.inference.runtimes.base`.
+        precision: "int8", a scale for each output of a matrix; or "fp32".
+
+    Raises:
+        UserError: the precision is another one.
+    """
+    require_encoder_precision(precision)
+    return write_graph(graph_of(source, runtime), target, runtime, precision)
+
+
+def graph_of(source: Path, runtime: str) -> Any:
+    """The graph of a tuned encoder as it is: a `torch.onnx.ONNXProgram` or an `openvino.Model`.
+
+    Args:
+        source, runtime: as of `build_encoder`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tracing, for whoever writes models
+        return (_onnx_graph if runtime == "onnxruntime-encoder" else _openvino_graph)(_served(source))
+
+
+def write_graph(graph: Any, target: Path, runtime: str, precision: str) -> Loss:
+    """Write what `graph_of` gave, which can then be written again in ONNX alone.
+
+    Args:
+        target: a new folder.
+        precision: one that encoders have.
+    """
+    target.mkdir(parents=True)
+    if runtime == "onnxruntime-encoder":
+        return _write_onnx(graph, target / ONNX, precision)
+    return _write_openvino(graph, target / OPENVINO, precision)
+
+
+def token_outputs(source: Path) -> list[str]:
+    """What the logits of a token stand for; none where the encoder's head reads whole texts."""
+    from tunewright.training.encoders.network import ABOUT
+
+    about = json.loads((source / ABOUT).read_text("utf-8"))
+    return list(about["labels"]) if about.get("per_token") else []
+
+
+def _served(source: Path) -> Any:
+    """The network as it serves: texts of one length, and a head that compares with them, whose vectors have their
+    length and sharpness, or one that reads tokens."""
+    from torch import nn
+    from torch.nn import functional as F
+
+    from tunewright.training.encoders.network import SCALE, Network
+
+    class Served(nn.Module):  # type: ignore[misc, unused-ignore]
+        def __init__(self, network: Network):
+            super().__init__()
+            self.network = network
+            weight, bias = network.head.weight.detach(), network.head.bias.detach()
+            compared = not network.per_token
+            self.register_buffer("weight", SCALE * F.normalize(weight, dim=-1) if compared else weight)
+            self.register_buffer("bias", SCALE * bias if compared else bias)
+
+        def forward(self, input_ids: Any) -> Any:
+            read = self.network.hidden if self.network.per_token else self.network.embed
+            return F.linear(read(input_ids), self.weight, self.bias)
+
+    return Served(Network.load(source)).eval()
+
+
+def _example() -> Any:
+    import torch
+
+    return torch.full((2, 9), 5)
+
+
+def _openvino_graph(network: Any) -> Any:
+    import openvino as ov
+
+    model = ov.convert_model(network, example_input={INPUT: _example()})
+    model.inputs[0].tensor.set_names({INPUT})
+    return model
+
+
+def _write_openvino(model: Any, file: Path, precision: str) -> Loss:
+    import openvino as ov
+
+    loss = _compress(model) if precision == "int8" else Loss()
+    ov.save_model(model, str(file), compress_to_fp16=False)
+    return loss
+
+
+def _compress(model: Any) -> Loss:
+    """Put eight bits in the place of each matrix that texts are multiplied by, and of the embeddings of tokens, with a
+    scale for each output or token."""
+    import openvino.opset13 as ops
+
+    loss = Loss()
+    for each in list(model.get_ops()):
+        kind, how = each.get_type_name(), each.get_attributes()
+        if kind not in _OF_MATRIX:
+            continue
+        constant = each.input_value(_OF_MATRIX[kind]).get_node()
+        if constant.get_type_name() != "Constant" or constant.data.ndim != 2 or constant.data.dtype.kind != "f":
+            continue
+        exact = constant.data.astype(np.float32)
+        rows = np.ascontiguousarray(exact.T) if kind == "MatMul" and not how["transpose_b"] else exact
+        levels, scales = _eight_bits(rows, loss)
+        if kind == "MatMul":
+            matrix = ops.multiply(ops.convert(ops.constant(levels), np.float32), ops.constant(scales))
+            smaller = ops.matmul(each.input_value(0), matrix, how["transpose_a"], True)
+        else:
+            number, axis = each.input_value(1), ops.constant(np.int64(0))
+            row, scale = (ops.gather(ops.constant(part), number, axis) for part in (levels, scales))
+            smaller = ops.multiply(ops.convert(row, np.float32), scale)
+        each.output(0).replace(smaller.output(0))
+    return loss
+
+
+def _eight_bits(rows: Any, loss: Loss) -> tuple[Any, Any]:
+    """(levels of a matrix, a scale for each row [rows, 1])."""
+    scales = np.maximum(np.abs(rows).max(1, keepdims=True) / _MOST, np.finfo(np.float32).tiny)
+    levels = np.rint(rows / scales).astype(np.int8)
+    loss.error += float(np.square(levels * scales - rows).sum())
+    loss.whole += float(np.square(rows).sum())
+    return levels, scales
+
+
+def _onnx_graph(network: Any) -> Any:
+    import torch
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
+    dynamic = torch.export.Dim.DYNAMIC
+    return torch.onnx.export(
+        network,
+        (_example(),),
+        dynamo=True,
+        input_names=[INPUT],
+        output_names=["logits"],
+        dynamic_shapes={INPUT: {0: dynamic, 1: dynamic}},
+        verbose=False,
+    )
+
+
+def _write_onnx(program: Any, file: Path, precision: str) -> Loss:
+    if precision == "fp32":
+        program.save(str(file))
+        return Loss()
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
+    exact = program.model_proto
+    quantizer = MatMulNBitsQuantizer(
+        copy.deepcopy(exact), bits=8, block_size=_BLOCK, is_symmetric=True, accuracy_level=4
+    )
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(file))
+    return _loss_of(exact, quantizer.model.model)
+
+
+def _loss_of(exact: Any, quantised: Any) -> Loss:
+    """How far matrices of eight bits, in blocks around level 128, are from the exact ones."""
+    from onnx import numpy_helper
+
+    loss = Loss()
+    originals, parts = ({each.name: each for each in model.graph.initializer} for model in (exact, quantised))
+    for node in quantised.graph.node:
+        if node.op_type != "MatMulNBits":
+            continue
+        levels, scales = (numpy_helper.to_array(parts[name]).astype(np.float32) for name in node.input[1:3])
+        rows = numpy_helper.to_array(originals[node.input[1].removesuffix("_Q8")]).T  # [out, in]
+        found = ((levels - 128) * scales.reshape(*levels.shape[:2], 1)).reshape(len(levels), -1)[:, : rows.shape[1]]
+        loss.error += float(np.square(found - rows).sum())
+        loss.whole += float(np.square(rows).sum())
+    return loss

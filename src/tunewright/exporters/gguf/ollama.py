@@ -1,0 +1,99 @@
+"""The Modelfile by which Ollama serves a GGUF file: its template in Go's form, the system prompt, where answers end.
+
+Ollama knows no Jinja: what the template writes around a system prompt, a question and an answer is found by rendering.
+What a Modelfile can hold and what Ollama fills in follows its parser/parser.go and template/template.go (2026-11-27).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jinja2 import TemplateError
+
+from tunewright.core.errors import UserError
+from tunewright.exporters.other_engines import Asking
+from tunewright.exporters.plain_template import render
+from tunewright.tasks import Message
+
+CANNOT_CONFINE = (
+    "This model has learnt to choose between its labels (train.loss: labels), and Ollama can't confine its choice. "
+    "For Ollama train with train.loss=tokens; or serve it with llama.cpp and answers.gbnf, or with tunewright serve."
+)
+_SYSTEM, _PROMPT, _RESPONSE = "\ue000", "\ue001", "\ue002"
+"""Letters of nobody's alphabet, which stand for the texts of a conversation."""
+_OTHERWISE = "Serve the model by tunewright serve, vLLM or llama.cpp, which read the template as it is."
+_QUOTES = '"""'
+
+
+def modelfile(
+    file: str, asking: Asking, end: str, context: int, tokens: Mapping[str, str], *, confined_only: bool = False
+) -> str:
+    """A Modelfile.
+
+    Args:
+        file: name of the GGUF file beside it.
+        end: the text of the token that ends a turn.
+        context: tokens of a prompt and its answer.
+        tokens: what the template may know by name, such as `bos_token`.
+        confined_only: whether the model answers only where its choice is confined, which Ollama can't do.
+
+    Raises:
+        UserError: the system prompt or the template can't stand in a Modelfile.
+    """
+    template = go_template(asking.template, tokens)
+    for name, text in (("system prompt", asking.system), ("chat template", template)):
+        if _QUOTES in text:
+            raise UserError(
+                f"The {name} has three quotation marks in a row, which no Modelfile can hold.",
+                where="task.instruction",
+                fix="Write it without them, and train again.",
+            )
+    stops = [end, *asking.stop]
+    parameters = {
+        "temperature": "0",
+        "repeat_penalty": "1",
+        "num_ctx": str(context),
+        "num_predict": str(asking.most),
+    }
+    return "\n".join(
+        [
+            *([f"# {CANNOT_CONFINE}"] if confined_only else []),
+            f"FROM ./{file}",
+            f"TEMPLATE {_QUOTES}{template}{_QUOTES}",
+            f"SYSTEM {_QUOTES}{asking.system}{_QUOTES}",
+            *(f"PARAMETER {key} {value}" for key, value in parameters.items()),
+            *(f"PARAMETER stop {_QUOTES}{stop}{_QUOTES}" for stop in stops),
+            "",
+        ]
+    )
+
+
+def go_template(source: str, tokens: Mapping[str, str]) -> str:
+    """A chat template in plain form as Ollama's template of one turn.
+
+    Args:
+        tokens: what the template may know by name, such as `bos_token`.
+
+    Raises:
+        UserError: it refuses a system prompt or its absence, or writes something that Go would take for an action.
+    """
+    system, prompt, response = (
+        Message(role=role, content=text)
+        for role, text in (("system", _SYSTEM), ("user", _PROMPT), ("assistant", _RESPONSE))
+    )
+    try:
+        whole = render(source, [system, prompt], add_generation_prompt=True, tokens=tokens)
+        alone = render(source, [prompt], add_generation_prompt=True, tokens=tokens)
+        answered = render(source, [system, prompt, response], add_generation_prompt=False, tokens=tokens)
+    except TemplateError as error:
+        raise UserError(f"The chat template can't be written for Ollama: {error}.", fix=_OTHERWISE) from None
+    before, _, rest = whole.partition(_SYSTEM)
+    between, _, behind = rest.partition(_PROMPT)
+    first = alone.partition(_PROMPT)[0]
+    ended = answered.partition(_RESPONSE)[2]
+    if "{{" in before + between + behind + first + ended:
+        raise UserError("The chat template writes {{, which Ollama takes for its own.", fix=_OTHERWISE)
+    return (
+        f"{{{{ if .System }}}}{before}{{{{ .System }}}}{between}{{{{ else }}}}{first}{{{{ end }}}}"
+        f"{{{{ .Prompt }}}}{behind}{{{{ .Response }}}}{ended}"
+    )

@@ -1,0 +1,138 @@
+"""A parcel to the Hugging Face Hub, in one commit: there it is whole or not at all."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, TypeVar
+
+import httpx
+
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say
+from tunewright.exporters.artifact import Parcel
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_TRIES = 4
+_LONGEST_WAIT = 60.0
+"""Seconds: the most that one retry waits, whatever the hub asks for."""
+_WORTH_ANOTHER_TRY = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """Where a parcel lies now."""
+
+    address: str
+    version: str
+    """The commit, or the registered version."""
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no name of a repository.
+
+    Raises:
+        UserError: it is not owner/name.
+    """
+    if not _NAME.fullmatch(name) or "--" in name or ".." in name:
+        raise UserError(f"'{name}' is no repository of the hub.", where="--to", fix="It has the form hub:owner/name.")
+
+
+def push_to_hub(parcel: Parcel, name: str, *, public: bool = False) -> Pushed:
+    """Put a parcel into a repository, which is made where there is none, private unless said otherwise.
+
+    What an earlier push left there and this one has not goes. The token is the hub's own: HF_TOKEN, or what
+    `hf auth login` keeps.
+
+    Args:
+        name: owner/name.
+        public: whether everybody may read it.
+
+    Raises:
+        UserError: nobody is signed in, the hub refuses, or it is public and was not meant to be.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+
+    check_name(name)
+    if not get_token():
+        raise UserError("Nobody is signed in to the Hugging Face Hub.", fix="Type: hf auth login  (or set HF_TOKEN)")
+    api = HfApi(library_name="tunewright")
+    _asked(name, lambda: api.create_repo(name, private=not public, exist_ok=True))
+    there = _asked(name, lambda: api.model_info(name))
+    if not public and not there.private:
+        raise UserError(
+            f"The repository {name} is public: everybody could read the model.",
+            where="--to",
+            fix="Make it private on the hub, name another, or add --public.",
+        )
+    stale = [each.rfilename for each in there.siblings or [] if parcel.belongs(each.rfilename)]
+    operations: list[Any] = [CommitOperationAdd(file, each) for file, each in parcel.files.items()]
+    operations += [CommitOperationDelete(file) for file in stale if file not in parcel.files]
+    message = f"Tunewright: {parcel.form}, content {parcel.content[:12]}"
+    done = _asked(name, lambda: api.create_commit(name, operations, commit_message=message))
+    return Pushed(f"{api.endpoint}/{name}", str(done.oid))
+
+
+def _asked(name: str, call: Callable[[], _Result]) -> _Result:
+    """What the hub answers; where it is at fault or asks to slow down it is asked again.
+
+    Raises:
+        UserError: it refuses, can't be reached, or waiting did not help.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    broken: tuple[type[Exception], ...] = (*_transport_errors(), OSError, RuntimeError, ValueError)
+    for attempt in range(_TRIES):
+        try:
+            return call()
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            last = attempt == _TRIES - 1
+            if last or not (error.response.is_server_error or status in _WORTH_ANOTHER_TRY):
+                raise _refused(name, status, error) from None
+            wait = min(float(_retry_after(error.response) or 2**attempt), _LONGEST_WAIT)
+            say(f"  the hub answers {status}; asked again in {wait:.0f} s")
+            time.sleep(wait)
+        except broken as error:
+            # Its client wraps what goes wrong with a file; addresses in its words may be signed, so none are shown.
+            if isinstance(error.__cause__, HfHubHTTPError):
+                raise _refused(name, error.__cause__.response.status_code, error.__cause__) from None
+            raise UserError(
+                "The Hugging Face Hub could not be reached, or the upload broke.",
+                why=f"{type(error).__name__}.",
+                fix="Check the network, then type the same command again: nothing was committed.",
+            ) from None
+    raise AssertionError
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises where nobody answers: since its version 2 it brings an httpx of its own."""
+    return tuple(import_module(name).HTTPError for name in ("httpx", "httpx2") if find_spec(name))
+
+
+def _retry_after(response: Any) -> str | None:
+    told = response.headers.get("retry-after", "")
+    return told if told.isdecimal() else None
+
+
+def _refused(name: str, status: int, error: Any) -> UserError:
+    match status:
+        case 401:
+            fix = "The token is not valid, or the hub hides the repository from it. Type: hf auth login"
+        case 403:
+            fix = "The token may not write there: use one with the role write, and be a member of the organisation."
+        case 404:
+            fix = "Check the owner's name."
+        case 429:
+            fix = "The hub asks to slow down, and waiting did not help. Type the same command again in some minutes."
+        case _ if status >= 500:
+            fix = "It is a fault of the hub's. Type the same command again: nothing was committed."
+        case _:
+            fix = "Mend that, then type the same command again."
+    return UserError(f"The hub refuses {name} ({status}).", why=error.server_message or None, fix=fix)

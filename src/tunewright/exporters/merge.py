@@ -1,0 +1,108 @@
+"""Merging an adapter into its base, from file to file, a few rows at a time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.core.errors import UserError
+from tunewright.exporters.lora import Update, read_lora
+from tunewright.models.tensor_files import ALONE, FLOATS, INDEX, Tensor, TensorWriter, Weights
+
+_BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+_NUMBERS = 1 << 22
+"""Of a matrix that are worked on at once."""
+_WORDS = {"BF16": "bfloat16", "F16": "float16"}
+
+
+def merge(base: Path, adapter: Path, target: Path) -> None:
+    """Write base + adapter as one Hugging Face folder in 16 bits: bfloat16 where the base has it, else float16.
+
+    The product is added in float32 and rounded once. An adapter trained on NF4 weights is merged into the originals,
+    which is a slightly different model: the parity table shows by how much. A bfloat16 base stays one, because its
+    activations may be larger than float16 can say. Memory is that of a few rows; the files are divided as the base's.
+
+    Raises:
+        UserError: the base or the adapter is not whole, they don't belong together, or their sum is not finite.
+    """
+    weights, updates = Weights(base), read_lora(adapter)
+    kind = "BF16" if any(tensor.kind == "BF16" for tensor in weights.values()) else "F16"
+    named = _named(weights, updates, adapter)
+    target.mkdir(parents=True)
+    for file in weights.files:
+        writer = TensorWriter(target / file.path.name, len(file))
+        for name, tensor in file.items():
+            if tensor.kind in FLOATS:
+                writer.write(name, _rounded(tensor, named.get(name), kind), kind)
+            else:
+                writer.write(name, tensor.raw, tensor.kind)
+        writer.close()
+    if [file.path.name for file in weights.files] != [ALONE]:
+        _write_index(weights, target)
+    _write_config(base, target, _WORDS[kind])
+    for beside in _BESIDE:
+        if (base / beside).is_file():
+            shutil.copy(base / beside, target / beside)
+
+
+def _named(weights: Weights, updates: dict[str, Update], adapter: Path) -> dict[str, Update]:
+    """The updates by the names of the tensors they are added to."""
+    named = {f"{name}.weight": update for name, update in updates.items()}
+    for name, update in named.items():
+        wanted = (len(update.up), update.down.shape[1])
+        if name not in weights or weights[name].shape != wanted:
+            found = f"has {list(weights[name].shape)} numbers" if name in weights else "does not exist"
+            raise UserError(
+                "The adapter does not belong to this base model.",
+                where=adapter,
+                why=f"It changes {name} {list(wanted)}, which {found} in {weights.folder}.",
+                fix="Export with the base that it was trained on.",
+            )
+    return named
+
+
+def _rounded(tensor: Tensor, update: Update | None, kind: str) -> Iterator[npt.NDArray[Any]]:
+    """A tensor, with what is added to it, in 16 bits, some rows after the other."""
+    if not tensor.shape or (update is None and tensor.kind == kind):
+        yield tensor.raw if tensor.kind == kind else _in_16_bits(tensor.float32(), kind, tensor.name)
+        return
+    step = max(1, _NUMBERS // max(1, int(np.prod(tensor.shape[1:]))))
+    for start in range(0, tensor.shape[0], step):
+        rows = tensor.float32(slice(start, start + step))
+        yield _in_16_bits(rows if update is None else rows + update.rows(start, start + step), kind, tensor.name)
+
+
+def _in_16_bits(values: npt.NDArray[np.float32], kind: str, name: str) -> npt.NDArray[Any]:
+    """Rounded to the nearest, to even where two are as near."""
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16) if kind == "F16" else values
+    if not np.isfinite(half).all():
+        raise UserError(
+            f"The merged weights of {name} are not finite numbers in {_WORDS[kind]}.",
+            why="The training has gone astray: an adapter that adds so much answers nothing.",
+            fix="Train again with a smaller train.lr; the diagnosis of the training says more.",
+        )
+    if kind == "F16":
+        return half
+    bits = values.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def _write_index(weights: Weights, target: Path) -> None:
+    placed = {name: file.path.name for file in weights.files for name in file}
+    total = sum(tensor.raw.size * (2 if tensor.kind in FLOATS else tensor.raw.itemsize) for tensor in weights.values())
+    content = {"metadata": {"total_size": total}, "weight_map": placed}
+    (target / INDEX).write_text(json.dumps(content, indent=2), "utf-8")
+
+
+def _write_config(base: Path, target: Path, dtype: str) -> None:
+    """The base's config, with the type that the weights have now."""
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    config.pop("torch_dtype", None)  # the older word for it
+    (target / "config.json").write_text(json.dumps(config | {"dtype": dtype}, indent=2), "utf-8")

@@ -1,0 +1,1 @@
+"""Everything that answers: runtimes, decoding, predictors, calibration, and reading a bundle."""

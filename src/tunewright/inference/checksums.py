@@ -1,0 +1,240 @@
+"""The checksums of a bundle: what each of its files was when it was made, so that no other is loaded in its place.
+
+A file's checksum is SHA-256 over the SHA-256 of its blocks, so that all cores work on one file. `checksums.json` lies
+in the bundle. It protects against accidents, and against people who can write weights and not this file. People who can
+write both are only stopped by a pin: the digest of `checksums.json`, kept elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tunewright.core.artifacts import write_json
+from tunewright.core.errors import UserError
+from tunewright.core.workers import cores
+from tunewright.inference.calibration import CALIBRATION
+from tunewright.inference.runtimes.base import ADAPTER_FOLDER, FOLDERS
+from tunewright.models.files import require_file
+
+CHECKSUMS = "checksums.json"
+BUNDLE_FILE = "bundle.json"
+SECOND = "second"
+"""Of a cascade, the folder of the bundle behind it, which has checksums of its own."""
+SMALL = (BUNDLE_FILE, CALIBRATION, "tokenizer.json", "chat_template.jinja")
+"""What a server reads beside the weights."""
+VERIFY = "TUNEWRIGHT_VERIFY"
+"""Environment variable: `off` loads bundles without looking at their checksums."""
+_BLOCK: Final = 8388608
+"""Bytes: few enough for all cores to share a file of a hundred megabytes."""
+_READ = 1 << 18
+"""Bytes that are read at once: they stay in a core's cache until they are hashed."""
+_SHOWN = 12
+"""Hexadecimal digits of a checksum in a message."""
+_DIGEST = re.compile("[0-9a-f]{64}")
+_AGAIN = "Copy the bundle again from where it was made, or make it anew: tunewright export YOUR_PROJECT"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What is asked of a bundle before it is loaded.
+
+    Args:
+        on: whether its files must be those of its checksums.
+        pin: the digest that its checksums must have; empty: any.
+
+    Raises:
+        UserError: the pin is no digest, or nothing would be held against it.
+    """
+
+    on: bool = True
+    pin: str = ""
+
+    def __post_init__(self) -> None:
+        if self.pin and not _DIGEST.fullmatch(self.pin):
+            raise UserError(
+                "A pin has 64 hexadecimal digits.",
+                where=self.pin[:80],
+                fix="Take the digest that tunewright export printed.",
+            )
+        if self.pin and not self.on:
+            raise UserError(
+                "A bundle that is not verified can't be held against a pin.",
+                fix="Leave one away: --verify off, or --pin.",
+            )
+
+    @classmethod
+    def by_environment(cls) -> Verification:
+        """What the environment asks for; without a word, all but a pin."""
+        return cls(on=os.environ.get(VERIFY) != "off")
+
+
+class FileSum(BaseModel):
+    """What a file was."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bytes: Annotated[int, Field(ge=0)]
+    sha256_of_blocks: Annotated[str, Field(pattern=f"^{_DIGEST.pattern}$")]
+    """SHA-256 over the SHA-256 of its blocks, one behind the other."""
+
+
+class _File(BaseModel):
+    """`checksums.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    schema_version: Literal[1] = 1
+    block_bytes: Literal[8388608] = _BLOCK
+    files: dict[str, FileSum]
+
+
+@dataclass(frozen=True)
+class Checksums:
+    """Those of a bundle, as they were read."""
+
+    files: Mapping[str, FileSum]
+    """By name within the bundle."""
+    digest: str
+    """SHA-256 of `checksums.json`: it stands for the whole bundle."""
+
+    def check_names(self, folder: Path) -> None:
+        """See that a bundle has the files that are listed, no other, and each as long as it was; none is read.
+
+        Raises:
+            UserError: it has not.
+        """
+        found = dict(_served(folder))
+        if missing := sorted(self.files.keys() - found.keys()):
+            raise UserError(
+                "A file of the bundle is missing.", where=folder / missing[0], why=_listed(missing), fix=_AGAIN
+            )
+        if strange := sorted(found.keys() - self.files.keys()):
+            raise UserError(
+                "The bundle holds a file that it was not made with.",
+                where=folder / strange[0],
+                why=f"{CHECKSUMS} does not name it, and a server might load it.",
+                fix=f"Remove it. Or: {_AGAIN}",
+            )
+        for name, known in self.files.items():
+            if (size := found[name].stat().st_size) != known.bytes:
+                raise _other(found[name], f"It has {size:,} bytes; by {CHECKSUMS} it had {known.bytes:,}.")
+
+    def check(self, folder: Path, names: Collection[str]) -> None:
+        """Read some of a bundle's files, and see that they are those that are listed.
+
+        Raises:
+            UserError: one is not.
+        """
+        for name, found in sums({name: folder / name for name in names}).items():
+            if found != self.files[name]:
+                known, now = self.files[name].sha256_of_blocks[:_SHOWN], found.sha256_of_blocks[:_SHOWN]
+                raise _other(folder / name, f"Its checksum is {now}…; by {CHECKSUMS} it was {known}….")
+
+
+def read_checksums(folder: Path) -> Checksums | None:
+    """Those of a bundle; None of one that was made before there were any.
+
+    Raises:
+        UserError: the file is none.
+    """
+    path = folder / CHECKSUMS
+    if not path.is_symlink() and not path.exists():
+        return None
+    require_file(path)
+    content = path.read_bytes()
+    try:
+        files = _File.model_validate_json(content).files
+    except ValidationError as error:
+        raise UserError(
+            f"The bundle's checksums can't be read: {error.errors()[0]['msg']}.", where=path, fix=_AGAIN
+        ) from None
+    return Checksums(files, hashlib.sha256(content).hexdigest())
+
+
+def seal(folder: Path, known: Mapping[str, FileSum] | None = None) -> str:
+    """Write the checksums of a bundle that is whole.
+
+    Args:
+        known: of files that came from another bundle as they are what they were there, by name here: they are not
+            looked at, so that what went wrong on the way is found when the bundle is loaded.
+
+    Returns: the digest that stands for the bundle.
+    """
+    files = dict(_served(folder))
+    found = {name: each for name, each in (known or {}).items() if name in files}
+    found |= sums({name: path for name, path in files.items() if name not in found})
+    write_json(folder / CHECKSUMS, _File(files=dict(sorted(found.items()))).model_dump(mode="json"))
+    return hashlib.sha256((folder / CHECKSUMS).read_bytes()).hexdigest()
+
+
+def amend(folder: Path, name: str) -> None:
+    """Note that a file of a bundle was written anew; where there are no checksums, there still are none."""
+    if known := read_checksums(folder):
+        seal(folder, {each: found for each, found in known.files.items() if each != name})
+
+
+def is_beside_weights(name: str) -> bool:
+    """Whether a file of a bundle is read before its weights are loaded."""
+    return name in SMALL or name == f"{SECOND}/{CHECKSUMS}"
+
+
+def sums(files: Mapping[str, Path]) -> dict[str, FileSum]:
+    """What files are, read block by block on all cores."""
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    blocks = [(name, start) for name, size in sizes.items() for start in range(0, max(size, 1), _BLOCK)]
+    of: dict[str, list[bytes]] = {name: [] for name in files}
+    with ThreadPoolExecutor(cores()) as readers:
+        digests = readers.map(lambda block: _of_block(files[block[0]], block[1]), blocks)
+        for (name, _), digest in zip(blocks, digests, strict=True):
+            of[name].append(digest)
+    return {
+        name: FileSum(bytes=sizes[name], sha256_of_blocks=hashlib.sha256(b"".join(digests_of)).hexdigest())
+        for name, digests_of in of.items()
+    }
+
+
+def _of_block(path: Path, start: int) -> bytes:
+    """SHA-256 of a block of a file. hashlib lets the other threads go on while it works."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_READ))
+    with path.open("rb", buffering=0) as stream:
+        stream.seek(start)
+        left = _BLOCK
+        while left and (got := stream.readinto(buffer[: min(_READ, left)])):
+            digest.update(buffer[:got])
+            left -= got
+    return digest.digest()
+
+
+def _served(folder: Path) -> Iterator[tuple[str, Path]]:
+    """All files that a server might read of a bundle, by name."""
+    for name in (*SMALL, f"{SECOND}/{CHECKSUMS}"):
+        path = folder / name
+        if path.is_symlink() or path.exists():
+            require_file(path)
+            yield name, path
+    for path in _below(folder / each for each in sorted({*FOLDERS.values(), ADAPTER_FOLDER})):
+        require_file(path)
+        yield path.relative_to(folder).as_posix(), path
+
+
+def _below(folders: Iterable[Path]) -> Iterator[Path]:
+    for folder in folders:
+        yield from (path for path in sorted(folder.rglob("*")) if not path.is_dir())
+
+
+def _other(path: Path, why: str) -> UserError:
+    return UserError("This file is not the one that the bundle was made with.", where=path, why=why, fix=_AGAIN)
+
+
+def _listed(names: list[str]) -> str:
+    others = f" It names {len(names)} that are not there." if len(names) > 1 else ""
+    return f"{CHECKSUMS} names it.{others}"

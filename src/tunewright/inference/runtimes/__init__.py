@@ -1,0 +1,1 @@
+"""What runs a model: torch, ONNX Runtime, OpenVINO, vLLM, and encoders; each takes token ids and gives logits."""

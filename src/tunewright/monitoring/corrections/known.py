@@ -1,0 +1,182 @@
+"""What the data says already: which corrections repeat it, contradict it, or stand in a test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tunewright.config import Spec
+from tunewright.data.checks.rows import row_checks
+from tunewright.data.corrections import Correction
+from tunewright.data.dedup.blocks import SEARCH
+from tunewright.data.dedup.near import THRESHOLD, NearPair, near_copies, near_duplicates, near_groups
+from tunewright.data.job import Job
+from tunewright.data.readers import read_piece
+from tunewright.data.readers.parts import Piece
+from tunewright.data.shown import shown
+from tunewright.data.splits.frozen import read_frozen
+from tunewright.data.text import normal
+from tunewright.monitoring.corrections.choose import people
+from tunewright.monitoring.corrections.rejected import CONTRADICTS, COPY, DISAGREE, TESTED, UNUSABLE, Held, held_back
+from tunewright.tasks import Example, Meta, Task
+from tunewright.tasks.base import Unfit, labels_of
+
+ENOUGH = 2
+"""People who must agree on an answer that the data contradicts: what stands there is a person's word too."""
+_ALONE = ("D001", "D002", "D019", "D020")
+"""Findings that one row alone makes, and that stop a training."""
+
+
+@dataclass
+class Rows:
+    """Rows of the data: what is asked, what is answered, and where that stands."""
+
+    texts: list[str] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+
+    def add(self, task: Task, example: Example) -> None:
+        self.texts.append(example.request)
+        self.answers.append(_canonical(task, example.answer))
+        self.places.append(example.meta.source or example.meta.id)
+
+
+@dataclass(frozen=True)
+class Known:
+    """The training data, the corrections so far behind it, and all tests."""
+
+    job: Job
+    task: Task
+    train: Rows
+    tests: Rows
+
+    def sift(self, corrections: Sequence[Correction]) -> tuple[list[Correction], list[Held], list[Held]]:
+        """(the corrections that say something new, the others, those of the first that the data contradicts).
+
+        Kept out is what no training could use, what a test asks, what the data says already, and what it contradicts
+        with fewer than two people agreeing. Near copies count as the same text where answers are labels; elsewhere
+        texts that nearly agree have answers of their own.
+        """
+        held: list[Held] = []
+        contradicted: list[Held] = []
+        left = self._usable(corrections, held)
+        left = self._beside_tests(left, held)
+        left = self._beside_train(left, held, contradicted)
+        return self._beside_each_other(left, held), held, contradicted
+
+    @property
+    def _labels(self) -> bool:
+        return bool(labels_of(self.task.constraint))
+
+    def _usable(self, corrections: Sequence[Correction], held: list[Held]) -> list[Correction]:
+        checks = {code: check for code, check in row_checks(self.job).items() if code in _ALONE}
+        kept = []
+        for each in corrections:
+            example = Example.of(each.text, each.answer, Meta(id=each.capture))
+            codes = [code for code, check in checks.items() if check(example)]
+            if codes:
+                held.append(held_back(UNUSABLE, each, f"finding {', '.join(codes)}"))
+            else:
+                kept.append(each)
+        return kept
+
+    def _beside_tests(self, corrections: Sequence[Correction], held: list[Held]) -> list[Correction]:
+        like = self._like(self.tests, corrections, near=True)
+        for index, row in like.items():
+            other = "" if self.tests.answers[row] == corrections[index].answer else ", which answers otherwise"
+            detail = f"like {self.tests.places[row]}{other}: {shown(self.tests.answers[row])}"
+            held.append(held_back(TESTED, corrections[index], detail))
+        return [each for index, each in enumerate(corrections) if index not in like]
+
+    def _beside_train(
+        self, corrections: Sequence[Correction], held: list[Held], contradicted: list[Held]
+    ) -> list[Correction]:
+        kept = []
+        like = self._like(self.train, corrections, near=self._labels)
+        for index, each in enumerate(corrections):
+            row = like.get(index)
+            if row is None:
+                kept.append(each)
+            elif self.train.answers[row] == each.answer:
+                held.append(held_back(COPY, each, self._says(row)))
+            elif people(each) >= ENOUGH:
+                kept.append(each)
+                contradicted.append(held_back(CONTRADICTS, each, self._says(row)))
+            else:
+                held.append(held_back(CONTRADICTS, each, self._says(row)))
+        return kept
+
+    def _says(self, row: int) -> str:
+        return f"{self.train.places[row]} says {shown(self.train.answers[row])}"
+
+    def _beside_each_other(self, corrections: Sequence[Correction], held: list[Held]) -> list[Correction]:
+        order = sorted(range(len(corrections)), key=lambda index: (-people(corrections[index]), index))
+        texts = [corrections[index].text for index in order]
+        pairs = near_duplicates(texts, THRESHOLD) if self._labels else _repeats(texts)
+        gone: set[int] = set()
+        for group in near_groups(pairs):
+            first, *others = (order[member] for member in group)
+            lead = corrections[first]
+            doubtful = [index for index in others if corrections[index].answer != lead.answer]
+            if doubtful and people(lead) == people(corrections[doubtful[0]]):
+                gone.update((first, *others))
+                says = "; ".join(f"{shown(corrections[i].text)}: {shown(corrections[i].answer)}" for i in doubtful[:3])
+                held.append(held_back(DISAGREE, lead, f"alike, with another answer: {says}"))
+                held.extend(held_back(DISAGREE, corrections[index], _like(lead)) for index in others)
+                continue
+            for index in others:
+                reason = DISAGREE if index in doubtful else COPY
+                held.append(held_back(reason, corrections[index], _like(lead)))
+                gone.add(index)
+        return [each for index, each in enumerate(corrections) if index not in gone]
+
+    def _like(self, rows: Rows, corrections: Sequence[Correction], *, near: bool) -> dict[int, int]:
+        """For the index of each correction that a row resembles that row's: of equal texts one that answers
+        otherwise, where there is any."""
+        found: dict[int, int] = {}
+        if near:
+            pairs = near_copies(rows.texts, [each.text for each in corrections], SEARCH)
+            found = {pair.second: pair.first for pair in pairs if pair.jaccard >= THRESHOLD}
+        wanted: dict[str, list[int]] = {normal(each.text): [] for each in corrections}
+        for row, text in enumerate(rows.texts):
+            if (same := wanted.get(normal(text))) is not None:
+                same.append(row)
+        for index, each in enumerate(corrections):
+            if same := wanted[normal(each.text)]:
+                agrees = [row for row in same if rows.answers[row] == each.answer]
+                found[index] = (agrees or same)[0]
+        return found
+
+
+def known_of(spec: Spec, job: Job, task: Task) -> Known:
+    """Read all data of a spec.
+
+    Raises:
+        UserError: a file is not there, or the frozen test or the corrections were edited.
+    """
+    read = {name: Rows() for name in ("train", "tests")}
+    for name, files in job.files().items():
+        for file in files:
+            for item in read_piece(Piece(file), job.data.form, job.columns):
+                if isinstance(item, Example):
+                    read["train" if name == "train" else "tests"].add(task, item)
+    for example in read_frozen(spec.frozen_folder).examples if spec.frozen_folder else ():
+        read["tests"].add(task, example)
+    return Known(job, task, **read)
+
+
+def _like(lead: Correction) -> str:
+    return f"like {shown(lead.text)}: {shown(lead.answer)}"
+
+
+def _repeats(texts: Sequence[str]) -> list[NearPair]:
+    firsts: dict[str, int] = {}
+    pairs = [NearPair(firsts.setdefault(normal(text), index), index, 1.0) for index, text in enumerate(texts)]
+    return [pair for pair in pairs if pair.first != pair.second]
+
+
+def _canonical(task: Task, answer: str) -> str:
+    try:
+        return task.canonical(answer)
+    except Unfit:
+        return answer

@@ -1,0 +1,74 @@
+"""The contest: the champion answers the challenger's tests, through its own server, and the gate decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunewright.config import Spec
+from tunewright.core.artifacts import read_manifest, sha256_json
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say
+from tunewright.data import load_dataset
+from tunewright.data.splits.frozen import trace
+from tunewright.data.splits.withholding import FOR_THE_GATE, load_withheld
+from tunewright.evaluation.evidence import load_records
+from tunewright.evaluation.steps import ANSWERS, tests_of
+from tunewright.evaluation.verdict.comparison import SERVED
+from tunewright.inference.bundle import load_bundle, read_info
+from tunewright.inference.predictors import Answer
+from tunewright.monitoring.retraining.gate import CORRECTIONS, Decision, decide
+from tunewright.monitoring.retraining.lineage import made_of
+from tunewright.parity.served import collect_served
+
+_CHAMPION, _CHALLENGER = "champion", "challenger"
+_NOTHING = Answer("", 0.0)
+"""In place of its answer to a request that is too long for it."""
+
+
+def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: list[str]) -> Decision:
+    """Let both answer the challenger's tests, and the corrections that the challenger's data held out for this where
+    the tests are named files. What is answered here is kept in `runs/contest-…`.
+
+    An example of these tests that stood in the champion's training or validation part is left out: it has been told
+    the answer. So where no test is frozen, what is compared is what neither has seen.
+
+    Args:
+        failures: gates of the challenger's own parity that it did not keep.
+
+    Raises:
+        UserError: the outputs that the bundles were made of are gone.
+    """
+    new, old = made_of(challenger), made_of(champion)
+    if missing := [step for step in ("split", "parity") if step not in new]:
+        raise UserError(
+            f"The challenger's {' and '.join(missing)} are gone.", where=runs, fix="Type the same command again."
+        )
+    tests = dict(tests_of(spec, load_dataset(new["split"])))
+    held = [row.example for row in load_withheld(new["split"]) if row.reason == FOR_THE_GATE]
+    task = load_bundle(challenger).task
+    split = read_manifest(new["split"])
+    assert split  # made_of gives whole outputs
+    place = runs / f"contest-{sha256_json([read_info(champion).version, split.content])[:12]}"
+    answered = load_records(new["parity"] / ANSWERS / f"{SERVED}.jsonl")
+    if held:
+        name = f"{_CHALLENGER}-{read_info(challenger).version[:12]}"
+        answered += collect_served(name, challenger, task, {CORRECTIONS: held}, place / ANSWERS, _NOTHING)
+        tests[CORRECTIONS] = held
+    asked = collect_served(_CHAMPION, champion, task, tests, place / ANSWERS, _NOTHING)
+    taught = frozenset[str]()
+    if "split" in old:
+        dataset = load_dataset(old["split"])
+        taught = frozenset(map(trace, [*dataset.train, *dataset.validation]))
+    else:
+        say("  what the champion learnt from is gone; tests that are not frozen may favour it")
+    examples = {example.meta.id: example for part in tests.values() for example in part}
+    return decide(
+        answered,
+        asked,
+        examples,
+        margin=spec.goal.margin,
+        p95_ms=spec.goal.p95_ms,
+        by_label=bool(task.answers),
+        taught=lambda example: trace(example) in taught,
+        failures=failures,
+    )

@@ -1,0 +1,271 @@
+"""Champion against challenger on the same tests: whether the new model may go on to be tried on live requests.
+
+The rule: not worse anywhere that matters, better somewhere.
+
+- **All tests together, and each test large enough to show it**: the challenger is proven to be no worse than by
+  `goal.margin`. Each of these claims is made with an error of 5 %, and as all must hold, so is the claim of them all.
+- **Every label, field and slice** as large as that: it has not lost more than the margin.
+- **Smaller tests and parts**, of `LEAST` examples or more: it is not shown to be worse by more than the margin. What is
+  too small to prove that nothing was lost would refuse every model.
+- **Somewhere**, a test or a part, the challenger is shown to be better.
+
+What is shown is shown by the sign test of the pairs (of groups, where the data has groups), corrected by Holm's method
+in each of two families, the tests and the parts. So a challenger that is better nowhere passes in at most one of twenty
+trainings, and so does one that is worse by the margin on all tests together, or on a large one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+
+from tunewright.data.corrections import version_of_correction
+from tunewright.evaluation.evidence import Record, by_test, groups_of, latency
+from tunewright.evaluation.statistics.intervals import shares
+from tunewright.evaluation.statistics.pairs import ALPHA, POWER, Paired, holm, paired, pairs_needed
+from tunewright.evaluation.statistics.slices import LEAST, cuts
+from tunewright.tasks import Example
+from tunewright.tasks.measures import SINGLE, Ratio
+
+_CHANCE = 0.05
+_REACH = NormalDist().inv_cdf(1 - ALPHA) / (NormalDist().inv_cdf(1 - ALPHA) + NormalDist().inv_cdf(POWER))
+"""Of the margin, how far an interval may reach below its difference where an equal model is shown to be no worse with a
+power of 80 %."""
+ALL = "all tests"
+NEWEST = "newest corrections"
+CORRECTIONS = "corrections held out"
+"""The name of a test; that no spec can give one, as it has spaces."""
+TEST, LABEL, FIELD_PART, SLICE = "test", "label", "field", "slice"
+Pair = tuple[Record, Record]
+"""The challenger's answer to an example, and the champion's."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Both models on some of the examples."""
+
+    kind: str
+    """test, label, field or slice."""
+    name: str
+    count: int
+    champion: float
+    """The task's headline; of a field its F1."""
+    challenger: float
+    paired: Paired
+    """Challenger less champion."""
+    p_value: float
+    """Of the sign test, corrected for the number of tests or parts (Holm)."""
+    large: bool
+    """Whether it has the examples to show, of a model that is just as good, that nothing was lost."""
+
+    @property
+    def must_prove(self) -> bool:
+        """Whether it is a test on which that has to be shown."""
+        return self.kind == TEST and (self.large or self.name == ALL)
+
+    @property
+    def better(self) -> bool:
+        """Whether the challenger is shown to be."""
+        return self.p_value < _CHANCE and self.paired.difference.value > 0
+
+    def worse(self, margin: float) -> bool:
+        """Whether the challenger lost more than the margin, which of few examples must be more than chance."""
+        lost = self.paired.difference.value < -margin
+        return lost and (self.p_value < _CHANCE or (self.large and self.kind != TEST))
+
+    @property
+    def told(self) -> str:
+        name = self.name if self.name == ALL else f"the {self.kind} {self.name}"
+        gap = self.paired.difference
+        return (
+            f"on {name} {self.challenger:.1%} against {self.champion:.1%}, {100 * gap.value:+.1f} points "
+            f"({100 * gap.low:+.1f} to {100 * gap.high:+.1f}) of {self.count:,} examples"
+        )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether the challenger may go on."""
+
+    passed: bool
+    sentence: str
+    """The decision and its reason."""
+    against: list[str]
+    """Every reason against it."""
+    parts: list[Part]
+    """The tests, all of them together first, then labels, fields and slices, those that lost most first."""
+    champion_p95_ms: float
+    challenger_p95_ms: float
+    left_out: int
+    """Test examples that the champion had learnt from, which would have favoured it."""
+
+
+def decide(
+    challenger: Sequence[Record],
+    champion: Sequence[Record],
+    examples: Mapping[str, Example],
+    *,
+    margin: float,
+    p95_ms: float,
+    by_label: bool = False,
+    taught: Callable[[Example], bool] = lambda _: False,
+    failures: Sequence[str] = (),
+) -> Decision:
+    """Hold both models' answers to the same tests against each other.
+
+    Args:
+        examples: those of the tests, by id.
+        margin: what the challenger may be worse by, as a share.
+        p95_ms: the 95th percentile of the latency that the job can live with.
+        by_label: whether answers are labels.
+        taught: whether the champion learnt from an example.
+        failures: gates of the challenger's own parity that it did not keep.
+    """
+    answered = {record.id: record for record in champion}
+    tests = {
+        name: [(record, answered[record.id]) for record in records if record.id in answered]
+        for name, records in by_test(challenger).items()
+    }
+    fair = {name: [pair for pair in pairs if not taught(examples[pair[0].id])] for name, pairs in tests.items()}
+    fair = {name: pairs for name, pairs in fair.items() if pairs}
+    left_out = sum(map(len, tests.values())) - sum(map(len, fair.values()))
+    if not fair:
+        why = "The champion learnt from every example of the new tests, so they can't tell which model is better."
+        fix = "Freeze a test that no model is trained on: tunewright data freeze PROJECT"
+        return Decision(False, f"Refused: {why} {fix}", [why], [], 0.0, 0.0, left_out)
+    pairs = [pair for part in fair.values() for pair in part]
+    asked = [examples[record.id] for record, _ in pairs]
+    if (newest := _newest(pairs, examples)) and newest not in [pairs, *fair.values()]:
+        fair[NEWEST] = newest
+    found = [*_tests(pairs, fair, margin), *_parts(pairs, examples, margin, by_label=by_label)]
+    slow, slow_champion = (latency([pair[side] for pair in pairs]).p95_ms for side in (0, 1))
+    against = [*failures, *_losses(found, margin, left_out)]
+    if slow > max(p95_ms, slow_champion):
+        against.append(f"its P95 is {slow:,.0f} ms, over the {p95_ms:,.0f} ms of goal.p95_ms")
+    gains = sorted((part for part in found if part.better), key=lambda part: part.p_value)
+    if not gains:
+        untested = "" if any(map(_version, asked)) else "; no correction is in the tests, so what it learnt is not seen"
+        against.append(f"it is shown to be better nowhere: {found[0].told}{untested}")
+    parts = [part for part in found if part.kind != TEST]
+    parts.sort(key=lambda part: part.paired.difference.value)
+    return Decision(
+        not against,
+        _sentence(against, gains, found),
+        against,
+        [*(part for part in found if part.kind == TEST), *parts],
+        slow_champion,
+        slow,
+        left_out,
+    )
+
+
+def _sentence(against: Sequence[str], gains: Sequence[Part], found: Sequence[Part]) -> str:
+    if against:
+        more = f" (and {len(against) - 1} more)" if len(against) > 1 else ""
+        return f"Refused: {against[0]}{more}."
+    tests = sum(part.kind == TEST for part in found)
+    looked_at = f"{tests} test{'s' if tests > 1 else ''} and {len(found) - tests:,} parts"
+    return f"Passed: the challenger is better {gains[0].told}; of {looked_at} none is shown to have got worse."
+
+
+def _newest(pairs: Sequence[Pair], examples: Mapping[str, Example]) -> list[Pair]:
+    """Those of the last corrections that are in the tests; none where they are too few to be looked at."""
+    numbers = [_version(examples[record.id]) for record, _ in pairs]
+    last = max(numbers)
+    chosen = [pair for pair, number in zip(pairs, numbers, strict=True) if last and number == last]
+    return chosen if len(chosen) >= LEAST else []
+
+
+def _version(example: Example) -> int:
+    return version_of_correction(example.meta.source)
+
+
+def _tests(together: Sequence[Pair], tests: Mapping[str, Sequence[Pair]], margin: float) -> Iterator[Part]:
+    """The tests and, before them, all together."""
+    parts = [_part(TEST, ALL, together, _headlines(together), margin)]
+    if len(tests) > 1:
+        parts += [_part(TEST, name, pairs, _headlines(pairs), margin) for name, pairs in tests.items()]
+    return _corrected(parts)
+
+
+def _parts(pairs: Sequence[Pair], examples: Mapping[str, Example], margin: float, *, by_label: bool) -> Iterator[Part]:
+    """Labels, fields and slices of all tests together."""
+    parts = []
+    if by_label:
+        golds = [challenger.gold for challenger, _ in pairs]
+        parts += [_part(LABEL, label, chosen, _headlines(chosen), margin) for label, chosen in _grouped(golds, pairs)]
+    for name in dict.fromkeys(name for record, _ in pairs for name in record.measures if name.startswith(SINGLE)):
+        measured = [(first.measure(name), second.measure(name)) for first, second in pairs]
+        chosen = [pair for pair, (one, other) in zip(pairs, measured, strict=True) if one.whole or other.whole]
+        if len(chosen) >= LEAST:
+            ratios = [(first.measure(name), second.measure(name)) for first, second in chosen]
+            kind, _, of = name.partition(" ")
+            parts.append(_part(kind, of, chosen, ratios, margin))
+    asked = [examples[record.id] for record, _ in pairs]
+    for by, names in cuts(asked):
+        if by != "group":  # of one group alone nothing can be shown
+            chosen_by = _grouped(names, pairs)
+            parts += [_part(SLICE, f"{by} {name}", chosen, _headlines(chosen), margin) for name, chosen in chosen_by]
+    return _corrected([part for part in parts if part.count < len(pairs)])
+
+
+def _grouped(names: Sequence[str | None], pairs: Sequence[Pair]) -> Iterator[tuple[str, list[Pair]]]:
+    grouped: dict[str, list[Pair]] = {}
+    for name, pair in zip(names, pairs, strict=True):
+        if name is not None:
+            grouped.setdefault(name, []).append(pair)
+    return ((name, chosen) for name, chosen in grouped.items() if len(chosen) >= LEAST)
+
+
+def _headlines(pairs: Sequence[Pair]) -> list[tuple[Ratio, Ratio]]:
+    return [(challenger.headline, champion.headline) for challenger, champion in pairs]
+
+
+def _part(kind: str, name: str, pairs: Sequence[Pair], ratios: Sequence[tuple[Ratio, Ratio]], margin: float) -> Part:
+    """Args:
+    ratios: what each answer is worth, of both models.
+    """
+    first, second = zip(*ratios, strict=True)
+    found = paired(first, second, groups_of([record for record, _ in pairs]))
+    new, old = (float(shares(*np.array(side, float).sum(0))) for side in (first, second))
+    return Part(kind, name, len(pairs), old, new, found, found.p_value, _is_large(found, margin))
+
+
+def _is_large(found: Paired, margin: float) -> bool:
+    """See `Part.large`: by how far its interval reaches, and by its examples, because that two models hardly differ on
+    a few of them does not say that they hardly differ. Too few groups show nothing."""
+    if found.difference.doubt:
+        return False
+    reach = found.difference.value - found.at_least
+    return margin == 0 or (reach <= _REACH * margin and found.count >= pairs_needed(margin, margin))
+
+
+def _corrected(parts: Sequence[Part]) -> Iterator[Part]:
+    corrected = holm([part.p_value for part in parts])
+    return (replace(part, p_value=p_value) for part, p_value in zip(parts, corrected, strict=True))
+
+
+def _losses(found: Sequence[Part], margin: float, left_out: int) -> Iterator[str]:
+    """What speaks against the challenger, tests before parts, the worst first."""
+    points = f"the {100 * margin:.1f} points of goal.margin"
+    for part in sorted(found, key=lambda part: (part.kind != TEST, part.paired.difference.value)):
+        if part.worse(margin):
+            yield f"it is worse {part.told}"
+        elif part.must_prove and part.paired.difference.doubt:
+            yield f"{part.paired.difference.doubt}; collect answers from more groups: {part.told}"
+        elif part.must_prove and not part.paired.not_inferior(margin):
+            least = f"it may be {-100 * part.paired.at_least:.1f} points worse, more than {points}: {part.told}"
+            short = "" if _is_large(part.paired, margin) else _too_few(part, margin, left_out)
+            yield least + short
+
+
+def _too_few(part: Part, margin: float, left_out: int) -> str:
+    found = part.paired
+    known = f"; {left_out:,} that the champion had learnt from were left out" if left_out else ""
+    if found.difference.value <= -margin:
+        return known
+    needed = pairs_needed(margin, max(found.variance, margin), found.difference.value)
+    return f"; at this difference it takes about {needed:,} examples to show that nothing was lost{known}"

@@ -1,0 +1,339 @@
+"""Retraining from its beginning to its end: each stage is noted in the store when it is done, and whoever is killed
+goes on from there.
+
+    collect, grow, run -> trained -> shadow -> canary -> promoted
+                       -> refused           -> rolled-back
+
+The canary is one of this file system's servers, or where the model is served in Azure, a deployment there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from tunewright.config import Spec
+from tunewright.core.errors import GateFailed, UserError
+from tunewright.core.processes import sole_writer
+from tunewright.core.progress import say
+from tunewright.inference.bundle import CASCADE, load_bundle, read_info
+from tunewright.inference.runtimes.base import is_classifier
+from tunewright.monitoring.retraining import events
+from tunewright.monitoring.retraining.canary import TakenAway, Terms, somebody_serves, watch
+from tunewright.monitoring.retraining.contest import contest
+from tunewright.monitoring.retraining.in_azure import InAzure
+from tunewright.monitoring.retraining.lineage import made_of
+from tunewright.monitoring.retraining.shadow import Appraise, shadow
+from tunewright.monitoring.store import Store
+from tunewright.monitoring.store.tables import Deployment
+from tunewright.project import Serving, read_serving, served_from, write_serving
+
+LOCK = "retraining"
+"""The folder that a retraining holds for itself."""
+_WARM_EPOCHS = 0.5
+"""Of the usual ones, where a training begins with what the champion knows."""
+
+
+class Made(Protocol):
+    """What a run of the pipeline made."""
+
+    @property
+    def bundle(self) -> Path: ...
+
+    @property
+    def gate_failures(self) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What retraining is put together from."""
+
+    latest: Callable[[], Path]
+    """The bundle that the project last made: the champion where none was named yet."""
+    collect: Callable[[], object]
+    """Moves what was captured into the store."""
+    grow: Callable[[], str]
+    """Writes new reviews as corrections. Returns a hash that pins all there are; empty where there are none."""
+    freeze: Callable[[], object]
+    """Adds a share of the new rows to a frozen test; does nothing where none is frozen."""
+    run: Callable[[Spec], Made]
+    """The pipeline, up to date with the data that are there."""
+    appraise: Appraise
+    """Gives the review queue the new order of captures that have more opinions."""
+    served: InAzure | None = None
+    """Where in Azure the model is served; None: by servers that see this file system."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a challenger is tried."""
+
+    shadow: int = 200
+    """Captured requests that it answers in the shadow."""
+    canary: Terms | None = field(default_factory=Terms)
+    """None: it is promoted without one."""
+    warm: bool = False
+    """Begin with the champion's adapter."""
+    anyway: bool = False
+    """Train where nothing new was learnt since the last training too."""
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """The end of a retraining."""
+
+    event: str | None
+    """promoted, refused or rolled-back; None where there was nothing to train for."""
+    sentence: str
+    champion: str
+    """The version that serves now."""
+    challenger: str | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+    """What the gate, the shadow and the canary found."""
+
+
+def retrain(spec: Spec, store: Store, runs: Path, parts: Parts, course: Course) -> Retrained:
+    """Bring a better model into service, or find that there is none; goes on where an earlier one was killed.
+
+    Args:
+        runs: the folder of outputs.
+
+    Raises:
+        UserError: another one is under way, the project has no model yet, or a step needs the user.
+    """
+    lock = runs / LOCK
+    lock.mkdir(parents=True, exist_ok=True)
+    with sole_writer(lock):
+        return _Retraining(spec, store, runs, parts, course).to_its_end()
+
+
+def champion_of(runs: Path, latest: Callable[[], Path]) -> Serving:
+    """What serves; where no file says it yet, the latest bundle.
+
+    Raises:
+        UserError: there is none, or the file can't be read.
+    """
+    serving = read_serving(runs)
+    if serving is None:
+        folder = latest().resolve()
+        serving = served_from(_inside(runs, folder), read_info(folder).version)
+    return serving
+
+
+def of_champion(spec: Spec, runs: Path, latest: Callable[[], Path]) -> Spec:
+    """A spec of several candidates as one that tries only what serves now: a new choice is a matter of `run`. Of a
+    cascade both of its parts are tried.
+
+    Args:
+        runs, latest: as of `champion_of`.
+
+    Raises:
+        UserError: as `champion_of`.
+    """
+    if not spec.candidates:
+        return spec
+    serves = read_info(runs / champion_of(runs, latest).champion.bundle).base_model.split(CASCADE)
+    same = [each for each in spec.each_candidate if each.model_name in serves]
+    if len(same) < len(serves):
+        return spec
+    parts = tuple(each.model for each in same)
+    return same[0] if len(parts) == 1 else spec.model_copy(update={"candidates": parts, "model": parts[0]})
+
+
+def _inside(runs: Path, folder: Path) -> str:
+    return folder.resolve().relative_to(runs.resolve()).as_posix()
+
+
+class _Retraining:
+    def __init__(self, spec: Spec, store: Store, runs: Path, parts: Parts, course: Course):
+        self._spec, self._store, self._runs, self._parts, self._course = spec, store, runs, parts, course
+        self._serving = champion_of(runs, parts.latest)
+
+    def to_its_end(self) -> Retrained:
+        self._parts.collect()
+        at = self._left() or self._train()
+        if at is None:
+            return Retrained(
+                None,
+                "There is nothing new to learn: no review has become a correction since the last training. To "
+                "train all the same: --anyway",
+                self._serving.champion.version,
+            )
+        stages = {events.TRAINED: self._shadow, events.SHADOW: self._canary, events.CANARY: self._watch}
+        while stage := stages.get(at.event):
+            say(f"{at.event}: version {at.version}")
+            at = stage(at)
+        serving = read_serving(self._runs) or self._serving
+        return Retrained(at.event, at.detail["sentence"], serving.champion.version, at.version, at.detail)
+
+    def _left(self) -> Deployment | None:
+        """Where an earlier retraining stopped; None where none is left unfinished."""
+        with self._store.session() as session:
+            at = events.last(session, self._spec.name)
+        if at is None or at.event not in events.UNFINISHED:
+            return None
+        if not (self._runs / at.detail["bundle"]).is_dir():
+            self._note(at, events.ROLLED_BACK, "The challenger's bundle is gone.")
+            return None
+        if self._serving.champion.version not in (at.detail["champion"], at.version):
+            self._note(at, events.ROLLED_BACK, "Another model serves than the one it was held against.")
+            return None
+        return at
+
+    def _train(self) -> Deployment | None:
+        """Train on the grown data and hold the new model against the champion; None where nothing was learnt."""
+        spec, began, champion = self._spec, datetime.now(UTC), self._serving.champion
+        corrections = self._parts.grow()
+        with self._store.session() as session:
+            before = events.last(session, spec.name, events.TRAINED, events.REFUSED)
+        if corrections == (before.detail["corrections"] if before else "") and not self._course.anyway:
+            return None
+        # Before there is a later bundle, so that servers keep to this one; and to no challenger that was taken away.
+        self._serve(self._serving.alone())
+        self._parts.freeze()
+        made = self._parts.run(self._warm(spec) if self._course.warm else spec)
+        version = read_info(made.bundle).version
+        detail = {
+            "bundle": _inside(self._runs, made.bundle),
+            "champion": champion.version,
+            "corrections": corrections,
+            "begun": began.isoformat(),
+            "warm": self._course.warm,
+        }
+        if version == champion.version:
+            detail["sentence"] = "Refused: the training gave the very model that serves."
+            return events.record(self._store, spec.name, version, events.REFUSED, detail)
+        decision = contest(spec, self._runs, self._runs / champion.bundle, made.bundle, made.gate_failures)
+        say(f"gate: {decision.sentence}")
+        detail |= {"sentence": decision.sentence, "decision": asdict(decision)}
+        event = events.TRAINED if decision.passed else events.REFUSED
+        return events.record(self._store, spec.name, version, event, detail)
+
+    def _warm(self, spec: Spec) -> Spec:
+        """A spec whose training begins with the champion's adapter, and takes half as long."""
+        champion = self._runs / self._serving.champion.bundle
+        info = read_info(champion)
+        if is_classifier(info.runtime):
+            raise UserError(
+                f"The champion, {info.base_model}, is no language model: no training begins with it.",
+                where=champion,
+                why="Its training is of all weights, short, and begins anew.",
+                fix="Leave --warm out.",
+            )
+        folder, base = made_of(champion).get("train"), info.base_model
+        if folder is None or base != spec.model_name:
+            what = "The champion's adapter is gone." if folder is None else f"The champion's base model is {base}."
+            raise UserError(what, where=champion, fix="Train from the base model: leave --warm out.")
+        changes = {"start": folder / "adapter", "epochs": spec.train.epochs * _WARM_EPOCHS}
+        return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
+
+    def _shadow(self, at: Deployment) -> Deployment:
+        if not self._course.shadow:
+            return self._note(at, events.SHADOW, "There was no shadow.")
+        champion = load_bundle(self._runs / self._serving.champion.bundle)
+        found = shadow(
+            self._store,
+            self._spec.name,
+            champion,
+            self._runs / at.detail["bundle"],
+            self._parts.appraise,
+            most=self._course.shadow,
+            margin=self._spec.goal.margin,
+        )
+        say(f"shadow: {found.sentence}")
+        if found.against:
+            return self._note(
+                at, events.ROLLED_BACK, f"Taken away in the shadow: {found.against[0]}.", shadow=asdict(found)
+            )
+        return self._note(at, events.SHADOW, found.sentence, shadow=asdict(found))
+
+    def _canary(self, at: Deployment) -> Deployment:
+        terms = self._course.canary
+        if self._parts.served:
+            return self._deploy(at, self._parts.served, terms)
+        if terms is None:
+            return self._promote(at, "Promoted without a canary.")
+        if not somebody_serves(self._runs, self._serving.champion.version):
+            say("No server of this project answers on this file system: there is no canary.")
+            return self._promote(at, "Promoted without a canary, because no server answered.")
+        return self._note(at, events.CANARY, f"{terms.share:.0%} of the requests go to it.", share=terms.share)
+
+    def _deploy(self, at: Deployment, served: InAzure, terms: Terms | None) -> Deployment:
+        """The canary in Azure begins."""
+        try:
+            found = served.begin(self._runs / at.detail["bundle"], terms)
+        except GateFailed as error:
+            return self._note(at, events.ROLLED_BACK, f"Not let in at {served.to}: {error}")
+        if found.percent == 100:
+            return self._promote(at, f"Promoted at {found.name}, {found.trial.sentence}.", place=served.to)
+        told = f"{found.percent} % of the traffic of {found.name} go to it."
+        return self._note(at, events.CANARY, told, share=found.percent / 100, place=served.to)
+
+    def _watch_in_azure(self, at: Deployment, terms: Terms) -> Deployment:
+        served, bundle = self._parts.served, self._runs / at.detail["bundle"]
+        if served is None or served.to != at.detail["place"]:
+            raise UserError(
+                f"The challenger, version {at.version}, is a canary in Azure.",
+                where=at.detail["place"],
+                fix=f"Go on there: tunewright retrain {self._spec.folder} --to {at.detail['place']}",
+            )
+        try:
+            found = served.watch(bundle, at.time, terms)
+        except TakenAway as error:
+            return self._note(at, events.ROLLED_BACK, error.what)
+        say(f"canary: {found.sentence}")
+        if found.against:
+            served.withdraw(bundle)
+            why = f"Taken away in the canary: {'; '.join(found.against)}."
+            return self._note(at, events.ROLLED_BACK, why, canary=asdict(found))
+        served.promote(bundle)
+        return self._promote(at, f"Promoted. {found.sentence}", canary=asdict(found))
+
+    def _watch(self, at: Deployment) -> Deployment:
+        if self._serving.champion.version == at.version:
+            return self._promote(at, "Promoted.")  # a kill came between that and its note
+        terms = self._course.canary or Terms()
+        if "place" in at.detail:
+            return self._watch_in_azure(at, terms)
+        if self._serving.challenger is None:
+            self._serve(self._serving.trying(at.detail["bundle"], at.version, at.detail["share"]))
+        try:
+            found = watch(
+                self._store,
+                self._runs,
+                self._spec.name,
+                at.version,
+                at.time,
+                terms,
+                margin=self._spec.goal.margin,
+                p95_ms=self._spec.goal.p95_ms,
+                collect=self._parts.collect,
+            )
+        except TakenAway as error:
+            with self._store.session() as session:
+                now = events.last(session, self._spec.name)
+            return now if now and now.number > at.number else self._note(at, events.ROLLED_BACK, error.what)
+        say(f"canary: {found.sentence}")
+        if found.against:
+            self._serve(self._serving.alone())
+            return self._note(
+                at, events.ROLLED_BACK, f"Taken away in the canary: {found.against[0]}.", canary=asdict(found)
+            )
+        return self._promote(at, f"Promoted. {found.sentence}", canary=asdict(found))
+
+    def _promote(self, at: Deployment, sentence: str, **found: Any) -> Deployment:
+        if self._serving.champion.version != at.version:
+            self._serve(self._serving.promoted(at.detail["bundle"], at.version))
+        return self._note(at, events.PROMOTED, sentence, **found)
+
+    def _serve(self, serving: Serving) -> None:
+        write_serving(self._runs, serving)
+        self._serving = serving
+
+    def _note(self, at: Deployment, event: str, sentence: str, **found: Any) -> Deployment:
+        """Record the next thing that happened to the same challenger."""
+        detail = at.detail | {"sentence": sentence} | found
+        return events.record(self._store, self._spec.name, at.version, event, detail)

@@ -1,0 +1,156 @@
+"""Opening the store, its schema brought up to date."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import URL, Engine, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.orm import Session
+
+from tunewright.config import Spec
+from tunewright.core.errors import UserError
+from tunewright.monitoring.store.faults import told
+from tunewright.monitoring.store.migrations import is_current, upgrade
+from tunewright.monitoring.store.tables import Base
+
+DATABASE = "monitor.db"
+"""The store's file beside the spec, where no database is named."""
+CONNECT_SECONDS = 10
+"""In which a server must answer."""
+WAIT_SECONDS = 30
+"""That SQLite waits for who writes."""
+_AT_ONCE = 500
+_Value = TypeVar("_Value")
+
+
+class Store:
+    """The store of a project."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A transaction: what is done in it is kept as a whole at its end, or not at all.
+
+        Raises:
+            UserError: the database does not answer, or its disk is full.
+        """
+        with _telling(self.engine.url), Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def insert(self, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
+        """An INSERT into a table that may say what to do where a row is there already."""
+        plain = cast(Table, table.__table__)  # without the mapping, which costs more than the INSERT
+        if self.engine.dialect.name == "postgresql":
+            return postgresql.insert(plain)
+        return sqlite.insert(plain)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def pieces(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
+    """Values by the hundreds: databases limit a statement's parameters."""
+    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
+
+
+def open_store(spec: Spec) -> Store:
+    """The store of a spec; made where there is none yet.
+
+    Raises:
+        UserError: the variable that the spec names is not set or holds no address, the database does not answer, or
+            holds something else than a store that this version knows.
+    """
+    variable = spec.monitor.database
+    if variable is None:
+        return open_at(URL.create("sqlite", database=str(spec.path(Path(DATABASE)))))
+    address = os.environ.get(variable)
+    if not address:
+        raise UserError(
+            f"The environment variable {variable} is not set.",
+            where="monitor.database",
+            fix=f"Type: export {variable}=postgresql://user:password@host/name",
+        )
+    return open_at(address)
+
+
+def open_at(address: str | URL) -> Store:
+    """The store at an address, as SQLAlchemy and PostgreSQL write them.
+
+    Raises:
+        UserError: it is none, the database does not answer, or holds something else than a store that this version
+            knows.
+    """
+    engine = _engine(_url(address))
+    with _telling(engine.url):
+        with engine.connect() as connection:
+            current = is_current(connection)
+        if not current:
+            upgrade(engine)
+    return Store(engine)
+
+
+def _url(address: str | URL) -> URL:
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):  # a port that is no number
+        url = None
+    if url is not None and url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        return url.set(drivername="postgresql+psycopg")
+    if url is not None and url.drivername == "sqlite" and url.database:
+        return url
+    # Never told: an address holds a password.
+    raise UserError(
+        "This is no address of a database.",
+        where="monitor.database",
+        fix="It looks like postgresql://user:password@host/name; @, / and : in a password are "
+        "written %40, %2F and %3A.",
+    )
+
+
+def _engine(url: URL) -> Engine:
+    # What an error shows must not hold what somebody asked: parameters stay out of it.
+    if url.get_backend_name() == "sqlite":
+        file = Path(str(url.database))
+        if not file.exists():
+            _create(file)
+        engine = create_engine(url, hide_parameters=True)
+        event.listen(engine, "connect", _set_up_sqlite)
+        return engine
+    limit = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
+    return create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=limit)
+
+
+def _create(file: Path) -> None:
+    """An empty file for its owner's eyes only; SQLite makes those beside it alike."""
+    try:
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise UserError("The store can't be made.", where=file, why=f"{error.strerror}.") from None
+
+
+def _set_up_sqlite(connection: Any, _: Any) -> None:
+    """A writer waits for another, and what is deleted is overwritten."""
+    cursor = connection.cursor()
+    for pragma in (f"busy_timeout={1000 * WAIT_SECONDS}", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+@contextmanager
+def _telling(url: URL) -> Iterator[None]:
+    """What is wrong with a database, in the user's words."""
+    try:
+        yield
+    except DBAPIError as error:
+        known = told(error, url)
+        if known is None:
+            raise
+        raise known from None

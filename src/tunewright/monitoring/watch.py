@@ -1,0 +1,262 @@
+"""Watching what is served: captures against the reference, accuracy from reviews, and the alarms that follow.
+
+Whole days in UTC are compared, of the version that serves, so that a check asked for twice a day is the same check and
+spends no more of the month's probability of a false alarm (`tunewright.drift.over_time`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select
+
+from tunewright.config import RUNS, Spec
+from tunewright.core.errors import UserError
+from tunewright.drift.accuracy import Accuracy, Change, Reviewed, accuracy_now, fall_of_accuracy
+from tunewright.drift.compare import FEWEST, FEWEST_REFERENCE, Finding, compare
+from tunewright.drift.over_time import DAYS, alpha_of_a_test
+from tunewright.drift.reference import Reference, load_reference
+from tunewright.drift.traits import traits_of
+from tunewright.inference.bundle import BundleInfo, read_info
+from tunewright.inference.checksums import BUNDLE_FILE
+from tunewright.monitoring.alarms import Cause, open_alarms, settle, tell
+from tunewright.monitoring.captured import Captured, answered, as_numbers, midnight, read_captured, read_reviewed
+from tunewright.monitoring.store import Store
+from tunewright.monitoring.store.tables import Alarm, Capture
+from tunewright.monitoring.webhook import webhook_of
+from tunewright.project import served_bundle
+from tunewright.tasks import task_of
+
+ACCURACY = "accuracy"
+"""The kind of an alarm that reviews raise."""
+LONGEST = max(DAYS)
+REBASED = Path(RUNS) / "references"
+"""A folder for each version whose reference was made of its live traffic."""
+_CALM = 0.05
+"""The p-value above which an alarm's cause is gone."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some days that were compared.
+
+    Args:
+        ids: of the captures that were read.
+        findings: one for each trait; none where there are too few captures.
+    """
+
+    days: int
+    ids: list[str]
+    findings: list[Finding]
+
+    @property
+    def rows(self) -> int:
+        return len(self.ids)
+
+    @property
+    def waits(self) -> str:
+        """What it waits for; empty where it was tested."""
+        return "" if self.rows >= FEWEST else f"not enough yet: {self.rows} of {FEWEST}"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look at the captures found.
+
+    Args:
+        until: when the last day that was read ended.
+        reference: where the reference comes from.
+        reviews: answers that somebody reviewed.
+        accuracy: of all answers; None where there are too few reviews.
+        change: the likeliest fall of accuracy; None as well.
+        alarms: those that are new.
+        open: those that have not ended, the new ones among them.
+        examples: what was asked, by the ids that new alarms name.
+        untold: why the webhook did not take what it was sent; empty where it did, or none is named.
+    """
+
+    model: str
+    version: str
+    until: datetime
+    reference: str
+    windows: list[Window]
+    reviews: int
+    accuracy: Accuracy | None
+    change: Change | None
+    alarms: list[Alarm]
+    open: list[Alarm]
+    examples: dict[str, str]
+    untold: str
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        windows = [
+            {"days": window.days, "requests": window.rows, "findings": [asdict(each) for each in window.findings]}
+            for window in self.windows
+        ]
+        alarms = {name: [_row(alarm) for alarm in getattr(self, name)] for name in ("alarms", "open")}
+        judged = {name: found and asdict(found) for name, found in vars(self).items() if name in ("accuracy", "change")}
+        return {**vars(self), **alarms, **judged, "windows": windows, "until": self.until.isoformat()}
+
+
+def watch(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datetime | None = None) -> list[Alarm]:
+    """The alarms that are new; see `look`."""
+    return look(spec, store, bundle_folder, now).alarms
+
+
+def look(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datetime | None = None) -> Look:
+    """Compare the captures of the last four weeks, note what is new and what is over, and tell the webhook.
+
+    Args:
+        bundle_folder: by default the champion, or what the last run made.
+        now: the present.
+
+    Raises:
+        UserError: there is no such bundle, it has no reference, or the webhook's variable is not set.
+    """
+    now = now or datetime.now(UTC)
+    address = webhook_of(spec)
+    folder = bundle_folder or served_bundle(spec.folder / RUNS)
+    info = _info(folder)
+    reference, origin = _reference(spec, folder, info)
+    until = midnight(now)
+    with store.session() as session:
+        captured = read_captured(session, info, until, LONGEST)
+        reviewed = read_reviewed(session, info, until, LONGEST)
+        by_day = answered(session, info.name, info.version)
+    windows = compared(reference, captured, info)
+    accuracy = accuracy_now(reviewed, as_numbers(captured.confidences), by_day)
+    change = fall_of_accuracy(reviewed)
+    causes = [cause for window in windows for cause in _causes(window)] + _fall(change, reviewed)
+    with store.session() as session:
+        new = settle(session, info.name, info.version, causes, now)
+        standing = open_alarms(session, info.name)
+        named = {each for alarm in new for each in alarm.detail["examples"]}
+        examples = {
+            row.id: row.request
+            for row in session.execute(select(Capture.id, Capture.request).where(Capture.id.in_(named)))
+        }
+    untold = tell(store, info.name, address, now) if address else ""
+    return Look(
+        info.name,
+        info.version,
+        until,
+        origin,
+        windows,
+        len(reviewed.right),
+        accuracy,
+        change,
+        new,
+        standing,
+        examples,
+        untold,
+    )
+
+
+def rebase(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datetime | None = None) -> Reference:
+    """Take the live traffic of the last four weeks for what is usual from now on; the bundle stays as it is.
+
+    Raises:
+        UserError: too little was captured.
+    """
+    folder = bundle_folder or served_bundle(spec.folder / RUNS)
+    info = _info(folder)
+    with store.session() as session:
+        captured = read_captured(session, info, midnight(now or datetime.now(UTC)), LONGEST)
+    needed = 2 * FEWEST_REFERENCE
+    if len(captured.ids) < needed:
+        raise UserError(
+            f"Whole days of the last {LONGEST} have {len(captured.ids)} captures of {info.name} {info.version}; "
+            f"a reference needs {needed}.",
+            fix="Wait until there are more.",
+        )
+    before = load_reference(folder)
+    reference = Reference.from_captures(
+        captured.texts, captured.answers, captured.confidences, task_of(info.task), before.effects if before else {}
+    )
+    target = spec.path(REBASED) / info.version
+    target.mkdir(parents=True, exist_ok=True)
+    reference.save(target)
+    return reference
+
+
+def compared(reference: Reference, captured: Captured, info: BundleInfo) -> list[Window]:
+    """The windows that end with the last whole day."""
+    traits = traits_of(captured.texts, captured.answers, captured.confidences, task_of(info.task), reference.known)
+    windows = []
+    for days in DAYS:
+        rows = np.flatnonzero(captured.ages <= days)
+        findings = compare(reference, traits[rows], alpha_of_a_test()) if len(rows) >= FEWEST else []
+        windows.append(Window(days, [captured.ids[row] for row in rows], findings))
+    return windows
+
+
+def _row(alarm: Alarm) -> dict[str, object]:
+    return {
+        "number": alarm.number,
+        "time": alarm.time.isoformat(),
+        "model": alarm.model,
+        "version": alarm.version,
+        "kind": alarm.kind,
+        **alarm.detail,
+    }
+
+
+def _causes(window: Window) -> list[Cause]:
+    return [
+        Cause(
+            finding.trait,
+            finding.title,
+            window.days,
+            window.rows,
+            finding.p,
+            finding.effect,
+            finding.said,
+            finding.drifted,
+            finding.p > _CALM or finding.effect < 1,
+            [window.ids[row] for row in finding.examples],
+        )
+        for finding in window.findings
+    ]
+
+
+def _fall(change: Change | None, reviewed: Reviewed) -> list[Cause]:
+    if change is None:
+        return []
+    said = f"fell by {change.loss:.1%} on {date.fromordinal(change.day):%d %B %Y}"
+    drifted, gone = change.counts(alpha_of_a_test()), not change.counts(_CALM)
+    return [
+        Cause(ACCURACY, ACCURACY, LONGEST, len(reviewed.right), change.p, change.loss, said, drifted, gone),
+    ]
+
+
+def _info(folder: Path) -> BundleInfo:
+    if not (folder / BUNDLE_FILE).exists():
+        raise UserError("There is no bundle to watch.", where=folder, fix="Make one: tunewright run PROJECT")
+    return read_info(folder)
+
+
+def _reference(spec: Spec, folder: Path, info: BundleInfo) -> tuple[Reference, str]:
+    """What captures are compared with, and where it comes from."""
+    rebased = load_reference(spec.path(REBASED) / info.version)
+    reference = rebased or load_reference(folder)
+    if reference is None:
+        raise UserError(
+            "This bundle has no reference that captures can be compared with.",
+            where=folder,
+            fix="Make it again with: tunewright run …, or take the live traffic for what is usual with: tunewright "
+            "monitor drift … --rebase",
+        )
+    if reference.rows < FEWEST_REFERENCE:
+        raise UserError(
+            f"The reference has {reference.rows} answers; comparing needs {FEWEST_REFERENCE}.",
+            where=folder,
+            fix="Hold out more for validation and test, or, once there is traffic, type: tunewright monitor drift … "
+            "--rebase",
+        )
+    return reference, f"{reference.rows:,} answers of {'live traffic' if rebased else 'the validation and test parts'}"

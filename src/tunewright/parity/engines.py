@@ -1,0 +1,171 @@
+"""The exported model in other engines: on a sample of the test, do they read the same tokens and answer the same?
+
+Each gets the folder `merged/`, or a GGUF file of it, and nothing else of ours. The report names an engine that is not
+installed too, so that nobody takes its absence for a proof.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from tunewright.core.errors import UserError
+from tunewright.core.processes import threads
+from tunewright.core.progress import say, track
+from tunewright.data import evenly
+from tunewright.evaluation.evidence import VALIDATION, Record
+from tunewright.exporters.gguf.export import write_gguf
+from tunewright.exporters.gguf.llama import llama_model, require_llama
+from tunewright.exporters.other_engines import Asking, asking_in
+from tunewright.inference.bundle import Bundle
+from tunewright.inference.runtimes.vllm_model import PlainVllm
+from tunewright.models.chat import token_counter
+from tunewright.tasks import Example, Message, Task
+from tunewright.tasks.base import OneOf, Unfit
+
+SAMPLE = 20
+"""Test examples that each engine is asked."""
+_WORDS = 200
+"""Characters of an engine's own words that the report shows."""
+_SECONDS = 600.0
+"""After which an engine is asked no more: of a large model on a CPU a few answers must do."""
+
+Asked = Callable[[Sequence[Message], bool], tuple[str | None, list[int]]]
+"""(messages, whether the answer is confined to the labels) -> (the answer, the token ids of the prompt); no answer of
+what only makes prompts."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What an engine made of the exported model."""
+
+    engine: str
+    asked: int = 0
+    alike: float | None = None
+    """Mean worth of its answers, if the server's were the right ones: of labels the share that is equal. Labels are
+    chosen among the labels, as the server does."""
+    freely_alike: float | None = None
+    """The same of labels that are written freely, as by a client that confines nothing."""
+    prompts_alike: float | None = None
+    """Share of the prompts that it reads as the very tokens that the server reads."""
+    why: str = ""
+    """Why it was not asked."""
+
+    @property
+    def told(self) -> str:
+        """It in a few words."""
+        if self.why:
+            return f"{self.engine}: not asked. {self.why}"
+        answers = "" if self.alike is None else f", answers {self.alike:.0%} alike"
+        if self.freely_alike is not None:
+            answers += f" where its choice is confined to the labels, {self.freely_alike:.0%} where it is not"
+        return f"{self.engine}: of {self.asked} prompts {self.prompts_alike:.0%} alike{answers}"
+
+
+def elsewhere(
+    bundle: Bundle, merged: Path, splits: Mapping[str, Sequence[Example]], served: Sequence[Record], scratch: Path
+) -> list[Elsewhere]:
+    """Ask every engine that is there a sample of the test examples.
+
+    Args:
+        merged: as `export` writes it.
+        served: what the bundle's server answered.
+        scratch: a folder on a disk with room for a GGUF file.
+    """
+    tests = [example for name, examples in splits.items() if name != VALIDATION for example in examples]
+    count = token_counter(bundle.tokenizer)
+    sample = evenly([each for each in tests if len(bundle.task.portions(each.request, count)) == 1], SAMPLE)
+    answers = {record.id: record.answer for record in served if record.split != VALIDATION}
+    asking = asking_in(merged, bundle)
+
+    def compared(engine: str, opened: Callable[[], Iterator[Asked]]) -> Elsewhere:
+        try:
+            with contextmanager(opened)() as ask:
+                found = _compare(engine, ask, bundle, sample, answers)
+        except UserError as error:
+            found = Elsewhere(engine, why=str(error))
+        except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
+            # Another engine's fault is a finding about it, and no reason to lose the run.
+            found = Elsewhere(engine, why=f"It failed: {type(error).__name__}: {str(error)[:_WORDS]}")
+        say(f"  {found.told}")
+        return found
+
+    return [
+        compared("transformers", lambda: _transformers(merged)),
+        compared("llama.cpp, Q8_0", lambda: _llama(merged, asking, bundle.info.context, scratch)),
+        compared("vLLM's chat API", lambda: _vllm(merged, asking, bundle.info.context)),
+    ]
+
+
+def _compare(
+    engine: str, ask: Asked, bundle: Bundle, sample: Sequence[Example], served: Mapping[str, str]
+) -> Elsewhere:
+    worth, freely, prompts = [], [], []
+    chosen = isinstance(bundle.task.constraint, OneOf)
+    until = time.monotonic() + _SECONDS
+    with track(engine, len(sample), "answers") as tracker:
+        for number, example in enumerate(sample, 1):
+            messages = bundle.task.prompt(example.request)
+            right = served[example.meta.id]
+            text, ids = ask(messages, chosen)
+            prompts.append(ids == bundle.template.encode_prompt(messages, bundle.tokenizer))
+            if text is not None:
+                worth.append(_worth(bundle.task, example.request, right, text))
+                if chosen:
+                    freely.append(_worth(bundle.task, example.request, right, ask(messages, False)[0] or ""))
+            tracker.update(number)
+            if time.monotonic() > until:
+                break
+    return Elsewhere(engine, len(prompts), _mean(worth), _mean(freely), _mean(prompts))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _worth(task: Task, request: str, right: str, text: str) -> float:
+    """What an engine's own words are worth against an answer of the server's."""
+    try:
+        answer = task.canonical(text.strip())
+    except Unfit:
+        return 0.0
+    return task.measures(request, right, answer)[task.headline].worth
+
+
+def _transformers(merged: Path) -> Iterator[Asked]:
+    """Its prompts alone: its answers are those of the arm `merged`, which torch was asked for."""
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise UserError("transformers is not installed.", fix="Type: pip install 'tunewright[train]'") from None
+    tokenizer = AutoTokenizer.from_pretrained(merged, local_files_only=True)
+
+    def ask(messages: Sequence[Message], confined: bool) -> tuple[None, list[int]]:  # noqa: ARG001 (as the others)
+        plain = [{"role": each.role, "content": each.content} for each in messages]
+        return None, list(
+            tokenizer.apply_chat_template(plain, add_generation_prompt=True, return_dict=True)["input_ids"]
+        )
+
+    yield ask
+
+
+def _llama(merged: Path, asking: Asking, context: int, scratch: Path) -> Iterator[Asked]:
+    require_llama()
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".gguf-") as folder:
+        (file,) = write_gguf(merged, Path(folder), "model", ["q8_0"], asking, "parity")
+        with llama_model(file.path, context, threads()) as model:
+            yield lambda messages, confined: model.answer(messages, asking.most, asking.grammar if confined else "")
+
+
+def _vllm(merged: Path, asking: Asking, context: int) -> Iterator[Asked]:
+    model = PlainVllm(merged, context=context)
+    try:
+        yield lambda messages, confined: model.chat(messages, asking.confined if confined else {})
+    finally:
+        model.close()

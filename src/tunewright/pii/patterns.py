@@ -1,0 +1,245 @@
+"""The forms of numbers, addresses of machines, keys and tokens, each with the gate in front of it.
+
+Forms that prove themselves (a check digit, a vendor's prefix) score near 1; forms that other things share (a phone
+number without a label) score less.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from tunewright.pii.checks import digits_of, is_card, is_iban, is_luhn, is_ssn
+from tunewright.pii.spans import Finder, Gate, has_number, holds, says
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_phone(text: str) -> bool:
+    return 7 <= len(digits_of(text)) <= 15
+
+
+def _labelled(labels: str, value: str) -> str:
+    """A value behind one of some words, with a few signs and up to three small words between."""
+    between = r"[\s\W]{0,4}?(?i:(?:is|it'?s|was|no|nr|number|me|us|him|her|on|at|to|my)\b[\s\W]{0,3}?){0,3}"
+    return rf"(?i:\b(?:{labels}))\b{between}(?P<v>{value})"
+
+
+_DATE = (
+    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
+    r"|\d{1,2}(?:st|nd|rd|th)?\.? (?:of )?(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?,? \d{4}"
+    r"|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.? \d{1,2}(?:st|nd|rd|th)?,? \d{4}"
+)
+_END = r"(?![A-Za-z0-9_-])"
+_SEPARATED = (
+    r"\+\d{1,3}[ .-]?(?:\(0?\d{0,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,5}"  # +46 (0)8 928 571 38
+    r"|(?:00\d{1,2}[ .-])?\(\d{1,5}\)[ .-]?\d{2,4}(?:[ .-]\d{2,4}){1,3}"  # (37) 788-063
+    r"|(?:00?1[ .-])?\d{3}[ .-]\d{3}[ .-]\d{4}"  # 905-674-3793
+    r"|00?[1-9]\d{0,3}(?:[ .-]\d{2,4}){2,4}"  # 0490 75 40 81
+)
+_CARD = r"\d(?:[ -]?\d){11,18}(?![\w-])"
+_ANY_PHONE = r"\+?\(?\d(?:[ .()/-]{0,2}\d){6,14}"
+
+_PHONE_WORDS = "phone|mobile|cell|tel|telephone|fax|whatsapp|call|text|sms|messages?|reach"
+_CLOUD_KEY = re.compile("A(?:KIA|SIA|ROA|IDA|Iza)")
+_IBAN_OR_IP = re.compile(r"\d(?:\d(?<=[A-Za-z]{2}\d\d)|\.\d{1,3}\.\d)")
+
+
+PATTERNS: list[tuple[Gate, list[Finder]]] = [
+    (
+        Gate(piece="@"),
+        [
+            Finder(
+                "EMAIL",
+                0.99,
+                # RFC 5321: an address has at most 256 characters, its angle brackets included.
+                re.compile(r"(?<![\w.+-])\w[\w.+%'-]{0,255}+@(?:\w[\w-]*+(?<!-)\.)+[^\W\d_]{2,24}(?![\w@])"),
+            ),
+            Finder("URL_LOGIN", 1.0, re.compile(r"(?<=://)(?P<v>[^\s/@:]+:[^\s/@]+)@")),
+        ],
+    ),
+    (
+        Gate(digit=True, test=has_number),
+        [
+            Finder("CARD", 0.95, re.compile(rf"(?<![\w.+-])(?=({_CARD}))"), lambda v: is_card(digits_of(v)), cut=True),
+            Finder("SSN", 0.9, re.compile(r"(?<![\w.-])\d{3}-\d{2}-\d{4}(?![\w-])"), lambda v: is_ssn(digits_of(v))),
+            Finder("PHONE", 0.7, re.compile(rf"(?<![\w.+/-])(?<!\d )(?:{_SEPARATED})(?![\w]|[./-]\d| \d)"), _is_phone),
+        ],
+    ),
+    (
+        says("card", digit=True, test=has_number),
+        [
+            Finder(
+                "CARD",
+                0.9,
+                re.compile(_labelled(r"card(?: (?:number|no|nr))?", _CARD)),
+                lambda v: len(number := digits_of(v)) >= 12 and is_luhn(number),
+                cut=True,
+            )
+        ],
+    ),
+    (
+        says("ssn social", digit=True, test=has_number),
+        [
+            Finder(
+                "SSN",
+                0.9,
+                re.compile(_labelled(r"ssn|social security(?: number| no)?", r"\d{3}[ -]?\d{2}[ -]?\d{4}(?!\d)")),
+                lambda v: is_ssn(digits_of(v)),
+            )
+        ],
+    ),
+    (
+        says(_PHONE_WORDS.replace("messages?", "message|messages").replace("|", " "), digit=True, test=has_number),
+        [Finder("PHONE", 0.8, re.compile(_labelled(_PHONE_WORDS, _ANY_PHONE + r"(?![\w])")), _is_phone)],
+    ),
+    (
+        says("phone mobile cell fax office home work", digit=True, test=has_number),
+        [
+            Finder(
+                "PHONE",
+                0.8,
+                re.compile(
+                    rf"(?<![\w.+/-])(?P<v>{_ANY_PHONE})(?i:[ ,(-]{{1,2}}(?:phone|mobile|cell|fax|office|home|work)\b)"
+                ),
+                _is_phone,
+            )
+        ],
+    ),
+    (
+        Gate(digit=True, test=lambda facts: bool(_IBAN_OR_IP.search(facts.text))),
+        [
+            Finder(
+                "IBAN",
+                0.99,
+                re.compile(r"(?<!\w)[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,4})?(?!\w)"),
+                lambda v: is_iban(v.replace(" ", "")),
+                cut=True,
+            ),
+            Finder(
+                "IP",
+                0.9,
+                re.compile(
+                    r"(?i:(?<!version )(?<!version: )(?<!release )(?<!build )(?<!firmware ))"
+                    r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\w)"
+                ),
+                _is_ip,
+            ),
+        ],
+    ),
+    (
+        Gate(piece=":", test=lambda facts: facts.text.count(":") >= 3),
+        [Finder("IP", 0.95, re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{1,4}(?![\w:])"), _is_ip)],
+    ),
+    (
+        says("birth birthdate birthday dob born geburtsdatum geboren b ob", digit=True),
+        [
+            Finder(
+                "BIRTH_DATE",
+                0.9,
+                re.compile(
+                    _labelled(r"date of birth|birth ?date|birthday|d\.?o\.?b\.?|born|geburtsdatum|geboren", _DATE)
+                ),
+            )
+        ],
+    ),
+    (
+        Gate(piece="A", test=lambda facts: bool(_CLOUD_KEY.search(facts.text))),
+        [
+            Finder("AWS_KEY", 0.99, re.compile(rf"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{{16}}{_END}")),
+            Finder("GOOGLE_KEY", 0.99, re.compile(rf"\bAIza[A-Za-z0-9_-]{{35}}{_END}")),
+        ],
+    ),
+    (
+        Gate(test=lambda facts: "secret" in facts.lower and "aws" in facts.lower),
+        [
+            Finder(
+                "AWS_SECRET", 0.95, re.compile(r"(?i:aws.{0,20}secret.{0,20}?[\s:=\"']++)(?P<v>[\w/+]{40})(?![\w/+=])")
+            )
+        ],
+    ),
+    (
+        Gate(piece="=", test=lambda facts: "key=" in facts.lower),
+        [Finder("AZURE_KEY", 0.99, re.compile(r"(?i:(?:account|sharedaccess)key=)(?P<v>[A-Za-z0-9+/]{40,}={0,2})"))],
+    ),
+    (
+        Gate(piece="sk-"),
+        [
+            Finder("OPENAI_KEY", 0.95, re.compile(rf"\bsk-(?!ant-)(?:[a-z]+-)?[A-Za-z0-9_-]{{20,}}{_END}")),
+            Finder("ANTHROPIC_KEY", 0.99, re.compile(rf"\bsk-ant-[A-Za-z0-9_-]{{20,}}{_END}")),
+        ],
+    ),
+    (
+        holds("_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+        [Finder("GITHUB_TOKEN", 0.99, re.compile(rf"\b(?:gh[pousr]_[A-Za-z0-9]{{36,}}|github_pat_\w{{36,}}){_END}"))],
+    ),
+    (
+        Gate(piece="xox"),
+        [
+            Finder(
+                "SLACK_TOKEN",
+                0.99,
+                re.compile(
+                    r"(?<![A-Za-z0-9-])(?>[A-Za-z0-9-]*?\b(?=xox[abeoprs]-))"
+                    rf"(xox[abeoprs]-[A-Za-z0-9-]{{10,}}+){_END}"
+                ),
+            )
+        ],
+    ),
+    (
+        Gate(piece="hooks.slack.com/services/"),
+        [Finder("SLACK_WEBHOOK", 0.99, re.compile(r"(?<=hooks\.slack\.com/services/)T\w+/B\w+/\w+"))],
+    ),
+    (
+        holds("_", "k_live_", "k_test_"),
+        [Finder("STRIPE_KEY", 0.99, re.compile(rf"\b[rs]k_(?:live|test)_[A-Za-z0-9]{{16,}}{_END}"))],
+    ),
+    (
+        Gate(piece=".eyJ"),
+        [
+            Finder(
+                "JWT",
+                0.99,
+                # One try for each run of its characters, from the first place in it where a token can begin.
+                re.compile(
+                    r"(?<![A-Za-z0-9_-])(?>[A-Za-z0-9_-]*?\b(?=eyJ))"
+                    rf"(eyJ[A-Za-z0-9_-]{{8,}}+\.eyJ[A-Za-z0-9_-]{{8,}}+\.[A-Za-z0-9_-]*+{_END})"
+                ),
+            )
+        ],
+    ),
+    (
+        Gate(piece="-----BEGIN "),
+        [
+            Finder(
+                "PRIVATE_KEY",
+                1.0,
+                # A key that was cut off ends with the text.
+                re.compile(
+                    r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"
+                    r"(?s:.*?)(?:-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----|\Z)"
+                ),
+            )
+        ],
+    ),
+    (
+        says("password passwd pwd passphrase pin api_key apikey api secret"),
+        [
+            Finder(
+                "SECRET",
+                0.8,
+                re.compile(
+                    r"(?i:\b(?:password|passwd|pwd|passphrase|pin|api[_-]?key|secret)\b(?: is)?\s?[:=]\s?[\"']?)"
+                    r"(?P<v>[^\s\"',;]{4,})"
+                ),
+                lambda v: any(c.isdigit() for c in v),
+            )
+        ],
+    ),
+]

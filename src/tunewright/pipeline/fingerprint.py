@@ -1,0 +1,135 @@
+"""Fingerprints: what pins a step's output, so that it is reused as long as nothing of that has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+from tunewright.config import Spec, spec_sha256
+from tunewright.config.schema import source_kind
+from tunewright.core.artifacts import sha256_file, sha256_json, sha256_tree
+from tunewright.core.errors import UserError
+from tunewright.core.version import __version__
+from tunewright.pipeline.steps import Step, steps_to
+
+PACKAGES = (
+    "config",
+    "tasks",
+    "models",
+    "inference",
+    "documents",
+    "pii",
+    "data",
+    "economics",
+    "training",
+    "evaluation",
+    "drift",
+    "exporters",
+    "auth",
+    "serving",
+    "parity",
+    "monitoring",
+)
+"""The packages that shape what steps write, in import order: a step's code may use its own package and those before."""
+_OF_CORE = ("core/artifacts.py", "core/strict_json.py", "core/workers.py", "core/page/*.*", "project.py")
+"""The modules outside them that do so too."""
+
+Sources = Callable[[Spec, Step], Mapping[str, str]]
+"""Hashes what a step reads beside its inputs and the base model, as `source_hashes` does."""
+
+
+def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str], sources: Sources | None = None) -> dict[str, str]:
+    """What pins a step's output: its inputs' content, its spec sections, raw files and the documents they name, frozen
+    test or weights, the code.
+
+    Args:
+        inputs: content hash of each input folder.
+        sources: what hashes the step's raw files; by default they are read.
+    """
+    from tunewright.models.resolve import identity
+
+    read = dict((sources or source_hashes)(spec, step))
+    if step.reads_model:
+        read["model"] = identity(spec.model, spec.folder)
+    code = code_version(step.package)
+    section_hash = spec_sha256(spec, *step.sections)
+    whole = sha256_json([step.name, dict(inputs), read, section_hash, code])
+    return {
+        "fingerprint": whole,
+        "code_version": code,
+        "spec_sha256": spec_sha256(spec),
+        **{f"source.{k}": v for k, v in read.items()},
+    }
+
+
+def source_hashes(spec: Spec, step: Step) -> dict[str, str]:
+    """SHA-256 of the user's files that a step reads, by their key in `Spec.sources`.
+
+    Raises:
+        UserError: something is missing or was edited, and the step is the first; a later one says so itself.
+    """
+    found = {}
+    for key, path in spec.sources.items():
+        if step.reads_from(key):
+            try:
+                found[key] = _sha256(spec, key, path)
+            except UserError:
+                if not step.inputs:
+                    raise
+                found[key] = "missing"
+    return found
+
+
+def _sha256(spec: Spec, key: str, path: Path) -> str:
+    from tunewright.data.corrections import correction_files
+    from tunewright.data.steps import data_sha256
+
+    match source_kind(key):
+        case "data":
+            return data_sha256(path, spec.data.document, spec.documents_root, names=key.startswith("data."))
+        case "corrections":
+            return sha256_json([(file.name, sha256_file(file.path)) for file in correction_files(path)])
+        case "folder":
+            return sha256_tree(path)[0]
+        case "file":
+            return data_sha256(path, None, None)
+
+
+def read_once() -> Sources:
+    """Hashes each step's raw files once, for specs that share them, as the candidates of one spec do."""
+    known: dict[str, Mapping[str, str]] = {}
+
+    def read(spec: Spec, step: Step) -> Mapping[str, str]:
+        if step.name not in known:
+            known[step.name] = source_hashes(spec, step)
+        return known[step.name]
+
+    return read
+
+
+def lineage_hashes(spec: Spec, to: str) -> dict[str, str]:
+    """What pins each step's output, up to `to`, before the output exists.
+
+    It is made as `fingerprint` is, from the lineage hashes of the inputs where that takes their content.
+    """
+    made: dict[str, str] = {}
+    for step in steps_to(spec, to):
+        made[step.name] = fingerprint(spec, step, {each: made[each] for each in step.inputs_of(spec)})["fingerprint"]
+    return made
+
+
+@cache
+def code_version(package: str) -> str:
+    """Tunewright's version and a hash of the source that steps of a package can reach and that shapes their outputs."""
+    root = Path(__file__).parents[1]
+    folders = [root / name for name in PACKAGES[: PACKAGES.index(package) + 1]]
+    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    files += sorted(path for pattern in _OF_CORE for path in root.glob(pattern))
+    return f"{__version__}+{sha256_json([(f.relative_to(root).as_posix(), source_sha256(f)) for f in files])[:12]}"
+
+
+@cache
+def source_sha256(path: Path) -> str:
+    """SHA-256 of a file of this program, which does not change while that runs."""
+    return sha256_file(path)

@@ -1,0 +1,167 @@
+"""The whole plan of a project: its training on every machine, and every step here and in Azure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tunewright.config import Spec
+from tunewright.data import Dataset, load_dataset
+from tunewright.economics.cost import LETTERS_A_TOKEN
+from tunewright.economics.memory import GIB
+from tunewright.economics.prices import PriceBook, price_book
+from tunewright.economics.speed import PLAIN_NF4, Range, around
+from tunewright.evaluation.api.baseline import forecast
+from tunewright.evaluation.steps import tests_of
+from tunewright.models.resolve import is_encoder
+from tunewright.models.sizes import Sizes, shape_in, sizes_of
+from tunewright.models.skeleton import config_of
+from tunewright.pipeline.planning.machines import HERE, Machine, priced_machine, this_machine, this_speed
+from tunewright.pipeline.planning.steps import Memory, StepsPlan, plan_step
+from tunewright.pipeline.planning.times import Job
+from tunewright.pipeline.steps import Step, steps_to
+from tunewright.training.encoders.footprint import shape_of_encoder
+from tunewright.training.planning.here import DEQUANTISED, held
+from tunewright.training.planning.plan import PARALLEL, Plan, plan, spoken
+
+_TRAINED = 1.5
+"""To which factor the time of a training on a GPU is good (docs/plan.md)."""
+_MEASURED = 1.25
+"""The same of a step that was run here."""
+_JUDGED_WORDS = 150
+"""Tokens of a judge's instructions with their rubric."""
+
+
+@dataclass(frozen=True)
+class ProjectPlan:
+    """What a project needs."""
+
+    training: Plan
+    here: StepsPlan
+    """Every step on this machine."""
+    azure: StepsPlan
+    """Every step on the machine that the spec gives it there."""
+
+    @property
+    def sentence(self) -> str:
+        return f"Here {_said(self.here)}. In Azure {_said(self.azure)}."
+
+
+def _said(plan: StepsPlan) -> str:
+    if plan.misfits:
+        first = plan.misfits[0]
+        others = len(plan.misfits) - 1
+        more = f", nor do{'' if others > 1 else 'es'} {others} other step{'s' if others > 1 else ''}" if others else ""
+        return f"{first.step} does not fit ({first.memory.said}){more}"
+    money = f" and ${plan.usd.low:.2f} to ${plan.usd.high:.2f}" if plan.usd.high else ""
+    untimed = [each.step for each in plan.steps if each.hours is None]
+    return f"it takes {spoken(plan.hours)}{money}" + (f", {' and '.join(untimed)} not counted" if untimed else "")
+
+
+def plan_project(
+    spec: Spec,
+    split: Path,
+    runs: Path,
+    measured: Mapping[str, float],
+    size_of: Callable[[Step], str],
+    count_of: Callable[[Step], int],
+) -> ProjectPlan:
+    """Plan everything; the data are split already.
+
+    Args:
+        split: the folder of the dataset.
+        runs: the folder of all outputs.
+        measured: seconds that steps took which were run here.
+        size_of, count_of: the machine that a step runs on in Azure, by its name in the price book, and how many.
+
+    Raises:
+        UserError: the base model is not known, an example can't be trained on, or a machine has no price.
+    """
+    dataset = load_dataset(split)
+    found = plan(spec, dataset.train, len(dataset.validation))
+    sizes = _sizes(spec, found)
+    job, book, steps = _job(spec, dataset, sizes, found), price_book(spec.price_file), steps_to(spec, "bundle")
+    api = _api_usd(spec, job, split, runs, book)
+
+    def whole(machine_of: Callable[[Step], tuple[Machine, int]], factor: float) -> StepsPlan:
+        made = []
+        for step in steps:
+            machine, count = machine_of(step)
+            known = {name: around(seconds, factor) for name, seconds in measured.items()}
+            memory, hours = _training(found, machine) if step.trains else (None, None)
+            if hours:
+                known[step.name] = hours.times(3600 / (count * PARALLEL if count > 1 else 1))
+            made.append(plan_step(step, job, machine, book, known, api, memory, count))
+        return StepsPlan(made)
+
+    here = replace(this_machine(), speed=this_speed())
+    rented = {name: priced_machine(name, book) for name in {size_of(step) for step in steps}}
+    return ProjectPlan(
+        found,
+        whole(lambda _: (here, 1), _MEASURED),
+        whole(lambda step: (rented[size_of(step)], count_of(step)), 2.0),
+    )
+
+
+def _sizes(spec: Spec, found: Plan) -> Sizes:
+    if is_encoder(spec.model, spec.folder):
+        shape = shape_of_encoder(spec)
+        return sizes_of(spec.model, spec.folder) or Sizes.of_encoder(shape.parameters, shape.embeddings)
+    of_decoder = shape_in(config_of(spec.model, spec.folder).to_dict())
+    return Sizes.of(of_decoder) if of_decoder else Sizes.roughly(found.footprint.weights / 2)
+
+
+def _job(spec: Spec, dataset: Dataset, sizes: Sizes, found: Plan) -> Job:
+    drawn = found.batches
+    return Job(
+        spec,
+        sizes,
+        len(dataset.train),
+        len(dataset.validation),
+        sum(map(len, tests_of(spec, dataset).values())),
+        drawn.prefix,
+        max(1.0, drawn.mean - drawn.prefix - drawn.learnt),
+        drawn.learnt,
+    )
+
+
+def _training(found: Plan, machine: Machine) -> tuple[Memory | None, Range | None]:
+    """(the memory that a training holds on a machine, its hours), as far as it was counted."""
+    if machine.name == HERE:
+        here = found.here
+        if here is None:
+            return None, None
+        return Memory(here.peak_gib, here.memory_gib, False, "the model, its libraries and a batch"), here.hours
+    option = next((each for each in found.options if each.machine == machine.name), None)
+    if option:
+        able = option.fits or option.peak_gib > option.usable_gib
+        best = found.cheapest
+        memory = Memory(option.peak_gib, option.usable_gib, True, option.why, able, best.machine if best else None)
+        return memory, around(option.hours, _TRAINED)
+    return _on_rented_cpu(found, machine)
+
+
+def _on_rented_cpu(found: Plan, machine: Machine) -> tuple[Memory, Range]:
+    """A training on a machine of the price book that has no GPU, in float32."""
+    assert machine.speed
+    batches = found.batches
+    peak, middle = (found.count(rows, "float32", on_cpu=True) for rows in (batches.heaviest, batches.middle))
+    there = None if machine.memory is None else machine.memory / GIB
+    speed, work = machine.speed, middle.work
+    dense = work.dequantised / (speed.nf4 / PLAIN_NF4 * DEQUANTISED)
+    seconds = found.passes * (work.flops / speed.floats + work.moved / speed.bytes + dense)
+    return Memory(held(peak) / GIB, there, False, "the model, its libraries and a batch"), around(seconds / 3600, 2.0)
+
+
+def _api_usd(spec: Spec, job: Job, split: Path, runs: Path, book: PriceBook) -> Mapping[str, Range]:
+    """What the steps that ask an API pay for it."""
+    found = {}
+    if spec.asked_apis:
+        usd = sum(each.usd for each in forecast(spec, split, runs))
+        found["baseline"] = Range(usd / 2, min(2 * usd, spec.baseline.budget_usd))
+    if spec.judge and spec.judge.model in book.apis:
+        asked = 2 * min(job.tests, spec.judge.sample)
+        words = _JUDGED_WORDS + len(spec.judge.rubric) / LETTERS_A_TOKEN + job.own + 2 * job.written
+        found["judge"] = Range(0.0, 2 * asked * book.api(spec.judge.model).usd(words, 1))
+    return found

@@ -1,0 +1,65 @@
+"""The review app: its pages, and what stands between them and the network."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from tunewright.core.errors import UserError
+from tunewright.core.limits import FORM_BYTES_AT_ONCE, FORM_READERS, SMALL_BODY_BYTES
+from tunewright.core.page import LOOK
+from tunewright.review import entrance, pages
+from tunewright.review.guard import Headers, SameOrigin
+from tunewright.review.site import MOST_FORM_BYTES, NotSignedIn, Refused, Site, session_of
+from tunewright.serving.guard import LimitBody, Message
+
+
+def build_app(site: Site) -> FastAPI:
+    app = FastAPI(title="Tunewright review", openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.site = site
+    app.include_router(entrance.router)
+    app.include_router(pages.router)
+    app.add_api_route("/static/look.css", _look)
+    app.mount("/static", StaticFiles(packages=[("tunewright.review", "static")]))
+    app.add_exception_handler(NotSignedIn, entrance.send_in)
+    app.add_exception_handler(Refused, _refuse)
+    app.add_exception_handler(HTTPException, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse)
+    app.add_exception_handler(UserError, _fail)
+
+    def most(scope: Message) -> int:
+        """Bytes of a form: few of who is not signed in."""
+        if scope["method"] in ("GET", "HEAD"):
+            return 0
+        return MOST_FORM_BYTES if session_of(Request(scope)) else SMALL_BODY_BYTES
+
+    app.add_middleware(LimitBody, readers=FORM_READERS, at_once=FORM_BYTES_AT_ONCE, most=most)
+    app.add_middleware(SameOrigin)
+    app.add_middleware(Headers)
+    return app
+
+
+def _look() -> Response:
+    return Response((files("tunewright.core.page") / LOOK).read_text("utf-8"), media_type="text/css")
+
+
+def _refuse(request: Request, error: Exception) -> Response:
+    site: Site = request.app.state.site
+    if isinstance(error, Refused):
+        return site.page(request, "refused.html.jinja", error.status, why=error.why)
+    if isinstance(error, HTTPException) and error.status_code != 404:
+        return site.page(request, "refused.html.jinja", error.status_code, why=f"{error.detail}.")
+    return site.page(request, "refused.html.jinja", 404, why="There is no such page.")
+
+
+def _fail(request: Request, error: Exception) -> Response:
+    """The store's trouble: who reviews is told what it is, not where."""
+    assert isinstance(error, UserError)
+    site: Site = request.app.state.site
+    why = f"{error.what} Nothing was saved: try again in a moment."
+    return site.page(request, "refused.html.jinja", 503, why=why)

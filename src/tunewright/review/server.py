@@ -1,0 +1,117 @@
+"""Running the review app, and collecting what is served meanwhile."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+from tunewright.auth.keys import KeyRing
+from tunewright.config import Spec
+from tunewright.config.sections import ClassifySpec
+from tunewright.core.errors import UserError
+from tunewright.core.processes import listener
+from tunewright.core.progress import say
+from tunewright.monitoring.store import Store, open_store
+from tunewright.monitoring.store.collect import collect
+from tunewright.review.answers import AnswerForm
+from tunewright.review.app import build_app
+from tunewright.review.people import KeyHolders, OneTimeLink, Person
+from tunewright.review.provider import SignInProvider
+from tunewright.review.site import Site
+from tunewright.tasks import task_of
+
+COLLECT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may review."""
+
+    name: str
+    """Whom the link signs in that is printed where neither keys nor a provider are named."""
+    keys: Path | None = None
+    admins: Sequence[str] = ()
+    readers: Sequence[str] = ()
+    """Names of keys."""
+    identity: Path | None = None
+    proxies: Sequence[str] = ()
+    """Addresses, or networks, of proxies whose word is taken for where a request comes from."""
+
+    def __post_init__(self) -> None:
+        for proxy in self.proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise UserError(
+                    f"'{proxy}' is no address of a proxy.", fix="Give the one it connects from: --proxy 127.0.0.1"
+                ) from None
+
+    @property
+    def is_shared(self) -> bool:
+        return self.keys is not None or self.identity is not None
+
+
+def site_of(spec: Spec, store: Store, access: Access, wanted: int) -> Site:
+    """A project's review app.
+
+    Raises:
+        UserError: a file of those who may review can't be read, or names nobody.
+    """
+    means = spec.task.labels if isinstance(spec.task, ClassifySpec) else {}
+    return Site(
+        store,
+        spec.name,
+        AnswerForm(task_of(spec.task), means),
+        wanted,
+        link=None if access.is_shared else OneTimeLink(Person(access.name, "admin")),
+        keys=KeyHolders(KeyRing(access.keys), access.admins, access.readers) if access.keys else None,
+        provider=SignInProvider(access.identity) if access.identity else None,
+    )
+
+
+def serve(spec: Spec, host: str, port: int, access: Access, wanted: int) -> None:
+    """Serve it until interrupted.
+
+    Args:
+        port: 0 takes any free one.
+        wanted: people who are to review each capture.
+
+    Raises:
+        UserError: others could come in without a key, the port is taken, or the store can't be opened.
+    """
+    from tunewright.serving.connections import HttpServer
+
+    if not access.is_shared and not _is_local(host):
+        raise UserError(f"On {host} others can reach this.", fix="Say who may review: --keys FILE or --identity FILE.")
+    store = open_store(spec)
+    site = site_of(spec, store, access, wanted)
+    bound = listener(host, port)
+    bound.listen()
+    stop = Event()
+    collect(spec, store)
+    Thread(target=_go_on_collecting, args=(spec, store, stop), daemon=True).start()
+    address = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
+    say(f"Review {spec.name} at {address}" + (f"/sign-in/link?secret={site.link.secret}" if site.link else ""))
+    try:
+        HttpServer(build_app(site), access.proxies).run(sockets=[bound])
+    finally:
+        stop.set()
+        store.close()
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _go_on_collecting(spec: Spec, store: Store, stop: Event) -> None:
+    while not stop.wait(COLLECT_SECONDS):
+        try:
+            collect(spec, store)
+        except UserError as error:  # the database is away; reviewers are told so by the pages
+            say(error.paragraph())

@@ -1,0 +1,90 @@
+"""Models that stop where nobody waits for the answer any more; places that are waited for as long as a call has.
+
+See `tunewright.core.call`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.core.call import CALL, OutOfTime, check_call
+from tunewright.inference.decoding.following import Wanted, WritingModel
+from tunewright.inference.decoding.writing import Growing, growing
+from tunewright.inference.runtimes.base import ClassifyingRuntime, NextTokenRuntime, Runtime, WritingRuntime
+
+
+@contextmanager
+def turn(places: threading.BoundedSemaphore) -> Iterator[None]:
+    """A place, waited for until the call's deadline.
+
+    Raises:
+        Abandoned, OutOfTime: as `Call.check`.
+    """
+    call = CALL.get()
+    if not places.acquire(timeout=max(0.0, call.left) if call else None):
+        raise OutOfTime(call.seconds if call else 0.0)
+    try:
+        if call:
+            call.check()
+        yield
+    finally:
+        places.release()
+
+
+def attended(model: Runtime) -> Runtime:
+    """A runtime that stops where nobody waits for the answer any more; an encoder's single pass is not stopped."""
+    if isinstance(model, ClassifyingRuntime):
+        return model
+    return _AttendedWriting(model) if isinstance(model, WritingModel) else _Attended(model)
+
+
+class _Attended:
+    def __init__(self, model: NextTokenRuntime):
+        self._model = model
+        self.at_once = model.at_once
+
+    @property
+    def ended(self) -> bool:
+        return self._model.ended
+
+    def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        check_call()
+        return self._model(ids)
+
+    def many(self, sequences: Sequence[Sequence[int]]) -> Sequence[npt.NDArray[np.float32]]:
+        check_call()
+        return self._model.many(sequences)
+
+    def begin(self, prompt: Sequence[int]) -> Growing:
+        behind = growing(self._model, prompt)
+
+        def attended(written: Sequence[int]) -> npt.NDArray[np.float32]:
+            check_call()
+            return behind(written)
+
+        return attended
+
+
+class _AttendedWriting:
+    def __init__(self, model: WritingRuntime):
+        self._model = model
+        self.at_once = model.at_once
+
+    def of_tokens(self, asked: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Sequence[npt.NDArray[np.float32]]:
+        check_call()
+        return self._model.of_tokens(asked)
+
+    @property
+    def ended(self) -> bool:
+        return self._model.ended
+
+    def write(self, prompt: Sequence[int], wanted: Wanted) -> Generator[tuple[int, float], None, None]:
+        with closing(self._model.write(prompt, wanted)) as tokens:
+            for token in tokens:
+                check_call()
+                yield token

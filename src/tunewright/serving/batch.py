@@ -1,0 +1,302 @@
+"""Answering a file: every line once, on all cores or on a Ray cluster, through interruptions.
+
+The input is cut into chunks of lines. A worker answers a chunk and writes it whole or not at all into a folder beside
+the output; what is there is not answered again. When all are there they become the output, in the input's order. A
+chunk's answers depend on its lines and the bundle alone, so whoever answers it writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydantic import ValidationError
+
+from tunewright.core.artifacts import sha256_json, sha256_tree, write_json
+from tunewright.core.errors import UserError
+from tunewright.core.limits import BATCH_CHUNK_BYTES, BATCH_LINE_BYTES
+from tunewright.core.processes import sole_writer
+from tunewright.core.progress import track
+from tunewright.core.strict_json import JSON_FAULTS, StrictJson, described
+from tunewright.core.workers import CLUSTER, cores, each
+from tunewright.inference.bundle import load_bundle
+from tunewright.inference.predictors import Answer
+from tunewright.serving.body import Asked
+from tunewright.serving.engine import Engine, TooLong, told
+
+CHUNK = 500
+"""Lines that are lost at most to a worker that is killed."""
+_SHARED_FROM = 1 << 30
+"""Bytes of weights from which on a machine has one worker that reads with all cores from one copy of them. Smaller ones
+are copied, because processes don't wait for each other's Python."""
+_JOB = "job.json"
+_OF_THE_MACHINE = (UserError, OSError, MemoryError, ImportError)
+"""Errors that no line is to blame for: they end the batch, and the same command goes on."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What came of a file."""
+
+    lines: int
+    refused: int
+    """Lines that have an error in the place of an answer."""
+    kept: int
+    """Lines that were answered before an interruption."""
+    seconds: float
+
+    @property
+    def per_second(self) -> float:
+        """Lines answered now, a second."""
+        return (self.lines - self.kept) / self.seconds if self.seconds else 0.0
+
+
+def answer_file(bundle: Path, source: Path, target: Path, chunk: int = CHUNK) -> Batch:
+    """Answer every line of a JSON Lines file, in order.
+
+    A line is an object with `text` (or `document`, as the server takes it), or one of OpenAI's batches, with
+    `custom_id` and `body.messages`. A line of the output has the `id` or `custom_id` of its input, else its `line`, and
+    the answer with its confidence, or `error`.
+
+    Args:
+        target: must not be there yet; `target.parts` beside it holds what is done so far.
+        chunk: lines that one worker answers at a time.
+
+    Raises:
+        UserError: there is no such file, the target is there, or `target.parts` belongs to another file or bundle.
+    """
+    if not source.is_file():
+        raise UserError("There is no such file.", where=source, fix="Give a JSON Lines file, a request a line.")
+    if target.exists():
+        raise UserError("The output is there already.", where=target, fix="Move it away, or name another file.")
+    loaded = load_bundle(bundle)
+    on_gpu = loaded.info.runtime.startswith("vllm")
+    bundle, source = bundle.resolve(), source.resolve()  # workers may start elsewhere
+    started = time.monotonic()
+    chunks, lines = _chunks(source, chunk)
+    parts = target.resolve().with_name(f"{target.name}.parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    with sole_writer(parts):
+        _same_job(parts, bundle, source, chunk)
+        left = [one for one in chunks if not _part(parts, one.number).exists()]
+        kept = lines - sum(one.lines for one in left)
+        alone = len(left) < 2 or loaded.weight_bytes > _SHARED_FROM
+        streams = min(cores(), len(left)) if alone and not os.environ.get(CLUSTER) else 1
+        work = [(bundle, source, parts, one, streams) for one in left]
+        with track("batch", lines, "lines") as tracker:
+            tracker.update(done := kept)
+            for count in each(_answer_chunk, work, small=alone, gpus=int(on_gpu)):
+                tracker.update(done := done + count)
+        refused = _join(parts, chunks, target)
+        shutil.rmtree(parts)
+    return Batch(lines, refused, kept, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    number: int
+    start: int
+    """Its first byte."""
+    first: int
+    """The number of its first line, from 1."""
+    lines: int
+
+
+def _chunks(source: Path, most: int) -> tuple[list[_Chunk], int]:
+    """(the chunks of a file, how many lines it has)."""
+    chunks: list[_Chunk] = []
+    start = offset = first = count = 0
+    with source.open("rb") as stream:
+        for number, size in enumerate(_sizes(stream), 1):
+            if count == most or (count and offset + size - start > BATCH_CHUNK_BYTES):
+                chunks.append(_Chunk(len(chunks), start, first, count))
+                count = 0
+            if not count:
+                start, first = offset, number
+            offset += size
+            count += 1
+    if count:
+        chunks.append(_Chunk(len(chunks), start, first, count))
+    return chunks, sum(chunk.lines for chunk in chunks)
+
+
+def _sizes(stream: BinaryIO) -> Iterator[int]:
+    """The bytes of each line, however long it is."""
+    size = 0
+    while part := stream.readline(BATCH_LINE_BYTES):
+        size += len(part)
+        if part.endswith(b"\n"):
+            yield size
+            size = 0
+    if size:
+        yield size
+
+
+def _same_job(parts: Path, bundle: Path, source: Path, chunk: int) -> None:
+    """Note what the parts belong to, or refuse those of something else."""
+    found = source.stat()
+    cut = [chunk, BATCH_CHUNK_BYTES]
+    job = {"bundle": sha256_tree(bundle)[0], "input": sha256_json([found.st_size, found.st_mtime_ns]), "chunk": cut}
+    file = parts / _JOB
+    if not file.exists():
+        write_json(file, job)
+    elif json.loads(file.read_text("utf-8")) != job:
+        raise UserError(
+            "What is left of an earlier batch belongs to another input or bundle.",
+            where=parts,
+            fix="Remove that folder, or name another output.",
+        )
+
+
+def _part(parts: Path, number: int) -> Path:
+    return parts / f"{number:07}.jsonl"
+
+
+def _answer_chunk(bundle: Path, source: Path, parts: Path, chunk: _Chunk, streams: int) -> int:
+    """Answer a chunk and write it; returns its number of lines. Runs in a worker."""
+    engine = _engine(bundle, streams)
+    target = _part(parts, chunk.number)
+    fresh = target.with_name(f".{target.name}.{os.getpid()}")
+    with fresh.open("w", encoding="utf-8") as stream:
+        for answer in answer_lines(engine, list(_lines(source, chunk))):
+            stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(target)
+    return chunk.lines
+
+
+def _lines(source: Path, chunk: _Chunk) -> Iterator[tuple[int, bytes]]:
+    with source.open("rb") as stream:
+        stream.seek(chunk.start)
+        for number in range(chunk.first, chunk.first + chunk.lines):
+            yield number, (line := stream.readline(BATCH_LINE_BYTES + 1))
+            while len(line) > BATCH_LINE_BYTES and not line.endswith(b"\n"):
+                line = stream.readline(BATCH_LINE_BYTES + 1)
+
+
+@lru_cache(maxsize=1)
+def _engine(bundle: Path, streams: int) -> Engine:
+    """One a worker. It reads with one thread a pass: passes side by side do more than threads that wait for each other,
+    and sums come out alike wherever they are made."""
+    loaded = load_bundle(bundle)
+    return Engine.load(loaded, streams if loaded.info.runtime.startswith("onnxruntime") else 1, streams)
+
+
+def answer_lines(engine: Engine, lines: Sequence[tuple[int, bytes]]) -> list[dict[str, Any]]:
+    """The output for some lines of the input, each with its number."""
+    read = [_read(number, line) for number, line in lines]
+    answers = iter(_answers(engine, [each.text for each in read if isinstance(each, _Question)]))
+    return [_told(engine, each.name, next(answers)) if isinstance(each, _Question) else each for each in read]
+
+
+def _answers(engine: Engine, texts: Sequence[str]) -> Sequence[Answer | TooLong | _Broken]:
+    """The answer to each text, or what went wrong with it.
+
+    Raises:
+        Exception: the engine answers nothing at all any more, or the machine is at fault.
+    """
+    try:
+        return engine.answers(texts)
+    except _OF_THE_MACHINE:
+        raise
+    except Exception:  # noqa: BLE001 (whatever it is, the other lines are answered)
+        found = [_answer(engine, text) for text in texts]
+        if all(isinstance(each, _Broken) for each in found):
+            engine.answers(["warm-up"])
+        return found
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """A text at which the engine fails."""
+
+    reason: str
+
+
+def _answer(engine: Engine, text: str) -> Answer | TooLong | _Broken:
+    try:
+        return engine.answers([text])[0]
+    except _OF_THE_MACHINE:
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever it is, the other lines are answered)
+        return _Broken(f"The model fails at this text: {type(error).__name__}.")
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a line asks."""
+
+    name: dict[str, Any]
+    """Of the line, for its output."""
+    text: str
+
+
+def _read(number: int, line: bytes) -> _Question | dict[str, Any]:
+    """What a line asks, or its output where it can't be answered."""
+    if len(line) > BATCH_LINE_BYTES:
+        reason = f"The line is longer than {BATCH_LINE_BYTES >> 20} MiB."
+        return _refused({"line": number}, "invalid_json", reason)
+    try:
+        row, _ = StrictJson().read(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return _refused({"line": number}, "invalid_json", "The line is not JSON.")
+    except JSON_FAULTS as error:
+        refusal = described(error, "The line", "Write it anew.")
+        return _refused({"line": number}, "invalid_json", refusal.reason)
+    if not isinstance(row, dict):
+        return _refused({"line": number}, "invalid_json", "The line is no JSON object.")
+    name = {key: row[key] for key in ("id", "custom_id") if key in row} or {"line": number}
+    try:
+        return _Question(name, _asked(row).read())
+    except ValidationError as error:
+        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        return _refused(name, "invalid_value", reason)
+    except UserError as error:
+        return _refused(name, "invalid_document", error.paragraph())
+    except _OF_THE_MACHINE:
+        raise
+    except Exception as error:  # noqa: BLE001 (of libraries that read documents; the other lines are answered)
+        return _refused(name, "invalid_document", f"It can't be read: {type(error).__name__}.")
+
+
+def _told(engine: Engine, name: dict[str, Any], answer: Answer | TooLong | _Broken) -> dict[str, Any]:
+    if isinstance(answer, _Broken):
+        return _refused(name, "internal_error", answer.reason)
+    if isinstance(answer, TooLong):
+        return _refused(name, "context_length_exceeded", answer.paragraph())
+    return {**name, **told(engine.kind, answer), **engine.bundle.flags(answer.confidence)}
+
+
+def _asked(row: dict[str, Any]) -> Asked:
+    """What a line asks: its text or document, or the one message of the user."""
+    if "body" not in row:
+        return Asked.model_validate({key: row[key] for key in ("text", "document") if key in row})
+    messages = row["body"].get("messages") if isinstance(row["body"], dict) else None
+    said = [m.get("content") for m in messages or () if isinstance(m, dict) and m.get("role") == "user"]
+    return Asked.model_validate({"text": said[0] if len(said) == 1 else None})
+
+
+def _refused(name: dict[str, Any], code: str, message: str) -> dict[str, Any]:
+    return {**name, "error": {"code": code, "message": message}}
+
+
+def _join(parts: Path, chunks: Sequence[_Chunk], target: Path) -> int:
+    """Make the parts one file; returns how many of its lines are errors."""
+    fresh, refused = parts / target.name, 0
+    with fresh.open("wb") as stream:
+        for chunk in chunks:
+            content = _part(parts, chunk.number).read_bytes()
+            refused += sum(b'"error"' in line and "error" in json.loads(line) for line in content.split(b"\n"))
+            stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(target)
+    return refused

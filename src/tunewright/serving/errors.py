@@ -1,0 +1,138 @@
+"""Refusals in OpenAI's form."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from tunewright.core.call import Abandoned, OutOfTime
+from tunewright.inference.decoding.grammar import GrammarError
+from tunewright.serving.engine import TooLong
+
+
+class Error(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Refusal(BaseModel):
+    """What every refusal says."""
+
+    error: Error
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refusal, "description": description}
+    for status, description in (
+        (400, "The request can't be answered as it is."),
+        (401, "A key is needed."),
+        (403, "The key may not ask this model."),
+        (404, "There is no such model, or it has another job."),
+        (408, "The request was not sent in time."),
+        (413, "The request is too large."),
+        (429, "Come again later."),
+        (499, "Whoever asked has gone; nobody reads this."),
+        (500, "The server failed."),
+        (501, "A library that the request needs is not installed."),
+        (507, "It can't be kept: the disk is full."),
+        (503, "The model has ended; the server is to be started again."),
+        (504, "The answer took longer than the server gives it."),
+    )
+}
+"""For the OpenAPI document."""
+
+
+FAILED = "The server failed; its log says why."
+
+
+class ApiError(Exception):
+    """An error in OpenAI's form."""
+
+    def __init__(self, status: int, message: str, code: str, param: str | None = None):
+        self.status, self.code, self.param = status, code, param
+        super().__init__(message)
+
+    def body(self) -> dict[str, Any]:
+        return error_body(self.status, str(self), self.code, self.param)
+
+
+def error_of(error: Exception) -> ApiError:
+    """What a failure is told as. Nothing of what was asked is in it."""
+    match error:
+        case ApiError():
+            return error
+        case Abandoned():
+            return ApiError(499, "Whoever asked has gone.", "gone")
+        case OutOfTime(seconds=seconds):
+            return ApiError(504, f"The answer took longer than the {seconds:g} s this server gives one.", "timeout")
+        case TooLong():
+            return ApiError(400, error.paragraph(), "context_length_exceeded", "messages")
+        case GrammarError():
+            said = f"Answers can't be confined to this schema: {error}."
+            return ApiError(400, said, "invalid_value", "response_format")
+        case RequestValidationError():
+            first = error.errors()[0]
+            param = ".".join(str(part) for part in first["loc"][1:]) or None
+            reason = first["msg"].removeprefix("Value error, ")
+            return ApiError(400, f"{param or 'body'}: {reason}", "invalid_value", param)
+        case HTTPException(status_code=status):
+            code = {404: "unknown_url", 405: "method_not_allowed"}.get(status, "invalid_request")
+            return ApiError(status, str(error.detail), code)
+        case _:
+            return ApiError(500, FAILED, "internal_error")
+
+
+def tell_errors(app: FastAPI) -> None:
+    """Let an application tell all errors in OpenAI's form."""
+
+    async def tell(_: Request, error: Exception) -> JSONResponse:
+        told = error_of(error)
+        return JSONResponse(told.body(), told.status, getattr(error, "headers", None))
+
+    for kind in (
+        ApiError,
+        Abandoned,
+        OutOfTime,
+        TooLong,
+        GrammarError,
+        RequestValidationError,
+        HTTPException,
+        Exception,
+    ):
+        app.add_exception_handler(kind, tell)
+
+
+def error_body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
+    kinds = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 504: "server_error"}
+    kind = kinds.get(status, "invalid_request_error")
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def refusal(status: int, message: str, code: str, retry_after: float | None = None) -> Callable[..., Awaitable[None]]:
+    """An ASGI application that answers with an error.
+
+    Args:
+        retry_after: seconds until the same request may be answered; told in whole ones, rounded up.
+    """
+    body = json.dumps(error_body(status, message, code)).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if retry_after is not None:
+        headers.append((b"retry-after", str(max(1, math.ceil(retry_after))).encode()))
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+
+    async def answer(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return answer

@@ -1,0 +1,136 @@
+"""What a request holds, by route."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from tunewright.core.limits import LONGEST_STOP, REQUEST_SCHEMA_BYTES
+from tunewright.inference.predictors import Terms
+from tunewright.serving.body import Asked, Text, whole_letters
+
+
+class ClassifyRequest(Asked):
+    probabilities: bool = False
+    """Whether the answer lists the probability of every label."""
+
+
+Stop = Annotated[
+    tuple[Annotated[Text, Field(min_length=1, max_length=LONGEST_STOP)], ...],
+    Field(max_length=4),
+    BeforeValidator(lambda value: () if value is None else (value,) if isinstance(value, str) else value),
+]
+"""As OpenAI has it: none, a text or up to four."""
+
+
+class GenerateRequest(Asked):
+    max_tokens: int | None = Field(None, ge=1)
+    """Tokens after which the answer is cut, if that is earlier than the model's own limit."""
+    stop: Stop = ()
+    """Texts that end the answer, beside the model's own."""
+
+
+class ContentPart(BaseModel):
+    type: Literal["text"]
+    text: Text
+
+
+class ChatMessage(BaseModel):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | list[ContentPart]
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class JsonSchema(BaseModel):
+    name: str = ""
+    form: dict[str, Any] = Field(alias="schema")
+
+    @field_validator("form")
+    @classmethod
+    def _small(cls, form: dict[str, Any]) -> dict[str, Any]:
+        if len(json.dumps(form)) > REQUEST_SCHEMA_BYTES:
+            raise ValueError(f"the schema has more than {REQUEST_SCHEMA_BYTES >> 10} KiB")
+        return form
+
+
+class ResponseFormat(BaseModel):
+    """What the answer is to be."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema is given where type is json_schema")
+        return self
+
+    @property
+    def wanted(self) -> dict[str, Any] | None:
+        """None: text."""
+        if self.json_schema:
+            return self.json_schema.form
+        return {"type": "object"} if self.type == "json_object" else None
+
+
+class ChatRequest(BaseModel):
+    """OpenAI's request. Sampling settings are accepted and have no effect: the likeliest answer is given. Limits and
+    stop texts hold for what a model generates; labels and records are always whole."""
+
+    model: str
+    messages: list[ChatMessage] = Field(min_length=1)
+    n: Literal[1] = 1
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    stop: Stop = ()
+    response_format: ResponseFormat | None = None
+    """Of what a model generates, any; of records, the model's own schema or any object; a label it does not change."""
+    logprobs: bool = False
+    """Whether the answer lists its tokens' log-probabilities: a label is one token, and its probability is the
+    confidence. Not of streamed answers."""
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    """Of a label, so many of the likeliest with theirs."""
+
+    @model_validator(mode="after")
+    def _asked_for(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        return self
+
+    @property
+    def terms(self) -> Terms:
+        schema = self.response_format.wanted if self.response_format else None
+        return Terms(self.stop, self.max_completion_tokens or self.max_tokens, schema)
+
+
+class FeedbackRequest(BaseModel):
+    """What somebody says to an answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Text = Field(min_length=1, max_length=64)
+    """The answer's."""
+    model: str | None = None
+    """That gave it; None: the only one."""
+    right: bool
+    answer: str | dict[str, Any] | list[str] | None = None
+    """The right one, where that was not: a label, a list of labels, a record or a text."""
+    comment: Text = Field("", max_length=2000)
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if self.right and self.answer is not None:
+            raise ValueError("an answer that was right needs no other one")
+        whole_letters(json.dumps(self.answer, ensure_ascii=False))
+        return self

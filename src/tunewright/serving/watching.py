@@ -1,0 +1,167 @@
+"""Keeping a server at what its project says: bundles are loaded beside those that answer, and take their places."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say
+from tunewright.inference.bundle import Bundle, load_bundle
+from tunewright.project import SERVING, Traffic
+from tunewright.serving.engine import Engine
+from tunewright.serving.hosts import OneModel, Trial
+from tunewright.serving.presence import EVERY, Presence, Sign, now
+
+_LOOKS = 1.0
+"""Seconds between two looks at the file."""
+
+
+class Watching:
+    """A server's models, as `find` tells them, and in a thread of its own what that tells later.
+
+    Args:
+        find: tells what is to serve.
+        bundle: the champion to begin with; what was asked of it before it was loaded is asked of those that follow.
+        runs: the folder of outputs whose `serving.json` is watched; None: only `reload` has it look again.
+        threads: CPU threads of an engine.
+    """
+
+    def __init__(self, find: Callable[[], Traffic], bundle: Bundle, runs: Path | None, threads: int | None):
+        self._find, self._threads = find, threads
+        self._verification = bundle.verification
+        self._file = runs / SERVING if runs else None
+        self._sign = Sign(runs) if runs else None
+        self._wake, self._end = threading.Event(), threading.Event()
+        self._trouble = self._address = ""
+        self._told: str | None = None
+        self._thread: threading.Thread | None = None
+        self._seen = self._state()
+        self._champion = bundle.folder.resolve()
+        self._trial: Path | None = None
+        self.models = OneModel(Engine.load(bundle, threads))
+        self._bring(anew=False)
+
+    def start(self, address: str) -> None:
+        """Watch from now on.
+
+        Args:
+            address: of the server, for who asks what serves.
+        """
+        self._address = address
+        self._thread = threading.Thread(target=self._watch, name="watching", daemon=True)
+        self._thread.start()
+
+    def reload(self) -> None:
+        """Load what is to serve anew, soon; from a signal's handler too."""
+        self._wake.set()
+
+    def end(self) -> None:
+        """Watch no more, and take the sign of life away."""
+        self._end.set()
+        self._wake.set()
+        if self._thread:
+            self._thread.join(_LOOKS)
+        if self._sign:
+            self._sign.take_away()
+
+    def _watch(self) -> None:
+        signed = -EVERY
+        while not self._end.is_set():
+            told = self._wake.wait(_LOOKS if self._file else None)
+            self._wake.clear()
+            state, changed = self._state(), False
+            if not self._end.is_set() and (told or state != self._seen):
+                self._seen, changed = state, True
+                self._bring(anew=told)
+            if self._sign and not self._end.is_set() and (changed or time.monotonic() - signed >= EVERY):
+                signed = time.monotonic()
+                self._sign.give(self._presence())
+
+    def _state(self) -> tuple[int, int] | None:
+        """What tells the file from an earlier one."""
+        try:
+            found = self._file.stat() if self._file else None
+        except OSError:
+            return None
+        return (found.st_mtime_ns, found.st_ino) if found else None
+
+    def _bring(self, *, anew: bool) -> None:
+        """Have the server answer as it is told now. What can't be loaded changes nothing.
+
+        Args:
+            anew: load the champion even where it is the one that answers.
+        """
+        try:
+            traffic = self._find()
+            folder = traffic.champion.resolve()
+            engine = self._engine(folder, anew=anew)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with the new one, the old one answers on)
+            say(f"The new bundle can't be loaded; the old one goes on. {_reason(error)}")
+            return
+        if engine is not self.models.champion:
+            self._champion, self._trial = folder, None
+            self.models.serve(engine)
+            say(f"{self.models.label} ({self.models.precision}) was loaded anew: version {_version(engine)}.")
+        self._try(traffic)
+
+    def _try(self, traffic: Traffic) -> None:
+        """Put a challenger on trial, or end its trial."""
+        folder = traffic.challenger.resolve() if traffic.challenger else None
+        self._trouble, self._told = "", folder.name if folder else None
+        trial = None
+        if folder:
+            try:
+                trial = self._trial_of(folder, traffic.share)
+            except Exception as error:  # noqa: BLE001 (whatever is wrong with it, the champion answers)
+                self._trouble = _reason(error)
+                say(f"The challenger can't be loaded; the champion answers everything. {self._trouble}")
+        self._trial = folder if trial else None
+        if trial is not self.models.trial:
+            self.models.serve(self.models.champion, trial)
+            say(
+                f"Version {trial.version} is on trial with {trial.share:.0%} of the requests."
+                if trial
+                else "The trial is over."
+            )
+
+    def _trial_of(self, folder: Path, share: float) -> Trial:
+        running = self.models.trial
+        if running and folder == self._trial:
+            return running if running.share == share else Trial(running.engine, share)
+        return Trial(self._load(folder), share)
+
+    def _engine(self, folder: Path, *, anew: bool) -> Engine:
+        """The engine of a bundle: one that is loaded, if it may be."""
+        if folder == self._champion and not anew:
+            return self.models.champion
+        if folder == self._trial and self.models.trial:
+            return self.models.trial.engine
+        return self._load(folder)
+
+    def _load(self, folder: Path) -> Engine:
+        return Engine.load(load_bundle(folder, verification=self._verification), self._threads)
+
+    def _presence(self) -> Presence:
+        trial = self.models.trial
+        failed = f"it could not answer {trial.failed} of {trial.asked} requests" if trial and trial.over else ""
+        return Presence(
+            time=now(),
+            address=self._address,
+            champion=_version(self.models.champion),
+            told=self._told,
+            challenger=trial.version if trial and not trial.over else None,
+            asked=trial.asked if trial else 0,
+            failed=trial.failed if trial else 0,
+            trouble=self._trouble or failed,
+        )
+
+
+def _version(engine: Engine) -> str:
+    return engine.bundle.info.version
+
+
+def _reason(error: Exception) -> str:
+    return error.paragraph() if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,199 @@
+"""What a training left behind to be understood by: its settings, its data in figures, its curve."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from tunewright.config.sections import EncoderSpec, TrainSpec
+from tunewright.core.artifacts import read_jsonl, read_manifest
+from tunewright.inference.runtimes.beside import BESIDE
+from tunewright.tasks import Task
+from tunewright.training.loop.chance import Change, change
+from tunewright.training.loop.encode import IGNORED, Row
+
+CURVE = "curve.jsonl"
+ENCODER = "encoder"
+"""The folder of a tuned encoder in the output of `train`."""
+DIAGNOSIS = "diagnosis.json"
+ENOUGH_STEPS = 20
+"""Fewer say nothing about the learning rate or the data."""
+
+
+def longest_answer(run: Path) -> int:
+    """Tokens of the longest answer that was taught in a whole run."""
+    manifest = read_manifest(run)
+    assert manifest
+    return int(manifest.result["longest_answer"])
+
+
+def linear_beside(run: Path) -> bool:
+    """Whether a training put a linear model beside its encoder."""
+    return (run / ENCODER / BESIDE).is_dir()
+
+
+def kept_early(run: Path) -> bool:
+    """Whether a training kept a model from before its end, going by its answers to the validation part."""
+    last = {row["member"]: row for row in read_jsonl(run / CURVE) if "kept" in row}
+    return not all(row["kept"] for row in last.values())
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The data of a training, in figures."""
+
+    labels: dict[str, int]
+    """Training examples of each label, those without any among them; empty where answers are not of a fixed set."""
+    held: dict[str, int]
+    """Validation examples of each label."""
+    answer: float
+    """Mean number of tokens by which an answer is learnt, if nothing is masked."""
+    learnt: list[int]
+    """For each training example the number of tokens that are learnt."""
+    lengths: list[int]
+    """For each training example the number of its tokens."""
+    measure: str = "accuracy"
+    """The name of the task's headline."""
+    groups: list[str] = field(default_factory=list)
+    """What each validation example may fail together with."""
+    answers: list[str] = field(default_factory=list)
+    """The right answer of each validation example, where answers are of a fixed set."""
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        train: Sequence[str],
+        held: Sequence[str],
+        rows: Sequence[Row],
+        answer: float,
+        groups: Sequence[str] = (),
+    ) -> Facts:
+        """Count.
+
+        Args:
+            train, held: the answer of each training and validation example.
+            rows: the training examples, encoded.
+            answer: mean number of tokens by which an answer is learnt, if nothing is masked.
+            groups: what each validation example may fail together with.
+        """
+        counts, others = Counter(train), Counter(held)
+        return cls(
+            {label: counts[label] for label in task.answers},
+            {label: others[label] for label in task.answers},
+            answer,
+            [sum(label != IGNORED for label in row["labels"]) for row in rows],
+            [len(row["input_ids"]) for row in rows],
+            task.headline,
+            list(groups),
+            list(held) if task.answers else [],
+        )
+
+    @property
+    def majority(self) -> float:
+        """Accuracy on the validation part of always giving the most frequent training label."""
+        most = max(self.labels, key=lambda label: self.labels[label])
+        return self.held[most] / max(sum(self.held.values()), 1)
+
+    @property
+    def guessing(self) -> float:
+        """Loss of an answer, in nats, where labels are guessed by their shares in the training part: their entropy.
+
+        Of answers that are not of a fixed set nothing is known: 0.
+        """
+        total = sum(self.labels.values())
+        return -sum(n / total * math.log(n / total) for n in self.labels.values() if n)
+
+
+@dataclass(frozen=True)
+class History:
+    """One model's training so far. Losses are in nats for a whole answer, so that they mean the same for any task."""
+
+    settings: TrainSpec
+    facts: Facts
+    precision: str
+    """What products were computed in: float32, bfloat16 or float16."""
+    planned: int
+    """Optimizer steps of the whole training."""
+    ended: bool
+    """Whether it is over, after the planned steps or before."""
+    rows: Sequence[dict[str, Any]] = field(repr=False)
+    """Rows of `curve.jsonl`, in order: one a step, with `loss`, `lr` and `grad_norm`, and one a measurement, with
+    `epoch` (how often the training examples had been seen), `validation_loss`, `headline`, `right` (right answers by
+    label), and of each example its `losses` and what its answer is `worth`."""
+    encoder: bool = False
+    """Whether an encoder is trained, whose `settings` are as `train.encoders.settings.for_encoder` gives them."""
+
+    @cached_property
+    def steps(self) -> list[dict[str, Any]]:
+        return [row for row in self.rows if "loss" in row]
+
+    @cached_property
+    def measured(self) -> list[dict[str, Any]]:
+        return [row for row in self.rows if "losses" in row]
+
+    @cached_property
+    def losses(self) -> list[float]:
+        """Of each step, before it was taken."""
+        return [row["loss"] * self.facts.answer for row in self.steps]
+
+    @cached_property
+    def validation(self) -> list[float]:
+        """The validation loss at each measurement."""
+        return [fmean(row["losses"]) for row in self.measured]
+
+    @property
+    def section(self) -> str:
+        """Where a spec has the learning rate and the epochs of this training."""
+        return "train.encoder" if self.encoder else "train"
+
+    @property
+    def usual_lr(self) -> float:
+        """The learning rate that a spec has by default."""
+        usual = (EncoderSpec if self.encoder else TrainSpec).model_fields["lr"].default
+        return float(usual)
+
+    @property
+    def warm(self) -> bool:
+        """Whether it began with an adapter that had learnt before."""
+        return self.settings.start is not None
+
+    def rise(self, before: Mapping[str, Any], after: Mapping[str, Any], of: str = "losses") -> Change:
+        """How the validation examples' losses, or what their answers are `worth`, changed between two measurements."""
+        return change(before[of], after[of], self.facts.groups)
+
+    @property
+    def norms(self) -> list[float]:
+        """Of the gradient at each step that was taken; float16 leaves out those where it is infinite."""
+        return [row["grad_norm"] for row in self.steps if math.isfinite(row["grad_norm"])]
+
+    @property
+    def window(self) -> int:
+        """Steps over which losses are averaged, so that one batch says little."""
+        return max(3, self.planned // 20)
+
+    @property
+    def start(self) -> float:
+        """Mean loss of the first two steps, before the learning rate has risen: that of the base model."""
+        return fmean([loss for loss in self.losses[:2] if math.isfinite(loss)] or [math.inf])
+
+    def end(self, step: int | None = None) -> float:
+        """Mean loss of the last steps, or of those up to `step`."""
+        return fmean(self.losses[:step][-self.window :])
+
+    @property
+    def far(self) -> bool:
+        """Whether so much of it is done, in enough steps, that a model which could learn would have begun to."""
+        done = len(self.steps)
+        return done >= ENOUGH_STEPS and (self.ended or (done >= self.planned / 2 and len(self.measured) > 1))
+
+    def json(self) -> dict[str, Any]:
+        """Everything but the curve, as plain values."""
+        settings = self.settings.model_dump(mode="json")
+        return {"settings": settings, "facts": asdict(self.facts), "precision": self.precision, "planned": self.planned}

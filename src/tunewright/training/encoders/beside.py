@@ -1,0 +1,103 @@
+"""Whether a linear model stands beside a trained encoder, and how much it says: what makes the validation loss least.
+
+Stacking (Wolpert 1992) of two models with one weight: logits are the encoder's plus so many times the linear model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tunewright.core.progress import say
+from tunewright.data.curve.classical import fit_linear
+from tunewright.data.dedup.blocks import blocks_of
+from tunewright.inference.runtimes.beside import Beside
+from tunewright.models.linear_model import Ngrams
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks import Example
+from tunewright.training.encoders.network import Network
+from tunewright.training.encoders.passes import logits_of
+from tunewright.training.loop.encode import Row
+
+_FEWEST = 100
+"""Independent validation examples, without which nothing is put beside an encoder."""
+_SURE = 2.0
+"""Standard errors that the validation loss must fall by."""
+LARGEST = 100_000_000
+"""Bytes of a linear model that may stand beside an encoder, which itself has 22 million in int8."""
+_MOST = 50.0
+"""Times that a linear model's logits count at most: it would be an encoder that says nothing."""
+
+Floats = npt.NDArray[np.float64]
+
+
+def fit_beside(
+    network: Network, tokenizer: TextTokenizer, rows: Sequence[Row], held: Sequence[Row], examples: Sequence[Example]
+) -> Beside | None:
+    """The linear model that makes an encoder better; None where none surely does.
+
+    Args:
+        network: the trained encoder, of a task with one label a text.
+        rows: of the training part.
+        held, examples: of the validation part.
+    """
+    texts = [tokenizer.text_of(row["input_ids"]) for row in rows]
+    size = 4 * len(Ngrams.of(texts)) * len(network.labels)
+    if size > LARGEST:
+        say(f"  no linear model stands beside it: it would have {size / 1e6:,.0f} MB, more than {LARGEST / 1e6:.0f}")
+        return None
+    linear = fit_linear(texts, [network.labels[row["labels"][0]] for row in rows], network.labels)
+    read = [row["input_ids"] for row in held]
+    encoder = logits_of(network, read).numpy().astype(np.float64)
+    beside = np.array(Beside(linear, tokenizer).logits(read), np.float64)
+    weight, before, after = weight_beside(encoder, beside, [row["labels"][0] for row in held], _blocks(examples))
+    if not weight:
+        return None
+    say(f"  a linear model stands beside it: validation loss {before:.3f} → {after:.3f}, calibrated")
+    return Beside(linear.times(weight), tokenizer)
+
+
+def weight_beside(
+    encoder: Floats, beside: Floats, gold: Sequence[int], blocks: Sequence[int]
+) -> tuple[float, float, float]:
+    """(times that the other logits are added, the loss without them, the loss with them), both losses at their best
+    temperature, in nats; the weight is 0 where the gain is less than chance may give.
+
+    Args:
+        encoder, beside: logits [texts, labels].
+        gold: the number of each right label.
+        blocks: what each text may fail together with; such texts count as one.
+    """
+    from scipy.optimize import minimize
+
+    rows = np.arange(len(gold))
+    _, block, sizes = np.unique(blocks, return_inverse=True, return_counts=True)
+    counts = 1 / sizes[block]
+
+    def losses(at: Floats) -> Floats:
+        scores = at[0] * encoder + at[1] * beside
+        return np.asarray(np.logaddexp.reduce(scores, axis=1) - scores[rows, gold], np.float64)
+
+    def best(most: float) -> Floats:
+        found = minimize(
+            lambda at: np.average(losses(at), weights=counts),
+            np.array([1.0, min(1.0, most)]),
+            method="L-BFGS-B",
+            bounds=[(0.05, 20.0), (0.0, most)],
+        )
+        return np.asarray(found.x, np.float64)
+
+    alone, both = best(0.0), best(_MOST)
+    gain = np.bincount(block, counts * (losses(alone) - losses(both)))
+    before, after = (float(np.average(losses(at), weights=counts)) for at in (alone, both))
+    if len(gain) < _FEWEST or gain.mean() <= _SURE * gain.std(ddof=1) / np.sqrt(len(gain)):
+        return 0.0, before, before
+    return min(float(both[1] / both[0]), _MOST), before, after
+
+
+def _blocks(examples: Sequence[Example]) -> list[int]:
+    """The number of each example's block."""
+    number = {example.meta.id: at for at, block in enumerate(blocks_of(examples)) for example in block}
+    return [number[example.meta.id] for example in examples]

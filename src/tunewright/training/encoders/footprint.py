@@ -1,0 +1,129 @@
+"""What a training of an encoder holds and does, from its shape: no torch, no weights.
+
+All weights are trained, so the rule of thumb holds that each costs six operations a token, forward and backward (Kaplan
+et al. 2020, "Scaling Laws for Neural Language Models"); embeddings are looked up and cost none. Attention's own
+products, which grow with a text's length, are left out: for texts of 500 tokens and an encoder that is 768 wide they
+are a tenth more.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from tunewright.config import Spec
+from tunewright.core.errors import UserError
+from tunewright.models.chat import token_counter
+from tunewright.models.encoders import EncoderShape, encoder_shape
+from tunewright.models.meter import Work
+from tunewright.models.resolve import encoder_window
+from tunewright.models.sizes import Sizes, sizes_of
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks import Example, task_of
+from tunewright.training.encoders.rows import require_short, window_for
+from tunewright.training.encoders.settings import for_encoder
+from tunewright.training.loop.encode import Row
+from tunewright.training.planning.batches import BATCHES, Batches
+from tunewright.training.planning.footprint import Footprint
+
+_PRODUCTS = 6
+"""Operations of a number that is trained, for a token: two forward, four backward."""
+_ACTIVATIONS = 34
+"""Bytes that a layer keeps of a token for each of its width in 16 bits, attention's own scores left out (Korthikanti et
+al. 2022, "Reducing Activation Recomputation in Large Transformer Models"); twice that in float32."""
+_MOMENTS = 8
+"""Bytes of AdamW's two moments of a number."""
+_STEP = 28
+"""Bytes that an optimizer step reads and writes of a number: value, gradient and moments, and all but the gradient
+again."""
+
+
+def encoder_footprint(sizes: Sizes, shape: EncoderShape, rows: Sequence[Row], dtype: str, readings: int) -> Footprint:
+    """One step of training on a batch, whose texts are filled up to the longest.
+
+    Args:
+        readings: how often each text is read in a step.
+        dtype: type of products, "float32", "bfloat16" or "float16"; the weights are float32.
+    """
+    tokens = readings * len(rows) * max(len(row["input_ids"]) for row in rows)
+    inner = sizes.parameters - sizes.vocabulary
+    layer = 4 * inner // shape.layers
+    activations = _ACTIVATIONS * (2 if dtype == "float32" else 1) * tokens * shape.hidden * shape.layers
+    return Footprint(
+        weights=4 * sizes.parameters,
+        trained=sizes.parameters,
+        adapter=0,
+        optimizer=_MOMENTS * sizes.parameters,
+        gradients=4 * sizes.parameters,
+        activations=activations,
+        logits=0,
+        backward=0,
+        layer=layer,
+        work=Work(flops=float(_PRODUCTS * inner * tokens), moved=float(_STEP * sizes.parameters + 2 * activations)),
+    )
+
+
+def counted(spec: Spec, examples: Sequence[Example]) -> tuple[Spec, Batches, Any]:
+    """(the spec whose `train` is as an encoder's training goes by, batches, what counts a step of one).
+
+    Raises:
+        UserError: as `shape_of_encoder`, or a text is longer than the encoder reads.
+    """
+    spec = for_encoder(spec, len(examples))
+    shape, sizes = shape_of_encoder(spec), sizes_of(spec.model, spec.folder)
+    sizes = sizes or Sizes.of_encoder(shape.parameters, shape.embeddings)
+
+    def count(rows: Sequence[Row], dtype: str, *, on_cpu: bool = False) -> Footprint:  # noqa: ARG001 (as of decoders)
+        return encoder_footprint(sizes, shape, rows, dtype, 2 if spec.train.encoder.consistency else 1)
+
+    return spec, draw_encoder_batches(spec, examples), count
+
+
+def shape_of_encoder(spec: Spec) -> EncoderShape:
+    """The shape of a spec's base model; from the hub no weights are fetched.
+
+    Raises:
+        UserError: it can't be found, or its config.json does not tell its shape.
+    """
+    folder, _ = encoder_window(spec.model, spec.folder)
+    shape = encoder_shape(json.loads((folder / "config.json").read_text("utf-8")))
+    if shape is None:
+        raise UserError(
+            f"The config.json of {spec.model_name} does not tell how wide and deep it is.",
+            where=folder,
+            fix="What it needs can't be told beforehand; type: tunewright train …",
+        )
+    return shape
+
+
+def draw_encoder_batches(spec: Spec, examples: Sequence[Example]) -> Batches:
+    """Encode the training rows and draw batches of texts that are about equally long.
+
+    Raises:
+        UserError: a text is longer than the encoder reads.
+    """
+    folder, window = encoder_window(spec.model, spec.folder)
+    most, key = window_for(spec, window)
+    tokenizer = TextTokenizer(folder)
+    task, count = task_of(spec.task).within(most - tokenizer.frame), token_counter(tokenizer)
+    examples = [lesson for example in examples for lesson in task.lessons(example, count)]
+    rows: list[Row] = [{"input_ids": tokenizer.encode_framed(example.request)} for example in examples]
+    lengths = [len(row["input_ids"]) for row in rows]
+    require_short(examples, lengths, most, key)
+    size = min(spec.train.batch_size, len(rows))
+    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
+    drawn = [ordered[start : start + size] for start in range(0, len(ordered) - size + 1, size)]
+    some = random.Random(spec.seed).sample(drawn, min(BATCHES, len(drawn)))
+    return Batches(
+        tokenizer=spec.model,
+        heaviest=drawn[-1],
+        middle=drawn[len(drawn) // 2],
+        tokens=fmean(len(batch) * len(batch[-1]["input_ids"]) for batch in some),
+        longest=max(lengths),
+        prefix=0,
+        mean=fmean(lengths),
+        learnt=0.0,
+    )

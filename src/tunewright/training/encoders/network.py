@@ -1,0 +1,199 @@
+"""An encoder with a head that chooses a label, in torch, and the folder that it is kept in.
+
+A text's tokens become one vector, of length one; the head compares it with a vector of each label, and sharpens the
+cosines. So a label's first vector can be the centre of its texts, and training begins with a model that knows something
+(Snell et al. 2017, prototypical networks; Chen et al. 2019, cosine classifiers).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+
+from tunewright.inference.runtimes.beside import Beside
+from tunewright.models.encoders import LocalEncoder, Pooling, read_encoder
+from tunewright.models.files import loading
+
+SCALE = 12.0
+"""By which cosines are sharpened."""
+HEAD, ABOUT = "head.safetensors", "head.json"
+_DROPOUT_IN_ATTENTION = ("attention_probs_dropout_prob", "attention_dropout")
+"""What architectures call it. What is left out between layers is enough, and torch's fast attention on a CPU leaves out
+nothing."""
+_COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+class Network(nn.Module):  # type: ignore[misc, unused-ignore]
+    """Token ids [texts, tokens] to logits [texts, labels] in float32; of a head that reads tokens
+    [texts, tokens, labels].
+
+    Args:
+        body: transformers' model.
+        half: whether the body's products are computed in bfloat16.
+        per_token: whether the head reads each token's vector, as it is, and not the text's.
+    """
+
+    def __init__(self, body: Any, base: LocalEncoder, labels: Sequence[str], *, half: bool, per_token: bool = False):
+        super().__init__()
+        self.body, self.labels, self.per_token = body, list(labels), per_token
+        self._base, self._half = base, half
+        self.head = nn.Linear(body.config.hidden_size, len(labels))
+        nn.init.zeros_(self.head.bias)
+        self._vocabulary: Vocabulary | None = None
+        self.beside: Beside | None = None
+        """A linear model whose logits are added where texts are answered, not in training."""
+        self._all_tokens: Any = None
+        """The embeddings of all tokens, as they were, where `narrow` left some out."""
+
+    @classmethod
+    def of(cls, base: LocalEncoder, labels: Sequence[str], *, half: bool, per_token: bool = False) -> Self:
+        """A base with a head that knows nothing."""
+        from transformers import AutoConfig, AutoModel
+
+        with loading(base.folder):
+            config = AutoConfig.from_pretrained(base.folder, local_files_only=True)
+            for name in _DROPOUT_IN_ATTENTION:
+                if hasattr(config, name):
+                    setattr(config, name, 0.0)
+            body = AutoModel.from_pretrained(base.folder, local_files_only=True, dtype=torch.float32, config=config)
+        without_pooler(body)
+        return cls(body, base, labels, half=half, per_token=per_token)
+
+    @classmethod
+    def load(cls, folder: Path, *, half: bool = False) -> Self:
+        """What `save_pretrained` wrote, ready to answer."""
+        about = json.loads((folder / ABOUT).read_text("utf-8"))
+        network = cls.of(
+            read_encoder(about["base"], folder), about["labels"], half=half, per_token=about.get("per_token", False)
+        )
+        network.head.load_state_dict(load_file(folder / HEAD))
+        network.beside = Beside.load(folder, folder)
+        network.eval()
+        return network
+
+    @staticmethod
+    def labels_in(folder: Path) -> list[str]:
+        """What the logits of a network that was written stand for."""
+        return list(json.loads((folder / ABOUT).read_text("utf-8"))["labels"])
+
+    @property
+    def device(self) -> Any:
+        return self.head.weight.device
+
+    @property
+    def padding(self) -> int:
+        """The token that rows are filled up with."""
+        number = int(self.body.config.pad_token_id or 0)
+        return self._vocabulary.place[number] if self._vocabulary else number
+
+    @property
+    def pooling(self) -> Pooling:
+        return self._base.pooling
+
+    def hidden(self, input_ids: Any, attention_mask: Any = None) -> Any:
+        """The tokens' vectors [texts, tokens, width], in float32.
+
+        Args:
+            attention_mask: 1 where there is a token, 0 where a row is filled up; None: all rows are equally long.
+        """
+        autocast = torch.autocast(input_ids.device.type, torch.bfloat16) if self._half else nullcontext()
+        with autocast:
+            return self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
+
+    def embed(self, input_ids: Any, attention_mask: Any = None) -> Any:
+        """The texts' vectors [texts, width], of length one; arguments as of `hidden`."""
+        hidden = self.hidden(input_ids, attention_mask)
+        if self._base.pooling == "cls":
+            return F.normalize(hidden[:, 0], dim=-1)
+        if attention_mask is None:
+            return F.normalize(hidden.mean(1), dim=-1)  # a sum would do: only the direction counts
+        return F.normalize((hidden * attention_mask[..., None].to(hidden.dtype)).sum(1), dim=-1)
+
+    def forward(self, input_ids: Any, attention_mask: Any = None) -> Any:
+        if self.per_token:
+            return self.head(self.hidden(input_ids, attention_mask))
+        weight = F.normalize(self.head.weight, dim=-1)
+        return SCALE * F.linear(self.embed(input_ids, attention_mask), weight, self.head.bias)
+
+    def narrow(self, vocabulary: Vocabulary) -> None:
+        """Keep the embeddings of some tokens only: the others get no gradient, and an optimizer's work on them is for
+        nothing. Ids are then places in `vocabulary`, until the folder is written."""
+        embedding = self.body.get_input_embeddings()
+        padding = embedding.padding_idx
+        narrow = nn.Embedding(
+            len(vocabulary.ids),
+            embedding.embedding_dim,
+            padding_idx=None if padding is None else vocabulary.place[padding],
+            device=embedding.weight.device,
+        )
+        self._all_tokens = embedding.weight.detach().cpu()
+        narrow.weight.data.copy_(self._all_tokens[torch.tensor(vocabulary.ids)])
+        self.body.set_input_embeddings(narrow)
+        self._vocabulary = vocabulary
+
+    def placed(self, ids: Sequence[int]) -> list[int]:
+        """Token ids as this network takes them."""
+        return [self._vocabulary.place[token] for token in ids] if self._vocabulary else list(ids)
+
+    def save_pretrained(self, folder: str | Path, state_dict: Any = None, **_: Any) -> None:
+        """Write a folder: the encoder as transformers writes it, with all tokens, its tokenizer, and the head.
+
+        Args:
+            state_dict: the weights, where they are not here.
+        """
+        target, state = Path(folder), state_dict or self.state_dict()
+        target.mkdir(parents=True, exist_ok=True)
+        body = {name.removeprefix("body."): value for name, value in state.items() if name.startswith("body.")}
+        if self._vocabulary:
+            embedding = self.body.get_input_embeddings().weight
+            name = next(name for name, value in self.body.named_parameters() if value is embedding)
+            known = torch.tensor(self._vocabulary.ids)
+            body[name] = self._all_tokens.index_copy(0, known, body[name].detach().cpu())
+        self.body.config.save_pretrained(target)
+        save_file(
+            {n: value.detach().cpu().contiguous() for n, value in body.items()},
+            target / "model.safetensors",
+            metadata={"format": "pt"},
+        )
+        save_file({n: state[f"head.{n}"].detach().cpu().contiguous() for n in ("weight", "bias")}, target / HEAD)
+        copy_beside(self._base, target)
+        about = {"base": self._base.name, "labels": self.labels, "scale": SCALE, "per_token": self.per_token}
+        (target / ABOUT).write_text(json.dumps(about, ensure_ascii=False), "utf-8")
+
+
+class Vocabulary:
+    """The tokens that some texts have, each with its place.
+
+    Args:
+        padding: the token that rows are filled up with. It keeps its number where it can: some encoders count positions
+            by it.
+    """
+
+    def __init__(self, texts: Sequence[Sequence[int]], padding: int):
+        ids = sorted({token for text in texts for token in text} - {padding})
+        ids.insert(min(padding, len(ids)), padding)
+        self.ids = ids
+        self.place = {token: place for place, token in enumerate(ids)}
+
+
+def without_pooler(body: Any) -> None:
+    """Leave out BERT's own pooling, which no logit comes of."""
+    if getattr(body, "pooler", None) is not None:
+        body.pooler = None
+
+
+def copy_beside(base: LocalEncoder, target: Path) -> None:
+    """The tokenizer's files, and how a text becomes one vector."""
+    for name in (*_COPIED, "1_Pooling/config.json"):
+        if (base.folder / name).is_file():
+            (target / name).parent.mkdir(exist_ok=True)
+            shutil.copy(base.folder / name, target / name)

@@ -1,0 +1,93 @@
+"""From examples to what an encoder reads, and what of a spec an encoder can't do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tunewright.config import Spec
+from tunewright.core.errors import UserError
+from tunewright.inference.runtimes.base import encoder_runtime, require_encoder_precision
+from tunewright.models.encoders import unable
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks import Example, task_of
+from tunewright.tasks.base import JsonRecord
+from tunewright.tasks.record_form import RecordForm
+from tunewright.tasks.spans.fields import fields_of
+from tunewright.training.loop.encode import Row
+
+if TYPE_CHECKING:
+    from tunewright.training.encoders.objectives import Objective
+
+
+def refusal(spec: Spec) -> UserError | None:
+    """Why an encoder can't do what a spec asks for; None where it can."""
+    if error := unable(spec.task.kind, spec.model_name, encoder=True):
+        return error
+    constraint = task_of(spec.task).constraint
+    if isinstance(constraint, JsonRecord):
+        try:
+            fields_of(RecordForm(constraint.schema))
+        except UserError as error:
+            return error
+    if spec.train.start is not None:
+        return UserError(
+            f"The training of {spec.model_name} can't begin with an adapter.",
+            where="train.start",
+            why="It is an encoder, and has none: all its weights are trained.",
+            fix="Type: tunewright … train.start=null",
+        )
+    try:
+        encoder_runtime(spec.export.runtime)
+        require_encoder_precision(spec.export.precision)
+    except UserError as error:
+        return error
+    return None
+
+
+def window_for(spec: Spec, window: int) -> tuple[int, str]:
+    """(tokens that a text may have, what limits them).
+
+    Args:
+        window: tokens that the encoder reads.
+    """
+    if spec.train.max_length < window:
+        return spec.train.max_length, "train.max_length"
+    return window, f"the window of {spec.model_name}"
+
+
+def encoded(
+    examples: Sequence[Example], objective: Objective, tokenizer: TextTokenizer, most: int, key: str
+) -> list[Row]:
+    """A row for each example, as the objective teaches it.
+
+    Args:
+        most: tokens that a text may have.
+        key: what limits them, for the error.
+
+    Raises:
+        UserError: a text is longer.
+    """
+    rows = [objective.row(example, tokenizer) for example in examples]
+    require_short(examples, [len(row["input_ids"]) for row in rows], most, key)
+    return rows
+
+
+def require_short(examples: Sequence[Example], lengths: Sequence[int], most: int, key: str) -> None:
+    """Refuse examples whose texts have too many tokens.
+
+    Args:
+        lengths: tokens of each text.
+        most, key: as of `encoded`.
+
+    Raises:
+        UserError: a text is longer.
+    """
+    if too_long := [length for length in lengths if length > most]:
+        longest = examples[lengths.index(max(lengths))]
+        raise UserError(
+            f"{len(too_long)} of {len(examples)} texts are longer than {key} = {most} tokens.",
+            where=longest.meta.source,
+            why=f"The longest has {max(lengths)}. What is cut off may be what decides, so nothing is cut.",
+            fix="Shorten these texts, or choose an encoder that reads more: tunewright models ls",
+        )

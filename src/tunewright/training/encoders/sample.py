@@ -1,0 +1,59 @@
+"""Whether an encoder can fill records, told from the first rows of the data, before anything is done for it.
+
+The step `train` looks at all rows. Without this a ladder would end at an encoder that can't do the job, and a run would
+check and split data for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+
+from tunewright.config import Spec
+from tunewright.core.errors import UserError
+from tunewright.data.readers import Columns, read
+from tunewright.tasks import Example, task_of
+from tunewright.tasks.base import Unfit
+from tunewright.tasks.extract import ExtractTask
+from tunewright.tasks.spans.align import Aligner
+from tunewright.tasks.spans.fields import fields_of
+from tunewright.tasks.spans.literal import literal, require_literal
+
+_ROWS = 200
+_SURELY = 0.4
+"""Share that is told from so few rows: less than what all of them must have, so that chance refuses nothing."""
+
+
+def not_literal(spec: Spec) -> UserError | None:
+    """Why the values of a spec's records can't be marked in its texts; None where they can, or nothing can be told."""
+    task = task_of(spec.task)
+    if not isinstance(task, ExtractTask):
+        return None
+    try:
+        examples = _examples(spec, task)
+    except UserError:
+        return None  # of the data, which the check tells better
+    if not examples:
+        return None
+    fields = fields_of(task.form)
+    aligner = Aligner([each for each in fields if not each.choices], examples)
+    lost = [aligner.align(example).lost for example in examples]
+    try:
+        require_literal(literal(fields, [json.loads(example.answer) for example in examples], lost), _SURELY)
+    except UserError as error:
+        return error
+    return None
+
+
+def _examples(spec: Spec, task: ExtractTask) -> Sequence[Example]:
+    """The first training rows whose answers are records."""
+    data, found = spec.data, []
+    columns = Columns(data.text, data.label, data.group, data.time, data.document, documents_root=spec.documents_root)
+    rows = (row for row in read(spec.path(data.train), form=data.form, columns=columns) if isinstance(row, Example))
+    for row in islice(rows, _ROWS):
+        try:
+            found.append(Example.of(row.request, task.canonical(row.answer), row.meta))
+        except Unfit:
+            continue
+    return found

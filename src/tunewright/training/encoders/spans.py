@@ -1,0 +1,173 @@
+"""The objective of records: a tag for each token, and for each field whose values the schema offers a choice."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from tunewright.config.sections import EncoderSpec
+from tunewright.models.chat import token_counter
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks import Example
+from tunewright.tasks.base import Unfit
+from tunewright.tasks.extract import ExtractTask
+from tunewright.tasks.spans.align import Aligned, Aligner
+from tunewright.tasks.spans.fields import fields_of
+from tunewright.tasks.spans.literal import Literal, literal, require_literal, summary
+from tunewright.tasks.spans.reading import Reader
+from tunewright.tasks.spans.tags import TagSet
+from tunewright.tasks.spans.windows import records, within
+from tunewright.training.encoders.network import Network
+from tunewright.training.encoders.passes import rows_of
+from tunewright.training.loop.encode import IGNORED, Row
+
+
+class Lesson(Example):
+    """What one window of a document teaches."""
+
+    aligned: Aligned
+    """Where its values stand."""
+
+
+class SpanTags:
+    """Values as pieces of the text: a softmax over the tags of each token.
+
+    Args:
+        task: which reads as much at once as the encoder does.
+        settings: of the encoder's training.
+        examples: of the training part; from them come the ways in which a field is read, and where values are meant.
+
+    Raises:
+        UserError: a field can't be read off a text, or its values mostly do not stand there.
+    """
+
+    per_token = True
+    lowest = 1.0
+
+    def __init__(self, task: ExtractTask, settings: EncoderSpec, examples: Sequence[Example], tokenizer: TextTokenizer):
+        self._task, self._tokenizer, self._smoothing = task, tokenizer, settings.label_smoothing
+        fields = fields_of(task.form)
+        self._aligner = Aligner([each for each in fields if not each.choices], examples)
+        self.tags = TagSet(fields, self._aligner.kinds)
+        self.outputs = self.tags.outputs
+        self.literal = self._literal(examples)
+        require_literal(self.literal)
+
+    def _literal(self, examples: Sequence[Example]) -> list[Literal]:
+        found, lost = [], []
+        for example in examples:
+            record, framed = json.loads(example.answer), self._tokenizer.framed(example.request)
+            found.append(record)
+            lost.append(self.tags.taught(self._aligner.align(example), record, framed.offsets, framed.text).lost)
+        return literal(self.tags.fields, found, lost)
+
+    def lessons(self, examples: Sequence[Example]) -> list[Example]:
+        return [lesson for example in examples for lesson in self._lessons(example)]
+
+    def _lessons(self, example: Example) -> Iterator[Example]:
+        places = self._task.places(example.request, token_counter(self._tokenizer))
+        if len(places) == 1:
+            yield example
+            return
+        whole, windows = self._aligner.align(example), [example.request[start:end] for start, end in places]
+        parts = [within(whole, start, end) for start, end in places]
+        shared = records(self.tags.fields, json.loads(example.answer), parts, windows)
+        for window, part, record in zip(windows, parts, shared, strict=True):
+            plain = Example.of(window, self._canonical(record), example.meta)
+            yield Lesson(messages=plain.messages, meta=plain.meta, aligned=part)
+
+    def row(self, example: Example, tokenizer: TextTokenizer) -> Row:
+        """Also `text`, `offsets` of its tokens, and `whole`: whether the text is no window of a longer one."""
+        framed, record = tokenizer.framed(example.request), json.loads(example.answer)
+        aligned = example.aligned if isinstance(example, Lesson) else self._aligner.align(example)
+        taught = self.tags.taught(aligned, record, framed.offsets, framed.text)
+        return {
+            "input_ids": list(framed),
+            "labels": [*taught.tags, *taught.choices],
+            "text": framed.text,
+            "offsets": framed.offsets,
+            "whole": not isinstance(example, Lesson),
+        }
+
+    def gold(self, rows: Sequence[Row]) -> Any:
+        """The tags [rows, tokens], and behind them the choices [rows, choices], as one tensor."""
+        choices = len(self.tags.choices)
+        longest = max(len(row["input_ids"]) for row in rows)
+        return torch.tensor(
+            [
+                [
+                    *row["labels"][: len(row["input_ids"])],
+                    *[IGNORED] * (longest - len(row["input_ids"])),
+                    *row["labels"][len(row["input_ids"]) :],
+                ]
+                for row in rows
+            ]
+        ).view(len(rows), longest + choices)
+
+    def loss(self, logits: Any, gold: Any) -> Any:
+        """The mean over all that is taught in the batch."""
+        parts = [
+            F.cross_entropy(scores, targets, reduction="sum", ignore_index=IGNORED, label_smoothing=self._smoothing)
+            for scores, targets in self._parts(logits, gold)
+        ]
+        return sum(parts) / (gold != IGNORED).sum().clamp(min=1)
+
+    def disagreement(self, one: Any, other: Any, gold: Any) -> Any:
+        total = 0.0
+        for (mine, targets), (theirs, _) in zip(self._parts(one, gold), self._parts(other, gold), strict=True):
+            taught = targets != IGNORED
+            first, second = mine[taught].log_softmax(-1), theirs[taught].log_softmax(-1)
+            there = F.kl_div(first, second, log_target=True, reduction="sum")
+            total = total + (there + F.kl_div(second, first, log_target=True, reduction="sum")) / 2
+        return total / (gold != IGNORED).sum().clamp(min=1)
+
+    def _parts(self, logits: Any, gold: Any) -> Iterator[tuple[Any, Any]]:
+        """(logits [targets, outputs], targets) of the tags, and of each choice."""
+        tokens = logits.shape[1]
+        yield logits[:, :, : self.tags.size].flatten(0, 1), gold[:, :tokens].flatten()
+        for number, each in enumerate(self.tags.choices):
+            yield logits[:, 0, each.columns], gold[:, tokens + number]
+
+    def begin(self, network: Network, rows: Sequence[Row]) -> None:
+        """The head keeps what it was drawn as."""
+
+    def answered(self, network: Network, rows: Sequence[Row]) -> tuple[list[str], list[float]]:
+        answers, losses = [], []
+        logits = rows_of(network, [network.placed(row["input_ids"]) for row in rows])
+        for row, found in zip(rows, logits, strict=True):
+            read = Reader(self.tags, found.numpy(), row["offsets"], row["text"]).found(whole=row["whole"])
+            answers.append(self._canonical(read.record))
+            gold = self.gold([row])
+            losses.append(
+                float(
+                    sum(
+                        F.cross_entropy(scores, targets, reduction="sum", ignore_index=IGNORED)
+                        for scores, targets in self._parts(found[None], gold)
+                    )
+                )
+            )
+        return answers, losses
+
+    def _canonical(self, record: dict[str, Any]) -> str:
+        written = json.dumps(record, ensure_ascii=False)
+        try:
+            return self._task.of_portion(written)
+        except Unfit:  # what must be there was not found
+            return written
+
+    def told(self, row: Row) -> str:
+        read = len(row["input_ids"])
+        return self.tags.told(row["labels"][:read], row["labels"][read:], row["offsets"], row["text"])
+
+    def rarest(self, rows: Sequence[Row]) -> str:
+        begun = {kind.begin: f"{kind.path} as {kind.reading}" for kind in self.tags.kinds}
+        count = Counter(
+            begun[label] for row in rows for label in row["labels"][: len(row["input_ids"])] if label in begun
+        )
+        rarest = min(begun.values(), key=lambda name: count[name])
+        return f"the rarest value, {rarest}, stands in them {count[rarest]} times; {summary(self.literal)}"

@@ -1,0 +1,150 @@
+"""The step `train`, of an encoder."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from tunewright.config import Spec
+from tunewright.core.artifacts import Output
+from tunewright.core.errors import UserError
+from tunewright.core.processes import process_count
+from tunewright.core.progress import say
+from tunewright.data import evenly, load_dataset
+from tunewright.inference.runtimes.torch_model import compute_type
+from tunewright.models.resolve import resolve_encoder
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks import Example, Task, task_of
+from tunewright.training.diagnosis.history import ENCODER, Facts
+from tunewright.training.encoders.beside import fit_beside
+from tunewright.training.encoders.network import Network
+from tunewright.training.encoders.objectives import Objective, OneLabel, objective_of
+from tunewright.training.encoders.rows import encoded, refusal, window_for
+from tunewright.training.encoders.settings import for_encoder
+from tunewright.training.encoders.soup import average_encoders
+from tunewright.training.encoders.trainer import build_encoder_trainer
+from tunewright.training.loop.encode import IGNORED, Row
+from tunewright.training.loop.member import ADAPTER, Members
+from tunewright.training.loop.trainer import planned_steps
+from tunewright.training.loop.validation import MOST, ValidationPart
+from tunewright.training.steps import CHECKPOINTS, figures, last_kept, train_members
+
+_AUDITED = 2
+"""Examples that are shown as the encoder reads them."""
+
+
+def train_encoder(spec: Spec, split: Path, output: Output) -> None:
+    """Dataset -> `encoder/`, `curve.jsonl`, `diagnosis.json` and `audit.txt`.
+
+    Raises:
+        UserError: the spec asks for what an encoder can't do, a text is longer than it reads, or several processes run.
+    """
+    if process_count() > 1:
+        raise UserError(
+            f"{spec.model_name} is an encoder, which is trained by one process; this is one of {process_count()}.",
+            why="Its steps are too small to be divided.",
+            fix="Type: tunewright train …  (without accelerate launch)",
+        )
+    training, objective = _prepared(spec, split, output.path / CHECKPOINTS)
+    audit = _audit(objective, training.rows, TextTokenizer(training.base.folder))
+    for line in audit:
+        say(f"  {line}")
+    made = train_members(training, output)
+    if made is None:
+        return
+    members, curve, found = made
+    average_encoders([member / ADAPTER for member in members], output.path / ENCODER)
+    (output.path / "audit.txt").write_text("\n".join(audit) + "\n", "utf-8")
+    measured, part = last_kept(curve, members), training.validation
+    assert part is None or isinstance(part, EncoderPart)
+    beside = None
+    if part and (isinstance(objective, OneLabel) or not measured):
+        network = Network.load(output.path / ENCODER)
+        if isinstance(objective, OneLabel):
+            tokenizer = TextTokenizer(output.path / ENCODER)
+            beside = network.beside = fit_beside(network, tokenizer, training.rows, part.rows, part.examples)
+        if beside:
+            beside.save(output.path / ENCODER)
+        if beside or not measured:
+            score = part.score(network, None)
+            measured = {"headline": score.headline, "validation_loss": score.loss}
+    output.result = figures(curve, measured) | {
+        "trained_parameters": _parameters(output.path / ENCODER),
+        "precision": compute_type(spec.train.precision),
+        "processes": 1,
+        "left_out": {},
+        "tokens": sum(len(row["input_ids"]) for row in training.rows),
+        "diagnosis": [each.code for each in found],
+        "longest_answer": 0,
+        "linear_beside": bool(beside),
+        "batch_size": training.spec.train.batch_size,
+    }
+    # Last, so that whatever goes wrong before loses no training.
+    shutil.rmtree(training.home)
+
+
+def prepare_encoder(spec: Spec, split: Path, home: Path) -> Members:
+    """Encode the dataset in `split`; as `tunewright.training.loop.prepare.prepare`."""
+    return _prepared(spec, split, home)[0]
+
+
+def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Members, Objective]:
+    if error := refusal(spec):
+        raise error
+    base, task, dataset = resolve_encoder(spec.model, spec.folder), task_of(spec.task), load_dataset(split)
+    spec = for_encoder(spec, len(dataset.train))
+    tokenizer, (window, key) = TextTokenizer(base.folder), window_for(spec, base.window)
+    task = task.within(window - tokenizer.frame)
+    objective = objective_of(task, spec.train.encoder, dataset.train, tokenizer)
+    train, some = objective.lessons(dataset.train), evenly(objective.lessons(dataset.validation), MOST)
+    # A text of which no value was found, and no other token is known to say none, teaches nothing.
+    rows = [row for row in encoded(train, objective, tokenizer, window, key) if set(row["labels"]) != {IGNORED}]
+    if len(train) > len(dataset.train):
+        say(f"  texts longer than {window} tokens are read in windows: {len(train)} in place of {len(dataset.train)}")
+    if len(rows) < len(train):
+        say(f"  {len(train) - len(rows)} texts teach nothing: none of their values stands there")
+    held = encoded(some, objective, tokenizer, window, key)
+    part = EncoderPart(some, held, task, objective, spec) if some else None
+    learnt = fmean(sum(label != IGNORED for label in row["labels"]) for row in rows)
+    facts = Facts.of(
+        task, [each.answer for each in train], [each.answer for each in some], rows, learnt, part.groups if part else []
+    )
+
+    def build(members: Members, checkpoints: Path, seed: int) -> Any:
+        steps = planned_steps(members.spec, len(rows))
+        return build_encoder_trainer(members.spec, base, objective, rows, held, checkpoints, seed, steps)
+
+    return Members(spec, base, rows, part, facts, home, build), objective
+
+
+class EncoderPart(ValidationPart):
+    """The examples an encoder in training is measured on; arguments as of `ValidationPart`."""
+
+    def __init__(self, examples: Sequence[Example], rows: Sequence[Row], task: Task, objective: Objective, spec: Spec):
+        super().__init__(examples, rows, [], None, task, spec.train)
+        self._objective, self.rows, self.examples = objective, rows, examples
+
+    def _measured(self, model: Network, engine: Any, which: slice) -> tuple[list[str], list[float]]:  # noqa: ARG002 (as of every part)
+        return self._objective.answered(model, self.rows[which])
+
+
+def _audit(objective: Objective, rows: Sequence[Row], tokenizer: TextTokenizer) -> list[str]:
+    """The first rows as the encoder reads them, and how many tokens are learnt from."""
+    lines = [f"{tokenizer.decode(row['input_ids'])} → {objective.told(row)}" for row in rows[:_AUDITED]]
+    lengths = sorted(len(row["input_ids"]) for row in rows)
+    at = lengths[math.ceil(0.95 * len(lengths)) - 1]
+    return [
+        *lines,
+        f"texts have up to {lengths[-1]} tokens, 95 % of them at most {at}; {objective.rarest(rows)}",
+    ]
+
+
+def _parameters(folder: Path) -> int:
+    with (folder / "model.safetensors").open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    return sum(math.prod(each["shape"]) for name, each in header.items() if name != "__metadata__")

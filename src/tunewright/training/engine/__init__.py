@@ -1,0 +1,1 @@
+"""The fast paths of a training step: packing, attention over packed batches, the loss head, LoRA layers."""

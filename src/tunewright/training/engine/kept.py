@@ -1,0 +1,144 @@
+"""Prompts a model has read once, and what it says behind them.
+
+Answering asks several times behind one prompt. What a prompt leaves in a model, the keys and values of every layer, is
+kept in the shape that packed batches have (`tunewright.training.engine.packing`): a group's prefix once, what each
+prompt has of its own in a row. A later batch holds nothing but the tokens that come behind, and its layout says whose
+they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tunewright.training.engine.packing import numbered, pack
+from tunewright.training.loop.encode import IGNORED
+
+Rows = list[tuple[int, Sequence[int]]]
+"""Prompts by their place in their group, and the tokens behind each."""
+
+
+class KeptPrompts:
+    """Keys and values of prompts. A model that is called with `kept=` this fills it with the first batch, and reads
+    further ones behind what is kept.
+
+    Args:
+        prompts: token ids, none empty.
+        long_lines: as of `tunewright.training.engine.packing.pack`.
+    """
+
+    def __init__(self, prompts: Sequence[Sequence[int]], *, long_lines: bool = False):
+        self.batch = pack([numbered(ids, number) for number, ids in enumerate(prompts)], long_lines=long_lines)
+        """To be read first; its `labels` are the prompts' numbers, at their last tokens."""
+        self._lengths = list(map(len, prompts))
+        self._places: list[tuple[int, int]] = [(0, 0)] * len(prompts)
+        self._groups: list[dict[str, Any]] = []
+        """Of each group of the batch: `shared` tokens of the prefix, `gather` [rows, width], where each prompt's own
+        tokens are behind it, and how many, `own` [rows]."""
+        self._layers: dict[int, list[tuple[Any, Any, Any, Any]]] = {}
+        numbers = self.batch["labels"][0]
+        for number, group in enumerate(self.batch["layout"]):
+            self._groups.append(self._group(number, group, numbers))
+
+    def _group(self, number: int, group: Mapping[str, Any], numbers: Any) -> dict[str, Any]:
+        import torch
+
+        begin = group["start"] + group["shared"]
+        ends = (numbers[begin : begin + group["own"]] != IGNORED).nonzero().flatten()
+        for place, end in enumerate(ends.tolist()):
+            self._places[int(numbers[begin + end])] = (number, place)
+        starts = torch.cat([ends.new_zeros(1), ends[:-1] + 1])
+        own = ends + 1 - starts
+        within = torch.arange(int(own.max()))
+        return {
+            "shared": group["shared"],
+            "own": own,
+            "gather": (starts[:, None] + within).clamp(max=group["own"] - 1),
+        }
+
+    def keep(self, layer: int, number: int, key: Any, value: Any, prefix_key: Any, prefix_value: Any) -> None:
+        """What a layer has of a group.
+
+        Args:
+            number: of the group, in order.
+            key: and value: [key heads, own tokens of all prompts, width]; the prefix's: [key heads, shared, width].
+        """
+        gather = self._groups[number]["gather"].to(key.device)
+        self._layers.setdefault(layer, []).append(
+            (
+                *(x.index_select(1, gather.flatten()).unflatten(1, gather.shape) for x in (key, value)),
+                prefix_key.clone(),
+                prefix_value.clone(),
+            )
+        )
+
+    def of(self, layer: int, group: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+        """Keys and values that a group of `behind` reads on from: the prompts' own, [key heads, rows, width of the
+        widest, width], and the prefix's."""
+        key, value, prefix_key, prefix_value = self._layers[layer][group["of"]]
+        return key.index_select(1, group["rows"]), value.index_select(1, group["rows"]), prefix_key, prefix_value
+
+    def behind(self, paths: Mapping[int, Sequence[int]]) -> dict[str, Any]:
+        """A batch that reads on behind some prompts.
+
+        Args:
+            paths: for a prompt's number, the tokens behind it, at least one.
+
+        Returns:
+            As `tunewright.training.engine.packing.pack`; `labels` are the prompts' numbers, at the last tokens.
+        """
+        import torch
+
+        ids: list[int] = []
+        positions: list[int] = []
+        numbers: list[int] = []
+        layout = []
+        for of in range(len(self._groups)):
+            some = [(number, path) for number, path in paths.items() if self._places[number][0] == of]
+            if not some:
+                continue
+            rows = [(self._places[number][1], path) for number, path in some]
+            layout.append({"start": len(ids), **self._behind_group(of, rows)})
+            for number, path in some:
+                ids += path
+                positions += range(self._lengths[number], self._lengths[number] + len(path))
+                numbers += [IGNORED] * (len(path) - 1) + [number]
+        return {
+            "input_ids": torch.tensor([ids]),
+            "position_ids": torch.tensor([positions]),
+            "labels": torch.tensor([numbers]),
+            "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool),
+            "layout": layout,
+        }
+
+    def _behind_group(self, of: int, some: Rows) -> dict[str, Any]:
+        """The layout of one group: a line a prompt."""
+        import torch
+
+        group = self._groups[of]
+        rows = torch.tensor([place for place, _ in some])
+        counts = torch.tensor([len(path) for _, path in some])
+        own = group["own"][rows]
+        length, kept = int(counts.max()), group["gather"].shape[1]
+        step = torch.arange(length)
+        used = step < counts[:, None]
+        starts = counts.cumsum(0) - counts
+        position = group["shared"] + own[:, None] + step
+        earlier = torch.arange(kept)
+        return {
+            "of": of,
+            "rows": rows,
+            "shared": group["shared"],
+            "own": int(counts.sum()),
+            "index": torch.where(used, starts[:, None] + step, 0),
+            "position": position,
+            "key_position": torch.cat([(group["shared"] + earlier).expand(len(some), -1), position], 1),
+            "seen": torch.cat(
+                [
+                    (earlier < own[:, None])[:, None].expand(-1, length, -1),
+                    torch.ones(length, length, dtype=torch.bool).tril().expand(len(some), -1, -1),
+                ],
+                2,
+            ),
+            "back": used.flatten().nonzero().flatten(),
+        }

@@ -1,0 +1,154 @@
+"""LoRA layers in one step: the same update as peft's, without its copies between types and its intermediate sums.
+
+    y = x W^T + s (drop(x) A^T) B^T
+
+The forward pass keeps x, what dropout draws, and drop(x) A^T alone; the backward pass adds the adapter's part of the
+gradient into the base's product. Where the base is 4-bit NF4, it is dequantised once in each direction and never kept.
+The adapter's master weights stay in float32; products are computed in the base's type.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any
+
+from tunewright.inference.runtimes.products import float32_product, product
+
+
+def fuse_lora(model: Any) -> int:
+    """Give every plain LoRA layer of a peft model the fused forward pass; others keep their own.
+
+    Returns:
+        How many layers were changed.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer) and _is_plain(module)]
+    for layer in layers:
+        layer.forward = types.MethodType(_forward_of(layer), layer)  # type: ignore[method-assign, unused-ignore]
+    return len(layers)
+
+
+def _is_plain(layer: Any) -> bool:
+    """One adapter of the original kind, without bias, on a linear layer or an NF4 one."""
+    from torch import nn
+
+    names = list(layer.lora_A)
+    if len(names) != 1 or layer.lora_variant or layer.lora_A[names[0]].bias is not None:
+        return False
+    if layer.lora_B[names[0]].bias is not None or not isinstance(layer.lora_A[names[0]], nn.Linear):
+        return False
+    return type(layer.base_layer) is nn.Linear or hasattr(layer.base_layer.weight, "quant_state")
+
+
+def _forward_of(layer: Any) -> Any:
+    (name,) = layer.lora_A
+    original = layer.forward
+
+    def forward(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.disable_adapters or self.merged or args or kwargs:
+            return original(x, *args, **kwargs)
+        drop = self.lora_dropout[name]
+        rate = drop.p if self.training and hasattr(drop, "p") else 0.0
+        base = self.base_layer
+        # FSDP gathers a plain tensor in the weight's place; the layer remembers how to read it.
+        state = getattr(base.weight, "quant_state", None) or getattr(base, "quant_state", None)
+        dtype = base.weight.dtype if state is None else base.compute_dtype or x.dtype
+        return _fused_lora().apply(
+            x,
+            base.weight,
+            state,
+            dtype,
+            base.bias,
+            self.lora_A[name].weight,
+            self.lora_B[name].weight,
+            self.scaling[name],
+            rate,
+        )
+
+    return forward
+
+
+def _dense(weight: Any, state: Any, dtype: Any) -> Any:
+    """The base's weight [out, in] in `dtype`; `state` is what NF4 needs to be read."""
+    if state is None:
+        return weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(weight.data, state).to(dtype)
+
+
+def drawn(values: Any, rate: float) -> Any:
+    """Which values dropout keeps, int16 of their shape: -1, all bits set, or with probability `rate`, to 1 in 32768, 0.
+
+    16 random bits a value rather than a float: on a CPU drawing is what dropout costs.
+    """
+    import torch
+
+    bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=values.device).random_(-(2**63), None)
+    bits = bits.view(torch.int16)[: values.numel()].view(values.shape)
+    # The sign of a 15-bit number minus a bound: a comparison's bool would be ten times slower to work with.
+    return bits.bitwise_right_shift_(1).sub_(round(32768 * (1 - rate)) - 16384).bitwise_right_shift_(15)
+
+
+def _keep(values: Any, kept: Any) -> Any:
+    """`values`, with zeros where dropout keeps nothing; not scaled. Without dropout `kept` is None."""
+    import torch
+
+    if kept is None:
+        return values
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[values.itemsize]
+    return (values.view(integers) & kept.to(integers)).view(values.dtype)
+
+
+@functools.cache
+def _fused_lora() -> Any:
+    import torch
+
+    class FusedLora(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
+        @staticmethod
+        def forward(
+            ctx: Any,
+            x: Any,
+            weight: Any,
+            state: Any,
+            dtype: Any,
+            bias: Any,
+            down: Any,
+            up: Any,
+            scale: float,
+            rate: float,
+        ) -> Any:
+            flat = x.reshape(-1, x.shape[-1]).to(dtype)
+            down, up = down.to(dtype), up.to(dtype)
+            y = product(flat, _dense(weight, state, dtype).t())
+            if bias is not None:
+                y += bias
+            kept = drawn(flat, rate) if rate else None
+            inner = _keep(flat, kept) @ down.t()
+            scale /= 1 - rate
+            y.addmm_(inner, up.t(), alpha=scale)
+            ctx.save_for_backward(flat, inner, kept, weight, down, up)
+            ctx.state, ctx.scale, ctx.shape, ctx.type = state, scale, x.shape, x.dtype
+            return y.view(*x.shape[:-1], -1)
+
+        @staticmethod
+        def backward(ctx: Any, upstream: Any) -> tuple[Any, ...]:
+            flat, inner, kept, weight, down, up = ctx.saved_tensors
+            of_y = upstream.reshape(-1, upstream.shape[-1])
+            of_inner = (of_y @ up).mul_(ctx.scale)
+            # Sums over all tokens of the batch, of gradients that a float16 training has multiplied by up to 65,536.
+            of_up = float32_product(of_y.t(), inner).mul_(ctx.scale)
+            of_down = float32_product(of_inner.t(), _keep(flat, kept))
+            of_x = None
+            if ctx.needs_input_grad[0]:
+                of_x = product(of_y, _dense(weight, ctx.state, of_y.dtype))
+                if kept is None:
+                    of_x.addmm_(of_inner, down)
+                else:
+                    of_x.add_(_keep(of_inner @ down, kept))
+                of_x = of_x.view(ctx.shape).to(ctx.type)
+            return of_x, None, None, None, None, of_down, of_up, None, None
+
+    return FusedLora

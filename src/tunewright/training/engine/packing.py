@@ -1,0 +1,223 @@
+"""Batches in which nothing stands twice: each shared prompt once, then what every example has of its own.
+
+A narrow task's examples are short and begin alike. So a batch is one sequence of tokens without padding. Examples that
+begin with the same tokens form a group; those tokens, its prefix, stand once, and the examples' own tokens follow.
+Every position is numbered as if its example stood alone, and the layout says who sees whom, for
+`tunewright.training.engine.attention`: an example sees its group's prefix and itself. Nothing behind an example's last
+labelled token is kept, since nothing would ask for it.
+
+    group 1: [prefix][example][example][example]  group 2: [prefix][example][example]
+
+For attention the own tokens are laid out in lines of several examples, so that little is padded. On a CPU attention
+shares the prefix's keys among all lines, and short lines cost it least. Kernels of a GPU read a line's keys from a copy
+of its own; there lines are as long as the prefix, so that all copies have about twice as many tokens as the examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from tunewright.inference.runtimes.prefix import common_prefix
+from tunewright.training.loop.encode import IGNORED, Row
+
+LINE = 64
+"""Tokens a line is filled up to at the least: longer lines cost more in attention than they save in padding."""
+_LONG_LINE = 1024
+"""Tokens that a line is filled up to at the most for a long prefix: masks grow with a line's length."""
+_GROUP_COST = 16
+"""Tokens a further group must save to be worth its own calls."""
+NO_CHOICE = -1
+
+
+@dataclass(frozen=True)
+class _Stem:
+    """What is run of a row. `wanted[i]` is the token to be predicted at `ids[i]`, or IGNORED."""
+
+    ids: list[int]
+    wanted: list[int]
+    choices: list[list[int]] | None
+
+    @property
+    def shareable(self) -> int:
+        """Tokens that may stand in a prefix: those before the one that predicts the first labelled token."""
+        return next(place for place, token in enumerate(self.wanted) if token != IGNORED)
+
+
+def _stem(row: Row) -> _Stem:
+    last = max(place for place, label in enumerate(row["labels"]) if label != IGNORED)
+    return _Stem(row["input_ids"][:last], row["labels"][1 : last + 1], row.get("choices"))
+
+
+@dataclass(frozen=True)
+class _Group:
+    shared: int
+    """Tokens of the prefix."""
+    stems: list[_Stem]
+
+
+def pack(rows: Sequence[Row], *, long_lines: bool = False) -> dict[str, Any]:
+    """A packed batch of T tokens.
+
+    Args:
+        long_lines: for the kernels of a GPU.
+
+    Returns:
+        `input_ids`, `position_ids`, [1, T], and `labels`, [1, T]: the token to be predicted *at* a position, or
+        IGNORED; `layout`, for each group its `start`, `shared` and `own` (numbers of tokens), `lengths`, the own
+        tokens of each example, `index` [lines, length], the own tokens' places behind the prefix, `position` of the
+        same shape, that of the keys, `key_position`, which is the same, `seen`, bool [lines, length, length], true
+        where the row's token sees the column's, and `back` [own], where each own token lies in the lines;
+        `attention_mask`, which says nothing but keeps transformers from making one; and with rows that have choices
+        `choices` [labelled tokens, most choices], in order.
+    """
+    import torch
+
+    ids: list[int] = []
+    positions: list[int] = []
+    wanted: list[int] = []
+    layout = []
+    choices: list[list[int]] = []
+    for group in _grouped([_stem(row) for row in rows]):
+        prefix = group.stems[0].ids[: group.shared]
+        start = len(ids)
+        ids += prefix
+        positions += range(group.shared)
+        wanted += [IGNORED] * group.shared
+        for stem in group.stems:
+            ids += stem.ids[group.shared :]
+            positions += range(group.shared, len(stem.ids))
+            wanted += stem.wanted[group.shared :]
+            choices += stem.choices or []
+        least = min(group.shared, _LONG_LINE) if long_lines else 0
+        layout.append({"start": start, "shared": group.shared, **_lines(group, least)})
+    batch = {
+        "input_ids": torch.tensor([ids]),
+        "position_ids": torch.tensor([positions]),
+        "labels": torch.tensor([wanted]),
+        "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool),
+        "layout": layout,
+    }
+    if choices:
+        batch["choices"] = _rectangle(choices)
+    return batch
+
+
+def in_packed_order(rows: Sequence[Row]) -> list[int]:
+    """The numbers of the rows, in the order in which a packed batch of them has its labelled tokens."""
+    ids = [_stem(row).ids for row in rows]
+    return sorted(range(len(rows)), key=ids.__getitem__)
+
+
+def pad(rows: Sequence[Row]) -> dict[str, Any]:
+    """The same batch for models that can't be given a packed one: a row an example, padded on the right.
+
+    Returns:
+        `input_ids`, `labels` (as in `pack`) and `attention_mask`, [examples, length]; `choices` as in `pack`.
+    """
+    import torch
+
+    stems = [_stem(row) for row in rows]
+    length = max(len(stem.ids) for stem in stems)
+    batch = {
+        "input_ids": torch.tensor([stem.ids + [0] * (length - len(stem.ids)) for stem in stems]),
+        "labels": torch.tensor([stem.wanted + [IGNORED] * (length - len(stem.ids)) for stem in stems]),
+        "attention_mask": torch.tensor([[1] * len(stem.ids) + [0] * (length - len(stem.ids)) for stem in stems]),
+    }
+    choices = [offered for stem in stems for offered in stem.choices or []]
+    if choices:
+        batch["choices"] = _rectangle(choices)
+    return batch
+
+
+def numbered(ids: Sequence[int], number: int) -> Row:
+    """A row whose number stands where its labelled token would, so that it is found again in a batch."""
+    return {"input_ids": [*ids, 0], "labels": [IGNORED] * len(ids) + [number]}
+
+
+def _grouped(stems: Sequence[_Stem]) -> list[_Group]:
+    """The grouping that runs the fewest tokens.
+
+    In lexical order, the tokens that a run of stems shares are the fewest that two neighbours in it share, and the best
+    groups are such runs: the shortest way through the places between neighbours.
+    """
+    order = sorted(stems, key=lambda stem: stem.ids)
+    lengths = [len(stem.ids) for stem in order]
+    alike = [common_prefix(left.ids, right.ids) for left, right in pairwise(order)]
+    best = [(0, 0, 0)]  # cost of the first stems, where their last group begins, what that group shares
+    for end in range(1, len(order) + 1):
+        found = []
+        shared = order[end - 1].shareable
+        own = 0
+        for begin in range(end - 1, -1, -1):
+            if begin < end - 1:
+                shared = min(shared, alike[begin], order[begin].shareable)
+            own += lengths[begin]
+            saved = shared * (end - begin - 1)
+            found.append((best[begin][0] + own - saved + _GROUP_COST, begin, shared if saved else 0))
+        best.append(min(found))
+    groups = []
+    end = len(order)
+    while end:
+        _, begin, shared = best[end]
+        groups.append(_Group(shared, order[begin:end]))
+        end = begin
+    return groups[::-1]
+
+
+def _lines(group: _Group, least: int) -> dict[str, Any]:
+    """How the own tokens of a group's examples are laid out for attention.
+
+    Args:
+        least: tokens that a line has room for at the least.
+    """
+    import torch
+
+    lengths = [len(stem.ids) - group.shared for stem in group.stems]
+    starts = [sum(lengths[:i]) for i in range(len(lengths))]
+    lines = _fill_lines(lengths, least)
+    length = max(sum(lengths[i] for i in line) for line in lines)
+    index = torch.zeros(len(lines), length, dtype=torch.long)
+    position, owner = torch.zeros_like(index), torch.full_like(index, -1)
+    for number, line in enumerate(lines):
+        at = 0
+        for i in line:
+            place = slice(at, at + lengths[i])
+            index[number, place] = torch.arange(starts[i], starts[i] + lengths[i])
+            position[number, place] = torch.arange(group.shared, group.shared + lengths[i])
+            owner[number, place] = i
+            at = place.stop
+    used = owner >= 0
+    back = torch.empty(sum(lengths), dtype=torch.long)
+    back[index[used]] = used.flatten().nonzero().flatten()
+    alike = owner[:, :, None] == owner[:, None, :]
+    return {
+        "own": sum(lengths),
+        "lengths": lengths,
+        "index": index,
+        "position": position,
+        "key_position": position,
+        "seen": alike & torch.ones(length, length, dtype=torch.bool).tril(),
+        "back": back,
+    }
+
+
+def _fill_lines(lengths: Sequence[int], least: int) -> list[list[int]]:
+    """Which examples share a line: the longest first, each into the line that is emptiest so far."""
+    room = max(LINE, least, *lengths)
+    lines: list[list[int]] = [[] for _ in range(-(-sum(lengths) // room))]
+    filled = [0] * len(lines)
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        emptiest = filled.index(min(filled))
+        lines[emptiest].append(i)
+        filled[emptiest] += lengths[i]
+    return lines
+
+
+def _rectangle(choices: Sequence[Sequence[int]]) -> Any:
+    import torch
+
+    widest = max(map(len, choices))
+    return torch.tensor([[*offered, *[NO_CHOICE] * (widest - len(offered))] for offered in choices])

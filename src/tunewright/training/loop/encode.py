@@ -1,0 +1,77 @@
+"""From examples to token ids and labels, with the audit that training would learn exactly the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tunewright.core.errors import UserError
+from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens
+from tunewright.tasks import Example, LabelTrie, Task
+
+IGNORED = -100
+"""Label of a token that is not learnt from."""
+
+Row = dict[str, Any]
+"""`input_ids` and `labels`, lists of one length; with the loss "labels" also `choices`: for each token that carries a
+label, in order, the tokens it is chosen from."""
+
+
+def encode_examples(
+    examples: Sequence[Example],
+    task: Task,
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+    max_length: int,
+    loss: str = "tokens",
+) -> list[Row]:
+    """One row for each example; only tokens of its last assistant turn carry labels.
+
+    Args:
+        loss: "tokens": every token of the answer is learnt, out of the whole vocabulary. "labels": only the tokens
+            that decide between answers are, each out of the tokens that the label trie allows there.
+
+    Raises:
+        UserError: an example is longer than `max_length`, or would teach anything else than its answer.
+    """
+    known = answer_tokens(task, template, tokenizer) if loss == "labels" else {}
+    trie = LabelTrie(list(known.values())) if known else None
+    rows: list[Row] = []
+    too_long = []
+    for example in examples:
+        prompt, written = task.prompt(example.request), task.written(example.answer)
+        encoded = template.encode([*prompt, written], tokenizer)
+        if len(encoded.ids) > max_length:
+            too_long.append((len(encoded.ids), example))
+            continue
+        answer = template.encode_answer(prompt, written, tokenizer)
+        ignored = len(encoded.ids) - len(answer)
+        if any(encoded.supervised[:ignored]):
+            raise UserError(
+                "The chat template would teach something else than the answer.",
+                where=template.name,
+                why=f"In example {example.meta.id} it marks parts of the prompt as the assistant's own.",
+                fix="Put {% generation %} … {% endgeneration %} around the assistant's content and end token only.",
+            )
+        row: Row = {"input_ids": encoded.ids, "labels": [IGNORED] * ignored + answer}
+        rows.append(_only_decisions(row, answer, trie) if trie else row)
+    if too_long:
+        longest, example = max(too_long, key=lambda pair: pair[0])
+        raise UserError(
+            f"{len(too_long)} of {len(examples)} examples are longer than train.max_length = {max_length} tokens.",
+            where=example.meta.source,
+            why=f"The longest has {longest}. Cutting them would teach cut answers, so they are refused.",
+            fix=f"Type: tunewright run … train.max_length={longest}  (or shorten these inputs).",
+        )
+    return rows
+
+
+def _only_decisions(row: Row, answer: list[int], trie: LabelTrie) -> Row:
+    """The row with labels only where the trie branches, and what there is to choose from."""
+    choices = trie.choices(answer)
+    decided = [token if len(offered) > 1 else IGNORED for token, offered in zip(answer, choices, strict=True)]
+    return {
+        "input_ids": row["input_ids"],
+        "labels": row["labels"][: -len(answer)] + decided,
+        "choices": [offered for offered in choices if len(offered) > 1],
+    }

@@ -1,0 +1,167 @@
+"""Training one model to its end, through interruptions: from its last checkpoint, or kept where it is whole.
+
+What is trained is an adapter, or an encoder as a whole; either is saved as a folder.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewright.config import Spec
+from tunewright.core.artifacts import write_jsonl
+from tunewright.core.processes import is_leader
+from tunewright.core.progress import Tracker, say
+from tunewright.inference.runtimes.torch_model import compute_type
+from tunewright.models.encoders import LocalEncoder
+from tunewright.models.resolve import LocalModel
+from tunewright.training.diagnosis.diagnosis import CannotTrain
+from tunewright.training.diagnosis.history import CURVE, Facts, History
+from tunewright.training.diagnosis.rules import masked_targets
+from tunewright.training.loop.encode import Row
+from tunewright.training.loop.together import agreed
+from tunewright.training.loop.trainer import build_trainer, planned_steps
+from tunewright.training.loop.validation import ValidationPart
+
+ADAPTER = "adapter"
+_SEED_STRIDE = 1000
+"""Between the seeds of one soup's members, so that runs with neighbouring seeds share none."""
+_LOGGED = {
+    "loss": "loss",
+    "learning_rate": "lr",
+    "grad_norm": "grad_norm",
+    "validation_loss": "validation_loss",
+    "headline": "headline",
+    "right": "right",
+    "kept": "kept",
+    "epoch": "epoch",
+    "worth": "worth",
+    "losses": "losses",
+}
+"""The trainer's names of what is recorded, and the curve's."""
+
+
+@dataclass(frozen=True)
+class Members:
+    """What all models of one training have in common.
+
+    Args:
+        validation: None where nothing is held out.
+        home: a folder for each member's checkpoints, best model, final model and curve lies in it.
+        build: makes the trainer of a member, not yet started, from what is above, a folder for its checkpoints and a
+            seed; by default that of an adapter.
+    """
+
+    spec: Spec
+    base: LocalModel | LocalEncoder
+    rows: Sequence[Row]
+    validation: ValidationPart | None
+    facts: Facts
+    home: Path
+    build: Callable[[Members, Path, int], Any] = lambda members, home, seed: build_trainer(
+        members.spec, members.base.folder, members.rows, home, seed
+    )
+
+    def train(self, number: int, tracker: Tracker, callbacks: Sequence[Any] = ()) -> Path:
+        """Train model `number`; returns its folder, with `adapter/`, which holds it, and `curve.jsonl`.
+
+        Args:
+            callbacks: further ones for the trainer.
+
+        Raises:
+            CannotTrain: an example teaches nothing, or the loss stopped being a number; the last checkpoint stays.
+            KeyboardInterrupt: the machine is being taken away; a checkpoint was saved.
+        """
+        from tunewright.training.loop.watch import KEPT, Diagnosing, Eviction, Follower, Validation
+
+        home = self.home / f"member-{number}"
+        if agreed((home / ADAPTER).exists()):
+            return home
+        if 0 in self.facts.learnt and (masked := masked_targets(self.history([], ended=False))):
+            raise CannotTrain(masked)
+        settings = self.spec.train
+        trainer = self.build(self, home, self.spec.seed + number * _SEED_STRIDE)
+        if number == 0:
+            _tell_engine(trainer.engine)
+        trainer.add_callback(Follower(tracker, number * planned_steps(self.spec, len(self.rows))))
+        eviction = Eviction()
+        if self.validation and settings.evaluations:
+            trainer.add_callback(Validation(trainer, self.validation, home, settings.evaluations, eviction))
+        diagnosing = Diagnosing(lambda log: self.history(curve_of(log, number), ended=False))
+        for callback in (diagnosing, eviction, *callbacks):
+            trainer.add_callback(callback)
+        resume = agreed(_last_checkpoint(home))
+        if resume:
+            say(f"  resuming from {resume.relative_to(self.home)}")
+        with eviction.expected():
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+            if not eviction.stopped:
+                save_adapter(trainer, home / f".{ADAPTER}")
+                if is_leader():
+                    write_jsonl(home / CURVE, curve_of(trainer.state.log_history, number))
+                    kept = home / (KEPT if (home / KEPT).exists() else f".{ADAPTER}")
+                    # Renamed when it is all there, so that an adapter in this place is always a whole one.
+                    kept.rename(home / ADAPTER)
+        return home
+
+    def history(self, rows: Sequence[dict[str, Any]], *, ended: bool) -> History:
+        """What one adapter's curve is to be understood by.
+
+        Args:
+            rows: of `curve.jsonl`.
+            ended: whether its training is over.
+        """
+        planned = planned_steps(self.spec, len(self.rows))
+        return History(
+            self.spec.train,
+            self.facts,
+            compute_type(self.spec.train.precision),
+            planned,
+            ended,
+            rows,
+            encoder=isinstance(self.base, LocalEncoder),
+        )
+
+
+def save_adapter(trainer: Any, folder: Path) -> None:
+    """Write the adapter as it stands; every process of a distributed training has to call this."""
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    if is_leader():
+        shutil.rmtree(folder, ignore_errors=True)
+        trainer.model.save_pretrained(str(folder), state_dict=state, safe_serialization=True)
+
+
+def _tell_engine(engine: Any) -> None:
+    for path, reason in engine.reasons.items():
+        say(f"  without {path.replace('_', ' ')}: {reason}")
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end: the trainer's state is the last file it writes."""
+    newest_first = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))
+    return next(filter(_is_whole, newest_first), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def curve_of(log: list[dict[str, Any]], member: int) -> list[dict[str, Any]]:
+    """A row for each optimizer step and each measurement, in order, from the trainer's log."""
+    return [
+        {
+            "member": member,
+            "step": entry["step"],
+            **{short: entry[key] for key, short in _LOGGED.items() if key in entry},
+        }
+        for entry in log
+        if "loss" in entry or "headline" in entry
+    ]

@@ -1,0 +1,147 @@
+"""From a dataset and a spec to what adapters are trained from: audited rows, and the part that measures them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from tunewright.config import Spec
+from tunewright.core.errors import UserError
+from tunewright.data import evenly, load_dataset
+from tunewright.models.architectures import longest_exact
+from tunewright.models.chat import answer_tokens, token_counter
+from tunewright.models.encoders import unable
+from tunewright.models.resolve import resolve
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks import Example, LabelTrie, task_of
+from tunewright.training.diagnosis.history import Facts
+from tunewright.training.loop.answering import answering_of
+from tunewright.training.loop.encode import IGNORED, Row, encode_examples
+from tunewright.training.loop.member import Members
+from tunewright.training.loop.validation import MOST, ValidationPart
+
+
+class Encoder:
+    """What examples become for one spec's base model.
+
+    Raises:
+        UserError: the base model can't be found, or is served with another view of long requests.
+    """
+
+    def __init__(self, spec: Spec):
+        self._settings = spec.train
+        self.base = resolve(spec.model, spec.folder)
+        config = json.loads((self.base.folder / "config.json").read_text("utf-8"))
+        _check_length(config, self.base.folder, spec.train.max_length)
+        self._context = config.get("max_position_embeddings") or math.inf
+        self._vocabulary = config.get("vocab_size") or math.inf
+        self._tokenizer = TextTokenizer(self.base.folder)
+        self._task = task_of(spec.task).fitted(self._tokenizer.encode_verbatim)
+
+    def lessons(self, examples: Sequence[Example]) -> list[Example]:
+        """What they teach: themselves, or their portions where they are longer than the task reads at once."""
+        count = token_counter(self._tokenizer)
+        return [lesson for example in examples for lesson in self._task.lessons(example, count)]
+
+    def rows(self, lessons: Sequence[Example]) -> list[Row]:
+        """Encoded and audited; see `tunewright.training.loop.encode.encode_examples`.
+
+        Raises:
+            UserError: an example is longer than the model reads, or as there.
+        """
+        rows = encode_examples(
+            lessons, self._task, self.base.template, self._tokenizer, self._settings.max_length, self._settings.loss
+        )
+        self._check_tokens(rows)
+        longest = max((len(row["input_ids"]) for row in rows), default=0)
+        if longest > self._context:
+            raise UserError(
+                f"The longest example has {longest} tokens; this model reads {self._context}.",
+                where=self.base.folder,
+                fix="Shorten such inputs, or choose a model with a longer context: tunewright models ls",
+            )
+        return rows
+
+    def _check_tokens(self, rows: Sequence[Row]) -> None:
+        """A tokenizer may know tokens that its model lacks (Gemma 3's does), as long as no text has them."""
+        largest = max((max(row["input_ids"], default=0) for row in rows), default=0)
+        if largest >= self._vocabulary:
+            raise UserError(
+                "The tokenizer is another model's.",
+                where=self.base.folder / "tokenizer.json",
+                why=f"The examples have the token {largest} in it; the model knows {self._vocabulary}.",
+                fix="Copy the model again, with its own tokenizer.json.",
+            )
+
+    def part(self, lessons: Sequence[Example], most: int = MOST) -> ValidationPart:
+        """Lessons to measure adapters on; of more than `most`, evenly spaced ones."""
+        some = evenly(lessons, most)
+        rows = self.rows(some)
+        prompts = [
+            self.base.template.encode_prompt(self._task.prompt(example.request), self._tokenizer) for example in some
+        ]
+        longest = max((sum(label != IGNORED for label in row["labels"]) for row in rows), default=0)
+        answering = answering_of(self._task, self.base.template, self._tokenizer, self.base.folder, longest)
+        return ValidationPart(some, rows, prompts, answering, self._task, self._settings)
+
+    def facts(self, train: Sequence[Example], rows: Sequence[Row], part: ValidationPart | None) -> Facts:
+        """The training examples and the validation part in figures.
+
+        Args:
+            rows: the training examples, encoded.
+        """
+        answers = [example.answer for example in train]
+        held = part.answers if part else []
+        return Facts.of(
+            self._task, answers, held, rows, fmean(map(self._tokens_of(), answers)), part.groups if part else []
+        )
+
+    def _tokens_of(self) -> Callable[[str], int]:
+        """The number of tokens by which an answer is learnt, if nothing is masked."""
+        known = answer_tokens(self._task, self.base.template, self._tokenizer)
+        if not known:
+            # Of records each is another: its text is counted, and the end of a turn once for all.
+            brief = self._task.written("{}")
+            encoded = self.base.template.encode_answer(self._task.prompt("x"), brief, self._tokenizer)
+            end = len(encoded) - len(self._tokenizer.encode_verbatim(brief.content))
+            return lambda answer: len(self._tokenizer.encode_verbatim(self._task.written(answer).content)) + end
+        if self._settings.loss == "tokens":
+            return lambda answer: len(known[answer])
+        trie = LabelTrie(list(known.values()))
+        return lambda answer: sum(len(offered) > 1 for offered in trie.choices(known[answer]))
+
+
+def prepare(spec: Spec, split: Path, home: Path) -> Members:
+    """Encode the dataset in `split`.
+
+    Args:
+        home: where the adapters are to be trained.
+
+    Raises:
+        UserError: only encoders do the task, or an example is too long or would teach something else than its answer.
+    """
+    if error := unable(spec.task.kind, spec.model_name, encoder=False):
+        raise error
+    dataset = load_dataset(split)
+    encoder = Encoder(spec)
+    train, validation = encoder.lessons(dataset.train), encoder.lessons(dataset.validation)
+    part = encoder.part(validation) if validation else None
+    rows = encoder.rows(train)
+    facts = encoder.facts(train, rows, part)
+    return Members(spec, encoder.base, rows, part, facts, home)
+
+
+def _check_length(config: Mapping[str, Any], folder: Path, max_length: int) -> None:
+    """Refuse examples that could be longer than all runtimes read alike."""
+    longest = longest_exact(config)
+    if longest and longest < max_length:
+        raise UserError(
+            f"train.max_length = {max_length} is longer than the {longest} tokens this model was first trained with.",
+            where=folder,
+            why="Beyond them it turns positions otherwise, for a whole sequence at once, and runtimes differ in when.",
+            fix=f"Type: tunewright run … train.max_length={longest}",
+        )

@@ -1,0 +1,256 @@
+"""A search over the settings that matter most: rank, scale, learning rate, epochs; of an encoder both learning rates,
+epochs and label smoothing.
+
+Optuna proposes settings (tree-structured Parzen estimators) and stops trials that fall behind the median of the others
+at the same measurement; each trial is one model, judged by its real answers to the validation part. The
+journal on disk makes it resumable: a trial that was interrupted goes on from its own checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tunewright.config import Spec
+from tunewright.core.artifacts import read_jsonl, sha256_json, write_json
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say, track
+from tunewright.models.encoders import LocalEncoder
+from tunewright.models.linear_model import LINEAR
+from tunewright.models.resolve import is_encoder
+from tunewright.tasks import task_of
+from tunewright.training.diagnosis.diagnosis import CannotTrain
+from tunewright.training.encoders.settings import for_encoder
+from tunewright.training.loop.member import Members
+from tunewright.training.loop.prepare import prepare
+from tunewright.training.loop.trainer import planned_steps
+from tunewright.training.loop.validation import SCORES, Score, chosen, kept_score
+
+_JOURNAL = "journal.log"
+_FAILED = "failed"
+"""A trial's attribute in the journal: the code of its diagnosis, or that it took too much memory."""
+_ENCODER = "train.encoder."
+_WITHOUT_PRUNING = 4
+"""Trials that are run to their end before any is compared with them."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    overrides: dict[str, Any]
+    """What to type: spec keys and their values."""
+    state: str
+    """complete; pruned: it fell behind and was stopped; failed: its loss was no number, or it took too much memory."""
+    headline: float | None
+    """What the task is measured by, on the validation part, of the adapter that was kept, or when the trial was
+    stopped; None where it failed."""
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    trials: list[Trial]
+    """The best first."""
+    measure: str
+    """The name of the task's headline."""
+    examples: int
+    """Validation examples each was judged on."""
+
+    @property
+    def noise(self) -> float:
+        """Standard error of the best headline, at most, which of right and wrong answers it is: trials closer than that
+        can hardly be told apart."""
+        best = self.trials[0].headline or 0.0
+        return math.sqrt(best * (1 - best) / self.examples)
+
+
+def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
+    """Run `trials` trials, those of earlier calls in the same folder counted, and write `sweep.json`.
+
+    Args:
+        split: a dataset.
+        folder: the journal and the trials' checkpoints go there.
+
+    Raises:
+        UserError: there is no validation part to judge by.
+    """
+    import optuna
+    import torch
+    from optuna.trial import FixedTrial
+
+    if spec.model == LINEAR:
+        raise UserError(
+            "A linear model has no settings to search.",
+            where="model",
+            fix="Name another model, such as model=all-minilm.",
+        )
+    everything = _everything(spec, split, folder / "trials")
+    suggest = _of_encoder if isinstance(everything.base, LocalEncoder) else _of_adapter
+    if everything.validation is None or not spec.train.evaluations:
+        raise UserError(
+            "A sweep needs a validation part to judge by.",
+            fix="Type: tunewright train … --sweep data.validation_fraction=0.1 train.evaluations=4",
+        )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = _study(spec, folder)
+    for number in range(len(_ended(study)) + 1, trials + 1):
+        trial = study.ask()
+        overrides = suggest(trial, spec)
+        say(f"[{number}/{trials}] {written(overrides)}")
+        try:
+            headline = _run(everything, overrides, trial)
+        except optuna.TrialPruned:
+            say("  stopped: it is behind the median of the others")
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        except CannotTrain as error:
+            _fail(study, trial, error.diagnosis.code, error.what)
+        except torch.OutOfMemoryError:
+            _fail(study, trial, "memory", "it takes more than the memory of the GPU")
+        else:
+            study.tell(trial, headline)
+    proposed = [(each, suggest(FixedTrial(each.params), spec)) for each in _ended(study)]
+    result = _result(proposed, spec, folder, len(everything.validation))
+    write_json(folder / "sweep.json", {"noise": result.noise, "trials": [vars(trial) for trial in result.trials]})
+    return result
+
+
+def _fail(study: Any, trial: Any, code: str, why: str) -> None:
+    """End a trial that can't be trained. That is a result too: the sampler is to keep away from there."""
+    say(f"  failed: {why}")
+    trial.set_user_attr(_FAILED, code)
+    study.tell(trial, 0.0)
+
+
+def _study(spec: Spec, folder: Path) -> Any:
+    """The study in the folder's journal; a trial that a kill left unfinished is asked for again."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    folder.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(folder / _JOURNAL))),
+        study_name=spec.name,
+        direction="maximize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=_WITHOUT_PRUNING),
+        load_if_exists=True,
+    )
+    # Another seed after each interruption: the same one would propose the same first trials again.
+    seed = spec.seed + len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_WITHOUT_PRUNING)
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    return study
+
+
+def _ended(study: Any) -> list[Any]:
+    """The trials that were run; those that were interrupted are run again and don't count."""
+    import optuna
+
+    states = optuna.trial.TrialState
+    return list(study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED)))
+
+
+def written(overrides: dict[str, Any]) -> str:
+    """Settings as they are typed."""
+    return " ".join(f"{key}={value:g}" for key, value in overrides.items())
+
+
+def _everything(spec: Spec, split: Path, home: Path) -> Members:
+    if not is_encoder(spec.model, spec.folder):
+        return prepare(spec, split, home)
+    from tunewright.training.encoders.steps import prepare_encoder
+
+    return prepare_encoder(spec, split, home)
+
+
+def _of_encoder(trial: Any, spec: Spec) -> dict[str, Any]:
+    """Settings of an encoder around the spec's own."""
+    settings = spec.train.encoder
+    rates = {
+        name: trial.suggest_float(name, usual / 4, usual * 4, log=True)
+        for name, usual in (("lr", settings.lr), ("head_lr", settings.head_lr))
+    }
+    times = trial.suggest_categorical("epochs", [0.5, 1.0, 2.0])
+    smoothing = trial.suggest_categorical("label_smoothing", sorted({0.0, settings.label_smoothing, 0.1}))
+    return {
+        **{f"{_ENCODER}{name}": float(f"{rate:.2g}") for name, rate in rates.items()},
+        f"{_ENCODER}epochs": settings.epochs * times,
+        f"{_ENCODER}label_smoothing": smoothing,
+    }
+
+
+def _of_adapter(trial: Any, spec: Spec) -> dict[str, Any]:
+    """Settings of an adapter around the spec's own."""
+    settings = spec.train
+    rank = settings.lora.r
+    r = trial.suggest_categorical("r", sorted({max(1, rank // 2), rank, 2 * rank, 4 * rank}))
+    scale = trial.suggest_categorical("scale", [1.0, 2.0, 4.0])
+    lr = trial.suggest_float("lr", settings.lr / 4, settings.lr * 4, log=True)
+    times = trial.suggest_categorical("epochs", [0.5, 1.0, 2.0])
+    return {
+        "train.lora.r": r,
+        "train.lora.alpha": scale * r,
+        "train.lr": float(f"{lr:.2g}"),
+        "train.epochs": settings.epochs * times,
+    }
+
+
+def _run(everything: Members, overrides: dict[str, Any], trial: Any) -> float:
+    """Train one trial's model; its headline on the validation part."""
+    import optuna
+    from transformers import TrainerCallback
+
+    from tunewright.training.loop.watch import measured_steps
+
+    class Pruning(TrainerCallback):  # type: ignore[misc, unused-ignore]
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+            if logs and "headline" in logs:
+                # By number, not by step, so that trials of different length are compared at the same place.
+                steps = sorted(measured_steps(state.max_steps, everything.spec.train.evaluations))
+                trial.report(logs["headline"], steps.index(state.global_step))
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+    spec = _with(everything.spec, overrides)
+    home = everything.home / sha256_json(overrides)[:12]
+    members = replace(everything, spec=spec, home=home)
+    with track("trial", planned_steps(spec, len(everything.rows)), "steps") as tracker:
+        members.train(0, tracker, [Pruning()])
+    return _score(home).headline
+
+
+def _with(spec: Spec, overrides: dict[str, Any]) -> Spec:
+    own = {key.removeprefix(_ENCODER): value for key, value in overrides.items() if key.startswith(_ENCODER)}
+    if own:
+        settings = spec.train.model_copy(update={"encoder": spec.train.encoder.model_copy(update=own), "members": 1})
+        return for_encoder(spec.model_copy(update={"train": settings}), 0)
+    lora = spec.train.lora.model_copy(update={"r": overrides["train.lora.r"], "alpha": overrides["train.lora.alpha"]})
+    changes = {"lora": lora, "lr": overrides["train.lr"], "epochs": overrides["train.epochs"], "members": 1}
+    return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
+
+
+def _score(home: Path) -> Score:
+    """The score of the adapter that was kept, or of the last measurement before the trial was stopped."""
+    rows = {row["step"]: row for row in read_jsonl(home / "member-0" / SCORES)}
+    scores = [kept_score(row) for _, row in sorted(rows.items())]
+    return scores[chosen(scores)]
+
+
+def _result(ended: Sequence[tuple[Any, dict[str, Any]]], spec: Spec, folder: Path, examples: int) -> Sweep:
+    """Args:
+    ended: each trial that was run, with its settings.
+    """
+    trials = []
+    for trial, overrides in ended:
+        home = folder / "trials" / sha256_json(overrides)[:12]
+        if _FAILED in trial.user_attrs:
+            trials.append(Trial(overrides, "failed", None, None))
+            continue
+        score = _score(home)
+        trials.append(Trial(overrides, trial.state.name.lower(), score.headline, score.loss))
+    trials.sort(key=lambda trial: (trial.state != "complete", -(trial.headline or 0), trial.loss or math.inf))
+    return Sweep(trials, task_of(spec.task).headline, examples)

@@ -1,0 +1,105 @@
+"""A training in MLflow: its settings, its curve as it is drawn, its diagnosis.
+
+It happens where MLFLOW_TRACKING_URI says whereto, as Azure ML does in its jobs, or where the caller has a run open, and
+nowhere else. Metrics are sent in the background: a tracking server that is slow or away must not cost a training.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from tunewright.config import Spec
+from tunewright.core.errors import missing_extra
+from tunewright.core.processes import is_leader
+from tunewright.core.progress import say
+from tunewright.tasks import task_of
+from tunewright.training.diagnosis.diagnosis import Diagnosis
+
+_URI = "MLFLOW_TRACKING_URI"
+_METRICS = ("loss", "learning_rate", "grad_norm", "validation_loss")
+
+
+class Tracking:
+    """A training's record. Nothing is sent where no tracking is wanted.
+
+    Args:
+        headline: the name under which the task's headline is sent.
+    """
+
+    def __init__(self, mlflow: Any = None, headline: str = ""):
+        self._mlflow = mlflow
+        self._names = {**dict(zip(_METRICS, _METRICS, strict=True)), "headline": re.sub(r"\W", "_", headline)}
+
+    def metrics(self, logged: Mapping[str, Any], step: int) -> None:
+        """Send what a trainer logged at a step, where it is a number; the rest has no place in a curve."""
+        values = {theirs: float(logged[name]) for name, theirs in self._names.items() if name in logged}
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        if finite:
+            self.attempt(lambda mlflow: mlflow.log_metrics(finite, step=step, synchronous=False))
+
+    def diagnosis(self, found: Sequence[Diagnosis]) -> None:
+        """Send `diagnosis.json`, and a tag for each code."""
+        tags = {f"tunewright.{diagnosis.code}": diagnosis.title for diagnosis in found}
+        tags["tunewright.diagnosis"] = " ".join(diagnosis.code for diagnosis in found) or "nothing found"
+        self.attempt(lambda mlflow: mlflow.set_tags(tags))
+        content = {"diagnoses": [asdict(diagnosis) for diagnosis in found]}
+        self.attempt(lambda mlflow: mlflow.log_dict(content, "diagnosis.json"))
+
+    def settings(self, spec: Spec) -> None:
+        """Send what the training was set to."""
+        train = spec.train.model_dump(mode="json")
+        inner = {f"{name}.{key}": value for name in ("lora", "encoder") for key, value in train.pop(name).items()}
+        chosen = {f"train.{key}": value for key, value in (train | inner).items()}
+        self.attempt(lambda mlflow: mlflow.log_params({"model": spec.model, "seed": spec.seed, **chosen}))
+
+    def attempt(self, send: Callable[[Any], object]) -> None:
+        """Hand MLflow's module to `send`. The first failure is told, by its kind alone (its text may hold an address
+        with a password), and ends the sending."""
+        if self._mlflow is None:
+            return
+        try:
+            send(self._mlflow)
+        except Exception as error:  # noqa: BLE001 (whatever a tracking server or its plugin raises)
+            say(f"  MLflow does not answer ({type(error).__name__}): this training is recorded on disk only")
+            self._mlflow = None
+
+
+@contextmanager
+def tracked(spec: Spec) -> Iterator[Tracking]:
+    """Record what happens inside, in the run that is open, the one MLFLOW_RUN_ID names, or a new one.
+
+    Raises:
+        UserError: a tracking server is named, and the extra [mlflow] is not installed.
+    """
+    if not is_leader() or not (os.environ.get(_URI) or "mlflow" in sys.modules):
+        yield Tracking()
+        return
+    if importlib.util.find_spec("mlflow") is None:
+        raise missing_extra("mlflow", "mlflow")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+
+    theirs = mlflow.active_run()
+    if theirs is None and not os.environ.get(_URI):
+        yield Tracking()
+        return
+    tracking = Tracking(mlflow, task_of(spec.task).headline)
+    if theirs is None:
+        tracking.attempt(lambda mlflow: mlflow.start_run(run_name=spec.name))
+    tracking.settings(spec)
+    status = "FAILED"
+    try:
+        yield tracking
+        status = "FINISHED"
+    finally:
+        tracking.attempt(lambda mlflow: mlflow.flush_async_logging())
+        if theirs is None:
+            tracking.attempt(lambda mlflow: mlflow.end_run(status))

@@ -1,0 +1,214 @@
+"""What watches a training: progress, the validation part, the best adapter so far, and a machine that is taken away."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from tunewright.core.artifacts import read_jsonl, write_jsonl
+from tunewright.core.processes import is_leader, process_count
+from tunewright.core.progress import Tracker, say, say_at_once
+from tunewright.training.diagnosis.diagnosis import CannotTrain
+from tunewright.training.diagnosis.diverging import is_number, no_number
+from tunewright.training.diagnosis.history import History
+from tunewright.training.diagnosis.rules import diagnose
+from tunewright.training.loop.member import save_adapter
+from tunewright.training.loop.together import agreed, any_of
+from tunewright.training.loop.tracking import Tracking
+from tunewright.training.loop.validation import SCORES, Score, ValidationPart, chosen, kept_score
+
+KEPT = "kept"
+_LOOKS = 100
+"""How many times the curve of a training is looked at, at most; each look reads all of it."""
+_PATIENCE = 2
+"""Measurements on end that must be worse than the best for the training to stop."""
+
+
+class Follower(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Moves the progress bar on; `before` steps were made by earlier members."""
+
+    def __init__(self, tracker: Tracker, before: int):
+        self._tracker, self._before = tracker, before
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+        if logs and "loss" in logs:
+            self._tracker.update(self._before + state.global_step, f"loss {float(logs['loss']):.3f}")
+
+
+class Recorder(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Sends the curve of one adapter to MLflow; `before` steps were made by earlier ones."""
+
+    def __init__(self, tracking: Tracking, before: int):
+        self._tracking, self._before = tracking, before
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+        self._tracking.metrics(logs or {}, self._before + state.global_step)
+
+
+class Diagnosing(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Says what is wrong as soon as it is certain, each cause once, and ends a training that can't go on.
+
+    Args:
+        history: makes a history of the trainer's own log.
+    """
+
+    def __init__(self, history: Callable[[list[dict[str, Any]]], History]):
+        self._history, self._said = history, set[str]()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        self._look(state)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+        due = state.global_step % max(1, state.max_steps // _LOOKS) == 0
+        if due or "loss" not in logs or not is_number(logs, half=False):
+            self._look(state)
+
+    def _look(self, state: Any) -> None:
+        history = self._history(state.log_history)
+        if (fatal := no_number(history)) is not None:
+            raise CannotTrain(fatal)
+        for diagnosis in diagnose(history):
+            if diagnosis.code not in self._said:
+                for line in diagnosis.lines():
+                    say(f"  {line}")
+            self._said.add(diagnosis.code)
+
+
+class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Measures the adapter `times` times, evenly spaced, the last time at the end, and keeps one in `home/kept`.
+
+    Once it has been worse than the best, beyond chance, in two measurements on end, the training stops. A machine that
+    is taken away is not kept waiting: what was to be measured then is measured when the training goes on.
+    """
+
+    def __init__(self, trainer: Any, part: ValidationPart, home: Path, times: int, eviction: Eviction):
+        self._trainer, self._part, self._home, self._times = trainer, part, home, times
+        self._eviction = eviction
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        due = state.global_step in measured_steps(state.max_steps, self._times)
+        if agreed(due and state.global_step not in self._rows()):
+            self._measure(state, control)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        if state.global_step in measured_steps(state.max_steps, self._times):
+            self._measure(state, control)
+
+    def _measure(self, state: Any, control: Any) -> None:
+        score = None
+        with self._eviction.not_waiting(control) as measuring:
+            if measuring:
+                score = self._part.score(self._trainer.model_wrapped, self._trainer.engine, divided=True)
+        # The leader's, so that processes whose sums are rounded otherwise decide alike.
+        if score := agreed(score):
+            self._take(score, state, control)
+
+    def _take(self, score: Score, state: Any, control: Any) -> None:
+        measured = f"{self._part.measure} {100 * score.headline:.1f} %, loss {score.loss:.3f}"
+        say(f"  step {state.global_step}: validation {measured}")
+        rows = {at: row for at, row in self._rows().items() if at < state.global_step}
+        scores = [*map(kept_score, rows.values()), score]
+        if is_leader():
+            write_jsonl(self._home / SCORES, [*rows.values(), {"step": state.global_step, **vars(score)}])
+        log_too = control.should_log
+        right = self._part.right(score)
+        since_kept = len(scores) - 1 - chosen(scores)
+        kept = since_kept == 0
+        measurement = {"validation_loss": score.loss, "headline": score.headline, "right": right, "kept": kept}
+        self._trainer.log(measurement | {"worth": score.worth, "losses": score.losses})
+        control.should_log = log_too  # the step's own loss is still to be logged
+        if kept:
+            _keep(self._trainer, self._home / KEPT)
+        if since_kept >= _PATIENCE:
+            say(f"  worse than the best, beyond chance, {_PATIENCE} times on end: stopping at step {state.global_step}")
+            control.should_training_stop = True
+
+    def _rows(self) -> dict[int, dict[str, Any]]:
+        """What was measured so far, before an interruption too, by step and in order."""
+        file = self._home / SCORES
+        return {row["step"]: row for row in read_jsonl(file)} if file.exists() else {}
+
+
+def measured_steps(steps: int, times: int) -> set[int]:
+    """The steps after which the validation part is answered."""
+    return {math.ceil(steps * k / times) for k in range(1, times + 1)} if times else set()
+
+
+def _keep(trainer: Any, kept: Path) -> None:
+    """Put the adapter in the place of the one kept. What a kill in between loses, a resumed training makes again."""
+    fresh = kept.with_name(f".{kept.name}")
+    save_adapter(trainer, fresh)
+    if is_leader():
+        shutil.rmtree(kept, ignore_errors=True)
+        fresh.rename(kept)
+
+
+class Eviction(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """On SIGTERM, which announces that a spot machine is taken away, ends after the current step with a checkpoint.
+
+    It must come behind the callbacks that may end a training: one that is over needs no checkpoint, its adapter is
+    saved at once.
+    """
+
+    def __init__(self) -> None:
+        self.announced = self.stopped = False
+        self._may_leave = False
+
+    @contextmanager
+    def expected(self) -> Iterator[None]:
+        """Listen for SIGTERM; a second one is handled as before.
+
+        Raises:
+            KeyboardInterrupt: on the way out, where one came.
+        """
+        before = signal.getsignal(signal.SIGTERM)
+
+        def announce(*_: Any) -> None:
+            say_at_once("  SIGTERM: saving a checkpoint after this step")
+            self.announced = True
+            signal.signal(signal.SIGTERM, before)
+            if self._may_leave:
+                raise _GivenUp
+
+        signal.signal(signal.SIGTERM, announce)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        if self.announced:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def not_waiting(self, control: Any) -> Iterator[bool]:
+        """Around what can be left for later: whether it is to be done, and where SIGTERM comes inside, the way out.
+
+        The end of a training is waited for: it can't be left for later. So are other processes, which can't be left
+        alone in the middle.
+        """
+        if control.should_training_stop:
+            yield True
+            return
+        if any_of(self.announced):
+            yield False
+            return
+        self._may_leave = process_count() == 1
+        with suppress(_GivenUp):
+            yield True
+        self._may_leave = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        if control.should_training_stop:
+            control.should_save = False
+        elif any_of(self.announced):
+            self.stopped = control.should_save = control.should_training_stop = True
+
+
+class _GivenUp(Exception):
+    """What can be left for later is left."""

@@ -1,0 +1,1 @@
+"""What a training would need: memory, steps, hours and dollars, before it begins."""

@@ -1,0 +1,85 @@
+"""What a project's batches look like before there is a run: its rows, encoded, drawn as a training would draw them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from tunewright.config import Spec
+from tunewright.core.errors import UserError
+from tunewright.inference.runtimes.prefix import common_prefix
+from tunewright.models.catalogue import catalogue
+from tunewright.models.chat import ChatTemplate
+from tunewright.models.resolve import resolve_tokenizer
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks import Example, task_of
+from tunewright.training.engine.packing import pack
+from tunewright.training.loop.encode import IGNORED, Row, encode_examples
+
+_EXAMPLES = 4000
+"""Examples that are encoded; the batches of more look no different."""
+BATCHES = 200
+_EMBEDDED = "smollm2-135m"
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches drawn from the training rows."""
+
+    tokenizer: str
+    """Whose tokens were counted, by its catalogue name or folder."""
+    heaviest: list[Row]
+    middle: list[Row]
+    tokens: float
+    """Mean tokens that are run for a batch; a shared prefix counts once."""
+    longest: int
+    """Tokens of the longest example, answer included."""
+    prefix: int
+    """Tokens that all examples begin with."""
+    mean: float
+    """Tokens of an example, answer included."""
+    learnt: float
+    """Tokens of an example that are learnt: of its answer all, or those that decide."""
+
+
+def draw_batches(spec: Spec, examples: Sequence[Example]) -> Batches:
+    """Encode the training rows and draw batches from them.
+
+    Where the base model's own tokenizer is not on this machine and can't be fetched, the default model's counts.
+
+    Raises:
+        UserError: an example is too long or would teach something else than its answer.
+    """
+    name, tokenizer, template = _tokenizer_of(spec)
+    task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
+    stride = max(1, len(examples) // _EXAMPLES)
+    rows = encode_examples(examples[::stride], task, template, tokenizer, spec.train.max_length, spec.train.loss)
+    order = random.Random(spec.seed).sample(rows, len(rows))
+    size = min(spec.train.batch_size, len(rows))
+    drawn = [order[start : start + size] for start in range(0, len(order) - size + 1, size)][:BATCHES]
+    weighed = sorted((pack(batch)["input_ids"].numel(), number) for number, batch in enumerate(drawn))
+    ids = [row["input_ids"] for row in rows]
+    return Batches(
+        tokenizer=name,
+        heaviest=drawn[weighed[-1][1]],
+        middle=drawn[weighed[len(weighed) // 2][1]],
+        tokens=sum(tokens for tokens, _ in weighed) / len(weighed),
+        longest=max(len(row["input_ids"]) for row in rows),
+        prefix=common_prefix(min(ids), max(ids)),
+        mean=fmean(map(len, ids)),
+        learnt=fmean(sum(label != IGNORED for label in row["labels"]) for row in rows),
+    )
+
+
+def _tokenizer_of(spec: Spec) -> tuple[str, TextTokenizer, ChatTemplate]:
+    try:
+        folder, template = resolve_tokenizer(spec.model, spec.folder)
+        return spec.model, TextTokenizer(folder), template
+    except UserError:
+        entry = catalogue().get(spec.model)
+        if entry is None or entry.remote_code:
+            raise
+    folder, _ = resolve_tokenizer(_EMBEDDED, spec.folder)
+    return _EMBEDDED, TextTokenizer(folder), ChatTemplate.named(entry.template)

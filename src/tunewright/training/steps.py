@@ -1,0 +1,140 @@
+"""The step `train`: an adapter or a tuned encoder, its curve, and a record of what was trained."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tunewright.config import Spec
+from tunewright.core.artifacts import Output, peak_memory_mb, read_jsonl, write_json, write_jsonl
+from tunewright.core.processes import is_leader, process_count, share, threads
+from tunewright.core.progress import quiet_libraries, say, track
+from tunewright.inference.runtimes.torch_model import compute_type
+from tunewright.models.resolve import LocalModel, published_name
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.training.diagnosis.diagnosis import CannotTrain, Diagnosis, joint, summary
+from tunewright.training.diagnosis.history import CURVE, DIAGNOSIS
+from tunewright.training.diagnosis.rules import diagnose
+from tunewright.training.engine.fast_paths import fit_engine
+from tunewright.training.loop.audit import shown
+from tunewright.training.loop.encode import IGNORED
+from tunewright.training.loop.member import ADAPTER, Members
+from tunewright.training.loop.prepare import prepare
+from tunewright.training.loop.shares import alone
+from tunewright.training.loop.soup import average_adapters
+from tunewright.training.loop.together import gathered
+from tunewright.training.loop.tracking import tracked
+from tunewright.training.loop.trainer import adapted_modules, load_adapter, planned_steps
+from tunewright.training.loop.watch import Recorder
+
+CHECKPOINTS = "checkpoints"
+
+
+def train_adapter(spec: Spec, split: Path, output: Output) -> None:
+    """Dataset -> an adapter (`adapter/`, `chat_template.jinja`), and how it came about: `curve.jsonl`, `diagnosis.json`
+    and `audit.txt`. In a distributed training every process runs this; the leader alone writes."""
+    quiet_libraries()
+    training = prepare(spec, split, output.path / CHECKPOINTS)
+    base, train, part = training.base, training.rows, training.validation
+    assert isinstance(base, LocalModel)
+    audit = shown(train, TextTokenizer(base.folder))
+    for line in audit:
+        say(f"  {line}")
+    _tell_processes()
+    made = train_members(training, output)
+    if made is None:
+        return
+    members, curve, found = made
+    known_as = published_name(spec.model, spec.folder)
+    average_adapters([member / ADAPTER for member in members], output.path / ADAPTER, known_as)
+    (output.path / "chat_template.jinja").write_text(base.template.source, "utf-8")
+    (output.path / "audit.txt").write_text("\n".join(audit) + "\n", "utf-8")
+    tuned = load_adapter(spec, base.folder, output.path / ADAPTER)
+    write_json(output.path / "adapted.json", adapted_modules(tuned))
+    engine = fit_engine(tuned, train)
+    measured = last_kept(curve, members)
+    if part and not measured:
+        score = part.score(tuned, engine)
+        measured = {"headline": score.headline, "validation_loss": score.loss}
+    output.result = figures(curve, measured) | {
+        "trained_parameters": sum(value.numel() for name, value in tuned.named_parameters() if "lora_" in name),
+        "precision": compute_type(spec.train.precision),
+        "processes": process_count(),
+        "left_out": engine.reasons,
+        "tokens": sum(len(row["input_ids"]) for row in train),
+        "diagnosis": [each.code for each in found],
+        "longest_answer": max(sum(label != IGNORED for label in row["labels"]) for row in train),
+        "supervised_tokens": sum(label != IGNORED for row in train for label in row["labels"]),
+        "template_sha256": base.template.sha256,
+    }
+    # Last, so that whatever goes wrong before loses no training.
+    shutil.rmtree(training.home)
+
+
+def train_members(training: Members, output: Output) -> tuple[list[Path], list[dict[str, Any]], list[Diagnosis]] | None:
+    """Train all models of one training, and write `curve.jsonl` and `diagnosis.json`.
+
+    Returns: (the folder of each, the rows of all curves, what was found in them); None in a process that is not the
+    leader, which has nothing more to do.
+    """
+    spec, planned = training.spec, planned_steps(training.spec, len(training.rows))
+    with track("train", planned * spec.train.members, "steps") as tracker, tracked(spec) as tracking:
+        try:
+            members = [
+                training.train(number, tracker, [Recorder(tracking, number * planned)])
+                for number in range(spec.train.members)
+            ]
+        except CannotTrain as error:
+            tracking.diagnosis([error.diagnosis])
+            raise
+        _, *others = gathered(peak_memory_mb())
+        if not is_leader():
+            return None
+        alone()
+        output.others_mb = sum(others)
+        curves = [read_jsonl(member / CURVE) for member in members]
+        found = joint([diagnose(training.history(curve, ended=True)) for curve in curves])
+        tracking.diagnosis(found)
+    for line in summary(found):
+        say(f"  {line}")
+    write_json(
+        output.path / DIAGNOSIS,
+        {"diagnoses": [asdict(each) for each in found], **training.history([], ended=True).json()},
+    )
+    curve = [row for rows in curves for row in rows]
+    write_jsonl(output.path / CURVE, curve)
+    return members, curve, found
+
+
+def figures(curve: Sequence[Mapping[str, Any]], measured: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What of a training's curve its manifest shows.
+
+    Args:
+        measured: `headline` and `validation_loss` of the model that was kept; None where there is no validation part.
+    """
+    losses = [row["loss"] for row in curve if "loss" in row]
+    return {
+        "steps": len(losses),
+        "first_loss": round(losses[0], 4),
+        "last_loss": round(losses[-1], 4),
+        "validation_headline": measured["headline"] if measured else None,
+        "validation_loss": measured["validation_loss"] if measured else None,
+    }
+
+
+def last_kept(curve: Sequence[Mapping[str, Any]], members: Sequence[Path]) -> Mapping[str, Any] | None:
+    """The measurement of the model that was kept; None where it is made of several, or was never measured."""
+    return next((row for row in reversed(curve) if row.get("kept")), None) if len(members) == 1 else None
+
+
+def _tell_processes() -> None:
+    """Say what works on it, and where GPUs would stand idle."""
+    import torch
+
+    if share()[1] > 1:
+        say(f"  {process_count()} processes share each batch, {threads()} threads each")
+    if process_count() == 1 and torch.cuda.device_count() > 1:
+        say(f"  one of {torch.cuda.device_count()} GPUs is used; for all: tunewright recipes launch multi-gpu")

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tunewright.auth import keys
+from tunewright.auth.keys import Allowances, KeyRing, add_key, read_keys, remove_key
+from tunewright.core.errors import UserError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "keys.json"
+
+
+def test_a_key_is_shown_once_and_only_its_hash_is_kept(file: Path) -> None:
+    token = add_key(file, "shop", per_minute=60)
+    assert token.startswith("tw-")
+    assert len(token) > 40
+    assert token not in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    (kept,) = read_keys(file)
+    assert (kept.name, kept.per_minute) == ("shop", 60)
+    assert KeyRing(file).find(token) == kept.asker
+
+
+@pytest.mark.parametrize("token", ["", "tw-", "tw-wrong", "x" * 10_000, "tw-\x00"])
+def test_what_is_no_key_finds_none(token: str, file: Path) -> None:
+    add_key(file, "shop")
+    assert KeyRing(file).find(token) is None
+
+
+def test_a_key_that_is_added_or_taken_away_counts_at_once(file: Path) -> None:
+    first = add_key(file, "first")
+    ring = KeyRing(file)
+    second = add_key(file, "second")
+    assert ring.find(second)
+    remove_key(file, "first")
+    assert ring.find(first) is None
+    assert ring.find(second)
+
+
+def test_a_file_that_breaks_leaves_the_keys_and_one_that_goes_takes_them(file: Path) -> None:
+    token = add_key(file, "shop")
+    ring = KeyRing(file)
+    file.write_text("{")
+    assert ring.find(token)
+    file.unlink()
+    assert ring.find(token) is None
+
+
+def test_a_name_is_given_once(file: Path) -> None:
+    token = add_key(file, "shop")
+    with pytest.raises(UserError, match=r"a key 'shop' already.*tunewright keys rm shop"):
+        add_key(file, "shop")
+    with pytest.raises(UserError, match="can't be called 'a b'"):
+        add_key(file, "a b")
+    with pytest.raises(UserError, match="no key 'shopp'"):
+        remove_key(file, "shopp")
+    assert KeyRing(file).find(token)
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", '{"keys": [{"name": "x"}]}', "\xff"])
+def test_a_file_that_holds_no_keys_is_refused(text: str | None, file: Path) -> None:
+    file.parent.mkdir()
+    if text is not None:
+        file.write_text(text, "latin-1")
+    with pytest.raises(UserError, match="key file"):
+        KeyRing(file)
+
+
+def test_a_write_that_fails_keeps_the_old_keys(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = add_key(file, "shop")
+    monkeypatch.setattr(os, "fdopen", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        add_key(file, "other")
+    monkeypatch.undo()
+    assert [key.name for key in read_keys(file)] == ["shop"]
+    assert KeyRing(file).find(token)
+    assert add_key(file, "other")
+
+
+def test_an_allowance_fills_up_evenly(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(keys.time, "monotonic", lambda: now[0])
+    add_key(file, "shop", per_minute=30)
+    ring, (key,) = Allowances(), [key.asker for key in read_keys(file)]
+    assert [ring.wait(key) for _ in range(30)] == [0.0] * 30
+    assert ring.wait(key) == pytest.approx(2.0)
+    now[0] += 1
+    assert ring.wait(key) == pytest.approx(1.0)
+    now[0] += 1
+    assert ring.wait(key) == 0.0
+    now[0] += 3600
+    assert [ring.wait(key) for _ in range(31)] == [0.0] * 30 + [pytest.approx(2.0)]
+
+
+def test_a_key_without_a_limit_is_never_held_up(file: Path) -> None:
+    add_key(file, "shop")
+    ring, (key,) = Allowances(), [key.asker for key in read_keys(file)]
+    assert not any(ring.wait(key) for _ in range(10_000))

@@ -1,0 +1,313 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import time_machine
+from typer.testing import CliRunner
+
+from tunewright.cli.app import app
+from tunewright.config import load_money
+from tunewright.core.errors import UserError
+from tunewright.economics import price_book
+from tunewright.economics.hosting import service_of
+from tunewright.economics.money import Assessment, assess
+from tunewright.models.catalogue import catalogue
+
+TEN_LINES = """\
+name: routing
+api:
+  model: gpt-4o
+  prompt_tokens: 480
+  answer_tokens: 20
+traffic:
+  requests_per_month: 10000000
+goal:
+  accuracy: 0.95
+  p95_ms: 500
+"""
+
+
+@pytest.fixture(autouse=True)
+def _day() -> Iterator[None]:
+    """That on which the built-in prices were read."""
+    with time_machine.travel("2026-11-27T12:00Z"):
+        yield
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    file = tmp_path / "tunewright.yaml"
+    file.write_text(TEN_LINES, "utf-8")
+    return file
+
+
+def assessed(spec: Path, *overrides: str) -> Assessment:
+    read = load_money(spec, overrides)
+    return assess(read, price_book(read.price_file))
+
+
+def test_ten_lines_and_no_model_are_enough(spec: Path) -> None:
+    found = assessed(spec)
+    labels = [way.label for way in found.ways]
+    assert labels[:2] == ["API gpt-4o", "API gpt-4o, batch"]
+    assert {"API gpt-6-luna", "API claude-haiku-5-5", "TF-IDF + linear SVM", "mistral-7b, tuned"} <= set(labels)
+    assert found.ways[0].cost.usd_per_month == pytest.approx(14_000)
+    assert found.ways[1].cost.usd_per_month == pytest.approx(7_000)
+    assert found.sentence.startswith("Worth a try: a tuned ")
+    assert found.sentence.endswith(
+        "gpt-4o leaves OpenAI's API on 2027-01-14. API ministral-3b-2512 would cost $500: measure that first."
+    )
+    assert found.ways[0].note == "ends 2027-01-14"
+    assert not found.stale
+    assert found.money
+    assert found.money.swings
+
+
+def test_at_little_traffic_it_says_don_t(spec: Path) -> None:
+    found = assessed(spec, "traffic.requests_per_month=10000")
+    assert found.sentence.startswith("Don't: at 10,000 requests gpt-4o costs $14 a month")
+    assert "it pays from about" in found.sentence
+
+
+def test_upkeep_and_retraining_count(spec: Path) -> None:
+    dear = assessed(spec, "costs.upkeep_usd_per_month=20000")
+    assert dear.sentence.startswith("Don't")
+    trained = assessed(spec, "costs.upkeep_usd_per_month=400")
+    plain = assessed(spec)
+    assert trained.money
+    assert plain.money
+    assert plain.money.saving - trained.money.saving == pytest.approx(400)
+
+
+def test_engineering_is_paid_back_within_the_horizon_or_it_says_don_t(spec: Path) -> None:
+    found = assessed(spec, "costs.engineering_usd=20000")
+    assert "paid for its engineering after" in found.sentence
+    assert found.money
+    dear = f"costs.engineering_usd={13 * found.money.saving}"
+    assert "does not pay for" in assessed(spec, dear).sentence
+    assert "within 12 months" in assessed(spec, dear).sentence
+    assert assessed(spec, dear, "costs.horizon_months=24").sentence.startswith("Worth a try")
+
+
+def test_what_has_no_price_is_not_counted_and_the_sentence_says_what_is_left_for_it(spec: Path) -> None:
+    plain = assessed(spec)
+    assert plain.money
+    left = 12 * plain.money.saving
+    assert f"leaves ${left:,.0f} for engineering, reviews (61 hours), retraining within 12 months" in plain.sentence
+    items = {item.name: item for item in plain.money.items}
+    assert (items["reviews"].usd_per_month, items["retraining"].usd_per_month) == (None, None)
+    costs = ("costs.hourly_usd=60", "costs.retraining_usd=5", "costs.engineering_usd=20000")
+    said = assessed(spec, *costs)
+    assert "and leaves" not in said.sentence
+    assert said.money
+    assert said.money.saving == pytest.approx(plain.money.saving - 60 * 365 / 12 * 10 / 60 - 5 * 365 / 12 * 10 / 100)
+
+
+def test_the_items_add_up_to_the_months_of_the_table_and_of_the_saving(spec: Path) -> None:
+    found = assessed(spec, "costs.hourly_usd=60", "costs.upkeep_usd_per_month=40", "traffic.redundancy=3")
+    assert found.money
+    assert found.own
+    month = sum(item.usd_per_month or 0 for item in found.money.items)
+    assert month == pytest.approx(14_000 - found.money.saving)
+    ways = {way.label: way.cost for way in found.ways}
+    assert ways[f"{found.own.model}, tuned"].usd_per_month == pytest.approx(month)
+    assert ways[f"{found.own.model}, tuned"].usd_per_1000 == pytest.approx(month / 10_000)
+
+
+def test_a_latency_that_nothing_keeps_means_keep_the_api(spec: Path) -> None:
+    assert assessed(spec, "goal.p95_ms=0.01").sentence.startswith("Keep gpt-4o")
+
+
+def test_an_api_that_has_ended_is_not_recommended(spec: Path) -> None:
+    for requests in (1_000, 10_000_000):
+        found = assessed(spec, "api.model=gpt-4.1-nano", f"traffic.requests_per_month={requests}")
+        assert found.sentence.startswith(
+            "gpt-4.1-nano left OpenAI's API on 2026-10-23. In its place API ministral-3b-2512"
+        )
+        assert found.ways[0].note == "ended 2026-10-23"
+    late = assessed(spec, "api.model=gpt-4.1-nano", "goal.p95_ms=0.01").sentence
+    assert late.endswith(
+        "In its place API ministral-3b-2512 would cost $500 a month; no model of these answers within 0 ms."
+    )
+
+
+def test_an_api_kept_for_now_is_said_to_end_where_it_does(spec: Path) -> None:
+    azure = assessed(spec, "goal.p95_ms=0.01", "api.url=https://ours.openai.azure.com/openai/v1").sentence
+    assert "price book. gpt-4o leaves Azure on 2027-04-14. API" in azure
+
+
+def test_the_thinking_of_a_model_is_said_not_to_be_counted(spec: Path) -> None:
+    notes = {way.label: way.note for way in assessed(spec).ways}
+    assert notes["API gpt-6-luna"] == "thinking not counted"
+    assert notes["API ministral-3b-2512"] == ""
+
+
+def test_one_model_is_assessed_where_the_spec_names_it(spec: Path) -> None:
+    labels = [way.label for way in assessed(spec, "model=phi-3-mini").ways]
+    assert [label for label in labels if "tuned" in label] == ["phi-3-mini, tuned"]
+
+
+def test_a_misspelt_model_is_refused_with_the_nearest_name(spec: Path) -> None:
+    with pytest.raises(UserError, match=r"no 'phi3-mini'.*Did you mean 'phi-3-mini'"):
+        assessed(spec, "model=phi3-mini")
+
+
+def test_an_api_that_costs_nothing_is_kept(spec: Path) -> None:
+    (spec.parent / "free.yaml").write_text("apis: {house: {usd_in: 0, usd_out: 0}}", "utf-8")
+    assert "it pays at no volume" in assessed(spec, "prices=free.yaml", "api.model=house").sentence
+
+
+def test_tokens_are_asked_for_where_the_spec_has_none(tmp_path: Path) -> None:
+    file = tmp_path / "tunewright.yaml"
+    file.write_text("name: x\n", "utf-8")
+    with pytest.raises(UserError, match=r"How many tokens.*api\.prompt_tokens=480"):
+        assessed(file)
+
+
+def test_a_whole_spec_is_assessed_too() -> None:
+    found = assessed(Path(__file__).parents[2] / "examples" / "tickets", "api.prompt_tokens=null")
+    assert found.ways[0].label == "API gpt-4o"
+    # "Which team answers this support ticket?" and a ticket of about 20 words; a label.
+    assert 20 < found.prompt_tokens < 60
+    assert 1 <= found.answer_tokens < 4
+
+
+ARTICLE = Path(__file__).parents[2] / "examples" / "article"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "usd"),
+    [
+        ([], 14_000),
+        (["prices=prices_2023.yaml"], 27_000),
+        (["prices=prices_2023.yaml", "api.model=gpt-4-turbo"], 54_000),
+    ],
+)
+def test_the_articles_table(overrides: list[str], usd: float) -> None:
+    assert assessed(ARTICLE, *overrides).ways[0].cost.usd_per_month == pytest.approx(usd)
+
+
+def test_an_own_price_book_lies_over_the_built_in_one(spec: Path) -> None:
+    book = spec.parent / "ours.yaml"
+    book.write_text(
+        "as_of: 2026-10-01\napis:\n  gpt-4o: {usd_in: 1.25}\n  house: {usd_in: 0.1, usd_out: 0.1}\n", "utf-8"
+    )
+    found = assessed(spec, "prices=ours.yaml")
+    assert found.as_of == "2026-10-01"
+    assert found.stale.startswith("The prices are 57 days old (machines 2026-10-01, APIs 2026-10-01)")
+    assert found.ways[0].cost.usd_per_month == pytest.approx(8_000)
+    assert "API house" in [way.label for way in found.ways]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("apis: {gpt-4o: {usd_inn: 1}}", r"apis\.gpt-4o\.usd_inn"),
+        ("- 1", "no mapping"),
+        ("a: [", "YAML can't be read"),
+        (None, "not there"),
+        ("apis: {gpt-4o: {usd_in: -1}}", r"apis\.gpt-4o\.usd_in"),
+        ("machines: {mine: {usd_per_hour: .nan, cores: 2}}", r"machines\.mine\.usd_per_hour"),
+        (
+            "machines: {mine: {usd_per_hour: 1, cores: 2, gpu: {card: L40S, gib: 48}}}",
+            "L40S, which is not among the cards",
+        ),
+    ],
+)
+def test_a_price_book_that_can_t_be_used_is_named(spec: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (spec.parent / "broken.yaml").write_text(text, "utf-8")
+    with pytest.raises(UserError, match=rf"broken\.yaml.*{said}"):
+        assessed(spec, "prices=broken.yaml")
+
+
+def test_the_verb_takes_a_spec_and_the_rooms_names(spec: Path) -> None:
+    plain = CliRunner().invoke(app, ["assess", str(spec)])
+    assert plain.exit_code == 0
+    assert "14,000" in plain.output
+    assert "not counted: costs.hourly_usd" in " ".join(plain.output.replace("│", "").split())
+    assert "What the monthly saving hinges on" in plain.output
+    assert CliRunner().invoke(app, ["assess", "money", str(spec)]).output == plain.output
+    sized = CliRunner().invoke(app, ["assess", "size"])
+    assert sized.output.startswith("1,546 test examples")
+    assert '"examples": 1546' in CliRunner().invoke(app, ["assess", "size", "--json"]).output
+
+
+def test_a_larger_model_takes_longer_and_a_better_card_less() -> None:
+    book, known = price_book(), catalogue()
+
+    def seconds(model: str, machine: str) -> float:
+        priced = book.machines[machine]
+        service = service_of(known[model], priced, book.cards[priced.gpu.card] if priced.gpu else None, 480, 20, 10.0)
+        assert service
+        return service.seconds
+
+    assert seconds("llama-3.2-1b", "Standard_NC4as_T4_v3") < seconds("phi-3-mini", "Standard_NC4as_T4_v3")
+    assert seconds("mistral-7b", "Standard_NC24ads_A100_v4") < seconds("mistral-7b", "Standard_NV36ads_A10_v5")
+    assert seconds("smollm2-135m", "Standard_D4s_v5") < seconds("smollm2-135m", "Standard_D2s_v5")
+
+
+def test_a_model_that_does_not_fit_has_no_machine() -> None:
+    book = price_book()
+    sixth = book.machines["Standard_NV6ads_A10_v5"]
+    assert service_of(catalogue()["mistral-7b"], sixth, book.cards["A10"], 480, 20, 1.0) is None
+
+
+def test_a_7b_model_is_not_recommended_where_its_memory_is_not() -> None:
+    book, entry = price_book(), catalogue()["mistral-7b"]
+
+    def fits(machine: str, precision: str = "int8") -> bool:
+        priced = book.machines[machine]
+        card = book.cards[priced.gpu.card] if priced.gpu else None
+        return service_of(entry, priced, card, 480, 20, 100.0, precision) is not None
+
+    assert not fits("Standard_D2s_v5")  # 8 GiB, and 7.2 GB of weights
+    assert fits("Standard_D2s_v5", "int4")
+    assert fits("Standard_D4s_v5")
+    # 14.5 GB in 16 bits: a T4 has 14.56 GiB, of which vLLM takes 92 % with its activations.
+    assert not fits("Standard_NC4as_T4_v3")
+    assert fits("Standard_NV36ads_A10_v5")
+
+
+@pytest.mark.parametrize("model", ["mistral-7b", "llama-3-8b"])
+def test_assess_names_no_machine_that_is_too_small(spec: Path, model: str) -> None:
+    found = assessed(spec, f"model={model}", "goal.p95_ms=600000", "traffic.requests_per_month=1000")
+    assert found.own
+    assert found.own.machine not in ("Standard_D2s_v5", "Standard_NC4as_T4_v3")
+
+
+def test_a_machine_of_unknown_memory_is_not_refused(spec: Path) -> None:
+    (spec.parent / "own.yaml").write_text("machines: {mine: {usd_per_hour: 0.01, cores: 2}}", "utf-8")
+    found = assessed(
+        spec, "prices=own.yaml", "model=mistral-7b", "goal.p95_ms=600000", "traffic.requests_per_month=1000"
+    )
+    assert found.own
+    assert found.own.machine == "mine"
+
+
+def test_examples_in_groups_take_as_many_more_as_their_design_effect() -> None:
+    grouped = CliRunner().invoke(app, ["assess", "size", "--design-effect", "3"])
+    assert "4,637 test examples" in grouped.output
+    assert "3 are worth one independent example" in " ".join(grouped.output.split())
+    assert CliRunner().invoke(app, ["assess", "size", "--design-effect", "0.5"]).exit_code == 2
+
+
+def test_an_encoder_reads_and_writes_nothing_on_a_cpu(spec: Path) -> None:
+    book, small = price_book(), catalogue()["bert-base"]
+    cpu, t4 = book.machines["Standard_D2s_v5"], book.machines["Standard_NC4as_T4_v3"]
+    assert service_of(small, t4, book.cards["T4"], 480, 20, 1.0) is None
+    read, longer, longest = (service_of(small, cpu, None, tokens, 20, 1.0) for tokens in (256, 512, 5000))
+    assert read and longer and longest
+    assert longer.seconds == pytest.approx(2 * read.seconds) == longest.seconds, "no more than its window"
+    assert [way.label for way in assessed(spec, "model=bert-base").ways][-1] == "bert-base, tuned"
+    assert not any("bert" in way.label or "minilm" in way.label for way in assessed(spec).ways)
+
+
+def test_an_encoder_is_not_assessed_for_what_it_can_t_do(spec: Path) -> None:
+    spec.write_text(TEN_LINES + "task: {kind: generate, instruction: Answer.}\n", "utf-8")
+    with pytest.raises(UserError, match="bert-base is an encoder, and this task is generate"):
+        assessed(spec, "model=bert-base")
+    labels = [way.label for way in assessed(spec, "candidates=[bert-base, smollm2-135m]").ways]
+    assert [label for label in labels if "tuned" in label] == ["smollm2-135m, tuned"]

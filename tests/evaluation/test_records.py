@@ -1,0 +1,162 @@
+"""Predictors of records: the control arms, and a language model's confidence in each field."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.conftest import TOKENIZER
+from tunewright.evaluation.candidates.controls import controls
+from tunewright.evaluation.candidates.records import Nearest, Patterns
+from tunewright.inference.decoding.grammar import RecordGrammar
+from tunewright.inference.predictors import RecordReader
+from tunewright.inference.predictors.language_model import shots_of
+from tunewright.models.chat import ChatTemplate, end_token
+from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks import Example, Meta
+from tunewright.tasks.extract import ExtractTask
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "vendor": {"type": "string"},
+        "date": {"type": "string", "format": "date"},
+        "total": {"type": "number"},
+    },
+    "required": ["vendor", "date", "total"],
+}
+TASK = ExtractTask("Read the invoice.", SCHEMA)
+VENDORS = ("Acme Ltd", "Umbrella Corp", "Tyrell Inc")
+
+
+def invoice(number: int) -> Example:
+    vendor, day, total = VENDORS[number % 3], 1 + number % 28, 100 + 7 * number
+    text = f"{vendor}\nInvoice {number}\nDate: {day:02}/03/2024\nlamp   {number}.50\nTOTAL USD {total}.25\nThank you"
+    record = {"vendor": vendor, "date": f"2024-03-{day:02}", "total": total + 0.25}
+    return Example.of(text, TASK.form.written(record), Meta(id=str(number)))
+
+
+KNOWN = [invoice(number) for number in range(40)]
+
+
+def test_the_nearest_example_lends_its_record() -> None:
+    nearest = Nearest(KNOWN)
+    assert nearest.answer(KNOWN[3].request).text == KNOWN[3].answer
+    assert nearest.answer(KNOWN[3].request).confidence == pytest.approx(1)
+
+
+def test_patterns_find_values_that_no_example_had() -> None:
+    patterns = Patterns(KNOWN, TASK.canonical)
+    for number in (101, 110, 118):
+        example = invoice(number)
+        assert json.loads(patterns.answer(example.request).text) == json.loads(example.answer)
+
+
+def test_patterns_give_an_empty_record_where_nothing_fits() -> None:
+    assert Patterns(KNOWN, TASK.canonical).answer("").text == "{}"
+
+
+def test_the_control_arms_go_with_the_task() -> None:
+    assert set(controls(TASK, KNOWN)) == {"nearest", "patterns"}
+
+
+def test_shots_are_short_and_few_enough() -> None:
+    examples = [*KNOWN, Example.of("word " * 900, KNOWN[0].answer, Meta(id="long"))]
+    encode = str.split
+    assert [shot.meta.id for shot in shots_of(examples, [], 3, encode)] == [
+        example.meta.id for example in sorted(KNOWN, key=lambda e: (len(e.request) + len(e.answer), e.meta.id))[:3]
+    ]
+    long = [Example.of("word " * 900, "x", Meta(id=str(number))) for number in range(5)]
+    assert len(shots_of(long, [], 5, encode)) == 2
+
+
+class Sure:
+    """Writes one text; of each token that is not forced it is as sure as `odds` says of the next one."""
+
+    def __init__(self, tokens: Sequence[int], start: int, odds: float):
+        self._tokens, self._start, self._odds = tokens, start, odds
+
+    def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        logits = np.full(1 << 16, -1e9, np.float32)
+        wanted = self._tokens[len(ids) - self._start]
+        logits[[wanted, wanted ^ 1]] = math.log(self._odds), 0
+        return logits
+
+
+def test_shots_of_several_labels_show_each_label_in_turn_and_no_example_twice() -> None:
+    answers = ["[]", '["a"]', '["b","a"]', '["b"]', '["c"]', "[]"]
+    rows = [Example.of("x" * (number + 1), answer, Meta(id=str(number))) for number, answer in enumerate(answers)]
+    assert [shot.meta.id for shot in shots_of(rows, ["a", "b", "c"], 3, str.encode)] == ["1", "2", "4"]
+    assert [shot.meta.id for shot in shots_of(rows, ["a", "b", "c"], 9, str.encode)] == ["1", "2", "4", "3"]
+
+
+def test_a_field_is_as_sure_as_the_tokens_that_decide_it() -> None:
+    template, tokenizer = ChatTemplate.named("chatml"), TextTokenizer(TOKENIZER)
+    end = end_token(TASK, template, tokenizer)
+    text = TASK.form.written({"vendor": "Acme", "date": "2024-03-18", "total": 12.5})
+    start = len(template.encode_prompt(TASK.prompt("x"), tokenizer))
+    model = Sure([*tokenizer.encode_verbatim(text), end], start, odds=3)
+    grammar = RecordGrammar(TOKENIZER, SCHEMA, end)
+    reader = RecordReader(model, TASK, template, tokenizer, grammar, grammar, most=200)
+    answer = reader.answer("x")
+    assert answer.text == text
+    assert set(answer.fields) == {"vendor", "date", "total"}
+    assert all(0 < confidence <= 1 for confidence in answer.fields.values())
+    assert answer.confidence == pytest.approx(math.prod(answer.fields.values()), rel=0.5)
+    assert answer.prompt_tokens == start
+    assert answer.answer_tokens == len(tokenizer.encode_verbatim(text)) + 1
+
+
+class Knows:
+    """A model that has learnt what to write behind each prompt."""
+
+    def __init__(self, written: dict[tuple[int, ...], list[int]]):
+        self._written = written
+
+    def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        prompt = next(prompt for prompt in self._written if tuple(ids[: len(prompt)]) == prompt)
+        logits = np.zeros(1 << 16, np.float32)
+        place = len(ids) - len(prompt)
+        if place < len(self._written[prompt]):
+            logits[self._written[prompt][place]] = 20
+        return logits
+
+
+def test_a_long_document_is_read_in_windows_and_its_record_is_whole() -> None:
+    task = ExtractTask("Read the invoice.", SCHEMA, window=64)
+    template, tokenizer = ChatTemplate.named("chatml"), TextTokenizer(TOKENIZER)
+    end = end_token(task, template, tokenizer)
+    filler = "".join(f"Article {n}, as agreed\n" for n in range(40))
+    text = f"Acme Ltd\nDate: 18/03/2024\n{filler}TOTAL USD 12.5"
+    example = Example.of(text, '{"vendor":"Acme Ltd","date":"2024-03-18","total":12.5}', Meta(id="1"))
+    lessons = task.lessons(example, lambda text: len(tokenizer.encode_verbatim(text)))
+    assert len(lessons) > 4
+    taught = {
+        tuple(template.encode_prompt(task.prompt(lesson.request), tokenizer)): [
+            *tokenizer.encode_verbatim(lesson.answer),
+            end,
+        ]
+        for lesson in lessons
+    }
+    portion, whole = (RecordGrammar(TOKENIZER, schema, end) for schema in (task.constraint.portion, SCHEMA))
+    reader = RecordReader(Knows(taught), task, template, tokenizer, portion, whole, most=200)
+    answer = reader.answer(text)
+    assert answer.text == example.answer
+    assert set(answer.fields) == {"vendor", "date", "total"}
+    assert answer.prompt_tokens == sum(map(len, taught))
+
+    # No window says the total; the record has one all the same, because it must: what the first would say of the whole.
+    first, *_, last = taught
+    taught[last] = [*tokenizer.encode_verbatim("{}"), end]
+    said = tokenizer.encode_verbatim('{"vendor":"Acme Ltd","date":"2024-03-18"')
+    taught[first] = [*said, *tokenizer.encode_verbatim("}"), end]
+    partly = RecordReader(Knows(taught), task, template, tokenizer, portion, whole, most=200).answer(text)
+    record = json.loads(partly.text)
+    assert (record["vendor"], record["date"]) == ("Acme Ltd", "2024-03-18")
+    assert set(partly.fields) == {"vendor", "date", "total"}
+    assert task.canonical(partly.text) == partly.text

@@ -1,0 +1,412 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.evaluation.scenario import arm, verdict
+from tunewright.evaluation.candidates.cascade import Drawing, Threshold
+
+GOOD, POOR = arm(0.97), arm(0.7)
+SURE_IN_PART = arm(0.8, sure=0.6)
+LITTLE = {"requests_per_month": 20_000}
+"""Traffic at which a machine of one's own costs more than the API."""
+
+
+def test_a_good_tuned_model_means_switch() -> None:
+    found = verdict(GOOD, POOR)
+    assert found.decision == "switch"
+    assert found.usd_per_month < found.usd_per_month_now == pytest.approx(14_000)
+
+
+def test_a_good_linear_svm_means_classical_even_where_the_tuned_model_is_better() -> None:
+    found = verdict(arm(0.99), GOOD)
+    assert found.decision == "classical"
+    assert "linear SVM" in found.sentence
+
+
+def test_a_model_that_is_right_where_it_is_sure_means_cascade() -> None:
+    found = verdict(SURE_IN_PART, POOR)
+    assert found.decision == "cascade"
+    assert found.threshold == Threshold(0.99, True, 100)
+    assert found.cascade["test"].coverage == pytest.approx(0.6)
+
+
+def test_a_cascade_costs_its_machines_and_the_apis_rest() -> None:
+    found, alone = verdict(SURE_IN_PART, POOR), verdict(GOOD, POOR)
+    assert found.usd_per_month == pytest.approx(alone.usd_per_month + 0.4 * 14_000)
+
+
+def test_a_poor_model_means_keep_the_api() -> None:
+    found = verdict(POOR, POOR)
+    assert found.decision == "keep-api"
+    assert found.usd_per_month == found.usd_per_month_now
+
+
+def test_a_good_model_at_little_traffic_means_measure_a_cheaper_api() -> None:
+    found = verdict(GOOD, POOR, traffic=LITTLE, market=True)
+    assert (found.decision, found.shown) == ("cheaper-api", "keep-api")
+    assert found.sentence.startswith("Measure ministral-3b-2512 first: it would cost $1.00 a month")
+    assert "Until then: Keep gpt-4o: at this volume it costs $28 a month" in found.sentence
+    assert found.measure == "apis+={model: ministral-3b-2512, url: mistral}"
+    assert found.usd_per_month < found.usd_per_month_now
+
+
+def test_a_good_model_at_little_traffic_on_the_cheapest_api_means_keep_it() -> None:
+    found = verdict(GOOD, POOR, traffic=LITTLE, api={"model": "ministral-3b-2512"}, market=True)
+    assert (found.decision, found.measure) == ("keep-api", None)
+
+
+def test_the_sentence_says_that_the_api_ends_within_the_horizon() -> None:
+    for served in (GOOD, SURE_IN_PART, POOR):
+        assert verdict(served, POOR).sentence.endswith("gpt-4o leaves OpenAI's API on 2027-01-14.")
+    azure = {"url": "https://ours.openai.azure.com/openai/v1"}
+    assert "gpt-4o leaves Azure on 2027-04-14." in verdict(POOR, POOR, api=azure).sentence
+    assert "leaves" not in verdict(POOR, POOR, api={"model": "gpt-6-luna"}).sentence
+
+
+@pytest.mark.parametrize("served", [SURE_IN_PART, POOR], ids=["sure", "poor"])
+def test_an_api_that_has_ended_is_neither_kept_nor_left_the_rest_of_a_cascade(served: list) -> None:
+    assert verdict(served, POOR, day=date(2027, 1, 13)).decision in ("cascade", "keep-api")
+    found = verdict(served, POOR, day=date(2027, 1, 14), market=True)
+    assert found.decision == "cheaper-api"
+    assert found.sentence.startswith("Measure ministral-3b-2512 first in the place of gpt-4o: it would cost $500 a")
+    assert "gpt-4o left OpenAI's API on 2027-01-14." in found.sentence
+    assert found.usd_per_month == pytest.approx(500)
+
+
+def test_a_good_model_is_switched_to_when_the_api_has_ended() -> None:
+    found = verdict(GOOD, POOR, day=date(2027, 2, 1))
+    assert found.decision == "switch"
+    assert "gpt-4o left OpenAI's API" in found.sentence
+
+
+def test_an_api_that_ends_soon_is_not_recommended_however_cheap(tmp_path: Path) -> None:
+    book = tmp_path / "prices.yaml"
+    book.write_text("apis: {brief: {usd_in: 0.001, usd_out: 0.001, ends: {openai: 2026-12-24}}}", "utf-8")
+    found = verdict(GOOD, POOR, traffic=LITTLE, prices=str(book), market=True)
+    assert found.sentence.startswith("Measure ministral-3b-2512 first")
+
+
+def test_an_estimate_without_thinking_says_so(tmp_path: Path) -> None:
+    book = tmp_path / "prices.yaml"
+    book.write_text("apis: {ours: {usd_in: 0.001, usd_out: 0.001, reasons: true}}", "utf-8")
+    found = verdict(GOOD, POOR, traffic=LITTLE, prices=str(book), market=True)
+    assert "ours may think before it answers, which is billed as output and not in that figure." in found.sentence
+
+
+def test_old_prices_are_among_the_reasons() -> None:
+    assert not any("days old" in reason for reason in verdict(GOOD, POOR, day=date(2027, 1, 11)).reasons)
+    assert any("The prices are 46 days old" in reason for reason in verdict(GOOD, POOR, day=date(2027, 1, 12)).reasons)
+
+
+def test_a_cascade_that_would_not_save_money_is_not_recommended() -> None:
+    found = verdict(SURE_IN_PART, POOR, traffic=LITTLE)
+    assert found.decision == "keep-api"
+    assert "would not save money" in found.sentence
+
+
+@pytest.mark.parametrize("served", [GOOD, SURE_IN_PART, POOR], ids=["good", "sure", "poor"])
+@pytest.mark.parametrize("traffic", [LITTLE, {"requests_per_month": 10_000_000}], ids=["little", "much"])
+def test_a_failed_parity_never_means_switch_or_cascade(served: list, traffic: dict) -> None:
+    found = verdict(served, POOR, parity_passed=False, traffic=traffic)
+    assert found.decision == "keep-api"
+    assert any("parity gate failed" in reason for reason in found.reasons)
+
+
+def test_a_failed_parity_does_not_stand_against_the_svm() -> None:
+    assert verdict(POOR, GOOD, parity_passed=False).decision == "classical"
+
+
+def test_the_worst_test_split_decides() -> None:
+    served = [*arm(0.97), *arm(0.6, splits=("unseen",))]
+    found = verdict(served, [*POOR, *arm(0.6, splits=("unseen",))])
+    assert found.decision != "switch"
+    assert "60.0 %" in found.sentence
+
+
+def test_an_interval_that_reaches_too_far_below_the_goal_is_not_good_enough() -> None:
+    just = arm(0.91)
+    assert verdict(just, POOR, goal={"accuracy": 0.9, "margin": 0.1}).decision == "switch"
+    assert verdict(just, POOR, goal={"accuracy": 0.9, "margin": 0.0}).decision != "switch"
+
+
+def test_a_model_that_is_too_slow_is_not_switched_to() -> None:
+    assert verdict(arm(0.97, ms=2000), POOR).decision != "switch"
+
+
+def test_a_model_that_is_too_slow_answers_in_no_cascade() -> None:
+    assert verdict(arm(0.97, sure=0.6, ms=2000), POOR).decision == "keep-api"
+
+
+@pytest.mark.parametrize("parity_passed", [True, False], ids=["slow", "parity"])
+def test_the_sentence_does_not_call_an_accuracy_short_that_is_not(parity_passed: bool) -> None:
+    found = verdict(arm(0.97, ms=20 if not parity_passed else 2000), POOR, parity_passed=parity_passed)
+    assert "97.0 %, short of the 90.0 %" not in found.sentence
+
+
+def test_a_threshold_that_fails_on_the_test_is_not_trusted() -> None:
+    served = [*arm(0.8, sure=0.6, splits=("validation",)), *arm(0.3, sure=0.6, splits=("test",))]
+    assert verdict(served, POOR).decision == "keep-api"
+
+
+def test_the_threshold_is_chosen_on_validation_data_alone() -> None:
+    served = [*arm(0.3, splits=("validation",)), *arm(0.8, sure=0.6, splits=("test",))]
+    found = verdict(served, POOR)
+    assert (found.threshold, found.decision) == (None, "keep-api")
+
+
+def test_at_the_break_even_one_machine_costs_what_the_api_does() -> None:
+    found = verdict(GOOD, POOR)
+    machine, kept = 0.096 * 730, (2 * 4 * 500 + 750) / 2**30 * 90 / (365 / 12) * 0.075
+    assert found.break_even_requests * (14_000 / 10_000_000 - kept) == pytest.approx(machine)
+
+
+def test_the_api_is_priced_by_the_prompt_it_is_really_sent() -> None:
+    found = verdict(GOOD, POOR, api={"prompt_tokens": 960, "answer_tokens": 40})
+    assert found.usd_per_month_now == pytest.approx(28_000)
+
+
+def test_the_tuned_model_is_set_against_the_svm_on_the_same_examples() -> None:
+    against = verdict(GOOD, POOR).against_control["test"]
+    assert against.difference.value == pytest.approx(0.27)
+    assert (against.only_first, against.only_second) == (27, 0)
+
+
+def test_the_validation_part_is_no_result() -> None:
+    assert "On validation" not in " ".join(verdict(GOOD, POOR).reasons)
+    assert set(verdict(SURE_IN_PART, POOR).cascade) == {"test"}
+
+
+def test_a_threshold_says_what_it_promises_and_what_not() -> None:
+    def told(served: list, **changes: Any) -> str:
+        return " ".join(reason for reason in verdict(served, POOR, **changes).reasons if "validation" in reason)
+
+    assert "Where it is at least 99 % sure, the served model is right on at least 90.0 %" in told(SURE_IN_PART)
+    assert "the chance that this does not hold is at most 10 % (Learn-then-Test on 100 answers)" in told(SURE_IN_PART)
+    assert "without a guarantee: it was long ago" in told(SURE_IN_PART, drawing=Drawing(doubt="it was long ago"))
+    assert "without a guarantee: among the answers that it is surest of" in told(arm(0.9))
+    assert told(POOR) == "There is no confidence from which 20 or more validation answers reach 90.0 %."
+
+
+def test_what_is_good_enough_is_named_whatever_it_costs() -> None:
+    assert verdict(GOOD, POOR).good_enough == "served"
+    assert verdict(POOR, GOOD).good_enough == "svm"
+    assert verdict(GOOD, POOR, traffic=LITTLE).good_enough == "served"
+    assert verdict(SURE_IN_PART, POOR).good_enough is None
+
+
+MANY = {"per_split": 2000}
+
+
+def against_api(api: float, served: float, svm: float = 0.7, **spec: Any) -> Any:
+    return verdict(arm(served, **MANY), arm(svm, **MANY), api_answers=arm(api, splits=("test",), **MANY), **spec)
+
+
+def test_a_model_that_meets_the_goal_but_is_worse_than_the_measured_api_is_not_recommended() -> None:
+    found = against_api(0.96, 0.93)
+    assert found.decision == "keep-api"
+    assert "on test the tuned tokenizer is -3.0 (" in found.sentence
+    assert "not shown to be within the 2 that it may be worse" in found.sentence
+
+
+def test_a_worse_model_is_recommended_where_the_spec_accepts_it() -> None:
+    found = against_api(0.96, 0.93, goal={"accept_worse": True})
+    assert found.decision == "switch"
+    assert "It is -3.0 (-3.8 to -2.3) points against gpt-4o on test, which you accept" in found.sentence
+
+
+def test_a_model_as_good_as_the_measured_api_is_recommended_below_the_goal_too() -> None:
+    assert against_api(0.85, 0.85).decision == "switch"
+
+
+def test_a_worse_linear_model_does_not_win_over_one_as_good_as_the_api() -> None:
+    assert against_api(0.97, 0.97, 0.93).decision == "switch"
+
+
+def test_of_two_that_cost_the_same_the_better_one_wins_beyond_the_margin() -> None:
+    assert verdict(arm(0.97, **MANY), arm(0.92, **MANY)).decision == "switch"
+    assert verdict(arm(0.935, **MANY), arm(0.92, **MANY)).decision == "classical"
+
+
+def test_a_cascade_whose_whole_is_worse_than_the_measured_api_is_not_recommended() -> None:
+    """What it answers itself is right on 92 %, where the API is on 100 %."""
+    served = arm(0.55, sure=0.6, **MANY)
+    assert verdict(served, POOR).decision == "cascade"
+    found = verdict(served, POOR, api_answers=arm(1.0, splits=("test",), **MANY))
+    assert found.decision == "keep-api"
+    assert "gives up -5.0 (" in found.sentence
+
+
+def test_a_cascade_needs_answers_enough_on_every_split() -> None:
+    served = [*arm(0.8, sure=0.6), *arm(0.8, sure=0.1, splits=("other",))]
+    found = verdict(served, [*POOR, *arm(0.7, splits=("other",))])
+    assert found.decision == "keep-api"
+    assert "is tested by 10 answers on other only, and 20 are the least" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("count", "why"),
+    [
+        (100, "on test there are too few groups to tell (6, and it takes 20)"),
+        (400, "(on test 95.0 %, it could be"),
+    ],
+)
+def test_a_cascade_of_groups_needs_a_proof_on_the_tests(count: int, why: str) -> None:
+    """A guarantee over groups says nothing of requests: one large group may be wrong."""
+    grouped = [
+        replace(record, group=f"{record.split} {int(record.id.rpartition('-')[2]) // 10}")
+        for record in arm(0.57, sure=0.6, per_split=count)
+    ]
+    found = verdict(grouped, POOR)
+    assert found.threshold
+    assert found.decision == "keep-api"
+    assert why in found.sentence
+
+
+def test_a_cascade_that_answers_nearly_all_must_pass_as_a_switch() -> None:
+    found = verdict(arm(0.91, sure=0.98), POOR, goal={"accuracy": 0.9, "margin": 0.0})
+    assert found.decision == "keep-api"
+
+
+def test_a_cascade_without_a_guarantee_says_so() -> None:
+    found = verdict(SURE_IN_PART, POOR, drawing=Drawing(doubt="it was long ago"))
+    assert found.decision == "cascade"
+    assert "which is no guarantee" in found.sentence
+
+
+def test_a_saving_that_never_pays_for_the_engineering_is_none() -> None:
+    costs = {"engineering_usd": 20_000}
+    barely = {"requests_per_month": 51_000}  # of gpt-4o for $71.40 where a machine costs $70.08
+    found = verdict(GOOD, POOR, traffic=barely, costs=costs, api={"model": "gpt-4o"})
+    assert found.decision in ("keep-api", "cheaper-api")
+    assert verdict(GOOD, POOR, costs=costs).decision == "switch"
+    assert "pays for" not in verdict(GOOD, POOR, costs=costs | {"hourly_usd": 60}).sentence
+
+
+def test_where_peoples_work_has_no_price_the_sentence_says_what_it_may_cost() -> None:
+    found = verdict(GOOD, POOR)
+    year = 12 * (found.usd_per_month_now - found.usd_per_month)
+    assert f"pays for up to ${year:,.0f} of engineering and reviews (61 hours) within 12 months" in found.sentence
+    reviewed = verdict(GOOD, POOR, costs={"hourly_usd": 60})
+    year = 12 * (reviewed.usd_per_month_now - reviewed.usd_per_month)
+    assert f"which pays for up to ${year:,.0f} of engineering within 12 months" in reviewed.sentence
+    built = verdict(GOOD, POOR, costs={"engineering_usd": 20_000})
+    year = 12 * (built.usd_per_month_now - built.usd_per_month) - 20_000
+    assert f"which beside its engineering pays for up to ${year:,.0f} of reviews (61 hours)" in built.sentence
+    assert "pays for" not in verdict(GOOD, POOR, costs={"engineering_usd": 9, "reviews_per_month": 0}).sentence
+
+
+def test_reviewers_who_cost_more_than_the_api_keep_it() -> None:
+    little = {"requests_per_month": 100_000}  # $140 of gpt-4o, a machine for $70
+    assert verdict(GOOD, POOR, traffic=little, api={"model": "gpt-4o"}).decision == "switch"
+    reviewed = verdict(GOOD, POOR, traffic=little, api={"model": "gpt-4o"}, costs={"hourly_usd": 60})
+    assert reviewed.decision in ("keep-api", "cheaper-api")
+
+
+def test_the_verdict_names_what_its_months_leave_out() -> None:
+    (plain,) = (reason for reason in verdict(GOOD, POOR).reasons if reason.startswith("By itself"))
+    assert plain.endswith(
+        "Not counted: engineering (costs.engineering_usd); reviews: 304 reviews of 1 minute, 5.1 hours "
+        "(costs.hourly_usd); retraining: 3.0 trainings, one for every 100 reviews (costs.retraining_usd)."
+    )
+    costs = {"engineering_usd": 9, "hourly_usd": 60, "retraining_usd": 1}
+    (said,) = (reason for reason in verdict(GOOD, POOR, costs=costs).reasons if reason.startswith("By itself"))
+    assert said.endswith("and has paid for its engineering after 0.0 months.")
+
+
+LUNA = {"model": "gpt-6-luna"}
+"""At this traffic for $580 a month, where gpt-4o costs $14,000 and machines of one's own $70."""
+
+
+def test_a_tier_that_costs_less_than_what_is_recommended_is_to_be_measured_first() -> None:
+    """At a million requests a machine costs $70, and a tier that nobody has tried $50."""
+    found = verdict(GOOD, POOR, traffic={"requests_per_month": 1_000_000}, market=True)
+    assert (found.decision, found.shown) == ("cheaper-api", "switch")
+    assert "Until then: Switch: the tuned tokenizer" in found.sentence
+    assert verdict(GOOD, POOR, market=True).decision == "switch"
+
+
+def test_a_list_of_apis_says_which_come_into_question() -> None:
+    """Luna costs more than the machine, and the cheaper ones of the price book are not in the list."""
+    traffic = {"requests_per_month": 1_500_000}
+    assert verdict(GOOD, POOR, traffic=traffic, apis=[{}, LUNA]).decision == "switch"
+    little = verdict(GOOD, POOR, traffic={"requests_per_month": 500_000}, apis=[{}, LUNA])
+    assert little.decision == "cheaper-api"
+    assert little.sentence.startswith("Measure gpt-6-luna first")
+    assert little.measure == "apis+={name: gpt-6-luna, url: openai}", "it stands in the list"
+
+
+def test_a_measured_api_that_passes_and_costs_less_is_moved_to() -> None:
+    found = verdict(POOR, POOR, apis=[{}, LUNA], others={"gpt-6-luna": arm(0.97, splits=("test",))})
+    assert (found.decision, found.measure) == ("cheaper-api", None)
+    assert found.sentence.startswith(
+        "Move to gpt-6-luna: it is right on 97.0 % of the hardest test split and costs $580"
+    )
+
+
+def test_a_measured_api_that_fails_is_not_moved_to_and_not_asked_for_again() -> None:
+    found = verdict(POOR, POOR, apis=[{}, LUNA], others={"gpt-6-luna": arm(0.80, splits=("test",))})
+    assert found.decision == "keep-api"
+    assert any(
+        "gpt-6-luna was measured (test 80.0 %; $580 a month): it does not meet" in each for each in found.reasons
+    )
+
+
+def test_another_api_is_held_against_the_one_paid_for_today_where_both_were_measured() -> None:
+    now = arm(0.99, splits=("test",), **MANY)
+
+    def with_luna(accuracy: float) -> Any:
+        luna = {"gpt-6-luna": arm(accuracy, splits=("test",), **MANY)}
+        return verdict(arm(0.7, **MANY), arm(0.7, **MANY), apis=[{}, LUNA], api_answers=now, others=luna)
+
+    assert with_luna(0.985).decision == "cheaper-api"
+    worse = with_luna(0.95)
+    assert worse.decision == "keep-api"
+    assert any("it is -4.0 points on test against gpt-4o, not shown" in each for each in worse.reasons)
+
+
+def test_our_own_model_is_held_against_the_cheapest_api_that_passes() -> None:
+    """A tier that was shown to do the job for less than the machine leaves no reason to build anything."""
+    luna = {"gpt-6-luna": arm(0.97, splits=("test",))}
+    little = {"requests_per_month": 1_000_000}
+    assert verdict(GOOD, POOR, traffic=little, apis=[{}, LUNA], others=luna).decision == "cheaper-api"
+    found = verdict(GOOD, POOR, apis=[{}, LUNA], others=luna)
+    assert found.decision == "switch"
+    assert "and $580 for gpt-6-luna, the cheapest API that passes" in found.sentence
+    dear = verdict(GOOD, POOR, apis=[{}, LUNA], others=luna, costs={"engineering_usd": 20_000})
+    assert dear.decision == "cheaper-api", "against gpt-4o it would have paid in two months"
+
+
+def test_the_rest_of_a_cascade_goes_to_the_cheapest_api_that_passes() -> None:
+    luna = {"gpt-6-luna": arm(0.97, splits=("test",), **MANY)}
+    found = verdict(arm(0.8, sure=0.6, **MANY), arm(0.7, **MANY), apis=[{}, LUNA], others=luna)
+    assert found.decision == "cascade"
+    assert "leave the rest to gpt-6-luna" in found.sentence
+    assert found.usd_per_month == pytest.approx(verdict(GOOD, POOR).usd_per_month + 0.4 * 580)
+
+
+def test_which_api_is_paid_for_today_is_said_by_name() -> None:
+    found = verdict(POOR, POOR, apis=[LUNA, {}], today="gpt-4o")
+    assert found.usd_per_month_now == pytest.approx(14_000)
+
+
+def test_an_api_too_slow_for_the_job_does_not_pass() -> None:
+    slow = {"gpt-6-luna": arm(0.97, splits=("test",), ms=3000)}
+    assert verdict(POOR, POOR, apis=[{}, LUNA], others=slow).decision == "keep-api"
+    untimed = {"gpt-6-luna": arm(0.97, splits=("test",), ms=0)}
+    assert verdict(POOR, POOR, apis=[{}, LUNA], others=untimed).decision == "cheaper-api", "recorded answers"
+
+
+def test_the_upper_end_of_the_p95_decides() -> None:
+    """Four in a hundred are slow: the P95 is 20 ms, and so many requests can't tell that it is not 3 s."""
+    served = [
+        replace(record, latency_ms=3000 if int(record.id.rpartition("-")[2]) % 25 == 0 else 20) for record in GOOD
+    ]
+    found = verdict(served, POOR)
+    assert found.p95_ms == 20
+    assert found.decision == "keep-api"
+    assert "P95 is 20 ms (at most 3,000), over the 1,000 ms you allow" in found.sentence

@@ -1,0 +1,70 @@
+"""The Modelfile: what Ollama would send is what the chat template writes."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.conftest import TOKENIZER, make_spec
+from tests.exporters.test_plain_template import FAMILIES, wanted
+from tunewright.core.errors import UserError
+from tunewright.exporters.gguf.ollama import go_template, modelfile
+from tunewright.exporters.other_engines import Asking, asking_of
+from tunewright.exporters.plain_template import plain
+from tunewright.models.chat import ChatTemplate
+from tunewright.models.resolve import LocalModel
+from tunewright.tasks import Message
+
+SYSTEM = Message(role="system", content="Which team?\n- billing\n- refund")
+USER = Message(role="user", content="Where is it?")
+
+
+def as_ollama_fills_it(template: str, system: str, prompt: str) -> str:
+    """Go's template language, as far as ours speaks it, up to where the answer begins."""
+    template = template.partition("{{ .Response }}")[0]
+    branches = re.fullmatch(r"{{ if \.System }}(.*){{ else }}(.*){{ end }}(.*)", template, re.DOTALL)
+    assert branches
+    text = (branches[1] if system else branches[2]) + branches[3]
+    return text.replace("{{ .System }}", system).replace("{{ .Prompt }}", prompt)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ollama_sends_what_the_template_writes(family: str) -> None:
+    template = ChatTemplate.named(family)
+    found = go_template(plain(template.source), {})
+    assert as_ollama_fills_it(found, SYSTEM.content, USER.content) == wanted(template, [SYSTEM, USER], True)
+    assert as_ollama_fills_it(found, "", USER.content) == wanted(template, [USER], True)
+
+
+def asking(**task: object) -> Asking:
+    spec = make_spec(task={"kind": "generate", "instruction": "Answer.", **task})
+    return asking_of(spec, LocalModel("tiny", TOKENIZER, ChatTemplate.named("chatml")), 20)
+
+
+def test_a_modelfile_says_the_system_prompt_the_end_and_no_chance() -> None:
+    said = modelfile("a-Q8_0.gguf", asking(stop=["\n\nYours"], max_tokens=50), "<|im_end|>", 900, {})
+    assert said.startswith('FROM ./a-Q8_0.gguf\nTEMPLATE """{{ if .System }}<|im_start|>system\n')
+    assert '\nSYSTEM """Answer."""\n' in said
+    for line in (
+        "temperature 0",
+        "repeat_penalty 1",
+        "num_ctx 900",
+        "num_predict 50",
+        'stop """<|im_end|>"""',
+        'stop """\n\nYours"""',
+    ):
+        assert f"\nPARAMETER {line}\n" in said
+
+
+def test_a_model_that_ollama_cannot_confine_says_so() -> None:
+    said = modelfile("a.gguf", asking(), "<|im_end|>", 900, {}, confined_only=True)
+    assert said.startswith("# This model has learnt to choose between its labels")
+    assert "\nFROM ./a.gguf\n" in said
+
+
+def test_what_no_modelfile_can_hold_is_refused() -> None:
+    with pytest.raises(UserError, match="three quotation marks"):
+        modelfile("a.gguf", asking(instruction='Say """.'), "<|im_end|>", 900, {})
+    with pytest.raises(UserError, match="for its own"):
+        go_template("{{ '{' }}{{ '{' }}{% for m in messages %}{{ m.content }}{% endfor %}", {})

@@ -1,0 +1,122 @@
+"""Free text ends where it should, and says nothing but text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.conftest import TOKENIZER
+from tests.inference.test_grammar import END, TOKENS, VOCABULARY, Reciter
+from tunewright.inference.decoding.free_text import TextRules
+from tunewright.inference.decoding.partial import Shown
+from tunewright.inference.decoding.writing import room_for, written
+from tunewright.inference.predictors import Answer, Terms, TextGenerator
+from tunewright.models.chat import ChatTemplate
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf
+from tunewright.tasks.generate import GenerateTask
+
+TEXT = "Open your orders, then choose Return.\n\nKind regards"
+
+
+class Shouter:
+    """A model that likes one token best, whatever came before, and another next."""
+
+    def __init__(self, best: int, next_best: int):
+        self._best, self._next = best, next_best
+
+    def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:  # noqa: ARG002 (the protocol)
+        logits = np.zeros(VOCABULARY, np.float32)
+        logits[[self._best, self._next]] = 20, 10
+        return logits
+
+
+def test_an_answer_ends_with_the_turn() -> None:
+    writer = written(TextRules(TOKENS, END, ()), Reciter(TEXT), [], 100)
+    assert (TOKENS.decode(writer.ids), writer.done, writer.cut) == (TEXT, True, False)
+    assert len(writer.log_probabilities) == len(writer.ids)
+    assert all(score <= 0 for score in writer.log_probabilities)
+
+
+def test_a_stop_text_ends_an_answer_wherever_tokens_begin() -> None:
+    model = Reciter(TEXT)
+    writer = written(TextRules(TOKENS, END, ["rders, th"]), model, [], 100)
+    assert "rders, th" in TOKENS.decode(writer.ids)
+    assert not writer.cut
+    assert len(writer.ids) < len(TOKENS.encode_verbatim(TEXT))
+
+
+def test_a_long_answer_is_cut() -> None:
+    writer = written(TextRules(TOKENS, END, ()), Reciter("very " * 100), [], 7)
+    assert (len(writer.ids), writer.cut) == (7, True)
+
+
+def test_no_answer_opens_another_turn() -> None:
+    start, word = TOKENS.encode_text("<|im_start|>")[0], TOKENS.encode_text("a")[0]
+    writer = written(TextRules(TOKENS, END, ()), Shouter(start, word), [], 3)
+    assert writer.ids == [word] * 3
+
+
+@pytest.mark.parametrize(
+    ("constraint", "room"),
+    [
+        (OneOf(("a", "b")), 10),
+        (FreeText(7, ()), 7),
+        (FreeText(None, ()), 52),
+        (JsonRecord({}, {}), 52),
+    ],
+)
+def test_an_answer_has_the_room_that_its_kind_may_take(constraint: OneOf | FreeText | JsonRecord, room: int) -> None:
+    assert room_for(constraint, 10) == room
+
+
+@pytest.mark.parametrize(
+    ("so_far", "shown"),
+    [
+        ("  Hello", "Hello"),
+        ("Hello \n", "Hello"),
+        ("Hello \nUs", "Hello"),
+        ("Hello \nYou", "Hello \nYou"),
+        ("Grü\ufffd", "Grü"),
+        ("a\r\nb", "a\nb"),
+        ("", ""),
+    ],
+)
+def test_only_what_is_certain_is_shown(so_far: str, shown: str) -> None:
+    assert Shown(["\nUser:"]).add(so_far) == shown
+    one_by_one = Shown(["\nUser:"])
+    assert "".join(map(one_by_one.add, so_far)) == shown
+
+
+def generator(stop: Sequence[str], model: Reciter) -> TextGenerator:
+    task = GenerateTask("Answer.", stop=stop)
+    return TextGenerator(
+        model, task, ChatTemplate.named("chatml"), TOKENS, TOKENIZER, TextRules(TOKENS, END, stop), 100
+    )
+
+
+@pytest.mark.parametrize("text", ["Grüße, 東京 🎉 done", TEXT, " leading and trailing ", "one\r\ntwo", "נא להזמין"])
+def test_the_pieces_of_an_answer_are_the_answer(text: str) -> None:
+    asked = generator(["\n\nKind"], Reciter(text))
+    *pieces, answer = asked.stream([], Terms())
+    assert isinstance(answer, Answer)
+    assert "".join(map(str, pieces)) == answer.text == asked.answer_prompts([[]]).text
+    assert "Kind" not in answer.text
+    assert len(pieces) > 1
+
+
+def test_a_request_may_end_its_answer_sooner() -> None:
+    *pieces, answer = generator([], Reciter(TEXT)).stream([], Terms(["then"]))
+    assert isinstance(answer, Answer)
+    assert "".join(map(str, pieces)) == answer.text == "Open your orders,"
+    *_, answer = generator([], Reciter(TEXT)).stream([], Terms(most=3))
+    assert isinstance(answer, Answer)
+    assert answer.cut
+
+
+def test_how_sure_a_text_is_does_not_depend_on_its_length() -> None:
+    short, long = (generator([], Reciter(text)).answer_prompts([[]]) for text in ("yes", "yes " * 40))
+    assert short.confidence == pytest.approx(long.confidence)
+    assert TOKENIZER.exists()

@@ -1,0 +1,58 @@
+"""Tokens are decoded one by one as they would be all together."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TOKENIZER
+from tests.inference.test_grammar import TOKENS, VOCABULARY
+from tunewright.models.tokenizer import Reading, TextTokenizer
+
+
+@pytest.mark.parametrize(
+    "text", ["Grüße, 東京 🎉🎉 done", " leading", "a\ufffdb", "", "नमस्ते 👩‍👩‍👧‍👦", "\n\n\t x" * 20]
+)
+def test_a_text_comes_piece_by_piece(text: str) -> None:
+    ids, reading = TOKENS.encode_verbatim(text), Reading(TOKENS.decode)
+    pieces, ends = zip(*map(reading.add, ids), strict=True) if ids else ((), ())
+    assert "".join(pieces) == text
+    assert list(ends) == [len(TOKENS.decode(ids[: count + 1])) for count in range(len(ids))]
+
+
+def test_what_is_no_text_comes_as_it_would_be_read_at_once() -> None:
+    for seed in range(50):
+        ids, reading = random.Random(seed).choices(range(VOCABULARY), k=30), Reading(TOKENS.decode)
+        ends = [reading.add(token)[1] for token in ids]
+        assert ends == [len(TOKENS.decode(ids[: count + 1])) for count in range(len(ids))]
+
+
+def test_no_token_is_decoded_again_and_again() -> None:
+    asked: list[int] = []
+
+    def decode(ids: list[int]) -> str:
+        asked.append(len(ids))
+        return TOKENS.decode(ids)
+
+    reading = Reading(decode)  # type: ignore[arg-type]
+    bytes_alone = TOKENS.encode_verbatim("🎉")[:1]
+    for token in [*TOKENS.encode_verbatim("word " * 300), *bytes_alone * 300]:
+        reading.add(token)
+    assert max(asked) < 20
+
+
+def test_a_text_has_no_more_letters_than_its_tokens_can_stand_for(tmp_path: Path) -> None:
+    text = "#" * 80 + " " * 64
+    assert TOKENS.most_letters(len(TOKENS.encode_verbatim(text))) >= len(text)
+    known = json.loads((TOKENIZER / "tokenizer.json").read_text("utf-8"))
+    nfc, strip, nfkc = {"type": "NFC"}, {"type": "Strip", "strip_left": True, "strip_right": True}, {"type": "NFKC"}
+    for normalizer, most in (
+        (nfc, 3 * TOKENS.most_letters(1)),
+        ({"type": "Sequence", "normalizers": [nfc, strip]}, 100),
+        (nfkc, 100),
+    ):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(known | {"normalizer": normalizer}), "utf-8")
+        assert TextTokenizer(tmp_path).most_letters(1) == most

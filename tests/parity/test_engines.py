@@ -1,0 +1,78 @@
+"""The part of parity that asks other engines: what is compared, and what the report says where one is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import example, make_spec
+from tests.exporters.outputs import with_outputs
+from tunewright.core.errors import UserError
+from tunewright.evaluation.evidence import VALIDATION, record_of
+from tunewright.inference.bundle import Bundle, load_bundle
+from tunewright.inference.predictors import Answer
+from tunewright.parity import engines as module
+from tunewright.parity.engines import Elsewhere, elsewhere
+from tunewright.tasks import Example, Message
+
+pytestmark = pytest.mark.slow  # transformers is imported
+
+RIGHT = [example(f"refund {number}", "refund") for number in range(30)]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    spec = with_outputs(make_spec(tmp_path))
+    return load_bundle(spec.folder / "runs" / "export-1" / "bundle")
+
+
+@pytest.fixture
+def asked(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Elsewhere]]:
+    """Ask engines that answer as they are told to: rows by engine."""
+
+    def ask(llama: Callable[[str, bool], str | Exception]) -> dict[str, Elsewhere]:
+        def engine(*_: object) -> Iterator[module.Asked]:
+            def answer(messages: Sequence[Message], confined: bool) -> tuple[str, list[int]]:
+                said = llama(messages[-1].content, confined)
+                if isinstance(said, Exception):
+                    raise said
+                return said, bundle.template.encode_prompt(messages, bundle.tokenizer)
+
+            yield answer
+
+        def absent(*_: object) -> Iterator[module.Asked]:
+            raise UserError("It is not installed.")
+            yield
+
+        monkeypatch.setattr(module, "_llama", engine)
+        monkeypatch.setattr(module, "_vllm", absent)
+        splits: dict[str, Sequence[Example]] = {VALIDATION: RIGHT[:5], "test": RIGHT}
+        served = [record_of("test", each, Answer("refund", 1.0), 1.0, bundle.task) for each in RIGHT]
+        merged = bundle.folder.parent / "merged"
+        return {row.engine: row for row in elsewhere(bundle, merged, splits, served, tmp_path)}
+
+    return ask
+
+
+def test_answers_are_compared_with_the_servers_on_a_sample(asked: Callable[..., dict[str, Elsewhere]]) -> None:
+    rows = asked(lambda text, confined: " refund" if confined else ("refund" if text.endswith("0") else "Well, …"))
+    llama = rows["llama.cpp, Q8_0"]
+    assert (llama.asked, llama.alike, llama.prompts_alike) == (module.SAMPLE, 1.0, 1.0)
+    assert 0 < (llama.freely_alike or 0) < 0.5
+    assert "answers 100% alike where its choice is confined to the labels" in llama.told
+    assert rows["transformers"].prompts_alike == 1.0
+
+
+def test_an_engine_that_is_not_there_is_told(asked: Callable[..., dict[str, Elsewhere]]) -> None:
+    rows = asked(lambda *_: "billing")
+    assert rows["llama.cpp, Q8_0"].alike == 0.0
+    assert rows["vLLM's chat API"].told == "vLLM's chat API: not asked. It is not installed."
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("it answered 400"), OSError("gone"), UserError("It is cut.")])
+def test_an_engine_that_fails_loses_no_run(asked: Callable[..., dict[str, Elsewhere]], fault: Exception) -> None:
+    row = asked(lambda *_: fault)["llama.cpp, Q8_0"]
+    assert str(fault) in row.told
+    assert row.alike is None

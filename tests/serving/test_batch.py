@@ -1,0 +1,246 @@
+"""Answering files. The engine is a stand-in that answers with what it was asked; tests/model ask a real one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.serving.test_app import Echo
+from tunewright.core.errors import UserError
+from tunewright.core.limits import BATCH_LINE_BYTES
+from tunewright.inference.predictors import Answer
+from tunewright.serving import batch
+from tunewright.serving.batch import Batch, answer_file, answer_lines
+from tunewright.serving.engine import Engine, TooLong
+
+
+class Counting(Echo):
+    """Counts what it is asked, and fails at some text as a process that is killed does."""
+
+    at_once = 3
+
+    def __init__(self, kind: str = "classify", dies_at: str = ""):
+        super().__init__(kind)
+        self.broken = False
+        self.asked: list[str] = []
+        self._dies_at = dies_at
+
+    def answer(self, text: str) -> Answer:
+        if text == self._dies_at:
+            raise KeyboardInterrupt
+        if self.broken or text == "breaks the model":
+            raise ValueError("broken")
+        if text.startswith("long"):
+            raise TooLong("The request has 9 tokens, this model takes 5.")
+        self.asked.append(text)
+        return super().answer(text)
+
+    def answers(self, texts: Sequence[str]) -> list[Answer | TooLong]:
+        return [self._answer_or_refuse(text) for text in texts]
+
+    _answer = answer
+    _answer_or_refuse = Engine._answer_or_refuse
+
+
+def here(function: Callable[..., Any], parts: Sequence[tuple[Any, ...]], **_: object) -> Iterator[Any]:
+    return (function(*part) for part in parts)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Counting]:
+    """Puts an engine in the place of the bundle's, in this process."""
+
+    def made(**settings: Any) -> Counting:
+        found = Counting(**settings)
+        monkeypatch.setattr(batch, "_engine", lambda *_: found)
+        return found
+
+    bundle = SimpleNamespace(info=SimpleNamespace(runtime="onnxruntime"), weight_bytes=1)
+    monkeypatch.setattr(batch, "load_bundle", lambda _: bundle)
+    monkeypatch.setattr(batch, "each", here)
+    return made
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "weights").write_text("w")
+    return tmp_path / "bundle"
+
+
+def written(folder: Path, count: int) -> Path:
+    file = folder / "in.jsonl"
+    file.write_text("".join(json.dumps({"text": f"text {n}"}) + "\n" for n in range(count)))
+    return file
+
+
+def labels(file: Path) -> list[str]:
+    return [json.loads(line)["label"] for line in file.read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_every_line_is_answered_once_and_in_order(count: int, engine: Any, bundle: Path, tmp_path: Path) -> None:
+    asked = engine()
+    found = answer_file(bundle, written(tmp_path, count), tmp_path / "out.jsonl", chunk=3)
+    assert (found.lines, found.refused, found.kept) == (count, 0, 0)
+    assert labels(tmp_path / "out.jsonl") == asked.asked == [f"text {n}" for n in range(count)]
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_after_a_kill_only_what_is_missing_is_asked(engine: Any, bundle: Path, tmp_path: Path) -> None:
+    source, target = written(tmp_path, 8), tmp_path / "out.jsonl"
+    engine(dies_at="text 4")
+    with pytest.raises(KeyboardInterrupt):
+        answer_file(bundle, source, target, chunk=3)
+    assert not target.exists()
+    asked = engine()
+    found = answer_file(bundle, source, target, chunk=3)
+    assert (found.lines, found.kept) == (8, 3)
+    assert asked.asked == [f"text {n}" for n in range(3, 8)], "the chunk that was cut off is answered from its start"
+    assert labels(target) == [f"text {n}" for n in range(8)]
+
+
+@pytest.mark.parametrize("changed", ["input", "bundle"])
+def test_parts_of_another_job_are_not_mixed_in(changed: str, engine: Any, bundle: Path, tmp_path: Path) -> None:
+    source, target = written(tmp_path, 8), tmp_path / "out.jsonl"
+    engine(dies_at="text 4")
+    with pytest.raises(KeyboardInterrupt):
+        answer_file(bundle, source, target, chunk=3)
+    if changed == "input":
+        source.write_text(source.read_text() + '{"text": "more"}\n')
+    else:
+        (bundle / "weights").write_text("v")
+    engine()
+    with pytest.raises(UserError, match="belongs to another input or bundle"):
+        answer_file(bundle, source, target, chunk=3)
+    assert not target.exists()
+
+
+def test_what_is_there_is_not_written_over(engine: Any, bundle: Path, tmp_path: Path) -> None:
+    engine()
+    (tmp_path / "out.jsonl").write_text("mine")
+    with pytest.raises(UserError, match="there already"):
+        answer_file(bundle, written(tmp_path, 1), tmp_path / "out.jsonl")
+    assert (tmp_path / "out.jsonl").read_text() == "mine"
+    with pytest.raises(UserError, match="no such file"):
+        answer_file(bundle, tmp_path / "absent.jsonl", tmp_path / "new.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "code"),
+    [
+        (b"{", {"line": 7}, "invalid_json"),
+        (b"", {"line": 7}, "invalid_json"),
+        (b"[1]", {"line": 7}, "invalid_json"),
+        (b"\xff", {"line": 7}, "invalid_json"),
+        (b'{"id": "\\ud800", "text": "a"}', {"line": 7}, "invalid_json"),
+        (b'{"id": "a", "text": "\\ud800"}', {"line": 7}, "invalid_json"),
+        (b"[" * 100_000, {"line": 7}, "invalid_json"),
+        (b'{"id": ' + b"[" * 500 + b"]" * 500 + b', "text": "a"}', {"line": 7}, "invalid_json"),
+        (b'{"id": NaN, "text": "a"}', {"line": 7}, "invalid_json"),
+        (b'{"id": 1e999, "text": "a"}', {"line": 7}, "invalid_json"),
+        (b'{"id": ' + b"9" * 5000 + b', "text": "a"}', {"line": 7}, "invalid_json"),
+        (b'{"text": "' + b"a" * BATCH_LINE_BYTES + b'"}', {"line": 7}, "invalid_json"),
+        (b'{"id": "a"}', {"id": "a"}, "invalid_value"),
+        (b'{"id": "a", "text": " "}', {"id": "a"}, "invalid_value"),
+        (b'{"id": "a", "text": 5}', {"id": "a"}, "invalid_value"),
+        (b'{"text": "long text"}', {"line": 7}, "context_length_exceeded"),
+        (b'{"custom_id": "c", "body": {"messages": []}}', {"custom_id": "c"}, "invalid_value"),
+        (b'{"custom_id": "c", "body": 5}', {"custom_id": "c"}, "invalid_value"),
+        (b'{"id": "d", "document": {"name": "a.pdf", "content": "JVBERi0="}}', {"id": "d"}, "invalid_document"),
+    ],
+)
+def test_a_line_that_cannot_be_answered_has_an_error_in_its_place(line: bytes, name: dict, code: str) -> None:
+    (found,) = answer_lines(Counting(), [(7, line)])  # type: ignore[arg-type]
+    assert found.pop("error")["code"] == code
+    assert found == name
+
+
+def test_refused_lines_are_counted_and_nothing_else_suffers(engine: Any, bundle: Path, tmp_path: Path) -> None:
+    engine()
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "a"}\n{\n{"text": "the word \\"error\\""}\n{"text": "b"}')
+    found = answer_file(bundle, source, tmp_path / "out.jsonl")
+    assert (found.lines, found.refused) == (4, 1)
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    assert [row.get("label") for row in rows] == ["a", None, 'the word "error"', "b"]
+    assert rows[1]["error"]["code"] == "invalid_json"
+
+
+HOSTILE = [
+    b'{"id": "a\\ud800", "text": "x"}',
+    b"[" * 100_000,
+    b'{"id": NaN, "text": "x"}',
+    b'{"id": ' + b"9" * 5000 + b"}",
+    b"\xff\xfe",
+    b"\0",
+    b'{"text": "breaks the model"}',
+    b"x" * 300,
+]
+
+
+def test_no_line_aborts_a_batch_or_its_next_run(
+    engine: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "BATCH_LINE_BYTES", 250)
+    good = '{"id": "a\u2028b\x85", "text": "an \\"error\\"\u2028"}'.encode()
+    lines = [each for bad in HOSTILE for each in (good, bad)]
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(b"\n".join([*lines, b'{"text": "stop"}', good]))
+    engine(dies_at="stop")
+    with pytest.raises(KeyboardInterrupt):
+        answer_file(bundle, source, target, chunk=3)
+    engine()
+    found = answer_file(bundle, source, target, chunk=3)
+    assert (found.lines, found.refused, found.kept) == (18, 8, 15)
+    rows = [json.loads(line) for line in target.read_bytes().split(b"\n") if line]
+    assert ["error" in row for row in rows] == [False, True] * 8 + [False] * 2
+    assert {row["id"] for row in rows if "label" in row and "id" in row} == {"a\u2028b\x85"}
+    assert rows[13]["error"]["code"] == "internal_error"
+
+
+def test_a_model_that_answers_nothing_any_more_ends_the_batch(engine: Any, bundle: Path, tmp_path: Path) -> None:
+    engine().broken = True
+    with pytest.raises(ValueError, match="broken"):
+        answer_file(bundle, written(tmp_path, 2), tmp_path / "out.jsonl")
+
+
+def test_a_worker_holds_few_bytes_at_once(
+    engine: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "BATCH_CHUNK_BYTES", 100)
+    engine()
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps({"text": "a" * size}) + "\n" for size in (30, 30, 200, 10, 10)))
+    chunks, lines = batch._chunks(source, 500)
+    assert lines == 5
+    assert [(each.first, each.lines) for each in chunks] == [(1, 2), (3, 1), (4, 2)]
+    assert answer_file(bundle, source, tmp_path / "out.jsonl").refused == 0
+
+
+def test_openais_batch_format_is_taken() -> None:
+    body = {"model": "x", "messages": [{"role": "system", "content": "be"}, {"role": "user", "content": "hello"}]}
+    line = json.dumps({"custom_id": "c-1", "method": "POST", "url": "/v1/chat/completions", "body": body}).encode()
+    said = {"confidence": 1.0, "escalate": True, "in_scope": None}
+    expected = {"custom_id": "c-1", "label": "hello", **said}
+    assert answer_lines(Counting(), [(1, line)]) == [expected]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "more"), [("extract", "record", {"fields": {}}), ("generate", "text", {"finish_reason": "stop"})]
+)
+def test_records_and_texts_are_answered_too(kind: str, key: str, more: dict[str, Any]) -> None:
+    (found,) = answer_lines(Counting(kind), [(1, b'{"id": 5, "text": "hello"}')])  # type: ignore[arg-type]
+    assert found["id"] == 5
+    assert found[key]
+    assert more.items() <= found.items()
+
+
+def test_the_speed_is_that_of_what_was_answered_now() -> None:
+    assert Batch(lines=100, refused=0, kept=40, seconds=3.0).per_second == 20
+    assert Batch(lines=0, refused=0, kept=0, seconds=0.0).per_second == 0

@@ -1,0 +1,51 @@
+"""A server of a bundle that the kernel ends says what would need less memory, while it loads and later."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tunewright.core.errors import UserError
+from tunewright.serving import server
+from tunewright.serving.server import running_server
+
+LOADING = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+ANSWERING = """
+import http.server, os, signal, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+    def do_POST(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+@pytest.mark.parametrize("script", [LOADING, ANSWERING])
+def test_a_server_that_is_killed_names_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    (tmp_path / "server.py").write_text(script, "utf-8")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/server.py "$@"\n', "utf-8")
+    python.chmod(0o755)
+    monkeypatch.setattr(server.sys, "executable", str(python))
+    with pytest.raises(UserError) as caught, running_server(tmp_path) as address:
+        httpx.post(f"{address}/v1/chat/completions", json={})
+    said = caught.value.paragraph()
+    assert said.startswith("The server of the bundle was killed. Most often memory has run out: there are")
+    assert "export.precision=int4" in said
+
+
+def test_a_server_that_lives_and_does_not_answer_is_another_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server.py").write_text(ANSWERING, "utf-8")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/server.py "$@"\n', "utf-8")
+    python.chmod(0o755)
+    monkeypatch.setattr(server.sys, "executable", str(python))
+    with pytest.raises(httpx.ConnectError), running_server(tmp_path):
+        httpx.get("http://127.0.0.1:9/")

@@ -1,0 +1,28 @@
+"""What of a spec a model does not use is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import make_spec
+from tunewright.training.able import unused
+
+
+@pytest.mark.parametrize(
+    ("model", "train", "said"),
+    [
+        ("all-minilm", {"lr": 1e-3, "epochs": 3, "members": 2}, "all-minilm does not use train.epochs, train.lr; an"),
+        ("all-minilm", {"encoder": {"epochs": 3}, "max_length": 99}, ""),
+        ("linear", {"members": 2}, "linear does not use train.members."),
+        ("smollm2-135m", {"encoder": {"epochs": 3}, "lr": 1e-3}, "smollm2-135m does not use train.encoder."),
+        ("smollm2-135m", {"lr": 1e-3}, ""),
+    ],
+)
+def test_keys_that_a_model_does_not_use_are_named(model: str, train: dict[str, object], said: str) -> None:
+    assert unused(make_spec(model=model, train=train)).startswith(said)
+    assert bool(unused(make_spec(model=model, train=train))) == bool(said)
+
+
+def test_of_several_candidates_each_uses_its_own() -> None:
+    spec = make_spec(train={"lr": 1e-3, "encoder": {"epochs": 3}}).model_copy(update={"candidates": ("linear", "x")})
+    assert [unused(each) for each in (spec, *spec.each_candidate)] == ["", "", ""]

@@ -1,0 +1,121 @@
+"""In how many processes a training runs, and which rows of a batch each gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import make_spec, write_project
+from tunewright.config import load_spec
+from tunewright.core.processes import SHARES, threads
+from tunewright.pipeline.runner import execute_step, processes_of
+from tunewright.pipeline.steps import STEPS
+from tunewright.training.loop.shares import own_share
+from tunewright.training.loop.trainer import planned_steps
+from tunewright.training.planning import division
+from tunewright.training.planning.division import processes_for, work
+
+GB = 10**9
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Path:
+    """A split with 66 training rows."""
+    spec = load_spec(write_project(tmp_path / "project"))
+    execute_step(STEPS["check"], spec, {}, tmp_path / "check")
+    execute_step(STEPS["split"], spec, {"check": tmp_path / "check"}, tmp_path / "split")
+    return tmp_path / "split"
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine without a GPU, with memory enough and 8 threads."""
+    monkeypatch.setattr(division, "has_gpu", lambda: False)
+    monkeypatch.setattr(division, "machine_memory", lambda: 64 * GB)
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    monkeypatch.delenv("RANK", raising=False)
+    return monkeypatch
+
+
+def processes(split: Path, **train: object) -> int:
+    return processes_for(make_spec(train=train), {"split": split})
+
+
+def test_as_many_as_threads_memory_and_the_batch_allow(split: Path, machine: pytest.MonkeyPatch) -> None:
+    assert processes(split, batch_size=32) == 2  # the last of 3 batches has 2 rows
+    assert processes(split, batch_size=33) == 1
+    assert processes(split, batch_size=64) == 2
+    assert processes(split, batch_size=132) == 4
+    assert processes(split, batch_size=8) == 1
+    machine.setenv("OMP_NUM_THREADS", "3")
+    assert processes(split, batch_size=132) == 1  # of two, each with one thread, a third would have none
+    machine.setenv("OMP_NUM_THREADS", "2")
+    assert processes(split, batch_size=132) == 2
+    machine.setenv("OMP_NUM_THREADS", "1")
+    assert processes(split, batch_size=132) == 1
+    machine.setenv("OMP_NUM_THREADS", "8")
+    machine.setattr(division, "machine_memory", lambda: 8 * GB)
+    assert processes(split, batch_size=132) == 2
+    machine.setattr(division, "machine_memory", lambda: 7 * GB)
+    assert processes(split, batch_size=132) == 1
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_long_prompt_is_not_run_several_times(split: Path) -> None:
+    spec = make_spec(task={"kind": "classify", "instruction": "long " * 2000, "labels": ["a", "b"]})
+    assert processes_for(spec, {"split": split}) == 1
+
+
+def test_one_process_on_a_gpu_with_4_bit_weights_and_for_what_was_started_by_others(
+    split: Path, machine: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spec, train = make_spec(train={"batch_size": 64}), STEPS["train"]
+    assert processes_of(train, spec, {"split": split}) == 2
+    assert processes_of(STEPS["export"], spec, {"split": split}) == 1
+    assert processes_of(train, spec, {"split": tmp_path / "absent"}) == processes_of(train, spec, {}) == 1
+    assert processes(split, batch_size=64, method="qlora") == 1
+    machine.setattr(division, "has_gpu", lambda: True)
+    assert processes_of(train, spec, {"split": split}) == 1
+    machine.setattr(division, "has_gpu", lambda: False)
+    machine.setenv("RANK", "0")
+    assert processes_of(train, spec, {"split": split}) == 1
+
+
+def test_two_processes_pay_where_a_prompt_is_short() -> None:
+    assert work(2, 2, shared=20, own=800) < work(1, 2, shared=20, own=800)
+    assert work(2, 2, shared=400, own=800) > work(1, 2, shared=400, own=800)
+    assert work(1, 2, shared=20, own=800) == pytest.approx(0.6 * work(1, 1, shared=20, own=800))
+
+
+@given(lengths=st.lists(st.integers(1, 50), min_size=4, max_size=40), count=st.sampled_from([1, 2, 4]))
+def test_each_row_of_a_batch_is_in_one_share(lengths: list[int], count: int) -> None:
+    batch = [{"input_ids": [0] * length, "labels": [number]} for number, length in enumerate(lengths)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SHARES, str(count))
+        shares = []
+        for rank in range(count):
+            patch.setenv("RANK", str(rank))
+            shares.append(own_share(batch))
+    assert all(shares)
+    assert sorted(row["labels"][0] for rows in shares for row in rows) == list(range(len(lengths)))
+    totals = [sum(len(row["input_ids"]) for row in rows) for rows in shares]
+    assert max(totals) - min(totals) <= max(lengths)
+
+
+def test_shares_take_the_steps_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = make_spec(train={"batch_size": 32})
+    alone = planned_steps(spec, 10_003)
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", SHARES: "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert planned_steps(spec, 10_003) == alone
+
+
+def test_threads_are_those_asked_for_or_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads() == 3
+    for nonsense in ("", "0", "many"):
+        monkeypatch.setenv("OMP_NUM_THREADS", nonsense)
+        assert threads() >= 1

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from tunewright.training.loop.validation import Score, chosen
+
+
+def score(accuracy: float, examples: int = 200, loss: float = 1.0, seed: int = 0) -> Score:
+    right = round(accuracy * examples)
+    marks = ["1"] * right + ["0"] * (examples - right)
+    random.Random(seed).shuffle(marks)
+    return marked("".join(marks), loss)
+
+
+def of(worth: list[float], loss: float = 1.0) -> Score:
+    return Score(worth, [loss] * len(worth), len(worth))
+
+
+def marked(marks: str, loss: float = 1.0) -> Score:
+    return of([float(mark) for mark in marks], loss)
+
+
+def test_of_right_and_wrong_answers_the_headline_is_the_share_of_right_ones() -> None:
+    assert marked("1101").headline == 0.75
+
+
+def test_answers_that_are_each_worth_a_little_less_are_worse_beyond_chance() -> None:
+    draw = random.Random(0)
+    best = [draw.uniform(0.3, 0.9) for _ in range(50)]
+    assert of([worth - 0.02 for worth in best]).worse_than(of(best))
+    assert not of([worth + draw.uniform(-0.1, 0.1) for worth in best]).worse_than(of(best))
+
+
+@pytest.mark.parametrize(("best", "last", "kept"), [(0.9, 0.89, 1), (0.9, 0.91, 1), (0.9, 0.6, 0)])
+def test_the_later_adapter_is_kept_unless_it_is_worse_beyond_chance(best: float, last: float, kept: int) -> None:
+    assert chosen([score(best), score(last, seed=1)]) == kept
+
+
+def test_a_slow_decline_is_held_against_the_best_not_against_the_last() -> None:
+    # Of 160 right and 40 wrong, each step loses 8 more and wins 4: each alone could be chance, the whole way can't.
+    scores = [
+        marked("0" * 8 * step + "1" * (160 - 8 * step) + "1" * 4 * step + "0" * (40 - 4 * step)) for step in range(6)
+    ]
+    assert not any(later.worse_than(earlier) for earlier, later in pairwise(scores))
+    assert scores[-1].worse_than(scores[0])
+    assert chosen(scores) < 3
+
+
+def test_the_same_examples_lost_and_won_tell_nothing() -> None:
+    assert not marked("10" * 50).worse_than(marked("01" * 50))
+
+
+def test_a_few_examples_lost_could_be_chance() -> None:
+    assert not marked("1" * 97 + "000").worse_than(marked("1" * 99 + "0"))
+    assert marked("1" * 95 + "00000").worse_than(marked("1" * 99 + "0"))
