@@ -21,7 +21,7 @@ ONE_THREAD = OMP_NUM_THREADS=1
 # Tests start hundreds of processes, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast test-nightly coverage fuzz test-vllm test-llama test-wheels wheel lint format install lock sbom licences audit clean
+.PHONY: demo test test-fast test-nightly coverage fuzz test-vllm test-llama test-wheels wheel lint docs format install lock sbom licences audit clean
 
 demo: $(READY) ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
@@ -67,6 +67,9 @@ lint: $(TOOLS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/licences.py
+
+docs: $(TOOLS) ## the documentation site in site/; a broken link or a page outside the navigation fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(TOOLS)
 	$(BIN)/ruff check --fix .

@@ -24,7 +24,7 @@ from statistics import fmean
 from typing import Any
 
 from tunewright.data.curve.classical import LinearSvmClassifier
-from tunewright.data.curve.curve import Range, range_of
+from tunewright.data.curve.curve import CurveRange, range_of
 from tunewright.data.curve.curve_points import measure
 from tunewright.data.curve.power_law import fit
 from tunewright.data.splits.folds import group_of
@@ -113,7 +113,7 @@ def trials(name: str) -> list[dict[str, Any]]:
     return found
 
 
-def inside(interval: Range, value: float) -> bool:
+def inside(interval: CurveRange, value: float) -> bool:
     # Gains are shown to a tenth of a point, and are compared so.
     return round(interval.low, 3) <= round(value, 3) <= round(interval.high, 3)
 

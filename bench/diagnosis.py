@@ -40,13 +40,13 @@ from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, LabelTrie, Meta, task_of
 from tunewright.training.diagnosis.diagnosis import CannotTrain
-from tunewright.training.diagnosis.history import Facts, History
+from tunewright.training.diagnosis.history import History, TrainingFacts
 from tunewright.training.diagnosis.rules import diagnose
 from tunewright.training.engine.fast_paths import fit_engine
 from tunewright.training.loop.answering import likeliest_labels
-from tunewright.training.loop.chance import Change, change
+from tunewright.training.loop.chance import ScoreChange, change
 from tunewright.training.loop.encode import IGNORED
-from tunewright.training.loop.member import Members, curve_of
+from tunewright.training.loop.member import Soup, curve_of
 from tunewright.training.loop.prepare import Encoder, prepare
 from tunewright.training.loop.trainer import load_adapter, planned_steps
 
@@ -333,7 +333,7 @@ def tested(spec: Spec, home: Path, run: str) -> dict[str, Any] | None:
     }
 
 
-def trained(everything: Members) -> dict[str, Any]:
+def trained(everything: Soup) -> dict[str, Any]:
     """Train one adapter and keep its curve, up to where it ended."""
     from transformers import TrainerCallback
 
@@ -354,14 +354,14 @@ def trained(everything: Members) -> dict[str, Any]:
 
 def said(kept: dict[str, Any]) -> tuple[set[str], set[str]]:
     """The codes that were said at the end, and those that were said only before, as the curve grew."""
-    settings, facts, curve = TrainSpec(**kept["settings"]), Facts(**kept["facts"]), kept["curve"]
+    settings, facts, curve = TrainSpec(**kept["settings"]), TrainingFacts(**kept["facts"]), kept["curve"]
     whole = History(settings, facts, kept["precision"], kept["planned"], True, curve)
     grown = [replace(whole, ended=False, rows=curve[:rows]) for rows in range(len(curve))]
     last = {diagnosis.code for diagnosis in diagnose(whole)}
     return last, {diagnosis.code for history in grown for diagnosis in diagnose(history)} - last
 
 
-def gain_of_longer(run: str) -> Change | None:
+def gain_of_longer(run: str) -> ScoreChange | None:
     """What three times the epochs gain on rows that no training saw; None where that was not tried."""
     cause, rest = run.split(":", 1)
     if cause != "clean":

@@ -30,7 +30,7 @@ import numpy as np
 
 from tunewright.core.artifacts import read_jsonl
 from tunewright.drift.compare import FEWEST, compare
-from tunewright.drift.known import Known
+from tunewright.drift.known import KnownTexts
 from tunewright.drift.over_time import DAYS, alpha_of_a_test
 from tunewright.drift.reference import Reference
 from tunewright.drift.traits import Traits, traits_of
@@ -87,7 +87,7 @@ class Pool:
 class Material:
     """What streams of a data set are drawn from, for one model."""
 
-    known: Known
+    known: KnownTexts
     usual: Pool
     unknown: Pool
     foreign: Pool
@@ -125,7 +125,7 @@ def material(files: list[str], a_day: int, rows: int, seed: int) -> Material:
     taught, pool = old[:cut], old[cut:]
     model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LinearSVC(random_state=0))
     model.fit([row["text"] for row in taught], [row["label"] for row in taught])
-    known = Known.of([row["text"] for row in taught])
+    known = KnownTexts.of([row["text"] for row in taught])
     task = ClassifyTask("", dict.fromkeys(labels, ""))
 
     def pooled(texts: list[str], right: list[str]) -> Pool:

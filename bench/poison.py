@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from tunewright.data.checks.label_noise import CLEAR_MARGIN, doubts
-from tunewright.data.corrections import Correction, Said
+from tunewright.data.corrections import Correction, ReviewerAnswer
 from tunewright.monitoring.corrections import poison
 from tunewright.monitoring.corrections.poison import SURE, pulling
 
@@ -125,7 +125,9 @@ class Run:
         margin = float(world.margin[column][index])
         self.used.add(index)
         self.rows.append(
-            Correction(text, label, f"c{index}", "", "m", "v", None, world.said[index], [Said(person, "", "review")])
+            Correction(
+                text, label, f"c{index}", "", "m", "v", None, world.said[index], [ReviewerAnswer(person, "", "review")]
+            )
         )
         self.against.append(margin >= CLEAR_MARGIN and world.said[index] != label and world.sure[index] >= SURE)
         return f"c{index}"

@@ -33,7 +33,7 @@ from tests.documents import hostile
 from tests.tiny.conftest import FAMILIES, run_example, write_tiny_model
 
 from tunewright.core.artifacts import read_jsonl
-from tunewright.serving.captures import Capture, read_captures
+from tunewright.serving.captures import CaptureRecord, read_captures
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "bench" / "runs" / "soak"
@@ -238,7 +238,7 @@ class Siege:
 
     def journal(self) -> dict[str, int]:
         """How the journal differs from what was acknowledged."""
-        entries = [entry for entry in read_captures(self.server.captures) if isinstance(entry, Capture)]
+        entries = [entry for entry in read_captures(self.server.captures) if isinstance(entry, CaptureRecord)]
         honest = [entry for entry in entries if entry.by == "soak"]
         counted = Counter(entry.id for entry in honest)
         return {

@@ -30,7 +30,7 @@ from tunewright.config import Spec
 from tunewright.monitoring.store import Store, tables
 from tunewright.monitoring.store.collect import BATCH_LINES, collect
 from tunewright.monitoring.store.database import open_at
-from tunewright.serving.captures import Capture, CaptureJournal, journals
+from tunewright.serving.captures import CaptureRecord, RequestLog, journals
 from tunewright.serving.redaction import redact
 
 WORDS = [
@@ -66,10 +66,10 @@ def text_of(rng: random.Random, words: int) -> str:
 
 
 def fill(folder: Path, count: int) -> None:
-    rng, journal = random.Random(0), CaptureJournal(folder)
+    rng, journal = random.Random(0), RequestLog(folder)
     for _ in range(count):
         journal.keep(
-            Capture(
+            CaptureRecord(
                 id=uuid.UUID(int=rng.getrandbits(128)).hex,
                 time="2026-11-27T01:30:00.123+00:00",
                 model="tickets",
@@ -92,7 +92,7 @@ def plain(folder: Path, database: Path) -> float:
     """Seconds of a processor that the peer takes."""
     started = time.process_time()
     connection = sqlite3.connect(database)
-    names = list(Capture.model_fields)
+    names = list(CaptureRecord.model_fields)
     connection.execute(f"CREATE TABLE captures ({', '.join(f'{name!r}' for name in names)})")
     batch = []
     for file in journals(folder):
@@ -107,7 +107,7 @@ def plain(folder: Path, database: Path) -> float:
 
 
 def _insert(connection: sqlite3.Connection, batch: list[list[object]]) -> None:
-    connection.executemany(f"INSERT INTO captures VALUES ({', '.join('?' * len(Capture.model_fields))})", batch)
+    connection.executemany(f"INSERT INTO captures VALUES ({', '.join('?' * len(CaptureRecord.model_fields))})", batch)
     connection.commit()
     batch.clear()
 
@@ -134,7 +134,7 @@ def redaction() -> None:
     rng = random.Random(1)
     for words in (30, 120, 1000, 20_000):
         text = f"{text_of(rng, words)} Mrs. Ada Lovelace, ada@example.org, DE89 3704 0044 0532 0130 00"
-        entry = Capture(
+        entry = CaptureRecord(
             id="1",
             time="",
             model="m",

@@ -142,11 +142,13 @@ def train_with_tunewright(arm: str, folder: Path, out: Path, job: dict[str, Any]
     from safetensors.torch import load_file
 
     from tunewright import load_spec
-    from tunewright.training.engine.fast_paths import Wanted
+    from tunewright.training.engine.fast_paths import RequestedPaths
     from tunewright.training.loop.trainer import build_trainer
 
     technique, _, precision = arm.partition("-")
-    wanted = Wanted(technique in ("prefix", "all"), technique in ("head", "all"), technique in ("layers", "all"))
+    wanted = RequestedPaths(
+        technique in ("prefix", "all"), technique in ("head", "all"), technique in ("layers", "all")
+    )
     spec = load_spec(folder, [f"train.precision={'float32' if precision else 'bfloat16'}"])
     rows = json.loads((folder / "rows.json").read_text())
     trainer = build_trainer(spec, Path(job["base"]), rows, out / "out", seed=0, wanted=wanted)

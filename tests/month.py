@@ -26,7 +26,7 @@ from tunewright.monitoring.retraining.run import Course
 from tunewright.monitoring.store import Store, open_store
 from tunewright.monitoring.store.collect import collect
 from tunewright.monitoring.watch import watch
-from tunewright.review.acts import Verdict, save
+from tunewright.review.acts import ReviewChoice, save
 from tunewright.serving.server import running_server
 
 EXPERT = "expert"
@@ -151,6 +151,6 @@ def _review(spec: Spec, store: Store, truth: dict[str, str], most: int) -> int:
             capture = waiting(session, spec.name, EXPERT)
             if capture is None:
                 return done
-            verdict = Verdict(answer=truth[capture.request])
+            verdict = ReviewChoice(answer=truth[capture.request])
             save(session, [capture.id], spec.name, EXPERT, verdict, source="review", wanted=1)
     return most

@@ -21,7 +21,7 @@ from tunewright.core.progress import say
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import absolute, kind_of, locate, require_known
 from tunewright.pipeline.fingerprint import code_version, fingerprint, read_once
-from tunewright.pipeline.runner import PipelineResult, Place, due, point_latest, run_pipeline
+from tunewright.pipeline.runner import Backend, PipelineResult, due, point_latest, run_pipeline
 from tunewright.pipeline.runner import standing as pipeline_standing
 from tunewright.pipeline.steps import STEPS, Step, steps_to
 from tunewright.training.able import require_able, unused
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tunewright.deploy.blueprint import Blueprint
     from tunewright.deploy.down import Thing
     from tunewright.deploy.live import Confirm
-    from tunewright.evaluation.api.baseline import Forecast
+    from tunewright.evaluation.api.baseline import CostForecast
     from tunewright.exporters.artifact import Form, Parcel
     from tunewright.exporters.gguf.export import GgufFile, Precision
     from tunewright.exporters.hub import Pushed
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from tunewright.monitoring.store import Store
     from tunewright.monitoring.store.tables import Capture
     from tunewright.pipeline.planning.project import ProjectPlan
-    from tunewright.project import Standing, Traffic
+    from tunewright.project import ServedBundle, Traffic
     from tunewright.training.loop.sweep import Sweep
 
 On = Literal["local", "azure"]
@@ -183,7 +183,7 @@ def baseline(spec: Spec, *, runs: Path | None = None, force: bool = False, on: O
     return _up_to(spec, "baseline", runs, None, force, on).folder("baseline")
 
 
-def baseline_forecast(spec: Spec, *, runs: Path | None = None) -> list[Forecast]:
+def baseline_forecast(spec: Spec, *, runs: Path | None = None) -> list[CostForecast]:
     """What `baseline` would ask and pay, API by API; nothing is asked."""
     from tunewright.evaluation.api.baseline import forecast
 
@@ -574,7 +574,7 @@ def serving_status(spec: Spec) -> Status:
         return status(spec, store, spec.folder / RUNS)
 
 
-def roll_back(spec: Spec) -> tuple[str, Standing]:
+def roll_back(spec: Spec) -> tuple[str, ServedBundle]:
     """End a canary, or have the champion before this one serve again; see `tunewright.monitoring.retraining.status`."""
     from tunewright.monitoring.retraining.status import roll_back as back
     from tunewright.monitoring.store.collect import collected_store
@@ -695,7 +695,7 @@ def _up_to(
         file = spec.save(Path(scratch), absolute(spec.model, spec.folder))
         local = LocalPlace(spec, file, room if on == "local" else None)
 
-        def bring(place: Place) -> PipelineResult:
+        def bring(place: Backend) -> PipelineResult:
             folder = runs if runs is not None else spec.folder / RUNS
             return run_pipeline(spec, place, runs=folder.resolve(), to=step, from_step=from_step, force=force)
 

@@ -31,7 +31,7 @@ class Traffic:
     """Of the requests that the challenger answers."""
 
 
-class Standing(BaseModel):
+class ServedBundle(BaseModel):
     """A bundle that serves, or did."""
 
     model_config = ConfigDict(extra="forbid")
@@ -42,7 +42,7 @@ class Standing(BaseModel):
     since: datetime
 
 
-class OnTrial(Standing):
+class OnTrial(ServedBundle):
     share: Annotated[float, Field(gt=0, lt=1)]
     """Of the requests."""
 
@@ -52,9 +52,9 @@ class Serving(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    champion: Standing
+    champion: ServedBundle
     challenger: OnTrial | None = None
-    former: list[Standing] = []
+    former: list[ServedBundle] = []
     """Earlier champions, the last one first."""
 
     def trying(self, bundle: str, version: str, share: float) -> Serving:
@@ -69,7 +69,7 @@ class Serving(BaseModel):
     def promoted(self, bundle: str, version: str) -> Serving:
         """A new champion, and the present one remembered."""
         former = [self.champion, *self.former][:_REMEMBERED]
-        return Serving(champion=Standing(bundle=bundle, version=version, since=_now()), former=former)
+        return Serving(champion=ServedBundle(bundle=bundle, version=version, since=_now()), former=former)
 
     def rolled_back(self) -> Serving | None:
         """The champion before this one; None where none is remembered. The one that goes is not remembered: who rolls
@@ -82,7 +82,7 @@ class Serving(BaseModel):
 
 def served_from(bundle: str, version: str) -> Serving:
     """A champion, and nothing before it."""
-    return Serving(champion=Standing(bundle=bundle, version=version, since=_now()))
+    return Serving(champion=ServedBundle(bundle=bundle, version=version, since=_now()))
 
 
 def read_serving(runs: Path) -> Serving | None:

@@ -15,18 +15,18 @@ import pytest
 from tests.azure.deploying import SERVING, Deploying, Ready
 from tests.conftest import write_project
 from tunewright import api, load_spec
-from tunewright.azure_emulator import Rehearsal, rehearse
+from tunewright.azure_emulator import AzureEmulator, rehearse
 from tunewright.azure_emulator import apps as played_apps
 from tunewright.azure_emulator import clusters as played_clusters
-from tunewright.azure_emulator.cloud import Fault, error
-from tunewright.azure_emulator.endpoints import Endpoints, Standing
+from tunewright.azure_emulator.cloud import InjectedFault, error
+from tunewright.azure_emulator.endpoints import EndpointDeployment, Endpoints
 from tunewright.azure_emulator.images import Image
 from tunewright.backends.azure import connection, follow, machines, store, waiting
 from tunewright.config import Spec
 from tunewright.deploy import apps, down, endpoint, images, kubernetes
 from tunewright.deploy.apps import App
 from tunewright.deploy.down import take_down
-from tunewright.deploy.endpoint import Endpoint
+from tunewright.deploy.endpoint import ManagedEndpoint
 from tunewright.deploy.kubernetes import Release
 
 SUBSCRIPTION, GROUP, WORKSPACE, REGION = "00000000-0000-0000-0000-00000000feed", "group", "space", "eastus"
@@ -37,7 +37,7 @@ CPU = "Standard_D4s_v3"
 class StandIn:
     """The stand-in, and the environment variables that lead there."""
 
-    rehearsal: Rehearsal
+    rehearsal: AzureEmulator
     variables: dict[str, str]
 
 
@@ -69,12 +69,12 @@ def _set(variables: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def azure(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
+def azure(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> AzureEmulator:
     """The stand-in as this test finds it: no fault left over from another."""
     return entered(stand_in, monkeypatch)
 
 
-def entered(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
+def entered(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> AzureEmulator:
     """A stand-in that this test's clients meet, and shorter waits."""
     for name, value in stand_in.variables.items():
         monkeypatch.setenv(name, value)
@@ -115,36 +115,36 @@ def job(tmp_path: Path) -> MakeJob:
 
 
 def fails(
-    azure: Rehearsal,
+    azure: AzureEmulator,
     pattern: str,
     status: int,
     code: str = "Broken",
     message: str = "It is broken.",
     times: int = 1,
     **headers: str,
-) -> Fault:
+) -> InjectedFault:
     """Let requests whose `METHOD host/path` match fail."""
-    fault = Fault(pattern, error(status, code, message, **headers), times)
+    fault = InjectedFault(pattern, error(status, code, message, **headers), times)
     azure.cloud.faults.append(fault)
     return fault
 
 
-def puts(azure: Rehearsal, what: str = "", since: int = 0) -> list[str]:
+def puts(azure: AzureEmulator, what: str = "", since: int = 0) -> list[str]:
     """Paths that were put and contain some text."""
     return [call.path for call in azure.cloud.calls[since:] if call.method == "PUT" and what in call.path]
 
 
-def uploaded(azure: Rehearsal, since: int = 0) -> int:
+def uploaded(azure: AzureEmulator, since: int = 0) -> int:
     """Bytes that clients sent to the storage."""
     return sum(c.sent for c in azure.cloud.calls[since:] if c.method == "PUT" and c.host.endswith(".windows.net"))
 
 
-def running(azure: Rehearsal) -> list[str]:
+def running(azure: AzureEmulator) -> list[str]:
     """The jobs that cost money now."""
     return [job.name for job in azure.runner.jobs.values() if job.told not in ("Completed", "Failed", "Canceled")]
 
 
-def ended(azure: Rehearsal, seconds: float = 30) -> None:
+def ended(azure: AzureEmulator, seconds: float = 30) -> None:
     """Wait until nothing runs, as a cancelled job takes a moment to end; fail where something goes on."""
     end = time.monotonic() + seconds
     while running(azure):
@@ -153,11 +153,11 @@ def ended(azure: Rehearsal, seconds: float = 30) -> None:
 
 
 @pytest.fixture
-def project(azure: Rehearsal, job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploying]:
+def project(azure: AzureEmulator, job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploying]:
     """A project of the stand-in, where no model is needed to serve; what it deployed goes with the test."""
     made = Deploying(azure, job(traffic=SERVING), tmp_path)
 
-    def started(_: Endpoints, key: str, standing: Standing, properties: dict[str, Any]) -> None:  # noqa: ARG001
+    def started(_: Endpoints, key: str, standing: EndpointDeployment, properties: dict[str, Any]) -> None:  # noqa: ARG001
         standing.server, standing.state = Ready(), "Succeeded"  # type: ignore[assignment]
 
     def image(_: Any, spec: Spec, bundle: Path, stage: str, identity: Path | None = None) -> str:
@@ -166,12 +166,12 @@ def project(azure: Rehearsal, job: MakeJob, tmp_path: Path, monkeypatch: pytest.
         return f"rehearsal.azurecr.io/{name}"
 
     monkeypatch.setattr(Endpoints, "_start", started)
-    monkeypatch.setattr(Endpoint, "_environment", lambda _: "azureml:env:1")
+    monkeypatch.setattr(ManagedEndpoint, "_environment", lambda _: "azureml:env:1")
     monkeypatch.setattr(played_apps, "Server", Ready)
     monkeypatch.setattr(played_clusters, "Server", Ready)
     for module in (apps, kubernetes):
         monkeypatch.setattr(module, "built", image)
-    for kind in (Endpoint, App, Release):
+    for kind in (ManagedEndpoint, App, Release):
         monkeypatch.setattr(kind, "try_out", lambda *_: made.finds())
     yield made
     azure.cloud.faults.clear()

@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
-from tunewright.azure_emulator.cloud import Answer
+from tunewright.azure_emulator import AzureEmulator
+from tunewright.azure_emulator.cloud import HttpResponse
 from tunewright.backends.azure.connection import connect
 from tunewright.backends.azure.registry import Registered
 from tunewright.config import Spec
-from tunewright.deploy import Target, live_of, release
+from tunewright.deploy import DeployTarget, live_of, release
 from tunewright.deploy.apps import App
-from tunewright.deploy.endpoint import Endpoint
+from tunewright.deploy.endpoint import ManagedEndpoint
 from tunewright.deploy.kubernetes import Release
 from tunewright.deploy.live import State
-from tunewright.deploy.trial import Exam, Trial
+from tunewright.deploy.trial import DeploymentTrial, Exam
 from tunewright.economics.cost import Service
 
 EXAM = Exam("m", [], 1.0, 1, 0, 1.0)
-GOOD = Trial(0.1, 1.0, 10, 1.0, 0, 1.0, 2.0, ())
-SLOW = Trial(0.1, 1.0, 10, 1.0, 0, 1.0, 1e6, ())
+GOOD = DeploymentTrial(0.1, 1.0, 10, 1.0, 0, 1.0, 2.0, ())
+SLOW = DeploymentTrial(0.1, 1.0, 10, 1.0, 0, 1.0, 1e6, ())
 
 
 class Ready:
@@ -37,8 +37,8 @@ class Ready:
     def wait(self) -> bool:
         return True
 
-    def answer(self, _: object) -> Answer:
-        return Answer(body={})
+    def answer(self, _: object) -> HttpResponse:
+        return HttpResponse(body={})
 
     def text(self) -> str:
         return ""
@@ -54,11 +54,11 @@ BUNDLES = ("one", "two", "three")
 class Deploying:
     """A project of the stand-in; its bundles are names, and a trial finds what `finds` says."""
 
-    def __init__(self, azure: Rehearsal, spec: Spec, folder: Path):
+    def __init__(self, azure: AzureEmulator, spec: Spec, folder: Path):
         self.azure, self.spec, self.at, self.folder = azure, spec, connect(spec), folder
-        self.finds: Callable[[], Trial] = lambda: GOOD
+        self.finds: Callable[[], DeploymentTrial] = lambda: GOOD
 
-    def target(self, to: str, bundle: str = "one") -> Target:
+    def target(self, to: str, bundle: str = "one") -> DeployTarget:
         engine = "onnxruntime"
         if to == "aml":
             name = f"tunewright-{self.spec.name}"
@@ -67,7 +67,7 @@ class Deploying:
             if self.azure.cloud.get(path) is None:
                 state = {"tags": {"state": "challenger"}, "properties": {}, "flavors": {}, "modelUri": "azureml://x/y"}
                 self.azure.cloud.put(path, {"properties": state | {"modelType": "custom_model"}})
-            return Endpoint(self.spec, self.at, engine, Registered(name, number, "", bundle), 2)
+            return ManagedEndpoint(self.spec, self.at, engine, Registered(name, number, "", bundle), 2)
         weights = self.folder / bundle
         weights.mkdir(exist_ok=True)
         (weights / "weights").write_text(bundle, "utf-8")
@@ -77,7 +77,9 @@ class Deploying:
         identity.write_text(json.dumps({"issuer": "https://x/y/z/tenant/v2.0", "audience": "a", "grants": []}), "utf-8")
         return App(self.spec, self.at, engine, weights, identity, Service(0.01, 0.02, 0.5), 2)
 
-    def release(self, to: str, bundle: str = "one", canary: int | None = None, mirror: int | None = None) -> Target:
+    def release(
+        self, to: str, bundle: str = "one", canary: int | None = None, mirror: int | None = None
+    ) -> DeployTarget:
         target = self.target(to, bundle)
         release(self.spec, target, EXAM, canary, mirror)
         return target

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from tests.azure.conftest import MakeJob, puts
 from tests.models.test_adopt import HUB, model
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.core.errors import UserError
 from tunewright.models.resolve import adopt
 
@@ -24,7 +24,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub"
 
 
-def test_a_named_model_travels_and_is_found_on_the_node(azure: Rehearsal, job: MakeJob) -> None:
+def test_a_named_model_travels_and_is_found_on_the_node(azure: AzureEmulator, job: MakeJob) -> None:
     """The step check reads its tokenizer; the node's own cache is empty, and the hub is refused there."""
     spec = job(model=HUB)
     api.check(spec, on="azure")
@@ -34,7 +34,7 @@ def test_a_named_model_travels_and_is_found_on_the_node(azure: Rehearsal, job: M
     assert "could not be fetched" not in json.dumps(found)
 
 
-def test_a_model_that_can_not_be_had_here_ends_it_before_anything_is_made(azure: Rehearsal, job: MakeJob) -> None:
+def test_a_model_that_can_not_be_had_here_ends_it_before_anything_is_made(azure: AzureEmulator, job: MakeJob) -> None:
     """As a gated one without a token: the hub says no, in whatever way."""
     before = len(azure.cloud.calls)
     with pytest.raises(UserError, match="could not be fetched") as told:

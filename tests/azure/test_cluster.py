@@ -8,7 +8,7 @@ import jwt
 import pytest
 
 from tests.azure.conftest import MakeJob
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.cloud import TENANT
 from tunewright.azure_emulator.clusters import ENTRA_SERVER
 from tunewright.backends.azure.connection import Connection, connect
@@ -18,7 +18,7 @@ from tunewright.deploy.cluster import Cluster
 
 
 @pytest.fixture
-def at(azure: Rehearsal, job: MakeJob) -> Iterator[Connection]:
+def at(azure: AzureEmulator, job: MakeJob) -> Iterator[Connection]:
     azure.clusters.tokens.clear()
     yield connect(job())
     azure.clusters.profile({"managed": True, "enableAzureRBAC": True, "tenantID": TENANT})
@@ -32,14 +32,14 @@ def test_the_emulator_refuses_as_azure_does(at: Connection) -> None:
     assert (refused.value.status_code, refused.value.error.code) == (400, "MissingAADClusterToken")
 
 
-def test_a_cluster_with_entra_id_is_given_a_token_of_its_server(azure: Rehearsal, at: Connection) -> None:
+def test_a_cluster_with_entra_id_is_given_a_token_of_its_server(azure: AzureEmulator, at: Connection) -> None:
     assert Cluster(at).has("nothing") is False
     (token,) = azure.clusters.tokens
     assert token and jwt.decode(token, options={"verify_signature": False})["aud"] == ENTRA_SERVER
     assert token not in "\n".join(map(str, azure.cloud.calls))
 
 
-def test_a_cluster_without_it_is_given_none(azure: Rehearsal, at: Connection) -> None:
+def test_a_cluster_without_it_is_given_none(azure: AzureEmulator, at: Connection) -> None:
     """With the token the cluster could act as the user; one that needs none must not have it."""
     azure.clusters.profile(None)
     assert Cluster(at).has("nothing") is False
@@ -53,7 +53,7 @@ def test_a_token_for_somebody_else_is_not_let_in(at: Connection, monkeypatch: py
 
 
 def test_a_role_that_is_missing_in_the_cluster_is_named(
-    azure: Rehearsal, at: Connection, monkeypatch: pytest.MonkeyPatch
+    azure: AzureEmulator, at: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(azure.clusters, "says", 'Error: secrets is forbidden: User "you" cannot list secrets')
     monkeypatch.setattr(azure.clusters, "code", 1)

@@ -10,20 +10,20 @@ import pytest
 from tests.azure.conftest import MakeJob
 from tests.azure.served import entered
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure.connection import connect
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.data.curve.classical import fit_linear
 from tunewright.deploy.down import take_down
-from tunewright.deploy.endpoint import Endpoint
+from tunewright.deploy.endpoint import ManagedEndpoint
 from tunewright.exporters.bundle import write_linear_bundle
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
 from tunewright.models.linear_model import LINEAR
 
 
 @pytest.fixture
-def spec(azure: Rehearsal, job: MakeJob) -> Iterator[Spec]:
+def spec(azure: AzureEmulator, job: MakeJob) -> Iterator[Spec]:
     made = job(model="linear", traffic={"machine": "Standard_F4s_v2"})
     yield made
     take_down(api.standing(made))
@@ -41,11 +41,11 @@ def linear_bundle(spec: Spec, folder: Path) -> Path:
 def test_the_image_of_another_engine_refuses_the_bundle(spec: Spec, tmp_path: Path) -> None:
     """What vLLM's image runs is `--engine vllm`, so that its server does not take a linear model."""
     model = entered(spec, linear_bundle(spec, tmp_path / "bundle"))
-    wrong = Endpoint(spec, connect(spec), "vllm", model, 1)
+    wrong = ManagedEndpoint(spec, connect(spec), "vllm", model, 1)
     with pytest.raises(UserError, match=r"failed.*Its log ends: .*This bundle runs in linear.*take the image linear"):
         wrong.create()
     wrong.undo()
-    Endpoint(spec, connect(spec), "linear", model, 1).create()
+    ManagedEndpoint(spec, connect(spec), "linear", model, 1).create()
 
 
 def test_a_probe_of_a_port_that_the_image_does_not_open_fails(
@@ -55,4 +55,4 @@ def test_a_probe_of_a_port_that_the_image_does_not_open_fails(
     monkeypatch.setattr("tunewright.deploy.endpoint.tag_of", lambda *_: "probed")
     model = entered(spec, linear_bundle(spec, tmp_path / "bundle"))
     with pytest.raises(UserError, match=r"Its log ends: The image exposes no port 8081"):
-        Endpoint(spec, connect(spec), "linear", model, 1).create()
+        ManagedEndpoint(spec, connect(spec), "linear", model, 1).create()

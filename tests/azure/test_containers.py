@@ -9,24 +9,24 @@ import uuid
 import pytest
 
 from tests.azure.conftest import StandIn
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.containers import environment_of_containers
-from tunewright.azure_emulator.jobs import OVER, Job
+from tunewright.azure_emulator.jobs import OVER, EmulatedJob
 
 SECRETS = {"HF_TOKEN": "hf_hidden", "OPENAI_API_KEY": "sk-hidden", "ANYTHING_AT_ALL": "hidden"}
 
 
 @pytest.fixture(autouse=True)
-def _secrets(azure: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
+def _secrets(azure: AzureEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runner has read its variables when it was made, so it reads them again."""
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(azure.runner, "_environment", environment_of_containers())
 
 
-def ran(azure: Rehearsal, command: str, **properties: object) -> tuple[Job, str]:
+def ran(azure: AzureEmulator, command: str, **properties: object) -> tuple[EmulatedJob, str]:
     """A command job's end, and its log."""
-    job = Job(f"tw-job-{uuid.uuid4().hex[:8]}", {"command": command} | properties)
+    job = EmulatedJob(f"tw-job-{uuid.uuid4().hex[:8]}", {"command": command} | properties)
     azure.runner.submit(job)
     end = time.monotonic() + 60
     while job.status not in OVER and time.monotonic() < end:
@@ -34,7 +34,7 @@ def ran(azure: Rehearsal, command: str, **properties: object) -> tuple[Job, str]
     return job, azure.storage._container.download_blob(azure.runner._log(job)).readall().decode()
 
 
-def test_a_job_has_the_variables_of_its_node_and_those_it_was_sent(azure: Rehearsal) -> None:
+def test_a_job_has_the_variables_of_its_node_and_those_it_was_sent(azure: AzureEmulator) -> None:
     job, log = ran(azure, "env", environmentVariables={"SENT": "by the product"})
     seen = dict(line.split("=", 1) for line in log.splitlines() if "=" in line)
     assert job.status == "Completed"
@@ -68,7 +68,7 @@ def test_a_job_has_the_variables_of_its_node_and_those_it_was_sent(azure: Rehear
     assert seen.keys() <= ours | of_the_shell | of_azure
 
 
-def test_each_node_has_an_empty_home_and_so_no_models(azure: Rehearsal) -> None:
+def test_each_node_has_an_empty_home_and_so_no_models(azure: AzureEmulator) -> None:
     code = "from tunewright.models.fetch import cache_folder as c; from huggingface_hub import constants as h; "
     code += "print('caches', c(), h.HF_HUB_CACHE); print('there', c().exists())"
     _, log = ran(azure, f'ls -A $HOME | wc -l; python -c "{code}"; touch $HOME/left')
@@ -79,7 +79,7 @@ def test_each_node_has_an_empty_home_and_so_no_models(azure: Rehearsal) -> None:
     assert ran(azure, "ls -A $HOME | wc -l")[1].strip() == "0", "what one job left there the next one does not find"
 
 
-def test_a_job_reaches_nothing_but_azure(azure: Rehearsal) -> None:
+def test_a_job_reaches_nothing_but_azure(azure: AzureEmulator) -> None:
     """By its proxy, or past it; a client that heeds no proxy is told why."""
     first = len(azure.proxy.refused)
     code = """

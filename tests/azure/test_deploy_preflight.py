@@ -14,7 +14,7 @@ from tests.azure.deploying import Deploying
 from tests.azure.test_retrain import lines, rows
 from tests.deploy.test_images import bundle
 from tunewright import api, load_spec
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.offers import family
 from tunewright.backends.azure.connection import connect
 from tunewright.config import Spec
@@ -27,7 +27,7 @@ from tunewright.inference.bundle import read_info
 F4S, F8S = "Standard_F4s_v2", "Standard_F8s_v2"
 
 
-def grant(azure: Rehearsal, more: int) -> int:
+def grant(azure: AzureEmulator, more: int) -> int:
     """Give so many cores of Fsv2 beyond those in use. Returns the limit."""
     limit = azure.offers._used()[family(F4S)] + more
     azure.offers.quota[family(F4S)] = limit
@@ -35,7 +35,7 @@ def grant(azure: Rehearsal, more: int) -> int:
 
 
 @pytest.fixture(autouse=True)
-def ungranted(azure: Rehearsal) -> Iterator[None]:
+def ungranted(azure: AzureEmulator) -> Iterator[None]:
     yield
     azure.offers.quota.clear()
     azure.offers.barred.clear()
@@ -43,7 +43,7 @@ def ungranted(azure: Rehearsal) -> Iterator[None]:
 
 
 @pytest.fixture
-def spec(azure: Rehearsal, job: MakeJob) -> Iterator[Spec]:
+def spec(azure: AzureEmulator, job: MakeJob) -> Iterator[Spec]:
     """A project of a linear model whose verdict counts with three machines."""
     made = job(
         name="verdict",
@@ -67,7 +67,7 @@ def refused(spec: Spec) -> str:
 
 
 @pytest.mark.usefixtures("prepared_steps", "project")
-def test_nothing_is_registered_that_the_region_does_not_hold(spec: Spec, azure: Rehearsal) -> None:
+def test_nothing_is_registered_that_the_region_does_not_hold(spec: Spec, azure: AzureEmulator) -> None:
     api.run(spec)
     # The verdict's machines count where the spec asks for fewer.
     one = load_spec(spec.folder, ["traffic.redundancy=1"])
@@ -107,7 +107,7 @@ def quotas(project: Deploying, made: Any) -> list[Check]:
 
 
 def test_what_serves_and_a_canary_stay_beside_a_new_version_and_a_broken_trial_goes(
-    project: Deploying, azure: Rehearsal, tmp_path: Path
+    project: Deploying, azure: AzureEmulator, tmp_path: Path
 ) -> None:
     one, two, three = (outputs(tmp_path, content) for content in ("one", "two", "three"))
     grant(azure, 12)
@@ -133,7 +133,7 @@ def test_what_serves_and_a_canary_stay_beside_a_new_version_and_a_broken_trial_g
 
 
 def test_a_size_that_only_the_users_own_price_book_has_is_left_to_azure(
-    azure: Rehearsal, job: MakeJob, tmp_path: Path
+    azure: AzureEmulator, job: MakeJob, tmp_path: Path
 ) -> None:
     prices = tmp_path / "prices.yaml"
     prices.write_text(
@@ -145,7 +145,7 @@ def test_a_size_that_only_the_users_own_price_book_has_is_left_to_azure(
     assert not azure.cloud.violations
 
 
-def private(azure: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
+def private(azure: AzureEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = azure.cloud.get(azure.cloud.workspace)
     assert workspace
     monkeypatch.setitem(workspace["properties"], "publicNetworkAccess", "Disabled")
@@ -156,7 +156,7 @@ VLLM = "az acr import --name rehearsal --source docker.io/vllm/vllm-openai:"
 
 @pytest.mark.parametrize("to", ["aml", "aks"])
 def test_a_private_workspace_is_refused_vllms_image_of_docker_hub(
-    to: str, azure: Rehearsal, job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    to: str, azure: AzureEmulator, job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = {"machine": "Standard_NC4as_T4_v3"}
     made, before = outputs(tmp_path, runtime="vllm"), len(azure.cloud.calls)
@@ -180,7 +180,7 @@ def test_a_private_workspace_is_refused_vllms_image_of_docker_hub(
 
 
 def test_where_the_quotas_can_not_be_asked_nothing_is_registered(
-    azure: Rehearsal, project: Deploying, tmp_path: Path
+    azure: AzureEmulator, project: Deploying, tmp_path: Path
 ) -> None:
     fails(azure, r"GET .*/usages$", 403, "AuthorizationFailed", "No authorization.", 9)
     found = endpoint_checks(project.spec, project.at, outputs(tmp_path))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.azure.conftest import MakeJob, StandIn, fails
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.arm import PAGE
 from tunewright.backends.azure.connection import connect
 from tunewright.config import Spec
@@ -19,7 +19,7 @@ from tunewright.deploy import images
 from tunewright.deploy.down import Unseen, take_down
 
 
-def app(azure: Rehearsal, name: str, project: str) -> str:
+def app(azure: AzureEmulator, name: str, project: str) -> str:
     """Put a container app there that belongs to a project. Returns its path."""
     group = f"/subscriptions/{azure.cloud.subscription}/resourceGroups/{azure.cloud.group}"
     path = f"{group}/providers/Microsoft.App/containerApps/{name}"
@@ -27,7 +27,7 @@ def app(azure: Rehearsal, name: str, project: str) -> str:
     return path
 
 
-def cluster(azure: Rehearsal, name: str, project: str) -> str:
+def cluster(azure: AzureEmulator, name: str, project: str) -> str:
     """As `app`, a cluster of machines."""
     path = f"{azure.cloud.workspace}/computes/{name}"
     machines = {"vmSize": "Standard_D4s_v3", "scaleSettings": {"maxNodeCount": 1}}
@@ -58,7 +58,7 @@ def typed(stand_in: StandIn, spec: Spec, *words: str) -> subprocess.CompletedPro
     ],
 )
 def test_a_kind_that_can_not_be_listed_keeps_none_of_the_others(
-    azure: Rehearsal, job: MakeJob, refused: str, named: str
+    azure: AzureEmulator, job: MakeJob, refused: str, named: str
 ) -> None:
     spec = job()
     paths = [app(azure, f"app-{spec.name[-20:]}", spec.name), cluster(azure, f"c-{spec.name[-20:]}", spec.name)]
@@ -71,7 +71,7 @@ def test_a_kind_that_can_not_be_listed_keeps_none_of_the_others(
     assert [azure.cloud.get(path) for path in paths] == [None, None]
 
 
-def test_a_provider_that_is_not_registered_has_nothing(azure: Rehearsal, job: MakeJob) -> None:
+def test_a_provider_that_is_not_registered_has_nothing(azure: AzureEmulator, job: MakeJob) -> None:
     """None of its resources can be there."""
     spec = job()
     made = cluster(azure, f"c-{spec.name[-20:]}", spec.name)
@@ -82,7 +82,7 @@ def test_a_provider_that_is_not_registered_has_nothing(azure: Rehearsal, job: Ma
     azure.cloud.remove(made)
 
 
-def test_the_command_takes_the_rest_away_and_fails(azure: Rehearsal, stand_in: StandIn, job: MakeJob) -> None:
+def test_the_command_takes_the_rest_away_and_fails(azure: AzureEmulator, stand_in: StandIn, job: MakeJob) -> None:
     spec = job()
     path = app(azure, f"app-{spec.name[-20:]}", spec.name)
     fails(azure, r"GET .*/onlineEndpoints$", 403, "AuthorizationFailed", "No authorization.", times=2)
@@ -103,7 +103,7 @@ def test_the_command_takes_the_rest_away_and_fails(azure: Rehearsal, stand_in: S
     )
 
 
-def test_lists_are_read_to_their_last_page(azure: Rehearsal, job: MakeJob) -> None:
+def test_lists_are_read_to_their_last_page(azure: AzureEmulator, job: MakeJob) -> None:
     spec = job()
     others = [app(azure, f"other-{n}-{spec.name[-15:]}", "somebody-else") for n in range(PAGE)]
     mine = app(azure, f"app-{spec.name[-20:]}", spec.name)
@@ -112,7 +112,9 @@ def test_lists_are_read_to_their_last_page(azure: Rehearsal, job: MakeJob) -> No
         azure.cloud.remove(path)
 
 
-def test_an_image_is_found_among_many_builds(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_found_among_many_builds(
+    azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at = connect(job())
     builds = {
         f"cb{n}": {
@@ -126,7 +128,7 @@ def test_an_image_is_found_among_many_builds(azure: Rehearsal, job: MakeJob, mon
     assert not images.is_built(at, images.registry_of(at), f"tunewright/x:{PAGE + 1}")
 
 
-def test_every_aks_cluster_is_looked_into(azure: Rehearsal, job: MakeJob) -> None:
+def test_every_aks_cluster_is_looked_into(azure: AzureEmulator, job: MakeJob) -> None:
     """Of two clusters none is the only one: a release in either must be found, and one that refuses is named."""
     spec = job()
     group = f"/subscriptions/{azure.cloud.subscription}/resourceGroups/{azure.cloud.group}"
@@ -148,7 +150,7 @@ def test_every_aks_cluster_is_looked_into(azure: Rehearsal, job: MakeJob) -> Non
 
 
 def test_what_a_cluster_says_beside_the_answer_is_not_taken_for_it(
-    azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+    azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = job()
     monkeypatch.setattr(azure.clusters, "says", "[]\nWARNING: an old client")

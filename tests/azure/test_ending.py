@@ -16,10 +16,10 @@ import pytest
 
 from tests.azure.conftest import MakeJob, StandIn, ended, fails, puts, running
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
-from tunewright.azure_emulator.jobs import Job
+from tunewright.azure_emulator import AzureEmulator
+from tunewright.azure_emulator.jobs import EmulatedJob
 from tunewright.backends.azure import machines
-from tunewright.backends.azure.follow import Follower
+from tunewright.backends.azure.follow import JobFollower
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_manifest
 from tunewright.core.errors import EXIT_INTERRUPTED, EXIT_USER, UserError
@@ -41,13 +41,13 @@ def client(stand_in: StandIn, spec: Spec) -> subprocess.Popen[str]:
     )
 
 
-def of(azure: Rehearsal, spec: Spec) -> list[Job]:
+def of(azure: AzureEmulator, spec: Spec) -> list[EmulatedJob]:
     """The nodes' jobs of a spec, in the order they began."""
     names = [name for name in azure.runner.jobs if spec.name[:30] in name]
     return [job for job in azure.runner.jobs.values() if job.name in names or job.parent in names]
 
 
-def on_a_node(azure: Rehearsal, spec: Spec, seconds: float = 60) -> Job:
+def on_a_node(azure: AzureEmulator, spec: Spec, seconds: float = 60) -> EmulatedJob:
     """Wait for a job that works."""
     end = time.monotonic() + seconds
     while True:
@@ -59,7 +59,7 @@ def on_a_node(azure: Rehearsal, spec: Spec, seconds: float = 60) -> Job:
 
 
 @contextmanager
-def at_a_standstill(job: Job) -> Iterator[None]:
+def at_a_standstill(job: EmulatedJob) -> Iterator[None]:
     """Inside, a job's nodes are there and do nothing."""
     for node in job.nodes:
         os.killpg(node.pid, signal.SIGSTOP)
@@ -71,7 +71,7 @@ def at_a_standstill(job: Job) -> Iterator[None]:
 
 
 @contextmanager
-def as_it_runs(azure: Rehearsal, spec: Spec, act: Callable[[Job], None]) -> Iterator[None]:
+def as_it_runs(azure: AzureEmulator, spec: Spec, act: Callable[[EmulatedJob], None]) -> Iterator[None]:
     """Inside, something is done to the first job that works."""
     thread = threading.Thread(target=lambda: act(on_a_node(azure, spec)))
     thread.start()
@@ -85,7 +85,7 @@ def told(spec: Spec, step: Callable[..., Path] = api.check) -> str:
     return str(error.value)
 
 
-def test_a_client_that_is_killed_finds_its_job_again(azure: Rehearsal, stand_in: StandIn, job: MakeJob) -> None:
+def test_a_client_that_is_killed_finds_its_job_again(azure: AzureEmulator, stand_in: StandIn, job: MakeJob) -> None:
     spec = job()
     process = client(stand_in, spec)
     with at_a_standstill(on_a_node(azure, spec)):  # else it may be over before the second client has started
@@ -107,7 +107,7 @@ def test_a_client_that_is_killed_finds_its_job_again(azure: Rehearsal, stand_in:
     assert "sig=" not in said and "eyJ" not in said
 
 
-def test_ctrl_c_cancels_and_the_next_try_is_a_new_one(azure: Rehearsal, stand_in: StandIn, job: MakeJob) -> None:
+def test_ctrl_c_cancels_and_the_next_try_is_a_new_one(azure: AzureEmulator, stand_in: StandIn, job: MakeJob) -> None:
     spec = job()
     process = client(stand_in, spec)
     on_a_node(azure, spec)
@@ -123,7 +123,7 @@ def test_ctrl_c_cancels_and_the_next_try_is_a_new_one(azure: Rehearsal, stand_in
     assert [azure.runner.jobs[name].status for name in names] == ["Canceled", "Completed"]
 
 
-def test_ctrl_c_while_azure_is_away_says_what_runs_on(azure: Rehearsal, stand_in: StandIn, job: MakeJob) -> None:
+def test_ctrl_c_while_azure_is_away_says_what_runs_on(azure: AzureEmulator, stand_in: StandIn, job: MakeJob) -> None:
     spec = job()
     process = client(stand_in, spec)
     on_a_node(azure, spec)
@@ -135,7 +135,7 @@ def test_ctrl_c_while_azure_is_away_says_what_runs_on(azure: Rehearsal, stand_in
     ended(azure, 60)
 
 
-def test_a_users_mistake_is_told_in_the_steps_own_words(azure: Rehearsal, stand_in: StandIn, job: MakeJob) -> None:
+def test_a_users_mistake_is_told_in_the_steps_own_words(azure: AzureEmulator, stand_in: StandIn, job: MakeJob) -> None:
     spec = job()
     with (spec.folder / "train.jsonl").open("a", encoding="utf-8") as stream:
         stream.write('{"text": "broken"\n')
@@ -153,7 +153,7 @@ def test_a_users_mistake_is_told_in_the_steps_own_words(azure: Rehearsal, stand_
     assert not running(azure)
 
 
-def test_a_node_that_dies(azure: Rehearsal, job: MakeJob) -> None:
+def test_a_node_that_dies(azure: AzureEmulator, job: MakeJob) -> None:
     spec = job()
     with as_it_runs(azure, spec, lambda job: os.killpg(job.nodes[0].pid, signal.SIGKILL)):
         said = told(spec)
@@ -163,7 +163,7 @@ def test_a_node_that_dies(azure: Rehearsal, job: MakeJob) -> None:
     assert not running(azure)
 
 
-def test_a_pipeline_of_which_a_node_dies(azure: Rehearsal, job: MakeJob) -> None:
+def test_a_pipeline_of_which_a_node_dies(azure: AzureEmulator, job: MakeJob) -> None:
     spec = job()
     with as_it_runs(azure, spec, lambda job: os.killpg(job.nodes[0].pid, signal.SIGKILL)):
         assert "The step check failed in Azure" in told(spec, api.split)
@@ -171,7 +171,7 @@ def test_a_pipeline_of_which_a_node_dies(azure: Rehearsal, job: MakeJob) -> None
     assert len(of(azure, spec)) == 2, "the pipeline and its first job: the second never began"
 
 
-def test_a_job_that_somebody_cancels_in_the_studio(azure: Rehearsal, job: MakeJob) -> None:
+def test_a_job_that_somebody_cancels_in_the_studio(azure: AzureEmulator, job: MakeJob) -> None:
     spec = job()
     with as_it_runs(azure, spec, azure.runner.cancel):
         said = told(spec)
@@ -180,9 +180,9 @@ def test_a_job_that_somebody_cancels_in_the_studio(azure: Rehearsal, job: MakeJo
     assert not running(azure)
 
 
-def test_a_job_over_its_limit(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_over_its_limit(azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machines, "_SHORTEST", 0)
-    monkeypatch.setattr(Follower, "_hold_budget", lambda _: None)
+    monkeypatch.setattr(JobFollower, "_hold_budget", lambda _: None)
     spec = job(azure={"budget_usd": 0.192 / 3600})
     said = told(spec)
     assert "The step check was stopped after 1 s" in said and "azure.budget_usd" in said and "Raise it" in said
@@ -190,7 +190,7 @@ def test_a_job_over_its_limit(azure: Rehearsal, job: MakeJob, monkeypatch: pytes
 
 
 def test_a_budget_that_is_reached(
-    azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The job is stopped; with a larger budget the same work goes on."""
     monkeypatch.setattr(machines, "limits", lambda steps, *_: {step.name: 600 for step in steps})
@@ -207,7 +207,7 @@ def test_a_budget_that_is_reached(
     assert second.status == "Completed"
 
 
-def test_a_budget_too_small_for_anything(azure: Rehearsal, job: MakeJob) -> None:
+def test_a_budget_too_small_for_anything(azure: AzureEmulator, job: MakeJob) -> None:
     before = len(azure.cloud.calls)
     said = told(job(azure={"budget_usd": 0.001}))
     assert "What is left of the budget, $0.00, pays for 18 s of the step check" in said

@@ -11,9 +11,9 @@ import pytest
 from tests.conftest import make_spec
 from tunewright.core.processes import free_port
 from tunewright.deploy.exam import failures
-from tunewright.deploy.trial import Exam, NoAnswer, Question, Trial, report
+from tunewright.deploy.trial import DeploymentTrial, Exam, NoAnswer, TrialQuestion, report
 
-FINE = Trial(0.1, 1.0, 10, 1.0, 0, 20.0, 60.0, ())
+FINE = DeploymentTrial(0.1, 1.0, 10, 1.0, 0, 20.0, 60.0, ())
 
 
 @pytest.mark.parametrize(("requests", "counts"), [(1_000, True), (100_000, False)])
@@ -33,7 +33,7 @@ def test_the_sentence_has_the_start_beside_the_latency() -> None:
     assert "asleep" not in FINE.sentence
 
 
-def beside(exam: Exam, address: str, monkeypatch: pytest.MonkeyPatch) -> Trial:
+def beside(exam: Exam, address: str, monkeypatch: pytest.MonkeyPatch) -> DeploymentTrial:
     """A trial in a process of its own, as it is in a pod."""
     monkeypatch.setenv("TUNEWRIGHT_TRIED", address)
     command = [sys.executable, "-m", "tunewright.deploy.trial"]
@@ -41,7 +41,7 @@ def beside(exam: Exam, address: str, monkeypatch: pytest.MonkeyPatch) -> Trial:
 
 
 def test_a_trial_beside_a_server_says_that_it_answers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    exam = Exam("m", [Question([], "a")], 1.0, 1, 0, wake_seconds=0.1)
+    exam = Exam("m", [TrialQuestion([], "a")], 1.0, 1, 0, wake_seconds=0.1)
     with pytest.raises(NoAnswer, match=r"answered nothing in .* s\. It said ConnectError") as raised:
         beside(exam, f"http://127.0.0.1:{free_port()}/v1", monkeypatch)
     assert raised.value.fix == "See its log in the Azure portal, then type the same command again."

@@ -15,15 +15,15 @@ from tests.azure.conftest import MakeJob, ended, puts, uploaded
 from tests.azure.deploying import GOOD, SLOW, Deploying, Ready
 from tests.exporters.outputs import with_outputs
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
-from tunewright.azure_emulator.cloud import BROKEN, Answer, Fault, error, half, html, lost, refusal, stays
-from tunewright.azure_emulator.endpoints import Endpoints, Standing
-from tunewright.azure_emulator.jobs import OVER, Job
+from tunewright.azure_emulator import AzureEmulator
+from tunewright.azure_emulator.cloud import BROKEN, HttpResponse, InjectedFault, error, half, html, lost, refusal, stays
+from tunewright.azure_emulator.endpoints import EndpointDeployment, Endpoints
+from tunewright.azure_emulator.jobs import OVER, EmulatedJob
 from tunewright.backends.azure import assets, connection, follow, jobs, machines, schedule
 from tunewright.backends.azure.connection import connect
 from tunewright.backends.azure.place import TAG, AzurePlace
 from tunewright.backends.azure.registry import versions
-from tunewright.backends.azure.store import Store
+from tunewright.backends.azure.store import BlobStore
 from tunewright.config import Spec
 from tunewright.core.artifacts import atomic_folder, read_manifest
 from tunewright.core.errors import EXIT_GATE, EXIT_INTERRUPTED, EXIT_USER, GateFailed, UserError
@@ -34,7 +34,7 @@ from tunewright.pipeline.steps import STEPS
 FOR_EVER = 9999
 EXPIRED = error(401, "ExpiredAuthenticationToken", "The token expired.")
 LOCKED = error(409, "ScopeLocked", "The scope is locked.")
-NO_JSON = Answer(200, b"{", {"content-type": "application/json"})
+NO_JSON = HttpResponse(200, b"{", {"content-type": "application/json"})
 NO_ROLE = error(403, "AuthorizationFailed", "No role.")
 SLOW_DOWN = error(429, "TooManyRequests", "Slow.", Retry_After="0")
 UNSIGNED = refusal(403, "AuthenticationFailed", "Server failed to authenticate the request.")
@@ -44,7 +44,7 @@ IDENTITY = (
 )
 
 
-def standing(azure: Rehearsal, spec: Spec) -> set[str]:
+def standing(azure: AzureEmulator, spec: Spec) -> set[str]:
     """The names of all that costs something, or may come to, as the emulator itself has it."""
     cloud, group = (
         azure.cloud,
@@ -96,7 +96,7 @@ class Seen:
 class Bench:
     """Types the commands of one project, and holds after each that nothing runs unmentioned."""
 
-    def __init__(self, azure: Rehearsal, spec: Spec, folder: Path, capsys: pytest.CaptureFixture[str]):
+    def __init__(self, azure: AzureEmulator, spec: Spec, folder: Path, capsys: pytest.CaptureFixture[str]):
         self.azure, self.spec, self.folder, self._capsys = azure, spec, folder, capsys
         self.tags = {TAG: spec.name}
 
@@ -105,8 +105,8 @@ class Bench:
         """Signed in to anew, as by each command."""
         return connect(self.spec)
 
-    def breaks(self, pattern: str, answer: Any, times: int = FOR_EVER, after: int = 0) -> Fault:
-        fault = Fault(pattern, answer, times, after)
+    def breaks(self, pattern: str, answer: Any, times: int = FOR_EVER, after: int = 0) -> InjectedFault:
+        fault = InjectedFault(pattern, answer, times, after)
         self.azure.cloud.faults.append(fault)
         return fault
 
@@ -148,7 +148,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(azure: Rehearsal, job: MakeJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
+def bench(azure: AzureEmulator, job: MakeJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
     return Bench(azure, job(), tmp_path, capsys)
 
 
@@ -169,7 +169,7 @@ def rows(*table: Row) -> Any:
     return pytest.mark.parametrize("row", table, ids=lambda row: row.name)
 
 
-def short(answer: Answer) -> Answer:
+def short(answer: HttpResponse) -> HttpResponse:
     """A fault: half of a blob, as if that were all of it."""
     body = answer.body[: len(answer.body) // 2]
     return replace(answer, body=body, headers=answer.headers | {"content-length": str(len(body))})
@@ -233,7 +233,7 @@ def test_clocks_that_differ(bench: Bench) -> None:
     bench.types(command).says("clock is 120 minutes behind Azure's", "timedatectl")
     bench.azure.cloud.faults.clear()
     said = "AADSTS700024: Client assertion is not within its valid time range."
-    bench.breaks(r"POST login", Answer(401, {"error": "invalid_client", "error_description": said}))
+    bench.breaks(r"POST login", HttpResponse(401, {"error": "invalid_client", "error_description": said}))
     bench.types(command).says("This machine's clock differs from Azure's")
     bench.mended(command)
 
@@ -277,7 +277,7 @@ def test_a_download(bench: Bench, row: Row) -> None:
     for name, content in files.items():
         bench.azure.storage.write(f"{prefix}/{name}", content)
     folder = bench.folder / "down"
-    command = lambda: Store(bench.at).download(prefix, folder)  # noqa: E731
+    command = lambda: BlobStore(bench.at).download(prefix, folder)  # noqa: E731
     fault = bench.breaks(row.pattern, row.answer, row.times)
     seen = bench.types(command)
     assert seen.code == (EXIT_USER if row.says else 0), seen.text
@@ -298,7 +298,7 @@ MANAGED = r"management.*/jobs/tw-"
 class Stepping(Bench):
     """Runs the check there; what its job does is quick."""
 
-    def __init__(self, azure: Rehearsal, spec: Spec, folder: Path, capsys: pytest.CaptureFixture[str]):
+    def __init__(self, azure: AzureEmulator, spec: Spec, folder: Path, capsys: pytest.CaptureFixture[str]):
         super().__init__(azure, spec, folder, capsys)
         self.ready = folder / "ready"
         with atomic_folder(
@@ -314,7 +314,7 @@ class Stepping(Bench):
             place(STEPS["check"], {}, self.target)
 
     @property
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[EmulatedJob]:
         return [
             job for job in self.azure.runner.jobs.values() if (job.body.get("tags") or {}).get(TAG) == self.spec.name
         ]
@@ -327,7 +327,11 @@ class Stepping(Bench):
 
 @pytest.fixture
 def step(
-    azure: Rehearsal, job: MakeJob, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    azure: AzureEmulator,
+    job: MakeJob,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Stepping:
     made = Stepping(azure, job(azure={"budget_usd": 0.1}), tmp_path, capsys)
     monkeypatch.setattr(
@@ -340,7 +344,7 @@ def step(
     return made
 
 
-def refused_there(answer: Answer) -> Answer:  # noqa: ARG001
+def refused_there(answer: HttpResponse) -> HttpResponse:  # noqa: ARG001
     """A fault: the job is taken up, and another process of ours was told so."""
     return error(409, "Conflict", "A job with this name already exists.")
 
@@ -653,7 +657,7 @@ def test_a_deployment(serving: tuple[Bench, Deploying], to: str, row: Row, besid
 def test_a_deployment_that_fails(serving: tuple[Bench, Deploying], monkeypatch: pytest.MonkeyPatch) -> None:
     bench, project = serving
 
-    def failed(_: Endpoints, key: str, standing: Standing, properties: dict[str, Any]) -> None:  # noqa: ARG001
+    def failed(_: Endpoints, key: str, standing: EndpointDeployment, properties: dict[str, Any]) -> None:  # noqa: ARG001
         standing.server, standing.state = Ready(), "Failed"  # type: ignore[assignment]
 
     with monkeypatch.context() as broken:

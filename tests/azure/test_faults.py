@@ -9,7 +9,7 @@ import pytest
 
 from tests.azure.conftest import GROUP, SUBSCRIPTION, MakeJob, fails, puts, running, uploaded
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure import connection, follow
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
@@ -29,7 +29,7 @@ def whole(spec: Spec) -> Path:
     return api.check(spec, on="azure")
 
 
-def test_what_passes_is_waited_for(azure: Rehearsal, job: MakeJob) -> None:
+def test_what_passes_is_waited_for(azure: AzureEmulator, job: MakeJob) -> None:
     """Slow down, and a fault of Azure's: on resources and in the middle of uploads and downloads."""
     spec = job()
     faults = [
@@ -44,7 +44,7 @@ def test_what_passes_is_waited_for(azure: Rehearsal, job: MakeJob) -> None:
     assert not running(azure)
 
 
-def test_waiting_has_an_end_of_a_minute(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_has_an_end_of_a_minute(azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     """Azure asks to come again in an hour, for ever."""
     assert connection.RETRIES["retry_total"] * connection._LONGEST_WAIT <= 60
     monkeypatch.setattr(connection, "_LONGEST_WAIT", 0.01)
@@ -60,7 +60,7 @@ def test_waiting_has_an_end_of_a_minute(azure: Rehearsal, job: MakeJob, monkeypa
     assert not running(azure)
 
 
-def test_an_upload_that_broke_off_goes_on(azure: Rehearsal, job: MakeJob) -> None:
+def test_an_upload_that_broke_off_goes_on(azure: AzureEmulator, job: MakeJob) -> None:
     """Half of a folder is there; no asset stands for it, and the next try sends the other half alone."""
     spec = job()
     fault = fails(azure, r"PUT .*windows\.net/.*-model/.*tokenizer\.json", 500, "InternalError", "Broken.", FOR_EVER)
@@ -77,7 +77,7 @@ def test_an_upload_that_broke_off_goes_on(azure: Rehearsal, job: MakeJob) -> Non
     ]
 
 
-def test_a_version_that_is_there_already(azure: Rehearsal, job: MakeJob) -> None:
+def test_a_version_that_is_there_already(azure: AzureEmulator, job: MakeJob) -> None:
     """Made by another client at the same moment it is as good; made by somebody else it is not trusted."""
     spec = job()
     whole(spec)
@@ -104,7 +104,7 @@ def test_a_version_that_is_there_already(azure: Rehearsal, job: MakeJob) -> None
     assert not running(azure)
 
 
-def test_an_expired_sign_in_before_the_job(azure: Rehearsal, job: MakeJob) -> None:
+def test_an_expired_sign_in_before_the_job(azure: AzureEmulator, job: MakeJob) -> None:
     fails(azure, r"PUT management.*/jobs/", 401, "ExpiredAuthenticationToken", "The token expired.", FOR_EVER)
     told = refused(job())
     assert "The token expired." in told and "az login" in told and "same command" in told
@@ -112,7 +112,7 @@ def test_an_expired_sign_in_before_the_job(azure: Rehearsal, job: MakeJob) -> No
 
 
 def test_the_network_is_away_while_a_job_runs(
-    azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """For a while nothing is lost; for long it is said what runs on."""
     monkeypatch.setattr(follow, "_SLOWEST", 0.2)
@@ -136,7 +136,7 @@ def test_the_network_is_away_while_a_job_runs(
     assert not running(azure)
 
 
-def test_roles_workspace_and_network(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_roles_workspace_and_network(azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = job(azure={"cpu": "Standard_D8s_v3"})  # of which no other test makes a cluster
     fails(azure, r"PUT management.*/computes/", 403, "AuthorizationFailed", "No authorization.", FOR_EVER)
     told = refused(spec)
@@ -156,7 +156,7 @@ def test_roles_workspace_and_network(azure: Rehearsal, job: MakeJob, monkeypatch
     assert not running(azure)
 
 
-def test_quota_is_refused_before_anything_goes_up(azure: Rehearsal, job: MakeJob) -> None:
+def test_quota_is_refused_before_anything_goes_up(azure: AzureEmulator, job: MakeJob) -> None:
     spec = job(azure={"cpu": "Standard_F16s_v2"})
     said = "The specified subscription has a standardDSv5 quota limit of 4 cores; 8 are needed."
     for status, code in ((400, "QuotaExceeded"), (403, "ClusterCoreQuotaReached")):

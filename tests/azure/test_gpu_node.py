@@ -9,7 +9,7 @@ import torch
 
 from tests.azure.conftest import MakeJob
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure import assets
 from tunewright.backends.azure.machines import has_gpu
 from tunewright.core.errors import UserError
@@ -24,7 +24,7 @@ esac
 
 
 @pytest.fixture
-def driver(azure: Rehearsal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
+def driver(azure: AzureEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AzureEmulator:
     """Nodes have a T4 and an old driver, by an nvidia-smi on their path; torch is this machine's."""
     if torch.cuda.is_available():
         pytest.skip("torch can use a GPU here")

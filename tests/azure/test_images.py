@@ -11,7 +11,7 @@ import pytest
 from tests.azure.conftest import MakeJob, fails, puts
 from tests.conftest import make_spec, tunewright
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure import assets
 from tunewright.backends.azure.bases import on_reachable_bases, python_base
 from tunewright.backends.azure.connection import connect
@@ -40,7 +40,9 @@ def test_a_server_is_built_on_what_the_spec_names(tmp_path: Path) -> None:
     assert len(tags) == 3, "another base is another image"
 
 
-def test_jobs_are_built_on_what_the_spec_names(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_are_built_on_what_the_spec_names(
+    azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[str] = []
     monkeypatch.setattr(assets, "_is_there", lambda *_: False)  # another test may have made the usual one
     monkeypatch.setattr(
@@ -58,7 +60,7 @@ def test_jobs_are_built_on_what_the_spec_names(azure: Rehearsal, job: MakeJob, m
 
 
 def test_jobs_run_in_an_image_that_was_built_elsewhere(
-    azure: Rehearsal, job: MakeJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    azure: AzureEmulator, job: MakeJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Laid out by a command, built by the user, named in the spec: Azure builds nothing then."""
     laid_out = tunewright("azure", "image", str(job().folder), str(tmp_path / "image"))
@@ -79,7 +81,7 @@ def test_jobs_run_in_an_image_that_was_built_elsewhere(
 
 
 def test_a_private_workspace_builds_on_microsofts_image(
-    azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+    azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Docker Hub is out of its reach."""
     at = connect(job())
@@ -98,7 +100,7 @@ def refused(spec: Any, bundle: Path) -> str:
     return caught.value.paragraph()
 
 
-def test_a_build_that_fails_says_why(azure: Rehearsal, job: MakeJob, tmp_path: Path) -> None:
+def test_a_build_that_fails_says_why(azure: AzureEmulator, job: MakeJob, tmp_path: Path) -> None:
     spec = job()
     (tmp_path / "bundle").mkdir()
     azure.clusters._registry.log = "Step 1/9\nERROR: toomanyrequests: You have reached your pull rate limit."

@@ -8,11 +8,13 @@ import pytest
 
 from tests.azure.conftest import MakeJob, running
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure import follow
 
 
-def test_a_job_tells_the_limits_of_its_steps(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_tells_the_limits_of_its_steps(
+    azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found: dict[str, float] = {}
     real = follow._limits
 

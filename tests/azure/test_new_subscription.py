@@ -11,9 +11,9 @@ from azure.core.exceptions import HttpResponseError
 
 from tests.azure.conftest import GROUP, REGION, SUBSCRIPTION, MakeJob, StandIn, entered, playing, puts
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.cloud import PERSON
-from tunewright.azure_emulator.endpoints import Standing
+from tunewright.azure_emulator.endpoints import EndpointDeployment
 from tunewright.azure_emulator.offers import family
 from tunewright.azure_emulator.roles import action_of
 from tunewright.backends.azure import connection, machines
@@ -36,7 +36,7 @@ def new_subscription() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def new(new_subscription: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rehearsal]:
+def new(new_subscription: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureEmulator]:
     """It, as nobody has changed it yet."""
     azure = entered(new_subscription, monkeypatch)
     assignments, registered = list(azure.access.assignments), set(azure.providers.registered)
@@ -64,7 +64,7 @@ def asked(at: Connection, method: str, path: str, body: Any = None) -> dict[str,
 # Quota
 
 
-def test_there_are_no_gpus_and_the_way_around_is_told(new: Rehearsal, job: MakeJob) -> None:
+def test_there_are_no_gpus_and_the_way_around_is_told(new: AzureEmulator, job: MakeJob) -> None:
     before = len(new.cloud.calls)
     found = checks(job(azure={"gpu": T4}))
     # The cluster of GPUs would have to be made, too.
@@ -91,7 +91,7 @@ def test_a_linear_model_asks_for_no_gpu(job: MakeJob) -> None:
     assert [check.name for check in found if not check.passed] == []
 
 
-def test_a_step_runs_with_no_more_than_a_persons_roles(new: Rehearsal, job: MakeJob) -> None:
+def test_a_step_runs_with_no_more_than_a_persons_roles(new: AzureEmulator, job: MakeJob) -> None:
     """Nothing is refused on the way, and the cluster is the one that azd made."""
     before = len(new.cloud.calls)
     api.check(job(), on="azure")
@@ -100,7 +100,7 @@ def test_a_step_runs_with_no_more_than_a_persons_roles(new: Rehearsal, job: Make
     assert puts(new, "/jobs/", before) and not puts(new, "/computes/", before)
 
 
-def test_a_cluster_beyond_the_quota_fails_and_is_made_again(new: Rehearsal, job: MakeJob) -> None:
+def test_a_cluster_beyond_the_quota_fails_and_is_made_again(new: AzureEmulator, job: MakeJob) -> None:
     spec = job(azure={"gpu": T4})
     at = connect(spec)
     new.access.assign("AzureML Compute Operator", at.name.path)
@@ -114,7 +114,7 @@ def test_a_cluster_beyond_the_quota_fails_and_is_made_again(new: Rehearsal, job:
     new.cloud.remove(f"{at.name.path}/computes/tunewright-gpu")
 
 
-def test_an_endpoint_takes_quota_with_its_reserve_until_it_goes(new: Rehearsal, job: MakeJob) -> None:
+def test_an_endpoint_takes_quota_with_its_reserve_until_it_goes(new: AzureEmulator, job: MakeJob) -> None:
     spec = job(traffic={"machine": SERVING})
     at = connect(spec)
     endpoint = f"{at.name.path}/onlineEndpoints/quotas"
@@ -137,7 +137,7 @@ def test_an_endpoint_takes_quota_with_its_reserve_until_it_goes(new: Rehearsal, 
     assert failed(checks(spec, deploy="aml")) == []
 
 
-def test_the_region_has_a_quota_of_its_own(new: Rehearsal, job: MakeJob) -> None:
+def test_the_region_has_a_quota_of_its_own(new: AzureEmulator, job: MakeJob) -> None:
     """Whatever a family was granted."""
     large = "Standard_F32s_v2"
     spec = job(azure={"cpu": large})
@@ -163,7 +163,7 @@ def test_the_region_has_a_quota_of_its_own(new: Rehearsal, job: MakeJob) -> None
 # Providers
 
 
-def test_what_nobody_registered_is_told_with_the_command(new: Rehearsal, job: MakeJob) -> None:
+def test_what_nobody_registered_is_told_with_the_command(new: AzureEmulator, job: MakeJob) -> None:
     spec = job()
     at = connect(spec)
     before = len(new.cloud.calls)
@@ -176,7 +176,7 @@ def test_what_nobody_registered_is_told_with_the_command(new: Rehearsal, job: Ma
     assert "provider Microsoft.ContainerService" in failed(checks(spec, deploy="aks"))
 
 
-def test_a_provider_is_registered_after_a_while(new: Rehearsal, job: MakeJob) -> None:
+def test_a_provider_is_registered_after_a_while(new: AzureEmulator, job: MakeJob) -> None:
     at = connect(job())
     apps = f"{RESOURCES}/providers/Microsoft.App/containerApps"
     with pytest.raises(UserError, match=r"409, MissingSubscriptionRegistration") as refused:
@@ -221,7 +221,7 @@ def test_the_action_that_a_call_needs(method: str, path: str, action: str) -> No
     assert action_of(method, path)[0] == action
 
 
-def test_a_person_may_neither_make_clusters_nor_build_images(new: Rehearsal, job: MakeJob) -> None:
+def test_a_person_may_neither_make_clusters_nor_build_images(new: AzureEmulator, job: MakeJob) -> None:
     at = connect(job())
     with pytest.raises(UserError, match=r"403, AuthorizationFailed.*perform action .*/computes/write") as refused:
         asked(at, "PUT", f"{at.name.path}/computes/another", {"properties": {}})
@@ -235,7 +235,7 @@ def test_a_person_may_neither_make_clusters_nor_build_images(new: Rehearsal, job
     assert found["permissions for aks"].passed
 
 
-def test_owners_have_no_blobs(new: Rehearsal, job: MakeJob) -> None:
+def test_owners_have_no_blobs(new: AzureEmulator, job: MakeJob) -> None:
     new.access.assignments.clear()
     new.access.assign("Owner", f"/subscriptions/{SUBSCRIPTION}")
     found = checks(job())
@@ -243,7 +243,7 @@ def test_owners_have_no_blobs(new: Rehearsal, job: MakeJob) -> None:
     assert "AuthorizationPermissionMismatch" in found["storage"].found
 
 
-def test_what_runs_as_an_identity_needs_leave_to_assign_it(new: Rehearsal, job: MakeJob) -> None:
+def test_what_runs_as_an_identity_needs_leave_to_assign_it(new: AzureEmulator, job: MakeJob) -> None:
     identity = f"{RESOURCES}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/another"
     spec = job(azure={"gpu": T4, "identity": identity})
     at = connect(spec)
@@ -254,7 +254,7 @@ def test_what_runs_as_an_identity_needs_leave_to_assign_it(new: Rehearsal, job: 
         machines.cluster(at, STEPS["train"], spec, {})
 
 
-def test_a_role_that_was_just_given_is_not_in_force(new: Rehearsal, job: MakeJob) -> None:
+def test_a_role_that_was_just_given_is_not_in_force(new: AzureEmulator, job: MakeJob) -> None:
     spec = job()
     new.access.assignments[:] = [each for each in new.access.assignments if "Blob" not in each.role]
     new.access.assign("Storage Blob Data Contributor", new.access.storage, after=1.0)
@@ -265,7 +265,7 @@ def test_a_role_that_was_just_given_is_not_in_force(new: Rehearsal, job: MakeJob
 
 
 def test_a_role_counts_a_while_after_it_is_assigned_and_taken(
-    new: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+    new: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = connect(job())
     given = f"{new.access.storage}/providers/Microsoft.Authorization/roleAssignments/mine"
@@ -291,7 +291,7 @@ def test_a_role_counts_a_while_after_it_is_assigned_and_taken(
 # What else Azure refuses
 
 
-def test_a_deleted_workspace_keeps_its_name(new: Rehearsal, job: MakeJob) -> None:
+def test_a_deleted_workspace_keeps_its_name(new: AzureEmulator, job: MakeJob) -> None:
     gone = connect(job(azure={"workspace": f"{SUBSCRIPTION}/{GROUP}/gone"}))
     new.access.assign("Contributor", RESOURCES)
     asked(gone, "PUT", gone.name.path, {"location": REGION, "properties": {}})
@@ -304,7 +304,7 @@ def test_a_deleted_workspace_keeps_its_name(new: Rehearsal, job: MakeJob) -> Non
     new.cloud.violations.clear()
 
 
-def test_who_asks_too_fast_waits(new: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_asks_too_fast_waits(new: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     at = connect(job())
     monkeypatch.setattr(new.throttle.buckets["reads"], "left", 0.0)
     monkeypatch.setattr(new.throttle.buckets["reads"], "rate", 1.0)
@@ -320,12 +320,12 @@ def test_who_asks_too_fast_waits(new: Rehearsal, job: MakeJob, monkeypatch: pyte
     assert headers["retry-after"] == "1" and headers["x-ms-ratelimit-remaining-subscription-reads"] == "0"
 
 
-def test_one_change_of_an_endpoint_at_a_time(new: Rehearsal, job: MakeJob) -> None:
+def test_one_change_of_an_endpoint_at_a_time(new: AzureEmulator, job: MakeJob) -> None:
     at = connect(job())
     endpoint = f"{at.name.path}/onlineEndpoints/busy"
     body = {"location": REGION, "properties": {"authMode": "AADToken"}}
     asked(at, "PUT", endpoint, body)
-    new.endpoints._standing["busy/one"] = Standing()
+    new.endpoints._standing["busy/one"] = EndpointDeployment()
     with pytest.raises(UserError, match=r"409, Conflict.*Updating provisioning state") as refused:
         asked(at, "PUT", endpoint, body)
     assert "Type the same command again when it has ended" in str(refused.value.fix)
@@ -337,7 +337,7 @@ def test_one_change_of_an_endpoint_at_a_time(new: Rehearsal, job: MakeJob) -> No
 @pytest.mark.parametrize(
     "name", ["computes/tunewright-nc24ads-a100-v4", "computes/ends-in-4", "onlineEndpoints/a--b", "onlineEndpoints/ab"]
 )
-def test_names_that_azure_does_not_take(new: Rehearsal, job: MakeJob, name: str) -> None:
+def test_names_that_azure_does_not_take(new: AzureEmulator, job: MakeJob, name: str) -> None:
     new.access.assign("Contributor", RESOURCES)
     at = connect(job())
     with pytest.raises(UserError, match=r"\(400, BadRequest\)"):

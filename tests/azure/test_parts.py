@@ -17,7 +17,7 @@ from tunewright.backends.azure import machines
 from tunewright.backends.azure.assets import package, pinned
 from tunewright.backends.azure.connection import workspace_of
 from tunewright.backends.azure.follow import sparkline
-from tunewright.backends.azure.jobs import Work, job_of
+from tunewright.backends.azure.jobs import JobWork, job_of
 from tunewright.backends.azure.place import AzurePlace, stays_here
 from tunewright.backends.azure.rules import is_allowed
 from tunewright.core.artifacts import read_manifest
@@ -86,7 +86,7 @@ def test_a_job_that_pays_for_a_gpu_ends_without_one() -> None:
 
     def variables(name: str) -> Any:
         step = STEPS[name]
-        work = Work(
+        work = JobWork(
             name="tw-1",
             title="x",
             steps=[step],

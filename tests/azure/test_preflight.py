@@ -12,8 +12,8 @@ import pytest
 
 from tests.azure.conftest import GROUP, SUBSCRIPTION, MakeJob, fails
 from tests.pipeline.made import model_folder
-from tunewright.azure_emulator import Rehearsal
-from tunewright.azure_emulator.cloud import Answer, Fault
+from tunewright.azure_emulator import AzureEmulator
+from tunewright.azure_emulator.cloud import HttpResponse, InjectedFault
 from tunewright.azure_emulator.offers import family
 from tunewright.backends.azure.connection import connect
 from tunewright.backends.azure.rules import is_allowed
@@ -31,7 +31,7 @@ SERVING = {"machine": "Standard_F4s_v2"}
 
 
 @pytest.fixture
-def offered(azure: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rehearsal]:
+def offered(azure: AzureEmulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureEmulator]:
     """A region whose offers a test may change, and whose cores nobody else's endpoints take."""
     monkeypatch.setattr(azure.offers, "_used", Counter)
     yield azure
@@ -60,12 +60,12 @@ def test_where_nothing_is_in_the_way(job: MakeJob) -> None:
     assert {f"price of {GPU}", f"size {GPU}", f"quota of {GPU}", "storage", "permissions", "total"} <= found.keys()
 
 
-def test_each_is_told_with_its_remedy(offered: Rehearsal, job: MakeJob) -> None:
+def test_each_is_told_with_its_remedy(offered: AzureEmulator, job: MakeJob) -> None:
     spec = job(azure={"gpu": GPU, "region": "westeurope", "nodes": 3})
     offered.offers.missing.add("Standard_D4s_v3")
     offered.offers.quota[family(GPU)] = 24
     role = {"actions": ["*/read"], "notActions": []}
-    offered.cloud.faults.append(Fault("GET .*/permissions$", Answer(body={"value": [role]}), 99))
+    offered.cloud.faults.append(InjectedFault("GET .*/permissions$", HttpResponse(body={"value": [role]}), 99))
     fails(offered, r"GET .*windows\.net/", 403, "AuthorizationPermissionMismatch", "Not permitted.", 99)
     before = len(offered.cloud.calls)
     found = checks(spec)
@@ -99,7 +99,7 @@ def test_each_is_told_with_its_remedy(offered: Rehearsal, job: MakeJob) -> None:
     ],
 )
 def test_what_can_not_be_asked_is_one_check_among_the_others(
-    offered: Rehearsal, job: MakeJob, refused: str, name: str
+    offered: AzureEmulator, job: MakeJob, refused: str, name: str
 ) -> None:
     fails(offered, f"GET .*{refused}", 403, "AuthorizationFailed", "No authorization.", 9)
     found = checks(job(traffic=SERVING), deploy="aml")
@@ -108,7 +108,7 @@ def test_what_can_not_be_asked_is_one_check_among_the_others(
     assert {"storage", "total"} <= found.keys()
 
 
-def test_low_priority_and_endpoints_have_quotas_of_their_own(offered: Rehearsal, job: MakeJob) -> None:
+def test_low_priority_and_endpoints_have_quotas_of_their_own(offered: AzureEmulator, job: MakeJob) -> None:
     offered.offers.quota[family(GPU)] = 0
     assert f"quota of {GPU}" in failed(checks(job(azure={"gpu": GPU})))
     assert f"quota of {GPU}" not in failed(checks(job(azure={"gpu": GPU, "low_priority": True})))
@@ -120,7 +120,7 @@ def test_low_priority_and_endpoints_have_quotas_of_their_own(offered: Rehearsal,
 
 
 def test_an_endpoints_machines_are_those_that_the_verdict_counts_with(
-    offered: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+    offered: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `deploy` makes them; before a run at least those that stand ready."""
     spec = job(traffic=SERVING)
@@ -177,7 +177,7 @@ def test_only_what_is_to_run_is_looked_at(job: MakeJob) -> None:
     assert not [name for name in found if GPU in name or "GPU" in name]
 
 
-def test_without_a_sign_in_or_a_workspace_the_rest_is_left_out(offered: Rehearsal, job: MakeJob) -> None:
+def test_without_a_sign_in_or_a_workspace_the_rest_is_left_out(offered: AzureEmulator, job: MakeJob) -> None:
     missing = checks(job(azure={"workspace": f"{SUBSCRIPTION}/{GROUP}/nowhere"}))
     assert failed(missing) == ["workspace"] and list(missing) == ["sign-in", "workspace"]
     assert "azure.workspace" in missing["workspace"].remedy
@@ -187,7 +187,7 @@ def test_without_a_sign_in_or_a_workspace_the_rest_is_left_out(offered: Rehearsa
     assert "az login" in stranger["sign-in"].remedy
 
 
-def test_the_endpoints_machine_must_be_there_for_this_subscription(offered: Rehearsal, job: MakeJob) -> None:
+def test_the_endpoints_machine_must_be_there_for_this_subscription(offered: AzureEmulator, job: MakeJob) -> None:
     spec = job(traffic=SERVING)
     name = f"size {spec.traffic.machine} for the endpoint"
     assert name not in checks(spec)
@@ -200,7 +200,7 @@ def test_the_endpoints_machine_must_be_there_for_this_subscription(offered: Rehe
     assert checks(spec, deploy="aml")[name].found == "not there in eastus"
 
 
-def test_clusters_and_the_endpoint_share_the_quota_of_their_family(offered: Rehearsal, job: MakeJob) -> None:
+def test_clusters_and_the_endpoint_share_the_quota_of_their_family(offered: AzureEmulator, job: MakeJob) -> None:
     size = "Standard_F8s_v2"
     spec = job(azure={"cpu": size}, traffic={"machine": size})
     offered.offers.quota[family(size)] = 23
@@ -225,7 +225,7 @@ def test_sizes_that_azure_ml_does_not_take(job: MakeJob) -> None:
     assert failed(checks(job(traffic={"machine": "Standard_NV36ads_A10_v5"}), deploy="aml")) == []
 
 
-def test_a_region_that_is_dearer_than_the_price_book(offered: Rehearsal, job: MakeJob) -> None:
+def test_a_region_that_is_dearer_than_the_price_book(offered: AzureEmulator, job: MakeJob) -> None:
     offered.offers.dearer = 1.2
     found = checks(job())
     (name,) = failed(found)

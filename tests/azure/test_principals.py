@@ -16,7 +16,7 @@ from tests.azure.deploying import Deploying
 from tests.azure.test_containers import ran
 from tests.azure.test_new_subscription import RESOURCES, asked
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal, _access, _identity
+from tunewright.azure_emulator import AzureEmulator, _access, _identity
 from tunewright.azure_emulator.cloud import PERSON, TENANT, Cloud
 from tunewright.azure_emulator.login import principal_of
 from tunewright.azure_emulator.roles import Access
@@ -30,7 +30,7 @@ BLOBS, PULL = "Storage Blob Data Contributor", "AcrPull"
 
 
 @pytest.fixture
-def access(azure: Rehearsal) -> Iterator[Access]:
+def access(azure: AzureEmulator) -> Iterator[Access]:
     """A subscription in which identities have no roles but those that a test gives them."""
     before = list(azure.access.assignments)
     azure.access.assignments[:] = [each for each in before if each.principal == PERSON]
@@ -61,7 +61,7 @@ def test_the_identity_has_the_roles_that_the_infrastructure_gives_it(tmp_path: P
     assert given == {(roles[role], kinds[scope]) for scope, role in made}
 
 
-def test_a_job_signs_in_as_its_identity(azure: Rehearsal, access: Access) -> None:
+def test_a_job_signs_in_as_its_identity(azure: AzureEmulator, access: Access) -> None:
     code = f"""
 import httpx, jwt
 from azure.identity import DefaultAzureCredential
@@ -95,7 +95,9 @@ def test_a_job_whose_identity_lacks_the_blobs_fails_as_in_azure(access: Access, 
     api.check(spec, on="azure")
 
 
-def test_a_deployment_whose_identity_lacks_roles_does_not_start(azure: Rehearsal, access: Access, job: MakeJob) -> None:
+def test_a_deployment_whose_identity_lacks_roles_does_not_start(
+    azure: AzureEmulator, access: Access, job: MakeJob
+) -> None:
     at = connect(job())
     path = f"{at.name.path}/onlineEndpoints/poor"
     named = {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {}}}
@@ -131,7 +133,7 @@ def test_an_app_whose_identity_may_not_pull_is_refused(
     project.release("aca")
 
 
-def test_run_history_asks_for_a_role(azure: Rehearsal, access: Access) -> None:
+def test_run_history_asks_for_a_role(azure: AzureEmulator, access: Access) -> None:
     from azure.identity import ClientSecretCredential
 
     run = f"https://{REGION}.api.azureml.ms/history/v1.0{azure.cloud.workspace}/runs/none"

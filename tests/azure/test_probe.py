@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from tests.azure.conftest import GROUP, SUBSCRIPTION, WORKSPACE, MakeJob, fails
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal, arm
+from tunewright.azure_emulator import AzureEmulator, arm
 from tunewright.azure_emulator.blobs import ACCOUNT
 from tunewright.azure_emulator.cloud import TENANT
 from tunewright.backends.azure import probe as probing
-from tunewright.backends.azure.answers import Probe, Said, judged
+from tunewright.backends.azure.answers import AzureAnswer, Probe, judged
 from tunewright.backends.azure.connection import connect
 from tunewright.cli import azure as command
 from tunewright.cli.app import app as cli
@@ -32,14 +32,14 @@ ASKED = {
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left(azure: Rehearsal) -> Any:
+def _nothing_left(azure: AzureEmulator) -> Any:
     yield
     azure.cloud.faults.clear()
     assert not standing(azure)
     assert not azure.cloud.violations
 
 
-def standing(azure: Rehearsal) -> list[str]:
+def standing(azure: AzureEmulator) -> list[str]:
     """What probes have made and is there."""
     made = [each for each in azure.cloud._resources if "tw-probe-" in each]
     return made + [name for name in azure.storage.names("") if "tw-probe-" in name]
@@ -49,7 +49,7 @@ def verdicts(found: Probe) -> dict[str, str]:
     return {row.rule: row.verdict for row in found.rows}
 
 
-def test_every_rule_that_is_asked_holds_here(azure: Rehearsal, job: MakeJob) -> None:
+def test_every_rule_that_is_asked_holds_here(azure: AzureEmulator, job: MakeJob) -> None:
     before = len(azure.cloud.calls)
     found = api.probe(job())
     assert found.passed
@@ -78,7 +78,7 @@ def test_a_rule_that_azure_does_not_keep_is_told(job: MakeJob, monkeypatch: pyte
 
 def test_a_refusal_for_another_reason_proves_nothing() -> None:
     def verdict(status: int, message: str = "") -> str:
-        return judged("r", [Said("a cluster", "refused", status, message=message, about="size")]).verdict
+        return judged("r", [AzureAnswer("a cluster", "refused", status, message=message, about="size")]).verdict
 
     assert verdict(403, "The size is not yours.") == "not asked"
     assert verdict(400, "The workspace is busy.") == "not asked"
@@ -88,7 +88,7 @@ def test_a_refusal_for_another_reason_proves_nothing() -> None:
     assert verdict(201) == "does not hold"
 
 
-def test_the_file_says_of_nobody_who_asked(azure: Rehearsal, job: MakeJob, tmp_path: Path) -> None:
+def test_the_file_says_of_nobody_who_asked(azure: AzureEmulator, job: MakeJob, tmp_path: Path) -> None:
     spec = job()
     token = connect(spec).credential.get_token("https://management.azure.com/.default").token
     private = [
@@ -118,7 +118,7 @@ def test_the_file_says_of_nobody_who_asked(azure: Rehearsal, job: MakeJob, tmp_p
 
 @pytest.mark.parametrize("ends", [KeyboardInterrupt, RuntimeError])
 def test_what_was_made_goes_however_the_probe_ends(
-    azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch, ends: type[BaseException]
+    azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch, ends: type[BaseException]
 ) -> None:
     def broken(_: Any) -> None:
         assert standing(azure), "something was made by then"
@@ -131,7 +131,7 @@ def test_what_was_made_goes_however_the_probe_ends(
 
 
 def test_what_can_not_be_taken_away_is_named_with_its_command(
-    azure: Rehearsal, job: MakeJob, capsys: pytest.CaptureFixture[str]
+    azure: AzureEmulator, job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fails(azure, "DELETE .*/computes/tw-probe-", 409, "Conflict", "It is busy.", 1)
     found = api.probe(job())

@@ -9,13 +9,13 @@ import pytest
 from tests.azure.conftest import MakeJob
 from tests.exporters.outputs import SECRET, WEIGHTS, with_outputs
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
-from tunewright.azure_emulator.cloud import Fault, error
+from tunewright.azure_emulator import AzureEmulator
+from tunewright.azure_emulator.cloud import InjectedFault, error
 from tunewright.backends.azure.connection import connect
 from tunewright.core.errors import UserError
 
 
-def test_a_merged_model_is_entered_once_and_shared(azure: Rehearsal, job: MakeJob) -> None:
+def test_a_merged_model_is_entered_once_and_shared(azure: AzureEmulator, job: MakeJob) -> None:
     spec = with_outputs(job())
     parcel = api.parcel(spec, "merged", "azureml:shared")
     alone = api.push(spec, parcel, "azureml")
@@ -32,27 +32,29 @@ def test_a_merged_model_is_entered_once_and_shared(azure: Rehearsal, job: MakeJo
     assert model.tags["form"] == "merged"
     prefix = model.path.partition("/paths/")[2].rstrip("/")
     at = connect(spec)
-    from tunewright.backends.azure.store import Store
+    from tunewright.backends.azure.store import BlobStore
 
-    blobs = {blob.name.removeprefix(f"{prefix}/"): blob.name for blob in Store(at)._container.list_blobs(prefix)}
+    blobs = {blob.name.removeprefix(f"{prefix}/"): blob.name for blob in BlobStore(at)._container.list_blobs(prefix)}
     assert set(blobs) == set(parcel.files)
-    content = {name: Store(at)._container.download_blob(blob).readall() for name, blob in blobs.items()}
+    content = {name: BlobStore(at)._container.download_blob(blob).readall() for name, blob in blobs.items()}
     assert content["model.safetensors"] == WEIGHTS
     assert not any(SECRET.encode() in each for each in content.values())
 
 
-def test_a_registry_that_is_not_there_or_refuses(azure: Rehearsal, job: MakeJob) -> None:
+def test_a_registry_that_is_not_there_or_refuses(azure: AzureEmulator, job: MakeJob) -> None:
     spec = with_outputs(job())
     parcel = api.parcel(spec, "adapter", "azureml:missing")
     with pytest.raises(UserError, match="the registry missing"):
         api.push(spec, parcel, "azureml:missing")
-    azure.cloud.faults.append(Fault("POST .*/registries/shared/import", error(403, "AuthorizationFailed", "no role")))
+    azure.cloud.faults.append(
+        InjectedFault("POST .*/registries/shared/import", error(403, "AuthorizationFailed", "no role"))
+    )
     with pytest.raises(UserError, match="A role is missing"):
         api.push(spec, parcel, "azureml:shared")
     api.push(spec, parcel, "azureml:shared")
 
 
-def test_other_content_is_the_next_version_also_where_others_share_the_name(azure: Rehearsal, job: MakeJob) -> None:
+def test_other_content_is_the_next_version_also_where_others_share_the_name(azure: AzureEmulator, job: MakeJob) -> None:
     spec = with_outputs(job())
     parcel = api.parcel(spec, "adapter", "azureml:shared")
     name = f"tunewright-{spec.name}-adapter"

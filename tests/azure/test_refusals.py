@@ -14,7 +14,7 @@ from azure.core.exceptions import HttpResponseError
 from tests.azure.conftest import REGION, SUBSCRIPTION, MakeJob
 from tests.azure.deploying import Deploying
 from tests.azure.test_new_subscription import RESOURCES, asked
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.apps import _merged
 from tunewright.azure_emulator.storage import HOST
 from tunewright.backends.azure.bases import python_base
@@ -29,7 +29,7 @@ ENDPOINTS = "2022-02-01-preview"
 
 
 @pytest.fixture
-def at(azure: Rehearsal, job: MakeJob) -> Iterator[Connection]:
+def at(azure: AzureEmulator, job: MakeJob) -> Iterator[Connection]:
     """The workspace, as others find it again."""
     yield connect(job())
     azure.endpoints.seconds = azure.apps.seconds = 0.0
@@ -55,7 +55,7 @@ def deploy(at: Connection, path: str, **properties: Any) -> None:
 # Locks
 
 
-def test_a_lock_keeps_what_lies_below_it(azure: Rehearsal, at: Connection) -> None:
+def test_a_lock_keeps_what_lies_below_it(azure: AzureEmulator, at: Connection) -> None:
     lock = f"{at.name.path}/providers/Microsoft.Authorization/locks/keep"
     path = endpoint_of(at, "locked")
     asked(at, "PUT", lock, {"properties": {"level": "CanNotDelete"}})
@@ -77,7 +77,7 @@ def test_a_lock_keeps_what_lies_below_it(azure: Rehearsal, at: Connection) -> No
 # One change after the other
 
 
-def test_an_endpoint_that_is_updated_is_neither_changed_nor_deleted(azure: Rehearsal, at: Connection) -> None:
+def test_an_endpoint_that_is_updated_is_neither_changed_nor_deleted(azure: AzureEmulator, at: Connection) -> None:
     path = endpoint_of(at, "updated")
     azure.endpoints.seconds = 1.0
     endpoint_of(at, "updated")
@@ -91,7 +91,7 @@ def test_an_endpoint_that_is_updated_is_neither_changed_nor_deleted(azure: Rehea
     asked(at, "DELETE", path)
 
 
-def test_a_container_app_takes_one_change_at_a_time(azure: Rehearsal, project: Deploying) -> None:
+def test_a_container_app_takes_one_change_at_a_time(azure: AzureEmulator, project: Deploying) -> None:
     old = project.release("aca")
     path, at = old.live.path, project.at  # type: ignore[attr-defined]
     azure.apps.seconds = 1.0
@@ -109,7 +109,7 @@ def test_a_container_app_takes_one_change_at_a_time(azure: Rehearsal, project: D
 
 
 @pytest.mark.parametrize("to", ["aml", "aca"])
-def test_a_rollout_waits_for_the_end_of_each_of_its_changes(azure: Rehearsal, project: Deploying, to: str) -> None:
+def test_a_rollout_waits_for_the_end_of_each_of_its_changes(azure: AzureEmulator, project: Deploying, to: str) -> None:
     azure.endpoints.seconds = azure.apps.seconds = 0.3
     try:
         project.release(to)
@@ -121,7 +121,7 @@ def test_a_rollout_waits_for_the_end_of_each_of_its_changes(azure: Rehearsal, pr
 
 
 def test_what_can_not_be_deleted_while_it_is_made_is_named(
-    azure: Rehearsal, project: Deploying, monkeypatch: pytest.MonkeyPatch
+    azure: AzureEmulator, project: Deploying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint, "_STUCK_SECONDS", 0.5)
     azure.endpoints.stuck = azure.endpoints.keeps_unfinished = True
@@ -136,7 +136,7 @@ def test_what_can_not_be_deleted_while_it_is_made_is_named(
 # Names
 
 
-def test_an_endpoints_name_is_its_own_in_the_region(azure: Rehearsal, at: Connection, job: MakeJob) -> None:
+def test_an_endpoints_name_is_its_own_in_the_region(azure: AzureEmulator, at: Connection, job: MakeJob) -> None:
     other = connect(job(azure={"workspace": f"{SUBSCRIPTION}/group/other"}))
     path = endpoint_of(other, "theirs")
     with pytest.raises(UserError, match=r"400, BadRequest.*Endpoint name needs to be unique within a region"):
@@ -173,7 +173,7 @@ def test_names_that_helm_does_not_take(at: Connection, name: str, says: str) -> 
 # Deployments
 
 
-def test_a_managed_network_and_closed_egress_don_t_go_together(azure: Rehearsal, at: Connection) -> None:
+def test_a_managed_network_and_closed_egress_don_t_go_together(azure: AzureEmulator, at: Connection) -> None:
     path = endpoint_of(at, "egress")
     with pytest.raises(UserError, match="has no private link"):
         deploy(at, path, egressPublicNetworkAccess="Disabled")
@@ -215,7 +215,7 @@ def build(at: Connection, folder: Path, base: str) -> None:
     images.build(at, images.registry_of(at), "tunewright/refused:1", folder, "it")
 
 
-def test_free_credit_builds_no_image(azure: Rehearsal, at: Connection, tmp_path: Path) -> None:
+def test_free_credit_builds_no_image(azure: AzureEmulator, at: Connection, tmp_path: Path) -> None:
     azure.registry.on_free_credit = True
     with pytest.raises(UserError, match=r"400, TasksOperationsNotAllowed.*are not permitted") as refused:
         build(at, tmp_path, "python:3.12-slim")
@@ -226,7 +226,7 @@ def test_free_credit_builds_no_image(azure: Rehearsal, at: Connection, tmp_path:
 
 @pytest.mark.parametrize("base", ["python:3.12-slim", "vllm/vllm-openai:v1", "docker.io/library/python:3.12"])
 def test_docker_hub_gives_no_more_images_and_the_way_around_works(
-    azure: Rehearsal, at: Connection, tmp_path: Path, base: str
+    azure: AzureEmulator, at: Connection, tmp_path: Path, base: str
 ) -> None:
     azure.registry.is_limited = True
     with pytest.raises(UserError, match="toomanyrequests") as refused:
@@ -238,7 +238,7 @@ def test_docker_hub_gives_no_more_images_and_the_way_around_works(
 # Storage and patches
 
 
-def test_the_storage_takes_no_keys(azure: Rehearsal) -> None:  # noqa: ARG001
+def test_the_storage_takes_no_keys(azure: AzureEmulator) -> None:  # noqa: ARG001
     from azure.storage.blob import BlobServiceClient
 
     key = base64.b64encode(b"a key").decode()

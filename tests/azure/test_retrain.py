@@ -17,7 +17,7 @@ from tests.conftest import unalike
 from tests.monitoring.captures import capture, review
 from tunewright import api
 from tunewright.api import On
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure.connection import connect
 from tunewright.backends.azure.registry import versions
 from tunewright.cli.app import app as cli
@@ -27,7 +27,7 @@ from tunewright.deploy import exam, live_of
 from tunewright.deploy.down import take_down
 from tunewright.deploy.live import State
 from tunewright.monitoring.retraining import events
-from tunewright.monitoring.retraining.canary import Terms
+from tunewright.monitoring.retraining.canary import CanaryTerms
 from tunewright.monitoring.retraining.in_azure import InAzure
 from tunewright.monitoring.retraining.run import Course
 from tunewright.monitoring.store import open_store
@@ -54,7 +54,7 @@ def lines(found: Sequence[Mapping[str, str]]) -> str:
 
 
 @pytest.fixture
-def spec(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spec]:
+def spec(azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spec]:
     """A project of a linear model, whose steps here are forks."""
     monkeypatch.setattr(exam, "_LOAD_SECONDS", 1.0)
     monkeypatch.setattr(exam, "_WAKE_SECONDS", 1.0)
@@ -107,7 +107,7 @@ SHARES = {"aml": [20, 80], "aca": [20, 80], "aks": [50, 50]}
 SERVERS = {"aml": "inference.ml.azure.com", "aca": "azurecontainerapps.io"}
 
 
-def breaks(azure: Rehearsal, to: str) -> None:
+def breaks(azure: AzureEmulator, to: str) -> None:
     """What is deployed answers nothing any more; in Kubernetes the canary's pods end."""
     if to == "aks":
         ((_, server),) = (served for key, served in azure.clusters._servers.items() if key[1] == "canary")
@@ -119,7 +119,7 @@ def breaks(azure: Rehearsal, to: str) -> None:
 @pytest.mark.usefixtures("prepared_steps")
 @pytest.mark.parametrize(("to", "on"), [("aml", "azure"), ("aca", "local"), ("aks", "local")])
 def test_from_corrections_to_a_canary_that_is_taken_away_and_one_that_is_promoted(
-    spec: Spec, azure: Rehearsal, to: str, on: On, identity: Path, monkeypatch: pytest.MonkeyPatch
+    spec: Spec, azure: AzureEmulator, to: str, on: On, identity: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     who, before = identity if to == "aca" else None, set(azure.runner.jobs)
     api.run(spec)
@@ -155,7 +155,7 @@ def test_from_corrections_to_a_canary_that_is_taken_away_and_one_that_is_promote
     assert first.standing == canary.standing == after.standing == [PARTS[to]]
 
     azure.cloud.faults.clear()
-    course = Course(0, Terms(0.2, minutes=0), anyway=True)
+    course = Course(0, CanaryTerms(0.2, minutes=0), anyway=True)
     again = api.retrain(spec, course, on=on, to=to, identity=who)
     assert again.event == events.PROMOTED and "Tried once in the canary" in again.sentence
     canary, after = during[1], Found(spec, to)

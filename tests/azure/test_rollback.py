@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from tests.azure.conftest import MakeJob, fails
 from tests.azure.deploying import EXAM, GOOD, SERVING, SLOW, Deploying
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure.registry import versions
 from tunewright.cli.app import app as cli
 from tunewright.core.errors import GateFailed, UserError
 from tunewright.deploy import images, live_of, release
 from tunewright.deploy.down import take_down
 from tunewright.deploy.live import CANARY, TRIAL
-from tunewright.deploy.trial import Trial
+from tunewright.deploy.trial import DeploymentTrial
 
 ALL = ("aml", "aks", "aca")
 ENDING = {"aml": r"DELETE .*/deployments/", "aca": r"POST .*/deactivate"}
@@ -37,7 +37,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch, to: int = 2) -> None:
     monkeypatch.setattr(images, "_pins", lambda: [f"upgraded=={to}"])
 
 
-def no_helm(azure: Rehearsal, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def no_helm(azure: AzureEmulator, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """Let the next `helm COMMAND` fail, and those after it succeed."""
     done = azure.clusters._done
 
@@ -159,7 +159,7 @@ def test_on_the_command_line(project: Deploying, to: str) -> None:
 
 @pytest.mark.parametrize("to", ALL)
 def test_a_failed_or_interrupted_trial_leaves_what_was_there(project: Deploying, to: str) -> None:
-    def interrupt() -> Trial:
+    def interrupt() -> DeploymentTrial:
         raise KeyboardInterrupt
 
     for finds, kind in ((lambda: SLOW, GateFailed), (interrupt, KeyboardInterrupt)):
@@ -201,12 +201,12 @@ def test_an_endpoint_that_was_there_outlives_a_failed_trial(project: Deploying) 
 @pytest.mark.parametrize("to", ALL)
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_when_the_undo_fails_too_the_user_is_told_both_and_the_cost(
-    project: Deploying, azure: Rehearsal, monkeypatch: pytest.MonkeyPatch, to: str, interrupted: bool
+    project: Deploying, azure: AzureEmulator, monkeypatch: pytest.MonkeyPatch, to: str, interrupted: bool
 ) -> None:
     old = project.release(to)
     standing = project.target(to, "two").fresh
 
-    def broken() -> Trial:
+    def broken() -> DeploymentTrial:
         if to == "aks":
             no_helm(azure, monkeypatch, "upgrade")
         else:
@@ -230,9 +230,9 @@ def test_when_the_undo_fails_too_the_user_is_told_both_and_the_cost(
 
 @pytest.mark.parametrize("to", ["aml", "aks"])
 def test_when_a_first_version_can_t_be_taken_away_the_command_that_is_named_does_it(
-    project: Deploying, azure: Rehearsal, monkeypatch: pytest.MonkeyPatch, to: str
+    project: Deploying, azure: AzureEmulator, monkeypatch: pytest.MonkeyPatch, to: str
 ) -> None:
-    def broken() -> Trial:
+    def broken() -> DeploymentTrial:
         if to == "aks":
             no_helm(azure, monkeypatch, "uninstall")
         else:
@@ -252,11 +252,13 @@ def test_when_a_first_version_can_t_be_taken_away_the_command_that_is_named_does
         assert live_of(to, project.spec, project.at).state() is None
 
 
-def test_when_azure_says_nothing_of_what_stands_the_user_is_told_the_cost(project: Deploying, azure: Rehearsal) -> None:
+def test_when_azure_says_nothing_of_what_stands_the_user_is_told_the_cost(
+    project: Deploying, azure: AzureEmulator
+) -> None:
     project.release("aml")
     new = project.target("aml", "two").fresh
 
-    def away() -> Trial:
+    def away() -> DeploymentTrial:
         fails(azure, r"/onlineEndpoints/", 403, "Forbidden", "No role for that.", 99)
         return SLOW
 
@@ -295,7 +297,7 @@ def test_a_killed_deployment_is_gone_on_with_by_the_same_version(project: Deploy
     assert project.state(to).fresh is None
 
 
-def test_an_interrupted_creation_is_found_by_its_tag(project: Deploying, azure: Rehearsal) -> None:
+def test_an_interrupted_creation_is_found_by_its_tag(project: Deploying, azure: AzureEmulator) -> None:
     """Interrupted while Azure makes it, and then Azure refuses to delete it."""
     project.release("aml")
     before = project.state("aml")
@@ -316,7 +318,7 @@ def test_an_interrupted_creation_is_found_by_its_tag(project: Deploying, azure: 
 
 @pytest.mark.parametrize("to", list(ENDING))
 @pytest.mark.parametrize("promote", [False, True])
-def test_an_end_that_is_broken_off_goes_on(project: Deploying, azure: Rehearsal, to: str, promote: bool) -> None:
+def test_an_end_that_is_broken_off_goes_on(project: Deploying, azure: AzureEmulator, to: str, promote: bool) -> None:
     old = project.release(to)
     new = project.release(to, "two", canary=20)
     fails(azure, ENDING[to], 403, "Forbidden", "No role for that.")
@@ -329,7 +331,9 @@ def test_an_end_that_is_broken_off_goes_on(project: Deploying, azure: Rehearsal,
 
 
 @pytest.mark.parametrize("to", list(ENDING))
-def test_a_deployment_that_serves_and_does_not_end_is_not_undone(project: Deploying, azure: Rehearsal, to: str) -> None:
+def test_a_deployment_that_serves_and_does_not_end_is_not_undone(
+    project: Deploying, azure: AzureEmulator, to: str
+) -> None:
     old = project.release(to)
     fails(azure, ENDING[to], 403, "Forbidden", "No role for that.")
     told = refused(lambda: project.release(to, "two"))
@@ -341,7 +345,7 @@ def test_a_deployment_that_serves_and_does_not_end_is_not_undone(project: Deploy
     assert project.state(to).shares == {new: 100}
 
 
-def test_traffic_that_azure_refuses_leaves_nothing(project: Deploying, azure: Rehearsal) -> None:
+def test_traffic_that_azure_refuses_leaves_nothing(project: Deploying, azure: AzureEmulator) -> None:
     old = project.release("aml")
     project.finds = lambda: (fails(azure, r"PUT .*/onlineEndpoints/[^/]+$", 403), GOOD)[1]
     told = refused(lambda: project.release("aml", "two", canary=10))
@@ -350,7 +354,7 @@ def test_traffic_that_azure_refuses_leaves_nothing(project: Deploying, azure: Re
 
 
 def test_pods_are_there_before_the_traffic(
-    project: Deploying, azure: Rehearsal, monkeypatch: pytest.MonkeyPatch
+    project: Deploying, azure: AzureEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A canary of one pod must not get the traffic of four, and what was set of the release by hand stays."""
     target = project.release("aks")
@@ -388,7 +392,7 @@ def test_what_another_project_made_under_this_name_is_not_touched(
     take_down(api.standing(ours.spec))
 
 
-def test_an_app_whose_traffic_goes_to_the_latest(project: Deploying, azure: Rehearsal) -> None:
+def test_an_app_whose_traffic_goes_to_the_latest(project: Deploying, azure: AzureEmulator) -> None:
     """As the portal writes it."""
     old: Any = project.release("aca")
     app = azure.cloud.get(old.path)
@@ -410,7 +414,7 @@ def test_a_release_has_one_engine(project: Deploying) -> None:
     assert project.state("aks").shares == {old.fresh: 100}
 
 
-def test_a_compute_instance_of_another_project_stays(azure: Rehearsal, job: MakeJob) -> None:  # noqa: ARG001
+def test_a_compute_instance_of_another_project_stays(azure: AzureEmulator, job: MakeJob) -> None:  # noqa: ARG001
     name = "t-the-long-name-of-a-notebook"
     first, second = job(name=f"{name}-a"), job(name=f"{name}-b")
     api.notebook(first, "Standard_D4s_v3")

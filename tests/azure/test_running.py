@@ -10,7 +10,7 @@ import pytest
 
 from tests.azure.conftest import MakeJob, ended, puts, running, uploaded
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure.place import spec_text
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_manifest, sha256_tree
@@ -22,11 +22,11 @@ def outputs(runs: Path) -> dict[str, str]:
     return {name: manifest.content for name, manifest in found.items() if manifest}
 
 
-def jobs(azure: Rehearsal, spec: Spec) -> list[str]:
+def jobs(azure: AzureEmulator, spec: Spec) -> list[str]:
     return [name for name in azure.runner.jobs if spec.name[:30] in name]
 
 
-def test_outputs_are_those_of_a_local_run_and_nothing_is_done_twice(azure: Rehearsal, job: MakeJob) -> None:
+def test_outputs_are_those_of_a_local_run_and_nothing_is_done_twice(azure: AzureEmulator, job: MakeJob) -> None:
     spec = job()
     runs = spec.folder / "runs"
     folder = api.split(spec, on="azure")
@@ -73,7 +73,7 @@ def test_the_spec_on_the_node_names_nothing_of_this_machine(job: MakeJob) -> Non
     assert json.loads(text)["model"] == "given/model/tokenizer"
 
 
-def test_a_step_alone_takes_what_earlier_steps_made_here(azure: Rehearsal, job: MakeJob) -> None:
+def test_a_step_alone_takes_what_earlier_steps_made_here(azure: AzureEmulator, job: MakeJob) -> None:
     """What was made on this machine goes up once, and what was made there never."""
     spec = job()
     api.check(spec)
@@ -91,7 +91,7 @@ def test_a_step_alone_takes_what_earlier_steps_made_here(azure: Rehearsal, job: 
 
 
 def test_a_step_that_turns_out_to_be_up_to_date_does_not_run_on_in_azure(
-    azure: Rehearsal, job: MakeJob, capsys: pytest.CaptureFixture[str]
+    azure: AzureEmulator, job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Another file with the same rows: the check is due, what comes of it is what was there, and the split is not."""
     spec = job()

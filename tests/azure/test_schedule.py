@@ -11,7 +11,7 @@ import pytest
 
 from tests.azure.conftest import MakeJob, ended, puts
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure import schedule
 from tunewright.core.errors import UserError
 
@@ -21,13 +21,15 @@ IDENTITY = (
 )
 
 
-def put(azure: Rehearsal, name: str) -> dict[str, Any]:
+def put(azure: AzureEmulator, name: str) -> dict[str, Any]:
     found = azure.cloud.get(f"{azure.cloud.workspace}/schedules/{name}")
     assert found
     return dict(found["properties"])
 
 
-def test_without_an_identity_nothing_is_made(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_identity_nothing_is_made(
+    azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("AZURE_ML_IDENTITY", raising=False)
     before = len(azure.cloud.calls)
     with pytest.raises(UserError, match=r"nobody is signed in.*azd up.*azure\.identity=/subscriptions/"):
@@ -35,7 +37,7 @@ def test_without_an_identity_nothing_is_made(azure: Rehearsal, job: MakeJob, mon
     assert not puts(azure, since=before)
 
 
-def test_every_step_runs_as_the_identity(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_step_runs_as_the_identity(azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AZURE_ML_IDENTITY", raising=False)
     made = api.schedule(job(azure={"identity": IDENTITY}), "month", 3)
     jobs = put(azure, made.name)["action"]["jobDefinition"]["jobs"]
@@ -45,7 +47,7 @@ def test_every_step_runs_as_the_identity(azure: Rehearsal, job: MakeJob, monkeyp
 
 @pytest.mark.parametrize("identity", [IDENTITY, None], ids=["an identity", "nobody"])
 def test_what_the_calendar_begins_runs_as_the_identity_alone(
-    azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch, identity: str | None
+    azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch, identity: str | None
 ) -> None:
     """What is refused would fail when its time comes."""
     monkeypatch.delenv("AZURE_ML_IDENTITY", raising=False)
@@ -71,7 +73,7 @@ def test_what_the_calendar_begins_runs_as_the_identity_alone(
         assert "nobody did" in (fired.error or "")
 
 
-def test_the_identity_of_azd_is_one(azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_identity_of_azd_is_one(azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZURE_ML_IDENTITY", IDENTITY)
     assert put(azure, api.schedule(job(), "week", 3).name)
 
@@ -85,7 +87,7 @@ def test_the_identity_of_azd_is_one(azure: Rehearsal, job: MakeJob, monkeypatch:
     ],
 )
 def test_it_runs_as_often_as_was_said(
-    azure: Rehearsal, job: MakeJob, every: str, frequency: str, interval: int, days: dict[str, Any], when: str
+    azure: AzureEmulator, job: MakeJob, every: str, frequency: str, interval: int, days: dict[str, Any], when: str
 ) -> None:
     """Not by a cron expression, of which Azure ML ignores days and months: each month would be each day."""
     made = api.schedule(job(azure={"identity": IDENTITY}), every, 4)
@@ -113,7 +115,7 @@ def test_quarters_begin_where_the_years_do(now: str, start: str) -> None:
     assert schedule.start_of(datetime.fromisoformat(now), 3) == start
 
 
-def test_a_cluster_from_before_gets_the_identity(azure: Rehearsal, job: MakeJob) -> None:
+def test_a_cluster_from_before_gets_the_identity(azure: AzureEmulator, job: MakeJob) -> None:
     """A job as an identity that its cluster lacks would fail by night."""
     spec = job(azure={"cpu": "Standard_D2s_v3"})
     api.check(spec, on="azure")
@@ -126,7 +128,7 @@ def test_a_cluster_from_before_gets_the_identity(azure: Rehearsal, job: MakeJob)
     assert azure.cloud.violations == []
 
 
-def _cluster(azure: Rehearsal, short: str) -> dict[str, Any]:
+def _cluster(azure: AzureEmulator, short: str) -> dict[str, Any]:
     (path,) = {
         each
         for each in puts(azure, "/computes/")
@@ -137,6 +139,6 @@ def _cluster(azure: Rehearsal, short: str) -> dict[str, Any]:
     return found
 
 
-def _size(azure: Rehearsal, path: str) -> str:
+def _size(azure: AzureEmulator, path: str) -> str:
     found = azure.cloud.get(path) or {"properties": {"properties": {}}}
     return str(found["properties"]["properties"].get("vmSize", "")).lower()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.azure.conftest import MakeJob
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.schemas import complaints, is_covered
 
 PROVIDERS = "/subscriptions/s/resourceGroups/g/providers"
@@ -49,7 +49,7 @@ def test_a_container_app_is_checked_too() -> None:
     assert "imagee" in " ".join(complaints(app, "2025-07-01", body))
 
 
-def test_what_a_run_sends_is_allowed_and_all_of_it_was_checked(azure: Rehearsal, job: MakeJob) -> None:
+def test_what_a_run_sends_is_allowed_and_all_of_it_was_checked(azure: AzureEmulator, job: MakeJob) -> None:
     """Another azure-ai-ml may name other api-versions: then tools/arm_schemas.py has to know them."""
     before = len(azure.cloud.calls)
     spec = job(azure={"cpu": "Standard_F8s_v2"})
@@ -62,6 +62,6 @@ def test_what_a_run_sends_is_allowed_and_all_of_it_was_checked(azure: Rehearsal,
 
 
 @pytest.mark.usefixtures("azure")
-def test_what_they_do_not_allow_is_told_at_the_end(azure: Rehearsal) -> None:
+def test_what_they_do_not_allow_is_told_at_the_end(azure: AzureEmulator) -> None:
     azure.cloud.violations.append("data/d (2023-04-01) $.properties: 'dataKind' was unexpected")
     assert azure.bill.lines[-1].strip() == azure.cloud.violations[0]

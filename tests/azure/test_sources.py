@@ -11,7 +11,7 @@ import pytest
 from tests.azure.conftest import MakeJob, running
 from tests.conftest import LABELS, unalike
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure.sources import needed, sources_of
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_manifest
@@ -41,7 +41,7 @@ def same_there_and_here(spec: Spec, step: str) -> Path:
     return there.folder(step)
 
 
-def test_folders_patterns_frozen_tests_recorded_answers_and_prices(azure: Rehearsal, job: MakeJob) -> None:
+def test_folders_patterns_frozen_tests_recorded_answers_and_prices(azure: AzureEmulator, job: MakeJob) -> None:
     spec = job(
         data={"train": "data", "test": {"old": "tests/*.jsonl"}, "frozen": "kept/frozen"},
         api={"model": "gpt-4o-mini", "recorded": "answers/api.jsonl"},
@@ -71,7 +71,7 @@ def freeze_into(spec: Spec) -> None:
     (spec.folder / "frozen_test").rename(spec.folder / "kept" / "frozen")
 
 
-def test_documents_lie_beside_the_rows_that_name_them(azure: Rehearsal, job: MakeJob) -> None:
+def test_documents_lie_beside_the_rows_that_name_them(azure: AzureEmulator, job: MakeJob) -> None:
     """In a folder and by a pattern; a document whose kind is also one of data is none."""
     spec = job(data={"train": "data", "test": {"mails": "more/*.jsonl"}, "document": "mail"})
     for folder, count in (("data", 30), ("more", 6)):
@@ -91,7 +91,7 @@ def test_documents_lie_beside_the_rows_that_name_them(azure: Rehearsal, job: Mak
     assert not running(azure)
 
 
-def test_a_document_outside_is_refused_before_anything_goes_up(azure: Rehearsal, job: MakeJob) -> None:
+def test_a_document_outside_is_refused_before_anything_goes_up(azure: AzureEmulator, job: MakeJob) -> None:
     spec = job(data={"train": "data/rows.jsonl", "document": "mail"})
     (spec.folder / "outside.txt").write_text("hello there", "utf-8")
     write(spec.folder / "data" / "rows.jsonl", [{"mail": "../outside.txt", "label": "billing"}])

@@ -13,7 +13,7 @@ import pytest
 
 from tests.azure.conftest import MakeJob, StandIn
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal
+from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.network import hosts, is_mapped
 from tunewright.backends.azure.assets import package
 
@@ -35,7 +35,7 @@ def test_hosts_that_are_mapped() -> None:
         assert not is_mapped(host, known)
 
 
-def test_any_other_host_is_refused(azure: Rehearsal) -> None:
+def test_any_other_host_is_refused(azure: AzureEmulator) -> None:
     with pytest.raises(httpx.ProxyError, match="403"):
         httpx.get("https://huggingface.co/api/models", timeout=5)
     code = "import urllib.request as u; u.urlopen('https://pypi.org/simple', timeout=5)"
@@ -55,7 +55,7 @@ def test_the_environment_is_this_machines_own_between_tests(stand_in: StandIn) -
 
 
 def test_no_secret_is_told_anywhere(
-    azure: Rehearsal, job: MakeJob, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Neither printed, nor noted, nor sent with a job, nor packed."""
     secrets = {"AZURE_CLIENT_SECRET": "hidden-1", "OPENAI_API_KEY": "sk-hidden-2", "HF_TOKEN": "hf_hidden-3"}

@@ -25,14 +25,14 @@ from tests.conftest import make_spec
 from tunewright.backends.azure import follow, store
 from tunewright.backends.azure.answers import hidden, without_secrets
 from tunewright.backends.azure.connection import Connection, WorkspaceName, azure_errors, transport
-from tunewright.backends.azure.follow import Follower
+from tunewright.backends.azure.follow import JobFollower
 from tunewright.backends.azure.throwaway import Throwaway
 from tunewright.core.errors import UserError
 from tunewright.deploy import images
 from tunewright.deploy.cluster import Cluster
-from tunewright.deploy.endpoint import Endpoint
+from tunewright.deploy.endpoint import ManagedEndpoint
 from tunewright.deploy.live import said as said_of
-from tunewright.deploy.trial import Door, Question, _Asker
+from tunewright.deploy.trial import Door, TrialQuestion, _Client
 
 SECRET = "s3cr3tS3cr3tS3cr3t"
 SIGNED = f"https://a.blob.core.windows.net/c/b?sv=2024-05-04&sr=b&sig={SECRET}%3D&sp=r"
@@ -157,8 +157,8 @@ def test_what_a_deployment_says_is_told_without_secrets() -> None:
 
     for host in ("https://away/v1", "https://here/v1"):
         with httpx.Client(transport=httpx.MockTransport(answers)) as client:
-            ask = _Asker(client, Door(host, lambda: {"Authorization": f"Bearer {SECRET}"}), "m")
-            assert ask(Question([], "a")) is None
+            ask = _Client(client, Door(host, lambda: {"Authorization": f"Bearer {SECRET}"}), "m")
+            assert ask(TrialQuestion([], "a")) is None
         assert SECRET not in ask.fault and "<secret>" in ask.fault
 
 
@@ -179,7 +179,7 @@ def test_what_a_container_says_is_told_without_secrets() -> None:
     deployments = SimpleNamespace(get_logs=lambda *_, **__: f"GET {SIGNED} failed")
     at = SimpleNamespace(ml=SimpleNamespace(online_deployments=deployments))
     own: Any = SimpleNamespace(_at=at, fresh="v1", name="endpoint")
-    said = str(Endpoint._log(own))
+    said = str(ManagedEndpoint._log(own))
     assert SECRET not in said and "failed" in said
 
 
@@ -194,7 +194,7 @@ def test_what_a_run_says_is_told_without_secrets(
         name=SimpleNamespace(path="/w"),
         ask=lambda *_: {"properties": told},
     )
-    follower = Follower(at, "job", {"train": 1.0}, 10.0)
+    follower = JobFollower(at, "job", {"train": 1.0}, 10.0)
     monkeypatch.setattr(follow, "_tail", lambda *_: f"reading {SIGNED}\n".encode())
     says = [follower.error("run"), follower._machines(SimpleNamespace(compute="/gpu"))]
     history.log_files = {"azureml-logs/20_image_build_log.txt": SIGNED}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tunewright.backends.azure.sources import Base, Source
+from tunewright.backends.azure.sources import BaseModelSource, Source
 
 
 def _refuses(*_: object) -> None:
@@ -29,6 +29,6 @@ def test_files_are_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ref
 def test_a_base_model_is_one_asset_for_all_projects(tmp_path: Path) -> None:
     """Told by its commit, so its bytes are not read."""
     files = {"config.json": tmp_path / "config.json"}
-    one, other = (Base("model", files, "somebody/tiny", f"somebody/tiny@{commit}") for commit in "ab")
+    one, other = (BaseModelSource("model", files, "somebody/tiny", f"somebody/tiny@{commit}") for commit in "ab")
     assert one.asset("tickets") == one.asset("mail") == "tunewright-base-somebody-tiny"
     assert one.sha256 != other.sha256

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import make_spec
 from tunewright.backends.azure import follow, place, throwaway, waiting
 from tunewright.backends.azure.connection import Unreachable
-from tunewright.backends.azure.follow import Follower, Stopped
+from tunewright.backends.azure.follow import JobFollower, Stopped
 from tunewright.backends.azure.place import AzurePlace
 from tunewright.backends.azure.throwaway import Throwaway
 from tunewright.backends.azure.waiting import Wait, awaited
@@ -21,7 +21,7 @@ from tunewright.deploy.apps import App, LiveApp
 from tunewright.deploy.endpoint import LiveEndpoint
 from tunewright.deploy.kubernetes import NONE, LiveRelease
 from tunewright.deploy.live import State
-from tunewright.deploy.trial import Exam, NoAnswer, Question
+from tunewright.deploy.trial import Exam, NoAnswer, TrialQuestion
 from tunewright.pipeline.steps import STEPS
 
 MACHINE = "Standard_F4s_v2"
@@ -101,7 +101,7 @@ def test_an_operation_is_waited_for_to_its_end_or_its_limit(clock: Any, capsys: 
 
 
 def test_a_step_that_no_machine_comes_for_ends(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    follower = Follower(SimpleNamespace(), "job", {"train": 3.67}, 20.0)  # type: ignore[arg-type]
+    follower = JobFollower(SimpleNamespace(), "job", {"train": 3.67}, 20.0)  # type: ignore[arg-type]
     wait, queued = Wait(), SimpleNamespace(status="Queued", name="run")
     follower._tell("train", queued, wait)
     clock.seconds = 61
@@ -131,7 +131,7 @@ def of_one_step(seconds: float | None) -> Any:
 def test_a_step_that_runs_on_after_its_limit_ends(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
     job = of_one_step(7200)
     at: Any = SimpleNamespace(ml=SimpleNamespace(jobs=SimpleNamespace(get=lambda _: job)))
-    follower = Follower(at, "job", {"train": 3.67}, 100.0)
+    follower = JobFollower(at, "job", {"train": 3.67}, 100.0)
     follower.seconds = lambda _: clock.seconds  # type: ignore[method-assign]
     follower._print_log = lambda _: False  # type: ignore[method-assign]
     follower._print_curve = lambda _: None  # type: ignore[method-assign]
@@ -148,7 +148,7 @@ def test_each_step_of_a_pipeline_has_its_limit(clock: Any, capsys: pytest.Captur
     steps = {"train": of_one_step(3600), "export": of_one_step(60), "check": SimpleNamespace()}
     whole = SimpleNamespace(status="Running", type="pipeline", jobs=steps)
     jobs = SimpleNamespace(get=lambda _: whole, list=lambda **_: [])
-    follower = Follower(SimpleNamespace(ml=SimpleNamespace(jobs=jobs)), "job", {}, 10.0)  # type: ignore[arg-type]
+    follower = JobFollower(SimpleNamespace(ml=SimpleNamespace(jobs=jobs)), "job", {}, 10.0)  # type: ignore[arg-type]
     follower._look("train")
     assert follower._limits == {"train": 3600.0, "export": 60.0}
     wait, running = Wait(), SimpleNamespace(status="Running", name="run")
@@ -173,7 +173,7 @@ def test_azure_away_is_told_each_minute(
     def away(_: str) -> Any:
         raise Unreachable("Azure could not be reached.")
 
-    follower = Follower(SimpleNamespace(), "job", {"train": 3.67}, 20.0)  # type: ignore[arg-type]
+    follower = JobFollower(SimpleNamespace(), "job", {"train": 3.67}, 20.0)  # type: ignore[arg-type]
     monkeypatch.setattr(follower, "_look", away)
     with pytest.raises(Unreachable):
         follower._look_patiently("train")
@@ -189,13 +189,13 @@ class Silent:
     def __init__(self, clock: Any, until: float, fault: str = "503: it starts"):
         self._clock, self._until, self.fault = clock, until, fault
 
-    def __call__(self, _: Question) -> str | None:
+    def __call__(self, _: TrialQuestion) -> str | None:
         self._clock.seconds += 5
         return "a" if self._clock.seconds >= self._until else None
 
 
 def test_a_deployment_that_wakes_up_is_waited_for_aloud(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    exam = Exam("m", [Question([], "a")], 1.0, 1, 0, wake_seconds=600.0)
+    exam = Exam("m", [TrialQuestion([], "a")], 1.0, 1, 0, wake_seconds=600.0)
     assert trial._wake(Silent(clock, 130), exam, COSTS) >= 130  # type: ignore[arg-type]
     assert lines(capsys) == [
         f"azure: waiting for the new version's first answer, {minute} min, at most 10; {COSTS}" for minute in (1, 2)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import tunewright, write_project
 from tunewright.core.errors import UserError, as_user_error
-from tunewright.serving.captures import CaptureJournal
+from tunewright.serving.captures import RequestLog
 
 
 def test_a_full_gpu_says_what_makes_the_training_smaller(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_read_only_disk_is_one_paragraph(read_only: Path, tmp_path: Path) -> N
 
 def test_captures_and_batches_on_a_read_only_disk(read_only: Path) -> None:
     with pytest.raises(UserError, match="Captures can't be written"):
-        CaptureJournal(read_only / "captures")
+        RequestLog(read_only / "captures")
     try:
         (read_only / "out.jsonl.parts").mkdir()
     except OSError as error:

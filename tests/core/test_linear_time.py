@@ -24,7 +24,7 @@ from tunewright.documents.kinds import text_of
 from tunewright.documents.thread import newest
 from tunewright.models.chat import _quoted
 from tunewright.pii import find_pii
-from tunewright.serving.captures import Capture
+from tunewright.serving.captures import CaptureRecord
 from tunewright.serving.redaction import redact
 from tunewright.tasks import Message
 from tunewright.tasks.spans.readings import pieces
@@ -81,7 +81,7 @@ def test_finding_personal_data(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["many values with a label", "many names"])
 def test_redacting(name: str) -> None:
-    entry = Capture(
+    entry = CaptureRecord(
         id="1",
         time="2026-11-29T00:00:00Z",
         model="m",

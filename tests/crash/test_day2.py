@@ -22,7 +22,7 @@ from tunewright.monitoring.store import collect as collecting
 from tunewright.monitoring.store import open_store, tables
 from tunewright.monitoring.store.collect import collect
 from tunewright.project import read_serving, served_from, write_serving
-from tunewright.serving.captures import CaptureJournal, journals, read_captures
+from tunewright.serving.captures import RequestLog, journals, read_captures
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def test_an_entry_that_was_said_to_be_kept_is_kept(root: Path, home: Path) -> No
     said_to_be_kept = root / "said"
 
     def serve() -> None:
-        journal = CaptureJournal(root / "captures")
+        journal = RequestLog(root / "captures")
         for number, entry in enumerate(entries):
             with suppress(OSError):  # the request fails, and the server goes on
                 if journal.keep(entry):

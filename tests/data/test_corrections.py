@@ -13,7 +13,7 @@ from tunewright.backends.azure.sources import needed, sources_of
 from tunewright.config import Spec, load_spec
 from tunewright.core.artifacts import Output
 from tunewright.core.errors import UserError
-from tunewright.data.corrections import Correction, Corrections, Said, corrections_in, write_corrections
+from tunewright.data.corrections import Correction, Corrections, ReviewerAnswer, corrections_in, write_corrections
 from tunewright.data.dataset import load_dataset, load_examples
 from tunewright.data.examine import load_examination
 from tunewright.data.fix import fix
@@ -28,7 +28,7 @@ from tunewright.pipeline.steps import STEPS
 
 def correction(number: int, text: str | None = None, answer: str = "billing", time: str = "") -> Correction:
     time = time or f"2026-11-{number % 28 + 1:02}T09:00:00+00:00"
-    who = [Said("anna", time, "review")]
+    who = [ReviewerAnswer("anna", time, "review")]
     return Correction(
         text or unalike(f"correction {number}"), answer, f"c{number}", time, "tickets", "v1", None, "x", who
     )

@@ -12,7 +12,7 @@ import torch
 from tests.conftest import tunewright
 from tests.training.test_trial import FAULTS
 from tunewright.core.errors import UserError
-from tunewright.doctor import Report, Row, run_selftest
+from tunewright.doctor import GpuReport, GpuRow, run_selftest
 from tunewright.doctor.run import held_bytes
 from tunewright.models import device
 from tunewright.training.engine import attention, lora
@@ -21,7 +21,7 @@ from tunewright.training.engine import fast_paths as engine
 pytestmark = pytest.mark.slow
 
 
-def names(report: Report, passed: bool | None) -> list[str]:
+def names(report: GpuReport, passed: bool | None) -> list[str]:
     return [row.name for row in report.rows if row.passed is passed]
 
 
@@ -93,7 +93,7 @@ def test_the_command_ends_with_2_where_there_is_none() -> None:
 
 
 def test_a_report_can_be_pasted_and_read() -> None:
-    report = Report("a card", [Row("a", True, "1"), Row("b", None, "x | y"), Row("c", False, "no")], 61.4)
+    report = GpuReport("a card", [GpuRow("a", True, "1"), GpuRow("b", None, "x | y"), GpuRow("c", False, "no")], 61.4)
     shown = report.markdown()
     assert "1 of 3 failed, 61 s" in shown
     assert "| b | – | x / y |" in shown

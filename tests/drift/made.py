@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tests.conftest import LABELS
-from tunewright.drift.known import Known
+from tunewright.drift.known import KnownTexts
 from tunewright.drift.reference import Reference
 from tunewright.drift.traits import Traits, traits_of
 from tunewright.tasks import ClassifyTask
@@ -33,7 +33,7 @@ class Asked:
     answers: list[str]
     confidences: list[float | None]
 
-    def traits(self, known: Known) -> Traits:
+    def traits(self, known: KnownTexts) -> Traits:
         return traits_of(self.texts, self.answers, self.confidences, TASK, known)
 
     def __add__(self, other: Asked) -> Asked:

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import kstest
 
 from tests.drift.made import Asked, asked, customers, reference
-from tunewright.drift.compare import Finding, compare
+from tunewright.drift.compare import DriftFinding, compare
 from tunewright.drift.over_time import CHECKS, DAYS, MONTH, alpha_of_a_test
 from tunewright.drift.reference import Reference
 
@@ -15,7 +15,7 @@ REFERENCE = reference()
 ALPHA = alpha_of_a_test()
 
 
-def found(window: Asked, alpha: float = ALPHA) -> dict[str, Finding]:
+def found(window: Asked, alpha: float = ALPHA) -> dict[str, DriftFinding]:
     return {finding.trait: finding for finding in compare(REFERENCE, window.traits(REFERENCE.known), alpha)}
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import make_spec
 from tests.drift.made import TASK, asked, reference
 from tunewright.core.errors import UserError
-from tunewright.drift.known import Known
+from tunewright.drift.known import KnownTexts
 from tunewright.drift.reference import REFERENCE_FILE, Reference, load_reference
 from tunewright.drift.traits import traits_of
 from tunewright.tasks import task_of
@@ -47,8 +47,8 @@ def test_novelty_is_evenly_spread_over_what_it_is_measured_by_and_high_for_what_
 def test_a_text_that_was_taught_or_asked_once_leaves_no_trace() -> None:
     """What a guess would be checked against is the same whether the guess is right."""
     taught, judged = asked(800, 1), asked(300, 2)
-    without = Known.of(taught.texts)
-    with_it = Known.of([*taught.texts[:-1], SECRET])
+    without = KnownTexts.of(taught.texts)
+    with_it = KnownTexts.of([*taught.texts[:-1], SECRET])
     assert (with_it.known == without.known).all()
     distance, _, unseen = with_it.place([SECRET])
     assert unseen[0] > 0.5
@@ -114,7 +114,7 @@ def test_of_records_it_is_watched_which_fields_are_filled_and_how_long_they_are(
     schema = {"type": "object", "properties": {"date": {"type": "string"}, "lines": {"type": "array"}}}
     task = task_of(make_spec(task={"kind": "extract", "instruction": "x", "schema": schema}).task)
     answers = ['{"date":"2026-01-01","lines":[{"sum":1}]}', '{"date":null,"lines":[]}', "not JSON"]
-    traits = traits_of(["a"] * 3, answers, [None] * 3, task, Known.of(["a"]))
+    traits = traits_of(["a"] * 3, answers, [None] * 3, task, KnownTexts.of(["a"]))
     assert traits.kinds["fields"].tolist() == ["date lines", "", "?"]
     assert traits.numbers["answer_length"].tolist() == [len(answer) for answer in answers]
     assert "answer" not in traits.kinds
@@ -122,7 +122,7 @@ def test_of_records_it_is_watched_which_fields_are_filled_and_how_long_they_are(
 
 def test_of_free_text_the_length_is_watched() -> None:
     task = task_of(make_spec(task={"kind": "generate", "instruction": "x"}).task)
-    traits = traits_of(["a"], ["an answer"], [None], task, Known.of(["a"]))
+    traits = traits_of(["a"], ["an answer"], [None], task, KnownTexts.of(["a"]))
     assert traits.numbers["answer_length"].tolist() == [9]
     assert traits.kinds.keys() == {"language", "topic"}
 
@@ -137,6 +137,6 @@ def test_importing_the_room_imports_no_heavy_library() -> None:
 
 def test_of_several_labels_it_is_watched_which_hold_together() -> None:
     task = task_of(make_spec(task={"kind": "multi_label", "instruction": "x", "labels": ["a", "b"]}).task)
-    traits = traits_of(["x"] * 3, ['["a"]', "[]", '["a","b"]'], [None] * 3, task, Known.of(["x"]))
+    traits = traits_of(["x"] * 3, ['["a"]', "[]", '["a","b"]'], [None] * 3, task, KnownTexts.of(["x"]))
     assert traits.kinds["answer"].tolist() == ['["a"]', "[]", '["a","b"]']
     assert "answer_length" not in traits.numbers

@@ -12,9 +12,9 @@ from tests.data.test_curve import examples, random_labels
 from tunewright.config import load_spec
 from tunewright.core.errors import UserError
 from tunewright.data.curve import curve_points
-from tunewright.data.curve.curve import CurveForecast, LearningCurve, Range
+from tunewright.data.curve.curve import CurveForecast, CurveRange, LearningCurve
 from tunewright.economics.evidence import AT_LEAST, NEAR, EvidenceBook, Tuned, evidence_book
-from tunewright.economics.facts import Facts, Lengths, gather
+from tunewright.economics.facts import JobFacts, Lengths, gather
 from tunewright.economics.fit import CASCADE, FitForecast, expected_range, forecast_fit, forecast_from
 from tunewright.tasks import Example, Meta
 
@@ -28,7 +28,7 @@ def _quick() -> Iterator[None]:
         yield
 
 
-def judged(known: Facts, goal: float) -> FitForecast:
+def judged(known: JobFacts, goal: float) -> FitForecast:
     return forecast_from(known, goal, evidence_book())
 
 
@@ -43,15 +43,17 @@ def book(ratios: dict[float, list[float]]) -> EvidenceBook:
 
 
 def curve(svm: float, gain: float = 0.02) -> LearningCurve:
-    more = CurveForecast(2, 20_000, Range(svm + gain, svm, svm + 2 * gain), Range(gain, 0.0, 2 * gain))
+    more = CurveForecast(2, 20_000, CurveRange(svm + gain, svm, svm + 2 * gain), CurveRange(gain, 0.0, 2 * gain))
     sentence = "Twice the data would gain about 2.0 points."
-    return LearningCurve(10_000, 77, 10_000, "rising", sentence, (), Range(svm, svm - 0.01, svm + 0.01), svm, (more,))
+    return LearningCurve(
+        10_000, 77, 10_000, "rising", sentence, (), CurveRange(svm, svm - 0.01, svm + 0.01), svm, (more,)
+    )
 
 
-def facts(svm: float = 0.85, **changes: object) -> Facts:
+def facts(svm: float = 0.85, **changes: object) -> JobFacts:
     """A job like BANKING77, on which the cheap model is right on the share `svm`."""
     short = Lengths(10, 30)
-    usual = Facts(
+    usual = JobFacts(
         rows=10_000,
         answers=77,
         classification=True,

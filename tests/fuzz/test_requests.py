@@ -17,7 +17,7 @@ from tests.fuzz.mutation import json_of, mutated, names, seeds
 from tests.fuzz.running import Check, Input
 from tests.serving.test_app import Echo
 from tunewright.serving.app import build_app
-from tunewright.serving.captures import CaptureJournal, read_captures
+from tunewright.serving.captures import RequestLog, read_captures
 from tunewright.serving.hosts import OneModel
 from tunewright.tasks.classify import ClassifyTask
 
@@ -77,7 +77,7 @@ class Labels(Echo):
 
 @pytest.fixture(params=ROUTES)
 def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TestClient]:
-    app = build_app(OneModel(Labels(request.param)), journal=CaptureJournal(tmp_path / "kept"))  # type: ignore[arg-type]
+    app = build_app(OneModel(Labels(request.param)), journal=RequestLog(tmp_path / "kept"))  # type: ignore[arg-type]
     with TestClient(app) as client:
         yield client
     list(read_captures(tmp_path / "kept"))

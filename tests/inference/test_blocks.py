@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunewright.inference.runtimes.openvino.blocks import BlockPool, Chain
+from tunewright.inference.runtimes.openvino.blocks import BlockChain, BlockPool
 
 SIZE = 4
 
@@ -25,13 +25,13 @@ class Memory:
         self.copies += 1
         self.places[target] = list(self.places[source])
 
-    def begin(self, ids: list[int]) -> Chain:
+    def begin(self, ids: list[int]) -> BlockChain:
         chain = self.pool.find(ids, len(ids) - 1)
         assert chain.known < len(ids)
         self.check(chain, ids)
         return chain
 
-    def write(self, chain: Chain, ids: list[int], to: int) -> bool:
+    def write(self, chain: BlockChain, ids: list[int], to: int) -> bool:
         """Read a sequence on, as a model would; whether there was room."""
         if not self.pool.grow(chain, to):
             return False
@@ -42,7 +42,7 @@ class Memory:
         self.check(chain, ids)
         return True
 
-    def check(self, chain: Chain, ids: list[int]) -> None:
+    def check(self, chain: BlockChain, ids: list[int]) -> None:
         """What the chain says it knows is there."""
         found = [self.places[chain.blocks[p // SIZE].index][p % SIZE] for p in range(chain.known)]
         assert found == [tuple(ids[: place + 1]) for place in range(chain.known)]
@@ -118,7 +118,7 @@ def test_two_who_read_the_same_keep_one_of_it() -> None:
 def test_whatever_is_asked_in_whatever_order_the_content_is_right(seed: int) -> None:
     rng = random.Random(seed)
     memory = Memory(10)
-    under_way: list[tuple[Chain, list[int]]] = []
+    under_way: list[tuple[BlockChain, list[int]]] = []
     for _ in range(60):
         if under_way and rng.random() < 0.6:
             number = rng.randrange(len(under_way))

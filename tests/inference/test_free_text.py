@@ -13,7 +13,7 @@ from tests.inference.test_grammar import END, TOKENS, VOCABULARY, Reciter
 from tunewright.inference.decoding.free_text import TextRules
 from tunewright.inference.decoding.partial import Shown
 from tunewright.inference.decoding.writing import room_for, written
-from tunewright.inference.predictors import Answer, Terms, TextGenerator
+from tunewright.inference.predictors import Answer, GenerationConfig, TextGenerator
 from tunewright.models.chat import ChatTemplate
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf
 from tunewright.tasks.generate import GenerateTask
@@ -100,7 +100,7 @@ def generator(stop: Sequence[str], model: Reciter) -> TextGenerator:
 @pytest.mark.parametrize("text", ["Grüße, 東京 🎉 done", TEXT, " leading and trailing ", "one\r\ntwo", "נא להזמין"])
 def test_the_pieces_of_an_answer_are_the_answer(text: str) -> None:
     asked = generator(["\n\nKind"], Reciter(text))
-    *pieces, answer = asked.stream([], Terms())
+    *pieces, answer = asked.stream([], GenerationConfig())
     assert isinstance(answer, Answer)
     assert "".join(map(str, pieces)) == answer.text == asked.answer_prompts([[]]).text
     assert "Kind" not in answer.text
@@ -108,10 +108,10 @@ def test_the_pieces_of_an_answer_are_the_answer(text: str) -> None:
 
 
 def test_a_request_may_end_its_answer_sooner() -> None:
-    *pieces, answer = generator([], Reciter(TEXT)).stream([], Terms(["then"]))
+    *pieces, answer = generator([], Reciter(TEXT)).stream([], GenerationConfig(["then"]))
     assert isinstance(answer, Answer)
     assert "".join(map(str, pieces)) == answer.text == "Open your orders,"
-    *_, answer = generator([], Reciter(TEXT)).stream([], Terms(most=3))
+    *_, answer = generator([], Reciter(TEXT)).stream([], GenerationConfig(most=3))
     assert isinstance(answer, Answer)
     assert answer.cut
 

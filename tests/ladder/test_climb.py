@@ -18,7 +18,7 @@ from tunewright.evaluation.verdict.comparison import SERVED
 from tunewright.ladder import climb as module
 from tunewright.ladder.cascades import Cascade
 from tunewright.ladder.climb import Ladder, Steps, climb
-from tunewright.ladder.forecast import Forecast
+from tunewright.ladder.forecast import CandidateForecast
 from tunewright.ladder.tried import tried
 
 NAMES = ("small", "middle", "large")
@@ -57,8 +57,8 @@ MISSED, MET = ended("keep-api", accuracy_on_test="60 %"), ended("switch", "serve
 def known(hours: float = 0.1, usd: float = 1.0, serving: float | None = 300.0) -> Any:
     """A forecast for every candidate."""
 
-    def told(spec: Spec, last: Any, earlier: Any) -> Forecast:  # noqa: ARG001
-        return Forecast(
+    def told(spec: Spec, last: Any, earlier: Any) -> CandidateForecast:  # noqa: ARG001
+        return CandidateForecast(
             spec.model, Range(hours, hours), Range(hours, hours), Range(usd, usd), "so long", "so much", serving
         )
 
@@ -209,10 +209,10 @@ def test_what_was_spent_counts() -> None:
 
 
 def test_of_what_nobody_can_tell_the_cost_the_search_goes_on_only_within_its_budget() -> None:
-    def first_alone(spec: Spec, last: Any, earlier: Any) -> Forecast:
+    def first_alone(spec: Spec, last: Any, earlier: Any) -> CandidateForecast:
         if spec.model == "small":
             return known()(spec, last, earlier)  # type: ignore[no-any-return]
-        return Forecast(spec.model, None, None, None, "nobody can tell", "neither", None)
+        return CandidateForecast(spec.model, None, None, None, "nobody can tell", "neither", None)
 
     assert climbed(MISSED, MET, search={"usd": 1.5}, forecast=first_alone, rented=True)[2] == ["small", "middle"]
     _, found, ran = climbed(MISSED, MET, search={"usd": 0.5}, forecast=first_alone, rented=True)

@@ -9,7 +9,7 @@ import torch
 
 from tunewright.models.catalogue import catalogue
 from tunewright.models.meter import Filtered, GpuAttention, Meter
-from tunewright.models.skeleton import Meta, PretendedCpu, config_of, skeleton, tensors_of
+from tunewright.models.skeleton import MetaWeights, PretendedCpu, config_of, skeleton, tensors_of
 
 SHAPES = {name: entry for name, entry in catalogue().items() if entry.shape}
 
@@ -83,7 +83,7 @@ def test_a_skeleton_can_pretend_to_lie_on_a_cpu() -> None:
     model = skeleton(SHAPES["smollm2-135m"].shape.config(), "float32")
     with PretendedCpu(model):
         assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
-    assert Meta().moved(torch.ones(2)).device.type == "meta"
+    assert MetaWeights().moved(torch.ones(2)).device.type == "meta"
 
 
 def test_a_local_folder_gives_its_own_config(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tunewright.serving.captures import Capture, CaptureJournal, Feedback
+from tunewright.serving.captures import CaptureRecord, Feedback, RequestLog
 
 TIME = datetime.now(UTC).isoformat(timespec="milliseconds")
 """Today: from days that are over the audit draws."""
 
 
-def capture(identity: str, **changes: Any) -> Capture:
+def capture(identity: str, **changes: Any) -> CaptureRecord:
     usual: dict[str, Any] = {
         "time": TIME,
         "model": "tickets",
@@ -24,7 +24,7 @@ def capture(identity: str, **changes: Any) -> Capture:
         "escalate": False,
         "in_scope": True,
     }
-    return Capture(id=identity, **usual | changes)
+    return CaptureRecord(id=identity, **usual | changes)
 
 
 def feedback(identity: str, **changes: Any) -> Feedback:
@@ -39,7 +39,7 @@ def feedback(identity: str, **changes: Any) -> Feedback:
     return Feedback(id=identity, **usual | changes)
 
 
-def write(folder: Path, *entries: Capture | Feedback) -> None:
-    journal = CaptureJournal(folder)
+def write(folder: Path, *entries: CaptureRecord | Feedback) -> None:
+    journal = RequestLog(folder)
     assert all(journal.keep(entry) for entry in entries)
     journal.close()

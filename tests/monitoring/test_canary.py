@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import make_spec
 from tunewright.monitoring.retraining import events
-from tunewright.monitoring.retraining.canary import LOOKS, Canary, TakenAway, Terms, watch
+from tunewright.monitoring.retraining.canary import LOOKS, Canary, CanaryTerms, TakenAway, watch
 from tunewright.monitoring.retraining.due import outlook
 from tunewright.monitoring.retraining.rates import Rate
 from tunewright.monitoring.retraining.status import status
@@ -57,7 +57,7 @@ def seen(store: Store, runs: Path, captures: int = 100, minutes: float = 600) ->
         "tickets",
         "new",
         BEGAN,
-        Terms(0.1, captures, minutes, 0.05),
+        CanaryTerms(0.1, captures, minutes, 0.05),
         margin=0.02,
         p95_ms=100,
         collect=lambda: None,
@@ -133,7 +133,7 @@ def test_what_servers_say_is_against_it_at_once(store: Store, tmp_path: Path) ->
 def test_whoever_ends_it_by_hand_ends_it(store: Store, tmp_path: Path) -> None:
     write_serving(tmp_path, served_from("bundle-1", "old"))
     with pytest.raises(TakenAway):
-        watch(store, tmp_path, "tickets", "new", BEGAN, Terms(), margin=0.02, p95_ms=100, collect=lambda: None)
+        watch(store, tmp_path, "tickets", "new", BEGAN, CanaryTerms(), margin=0.02, p95_ms=100, collect=lambda: None)
 
 
 def test_an_equal_challenger_is_hardly_ever_taken_away() -> None:

@@ -16,7 +16,7 @@ from tunewright.drift.reference import Reference
 from tunewright.monitoring.store import Store, tables
 from tunewright.monitoring.store.collect import Collected, collect
 from tunewright.monitoring.store.database import open_at
-from tunewright.serving.captures import CaptureJournal
+from tunewright.serving.captures import RequestLog
 from tunewright.tasks import ClassifyTask
 
 
@@ -126,7 +126,7 @@ def test_a_text_comes_back_as_it_was(store: Store, spec: Spec, folder: Path) -> 
 
 def test_times_are_what_the_servers_clock_said_and_order_nothing(store: Store, spec: Spec, folder: Path) -> None:
     said = ["2026-11-27T00:00:00+00:00", "2099-01-01T00:00:00+00:00", "1999-12-31T23:30:00-01:00", "2026-11-26T10:00"]
-    journal = CaptureJournal(folder)
+    journal = RequestLog(folder)
     for number, each in enumerate(said):
         assert journal.keep(capture(str(number), time=each))
         assert collect(spec, store).captures == 1

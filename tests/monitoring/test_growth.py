@@ -17,7 +17,7 @@ from tunewright.core.artifacts import read_jsonl
 from tunewright.core.errors import UserError
 from tunewright.data.corrections import corrections_in
 from tunewright.monitoring import corrections as growth
-from tunewright.monitoring.corrections import Grown, grow
+from tunewright.monitoring.corrections import NewCorrections, grow
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.database import open_at
 from tunewright.monitoring.store.tables import Capture, Review
@@ -79,7 +79,7 @@ def datasets(store: Store) -> list[int | None]:
         return list(session.scalars(select(Review.dataset).order_by(Review.number)))
 
 
-def held(grown: Grown) -> dict[str, str]:
+def held(grown: NewCorrections) -> dict[str, str]:
     return {each.capture: each.reason for each in grown.held}
 
 

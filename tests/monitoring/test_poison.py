@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import LABELS, make_spec
 from tests.monitoring.test_growth import asked, held, said
 from tunewright.config import Spec
-from tunewright.data.corrections import Correction, Said
+from tunewright.data.corrections import Correction, ReviewerAnswer
 from tunewright.monitoring.corrections import grow
 from tunewright.monitoring.corrections.poison import LEAST, Pull, carrying, pulling
 from tunewright.monitoring.store import Store
@@ -134,7 +134,7 @@ def test_a_label_that_the_data_hardly_knows_can_be_filled_by_one_person(tmp_path
 
 
 def correction(number: int, answer: str, text: str = "", who: str = "anna") -> Correction:
-    said_by = [Said(who, f"2026-11-27T09:30:{number:02}+00:00", "review")]
+    said_by = [ReviewerAnswer(who, f"2026-11-27T09:30:{number:02}+00:00", "review")]
     return Correction(text or f"text {number}", answer, f"c{number}", "", "m", "v", None, "x", said_by)
 
 

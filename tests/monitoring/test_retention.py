@@ -15,7 +15,7 @@ from tunewright.config import Spec
 from tunewright.monitoring.store import Store, tables
 from tunewright.monitoring.store.collect import Collected, collect
 from tunewright.monitoring.store.retention import Pruned, prune
-from tunewright.serving.captures import CaptureJournal
+from tunewright.serving.captures import RequestLog
 
 DAY = 24 * 3600
 
@@ -72,7 +72,7 @@ def test_a_journal_goes_when_it_is_old_and_collected_and_nobody_writes_it(
     spec: Spec, store: Store, folder: Path
 ) -> None:
     write(folder / "gone", capture("a"))
-    running = CaptureJournal(folder / "running")
+    running = RequestLog(folder / "running")
     assert running.keep(capture("b"))
     collect(spec, store)
     write(folder / "behind", capture("c"))

@@ -11,7 +11,7 @@ from tests.conftest import make_spec
 from tests.monitoring.bundles import bundle_in
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
-from tunewright.monitoring.retraining.run import Course, Made, Parts, retrain
+from tunewright.monitoring.retraining.run import Course, Parts, TrainedChallenger, retrain
 from tunewright.monitoring.store import open_store
 
 
@@ -22,7 +22,7 @@ def test_a_champion_that_is_an_encoder_is_no_beginning(tmp_path: Path) -> None:
     encoder = info | {"runtime": "openvino-encoder", "base_model": "bert", "template_sha256": None}
     (bundle / "bundle.json").write_text(json.dumps(encoder), "utf-8")
 
-    def run(_: Spec) -> Made:
+    def run(_: Spec) -> TrainedChallenger:
         raise AssertionError("nothing may be trained")
 
     parts = Parts(

@@ -15,17 +15,17 @@ from tunewright.economics.memory import GIB
 from tunewright.economics.speed import Range
 from tunewright.pipeline.planning.machines import HERE, Machine, Speed, priced_machine
 from tunewright.pipeline.planning.steps import START, Memory, StepPlan, StepsPlan, plan_step
-from tunewright.pipeline.planning.times import AT_ONCE, ROOM, Job, candidate_seconds, seconds_of, served_seconds
+from tunewright.pipeline.planning.times import AT_ONCE, ROOM, PlannedJob, candidate_seconds, seconds_of, served_seconds
 from tunewright.pipeline.steps import STEPS, steps_to
 
 MACHINE = Machine(HERE, 16 * GIB, False, None, True, 0.0, Speed(1e11, 5e11, 2e10))
 
 
-def job(model: str = "phi-3-mini", tests: int = 320, **changes: Any) -> Job:
-    return Job(make_spec(**changes), sizes(model), 576, 64, tests, 300, 60, 1.0)
+def job(model: str = "phi-3-mini", tests: int = 320, **changes: Any) -> PlannedJob:
+    return PlannedJob(make_spec(**changes), sizes(model), 576, 64, tests, 300, 60, 1.0)
 
 
-def planned(step: str, of: Job, machine: Machine = MACHINE, **more: Any) -> StepPlan:
+def planned(step: str, of: PlannedJob, machine: Machine = MACHINE, **more: Any) -> StepPlan:
     settings = {"known": {}, "api_usd": {}, "training": None, "count": 1} | more
     return plan_step(STEPS[step], of, machine, price_book(), **settings)
 

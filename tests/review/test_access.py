@@ -223,12 +223,12 @@ def test_who_has_many_addresses_of_one_network_guesses_no_more_often(store: Stor
 
 
 def test_a_proxy_is_named_by_its_address() -> None:
-    from tunewright.review.server import Access
+    from tunewright.review.server import ReviewAccess
 
-    Access("ann", proxies=["127.0.0.1", "::1", "10.0.0.0/8"])
+    ReviewAccess("ann", proxies=["127.0.0.1", "::1", "10.0.0.0/8"])
     for wrong in ("proxy.example", "*", "10.0.0.1/8", ""):
         with pytest.raises(UserError, match="is no address of a proxy"):
-            Access("ann", proxies=[wrong])
+            ReviewAccess("ann", proxies=[wrong])
 
 
 def test_a_clock_that_is_set_back_signs_nobody_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,11 +239,11 @@ def test_a_clock_that_is_set_back_signs_nobody_out(store: Store, monkeypatch: py
 
 def test_others_are_not_let_in_without_a_key(tmp_path: Path) -> None:
     from tests.conftest import make_spec
-    from tunewright.review.server import Access, serve
+    from tunewright.review.server import ReviewAccess, serve
 
     for host in ("0.0.0.0", "::", "192.0.2.1", "example.com"):
         with pytest.raises(UserError, match="--keys FILE or --identity FILE"):
-            serve(make_spec(tmp_path), host, 0, Access("ann"), 1)
+            serve(make_spec(tmp_path), host, 0, ReviewAccess("ann"), 1)
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])

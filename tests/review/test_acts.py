@@ -12,9 +12,9 @@ from tunewright.monitoring.queue import waiting
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Capture, Review
 from tunewright.review import acts
-from tunewright.review.acts import NotYours, Saved, Verdict, latest_act, reviews_of, undo
+from tunewright.review.acts import NotYours, ReviewChoice, Saved, latest_act, reviews_of, undo
 
-RIGHT, REFUND, NONE = Verdict(own=True), Verdict("refund"), Verdict()
+RIGHT, REFUND, NONE = ReviewChoice(own=True), ReviewChoice("refund"), ReviewChoice()
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def ids(store: Store) -> Iterator[list[str]]:
 
 
 def save(
-    store: Store, ids: list[str], reviewer: str, verdict: Verdict = RIGHT, source: str = "review", wanted: int = 1
+    store: Store, ids: list[str], reviewer: str, verdict: ReviewChoice = RIGHT, source: str = "review", wanted: int = 1
 ) -> Saved:
     with store.session() as session:
         return acts.save(session, ids, "tickets", reviewer, verdict, source=source, wanted=wanted)
@@ -43,7 +43,7 @@ def said(store: Store, capture_id: str) -> list[tuple[str, str | None, bool, str
 
 
 def test_what_is_said_is_kept_with_who_said_it(store: Store, ids: list[str]) -> None:
-    for capture_id, verdict in zip(ids, (RIGHT, REFUND, NONE, Verdict("billing")), strict=True):
+    for capture_id, verdict in zip(ids, (RIGHT, REFUND, NONE, ReviewChoice("billing")), strict=True):
         assert save(store, [capture_id], "ann", verdict).count == 1
     assert [said(store, capture_id) for capture_id in ids] == [
         [("ann", "billing", True, "review")],

@@ -18,7 +18,7 @@ from tests.documents.made import INVOICE, path_without, pdf
 from tunewright.core.limits import MOST_BODY_BYTES, REQUEST_DOCUMENT_BYTES
 from tunewright.documents import pool, text_of
 from tunewright.documents.pool import Pool
-from tunewright.inference.predictors import Answer, Pieces, Terms, Token
+from tunewright.inference.predictors import Answer, GenerationConfig, Pieces, Token
 from tunewright.serving import body as request_body
 from tunewright.serving.app import build_app
 from tunewright.serving.engine import Classification
@@ -40,7 +40,7 @@ class Echo:
             text if self.kind == "classify" else json.dumps({"asked": text}), 1.0, 1, 1, tokens=[Token(text, -0.5)]
         )
 
-    def stream(self, text: str, terms: Terms) -> Pieces:  # noqa: ARG002 (the engine's own)
+    def stream(self, text: str, terms: GenerationConfig) -> Pieces:  # noqa: ARG002 (the engine's own)
         yield text
         yield Answer(text, 1.0, 1, 1, tokens=[Token(text, -0.5)])
 

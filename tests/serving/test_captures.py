@@ -19,7 +19,7 @@ from tunewright.core.errors import UserError
 from tunewright.inference.predictors import Answer
 from tunewright.serving import captures
 from tunewright.serving.app import build_app
-from tunewright.serving.captures import Capture, CaptureJournal, Feedback, now, read_captures
+from tunewright.serving.captures import CaptureRecord, Feedback, RequestLog, now, read_captures
 from tunewright.serving.hosts import OneModel
 from tunewright.serving.redaction import redact
 from tunewright.serving.server import Limits
@@ -36,12 +36,12 @@ class Labels(Echo):
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
-    journal = CaptureJournal(tmp_path / "kept")
+    journal = RequestLog(tmp_path / "kept")
     with TestClient(build_app(OneModel(Labels()), journal=journal)) as client:  # type: ignore[arg-type]
         yield client
 
 
-def kept(tmp_path: Path) -> list[Capture | Feedback]:
+def kept(tmp_path: Path) -> list[CaptureRecord | Feedback]:
     return list(read_captures(tmp_path / "kept"))
 
 
@@ -58,14 +58,14 @@ def test_questions_and_answers_are_kept(client: TestClient, tmp_path: Path) -> N
     assert [each.id for each in found] == [plain["id"], said["id"], streamed["id"]]
     assert plain["captured"] and said["captured"] and streamed["captured"]
     first = found[0]
-    assert isinstance(first, Capture)
+    assert isinstance(first, CaptureRecord)
     assert (first.request, first.answer, first.model, first.by, first.escalate) == ("ä\n", "ä\n", "echo", None, True)
     assert (first.prompt_tokens, first.answer_tokens, first.share) == (1, 1, 1)
     assert 0 < first.seconds < 10
 
 
 def test_of_a_share_each_answer_tells_whether_it_was_kept(tmp_path: Path) -> None:
-    journal = CaptureJournal(tmp_path / "kept", share=0.25)
+    journal = RequestLog(tmp_path / "kept", share=0.25)
     with TestClient(build_app(OneModel(Labels()), journal=journal)) as client:  # type: ignore[arg-type]
         said = [client.post("/v1/classify", json={"text": "a"}).json() for _ in range(200)]
         # What somebody says to an answer is kept, whether that was or not.
@@ -75,7 +75,7 @@ def test_of_a_share_each_answer_tells_whether_it_was_kept(tmp_path: Path) -> Non
     *found, feedback = kept(tmp_path)
     assert {each.id for each in found} == {each["id"] for each in said if each["captured"]}
     assert 20 < len(found) < 85, "a quarter of 200, give or take five standard deviations"
-    assert all(isinstance(each, Capture) and each.share == 0.25 for each in found)
+    assert all(isinstance(each, CaptureRecord) and each.share == 0.25 for each in found)
     assert feedback.id == left["id"]
     assert f'tunewright_captures_total{{kept="true"}} {len(found) + 1}.0' in metrics
     assert 'kept="false"' not in metrics, "nothing failed"
@@ -83,9 +83,7 @@ def test_of_a_share_each_answer_tells_whether_it_was_kept(tmp_path: Path) -> Non
 
 def test_which_requests_are_kept_is_told_by_their_ids_alone(tmp_path: Path) -> None:
     ids = [f"{number:032x}" for number in range(1000)]
-    small, same, large = (
-        CaptureJournal(tmp_path / name, share) for name, share in [("a", 0.1), ("b", 0.1), ("c", 0.5)]
-    )
+    small, same, large = (RequestLog(tmp_path / name, share) for name, share in [("a", 0.1), ("b", 0.1), ("c", 0.5)])
     taken = {each for each in ids if small.takes(each)}
     assert taken == {each for each in ids if same.takes(each)}
     assert taken < {each for each in ids if large.takes(each)}
@@ -113,7 +111,7 @@ class Records(Echo):
 
 
 def redacting(tmp_path: Path, engine: Echo) -> TestClient:
-    journal = CaptureJournal(tmp_path / "kept", redact=redact)
+    journal = RequestLog(tmp_path / "kept", redact=redact)
     return TestClient(build_app(OneModel(engine), journal=journal))  # type: ignore[arg-type]
 
 
@@ -129,7 +127,7 @@ def test_personal_data_is_taken_out_before_anything_is_written(tmp_path: Path) -
     for secret in ("Lovelace", "3704", '"ada@'):
         assert secret not in written
     capture, feedback = kept(tmp_path)
-    assert isinstance(capture, Capture) and isinstance(feedback, Feedback)
+    assert isinstance(capture, CaptureRecord) and isinstance(feedback, Feedback)
     assert capture.request == "Mrs. [PERSON], [EMAIL], wants her money on [IBAN]."
     assert json.loads(capture.answer) == {
         "name": "[PERSON]",
@@ -148,13 +146,13 @@ def test_a_label_is_nobodys_data(tmp_path: Path) -> None:
     with redacting(tmp_path, Names()) as client:
         client.post("/v1/classify", json={"text": "ada@example.org"})
     (only,) = kept(tmp_path)
-    assert isinstance(only, Capture)
+    assert isinstance(only, CaptureRecord)
     assert (only.request, only.answer) == ("[EMAIL]", "ada@example.org")
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ', "x" * 1_000_000, '["\\ud800"]', "\0", '"', '["a", "b":]'])
 def test_whatever_was_answered_can_be_redacted(text: str) -> None:
-    entry = Capture(
+    entry = CaptureRecord(
         id="1",
         time=now(),
         model="m",
@@ -167,7 +165,7 @@ def test_whatever_was_answered_can_be_redacted(text: str) -> None:
         in_scope=None,
     )
     found = redact(entry, chosen=False)
-    assert isinstance(found, Capture)
+    assert isinstance(found, CaptureRecord)
     assert (found.request, found.answer) == (text, text)
 
 
@@ -183,7 +181,7 @@ def test_a_server_loads_names_only_where_they_are_asked_for() -> None:
 
 
 def test_a_new_file_is_begun_each_day_and_beyond_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = CaptureJournal(tmp_path)
+    journal = RequestLog(tmp_path)
     entries = [
         Feedback(id=str(number), time=now(), model="m", by=None, right=True, answer=None, comment="")
         for number in range(4)
@@ -212,7 +210,7 @@ def test_half_a_letter_is_refused_and_a_nul_is_kept(client: TestClient, tmp_path
         assert client.post(route, content=body, headers=headers).status_code == 400
     assert client.post("/v1/classify", json={"text": "a\0b"}).json()["captured"]
     (only,) = kept(tmp_path)
-    assert isinstance(only, Capture) and only.request == "a\0b"
+    assert isinstance(only, CaptureRecord) and only.request == "a\0b"
 
 
 def test_what_was_kept_is_its_owners_to_read(client: TestClient, tmp_path: Path) -> None:
@@ -245,7 +243,7 @@ def test_feedback_is_kept_if_the_model_could_give_that_answer(client: TestClient
 
 def test_a_key_leaves_its_name(tmp_path: Path) -> None:
     token = add_key(tmp_path / "keys.json", "shop")
-    journal = CaptureJournal(tmp_path / "kept")
+    journal = RequestLog(tmp_path / "kept")
     with TestClient(build_app(OneModel(Labels()), KeyRing(tmp_path / "keys.json"), journal=journal)) as client:  # type: ignore[arg-type]
         assert client.post("/v1/classify", json={"text": "a"}).status_code == 401
         assert client.post("/v1/classify", json={"text": "a"}, headers={"Authorization": f"Bearer {token}"}).is_success
@@ -263,8 +261,8 @@ def test_without_a_folder_nothing_is_kept() -> None:
 
 def test_a_line_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
     entry = Feedback(id="1", time=now(), model="m", by=None, right=True, answer=None, comment="")
-    assert CaptureJournal(tmp_path).keep(entry)
-    assert CaptureJournal(tmp_path).keep(entry)
+    assert RequestLog(tmp_path).keep(entry)
+    assert RequestLog(tmp_path).keep(entry)
     for file in tmp_path.iterdir():
         file.write_bytes(file.read_bytes() + b'{"kind": "feed')
     assert list(read_captures(tmp_path)) == [entry, entry]
@@ -294,4 +292,4 @@ def test_where_the_disk_is_full_nothing_is_said_to_be_kept(tmp_path: Path) -> No
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="can't be written"):
-        CaptureJournal(tmp_path / "file")
+        RequestLog(tmp_path / "file")

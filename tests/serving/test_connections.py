@@ -29,7 +29,7 @@ from tunewright.core.limits import BODY_BYTES_AT_ONCE, HEAD_BYTES, LOGGED_SECOND
 from tunewright.core.processes import listener
 from tunewright.serving import connections
 from tunewright.serving.app import build_app
-from tunewright.serving.connections import Connection, Connections, HttpServer, Seldom, client_of
+from tunewright.serving.connections import ClientConnection, Connections, HttpServer, Seldom, client_of
 from tunewright.serving.hosts import OneModel
 
 FAR = 60.0
@@ -357,7 +357,7 @@ class Fake:
 
 
 def fake(whose: str) -> Any:
-    return cast(Connection, Fake(whose))
+    return cast(ClientConnection, Fake(whose))
 
 
 def test_the_connection_that_waits_longest_makes_room() -> None:

@@ -20,7 +20,7 @@ from tunewright import api
 from tunewright.core.errors import UserError
 from tunewright.inference.bundle import BundleInfo, write_info
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
-from tunewright.inference.predictors import Answer, Pieces, Terms
+from tunewright.inference.predictors import Answer, GenerationConfig, Pieces
 from tunewright.project import (
     SERVING,
     Serving,
@@ -33,8 +33,8 @@ from tunewright.project import (
 )
 from tunewright.serving import server
 from tunewright.serving.app import build_app
-from tunewright.serving.captures import Capture, CaptureJournal, read_captures
-from tunewright.serving.hosts import MOST_FAILURES, OneModel, Trial
+from tunewright.serving.captures import CaptureRecord, RequestLog, read_captures
+from tunewright.serving.hosts import MOST_FAILURES, ChallengerShare, OneModel
 from tunewright.serving.presence import Presence, Sign, now, servers_of
 from tunewright.tasks import ClassifyTask
 
@@ -173,7 +173,7 @@ class Version(Echo):
         version = self.bundle.info.version
         return super().answer(version if self.kind == "classify" else f"{version}: {text}")
 
-    def stream(self, text: str, terms: Terms) -> Pieces:
+    def stream(self, text: str, terms: GenerationConfig) -> Pieces:
         yield self.bundle.info.version
         if self.error:
             raise self.error
@@ -184,14 +184,14 @@ Client = Callable[..., TestClient]
 
 
 @pytest.fixture
-def serving(tmp_path: Path) -> Iterator[Callable[[Trial | None], TestClient]]:
+def serving(tmp_path: Path) -> Iterator[Callable[[ChallengerShare | None], TestClient]]:
     """A trial -> a client of a server that has it, whose captures are kept in `tmp_path`."""
     opened = []
 
-    def make(trial: Trial | None, kind: str = "classify") -> TestClient:
+    def make(trial: ChallengerShare | None, kind: str = "classify") -> TestClient:
         models = OneModel(Version(kind, "one"))  # type: ignore[arg-type]
         models.serve(models.champion, trial)
-        opened.append(TestClient(build_app(models, journal=CaptureJournal(tmp_path))))
+        opened.append(TestClient(build_app(models, journal=RequestLog(tmp_path))))
         return opened[-1].__enter__()
 
     yield make
@@ -199,8 +199,8 @@ def serving(tmp_path: Path) -> Iterator[Callable[[Trial | None], TestClient]]:
         client.__exit__(None, None, None)
 
 
-def trial(error: Exception | None = None, kind: str = "classify", share: float = 0.5) -> Trial:
-    return Trial(Version(kind, "two", error), share)  # type: ignore[arg-type]
+def trial(error: Exception | None = None, kind: str = "classify", share: float = 0.5) -> ChallengerShare:
+    return ChallengerShare(Version(kind, "two", error), share)  # type: ignore[arg-type]
 
 
 def labels(client: TestClient, texts: list[str]) -> list[str]:
@@ -213,13 +213,13 @@ TEXTS = [f"ticket {number}" for number in range(80)]
 
 
 def test_both_answer_their_share_and_captures_and_metrics_say_who_did(
-    serving: Callable[[Trial | None], TestClient], tmp_path: Path
+    serving: Callable[[ChallengerShare | None], TestClient], tmp_path: Path
 ) -> None:
     client = serving(trial())
     found = labels(client, TEXTS)
     assert found == ["two" if falls_to_challenger(text, "two", 0.5) else "one" for text in TEXTS]
     assert labels(client, TEXTS) == found, "who asks again is answered by the same one"
-    kept = [each for each in read_captures(tmp_path) if isinstance(each, Capture)]
+    kept = [each for each in read_captures(tmp_path) if isinstance(each, CaptureRecord)]
     assert [each.version for each in kept] == found * 2
     told = client.get("/metrics").text
     assert f'tunewright_confidence_count{{model="echo",version="two"}} {2.0 * found.count("two")}' in told
@@ -228,7 +228,7 @@ def test_both_answer_their_share_and_captures_and_metrics_say_who_did(
 @pytest.mark.parametrize("error", [RuntimeError("secret text"), MemoryError(), ZeroDivisionError()])
 def test_where_the_challenger_fails_the_champion_answers_and_it_is_counted(
     error: Exception,
-    serving: Callable[[Trial | None], TestClient],
+    serving: Callable[[ChallengerShare | None], TestClient],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -236,7 +236,7 @@ def test_where_the_challenger_fails_the_champion_answers_and_it_is_counted(
     client = serving(running)
     assert set(labels(client, TEXTS)) == {"one"}
     assert running.failed == MOST_FAILURES == running.asked, "after so many it is asked no more"
-    assert {each.version for each in read_captures(tmp_path) if isinstance(each, Capture)} == {"one"}
+    assert {each.version for each in read_captures(tmp_path) if isinstance(each, CaptureRecord)} == {"one"}
     assert f'tunewright_challenger_failed_total{{version="two"}} {MOST_FAILURES}.0' in client.get("/metrics").text
     said = capsys.readouterr().err
     assert said.count("could not answer") == MOST_FAILURES
@@ -254,11 +254,11 @@ def test_a_stream_whose_challenger_fails_before_its_first_piece_is_the_champions
     serving: Callable[..., TestClient],
 ) -> None:
     class Speechless(Version):
-        def stream(self, text: str, terms: Terms) -> Pieces:  # noqa: ARG002 (the engine's own)
+        def stream(self, text: str, terms: GenerationConfig) -> Pieces:  # noqa: ARG002 (the engine's own)
             raise RuntimeError
             yield ""
 
-    running = Trial(Speechless("generate", "two"), 0.999)  # type: ignore[arg-type]
+    running = ChallengerShare(Speechless("generate", "two"), 0.999)  # type: ignore[arg-type]
     events = streamed(serving(running, "generate"), "hello")
     assert events[1]["choices"][0]["delta"]["content"] == "one"
     assert running.failed == 1
@@ -268,7 +268,7 @@ def test_a_stream_whose_challenger_fails_before_its_first_piece_is_the_champions
 
 
 def test_what_the_champion_refuses_too_is_no_fault_of_the_challenger(
-    serving: Callable[[Trial | None], TestClient],
+    serving: Callable[[ChallengerShare | None], TestClient],
 ) -> None:
     running = trial(RuntimeError())
     client = serving(running)
@@ -277,7 +277,7 @@ def test_what_the_champion_refuses_too_is_no_fault_of_the_challenger(
     assert running.failed == running.asked == 0
 
 
-def test_without_a_trial_nothing_changes(serving: Callable[[Trial | None], TestClient]) -> None:
+def test_without_a_trial_nothing_changes(serving: Callable[[ChallengerShare | None], TestClient]) -> None:
     assert set(labels(serving(None), TEXTS[:5])) == {"one"}
 
 

@@ -11,7 +11,7 @@ from tests.monitoring.journals import capture, feedback, write
 from tunewright.config import load_spec
 from tunewright.monitoring.store import open_store
 from tunewright.monitoring.store.collect import collect
-from tunewright.review.acts import Verdict, save
+from tunewright.review.acts import ReviewChoice, save
 
 
 def test_captures_are_collected_exported_and_deleted(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_reviews_are_grown_into_data_that_the_next_check_reads(tmp_path: Path) -
     store = open_store(spec)
     collect(spec, store)
     with store.session() as session:
-        save(session, ["a"], spec.name, "anna", Verdict("refund"), source="review", wanted=1)
+        save(session, ["a"], spec.name, "anna", ReviewChoice("refund"), source="review", wanted=1)
     store.close()
     done = tunewright("monitor", "grow", str(project))
     assert done.stdout.startswith("1 rows added: refund 1\n\n1 held back: feedback alone. Who asked says so"), (

@@ -14,15 +14,15 @@ from sqlalchemy import select
 from tests.conftest import make_spec, tunewright, write_project
 from tunewright.monitoring.store import open_store
 from tunewright.monitoring.store.tables import Review
-from tunewright.serving.captures import Capture, CaptureJournal, now
+from tunewright.serving.captures import CaptureRecord, RequestLog, now
 
 
 def test_what_a_server_wrote_is_reviewed(tmp_path: Path) -> None:
     folder = write_project(tmp_path)
     spec = make_spec(folder)
-    journal = CaptureJournal(spec.path(spec.monitor.captures))
+    journal = RequestLog(spec.path(spec.monitor.captures))
     assert journal.keep(
-        Capture(
+        CaptureRecord(
             id="a" * 32,
             time=now(),
             model="tickets",

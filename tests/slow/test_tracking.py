@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import make_spec, python
 from tunewright.training.diagnosis.diagnosis import Diagnosis
 from tunewright.training.loop.tracking import Tracking, tracked
-from tunewright.training.loop.watch import Recorder
+from tunewright.training.loop.watch import CurveRecorder
 
 FOUND = Diagnosis("T005", "overfitting", "By heart.", "It rose from 1.0 to 2.0.", "Type: train.epochs=1")
 SECRETS = {"OPENAI_API_KEY": "sk-hidden-1", "MLFLOW_TRACKING_PASSWORD": "hidden-2", "HF_TOKEN": "hf_hidden-3"}
@@ -38,7 +38,7 @@ def store(database: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
 def record(tracking: Tracking) -> None:
     """What a training of two adapters, two steps each, sends."""
     for number in range(2):
-        curve = Recorder(tracking, 2 * number)
+        curve = CurveRecorder(tracking, 2 * number)
         for step in (1, 2):
             state = SimpleNamespace(global_step=step)
             curve.on_log(

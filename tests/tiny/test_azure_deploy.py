@@ -14,17 +14,17 @@ import pytest
 from tests.conftest import tunewright
 from tests.tiny.conftest import TINY, run_example
 from tunewright import api
-from tunewright.azure_emulator import Rehearsal, rehearse
+from tunewright.azure_emulator import AzureEmulator, rehearse
 from tunewright.backends.azure.connection import Connection, connect
 from tunewright.backends.azure.registry import versions
 from tunewright.config import Spec, load_spec
 from tunewright.core.errors import GateFailed, UserError
-from tunewright.deploy import Target, endpoint, release, target_of
+from tunewright.deploy import DeployTarget, endpoint, release, target_of
 from tunewright.deploy.down import take_down
 from tunewright.deploy.exam import exam_of
 from tunewright.deploy.outputs import Outputs, outputs_of
 from tunewright.deploy.trial import Exam
-from tunewright.serving.captures import CaptureJournal
+from tunewright.serving.captures import RequestLog
 
 WORKSPACE = ("00000000-0000-0000-0000-00000000feed", "group", "space")
 
@@ -45,7 +45,7 @@ def projects(
 
 
 @pytest.fixture(scope="module")
-def cloud(projects: list[Path]) -> Iterator[Rehearsal]:  # noqa: ARG001 (what is made before needs the network)
+def cloud(projects: list[Path]) -> Iterator[AzureEmulator]:  # noqa: ARG001 (what is made before needs the network)
     with rehearse(*WORKSPACE, "eastus", seasoned=True) as found:
         found.apps.second = 1 / 300  # of the cool-down period
         yield found
@@ -69,10 +69,10 @@ class Deployed:
     def at(self) -> Connection:
         return connect(self.spec)
 
-    def target(self, to: str, identity: Path | None = None) -> Target:
+    def target(self, to: str, identity: Path | None = None) -> DeployTarget:
         return target_of(to, self.spec, self.at, self.outputs, identity, dry=False)
 
-    def release(self, to: str, *, canary: int | None = None, identity: Path | None = None) -> Target:
+    def release(self, to: str, *, canary: int | None = None, identity: Path | None = None) -> DeployTarget:
         target = self.target(to, identity)
         released = release(self.spec, target, self.exam, canary)
         assert released.trial.agreement == 1
@@ -81,7 +81,7 @@ class Deployed:
 
 
 @pytest.fixture
-def versions_of_it(projects: list[Path], cloud: Rehearsal) -> Iterator[list[Deployed]]:
+def versions_of_it(projects: list[Path], cloud: AzureEmulator) -> Iterator[list[Deployed]]:
     made = [Deployed(project) for project in projects]
     assert made[0].outputs.content != made[1].outputs.content
     yield made
@@ -90,14 +90,14 @@ def versions_of_it(projects: list[Path], cloud: Rehearsal) -> Iterator[list[Depl
     assert cloud.bill.standing == []
 
 
-def traffic(cloud: Rehearsal, name: str) -> dict[str, int]:
+def traffic(cloud: AzureEmulator, name: str) -> dict[str, int]:
     found = cloud.cloud.get(f"{cloud.cloud.workspace}/onlineEndpoints/{name}")
     assert found
     return {deployment: share for deployment, share in found["properties"]["traffic"].items() if share}
 
 
 def test_a_dry_run_makes_nothing_and_tells_the_price(
-    versions_of_it: list[Deployed], cloud: Rehearsal, identity: Path
+    versions_of_it: list[Deployed], cloud: AzureEmulator, identity: Path
 ) -> None:
     before = [call for call in cloud.cloud.calls if call.method != "GET"]
     first = versions_of_it[0]
@@ -111,7 +111,7 @@ def test_a_dry_run_makes_nothing_and_tells_the_price(
 
 
 def test_what_a_subscription_lacks_is_told_before_an_image_is_built(
-    versions_of_it: list[Deployed], cloud: Rehearsal, identity: Path, monkeypatch: pytest.MonkeyPatch
+    versions_of_it: list[Deployed], cloud: AzureEmulator, identity: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, before = versions_of_it[0].spec, len(cloud.cloud.calls)
     with monkeypatch.context() as patch:
@@ -122,7 +122,7 @@ def test_what_a_subscription_lacks_is_told_before_an_image_is_built(
 
 
 def test_an_endpoint_is_tried_promoted_and_followed_by_the_next_version(
-    versions_of_it: list[Deployed], cloud: Rehearsal
+    versions_of_it: list[Deployed], cloud: AzureEmulator
 ) -> None:
     first, second = versions_of_it
     old = first.release("aml")
@@ -140,7 +140,7 @@ def test_an_endpoint_is_tried_promoted_and_followed_by_the_next_version(
     assert asked.status_code == 401
 
 
-def test_a_version_may_see_copies_of_the_traffic_first(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:
+def test_a_version_may_see_copies_of_the_traffic_first(versions_of_it: list[Deployed], cloud: AzureEmulator) -> None:
     first, second = versions_of_it
     old = first.release("aml")
     new = second.target("aml")
@@ -153,7 +153,9 @@ def test_a_version_may_see_copies_of_the_traffic_first(versions_of_it: list[Depl
         release(first.spec, first.target("aks"), first.exam, None, mirror=30)
 
 
-def test_a_model_is_registered_once_with_what_it_came_from(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:
+def test_a_model_is_registered_once_with_what_it_came_from(
+    versions_of_it: list[Deployed], cloud: AzureEmulator
+) -> None:
     first = versions_of_it[0]
     first.target("aml")
     first.target("aml")
@@ -170,7 +172,7 @@ def test_a_model_is_registered_once_with_what_it_came_from(versions_of_it: list[
 
 
 def test_a_version_that_misses_a_gate_goes_and_the_old_one_serves(
-    versions_of_it: list[Deployed], cloud: Rehearsal, projects: list[Path]
+    versions_of_it: list[Deployed], cloud: AzureEmulator, projects: list[Path]
 ) -> None:
     first = versions_of_it[0]
     old = first.release("aml")
@@ -186,7 +188,7 @@ def test_a_version_that_misses_a_gate_goes_and_the_old_one_serves(
 
 
 def test_a_version_that_serves_is_tried_and_never_taken_away(
-    versions_of_it: list[Deployed], cloud: Rehearsal, projects: list[Path], identity: Path
+    versions_of_it: list[Deployed], cloud: AzureEmulator, projects: list[Path], identity: Path
 ) -> None:
     first = versions_of_it[0]
     slow = Deployed(projects[0], "goal.p95_ms=0.01")
@@ -202,7 +204,7 @@ def test_a_version_that_serves_is_tried_and_never_taken_away(
 
 
 def test_a_deployment_that_is_stuck_is_taken_away(
-    versions_of_it: list[Deployed], cloud: Rehearsal, monkeypatch: pytest.MonkeyPatch
+    versions_of_it: list[Deployed], cloud: AzureEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint, "_STUCK_SECONDS", 3.0)
     cloud.endpoints.stuck = True
@@ -230,7 +232,7 @@ def test_a_container_that_ends_leaves_its_last_words(
 
 
 def test_a_container_app_sleeps_until_somebody_asks(
-    versions_of_it: list[Deployed], cloud: Rehearsal, identity: Path, capfd: pytest.CaptureFixture[str]
+    versions_of_it: list[Deployed], cloud: AzureEmulator, identity: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first, second = versions_of_it
     with pytest.raises(UserError, match="not said who may ask it"):
@@ -255,7 +257,7 @@ def test_a_container_app_sleeps_until_somebody_asks(
     assert set(cloud.apps.running) <= {app.fresh}
 
 
-def test_a_release_in_kubernetes_has_a_canary(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:
+def test_a_release_in_kubernetes_has_a_canary(versions_of_it: list[Deployed], cloud: AzureEmulator) -> None:
     first, second = versions_of_it
     old = first.release("aks")
     values = cloud.clusters.releases[old.name]
@@ -270,7 +272,7 @@ def test_a_release_in_kubernetes_has_a_canary(versions_of_it: list[Deployed], cl
     assert cloud.clusters.releases[old.name]["stable"]["image"] == values["canary"]["image"]
 
 
-def test_down_takes_what_is_ours_and_nothing_else(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:
+def test_down_takes_what_is_ours_and_nothing_else(versions_of_it: list[Deployed], cloud: AzureEmulator) -> None:
     first = versions_of_it[0]
     first.release("aml")
     api.schedule(by_itself(first.spec), "quarter", 4)
@@ -294,7 +296,7 @@ def test_down_takes_what_is_ours_and_nothing_else(versions_of_it: list[Deployed]
     assert cloud.cloud.get(theirs)
 
 
-def test_the_schedule_is_the_whole_pipeline(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:
+def test_the_schedule_is_the_whole_pipeline(versions_of_it: list[Deployed], cloud: AzureEmulator) -> None:
     first = versions_of_it[0]
     found = api.schedule(by_itself(first.spec), "quarter", 4)
     assert found.when == "on the first of each quarter at 04:00 UTC"
@@ -303,9 +305,9 @@ def test_the_schedule_is_the_whole_pipeline(versions_of_it: list[Deployed], clou
     assert cloud.storage.names(f"tunewright/{first.spec.name}/current/data_train")
 
 
-def test_what_was_captured_is_looked_at_by_the_calendar(versions_of_it: list[Deployed], cloud: Rehearsal) -> None:
+def test_what_was_captured_is_looked_at_by_the_calendar(versions_of_it: list[Deployed], cloud: AzureEmulator) -> None:
     first = versions_of_it[0]
-    captures = CaptureJournal(first.spec.path(first.spec.monitor.captures))
+    captures = RequestLog(first.spec.path(first.spec.monitor.captures))
     try:
         found = api.schedule(by_itself(first.spec), "month", 4)
         assert found.steps[:2] == ["drift", "check"]
@@ -324,7 +326,7 @@ def by_itself(spec: Spec) -> Spec:
     return spec.model_copy(update={"azure": azure})
 
 
-def _scheduled(cloud: Rehearsal, name: str) -> dict[str, Any]:
+def _scheduled(cloud: AzureEmulator, name: str) -> dict[str, Any]:
     """The jobs of a schedule, by step."""
     put = cloud.cloud.get(f"{cloud.cloud.workspace}/schedules/{name}")
     assert put

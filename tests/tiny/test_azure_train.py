@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import write_project
 from tunewright import api, load_spec
-from tunewright.azure_emulator import Rehearsal, rehearse
+from tunewright.azure_emulator import AzureEmulator, rehearse
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_jsonl, read_manifest
 
@@ -18,7 +18,7 @@ WORKSPACE = ("00000000-0000-0000-0000-00000000feed", "group", "space")
 
 
 @pytest.fixture(scope="module")
-def azure() -> Iterator[Rehearsal]:
+def azure() -> Iterator[AzureEmulator]:
     with rehearse(*WORKSPACE, "eastus", seasoned=True) as rehearsal:
         yield rehearsal
 
@@ -53,7 +53,7 @@ def assert_same_weights(left: Path, right: Path) -> None:
 
 
 def test_a_training_whose_node_is_taken_away_ends_with_the_same_weights(
-    azure: Rehearsal, job: Callable[..., Spec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    azure: AzureEmulator, job: Callable[..., Spec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without notice, so that only what was carried away before counts; and MLflow's record is that of a local run."""
     import mlflow
@@ -94,7 +94,7 @@ def test_a_training_whose_node_is_taken_away_ends_with_the_same_weights(
     assert azure.proxy.refused == []
 
 
-def test_two_nodes_train_one_adapter_and_both_are_taken_away(azure: Rehearsal, job: Callable[..., Spec]) -> None:
+def test_two_nodes_train_one_adapter_and_both_are_taken_away(azure: AzureEmulator, job: Callable[..., Spec]) -> None:
     """Each in a folder of its own, as separate machines have; with notice, and at once."""
     spec = job({"nodes": 2}, batch_size=4, max_steps=24, checkpoints=6, evaluations=6)
     api.split(spec)

@@ -206,12 +206,12 @@ def test_what_is_written_is_a_folder_that_transformers_reads(tuned: tuple[Any, P
 
 
 def test_a_narrow_network_answers_as_the_whole_one_and_is_written_whole(base: Path, tmp_path: Path) -> None:
-    from tunewright.training.encoders.network import Vocabulary
+    from tunewright.training.encoders.network import EncoderVocabulary
     from tunewright.training.encoders.passes import logits_of
 
     network, asked = network_of(base), [row["input_ids"] for row in rows(base)]
     whole, before = logits_of(network, asked), network.state_dict()
-    known = Vocabulary(asked, network.padding)
+    known = EncoderVocabulary(asked, network.padding)
     network.narrow(known)
     assert network.body.get_input_embeddings().weight.shape[0] == len(known.ids) < 100
     narrow = logits_of(network, [network.placed(ids) for ids in asked])
@@ -472,12 +472,12 @@ def test_fast_dropout_of_nothing_changes_nothing() -> None:
 
 
 def test_the_padding_keeps_its_number_where_there_are_as_many_tokens() -> None:
-    from tunewright.training.encoders.network import Vocabulary
+    from tunewright.training.encoders.network import EncoderVocabulary
 
-    kept = Vocabulary([[0, 9, 7, 2], [0, 4, 2]], padding=1)
+    kept = EncoderVocabulary([[0, 9, 7, 2], [0, 4, 2]], padding=1)
     assert kept.ids == [0, 1, 2, 4, 7, 9]
     assert kept.place[1] == 1
-    last = Vocabulary([[4, 2, 9], [4, 9]], padding=50_283)
+    last = EncoderVocabulary([[4, 2, 9], [4, 9]], padding=50_283)
     assert last.ids == [2, 4, 9, 50_283]
     assert last.place[50_283] == 3
 

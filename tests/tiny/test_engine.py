@@ -297,7 +297,7 @@ def test_the_loss_of_each_example_is_that_of_the_example_alone(
     tiny_model: tuple[str, Path], packed: bool, loss: str
 ) -> None:
     """Under three prompts and in several batches, so that a batch has the rows in an order of its own."""
-    from tunewright.training.engine.fast_paths import Wanted, fit_engine, supervised_loss
+    from tunewright.training.engine.fast_paths import RequestedPaths, fit_engine, supervised_loss
     from tunewright.training.loop.trainer import row_losses
 
     family, folder = tiny_model
@@ -308,7 +308,7 @@ def test_the_loss_of_each_example_is_that_of_the_example_alone(
         for row in encode_examples(EXAMPLES, ClassifyTask(prompt, TASK.labels), template, tokenizer, 512, loss)
     ]
     model = peft_model(folder).eval()
-    engine = fit_engine(model, some, Wanted(shared_prefix=packed))
+    engine = fit_engine(model, some, RequestedPaths(shared_prefix=packed))
     assert engine.shared_prefix == packed
     alone = [float(supervised_loss(model, engine.collate([row])).detach()) for row in some]
     assert row_losses(model, engine, some, at_once=5) == pytest.approx(alone, rel=1e-4, abs=1e-5)
@@ -316,12 +316,16 @@ def test_the_loss_of_each_example_is_that_of_the_example_alone(
 
 
 def test_paths_not_asked_for_are_left_out(tiny_model: tuple[str, Path]) -> None:
-    from tunewright.training.engine.fast_paths import Wanted, fit_engine, supervised_loss
+    from tunewright.training.engine.fast_paths import RequestedPaths, fit_engine, supervised_loss
 
     family, folder = tiny_model
     some = under_prompts(family, folder, [LONG])
     expected = plain(peft_model(folder), some)
-    for wanted in (Wanted(False, False, False), Wanted(True, False, False), Wanted(False, True, False)):
+    for wanted in (
+        RequestedPaths(False, False, False),
+        RequestedPaths(True, False, False),
+        RequestedPaths(False, True, False),
+    ):
         model = peft_model(folder)
         engine = fit_engine(model, some, wanted)
         assert (engine.shared_prefix, engine.fused_head, bool(engine.fused_layers)) == (
@@ -339,7 +343,7 @@ def test_answers_in_training_are_those_of_serving(tiny_model: tuple[str, Path], 
     """The search that stops early finds the label that scoring all of them finds, with its probability."""
     from tunewright.inference.predictors import LabelScorer
     from tunewright.inference.runtimes.torch_model import TorchNextToken
-    from tunewright.training.engine.fast_paths import Wanted, fit_engine
+    from tunewright.training.engine.fast_paths import RequestedPaths, fit_engine
     from tunewright.training.loop.answering import likeliest_labels
 
     family, folder = tiny_model
@@ -350,7 +354,7 @@ def test_answers_in_training_are_those_of_serving(tiny_model: tuple[str, Path], 
     scorer = LabelScorer(TorchNextToken(model), task, template, tokenizer)
     prompts = [scorer.prompts(f"ticket {n}" + " and more" * (3 * n))[0] for n in range(12)]
     served = [scorer.probabilities(prompt) for prompt in prompts]
-    engine = fit_engine(model, rows(family, folder), Wanted(shared_prefix=once))
+    engine = fit_engine(model, rows(family, folder), RequestedPaths(shared_prefix=once))
     assert engine.shared_prefix == once
     trie = LabelTrie(list(answer_tokens(task, template, tokenizer).values()))
     model.eval()

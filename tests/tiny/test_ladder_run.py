@@ -20,7 +20,7 @@ from tunewright.core.artifacts import read_jsonl, read_manifest, write_jsonl
 from tunewright.deploy.outputs import outputs_of
 from tunewright.gate import gate
 from tunewright.inference.bundle import load_bundle
-from tunewright.ladder.cascades import Cascade, Part, make, weigh
+from tunewright.ladder.cascades import Cascade, CascadePart, make, weigh
 from tunewright.ladder.tried import tried
 from tunewright.models.resolve import kind_of
 from tunewright.monitoring.retraining.lineage import made_of
@@ -58,12 +58,12 @@ def test_the_page_leads_to_each_report(done: tuple[Path, list[str], dict[str, An
         assert Path(each["report"]).is_file()
 
 
-def parts(project: Path, changes: list[str]) -> list[Part]:
+def parts(project: Path, changes: list[str]) -> list[CascadePart]:
     """Both candidates, whose runs are there already."""
     found = []
     for spec in load_spec(project, changes).each_candidate:
         report = api.run(spec)
-        found.append(Part(tried(spec.model_name, kind_of(spec.model, spec.folder), report), spec, report))
+        found.append(CascadePart(tried(spec.model_name, kind_of(spec.model, spec.folder), report), spec, report))
     return found
 
 

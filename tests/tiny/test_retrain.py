@@ -42,7 +42,7 @@ from tunewright.inference.calibration import UNCALIBRATED, save_calibration
 from tunewright.inference.checksums import seal
 from tunewright.models.resolve import resolve
 from tunewright.monitoring.retraining import events
-from tunewright.monitoring.retraining.canary import Terms
+from tunewright.monitoring.retraining.canary import CanaryTerms
 from tunewright.monitoring.retraining.gate import ALL, CORRECTIONS
 from tunewright.monitoring.retraining.run import Course, Parts, Retrained, retrain
 from tunewright.monitoring.retraining.status import roll_back, status
@@ -50,7 +50,7 @@ from tunewright.monitoring.store import Store, open_store
 from tunewright.monitoring.store.collect import collect
 from tunewright.monitoring.store.tables import Capture, Deployment, SecondOpinion
 from tunewright.project import Traffic, read_serving, served_from, traffic_of, write_serving
-from tunewright.serving.captures import Capture as Captured
+from tunewright.serving.captures import CaptureRecord as Captured
 from tunewright.serving.captures import read_captures
 from tunewright.serving.engine import Engine
 from tunewright.serving.presence import servers_of
@@ -62,7 +62,7 @@ TESTED = 40
 """Test examples; with two models that never agree they are enough for the gate."""
 CHAMPION, CHALLENGER = 1, 3
 """Seeds of two adapters that answer differently."""
-SOON = Terms(share=0.4, captures=40, minutes=2, every=0.2)
+SOON = CanaryTerms(share=0.4, captures=40, minutes=2, every=0.2)
 
 
 class Bundles:
@@ -360,7 +360,7 @@ def test_killed_at_each_stage_it_goes_on_from_there(project: Project, monkeypatc
     with project.served() as address:
         for number in range(5):
             httpx.post(f"{address}/v1/classify", json={"text": f"text {number}"}, timeout=60).raise_for_status()
-        write, course = events.record, Course(5, Terms(0.3, captures=1000, minutes=0.001, every=0.1))
+        write, course = events.record, Course(5, CanaryTerms(0.3, captures=1000, minutes=0.001, every=0.1))
 
         def killed(run: Callable[[], object]) -> None:
             with pytest.raises(Killed):

@@ -18,7 +18,7 @@ from tunewright.config.sections import TrainSpec
 from tunewright.models.meter import GpuAttention, Meter
 from tunewright.tasks import LabelTrie
 from tunewright.training.engine import attention
-from tunewright.training.engine.fast_paths import Engine, fit_engine, supervised_loss
+from tunewright.training.engine.fast_paths import TrainingEngine, fit_engine, supervised_loss
 from tunewright.training.engine.packing import pack
 from tunewright.training.loop.answering import likeliest_labels
 from tunewright.training.loop.encode import IGNORED, Row
@@ -96,7 +96,11 @@ def test_answers_behind_kept_prompts_are_those_of_the_plain_ways(kernels: pytest
     trie = LabelTrie([(5, 9, 2), (5, 11, 2), (7, 2), (8, 9, 10, 2)])
     prompts = [row["input_ids"] for row in [*BATCHES["short"], *BATCHES["several prompts"]]]
     found = []
-    for engine in (Engine(), Engine(shared_prefix=True), Engine(shared_prefix=True, long_lines=True)):
+    for engine in (
+        TrainingEngine(),
+        TrainingEngine(shared_prefix=True),
+        TrainingEngine(shared_prefix=True, long_lines=True),
+    ):
         fit_engine(tuned, BATCHES["short"])
         if not engine.shared_prefix:
             tuned.get_base_model().set_attn_implementation("sdpa")

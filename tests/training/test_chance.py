@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import make_spec
-from tunewright.training.diagnosis.history import Facts, History
+from tunewright.training.diagnosis.history import History, TrainingFacts
 from tunewright.training.diagnosis.rules import diagnose
 from tunewright.training.loop.chance import change, highest_share
 
@@ -92,7 +92,7 @@ def history(
                     "losses": losses,
                 }
             )
-    facts = Facts(
+    facts = TrainingFacts(
         dict.fromkeys(LABELS, 40),
         {label: answers.count(label) for label in LABELS},
         1.0,

@@ -26,16 +26,16 @@ from tunewright.models.chat import ChatTemplate
 from tunewright.models.encoders import LocalEncoder
 from tunewright.models.resolve import LocalModel
 from tunewright.training.diagnosis.diagnosis import CannotTrain, Diagnosis, joint, summary
-from tunewright.training.diagnosis.history import Facts, History
+from tunewright.training.diagnosis.history import History, TrainingFacts
 from tunewright.training.diagnosis.rules import diagnose
-from tunewright.training.loop.member import Members
+from tunewright.training.loop.member import Soup
 
 PAGE = (Path(__file__).parents[2] / "docs" / "diagnosis.md").read_text("utf-8")
 TITLES = dict(re.findall(r"^### (T\d+) (.+)$", PAGE, re.M))
 
 
 def as_history(kept: dict[str, Any]) -> History:
-    settings, facts = TrainSpec(**kept["settings"]), Facts(**kept["facts"])
+    settings, facts = TrainSpec(**kept["settings"]), TrainingFacts(**kept["facts"])
     return History(settings, facts, kept["precision"], kept["planned"], ended=True, rows=kept["curve"])
 
 
@@ -172,7 +172,7 @@ def test_a_training_that_is_ended_says_what_to_type() -> None:
 def test_an_example_that_teaches_nothing_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
     facts = replace(CLEAN.facts, learnt=[0, *CLEAN.facts.learnt[1:]])
     base = LocalModel("none", tmp_path, ChatTemplate.named("chatml"))
-    members = Members(make_spec(), base, [], None, facts, tmp_path)
+    members = Soup(make_spec(), base, [], None, facts, tmp_path)
     with (
         track("train", 1) as tracker,
         pytest.raises(CannotTrain, match=r"T006: masked targets\. .* 1 of 256 examples have none"),
@@ -193,4 +193,4 @@ def test_the_advice_for_an_encoder_names_its_own_keys_and_its_usual_rate() -> No
     (found,) = diagnose(broken(hot, 9, loss=math.nan))
     assert found.change.endswith("train.encoder.lr=0.0003")
     base = LocalEncoder("none", Path(), 512, "mean")
-    assert Members(make_spec(), base, [], None, CLEAN.facts, Path()).history([], ended=False).encoder
+    assert Soup(make_spec(), base, [], None, CLEAN.facts, Path()).history([], ended=False).encoder

@@ -5,21 +5,21 @@ from itertools import pairwise
 
 import pytest
 
-from tunewright.training.loop.validation import Score, chosen
+from tunewright.training.loop.validation import ValidationScore, chosen
 
 
-def score(accuracy: float, examples: int = 200, loss: float = 1.0, seed: int = 0) -> Score:
+def score(accuracy: float, examples: int = 200, loss: float = 1.0, seed: int = 0) -> ValidationScore:
     right = round(accuracy * examples)
     marks = ["1"] * right + ["0"] * (examples - right)
     random.Random(seed).shuffle(marks)
     return marked("".join(marks), loss)
 
 
-def of(worth: list[float], loss: float = 1.0) -> Score:
-    return Score(worth, [loss] * len(worth), len(worth))
+def of(worth: list[float], loss: float = 1.0) -> ValidationScore:
+    return ValidationScore(worth, [loss] * len(worth), len(worth))
 
 
-def marked(marks: str, loss: float = 1.0) -> Score:
+def marked(marks: str, loss: float = 1.0) -> ValidationScore:
     return of([float(mark) for mark in marks], loss)
 
 

@@ -12,7 +12,7 @@ from tests.conftest import make_spec
 from tests.vllm.conftest import MODEL, TASKS
 from tunewright.azure_emulator import rehearse
 from tunewright.backends.azure.connection import connect
-from tunewright.deploy.endpoint import Endpoint
+from tunewright.deploy.endpoint import ManagedEndpoint
 from tunewright.models.resolve import fetch
 
 WORKSPACE = ("00000000-0000-0000-0000-00000000feed", "group", "space")
@@ -33,7 +33,7 @@ def test_a_language_model_is_served_by_the_container_that_would_serve_it(
         azure={"workspace": "/".join(WORKSPACE)},
     )
     with rehearse(*WORKSPACE, "eastus", seasoned=True) as azure:
-        target = Endpoint(spec, connect(spec), "vllm", entered(spec, bundle), 1)
+        target = ManagedEndpoint(spec, connect(spec), "vllm", entered(spec, bundle), 1)
         target.create()
         door = target._door()
         body = {"model": "classify", "messages": [{"role": "user", "content": "I want my money back."}]}

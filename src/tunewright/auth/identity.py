@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tunewright.auth.keys import Asker
+from tunewright.auth.keys import Principal
 from tunewright.core.errors import UserError
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -152,7 +152,7 @@ class Identity:
         self.provider = read_provider(file, Provider)
         self._signer = Signer(self.provider.issuer, self.provider.audience, file)
 
-    async def find(self, token: str) -> Asker | None:
+    async def find(self, token: str) -> Principal | None:
         """Whose token it is; None: nobody's that is known here.
 
         Raises:
@@ -164,7 +164,9 @@ class Identity:
         has = roles_in(claims)
         for grant in self.provider.grants:
             if grant.role in has:
-                return Asker(f"oidc:{claims['sub']}", grant.per_minute, tuple(grant.models) if grant.models else None)
+                return Principal(
+                    f"oidc:{claims['sub']}", grant.per_minute, tuple(grant.models) if grant.models else None
+                )
         raise NoRole
 
 

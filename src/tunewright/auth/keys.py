@@ -22,7 +22,7 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}"
 
 
 @dataclass(frozen=True)
-class Asker:
+class Principal:
     """Who asks a server."""
 
     name: str
@@ -50,8 +50,8 @@ class Key(BaseModel):
     """Those it may ask; None: all."""
 
     @property
-    def asker(self) -> Asker:
-        return Asker(self.name, self.per_minute, tuple(self.models) if self.models is not None else None)
+    def asker(self) -> Principal:
+        return Principal(self.name, self.per_minute, tuple(self.models) if self.models is not None else None)
 
 
 class _KeyFile(BaseModel):
@@ -123,7 +123,7 @@ class KeyRing:
         self._keys = _askers(file)
         self._seen = _stamp(file)
 
-    def find(self, token: str) -> Asker | None:
+    def find(self, token: str) -> Principal | None:
         """Whose key it is; None: nobody's."""
         self._reload()
         return self._keys.get(_hash(token))
@@ -148,7 +148,7 @@ class Allowances:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
         """By name: requests that may still be sent, and when that was true, seconds; the longest silent first."""
 
-    def wait(self, asker: Asker) -> float:
+    def wait(self, asker: Principal) -> float:
         """Take a request from an allowance. Returns 0, or where there is none left the seconds until there is."""
         if asker.per_minute is None:
             return 0.0
@@ -162,7 +162,7 @@ class Allowances:
         return 0.0 if left >= 1 else (1 - left) * 60 / most
 
 
-def _askers(file: Path) -> dict[str, Asker]:
+def _askers(file: Path) -> dict[str, Principal]:
     return {key.sha256: key.asker for key in read_keys(file)}
 
 

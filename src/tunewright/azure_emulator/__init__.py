@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunewright.azure_emulator.app import Server, Service
+from tunewright.azure_emulator.app import EmulatorServer, Service
 from tunewright.azure_emulator.apps import HOST as APPS
 from tunewright.azure_emulator.apps import Apps
-from tunewright.azure_emulator.arm import INSIGHTS, REGISTRY, Arm, workspace_of
+from tunewright.azure_emulator.arm import INSIGHTS, REGISTRY, ResourceManager, workspace_of
 from tunewright.azure_emulator.bill import Bill, bill_of
 from tunewright.azure_emulator.blobs import ACCOUNT, azurite
 from tunewright.azure_emulator.children import guarded
@@ -27,7 +27,7 @@ from tunewright.azure_emulator.cloud import PERSON, Cloud
 from tunewright.azure_emulator.clusters import Clusters
 from tunewright.azure_emulator.containers import environment_of_containers, sign_in
 from tunewright.azure_emulator.endpoints import SCORING, Endpoints
-from tunewright.azure_emulator.history import API, History
+from tunewright.azure_emulator.history import API, RunHistory
 from tunewright.azure_emulator.images import Registry
 from tunewright.azure_emulator.jobs import Runner
 from tunewright.azure_emulator.login import LOGIN, Login, principal_of
@@ -40,7 +40,7 @@ from tunewright.azure_emulator.registries import Registries
 from tunewright.azure_emulator.roles import Access
 from tunewright.azure_emulator.storage import Storage
 from tunewright.azure_emulator.throttle import Throttle
-from tunewright.azure_emulator.tracking import Tracking, mlflow_server
+from tunewright.azure_emulator.tracking import TrackingServer, mlflow_server
 from tunewright.core.processes import free_port
 
 _CLUSTER, _IDENTITY = "tunewright-cpu", "id-emulator"
@@ -48,7 +48,7 @@ _CLUSTER, _IDENTITY = "tunewright-cpu", "id-emulator"
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class AzureEmulator:
     """The stand-in while it runs."""
 
     cloud: Cloud
@@ -56,7 +56,7 @@ class Rehearsal:
     runner: Runner
     jobs: Jobs
     offers: Offers
-    tracking: Tracking
+    tracking: TrackingServer
     registry: Registry
     endpoints: Endpoints
     apps: Apps
@@ -80,7 +80,7 @@ class Rehearsal:
 @contextmanager
 def rehearse(
     subscription: str, group: str, workspace: str, region: str, *, seasoned: bool = False
-) -> Iterator[Rehearsal]:
+) -> Iterator[AzureEmulator]:
     """Play one workspace until the block ends; inside, Azure's clients in this process and its children meet it.
 
     It lies in a new subscription, as `azd up` leaves it to a person who works there: no quota for GPUs, only the
@@ -104,7 +104,7 @@ def rehearse(
         with ThreadPoolExecutor() as both:
             blobs = both.submit(stack.enter_context, azurite(made, folder / "azurite.log"))
             server = both.submit(stack.enter_context, mlflow_server(folder))
-        (blob_port, key), tracking = blobs.result(), Tracking(cloud, server.result())
+        (blob_port, key), tracking = blobs.result(), TrackingServer(cloud, server.result())
         storage = Storage(blob_port, key, made.authority)
         port = free_port()
         proxy = Proxy(hosts(region), port)
@@ -114,7 +114,7 @@ def rehearse(
         runner = Runner(cloud, storage, environment_of_containers(), tracking.begin_or_end, access)
         stack.callback(runner.close)
         offers = Offers(cloud, runner, seasoned=seasoned)
-        history, registries = History(cloud, runner), Registries(cloud)
+        history, registries = RunHistory(cloud, runner), Registries(cloud)
         endpoints = Endpoints(cloud, storage, access)
         stack.callback(endpoints.close)
         throttle = Throttle()
@@ -132,7 +132,7 @@ def rehearse(
             *offers.hooks,
             *endpoints.hooks,
         ]
-        arm = Arm(cloud, access, providers, hooks)
+        arm = ResourceManager(cloud, access, providers, hooks)
         if not seasoned:
             cloud.put(f"{cloud.workspace}/computes/{_CLUSTER}", _cluster(cloud))
         services: dict[str, Service] = {
@@ -148,8 +148,8 @@ def rehearse(
                 or (tracking(asked) if asked.path.startswith("/mlflow") else history(asked))
             ),
         }
-        stack.callback(Server(cloud, services, made, port).close)
-        yield Rehearsal(
+        stack.callback(EmulatorServer(cloud, services, made, port).close)
+        yield AzureEmulator(
             cloud,
             storage,
             runner,

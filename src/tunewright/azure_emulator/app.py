@@ -9,13 +9,13 @@ from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
-from tunewright.azure_emulator.cloud import BROKEN, Answer, Asked, Cloud, error
+from tunewright.azure_emulator.cloud import BROKEN, Cloud, HttpRequest, HttpResponse, error
 from tunewright.azure_emulator.network import Certificates
 
-Service = Callable[[Asked], Answer]
+Service = Callable[[HttpRequest], HttpResponse]
 
 
-class Server:
+class EmulatorServer:
     """Answers on a port of its own until it is closed.
 
     Args:
@@ -64,7 +64,7 @@ async def _respond(
     target = scope["raw_path"].decode("latin-1") + (
         f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
     )
-    asked = Asked(
+    asked = HttpRequest(
         request.method,
         request.headers.get("host", "").partition(":")[0].lower(),
         scope["path"],
@@ -104,10 +104,13 @@ def _cut(send: Any) -> None:
 
 
 def _answered(
-    cloud: Cloud, services: Mapping[str, Service], asked: Asked, fault: Answer | Callable[[Answer], Answer] | None
-) -> Answer:
+    cloud: Cloud,
+    services: Mapping[str, Service],
+    asked: HttpRequest,
+    fault: HttpResponse | Callable[[HttpResponse], HttpResponse] | None,
+) -> HttpResponse:
     """What a request is answered, and what goes wrong with that."""
-    if isinstance(fault, Answer):
+    if isinstance(fault, HttpResponse):
         answer = fault
     else:
         service = next((s for name, s in services.items() if asked.host == name or asked.host.endswith(name)), None)

@@ -11,11 +11,11 @@ import uuid
 from collections import Counter
 from typing import Any
 
-from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error
+from tunewright.azure_emulator.cloud import Cloud, HttpRequest, HttpResponse, error
 from tunewright.azure_emulator.images import Registry
 from tunewright.azure_emulator.login import Login, principal_of
 from tunewright.azure_emulator.roles import Access, assigned
-from tunewright.azure_emulator.served import Server
+from tunewright.azure_emulator.served import ModelContainer
 
 HOST = ".azurecontainerapps.io"
 _APP = r"/containerApps/[^/]+$"
@@ -40,7 +40,7 @@ class Apps:
         self._cloud, self._registry, self._login, self._access = cloud, registry, login, access
         self._domain = f"{ENVIRONMENT}.{cloud.region}{HOST}"
         self._group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers/Microsoft.App"
-        self._servers: dict[str, Server] = {}
+        self._servers: dict[str, ModelContainer] = {}
         self._images: dict[str, str] = {}
         self._inactive: set[str] = set()
         self._lock = threading.Lock()
@@ -87,7 +87,7 @@ class Apps:
         for revision in list(self._servers):
             self._stop(revision)
 
-    def serve(self, asked: Asked) -> Answer:
+    def serve(self, asked: HttpRequest) -> HttpResponse:
         """A request to an app, or to the address of a label."""
         name, _, label = asked.host.partition(".")[0].partition("---")
         app = self._cloud.get(f"{self._group}/containerApps/{name}")
@@ -115,13 +115,13 @@ class Apps:
                     if seconds is not None and not self._busy[revision] and idle > seconds * self.second:
                         self._stop(revision)
 
-    def _started(self, revision: str) -> Server:
+    def _started(self, revision: str) -> ModelContainer:
         """The replica of a revision; the first request starts it."""
         with self._lock:
             if revision not in self._servers:
                 image = self._registry.images[self._images[revision]]
                 options = tuple(arg.replace(_BUNDLE, str(image.bundle), 1) for arg in self._arguments[revision])
-                server = Server(
+                server = ModelContainer(
                     self._cloud.folder,
                     image.bundle,
                     revision,
@@ -133,7 +133,7 @@ class Apps:
                 self._servers[revision] = server
             return self._servers[revision]
 
-    def _refused(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+    def _refused(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """The refusal of a change while another one is under way (rule changes-follow-each-other). In the words of
         github.com/microsoft/azure-container-apps/issues/1731 (read 2026-11-29)."""
         found = re.search(_CHANGED, path, re.I)
@@ -149,35 +149,35 @@ class Apps:
         """Whether an app is being changed."""
         return time.monotonic() < self._until.get(name, 0.0)
 
-    def _get(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+    def _get(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """An app while it is being changed."""
         known = self._cloud.get(path)
         if known is None or not self._changes(path.rpartition("/")[2]):
             return None
-        return Answer(body=known | {"properties": known["properties"] | {"provisioningState": "InProgress"}})
+        return HttpResponse(body=known | {"properties": known["properties"] | {"provisioningState": "InProgress"}})
 
-    def _result(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _result(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         """What became of a change that is followed by its address."""
         name = path.rpartition("/")[2]
         if self._changes(name):
             return self._accepted(name)
         known = self._cloud.get(f"{self._group}/containerApps/{name}")
-        return Answer(body=known) if known else Answer(204)
+        return HttpResponse(body=known) if known else HttpResponse(204)
 
-    def _accepted(self, name: str) -> Answer:
+    def _accepted(self, name: str) -> HttpResponse:
         """That a change goes on, and where to ask for its end."""
         place = f"/subscriptions/{self._cloud.subscription}/providers/Microsoft.App/locations/{self._cloud.region}"
         where = f"https://management.azure.com{place}/{_RESULTS}/{name}?api-version=2025-07-01"
-        return Answer(202, None, {"location": where, "retry-after": "0.1"})
+        return HttpResponse(202, None, {"location": where, "retry-after": "0.1"})
 
-    def _begun(self, name: str, answer: Answer) -> Answer:
+    def _begun(self, name: str, answer: HttpResponse) -> HttpResponse:
         """The answer to a change, which takes its time where `seconds` says so."""
         if not self.seconds:
             return answer
         self._until[name] = time.monotonic() + self.seconds
         return self._accepted(name)
 
-    def _put(self, asked: Asked, path: str) -> Answer | None:
+    def _put(self, asked: HttpRequest, path: str) -> HttpResponse | None:
         """Make an app, or a revision of it. The identity that fetches the image must be allowed to (rule
         identities-need-roles)."""
         body = asked.json()
@@ -205,26 +205,26 @@ class Apps:
             return self._get(asked, path)
         return kept
 
-    def _patch(self, asked: Asked, path: str) -> Answer:
+    def _patch(self, asked: HttpRequest, path: str) -> HttpResponse:
         known = self._cloud.get(path)
         if known is None:
             return error(404, "ResourceNotFound", path)
         kept = self._kept(path, _merged(known, asked.json()))
         return self._begun(path.rpartition("/")[2], kept) if kept.status == 200 else kept
 
-    def _list(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _list(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         """An app's revisions, those among them that were deactivated."""
         app = path.split("/")[-2]
         named = [each for each in self._images if each.startswith(f"{app}--")]
-        return Answer(
+        return HttpResponse(
             body={"value": [{"name": each, "properties": {"active": each not in self._inactive}} for each in named]}
         )
 
-    def _replicas(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _replicas(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         revision = path.split("/")[-2]
-        return Answer(body={"value": [{"name": f"{revision}-0"}] if revision in self._servers else []})
+        return HttpResponse(body={"value": [{"name": f"{revision}-0"}] if revision in self._servers else []})
 
-    def _kept(self, path: str, body: dict[str, Any]) -> Answer:
+    def _kept(self, path: str, body: dict[str, Any]) -> HttpResponse:
         traffic = _ingress(body)["traffic"]
         active = self._images.keys() - self._inactive
         unknown = [each["revisionName"] for each in traffic if each["revisionName"] not in active]
@@ -232,25 +232,25 @@ class Apps:
             return error(400, "InvalidTraffic", f"weights must add up to 100, and revisions be active: {unknown}")
         _ingress(body)["fqdn"] = f"{path.rpartition('/')[2]}.{self._domain}"
         body["properties"]["provisioningState"] = "Succeeded"
-        return Answer(200, self._cloud.put(path, body | {"made_by_client": True}))
+        return HttpResponse(200, self._cloud.put(path, body | {"made_by_client": True}))
 
-    def _delete(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _delete(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         name = path.rpartition("/")[2]
         for revision in [each for each in self._servers if each.startswith(f"{name}--")]:
             self._stop(revision)
         self._inactive = {each for each in self._inactive if not each.startswith(f"{name}--")}
         self._images = {each: image for each, image in self._images.items() if not each.startswith(f"{name}--")}
-        return self._begun(name, Answer(200)) if self._cloud.remove(path) else Answer(204)
+        return self._begun(name, HttpResponse(200)) if self._cloud.remove(path) else HttpResponse(204)
 
-    def _activate(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _activate(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         self._inactive.discard(path.split("/")[-2])
-        return Answer(200)
+        return HttpResponse(200)
 
-    def _deactivate(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _deactivate(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         revision = path.split("/")[-2]
         self._inactive.add(revision)
         self._stop(revision)
-        return Answer(200)
+        return HttpResponse(200)
 
     def _stop(self, revision: str) -> None:
         server = self._servers.pop(revision, None)
@@ -267,7 +267,7 @@ def _merged(known: Any, patch: Any) -> Any:
     return kept | {key: _merged(old.get(key), value) for key, value in patch.items() if value is not None}
 
 
-def _not_pulled(image: str, identity: str, registry: str) -> Answer:
+def _not_pulled(image: str, identity: str, registry: str) -> HttpResponse:
     """The refusal of an image that its identity may not have, in words that many projects quote (read 2026-11-29)."""
     why = (
         f"Field 'template.containers.server.image' is invalid with details: 'Invalid value: \"{image}\": unable to "

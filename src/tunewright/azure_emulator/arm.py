@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tunewright.azure_emulator.blobs import ACCOUNT, CONTAINER
-from tunewright.azure_emulator.cloud import TENANT, Answer, Asked, Cloud, error
+from tunewright.azure_emulator.cloud import TENANT, Cloud, HttpRequest, HttpResponse, error
 from tunewright.azure_emulator.providers import Providers
 from tunewright.azure_emulator.roles import Access, signed_in
 from tunewright.azure_emulator.schemas import complaints
@@ -25,10 +25,10 @@ REGISTRY, INSIGHTS = "rehearsal", "rehearsal"
 """Names of what belongs to the workspace."""
 _LOCK = re.compile(r"^(.*)/providers/microsoft\.authorization/locks/[^/]+$", re.I)
 
-Handler = Callable[[Asked, str], Answer | None]
+Handler = Callable[[HttpRequest, str], HttpResponse | None]
 
 
-class Arm:
+class ResourceManager:
     """What `management.azure.com` answers.
 
     Args:
@@ -49,16 +49,16 @@ class Arm:
         cloud.put(cloud.workspace, workspace_of(cloud, private=False))
         cloud.put(f"{cloud.workspace}/datastores/workspaceblobstore", _datastore())
 
-    def __call__(self, asked: Asked) -> Answer:
+    def __call__(self, asked: HttpRequest) -> HttpResponse:
         path = asked.path.replace("//", "/").rstrip("/")
         if path == "/metadata/endpoints":
-            return Answer(body=[])  # the clouds beside the public one
+            return HttpResponse(body=[])  # the clouds beside the public one
         if "authorization" not in asked.headers:
             return error(401, "AuthenticationFailed", "The 'Authorization' header is missing.")
         refused = self._access.refusal(asked, path) or self._providers.refusal(path) or self._locked(asked, path)
         return refused or _page(asked, path, self._answered(asked, path))
 
-    def _locked(self, asked: Asked, path: str) -> Answer | None:
+    def _locked(self, asked: HttpRequest, path: str) -> HttpResponse | None:
         """The refusal of what a lock keeps as it is (rule scope-locked); a lock itself can be taken off."""
         if asked.method in ("GET", "HEAD") or _LOCK.match(path):
             return None
@@ -73,7 +73,7 @@ class Arm:
                 return _scope_locked(path, "write", scope)
         return None
 
-    def _answered(self, asked: Asked, path: str) -> Answer:
+    def _answered(self, asked: HttpRequest, path: str) -> HttpResponse:
         if asked.method == "PUT" and asked.body:
             self._cloud.violations += complaints(path, asked.query.get("api-version", ""), asked.json())
         for method, pattern, handler in self._hooks:
@@ -83,19 +83,19 @@ class Arm:
                     return answer
         return self._stored(asked, path)
 
-    def _stored(self, asked: Asked, path: str) -> Answer:
+    def _stored(self, asked: HttpRequest, path: str) -> HttpResponse:
         if asked.method == "GET" and _is_collection(path):
-            return Answer(body={"value": list(self._cloud.below(path))})
+            return HttpResponse(body={"value": list(self._cloud.below(path))})
         known = self._cloud.get(path)
         if asked.method in ("GET", "HEAD"):
-            return Answer(body=known) if known else _absent(path)
+            return HttpResponse(body=known) if known else _absent(path)
         if asked.method == "DELETE":
-            return Answer(200 if self._cloud.remove(path) else 204)
+            return HttpResponse(200 if self._cloud.remove(path) else 204)
         if asked.method in ("PUT", "PATCH"):
             return self._put(asked, path, known)
         return error(405, "MethodNotAllowed", f"{asked.method} {path}")
 
-    def _put(self, asked: Asked, path: str, known: dict[str, Any] | None) -> Answer:
+    def _put(self, asked: HttpRequest, path: str, known: dict[str, Any] | None) -> HttpResponse:
         body = asked.json()
         versioned = _VERSIONED.search(path)
         if refusal := _refused(path, body, versioned):
@@ -105,25 +105,25 @@ class Arm:
                 return error(
                     409, "Conflict", f"The asset with version {versioned[3]} exists already and can't be changed."
                 )
-            return Answer(200, known)
+            return HttpResponse(200, known)
         if asked.method == "PATCH" and known:
             body = known | body | {"properties": known.get("properties", {}) | body.get("properties", {})}
         body["properties"] = {"provisioningState": "Succeeded"} | body.get("properties", {}) | _defaults(versioned)
-        return Answer(200 if known else 201, self._cloud.put(path, body | {"made_by_client": True}))
+        return HttpResponse(200 if known else 201, self._cloud.put(path, body | {"made_by_client": True}))
 
-    def _container(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+    def _container(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """An asset's versions under one roof."""
         versions = list(self._cloud.below(f"{path}/versions"))
         if not versions:
             return None
         properties = {"latestVersion": versions[-1]["name"], "nextVersion": str(len(versions) + 1), "tags": {}}
-        return Answer(body={"id": path, "name": path.rpartition("/")[2], "properties": properties})
+        return HttpResponse(body={"id": path, "name": path.rpartition("/")[2], "properties": properties})
 
-    def _permissions(self, asked: Asked, path: str) -> Answer:
-        return Answer(body={"value": self._access.permissions(path, signed_in(asked))})
+    def _permissions(self, asked: HttpRequest, path: str) -> HttpResponse:
+        return HttpResponse(body={"value": self._access.permissions(path, signed_in(asked))})
 
 
-def _refused(path: str, body: dict[str, Any], versioned: re.Match[str] | None) -> Answer | None:
+def _refused(path: str, body: dict[str, Any], versioned: re.Match[str] | None) -> HttpResponse | None:
     """What Azure refuses of an asset or a cluster: the rules model-version-is-an-integer, cluster-series and
     retired-series."""
     if versioned and versioned[1].lower() == "models" and not re.fullmatch(r"[1-9]\d*", versioned[3]):
@@ -136,7 +136,7 @@ def _refused(path: str, body: dict[str, Any], versioned: re.Match[str] | None) -
     return None
 
 
-def _scope_locked(path: str, operation: str, scope: str) -> Answer:
+def _scope_locked(path: str, operation: str, scope: str) -> HttpResponse:
     """In the words of learn.microsoft.com/azure/automation/troubleshoot/start-stop-vm (read 2026-11-29)."""
     why = (
         f"The scope '{path}' cannot perform {operation} operation because following scope(s) are locked: '{scope}'. "
@@ -145,7 +145,7 @@ def _scope_locked(path: str, operation: str, scope: str) -> Answer:
     return error(409, "ScopeLocked", why)
 
 
-def _page(asked: Asked, path: str, answer: Answer) -> Answer:
+def _page(asked: HttpRequest, path: str, answer: HttpResponse) -> HttpResponse:
     """A list as its pages, each with the address of the next one; any other answer as it is."""
     whole = answer.body.get("value") if isinstance(answer.body, dict) else None
     if asked.method != "GET" or not isinstance(whole, list) or _UNDIVIDED.search(path):
@@ -154,7 +154,7 @@ def _page(asked: Asked, path: str, answer: Answer) -> Answer:
     end = start + PAGE
     following = f"https://{asked.host}{path}?{urlencode(asked.query | {'$skiptoken': str(end)})}"
     more = {"nextLink": following} if end < len(whole) else {}
-    return Answer(answer.status, answer.body | {"value": whole[start:end]} | more, answer.headers)
+    return HttpResponse(answer.status, answer.body | {"value": whole[start:end]} | more, answer.headers)
 
 
 def _is_collection(path: str) -> bool:
@@ -162,7 +162,7 @@ def _is_collection(path: str) -> bool:
     return "/providers/" in path and len(after) % 2 == 1
 
 
-def _absent(path: str) -> Answer:
+def _absent(path: str) -> HttpResponse:
     kind = "WorkspaceNotFound" if "/workspaces/" in path and path.count("/") == 8 else "ResourceNotFound"
     return error(404, kind, f"The resource '{path}' was not found.")
 

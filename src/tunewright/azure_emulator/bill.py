@@ -6,14 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tunewright.azure_emulator.cloud import Cloud
-from tunewright.azure_emulator.jobs import Job, Runner
+from tunewright.azure_emulator.jobs import EmulatedJob, Runner
 from tunewright.azure_emulator.network import BLOBS
 from tunewright.economics.cost import HOURS_A_MONTH
 from tunewright.economics.prices import price_book
 
 
 @dataclass(frozen=True)
-class Machine:
+class BilledMachine:
     """The time of one job's machines."""
 
     step: str
@@ -33,8 +33,8 @@ class Bill:
     """Bytes that went to the storage."""
     assets: list[str]
     """Everything that was made: kind, name and version."""
-    machines: list[Machine]
-    standing: list[Machine]
+    machines: list[BilledMachine]
+    standing: list[BilledMachine]
     """Machines of endpoints that would stand until they are taken away; `usd` is that of a month."""
     refused: list[str]
     """Hosts that were asked for and are not Azure's; nothing went there."""
@@ -82,15 +82,15 @@ def bill_of(cloud: Cloud, runner: Runner, refused: list[str]) -> Bill:
     )
 
 
-def _machine(cloud: Cloud, job: Job) -> Machine:
+def _machine(cloud: Cloud, job: EmulatedJob) -> BilledMachine:
     cluster = cloud.get(f"{cloud.workspace}/computes/{job.compute}") or {"properties": {"properties": {}}}
     size = cluster["properties"]["properties"].get("vmSize", "")
     priced = price_book().machines.get(size)
     usd = job.seconds / 3600 * job.instances * priced.usd_per_hour if priced else 0.0
-    return Machine(job.body.get("displayName") or job.name, size, job.instances, job.seconds, usd)
+    return BilledMachine(job.body.get("displayName") or job.name, size, job.instances, job.seconds, usd)
 
 
-def _standing(cloud: Cloud) -> list[Machine]:
+def _standing(cloud: Cloud) -> list[BilledMachine]:
     """The machines of the online deployments that are there."""
     book = price_book().machines
     made = []
@@ -99,7 +99,7 @@ def _standing(cloud: Cloud) -> list[Machine]:
             size = each["properties"].get("instanceType", "")
             count = int((each.get("sku") or {}).get("capacity") or 1)
             usd = count * HOURS_A_MONTH * book[size].usd_per_hour if size in book else 0.0
-            made.append(Machine(f"{endpoint['name']}/{each['name']}", size, count, 0.0, usd))
+            made.append(BilledMachine(f"{endpoint['name']}/{each['name']}", size, count, 0.0, usd))
     return made
 
 

@@ -18,7 +18,7 @@ _SECRET = re.compile(r"([?&](?:sig|code|key)=)[^&]+")
 
 
 @dataclass(frozen=True)
-class Asked:
+class HttpRequest:
     """One request. `path` begins with /, `host` is the real one, header names are lower case."""
 
     method: str
@@ -35,7 +35,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpResponse:
     """`body`: a JSON value, or bytes as they are."""
 
     status: int = 200
@@ -50,27 +50,27 @@ class Answer:
         return b"" if self.body is None else json.dumps(self.body).encode()
 
 
-def error(status: int, code: str, message: str, **headers: str) -> Answer:
+def error(status: int, code: str, message: str, **headers: str) -> HttpResponse:
     """A refusal in the form that Azure's services give it."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(status, {"error": {"code": code, "message": message}}, {"x-ms-error-code": code} | named)
+    return HttpResponse(status, {"error": {"code": code, "message": message}}, {"x-ms-error-code": code} | named)
 
 
-def invalid(code: str, message: str) -> Answer:
+def invalid(code: str, message: str) -> HttpResponse:
     """A refusal as Azure ML gives it of endpoints and deployments: what is wrong is in the detail."""
     detail = {"code": code, "message": message}
     refused = {"code": "BadRequest", "message": "The request is invalid.", "details": [detail]}
-    return Answer(400, {"error": refused}, error(400, "BadRequest", "").headers)
+    return HttpResponse(400, {"error": refused}, error(400, "BadRequest", "").headers)
 
 
-def refusal(status: int, code: str, message: str) -> Answer:
+def refusal(status: int, code: str, message: str) -> HttpResponse:
     """A refusal in the form that the storage gives it."""
     body = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
-    return Answer(status, body.encode(), {"content-type": "application/xml", "x-ms-error-code": code})
+    return HttpResponse(status, body.encode(), {"content-type": "application/xml", "x-ms-error-code": code})
 
 
 @dataclass(frozen=True)
-class Call:
+class RecordedCall:
     """A request that was answered."""
 
     method: str
@@ -86,30 +86,30 @@ class Call:
         return f"{self.method} {self.host}{self.path} {self.status}"
 
 
-BROKEN = Answer(cut=0.0)
+BROKEN = HttpResponse(cut=0.0)
 """The connection is cut before the request was read to its end, and nothing is carried out."""
 
 
-def lost(answer: Answer) -> Answer:
+def lost(answer: HttpResponse) -> HttpResponse:
     """A fault: the request is carried out, and no word of it comes back."""
     return replace(answer, cut=0.0)
 
 
-def half(answer: Answer) -> Answer:
+def half(answer: HttpResponse) -> HttpResponse:
     """A fault: the connection is cut in the middle of the answer."""
     return replace(answer, cut=0.5)
 
 
-def html(status: int) -> Answer:
+def html(status: int) -> HttpResponse:
     """A page in place of an answer, as a gateway or a proxy gives it."""
     page = b"<!DOCTYPE html><html><head><title>Service unavailable</title></head><body><h2>Try later</h2></body></html>"
-    return Answer(status, page, {"content-type": "text/html"})
+    return HttpResponse(status, page, {"content-type": "text/html"})
 
 
-def stays(state: str) -> Callable[[Answer], Answer]:
+def stays(state: str) -> Callable[[HttpResponse], HttpResponse]:
     """A fault: a resource says that it is in this state, whatever it is in."""
 
-    def told(answer: Answer) -> Answer:
+    def told(answer: HttpResponse) -> HttpResponse:
         if not isinstance(answer.body, dict) or "properties" not in answer.body:
             return answer
         properties = answer.body["properties"] | {"provisioningState": state}
@@ -119,7 +119,7 @@ def stays(state: str) -> Callable[[Answer], Answer]:
 
 
 @dataclass
-class Fault:
+class InjectedFault:
     """What goes wrong, the next `times` times that a request's `METHOD host/path` matches `pattern`.
 
     Args:
@@ -128,11 +128,11 @@ class Fault:
     """
 
     pattern: str
-    answer: Answer | Callable[[Answer], Answer]
+    answer: HttpResponse | Callable[[HttpResponse], HttpResponse]
     times: int = 1
     after: int = 0
 
-    def is_of(self, asked: Asked) -> bool:
+    def is_of(self, asked: HttpRequest) -> bool:
         return self.times > 0 and bool(re.search(self.pattern, f"{asked.method} {asked.host}{asked.path}", re.I))
 
 
@@ -148,8 +148,8 @@ class Cloud:
         self.subscription, self.group, self.workspace_name, self.region = subscription, group, workspace, region
         self.folder = folder
         self.lock = threading.RLock()
-        self.calls: list[Call] = []
-        self.faults: list[Fault] = []
+        self.calls: list[RecordedCall] = []
+        self.faults: list[InjectedFault] = []
         self.ahead = 0.0
         """Seconds that its clock is ahead of this machine's."""
         self.violations: list[str] = []
@@ -205,7 +205,7 @@ class Cloud:
         """Seconds since 1970, by its own clock."""
         return time.time() + self.ahead
 
-    def fault(self, asked: Asked) -> Answer | Callable[[Answer], Answer] | None:
+    def fault(self, asked: HttpRequest) -> HttpResponse | Callable[[HttpResponse], HttpResponse] | None:
         """What goes wrong with this request, if anything."""
         with self.lock:
             due = next((fault for fault in self.faults if fault.is_of(asked)), None)
@@ -217,9 +217,11 @@ class Cloud:
             due.times -= 1
         return due.answer
 
-    def note(self, asked: Asked, answer: Answer) -> None:
+    def note(self, asked: HttpRequest, answer: HttpResponse) -> None:
         path = _SECRET.sub(r"\1…", asked.path)
-        call = Call(asked.method, asked.host, path, asked.query.get("api-version", ""), answer.status, len(asked.body))
+        call = RecordedCall(
+            asked.method, asked.host, path, asked.query.get("api-version", ""), answer.status, len(asked.body)
+        )
         with self.lock:
             self.calls.append(call)
 

@@ -15,10 +15,10 @@ import jwt
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
-from tunewright.azure_emulator.cloud import TENANT, Answer, Asked, Cloud, error
+from tunewright.azure_emulator.cloud import TENANT, Cloud, HttpRequest, HttpResponse, error
 from tunewright.azure_emulator.containers import environment_of_containers
 from tunewright.azure_emulator.images import Registry
-from tunewright.azure_emulator.served import Server
+from tunewright.azure_emulator.served import ModelContainer
 from tunewright.config import overlay
 
 _CLUSTER = r"/managedClusters/[^/]+"
@@ -49,7 +49,7 @@ class Clusters:
         """Whether the next upgrade is broken off half way: pods run, and helm holds the release for pending."""
         self._pending: dict[str, dict[str, Any] | None] = {}
         """Of releases that are, the values from before."""
-        self._servers: dict[tuple[str, str], tuple[str, Server]] = {}
+        self._servers: dict[tuple[str, str], tuple[str, ModelContainer]] = {}
         self.tokens: list[str | None] = []
         """The cluster tokens that came with commands, None where one came without."""
         self.says: str | None = None
@@ -73,7 +73,7 @@ class Clusters:
         for _, server in self._servers.values():
             server.close()
 
-    def _run(self, asked: Asked, path: str) -> Answer:
+    def _run(self, asked: HttpRequest, path: str) -> HttpResponse:
         """A command, where the rule cluster-token lets it."""
         wanted = asked.json()
         token = wanted.get("clusterToken")
@@ -100,11 +100,11 @@ class Clusters:
             "properties": {"provisioningState": "Succeeded", "exitCode": code, "logs": said},
         }
         where = f"https://management.azure.com{path.removesuffix('/runCommand')}/commandResults/{name}?api-version=2025-05-01"
-        return Answer(202, None, {"location": where, "retry-after": "0"})
+        return HttpResponse(202, None, {"location": where, "retry-after": "0"})
 
-    def _result(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _result(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         found = self._results.get(path.rpartition("/")[2])
-        return Answer(body=found) if found else error(404, "NotFound", path)
+        return HttpResponse(body=found) if found else error(404, "NotFound", path)
 
     def _done(self, command: str, files: dict[str, bytes]) -> tuple[int, str]:
         """(exit code, what was printed). Of lists the rule helm-hides-pending holds."""
@@ -170,12 +170,14 @@ class Clusters:
         for track, image in tracks.items():
             if (release, track) not in self._servers:
                 built = self._registry.images[image.partition("/")[2]]
-                server = Server(self._cloud.folder, built.bundle, f"{release}-{track}", container=built.container)
+                server = ModelContainer(
+                    self._cloud.folder, built.bundle, f"{release}-{track}", container=built.container
+                )
                 self._servers[release, track] = (image, server)
                 ready = server.wait() and ready
         return ready
 
-    def _running(self, release: str, track: str) -> Server | None:
+    def _running(self, release: str, track: str) -> ModelContainer | None:
         """The server of a track's pods; None where they have ended."""
         server = self._servers.get((release, track), ("", None))[1]
         return server if server and server.is_running else None

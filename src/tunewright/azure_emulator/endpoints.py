@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error, invalid
+from tunewright.azure_emulator.cloud import Cloud, HttpRequest, HttpResponse, error, invalid
 from tunewright.azure_emulator.dockerfiles import container_of
 from tunewright.azure_emulator.login import principal_of
 from tunewright.azure_emulator.roles import Access, assigned
-from tunewright.azure_emulator.served import Server
+from tunewright.azure_emulator.served import ModelContainer
 from tunewright.azure_emulator.storage import Storage, path_of
 from tunewright.backends.azure.rules import endpoint_family
 
@@ -30,11 +30,11 @@ _MODEL = re.compile(r"/models/([^/]+)/versions/([^/]+)$")
 
 
 @dataclass
-class Standing:
+class EndpointDeployment:
     """A deployment's state, as ARM calls it, and its server once it runs."""
 
     state: str = "Creating"
-    server: Server | None = None
+    server: ModelContainer | None = None
     why: str = ""
     """What stands in its log where no container began."""
 
@@ -48,7 +48,7 @@ class Endpoints:
 
     def __init__(self, cloud: Cloud, storage: Storage, access: Access):
         self._cloud, self._storage, self._access = cloud, storage, access
-        self._standing: dict[str, Standing] = {}
+        self._standing: dict[str, EndpointDeployment] = {}
         self.stuck = False
         self.keeps_unfinished = False
         self.seconds = 0.0
@@ -72,7 +72,7 @@ class Endpoints:
             if each.server:
                 each.server.close()
 
-    def _busy(self, asked: Asked, path: str) -> Answer | None:
+    def _busy(self, asked: HttpRequest, path: str) -> HttpResponse | None:
         """The refusal of a change while another one is under way (rule changes-follow-each-other)."""
         name = _key(path).partition("/")[0]
         is_made = any(each.state == "Creating" for key, each in self._standing.items() if key.startswith(f"{name}/"))
@@ -84,7 +84,7 @@ class Endpoints:
         """Whether an endpoint itself is being changed."""
         return time.monotonic() < self._until.get(name, 0.0)
 
-    def score(self, asked: Asked) -> Answer:
+    def score(self, asked: HttpRequest) -> HttpResponse:
         """A request to an endpoint's own host."""
         if not asked.headers.get("authorization", "").startswith("Bearer "):
             return error(401, "Unauthorized", "no token")
@@ -102,7 +102,7 @@ class Endpoints:
         traffic = {name: share for name, share in (endpoint["properties"].get("traffic") or {}).items() if share}
         return self._random.choices(list(traffic), list(traffic.values()))[0] if traffic else None
 
-    def _put_endpoint(self, asked: Asked, path: str) -> Answer | None:
+    def _put_endpoint(self, asked: HttpRequest, path: str) -> HttpResponse | None:
         """What the service adds: the addresses."""
         name, body = path.rpartition("/")[2], asked.json()
         if refusal := self._taken(name, path):
@@ -118,18 +118,18 @@ class Endpoints:
         if self.seconds:
             self._until[name] = time.monotonic() + self.seconds
             return self._updating(200 if known else 201, kept)
-        return Answer(200 if known else 201, kept)
+        return HttpResponse(200 if known else 201, kept)
 
-    def _get_endpoint(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+    def _get_endpoint(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """An endpoint while it is being changed."""
         known = self._cloud.get(path)
         return self._updating(200, known) if known and self._changes(path.rpartition("/")[2]) else None
 
-    def _updating(self, status: int, endpoint: dict[str, Any]) -> Answer:
+    def _updating(self, status: int, endpoint: dict[str, Any]) -> HttpResponse:
         properties = endpoint["properties"] | {"provisioningState": "Updating"}
-        return Answer(status, endpoint | {"properties": properties}, {"retry-after": "0.1"})
+        return HttpResponse(status, endpoint | {"properties": properties}, {"retry-after": "0.1"})
 
-    def _taken(self, name: str, path: str) -> Answer | None:
+    def _taken(self, name: str, path: str) -> HttpResponse | None:
         """The refusal of a name that an endpoint of another workspace has (rule endpoint-name). In the words of
         github.com/Azure/azureml-examples/pull/1931, in the form of github.com/Azure/azure-sdk-for-python/issues/35109
         (read 2026-11-29)."""
@@ -143,30 +143,30 @@ class Endpoints:
         told = {"errors": {"": [why]}, "title": "One or more validation errors occurred."}
         return invalid("InferencingClientCallFailed", json.dumps(told))
 
-    def _put_deployment(self, asked: Asked, path: str) -> Answer:
+    def _put_deployment(self, asked: HttpRequest, path: str) -> HttpResponse:
         body = asked.json()
         key = _key(path)
         if refusal := self._refused(body["properties"]):
             return refusal
         body["properties"].setdefault("scaleSettings", {"scaleType": "Default"})
         self._cloud.put(path, body | {"made_by_client": True})
-        standing = self._standing.setdefault(key, Standing())
+        standing = self._standing.setdefault(key, EndpointDeployment())
         if self.stuck:
             self.stuck = False
         elif standing.server is None:
             threading.Thread(target=self._start, args=(key, standing, body["properties"]), daemon=True).start()
-        return Answer(201, self._shown(path, standing))
+        return HttpResponse(201, self._shown(path, standing))
 
-    def _get_deployment(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+    def _get_deployment(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         standing = self._standing.get(_key(path))
-        return Answer(body=self._shown(path, standing)) if standing and self._cloud.get(path) else None
+        return HttpResponse(body=self._shown(path, standing)) if standing and self._cloud.get(path) else None
 
-    def _shown(self, path: str, standing: Standing) -> dict[str, Any]:
+    def _shown(self, path: str, standing: EndpointDeployment) -> dict[str, Any]:
         kept = self._cloud.get(path)
         assert kept
         return kept | {"properties": kept["properties"] | {"provisioningState": standing.state}}
 
-    def _start(self, key: str, standing: Standing, properties: dict[str, Any]) -> None:
+    def _start(self, key: str, standing: EndpointDeployment, properties: dict[str, Any]) -> None:
         path = f"{self._cloud.workspace}/onlineEndpoints/{key.partition('/')[0]}"
         identities = assigned(self._cloud.get(path) or {})
         if lacking := self._lacking(identities):
@@ -193,7 +193,7 @@ class Endpoints:
         if closed := {int(route["port"]) for route in routes.values()} - container.ports:
             standing.state, standing.why = "Failed", f"The image exposes no port {min(closed)}."
             return
-        standing.server = Server(
+        standing.server = ModelContainer(
             self._cloud.folder,
             folder / inside,
             key.replace("/", "-"),
@@ -212,7 +212,7 @@ class Endpoints:
                 return f"BadArgument: Startup task failed due to authorization error. Identity: {each}"
         return ""
 
-    def _refused(self, properties: dict[str, Any]) -> Answer | None:
+    def _refused(self, properties: dict[str, Any]) -> HttpResponse | None:
         """What Azure refuses of a deployment: the rules endpoint-sizes, retired-series, endpoint-egress and
         endpoint-request-time."""
         size = str(properties.get("instanceType"))
@@ -235,7 +235,7 @@ class Endpoints:
         folder = self._cloud.folder / "contexts" / str(prefix).replace("/", "-")
         return self._storage.download(f"{prefix}/{name}", folder).read_text("utf-8")
 
-    def _delete_deployment(self, asked: Asked, path: str) -> Answer:
+    def _delete_deployment(self, asked: HttpRequest, path: str) -> HttpResponse:
         """A deployment goes, where no request reaches it."""
         endpoint, _, name = path.partition("/deployments/")
         known = self._cloud.get(endpoint)
@@ -245,19 +245,19 @@ class Endpoints:
                 return error(400, "BadRequest", f"The deployment {name} has {kind}: set it to 0 before it is deleted.")
         return self._delete(asked, path)
 
-    def _delete(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _delete(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         """A deployment goes, or an endpoint with all of its."""
         key = _key(path)
         for each in [name for name in self._standing if name == key or name.startswith(f"{key}/")]:
             standing = self._standing.pop(each)
             if standing.server:
                 standing.server.close()
-        return Answer(200 if self._cloud.remove(path) else 204)
+        return HttpResponse(200 if self._cloud.remove(path) else 204)
 
-    def _logs(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _logs(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         standing = self._standing.get(_key(path.removesuffix("/getLogs")))
         text = standing.server.text() if standing and standing.server else standing.why if standing else ""
-        return Answer(body={"content": text})
+        return HttpResponse(body={"content": text})
 
 
 def _patience(probe: dict[str, Any]) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error
-from tunewright.azure_emulator.jobs import Job, Runner, timestamp
+from tunewright.azure_emulator.cloud import Cloud, HttpRequest, HttpResponse, error
+from tunewright.azure_emulator.jobs import EmulatedJob, Runner, timestamp
 
 API = ".api.azureml.ms"
 _RUN = re.compile(
@@ -14,25 +14,25 @@ _RUN = re.compile(
 )
 
 
-class History:
+class RunHistory:
     def __init__(self, cloud: Cloud, runner: Runner):
         self._cloud, self._runner = cloud, runner
 
-    def __call__(self, asked: Asked) -> Answer:
+    def __call__(self, asked: HttpRequest) -> HttpResponse:
         if asked.path.startswith("/discovery"):
-            return Answer(body={"api": f"https://{asked.host}", "history": f"https://{asked.host}"})
+            return HttpResponse(body={"api": f"https://{asked.host}", "history": f"https://{asked.host}"})
         found = _RUN.match(asked.path)
         job = self._runner.jobs.get(found["run"]) if found else None
         if found is None or job is None:
             return error(404, "NotFound", f"no run at {asked.path}")
         if found["what"] == "details":
-            return Answer(body=self._run(job) | {"logFiles": self._runner.logs(job)})
+            return HttpResponse(body=self._run(job) | {"logFiles": self._runner.logs(job)})
         if found["what"] == "children":
             children = [self._run(each) for each in list(self._runner.jobs.values()) if each.parent == job.name]
-            return Answer(body={"value": children})
+            return HttpResponse(body={"value": children})
         if found["what"] == "artifacts/batch/metadata":
             named = [str(each["path"]) for each in asked.json()["paths"]]
-            return Answer(
+            return HttpResponse(
                 body={
                     "artifacts": {},
                     "artifactContentInformation": {
@@ -42,18 +42,18 @@ class History:
             )
         if asked.method == "PATCH":
             return self._changed(job, asked.json())
-        return Answer(body=self._run(job))
+        return HttpResponse(body=self._run(job))
 
-    def _changed(self, job: Job, change: dict[str, Any]) -> Answer:
+    def _changed(self, job: EmulatedJob, change: dict[str, Any]) -> HttpResponse:
         for key in ("tags", "properties"):
             job.body[key] = (job.body.get(key) or {}) | (change.get(key) or {})
-        return Answer(body=self._run(job))
+        return HttpResponse(body=self._run(job))
 
     def _time(self, seconds: float | None) -> str | None:
         """A time of this machine's, as the cloud's clock had it."""
         return timestamp(seconds + self._cloud.ahead if seconds else None)
 
-    def _run(self, job: Job) -> dict[str, Any]:
+    def _run(self, job: EmulatedJob) -> dict[str, Any]:
         return {
             "runId": job.name,
             "parentRunId": job.parent,

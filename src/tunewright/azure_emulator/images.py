@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error
+from tunewright.azure_emulator.cloud import Cloud, HttpRequest, HttpResponse, error
 from tunewright.azure_emulator.dockerfiles import Container, base_of, container_of
 from tunewright.azure_emulator.served import SERVER
 from tunewright.azure_emulator.storage import Storage
@@ -62,11 +62,11 @@ class Registry:
             ("POST", r"/registries/[^/]+/runs/[^/]+/listLogSasUrl$", self._log),
         ]
 
-    def _upload_url(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _upload_url(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         place = f"builds/{len(self._cloud.calls)}.tar.gz"
-        return Answer(body={"uploadUrl": self._storage.signed(place, "cw"), "relativePath": place})
+        return HttpResponse(body={"uploadUrl": self._storage.signed(place, "cw"), "relativePath": place})
 
-    def _schedule(self, asked: Asked, path: str) -> Answer:
+    def _schedule(self, asked: HttpRequest, path: str) -> HttpResponse:
         """Build an image, where the rules tasks-on-free-credit and docker-hub-limit let it."""
         if self.on_free_credit:
             return self._not_permitted(path.split("/")[-2])
@@ -85,32 +85,34 @@ class Registry:
             self._storage.write(f"builds/{name}.log", log.encode())
             self._runs[name] = {"properties": {"runId": name, "status": "Failed"}}
             self.log = ""
-            return Answer(body=self._runs[name])
+            return HttpResponse(body=self._runs[name])
         outputs = []
         for each in wanted["imageNames"]:
             repository, _, tag = each.partition(":")
             self.images[each] = Image(folder / "bundle", wanted["target"], container_of(dockerfile, wanted["target"]))
             outputs.append({"repository": repository, "tag": tag})
         self._runs[name] = {"properties": {"runId": name, "status": "Succeeded", "outputImages": outputs}}
-        return Answer(body=self._runs[name])
+        return HttpResponse(body=self._runs[name])
 
-    def _not_permitted(self, registry: str) -> Answer:
+    def _not_permitted(self, registry: str) -> HttpResponse:
         """In the words of github.com/Azure-Samples/azure-search-openai-demo/issues/2592 (read 2026-11-29)."""
         code = "TasksOperationsNotAllowed"
         why = (
             f"ACR Tasks requests for the registry {registry} and {self._cloud.subscription} are not permitted. Please "
             "file an Azure support request at http://aka.ms/azuresupport for assistance."
         )
-        return Answer(400, {"error": {"code": code, "message": why, "target": "request"}}, error(400, code, "").headers)
+        return HttpResponse(
+            400, {"error": {"code": code, "message": why, "target": "request"}}, error(400, code, "").headers
+        )
 
-    def _list(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
-        return Answer(body={"value": list(self._runs.values())})
+    def _list(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+        return HttpResponse(body={"value": list(self._runs.values())})
 
-    def _log(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
-        return Answer(body={"logLink": self._storage.signed(f"builds/{path.split('/')[-2]}.log")})
+    def _log(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+        return HttpResponse(body={"logLink": self._storage.signed(f"builds/{path.split('/')[-2]}.log")})
 
-    def _run(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
-        return Answer(body=self._runs[path.rpartition("/")[2]])
+    def _run(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+        return HttpResponse(body=self._runs[path.rpartition("/")[2]])
 
 
 def _is_on_docker_hub(image: str) -> bool:

@@ -39,7 +39,7 @@ _BINDING = re.compile(r"\$\{\{(inputs|outputs)\.([\w-]+)\}\}")
 
 
 @dataclass
-class Job:
+class EmulatedJob:
     """One command job, alone or in a pipeline."""
 
     name: str
@@ -109,12 +109,12 @@ class Runner:
         cloud: Cloud,
         storage: Storage,
         environment: dict[str, str],
-        track: Callable[[Job, str | None], dict[str, str]],
+        track: Callable[[EmulatedJob, str | None], dict[str, str]],
         access: Access,
     ):
         self._cloud, self._storage, self._environment, self._track = cloud, storage, environment, track
         self._access = access
-        self.jobs: dict[str, Job] = {}
+        self.jobs: dict[str, EmulatedJob] = {}
         self.evictions: list[str] = []
         """Texts: the first job in whose log one of them stands loses its node, once, and is run again."""
         self.grace = _GRACE_SECONDS
@@ -127,12 +127,12 @@ class Runner:
         self._built: dict[str, str] = {}
         self._nodes: dict[str, threading.Semaphore] = {}
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: EmulatedJob) -> None:
         """Begin a job in the background."""
         self.jobs[job.name] = job
         threading.Thread(target=self._whole, args=(job,), daemon=True).start()
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: EmulatedJob) -> None:
         """Begin to end a job; who watches it sees to that."""
         job.cancelled = True
 
@@ -145,7 +145,7 @@ class Runner:
             for node in job.nodes:
                 _make_end(node)
 
-    def _whole(self, job: Job) -> None:
+    def _whole(self, job: EmulatedJob) -> None:
         try:
             with self._place(job):
                 self._run(job)
@@ -156,7 +156,7 @@ class Runner:
         job.ended = time.time()
 
     @contextmanager
-    def _place(self, job: Job) -> Iterator[None]:
+    def _place(self, job: EmulatedJob) -> Iterator[None]:
         """Inside, a machine is a job's own; one that is cancelled needs none."""
         places, path = self._places(job.compute), f"{self._cloud.workspace}/computes/{job.compute}"
         while job.compute in self.stuck or not places.acquire(timeout=_LOG_SECONDS):
@@ -179,7 +179,7 @@ class Runner:
                 self._nodes[compute] = threading.Semaphore(max(1, int(scale.get("maxNodeCount") or 1)))
             return self._nodes[compute]
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: EmulatedJob) -> None:
         """A job from its image to its outputs. Of one whose image can't be built there is but that build's log (rule
         image-build-log)."""
         if job.cancelled:
@@ -221,7 +221,7 @@ class Runner:
         self._track(job, job.status)
         shutil.rmtree(folder, ignore_errors=True)
 
-    def _attempt(self, job: Job, folder: Path, paths: dict[str, str], variables: dict[str, str]) -> int:
+    def _attempt(self, job: EmulatedJob, folder: Path, paths: dict[str, str], variables: dict[str, str]) -> int:
         """Run the command on all nodes; the exit code of the first that failed, or 0."""
         job.attempts += 1
         command = _BINDING.sub(lambda found: shlex.quote(paths[f"{found[1]}.{found[2]}"]), str(job.body["command"]))
@@ -239,7 +239,7 @@ class Runner:
         return _EVICTED if evicted else next((node.returncode for node in job.nodes if node.returncode), 0)
 
     def _process(
-        self, job: Job, command: str, output: Any, variables: dict[str, str], node: Path
+        self, job: EmulatedJob, command: str, output: Any, variables: dict[str, str], node: Path
     ) -> subprocess.Popen[bytes]:
         """One process on a node, which nothing but the job's inputs was brought to: its home is empty, so models are in
         no cache."""
@@ -251,7 +251,7 @@ class Runner:
         environment |= {"HOME": str(home)}
         return started(self._cloud.folder, ["bash", "-c", command], output, environment, work)
 
-    def _watch(self, job: Job, log: Path) -> bool:
+    def _watch(self, job: EmulatedJob, log: Path) -> bool:
         """Carry the log to the storage until all nodes have ended. Returns whether they were taken away."""
         limit = _seconds((job.body.get("limits") or {}).get("timeout"))
         sent, evicted = -1, False
@@ -283,7 +283,7 @@ class Runner:
                 self.evictions.remove(found)
         return found is not None
 
-    def _require(self, job: Job, verb: str, uri: str) -> None:
+    def _require(self, job: EmulatedJob, verb: str, uri: str) -> None:
         """Refuse a job data that its identity may not read or write (rule identities-need-roles), in the words of
         github.com/Azure/azureml-examples/issues/2994 and of learn.microsoft.com/azure/machine-learning/\
 how-to-troubleshoot-data-access (read 2026-11-29).
@@ -307,7 +307,7 @@ how-to-troubleshoot-data-access (read 2026-11-29).
             f"in streaming from input data sources StreamError(PermissionDenied(Some({NOT_PERMITTED})))"
         )
 
-    def _input(self, job: Job, value: dict[str, Any], folder: Path) -> str:
+    def _input(self, job: EmulatedJob, value: dict[str, Any], folder: Path) -> str:
         """Where an input lies on the node; of a literal, the literal."""
         if value.get("jobInputType") == "literal":
             return str(value["value"])
@@ -328,26 +328,26 @@ how-to-troubleshoot-data-access (read 2026-11-29).
             raise FileNotFoundError(f"no data asset {uri}")
         return str(asset["properties"].get("dataUri") or asset["properties"].get("modelUri"))
 
-    def output(self, job: Job, name: str) -> str:
+    def output(self, job: EmulatedJob, name: str) -> str:
         """The datastore's address of an output."""
         asked = (job.body["outputs"][name] or {}).get("uri")
         return str(asked or f"azureml:/{STORE}azureml/{job.name}/{name}/").replace("${{name}}", job.name)
 
-    def logs(self, job: Job) -> dict[str, str]:
+    def logs(self, job: EmulatedJob) -> dict[str, str]:
         """Addresses of a job's logs, by name."""
         known = {_LOG: self._log(job)} if self._storage.names(self._log(job)) else {}
         known |= {_BUILD_LOG: self._built[job.name]} if job.name in self._built else {}
         return {name: self._storage.signed(blob) for name, blob in known.items()}
 
-    def artifact(self, job: Job, path: str) -> str:
+    def artifact(self, job: EmulatedJob, path: str) -> str:
         """An address where a job may write an artifact."""
         return self._storage.signed(f"{_folder(job)}/{path}", "rcw")
 
-    def _log(self, job: Job) -> str:
+    def _log(self, job: EmulatedJob) -> str:
         return f"{_folder(job)}/{_LOG}"
 
 
-def _folder(job: Job) -> str:
+def _folder(job: EmulatedJob) -> str:
     """Where a job's log and artifacts lie in the storage."""
     return f"ExperimentRun/dcid.{job.name}"
 
@@ -356,7 +356,7 @@ def timestamp(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else None
 
 
-def _ranks(job: Job) -> Iterable[dict[str, str]]:
+def _ranks(job: EmulatedJob) -> Iterable[dict[str, str]]:
     """The variables of each process of a distributed job, as Azure ML sets them; of others, none."""
     distribution = job.body.get("distribution") or {}
     if distribution.get("distributionType") != "PyTorch":

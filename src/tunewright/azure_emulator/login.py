@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable
 from urllib.parse import parse_qs
 
-from tunewright.azure_emulator.cloud import PERSON, TENANT, Answer, Asked, error
+from tunewright.azure_emulator.cloud import PERSON, TENANT, HttpRequest, HttpResponse, error
 
 LOGIN = "login.microsoftonline.com"
 SECONDS = 3600
@@ -37,20 +37,20 @@ class Login:
         """Whoever signs in to this audience has these roles."""
         self._roles[audience] = list(roles)
 
-    def __call__(self, asked: Asked) -> Answer:
+    def __call__(self, asked: HttpRequest) -> HttpResponse:
         found = _TENANT.match(asked.path)
         tenant = found[1] if found and found[1] != "common" else TENANT
         if asked.path.endswith("/discovery/instance"):
-            return Answer(body=_instance(tenant))
+            return HttpResponse(body=_instance(tenant))
         if asked.path.endswith("openid-configuration"):
-            return Answer(body=_configuration(tenant))
+            return HttpResponse(body=_configuration(tenant))
         if asked.path.endswith("/keys"):
-            return Answer(body={"keys": [self._public()]})
+            return HttpResponse(body={"keys": [self._public()]})
         if asked.path.endswith("/token"):
             form = parse_qs(asked.body.decode())
             scope, principal = form["scope"][0].split()[0], form.get("client_id", [PERSON])[0]
             made = self.token(scope.removesuffix("/.default"), tenant, principal)
-            return Answer(body={"token_type": "Bearer", "expires_in": SECONDS, "access_token": made})
+            return HttpResponse(body={"token_type": "Bearer", "expires_in": SECONDS, "access_token": made})
         return error(404, "NotFound", asked.path)
 
     def token(self, audience: str, tenant: str, principal: str) -> str:

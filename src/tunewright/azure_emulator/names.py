@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error
+from tunewright.azure_emulator.cloud import Cloud, HttpRequest, HttpResponse, error
 
 _ASSET = r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}"
 _ENDPOINT = r"(?=.{3,32}$)[a-zA-Z][a-zA-Z0-9]*(?:-[a-zA-Z0-9]+)*"
 
 
 @dataclass(frozen=True)
-class Kind:
+class NameRule:
     """What names of some resources look like.
 
     Args:
@@ -26,13 +26,13 @@ class Kind:
 
 
 KINDS = (
-    Kind(r"/workspaces/([^/]+)$", r"[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}", "workspace-name"),
-    Kind(r"/computes/([^/]+)$", r"[a-zA-Z](?![a-zA-Z0-9-]*-\d+$)[a-zA-Z0-9-]{2,23}", "cluster-name"),
-    Kind(r"/onlineEndpoints/([^/]+)$", _ENDPOINT, "endpoint-name"),
-    Kind(r"/deployments/([^/]+)$", _ENDPOINT, "endpoint-name"),
-    Kind(r"/(?:models|data|environments)/([^/]+)/versions/[^/]+$", _ASSET, "asset-name"),
-    Kind(r"/(?:jobs|schedules)/([^/]+)$", _ASSET, "asset-name"),
-    Kind(
+    NameRule(r"/workspaces/([^/]+)$", r"[a-zA-Z0-9][a-zA-Z0-9_-]{2,32}", "workspace-name"),
+    NameRule(r"/computes/([^/]+)$", r"[a-zA-Z](?![a-zA-Z0-9-]*-\d+$)[a-zA-Z0-9-]{2,23}", "cluster-name"),
+    NameRule(r"/onlineEndpoints/([^/]+)$", _ENDPOINT, "endpoint-name"),
+    NameRule(r"/deployments/([^/]+)$", _ENDPOINT, "endpoint-name"),
+    NameRule(r"/(?:models|data|environments)/([^/]+)/versions/[^/]+$", _ASSET, "asset-name"),
+    NameRule(r"/(?:jobs|schedules)/([^/]+)$", _ASSET, "asset-name"),
+    NameRule(
         r"/containerApps/([^/]+)$", r"(?=.{2,32}$)[a-z][a-z0-9]*(?:-[a-z0-9]+)*", "app-name", "ContainerAppInvalidName"
     ),
 )
@@ -54,7 +54,7 @@ class Names:
             ("POST", r"/registries/[^/]+/scheduleRun$", self._build),
         ]
 
-    def _put(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+    def _put(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """The rules workspace-name, cluster-name, endpoint-name, asset-name and app-name."""
         for kind in KINDS:
             found = re.search(kind.path, path, re.IGNORECASE)
@@ -62,18 +62,18 @@ class Names:
                 return error(400, kind.code, f"The name '{found[1]}' is not valid (rule {kind.rule}).")
         return None
 
-    def _build(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+    def _build(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         wrong = [each for each in asked.json()["imageNames"] if not REPOSITORY.fullmatch(each.partition(":")[0])]
         return error(400, "InvalidImageName", f"Not valid (rule repository-name): {wrong}") if wrong else None
 
-    def _delete(self, asked: Asked, path: str) -> Answer:
+    def _delete(self, asked: HttpRequest, path: str) -> HttpResponse:
         """A workspace or a vault goes; its name stays taken."""
         is_purged = asked.query.get("forceToPurge", "").lower() == "true"
         if self._cloud.get(path) and not is_purged:
             self._deleted.add(path.lower())
-        return Answer(200 if self._cloud.remove(path) else 204)
+        return HttpResponse(200 if self._cloud.remove(path) else 204)
 
-    def _made_again(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+    def _made_again(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """The rules deleted-workspaces-keep-their-names and deleted-vaults-keep-their-names."""
         if path.lower() not in self._deleted:
             return None

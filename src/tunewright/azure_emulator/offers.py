@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error, invalid
+from tunewright.azure_emulator.cloud import Cloud, HttpRequest, HttpResponse, error, invalid
 from tunewright.azure_emulator.jobs import OVER, Runner
 from tunewright.backends.azure.rules import endpoint_cores, endpoint_family, is_of_clusters
 from tunewright.economics.prices import MachinePrice, price_book
@@ -52,16 +52,16 @@ class Offers:
             ("GET", r"/computeOperationsStatus/\d+$", self._refusal),
         ]
 
-    def _sizes(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
-        return Answer(body={"value": [self._size(name, each) for name, each in self._offered()]})
+    def _sizes(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+        return HttpResponse(body={"value": [self._size(name, each) for name, each in self._offered()]})
 
-    def _skus(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _skus(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         why = {"type": "Location", "reasonCode": "NotAvailableForSubscription"}
         rows = [
             {"name": name, "resourceType": "virtualMachines", "restrictions": [why] if name in self.barred else []}
             for name, _ in self._offered()
         ]
-        return Answer(body={"value": rows})
+        return HttpResponse(body={"value": rows})
 
     def _offered(self) -> list[tuple[str, MachinePrice]]:
         return [(name, each) for name, each in self._machines.items() if name not in self.missing]
@@ -85,7 +85,7 @@ class Offers:
             },
         }
 
-    def _usages(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _usages(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         used = self._used()
         names = {family(name): f"{family(name)} Cluster Dedicated vCPUs" for name in sorted(self._machines)}
         rows = [self._usage(names[each], self._limit(each), used[each]) for each in sorted(names)]
@@ -93,7 +93,7 @@ class Offers:
             self._usage(_TOTAL, self._regional, _dedicated(used)),
             self._usage(_TOTAL_LOW, SEASONED if self._seasoned else _LOW_PRIORITY, used[_TOTAL_LOW]),
         ]
-        return Answer(body={"value": rows})
+        return HttpResponse(body={"value": rows})
 
     @property
     def _regional(self) -> int:
@@ -145,7 +145,7 @@ class Offers:
         count = int((deployment.get("sku") or {}).get("capacity") or 1)
         return endpoint_cores(size, count, self._machines[size].cores) if size in self._machines else 0
 
-    def _cluster(self, asked: Asked, path: str) -> Answer | None:
+    def _cluster(self, asked: HttpRequest, path: str) -> HttpResponse | None:
         """Refuse a cluster where a quota does not allow a single machine (rule cluster-quota): the family's or the
         region's. The refusal comes once the change was accepted, and the cluster stays there as failed."""
         body = asked.json()
@@ -175,12 +175,12 @@ class Offers:
             f"https://{asked.host}{where}/computeOperationsStatus/{len(self._refusals)}?api-version=2023-08-01-preview"
         )
         told = kept | {"properties": body["properties"] | {"provisioningState": "Creating"}}
-        return Answer(201, told, {"azure-asyncoperation": status, "retry-after": "0"})
+        return HttpResponse(201, told, {"azure-asyncoperation": status, "retry-after": "0"})
 
-    def _refusal(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
-        return Answer(body=self._refusals[int(path.rpartition("/")[2]) - 1])
+    def _refusal(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+        return HttpResponse(body=self._refusals[int(path.rpartition("/")[2]) - 1])
 
-    def _deployment(self, asked: Asked, path: str) -> Answer | None:
+    def _deployment(self, asked: HttpRequest, path: str) -> HttpResponse | None:
         """Refuse a deployment that is beyond the quota of its family, or of the region (rule endpoint-quota)."""
         wanted = asked.json()
         size = str(wanted["properties"].get("instanceType"))
@@ -207,7 +207,7 @@ class Offers:
             return error(400, "OutOfQuota", said)
         return None
 
-    def prices(self, asked: Asked) -> Answer:
+    def prices(self, asked: HttpRequest) -> HttpResponse:
         """The price list's rows of the sizes that a question names."""
         wanted = set(re.findall(r"armSkuName eq '([^']+)'", asked.query.get("$filter", "")))
         rows = [
@@ -223,7 +223,7 @@ class Offers:
             for name, each in self._offered()
             if name in wanted
         ]
-        return Answer(body={"Items": rows, "NextPageLink": None})
+        return HttpResponse(body={"Items": rows, "NextPageLink": None})
 
 
 def _dedicated(used: Counter[str]) -> int:

@@ -8,8 +8,8 @@ import time
 import uuid
 from typing import Any
 
-from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error
-from tunewright.azure_emulator.jobs import OVER, Job, Runner
+from tunewright.azure_emulator.cloud import Cloud, HttpRequest, HttpResponse, error
+from tunewright.azure_emulator.jobs import OVER, EmulatedJob, Runner
 
 _NAME = r"/jobs/([^/]+)$"
 _OF_JOB = re.compile(r"\$\{\{parent\.jobs\.([\w-]+)\.outputs\.([\w-]+)\}\}")
@@ -29,7 +29,7 @@ class Jobs:
             ("POST", r"/jobs/[^/]+/cancel$", self._cancel),
         ]
 
-    def _put(self, asked: Asked, path: str) -> Answer | None:
+    def _put(self, asked: HttpRequest, path: str) -> HttpResponse | None:
         name = path.rpartition("/")[2]
         if name in self._runner.jobs:
             return None  # a job that is there is changed by the store alone
@@ -37,7 +37,7 @@ class Jobs:
         properties = body["properties"]
         if (missing := self._missing(properties)) is not None:
             return missing
-        job = Job(name, properties)
+        job = EmulatedJob(name, properties)
         if properties["jobType"] == "Pipeline":
             self._runner.jobs[name] = job
             threading.Thread(target=self._whole, args=(job,), daemon=True).start()
@@ -45,7 +45,7 @@ class Jobs:
             self._runner.submit(job)
         return None
 
-    def fire(self, schedule: str) -> Job:
+    def fire(self, schedule: str) -> EmulatedJob:
         """Begin the job of a schedule, as the calendar does: with nobody signed in.
 
         Args:
@@ -55,24 +55,24 @@ class Jobs:
         if kept is None:
             raise KeyError(schedule)
         body = kept["properties"]["action"]["jobDefinition"]
-        job = Job(f"{schedule}-{uuid.uuid4().hex[:8]}", body, is_signed_in=False)
+        job = EmulatedJob(f"{schedule}-{uuid.uuid4().hex[:8]}", body, is_signed_in=False)
         self._runner.jobs[job.name] = job
         threading.Thread(target=self._whole, args=(job,), daemon=True).start()
         return job
 
-    def _missing(self, properties: dict[str, Any]) -> Answer | None:
+    def _missing(self, properties: dict[str, Any]) -> HttpResponse | None:
         compute = str(properties.get("computeId") or "")
         if compute and self._cloud.get(compute) is None:
             return error(400, "UserError", f"Compute target '{compute.rpartition('/')[2]}' does not exist.")
         return None
 
-    def _list(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _list(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         """The jobs that clients submitted, each with its status."""
-        return Answer(body={"value": [self._shown(each["id"]) or each for each in self._cloud.below(path)]})
+        return HttpResponse(body={"value": [self._shown(each["id"]) or each for each in self._cloud.below(path)]})
 
-    def _get(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+    def _get(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         found = self._shown(path)
-        return Answer(body=found) if found else None
+        return HttpResponse(body=found) if found else None
 
     def _shown(self, path: str) -> dict[str, Any] | None:
         """A job as Resource Manager gives it; None where there is none at a path."""
@@ -91,7 +91,7 @@ class Jobs:
         properties["services"] = {"Studio": {"endpoint": studio, "jobServiceType": "Studio"}}
         return body | {"properties": properties}
 
-    def _cancel(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _cancel(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         name = path.split("/")[-2]
         job = self._runner.jobs.get(name)
         if job is None:
@@ -99,20 +99,20 @@ class Jobs:
         for each in [job, *(j for j in self._runner.jobs.values() if j.parent == name)]:
             if each.status not in OVER:
                 self._runner.cancel(each)
-        return Answer(200)
+        return HttpResponse(200)
 
-    def _whole(self, pipeline: Job) -> None:
+    def _whole(self, pipeline: EmulatedJob) -> None:
         try:
             self._pipeline(pipeline)
         except Exception as error:  # noqa: BLE001 (a job's failure is its status, as in the cloud)
             pipeline.error, pipeline.status = f"{type(error).__name__}: {error}", "Failed"
         pipeline.ended = time.time()
 
-    def _pipeline(self, pipeline: Job) -> None:
+    def _pipeline(self, pipeline: EmulatedJob) -> None:
         """Run the jobs of a pipeline in the order of what they read; the first failure ends what has not begun."""
         pipeline.status, pipeline.started = "Running", time.time()
         waiting = dict(pipeline.body["jobs"])
-        running: dict[str, Job] = {}
+        running: dict[str, EmulatedJob] = {}
         while (waiting or any(job.status not in OVER for job in running.values())) and not pipeline.cancelled:
             if any(job.status in ("Failed", "Canceled") for job in running.values()):
                 waiting.clear()
@@ -128,7 +128,9 @@ class Jobs:
         pipeline.error = failed.error if failed else None
         pipeline.status = "Failed" if failed else "Canceled" if cancelled else "Completed"
 
-    def _child(self, pipeline: Job, key: str, node: dict[str, Any], running: dict[str, Job]) -> Job:
+    def _child(
+        self, pipeline: EmulatedJob, key: str, node: dict[str, Any], running: dict[str, EmulatedJob]
+    ) -> EmulatedJob:
         """Begin one of a pipeline's jobs: its component, with what the pipeline gives it."""
         component = self._cloud.get(str(node["componentId"]).removeprefix("azureml:"))
         if component is None:
@@ -152,11 +154,11 @@ class Jobs:
             "tags": pipeline.body.get("tags"),
             "identity": node.get("identity"),
         }
-        job = Job(str(uuid.uuid4()), body, parent=pipeline.name, is_signed_in=pipeline.is_signed_in)
+        job = EmulatedJob(str(uuid.uuid4()), body, parent=pipeline.name, is_signed_in=pipeline.is_signed_in)
         self._runner.submit(job)
         return job
 
-    def _given(self, pipeline: Job, value: dict[str, Any], running: dict[str, Job]) -> dict[str, Any]:
+    def _given(self, pipeline: EmulatedJob, value: dict[str, Any], running: dict[str, EmulatedJob]) -> dict[str, Any]:
         """What a binding to another job or to the pipeline stands for."""
         text = str(value.get("value") or value.get("uri") or "")
         if found := _OF_JOB.fullmatch(text):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tunewright.azure_emulator.cloud import Answer, Asked, error
+from tunewright.azure_emulator.cloud import HttpRequest, HttpResponse, error
 
 ALWAYS = ("Microsoft.Authorization", "Microsoft.Resources", "Microsoft.Consumption")
 """Of those that every subscription is registered for, the ones that are asked here."""
@@ -35,7 +35,7 @@ class Providers:
             ("POST", r"^/subscriptions/[^/]+/providers/[^/]+/register$", self._register),
         ]
 
-    def refusal(self, path: str) -> Answer | None:
+    def refusal(self, path: str) -> HttpResponse | None:
         """The refusal of a call, where its provider is not registered (rule unregistered)."""
         named = re.search(r"/providers/([^/]+)/(?!register$)", path[path.rfind("/providers/") :], re.I)
         if named is None or self._knows(named[1]):
@@ -48,12 +48,12 @@ class Providers:
             {"code": "MissingSubscriptionRegistration", "message": said, "target": named[1]}
         ]
         refused = {"code": "MissingSubscriptionRegistration", "message": said, "details": details}
-        return Answer(409, {"error": refused}, error(409, "MissingSubscriptionRegistration", said).headers)
+        return HttpResponse(409, {"error": refused}, error(409, "MissingSubscriptionRegistration", said).headers)
 
     def _knows(self, provider: str) -> bool:
         return provider.lower() in map(str.lower, self.registered)
 
-    def _shown(self, asked: Asked, path: str) -> Answer:  # noqa: ARG002
+    def _shown(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         name = path.rpartition("/")[2]
         left = self._registering.get(name.lower(), -1)
         if left > 0:
@@ -62,7 +62,7 @@ class Providers:
             del self._registering[name.lower()]
             self.registered.add(name)
         state = "Registering" if left > 0 else "Registered" if self._knows(name) else "NotRegistered"
-        return Answer(
+        return HttpResponse(
             body={
                 "id": path,
                 "namespace": name,
@@ -71,7 +71,7 @@ class Providers:
             }
         )
 
-    def _register(self, asked: Asked, path: str) -> Answer:
+    def _register(self, asked: HttpRequest, path: str) -> HttpResponse:
         named = path.removesuffix("/register")
         if not self._knows(named.rpartition("/")[2]):
             self._registering[named.rpartition("/")[2].lower()] = _WORKS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error
+from tunewright.azure_emulator.cloud import Cloud, HttpRequest, HttpResponse, error
 
 _DISCOVERY = re.compile(r"/registrymanagement/.+/registries/(?P<registry>[^/]+)(?:/discovery)?$", re.I)
 _IN_REGISTRY = re.compile(r"(?P<registry>/subscriptions/.+/registries/[^/]+)/(?P<what>.+)$", re.I)
@@ -21,7 +21,7 @@ class Registries:
     def __init__(self, cloud: Cloud, missing: tuple[str, ...] = ("missing",)):
         self._cloud, self._missing = cloud, missing
 
-    def __call__(self, asked: Asked) -> Answer | None:
+    def __call__(self, asked: HttpRequest) -> HttpResponse | None:
         """The answer; None where it is not for a registry."""
         if found := _DISCOVERY.search(asked.path):
             return self._discovered(found["registry"], asked.host)
@@ -29,10 +29,10 @@ class Registries:
             return self._asked(asked, found["registry"], found["what"])
         return None
 
-    def _discovered(self, name: str, host: str) -> Answer:
+    def _discovered(self, name: str, host: str) -> HttpResponse:
         if name in self._missing:
             return error(404, "RegistryNotFound", f"There is no registry {name}.")
-        return Answer(
+        return HttpResponse(
             body={
                 "registryName": name,
                 "primaryRegionResourceProviderUri": f"https://{host}/",
@@ -41,17 +41,17 @@ class Registries:
             }
         )
 
-    def _asked(self, asked: Asked, registry: str, what: str) -> Answer:
+    def _asked(self, asked: HttpRequest, registry: str, what: str) -> HttpResponse:
         if asked.method == "POST" and what.lower() == "import":
             return self._imported(registry, asked.json()["properties"])
         if asked.method == "GET" and what.count("/") % 2 == 0:
-            return Answer(body={"value": list(self._cloud.below(f"{registry}/{what}"))})
+            return HttpResponse(body={"value": list(self._cloud.below(f"{registry}/{what}"))})
         known = self._cloud.get(f"{registry}/{what}")
         if asked.method == "GET":
-            return Answer(body=known) if known else error(404, "NotFound", f"The registry has no {what}.")
+            return HttpResponse(body=known) if known else error(404, "NotFound", f"The registry has no {what}.")
         return error(405, "MethodNotAllowed", f"{asked.method} {what}")
 
-    def _imported(self, registry: str, wanted: dict[str, str]) -> Answer:
+    def _imported(self, registry: str, wanted: dict[str, str]) -> HttpResponse:
         """Copy a version of the workspace's; the answer is empty, and the SDK then asks for the model."""
         found = _ASSET.match(wanted["sourceAssetId"])
         source = found and self._cloud.get(
@@ -64,4 +64,4 @@ class Registries:
         self._cloud.put(
             f"{registry}/{place}", {"id": address, "properties": source["properties"], "made_by_client": True}
         )
-        return Answer()
+        return HttpResponse()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunewright.azure_emulator.cloud import PERSON, Answer, Asked, error, refusal
+from tunewright.azure_emulator.cloud import PERSON, HttpRequest, HttpResponse, error, refusal
 from tunewright.backends.azure.rules import Role, is_allowed, rules
 
 BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
@@ -62,7 +62,7 @@ class Access:
     """Seconds until an assignment that a client makes or deletes counts; in Azure it is up to ten minutes."""
 
     @property
-    def hooks(self) -> list[tuple[str, str, Callable[[Asked, str], Answer | None]]]:
+    def hooks(self) -> list[tuple[str, str, Callable[[HttpRequest, str], HttpResponse | None]]]:
         return [("PUT", _ASSIGNMENT.pattern, self._assigned), ("DELETE", _ASSIGNMENT.pattern, self._taken)]
 
     def assign(self, role: str, scope: str, after: float = 0.0, principal: str | None = PERSON) -> None:
@@ -92,7 +92,7 @@ class Access:
         """Whether somebody may have the registry's images."""
         return self.allows(_PULL, self.registry, principal)
 
-    def refusal(self, asked: Asked, path: str) -> Answer | None:
+    def refusal(self, asked: HttpRequest, path: str) -> HttpResponse | None:
         """The refusal of a call to Resource Manager (rules deny-by-default and identity-must-be-assignable); None where
         a role allows it."""
         action, scope = action_of(asked.method, path)
@@ -110,7 +110,7 @@ class Access:
             )
         return None
 
-    def run_refusal(self, asked: Asked) -> Answer | None:
+    def run_refusal(self, asked: HttpRequest) -> HttpResponse | None:
         """The refusal of a signed-in call to run history or MLflow, which are not Resource Manager's and need roles on
         the workspace all the same (rule deny-by-default); None where one allows it."""
         action, principal = f"{_RUNS}/{_VERBS.get(asked.method, 'write')}", signed_in(asked)
@@ -118,11 +118,11 @@ class Access:
             return None
         return _not_authorized(principal, action, self.workspace)
 
-    def guarded(self, blobs: Callable[[Asked], Answer]) -> Callable[[Asked], Answer]:
+    def guarded(self, blobs: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
         """A blob service that answers who signs in only what data actions allow (rule deny-by-default), and takes no
         keys (rule storage-refusals). Signed addresses need no role."""
 
-        def answer(asked: Asked) -> Answer:
+        def answer(asked: HttpRequest) -> HttpResponse:
             header = asked.headers.get("authorization", "")
             if header.startswith("SharedKey"):
                 return refusal(403, "KeyBasedAuthenticationNotPermitted", _NO_KEYS)
@@ -132,7 +132,7 @@ class Access:
 
         return answer
 
-    def _assigned(self, asked: Asked, path: str) -> Answer | None:
+    def _assigned(self, asked: HttpRequest, path: str) -> HttpResponse | None:
         """A role that a client gives counts after a while (rule assignments-take-time)."""
         properties = asked.json()["properties"]
         identifier = str(properties["roleDefinitionId"]).rpartition("/")[2]
@@ -144,7 +144,7 @@ class Access:
         self.assignments.append(Assignment(role, found[1], since, principal=properties["principalId"], path=path))
         return None
 
-    def _taken(self, asked: Asked, path: str) -> Answer | None:  # noqa: ARG002
+    def _taken(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """A role that a client takes counts on for a while (rule assignments-take-time)."""
         for each in self.assignments:
             if each.path.lower() == path.lower():
@@ -152,7 +152,7 @@ class Access:
         return None
 
 
-def signed_in(asked: Asked) -> str:
+def signed_in(asked: HttpRequest) -> str:
     """The object id of who asks, by the token; empty where there is none."""
     import jwt
 
@@ -181,7 +181,7 @@ def action_of(method: str, path: str) -> tuple[str, str]:
     return "/".join([provider, *rest[:-1:2], rest[-1], "action"]), path.rpartition("/")[0]
 
 
-def _identities(asked: Asked) -> Iterable[str]:
+def _identities(asked: HttpRequest) -> Iterable[str]:
     """The user-assigned identities that something is to run as."""
     if asked.method not in ("PUT", "PATCH"):
         return []
@@ -198,7 +198,7 @@ def _client(principal: str) -> str:
     return f"The client '{principal}' with object id '{principal}'"
 
 
-def _not_authorized(principal: str, action: str, scope: str) -> Answer:
+def _not_authorized(principal: str, action: str, scope: str) -> HttpResponse:
     return error(
         403,
         "AuthorizationFailed",

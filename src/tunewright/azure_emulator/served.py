@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from tunewright.azure_emulator.children import started, stop
-from tunewright.azure_emulator.cloud import Answer, Asked, error
+from tunewright.azure_emulator.cloud import HttpRequest, HttpResponse, error
 from tunewright.azure_emulator.containers import environment_of_containers, sign_in
 from tunewright.azure_emulator.dockerfiles import Container
 from tunewright.core.processes import free_port
@@ -19,7 +19,7 @@ SERVER = Container(("python", "-m", "tunewright", "serve", "--host", "0.0.0.0"))
 _ONE_HOP = ("connection", "transfer-encoding", "host", "content-length", "accept-encoding", "content-encoding")
 
 
-class Server:
+class ModelContainer:
     """A container on a port of its own, begun by its image's command.
 
     Args:
@@ -71,7 +71,7 @@ class Server:
             time.sleep(0.1)
         return False
 
-    def answer(self, asked: Asked) -> Answer:
+    def answer(self, asked: HttpRequest) -> HttpResponse:
         """A request, answered by it."""
         headers = {name: value for name, value in asked.headers.items() if name not in _ONE_HOP}
         try:
@@ -79,7 +79,7 @@ class Server:
         except httpx.HTTPError as fault:
             return error(502, "BadGateway", type(fault).__name__)
         kept = {name: value for name, value in reply.headers.items() if name.lower() not in _ONE_HOP}
-        return Answer(reply.status_code, reply.content, kept)
+        return HttpResponse(reply.status_code, reply.content, kept)
 
     def text(self) -> str:
         """Its log so far."""

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from tunewright.azure_emulator.blobs import ACCOUNT, CONTAINER
-from tunewright.azure_emulator.cloud import Answer, Asked
+from tunewright.azure_emulator.cloud import HttpRequest, HttpResponse
 from tunewright.azure_emulator.network import BLOBS
 
 HOST = f"{ACCOUNT}{BLOBS}"
@@ -43,12 +43,12 @@ class Storage:
         service = BlobServiceClient(f"{here}/{ACCOUNT}", credential=key, connection_verify=str(authority))
         self._container = service.create_container(CONTAINER)
 
-    def handed_on(self, asked: Asked) -> Answer:
+    def handed_on(self, asked: HttpRequest) -> HttpResponse:
         """A request of a client, answered by Azurite."""
         headers = {name: value for name, value in asked.headers.items() if name not in _ONE_HOP}
         reply = self._direct.request(asked.method, asked.target, headers=headers, content=asked.body)
         kept = {name: value for name, value in reply.headers.items() if name.lower() not in _ONE_HOP}
-        return Answer(reply.status_code, reply.content, kept)
+        return HttpResponse(reply.status_code, reply.content, kept)
 
     def download(self, prefix: str, folder: Path) -> Path:
         """The blobs below a prefix as files. Returns the folder, or where the prefix is one blob's name, the file."""

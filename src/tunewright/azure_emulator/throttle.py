@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tunewright.azure_emulator.cloud import Answer, Asked, error
+from tunewright.azure_emulator.cloud import HttpRequest, HttpResponse, error
 
 
 @dataclass
@@ -45,10 +45,10 @@ class Throttle:
         self.buckets = {"reads": Bucket(250, 25), "writes": Bucket(200, 10), "deletes": Bucket(200, 10)}
         self._lock = threading.Lock()
 
-    def limited(self, service: Callable[[Asked], Answer]) -> Callable[[Asked], Answer]:
+    def limited(self, service: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
         """A service that is asked no faster than Azure takes it (rule calls-are-limited)."""
 
-        def answer(asked: Asked) -> Answer:
+        def answer(asked: HttpRequest) -> HttpResponse:
             kind = {"GET": "reads", "HEAD": "reads", "DELETE": "deletes"}.get(asked.method, "writes")
             bucket = self.buckets[kind]
             with self._lock:
@@ -56,11 +56,11 @@ class Throttle:
             left = {f"x-ms-ratelimit-remaining-subscription-{kind}": str(int(bucket.left))}
             if is_allowed:
                 given = service(asked)
-                return Answer(given.status, given.body, given.headers | left)
+                return HttpResponse(given.status, given.body, given.headers | left)
             seconds = max(1, round(1 / bucket.rate))
             refused = error(
                 429, "SubscriptionRequestsThrottled", f"Too many {kind}. Try again after {seconds} seconds."
             )
-            return Answer(429, refused.body, refused.headers | left | {"retry-after": str(seconds)})
+            return HttpResponse(429, refused.body, refused.headers | left | {"retry-after": str(seconds)})
 
         return answer

@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 
 from tunewright.azure_emulator.children import started, stop
-from tunewright.azure_emulator.cloud import Answer, Asked, Cloud, error
-from tunewright.azure_emulator.jobs import Job
+from tunewright.azure_emulator.cloud import Cloud, HttpRequest, HttpResponse, error
+from tunewright.azure_emulator.jobs import EmulatedJob
 from tunewright.core.errors import UserError
 from tunewright.core.processes import free_port
 
@@ -82,7 +82,7 @@ def _wait_for(process: subprocess.Popen[bytes], address: str, log: Path) -> None
     )
 
 
-class Tracking:
+class TrackingServer:
     """Hands MLflow's calls on to the server and makes a run there for each job.
 
     The server gives its runs ids of its own; in what passes through, they are those of the jobs.
@@ -94,7 +94,7 @@ class Tracking:
         self._theirs: dict[str, str] = {}
         """The server's run id for each job's name."""
 
-    def begin_or_end(self, job: Job, status: str | None) -> dict[str, str]:
+    def begin_or_end(self, job: EmulatedJob, status: str | None) -> dict[str, str]:
         """Open the run of a job, or close it with a status. Returns the variables the job is given for it."""
         if status:
             self._post("runs/update", run_id=self._theirs[job.name], status=_STATUS[status])
@@ -118,14 +118,14 @@ class Tracking:
             "AZUREML_ARM_WORKSPACE_NAME": self._cloud.workspace_name,
         }
 
-    def __call__(self, asked: Asked) -> Answer:
+    def __call__(self, asked: HttpRequest) -> HttpResponse:
         found = _API.match(asked.path)
         if found is None:
             return error(404, "NotFound", asked.path)
         rest = found["rest"]
         if instead := _ASYNC.search(rest):
             if instead[1] == "get-run-data-status":
-                return Answer(body={"is_complete": True})
+                return HttpResponse(body={"is_complete": True})
             rest = rest.replace("/preview/", "/").replace("log-batch-async", "log-batch")
         query = {name: self._theirs.get(value, value) for name, value in asked.query.items()}
         reply = self._client.request(
@@ -135,7 +135,7 @@ class Tracking:
             content=self._outward(asked.body),
             headers={"content-type": "application/json"},
         )
-        return Answer(reply.status_code, self._inward(reply.content), {"content-type": "application/json"})
+        return HttpResponse(reply.status_code, self._inward(reply.content), {"content-type": "application/json"})
 
     def _experiment(self, name: str) -> str:
         found = self._client.get("/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": name})

@@ -15,7 +15,7 @@ from tunewright.backends.ending import KILLED, killed
 from tunewright.config import Spec
 from tunewright.core.errors import ERROR_FILE, EXIT_INTERRUPTED, UserError
 from tunewright.core.processes import oom_kills
-from tunewright.pipeline.runner import Place
+from tunewright.pipeline.runner import Backend
 from tunewright.pipeline.steps import Step
 
 GRACE_SECONDS = 20
@@ -31,7 +31,7 @@ class LocalPlace:
         ready: called once, before the first step is begun, with what is passed for it: raises where it must not be.
     """
 
-    def __init__(self, spec: Spec, spec_file: Path, ready: Place | None = None):
+    def __init__(self, spec: Spec, spec_file: Path, ready: Backend | None = None):
         self.spec, self.spec_file, self._ready = spec, spec_file, ready
 
     def __call__(self, step: Step, done: Mapping[str, Path], target: Path) -> None:

@@ -42,8 +42,8 @@ def review(
 ) -> None:
     """Correct what the model answers, in the browser: the most doubtful, new and disputed requests first."""
     from tunewright.config import load_spec
-    from tunewright.review.server import Access, serve
+    from tunewright.review.server import ReviewAccess, serve
 
-    access = Access(name or getpass.getuser(), keys, admin or (), reader or (), identity, proxy or ())
+    access = ReviewAccess(name or getpass.getuser(), keys, admin or (), reader or (), identity, proxy or ())
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
         serve(load_spec(project, allow_code=allow_code), host, port, access, wanted)

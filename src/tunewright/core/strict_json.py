@@ -16,7 +16,7 @@ Remark = tuple[str, str]
 """(code, reason) of a note."""
 
 
-class Refusal(Exception):
+class JsonRefusal(Exception):
     """Why a text from outside can't be used: a short kind that never changes its meaning, and a sentence."""
 
     def __init__(self, code: str, reason: str):
@@ -24,7 +24,7 @@ class Refusal(Exception):
         super().__init__(reason)
 
 
-JSON_FAULTS = (ValueError, RecursionError, Refusal)
+JSON_FAULTS = (ValueError, RecursionError, JsonRefusal)
 """All that `StrictJson` raises."""
 
 
@@ -65,7 +65,7 @@ class StrictJson:
             for key, _ in pairs:
                 if key in seen:
                     if self._keys_once:
-                        raise Refusal("repeated-key", f"has the key {key[:80]!r} in an object twice.")
+                        raise JsonRefusal("repeated-key", f"has the key {key[:80]!r} in an object twice.")
                     self._repeated.append(key)
                 seen.add(key)
         return result
@@ -86,31 +86,33 @@ class StrictJson:
         return remarks
 
 
-def described(error: Exception, what: str = "This line", again: str = _AGAIN) -> Refusal:
+def described(error: Exception, what: str = "This line", again: str = _AGAIN) -> JsonRefusal:
     """Why `StrictJson` refused a text, for all errors but those of syntax.
 
     Args:
         what: what was read, as the beginning of a sentence.
         again: what to do about it.
     """
-    if isinstance(error, Refusal):
-        return Refusal(error.code, f"{what} {error.reason}")
+    if isinstance(error, JsonRefusal):
+        return JsonRefusal(error.code, f"{what} {error.reason}")
     if isinstance(error, UnicodeEncodeError):
         half = f"U+{ord(error.object[error.start]):04X}"
-        return Refusal("surrogate", f"{what} holds half of a surrogate pair ({half}), which is no character. {again}")
+        return JsonRefusal(
+            "surrogate", f"{what} holds half of a surrogate pair ({half}), which is no character. {again}"
+        )
     if isinstance(error, RecursionError):
-        return Refusal("nesting", f"{what} is nested more than {JSON_DEPTH} levels deep. {again}")
-    return Refusal("number", f"{what} holds a whole number of thousands of digits; write it as text. {again}")
+        return JsonRefusal("nesting", f"{what} is nested more than {JSON_DEPTH} levels deep. {again}")
+    return JsonRefusal("number", f"{what} holds a whole number of thousands of digits; write it as text. {again}")
 
 
 def _refuse_constant(name: str) -> Any:
-    raise Refusal("nan", f"holds {name}, which JSON has no number for; write null or leave the key out.")
+    raise JsonRefusal("nan", f"holds {name}, which JSON has no number for; write null or leave the key out.")
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise Refusal("nan", f"holds the number {digits[:40]}, which is too large.")
+        raise JsonRefusal("nan", f"holds the number {digits[:40]}, which is too large.")
     return value
 
 

@@ -36,7 +36,7 @@ _PLACE = re.compile(rf"{CORRECTIONS}/(\d+)/{re.escape(ROWS)}:\d+")
 
 
 @dataclass(frozen=True)
-class Said:
+class ReviewerAnswer:
     """A review that a row rests on, or that it outvoted."""
 
     reviewer: str
@@ -63,9 +63,9 @@ class Correction:
     """The key that asked."""
     said: str
     """The model's own answer."""
-    reviews: list[Said]
+    reviews: list[ReviewerAnswer]
     """Those that say so."""
-    outvoted: list[Said] = field(default_factory=list)
+    outvoted: list[ReviewerAnswer] = field(default_factory=list)
     """Those that say otherwise."""
 
 
@@ -76,7 +76,7 @@ class Settled:
     capture: str
     why: str
     answer: str
-    reviews: list[Said]
+    reviews: list[ReviewerAnswer]
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,17 @@ from tunewright.core.errors import GateFailed, UserError
 from tunewright.core.progress import say
 from tunewright.deploy.apps import App, LiveApp
 from tunewright.deploy.blueprint import Blueprint
-from tunewright.deploy.endpoint import Endpoint, LiveEndpoint
+from tunewright.deploy.endpoint import LiveEndpoint, ManagedEndpoint
 from tunewright.deploy.exam import failures
 from tunewright.deploy.images import engine_of
 from tunewright.deploy.kubernetes import LiveRelease, Release
 from tunewright.deploy.live import Live, State, command, not_taken_back, said, standing_now
 from tunewright.deploy.outputs import Outputs
 from tunewright.deploy.room import instances_of, pod_memory
-from tunewright.deploy.trial import Exam, Trial
+from tunewright.deploy.trial import DeploymentTrial, Exam
 
 
-class Target(Protocol):
+class DeployTarget(Protocol):
     """Somewhere a bundle can be served, with the version that is to be served there."""
 
     target: str
@@ -52,7 +52,7 @@ class Target(Protocol):
         """Make the new version beside what serves, marked as on trial; it gets no traffic yet."""
         ...
 
-    def try_out(self, exam: Exam) -> Trial:
+    def try_out(self, exam: Exam) -> DeploymentTrial:
         """Ask the new version alone."""
         ...
 
@@ -86,7 +86,9 @@ def live_of(to: str, spec: Spec, at: Connection) -> Live:
     return LIVE[to](spec, at)
 
 
-def target_of(to: str, spec: Spec, at: Connection, outputs: Outputs, identity: Path | None, *, dry: bool) -> Target:
+def target_of(
+    to: str, spec: Spec, at: Connection, outputs: Outputs, identity: Path | None, *, dry: bool
+) -> DeployTarget:
     """Where a project's bundle is to be served.
 
     Args:
@@ -107,7 +109,7 @@ def target_of(to: str, spec: Spec, at: Connection, outputs: Outputs, identity: P
             if dry
             else register(spec, at, outputs.folders, outputs.verdict)
         )
-        return Endpoint(spec, at, engine, model, replicas)
+        return ManagedEndpoint(spec, at, engine, model, replicas)
     if to == "aks":
         return Release(spec, at, engine, outputs.bundle, replicas, pod_memory(outputs))
     if to != "aca":
@@ -122,7 +124,7 @@ def target_of(to: str, spec: Spec, at: Connection, outputs: Outputs, identity: P
     return App(spec, at, engine, outputs.bundle, identity, service, replicas)
 
 
-def is_standing(target: Target, state: State) -> bool:
+def is_standing(target: DeployTarget, state: State) -> bool:
     """Whether a version serves already or is the canary, so that deploying it makes nothing."""
     return bool(state.shares.get(target.fresh)) or (state.fresh == target.fresh and state.is_canary)
 
@@ -133,12 +135,12 @@ class Released:
 
     target: str
     name: str
-    trial: Trial
+    trial: DeploymentTrial
     percent: int
     """The new version's share of the traffic."""
 
 
-def release(spec: Spec, target: Target, exam: Exam, canary: int | None, mirror: int | None = None) -> Released:
+def release(spec: Spec, target: DeployTarget, exam: Exam, canary: int | None, mirror: int | None = None) -> Released:
     """Make the new version, try it, and give it the traffic where it keeps the gates.
 
     Args:
@@ -152,7 +154,7 @@ def release(spec: Spec, target: Target, exam: Exam, canary: int | None, mirror: 
         GateFailed: it does not keep a gate; it is taken away, and what served before still serves. A version that
             serves already is only tried.
     """
-    if mirror is not None and not isinstance(target, Endpoint):
+    if mirror is not None and not isinstance(target, ManagedEndpoint):
         raise UserError("Only a managed endpoint can mirror its traffic.", fix="Use --to aml, or --canary.")
     state = target.live.state() or State({})
     if is_standing(target, state):
@@ -169,7 +171,7 @@ def release(spec: Spec, target: Target, exam: Exam, canary: int | None, mirror: 
         if missed := failures(found, spec):
             raise GateFailed(f"{'; '.join(missed)}.")
         is_let_in = True
-        if mirror is not None and isinstance(target, Endpoint):
+        if mirror is not None and isinstance(target, ManagedEndpoint):
             target.mirror(mirror)
             return Released(target.target, target.name, found, 0)
         if canary is None or not beside:
@@ -191,7 +193,7 @@ def release(spec: Spec, target: Target, exam: Exam, canary: int | None, mirror: 
     return Released(target.target, target.name, found, percent)
 
 
-def _again(spec: Spec, target: Target, exam: Exam, state: State) -> Released:
+def _again(spec: Spec, target: DeployTarget, exam: Exam, state: State) -> Released:
     """Try the version that serves; whatever is found, it goes on serving."""
     say(f"  azure: this version serves already as {target.name}; it is tried as it is")
     found = target.try_out(exam)
@@ -206,7 +208,7 @@ def _again(spec: Spec, target: Target, exam: Exam, state: State) -> Released:
     return Released(target.target, target.name, found, share)
 
 
-def _clear(spec: Spec, target: Target, state: State) -> None:
+def _clear(spec: Spec, target: DeployTarget, state: State) -> None:
     """Take away what a deployment left that was broken off.
 
     Raises:
@@ -225,7 +227,7 @@ def _clear(spec: Spec, target: Target, state: State) -> None:
     target.live.withdraw()
 
 
-def _take_back(spec: Spec, target: Target, first: BaseException) -> None:
+def _take_back(spec: Spec, target: DeployTarget, first: BaseException) -> None:
     """Take the new version away after a failure.
 
     Raises:
@@ -238,7 +240,7 @@ def _take_back(spec: Spec, target: Target, first: BaseException) -> None:
         raise not_taken_back(spec, target.live, target.fresh, target.cost, first, second) from first
 
 
-def _may_serve(target: Target) -> bool:
+def _may_serve(target: DeployTarget) -> bool:
     """Whether the new version has traffic by now; where Azure does not say, it may."""
     try:
         state = target.live.state()
@@ -247,7 +249,7 @@ def _may_serve(target: Target) -> bool:
     return bool(state and state.shares.get(target.fresh))
 
 
-def _not_ended(spec: Spec, target: Target, error: BaseException) -> UserError:
+def _not_ended(spec: Spec, target: DeployTarget, error: BaseException) -> UserError:
     """A failure after the new version was let in: it stays, and the error says what stands."""
     typed = command(spec, target.live)
     stands = standing_now(target.live) or f"Azure does not say what stands; {target.fresh} costs {target.cost}."

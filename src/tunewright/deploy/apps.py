@@ -17,11 +17,11 @@ from tunewright.backends.azure.waiting import Wait
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
-from tunewright.deploy.blueprint import Blueprint, Resource, Standing
+from tunewright.deploy.blueprint import Blueprint, Resource, RunningMachines
 from tunewright.deploy.images import built, registry_of, tag_of
 from tunewright.deploy.live import State, hourly, marked, marks, require_fresh, require_ours, take_back
 from tunewright.deploy.room import container_of
-from tunewright.deploy.trial import Door, Exam, Trial, first_answer, trial
+from tunewright.deploy.trial import DeploymentTrial, Door, Exam, first_answer, trial
 from tunewright.economics.cost import COOLING_SECONDS, Cost, Service, asleep_saves, cold_share, host_cost
 from tunewright.economics.prices import price_book
 
@@ -187,7 +187,7 @@ class App:
                     self._body(image, []),
                 ),
             ],
-            [Standing(f"{self.name} for {asked}", cost.usd_per_month)],
+            [RunningMachines(f"{self.name} for {asked}", cost.usd_per_month)],
             [
                 f"It scales to zero {COOLING_SECONDS // 60} minutes after the last request, and costs nothing then;",
                 f"the first request after that waits for its start, {self._asleep}.",
@@ -220,7 +220,7 @@ class App:
         self._settled()
         self._is_new = True
 
-    def try_out(self, exam: Exam) -> Trial:
+    def try_out(self, exam: Exam) -> DeploymentTrial:
         """As of `Target`. Once a revision that nobody else asks has scaled to zero its start is measured too."""
         found = trial(self._door(), exam, self.cost)
         if self._is_new:

@@ -22,7 +22,7 @@ class Resource:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunningMachines:
     """What is paid for as long as it stands."""
 
     what: str
@@ -36,7 +36,7 @@ class Blueprint:
     target: str
     """aml, aks or aca."""
     resources: list[Resource]
-    standing: list[Standing]
+    standing: list[RunningMachines]
     notes: list[str]
     """What else is to be known of it."""
 
@@ -56,6 +56,6 @@ class Blueprint:
         ]
 
 
-def standing(what: str, machine: MachinePrice, count: int) -> Standing:
+def standing(what: str, machine: MachinePrice, count: int) -> RunningMachines:
     """Machines that stand day and night."""
-    return Standing(what, count * machine.usd_per_hour * HOURS_A_MONTH)
+    return RunningMachines(what, count * machine.usd_per_hour * HOURS_A_MONTH)

@@ -21,7 +21,7 @@ from tunewright.core.progress import say
 from tunewright.deploy.blueprint import Blueprint, Resource, standing
 from tunewright.deploy.images import context, tag_of
 from tunewright.deploy.live import CANARY, TRIAL, State, hourly, marked, marks, require_fresh, require_ours, take_back
-from tunewright.deploy.trial import Door, Exam, Trial, trial
+from tunewright.deploy.trial import DeploymentTrial, Door, Exam, trial
 
 _SCOPE = "https://ml.azure.com/.default"
 """Of tokens that an endpoint takes."""
@@ -159,7 +159,7 @@ class LiveEndpoint:
         self.costs.pop(deployment, None)
 
 
-class Endpoint:
+class ManagedEndpoint:
     """The deployment of one version on one project's endpoint.
 
     Args:
@@ -226,7 +226,7 @@ class Endpoint:
             poller = self._at.ml.online_deployments.begin_create_or_update(deployment, skip_script_validation=True)
             self._wait(poller)
 
-    def try_out(self, exam: Exam) -> Trial:
+    def try_out(self, exam: Exam) -> DeploymentTrial:
         """As of `Target`."""
         return trial(self._door(), exam, self.cost)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_jsonl
 from tunewright.data.dataset import load_examples
-from tunewright.deploy.trial import Exam, Question, Trial
+from tunewright.deploy.trial import DeploymentTrial, Exam, TrialQuestion
 from tunewright.economics.cost import LATE, SECONDS_A_MONTH, cold_share
 
 _SAMPLE = 40
@@ -34,7 +34,7 @@ def peak_rate(spec: Spec) -> float:
     return spec.traffic.requests_per_month / SECONDS_A_MONTH * spec.traffic.peak_to_average
 
 
-def failures(trial: Trial, spec: Spec) -> list[str]:
+def failures(trial: DeploymentTrial, spec: Spec) -> list[str]:
     """Which of the spec's gates a deployment does not keep."""
     told = []
     least = 1 - spec.export.max_disagreement
@@ -55,7 +55,7 @@ def failures(trial: Trial, spec: Spec) -> list[str]:
     return told
 
 
-def _questions(split: Path, parity: Path) -> list[Question]:
+def _questions(split: Path, parity: Path) -> list[TrialQuestion]:
     """Spread evenly over the tests."""
     given = {(row["split"], row["id"]): row["answer"] for row in read_jsonl(parity / "answers" / "served.jsonl")}
     made = []
@@ -63,6 +63,6 @@ def _questions(split: Path, parity: Path) -> list[Question]:
         for example in load_examples(file):
             answer = given.get((file.stem, example.meta.id))
             if answer is not None:
-                made.append(Question(example.row()["messages"][:-1], answer))
+                made.append(TrialQuestion(example.row()["messages"][:-1], answer))
     step = max(1, len(made) // _SAMPLE)
     return made[::step][:_SAMPLE]

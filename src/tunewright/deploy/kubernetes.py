@@ -16,7 +16,7 @@ from tunewright.deploy.blueprint import Blueprint, Resource, standing
 from tunewright.deploy.cluster import Cluster
 from tunewright.deploy.images import built, infra_folder, registry_of, repository_of, tag_of
 from tunewright.deploy.live import State, hourly, require_ours, take_back
-from tunewright.deploy.trial import Exam, NoAnswer, Trial, report
+from tunewright.deploy.trial import DeploymentTrial, Exam, NoAnswer, report
 
 _RELEASE_SECONDS = 1500
 NONE = {"image": "", "replicas": 0}
@@ -187,7 +187,7 @@ class Release:
         say(f"  azure: Helm release {self.name} in {self.live.cluster.name}, version {self.fresh}")
         self.live.install(self._with(values["stable"], track, "stable") if values else self._with(track, NONE, "all"))
 
-    def try_out(self, exam: Exam) -> Trial:
+    def try_out(self, exam: Exam) -> DeploymentTrial:
         """As of `Target`, from within a pod, so that nothing has to be opened.
 
         Raises:

@@ -13,7 +13,7 @@ from tunewright.backends.azure import machines
 from tunewright.backends.azure.bases import require_reachable
 from tunewright.backends.azure.connection import ARM, Connection, azure_errors, is_unregistered, register
 from tunewright.backends.azure.rules import EndpointFamily, endpoint_cores, endpoint_family, is_allowed, rules
-from tunewright.backends.azure.store import Store
+from tunewright.backends.azure.store import BlobStore
 from tunewright.config import RUNS, Spec
 from tunewright.core.errors import Check, UserError
 from tunewright.deploy import is_standing, live_of, target_of
@@ -252,7 +252,7 @@ def _registered(at: Connection, provider: str) -> Check:
 
 def _storage(at: Connection) -> Check:
     try:
-        Store(at).text("tunewright/preflight")
+        BlobStore(at).text("tunewright/preflight")
     except UserError as error:
         remedy = f"Ask for the role Storage Blob Data Contributor on the workspace's storage account. {_SOON}"
         return Check("storage", False, " ".join(filter(None, (error.what, error.why))), remedy)

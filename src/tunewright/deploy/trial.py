@@ -49,7 +49,7 @@ class Door:
 
 
 @dataclass(frozen=True)
-class Question:
+class TrialQuestion:
     messages: list[dict[str, Any]]
     answer: str
     """What the bundle answered when it was judged, as it is served."""
@@ -60,7 +60,7 @@ class Exam:
     """What a deployment is asked."""
 
     model: str
-    questions: list[Question]
+    questions: list[TrialQuestion]
     rate: float
     """Requests a second of the load test."""
     count: int
@@ -75,11 +75,11 @@ class Exam:
     @classmethod
     def read(cls, text: str) -> Exam:
         data = json.loads(text)
-        return cls(**(data | {"questions": [Question(**each) for each in data["questions"]]}))
+        return cls(**(data | {"questions": [TrialQuestion(**each) for each in data["questions"]]}))
 
 
 @dataclass(frozen=True)
-class Trial:
+class DeploymentTrial:
     """What was found."""
 
     woke_seconds: float
@@ -110,7 +110,7 @@ class Trial:
         )
 
 
-def trial(door: Door, exam: Exam, costs: str = "") -> Trial:
+def trial(door: Door, exam: Exam, costs: str = "") -> DeploymentTrial:
     """Wake a deployment, compare its answers, then ask as often as its busiest minute will.
 
     Requests are sent when they are due, at random times (Poisson), not when the last one came back: a slow server then
@@ -125,7 +125,7 @@ def trial(door: Door, exam: Exam, costs: str = "") -> Trial:
     """
     questions = exam.questions
     with httpx.Client(timeout=_SECONDS) as client:
-        ask = _Asker(client, door, exam.model)
+        ask = _Client(client, door, exam.model)
         woke = _wake(ask, exam, costs)
         answers = [ask(question) for question in questions]
         same = [_is_same(answer, question) for answer, question in zip(answers, questions, strict=True)]
@@ -139,7 +139,7 @@ def trial(door: Door, exam: Exam, costs: str = "") -> Trial:
     )
     p50, p95 = _quantile(latencies, 0.5), _quantile(latencies, 0.95)
     agreement = sum(same) / len(same)
-    return Trial(woke, agreement, exam.count, exam.rate, failed, p50, p95, differing[:_SHOWN])
+    return DeploymentTrial(woke, agreement, exam.count, exam.rate, failed, p50, p95, differing[:_SHOWN])
 
 
 def first_answer(door: Door, exam: Exam, costs: str = "") -> float:
@@ -152,17 +152,17 @@ def first_answer(door: Door, exam: Exam, costs: str = "") -> float:
         UserError: as of `trial`.
     """
     with httpx.Client(timeout=_SECONDS) as client:
-        return 1000 * _wake(_Asker(client, door, exam.model), exam, costs)
+        return 1000 * _wake(_Client(client, door, exam.model), exam, costs)
 
 
-class _Asker:
+class _Client:
     """Asks one question at a time; `fault` is why the last one that had no answer had none."""
 
     def __init__(self, client: httpx.Client, door: Door, model: str):
         self._client, self._door, self._model = client, door, model
         self.fault = ""
 
-    def __call__(self, question: Question) -> str | None:
+    def __call__(self, question: TrialQuestion) -> str | None:
         url = f"{self._door.url}/chat/completions"
         body = {"model": self._model, "messages": question.messages, "temperature": 0}
         try:
@@ -176,7 +176,7 @@ class _Asker:
             return None
 
 
-def _wake(ask: _Asker, exam: Exam, costs: str) -> float:
+def _wake(ask: _Client, exam: Exam, costs: str) -> float:
     """Seconds until the first answer.
 
     Raises:
@@ -199,11 +199,11 @@ def _wake(ask: _Asker, exam: Exam, costs: str) -> float:
     return time.monotonic() - began
 
 
-def _is_same(answer: str | None, question: Question) -> bool:
+def _is_same(answer: str | None, question: TrialQuestion) -> bool:
     return answer is not None and answer.strip() == question.answer.strip()
 
 
-def _load(ask: _Asker, exam: Exam) -> tuple[list[float], int]:
+def _load(ask: _Client, exam: Exam) -> tuple[list[float], int]:
     """(milliseconds of each answer, how many failed)."""
     random_ = random.Random(exam.seed)
     latencies: list[float] = []
@@ -211,7 +211,7 @@ def _load(ask: _Asker, exam: Exam) -> tuple[list[float], int]:
     lock = threading.Lock()
     due = time.monotonic()
 
-    def one(question: Question, when: float) -> None:
+    def one(question: TrialQuestion, when: float) -> None:
         nonlocal failed
         answer = ask(question)
         with lock:
@@ -244,7 +244,7 @@ def main() -> None:
     print(json.dumps(found, ensure_ascii=False))
 
 
-def report(output: str) -> Trial:
+def report(output: str) -> DeploymentTrial:
     """What a trial found that ran beside a deployment.
 
     Args:
@@ -257,7 +257,7 @@ def report(output: str) -> Trial:
     if "what" in found:
         kind = UserError if found.pop("answers") else NoAnswer
         raise kind(found.pop("what"), **found)
-    return Trial(**(found | {"differing": tuple(found["differing"])}))
+    return DeploymentTrial(**(found | {"differing": tuple(found["differing"])}))
 
 
 if __name__ == "__main__":

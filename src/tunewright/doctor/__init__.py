@@ -4,7 +4,7 @@ Random models of four layers, one of each architecture, take every way that a re
 is held against the same on the CPU, in float32.
 """
 
-from tunewright.doctor.report import Report, Row
+from tunewright.doctor.report import GpuReport, GpuRow
 from tunewright.doctor.run import run_selftest
 
-__all__ = ["Report", "Row", "run_selftest"]
+__all__ = ["GpuReport", "GpuRow", "run_selftest"]

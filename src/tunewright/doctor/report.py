@@ -13,7 +13,7 @@ _LIBRARIES = ("transformers", "trl", "peft", "bitsandbytes", "accelerate", "vllm
 
 
 @dataclass(frozen=True)
-class Row:
+class GpuRow:
     name: str
     passed: bool | None
     """None where it could not be tried here."""
@@ -22,10 +22,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Report:
+class GpuReport:
     machine: str
     """GPU, driver and torch, in a line."""
-    rows: Sequence[Row]
+    rows: Sequence[GpuRow]
     seconds: float
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 
 from tunewright.core.errors import UserError, as_user_error
 from tunewright.core.progress import quiet_libraries, say
-from tunewright.doctor.report import Report, Row, machine
+from tunewright.doctor.report import GpuReport, GpuRow, machine
 from tunewright.doctor.steps import step_rows
 from tunewright.doctor.tiny import ARCHITECTURES, make_model, make_rows, make_spec
 from tunewright.inference.runtimes.base import best_runtime
@@ -28,7 +28,7 @@ _LEFT_BYTES = 2**20
 """That may still be held when everything was let go."""
 
 
-def run_selftest(device: str = "cuda", only: Sequence[str] = (), types: Sequence[str] = ()) -> Report:
+def run_selftest(device: str = "cuda", only: Sequence[str] = (), types: Sequence[str] = ()) -> GpuReport:
     """Try every way that a model takes on a device.
 
     Args:
@@ -52,12 +52,12 @@ def run_selftest(device: str = "cuda", only: Sequence[str] = (), types: Sequence
                 fix="Run it where one is; `tunewright doctor` looks at this machine.",
             )
     types = types or _types(device)
-    rows: list[Row] = []
+    rows: list[GpuRow] = []
     with tempfile.TemporaryDirectory() as scratch:
         for row in _rows(device, only or tuple(ARCHITECTURES), types, Path(scratch)):
             say(f"  {'✓' if row.passed else '–' if row.passed is None else '✗'} {row.name}: {row.found}")
             rows.append(row)
-    return Report(machine(device), rows, time.monotonic() - started)
+    return GpuReport(machine(device), rows, time.monotonic() - started)
 
 
 def _types(device: str) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ def _types(device: str) -> tuple[str, ...]:
     return ("float16", "bfloat16") if has_bfloat16() else ("float16",)
 
 
-def _rows(device: str, names: Sequence[str], types: Sequence[str], scratch: Path) -> Iterator[Row]:
+def _rows(device: str, names: Sequence[str], types: Sequence[str], scratch: Path) -> Iterator[GpuRow]:
     for name in names:
         folder = scratch / name
         folder.mkdir()
@@ -80,17 +80,17 @@ def _rows(device: str, names: Sequence[str], types: Sequence[str], scratch: Path
     yield from _caught("vLLM", lambda: _vllm(scratch, names[0]))
 
 
-def _caught(name: str, rows: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+def _caught(name: str, rows: Callable[[], Iterator[GpuRow]]) -> Iterator[GpuRow]:
     """The rows; where they end with an error, that is a row too."""
     try:
         yield from rows()
     except Exception as error:  # noqa: BLE001 (whatever goes wrong is what is looked for)
         known = as_user_error(error, Path(tempfile.gettempdir()))
         said = known.paragraph() if known else f"{type(error).__name__}: {error}"
-        yield Row(name, False, " ".join(said.split())[:300])
+        yield GpuRow(name, False, " ".join(said.split())[:300])
 
 
-def _trained(name: str, model: Path, device: str, types: Sequence[str]) -> Iterator[Row]:
+def _trained(name: str, model: Path, device: str, types: Sequence[str]) -> Iterator[GpuRow]:
     """The steps of a run, in this process: a training as TRL runs it in each type, the merge and what is served."""
     folder = model.parent / f"{name}-run"
     folder.mkdir()
@@ -111,13 +111,13 @@ def _trained(name: str, model: Path, device: str, types: Sequence[str]) -> Itera
         found = f"{train['steps']} steps, loss {train['first_loss']} → {train['last_loss']}"
         left_out = train["left_out"]
         fast = not left_out and train["steps"] == make_spec(model, folder).train.max_steps
-        yield Row(f"{name}, NF4 training, {precision}", fast, found + (f", without {left_out}" if left_out else ""))
+        yield GpuRow(f"{name}, NF4 training, {precision}", fast, found + (f", without {left_out}" if left_out else ""))
     export = run("export")
-    yield Row(f"{name}, export", True, f"a bundle of {export['bundle_mb']} MB, temperature {export['temperature']}")
+    yield GpuRow(f"{name}, export", True, f"a bundle of {export['bundle_mb']} MB, temperature {export['temperature']}")
     yield _merged(name, model, made, device, "float32" if device == "cpu" else types[-1])
 
 
-def _merged(name: str, model: Path, made: Mapping[str, Path], device: str, dtype: str) -> Row:
+def _merged(name: str, model: Path, made: Mapping[str, Path], device: str, dtype: str) -> GpuRow:
     """The merged weights on the device, against the base with the adapter beside it on the CPU."""
     from peft import PeftModel
 
@@ -127,7 +127,7 @@ def _merged(name: str, model: Path, made: Mapping[str, Path], device: str, dtype
     )
     merged = load_torch_model(made["export"] / "merged", dtype=dtype, device=device)
     wanted, found = _loss(beside, rows), _loss(merged, rows)
-    return Row(f"{name}, merged, {dtype}", abs(found / wanted - 1) < _MERGED, f"loss {found:.3f}, CPU {wanted:.3f}")
+    return GpuRow(f"{name}, merged, {dtype}", abs(found / wanted - 1) < _MERGED, f"loss {found:.3f}, CPU {wanted:.3f}")
 
 
 def _loss(model: Any, rows: Sequence[Any]) -> float:
@@ -143,9 +143,9 @@ def _loss(model: Any, rows: Sequence[Any]) -> float:
     return total
 
 
-def _freed(name: str, device: str, before: int) -> Row:
+def _freed(name: str, device: str, before: int) -> GpuRow:
     left = held_bytes(device) - before
-    return Row(f"{name}, memory freed", left <= _LEFT_BYTES, f"{max(0, left) / 2**20:.1f} MiB are left")
+    return GpuRow(f"{name}, memory freed", left <= _LEFT_BYTES, f"{max(0, left) / 2**20:.1f} MiB are left")
 
 
 def held_bytes(device: str) -> int:
@@ -165,7 +165,7 @@ def held_bytes(device: str) -> int:
     return sum(storages.values())
 
 
-def _vllm(scratch: Path, name: str) -> Iterator[Row]:
+def _vllm(scratch: Path, name: str) -> Iterator[GpuRow]:
     """vLLM on a card whose memory torch has just used: it starts, and says what torch says."""
     from importlib.util import find_spec
     from os import environ
@@ -173,11 +173,11 @@ def _vllm(scratch: Path, name: str) -> Iterator[Row]:
     from tunewright.inference.runtimes.vllm_model import PYTHON, VllmModel
 
     if not (environ.get(PYTHON) or find_spec("vllm")):
-        yield Row("vLLM", None, f"not installed; {PYTHON} names a Python that has it")
+        yield GpuRow("vLLM", None, f"not installed; {PYTHON} names a Python that has it")
         return
     merged = next((scratch / f"{name}-run").glob("export-*/merged"), None)
     if merged is None:
-        yield Row("vLLM", None, f"{name} was not exported")
+        yield GpuRow("vLLM", None, f"{name} was not exported")
         return
     import numpy as np
 
@@ -194,4 +194,4 @@ def _vllm(scratch: Path, name: str) -> Iterator[Row]:
     logits = TorchNextToken(load_torch_model(merged, dtype="float32", device="cpu"))(ids)[tokens].astype(np.float64)
     wanted = logits - np.log(np.exp(logits).sum())
     off = float(np.abs(found - wanted).max())
-    yield Row("vLLM", off < 0.1, f"started in {took:.0f} s; log-probabilities within {off:.3f} of torch's")
+    yield GpuRow("vLLM", off < 0.1, f"started in {took:.0f} s; log-probabilities within {off:.3f} of torch's")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.config.sections import LoraSpec
-from tunewright.doctor.report import Row
+from tunewright.doctor.report import GpuRow
 from tunewright.doctor.tiny import make_rows
 from tunewright.inference.runtimes.torch_model import load_torch_model
 from tunewright.training.engine.fast_paths import fit_engine, on_device_of, supervised_loss
@@ -33,7 +33,7 @@ class _Step:
     """Of all matrices of the adapter, one after the other, float32 on the CPU."""
 
 
-def step_rows(name: str, folder: Path, device: str, types: Sequence[str]) -> Iterator[Row]:
+def step_rows(name: str, folder: Path, device: str, types: Sequence[str]) -> Iterator[GpuRow]:
     """A row for each way to hold the base and each type of products.
 
     Args:
@@ -54,7 +54,7 @@ def step_rows(name: str, folder: Path, device: str, types: Sequence[str]) -> Ite
                 parts.append(
                     f"{kind}: loss {found.loss:.3f}, CPU {wanted[kind].loss:.3f}, gradients {of_gradients:.2%} off"
                 )
-            yield Row(f"{name}, {'NF4' if nf4 else 'LoRA'} step, {dtype}", fine, "; ".join(parts))
+            yield GpuRow(f"{name}, {'NF4' if nf4 else 'LoRA'} step, {dtype}", fine, "; ".join(parts))
 
 
 def _step(folder: Path, device: str, dtype: str, nf4: bool, rows: Sequence[Any], *, plain: bool) -> _Step:

@@ -23,7 +23,7 @@ EXAMPLES = 5
 
 
 @dataclass(frozen=True)
-class Finding:
+class DriftFinding:
     """How a trait of a window compares.
 
     Args:
@@ -45,7 +45,7 @@ class Finding:
         return TRAITS[self.trait].title
 
 
-def compare(reference: Reference, window: Traits, alpha: float) -> list[Finding]:
+def compare(reference: Reference, window: Traits, alpha: float) -> list[DriftFinding]:
     """A finding for each trait that both have, the likeliest drift first.
 
     Captures do not say whose they are, so the window's rows are taken to come together as the reference's do: where a
@@ -69,7 +69,7 @@ def compare(reference: Reference, window: Traits, alpha: float) -> list[Finding]
     return _holm(sorted(found, key=lambda finding: finding.p), alpha)
 
 
-def _holm(found: list[Finding], alpha: float) -> list[Finding]:
+def _holm(found: list[DriftFinding], alpha: float) -> list[DriftFinding]:
     """Mark what drifted: the smallest p-value may be alpha / number of tests, the next of those that are left, and so
     on to the first that is larger (Holm 1979); of these, the effects that matter."""
     judged, open_yet = [], True
@@ -79,7 +79,7 @@ def _holm(found: list[Finding], alpha: float) -> list[Finding]:
     return judged
 
 
-def _of_kinds(name: str, before: Mapping[str, int], window: Traits, effect: float) -> Finding:
+def _of_kinds(name: str, before: Mapping[str, int], window: Traits, effect: float) -> DriftFinding:
     column = window.kinds[name]
     after = Counter(column.tolist())
     sizes = sum(before.values()), len(column)
@@ -91,7 +91,7 @@ def _of_kinds(name: str, before: Mapping[str, int], window: Traits, effect: floa
     return _finding(name, mix(before, after, effect), shown, np.flatnonzero(column == grown)[:EXAMPLES])
 
 
-def _of_numbers(name: str, reference: Reference, window: Traits, effect: float) -> Finding:
+def _of_numbers(name: str, reference: Reference, window: Traits, effect: float) -> DriftFinding:
     column, before = window.numbers[name], reference.numbers[name]
     told = column[~np.isnan(column)]
     worse = NUMBERS[name].worse
@@ -106,5 +106,5 @@ def _of_numbers(name: str, reference: Reference, window: Traits, effect: float) 
     return _finding(name, shift(before, told, worse, effect), shown, order[:EXAMPLES])
 
 
-def _finding(name: str, difference: Difference, shown: str, rows: npt.NDArray[np.int64]) -> Finding:
-    return Finding(name, difference.p, difference.effect, shown, [int(row) for row in rows])
+def _finding(name: str, difference: Difference, shown: str, rows: npt.NDArray[np.int64]) -> DriftFinding:
+    return DriftFinding(name, difference.p, difference.effect, shown, [int(row) for row in rows])

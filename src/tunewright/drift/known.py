@@ -40,7 +40,7 @@ _READ = 4000
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownTexts:
     """What a model was taught.
 
     Args:
@@ -56,7 +56,7 @@ class Known:
     topics: Whole
 
     @classmethod
-    def of(cls, texts: Sequence[str]) -> Known:
+    def of(cls, texts: Sequence[str]) -> KnownTexts:
         """What texts make known; at least one."""
         stride = max(1, len(texts) // _MOST)
         frequencies = np.zeros(2 * PLACES)

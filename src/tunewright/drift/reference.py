@@ -1,7 +1,7 @@
 """The reference: what a model was taught and how the answers that it was judged by look; `reference.npz` in a bundle.
 
 Nothing in it is a text: of each trait the numbers, sorted each by itself so that no row can be put together again, or
-how often each kind occurs, and what was taught as `Known` keeps it.
+how often each kind occurs, and what was taught as `KnownTexts` keeps it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.core.errors import UserError
-from tunewright.drift.known import Known, Numbers
+from tunewright.drift.known import KnownTexts, Numbers
 from tunewright.drift.together import design_effects
 from tunewright.drift.traits import Traits, traits_of
 from tunewright.tasks import Task
@@ -39,7 +39,7 @@ class Reference:
             where nothing is said.
     """
 
-    known: Known
+    known: KnownTexts
     rows: int
     kinds: Mapping[str, Mapping[str, int]]
     numbers: Mapping[str, Numbers]
@@ -62,7 +62,7 @@ class Reference:
             texts: of the window, with the model's answers and confidences.
             groups: of each text, who asked; None where each stands by itself, or that is not known.
         """
-        known = Known.of(taught)
+        known = KnownTexts.of(taught)
         return cls.from_traits(known, traits_of(texts, answers, confidences, task, known), groups)
 
     @classmethod
@@ -93,7 +93,7 @@ class Reference:
         return replace(made, effects=effects)
 
     @classmethod
-    def from_traits(cls, known: Known, traits: Traits, groups: Sequence[str] | None = None) -> Reference:
+    def from_traits(cls, known: KnownTexts, traits: Traits, groups: Sequence[str] | None = None) -> Reference:
         kinds = {}
         for name, column in traits.kinds.items():
             values, counts = np.unique(column, return_counts=True)
@@ -141,7 +141,7 @@ def load_reference(bundle_folder: Path) -> Reference | None:
                     where=file,
                     fix="Make the bundle again with: tunewright run YOUR_PROJECT",
                 )
-            known = Known(
+            known = KnownTexts(
                 np.unpackbits(arrays["known"]).astype(bool),
                 arrays["weights"],
                 arrays["centres"].astype(np.float32),

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.data.language import language_of
-from tunewright.drift.known import Known, Numbers
+from tunewright.drift.known import KnownTexts, Numbers
 from tunewright.tasks import Task
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf
 from tunewright.tasks.measures import leaves
@@ -74,7 +74,7 @@ class Traits:
 
 
 def traits_of(
-    texts: Sequence[str], answers: Sequence[str], confidences: Sequence[float | None], task: Task, known: Known
+    texts: Sequence[str], answers: Sequence[str], confidences: Sequence[float | None], task: Task, known: KnownTexts
 ) -> Traits:
     """The traits of texts and their answers.
 

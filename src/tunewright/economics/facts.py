@@ -30,7 +30,7 @@ class Lengths:
 
 
 @dataclass(frozen=True)
-class Facts:
+class JobFacts:
     rows: int
     answers: int
     """Different answers; the labels, for a classification."""
@@ -78,7 +78,7 @@ class Facts:
         return min(self.ceiling, 1 - SUSPECTS_WRONG * (self.suspects or 0.0))
 
 
-def gather(examples: Sequence[Example], test_rows: int, seed: int) -> Facts:
+def gather(examples: Sequence[Example], test_rows: int, seed: int) -> JobFacts:
     """Everything `forecast_fit` judges by. Takes about a minute for 15,000 rows of 77 labels.
 
     Args:
@@ -91,7 +91,7 @@ def gather(examples: Sequence[Example], test_rows: int, seed: int) -> Facts:
         members[example.answer].add(group_of(example))
     classification = len(members) >= 2 and is_classification(len(examples), len(members))
     curve = learning_curve(examples, seed) if classification else None
-    return Facts(
+    return JobFacts(
         rows=len(examples),
         answers=len(members),
         classification=classification,

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tunewright.core.errors import UserError
-from tunewright.data.curve.curve import NORMAL_90, Range
+from tunewright.data.curve.curve import NORMAL_90, CurveRange
 from tunewright.economics.evidence import EvidenceBook, evidence_book
-from tunewright.economics.facts import Facts, gather
+from tunewright.economics.facts import JobFacts, gather
 from tunewright.tasks import Example
 
 Answer = Literal["good fit", "worth a try", "poor fit", "no signal", "too little data", "classical"]
@@ -57,7 +57,7 @@ class FitForecast:
     reasons: tuple[Reason, ...]
     changes: tuple[str, ...]
     """What would change the answer."""
-    facts: Facts
+    facts: JobFacts
 
 
 def forecast_fit(
@@ -80,12 +80,12 @@ def forecast_fit(
     return forecast_from(facts, goal, evidence_book())
 
 
-def forecast_from(facts: Facts, goal: float, book: EvidenceBook) -> FitForecast:
+def forecast_from(facts: JobFacts, goal: float, book: EvidenceBook) -> FitForecast:
     """The forecast, from what is known of the job and of others."""
     return _classification(facts, goal, book) if facts.curve else _other(facts, goal, book)
 
 
-def _classification(facts: Facts, goal: float, book: EvidenceBook) -> FitForecast:
+def _classification(facts: JobFacts, goal: float, book: EvidenceBook) -> FitForecast:
     assert facts.curve
     now = facts.curve.now
     blockers = _too_little(facts, goal)
@@ -110,7 +110,7 @@ def _leaves_room(high: float, goal: float) -> bool:
     return 1 - high <= CASCADE * (1 - goal)
 
 
-def _cheap_model(facts: Facts, now: Range, book: EvidenceBook) -> list[Reason]:
+def _cheap_model(facts: JobFacts, now: CurveRange, book: EvidenceBook) -> list[Reason]:
     curve, groups = facts.curve, facts.groups / facts.answers
     near, (least, most) = book.near(groups), book.error_ratio(groups).ends()
     assert curve
@@ -130,7 +130,7 @@ def _cheap_model(facts: Facts, now: Range, book: EvidenceBook) -> list[Reason]:
     ]
 
 
-def expected_range(facts: Facts, book: EvidenceBook) -> tuple[float, float]:
+def expected_range(facts: JobFacts, book: EvidenceBook) -> tuple[float, float]:
     """The 90 % interval of a tuned model's accuracy, from the cheap model's and the evidence.
 
     Labels that contradict each other are known to be wrong and cap it; labels that merely look wrong may be right, so
@@ -148,7 +148,7 @@ def expected_range(facts: Facts, book: EvidenceBook) -> tuple[float, float]:
     return min(max(facts.majority, 1 - middle * most), facts.likely_ceiling, high), high
 
 
-def _too_little(facts: Facts, goal: float) -> list[Reason]:
+def _too_little(facts: JobFacts, goal: float) -> list[Reason]:
     found = []
     if facts.curve and facts.curve.rows_needed:
         found.append(
@@ -177,7 +177,7 @@ def _too_little(facts: Facts, goal: float) -> list[Reason]:
     return found
 
 
-def _agreement(facts: Facts) -> list[Reason]:
+def _agreement(facts: JobFacts) -> list[Reason]:
     found = []
     if facts.contradicting:
         found.append(
@@ -200,7 +200,7 @@ def _agreement(facts: Facts) -> list[Reason]:
     return found
 
 
-def _other(facts: Facts, goal: float, book: EvidenceBook) -> FitForecast:
+def _other(facts: JobFacts, goal: float, book: EvidenceBook) -> FitForecast:
     """A job without a fixed set of answers: there is no cheap model to go by, and one figure from elsewhere forbids
     nothing."""
     kind = "extraction" if facts.copied >= EXTRACTION else "free text"
@@ -226,7 +226,7 @@ def _other(facts: Facts, goal: float, book: EvidenceBook) -> FitForecast:
 
 
 def _forecast(
-    answer: Answer, goal: float, low: float | None, high: float | None, reasons: list[Reason], facts: Facts
+    answer: Answer, goal: float, low: float | None, high: float | None, reasons: list[Reason], facts: JobFacts
 ) -> FitForecast:
     expected = (
         "Nothing is known of the accuracy to expect"
@@ -250,7 +250,7 @@ def _as_cascade(high: float | None, goal: float) -> str:
     return ", as a cascade that passes on what it is not sure of" if high is not None and high < goal else ""
 
 
-def _changes(answer: Answer, goal: float, high: float | None, facts: Facts) -> list[str]:
+def _changes(answer: Answer, goal: float, high: float | None, facts: JobFacts) -> list[str]:
     found = []
     if facts.curve and facts.curve.rows_needed:
         found.append(f"{facts.curve.rows_needed:,} rows, new groups of them, instead of {facts.rows:,}")

@@ -13,7 +13,7 @@ from tunewright.core.artifacts import read_manifest
 from tunewright.core.errors import UserError
 from tunewright.evaluation.verdict.targets import Target
 from tunewright.pipeline.fingerprint import Sources, fingerprint, read_once
-from tunewright.pipeline.runner import Standing, standing
+from tunewright.pipeline.runner import UpToDate, standing
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _read(file: Path) -> Mapping[str, Any]:
     return data
 
 
-def _second_of(verdict: Path, standings: Sequence[Standing]) -> Standing | None:
+def _second_of(verdict: Path, standings: Sequence[UpToDate]) -> UpToDate | None:
     """The dearer part of the cascade that a verdict is of, where both parts are up to date; None of another verdict."""
     judged = read_manifest(verdict, whole=False)
     inputs = judged.inputs if judged else {}
@@ -99,7 +99,7 @@ def _second_of(verdict: Path, standings: Sequence[Standing]) -> Standing | None:
 
 
 def _freshness(
-    spec: Spec, judged: Standing | None, standings: Sequence[Standing], home: Path, sources: Sources
+    spec: Spec, judged: UpToDate | None, standings: Sequence[UpToDate], home: Path, sources: Sources
 ) -> tuple[bool, str]:
     """(whether the verdict is of the project as it stands, what was found)."""
     nearest = judged or min(standings, key=lambda each: len(each.outdated))
@@ -113,7 +113,7 @@ def _freshness(
     return False, f"{changed} changed since the verdict; these steps would run again: {names} (--update)"
 
 
-def _changed(spec: Spec, found: Standing, home: Path, sources: Sources) -> str:
+def _changed(spec: Spec, found: UpToDate, home: Path, sources: Sources) -> str:
     """What the first step that would run again has got that its last output was not made of."""
     step = found.outdated[0]
     last = read_manifest(home / "latest" / step.name, whole=False)

@@ -32,7 +32,7 @@ class NotWritten(Exception):
 
 
 @dataclass(frozen=True)
-class Site:
+class CodeHost:
     """An HTTP API that is asked with a token."""
 
     name: str
@@ -81,7 +81,7 @@ def _wait(answer: httpx.Response, number: int) -> float | None:
 class GitHub:
     """A pull request of GitHub. Its comments are those of an issue."""
 
-    site: Site
+    site: CodeHost
     repository: str
     """owner/name"""
     number: int
@@ -90,7 +90,7 @@ class GitHub:
     @classmethod
     def at(cls, address: str, repository: str, number: int, token: str, *, fork: bool) -> GitHub:
         accept = {"Accept": "application/vnd.github+json", "X-GitHub-Api-Version": _GITHUB_VERSION}
-        return cls(Site("GitHub", address.rstrip("/"), token, accept), repository, number, fork)
+        return cls(CodeHost("GitHub", address.rstrip("/"), token, accept), repository, number, fork)
 
     def put(self, mark: str, body: str, *, open_: bool) -> str:  # noqa: ARG002 (GitHub's comments are not resolved)
         """Write the comment of a mark, or write it anew. Returns its address.
@@ -157,7 +157,7 @@ class GitHub:
 class AzureDevOps:
     """A pull request of Azure DevOps, in a repository of its own."""
 
-    site: Site
+    site: CodeHost
     repository: str
     number: int
     fork: bool
@@ -165,7 +165,7 @@ class AzureDevOps:
     @classmethod
     def at(cls, collection: str, project: str, repository: str, number: int, token: str, *, fork: bool) -> AzureDevOps:
         address = f"{collection.rstrip('/')}/{project}"
-        return cls(Site("Azure DevOps", address, token, {"Accept": "application/json"}), repository, number, fork)
+        return cls(CodeHost("Azure DevOps", address, token, {"Accept": "application/json"}), repository, number, fork)
 
     def put(self, mark: str, body: str, *, open_: bool) -> str:
         """Write the thread of a mark, or write it anew; `open_` is whether it asks for something to be done. Returns

@@ -22,7 +22,7 @@ from tunewright.evaluation.candidates.cascade import Threshold, choose_threshold
 from tunewright.evaluation.evidence import VALIDATION, Record, by_test, collect, load_records
 from tunewright.evaluation.statistics.pairs import paired_records
 from tunewright.evaluation.steps import ANSWERS, compared, deployed_splits, drawing_of, evidence_of, run_verdict
-from tunewright.evaluation.verdict.comparison import API, SERVED, Arm, Measured, own_model
+from tunewright.evaluation.verdict.comparison import API, SERVED, Candidate, Measured, own_model
 from tunewright.evaluation.verdict.rules import is_good, worst
 from tunewright.exporters.steps import run_bundle
 from tunewright.inference.bundle import CASCADE, read_info, write_info
@@ -41,7 +41,7 @@ _VERSION = 12
 
 
 @dataclass(frozen=True)
-class Part:
+class CascadePart:
     """One of the two."""
 
     tried: Tried
@@ -53,15 +53,15 @@ class Part:
 class Cascade:
     """Two candidates as one, as far as their answers tell."""
 
-    first: Part
-    second: Part
+    first: CascadePart
+    second: CascadePart
     threshold: Threshold
     """Confidence from which the first answers by itself."""
     coverage: dict[str, float]
     """By test split, the share that it answers."""
     records: list[Record]
     """What both answer together."""
-    arm: Arm
+    arm: Candidate
     """As what a verdict compares."""
     good: bool
     """Whether it meets the goal, or is as good as the API, by the rule for every candidate."""
@@ -90,7 +90,7 @@ class Cascade:
         )
 
 
-def weigh(first: Part, second: Part) -> Cascade | str:
+def weigh(first: CascadePart, second: CascadePart) -> Cascade | str:
     """What two candidates would be as a cascade, or why they can't be one; nothing is asked."""
     if isinstance(task_of(second.spec.task).constraint, FreeText):
         return "free text is not handed on"
@@ -119,7 +119,7 @@ def _own(first: Spec, second: Spec) -> str:
     return f"the cascade of {own_model(first)} and {own_model(second)}"
 
 
-def _served(part: Part) -> list[Record]:
+def _served(part: CascadePart) -> list[Record]:
     return load_records(part.outcome.folders["parity"] / ANSWERS / f"{SERVED}.jsonl")
 
 

@@ -12,8 +12,8 @@ from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.evaluation.verdict.rules import SAME_COST
-from tunewright.ladder.cascades import Cascade, Part, weigh
-from tunewright.ladder.forecast import Forecast, forecast
+from tunewright.ladder.cascades import Cascade, CascadePart, weigh
+from tunewright.ladder.forecast import CandidateForecast, forecast
 from tunewright.ladder.tried import Outcome, Tried, tried
 from tunewright.models.resolve import known_kind
 from tunewright.tasks import task_of
@@ -35,7 +35,7 @@ class Steps(Generic[_Run]):
     """A cascade as a candidate; see `tunewright.ladder.cascades.make`."""
     ready: Callable[[Spec], bool] = lambda spec: False  # noqa: ARG005
     """Whether all of a candidate is there already, so that trying it costs nothing."""
-    forecast: Callable[[Spec, Outcome, list[Tried]], Forecast] = forecast
+    forecast: Callable[[Spec, Outcome, list[Tried]], CandidateForecast] = forecast
     rented: bool = False
     """Whether the steps run on machines that are paid for."""
 
@@ -50,7 +50,7 @@ class Ladder:
     """The one whose verdict stands."""
     sentence: str
     """Its verdict, and why not the one below."""
-    dearer: list[Forecast]
+    dearer: list[CandidateForecast]
     """What was not tried, with what it would cost."""
     cascades: list[str] = field(default_factory=list)
     """How each cascade of two candidates came out, or why there is none, a sentence each."""
@@ -134,12 +134,12 @@ class _Search(Generic[_Run]):
     def __init__(self, spec: Spec, steps: Steps[_Run]):
         self._spec, self._steps = spec, steps
         self._began, self._usd = time.monotonic(), 0.0
-        self.parts: list[Part] = []
+        self.parts: list[CascadePart] = []
         self._outcomes: dict[str, _Run] = {}
         self._tried: list[Tried] = []
         self._cascades: list[str] = []
         self._made: dict[str, Cascade] = {}
-        self._ahead: dict[str, Forecast] = {}
+        self._ahead: dict[str, CandidateForecast] = {}
 
     @property
     def done(self) -> bool:
@@ -160,14 +160,14 @@ class _Search(Generic[_Run]):
         self._tried.append(found)
         if found.summary:
             say(found.summary)
-        part = Part(found, spec, outcome)
+        part = CascadePart(found, spec, outcome)
         if cascade := self._worthwhile(part):
             self._made[cascade.name] = cascade
             self._outcomes[cascade.name] = self._steps.make(cascade)
             self._tried.append(tried(cascade.name, "cascade", self._outcomes[cascade.name]))
         self.parts.append(part)
 
-    def _worthwhile(self, second: Part) -> Cascade | None:
+    def _worthwhile(self, second: CascadePart) -> Cascade | None:
         """The cheapest cascade of a candidate with one before it that does the job and costs less than the candidate
         alone, where that does it too."""
         good: list[Cascade] = []
@@ -184,7 +184,7 @@ class _Search(Generic[_Run]):
             return None
         return best
 
-    def ahead(self, spec: Spec) -> Forecast:
+    def ahead(self, spec: Spec) -> CandidateForecast:
         """What the next candidate would cost, told before it is tried."""
         found = self._forecast(spec, self._last)
         say(f"Next: {found.summary}")
@@ -194,13 +194,13 @@ class _Search(Generic[_Run]):
     def _last(self) -> _Run:
         return self._outcomes[self.parts[-1].tried.name]
 
-    def _forecast(self, spec: Spec, last: _Run) -> Forecast:
+    def _forecast(self, spec: Spec, last: _Run) -> CandidateForecast:
         name = spec.model_name
         if name not in self._ahead:
             self._ahead[name] = self._steps.forecast(spec, last, self._tried)
         return self._ahead[name]
 
-    def beyond(self, ahead: Forecast) -> str:
+    def beyond(self, ahead: CandidateForecast) -> str:
         """Why a candidate is beyond what the search may take; empty where it is not. What nobody can tell the cost of
         is tried as long as the search may go on at all."""
         search, minutes = self._spec.search, (time.monotonic() - self._began) / _MINUTES
@@ -215,7 +215,7 @@ class _Search(Generic[_Run]):
             return f"{ahead.name} was not tried: {may}about ${self._usd:,.2f} of search.usd = {search.usd:g} are spent."
         return ""
 
-    def cheaper_with_api(self, ahead: Forecast) -> str:
+    def cheaper_with_api(self, ahead: CandidateForecast) -> str:
         """Why a cascade with an API makes the next candidate needless; empty where it does not."""
         last = self._tried[-1]
         if last.decision != "cascade" or ahead.serving_usd is None or ahead.serving_usd < last.usd_per_month:

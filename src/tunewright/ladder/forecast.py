@@ -30,7 +30,7 @@ from tunewright.training.planning.plan import spoken
 
 
 @dataclass(frozen=True)
-class Forecast:
+class CandidateForecast:
     """Of one candidate."""
 
     name: str
@@ -57,7 +57,7 @@ class Forecast:
 
 def forecast(
     spec: Spec, last: Outcome, earlier: list[Tried], plan: Callable[[Spec, Outcome], ProjectPlan] | None = None
-) -> Forecast:
+) -> CandidateForecast:
     """What a candidate would cost.
 
     Args:
@@ -67,7 +67,9 @@ def forecast(
     """
     name = spec.model_name
     if spec.model == LINEAR:
-        return Forecast(name, Range(0, 1 / 60), None, None, "less than a minute here", "as cheap as it gets", None)
+        return CandidateForecast(
+            name, Range(0, 1 / 60), None, None, "less than a minute here", "as cheap as it gets", None
+        )
     quiet_libraries()
     try:
         found = (plan or _planned)(spec, last)
@@ -77,7 +79,9 @@ def forecast(
     # A ladder that ended well is not lost over a model that can't be looked up, or whose config is of another kind.
     except (UserError, ValueError, AttributeError, KeyError) as error:
         why = error.what if isinstance(error, UserError) else str(error)
-        return Forecast(name, None, None, None, f"nobody can tell here how long ({why.rstrip('.')})", "neither", None)
+        return CandidateForecast(
+            name, None, None, None, f"nobody can tell here how long ({why.rstrip('.')})", "neither", None
+        )
     here, there = _own(found.here), _own(found.azure)
     hours = None if here.misfits else here.hours
     rented, usd = (None, None) if there.misfits else (there.hours, there.usd)
@@ -93,7 +97,7 @@ def forecast(
         late = "" if hosting.in_time else ", where it would be too slow"
         monthly = hosting.cost.usd_per_month
         serving = f"about ${monthly:,.0f} a month on {hosting.cost.replicas} x {hosting.machine}{late}"
-    return Forecast(name, hours, rented, usd, trying, serving, monthly, _worth(spec, last, earlier))
+    return CandidateForecast(name, hours, rented, usd, trying, serving, monthly, _worth(spec, last, earlier))
 
 
 def _planned(spec: Spec, last: Outcome) -> ProjectPlan:

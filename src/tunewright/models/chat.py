@@ -47,7 +47,7 @@ class Tokenizer(Protocol):
 
 
 @dataclass(frozen=True)
-class Span:
+class TokenSpan:
     """A piece of rendered text by one author."""
 
     text: str
@@ -112,7 +112,7 @@ class ChatTemplate:
     def sha256(self) -> str:
         return hashlib.sha256(self.source.encode()).hexdigest()
 
-    def spans(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> list[Span]:
+    def spans(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> list[TokenSpan]:
         """The rendered text, cut where its author changes and where a message's content begins and ends."""
         quoted = [{"role": message.role, "content": _quoted(message)} for message in messages]
         try:
@@ -140,7 +140,7 @@ class ChatTemplate:
             elif piece in (_QUOTE, _UNQUOTE):
                 verbatim = piece == _QUOTE
             elif piece:
-                spans.append(Span(piece, own, verbatim))
+                spans.append(TokenSpan(piece, own, verbatim))
         return list(_ended(spans))
 
     def encode(self, messages: Sequence[Message], tokenizer: Tokenizer) -> Encoded:
@@ -189,7 +189,7 @@ class ChatTemplate:
         """
         self.encode_answer(messages[:-1], messages[-1], _Characters())
 
-    def _last_turn(self, messages: Sequence[Message]) -> list[Span]:
+    def _last_turn(self, messages: Sequence[Message]) -> list[TokenSpan]:
         spans = self.spans(messages)
         while spans and not spans[-1].own:
             spans.pop()
@@ -221,7 +221,7 @@ def _quoted(message: Message) -> str:
     return f"{text[:head]}{_QUOTE}{text[head:tail]}{_UNQUOTE}{text[tail:]}"
 
 
-def _ended(spans: Sequence[Span]) -> Iterator[Span]:
+def _ended(spans: Sequence[TokenSpan]) -> Iterator[TokenSpan]:
     """The spans, without the line breaks around what the assistant writes: templates mark them as its own, but nobody
     waits for them behind the end of a turn, and before it they are in the prompt."""
     for place, span in enumerate(spans):
@@ -238,19 +238,19 @@ def _ended(spans: Sequence[Span]) -> Iterator[Span]:
             (span.text[max(head, tail) :], False),
         ):
             if text:
-                yield Span(text, own, verbatim=False)
+                yield TokenSpan(text, own, verbatim=False)
 
 
-def _pieces(spans: Sequence[Span], tokenizer: Tokenizer) -> Iterator[tuple[bool, list[int]]]:
+def _pieces(spans: Sequence[TokenSpan], tokenizer: Tokenizer) -> Iterator[tuple[bool, list[int]]]:
     """The tokens of what each author wrote in turn, with whether that is the assistant."""
-    before: list[Span] = []
+    before: list[TokenSpan] = []
     for own, group in groupby(spans, key=lambda span: span.own):
         run = list(group)
         yield own, _behind(before, run, tokenizer)
         before = run
 
 
-def _encoded(run: Sequence[Span], tokenizer: Tokenizer) -> list[int]:
+def _encoded(run: Sequence[TokenSpan], tokenizer: Tokenizer) -> list[int]:
     """Spans as one text; piece by piece where a message would become a control token in it."""
     text = "".join(span.text for span in run)
     written = sum(len(tokenizer.controls.findall(span.text)) for span in run if not span.verbatim)
@@ -260,14 +260,14 @@ def _encoded(run: Sequence[Span], tokenizer: Tokenizer) -> list[int]:
     return [token for span in run for token in encode[span.verbatim](span.text)]
 
 
-def _behind(before: Sequence[Span], run: Sequence[Span], tokenizer: Tokenizer) -> list[int]:
+def _behind(before: Sequence[TokenSpan], run: Sequence[TokenSpan], tokenizer: Tokenizer) -> list[int]:
     """Spans as they are encoded behind others: a tokenizer may begin a text with a space that has no place here."""
     told = "".join(span.text for span in before if not span.verbatim)
     start = max((found.start() for found in tokenizer.controls.finditer(told)), default=None)
     alone = _encoded(run, tokenizer)
     if start is None:
         return alone
-    head = Span(told[start:], own=False, verbatim=False)
+    head = TokenSpan(told[start:], own=False, verbatim=False)
     known, whole = _encoded([head], tokenizer), _encoded([head, *run], tokenizer)
     return whole[len(known) :] if whole[: len(known)] == known else alone
 

@@ -116,7 +116,7 @@ def tensors_of(model: Any) -> list[Any]:
     return [*model.parameters(), *(b for b in model.buffers() if isinstance(b, torch.Tensor)), *scales]
 
 
-class Meta:
+class MetaWeights:
     """The meta device, as a place to run a skeleton on. Code that asks sees neither a CPU nor a GPU."""
 
     def __enter__(self) -> None:

@@ -22,7 +22,7 @@ _DAYS_A_MONTH = HOURS_A_MONTH / 24
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """A month of the ledger, or all of it."""
 
     name: str
@@ -49,8 +49,8 @@ class Ledger:
     api: str
     machine: str
     prices_of: str
-    months: list[Entry]
-    total: Entry
+    months: list[LedgerEntry]
+    total: LedgerEntry
     engineering_usd: float
     quality: dict[str, Quality]
     """By bundle version, what reviews show of its answers."""
@@ -155,8 +155,8 @@ def _api_usd(spec: Spec, book: PriceBook, tally: Tally) -> float:
     return book.api(spec.api.model).usd(prompt, answer)
 
 
-def _sum(name: str, days: list[_Day]) -> Entry:
-    return Entry(
+def _sum(name: str, days: list[_Day]) -> LedgerEntry:
+    return LedgerEntry(
         name,
         days=sum(day.share for day in days),
         requests=sum(day.requests for day in days),

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from tunewright.config import RUNS, Spec
 from tunewright.core.errors import UserError
 from tunewright.drift.accuracy import Accuracy, Change, Reviewed, accuracy_now, fall_of_accuracy
-from tunewright.drift.compare import FEWEST, FEWEST_REFERENCE, Finding, compare
+from tunewright.drift.compare import FEWEST, FEWEST_REFERENCE, DriftFinding, compare
 from tunewright.drift.over_time import DAYS, alpha_of_a_test
 from tunewright.drift.reference import Reference, load_reference
 from tunewright.drift.traits import traits_of
@@ -51,7 +51,7 @@ class Window:
 
     days: int
     ids: list[str]
-    findings: list[Finding]
+    findings: list[DriftFinding]
 
     @property
     def rows(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from tunewright.pii.spans import Facts, Finder, Gate, holds, says
+from tunewright.pii.spans import Finder, Prefilter, SpanFacts, holds, says
 
 _BEHIND = (
     "Street|St|Avenue|Ave|Av|Road|Rd|Lane|Ln|Drive|Dr|Court|Ct|Square|Sq|Way|Boulevard|Blvd|Place|Pl|Plaza|Plz|Crescent"
@@ -65,7 +65,7 @@ def _address(*patterns: str) -> list[Finder]:
     return [Finder("ADDRESS", 0.85, re.compile(pattern)) for pattern in patterns]
 
 
-def _holds_joined(facts: Facts) -> bool:
+def _holds_joined(facts: SpanFacts) -> bool:
     ends = (match.start() for match in _SPACE_AND_DIGIT.finditer(facts.lower))
     return any(facts.lower.endswith(_JOINED_ENDS, 0, end) for end in ends)
 
@@ -97,7 +97,7 @@ _KEPT = (
 KEPT_WORDS = frozenset(re.findall(r"\w+", _KEPT.lower())) | set(KEPT_ENDINGS)
 """What says that something is an address, and nothing of where."""
 
-ADDRESSES: list[tuple[Gate, list[Finder]]] = [
+ADDRESSES: list[tuple[Prefilter, list[Finder]]] = [
     (
         says(_BEHIND_WORDS, digit=True, test=lambda facts: bool(_NUMBER_AND_WORD.search(facts.text))),
         _address(
@@ -107,7 +107,7 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
         ),
     ),
     (
-        Gate(_FRONT_WORDS, digit=True, test=lambda facts: any(mark in facts.text for mark in _FRONT_MARKS)),
+        Prefilter(_FRONT_WORDS, digit=True, test=lambda facts: any(mark in facts.text for mark in _FRONT_MARKS)),
         # 20 Rue Hsine Eloued; ul. Miła 53
         _address(
             rf"(?<![\w.])(?:{_NUMBER},? ){{1,2}}(?:{_FRONT}) {_OF}{_WORDS}(?:,? {_NUMBER}\b)?{_TAIL}",
@@ -123,7 +123,7 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
         _address(rf"(?<![\w.])(?:{_NUMBER},? ){{1,2}}(?:Place|Route|Highway) {_OF}{_WORDS}(?:,? {_NUMBER}\b)?{_TAIL}"),
     ),
     (
-        Gate(digit=True, test=_holds_joined),
+        Prefilter(digit=True, test=_holds_joined),
         _address(
             # Villacher Strasse 89
             rf"(?<![\w.])(?:{_NUMBER},? )?(?:(?:{_WORDS}[ -])?[A-ZÀ-ÞĀ-Ž][\w-]{{0,40}}{_JOINED}"
@@ -136,7 +136,7 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
         _address(rf"(?<![\w.-]){_NUMBER} {_WORDS}\.?(?: {_NUMBER}\.?)?{_GAP}{_NAMED_UNIT}{_TAIL}"),
     ),
     (
-        Gate(digit=True, test=lambda facts: bool(_ENDS_IN_ZIP.search(facts.text))),
+        Prefilter(digit=True, test=lambda facts: bool(_ENDS_IN_ZIP.search(facts.text))),
         # 305 Main, Fort Cobb, OK 73038: whatever stands between a number and a state with its code
         _address(
             rf"(?<![\w#.-]){_NUMBER} (?:[\w.#&'’/-]{{1,30}},? ){{1,9}}?"
@@ -164,12 +164,12 @@ ADDRESSES: list[tuple[Gate, list[Finder]]] = [
         _address(r"(?:(?:[A-Z]\w{1,30} ){1,2}[A-Z]\w{1,30}\n|\b)[FAD]PO,? A[AEP] \d{5}\b"),
     ),
     (
-        Gate(digit=True, test=lambda facts: bool(_STATE_AND_ZIP.search(facts.text))),
+        Prefilter(digit=True, test=lambda facts: bool(_STATE_AND_ZIP.search(facts.text))),
         # Phoenix, AZ 85054
         _address(rf"(?<!\w){_TOWN_WORD}(?: {_TOWN_WORD}){{0,2}}, (?:{_STATE})\b,? {_ZIP}(?!\w)"),
     ),
     (
-        Gate(digit=True, test=lambda facts: bool(_FIRST_LINE.match(facts.text) or _OTHER_LINE.search(facts.text))),
+        Prefilter(digit=True, test=lambda facts: bool(_FIRST_LINE.match(facts.text) or _OTHER_LINE.search(facts.text))),
         _address(rf"(?m)^\W{{0,6}}({_NUMBER} {_WORDS} {_NUMBER})$"),  # a line of its own
     ),
     (

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from tunewright.pii.addresses import ADDRESSES
 from tunewright.pii.patterns import PATTERNS
 from tunewright.pii.persons import SAID, KnownNames, further_mentions
-from tunewright.pii.spans import Facts, Finder, Gate, Span
+from tunewright.pii.spans import Finder, Prefilter, Span, SpanFacts
 from tunewright.pii.whole_words import WholeWords
 
-_Group = tuple[Gate, Sequence[Finder | type[KnownNames]]]
-_GROUPS: list[_Group] = [*PATTERNS, *ADDRESSES, *SAID, (Gate(test=KnownNames.may_find), [KnownNames])]
+_Group = tuple[Prefilter, Sequence[Finder | type[KnownNames]]]
+_GROUPS: list[_Group] = [*PATTERNS, *ADDRESSES, *SAID, (Prefilter(test=KnownNames.may_find), [KnownNames])]
 _BY_WORD: dict[str, list[_Group]] = {}
 for _group in _GROUPS:
     for _word in _group[0].words:
@@ -37,7 +37,7 @@ def find_pii(text: str) -> list[Span]:
     """
     if not text.isascii() and _ODD_LETTERS.search(text):
         return find_without_gates(text)
-    facts = Facts(text)
+    facts = SpanFacts(text)
     finders: list[Finder | type[KnownNames]] = []
     for piece, test, some in _WITH_DIGIT if facts.has_digit else _WITHOUT_DIGIT:
         if piece in text and test(facts):

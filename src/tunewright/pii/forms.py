@@ -17,7 +17,7 @@ from tunewright.pii.persons import NOT_PERSONS
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 
 
-class Source:
+class StandInSource:
     """What a key decides."""
 
     def __init__(self, key: bytes):
@@ -55,7 +55,7 @@ class Draw:
         avoid: words of the text, without capitals, that no name may be.
     """
 
-    def __init__(self, source: Source, name: str, avoid: Collection[str] = ()):
+    def __init__(self, source: StandInSource, name: str, avoid: Collection[str] = ()):
         self._source = source
         self._avoid = avoid
         self._bytes = self._stream(source.digest(name))

@@ -10,7 +10,7 @@ import ipaddress
 import re
 
 from tunewright.pii.checks import digits_of, is_card, is_iban, is_luhn, is_ssn
-from tunewright.pii.spans import Finder, Gate, has_number, holds, says
+from tunewright.pii.spans import Finder, Prefilter, has_number, holds, says
 
 
 def _is_ip(text: str) -> bool:
@@ -51,9 +51,9 @@ _CLOUD_KEY = re.compile("A(?:KIA|SIA|ROA|IDA|Iza)")
 _IBAN_OR_IP = re.compile(r"\d(?:\d(?<=[A-Za-z]{2}\d\d)|\.\d{1,3}\.\d)")
 
 
-PATTERNS: list[tuple[Gate, list[Finder]]] = [
+PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
     (
-        Gate(piece="@"),
+        Prefilter(piece="@"),
         [
             Finder(
                 "EMAIL",
@@ -65,7 +65,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(digit=True, test=has_number),
+        Prefilter(digit=True, test=has_number),
         [
             Finder("CARD", 0.95, re.compile(rf"(?<![\w.+-])(?=({_CARD}))"), lambda v: is_card(digits_of(v)), cut=True),
             Finder("SSN", 0.9, re.compile(r"(?<![\w.-])\d{3}-\d{2}-\d{4}(?![\w-])"), lambda v: is_ssn(digits_of(v))),
@@ -113,7 +113,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(digit=True, test=lambda facts: bool(_IBAN_OR_IP.search(facts.text))),
+        Prefilter(digit=True, test=lambda facts: bool(_IBAN_OR_IP.search(facts.text))),
         [
             Finder(
                 "IBAN",
@@ -134,7 +134,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(piece=":", test=lambda facts: facts.text.count(":") >= 3),
+        Prefilter(piece=":", test=lambda facts: facts.text.count(":") >= 3),
         [Finder("IP", 0.95, re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{1,4}(?![\w:])"), _is_ip)],
     ),
     (
@@ -150,14 +150,14 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(piece="A", test=lambda facts: bool(_CLOUD_KEY.search(facts.text))),
+        Prefilter(piece="A", test=lambda facts: bool(_CLOUD_KEY.search(facts.text))),
         [
             Finder("AWS_KEY", 0.99, re.compile(rf"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{{16}}{_END}")),
             Finder("GOOGLE_KEY", 0.99, re.compile(rf"\bAIza[A-Za-z0-9_-]{{35}}{_END}")),
         ],
     ),
     (
-        Gate(test=lambda facts: "secret" in facts.lower and "aws" in facts.lower),
+        Prefilter(test=lambda facts: "secret" in facts.lower and "aws" in facts.lower),
         [
             Finder(
                 "AWS_SECRET", 0.95, re.compile(r"(?i:aws.{0,20}secret.{0,20}?[\s:=\"']++)(?P<v>[\w/+]{40})(?![\w/+=])")
@@ -165,11 +165,11 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(piece="=", test=lambda facts: "key=" in facts.lower),
+        Prefilter(piece="=", test=lambda facts: "key=" in facts.lower),
         [Finder("AZURE_KEY", 0.99, re.compile(r"(?i:(?:account|sharedaccess)key=)(?P<v>[A-Za-z0-9+/]{40,}={0,2})"))],
     ),
     (
-        Gate(piece="sk-"),
+        Prefilter(piece="sk-"),
         [
             Finder("OPENAI_KEY", 0.95, re.compile(rf"\bsk-(?!ant-)(?:[a-z]+-)?[A-Za-z0-9_-]{{20,}}{_END}")),
             Finder("ANTHROPIC_KEY", 0.99, re.compile(rf"\bsk-ant-[A-Za-z0-9_-]{{20,}}{_END}")),
@@ -180,7 +180,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         [Finder("GITHUB_TOKEN", 0.99, re.compile(rf"\b(?:gh[pousr]_[A-Za-z0-9]{{36,}}|github_pat_\w{{36,}}){_END}"))],
     ),
     (
-        Gate(piece="xox"),
+        Prefilter(piece="xox"),
         [
             Finder(
                 "SLACK_TOKEN",
@@ -193,7 +193,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(piece="hooks.slack.com/services/"),
+        Prefilter(piece="hooks.slack.com/services/"),
         [Finder("SLACK_WEBHOOK", 0.99, re.compile(r"(?<=hooks\.slack\.com/services/)T\w+/B\w+/\w+"))],
     ),
     (
@@ -201,7 +201,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         [Finder("STRIPE_KEY", 0.99, re.compile(rf"\b[rs]k_(?:live|test)_[A-Za-z0-9]{{16,}}{_END}"))],
     ),
     (
-        Gate(piece=".eyJ"),
+        Prefilter(piece=".eyJ"),
         [
             Finder(
                 "JWT",
@@ -215,7 +215,7 @@ PATTERNS: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(piece="-----BEGIN "),
+        Prefilter(piece="-----BEGIN "),
         [
             Finder(
                 "PRIVATE_KEY",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from tunewright.pii.gazetteer import gazetteer
-from tunewright.pii.spans import Facts, Finder, Gate, Span, says
+from tunewright.pii.spans import Finder, Prefilter, Span, SpanFacts, says
 from tunewright.pii.whole_words import WholeWords
 
 _LATIN = [character for character in map(chr, range(0x250)) if character.isalpha()]
@@ -89,7 +89,7 @@ _GREETS = re.compile(
 )
 _INTRODUCED, _ASCII_INTRODUCED = _introduced(_CAPITAL, _SMALL), _introduced("[A-Z]", "[a-z]")
 
-SAID: list[tuple[Gate, list[Finder]]] = [
+SAID: list[tuple[Prefilter, list[Finder]]] = [
     (
         says("mr mrs ms miss mx dr prof herr frau"),
         [Finder("PERSON", 0.8, re.compile(rf"\b(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Herr|Frau)\b\.? (?P<v>{_FULL})"))],
@@ -135,7 +135,7 @@ SAID: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(test=lambda facts: bool((_ASCII_INTRODUCED if facts.is_ascii else _INTRODUCED).search(facts.text))),
+        Prefilter(test=lambda facts: bool((_ASCII_INTRODUCED if facts.is_ascii else _INTRODUCED).search(facts.text))),
         [
             _said(
                 rf"(?:\b(?i:this is|i am|it's)|\b[Ii]['’]m) (?P<v>{_FULL})"
@@ -144,7 +144,7 @@ SAID: list[tuple[Gate, list[Finder]]] = [
         ],
     ),
     (
-        Gate(piece="@"),
+        Prefilter(piece="@"),
         [_said(rf"(?P<v>{_NAME}(?:{_LINK}{_NAME}){{1,3}}) ?[<(][^\s<>@]{{1,64}}@[^\s<>@]{{1,99}}[>)]")],
     ),
     (
@@ -170,7 +170,7 @@ class KnownNames:
     """Finds runs of words with capitals that hold a name of the lists, an ending of one, or an initial."""
 
     @staticmethod
-    def may_find(facts: Facts) -> bool:
+    def may_find(facts: SpanFacts) -> bool:
         words = (_ASCII_CAPITALS if facts.is_ascii else _WITH_CAPITAL).findall(facts.text)
         if (words and not gazetteer().parts.isdisjoint(words)) or _MIDDLE_INITIAL.search(facts.text):
             return True

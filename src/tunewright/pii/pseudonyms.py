@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from tunewright.core.errors import UserError
 from tunewright.pii.finders import find_pii
-from tunewright.pii.forms import CANONICAL, FORMS, Draw, Source, token
+from tunewright.pii.forms import CANONICAL, FORMS, Draw, StandInSource, token
 from tunewright.pii.spans import Span
 
 _ATTEMPTS = 50
@@ -40,7 +40,7 @@ class Pseudonymiser:
                 why="A short key can be guessed, and with it every stand-in.",
                 fix="Draw one with `python -c 'import secrets; print(secrets.token_hex(16))'` and keep it secret.",
             )
-        self._source = Source(key)
+        self._source = StandInSource(key)
         self._stand_ins: dict[tuple[str, str], str] = {}
         self._mapping: dict[str, list[str]] = {}
 

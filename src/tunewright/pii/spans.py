@@ -46,7 +46,7 @@ class Finder:
                 yield Span(start, end, self.kind, text[start:end], self.score)
 
 
-class Facts:
+class SpanFacts:
     """What the gates ask of a text."""
 
     def __init__(self, text: str):
@@ -72,7 +72,7 @@ _WORDS_ONLY = bytes(ord(chr(code).lower()) if re.match(r"\w", chr(code), re.ASCI
 
 
 @dataclass(frozen=True)
-class Gate:
+class Prefilter:
     """A cheap condition without which some finders can't find anything."""
 
     words: frozenset[str] = frozenset()
@@ -81,22 +81,22 @@ class Gate:
     """What must be there."""
     digit: bool = False
     """Whether a digit must be there."""
-    test: Callable[[Facts], bool] = lambda _: True
+    test: Callable[[SpanFacts], bool] = lambda _: True
 
-    def lets(self, facts: Facts) -> bool:
+    def lets(self, facts: SpanFacts) -> bool:
         """Whether a text passes that has one of the words."""
         return self.piece in facts.text and (facts.has_digit or not self.digit) and self.test(facts)
 
 
-def has_number(facts: Facts) -> bool:
+def has_number(facts: SpanFacts) -> bool:
     return facts.has_number
 
 
-def says(words: str, *, digit: bool = False, test: Callable[[Facts], bool] = lambda _: True) -> Gate:
+def says(words: str, *, digit: bool = False, test: Callable[[SpanFacts], bool] = lambda _: True) -> Prefilter:
     """A gate for texts that have one of some words (spaces between) and pass a test."""
-    return Gate(frozenset(words.split()), digit=digit, test=test)
+    return Prefilter(frozenset(words.split()), digit=digit, test=test)
 
 
-def holds(character: str, *marks: str) -> Gate:
+def holds(character: str, *marks: str) -> Prefilter:
     """A gate for texts that have one of some pieces, all of which have a (rare) character in common."""
-    return Gate(piece=character, test=lambda facts: any(mark in facts.text for mark in marks))
+    return Prefilter(piece=character, test=lambda facts: any(mark in facts.text for mark in marks))

@@ -35,12 +35,12 @@ class PipelineResult:
         return self.steps[step].folder
 
 
-Place = Callable[[Step, Mapping[str, Path], Path], None]
+Backend = Callable[[Step, Mapping[str, Path], Path], None]
 """Runs one step: (step, the folders of all earlier steps by name, target folder)."""
 
 
 def run_pipeline(
-    spec: Spec, place: Place, *, runs: Path, to: str = "bundle", from_step: str | None = None, force: bool = False
+    spec: Spec, place: Backend, *, runs: Path, to: str = "bundle", from_step: str | None = None, force: bool = False
 ) -> PipelineResult:
     """Bring every step up to `to` up to date; a step whose inputs, spec sections and code are unchanged is reused.
 
@@ -72,7 +72,7 @@ def run_pipeline(
 
 
 def _bring_up_to_date(
-    spec: Spec, place: Place, step: Step, done: PipelineResult, *, forced: bool, label: str
+    spec: Spec, place: Backend, step: Step, done: PipelineResult, *, forced: bool, label: str
 ) -> StepOutcome:
     inputs = {name: done.folder(name) for name in step.inputs_of(spec)}
     provenance = fingerprint(spec, step, {name: done.steps[name].manifest.content for name in inputs})
@@ -103,7 +103,7 @@ def due(spec: Spec, step: Step, to: str, done: Mapping[str, Path], runs: Path) -
 
 
 @dataclass(frozen=True)
-class Standing:
+class UpToDate:
     """How a project stands to what its spec asks for."""
 
     folders: dict[str, Path]
@@ -112,7 +112,7 @@ class Standing:
     """The steps that would have to run, in their order; none where all is up to date."""
 
 
-def standing(spec: Spec, to: str, runs: Path, *, sources: Sources | None = None, whole: bool = True) -> Standing:
+def standing(spec: Spec, to: str, runs: Path, *, sources: Sources | None = None, whole: bool = True) -> UpToDate:
     """Which steps up to `to` are up to date.
 
     Args:
@@ -122,7 +122,7 @@ def standing(spec: Spec, to: str, runs: Path, *, sources: Sources | None = None,
     """
     folders: dict[str, Path] = {}
     names = [each.name for each in steps_to(spec, to)]
-    return Standing(folders, _outdated(spec, names, set(), folders, runs, sources or source_hashes, whole=whole))
+    return UpToDate(folders, _outdated(spec, names, set(), folders, runs, sources or source_hashes, whole=whole))
 
 
 def _outdated(

@@ -23,7 +23,7 @@ class NotYours(Exception):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReviewChoice:
     """What a reviewer says of an answer."""
 
     answer: str | None = None
@@ -51,7 +51,7 @@ def save(
     ids: Sequence[str],
     model: str,
     reviewer: str,
-    verdict: Verdict,
+    verdict: ReviewChoice,
     *,
     source: str,
     wanted: int,

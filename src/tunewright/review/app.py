@@ -15,7 +15,7 @@ from tunewright.core.limits import FORM_BYTES_AT_ONCE, FORM_READERS, SMALL_BODY_
 from tunewright.core.page import LOOK
 from tunewright.review import entrance, pages
 from tunewright.review.guard import Headers, SameOrigin
-from tunewright.review.site import MOST_FORM_BYTES, NotSignedIn, Refused, Site, session_of
+from tunewright.review.site import MOST_FORM_BYTES, NotSignedIn, ReviewRefused, Site, session_of
 from tunewright.serving.guard import LimitBody, Message
 
 
@@ -27,7 +27,7 @@ def build_app(site: Site) -> FastAPI:
     app.add_api_route("/static/look.css", _look)
     app.mount("/static", StaticFiles(packages=[("tunewright.review", "static")]))
     app.add_exception_handler(NotSignedIn, entrance.send_in)
-    app.add_exception_handler(Refused, _refuse)
+    app.add_exception_handler(ReviewRefused, _refuse)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse)
     app.add_exception_handler(UserError, _fail)
@@ -50,7 +50,7 @@ def _look() -> Response:
 
 def _refuse(request: Request, error: Exception) -> Response:
     site: Site = request.app.state.site
-    if isinstance(error, Refused):
+    if isinstance(error, ReviewRefused):
         return site.page(request, "refused.html.jinja", error.status, why=error.why)
     if isinstance(error, HTTPException) and error.status_code != 404:
         return site.page(request, "refused.html.jinja", error.status_code, why=f"{error.detail}.")

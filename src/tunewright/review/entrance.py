@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from tunewright.review.accounts import person_of
 from tunewright.review.people import IDLE_SECONDS
-from tunewright.review.site import Posted, Refused, Site, SiteOf, cookie_of
+from tunewright.review.site import Posted, ReviewRefused, Site, SiteOf, cookie_of
 from tunewright.serving.connections import client_of
 
 router = APIRouter()
@@ -28,7 +28,9 @@ def by_link(request: Request, site: SiteOf, secret: str = "") -> Response:
     _count_try(request, site)
     person = site.link.take(secret) if site.link else None
     if person is None:
-        raise Refused(403, "This link was used already, or is none. Start `tunewright review` again for a new one.")
+        raise ReviewRefused(
+            403, "This link was used already, or is none. Start `tunewright review` again for a new one."
+        )
     return welcome(request, RedirectResponse("/", 303), site.sessions.begin(person))
 
 
@@ -49,7 +51,7 @@ def by_key(
 def to_provider(request: Request, site: SiteOf, to: str = "/") -> Response:
     _count_try(request, site)
     if site.provider is None:
-        raise Refused(404, "Nobody signs in with a provider here.")
+        raise ReviewRefused(404, "Nobody signs in with a provider here.")
     address, state = site.provider.begin(_here(to), str(request.url_for("from_provider")))
     answer = RedirectResponse(address, 303)
     # Not strict: the browser comes back from another site, and is to show that it is the one that went.
@@ -70,7 +72,9 @@ async def from_provider(request: Request, site: SiteOf, state: str = "", code: s
     mine = hmac.compare_digest(request.cookies.get(_state_of(request), "").encode(), state.encode())
     found = await site.provider.finish(state, code) if site.provider and state and mine else None
     if found is None:
-        raise Refused(403, "You were not signed in: the provider refused, it took too long, or you have no role here.")
+        raise ReviewRefused(
+            403, "You were not signed in: the provider refused, it took too long, or you have no role here."
+        )
     claimed, to = found
     person = await run_in_threadpool(person_of, site.store, claimed)
     # A page, not a redirect: a browser on its way from another site would not yet send the strict cookie.
@@ -113,7 +117,7 @@ def send_in(request: Request, _: Exception) -> Response:
 def _count_try(request: Request, site: Site) -> None:
     seconds = site.attempts.wait(client_of(request.client.host) if request.client else "")
     if seconds:
-        raise Refused(429, f"Too many tries. Come again in {seconds:.0f} s.")
+        raise ReviewRefused(429, f"Too many tries. Come again in {seconds:.0f} s.")
 
 
 def _state_of(request: Request) -> str:

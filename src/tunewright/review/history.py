@@ -22,7 +22,7 @@ RECENT = 2000
 
 
 @dataclass(frozen=True)
-class Entry:
+class HistoryEntry:
     """A review, and what it is of."""
 
     review: Review
@@ -34,7 +34,9 @@ class Entry:
     """Whether it would tell somebody what another says of a capture that he has yet to review."""
 
 
-def history(session: Session, model: str, reviewer: str, before: int | None = None, *, blind: bool) -> list[Entry]:
+def history(
+    session: Session, model: str, reviewer: str, before: int | None = None, *, blind: bool
+) -> list[HistoryEntry]:
     """A page of it, the latest first; by number, because clocks may be set back.
 
     Args:
@@ -42,7 +44,7 @@ def history(session: Session, model: str, reviewer: str, before: int | None = No
         before: the number of the review that the page begins behind.
         blind: hide what was said and taken back, too.
     """
-    entries: list[Entry] = []
+    entries: list[HistoryEntry] = []
     while len(entries) < PAGE:
         found = select(Review).order_by(Review.number.desc()).limit(PAGE)
         reviews = session.scalars(found if before is None else found.where(Review.number < before)).all()
@@ -57,7 +59,7 @@ def history(session: Session, model: str, reviewer: str, before: int | None = No
             if each.capture_id in captures:
                 request, given, _ = captures[each.capture_id]
                 is_opinion = each.reviewer != reviewer and each.source in EXPERT and (blind or each.undone is None)
-                entries.append(Entry(each, request, given, is_opinion and each.capture_id in waiting))
+                entries.append(HistoryEntry(each, request, given, is_opinion and each.capture_id in waiting))
     return entries[:PAGE]
 
 

@@ -14,12 +14,12 @@ from starlette.datastructures import FormData
 from tunewright.monitoring.queue import MOST_ALIKE, alike, count_alike, waiting
 from tunewright.monitoring.store.tables import BY_WHO_ASKED, DRAWN, Capture, SecondOpinion
 from tunewright.review import acts
-from tunewright.review.acts import NotYours, Verdict
+from tunewright.review.acts import NotYours, ReviewChoice
 from tunewright.review.agreement import agreements, conflicts
 from tunewright.review.history import history
 from tunewright.review.overview import overview
 from tunewright.review.people import Session
-from tunewright.review.site import Posted, Refused, Reviewing, SignedIn, Site, SiteOf
+from tunewright.review.site import Posted, Reviewing, ReviewRefused, SignedIn, Site, SiteOf
 from tunewright.tasks.base import Unfit
 
 router = APIRouter()
@@ -154,7 +154,7 @@ def undo(site: SiteOf, session: Reviewing, form: Posted) -> Response:
         try:
             undone = acts.undo(transaction, act, person.reviewer, admin=person.role == "admin", wanted=site.wanted)
         except NotYours:
-            raise Refused(403, "Somebody else saved that. An admin can undo it.") from None
+            raise ReviewRefused(403, "Somebody else saved that. An admin can undo it.") from None
     if not undone:
         session.said = "That was undone before."
         return RedirectResponse("/history", 303)
@@ -189,7 +189,7 @@ def all_in_short(request: Request, site: SiteOf, _: SignedIn) -> HTMLResponse:
 def _capture(transaction: Transaction, site: Site, capture_id: str) -> Capture:
     found = transaction.get(Capture, capture_id.replace("\0", ""))
     if found is None or found.model != site.model:
-        raise Refused(404, "There is no such request; it may have been deleted since.")
+        raise ReviewRefused(404, "There is no such request; it may have been deleted since.")
     return found
 
 
@@ -251,7 +251,7 @@ def _alike(
     return site.page(request, "alike.html.jinja", status, capture=found, rows=rows, **told)
 
 
-def _verdict(site: Site, form: FormData, given: str | None) -> Verdict:
+def _verdict(site: Site, form: FormData, given: str | None) -> ReviewChoice:
     """What a form says.
 
     Args:
@@ -262,13 +262,13 @@ def _verdict(site: Site, form: FormData, given: str | None) -> Verdict:
     """
     said = _text(form, "say")
     if said == "none":
-        return Verdict()
+        return ReviewChoice()
     if said == "right":
         if given is not None:
             site.form.read(given)
-        return Verdict(own=True)
+        return ReviewChoice(own=True)
     answer = site.form.read(_text(form, "answer"))
-    return Verdict(own=True) if given is not None and site.form.same(answer, given) else Verdict(answer)
+    return ReviewChoice(own=True) if given is not None and site.form.same(answer, given) else ReviewChoice(answer)
 
 
 def _fits(site: Site, answer: str) -> bool:
@@ -279,7 +279,7 @@ def _fits(site: Site, answer: str) -> bool:
     return True
 
 
-def _named(verdict: Verdict, given: str) -> str:
+def _named(verdict: ReviewChoice, given: str) -> str:
     answer = given if verdict.own else verdict.answer
     return "no right answer" if answer is None else f"{answer[:60]}…" if len(answer) > 60 else answer
 

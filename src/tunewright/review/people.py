@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Literal
 
-from tunewright.auth.keys import Allowances, Asker, KeyRing
+from tunewright.auth.keys import Allowances, KeyRing, Principal
 from tunewright.core.limits import SIGN_IN_TRIES
 
 Role = Literal["reader", "reviewer", "admin"]
@@ -153,7 +153,7 @@ class Attempts:
     def wait(self, address: str) -> float:
         """Count a try. Returns 0, or the seconds until another is let through."""
         with self._turn:
-            return self._allowances.wait(Asker(address, SIGN_IN_TRIES, None))
+            return self._allowances.wait(Principal(address, SIGN_IN_TRIES, None))
 
 
 class Desks:

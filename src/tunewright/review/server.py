@@ -27,7 +27,7 @@ COLLECT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Access:
+class ReviewAccess:
     """Who may review."""
 
     name: str
@@ -54,7 +54,7 @@ class Access:
         return self.keys is not None or self.identity is not None
 
 
-def site_of(spec: Spec, store: Store, access: Access, wanted: int) -> Site:
+def site_of(spec: Spec, store: Store, access: ReviewAccess, wanted: int) -> Site:
     """A project's review app.
 
     Raises:
@@ -72,7 +72,7 @@ def site_of(spec: Spec, store: Store, access: Access, wanted: int) -> Site:
     )
 
 
-def serve(spec: Spec, host: str, port: int, access: Access, wanted: int) -> None:
+def serve(spec: Spec, host: str, port: int, access: ReviewAccess, wanted: int) -> None:
     """Serve it until interrupted.
 
     Args:

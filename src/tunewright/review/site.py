@@ -29,7 +29,7 @@ class NotSignedIn(Exception):
     """Somebody has to say who he is first."""
 
 
-class Refused(Exception):
+class ReviewRefused(Exception):
     """Why something is not done.
 
     Args:
@@ -126,7 +126,7 @@ def reviewing(session: Annotated[Session, Depends(signed_in)]) -> Session:
     Refused: he may only look.
     """
     if not session.person.may_review:
-        raise Refused(403, "You may look here, but not review.")
+        raise ReviewRefused(403, "You may look here, but not review.")
     return session
 
 
@@ -138,7 +138,7 @@ async def posted(request: Request, session: Annotated[Session, Depends(signed_in
     """
     form = await request.form(max_fields=1000, max_part_size=MOST_FORM_BYTES)
     if form.get("csrf") != session.csrf:
-        raise Refused(403, "This page is from before you signed in. Nothing was saved: load it again.")
+        raise ReviewRefused(403, "This page is from before you signed in. Nothing was saved: load it again.")
     return form
 
 

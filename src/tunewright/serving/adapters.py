@@ -39,7 +39,7 @@ _LONGEST = 1024
 
 
 @dataclass(frozen=True)
-class Version:
+class AdapterVersion:
     name: str
     number: int
     folder: Path
@@ -71,7 +71,7 @@ class AdapterStore:
     def names(self) -> list[str]:
         return _names_in(self.folder)
 
-    def current(self, name: str) -> Version | None:
+    def current(self, name: str) -> AdapterVersion | None:
         """What is served under a name; None where there is none."""
         # Names come from requests: what is no name is no path either.
         if not re.fullmatch(NAME, name):
@@ -80,7 +80,7 @@ class AdapterStore:
             number = int((self.folder / name / _CURRENT).read_text("utf-8"))
         except FileNotFoundError:
             return None
-        return Version(name, number, self.folder / name / str(number))
+        return AdapterVersion(name, number, self.folder / name / str(number))
 
     def infos(self) -> dict[str, BundleInfo]:
         """`bundle.json` of what is served, by name."""
@@ -89,7 +89,7 @@ class AdapterStore:
     def versions(self, name: str) -> list[int]:
         return _numbers_in(self.folder / name)
 
-    def roll_back(self, name: str) -> Version:
+    def roll_back(self, name: str) -> AdapterVersion:
         """Serve the version before the one that is served.
 
         Raises:
@@ -115,7 +115,7 @@ class AdapterStore:
             (self.folder / name).rename(self.folder / f".{name}{_GONE}")
             _clear_away(self.folder)
 
-    def _served(self, name: str) -> Version:
+    def _served(self, name: str) -> AdapterVersion:
         found = self.current(name)
         if not found:
             raise UserError(
@@ -124,7 +124,7 @@ class AdapterStore:
         return found
 
 
-def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
+def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> AdapterVersion:
     """Add a bundle to a folder, which the first one begins, and serve it from now on: of a language model its adapter,
     beside the base that all share; an encoder or a linear model as a whole.
 
@@ -180,7 +180,7 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> Version:
             raise
         fresh.rename(home / str(number))
         _write_current(home, number)
-    return Version(name, number, home / str(number))
+    return AdapterVersion(name, number, home / str(number))
 
 
 def _clear_away(folder: Path) -> None:

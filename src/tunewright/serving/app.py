@@ -15,19 +15,19 @@ from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from tunewright.auth.identity import Identity
-from tunewright.auth.keys import Asker, KeyRing
+from tunewright.auth.keys import KeyRing, Principal
 from tunewright.core.call import Abandoned, OutOfTime
 from tunewright.core.errors import UserError, missing_extra
 from tunewright.core.limits import ANSWER_SECONDS, MOST_UNDER_WAY
-from tunewright.inference.predictors import Answer, Pieces, Terms, Token
-from tunewright.serving.body import Asked
-from tunewright.serving.captures import CaptureJournal
+from tunewright.inference.predictors import Answer, GenerationConfig, Pieces, Token
+from tunewright.serving.body import RequestInput
+from tunewright.serving.captures import RequestLog
 from tunewright.serving.engine import Engine, finish_reason, told
 from tunewright.serving.errors import REFUSALS, ApiError, tell_errors
-from tunewright.serving.guard import ASKER, Admission, Attendance, CheckAsker
+from tunewright.serving.guard import ASKER, Admission, Attendance, CheckPrincipal
 from tunewright.serving.hosts import BaseEngine, Host, UnknownModel
 from tunewright.serving.metrics import METRICS_TYPE, Metrics
-from tunewright.serving.recorder import Question, Recorder
+from tunewright.serving.recorder import RecordedQuestion, Recorder
 from tunewright.serving.replies import events, head, likeliest, log_probabilities, usage
 from tunewright.serving.requests import ChatRequest, ClassifyRequest, FeedbackRequest, GenerateRequest
 from tunewright.serving.strict import StrictRoute
@@ -46,7 +46,7 @@ def build_app(
     *,
     most: int = MOST_UNDER_WAY,
     seconds: float = ANSWER_SECONDS,
-    journal: CaptureJournal | None = None,
+    journal: RequestLog | None = None,
 ) -> FastAPI:
     """The application for the models of a server.
 
@@ -67,17 +67,17 @@ def build_app(
     app.add_middleware(Attendance, seconds=seconds)
     app.add_middleware(Admission, most=most)
     if keys or identity:
-        app.add_middleware(CheckAsker, keys=keys, identity=identity)
+        app.add_middleware(CheckPrincipal, keys=keys, identity=identity)
     app.add_middleware(metrics.measured)
 
     recorder = Recorder(metrics, journal)
 
-    def question(http: Request, request: Asked, kind: str) -> Question:
+    def question(http: Request, request: RequestInput, kind: str) -> RecordedQuestion:
         """What a plain route is asked."""
         engine = engine_of(http, request.model, kind)
-        return Question(engine, request.model or models.label, _asker(http), _text(request))
+        return RecordedQuestion(engine, request.model or models.label, _asker(http), _text(request))
 
-    def answered(asked: Question, ask: Callable[[Engine], _Answer]) -> tuple[Question, _Answer]:
+    def answered(asked: RecordedQuestion, ask: Callable[[Engine], _Answer]) -> tuple[RecordedQuestion, _Answer]:
         """An answer, and the question as it was answered: by the engine that was asked, or one that is on trial. Where
         that one can't, the other does."""
         engine, trial = models.taking(asked.engine, asked.said)
@@ -93,7 +93,7 @@ def build_app(
                 return asked, answer
         return asked, ask(engine)
 
-    def plain(asked: Question, answer: Answer) -> dict[str, Any]:
+    def plain(asked: RecordedQuestion, answer: Answer) -> dict[str, Any]:
         """What a plain route answers."""
         beside = {"id": asked.id, **recorder.note(asked, answer), "usage": usage(answer)}
         return {**told(asked.engine.kind, answer), **beside}
@@ -156,14 +156,14 @@ def build_app(
         return plain(*answered(asked, lambda engine: engine.answer(asked.said)))
 
     @app.post("/v1/extract")
-    def extract(http: Request, request: Asked) -> dict[str, Any]:
+    def extract(http: Request, request: RequestInput) -> dict[str, Any]:
         asked = question(http, request, "extract")
         return plain(*answered(asked, lambda engine: engine.answer(asked.said)))
 
     @app.post("/v1/generate")
     def generate(http: Request, request: GenerateRequest) -> dict[str, Any]:
         asked = question(http, request, "generate")
-        terms = Terms(request.stop, request.max_tokens)
+        terms = GenerationConfig(request.stop, request.max_tokens)
         return plain(*answered(asked, lambda engine: _whole(engine.stream(asked.said, terms))))
 
     @app.post("/v1/chat/completions", response_model=None)
@@ -171,7 +171,7 @@ def build_app(
         engine = engine_of(http, request.model)
         _check_format(engine, request.terms.schema)
         text = None if isinstance(engine, BaseEngine) else _one_message(request)
-        asked = Question(engine, request.model, _asker(http), text, f"chatcmpl-{uuid.uuid4().hex}")
+        asked = RecordedQuestion(engine, request.model, _asker(http), text, f"chatcmpl-{uuid.uuid4().hex}")
         others: list[Token] = []
         if request.top_logprobs and engine.kind == "classify" and not request.stream:
             asked, found = answered(asked, lambda engine: engine.classify(asked.said))
@@ -211,12 +211,12 @@ def build_app(
 
 
 def _asker(http: Request) -> str | None:
-    asker: Asker | None = http.scope.get(ASKER)
+    asker: Principal | None = http.scope.get(ASKER)
     return asker.name if asker else None
 
 
 def _may_ask(http: Request, model: str) -> bool:
-    asker: Asker | None = http.scope.get(ASKER)
+    asker: Principal | None = http.scope.get(ASKER)
     return asker is None or asker.may_ask(model)
 
 
@@ -224,7 +224,7 @@ def _allowed(http: Request, names: Sequence[str]) -> list[str]:
     return [name for name in names if _may_ask(http, name)]
 
 
-def _pieces(engine: Engine, asked: Question, request: ChatRequest) -> Pieces:
+def _pieces(engine: Engine, asked: RecordedQuestion, request: ChatRequest) -> Pieces:
     """The answer to a chat: of a tuned model to its one message, of a base to the whole conversation."""
     if isinstance(engine, BaseEngine):
         said = [
@@ -276,7 +276,7 @@ def _whole(pieces: Pieces) -> Answer:
     return answer
 
 
-def _text(request: Asked) -> str:
+def _text(request: RequestInput) -> str:
     try:
         return request.read()
     except UserError as error:

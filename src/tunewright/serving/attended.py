@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.core.call import CALL, OutOfTime, check_call
-from tunewright.inference.decoding.following import Wanted, WritingModel
+from tunewright.inference.decoding.following import WritingConfig, WritingModel
 from tunewright.inference.decoding.writing import Growing, growing
 from tunewright.inference.runtimes.base import ClassifyingRuntime, NextTokenRuntime, Runtime, WritingRuntime
 
@@ -83,7 +83,7 @@ class _AttendedWriting:
     def ended(self) -> bool:
         return self._model.ended
 
-    def write(self, prompt: Sequence[int], wanted: Wanted) -> Generator[tuple[int, float], None, None]:
+    def write(self, prompt: Sequence[int], wanted: WritingConfig) -> Generator[tuple[int, float], None, None]:
         with closing(self._model.write(prompt, wanted)) as tokens:
             for token in tokens:
                 check_call()

@@ -28,7 +28,7 @@ from tunewright.core.strict_json import JSON_FAULTS, StrictJson, described
 from tunewright.core.workers import CLUSTER, cores, each
 from tunewright.inference.bundle import load_bundle
 from tunewright.inference.predictors import Answer
-from tunewright.serving.body import Asked
+from tunewright.serving.body import RequestInput
 from tunewright.serving.engine import Engine, TooLong, told
 
 CHUNK = 500
@@ -275,13 +275,13 @@ def _told(engine: Engine, name: dict[str, Any], answer: Answer | TooLong | _Brok
     return {**name, **told(engine.kind, answer), **engine.bundle.flags(answer.confidence)}
 
 
-def _asked(row: dict[str, Any]) -> Asked:
+def _asked(row: dict[str, Any]) -> RequestInput:
     """What a line asks: its text or document, or the one message of the user."""
     if "body" not in row:
-        return Asked.model_validate({key: row[key] for key in ("text", "document") if key in row})
+        return RequestInput.model_validate({key: row[key] for key in ("text", "document") if key in row})
     messages = row["body"].get("messages") if isinstance(row["body"], dict) else None
     said = [m.get("content") for m in messages or () if isinstance(m, dict) and m.get("role") == "user"]
-    return Asked.model_validate({"text": said[0] if len(said) == 1 else None})
+    return RequestInput.model_validate({"text": said[0] if len(said) == 1 else None})
 
 
 def _refused(name: dict[str, Any], code: str, message: str) -> dict[str, Any]:

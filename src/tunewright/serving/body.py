@@ -51,7 +51,7 @@ def _not_empty(text: str) -> str:
     return text
 
 
-class Asked(BaseModel):
+class RequestInput(BaseModel):
     """What is asked: exactly one of the two."""
 
     model_config = ConfigDict(extra="forbid")

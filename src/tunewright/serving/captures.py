@@ -48,7 +48,7 @@ class _Entry(BaseModel):
     """Who asked, or gives feedback; None where the server asks nobody for a key."""
 
 
-class Capture(_Entry):
+class CaptureRecord(_Entry):
     """A request that was answered."""
 
     kind: Literal["capture"] = "capture"
@@ -77,17 +77,17 @@ class Feedback(_Entry):
     comment: str
 
 
-Entry = Annotated[Capture | Feedback, Field(discriminator="kind")]
-_ENTRY: TypeAdapter[Capture | Feedback] = TypeAdapter(Entry)
+Entry = Annotated[CaptureRecord | Feedback, Field(discriminator="kind")]
+_ENTRY: TypeAdapter[CaptureRecord | Feedback] = TypeAdapter(Entry)
 
 
 class Redact(Protocol):
     """What takes personal data out of an entry; see `tunewright.serving.redaction`."""
 
-    def __call__(self, entry: Capture | Feedback, *, chosen: bool) -> Capture | Feedback: ...
+    def __call__(self, entry: CaptureRecord | Feedback, *, chosen: bool) -> CaptureRecord | Feedback: ...
 
 
-class CaptureJournal:
+class RequestLog:
     """Where a server keeps them; for many threads. A new file is begun each day and beyond a size, so that old ones can
     be deleted; the one that is written is held by a lock.
 
@@ -120,7 +120,7 @@ class CaptureJournal:
         drawn = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8])
         return drawn < self.share * 2**64
 
-    def keep(self, entry: Capture | Feedback, *, chosen: bool = False) -> bool:
+    def keep(self, entry: CaptureRecord | Feedback, *, chosen: bool = False) -> bool:
         """Write an entry. Returns whether it is kept: not where the disk is full or gone.
 
         Args:
@@ -169,7 +169,7 @@ def journals(folder: Path) -> list[Path]:
     return sorted(found, key=lambda file: file.name)
 
 
-def read_entry(line: bytes) -> Capture | Feedback:
+def read_entry(line: bytes) -> CaptureRecord | Feedback:
     """A line of a journal.
 
     Raises:
@@ -178,7 +178,7 @@ def read_entry(line: bytes) -> Capture | Feedback:
     return _ENTRY.validate_json(line)
 
 
-def read_captures(folder: Path) -> Iterator[Capture | Feedback]:
+def read_captures(folder: Path) -> Iterator[CaptureRecord | Feedback]:
     """All that is kept in a folder, file by file; a server may be writing on."""
     for file in journals(folder):
         with file.open("rb") as lines:

@@ -87,15 +87,15 @@ class Connections:
 
     def __init__(self, most: int):
         self.most, self.share = most, max(1, most // 2)
-        self._all: set[Connection] = set()
-        self._waiting: OrderedDict[Connection, None] = OrderedDict()
+        self._all: set[ClientConnection] = set()
+        self._waiting: OrderedDict[ClientConnection, None] = OrderedDict()
         """Those that wait for a request or the rest of one, the longest waiting first."""
         self._by_client: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def take(self, connection: Connection) -> bool:
+    def take(self, connection: ClientConnection) -> bool:
         """Take one in, if need be in the place of one that waits. Returns whether there was a place."""
         if self._by_client[connection.whose] >= self.share:
             free = self.end_longest(connection.whose)
@@ -115,7 +115,7 @@ class Connections:
             found.transport.abort()
         return found is not None
 
-    def note(self, connection: Connection, *, waits: bool) -> None:
+    def note(self, connection: ClientConnection, *, waits: bool) -> None:
         """Note that a connection begins or ends to wait for its client."""
         if not waits:
             self._waiting.pop(connection, None)
@@ -123,7 +123,7 @@ class Connections:
             self._waiting[connection] = None
             self._waiting.move_to_end(connection)
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: ClientConnection) -> None:
         if connection not in self._all:
             return
         self._all.discard(connection)
@@ -133,7 +133,7 @@ class Connections:
             del self._by_client[connection.whose]
 
 
-class Connection(H11Protocol):
+class ClientConnection(H11Protocol):
     """One connection, in HTTP/1.1.
 
     Args:
@@ -287,8 +287,8 @@ class HttpServer(uvicorn.Server):
                     self._connections.end_longest()
                 await asyncio.sleep(_AGAIN_SECONDS)
 
-    def _connection(self) -> Connection:
-        return Connection(self._connections, self.config, self.server_state, self.lifespan.state)
+    def _connection(self) -> ClientConnection:
+        return ClientConnection(self._connections, self.config, self.server_state, self.lifespan.state)
 
 
 class Seldom(logging.Filter):

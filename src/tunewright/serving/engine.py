@@ -15,17 +15,17 @@ from tunewright.inference.bundle import Bundle
 from tunewright.inference.predictors import (
     Answer,
     EncoderPredictor,
+    GenerationConfig,
     LabelClassifier,
     LabelScorer,
     LabelSetClassifier,
     Pieces,
-    Terms,
     TextGenerator,
 )
 from tunewright.inference.runtimes.base import Runtime
 from tunewright.serving.attended import attended, turn
 
-NO_TERMS = Terms()
+NO_TERMS = GenerationConfig()
 
 
 def told(kind: str, answer: Answer) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class Engine:
             found = Classification(*self._model.with_probabilities(prompt))
         return self._second.classify(text) if self._second and self._unsure(found.answer) else found
 
-    def stream(self, text: str, terms: Terms = NO_TERMS) -> Pieces:
+    def stream(self, text: str, terms: GenerationConfig = NO_TERMS) -> Pieces:
         """The answer to one text piece by piece, and then as a whole.
 
         Only what a model generates comes in more than one piece. Close the generator where nobody listens any more:
@@ -193,7 +193,7 @@ class Engine:
             return self._whole(self.answer(text))
         return self._pieces(self._prompts(text), terms)
 
-    def _pieces(self, prompts: list[list[int]], terms: Terms) -> Pieces:
+    def _pieces(self, prompts: list[list[int]], terms: GenerationConfig) -> Pieces:
         if isinstance(self._model, TextGenerator):
             return self._in_turn(self._model.stream(prompts[0], terms))
         return self._in_turn(self._in_one_piece(prompts))

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from tunewright.auth.identity import Identity, NoRole
-from tunewright.auth.keys import Allowances, Asker, KeyRing
+from tunewright.auth.keys import Allowances, KeyRing, Principal
 from tunewright.core.call import CALL, Call
 from tunewright.core.limits import (
     ANSWER_SECONDS,
@@ -45,7 +45,7 @@ def _is_asked(scope: Message) -> bool:
     return scope["type"] == "http" and str(scope["path"]).startswith("/v1/")
 
 
-class CheckAsker:
+class CheckPrincipal:
     """Lets only those ask who have a key, or a token of the identity provider, and no more often than that says."""
 
     def __init__(self, app: App, keys: KeyRing | None, identity: Identity | None):
@@ -72,7 +72,7 @@ class CheckAsker:
             answer = self._app
         await answer(scope, receive, send)
 
-    async def _find(self, token: str) -> Asker | None:
+    async def _find(self, token: str) -> Principal | None:
         if self._keys and (found := self._keys.find(token)):
             return found
         return await self._identity.find(token) if self._identity else None

@@ -13,14 +13,14 @@ from typing import Protocol, Self
 from tunewright.core.progress import say
 from tunewright.inference.bundle import Bundle, load_bundle, read_info
 from tunewright.inference.checksums import Verification
-from tunewright.inference.predictors import Pieces, Terms
+from tunewright.inference.predictors import GenerationConfig, Pieces
 from tunewright.inference.runtimes.base import ADAPTER_FOLDER, FOLDERS, is_classifier
 from tunewright.inference.runtimes.openvino.adapter import load_adapter
 from tunewright.inference.runtimes.openvino.model import PagedNextToken
 from tunewright.inference.runtimes.openvino.network import ADAPTERS
 from tunewright.models.files import loading
 from tunewright.project import falls_to_challenger
-from tunewright.serving.adapters import BASE, AdapterStore, Version
+from tunewright.serving.adapters import BASE, AdapterStore, AdapterVersion
 from tunewright.serving.engine import Engine
 from tunewright.tasks import Message
 
@@ -56,12 +56,12 @@ class Host(Protocol):
         """
         ...
 
-    def taking(self, engine: Engine, text: str) -> tuple[Engine, Trial | None]:
+    def taking(self, engine: Engine, text: str) -> tuple[Engine, ChallengerShare | None]:
         """Who answers a text to a model's engine: that one, or in its place one that is on trial."""
         ...
 
 
-class Trial:
+class ChallengerShare:
     """A challenger that answers a share of the requests, and how it does.
 
     Args:
@@ -107,7 +107,7 @@ class OneModel:
     def __init__(self, engine: Engine):
         self.serve(engine)
 
-    def serve(self, engine: Engine, trial: Trial | None = None) -> None:
+    def serve(self, engine: Engine, trial: ChallengerShare | None = None) -> None:
         """Answer with other engines from the next request on; what is under way ends with the one it began with.
 
         Args:
@@ -122,7 +122,7 @@ class OneModel:
         return self._serving[0]
 
     @property
-    def trial(self) -> Trial | None:
+    def trial(self) -> ChallengerShare | None:
         return self._serving[1]
 
     @property
@@ -137,7 +137,7 @@ class OneModel:
             raise UnknownModel(name)
         return self.champion
 
-    def taking(self, engine: Engine, text: str) -> tuple[Engine, Trial | None]:
+    def taking(self, engine: Engine, text: str) -> tuple[Engine, ChallengerShare | None]:
         champion, trial = self._serving
         if trial and engine is champion and trial.takes(text):
             return trial.engine, trial
@@ -189,10 +189,10 @@ class ManyModels:
             self._load(key, version, found)
         return found.result()[0]
 
-    def taking(self, engine: Engine, text: str) -> tuple[Engine, Trial | None]:  # noqa: ARG002 (the protocol's)
+    def taking(self, engine: Engine, text: str) -> tuple[Engine, ChallengerShare | None]:  # noqa: ARG002 (the protocol's)
         return engine, None
 
-    def _load(self, key: tuple[str, int], version: Version, found: Future[tuple[Engine, int]]) -> None:
+    def _load(self, key: tuple[str, int], version: AdapterVersion, found: Future[tuple[Engine, int]]) -> None:
         """Load a version outside the lock: others are answered meanwhile."""
         try:
             found.set_result(self._made(version))
@@ -209,7 +209,7 @@ class ManyModels:
                 longest_unused = next(iter(done))
                 del done[longest_unused], self._loaded[longest_unused]
 
-    def _made(self, version: Version) -> tuple[Engine, int]:
+    def _made(self, version: AdapterVersion) -> tuple[Engine, int]:
         """(the engine of a version, the bytes that it alone needs)."""
         if is_classifier(read_info(version.folder).runtime):
             bundle = load_bundle(version.folder, verification=self._verification)
@@ -240,7 +240,7 @@ class BaseEngine(Engine):
             paged = PagedNextToken(weights, context=bundle.info.context, threads=threads, adapters=ADAPTERS)
         return cls(bundle, paged)
 
-    def converse(self, messages: Sequence[Message], terms: Terms) -> Pieces:
+    def converse(self, messages: Sequence[Message], terms: GenerationConfig) -> Pieces:
         """As `stream`, of a conversation."""
         self._require_room(*(message.content for message in messages))
         prompt = self.bundle.template.encode_prompt(messages, self.bundle.tokenizer)

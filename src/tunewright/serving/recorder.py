@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunewright.inference.predictors import Answer
-from tunewright.serving.captures import Capture, CaptureJournal, Feedback, now
+from tunewright.serving.captures import CaptureRecord, Feedback, RequestLog, now
 from tunewright.serving.engine import Engine
 from tunewright.serving.errors import ApiError
 from tunewright.serving.metrics import Metrics
@@ -18,7 +18,7 @@ from tunewright.tasks.base import Unfit, labels_of
 
 
 @dataclass(frozen=True)
-class Question:
+class RecordedQuestion:
     """A request to a model."""
 
     engine: Engine
@@ -42,10 +42,10 @@ class Recorder:
     journal: where questions and answers are kept; None: nowhere.
     """
 
-    def __init__(self, metrics: Metrics, journal: CaptureJournal | None):
+    def __init__(self, metrics: Metrics, journal: RequestLog | None):
         self._metrics, self._journal = metrics, journal
 
-    def note(self, question: Question, answer: Answer) -> dict[str, Any]:
+    def note(self, question: RecordedQuestion, answer: Answer) -> dict[str, Any]:
         """Note an answer. Returns what it says beside itself."""
         flags = question.engine.bundle.flags(answer.confidence)
         version = question.engine.bundle.info.version
@@ -55,7 +55,7 @@ class Recorder:
         if not self._journal.takes(question.id):
             return {**flags, "captured": False}
         kept = self._journal.keep(
-            Capture(
+            CaptureRecord(
                 id=question.id,
                 time=now(),
                 model=question.model,

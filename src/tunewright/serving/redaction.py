@@ -7,7 +7,7 @@ import re
 
 from tunewright.pii import Span, find_pii
 from tunewright.pii.whole_words import WholeWords
-from tunewright.serving.captures import Capture, Feedback
+from tunewright.serving.captures import CaptureRecord, Feedback
 
 _SHORTEST = 3
 """Letters of a value that is looked for in the other texts too."""
@@ -17,7 +17,7 @@ _HALF_LETTER = re.compile("[\ud800-\udfff]")
 """Which no encoding has, and JSON only as an escape."""
 
 
-def redact(entry: Capture | Feedback, *, chosen: bool) -> Capture | Feedback:
+def redact(entry: CaptureRecord | Feedback, *, chosen: bool) -> CaptureRecord | Feedback:
     """An entry in whose texts personal data is replaced by its kind, such as [EMAIL].
 
     What is found in one of its texts is replaced in the others too, where fewer words may give it away. Of an answer
@@ -26,7 +26,7 @@ def redact(entry: Capture | Feedback, *, chosen: bool) -> Capture | Feedback:
     Args:
         chosen: the answer is one of a fixed set, such as labels, and left as it is.
     """
-    names = ["request"] if isinstance(entry, Capture) else ["comment"]
+    names = ["request"] if isinstance(entry, CaptureRecord) else ["comment"]
     texts = {name: getattr(entry, name) for name in names if getattr(entry, name)}
     if entry.answer and not chosen:
         texts["answer"] = entry.answer

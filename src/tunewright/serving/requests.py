@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from tunewright.core.limits import LONGEST_STOP, REQUEST_SCHEMA_BYTES
-from tunewright.inference.predictors import Terms
-from tunewright.serving.body import Asked, Text, whole_letters
+from tunewright.inference.predictors import GenerationConfig
+from tunewright.serving.body import RequestInput, Text, whole_letters
 
 
-class ClassifyRequest(Asked):
+class ClassifyRequest(RequestInput):
     probabilities: bool = False
     """Whether the answer lists the probability of every label."""
 
@@ -25,7 +25,7 @@ Stop = Annotated[
 """As OpenAI has it: none, a text or up to four."""
 
 
-class GenerateRequest(Asked):
+class GenerateRequest(RequestInput):
     max_tokens: int | None = Field(None, ge=1)
     """Tokens after which the answer is cut, if that is earlier than the model's own limit."""
     stop: Stop = ()
@@ -109,9 +109,9 @@ class ChatRequest(BaseModel):
         return self
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> GenerationConfig:
         schema = self.response_format.wanted if self.response_format else None
-        return Terms(self.stop, self.max_completion_tokens or self.max_tokens, schema)
+        return GenerationConfig(self.stop, self.max_completion_tokens or self.max_tokens, schema)
 
 
 class FeedbackRequest(BaseModel):

@@ -31,7 +31,7 @@ from tunewright.inference.runtimes.base import ENGINES, is_of_encoder
 from tunewright.models.linear_model import LINEAR
 from tunewright.project import Traffic
 from tunewright.serving.adapters import AdapterStore
-from tunewright.serving.captures import CaptureJournal
+from tunewright.serving.captures import RequestLog
 
 READY_SECONDS = 900.0
 """vLLM takes minutes."""
@@ -170,15 +170,15 @@ def _check_engine(served: AdapterStore | Bundle, wanted: str) -> None:
         raise UserError(f"This bundle runs in {runtime}.", where=served.folder / name, fix=fix)
 
 
-def _journal(limits: Limits) -> CaptureJournal | None:
+def _journal(limits: Limits) -> RequestLog | None:
     if limits.captures is None:
         return None
     if not limits.redact:
-        return CaptureJournal(limits.captures, limits.capture_share)
+        return RequestLog(limits.captures, limits.capture_share)
     # Only where it is asked for: its lists of names take time and memory.
     from tunewright.serving.redaction import redact
 
-    return CaptureJournal(limits.captures, limits.capture_share, redact)
+    return RequestLog(limits.captures, limits.capture_share, redact)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from tunewright.core.progress import say
 from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.project import SERVING, Traffic
 from tunewright.serving.engine import Engine
-from tunewright.serving.hosts import OneModel, Trial
+from tunewright.serving.hosts import ChallengerShare, OneModel
 from tunewright.serving.presence import EVERY, Presence, Sign, now
 
 _LOOKS = 1.0
@@ -127,11 +127,11 @@ class Watching:
                 else "The trial is over."
             )
 
-    def _trial_of(self, folder: Path, share: float) -> Trial:
+    def _trial_of(self, folder: Path, share: float) -> ChallengerShare:
         running = self.models.trial
         if running and folder == self._trial:
-            return running if running.share == share else Trial(running.engine, share)
-        return Trial(self._load(folder), share)
+            return running if running.share == share else ChallengerShare(running.engine, share)
+        return ChallengerShare(self._load(folder), share)
 
     def _engine(self, folder: Path, *, anew: bool) -> Engine:
         """The engine of a bundle: one that is loaded, if it may be."""

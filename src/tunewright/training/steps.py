@@ -21,14 +21,14 @@ from tunewright.training.diagnosis.rules import diagnose
 from tunewright.training.engine.fast_paths import fit_engine
 from tunewright.training.loop.audit import shown
 from tunewright.training.loop.encode import IGNORED
-from tunewright.training.loop.member import ADAPTER, Members
+from tunewright.training.loop.member import ADAPTER, Soup
 from tunewright.training.loop.prepare import prepare
 from tunewright.training.loop.shares import alone
 from tunewright.training.loop.soup import average_adapters
 from tunewright.training.loop.together import gathered
 from tunewright.training.loop.tracking import tracked
 from tunewright.training.loop.trainer import adapted_modules, load_adapter, planned_steps
-from tunewright.training.loop.watch import Recorder
+from tunewright.training.loop.watch import CurveRecorder
 
 CHECKPOINTS = "checkpoints"
 
@@ -74,7 +74,7 @@ def train_adapter(spec: Spec, split: Path, output: Output) -> None:
     shutil.rmtree(training.home)
 
 
-def train_members(training: Members, output: Output) -> tuple[list[Path], list[dict[str, Any]], list[Diagnosis]] | None:
+def train_members(training: Soup, output: Output) -> tuple[list[Path], list[dict[str, Any]], list[Diagnosis]] | None:
     """Train all models of one training, and write `curve.jsonl` and `diagnosis.json`.
 
     Returns: (the folder of each, the rows of all curves, what was found in them); None in a process that is not the
@@ -84,7 +84,7 @@ def train_members(training: Members, output: Output) -> tuple[list[Path], list[d
     with track("train", planned * spec.train.members, "steps") as tracker, tracked(spec) as tracking:
         try:
             members = [
-                training.train(number, tracker, [Recorder(tracking, number * planned)])
+                training.train(number, tracker, [CurveRecorder(tracking, number * planned)])
                 for number in range(spec.train.members)
             ]
         except CannotTrain as error:

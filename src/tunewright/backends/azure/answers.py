@@ -47,7 +47,7 @@ _PERSONAL: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 @dataclass(frozen=True)
-class Said:
+class AzureAnswer:
     """One question and Azure's answer."""
 
     asked: str
@@ -74,14 +74,14 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Row:
+class ProbeRow:
     """A rule of the table, and whether it holds in this subscription."""
 
     rule: str
     verdict: Verdict
     why: str
     """What was found, or why it was not asked."""
-    answers: tuple[Said, ...] = ()
+    answers: tuple[AzureAnswer, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -95,7 +95,7 @@ class Probe:
 
     region: str
     day: date
-    rows: tuple[Row, ...]
+    rows: tuple[ProbeRow, ...]
     notes: dict[str, str]
     """What was looked at beside the rules, such as the providers that are registered."""
     left: tuple[str, ...]
@@ -134,22 +134,22 @@ class Probe:
         file.write_text(json.dumps(self.shareable(), indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def judged(rule: str, answers: Iterable[Said]) -> Row:
+def judged(rule: str, answers: Iterable[AzureAnswer]) -> ProbeRow:
     """A rule by what Azure said: it holds where every answer agrees, and does not where one speaks against it."""
     told = tuple(answers)
     against = next((each for each in told if each.agrees is False), None)
     if against:
         did = "took it" if against.wanted == "refused" else "refused it"
-        return Row(rule, "does not hold", f"{against.asked}: Azure {did}{_quoted(against)}", told)
+        return ProbeRow(rule, "does not hold", f"{against.asked}: Azure {did}{_quoted(against)}", told)
     unclear = next((each for each in told if each.wanted and each.agrees is None), None)
     if unclear:
-        return Row(rule, "not asked", f"{unclear.asked}: nothing follows from the answer{_quoted(unclear)}", told)
-    return Row(
+        return ProbeRow(rule, "not asked", f"{unclear.asked}: nothing follows from the answer{_quoted(unclear)}", told)
+    return ProbeRow(
         rule, "holds", "; ".join(f"{each.asked}: {each.wanted or 'noted'}{_quoted(each)}" for each in told), told
     )
 
 
-def _quoted(said: Said) -> str:
+def _quoted(said: AzureAnswer) -> str:
     inside = ", ".join(filter(None, (str(said.status or ""), said.code, said.message)))
     return f" ({inside})" if said.message or said.code else ""
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from tunewright.backends.azure.bases import python_base
 from tunewright.backends.azure.connection import Connection, azure_errors, found
-from tunewright.backends.azure.store import DATASTORE, FOLDER, Store
+from tunewright.backends.azure.store import DATASTORE, FOLDER, BlobStore
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_manifest, sha256_file, sha256_json
 from tunewright.core.errors import UserError
@@ -58,7 +58,7 @@ def data_asset(at: Connection, name: str, version: str, path: Path, tags: dict[s
     if not _is_there(at.ml.data, name, version, tags):
         say(f"  azure: {name} goes up, version {version}")
         prefix = f"{FOLDER}/assets/{name}/{version}"
-        Store(at).upload(path, prefix)
+        BlobStore(at).upload(path, prefix)
         where = DATASTORE + (prefix if path.is_dir() else f"{prefix}/{path.name}")
         _register(at, name, version, where, "uri_folder" if path.is_dir() else "uri_file", tags)
     return f"azureml:{name}:{version}"

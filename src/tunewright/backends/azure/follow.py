@@ -49,7 +49,7 @@ class Stopped(UserError):
     """A step ended without an output, or has to end: nothing of its job is to run on."""
 
 
-class Follower:
+class JobFollower:
     """Follows one submitted job to its end.
 
     Args:

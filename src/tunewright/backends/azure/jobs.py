@@ -8,7 +8,7 @@ from typing import Any
 
 from tunewright.backends.azure.machines import has_gpu, identity_of, nodes_of, size_of
 from tunewright.backends.azure.node import MADE
-from tunewright.backends.azure.sources import Base, Source
+from tunewright.backends.azure.sources import BaseModelSource, Source
 from tunewright.backends.azure.store import DATASTORE, FOLDER
 from tunewright.config import SPEC_FILE, Spec
 from tunewright.models.device import GPU
@@ -24,7 +24,7 @@ _UNPACK = "( flock 9; [ -e tunewright ] || tar -xzf ${{inputs.code}} ) 9> .unpac
 
 
 @dataclass(frozen=True)
-class Work:
+class JobWork:
     """Steps to be submitted together.
 
     Args:
@@ -56,7 +56,7 @@ def output_of(job: str, step: str) -> str:
     return f"{FOLDER}/jobs/{job}/{step}"
 
 
-def job_of(work: Work, spec: Spec) -> Any:
+def job_of(work: JobWork, spec: Spec) -> Any:
     """The job, ready for `ml.jobs.create_or_update`."""
     made = _command_job(work, spec) if len(work.steps) == 1 else _pipeline_job(work, spec)
     made.name, made.experiment_name, made.tags = work.name or None, spec.name, dict(work.tags)
@@ -71,8 +71,8 @@ def command_line(step: Step, inputs: Sequence[str], sources: Sequence[Source]) -
         inputs: the steps whose outputs it reads.
     """
     given = [
-        f"--{'base' if isinstance(source, Base) else 'given'} "
-        f"{source.place if isinstance(source, Base) else source.key}=${{{{inputs.{source.name}}}}}"
+        f"--{'base' if isinstance(source, BaseModelSource) else 'given'} "
+        f"{source.place if isinstance(source, BaseModelSource) else source.key}=${{{{inputs.{source.name}}}}}"
         for source in sources
     ]
     kept = ["--kept ${{outputs.kept}}", *(f"--resumes {name}" for name in step.resumes)] if step.resumes else []
@@ -90,7 +90,7 @@ def command_line(step: Step, inputs: Sequence[str], sources: Sequence[Source]) -
     )
 
 
-def _component(step: Step, work: Work, spec: Spec, given: Mapping[str, Any], made: Mapping[str, Any]) -> Any:
+def _component(step: Step, work: JobWork, spec: Spec, given: Mapping[str, Any], made: Mapping[str, Any]) -> Any:
     """What runs a step, with inputs and outputs that are addresses, or places that a pipeline fills."""
     from azure.ai.ml import PyTorchDistribution, command
 
@@ -120,7 +120,7 @@ def _identity(spec: Spec) -> Any:
     return ManagedIdentityConfiguration(resource_id=chosen) if chosen else UserIdentityConfiguration()
 
 
-def _bound(step: Step, work: Work, spec: Spec, made: Mapping[str, Any]) -> dict[str, Any]:
+def _bound(step: Step, work: JobWork, spec: Spec, made: Mapping[str, Any]) -> dict[str, Any]:
     """What each input of a step is: an asset, or another step's output in `made`."""
     from azure.ai.ml import Input
 
@@ -134,7 +134,7 @@ def _type(name: str) -> str:
     return "uri_file" if name == "code" else "uri_folder"
 
 
-def _places(step: Step, work: Work) -> dict[str, Any]:
+def _places(step: Step, work: JobWork) -> dict[str, Any]:
     """Where each output of a step goes."""
     from azure.ai.ml import Output
 
@@ -146,14 +146,14 @@ def _places(step: Step, work: Work) -> dict[str, Any]:
     }
 
 
-def _command_job(work: Work, spec: Spec) -> Any:
+def _command_job(work: JobWork, spec: Spec) -> Any:
     step = work.steps[0]
     job = _component(step, work, spec, _bound(step, work, spec, {}), _places(step, work))
     job.set_limits(timeout=work.limits[step.name])
     return job
 
 
-def _pipeline_job(work: Work, spec: Spec) -> Any:
+def _pipeline_job(work: JobWork, spec: Spec) -> Any:
     from azure.ai.ml import Input, Output
     from azure.ai.ml.dsl import pipeline
 

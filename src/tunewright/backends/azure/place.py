@@ -13,11 +13,11 @@ from typing import Any, Self
 
 from tunewright.backends.azure import assets, machines
 from tunewright.backends.azure.connection import Connection, azure_errors, found
-from tunewright.backends.azure.follow import OVER, Follower, Stopped
-from tunewright.backends.azure.jobs import Work, job_of, output_of
+from tunewright.backends.azure.follow import OVER, JobFollower, Stopped
+from tunewright.backends.azure.jobs import JobWork, job_of, output_of
 from tunewright.backends.azure.node import ERROR, INPUT
 from tunewright.backends.azure.sources import Source, needed, sources_of, taken_along
-from tunewright.backends.azure.store import DATASTORE, FOLDER, Store
+from tunewright.backends.azure.store import DATASTORE, FOLDER, BlobStore
 from tunewright.backends.azure.waiting import Wait
 from tunewright.backends.ending import names_memory
 from tunewright.config import Spec
@@ -25,7 +25,7 @@ from tunewright.core.artifacts import MANIFEST, Manifest, partial_of, read_manif
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.pipeline.fingerprint import lineage_hashes
-from tunewright.pipeline.runner import Place, due
+from tunewright.pipeline.runner import Backend, due
 from tunewright.pipeline.steps import Step
 
 TAG = "tunewright"
@@ -42,7 +42,7 @@ class Submitted:
     """A job that was submitted, now or before."""
 
     job: str
-    follower: Follower
+    follower: JobFollower
     limits: Mapping[str, int]
     """Seconds after which Azure ends each step; empty where it was submitted before."""
 
@@ -58,12 +58,12 @@ class AzurePlace:
         ready: is called once, before anything is made there; it raises where something is in the way.
     """
 
-    def __init__(self, spec: Spec, at: Connection, local: Place, *, to: str, force: bool, ready: Callable[[], None]):
+    def __init__(self, spec: Spec, at: Connection, local: Backend, *, to: str, force: bool, ready: Callable[[], None]):
         self._spec, self._at, self._local, self._to, self._force = spec, at, local, to, force
         self._ready: Callable[[], None] | None = ready
         self._submitted: dict[str, Submitted] = {}
         """By step, until its output is here."""
-        self._followers: list[Follower] = []
+        self._followers: list[JobFollower] = []
         self._tags = {TAG: spec.name}
 
     def __enter__(self) -> Self:
@@ -111,7 +111,7 @@ class AzurePlace:
         name, known = self._try(base)
         budget = self._spec.azure.budget_usd - self.spent
         limits = {} if known else machines.limits(chain, self._spec, budget)
-        follower = Follower(self._at, name, {each.name: self._rate(each) for each in chain}, budget)
+        follower = JobFollower(self._at, name, {each.name: self._rate(each) for each in chain}, budget)
         if known is None:
             work = self._work(name, base, chain, done, made_of, limits)
             self._send(name, job_of(work, self._spec), follower)
@@ -121,7 +121,7 @@ class AzurePlace:
         self._followers.append(follower)
         self._submitted |= {each.name: Submitted(name, follower, limits) for each in chain}
 
-    def _send(self, name: str, job: Any, follower: Follower) -> None:
+    def _send(self, name: str, job: Any, follower: JobFollower) -> None:
         """Submit a job. Where no answer comes, or a refusal, it is looked for: it may run all the same.
 
         Raises:
@@ -157,7 +157,7 @@ class AzurePlace:
         done: Mapping[str, Path],
         made_of: Mapping[str, str],
         limits: Mapping[str, int],
-    ) -> Work:
+    ) -> JobWork:
         """What a job does, once all that it needs is brought up."""
         if self._ready:
             self._ready()
@@ -167,7 +167,7 @@ class AzurePlace:
         # Clusters first: what may be refused is asked before gigabytes go up.
         clusters = {step.name: machines.cluster(self._at, step, self._spec, self._tags) for step in chain}
         made_there = {step.name for step in chain}
-        return Work(
+        return JobWork(
             name=name,
             title=base,
             steps=chain,
@@ -281,7 +281,7 @@ class AzurePlace:
         """
         why = ""
         for _ in range(_FETCHES):
-            files = Store(self._at).download(prefix, coming)
+            files = BlobStore(self._at).download(prefix, coming)
             manifest = read_manifest(coming)
             if manifest is not None and sha256_tree(coming)[0] == manifest.content:
                 return manifest
@@ -327,7 +327,7 @@ class AzurePlace:
     def _last_words(self, job: str, step: Step) -> str | None:
         """What a step said as it ended; None where that can't be had, which must not hide that it ended."""
         try:
-            return Store(self._at).text(f"{output_of(job, step.name)}/{ERROR}")
+            return BlobStore(self._at).text(f"{output_of(job, step.name)}/{ERROR}")
         except UserError:
             return None
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import httpx
 
-from tunewright.backends.azure.answers import Probe, Row, Said, judged
+from tunewright.backends.azure.answers import AzureAnswer, Probe, ProbeRow, judged
 from tunewright.backends.azure.connection import ARM, Connection, azure_errors
 from tunewright.backends.azure.machines import price_of
 from tunewright.backends.azure.rules import is_allowed, is_of_clusters, rules
-from tunewright.backends.azure.store import DATASTORE, FOLDER, Store
-from tunewright.backends.azure.throwaway import Made, Throwaway
+from tunewright.backends.azure.store import DATASTORE, FOLDER, BlobStore
+from tunewright.backends.azure.throwaway import Throwaway, ThrowawayItem
 from tunewright.config import Spec
 
 _LISTS, _RIGHTS, _PROVIDERS = "2023-10-01", "2022-04-01", "2021-04-01"
@@ -84,8 +84,8 @@ def probe(spec: Spec, at: Connection) -> Probe:
     return Probe(at.region, datetime.now(UTC).date(), rows, notes, tuple(things.left), hide)
 
 
-def _unasked(rule: str) -> Row:
-    return Row(rule, "not asked", _NOT_ASKED.get(rule, "the probe has no question that costs next to nothing"))
+def _unasked(rule: str) -> ProbeRow:
+    return ProbeRow(rule, "not asked", _NOT_ASKED.get(rule, "the probe has no question that costs next to nothing"))
 
 
 class _Questions:
@@ -93,9 +93,9 @@ class _Questions:
 
     def __init__(self, things: Throwaway):
         self._things, self._at, self._name = things, things.at, things.name
-        self._done: dict[str, Said] = {}
+        self._done: dict[str, AzureAnswer] = {}
         """What came of what was to be taken, by the action of a role that it needs."""
-        self.by_rule: dict[str, Callable[[], Row]] = {
+        self.by_rule: dict[str, Callable[[], ProbeRow]] = {
             "model-version-is-an-integer": self._versions,
             "cluster-series": self._clusters,
             "endpoint-name": self._endpoint_names,
@@ -106,7 +106,7 @@ class _Questions:
             "gpu-quota-is-zero": self._quota,
         }
 
-    def _versions(self) -> Row:
+    def _versions(self) -> ProbeRow:
         put, name, tags, words = self._things.put, self._name, self._things.tags, "version|integer|number"
         model = {"modelType": "custom_model", "modelUri": f"{DATASTORE}{self._uploaded()}", "tags": tags}
         image = {"image": _IMAGE, "osType": "Linux", "tags": tags}
@@ -120,30 +120,30 @@ class _Questions:
 
     def _uploaded(self) -> str:
         """The folder of a file of one byte."""
-        store, folder, data = Store(self._at), f"{FOLDER}/probe/{self._name}", self._at.datastore
+        store, folder, data = BlobStore(self._at), f"{FOLDER}/probe/{self._name}", self._at.datastore
         command = (
             f"az storage blob delete --auth-mode login --account-name {data.account_name} "
             f"--container-name {data.container_name} --name {folder}/byte"
         )
-        self._things.remember(Made(f"the file {folder}/byte", lambda: store.remove(f"{folder}/byte"), command))
+        self._things.remember(ThrowawayItem(f"the file {folder}/byte", lambda: store.remove(f"{folder}/byte"), command))
         with tempfile.TemporaryDirectory() as scratch:
             (Path(scratch) / "byte").write_bytes(b"1")
             store.upload(Path(scratch) / "byte", folder)
         return folder
 
-    def _clusters(self) -> Row:
+    def _clusters(self) -> ProbeRow:
         refused = self._cluster(_NO_CLUSTER_SIZE, f"{self._name}-n", "refused")
         taken = self._cluster(_CLUSTER_SIZE, self._name, "taken")
         self._done["computes/write"] = taken
         return judged("cluster-series", [refused, taken, self._listed_sizes()])
 
-    def _cluster(self, size: str, name: str, wanted: Any) -> Said:
+    def _cluster(self, size: str, name: str, wanted: Any) -> AzureAnswer:
         scale = {"minNodeCount": 0, "maxNodeCount": 1, "nodeIdleTimeBeforeScaleDown": "PT2M"}
         inside = {"vmSize": size, "vmPriority": "Dedicated", "scaleSettings": scale, "osType": "Linux"}
         body = self._tagged({"computeType": "AmlCompute", "properties": inside})
         return self._things.put(f"a cluster of {size}", wanted, f"computes/{name}", body, "size|sku")
 
-    def _listed_sizes(self) -> Said:
+    def _listed_sizes(self) -> AzureAnswer:
         """Which sizes the region has clusters of that are not of our series."""
         status, body = self._things.get(f"{self._location}/vmSizes", _LISTS)
         listed = [
@@ -151,13 +151,13 @@ class _Questions:
         ]
         unknown = sorted(each for each in listed if not is_of_clusters(each))
         told = f"{len(listed)} sizes have clusters; not of our series: {', '.join(unknown) or 'none'}"
-        return Said("the region's sizes", None, status, message=told if body else "")
+        return AzureAnswer("the region's sizes", None, status, message=told if body else "")
 
-    def _endpoint_names(self) -> Row:
+    def _endpoint_names(self) -> ProbeRow:
         long = f"{self._name}{'x' * _LONGEST_NAME}"[: _LONGEST_NAME + 1]
         body = self._tagged({"authMode": "AADToken"}, identity={"type": "SystemAssigned"})
 
-        def put(name: str, wanted: Any) -> Said:
+        def put(name: str, wanted: Any) -> AzureAnswer:
             asked = f"an endpoint's name of {len(name)} signs"
             return self._things.put(asked, wanted, f"onlineEndpoints/{name}", body, "name|length|charact")
 
@@ -165,20 +165,22 @@ class _Questions:
         self._done["onlineEndpoints/write"] = taken
         return judged("endpoint-name", [refused, taken])
 
-    def _endpoint_sizes(self) -> Row:
+    def _endpoint_sizes(self) -> ProbeRow:
         asked = f"a deployment on {_NO_ENDPOINT_SIZE}"
         return self._deployment("endpoint-sizes", asked, _NO_ENDPOINT_SIZE, "Enabled", "size|sku|instance ?type")
 
-    def _egress(self) -> Row:
+    def _egress(self) -> ProbeRow:
         if is_isolated(self._at.workspace) or self._at.is_private:
-            return Row("endpoint-egress", "not asked", "this workspace is private, so Azure might make the deployment")
+            return ProbeRow(
+                "endpoint-egress", "not asked", "this workspace is private, so Azure might make the deployment"
+            )
         asked = "a deployment without egress in a public workspace"
         return self._deployment("endpoint-egress", asked, _ENDPOINT_SIZE, "Disabled", "egress|network|private")
 
-    def _deployment(self, rule: str, asked: str, size: str, egress: str, about: str) -> Row:
+    def _deployment(self, rule: str, asked: str, size: str, egress: str, about: str) -> ProbeRow:
         """A rule by a deployment that Azure should refuse."""
         if missing := self._missing("onlineEndpoints/write", "models/versions/write", "environments/versions/write"):
-            return Row(rule, "not asked", missing)
+            return ProbeRow(rule, "not asked", missing)
         properties = {
             "endpointComputeType": "Managed",
             "instanceType": size,
@@ -191,9 +193,9 @@ class _Questions:
         path = f"onlineEndpoints/{self._name}/deployments/probe"
         return judged(rule, [self._things.put(asked, "refused", path, body, about, settle=False)])
 
-    def _schedules(self) -> Row:
+    def _schedules(self) -> ProbeRow:
         if missing := self._missing("computes/write", "environments/versions/write"):
-            return Row("schedules-have-recurrences", "not asked", missing)
+            return ProbeRow("schedules-have-recurrences", "not asked", missing)
         days = {"hours": [3], "minutes": [0], "monthDays": [1]}
         month = {"triggerType": "Recurrence", "frequency": "Month", "interval": 1, "schedule": days}
         cron = {"triggerType": "Cron", "expression": "0 3 1 * *"}
@@ -203,7 +205,7 @@ class _Questions:
         ]
         return judged("schedules-have-recurrences", said)
 
-    def _schedule(self, asked: str, short: str, trigger: dict[str, Any]) -> Said:
+    def _schedule(self, asked: str, short: str, trigger: dict[str, Any]) -> AzureAnswer:
         job = {
             "jobType": "Command",
             "command": "true",
@@ -223,35 +225,37 @@ class _Questions:
         kept = self._things.kept(path).get("trigger", {})
         return replace(said, message=f"kept as {json.dumps(kept.get('schedule') or kept.get('expression'))}")
 
-    def _roles(self) -> Row:
+    def _roles(self) -> ProbeRow:
         """What the roles are read as must be what Azure then allowed."""
         status, body = self._things.get(f"{self._at.name.path}/providers/Microsoft.Authorization/permissions", _RIGHTS)
         if status != httpx.codes.OK:
-            return Row("role-wildcards", "not asked", f"your permissions can't be read ({status})")
+            return ProbeRow("role-wildcards", "not asked", f"your permissions can't be read ({status})")
         roles, said, against = body.get("value", []), [], []
         for action, answer in self._done.items():
             read = is_allowed(f"Microsoft.MachineLearningServices/workspaces/{action}", roles)
             did = answer.status not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
             told = f"by the roles {'allowed' if read else 'not allowed'}, and Azure did{'' if did else ' not'} allow it"
-            said.append(Said(action, None, answer.status, answer.code, told))
+            said.append(AzureAnswer(action, None, answer.status, answer.code, told))
             against += [f"{action}: {told}"] if read != did else []
         patterns = [each for role in roles for each in (*role.get("actions", []), *role.get("notActions", []))]
         stars = sum("*" in each for each in patterns)
         why = "; ".join(against) or f"{stars} of {len(patterns)} patterns have a star; {len(said)} actions went as read"
-        return Row("role-wildcards", "does not hold" if against else "holds", why, tuple(said))
+        return ProbeRow("role-wildcards", "does not hold" if against else "holds", why, tuple(said))
 
-    def _quota(self) -> Row:
+    def _quota(self) -> ProbeRow:
         status, body = self._things.get(f"{self._location}/usages", _LISTS)
         if status != httpx.codes.OK:
-            return Row("gpu-quota-is-zero", "not asked", f"the quotas can't be read ({status})")
+            return ProbeRow("gpu-quota-is-zero", "not asked", f"the quotas can't be read ({status})")
         limits = {str(each["name"]["value"]): int(each["limit"]) for each in body.get("value", [])}
         cards = [name for name in limits if name.lower().replace(" ", "").startswith("standardn")]
         given = [name for name in cards if limits[name]]
-        said = Said("the quotas", None, status, message=", ".join(f"{name} {limit}" for name, limit in limits.items()))
+        said = AzureAnswer(
+            "the quotas", None, status, message=", ".join(f"{name} {limit}" for name, limit in limits.items())
+        )
         if given:
             why = f"this subscription is not a new one, {len(given)} families with GPUs have cores"
-            return Row("gpu-quota-is-zero", "not asked", why, (said,))
-        return Row("gpu-quota-is-zero", "holds", f"none of {len(cards)} families with GPUs has a core", (said,))
+            return ProbeRow("gpu-quota-is-zero", "not asked", why, (said,))
+        return ProbeRow("gpu-quota-is-zero", "holds", f"none of {len(cards)} families with GPUs has a core", (said,))
 
     def notes(self) -> dict[str, str]:
         """Which of the providers that Tunewright may need are registered."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from tunewright.backends.azure import assets, machines
 from tunewright.backends.azure.connection import Connection, azure_errors
-from tunewright.backends.azure.jobs import Work, job_of
+from tunewright.backends.azure.jobs import JobWork, job_of
 from tunewright.backends.azure.place import TAG, spec_text, stays_here
-from tunewright.backends.azure.sources import Base, needed, taken_along
-from tunewright.backends.azure.store import DATASTORE, FOLDER, Store
+from tunewright.backends.azure.sources import BaseModelSource, needed, taken_along
+from tunewright.backends.azure.store import DATASTORE, FOLDER, BlobStore
 from tunewright.backends.azure.waiting import awaited
 from tunewright.config import RUNS, Spec
 from tunewright.core.errors import UserError
@@ -26,7 +26,7 @@ LONGEST = 900.0
 
 
 @dataclass(frozen=True)
-class Pace:
+class Recurrence:
     """How often a schedule runs its job: each `interval` of `frequency`, on these days."""
 
     frequency: str
@@ -36,9 +36,9 @@ class Pace:
 
 
 EVERY = {
-    "month": Pace("Month", 1, {"month_days": [1]}, "on the first of each month"),
-    "quarter": Pace("Month", 3, {"month_days": [1]}, "on the first of each quarter"),
-    "week": Pace("Week", 1, {"week_days": ["Monday"]}, "each Monday"),
+    "month": Recurrence("Month", 1, {"month_days": [1]}, "on the first of each month"),
+    "quarter": Recurrence("Month", 3, {"month_days": [1]}, "on the first of each quarter"),
+    "week": Recurrence("Week", 1, {"week_days": ["Monday"]}, "each Monday"),
 }
 """Recurrences, not cron expressions: of these Azure ML takes days and months for *, which runs the job every day
 (learn.microsoft.com/azure/machine-learning/how-to-schedule-pipeline-job, limitations, read 2026-11-28)."""
@@ -136,19 +136,19 @@ def _watched(spec: Spec) -> Path | None:
 
 def _work(
     spec: Spec, at: Connection, name: str, steps: list[Step], folder: str, tags: dict[str, str], served: Path | None
-) -> Work:
+) -> JobWork:
     sources, addresses = taken_along(spec, steps), {}
     with tempfile.TemporaryDirectory() as scratch:
         for key, source in sources.items():
             laid_out = source.laid_out(Path(scratch) / source.name)
-            if isinstance(source, Base):
+            if isinstance(source, BaseModelSource):
                 version = source.sha256[: assets.DIGITS]
                 addresses[key] = assets.data_asset(at, source.asset(spec.name), version, laid_out, tags)
                 continue
             say(f"  azure: {key} goes to {folder}/{source.name}")
-            Store(at).upload(laid_out, f"{folder}/{source.name}", anew=True)
+            BlobStore(at).upload(laid_out, f"{folder}/{source.name}", anew=True)
             addresses[key] = f"{DATASTORE}{folder}/{source.name}"
-    return Work(
+    return JobWork(
         name="",
         title=name,
         steps=steps,

@@ -70,7 +70,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Base(Source):
+class BaseModelSource(Source):
     """A base model that the spec knows by a name, which is its `place`: a node finds it in its cache, as if it had been
     fetched there."""
 
@@ -98,7 +98,7 @@ def taken_along(spec: Spec, steps: Iterable[Step]) -> dict[str, Source]:
     made = sources_of(spec)
     if "model" not in made and spec.model != LINEAR and any("model" in step.sections for step in steps):
         files, pinned = files_of_named(spec.model, spec.folder)
-        made["model"] = Base("model", files, spec.model, pinned)
+        made["model"] = BaseModelSource("model", files, spec.model, pinned)
     return made
 
 

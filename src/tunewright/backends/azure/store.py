@@ -27,7 +27,7 @@ _AT_ONCE = 4
 """Files that go up at once, and connections that a large one goes or comes through."""
 
 
-class Store:
+class BlobStore:
     """The default datastore of a workspace, asked as whoever is signed in: no key, no signed address."""
 
     def __init__(self, at: Connection):

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tunewright.backends.azure.answers import Said, Wanted, without_secrets
+from tunewright.backends.azure.answers import AzureAnswer, Wanted, without_secrets
 from tunewright.backends.azure.connection import ARM, Connection, code_of
 from tunewright.backends.azure.machines import price_of
 from tunewright.backends.azure.place import TAG
@@ -38,7 +38,7 @@ _MOST = 300
 
 
 @dataclass(frozen=True)
-class Made:
+class ThrowawayItem:
     """Something that stands by now, or may."""
 
     what: str
@@ -54,11 +54,11 @@ class Throwaway:
         self._spec, self.at = spec, at
         self.name = f"tw-probe-p{secrets.token_hex(4)}"  # no dash before digits alone (rule cluster-name)
         self.tags = {TAG: spec.name, f"{TAG}.probe": "true"}
-        self._made: list[Made] = []
+        self._made: list[ThrowawayItem] = []
         self.left: list[str] = []
         """The commands that take away what could not be taken away."""
 
-    def remember(self, made: Made) -> None:
+    def remember(self, made: ThrowawayItem) -> None:
         """Let something be taken away at the end; called before it is made."""
         self._made.append(made)
 
@@ -96,7 +96,7 @@ class Throwaway:
 
     def put(
         self, asked: str, wanted: Wanted, path: str, body: dict[str, Any], about: str, *, settle: bool = True
-    ) -> Said:
+    ) -> AzureAnswer:
         """Ask for something.
 
         Args:
@@ -113,7 +113,7 @@ class Throwaway:
         whole, version = f"{self.at.name.path}/{path}", VERSIONS[kind]
         command = f"az rest --method delete --url '{ARM}{whole}?api-version={version}'"
         costs = self._costs(body)
-        made = Made(f"{kind} {name}", lambda: self._delete(whole, version, costs), command)
+        made = ThrowawayItem(f"{kind} {name}", lambda: self._delete(whole, version, costs), command)
         self.remember(made)
         say(f"  azure: {asked}")
         try:
@@ -123,11 +123,11 @@ class Throwaway:
             if httpx.codes.is_client_error(status):
                 self._made.remove(made)  # a refusal makes nothing
             told = without_secrets(str(getattr(error.error, "message", None) or error.message))
-            return Said(asked, wanted, status, code_of(error), told.partition("\n")[0][:_MOST], about)
+            return AzureAnswer(asked, wanted, status, code_of(error), told.partition("\n")[0][:_MOST], about)
         state, fault = self._settled(whole, version, costs) if settle else ("", "")
         if state.lower() in ("failed", "canceled"):
-            return Said(asked, wanted, httpx.codes.BAD_REQUEST, state, fault[:_MOST], about)
-        return Said(asked, wanted, httpx.codes.OK, about=about)
+            return AzureAnswer(asked, wanted, httpx.codes.BAD_REQUEST, state, fault[:_MOST], about)
+        return AzureAnswer(asked, wanted, httpx.codes.OK, about=about)
 
     def _costs(self, body: dict[str, Any]) -> str:
         """What something costs while it stands, in words; only a deployment has a machine (see `probe.outlook`)."""

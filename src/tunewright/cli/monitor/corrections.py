@@ -18,7 +18,7 @@ from tunewright.core.errors import GateFailed
 
 if TYPE_CHECKING:
     from tunewright.data.examine import Examination
-    from tunewright.monitoring.corrections import Grown
+    from tunewright.monitoring.corrections import NewCorrections
 
 _SHOWN = 3
 """Examples of each reason."""
@@ -69,7 +69,7 @@ def grow(
         raise GateFailed(f"The data can't be trained on: {', '.join(errors)}")
 
 
-def _print(grown: Grown, *, dry_run: bool) -> None:
+def _print(grown: NewCorrections, *, dry_run: bool) -> None:
     from tunewright.data.shown import shown
     from tunewright.monitoring.corrections import REMEDIES
 

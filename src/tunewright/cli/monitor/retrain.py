@@ -77,7 +77,7 @@ def retrain(
 ) -> None:
     """Train on what people corrected; have the new model serve if it proves better. Exit code 1 where it does not."""
     from tunewright import api, load_spec
-    from tunewright.monitoring.retraining.canary import Terms
+    from tunewright.monitoring.retraining.canary import CanaryTerms
     from tunewright.monitoring.retraining.run import Course
 
     spec = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
@@ -90,7 +90,7 @@ def retrain(
             return
     if identity and to != "aca":
         raise UserError("--identity goes with --to aca alone.", fix="Leave it out.")
-    terms = Terms(canary / 100, captures, minutes) if canary else None
+    terms = CanaryTerms(canary / 100, captures, minutes) if canary else None
     with placed(spec, on, rehearse) as (spec, place):
         found = api.retrain(spec, Course(shadow, terms, warm, anyway), on=place, to=to, identity=identity)
     if json:

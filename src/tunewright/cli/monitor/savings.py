@@ -17,7 +17,7 @@ from tunewright.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tunewright.monitoring.ledger import Entry, Ledger
+    from tunewright.monitoring.ledger import Ledger, LedgerEntry
 
 
 def savings(
@@ -61,6 +61,6 @@ def _print(found: Ledger) -> None:
         typer.echo(f"Version {version[:8]}: {reviewed}; {all_of_them}")
 
 
-def _cells(entry: Entry) -> list[str]:
+def _cells(entry: LedgerEntry) -> list[str]:
     counts = [f"{entry.days:,.1f}", f"{entry.requests:,.0f}", f"{entry.escalated:,.0f}"]
     return [entry.name, *counts, *(f"${usd:,.2f}" for usd in (entry.api_usd, entry.own_usd, entry.saved_usd))]

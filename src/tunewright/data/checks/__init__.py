@@ -15,11 +15,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tunewright.data.checks import copies, labels, reading, served, single, size
-from tunewright.data.checks.kinds import DIMENSIONS, KINDS, SEVERITIES, Finding, Kind, Place, scores, sentence
+from tunewright.data.checks.kinds import DIMENSIONS, KINDS, SEVERITIES, Finding, FindingKind, Place, scores, sentence
 from tunewright.data.checks.survey import Survey
 from tunewright.data.checks.wrong_labels import SuspectRow, suspects, wrong_labels
 
-__all__ = ["DIMENSIONS", "KINDS", "SEVERITIES", "Finding", "Kind", "Place", "SuspectRow", "judge", "scores", "sentence"]
+__all__ = [
+    "DIMENSIONS",
+    "KINDS",
+    "SEVERITIES",
+    "Finding",
+    "FindingKind",
+    "Place",
+    "SuspectRow",
+    "judge",
+    "scores",
+    "sentence",
+]
 
 _CHECKS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
     reading.unreadable,

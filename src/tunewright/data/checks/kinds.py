@@ -23,7 +23,7 @@ DIMENSIONS = {
 
 
 @dataclass(frozen=True)
-class Kind:
+class FindingKind:
     title: str
     dimension: str
     why: str
@@ -34,95 +34,95 @@ class Kind:
 
 
 KINDS = {
-    "D001": Kind(
+    "D001": FindingKind(
         "no text", "readable", "There is nothing to answer.", "Delete or fill these rows.", "deletes these rows"
     ),
-    "D002": Kind(
+    "D002": FindingKind(
         "unknown label",
         "labels",
         "A classifier can only answer what the spec lists.",
         "Add them under task.labels, or correct the rows.",
     ),
-    "D003": Kind(
+    "D003": FindingKind(
         "one label only",
         "labels",
         "There is nothing to tell apart.",
         "A classifier needs examples of at least two labels.",
     ),
-    "D004": Kind(
+    "D004": FindingKind(
         "label without examples", "labels", "The model can't learn it.", "Add examples, or remove the labels."
     ),
-    "D005": Kind(
+    "D005": FindingKind(
         "starved label",
         "labels",
         "With so few examples a label is learnt badly, and its accuracy can't be measured.",
         "Expect low accuracy on these labels; collect more.",
     ),
-    "D006": Kind(
+    "D006": FindingKind(
         "same text, different labels",
         "agreement",
         "One of them teaches a mistake, and no model can be right on both.",
         "Decide which label is right.",
         "keeps each text's most frequent label, and deletes the text where there is none",
     ),
-    "D007": Kind(
+    "D007": FindingKind(
         "repeated row",
         "unique",
         "It counts twice, in training and in every figure.",
         "Keep one of each.",
         "keeps the first of each",
     ),
-    "D008": Kind(
+    "D008": FindingKind(
         "test text in train",
         "separate",
         "What is measured on it is memory, and flatters every figure.",
         "Remove them from train.",
         "deletes them from train",
     ),
-    "D009": Kind(
+    "D009": FindingKind(
         "unreadable row",
         "readable",
         "It is lost to training.",
         "They stand in quarantine/ of this check's output. Mend them, or allow some by data.max_unreadable.",
     ),
-    "D010": Kind(
+    "D010": FindingKind(
         "read with a remark", "readable", "The file may not say what you mean.", "The rows are used as they are."
     ),
-    "D011": Kind(
+    "D011": FindingKind(
         "near repeat",
         "unique",
         "It counts nearly twice, and a random split would put the two on both sides.",
         "Keep one of each. The split keeps near copies together.",
         "keeps the first of each",
     ),
-    "D012": Kind(
+    "D012": FindingKind(
         "near copy of a test text in train",
         "separate",
         "What is measured on it is half memory.",
         "Name a test of new groups beside it, or delete these from train.",
         "deletes from train what is near a test text or shares its group",
     ),
-    "D013": Kind(
+    "D013": FindingKind(
         "spellings of one label",
         "labels",
         "One label is learnt as two, and each is measured wrong.",
         "Choose one spelling of each.",
         "writes the spec's spelling, or the most frequent one",
     ),
-    "D014": Kind(
+    "D014": FindingKind(
         "probably wrong label",
         "agreement",
         "A few per cent of wrong labels cap what any model can reach.",
         "Look at them, the most probable first (suspects.jsonl); a hard row is suspected too.",
     ),
-    "D015": Kind(
+    "D015": FindingKind(
         "personal data or secret",
         "private",
         "A model may repeat what it was trained on, to anyone.",
         "Put stand-ins in their place before training.",
         "puts in stand-ins: the same for the same person everywhere, of the same form",
     ),
-    "D016": Kind(
+    "D016": FindingKind(
         "template tokens in a text",
         "readable",
         "Many trainers and servers take them for the end of a turn; here they are plain text, which the model "
@@ -130,74 +130,74 @@ KINDS = {
         "Remove them.",
         "removes them",
     ),
-    "D017": Kind(
+    "D017": FindingKind(
         "another prompt than the one served",
         "served",
         "A model answers best to the prompt it was trained with.",
         "The data's own system prompts are not used: make sure that the spec's instruction says the same.",
         "removes the data's system prompts",
     ),
-    "D018": Kind(
+    "D018": FindingKind(
         "dominating label",
         "labels",
         "Always answering it looks like a good model: accuracy hides the rest.",
         "Look at the figures of each label, not at accuracy alone; collect more of the others.",
     ),
-    "D019": Kind(
+    "D019": FindingKind(
         "answer beyond the token limit",
         "served",
         "A cut answer teaches cut answers, so training refuses the row.",
         "Raise train.max_length, or shorten these rows.",
         "deletes these rows",
     ),
-    "D020": Kind(
+    "D020": FindingKind(
         "prompt beyond the token limit",
         "served",
         "There is no room for any answer.",
         "Raise train.max_length, or shorten these inputs.",
         "deletes these rows",
     ),
-    "D021": Kind(
+    "D021": FindingKind(
         "another language",
         "served",
         "The model sees too little of it to learn it, and a test hides that.",
         "Collect more of each language you will serve, or route the others elsewhere.",
     ),
-    "D022": Kind(
+    "D022": FindingKind(
         "answers longer than needed",
         "served",
         "Every token of an answer costs time and money at each request.",
         "Shorten what the model is taught to write.",
     ),
-    "D023": Kind(
+    "D023": FindingKind(
         "small test",
         "enough",
         "The difference that you look for is smaller than the error of the measurement.",
         "Add test examples.",
     ),
-    "D024": Kind(
+    "D024": FindingKind(
         "damaged characters",
         "readable",
         "The model learns the damage: UTF-8 was read as another encoding.",
         "Export again as UTF-8.",
         "restores what can be restored",
     ),
-    "D025": Kind(
+    "D025": FindingKind(
         "not checked", "served", "What isn't checked may be wrong.", "Mend the cause, then check again with --force."
     ),
-    "D026": Kind(
+    "D026": FindingKind(
         "answer that does not fit the task",
         "labels",
         "It can be neither taught nor compared.",
         "Correct these rows, or the task in the spec.",
     ),
-    "D027": Kind(
+    "D027": FindingKind(
         "label named twice in a row",
         "labels",
         "A label holds or does not; what wrote it twice may have lost another.",
         "Each counts once. Look at what wrote these rows.",
     ),
-    "D028": Kind(
+    "D028": FindingKind(
         "rows without a label",
         "labels",
         "That none holds is an answer, and is taught as one.",
@@ -233,7 +233,7 @@ class Finding:
     """The part of the data it concerns; empty for all."""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> FindingKind:
         return KINDS[self.code]
 
 

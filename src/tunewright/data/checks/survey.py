@@ -135,7 +135,7 @@ class Table:
 
 
 @dataclass
-class Tally:
+class RowTally:
     """Faults or notes: how many of each code, and the first."""
 
     codes: Counter[str] = field(default_factory=Counter)
@@ -151,7 +151,7 @@ class Tally:
         self.codes[item.code] += 1
         self._show(item)
 
-    def join(self, later: Tally) -> None:
+    def join(self, later: RowTally) -> None:
         self.codes += later.codes - Counter(code for _, code, _ in later.told & self.told)
         for item in later.first:
             if _key(item) not in self.told:
@@ -172,8 +172,8 @@ class Scan:
     """What is counted over some rows of one split. Small: it goes from process to process."""
 
     hits: dict[str, Hits]
-    faults: Tally
-    notes: Tally
+    faults: RowTally
+    notes: RowTally
     answers: Counter[str]
     """How often each answer stands, of several labels each label; of more than a few thousand, the first ones."""
 
@@ -227,7 +227,7 @@ class Scanner:
         self._answers: Counter[str] = Counter()
         self._allowed = frozenset(labels_of(job.task.constraint) if job.task else ())
         self._rows = self._offset = 0
-        self.faults, self.notes = Tally(), Tally()
+        self.faults, self.notes = RowTally(), RowTally()
 
     def add(self, example: Example, stream: IO[bytes]) -> None:
         example = self._canonical(example)
@@ -318,7 +318,7 @@ class Split:
         self._job, self._file = job, examples
         self.table = Table.joined(tables, [sum(sizes[:number]) for number in range(len(sizes))])
         self.hits: dict[str, Hits] = {}
-        self.faults, self.notes = Tally(), Tally()
+        self.faults, self.notes = RowTally(), RowTally()
         self.answers: Counter[str] = Counter()
         row = 0
         for part, table in zip(scans, tables, strict=True):

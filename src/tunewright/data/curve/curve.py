@@ -34,7 +34,7 @@ FLAT = 0.005
 
 
 @dataclass(frozen=True)
-class Range:
+class CurveRange:
     """An estimate with the ends of its 90 % interval, as a share of right answers (or a difference of such)."""
 
     value: float
@@ -47,7 +47,7 @@ class CurvePoint:
     """What was measured at one size."""
 
     rows: int
-    accuracy: Range
+    accuracy: CurveRange
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class CurveForecast:
 
     factor: int
     rows: int
-    accuracy: Range
-    gain: Range
+    accuracy: CurveRange
+    gain: CurveRange
     """Accuracy over that of all rows there are now."""
 
 
@@ -71,7 +71,7 @@ class LearningCurve:
     sentence: str
     """The answer, for a manager."""
     points: tuple[CurvePoint, ...] = ()
-    now: Range | None = None
+    now: CurveRange | None = None
     """Accuracy with all rows there are; None where there are too few to say."""
     macro_f1: float | None = None
     """Mean F1 of the labels, measured at the largest size."""
@@ -168,7 +168,7 @@ def _rows_needed(rows: int, labels: int, groups: int) -> int | None:
 def _measured(points: Points) -> tuple[CurvePoint, ...]:
     width = NORMAL_90 * np.sqrt(np.diag(points.covariance))
     return tuple(
-        CurvePoint(round(size), Range(1 - error, max(0.0, 1 - error - half), min(1.0, 1 - error + half)))
+        CurvePoint(round(size), CurveRange(1 - error, max(0.0, 1 - error - half), min(1.0, 1 - error + half)))
         for size, error, half in zip(points.sizes.tolist(), points.errors.tolist(), width.tolist(), strict=True)
     )
 
@@ -178,13 +178,13 @@ def _forecast(curves: Curves, rows: int, factor: int) -> CurveForecast:
     return CurveForecast(factor, factor * rows, range_of(1 - then), range_of(now - then))
 
 
-def range_of(draws: Floats) -> Range:
+def range_of(draws: Floats) -> CurveRange:
     """The median of draws and the ends between which NOMINAL of them lie."""
     low, value, high = np.quantile(draws, [(1 - NOMINAL) / 2, 0.5, (1 + NOMINAL) / 2])
-    return Range(float(value), float(low), float(high))
+    return CurveRange(float(value), float(low), float(high))
 
 
-def _shape(doubled: Range) -> Literal["rising", "flat", "unclear"]:
+def _shape(doubled: CurveRange) -> Literal["rising", "flat", "unclear"]:
     if doubled.high < FLAT:
         return "flat"
     return "rising" if doubled.low > 0.0005 else "unclear"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core.errors import UserError
-from tunewright.core.strict_json import Refusal
+from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.readers import jsonl, tables
 from tunewright.data.readers.base import Fault, Note, Row, fault, note
 from tunewright.data.readers.forms import FORMS, Columns, detect, example
@@ -127,9 +127,9 @@ def read_piece(piece: Piece, form: str | None, columns: Columns | None) -> Itera
         remarks: list[tuple[str, str]] = []
         try:
             if form is None:
-                raise Refusal("form", _no_form(row))
+                raise JsonRefusal("form", _no_form(row))
             read = example(row, form, named, f"{file.name}:{number}", file, remarks)
-        except Refusal as refusal:
+        except JsonRefusal as refusal:
             yield fault(path, number, refusal.code, refusal.reason, _text(row))
             continue
         for code, reason in remarks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tunewright.core.strict_json import Refusal
+from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.shown import shown
 
 Remarks = list[tuple[str, str]]
@@ -48,9 +48,9 @@ def messages(value: Any, remarks: Remarks) -> list[dict[str, Any]]:
         Refusal: an unknown role, content that isn't text, a system message that isn't first, no answer at the end.
     """
     if not isinstance(value, list):
-        raise Refusal("shape", f"The messages are {_kind(value)}, not a list; each row needs a list of messages.")
+        raise JsonRefusal("shape", f"The messages are {_kind(value)}, not a list; each row needs a list of messages.")
     if not value:
-        raise Refusal("shape", "The list of messages is empty; delete this row.")
+        raise JsonRefusal("shape", "The list of messages is empty; delete this row.")
     turns = _merged([_message(each, number, remarks) for number, each in enumerate(value, 1)], remarks)
     _check_order(turns)
     return turns
@@ -62,11 +62,13 @@ def tools(value: Any) -> list[dict[str, Any]] | None:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise Refusal("tools", "The tools are text that isn't JSON; write a list of tool definitions.") from None
+            raise JsonRefusal(
+                "tools", "The tools are text that isn't JSON; write a list of tool definitions."
+            ) from None
     if not value:
         return None
     if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
-        raise Refusal("tools", f"The tools are {_kind(value)}; write a list of tool definitions.")
+        raise JsonRefusal("tools", f"The tools are {_kind(value)}; write a list of tool definitions.")
     return value
 
 
@@ -78,7 +80,7 @@ def weight(value: Any, of: str) -> float:
         number = -1.0
     if not 0 <= number <= MAX_WEIGHT:
         what = _kind(value) if isinstance(value, (dict, list)) else f"'{shown(value, 40)}'"
-        raise Refusal(
+        raise JsonRefusal(
             "weight", f"The weight of {of} is {what}; write a number from 0 to {MAX_WEIGHT}, or leave it out."
         )
     return number
@@ -86,7 +88,7 @@ def weight(value: Any, of: str) -> float:
 
 def _message(value: Any, number: int, remarks: Remarks) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Refusal("shape", f"Message {number} is {_kind(value)}, not an object with role and content.")
+        raise JsonRefusal("shape", f"Message {number} is {_kind(value)}, not an object with role and content.")
     if _is_plain(value):
         return value.copy()
     given = {key: inner for key, inner in value.items() if inner is not None and inner != []}
@@ -98,11 +100,13 @@ def _message(value: Any, number: int, remarks: Remarks) -> dict[str, Any]:
     message["content"] = "" if absent else _content(value.get("content"), number, role, remarks)
     if role == "assistant" and not calls and not message["content"].strip():
         refused = " The model refused to answer here." if given.get("refusal") else ""
-        raise Refusal("empty-answer", f"Message {number}, the assistant's, is empty.{refused} Delete or fill this row.")
+        raise JsonRefusal(
+            "empty-answer", f"Message {number}, the assistant's, is empty.{refused} Delete or fill this row."
+        )
     for key in ("name", "tool_call_id"):
         if key in given:
             if not isinstance(given[key], str):
-                raise Refusal("shape", f"The {key} of message {number} is {_kind(given[key])}, not text.")
+                raise JsonRefusal("shape", f"The {key} of message {number} is {_kind(given[key])}, not text.")
             message[key] = given[key]
     if "tool_calls" in given:
         message["tool_calls"] = [_tool_call(call, number, remarks) for call in _listed(given["tool_calls"], number)]
@@ -132,13 +136,13 @@ def _role(message: dict[str, Any], number: int, remarks: Remarks) -> str:
         remarks.append(("role", "Messages of the role 'developer' are read as 'system'."))
         return "system"
     if "role" not in message:
-        raise Refusal("role", f"Message {number} has no role; write one of: {', '.join(_ROLES)}.")
+        raise JsonRefusal("role", f"Message {number} has no role; write one of: {', '.join(_ROLES)}.")
     if not isinstance(role, str):
-        raise Refusal("role", f"The role of message {number} is {_kind(role)}, not text.")
+        raise JsonRefusal("role", f"The role of message {number} is {_kind(role)}, not text.")
     folded = role.strip().lower()
     meant = folded if folded in _ROLES else _MEANT.get(folded)
     fix = f"write '{meant}' instead" if meant else f"write one of: {', '.join(_ROLES)}"
-    raise Refusal("role", f"Message {number} has the role '{shown(role, 40)}'; {fix}.")
+    raise JsonRefusal("role", f"Message {number} has the role '{shown(role, 40)}'; {fix}.")
 
 
 def _content(value: Any, number: int, role: str, remarks: Remarks) -> str:
@@ -148,32 +152,32 @@ def _content(value: Any, number: int, role: str, remarks: Remarks) -> str:
         texts = []
         for part in value:
             if not isinstance(part, dict):
-                raise Refusal(
+                raise JsonRefusal(
                     "content-type", f"A content part of message {number} ({role}) is {_kind(part)}, not an object."
                 )
             if part.get("type") != "text" or not isinstance(part.get("text"), str):
                 kind = f"'{shown(part.get('type'), 40)}'"
                 reason = f"Message {number} ({role}) has a content part of type {kind}; only text can be learnt."
-                raise Refusal("content-type", reason)
+                raise JsonRefusal("content-type", reason)
             texts.append(part["text"])
         if len(texts) > 1:
             remarks.append(("parts", f"The {len(texts)} text parts of message {number} were joined with line breaks."))
         return "\n".join(texts)
-    raise Refusal(
+    raise JsonRefusal(
         "content-type", f"The content of message {number} ({role}) is {_kind(value)}, not text; write it as text."
     )
 
 
 def _listed(calls: Any, number: int) -> list[Any]:
     if not isinstance(calls, list):
-        raise Refusal("tools", f"The tool_calls of message {number} are {_kind(calls)}, not a list.")
+        raise JsonRefusal("tools", f"The tool_calls of message {number} are {_kind(calls)}, not a list.")
     return calls
 
 
 def _tool_call(call: Any, number: int, remarks: Remarks) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise Refusal("tools", f"A tool call of message {number} names no function; it needs function.name.")
+        raise JsonRefusal("tools", f"A tool call of message {number} names no function; it needs function.name.")
     arguments = function.get("arguments", "")
     if isinstance(arguments, str):
         return dict(call)
@@ -205,18 +209,18 @@ def _check_order(turns: list[dict[str, Any]]) -> None:
     roles = [turn["role"] for turn in turns]
     if "system" in roles[1:]:
         place = roles.index("system", 1) + 1
-        raise Refusal(
+        raise JsonRefusal(
             "system-order", f"Message {place} is a system message; only the first may be one: move or join them."
         )
     if "assistant" not in roles:
-        raise Refusal("no-answer", "No message is the assistant's, so there is nothing to learn; delete this row.")
+        raise JsonRefusal("no-answer", "No message is the assistant's, so there is nothing to learn; delete this row.")
     if roles[-1] != "assistant":
         reason = f"The last message is of the role '{roles[-1]}', not an answer; delete it, or add the assistant's."
-        raise Refusal("ends-with-user", reason)
+        raise JsonRefusal("ends-with-user", reason)
     if "user" not in roles:
-        raise Refusal("no-request", "No message is the user's; add what the assistant answers.")
+        raise JsonRefusal("no-request", "No message is the user's; add what the assistant answers.")
     if all(turn.get("weight") == 0 for turn in turns if turn["role"] == "assistant"):
-        raise Refusal("weight", "All the assistant's messages have the weight 0, so there is nothing to learn.")
+        raise JsonRefusal("weight", "All the assistant's messages have the weight 0, so there is nothing to learn.")
 
 
 def _kind(value: Any) -> str:

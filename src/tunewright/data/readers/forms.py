@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tunewright.core.errors import UserError
-from tunewright.core.strict_json import Refusal
+from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.readers import chat
 from tunewright.data.readers.chat import Remarks
 from tunewright.data.readers.sources import SourceFile
@@ -89,7 +89,7 @@ def example(
     for name, column in (("group", columns.group), ("time", columns.time)):
         if column:
             if column not in row:
-                raise Refusal("column", f"There is no {name} column {column!r}; this row has {_names(row)}.")
+                raise JsonRefusal("column", f"There is no {name} column {column!r}; this row has {_names(row)}.")
             meta[name] = _scalar(row, column)
             used.add(column)
     data: dict[str, Any] = {"messages": chat.messages(parts.messages, remarks), "meta": meta}
@@ -104,7 +104,7 @@ def example(
         return Example.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        raise Refusal("shape", f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+        raise JsonRefusal("shape", f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
 
 
 def detect(rows: Iterable[dict[str, Any]], columns: Columns | None = None) -> str | None:
@@ -145,7 +145,7 @@ def _document(file: SourceFile, name: str, columns: Columns) -> str:
         require_within(columns.documents_root or file.folder, path)
         return read_document(path)
     except UserError as error:
-        raise Refusal("document", error.paragraph()) from None
+        raise JsonRefusal("document", error.paragraph()) from None
 
 
 def _answer_columns(columns: Columns) -> tuple[str, ...]:
@@ -171,7 +171,7 @@ def _alpaca(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts
     given = [row["instruction"], *([row["input"]] if row.get("input") not in (None, "") else [])]
     for value in given:
         if not isinstance(value, str):
-            raise Refusal("content-type", f"The instruction or input is a {type(value).__name__}, not text.")
+            raise JsonRefusal("content-type", f"The instruction or input is a {type(value).__name__}, not text.")
     turns = _turns("\n\n".join(given), row["output"])
     if row.get("system"):
         turns.insert(0, {"role": "system", "content": row["system"]})
@@ -182,16 +182,16 @@ def _sharegpt(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Par
     _need(row, "sharegpt", "conversations")
     turns = row["conversations"]
     if not isinstance(turns, list):
-        raise Refusal("shape", "The conversations are not a list of turns with from and value.")
+        raise JsonRefusal("shape", "The conversations are not a list of turns with from and value.")
     messages: list[Any] = [{"role": "system", "content": row["system"]}] if row.get("system") else []
     for number, turn in enumerate(turns, 1):
         if not isinstance(turn, dict) or "value" not in turn or "from" not in turn:
-            raise Refusal("shape", f"Turn {number} is no object with from and value.")
+            raise JsonRefusal("shape", f"Turn {number} is no object with from and value.")
         speaker = turn["from"]
         role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
         if role is None:
             known = ", ".join(_SHAREGPT_ROLES)
-            raise Refusal("role", f"Turn {number} is from '{shown(speaker, 40)}'; write one of: {known}.")
+            raise JsonRefusal("role", f"Turn {number} is from '{shown(speaker, 40)}'; write one of: {known}.")
         rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
         messages.append({**rest, "role": role, "content": turn["value"]})
     return _Parts(messages, ("conversations", "system", "tools"), row.get("tools"))
@@ -203,15 +203,15 @@ def _stored(row: dict[str, Any], _columns: Columns, remarks: Remarks) -> _Parts:
     asked = next((key for key in ("messages", "input") if isinstance(request.get(key), list)), None)
     if asked is None:
         reason = "The stored completion lacks the request's messages; export it with them, as messages or input."
-        raise Refusal("shape", reason)
+        raise JsonRefusal("shape", reason)
     choices = response.get("choices")
     choices = choices if isinstance(choices, list) else []
     choice = choices[0] if choices else None
     if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
-        raise Refusal("no-answer", "The stored completion has no choices[0].message; delete this row.")
+        raise JsonRefusal("no-answer", "The stored completion has no choices[0].message; delete this row.")
     if choice.get("finish_reason") in ("length", "content_filter"):
         reason = f"The answer was cut off (finish_reason {choice['finish_reason']}) and would teach cut answers."
-        raise Refusal("cut-answer", f"{reason} Delete this row.")
+        raise JsonRefusal("cut-answer", f"{reason} Delete this row.")
     if len(choices) > 1:
         remarks.append(("choices", f"Of {len(choices)} choices the first was taken."))
     used = (asked, "choices", "tools")
@@ -261,7 +261,7 @@ def _need(row: dict[str, Any], form: str, *keys: str) -> None:
             if other
             else ""
         )
-        raise Refusal(
+        raise JsonRefusal(
             "shape", f"This row has no key {absent[0]!r}, which the form '{form}' needs; it has {_names(row)}.{hint}"
         )
 
@@ -280,4 +280,4 @@ def _scalar(row: dict[str, Any], column: str) -> str:
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         return str(value)
     what = "is missing" if value is None else f"holds '{shown(value, 40)}', not text"
-    raise Refusal("content-type", f"The column {column!r} {what}; fill it, or delete this row.")
+    raise JsonRefusal("content-type", f"The column {column!r} {what}; fill it, or delete this row.")

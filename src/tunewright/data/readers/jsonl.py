@@ -7,16 +7,16 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tunewright.core.strict_json import JSON_FAULTS, Refusal, StrictJson, described
+from tunewright.core.strict_json import JSON_FAULTS, JsonRefusal, StrictJson, described
 from tunewright.data.readers import array
 from tunewright.data.readers.base import RAW_LIMIT, Fault, Note, Row, fault, note
-from tunewright.data.readers.lines import Span, head_of, text_lines
+from tunewright.data.readers.lines import LineSpan, head_of, text_lines
 
 _Item = tuple[int, str] | Fault | Note
 _AGAIN = "Export the file again, or delete that line."
 
 
-def rows(path: Path, span: Span | None = None) -> Iterator[Row | Fault | Note]:
+def rows(path: Path, span: LineSpan | None = None) -> Iterator[Row | Fault | Note]:
     """(line number, object) of every line, or of those within a span; a file that is one JSON array gives its \
 elements, with a note.
 
@@ -84,19 +84,23 @@ def _diagnosed(
     return fault(path, number, refusal.code, refusal.reason, text), following
 
 
-def _whole_line(error: json.JSONDecodeError, text: str) -> Refusal:
+def _whole_line(error: json.JSONDecodeError, text: str) -> JsonRefusal:
     rest = text[error.pos :]
     if error.msg == "Extra data" and rest.startswith("{"):
-        return Refusal("json", "This line is not JSON: it holds more than one object; put a line break between them.")
+        return JsonRefusal(
+            "json", "This line is not JSON: it holds more than one object; put a line break between them."
+        )
     if error.msg == "Extra data" and rest.strip() == ",":
-        return Refusal("json", "This line is not JSON: a comma follows the object; rows of JSONL stand without one.")
+        return JsonRefusal(
+            "json", "This line is not JSON: a comma follows the object; rows of JSONL stand without one."
+        )
     if re.match(r"\{\s*'", text) or rest.startswith(("None", "True", "False")):
         reason = "This line is not JSON but written as Python writes a dict; export it with json.dumps instead of str."
-        return Refusal("python", reason)
+        return JsonRefusal("python", reason)
     if error.msg.startswith("Invalid control character"):
         reason = f"a raw control character (0x{ord(rest[0]):02x}) stands in a string" if rest else "a control character"
-        return Refusal("control", f"This line is not JSON: {reason}, where JSON needs an escape. {_AGAIN}")
-    return Refusal("json", f"This line is not JSON: {error.msg} at character {error.pos + 1}. {_AGAIN}")
+        return JsonRefusal("control", f"This line is not JSON: {reason}, where JSON needs an escape. {_AGAIN}")
+    return JsonRefusal("json", f"This line is not JSON: {error.msg} at character {error.pos + 1}. {_AGAIN}")
 
 
 def _is_no_object(line: str) -> bool:

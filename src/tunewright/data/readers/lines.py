@@ -25,7 +25,7 @@ _BUFFER = 1 << 16
 
 
 @dataclass(frozen=True)
-class Span:
+class LineSpan:
     """Some whole lines of a plain file (see `is_plain_lines`)."""
 
     start: int
@@ -39,7 +39,7 @@ class Span:
 class _Slice(io.RawIOBase):
     """A file's bytes within a span, as a stream of its own."""
 
-    def __init__(self, file: io.FileIO, span: Span):
+    def __init__(self, file: io.FileIO, span: LineSpan):
         self._file, self._left = file, span.stop - span.start
         file.seek(span.start)
 
@@ -57,7 +57,7 @@ class _Slice(io.RawIOBase):
 
 
 @contextmanager
-def unpacked(path: Path, span: Span | None = None) -> Iterator[io.BufferedReader[Any]]:
+def unpacked(path: Path, span: LineSpan | None = None) -> Iterator[io.BufferedReader[Any]]:
     """The bytes of a file, unpacked where its first bytes are gzip's, whatever its name; or those within a span.
 
     Raises:
@@ -97,7 +97,7 @@ def is_plain_lines(path: Path) -> bool:
         return not is_gzip(file) and wide_encoding(head) is None and b"\n" in head
 
 
-def raw_lines(path: Path, span: Span | None = None) -> Iterator[tuple[int, bytes] | Fault | Note]:
+def raw_lines(path: Path, span: LineSpan | None = None) -> Iterator[tuple[int, bytes] | Fault | Note]:
     """(line number, bytes with their line end) of every line, blank ones too; all, or those of a span.
 
     A line ends at LF; in a file without any LF, at CR. One fault stands for a whole UTF-16 file, for a line above
@@ -131,7 +131,7 @@ def raw_lines(path: Path, span: Span | None = None) -> Iterator[tuple[int, bytes
         yield fault(path, number + 1, "gzip", reason)
 
 
-def text_lines(path: Path, span: Span | None = None) -> Iterator[tuple[int, str] | Fault | Note]:
+def text_lines(path: Path, span: LineSpan | None = None) -> Iterator[tuple[int, str] | Fault | Note]:
     """(line number, text) of every line that isn't blank, or of those within a span.
 
     U+2028 and its like are text, not line ends. A line that isn't UTF-8 is a fault that names the byte; the other

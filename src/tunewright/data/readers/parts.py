@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunewright.data.readers.lines import Span, head_of, is_plain_lines
+from tunewright.data.readers.lines import LineSpan, head_of, is_plain_lines
 from tunewright.data.readers.sources import SourceFile, suffix_of
 
 PART = 32 << 20
@@ -25,7 +25,7 @@ class Piece:
     """A file, or a span of one."""
 
     file: SourceFile
-    span: Span | None = None
+    span: LineSpan | None = None
 
 
 def parts(files: Sequence[SourceFile]) -> list[list[Piece]]:
@@ -54,7 +54,7 @@ def _pieces(file: SourceFile) -> Iterator[tuple[Piece, int]]:
             while not chunk.endswith(b"\n") and (chunk := stream.readline(_STRETCH)):
                 length += len(chunk)
                 lines += chunk.count(b"\n")
-            yield Piece(file, Span(start, start + length, line)), length
+            yield Piece(file, LineSpan(start, start + length, line)), length
             start += length
             line += lines
 

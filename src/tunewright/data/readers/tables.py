@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core.errors import UserError, shortened
-from tunewright.core.strict_json import Refusal
+from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.readers.base import Fault, Note, Row, fault, note
 from tunewright.data.readers.lines import BROKEN_GZIP, MAX_LINE, byte_reason, head_of, raw_lines, unpacked
 from tunewright.data.readers.sources import suffix_of
@@ -62,21 +62,21 @@ def csv_rows(path: Path) -> Iterator[Row | Fault | Note]:
             yield begin, dict(zip(header, fields, strict=True))
 
 
-def _refusal(fields: list[str], header: list[str] | None, path: Path) -> Refusal | None:
+def _refusal(fields: list[str], header: list[str] | None, path: Path) -> JsonRefusal | None:
     """What is wrong with a row, or with the header (where `header` is None)."""
     byte = _foreign_byte(fields)
     if byte is not None:
-        return Refusal("encoding", byte_reason(path, byte))
+        return JsonRefusal("encoding", byte_reason(path, byte))
     if header is None:
         twice = [name for name, count in Counter(fields).items() if count > 1]
         reason = f"The header names the column {twice[0]!r} twice; rename one of them." if twice else ""
-        return Refusal("header", reason) if twice else None
+        return JsonRefusal("header", reason) if twice else None
     if len(fields) != len(header):
         reason = (
             f"This row has another number of fields than the header's {len(header)}: it has {len(fields)}. "
             "Quote fields that hold commas or line breaks, or export as JSONL."
         )
-        return Refusal("fields", reason)
+        return JsonRefusal("fields", reason)
     return None
 
 

@@ -33,7 +33,7 @@ _CHAIN = Chain("the frozen test", _MEND)
 
 
 @dataclass(frozen=True)
-class Version:
+class FrozenVersion:
     """What `version.json` says."""
 
     number: int
@@ -109,7 +109,7 @@ def write_version(folder: Path, before: Frozen, after: Frozen, group: str | None
                 save_examples(file, added)
                 examples[name] = dict(zip((example.meta.id for example in added), _line_hashes(file), strict=True))
         (partial / KEPT).write_text("".join(f"{each}\n" for each in sorted(after.kept - before.kept)), "utf-8")
-        version = Version(after.number, before.sha256, group, file_hashes(partial), examples)
+        version = FrozenVersion(after.number, before.sha256, group, file_hashes(partial), examples)
         write_json(partial / VERSION, asdict(version))
         sha256 = sha256_file(partial / VERSION)
     return replace(after, sha256=sha256)
@@ -141,8 +141,8 @@ def read_frozen(folder: Path) -> Frozen:
     return frozen
 
 
-def _read_version(folder: Path, number: int, previous: str | None) -> Version:
-    version = _CHAIN.read(folder, Version)
+def _read_version(folder: Path, number: int, previous: str | None) -> FrozenVersion:
+    version = _CHAIN.read(folder, FrozenVersion)
     _CHAIN.require_link(folder, (version.number, version.previous), number, previous)
     for name, listed in version.examples.items():
         _compare_lines(folder / "test" / f"{name}.jsonl", listed)

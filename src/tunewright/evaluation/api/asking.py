@@ -27,16 +27,16 @@ LEAST_RECORDED = 0.9
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedApi:
     """The test examples that an API answers, by split, and the question about each."""
 
     examples: list[tuple[str, Example]]
     questions: list[Question]
 
-    def some(self, count: int) -> Asked:
+    def some(self, count: int) -> AskedApi:
         """So many of them, evenly spaced."""
         places = list(evenly(range(len(self.questions)), count))
-        return Asked([self.examples[n] for n in places], [self.questions[n] for n in places])
+        return AskedApi([self.examples[n] for n in places], [self.questions[n] for n in places])
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Reply:
     """Whether it is the first of those that ask the same, which is paid for once."""
 
 
-def asked_of_api(spec: Spec, settings: ApiSpec, dataset: Dataset) -> Asked:
+def asked_of_api(spec: Spec, settings: ApiSpec, dataset: Dataset) -> AskedApi:
     """What one API is asked; the same examples as every other."""
     task = asked_task(spec, settings)
     shots = shots_of(dataset.train, labels_of(task.constraint), settings.shots, str.encode) if settings.shots else []
     examples = list(_sampled(spec, dataset))
-    return Asked(examples, [question(task, example.request, shots, settings) for _, example in examples])
+    return AskedApi(examples, [question(task, example.request, shots, settings) for _, example in examples])
 
 
 def _sampled(spec: Spec, dataset: Dataset) -> Iterator[tuple[str, Example]]:
@@ -78,7 +78,7 @@ def place_of(settings: ApiSpec) -> tuple[str, str]:
     return settings.url, settings.deployment or settings.model
 
 
-def replies_of(endpoint: Endpoint, asked: Asked, paid: PaidAnswers, budget: Budget) -> list[Reply]:
+def replies_of(endpoint: Endpoint, asked: AskedApi, paid: PaidAnswers, budget: Budget) -> list[Reply]:
     """The reply to every example. One that its room cut is asked for once more with more room, and both are paid.
 
     Raises:
@@ -129,7 +129,7 @@ def recorded_replies(spec: Spec, file: Path, dataset: Dataset) -> list[Reply]:
     return found
 
 
-def estimate(asked: Asked, places: Sequence[int], price: ApiPrice, letters: float) -> tuple[int, float]:
+def estimate(asked: AskedApi, places: Sequence[int], price: ApiPrice, letters: float) -> tuple[int, float]:
     """(tokens of these questions, USD for them with answers as long as the data's), by their bytes.
 
     Args:

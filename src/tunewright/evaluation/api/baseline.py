@@ -24,7 +24,7 @@ from tunewright.economics.cost import LETTERS_A_TOKEN
 from tunewright.economics.lifetimes import today
 from tunewright.economics.prices import ApiPrice, PriceBook
 from tunewright.evaluation.api.asking import (
-    Asked,
+    AskedApi,
     Reply,
     asked_of_api,
     endpoint_of,
@@ -52,7 +52,7 @@ _ODD = 0.2
 
 
 @dataclass(frozen=True)
-class Forecast:
+class CostForecast:
     """What asking one API would take."""
 
     api: str
@@ -123,7 +123,7 @@ def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
     }
 
 
-def forecast(spec: Spec, split: Path, runs: Path) -> list[Forecast]:
+def forecast(spec: Spec, split: Path, runs: Path) -> list[CostForecast]:
     """What `run_baseline` would ask and pay, API by API.
 
     Args:
@@ -140,7 +140,7 @@ def forecast(spec: Spec, split: Path, runs: Path) -> list[Forecast]:
                 keys = {n: asked_of(*place_of(settings), asked.questions[n], settings.protocol) for n in unlike}
                 left = [place for place in unlike if not paid.get(keys[place])]
             tokens, usd = estimate(asked, left, price, LETTERS_A_TOKEN)
-            made.append(Forecast(name, len(unlike), len(unlike) - len(left), tokens, usd, price.reasons))
+            made.append(CostForecast(name, len(unlike), len(unlike) - len(left), tokens, usd, price.reasons))
     return made
 
 
@@ -240,7 +240,7 @@ def _at_lower_effort(
     spec: Spec,
     name: str,
     endpoint: Endpoint,
-    asked: Asked,
+    asked: AskedApi,
     replies: Sequence[Reply],
     records: Sequence[Record],
     paid: PaidAnswers,
@@ -256,7 +256,7 @@ def _at_lower_effort(
     if effort is None or thought < _THOUGHT * cost or not thought or effort in {e.reasoning_effort for e in others}:
         return None
     some = asked.some(_TRIED)
-    some = Asked(some.examples, [each.at_effort(effort) for each in some.questions])
+    some = AskedApi(some.examples, [each.at_effort(effort) for each in some.questions])
     dearest = max(some.questions, key=lambda each: each.size)
     if not budget.allows(len(some.questions) * cost / 1000, dearest.size, dearest.most):
         return None

@@ -71,7 +71,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class JudgeAgreement:
     """The judge against people."""
 
     pairs: int
@@ -219,7 +219,7 @@ def _human(spec: Spec, settings: JudgeSpec) -> list[tuple[Pair, str]]:
     return found
 
 
-def _agreement(human: Sequence[str], judged: Sequence[Judgement]) -> Agreement | None:
+def _agreement(human: Sequence[str], judged: Sequence[Judgement]) -> JudgeAgreement | None:
     if not human:
         return None
     from sklearn.metrics import cohen_kappa_score
@@ -227,4 +227,4 @@ def _agreement(human: Sequence[str], judged: Sequence[Judgement]) -> Agreement |
     words = [found.better for found in judged]
     agreed = wilson(sum(a == b for a, b in zip(human, words, strict=True)), len(human))
     same = len({*human, *words}) == 1  # kappa is not defined where all say the same
-    return Agreement(len(human), agreed, 1.0 if same else float(cohen_kappa_score(human, words)))
+    return JudgeAgreement(len(human), agreed, 1.0 if same else float(cohen_kappa_score(human, words)))

@@ -24,7 +24,7 @@ from tunewright.evaluation.evidence import Record, by_test, collect, groups_of, 
 from tunewright.evaluation.statistics.intervals import Interval, ratio
 from tunewright.evaluation.verdict.comparison import ADAPTER, CONTROLS, EXPORTED
 from tunewright.inference.calibration import UNCALIBRATED, Calibration, Floats, load_calibration
-from tunewright.inference.decoding.writing import Rules, Writer
+from tunewright.inference.decoding.writing import DecodingRules, Writer
 from tunewright.inference.predictors import language_model
 from tunewright.inference.predictors.language_model import shots_of
 from tunewright.models.resolve import LocalModel, resolve
@@ -223,7 +223,7 @@ class TorchTogether:
         own = max(map(len, prompts)) if not self._engine.shared_prefix else _own(prompts)
         return scored_labels(self._model, self._engine, prompts, trie, self._at_once(own), temperature)
 
-    def written(self, rules: Rules, prompts: Sequence[list[int]], most: int) -> list[Writer]:
+    def written(self, rules: DecodingRules, prompts: Sequence[list[int]], most: int) -> list[Writer]:
         from tunewright.inference.runtimes.torch_writer import write_all
 
         if not prompts:

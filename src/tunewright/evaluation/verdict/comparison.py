@@ -70,7 +70,7 @@ def kind_in(candidates: Collection[str]) -> Kind:
 
 
 @dataclass(frozen=True)
-class Arm:
+class Candidate:
     """One way of answering. An API that nobody has measured has a price but no scores."""
 
     key: str
@@ -114,16 +114,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    arms: dict[str, Arm]
+    arms: dict[str, Candidate]
     """Measured arms by key."""
-    apis: dict[str, Arm]
+    apis: dict[str, Candidate]
     """API arms by name, the one paid for today first, then the spec's, then the price book's cheapest that will last,
     and the user's own."""
     splits: tuple[str, ...]
     headline: str
     """The name of the task's measure."""
     usage: Usage
-    batch: Arm
+    batch: Candidate
     """The batch API of the one paid for today, which answers within a day."""
     money: Money
     """The served model against the API paid for today."""
@@ -138,7 +138,7 @@ class Comparison:
     """On what latency was measured, and how that is like the machine that is priced, in a sentence."""
 
     @property
-    def control(self) -> Arm:
+    def control(self) -> Candidate:
         """The best of the control arms, on the split where it does worst."""
         return max(
             (arm for key, arm in self.arms.items() if key in CONTROLS),
@@ -183,10 +183,10 @@ def compare(
         speed = _with_start(latency(_tests(evidence[key])), spec, machine, measured)
         cost = _own_cost(spec, machine, speed, month)
         label = "cascade: served bundle" if cascade and key == SERVED else _label(key, spec)
-        arms[key] = Arm(key, label, _scores(spec, evidence[key]), speed, cost)
+        arms[key] = Candidate(key, label, _scores(spec, evidence[key]), speed, cost)
     apis = _apis(spec, prices, usage, counted, evidence)
     now, price = apis[spec.api.label], prices.api(spec.api.model)
-    batch = Arm("batch", f"{now.label}, batch", {}, None, now.cost.times(prices.batch_of(price)), now.lifetime)
+    batch = Candidate("batch", f"{now.label}, batch", {}, None, now.cost.times(prices.batch_of(price)), now.lifetime)
     scenario = Scenario(
         spec.traffic.requests_per_month,
         usage.prompt_tokens,
@@ -261,7 +261,7 @@ def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency, upkeep_usd: flo
 
 def _apis(
     spec: Spec, prices: PriceBook, usage: Usage, counted: Mapping[str, Usage], evidence: Mapping[str, Sequence[Record]]
-) -> dict[str, Arm]:
+) -> dict[str, Candidate]:
     """The spec's APIs with how they answered, as far as that is known, and those of the price book beside them.
 
     Args:
@@ -294,7 +294,7 @@ def _apis(
         answered = evidence.get(evidence_key(spec, name), ())
         timed = [record for record in answered if record.latency_ms]
         unseen = "" if name in counted else thinking(name, price, settings.reasoning_effort)
-        arms[name] = Arm(
+        arms[name] = Candidate(
             name,
             label(name, span),
             _scores(spec, answered),
@@ -309,7 +309,7 @@ def _apis(
     shown = beside(prices, spec.api.model, spec.api.url, day, months, lambda price: cost(price, usage).usd_per_month)
     for model, (price, span) in shown.items():
         if model not in listed and model not in arms:
-            arms[model] = Arm(
+            arms[model] = Candidate(
                 model,
                 label(model, span),
                 {},

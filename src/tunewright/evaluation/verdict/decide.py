@@ -20,7 +20,7 @@ from tunewright.evaluation.candidates.cascade import (
 )
 from tunewright.evaluation.evidence import VALIDATION, Record, by_test
 from tunewright.evaluation.statistics.pairs import Paired, paired_records
-from tunewright.evaluation.verdict.comparison import API, CONTROLS, SERVED, SVM, Arm, Comparison, evidence_key
+from tunewright.evaluation.verdict.comparison import API, CONTROLS, SERVED, SVM, Candidate, Comparison, evidence_key
 from tunewright.evaluation.verdict.reasons import (
     api_reasons,
     doubt_reasons,
@@ -99,7 +99,7 @@ class _Advice:
     """What the evidence speaks for."""
 
     decision: Decision
-    answers: Arm
+    answers: Candidate
     usd_per_month: float
     sentence: str
 
@@ -109,13 +109,13 @@ class _Case:
     """All that the decision hangs on."""
 
     spec: Spec
-    now: Arm
+    now: Candidate
     """The API paid for today."""
-    reference: Arm | None
+    reference: Candidate | None
     """The cheapest API that does the job, as far as is known; None: the one paid for today is gone."""
-    own: Arm | None
+    own: Candidate | None
     """The arm of our own that is taken, where one is good enough."""
-    served: Arm
+    served: Candidate
     parity_passed: bool
     against: Mapping[str, Mapping[str, Paired]]
     """Arms against the API paid for today, as far as that was measured."""
@@ -230,7 +230,7 @@ def _advice(case: _Case) -> _Advice:
     return _as_a_cascade(case, case.reference, shortfall)
 
 
-def _with_an_own_model(case: _Case, own: Arm) -> _Advice:
+def _with_an_own_model(case: _Case, own: Candidate) -> _Advice:
     """An arm of our own is good enough: now money decides."""
     spec, now, reference = case.spec, case.now, case.reference
     paid, cost = now.cost.usd_per_month, own.cost.usd_per_month
@@ -260,7 +260,7 @@ def _with_an_own_model(case: _Case, own: Arm) -> _Advice:
     return _Advice("keep-api", now, paid, f"{sentence}.")
 
 
-def _as_a_cascade(case: _Case, rest: Arm, shortfall: str) -> _Advice:
+def _as_a_cascade(case: _Case, rest: Candidate, shortfall: str) -> _Advice:
     """No arm of our own does the whole job: perhaps a part of it, the rest left to an API."""
     spec, now, threshold = case.spec, case.now, case.threshold
     paid = rest.cost.usd_per_month
@@ -292,7 +292,7 @@ def _as_a_cascade(case: _Case, rest: Arm, shortfall: str) -> _Advice:
     return _Advice("keep-api", now, paid, f"{sentence}.")
 
 
-def _to_another_api(case: _Case, other: Arm, beside: str) -> _Advice:
+def _to_another_api(case: _Case, other: Candidate, beside: str) -> _Advice:
     """Another API was measured, and does the job for less."""
     now = case.now
     figures = f"{task_of(case.spec.task).claim(pct(worst(other).value))} of the hardest test split{_beside(other, now)}"
@@ -305,7 +305,7 @@ def _to_another_api(case: _Case, other: Arm, beside: str) -> _Advice:
     )
 
 
-def _measured_first(tier: Arm, advice: _Advice, case: _Case) -> _Advice:
+def _measured_first(tier: Candidate, advice: _Advice, case: _Case) -> _Advice:
     """A cheaper API that nobody has measured comes before what the evidence speaks for."""
     cost = tier.cost.usd_per_month
     in_place = f" in the place of {case.now.key}" if case.now.lifetime.ended else ""
@@ -320,7 +320,7 @@ def _measured_first(tier: Arm, advice: _Advice, case: _Case) -> _Advice:
     )
 
 
-def _override(tier: Arm, spec: Spec) -> str:
+def _override(tier: Candidate, spec: Spec) -> str:
     """What to add to a command so that an API is measured."""
     where = tier.provider if tier.provider in USUAL else "https://ADDRESS/v1"
     if tier.key in spec.candidate_apis:
@@ -365,13 +365,13 @@ def _budget(saving: float, spec: Spec) -> str:
     return f", which{beside} pays for up to {usd(left)} of {work} within {costs.horizon_months} months"
 
 
-def _beside(arm: Arm, now: Arm) -> str:
+def _beside(arm: Candidate, now: Candidate) -> str:
     """What the API reaches on the split where an arm does worst."""
     split = min(arm.scores, key=lambda name: arm.scores[name].headline.value)
     return f" ({now.key}: {pct(now.scores[split].headline.value)})" if split in now.scores else ""
 
 
-def _curve(evidence: dict[str, list[Record]], served: Arm, now: Arm) -> dict[str, list[CascadePoint]]:
+def _curve(evidence: dict[str, list[Record]], served: Candidate, now: Candidate) -> dict[str, list[CascadePoint]]:
     own, paid = served.cost.usd_per_month, now.cost.usd_per_month
     parts = by_test(evidence[SERVED])
     return {split: cascade_curve(part, evidence.get(API, ()), own, paid) for split, part in parts.items()}

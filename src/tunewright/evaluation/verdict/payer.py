@@ -12,7 +12,7 @@ from tunewright.economics import PriceBook
 from tunewright.economics.cost import Item
 from tunewright.economics.prices import ApiPrice
 from tunewright.economics.upkeep import unpriced
-from tunewright.evaluation.verdict.comparison import CONTROLS, SERVED, Arm, Comparison
+from tunewright.evaluation.verdict.comparison import CONTROLS, SERVED, Candidate, Comparison
 from tunewright.evaluation.verdict.decide import Verdict
 from tunewright.evaluation.verdict.reasons import pct, points, usd
 from tunewright.tasks import task_of
@@ -65,7 +65,7 @@ def page(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook) 
     return Page(lines[:MOST_LINES], _assumptions(spec, comparison, verdict, book, now, after))
 
 
-def _after(spec: Spec, comparison: Comparison, verdict: Verdict, now: Arm, after: Arm) -> str:
+def _after(spec: Spec, comparison: Comparison, verdict: Verdict, now: Candidate, after: Candidate) -> str:
     cost, saving = verdict.usd_per_month, verdict.usd_per_month_now - verdict.usd_per_month
     if verdict.decision == "keep-api":
         own = f"A model of your own would cost {usd(comparison.arms[SERVED].cost.usd_per_month)}."
@@ -85,12 +85,12 @@ def _after(spec: Spec, comparison: Comparison, verdict: Verdict, now: Arm, after
     return f"{usd(cost)} ({spent}). That is {less}{share}{alone}."
 
 
-def _reference(comparison: Comparison, verdict: Verdict) -> Arm:
+def _reference(comparison: Comparison, verdict: Verdict) -> Candidate:
     """The API that a saving is counted against: the cheapest that passes; today's where none does."""
     return comparison.apis[verdict.reference or next(iter(comparison.apis))]
 
 
-def _spent(spec: Spec, comparison: Comparison, own: Arm) -> str:
+def _spent(spec: Spec, comparison: Comparison, own: Candidate) -> str:
     """What a month of an arm of one's own goes to."""
     items = _beside_machines(comparison)
     counted = sum(item.usd_per_month or 0.0 for item in items)
@@ -104,11 +104,11 @@ def _beside_machines(comparison: Comparison) -> list[Item]:
     return [item for item in comparison.money.items if item.name not in ("machines", "standby")]
 
 
-def _machines(arm: Arm, spec: Spec) -> str:
+def _machines(arm: Candidate, spec: Spec) -> str:
     return f"{arm.cost.replicas or 1} x {spec.traffic.machine}"
 
 
-def _takes(spec: Spec, comparison: Comparison, verdict: Verdict, after: Arm, saving: float) -> str:
+def _takes(spec: Spec, comparison: Comparison, verdict: Verdict, after: Candidate, saving: float) -> str:
     engineering = spec.costs.engineering_usd
     if verdict.decision == "keep-api":
         return "Nothing now."
@@ -129,7 +129,7 @@ def _takes(spec: Spec, comparison: Comparison, verdict: Verdict, after: Arm, sav
     return f"{told[0].upper()}{told[1:]}{pays}."
 
 
-def _pays_back(spec: Spec, verdict: Verdict, after: Arm, saving: float) -> str:
+def _pays_back(spec: Spec, verdict: Verdict, after: Candidate, saving: float) -> str:
     engineering = spec.costs.engineering_usd
     if verdict.decision == "keep-api":
         return "Nothing is spent, so nothing has to pay back."
@@ -146,7 +146,7 @@ def _months(count: float) -> str:
     return f"{count * 365.25 / 12:,.0f} days" if count < 2 else f"{count:,.0f} months"
 
 
-def _quality(spec: Spec, own: str, verdict: Verdict, after: Arm) -> str:
+def _quality(spec: Spec, own: str, verdict: Verdict, after: Candidate) -> str:
     claim, needed = task_of(spec.task).claim, f"you need {pct(spec.goal.accuracy)}"
     if verdict.decision == "cascade":
         split, part = min(
@@ -169,7 +169,7 @@ def _quality(spec: Spec, own: str, verdict: Verdict, after: Arm) -> str:
     )
 
 
-def _risks(spec: Spec, comparison: Comparison, verdict: Verdict, now: Arm, after: Arm) -> list[str]:
+def _risks(spec: Spec, comparison: Comparison, verdict: Verdict, now: Candidate, after: Candidate) -> list[str]:
     """The gravest first."""
     own = verdict.decision in _OWN
     found = [_end(verdict, now)]
@@ -189,7 +189,7 @@ def _risks(spec: Spec, comparison: Comparison, verdict: Verdict, now: Arm, after
     return [*[risk for risk in found if risk][: room - 1], last]
 
 
-def _end(verdict: Verdict, now: Arm) -> str:
+def _end(verdict: Verdict, now: Candidate) -> str:
     if not now.lifetime.near:
         return ""
     if verdict.decision == "cascade":
@@ -201,7 +201,7 @@ def _end(verdict: Verdict, now: Arm) -> str:
     return f"{now.lifetime.summary.rstrip('.')}: {then}."
 
 
-def _could_be_worse(spec: Spec, verdict: Verdict, after: Arm) -> str:
+def _could_be_worse(spec: Spec, verdict: Verdict, after: Candidate) -> str:
     """That the accuracy is known from a test only; of a cascade that of what it answers itself."""
     tested = {split: (score.count, score.headline) for split, score in after.scores.items()}
     if verdict.decision == "cascade":
@@ -215,7 +215,7 @@ def _could_be_worse(spec: Spec, verdict: Verdict, after: Arm) -> str:
     return f"With {count:,} test examples its accuracy on {split} could be {pct(headline.low)}."
 
 
-def _cheaper(comparison: Comparison, verdict: Verdict, after: Arm) -> str:
+def _cheaper(comparison: Comparison, verdict: Verdict, after: Candidate) -> str:
     """That APIs which nobody measured would cost less."""
     lasting = [arm for arm in comparison.apis.values() if not arm.scores and not arm.lifetime.near and arm is not after]
     cheaper = [arm for arm in lasting if arm.cost.usd_per_month < verdict.usd_per_month]
@@ -226,7 +226,7 @@ def _cheaper(comparison: Comparison, verdict: Verdict, after: Arm) -> str:
     return f"{least.key} would cost {usd(least.cost.usd_per_month)} a month and was not measured{more}."
 
 
-def _beside_the_api(verdict: Verdict, now: Arm, after: Arm) -> str:
+def _beside_the_api(verdict: Verdict, now: Candidate, after: Candidate) -> str:
     if not now.scores:
         return f"{now.key} was not measured: whether your users get worse answers than today is not known."
     pairs = verdict.against_api if after.key == SERVED else {}
@@ -254,13 +254,13 @@ def _swing(comparison: Comparison) -> str:
     return f"With another input ({what}) it would cost {usd(-saving)} a month more than the API." if saving < 0 else ""
 
 
-def _volume(verdict: Verdict, now: Arm) -> str:
+def _volume(verdict: Verdict, now: Candidate) -> str:
     even = verdict.break_even_requests
     return f"Below {even:,.0f} requests a month {now.key} costs less." if even else ""
 
 
 def _assumptions(
-    spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook, now: Arm, after: Arm
+    spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook, now: Candidate, after: Candidate
 ) -> list[Assumption]:
     usage, own = comparison.usage, after if verdict.decision in _OWN else comparison.arms[SERVED]
     engineering = spec.costs.engineering_usd

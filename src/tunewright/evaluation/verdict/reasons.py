@@ -9,12 +9,12 @@ from tunewright.config import Spec
 from tunewright.economics.upkeep import NOT_COUNTED
 from tunewright.evaluation.candidates.cascade import DELTA, MIN_ACCEPTED, Threshold
 from tunewright.evaluation.statistics.pairs import Paired, pairs_needed
-from tunewright.evaluation.verdict.comparison import Arm, Comparison
+from tunewright.evaluation.verdict.comparison import Candidate, Comparison
 from tunewright.evaluation.verdict.targets import speed_of
 from tunewright.tasks import task_of
 
 
-def goal_reason(arm: Arm, spec: Spec, *, met: bool) -> str:
+def goal_reason(arm: Candidate, spec: Spec, *, met: bool) -> str:
     """How an arm stands to the goal."""
     figures = ", ".join(
         f"{split} {pct(s.headline.value)} ({pct(s.headline.low)}–{pct(s.headline.high)})"
@@ -26,7 +26,7 @@ def goal_reason(arm: Arm, spec: Spec, *, met: bool) -> str:
     )
 
 
-def doubt_reasons(arm: Arm, headline: str) -> list[str]:
+def doubt_reasons(arm: Candidate, headline: str) -> list[str]:
     """Which of an arm's figures prove nothing, and why."""
     told = []
     for split, score in arm.scores.items():
@@ -41,7 +41,7 @@ def doubt_reasons(arm: Arm, headline: str) -> list[str]:
     return told
 
 
-def api_reasons(now: Arm, against: Mapping[str, Paired], spec: Spec) -> list[str]:
+def api_reasons(now: Candidate, against: Mapping[str, Paired], spec: Spec) -> list[str]:
     """What is known of the API's accuracy, and how the served model stands to it."""
     if not against:
         return [
@@ -62,7 +62,7 @@ def api_reasons(now: Arm, against: Mapping[str, Paired], spec: Spec) -> list[str
     return reasons
 
 
-def tier_reason(arm: Arm, against: Mapping[str, Paired], spec: Spec, *, passed: bool) -> str:
+def tier_reason(arm: Candidate, against: Mapping[str, Paired], spec: Spec, *, passed: bool) -> str:
     """How another API that was measured came out."""
     figures = ", ".join(f"{split} {pct(score.headline.value)}" for split, score in arm.scores.items())
     if against and not spec.goal.accept_worse:

@@ -9,7 +9,7 @@ from tunewright.evaluation.candidates.cascade import MIN_ACCEPTED, CascadeResult
 from tunewright.evaluation.evidence import Record
 from tunewright.evaluation.statistics.intervals import Interval
 from tunewright.evaluation.statistics.pairs import Paired, paired_records
-from tunewright.evaluation.verdict.comparison import SERVED, Arm
+from tunewright.evaluation.verdict.comparison import SERVED, Candidate
 from tunewright.evaluation.verdict.reasons import pct, points
 from tunewright.evaluation.verdict.targets import goal_targets, is_fast
 from tunewright.tasks import task_of
@@ -20,14 +20,14 @@ _NEARLY_ALL = 0.95
 """A cascade that answers a larger share of the requests itself is a switch."""
 
 
-def is_good(arm: Arm, against: Mapping[str, Paired], spec: Spec) -> bool:
+def is_good(arm: Candidate, against: Mapping[str, Paired], spec: Spec) -> bool:
     """Whether an arm is as good as the API, or, where that was not measured, meets the goal."""
     if is_compared(against, spec):
         return is_fast(arm, spec) and not behind(against, spec)
     return meets(arm, spec)
 
 
-def meets(arm: Arm, spec: Spec) -> bool:
+def meets(arm: Candidate, spec: Spec) -> bool:
     """Whether an arm meets the goal."""
     return all(target.met for target in goal_targets(arm, task_of(spec.task).headline, spec))
 
@@ -49,12 +49,12 @@ def gap(pair: Paired) -> str:
     return f"{points(found.value)} ({points(found.low)} to {points(found.high)})"
 
 
-def worst(arm: Arm) -> Interval:
+def worst(arm: Candidate) -> Interval:
     """The headline on the split where an arm does worst."""
     return min((score.headline for score in arm.scores.values()), key=lambda interval: interval.value)
 
 
-def choose(good: Sequence[Arm], spec: Spec) -> Arm | None:
+def choose(good: Sequence[Candidate], spec: Spec) -> Candidate | None:
     """The cheapest; of two that cost the same the better one beyond the margin, else the simpler, which comes first."""
     if not good:
         return None
@@ -64,12 +64,12 @@ def choose(good: Sequence[Arm], spec: Spec) -> Arm | None:
     return best if worst(best).value > worst(equal[0]).value + spec.goal.margin else equal[0]
 
 
-def cheapest(arms: Sequence[Arm]) -> Arm | None:
+def cheapest(arms: Sequence[Candidate]) -> Candidate | None:
     """The first of the cheapest; None of none."""
     return min(arms, key=lambda arm: arm.cost.usd_per_month, default=None)
 
 
-def costs_less(arm: Arm, usd_per_month: float) -> bool:
+def costs_less(arm: Candidate, usd_per_month: float) -> bool:
     """Whether an arm costs less than that, by more than costs that are the same may differ."""
     return arm.cost.usd_per_month * (1 + SAME_COST) < usd_per_month
 
@@ -80,7 +80,7 @@ def pays(saving: float, spec: Spec) -> bool:
 
 
 def cascade_doubt(
-    cascade: Mapping[str, CascadeResult], threshold: Threshold, spec: Spec, whole: Mapping[str, Paired], rest: Arm
+    cascade: Mapping[str, CascadeResult], threshold: Threshold, spec: Spec, whole: Mapping[str, Paired], rest: Candidate
 ) -> str:
     """Why a cascade is not to be trusted at a threshold, as it goes on behind "letting it answer what it is sure of";
     nothing where it is. The threshold must keep its promise on every test split, which it was not chosen on.

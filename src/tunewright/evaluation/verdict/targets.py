@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tunewright.config import Spec
 from tunewright.evaluation.statistics.pairs import Paired
-from tunewright.evaluation.verdict.comparison import Arm
+from tunewright.evaluation.verdict.comparison import Candidate
 
 SPEED = "P95"
 """The target that a slow model misses."""
@@ -21,7 +21,7 @@ class Target:
     """What was measured and what was asked for."""
 
 
-def goal_targets(arm: Arm, headline: str, spec: Spec) -> list[Target]:
+def goal_targets(arm: Candidate, headline: str, spec: Spec) -> list[Target]:
     """The goal: on every test split the headline reaches `goal.accuracy` and the lower end of its 95 % interval comes
     within `goal.margin` of it; the P95 keeps `goal.p95_ms`. Too few groups prove nothing."""
     goal, found = spec.goal, []
@@ -35,12 +35,12 @@ def goal_targets(arm: Arm, headline: str, spec: Spec) -> list[Target]:
     return [*found, Target(SPEED, is_fast(arm, spec), f"{speed_of(arm)}; asked for {goal.p95_ms:,.0f} ms")]
 
 
-def is_fast(arm: Arm, spec: Spec) -> bool:
+def is_fast(arm: Candidate, spec: Spec) -> bool:
     """Whether the upper end of its P95 keeps the goal's, as far as that was measured: recorded answers have no time."""
     return arm.latency is None or arm.latency.worst_p95_ms <= spec.goal.p95_ms
 
 
-def speed_of(arm: Arm) -> str:
+def speed_of(arm: Candidate) -> str:
     """An arm's P95 in words."""
     speed = arm.latency
     if speed is None:

@@ -23,7 +23,7 @@ class Written(Protocol):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WritingConfig:
     """What a model is told of an answer."""
 
     most: int
@@ -37,7 +37,7 @@ class Wanted:
 
 
 class Follower(Written, Protocol):
-    wanted: Wanted
+    wanted: WritingConfig
 
     def take(self, token: int, log_probability: float) -> None:
         """The next token."""
@@ -52,7 +52,7 @@ class Follower(Written, Protocol):
 class WritingModel(BranchModel, Protocol):
     """A model that is not asked token by token."""
 
-    def write(self, prompt: Sequence[int], wanted: Wanted) -> Generator[tuple[int, float], None, None]:
+    def write(self, prompt: Sequence[int], wanted: WritingConfig) -> Generator[tuple[int, float], None, None]:
         """The likeliest answer, token by token with its log-probability, the one that ends it last, unless it grows too
         long. Whoever wants no more closes the generator."""
         ...

@@ -8,7 +8,7 @@ from copy import copy
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.inference.decoding.following import Wanted
+from tunewright.inference.decoding.following import WritingConfig
 from tunewright.models.tokenizer import TextTokenizer
 
 
@@ -49,7 +49,7 @@ class TextWriter:
 
     def __init__(self, rules: TextRules, most: int):
         self._rules, self._stop = rules, rules.stop
-        self.wanted = Wanted(most, rules.end, silent=rules.silent.tolist())
+        self.wanted = WritingConfig(most, rules.end, silent=rules.silent.tolist())
         # A token has at least a byte; what was written before the last one held no stop yet.
         self._tail = max((len(each.encode()) for each in rules.stop), default=0)
         self.ids: list[int] = []

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tunewright.config.json_schema import transformed
 from tunewright.core.call import check_call
 from tunewright.core.limits import ENDING_TOKENS
-from tunewright.inference.decoding.following import Wanted
+from tunewright.inference.decoding.following import WritingConfig
 from tunewright.inference.decoding.shortest import Unbounded, require_bounded
 
 _OUT_OF_TEXT = ('"}', '"]', '"', '","')
@@ -205,7 +205,7 @@ class RecordFollower:
 
     def __init__(self, rules: RecordGrammar, most: int):
         self._rules = rules
-        self.wanted = Wanted(most, rules.end, rules.schema)
+        self.wanted = WritingConfig(most, rules.end, rules.schema)
         self.ids: list[int] = []
         self.log_probabilities: list[float] = []
         self.done = self.cut = False

@@ -40,7 +40,7 @@ class GrowingModel(Protocol):
 AnyModel = NextTokenModel | WritingModel
 
 
-class Rules(Protocol):
+class DecodingRules(Protocol):
     """What an answer may be; see `RecordGrammar` and `TextRules`."""
 
     def begin(self, most: int) -> Writer: ...
@@ -79,7 +79,7 @@ def room_for(constraint: Constraint, longest: int) -> int:
             return 2 * longest + _SPARE
 
 
-def written(rules: Rules, model: AnyModel, prompt: Sequence[int], most: int) -> Written:
+def written(rules: DecodingRules, model: AnyModel, prompt: Sequence[int], most: int) -> Written:
     """The greedy answer: at each place the likeliest token that is allowed."""
     answer, pauses = begun(rules, model, prompt, most)
     for _ in pauses:
@@ -87,7 +87,7 @@ def written(rules: Rules, model: AnyModel, prompt: Sequence[int], most: int) -> 
     return answer
 
 
-def begun(rules: Rules, model: AnyModel, prompt: Sequence[int], most: int) -> tuple[Written, Iterator[None]]:
+def begun(rules: DecodingRules, model: AnyModel, prompt: Sequence[int], most: int) -> tuple[Written, Iterator[None]]:
     """An answer, and what writes it on as it is iterated, pausing after each token that the model decided."""
     if isinstance(model, WritingModel):
         follower = rules.follow(most)

@@ -1,6 +1,6 @@
 """Whatever answers an example. A predictor is a name and a function from a request to an answer."""
 
-from tunewright.inference.predictors.base import Answer, Pieces, Predictor, Terms, Token
+from tunewright.inference.predictors.base import Answer, GenerationConfig, Pieces, Predictor, Token
 from tunewright.inference.predictors.encoder import EncoderPredictor, LabelClassifier, LabelSetClassifier
 from tunewright.inference.predictors.language_model import (
     LabelScorer,
@@ -14,6 +14,7 @@ from tunewright.inference.predictors.tagger import RecordTagger, encoder_predict
 __all__ = [
     "Answer",
     "EncoderPredictor",
+    "GenerationConfig",
     "LabelClassifier",
     "LabelScorer",
     "LabelSetClassifier",
@@ -22,7 +23,6 @@ __all__ = [
     "Predictor",
     "RecordReader",
     "RecordTagger",
-    "Terms",
     "TextGenerator",
     "Token",
     "encoder_predictor",

@@ -35,7 +35,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Terms:
+class GenerationConfig:
     """What a request wants of an answer that is written, beside what the task says."""
 
     stop: Sequence[str] = ()

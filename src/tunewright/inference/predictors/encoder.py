@@ -19,7 +19,7 @@ Logits = Callable[[Sequence[Sequence[int]]], Sequence[Any]]
 """Token ids of some texts -> the logits [labels] of each, or [tokens, labels]."""
 
 
-class Reader(Protocol):
+class TextReader(Protocol):
     """What turns a text into what a model reads: `tunewright.models.tokenizer.TextTokenizer`, or the n-grams of a
     linear model."""
 
@@ -36,7 +36,7 @@ class EncoderPredictor(ABC):
 
     longest_answer = 0
 
-    def __init__(self, logits: Logits, tokenizer: Reader, calibration: Calibration = UNCALIBRATED):
+    def __init__(self, logits: Logits, tokenizer: TextReader, calibration: Calibration = UNCALIBRATED):
         self._logits, self._tokenizer, self._calibration = logits, tokenizer, calibration
 
     def prompts(self, request: str) -> list[list[int]]:
@@ -74,7 +74,7 @@ class LabelClassifier(ReadWhole):
         logits: of the labels in the order of the task's.
     """
 
-    def __init__(self, logits: Logits, task: Task, tokenizer: Reader, calibration: Calibration = UNCALIBRATED):
+    def __init__(self, logits: Logits, task: Task, tokenizer: TextReader, calibration: Calibration = UNCALIBRATED):
         super().__init__(logits, tokenizer, calibration)
         self._labels = task.answers
 
@@ -113,7 +113,7 @@ class LabelSetClassifier(ReadWhole):
     """
 
     def __init__(
-        self, logits: Logits, task: MultiLabelTask, tokenizer: Reader, calibration: Calibration = UNCALIBRATED
+        self, logits: Logits, task: MultiLabelTask, tokenizer: TextReader, calibration: Calibration = UNCALIBRATED
     ):
         super().__init__(logits, tokenizer, calibration)
         self._task, self._labels = task, list(task.labels)

@@ -19,8 +19,8 @@ from tunewright.inference.decoding.following import Written
 from tunewright.inference.decoding.free_text import TextRules
 from tunewright.inference.decoding.grammar import RecordGrammar
 from tunewright.inference.decoding.partial import Shown
-from tunewright.inference.decoding.writing import AnyModel, Rules, begun, room_for, rules_of, written
-from tunewright.inference.predictors.base import Answer, Pieces, Terms, Token
+from tunewright.inference.decoding.writing import AnyModel, DecodingRules, begun, room_for, rules_of, written
+from tunewright.inference.predictors.base import Answer, GenerationConfig, Pieces, Token
 from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens, end_token, token_counter
 from tunewright.models.tokenizer import Reading, TextTokenizer
 from tunewright.tasks import Example, LabelTrie, Task, score_labels
@@ -63,7 +63,7 @@ class Together(Protocol):
         """As `tunewright.tasks.score_labels` of each."""
         ...
 
-    def written(self, rules: Rules, prompts: Sequence[list[int]], most: int) -> Sequence[Written]:
+    def written(self, rules: DecodingRules, prompts: Sequence[list[int]], most: int) -> Sequence[Written]:
         """As `tunewright.inference.decoding.writing.written` of each."""
         ...
 
@@ -234,14 +234,14 @@ class TextGenerator(_Prompted):
         alone = [prompt for (prompt,) in prompts]
         return list(map(self._answer, alone, together.written(self._rules, alone, self.longest_answer)))
 
-    def stream(self, prompt: Sequence[int], terms: Terms) -> Pieces:
+    def stream(self, prompt: Sequence[int], terms: GenerationConfig) -> Pieces:
         """An answer's text piece by piece, and then the answer.
 
         Raises:
             GrammarError: the schema can't be followed; at once.
         """
         most = min(terms.most or self.longest_answer, self.longest_answer)
-        rules: Rules = self._rules.ending_at(terms.stop)
+        rules: DecodingRules = self._rules.ending_at(terms.stop)
         if terms.schema is not None:
             rules = RecordGrammar(self._folder, terms.schema, self._rules.end)
         return self._shown(*begun(rules, self._model, prompt, most), prompt, terms.stop)

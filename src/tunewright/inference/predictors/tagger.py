@@ -19,7 +19,7 @@ from tunewright.tasks import MultiLabelTask, Task
 from tunewright.tasks.base import JsonRecord, Unfit
 from tunewright.tasks.record_form import RecordForm
 from tunewright.tasks.spans.fields import fields_of
-from tunewright.tasks.spans.reading import Reader
+from tunewright.tasks.spans.reading import SpanReader
 from tunewright.tasks.spans.tags import Found, TagSet
 from tunewright.tasks.windows import joined
 
@@ -63,11 +63,11 @@ class RecordTagger(EncoderPredictor):
             self._answer([self._reader(window, next(logits)) for window in windows], windows) for windows in prompts
         ]
 
-    def _reader(self, window: Sequence[int], logits: Any) -> Reader:
+    def _reader(self, window: Sequence[int], logits: Any) -> SpanReader:
         assert isinstance(window, Framed), "prompts come from `prompts`"
-        return Reader(self._set, logits, window.offsets, window.text)
+        return SpanReader(self._set, logits, window.offsets, window.text)
 
-    def _answer(self, readers: Sequence[Reader], windows: Sequence[Sequence[int]]) -> Answer:
+    def _answer(self, readers: Sequence[SpanReader], windows: Sequence[Sequence[int]]) -> Answer:
         whole = len(readers) == 1
         found = [reader.found(whole=whole) for reader in readers]
         read = found[0] if whole else self._together(readers, found)
@@ -91,7 +91,7 @@ class RecordTagger(EncoderPredictor):
             kept[name] = value
         return self._task.of_portion(json.dumps(kept))
 
-    def _together(self, readers: Sequence[Reader], found: Sequence[Found]) -> Found:
+    def _together(self, readers: Sequence[SpanReader], found: Sequence[Found]) -> Found:
         """What was read in the windows of one document; what must be there and was found in none is looked for in all
         of them."""
         record, fields = joined([(each.record, each.fields) for each in found])

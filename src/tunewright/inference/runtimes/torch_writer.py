@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tunewright.inference.decoding.writing import Rules, Writer
+from tunewright.inference.decoding.writing import DecodingRules, Writer
 
 
-def write_all(model: Any, rules: Rules, prompts: Sequence[Sequence[int]], most: int, at_once: int) -> list[Writer]:
+def write_all(
+    model: Any, rules: DecodingRules, prompts: Sequence[Sequence[int]], most: int, at_once: int
+) -> list[Writer]:
     """The greedy answer to each prompt, as `tunewright.inference.decoding.writing.written` finds it one by one.
 
     Args:

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from tunewright.core.errors import UserError
 from tunewright.core.processes import free_port
 from tunewright.core.progress import say
-from tunewright.inference.decoding.following import Wanted
+from tunewright.inference.decoding.following import WritingConfig
 from tunewright.models.tensor_files import stored_bytes
 from tunewright.tasks import Message
 
@@ -153,7 +153,7 @@ class VllmModel:
         found = {_token(name): value for name, value in told.items()}
         return np.array([found[token] for token in tokens], np.float32)
 
-    def write(self, prompt: Sequence[int], wanted: Wanted) -> Generator[tuple[int, float], None, None]:
+    def write(self, prompt: Sequence[int], wanted: WritingConfig) -> Generator[tuple[int, float], None, None]:
         """The likeliest answer, token by token with its log-probability, the one that ends it last, unless it grows
         too long. Close the iterator where the rest is not wanted: vLLM stops then.
 

@@ -18,23 +18,38 @@ from pathlib import Path
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
-from tunewright.data.corrections import Correction, Corrections, Said, Settled, corrections_in, write_corrections
+from tunewright.data.corrections import (
+    Correction,
+    Corrections,
+    ReviewerAnswer,
+    Settled,
+    corrections_in,
+    write_corrections,
+)
 from tunewright.data.job import job_of
 from tunewright.data.label_sets import counted
 from tunewright.monitoring.corrections.choose import choose, confidences, stamp
 from tunewright.monitoring.corrections.known import known_of
 from tunewright.monitoring.corrections.poison import SOURCES, Pull, pulls
 from tunewright.monitoring.corrections.record import reconcile, without_known
-from tunewright.monitoring.corrections.rejected import COPY, NEW_LABEL, PULL, REMEDIES, SETTLED, Held, held_back
+from tunewright.monitoring.corrections.rejected import (
+    COPY,
+    NEW_LABEL,
+    PULL,
+    REMEDIES,
+    SETTLED,
+    RejectedCorrection,
+    held_back,
+)
 from tunewright.monitoring.store import Store
 from tunewright.tasks import Task, task_of
 from tunewright.tasks.base import labels_of
 
-__all__ = ["COPY", "NEW_LABEL", "PULL", "REMEDIES", "Grown", "Held", "Pull", "grow"]
+__all__ = ["COPY", "NEW_LABEL", "PULL", "REMEDIES", "NewCorrections", "Pull", "RejectedCorrection", "grow"]
 
 
 @dataclass(frozen=True)
-class Grown:
+class NewCorrections:
     """What became of the reviews that were in no dataset yet."""
 
     folder: Path
@@ -47,9 +62,9 @@ class Grown:
     """Rows that were added, or would be."""
     answers: dict[str, int]
     """How often each label was added; empty where answers are no labels."""
-    held: list[Held]
+    held: list[RejectedCorrection]
     """What is not taken, and why."""
-    contradicted: list[Held]
+    contradicted: list[RejectedCorrection]
     """Of what is taken, that rows of the data contradict: these are to be mended."""
     pulls: list[Pull]
     """Sources that pull an answer, and whose rows are therefore held back."""
@@ -73,15 +88,15 @@ class Grown:
         return f"{self.rows} rows added" + (f"; held back: {held}" if held else "")
 
 
-def grow(spec: Spec, store: Store, *, include: Collection[str] = (), dry_run: bool = False) -> Grown:
+def grow(spec: Spec, store: Store, *, include: Collection[str] = (), dry_run: bool = False) -> NewCorrections:
     """Make data of the reviews that are in no dataset yet: `corrections/N` beside the spec, and reviews marked with N.
 
     The folder is the truth: reviews that it names are marked, even where an earlier growth ended between the two, and
     where it was moved away they count anew.
 
     Args:
-        include: sources whose rows are taken although they were held back, as `Held.source` and `Pull.source` say.
-        dry_run: write and mark nothing.
+        include: sources whose rows are taken although they were held back, as `RejectedCorrection.source` and
+        `Pull.source` say. dry_run: write and mark nothing.
 
     Raises:
         UserError: a source has no such name, the corrections or the frozen test were edited, a data file is not there,
@@ -105,7 +120,7 @@ def _require_sources(include: Collection[str]) -> None:
             raise UserError(f"'{each}' is no source.", where="--include", fix=f"Name it as it is told: {listing}")
 
 
-def _grown(spec: Spec, store: Store, folder: Path, include: Collection[str], *, dry_run: bool) -> Grown:
+def _grown(spec: Spec, store: Store, folder: Path, include: Collection[str], *, dry_run: bool) -> NewCorrections:
     task, before = task_of(spec.task), corrections_in(folder)
     with store.session() as session:
         recovered, retracted = reconcile(session, before, spec.name)
@@ -121,7 +136,7 @@ def _grown(spec: Spec, store: Store, folder: Path, include: Collection[str], *, 
         after = _written(folder, before, judged.taken, held, {each.capture: each for each in agreed})
         with store.session() as session:
             reconcile(session, after, spec.name)
-    return Grown(
+    return NewCorrections(
         folder,
         after.number if after is not before else None,
         after.sha256,
@@ -143,8 +158,8 @@ class _Judged:
     """What the data says of agreed answers."""
 
     taken: list[Correction] = field(default_factory=list)
-    held: list[Held] = field(default_factory=list)
-    contradicted: list[Held] = field(default_factory=list)
+    held: list[RejectedCorrection] = field(default_factory=list)
+    contradicted: list[RejectedCorrection] = field(default_factory=list)
     pulls: list[Pull] = field(default_factory=list)
 
 
@@ -163,7 +178,7 @@ def _written(
     folder: Path,
     before: Corrections,
     taken: Sequence[Correction],
-    held: Sequence[Held],
+    held: Sequence[RejectedCorrection],
     agreed: Mapping[str, Correction],
 ) -> Corrections:
     """The next version of the corrections; what need not be looked at again is written down beside its rows."""
@@ -173,11 +188,13 @@ def _written(
     return write_corrections(folder, before, taken, settled, counts, stamp(datetime.now(UTC)))
 
 
-def _reviews(correction: Correction) -> list[Said]:
+def _reviews(correction: Correction) -> list[ReviewerAnswer]:
     return [*correction.reviews, *correction.outvoted]
 
 
-def _without(corrections: Sequence[Correction], found: Sequence[Pull]) -> tuple[list[Correction], list[Held]]:
+def _without(
+    corrections: Sequence[Correction], found: Sequence[Pull]
+) -> tuple[list[Correction], list[RejectedCorrection]]:
     """(the corrections that no source's pull is about, the others)."""
     pulled = {capture: pull for pull in reversed(found) for capture in pull.rows}
     held = [held_back(PULL, each, source=pulled[each.capture].source) for each in corrections if each.capture in pulled]

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from tunewright.data.corrections import Correction, Said
-from tunewright.monitoring.corrections.rejected import DISAGREE, FEEDBACK, NEW_LABEL, UNFIT, WAITS, Held
+from tunewright.data.corrections import Correction, ReviewerAnswer
+from tunewright.monitoring.corrections.rejected import DISAGREE, FEEDBACK, NEW_LABEL, UNFIT, WAITS, RejectedCorrection
 from tunewright.monitoring.store.database import pieces
 from tunewright.monitoring.store.tables import BY_WHO_ASKED, EXPERT, Capture, Review
 from tunewright.tasks import Task
@@ -22,14 +22,14 @@ SETTLED_BY = "settle"
 
 
 @dataclass(frozen=True)
-class Choice:
+class AgreedAnswer:
     """What reviews that are not yet in a dataset come to."""
 
     agreed: list[Correction]
-    held: list[Held]
+    held: list[RejectedCorrection]
 
 
-def choose(session: Session, task: Task, model: str, include: Collection[str] = ()) -> Choice:
+def choose(session: Session, task: Task, model: str, include: Collection[str] = ()) -> AgreedAnswer:
     """The agreed answers to a model's captures that have a review in no dataset yet, the oldest capture first.
 
     A person has one vote on a capture, the last that was not undone: for the model's answer where they called it right,
@@ -48,20 +48,20 @@ def choose(session: Session, task: Task, model: str, include: Collection[str] = 
                 held.append(_feedback_alone(capture, feedback[-1]))
             continue
         if capture.state == "open" and any(review.source in EXPERT for review in votes.values()):
-            held.append(Held(WAITS, capture.id, capture.request, "", capture.answer))
+            held.append(RejectedCorrection(WAITS, capture.id, capture.request, "", capture.answer))
             continue
         answers = {reviewer: _answer(task, capture, review) for reviewer, review in votes.items()}
         answer, decided = _decision(votes.values(), answers)
         if not decided:
             said = " | ".join(f"{reviewer}: {_told(each)}" for reviewer, (each, _) in sorted(answers.items()))
-            held.append(Held(DISAGREE, capture.id, capture.request, said, capture.answer))
+            held.append(RejectedCorrection(DISAGREE, capture.id, capture.request, said, capture.answer))
         elif answer is not None:
             unfit = next(why for each, why in answers.values() if each == answer)
             if unfit:
                 held.append(_unfit(task, capture, answer, unfit))
             else:
                 agreed.append(_correction(task, capture, answer, answers, reviews))
-    return Choice(agreed, held)
+    return AgreedAnswer(agreed, held)
 
 
 def confidences(session: Session, captures: Sequence[str]) -> dict[str, float | None]:
@@ -101,7 +101,7 @@ def _answer(task: Task, capture: Capture, review: Review) -> tuple[str | None, s
 def _correction(
     task: Task, capture: Capture, answer: str, answers: dict[str, tuple[str | None, str]], reviews: Sequence[Review]
 ) -> Correction:
-    said: dict[bool, list[Said]] = {True: [], False: []}
+    said: dict[bool, list[ReviewerAnswer]] = {True: [], False: []}
     for review in reviews:
         vote = answers.get(review.reviewer) if review.source != BY_WHO_ASKED else _answer(task, capture, review)
         said[vote is not None and vote[0] == answer].append(said_by(review))
@@ -124,23 +124,23 @@ def people(correction: Correction) -> int:
     return len({review.reviewer for review in correction.reviews if review.source != BY_WHO_ASKED})
 
 
-def said_by(review: Review) -> Said:
-    return Said(review.reviewer, stamp(review.time), review.source)
+def said_by(review: Review) -> ReviewerAnswer:
+    return ReviewerAnswer(review.reviewer, stamp(review.time), review.source)
 
 
 def stamp(time: datetime) -> str:
     return time.astimezone(UTC).isoformat()
 
 
-def _feedback_alone(capture: Capture, review: Review) -> Held:
+def _feedback_alone(capture: Capture, review: Review) -> RejectedCorrection:
     answer = capture.answer if review.right else _told(review.answer)
     source = f"{BY_WHO_ASKED}:{review.reviewer}"
-    return Held(FEEDBACK, capture.id, capture.request, answer, capture.answer, source=source)
+    return RejectedCorrection(FEEDBACK, capture.id, capture.request, answer, capture.answer, source=source)
 
 
-def _unfit(task: Task, capture: Capture, answer: str, why: str) -> Held:
+def _unfit(task: Task, capture: Capture, answer: str, why: str) -> RejectedCorrection:
     reason = NEW_LABEL if labels_of(task.constraint) else UNFIT
-    return Held(reason, capture.id, capture.request, answer, capture.answer, why)
+    return RejectedCorrection(reason, capture.id, capture.request, answer, capture.answer, why)
 
 
 def _told(answer: str | None) -> str:

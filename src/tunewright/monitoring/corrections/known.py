@@ -17,7 +17,15 @@ from tunewright.data.shown import shown
 from tunewright.data.splits.frozen import read_frozen
 from tunewright.data.text import normal
 from tunewright.monitoring.corrections.choose import people
-from tunewright.monitoring.corrections.rejected import CONTRADICTS, COPY, DISAGREE, TESTED, UNUSABLE, Held, held_back
+from tunewright.monitoring.corrections.rejected import (
+    CONTRADICTS,
+    COPY,
+    DISAGREE,
+    TESTED,
+    UNUSABLE,
+    RejectedCorrection,
+    held_back,
+)
 from tunewright.tasks import Example, Meta, Task
 from tunewright.tasks.base import Unfit, labels_of
 
@@ -42,7 +50,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownRows:
     """The training data, the corrections so far behind it, and all tests."""
 
     job: Job
@@ -50,15 +58,17 @@ class Known:
     train: Rows
     tests: Rows
 
-    def sift(self, corrections: Sequence[Correction]) -> tuple[list[Correction], list[Held], list[Held]]:
+    def sift(
+        self, corrections: Sequence[Correction]
+    ) -> tuple[list[Correction], list[RejectedCorrection], list[RejectedCorrection]]:
         """(the corrections that say something new, the others, those of the first that the data contradicts).
 
         Kept out is what no training could use, what a test asks, what the data says already, and what it contradicts
         with fewer than two people agreeing. Near copies count as the same text where answers are labels; elsewhere
         texts that nearly agree have answers of their own.
         """
-        held: list[Held] = []
-        contradicted: list[Held] = []
+        held: list[RejectedCorrection] = []
+        contradicted: list[RejectedCorrection] = []
         left = self._usable(corrections, held)
         left = self._beside_tests(left, held)
         left = self._beside_train(left, held, contradicted)
@@ -68,7 +78,7 @@ class Known:
     def _labels(self) -> bool:
         return bool(labels_of(self.task.constraint))
 
-    def _usable(self, corrections: Sequence[Correction], held: list[Held]) -> list[Correction]:
+    def _usable(self, corrections: Sequence[Correction], held: list[RejectedCorrection]) -> list[Correction]:
         checks = {code: check for code, check in row_checks(self.job).items() if code in _ALONE}
         kept = []
         for each in corrections:
@@ -80,7 +90,7 @@ class Known:
                 kept.append(each)
         return kept
 
-    def _beside_tests(self, corrections: Sequence[Correction], held: list[Held]) -> list[Correction]:
+    def _beside_tests(self, corrections: Sequence[Correction], held: list[RejectedCorrection]) -> list[Correction]:
         like = self._like(self.tests, corrections, near=True)
         for index, row in like.items():
             other = "" if self.tests.answers[row] == corrections[index].answer else ", which answers otherwise"
@@ -89,7 +99,7 @@ class Known:
         return [each for index, each in enumerate(corrections) if index not in like]
 
     def _beside_train(
-        self, corrections: Sequence[Correction], held: list[Held], contradicted: list[Held]
+        self, corrections: Sequence[Correction], held: list[RejectedCorrection], contradicted: list[RejectedCorrection]
     ) -> list[Correction]:
         kept = []
         like = self._like(self.train, corrections, near=self._labels)
@@ -109,7 +119,7 @@ class Known:
     def _says(self, row: int) -> str:
         return f"{self.train.places[row]} says {shown(self.train.answers[row])}"
 
-    def _beside_each_other(self, corrections: Sequence[Correction], held: list[Held]) -> list[Correction]:
+    def _beside_each_other(self, corrections: Sequence[Correction], held: list[RejectedCorrection]) -> list[Correction]:
         order = sorted(range(len(corrections)), key=lambda index: (-people(corrections[index]), index))
         texts = [corrections[index].text for index in order]
         pairs = near_duplicates(texts, THRESHOLD) if self._labels else _repeats(texts)
@@ -148,7 +158,7 @@ class Known:
         return found
 
 
-def known_of(spec: Spec, job: Job, task: Task) -> Known:
+def known_of(spec: Spec, job: Job, task: Task) -> KnownRows:
     """Read all data of a spec.
 
     Raises:
@@ -162,7 +172,7 @@ def known_of(spec: Spec, job: Job, task: Task) -> Known:
                     read["train" if name == "train" else "tests"].add(task, item)
     for example in read_frozen(spec.frozen_folder).examples if spec.frozen_folder else ():
         read["tests"].add(task, example)
-    return Known(job, task, **read)
+    return KnownRows(job, task, **read)
 
 
 def _like(lead: Correction) -> str:

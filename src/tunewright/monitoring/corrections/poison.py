@@ -23,7 +23,7 @@ from tunewright.data.checks.label_noise import CLEAR_MARGIN, doubts
 from tunewright.data.checks.wrong_labels import CHARACTERS, LOOKED_AT
 from tunewright.data.corrections import Correction
 from tunewright.monitoring.corrections.choose import people
-from tunewright.monitoring.corrections.known import ENOUGH, Known
+from tunewright.monitoring.corrections.known import ENOUGH, KnownRows
 from tunewright.tasks import Task
 from tunewright.tasks.base import JsonRecord, labels_of
 from tunewright.tasks.measures import is_in, leaves
@@ -80,7 +80,7 @@ class Pull:
 
 
 def pulls(
-    known: Known,
+    known: KnownRows,
     corrections: Sequence[Correction],
     confidence: Mapping[str, float | None],
     include: Collection[str] = (),
@@ -99,7 +99,7 @@ def pulls(
     return [pull for pull in found if pull.source not in include]
 
 
-def against(known: Known, corrections: Sequence[Correction], confidence: Mapping[str, float | None]) -> list[bool]:
+def against(known: KnownRows, corrections: Sequence[Correction], confidence: Mapping[str, float | None]) -> list[bool]:
     """Whether model and data are both sure of another answer, for each."""
     rows = _sample(known)
     margins = doubts(
@@ -169,7 +169,7 @@ def _sure(confidence: float | None) -> bool:
     return confidence is None or confidence >= SURE
 
 
-def _sample(known: Known) -> list[int]:
+def _sample(known: KnownRows) -> list[int]:
     """The rows of the data that are learnt from: of many, as many as a classifier learns in a minute."""
     rows = range(len(known.train.texts))
     characters = sum(map(len, known.train.texts))

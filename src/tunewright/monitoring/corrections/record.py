@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from tunewright.data.corrections import Correction, Corrections, Said
+from tunewright.data.corrections import Correction, Corrections, ReviewerAnswer
 from tunewright.data.shown import shown
 from tunewright.monitoring.corrections.choose import stamp
-from tunewright.monitoring.corrections.rejected import CHANGED, Held, held_back
+from tunewright.monitoring.corrections.rejected import CHANGED, RejectedCorrection, held_back
 from tunewright.monitoring.store.database import pieces
 from tunewright.monitoring.store.tables import Capture, Review
 
@@ -44,7 +44,9 @@ def reconcile(session: Session, corrections: Corrections, model: str) -> tuple[i
     return marked, len(retracted)
 
 
-def without_known(corrections: Corrections, agreed: Sequence[Correction]) -> tuple[list[Correction], list[Held]]:
+def without_known(
+    corrections: Corrections, agreed: Sequence[Correction]
+) -> tuple[list[Correction], list[RejectedCorrection]]:
     """(corrections, those to a capture that the corrections so far answer otherwise)."""
     answers = {row.capture: row.answer for row in corrections.rows}
     changed = [each for each in agreed if answers.get(each.capture, each.answer) != each.answer]
@@ -62,5 +64,5 @@ def _written(corrections: Corrections) -> dict[Key, int]:
     return written
 
 
-def _key(capture: str, said: Said) -> Key:
+def _key(capture: str, said: ReviewerAnswer) -> Key:
     return capture, said.reviewer, said.time

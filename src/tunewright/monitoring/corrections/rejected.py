@@ -38,7 +38,7 @@ SETTLED = (COPY, TESTED)
 
 
 @dataclass(frozen=True)
-class Held:
+class RejectedCorrection:
     """A capture that was reviewed and is not taken."""
 
     reason: str
@@ -55,5 +55,7 @@ class Held:
     """Under which name `--include` releases it."""
 
 
-def held_back(reason: str, correction: Correction, detail: str = "", source: str = "") -> Held:
-    return Held(reason, correction.capture, correction.text, correction.answer, correction.said, detail, source)
+def held_back(reason: str, correction: Correction, detail: str = "", source: str = "") -> RejectedCorrection:
+    return RejectedCorrection(
+        reason, correction.capture, correction.text, correction.answer, correction.said, detail, source
+    )

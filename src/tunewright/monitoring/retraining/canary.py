@@ -30,7 +30,7 @@ _FAILURES = 0.01
 
 
 @dataclass(frozen=True)
-class Terms:
+class CanaryTerms:
     """What a canary takes.
 
     Args:
@@ -77,7 +77,7 @@ def watch(
     model: str,
     version: str,
     since: datetime,
-    terms: Terms,
+    terms: CanaryTerms,
     *,
     margin: float,
     p95_ms: float,

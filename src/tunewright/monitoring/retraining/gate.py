@@ -44,7 +44,7 @@ Pair = tuple[Record, Record]
 
 
 @dataclass(frozen=True)
-class Part:
+class TestPart:
     """Both models on some of the examples."""
 
     kind: str
@@ -95,7 +95,7 @@ class Decision:
     """The decision and its reason."""
     against: list[str]
     """Every reason against it."""
-    parts: list[Part]
+    parts: list[TestPart]
     """The tests, all of them together first, then labels, fields and slices, those that lost most first."""
     champion_p95_ms: float
     challenger_p95_ms: float
@@ -162,7 +162,7 @@ def decide(
     )
 
 
-def _sentence(against: Sequence[str], gains: Sequence[Part], found: Sequence[Part]) -> str:
+def _sentence(against: Sequence[str], gains: Sequence[TestPart], found: Sequence[TestPart]) -> str:
     if against:
         more = f" (and {len(against) - 1} more)" if len(against) > 1 else ""
         return f"Refused: {against[0]}{more}."
@@ -183,7 +183,7 @@ def _version(example: Example) -> int:
     return version_of_correction(example.meta.source)
 
 
-def _tests(together: Sequence[Pair], tests: Mapping[str, Sequence[Pair]], margin: float) -> Iterator[Part]:
+def _tests(together: Sequence[Pair], tests: Mapping[str, Sequence[Pair]], margin: float) -> Iterator[TestPart]:
     """The tests and, before them, all together."""
     parts = [_part(TEST, ALL, together, _headlines(together), margin)]
     if len(tests) > 1:
@@ -191,7 +191,9 @@ def _tests(together: Sequence[Pair], tests: Mapping[str, Sequence[Pair]], margin
     return _corrected(parts)
 
 
-def _parts(pairs: Sequence[Pair], examples: Mapping[str, Example], margin: float, *, by_label: bool) -> Iterator[Part]:
+def _parts(
+    pairs: Sequence[Pair], examples: Mapping[str, Example], margin: float, *, by_label: bool
+) -> Iterator[TestPart]:
     """Labels, fields and slices of all tests together."""
     parts = []
     if by_label:
@@ -224,31 +226,33 @@ def _headlines(pairs: Sequence[Pair]) -> list[tuple[Ratio, Ratio]]:
     return [(challenger.headline, champion.headline) for challenger, champion in pairs]
 
 
-def _part(kind: str, name: str, pairs: Sequence[Pair], ratios: Sequence[tuple[Ratio, Ratio]], margin: float) -> Part:
+def _part(
+    kind: str, name: str, pairs: Sequence[Pair], ratios: Sequence[tuple[Ratio, Ratio]], margin: float
+) -> TestPart:
     """Args:
     ratios: what each answer is worth, of both models.
     """
     first, second = zip(*ratios, strict=True)
     found = paired(first, second, groups_of([record for record, _ in pairs]))
     new, old = (float(shares(*np.array(side, float).sum(0))) for side in (first, second))
-    return Part(kind, name, len(pairs), old, new, found, found.p_value, _is_large(found, margin))
+    return TestPart(kind, name, len(pairs), old, new, found, found.p_value, _is_large(found, margin))
 
 
 def _is_large(found: Paired, margin: float) -> bool:
-    """See `Part.large`: by how far its interval reaches, and by its examples, because that two models hardly differ on
-    a few of them does not say that they hardly differ. Too few groups show nothing."""
+    """See `TestPart.large`: by how far its interval reaches, and by its examples, because that two models hardly differ
+    on a few of them does not say that they hardly differ. Too few groups show nothing."""
     if found.difference.doubt:
         return False
     reach = found.difference.value - found.at_least
     return margin == 0 or (reach <= _REACH * margin and found.count >= pairs_needed(margin, margin))
 
 
-def _corrected(parts: Sequence[Part]) -> Iterator[Part]:
+def _corrected(parts: Sequence[TestPart]) -> Iterator[TestPart]:
     corrected = holm([part.p_value for part in parts])
     return (replace(part, p_value=p_value) for part, p_value in zip(parts, corrected, strict=True))
 
 
-def _losses(found: Sequence[Part], margin: float, left_out: int) -> Iterator[str]:
+def _losses(found: Sequence[TestPart], margin: float, left_out: int) -> Iterator[str]:
     """What speaks against the challenger, tests before parts, the worst first."""
     points = f"the {100 * margin:.1f} points of goal.margin"
     for part in sorted(found, key=lambda part: (part.kind != TEST, part.paired.difference.value)):
@@ -262,7 +266,7 @@ def _losses(found: Sequence[Part], margin: float, left_out: int) -> Iterator[str
             yield least + short
 
 
-def _too_few(part: Part, margin: float, left_out: int) -> str:
+def _too_few(part: TestPart, margin: float, left_out: int) -> str:
     found = part.paired
     known = f"; {left_out:,} that the champion had learnt from were left out" if left_out else ""
     if found.difference.value <= -margin:

@@ -11,14 +11,14 @@ from tunewright.backends.azure.connection import connect
 from tunewright.config import Spec
 from tunewright.core.errors import GateFailed, UserError
 from tunewright.core.progress import say
-from tunewright.deploy import Released, Target, release, target_of
+from tunewright.deploy import DeployTarget, Released, release, target_of
 from tunewright.deploy.exam import exam_of, failures
 from tunewright.deploy.live import State
 from tunewright.deploy.outputs import STEPS, Outputs
 from tunewright.deploy.preflight import endpoint_checks, require
 from tunewright.deploy.room import require_room
 from tunewright.deploy.trial import Exam, NoAnswer
-from tunewright.monitoring.retraining.canary import LOOKS, TakenAway, Terms
+from tunewright.monitoring.retraining.canary import LOOKS, CanaryTerms, TakenAway
 from tunewright.monitoring.retraining.lineage import made_of
 
 
@@ -45,7 +45,7 @@ class InAzure:
         self._spec, self.to, self._identity = spec, to, identity
         self._at = connect(spec)
 
-    def begin(self, bundle: Path, terms: Terms | None) -> Released:
+    def begin(self, bundle: Path, terms: CanaryTerms | None) -> Released:
         """Register a bundle, deploy it beside what serves, try it, and give it its share of the traffic.
 
         Args:
@@ -69,7 +69,7 @@ class InAzure:
                 target.live.withdraw()
             raise
 
-    def watch(self, bundle: Path, since: datetime, terms: Terms) -> Looks:
+    def watch(self, bundle: Path, since: datetime, terms: CanaryTerms) -> Looks:
         """Try a canary while it has traffic, until its time is over or something speaks against it.
 
         Args:
@@ -107,7 +107,7 @@ class InAzure:
         target, _ = self._target(self._outputs(bundle))
         target.live.withdraw()
 
-    def _serves_alone(self, target: Target) -> bool:
+    def _serves_alone(self, target: DeployTarget) -> bool:
         """Whether a version has all traffic and is no canary any more.
 
         Raises:
@@ -139,6 +139,6 @@ class InAzure:
         require_room(self.to, self._spec, outputs)
         return outputs
 
-    def _target(self, outputs: Outputs) -> tuple[Target, Exam]:
+    def _target(self, outputs: Outputs) -> tuple[DeployTarget, Exam]:
         exam = exam_of(self._spec, outputs.folders["split"], outputs.folders["parity"])
         return target_of(self.to, self._spec, self._at, outputs, self._identity, dry=False), exam

@@ -22,7 +22,7 @@ from tunewright.core.progress import say
 from tunewright.inference.bundle import CASCADE, load_bundle, read_info
 from tunewright.inference.runtimes.base import is_classifier
 from tunewright.monitoring.retraining import events
-from tunewright.monitoring.retraining.canary import TakenAway, Terms, somebody_serves, watch
+from tunewright.monitoring.retraining.canary import CanaryTerms, TakenAway, somebody_serves, watch
 from tunewright.monitoring.retraining.contest import contest
 from tunewright.monitoring.retraining.in_azure import InAzure
 from tunewright.monitoring.retraining.lineage import made_of
@@ -37,7 +37,7 @@ _WARM_EPOCHS = 0.5
 """Of the usual ones, where a training begins with what the champion knows."""
 
 
-class Made(Protocol):
+class TrainedChallenger(Protocol):
     """What a run of the pipeline made."""
 
     @property
@@ -59,7 +59,7 @@ class Parts:
     """Writes new reviews as corrections. Returns a hash that pins all there are; empty where there are none."""
     freeze: Callable[[], object]
     """Adds a share of the new rows to a frozen test; does nothing where none is frozen."""
-    run: Callable[[Spec], Made]
+    run: Callable[[Spec], TrainedChallenger]
     """The pipeline, up to date with the data that are there."""
     appraise: Appraise
     """Gives the review queue the new order of captures that have more opinions."""
@@ -73,7 +73,7 @@ class Course:
 
     shadow: int = 200
     """Captured requests that it answers in the shadow."""
-    canary: Terms | None = field(default_factory=Terms)
+    canary: CanaryTerms | None = field(default_factory=CanaryTerms)
     """None: it is promoted without one."""
     warm: bool = False
     """Begin with the champion's adapter."""
@@ -261,7 +261,7 @@ class _Retraining:
             return self._promote(at, "Promoted without a canary, because no server answered.")
         return self._note(at, events.CANARY, f"{terms.share:.0%} of the requests go to it.", share=terms.share)
 
-    def _deploy(self, at: Deployment, served: InAzure, terms: Terms | None) -> Deployment:
+    def _deploy(self, at: Deployment, served: InAzure, terms: CanaryTerms | None) -> Deployment:
         """The canary in Azure begins."""
         try:
             found = served.begin(self._runs / at.detail["bundle"], terms)
@@ -272,7 +272,7 @@ class _Retraining:
         told = f"{found.percent} % of the traffic of {found.name} go to it."
         return self._note(at, events.CANARY, told, share=found.percent / 100, place=served.to)
 
-    def _watch_in_azure(self, at: Deployment, terms: Terms) -> Deployment:
+    def _watch_in_azure(self, at: Deployment, terms: CanaryTerms) -> Deployment:
         served, bundle = self._parts.served, self._runs / at.detail["bundle"]
         if served is None or served.to != at.detail["place"]:
             raise UserError(
@@ -295,7 +295,7 @@ class _Retraining:
     def _watch(self, at: Deployment) -> Deployment:
         if self._serving.champion.version == at.version:
             return self._promote(at, "Promoted.")  # a kill came between that and its note
-        terms = self._course.canary or Terms()
+        terms = self._course.canary or CanaryTerms()
         if "place" in at.detail:
             return self._watch_in_azure(at, terms)
         if self._serving.challenger is None:

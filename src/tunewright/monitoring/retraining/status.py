@@ -14,7 +14,7 @@ from tunewright.monitoring.retraining import events
 from tunewright.monitoring.retraining.due import Outlook, outlook
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Deployment
-from tunewright.project import Serving, Standing, read_serving, write_serving
+from tunewright.project import ServedBundle, Serving, read_serving, write_serving
 from tunewright.serving.presence import Presence, servers_of
 
 _TOLD = 10
@@ -39,7 +39,7 @@ def status(spec: Spec, store: Store, runs: Path) -> Status:
     return Status(read_serving(runs), servers_of(runs), outlook(spec, store), list(history))
 
 
-def roll_back(spec: Spec, store: Store, runs: Path) -> tuple[str, Standing]:
+def roll_back(spec: Spec, store: Store, runs: Path) -> tuple[str, ServedBundle]:
     """End a canary, or where there is none have the champion before this one serve again.
 
     Returns: the version that was taken away, and what serves now.

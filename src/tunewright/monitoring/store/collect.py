@@ -28,7 +28,7 @@ from tunewright.monitoring.queue import appraise
 from tunewright.monitoring.store import tables
 from tunewright.monitoring.store.database import Store, open_store
 from tunewright.project import served_bundle
-from tunewright.serving.captures import Capture, Feedback, journals, read_entry
+from tunewright.serving.captures import CaptureRecord, Feedback, journals, read_entry
 
 BATCH_LINES = 1000
 BATCH_BYTES = 16 << 20
@@ -150,7 +150,7 @@ def _move(
     for line in lines:
         try:
             entry = read_entry(line)
-            row = _capture(entry) if isinstance(entry, Capture) else _review(entry)
+            row = _capture(entry) if isinstance(entry, CaptureRecord) else _review(entry)
         except (ValueError, OverflowError):
             broken.append(offset)
         else:
@@ -221,7 +221,7 @@ def _count(session: Session, store: Store, captures: Iterable[Mapping[str, Any]]
     session.execute(new.on_conflict_do_update(index_elements=["day", "model", "version"], set_=more), rows)
 
 
-def _capture(entry: Capture) -> dict[str, Any]:
+def _capture(entry: CaptureRecord) -> dict[str, Any]:
     """An entry as a row of the store."""
     sure = entry.confidence
     return {

@@ -19,7 +19,7 @@ from tunewright.models.sizes import Sizes, shape_in, sizes_of
 from tunewright.models.skeleton import config_of
 from tunewright.pipeline.planning.machines import HERE, Machine, priced_machine, this_machine, this_speed
 from tunewright.pipeline.planning.steps import Memory, StepsPlan, plan_step
-from tunewright.pipeline.planning.times import Job
+from tunewright.pipeline.planning.times import PlannedJob
 from tunewright.pipeline.steps import Step, steps_to
 from tunewright.training.encoders.footprint import shape_of_encoder
 from tunewright.training.planning.here import DEQUANTISED, held
@@ -112,9 +112,9 @@ def _sizes(spec: Spec, found: Plan) -> Sizes:
     return Sizes.of(of_decoder) if of_decoder else Sizes.roughly(found.footprint.weights / 2)
 
 
-def _job(spec: Spec, dataset: Dataset, sizes: Sizes, found: Plan) -> Job:
+def _job(spec: Spec, dataset: Dataset, sizes: Sizes, found: Plan) -> PlannedJob:
     drawn = found.batches
-    return Job(
+    return PlannedJob(
         spec,
         sizes,
         len(dataset.train),
@@ -154,7 +154,7 @@ def _on_rented_cpu(found: Plan, machine: Machine) -> tuple[Memory, Range]:
     return Memory(held(peak) / GIB, there, False, "the model, its libraries and a batch"), around(seconds / 3600, 2.0)
 
 
-def _api_usd(spec: Spec, job: Job, split: Path, runs: Path, book: PriceBook) -> Mapping[str, Range]:
+def _api_usd(spec: Spec, job: PlannedJob, split: Path, runs: Path, book: PriceBook) -> Mapping[str, Range]:
     """What the steps that ask an API pay for it."""
     found = {}
     if spec.asked_apis:

@@ -12,7 +12,7 @@ from tunewright.economics.prices import PriceBook
 from tunewright.economics.speed import Range
 from tunewright.pipeline.planning.machines import HERE, Machine
 from tunewright.pipeline.planning.needs import Need, need_of
-from tunewright.pipeline.planning.times import Job, seconds_of
+from tunewright.pipeline.planning.times import PlannedJob, seconds_of
 from tunewright.pipeline.steps import Step
 
 START = Range(60.0, 300.0)
@@ -88,7 +88,7 @@ class StepsPlan:
 
 def plan_step(
     step: Step,
-    job: Job,
+    job: PlannedJob,
     machine: Machine,
     book: PriceBook,
     known: Mapping[str, Range],

@@ -44,7 +44,7 @@ _FACTOR = 2.0
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedJob:
     """What of a project says how much its steps have to do."""
 
     spec: Spec
@@ -65,7 +65,7 @@ class Job:
         return self.train + self.validation + self.tests
 
 
-def seconds_of(step: Step, job: Job, machine: Machine, known: Mapping[str, Range]) -> Range | None:
+def seconds_of(step: Step, job: PlannedJob, machine: Machine, known: Mapping[str, Range]) -> Range | None:
     """How long a step takes; None of one whose work is a GPU's that nobody has timed.
 
     Args:
@@ -80,7 +80,7 @@ def seconds_of(step: Step, job: Job, machine: Machine, known: Mapping[str, Range
     return around(resolve(step.seconds)(job, machine, machine.speed), _FACTOR)
 
 
-def candidate_seconds(job: Job, speed: Speed, asked: float, *, nf4: bool, on_gpu: bool) -> float:
+def candidate_seconds(job: PlannedJob, speed: Speed, asked: float, *, nf4: bool, on_gpu: bool) -> float:
     """One candidate in torch over so many tests."""
     sizes = job.sizes
     inner = sizes.parameters - sizes.vocabulary
@@ -94,7 +94,7 @@ def candidate_seconds(job: Job, speed: Speed, asked: float, *, nf4: bool, on_gpu
     return 2 * inner * tokens / speed.floats + passes * each + ANSWER * asked
 
 
-def served_seconds(job: Job, speed: Speed, count: float, *, on_gpu: bool) -> float:
+def served_seconds(job: PlannedJob, speed: Speed, count: float, *, on_gpu: bool) -> float:
     """The served model over `count` requests, one at a time."""
     sizes = job.sizes
     inner = sizes.parameters - sizes.vocabulary
@@ -103,20 +103,20 @@ def served_seconds(job: Job, speed: Speed, count: float, *, on_gpu: bool) -> flo
     return count * answer + 2 * inner * job.prefix / products
 
 
-def _by_gpu(job: Job, machine: Machine) -> bool:
+def _by_gpu(job: PlannedJob, machine: Machine) -> bool:
     return machine.has_gpu and runtime_of(job.spec, job.sizes).startswith("vllm")
 
 
-def data(job: Job, machine: Machine, speed: Speed) -> float:  # noqa: ARG001 (all have one form)
+def data(job: PlannedJob, machine: Machine, speed: Speed) -> float:  # noqa: ARG001 (all have one form)
     return 2 + ROW * job.rows
 
 
-def baseline(job: Job, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
+def baseline(job: PlannedJob, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
     each = min(job.tests, job.spec.baseline.sample or job.tests)
     return 2 + len(job.spec.asked_apis) * each * API / API_AT_ONCE
 
 
-def export(job: Job, machine: Machine, speed: Speed) -> float:
+def export(job: PlannedJob, machine: Machine, speed: Speed) -> float:
     if job.sizes.kind == "encoder":
         asked = served_seconds(job, speed, min(job.validation, MOST_EXAMPLES), on_gpu=False)
         return IMPORTS + BUILD * job.sizes.parameters / 1e9 + served_weights(job.spec, job.sizes) / HASHED + asked
@@ -129,7 +129,7 @@ def export(job: Job, machine: Machine, speed: Speed) -> float:
     return IMPORTS + built + written + asked
 
 
-def evaluate(job: Job, machine: Machine, speed: Speed) -> float:
+def evaluate(job: PlannedJob, machine: Machine, speed: Speed) -> float:
     if job.sizes.kind == "encoder":  # as it was trained, and exported
         trained = candidate_seconds(job, speed, job.tests, nf4=False, on_gpu=machine.has_gpu)
         exported = served_seconds(job, speed, job.tests, on_gpu=False)
@@ -145,18 +145,18 @@ def evaluate(job: Job, machine: Machine, speed: Speed) -> float:
     return IMPORTS + CONTROLS * job.rows + unmerged + merged + exported
 
 
-def parity(job: Job, machine: Machine, speed: Speed) -> float:
+def parity(job: PlannedJob, machine: Machine, speed: Speed) -> float:
     return 3 + served_seconds(job, speed, job.tests + job.validation, on_gpu=_by_gpu(job, machine))
 
 
-def judge(job: Job, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
+def judge(job: PlannedJob, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
     assert job.spec.judge
     return 2 + 2 * min(job.tests, job.spec.judge.sample) * API / API_AT_ONCE
 
 
-def verdict(job: Job, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
+def verdict(job: PlannedJob, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
     return VERDICT
 
 
-def bundle(job: Job, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
+def bundle(job: PlannedJob, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
     return 2 + served_weights(job.spec, job.sizes) / HASHED

@@ -28,7 +28,7 @@ _SMOOTH = 0.5
 
 
 @dataclass(frozen=True)
-class Span:
+class ValueSpan:
     """A piece of a text that says a value."""
 
     start: int
@@ -42,7 +42,7 @@ class Span:
 class Aligned:
     """A record in its text."""
 
-    spans: tuple[Span, ...]
+    spans: tuple[ValueSpan, ...]
     """Where its values stand, in the order of the text; none overlap."""
     others: tuple[tuple[int, int], ...]
     """Further places that say the same, which may or may not be meant."""
@@ -96,7 +96,7 @@ class Aligner:
     def align(self, example: Example) -> Aligned:
         """Where an example's values stand in its text."""
         values, absent = self._values(example)
-        lost, taken, others = list(absent), dict[tuple[int, int], Span](), list[tuple[int, int]]()
+        lost, taken, others = list(absent), dict[tuple[int, int], ValueSpan](), list[tuple[int, int]]()
         for value in values:
             value.places = self._readable(value)
         for value in sorted(values, key=lambda value: len(value.places)):
@@ -105,7 +105,7 @@ class Aligner:
                 lost.append(value.path)
                 continue
             best = max(free, key=lambda place: (self._score(value.path, cues(example.request, place)), -place[0]))
-            taken[best] = Span(*best, value.path, value.places[best][0])
+            taken[best] = ValueSpan(*best, value.path, value.places[best][0])
             others += free
         beside = {place for place in others if not any(_overlap(place, each) for each in taken)}
         return Aligned(tuple(taken[place] for place in sorted(taken)), tuple(sorted(beside)), tuple(lost))

@@ -14,8 +14,8 @@ from tunewright.tasks.spans.tags import (
     OUTSIDE,
     Floats,
     Found,
-    Kind,
     Offsets,
+    TagKind,
     TagSet,
     best_tags,
     log_softmax,
@@ -34,7 +34,7 @@ _TRIED = 64
 """Pieces that are tried then, the likeliest first."""
 
 
-class Reader:
+class SpanReader:
     """Reads one text, or one window of it.
 
     Args:
@@ -103,7 +103,7 @@ class Reader:
                 return sure / (last + 1 - first), sure, value
         return None
 
-    def _likeliest(self, field: Field, path: Sequence[int]) -> Iterator[tuple[Kind, int, int]]:
+    def _likeliest(self, field: Field, path: Sequence[int]) -> Iterator[tuple[TagKind, int, int]]:
         """Pieces that no value was found in, the likeliest to be one of a field first."""
         tokens = len(path)
         if not tokens:
@@ -151,7 +151,7 @@ class Reader:
         order = {path: n for n, field in enumerate(self._set.fields) for path in (field.path, field.leaf)}
         result.fields = {path: result.fields[path] for path in sorted(result.fields, key=order.__getitem__)}
 
-    def _field(self, kind: Kind) -> Field:
+    def _field(self, kind: TagKind) -> Field:
         return next(field for field in self._set.fields if field.path == kind.path)
 
 

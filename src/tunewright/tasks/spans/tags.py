@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.tasks.spans.align import Aligned, Span, whole
+from tunewright.tasks.spans.align import Aligned, ValueSpan, whole
 from tunewright.tasks.spans.fields import Field
 
 IGNORED = -100
@@ -43,7 +43,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Kind:
+class TagKind:
     """What a span may be."""
 
     path: str
@@ -79,7 +79,7 @@ class TagSet:
 
     def __init__(self, fields: Sequence[Field], kinds: Sequence[tuple[str, str]]):
         self.fields = list(fields)
-        self.kinds = [Kind(*kind, 1 + 2 * number) for number, kind in enumerate(kinds)]
+        self.kinds = [TagKind(*kind, 1 + 2 * number) for number, kind in enumerate(kinds)]
         self.size = 1 + 2 * len(self.kinds)
         """Tags; columns of choices stand behind them."""
         self.choices: list[Choice] = []
@@ -136,11 +136,11 @@ class TagSet:
                 spans.append((each.field.path, str(each.options[number])))
         return "; ".join(f"{path}: {' '.join(said.split())}" for path, said in spans) or "nothing"
 
-    def spans(self, tags: Sequence[int], offsets: Offsets, text: str) -> list[Span]:
+    def spans(self, tags: Sequence[int], offsets: Offsets, text: str) -> list[ValueSpan]:
         """The pieces that tags mark, which must be a legal sequence."""
         places = trimmed(offsets, text)
         return [
-            Span(places[first][0], places[last][1], self.kinds[kind].path, self.kinds[kind].reading)
+            ValueSpan(places[first][0], places[last][1], self.kinds[kind].path, self.kinds[kind].reading)
             for first, last, kind in runs(tags)
         ]
 

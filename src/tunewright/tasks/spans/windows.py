@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunewright.tasks.spans.align import Aligned, Span
+from tunewright.tasks.spans.align import Aligned, ValueSpan
 from tunewright.tasks.spans.fields import Field
 from tunewright.tasks.spans.readings import READINGS
 from tunewright.tasks.windows import held
@@ -16,7 +16,7 @@ def within(aligned: Aligned, start: int, end: int) -> Aligned:
     spans, others = [], []
     for span in aligned.spans:
         if start <= span.start and span.end <= end:
-            spans.append(Span(span.start - start, span.end - start, span.path, span.reading))
+            spans.append(ValueSpan(span.start - start, span.end - start, span.path, span.reading))
         elif span.start < end and start < span.end:
             others.append((max(span.start, start) - start, min(span.end, end) - start))
     for first, last in aligned.others:

@@ -15,7 +15,7 @@ from tunewright.config.sections import EncoderSpec, TrainSpec
 from tunewright.core.artifacts import read_jsonl, read_manifest
 from tunewright.inference.runtimes.beside import BESIDE
 from tunewright.tasks import Task
-from tunewright.training.loop.chance import Change, change
+from tunewright.training.loop.chance import ScoreChange, change
 from tunewright.training.loop.encode import IGNORED, Row
 
 CURVE = "curve.jsonl"
@@ -45,7 +45,7 @@ def kept_early(run: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Facts:
+class TrainingFacts:
     """The data of a training, in figures."""
 
     labels: dict[str, int]
@@ -74,7 +74,7 @@ class Facts:
         rows: Sequence[Row],
         answer: float,
         groups: Sequence[str] = (),
-    ) -> Facts:
+    ) -> TrainingFacts:
         """Count.
 
         Args:
@@ -116,7 +116,7 @@ class History:
     """One model's training so far. Losses are in nats for a whole answer, so that they mean the same for any task."""
 
     settings: TrainSpec
-    facts: Facts
+    facts: TrainingFacts
     precision: str
     """What products were computed in: float32, bfloat16 or float16."""
     planned: int
@@ -164,7 +164,7 @@ class History:
         """Whether it began with an adapter that had learnt before."""
         return self.settings.start is not None
 
-    def rise(self, before: Mapping[str, Any], after: Mapping[str, Any], of: str = "losses") -> Change:
+    def rise(self, before: Mapping[str, Any], after: Mapping[str, Any], of: str = "losses") -> ScoreChange:
         """How the validation examples' losses, or what their answers are `worth`, changed between two measurements."""
         return change(before[of], after[of], self.facts.groups)
 

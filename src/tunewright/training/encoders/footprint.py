@@ -26,7 +26,7 @@ from tunewright.tasks import Example, task_of
 from tunewright.training.encoders.rows import require_short, window_for
 from tunewright.training.encoders.settings import for_encoder
 from tunewright.training.loop.encode import Row
-from tunewright.training.planning.batches import BATCHES, Batches
+from tunewright.training.planning.batches import BATCHES, DrawnBatches
 from tunewright.training.planning.footprint import Footprint
 
 _PRODUCTS = 6
@@ -66,7 +66,7 @@ def encoder_footprint(sizes: Sizes, shape: EncoderShape, rows: Sequence[Row], dt
     )
 
 
-def counted(spec: Spec, examples: Sequence[Example]) -> tuple[Spec, Batches, Any]:
+def counted(spec: Spec, examples: Sequence[Example]) -> tuple[Spec, DrawnBatches, Any]:
     """(the spec whose `train` is as an encoder's training goes by, batches, what counts a step of one).
 
     Raises:
@@ -99,7 +99,7 @@ def shape_of_encoder(spec: Spec) -> EncoderShape:
     return shape
 
 
-def draw_encoder_batches(spec: Spec, examples: Sequence[Example]) -> Batches:
+def draw_encoder_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatches:
     """Encode the training rows and draw batches of texts that are about equally long.
 
     Raises:
@@ -117,7 +117,7 @@ def draw_encoder_batches(spec: Spec, examples: Sequence[Example]) -> Batches:
     ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
     drawn = [ordered[start : start + size] for start in range(0, len(ordered) - size + 1, size)]
     some = random.Random(spec.seed).sample(drawn, min(BATCHES, len(drawn)))
-    return Batches(
+    return DrawnBatches(
         tokenizer=spec.model,
         heaviest=drawn[-1],
         middle=drawn[len(drawn) // 2],

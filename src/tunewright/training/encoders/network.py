@@ -48,7 +48,7 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         self._base, self._half = base, half
         self.head = nn.Linear(body.config.hidden_size, len(labels))
         nn.init.zeros_(self.head.bias)
-        self._vocabulary: Vocabulary | None = None
+        self._vocabulary: EncoderVocabulary | None = None
         self.beside: Beside | None = None
         """A linear model whose logits are added where texts are answered, not in training."""
         self._all_tokens: Any = None
@@ -124,7 +124,7 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         weight = F.normalize(self.head.weight, dim=-1)
         return SCALE * F.linear(self.embed(input_ids, attention_mask), weight, self.head.bias)
 
-    def narrow(self, vocabulary: Vocabulary) -> None:
+    def narrow(self, vocabulary: EncoderVocabulary) -> None:
         """Keep the embeddings of some tokens only: the others get no gradient, and an optimizer's work on them is for
         nothing. Ids are then places in `vocabulary`, until the folder is written."""
         embedding = self.body.get_input_embeddings()
@@ -170,7 +170,7 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         (target / ABOUT).write_text(json.dumps(about, ensure_ascii=False), "utf-8")
 
 
-class Vocabulary:
+class EncoderVocabulary:
     """The tokens that some texts have, each with its place.
 
     Args:

@@ -19,7 +19,7 @@ from tunewright.tasks.extract import ExtractTask
 from tunewright.tasks.spans.align import Aligned, Aligner
 from tunewright.tasks.spans.fields import fields_of
 from tunewright.tasks.spans.literal import Literal, literal, require_literal, summary
-from tunewright.tasks.spans.reading import Reader
+from tunewright.tasks.spans.reading import SpanReader
 from tunewright.tasks.spans.tags import TagSet
 from tunewright.tasks.spans.windows import records, within
 from tunewright.training.encoders.network import Network
@@ -27,7 +27,7 @@ from tunewright.training.encoders.passes import rows_of
 from tunewright.training.loop.encode import IGNORED, Row
 
 
-class Lesson(Example):
+class SpanExample(Example):
     """What one window of a document teaches."""
 
     aligned: Aligned
@@ -79,19 +79,19 @@ class SpanTags:
         shared = records(self.tags.fields, json.loads(example.answer), parts, windows)
         for window, part, record in zip(windows, parts, shared, strict=True):
             plain = Example.of(window, self._canonical(record), example.meta)
-            yield Lesson(messages=plain.messages, meta=plain.meta, aligned=part)
+            yield SpanExample(messages=plain.messages, meta=plain.meta, aligned=part)
 
     def row(self, example: Example, tokenizer: TextTokenizer) -> Row:
         """Also `text`, `offsets` of its tokens, and `whole`: whether the text is no window of a longer one."""
         framed, record = tokenizer.framed(example.request), json.loads(example.answer)
-        aligned = example.aligned if isinstance(example, Lesson) else self._aligner.align(example)
+        aligned = example.aligned if isinstance(example, SpanExample) else self._aligner.align(example)
         taught = self.tags.taught(aligned, record, framed.offsets, framed.text)
         return {
             "input_ids": list(framed),
             "labels": [*taught.tags, *taught.choices],
             "text": framed.text,
             "offsets": framed.offsets,
-            "whole": not isinstance(example, Lesson),
+            "whole": not isinstance(example, SpanExample),
         }
 
     def gold(self, rows: Sequence[Row]) -> Any:
@@ -140,7 +140,7 @@ class SpanTags:
         answers, losses = [], []
         logits = rows_of(network, [network.placed(row["input_ids"]) for row in rows])
         for row, found in zip(rows, logits, strict=True):
-            read = Reader(self.tags, found.numpy(), row["offsets"], row["text"]).found(whole=row["whole"])
+            read = SpanReader(self.tags, found.numpy(), row["offsets"], row["text"]).found(whole=row["whole"])
             answers.append(self._canonical(read.record))
             gold = self.gold([row])
             losses.append(

@@ -20,7 +20,7 @@ from tunewright.inference.runtimes.torch_model import compute_type
 from tunewright.models.resolve import resolve_encoder
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, Task, task_of
-from tunewright.training.diagnosis.history import ENCODER, Facts
+from tunewright.training.diagnosis.history import ENCODER, TrainingFacts
 from tunewright.training.encoders.beside import fit_beside
 from tunewright.training.encoders.network import Network
 from tunewright.training.encoders.objectives import Objective, OneLabel, objective_of
@@ -29,7 +29,7 @@ from tunewright.training.encoders.settings import for_encoder
 from tunewright.training.encoders.soup import average_encoders
 from tunewright.training.encoders.trainer import build_encoder_trainer
 from tunewright.training.loop.encode import IGNORED, Row
-from tunewright.training.loop.member import ADAPTER, Members
+from tunewright.training.loop.member import ADAPTER, Soup
 from tunewright.training.loop.trainer import planned_steps
 from tunewright.training.loop.validation import MOST, ValidationPart
 from tunewright.training.steps import CHECKPOINTS, figures, last_kept, train_members
@@ -88,12 +88,12 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
     shutil.rmtree(training.home)
 
 
-def prepare_encoder(spec: Spec, split: Path, home: Path) -> Members:
+def prepare_encoder(spec: Spec, split: Path, home: Path) -> Soup:
     """Encode the dataset in `split`; as `tunewright.training.loop.prepare.prepare`."""
     return _prepared(spec, split, home)[0]
 
 
-def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Members, Objective]:
+def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Soup, Objective]:
     if error := refusal(spec):
         raise error
     base, task, dataset = resolve_encoder(spec.model, spec.folder), task_of(spec.task), load_dataset(split)
@@ -111,15 +111,15 @@ def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Members, Objective]:
     held = encoded(some, objective, tokenizer, window, key)
     part = EncoderPart(some, held, task, objective, spec) if some else None
     learnt = fmean(sum(label != IGNORED for label in row["labels"]) for row in rows)
-    facts = Facts.of(
+    facts = TrainingFacts.of(
         task, [each.answer for each in train], [each.answer for each in some], rows, learnt, part.groups if part else []
     )
 
-    def build(members: Members, checkpoints: Path, seed: int) -> Any:
+    def build(members: Soup, checkpoints: Path, seed: int) -> Any:
         steps = planned_steps(members.spec, len(rows))
         return build_encoder_trainer(members.spec, base, objective, rows, held, checkpoints, seed, steps)
 
-    return Members(spec, base, rows, part, facts, home, build), objective
+    return Soup(spec, base, rows, part, facts, home, build), objective
 
 
 class EncoderPart(ValidationPart):

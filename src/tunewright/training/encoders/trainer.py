@@ -18,7 +18,7 @@ from tunewright.config import Spec
 from tunewright.inference.runtimes.torch_model import compute_type
 from tunewright.models.encoders import LocalEncoder
 from tunewright.training.encoders.dropout import give_fast_dropout
-from tunewright.training.encoders.network import Network, Vocabulary
+from tunewright.training.encoders.network import EncoderVocabulary, Network
 from tunewright.training.encoders.objectives import Objective
 from tunewright.training.encoders.passes import filled_up
 from tunewright.training.encoders.products import give_fast_gradients
@@ -35,8 +35,8 @@ _LAYER = re.compile(r"\blayers?\.(\d+)\.")
 
 
 @dataclass
-class Engine:
-    """What an encoder is trained with; as `tunewright.training.engine.fast_paths.Engine`."""
+class EncoderEngine:
+    """What an encoder is trained with; as `tunewright.training.engine.fast_paths.TrainingEngine`."""
 
     padding: int
     objective: Objective
@@ -75,7 +75,7 @@ class Buckets(Sampler[list[int]]):  # type: ignore[misc, unused-ignore]
         return iter(batches)
 
 
-class Batches(DataLoader[Any]):  # type: ignore[misc, unused-ignore]
+class LengthBatches(DataLoader[Any]):  # type: ignore[misc, unused-ignore]
     def set_epoch(self, epoch: int) -> None:
         """transformers' word for the epoch that begins."""
         self.batch_sampler.set_epoch(epoch)
@@ -89,7 +89,7 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
         consistency: how much two readings of a text must agree; 0: each is read once.
     """
 
-    engine: Engine
+    engine: EncoderEngine
 
     def __init__(self, *args: Any, head_lr: float, consistency: float, **settings: Any):
         super().__init__(*args, **settings)
@@ -134,7 +134,7 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
         rows, settings = self.train_dataset, self.args
         lengths = [len(row["input_ids"]) for row in rows]
         buckets = Buckets(lengths, settings.per_device_train_batch_size, settings.seed)
-        return Batches(rows, batch_sampler=buckets, collate_fn=self.data_collator)
+        return LengthBatches(rows, batch_sampler=buckets, collate_fn=self.data_collator)
 
 
 def _above(name: str, layers: int) -> int:
@@ -177,9 +177,9 @@ def build_encoder_trainer(
         if max(len(row["input_ids"]) for row in (*rows, *held)) <= _SHORT:
             network.body.set_attn_implementation("eager")
     objective.begin(network, rows)
-    network.narrow(Vocabulary([row["input_ids"] for row in (*rows, *held)], network.padding))
+    network.narrow(EncoderVocabulary([row["input_ids"] for row in (*rows, *held)], network.padding))
     network.train()
-    engine = Engine(network.padding, objective)
+    engine = EncoderEngine(network.padding, objective)
     trainer = EncoderTrainer(
         model=network,
         args=_arguments(spec, checkpoints, seed, steps, float16=precision == "float16"),

@@ -35,7 +35,7 @@ with wrong positions, the least of its faults, is 0.09 off."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestedPaths:
     """The fast paths to try; benchmarks leave some out."""
 
     shared_prefix: bool = True
@@ -44,7 +44,7 @@ class Wanted:
 
 
 @dataclass
-class Engine:
+class TrainingEngine:
     """What a model is trained with."""
 
     shared_prefix: bool = False
@@ -60,7 +60,7 @@ class Engine:
         return pack(rows, long_lines=self.long_lines) if self.shared_prefix else pad(rows)
 
 
-def fit_engine(model: Any, rows: Sequence[Row], wanted: Wanted | None = None) -> Engine:
+def fit_engine(model: Any, rows: Sequence[Row], wanted: RequestedPaths | None = None) -> TrainingEngine:
     """Put a model, with an adapter or without, on the fast paths it can take.
 
     Args:
@@ -69,9 +69,9 @@ def fit_engine(model: Any, rows: Sequence[Row], wanted: Wanted | None = None) ->
     Raises:
         UserError: the base model's numbers pass what float16 holds.
     """
-    wanted = wanted or Wanted()
+    wanted = wanted or RequestedPaths()
     base = base_of(model)
-    engine = Engine(long_lines=base.device.type != "cpu")
+    engine = TrainingEngine(long_lines=base.device.type != "cpu")
     tried = sorted(rows, key=lambda row: len(row["input_ids"]))[:_TRIED]
     add_supervision(base)
     _check_range(model, tried[:1])

@@ -14,21 +14,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tunewright.inference.decoding.writing import Rules, room_for, rules_of
+from tunewright.inference.decoding.writing import DecodingRules, room_for, rules_of
 from tunewright.inference.runtimes.torch_writer import write_all
 from tunewright.models.chat import ChatTemplate, answer_tokens, end_token
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Branch, LabelSearch, LabelTrie, Task
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf
 from tunewright.tasks.label_trie import Floats
-from tunewright.training.engine.fast_paths import Engine, on_device_of
+from tunewright.training.engine.fast_paths import TrainingEngine, on_device_of
 from tunewright.training.engine.kept import KeptPrompts
 from tunewright.training.engine.packing import numbered, pad
 from tunewright.training.loop.encode import IGNORED
 
 
 class Answering(Protocol):
-    def __call__(self, model: Any, engine: Engine, prompts: Sequence[list[int]], at_once: int) -> list[str]:
+    def __call__(self, model: Any, engine: TrainingEngine, prompts: Sequence[list[int]], at_once: int) -> list[str]:
         """The answer to each prompt.
 
         Args:
@@ -56,14 +56,14 @@ def answering_of(task: Task, template: ChatTemplate, tokenizer: TextTokenizer, f
 
 
 def _labels(answers: Sequence[str], trie: LabelTrie) -> Answering:
-    def answer(model: Any, engine: Engine, prompts: Sequence[list[int]], at_once: int) -> list[str]:
+    def answer(model: Any, engine: TrainingEngine, prompts: Sequence[list[int]], at_once: int) -> list[str]:
         return [answers[place] for place, _ in likeliest_labels(model, engine, prompts, trie, at_once)]
 
     return answer
 
 
-def _written(task: Task, tokenizer: TextTokenizer, rules: Rules, most: int) -> Answering:
-    def answer(model: Any, engine: Engine, prompts: Sequence[list[int]], at_once: int) -> list[str]:  # noqa: ARG001 (the protocol)
+def _written(task: Task, tokenizer: TextTokenizer, rules: DecodingRules, most: int) -> Answering:
+    def answer(model: Any, engine: TrainingEngine, prompts: Sequence[list[int]], at_once: int) -> list[str]:  # noqa: ARG001 (the protocol)
         return [
             task.of_portion(tokenizer.decode(writer.ids)) for writer in write_all(model, rules, prompts, most, at_once)
         ]
@@ -72,7 +72,7 @@ def _written(task: Task, tokenizer: TextTokenizer, rules: Rules, most: int) -> A
 
 
 def likeliest_labels(
-    model: Any, engine: Engine, prompts: Sequence[list[int]], trie: LabelTrie, at_once: int
+    model: Any, engine: TrainingEngine, prompts: Sequence[list[int]], trie: LabelTrie, at_once: int
 ) -> list[tuple[int, float]]:
     """For each prompt the index of its likeliest label, and its probability.
 
@@ -85,7 +85,12 @@ def likeliest_labels(
 
 
 def scored_labels(
-    model: Any, engine: Engine, prompts: Sequence[list[int]], trie: LabelTrie, at_once: int, temperature: float | None
+    model: Any,
+    engine: TrainingEngine,
+    prompts: Sequence[list[int]],
+    trie: LabelTrie,
+    at_once: int,
+    temperature: float | None,
 ) -> list[Floats]:
     """log P(label | prompt) of every label for each prompt, as `tunewright.tasks.score_labels` finds it one by one.
 
@@ -107,7 +112,7 @@ def _likeliest(search: LabelSearch) -> list[Branch]:
 
 def _searched(
     model: Any,
-    engine: Engine,
+    engine: TrainingEngine,
     prompts: Sequence[list[int]],
     trie: LabelTrie,
     at_once: int,

@@ -13,7 +13,7 @@ _LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Change:
+class ScoreChange:
     """By how much the mean over the same examples rose between two measurements."""
 
     mean: float
@@ -22,7 +22,7 @@ class Change:
     """What it is not below, and not above, each up to an error of 5 %. Of one group nothing is known: infinite."""
 
 
-def change(before: Sequence[float], after: Sequence[float], groups: Sequence[str]) -> Change:
+def change(before: Sequence[float], after: Sequence[float], groups: Sequence[str]) -> ScoreChange:
     """Student's t on the paired differences, with a variance between groups.
 
     Args:
@@ -36,11 +36,11 @@ def change(before: Sequence[float], after: Sequence[float], groups: Sequence[str
     _, member_of = np.unique(np.array(groups), return_inverse=True) if groups else (None, np.arange(len(rises)))
     units, mean = int(member_of.max(initial=-1)) + 1, float(rises.mean())
     if units < 2:
-        return Change(mean, -math.inf, math.inf)
+        return ScoreChange(mean, -math.inf, math.inf)
     residuals = np.bincount(member_of, rises - mean)
     error = math.sqrt(units / (units - 1) * float(np.square(residuals).sum())) / len(rises)
     reach = float(t.ppf(_LEVEL, units - 1)) * error
-    return Change(mean, mean - reach, mean + reach)
+    return ScoreChange(mean, mean - reach, mean + reach)
 
 
 def highest_share(share: float, groups: Sequence[str]) -> float:

@@ -20,7 +20,7 @@ from tunewright.inference.runtimes.torch_model import compute_type
 from tunewright.models.encoders import LocalEncoder
 from tunewright.models.resolve import LocalModel
 from tunewright.training.diagnosis.diagnosis import CannotTrain
-from tunewright.training.diagnosis.history import CURVE, Facts, History
+from tunewright.training.diagnosis.history import CURVE, History, TrainingFacts
 from tunewright.training.diagnosis.rules import masked_targets
 from tunewright.training.loop.encode import Row
 from tunewright.training.loop.together import agreed
@@ -46,7 +46,7 @@ _LOGGED = {
 
 
 @dataclass(frozen=True)
-class Members:
+class Soup:
     """What all models of one training have in common.
 
     Args:
@@ -60,9 +60,9 @@ class Members:
     base: LocalModel | LocalEncoder
     rows: Sequence[Row]
     validation: ValidationPart | None
-    facts: Facts
+    facts: TrainingFacts
     home: Path
-    build: Callable[[Members, Path, int], Any] = lambda members, home, seed: build_trainer(
+    build: Callable[[Soup, Path, int], Any] = lambda members, home, seed: build_trainer(
         members.spec, members.base.folder, members.rows, home, seed
     )
 
@@ -76,7 +76,7 @@ class Members:
             CannotTrain: an example teaches nothing, or the loss stopped being a number; the last checkpoint stays.
             KeyboardInterrupt: the machine is being taken away; a checkpoint was saved.
         """
-        from tunewright.training.loop.watch import KEPT, Diagnosing, Eviction, Follower, Validation
+        from tunewright.training.loop.watch import KEPT, Diagnosing, Eviction, TrainingFollower, Validation
 
         home = self.home / f"member-{number}"
         if agreed((home / ADAPTER).exists()):
@@ -87,7 +87,7 @@ class Members:
         trainer = self.build(self, home, self.spec.seed + number * _SEED_STRIDE)
         if number == 0:
             _tell_engine(trainer.engine)
-        trainer.add_callback(Follower(tracker, number * planned_steps(self.spec, len(self.rows))))
+        trainer.add_callback(TrainingFollower(tracker, number * planned_steps(self.spec, len(self.rows))))
         eviction = Eviction()
         if self.validation and settings.evaluations:
             trainer.add_callback(Validation(trainer, self.validation, home, settings.evaluations, eviction))

@@ -18,10 +18,10 @@ from tunewright.models.encoders import unable
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, LabelTrie, task_of
-from tunewright.training.diagnosis.history import Facts
+from tunewright.training.diagnosis.history import TrainingFacts
 from tunewright.training.loop.answering import answering_of
 from tunewright.training.loop.encode import IGNORED, Row, encode_examples
-from tunewright.training.loop.member import Members
+from tunewright.training.loop.member import Soup
 from tunewright.training.loop.validation import MOST, ValidationPart
 
 
@@ -88,7 +88,7 @@ class Encoder:
         answering = answering_of(self._task, self.base.template, self._tokenizer, self.base.folder, longest)
         return ValidationPart(some, rows, prompts, answering, self._task, self._settings)
 
-    def facts(self, train: Sequence[Example], rows: Sequence[Row], part: ValidationPart | None) -> Facts:
+    def facts(self, train: Sequence[Example], rows: Sequence[Row], part: ValidationPart | None) -> TrainingFacts:
         """The training examples and the validation part in figures.
 
         Args:
@@ -96,7 +96,7 @@ class Encoder:
         """
         answers = [example.answer for example in train]
         held = part.answers if part else []
-        return Facts.of(
+        return TrainingFacts.of(
             self._task, answers, held, rows, fmean(map(self._tokens_of(), answers)), part.groups if part else []
         )
 
@@ -115,7 +115,7 @@ class Encoder:
         return lambda answer: sum(len(offered) > 1 for offered in trie.choices(known[answer]))
 
 
-def prepare(spec: Spec, split: Path, home: Path) -> Members:
+def prepare(spec: Spec, split: Path, home: Path) -> Soup:
     """Encode the dataset in `split`.
 
     Args:
@@ -132,7 +132,7 @@ def prepare(spec: Spec, split: Path, home: Path) -> Members:
     part = encoder.part(validation) if validation else None
     rows = encoder.rows(train)
     facts = encoder.facts(train, rows, part)
-    return Members(spec, encoder.base, rows, part, facts, home)
+    return Soup(spec, encoder.base, rows, part, facts, home)
 
 
 def _check_length(config: Mapping[str, Any], folder: Path, max_length: int) -> None:

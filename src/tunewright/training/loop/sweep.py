@@ -24,10 +24,10 @@ from tunewright.models.resolve import is_encoder
 from tunewright.tasks import task_of
 from tunewright.training.diagnosis.diagnosis import CannotTrain
 from tunewright.training.encoders.settings import for_encoder
-from tunewright.training.loop.member import Members
+from tunewright.training.loop.member import Soup
 from tunewright.training.loop.prepare import prepare
 from tunewright.training.loop.trainer import planned_steps
-from tunewright.training.loop.validation import SCORES, Score, chosen, kept_score
+from tunewright.training.loop.validation import SCORES, ValidationScore, chosen, kept_score
 
 _JOURNAL = "journal.log"
 _FAILED = "failed"
@@ -38,7 +38,7 @@ _WITHOUT_PRUNING = 4
 
 
 @dataclass(frozen=True)
-class Trial:
+class SweepTrial:
     overrides: dict[str, Any]
     """What to type: spec keys and their values."""
     state: str
@@ -51,7 +51,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Sweep:
-    trials: list[Trial]
+    trials: list[SweepTrial]
     """The best first."""
     measure: str
     """The name of the task's headline."""
@@ -159,7 +159,7 @@ def written(overrides: dict[str, Any]) -> str:
     return " ".join(f"{key}={value:g}" for key, value in overrides.items())
 
 
-def _everything(spec: Spec, split: Path, home: Path) -> Members:
+def _everything(spec: Spec, split: Path, home: Path) -> Soup:
     if not is_encoder(spec.model, spec.folder):
         return prepare(spec, split, home)
     from tunewright.training.encoders.steps import prepare_encoder
@@ -199,7 +199,7 @@ def _of_adapter(trial: Any, spec: Spec) -> dict[str, Any]:
     }
 
 
-def _run(everything: Members, overrides: dict[str, Any], trial: Any) -> float:
+def _run(everything: Soup, overrides: dict[str, Any], trial: Any) -> float:
     """Train one trial's model; its headline on the validation part."""
     import optuna
     from transformers import TrainerCallback
@@ -233,7 +233,7 @@ def _with(spec: Spec, overrides: dict[str, Any]) -> Spec:
     return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
 
 
-def _score(home: Path) -> Score:
+def _score(home: Path) -> ValidationScore:
     """The score of the adapter that was kept, or of the last measurement before the trial was stopped."""
     rows = {row["step"]: row for row in read_jsonl(home / "member-0" / SCORES)}
     scores = [kept_score(row) for _, row in sorted(rows.items())]
@@ -248,9 +248,9 @@ def _result(ended: Sequence[tuple[Any, dict[str, Any]]], spec: Spec, folder: Pat
     for trial, overrides in ended:
         home = folder / "trials" / sha256_json(overrides)[:12]
         if _FAILED in trial.user_attrs:
-            trials.append(Trial(overrides, "failed", None, None))
+            trials.append(SweepTrial(overrides, "failed", None, None))
             continue
         score = _score(home)
-        trials.append(Trial(overrides, trial.state.name.lower(), score.headline, score.loss))
+        trials.append(SweepTrial(overrides, trial.state.name.lower(), score.headline, score.loss))
     trials.sort(key=lambda trial: (trial.state != "complete", -(trial.headline or 0), trial.loss or math.inf))
     return Sweep(trials, task_of(spec.task).headline, examples)

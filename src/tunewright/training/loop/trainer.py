@@ -15,8 +15,8 @@ from tunewright.core.processes import process_count, share
 from tunewright.inference.runtimes.torch_model import compute_type, load_torch_model
 from tunewright.models.device import can_page
 from tunewright.training.engine.fast_paths import (
-    Engine,
-    Wanted,
+    RequestedPaths,
+    TrainingEngine,
     fit_engine,
     on_device_of,
     supervised_loss,
@@ -39,7 +39,7 @@ def planned_steps(spec: Spec, rows: int) -> int:
 
 
 def build_trainer(
-    spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Path, seed: int, wanted: Wanted | None = None
+    spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Path, seed: int, wanted: RequestedPaths | None = None
 ) -> Any:
     """TRL's trainer on the encoded rows, not yet started. Its `engine` says which fast paths the model is on.
 
@@ -53,7 +53,7 @@ def build_trainer(
     from trl import SFTTrainer
 
     class Trainer(SFTTrainer):  # type: ignore[misc, unused-ignore]
-        engine: Engine
+        engine: TrainingEngine
 
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -165,7 +165,7 @@ def load_adapter(spec: Spec, folder: Path, adapter: Path) -> Any:
     return PeftModel.from_pretrained(_base_model(spec, folder), str(adapter)).eval()
 
 
-def row_losses(model: Any, engine: Engine, rows: Sequence[Row], at_once: int) -> list[float]:
+def row_losses(model: Any, engine: TrainingEngine, rows: Sequence[Row], at_once: int) -> list[float]:
     """For each row the summed cross-entropy of its labelled tokens.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 from tunewright.config.sections import TrainSpec
 from tunewright.core.processes import share
 from tunewright.tasks import Example, Task
-from tunewright.training.engine.fast_paths import Engine, evaluating
+from tunewright.training.engine.fast_paths import TrainingEngine, evaluating
 from tunewright.training.loop.answering import Answering
 from tunewright.training.loop.encode import IGNORED, Row
 from tunewright.training.loop.together import gathered
@@ -29,7 +29,7 @@ _BEYOND_CHANCE = 1.645
 
 
 @dataclass(frozen=True)
-class Score:
+class ValidationScore:
     worth: list[float]
     """What each example's answer, found as in serving, is worth by the task's headline, 0 to 1."""
     losses: list[float]
@@ -47,7 +47,7 @@ class Score:
         """The mean worth of an answer: of right and wrong ones the accuracy."""
         return round(fmean(self.worth), 4)
 
-    def worse_than(self, other: Score) -> bool:
+    def worse_than(self, other: ValidationScore) -> bool:
         """Whether it answers the same examples worse, beyond chance.
 
         A paired z-test, one-sided, 5 %; of right and wrong answers that is McNemar's.
@@ -56,7 +56,7 @@ class Score:
         return sum(lost) > _BEYOND_CHANCE * math.sqrt(sum(each * each for each in lost))
 
 
-def chosen(scores: Sequence[Score]) -> int:
+def chosen(scores: Sequence[ValidationScore]) -> int:
     """Which of an adapter's measurements, in order, is that of the one to keep.
 
     The latest that is not worse, beyond chance, than the best so far: of two that can't be told apart the one that has
@@ -66,9 +66,9 @@ def chosen(scores: Sequence[Score]) -> int:
     return max(place for place, score in enumerate(scores) if not score.worse_than(best))
 
 
-def kept_score(row: Mapping[str, Any]) -> Score:
+def kept_score(row: Mapping[str, Any]) -> ValidationScore:
     """The score in a row of `scores.jsonl`."""
-    return Score(row["worth"], row["losses"], row["tokens"])
+    return ValidationScore(row["worth"], row["losses"], row["tokens"])
 
 
 class ValidationPart:
@@ -109,7 +109,7 @@ class ValidationPart:
         """The name of what adapters are compared by."""
         return self._task.headline
 
-    def right(self, score: Score) -> dict[str, int]:
+    def right(self, score: ValidationScore) -> dict[str, int]:
         """The number of right answers to the examples of each label, sorted as a checkpoint keeps them."""
         counts = dict.fromkeys(sorted(set(self.answers) & set(self._task.answers)), 0)
         for answer, worth in zip(self.answers, score.worth, strict=True):
@@ -117,13 +117,13 @@ class ValidationPart:
                 counts[answer] += worth == 1
         return counts
 
-    def answer(self, model: Any, engine: Engine) -> list[str]:
+    def answer(self, model: Any, engine: TrainingEngine) -> list[str]:
         """The answers of a model that `fit_engine` prepared; it is left as it was."""
         assert self._answering
         with evaluating(model):
             return self._answering(model, engine, self._prompts, self._at_once)
 
-    def score(self, model: Any, engine: Any, *, divided: bool = False) -> Score:
+    def score(self, model: Any, engine: Any, *, divided: bool = False) -> ValidationScore:
         """Measure a model that `fit_engine` prepared; it is left as it was.
 
         Args:
@@ -137,7 +137,7 @@ class ValidationPart:
         worth = [self._worth(*pair) for pair in zip(self._examples[mine], answers, strict=True)]
         parts = [(worth, losses)] if shares == 1 else gathered((worth, losses))
         tokens = sum(label != IGNORED for row in self._rows for label in row["labels"])
-        return Score(_dealt([part[0] for part in parts]), _dealt([part[1] for part in parts]), tokens)
+        return ValidationScore(_dealt([part[0] for part in parts]), _dealt([part[1] for part in parts]), tokens)
 
     def _measured(self, model: Any, engine: Any, which: slice) -> tuple[list[str], list[float]]:
         """(the answer to each of some examples, the cross-entropy of each one's right answer in nats)."""

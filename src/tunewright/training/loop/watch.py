@@ -22,7 +22,7 @@ from tunewright.training.diagnosis.rules import diagnose
 from tunewright.training.loop.member import save_adapter
 from tunewright.training.loop.together import agreed, any_of
 from tunewright.training.loop.tracking import Tracking
-from tunewright.training.loop.validation import SCORES, Score, ValidationPart, chosen, kept_score
+from tunewright.training.loop.validation import SCORES, ValidationPart, ValidationScore, chosen, kept_score
 
 KEPT = "kept"
 _LOOKS = 100
@@ -31,7 +31,7 @@ _PATIENCE = 2
 """Measurements on end that must be worse than the best for the training to stop."""
 
 
-class Follower(TrainerCallback):  # type: ignore[misc, unused-ignore]
+class TrainingFollower(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """Moves the progress bar on; `before` steps were made by earlier members."""
 
     def __init__(self, tracker: Tracker, before: int):
@@ -42,7 +42,7 @@ class Follower(TrainerCallback):  # type: ignore[misc, unused-ignore]
             self._tracker.update(self._before + state.global_step, f"loss {float(logs['loss']):.3f}")
 
 
-class Recorder(TrainerCallback):  # type: ignore[misc, unused-ignore]
+class CurveRecorder(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """Sends the curve of one adapter to MLflow; `before` steps were made by earlier ones."""
 
     def __init__(self, tracking: Tracking, before: int):
@@ -110,7 +110,7 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
         if score := agreed(score):
             self._take(score, state, control)
 
-    def _take(self, score: Score, state: Any, control: Any) -> None:
+    def _take(self, score: ValidationScore, state: Any, control: Any) -> None:
         measured = f"{self._part.measure} {100 * score.headline:.1f} %, loss {score.loss:.3f}"
         say(f"  step {state.global_step}: validation {measured}")
         rows = {at: row for at, row in self._rows().items() if at < state.global_step}

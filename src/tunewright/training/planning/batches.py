@@ -25,7 +25,7 @@ _EMBEDDED = "smollm2-135m"
 
 
 @dataclass(frozen=True)
-class Batches:
+class DrawnBatches:
     """Batches drawn from the training rows."""
 
     tokenizer: str
@@ -44,7 +44,7 @@ class Batches:
     """Tokens of an example that are learnt: of its answer all, or those that decide."""
 
 
-def draw_batches(spec: Spec, examples: Sequence[Example]) -> Batches:
+def draw_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatches:
     """Encode the training rows and draw batches from them.
 
     Where the base model's own tokenizer is not on this machine and can't be fetched, the default model's counts.
@@ -61,7 +61,7 @@ def draw_batches(spec: Spec, examples: Sequence[Example]) -> Batches:
     drawn = [order[start : start + size] for start in range(0, len(order) - size + 1, size)][:BATCHES]
     weighed = sorted((pack(batch)["input_ids"].numel(), number) for number, batch in enumerate(drawn))
     ids = [row["input_ids"] for row in rows]
-    return Batches(
+    return DrawnBatches(
         tokenizer=name,
         heaviest=drawn[weighed[-1][1]],
         middle=drawn[weighed[len(weighed) // 2][1]],

@@ -14,7 +14,7 @@ from typing import Any
 
 from tunewright.config.sections import TrainSpec
 from tunewright.models.meter import Filtered, GpuAttention, Meter, Work
-from tunewright.models.skeleton import Meta, PretendedCpu, skeleton, tensors_of
+from tunewright.models.skeleton import MetaWeights, PretendedCpu, skeleton, tensors_of
 from tunewright.training.engine.attention import NAME, register_attention
 from tunewright.training.engine.fast_paths import supervised_loss
 from tunewright.training.engine.head import add_supervision, is_linear
@@ -149,7 +149,7 @@ def _counted(config: Any, settings: TrainSpec, rows: Sequence[Row], dtype: str, 
         int((batch["labels"] != IGNORED).sum()),
         len({token for row in rows for offered in row.get("choices", ()) for token in offered}),
     )
-    place = PretendedCpu(model) if on_cpu else Meta()
+    place = PretendedCpu(model) if on_cpu else MetaWeights()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     adapter = sum(parameter.untyped_storage().nbytes() for parameter in trained)
     numbers = sum(parameter.numel() for parameter in trained)
@@ -191,7 +191,7 @@ def _held(tensors: Iterable[Any]) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
 
-def _moved(value: Any, place: Meta | PretendedCpu) -> Any:
+def _moved(value: Any, place: MetaWeights | PretendedCpu) -> Any:
     """A batch with its tensors in a place."""
     if isinstance(value, dict):
         return {name: _moved(inner, place) for name, inner in value.items()}

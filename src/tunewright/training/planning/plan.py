@@ -28,7 +28,7 @@ from tunewright.training.loop.encode import Row
 from tunewright.training.loop.shares import dealt
 from tunewright.training.loop.trainer import planned_steps
 from tunewright.training.loop.validation import MOST
-from tunewright.training.planning.batches import Batches, draw_batches
+from tunewright.training.planning.batches import DrawnBatches, draw_batches
 from tunewright.training.planning.division import Division, division
 from tunewright.training.planning.footprint import Footprint, footprint
 from tunewright.training.planning.here import cpu_speed, held
@@ -103,7 +103,7 @@ class Here:
 @dataclass(frozen=True)
 class Plan:
     model: str
-    batches: Batches
+    batches: DrawnBatches
     steps: int
     """Optimizer steps of all members, on one GPU."""
     accumulation: int
@@ -201,7 +201,7 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
     )
 
 
-def _here(count: Counted, spec: Spec, batches: Batches, passes: float, divided: Division, trial: float) -> Here:
+def _here(count: Counted, spec: Spec, batches: DrawnBatches, passes: float, divided: Division, trial: float) -> Here:
     """A training on this machine.
 
     Args:
@@ -219,7 +219,7 @@ def _here(count: Counted, spec: Spec, batches: Batches, passes: float, divided: 
     return Here(machine_memory() / GIB, divided.processes, memory / GIB, dtype, hours)
 
 
-def _trial(batches: Batches) -> float:
+def _trial(batches: DrawnBatches) -> float:
     """What trying the engine's fast paths is worth, in steps."""
     return _TRIALS * _TRIED * batches.mean / batches.tokens / _PASSES
 

@@ -33,7 +33,7 @@ class Block:
 
 
 @dataclass
-class Chain:
+class BlockChain:
     """A sequence in memory."""
 
     root: int = START
@@ -73,14 +73,14 @@ class BlockPool:
         self._last += 1
         return self._last
 
-    def find(self, ids: Sequence[int], most: int, root: int = START) -> Chain:
+    def find(self, ids: Sequence[int], most: int, root: int = START) -> BlockChain:
         """As much of a sequence as is in memory; to be given back with `release`.
 
         Args:
             most: tokens that may be found, fewer than it has.
             root: what its first block follows.
         """
-        chain, content = Chain(root), root
+        chain, content = BlockChain(root), root
         while len(chain.blocks) < most // self.size:
             block = self._full.get((content, tuple(ids[chain.known : chain.known + self.size])))
             if not block:
@@ -92,7 +92,7 @@ class BlockPool:
         self._find_part(chain, content, ids[chain.known : min(most, chain.known + self.size) + 1])
         return chain
 
-    def _find_part(self, chain: Chain, content: int, ids: Sequence[int]) -> None:
+    def _find_part(self, chain: BlockChain, content: int, ids: Sequence[int]) -> None:
         """Go on with a part of the block that has most of the next tokens; the last of `ids` stays to be read."""
         alike = [(common_prefix(block.tokens, ids), block) for block in self._following.get(content, ())]
         shared, block = max(alike, key=lambda pair: pair[0], default=(0, None))
@@ -113,7 +113,7 @@ class BlockPool:
             return
         chain.known += shared
 
-    def grow(self, chain: Chain, tokens: int) -> bool:
+    def grow(self, chain: BlockChain, tokens: int) -> bool:
         """Make room for so many tokens in all; whether there was enough."""
         needed = -(-tokens // self.size) - len(chain.blocks)
         if needed > self.available:
@@ -121,13 +121,13 @@ class BlockPool:
         chain.blocks += [self._take() for _ in range(needed)]
         return True
 
-    def record(self, chain: Chain, ids: Sequence[int], known: int) -> None:
+    def record(self, chain: BlockChain, ids: Sequence[int], known: int) -> None:
         """Note that the first `known` tokens of a sequence are in memory now, so that full blocks can be found."""
         for place in range(chain.known // self.size, known // self.size):
             self._label(chain, place, ids, self.size)
         chain.known = known
 
-    def release(self, chain: Chain, ids: Sequence[int]) -> None:
+    def release(self, chain: BlockChain, ids: Sequence[int]) -> None:
         """Give a chain back; what it holds can be found until the room is needed."""
         used = -(-chain.known // self.size)
         if chain.known % self.size:
@@ -138,7 +138,7 @@ class BlockPool:
         chain.blocks = []
         chain.known = 0
 
-    def _label(self, chain: Chain, place: int, ids: Sequence[int], count: int) -> None:
+    def _label(self, chain: BlockChain, place: int, ids: Sequence[int], count: int) -> None:
         """Give the block at a place of the chain its content."""
         block = chain.blocks[place]
         follows = chain.blocks[place - 1].content if place else chain.root

@@ -47,7 +47,7 @@ ADAPTED = (
 
 
 @dataclass(frozen=True)
-class Shape:
+class GraphShape:
     """What a decoder consists of."""
 
     layers: int
@@ -77,7 +77,7 @@ class Shape:
     """Tokens of a sequence beyond which the graph is another model's; see `longest_exact` there."""
 
     @classmethod
-    def read(cls, folder: Path) -> Shape:
+    def read(cls, folder: Path) -> GraphShape:
         config = json.loads((folder / CONFIG).read_text("utf-8"))
         heads = config["num_attention_heads"]
         width = config["hidden_size"]
@@ -122,7 +122,7 @@ def adapted_matrices(layers: int) -> list[str]:
 class Graph:
     model: Any
     """An `openvino.Model`."""
-    shape: Shape
+    shape: GraphShape
     settings: dict[str, str]
     """With which it must be compiled."""
     weights: TensorFile
@@ -146,7 +146,7 @@ def build(folder: Path, *, half: bool, adapted: bool = False, adapter: Adapter |
     Of adapters of C columns in all, side by side (Hu et al. 2021; many at once as Sheng et al. 2023 serve them): for
     each matrix `down` [in, C] and `up` [C, out], and `share` [T, C], what each token takes of each column.
     """
-    shape = Shape.read(folder)
+    shape = GraphShape.read(folder)
     weights = TensorFile(folder / WEIGHTS)
     tensors = {name: tensor.raw for name, tensor in weights.items()}
     matrices = adapted_matrices(shape.layers)
@@ -165,7 +165,9 @@ def build(folder: Path, *, half: bool, adapted: bool = False, adapter: Adapter |
 
 
 class _Builder:
-    def __init__(self, shape: Shape, tensors: dict[str, Any], *, adapted: bool, adapter: Adapter | None, half: bool):
+    def __init__(
+        self, shape: GraphShape, tensors: dict[str, Any], *, adapted: bool, adapter: Adapter | None, half: bool
+    ):
         import openvino.opset13 as ops
 
         self._ops = ops
@@ -281,7 +283,7 @@ class _Builder:
 
     def _of_four_bits(self, packed: Any) -> Any:
         """Two levels of a byte, as [out, groups, inputs of a group]."""
-        from openvino import Shape as Sides
+        from openvino import GraphShape as Sides
         from openvino import Tensor, Type
 
         sides = Sides([len(packed), 2 * packed.shape[1] // GROUP, GROUP])

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from tunewright.inference.runtimes.openvino.adapter import Adapter
 from tunewright.inference.runtimes.openvino.network import CompiledGraph, PagedNetwork
-from tunewright.inference.runtimes.openvino.scheduler import Ask, Reader
+from tunewright.inference.runtimes.openvino.scheduler import Ask, PassScheduler
 
 _AT_ONCE = 32
 _LONGEST_PASS = 30.0
@@ -57,7 +57,7 @@ class PagedNextToken:
         self.at_once = _AT_ONCE * streams
         compiled = CompiledGraph(folder, threads, streams, adapters, adapter)
         self._networks = [PagedNetwork(compiled, context) for _ in range(streams)]
-        self._readers = [Reader(network) for network in self._networks]
+        self._readers = [PassScheduler(network) for network in self._networks]
         self._turn, self._mine = count(), local()
         threads_of = [Thread(target=reader.run, name="model", daemon=True) for reader in self._readers]
         self.close = finalize(self, _end, self._readers, threads_of)
@@ -100,11 +100,11 @@ class PagedNextToken:
         return [_answer(ask) for ask in asks]
 
     @property
-    def _reader(self) -> Reader:
+    def _reader(self) -> PassScheduler:
         """That of the thread that asks: what it has read for a request is there for the next question about it."""
         if not hasattr(self._mine, "reader"):
             self._mine.reader = self._readers[next(self._turn) % len(self._readers)]
-        mine: Reader = self._mine.reader
+        mine: PassScheduler = self._mine.reader
         return mine
 
 
@@ -150,7 +150,7 @@ class Adapted:
         return self._model.begin(prompt, self._adapter)
 
 
-def _end(readers: Sequence[Reader], threads: Sequence[Thread]) -> None:
+def _end(readers: Sequence[PassScheduler], threads: Sequence[Thread]) -> None:
     """Close readers and wait for their threads: one that is in OpenVINO when Python ends takes the process down."""
     for reader in readers:
         reader.close()

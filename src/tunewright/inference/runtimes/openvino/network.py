@@ -18,7 +18,7 @@ from tunewright.inference.runtimes.openvino.graph import (
     SHARE,
     UP,
     VALUE_CACHE,
-    Shape,
+    GraphShape,
     adapted_matrices,
     build,
 )
@@ -42,7 +42,7 @@ _CONTEXTS = 2
 
 
 @dataclass(frozen=True)
-class Part:
+class SequencePart:
     """What is read of a sequence in a pass."""
 
     tokens: Sequence[int]
@@ -113,7 +113,7 @@ class PagedNetwork:
         if compiled.adapters:
             self._set_places()
 
-    def _allocate(self, compiled: Any, shape: Shape, context: int) -> None:
+    def _allocate(self, compiled: Any, shape: GraphShape, context: int) -> None:
         """Memory for blocks, as the plug-in wants it."""
         ports = {port.get_any_name(): port for port in compiled.inputs}
         names = [name.format(layer) for layer in range(shape.layers) for name in (KEY_CACHE, VALUE_CACHE)]
@@ -142,7 +142,7 @@ class PagedNetwork:
         with self._growing:
             self._width = max(self._width, -(-rank // _WIDTH) * _WIDTH)
 
-    def read(self, parts: Sequence[Part]) -> npt.NDArray[np.float32]:
+    def read(self, parts: Sequence[SequencePart]) -> npt.NDArray[np.float32]:
         """Read a pass with at most as many adapters as there are places for.
 
         Returns: the logits of the parts that ask for them, in order, [at least as many, vocabulary], until the next
@@ -155,7 +155,7 @@ class PagedNetwork:
         logits: npt.NDArray[np.float32] = self._request.get_output_tensor(0).data
         return logits
 
-    def _inputs(self, parts: Sequence[Part]) -> dict[str, npt.NDArray[Any]]:
+    def _inputs(self, parts: Sequence[SequencePart]) -> dict[str, npt.NDArray[Any]]:
         """Those of the graph, by name."""
         filled = [*parts, *self._filling(_missing(sum(len(part.tokens) for part in parts)))]
         counts = [len(part.tokens) for part in filled]
@@ -176,11 +176,11 @@ class PagedNetwork:
             inputs[SHARE] = self._shares(filled)
         return inputs
 
-    def _filling(self, missing: int) -> list[Part]:
+    def _filling(self, missing: int) -> list[SequencePart]:
         """A sequence that nobody asked for."""
-        return [Part([0] * missing, 0, [self.blocks], None, asked=False)] if missing else []
+        return [SequencePart([0] * missing, 0, [self.blocks], None, asked=False)] if missing else []
 
-    def _shares(self, parts: Sequence[Part]) -> npt.NDArray[np.float32]:
+    def _shares(self, parts: Sequence[SequencePart]) -> npt.NDArray[np.float32]:
         """What each token takes of the adapters' columns, which are set anew where one is missing."""
         needed = list(dict.fromkeys(part.adapter for part in parts if part.adapter))
         missing = [adapter for adapter in needed if adapter not in self._places]
@@ -215,7 +215,7 @@ def _missing(tokens: int) -> int:
     return -tokens % min(max(eighth, _FINEST), _COARSEST)
 
 
-def _sizes(compiled: Any, shape: Shape) -> dict[str, tuple[int, int]]:
+def _sizes(compiled: Any, shape: GraphShape) -> dict[str, tuple[int, int]]:
     """Of every matrix that can be adapted, (in, out)."""
     sides = {port.get_any_name(): port.partial_shape for port in compiled.inputs}
     return {

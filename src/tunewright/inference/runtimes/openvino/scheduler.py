@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.inference.runtimes.openvino.adapter import Adapter
-from tunewright.inference.runtimes.openvino.blocks import START, BlockPool, Chain
-from tunewright.inference.runtimes.openvino.network import PagedNetwork, Part
+from tunewright.inference.runtimes.openvino.blocks import START, BlockChain, BlockPool
+from tunewright.inference.runtimes.openvino.network import PagedNetwork, SequencePart
 
 _PASS = 256
 """Tokens of a pass. More are hardly read any faster, and everybody in a pass waits for its end."""
@@ -33,7 +33,7 @@ class Ask:
     adapter: Adapter | None
     writes: bool = False
     """Whether whoever asks is likely to ask for the next token soon."""
-    chain: Chain = field(default_factory=Chain)
+    chain: BlockChain = field(default_factory=BlockChain)
     begun: bool = False
     answered: Event = field(default_factory=Event)
     logits: npt.NDArray[np.float32] | None = None
@@ -56,7 +56,7 @@ class Ask:
         return self.together < _LEAST and self.ids[self.chain.known] >= 0
 
 
-class Reader:
+class PassScheduler:
     """Reads what is asked, pass by pass, in a thread that `run`s."""
 
     def __init__(self, network: PagedNetwork):
@@ -197,8 +197,10 @@ class Reader:
         self._end(done)
 
 
-def _part(ask: Ask, count: int) -> Part:
+def _part(ask: Ask, count: int) -> SequencePart:
     """The next tokens of a sequence."""
     known = ask.chain.known
     tokens = [token if token >= 0 else ~token for token in ask.ids[known : known + count]]
-    return Part(tokens, known, [block.index for block in ask.chain.blocks], ask.adapter, asked=count == ask.left)
+    return SequencePart(
+        tokens, known, [block.index for block in ask.chain.blocks], ask.adapter, asked=count == ask.left
+    )

@@ -1,0 +1,166 @@
+"""Every command line on the pages is one that the command line knows: verb, options, values, keys of the spec."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from tests.conftest import REPOSITORY
+from tests.docs.pages import PAGES, Command, blocks, commands, names, spans
+from tunewright.cli.app import app
+from tunewright.config.yaml_text import read_yaml
+
+TYPED = list(commands("tunewright"))
+_KEY = re.compile(r"([a-z_]+(?:\.[\w-]+)*)=")
+
+
+def _reference() -> Any:
+    spec = importlib.util.spec_from_file_location("reference", REPOSITORY / "tools" / "reference.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["reference"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+REFERENCE = _reference()
+KEYS = REFERENCE.spec_keys()
+SECTIONS = {key.partition(".")[0] for key in KEYS if "." in key}
+TOP = {key for key in KEYS if "." not in key}
+NO_SPEC = {"on", "jobs", "steps", "resources", "pool", "as_of"}
+"""Keys of a pipeline, and of the price book."""
+FILES = (".db", ".html", ".json", ".jsonl", ".yaml")
+MAPPINGS = ("data.test.", "data.label.", "task.labels.", "azure.base_images.")
+"""What stands behind these is the user's own."""
+OTHERS = {
+    "az": ("--purge", "--use-device-code"),
+    "bench": ("--choose", "--database", "--names", "--part", "--with"),
+    "llama.cpp": ("--grammar-file",),
+    "vLLM": ("--enable-lora",),
+}
+"""Options that pages name and that are another program's."""
+
+
+def _silenced() -> Any:
+    """The command line, whose commands do nothing."""
+    root = typer.main.get_command(app)
+
+    def silence(command: Any) -> None:
+        inner = getattr(command, "commands", None)
+        for each in (inner or {}).values():
+            silence(each)
+        if inner is None:
+            command.callback = lambda **_: None
+
+    silence(root)
+    return root
+
+
+ROOT = typer.main.get_command(app)
+
+
+def _found(words: list[str]) -> tuple[Any, list[str]]:
+    """(the command that the words name, the words behind its name)."""
+    command: Any = ROOT
+    for number, word in enumerate(words):
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            return command, words[number:]
+        if word not in inner:
+            return command, words[number:]
+        command = inner[word]
+    return command, []
+
+
+def _options(command: Any) -> set[str]:
+    return {name for each in command.params for name in (*each.opts, *each.secondary_opts)} | {"--help", "-h"}
+
+
+def _shown(typed: list[Command]) -> Any:
+    return pytest.mark.parametrize("command", typed, ids=[str(each) for each in typed])
+
+
+def test_the_pages_have_commands() -> None:
+    assert len([each for each in TYPED if each.whole]) > 100
+    assert {names(each.page) for each in TYPED} >= {"README.md", "docs/index.md", "docs/get-started.md"}
+
+
+@_shown([each for each in TYPED if each.whole])
+def test_what_can_be_typed_is_parsed(command: Command) -> None:
+    # Raises a usage error for a wrong verb, option, value or number of arguments.
+    _silenced().main(args=command.words, prog_name="tunewright", standalone_mode=False)
+
+
+@_shown([each for each in TYPED if not each.whole])
+def test_what_is_mentioned_exists(command: Command) -> None:
+    found, rest = _found([word for word in command.words if word != "..."])
+    if getattr(found, "commands", None) and rest and not rest[0].startswith("-"):
+        assert found.name == "assess" or rest[0].isupper(), f"tunewright has no command {rest[0]}"
+        return
+    unknown = [word for word in rest if word.startswith("-") and word.partition("=")[0] not in _options(found)]
+    assert not unknown
+
+
+def _keys() -> Iterator[tuple[Command, str]]:
+    for command in TYPED:
+        for word in command.words:
+            if not word.startswith("-") and (key := _KEY.match(word)):
+                yield command, key[1]
+
+
+@pytest.mark.parametrize(("command", "key"), [pytest.param(*each, id=f"{each[0]}: {each[1]}") for each in _keys()])
+def test_each_override_is_a_key_of_the_spec(command: Command, key: str) -> None:
+    del command
+    assert key in KEYS or key.startswith(MAPPINGS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_each_key_and_option_that_a_page_names_exists(page: Path) -> None:
+    options = {name for each in REFERENCE.commands().values() for name in _options(each)}
+    known = options.union(*OTHERS.values())
+    named = spans(page)
+    wrong = [word for word in named if re.match("--[a-z]", word) and re.split("[ =]", word)[0] not in known]
+    dotted = [word for word in named if re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", word) and not word.endswith(FILES)]
+    wrong += [key for key in dotted if key.partition(".")[0] in SECTIONS and key not in KEYS]
+    assert not wrong
+
+
+def _paths(value: Any, prefix: str) -> Iterator[str]:
+    if prefix and prefix not in KEYS:
+        yield prefix
+    elif isinstance(value, dict) and f"{prefix}." not in MAPPINGS and prefix != "task.schema":
+        for key, inner in value.items():
+            yield from _paths(inner, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list):
+        for inner in value:
+            if isinstance(inner, dict):
+                yield from _paths(inner, prefix)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_a_spec_that_a_page_shows_has_known_keys(page: Path) -> None:
+    shown = [read_yaml(block, page.name) for block in blocks(page, "yaml")]
+    specs = [each for each in shown if isinstance(each, dict) and set(each) & TOP and not set(each) & NO_SPEC]
+    assert not [key for spec in specs for key in _paths(spec, "")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_the_files_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text("utf-8")
+    named = set(re.findall(r"(?<![\w/.-])((?:tests|bench|src|tools|infra|integrations|locks)/[\w./-]*\w)", text))
+    known = {file.name for file in (REPOSITORY / "tests").rglob("test_*.py")}
+    missing = [name for name in named if not (REPOSITORY / name).exists() and not name.startswith("bench/runs")]
+    missing += [name for name in re.findall(r"`(test_\w+\.py)", text) if name not in known]
+    assert not sorted(missing)
+
+
+@pytest.mark.parametrize("target", sorted({each.words[0] for each in commands("make") if each.words}))
+def test_each_make_target_exists(target: str) -> None:
+    assert re.search(rf"^{re.escape(target)}:", (REPOSITORY / "Makefile").read_text("utf-8"), re.MULTILINE)
