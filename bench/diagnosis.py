@@ -113,8 +113,8 @@ SETTINGS = {
     "lr": 1e-3,
     "epochs": 1,
     "max_length": 512,
-    "evaluations": 3,
-    "checkpoints": 0,
+    "num_evaluations": 3,
+    "num_checkpoints": 0,
     "precision": "auto",
 }
 """A good training of any of the sets."""
@@ -170,8 +170,8 @@ def masked(rows: list[Any]) -> list[Any]:
 CASES = {
     "clean": Case("", {}),
     "longer": Case("", {"epochs": 3}),
-    "shipped": Case("", {"lr": 2e-3, "batch_size": 16, "evaluations": 4}),
-    "shipped-half": Case("T003", {"lr": 2e-3, "batch_size": 16, "evaluations": 4, "epochs": 0.5}),
+    "shipped": Case("", {"lr": 2e-3, "batch_size": 16, "num_evaluations": 4}),
+    "shipped-half": Case("T003", {"lr": 2e-3, "batch_size": 16, "num_evaluations": 4, "epochs": 0.5}),
     "warm": Case("", {}, start="clean"),
     "warm-gentle": Case("", {"lr": 1e-4}, start="clean"),
     "warm-fine": Case("", {"lr": 2e-5}, start="clean"),
@@ -181,7 +181,7 @@ CASES = {
     "lr-low": Case("T002", {"lr": 1e-6}),
     "few-steps": Case("T003", {"max_steps": 5}),
     "shuffled": Case("T004", {}, data=shuffled),
-    "overfit": Case("T005", {"epochs": 10, "evaluations": 5}, data=few_and_noisy),
+    "overfit": Case("T005", {"epochs": 10, "num_evaluations": 5}, data=few_and_noisy),
     "masked": Case("T006", {}, encoded=masked),
     "imbalance": Case("T007", {"epochs": 2}, data=imbalanced),
 }
@@ -288,7 +288,7 @@ def prepared(run: str, home: Path) -> Spec:
     if case.start:
         first = f"{case.start}:{source}:{loss}:{number}:{size}"
         history(first)
-        settings["start"] = str(adapter_of(KEPT / first.replace(":", "-")))
+        settings["init_adapter"] = str(adapter_of(KEPT / first.replace(":", "-")))
     spec = {
         "name": "b",
         "task": task,

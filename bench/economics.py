@@ -29,7 +29,7 @@ from tunewright.models.catalogue import catalogue
 
 ROOT = Path(__file__).parents[1]
 SPEC = load_money(ROOT / "examples" / "article")
-PROMPT, ANSWER = float(SPEC.api.prompt_tokens or 0), float(SPEC.api.answer_tokens or 0)
+PROMPT, ANSWER = float(SPEC.api.prompt_tokens or 0), float(SPEC.api.completion_tokens or 0)
 BOOK, BOOK_2023 = price_book(), price_book(ROOT / "examples" / "article" / "prices_2023.yaml")
 SIZES = {"smollm2-135m": "0.14 B", "llama-3.2-1b": "1.2 B", "phi-3-mini": "3.8 B", "mistral-7b": "7.2 B"}
 SVM = Service(0.001, 0.001, SPEC.goal.p95_ms / 1000)

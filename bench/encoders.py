@@ -62,8 +62,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "no smoothing": ("train.encoder.label_smoothing=0",),
     "smoothing 0.1": ("train.encoder.label_smoothing=0.1",),
     "batch 64, lr 4e-4": ("train.encoder.batch_size=64", "train.encoder.lr=4e-4"),
-    "3 averaged": ("train.members=3",),
-    "3 averaged, 5 epochs": ("train.members=3", "train.encoder.epochs=5"),
+    "3 averaged": ("train.num_seeds=3",),
+    "3 averaged, 5 epochs": ("train.num_seeds=3", "train.encoder.epochs=5"),
 }
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Of a linear model's logits beside an encoder's."""
@@ -98,7 +98,7 @@ def project(name: str) -> Path:
 
 def on_a_part(name: str, seed: int | str, *changes: str) -> Spec:
     """The job, trained on four fifths of the training part."""
-    part = ["data.validation_fraction=0.2", "train.evaluations=0", "train.checkpoints=0", f"seed={seed}"]
+    part = ["data.validation_fraction=0.2", "train.num_evaluations=0", "train.num_checkpoints=0", f"seed={seed}"]
     return tw.load_spec(project(name), [*part, *changes])
 
 
@@ -208,7 +208,7 @@ def few(name: str, *counts: str) -> None:
             spec["data"] |= {"test": {"others": "others.jsonl"}, "validation_fraction": 0.1}
             (folder / "tunewright.yaml").write_text(json.dumps(spec), "utf-8")
         for batch, seed in itertools.product(BATCHES, SEEDS):
-            changes = [f"train.encoder.batch_size={batch}", "train.evaluations=0", "train.checkpoints=0"]
+            changes = [f"train.encoder.batch_size={batch}", "train.num_evaluations=0", "train.num_checkpoints=0"]
             trained = tw.train(tw.load_spec(folder, [*changes, f"seed={seed}"]))
             manifest = read_manifest(trained)
             assert manifest
@@ -245,7 +245,7 @@ def accuracy(name: str, *seeds: str) -> None:
     """The official test after training on the training part, of which a twentieth is held out: as it was trained, in
     int8, and the minutes."""
     for seed in seeds or ("0", "1", "2"):
-        spec = tw.load_spec(project(name), ["train.evaluations=0", "train.checkpoints=0", f"seed={seed}"])
+        spec = tw.load_spec(project(name), ["train.num_evaluations=0", "train.num_checkpoints=0", f"seed={seed}"])
         answers = tw.evaluate(spec)
         shown = read_manifest(answers)
         trained = read_manifest((RUNS / name / "runs" / "latest" / "train").resolve())
@@ -258,20 +258,22 @@ def accuracy(name: str, *seeds: str) -> None:
 def training(*wanted: str) -> None:
     """Seconds an epoch of BANKING77, each arm in a process of its own, in turn. `once` is Tunewright with each
     text read once, as the others do; transformers-best has bfloat16 and batches of equally long texts."""
-    arms = wanted or ("once", "tunewright", "transformers", "transformers-best", "sentence-transformers")
-    found: dict[str, list[float]] = {arm: [] for arm in arms}
+    candidates = wanted or ("once", "tunewright", "transformers", "transformers-best", "sentence-transformers")
+    found: dict[str, list[float]] = {candidate: [] for candidate in candidates}
     for _ in range(ROUNDS):
-        for arm in arms:
-            done = subprocess.run([sys.executable, __file__, "arm", arm], capture_output=True, text=True, check=False)
+        for candidate in candidates:
+            done = subprocess.run(
+                [sys.executable, __file__, "candidate", candidate], capture_output=True, text=True, check=False
+            )
             if done.returncode:
                 sys.exit(done.stderr[-2000:])
-            found[arm].append(float(done.stdout.split()[-1]))
-    own = statistics.median(found[arms[0]])
-    for arm, seconds in found.items():
-        print(f"{arm:24} {statistics.median(seconds):6.1f} s an epoch, {statistics.median(seconds) / own:4.2f} x")
+            found[candidate].append(float(done.stdout.split()[-1]))
+    own = statistics.median(found[candidates[0]])
+    for candidate, seconds in found.items():
+        print(f"{candidate:24} {statistics.median(seconds):6.1f} s an epoch, {statistics.median(seconds) / own:4.2f} x")
 
 
-def arm(name: str) -> None:
+def candidate(name: str) -> None:
     """Train some steps; prints the seconds that an epoch of them would take."""
     import torch
     from torch import nn
@@ -281,7 +283,7 @@ def arm(name: str) -> None:
     from tunewright.inference.runtimes.torch_model import compute_type
 
     quiet_libraries()
-    short = [f"train.max_steps={STEPS}", "train.evaluations=0", "train.checkpoints=0"]
+    short = [f"train.max_steps={STEPS}", "train.num_evaluations=0", "train.num_checkpoints=0"]
     short += ["train.encoder.consistency=0"] if name == "once" else []
     spec = tw.load_spec(project("banking77"), short)
     rows, labels = list(read_jsonl(project("banking77") / "train.jsonl")), list(spec.task.labels)  # type: ignore[union-attr]
@@ -408,7 +410,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "few": few,
     "accuracy": accuracy,
     "training": training,
-    "arm": arm,
+    "candidate": candidate,
     "serving": serving,
 }
 

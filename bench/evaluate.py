@@ -133,7 +133,7 @@ def main(name: str, most: int) -> None:
     some, few, many = (evenly(examples, most) for most in (100, 500, 1000))
     print(f"{name}, {len(examples):,} tests, {len(labels)} labels, {longest} tokens in the longest")
     rates = {}
-    for arm, answer, asked in (
+    for candidate, answer, asked in (
         ("the likeliest label, searched", search, examples),
         ("one test at a time, as in serving", one_by_one, some),
         ("constrained generate", constrained, many),
@@ -141,10 +141,10 @@ def main(name: str, most: int) -> None:
     ):
         answers = answer()
         seconds = time.perf_counter() - started[0]
-        rates[arm] = len(asked) / seconds
+        rates[candidate] = len(asked) / seconds
         right = wilson(sum(a == example.answer for a, example in zip(answers, asked, strict=True)), len(asked))
         print(
-            f"{arm:<40} {rates[arm]:7.1f} answers a second, {100 * right.value:.2f} % right "
+            f"{candidate:<40} {rates[candidate]:7.1f} answers a second, {100 * right.value:.2f} % right "
             f"({100 * right.low:.2f} to {100 * right.high:.2f}) of {len(asked):,}",
             flush=True,
         )

@@ -36,7 +36,7 @@ from tunewright.models.device import has_bfloat16
 HERE = Path(__file__).parent
 RUNS = HERE / "runs" / "gpu"
 STEPS, WARM = 8, 3
-ARMS = {"tunewright": "Tunewright", "trl": "TRL SFTTrainer", "unsloth": "Unsloth", "torchtune": "torchtune"}
+CANDIDATES = {"tunewright": "Tunewright", "trl": "TRL SFTTrainer", "unsloth": "Unsloth", "torchtune": "torchtune"}
 CARDS = {"T4": "t4", "A10": "a10", "A100": "a100", "H100": "h100"}
 TINY = {
     "hidden_size": 256,
@@ -119,14 +119,17 @@ def job_of(recipe: str, base: Path, device: str, tiny: bool) -> dict[str, Any]:
     }
 
 
-def run_arm(arm: str, folder: Path) -> dict[str, Any] | str:
+def run_candidate(candidate: str, folder: Path) -> dict[str, Any] | str:
     """Its result, or why there is none."""
-    python = os.environ.get(f"{arm.upper()}_PYTHON", sys.executable)
-    if arm in ("unsloth", "torchtune") and subprocess.run([python, "-c", _PROBE, arm], check=False).returncode:
+    python = os.environ.get(f"{candidate.upper()}_PYTHON", sys.executable)
+    if (
+        candidate in ("unsloth", "torchtune")
+        and subprocess.run([python, "-c", _PROBE, candidate], check=False).returncode
+    ):
         return "not installed"
-    result = folder / f"{arm}.json"
+    result = folder / f"{candidate}.json"
     result.unlink(missing_ok=True)
-    done = subprocess.run([python, str(HERE / "gpu_arms.py"), arm, str(folder)], capture_output=True, text=True)
+    done = subprocess.run([python, str(HERE / "gpu_arms.py"), candidate, str(folder)], capture_output=True, text=True)
     if done.returncode or not result.exists():
         said = [line for line in done.stderr.strip().splitlines() if line.strip()]
         return f"failed: {said[-1] if said else done.returncode}"[:200]
@@ -137,7 +140,7 @@ def run_arm(arm: str, folder: Path) -> dict[str, Any] | str:
 _PROBE = "import sys, importlib.util as u; sys.exit(u.find_spec(sys.argv[1]) is None)"
 
 
-def measure(recipe: str, arms: list[str], device: str, tiny: bool) -> None:
+def measure(recipe: str, candidates: list[str], device: str, tiny: bool) -> None:
     """Print the table of a recipe."""
     base = make_base(recipe, tiny)
     job = job_of(recipe, base, device, tiny)
@@ -150,15 +153,16 @@ def measure(recipe: str, arms: list[str], device: str, tiny: bool) -> None:
         f"{'with' if job['checkpointing'] else 'without'} checkpointing\n"
     )
     print("| | tokens/s | s a step | peak GiB | reserved GiB | loss |\n|---|---|---|---|---|---|")
-    for arm in arms:
-        found = run_arm(arm, folder)
+    for candidate in candidates:
+        found = run_candidate(candidate, folder)
         if isinstance(found, str):
-            print(f"| {ARMS[arm]} | {found} | | | | |", flush=True)
+            print(f"| {CANDIDATES[candidate]} | {found} | | | | |", flush=True)
             continue
         step = statistics.median(found["seconds"][WARM:])
         rate, peak, reserved = job["batch"] * (SHARED + OWN) / step, found["peak"] / 2**30, found["reserved"] / 2**30
         print(
-            f"| {ARMS[arm]} | {rate:,.0f} | {step:.3f} | {peak:.2f} | {reserved:.2f} | {found['losses'][-1]:.3f} |",
+            f"| {CANDIDATES[candidate]} | {rate:,.0f} | {step:.3f} | {peak:.2f} | {reserved:.2f} | "
+            f"{found['losses'][-1]:.3f} |",
             flush=True,
         )
 
@@ -178,11 +182,11 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and not tiny:
         sys.exit("There is no GPU here that torch can use; --tiny tries the bench on a CPU.")
-    arms = [arm for arm in asked if arm in ARMS] or list(ARMS)
+    candidates = [candidate for candidate in asked if candidate in CANDIDATES] or list(CANDIDATES)
     named = [recipe for recipe in asked if recipe in recipe_names()]
     print(machine(device))
     for recipe in named or (["phi-3-mini-t4", "llama-3.1-8b-t4", "mistral-7b-t4"] if tiny else recipes_here()):
-        measure(recipe, arms, device, tiny)
+        measure(recipe, candidates, device, tiny)
 
 
 if __name__ == "__main__":

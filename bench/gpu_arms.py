@@ -126,12 +126,12 @@ def train_with_tunewright(job: dict[str, Any], out: str, clock: Clock) -> None:
     changed = {
         "precision": job["dtype"],
         "batch_size": job["batch"],
-        "accumulation": 1,
+        "gradient_accumulation_steps": 1,
         "max_steps": job["steps"],
-        "checkpoints": 0,
-        "evaluations": 0,
+        "num_checkpoints": 0,
+        "num_evaluations": 0,
         "schedule": "constant",
-        "warmup": 0.0,
+        "warmup_ratio": 0.0,
     }
     spec = spec.model_copy(update={"train": spec.train.model_copy(update=changed)})
     trainer = build_trainer(spec, Path(job["base"]), job["rows"], Path(out), seed=0)
@@ -224,10 +224,10 @@ def train_with_torchtune(job: dict[str, Any], out: str, clock: Clock) -> None:  
         clock.step()
 
 
-def main(arm: str, folder: Path) -> None:
+def main(candidate: str, folder: Path) -> None:
     logging.disable(logging.WARNING)
     job = json.loads((folder / "job.json").read_text("utf-8"))
-    train = globals()[f"train_with_{arm}"]
+    train = globals()[f"train_with_{candidate}"]
     clock = Clock(job["device"])
     with tempfile.TemporaryDirectory() as out:
         train(job, out, clock)
@@ -235,7 +235,7 @@ def main(arm: str, folder: Path) -> None:
 
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     on_gpu = job["device"] == "cuda"
-    (folder / f"{arm}.json").write_text(
+    (folder / f"{candidate}.json").write_text(
         json.dumps(
             {
                 "seconds": clock.seconds,

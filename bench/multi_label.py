@@ -51,9 +51,9 @@ def project(name: str) -> Path:
 def main() -> None:
     name, *overrides = sys.argv[1:]
     verdict = tw.run(tw.load_spec(project(name), overrides)).data
-    for key, arm in verdict["comparison"]["arms"].items():
-        for split, score in arm["scores"].items():
-            shown = {"micro-F1": score["headline"], **score["others"]}
+    for key, candidate in verdict["comparison"]["candidates"].items():
+        for split, score in candidate["scores"].items():
+            shown = {"micro-F1": score["primary_metric"], **score["others"]}
             figures = (
                 f"{n} {100 * v['value']:.1f} ({100 * v['low']:.1f} to {100 * v['high']:.1f})" for n, v in shown.items()
             )

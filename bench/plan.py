@@ -58,7 +58,7 @@ def setting(case: str) -> tuple[Spec, list[dict[str, Any]]]:
             "train": {
                 "method": method,
                 "batch_size": int(batch),
-                "checkpoints": 0,
+                "num_checkpoints": 0,
                 "epochs": 1,
                 "gradient_checkpointing": "checkpointing" in rest,
                 "precision": "float32" if "float32" in rest else "auto",

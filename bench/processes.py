@@ -22,7 +22,7 @@ import tunewright as tw
 from tunewright.core.artifacts import Manifest, read_manifest
 
 FEW, MANY = 5, 45
-ARMS = {"one process": {"RANK": "0"}, "divided": {}}
+CANDIDATES = {"one process": {"RANK": "0"}, "divided": {}}
 """Environment of each."""
 
 
@@ -42,8 +42,8 @@ def train(spec: Path, split: Path, steps: int, environment: dict[str, str]) -> M
                 "--out",
                 str(out),
                 f"train.max_steps={steps}",
-                "train.members=1",
-                "train.checkpoints=0",
+                "train.num_seeds=1",
+                "train.num_checkpoints=0",
             ],
             env=os.environ | environment,
             check=True,
@@ -57,17 +57,17 @@ def train(spec: Path, split: Path, steps: int, environment: dict[str, str]) -> M
 def main(rounds: int) -> None:
     spec = project("banking77", final=True, twice=False)
     split = tw.split(tw.load_spec(spec))
-    seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    seconds: dict[str, list[float]] = {candidate: [] for candidate in CANDIDATES}
     for _ in range(rounds):
-        for arm, environment in ARMS.items():
+        for candidate, environment in CANDIDATES.items():
             few, many = (train(spec, split, steps, environment) for steps in (FEW, MANY))
-            seconds[arm].append((many.wall_seconds - few.wall_seconds) / (MANY - FEW))
+            seconds[candidate].append((many.wall_seconds - few.wall_seconds) / (MANY - FEW))
             print(
-                f"{arm}, {many.result['processes']} of them: {seconds[arm][-1]:.2f} s a step, "
+                f"{candidate}, {many.result['processes']} of them: {seconds[candidate][-1]:.2f} s a step, "
                 f"{many.peak_memory_mb:,.0f} MB",
                 flush=True,
             )
-    one, divided = (statistics.median(seconds[arm]) for arm in ARMS)
+    one, divided = (statistics.median(seconds[candidate]) for candidate in CANDIDATES)
     print(f"medians {one:.2f} and {divided:.2f} s a step: {one / divided:.2f} times as fast")
 
 

@@ -42,7 +42,7 @@ COMMON: dict[str, object] = {
     "lora": {"dropout": 0.1},
 }
 SETTINGS = {
-    "banking77": COMMON | {"members": 3},
+    "banking77": COMMON | {"num_seeds": 3},
     "clinc150": COMMON,
 }
 """Chosen with `choose`; docs/experiments.md says how."""
@@ -109,9 +109,9 @@ def main(mode: str, name: str, overrides: list[str]) -> None:
     engine = fit_engine(model, encoder.rows(examples[:16]))
     started = time.perf_counter()
     answered = encoder.part(examples, most=len(examples)).score(model, engine)
-    interval = wilson(round(sum(answered.worth)), len(examples))
+    interval = wilson(round(sum(answered.score)), len(examples))
     print(
-        f"{mode} {name} {' '.join(overrides)}: {100 * answered.headline:.2f} % of {len(examples)} right "
+        f"{mode} {name} {' '.join(overrides)}: {100 * answered.primary_metric:.2f} % of {len(examples)} right "
         f"({100 * interval.low:.2f} to {100 * interval.high:.2f}), loss {answered.loss:.3f}; trained in "
         f"{manifest.wall_seconds / 60:.1f} min, {manifest.peak_memory_mb:.0f} MB; answered in "
         f"{(time.perf_counter() - started) / 60:.1f} min"

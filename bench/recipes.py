@@ -72,7 +72,7 @@ def predicted(recipe: str) -> str:
     counted = footprint(config, settings, worst, "bfloat16")
     peak = (counted.sharded(machine.gpu.count) if "fsdp" in recipe else counted.peak) / GIB
     usual = footprint(config, settings, rows(settings.batch_size, SHARED, OWN), "bfloat16")
-    passes = planned_steps(spec, EXAMPLES) * settings.accumulation
+    passes = planned_steps(spec, EXAMPLES) * settings.gradient_accumulation_steps
     speed = machine.gpu.count * PARALLEL if machine.gpu.count > 1 else 1
     hours = passes * seconds(usual.work, card, machine.gpu) / speed / 3600
     return (

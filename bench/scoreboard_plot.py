@@ -52,9 +52,9 @@ def drawn(sets: Mapping[str, DataSet], rows: Mapping[str, Mapping[str, Any]], se
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Of points of cost and worth those that no other one beats in both, the cheapest first."""
     best: list[tuple[float, float]] = []
-    for cost, worth in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not best or worth > best[-1][1]:
-            best.append((cost, worth))
+    for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not best or score > best[-1][1]:
+            best.append((cost, score))
     return best
 
 

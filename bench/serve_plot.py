@@ -52,8 +52,8 @@ def drawn(loads: list[dict[str, float | str]]) -> str:
         f'<text transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">'
         "milliseconds until the answer</text>"
     )
-    for number, (arm, colour) in enumerate(COLOURS.items()):
-        rows = [row for row in loads if row["arm"] == arm and row["load"] == "a second"]
+    for number, (candidate, colour) in enumerate(COLOURS.items()):
+        rows = [row for row in loads if row["candidate"] == candidate and row["load"] == "a second"]
         for key, dash in (("median", ""), ("p95", "4 3")):
             points = " ".join(f"{x(float(row['rate'])):.1f},{y(float(row[key])):.1f}" for row in rows)
             parts.append(
@@ -65,7 +65,7 @@ def drawn(loads: list[dict[str, float | str]]) -> str:
             for row in rows
         ]
         place = TOP + 14 + 20 * number
-        parts.append(f'<text x="{WIDTH - RIGHT + 14}" y="{place}" fill="{colour}">{escape(arm)}</text>')
+        parts.append(f'<text x="{WIDTH - RIGHT + 14}" y="{place}" fill="{colour}">{escape(candidate)}</text>')
     place = TOP + 20 + 20 * len(COLOURS)
     parts.append(f'<text x="{WIDTH - RIGHT + 14}" y="{place}">solid: median, dashed: P95</text>')
     return (

@@ -317,7 +317,7 @@ class Soak:
 async def run(folder: Path, minutes: float) -> bool:
     store = AdapterStore(folder)
     with tempfile.TemporaryDirectory() as scratch:
-        server = Server(folder, Path(scratch), "--max-requests", "8")
+        server = Server(folder, Path(scratch), "--limit-concurrency", "8")
         await server.start()
         try:
             assert store.base, "the folder has adapters"

@@ -30,7 +30,7 @@ from tunewright.config import Spec
 from tunewright.monitoring.store import Store, tables
 from tunewright.monitoring.store.collect import BATCH_LINES, collect
 from tunewright.monitoring.store.database import open_at
-from tunewright.serving.captures import CaptureRecord, RequestLog, journals
+from tunewright.serving.captures import CaptureRecord, RequestLog, request_logs
 from tunewright.serving.redaction import redact
 
 WORDS = [
@@ -66,9 +66,9 @@ def text_of(rng: random.Random, words: int) -> str:
 
 
 def fill(folder: Path, count: int) -> None:
-    rng, journal = random.Random(0), RequestLog(folder)
+    rng, request_log = random.Random(0), RequestLog(folder)
     for _ in range(count):
-        journal.keep(
+        request_log.keep(
             CaptureRecord(
                 id=uuid.UUID(int=rng.getrandbits(128)).hex,
                 time="2026-11-27T01:30:00.123+00:00",
@@ -85,7 +85,7 @@ def fill(folder: Path, count: int) -> None:
                 seconds=0.03,
             )
         )
-    journal.close()
+    request_log.close()
 
 
 def plain(folder: Path, database: Path) -> float:
@@ -95,7 +95,7 @@ def plain(folder: Path, database: Path) -> float:
     names = list(CaptureRecord.model_fields)
     connection.execute(f"CREATE TABLE captures ({', '.join(f'{name!r}' for name in names)})")
     batch = []
-    for file in journals(folder):
+    for file in request_logs(folder):
         with file.open("rb") as lines:
             for line in lines:
                 said = json.loads(line)

@@ -134,7 +134,7 @@ def project(name: str, final: bool) -> Path:
     return folder
 
 
-def tell(arm: str, part: str, task: Task, examples: Sequence[Example], answers: Sequence[str]) -> None:
+def tell(candidate: str, part: str, task: Task, examples: Sequence[Example], answers: Sequence[str]) -> None:
     measured = [
         task.measures(example.request, example.answer, answer)
         for example, answer in zip(examples, answers, strict=True)
@@ -144,7 +144,7 @@ def tell(arm: str, part: str, task: Task, examples: Sequence[Example], answers: 
     for name in names:
         interval = ratio([each.get(name, Ratio(0, 0)) for each in measured], None)
         figures.append(f"{name} {100 * interval.value:.1f} ({100 * interval.low:.1f} to {100 * interval.high:.1f})")
-    print(f"{arm}, {part}, {len(examples)}: {'; '.join(figures[:12])}", flush=True)
+    print(f"{candidate}, {part}, {len(examples)}: {'; '.join(figures[:12])}", flush=True)
 
 
 def few_shot(spec: tw.Spec, task: Task, train: Sequence[Example]) -> Predictor:
@@ -188,26 +188,26 @@ def main(mode: str, name: str, overrides: list[str]) -> None:
     task = task_of(spec.task)
     tests = {part: evenly(examples, JOBS[name].get("most", len(examples))) for part, examples in dataset.test.items()}
     if mode == "controls":
-        for arm, predictor in {
+        for candidate, predictor in {
             **controls(task, dataset.train),
             "few_shot": few_shot(spec, task, dataset.train),
         }.items():
             for part, examples in tests.items():
-                asked = evenly(examples, FEW_SHOT) if arm == "few_shot" else examples
-                tell(arm, part, task, asked, [predictor.answer(example.request).text for example in asked])
+                asked = evenly(examples, FEW_SHOT) if candidate == "few_shot" else examples
+                tell(candidate, part, task, asked, [predictor.answer(example.request).text for example in asked])
         return
     run = tw.train(spec)
     manifest = read_manifest(run)
     assert manifest
     if is_encoder(spec.model, spec.folder):
-        arms = {"": tagging(spec, task, run), " int8": tagging_in_int8(spec, task, run)}
+        candidates = {"": tagging(spec, task, run), " int8": tagging_in_int8(spec, task, run)}
     else:
-        arms = {"": writing(spec, run, dataset.train)}
-    for (arm, answering), (part, examples) in itertools.product(arms.items(), tests.items()):
+        candidates = {"": writing(spec, run, dataset.train)}
+    for (candidate, answering), (part, examples) in itertools.product(candidates.items(), tests.items()):
         started = time.perf_counter()
         answers = answering(examples)
         seconds = time.perf_counter() - started
-        tell(f"{mode} {name} {' '.join(overrides)}{arm}", part, task, examples, answers)
+        tell(f"{mode} {name} {' '.join(overrides)}{candidate}", part, task, examples, answers)
         print(
             f"  trained in {manifest.wall_seconds / 60:.1f} min, {manifest.peak_memory_mb:.0f} MB, last loss "
             f"{manifest.result['last_loss']}; {seconds / len(examples):.2f} s an answer",

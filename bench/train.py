@@ -43,7 +43,7 @@ PROMPTS = {
     "long": "Name the intent of this question to a bank. The intents: {all}.",
 }
 BATCH, STEPS, WARM = 16, 5, 1
-ARMS = {
+CANDIDATES = {
     "trl": "TRL SFTTrainer, as it comes (bfloat16 autocast)",
     "trl-bf16": "TRL SFTTrainer, bfloat16 weights",
     "llama-factory": "LLaMA-Factory, bf16: true",
@@ -74,7 +74,7 @@ def prepare(prompt: str) -> tuple[Path, list[Any]]:
                 "labels": list(labels.values()),
             },
             "data": {"train": str(DATA)},
-            "train": {"batch_size": BATCH, "max_steps": STEPS, "lr": 5e-4, "schedule": "constant", "warmup": 0},
+            "train": {"batch_size": BATCH, "max_steps": STEPS, "lr": 5e-4, "schedule": "constant", "warmup_ratio": 0},
         }
     )
     chosen = random.Random(0).sample(rows, BATCH * STEPS)
@@ -96,12 +96,12 @@ def prepare(prompt: str) -> tuple[Path, list[Any]]:
     return folder, encoded
 
 
-def run_arm(arm: str, folder: Path) -> dict[str, Any]:
-    python = llama_factory() if arm == "llama-factory" else sys.executable
-    done = subprocess.run([python, str(HERE / "train_arms.py"), arm, str(folder)], capture_output=True, text=True)
+def run_candidate(candidate: str, folder: Path) -> dict[str, Any]:
+    python = llama_factory() if candidate == "llama-factory" else sys.executable
+    done = subprocess.run([python, str(HERE / "train_arms.py"), candidate, str(folder)], capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"{arm} failed:\n{done.stderr[-3000:]}")
-    return json.loads((folder / arm / "result.json").read_text())
+        sys.exit(f"{candidate} failed:\n{done.stderr[-3000:]}")
+    return json.loads((folder / candidate / "result.json").read_text())
 
 
 def llama_factory() -> str:
@@ -131,7 +131,7 @@ def loss_left(adapter: Path, base: Path, rows: list[Any]) -> float:
     return total / learnt
 
 
-def main(prompts: list[str], arms: list[str]) -> None:
+def main(prompts: list[str], candidates: list[str]) -> None:
     quiet_libraries()
     for prompt in prompts:
         folder, rows = prepare(prompt)
@@ -141,13 +141,13 @@ def main(prompts: list[str], arms: list[str]) -> None:
         print(f"\n{prompt}: {shared} tokens shared, {own:.0f} of an example's own with its answer; {BATCH} examples")
         print(f"{'':50}{'s a step':>10}{'examples/s':>12}{'x TRL':>8}{'peak MB':>9}{'loss':>9}")
         first = None
-        for arm in arms:
-            result = run_arm(arm, folder)
+        for candidate in candidates:
+            result = run_candidate(candidate, folder)
             seconds = statistics.median(result["seconds"][WARM:])
             first = first or seconds
-            loss = loss_left(folder / arm / "adapter", Path(job["base"]), rows)
+            loss = loss_left(folder / candidate / "adapter", Path(job["base"]), rows)
             print(
-                f"{ARMS[arm]:50}{seconds:10.2f}{BATCH / seconds:12.2f}{first / seconds:8.2f}"
+                f"{CANDIDATES[candidate]:50}{seconds:10.2f}{BATCH / seconds:12.2f}{first / seconds:8.2f}"
                 f"{result['peak_mb']:9.0f}{loss:9.4f}",
                 flush=True,
             )
@@ -157,4 +157,4 @@ if __name__ == "__main__":
     if not DATA.exists():
         sys.exit("The data sets are not here: ../shared/data is absent.")
     asked = sys.argv[1:]
-    main([p for p in asked if p in PROMPTS] or list(PROMPTS), [a for a in asked if a in ARMS] or list(ARMS))
+    main([p for p in asked if p in PROMPTS] or list(PROMPTS), [a for a in asked if a in CANDIDATES] or list(CANDIDATES))

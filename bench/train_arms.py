@@ -32,14 +32,14 @@ class Clock(TrainerCallback):
         self._last = now
 
 
-def train_with_trl(arm: str, folder: Path, out: Path, job: dict[str, Any], clock: Clock) -> None:
+def train_with_trl(candidate: str, folder: Path, out: Path, job: dict[str, Any], clock: Clock) -> None:
     import torch
     from datasets import Dataset
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    held = torch.bfloat16 if arm == "trl-bf16" else torch.float32
+    held = torch.bfloat16 if candidate == "trl-bf16" else torch.float32
     base = AutoModelForCausalLM.from_pretrained(job["base"], dtype=held)
     model = PeftModel.from_pretrained(base, str(folder / "first"), is_trainable=True)
     rows = json.loads((folder / "rows.json").read_text())
@@ -56,7 +56,7 @@ def train_with_trl(arm: str, folder: Path, out: Path, job: dict[str, Any], clock
         max_length=None,
         completion_only_loss=True,
         # as it comes: bfloat16 autocast, gradient checkpointing off as everywhere here
-        bf16=arm == "trl",
+        bf16=candidate == "trl",
         gradient_checkpointing=False,
         use_cpu=True,
         save_strategy="no",
@@ -137,7 +137,7 @@ def train_with_llama_factory(folder: Path, out: Path, job: dict[str, Any], clock
     assert seen == [row["input_ids"] for row in rows], "it was given other tokens"
 
 
-def train_with_tunewright(arm: str, folder: Path, out: Path, job: dict[str, Any], clock: Clock) -> None:
+def train_with_tunewright(candidate: str, folder: Path, out: Path, job: dict[str, Any], clock: Clock) -> None:
     from peft.utils import set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -145,7 +145,7 @@ def train_with_tunewright(arm: str, folder: Path, out: Path, job: dict[str, Any]
     from tunewright.training.engine.fast_paths import RequestedPaths
     from tunewright.training.loop.trainer import build_trainer
 
-    technique, _, precision = arm.partition("-")
+    technique, _, precision = candidate.partition("-")
     wanted = RequestedPaths(
         technique in ("prefix", "all"), technique in ("head", "all"), technique in ("layers", "all")
     )
@@ -160,20 +160,20 @@ def train_with_tunewright(arm: str, folder: Path, out: Path, job: dict[str, Any]
     trainer.model.save_pretrained(str(out / "adapter"))
 
 
-def main(arm: str, folder: Path) -> None:
+def main(candidate: str, folder: Path) -> None:
     logging.disable(logging.WARNING)
-    out = folder / arm
+    out = folder / candidate
     # Some would go on from the checkpoint of an earlier call.
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     job = json.loads((folder / "job.json").read_text())
     clock = Clock()
-    if arm.startswith("trl"):
-        train_with_trl(arm, folder, out, job, clock)
-    elif arm == "llama-factory":
+    if candidate.startswith("trl"):
+        train_with_trl(candidate, folder, out, job, clock)
+    elif candidate == "llama-factory":
         train_with_llama_factory(folder, out, job, clock)
     else:
-        train_with_tunewright(arm, folder, out, job, clock)
+        train_with_tunewright(candidate, folder, out, job, clock)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     (out / "result.json").write_text(json.dumps({"seconds": clock.seconds, "peak_mb": peak}))
 

@@ -227,7 +227,13 @@ def _spec(model: Path, out: Path) -> Any:
         "task": {"kind": "classify", "instruction": "x", "labels": ["a", "b"]},
         "data": {"train": "none.jsonl"},
         "model": str(model),
-        "train": {"method": "qlora", "batch_size": 4, "max_steps": 2, "checkpoints": 0, "gradient_checkpointing": True},
+        "train": {
+            "method": "qlora",
+            "batch_size": 4,
+            "max_steps": 2,
+            "num_checkpoints": 0,
+            "gradient_checkpointing": True,
+        },
     }
     return parse_spec(json.dumps(content), out / "tunewright.yaml")
 

@@ -35,7 +35,7 @@ ALIKE = 0.5
 """Of an example's difficulty, the share of its variance that all candidates have in common."""
 LARGE = 4000
 """Examples that show, nearly always, that two equally good candidates are."""
-TODAY = {"model": "gpt-4o", "prompt_tokens": 480, "answer_tokens": 20}
+TODAY = {"model": "gpt-4o", "prompt_tokens": 480, "completion_tokens": 20}
 LUNA = {"model": "gpt-6-luna"}
 MARKET = {"apis": [], "api": TODAY}
 """In place of a list that names the API paid for today alone: the price book's cheaper ones come into question."""
@@ -89,22 +89,24 @@ def spec_of(truth: Truth) -> Spec:
 def drawn(truth: Truth, seed: int) -> dict[str, list[Record]]:
     """The evidence of one drawing."""
     rng = np.random.default_rng(seed)
-    arms = {"served": 0.0, "svm": truth.svm, "api": truth.api, "api gpt-6-luna": truth.luna}
-    evidence: dict[str, list[Record]] = {arm: [] for arm, accuracy in arms.items() if accuracy is not None}
+    candidates = {"served": 0.0, "svm": truth.svm, "api": truth.api, "api gpt-6-luna": truth.luna}
+    evidence: dict[str, list[Record]] = {
+        candidate: [] for candidate, accuracy in candidates.items() if accuracy is not None
+    }
     splits = {VALIDATION: truth.own, "test": truth.own} | ({"other": truth.other} if truth.other is not None else {})
     for split, own in splits.items():
         member = rng.integers(truth.groups, size=truth.count) if truth.groups else None
         common = rng.normal(size=truth.count)
-        for arm in evidence:
-            if arm.startswith("api") and split == VALIDATION:
+        for candidate in evidence:
+            if candidate.startswith("api") and split == VALIDATION:
                 continue
-            accuracy = own if arm == "served" else arms[arm]
+            accuracy = own if candidate == "served" else candidates[candidate]
             assert accuracy is not None
             hard = _hardness(rng, common, member, truth)
             right = hard < NormalDist().inv_cdf(accuracy)
-            sure = _confidence(rng, hard, accuracy, truth.knows if arm == "served" else 0.0)
-            ms = truth.ms if arm != "svm" else 1.0
-            evidence[arm] += [
+            sure = _confidence(rng, hard, accuracy, truth.knows if candidate == "served" else 0.0)
+            ms = truth.ms if candidate != "svm" else 1.0
+            evidence[candidate] += [
                 Record(
                     f"{split}-{n}",
                     split,

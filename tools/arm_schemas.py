@@ -71,7 +71,7 @@ def main(official: Path) -> None:
     """Args:
     official: the folder `schemas` of the repository.
     """
-    write(official, SENT, ROOT / "src" / "tunewright" / "places" / "rehearsal" / "arm_schemas" / "schemas.json.gz")
+    write(official, SENT, ROOT / "src" / "tunewright" / "azure_emulator" / "arm_schemas" / "schemas.json.gz")
     write(official, DECLARED, ROOT / "tests" / "infra" / "schemas.json.gz")
 
 

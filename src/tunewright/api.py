@@ -392,7 +392,7 @@ def _destination(to: str) -> tuple[str, str]:
 
 
 def evaluate(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:
-    """Ask every arm the test examples. Returns the folder with `answers/<arm>.jsonl`."""
+    """Ask every arm the test examples. Returns the folder with `answers/<candidate>.jsonl`."""
     return _up_to(spec, "evaluate", runs, None, force, on).folder("evaluate")
 
 

@@ -24,7 +24,7 @@ def test_a_key_is_shown_once_and_only_its_hash_is_kept(file: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     (kept,) = read_keys(file)
     assert (kept.name, kept.per_minute) == ("shop", 60)
-    assert KeyRing(file).find(token) == kept.asker
+    assert KeyRing(file).find(token) == kept.principal
 
 
 @pytest.mark.parametrize("token", ["", "tw-", "tw-wrong", "x" * 10_000, "tw-\x00"])
@@ -87,7 +87,7 @@ def test_an_allowance_fills_up_evenly(file: Path, monkeypatch: pytest.MonkeyPatc
     now = [1000.0]
     monkeypatch.setattr(keys.time, "monotonic", lambda: now[0])
     add_key(file, "shop", per_minute=30)
-    ring, (key,) = Allowances(), [key.asker for key in read_keys(file)]
+    ring, (key,) = Allowances(), [key.principal for key in read_keys(file)]
     assert [ring.wait(key) for _ in range(30)] == [0.0] * 30
     assert ring.wait(key) == pytest.approx(2.0)
     now[0] += 1
@@ -100,5 +100,5 @@ def test_an_allowance_fills_up_evenly(file: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_key_without_a_limit_is_never_held_up(file: Path) -> None:
     add_key(file, "shop")
-    ring, (key,) = Allowances(), [key.asker for key in read_keys(file)]
+    ring, (key,) = Allowances(), [key.principal for key in read_keys(file)]
     assert not any(ring.wait(key) for _ in range(10_000))

@@ -15,7 +15,7 @@ import pytest
 from tests.azure.deploying import SERVING, Deploying, Ready
 from tests.conftest import write_project
 from tunewright import api, load_spec
-from tunewright.azure_emulator import AzureEmulator, rehearse
+from tunewright.azure_emulator import AzureEmulator, emulated_azure
 from tunewright.azure_emulator import apps as played_apps
 from tunewright.azure_emulator import clusters as played_clusters
 from tunewright.azure_emulator.cloud import InjectedFault, error
@@ -35,9 +35,9 @@ CPU = "Standard_D4s_v3"
 
 @dataclass(frozen=True)
 class StandIn:
-    """The stand-in, and the environment variables that lead there."""
+    """The emulator, and the environment variables that lead there."""
 
-    rehearsal: AzureEmulator
+    emulator: AzureEmulator
     variables: dict[str, str]
 
 
@@ -52,15 +52,15 @@ def stand_in() -> Iterator[StandIn]:
 def playing(*, seasoned: bool) -> Iterator[StandIn]:
     """A stand-in; the environment is this process's own again while it runs."""
     before = dict(os.environ)
-    with rehearse(SUBSCRIPTION, GROUP, WORKSPACE, REGION, seasoned=seasoned) as rehearsal:
+    with emulated_azure(SUBSCRIPTION, GROUP, WORKSPACE, REGION, seasoned=seasoned) as emulator:
         inside = dict(os.environ)
         variables = {name: value for name, value in inside.items() if before.get(name) != value}
         _set(before)
         try:
-            yield StandIn(rehearsal, variables)
+            yield StandIn(emulator, variables)
         finally:
             _set(inside)
-    assert dict(os.environ) == before, "a rehearsal restores the environment"
+    assert dict(os.environ) == before, "an emulator restores the environment"
 
 
 def _set(variables: dict[str, str]) -> None:
@@ -70,7 +70,7 @@ def _set(variables: dict[str, str]) -> None:
 
 @pytest.fixture
 def azure(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> AzureEmulator:
-    """The stand-in as this test finds it: no fault left over from another."""
+    """The emulator as this test finds it: no fault left over from another."""
     return entered(stand_in, monkeypatch)
 
 
@@ -84,12 +84,12 @@ def entered(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> AzureEmulator
     monkeypatch.setattr(follow, "_SLOWEST", 1.0)
     for module in (connection, endpoint, apps, images, machines, down, waiting):
         monkeypatch.setattr(module, "_POLL_SECONDS", 0.05)
-    stand_in.rehearsal.cloud.faults.clear()
-    stand_in.rehearsal.cloud.violations.clear()
-    stand_in.rehearsal.proxy.refused.clear()
-    stand_in.rehearsal.cloud.ahead = 0.0
-    stand_in.rehearsal.runner.stuck.clear()
-    return stand_in.rehearsal
+    stand_in.emulator.cloud.faults.clear()
+    stand_in.emulator.cloud.violations.clear()
+    stand_in.emulator.proxy.refused.clear()
+    stand_in.emulator.cloud.ahead = 0.0
+    stand_in.emulator.runner.stuck.clear()
+    return stand_in.emulator
 
 
 MakeJob = Callable[..., Spec]
@@ -154,7 +154,7 @@ def ended(azure: AzureEmulator, seconds: float = 30) -> None:
 
 @pytest.fixture
 def project(azure: AzureEmulator, job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploying]:
-    """A project of the stand-in, where no model is needed to serve; what it deployed goes with the test."""
+    """A project of the emulator, where no model is needed to serve; what it deployed goes with the test."""
     made = Deploying(azure, job(traffic=SERVING), tmp_path)
 
     def started(_: Endpoints, key: str, standing: EndpointDeployment, properties: dict[str, Any]) -> None:  # noqa: ARG001
@@ -163,7 +163,7 @@ def project(azure: AzureEmulator, job: MakeJob, tmp_path: Path, monkeypatch: pyt
     def image(_: Any, spec: Spec, bundle: Path, stage: str, identity: Path | None = None) -> str:
         name = f"tunewright/{spec.name}:{images.tag_of(spec, bundle, identity)}"
         azure.clusters._registry.images[name] = Image(bundle, stage)
-        return f"rehearsal.azurecr.io/{name}"
+        return f"emulator.azurecr.io/{name}"
 
     monkeypatch.setattr(Endpoints, "_start", started)
     monkeypatch.setattr(ManagedEndpoint, "_environment", lambda _: "azureml:env:1")

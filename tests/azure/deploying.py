@@ -1,4 +1,4 @@
-"""A project that is deployed to the stand-in without a model: its bundles are names, its trials find what is said."""
+"""A project that is deployed to the emulator without a model: its bundles are names, its trials find what is said."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ BUNDLES = ("one", "two", "three")
 
 
 class Deploying:
-    """A project of the stand-in; its bundles are names, and a trial finds what `finds` says."""
+    """A project of the emulator; its bundles are names, and a trial finds what `finds` says."""
 
     def __init__(self, azure: AzureEmulator, spec: Spec, folder: Path):
         self.azure, self.spec, self.at, self.folder = azure, spec, connect(spec), folder

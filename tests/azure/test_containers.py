@@ -97,7 +97,7 @@ print(failure(lambda: httpx.get('https://prices.azure.com/api/retail/prices', ti
 """
     _, log = ran(azure, f"python -c {shlex.quote(code)}")
     proxied, plain, round_it, by_number, ours = [line for line in log.splitlines() if line]
-    assert "403 Refused by the rehearsal" in proxied and "403" in plain
+    assert "403 Refused by the emulator" in proxied and "403" in plain
     assert "files.pythonhosted.org can't be reached from there. What a job needs travels with it." in round_it
     assert "1.1.1.1 can't be reached" in by_number
     assert ours == "reached 200"

@@ -151,7 +151,7 @@ def private(azure: AzureEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(workspace["properties"], "publicNetworkAccess", "Disabled")
 
 
-VLLM = "az acr import --name rehearsal --source docker.io/vllm/vllm-openai:"
+VLLM = "az acr import --name emulator --source docker.io/vllm/vllm-openai:"
 
 
 @pytest.mark.parametrize("to", ["aml", "aks"])
@@ -167,7 +167,7 @@ def test_a_private_workspace_is_refused_vllms_image_of_docker_hub(
         target_of(to, spec, connect(spec), made, None, dry=False)
     said = caught.value.paragraph()
     assert said.startswith("azure.base_images.vllm: The image for vLLM can't be built in a private workspace.")
-    assert VLLM in said and "azure.base_images.vllm=rehearsal.azurecr.io/vllm-openai:" in said
+    assert VLLM in said and "azure.base_images.vllm=emulator.azurecr.io/vllm-openai:" in said
     assert not puts(azure, since=before) and not uploaded(azure, before)
     told = {check.name: check for check in api.preflight(spec, deploy=to)}["image for vLLM"]
     assert not told.passed and VLLM in told.remedy

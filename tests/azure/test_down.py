@@ -54,7 +54,7 @@ def typed(stand_in: StandIn, spec: Spec, *words: str) -> subprocess.CompletedPro
         (r"GET .*/jobs$", "the jobs"),
         (r"GET .*/onlineEndpoints$", "the endpoints"),
         (r"GET .*/managedClusters$", "the AKS clusters"),
-        (r"POST .*/runCommand$", "the cluster rehearsal"),
+        (r"POST .*/runCommand$", "the cluster emulator"),
     ],
 )
 def test_a_kind_that_can_not_be_listed_keeps_none_of_the_others(
@@ -141,7 +141,7 @@ def test_every_aks_cluster_is_looked_into(azure: AzureEmulator, job: MakeJob) ->
         with pytest.raises(Unseen, match=r"the cluster foreign \(403") as unseen:
             api.standing(spec)
         (release,) = unseen.value.found
-        assert (release.kind, release.said) == ("Helm release", "its pods take machines of rehearsal")
+        assert (release.kind, release.said) == ("Helm release", "its pods take machines of emulator")
         release.remove()
         assert api.standing(spec) == []
     finally:

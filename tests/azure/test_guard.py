@@ -1,4 +1,4 @@
-"""A rehearsal that is killed leaves no process and no file."""
+"""An emulator that is killed leaves no process and no file."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_kill_takes_everything_with_it(tmp_path: Path) -> None:
-    program, child = begun(tmp_path / "rehearsal")
+    program, child = begun(tmp_path / "emulator")
     assert is_running(child)
     program.kill()
     program.wait()
     end = time.monotonic() + 20
-    while (is_running(child) or (tmp_path / "rehearsal").exists()) and time.monotonic() < end:
+    while (is_running(child) or (tmp_path / "emulator").exists()) and time.monotonic() < end:
         time.sleep(0.05)
     assert not is_running(child)
-    assert not (tmp_path / "rehearsal").exists()
+    assert not (tmp_path / "emulator").exists()
 
 
 def test_an_orderly_end_leaves_the_ending_to_those_who_began(tmp_path: Path) -> None:
-    program, child = begun(tmp_path / "rehearsal")
+    program, child = begun(tmp_path / "emulator")
     program.communicate("")
     assert program.returncode == 0
     assert is_running(child)
-    assert (tmp_path / "rehearsal").exists()
+    assert (tmp_path / "emulator").exists()
     os.killpg(child, signal.SIGKILL)

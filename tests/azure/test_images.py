@@ -107,13 +107,13 @@ def test_a_build_that_fails_says_why(azure: AzureEmulator, job: MakeJob, tmp_pat
     said = refused(spec, tmp_path / "bundle")
     assert "pull rate limit" in said
     assert "azure.base_images.serve=mcr.microsoft.com/devcontainers/python:3.2.6-3.12-trixie@sha256:" in said
-    assert "az acr import --name rehearsal --source docker.io/library/python:3.12-slim" in said
+    assert "az acr import --name emulator --source docker.io/library/python:3.12-slim" in said
     azure.clusters._registry.log = "ERROR: No matching distribution found for openvino"
     said = refused(spec, tmp_path / "bundle")
-    assert "No matching distribution" in said and "az acr task logs --registry rehearsal --run-id cb" in said
+    assert "No matching distribution" in said and "az acr task logs --registry emulator --run-id cb" in said
     code = "TasksOperationsNotAllowed"
     fails(azure, r"POST .*/scheduleRun$", 400, code, "ACR Tasks requests for the registry are not permitted.")
     said = refused(spec, tmp_path / "bundle")
     assert code in said and "free credit" in said and "--image-build-compute tunewright-cpu" in said
-    assert built(connect(spec), spec, tmp_path / "bundle", "openvino-bundle").startswith("rehearsal.azurecr.io/")
+    assert built(connect(spec), spec, tmp_path / "bundle", "openvino-bundle").startswith("emulator.azurecr.io/")
     assert api.standing(spec) == []

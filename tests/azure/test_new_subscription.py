@@ -227,7 +227,7 @@ def test_a_person_may_neither_make_clusters_nor_build_images(new: AzureEmulator,
         asked(at, "PUT", f"{at.name.path}/computes/another", {"properties": {}})
     assert "less than ten minutes ago" in str(refused.value.fix)
     with pytest.raises(UserError, match=r"scheduleRun/action"):
-        asked(at, "POST", f"{RESOURCES}/providers/Microsoft.ContainerRegistry/registries/rehearsal/scheduleRun", {})
+        asked(at, "POST", f"{RESOURCES}/providers/Microsoft.ContainerRegistry/registries/emulator/scheduleRun", {})
     found = {check.name: check for check in image_checks(job(name="again"), at, "aks")}
     assert "Contributor on the resource group" in found["permissions for aks"].remedy
     new.access.assign("Contributor", RESOURCES)

@@ -193,7 +193,7 @@ def test_a_key_stays_here() -> None:
 def test_the_workspace_is_told_by_spec_variables_or_config(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZURE_ML_WORKSPACE"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(UserError, match=r"azd up.*azure.workspace=.*--rehearse"):
+    with pytest.raises(UserError, match=r"azd up.*azure.workspace=.*--emulate"):
         workspace_of(make_spec(tmp_path))
     (tmp_path / "config.json").write_text('{"subscription_id": "s", "resource_group": "g", "workspace_name": "w"}')
     assert workspace_of(make_spec(tmp_path / "deep")).path.endswith("/workspaces/w")

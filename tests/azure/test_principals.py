@@ -139,7 +139,7 @@ def test_run_history_asks_for_a_role(azure: AzureEmulator, access: Access) -> No
     run = f"https://{REGION}.api.azureml.ms/history/v1.0{azure.cloud.workspace}/runs/none"
 
     def status(principal: str) -> int:
-        token = ClientSecretCredential(TENANT, principal, "rehearsal").get_token("https://ml.azure.com/.default").token
+        token = ClientSecretCredential(TENANT, principal, "emulator").get_token("https://ml.azure.com/.default").token
         return httpx.get(run, headers={"Authorization": f"Bearer {token}"}).status_code
 
     assert (status(PERSON), status(principal_of(IDENTITY))) == (404, 403)

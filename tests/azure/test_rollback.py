@@ -361,7 +361,7 @@ def test_pods_are_there_before_the_traffic(
     new = project.release("aks", "two", canary=10)
     values = azure.clusters.releases[target.name]
     assert (values["stable"]["replicas"], values["canary"]["replicas"]) == (4, 1)
-    values["server"] = {"timeoutSeconds": 20, "maxRequests": 9}
+    values["server"] = {"timeoutSeconds": 20, "limitConcurrency": 9}
     seen = []
     original = azure.clusters._installed
 
@@ -374,7 +374,7 @@ def test_pods_are_there_before_the_traffic(
     assert seen == [("all", 4, 4), ("canary", 4, 4), ("canary", 4, 4), ("all", 4, 0)]
     values = azure.clusters.releases[target.name]
     assert values["stable"]["image"].endswith(new.fresh)
-    assert values["server"]["maxRequests"] == 9
+    assert values["server"]["limitConcurrency"] == 9
 
 
 @pytest.mark.parametrize("to", ALL)

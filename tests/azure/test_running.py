@@ -1,4 +1,4 @@
-"""Steps on the rehearsed Azure make what they make here, and nothing is done or sent twice."""
+"""Steps on the emulated Azure make what they make here, and nothing is done or sent twice."""
 
 from __future__ import annotations
 

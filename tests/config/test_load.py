@@ -5,13 +5,16 @@ import os
 import resource
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from tests.conftest import spec_data, write_project
 from tests.core.test_linear_time import ends_in_time
 from tunewright.config import Spec, load_spec, parse_spec
+from tunewright.config.aliases import ALIASES
 from tunewright.core.errors import UserError
 from tunewright.economics.prices import price_book
 from tunewright.evaluation.api.judge import _human
@@ -279,3 +282,41 @@ def test_no_step_reads_a_pipe(key: str, tmp_path: Path) -> None:
                 _human(spec, spec.judge)
 
     assert ends_in_time(read)
+
+
+@pytest.mark.parametrize("key", sorted(ALIASES))
+def test_a_key_of_an_earlier_version_or_of_another_library_is_refused_with_ours(key: str, tmp_path: Path) -> None:
+    write_project(tmp_path)
+    text = (
+        f"{key}=1"
+        if not key.startswith(("apis.", "judge."))
+        else {"apis": "apis=[{model: gpt-4o, KEY: 1}]", "judge": "judge={model: a, KEY: 1}"}[
+            key.partition(".")[0]
+        ].replace("KEY", key.partition(".")[2])
+    )
+    with pytest.raises(UserError) as refused:
+        load_spec(tmp_path, [text])
+    assert f": here it is '{ALIASES[key]}'" in refused.value.paragraph()
+
+
+def test_no_alias_is_a_key_and_each_leads_to_one() -> None:
+    known = keys_of(Spec)
+    assert known.isdisjoint(ALIASES)
+    assert known.issuperset(ALIASES.values())
+
+
+def keys_of(section: type[BaseModel], start: str = "") -> set[str]:
+    """All keys of a section and of those in it; the kinds of a task share one place."""
+    found = set()
+    for name, field in section.model_fields.items():
+        key = f"{start}{field.alias or name}"
+        found.add(key)
+        for inner in sections_in(field.annotation):
+            found |= keys_of(inner, f"{key}.")
+    return found
+
+
+def sections_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [each for part in get_args(annotation) for each in sections_in(part)]

@@ -165,7 +165,7 @@ def test_a_manifest_that_is_no_object_makes_a_folder_not_whole(text: str, tmp_pa
 def test_a_manifest_of_another_schema_version_is_not_read(tmp_path: Path) -> None:
     make(tmp_path / "out")
     data = json.loads((tmp_path / "out" / MANIFEST).read_text())
-    write_json(tmp_path / "out" / MANIFEST, data | {"schema_version": 2})
+    write_json(tmp_path / "out" / MANIFEST, data | {"schema_version": 1})
     assert read_manifest(tmp_path / "out") is None
 
 

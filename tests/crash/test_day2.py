@@ -12,7 +12,7 @@ from sqlalchemy import inspect, select
 
 from tests.conftest import make_spec, write_project
 from tests.crash.crashes import Case, crash_everywhere
-from tests.monitoring.journals import capture, feedback, write
+from tests.monitoring.request_logs import capture, feedback, write
 from tests.monitoring.test_growth import asked, said
 from tunewright.config import Spec, load_spec
 from tunewright.data.corrections import corrections_in
@@ -22,7 +22,7 @@ from tunewright.monitoring.store import collect as collecting
 from tunewright.monitoring.store import open_store, tables
 from tunewright.monitoring.store.collect import collect
 from tunewright.project import read_serving, served_from, write_serving
-from tunewright.serving.captures import RequestLog, journals, read_captures
+from tunewright.serving.captures import RequestLog, read_captures, request_logs
 
 pytestmark = pytest.mark.slow
 
@@ -53,12 +53,12 @@ def test_an_entry_that_was_said_to_be_kept_is_kept(root: Path, home: Path) -> No
     said_to_be_kept = root / "said"
 
     def serve() -> None:
-        journal = RequestLog(root / "captures")
+        request_log = RequestLog(root / "captures")
         for number, entry in enumerate(entries):
             with suppress(OSError):  # the request fails, and the server goes on
-                if journal.keep(entry):
+                if request_log.keep(entry):
                     (said_to_be_kept / str(number)).mkdir(parents=True)
-        journal.close()
+        request_log.close()
 
     def lost() -> dict[str, Any]:
         there = [each.model_dump() for each in read_captures(root / "captures")]
@@ -82,7 +82,7 @@ def test_collecting(root: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     open_store(spec).close()
 
     def kept() -> dict[str, Any]:
-        files = {f"journal {file.name}": file.read_bytes() for file in journals(root / "captures")}
+        files = {f"journal {file.name}": file.read_bytes() for file in request_logs(root / "captures")}
         captures = {f"capture {row[0]}": row for row in stored(spec, tables.Capture.id, tables.Capture.request)}
         return files | captures
 

@@ -1,5 +1,4 @@
-"""The commands of docs/get-started.md, typed in its order. The runs try only the linear model, which needs no
-download."""
+"""The commands of docs/get-started.md, typed in its order. Its runs try only the linear model: no download."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import make_spec
-from tests.evaluation.scenario import arm, compared, evidence_of
+from tests.evaluation.scenario import candidate, compared, evidence_of
 from tunewright.core.artifacts import atomic_folder, write_json, write_jsonl
 from tunewright.data.dataset import Dataset, load_dataset, save_dataset
 from tunewright.evaluation.report.model_card import write_card
@@ -28,9 +28,9 @@ PARITY = {
     "reply": "refund",
     "chain": [
         {
-            "arm": "served",
+            "candidate": "served",
             "agreement": 1.0,
-            "headline": 0.7,
+            "primary_metric": 0.7,
             "lost": {"value": 0.0, "low": 0.0, "high": 0.0},
             "max_confidence_gap": 0.01,
             "examples": 40,
@@ -49,8 +49,8 @@ def made_report(root: Path, share: float = 0.7, trained: str = "", **changes: An
             says so.
         changes: of the spec.
     """
-    evidence = evidence_of(arm(share), arm(0.6)) | {"api": arm(0.8, splits=("test",))}
-    evidence |= {trained: arm(share)} if trained else {}
+    evidence = evidence_of(candidate(share), candidate(0.6)) | {"api": candidate(0.8, splits=("test",))}
+    evidence |= {trained: candidate(share)} if trained else {}
     steps = {}
     for name in ("check", "split", "train", "export", "evaluate", "parity"):
         steps[name] = root / name
@@ -70,7 +70,13 @@ def made_report(root: Path, share: float = 0.7, trained: str = "", **changes: An
             if name == "train":
                 losses = [(1, 2.0), (2, 1.0), (3, 0.5)]
                 curve = [{"member": m, "step": step, "loss": loss} for m in (0, 1) for step, loss in losses]
-                measured = {"member": 1, "step": 2, "validation_loss": 1.5, "headline": 0.25, "right": {"refund": 1}}
+                measured = {
+                    "member": 1,
+                    "step": 2,
+                    "validation_loss": 1.5,
+                    "primary_metric": 0.25,
+                    "right": {"refund": 1},
+                }
                 write_jsonl(out.path / CURVE, [] if trained == "linear" else [*curve, measured])
                 found = Diagnosis("T005", "overfitting", "By heart.", ATTACK, "Type: train.epochs=1")
                 out.result = {"batch_size": 32}

@@ -19,7 +19,7 @@ PER_SPLIT = 100
 DAY = date(2026, 11, 27)
 
 
-def arm(
+def candidate(
     share: float,
     *,
     sure: float = 0.0,

@@ -73,12 +73,12 @@ def test_the_order_of_the_records_does_not_matter() -> None:
 def test_coverage_and_accuracy_are_those_at_or_above_the_threshold() -> None:
     result = apply_threshold(records((40, True, 0.9), (10, False, 0.8), (50, False, 0.7)), Threshold(0.8, True, 100))
     assert result.coverage == 0.5
-    assert result.headline == wilson(40, 50)
+    assert result.primary_metric == wilson(40, 50)
 
 
 def test_nothing_accepted_has_no_accuracy() -> None:
     result = apply_threshold(records((5, True, 0.3)), Threshold(0.8, True, 100))
-    assert (result.coverage, result.headline) == (0, None)
+    assert (result.coverage, result.primary_metric) == (0, None)
 
 
 def test_an_answer_without_confidence_is_never_trusted() -> None:
@@ -214,10 +214,10 @@ def test_the_guarantee_holds_over_many_validation_parts(draw: Draw, count: int) 
     everything, _, expected = draw(random, 300_000)
     broken, made = dict.fromkeys((True, False), 0), dict.fromkeys((True, False), 0)
     for _ in range(RESAMPLINGS):
-        sure, worth, _ = draw(random, count)
+        sure, score, _ = draw(random, count)
         validation = [
             Record(str(n), "v", "a", "a", float(c), 1.0, 10, 2, measures={"f1": (float(w), 1)})
-            for n, (c, w) in enumerate(zip(sure, worth, strict=True))
+            for n, (c, w) in enumerate(zip(sure, score, strict=True))
         ]
         if found := choose_threshold(validation, least):
             made[found.guaranteed] += 1

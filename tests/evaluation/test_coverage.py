@@ -112,14 +112,14 @@ def test_differences_of_pairs_in_groups_are_covered(shape: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("records", [30, 150])
-@pytest.mark.parametrize(("worth", "correlation"), [(0.8, 0.5), (0.95, 0.05), (0.99, 0.5)])
-def test_the_f1_of_fields_is_covered(records: int, worth: float, correlation: float) -> None:
+@pytest.mark.parametrize(("score", "correlation"), [(0.8, 0.5), (0.95, 0.05), (0.99, 0.5)])
+def test_the_f1_of_fields_is_covered(records: int, score: float, correlation: float) -> None:
     """Records of 1 to 6 fields, those of a record right or wrong together."""
     rng, times, total = np.random.default_rng(13), 300, 1 / correlation - 1
     covered = 0
     for _ in range(times):
         fields = rng.integers(1, 7, records)
-        right = rng.binomial(fields, rng.beta(worth * total, (1 - worth) * total, records))
+        right = rng.binomial(fields, rng.beta(score * total, (1 - score) * total, records))
         found = ratio([Ratio(2.0 * part, 2.0 * whole) for part, whole in zip(right, fields, strict=True)], None)
-        covered += found.low <= worth <= found.high
+        covered += found.low <= score <= found.high
     assert covered / times >= 0.93

@@ -13,7 +13,7 @@ from tunewright.training.diagnosis.history import CURVE, ENCODER
 
 @pytest.fixture
 def train(tmp_path: Path) -> Path:
-    write_jsonl(tmp_path / CURVE, [{"member": 0, "step": 1, "headline": 0.5, "kept": True}])
+    write_jsonl(tmp_path / CURVE, [{"member": 0, "step": 1, "primary_metric": 0.5, "kept": True}])
     return tmp_path
 
 
@@ -40,7 +40,7 @@ def test_what_is_to_come_is_not_like_what_is_older(train: Path) -> None:
 
 
 def test_an_adapter_that_the_same_part_chose_has_no_guarantee(train: Path) -> None:
-    write_jsonl(train / CURVE, [{"member": 0, "step": 1, "headline": 0.5, "kept": False}])
+    write_jsonl(train / CURVE, [{"member": 0, "step": 1, "primary_metric": 0.5, "kept": False}])
     assert "went by the same validation part" in drawing_of(make_spec(), [], train).doubt
 
 
@@ -50,5 +50,5 @@ def test_an_encoder_beside_which_the_same_part_put_a_linear_model_has_no_guarant
 
 
 def test_an_adapter_that_began_with_another_one_has_no_guarantee(train: Path) -> None:
-    spec = make_spec(train={"start": "adapter"})
+    spec = make_spec(train={"init_adapter": "adapter"})
     assert "may have learnt the validation part" in drawing_of(spec, [], train).doubt

@@ -31,7 +31,7 @@ def records(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list[Record
 def test_a_score_has_micro_and_macro_f1_exact_match_and_that_of_each_label() -> None:
     a, b, c = LABELS
     found = score(records([([a], [a]), ([a, b], [a]), ([], [c]), ([], []), ([b], [b])] * 20), seed=0)
-    assert found.headline.value == pytest.approx(2 * 3 / (4 + 4))
+    assert found.primary_metric.value == pytest.approx(2 * 3 / (4 + 4))
     assert found.others["exact match"].value == pytest.approx(3 / 5)
     assert {label: each.value for label, each in found.fields.items()} == pytest.approx({a: 1, b: 2 / 3, c: 0})
     assert found.others["macro-F1"].value == pytest.approx(5 / 9)
@@ -51,7 +51,7 @@ def test_macro_f1_is_scikit_learns() -> None:
     gold, given = (hot.fit_transform([pair[side] for pair in pairs]) for side in (0, 1))
     found = score(records(pairs), seed=0)
     assert found.others["macro-F1"].value == pytest.approx(f1_score(gold, given, average="macro"))
-    assert found.headline.value == pytest.approx(f1_score(gold, given, average="micro"))
+    assert found.primary_metric.value == pytest.approx(f1_score(gold, given, average="micro"))
 
 
 def test_a_mean_whose_resamples_never_differ_reaches_as_far_as_all_together() -> None:

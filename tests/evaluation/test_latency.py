@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import make_spec
-from tests.evaluation.scenario import arm, evidence_of
+from tests.evaluation.scenario import candidate, evidence_of
 from tunewright.economics import price_book
 from tunewright.economics.cost import cold_share
 from tunewright.evaluation.evidence import Record, latency
@@ -19,7 +19,7 @@ ON = Measured(2, "AMD EPYC 9B45", 4.0)
 
 
 def timed(times: list[float]) -> list[Record]:
-    [blank] = arm(1.0, splits=("test",), per_split=1)
+    [blank] = candidate(1.0, splits=("test",), per_split=1)
     return [replace(blank, id=str(n), latency_ms=ms) for n, ms in enumerate(times)]
 
 
@@ -42,13 +42,13 @@ def test_few_requests_bound_nothing_and_it_is_said() -> None:
 
 def compared(machine: str, requests: int, measured: Measured | None = ON) -> Comparison:
     spec = make_spec(traffic={"machine": machine, "requests_per_month": requests}, apis=[{}])
-    return compare(spec, evidence_of(arm(0.97), arm(0.7)), price_book(), measured=measured)
+    return compare(spec, evidence_of(candidate(0.97), candidate(0.7)), price_book(), measured=measured)
 
 
 def test_a_machine_that_sleeps_between_requests_answers_late() -> None:
     """Of 10,000 requests a month a third comes after more than five minutes of silence."""
     assert cold_share(10_000) == pytest.approx(np.exp(-10_000 * 300 / (730 * 3600)))
-    rare = compared("container-apps-2-4", 10_000).arms[SERVED]
+    rare = compared("container-apps-2-4", 10_000).candidates[SERVED]
     assert rare.latency and rare.latency.start_ms == 4000
     assert not is_fast(rare, make_spec())
     assert "and 4,000 ms of starting" in speed_of(rare)
@@ -57,7 +57,7 @@ def test_a_machine_that_sleeps_between_requests_answers_late() -> None:
 
 def test_one_that_is_always_up_or_always_asked_does_not() -> None:
     for machine, requests in (("container-apps-2-4", 100_000), ("Standard_D2s_v5", 10_000)):
-        speed = compared(machine, requests).arms[SERVED].latency
+        speed = compared(machine, requests).candidates[SERVED].latency
         assert speed and speed.start_ms == 0
 
 

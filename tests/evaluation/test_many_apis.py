@@ -119,7 +119,7 @@ def test_thinking_is_counted_and_paid(servers: tuple[LargeModel, LargeModel], tm
     assert sum(row["answer"] == row["gold"] for row in records(tmp_path, "gpt-6-luna-low")) == COUNT * 4 // 5
     assert all(row["latency_ms"] > 0 for row in records(tmp_path, "gpt-6-luna-low"))
     lower = found["lower"]
-    assert (lower["effort"], lower["count"], lower["headline"]) == ("none", COUNT, lower["headline_here"])
+    assert (lower["effort"], lower["count"], lower["primary_metric"]) == ("none", COUNT, lower["headline_here"])
     assert lower["usd_per_1000"] < per_1000 / 10
     assert "At the reasoning effort none, 30 of the same examples come to 80.0%" in " ".join(found["told"])
 
@@ -212,7 +212,7 @@ def test_what_is_cut_all_the_same_is_told_as_cut_and_not_as_wrong(
     assert "3 of its 30 replies were cut" in " ".join(found["told"])
     rows = records(tmp_path, "gpt-6-luna-none")
     assert len(rows) == COUNT - 3
-    assert found["headline"]["test"] == round(sum(row["answer"] == row["gold"] for row in rows) / len(rows), 4)
+    assert found["primary_metric"]["test"] == round(sum(row["answer"] == row["gold"] for row in rows) / len(rows), 4)
 
 
 def test_an_endpoint_that_knows_max_tokens_only_is_asked_so(
@@ -230,7 +230,7 @@ def test_an_endpoint_that_knows_max_tokens_only_is_asked_so(
     found = asked(listed(tmp_path, {"model": "mistral-small-2603", "url": server.url}), tmp_path)
     assert found["unread"] == 0
     assert sum("max_tokens" in body for body in server.asked) == COUNT
-    assert found["headline"]["test"] == 0.8
+    assert found["primary_metric"]["test"] == 0.8
 
 
 def test_an_effort_that_the_endpoint_refuses_is_told(servers: tuple[LargeModel, LargeModel], tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from tests.conftest import make_spec
-from tests.evaluation.scenario import DAY, arm, compared, evidence_of
+from tests.evaluation.scenario import DAY, candidate, compared, evidence_of
 from tunewright.economics import price_book
 from tunewright.evaluation.evidence import Record
 from tunewright.evaluation.verdict.decide import Verdict, decide
 from tunewright.evaluation.verdict.payer import MOST_LINES, Page, page
 
-GOOD, POOR, SURE = arm(0.97), arm(0.7), arm(0.8, sure=0.6)
+GOOD, POOR, SURE = candidate(0.97), candidate(0.7), candidate(0.8, sure=0.6)
 MUCH = {"requests_per_month": 10_000_000}
 LITTLE = {"requests_per_month": 20_000}
 TIER = "ministral-3b-2512"
@@ -24,7 +24,7 @@ MARKET: dict[str, Any] = {"apis": []}
 FIVE: dict[str, tuple[list[Record], list[Record], dict[str, Any]]] = {
     "switch": (GOOD, POOR, {}),
     "cascade": (SURE, POOR, {}),
-    "classical": (arm(0.99), GOOD, {}),
+    "classical": (candidate(0.99), GOOD, {}),
     "keep-api": (POOR, POOR, {}),
     "cheaper-api": (GOOD, POOR, {"traffic": LITTLE} | MARKET),
 }
@@ -148,7 +148,7 @@ def test_a_cascade_tells_its_two_bills_and_how_good_what_it_answers_is() -> None
 
 
 def test_the_linear_model_is_named_where_it_is_enough() -> None:
-    assert lines(told(arm(0.99), GOOD)[1])["How good it is"].startswith("The linear SVM is right on 97.0 %")
+    assert lines(told(candidate(0.99), GOOD)[1])["How good it is"].startswith("The linear SVM is right on 97.0 %")
 
 
 def test_keeping_the_api_costs_nothing_and_says_until_when() -> None:
@@ -177,7 +177,7 @@ def test_a_cheaper_api_is_to_be_measured_first_for_the_price_of_the_test() -> No
 
 def with_luna(served: list[Record], **goal: Any) -> tuple[Verdict, Page]:
     """Today's API and a cheaper one, both measured and alike."""
-    same = arm(0.98, splits=("test",))
+    same = candidate(0.98, splits=("test",))
     listed = [{}, {"model": "gpt-6-luna", "url": "openai"}]
     return told(served, POOR, apis=listed, goal={"margin": 0.05, **goal}, api=same, others={"gpt-6-luna": same})
 
@@ -224,7 +224,7 @@ def test_an_accuracy_that_could_be_below_the_goal_is_said() -> None:
 
 def test_the_api_beside_the_model_is_told_where_it_was_measured() -> None:
     worse = {"accuracy": 0.9, "accept_worse": True}
-    said = lines(told(GOOD, POOR, api=arm(0.98, splits=("test",)), goal=worse)[1])["What could go wrong"]
+    said = lines(told(GOOD, POOR, api=candidate(0.98, splits=("test",)), goal=worse)[1])["What could go wrong"]
     assert "Against gpt-4o it is -1.0 points on test, and could be -5.4." in said
     assert "not measured" not in said
     assert "gpt-4o was not measured" in lines(told(GOOD, POOR)[1])["What could go wrong"]

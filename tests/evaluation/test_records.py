@@ -134,17 +134,17 @@ def test_a_long_document_is_read_in_windows_and_its_record_is_whole() -> None:
     filler = "".join(f"Article {n}, as agreed\n" for n in range(40))
     text = f"Acme Ltd\nDate: 18/03/2024\n{filler}TOTAL USD 12.5"
     example = Example.of(text, '{"vendor":"Acme Ltd","date":"2024-03-18","total":12.5}', Meta(id="1"))
-    lessons = task.lessons(example, lambda text: len(tokenizer.encode_verbatim(text)))
-    assert len(lessons) > 4
+    training_examples = task.training_examples(example, lambda text: len(tokenizer.encode_verbatim(text)))
+    assert len(training_examples) > 4
     taught = {
-        tuple(template.encode_prompt(task.prompt(lesson.request), tokenizer)): [
-            *tokenizer.encode_verbatim(lesson.answer),
+        tuple(template.encode_prompt(task.prompt(training_example.request), tokenizer)): [
+            *tokenizer.encode_verbatim(training_example.answer),
             end,
         ]
-        for lesson in lessons
+        for training_example in training_examples
     }
-    portion, whole = (RecordGrammar(TOKENIZER, schema, end) for schema in (task.constraint.portion, SCHEMA))
-    reader = RecordReader(Knows(taught), task, template, tokenizer, portion, whole, most=200)
+    chunk, whole = (RecordGrammar(TOKENIZER, schema, end) for schema in (task.constraint.chunk, SCHEMA))
+    reader = RecordReader(Knows(taught), task, template, tokenizer, chunk, whole, most=200)
     answer = reader.answer(text)
     assert answer.text == example.answer
     assert set(answer.fields) == {"vendor", "date", "total"}
@@ -155,7 +155,7 @@ def test_a_long_document_is_read_in_windows_and_its_record_is_whole() -> None:
     taught[last] = [*tokenizer.encode_verbatim("{}"), end]
     said = tokenizer.encode_verbatim('{"vendor":"Acme Ltd","date":"2024-03-18"')
     taught[first] = [*said, *tokenizer.encode_verbatim("}"), end]
-    partly = RecordReader(Knows(taught), task, template, tokenizer, portion, whole, most=200).answer(text)
+    partly = RecordReader(Knows(taught), task, template, tokenizer, chunk, whole, most=200).answer(text)
     record = json.loads(partly.text)
     assert (record["vendor"], record["date"]) == ("Acme Ltd", "2024-03-18")
     assert set(partly.fields) == {"vendor", "date", "total"}

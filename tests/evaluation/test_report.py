@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import make_spec
 from tests.evaluation.made_report import PARITY, made_report
-from tests.evaluation.scenario import arm, compared, evidence_of
+from tests.evaluation.scenario import candidate, compared, evidence_of
 from tunewright.economics import price_book
 from tunewright.evaluation.report.page import verdict_data
 from tunewright.evaluation.report.table import print_summary
@@ -45,7 +45,7 @@ def test_a_retraining_takes_as_long_as_the_run_did(tmp_path: Path) -> None:
     hours = training_hours({step: tmp_path / step for step in (*RETRAINED, "judge")})
     assert hours == pytest.approx(1.0)
     spec = make_spec(costs={"reviews_per_month": 200}, azure={"gpu": "Standard_NC8as_T4_v3"})
-    evidence = evidence_of(arm(0.7), arm(0.6))
+    evidence = evidence_of(candidate(0.7), candidate(0.6))
     found = {item.name: item for item in compare(spec, evidence, price_book(), training_hours=hours).money.items}
     assert found["retraining"].usd_per_month == pytest.approx(2 * 0.752)
     on_cpu = make_spec(costs={"reviews_per_month": 200}, azure={"gpu": None})
@@ -54,7 +54,7 @@ def test_a_retraining_takes_as_long_as_the_run_did(tmp_path: Path) -> None:
 
 
 def test_verdict_json_holds_what_a_month_is_made_of() -> None:
-    spec, evidence = make_spec(), evidence_of(arm(0.7), arm(0.6))
+    spec, evidence = make_spec(), evidence_of(candidate(0.7), candidate(0.6))
     comparison = compared(spec, evidence)
     verdict = decide(spec, comparison, evidence, parity_passed=True)
     items = json.loads(json.dumps(verdict_data(spec, comparison, verdict, PARITY)))["comparison"]["money"]["items"]
@@ -146,14 +146,14 @@ def test_the_model_card_is_one_of_the_hubs(folder: Path) -> None:
 
 
 def test_the_terminal_shows_square_brackets_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    evidence, spec = evidence_of(arm(0.7), arm(0.6)), make_spec()
+    evidence, spec = evidence_of(candidate(0.7), candidate(0.6)), make_spec()
     comparison = compared(spec, evidence)
     data = verdict_data(spec, comparison, decide(spec, comparison, evidence, parity_passed=True), PARITY)
     data = json.loads(json.dumps(data))
     asked = {"told": "transformers: of 20 prompts [all] alike", "why": ""}
     data["parity"]["elsewhere"] = [asked, {"told": "llama.cpp: not asked.", "why": "It is not installed."}]
     data["verdict"]["sentence"] = "Keep it: [urgent] is right on 80 %."
-    data["comparison"]["arms"]["served"]["label"] = "tuned [int8]"
+    data["comparison"]["candidates"]["served"]["label"] = "tuned [int8]"
     print_summary(data, tmp_path / "report.html", tmp_path, tmp_path)
     shown = capsys.readouterr().out
     assert "of 20 prompts [all] alike" in shown

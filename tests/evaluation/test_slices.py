@@ -33,7 +33,7 @@ def test_a_language_that_the_model_does_not_know_is_named() -> None:
     told = found([ENGLISH] * 100 + [GERMAN] * 40, [True] * 95 + [False] * 5 + [True] * 20 + [False] * 20)
     assert (told[0].by, told[0].name, told[0].count) == ("language", "de", 40)
     assert told[0].falls_short
-    assert told[0].headline.value == 0.5
+    assert told[0].primary_metric.value == 0.5
     assert told[0].rest == 0.95
     assert not [each for each in told if each.name == "en" and each.falls_short]
 
@@ -78,7 +78,7 @@ def test_measures_that_are_shares_are_sliced_too() -> None:
     right = [True] * 100 + [n % 2 == 0 for n in range(60)]
     told = found([ENGLISH] * 100 + [GERMAN] * 60, right, measured=True)
     assert told[0].name == "de"
-    assert told[0].headline.value == 0.75
+    assert told[0].primary_metric.value == 0.75
     assert told[0].falls_short
 
 

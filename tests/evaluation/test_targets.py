@@ -5,28 +5,28 @@ from typing import Any
 
 import pytest
 
-from tests.evaluation.scenario import PER_SPLIT, arm, verdict
+from tests.evaluation.scenario import PER_SPLIT, candidate, verdict
 from tunewright.evaluation.evidence import Record
 
 
 def missed(served: list[Record], **changes: Any) -> list[str]:
-    return [target.name for target in verdict(served, arm(0.5), **changes).targets if not target.met]
+    return [target.name for target in verdict(served, candidate(0.5), **changes).targets if not target.met]
 
 
 def test_a_model_that_keeps_every_target_passes() -> None:
-    assert missed(arm(0.98)) == []
+    assert missed(candidate(0.98)) == []
 
 
 @pytest.mark.parametrize(
     ("served", "changes", "name"),
     [
-        (arm(0.8), {}, "accuracy on test"),
-        (arm(0.91), {"goal": {"accuracy": 0.9, "margin": 0.0}}, "accuracy on test"),
-        (arm(0.98, ms=2000), {}, "P95"),
-        (arm(0.98), {"parity_passed": False}, "parity"),
+        (candidate(0.8), {}, "accuracy on test"),
+        (candidate(0.91), {"goal": {"accuracy": 0.9, "margin": 0.0}}, "accuracy on test"),
+        (candidate(0.98, ms=2000), {}, "P95"),
+        (candidate(0.98), {"parity_passed": False}, "parity"),
         (
-            arm(0.93),
-            {"api_answers": arm(1.0, splits=("test",)), "goal": {"accuracy": 0.8}},
+            candidate(0.93),
+            {"api_answers": candidate(1.0, splits=("test",)), "goal": {"accuracy": 0.8}},
             "no worse than gpt-4o on test",
         ),
     ],
@@ -36,7 +36,7 @@ def test_each_target_that_is_missed_is_named(served: list[Record], changes: dict
 
 
 def test_a_margin_of_nothing_is_no_fault() -> None:
-    found = verdict(arm(0.88), arm(0.5), api_answers=arm(0.9, splits=("test",)), goal={"margin": 0.0})
+    found = verdict(candidate(0.88), candidate(0.5), api_answers=candidate(0.9, splits=("test",)), goal={"margin": 0.0})
     assert found.decision != "switch"
 
 
@@ -45,7 +45,7 @@ def in_groups(records: list[Record], groups: int) -> list[Record]:
 
 
 def test_too_few_groups_prove_no_goal() -> None:
-    served, svm = in_groups(arm(1.0), 8), in_groups(arm(0.5), 8)
+    served, svm = in_groups(candidate(1.0), 8), in_groups(candidate(0.5), 8)
     goal = {"accuracy": 0.3, "margin": 0.29}
     found = verdict(served, svm, goal=goal)
     assert found.decision not in ("switch", "classical")
@@ -58,18 +58,18 @@ def test_too_few_groups_prove_no_goal() -> None:
 
 def test_too_few_groups_do_not_show_that_nothing_was_lost() -> None:
     goal = {"accuracy": 1.0, "margin": 0.4}
-    both = {"goal": goal, "api_answers": in_groups(arm(0.98, splits=("test",)), 8)}
-    found = verdict(in_groups(arm(0.98), 8), in_groups(arm(0.1), 8), **both)
+    both = {"goal": goal, "api_answers": in_groups(candidate(0.98, splits=("test",)), 8)}
+    found = verdict(in_groups(candidate(0.98), 8), in_groups(candidate(0.1), 8), **both)
     assert found.decision != "switch"
     assert "no worse than gpt-4o on test" in [target.name for target in found.targets if not target.met]
-    both["api_answers"] = in_groups(arm(0.98, splits=("test",)), 50)
-    assert verdict(in_groups(arm(0.98), 50), in_groups(arm(0.1), 50), **both).decision == "switch"
+    both["api_answers"] = in_groups(candidate(0.98, splits=("test",)), 50)
+    assert verdict(in_groups(candidate(0.98), 50), in_groups(candidate(0.1), 50), **both).decision == "switch"
 
 
 def test_macro_f1_of_rare_labels_is_told_to_say_little() -> None:
     rare = [
         replace(record, gold="refund") if number % PER_SPLIT == 0 else replace(record, gold="billing")
-        for number, record in enumerate(arm(0.98))
+        for number, record in enumerate(candidate(0.98))
     ]
     reasons = verdict(rare, rare).reasons
     assert "On test, macro-F1 says little: 1 of 2 labels have fewer than 10 examples." in reasons

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.evaluation.scenario import arm, verdict
+from tests.evaluation.scenario import candidate, verdict
 from tunewright.evaluation.candidates.cascade import Drawing, Threshold
 
-GOOD, POOR = arm(0.97), arm(0.7)
-SURE_IN_PART = arm(0.8, sure=0.6)
+GOOD, POOR = candidate(0.97), candidate(0.7)
+SURE_IN_PART = candidate(0.8, sure=0.6)
 LITTLE = {"requests_per_month": 20_000}
 """Traffic at which a machine of one's own costs more than the API."""
 
@@ -23,7 +23,7 @@ def test_a_good_tuned_model_means_switch() -> None:
 
 
 def test_a_good_linear_svm_means_classical_even_where_the_tuned_model_is_better() -> None:
-    found = verdict(arm(0.99), GOOD)
+    found = verdict(candidate(0.99), GOOD)
     assert found.decision == "classical"
     assert "linear SVM" in found.sentence
 
@@ -122,39 +122,39 @@ def test_a_failed_parity_does_not_stand_against_the_svm() -> None:
 
 
 def test_the_worst_test_split_decides() -> None:
-    served = [*arm(0.97), *arm(0.6, splits=("unseen",))]
-    found = verdict(served, [*POOR, *arm(0.6, splits=("unseen",))])
+    served = [*candidate(0.97), *candidate(0.6, splits=("unseen",))]
+    found = verdict(served, [*POOR, *candidate(0.6, splits=("unseen",))])
     assert found.decision != "switch"
     assert "60.0 %" in found.sentence
 
 
 def test_an_interval_that_reaches_too_far_below_the_goal_is_not_good_enough() -> None:
-    just = arm(0.91)
+    just = candidate(0.91)
     assert verdict(just, POOR, goal={"accuracy": 0.9, "margin": 0.1}).decision == "switch"
     assert verdict(just, POOR, goal={"accuracy": 0.9, "margin": 0.0}).decision != "switch"
 
 
 def test_a_model_that_is_too_slow_is_not_switched_to() -> None:
-    assert verdict(arm(0.97, ms=2000), POOR).decision != "switch"
+    assert verdict(candidate(0.97, ms=2000), POOR).decision != "switch"
 
 
 def test_a_model_that_is_too_slow_answers_in_no_cascade() -> None:
-    assert verdict(arm(0.97, sure=0.6, ms=2000), POOR).decision == "keep-api"
+    assert verdict(candidate(0.97, sure=0.6, ms=2000), POOR).decision == "keep-api"
 
 
 @pytest.mark.parametrize("parity_passed", [True, False], ids=["slow", "parity"])
 def test_the_sentence_does_not_call_an_accuracy_short_that_is_not(parity_passed: bool) -> None:
-    found = verdict(arm(0.97, ms=20 if not parity_passed else 2000), POOR, parity_passed=parity_passed)
+    found = verdict(candidate(0.97, ms=20 if not parity_passed else 2000), POOR, parity_passed=parity_passed)
     assert "97.0 %, short of the 90.0 %" not in found.sentence
 
 
 def test_a_threshold_that_fails_on_the_test_is_not_trusted() -> None:
-    served = [*arm(0.8, sure=0.6, splits=("validation",)), *arm(0.3, sure=0.6, splits=("test",))]
+    served = [*candidate(0.8, sure=0.6, splits=("validation",)), *candidate(0.3, sure=0.6, splits=("test",))]
     assert verdict(served, POOR).decision == "keep-api"
 
 
 def test_the_threshold_is_chosen_on_validation_data_alone() -> None:
-    served = [*arm(0.3, splits=("validation",)), *arm(0.8, sure=0.6, splits=("test",))]
+    served = [*candidate(0.3, splits=("validation",)), *candidate(0.8, sure=0.6, splits=("test",))]
     found = verdict(served, POOR)
     assert (found.threshold, found.decision) == (None, "keep-api")
 
@@ -166,7 +166,7 @@ def test_at_the_break_even_one_machine_costs_what_the_api_does() -> None:
 
 
 def test_the_api_is_priced_by_the_prompt_it_is_really_sent() -> None:
-    found = verdict(GOOD, POOR, api={"prompt_tokens": 960, "answer_tokens": 40})
+    found = verdict(GOOD, POOR, api={"prompt_tokens": 960, "completion_tokens": 40})
     assert found.usd_per_month_now == pytest.approx(28_000)
 
 
@@ -188,7 +188,7 @@ def test_a_threshold_says_what_it_promises_and_what_not() -> None:
     assert "Where it is at least 99 % sure, the served model is right on at least 90.0 %" in told(SURE_IN_PART)
     assert "the chance that this does not hold is at most 10 % (Learn-then-Test on 100 answers)" in told(SURE_IN_PART)
     assert "without a guarantee: it was long ago" in told(SURE_IN_PART, drawing=Drawing(doubt="it was long ago"))
-    assert "without a guarantee: among the answers that it is surest of" in told(arm(0.9))
+    assert "without a guarantee: among the answers that it is surest of" in told(candidate(0.9))
     assert told(POOR) == "There is no confidence from which 20 or more validation answers reach 90.0 %."
 
 
@@ -203,7 +203,9 @@ MANY = {"per_split": 2000}
 
 
 def against_api(api: float, served: float, svm: float = 0.7, **spec: Any) -> Any:
-    return verdict(arm(served, **MANY), arm(svm, **MANY), api_answers=arm(api, splits=("test",), **MANY), **spec)
+    return verdict(
+        candidate(served, **MANY), candidate(svm, **MANY), api_answers=candidate(api, splits=("test",), **MANY), **spec
+    )
 
 
 def test_a_model_that_meets_the_goal_but_is_worse_than_the_measured_api_is_not_recommended() -> None:
@@ -228,22 +230,22 @@ def test_a_worse_linear_model_does_not_win_over_one_as_good_as_the_api() -> None
 
 
 def test_of_two_that_cost_the_same_the_better_one_wins_beyond_the_margin() -> None:
-    assert verdict(arm(0.97, **MANY), arm(0.92, **MANY)).decision == "switch"
-    assert verdict(arm(0.935, **MANY), arm(0.92, **MANY)).decision == "classical"
+    assert verdict(candidate(0.97, **MANY), candidate(0.92, **MANY)).decision == "switch"
+    assert verdict(candidate(0.935, **MANY), candidate(0.92, **MANY)).decision == "classical"
 
 
 def test_a_cascade_whose_whole_is_worse_than_the_measured_api_is_not_recommended() -> None:
     """What it answers itself is right on 92 %, where the API is on 100 %."""
-    served = arm(0.55, sure=0.6, **MANY)
+    served = candidate(0.55, sure=0.6, **MANY)
     assert verdict(served, POOR).decision == "cascade"
-    found = verdict(served, POOR, api_answers=arm(1.0, splits=("test",), **MANY))
+    found = verdict(served, POOR, api_answers=candidate(1.0, splits=("test",), **MANY))
     assert found.decision == "keep-api"
     assert "gives up -5.0 (" in found.sentence
 
 
 def test_a_cascade_needs_answers_enough_on_every_split() -> None:
-    served = [*arm(0.8, sure=0.6), *arm(0.8, sure=0.1, splits=("other",))]
-    found = verdict(served, [*POOR, *arm(0.7, splits=("other",))])
+    served = [*candidate(0.8, sure=0.6), *candidate(0.8, sure=0.1, splits=("other",))]
+    found = verdict(served, [*POOR, *candidate(0.7, splits=("other",))])
     assert found.decision == "keep-api"
     assert "is tested by 10 answers on other only, and 20 are the least" in found.sentence
 
@@ -259,7 +261,7 @@ def test_a_cascade_of_groups_needs_a_proof_on_the_tests(count: int, why: str) ->
     """A guarantee over groups says nothing of requests: one large group may be wrong."""
     grouped = [
         replace(record, group=f"{record.split} {int(record.id.rpartition('-')[2]) // 10}")
-        for record in arm(0.57, sure=0.6, per_split=count)
+        for record in candidate(0.57, sure=0.6, per_split=count)
     ]
     found = verdict(grouped, POOR)
     assert found.threshold
@@ -268,7 +270,7 @@ def test_a_cascade_of_groups_needs_a_proof_on_the_tests(count: int, why: str) ->
 
 
 def test_a_cascade_that_answers_nearly_all_must_pass_as_a_switch() -> None:
-    found = verdict(arm(0.91, sure=0.98), POOR, goal={"accuracy": 0.9, "margin": 0.0})
+    found = verdict(candidate(0.91, sure=0.98), POOR, goal={"accuracy": 0.9, "margin": 0.0})
     assert found.decision == "keep-api"
 
 
@@ -341,7 +343,7 @@ def test_a_list_of_apis_says_which_come_into_question() -> None:
 
 
 def test_a_measured_api_that_passes_and_costs_less_is_moved_to() -> None:
-    found = verdict(POOR, POOR, apis=[{}, LUNA], others={"gpt-6-luna": arm(0.97, splits=("test",))})
+    found = verdict(POOR, POOR, apis=[{}, LUNA], others={"gpt-6-luna": candidate(0.97, splits=("test",))})
     assert (found.decision, found.measure) == ("cheaper-api", None)
     assert found.sentence.startswith(
         "Move to gpt-6-luna: it is right on 97.0 % of the hardest test split and costs $580"
@@ -349,7 +351,7 @@ def test_a_measured_api_that_passes_and_costs_less_is_moved_to() -> None:
 
 
 def test_a_measured_api_that_fails_is_not_moved_to_and_not_asked_for_again() -> None:
-    found = verdict(POOR, POOR, apis=[{}, LUNA], others={"gpt-6-luna": arm(0.80, splits=("test",))})
+    found = verdict(POOR, POOR, apis=[{}, LUNA], others={"gpt-6-luna": candidate(0.80, splits=("test",))})
     assert found.decision == "keep-api"
     assert any(
         "gpt-6-luna was measured (test 80.0 %; $580 a month): it does not meet" in each for each in found.reasons
@@ -357,11 +359,11 @@ def test_a_measured_api_that_fails_is_not_moved_to_and_not_asked_for_again() -> 
 
 
 def test_another_api_is_held_against_the_one_paid_for_today_where_both_were_measured() -> None:
-    now = arm(0.99, splits=("test",), **MANY)
+    now = candidate(0.99, splits=("test",), **MANY)
 
     def with_luna(accuracy: float) -> Any:
-        luna = {"gpt-6-luna": arm(accuracy, splits=("test",), **MANY)}
-        return verdict(arm(0.7, **MANY), arm(0.7, **MANY), apis=[{}, LUNA], api_answers=now, others=luna)
+        luna = {"gpt-6-luna": candidate(accuracy, splits=("test",), **MANY)}
+        return verdict(candidate(0.7, **MANY), candidate(0.7, **MANY), apis=[{}, LUNA], api_answers=now, others=luna)
 
     assert with_luna(0.985).decision == "cheaper-api"
     worse = with_luna(0.95)
@@ -371,7 +373,7 @@ def test_another_api_is_held_against_the_one_paid_for_today_where_both_were_meas
 
 def test_our_own_model_is_held_against_the_cheapest_api_that_passes() -> None:
     """A tier that was shown to do the job for less than the machine leaves no reason to build anything."""
-    luna = {"gpt-6-luna": arm(0.97, splits=("test",))}
+    luna = {"gpt-6-luna": candidate(0.97, splits=("test",))}
     little = {"requests_per_month": 1_000_000}
     assert verdict(GOOD, POOR, traffic=little, apis=[{}, LUNA], others=luna).decision == "cheaper-api"
     found = verdict(GOOD, POOR, apis=[{}, LUNA], others=luna)
@@ -382,8 +384,8 @@ def test_our_own_model_is_held_against_the_cheapest_api_that_passes() -> None:
 
 
 def test_the_rest_of_a_cascade_goes_to_the_cheapest_api_that_passes() -> None:
-    luna = {"gpt-6-luna": arm(0.97, splits=("test",), **MANY)}
-    found = verdict(arm(0.8, sure=0.6, **MANY), arm(0.7, **MANY), apis=[{}, LUNA], others=luna)
+    luna = {"gpt-6-luna": candidate(0.97, splits=("test",), **MANY)}
+    found = verdict(candidate(0.8, sure=0.6, **MANY), candidate(0.7, **MANY), apis=[{}, LUNA], others=luna)
     assert found.decision == "cascade"
     assert "leave the rest to gpt-6-luna" in found.sentence
     assert found.usd_per_month == pytest.approx(verdict(GOOD, POOR).usd_per_month + 0.4 * 580)
@@ -395,9 +397,9 @@ def test_which_api_is_paid_for_today_is_said_by_name() -> None:
 
 
 def test_an_api_too_slow_for_the_job_does_not_pass() -> None:
-    slow = {"gpt-6-luna": arm(0.97, splits=("test",), ms=3000)}
+    slow = {"gpt-6-luna": candidate(0.97, splits=("test",), ms=3000)}
     assert verdict(POOR, POOR, apis=[{}, LUNA], others=slow).decision == "keep-api"
-    untimed = {"gpt-6-luna": arm(0.97, splits=("test",), ms=0)}
+    untimed = {"gpt-6-luna": candidate(0.97, splits=("test",), ms=0)}
     assert verdict(POOR, POOR, apis=[{}, LUNA], others=untimed).decision == "cheaper-api", "recorded answers"
 
 

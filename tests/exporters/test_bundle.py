@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import TOKENIZER, example, make_spec, unalike
+from tunewright.config.sections import ClassifySpec
 from tunewright.core.artifacts import Output, write_json
 from tunewright.core.errors import UserError
 from tunewright.data.dataset import Dataset, save_dataset
@@ -15,7 +16,7 @@ from tunewright.drift.reference import load_reference
 from tunewright.evaluation.evidence import collect
 from tunewright.exporters.bundle import write_bundle
 from tunewright.exporters.steps import run_bundle
-from tunewright.inference.bundle import load_bundle, read_info
+from tunewright.inference.bundle import BundleInfo, load_bundle, read_info
 from tunewright.inference.calibration import Calibration, save_calibration
 from tunewright.inference.checksums import CHECKSUMS, SECOND, read_checksums, seal
 from tunewright.inference.predictors import Answer
@@ -179,3 +180,12 @@ def test_a_prompt_that_was_learnt_can_be_served(inputs: dict[str, Path], tmp_pat
     """Its own answer may have been shorter than the longest, for which the server keeps room."""
     spec = make_spec(tmp_path)
     assert read_info(inputs["export"] / "bundle").context == spec.train.max_length + 5
+
+
+def test_a_bundle_of_the_version_before_is_read() -> None:
+    task = {"kind": "classify", "instruction": "Choose.", "labels": {"a": "", "b": ""}, "codes": True}
+    written = {"name": "x", "base_model": "m", "runtime": "openvino", "precision": "int8", "task": task}
+    written |= {"longest_answer": 1, "answer_lead": "", "answer_codes": {"a": "A", "b": "B"}, "version": "v"}
+    info = BundleInfo.model_validate(written | {"context": 64, "template_sha256": None})
+    assert info.label_tokens == {"a": "A", "b": "B"}
+    assert isinstance(info.task, ClassifySpec) and info.task.single_token_labels

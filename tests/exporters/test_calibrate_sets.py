@@ -56,7 +56,7 @@ class World:
         some = self.examples[:count]
         return calibrate_sets(self.model(), TASK, some, [1.0] * count, [[example] for example in some])
 
-    def worth(self, calibration: Calibration, examples: Sequence[Example]) -> tuple[Floats, Floats, float]:
+    def score(self, calibration: Calibration, examples: Sequence[Example]) -> tuple[Floats, Floats, float]:
         """(confidence in each answer, what each is worth, the micro-F1 of all)."""
         answers = self.model(calibration).answers([example.request for example in examples])
         measured = [
@@ -65,26 +65,26 @@ class World:
         ]
         sure = np.array([answer.confidence for answer in answers])
         whole = sum(each.part for each in measured) / sum(each.whole for each in measured)
-        return sure, np.array([each.worth for each in measured]), whole
+        return sure, np.array([each.score for each in measured]), whole
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_confidence_is_what_unseen_answers_are_worth(seed: int) -> None:
     world = World(5000, seed)
     found, _ = world.calibrated(1000)
-    sure, worth, _ = world.worth(found, world.examples[1000:])
+    sure, score, _ = world.score(found, world.examples[1000:])
     noise = calibration_noise(sure.tolist())
-    assert expected_calibration_error(sure.tolist(), worth.tolist()) < 0.02 + noise
-    assert sure.mean() == pytest.approx(worth.mean(), abs=0.03)
-    before, worth, _ = world.worth(Calibration(), world.examples[1000:])
-    assert expected_calibration_error(before.tolist(), worth.tolist()) > 0.05 + noise
+    assert expected_calibration_error(sure.tolist(), score.tolist()) < 0.02 + noise
+    assert sure.mean() == pytest.approx(score.mean(), abs=0.03)
+    before, score, _ = world.score(Calibration(), world.examples[1000:])
+    assert expected_calibration_error(before.tolist(), score.tolist()) > 0.05 + noise
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_thresholds_reach_more_on_unseen_texts_than_even_odds(seed: int) -> None:
     world = World(5000, seed)
     found, _ = world.calibrated(1000)
-    assert world.worth(found, world.examples[1000:])[2] > world.worth(Calibration(), world.examples[1000:])[2] + 0.005
+    assert world.score(found, world.examples[1000:])[2] > world.score(Calibration(), world.examples[1000:])[2] + 0.005
 
 
 def test_the_probability_of_a_label_is_how_often_it_holds() -> None:

@@ -42,7 +42,7 @@ def check(tmp_path: Path) -> Iterator[Check]:
     spec = make_spec(tmp_path)
     store = open_at(f"sqlite:///{tmp_path / 'monitor.db'}")
 
-    def journal(content: bytes) -> None:
+    def request_log(content: bytes) -> None:
         shutil.rmtree(spec.path(spec.monitor.captures), ignore_errors=True)
         folder = spec.path(spec.monitor.captures)
         folder.mkdir(parents=True)
@@ -75,7 +75,7 @@ def check(tmp_path: Path) -> Iterator[Check]:
 
     def check(name: str, content: bytes) -> None:
         if name == "captures.jsonl":
-            journal(content)
+            request_log(content)
         elif name in CHAIN:
             chain(name, content)
         else:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.evaluation.scenario import arm, compared, evidence_of
+from tests.evaluation.scenario import candidate, compared, evidence_of
 from tunewright.config import Spec
 from tunewright.core.artifacts import atomic_folder, read_manifest, write_json
 from tunewright.evaluation.report.page import verdict_data
@@ -49,7 +49,7 @@ def made_runs(spec: Spec, runs: Path, *, share: float = 0.97, targets: tuple[dic
 
 
 def _verdict(spec: Spec, share: float, targets: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    evidence = evidence_of(arm(share), arm(0.7))
+    evidence = evidence_of(candidate(share), candidate(0.7))
     comparison = compared(spec, evidence)
     verdict = decide(spec, comparison, evidence, parity_passed=True)
     data = verdict_data(spec, comparison, verdict, PARITY)

@@ -83,9 +83,9 @@ def test_copies_count_as_one() -> None:
     assert tenfold.temperature == pytest.approx(fit_labels(scores, gold).temperature, rel=1e-3)
     few = fit_labels(np.repeat(scores[:8], 10, 0), np.repeat(gold[:8], 10).tolist(), [0.1] * 80)
     assert few == UNCALIBRATED, "eighty rows of eight are eight"
-    sure, worth = [0.9, 0.2] * 100, [1.0, 0.5] * 100
-    weighted = fit_answers(sure * 10, worth * 10, [0.1] * 2000)
-    plain = fit_answers(sure, worth)
+    sure, score = [0.9, 0.2] * 100, [1.0, 0.5] * 100
+    weighted = fit_answers(sure * 10, score * 10, [0.1] * 2000)
+    plain = fit_answers(sure, score)
     assert (weighted.temperature, weighted.bias) == pytest.approx((plain.temperature, plain.bias), rel=1e-2)
 
 
@@ -93,13 +93,13 @@ def test_a_written_answers_probability_becomes_what_it_is_worth() -> None:
     """The product of many tokens' probabilities is far below the chance that a record is right."""
     random = np.random.default_rng(0)
     odds = random.normal(-1, 2, COUNT)
-    worth = (random.random(COUNT) < 1 / (1 + np.exp(-(0.5 * odds + 1.5)))).astype(float)
+    score = (random.random(COUNT) < 1 / (1 + np.exp(-(0.5 * odds + 1.5)))).astype(float)
     said = 1 / (1 + np.exp(-odds))
-    found = fit_answers(said[: COUNT // 2].tolist(), worth[: COUNT // 2].tolist())
+    found = fit_answers(said[: COUNT // 2].tolist(), score[: COUNT // 2].tolist())
     assert found.temperature == pytest.approx(2, rel=0.15)
     assert found.bias == pytest.approx(1.5, rel=0.1)
     sure = [found.of_answer(float(each)) for each in said[COUNT // 2 :]]
-    rest = worth[COUNT // 2 :].tolist()
+    rest = score[COUNT // 2 :].tolist()
     assert expected_calibration_error(said[COUNT // 2 :].tolist(), rest) > 0.2
     assert expected_calibration_error(sure, rest) < 0.04
     assert (np.argsort(sure, kind="stable") == np.argsort(said[COUNT // 2 :], kind="stable")).all()
@@ -112,9 +112,9 @@ def test_the_ends_stay_probabilities(probability: float) -> None:
 
 def test_the_error_is_the_mean_distance_of_the_bins() -> None:
     # Two bins: 3 answers at 0.9 of which 2 are right, 1 at 0.1 that is wrong.
-    sure, worth = [0.9, 0.9, 0.9, 0.1], [1.0, 1.0, 0.0, 0.0]
-    assert expected_calibration_error(sure, worth) == pytest.approx(0.75 * abs(0.9 - 2 / 3) + 0.25 * 0.1)
-    assert [(each.count, each.worth) for each in bins(sure, worth)] == [(1, 0.0), (3, pytest.approx(2 / 3))]
+    sure, score = [0.9, 0.9, 0.9, 0.1], [1.0, 1.0, 0.0, 0.0]
+    assert expected_calibration_error(sure, score) == pytest.approx(0.75 * abs(0.9 - 2 / 3) + 0.25 * 0.1)
+    assert [(each.count, each.score) for each in bins(sure, score)] == [(1, 0.0), (3, pytest.approx(2 / 3))]
     assert expected_calibration_error([1.0, 0.0], [1.0, 0.0]) == 0
 
 

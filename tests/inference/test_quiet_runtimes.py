@@ -28,7 +28,7 @@ def test_importing_openvino_tells_nobody(tmp_path: Path) -> None:
 
 
 def test_onnx_runtime_is_told_to_be_silent_before_it_is_loaded() -> None:
-    """The rehearsed Azure refuses and tells every host that is not Azure's: so it came out that it was not."""
+    """The emulated Azure refuses and tells every host that is not Azure's: so it came out that it was not."""
     program = (
         "import os, sys\n"
         "import tunewright.inference.runtimes.ort_model\n"

@@ -245,7 +245,7 @@ def test_nothing_under_way_is_lost_when_a_pod_goes() -> None:
             assert pod["spec"]["terminationGracePeriodSeconds"] >= asleep + DRAIN_SECONDS + VLLM_SECONDS
     defaults = YAML(typ="safe").load(VALUES)["server"]
     assert defaults["timeoutSeconds"] <= DRAIN_SECONDS
-    assert defaults["maxRequests"] == MOST_UNDER_WAY
+    assert defaults["limitConcurrency"] == MOST_UNDER_WAY
     for deployment in (each for case in CASES for each in of(case, "Deployment").values()):
         assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
 

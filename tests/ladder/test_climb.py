@@ -47,8 +47,11 @@ def ended(
         "targets": targets,
         "p95_ms": 5.0,
     }
-    served = {"cost": {"usd_per_month": usd}, "scores": {"test": {"headline": asdict(Interval(accuracy, 0.5, 0.7))}}}
-    return {"verdict": verdict, "comparison": {"arms": {SERVED: served}}}
+    served = {
+        "cost": {"usd_per_month": usd},
+        "scores": {"test": {"primary_metric": asdict(Interval(accuracy, 0.5, 0.7))}},
+    }
+    return {"verdict": verdict, "comparison": {"candidates": {SERVED: served}}}
 
 
 MISSED, MET = ended("keep-api", accuracy_on_test="60 %"), ended("switch", "served", accuracy=0.95)

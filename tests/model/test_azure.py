@@ -1,4 +1,4 @@
-"""A real encoder on the rehearsed Azure: trained and judged in jobs, then deployed."""
+"""A real encoder on the emulated Azure: trained and judged in jobs, then deployed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SMALL = [
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("azure") / "tickets"
     shutil.copytree(REPOSITORY / "examples" / "tickets", folder, ignore=shutil.ignore_patterns("runs"))
-    done = tunewright("run", str(folder), *SMALL, "--on", "azure", "--rehearse", "--json")
+    done = tunewright("run", str(folder), *SMALL, "--on", "azure", "--emulate", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["comparison"]["arms"]["served"]["scores"]["seen"]["count"] == 8
+    assert report["comparison"]["candidates"]["served"]["scores"]["seen"]["count"] == 8
     assert "refused" not in done.stderr
     assert "MLflow does not answer" not in done.stderr
     return folder
@@ -36,7 +36,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_was_made_there_is_deployed_there(project: Path) -> None:
     """The other targets are tried with tiny models (tests/tiny/test_azure_deploy.py)."""
-    done = tunewright("deploy", str(project), *SMALL, "--to", "aml", "--anyway", "--rehearse", "--json")
+    done = tunewright("deploy", str(project), *SMALL, "--to", "aml", "--anyway", "--emulate", "--json")
     assert done.returncode == 0, done.stderr
     released = json.loads(done.stdout)
     assert released["percent"] == 100
@@ -46,7 +46,7 @@ def test_what_was_made_there_is_deployed_there(project: Path) -> None:
 
 
 def test_a_dry_run_tells_the_price(project: Path) -> None:
-    done = tunewright("deploy", str(project), *SMALL, "--to", "aml", "--dry-run", "--rehearse", "--json")
+    done = tunewright("deploy", str(project), *SMALL, "--to", "aml", "--dry-run", "--emulate", "--json")
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     # How many machines it takes, the speed of this one decides.

@@ -34,8 +34,8 @@ SETTINGS = {
     "epochs": 1,
     "max_steps": 24,
     "lr": 1e-3,
-    "evaluations": 2,
-    "checkpoints": 0,
+    "num_evaluations": 2,
+    "num_checkpoints": 0,
     "precision": "float32",
 }
 
@@ -90,7 +90,7 @@ def test_a_clean_training_is_left_alone_and_recorded_in_mlflow(
 def test_a_learning_rate_that_is_too_high_is_said_while_it_trains(
     train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(lr=0.1, max_steps=10, evaluations=1) == ["T001"]
+    assert train(lr=0.1, max_steps=10, num_evaluations=1) == ["T001"]
     said = capsys.readouterr().err
     assert said.index("T001 learning rate too high") < said.index("step 10: validation accuracy"), "live"
     assert said.count("T001 learning rate too high") == 2, "and once more at the end"
@@ -108,7 +108,7 @@ def test_a_few_examples_many_times_over_are_learnt_by_heart(train: Train, ticket
     for wrong in range(0, 16, 4):
         labels[wrong] = LABELS[LABELS.index(labels[wrong]) - 1]  # can only be learnt by heart
     # Three batches of four, a quarter of them wrong, may have a loss that looks like too high a rate.
-    assert train(count=16, labels=labels, batch_size=8, epochs=12, max_steps=None, evaluations=4) == ["T005"]
+    assert train(count=16, labels=labels, batch_size=8, epochs=12, max_steps=None, num_evaluations=4) == ["T005"]
 
 
 def test_activations_beyond_float16_are_told_from_a_learning_rate(
@@ -125,4 +125,4 @@ def test_activations_beyond_float16_are_told_from_a_learning_rate(
         weights[name] /= 2.0**20 if "layers.1.mlp.down_proj" in name else 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"can't be computed in float16.*GPU with bfloat16"):
-        train(model=str(folder), precision="float16", evaluations=0)
+        train(model=str(folder), precision="float16", num_evaluations=0)

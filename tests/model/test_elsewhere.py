@@ -78,8 +78,8 @@ def test_plain_transformers_answers_as_the_merged_arm(
     merged = short_run.latest("export") / "merged"
     tokenizer = AutoTokenizer.from_pretrained(merged)
     answer = likeliest(AutoModelForCausalLM.from_pretrained(merged, dtype="float32"), tokenizer, bundle.task)
-    arm = read_jsonl(short_run.latest("evaluate") / "answers" / "merged.jsonl")
-    for record in arm:
+    candidate = read_jsonl(short_run.latest("evaluate") / "answers" / "merged.jsonl")
+    for record in candidate:
         request = requests[record["id"]]
         messages = bundle.task.prompt(request)
         asked = tokenizer.apply_chat_template(plain(messages), add_generation_prompt=True, return_dict=True)

@@ -24,11 +24,11 @@ from tunewright.pipeline.steps import STEPS
 STEPS_LONG = [
     "model=smollm2-135m",
     "data.validation_fraction=0.01",
-    "train.members=2",
+    "train.num_seeds=2",
     "train.max_steps=4",
-    "train.checkpoints=3",
+    "train.num_checkpoints=3",
     "train.batch_size=4",
-    "train.evaluations=1",
+    "train.num_evaluations=1",
 ]
 
 
@@ -90,7 +90,7 @@ def assert_same_adapter(left: Path, right: Path) -> None:
 @pytest.fixture
 def tiny_training(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path) -> list[str]:
     """The arguments of a train step of four steps on a tiny model, measured after the second and the last."""
-    train = {"max_steps": 4, "max_length": 512, "evaluations": 2, "checkpoints": 0, "batch_size": 8}
+    train = {"max_steps": 4, "max_length": 512, "num_evaluations": 2, "num_checkpoints": 0, "batch_size": 8}
     project = write_project(tmp_path / "project", model=str(make_tiny_model("llama3")[1]), train=train)
     split = tw.split(tw.load_spec(project))
     return ["train", "--spec", str(project), "--in", f"split={split}", "--out", str(tmp_path / "out")]
@@ -139,7 +139,7 @@ def test_a_fault_after_the_last_step_loses_no_training(
 
 def test_a_machine_taken_away_leaves_a_checkpoint_of_its_last_step(short_run: ShortRun, tmp_path: Path) -> None:
     """SIGTERM to the step, as a cloud sends it to a job; no regular checkpoint is due."""
-    changes = ["train.members=1", "train.max_steps=6", "train.checkpoints=0", "train.batch_size=4"]
+    changes = ["train.num_seeds=1", "train.max_steps=6", "train.num_checkpoints=0", "train.batch_size=4"]
     spec = load_spec(short_run.project, [*SHORT, *changes]).save(tmp_path)
     target, partial = tmp_path / "out", tmp_path / ".out.partial"
     command = step_command(short_run, "train", spec, target)
@@ -176,13 +176,13 @@ def test_another_killed_step_leaves_nothing_that_looks_whole_and_runs_again(
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not target.exists()
-    arms = {file.name: file.stat().st_mtime_ns for file in partial.glob("answers/*.jsonl")}
-    assert (name == "evaluate") == bool(arms)
+    candidates = {file.name: file.stat().st_mtime_ns for file in partial.glob("answers/*.jsonl")}
+    assert (name == "evaluate") == bool(candidates)
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert read_manifest(target)
     assert not partial.exists()
-    assert all((target / "answers" / arm).stat().st_mtime_ns == time_ for arm, time_ in arms.items())
+    assert all((target / "answers" / candidate).stat().st_mtime_ns == time_ for candidate, time_ in candidates.items())
 
 
 def test_sigterm_to_the_command_waits_for_the_checkpoint(project: Path) -> None:
@@ -211,7 +211,13 @@ def test_ctrl_c_leaves_a_message_and_no_output(project: Path) -> None:
 def test_a_disk_that_fills_while_training_leaves_the_last_checkpoint_whole(
     short_run: ShortRun, tmp_path: Path, small_disk: Callable[[str], Path]
 ) -> None:
-    changes = ["train.members=1", "train.checkpoints=3", "train.batch_size=4", "train.lora.r=4", "train.evaluations=0"]
+    changes = [
+        "train.num_seeds=1",
+        "train.num_checkpoints=3",
+        "train.batch_size=4",
+        "train.lora.r=4",
+        "train.num_evaluations=0",
+    ]
     spec = load_spec(short_run.project, [*SHORT, *changes]).save(tmp_path)
     small = small_disk("32m")
     command = step_command(short_run, "train", spec, small / "train")

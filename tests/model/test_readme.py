@@ -19,9 +19,9 @@ from tunewright.config import load_spec
 SHORTEST = [
     *SHORT,
     "model=smollm2-135m",
-    "train.members=1",
+    "train.num_seeds=1",
     "train.max_steps=2",
-    "train.evaluations=1",
+    "train.num_evaluations=1",
     "evaluate.few_shot=1",
     "evaluate.max_examples=4",
     "export.max_disagreement=0.9",

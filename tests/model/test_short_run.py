@@ -42,18 +42,18 @@ def test_the_first_losses_are_the_golden_ones(short_run: ShortRun) -> None:
     curve = [row for row in rows if "loss" in row]
     assert [row["loss"] for row in curve[:2]] == pytest.approx(GOLDEN_LOSSES, abs=0.02)
     assert [row["member"] for row in curve] == [0] * 4
-    measured = [row for row in rows if "headline" in row]
+    measured = [row for row in rows if "primary_metric" in row]
     assert [row["step"] for row in measured] == [2, 4]
-    assert all(0 <= row["headline"] <= 1 and row["validation_loss"] > 0 for row in measured)
+    assert all(0 <= row["primary_metric"] <= 1 and row["validation_loss"] > 0 for row in measured)
     # Batches differ too much in so few steps; the validation part is always the same.
     early, late = measured
     assert late["validation_loss"] < early["validation_loss"] - 0.15
 
 
 def test_the_report_compares_every_arm_on_both_splits(short_run: ShortRun) -> None:
-    arms = short_run.report["comparison"]["arms"]
-    assert list(arms) == ["majority", "svm", "few_shot", "adapter", "merged", "exported", "served"]
-    assert all(set(arm["scores"]) == {"seen", "unseen_phrasing"} for arm in arms.values())
+    candidates = short_run.report["comparison"]["candidates"]
+    assert list(candidates) == ["majority", "svm", "few_shot", "adapter", "merged", "exported", "served"]
+    assert all(set(candidate["scores"]) == {"seen", "unseen_phrasing"} for candidate in candidates.values())
     assert short_run.report["verdict"]["decision"] in {"switch", "cascade", "keep-api", "cheaper-api", "classical"}
     html = Path(short_run.report["report"]).read_text("utf-8")
     assert short_run.report["verdict"]["decision"] in html
@@ -265,7 +265,9 @@ def test_the_server_can_be_the_api_that_is_paid_for(short_run: ShortRun, tmp_pat
         assert (found["difference"]["value"], found["only_first"], found["only_second"]) == (0, 0, 0)
         for name in ("gpt-4o", "twin"):
             now = report["comparison"]["apis"][name]["scores"][split]
-            assert now["headline"] == report["comparison"]["arms"]["served"]["scores"][split]["headline"]
+            assert (
+                now["primary_metric"] == report["comparison"]["candidates"]["served"]["scores"][split]["primary_metric"]
+            )
     assert report["comparison"]["usage_from"] == "api"
     # It answers in bare labels, which is what is taught; what it was paid is told.
     assert report["baseline"]["apis"]["gpt-4o"]["unread"] == 0

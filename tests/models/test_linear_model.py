@@ -141,7 +141,7 @@ def test_it_is_a_model_of_its_own_kind_and_comes_from_nowhere(tmp_path: Path) ->
     ("changes", "said"),
     [
         ({"task": {"kind": "generate", "instruction": "Answer."}}, "this task: it is generate"),
-        ({"train": {"start": "old"}}, "begins with nothing"),
+        ({"train": {"init_adapter": "old"}}, "begins with nothing"),
     ],
 )
 def test_what_it_cannot_do_is_refused(changes: dict[str, object], said: str) -> None:

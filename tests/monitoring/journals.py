@@ -40,6 +40,6 @@ def feedback(identity: str, **changes: Any) -> Feedback:
 
 
 def write(folder: Path, *entries: CaptureRecord | Feedback) -> None:
-    journal = RequestLog(folder)
-    assert all(journal.keep(entry) for entry in entries)
-    journal.close()
+    request_log = RequestLog(folder)
+    assert all(request_log.keep(entry) for entry in entries)
+    request_log.close()

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from tests.conftest import make_spec
 from tests.monitoring.captures import NOON, capture, review
-from tests.monitoring.journals import capture as captured
-from tests.monitoring.journals import write
+from tests.monitoring.request_logs import capture as captured
+from tests.monitoring.request_logs import write
 from tunewright.drift.accuracy import FEWEST_DRAWN
 from tunewright.monitoring.audit import A_DAY, draw
 from tunewright.monitoring.quality import quality

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from tests.monitoring.journals import TIME, capture, feedback, write
+from tests.monitoring.request_logs import TIME, capture, feedback, write
 from tunewright.config import Spec
 from tunewright.drift.reference import Reference
 from tunewright.monitoring.store import Store, tables
@@ -126,9 +126,9 @@ def test_a_text_comes_back_as_it_was(store: Store, spec: Spec, folder: Path) -> 
 
 def test_times_are_what_the_servers_clock_said_and_order_nothing(store: Store, spec: Spec, folder: Path) -> None:
     said = ["2026-11-27T00:00:00+00:00", "2099-01-01T00:00:00+00:00", "1999-12-31T23:30:00-01:00", "2026-11-26T10:00"]
-    journal = RequestLog(folder)
+    request_log = RequestLog(folder)
     for number, each in enumerate(said):
-        assert journal.keep(capture(str(number), time=each))
+        assert request_log.keep(capture(str(number), time=each))
         assert collect(spec, store).captures == 1
     assert [captures(store)[str(number)].time for number in range(4)] == [
         datetime(2026, 11, 27, tzinfo=UTC),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.monitoring.journals import TIME, capture, feedback, write
+from tests.monitoring.request_logs import TIME, capture, feedback, write
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.data.readers import Note, read

@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.conftest import make_spec, python
 from tests.monitoring.conftest import PostgreSQL, execute
-from tests.monitoring.journals import capture, write
+from tests.monitoring.request_logs import capture, write
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.monitoring.store import Store, migrations, open_store, tables

@@ -67,7 +67,7 @@ def test_what_a_cascade_passes_on_is_paid_to_the_api_as_well(store: Store) -> No
 
 
 def test_the_apis_own_longer_prompt_is_what_it_would_have_been_paid_for(store: Store) -> None:
-    found = of(store, tally(date(2026, 11, 2), 1000), api={"prompt_tokens": 2000, "answer_tokens": 100})
+    found = of(store, tally(date(2026, 11, 2), 1000), api={"prompt_tokens": 2000, "completion_tokens": 100})
     assert found.total.api_usd == pytest.approx(1000 * (2000 * 2.5 + 100 * 10) / 1e6)
 
 

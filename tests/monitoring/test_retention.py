@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from tests.conftest import make_spec
-from tests.monitoring.journals import capture, feedback, write
+from tests.monitoring.request_logs import capture, feedback, write
 from tunewright.config import Spec
 from tunewright.monitoring.store import Store, tables
 from tunewright.monitoring.store.collect import Collected, collect
@@ -59,7 +59,7 @@ def test_old_captures_go_with_their_second_opinions_and_reviewed_ones_stay(
                 undone_by="me",
             )
         )
-    assert prune(spec, store) == Pruned(captures=2, second_opinions=1, journals=0)
+    assert prune(spec, store) == Pruned(captures=2, second_opinions=1, request_logs=0)
     assert ids(store) == {"reviewed", "young"}
     with store.session() as session:
         assert session.scalars(select(tables.SecondOpinion.capture_id)).all() == ["young"]
@@ -78,7 +78,7 @@ def test_a_journal_goes_when_it_is_old_and_collected_and_nobody_writes_it(
     write(folder / "behind", capture("c"))
     age(folder, 91)
     write(folder / "young", capture("d"))
-    assert prune(spec, store).journals == 1
+    assert prune(spec, store).request_logs == 1
     assert sorted(file.parent.name for file in folder.rglob("*.jsonl")) == ["behind", "running", "young"]
     assert running.keep(capture("e"))
     assert collect(spec, store) == Collected(captures=3)
@@ -91,7 +91,7 @@ def test_what_a_kill_cut_short_keeps_no_journal(spec: Spec, store: Store, folder
     file.write_bytes(file.read_bytes() + b'{"kind": "capt')
     collect(spec, store)
     age(folder, 91)
-    assert prune(spec, store).journals == 1
+    assert prune(spec, store).request_logs == 1
 
 
 def test_a_journal_that_comes_back_from_a_backup_is_not_collected_again(spec: Spec, store: Store, folder: Path) -> None:

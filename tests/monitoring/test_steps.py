@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.conftest import spec_data
 from tests.drift.made import Asked, asked
 from tests.monitoring.bundles import bundle_in
-from tests.monitoring.journals import capture, write
+from tests.monitoring.request_logs import capture, write
 from tunewright.core.artifacts import atomic_folder, read_manifest
 from tunewright.pipeline import step
 

@@ -36,8 +36,8 @@ class Labels(Echo):
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
-    journal = RequestLog(tmp_path / "kept")
-    with TestClient(build_app(OneModel(Labels()), journal=journal)) as client:  # type: ignore[arg-type]
+    request_log = RequestLog(tmp_path / "kept")
+    with TestClient(build_app(OneModel(Labels()), request_log=request_log)) as client:  # type: ignore[arg-type]
         yield client
 
 
@@ -65,8 +65,8 @@ def test_questions_and_answers_are_kept(client: TestClient, tmp_path: Path) -> N
 
 
 def test_of_a_share_each_answer_tells_whether_it_was_kept(tmp_path: Path) -> None:
-    journal = RequestLog(tmp_path / "kept", share=0.25)
-    with TestClient(build_app(OneModel(Labels()), journal=journal)) as client:  # type: ignore[arg-type]
+    request_log = RequestLog(tmp_path / "kept", share=0.25)
+    with TestClient(build_app(OneModel(Labels()), request_log=request_log)) as client:  # type: ignore[arg-type]
         said = [client.post("/v1/classify", json={"text": "a"}).json() for _ in range(200)]
         # What somebody says to an answer is kept, whether that was or not.
         left = next(each for each in said if not each["captured"])
@@ -111,8 +111,8 @@ class Records(Echo):
 
 
 def redacting(tmp_path: Path, engine: Echo) -> TestClient:
-    journal = RequestLog(tmp_path / "kept", redact=redact)
-    return TestClient(build_app(OneModel(engine), journal=journal))  # type: ignore[arg-type]
+    request_log = RequestLog(tmp_path / "kept", redact=redact)
+    return TestClient(build_app(OneModel(engine), request_log=request_log))  # type: ignore[arg-type]
 
 
 def test_personal_data_is_taken_out_before_anything_is_written(tmp_path: Path) -> None:
@@ -181,18 +181,18 @@ def test_a_server_loads_names_only_where_they_are_asked_for() -> None:
 
 
 def test_a_new_file_is_begun_each_day_and_beyond_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = RequestLog(tmp_path)
+    request_log = RequestLog(tmp_path)
     entries = [
         Feedback(id=str(number), time=now(), model="m", by=None, right=True, answer=None, comment="")
         for number in range(4)
     ]
-    assert journal.keep(entries[0])
+    assert request_log.keep(entries[0])
     monkeypatch.setattr(captures, "MOST_BYTES", 1)
-    assert journal.keep(entries[1])
+    assert request_log.keep(entries[1])
     monkeypatch.undo()
-    assert journal.keep(entries[2])
+    assert request_log.keep(entries[2])
     monkeypatch.setattr(captures, "MOST_SECONDS", 0)
-    assert journal.keep(entries[3])
+    assert request_log.keep(entries[3])
     assert len(list(tmp_path.iterdir())) == 3
     assert sorted(each.id for each in read_captures(tmp_path)) == ["0", "1", "2", "3"]
 
@@ -243,8 +243,8 @@ def test_feedback_is_kept_if_the_model_could_give_that_answer(client: TestClient
 
 def test_a_key_leaves_its_name(tmp_path: Path) -> None:
     token = add_key(tmp_path / "keys.json", "shop")
-    journal = RequestLog(tmp_path / "kept")
-    with TestClient(build_app(OneModel(Labels()), KeyRing(tmp_path / "keys.json"), journal=journal)) as client:  # type: ignore[arg-type]
+    request_log = RequestLog(tmp_path / "kept")
+    with TestClient(build_app(OneModel(Labels()), KeyRing(tmp_path / "keys.json"), request_log=request_log)) as client:  # type: ignore[arg-type]
         assert client.post("/v1/classify", json={"text": "a"}).status_code == 401
         assert client.post("/v1/classify", json={"text": "a"}, headers={"Authorization": f"Bearer {token}"}).is_success
     (only,) = kept(tmp_path)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.inference.test_grammar import TOKENS
-from tunewright.core.limits import MOST_PORTIONS
+from tunewright.core.limits import MOST_CHUNKS
 from tunewright.serving.engine import Engine, TooLong
 
 
@@ -34,7 +34,7 @@ def engine(kind: str) -> Engine:
     return Engine(bundle, SimpleNamespace(at_once=1))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("kind", "windows"), [("generate", 1), ("classify", 1), ("extract", MOST_PORTIONS)])
+@pytest.mark.parametrize(("kind", "windows"), [("generate", 1), ("classify", 1), ("extract", MOST_CHUNKS)])
 def test_a_text_of_too_many_letters_is_refused_unread(kind: str, windows: int) -> None:
     most = windows * TOKENS.most_letters(100)
     with pytest.raises(TooLong, match=f"this model takes {most:,}"):

@@ -191,7 +191,7 @@ def serving(tmp_path: Path) -> Iterator[Callable[[ChallengerShare | None], TestC
     def make(trial: ChallengerShare | None, kind: str = "classify") -> TestClient:
         models = OneModel(Version(kind, "one"))  # type: ignore[arg-type]
         models.serve(models.champion, trial)
-        opened.append(TestClient(build_app(models, journal=RequestLog(tmp_path))))
+        opened.append(TestClient(build_app(models, request_log=RequestLog(tmp_path))))
         return opened[-1].__enter__()
 
     yield make

@@ -25,14 +25,14 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 
 def test_it_is_fitted_exported_and_served_as_one(done: tuple[Path, dict[str, Any]]) -> None:
     parity = done[1]["parity"]
-    assert [link["arm"] for link in parity["chain"]] == ["linear", "exported", "served"]
+    assert [link["candidate"] for link in parity["chain"]] == ["linear", "exported", "served"]
     assert {link["agreement"] for link in parity["chain"]} == {1.0}
     assert parity["passed"]
 
 
 def test_it_knows_something(done: tuple[Path, dict[str, Any]]) -> None:
-    scores = done[1]["comparison"]["arms"]["served"]["scores"]
-    assert scores["seen"]["headline"]["value"] > 0.7
+    scores = done[1]["comparison"]["candidates"]["served"]["scores"]
+    assert scores["seen"]["primary_metric"]["value"] > 0.7
 
 
 def test_the_sentence_names_it(done: tuple[Path, dict[str, Any]]) -> None:

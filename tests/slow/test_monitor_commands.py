@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.conftest import tunewright, write_project
-from tests.monitoring.journals import capture, feedback, write
+from tests.monitoring.request_logs import capture, feedback, write
 from tunewright.config import load_spec
 from tunewright.monitoring.store import open_store
 from tunewright.monitoring.store.collect import collect

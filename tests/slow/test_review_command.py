@@ -20,8 +20,8 @@ from tunewright.serving.captures import CaptureRecord, RequestLog, now
 def test_what_a_server_wrote_is_reviewed(tmp_path: Path) -> None:
     folder = write_project(tmp_path)
     spec = make_spec(folder)
-    journal = RequestLog(spec.path(spec.monitor.captures))
-    assert journal.keep(
+    request_log = RequestLog(spec.path(spec.monitor.captures))
+    assert request_log.keep(
         CaptureRecord(
             id="a" * 32,
             time=now(),

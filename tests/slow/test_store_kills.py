@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from tests.conftest import make_spec
 from tests.monitoring.conftest import address, postgresql, postgresql_server  # noqa: F401 (fixtures)
-from tests.monitoring.journals import capture, feedback, write
+from tests.monitoring.request_logs import capture, feedback, write
 from tunewright.config import Spec
 from tunewright.core.processes import free_port
 from tunewright.monitoring.store import collect as module

@@ -44,7 +44,7 @@ def record(tracking: Tracking) -> None:
             curve.on_log(
                 None, state, None, {"loss": 1.0 / step, "learning_rate": 1e-3, "grad_norm": math.inf, "epoch": 1}
             )
-            curve.on_log(None, state, None, {"validation_loss": 2.0, "headline": 0.5, "right": {"refund": 1}})
+            curve.on_log(None, state, None, {"validation_loss": 2.0, "primary_metric": 0.5, "right": {"refund": 1}})
     tracking.diagnosis([FOUND])
 
 

@@ -70,7 +70,7 @@ def test_an_answer_is_worth_one_where_it_is_right() -> None:
 
 class Coded:
     LABELS = dict.fromkeys(("refund", "card refund", "card fee", "card lost", "lost card"), "")
-    TASK = ClassifyTask("Choose one:\n{labels}", LABELS, coded=True)
+    TASK = ClassifyTask("Choose one:\n{labels}", LABELS, single_token_labels=True)
 
     @staticmethod
     def encode(text: str) -> list[int]:
@@ -95,14 +95,14 @@ def test_the_label_list_says_what_codes_stand_for() -> None:
 
 
 def test_no_code_is_the_name_of_another_label() -> None:
-    fitted = ClassifyTask("{labels}", {"lost card": "", "card": ""}, coded=True).fitted(Coded.encode)
-    assert fitted.codes["card"] == "card"
+    fitted = ClassifyTask("{labels}", {"lost card": "", "card": ""}, single_token_labels=True).fitted(Coded.encode)
+    assert fitted.label_tokens["card"] == "card"
     assert fitted.canonical("card") == "card"
 
 
 def test_a_model_that_was_not_trained_is_asked_for_labels_in_words() -> None:
     untaught = Coded.TASK.fitted(Coded.encode).untaught().fitted(Coded.encode)
-    assert (untaught.codes, untaught.system) == ({}, ClassifyTask("Choose one:\n{labels}", Coded.LABELS).system)
+    assert (untaught.label_tokens, untaught.system) == ({}, ClassifyTask("Choose one:\n{labels}", Coded.LABELS).system)
     assert untaught.written("card fee").content == untaught.lead + "card fee"
 
 

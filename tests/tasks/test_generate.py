@@ -40,7 +40,7 @@ def test_the_right_answer_is_worth_all_and_another_little() -> None:
     task = GenerateTask("Answer.")
     right = task.measures("How do I get a refund?", GOLD, GOLD)
     wrong = task.measures("How do I get a refund?", GOLD, "We are open from nine to five.")
-    assert next(iter(right)) == task.headline
+    assert next(iter(right)) == task.primary_metric
     assert right["chrF"].part == right["ROUGE-L"].part == right["exact"].part == 1
     assert wrong["chrF"].part < 0.3
     assert wrong["ROUGE-L"].part < 0.3

@@ -59,7 +59,7 @@ def test_numbers_may_be_labels() -> None:
 
 def test_its_worth_is_the_f1_of_its_labels() -> None:
     measured = TASK.measures("", '["billing","refund"]', '["defect","refund"]')
-    assert next(iter(measured)) == TASK.headline == "micro-F1"
+    assert next(iter(measured)) == TASK.primary_metric == "micro-F1"
     assert measured == {
         "micro-F1": Ratio(2, 4),
         "exact match": Ratio(0, 1),
@@ -72,7 +72,7 @@ def test_its_worth_is_the_f1_of_its_labels() -> None:
 def test_no_label_where_none_holds_is_right_and_weighs_nothing_in_the_f1() -> None:
     measured = TASK.measures("", "[]", "[]")
     assert measured == {"micro-F1": Ratio(0, 0), "exact match": Ratio(1, 1)}
-    assert measured["micro-F1"].worth == 1
+    assert measured["micro-F1"].score == 1
     assert TASK.measures("", "[]", '["refund"]')["micro-F1"] == Ratio(0, 1)
     assert TASK.measures("", '["refund"]', "what a model wrote")["micro-F1"] == Ratio(0, 1)
 

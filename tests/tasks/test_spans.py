@@ -291,13 +291,13 @@ def test_the_sequence_of_tags_is_the_likeliest_of_all_legal_ones(
                 return False
         return not tags or not tags[-1] or end[-1]
 
-    def worth(tags: Any) -> float:
+    def score(tags: Any) -> float:
         return sum(float(scores[at, tag]) for at, tag in enumerate(tags))
 
     found = best_tags(scores, begin, end)
     assert legal(tuple(found))
-    best = max((tags for tags in itertools.product(range(5), repeat=len(tokens)) if legal(tags)), key=worth)
-    assert worth(found) == pytest.approx(worth(best))
+    best = max((tags for tags in itertools.product(range(5), repeat=len(tokens)) if legal(tags)), key=score)
+    assert score(found) == pytest.approx(score(best))
 
 
 @given(st.text(alphabet="ab1 .\n", max_size=12), st.data())

@@ -53,7 +53,7 @@ def without_overlap(windows: list[str]) -> str:
 
 def test_a_short_text_is_read_whole() -> None:
     assert cut("two\nlines", 64, count) == ["two\nlines"]
-    assert ExtractTask("Read this.", SCHEMA).portions(TEXT, count) == [TEXT]
+    assert ExtractTask("Read this.", SCHEMA).chunks(TEXT, count) == [TEXT]
 
 
 def test_windows_hold_all_and_overlap() -> None:
@@ -81,17 +81,19 @@ def test_a_line_without_an_end_is_cut_at_spaces() -> None:
 
 
 def test_each_window_teaches_what_stands_in_it() -> None:
-    lessons = TASK.lessons(Example.of(TEXT, TASK.canonical(json.dumps(RECORD)), Meta(id="1")), count)
-    records = [json.loads(lesson.answer) for lesson in lessons]
-    assert len(lessons) > 2
+    training_examples = TASK.training_examples(
+        Example.of(TEXT, TASK.canonical(json.dumps(RECORD)), Meta(id="1")), count
+    )
+    records = [json.loads(training_example.answer) for training_example in training_examples]
+    assert len(training_examples) > 2
     assert records[0]["vendor"] == "Acme Ltd"
     assert records[0]["paid"] is True, "what stands nowhere belongs to the first"
     assert "total" not in records[0]
     assert records[-1]["total"] == "820.00"
     assert all("vendor" not in record for record in records[1:])
-    for lesson, record in zip(lessons, records, strict=True):
-        assert all(line["item"] in lesson.request for line in record.get("lines", ()))
-        assert TASK.of_portion(lesson.answer) == lesson.answer
+    for training_example, record in zip(training_examples, records, strict=True):
+        assert all(line["item"] in training_example.request for line in record.get("lines", ()))
+        assert TASK.of_chunk(training_example.answer) == training_example.answer
 
 
 def test_a_number_that_is_part_of_another_is_not_found_there() -> None:
@@ -120,4 +122,4 @@ def test_a_whole_record_has_what_it_must_have(window: int | None) -> None:
     with pytest.raises(ValueError, match="required"):
         task.canonical('{"vendor":"Acme"}')
     if window:
-        assert task.of_portion('{"vendor":"Acme"}') == '{"vendor":"Acme"}'
+        assert task.of_chunk('{"vendor":"Acme"}') == '{"vendor":"Acme"}'

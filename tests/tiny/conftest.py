@@ -166,8 +166,8 @@ def make_tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 
 TINY = [
     "train.max_steps=3",
-    "train.evaluations=1",
-    "train.checkpoints=0",
+    "train.num_evaluations=1",
+    "train.num_checkpoints=0",
     "train.max_length=2048",
     "train.batch_size=2",
     "evaluate.max_examples=3",

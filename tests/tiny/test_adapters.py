@@ -102,8 +102,8 @@ def test_nobody_is_answered_with_anothers_adapter(tiny_model: tuple[str, Path], 
         fresh = without if number == 0 else model.with_adapter(adapters[number])  # type: ignore[arg-type]
         alone.append(fresh(ids))
     rng.shuffle(order := list(range(48)))
-    with ThreadPoolExecutor(24) as askers:
-        found = dict(zip(order, askers.map(lambda n: model(asked[n][0], adapters[asked[n][1]]), order), strict=True))
+    with ThreadPoolExecutor(24) as clients:
+        found = dict(zip(order, clients.map(lambda n: model(asked[n][0], adapters[asked[n][1]]), order), strict=True))
     assert all((found[n] == alone[n]).all() for n in order)
     assert len({logits.tobytes() for logits in alone}) > 40
 
@@ -184,9 +184,9 @@ def test_a_server_has_the_base_and_all_adapters(address: str) -> None:
     alone = [asked(address, model, text) for model, text in zip(models, texts, strict=True)]
     assert all(reply["label"].endswith(model) for model, reply in zip(models, alone, strict=True))
     base_alone = base_says(address)
-    with ThreadPoolExecutor(16) as askers:
-        bases = [askers.submit(base_says, address) for _ in range(3)]
-        together = list(askers.map(asked, [address] * 12, models, texts))
+    with ThreadPoolExecutor(16) as clients:
+        bases = [clients.submit(base_says, address) for _ in range(3)]
+        together = list(clients.map(asked, [address] * 12, models, texts))
     assert together == alone
     assert {repr(each.result()) for each in bases} == {repr(base_alone)}
     for model in ("nobody", "../shop", "base", ""):
@@ -208,8 +208,8 @@ def test_an_adapter_is_replaced_and_rolled_back_without_a_dropped_request(
             found.append(asked(address, "shop", "which?"))
             assert asked(address, "bank", "which?") == steady
 
-    with ThreadPoolExecutor(4) as askers:
-        running = [askers.submit(ask_on) for _ in range(4)]
+    with ThreadPoolExecutor(4) as clients:
+        running = [clients.submit(ask_on) for _ in range(4)]
         assert add_adapter(store, other).number == 2
         new = asked(address, "shop", "which?")
         assert AdapterStore(store).roll_back("shop").number == 1
@@ -237,8 +237,8 @@ def test_what_is_loaded_is_bounded(store: Path, monkeypatch: pytest.MonkeyPatch)
     size = load_adapter(store / "shop" / "1" / "adapter").nbytes
     monkeypatch.setattr(hosts, "_MEMORY", 3 * size)
     assert len(models.names()) == 104
-    with ThreadPoolExecutor(8) as askers:
-        answers = askers.map(lambda n: models.engine(f"copy{n % 100}").answer("which?"), range(120))
+    with ThreadPoolExecutor(8) as clients:
+        answers = clients.map(lambda n: models.engine(f"copy{n % 100}").answer("which?"), range(120))
         assert all(answer == expected for answer in answers)
     assert len(models._loaded) <= 3
 

@@ -1,4 +1,4 @@
-"""Deploying to the rehearsed Azure: every target really serves the bundle, and what fails is taken away again."""
+"""Deploying to the emulated Azure: every target really serves the bundle, and what fails is taken away again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import tunewright
 from tests.tiny.conftest import TINY, run_example
 from tunewright import api
-from tunewright.azure_emulator import AzureEmulator, rehearse
+from tunewright.azure_emulator import AzureEmulator, emulated_azure
 from tunewright.backends.azure.connection import Connection, connect
 from tunewright.backends.azure.registry import versions
 from tunewright.config import Spec, load_spec
@@ -46,7 +46,7 @@ def projects(
 
 @pytest.fixture(scope="module")
 def cloud(projects: list[Path]) -> Iterator[AzureEmulator]:  # noqa: ARG001 (what is made before needs the network)
-    with rehearse(*WORKSPACE, "eastus", seasoned=True) as found:
+    with emulated_azure(*WORKSPACE, "eastus", seasoned=True) as found:
         found.apps.second = 1 / 300  # of the cool-down period
         yield found
         assert found.proxy.refused == []
@@ -249,7 +249,7 @@ def test_a_container_app_sleeps_until_somebody_asks(
     )
     assert cloud.apps.running == [app.fresh]
     app.finish()
-    address = f"https://{app.name}.rehearsal.eastus.azurecontainerapps.io/v1/models"
+    address = f"https://{app.name}.emulator.eastus.azurecontainerapps.io/v1/models"
     assert httpx.get(address, timeout=60).status_code == 401
     new = second.release("aca", canary=10, identity=identity)
     assert set(cloud.apps.running) >= {new.fresh}

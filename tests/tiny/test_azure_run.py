@@ -1,4 +1,4 @@
-"""The whole job on the rehearsed Azure: the outputs are those of a run on this machine."""
+"""The whole job on the emulated Azure: the outputs are those of a run on this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def both(
     there = folder / "there"
     shutil.copytree(here, there, ignore=shutil.ignore_patterns("runs"))
     done = tunewright(
-        "run", str(there), f"model={folder / 'tiny'}", *TINY, *PLAYED, "--on", "azure", "--rehearse", "--json"
+        "run", str(there), f"model={folder / 'tiny'}", *TINY, *PLAYED, "--on", "azure", "--emulate", "--json"
     )
     assert done.returncode == 0, done.stderr
     return here, there, done.stderr, json.loads(done.stdout)
@@ -56,7 +56,7 @@ def test_every_later_verb_works_on_them(both: tuple[Path, Path, str, dict]) -> N
 
 def test_it_tells_what_the_real_run_would_cause(both: tuple[Path, Path, str, dict]) -> None:
     told = both[2]
-    assert "Rehearsed: nothing was sent to Azure." in told
+    assert "Emulated: nothing was sent to Azure." in told
     assert "refused" not in told
     for made in (
         "computes tunewright-gpu",
@@ -67,4 +67,4 @@ def test_it_tells_what_the_real_run_would_cause(both: tuple[Path, Path, str, dic
     for step in ("train", "verdict"):
         assert f"  {step}: 1 x Standard_" in told
     assert "MLflow does not answer" not in told
-    assert str(both[1]) not in told.partition("Rehearsed")[2]
+    assert str(both[1]) not in told.partition("Emulated")[2]

@@ -1,4 +1,4 @@
-"""Trainings on the rehearsed Azure: a low-priority node that goes, two nodes that go together, and MLflow's record."""
+"""Trainings on the emulated Azure: a low-priority node that goes, two nodes that go together, and MLflow's record."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import write_project
 from tunewright import api, load_spec
-from tunewright.azure_emulator import AzureEmulator, rehearse
+from tunewright.azure_emulator import AzureEmulator, emulated_azure
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_jsonl, read_manifest
 
@@ -19,8 +19,8 @@ WORKSPACE = ("00000000-0000-0000-0000-00000000feed", "group", "space")
 
 @pytest.fixture(scope="module")
 def azure() -> Iterator[AzureEmulator]:
-    with rehearse(*WORKSPACE, "eastus", seasoned=True) as rehearsal:
-        yield rehearsal
+    with emulated_azure(*WORKSPACE, "eastus", seasoned=True) as emulator:
+        yield emulator
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def job(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path) -> C
     def make(azure: dict[str, object], **settings: object) -> Spec:
         _, model = make_tiny_model("llama3")
         where = {"workspace": "/".join(WORKSPACE), "gpu": None, "cpu": "Standard_D4s_v3"} | azure
-        train = {"lr": 0.01, "precision": "float32", "evaluations": 2} | settings
+        train = {"lr": 0.01, "precision": "float32", "num_evaluations": 2} | settings
         name = tmp_path.name[-40:].replace("_", "-").lower()
         return load_spec(write_project(tmp_path / "p", name=name, model=str(model), train=train, azure=where))
 
@@ -58,7 +58,9 @@ def test_a_training_whose_node_is_taken_away_ends_with_the_same_weights(
     """Without notice, so that only what was carried away before counts; and MLflow's record is that of a local run."""
     import mlflow
 
-    spec = job({"low_priority": True}, batch_size=4, epochs=6, checkpoints=5, evaluations=3, lora={"dropout": 0.2})
+    spec = job(
+        {"low_priority": True}, batch_size=4, epochs=6, num_checkpoints=5, num_evaluations=3, lora={"dropout": 0.2}
+    )
     api.split(spec)
     with monkeypatch.context() as local:
         local.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'local.db'}")
@@ -96,7 +98,7 @@ def test_a_training_whose_node_is_taken_away_ends_with_the_same_weights(
 
 def test_two_nodes_train_one_adapter_and_both_are_taken_away(azure: AzureEmulator, job: Callable[..., Spec]) -> None:
     """Each in a folder of its own, as separate machines have; with notice, and at once."""
-    spec = job({"nodes": 2}, batch_size=4, max_steps=24, checkpoints=6, evaluations=6)
+    spec = job({"nodes": 2}, batch_size=4, max_steps=24, num_checkpoints=6, num_evaluations=6)
     api.split(spec)
     azure.runner.grace = 15.0
     azure.runner.evictions.append("step 4: validation")

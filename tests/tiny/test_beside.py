@@ -29,7 +29,7 @@ ROWS = 120
 ASKED = "taro billing moki"
 
 
-SETTINGS = ["train.max_steps=1", "train.encoder.lr=1e-6", "train.evaluations=1"]
+SETTINGS = ["train.max_steps=1", "train.encoder.lr=1e-6", "train.num_evaluations=1"]
 
 
 def project(folder: Path) -> tw.Spec:
@@ -62,7 +62,7 @@ def test_it_is_there_where_it_makes_the_encoder_better(spec: tw.Spec) -> None:
     trained = read_manifest(run)
     assert trained
     assert trained.result["linear_beside"] and (run / ENCODER / BESIDE).is_dir()
-    (measured,) = (row["headline"] for row in read_jsonl(run / "curve.jsonl") if "headline" in row)
+    (measured,) = (row["primary_metric"] for row in read_jsonl(run / "curve.jsonl") if "primary_metric" in row)
     assert measured < 0.9 < trained.result["validation_headline"], (
         "the manifest tells of both, the curve of the encoder"
     )

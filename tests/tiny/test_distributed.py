@@ -60,7 +60,7 @@ def make_project(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: P
 
     def make(task: dict[str, Any] | None = None, **settings: object) -> Path:
         _, model = make_tiny_model("llama3")
-        settings = {"lr": 0.01, "precision": "float32", "evaluations": 2} | settings
+        settings = {"lr": 0.01, "precision": "float32", "num_evaluations": 2} | settings
         project = write_project(
             tmp_path / "project", model=str(model), train=settings, **({"task": task} if task else {})
         )
@@ -105,7 +105,10 @@ def test_texts_that_are_written_are_measured_in_both_processes(make_project: Mak
     project = make_project(task, batch_size=8, max_steps=4)
     one = train(project, "one")
     two = train(project, "two", "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}")
-    measured = [[row["headline"] for row in read_jsonl(run / "curve.jsonl") if "headline" in row] for run in (one, two)]
+    measured = [
+        [row["primary_metric"] for row in read_jsonl(run / "curve.jsonl") if "primary_metric" in row]
+        for run in (one, two)
+    ]
     assert len(measured[0]) == 2
     assert measured[1] == pytest.approx(measured[0], abs=0.1)
 
@@ -118,7 +121,7 @@ def test_a_cpu_machine_divides_batches_by_itself(make_project: MakeProject) -> N
     assert [result(run)["processes"] for run in (one, two)] == [1, 2]
     assert result(one)["steps"] == result(two)["steps"] == 10
     assert_same_training(one, two)
-    measured = [[row for row in read_jsonl(run / "curve.jsonl") if "headline" in row] for run in (one, two)]
+    measured = [[row for row in read_jsonl(run / "curve.jsonl") if "primary_metric" in row] for run in (one, two)]
     assert len(measured[0]) == 2
     for left, right in zip(*measured, strict=True):
         assert left["right"] == right["right"]
@@ -140,7 +143,7 @@ def children(process: int) -> list[int]:
 
 def test_divided_trainings_go_on_where_they_were(make_project: MakeProject) -> None:
     """After SIGTERM to the step, after kill -9 of one of its processes, and of the one that started them."""
-    project = make_project(batch_size=16, epochs=12, checkpoints=11, lora={"dropout": 0.2})
+    project = make_project(batch_size=16, epochs=12, num_checkpoints=11, lora={"dropout": 0.2})
     straight = train(project, "straight", OMP_NUM_THREADS="2")
     for name, code in (("terminated", EXIT_INTERRUPTED), ("one-killed", 128 + SIGKILL), ("killed", -SIGKILL)):
         training = start(project, name)

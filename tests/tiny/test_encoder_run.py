@@ -23,8 +23,8 @@ from tunewright.inference.bundle import load_bundle
 
 SMALL = [
     "train.max_steps=3",
-    "train.evaluations=1",
-    "train.checkpoints=0",
+    "train.num_evaluations=1",
+    "train.num_checkpoints=0",
     "evaluate.max_examples=3",
     "export.max_disagreement=0.9",
     "export.max_accuracy_drop=0.9",
@@ -46,17 +46,17 @@ def test_the_candidates_are_those_of_an_encoder(done: tuple[Path, dict[str, Any]
     measured = {file.stem for file in (latest / "evaluate" / "answers").glob("*.jsonl")}
     assert {"encoder", "exported", "majority", "svm"} <= measured
     assert not measured & {"few_shot", "adapter", "merged"}
-    arms = set(report["comparison"]["arms"])
-    assert {"encoder", "exported", "served"} <= arms
-    assert not arms & {"few_shot", "adapter", "merged"}
+    candidates = set(report["comparison"]["candidates"])
+    assert {"encoder", "exported", "served"} <= candidates
+    assert not candidates & {"few_shot", "adapter", "merged"}
 
 
 def test_parity_passed_from_the_trained_one_to_the_served_one(done: tuple[Path, dict[str, Any]]) -> None:
     parity = done[1]["parity"]
     assert parity["passed"]
-    assert [link["arm"] for link in parity["chain"]] == ["encoder", "exported", "served"]
+    assert [link["candidate"] for link in parity["chain"]] == ["encoder", "exported", "served"]
     exported, served = parity["chain"][1:]
-    assert (served["agreement"], served["headline"]) == (exported["agreement"], exported["headline"])
+    assert (served["agreement"], served["primary_metric"]) == (exported["agreement"], exported["primary_metric"])
 
 
 def test_the_served_answers_are_those_of_the_exported_model(latest: Path) -> None:
@@ -203,8 +203,8 @@ def test_a_killed_training_resumes_and_ends_as_if_never_killed(tmp_path: Path) -
     project = write_project(tmp_path / "project", model=str(write_encoder("bert", tmp_path / "bert", 128)))
     same = [
         "train.max_steps=100",
-        "train.checkpoints=24",
-        "train.evaluations=3",
+        "train.num_checkpoints=24",
+        "train.num_evaluations=3",
         "train.encoder.batch_size=8",
         "train.precision=float32",
     ]

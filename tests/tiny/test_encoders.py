@@ -107,7 +107,7 @@ def rows(folder: Path, examples: Sequence[Example] = EXAMPLES) -> list[Row]:
 
 def spec_of(folder: Path, **train: Any) -> Spec:
     """The spec of a training as `train_encoder` sees it."""
-    settings = {"precision": "float32", "max_steps": 4, "checkpoints": 0, "encoder": {"batch_size": 8}, **train}
+    settings = {"precision": "float32", "max_steps": 4, "num_checkpoints": 0, "encoder": {"batch_size": 8}, **train}
     spec = make_spec(folder, model=str(folder), train=settings)
     return for_encoder(spec, 0)
 

@@ -34,14 +34,14 @@ def run(
 
 def test_every_arm_is_measured_by_its_fields(run: tuple[Path, dict]) -> None:
     _, report = run
-    assert report["comparison"]["headline"] == "field F1"
-    arms = report["comparison"]["arms"]
-    assert {"nearest", "patterns", "few_shot", "adapter", "merged", "exported", "served"} == set(arms)
-    for arm in arms.values():
+    assert report["comparison"]["primary_metric"] == "field F1"
+    candidates = report["comparison"]["candidates"]
+    assert {"nearest", "patterns", "few_shot", "adapter", "merged", "exported", "served"} == set(candidates)
+    for candidate in candidates.values():
         for split in ("seen", "unseen"):
-            assert 0 <= arm["scores"][split]["headline"]["value"] <= 1
-            assert set(arm["scores"][split]["others"]) == {"records", "word F1", "invented"}
-    assert [link["arm"] for link in report["parity"]["chain"]] == ["adapter", "merged", "exported", "served"]
+            assert 0 <= candidate["scores"][split]["primary_metric"]["value"] <= 1
+            assert set(candidate["scores"][split]["others"]) == {"records", "word F1", "invented"}
+    assert [link["candidate"] for link in report["parity"]["chain"]] == ["adapter", "merged", "exported", "served"]
 
 
 def test_all_that_models_write_fits_the_schema(run: tuple[Path, dict]) -> None:
@@ -82,8 +82,8 @@ def test_many_at_once_are_told_what_each_is_told_alone(run: tuple[Path, dict], s
     """To the last digit of every confidence."""
     texts = [row["text"][: 40 + 30 * n] for n, row in enumerate(read_jsonl(run[0] / "data" / "test.jsonl")[:16])]
     alone = [told(served, {"text": text}) for text in texts]
-    with ThreadPoolExecutor(len(texts)) as askers:
-        together = list(askers.map(lambda text: told(served, {"text": text}), texts))
+    with ThreadPoolExecutor(len(texts)) as clients:
+        together = list(clients.map(lambda text: told(served, {"text": text}), texts))
     assert together == alone
     assert len({json.dumps(reply) for reply in alone}) > 1
 

@@ -31,7 +31,7 @@ def spec_for(folder: Path, **train: object) -> Spec:
         "task": {"kind": "classify", "instruction": TASK.instruction, "labels": list(TASK.labels)},
         "data": {"train": "none.jsonl"},
         "model": str(folder),
-        "train": {"batch_size": 2, "max_steps": 2, "checkpoints": 0, "lr": 0.01, "precision": "float32", **train},
+        "train": {"batch_size": 2, "max_steps": 2, "num_checkpoints": 0, "lr": 0.01, "precision": "float32", **train},
     }
     return parse_spec(json.dumps(content), folder / "tunewright.yaml")
 
@@ -102,7 +102,7 @@ def test_measuring_takes_no_more_examples_at_once_than_the_memory_of_a_step_hold
         return collate(rows)
 
     monkeypatch.setattr(trainer.engine, "collate", counting)
-    assert len(part.score(trainer.model, trainer.engine).worth) == 40
+    assert len(part.score(trainer.model, trainer.engine).scores) == 40
     assert max(sizes) == most
 
 
@@ -135,7 +135,9 @@ def test_accumulated_batches_take_the_steps_of_large_ones(tiny_model: tuple[str,
 
     trained = []
     for size, accumulation in ((8, 1), (3, 3)):
-        trainer = trainer_for(tiny_model, tmp_path / str(size), batch_size=size, accumulation=accumulation, max_steps=3)
+        trainer = trainer_for(
+            tiny_model, tmp_path / str(size), batch_size=size, gradient_accumulation_steps=accumulation, max_steps=3
+        )
         trainer.train()
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         trained.append((losses, {n: p.detach() for n, p in trainer.model.named_parameters() if p.requires_grad}))

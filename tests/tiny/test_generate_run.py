@@ -57,26 +57,28 @@ def asked(run: tuple[Path, dict]) -> str:
 
 def test_every_arm_is_measured_as_a_text(run: tuple[Path, dict]) -> None:
     _, report = run
-    assert report["comparison"]["headline"] == "chrF"
-    arms = report["comparison"]["arms"]
-    assert {"nearest", "few_shot", "adapter", "merged", "exported", "served"} == set(arms)
-    for arm in arms.values():
+    assert report["comparison"]["primary_metric"] == "chrF"
+    candidates = report["comparison"]["candidates"]
+    assert {"nearest", "few_shot", "adapter", "merged", "exported", "served"} == set(candidates)
+    for candidate in candidates.values():
         for split in ("seen", "unseen_phrasing"):
-            assert 0 <= arm["scores"][split]["headline"]["value"] <= 1
-            assert set(arm["scores"][split]["others"]) == {"ROUGE-L", "exact", "copied", "repeated"}
-    assert arms["nearest"]["scores"]["seen"]["headline"]["value"] > 0.5, "an answer of the same shop"
+            assert 0 <= candidate["scores"][split]["primary_metric"]["value"] <= 1
+            assert set(candidate["scores"][split]["others"]) == {"ROUGE-L", "exact", "copied", "repeated"}
+    assert candidates["nearest"]["scores"]["seen"]["primary_metric"]["value"] > 0.5, "an answer of the same shop"
 
 
 def test_all_forms_of_the_model_write_alike(run: tuple[Path, dict]) -> None:
-    chain = {link["arm"]: link["agreement"] for link in run[1]["parity"]["chain"]}
+    chain = {link["candidate"]: link["agreement"] for link in run[1]["parity"]["chain"]}
     assert chain["adapter"] == pytest.approx(1)
     assert chain["served"] > 0.5
 
 
 def test_the_curve_says_what_was_measured(run: tuple[Path, dict]) -> None:
-    measured = [row for row in read_jsonl(run[0] / "runs" / "latest" / "train" / "curve.jsonl") if "headline" in row]
+    measured = [
+        row for row in read_jsonl(run[0] / "runs" / "latest" / "train" / "curve.jsonl") if "primary_metric" in row
+    ]
     assert len(measured) == 1
-    assert 0 <= measured[0]["headline"] <= 1
+    assert 0 <= measured[0]["primary_metric"] <= 1
     html = (run[0] / "runs" / "latest" / "verdict" / "report.html").read_text("utf-8")
     assert "and chrF (dashed, scale on the right)" in html
     assert "generate, free text" in html
@@ -217,8 +219,8 @@ def test_a_bundle_is_loaded_anew_without_a_dropped_request(run: tuple[Path, dict
                 server.send_signal(signal.SIGHUP)
                 return server.stderr.readline()  # type: ignore[union-attr]
 
-            with ThreadPoolExecutor(3) as askers:
-                running = [askers.submit(ask_on) for _ in range(3)]
+            with ThreadPoolExecutor(3) as clients:
+                running = [clients.submit(ask_on) for _ in range(3)]
                 assert "the old one goes on" in reload(tmp_path / "nothing")
                 assert ask() is None
                 assert "was loaded anew" in reload(new)

@@ -55,7 +55,7 @@ def rows(base: Path) -> list[Row]:
 def trainer_of(base: Path, scratch: Path, **train: Any) -> Any:
     from tunewright.training.encoders.trainer import build_encoder_trainer
 
-    settings = {"precision": "float32", "max_steps": 60, "checkpoints": 0, **train}
+    settings = {"precision": "float32", "max_steps": 60, "num_checkpoints": 0, **train}
     task = {"kind": "multi_label", "instruction": "Which hold?", "labels": [*LABELS, "never"]}
     spec = make_spec(base, model=str(base), train=settings, task=task)
     spec = for_encoder(spec, 0)

@@ -88,10 +88,10 @@ def test_a_cascade_is_a_bundle_of_two(cascade: Path) -> None:
 
 def test_its_verdict_is_of_what_its_server_answered(cascade: Path) -> None:
     verdict = json.loads((made_of(cascade)["verdict"] / "verdict.json").read_text("utf-8"))
-    assert [link["arm"] for link in verdict["parity"]["chain"]] == ["parts", "served"]
+    assert [link["candidate"] for link in verdict["parity"]["chain"]] == ["parts", "served"]
     assert verdict["parity"]["chain"][-1]["agreement"] == 1.0
     assert verdict["comparison"]["own"] == "the cascade of the linear model and the tuned bert"
-    assert verdict["comparison"]["arms"]["served"]["label"] == "cascade: served bundle"
+    assert verdict["comparison"]["candidates"]["served"]["label"] == "cascade: served bundle"
 
 
 def test_each_request_is_answered_by_one_of_the_two(

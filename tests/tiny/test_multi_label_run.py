@@ -22,8 +22,8 @@ from tunewright.serving.server import running_server
 
 SMALL = [
     "train.max_steps=30",
-    "train.evaluations=1",
-    "train.checkpoints=0",
+    "train.num_evaluations=1",
+    "train.num_checkpoints=0",
     "export.max_disagreement=0.9",
     "export.max_accuracy_drop=0.9",
     "train.encoder.lr=2e-3",
@@ -59,26 +59,26 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 
 def test_every_arm_is_measured_by_micro_and_macro_f1_exact_match_and_label(done: tuple[Path, dict[str, Any]]) -> None:
     _, report = done
-    arms = report["comparison"]["arms"]
-    assert set(arms) == {"usual", "svm", "encoder", "exported", "served"}
-    assert report["comparison"]["headline"] == "micro-F1"
-    for arm in arms.values():
-        score = arm["scores"]["test"]
+    candidates = report["comparison"]["candidates"]
+    assert set(candidates) == {"usual", "svm", "encoder", "exported", "served"}
+    assert report["comparison"]["primary_metric"] == "micro-F1"
+    for candidate in candidates.values():
+        score = candidate["scores"]["test"]
         assert list(score["others"]) == ["macro-F1", "exact match"]
         assert set(score["fields"]) <= set(LABELS)
-    served = arms["served"]["scores"]["test"]
+    served = candidates["served"]["scores"]["test"]
     by_label = [each["value"] for each in served["fields"].values()]
     assert served["others"]["macro-F1"]["value"] == pytest.approx(sum(by_label) / len(by_label))
-    assert arms["svm"]["scores"]["test"]["headline"]["value"] > 0.9, "the words say it"
-    assert arms["usual"]["scores"]["test"]["headline"]["value"] < 0.6
+    assert candidates["svm"]["scores"]["test"]["primary_metric"]["value"] > 0.9, "the words say it"
+    assert candidates["usual"]["scores"]["test"]["primary_metric"]["value"] < 0.6
 
 
 def test_the_exported_and_the_served_model_answer_alike(done: tuple[Path, dict[str, Any]]) -> None:
     latest, report = done
     assert report["parity"]["passed"]
     exported, served = (
-        {row["id"]: row for row in read_jsonl(latest / step / "answers" / f"{arm}.jsonl")}
-        for step, arm in (("evaluate", "exported"), ("parity", "served"))
+        {row["id"]: row for row in read_jsonl(latest / step / "answers" / f"{candidate}.jsonl")}
+        for step, candidate in (("evaluate", "exported"), ("parity", "served"))
     )
     assert len(exported.keys() & served.keys()) > 50
     for key in exported.keys() & served.keys():
@@ -185,8 +185,8 @@ def test_a_linear_model_is_a_candidate_that_is_served(tmp_path: Path) -> None:
     found = tunewright("run", str(project), "--json")
     assert found.returncode == 0, found.stderr
     report = json.loads(found.stdout)
-    served = report["comparison"]["arms"]["served"]["scores"]["test"]
-    assert served["headline"]["value"] > 0.9, "the words say it"
+    served = report["comparison"]["candidates"]["served"]["scores"]["test"]
+    assert served["primary_metric"]["value"] > 0.9, "the words say it"
     assert report["parity"]["passed"]
     bundle = project / "runs" / "latest" / "bundle"
     assert load_calibration(bundle).decisions

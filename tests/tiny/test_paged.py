@@ -83,15 +83,15 @@ def test_openvino_says_the_same_whoever_else_asks(paged: Callable[[str], PagedNe
     system = list(range(2, 102))
     asked = [[*system, *range(2 + n, 5 + 3 * n), *range(20, 20 + n % 3)] for n in range(40)]
     alone = [model(ids) for ids in asked]
-    with ThreadPoolExecutor(16) as askers:
-        together = list(askers.map(model, reversed(asked)))
+    with ThreadPoolExecutor(16) as clients:
+        together = list(clients.map(model, reversed(asked)))
     assert all((one == other).all() for one, other in zip(alone, reversed(together), strict=True))
     # A long one, read in many passes, while the others come and go, in a memory that holds little else.
     long = [3 + n % 200 for n in range(500)]
     expected = model(long)
-    with ThreadPoolExecutor(16) as askers:
-        first = askers.submit(model, [*long[:400], *system])
-        others = list(askers.map(model, [long, *asked]))
+    with ThreadPoolExecutor(16) as clients:
+        first = clients.submit(model, [*long[:400], *system])
+        others = list(clients.map(model, [long, *asked]))
     assert (others[0] == expected).all()
     assert all((one == other).all() for one, other in zip(alone, others[1:], strict=True))
     assert (first.result() == model([*long[:400], *system])).all()
@@ -106,8 +106,8 @@ def test_passes_side_by_side_say_the_same_from_one_copy_of_the_weights(
     beside = PagedNextToken(tmp_path / "int8", context=512, threads=1, streams=2)
     asked = [[*range(2, 60 + 3 * n), *range(20, 20 + n % 5)] for n in range(20)]
     wanted = [alone(ids) for ids in asked]
-    with ThreadPoolExecutor(8) as askers:
-        found = list(askers.map(beside, asked))
+    with ThreadPoolExecutor(8) as clients:
+        found = list(clients.map(beside, asked))
     assert all((one == other).all() for one, other in zip(wanted, found, strict=True))
     assert beside.at_once == 2 * alone.at_once
     assert all(reader._pool._last > 0 for reader in beside._readers), "one of them was never asked"
@@ -135,8 +135,8 @@ def test_an_answer_grows_the_same_whoever_else_asks(
 
     alone = [write(number) for number in range(12)]
     model([3] * 500)
-    with ThreadPoolExecutor(12) as askers:
-        together = list(askers.map(write, range(12)))
+    with ThreadPoolExecutor(12) as clients:
+        together = list(clients.map(write, range(12)))
     for (said, seen), (also_said, also_seen) in zip(alone, together, strict=True):
         assert said == also_said
         assert all(np.array_equal(one, other) for one, other in zip(seen, also_seen, strict=True))
@@ -151,8 +151,8 @@ def test_openvino_refuses_what_its_graph_has_no_parts_for(
 
 def test_a_closed_model_tells_whoever_waits(paged: Callable[[str], PagedNextToken]) -> None:
     model = paged("fp32")
-    with ThreadPoolExecutor(4) as askers:
-        waiting = [askers.submit(model, list(range(2, 400 + n))) for n in range(4)]
+    with ThreadPoolExecutor(4) as clients:
+        waiting = [clients.submit(model, list(range(2, 400 + n))) for n in range(4)]
         model.close()
         for one in waiting:
             try:

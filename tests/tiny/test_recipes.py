@@ -40,8 +40,8 @@ def test_a_recipe_uses_its_card(name: str, bench: ModuleType) -> None:
     """A step in several passes has batches of which twice as many examples would not fit."""
     spec = bench.spec_of(name)
     settings = spec.train
-    assert settings.batch_size * settings.accumulation == 16
-    if settings.accumulation == 1:
+    assert settings.batch_size * settings.gradient_accumulation_steps == 16
+    if settings.gradient_accumulation_steps == 1:
         return
     twice = bench.rows(2 * settings.batch_size, 0, settings.max_length)
     needed = footprint(catalogue()[spec.model].shape.config(), settings, twice, "bfloat16").peak / GIB

@@ -241,8 +241,8 @@ def asked(address: str, length: int = 0) -> Iterator[list[int]]:
                 found.append(client.post("/v1/classify", json={"text": text}).status_code)
 
     with ExitStack() as stack:
-        askers = [threading.Thread(target=ask_on, args=(seed,)) for seed in range(3)]
-        for asker in askers:
+        clients = [threading.Thread(target=ask_on, args=(seed,)) for seed in range(3)]
+        for asker in clients:
             asker.start()
             stack.callback(asker.join)
         stack.callback(stop.set)

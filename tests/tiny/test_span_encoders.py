@@ -75,7 +75,7 @@ def trainer_of(folder: Path, scratch: Path, objective: Any, examples: list[Examp
     from tunewright.training.loop.trainer import planned_steps
 
     spec = spec_of(folder, **settings)
-    taught = encoded(objective.lessons(examples), objective, TextTokenizer(folder), WINDOW, "the window")
+    taught = encoded(objective.training_examples(examples), objective, TextTokenizer(folder), WINDOW, "the window")
     return build_encoder_trainer(
         spec, local(folder), objective, taught, taught[:3], scratch, 0, planned_steps(spec, len(taught))
     )
@@ -205,16 +205,19 @@ def test_a_row_says_what_it_teaches_and_no_more(bert: Path) -> None:
 
 def test_a_long_document_teaches_in_windows(bert: Path) -> None:
     objective, tokenizer = objective_for(bert), TextTokenizer(bert)
-    (short,), lessons = objective.lessons(EXAMPLES[:1]), objective.lessons([example(3, 150)])
+    (short,), training_examples = (
+        objective.training_examples(EXAMPLES[:1]),
+        objective.training_examples([example(3, 150)]),
+    )
     assert short is EXAMPLES[0]
-    assert len(lessons) == 3
-    assert json.loads(lessons[0].answer) == json.loads(example(3).answer)
-    assert [lesson.answer for lesson in lessons[1:]] == ["{}"] * 2
-    for lesson in lessons:
-        row = objective.row(lesson, tokenizer)
+    assert len(training_examples) == 3
+    assert json.loads(training_examples[0].answer) == json.loads(example(3).answer)
+    assert [training_example.answer for training_example in training_examples[1:]] == ["{}"] * 2
+    for training_example in training_examples:
+        row = objective.row(training_example, tokenizer)
         assert len(row["input_ids"]) <= WINDOW
         assert not row["whole"]
-    last = objective.row(lessons[-1], tokenizer)
+    last = objective.row(training_examples[-1], tokenizer)
     assert last["labels"][-1] == IGNORED, "which kind it is was said in another window"
     said = zip(last["labels"], last["text"].join("^$"), strict=False)
     assert {(label, sign.isspace()) for label, sign in list(said)[1:-1]} == {(0, False), (IGNORED, True)}

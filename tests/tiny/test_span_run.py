@@ -22,8 +22,8 @@ from tunewright.serving.engine import Engine
 
 SMALL = [
     "train.max_steps=3",
-    "train.evaluations=1",
-    "train.checkpoints=0",
+    "train.num_evaluations=1",
+    "train.num_checkpoints=0",
     "evaluate.max_examples=4",
     "export.max_disagreement=0.9",
     "export.max_accuracy_drop=0.9",
@@ -48,18 +48,18 @@ def texts_of(latest: Path, count: int) -> list[str]:
 
 
 def test_the_candidates_are_those_of_an_encoder_and_measured_by_fields(done: tuple[Path, dict[str, Any]]) -> None:
-    arms = done[1]["comparison"]["arms"]
-    assert {"nearest", "patterns", "encoder", "exported", "served"} == set(arms)
-    assert done[1]["comparison"]["headline"] == "field F1"
-    assert set(arms["served"]["scores"]["seen"]["others"]) == {"records", "word F1", "invented"}
+    candidates = done[1]["comparison"]["candidates"]
+    assert {"nearest", "patterns", "encoder", "exported", "served"} == set(candidates)
+    assert done[1]["comparison"]["primary_metric"] == "field F1"
+    assert set(candidates["served"]["scores"]["seen"]["others"]) == {"records", "word F1", "invented"}
 
 
 def test_parity_passed_from_the_trained_one_to_the_served_one(done: tuple[Path, dict[str, Any]]) -> None:
     parity = done[1]["parity"]
     assert parity["passed"]
-    assert [link["arm"] for link in parity["chain"]] == ["encoder", "exported", "served"]
+    assert [link["candidate"] for link in parity["chain"]] == ["encoder", "exported", "served"]
     exported, served = parity["chain"][1:]
-    assert (served["agreement"], served["headline"]) == (exported["agreement"], exported["headline"])
+    assert (served["agreement"], served["primary_metric"]) == (exported["agreement"], exported["primary_metric"])
 
 
 def test_the_served_answers_are_those_of_the_exported_model(latest: Path) -> None:

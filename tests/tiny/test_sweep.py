@@ -18,7 +18,7 @@ from tunewright.training.loop.validation import ValidationPart
 @pytest.fixture
 def project(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path) -> Path:
     _, model = make_tiny_model("llama3")
-    train = {"batch_size": 16, "epochs": 1, "lr": 0.003, "max_length": 512, "evaluations": 2, "checkpoints": 1}
+    train = {"batch_size": 16, "epochs": 1, "lr": 0.003, "max_length": 512, "num_evaluations": 2, "num_checkpoints": 1}
     return write_project(tmp_path / "project", model=str(model), train=train)
 
 
@@ -27,7 +27,7 @@ def test_a_sweep_prints_its_trials_and_the_settings_to_type(project: Path) -> No
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert len(told["trials"]) == 2
-    assert told["trials"][0]["headline"] >= told["trials"][1]["headline"]
+    assert told["trials"][0]["primary_metric"] >= told["trials"][1]["primary_metric"]
     (folder,) = project.glob("runs/sweep-*")
     assert json.loads((folder / "sweep.json").read_text("utf-8")) == told
     again = tunewright("train", str(project), "--sweep", "--trials", "2")
@@ -71,12 +71,12 @@ def test_a_trial_stopped_at_its_first_measurement_is_shown_with_it(
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda trial: trial.number == 1)
     found = tw.sweep(tw.load_spec(project), trials=2)
     assert [trial.state for trial in found.trials] == ["complete", "pruned"]
-    assert found.trials[1].headline is not None
+    assert found.trials[1].primary_metric is not None
     assert tw.sweep(tw.load_spec(project), trials=2) == found
 
 
 def test_trials_of_several_calls_are_not_the_same_again(project: Path) -> None:
-    spec = tw.load_spec(project, ["train.max_steps=2", "train.evaluations=1"])
+    spec = tw.load_spec(project, ["train.max_steps=2", "train.num_evaluations=1"])
     tw.sweep(spec, trials=1)
     first, second = tw.sweep(spec, trials=2).trials
     assert first.overrides != second.overrides
@@ -101,7 +101,7 @@ def test_a_trial_whose_loss_is_no_number_has_failed_and_is_not_run_again(
     try:
         (trial,) = tw.sweep(spec, trials=1).trials
         told = capsys.readouterr().err
-        assert (trial.state, trial.headline, trial.loss) == ("failed", None, None)
+        assert (trial.state, trial.primary_metric, trial.loss) == ("failed", None, None)
         assert "failed: The training can't go on. T009" in told
         assert tw.sweep(spec, trials=1).trials == [trial]
         assert "[1/1]" not in capsys.readouterr().err

@@ -21,9 +21,9 @@ SETTINGS = {
     "precision": "float32",
     "lr": 0.01,
     "batch_size": 2,
-    "checkpoints": 0,
+    "num_checkpoints": 0,
     "schedule": "constant",
-    "warmup": 0.0,
+    "warmup_ratio": 0.0,
 }
 
 
@@ -58,7 +58,7 @@ def test_it_goes_on_where_the_other_one_ended(
     ("changes", "said"),
     [
         ({"lora": {"r": 4}}, "rank 16 and alpha 32, this training 4 and 32.*Set train.lora.r=16"),
-        ({"start": "nothing"}, "no adapter to begin with"),
+        ({"init_adapter": "nothing"}, "no adapter to begin with"),
     ],
 )
 def test_an_adapter_that_does_not_fit_is_refused(
@@ -69,14 +69,14 @@ def test_an_adapter_that_does_not_fit_is_refused(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(UserError, match=said):
-        losses_of(make_tiny_model, tmp_path, max_steps=1, **{"start": str(trained[0]), **changes})
+        losses_of(make_tiny_model, tmp_path, max_steps=1, **{"init_adapter": str(trained[0]), **changes})
 
 
 def test_an_adapter_of_another_base_is_refused(
     trained: tuple[Path, list[float]], make_tiny_model: MakeTinyModel, tmp_path: Path
 ) -> None:
     family, base = make_tiny_model("phi3")
-    spec = make_spec(tmp_path, model=str(base), train={**SETTINGS, "max_steps": 1, "start": str(trained[0])})
+    spec = make_spec(tmp_path, model=str(base), train={**SETTINGS, "max_steps": 1, "init_adapter": str(trained[0])})
     with pytest.raises(UserError, match="of another base model"):
         build_trainer(spec, base, rows(family, base), tmp_path / "checkpoints", seed=3)
 
@@ -87,7 +87,7 @@ def test_the_adapters_bytes_are_part_of_the_training_and_its_place_is_not(
     base = str(make_tiny_model("llama3")[1])
 
     def pinned(start: Path | None, step: str = "train") -> str:
-        spec = make_spec(tmp_path, model=base, train={"start": str(start)} if start else {})
+        spec = make_spec(tmp_path, model=base, train={"init_adapter": str(start)} if start else {})
         return fingerprint(spec, STEPS[step], {})["fingerprint"]
 
     for name, alpha in (("same", 32), ("other", 64)):

@@ -11,9 +11,9 @@ from tunewright.training.able import unused
 @pytest.mark.parametrize(
     ("model", "train", "said"),
     [
-        ("all-minilm", {"lr": 1e-3, "epochs": 3, "members": 2}, "all-minilm does not use train.epochs, train.lr; an"),
+        ("all-minilm", {"lr": 1e-3, "epochs": 3, "num_seeds": 2}, "all-minilm does not use train.epochs, train.lr; an"),
         ("all-minilm", {"encoder": {"epochs": 3}, "max_length": 99}, ""),
-        ("linear", {"members": 2}, "linear does not use train.members."),
+        ("linear", {"num_seeds": 2}, "linear does not use train.num_seeds."),
         ("smollm2-135m", {"encoder": {"epochs": 3}, "lr": 1e-3}, "smollm2-135m does not use train.encoder."),
         ("smollm2-135m", {"lr": 1e-3}, ""),
     ],

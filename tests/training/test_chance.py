@@ -77,9 +77,9 @@ def history(
         loss = first + (last - first) * min(1.0, 1.5 * step / steps) if step > 2 else first
         rows.append({"step": step, "loss": loss, "lr": 1e-3, "grad_norm": 1.0})
         if step in due:
-            epoch, losses, worth = due[step]
+            epoch, losses, scores = due[step]
             right = dict.fromkeys(LABELS, 0)
-            for answer, mark in zip(answers, worth, strict=True):
+            for answer, mark in zip(answers, scores, strict=True):
                 right[answer] += mark == 1
             rows.append(
                 {
@@ -87,8 +87,8 @@ def history(
                     "epoch": epoch,
                     "validation_loss": float(np.mean(losses)),
                     "right": right,
-                    "headline": float(np.mean(worth)),
-                    "worth": worth,
+                    "headline": float(np.mean(scores)),
+                    "scores": scores,
                     "losses": losses,
                 }
             )
@@ -119,14 +119,14 @@ def wandering(
     draw: np.random.Generator,
     rises: tuple[float, ...],
     groups: list[str],
-    worth: float = 0.7,
+    scores: float = 0.7,
     epochs: float = 4.0,
     **other: Any,
 ) -> History:
     """Losses whose mean changes by `rises` from one measurement to the next, and with each group at its own luck."""
     units, marks = len(set(groups)), []
     level = np.array(values(draw, units, len(groups) // units, 3.0, 0.3, 0.2))
-    right = list(map(float, draw.random(len(groups)) < worth))
+    right = list(map(float, draw.random(len(groups)) < scores))
     for place, rise in enumerate(rises):
         level = level + np.repeat(draw.normal(rise, 0.6, units), len(groups) // units)
         marks.append((epochs * (place + 1) / len(rises), list(map(float, level)), right))
@@ -153,7 +153,7 @@ def test_answers_that_get_better_are_no_overfitting_though_probabilities_become_
     def improving(draw: np.random.Generator) -> History:
         made = wandering(draw, RISING, grouped(64, 1))
         best = [row for row in made.rows if "losses" in row][-1]
-        better = best | {"worth": [1.0] * 64, "headline": 1.0}
+        better = best | {"scores": [1.0] * 64, "headline": 1.0}
         return replace(made, rows=[better if row is best else row for row in made.rows])
 
     assert said("T005", improving) == 0
@@ -183,7 +183,7 @@ def still(level: float, moves: float, **settings: Any) -> History:
 
 
 def test_a_warm_start_that_has_little_left_to_learn_is_not_told_to_learn_faster(tmp_path: Path) -> None:
-    warm = {"start": tmp_path}
+    warm = {"init_adapter": tmp_path}
     assert codes(still(0.5, 0.01)) == ["T002"], "a base model knows less"
     assert "T002" not in codes(still(0.5, 0.01, **warm))
     assert codes(still(2.05, 0.01, **warm)) == ["T002"], "one that knows nothing has all to learn"
@@ -201,8 +201,8 @@ def test_a_model_that_has_learnt_everything_is_not_told_to_learn_faster() -> Non
 def test_a_handful_of_groups_does_not_show_that_data_carry_no_signal() -> None:
     def unlearnt(groups: list[str]) -> History:
         # An eighth is right, as always giving one label would be.
-        worth = [float(n % 8 == 0) for n in range(len(groups))]
-        marks = [(epoch, [2.2 + 0.3 * (-1) ** n * epoch for n in range(len(groups))], worth) for epoch in (1.0, 2.0)]
+        scores = [float(n % 8 == 0) for n in range(len(groups))]
+        marks = [(epoch, [2.2 + 0.3 * (-1) ** n * epoch for n in range(len(groups))], scores) for epoch in (1.0, 2.0)]
         return history(marks, groups, last=2.0)
 
     assert "T004" not in codes(unlearnt(grouped(4, 8)))
@@ -213,9 +213,9 @@ def test_one_group_of_a_rare_label_is_one_example() -> None:
     """All eight examples of the rare label come from one customer, and fail."""
     groups = ["rare" if n % 8 == 0 else f"g{n}" for n in range(64)]
     alone = [f"g{n}" for n in range(64)]
-    worth = [float(n % 8 != 0) for n in range(64)]
+    scores = [float(n % 8 != 0) for n in range(64)]
     for names, expected in ((groups, []), (alone, ["T007"])):
-        made = history([(2.0, [0.3] * 64, worth), (4.0, [0.3] * 64, worth)], names)
+        made = history([(2.0, [0.3] * 64, scores), (4.0, [0.3] * 64, scores)], names)
         few = replace(made.facts, labels=made.facts.labels | {"l0": 2})
         assert codes(replace(made, facts=few)) == expected
 
@@ -223,7 +223,7 @@ def test_one_group_of_a_rare_label_is_one_example() -> None:
 def test_a_short_warm_start_on_texts_is_not_told_to_train_longer(tmp_path: Path) -> None:
     made = history([(1.0, [0.3] * 16, [0.5] * 16)], grouped(16, 1), first=0.32, last=0.3, steps=10)
     texts = replace(made.facts, labels={}, held={}, answers=[])
-    warm = made.settings.model_copy(update={"start": tmp_path})
+    warm = made.settings.model_copy(update={"init_adapter": tmp_path})
     assert codes(replace(made, facts=texts)) == ["T003"]
     assert codes(replace(made, facts=texts, settings=warm)) == []
 
@@ -235,4 +235,4 @@ def test_a_warm_start_whose_batches_differ_does_not_diverge(tmp_path: Path) -> N
     scaled = [row | {"loss": row["loss"] / 20} for row in made.rows]
     cold = replace(made, facts=texts, rows=scaled)
     assert codes(cold) == ["T001"]
-    assert codes(replace(cold, settings=made.settings.model_copy(update={"start": tmp_path}))) == []
+    assert codes(replace(cold, settings=made.settings.model_copy(update={"init_adapter": tmp_path}))) == []

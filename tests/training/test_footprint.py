@@ -85,7 +85,8 @@ def test_accumulated_gradients_are_there_in_the_next_pass() -> None:
     config = AutoConfig.for_model("llama", **CONFIG)
     settings = TrainSpec()
     once, twice = (
-        footprint(config, settings.model_copy(update={"accumulation": n}), rows(4), "bfloat16") for n in (1, 2)
+        footprint(config, settings.model_copy(update={"gradient_accumulation_steps": n}), rows(4), "bfloat16")
+        for n in (1, 2)
     )
     assert once.gradients == 0
     assert twice.gradients == pytest.approx(twice.adapter, rel=0.02)

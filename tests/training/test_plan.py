@@ -88,7 +88,7 @@ def test_a_model_too_large_for_one_gpu_is_divided_or_refused() -> None:
 
 @pytest.mark.usefixtures("one_footprint")
 def test_steps_and_dollars() -> None:
-    found = planned("smollm2-135m", batch_size=8, epochs=3, members=2, evaluations=0)
+    found = planned("smollm2-135m", batch_size=8, epochs=3, num_seeds=2, num_evaluations=0)
     assert found.steps == 2 * 3 * 120 / 8
     for option in found.options:
         assert option.usd == pytest.approx(option.hours * price_book().machines[option.machine].usd_per_hour)
@@ -98,7 +98,7 @@ def test_steps_and_dollars() -> None:
 @pytest.mark.usefixtures("one_footprint")
 def test_twice_the_epochs_are_twice_the_time_behind_the_start() -> None:
     start = plan._START_SECONDS / 3600
-    once, twice = (planned("smollm2-135m", epochs=n, evaluations=0).options[0].hours - start for n in (2, 4))
+    once, twice = (planned("smollm2-135m", epochs=n, num_evaluations=0).options[0].hours - start for n in (2, 4))
     assert twice == pytest.approx(2 * once, rel=0.05)
 
 
@@ -207,7 +207,7 @@ def test_a_text_longer_than_the_encoder_reads_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"train": {"start": "runs/adapter"}}, r"train\.start: .* can't begin with an adapter"),
+        ({"train": {"init_adapter": "runs/adapter"}}, r"train\.init_adapter: .* can't begin with an adapter"),
         ({"export": {"runtime": "vllm"}}, "not served with vllm"),
         ({"export": {"precision": "int4"}}, "not served in int4"),
         ({"task": {"kind": "generate", "instruction": "Answer."}}, "an encoder chooses a label, and can't write"),

@@ -14,14 +14,14 @@ from tunewright.training.loop import sweep
 
 
 def test_an_encoders_trial_is_of_its_own_settings_and_can_be_typed() -> None:
-    spec = for_encoder(make_spec(train={"encoder": {"epochs": 4}, "members": 3}), 0)
+    spec = for_encoder(make_spec(train={"encoder": {"epochs": 4}, "num_seeds": 3}), 0)
     drawn = {"lr": 6.04e-4, "head_lr": 1e-2, "epochs": 0.5, "label_smoothing": 0.1}
     overrides = sweep._of_encoder(FixedTrial(drawn), spec)
     assert sweep.written(overrides) == (
         "train.encoder.lr=0.0006 train.encoder.head_lr=0.01 train.encoder.epochs=2 train.encoder.label_smoothing=0.1"
     )
     tried = sweep._with(spec, overrides).train
-    assert (tried.lr, tried.epochs, tried.batch_size, tried.members) == (6e-4, 2, 32, 1)
+    assert (tried.lr, tried.epochs, tried.batch_size, tried.num_seeds) == (6e-4, 2, 32, 1)
     typed = parse_spec(json.dumps(spec_data()), Path("/nowhere/tunewright.yaml"), sweep.written(overrides).split())
     assert tried.encoder == for_encoder(typed, 0).train.encoder
 

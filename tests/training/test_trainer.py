@@ -36,7 +36,7 @@ def test_steps_are_those_that_transformers_takes(
     )
     trainer = Trainer(torch.nn.Linear(1, 1), arguments, train_dataset=list(range(rows)))
     *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
-    assert planned(rows, batch_size=batch, accumulation=accumulation, epochs=epochs) == steps
+    assert planned(rows, batch_size=batch, gradient_accumulation_steps=accumulation, epochs=epochs) == steps
 
 
 def test_several_processes_share_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_several_processes_share_the_steps(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_constant_rate_is_warmed_up_too(tmp_path: Path) -> None:
-    spec = make_spec(train={"schedule": "constant", "warmup": 0.5, "precision": "float32"})
+    spec = make_spec(train={"schedule": "constant", "warmup_ratio": 0.5, "precision": "float32"})
     arguments = _arguments(spec, tmp_path, steps=10, seed=0)
     trainer = Trainer(torch.nn.Linear(1, 1), arguments)
     scheduler = trainer.create_scheduler(10, torch.optim.SGD(trainer.model.parameters(), lr=spec.train.lr))

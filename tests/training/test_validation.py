@@ -15,8 +15,8 @@ def score(accuracy: float, examples: int = 200, loss: float = 1.0, seed: int = 0
     return marked("".join(marks), loss)
 
 
-def of(worth: list[float], loss: float = 1.0) -> ValidationScore:
-    return ValidationScore(worth, [loss] * len(worth), len(worth))
+def of(scores: list[float], loss: float = 1.0) -> ValidationScore:
+    return ValidationScore(scores, [loss] * len(scores), len(scores))
 
 
 def marked(marks: str, loss: float = 1.0) -> ValidationScore:
@@ -24,14 +24,14 @@ def marked(marks: str, loss: float = 1.0) -> ValidationScore:
 
 
 def test_of_right_and_wrong_answers_the_headline_is_the_share_of_right_ones() -> None:
-    assert marked("1101").headline == 0.75
+    assert marked("1101").primary_metric == 0.75
 
 
 def test_answers_that_are_each_worth_a_little_less_are_worse_beyond_chance() -> None:
     draw = random.Random(0)
     best = [draw.uniform(0.3, 0.9) for _ in range(50)]
-    assert of([worth - 0.02 for worth in best]).worse_than(of(best))
-    assert not of([worth + draw.uniform(-0.1, 0.1) for worth in best]).worse_than(of(best))
+    assert of([scores - 0.02 for scores in best]).worse_than(of(best))
+    assert not of([scores + draw.uniform(-0.1, 0.1) for scores in best]).worse_than(of(best))
 
 
 @pytest.mark.parametrize(("best", "last", "kept"), [(0.9, 0.89, 1), (0.9, 0.91, 1), (0.9, 0.6, 0)])

@@ -10,7 +10,7 @@ import httpx
 from tests.azure.served import entered
 from tests.conftest import make_spec
 from tests.vllm.conftest import MODEL, TASKS
-from tunewright.azure_emulator import rehearse
+from tunewright.azure_emulator import emulated_azure
 from tunewright.backends.azure.connection import connect
 from tunewright.deploy.endpoint import ManagedEndpoint
 from tunewright.models.resolve import fetch
@@ -32,7 +32,7 @@ def test_a_language_model_is_served_by_the_container_that_would_serve_it(
         traffic=machine,
         azure={"workspace": "/".join(WORKSPACE)},
     )
-    with rehearse(*WORKSPACE, "eastus", seasoned=True) as azure:
+    with emulated_azure(*WORKSPACE, "eastus", seasoned=True) as azure:
         target = ManagedEndpoint(spec, connect(spec), "vllm", entered(spec, bundle), 1)
         target.create()
         door = target._door()

@@ -86,8 +86,8 @@ class TestLabels:
             return str(reply.raise_for_status().json()["label"])
 
         alone = [label(text) for text in TEXTS]
-        with ThreadPoolExecutor(16) as askers:
-            assert list(askers.map(label, TEXTS * 4)) == alone * 4
+        with ThreadPoolExecutor(16) as clients:
+            assert list(clients.map(label, TEXTS * 4)) == alone * 4
 
 
 class TestRecords:
@@ -227,8 +227,8 @@ class TestAdapter:
 
         alone = [asked(0), asked(1)]
         assert alone[0] != alone[1]
-        with ThreadPoolExecutor(8) as askers:
-            assert list(askers.map(asked, range(16))) == alone * 8
+        with ThreadPoolExecutor(8) as clients:
+            assert list(clients.map(asked, range(16))) == alone * 8
 
 
 def vllm_processes(address: str) -> list[int]:

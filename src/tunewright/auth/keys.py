@@ -50,7 +50,7 @@ class Key(BaseModel):
     """Those it may ask; None: all."""
 
     @property
-    def asker(self) -> Principal:
+    def principal(self) -> Principal:
         return Principal(self.name, self.per_minute, tuple(self.models) if self.models is not None else None)
 
 
@@ -120,7 +120,7 @@ class KeyRing:
 
     def __init__(self, file: Path):
         self._file = file
-        self._keys = _askers(file)
+        self._keys = _clients(file)
         self._seen = _stamp(file)
 
     def find(self, token: str) -> Principal | None:
@@ -137,7 +137,7 @@ class KeyRing:
             self._keys = {}
             return
         with suppress(UserError):
-            self._keys = _askers(self._file)
+            self._keys = _clients(self._file)
 
 
 class Allowances:
@@ -148,22 +148,22 @@ class Allowances:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
         """By name: requests that may still be sent, and when that was true, seconds; the longest silent first."""
 
-    def wait(self, asker: Principal) -> float:
+    def wait(self, principal: Principal) -> float:
         """Take a request from an allowance. Returns 0, or where there is none left the seconds until there is."""
-        if asker.per_minute is None:
+        if principal.per_minute is None:
             return 0.0
-        now, most = time.monotonic(), float(asker.per_minute)
-        left, since = self._left.get(asker.name, (most, now))
+        now, most = time.monotonic(), float(principal.per_minute)
+        left, since = self._left.get(principal.name, (most, now))
         left = min(most, left + (now - since) * most / 60)
-        self._left[asker.name] = (left - 1 if left >= 1 else left, now)
-        self._left.move_to_end(asker.name)
+        self._left[principal.name] = (left - 1 if left >= 1 else left, now)
+        self._left.move_to_end(principal.name)
         while now - next(iter(self._left.values()))[1] > 60:  # whoever was silent for a minute has all again
             self._left.popitem(last=False)
         return 0.0 if left >= 1 else (1 - left) * 60 / most
 
 
-def _askers(file: Path) -> dict[str, Principal]:
-    return {key.sha256: key.asker for key in read_keys(file)}
+def _clients(file: Path) -> dict[str, Principal]:
+    return {key.sha256: key.principal for key in read_keys(file)}
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:

@@ -1,7 +1,7 @@
 """Azure on this machine: the real clients and host names, and behind them a stand-in that really runs the jobs.
 
-`rehearse` starts it and points this process and its children there by environment variables alone, so that what is
-rehearsed is the code that runs in the cloud. Hosts that the stand-in does not play are refused.
+`emulated_azure` starts it and points this process and its children there by environment variables alone, so that what
+is emulated is the code that runs in the cloud. Hosts that the emulator does not play are refused.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _CLUSTER, _IDENTITY = "tunewright-cpu", "id-emulator"
 
 @dataclass(frozen=True)
 class AzureEmulator:
-    """The stand-in while it runs."""
+    """the emulator while it runs."""
 
     cloud: Cloud
     storage: Storage
@@ -78,7 +78,7 @@ class AzureEmulator:
 
 
 @contextmanager
-def rehearse(
+def emulated_azure(
     subscription: str, group: str, workspace: str, region: str, *, seasoned: bool = False
 ) -> Iterator[AzureEmulator]:
     """Play one workspace until the block ends; inside, Azure's clients in this process and its children meet it.
@@ -93,9 +93,9 @@ def rehearse(
 
     Raises:
         UserError: what it stands on can't be fetched or started.
-        ModuleNotFoundError: the extra [rehearse] is not installed.
+        ModuleNotFoundError: the extra [emulator] is not installed.
     """
-    folder = Path(tempfile.mkdtemp(prefix="tunewright-rehearsal-"))
+    folder = Path(tempfile.mkdtemp(prefix="tunewright-emulator-"))
     cloud = Cloud(subscription, group, workspace, region, folder)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -213,7 +213,7 @@ def _cluster(cloud: Cloud) -> dict[str, Any]:
 
 @contextmanager
 def _pointed_at(proxy: Proxy, authority: Path) -> Iterator[None]:
-    """Environment variables that lead every client to the stand-in; what they were comes back."""
+    """Environment variables that lead every client to the emulator; what they were comes back."""
     told = {
         "HTTPS_PROXY": proxy.url,
         "https_proxy": proxy.url,

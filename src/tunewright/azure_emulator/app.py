@@ -1,4 +1,4 @@
-"""The stand-in's one HTTPS server: by the host that is asked, a request goes to the service that it plays."""
+"""The emulator's one HTTPS server: by the host that is asked, a request goes to the service that it plays."""
 
 from __future__ import annotations
 

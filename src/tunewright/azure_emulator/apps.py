@@ -21,7 +21,7 @@ HOST = ".azurecontainerapps.io"
 _APP = r"/containerApps/[^/]+$"
 _CHANGED = r"/containerApps/([^/]+)(/revisions/[^/]+/(de)?activate)?$"
 _RESULTS = "containerappOperationResults"
-ENVIRONMENT = "rehearsal"
+ENVIRONMENT = "emulator"
 _BUNDLE = "/bundle"
 """Where a bundle lies in its image."""
 COOLING = 300

@@ -21,7 +21,7 @@ PAGE = 3
 """Resources in a page of a list; few, so that a client that reads the first page alone is found out at once."""
 _UNDIVIDED = re.compile(r"/vmSizes$", re.I)
 """Lists whose official answers have no `nextLink`."""
-REGISTRY, INSIGHTS = "rehearsal", "rehearsal"
+REGISTRY, INSIGHTS = "emulator", "emulator"
 """Names of what belongs to the workspace."""
 _LOCK = re.compile(r"^(.*)/providers/microsoft\.authorization/locks/[^/]+$", re.I)
 
@@ -198,7 +198,7 @@ def workspace_of(cloud: Cloud, *, private: bool) -> dict[str, Any]:
             "discoveryUrl": f"{api}/discovery",
             "mlFlowTrackingUri": tracking,
             "storageAccount": f"{group}/Microsoft.Storage/storageAccounts/{ACCOUNT}",
-            "keyVault": f"{group}/Microsoft.KeyVault/vaults/rehearsal",
+            "keyVault": f"{group}/Microsoft.KeyVault/vaults/emulator",
             "containerRegistry": f"{group}/Microsoft.ContainerRegistry/registries/{REGISTRY}",
             "applicationInsights": f"{group}/Microsoft.Insights/components/{INSIGHTS}",
             "provisioningState": "Succeeded",

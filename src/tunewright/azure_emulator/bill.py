@@ -1,4 +1,4 @@
-"""What a rehearsal tells at its end: which calls, assets and machines the real thing would cause."""
+"""What an emulator tells at its end: which calls, assets and machines the real thing would cause."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Bill:
         complaints = [f"  {each}" for each in self.violations]
         refused = [f"  {host} ({count} x)" for host, count in Counter(self.refused).items()]
         return [
-            "Rehearsed: nothing was sent to Azure. The real run would make these calls",
+            "Emulated: nothing was sent to Azure. The real run would make these calls",
             *told,
             f"send {self.uploaded / 1e6:.1f} MB to the storage, make",
             *made,

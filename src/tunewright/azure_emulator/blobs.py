@@ -1,4 +1,4 @@
-"""Azurite, Microsoft's own stand-in for Azure's blob storage: fetched once, started for each rehearsal."""
+"""Azurite, Microsoft's own stand-in for Azure's blob storage: fetched once, started for each emulator."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tunewright.core.progress import say
 from tunewright.models.fetch import cache_folder
 
 VERSION = "3.37.0"
-ACCOUNT = "rehearsal"
+ACCOUNT = "emulator"
 CONTAINER = "azureml"
 _START_SECONDS = 60
 
 
 @contextmanager
 def azurite(made: Certificates, log: Path) -> Iterator[tuple[int, str]]:
-    """Run it in memory. Yields (its port, the account's key, which only the stand-in itself uses).
+    """Run it in memory. Yields (its port, the account's key, which only the emulator itself uses).
 
     Raises:
         UserError: there is no Node.js, or it can't be fetched or started.
@@ -91,7 +91,7 @@ def _program() -> list[str]:
 
 
 def _fetch(folder: Path) -> None:
-    say(f"  rehearsal: fetching Azurite {VERSION}, once (360 MB)")
+    say(f"  emulator: fetching Azurite {VERSION}, once (360 MB)")
     fresh = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
@@ -108,7 +108,7 @@ def _fetch(folder: Path) -> None:
 
 
 def _node() -> str:
-    """Node.js: the machine's own, or that of the wheel that comes with the extra [rehearse]."""
+    """Node.js: the machine's own, or that of the wheel that comes with the extra [emulator]."""
     return shutil.which("node") or str(_wheel() / "bin" / "node")
 
 

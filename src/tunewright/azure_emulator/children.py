@@ -1,4 +1,4 @@
-"""The rehearsal's processes, which end with it, however it ends.
+"""The emulator's processes, which end with it, however it ends.
 
 A guard waits at the end of a pipe whose other end this process holds. When this process is gone without a word, by a
 kill -9, the guard ends what it started, and removes its folder.
@@ -26,7 +26,7 @@ def started(
     """Start a process in a group of its own.
 
     Args:
-        folder: the rehearsal's.
+        folder: the emulator's.
         output: where standard output and error go.
         work: the working directory.
     """

@@ -1,4 +1,4 @@
-"""What the stand-in remembers: resources, every call, and the faults that a test has asked for."""
+"""What the emulator remembers: resources, every call, and the faults that a test has asked for."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tunewright.azure_emulator.served import ModelContainer
 from tunewright.config import overlay
 
 _CLUSTER = r"/managedClusters/[^/]+"
-NAME = "rehearsal"
+NAME = "emulator"
 ENTRA_SERVER = "6dae42f8-4368-4678-94ff-3960e28e3630"
 """Who a token for a cluster with Entra ID must be for: AKS' server application."""
 _INSTALL = re.compile(r"^helm upgrade --install (\S+) chart --namespace (\S+) ")

@@ -11,7 +11,7 @@ from tunewright.azure_emulator.cloud import TENANT
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs lie in an image."""
 _TO_THE_STAND_IN = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
-"""What leads clients to the stand-in."""
+"""What leads clients to the emulator."""
 _OF_THIS_MACHINE = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
 """How much of this machine a container may take, and where its Python finds libraries."""
 
@@ -39,9 +39,9 @@ def environment_of_containers() -> dict[str, str]:
 
 
 def sign_in(principal: str) -> dict[str, str]:
-    """The variables that sign clients in to the stand-in as a principal, in place of a node's managed identity.
+    """The variables that sign clients in to the emulator as a principal, in place of a node's managed identity.
 
     Args:
         principal: its object id.
     """
-    return {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": principal, "AZURE_CLIENT_SECRET": "rehearsal"}
+    return {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": principal, "AZURE_CLIENT_SECRET": "emulator"}

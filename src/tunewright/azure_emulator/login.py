@@ -15,7 +15,7 @@ LOGIN = "login.microsoftonline.com"
 SECONDS = 3600
 """How long a token is good for."""
 _TENANT = re.compile(r"^/([^/]+)/")
-_KEY = "rehearsal"
+_KEY = "emulator"
 
 
 def principal_of(resource: str) -> str:
@@ -67,9 +67,9 @@ class Login:
             "exp": now + SECONDS,
             "tid": tenant,
             "oid": principal,
-            "sub": "rehearsal",
-            "appid": "rehearsal",
-            "name": "rehearsal",
+            "sub": "emulator",
+            "appid": "emulator",
+            "name": "emulator",
             "roles": self._roles.get(audience, []),
         }
         return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": _KEY})

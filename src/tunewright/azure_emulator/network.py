@@ -13,7 +13,7 @@ from pathlib import Path
 
 BLOBS = ".blob.core.windows.net"
 _CHUNK = 1 << 16
-_REFUSAL = b"HTTP/1.1 403 Refused by the rehearsal: no host of Azure's\r\nContent-Length: 0\r\n\r\n"
+_REFUSAL = b"HTTP/1.1 403 Refused by the emulator: no host of Azure's\r\nContent-Length: 0\r\n\r\n"
 """Clients tell its first line."""
 _HEAD = 1 << 14
 """Bytes of a CONNECT request, at most."""
@@ -29,7 +29,7 @@ class Certificates:
 
 
 def hosts(region: str) -> tuple[str, ...]:
-    """What the stand-in answers for. `*` stands for one part of a name."""
+    """What the emulator answers for. `*` stands for one part of a name."""
     return (
         "management.azure.com",
         "login.microsoftonline.com",
@@ -37,15 +37,15 @@ def hosts(region: str) -> tuple[str, ...]:
         f"*{BLOBS}",
         "*.api.azureml.ms",
         f"*.{region}.inference.ml.azure.com",
-        f"*.rehearsal.{region}.azurecontainerapps.io",
+        f"*.emulator.{region}.azurecontainerapps.io",
     )
 
 
 def certificates(folder: Path, region: str) -> Certificates:
-    """Make an authority that lives as long as the rehearsal, and a certificate by it for all of `hosts`.
+    """Make an authority that lives as long as the emulator, and a certificate by it for all of `hosts`.
 
     Raises:
-        ModuleNotFoundError: the extra [rehearse] is not installed.
+        ModuleNotFoundError: the extra [emulator] is not installed.
     """
     import trustme
 

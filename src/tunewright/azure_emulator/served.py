@@ -23,7 +23,7 @@ class ModelContainer:
     """A container on a port of its own, begun by its image's command.
 
     Args:
-        folder: the rehearsal's.
+        folder: the emulator's.
         bundle: what `TUNEWRIGHT_BUNDLE` names in the container.
         name: of its log, below the folder.
         options: further ones of the command line.

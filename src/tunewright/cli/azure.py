@@ -17,7 +17,7 @@ from tunewright.cli.options import (
     RecipeOption,
     print_json,
 )
-from tunewright.cli.places import RehearseOption, placed
+from tunewright.cli.places import EmulateOption, placed
 from tunewright.core.errors import EXIT_GATE, UserError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def preflight(
     overrides: OverridesArgument = None,
     recipe: RecipeOption = None,
     to: TargetOption = None,
-    rehearse: RehearseOption = False,
+    emulate: EmulateOption = False,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
@@ -52,7 +52,7 @@ def preflight(
     from tunewright import api, load_spec
 
     loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
-    with placed(loaded, "azure", rehearse) as (spec, _):
+    with placed(loaded, "azure", emulate) as (spec, _):
         checks = api.preflight(spec, deploy=to)
     print_checks(checks, json)
 
@@ -63,7 +63,7 @@ def probe(
     overrides: OverridesArgument = None,
     out: ProbedOption = Path("azure-probe.json"),
     yes: YesOption = False,
-    rehearse: RehearseOption = False,
+    emulate: EmulateOption = False,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
@@ -74,9 +74,9 @@ def probe(
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     typer.echo(outlook(spec), err=True)
-    if not (yes or rehearse):
+    if not (yes or emulate):
         typer.confirm("Begin?", abort=True, err=True)
-    with placed(spec, "azure", rehearse) as (spec, _):
+    with placed(spec, "azure", emulate) as (spec, _):
         found = api.probe(spec)
     found.write(out)
     if json:
@@ -98,7 +98,7 @@ def schedule(
     recipe: RecipeOption = None,
     every: EveryOption = "month",
     hour: HourOption = 3,
-    rehearse: RehearseOption = False,
+    emulate: EmulateOption = False,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
@@ -106,7 +106,7 @@ def schedule(
     from tunewright import api, load_spec
 
     loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
-    with placed(loaded, "azure", rehearse) as (spec, _):
+    with placed(loaded, "azure", emulate) as (spec, _):
         found = api.schedule(spec, every, hour)
     if json:
         print_json(asdict(found))
@@ -118,14 +118,14 @@ def schedule(
 def ls(
     project: ProjectArgument,
     overrides: OverridesArgument = None,
-    rehearse: RehearseOption = False,
+    emulate: EmulateOption = False,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
     """List everything of a project that costs money in Azure, or may come to."""
     from tunewright import load_spec
 
-    with placed(load_spec(project, overrides or (), allow_code=allow_code), "azure", rehearse) as (spec, _):
+    with placed(load_spec(project, overrides or (), allow_code=allow_code), "azure", emulate) as (spec, _):
         found, unseen = _standing(spec)
     if json:
         print_json([{"kind": each.kind, "name": each.name, "said": each.said} for each in found])
@@ -140,14 +140,14 @@ def down(
     project: ProjectArgument,
     overrides: OverridesArgument = None,
     yes: YesOption = False,
-    rehearse: RehearseOption = False,
+    emulate: EmulateOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
     """Take away everything of a project that costs money, and only that; data and models stay."""
     from tunewright import load_spec
     from tunewright.deploy.down import take_down
 
-    with placed(load_spec(project, overrides or (), allow_code=allow_code), "azure", rehearse) as (spec, _):
+    with placed(load_spec(project, overrides or (), allow_code=allow_code), "azure", emulate) as (spec, _):
         found, unseen = _standing(spec)
         _tell(found, unseen)
         if not found or yes or typer.confirm("Take all of these away?"):
@@ -184,13 +184,13 @@ def notebook(
     project: ProjectArgument,
     overrides: OverridesArgument = None,
     size: SizeOption = "Standard_D4s_v3",
-    rehearse: RehearseOption = False,
+    emulate: EmulateOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
     """Make a compute instance for notebooks in the workspace; it stops by itself when nobody uses it."""
     from tunewright import api, load_spec
 
-    with placed(load_spec(project, overrides or (), allow_code=allow_code), "azure", rehearse) as (spec, _):
+    with placed(load_spec(project, overrides or (), allow_code=allow_code), "azure", emulate) as (spec, _):
         typer.echo(api.notebook(spec, size))
 
 

@@ -17,7 +17,7 @@ from tunewright.cli.options import (
     RunsOption,
     print_json,
 )
-from tunewright.cli.places import RehearseOption, placed
+from tunewright.cli.places import EmulateOption, placed
 from tunewright.core.errors import UserError
 
 ToOption = Annotated[
@@ -60,7 +60,7 @@ def deploy(
     yes: YesOption = False,
     identity: IdentityOption = None,
     anyway: AnywayOption = False,
-    rehearse: RehearseOption = False,
+    emulate: EmulateOption = False,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
@@ -72,7 +72,7 @@ def deploy(
     if yes and not rollback:
         raise UserError("--yes goes with --rollback alone.", fix="Leave it out.")
     loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
-    with placed(loaded, "azure", rehearse) as (spec, _):
+    with placed(loaded, "azure", emulate) as (spec, _):
         if dry_run:
             plan = api.deployment(spec, to, runs=runs, identity=identity)
             if json:

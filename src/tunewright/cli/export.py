@@ -18,7 +18,7 @@ from tunewright.cli.options import (
     RunsOption,
     print_json,
 )
-from tunewright.cli.places import OnOption, RehearseOption, placed
+from tunewright.cli.places import EmulateOption, OnOption, placed
 from tunewright.cli.steps import print_result
 from tunewright.core.errors import UserError
 
@@ -53,7 +53,7 @@ def export(
     runs: RunsOption = None,
     force: ForceOption = False,
     on: OnOption = "local",
-    rehearse: RehearseOption = False,
+    emulate: EmulateOption = False,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
@@ -65,7 +65,7 @@ def export(
     if quantization and to != "gguf":
         raise UserError("--quantization is for GGUF.", fix="Add --to gguf; a bundle's precision is export.precision.")
     loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
-    with placed(loaded, on, rehearse) as (spec, place):
+    with placed(loaded, on, emulate) as (spec, place):
         if to == "bundle":
             print_result(api.export(spec, runs=runs, force=force, on=place), json)
             return

@@ -1,4 +1,4 @@
-"""The options that say where steps run, and the rehearsal around a command."""
+"""The options that say where steps run, and the emulator around a command."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from tunewright.config import Spec
 
 OnOption = Annotated[str, typer.Option("--on", help="Where steps run: local, or azure for jobs in Azure ML.")]
-RehearseOption = Annotated[
-    bool, typer.Option("--rehearse", help="Play Azure on this machine: --on azure without a subscription.")
+EmulateOption = Annotated[
+    bool, typer.Option("--emulate", help="Play Azure on this machine: --on azure without a subscription.")
 ]
 _PLACES = ("local", "azure")
-_WORKSPACE = "00000000-0000-0000-0000-00000000feed/rehearsal/rehearsal"
+_WORKSPACE = "00000000-0000-0000-0000-00000000feed/emulator/emulator"
 _REGION = "eastus"
 _PLAYED = {
     "new": "It plays a new subscription after azd up, which has no quota for GPUs. One that was granted everything: "
@@ -29,31 +29,31 @@ _PLAYED = {
 
 
 @contextmanager
-def placed(spec: Spec, on: str, rehearse: bool) -> Iterator[tuple[Spec, On]]:
-    """The spec and the place to go on with, inside of a rehearsal where that was asked for.
+def placed(spec: Spec, on: str, emulate: bool) -> Iterator[tuple[Spec, On]]:
+    """The spec and the place to go on with, inside of an emulator where that was asked for.
 
     Raises:
         UserError: there is no such place.
     """
     if on not in _PLACES:
         raise UserError(f"There is no place '{on}'.", where="--on", fix=f"Places: {', '.join(_PLACES)}.")
-    if not rehearse:
+    if not emulate:
         yield spec, "azure" if on == "azure" else "local"
         return
-    from tunewright.azure_emulator import rehearse as play
+    from tunewright.azure_emulator import emulated_azure
     from tunewright.core.progress import say
     from tunewright.models.resolve import fetch
 
     played = spec.azure.emulate
-    fetch(spec.model, spec.folder)  # while the network is still there: inside, nothing but the stand-in is
+    fetch(spec.model, spec.folder)  # while the network is still there: inside, nothing but the emulator is
     workspace = spec.azure.workspace or _WORKSPACE
     spec = spec.model_copy(update={"azure": spec.azure.model_copy(update={"workspace": workspace})})
-    say(f"Rehearsal: a stand-in for Azure starts on this machine; the network is closed meanwhile. {_PLAYED[played]}")
+    say(f"Azure is emulated on this machine; the network is closed meanwhile. {_PLAYED[played]}")
     region = (spec.azure.region or _REGION).replace(" ", "").lower()
     subscription, group, name = workspace.split("/")
-    with play(subscription, group, name, region, seasoned=played == "seasoned") as rehearsal:
+    with emulated_azure(subscription, group, name, region, seasoned=played == "seasoned") as emulator:
         try:
             yield spec, "azure"
         finally:
-            for line in rehearsal.bill.lines:
+            for line in emulator.bill.lines:
                 say(line)

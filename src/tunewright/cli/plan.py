@@ -53,7 +53,7 @@ def _plain(found: ProjectPlan) -> dict[str, object]:
         "tokens_a_batch": round(plan.batches.tokens, 1),
         "longest_example": plan.batches.longest,
         "steps": plan.steps,
-        "accumulation": plan.accumulation,
+        "gradient_accumulation_steps": plan.gradient_accumulation_steps,
         "bytes": {"peak": plan.footprint.peak, **{k: v for k, v in counted.items() if k not in ("work", "trained")}},
         "trained_parameters": plan.footprint.trained,
         "kv_bytes": plan.kv_bytes,
@@ -106,7 +106,7 @@ def _print_training(plan: Plan) -> None:
         "backward pass": held.backward,
     }
     cache = f"; later, a prompt's key-value cache {plan.kv_bytes / GIB:.2f}" if plan.kv_bytes else ""
-    batches = f"{plan.accumulation} x " if plan.accumulation > 1 else ""
+    batches = f"{plan.gradient_accumulation_steps} x " if plan.gradient_accumulation_steps > 1 else ""
     typer.echo(
         f"{plan.model}, {held.trained / 1e6:.1f} M trained; {plan.steps:,} steps of {batches}"
         f"{plan.batches.tokens:,.0f} tokens (mean){whose}\n"

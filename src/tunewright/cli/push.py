@@ -14,7 +14,7 @@ from tunewright.cli.options import (
     RunsOption,
     print_json,
 )
-from tunewright.cli.places import RehearseOption, placed
+from tunewright.cli.places import EmulateOption, placed
 from tunewright.core.errors import UserError
 
 ToOption = Annotated[
@@ -43,7 +43,7 @@ def push(
     runs: RunsOption = None,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
-    rehearse: RehearseOption = False,
+    emulate: EmulateOption = False,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
@@ -60,7 +60,7 @@ def push(
         typer.echo(f"{parcel.size / 1e6:10.1f} MB  to {to}, {'public' if public else 'private'}", err=json)
     if dry_run or not (yes or typer.confirm("Send it?", err=json)):
         return
-    with placed(spec, "azure" if to.startswith("azureml") else "local", rehearse) as (spec, _):
+    with placed(spec, "azure" if to.startswith("azureml") else "local", emulate) as (spec, _):
         done = api.push(spec, parcel, to, public=public)
     if json:
         print_json({"address": done.address, "version": done.version, "files": sorted(parcel.files)})

@@ -16,7 +16,7 @@ from tunewright.cli.options import (
     RunsOption,
     print_json,
 )
-from tunewright.cli.places import OnOption, RehearseOption, placed
+from tunewright.cli.places import EmulateOption, OnOption, placed
 
 AllOption = Annotated[bool, typer.Option("--all", help="Try every candidate, also behind one that does the job.")]
 FromOption = Annotated[str | None, typer.Option("--from", help="Run this step and those after it again.")]
@@ -31,7 +31,7 @@ def run(
     force: ForceOption = False,
     every: AllOption = False,
     on: OnOption = "local",
-    rehearse: RehearseOption = False,
+    emulate: EmulateOption = False,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
@@ -42,7 +42,7 @@ def run(
     from tunewright.evaluation.report.table import print_summary
 
     loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
-    with placed(loaded, on, rehearse) as (spec, place):
+    with placed(loaded, on, emulate) as (spec, place):
         report = api.run(spec, runs=runs, from_step=from_step, force=force, on=place, every=every)
     ladder = None
     if report.ladder:

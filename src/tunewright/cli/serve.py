@@ -34,7 +34,7 @@ def serve(
         typer.Option(help="Those may ask who sign in with the OpenID Connect provider that this file names."),
     ] = None,
     most: Annotated[
-        int, typer.Option("--max-requests", min=1, help="Requests under way; further ones are told to come again.")
+        int, typer.Option("--limit-concurrency", min=1, help="Requests under way; further ones are told to come again.")
     ] = 64,
     seconds: Annotated[
         float, typer.Option("--timeout", min=1, help="Seconds in which a request must be answered.")

@@ -18,7 +18,7 @@ from tunewright.cli.options import (
     RunsOption,
     print_json,
 )
-from tunewright.cli.places import OnOption, RehearseOption, placed
+from tunewright.cli.places import EmulateOption, OnOption, placed
 
 
 def verb(name: str, step: str, help_text: str) -> Callable[..., None]:
@@ -31,14 +31,14 @@ def verb(name: str, step: str, help_text: str) -> Callable[..., None]:
         runs: RunsOption = None,
         force: ForceOption = False,
         on: OnOption = "local",
-        rehearse: RehearseOption = False,
+        emulate: EmulateOption = False,
         json: JsonOption = False,
         allow_code: AllowCodeOption = False,
     ) -> None:
         from tunewright import api, load_spec
 
         loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
-        with placed(loaded, on, rehearse) as (spec, place):
+        with placed(loaded, on, emulate) as (spec, place):
             folder = getattr(api, step)(spec, runs=runs, force=force, on=place)
         print_result(folder, json)
 

@@ -16,7 +16,7 @@ from tunewright.cli.options import (
     RunsOption,
     print_json,
 )
-from tunewright.cli.places import OnOption, RehearseOption, placed
+from tunewright.cli.places import EmulateOption, OnOption, placed
 from tunewright.cli.steps import print_result
 from tunewright.core.errors import UserError
 
@@ -43,7 +43,7 @@ def train(
     sweep: SweepOption = False,
     trials: TrialsOption = None,
     on: OnOption = "local",
-    rehearse: RehearseOption = False,
+    emulate: EmulateOption = False,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
@@ -54,12 +54,12 @@ def train(
     if trials and not sweep:
         raise UserError("--trials belongs to a sweep.", fix="Add --sweep, or leave --trials out.")
     if not sweep:
-        with placed(spec, on, rehearse) as (spec, place):
+        with placed(spec, on, emulate) as (spec, place):
             folder = api.train(spec, runs=runs, force=force, resume=resume, on=place)
         print_result(folder, json)
         return
-    if on != "local" or rehearse:
-        raise UserError("A sweep runs on this machine.", fix="Leave --on and --rehearse out, or --sweep.")
+    if on != "local" or emulate:
+        raise UserError("A sweep runs on this machine.", fix="Leave --on and --emulate out, or --sweep.")
     if force:
         raise UserError("--force and --sweep don't go together.", fix="Delete the sweep's folder to start it anew.")
     if resume:
@@ -82,10 +82,10 @@ def _print(found: Sweep) -> None:
         table.add_column(name, justify="right")
     table.add_column("")
     for trial in found.trials:
-        headline = "-" if trial.headline is None else f"{100 * trial.headline:.1f}"
+        primary_metric = "-" if trial.primary_metric is None else f"{100 * trial.primary_metric:.1f}"
         loss = "-" if trial.loss is None else f"{trial.loss:.3f}"
         settings = [f"{value:g}" for value in trial.overrides.values()]
-        table.add_row(*settings, headline, loss, "" if trial.state == "complete" else trial.state)
+        table.add_row(*settings, primary_metric, loss, "" if trial.state == "complete" else trial.state)
     Console(markup=False).print(table)
     typer.echo(
         f"Measured on {found.examples} validation examples: differences below {200 * found.noise:.1f} points may be "

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from tunewright.config.aliases import our_key
 from tunewright.config.recipes import recipe_text
 from tunewright.config.schema import SPEC_FILE, FileSpec, MoneySpec, Spec
 from tunewright.config.sections import ApiSpec
@@ -213,6 +214,8 @@ def _fault(entry: Any, data: Any, schema: type[BaseModel], overrides: Iterable[s
         overridden = f"{key}=…"
     at = f"override '{overridden}': " if overridden else f"line {line}: " if line else ""
     if entry["type"] == "extra_forbidden":
+        if ours := our_key(key):
+            return f"{at}unknown key '{key}': here it is '{ours}'"
         name, options = str(location[-1])[:100], [field.alias or name for name, field in section.model_fields.items()]
         close = difflib.get_close_matches(name, options, n=1)
         hint = f", did you mean '{close[0]}'?" if close else f" (known here: {', '.join(options)})"

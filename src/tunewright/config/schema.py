@@ -246,7 +246,10 @@ docs/economics.md has its keys."""
         named |= {"data.corrections": corrections if any(corrections.glob("[0-9]*")) else None}
         named |= {"data.frozen": self.frozen_folder, "prices": self.prices}
         named |= {f"{RECORDED}{name}": each.recorded for name, each in self.candidate_apis.items()}
-        named |= {"judge.human": self.judge.human if self.judge else None, "train.start": self.train.start}
+        named |= {
+            "judge.human": self.judge.human if self.judge else None,
+            "train.init_adapter": self.train.init_adapter,
+        }
         captures = self.path(self.monitor.captures)
         named |= {"monitor.captures": captures if captures.is_dir() else None}
         return {key: self.path(path) for key, path in named.items() if path is not None}
@@ -350,7 +353,7 @@ _SOURCE_KINDS: dict[str, SourceKind] = {
     "prices": "file",
     RECORDED.rstrip("."): "data",
     "judge.human": "data",
-    "train.start": "folder",
+    "train.init_adapter": "folder",
     "monitor.captures": "folder",
 }
 
@@ -383,7 +386,7 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
             "azure": True,
             "monitor": True,
             "data": {"train", "frozen", "corrections", "documents_root"},
-            "train": {"start"},
+            "train": {"init_adapter"},
             "judge": {"human"},
             "api": {"recorded"},
             "apis": {"__all__": {"recorded"}},

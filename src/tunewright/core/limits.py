@@ -17,7 +17,7 @@ LONGEST_STOP = 256
 LETTERS_A_TOKEN = 100
 """Letters of a text for each token of a model's window, beyond which it is refused unread, of tokenizers that have one
 token for any unknown word: a word of more than 100 letters is one to them. Others know their longest token."""
-MOST_PORTIONS = 64
+MOST_CHUNKS = 64
 """Windows of one document that a request may have. Nobody waits for more."""
 MOST_NGRAMS = 1_000_000
 """N-grams of a text that a linear model reads: some 300 kB, a third of a second."""
@@ -70,7 +70,7 @@ three more than the one it is in."""
 
 # Requests
 MOST_UNDER_WAY = 64
-"""Requests that are answered or wait for it; a further one comes again later (`--max-requests`)."""
+"""Requests that are answered or wait for it; a further one comes again later (`--limit-concurrency`)."""
 ANSWER_SECONDS = 120.0
 """In which a request must be answered (`--timeout`)."""
 MOST_BODY_BYTES = 3 * REQUEST_DOCUMENT_BYTES // 2

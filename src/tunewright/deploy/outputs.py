@@ -47,7 +47,7 @@ class Outputs:
     @property
     def served(self) -> dict[str, Any]:
         """What was measured of the served bundle: `latency`, `cost`, `scores`."""
-        return dict(self.verdict["comparison"]["arms"]["served"])
+        return dict(self.verdict["comparison"]["candidates"]["served"])
 
     def service(self, spec: Spec) -> Service:
         """How it answers, as it was measured."""

@@ -110,7 +110,7 @@ def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> lis
         return api_cost(
             price,
             prompt_tokens=settings.prompt_tokens or prompt,
-            answer_tokens=settings.answer_tokens or answer,
+            answer_tokens=settings.completion_tokens or answer,
             requests=spec.traffic.requests_per_month,
         )
 
@@ -137,7 +137,7 @@ def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> lis
 
 def _tokens(spec: MoneySpec) -> tuple[float, float]:
     """(tokens of a prompt, tokens of an answer): the spec's, or of the first rows of its data, by their letters."""
-    prompt, answer = spec.api.prompt_tokens, spec.api.answer_tokens
+    prompt, answer = spec.api.prompt_tokens, spec.api.completion_tokens
     if prompt is not None and answer is not None:
         return prompt, answer
     if spec.task is None or spec.data is None:
@@ -145,7 +145,7 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
             "How many tokens does a request have?",
             where="api",
             why="Money is counted in tokens: of the prompt that you send, with the text in it, and of an answer.",
-            fix="Add to the command: api.prompt_tokens=480 api.answer_tokens=20  (four letters make about one)",
+            fix="Add to the command: api.prompt_tokens=480 api.completion_tokens=20  (four letters make about one)",
         )
     try:
         whole = spec.job()

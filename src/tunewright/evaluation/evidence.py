@@ -49,13 +49,13 @@ class Record:
         return self.answer == self.gold
 
     @property
-    def headline(self) -> Ratio:
+    def primary_metric(self) -> Ratio:
         return self.measure(next(iter(self.measures))) if self.measures else Ratio(float(self.right), 1)
 
     @property
-    def worth(self) -> float:
+    def score(self) -> float:
         """The headline of this answer alone, 0 to 1."""
-        return self.headline.worth
+        return self.primary_metric.score
 
     def measure(self, name: str) -> Ratio:
         """Nothing of nothing, where the example has no such measure."""
@@ -142,7 +142,7 @@ class Score:
     """One predictor on one split."""
 
     count: int
-    headline: Interval
+    primary_metric: Interval
     others: dict[str, Interval]
     """Further measures by name, the most telling first."""
     fields: dict[str, Interval] = field(default_factory=dict)
@@ -176,18 +176,18 @@ class Latency:
 
 def score(records: Sequence[Record], seed: int) -> Score:
     groups = groups_of(records)
-    headline = ratio([record.headline for record in records], groups)
+    primary_metric = ratio([record.primary_metric for record in records], groups)
     names = list(dict.fromkeys(name for record in records for name in record.measures))
     if len(names) < 2:
         macro = macro_f1([record.gold for record in records], [record.answer for record in records], groups, seed)
-        return Score(len(records), headline, {"macro-F1": macro})
+        return Score(len(records), primary_metric, {"macro-F1": macro})
     measured = {name: ratio([record.measure(name) for record in records], groups) for name in names[1:]}
     fields = {name.split(" ", 1)[1]: value for name, value in measured.items() if name.startswith(SINGLE)}
     others = {name: value for name, value in measured.items() if not name.startswith(SINGLE)}
     if labels := [name for name in names if name.startswith(LABEL)]:
         single = [[record.measure(name) for name in labels] for record in records]
         others = {"macro-F1": macro_of(single, groups, seed)} | others
-    return Score(len(records), headline, others, fields)
+    return Score(len(records), primary_metric, others, fields)
 
 
 def by_test(records: Sequence[Record]) -> dict[str, list[Record]]:

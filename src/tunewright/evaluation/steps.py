@@ -52,14 +52,15 @@ RETRAINED = ("check", "split", "train", "export", "evaluate", "parity")
 
 
 def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Dataset, adapter and export -> `answers/<arm>.jsonl` of every arm. Whole arms of an interrupted try are kept."""
+    """Dataset, adapter and export -> `answers/<candidate>.jsonl` of every arm. Whole arms of an interrupted try are
+    kept."""
     dataset = load_dataset(inputs["split"])
     tests = tests_of(spec, dataset)
     answers = output.path / ANSWERS
     task = task_of(spec.task)
     # These arms choose nothing on the validation part, so they learn from it as well: the strongest control.
-    arms = controls(task, [*dataset.train, *dataset.validation])
-    found = {name: collect(name, predictor, task, tests, answers) for name, predictor in arms.items()}
+    candidates = controls(task, [*dataset.train, *dataset.validation])
+    found = {name: collect(name, predictor, task, tests, answers) for name, predictor in candidates.items()}
     match kind_of(spec.model, spec.folder):
         case "linear":
             ask_linear(inputs, task, tests, answers)
@@ -70,8 +71,8 @@ def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
             _exported(spec, inputs, tests, answers)
     found |= {file.stem: load_records(file) for file in sorted(answers.glob("*.jsonl")) if file.stem not in found}
     output.result = {
-        f"{arm} {split}": round(score(part, spec.seed).headline.value, 4)
-        for arm, records in found.items()
+        f"{candidate} {split}": round(score(part, spec.seed).primary_metric.value, 4)
+        for candidate, records in found.items()
         for split, part in by_test(records).items()
     }
 
@@ -114,10 +115,10 @@ def _context(
 ) -> int:
     """Tokens the cache must hold, `least` or more: no test prompt may be cut."""
     prompts = (
-        base.template.encode_prompt(task.prompt(portion), tokenizer)
+        base.template.encode_prompt(task.prompt(chunk), tokenizer)
         for examples in tests.values()
         for example in examples
-        for portion in task.portions(example.request, token_counter(tokenizer))
+        for chunk in task.chunks(example.request, token_counter(tokenizer))
     )
     return max(least, max(map(len, prompts)) + room_for(task.constraint, longest))
 
@@ -131,7 +132,7 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"], drawing=drawing)
     examples = {example.meta.id: example for example in dataset.test_examples}
     found = details(spec, inputs["check"], examples, evidence)
-    verdict = replace(verdict, reasons=[*verdict.reasons, *found.reasons(comparison.headline)])
+    verdict = replace(verdict, reasons=[*verdict.reasons, *found.reasons(comparison.primary_metric)])
     data = verdict_data(spec, comparison, verdict, parity) | {"details": asdict(found)}
     if baseline:
         data["baseline"] = baseline
@@ -206,7 +207,7 @@ def drawing_of(spec: Spec, validation: Sequence[Example], train: Path) -> Drawin
     doubt = ""
     if spec.data.time:
         doubt = "what is to come is newer than the validation part"
-    elif spec.train.start:
+    elif spec.train.init_adapter:
         doubt = "the training began with an adapter that may have learnt the validation part"
     elif kept_early(train):
         doubt = "which model was kept went by the same validation part"

@@ -39,7 +39,7 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
         context=min(known, spec.train.max_length + room_for(task.constraint, longest)),
         longest_answer=longest,
         answer_lead=task.lead,
-        answer_codes=dict(task.codes),
+        label_tokens=dict(task.label_tokens),
         template_sha256=base.template.sha256,
     )
     shutil.copy(base.folder / "tokenizer.json", folder / "tokenizer.json")

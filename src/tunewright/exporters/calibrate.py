@@ -75,19 +75,19 @@ def _of_answers(
     """As `_of_labels`, of what is written."""
     answers = _of_each(asked.answer, examples, at_once)
     raw = [answer.confidence or 0.0 for answer in answers]
-    worth = [
-        task.measures(example.request, example.answer, answer.text)[task.headline].worth
+    score = [
+        task.measures(example.request, example.answer, answer.text)[task.primary_metric].score
         for example, answer in zip(examples, answers, strict=True)
     ]
-    found = fit_answers(raw, worth, weights)
+    found = fit_answers(raw, score, weights)
     return found, [found.of_answer(each) for each in raw]
 
 
 def _of_each(ask: Callable[[str], Found], examples: Sequence[Example], at_once: int) -> list[Found]:
     """What is found of each request, as many at a time as the runtime takes: it answers each as if it were alone."""
     found = []
-    with track("calibrating", len(examples), "answers") as tracker, ThreadPoolExecutor(at_once) as askers:
-        for one in askers.map(ask, [example.request for example in examples]):
+    with track("calibrating", len(examples), "answers") as tracker, ThreadPoolExecutor(at_once) as clients:
+        for one in clients.map(ask, [example.request for example in examples]):
             found.append(one)
             tracker.update(len(found))
     return found

@@ -62,8 +62,8 @@ def calibrate_sets(
     folds = folds_of(examples, blocks)
     belief = choose_belief(found, gold, counts, folds)
     thresholds, pooled = choose_thresholds(found, gold, counts, belief)
-    likely, worth = _expected_and_reached(found, gold, unseen(found, gold, counts, folds, belief))
-    whole = fit_answers(likely.tolist(), worth.tolist(), weights)
+    likely, score = _expected_and_reached(found, gold, unseen(found, gold, counts, folds, belief))
+    whole = fit_answers(likely.tolist(), score.tolist(), weights)
     _tell(task, thresholds, pooled)
     decisions = Decisions(
         temperature=each.temperature, bias=each.bias, thresholds=tuple(thresholds.tolist()), pooled=tuple(pooled)

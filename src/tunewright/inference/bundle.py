@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tunewright.config.sections import TaskSpec
 from tunewright.core.artifacts import sha256_file, sha256_json, sha256_tree, write_json
@@ -64,7 +64,7 @@ class BundleInfo(BaseModel):
     """Tokens of the longest answer that was taught."""
     answer_lead: str
     """What stands before an answer in the tokens the model was taught."""
-    answer_codes: dict[str, str] = {}
+    label_tokens: dict[str, str] = {}
     """For each answer what the model was taught to write in its place; empty where answers are written out."""
     outputs: list[str] = []
     """Of an encoder that marks values, what the logits of a token stand for; see `tunewright.tasks.spans.tags`."""
@@ -80,6 +80,17 @@ class BundleInfo(BaseModel):
     """Whether the threshold was proven on the validation part; see `tunewright.evaluation.candidates.cascade`."""
     second_below: float | None = None
     """Confidence below which the bundle in `second/` answers in its place; None where there is none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_of_0_1(cls, data: Any) -> Any:
+        """Read what Tunewright 0.1 wrote, whose bundles still serve: two of its keys have other names now."""
+        if isinstance(data, dict) and "answer_codes" in data:
+            data = {"label_tokens" if key == "answer_codes" else key: value for key, value in data.items()}
+            if isinstance(task := data.get("task"), dict):
+                task = {"single_token_labels" if key == "codes" else key: value for key, value in task.items()}
+                data["task"] = task
+        return data
 
 
 @dataclass(frozen=True)
@@ -298,7 +309,7 @@ def load_bundle(
             why="A model served with another template loses accuracy without a word.",
             fix="Restore the file, or export again.",
         )
-    task = task_of(info.task, info.answer_lead, info.answer_codes)
+    task = task_of(info.task, info.answer_lead, info.label_tokens)
     return Bundle(folder, info, task, template, reader, calibration, second, checksums, verification)
 
 

@@ -107,7 +107,7 @@ def fit_labels(log_probabilities: Floats, gold: Sequence[int], weights: Sequence
 
 
 def fit_answers(
-    probabilities: Sequence[float], worth: Sequence[float], weights: Sequence[float] | None = None
+    probabilities: Sequence[float], score: Sequence[float], weights: Sequence[float] | None = None
 ) -> Calibration:
     """The temperature and bias that make the probability of a written answer what it is worth on average.
 
@@ -118,10 +118,10 @@ def fit_answers(
     """
     from scipy.optimize import minimize
 
-    counts = np.ones(len(worth)) if weights is None else np.asarray(weights, float)
+    counts = np.ones(len(score)) if weights is None else np.asarray(weights, float)
     if round(counts.sum()) < MIN_EXAMPLES:
         return UNCALIBRATED
-    odds, aim = _log_odds(probabilities), np.asarray(worth, float)
+    odds, aim = _log_odds(probabilities), np.asarray(score, float)
 
     def loss(at: Floats) -> float:
         scaled = odds / np.exp(at[0]) + at[1]
@@ -156,13 +156,13 @@ class Bin:
     count: int
     confidence: float
     """Their mean."""
-    worth: float
+    score: float
     """What they are worth on average: of labels, the share that is right."""
 
 
-def bins(confidence: Sequence[float], worth: Sequence[float]) -> list[Bin]:
+def bins(confidence: Sequence[float], score: Sequence[float]) -> list[Bin]:
     """The bins of equal width that hold an answer, the least sure first."""
-    sure, values = np.asarray(confidence, float), np.asarray(worth, float)
+    sure, values = np.asarray(confidence, float), np.asarray(score, float)
     place = np.minimum((sure * BINS).astype(int), BINS - 1)
     return [
         Bin(int(here.sum()), float(sure[here].mean()), float(values[here].mean()))
@@ -171,13 +171,13 @@ def bins(confidence: Sequence[float], worth: Sequence[float]) -> list[Bin]:
     ]
 
 
-def expected_calibration_error(confidence: Sequence[float], worth: Sequence[float]) -> float:
+def expected_calibration_error(confidence: Sequence[float], score: Sequence[float]) -> float:
     """How far confidence is from what answers are worth: the mean over the answers of |confidence - worth| of a bin.
 
     Of few answers it is too high: chance alone parts the two, by `calibration_noise`.
     """
-    found = bins(confidence, worth)
-    return sum(each.count * abs(each.confidence - each.worth) for each in found) / len(worth)
+    found = bins(confidence, score)
+    return sum(each.count * abs(each.confidence - each.score) for each in found) / len(score)
 
 
 def calibration_noise(confidence: Sequence[float]) -> float:

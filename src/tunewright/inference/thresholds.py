@@ -184,8 +184,8 @@ def expected_f1(probabilities: Floats, given: Bools) -> float:
     missed = _how_many(probabilities[~given & (probabilities >= _UNLIKELY)])
     hits, misses = np.arange(len(true))[:, None], np.arange(len(missed))[None, :]
     total = hits + misses + count
-    worth = np.where(total > 0, 2 * hits / np.maximum(total, 1), 1.0)
-    return float(true @ worth @ missed)
+    score = np.where(total > 0, 2 * hits / np.maximum(total, 1), 1.0)
+    return float(true @ score @ missed)
 
 
 def _how_many(probabilities: Floats) -> Floats:

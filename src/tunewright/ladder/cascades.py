@@ -61,7 +61,7 @@ class Cascade:
     """By test split, the share that it answers."""
     records: list[Record]
     """What both answer together."""
-    arm: Candidate
+    candidate: Candidate
     """As what a verdict compares."""
     good: bool
     """Whether it meets the goal, or is as good as the API, by the rule for every candidate."""
@@ -77,7 +77,7 @@ class Cascade:
 
     @property
     def usd_per_month(self) -> float:
-        return self.arm.cost.usd_per_month
+        return self.candidate.cost.usd_per_month
 
     @property
     def summary(self) -> str:
@@ -86,7 +86,7 @@ class Cascade:
         outcome = "would do the job" if self.good else "would not do it either"
         return (
             f"A cascade {self.name}, whose first answers {100 * least:.0f} % of the requests by itself, {outcome}: "
-            f"{100 * worst(self.arm).value:.1f} % on the hardest split for ${self.usd_per_month:,.0f} a month."
+            f"{100 * worst(self.candidate).value:.1f} % on the hardest split for ${self.usd_per_month:,.0f} a month."
         )
 
 
@@ -109,9 +109,9 @@ def weigh(first: CascadePart, second: CascadePart) -> Cascade | str:
     evidence, baseline, parity = evidence_of(second.spec, inputs)
     named = parity | {"own": _own(first.spec, second.spec)}
     comparison = compared(second.spec, inputs, {SERVED: mixed}, baseline, named, dataset)
-    arm = comparison.arms[SERVED]
+    candidate = comparison.candidates[SERVED]
     against = paired_records(mixed, evidence[API]) if API in evidence else {}
-    return Cascade(first, second, threshold, coverage, mixed, arm, is_good(arm, against, second.spec))
+    return Cascade(first, second, threshold, coverage, mixed, candidate, is_good(candidate, against, second.spec))
 
 
 def _own(first: Spec, second: Spec) -> str:
@@ -248,4 +248,8 @@ def _ask(cascade: Cascade, bundle: Path, output: Output) -> None:
         "own": cascade.own,
     }
     write_json(output.path / "parity.json", parity)
-    output.result = {"passed": not failures, "agreement": chain[-1].agreement, "headline": chain[-1].headline}
+    output.result = {
+        "passed": not failures,
+        "agreement": chain[-1].agreement,
+        "primary_metric": chain[-1].primary_metric,
+    }

@@ -75,7 +75,7 @@ class Tried:
 def tried(name: str, kind: Kind | Literal["cascade"], outcome: Outcome) -> Tried:
     """What a run came to."""
     data = outcome.data
-    verdict, served = data["verdict"], data["comparison"]["arms"][SERVED]
+    verdict, served = data["verdict"], data["comparison"]["candidates"][SERVED]
     missed = [target for target in verdict["targets"] if not target["met"]]
     ends = ""
     if not missed:
@@ -93,7 +93,7 @@ def tried(name: str, kind: Kind | Literal["cascade"], outcome: Outcome) -> Tried
         verdict["sentence"],
         verdict["usd_per_month"],
         served["cost"]["usd_per_month"],
-        {split: Interval(**score["headline"]) for split, score in served["scores"].items()},
+        {split: Interval(**score["primary_metric"]) for split, score in served["scores"].items()},
         verdict["p95_ms"],
         _minutes(outcome.folders),
         {target["name"]: target["found"] for target in missed},

@@ -151,7 +151,7 @@ def _priced(spec: Spec, book: PriceBook, day: date, tallies: list[Tally], now: d
 def _api_usd(spec: Spec, book: PriceBook, tally: Tally) -> float:
     """What the API asks for a tally's requests: for its own prompt's tokens where the spec says how long that is."""
     prompt = spec.api.prompt_tokens * tally.answered if spec.api.prompt_tokens else tally.prompt_tokens
-    answer = spec.api.answer_tokens * tally.answered if spec.api.answer_tokens else tally.answer_tokens
+    answer = spec.api.completion_tokens * tally.answered if spec.api.completion_tokens else tally.answer_tokens
     return book.api(spec.api.model).usd(prompt, answer)
 
 

@@ -80,7 +80,7 @@ def elsewhere(
     """
     tests = [example for name, examples in splits.items() if name != VALIDATION for example in examples]
     count = token_counter(bundle.tokenizer)
-    sample = evenly([each for each in tests if len(bundle.task.portions(each.request, count)) == 1], SAMPLE)
+    sample = evenly([each for each in tests if len(bundle.task.chunks(each.request, count)) == 1], SAMPLE)
     answers = {record.id: record.answer for record in served if record.split != VALIDATION}
     asking = asking_in(merged, bundle)
 
@@ -106,7 +106,7 @@ def elsewhere(
 def _compare(
     engine: str, ask: Asked, bundle: Bundle, sample: Sequence[Example], served: Mapping[str, str]
 ) -> Elsewhere:
-    worth, freely, prompts = [], [], []
+    score, freely, prompts = [], [], []
     chosen = isinstance(bundle.task.constraint, OneOf)
     until = time.monotonic() + _SECONDS
     with track(engine, len(sample), "answers") as tracker:
@@ -116,26 +116,26 @@ def _compare(
             text, ids = ask(messages, chosen)
             prompts.append(ids == bundle.template.encode_prompt(messages, bundle.tokenizer))
             if text is not None:
-                worth.append(_worth(bundle.task, example.request, right, text))
+                score.append(_score_of(bundle.task, example.request, right, text))
                 if chosen:
-                    freely.append(_worth(bundle.task, example.request, right, ask(messages, False)[0] or ""))
+                    freely.append(_score_of(bundle.task, example.request, right, ask(messages, False)[0] or ""))
             tracker.update(number)
             if time.monotonic() > until:
                 break
-    return Elsewhere(engine, len(prompts), _mean(worth), _mean(freely), _mean(prompts))
+    return Elsewhere(engine, len(prompts), _mean(score), _mean(freely), _mean(prompts))
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _worth(task: Task, request: str, right: str, text: str) -> float:
+def _score_of(task: Task, request: str, right: str, text: str) -> float:
     """What an engine's own words are worth against an answer of the server's."""
     try:
         answer = task.canonical(text.strip())
     except Unfit:
         return 0.0
-    return task.measures(request, right, answer)[task.headline].worth
+    return task.measures(request, right, answer)[task.primary_metric].score
 
 
 def _transformers(merged: Path) -> Iterator[Asked]:

@@ -28,11 +28,11 @@ from tunewright.tasks.measures import Ratio
 class Link:
     """One form of the model, compared with the trained one on the test examples that both answered."""
 
-    arm: str
+    candidate: str
     agreement: float
     """What the task is measured by, if the trained model's answers were the right ones: of labels the share that is
     equal."""
-    headline: float
+    primary_metric: float
     """What the task is measured by, over these examples."""
     lost: Interval
     """Of it, lost against the trained model, paired by example, with its 95 % interval over whole groups."""
@@ -80,7 +80,11 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
             "measured_on": asdict(measured),
         },
     )
-    output.result = {"passed": not failures, "agreement": chain[-1].agreement, "headline": chain[-1].headline}
+    output.result = {
+        "passed": not failures,
+        "agreement": chain[-1].agreement,
+        "primary_metric": chain[-1].primary_metric,
+    }
 
 
 def gate_failures(spec: Spec, chain: Sequence[Link]) -> list[str]:
@@ -105,23 +109,23 @@ def gate_failures(spec: Spec, chain: Sequence[Link]) -> list[str]:
     return failures
 
 
-def link(arm: str, records: Sequence[Record], trained: Sequence[Record], task: Task) -> Link:
+def link(candidate: str, records: Sequence[Record], trained: Sequence[Record], task: Task) -> Link:
     """One form of the model against another, on the test examples that both answered."""
     tests = {record.id: record for record in records if record.split != VALIDATION}
     pairs = [(record, tests[record.id]) for record in trained if record.id in tests]
     same = [(first, second) for first, second in pairs if first.answer == second.answer]
 
     def alike(first: Record, second: Record) -> Ratio:
-        return task.measures("", first.answer, second.answer)[task.headline]
+        return task.measures("", first.answer, second.answer)[task.primary_metric]
 
     gap = max((abs((first.confidence or 0) - (second.confidence or 0)) for first, second in same), default=0.0)
     return Link(
-        arm,
+        candidate,
         agreement=ratio([alike(first, second) for first, second in pairs], None).value,
-        headline=ratio([second.headline for _, second in pairs], None).value,
+        primary_metric=ratio([second.primary_metric for _, second in pairs], None).value,
         lost=paired(
-            [first.headline for first, _ in pairs],
-            [second.headline for _, second in pairs],
+            [first.primary_metric for first, _ in pairs],
+            [second.primary_metric for _, second in pairs],
             groups_of([first for first, _ in pairs]),
         ).difference,
         max_confidence_gap=round(gap, 4),

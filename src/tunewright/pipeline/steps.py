@@ -22,8 +22,9 @@ StepFunction = Callable[[Spec, Mapping[str, Path], Output], None]
 _MORE_MEMORY = "Run it on a machine with more memory."
 _FEWER_ROWS = "What it holds grows with the number of rows: give it fewer, or more memory."
 _SMALLER_STEP = (
-    "Set train.method=qlora, train.gradient_checkpointing=true, or half of train.batch_size with twice "
-    "train.accumulation; of an encoder half of train.encoder.batch_size; tunewright plan … says what fits."
+    "Set train.method=qlora or train.gradient_checkpointing=true, or take half of train.batch_size with twice "
+    "train.gradient_accumulation_steps; for an encoder take half of train.encoder.batch_size. tunewright plan … says "
+    "what fits."
 )
 _FEWER_CANDIDATES = (
     "Ask fewer candidates, and shorter prompts: evaluate.few_shot=0; ask fewer examples: evaluate.max_examples=200; or "
@@ -146,7 +147,7 @@ STEPS = {
             "training",
             inputs=("split",),
             sections=("task", "model", "train", "seed"),
-            files=("train.start",),
+            files=("train.init_adapter",),
             resumes=("checkpoints",),
             divided="tunewright.training.planning.division:processes_for",
             needs_gpu="torch",

@@ -136,11 +136,13 @@ class KeyHolders:
     readers: Collection[str] = ()
 
     def find(self, key: str) -> Person | None:
-        asker = self.ring.find(key)
-        if asker is None:
+        principal = self.ring.find(key)
+        if principal is None:
             return None
-        role: Role = "admin" if asker.name in self.admins else "reader" if asker.name in self.readers else "reviewer"
-        return Person(asker.name, role)
+        role: Role = (
+            "admin" if principal.name in self.admins else "reader" if principal.name in self.readers else "reviewer"
+        )
+        return Person(principal.name, role)
 
 
 class Attempts:

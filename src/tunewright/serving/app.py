@@ -24,7 +24,7 @@ from tunewright.serving.body import RequestInput
 from tunewright.serving.captures import RequestLog
 from tunewright.serving.engine import Engine, finish_reason, told
 from tunewright.serving.errors import REFUSALS, ApiError, tell_errors
-from tunewright.serving.guard import ASKER, Admission, Attendance, CheckPrincipal
+from tunewright.serving.guard import PRINCIPAL, Admission, Attendance, CheckPrincipal
 from tunewright.serving.hosts import BaseEngine, Host, UnknownModel
 from tunewright.serving.metrics import METRICS_TYPE, Metrics
 from tunewright.serving.recorder import RecordedQuestion, Recorder
@@ -46,7 +46,7 @@ def build_app(
     *,
     most: int = MOST_UNDER_WAY,
     seconds: float = ANSWER_SECONDS,
-    journal: RequestLog | None = None,
+    request_log: RequestLog | None = None,
 ) -> FastAPI:
     """The application for the models of a server.
 
@@ -70,12 +70,12 @@ def build_app(
         app.add_middleware(CheckPrincipal, keys=keys, identity=identity)
     app.add_middleware(metrics.measured)
 
-    recorder = Recorder(metrics, journal)
+    recorder = Recorder(metrics, request_log)
 
     def question(http: Request, request: RequestInput, kind: str) -> RecordedQuestion:
         """What a plain route is asked."""
         engine = engine_of(http, request.model, kind)
-        return RecordedQuestion(engine, request.model or models.label, _asker(http), _text(request))
+        return RecordedQuestion(engine, request.model or models.label, _principal(http), _text(request))
 
     def answered(asked: RecordedQuestion, ask: Callable[[Engine], _Answer]) -> tuple[RecordedQuestion, _Answer]:
         """An answer, and the question as it was answered: by the engine that was asked, or one that is on trial. Where
@@ -171,7 +171,7 @@ def build_app(
         engine = engine_of(http, request.model)
         _check_format(engine, request.terms.schema)
         text = None if isinstance(engine, BaseEngine) else _one_message(request)
-        asked = RecordedQuestion(engine, request.model, _asker(http), text, f"chatcmpl-{uuid.uuid4().hex}")
+        asked = RecordedQuestion(engine, request.model, _principal(http), text, f"chatcmpl-{uuid.uuid4().hex}")
         others: list[Token] = []
         if request.top_logprobs and engine.kind == "classify" and not request.stream:
             asked, found = answered(asked, lambda engine: engine.classify(asked.said))
@@ -204,20 +204,20 @@ def build_app(
     @app.post("/v1/feedback")
     def feedback(http: Request, request: FeedbackRequest) -> dict[str, Any]:
         engine = engine_of(http, request.model)
-        recorder.feedback(engine, request.model or models.label, _asker(http), request)
+        recorder.feedback(engine, request.model or models.label, _principal(http), request)
         return {"id": request.id, "captured": True}
 
     return app
 
 
-def _asker(http: Request) -> str | None:
-    asker: Principal | None = http.scope.get(ASKER)
-    return asker.name if asker else None
+def _principal(http: Request) -> str | None:
+    principal: Principal | None = http.scope.get(PRINCIPAL)
+    return principal.name if principal else None
 
 
 def _may_ask(http: Request, model: str) -> bool:
-    asker: Principal | None = http.scope.get(ASKER)
-    return asker is None or asker.may_ask(model)
+    principal: Principal | None = http.scope.get(PRINCIPAL)
+    return principal is None or principal.may_ask(model)
 
 
 def _allowed(http: Request, names: Sequence[str]) -> list[str]:

@@ -163,7 +163,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def journals(folder: Path) -> list[Path]:
+def request_logs(folder: Path) -> list[Path]:
     """The journals in a folder, and in the folders in it: one for each server."""
     found = [file for pattern in (_PATTERN, f"*/{_PATTERN}") for file in folder.glob(pattern) if file.is_file()]
     return sorted(found, key=lambda file: file.name)
@@ -180,7 +180,7 @@ def read_entry(line: bytes) -> CaptureRecord | Feedback:
 
 def read_captures(folder: Path) -> Iterator[CaptureRecord | Feedback]:
     """All that is kept in a folder, file by file; a server may be writing on."""
-    for file in journals(folder):
+    for file in request_logs(folder):
         with file.open("rb") as lines:
             for line in lines:
                 if line.endswith(b"\n"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tunewright.core.errors import UserError
-from tunewright.core.limits import MOST_PORTIONS
+from tunewright.core.limits import MOST_CHUNKS
 from tunewright.inference.bundle import Bundle
 from tunewright.inference.predictors import (
     Answer,
@@ -140,8 +140,8 @@ class Engine:
     def _answers(self, texts: Sequence[str]) -> list[Answer | TooLong]:
         """The first model's."""
         if not isinstance(self._model, EncoderPredictor):
-            with ThreadPoolExecutor(self.at_once) as askers:
-                return list(askers.map(self._answer_or_refuse, texts))
+            with ThreadPoolExecutor(self.at_once) as clients:
+                return list(clients.map(self._answer_or_refuse, texts))
         prompts: list[list[list[int]] | TooLong] = []
         for text in texts:
             try:
@@ -225,7 +225,7 @@ class Engine:
         Raises:
             TooLong: it can't.
         """
-        windows = MOST_PORTIONS if self.kind == "extract" else 1
+        windows = MOST_CHUNKS if self.kind == "extract" else 1
         letters, most = sum(map(len, texts)), windows * self.bundle.reader.most_letters(self._room)
         if letters > most:
             raise TooLong(f"The request has {letters:,} letters, this model takes {most:,}.", fix="Shorten the text.")
@@ -234,9 +234,9 @@ class Engine:
         """The prompts, if the bundle's context has room for them and for an answer."""
         if (longest := max(map(len, prompts))) > self._room:
             raise TooLong(f"The request has {longest} tokens, this model takes {self._room}.", fix="Shorten the text.")
-        if len(prompts) > MOST_PORTIONS:
+        if len(prompts) > MOST_CHUNKS:
             raise TooLong(
-                f"The document would be read in {len(prompts)} windows, this server reads {MOST_PORTIONS}.",
+                f"The document would be read in {len(prompts)} windows, this server reads {MOST_CHUNKS}.",
                 fix="Send the pages that matter.",
             )
         return prompts

@@ -29,7 +29,7 @@ from tunewright.core.limits import (
 )
 from tunewright.serving.errors import refusal
 
-ASKER = "tunewright.asker"
+PRINCIPAL = "tunewright.principal"
 """Where a request's scope has who asks."""
 _OPEN = ("/health", "/ready", "/metrics")
 """Paths that need no key."""
@@ -57,18 +57,21 @@ class CheckPrincipal:
             await self._app(scope, receive, send)
             return
         try:
-            asker = await self._find(_token(scope["headers"]))
+            principal = await self._find(_token(scope["headers"]))
         except NoRole:
             await refusal(403, "None of this token's roles may ask here.", "no_role")(scope, receive, send)
             return
-        if asker is None:
+        if principal is None:
             answer = refusal(401, "A key is needed: Authorization: Bearer KEY.", "invalid_api_key")
-        elif (seconds := self._allowances.wait(asker)) > 0:
+        elif (seconds := self._allowances.wait(principal)) > 0:
             answer = refusal(
-                429, f"'{asker.name}' may ask {asker.per_minute} times a minute.", "rate_limit_exceeded", seconds
+                429,
+                f"'{principal.name}' may ask {principal.per_minute} times a minute.",
+                "rate_limit_exceeded",
+                seconds,
             )
         else:
-            scope[ASKER] = asker
+            scope[PRINCIPAL] = principal
             answer = self._app
         await answer(scope, receive, send)
 

@@ -42,19 +42,19 @@ class Recorder:
     journal: where questions and answers are kept; None: nowhere.
     """
 
-    def __init__(self, metrics: Metrics, journal: RequestLog | None):
-        self._metrics, self._journal = metrics, journal
+    def __init__(self, metrics: Metrics, request_log: RequestLog | None):
+        self._metrics, self._request_log = metrics, request_log
 
     def note(self, question: RecordedQuestion, answer: Answer) -> dict[str, Any]:
         """Note an answer. Returns what it says beside itself."""
         flags = question.engine.bundle.flags(answer.confidence)
         version = question.engine.bundle.info.version
         self._metrics.answered(question.model, version, flags, answer.prompt_tokens, answer.answer_tokens)
-        if self._journal is None or question.text is None:
+        if self._request_log is None or question.text is None:
             return flags
-        if not self._journal.takes(question.id):
+        if not self._request_log.takes(question.id):
             return {**flags, "captured": False}
-        kept = self._journal.keep(
+        kept = self._request_log.keep(
             CaptureRecord(
                 id=question.id,
                 time=now(),
@@ -63,7 +63,7 @@ class Recorder:
                 by=question.by,
                 request=question.text,
                 answer=answer.text,
-                share=self._journal.share,
+                share=self._request_log.share,
                 prompt_tokens=answer.prompt_tokens,
                 answer_tokens=answer.answer_tokens,
                 seconds=time.perf_counter() - question.begun,
@@ -80,7 +80,7 @@ class Recorder:
         Raises:
             ApiError: there is nowhere to keep it, or what it calls the right answer is none.
         """
-        if self._journal is None:
+        if self._request_log is None:
             raise ApiError(404, "This server keeps nothing; start it with --captures FOLDER.", "not_kept")
         answer = said.answer
         if answer is not None:
@@ -89,7 +89,7 @@ class Recorder:
                 answer = engine.bundle.task.canonical(written)
             except Unfit as error:
                 raise ApiError(400, f"The model can't give this answer: {error}.", "invalid_value", "answer") from None
-        kept = self._journal.keep(
+        kept = self._request_log.keep(
             Feedback(id=said.id, time=now(), model=model, by=by, right=said.right, answer=answer, comment=said.comment),
             chosen=_is_chosen(engine),
         )

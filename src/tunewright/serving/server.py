@@ -103,7 +103,7 @@ def serve(
         _check_engine(served, limits.engine)
     keys = KeyRing(limits.keys) if limits.keys else None
     identity = Identity(limits.identity) if limits.identity else None
-    journal = _journal(limits)
+    request_log = _request_log(limits)
     waiting = listener(host, port)
     started = time.monotonic()
     # From here on a connection waits instead of being refused, so "ready" below is true when it is read.
@@ -121,7 +121,7 @@ def serve(
         models = watching.models
         signal.signal(signal.SIGHUP, lambda *_: watching.reload())
         watching.start(address)
-    app = build_app(models, keys, identity, most=limits.most, seconds=limits.seconds, journal=journal)
+    app = build_app(models, keys, identity, most=limits.most, seconds=limits.seconds, request_log=request_log)
     digest = f", digest {served.checksums.digest}" if isinstance(served, Bundle) and served.checksums else ""
     say(f"{models.label} ({models.precision}) is ready at {address} after {time.monotonic() - started:.1f} s{digest}")
 
@@ -170,7 +170,7 @@ def _check_engine(served: AdapterStore | Bundle, wanted: str) -> None:
         raise UserError(f"This bundle runs in {runtime}.", where=served.folder / name, fix=fix)
 
 
-def _journal(limits: Limits) -> RequestLog | None:
+def _request_log(limits: Limits) -> RequestLog | None:
     if limits.captures is None:
         return None
     if not limits.redact:

@@ -33,7 +33,7 @@ class JsonRecord:
     """An answer is a JSON object of a schema, draft 2020-12, in canonical form."""
 
     schema: Mapping[str, Any]
-    portion: Mapping[str, Any]
+    chunk: Mapping[str, Any]
     """The schema of what is read in one portion of a request; that of the whole where requests are read whole."""
 
 
@@ -66,15 +66,15 @@ class Task(Protocol):
     kind: str
     lead: str
     """What the assistant writes before an answer, so that the tokenizer finds whole words; a part of the bundle."""
-    codes: Mapping[str, str]
+    label_tokens: Mapping[str, str]
     """For each answer what is written in its place; empty where answers are written out. A part of the bundle."""
 
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> Self:
-        """This task with the lead, and where it wants any the codes, that suit a tokenizer. `encode`: text -> its token
-        ids.
+        """This task with the lead, and the tokens for its labels where it wants any, that suit a tokenizer. `encode`:
+        text -> its token ids.
 
         Raises:
-            UserError: the tokenizer has too few words for codes.
+            UserError: the tokenizer has too few words for the labels.
         """
         ...
 
@@ -82,7 +82,7 @@ class Task(Protocol):
         """This task as it is put to a model that was not trained for it: answers are written out."""
         ...
 
-    headline: str
+    primary_metric: str
     """The measure that goals, gates and the choice of an adapter are about."""
 
     @property
@@ -107,7 +107,7 @@ class Task(Protocol):
         can be done so."""
         ...
 
-    def portions(self, request: str, count: Callable[[str], int]) -> list[str]:
+    def chunks(self, request: str, count: Callable[[str], int]) -> list[str]:
         """The pieces in which a request is read; itself, unless it is longer than the task reads at once.
 
         Args:
@@ -115,7 +115,7 @@ class Task(Protocol):
         """
         ...
 
-    def lessons(self, example: Example, count: Callable[[str], int]) -> list[Example]:
+    def training_examples(self, example: Example, count: Callable[[str], int]) -> list[Example]:
         """What an example teaches: itself, or what stands in each portion of its request."""
         ...
 
@@ -135,7 +135,7 @@ class Task(Protocol):
         """
         ...
 
-    def of_portion(self, answer: str) -> str:
+    def of_chunk(self, answer: str) -> str:
         """The answer to one portion of a request in canonical form.
 
         Raises:

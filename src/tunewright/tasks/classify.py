@@ -21,26 +21,26 @@ class ClassifyTask(Conversation):
         instruction: the system prompt; `{labels}` in it stands for the label list.
         labels: each label with a one-line description (may be empty).
         lead: what the assistant writes before a label; see `fitted`.
-        codes: for each label what is written in its place; empty where labels are written out.
-        coded: whether `fitted` chooses codes.
+        label_tokens: the token that is written in the place of each label; empty where labels are written out.
+        single_token_labels: whether `fitted` chooses such tokens.
     """
 
     kind = "classify"
-    headline = "accuracy"
+    primary_metric = "accuracy"
 
     def __init__(
         self,
         instruction: str,
         labels: Mapping[str, str],
         lead: str = "",
-        codes: Mapping[str, str] = WRITTEN_OUT,
+        label_tokens: Mapping[str, str] = WRITTEN_OUT,
         *,
-        coded: bool = False,
+        single_token_labels: bool = False,
     ):
-        self.instruction, self.labels, self.coded = instruction, dict(labels), coded
-        listing = listed((codes.get(label, label), label, text) for label, text in labels.items())
-        super().__init__(instruction.replace("{labels}", listing), lead, codes)
-        self._of_code = {code: label for label, code in codes.items()}
+        self.instruction, self.labels, self.single_token_labels = instruction, dict(labels), single_token_labels
+        listing = listed((label_tokens.get(label, label), label, text) for label, text in labels.items())
+        super().__init__(instruction.replace("{labels}", listing), lead, label_tokens)
+        self._of_token = {code: label for label, code in label_tokens.items()}
 
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> ClassifyTask:
         """This task with its labels written as a model knows them: after a space, where that takes fewer tokens.
@@ -52,15 +52,21 @@ class ClassifyTask(Conversation):
             encode: text -> its token ids.
 
         Raises:
-            UserError: labels are to have codes, and the tokenizer has too few.
+            UserError: each label is to be one token, and the tokenizer has too few words.
         """
 
         def tokens(lead: str) -> int:
             return sum(len(encode(lead + label)) for label in self.labels)
 
         lead = min("", " ", key=tokens)
-        codes = _codes(list(self.labels), lambda word: len(encode(lead + word)) == 1) if self.coded else WRITTEN_OUT
-        return ClassifyTask(self.instruction, self.labels, lead, codes, coded=self.coded)
+        label_tokens = (
+            _single_tokens(list(self.labels), lambda word: len(encode(lead + word)) == 1)
+            if self.single_token_labels
+            else WRITTEN_OUT
+        )
+        return ClassifyTask(
+            self.instruction, self.labels, lead, label_tokens, single_token_labels=self.single_token_labels
+        )
 
     def untaught(self) -> ClassifyTask:
         return ClassifyTask(self.instruction, self.labels, self.lead)
@@ -82,7 +88,7 @@ class ClassifyTask(Conversation):
 
     def canonical(self, answer: str) -> str:
         written = answer.removeprefix(self.lead)
-        label = self._of_code.get(written, written)
+        label = self._of_token.get(written, written)
         if label not in self.labels:
             raise Unfit(f"'{written}' is none of the labels")
         return label
@@ -100,7 +106,7 @@ def listed(labels: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"- {': '.join(dict.fromkeys(part for part in parts if part))}" for parts in labels)
 
 
-def _codes(labels: Sequence[str], is_token: Callable[[str], bool]) -> dict[str, str]:
+def _single_tokens(labels: Sequence[str], is_token: Callable[[str], bool]) -> dict[str, str]:
     """A word of one token for each label: itself, the word of it that the fewest labels have, or one or two letters.
 
     Args:
@@ -124,8 +130,8 @@ def _codes(labels: Sequence[str], is_token: Callable[[str], bool]) -> dict[str, 
         if code is None:
             raise UserError(
                 f"The tokenizer has no {len(labels)} words of one token for the labels.",
-                where="task.codes",
-                fix="Leave task.codes away: labels are then written out.",
+                where="task.single_token_labels",
+                fix="Leave task.single_token_labels away: labels are then written out.",
             )
         taken[label] = code
         used.add(code)

@@ -10,7 +10,7 @@ from typing import Self
 from tunewright.tasks.example import Example, Message
 
 WRITTEN_OUT: Mapping[str, str] = MappingProxyType({})
-"""No codes."""
+"""Labels are written as they are."""
 
 
 class Conversation(ABC):
@@ -19,11 +19,11 @@ class Conversation(ABC):
     Args:
         system: the system prompt.
         lead: what the assistant writes before an answer.
-        codes: for each answer what it writes in its place; empty where answers are written out.
+        label_tokens: the token that is written in the place of each answer; empty where answers are written out.
     """
 
-    def __init__(self, system: str, lead: str, codes: Mapping[str, str] = WRITTEN_OUT):
-        self.system, self.lead, self.codes = system.strip(), lead, codes
+    def __init__(self, system: str, lead: str, label_tokens: Mapping[str, str] = WRITTEN_OUT):
+        self.system, self.lead, self.label_tokens = system.strip(), lead, label_tokens
 
     def untaught(self) -> Self:
         return self
@@ -31,16 +31,16 @@ class Conversation(ABC):
     @abstractmethod
     def canonical(self, answer: str) -> str: ...
 
-    def of_portion(self, answer: str) -> str:
+    def of_chunk(self, answer: str) -> str:
         return self.canonical(answer)
 
     def within(self, tokens: int) -> Self:  # noqa: ARG002 (the protocol)
         return self
 
-    def portions(self, request: str, count: Callable[[str], int]) -> list[str]:  # noqa: ARG002 (the protocol)
+    def chunks(self, request: str, count: Callable[[str], int]) -> list[str]:  # noqa: ARG002 (the protocol)
         return [request]
 
-    def lessons(self, example: Example, count: Callable[[str], int]) -> list[Example]:  # noqa: ARG002 (the protocol)
+    def training_examples(self, example: Example, count: Callable[[str], int]) -> list[Example]:  # noqa: ARG002 (the protocol)
         return [example]
 
     def prompt(self, request: str, shots: Sequence[Example] = ()) -> list[Message]:
@@ -52,4 +52,4 @@ class Conversation(ABC):
         return [Message(role="system", content=self.system), *shown, Message(role="user", content=request)]
 
     def written(self, answer: str) -> Message:
-        return Message(role="assistant", content=self.lead + self.codes.get(answer, answer))
+        return Message(role="assistant", content=self.lead + self.label_tokens.get(answer, answer))

@@ -27,11 +27,11 @@ class ExtractTask(Conversation):
     """
 
     kind = "extract"
-    headline = "field F1"
+    primary_metric = "field F1"
 
     def __init__(self, instruction: str, schema: Mapping[str, Any], lead: str = "", window: int | None = None):
         self.form, self._window = RecordForm(schema), window
-        self._portion = _of_portions(schema) if window else self.form
+        self._chunk = _of_chunks(schema) if window else self.form
         listing = "\n".join(
             f"- {name}: {part['description']}" if isinstance(part, Mapping) and "description" in part else f"- {name}"
             for name, part in schema.get("properties", {}).items()
@@ -47,12 +47,12 @@ class ExtractTask(Conversation):
         if self._window and self._window <= tokens:
             return self
         task = copy(self)
-        task._window, task._portion = tokens, _of_portions(self.form.schema)
+        task._window, task._chunk = tokens, _of_chunks(self.form.schema)
         return task
 
     @property
     def constraint(self) -> JsonRecord:
-        return JsonRecord(self.form.schema, self._portion.schema)
+        return JsonRecord(self.form.schema, self._chunk.schema)
 
     @property
     def summary(self) -> str:
@@ -73,24 +73,24 @@ class ExtractTask(Conversation):
         """
         return self.form.canonical(answer)
 
-    def of_portion(self, answer: str) -> str:
-        return self._portion.canonical(answer)
+    def of_chunk(self, answer: str) -> str:
+        return self._chunk.canonical(answer)
 
-    def portions(self, request: str, count: Callable[[str], int]) -> list[str]:
+    def chunks(self, request: str, count: Callable[[str], int]) -> list[str]:
         return [request[start:end] for start, end in self.places(request, count)]
 
     def places(self, request: str, count: Callable[[str], int]) -> list[tuple[int, int]]:
         """Where each portion begins and ends."""
         return places(request, self._window, count) if self._window else [(0, len(request))]
 
-    def lessons(self, example: Example, count: Callable[[str], int]) -> list[Example]:
+    def training_examples(self, example: Example, count: Callable[[str], int]) -> list[Example]:
         """An example whose text is longer than a window teaches for each window what of its record stands there."""
-        windows = self.portions(example.request, count)
+        windows = self.chunks(example.request, count)
         if len(windows) == 1:
             return [example]
         records = held(json.loads(example.answer), windows)
         return [
-            Example.of(window, self._portion.written(record), example.meta)
+            Example.of(window, self._chunk.written(record), example.meta)
             for window, record in zip(windows, records, strict=True)
         ]
 
@@ -105,7 +105,7 @@ class ExtractTask(Conversation):
         right, found = Counter(_leaves(gold)), Counter(_leaves(answer))
         copied = [(path, value) for path, value in found.elements() if path not in self._chosen]
         measured = {
-            self.headline: f1(right, found),
+            self.primary_metric: f1(right, found),
             "records": Ratio(float(gold == answer), 1),
             "word F1": f1(_words(right), _words(found)),
             "invented": Ratio(sum(not is_in(value, request) for _, value in copied), len(copied)),
@@ -115,7 +115,7 @@ class ExtractTask(Conversation):
         return measured
 
 
-def _of_portions(schema: Mapping[str, Any]) -> RecordForm:
+def _of_chunks(schema: Mapping[str, Any]) -> RecordForm:
     """The form of what is read in one portion: what is required of a record need not stand in each."""
     return RecordForm({**schema, "required": []})
 

@@ -22,7 +22,7 @@ class GenerateTask(Conversation):
     """
 
     kind = "generate"
-    headline = "chrF"
+    primary_metric = "chrF"
 
     def __init__(self, instruction: str, most: int | None = None, stop: Sequence[str] = (), lead: str = ""):
         super().__init__(instruction, lead)
@@ -56,7 +56,7 @@ class GenerateTask(Conversation):
         is copied from the request, and how much repeats itself.
         """
         return {
-            self.headline: Ratio(chrf(gold, answer), 1),
+            self.primary_metric: Ratio(chrf(gold, answer), 1),
             "ROUGE-L": Ratio(rouge_l(gold, answer), 1),
             "exact": Ratio(float(gold == answer), 1),
             "copied": copied(request, answer),

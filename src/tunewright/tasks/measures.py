@@ -26,7 +26,7 @@ class Ratio(NamedTuple):
     whole: float
 
     @property
-    def worth(self) -> float:
+    def score(self) -> float:
         """Of this example alone, 0 to 1; where nothing was to be found and nothing was, 1."""
         return self.part / self.whole if self.whole else 1.0
 

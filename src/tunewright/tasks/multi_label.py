@@ -34,7 +34,7 @@ class MultiLabelTask(Conversation):
     """
 
     kind = "multi_label"
-    headline = "micro-F1"
+    primary_metric = "micro-F1"
 
     def __init__(self, instruction: str, labels: Mapping[str, str]):
         self.labels = dict(labels)
@@ -108,7 +108,7 @@ class MultiLabelTask(Conversation):
             answer: labels in canonical form; anything else counts as none.
         """
         right, found = Counter(labels_in(gold)), Counter(labels_in(answer))
-        measured = {self.headline: f1(right, found), "exact match": Ratio(float(gold == answer), 1)}
+        measured = {self.primary_metric: f1(right, found), "exact match": Ratio(float(gold == answer), 1)}
         for label in self.labels:
             if right[label] or found[label]:
                 measured[f"{LABEL}{label}"] = Ratio(2.0 * min(right[label], found[label]), right[label] + found[label])

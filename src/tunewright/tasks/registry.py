@@ -13,8 +13,8 @@ from tunewright.tasks.generate import GenerateTask
 from tunewright.tasks.multi_label import MultiLabelTask
 
 
-def task_of(section: TaskSpec, lead: str = "", codes: Mapping[str, str] = WRITTEN_OUT) -> Task:
-    """The task, its answers written behind `lead`, and by `codes` where it has any."""
+def task_of(section: TaskSpec, lead: str = "", label_tokens: Mapping[str, str] = WRITTEN_OUT) -> Task:
+    """The task, its answers written behind `lead`, and by `label_tokens` where it has any."""
     if isinstance(section, ExtractSpec):
         assert isinstance(section.record, dict), "a spec is anchored before it is used"
         return ExtractTask(section.instruction, section.record, lead, section.window)
@@ -22,4 +22,6 @@ def task_of(section: TaskSpec, lead: str = "", codes: Mapping[str, str] = WRITTE
         return GenerateTask(section.instruction, section.max_tokens, section.stop, lead)
     if isinstance(section, MultiLabelSpec):
         return MultiLabelTask(section.instruction, section.labels)
-    return ClassifyTask(section.instruction, section.labels, lead, codes, coded=section.codes)
+    return ClassifyTask(
+        section.instruction, section.labels, lead, label_tokens, single_token_labels=section.single_token_labels
+    )

@@ -20,7 +20,7 @@ _OF_ADAPTER = {
     "lr",
     "epochs",
     "batch_size",
-    "accumulation",
+    "gradient_accumulation_steps",
     "weight_decay",
     "optimizer",
     "gradient_checkpointing",
@@ -45,7 +45,7 @@ def unused(spec: Spec) -> str:
     kind, said = known_kind(spec.model, spec.folder), spec.train.model_fields_set
     if "candidates" in spec.model_fields_set or spec.candidates:
         return ""
-    idle = {"encoder": _OF_ADAPTER, "linear": said - {"start"}, "decoder": {"encoder"}}[kind] & said
+    idle = {"encoder": _OF_ADAPTER, "linear": said - {"init_adapter"}, "decoder": {"encoder"}}[kind] & said
     if not idle:
         return ""
     own = "; an encoder's settings are under train.encoder" if kind == "encoder" else ""

@@ -31,11 +31,11 @@ def refusal(spec: Spec) -> UserError | None:
             where="model",
             fix="Choose a model that writes: tunewright models ls",
         )
-    if spec.train.start is not None:
+    if spec.train.init_adapter is not None:
         return UserError(
             "The fitting of a linear model begins with nothing, and not with an adapter.",
-            where="train.start",
-            fix="Type: tunewright … train.start=null",
+            where="train.init_adapter",
+            fix="Type: tunewright … train.init_adapter=null",
         )
     return None
 
@@ -100,7 +100,7 @@ def _reached(model: LinearModel, task: Task, validation: Sequence[Example]) -> f
     else:
         answers = [model.labels[int(logits.argmax())] for logits in found]
     measured = [
-        task.measures(example.request, example.answer, answer)[task.headline]
+        task.measures(example.request, example.answer, answer)[task.primary_metric]
         for example, answer in zip(validation, answers, strict=True)
     ]
     return sum(each.part for each in measured) / max(sum(each.whole for each in measured), 1)

@@ -58,7 +58,7 @@ def train_adapter(spec: Spec, split: Path, output: Output) -> None:
     measured = last_kept(curve, members)
     if part and not measured:
         score = part.score(tuned, engine)
-        measured = {"headline": score.headline, "validation_loss": score.loss}
+        measured = {"headline": score.primary_metric, "validation_loss": score.loss}
     output.result = figures(curve, measured) | {
         "trained_parameters": sum(value.numel() for name, value in tuned.named_parameters() if "lora_" in name),
         "precision": compute_type(spec.train.precision),
@@ -81,11 +81,11 @@ def train_members(training: Soup, output: Output) -> tuple[list[Path], list[dict
     leader, which has nothing more to do.
     """
     spec, planned = training.spec, planned_steps(training.spec, len(training.rows))
-    with track("train", planned * spec.train.members, "steps") as tracker, tracked(spec) as tracking:
+    with track("train", planned * spec.train.num_seeds, "steps") as tracker, tracked(spec) as tracking:
         try:
             members = [
                 training.train(number, tracker, [CurveRecorder(tracking, number * planned)])
-                for number in range(spec.train.members)
+                for number in range(spec.train.num_seeds)
             ]
         except CannotTrain as error:
             tracking.diagnosis([error.diagnosis])
@@ -113,7 +113,8 @@ def figures(curve: Sequence[Mapping[str, Any]], measured: Mapping[str, Any] | No
     """What of a training's curve its manifest shows.
 
     Args:
-        measured: `headline` and `validation_loss` of the model that was kept; None where there is no validation part.
+        measured: `primary_metric` and `validation_loss` of the model that was kept; None where there is no validation
+            part.
     """
     losses = [row["loss"] for row in curve if "loss" in row]
     return {

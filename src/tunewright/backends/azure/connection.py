@@ -139,7 +139,7 @@ def workspace_of(spec: Spec) -> WorkspaceName:
             where=spec.folder,
             why="Looked in the spec, in azd's variables and files, and for a config.json beside the spec or above it.",
             fix="Make one with azd up (docs/azure-infrastructure.md), download config.json from ml.azure.com, or add "
-            "azure.workspace=SUBSCRIPTION_ID/RESOURCE_GROUP/NAME. Without a subscription: --rehearse",
+            "azure.workspace=SUBSCRIPTION_ID/RESOURCE_GROUP/NAME. Without a subscription: --emulate",
         )
     return WorkspaceName(*told)
 

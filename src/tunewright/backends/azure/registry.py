@@ -184,8 +184,8 @@ def _whole(folder: Path) -> Manifest:
 def _worth(verdict: Mapping[str, Any]) -> dict[str, str]:
     """What a verdict found, as tags: short texts."""
     told = verdict["verdict"]
-    served = verdict["comparison"]["arms"]["served"]
-    scores = {f"score.{split}": f"{score['headline']['value']:.4f}" for split, score in served["scores"].items()}
+    served = verdict["comparison"]["candidates"]["served"]
+    scores = {f"score.{split}": f"{score['primary_metric']['value']:.4f}" for split, score in served["scores"].items()}
     return {
         "decision": str(told["decision"]),
         "p95_ms": f"{served['latency']['p95_ms']:.0f}",

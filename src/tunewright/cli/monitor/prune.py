@@ -23,5 +23,5 @@ def prune(project: ProjectArgument, json: JsonOption = False, allow_code: AllowC
         return
     typer.echo(
         f"Older than {spec.monitor.keep_days} days: {found.captures:,} captures, {found.second_opinions:,} second "
-        f"opinions and {found.journals:,} journals were deleted."
+        f"opinions and {found.request_logs:,} journals were deleted."
     )

@@ -17,7 +17,7 @@ from tunewright.cli.options import (
     console_of,
     print_json,
 )
-from tunewright.cli.places import OnOption, RehearseOption, placed
+from tunewright.cli.places import EmulateOption, OnOption, placed
 from tunewright.core.errors import EXIT_GATE, UserError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def retrain(
     on: OnOption = "local",
     to: ToOption = None,
     identity: IdentityOption = None,
-    rehearse: RehearseOption = False,
+    emulate: EmulateOption = False,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
@@ -91,7 +91,7 @@ def retrain(
     if identity and to != "aca":
         raise UserError("--identity goes with --to aca alone.", fix="Leave it out.")
     terms = CanaryTerms(canary / 100, captures, minutes) if canary else None
-    with placed(spec, on, rehearse) as (spec, place):
+    with placed(spec, on, emulate) as (spec, place):
         found = api.retrain(spec, Course(shadow, terms, warm, anyway), on=place, to=to, identity=identity)
     if json:
         print_json(asdict(found))

@@ -135,26 +135,26 @@ class _Lengths:
         """(tokens of the prompt, tokens of prompt and answer)."""
         tokenizer, template = _tokenizer(self._limit.folder), self._template
         if template is None:  # of an encoder: the answer is not read
-            portions = [example.request]
+            chunks = [example.request]
             if self._task:
                 task = self._task.within(self._limit.max_length - tokenizer.frame)
-                portions = task.portions(example.request, token_counter(tokenizer))
-            read = max(len(tokenizer.encode_framed(portion)) for portion in portions)
+                chunks = task.chunks(example.request, token_counter(tokenizer))
+            read = max(len(tokenizer.encode_framed(chunk)) for chunk in chunks)
             return read - 1, read  # what is of just the allowed length fits
         if not self._task:
             asked, whole = example.messages[:-1], example.messages
             return len(template.encode_prompt(asked, tokenizer)), len(template.encode(whole, tokenizer).ids)
         counts = []
-        for lesson in self._lessons(self._task, example):
-            asked = self._task.prompt(lesson.request)
-            whole = [*asked, self._task.written(lesson.answer)]
+        for training_example in self._training_examples(self._task, example):
+            asked = self._task.prompt(training_example.request)
+            whole = [*asked, self._task.written(training_example.answer)]
             counts.append((len(template.encode(whole, tokenizer).ids), len(template.encode_prompt(asked, tokenizer))))
         most, prompt = max(counts)
         return prompt, most
 
-    def _lessons(self, task: Task, example: Example) -> list[Example]:
+    def _training_examples(self, task: Task, example: Example) -> list[Example]:
         try:
-            return task.lessons(example, token_counter(_tokenizer(self._limit.folder)))
+            return task.training_examples(example, token_counter(_tokenizer(self._limit.folder)))
         except ValueError:  # its answer is no record, which is a finding of its own
             return [example]
 

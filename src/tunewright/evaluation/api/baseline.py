@@ -73,8 +73,8 @@ class Lower:
 
     effort: str
     count: int
-    headline: float
-    headline_here: float
+    primary_metric: float
+    primary_metric_here: float
     """At the effort that was asked for, on these."""
     usd_per_1000: float
 
@@ -82,8 +82,8 @@ class Lower:
         here = f"at {settings.reasoning_effort}" if settings.reasoning_effort else "unasked"
         return (
             f"Most of what {name} costs is its thinking. At the reasoning effort {self.effort}, {self.count:,} of the "
-            f"same examples come to {self.headline:.1%}, where they come to {self.headline_here:.1%} {here}, and 1,000 "
-            f"answers to ${self.usd_per_1000:,.4f} in place of ${usd_per_1000:,.4f}."
+            f"same examples come to {self.primary_metric:.1%}, where they come to {self.primary_metric_here:.1%} "
+            f"{here}, and 1,000 answers to ${self.usd_per_1000:,.4f} in place of ${usd_per_1000:,.4f}."
         )
 
 
@@ -118,7 +118,11 @@ def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
     for sentence in told:
         say(f"  {sentence}")
     output.result = {
-        **{f"{name} {split}": figure for name, each in found.items() for split, figure in each["headline"].items()},
+        **{
+            f"{name} {split}": figure
+            for name, each in found.items()
+            for split, figure in each["primary_metric"].items()
+        },
         "usd": round(spec.baseline.budget_usd - left, 4),
     }
 
@@ -181,10 +185,10 @@ def _summary(
     unread = sum(not row["readable"] and row["ending"] == "whole" for row in rows)
     counted = [row for row in rows if row["prompt_tokens"]]
     means = {part: fmean(row[part] for row in counted) for part in TOKENS} if counted else {}
-    headline, told = {}, []
+    primary_metric, told = {}, []
     for split, part in by_test(records).items():
-        found = score(part, spec.seed).headline
-        headline[split] = round(found.value, 4)
+        found = score(part, spec.seed).primary_metric
+        primary_metric[split] = round(found.value, 4)
         told.append(
             f"{name} {task_of(spec.task).claim(f'{found.value:.1%}')} ({found.low:.1%} to {found.high:.1%}) "
             f"of {split}; {len(part):,} of its {of[split]:,} examples are answered."
@@ -224,7 +228,7 @@ def _summary(
         "model": settings.model,
         "effort": settings.reasoning_effort,
         "source": "recorded" if settings.recorded else "asked",
-        "headline": headline,
+        "primary_metric": primary_metric,
         "refused": endings["refused"],
         "cut": endings["cut"],
         "unread": unread,
@@ -264,7 +268,7 @@ def _at_lower_effort(
     lesser = replies_of(endpoint, some, paid, budget)
     these = {reply.example.meta.id for reply in lesser}
     there, here = (
-        score(each, spec.seed).headline.value
+        score(each, spec.seed).primary_metric.value
         for each in (_read(task, lesser)[1], [record for record in records if record.id in these])
     )
     return Lower(effort, len(lesser), there, here, _usd_per_1000(price, lesser))

@@ -64,7 +64,7 @@ class CascadeResult:
     """Share of requests it answers itself."""
     accepted: int
     """Examples that these are."""
-    headline: Interval | None
+    primary_metric: Interval | None
     """Of those answers, over whole groups where there are groups; None where there are none."""
 
 
@@ -92,13 +92,13 @@ def cascade_curve(
         answered: the API's, as far as it was measured; it counts only where it answered the whole split.
         own_usd, api_usd: what a month of all requests costs on each.
     """
-    other = {record.id: record.headline for record in answered}
+    other = {record.id: record.primary_metric for record in answered}
     measured = all(record.id in other for record in records)
     ranked, ends = _surest_first(records)
     points = []
     for count in _steps(len(ranked), ends):
         inside, rest = ranked[:count], ranked[count:]
-        own = [record.headline for record in inside]
+        own = [record.primary_metric for record in inside]
         both = own + [other[record.id] for record in rest] if measured else []
         coverage = count / len(ranked)
         points.append(
@@ -129,8 +129,8 @@ def choose_threshold(validation: Sequence[Record], least: float, drawing: Drawin
     if proven is not None:
         return Threshold(proven, True, len(singles), grouped=groups_of(validation) is not None)
     ranked, ends = _surest_first(validation)
-    parts = list(accumulate(record.headline.part for record in ranked))
-    wholes = list(accumulate(record.headline.whole for record in ranked))
+    parts = list(accumulate(record.primary_metric.part for record in ranked))
+    wholes = list(accumulate(record.primary_metric.whole for record in ranked))
     good = (n for n in reversed(ends) if n >= MIN_ACCEPTED and parts[n - 1] >= least * wholes[n - 1])
     doubt = drawing.doubt or _shortage(len(singles), least)
     return next((Threshold(ranked[n - 1].confidence or 0.0, False, len(singles), doubt) for n in good), None)
@@ -155,8 +155,8 @@ def _proven(singles: Sequence[Record], least: float) -> float | None:
     if least == 1:
         return None
     ranked, ends = _surest_first(singles)
-    lost = list(accumulate(1 - record.worth for record in ranked))
-    binary = all(record.worth in (0, 1) for record in ranked)
+    lost = list(accumulate(1 - record.score for record in ranked))
+    binary = all(record.score in (0, 1) for record in ranked)
     first = max(_fewest(least), _FIRST * len(ranked))
     counts = [n for n in _steps(len(ranked), ends) if n >= first]
     passed = list(takewhile(lambda n: _chance(lost[n - 1], n, 1 - least, binary=binary) <= DELTA, counts))
@@ -194,5 +194,5 @@ def _steps(total: int, ends: Sequence[int]) -> list[int]:
 
 def apply_threshold(records: Sequence[Record], threshold: Threshold) -> CascadeResult:
     accepted = [record for record in records if threshold.accepts(record)]
-    inside = ratio([record.headline for record in accepted], groups_of(accepted)) if accepted else None
+    inside = ratio([record.primary_metric for record in accepted], groups_of(accepted)) if accepted else None
     return CascadeResult(len(accepted) / len(records), len(accepted), inside)

@@ -27,11 +27,11 @@ class UsualSet:
         common = [label for label, _ in counts.most_common()]
         total = counts.total()
 
-        def worth(size: int) -> float:
+        def score(size: int) -> float:
             given = sum(counts[label] for label in common[:size])
             return 2 * given / max(size * len(train) + total, 1)
 
-        kept = set(common[: max(range(len(common) + 1), key=worth)])
+        kept = set(common[: max(range(len(common) + 1), key=score)])
         self._answer = task.written_out(kept)
 
     def answer(self, request: str) -> Answer:  # noqa: ARG002 (the protocol)

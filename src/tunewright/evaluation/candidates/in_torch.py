@@ -236,7 +236,7 @@ class TorchTogether:
 
 
 def _reach(records: Sequence[Record]) -> Interval:
-    return ratio([record.headline for record in records], groups_of(records))
+    return ratio([record.primary_metric for record in records], groups_of(records))
 
 
 def _own(prompts: Sequence[list[int]]) -> int:

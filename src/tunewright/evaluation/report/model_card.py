@@ -9,7 +9,7 @@ from typing import Any
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_manifest
 from tunewright.core.page import render
-from tunewright.evaluation.report.table import arm_rows
+from tunewright.evaluation.report.table import candidate_rows
 from tunewright.evaluation.verdict.comparison import SERVED, kind_in
 from tunewright.inference.runtimes.base import runtime_in
 from tunewright.models.catalogue import catalogue
@@ -47,9 +47,9 @@ def write_card(spec: Spec, data: Mapping[str, Any], inputs: Mapping[str, Path], 
         "task": task_of(spec.task),
         "runtime": runtime_in(inputs["export"] / "bundle"),
         "front": _front(spec, data),
-        "rows": [row for row in arm_rows(dict(data)) if "not measured" not in row["headline"]],
+        "rows": [row for row in candidate_rows(dict(data)) if "not measured" not in row["primary_metric"]],
         "short": [each for each in data["details"]["slices"] if each["falls_short"]],
-        "kind": kind_in(data["comparison"]["arms"]),
+        "kind": kind_in(data["comparison"]["candidates"]),
         "beside": linear_beside(inputs["train"]),
         "steps": {name: read_manifest(folder) for name, folder in inputs.items()},
     }
@@ -66,7 +66,7 @@ def _front(spec: Spec, data: Mapping[str, Any]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     entry = catalogue().get(spec.model)
-    headline, kind = data["comparison"]["headline"], kind_in(data["comparison"]["arms"])
+    primary_metric, kind = data["comparison"]["primary_metric"], kind_in(data["comparison"]["candidates"])
     # An encoder's head is a file that transformers does not read, and its training has no method.
     library, how = ("transformers", [spec.train.method]) if kind == "decoder" else ("tunewright", [])
     results = [
@@ -75,11 +75,11 @@ def _front(spec: Spec, data: Mapping[str, Any]) -> str:
             dataset_type="private",
             dataset_name=spec.name,
             dataset_split=split,
-            metric_type=headline.replace(" ", "_"),
-            metric_name=headline,
-            metric_value=round(score["headline"]["value"], 4),
+            metric_type=primary_metric.replace(" ", "_"),
+            metric_name=primary_metric,
+            metric_value=round(score["primary_metric"]["value"], 4),
         )
-        for split, score in data["comparison"]["arms"][SERVED]["scores"].items()
+        for split, score in data["comparison"]["candidates"][SERVED]["scores"].items()
     ]
     card = ModelCardData(
         model_name=spec.name,

@@ -15,10 +15,10 @@ from tunewright.core.page import render
 from tunewright.data.examine import load_examination
 from tunewright.economics import price_book
 from tunewright.evaluation.evidence import Record, by_test
-from tunewright.evaluation.report.table import arm_rows, second_measure
+from tunewright.evaluation.report.table import candidate_rows, second_measure
 from tunewright.evaluation.statistics.ceiling import UNSEEN
 from tunewright.evaluation.statistics.intervals import Interval
-from tunewright.evaluation.verdict.comparison import API, ARM_LABELS, SERVED, Comparison, evidence_key, kind_in
+from tunewright.evaluation.verdict.comparison import API, CANDIDATE_LABELS, SERVED, Comparison, evidence_key, kind_in
 from tunewright.evaluation.verdict.decide import Verdict
 from tunewright.evaluation.verdict.payer import page
 from tunewright.tasks import Example, task_of
@@ -61,7 +61,7 @@ def write_report(
     labelled = comparison.splits if task_of(spec.task).answers else ()
     context = {
         **data,
-        "rows": arm_rows(data),
+        "rows": candidate_rows(data),
         "task": task_of(spec.task),
         "second": second_measure(data["comparison"]),
         "spec": spec,
@@ -71,9 +71,9 @@ def write_report(
         "curve": _curve(curve) if curve else None,
         "diagnoses": json.loads((inputs["train"] / DIAGNOSIS).read_text("utf-8"))["diagnoses"],
         "unseen": UNSEEN,
-        "labels_of": ARM_LABELS | {evidence_key(spec, name): name for name in spec.measured_apis},
+        "labels_of": CANDIDATE_LABELS | {evidence_key(spec, name): name for name in spec.measured_apis},
         "confusions": {split: _confusions(parts[split]) for split in labelled},
-        "fields": {split: comparison.arms[SERVED].scores[split].fields for split in comparison.splits},
+        "fields": {split: comparison.candidates[SERVED].scores[split].fields for split in comparison.splits},
         "mistakes": [
             {"record": record, "text": examples[record.id].request, "api": answered.get(record.id)}
             for record in _surest_mistakes([record for part in parts.values() for record in part])
@@ -93,10 +93,10 @@ def _dots(split: str, comparison: Comparison) -> dict[str, Any]:
     """A dot with its interval for each measured arm, in percent."""
     return {
         "split": split,
-        "arms": [
-            {"label": arm.label, "key": key, **_percent(arm.scores[split].headline)}
-            for key, arm in {**comparison.arms, **comparison.apis}.items()
-            if arm.scores
+        "candidates": [
+            {"label": candidate.label, "key": key, **_percent(candidate.scores[split].primary_metric)}
+            for key, candidate in {**comparison.candidates, **comparison.apis}.items()
+            if candidate.scores
         ],
     }
 
@@ -107,13 +107,13 @@ def _curve(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Losses share a scale from 0 to `top`; the task's headline has one of its own, from 0 to 1.
     """
     losses = [row for row in rows if "loss" in row]
-    measured = [row for row in rows if "headline" in row]
+    measured = [row for row in rows if "primary_metric" in row]
     top = max(row[key] for row in rows for key in ("loss", "validation_loss") if key in row)
     steps = max(row["step"] for row in rows)
     return {
         "loss": _lines(losses, "loss", top, steps),
         "validation_loss": _lines(measured, "validation_loss", top, steps),
-        "headline": _lines(measured, "headline", 1.0, steps),
+        "primary_metric": _lines(measured, "primary_metric", 1.0, steps),
         "top": top,
         "last": losses[-1]["loss"],
         "measured": measured[-1] if measured else None,

@@ -10,20 +10,21 @@ _CHEAPEST = 4
 """APIs that nobody measured, of which a terminal shows so many."""
 
 
-def arm_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
+def candidate_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
     """The measured arms, then the API arms, with their figures as text; shared by terminal, Markdown and HTML."""
     comparison = data["comparison"]
     second = second_measure(comparison)
     rows = []
     now, *tiers = comparison["apis"].values()
-    for arm in [*comparison["arms"].values(), now, comparison["batch"], *tiers]:
-        scores, speed, cost = arm["scores"], arm["latency"], arm["cost"]
+    for candidate in [*comparison["candidates"].values(), now, comparison["batch"], *tiers]:
+        scores, speed, cost = candidate["scores"], candidate["latency"], candidate["cost"]
         rows.append(
             {
-                "key": arm["key"],
-                "label": arm["label"],
-                "headline": [
-                    _interval(scores[split]["headline"]) if scores else "not measured" for split in comparison["splits"]
+                "key": candidate["key"],
+                "label": candidate["label"],
+                "primary_metric": [
+                    _interval(scores[split]["primary_metric"]) if scores else "not measured"
+                    for split in comparison["splits"]
                 ],
                 "second": [
                     _interval(scores[split]["others"][second]) if scores else "" for split in comparison["splits"]
@@ -39,7 +40,7 @@ def arm_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
 
 def second_measure(comparison: dict[str, Any]) -> str:
     """The measure that is shown beside the headline."""
-    score = next(iter(comparison["arms"]["served"]["scores"].values()))
+    score = next(iter(comparison["candidates"]["served"]["scores"].values()))
     return str(next(iter(score["others"])))
 
 
@@ -68,17 +69,17 @@ def print_summary(
     table = Table(title=f"{data['name']}: predictors on the test examples", title_justify="left", header_style="bold")
     table.add_column("predictor", no_wrap=True)
     for split in splits:
-        table.add_column(f"{data['comparison']['headline']}\n{split}", justify="right")
+        table.add_column(f"{data['comparison']['primary_metric']}\n{split}", justify="right")
     for split in splits:
         table.add_column(f"{second_measure(data['comparison'])}\n{split}", justify="right")
     for column in ("P50 ms", "P95 ms", "$ per\n1,000", "$ per\nmonth"):
         table.add_column(column, justify="right", no_wrap=True)
-    rows, dearer = _shown(arm_rows(data), data["comparison"]["apis"])
+    rows, dearer = _shown(candidate_rows(data), data["comparison"]["apis"])
     for row in rows:
         style = "bold" if row["key"] == "served" else None
         table.add_row(
             row["label"],
-            *row["headline"],
+            *row["primary_metric"],
             *row["second"],
             row["p50"],
             row["p95"],
@@ -91,7 +92,7 @@ def print_summary(
     console.print(table)
     parity = data["parity"]
     chain = " → ".join(
-        f"{link['arm']} {link['headline']:.1%} ({link['agreement']:.1%} alike)" for link in parity["chain"]
+        f"{link['candidate']} {link['primary_metric']:.1%} ({link['agreement']:.1%} alike)" for link in parity["chain"]
     )
     console.print(f"Parity {'✓' if parity['passed'] else '✗'}  {chain}", soft_wrap=True)
     for other in parity.get("elsewhere", ()):
@@ -145,7 +146,7 @@ def _candidates(ladder: Mapping[str, Any]) -> Any:
 def _shown(rows: Sequence[dict[str, Any]], apis: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
     """(the rows that a terminal shows, how many more the report has): of APIs that nobody measured, beside the one paid
     for today, the cheapest few."""
-    unmeasured = [name for name, arm in list(apis.items())[1:] if not arm["scores"]]
+    unmeasured = [name for name, candidate in list(apis.items())[1:] if not candidate["scores"]]
     left_out = set(sorted(unmeasured, key=lambda name: apis[name]["cost"]["usd_per_month"])[_CHEAPEST:])
     return [row for row in rows if row["key"] not in left_out], len(left_out)
 

@@ -141,10 +141,10 @@ def _of_lines(difference: float, lines: Numbers, groups: Sequence[str] | None) -
 
 def paired_records(first: Sequence[Record], second: Sequence[Record]) -> dict[str, Paired]:
     """Two predictors on each test split, on the examples that both answered."""
-    other = {record.id: record.headline for record in second}
+    other = {record.id: record.primary_metric for record in second}
     both = {split: [record for record in part if record.id in other] for split, part in by_test(first).items()}
     return {
-        split: paired([each.headline for each in part], [other[each.id] for each in part], groups_of(part))
+        split: paired([each.primary_metric for each in part], [other[each.id] for each in part], groups_of(part))
         for split, part in both.items()
         if part
     }

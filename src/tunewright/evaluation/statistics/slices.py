@@ -38,7 +38,7 @@ class Slice:
     """length, language, time or group."""
     name: str
     count: int
-    headline: Interval
+    primary_metric: Interval
     rest: float
     """The headline on the split's other examples."""
     p_value: float
@@ -66,20 +66,20 @@ def slices(parts: Mapping[str, Sequence[Record]], examples: Mapping[str, Example
         replace(each, p_value=p_value, falls_short=p_value < _CHANCE)
         for each, p_value in zip(found, corrected, strict=True)
     ]
-    return sorted(told, key=lambda each: (each.p_value, each.headline.value))
+    return sorted(told, key=lambda each: (each.p_value, each.primary_metric.value))
 
 
 def _slice(split: str, by: str, name: str, part: Sequence[Record], chosen: Mask, seed: int) -> Slice:
     inside = [record for record, is_in in zip(part, chosen, strict=True) if is_in]
-    parts, wholes = np.array([record.headline for record in part], float).T
+    parts, wholes = np.array([record.primary_metric for record in part], float).T
     rest = float(shares(parts[~chosen].sum(), wholes[~chosen].sum()))
-    headline = ratio([record.headline for record in inside], groups_of(inside))
+    primary_metric = ratio([record.primary_metric for record in inside], groups_of(inside))
     groups = groups_of(part)
     if by == "group" and groups is not None:
         p_value = _less_than_others(parts, wholes, np.array(groups), name)
     else:
         p_value = _less(parts, wholes, chosen, groups, seed)
-    return Slice(split, by, name, len(inside), headline, rest, p_value)
+    return Slice(split, by, name, len(inside), primary_metric, rest, p_value)
 
 
 def _less(parts: Numbers, wholes: Numbers, chosen: Mask, groups: Sequence[str] | None, seed: int) -> float:

@@ -42,7 +42,7 @@ CONTROLS = {
 }
 """Arms that cost next to nothing: where one does the job, no language model is needed."""
 
-ARM_LABELS = {
+CANDIDATE_LABELS = {
     "majority": "always the commonest label",
     "usual": "always the commonest labels",
     "svm": "TF-IDF + linear SVM",
@@ -114,13 +114,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    arms: dict[str, Candidate]
+    candidates: dict[str, Candidate]
     """Measured arms by key."""
     apis: dict[str, Candidate]
     """API arms by name, the one paid for today first, then the spec's, then the price book's cheapest that will last,
     and the user's own."""
     splits: tuple[str, ...]
-    headline: str
+    primary_metric: str
     """The name of the task's measure."""
     usage: Usage
     batch: Candidate
@@ -141,8 +141,8 @@ class Comparison:
     def control(self) -> Candidate:
         """The best of the control arms, on the split where it does worst."""
         return max(
-            (arm for key, arm in self.arms.items() if key in CONTROLS),
-            key=lambda arm: min(score.headline.value for score in arm.scores.values()),
+            (candidate for key, candidate in self.candidates.items() if key in CONTROLS),
+            key=lambda candidate: min(score.primary_metric.value for score in candidate.scores.values()),
         )
 
 
@@ -169,21 +169,21 @@ def compare(
             none.
     """
     machine, served, counted = prices.machine(spec.traffic.machine), _tests(evidence[SERVED]), counted or {}
-    named = spec.api.prompt_tokens or spec.api.answer_tokens
+    named = spec.api.prompt_tokens or spec.api.completion_tokens
     usage_from = "api" if spec.api.label in counted else "spec" if named else "letters" if written else "model"
     own = written or Usage(fmean(each.prompt_tokens for each in served), fmean(each.answer_tokens for each in served))
     usage = counted.get(spec.api.label) or Usage(
-        spec.api.prompt_tokens or own.prompt_tokens, spec.api.answer_tokens or own.answer_tokens
+        spec.api.prompt_tokens or own.prompt_tokens, spec.api.completion_tokens or own.answer_tokens
     )
     trained = None if training_hours is None else (training_hours, _training_machine(spec))
     rest = upkeep(spec, prices, letters=letters_of(usage.prompt_tokens, usage.answer_tokens), trained=trained)
     month = rest.at(spec.traffic.requests_per_month)
-    arms = {}
-    for key in (k for k in ARM_LABELS if k in evidence):
+    candidates = {}
+    for key in (k for k in CANDIDATE_LABELS if k in evidence):
         speed = _with_start(latency(_tests(evidence[key])), spec, machine, measured)
         cost = _own_cost(spec, machine, speed, month)
         label = "cascade: served bundle" if cascade and key == SERVED else _label(key, spec)
-        arms[key] = Candidate(key, label, _scores(spec, evidence[key]), speed, cost)
+        candidates[key] = Candidate(key, label, _scores(spec, evidence[key]), speed, cost)
     apis = _apis(spec, prices, usage, counted, evidence)
     now, price = apis[spec.api.label], prices.api(spec.api.model)
     batch = Candidate("batch", f"{now.label}, batch", {}, None, now.cost.times(prices.batch_of(price)), now.lifetime)
@@ -204,10 +204,10 @@ def compare(
     )
     found = money(scenario, items_of(scenario, spec.traffic.machine, rest, prices))
     return Comparison(
-        arms,
+        candidates,
         apis,
-        tuple(arms[SERVED].scores),
-        task_of(spec.task).headline,
+        tuple(candidates[SERVED].scores),
+        task_of(spec.task).primary_metric,
         usage,
         batch,
         found,
@@ -282,19 +282,19 @@ def _apis(
     def label(name: str, span: Lifetime) -> str:
         return f"API {name} (ended)" if span.ended else f"API {name}"
 
-    arms = {}
+    candidates = {}
     for name, settings in spec.candidate_apis.items():
         tokens = counted.get(name) or replace(
             usage,
             prompt_tokens=settings.prompt_tokens or usage.prompt_tokens,
-            answer_tokens=settings.answer_tokens or usage.answer_tokens,
+            answer_tokens=settings.completion_tokens or usage.answer_tokens,
         )
         price = prices.api(settings.model)
         span = lifetime(settings.model, price, settings.url, day, months)
         answered = evidence.get(evidence_key(spec, name), ())
         timed = [record for record in answered if record.latency_ms]
         unseen = "" if name in counted else thinking(name, price, settings.reasoning_effort)
-        arms[name] = Candidate(
+        candidates[name] = Candidate(
             name,
             label(name, span),
             _scores(spec, answered),
@@ -308,8 +308,8 @@ def _apis(
     listed = {settings.model for settings in spec.candidate_apis.values()}
     shown = beside(prices, spec.api.model, spec.api.url, day, months, lambda price: cost(price, usage).usd_per_month)
     for model, (price, span) in shown.items():
-        if model not in listed and model not in arms:
-            arms[model] = Candidate(
+        if model not in listed and model not in candidates:
+            candidates[model] = Candidate(
                 model,
                 label(model, span),
                 {},
@@ -321,7 +321,7 @@ def _apis(
                 price.provider,
                 in_question=not spec.apis,
             )
-    return arms
+    return candidates
 
 
 def _tests(records: Sequence[Record]) -> list[Record]:
@@ -334,7 +334,7 @@ def _scores(spec: Spec, records: Sequence[Record]) -> dict[str, Score]:
 
 def _label(key: str, spec: Spec) -> str:
     if key not in (EXPORTED, SERVED):
-        return ARM_LABELS[key]
+        return CANDIDATE_LABELS[key]
     if spec.model == LINEAR:
-        return ARM_LABELS[key].replace("tuned", LINEAR)
-    return f"{ARM_LABELS[key]} {spec.export.weights}"
+        return CANDIDATE_LABELS[key].replace("tuned", LINEAR)
+    return f"{CANDIDATE_LABELS[key]} {spec.export.weights}"

@@ -151,15 +151,17 @@ def decide(
     costs less than what comes of all this, and nobody has measured it, that is to be done first.
     """
     now, *others = comparison.apis.values()
-    served, control = comparison.arms[SERVED], comparison.control
-    tiers = [arm for arm in others if arm.in_question and not arm.lifetime.near]
-    measured = [arm for arm in tiers if arm.scores]
-    keys = {arm.key: evidence_key(spec, arm.key) for arm in (now, *measured)}
+    served, control = comparison.candidates[SERVED], comparison.control
+    tiers = [candidate for candidate in others if candidate.in_question and not candidate.lifetime.near]
+    measured = [candidate for candidate in tiers if candidate.scores]
+    keys = {candidate.key: evidence_key(spec, candidate.key) for candidate in (now, *measured)}
     against = {
-        arm.key: paired_records(evidence[keys.get(arm.key, arm.key)], evidence[API]) if API in evidence else {}
-        for arm in (served, control, *measured)
+        candidate.key: paired_records(evidence[keys.get(candidate.key, candidate.key)], evidence[API])
+        if API in evidence
+        else {}
+        for candidate in (served, control, *measured)
     }
-    passing = [arm for arm in measured if is_good(arm, against[arm.key], spec)]
+    passing = [candidate for candidate in measured if is_good(candidate, against[candidate.key], spec)]
     reference = cheapest(passing if now.lifetime.ended else [now, *passing])
     validation = [record for record in evidence[SERVED] if record.split == VALIDATION]
     threshold = choose_threshold(validation, spec.goal.accuracy, drawing)
@@ -167,24 +169,26 @@ def decide(
         split: apply_threshold(part, threshold) for split, part in by_test(evidence[SERVED]).items() if threshold
     }
     simpler = [] if spec.model == LINEAR and control.key == SVM else [control]
-    good = [arm for arm in (*simpler, served) if is_good(arm, against[arm.key], spec)]
-    own = choose([arm for arm in good if arm is control or parity_passed], spec)
+    good = [candidate for candidate in (*simpler, served) if is_good(candidate, against[candidate.key], spec)]
+    own = choose([candidate for candidate in good if candidate is control or parity_passed], spec)
     whole = {}
     if threshold and reference:
         rest = keys[reference.key]
         whole = mixed(evidence, threshold, rest, API if API in evidence else rest)
     case = _Case(spec, now, reference, own, served, parity_passed, against, threshold, cascade, comparison.own, whole)
     advice = _advice(case)
-    unmeasured = cheapest([arm for arm in tiers if not arm.scores])
+    unmeasured = cheapest([candidate for candidate in tiers if not candidate.scores])
     nothing_left = own is None and reference is None
     first = unmeasured if unmeasured and (nothing_left or costs_less(unmeasured, advice.usd_per_month)) else None
     told = _measured_first(first, advice, case) if first else advice
-    reasons = [goal_reason(arm, spec, met=meets(arm, spec)) for arm in (served, control)]
-    reasons += doubt_reasons(served, comparison.headline)
+    reasons = [goal_reason(candidate, spec, met=meets(candidate, spec)) for candidate in (served, control)]
+    reasons += doubt_reasons(served, comparison.primary_metric)
     if not parity_passed:
         reasons.append("The served bundle does not answer like the trained model: the parity gate failed.")
     reasons += api_reasons(now, against[SERVED], spec)
-    reasons += [tier_reason(arm, against[arm.key], spec, passed=arm in passing) for arm in measured]
+    reasons += [
+        tier_reason(candidate, against[candidate.key], spec, passed=candidate in passing) for candidate in measured
+    ]
     reasons.append(money_reason(comparison, spec))
     reasons += [each for each in (comparison.measured_on, comparison.stale) if each]
     reasons.append(threshold_reason(threshold, spec))
@@ -208,7 +212,7 @@ def decide(
         against_control=paired_records(evidence[SERVED], evidence[control.key]),
         against_api=against[SERVED],
         targets=[
-            *goal_targets(served, comparison.headline, spec),
+            *goal_targets(served, comparison.primary_metric, spec),
             *api_targets(against[SERVED], spec),
             Target("parity", parity_passed, f"the served bundle {'keeps' if parity_passed else 'breaks'} its gates"),
         ],
@@ -339,7 +343,9 @@ def _shortfall(case: _Case) -> str:
         return "what would be served does not answer like what was trained"
     if not is_fast(served, spec) and served.latency:
         return f"{mine}'s P95 is {speed_of(served)}, over the {goal.p95_ms:,.0f} ms you allow"
-    if doubt := next((score.headline.doubt for score in served.scores.values() if score.headline.doubt), ""):
+    if doubt := next(
+        (score.primary_metric.doubt for score in served.scores.values() if score.primary_metric.doubt), ""
+    ):
         return (
             f"{mine} {claim(pct(least.value))} of the hardest test split, but there are {doubt}: collect test "
             "examples from more groups"
@@ -365,10 +371,10 @@ def _budget(saving: float, spec: Spec) -> str:
     return f", which{beside} pays for up to {usd(left)} of {work} within {costs.horizon_months} months"
 
 
-def _beside(arm: Candidate, now: Candidate) -> str:
+def _beside(candidate: Candidate, now: Candidate) -> str:
     """What the API reaches on the split where an arm does worst."""
-    split = min(arm.scores, key=lambda name: arm.scores[name].headline.value)
-    return f" ({now.key}: {pct(now.scores[split].headline.value)})" if split in now.scores else ""
+    split = min(candidate.scores, key=lambda name: candidate.scores[name].primary_metric.value)
+    return f" ({now.key}: {pct(now.scores[split].primary_metric.value)})" if split in now.scores else ""
 
 
 def _curve(evidence: dict[str, list[Record]], served: Candidate, now: Candidate) -> dict[str, list[CascadePoint]]:

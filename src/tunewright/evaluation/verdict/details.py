@@ -38,7 +38,7 @@ class LabelScore:
 class Against:
     """The served model and another predictor on one split."""
 
-    arm: str
+    candidate: str
     split: str
     paired: Paired
     p_value: float
@@ -67,11 +67,11 @@ class Details:
     reliability: dict[str, Reliability]
     """By test split: how far the served model's confidence can be believed."""
 
-    def reasons(self, headline: str) -> list[str]:
+    def reasons(self, primary_metric: str) -> list[str]:
         """What of it belongs beside the verdict, a sentence each."""
         told = [
-            f"On {found.split}, {headline} is lower where {found.by} is {found.name}: {found.headline.value:.1%} of "
-            f"{found.count:,} examples against {found.rest:.1%} of the rest."
+            f"On {found.split}, {primary_metric} is lower where {found.by} is {found.name}: "
+            f"{found.primary_metric.value:.1%} of {found.count:,} examples against {found.rest:.1%} of the rest."
             for found in self.slices
             if found.falls_short
         ]
@@ -110,10 +110,10 @@ def details(
 
 def reliability_of(served: Sequence[Record], exported: Sequence[Record]) -> Reliability:
     """What the served model's confidence is worth on one split, and what it was worth before calibration."""
-    raw = [(record.uncalibrated, record.worth) for record in exported if record.uncalibrated is not None]
+    raw = [(record.uncalibrated, record.score) for record in exported if record.uncalibrated is not None]
     before = expected_calibration_error(*zip(*raw, strict=True)) if raw else None
-    sure, worth = [record.confidence or 0.0 for record in served], [record.worth for record in served]
-    return Reliability(before, expected_calibration_error(sure, worth), calibration_noise(sure), bins(sure, worth))
+    sure, score = [record.confidence or 0.0 for record in served], [record.score for record in served]
+    return Reliability(before, expected_calibration_error(sure, score), calibration_noise(sure), bins(sure, score))
 
 
 def label_scores(records: Sequence[Record]) -> list[LabelScore]:
@@ -137,9 +137,9 @@ def label_scores(records: Sequence[Record]) -> list[LabelScore]:
 def against(evidence: Mapping[str, Sequence[Record]]) -> list[Against]:
     """The served model against every other arm, on the examples that both answered."""
     made = [
-        (arm, split, found)
-        for arm, records in evidence.items()
-        if arm != SERVED
+        (candidate, split, found)
+        for candidate, records in evidence.items()
+        if candidate != SERVED
         for split, found in paired_records(evidence[SERVED], records).items()
     ]
     corrected = holm([found.p_value for _, _, found in made])

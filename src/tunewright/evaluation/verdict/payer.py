@@ -48,7 +48,7 @@ class Page:
 def page(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook) -> Page:
     """What to tell the one who pays."""
     now = next(iter(comparison.apis.values()))
-    after = (comparison.arms if verdict.decision in _OWN else comparison.apis)[verdict.answers]
+    after = (comparison.candidates if verdict.decision in _OWN else comparison.apis)[verdict.answers]
     saving = _reference(comparison, verdict).cost.usd_per_month - verdict.usd_per_month
     lines = [
         Line(
@@ -68,7 +68,7 @@ def page(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook) 
 def _after(spec: Spec, comparison: Comparison, verdict: Verdict, now: Candidate, after: Candidate) -> str:
     cost, saving = verdict.usd_per_month, verdict.usd_per_month_now - verdict.usd_per_month
     if verdict.decision == "keep-api":
-        own = f"A model of your own would cost {usd(comparison.arms[SERVED].cost.usd_per_month)}."
+        own = f"A model of your own would cost {usd(comparison.candidates[SERVED].cost.usd_per_month)}."
         kept = (
             f"The same {usd(cost)}." if not now.lifetime.ended else f"Not known: nothing takes {now.key}'s place yet."
         )
@@ -104,8 +104,8 @@ def _beside_machines(comparison: Comparison) -> list[Item]:
     return [item for item in comparison.money.items if item.name not in ("machines", "standby")]
 
 
-def _machines(arm: Candidate, spec: Spec) -> str:
-    return f"{arm.cost.replicas or 1} x {spec.traffic.machine}"
+def _machines(candidate: Candidate, spec: Spec) -> str:
+    return f"{candidate.cost.replicas or 1} x {spec.traffic.machine}"
 
 
 def _takes(spec: Spec, comparison: Comparison, verdict: Verdict, after: Candidate, saving: float) -> str:
@@ -115,7 +115,7 @@ def _takes(spec: Spec, comparison: Comparison, verdict: Verdict, after: Candidat
     if verdict.decision == "cheaper-api" and after.scores:
         return "Its address, its name and its prompt in place of today's; it was measured with them."
     if verdict.decision == "cheaper-api":
-        examples = sum(score.count for score in comparison.arms[SERVED].scores.values())
+        examples = sum(score.count for score in comparison.candidates[SERVED].scores.values())
         price = usd(after.cost.usd_per_1000 * examples / 1000)
         how = f" ({verdict.measure})" if verdict.measure else ""
         return f"Asking {after.key} the {examples:,} test examples, for about {price}{how}."
@@ -150,22 +150,22 @@ def _quality(spec: Spec, own: str, verdict: Verdict, after: Candidate) -> str:
     claim, needed = task_of(spec.task).claim, f"you need {pct(spec.goal.accuracy)}"
     if verdict.decision == "cascade":
         split, part = min(
-            ((name, part) for name, part in verdict.cascade.items() if part.headline),
-            key=lambda each: each[1].headline.value if each[1].headline else 0.0,
+            ((name, part) for name, part in verdict.cascade.items() if part.primary_metric),
+            key=lambda each: each[1].primary_metric.value if each[1].primary_metric else 0.0,
         )
-        assert part.headline
+        assert part.primary_metric
         return (
-            f"It answers {pct(part.coverage)} of {split} itself and {claim(pct(part.headline.value))} of that, "
-            f"{pct(part.headline.low)} at the least; {needed}."
+            f"It answers {pct(part.coverage)} of {split} itself and {claim(pct(part.primary_metric.value))} of that, "
+            f"{pct(part.primary_metric.low)} at the least; {needed}."
         )
     if not after.scores:
         return f"{after.key} was not measured on your examples; {needed}."
-    split = min(after.scores, key=lambda name: after.scores[name].headline.value)
+    split = min(after.scores, key=lambda name: after.scores[name].primary_metric.value)
     worst = after.scores[split]
     who = CONTROLS.get(after.key, own) if verdict.decision in _OWN else after.key
     return (
-        f"{who[0].upper() if verdict.decision in _OWN else who[0]}{who[1:]} {claim(pct(worst.headline.value))} of "
-        f"{worst.count:,} examples ({split}), {pct(worst.headline.low)} at the least; {needed}."
+        f"{who[0].upper() if verdict.decision in _OWN else who[0]}{who[1:]} {claim(pct(worst.primary_metric.value))} "
+        f"of {worst.count:,} examples ({split}), {pct(worst.primary_metric.low)} at the least; {needed}."
     )
 
 
@@ -203,25 +203,33 @@ def _end(verdict: Verdict, now: Candidate) -> str:
 
 def _could_be_worse(spec: Spec, verdict: Verdict, after: Candidate) -> str:
     """That the accuracy is known from a test only; of a cascade that of what it answers itself."""
-    tested = {split: (score.count, score.headline) for split, score in after.scores.items()}
+    tested = {split: (score.count, score.primary_metric) for split, score in after.scores.items()}
     if verdict.decision == "cascade":
-        tested = {split: (part.accepted, part.headline) for split, part in verdict.cascade.items() if part.headline}
-    for split, (_, headline) in tested.items():
-        if headline.doubt:
-            return f"Its accuracy on {split} is not proven: there are {headline.doubt}."
-    split, (count, headline) = min(tested.items(), key=lambda each: each[1][1].low)
-    if headline.low >= spec.goal.accuracy:
+        tested = {
+            split: (part.accepted, part.primary_metric)
+            for split, part in verdict.cascade.items()
+            if part.primary_metric
+        }
+    for split, (_, primary_metric) in tested.items():
+        if primary_metric.doubt:
+            return f"Its accuracy on {split} is not proven: there are {primary_metric.doubt}."
+    split, (count, primary_metric) = min(tested.items(), key=lambda each: each[1][1].low)
+    if primary_metric.low >= spec.goal.accuracy:
         return ""
-    return f"With {count:,} test examples its accuracy on {split} could be {pct(headline.low)}."
+    return f"With {count:,} test examples its accuracy on {split} could be {pct(primary_metric.low)}."
 
 
 def _cheaper(comparison: Comparison, verdict: Verdict, after: Candidate) -> str:
     """That APIs which nobody measured would cost less."""
-    lasting = [arm for arm in comparison.apis.values() if not arm.scores and not arm.lifetime.near and arm is not after]
-    cheaper = [arm for arm in lasting if arm.cost.usd_per_month < verdict.usd_per_month]
+    lasting = [
+        candidate
+        for candidate in comparison.apis.values()
+        if not candidate.scores and not candidate.lifetime.near and candidate is not after
+    ]
+    cheaper = [candidate for candidate in lasting if candidate.cost.usd_per_month < verdict.usd_per_month]
     if not cheaper:
         return ""
-    least = min(cheaper, key=lambda arm: arm.cost.usd_per_month)
+    least = min(cheaper, key=lambda candidate: candidate.cost.usd_per_month)
     more = f", the cheapest of {len(cheaper)} such" if len(cheaper) > 1 else ""
     return f"{least.key} would cost {usd(least.cost.usd_per_month)} a month and was not measured{more}."
 
@@ -262,12 +270,12 @@ def _volume(verdict: Verdict, now: Candidate) -> str:
 def _assumptions(
     spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook, now: Candidate, after: Candidate
 ) -> list[Assumption]:
-    usage, own = comparison.usage, after if verdict.decision in _OWN else comparison.arms[SERVED]
+    usage, own = comparison.usage, after if verdict.decision in _OWN else comparison.candidates[SERVED]
     engineering = spec.costs.engineering_usd
     cached = f" ({usage.cached_tokens:,.0f} cached)" if usage.cached_tokens else ""
     counted = {
         "api": f"counted by {now.key}",
-        "spec": "yours: api.prompt_tokens, api.answer_tokens",
+        "spec": "yours: api.prompt_tokens, api.completion_tokens",
         "letters": "the task's prompt, four letters a token; yours: api.prompt_tokens",
         "model": "the tuned model's prompt, short for an API; yours: api.prompt_tokens",
     }[comparison.usage_from]
@@ -282,13 +290,13 @@ def _assumptions(
         ),
         Assumption(f"Tokens to {now.key}", tokens, counted),
         *(
-            Assumption(f"{name}, a million tokens", _price(book.api(arm.model)), _book(spec, book.apis_as_of))
-            for name, arm in apis.items()
+            Assumption(f"{name}, a million tokens", _price(book.api(candidate.model)), _book(spec, book.apis_as_of))
+            for name, candidate in apis.items()
         ),
         *(
-            Assumption(f"{name} ends", arm.lifetime.end, _book(spec, book.apis_as_of))
-            for name, arm in apis.items()
-            if arm.lifetime.end
+            Assumption(f"{name} ends", candidate.lifetime.end, _book(spec, book.apis_as_of))
+            for name, candidate in apis.items()
+            if candidate.lifetime.end
         ),
         Assumption("Machine", _machines(own, spec), _key(machine, "traffic", "machine")),
         Assumption("An hour of it", f"${book.machine(machine.machine).usd_per_hour:,.3f}", _book(spec, book.as_of)),

@@ -14,29 +14,30 @@ from tunewright.evaluation.verdict.targets import speed_of
 from tunewright.tasks import task_of
 
 
-def goal_reason(arm: Candidate, spec: Spec, *, met: bool) -> str:
+def goal_reason(candidate: Candidate, spec: Spec, *, met: bool) -> str:
     """How an arm stands to the goal."""
     figures = ", ".join(
-        f"{split} {pct(s.headline.value)} ({pct(s.headline.low)}–{pct(s.headline.high)})"
-        for split, s in arm.scores.items()
+        f"{split} {pct(s.primary_metric.value)} ({pct(s.primary_metric.low)}–{pct(s.primary_metric.high)})"
+        for split, s in candidate.scores.items()
     )
     outcome = "meets" if met else "does not meet"
     return (
-        f"{arm.label} {outcome} the goal of {pct(spec.goal.accuracy)} on every split: {figures}; P95 {speed_of(arm)}."
+        f"{candidate.label} {outcome} the goal of {pct(spec.goal.accuracy)} on every split: {figures}; "
+        f"P95 {speed_of(candidate)}."
     )
 
 
-def doubt_reasons(arm: Candidate, headline: str) -> list[str]:
+def doubt_reasons(candidate: Candidate, primary_metric: str) -> list[str]:
     """Which of an arm's figures prove nothing, and why."""
     told = []
-    for split, score in arm.scores.items():
-        if score.headline.doubt:
+    for split, score in candidate.scores.items():
+        if score.primary_metric.doubt:
             advice = "Collect test examples from more groups."
-            told.append(f"On {split}, {headline} proves nothing: {score.headline.doubt}. {advice}")
+            told.append(f"On {split}, {primary_metric} proves nothing: {score.primary_metric.doubt}. {advice}")
         told += [
             f"On {split}, {name} says little: {measure.doubt}."
             for name, measure in score.others.items()
-            if measure.doubt and measure.doubt != score.headline.doubt
+            if measure.doubt and measure.doubt != score.primary_metric.doubt
         ]
     return told
 
@@ -53,25 +54,25 @@ def api_reasons(now: Candidate, against: Mapping[str, Paired], spec: Spec) -> li
         score, gap = now.scores[split], found.difference
         outcome = "shown to be within" if found.not_inferior(spec.goal.margin) else "not shown to be within"
         reasons.append(
-            f"On {split}, {now.key} {task_of(spec.task).claim(pct(score.headline.value))} "
-            f"({pct(score.headline.low)}–{pct(score.headline.high)}) of {score.count:,} examples; on the same, the "
-            f"served model is {points(gap.value)} points ({points(gap.low)} to {points(gap.high)}) and, up to an "
-            f"error of 5 %, not below {points(found.at_least)}: {outcome} the {100 * spec.goal.margin:.1f} points "
-            f"that it may be worse.{_to_settle(found, spec)}"
+            f"On {split}, {now.key} {task_of(spec.task).claim(pct(score.primary_metric.value))} "
+            f"({pct(score.primary_metric.low)}–{pct(score.primary_metric.high)}) of {score.count:,} examples; on the "
+            f"same, the served model is {points(gap.value)} points ({points(gap.low)} to {points(gap.high)}) and, up "
+            f"to an error of 5 %, not below {points(found.at_least)}: {outcome} the {100 * spec.goal.margin:.1f} "
+            f"points that it may be worse.{_to_settle(found, spec)}"
         )
     return reasons
 
 
-def tier_reason(arm: Candidate, against: Mapping[str, Paired], spec: Spec, *, passed: bool) -> str:
+def tier_reason(candidate: Candidate, against: Mapping[str, Paired], spec: Spec, *, passed: bool) -> str:
     """How another API that was measured came out."""
-    figures = ", ".join(f"{split} {pct(score.headline.value)}" for split, score in arm.scores.items())
+    figures = ", ".join(f"{split} {pct(score.primary_metric.value)}" for split, score in candidate.scores.items())
     if against and not spec.goal.accept_worse:
         gaps = ", ".join(f"{points(pair.difference.value)} points on {split}" for split, pair in against.items())
         what = f"it is {gaps} against {spec.api.label}, {'' if passed else 'not '}shown to be within the "
         what += f"{100 * spec.goal.margin:.1f} that it may be worse"
     else:
         what = f"it {'meets' if passed else 'does not meet'} the goal of {pct(spec.goal.accuracy)} on every split"
-    return f"{arm.key} was measured ({figures}; {usd(arm.cost.usd_per_month)} a month): {what}."
+    return f"{candidate.key} was measured ({figures}; {usd(candidate.cost.usd_per_month)} a month): {what}."
 
 
 def _to_settle(found: Paired, spec: Spec) -> str:

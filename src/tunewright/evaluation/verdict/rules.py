@@ -20,16 +20,16 @@ _NEARLY_ALL = 0.95
 """A cascade that answers a larger share of the requests itself is a switch."""
 
 
-def is_good(arm: Candidate, against: Mapping[str, Paired], spec: Spec) -> bool:
+def is_good(candidate: Candidate, against: Mapping[str, Paired], spec: Spec) -> bool:
     """Whether an arm is as good as the API, or, where that was not measured, meets the goal."""
     if is_compared(against, spec):
-        return is_fast(arm, spec) and not behind(against, spec)
-    return meets(arm, spec)
+        return is_fast(candidate, spec) and not behind(against, spec)
+    return meets(candidate, spec)
 
 
-def meets(arm: Candidate, spec: Spec) -> bool:
+def meets(candidate: Candidate, spec: Spec) -> bool:
     """Whether an arm meets the goal."""
-    return all(target.met for target in goal_targets(arm, task_of(spec.task).headline, spec))
+    return all(target.met for target in goal_targets(candidate, task_of(spec.task).primary_metric, spec))
 
 
 def is_compared(against: Mapping[str, Paired], spec: Spec) -> bool:
@@ -49,29 +49,29 @@ def gap(pair: Paired) -> str:
     return f"{points(found.value)} ({points(found.low)} to {points(found.high)})"
 
 
-def worst(arm: Candidate) -> Interval:
+def worst(candidate: Candidate) -> Interval:
     """The headline on the split where an arm does worst."""
-    return min((score.headline for score in arm.scores.values()), key=lambda interval: interval.value)
+    return min((score.primary_metric for score in candidate.scores.values()), key=lambda interval: interval.value)
 
 
 def choose(good: Sequence[Candidate], spec: Spec) -> Candidate | None:
     """The cheapest; of two that cost the same the better one beyond the margin, else the simpler, which comes first."""
     if not good:
         return None
-    cheapest = min(arm.cost.usd_per_month for arm in good)
-    equal = [arm for arm in good if arm.cost.usd_per_month <= cheapest * (1 + SAME_COST)]
-    best = max(equal, key=lambda arm: worst(arm).value)
+    cheapest = min(candidate.cost.usd_per_month for candidate in good)
+    equal = [candidate for candidate in good if candidate.cost.usd_per_month <= cheapest * (1 + SAME_COST)]
+    best = max(equal, key=lambda candidate: worst(candidate).value)
     return best if worst(best).value > worst(equal[0]).value + spec.goal.margin else equal[0]
 
 
-def cheapest(arms: Sequence[Candidate]) -> Candidate | None:
+def cheapest(candidates: Sequence[Candidate]) -> Candidate | None:
     """The first of the cheapest; None of none."""
-    return min(arms, key=lambda arm: arm.cost.usd_per_month, default=None)
+    return min(candidates, key=lambda candidate: candidate.cost.usd_per_month, default=None)
 
 
-def costs_less(arm: Candidate, usd_per_month: float) -> bool:
+def costs_less(candidate: Candidate, usd_per_month: float) -> bool:
     """Whether an arm costs less than that, by more than costs that are the same may differ."""
-    return arm.cost.usd_per_month * (1 + SAME_COST) < usd_per_month
+    return candidate.cost.usd_per_month * (1 + SAME_COST) < usd_per_month
 
 
 def pays(saving: float, spec: Spec) -> bool:
@@ -93,7 +93,7 @@ def cascade_doubt(
     for split, part in cascade.items():
         if part.accepted < MIN_ACCEPTED:
             return f"is tested by {part.accepted} answers on {split} only, and {MIN_ACCEPTED} are the least"
-        inside = part.headline
+        inside = part.primary_metric
         if inside is None or inside.value < goal.accuracy:
             return "is not accurate enough either"
         proven = threshold.guaranteed and not threshold.grouped  # for requests

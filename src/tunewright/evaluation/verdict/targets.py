@@ -21,28 +21,28 @@ class Target:
     """What was measured and what was asked for."""
 
 
-def goal_targets(arm: Candidate, headline: str, spec: Spec) -> list[Target]:
+def goal_targets(candidate: Candidate, primary_metric: str, spec: Spec) -> list[Target]:
     """The goal: on every test split the headline reaches `goal.accuracy` and the lower end of its 95 % interval comes
     within `goal.margin` of it; the P95 keeps `goal.p95_ms`. Too few groups prove nothing."""
     goal, found = spec.goal, []
     floor = goal.accuracy - goal.margin
-    for split, score in arm.scores.items():
-        value, low = score.headline.value, score.headline.low
+    for split, score in candidate.scores.items():
+        value, low = score.primary_metric.value, score.primary_metric.low
         said = f"{value:.1%}, at least {low:.1%}; asked for {goal.accuracy:.1%}, at least {floor:.1%}"
-        doubt = score.headline.doubt
+        doubt = score.primary_metric.doubt
         met = value >= goal.accuracy and low >= floor and not doubt
-        found.append(Target(f"{headline} on {split}", met, said + (f"; {doubt}" if doubt else "")))
-    return [*found, Target(SPEED, is_fast(arm, spec), f"{speed_of(arm)}; asked for {goal.p95_ms:,.0f} ms")]
+        found.append(Target(f"{primary_metric} on {split}", met, said + (f"; {doubt}" if doubt else "")))
+    return [*found, Target(SPEED, is_fast(candidate, spec), f"{speed_of(candidate)}; asked for {goal.p95_ms:,.0f} ms")]
 
 
-def is_fast(arm: Candidate, spec: Spec) -> bool:
+def is_fast(candidate: Candidate, spec: Spec) -> bool:
     """Whether the upper end of its P95 keeps the goal's, as far as that was measured: recorded answers have no time."""
-    return arm.latency is None or arm.latency.worst_p95_ms <= spec.goal.p95_ms
+    return candidate.latency is None or candidate.latency.worst_p95_ms <= spec.goal.p95_ms
 
 
-def speed_of(arm: Candidate) -> str:
+def speed_of(candidate: Candidate) -> str:
     """An arm's P95 in words."""
-    speed = arm.latency
+    speed = candidate.latency
     if speed is None:
         return "not measured"
     bound = "at most" if speed.bounded else f"{speed.count} requests bound it not, the longest"

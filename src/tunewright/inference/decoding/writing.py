@@ -58,8 +58,8 @@ def rules_of(
         end: the token that ends an assistant's turn.
     """
     match constraint:
-        case JsonRecord(_, portion):
-            return RecordGrammar(folder, portion, end)
+        case JsonRecord(_, chunk):
+            return RecordGrammar(folder, chunk, end)
         case FreeText(_, stop):
             return TextRules(tokenizer, end, stop)
 

@@ -96,7 +96,7 @@ def language_model(
             if isinstance(rules, TextRules):
                 return TextGenerator(model, task, template, tokenizer, folder, rules, most, shots, calibration)
             whole = rules
-            if isinstance(constraint, JsonRecord) and constraint.portion != constraint.schema:
+            if isinstance(constraint, JsonRecord) and constraint.chunk != constraint.schema:
                 whole = RecordGrammar(folder, constraint.schema, end)
             return RecordReader(model, task, template, tokenizer, rules, whole, most, shots, calibration)
 
@@ -122,10 +122,9 @@ class _Prompted(ABC):
 
     def prompts(self, request: str) -> list[list[int]]:
         """The token ids of each portion in which a request is read; of most tasks one."""
-        portions = self._task.portions(request, token_counter(self._tokenizer))
+        chunks = self._task.chunks(request, token_counter(self._tokenizer))
         return [
-            self._template.encode_prompt(self._task.prompt(portion, self._shots), self._tokenizer)
-            for portion in portions
+            self._template.encode_prompt(self._task.prompt(chunk, self._shots), self._tokenizer) for chunk in chunks
         ]
 
     def answer(self, request: str) -> Answer:
@@ -360,7 +359,7 @@ class RecordReader(_Prompted):
         fields = _confidences(text, ends, writer.log_probabilities)
         confidence = math.exp(sum(writer.log_probabilities))
         return Answer(
-            self._task.of_portion(text),
+            self._task.of_chunk(text),
             confidence,
             len(prompt),
             len(writer.ids) + 1,

@@ -54,8 +54,8 @@ class RecordTagger(EncoderPredictor):
         self._set = TagSet.named(fields_of(RecordForm(task.constraint.schema)), outputs)
 
     def prompts(self, request: str) -> list[list[int]]:
-        portions = self._task.portions(request, token_counter(self._reads))
-        return [self._reads.framed(portion) for portion in portions]
+        chunks = self._task.chunks(request, token_counter(self._reads))
+        return [self._reads.framed(chunk) for chunk in chunks]
 
     def answers_of(self, prompts: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:
         logits = iter(self._logits([window for windows in prompts for window in windows]))
@@ -85,11 +85,11 @@ class RecordTagger(EncoderPredictor):
         kept: dict[str, Any] = {}
         for name, value in record.items():
             try:
-                self._task.of_portion(json.dumps({name: value}))
+                self._task.of_chunk(json.dumps({name: value}))
             except Unfit:
                 continue
             kept[name] = value
-        return self._task.of_portion(json.dumps(kept))
+        return self._task.of_chunk(json.dumps(kept))
 
     def _together(self, readers: Sequence[SpanReader], found: Sequence[Found]) -> Found:
         """What was read in the windows of one document; what must be there and was found in none is looked for in all

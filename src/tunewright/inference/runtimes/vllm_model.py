@@ -95,7 +95,7 @@ class VllmModel:
             timeout=_ANSWER_SECONDS,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=self.at_once),
         )
-        self._askers = ThreadPoolExecutor(self.at_once)
+        self._clients = ThreadPoolExecutor(self.at_once)
         self.close = finalize(self, _end, self._process, self._client)
         """End the server."""
         self._wait()
@@ -137,7 +137,7 @@ class VllmModel:
         """
         if len(asked) == 1:
             return [self._of_tokens(*asked[0])]
-        return list(self._askers.map(self._of_tokens, *zip(*asked, strict=True)))
+        return list(self._clients.map(self._of_tokens, *zip(*asked, strict=True)))
 
     def _of_tokens(self, ids: Sequence[int], tokens: Sequence[int]) -> npt.NDArray[np.float32]:
         reply = self._client.post(

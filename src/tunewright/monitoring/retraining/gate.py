@@ -185,9 +185,9 @@ def _version(example: Example) -> int:
 
 def _tests(together: Sequence[Pair], tests: Mapping[str, Sequence[Pair]], margin: float) -> Iterator[TestPart]:
     """The tests and, before them, all together."""
-    parts = [_part(TEST, ALL, together, _headlines(together), margin)]
+    parts = [_part(TEST, ALL, together, _primary_metrics(together), margin)]
     if len(tests) > 1:
-        parts += [_part(TEST, name, pairs, _headlines(pairs), margin) for name, pairs in tests.items()]
+        parts += [_part(TEST, name, pairs, _primary_metrics(pairs), margin) for name, pairs in tests.items()]
     return _corrected(parts)
 
 
@@ -198,7 +198,9 @@ def _parts(
     parts = []
     if by_label:
         golds = [challenger.gold for challenger, _ in pairs]
-        parts += [_part(LABEL, label, chosen, _headlines(chosen), margin) for label, chosen in _grouped(golds, pairs)]
+        parts += [
+            _part(LABEL, label, chosen, _primary_metrics(chosen), margin) for label, chosen in _grouped(golds, pairs)
+        ]
     for name in dict.fromkeys(name for record, _ in pairs for name in record.measures if name.startswith(SINGLE)):
         measured = [(first.measure(name), second.measure(name)) for first, second in pairs]
         chosen = [pair for pair, (one, other) in zip(pairs, measured, strict=True) if one.whole or other.whole]
@@ -210,7 +212,9 @@ def _parts(
     for by, names in cuts(asked):
         if by != "group":  # of one group alone nothing can be shown
             chosen_by = _grouped(names, pairs)
-            parts += [_part(SLICE, f"{by} {name}", chosen, _headlines(chosen), margin) for name, chosen in chosen_by]
+            parts += [
+                _part(SLICE, f"{by} {name}", chosen, _primary_metrics(chosen), margin) for name, chosen in chosen_by
+            ]
     return _corrected([part for part in parts if part.count < len(pairs)])
 
 
@@ -222,8 +226,8 @@ def _grouped(names: Sequence[str | None], pairs: Sequence[Pair]) -> Iterator[tup
     return ((name, chosen) for name, chosen in grouped.items() if len(chosen) >= LEAST)
 
 
-def _headlines(pairs: Sequence[Pair]) -> list[tuple[Ratio, Ratio]]:
-    return [(challenger.headline, champion.headline) for challenger, champion in pairs]
+def _primary_metrics(pairs: Sequence[Pair]) -> list[tuple[Ratio, Ratio]]:
+    return [(challenger.primary_metric, champion.primary_metric) for challenger, champion in pairs]
 
 
 def _part(

@@ -227,7 +227,7 @@ class _Retraining:
         if folder is None or base != spec.model_name:
             what = "The champion's adapter is gone." if folder is None else f"The champion's base model is {base}."
             raise UserError(what, where=champion, fix="Train from the base model: leave --warm out.")
-        changes = {"start": folder / "adapter", "epochs": spec.train.epochs * _WARM_EPOCHS}
+        changes = {"init_adapter": folder / "adapter", "epochs": spec.train.epochs * _WARM_EPOCHS}
         return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
 
     def _shadow(self, at: Deployment) -> Deployment:

@@ -77,7 +77,7 @@ def shadow(
     _appraise(store, list(answers), appraise)
     both = [(each, answers[each.id]) for each in captures if each.id in answers]
     task = bundle.task
-    alike = [task.measures(each.request, each.answer, said.answer)[task.headline] for each, said in both]
+    alike = [task.measures(each.request, each.answer, said.answer)[task.primary_metric] for each, said in both]
     escalated = Rate(
         "were escalated",
         (sum(bool(bundle.flags(said.confidence)["escalate"]) for _, said in both), len(both)),

@@ -28,7 +28,7 @@ from tunewright.monitoring.queue import appraise
 from tunewright.monitoring.store import tables
 from tunewright.monitoring.store.database import Store, open_store
 from tunewright.project import served_bundle
-from tunewright.serving.captures import CaptureRecord, Feedback, journals, read_entry
+from tunewright.serving.captures import CaptureRecord, Feedback, read_entry, request_logs
 
 BATCH_LINES = 1000
 BATCH_BYTES = 16 << 20
@@ -74,7 +74,7 @@ def collect(spec: Spec, store: Store) -> Collected:
         marks = {mark.file: mark.offset for mark in session.scalars(select(tables.Mark))}
     reference = cache(partial(_reference, spec))  # read where there is something to collect
     collected = Collected()
-    for file in journals(spec.path(spec.monitor.captures)):
+    for file in request_logs(spec.path(spec.monitor.captures)):
         at = marks.get(file.name, 0)
         while lines := _whole_lines(file, at):
             with store.session() as session:

@@ -14,7 +14,7 @@ from sqlalchemy import delete, exists, select
 from tunewright.config import Spec
 from tunewright.monitoring.store import tables
 from tunewright.monitoring.store.database import Store
-from tunewright.serving.captures import journals
+from tunewright.serving.captures import request_logs
 
 _AT_ONCE = 5000
 """Captures that are deleted in one transaction, so that nobody waits long."""
@@ -27,7 +27,7 @@ class Pruned:
 
     captures: int
     second_opinions: int
-    journals: int
+    request_logs: int
 
 
 def prune(spec: Spec, store: Store) -> Pruned:
@@ -42,7 +42,7 @@ def prune(spec: Spec, store: Store) -> Pruned:
     while found := _delete_some(store, until):
         captures += found[0]
         opinions += found[1]
-    return Pruned(captures, opinions, _delete_journals(spec, store))
+    return Pruned(captures, opinions, _delete_request_logs(spec, store))
 
 
 def _delete_some(store: Store, until: datetime) -> tuple[int, int] | None:
@@ -61,17 +61,18 @@ def _delete_some(store: Store, until: datetime) -> tuple[int, int] | None:
     return len(gone), len(opinions)
 
 
-def _delete_journals(spec: Spec, store: Store) -> int:
+def _delete_request_logs(spec: Spec, store: Store) -> int:
     """Marks stay, so that a journal that comes back from a backup is not collected again."""
     with store.session() as session:
         marks = {mark.file: mark.offset for mark in session.scalars(select(tables.Mark))}
     oldest = time.time() - DAY_SECONDS * spec.monitor.keep_days
     return sum(
-        _delete_journal(file, marks.get(file.name, 0), oldest) for file in journals(spec.path(spec.monitor.captures))
+        _delete_request_log(file, marks.get(file.name, 0), oldest)
+        for file in request_logs(spec.path(spec.monitor.captures))
     )
 
 
-def _delete_journal(file: Path, offset: int, oldest: float) -> bool:
+def _delete_request_log(file: Path, offset: int, oldest: float) -> bool:
     """Delete a journal if it is older, collected to its last whole line, and no server writes it."""
     try:
         with file.open("rb") as stream:

@@ -90,7 +90,7 @@ def train(spec: Spec, sizes: Sizes, machine: Machine) -> Need:
     held = memory.weights(sizes, precision) + trained * (8 + _ADAM)
     why = f"{sizes.parameters / 1e9:.1f} B parameters in {bits} bits with adapter and optimizer, before any batch"
     # The last checkpoint holds adapter and moments; the adapter itself is written beside it.
-    disk = trained * (8 + _ADAM) * spec.train.members
+    disk = trained * (8 + _ADAM) * spec.train.num_seeds
     if machine.has_gpu:
         return Need(memory.TRAINER, "the weights are mapped", memory.CUDA + held, why, disk)
     return Need(memory.TRAINER + held, why, disk=disk)
@@ -158,7 +158,7 @@ def _train_encoder(spec: Spec, sizes: Sizes) -> Need:
     held = ADAM_TRAINED * sizes.parameters
     why = f"{sizes.parameters / 1e6:.0f} M parameters that are all trained, {ADAM_TRAINED} bytes each, before any batch"
     # A checkpoint holds weights and moments.
-    return Need(memory.TRAINER + held, why, disk=ADAM_TRAINED * sizes.parameters * spec.train.members)
+    return Need(memory.TRAINER + held, why, disk=ADAM_TRAINED * sizes.parameters * spec.train.num_seeds)
 
 
 def _export_encoder(spec: Spec, sizes: Sizes) -> Need:

@@ -90,7 +90,7 @@ class TrainingFacts:
             answer,
             [sum(label != IGNORED for label in row["labels"]) for row in rows],
             [len(row["input_ids"]) for row in rows],
-            task.headline,
+            task.primary_metric,
             list(groups),
             list(held) if task.answers else [],
         )
@@ -125,8 +125,8 @@ class History:
     """Whether it is over, after the planned steps or before."""
     rows: Sequence[dict[str, Any]] = field(repr=False)
     """Rows of `curve.jsonl`, in order: one a step, with `loss`, `lr` and `grad_norm`, and one a measurement, with
-    `epoch` (how often the training examples had been seen), `validation_loss`, `headline`, `right` (right answers by
-    label), and of each example its `losses` and what its answer is `worth`."""
+    `epoch` (how often the training examples had been seen), `validation_loss`, `primary_metric`, `right` (right answers
+    by label), and of each example its `losses` and what its answer is `scores`."""
     encoder: bool = False
     """Whether an encoder is trained, whose `settings` are as `train.encoders.settings.for_encoder` gives them."""
 
@@ -162,10 +162,10 @@ class History:
     @property
     def warm(self) -> bool:
         """Whether it began with an adapter that had learnt before."""
-        return self.settings.start is not None
+        return self.settings.init_adapter is not None
 
     def rise(self, before: Mapping[str, Any], after: Mapping[str, Any], of: str = "losses") -> ScoreChange:
-        """How the validation examples' losses, or what their answers are `worth`, changed between two measurements."""
+        """How the validation examples' losses, or what their answers are `scores`, changed between two measurements."""
         return change(before[of], after[of], self.facts.groups)
 
     @property

@@ -147,7 +147,7 @@ def overfitting(history: History) -> Diagnosis | None:
     if min(rise.least for rise in rises) <= 0 or min(rise.mean for rise in rises) < max(0.1 * least, 0.1):
         return None
     early, late = history.end(measured["step"]), history.end()
-    if late > early or history.rise(measured, again[-1], "worth").least > 0:
+    if late > early or history.rise(measured, again[-1], "scores").least > 0:
         return None
     epochs = measured["epoch"]
     return Diagnosis(
@@ -156,7 +156,7 @@ def overfitting(history: History) -> Diagnosis | None:
         "The model learns its training examples by heart.",
         f"From step {measured['step']} on the validation loss of an answer rose from {least:.2f} to {values[-1]:.2f} "
         f"nats while that of the training fell from {early:.2f} to {late:.2f}; {history.facts.measure} "
-        f"{100 * measured['headline']:.1f} % then, {100 * history.measured[-1]['headline']:.1f} % last.",
+        f"{100 * measured['primary_metric']:.1f} % then, {100 * history.measured[-1]['primary_metric']:.1f} % last.",
         f"Type: tunewright train … {history.section}.epochs={max(1, round(epochs, 1)):g}  More examples help more.",
     )
 
@@ -244,9 +244,9 @@ def _of_groups(history: History, *, few: bool, rare: Sequence[str]) -> list[int]
     """
     facts, marks = history.facts, defaultdict[tuple[str, str], list[float]](list)
     groups = facts.groups or list(map(str, range(len(facts.answers))))
-    for group, answer, worth in zip(groups, facts.answers, history.measured[-1]["worth"], strict=True):
+    for group, answer, scores in zip(groups, facts.answers, history.measured[-1]["scores"], strict=True):
         if (answer in rare) == few:
-            marks[answer, group].append(worth)
+            marks[answer, group].append(scores)
     right = round(sum(map(fmean, marks.values())))
     return [right, len(marks) - right]
 

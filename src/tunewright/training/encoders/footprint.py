@@ -109,7 +109,7 @@ def draw_encoder_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatche
     most, key = window_for(spec, window)
     tokenizer = TextTokenizer(folder)
     task, count = task_of(spec.task).within(most - tokenizer.frame), token_counter(tokenizer)
-    examples = [lesson for example in examples for lesson in task.lessons(example, count)]
+    examples = [training_example for example in examples for training_example in task.training_examples(example, count)]
     rows: list[Row] = [{"input_ids": tokenizer.encode_framed(example.request)} for example in examples]
     lengths = [len(row["input_ids"]) for row in rows]
     require_short(examples, lengths, most, key)

@@ -37,7 +37,7 @@ class SomeLabels:
         self.outputs, self._task, self._smoothing = list(task.labels), task, smoothing
         self._number = {label: number for number, label in enumerate(self.outputs)}
 
-    def lessons(self, examples: Sequence[Example]) -> list[Example]:
+    def training_examples(self, examples: Sequence[Example]) -> list[Example]:
         return list(examples)
 
     def row(self, example: Example, tokenizer: TextTokenizer) -> Row:

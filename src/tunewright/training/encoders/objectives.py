@@ -30,7 +30,7 @@ class Objective(Protocol):
     lowest: float
     """How many times the uppermost layer's learning rate the embeddings have."""
 
-    def lessons(self, examples: Sequence[Example]) -> list[Example]:
+    def training_examples(self, examples: Sequence[Example]) -> list[Example]:
         """What examples teach: each itself, or what stands in each window of it."""
         ...
 
@@ -116,7 +116,7 @@ class OneLabel:
         self.outputs, self._smoothing = list(labels), smoothing
         self._number = {label: number for number, label in enumerate(labels)}
 
-    def lessons(self, examples: Sequence[Example]) -> list[Example]:
+    def training_examples(self, examples: Sequence[Example]) -> list[Example]:
         return list(examples)
 
     def row(self, example: Example, tokenizer: TextTokenizer) -> Row:

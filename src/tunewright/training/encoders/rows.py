@@ -30,12 +30,12 @@ def refusal(spec: Spec) -> UserError | None:
             fields_of(RecordForm(constraint.schema))
         except UserError as error:
             return error
-    if spec.train.start is not None:
+    if spec.train.init_adapter is not None:
         return UserError(
             f"The training of {spec.model_name} can't begin with an adapter.",
-            where="train.start",
+            where="train.init_adapter",
             why="It is an encoder, and has none: all its weights are trained.",
-            fix="Type: tunewright … train.start=null",
+            fix="Type: tunewright … train.init_adapter=null",
         )
     try:
         encoder_runtime(spec.export.runtime)

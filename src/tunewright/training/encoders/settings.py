@@ -20,5 +20,9 @@ def for_encoder(spec: Spec, texts: int) -> Spec:
     own = spec.train.encoder
     few = spec.task.kind == "extract" and texts < _FEW_DOCUMENTS
     own = own.model_copy(update={"batch_size": own.batch_size or (_FEW_BATCH if few else _BATCH)})
-    changes = own.model_dump(exclude=_OWN) | {"encoder": own, "accumulation": 1, "gradient_checkpointing": False}
+    changes = own.model_dump(exclude=_OWN) | {
+        "encoder": own,
+        "gradient_accumulation_steps": 1,
+        "gradient_checkpointing": False,
+    }
     return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})

@@ -66,10 +66,10 @@ class SpanTags:
             lost.append(self.tags.taught(self._aligner.align(example), record, framed.offsets, framed.text).lost)
         return literal(self.tags.fields, found, lost)
 
-    def lessons(self, examples: Sequence[Example]) -> list[Example]:
-        return [lesson for example in examples for lesson in self._lessons(example)]
+    def training_examples(self, examples: Sequence[Example]) -> list[Example]:
+        return [training_example for example in examples for training_example in self._training_examples(example)]
 
-    def _lessons(self, example: Example) -> Iterator[Example]:
+    def _training_examples(self, example: Example) -> Iterator[Example]:
         places = self._task.places(example.request, token_counter(self._tokenizer))
         if len(places) == 1:
             yield example
@@ -156,7 +156,7 @@ class SpanTags:
     def _canonical(self, record: dict[str, Any]) -> str:
         written = json.dumps(record, ensure_ascii=False)
         try:
-            return self._task.of_portion(written)
+            return self._task.of_chunk(written)
         except Unfit:  # what must be there was not found
             return written
 

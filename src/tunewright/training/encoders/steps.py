@@ -72,7 +72,7 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
             beside.save(output.path / ENCODER)
         if beside or not measured:
             score = part.score(network, None)
-            measured = {"headline": score.headline, "validation_loss": score.loss}
+            measured = {"headline": score.primary_metric, "validation_loss": score.loss}
     output.result = figures(curve, measured) | {
         "trained_parameters": _parameters(output.path / ENCODER),
         "precision": compute_type(spec.train.precision),
@@ -101,7 +101,10 @@ def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Soup, Objective]:
     tokenizer, (window, key) = TextTokenizer(base.folder), window_for(spec, base.window)
     task = task.within(window - tokenizer.frame)
     objective = objective_of(task, spec.train.encoder, dataset.train, tokenizer)
-    train, some = objective.lessons(dataset.train), evenly(objective.lessons(dataset.validation), MOST)
+    train, some = (
+        objective.training_examples(dataset.train),
+        evenly(objective.training_examples(dataset.validation), MOST),
+    )
     # A text of which no value was found, and no other token is known to say none, teaches nothing.
     rows = [row for row in encoded(train, objective, tokenizer, window, key) if set(row["labels"]) != {IGNORED}]
     if len(train) > len(dataset.train):

@@ -65,7 +65,7 @@ def _labels(answers: Sequence[str], trie: LabelTrie) -> Answering:
 def _written(task: Task, tokenizer: TextTokenizer, rules: DecodingRules, most: int) -> Answering:
     def answer(model: Any, engine: TrainingEngine, prompts: Sequence[list[int]], at_once: int) -> list[str]:  # noqa: ARG001 (the protocol)
         return [
-            task.of_portion(tokenizer.decode(writer.ids)) for writer in write_all(model, rules, prompts, most, at_once)
+            task.of_chunk(tokenizer.decode(writer.ids)) for writer in write_all(model, rules, prompts, most, at_once)
         ]
 
     return answer
@@ -127,19 +127,19 @@ def _searched(
 
     searches = [LabelSearch(trie) for _ in prompts]
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    asker = functools.partial(_Behind, long_lines=engine.long_lines) if engine.shared_prefix else _Again
+    ask_model = functools.partial(_Behind, long_lines=engine.long_lines) if engine.shared_prefix else _Again
     with torch.no_grad():
         for start in range(0, len(prompts), at_once):
             numbers = by_length[start : start + at_once]
-            _search([searches[i] for i in numbers], asker(model, [prompts[i] for i in numbers], trie.stem), due)
+            _search([searches[i] for i in numbers], ask_model(model, [prompts[i] for i in numbers], trie.stem), due)
     return searches
 
 
-Asker = Callable[[Mapping[int, Branch]], Iterable[tuple[int, Any]]]
+AskModel = Callable[[Mapping[int, Branch]], Iterable[tuple[int, Any]]]
 """From prompts' numbers and a branch of each to those numbers and the logits of the branch's tokens."""
 
 
-def _search(searches: Sequence[LabelSearch], ask: Asker, due: Callable[[LabelSearch], list[Branch]]) -> None:
+def _search(searches: Sequence[LabelSearch], ask: AskModel, due: Callable[[LabelSearch], list[Branch]]) -> None:
     while wave := {number: some for number, search in enumerate(searches) if (some := due(search))}:
         for turn in range(max(map(len, wave.values()))):
             branches = {number: some[turn] for number, some in wave.items() if turn < len(some)}

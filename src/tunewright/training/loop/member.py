@@ -39,7 +39,7 @@ _LOGGED = {
     "right": "right",
     "kept": "kept",
     "epoch": "epoch",
-    "worth": "worth",
+    "scores": "scores",
     "losses": "losses",
 }
 """The trainer's names of what is recorded, and the curve's."""
@@ -89,8 +89,8 @@ class Soup:
             _tell_engine(trainer.engine)
         trainer.add_callback(TrainingFollower(tracker, number * planned_steps(self.spec, len(self.rows))))
         eviction = Eviction()
-        if self.validation and settings.evaluations:
-            trainer.add_callback(Validation(trainer, self.validation, home, settings.evaluations, eviction))
+        if self.validation and settings.num_evaluations:
+            trainer.add_callback(Validation(trainer, self.validation, home, settings.num_evaluations, eviction))
         diagnosing = Diagnosing(lambda log: self.history(curve_of(log, number), ended=False))
         for callback in (diagnosing, eviction, *callbacks):
             trainer.add_callback(callback)

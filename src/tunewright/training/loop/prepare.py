@@ -42,19 +42,28 @@ class Encoder:
         self._tokenizer = TextTokenizer(self.base.folder)
         self._task = task_of(spec.task).fitted(self._tokenizer.encode_verbatim)
 
-    def lessons(self, examples: Sequence[Example]) -> list[Example]:
+    def training_examples(self, examples: Sequence[Example]) -> list[Example]:
         """What they teach: themselves, or their portions where they are longer than the task reads at once."""
         count = token_counter(self._tokenizer)
-        return [lesson for example in examples for lesson in self._task.lessons(example, count)]
+        return [
+            training_example
+            for example in examples
+            for training_example in self._task.training_examples(example, count)
+        ]
 
-    def rows(self, lessons: Sequence[Example]) -> list[Row]:
+    def rows(self, training_examples: Sequence[Example]) -> list[Row]:
         """Encoded and audited; see `tunewright.training.loop.encode.encode_examples`.
 
         Raises:
             UserError: an example is longer than the model reads, or as there.
         """
         rows = encode_examples(
-            lessons, self._task, self.base.template, self._tokenizer, self._settings.max_length, self._settings.loss
+            training_examples,
+            self._task,
+            self.base.template,
+            self._tokenizer,
+            self._settings.max_length,
+            self._settings.loss,
         )
         self._check_tokens(rows)
         longest = max((len(row["input_ids"]) for row in rows), default=0)
@@ -77,9 +86,9 @@ class Encoder:
                 fix="Copy the model again, with its own tokenizer.json.",
             )
 
-    def part(self, lessons: Sequence[Example], most: int = MOST) -> ValidationPart:
+    def part(self, training_examples: Sequence[Example], most: int = MOST) -> ValidationPart:
         """Lessons to measure adapters on; of more than `most`, evenly spaced ones."""
-        some = evenly(lessons, most)
+        some = evenly(training_examples, most)
         rows = self.rows(some)
         prompts = [
             self.base.template.encode_prompt(self._task.prompt(example.request), self._tokenizer) for example in some
@@ -128,7 +137,7 @@ def prepare(spec: Spec, split: Path, home: Path) -> Soup:
         raise error
     dataset = load_dataset(split)
     encoder = Encoder(spec)
-    train, validation = encoder.lessons(dataset.train), encoder.lessons(dataset.validation)
+    train, validation = encoder.training_examples(dataset.train), encoder.training_examples(dataset.validation)
     part = encoder.part(validation) if validation else None
     rows = encoder.rows(train)
     facts = encoder.facts(train, rows, part)

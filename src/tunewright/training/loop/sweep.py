@@ -43,7 +43,7 @@ class SweepTrial:
     """What to type: spec keys and their values."""
     state: str
     """complete; pruned: it fell behind and was stopped; failed: its loss was no number, or it took too much memory."""
-    headline: float | None
+    primary_metric: float | None
     """What the task is measured by, on the validation part, of the adapter that was kept, or when the trial was
     stopped; None where it failed."""
     loss: float | None
@@ -62,7 +62,7 @@ class Sweep:
     def noise(self) -> float:
         """Standard error of the best headline, at most, which of right and wrong answers it is: trials closer than that
         can hardly be told apart."""
-        best = self.trials[0].headline or 0.0
+        best = self.trials[0].primary_metric or 0.0
         return math.sqrt(best * (1 - best) / self.examples)
 
 
@@ -88,10 +88,10 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
         )
     everything = _everything(spec, split, folder / "trials")
     suggest = _of_encoder if isinstance(everything.base, LocalEncoder) else _of_adapter
-    if everything.validation is None or not spec.train.evaluations:
+    if everything.validation is None or not spec.train.num_evaluations:
         raise UserError(
             "A sweep needs a validation part to judge by.",
-            fix="Type: tunewright train … --sweep data.validation_fraction=0.1 train.evaluations=4",
+            fix="Type: tunewright train … --sweep data.validation_fraction=0.1 train.num_evaluations=4",
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = _study(spec, folder)
@@ -100,7 +100,7 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
         overrides = suggest(trial, spec)
         say(f"[{number}/{trials}] {written(overrides)}")
         try:
-            headline = _run(everything, overrides, trial)
+            primary_metric = _run(everything, overrides, trial)
         except optuna.TrialPruned:
             say("  stopped: it is behind the median of the others")
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -109,7 +109,7 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
         except torch.OutOfMemoryError:
             _fail(study, trial, "memory", "it takes more than the memory of the GPU")
         else:
-            study.tell(trial, headline)
+            study.tell(trial, primary_metric)
     proposed = [(each, suggest(FixedTrial(each.params), spec)) for each in _ended(study)]
     result = _result(proposed, spec, folder, len(everything.validation))
     write_json(folder / "sweep.json", {"noise": result.noise, "trials": [vars(trial) for trial in result.trials]})
@@ -210,7 +210,7 @@ def _run(everything: Soup, overrides: dict[str, Any], trial: Any) -> float:
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
             if logs and "headline" in logs:
                 # By number, not by step, so that trials of different length are compared at the same place.
-                steps = sorted(measured_steps(state.max_steps, everything.spec.train.evaluations))
+                steps = sorted(measured_steps(state.max_steps, everything.spec.train.num_evaluations))
                 trial.report(logs["headline"], steps.index(state.global_step))
                 if trial.should_prune():
                     raise optuna.TrialPruned
@@ -220,16 +220,16 @@ def _run(everything: Soup, overrides: dict[str, Any], trial: Any) -> float:
     members = replace(everything, spec=spec, home=home)
     with track("trial", planned_steps(spec, len(everything.rows)), "steps") as tracker:
         members.train(0, tracker, [Pruning()])
-    return _score(home).headline
+    return _score(home).primary_metric
 
 
 def _with(spec: Spec, overrides: dict[str, Any]) -> Spec:
     own = {key.removeprefix(_ENCODER): value for key, value in overrides.items() if key.startswith(_ENCODER)}
     if own:
-        settings = spec.train.model_copy(update={"encoder": spec.train.encoder.model_copy(update=own), "members": 1})
+        settings = spec.train.model_copy(update={"encoder": spec.train.encoder.model_copy(update=own), "num_seeds": 1})
         return for_encoder(spec.model_copy(update={"train": settings}), 0)
     lora = spec.train.lora.model_copy(update={"r": overrides["train.lora.r"], "alpha": overrides["train.lora.alpha"]})
-    changes = {"lora": lora, "lr": overrides["train.lr"], "epochs": overrides["train.epochs"], "members": 1}
+    changes = {"lora": lora, "lr": overrides["train.lr"], "epochs": overrides["train.epochs"], "num_seeds": 1}
     return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
 
 
@@ -251,6 +251,6 @@ def _result(ended: Sequence[tuple[Any, dict[str, Any]]], spec: Spec, folder: Pat
             trials.append(SweepTrial(overrides, "failed", None, None))
             continue
         score = _score(home)
-        trials.append(SweepTrial(overrides, trial.state.name.lower(), score.headline, score.loss))
-    trials.sort(key=lambda trial: (trial.state != "complete", -(trial.headline or 0), trial.loss or math.inf))
-    return Sweep(trials, task_of(spec.task).headline, examples)
+        trials.append(SweepTrial(overrides, trial.state.name.lower(), score.primary_metric, score.loss))
+    trials.sort(key=lambda trial: (trial.state != "complete", -(trial.primary_metric or 0), trial.loss or math.inf))
+    return Sweep(trials, task_of(spec.task).primary_metric, examples)

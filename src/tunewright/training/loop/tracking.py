@@ -34,9 +34,9 @@ class Tracking:
         headline: the name under which the task's headline is sent.
     """
 
-    def __init__(self, mlflow: Any = None, headline: str = ""):
+    def __init__(self, mlflow: Any = None, primary_metric: str = ""):
         self._mlflow = mlflow
-        self._names = {**dict(zip(_METRICS, _METRICS, strict=True)), "headline": re.sub(r"\W", "_", headline)}
+        self._names = {**dict(zip(_METRICS, _METRICS, strict=True)), "headline": re.sub(r"\W", "_", primary_metric)}
 
     def metrics(self, logged: Mapping[str, Any], step: int) -> None:
         """Send what a trainer logged at a step, where it is a number; the rest has no place in a curve."""
@@ -91,7 +91,7 @@ def tracked(spec: Spec) -> Iterator[Tracking]:
     if theirs is None and not os.environ.get(_URI):
         yield Tracking()
         return
-    tracking = Tracking(mlflow, task_of(spec.task).headline)
+    tracking = Tracking(mlflow, task_of(spec.task).primary_metric)
     if theirs is None:
         tracking.attempt(lambda mlflow: mlflow.start_run(run_name=spec.name))
     tracking.settings(spec)

@@ -34,7 +34,7 @@ def planned_steps(spec: Spec, rows: int) -> int:
     """Optimizer steps for one adapter, by all processes that train it together."""
     _, shares = share()
     batches = math.ceil(rows / (spec.train.batch_size * process_count() // shares))
-    steps = math.ceil(spec.train.epochs * math.ceil(batches / spec.train.accumulation))
+    steps = math.ceil(spec.train.epochs * math.ceil(batches / spec.train.gradient_accumulation_steps))
     return min(steps, spec.train.max_steps or steps)
 
 
@@ -82,8 +82,8 @@ def build_trainer(
     adapted_modules(trainer.model)
     # TRL makes those of a 4-bit model bfloat16, in which small updates are lost and which a T4 doesn't have.
     hold_adapter_in_float32(trainer.model)
-    if spec.train.start:
-        _begin_with(trainer.model, spec.path(spec.train.start))
+    if spec.train.init_adapter:
+        _begin_with(trainer.model, spec.path(spec.train.init_adapter))
     trainer.engine = fit_engine(trainer.model, rows, wanted)
     if reason := unpaged(spec.train):
         trainer.engine.reasons["paging"] = reason
@@ -128,7 +128,7 @@ def _begin_with(model: Any, adapter: Path) -> None:
 
     weights = adapter / "adapter_model.safetensors"
     if not weights.is_file():
-        raise UserError("There is no adapter to begin with.", where=adapter, fix="Look at train.start.")
+        raise UserError("There is no adapter to begin with.", where=adapter, fix="Look at train.init_adapter.")
     known, wanted = PeftConfig.from_pretrained(str(adapter)), model.peft_config["default"]
     found, asked = ((each.r, each.lora_alpha) for each in (known, wanted))
     if found != asked:
@@ -136,13 +136,14 @@ def _begin_with(model: Any, adapter: Path) -> None:
             f"The adapter to begin with has rank {found[0]} and alpha {found[1]}, this training {asked[0]} and "
             f"{asked[1]}.",
             where=adapter,
-            fix=f"Set train.lora.r={found[0]} train.lora.alpha={found[1]} train.members=1, or leave train.start out.",
+            fix=f"Set train.lora.r={found[0]} train.lora.alpha={found[1]} train.num_seeds=1, or leave "
+            "train.init_adapter out.",
         )
     values = load_file(weights)
     shapes = {name: value.shape for name, value in values.items()}
     if shapes != {name: value.shape for name, value in get_peft_model_state_dict(model).items()}:
         raise UserError(
-            "The adapter to begin with is of another base model.", where=adapter, fix="Leave train.start out."
+            "The adapter to begin with is of another base model.", where=adapter, fix="Leave train.init_adapter out."
         )
     set_peft_model_state_dict(model, values)
 
@@ -221,7 +222,7 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfi
     from trl import SFTConfig
 
     settings = spec.train
-    saves = settings.checkpoints
+    saves = settings.num_checkpoints
     precision = compute_type(settings.precision)
     arguments = SFTConfig(
         output_dir=str(checkpoints),
@@ -230,11 +231,11 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfi
         max_steps=settings.max_steps or -1,
         per_device_train_batch_size=settings.batch_size // share()[1],
         per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
         train_sampling_strategy="random",
         learning_rate=settings.lr,
         lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-        warmup_steps=settings.warmup,
+        warmup_steps=settings.warmup_ratio,
         weight_decay=settings.weight_decay,
         max_length=None,
         # precision and memory

@@ -30,7 +30,7 @@ _BEYOND_CHANCE = 1.645
 
 @dataclass(frozen=True)
 class ValidationScore:
-    worth: list[float]
+    scores: list[float]
     """What each example's answer, found as in serving, is worth by the task's headline, 0 to 1."""
     losses: list[float]
     """Cross-entropy of each example's answer, in nats: the sum over its labelled tokens."""
@@ -43,16 +43,16 @@ class ValidationScore:
         return round(sum(self.losses) / self.tokens, 4)
 
     @property
-    def headline(self) -> float:
+    def primary_metric(self) -> float:
         """The mean worth of an answer: of right and wrong ones the accuracy."""
-        return round(fmean(self.worth), 4)
+        return round(fmean(self.scores), 4)
 
     def worse_than(self, other: ValidationScore) -> bool:
         """Whether it answers the same examples worse, beyond chance.
 
         A paired z-test, one-sided, 5 %; of right and wrong answers that is McNemar's.
         """
-        lost = [theirs - own for theirs, own in zip(other.worth, self.worth, strict=True)]
+        lost = [theirs - own for theirs, own in zip(other.scores, self.scores, strict=True)]
         return sum(lost) > _BEYOND_CHANCE * math.sqrt(sum(each * each for each in lost))
 
 
@@ -62,13 +62,13 @@ def chosen(scores: Sequence[ValidationScore]) -> int:
     The latest that is not worse, beyond chance, than the best so far: of two that can't be told apart the one that has
     learnt longer, and with a falling learning rate, is the safer choice.
     """
-    best = max(scores, key=lambda score: (score.headline, -score.loss))
+    best = max(scores, key=lambda score: (score.primary_metric, -score.loss))
     return max(place for place, score in enumerate(scores) if not score.worse_than(best))
 
 
 def kept_score(row: Mapping[str, Any]) -> ValidationScore:
     """The score in a row of `scores.jsonl`."""
-    return ValidationScore(row["worth"], row["losses"], row["tokens"])
+    return ValidationScore(row["scores"], row["losses"], row["tokens"])
 
 
 class ValidationPart:
@@ -107,14 +107,14 @@ class ValidationPart:
     @property
     def measure(self) -> str:
         """The name of what adapters are compared by."""
-        return self._task.headline
+        return self._task.primary_metric
 
     def right(self, score: ValidationScore) -> dict[str, int]:
         """The number of right answers to the examples of each label, sorted as a checkpoint keeps them."""
         counts = dict.fromkeys(sorted(set(self.answers) & set(self._task.answers)), 0)
-        for answer, worth in zip(self.answers, score.worth, strict=True):
+        for answer, scores in zip(self.answers, score.scores, strict=True):
             if answer in counts:
-                counts[answer] += worth == 1
+                counts[answer] += scores == 1
         return counts
 
     def answer(self, model: Any, engine: TrainingEngine) -> list[str]:
@@ -134,8 +134,8 @@ class ValidationPart:
         with evaluating(model):
             answers, exact = self._measured(model, engine, mine)
         losses = [round(loss, 4) for loss in exact]
-        worth = [self._worth(*pair) for pair in zip(self._examples[mine], answers, strict=True)]
-        parts = [(worth, losses)] if shares == 1 else gathered((worth, losses))
+        scores = [self._score_of(*pair) for pair in zip(self._examples[mine], answers, strict=True)]
+        parts = [(scores, losses)] if shares == 1 else gathered((scores, losses))
         tokens = sum(label != IGNORED for row in self._rows for label in row["labels"])
         return ValidationScore(_dealt([part[0] for part in parts]), _dealt([part[1] for part in parts]), tokens)
 
@@ -145,8 +145,8 @@ class ValidationPart:
         answers = self._answering(model, engine, self._prompts[which], self._at_once)
         return answers, row_losses(model, engine, self._rows[which], self._at_once)
 
-    def _worth(self, example: Example, answer: str) -> float:
-        return round(self._task.measures(example.request, example.answer, answer)[self._task.headline].worth, 4)
+    def _score_of(self, example: Example, answer: str) -> float:
+        return round(self._task.measures(example.request, example.answer, answer)[self._task.primary_metric].score, 4)
 
 
 def _dealt(parts: Sequence[list[float]]) -> list[float]:

@@ -111,7 +111,7 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
             self._take(score, state, control)
 
     def _take(self, score: ValidationScore, state: Any, control: Any) -> None:
-        measured = f"{self._part.measure} {100 * score.headline:.1f} %, loss {score.loss:.3f}"
+        measured = f"{self._part.measure} {100 * score.primary_metric:.1f} %, loss {score.loss:.3f}"
         say(f"  step {state.global_step}: validation {measured}")
         rows = {at: row for at, row in self._rows().items() if at < state.global_step}
         scores = [*map(kept_score, rows.values()), score]
@@ -121,8 +121,8 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
         right = self._part.right(score)
         since_kept = len(scores) - 1 - chosen(scores)
         kept = since_kept == 0
-        measurement = {"validation_loss": score.loss, "headline": score.headline, "right": right, "kept": kept}
-        self._trainer.log(measurement | {"worth": score.worth, "losses": score.losses})
+        measurement = {"validation_loss": score.loss, "headline": score.primary_metric, "right": right, "kept": kept}
+        self._trainer.log(measurement | {"scores": score.scores, "losses": score.losses})
         control.should_log = log_too  # the step's own loss is still to be logged
         if kept:
             _keep(self._trainer, self._home / KEPT)

@@ -154,7 +154,7 @@ def _counted(config: Any, settings: TrainSpec, rows: Sequence[Row], dtype: str, 
     adapter = sum(parameter.untyped_storage().nbytes() for parameter in trained)
     numbers = sum(parameter.numel() for parameter in trained)
     kept = logits = 0
-    passes = min(settings.accumulation, 2)  # from the second on, gradients are there already
+    passes = min(settings.gradient_accumulation_steps, 2)  # from the second on, gradients are there already
     with place:
         moved = [_moved(batch, place) for _ in range(passes)]
         meter.hold(tensors_of(model))

@@ -106,7 +106,7 @@ class Plan:
     batches: DrawnBatches
     steps: int
     """Optimizer steps of all members, on one GPU."""
-    accumulation: int
+    gradient_accumulation_steps: int
     """Batches to a step."""
     passes: float
     """Forward and backward passes of a batch that all of it is worth, measuring included."""
@@ -135,7 +135,7 @@ class Plan:
         if best is None:
             return (
                 "None of these fits. What makes it smaller: train.method=qlora, train.gradient_checkpointing=true, "
-                "half of train.batch_size with twice train.accumulation, a smaller model."
+                "half of train.batch_size with twice train.gradient_accumulation_steps, a smaller model."
             )
         return (
             f"The cheapest that fits is {best.machine}: {spoken(best.hours)}, ${best.usd:.2f}, {best.peak_gib:.1f} of "
@@ -172,9 +172,9 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
         batches, count = draw_batches(spec, train), partial(footprint, config, spec.train)
         kv_bytes = _kv_bytes(config, spec.train.max_length)
     peak, middle = count(batches.heaviest, dtype), count(batches.middle, dtype)
-    steps = planned_steps(spec, len(train)) * spec.train.members
-    measured = min(validation, MOST) * spec.train.evaluations * spec.train.members
-    passes = steps * spec.train.accumulation + measured * _MEASURED / spec.train.batch_size
+    steps = planned_steps(spec, len(train)) * spec.train.num_seeds
+    measured = min(validation, MOST) * spec.train.num_evaluations * spec.train.num_seeds
+    passes = steps * spec.train.gradient_accumulation_steps + measured * _MEASURED / spec.train.batch_size
     book = price_book(spec.price_file)
     options = [
         _option(name, machine, book.cards[machine.gpu.card], spec, peak, middle, passes)
@@ -191,7 +191,7 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
         spec.model,
         batches,
         steps,
-        spec.train.accumulation,
+        spec.train.gradient_accumulation_steps,
         passes,
         peak,
         kv_bytes,

@@ -1,4 +1,4 @@
-"""The stand-in itself: which hosts it lets through, what its check of bodies finds, and that no secret is told."""
+"""The emulator itself: which hosts it lets through, what its check of bodies finds, and that no secret is told."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_any_other_host_is_refused(azure: AzureEmulator) -> None:
 
 
 def test_the_environment_is_this_machines_own_between_tests(stand_in: StandIn) -> None:
-    """And the stand-in is told by variables alone."""
+    """And the emulator is told by variables alone."""
     assert {"HTTPS_PROXY", "REQUESTS_CA_BUNDLE", "AZURE_CLIENT_ID"} <= stand_in.variables.keys()
     assert os.environ.get("HTTPS_PROXY") != stand_in.variables["HTTPS_PROXY"]
 

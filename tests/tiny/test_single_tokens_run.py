@@ -25,7 +25,7 @@ def run(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path_factory: py
         "tickets",
         make_tiny_model("llama3")[1],
         tmp_path_factory.mktemp("codes"),
-        "task.codes=true",
+        "task.single_token_labels=true",
         "train.loss=labels",
     )
     return project / "runs" / "latest"
@@ -39,8 +39,8 @@ def test_every_arm_answers_in_labels(run: Path) -> None:
 
 def test_the_tuned_model_writes_a_token_and_the_untuned_one_words(run: Path) -> None:
     tokens = {
-        arm: [row["answer_tokens"] for row in read_jsonl(run / "evaluate" / "answers" / f"{arm}.jsonl")]
-        for arm in ("adapter", "exported", "few_shot")
+        candidate: [row["answer_tokens"] for row in read_jsonl(run / "evaluate" / "answers" / f"{candidate}.jsonl")]
+        for candidate in ("adapter", "exported", "few_shot")
     }
     assert set(tokens["adapter"]) == set(tokens["exported"]) == {2}, "the code and the end of the turn"
     assert min(tokens["few_shot"]) > 2
@@ -48,9 +48,9 @@ def test_the_tuned_model_writes_a_token_and_the_untuned_one_words(run: Path) -> 
 
 def test_what_is_taught_is_what_the_bundle_knows(run: Path) -> None:
     bundle = load_bundle(run / "bundle")
-    assert len(set(bundle.task.codes.values())) == len(bundle.task.answers)
+    assert len(set(bundle.task.label_tokens.values())) == len(bundle.task.answers)
     audit = (run / "train" / "audit.txt").read_text("utf-8")
-    assert any(f"⟦{bundle.task.lead}{code}⟧" in audit for code in bundle.task.codes.values())
+    assert any(f"⟦{bundle.task.lead}{code}⟧" in audit for code in bundle.task.label_tokens.values())
 
 
 def test_a_client_sees_labels_alone(run: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_client_sees_labels_alone(run: Path) -> None:
     assert sum(plain["probabilities"].values()) == pytest.approx(1)
     assert plain["label"] == max(plain["probabilities"], key=plain["probabilities"].__getitem__)
     assert chat["usage"]["completion_tokens"] == 2
-    assert json.loads((run / "bundle" / "bundle.json").read_text("utf-8"))["answer_codes"]
+    assert json.loads((run / "bundle" / "bundle.json").read_text("utf-8"))["label_tokens"]
 
 
 def test_a_large_model_is_asked_in_processes_that_end_and_answers_the_same(
@@ -72,7 +72,12 @@ def test_a_large_model_is_asked_in_processes_that_end_and_answers_the_same(
 ) -> None:
     spec = tw.load_spec(
         run.parents[1],
-        ["task.codes=true", "train.loss=labels", "evaluate.few_shot=1", f"model={run.parents[2] / 'tiny'}"],
+        [
+            "task.single_token_labels=true",
+            "train.loss=labels",
+            "evaluate.few_shot=1",
+            f"model={run.parents[2] / 'tiny'}",
+        ],
     )
     inputs = {name: (run / name).resolve() for name in ("split", "train", "export")}
     tests = {name: examples[:3] for name, examples in load_dataset(inputs["split"]).test.items()}
@@ -86,7 +91,13 @@ def test_a_large_model_is_asked_in_processes_that_end_and_answers_the_same(
 
 def test_the_gate_judges_what_is_there_and_trains_nothing(run: Path, tmp_path: Path) -> None:
     project = run.parents[1]
-    same = [str(project), f"model={project.parent / 'tiny'}", *TINY, "task.codes=true", "train.loss=labels"]
+    same = [
+        str(project),
+        f"model={project.parent / 'tiny'}",
+        *TINY,
+        "task.single_token_labels=true",
+        "train.loss=labels",
+    ]
     folders = sorted(path.name for path in run.parent.iterdir())
 
     def gate(*changes: str) -> tuple[int, dict[str, bool], str]:
