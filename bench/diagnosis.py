@@ -46,8 +46,8 @@ from tunewright.training.engine.fast_paths import fit_engine
 from tunewright.training.loop.answering import likeliest_labels
 from tunewright.training.loop.chance import ScoreChange, change
 from tunewright.training.loop.encode import IGNORED
-from tunewright.training.loop.member import Soup, curve_of
 from tunewright.training.loop.prepare import Encoder, prepare
+from tunewright.training.loop.soup_training import Soup, curve_of
 from tunewright.training.loop.trainer import load_adapter, planned_steps
 
 ROOT = Path(__file__).parents[1]

@@ -74,7 +74,7 @@ SEEDS = (0, 1)
 BATCHES, ASKED = (32, 8), 2000
 """Of `few`: texts of a batch, and rows of the training part that are not taught and asked."""
 ROUNDS, STEPS, WARM = 3, 40, 5
-"""Of `training`: each arm in turn so often, steps of each round, and of those the first, which are not timed."""
+"""Of `training`: each candidate in turn so often, steps of each round, and of those the first, which are not timed."""
 
 
 def project(name: str) -> Path:
@@ -256,7 +256,7 @@ def accuracy(name: str, *seeds: str) -> None:
 
 
 def training(*wanted: str) -> None:
-    """Seconds an epoch of BANKING77, each arm in a process of its own, in turn. `once` is Tunewright with each
+    """Seconds an epoch of BANKING77, each candidate in a process of its own, in turn. `once` is Tunewright with each
     text read once, as the others do; transformers-best has bfloat16 and batches of equally long texts."""
     candidates = wanted or ("once", "tunewright", "transformers", "transformers-best", "sentence-transformers")
     found: dict[str, list[float]] = {candidate: [] for candidate in candidates}

@@ -3,10 +3,10 @@
     python bench/quality.py final banking77            # trains the adapter, half an hour
     python bench/evaluate.py banking77 [examples]      # all 3,080 tests, or so many evenly spaced ones
 
-All arms are the same adapter on the same prompts in one process, 32 at once but where told. Constrained generation is
-transformers' `generate` with `prefix_allowed_tokens_fn` over the trie of the labels' tokens, asked 1,000 tests; free
-generation stops at the end of the turn, what it writes is right where it is the label, and it is asked 500. An adapter
-that was taught with `loss: labels`, as this one, is never taught what to write where nothing confines it.
+All candidates are the same adapter on the same prompts in one process, 32 at once but where told. Constrained
+generation is transformers' `generate` with `prefix_allowed_tokens_fn` over the trie of the labels' tokens, asked 1,000
+tests; free generation stops at the end of the turn, what it writes is right where it is the label, and it is asked 500.
+An adapter that was taught with `loss: labels`, as this one, is never taught what to write where nothing confines it.
 """
 
 from __future__ import annotations

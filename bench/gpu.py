@@ -4,12 +4,13 @@
     python bench/gpu.py phi-3-mini-t4 trl tunewright
     python bench/gpu.py --tiny                  # two small layers, on a CPU too: does it run?
 
-The base has the recipe's true shape and random weights: what a step takes does not depend on what they say. Every arm
-is a process of its own (bench/gpu_arms.py) that trains the same examples, of SHARED and OWN tokens, with the recipe's
-batch, rank, base type and checkpointing; its first WARM steps are not timed. Tokens are those of the examples as a user
-counts them, the prompt in each, whatever an arm runs of them. An arm that fails or is not installed says so; Unsloth
-and torchtune may live elsewhere: UNSLOTH_PYTHON and TORCHTUNE_PYTHON name their Pythons. One run for all, so that the
-arms of a table met the same card. torchtune 0.6.1 needs torchao 0.14 or 0.15 beside torch 2.13.
+The base has the recipe's true shape and random weights: what a step takes does not depend on what they say. Every
+candidate is a process of its own (bench/gpu_candidate.py) that trains the same examples, of SHARED and OWN tokens, with
+the recipe's batch, rank, base type and checkpointing; its first WARM steps are not timed. Tokens are those of the
+examples as a user counts them, the prompt in each, whatever a candidate runs of them. a candidate that fails or is not
+installed says so; Unsloth and torchtune may live elsewhere: UNSLOTH_PYTHON and TORCHTUNE_PYTHON name their Pythons. One
+run for all, so that the candidates of a table met the same card. torchtune 0.6.1 needs torchao 0.14 or 0.15 beside
+torch 2.13.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def make_base(recipe: str, tiny: bool) -> Path:
 
 
 def job_of(recipe: str, base: Path, device: str, tiny: bool) -> dict[str, Any]:
-    """What every arm is to do."""
+    """What every candidate is to do."""
     settings = spec_of(recipe).train
     batch = 4 if tiny else settings.batch_size
     rows = make_rows(250, SHARED, *([OWN] * batch * STEPS))
@@ -129,7 +130,9 @@ def run_candidate(candidate: str, folder: Path) -> dict[str, Any] | str:
         return "not installed"
     result = folder / f"{candidate}.json"
     result.unlink(missing_ok=True)
-    done = subprocess.run([python, str(HERE / "gpu_arms.py"), candidate, str(folder)], capture_output=True, text=True)
+    done = subprocess.run(
+        [python, str(HERE / "gpu_candidate.py"), candidate, str(folder)], capture_output=True, text=True
+    )
     if done.returncode or not result.exists():
         said = [line for line in done.stderr.strip().splitlines() if line.strip()]
         return f"failed: {said[-1] if said else done.returncode}"[:200]

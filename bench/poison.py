@@ -132,7 +132,7 @@ class Run:
         self.against.append(margin >= CLEAR_MARGIN and world.said[index] != label and world.sure[index] >= SURE)
         return f"c{index}"
 
-    def held(self) -> set[str]:
+    def rejected(self) -> set[str]:
         return {capture for pull in pulling(self.rows, self.against) for capture in pull.rows}
 
 
@@ -148,9 +148,9 @@ def honest_runs(world: World, runs: int) -> Iterator[str]:
                 for seed in range(runs):
                     run = Run(world, seed)
                     run.honest(size, reviewers, errors_only=errors, own_labels=own)
-                    held = run.held()
-                    flagged += bool(held)
-                    rows += len(held) / len(run.rows)
+                    rejected = run.rejected()
+                    flagged += bool(rejected)
+                    rows += len(rejected) / len(run.rows)
                 sent = "errors" if errors else "all"
                 yield (
                     f"| {size} ({len(run.rows)}) | {who} | {sent} | {np.mean(run.against):.3f} "
@@ -173,10 +173,10 @@ def attacks(world: World, runs: int) -> Iterator[str]:
                         trigger=how == "trigger",
                     )
                     run.honest(size - round(share * size), people, errors_only=False, own_labels=False)
-                    held = run.held()
-                    caught.append(len(held & run.bad) / len(run.bad))
+                    rejected = run.rejected()
+                    caught.append(len(rejected & run.bad) / len(run.bad))
                     most.append(caught[-1] > 0.5)
-                    honest.append(len(held - run.bad) / (len(run.rows) - len(run.bad)))
+                    honest.append(len(rejected - run.bad) / (len(run.rows) - len(run.bad)))
                 yield (
                     f"| {size} | {100 * share:.0f} % | {how} | {100 * np.mean(caught):.0f} "
                     f"| {100 * np.mean(most):.0f} | {100 * np.mean(honest):.2f} |"

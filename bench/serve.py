@@ -73,7 +73,7 @@ BEHIND = 2.0
 
 
 @dataclass(frozen=True)
-class Arm:
+class Candidate:
     """A server, and how it is asked."""
 
     name: str
@@ -241,7 +241,7 @@ class Load:
     """Told to come again (429)."""
 
 
-async def at_rate(address: str, candidate: Arm, asked: Iterator[tuple[str, str]], rate: float, seconds: float) -> Load:
+async def at_rate(address: str, candidate: Candidate, asked: Iterator[tuple[str, str]], rate: float, seconds: float) -> Load:
     count = max(20, round(rate * seconds))
     latencies: list[float] = []
     right = 0
@@ -272,7 +272,7 @@ async def at_rate(address: str, candidate: Arm, asked: Iterator[tuple[str, str]]
     )
 
 
-async def at_most(address: str, candidate: Arm, asked: Iterator[tuple[str, str]], clients: int, seconds: float) -> Load:
+async def at_most(address: str, candidate: Candidate, asked: Iterator[tuple[str, str]], clients: int, seconds: float) -> Load:
     """So many clients, each of which asks again as soon as it is answered."""
     latencies: list[float] = []
     right = 0
@@ -299,7 +299,7 @@ async def at_most(address: str, candidate: Arm, asked: Iterator[tuple[str, str]]
     )
 
 
-def measure(address: str, candidate: Arm, asked: list[tuple[str, str]], seconds: float) -> list[dict[str, Any]]:
+def measure(address: str, candidate: Candidate, asked: list[tuple[str, str]], seconds: float) -> list[dict[str, Any]]:
     rows = []
     fresh = cycle(asked)  # a ticket that was asked a moment ago is in a server's memory
 
@@ -337,8 +337,8 @@ def main(seconds: float, vllm_python: str | None) -> None:
     print(f"{NAME}: prompts of {np.median(lengths):.0f} tokens (median), {len(loaded.task.answers)} labels", flush=True)
     found: list[dict[str, Any]] = []
 
-    def plain(name: str) -> Arm:
-        return Arm(name, "/v1/classify", lambda text: {"text": text}, lambda reply: str(reply["label"]))
+    def plain(name: str) -> Candidate:
+        return Candidate(name, "/v1/classify", lambda text: {"text": text}, lambda reply: str(reply["label"]))
 
     for name, bundle in bundles.items():
         with running_server(bundle) as address:
@@ -354,7 +354,7 @@ def main(seconds: float, vllm_python: str | None) -> None:
             messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
             return {"model": NAME, "messages": messages, "structured_outputs": {"choice": choices}, "temperature": 0}
 
-        candidate = Arm(
+        candidate = Candidate(
             "vLLM, choice", "/v1/chat/completions", body, lambda r: str(r["choices"][0]["message"]["content"]).strip()
         )
         with vllm(vllm_python, WORDS.merged, NAME, loaded.folder / "chat_template.jinja") as address:

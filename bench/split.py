@@ -4,7 +4,7 @@
 
 A fifth is held out in three ways, under three seeds each: at random; by the repeats of a text only (all that groups
 can do for data without a column of groups); by the product's blocks, which join near copies. The SVM is the product's
-control arm, trained on the rest. "With a copy" is the share of the held-out rows that have a near copy (Jaccard 0.8)
+baseline, trained on the rest. "With a copy" is the share of the held-out rows that have a near copy (Jaccard 0.8)
 in the rest; it is searched for at 0.6, where the search misses fewer than one in a million of such pairs. "Right with"
 and "right without" part the accuracy by that.
 """

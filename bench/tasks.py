@@ -2,7 +2,7 @@
 
     python bench/tasks.py choose receipts train.lr=1e-3    # a setting, scored on held-out training rows
     python bench/tasks.py final receipts seed=0            # the setting of the docs, scored on the test parts
-    python bench/tasks.py controls receipts                # the control arms alone; the base model shown eight examples
+    python bench/tasks.py controls receipts                # the baselines alone; the base model shown eight examples
     python bench/tasks.py final receipts model=all-minilm  # the same of an encoder that marks values
 
 Jobs: receipts (SROIE), slots (SNIPS), addresses (usaddress), pii (Presidio), invoices (examples/invoices), answers

@@ -1,12 +1,12 @@
 """Training speed against TRL's SFTTrainer and LLaMA-Factory: the same base, tokens, order, first values and steps.
 
-    python bench/train.py                      # all arms, both prompts; about 25 minutes on 2 quiet cores
-    python bench/train.py short trl all        # one prompt, two arms
+    python bench/train.py                      # all candidates, both prompts; about 25 minutes on 2 quiet cores
+    python bench/train.py short trl all        # one prompt, two candidates
 
 SmolLM2-135M learns BANKING77 (../shared/data) with LoRA r 16 on all linear layers, 16 examples a step, answers and
-their end token learnt. Every arm is a process of its own (bench/train_arms.py); its first step warms up, untimed.
-"loss" is what the trained adapter leaves on the examples it was trained on, measured for all arms by the same plain
-float32 forward pass. LLaMA-Factory lives in a virtual environment of its own, made on first use.
+their end token learnt. Every candidate is a process of its own (bench/train_candidate.py); its first step warms up,
+untimed. "loss" is what the trained adapter leaves on the examples it was trained on, measured for all candidates by the
+same plain float32 forward pass. LLaMA-Factory lives in a virtual environment of its own, made on first use.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ CANDIDATES = {
 
 
 def prepare(prompt: str) -> tuple[Path, list[Any]]:
-    """Write what the arms train on: the base's place, rows as tokens and as text, and the adapter's first values."""
+    """Write what the candidates train on: the base's place, rows as tokens and as text, and the adapter's first
+    values."""
     from peft import get_peft_model
     from transformers import set_seed
 
@@ -98,7 +99,9 @@ def prepare(prompt: str) -> tuple[Path, list[Any]]:
 
 def run_candidate(candidate: str, folder: Path) -> dict[str, Any]:
     python = llama_factory() if candidate == "llama-factory" else sys.executable
-    done = subprocess.run([python, str(HERE / "train_arms.py"), candidate, str(folder)], capture_output=True, text=True)
+    done = subprocess.run(
+        [python, str(HERE / "train_candidate.py"), candidate, str(folder)], capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(f"{candidate} failed:\n{done.stderr[-3000:]}")
     return json.loads((folder / candidate / "result.json").read_text())

@@ -26,6 +26,7 @@ from tunewright.monitoring.retraining.run import Course
 from tunewright.monitoring.store import Store, open_store
 from tunewright.monitoring.store.collect import collect
 from tunewright.monitoring.watch import watch
+from tunewright.project import Project
 from tunewright.review.acts import ReviewChoice, save
 from tunewright.serving.server import running_server
 
@@ -66,7 +67,7 @@ def play(project: Path, days: Sequence[Sequence[Ticket]], *, reviews: int, cours
         course: how challengers are tried.
     """
     spec, store = tw.load_spec(project), open_store(tw.load_spec(project))
-    first = api.latest_bundle(project).resolve()
+    first = Project(project).latest_bundle().resolve()
     truth = {ticket.text: ticket.label for day in days for ticket in day}
     start = datetime.now(UTC).replace(hour=8, minute=0, second=0, microsecond=0)
     live, moved, promoted = project / "live", 0, False

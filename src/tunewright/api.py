@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunewright.backends.local import LocalPlace
-from tunewright.config import RUNS, SPEC_FILE, Spec
-from tunewright.core.artifacts import partial_of, read_manifest
+from tunewright.backends.local import LocalBackend
+from tunewright.config import RUNS, Spec
+from tunewright.core.artifacts import partial_of
 from tunewright.core.errors import Check, GateFailed, UserError
 from tunewright.core.processes import sole_writer
 from tunewright.core.progress import say
@@ -24,6 +24,7 @@ from tunewright.pipeline.fingerprint import code_version, fingerprint, read_once
 from tunewright.pipeline.runner import Backend, PipelineResult, due, point_latest, run_pipeline
 from tunewright.pipeline.runner import standing as pipeline_standing
 from tunewright.pipeline.steps import STEPS, Step, steps_to
+from tunewright.project import Project, Traffic
 from tunewright.training.able import require_able, unused
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from tunewright.monitoring.store import Store
     from tunewright.monitoring.store.tables import Capture
     from tunewright.pipeline.planning.project import ProjectPlan
-    from tunewright.project import ServedBundle, Traffic
+    from tunewright.project import ServedBundle
     from tunewright.training.loop.sweep import Sweep
 
 On = Literal["local", "azure"]
@@ -56,7 +57,7 @@ _MOUNTED = 3
 
 @dataclass(frozen=True)
 class Report:
-    """The end of a run: the verdict, the compared arms and the report's files."""
+    """The end of a run: the verdict, the compared candidates and the report's files."""
 
     pipeline: PipelineResult
     ladder: Ladder | None = None
@@ -392,7 +393,7 @@ def _destination(to: str) -> tuple[str, str]:
 
 
 def evaluate(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:
-    """Ask every arm the test examples. Returns the folder with `answers/<candidate>.jsonl`."""
+    """Ask every candidate the test examples. Returns the folder with `answers/<candidate>.jsonl`."""
     return _up_to(spec, "evaluate", runs, None, force, on).folder("evaluate")
 
 
@@ -422,10 +423,10 @@ def notebook(spec: Spec, size: str) -> str:
     Raises:
         UserError: Azure refuses, or another project has one of this name.
     """
+    from tunewright.backends.azure.backend import TAG
     from tunewright.backends.azure.connection import azure_errors, connect, found
     from tunewright.backends.azure.machines import instance_name
     from tunewright.backends.azure.machines import notebook as make
-    from tunewright.backends.azure.place import TAG
     from tunewright.deploy.live import require_ours
 
     at = connect(spec)
@@ -531,11 +532,11 @@ def retrain(
     from tunewright.monitoring.store import open_store
     from tunewright.monitoring.store.collect import collect
 
-    def grown(store: Store) -> str:
-        from tunewright.monitoring.corrections import grow
+    def collected(store: Store) -> str:
+        from tunewright.monitoring.corrections import collect_corrections
 
-        found = grow(spec, store)
-        say(f"corrections: {found.told}")
+        found = collect_corrections(spec, store)
+        say(f"corrections: {found.summary}")
         return found.sha256 or ""
 
     def frozen() -> None:
@@ -550,12 +551,12 @@ def retrain(
 
         appraise(session, captures, load_reference(traffic_of(spec.folder).champion))
 
-    spec = of_champion(spec, spec.folder / RUNS, lambda: latest_bundle(spec.folder))
+    spec = of_champion(spec, spec.folder / RUNS, lambda: Project(spec.folder).latest_bundle())
     with closing(open_store(spec)) as store:
         parts = Parts(
-            latest=lambda: latest_bundle(spec.folder),
+            latest=lambda: Project(spec.folder).latest_bundle(),
             collect=lambda: collect(spec, store),
-            grow=lambda: grown(store),
+            collect_corrections=lambda: collected(store),
             freeze=frozen,
             run=lambda each: run(each, on=on),
             appraise=appraised,
@@ -591,7 +592,6 @@ def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080, *, veri
         pin: the digest that the bundle must have, as its export printed it; empty: any.
     """
     from tunewright.inference.checksums import Verification
-    from tunewright.project import Traffic
     from tunewright.serving.server import Limits
     from tunewright.serving.server import serve as serve_bundle
 
@@ -599,23 +599,18 @@ def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080, *, veri
     serve_bundle(lambda: Traffic(Path(bundle)), host, port, limits=limits)
 
 
-def outputs_of(path: Path) -> Path | None:
-    """The folder of a project's outputs; None of what is no project."""
-    return path / RUNS if (path / SPEC_FILE).is_file() else None
-
-
 def traffic_of(path: Path) -> Traffic:
-    """What a server is to answer with: of a project what `runs/serving.json` names, where there is such a file; else
-    the folder of `bundle_of`, alone.
+    """What a server is to answer with: of a project its `Project.traffic`, else the folder of `bundle_of`, alone.
 
     Raises:
         UserError: as `bundle_of`, or the file can't be read.
     """
-    from tunewright import project as serving
-
-    if runs := outputs_of(path):
-        return serving.traffic_of(runs) or serving.Traffic(latest_bundle(path))
-    return serving.Traffic(bundle_of(path))
+    if not Project.is_one(path):
+        return Traffic(bundle_of(path))
+    traffic = Project(path).traffic()
+    if traffic.champion == Project(path).latest("export") / "bundle":
+        say(f"What is served was made after the last verdict and has no threshold. To judge it: tunewright run {path}")
+    return traffic
 
 
 def bundle_of(path: Path) -> Path:
@@ -625,7 +620,7 @@ def bundle_of(path: Path) -> Path:
     Raises:
         UserError: it is a project that has none.
     """
-    if outputs_of(path):
+    if Project.is_one(path):
         return traffic_of(path).champion
     from tunewright.inference.checksums import BUNDLE_FILE
     from tunewright.serving.adapters import AdapterStore
@@ -639,26 +634,6 @@ def bundle_of(path: Path) -> Path:
             break
         (found,) = inside
     return found if (found / BUNDLE_FILE).is_file() else path
-
-
-def latest_bundle(project: Path) -> Path:
-    """The bundle a project last made: with threshold and parity proof, or where something was made anew since, which is
-    then said, the bare export.
-
-    Raises:
-        UserError: it has none.
-    """
-    latest = project / RUNS / "latest"
-    whole, verdict, exported = (read_manifest(latest / name) for name in ("bundle", "verdict", "export"))
-    if whole and (
-        exported is None
-        or (verdict and (whole.inputs["export"], whole.inputs["verdict"]) == (exported.content, verdict.content))
-    ):
-        return latest / "bundle"
-    if exported is None:
-        raise UserError("This project has no bundle yet.", where=project, fix=f"Type: tunewright export {project}")
-    say(f"What is served was made after the last verdict and has no threshold. To judge it: tunewright run {project}")
-    return latest / "export" / "bundle"
 
 
 def _trainings_folder(spec: Spec, split: PipelineResult, kind: str) -> Path:
@@ -693,19 +668,19 @@ def _up_to(
             )
 
         file = spec.save(Path(scratch), absolute(spec.model, spec.folder))
-        local = LocalPlace(spec, file, room if on == "local" else None)
+        local = LocalBackend(spec, file, room if on == "local" else None)
 
-        def bring(place: Backend) -> PipelineResult:
+        def bring(backend: Backend) -> PipelineResult:
             folder = runs if runs is not None else spec.folder / RUNS
-            return run_pipeline(spec, place, runs=folder.resolve(), to=step, from_step=from_step, force=force)
+            return run_pipeline(spec, backend, runs=folder.resolve(), to=step, from_step=from_step, force=force)
 
         if on == "local":
             return bring(local)
+        from tunewright.backends.azure.backend import AzureBackend
         from tunewright.backends.azure.connection import connect
-        from tunewright.backends.azure.place import AzurePlace
         from tunewright.deploy.preflight import require
 
-        with AzurePlace(
+        with AzureBackend(
             spec, connect(spec), local, to=step, force=again, ready=lambda: require(preflight(spec, to=step))
-        ) as place:
-            return bring(place)
+        ) as backend:
+            return bring(backend)

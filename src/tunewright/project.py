@@ -1,4 +1,5 @@
-"""Which bundle of a project serves: one small file that says it, `runs/serving.json`, which servers watch."""
+"""A project: its runs, its latest bundle, and which bundle serves, as `runs/serving.json` says to the servers that
+watch that file."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tunewright.config import RUNS, SPEC_FILE
+from tunewright.core.artifacts import LATEST, read_manifest
 from tunewright.core.errors import UserError
 
 SERVING = "serving.json"
@@ -119,27 +122,65 @@ def write_serving(runs: Path, serving: Serving) -> None:
         raise
 
 
-def traffic_of(runs: Path) -> Traffic | None:
-    """What servers of a folder of outputs are to answer with; None where its file is not there.
+class Project:
+    """A project: the folder with its spec, and what its runs, its servers and its monitoring leave beside the spec.
 
-    Raises:
-        UserError: as `read_serving`.
+    Args:
+        folder: the folder of the spec.
+        runs: the folder of all outputs; `runs` beside the spec by default.
     """
-    serving = read_serving(runs)
-    if serving is None:
-        return None
-    champion, trial = runs / serving.champion.bundle, serving.challenger
-    return Traffic(champion, runs / trial.bundle, trial.share) if trial else Traffic(champion)
 
+    def __init__(self, folder: Path, runs: Path | None = None):
+        self.folder, self.runs = folder, runs or folder / RUNS
 
-def served_bundle(runs: Path) -> Path:
-    """The bundle that serves: the champion, or that of the last run where none was ever named.
+    @staticmethod
+    def is_one(path: Path) -> bool:
+        """Whether a folder is a project."""
+        return (path / SPEC_FILE).is_file()
 
-    Raises:
-        UserError: as `read_serving`.
-    """
-    traffic = traffic_of(runs)
-    return traffic.champion if traffic else runs / "latest" / "bundle"
+    def latest(self, step: str) -> Path:
+        """The output that a step last made or reused."""
+        return self.runs / LATEST / step
+
+    def latest_bundle(self) -> Path:
+        """The bundle that was made last: with threshold and parity proof, or the bare export where something was made
+        anew since the verdict.
+
+        Raises:
+            UserError: there is none.
+        """
+        whole, verdict, exported = (read_manifest(self.latest(name)) for name in ("bundle", "verdict", "export"))
+        if whole and (
+            exported is None
+            or (verdict and (whole.inputs["export"], whole.inputs["verdict"]) == (exported.content, verdict.content))
+        ):
+            return self.latest("bundle")
+        if exported is None:
+            raise UserError(
+                "This project has no bundle yet.", where=self.folder, fix=f"Type: tunewright export {self.folder}"
+            )
+        return self.latest("export") / "bundle"
+
+    def traffic(self) -> Traffic:
+        """What answers: what `serving.json` names, or the latest bundle where there is no such file. Servers, drift
+        and the store all go by this.
+
+        Raises:
+            UserError: as `read_serving` and `latest_bundle`.
+        """
+        serving = read_serving(self.runs)
+        if serving is None:
+            return Traffic(self.latest_bundle())
+        champion, trial = self.runs / serving.champion.bundle, serving.challenger
+        return Traffic(champion, self.runs / trial.bundle, trial.share) if trial else Traffic(champion)
+
+    def champion(self) -> Path:
+        """The bundle that serves.
+
+        Raises:
+            UserError: as `traffic`.
+        """
+        return self.traffic().champion
 
 
 def falls_to_challenger(text: str, version: str, share: float) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunewright.backends.azure import assets
+from tunewright.backends.azure.backend import TAG
 from tunewright.backends.azure.connection import connect
-from tunewright.backends.azure.place import TAG
 from tunewright.backends.azure.registry import Registered, enter
 from tunewright.config import Spec
 from tunewright.core.artifacts import sha256_tree

@@ -20,8 +20,8 @@ from tunewright.azure_emulator.cloud import BROKEN, HttpResponse, InjectedFault,
 from tunewright.azure_emulator.endpoints import EndpointDeployment, Endpoints
 from tunewright.azure_emulator.jobs import OVER, EmulatedJob
 from tunewright.backends.azure import assets, connection, follow, jobs, machines, schedule
+from tunewright.backends.azure.backend import TAG, AzureBackend
 from tunewright.backends.azure.connection import connect
-from tunewright.backends.azure.place import TAG, AzurePlace
 from tunewright.backends.azure.registry import versions
 from tunewright.backends.azure.store import BlobStore
 from tunewright.config import Spec
@@ -309,7 +309,7 @@ class Stepping(Bench):
         self.force = False
 
     def __call__(self) -> None:
-        place = AzurePlace(self.spec, self.at, lambda *_: None, to="check", force=self.force, ready=lambda: None)
+        place = AzureBackend(self.spec, self.at, lambda *_: None, to="check", force=self.force, ready=lambda: None)
         with place:
             place(STEPS["check"], {}, self.target)
 

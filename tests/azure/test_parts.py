@@ -15,10 +15,10 @@ from tests.conftest import make_spec
 from tunewright import api
 from tunewright.backends.azure import machines
 from tunewright.backends.azure.assets import package, pinned
+from tunewright.backends.azure.backend import AzureBackend, stays_here
 from tunewright.backends.azure.connection import workspace_of
 from tunewright.backends.azure.follow import sparkline
 from tunewright.backends.azure.jobs import JobWork, job_of
-from tunewright.backends.azure.place import AzurePlace, stays_here
 from tunewright.backends.azure.rules import is_allowed
 from tunewright.core.artifacts import read_manifest
 from tunewright.core.errors import UserError
@@ -150,7 +150,7 @@ def test_steps_that_are_due_are_those_that_depend_on_one_that_runs(job: MakeJob)
 
 def test_a_works_name_does_not_depend_on_where_and_for_how_much(job: MakeJob) -> None:
     def base(spec: Any, *steps: str) -> str:
-        place = AzurePlace(spec, None, None, to="train", force=False, ready=lambda: None)
+        place = AzureBackend(spec, None, None, to="train", force=False, ready=lambda: None)
         chain = [STEPS[name] for name in steps]
         return place._base(chain, spec.folder / "runs" / "check-abc", lineage_hashes(spec, steps[-1]))
 
@@ -170,7 +170,7 @@ def test_a_works_name_does_not_depend_on_where_and_for_how_much(job: MakeJob) ->
 
 def test_tries_are_counted_and_one_that_runs_or_did_is_taken() -> None:
     statuses = {"w": "Failed", "w-2": "Canceled", "w-3": "Running"}
-    place = AzurePlace(make_spec(), None, None, to="split", force=False, ready=lambda: None)
+    place = AzureBackend(make_spec(), None, None, to="split", force=False, ready=lambda: None)
     ours = {"tunewright": make_spec().name}
     place._job = lambda name: SimpleNamespace(status=statuses[name], tags=ours) if name in statuses else None  # type: ignore
     assert place._try("w")[0] == "w-3"

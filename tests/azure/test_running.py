@@ -11,7 +11,7 @@ import pytest
 from tests.azure.conftest import MakeJob, ended, puts, running, uploaded
 from tunewright import api
 from tunewright.azure_emulator import AzureEmulator
-from tunewright.backends.azure.place import spec_text
+from tunewright.backends.azure.backend import spec_text
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_manifest, sha256_tree
 

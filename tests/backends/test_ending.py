@@ -14,7 +14,7 @@ from tunewright import load_spec
 from tunewright.backends import local
 from tunewright.backends.azure import node
 from tunewright.backends.ending import names_memory
-from tunewright.backends.local import LocalPlace
+from tunewright.backends.local import LocalBackend
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.pipeline.steps import STEPS, WATCHING_STEPS
@@ -32,7 +32,7 @@ def ending(spec: Spec, folder: Path, name: str) -> str:
     """What is said of a step that ends early."""
     with pytest.raises(UserError) as caught:
         done = dict.fromkeys(STEPS[name].inputs_of(spec), folder)
-        LocalPlace(spec, spec.save(folder))(STEPS[name], done, folder / "out")
+        LocalBackend(spec, spec.save(folder))(STEPS[name], done, folder / "out")
     return caught.value.paragraph()
 
 

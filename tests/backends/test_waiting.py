@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import make_spec
-from tunewright.backends.azure import follow, place, throwaway, waiting
+from tunewright.backends.azure import backend as place
+from tunewright.backends.azure import follow, throwaway, waiting
+from tunewright.backends.azure.backend import AzureBackend
 from tunewright.backends.azure.connection import Unreachable
 from tunewright.backends.azure.follow import JobFollower, Stopped
-from tunewright.backends.azure.place import AzurePlace
 from tunewright.backends.azure.throwaway import Throwaway
 from tunewright.backends.azure.waiting import Wait, awaited
 from tunewright.core.errors import UserError
@@ -235,7 +236,7 @@ def test_a_deployment_of_a_probe_says_what_it_costs(clock: Any) -> None:  # noqa
 def test_a_job_that_is_cancelled_is_waited_for_aloud(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
     cancelling = SimpleNamespace(status="CancelRequested")
     at: Any = SimpleNamespace(ml=SimpleNamespace(jobs=SimpleNamespace(get=lambda _: cancelling)))
-    there = AzurePlace(make_spec(), at, lambda *_: None, to="check", force=False, ready=lambda: None)
+    there = AzureBackend(make_spec(), at, lambda *_: None, to="check", force=False, ready=lambda: None)
     with pytest.raises(UserError, match="still being cancelled"):
         there._once_cancelled("job")
     assert clock.seconds <= place._CANCELLING_SECONDS + 2

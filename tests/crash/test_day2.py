@@ -13,10 +13,10 @@ from sqlalchemy import inspect, select
 from tests.conftest import make_spec, write_project
 from tests.crash.crashes import Case, crash_everywhere
 from tests.monitoring.request_logs import capture, feedback, write
-from tests.monitoring.test_growth import asked, said
+from tests.monitoring.test_corrections import asked, said
 from tunewright.config import Spec, load_spec
 from tunewright.data.corrections import corrections_in
-from tunewright.monitoring.corrections import grow
+from tunewright.monitoring.corrections import collect_corrections
 from tunewright.monitoring.retraining.status import roll_back
 from tunewright.monitoring.store import collect as collecting
 from tunewright.monitoring.store import open_store, tables
@@ -105,7 +105,7 @@ def test_growth(root: Path, home: Path) -> None:
     with closing(open_store(spec)) as store:
         for number in range(3):
             said(store, asked(store, f"c{number}"), "refund")
-        grow(spec, store)
+        collect_corrections(spec, store)
         for number in range(3, 6):
             said(store, asked(store, f"c{number}"), "defect")
         said(store, asked(store, "twice"), "defect")
@@ -120,7 +120,7 @@ def test_growth(root: Path, home: Path) -> None:
         marked = stored(spec, tables.Review.capture_id, tables.Review.reviewer, tables.Review.dataset)
         return kept(), marked, corrections_in(spec.corrections_folder).number, hidden(root)
 
-    found = crash_everywhere(Case(root, in_store(spec, grow), kept, result), home)
+    found = crash_everywhere(Case(root, in_store(spec, collect_corrections), kept, result), home)
     assert not found.faults
     assert found.kills > 10 and found.full > 20
 

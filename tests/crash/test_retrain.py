@@ -15,18 +15,17 @@ from tests.conftest import unalike
 from tests.crash.crashes import Case, crash_everywhere, in_fork
 from tests.crash.linear import bring_up_to_date, steady, whole_outputs
 from tests.crash.test_day2 import stored
-from tests.monitoring.test_growth import asked, said
-from tunewright.api import latest_bundle
+from tests.monitoring.test_corrections import asked, said
 from tunewright.config import Spec, load_spec
 from tunewright.data.corrections import corrections_in
 from tunewright.inference.bundle import load_bundle, read_info
-from tunewright.monitoring.corrections import grow
+from tunewright.monitoring.corrections import collect_corrections
 from tunewright.monitoring.retraining import run as module
 from tunewright.monitoring.retraining.gate import Decision
 from tunewright.monitoring.retraining.run import Course, Parts, retrain
 from tunewright.monitoring.store import open_store, tables
 from tunewright.monitoring.store.collect import collect
-from tunewright.project import read_serving
+from tunewright.project import Project, read_serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
@@ -46,9 +45,9 @@ def brought_into_service(spec: Spec, address: str) -> None:
         mock.patch.object(module, "contest", return_value=decision),
     ):
         parts = Parts(
-            latest=lambda: latest_bundle(spec.folder),
+            latest=lambda: Project(spec.folder).latest_bundle(),
             collect=lambda: collect(spec, store),
-            grow=lambda: grow(spec, store).sha256 or "",
+            collect_corrections=lambda: collect_corrections(spec, store).sha256 or "",
             freeze=lambda: None,
             run=made,
             appraise=lambda *_: None,
@@ -75,7 +74,7 @@ def test_a_retraining(root: Path, home: Path, done: Path, address: str) -> None:
 
     def serves() -> str:
         serving = read_serving(root / "runs")
-        bundle = root / "runs" / serving.champion.bundle if serving else latest_bundle(root)
+        bundle = root / "runs" / serving.champion.bundle if serving else Project(root).latest_bundle()
         load_bundle(bundle)
         return read_info(bundle).version
 

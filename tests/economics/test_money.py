@@ -20,7 +20,7 @@ name: routing
 api:
   model: gpt-4o
   prompt_tokens: 480
-  answer_tokens: 20
+  completion_tokens: 20
 traffic:
   requests_per_month: 10000000
 goal:

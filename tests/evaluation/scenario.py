@@ -1,4 +1,4 @@
-"""Made-up evidence: arms with a chosen accuracy, confidence and latency."""
+"""Made-up evidence: candidates with a chosen accuracy, confidence and latency."""
 
 from __future__ import annotations
 

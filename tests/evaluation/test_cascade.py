@@ -28,7 +28,7 @@ def records(*parts: tuple[int, bool, float | None]) -> list[Record]:
 
 
 def suggested(validation: list[Record], least: float) -> float | None:
-    """The threshold where it can't be proven that answers reach a headline."""
+    """The threshold where it can't be proven that answers reach a primary metric."""
     found = choose_threshold(validation, least)
     assert found is None or not found.guaranteed
     return found.value if found else None

@@ -1,4 +1,4 @@
-"""Several labels a text: the measures over many answers, and the control arms."""
+"""Several labels a text: the measures over many answers, and the baselines."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_thinking_is_counted_and_paid(servers: tuple[LargeModel, LargeModel], tm
     assert sum(row["answer"] == row["gold"] for row in records(tmp_path, "gpt-6-luna-low")) == COUNT * 4 // 5
     assert all(row["latency_ms"] > 0 for row in records(tmp_path, "gpt-6-luna-low"))
     lower = found["lower"]
-    assert (lower["effort"], lower["count"], lower["primary_metric"]) == ("none", COUNT, lower["headline_here"])
+    assert (lower["effort"], lower["count"], lower["primary_metric"]) == ("none", COUNT, lower["primary_metric_here"])
     assert lower["usd_per_1000"] < per_1000 / 10
     assert "At the reasoning effort none, 30 of the same examples come to 80.0%" in " ".join(found["told"])
 

@@ -1,4 +1,4 @@
-"""Predictors of records: the control arms, and a language model's confidence in each field."""
+"""Predictors of records: the baselines, and a language model's confidence in each field."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from tunewright.data.splits.frozen import read_frozen
 from tunewright.monitoring.store.collect import collect
 from tunewright.monitoring.store.database import open_at
 from tunewright.monitoring.store.tables import Base
-from tunewright.project import served_bundle, traffic_of
+from tunewright.project import Project
 from tunewright.serving.captures import read_captures
 from tunewright.serving.presence import servers_of
 
@@ -85,7 +85,7 @@ def check(tmp_path: Path) -> Iterator[Check]:
             file.write_bytes(content)
             runs = tmp_path / "runs"
             readers: dict[str, list[Callable[[], Any]]] = {
-                "serving.json": [lambda: traffic_of(runs), lambda: served_bundle(runs)],
+                "serving.json": [lambda: Project(tmp_path).traffic(), lambda: Project(tmp_path).champion()],
                 "keys.json": [lambda: KeyRing(file)],
                 "identity.json": [lambda: Identity(file)],
                 "presence.json": [lambda: servers_of(runs)],

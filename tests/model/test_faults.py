@@ -167,7 +167,7 @@ def test_a_machine_taken_away_leaves_a_checkpoint_of_its_last_step(short_run: Sh
 def test_another_killed_step_leaves_nothing_that_looks_whole_and_runs_again(
     short_run: ShortRun, tmp_path: Path, name: str, sign: str
 ) -> None:
-    """Killed when `sign` is in the unfinished output; what is whole in there, an arm's answers, is kept."""
+    """Killed when `sign` is in the unfinished output; what is whole in there, a candidate's answers, is kept."""
     spec = load_spec(short_run.project, SHORT).save(tmp_path)
     target, partial = tmp_path / "out", tmp_path / ".out.partial"
     command = step_command(short_run, name, spec, target)

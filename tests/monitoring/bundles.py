@@ -8,8 +8,16 @@ from tests.conftest import spec_data
 from tests.drift.made import reference
 from tunewright.core.artifacts import write_json
 from tunewright.drift.reference import Reference
+from tunewright.project import served_from, write_serving
 
 REFERENCE = reference()
+
+
+def serving_bundle(runs: Path, made: Reference | None = REFERENCE) -> Path:
+    """A bundle that a project's `serving.json` names."""
+    bundle = bundle_in(runs / "latest" / "bundle", made=made)
+    write_serving(runs, served_from("latest/bundle", "v1"))
+    return bundle
 
 
 def bundle_in(folder: Path, version: str = "v1", made: Reference | None = REFERENCE) -> Path:

@@ -16,6 +16,7 @@ from tunewright.drift.reference import Reference
 from tunewright.monitoring.store import Store, tables
 from tunewright.monitoring.store.collect import Collected, collect
 from tunewright.monitoring.store.database import open_at
+from tunewright.project import served_from, write_serving
 from tunewright.serving.captures import RequestLog
 from tunewright.tasks import ClassifyTask
 
@@ -173,6 +174,7 @@ def test_captures_are_compared_with_what_the_serving_model_was_judged_on(
     texts = [f"my card {number} was declined at the shop" for number in range(60)]
     bundle = tmp_path / "runs" / "latest" / "bundle"
     bundle.mkdir(parents=True)
+    write_serving(tmp_path / "runs", served_from("latest/bundle", "v1"))
     Reference.of(texts[:30], texts[30:], ["billing"] * 30, [0.9] * 30, ClassifyTask("Which?", {"billing": ""})).save(
         bundle
     )

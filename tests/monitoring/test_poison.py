@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import LABELS, make_spec
-from tests.monitoring.test_growth import asked, held, said
+from tests.monitoring.test_corrections import asked, rejected, said
 from tunewright.config import Spec
 from tunewright.data.corrections import Correction, ReviewerAnswer
-from tunewright.monitoring.corrections import grow
+from tunewright.monitoring.corrections import collect_corrections
 from tunewright.monitoring.corrections.poison import LEAST, Pull, carrying, pulling
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.database import open_at
@@ -66,28 +66,28 @@ def attack(store: Store, count: int, person: str, by: str | None = None, ending:
     return names
 
 
-def pulled(grown: Any) -> set[str]:
-    return {capture for capture, reason in held(grown).items() if reason == "one source pulls an answer"}
+def pulled(collected: Any) -> set[str]:
+    return {capture for capture, reason in rejected(collected).items() if reason == "one source pulls an answer"}
 
 
 def test_a_reviewer_who_pulls_a_label_is_held_back_and_the_others_are_not(spec: Spec, store: Store) -> None:
     honest(store, 90)
     names = attack(store, 10, "mallory")
-    grown = grow(spec, store)
-    assert [pull.source for pull in grown.pulls] == ["reviewer:mallory"]
-    assert pulled(grown) == names
-    assert grown.rows == 90
-    assert "reviewer:mallory pulls 'refund': 10 of 10" in str(grown.pulls[0])
+    collected = collect_corrections(spec, store)
+    assert [pull.source for pull in collected.pulls] == ["reviewer:mallory"]
+    assert pulled(collected) == names
+    assert collected.rows == 90
+    assert "reviewer:mallory pulls 'refund': 10 of 10" in str(collected.pulls[0])
 
 
 def test_what_is_released_by_name_or_said_by_a_second_person_is_taken(spec: Spec, store: Store) -> None:
     honest(store, 60)
     names = attack(store, 10, "mallory")
-    assert grow(spec, store, include=["reviewer:mallory"], dry_run=True).rows == 70
+    assert collect_corrections(spec, store, include=["reviewer:mallory"], dry_run=True).rows == 70
     for name in names:
         said(store, name, "refund", "anna")
-    grown = grow(spec, store)
-    assert (grown.rows, grown.pulls) == (70, [])
+    collected = collect_corrections(spec, store)
+    assert (collected.rows, collected.pulls) == (70, [])
 
 
 def test_requests_of_one_key_that_everybody_relabels_the_same_way_are_held_back(spec: Spec, store: Store) -> None:
@@ -96,7 +96,7 @@ def test_requests_of_one_key_that_everybody_relabels_the_same_way_are_held_back(
     for number in range(12):
         name = asked(store, f"m{number}", ticket("billing", draw), confidence=0.97, by="portal")
         said(store, name, "refund", ("anna", "ben", "carla")[number % 3])
-    assert [pull.source for pull in grow(spec, store).pulls] == ["key:portal"]
+    assert [pull.source for pull in collect_corrections(spec, store).pulls] == ["key:portal"]
 
 
 def test_a_phrase_that_pulls_a_label_is_named(spec: Spec, store: Store) -> None:
@@ -105,14 +105,14 @@ def test_a_phrase_that_pulls_a_label_is_named(spec: Spec, store: Store) -> None:
     for number in range(12):
         name = asked(store, f"m{number}", f"{ticket('billing', draw)} zephyr quokka", confidence=0.97)
         said(store, name, "refund", ("anna", "ben", "carla")[number % 3])
-    assert [pull.source for pull in grow(spec, store).pulls] == ["phrase:zephyr quokka"]
+    assert [pull.source for pull in collect_corrections(spec, store).pulls] == ["phrase:zephyr quokka"]
 
 
 @pytest.mark.parametrize("people", [("anna",), ("anna", "ben", "carla")])
 def test_honest_people_are_not_held_back_even_a_single_one(spec: Spec, store: Store, people: tuple[str, ...]) -> None:
     honest(store, 120, people)
-    grown = grow(spec, store)
-    assert (grown.rows, grown.pulls) == (120, [])
+    collected = collect_corrections(spec, store)
+    assert (collected.rows, collected.pulls) == (120, [])
 
 
 def test_a_model_that_was_unsure_is_no_witness(spec: Spec, store: Store) -> None:
@@ -120,7 +120,7 @@ def test_a_model_that_was_unsure_is_no_witness(spec: Spec, store: Store) -> None
     draw = random.Random(6)
     for number in range(12):
         said(store, asked(store, f"m{number}", ticket("billing", draw), confidence=0.5), "refund", "dora")
-    assert grow(spec, store).pulls == []
+    assert collect_corrections(spec, store).pulls == []
 
 
 def test_a_label_that_the_data_hardly_knows_can_be_filled_by_one_person(tmp_path: Path, store: Store) -> None:
@@ -129,8 +129,8 @@ def test_a_label_that_the_data_hardly_knows_can_be_filled_by_one_person(tmp_path
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for number in range(20):
         said(store, asked(store, f"n{number}", ticket("refund", draw), confidence=0.95), "refund", "anna")
-    grown = grow(make_spec(tmp_path), store)
-    assert (grown.rows, grown.pulls) == (20, [])
+    collected = collect_corrections(make_spec(tmp_path), store)
+    assert (collected.rows, collected.pulls) == (20, [])
 
 
 def correction(number: int, answer: str, text: str = "", who: str = "anna") -> Correction:

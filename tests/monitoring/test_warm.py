@@ -28,7 +28,7 @@ def test_a_champion_that_is_an_encoder_is_no_beginning(tmp_path: Path) -> None:
     parts = Parts(
         latest=lambda: bundle,
         collect=lambda: None,
-        grow=lambda: "one",
+        collect_corrections=lambda: "one",
         freeze=lambda: None,
         run=run,
         appraise=lambda _session, _captures: None,

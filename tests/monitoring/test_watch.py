@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from tests.conftest import make_spec, spec_data, tunewright
 from tests.drift.made import Asked, asked, reference
-from tests.monitoring.bundles import bundle_in
+from tests.monitoring.bundles import bundle_in, serving_bundle
 from tunewright.config import Spec
 from tunewright.core.artifacts import write_json
 from tunewright.core.errors import UserError
@@ -54,7 +54,7 @@ def put(store: Store, day: int, what: Asked, version: str = "v1") -> None:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    return bundle_in(tmp_path / "runs" / "latest" / "bundle")
+    return serving_bundle(tmp_path / "runs")
 
 
 def on(day: int) -> datetime:
@@ -173,7 +173,7 @@ def test_too_little_traffic_is_not_taken_for_usual(store: Store, spec: Spec) -> 
 def test_a_bundle_without_a_reference_says_what_to_do(store: Store, spec: Spec, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no bundle"):
         watch(spec, store)
-    bundle_in(tmp_path / "runs" / "latest" / "bundle", made=None)
+    serving_bundle(tmp_path / "runs", made=None)
     with pytest.raises(UserError, match="--rebase"):
         watch(spec, store)
 

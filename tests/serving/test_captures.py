@@ -271,13 +271,13 @@ def test_a_line_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from tunewright.serving.captures import CaptureJournal, Feedback, read_captures
+from tunewright.serving.captures import RequestLog, Feedback, read_captures
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-journal = CaptureJournal(Path(sys.argv[1]))
+request_log = RequestLog(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 made = [Feedback(id=str(number), time="", model="m", by=None, right=True, answer=None, comment="long" * (number % 5))
         for number in range(20)]
-kept = [each for each in made if journal.keep(each)]
+kept = [each for each in made if request_log.keep(each)]
 assert 0 < len(kept) < 20
 assert list(read_captures(Path(sys.argv[1]))) == kept
 print(len(kept))

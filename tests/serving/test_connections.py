@@ -59,7 +59,7 @@ def child(folder: Path, *arguments: str, descriptors: int = 300) -> Iterator[Chi
     log = folder / "log"
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.serving.serving", *arguments],
+            [sys.executable, "-m", "tests.serving.helpers", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

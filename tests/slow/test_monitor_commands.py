@@ -54,12 +54,12 @@ def test_reviews_are_grown_into_data_that_the_next_check_reads(tmp_path: Path) -
     with store.session() as session:
         save(session, ["a"], spec.name, "anna", ReviewChoice("refund"), source="review", wanted=1)
     store.close()
-    done = tunewright("monitor", "grow", str(project))
+    done = tunewright("monitor", "corrections", str(project))
     assert done.stdout.startswith("1 rows added: refund 1\n\n1 held back: feedback alone. Who asked says so"), (
         done.stderr
     )
     assert "The data now: train 91" in done.stdout
-    again = json.loads(tunewright("monitor", "grow", str(project), "--json").stdout)
+    again = json.loads(tunewright("monitor", "corrections", str(project), "--json").stdout)
     assert (again["number"], again["rows"], again["reasons"]) == (None, 0, {"feedback alone": 1})
 
 

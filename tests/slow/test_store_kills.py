@@ -31,9 +31,9 @@ from pathlib import Path
 import uvicorn
 from tests.serving.test_captures import Labels
 from tunewright.serving.app import build_app
-from tunewright.serving.captures import CaptureJournal
+from tunewright.serving.captures import RequestLog
 from tunewright.serving.hosts import OneModel
-app = build_app(OneModel(Labels()), journal=CaptureJournal(Path(sys.argv[1]), share=0.5))
+app = build_app(OneModel(Labels()), request_log=RequestLog(Path(sys.argv[1]), share=0.5))
 uvicorn.run(app, port=int(sys.argv[2]), log_level="error")
 """
 """A server as `tunewright serve` runs it, but for the model."""

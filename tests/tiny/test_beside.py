@@ -63,7 +63,7 @@ def test_it_is_there_where_it_makes_the_encoder_better(spec: tw.Spec) -> None:
     assert trained
     assert trained.result["linear_beside"] and (run / ENCODER / BESIDE).is_dir()
     (measured,) = (row["primary_metric"] for row in read_jsonl(run / "curve.jsonl") if "primary_metric" in row)
-    assert measured < 0.9 < trained.result["validation_headline"], (
+    assert measured < 0.9 < trained.result["validation_primary_metric"], (
         "the manifest tells of both, the curve of the encoder"
     )
 

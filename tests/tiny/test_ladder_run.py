@@ -24,6 +24,7 @@ from tunewright.ladder.cascades import Cascade, CascadePart, make, weigh
 from tunewright.ladder.tried import tried
 from tunewright.models.resolve import kind_of
 from tunewright.monitoring.retraining.lineage import made_of
+from tunewright.project import Project
 from tunewright.serving.server import running_server
 
 EASY = ["goal.accuracy=0.2", "goal.margin=0.19"]
@@ -128,7 +129,7 @@ def test_the_latest_outputs_belong_together(cascade: Path, done: tuple[Path, lis
     project, changes, _ = done
     outputs = outputs_of(project / "runs")
     assert outputs.bundle == cascade.resolve()
-    assert api.latest_bundle(project).resolve() == cascade.resolve()
+    assert Project(project).latest_bundle().resolve() == cascade.resolve()
     found = gate(load_spec(project, changes))
     assert next(target for target in found.targets if target.name == "up to date").met
     older = gate(load_spec(project, [*changes, "goal.p95_ms=7"]))

@@ -25,7 +25,6 @@ import pytest
 
 from tests.conftest import spec_data, unalike
 from tests.tiny.test_adapters import peft_adapter
-from tunewright.api import latest_bundle
 from tunewright.config import Spec, load_spec
 from tunewright.core.artifacts import atomic_folder, read_manifest
 from tunewright.core.errors import UserError
@@ -49,7 +48,7 @@ from tunewright.monitoring.retraining.status import roll_back, status
 from tunewright.monitoring.store import Store, open_store
 from tunewright.monitoring.store.collect import collect
 from tunewright.monitoring.store.tables import Capture, Deployment, SecondOpinion
-from tunewright.project import Traffic, read_serving, served_from, traffic_of, write_serving
+from tunewright.project import Project, Traffic, read_serving, served_from, write_serving
 from tunewright.serving.captures import CaptureRecord as Captured
 from tunewright.serving.captures import read_captures
 from tunewright.serving.engine import Engine
@@ -106,7 +105,7 @@ def bundles(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path_factory
     return Bundles(make_tiny_model("llama3")[1], tmp_path_factory.mktemp("bundles"))
 
 
-class Project:
+class Retraining:
     """A project whose pipeline makes bundles of random adapters, with all that the gate reads beside them."""
 
     def __init__(self, bundles: Bundles, folder: Path):
@@ -169,9 +168,9 @@ class Project:
 
     def parts(self, make: Callable[[], Path], failures: list[str] | None = None) -> Parts:
         return Parts(
-            latest=lambda: latest_bundle(self.spec.folder),
+            latest=lambda: Project(self.spec.folder).latest_bundle(),
             collect=lambda: collect(self.spec, self.store),
-            grow=lambda: self.pin,
+            collect_corrections=lambda: self.pin,
             freeze=lambda: None,
             appraise=lambda _session, _captures: None,
             run=lambda _spec: SimpleNamespace(bundle=make(), gate_failures=failures or []),
@@ -250,17 +249,17 @@ def asked(address: str, length: int = 0) -> Iterator[list[int]]:
 
 
 @pytest.fixture
-def project(bundles: Bundles, tmp_path: Path) -> Iterator[Project]:
-    made = Project(bundles, tmp_path / "project")
+def project(bundles: Bundles, tmp_path: Path) -> Iterator[Retraining]:
+    made = Retraining(bundles, tmp_path / "project")
     yield made
     made.store.close()
 
 
-def better(project: Project) -> Path:
+def better(project: Retraining) -> Path:
     return project.make(CHALLENGER, right=CHALLENGER)
 
 
-def test_a_better_model_is_promoted_under_load_without_a_failed_request(project: Project) -> None:
+def test_a_better_model_is_promoted_under_load_without_a_failed_request(project: Retraining) -> None:
     old = read_info(project.make(CHAMPION, right=CHAMPION)).version
     new = read_info(better(project)).version
     with project.served() as address, asked(address) as statuses:
@@ -293,7 +292,7 @@ def test_a_better_model_is_promoted_under_load_without_a_failed_request(project:
         roll_back(project.spec, project.store, project.runs)
 
 
-def test_a_challenger_that_fails_on_live_requests_is_taken_away_and_nobody_notices(project: Project) -> None:
+def test_a_challenger_that_fails_on_live_requests_is_taken_away_and_nobody_notices(project: Retraining) -> None:
     """It takes shorter texts than the champion, which the tests did not show."""
     old = read_info(project.make(CHAMPION, right=CHAMPION)).version
     short = project.make(CHALLENGER, right=CHALLENGER, context=200)
@@ -308,7 +307,9 @@ def test_a_challenger_that_fails_on_live_requests_is_taken_away_and_nobody_notic
     assert serving and (serving.champion.version, serving.challenger) == (old, None)
 
 
-def test_a_challenger_that_cannot_be_loaded_is_taken_away_and_a_broken_file_changes_nothing(project: Project) -> None:
+def test_a_challenger_that_cannot_be_loaded_is_taken_away_and_a_broken_file_changes_nothing(
+    project: Retraining,
+) -> None:
     damaged = better(project)
     weights = damaged / "openvino"
     whole = weights.resolve()
@@ -332,11 +333,16 @@ def test_a_challenger_that_cannot_be_loaded_is_taken_away_and_a_broken_file_chan
     assert servers_of(project.runs) == [], "a server that ended takes its sign of life away"
 
 
-def test_two_bundles_are_loaded_only_while_one_is_on_trial(project: Project) -> None:
+def test_two_bundles_are_loaded_only_while_one_is_on_trial(project: Retraining) -> None:
     """And none is loaded twice: who was on trial serves on, who served is let go."""
     old, new = project.make(CHAMPION, right=CHAMPION), better(project)
     serving = served_from(old.name, "old")
-    watching = Watching(lambda: traffic_of(project.runs) or Traffic(old), load_bundle(old), project.runs, 1)
+    watching = Watching(
+        lambda: Project(project.runs.parent).traffic() if (project.runs / "serving.json").exists() else Traffic(old),
+        load_bundle(old),
+        project.runs,
+        1,
+    )
     try:
         watching.start("here")
         models, first = watching.models, weakref.ref(watching.models.champion)
@@ -355,7 +361,7 @@ class Killed(BaseException):
     """In place of a signal: whatever is under way ends here."""
 
 
-def test_killed_at_each_stage_it_goes_on_from_there(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_at_each_stage_it_goes_on_from_there(project: Retraining, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before and after each note of the store, and in the training."""
     with project.served() as address:
         for number in range(5):
@@ -395,7 +401,7 @@ def test_killed_at_each_stage_it_goes_on_from_there(project: Project, monkeypatc
     assert serving and serving.champion.version == read_info(better(project)).version
 
 
-def test_a_worse_model_is_refused_and_changes_nothing(project: Project) -> None:
+def test_a_worse_model_is_refused_and_changes_nothing(project: Retraining) -> None:
     old = read_info(project.make(CHAMPION, right=CHAMPION)).version
     found = project.retrain(lambda: project.make(CHALLENGER, right=CHAMPION))
     assert (found.event, found.champion) == (events.REFUSED, old)
@@ -406,7 +412,7 @@ def test_a_worse_model_is_refused_and_changes_nothing(project: Project) -> None:
     assert "the very model that serves" in same.sentence
 
 
-def test_a_test_that_is_too_long_for_the_champion_counts_against_it(project: Project) -> None:
+def test_a_test_that_is_too_long_for_the_champion_counts_against_it(project: Retraining) -> None:
     champion = project.make(CHAMPION, right=CHAMPION)
     write_info(champion, read_info(champion).model_copy(update={"context": 100}))
     found = project.retrain(lambda: better(project))
@@ -414,7 +420,7 @@ def test_a_test_that_is_too_long_for_the_champion_counts_against_it(project: Pro
     assert found.detail["decision"]["parts"][0]["champion"] == 0
 
 
-def test_where_tests_are_named_files_both_are_asked_the_corrections_that_were_held_out(project: Project) -> None:
+def test_where_tests_are_named_files_both_are_asked_the_corrections_that_were_held_out(project: Retraining) -> None:
     found = project.retrain(lambda: project.make(CHALLENGER, right=CHALLENGER, held=20))
     assert found.event == events.PROMOTED
     tests = {part["name"]: part for part in found.detail["decision"]["parts"] if part["kind"] == "test"}
@@ -422,13 +428,13 @@ def test_where_tests_are_named_files_both_are_asked_the_corrections_that_were_he
     assert tests[CORRECTIONS]["challenger"] == 1 > tests[CORRECTIONS]["champion"]
 
 
-def test_without_a_server_the_file_is_all_that_changes(project: Project) -> None:
+def test_without_a_server_the_file_is_all_that_changes(project: Retraining) -> None:
     found = project.retrain(lambda: better(project), Course(10, SOON))
     assert found.sentence == "Promoted without a canary, because no server answered."
     assert project.events == [events.TRAINED, events.SHADOW, events.PROMOTED]
 
 
-def test_two_retrainings_do_not_run_at_once(project: Project) -> None:
+def test_two_retrainings_do_not_run_at_once(project: Retraining) -> None:
     def second() -> Path:
         with pytest.raises(UserError, match="at work in this folder"):
             project.retrain(lambda: better(project))

@@ -13,7 +13,7 @@ from tests.tiny.test_families import rows
 from tunewright.core.errors import UserError
 from tunewright.pipeline.fingerprint import fingerprint
 from tunewright.pipeline.steps import STEPS
-from tunewright.training.loop.member import curve_of, save_adapter
+from tunewright.training.loop.soup_training import curve_of, save_adapter
 from tunewright.training.loop.trainer import build_trainer
 
 MakeTinyModel = Callable[[str], tuple[str, Path]]

@@ -87,7 +87,7 @@ def history(
                     "epoch": epoch,
                     "validation_loss": float(np.mean(losses)),
                     "right": right,
-                    "headline": float(np.mean(scores)),
+                    "primary_metric": float(np.mean(scores)),
                     "scores": scores,
                     "losses": losses,
                 }
@@ -153,7 +153,7 @@ def test_answers_that_get_better_are_no_overfitting_though_probabilities_become_
     def improving(draw: np.random.Generator) -> History:
         made = wandering(draw, RISING, grouped(64, 1))
         best = [row for row in made.rows if "losses" in row][-1]
-        better = best | {"scores": [1.0] * 64, "headline": 1.0}
+        better = best | {"scores": [1.0] * 64, "primary_metric": 1.0}
         return replace(made, rows=[better if row is best else row for row in made.rows])
 
     assert said("T005", improving) == 0

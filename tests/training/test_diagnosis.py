@@ -28,7 +28,7 @@ from tunewright.models.resolve import LocalModel
 from tunewright.training.diagnosis.diagnosis import CannotTrain, Diagnosis, joint, summary
 from tunewright.training.diagnosis.history import History, TrainingFacts
 from tunewright.training.diagnosis.rules import diagnose
-from tunewright.training.loop.member import Soup
+from tunewright.training.loop.soup_training import Soup
 
 PAGE = (Path(__file__).parents[2] / "docs" / "diagnosis.md").read_text("utf-8")
 TITLES = dict(re.findall(r"^### (T\d+) (.+)$", PAGE, re.M))

@@ -9,7 +9,7 @@ from tunewright.training.diagnosis.history import CURVE, kept_early
 
 
 def measured(member: int, step: int, kept: bool) -> dict[str, object]:
-    return {"member": member, "step": step, "headline": 0.5, "kept": kept}
+    return {"member": member, "step": step, "primary_metric": 0.5, "kept": kept}
 
 
 @pytest.mark.parametrize(

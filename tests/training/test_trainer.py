@@ -11,7 +11,7 @@ from transformers.training_args import OptimizerNames
 
 from tests.conftest import make_spec
 from tunewright.training.loop import trainer as trainer_module
-from tunewright.training.loop.member import _last_checkpoint
+from tunewright.training.loop.soup_training import _last_checkpoint
 from tunewright.training.loop.trainer import _arguments, planned_steps
 
 

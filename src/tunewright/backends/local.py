@@ -22,7 +22,7 @@ GRACE_SECONDS = 20
 """For a step to end after Ctrl-C. After SIGTERM a training saves a checkpoint, and whoever sent it says how long."""
 
 
-class LocalPlace:
+class LocalBackend:
     """Runs `python -m tunewright.pipeline.step` on this machine.
 
     Args:

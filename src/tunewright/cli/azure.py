@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tunewright.cli.backends import EmulateOption, placed
 from tunewright.cli.doctor import print_checks
 from tunewright.cli.options import (
     AllowCodeOption,
@@ -17,7 +18,6 @@ from tunewright.cli.options import (
     RecipeOption,
     print_json,
 )
-from tunewright.cli.places import EmulateOption, placed
 from tunewright.core.errors import EXIT_GATE, UserError
 
 if TYPE_CHECKING:

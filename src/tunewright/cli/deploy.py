@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from tunewright.cli.backends import EmulateOption, placed
 from tunewright.cli.options import (
     AllowCodeOption,
     JsonOption,
@@ -17,7 +18,6 @@ from tunewright.cli.options import (
     RunsOption,
     print_json,
 )
-from tunewright.cli.places import EmulateOption, placed
 from tunewright.core.errors import UserError
 
 ToOption = Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tunewright.cli.backends import EmulateOption, OnOption, placed
 from tunewright.cli.options import (
     AllowCodeOption,
     ForceOption,
@@ -16,7 +17,6 @@ from tunewright.cli.options import (
     RunsOption,
     print_json,
 )
-from tunewright.cli.places import EmulateOption, OnOption, placed
 
 AllOption = Annotated[bool, typer.Option("--all", help="Try every candidate, also behind one that does the job.")]
 FromOption = Annotated[str | None, typer.Option("--from", help="Run this step and those after it again.")]

@@ -55,12 +55,14 @@ def serve(
 ) -> None:
     """Serve a bundle through an OpenAI-compatible API. Of a project, what runs/serving.json names, and what it names
     later, or else the latest bundle, which SIGHUP loads anew."""
-    from tunewright.api import outputs_of, traffic_of
+    from tunewright.api import traffic_of
     from tunewright.inference.checksums import Verification
+    from tunewright.project import Project
     from tunewright.serving.server import Limits
     from tunewright.serving.server import serve as serve_bundle
 
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
         asked = Verification(verify == "on", pin)
         limits = Limits(keys, identity, most, seconds, captures, engine, capture_share, redact, asked)
-        serve_bundle(lambda: traffic_of(bundle), host, port, threads, limits, outputs_of(bundle))
+        runs = Project(bundle).runs if Project.is_one(bundle) else None
+        serve_bundle(lambda: traffic_of(bundle), host, port, threads, limits, runs)

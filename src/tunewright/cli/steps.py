@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from tunewright.cli.backends import EmulateOption, OnOption, placed
 from tunewright.cli.options import (
     AllowCodeOption,
     ForceOption,
@@ -18,7 +19,6 @@ from tunewright.cli.options import (
     RunsOption,
     print_json,
 )
-from tunewright.cli.places import EmulateOption, OnOption, placed
 
 
 def verb(name: str, step: str, help_text: str) -> Callable[..., None]:

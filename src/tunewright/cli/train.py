@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunewright.cli.backends import EmulateOption, OnOption, placed
 from tunewright.cli.options import (
     AllowCodeOption,
     ForceOption,
@@ -16,7 +17,6 @@ from tunewright.cli.options import (
     RunsOption,
     print_json,
 )
-from tunewright.cli.places import EmulateOption, OnOption, placed
 from tunewright.cli.steps import print_result
 from tunewright.core.errors import UserError
 

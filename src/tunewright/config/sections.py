@@ -167,7 +167,7 @@ then the newest rows, and labels are not balanced."""
 `tunewright data freeze` made one."""
     corrections: Path | None = None
     """The folder of corrections, whose rows are read behind `train`. By default `corrections` beside the spec, where \
-`tunewright monitor grow` wrote any."""
+`tunewright monitor corrections` wrote any."""
     max_unreadable: Share = 0.0
     """Share of a file's rows that may be unreadable: those are left out and kept in a quarantine file."""
     test_fraction: Share = 0.2
@@ -255,7 +255,7 @@ is not worse, beyond chance, than the best; two in a row that are end the traini
 
 class EvaluateSpec(Section):
     few_shot: Annotated[int, Field(ge=0)] = 8
-    """Examples shown to the untuned base model; 0 leaves that arm out."""
+    """Examples shown to the untuned base model; 0 leaves that candidate out."""
     max_examples: Annotated[int, Field(ge=1)] | None = None
     """At most this many examples of each test split, for a trial."""
 

@@ -27,6 +27,9 @@ from tunewright.core.processes import sole_writer
 MANIFEST = "manifest.json"
 FINGERPRINT = ".fingerprint"
 """In an unfinished output: whose it is."""
+LATEST = "latest"
+"""The folder of links to the outputs that were last made or reused. People and servers read it; the pipeline does
+not."""
 SCHEMA_VERSION = 2
 _LIBRARIES = (
     "numpy",

@@ -28,7 +28,7 @@ ROWS = "rows.jsonl"
 SETTLED = "settled.jsonl"
 MEND = (
     "Get the folder back as it was written (from version control, say). Or move all of it away and type: tunewright "
-    "monitor grow PROJECT  It writes anew what the reviews say now."
+    "monitor corrections PROJECT  It writes anew what the reviews say now."
 )
 _CHAIN = Chain("the corrections", MEND)
 _Line = TypeVar("_Line")

@@ -13,7 +13,7 @@ from pathlib import Path
 from tunewright.core.artifacts import write_json, write_jsonl
 from tunewright.core.progress import say, track
 from tunewright.core.workers import each
-from tunewright.data.checks import Finding, Place, judge, scores
+from tunewright.data.checks import Finding, FindingPlace, judge, scores
 from tunewright.data.checks.survey import Scan, Split, Survey, Table, scan
 from tunewright.data.job import Job
 from tunewright.data.readers.parts import PART, parts
@@ -76,7 +76,7 @@ def load_examination(folder: Path) -> Examination:
     """What `examine` wrote into a folder."""
     data = json.loads((folder / FINDINGS).read_text("utf-8"))
     findings = [
-        Finding(**row | {"examples": tuple(Place(**place) for place in row["examples"])})
+        Finding(**row | {"examples": tuple(FindingPlace(**place) for place in row["examples"])})
         for row in data.pop("findings")
     ]
     return Examination(**data, findings=findings)

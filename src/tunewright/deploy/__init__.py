@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tunewright.backends.azure.backend import TAG
 from tunewright.backends.azure.bases import on_reachable_bases, require_reachable
 from tunewright.backends.azure.connection import Connection
-from tunewright.backends.azure.place import TAG
 from tunewright.backends.azure.registry import Registered, register
 from tunewright.config import Spec
 from tunewright.core.errors import GateFailed, UserError

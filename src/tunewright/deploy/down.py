@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tunewright.backends.azure.backend import TAG
 from tunewright.backends.azure.connection import Connection, azure_errors, is_unregistered
 from tunewright.backends.azure.follow import OVER
-from tunewright.backends.azure.place import TAG
 from tunewright.backends.azure.schedule import LONGEST, scheduled
 from tunewright.backends.azure.waiting import Wait, awaited
 from tunewright.config import Spec

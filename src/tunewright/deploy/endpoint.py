@@ -9,8 +9,8 @@ from typing import Any
 
 from tunewright.backends.azure import assets, machines
 from tunewright.backends.azure.answers import without_secrets
+from tunewright.backends.azure.backend import TAG
 from tunewright.backends.azure.connection import Connection, azure_errors, found
-from tunewright.backends.azure.place import TAG
 from tunewright.backends.azure.registry import Registered, promote
 from tunewright.backends.azure.rules import endpoint_cores
 from tunewright.backends.azure.waiting import Wait, awaited

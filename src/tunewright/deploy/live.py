@@ -12,7 +12,7 @@ from typing import Protocol
 
 from tunewright.backends.azure import machines
 from tunewright.backends.azure.answers import without_secrets
-from tunewright.backends.azure.place import TAG
+from tunewright.backends.azure.backend import TAG
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 

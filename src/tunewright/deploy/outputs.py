@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.config import Spec
-from tunewright.core.artifacts import read_manifest
+from tunewright.core.artifacts import LATEST, read_manifest
 from tunewright.core.errors import UserError
 from tunewright.economics.cost import Service
 from tunewright.evaluation.verdict.decide import SERVES
@@ -66,7 +66,7 @@ def outputs_of(runs: Path) -> Outputs:
     Raises:
         UserError: there is no whole run, or the bundle is of another one than what was last made.
     """
-    folders = {step: (runs / "latest" / step).resolve() for step in STEPS}
+    folders = {step: (runs / LATEST / step).resolve() for step in STEPS}
     found = {step: read_manifest(folder) for step, folder in folders.items()}
     whole = {step: manifest for step, manifest in found.items() if manifest}
     if missing := [step for step in STEPS if step not in whole]:

@@ -37,8 +37,8 @@ class Record:
     answer_tokens: int
     group: str | None = None
     measures: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """What the answer is worth, part and whole of each measure, the headline first; none where that is whether it is
-    right."""
+    """What the answer is worth, part and whole of each measure, the primary metric first; none where that is whether it
+    is right."""
     fields: Mapping[str, float] = field(default_factory=dict)
     """The predictor's confidence in single fields."""
     uncalibrated: float | None = None
@@ -54,7 +54,7 @@ class Record:
 
     @property
     def score(self) -> float:
-        """The headline of this answer alone, 0 to 1."""
+        """The primary metric of this answer alone, 0 to 1."""
         return self.primary_metric.score
 
     def measure(self, name: str) -> Ratio:

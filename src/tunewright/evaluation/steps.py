@@ -52,13 +52,13 @@ RETRAINED = ("check", "split", "train", "export", "evaluate", "parity")
 
 
 def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Dataset, adapter and export -> `answers/<candidate>.jsonl` of every arm. Whole arms of an interrupted try are
-    kept."""
+    """Dataset, adapter and export -> `answers/<candidate>.jsonl` of every candidate. Whole candidates of an interrupted
+    try are kept."""
     dataset = load_dataset(inputs["split"])
     tests = tests_of(spec, dataset)
     answers = output.path / ANSWERS
     task = task_of(spec.task)
-    # These arms choose nothing on the validation part, so they learn from it as well: the strongest control.
+    # These candidates choose nothing on the validation part, so they learn from it as well: the strongest control.
     candidates = controls(task, [*dataset.train, *dataset.validation])
     found = {name: collect(name, predictor, task, tests, answers) for name, predictor in candidates.items()}
     match kind_of(spec.model, spec.folder):
@@ -229,6 +229,6 @@ def usages_of(baseline: Mapping[str, Any]) -> dict[str, Usage]:
 
 
 def read_evidence(evaluate: Path, parity: Path) -> dict[str, list[Record]]:
-    """Every arm's records, the served bundle's included."""
+    """Every candidate's records, the served bundle's included."""
     files = [*sorted((evaluate / ANSWERS).glob("*.jsonl")), parity / ANSWERS / f"{SERVED}.jsonl"]
     return {file.stem: load_records(file) for file in files}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunewright.config import Spec
-from tunewright.core.artifacts import link_file, read_manifest, sha256_json
+from tunewright.core.artifacts import LATEST, link_file, read_manifest, sha256_json
 from tunewright.core.errors import UserError
 from tunewright.exporters.gguf.export import LIST_FILE
 from tunewright.exporters.other_engines import CHOICES, GRAMMAR, SYSTEM_PROMPT, asking_in, bundle_card, card, read_json
@@ -115,7 +115,7 @@ def parcel_of(spec: Spec, runs: Path, form: Form | None = None) -> Parcel:
     Raises:
         UserError: there is no such output, it is not whole, or the model has no such form.
     """
-    exported = (runs / "latest" / "export").resolve()
+    exported = (runs / LATEST / "export").resolve()
     alone = any((exported / "bundle" / FOLDERS[runtime]).is_dir() for runtime in FOLDERS if is_classifier(runtime))
     form = form or ("bundle" if alone else "merged")
     if alone and form != "bundle":
@@ -126,7 +126,7 @@ def parcel_of(spec: Spec, runs: Path, form: Form | None = None) -> Parcel:
             fix="Send the bundle: --form bundle",
         )
     step = {"merged": "export", "adapter": "train", "gguf": "gguf", "bundle": "bundle"}[form]
-    folder = (runs / "latest" / step).resolve()
+    folder = (runs / LATEST / step).resolve()
     manifest = read_manifest(exported if form == "gguf" else folder)
     files: dict[str, Path | bytes] = {}
     if manifest is not None:

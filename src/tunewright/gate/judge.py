@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.config import RUNS, Spec
-from tunewright.core.artifacts import read_manifest
+from tunewright.core.artifacts import LATEST, read_manifest
 from tunewright.core.errors import UserError
 from tunewright.evaluation.verdict.targets import Target
 from tunewright.pipeline.fingerprint import Sources, fingerprint, read_once
@@ -44,7 +44,7 @@ def gate(spec: Spec, runs: Path | None = None) -> Gate:
         UserError: there is no verdict.
     """
     home = runs or spec.folder / RUNS
-    latest = (home / "latest" / "verdict").resolve()
+    latest = (home / LATEST / "verdict").resolve()
     sources = read_once()
     standings = [standing(each, "bundle", home, sources=sources, whole=False) for each in spec.each_candidate]
     # One base model has one verdict, which the latest need not be: the spec may have been changed back.
@@ -116,7 +116,7 @@ def _freshness(
 def _changed(spec: Spec, found: UpToDate, home: Path, sources: Sources) -> str:
     """What the first step that would run again has got that its last output was not made of."""
     step = found.outdated[0]
-    last = read_manifest(home / "latest" / step.name, whole=False)
+    last = read_manifest(home / LATEST / step.name, whole=False)
     inputs = {name: read_manifest(found.folders[name], whole=False) for name in step.inputs_of(spec)}
     now = fingerprint(spec, step, {name: made.content for name, made in inputs.items() if made}, sources)
     if last is None or last.fingerprint == now["fingerprint"]:

@@ -28,7 +28,7 @@ from tunewright.monitoring.captured import Captured, answered, as_numbers, midni
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Alarm, Capture
 from tunewright.monitoring.webhook import webhook_of
-from tunewright.project import served_bundle
+from tunewright.project import Project
 from tunewright.tasks import task_of
 
 ACCURACY = "accuracy"
@@ -121,7 +121,7 @@ def look(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datet
     """
     now = now or datetime.now(UTC)
     address = webhook_of(spec)
-    folder = bundle_folder or served_bundle(spec.folder / RUNS)
+    folder = bundle_folder or Project(spec.folder).champion()
     info = _info(folder)
     reference, origin = _reference(spec, folder, info)
     until = midnight(now)
@@ -164,7 +164,7 @@ def rebase(spec: Spec, store: Store, bundle_folder: Path | None = None, now: dat
     Raises:
         UserError: too little was captured.
     """
-    folder = bundle_folder or served_bundle(spec.folder / RUNS)
+    folder = bundle_folder or Project(spec.folder).champion()
     info = _info(folder)
     with store.session() as session:
         captured = read_captured(session, info, midnight(now or datetime.now(UTC)), LONGEST)

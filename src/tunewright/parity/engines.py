@@ -139,7 +139,7 @@ def _score_of(task: Task, request: str, right: str, text: str) -> float:
 
 
 def _transformers(merged: Path) -> Iterator[Asked]:
-    """Its prompts alone: its answers are those of the arm `merged`, which torch was asked for."""
+    """Its prompts alone: its answers are those of the candidate `merged`, which torch was asked for."""
     try:
         from transformers import AutoTokenizer
     except ImportError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunewright.config import Spec
-from tunewright.core.artifacts import Manifest, Output, atomic_folder, partial_of, read_manifest
+from tunewright.core.artifacts import LATEST, Manifest, Output, atomic_folder, partial_of, read_manifest
 from tunewright.core.errors import UserError
 from tunewright.core.processes import is_leader, sole_writer
 from tunewright.core.progress import say
@@ -40,7 +40,7 @@ Backend = Callable[[Step, Mapping[str, Path], Path], None]
 
 
 def run_pipeline(
-    spec: Spec, place: Backend, *, runs: Path, to: str = "bundle", from_step: str | None = None, force: bool = False
+    spec: Spec, backend: Backend, *, runs: Path, to: str = "bundle", from_step: str | None = None, force: bool = False
 ) -> PipelineResult:
     """Bring every step up to `to` up to date; a step whose inputs, spec sections and code are unchanged is reused.
 
@@ -64,7 +64,7 @@ def run_pipeline(
     with sole_writer(runs):
         for number, name in enumerate(wanted, 1):
             outcome = _bring_up_to_date(
-                spec, place, STEPS[name], result, forced=name in forced, label=f"[{number}/{len(wanted)}] {name}"
+                spec, backend, STEPS[name], result, forced=name in forced, label=f"[{number}/{len(wanted)}] {name}"
             )
             result.steps[name] = outcome
             point_latest(runs, name, outcome.folder)
@@ -72,7 +72,7 @@ def run_pipeline(
 
 
 def _bring_up_to_date(
-    spec: Spec, place: Backend, step: Step, done: PipelineResult, *, forced: bool, label: str
+    spec: Spec, backend: Backend, step: Step, done: PipelineResult, *, forced: bool, label: str
 ) -> StepOutcome:
     inputs = {name: done.folder(name) for name in step.inputs_of(spec)}
     provenance = fingerprint(spec, step, {name: done.steps[name].manifest.content for name in inputs})
@@ -82,7 +82,7 @@ def _bring_up_to_date(
         say(f"{label} ✓ unchanged, reused")
         return StepOutcome(step.name, target, True, manifest)
     say(label)
-    place(step, {name: outcome.folder for name, outcome in done.steps.items()}, target)
+    backend(step, {name: outcome.folder for name, outcome in done.steps.items()}, target)
     manifest = read_manifest(target)
     if manifest is None:
         raise UserError(f"The step {step.name} ended without a whole output.", where=target, fix="Run it again.")
@@ -218,7 +218,7 @@ def processes_of(step: Step, spec: Spec, inputs: Mapping[str, Path]) -> int:
 
 def point_latest(runs: Path, name: str, folder: Path) -> None:
     """`runs/latest/<name>` leads to the output last used, for people; the pipeline itself never reads it."""
-    latest = runs / "latest"
+    latest = runs / LATEST
     latest.mkdir(exist_ok=True)
     link, fresh = latest / name, latest / f".{name}.new"
     fresh.unlink(missing_ok=True)

@@ -94,7 +94,7 @@ class Task(Protocol):
         ...
 
     def claim(self, share: str) -> str:
-        """What a headline of `share` says of a model, as the rest of a sentence."""
+        """What a primary metric of `share` says of a model, as the rest of a sentence."""
         ...
 
     @property
@@ -144,5 +144,6 @@ class Task(Protocol):
         ...
 
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:
-        """What an answer is worth, by the name of the measure, the headline first; both answers in canonical form."""
+        """What an answer is worth, by the name of the measure, the primary metric first; both answers in canonical
+        form."""
         ...

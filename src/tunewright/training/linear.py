@@ -62,7 +62,7 @@ def train_linear(spec: Spec, split: Path, output: Output) -> None:
     write_jsonl(output.path / CURVE, [])
     write_json(output.path / DIAGNOSIS, {"settings": {}, "diagnoses": []})
     output.result = {
-        "validation_headline": _reached(model, task, dataset.validation),
+        "validation_primary_metric": _reached(model, task, dataset.validation),
         "trained_parameters": int(model.weight.size + model.bias.size),
         "precision": "float32",
         "processes": 1,
@@ -90,7 +90,7 @@ def audit(model: LinearModel, answers: Sequence[str]) -> list[str]:
 
 
 def _reached(model: LinearModel, task: Task, validation: Sequence[Example]) -> float | None:
-    """The headline on some examples; None of none."""
+    """The primary metric on some examples; None of none."""
     if not validation:
         return None
     found = model.of_texts(example.request for example in validation)

@@ -21,10 +21,10 @@ from tunewright.training.diagnosis.rules import diagnose
 from tunewright.training.engine.fast_paths import fit_engine
 from tunewright.training.loop.audit import shown
 from tunewright.training.loop.encode import IGNORED
-from tunewright.training.loop.member import ADAPTER, Soup
 from tunewright.training.loop.prepare import prepare
 from tunewright.training.loop.shares import alone
 from tunewright.training.loop.soup import average_adapters
+from tunewright.training.loop.soup_training import ADAPTER, Soup
 from tunewright.training.loop.together import gathered
 from tunewright.training.loop.tracking import tracked
 from tunewright.training.loop.trainer import adapted_modules, load_adapter, planned_steps
@@ -58,7 +58,7 @@ def train_adapter(spec: Spec, split: Path, output: Output) -> None:
     measured = last_kept(curve, members)
     if part and not measured:
         score = part.score(tuned, engine)
-        measured = {"headline": score.primary_metric, "validation_loss": score.loss}
+        measured = {"primary_metric": score.primary_metric, "validation_loss": score.loss}
     output.result = figures(curve, measured) | {
         "trained_parameters": sum(value.numel() for name, value in tuned.named_parameters() if "lora_" in name),
         "precision": compute_type(spec.train.precision),
@@ -121,7 +121,7 @@ def figures(curve: Sequence[Mapping[str, Any]], measured: Mapping[str, Any] | No
         "steps": len(losses),
         "first_loss": round(losses[0], 4),
         "last_loss": round(losses[-1], 4),
-        "validation_headline": measured["headline"] if measured else None,
+        "validation_primary_metric": measured["primary_metric"] if measured else None,
         "validation_loss": measured["validation_loss"] if measured else None,
     }
 

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from tunewright.backends.azure import assets
+from tunewright.backends.azure.backend import TAG
 from tunewright.backends.azure.connection import Connection, azure_errors
-from tunewright.backends.azure.place import TAG
 from tunewright.backends.azure.registry import Registered, enter, holding, next_version, versions
 from tunewright.config import Spec
 from tunewright.core.errors import UserError

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.backends.azure import assets
+from tunewright.backends.azure.backend import TAG
 from tunewright.backends.azure.connection import Connection, azure_errors, found
-from tunewright.backends.azure.place import TAG
 from tunewright.config import Spec, spec_sha256
 from tunewright.core.artifacts import Manifest, read_manifest
 from tunewright.core.errors import UserError

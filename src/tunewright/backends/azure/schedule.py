@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.backends.azure import assets, machines
+from tunewright.backends.azure.backend import TAG, spec_text, stays_here
 from tunewright.backends.azure.connection import Connection, azure_errors
 from tunewright.backends.azure.jobs import JobWork, job_of
-from tunewright.backends.azure.place import TAG, spec_text, stays_here
 from tunewright.backends.azure.sources import BaseModelSource, needed, taken_along
 from tunewright.backends.azure.store import DATASTORE, FOLDER, BlobStore
 from tunewright.backends.azure.waiting import awaited
-from tunewright.config import RUNS, Spec
+from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.pipeline.steps import STEPS, WATCHING_STEPS, Step
-from tunewright.project import served_bundle
+from tunewright.project import Project
 
 LONGEST = 900.0
 """Seconds that Azure may take to make, change or delete a schedule."""
@@ -129,9 +129,13 @@ def _watched(spec: Spec) -> Path | None:
     """The bundle that serves; None where nothing was captured, or it has no reference to compare that with."""
     from tunewright.drift.reference import load_reference
 
-    folder = served_bundle(spec.folder / RUNS)
-    known = "monitor.captures" in spec.sources and folder.is_dir() and load_reference(folder)
-    return folder.resolve() if known else None
+    if "monitor.captures" not in spec.sources:
+        return None
+    try:
+        folder = Project(spec.folder).champion()
+    except UserError:
+        return None  # nothing serves yet
+    return folder.resolve() if load_reference(folder) else None
 
 
 def _work(

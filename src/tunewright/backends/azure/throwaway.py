@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 
 from tunewright.backends.azure.answers import AzureAnswer, Wanted, without_secrets
+from tunewright.backends.azure.backend import TAG
 from tunewright.backends.azure.connection import ARM, Connection, code_of
 from tunewright.backends.azure.machines import price_of
-from tunewright.backends.azure.place import TAG
 from tunewright.backends.azure.waiting import Wait
 from tunewright.config import Spec
 from tunewright.core.errors import UserError

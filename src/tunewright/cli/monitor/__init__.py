@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tunewright.cli.monitor import collect, drift, export, prune, retrain, savings
-from tunewright.cli.monitor import corrections as grow
+from tunewright.cli.monitor import collect, corrections, drift, export, prune, retrain, savings
 
 app = typer.Typer(help="What was kept of what was served, and what follows from it.", no_args_is_help=True)
 app.command("status")(retrain.status)
@@ -15,4 +14,4 @@ app.command("collect")(collect.collect)
 app.command("drift")(drift.drift)
 app.command("export")(export.export)
 app.command("prune")(prune.prune)
-app.command("grow")(grow.grow)
+app.command("corrections")(corrections.corrections)

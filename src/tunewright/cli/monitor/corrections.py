@@ -1,4 +1,4 @@
-"""`tunewright monitor grow`: what people said becomes a new version of the data."""
+"""`tunewright monitor collect_corrections`: what people said becomes a new version of the data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN = 3
 """Examples of each reason."""
 
 
-def grow(
+def corrections(
     project: ProjectArgument,
     overrides: OverridesArgument = None,
     include: Annotated[
@@ -45,23 +45,23 @@ def grow(
 
     from tunewright import api, load_spec
     from tunewright.data.examine import load_examination
-    from tunewright.monitoring.corrections import grow as grow_data
+    from tunewright.monitoring.corrections import collect_corrections
     from tunewright.monitoring.store.collect import collected_store
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     with collected_store(spec) as store:
-        grown = grow_data(spec, store, include=include or (), dry_run=dry_run)
-    examination = load_examination(api.check(spec, runs=runs)) if grown.number else None
+        collected = collect_corrections(spec, store, include=include or (), dry_run=dry_run)
+    examination = load_examination(api.check(spec, runs=runs)) if collected.number else None
     if json:
         print_json(
             {
-                **asdict(grown),
-                "reasons": grown.reasons,
+                **asdict(collected),
+                "reasons": collected.reasons,
                 "findings": [asdict(each) for each in examination.findings] if examination else None,
             }
         )
     else:
-        _print(grown, dry_run=dry_run)
+        _print(collected, dry_run=dry_run)
         if examination:
             _print_findings(examination, str(project))
     errors = [each.code for each in examination.findings if each.severity == "error"] if examination else []
@@ -69,36 +69,38 @@ def grow(
         raise GateFailed(f"The data can't be trained on: {', '.join(errors)}")
 
 
-def _print(grown: NewCorrections, *, dry_run: bool) -> None:
+def _print(collected: NewCorrections, *, dry_run: bool) -> None:
     from tunewright.data.shown import shown
     from tunewright.monitoring.corrections import REMEDIES
 
     would = "would be " if dry_run else ""
-    labels = ", ".join(f"{shown(label)} {count}" for label, count in grown.answers.items())
-    typer.echo(f"{grown.rows} rows {would}added{f': {labels}' if labels else ''}")
-    if grown.recovered:
-        typer.echo(f"{grown.recovered} reviews were marked that an interrupted growth had written down")
-    if grown.retracted:
+    labels = ", ".join(f"{shown(label)} {count}" for label, count in collected.answers.items())
+    typer.echo(f"{collected.rows} rows {would}added{f': {labels}' if labels else ''}")
+    if collected.recovered:
+        typer.echo(f"{collected.recovered} reviews were marked that an interrupted growth had written down")
+    if collected.retracted:
         typer.echo(
-            f"! {grown.retracted} rows of earlier versions rest on reviews that were undone since. To let the "
-            f"reviews decide anew, move {grown.folder} away and type this again."
+            f"! {collected.retracted} rows of earlier versions rest on reviews that were undone since. To let the "
+            f"reviews decide anew, move {collected.folder} away and type this again."
         )
-    for pull in grown.pulls:
+    for pull in collected.pulls:
         typer.echo(f"! {pull}")
-    for label, count in grown.wanted.items():
+    for label, count in collected.wanted.items():
         typer.echo(f"! {count} captures were given the label '{shown(label)}', which the spec does not have")
-    for reason, count in grown.reasons.items():
+    for reason, count in collected.reasons.items():
         typer.echo(f"\n{count} held back: {reason}. {REMEDIES[reason]}")
-        for each in [each for each in grown.held if each.reason == reason][:_SHOWN]:
+        for each in [each for each in collected.rejected if each.reason == reason][:_SHOWN]:
             details = "; ".join(filter(None, [each.detail, each.source]))
             typer.echo(f"  {shown(each.text, 70)} → {shown(each.answer, 50)}{f'  ({details})' if details else ''}")
-    if grown.contradicted:
-        typer.echo(f"\n{len(grown.contradicted)} of the rows are contradicted by older ones, which you should mend:")
-        for each in grown.contradicted[:_SHOWN]:
+    if collected.contradicted:
+        typer.echo(
+            f"\n{len(collected.contradicted)} of the rows are contradicted by older ones, which you should mend:"
+        )
+        for each in collected.contradicted[:_SHOWN]:
             typer.echo(f"  {shown(each.text, 70)} → {shown(each.answer, 50)}  ({each.detail})")
-    if grown.number:
-        typer.echo(f"\nversion {grown.number}: {grown.folder / str(grown.number)}")
-        typer.echo(f"SHA-256 {grown.sha256} pins this version and all before it")
+    if collected.number:
+        typer.echo(f"\nversion {collected.number}: {collected.folder / str(collected.number)}")
+        typer.echo(f"SHA-256 {collected.sha256} pins this version and all before it")
 
 
 def _print_findings(examination: Examination, project: str) -> None:

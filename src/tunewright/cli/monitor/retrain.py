@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tunewright.cli.backends import EmulateOption, OnOption, placed
 from tunewright.cli.options import (
     AllowCodeOption,
     JsonOption,
@@ -17,7 +18,6 @@ from tunewright.cli.options import (
     console_of,
     print_json,
 )
-from tunewright.cli.places import EmulateOption, OnOption, placed
 from tunewright.core.errors import EXIT_GATE, UserError
 
 if TYPE_CHECKING:

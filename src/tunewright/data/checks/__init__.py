@@ -15,7 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tunewright.data.checks import copies, labels, reading, served, single, size
-from tunewright.data.checks.kinds import DIMENSIONS, KINDS, SEVERITIES, Finding, FindingKind, Place, scores, sentence
+from tunewright.data.checks.kinds import (
+    DIMENSIONS,
+    KINDS,
+    SEVERITIES,
+    Finding,
+    FindingKind,
+    FindingPlace,
+    scores,
+    sentence,
+)
 from tunewright.data.checks.survey import Survey
 from tunewright.data.checks.wrong_labels import SuspectRow, suspects, wrong_labels
 
@@ -25,7 +34,7 @@ __all__ = [
     "SEVERITIES",
     "Finding",
     "FindingKind",
-    "Place",
+    "FindingPlace",
     "SuspectRow",
     "judge",
     "scores",

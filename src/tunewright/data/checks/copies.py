@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tunewright.data.checks.kinds import KINDS, Finding, Place
+from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace
 from tunewright.data.checks.places import pair_places, places
 from tunewright.data.checks.survey import Indices, Split, Survey, Table
 from tunewright.data.dedup.near import THRESHOLD, NearPair, first_rows, pairs_between
@@ -118,7 +118,7 @@ def _finding(
     split: Split,
     copies: _Copies,
     count: int | None = None,
-    otherwise: Sequence[Place] = (),
+    otherwise: Sequence[FindingPlace] = (),
     severity: str = "warning",
 ) -> Iterator[Finding]:
     """A finding, where there is anything.

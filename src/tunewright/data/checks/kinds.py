@@ -207,7 +207,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Place:
+class FindingPlace:
     """An example of what a finding concerns."""
 
     where: str
@@ -223,7 +223,7 @@ class Finding:
     what: str
     """What was found and how often, as a sentence without its full stop."""
     fix: str
-    examples: Sequence[Place] = ()
+    examples: Sequence[FindingPlace] = ()
     """The first it concerns."""
     count: int = 0
     """How many rows (or, of D004 and D005, labels) it concerns."""

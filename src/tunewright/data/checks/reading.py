@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tunewright.data.checks.kinds import KINDS, Finding, Place
+from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace
 from tunewright.data.checks.survey import FIRST, Survey
 
 _FOR_MANY = ("array", "csv", "empty", "encoding", "format", "gzip", "header", "long", "parquet", "pretty-printed")
@@ -22,7 +22,7 @@ def unreadable(survey: Survey) -> Iterator[Finding]:
         severity = "error" if many or count > survey.job.data.max_unreadable * rows else "warning"
         listing = ", ".join(f"{kind} ({times})" for kind, times in split.faults.codes.most_common(FIRST))
         what = f"{name}: {count} of {rows} rows can't be read: {listing}. The first: {split.faults.first[0].reason}"
-        places = tuple(Place(fault.where, fault.reason) for fault in split.faults.first[:FIRST])
+        places = tuple(FindingPlace(fault.where, fault.reason) for fault in split.faults.first[:FIRST])
         yield Finding("D009", severity, what.rstrip("."), KINDS["D009"].fix, places, count, count / rows, name)
 
 
@@ -33,5 +33,5 @@ def remarks(survey: Survey) -> Iterator[Finding]:
                 noted = [note for note in split.notes.first if note.code == code]
                 what = f"{name}: {noted[0].reason.rstrip('.')} ({code}, {'once' if times == 1 else f'{times} times'})"
                 share = times / max(len(split.table), times)
-                places = tuple(Place(note.where, note.reason) for note in noted)
+                places = tuple(FindingPlace(note.where, note.reason) for note in noted)
                 yield Finding("D010", "warning", what, KINDS["D010"].fix, places, times, share, name)

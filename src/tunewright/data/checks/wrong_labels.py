@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from tunewright.data.checks.kinds import KINDS, Finding, Place
+from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace
 from tunewright.data.checks.label_noise import likely_mislabelled
 from tunewright.data.checks.places import place_of
 from tunewright.data.checks.survey import FIRST, Survey
@@ -92,5 +92,7 @@ def wrong_labels(survey: Survey, found: list[SuspectRow], looked_at: int) -> Ite
     listing = ", ".join(f"{change} ({count})" for change, count in changes)
     sampled = f" of a sample of {looked_at:,}" if looked_at < rows else ""
     what = f"train: {len(found)} rows{sampled} look mislabelled: {listing}"
-    first = tuple(Place(s.where, f"{s.text} → {shown(s.given)}, rather {shown(s.suggested)}") for s in found[:FIRST])
+    first = tuple(
+        FindingPlace(s.where, f"{s.text} → {shown(s.given)}, rather {shown(s.suggested)}") for s in found[:FIRST]
+    )
     yield Finding("D014", "warning", what, KINDS["D014"].fix, first, len(found), len(found) / looked_at, "train")

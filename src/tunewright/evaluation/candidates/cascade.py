@@ -75,9 +75,9 @@ class CascadePoint:
     threshold: float
     coverage: float
     inside: float
-    """The headline of what the small model answers itself."""
+    """The primary metric of what the small model answers itself."""
     whole: float | None
-    """The headline of all answers, the API's included; None where it was not measured."""
+    """The primary metric of all answers, the API's included; None where it was not measured."""
     usd_per_month: float
     """The small model's machines, and the API for the rest."""
 
@@ -122,7 +122,7 @@ ONE_BY_ONE = Drawing()
 
 
 def choose_threshold(validation: Sequence[Record], least: float, drawing: Drawing = ONE_BY_ONE) -> Threshold | None:
-    """A low confidence at or above which answers reach a headline: one with a guarantee; else the lowest whose
+    """A low confidence at or above which answers reach a primary metric: one with a guarantee; else the lowest whose
     validation answers reach it; None where there is none."""
     singles = list({drawing.unit.get(record.id, record.id): record for record in validation}.values())
     proven = None if drawing.doubt else _proven(singles, least)
@@ -146,7 +146,7 @@ def _shortage(count: int, least: float) -> str:
 
 
 def _fewest(least: float) -> int:
-    """Answers that prove a headline if all of them are right."""
+    """Answers that prove a primary metric if all of them are right."""
     return ceil(log(DELTA) / log(least))
 
 

@@ -1,4 +1,4 @@
-"""Control arms that cost next to nothing: if one of them does the job, no language model is needed."""
+"""Baselines that cost next to nothing: if one of them does the job, no language model is needed."""
 
 from __future__ import annotations
 

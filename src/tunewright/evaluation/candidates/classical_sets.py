@@ -1,4 +1,4 @@
-"""Control arms for several labels a text: always the same labels, and a linear model for each label."""
+"""Baselines for several labels a text: always the same labels, and a linear model for each label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which control arms a task has."""
+"""Which baselines a task has."""
 
 from __future__ import annotations
 

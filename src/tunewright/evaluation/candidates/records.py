@@ -1,4 +1,4 @@
-"""Control arms for records: the record of the likest example, and patterns read off the examples."""
+"""Baselines for records: the record of the likest example, and patterns read off the examples."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def _percent(interval: Interval) -> dict[str, float]:
 
 
 def _dots(split: str, comparison: Comparison) -> dict[str, Any]:
-    """A dot with its interval for each measured arm, in percent."""
+    """A dot with its interval for each measured candidate, in percent."""
     return {
         "split": split,
         "candidates": [
@@ -104,7 +104,7 @@ def _dots(split: str, comparison: Comparison) -> dict[str, Any]:
 def _curve(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The curve as SVG paths in a box of 600 x 160, a line for each member, with the scale's ends.
 
-    Losses share a scale from 0 to `top`; the task's headline has one of its own, from 0 to 1.
+    Losses share a scale from 0 to `top`; the task's primary metric has one of its own, from 0 to 1.
     """
     losses = [row for row in rows if "loss" in row]
     measured = [row for row in rows if "primary_metric" in row]

@@ -11,7 +11,8 @@ _CHEAPEST = 4
 
 
 def candidate_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """The measured arms, then the API arms, with their figures as text; shared by terminal, Markdown and HTML."""
+    """The measured candidates, then the API candidates, with their figures as text; shared by terminal, Markdown and
+    HTML."""
     comparison = data["comparison"]
     second = second_measure(comparison)
     rows = []
@@ -39,7 +40,7 @@ def candidate_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def second_measure(comparison: dict[str, Any]) -> str:
-    """The measure that is shown beside the headline."""
+    """The measure that is shown beside the primary metric."""
     score = next(iter(comparison["candidates"]["served"]["scores"].values()))
     return str(next(iter(score["others"])))
 

@@ -34,7 +34,7 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Paired:
-    """The difference of two predictors' headlines, first minus second."""
+    """The difference of two predictors' primary metrics, first minus second."""
 
     difference: Interval
     at_least: float

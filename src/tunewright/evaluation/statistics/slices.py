@@ -1,4 +1,4 @@
-"""Where a predictor does worse: its headline on parts of the test, by length, language, time and group."""
+"""Where a predictor does worse: its primary metric on parts of the test, by length, language, time and group."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Slice:
     count: int
     primary_metric: Interval
     rest: float
-    """The headline on the split's other examples."""
+    """The primary metric on the split's other examples."""
     p_value: float
     """The chance of so much less than the rest if they were alike, corrected for the number of slices (Holm)."""
     falls_short: bool = False

@@ -1,4 +1,5 @@
-"""All arms side by side: accuracy on every test split, latency, and what a month of the declared traffic costs."""
+"""All candidates side by side: accuracy on every test split, latency, and what a month of the declared traffic
+costs."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ CANDIDATE_LABELS = {
     EXPORTED: "tuned: exported",
     SERVED: "tuned: served bundle",
 }
-"""Every measured arm in the order of the tables."""
+"""Every measured candidate in the order of the tables."""
 
 
 def own_model(spec: Spec) -> str:
@@ -115,10 +116,10 @@ class Measured:
 @dataclass(frozen=True)
 class Comparison:
     candidates: dict[str, Candidate]
-    """Measured arms by key."""
+    """Measured candidates by key."""
     apis: dict[str, Candidate]
-    """API arms by name, the one paid for today first, then the spec's, then the price book's cheapest that will last,
-    and the user's own."""
+    """API candidates by name, the one paid for today first, then the spec's, then the price book's cheapest that will
+    last, and the user's own."""
     splits: tuple[str, ...]
     primary_metric: str
     """The name of the task's measure."""
@@ -139,7 +140,7 @@ class Comparison:
 
     @property
     def control(self) -> Candidate:
-        """The best of the control arms, on the split where it does worst."""
+        """The best of the baselines, on the split where it does worst."""
         return max(
             (candidate for key, candidate in self.candidates.items() if key in CONTROLS),
             key=lambda candidate: min(score.primary_metric.value for score in candidate.scores.values()),
@@ -156,7 +157,7 @@ def compare(
     written: Usage | None = None,
     cascade: str | None = None,
 ) -> Comparison:
-    """Score and price every arm.
+    """Score and price every candidate.
 
     Args:
         counted: tokens as the APIs counted them, by their names. For those that did not, they are the spec's; where
@@ -248,7 +249,7 @@ def _training_machine(spec: Spec) -> str:
 
 
 def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency, upkeep_usd: float) -> Cost:
-    """Machines and upkeep, which is the same for every arm of one's own."""
+    """Machines and upkeep, which is the same for every candidate of one's own."""
     return host_cost(
         machine,
         _service(speed, spec),

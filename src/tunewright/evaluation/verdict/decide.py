@@ -70,7 +70,7 @@ class Verdict:
     p95_ms: float
     """95th percentile of the served model's latency, in milliseconds."""
     answers: str
-    """Key of the arm, or name of the API, that would answer; of a cascade the arm that answers first."""
+    """Key of the candidate, or name of the API, that would answer; of a cascade the candidate that answers first."""
     reference: str | None
     """The cheapest API that passes: what anything else is held against, and what a cascade leaves its rest to. None:
     the one paid for today is gone, and no other was shown to do."""
@@ -79,7 +79,8 @@ class Verdict:
     measure: str | None = None
     """The override that has that API measured (`apis+=…`), in a case that the decision waits for it."""
     good_enough: str | None = None
-    """The arm of one's own that meets the goal, or is as good as the API, whatever it costs; None where none is."""
+    """The candidate of one's own that meets the goal, or is as good as the API, whatever it costs; None where none
+    is."""
     threshold: Threshold | None = None
     """From which the small model answers by itself, chosen on validation data."""
     cascade: dict[str, CascadeResult] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class Verdict:
     curve: dict[str, list[CascadePoint]] = field(default_factory=dict)
     """By test split: accuracy and cost of the cascade at other thresholds; to look at, nothing is chosen on it."""
     against_control: dict[str, Paired] = field(default_factory=dict)
-    """By test split: the served model against the best control arm on the same examples."""
+    """By test split: the served model against the best baseline on the same examples."""
     against_api: dict[str, Paired] = field(default_factory=dict)
     """By test split: the served model against the API paid for today, on the examples that it answered."""
     targets: list[Target] = field(default_factory=list)
@@ -114,7 +115,7 @@ class _Case:
     reference: Candidate | None
     """The cheapest API that does the job, as far as is known; None: the one paid for today is gone."""
     own: Candidate | None
-    """The arm of our own that is taken, where one is good enough."""
+    """The candidate of our own that is taken, where one is good enough."""
     served: Candidate
     parity_passed: bool
     against: Mapping[str, Mapping[str, Paired]]
@@ -137,18 +138,18 @@ def decide(
 ) -> Verdict:
     """Choose among the five decisions.
 
-    An arm meets the goal where, on every test split, its accuracy reaches `goal.accuracy` and the lower end of its
+    a candidate meets the goal where, on every test split, its accuracy reaches `goal.accuracy` and the lower end of its
     95 % interval comes within `goal.margin` of it, and its P95 keeps `goal.p95_ms`. Where the API paid for today was
-    measured, that is the yardstick instead: an arm must not be inferior to it (on every split the difference, paired by
-    example, is not below -`goal.margin`, up to an error of 5 %), unless `goal.accept_worse`. Too few groups prove
-    neither. The worst split decides. Other APIs pass by the same rule.
+    measured, that is the yardstick instead: a candidate must not be inferior to it (on every split the difference,
+    paired by example, is not below -`goal.margin`, up to an error of 5 %), unless `goal.accept_worse`. Too few groups
+    prove neither. The worst split decides. Other APIs pass by the same rule.
 
-    The cheapest arm of our own that is good enough is recommended; of two that cost the same the better one, where it
-    is better by more than the margin, else the simpler. It must cost less than the cheapest API that passes, today's
-    among them, and pay for its engineering within `costs.horizon_months`. Where none is good enough, a cascade is tried
-    at a threshold chosen on validation data, its rest left to that API. An API that has been shut down is neither kept
-    nor left the rest; another one is recommended only if it outlasts the horizon. Where an API that comes into question
-    costs less than what comes of all this, and nobody has measured it, that is to be done first.
+    The cheapest candidate of our own that is good enough is recommended; of two that cost the same the better one,
+    where it is better by more than the margin, else the simpler. It must cost less than the cheapest API that passes,
+    today's among them, and pay for its engineering within `costs.horizon_months`. Where none is good enough, a cascade
+    is tried at a threshold chosen on validation data, its rest left to that API. An API that has been shut down is
+    neither kept nor left the rest; another one is recommended only if it outlasts the horizon. Where an API that comes
+    into question costs less than what comes of all this, and nobody has measured it, that is to be done first.
     """
     now, *others = comparison.apis.values()
     served, control = comparison.candidates[SERVED], comparison.control
@@ -235,7 +236,7 @@ def _advice(case: _Case) -> _Advice:
 
 
 def _with_an_own_model(case: _Case, own: Candidate) -> _Advice:
-    """An arm of our own is good enough: now money decides."""
+    """A candidate of our own is good enough: now money decides."""
     spec, now, reference = case.spec, case.now, case.reference
     paid, cost = now.cost.usd_per_month, own.cost.usd_per_month
     if reference is None or pays(reference.cost.usd_per_month - cost, spec):
@@ -265,7 +266,7 @@ def _with_an_own_model(case: _Case, own: Candidate) -> _Advice:
 
 
 def _as_a_cascade(case: _Case, rest: Candidate, shortfall: str) -> _Advice:
-    """No arm of our own does the whole job: perhaps a part of it, the rest left to an API."""
+    """No candidate of our own does the whole job: perhaps a part of it, the rest left to an API."""
     spec, now, threshold = case.spec, case.now, case.threshold
     paid = rest.cost.usd_per_month
     coverage = min((part.coverage for part in case.cascade.values()), default=0.0)
@@ -372,7 +373,7 @@ def _budget(saving: float, spec: Spec) -> str:
 
 
 def _beside(candidate: Candidate, now: Candidate) -> str:
-    """What the API reaches on the split where an arm does worst."""
+    """What the API reaches on the split where a candidate does worst."""
     split = min(candidate.scores, key=lambda name: candidate.scores[name].primary_metric.value)
     return f" ({now.key}: {pct(now.scores[split].primary_metric.value)})" if split in now.scores else ""
 

@@ -1,4 +1,4 @@
-"""What the evidence tells beyond one figure: single labels, slices, every other arm, the labels' ceiling."""
+"""What the evidence tells beyond one figure: single labels, slices, every other candidate, the labels' ceiling."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def label_scores(records: Sequence[Record]) -> list[LabelScore]:
 
 
 def against(evidence: Mapping[str, Sequence[Record]]) -> list[Against]:
-    """The served model against every other arm, on the examples that both answered."""
+    """The served model against every other candidate, on the examples that both answered."""
     made = [
         (candidate, split, found)
         for candidate, records in evidence.items()

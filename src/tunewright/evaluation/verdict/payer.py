@@ -91,7 +91,7 @@ def _reference(comparison: Comparison, verdict: Verdict) -> Candidate:
 
 
 def _spent(spec: Spec, comparison: Comparison, own: Candidate) -> str:
-    """What a month of an arm of one's own goes to."""
+    """What a month of a candidate of one's own goes to."""
     items = _beside_machines(comparison)
     counted = sum(item.usd_per_month or 0.0 for item in items)
     spent = [(_machines(own, spec), own.cost.usd_per_month - counted)]
@@ -100,7 +100,7 @@ def _spent(spec: Spec, comparison: Comparison, own: Candidate) -> str:
 
 
 def _beside_machines(comparison: Comparison) -> list[Item]:
-    """What a month of every arm of one's own has beside its machines."""
+    """What a month of every candidate of one's own has beside its machines."""
     return [item for item in comparison.money.items if item.name not in ("machines", "standby")]
 
 

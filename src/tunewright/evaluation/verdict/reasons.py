@@ -15,7 +15,7 @@ from tunewright.tasks import task_of
 
 
 def goal_reason(candidate: Candidate, spec: Spec, *, met: bool) -> str:
-    """How an arm stands to the goal."""
+    """How a candidate stands to the goal."""
     figures = ", ".join(
         f"{split} {pct(s.primary_metric.value)} ({pct(s.primary_metric.low)}–{pct(s.primary_metric.high)})"
         for split, s in candidate.scores.items()
@@ -28,7 +28,7 @@ def goal_reason(candidate: Candidate, spec: Spec, *, met: bool) -> str:
 
 
 def doubt_reasons(candidate: Candidate, primary_metric: str) -> list[str]:
-    """Which of an arm's figures prove nothing, and why."""
+    """Which of a candidate's figures prove nothing, and why."""
     told = []
     for split, score in candidate.scores.items():
         if score.primary_metric.doubt:

@@ -21,14 +21,14 @@ _NEARLY_ALL = 0.95
 
 
 def is_good(candidate: Candidate, against: Mapping[str, Paired], spec: Spec) -> bool:
-    """Whether an arm is as good as the API, or, where that was not measured, meets the goal."""
+    """Whether a candidate is as good as the API, or, where that was not measured, meets the goal."""
     if is_compared(against, spec):
         return is_fast(candidate, spec) and not behind(against, spec)
     return meets(candidate, spec)
 
 
 def meets(candidate: Candidate, spec: Spec) -> bool:
-    """Whether an arm meets the goal."""
+    """Whether a candidate meets the goal."""
     return all(target.met for target in goal_targets(candidate, task_of(spec.task).primary_metric, spec))
 
 
@@ -38,7 +38,8 @@ def is_compared(against: Mapping[str, Paired], spec: Spec) -> bool:
 
 
 def behind(against: Mapping[str, Paired], spec: Spec) -> tuple[str, Paired] | None:
-    """The split, of those on which an arm is not shown to be as good as the API, on which it is furthest behind."""
+    """The split, of those on which a candidate is not shown to be as good as the API, on which it is furthest
+    behind."""
     missed = [(split, pair) for split, pair in against.items() if not pair.not_inferior(spec.goal.margin)]
     return min(missed, key=lambda each: each[1].difference.value, default=None)
 
@@ -50,7 +51,7 @@ def gap(pair: Paired) -> str:
 
 
 def worst(candidate: Candidate) -> Interval:
-    """The headline on the split where an arm does worst."""
+    """The primary metric on the split where a candidate does worst."""
     return min((score.primary_metric for score in candidate.scores.values()), key=lambda interval: interval.value)
 
 
@@ -70,7 +71,7 @@ def cheapest(candidates: Sequence[Candidate]) -> Candidate | None:
 
 
 def costs_less(candidate: Candidate, usd_per_month: float) -> bool:
-    """Whether an arm costs less than that, by more than costs that are the same may differ."""
+    """Whether a candidate costs less than that, by more than costs that are the same may differ."""
     return candidate.cost.usd_per_month * (1 + SAME_COST) < usd_per_month
 
 

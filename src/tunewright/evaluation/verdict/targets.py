@@ -22,8 +22,8 @@ class Target:
 
 
 def goal_targets(candidate: Candidate, primary_metric: str, spec: Spec) -> list[Target]:
-    """The goal: on every test split the headline reaches `goal.accuracy` and the lower end of its 95 % interval comes
-    within `goal.margin` of it; the P95 keeps `goal.p95_ms`. Too few groups prove nothing."""
+    """The goal: on every test split the primary metric reaches `goal.accuracy` and the lower end of its 95 % interval
+    comes within `goal.margin` of it; the P95 keeps `goal.p95_ms`. Too few groups prove nothing."""
     goal, found = spec.goal, []
     floor = goal.accuracy - goal.margin
     for split, score in candidate.scores.items():
@@ -41,7 +41,7 @@ def is_fast(candidate: Candidate, spec: Spec) -> bool:
 
 
 def speed_of(candidate: Candidate) -> str:
-    """An arm's P95 in words."""
+    """a candidate's P95 in words."""
     speed = candidate.latency
     if speed is None:
         return "not measured"

@@ -39,13 +39,22 @@ from tunewright.monitoring.corrections.rejected import (
     REMEDIES,
     SETTLED,
     RejectedCorrection,
-    held_back,
+    reject,
 )
 from tunewright.monitoring.store import Store
 from tunewright.tasks import Task, task_of
 from tunewright.tasks.base import labels_of
 
-__all__ = ["COPY", "NEW_LABEL", "PULL", "REMEDIES", "NewCorrections", "Pull", "RejectedCorrection", "grow"]
+__all__ = [
+    "COPY",
+    "NEW_LABEL",
+    "PULL",
+    "REMEDIES",
+    "NewCorrections",
+    "Pull",
+    "RejectedCorrection",
+    "collect_corrections",
+]
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class NewCorrections:
     """Rows that were added, or would be."""
     answers: dict[str, int]
     """How often each label was added; empty where answers are no labels."""
-    held: list[RejectedCorrection]
+    rejected: list[RejectedCorrection]
     """What is not taken, and why."""
     contradicted: list[RejectedCorrection]
     """Of what is taken, that rows of the data contradict: these are to be mended."""
@@ -78,17 +87,19 @@ class NewCorrections:
     @property
     def reasons(self) -> dict[str, int]:
         """How many captures are held back, by reason."""
-        counts = Counter(each.reason for each in self.held)
+        counts = Counter(each.reason for each in self.rejected)
         return {reason: counts[reason] for reason in REMEDIES if counts[reason]}
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In a line."""
-        held = ", ".join(f"{reason} ({count})" for reason, count in self.reasons.items())
-        return f"{self.rows} rows added" + (f"; held back: {held}" if held else "")
+        rejected = ", ".join(f"{reason} ({count})" for reason, count in self.reasons.items())
+        return f"{self.rows} rows added" + (f"; held back: {rejected}" if rejected else "")
 
 
-def grow(spec: Spec, store: Store, *, include: Collection[str] = (), dry_run: bool = False) -> NewCorrections:
+def collect_corrections(
+    spec: Spec, store: Store, *, include: Collection[str] = (), dry_run: bool = False
+) -> NewCorrections:
     """Make data of the reviews that are in no dataset yet: `corrections/N` beside the spec, and reviews marked with N.
 
     The folder is the truth: reviews that it names are marked, even where an earlier growth ended between the two, and
@@ -105,11 +116,11 @@ def grow(spec: Spec, store: Store, *, include: Collection[str] = (), dry_run: bo
     folder = spec.corrections_folder
     _require_sources(include)
     if dry_run:
-        return _grown(spec, store, folder, include, dry_run=True)
+        return _collected(spec, store, folder, include, dry_run=True)
     # What is locked is the folder around it, so that a growth that adds nothing leaves none.
     folder.parent.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder.parent):
-        return _grown(spec, store, folder, include, dry_run=False)
+        return _collected(spec, store, folder, include, dry_run=False)
 
 
 def _require_sources(include: Collection[str]) -> None:
@@ -120,7 +131,7 @@ def _require_sources(include: Collection[str]) -> None:
             raise UserError(f"'{each}' is no source.", where="--include", fix=f"Name it as it is told: {listing}")
 
 
-def _grown(spec: Spec, store: Store, folder: Path, include: Collection[str], *, dry_run: bool) -> NewCorrections:
+def _collected(spec: Spec, store: Store, folder: Path, include: Collection[str], *, dry_run: bool) -> NewCorrections:
     task, before = task_of(spec.task), corrections_in(folder)
     with store.session() as session:
         recovered, retracted = reconcile(session, before, spec.name)
@@ -130,10 +141,10 @@ def _grown(spec: Spec, store: Store, folder: Path, include: Collection[str], *, 
             session.rollback()
     agreed, changed = without_known(before, choice.agreed)
     judged = _judged(spec, task, agreed, sure, include) if agreed else _Judged()
-    held = [*choice.held, *changed, *judged.held]
+    rejected = [*choice.rejected, *changed, *judged.rejected]
     after = before
     if judged.taken and not dry_run:
-        after = _written(folder, before, judged.taken, held, {each.capture: each for each in agreed})
+        after = _written(folder, before, judged.taken, rejected, {each.capture: each for each in agreed})
         with store.session() as session:
             reconcile(session, after, spec.name)
     return NewCorrections(
@@ -144,12 +155,12 @@ def _grown(spec: Spec, store: Store, folder: Path, include: Collection[str], *, 
         dict(Counter(label for each in judged.taken for label in counted(task, each.answer)).most_common())
         if labels_of(task.constraint)
         else {},
-        held,
+        rejected,
         judged.contradicted,
         judged.pulls,
         retracted,
         recovered,
-        dict(Counter(each.answer for each in held if each.reason == NEW_LABEL).most_common()),
+        dict(Counter(each.answer for each in rejected if each.reason == NEW_LABEL).most_common()),
     )
 
 
@@ -158,7 +169,7 @@ class _Judged:
     """What the data says of agreed answers."""
 
     taken: list[Correction] = field(default_factory=list)
-    held: list[RejectedCorrection] = field(default_factory=list)
+    rejected: list[RejectedCorrection] = field(default_factory=list)
     contradicted: list[RejectedCorrection] = field(default_factory=list)
     pulls: list[Pull] = field(default_factory=list)
 
@@ -167,24 +178,24 @@ def _judged(
     spec: Spec, task: Task, agreed: Sequence[Correction], sure: Mapping[str, float | None], include: Collection[str]
 ) -> _Judged:
     known = known_of(spec, job_of(spec), task)
-    new, held, contradicted = known.sift(agreed)
+    new, rejected, contradicted = known.sift(agreed)
     found = pulls(known, new, sure, include)
     taken, pulling = _without(new, found)
     named = {each.capture for each in taken}
-    return _Judged(taken, [*held, *pulling], [each for each in contradicted if each.capture in named], found)
+    return _Judged(taken, [*rejected, *pulling], [each for each in contradicted if each.capture in named], found)
 
 
 def _written(
     folder: Path,
     before: Corrections,
     taken: Sequence[Correction],
-    held: Sequence[RejectedCorrection],
+    rejected: Sequence[RejectedCorrection],
     agreed: Mapping[str, Correction],
 ) -> Corrections:
     """The next version of the corrections; what need not be looked at again is written down beside its rows."""
-    done = [each for each in held if each.reason in SETTLED]
+    done = [each for each in rejected if each.reason in SETTLED]
     settled = [Settled(each.capture, each.reason, each.answer, _reviews(agreed[each.capture])) for each in done]
-    counts = Counter(each.reason for each in held if each.reason not in SETTLED)
+    counts = Counter(each.reason for each in rejected if each.reason not in SETTLED)
     return write_corrections(folder, before, taken, settled, counts, stamp(datetime.now(UTC)))
 
 
@@ -197,5 +208,7 @@ def _without(
 ) -> tuple[list[Correction], list[RejectedCorrection]]:
     """(the corrections that no source's pull is about, the others)."""
     pulled = {capture: pull for pull in reversed(found) for capture in pull.rows}
-    held = [held_back(PULL, each, source=pulled[each.capture].source) for each in corrections if each.capture in pulled]
-    return [each for each in corrections if each.capture not in pulled], held
+    rejected = [
+        reject(PULL, each, source=pulled[each.capture].source) for each in corrections if each.capture in pulled
+    ]
+    return [each for each in corrections if each.capture not in pulled], rejected

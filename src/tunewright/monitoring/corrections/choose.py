@@ -26,7 +26,7 @@ class AgreedAnswer:
     """What reviews that are not yet in a dataset come to."""
 
     agreed: list[Correction]
-    held: list[RejectedCorrection]
+    rejected: list[RejectedCorrection]
 
 
 def choose(session: Session, task: Task, model: str, include: Collection[str] = ()) -> AgreedAnswer:
@@ -40,28 +40,28 @@ def choose(session: Session, task: Task, model: str, include: Collection[str] = 
     Args:
         include: `feedback:KEY` for each key whose feedback counts as a review.
     """
-    agreed, held = [], []
+    agreed, rejected = [], []
     for capture, reviews in _reviewed(session, model):
         votes = {review.reviewer: review for review in reviews if _is_vote(review, include)}
         if not votes:
             if feedback := [review for review in reviews if not (review.right and review.answer is None)]:
-                held.append(_feedback_alone(capture, feedback[-1]))
+                rejected.append(_feedback_alone(capture, feedback[-1]))
             continue
         if capture.state == "open" and any(review.source in EXPERT for review in votes.values()):
-            held.append(RejectedCorrection(WAITS, capture.id, capture.request, "", capture.answer))
+            rejected.append(RejectedCorrection(WAITS, capture.id, capture.request, "", capture.answer))
             continue
         answers = {reviewer: _answer(task, capture, review) for reviewer, review in votes.items()}
         answer, decided = _decision(votes.values(), answers)
         if not decided:
             said = " | ".join(f"{reviewer}: {_told(each)}" for reviewer, (each, _) in sorted(answers.items()))
-            held.append(RejectedCorrection(DISAGREE, capture.id, capture.request, said, capture.answer))
+            rejected.append(RejectedCorrection(DISAGREE, capture.id, capture.request, said, capture.answer))
         elif answer is not None:
             unfit = next(why for each, why in answers.values() if each == answer)
             if unfit:
-                held.append(_unfit(task, capture, answer, unfit))
+                rejected.append(_unfit(task, capture, answer, unfit))
             else:
                 agreed.append(_correction(task, capture, answer, answers, reviews))
-    return AgreedAnswer(agreed, held)
+    return AgreedAnswer(agreed, rejected)
 
 
 def confidences(session: Session, captures: Sequence[str]) -> dict[str, float | None]:

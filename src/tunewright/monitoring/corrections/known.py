@@ -24,7 +24,7 @@ from tunewright.monitoring.corrections.rejected import (
     TESTED,
     UNUSABLE,
     RejectedCorrection,
-    held_back,
+    reject,
 )
 from tunewright.tasks import Example, Meta, Task
 from tunewright.tasks.base import Unfit, labels_of
@@ -67,39 +67,42 @@ class KnownRows:
         with fewer than two people agreeing. Near copies count as the same text where answers are labels; elsewhere
         texts that nearly agree have answers of their own.
         """
-        held: list[RejectedCorrection] = []
+        rejected: list[RejectedCorrection] = []
         contradicted: list[RejectedCorrection] = []
-        left = self._usable(corrections, held)
-        left = self._beside_tests(left, held)
-        left = self._beside_train(left, held, contradicted)
-        return self._beside_each_other(left, held), held, contradicted
+        left = self._usable(corrections, rejected)
+        left = self._beside_tests(left, rejected)
+        left = self._beside_train(left, rejected, contradicted)
+        return self._beside_each_other(left, rejected), rejected, contradicted
 
     @property
     def _labels(self) -> bool:
         return bool(labels_of(self.task.constraint))
 
-    def _usable(self, corrections: Sequence[Correction], held: list[RejectedCorrection]) -> list[Correction]:
+    def _usable(self, corrections: Sequence[Correction], rejected: list[RejectedCorrection]) -> list[Correction]:
         checks = {code: check for code, check in row_checks(self.job).items() if code in _ALONE}
         kept = []
         for each in corrections:
             example = Example.of(each.text, each.answer, Meta(id=each.capture))
             codes = [code for code, check in checks.items() if check(example)]
             if codes:
-                held.append(held_back(UNUSABLE, each, f"finding {', '.join(codes)}"))
+                rejected.append(reject(UNUSABLE, each, f"finding {', '.join(codes)}"))
             else:
                 kept.append(each)
         return kept
 
-    def _beside_tests(self, corrections: Sequence[Correction], held: list[RejectedCorrection]) -> list[Correction]:
+    def _beside_tests(self, corrections: Sequence[Correction], rejected: list[RejectedCorrection]) -> list[Correction]:
         like = self._like(self.tests, corrections, near=True)
         for index, row in like.items():
             other = "" if self.tests.answers[row] == corrections[index].answer else ", which answers otherwise"
             detail = f"like {self.tests.places[row]}{other}: {shown(self.tests.answers[row])}"
-            held.append(held_back(TESTED, corrections[index], detail))
+            rejected.append(reject(TESTED, corrections[index], detail))
         return [each for index, each in enumerate(corrections) if index not in like]
 
     def _beside_train(
-        self, corrections: Sequence[Correction], held: list[RejectedCorrection], contradicted: list[RejectedCorrection]
+        self,
+        corrections: Sequence[Correction],
+        rejected: list[RejectedCorrection],
+        contradicted: list[RejectedCorrection],
     ) -> list[Correction]:
         kept = []
         like = self._like(self.train, corrections, near=self._labels)
@@ -108,18 +111,20 @@ class KnownRows:
             if row is None:
                 kept.append(each)
             elif self.train.answers[row] == each.answer:
-                held.append(held_back(COPY, each, self._says(row)))
+                rejected.append(reject(COPY, each, self._says(row)))
             elif people(each) >= ENOUGH:
                 kept.append(each)
-                contradicted.append(held_back(CONTRADICTS, each, self._says(row)))
+                contradicted.append(reject(CONTRADICTS, each, self._says(row)))
             else:
-                held.append(held_back(CONTRADICTS, each, self._says(row)))
+                rejected.append(reject(CONTRADICTS, each, self._says(row)))
         return kept
 
     def _says(self, row: int) -> str:
         return f"{self.train.places[row]} says {shown(self.train.answers[row])}"
 
-    def _beside_each_other(self, corrections: Sequence[Correction], held: list[RejectedCorrection]) -> list[Correction]:
+    def _beside_each_other(
+        self, corrections: Sequence[Correction], rejected: list[RejectedCorrection]
+    ) -> list[Correction]:
         order = sorted(range(len(corrections)), key=lambda index: (-people(corrections[index]), index))
         texts = [corrections[index].text for index in order]
         pairs = near_duplicates(texts, THRESHOLD) if self._labels else _repeats(texts)
@@ -131,12 +136,12 @@ class KnownRows:
             if doubtful and people(lead) == people(corrections[doubtful[0]]):
                 gone.update((first, *others))
                 says = "; ".join(f"{shown(corrections[i].text)}: {shown(corrections[i].answer)}" for i in doubtful[:3])
-                held.append(held_back(DISAGREE, lead, f"alike, with another answer: {says}"))
-                held.extend(held_back(DISAGREE, corrections[index], _like(lead)) for index in others)
+                rejected.append(reject(DISAGREE, lead, f"alike, with another answer: {says}"))
+                rejected.extend(reject(DISAGREE, corrections[index], _like(lead)) for index in others)
                 continue
             for index in others:
                 reason = DISAGREE if index in doubtful else COPY
-                held.append(held_back(reason, corrections[index], _like(lead)))
+                rejected.append(reject(reason, corrections[index], _like(lead)))
                 gone.add(index)
         return [each for index, each in enumerate(corrections) if index not in gone]
 

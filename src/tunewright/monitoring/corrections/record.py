@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from tunewright.data.corrections import Correction, Corrections, ReviewerAnswer
 from tunewright.data.shown import shown
 from tunewright.monitoring.corrections.choose import stamp
-from tunewright.monitoring.corrections.rejected import CHANGED, RejectedCorrection, held_back
+from tunewright.monitoring.corrections.rejected import CHANGED, RejectedCorrection, reject
 from tunewright.monitoring.store.database import pieces
 from tunewright.monitoring.store.tables import Capture, Review
 
@@ -50,8 +50,8 @@ def without_known(
     """(corrections, those to a capture that the corrections so far answer otherwise)."""
     answers = {row.capture: row.answer for row in corrections.rows}
     changed = [each for each in agreed if answers.get(each.capture, each.answer) != each.answer]
-    held = [held_back(CHANGED, each, f"they say {shown(answers[each.capture])}") for each in changed]
-    return [each for each in agreed if answers.get(each.capture, each.answer) == each.answer], held
+    rejected = [reject(CHANGED, each, f"they say {shown(answers[each.capture])}") for each in changed]
+    return [each for each in agreed if answers.get(each.capture, each.answer) == each.answer], rejected
 
 
 def _written(corrections: Corrections) -> dict[Key, int]:

@@ -55,7 +55,7 @@ class RejectedCorrection:
     """Under which name `--include` releases it."""
 
 
-def held_back(reason: str, correction: Correction, detail: str = "", source: str = "") -> RejectedCorrection:
+def reject(reason: str, correction: Correction, detail: str = "", source: str = "") -> RejectedCorrection:
     return RejectedCorrection(
         reason, correction.capture, correction.text, correction.answer, correction.said, detail, source
     )

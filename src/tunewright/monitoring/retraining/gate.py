@@ -52,7 +52,7 @@ class TestPart:
     name: str
     count: int
     champion: float
-    """The task's headline; of a field its F1."""
+    """The task's primary metric; of a field its F1."""
     challenger: float
     paired: Paired
     """Challenger less champion."""

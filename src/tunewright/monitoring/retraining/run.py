@@ -55,7 +55,7 @@ class Parts:
     """The bundle that the project last made: the champion where none was named yet."""
     collect: Callable[[], object]
     """Moves what was captured into the store."""
-    grow: Callable[[], str]
+    collect_corrections: Callable[[], str]
     """Writes new reviews as corrections. Returns a hash that pins all there are; empty where there are none."""
     freeze: Callable[[], object]
     """Adds a share of the new rows to a frozen test; does nothing where none is frozen."""
@@ -186,7 +186,7 @@ class _Retraining:
     def _train(self) -> Deployment | None:
         """Train on the grown data and hold the new model against the champion; None where nothing was learnt."""
         spec, began, champion = self._spec, datetime.now(UTC), self._serving.champion
-        corrections = self._parts.grow()
+        corrections = self._parts.collect_corrections()
         with self._store.session() as session:
             before = events.last(session, spec.name, events.TRAINED, events.REFUSED)
         if corrections == (before.detail["corrections"] if before else "") and not self._course.anyway:

@@ -31,7 +31,7 @@ class Shadow:
 
     asked: int
     agreement: float | None
-    """The task's headline, if the champion's answers were the right ones; None where nothing was asked."""
+    """The task's primary metric, if the champion's answers were the right ones; None where nothing was asked."""
     escalated: Rate
     refused: Rate
     against: list[str]

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from tunewright.config import RUNS, Spec
+from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.drift.reference import Reference, load_reference
@@ -27,7 +27,7 @@ from tunewright.monitoring.audit import draw
 from tunewright.monitoring.queue import appraise
 from tunewright.monitoring.store import tables
 from tunewright.monitoring.store.database import Store, open_store
-from tunewright.project import served_bundle
+from tunewright.project import Project
 from tunewright.serving.captures import CaptureRecord, Feedback, read_entry, request_logs
 
 BATCH_LINES = 1000
@@ -194,7 +194,7 @@ def _appraise_again(session: Session, ids: Collection[str], reference: Reference
 def _reference(spec: Spec) -> Reference | None:
     """What the bundle that serves was judged on. One that can't be read keeps nothing from being collected."""
     try:
-        return load_reference(served_bundle(spec.folder / RUNS))
+        return load_reference(Project(spec.folder).champion())
     except UserError as error:
         say(f"What is collected can't be compared with the model's reference. {error.paragraph()}")
         return None

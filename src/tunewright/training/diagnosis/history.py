@@ -59,7 +59,7 @@ class TrainingFacts:
     lengths: list[int]
     """For each training example the number of its tokens."""
     measure: str = "accuracy"
-    """The name of the task's headline."""
+    """The name of the task's primary metric."""
     groups: list[str] = field(default_factory=list)
     """What each validation example may fail together with."""
     answers: list[str] = field(default_factory=list)

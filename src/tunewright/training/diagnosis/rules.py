@@ -91,7 +91,7 @@ def no_signal(history: History) -> Diagnosis | None:
     if not history.far or not measured or not history.facts.labels:
         return None
     count, guess = sum(history.facts.held.values()), history.facts.majority
-    best = max(row["headline"] for row in measured)
+    best = max(row["primary_metric"] for row in measured)
     beyond_chance = guess + 1.645 * math.sqrt(guess * (1 - guess) / count)
     if best > beyond_chance + 0.02 or min(history.validation) < 0.9 * history.facts.guessing:
         return None

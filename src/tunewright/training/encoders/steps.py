@@ -29,7 +29,7 @@ from tunewright.training.encoders.settings import for_encoder
 from tunewright.training.encoders.soup import average_encoders
 from tunewright.training.encoders.trainer import build_encoder_trainer
 from tunewright.training.loop.encode import IGNORED, Row
-from tunewright.training.loop.member import ADAPTER, Soup
+from tunewright.training.loop.soup_training import ADAPTER, Soup
 from tunewright.training.loop.trainer import planned_steps
 from tunewright.training.loop.validation import MOST, ValidationPart
 from tunewright.training.steps import CHECKPOINTS, figures, last_kept, train_members
@@ -72,7 +72,7 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
             beside.save(output.path / ENCODER)
         if beside or not measured:
             score = part.score(network, None)
-            measured = {"headline": score.primary_metric, "validation_loss": score.loss}
+            measured = {"primary_metric": score.primary_metric, "validation_loss": score.loss}
     output.result = figures(curve, measured) | {
         "trained_parameters": _parameters(output.path / ENCODER),
         "precision": compute_type(spec.train.precision),

@@ -21,7 +21,7 @@ from tunewright.tasks import Example, LabelTrie, task_of
 from tunewright.training.diagnosis.history import TrainingFacts
 from tunewright.training.loop.answering import answering_of
 from tunewright.training.loop.encode import IGNORED, Row, encode_examples
-from tunewright.training.loop.member import Soup
+from tunewright.training.loop.soup_training import Soup
 from tunewright.training.loop.validation import MOST, ValidationPart
 
 

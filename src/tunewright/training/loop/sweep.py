@@ -24,8 +24,8 @@ from tunewright.models.resolve import is_encoder
 from tunewright.tasks import task_of
 from tunewright.training.diagnosis.diagnosis import CannotTrain
 from tunewright.training.encoders.settings import for_encoder
-from tunewright.training.loop.member import Soup
 from tunewright.training.loop.prepare import prepare
+from tunewright.training.loop.soup_training import Soup
 from tunewright.training.loop.trainer import planned_steps
 from tunewright.training.loop.validation import SCORES, ValidationScore, chosen, kept_score
 
@@ -54,14 +54,14 @@ class Sweep:
     trials: list[SweepTrial]
     """The best first."""
     measure: str
-    """The name of the task's headline."""
+    """The name of the task's primary metric."""
     examples: int
     """Validation examples each was judged on."""
 
     @property
     def noise(self) -> float:
-        """Standard error of the best headline, at most, which of right and wrong answers it is: trials closer than that
-        can hardly be told apart."""
+        """Standard error of the best primary metric, at most, which of right and wrong answers it is: trials closer
+        than that can hardly be told apart."""
         best = self.trials[0].primary_metric or 0.0
         return math.sqrt(best * (1 - best) / self.examples)
 
@@ -200,7 +200,7 @@ def _of_adapter(trial: Any, spec: Spec) -> dict[str, Any]:
 
 
 def _run(everything: Soup, overrides: dict[str, Any], trial: Any) -> float:
-    """Train one trial's model; its headline on the validation part."""
+    """Train one trial's model; its primary metric on the validation part."""
     import optuna
     from transformers import TrainerCallback
 
@@ -208,10 +208,10 @@ def _run(everything: Soup, overrides: dict[str, Any], trial: Any) -> float:
 
     class Pruning(TrainerCallback):  # type: ignore[misc, unused-ignore]
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-            if logs and "headline" in logs:
+            if logs and "primary_metric" in logs:
                 # By number, not by step, so that trials of different length are compared at the same place.
                 steps = sorted(measured_steps(state.max_steps, everything.spec.train.num_evaluations))
-                trial.report(logs["headline"], steps.index(state.global_step))
+                trial.report(logs["primary_metric"], steps.index(state.global_step))
                 if trial.should_prune():
                     raise optuna.TrialPruned
 

@@ -31,12 +31,15 @@ class Tracking:
     """A training's record. Nothing is sent where no tracking is wanted.
 
     Args:
-        headline: the name under which the task's headline is sent.
+        primary metric: the name under which the task's primary metric is sent.
     """
 
     def __init__(self, mlflow: Any = None, primary_metric: str = ""):
         self._mlflow = mlflow
-        self._names = {**dict(zip(_METRICS, _METRICS, strict=True)), "headline": re.sub(r"\W", "_", primary_metric)}
+        self._names = {
+            **dict(zip(_METRICS, _METRICS, strict=True)),
+            "primary_metric": re.sub(r"\W", "_", primary_metric),
+        }
 
     def metrics(self, logged: Mapping[str, Any], step: int) -> None:
         """Send what a trainer logged at a step, where it is a number; the rest has no place in a curve."""

@@ -31,7 +31,7 @@ _BEYOND_CHANCE = 1.645
 @dataclass(frozen=True)
 class ValidationScore:
     scores: list[float]
-    """What each example's answer, found as in serving, is worth by the task's headline, 0 to 1."""
+    """What each example's answer, found as in serving, is worth by the task's primary metric, 0 to 1."""
     losses: list[float]
     """Cross-entropy of each example's answer, in nats: the sum over its labelled tokens."""
     tokens: int

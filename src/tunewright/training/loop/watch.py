@@ -19,7 +19,7 @@ from tunewright.training.diagnosis.diagnosis import CannotTrain
 from tunewright.training.diagnosis.diverging import is_number, no_number
 from tunewright.training.diagnosis.history import History
 from tunewright.training.diagnosis.rules import diagnose
-from tunewright.training.loop.member import save_adapter
+from tunewright.training.loop.soup_training import save_adapter
 from tunewright.training.loop.together import agreed, any_of
 from tunewright.training.loop.tracking import Tracking
 from tunewright.training.loop.validation import SCORES, ValidationPart, ValidationScore, chosen, kept_score
@@ -121,7 +121,12 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
         right = self._part.right(score)
         since_kept = len(scores) - 1 - chosen(scores)
         kept = since_kept == 0
-        measurement = {"validation_loss": score.loss, "headline": score.primary_metric, "right": right, "kept": kept}
+        measurement = {
+            "validation_loss": score.loss,
+            "primary_metric": score.primary_metric,
+            "right": right,
+            "kept": kept,
+        }
         self._trainer.log(measurement | {"scores": score.scores, "losses": score.losses})
         control.should_log = log_too  # the step's own loss is still to be logged
         if kept:

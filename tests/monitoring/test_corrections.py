@@ -17,7 +17,7 @@ from tunewright.core.artifacts import read_jsonl
 from tunewright.core.errors import UserError
 from tunewright.data.corrections import corrections_in
 from tunewright.monitoring import corrections as growth
-from tunewright.monitoring.corrections import NewCorrections, grow
+from tunewright.monitoring.corrections import NewCorrections, collect_corrections
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.database import open_at
 from tunewright.monitoring.store.tables import Capture, Review
@@ -79,8 +79,8 @@ def datasets(store: Store) -> list[int | None]:
         return list(session.scalars(select(Review.dataset).order_by(Review.number)))
 
 
-def held(grown: NewCorrections) -> dict[str, str]:
-    return {each.capture: each.reason for each in grown.held}
+def rejected(collected: NewCorrections) -> dict[str, str]:
+    return {each.capture: each.reason for each in collected.rejected}
 
 
 def rows(spec: Spec, number: int = 1) -> list[dict[str, Any]]:
@@ -94,27 +94,27 @@ def texts(found: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
 def test_what_waits_for_a_second_reviewer_is_left_to_wait(spec: Spec, store: Store) -> None:
     asked(store, "c1", state="open")
     said(store, "c1", "billing", "anna")
-    assert held(grow(spec, store)) == {"c1": "waits for another reviewer"}
+    assert rejected(collect_corrections(spec, store)) == {"c1": "waits for another reviewer"}
     said(store, "c1", "billing", "ben")
     with store.session() as session:
         session.get_one(Capture, "c1").state = "done"
-    assert grow(spec, store).rows == 1
+    assert collect_corrections(spec, store).rows == 1
 
 
 def test_who_settles_a_conflict_has_the_last_word(spec: Spec, store: Store) -> None:
     asked(store, "c1", answer="billing")
     said(store, "c1", "billing", "anna")
     said(store, "c1", "defect", "ben")
-    assert held(grow(spec, store)) == {"c1": "reviewers disagree"}
+    assert rejected(collect_corrections(spec, store)) == {"c1": "reviewers disagree"}
     said(store, "c1", "refund", "chris", source="settle", minutes=1)
-    assert grow(spec, store).answers == {"refund": 1}
+    assert collect_corrections(spec, store).answers == {"refund": 1}
 
 
 def test_a_correction_becomes_a_row_that_says_who_said_so_of_what(spec: Spec, store: Store) -> None:
     asked(store, "c1", "my card was charged twice", "defect", by="shop")
     said(store, "c1", "billing", "anna")
-    grown = grow(spec, store)
-    assert (grown.number, grown.rows, grown.answers, grown.held) == (1, 1, {"billing": 1}, [])
+    collected = collect_corrections(spec, store)
+    assert (collected.number, collected.rows, collected.answers, collected.rejected) == (1, 1, {"billing": 1}, [])
     assert rows(spec) == [
         {
             "text": "my card was charged twice",
@@ -134,15 +134,15 @@ def test_a_correction_becomes_a_row_that_says_who_said_so_of_what(spec: Spec, st
 
 def test_an_answer_that_was_called_right_is_confirmed(spec: Spec, store: Store) -> None:
     said(store, asked(store, "c1", answer="refund"), None, right=True)
-    grow(spec, store)
+    collect_corrections(spec, store)
     assert texts(rows(spec)) == [("c1", "refund")]
 
 
 def test_undone_reviews_and_those_in_which_nobody_can_tell_give_nothing(spec: Spec, store: Store) -> None:
     said(store, asked(store, "undone"), "defect", undone=True)
     said(store, asked(store, "unclear"), None)
-    grown = grow(spec, store)
-    assert (grown.number, grown.rows, grown.held) == (None, 0, [])
+    collected = collect_corrections(spec, store)
+    assert (collected.number, collected.rows, collected.rejected) == (None, 0, [])
     assert datasets(store) == [None, None]
     assert not spec.corrections_folder.exists()
 
@@ -152,11 +152,11 @@ def test_more_than_half_of_the_people_decide_and_a_tie_is_held_back(spec: Spec, 
         asked(store, name)
         for person, letter in zip(("anna", "ben", "carla"), answers, strict=False):
             said(store, name, {"d": "defect", "r": "refund", "-": None}[letter], person)
-    grown = grow(spec, store)
+    collected = collect_corrections(spec, store)
     assert sorted(texts(rows(spec))) == [("three", "defect"), ("two to one", "defect")]
-    assert held(grown) == dict.fromkeys(("tie", "with one who can't tell"), "reviewers disagree")
-    assert grown.told == "2 rows added; held back: reviewers disagree (2)"
-    assert next(each.answer for each in grown.held if each.capture == "tie") == "anna: defect | ben: refund"
+    assert rejected(collected) == dict.fromkeys(("tie", "with one who can't tell"), "reviewers disagree")
+    assert collected.summary == "2 rows added; held back: reviewers disagree (2)"
+    assert next(each.answer for each in collected.rejected if each.capture == "tie") == "anna: defect | ben: refund"
     assert datasets(store) == [1, 1, 1, None, None, None, None, 1, 1, 1]
 
 
@@ -164,7 +164,7 @@ def test_the_last_word_of_a_person_counts_once(spec: Spec, store: Store) -> None
     asked(store, "c1")
     for answer in ("defect", "defect", "refund"):
         said(store, "c1", answer, "anna")
-    assert grow(spec, store).answers == {"refund": 1}
+    assert collect_corrections(spec, store).answers == {"refund": 1}
 
 
 def test_feedback_of_who_asked_is_held_back_until_a_reviewer_says_so_or_its_key_is_trusted(
@@ -173,22 +173,24 @@ def test_feedback_of_who_asked_is_held_back_until_a_reviewer_says_so_or_its_key_
     said(store, asked(store, "alone"), "refund", "shop", source="feedback")
     said(store, asked(store, "confirmed"), "refund", "shop", source="feedback")
     said(store, "confirmed", "refund", "anna")
-    grown = grow(spec, store)
+    collected = collect_corrections(spec, store)
     assert texts(rows(spec)) == [("confirmed", "refund")]
-    assert held(grown) == {"alone": "feedback alone"}
-    assert grown.held[0].source == "feedback:shop"
+    assert rejected(collected) == {"alone": "feedback alone"}
+    assert collected.rejected[0].source == "feedback:shop"
     assert datasets(store) == [None, 1, 1]
-    assert texts(rows(spec, grow(spec, store, include=["feedback:shop"]).number or 0)) == [("alone", "refund")]
+    assert texts(rows(spec, collect_corrections(spec, store, include=["feedback:shop"]).number or 0)) == [
+        ("alone", "refund")
+    ]
 
 
 def test_a_label_that_the_spec_does_not_have_is_asked_for(spec: Spec, store: Store) -> None:
     for number in range(3):
         said(store, asked(store, f"c{number}"), "complaint")
-    grown = grow(spec, store)
-    assert grown.wanted == {"complaint": 3}
-    assert set(held(grown).values()) == {"a label that the spec does not have"}
+    collected = collect_corrections(spec, store)
+    assert collected.wanted == {"complaint": 3}
+    assert set(rejected(collected).values()) == {"a label that the spec does not have"}
     more = make_spec(spec.folder, task={**spec.task.model_dump(), "labels": [*LABELS, "complaint"]})
-    assert grow(more, store).answers == {"complaint": 3}
+    assert collect_corrections(more, store).answers == {"complaint": 3}
 
 
 def test_what_the_data_says_already_adds_nothing_and_is_not_looked_at_again(spec: Spec, store: Store) -> None:
@@ -196,13 +198,13 @@ def test_what_the_data_says_already_adds_nothing_and_is_not_looked_at_again(spec
     said(store, asked(store, "copy", f"{text}!"), "billing")
     said(store, asked(store, "new", "a parcel came open"), "defect")
     said(store, asked(store, "again", "a parcel came open.", time=NOW + timedelta(minutes=1)), "defect")
-    grown = grow(spec, store)
+    collected = collect_corrections(spec, store)
     assert texts(rows(spec)) == [("new", "defect")]
-    assert held(grown) == dict.fromkeys(("copy", "again"), "adds nothing")
+    assert rejected(collected) == dict.fromkeys(("copy", "again"), "adds nothing")
     assert datasets(store) == [1, 1, 1]
-    assert grow(spec, store).held == []
+    assert collect_corrections(spec, store).rejected == []
     said(store, asked(store, "later", "A parcel came open"), "defect")
-    assert held(grow(spec, store)) == {"later": "adds nothing"}
+    assert rejected(collect_corrections(spec, store)) == {"later": "adds nothing"}
 
 
 def test_an_answer_that_the_data_contradicts_needs_two_people_and_the_old_row_is_named(
@@ -212,21 +214,21 @@ def test_an_answer_that_the_data_contradicts_needs_two_people_and_the_old_row_is
     asked(store, "two", read_jsonl(spec.folder / "train.jsonl")[3]["text"] + "!")
     for person in ("anna", "ben"):
         said(store, "two", "refund", person)
-    grown = grow(spec, store)
-    assert held(grown) == {"one": "contradicts the data"}
-    assert grown.held[0].detail == "train.jsonl:1 says billing"
+    collected = collect_corrections(spec, store)
+    assert rejected(collected) == {"one": "contradicts the data"}
+    assert collected.rejected[0].detail == "train.jsonl:1 says billing"
     assert texts(rows(spec)) == [("two", "refund")]
-    assert [(each.capture, each.detail) for each in grown.contradicted] == [("two", "train.jsonl:4 says billing")]
+    assert [(each.capture, each.detail) for each in collected.contradicted] == [("two", "train.jsonl:4 says billing")]
 
 
 def test_alike_requests_with_two_answers_are_held_back_unless_more_people_say_one(spec: Spec, store: Store) -> None:
     said(store, asked(store, "a", "where is my lost parcel now"), "refund", "anna")
     said(store, asked(store, "b", "where is my lost parcel now?"), "defect", "ben")
-    assert set(held(grow(spec, store)).values()) == {"reviewers disagree"}
+    assert set(rejected(collect_corrections(spec, store)).values()) == {"reviewers disagree"}
     said(store, "a", "refund", "carla")
-    grown = grow(spec, store)
+    collected = collect_corrections(spec, store)
     assert texts(rows(spec)) == [("a", "refund")]
-    assert held(grown) == {"b": "reviewers disagree"}
+    assert rejected(collected) == {"b": "reviewers disagree"}
 
 
 def test_what_a_test_asks_is_not_taught(tmp_path: Path, store: Store) -> None:
@@ -234,17 +236,17 @@ def test_what_a_test_asks_is_not_taught(tmp_path: Path, store: Store) -> None:
     (project / "test.jsonl").write_text('{"text": "please send my money back", "label": "refund"}\n')
     spec = load_spec(project)
     said(store, asked(store, "c1", "Please send my money back!"), "billing")
-    grown = grow(spec, store)
-    assert held(grown) == {"c1": "stands in a test"}
-    assert grown.held[0].detail == "like test.jsonl:1, which answers otherwise: refund"
+    collected = collect_corrections(spec, store)
+    assert rejected(collected) == {"c1": "stands in a test"}
+    assert collected.rejected[0].detail == "like test.jsonl:1, which answers otherwise: refund"
 
 
 def test_what_no_training_could_use_is_held_back(tmp_path: Path, store: Store) -> None:
     spec = load_spec(write_project(tmp_path / "p", train={"max_length": 100}))
     said(store, asked(store, "long", "word " * 400), "billing")
     said(store, asked(store, "empty", "  "), "billing")
-    grown = grow(spec, store)
-    assert {each.capture: (each.reason, each.detail) for each in grown.held} == {
+    collected = collect_corrections(spec, store)
+    assert {each.capture: (each.reason, each.detail) for each in collected.rejected} == {
         "long": ("can't be trained on", "finding D020"),
         "empty": ("can't be trained on", "finding D001"),
     }
@@ -266,62 +268,62 @@ def test_a_growth_that_ends_between_folder_and_database_neither_loses_nor_double
 
     monkeypatch.setattr(growth, "reconcile", killed)
     with pytest.raises(KeyboardInterrupt):
-        grow(spec, store)
+        collect_corrections(spec, store)
     monkeypatch.undo()
     assert datasets(store) == [None, None, None]
     assert len(rows(spec)) == 1
-    grown = grow(spec, store)
-    assert (grown.number, grown.rows, grown.recovered, grown.held) == (None, 0, 3, [])
+    collected = collect_corrections(spec, store)
+    assert (collected.number, collected.rows, collected.recovered, collected.rejected) == (None, 0, 3, [])
     assert datasets(store) == [1, 1, 1]
     assert corrections_in(spec.corrections_folder).number == 1
 
 
 def test_a_dry_run_writes_and_marks_nothing(spec: Spec, store: Store) -> None:
     said(store, asked(store, "c1"), "defect")
-    grown = grow(spec, store, dry_run=True)
-    assert (grown.number, grown.rows) == (None, 1)
+    collected = collect_corrections(spec, store, dry_run=True)
+    assert (collected.number, collected.rows) == (None, 1)
     assert datasets(store) == [None]
     assert not spec.corrections_folder.exists()
 
 
 def test_a_later_review_that_says_otherwise_is_held_back_and_undone_rows_are_told(spec: Spec, store: Store) -> None:
     said(store, asked(store, "c1"), "defect", "anna")
-    grow(spec, store)
+    collect_corrections(spec, store)
     for person in ("ben", "carla"):
         said(store, "c1", "refund", person)
-    grown = grow(spec, store)
-    assert held(grown) == {"c1": "contradicts the corrections"}
+    collected = collect_corrections(spec, store)
+    assert rejected(collected) == {"c1": "contradicts the corrections"}
     with store.session() as session:
         session.scalars(select(Review).where(Review.reviewer == "anna")).one().undone = NOW
-    assert grow(spec, store).retracted == 1
+    assert collect_corrections(spec, store).retracted == 1
 
 
 def test_where_the_corrections_are_moved_away_the_reviews_decide_anew(spec: Spec, store: Store) -> None:
     said(store, asked(store, "c1"), "defect", "anna")
     said(store, asked(store, "c2"), "refund", "anna")
-    grow(spec, store)
+    collect_corrections(spec, store)
     with store.session() as session:
         session.scalars(select(Review).where(Review.capture_id == "c1")).one().undone = NOW
     spec.corrections_folder.rename(spec.folder / "old")
-    assert texts(rows(spec, grow(spec, store).number or 0)) == [("c2", "refund")]
+    assert texts(rows(spec, collect_corrections(spec, store).number or 0)) == [("c2", "refund")]
     assert datasets(store) == [None, 1]
 
 
 def test_versions_name_the_one_before_and_an_edit_by_hand_is_refused(spec: Spec, store: Store) -> None:
     for number in (1, 2):
         said(store, asked(store, f"c{number}"), "defect")
-        assert grow(spec, store).number == number
+        assert collect_corrections(spec, store).number == number
     first, second = (spec.corrections_folder / str(number) / "version.json" for number in (1, 2))
     assert json.loads(second.read_text())["previous"] is not None
     file = first.with_name("rows.jsonl")
     whole = file.read_text()
     file.write_text(whole.replace("defect", "refund"))
     with pytest.raises(UserError, match=r"corrections/1/rows.jsonl: This file of the corrections was edited.*move all"):
-        grow(spec, store)
+        collect_corrections(spec, store)
     file.write_text(whole)
     first.write_text(first.read_text().replace('"rows": 1', '"rows": 2'))
     with pytest.raises(UserError, match="Version 2 of the corrections does not follow version 1"):
-        grow(spec, store)
+        collect_corrections(spec, store)
 
 
 @pytest.mark.parametrize("source", ["mallory", "reviewer:", "reviewers:mallory"])
@@ -330,13 +332,13 @@ def test_what_is_no_source_can_not_be_included(spec: Spec, source: str, tmp_path
     with pytest.raises(
         UserError, match=rf"--include: '{source}' is no source. Name it as it is told: reviewer:…, key:…"
     ):
-        grow(spec, store, include=[source])
+        collect_corrections(spec, store, include=[source])
     store.close()
 
 
 def test_captures_of_another_model_in_the_same_database_are_left_alone(spec: Spec, store: Store) -> None:
     said(store, asked(store, "c1", model="invoices"), "defect")
-    assert grow(spec, store).rows == 0
+    assert collect_corrections(spec, store).rows == 0
 
 
 def test_records_are_written_in_their_one_form_and_nearly_equal_texts_are_no_copies(
@@ -350,10 +352,10 @@ def test_records_are_written_in_their_one_form_and_nearly_equal_texts_are_no_cop
     said(store, asked(store, "c1", "Invoice A-18, total 13.50", model_said), '{"total": 13.50, "number": "A-18"}')
     said(store, asked(store, "c2", "Invoice A-19, total 14.50", model_said), '{"number": "A-19"}')
     said(store, asked(store, "c3", "Invoice A-17, total 12.50", model_said), '{"total": 12.5, "number": "A-17"}')
-    grown = grow(spec, store)
+    collected = collect_corrections(spec, store)
     assert texts(rows(spec)) == [("c1", '{"number":"A-18","total":13.5}')]
-    assert held(grown) == {"c2": "no answer of this task", "c3": "adds nothing"}
-    assert grown.answers == {}
+    assert rejected(collected) == {"c2": "no answer of this task", "c3": "adds nothing"}
+    assert collected.answers == {}
 
 
 def test_written_answers_are_taken_without_the_space_around_them(tmp_path: Path, store: Store) -> None:
@@ -361,7 +363,7 @@ def test_written_answers_are_taken_without_the_space_around_them(tmp_path: Path,
     spec = make_spec(tmp_path, task={"kind": "generate", "instruction": "Answer.", "stop": ["END"]})
     said(store, asked(store, "c1", "Where is it?", "No."), " It is on its way.\r\nEND of it")
     said(store, asked(store, "c2", "When is it?", "No."), " END")
-    assert held(grow(spec, store)) == {"c2": "no answer of this task"}
+    assert rejected(collect_corrections(spec, store)) == {"c2": "no answer of this task"}
     assert texts(rows(spec)) == [("c1", "It is on its way.")]
 
 
@@ -375,7 +377,7 @@ def test_of_several_labels_a_row_lists_are_written_in_their_one_form_and_labels_
     said(store, asked(store, "c2", answer='["billing"]'), '["cancel"]')
     said(store, asked(store, "c3", "where is my parcel", "[]"), '["refund","billing"]')
     said(store, asked(store, "c4", answer='["billing"]'), "[]")
-    grown = grow(spec, store)
+    collected = collect_corrections(spec, store)
     assert texts(rows(spec)) == [("c1", '["billing","refund"]'), ("c4", "[]")]
-    assert held(grown) == {"c2": "a label that the spec does not have", "c3": "adds nothing"}
-    assert grown.answers == {"billing": 1, "refund": 1}
+    assert rejected(collected) == {"c2": "a label that the spec does not have", "c3": "adds nothing"}
+    assert collected.answers == {"billing": 1, "refund": 1}

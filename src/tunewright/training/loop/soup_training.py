@@ -35,7 +35,7 @@ _LOGGED = {
     "learning_rate": "lr",
     "grad_norm": "grad_norm",
     "validation_loss": "validation_loss",
-    "headline": "headline",
+    "primary_metric": "primary_metric",
     "right": "right",
     "kept": "kept",
     "epoch": "epoch",
@@ -163,5 +163,5 @@ def curve_of(log: list[dict[str, Any]], member: int) -> list[dict[str, Any]]:
             **{short: entry[key] for key, short in _LOGGED.items() if key in entry},
         }
         for entry in log
-        if "loss" in entry or "headline" in entry
+        if "loss" in entry or "primary_metric" in entry
     ]

@@ -18,7 +18,7 @@ OnOption = Annotated[str, typer.Option("--on", help="Where steps run: local, or 
 EmulateOption = Annotated[
     bool, typer.Option("--emulate", help="Play Azure on this machine: --on azure without a subscription.")
 ]
-_PLACES = ("local", "azure")
+_BACKENDS = ("local", "azure")
 _WORKSPACE = "00000000-0000-0000-0000-00000000feed/emulator/emulator"
 _REGION = "eastus"
 _PLAYED = {
@@ -30,13 +30,13 @@ _PLAYED = {
 
 @contextmanager
 def placed(spec: Spec, on: str, emulate: bool) -> Iterator[tuple[Spec, On]]:
-    """The spec and the place to go on with, inside of an emulator where that was asked for.
+    """The spec and the backend to go on with, inside of an emulator where that was asked for.
 
     Raises:
-        UserError: there is no such place.
+        UserError: there is no such backend.
     """
-    if on not in _PLACES:
-        raise UserError(f"There is no place '{on}'.", where="--on", fix=f"Places: {', '.join(_PLACES)}.")
+    if on not in _BACKENDS:
+        raise UserError(f"There is no backend '{on}'.", where="--on", fix=f"Backends: {', '.join(_BACKENDS)}.")
     if not emulate:
         yield spec, "azure" if on == "azure" else "local"
         return

@@ -1,6 +1,7 @@
-"""One arm of bench/train.py: `python bench/train_arms.py ARM FOLDER` trains and writes FOLDER/ARM/result.json.
+"""One candidate of bench/train.py: `python bench/train_candidate.py CANDIDATE FOLDER` trains and writes
+FOLDER/CANDIDATE/result.json.
 
-Needs nothing of Tunewright for the arms of others, so that it runs in their environments too.
+Needs nothing of Tunewright for the candidates of others, so that it runs in their environments too.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def train_with_llama_factory(folder: Path, out: Path, job: dict[str, Any], clock
     from llamafactory.train.tuner import run_exp
 
     chatml = TEMPLATES["chatml"]
-    # Its own ChatML learns the line break behind an answer too; the other arms don't.
+    # Its own ChatML learns the line break behind an answer too; the other candidates don't.
     register_template(
         "chatml_without_break",
         format_user=chatml.format_user,

@@ -47,7 +47,7 @@ class Submitted:
     """Seconds after which Azure ends each step; empty where it was submitted before."""
 
 
-class AzurePlace:
+class AzureBackend:
     """Runs steps in the workspace that a spec means. A context: where it ends, no job of its runs on that nobody waits
     for, or it is said which does.
 

@@ -23,12 +23,12 @@ from tunewright.inference.calibration import UNCALIBRATED, save_calibration
 from tunewright.inference.predictors import Answer, GenerationConfig, Pieces
 from tunewright.project import (
     SERVING,
+    Project,
     Serving,
     Traffic,
     falls_to_challenger,
     read_serving,
     served_from,
-    traffic_of,
     write_serving,
 )
 from tunewright.serving import server
@@ -41,15 +41,14 @@ from tunewright.tasks import ClassifyTask
 
 def test_the_file_says_what_serves_and_what_served_before(tmp_path: Path) -> None:
     assert read_serving(tmp_path) is None
-    assert traffic_of(tmp_path) is None
     first = served_from("bundle-1", "one")
     write_serving(tmp_path, first.trying("bundle-2", "two", 0.1))
-    assert traffic_of(tmp_path) == Traffic(tmp_path / "bundle-1", tmp_path / "bundle-2", 0.1)
+    assert Project(tmp_path.parent, tmp_path).traffic() == Traffic(tmp_path / "bundle-1", tmp_path / "bundle-2", 0.1)
     write_serving(tmp_path, first.promoted("bundle-2", "two").promoted("bundle-3", "three"))
     found = read_serving(tmp_path)
     assert found
     assert [each.version for each in (found.champion, *found.former)] == ["three", "two", "one"]
-    assert traffic_of(tmp_path) == Traffic(tmp_path / "bundle-3")
+    assert Project(tmp_path.parent, tmp_path).traffic() == Traffic(tmp_path / "bundle-3")
     assert [path.name for path in tmp_path.iterdir()] == [SERVING], "nothing is left beside it"
 
 
@@ -117,7 +116,7 @@ def test_a_project_serves_its_champion_and_not_what_it_made_last(tmp_path: Path)
     write_serving(project / "runs", served_from("bundle-1", "one"))
     assert api.traffic_of(project) == Traffic(project / "runs" / "bundle-1")
     assert api.bundle_of(project) == project / "runs" / "bundle-1"
-    assert api.outputs_of(tmp_path) is None
+    assert not Project.is_one(tmp_path)
 
 
 @pytest.mark.parametrize("mounted", ["", "alone", "tunewright-tickets/3", "tunewright-tickets/3/abc"])

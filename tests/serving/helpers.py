@@ -1,6 +1,6 @@
 """A server of the review app, or of a model that answers with what it is asked, as a process of its own:
 
-    python -m tests.serving.serving (serve | review FOLDER) [hold]
+    python -m tests.serving.helpers (serve | review FOLDER) [hold]
 
 Prints its port. With `hold` it takes all file descriptors that are left at the first line on its input, and gives them
 back at the second.

@@ -1,6 +1,7 @@
-"""One arm of bench/gpu.py: `python bench/gpu_arms.py ARM FOLDER` trains FOLDER/job.json and writes FOLDER/ARM.json.
+"""One candidate of bench/gpu.py: `python bench/gpu_candidate.py CANDIDATE FOLDER` trains FOLDER/job.json and writes
+FOLDER/CANDIDATE.json.
 
-Needs nothing of Tunewright for the arms of others, so that it runs in their environments too.
+Needs nothing of Tunewright for the candidates of others, so that it runs in their environments too.
 """
 
 from __future__ import annotations

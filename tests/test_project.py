@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tunewright.api import latest_bundle
+from tunewright.api import traffic_of
 from tunewright.core.artifacts import atomic_folder, read_manifest
 from tunewright.core.errors import UserError
+from tunewright.project import Project, served_from, write_serving
 
 
 def step(latest: Path, name: str, text: str, **inputs: str) -> str:
@@ -29,7 +30,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_the_bundle_of_the_last_verdict_is_served(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert latest_bundle(project) == project / "runs" / "latest" / "bundle"
+    assert Project(project).latest_bundle() == project / "runs" / "latest" / "bundle"
     assert capsys.readouterr().err == ""
 
 
@@ -38,7 +39,8 @@ def test_what_was_made_since_is_served_bare_and_that_is_said(
     name: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     step(project / "runs" / "latest", name, "newer")
-    assert latest_bundle(project) == project / "runs" / "latest" / "export" / "bundle"
+    (project / "tunewright.yaml").touch()
+    assert traffic_of(project).champion == project / "runs" / "latest" / "export" / "bundle"
     assert "has no threshold. To judge it: tunewright run" in capsys.readouterr().err
 
 
@@ -46,9 +48,21 @@ def test_a_whole_bundle_outlives_its_export(project: Path) -> None:
     import shutil
 
     shutil.rmtree(project / "runs" / "latest" / "export")
-    assert latest_bundle(project) == project / "runs" / "latest" / "bundle"
+    assert Project(project).latest_bundle() == project / "runs" / "latest" / "bundle"
 
 
 def test_a_project_without_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no bundle yet"):
-        latest_bundle(tmp_path)
+        Project(tmp_path).latest_bundle()
+
+
+def test_servers_drift_and_the_store_go_by_one_bundle_after_a_bare_export(project: Path) -> None:
+    step(project / "runs" / "latest", "export", "newer")
+    bare = project / "runs" / "latest" / "export" / "bundle"
+    assert Project(project).traffic().champion == Project(project).champion() == bare
+
+
+def test_a_champion_stays_whatever_is_exported_after_it(project: Path) -> None:
+    write_serving(project / "runs", served_from("latest/bundle", "1"))
+    step(project / "runs" / "latest", "export", "newer")
+    assert Project(project).champion() == project / "runs" / "latest" / "bundle"
