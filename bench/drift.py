@@ -31,9 +31,9 @@ import numpy as np
 from tunewright.core.artifacts import read_jsonl
 from tunewright.drift.compare import FEWEST, compare
 from tunewright.drift.known import KnownTexts
-from tunewright.drift.over_time import DAYS, alpha_of_a_test
 from tunewright.drift.reference import Reference
 from tunewright.drift.traits import Traits, traits_of
+from tunewright.drift.two_sample import DAYS, alpha_of_a_test
 from tunewright.evaluation.statistics.intervals import wilson
 from tunewright.tasks import ClassifyTask
 

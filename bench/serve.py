@@ -241,7 +241,9 @@ class Load:
     """Told to come again (429)."""
 
 
-async def at_rate(address: str, candidate: Candidate, asked: Iterator[tuple[str, str]], rate: float, seconds: float) -> Load:
+async def at_rate(
+    address: str, candidate: Candidate, asked: Iterator[tuple[str, str]], rate: float, seconds: float
+) -> Load:
     count = max(20, round(rate * seconds))
     latencies: list[float] = []
     right = 0
@@ -272,7 +274,9 @@ async def at_rate(address: str, candidate: Candidate, asked: Iterator[tuple[str,
     )
 
 
-async def at_most(address: str, candidate: Candidate, asked: Iterator[tuple[str, str]], clients: int, seconds: float) -> Load:
+async def at_most(
+    address: str, candidate: Candidate, asked: Iterator[tuple[str, str]], clients: int, seconds: float
+) -> Load:
     """So many clients, each of which asks again as soon as it is answered."""
     latencies: list[float] = []
     right = 0

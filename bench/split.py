@@ -21,7 +21,7 @@ from pathlib import Path
 from tunewright.data.dedup.near import near_copies
 from tunewright.data.splits.split import cut_stratified, hold_out
 from tunewright.data.text import normal
-from tunewright.evaluation.candidates.classical import LinearSvm
+from tunewright.evaluation.candidates.records import LinearSvm
 from tunewright.tasks import Example, Meta
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "banking77" / "train.jsonl"

@@ -30,7 +30,7 @@ from tunewright.core.artifacts import read_jsonl, read_manifest, write_jsonl
 from tunewright.core.progress import quiet_libraries
 from tunewright.data import evenly, load_dataset
 from tunewright.evaluation.candidates.classifiers import trained_encoder
-from tunewright.evaluation.candidates.controls import controls
+from tunewright.evaluation.candidates.records import controls
 from tunewright.evaluation.statistics.intervals import ratio
 from tunewright.exporters.encoders import build_encoder, token_outputs
 from tunewright.inference.predictors import Predictor, RecordTagger, language_model

@@ -21,8 +21,8 @@ import tunewright as tw
 from tunewright import api
 from tunewright.config import Spec
 from tunewright.monitoring.queue import waiting
-from tunewright.monitoring.retraining.due import outlook
 from tunewright.monitoring.retraining.run import Course
+from tunewright.monitoring.retraining.status import outlook
 from tunewright.monitoring.store import Store, open_store
 from tunewright.monitoring.store.collect import collect
 from tunewright.monitoring.watch import watch

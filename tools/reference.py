@@ -305,7 +305,8 @@ def python_page() -> str:
         pages.append(f"\n## {title}\n")
         for name in names:
             options = "" if members else "\n    options:\n      members: false"
-            pages.append(f"\n::: tunewright.{name}{options}\n")
+            keys = "" if members else "\nIts keys are in [Spec keys](spec.md).\n"
+            pages.append(f"\n::: tunewright.{name}{options}\n{keys}")
     return "".join(pages)
 
 

@@ -151,16 +151,6 @@ def test_a_spec_that_a_page_shows_has_known_keys(page: Path) -> None:
     assert not [key for spec in specs for key in _paths(spec, "")]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=names)
-def test_the_files_that_a_page_names_exist(page: Path) -> None:
-    text = page.read_text("utf-8")
-    named = set(re.findall(r"(?<![\w/.-])((?:tests|bench|src|tools|infra|integrations|locks)/[\w./-]*\w)", text))
-    known = {file.name for file in (REPOSITORY / "tests").rglob("test_*.py")}
-    missing = [name for name in named if not (REPOSITORY / name).exists() and not name.startswith("bench/runs")]
-    missing += [name for name in re.findall(r"`(test_\w+\.py)", text) if name not in known]
-    assert not sorted(missing)
-
-
 @pytest.mark.parametrize("target", sorted({each.words[0] for each in commands("make") if each.words}))
 def test_each_make_target_exists(target: str) -> None:
     assert re.search(rf"^{re.escape(target)}:", (REPOSITORY / "Makefile").read_text("utf-8"), re.MULTILINE)

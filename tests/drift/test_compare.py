@@ -8,8 +8,8 @@ from scipy.stats import kstest
 
 from tests.drift.made import Asked, asked, customers, reference
 from tunewright.drift.compare import DriftFinding, compare
-from tunewright.drift.over_time import CHECKS, DAYS, MONTH, alpha_of_a_test
 from tunewright.drift.reference import Reference
+from tunewright.drift.two_sample import CHECKS, DAYS, MONTH, alpha_of_a_test
 
 REFERENCE = reference()
 ALPHA = alpha_of_a_test()

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from tests.drift.made import TASK, Asked, asked, reference
-from tunewright.drift.reference import Reference, load_reference
-from tunewright.drift.together import design_effects
+from tunewright.drift.reference import Reference, design_effects, load_reference
 
 REFERENCE = reference()
 

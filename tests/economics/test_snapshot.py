@@ -16,8 +16,7 @@ from tests.economics.local_server import running, url
 from tunewright.core.errors import UserError
 from tunewright.economics import price_book
 from tunewright.economics.prices import PriceBook
-from tunewright.economics.refresh import refreshed_book
-from tunewright.economics.snapshot import api_prices, published
+from tunewright.economics.snapshot import api_prices, published, refreshed_book
 
 DAY = date(2026, 11, 27)
 FORM = Path(__file__).parent / "genai_prices.json"

@@ -10,7 +10,7 @@ from tunewright.economics import price_book
 from tunewright.economics.cost import Item
 from tunewright.economics.prices import MachinePrice
 from tunewright.economics.upkeep import Upkeep, items_of, letters_of, upkeep
-from tunewright.monitoring.audit import A_DAY
+from tunewright.monitoring.queue import A_DAY
 
 BOOK = price_book()
 DAYS = 365 / 12

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.conftest import LABELS, unalike
-from tunewright.evaluation.candidates.controls import controls
+from tunewright.evaluation.candidates.records import controls
 from tunewright.evaluation.evidence import Record, record_of, score
 from tunewright.evaluation.statistics.intervals import macro_of, ratio
 from tunewright.inference.predictors import Answer

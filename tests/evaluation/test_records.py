@@ -11,8 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from tests.conftest import TOKENIZER
-from tunewright.evaluation.candidates.controls import controls
-from tunewright.evaluation.candidates.records import Nearest, Patterns
+from tunewright.evaluation.candidates.records import Nearest, Patterns, controls
 from tunewright.inference.decoding.grammar import RecordGrammar
 from tunewright.inference.predictors import RecordReader
 from tunewright.inference.predictors.language_model import shots_of

@@ -10,8 +10,7 @@ import pytest
 
 from tests.conftest import TOKENIZER
 from tests.inference.test_grammar import END, TOKENS, VOCABULARY, Reciter
-from tunewright.inference.decoding.free_text import TextRules
-from tunewright.inference.decoding.partial import Shown
+from tunewright.inference.decoding.free_text import Shown, TextRules
 from tunewright.inference.decoding.writing import room_for, written
 from tunewright.inference.predictors import Answer, GenerationConfig, TextGenerator
 from tunewright.models.chat import ChatTemplate

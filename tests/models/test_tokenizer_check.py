@@ -12,7 +12,7 @@ from tests.conftest import TOKENIZER
 from tunewright.core.errors import UserError
 from tunewright.models import tokenizer_check
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.models.tokenizer_patterns import CUTS, KNOWN_PATTERNS
+from tunewright.models.tokenizer_check import CUTS, KNOWN_PATTERNS
 
 BASE: dict[str, Any] = {
     "version": "1.0",

@@ -15,9 +15,8 @@ from tests.monitoring.captures import NOON, capture, review
 from tests.monitoring.request_logs import capture as captured
 from tests.monitoring.request_logs import write
 from tunewright.drift.accuracy import FEWEST_DRAWN
-from tunewright.monitoring.audit import A_DAY, draw
-from tunewright.monitoring.quality import quality
-from tunewright.monitoring.queue import appraise, waiting
+from tunewright.monitoring.ledger import quality
+from tunewright.monitoring.queue import A_DAY, appraise, draw, waiting
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.collect import collect
 from tunewright.monitoring.store.tables import DRAWN, Capture, Tally

@@ -11,9 +11,8 @@ import pytest
 from tests.conftest import make_spec
 from tunewright.monitoring.retraining import events
 from tunewright.monitoring.retraining.canary import LOOKS, Canary, CanaryTerms, TakenAway, watch
-from tunewright.monitoring.retraining.due import outlook
 from tunewright.monitoring.retraining.rates import Rate
-from tunewright.monitoring.retraining.status import status
+from tunewright.monitoring.retraining.status import outlook, status
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Alarm, Capture, Review
 from tunewright.project import served_from, write_serving

@@ -6,8 +6,7 @@ import pytest
 
 from tests.conftest import make_spec
 from tunewright.economics import price_book
-from tunewright.monitoring.ledger import Ledger, ledger
-from tunewright.monitoring.quality import Quality
+from tunewright.monitoring.ledger import Ledger, Quality, ledger
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Capture, Review, Tally
 

@@ -114,7 +114,7 @@ def test_the_sdist_holds_what_git_has(built: Built) -> None:
         pytest.skip("this is no checkout of git")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, check=True, capture_output=True, text=True)
     tracked = {name for name in listed.stdout.split("\0") if name and (REPOSITORY / name).is_file()}
-    assert not tracked - built.sdist
+    assert tracked - built.sdist == set()
     assert not [name for name in built.sdist if re.search(r"(^|/)(runs|\.venv\S*|dist)/", name)]
 
 

@@ -12,8 +12,7 @@ from tests.monitoring.captures import NOON
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.database import open_at
 from tunewright.monitoring.store.tables import NAME, Account, Review
-from tunewright.review.accounts import person_of
-from tunewright.review.people import Person
+from tunewright.review.people import Person, person_of
 from tunewright.review.provider import MOST_NAME, Claimed, printable
 
 

@@ -11,8 +11,7 @@ from tests.tiny.exported import TEXTS, USUAL, Exported, exported, plain
 from tests.tiny.test_families import trainer_for
 from tunewright.exporters.gguf.export import write_gguf
 from tunewright.inference.runtimes.torch_model import load_torch_model
-from tunewright.training.loop.soup import average_adapters
-from tunewright.training.loop.soup_training import save_adapter
+from tunewright.training.loop.soup_training import average_adapters, save_adapter
 
 
 @pytest.fixture(scope="module", params=USUAL)

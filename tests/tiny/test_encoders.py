@@ -391,7 +391,7 @@ def test_an_average_is_the_mean_of_every_weight(make_encoder: Callable[[str], Pa
     from safetensors.torch import load_file
 
     from tunewright.training.encoders.network import HEAD, Network
-    from tunewright.training.encoders.soup import average_encoders
+    from tunewright.training.encoders.steps import average_encoders
 
     members = []
     for number in range(3):
@@ -503,7 +503,7 @@ def test_special_words_in_a_text_are_text(make_encoder: Callable[[str], Path]) -
 def test_products_of_gradients_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from tunewright.training.encoders import products
+    from tunewright.training.encoders import dropout as products
 
     monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
     torch.manual_seed(0)

@@ -201,7 +201,7 @@ def test_an_averaged_adapter_is_the_mean_of_its_members_updates(tiny_model: tupl
     import torch
     from peft import PeftModel
 
-    from tunewright.training.loop.soup import average_adapters
+    from tunewright.training.loop.soup_training import average_adapters
 
     members = []
     for seed in range(3):

@@ -23,7 +23,7 @@ from tunewright.inference.bundle import load_bundle
 from tunewright.ladder.cascades import Cascade, CascadePart, make, weigh
 from tunewright.ladder.tried import tried
 from tunewright.models.resolve import kind_of
-from tunewright.monitoring.retraining.lineage import made_of
+from tunewright.monitoring.retraining.contest import made_of
 from tunewright.project import Project
 from tunewright.serving.server import running_server
 

@@ -13,7 +13,7 @@ from tunewright.config import load_spec
 from tunewright.core.processes import SHARES, threads
 from tunewright.pipeline.runner import execute_step, processes_of
 from tunewright.pipeline.steps import STEPS
-from tunewright.training.loop.shares import own_share
+from tunewright.training.loop.together import own_share
 from tunewright.training.loop.trainer import planned_steps
 from tunewright.training.planning import division
 from tunewright.training.planning.division import processes_for, work

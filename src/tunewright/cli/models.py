@@ -133,7 +133,7 @@ def _refreshed(book: PriceBook, region: str, out: Path) -> PriceBook:
     from ruamel.yaml import YAML
 
     from tunewright.economics import price_book
-    from tunewright.economics.refresh import refreshed_book
+    from tunewright.economics.snapshot import refreshed_book
 
     if out.exists():
         raise UserError("This file is there already.", where=out, fix="Choose another: --out NAME.yaml")

@@ -2,7 +2,7 @@
 
 Reviews are no random sample: a queue shows uncertain, novel and disputed requests first, so that the share of right
 answers among them says little. So a few answers of each day are drawn at random and reviewed as well
-(`tunewright.monitoring.audit`); once there are enough of these, they alone tell the accuracy, each day counting by how
+(`tunewright.monitoring.queue`); once there are enough of these, they alone tell the accuracy, each day counting by how
 much it answered (stratified sampling, Cochran 1977, chapter 5).
 
 Until then all reviews are weighed to what was answered: answers are cut into strata of confidence, and each stratum

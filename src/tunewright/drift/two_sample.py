@@ -151,3 +151,18 @@ def _upper(early: float, late: float, before: float, window: float) -> float:
 
     early, late, before, window = (round(value) for value in (early, late, before, window))
     return float(hypergeom.sf(late - 1, before + window, early + late, window))
+
+
+MONTH = 0.05
+"""Probability of a false alarm in a month in which nothing changes."""
+CHECKS = 30
+"""In a month: one a day."""
+DAYS = (1, 7, 28)
+"""Lengths of the windows."""
+_TESTS = len(DAYS) + 1
+"""Each day: the windows, and accuracy where there are reviews."""
+
+
+def alpha_of_a_test() -> float:
+    """The probability that one window, or accuracy, is falsely called drift at one check."""
+    return MONTH / CHECKS / _TESTS

@@ -17,6 +17,9 @@ from typing import Any
 import httpx
 
 from tunewright.core.errors import UserError
+from tunewright.economics import retail, snapshot
+from tunewright.economics.lifetimes import today
+from tunewright.economics.prices import PriceBook
 
 URL = "https://raw.githubusercontent.com/pydantic/genai-prices/refs/heads/main/prices/new_data/v2/data.json"
 """Where genai-prices (MIT, github.com/pydantic/genai-prices) publishes its prices: the address that its own updater
@@ -179,3 +182,25 @@ def main(source: str, file: Path | None = None) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], *map(Path, sys.argv[2:3]))
+
+
+def refreshed_book(
+    book: PriceBook, region: str, machines_url: str = retail.URL, apis_url: str = snapshot.URL
+) -> tuple[dict[str, Any], list[str]]:
+    """(what to write into a price book of the user's own, what is left as built in, a sentence each).
+
+    Args:
+        region: Azure's name of it, such as eastus.
+
+    Raises:
+        UserError: one of the lists can't be reached, refuses, or has not what is asked of it.
+    """
+    made, unoffered = retail.refreshed(book, region, machines_url)
+    apis, unlisted = snapshot.api_prices(snapshot.published(apis_url), today())
+    made |= {"apis_as_of": today().isoformat(), "apis_source": "genai-prices", "apis": apis}
+    left = []
+    if unoffered:
+        left.append(f"Not offered in {region}, so left as built in: {', '.join(unoffered)}")
+    if unlisted:
+        left.append(f"Not in genai-prices, so left as built in: {', '.join(unlisted)}")
+    return made, left

@@ -13,7 +13,7 @@ from tunewright.economics.prices import PriceBook
 YOURS, ASSUMED, NOT_COUNTED = "yours", "assumed", "not counted: "
 _DAYS_A_MONTH = HOURS_A_MONTH / 24
 _REVIEWS_A_DAY = 10
-"""What the review queue draws at random (`tunewright.monitoring.audit`)."""
+"""What the review queue draws at random (`tunewright.monitoring.queue`)."""
 _REVIEW_MINUTES = 1.0
 _TIMES_KEPT, _BYTES_BESIDE = 2, 750
 """A capture lies in its journal and in the store; beside its text that is so many bytes (journal 312, SQLite 442, of

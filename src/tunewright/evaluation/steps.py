@@ -18,8 +18,8 @@ from tunewright.economics import price_book
 from tunewright.economics.cost import LETTERS_A_TOKEN
 from tunewright.evaluation.candidates.cascade import Drawing
 from tunewright.evaluation.candidates.classifiers import ask_encoder, ask_linear
-from tunewright.evaluation.candidates.controls import controls
 from tunewright.evaluation.candidates.in_torch import ask_in_torch, sample_for
+from tunewright.evaluation.candidates.records import controls
 from tunewright.evaluation.evidence import VALIDATION, Record, by_test, collect, load_records, score
 from tunewright.evaluation.report.model_card import write_card
 from tunewright.evaluation.report.page import verdict_data, write_report

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Select, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, exists, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from tunewright.data.dedup.minhash import shingle_hashes, sign
 from tunewright.data.dedup.near import CHARACTERS, comparable
+from tunewright.monitoring.captured import midnight
 from tunewright.monitoring.store.database import pieces
-from tunewright.monitoring.store.tables import BY_WHO_ASKED, DRAWN, EXPERT, Capture, Review, SecondOpinion
+from tunewright.monitoring.store.tables import BY_WHO_ASKED, DRAWN, EXPERT, STATES, Capture, Review, SecondOpinion
 
 if TYPE_CHECKING:
     from tunewright.drift.reference import Reference
+
 
 FLOOR = 0.1
 """What each factor of a priority is at least, so that one that says nothing does not hide an item."""
@@ -151,3 +154,28 @@ def _open(of: Select[Any], model: str, reviewer: str, formerly: str | None) -> S
 def _has_reviewed(reviewer: str, formerly: str | None) -> ColumnElement[bool]:
     is_his = Review.reviewer == reviewer if formerly is None else Review.reviewer.in_((reviewer, formerly))
     return exists().where(Review.capture_id == Capture.id, is_his, Review.undone.is_(None), Review.source.in_(EXPERT))
+
+
+A_DAY = 10
+"""In four weeks they tell an accuracy of 95 % to 2.6 points."""
+_LATEST = 7
+"""Days that are still drawn from, if nobody collected meanwhile."""
+
+
+def draw(session: Session, model: str, now: datetime) -> None:
+    """Draw from each of the last whole days in UTC of which none was drawn yet, all of them where there are few.
+
+    Ids are random, so those that come first in their order are taken.
+    """
+    until = midnight(now)
+    since = until - timedelta(days=_LATEST)
+    of_model = (Capture.model == model, Capture.time >= since, Capture.time < until)
+    drawn = select(Capture.time).where(*of_model, Capture.state.in_(STATES), Capture.priority >= DRAWN)
+    done = {time.date() for time in session.scalars(drawn)}
+    for age in range(_LATEST):
+        day = since + timedelta(days=age)
+        if day.date() not in done:
+            of_day = (Capture.model == model, Capture.time >= day, Capture.time < day + timedelta(days=1))
+            first = select(Capture.id).where(*of_day).order_by(Capture.id).limit(A_DAY)
+            if ids := session.scalars(first).all():
+                session.execute(update(Capture).where(Capture.id.in_(ids)).values(priority=DRAWN))

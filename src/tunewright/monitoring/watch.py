@@ -1,7 +1,7 @@
 """Watching what is served: captures against the reference, accuracy from reviews, and the alarms that follow.
 
 Whole days in UTC are compared, of the version that serves, so that a check asked for twice a day is the same check and
-spends no more of the month's probability of a false alarm (`tunewright.drift.over_time`).
+spends no more of the month's probability of a false alarm (`tunewright.drift.two_sample`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tunewright.config import RUNS, Spec
 from tunewright.core.errors import UserError
 from tunewright.drift.accuracy import Accuracy, Change, Reviewed, accuracy_now, fall_of_accuracy
 from tunewright.drift.compare import FEWEST, FEWEST_REFERENCE, DriftFinding, compare
-from tunewright.drift.over_time import DAYS, alpha_of_a_test
 from tunewright.drift.reference import Reference, load_reference
 from tunewright.drift.traits import traits_of
+from tunewright.drift.two_sample import DAYS, alpha_of_a_test
 from tunewright.inference.bundle import BundleInfo, read_info
 from tunewright.inference.checksums import BUNDLE_FILE
 from tunewright.monitoring.alarms import Cause, open_alarms, settle, tell

@@ -10,8 +10,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from tunewright.review.accounts import person_of
-from tunewright.review.people import IDLE_SECONDS
+from tunewright.review.people import IDLE_SECONDS, person_of
 from tunewright.review.site import Posted, ReviewRefused, Site, SiteOf, cookie_of
 from tunewright.serving.connections import client_of
 

@@ -2,25 +2,95 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Transaction
 from starlette.datastructures import FormData
 
+from tunewright.evaluation.statistics.intervals import Interval, wilson
 from tunewright.monitoring.queue import MOST_ALIKE, alike, count_alike, waiting
-from tunewright.monitoring.store.tables import BY_WHO_ASKED, DRAWN, Capture, SecondOpinion
+from tunewright.monitoring.store.tables import (
+    BY_WHO_ASKED,
+    DRAWN,
+    EXPERT,
+    Alarm,
+    Capture,
+    Deployment,
+    SecondOpinion,
+    Tally,
+)
 from tunewright.review import acts
 from tunewright.review.acts import NotYours, ReviewChoice
 from tunewright.review.agreement import agreements, conflicts
-from tunewright.review.history import history
-from tunewright.review.overview import overview
+from tunewright.review.history import by_id, history, recent
 from tunewright.review.people import Session
 from tunewright.review.site import Posted, Reviewing, ReviewRefused, SignedIn, Site, SiteOf
 from tunewright.tasks.base import Unfit
+
+DAYS = 30
+SHOWN = 5
+"""Alarms and deployments, the latest first."""
+
+
+@dataclass(frozen=True)
+class Day:
+    day: date
+    answered: float
+    escalated: float
+
+
+@dataclass(frozen=True)
+class Overview:
+    states: dict[str, int]
+    """Captures that are open, done or in conflict."""
+    days: list[Day]
+    """The last ones with requests, the latest first."""
+    right: dict[str, Interval]
+    """By bundle version, the share of the lately reviewed answers that reviewers call right."""
+    alarms: Sequence[Alarm]
+    deployments: Sequence[Deployment]
+
+    @property
+    def captured(self) -> int:
+        return sum(self.states.values())
+
+
+def overview(session: Transaction, model: str) -> Overview:
+    states = select(Capture.state, func.count()).where(Capture.model == model).group_by(Capture.state)
+    days = (
+        select(Tally.day, func.sum(Tally.answered), func.sum(Tally.escalated))
+        .where(Tally.model == model)
+        .group_by(Tally.day)
+        .order_by(Tally.day.desc())
+        .limit(DAYS)
+    )
+    said = recent(EXPERT)
+    judged = session.execute(select(said.c.capture_id, said.c.right)).all()
+    versions = dict(by_id(session, select(Capture.id, Capture.version), model, {row[0] for row in judged}))
+    right: defaultdict[str, list[bool]] = defaultdict(list)
+    for capture_id, is_right in judged:
+        if capture_id in versions:
+            right[versions[capture_id]].append(is_right)
+    return Overview(
+        states={row[0]: row[1] for row in session.execute(states)},
+        days=[Day(*row) for row in session.execute(days)],
+        right={version: wilson(sum(each), len(each)) for version, each in sorted(right.items())},
+        alarms=session.scalars(
+            select(Alarm).where(Alarm.model == model).order_by(Alarm.number.desc()).limit(SHOWN)
+        ).all(),
+        deployments=session.scalars(
+            select(Deployment).where(Deployment.model == model).order_by(Deployment.number.desc()).limit(SHOWN)
+        ).all(),
+    )
+
 
 router = APIRouter()
 Before = Annotated[int | None, Query(ge=1, lt=1 << 62)]

@@ -6,17 +6,23 @@ forge, and whoever loses the right to be here is out at his next click. Times ar
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import json
 import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from threading import Lock
 from typing import Literal
 
 from tunewright.auth.keys import Allowances, KeyRing, Principal
 from tunewright.core.limits import SIGN_IN_TRIES
+from tunewright.monitoring.store import Store
+from tunewright.monitoring.store.tables import Account
+from tunewright.review.provider import Claimed, printable
 
 Role = Literal["reader", "reviewer", "admin"]
 """A reader looks; a reviewer reviews and takes back what is his own; an admin takes back what others said, too."""
@@ -178,3 +184,30 @@ class Desks:
         with self._turn:
             self._by_person = {name: taken for name, taken in self._by_person.items() if taken[1] > now}
             return [capture_id for name, (capture_id, _) in self._by_person.items() if name != person]
+
+
+_SHOWN = 12
+"""Letters of an account's digest that stand behind a name."""
+
+
+def person_of(store: Store, claimed: Claimed) -> Person:
+    """Whom an account belongs to. It is noted when it is first seen, and so is another name of its owner.
+
+    Raises:
+        UserError: the database does not answer.
+    """
+    digest = hashlib.sha256(json.dumps([claimed.issuer, claimed.subject]).encode()).hexdigest()
+    noted = {
+        "id": digest,
+        "issuer": claimed.issuer,
+        "subject": printable(claimed.subject),
+        "name": claimed.name,
+        "reviewer": f"{claimed.name} ({digest[:_SHOWN]})",
+        "time": datetime.now(UTC),
+    }
+    with store.session() as session:
+        # Two browsers may sign in at once.
+        session.execute(store.insert(Account).values(noted).on_conflict_do_nothing())
+        account = session.get_one(Account, digest, with_for_update=True)
+        account.name = claimed.name
+        return Person(claimed.name, claimed.role, account.reviewer)

@@ -27,7 +27,7 @@ _SECONDS = 600.0
 _MOST = 1000
 """Sign-ins that are under way."""
 MOST_NAME = 100
-"""Letters of a name; behind it the account is told in what `tunewright.review.accounts` calls it."""
+"""Letters of a name; behind it the account is told in what `tunewright.review.people` calls it."""
 _RANK: tuple[Role, ...] = ("admin", "reviewer", "reader")
 
 

@@ -10,7 +10,7 @@ from string import ascii_uppercase
 
 from tunewright.core.errors import UserError
 from tunewright.tasks.base import OneOf, Unfit
-from tunewright.tasks.conversation import WRITTEN_OUT, Conversation
+from tunewright.tasks.example import WRITTEN_OUT, Conversation
 from tunewright.tasks.measures import Ratio
 
 

@@ -9,8 +9,7 @@ from copy import copy
 from typing import Any, Self
 
 from tunewright.tasks.base import JsonRecord
-from tunewright.tasks.conversation import Conversation
-from tunewright.tasks.example import Example
+from tunewright.tasks.example import Conversation, Example
 from tunewright.tasks.measures import FIELD, Ratio, f1, is_in, leaves, tokens
 from tunewright.tasks.record_form import RecordForm
 from tunewright.tasks.windows import held, places

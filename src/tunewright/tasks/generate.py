@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from tunewright.tasks.base import FreeText
-from tunewright.tasks.conversation import Conversation
+from tunewright.tasks.example import Conversation
 from tunewright.tasks.measures import Ratio
 from tunewright.tasks.texts import chrf, copied, repeated, rouge_l
 

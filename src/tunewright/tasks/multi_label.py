@@ -9,7 +9,7 @@ from typing import Any
 
 from tunewright.tasks.base import SomeOf, Unfit
 from tunewright.tasks.classify import listed
-from tunewright.tasks.conversation import Conversation
+from tunewright.tasks.example import Conversation
 from tunewright.tasks.measures import LABEL, Ratio, f1
 
 _HOLDS = {1: True, 0: False, "1": True, "0": False, "true": True, "false": False, "": False}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from tunewright.config.sections import ExtractSpec, GenerateSpec, MultiLabelSpec, TaskSpec
 from tunewright.tasks.base import Task
 from tunewright.tasks.classify import ClassifyTask
-from tunewright.tasks.conversation import WRITTEN_OUT
+from tunewright.tasks.example import WRITTEN_OUT
 from tunewright.tasks.extract import ExtractTask
 from tunewright.tasks.generate import GenerateTask
 from tunewright.tasks.multi_label import MultiLabelTask

@@ -19,13 +19,10 @@ from tunewright.training.diagnosis.diagnosis import CannotTrain, Diagnosis, join
 from tunewright.training.diagnosis.history import CURVE, DIAGNOSIS
 from tunewright.training.diagnosis.rules import diagnose
 from tunewright.training.engine.fast_paths import fit_engine
-from tunewright.training.loop.audit import shown
-from tunewright.training.loop.encode import IGNORED
+from tunewright.training.loop.encode import IGNORED, shown
 from tunewright.training.loop.prepare import prepare
-from tunewright.training.loop.shares import alone
-from tunewright.training.loop.soup import average_adapters
-from tunewright.training.loop.soup_training import ADAPTER, Soup
-from tunewright.training.loop.together import gathered
+from tunewright.training.loop.soup_training import ADAPTER, Soup, average_adapters
+from tunewright.training.loop.together import alone, gathered
 from tunewright.training.loop.tracking import tracked
 from tunewright.training.loop.trainer import adapted_modules, load_adapter, planned_steps
 from tunewright.training.loop.watch import CurveRecorder

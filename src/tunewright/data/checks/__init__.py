@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tunewright.data.checks import copies, labels, reading, served, single, size
+from tunewright.data.checks import copies, labels, served, single
+from tunewright.data.checks import single as reading
+from tunewright.data.checks import single as size
 from tunewright.data.checks.kinds import (
     DIMENSIONS,
     KINDS,

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace
-from tunewright.data.checks.places import pair_places, places
+from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace, pair_places, places
 from tunewright.data.checks.survey import Indices, Split, Survey, Table
 from tunewright.data.dedup.near import THRESHOLD, NearPair, first_rows, pairs_between
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from tunewright.data.checks.survey import FIRST, Split, excerpt
+from tunewright.tasks import Example
 
 SEVERITIES = ("error", "warning", "note")
 """In order. An error: the data can't be used as it is. A warning: it makes a worse model or a false figure. A note:
@@ -263,3 +266,23 @@ def sentence(rows: Mapping[str, int], findings: Sequence[Finding]) -> str:
         plural = "s" * (warnings > 1)
         return f"{total:,} rows that can be trained on, with {warnings} warning{plural} to look at first."
     return f"{total:,} rows, and nothing in them that would hurt."
+
+
+def places(split: Split, rows: Iterable[int]) -> tuple[FindingPlace, ...]:
+    """Where the first of some rows stand, and how they begin."""
+    examples = (split.example(row) for row, _ in zip(rows, range(FIRST), strict=False))
+    return tuple(FindingPlace(place_of(example), excerpt(example)) for example in examples)
+
+
+def pair_places(split: Split, rows: Iterable[int], other: Split, others: Iterable[int]) -> tuple[FindingPlace, ...]:
+    """The same of rows that resemble others, with what they resemble."""
+    shown = []
+    for row, like, _ in zip(rows, others, range(FIRST), strict=False):
+        example, original = split.example(row), other.example(like)
+        text = f"{excerpt(example)} · like {place_of(original)} {excerpt(original)}"
+        shown.append(FindingPlace(place_of(example), text))
+    return tuple(shown)
+
+
+def place_of(example: Example) -> str:
+    return example.meta.source or example.meta.id

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from tunewright.data.checks.kinds import KINDS, Finding
-from tunewright.data.checks.places import places
+from tunewright.data.checks.kinds import KINDS, Finding, places
 from tunewright.data.checks.survey import FIRST, Split, Survey, bare, hash_of
 from tunewright.data.shown import shown
 from tunewright.tasks.base import SomeOf, labels_of

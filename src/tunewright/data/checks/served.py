@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tunewright.data.checks.kinds import KINDS, Finding
-from tunewright.data.checks.places import places
+from tunewright.data.checks.kinds import KINDS, Finding, places
 from tunewright.data.checks.single import listed
 from tunewright.data.checks.survey import Survey, hash_of
 from tunewright.data.shown import shown

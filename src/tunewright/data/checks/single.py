@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tunewright.data.checks.kinds import KINDS, Finding
-from tunewright.data.checks.places import places
+import numpy as np
+
+from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace, places
 from tunewright.data.checks.survey import FIRST, Hits, Survey
 from tunewright.data.shown import shown
 
@@ -81,3 +83,65 @@ _TOLD = {
     "D019": _Told("error", _too_long("would lose their answer's end: with it they are longer than"), _raise_limit),
     "D020": _Told("error", _too_long("have no room for an answer: their prompt alone reaches"), _raise_limit),
 }
+
+
+_LEAST_MARGIN = 1e-4
+_Z95 = 1.959964
+"""The normal distribution's 97.5 % quantile."""
+
+
+def needed(accuracy: float, margin: float) -> int:
+    """Independent test examples for a 95 % interval of ± `margin` around `accuracy` (normal approximation)."""
+    return math.ceil(accuracy * (1 - accuracy) * (_Z95 / margin) ** 2)
+
+
+def small_tests(survey: Survey) -> Iterator[Finding]:
+    """D023."""
+    goal = survey.job.goal
+    if goal.margin < _LEAST_MARGIN or goal.accuracy >= 1:
+        return
+    least = needed(goal.accuracy, goal.margin)
+    if survey.tests:
+        sizes = {name: len(split.table) for name, split in survey.tests.items()}
+    else:
+        sizes = {"test": int(survey.job.data.test_fraction * len(survey.train.table))}
+    for name, size in sizes.items():
+        if size < least:
+            width = _Z95 * math.sqrt(goal.accuracy * (1 - goal.accuracy) / max(size, 1))
+            groups = len(np.unique(survey.tests[name].table.group)) if name in survey.tests else size
+            alike = f", and more as these come from {groups} groups" if 1 < groups < size else ""
+            what = (
+                f"{name}: {size} examples tell an accuracy of {100 * goal.accuracy:g} % to ± {100 * width:.1f} points; "
+                f"± {100 * goal.margin:g} take {least}{alike}"
+            )
+            yield Finding("D023", "note", what, KINDS["D023"].fix, (), least - size, 1 - size / least, name)
+
+
+_FOR_MANY = ("array", "csv", "empty", "encoding", "format", "gzip", "header", "long", "parquet", "pretty-printed")
+"""Faults that may stand for more than a row, so that a share of rows says nothing about them."""
+_UNREMARKABLE = {"extra-keys"}
+"""Notes that are no finding: other columns than those the spec names are usual, and left out."""
+
+
+def unreadable(survey: Survey) -> Iterator[Finding]:
+    for name, split in survey.splits.items():
+        count, rows = split.quarantined, split.quarantined + len(split.table)
+        if not count:
+            continue
+        many = any(split.faults.codes[code] for code in _FOR_MANY)
+        severity = "error" if many or count > survey.job.data.max_unreadable * rows else "warning"
+        listing = ", ".join(f"{kind} ({times})" for kind, times in split.faults.codes.most_common(FIRST))
+        what = f"{name}: {count} of {rows} rows can't be read: {listing}. The first: {split.faults.first[0].reason}"
+        places = tuple(FindingPlace(fault.where, fault.reason) for fault in split.faults.first[:FIRST])
+        yield Finding("D009", severity, what.rstrip("."), KINDS["D009"].fix, places, count, count / rows, name)
+
+
+def remarks(survey: Survey) -> Iterator[Finding]:
+    for name, split in survey.splits.items():
+        for code, times in split.notes.codes.items():
+            if code not in _UNREMARKABLE:
+                noted = [note for note in split.notes.first if note.code == code]
+                what = f"{name}: {noted[0].reason.rstrip('.')} ({code}, {'once' if times == 1 else f'{times} times'})"
+                share = times / max(len(split.table), times)
+                places = tuple(FindingPlace(note.where, note.reason) for note in noted)
+                yield Finding("D010", "warning", what, KINDS["D010"].fix, places, times, share, name)

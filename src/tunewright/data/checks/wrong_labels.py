@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace
+from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace, place_of
 from tunewright.data.checks.label_noise import likely_mislabelled
-from tunewright.data.checks.places import place_of
 from tunewright.data.checks.survey import FIRST, Survey
 from tunewright.data.shown import shown
 from tunewright.tasks.base import SomeOf

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,16 +11,45 @@ from tunewright.config import ApiSpec, Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import track
 from tunewright.data import Dataset, evenly
+from tunewright.data.readers import Columns, Fault, Note, read
 from tunewright.economics.prices import ApiPrice
 from tunewright.evaluation.api.budget import Budget
 from tunewright.evaluation.api.endpoint import Endpoint, Question, alike
 from tunewright.evaluation.api.paid import Paid, PaidAnswers
 from tunewright.evaluation.api.questions import asked_task, question
-from tunewright.evaluation.api.recorded import key, recorded_answers
 from tunewright.evaluation.steps import tests_of
 from tunewright.inference.predictors.language_model import shots_of
 from tunewright.tasks import Example
 from tunewright.tasks.base import labels_of
+
+
+def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
+    """What was answered, by the text that was asked; white space does not count. Of a text that was asked several times
+    it is the last answer.
+
+    Raises:
+        UserError: the file is not there, or a row of it can't be read.
+    """
+    data = spec.data
+    columns = Columns(data.text, data.label, None, None, data.document, data.separator, spec.documents_root)
+    found = {}
+    for item in read(file, columns=columns):
+        if isinstance(item, Fault):
+            raise UserError(
+                item.reason,
+                where=item.where,
+                fix=f"Recorded answers are stored completions, or rows with '{data.text}' and what the API answered in "
+                f"'{data.label}'.",
+            )
+        if not isinstance(item, Note):
+            found[key(item.request)] = item.answer
+    return found
+
+
+def key(text: str) -> str:
+    """What makes two requests the same."""
+    return " ".join(text.split())
+
 
 LEAST_RECORDED = 0.9
 """Share of a test split that recorded answers must be there for: what is missing may be what was hard."""

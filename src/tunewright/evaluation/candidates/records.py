@@ -12,10 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.inference.predictors.base import Answer
-from tunewright.tasks import Example
-from tunewright.tasks.base import Unfit
+from tunewright.data.curve.classical import LinearSvmClassifier, fit_linear_sets
+from tunewright.data.label_sets import held
+from tunewright.data.splits.folds import group_of
+from tunewright.inference.predictors.base import Answer, Predictor
+from tunewright.inference.thresholds import Floats, choose_belief, choose_thresholds, sigmoid
+from tunewright.models.linear_model import LinearModel
+from tunewright.tasks import Example, MultiLabelTask, Task
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, Unfit
 from tunewright.tasks.measures import bare
+from tunewright.tasks.multi_label import labels_in
 
 _LEAST = 2
 """Times that a pattern must have been right to count."""
@@ -179,3 +185,94 @@ def _readings(piece: str) -> list[str]:
         digits = number.group(1)
         return [re.sub(r"[,' ]", "", digits), re.sub(r"[.' ]", "", digits).replace(",", ".")]
     return []
+
+
+class Majority:
+    """Always the most frequent training label."""
+
+    def __init__(self, train: Sequence[Example]):
+        ((self._label, count),) = Counter(example.answer for example in train).most_common(1)
+        self._share = count / len(train)
+
+    def answer(self, request: str) -> Answer:  # noqa: ARG002 (the protocol)
+        return Answer(self._label, self._share)
+
+
+class LinearSvm:
+    """TF-IDF under a linear support vector machine; see `tunewright.data.curve.classical`."""
+
+    def __init__(self, train: Sequence[Example]):
+        self._model = LinearSvmClassifier([example.request for example in train], [example.answer for example in train])
+
+    def answer(self, request: str) -> Answer:
+        return Answer(self._model.predict([request])[0])
+
+
+_FOLDS = 3
+
+
+class UsualSet:
+    """Always the labels that have the largest micro-F1 on the training examples: the commonest, as many as pay."""
+
+    def __init__(self, train: Sequence[Example], task: MultiLabelTask):
+        counts = Counter(label for example in train for label in labels_in(example.answer))
+        common = [label for label, _ in counts.most_common()]
+        total = counts.total()
+
+        def score(size: int) -> float:
+            given = sum(counts[label] for label in common[:size])
+            return 2 * given / max(size * len(train) + total, 1)
+
+        kept = set(common[: max(range(len(common) + 1), key=score)])
+        self._answer = task.written_out(kept)
+
+    def answer(self, request: str) -> Answer:  # noqa: ARG002 (the protocol)
+        return Answer(self._answer)
+
+
+class LabelSetSvm:
+    """A linear model for each label; see `tunewright.data.curve.classical.fit_linear_sets`. Thresholds are chosen as
+    for a tuned model, on training examples that it has not seen."""
+
+    def __init__(self, train: Sequence[Example], task: MultiLabelTask):
+        self._task, labels = task, list(task.labels)
+        texts, gold = [example.request for example in train], held(task, train)
+        self._model = fit_linear_sets(texts, gold, labels)
+        groups = {group: number for number, group in enumerate(dict.fromkeys(map(group_of, train)))}
+        folds = np.array([groups[group_of(example)] % _FOLDS for example in train])
+        unseen = np.full(gold.shape, 0.0)
+        for fold in np.unique(folds):
+            learnt, others = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+            if len(learnt):
+                model = fit_linear_sets([texts[row] for row in learnt], gold[learnt], labels)
+                unseen[others] = _probabilities(model, [texts[row] for row in others])
+        counts = np.ones(len(train))
+        belief = choose_belief(unseen, gold, counts, folds)
+        self._thresholds, _ = choose_thresholds(unseen, gold, counts, belief)
+
+    def answer(self, request: str) -> Answer:
+        given = _probabilities(self._model, [request])[0] >= self._thresholds
+        return Answer(self._task.written_out(np.array(self._model.labels)[given].tolist()))
+
+
+def _probabilities(model: LinearModel, texts: Sequence[str]) -> Floats:
+    """Logistic of the decision values, [texts, labels]: in their order, if not calibrated."""
+    return sigmoid(np.array(model.of_texts(texts), np.float64))
+
+
+def controls(task: Task, known: Sequence[Example]) -> dict[str, Predictor]:
+    """What costs next to nothing, by its name in the tables.
+
+    Args:
+        known: the examples to learn from.
+    """
+    match task.constraint:
+        case OneOf():
+            return {"majority": Majority(known), "svm": LinearSvm(known)}
+        case SomeOf():
+            assert isinstance(task, MultiLabelTask)
+            return {"usual": UsualSet(known, task), "svm": LabelSetSvm(known, task)}
+        case JsonRecord():
+            return {"nearest": Nearest(known), "patterns": Patterns(known, task.canonical)}
+        case FreeText():
+            return {"nearest": Nearest(known)}

@@ -9,8 +9,7 @@ from typing import Any
 
 from tunewright.core.errors import UserError
 from tunewright.exporters.other_engines import read_json, special_tokens
-from tunewright.models.tokenizer_check import parts_of
-from tunewright.models.tokenizer_patterns import CUTS
+from tunewright.models.tokenizer_check import CUTS, parts_of
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 

@@ -16,9 +16,8 @@ import numpy as np
 
 from tunewright.inference.calibration import UNCALIBRATED, Calibration, Floats
 from tunewright.inference.decoding.following import Written
-from tunewright.inference.decoding.free_text import TextRules
+from tunewright.inference.decoding.free_text import Shown, TextRules
 from tunewright.inference.decoding.grammar import RecordGrammar
-from tunewright.inference.decoding.partial import Shown
 from tunewright.inference.decoding.writing import AnyModel, DecodingRules, begun, room_for, rules_of, written
 from tunewright.inference.predictors.base import Answer, GenerationConfig, Pieces, Token
 from tunewright.models.chat import ChatTemplate, Tokenizer, answer_tokens, end_token, token_counter

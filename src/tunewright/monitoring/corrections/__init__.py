@@ -31,7 +31,6 @@ from tunewright.data.label_sets import counted
 from tunewright.monitoring.corrections.choose import choose, confidences, stamp
 from tunewright.monitoring.corrections.known import known_of
 from tunewright.monitoring.corrections.poison import SOURCES, Pull, pulls
-from tunewright.monitoring.corrections.record import reconcile, without_known
 from tunewright.monitoring.corrections.rejected import (
     COPY,
     NEW_LABEL,
@@ -39,7 +38,9 @@ from tunewright.monitoring.corrections.rejected import (
     REMEDIES,
     SETTLED,
     RejectedCorrection,
+    reconcile,
     reject,
+    without_known,
 )
 from tunewright.monitoring.store import Store
 from tunewright.tasks import Task, task_of

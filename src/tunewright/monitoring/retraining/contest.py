@@ -17,8 +17,36 @@ from tunewright.evaluation.verdict.comparison import SERVED
 from tunewright.inference.bundle import load_bundle, read_info
 from tunewright.inference.predictors import Answer
 from tunewright.monitoring.retraining.gate import CORRECTIONS, Decision, decide
-from tunewright.monitoring.retraining.lineage import made_of
 from tunewright.parity.served import collect_served
+from tunewright.pipeline.steps import STEPS
+
+
+def made_of(bundle: Path) -> dict[str, Path]:
+    """The outputs that a bundle was made of, directly or not, by step; those that are gone are left out.
+
+    Args:
+        bundle: the step's output, or the bare bundle in an export.
+    """
+    bundle = bundle.resolve()
+    top = bundle if read_manifest(bundle) else bundle.parent
+    found: dict[str, Path] = {}
+    left = [top]
+    while left:
+        folder = left.pop()
+        manifest = read_manifest(folder)
+        if manifest is None:
+            continue
+        found.setdefault(manifest.kind, folder)
+        for step, content in manifest.inputs.items():
+            if step in STEPS and step not in found:
+                left += [each for each in top.parent.glob(f"{step}-*") if _content(each) == content][:1]
+    return found
+
+
+def _content(folder: Path) -> str | None:
+    manifest = read_manifest(folder)
+    return manifest.content if manifest else None
+
 
 _CHAMPION, _CHALLENGER = "champion", "challenger"
 _NOTHING = Answer("", 0.0)

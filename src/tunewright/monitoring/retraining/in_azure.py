@@ -19,7 +19,7 @@ from tunewright.deploy.preflight import endpoint_checks, require
 from tunewright.deploy.room import require_room
 from tunewright.deploy.trial import Exam, NoAnswer
 from tunewright.monitoring.retraining.canary import LOOKS, CanaryTerms, TakenAway
-from tunewright.monitoring.retraining.lineage import made_of
+from tunewright.monitoring.retraining.contest import made_of
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,8 @@ from tunewright.inference.bundle import CASCADE, load_bundle, read_info
 from tunewright.inference.runtimes.base import is_classifier
 from tunewright.monitoring.retraining import events
 from tunewright.monitoring.retraining.canary import CanaryTerms, TakenAway, somebody_serves, watch
-from tunewright.monitoring.retraining.contest import contest
+from tunewright.monitoring.retraining.contest import contest, made_of
 from tunewright.monitoring.retraining.in_azure import InAzure
-from tunewright.monitoring.retraining.lineage import made_of
 from tunewright.monitoring.retraining.shadow import Appraise, shadow
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Deployment

@@ -23,8 +23,7 @@ from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.drift.reference import Reference, load_reference
-from tunewright.monitoring.audit import draw
-from tunewright.monitoring.queue import appraise
+from tunewright.monitoring.queue import appraise, draw
 from tunewright.monitoring.store import tables
 from tunewright.monitoring.store.database import Store, open_store
 from tunewright.project import Project

@@ -22,7 +22,7 @@ BY_WHO_ASKED = "feedback"
 STATES = ("open", "done", "conflict")
 """Of a capture in the queue."""
 DRAWN = 2.0
-"""The priority of captures that were drawn at random (`tunewright.monitoring.audit`); of others it is 1 at most."""
+"""The priority of captures that were drawn at random (`tunewright.monitoring.queue`); of others it is 1 at most."""
 
 
 class UtcTime(TypeDecorator[datetime]):

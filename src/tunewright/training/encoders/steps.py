@@ -22,17 +22,34 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, Task, task_of
 from tunewright.training.diagnosis.history import ENCODER, TrainingFacts
 from tunewright.training.encoders.beside import fit_beside
-from tunewright.training.encoders.network import Network
+from tunewright.training.encoders.network import HEAD, Network
 from tunewright.training.encoders.objectives import Objective, OneLabel, objective_of
 from tunewright.training.encoders.rows import encoded, refusal, window_for
 from tunewright.training.encoders.settings import for_encoder
-from tunewright.training.encoders.soup import average_encoders
 from tunewright.training.encoders.trainer import build_encoder_trainer
 from tunewright.training.loop.encode import IGNORED, Row
 from tunewright.training.loop.soup_training import ADAPTER, Soup
 from tunewright.training.loop.trainer import planned_steps
 from tunewright.training.loop.validation import MOST, ValidationPart
 from tunewright.training.steps import CHECKPOINTS, figures, last_kept, train_members
+
+
+def average_encoders(encoders: Sequence[Path], target: Path) -> None:
+    """Write the mean of several tuned encoders as one.
+
+    Args:
+        encoders: folders that `Network.save_pretrained` wrote, of the same base and labels; at least one.
+    """
+    shutil.copytree(encoders[0], target)
+    if len(encoders) == 1:
+        return
+    from safetensors.torch import load_file, save_file
+
+    for name in ("model.safetensors", HEAD):
+        parts = [load_file(folder / name) for folder in encoders]
+        mean = {key: sum(part[key] for part in parts) / len(parts) for key in parts[0]}
+        save_file(mean, target / name, metadata={"format": "pt"})
+
 
 _AUDITED = 2
 """Examples that are shown as the encoder reads them."""

@@ -17,11 +17,10 @@ from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 from tunewright.config import Spec
 from tunewright.inference.runtimes.torch_model import compute_type
 from tunewright.models.encoders import LocalEncoder
-from tunewright.training.encoders.dropout import give_fast_dropout
+from tunewright.training.encoders.dropout import give_fast_dropout, give_fast_gradients
 from tunewright.training.encoders.network import EncoderVocabulary, Network
 from tunewright.training.encoders.objectives import Objective
 from tunewright.training.encoders.passes import filled_up
-from tunewright.training.encoders.products import give_fast_gradients
 from tunewright.training.loop.encode import Row
 
 _MIXED = 50

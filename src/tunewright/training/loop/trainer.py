@@ -24,7 +24,7 @@ from tunewright.training.engine.fast_paths import (
 )
 from tunewright.training.engine.packing import in_packed_order
 from tunewright.training.loop.encode import IGNORED, Row
-from tunewright.training.loop.shares import own_share, whole_batches
+from tunewright.training.loop.together import own_share, whole_batches
 
 if TYPE_CHECKING:
     from trl import SFTConfig

@@ -25,7 +25,7 @@ from tunewright.models.skeleton import config_of
 from tunewright.tasks import Example
 from tunewright.training.encoders.footprint import counted
 from tunewright.training.loop.encode import Row
-from tunewright.training.loop.shares import dealt
+from tunewright.training.loop.together import dealt
 from tunewright.training.loop.trainer import planned_steps
 from tunewright.training.loop.validation import MOST
 from tunewright.training.planning.batches import DrawnBatches, draw_batches
