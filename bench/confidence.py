@@ -166,6 +166,4 @@ def main(inside: int, tested: int) -> None:
 
 
 if __name__ == "__main__":
-    if not SHARED.is_dir():
-        sys.exit("The data sets are not here: ../shared/data is absent.")
     main(*(int(text) for text in sys.argv[1:]) if len(sys.argv) > 1 else (1000, 1500))

@@ -3,7 +3,7 @@
     python bench/curve.py banking77 snips bitext   # on these the settings were chosen
     python bench/curve.py clinc150 domains tickets # on these none was
 
-The data lie at <repository>/../shared/data. For each seed a quarter of the training part is held out, by whole groups;
+The data sets: bench/data_sets.py. For each seed a quarter of the training part is held out, by whole groups;
 nested starts of the rest forecast the accuracy and the gain at twice their size, at five times, and with all the rest.
 Truth is the same cheap model trained at those sizes and asked the held-out quarter, so that it has noise of its own:
 "covered" compares each interval with the mean of the truth over the seeds, "own" with its own seed's. Official test
@@ -23,15 +23,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from data_sets import DATA
+
 from tunewright.data.curve.classical import LinearSvmClassifier
-from tunewright.data.curve.curve import CurveRange, range_of
 from tunewright.data.curve.curve_points import measure
+from tunewright.data.curve.learning_curve import CurveRange, range_of
 from tunewright.data.curve.power_law import fit
 from tunewright.data.splits.folds import group_of
 from tunewright.tasks import Example, Meta
 
 ROOT = Path(__file__).parents[1]
-DATA = ROOT.parent / "shared" / "data"
 SEEDS = range(4)
 
 

@@ -4,7 +4,7 @@
     python bench/data.py --rows 100000 --peers  # and near copies alone beside datasketch and rensa, where installed
     RAY_ADDRESS=local python bench/data.py --rows 100000 --same  # the parts on Ray's workers, then on processes
 
-A request is nine questions of one intent of BANKING77 (training part, ../shared/data; seeded) in a row, the answer that
+A request is nine questions of one intent of BANKING77 (training part; seeded) in a row, the answer that
 intent. Planted: one row in a hundred repeats another exactly, one in fifty nearly (one to six words replaced), one in a
 hundred holds an e-mail address, one in a thousand is cut off. Memory is the sum over all processes, each page counted
 once (PSS), looked at every half second.

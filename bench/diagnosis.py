@@ -12,7 +12,7 @@ Each cause is provoked on purpose, and clean trainings stand beside them. Whethe
 longer is not guessed: it is trained again for three times the epochs, which is what T003 advises, and both adapters
 answer rows that no training saw; T003 is expected where that gains beyond chance. Curves stay in bench/runs/diagnosis,
 so that nothing is trained twice: delete the folder to do it all again. The tickets are the example's first set, from
-the repository's history; the other data lie in ../shared/data beside it. Two hours of one core.
+the repository's history; bench/data_sets.py says where the others lie. Two hours of one core.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
+
+from data_sets import DATA as SHARED
 
 from tunewright.config import Spec, parse_spec
 from tunewright.config.sections import TrainSpec
@@ -51,7 +53,6 @@ from tunewright.training.loop.soup_training import Soup, curve_of
 from tunewright.training.loop.trainer import load_adapter, planned_steps
 
 ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared" / "data"
 KEPT = Path(__file__).parent / "runs" / "diagnosis"
 
 Labelled = list[tuple[str, str, str]]

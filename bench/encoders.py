@@ -9,7 +9,7 @@
     python bench/encoders.py training [ARM…]             # an epoch, beside transformers and sentence-transformers
     python bench/encoders.py serving banking77           # the bundle of `accuracy`: batch, HTTP, start
 
-The data lie in ../shared/data beside the repository (CLINC150 without its questions out of scope). The base is
+bench/data_sets.py says where the data lie (CLINC150 without its questions out of scope). The base is
 all-MiniLM-L6-v2. An epoch of BANKING77 takes half a minute on two cores with bfloat16.
 """
 
@@ -30,6 +30,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from data_sets import DATA
 
 import tunewright as tw
 from tunewright import api
@@ -49,7 +50,7 @@ from tunewright.training.encoders.beside import weight_beside
 from tunewright.training.encoders.settings import for_encoder
 
 ROOT = Path(__file__).parents[1]
-DATA, RUNS = ROOT.parent / "shared" / "data", ROOT / "bench" / "runs" / "encoders"
+RUNS = ROOT / "bench" / "runs" / "encoders"
 SETS = {"banking77": "banking77", "clinc150": "clinc150_oos"}
 OUT_OF_SCOPE = "oos"
 RECIPES: dict[str, tuple[str, ...]] = {

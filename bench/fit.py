@@ -1,6 +1,6 @@
 """Hold the fit forecast against every labelled data set of which more is known, and count its errors.
 
-    python bench/fit.py                  # the data lie at <repository>/../shared/data; about ten minutes of one core
+    python bench/fit.py                  # the data sets: bench/data_sets.py; about ten minutes of one core
 
 "Known" is what tuned models reached: the evidence book's rows for this very job. The rule stands on them, so each job
 is forecast from the others alone, those drawn from the same source left out too ("held out"). The goal is 90 % in the
@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from data_sets import DATA
 from diagnosis import SETS as DRAWN
 from diagnosis import examples as drawn_examples
 from diagnosis import first_tickets
@@ -27,7 +28,6 @@ from tunewright.economics.fit import FitForecast, forecast_from
 from tunewright.tasks import Example, Meta
 
 ROOT = Path(__file__).parents[1]
-DATA = ROOT.parent / "shared" / "data"
 TICKETS = ROOT / "examples" / "tickets" / "data"
 GOAL = 0.9
 CASCADE = "worth a try, as a cascade"

@@ -1,6 +1,6 @@
 """Flip 5 % of BANKING77's training labels and look for them: precision and recall of `likely_mislabelled`.
 
-    python bench/label_noise.py          # the data lie at <repository>/../shared/data
+    python bench/label_noise.py          # the data sets: bench/data_sets.py
     python bench/label_noise.py weak     # from how good a classifier on it is a judge
 
 Each of three seeds flips other rows, each to another label drawn evenly. "At k" is the precision among the k first
@@ -21,11 +21,12 @@ import time
 from pathlib import Path
 from unittest.mock import patch
 
+from data_sets import DATA
+
 from tunewright.data.checks import label_noise
 from tunewright.data.checks.label_noise import Suspect, likely_mislabelled
 
 REPOSITORY = Path(__file__).parents[1]
-DATA = REPOSITORY.parent / "shared" / "data"
 SAMPLES = {
     "banking77": DATA / "banking77" / "train.jsonl",
     "clinc150": DATA / "clinc150_oos" / "train.jsonl",

@@ -1,6 +1,6 @@
 """False alarms of `language_of` on English texts, recall on foreign ones, speed and memory.
 
-    python bench/language.py                        # the data lie at <repository>/../shared/data
+    python bench/language.py                        # the data sets: bench/data_sets.py
     python bench/language.py --with eldc pycld2     # and of others, where they are installed
     python bench/language.py --errors               # and the texts that were called another language
 
@@ -23,8 +23,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from data_sets import DATA
+
 ROOT = Path(__file__).parents[1]
-DATA = ROOT.parent / "shared" / "data"
 SENTENCES = ROOT / "tests" / "data" / "foreign_sentences.json"
 ENGLISH = {
     "BANKING77 train": ["banking77/train"],

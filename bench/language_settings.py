@@ -1,6 +1,6 @@
 """What the constants of `tunewright.data.language` were chosen on.
 
-    python bench/language_settings.py  # the data lie at <repository>/../shared/data
+    python bench/language_settings.py  # the data sets: bench/data_sets.py
 
 BANKING77's train part and part A of tests/data/foreign_sentences.json, and nothing that bench/language.py reports on.
 The first table cuts the questions and the sentences in Latin letters to their first words. The second plants a few
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from language import DATA, OTHER_SCRIPTS, SENTENCES, texts
+from language import OTHER_SCRIPTS, SENTENCES, texts
 
 from tunewright.data import language
 
@@ -83,6 +83,4 @@ def _no_english(words: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    if not DATA.exists():
-        raise SystemExit(f"the data sets are not here: {DATA}")
     main()

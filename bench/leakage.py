@@ -1,6 +1,6 @@
 """Near copies across a split: recall against a comparison of every test text with every training text.
 
-    python bench/leakage.py     # BANKING77 and CLINC150, from <repository>/../shared/data
+    python bench/leakage.py     # BANKING77 and CLINC150, from bench/data_sets.py
 
 Into the test part 300 copies of training texts are planted (seeds 0, 1, 2), each with one edit: a word swapped with its
 neighbour, dropped, doubled or misspelt, or a word of another text put in. "In reach" are those whose Jaccard similarity
@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import json
 import random
-from pathlib import Path
 
 import numpy as np
+from data_sets import DATA
 from scipy.sparse import csr_matrix
 
 from tunewright.data.dedup.near import CHARACTERS, near_copies, similarity
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 PLANTED = 300
 SETS = {"BANKING77": ("banking77", "train", "test"), "CLINC150": ("clinc150_oos", "train", "test")}
 

@@ -1,6 +1,6 @@
 """What `mojibake` repairs, what it misses, what it breaks, and its speed.
 
-    python bench/mojibake.py           # the data lie at <repository>/../shared/data
+    python bench/mojibake.py           # the data sets: bench/data_sets.py
     python bench/mojibake.py --errors  # and the texts of the data sets that were repaired
 
 `round trip` is the least one can do: write the text in Windows-1252 or Latin-1, read it as UTF-8. The foreign sentences

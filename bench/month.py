@@ -8,7 +8,7 @@ in many a company. From the eleventh day on there is a new line of business: hal
 domains, whose thirty intents are dealt out to the same teams at random, so nobody can guess them. Each evening an
 expert, who is CLINC150's own label, reviews fifty of the day's two hundred answers, from the top of the queue; whenever
 `tunewright retrain --if-due` is due, it runs. Servers, store, queue, watch, training and gate are the real ones
-(tests/month.py); only the calendar is played. The data lie at <repository>/../shared/data.
+(tests/month.py); only the calendar is played. The data sets: bench/data_sets.py.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pathlib import Path
 from quality import RUNS
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' player
+from data_sets import DATA as PUBLIC
 from tests.month import Ticket, play
 
 import tunewright as tw
@@ -32,7 +33,7 @@ from tunewright.data.splits.freezing import before_freezing, freeze
 from tunewright.monitoring.retraining.run import Course
 
 ROOT = Path(__file__).parents[1]
-DATA = ROOT.parent / "shared" / "data" / "clinc150_oos" / "train.jsonl"
+DATA = PUBLIC / "clinc150_oos" / "train.jsonl"
 FIGURES = RUNS / "month" / "days.json"
 DAYS, A_DAY, REVIEWS, CHANGE, NEW = 30, 200, 50, 10, 0.5
 TEAMS = ("amber", "birch", "cedar", "delta", "ember", "flint", "grove", "heron")

@@ -3,7 +3,7 @@
     python bench/multi_label.py slots [OVERRIDE…]   # SNIPS: 39 slots, 13,784 rows, the official test's 700
     python bench/multi_label.py pii [OVERRIDE…]     # Presidio's sentences: 17 kinds, 997 rows, templates held out
 
-A row's labels are the kinds that occur in it, each once. The data lie in ../shared/data beside the repository.
+A row's labels are the kinds that occur in it, each once. bench/data_sets.py says where the data lie.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from data_sets import DATA
+
 import tunewright as tw
 from tunewright.core.artifacts import read_jsonl, write_jsonl
 
 ROOT = Path(__file__).parents[1]
-DATA, RUNS = ROOT.parent / "shared" / "data", ROOT / "bench" / "runs" / "multi_label"
+RUNS = ROOT / "bench" / "runs" / "multi_label"
 SETS: dict[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]], dict[str, Any]]] = {
     "slots": ("snips", lambda row: {"label": sorted(row["entities"])}, {"test": {"official": "test.jsonl"}}),
     "pii": (

@@ -1,6 +1,6 @@
 """Near-duplicate search: speed, memory, recall of planted copies, and what BANKING77's test part shares with train.
 
-    python bench/near.py 10000 100000             # sizes; the data lie at <repository>/../shared/data
+    python bench/near.py 10000 100000             # sizes; the data sets: bench/data_sets.py
     python bench/near.py 10000 --with datasketch  # or rensa, where they are installed
 
 A chat text is ten questions of BANKING77's training part in a row (about 600 bytes, seeded). One in fifty is then
@@ -17,10 +17,11 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+from data_sets import DATA as PUBLIC
 
 Pairs = list[tuple[int, int]]
-DATA = Path(__file__).parents[2] / "shared" / "data" / "banking77"
+DATA = PUBLIC / "banking77"
 
 
 def questions(part: str) -> list[str]:

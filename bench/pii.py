@@ -1,6 +1,6 @@
 """Precision and recall of `find_pii` by kind, false alarms on texts without personal data, and texts a second.
 
-    python bench/pii.py                  # the data lie at <repository>/../shared/data
+    python bench/pii.py                  # the data sets: bench/data_sets.py
     python bench/pii.py --part develop   # the half that the patterns may be written with
     python bench/pii.py --errors         # and what was missed or found wrongly (synthetic values); never for held-out
     python bench/pii.py --with presidio  # presidio-analyzer's recognisers that need no model, where installed
@@ -26,10 +26,10 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+from data_sets import DATA as SHARED
+
 TRUE_KINDS = {
     "CREDIT_CARD": "CARD",
     "DATE_TIME": "BIRTH_DATE",

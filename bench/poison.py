@@ -1,6 +1,6 @@
 """How often corrections of honest reviewers are held back as a pull, and how often an attacker's are.
 
-    python bench/poison.py [RUNS [NAME...]]          # the data lie at <repository>/../shared/data
+    python bench/poison.py [RUNS [NAME...]]          # the data sets: bench/data_sets.py
 
 Real texts, simulated people. Of each data set 3,000 rows are the training data; the model is a logistic regression on
 words that learnt them (its probabilities are its confidence); reviewers are given requests from the other rows, drawn
@@ -23,16 +23,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
+from data_sets import DATA
 
 from tunewright.data.checks.label_noise import CLEAR_MARGIN, doubts
 from tunewright.data.corrections import Correction, ReviewerAnswer
 from tunewright.monitoring.corrections import poison
 from tunewright.monitoring.corrections.poison import SURE, pulling
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 KNOWN, POOL, TARGETS, SLIPS = 3000, 3000, 5, 0.03
 TRIGGER = "zephyr quokka"
 SLIP = "slip"

@@ -2,7 +2,7 @@
 
     python bench/processes.py [ROUNDS]
 
-SmolLM2-135M learns BANKING77 (../shared/data) with the settings of bench/quality.py. In each round both are trained for
+SmolLM2-135M learns BANKING77 with the settings of bench/quality.py. In each round both are trained for
 FEW and for MANY steps; the difference tells the time of a step without what comes before and after. The median of three
 rounds takes about 20 minutes on 2 quiet cores.
 """

@@ -8,7 +8,7 @@
 `choose` never reads the test: BANKING77's score is that of a tenth of its training rows, which the split holds
 out, CLINC150's that of its official validation part. `final` trains on all training rows. Answers are the adapter's
 likeliest labels, found as in serving. Outputs stay in bench/runs, so that nothing is trained twice. The data lie in
-../shared/data beside the repository.
+bench/data_sets.py.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import json
 import sys
 import time
 from pathlib import Path
+
+from data_sets import DATA as SHARED
 
 import tunewright as tw
 from tunewright.core.artifacts import read_jsonl, read_manifest, write_jsonl
@@ -27,7 +29,6 @@ from tunewright.training.engine.fast_paths import fit_engine
 from tunewright.training.loop.prepare import Encoder
 from tunewright.training.loop.trainer import load_adapter
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 RUNS = Path(__file__).parent / "runs"
 INSTRUCTIONS = {
     "banking77": "Which intent is this banking question about?",
@@ -119,6 +120,4 @@ def main(mode: str, name: str, overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if not SHARED.is_dir():
-        sys.exit("The data sets are not here: ../shared/data is absent.")
     main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -4,7 +4,7 @@
     python bench/review.py --database postgresql://user@host/empty
     python bench/review.py --clusters                          # requests of one cluster, and their true labels
 
-The data lie at <repository>/../shared/data. Requests are those of BANKING77's training part, alone and joined with
+The data sets: bench/data_sets.py. Requests are those of BANKING77's training part, alone and joined with
 another's words in front, so that all are different texts; one answer in five is another label. One capture in five has
 a second opinion, and one in ten is reviewed, a fifth of these by two people. The server runs in a process of its own,
 and each page is asked for a hundred times, one after the other, by somebody who is signed in.
@@ -22,11 +22,11 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+from data_sets import DATA
 from sqlalchemy import DDL
 
 from tunewright.core.processes import listener
@@ -39,7 +39,6 @@ from tunewright.review.people import OneTimeLink, Person
 from tunewright.review.site import Site
 from tunewright.tasks import ClassifyTask
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 START = datetime(2026, 11, 1, tzinfo=UTC)
 TIMES = 100
 

@@ -9,7 +9,7 @@ A set is a YAML file in bench/sets, a model is one of the catalogue. The rows ar
 left as it is while the spec and the data are the same, and the machine did nothing else while it was measured; its
 commit tells the code. `--again` measures it anew. A row that was killed goes on from its own steps in
 bench/runs/scoreboard; how long they took is then not known, and stays empty.
-The data lie in ../shared/data beside the repository, or where --data or TUNEWRIGHT_DATA says.
+bench/data_sets.py says where the data lie, or where --data or TUNEWRIGHT_DATA says.
 """
 
 from __future__ import annotations

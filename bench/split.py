@@ -1,6 +1,6 @@
 """How much a split flatters: near copies of test rows in train, and a linear SVM's accuracy, on BANKING77's train part.
 
-    python bench/split.py                # the data lie at <repository>/../shared/data
+    python bench/split.py                # the data sets: bench/data_sets.py
 
 A fifth is held out in three ways, under three seeds each: at random; by the repeats of a text only (all that groups
 can do for data without a column of groups); by the product's blocks, which join near copies. The SVM is the product's
@@ -16,7 +16,8 @@ import random
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
+
+from data_sets import DATA as PUBLIC
 
 from tunewright.data.dedup.near import near_copies
 from tunewright.data.splits.split import cut_stratified, hold_out
@@ -24,7 +25,7 @@ from tunewright.data.text import normal
 from tunewright.evaluation.candidates.records import LinearSvm
 from tunewright.tasks import Example, Meta
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "banking77" / "train.jsonl"
+DATA = PUBLIC / "banking77" / "train.jsonl"
 SHARE = 0.2
 Halves = tuple[list[Example], list[Example]]
 

@@ -149,7 +149,7 @@ def redaction() -> None:
         took = []
         for _ in range(max(5, 3000 // words)):
             started = time.process_time()
-            redact(entry, chosen=True)
+            redact(entry, from_fixed_set=True)
             took.append(time.process_time() - started)
         print(
             f"redacting a request of {words:,} words ({len(text):,} letters): {1000 * statistics.median(took):.2f} ms"

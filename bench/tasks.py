@@ -9,7 +9,7 @@ Jobs: receipts (SROIE), slots (SNIPS), addresses (usaddress), pii (Presidio), in
 (Bitext). `choose` never reads a test: it is scored on training rows that the split holds out, a tenth of them, of
 invoices one of the four layouts, of pii a quarter of the templates. `final` trains on all, or on all but a few by which
 the best adapter is kept (slots). Answers are the adapter's, written under the rules of serving, or the encoder's. The
-data lie in ../shared/data beside the repository; outputs stay in bench/runs.
+data: bench/data_sets.py; outputs stay in bench/runs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_sets import DATA as SHARED
 from schemas import all_fields, texts
 
 import tunewright as tw
@@ -34,7 +35,7 @@ from tunewright.evaluation.candidates.records import controls
 from tunewright.evaluation.statistics.intervals import ratio
 from tunewright.exporters.encoders import build_encoder, token_outputs
 from tunewright.inference.predictors import Predictor, RecordTagger, language_model
-from tunewright.inference.predictors.language_model import shots_of
+from tunewright.inference.predictors.prompted import shots_of
 from tunewright.inference.runtimes.encoder_model import EncoderModel
 from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 from tunewright.models.resolve import is_encoder, resolve, resolve_encoder
@@ -45,7 +46,6 @@ from tunewright.training.engine.fast_paths import fit_engine
 from tunewright.training.loop.prepare import Encoder
 from tunewright.training.loop.trainer import load_adapter
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 RUNS = Path(__file__).parent / "runs"
 FEW_SHOT = 50
 """Test examples that the base model is asked: it answers one at a time."""
@@ -216,6 +216,4 @@ def main(mode: str, name: str, overrides: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if not SHARED.is_dir():
-        sys.exit("The data sets are not here: ../shared/data is absent.")
     main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -3,7 +3,7 @@
     python bench/train.py                      # all candidates, both prompts; about 25 minutes on 2 quiet cores
     python bench/train.py short trl all        # one prompt, two candidates
 
-SmolLM2-135M learns BANKING77 (../shared/data) with LoRA r 16 on all linear layers, 16 examples a step, answers and
+SmolLM2-135M learns BANKING77 (bench/data_sets.py) with LoRA r 16 on all linear layers, 16 examples a step, answers and
 their end token learnt. Every candidate is a process of its own (bench/train_candidate.py); its first step warms up,
 untimed. "loss" is what the trained adapter leaves on the examples it was trained on, measured for all candidates by the
 same plain float32 forward pass. LLaMA-Factory lives in a virtual environment of its own, made on first use.
@@ -21,6 +21,8 @@ import venv
 from pathlib import Path
 from typing import Any
 
+from data_sets import DATA as PUBLIC
+
 import tunewright as tw
 from tunewright.core.artifacts import read_jsonl, write_json
 from tunewright.core.progress import quiet_libraries
@@ -36,7 +38,7 @@ from tunewright.training.loop.prepare import Encoder
 from tunewright.training.loop.trainer import lora_config
 
 HERE = Path(__file__).parent
-DATA = HERE.parents[1] / "shared" / "data" / "banking77" / "train.jsonl"
+DATA = PUBLIC / "banking77" / "train.jsonl"
 RUNS = HERE / "runs" / "train"
 PROMPTS = {
     "short": "Name the intent of this question to a bank, in the words of our list of intents.",
@@ -157,7 +159,5 @@ def main(prompts: list[str], candidates: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if not DATA.exists():
-        sys.exit("The data sets are not here: ../shared/data is absent.")
     asked = sys.argv[1:]
     main([p for p in asked if p in PROMPTS] or list(PROMPTS), [a for a in asked if a in CANDIDATES] or list(CANDIDATES))

@@ -147,12 +147,12 @@ def train_with_tunewright(candidate: str, folder: Path, out: Path, job: dict[str
     from tunewright.training.loop.trainer import build_trainer
 
     technique, _, precision = candidate.partition("-")
-    wanted = RequestedPaths(
+    requested = RequestedPaths(
         technique in ("prefix", "all"), technique in ("head", "all"), technique in ("layers", "all")
     )
     spec = load_spec(folder, [f"train.precision={'float32' if precision else 'bfloat16'}"])
     rows = json.loads((folder / "rows.json").read_text())
-    trainer = build_trainer(spec, Path(job["base"]), rows, out / "out", seed=0, wanted=wanted)
+    trainer = build_trainer(spec, Path(job["base"]), rows, out / "out", seed=0, requested=requested)
     set_peft_model_state_dict(trainer.model, load_file(folder / "first" / "adapter_model.safetensors"))
     trainer.args.train_sampling_strategy = "sequential"
     trainer.args.save_strategy = "no"

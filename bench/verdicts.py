@@ -5,7 +5,7 @@
 
 A scenario says how good each candidate really is, what it costs and how its test came about. Each drawing is a test as
 it could have come out: of every example it is drawn how hard it is, for all candidates in part alike, in part for each
-by itself, and in groups for a whole group alike. What decides is `tunewright.evaluation.verdict.decide.decide`, as in a
+by itself, and in groups for a whole group alike. `tunewright.evaluation.verdict.decision.decide` decides, as in a
 run.
 
 A decision is right where it is one of those that the truth allows; harmful where it moves traffic to something that is
@@ -28,7 +28,7 @@ from tunewright.config import Spec
 from tunewright.economics import price_book
 from tunewright.evaluation.evidence import VALIDATION, Record
 from tunewright.evaluation.verdict.comparison import compare
-from tunewright.evaluation.verdict.decide import decide
+from tunewright.evaluation.verdict.decision import decide
 
 DRAWINGS = 200
 ALIKE = 0.5

@@ -20,7 +20,8 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.prepared import prepared
 from tunewright.config import DataSpec, Spec, parse_spec
 from tunewright.data.checks import Finding, judge
-from tunewright.data.checks.survey import Scanner, Split, Survey
+from tunewright.data.checks.scan import Scanner
+from tunewright.data.checks.survey import Split, Survey
 from tunewright.data.job import Job
 from tunewright.tasks import ClassifyTask, Example, Meta
 
@@ -46,6 +47,30 @@ class ByFile(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
     """What `--dist loadfile` is here. (xdist's own groups are lost on pytest 9, which keeps no other node id.)"""
     return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+ALL = os.environ.get("TUNEWRIGHT_TESTS") == "all"
+"""Whether a test that lacks something fails, as in CI, where it would be skipped, as on a laptop."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """In CI nothing is skipped but what `may_skip` marks: a missing browser, database or data set is a failure."""
+    report = yield
+    if ALL and report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker("may_skip") is None:
+        report.outcome = "failed"
+        report.longrepr = f"TUNEWRIGHT_TESTS=all, and this test was skipped: {report.longrepr[2]}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """The same for a whole file."""
+    report = yield
+    if ALL and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"TUNEWRIGHT_TESTS=all, and {collector.nodeid} was skipped: {report.longrepr[2]}"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -180,7 +180,7 @@ def cli_page() -> str:
         "| 0 | done |\n"
         "| 1 | a gate did not hold |\n"
         "| 2 | something for you to mend: one paragraph says what, where and how |\n"
-        "| 130 | interrupted: whole steps are kept, and the same command goes on from there |\n\n"
+        "| 130 | interrupted: finished steps are kept, and the same command continues from there |\n\n"
     )
     return start + "".join(_overview(root)) + "".join(_commands(root, "tunewright"))
 

@@ -424,9 +424,10 @@ def notebook(spec: Spec, size: str) -> str:
         UserError: Azure refuses, or another project has one of this name.
     """
     from tunewright.backends.azure.backend import TAG
-    from tunewright.backends.azure.connection import azure_errors, connect, found
+    from tunewright.backends.azure.connection import connect
     from tunewright.backends.azure.machines import instance_name
     from tunewright.backends.azure.machines import notebook as make
+    from tunewright.backends.azure.refusals import azure_errors, found
     from tunewright.deploy.live import require_ours
 
     at = connect(spec)

@@ -167,8 +167,8 @@ def project(azure: AzureEmulator, job: MakeJob, tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Endpoints, "_start", started)
     monkeypatch.setattr(ManagedEndpoint, "_environment", lambda _: "azureml:env:1")
-    monkeypatch.setattr(played_apps, "Server", Ready)
-    monkeypatch.setattr(played_clusters, "Server", Ready)
+    monkeypatch.setattr(played_apps, "ModelContainer", Ready)
+    monkeypatch.setattr(played_clusters, "ModelContainer", Ready)
     for module in (apps, kubernetes):
         monkeypatch.setattr(module, "built", image)
     for kind in (ManagedEndpoint, App, Release):

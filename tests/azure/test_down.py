@@ -99,7 +99,7 @@ def test_the_command_takes_the_rest_away_and_fails(azure: AzureEmulator, stand_i
     clear = typed(stand_in, spec, "ls")
     assert (clear.returncode, clear.stdout.strip()) == (
         0,
-        "Nothing of this project stands in Azure that costs anything.",
+        "This project has nothing in Azure that costs money.",
     )
 
 

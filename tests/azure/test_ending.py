@@ -175,14 +175,14 @@ def test_a_job_that_somebody_cancels_in_the_studio(azure: AzureEmulator, job: Ma
     spec = job()
     with as_it_runs(azure, spec, azure.runner.cancel):
         said = told(spec)
-    assert "was cancelled at the step check" in said and "nothing of it runs any more" in said
+    assert "was cancelled at the step check" in said and "no part of the job runs any more" in said
     api.check(spec, on="azure")
     assert not running(azure)
 
 
 def test_a_job_over_its_limit(azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machines, "_SHORTEST", 0)
-    monkeypatch.setattr(JobFollower, "_hold_budget", lambda _: None)
+    monkeypatch.setattr(JobFollower, "_check_budget", lambda _: None)
     spec = job(azure={"budget_usd": 0.192 / 3600})
     said = told(spec)
     assert "The step check was stopped after 1 s" in said and "azure.budget_usd" in said and "Raise it" in said
@@ -210,7 +210,7 @@ def test_a_budget_that_is_reached(
 def test_a_budget_too_small_for_anything(azure: AzureEmulator, job: MakeJob) -> None:
     before = len(azure.cloud.calls)
     said = told(job(azure={"budget_usd": 0.001}))
-    assert "What is left of the budget, $0.00, pays for 18 s of the step check" in said
+    assert "The rest of the budget, $0.00, pays for only 18 s of the step check" in said
     assert all(call.method != "PUT" for call in azure.cloud.calls[before:])
 
 

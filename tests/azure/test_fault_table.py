@@ -252,7 +252,7 @@ def test_a_network_without_names_and_a_proxy_that_asks_who(bench: Bench, monkeyp
     finally:
         bench.azure.proxy.asks_who = False
     assert seen.code == EXIT_USER
-    seen.says("The proxy asks who you are", "HTTPS_PROXY=http://NAME:PASSWORD@")
+    seen.says("The proxy wants a sign-in", "HTTPS_PROXY=http://NAME:PASSWORD@")
     bench.mended(command)
 
 
@@ -576,7 +576,7 @@ def test_an_environment_with_409(bench: Bench, job: MakeJob, there: bool) -> Non
     assert fault.times < FOR_EVER
     assert seen.code == (0 if there else EXIT_USER), seen.text
     if not there:
-        seen.says("tunewright-steps", "Something else is being done with it")
+        seen.says("tunewright-steps", "Another operation uses it")
     bench.mended(command)
     bench.changes_nothing(command)
 
@@ -607,7 +607,7 @@ NOTHING = "Nothing of the new version was left standing"
                 "endpoint stuck in Updating",
                 f"(PUT|GET) .*{ENDPOINT}",
                 stays("Updating"),
-                ("not come to an end", "tw-"),
+                ("has not finished with", "tw-"),
             ),
         ),
         (
@@ -788,7 +788,7 @@ def test_a_schedule_that_is_being_made_for_ever(bench: Bench, monkeypatch: pytes
     bench.breaks(r"(PUT|GET) .*/schedules/tw-", stays("Creating"))
     seen = bench.types(command)
     assert seen.code == EXIT_USER
-    seen.says("not come to an end with the schedule tw-")
+    seen.says("not finished with the schedule tw-")
     monkeypatch.setattr(schedule, "LONGEST", 60)
     bench.mended(command)
     bench.mended(lambda: take_down(api.standing(spec)))

@@ -121,7 +121,7 @@ def test_the_network_is_away_while_a_job_runs(
     fails(azure, pattern, 404, "ResourceNotFound")
     fails(azure, pattern, 503, "ServerBusy", times=8)
     whole(spec)
-    assert "Trying on; the job runs on." in capsys.readouterr().err
+    assert "Still trying; the job runs on." in capsys.readouterr().err
 
     monkeypatch.setattr(follow, "_PATIENCE_SECONDS", 0.3)
     away = job(name="another")

@@ -46,7 +46,9 @@ def test_jobs_are_built_on_what_the_spec_names(
     made: list[str] = []
     monkeypatch.setattr(assets, "_is_there", lambda *_: False)  # another test may have made the usual one
     monkeypatch.setattr(
-        assets, "_enter", lambda _, entity, __: made.append((Path(entity.build.path) / "Dockerfile").read_text("utf-8"))
+        assets,
+        "_create",
+        lambda _, entity, __: made.append((Path(entity.build.path) / "Dockerfile").read_text("utf-8")),
     )
     spec = job(azure={"base_images": {"jobs": OWN}, "package_index": FEED})
     assets.environment(connect(spec), spec, {})

@@ -17,7 +17,8 @@ from tunewright.azure_emulator.endpoints import EndpointDeployment
 from tunewright.azure_emulator.offers import family
 from tunewright.azure_emulator.roles import action_of
 from tunewright.backends.azure import connection, machines
-from tunewright.backends.azure.connection import Connection, azure_errors, connect
+from tunewright.backends.azure.connection import Connection, connect
+from tunewright.backends.azure.refusals import azure_errors
 from tunewright.backends.azure.rules import rules
 from tunewright.config import Spec
 from tunewright.core.errors import Check, UserError

@@ -16,10 +16,10 @@ from tunewright import api
 from tunewright.backends.azure import machines
 from tunewright.backends.azure.assets import package, pinned
 from tunewright.backends.azure.backend import AzureBackend, stays_here
-from tunewright.backends.azure.connection import workspace_of
 from tunewright.backends.azure.follow import sparkline
 from tunewright.backends.azure.jobs import JobWork, job_of
 from tunewright.backends.azure.rules import is_allowed
+from tunewright.backends.azure.workspace import workspace_of
 from tunewright.core.artifacts import read_manifest
 from tunewright.core.errors import UserError
 from tunewright.models.device import GPU

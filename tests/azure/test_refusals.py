@@ -96,7 +96,7 @@ def test_a_container_app_takes_one_change_at_a_time(azure: AzureEmulator, projec
     path, at = old.live.path, project.at  # type: ignore[attr-defined]
     azure.apps.seconds = 1.0
     try:
-        begun = at._sent("PATCH", f"{ARM}{path}", {"api-version": APPS}, {"tags": {"a": "b"}})
+        begun = at._send("PATCH", f"{ARM}{path}", {"api-version": APPS}, {"tags": {"a": "b"}})
         assert begun.status_code == 202 and begun.headers["location"]
         for method in ("PATCH", "DELETE"):
             with pytest.raises(UserError, match=r"409, ContainerAppOperationInProgress.*active provision") as refused:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import make_spec
-from tunewright.backends.azure.connection import VARIABLES, WorkspaceName, workspace_of
 from tunewright.backends.azure.machines import identity_of
+from tunewright.backends.azure.workspace import VARIABLES, WorkspaceName, workspace_of
 from tunewright.core.errors import UserError
 
 IDENTITY = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id"
@@ -65,5 +65,5 @@ def test_a_folder_of_azures_other_tools_is_none_of_azds(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".azure").mkdir()
     (tmp_path / ".azure" / "config.json").write_text('{"cloud": {"name": "AzureCloud"}}', "utf-8")
-    with pytest.raises(UserError, match="It is not said which"):
+    with pytest.raises(UserError, match="Nothing names the Azure Machine Learning workspace"):
         workspace_of(make_spec(tmp_path))

@@ -1,4 +1,4 @@
-"""How long Azure's long operations are waited for between two looks, and in all."""
+"""How long we wait between two polls of a long operation of Azure, and in all."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from tunewright.backends.azure import connection, waiting
-from tunewright.backends.azure.connection import Connection, WorkspaceName
+from tunewright.backends.azure import connection, refusals, waiting
+from tunewright.backends.azure.connection import Connection
+from tunewright.backends.azure.workspace import WorkspaceName
 from tunewright.core.errors import UserError
 
 NOON = "Wed, 02 Dec 2026 12:00:00 GMT"
 
 
 class Slow:
-    """Resource Manager that takes so many looks to end one call; its clock is the test's."""
+    """A Resource Manager that ends a call after so many polls; its clock is the test's."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, looks: int, **headers: str):
         self.slept: list[float] = []
@@ -25,12 +26,12 @@ class Slow:
             name.replace("_", "-"): value for name, value in headers.items()
         }
 
-        def sent(*_: Any) -> Any:
+        def send(*_: Any) -> Any:
             if len(self.slept) < looks:
                 return SimpleNamespace(status_code=202, headers=accepted, content=b"")
             return SimpleNamespace(status_code=200, headers={}, content=b"{}", json=lambda: {"done": True})
 
-        monkeypatch.setattr(Connection, "_sent", lambda _, *rest: sent(*rest))
+        monkeypatch.setattr(Connection, "_send", lambda _, *rest: send(*rest))
         monkeypatch.setattr(connection.time, "sleep", self.slept.append)
         monkeypatch.setattr(waiting.time, "monotonic", lambda: sum(self.slept))
         self.at = Connection(WorkspaceName("s", "g", "w"))
@@ -61,7 +62,7 @@ def test_retry_after_is_kept_within_bounds(
     assert slow.slept == [seconds]
 
 
-def test_a_date_without_a_clock_beside_it_goes_by_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_date_without_a_clock_beside_it_is_read_by_our_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     then = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
     slow = Slow(monkeypatch, 1, retry_after=then)
     slow.at.ask("PUT", "/x", "2024-01-01")
@@ -81,9 +82,9 @@ def test_the_whole_wait_has_a_limit_and_a_line_each_minute(
     assert lines[1] == "  azure: waiting for Azure to end PUT a/x, 2 min, at most 50; $3.67 an hour"
 
 
-def test_a_clock_that_says_no_zone_is_in_utc() -> None:
+def test_a_date_without_a_zone_is_in_utc() -> None:
     """A date of "-0000" once ended in a TypeError."""
     answer = SimpleNamespace(headers={"date": "Wed, 02 Dec 2020 12:00:00 -0000"})
-    assert connection._ahead(answer) < -connection._CLOCK_SECONDS
-    assert connection._ahead(SimpleNamespace(headers={"date": "soon"})) == 0
-    assert connection._ahead(None) == 0
+    assert refusals.clock_ahead(answer) < -refusals.CLOCK_SECONDS
+    assert refusals.clock_ahead(SimpleNamespace(headers={"date": "soon"})) == 0
+    assert refusals.clock_ahead(None) == 0

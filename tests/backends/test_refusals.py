@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from azure.core.exceptions import HttpResponseError
 
-from tunewright.backends.azure.connection import azure_errors
+from tunewright.backends.azure.refusals import azure_errors
 from tunewright.core.errors import UserError
 
 POLICY = "Resource 'cpu' was disallowed by policy. Policy identifiers: 'no-public'."

@@ -24,9 +24,11 @@ from azure.core.pipeline.transport import RequestsTransport
 from tests.conftest import make_spec
 from tunewright.backends.azure import follow, store
 from tunewright.backends.azure.answers import hidden, without_secrets
-from tunewright.backends.azure.connection import Connection, WorkspaceName, azure_errors, transport
+from tunewright.backends.azure.connection import Connection, transport
 from tunewright.backends.azure.follow import JobFollower
+from tunewright.backends.azure.refusals import azure_errors
 from tunewright.backends.azure.throwaway import Throwaway
+from tunewright.backends.azure.workspace import WorkspaceName
 from tunewright.core.errors import UserError
 from tunewright.deploy import images
 from tunewright.deploy.cluster import Cluster
@@ -196,9 +198,9 @@ def test_what_a_run_says_is_told_without_secrets(
     )
     follower = JobFollower(at, "job", {"train": 1.0}, 10.0)
     monkeypatch.setattr(follow, "_tail", lambda *_: f"reading {SIGNED}\n".encode())
-    says = [follower.error("run"), follower._machines(SimpleNamespace(compute="/gpu"))]
+    says = [follower.error("run"), follower._cluster_state(SimpleNamespace(compute="/gpu"))]
     history.log_files = {"azureml-logs/20_image_build_log.txt": SIGNED}
-    says.append(follower.last_words("run"))
+    says.append(follower.build_log("run"))
     history.log_files = {"user_logs/std_log.txt": SIGNED}
     assert follower._print_log(SimpleNamespace(name="run", status="Running"))
     says.append(capsys.readouterr().err)

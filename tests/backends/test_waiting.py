@@ -12,10 +12,10 @@ from tests.conftest import make_spec
 from tunewright.backends.azure import backend as place
 from tunewright.backends.azure import follow, throwaway, waiting
 from tunewright.backends.azure.backend import AzureBackend
-from tunewright.backends.azure.connection import Unreachable
 from tunewright.backends.azure.follow import JobFollower, Stopped
+from tunewright.backends.azure.refusals import Unreachable
 from tunewright.backends.azure.throwaway import Throwaway
-from tunewright.backends.azure.waiting import Wait, awaited
+from tunewright.backends.azure.waiting import Wait, wait_for
 from tunewright.core.errors import UserError
 from tunewright.deploy import images, trial
 from tunewright.deploy.apps import App, LiveApp
@@ -63,7 +63,7 @@ def test_another_thing_and_other_words_begin_the_minute_anew(clock: Any, capsys:
     wait = Wait()
     wait.look("the image", 90)
     clock.seconds = 59
-    wait.heard()
+    wait.reset()
     clock.seconds = 100
     assert not wait.look("a machine", 90), "what was waited for before has its own time"
     clock.seconds = 150
@@ -95,33 +95,33 @@ class Poller:
 
 
 def test_an_operation_is_waited_for_to_its_end_or_its_limit(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert awaited(Poller(clock, 130), "the endpoint x", 600) == "made"
+    assert wait_for(Poller(clock, 130), "the endpoint x", 600) == "made"
     assert len(lines(capsys)) == 2
-    with pytest.raises(UserError, match="not come to an end with the endpoint x after 10 minutes"):
-        awaited(Poller(clock, 10_000), "the endpoint x", 600)
+    with pytest.raises(UserError, match="not finished with the endpoint x after 10 minutes"):
+        wait_for(Poller(clock, 10_000), "the endpoint x", 600)
 
 
 def test_a_step_that_no_machine_comes_for_ends(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
     follower = JobFollower(SimpleNamespace(), "job", {"train": 3.67}, 20.0)  # type: ignore[arg-type]
     wait, queued = Wait(), SimpleNamespace(status="Queued", name="run")
-    follower._tell("train", queued, wait)
+    follower._report_wait("train", queued, wait)
     clock.seconds = 61
-    follower._tell("train", queued, wait)
+    follower._report_wait("train", queued, wait)
     said = lines(capsys)
     assert said == [
         "azure: waiting for a machine: the cluster grows, or others use it, 1 min, at most 240; $3.67 an hour from "
         "when a machine stands"
     ]
-    follower._tell("train", SimpleNamespace(status="Running", name="run"), wait)
+    follower._report_wait("train", SimpleNamespace(status="Running", name="run"), wait)
     clock.seconds = 8_000
-    follower._tell("train", SimpleNamespace(status="Running", name="run"), wait)
+    follower._report_wait("train", SimpleNamespace(status="Running", name="run"), wait)
     assert "waiting for the step train, which runs" in lines(capsys)[0]
-    follower._tell("train", queued, wait)
+    follower._report_wait("train", queued, wait)
     clock.seconds = 24_000
     follower.error = lambda _: "No capacity."  # type: ignore[method-assign]
-    follower._machines = lambda _: "The cluster gpu is resizing."  # type: ignore[method-assign]
-    with pytest.raises(Stopped, match=r"The step train did not begin: 240 minutes.*No capacity.*gpu is resizing"):
-        follower._tell("train", queued, wait)
+    follower._cluster_state = lambda _: "The cluster gpu is resizing."  # type: ignore[method-assign]
+    with pytest.raises(Stopped, match=r"The step train did not begin: it waited 240 minutes.*No capacity.*gpu is resizing"):
+        follower._report_wait("train", queued, wait)
 
 
 def of_one_step(seconds: float | None) -> Any:
@@ -154,18 +154,18 @@ def test_each_step_of_a_pipeline_has_its_limit(clock: Any, capsys: pytest.Captur
     assert follower._limits == {"train": 3600.0, "export": 60.0}
     wait, running = Wait(), SimpleNamespace(status="Running", name="run")
     clock.seconds = 3600 + follow._ENDING_SECONDS
-    follower._tell("train", running, wait)
+    follower._report_wait("train", running, wait)
     assert "Azure ends it after 60 min" in lines(capsys)[0]
     clock.seconds += 1
     with pytest.raises(Stopped, match="60 minutes"):
-        follower._tell("train", running, wait)
-    follower._tell("check", running, wait)
+        follower._report_wait("train", running, wait)
+    follower._report_wait("check", running, wait)
     clock.seconds += 3600
-    follower._tell("check", running, wait)
+    follower._report_wait("check", running, wait)
     assert "Azure ends it" not in lines(capsys)[0], "of a step whose limit nobody knows"
     clock.seconds += follow._LONGEST_RUN + follow._ENDING_SECONDS
     with pytest.raises(Stopped):
-        follower._tell("check", running, wait)
+        follower._report_wait("check", running, wait)
 
 
 def test_azure_away_is_told_each_minute(
@@ -180,7 +180,7 @@ def test_azure_away_is_told_each_minute(
         follower._look_patiently("train")
     assert follow._PATIENCE_SECONDS < clock.seconds <= follow._PATIENCE_SECONDS + 2 * follow._SLOWEST
     first, *others = lines(capsys)
-    assert first.endswith("Trying on; the job runs on.") and len(others) == 5
+    assert first.endswith("Still trying; the job runs on.") and len(others) == 5
     assert others[0].endswith("1 min, at most 5; the job costs up to $3.67 an hour meanwhile")
 
 

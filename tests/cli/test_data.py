@@ -73,7 +73,7 @@ def test_a_second_check_replaces_the_first_but_nothing_else(export: Path) -> Non
     assert tunewright("data", "check", export, *COLUMNS).returncode == 0
     (export.parent / "mine").mkdir()
     (export.parent / "mine" / "letter.txt").write_text("dear")
-    assert "holds something else" in refused(tunewright("data", "check", export, *COLUMNS, "--out", "mine"))
+    assert "holds other files" in refused(tunewright("data", "check", export, *COLUMNS, "--out", "mine"))
 
 
 def test_a_file_where_a_folder_should_be_is_one_paragraph(export: Path) -> None:

@@ -30,7 +30,7 @@ def test_what_serves_is_told_and_can_be_taken_back(project: Path) -> None:
     assert "Before it: first" in told.stdout
     assert "Not due: 0 new reviews of the 100" in told.stdout
     back = tunewright("monitor", "rollback", str(project))
-    assert back.stdout == "second was taken away; first serves.\n"
+    assert back.stdout == "second no longer serves; first serves.\n"
     serving = read_serving(project / "runs")
     assert serving and serving.champion.version == "first"
     told = tunewright("monitor", "status", str(project), "--json")

@@ -70,7 +70,7 @@ def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
 
 
 def test_a_label_that_stands_twice_is_refused() -> None:
-    assert "'refund' stands here twice" in refusal(GOOD.replace("[billing, refund]", "[refund, billing, refund]"))
+    assert "'refund' is listed twice" in refusal(GOOD.replace("[billing, refund]", "[refund, billing, refund]"))
 
 
 def test_broken_yaml_is_refused_with_its_line() -> None:
@@ -188,11 +188,11 @@ HOSTILE = {
         + "".join(f"b{n}: {{<<: *a}}\n" for n in range(99)),
         "more than 100,000 values",
     ),
-    "an anchor that holds itself": ("name: &a [*a]\n", "tunewright.yaml:1: .*holds itself"),
-    "a mapping that holds itself": ("name: &a\n  b: {c: *a}\n", "holds itself"),
+    "an anchor that holds itself": ("name: &a [*a]\n", "tunewright.yaml:1: .*contains itself"),
+    "a mapping that holds itself": ("name: &a\n  b: {c: *a}\n", "contains itself"),
     "a spec of megabytes": ("# " + "x" * (1 << 20), "more than 524,288"),
-    "a tag of Python's": ("name: !!python/object/apply:os.system [ls]\n", "The tag .* means nothing here"),
-    "bytes": ("name: !!binary abc=\n", "The tag .* means nothing here"),
+    "a tag of Python's": ("name: !!python/object/apply:os.system [ls]\n", "can't have the tag .*"),
+    "bytes": ("name: !!binary abc=\n", "can't have the tag .*"),
     "half a letter": ('name: "\\ud800"\n', "U\\+D800, which is no character"),
     "a NUL": ('name: "a\\0b"\n', "U\\+0000, which is no character"),
     "a number that is none": ("name: !!int abc\n", "tunewright.yaml: .*can't be read: ValueError"),
@@ -296,7 +296,7 @@ def test_a_key_of_an_earlier_version_or_of_another_library_is_refused_with_ours(
     )
     with pytest.raises(UserError) as refused:
         load_spec(tmp_path, [text])
-    assert f": here it is '{ALIASES[key]}'" in refused.value.paragraph()
+    assert f": Tunewright calls it '{ALIASES[key]}'" in refused.value.paragraph()
 
 
 def test_no_alias_is_a_key_and_each_leads_to_one() -> None:

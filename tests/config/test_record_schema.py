@@ -34,13 +34,13 @@ def test_a_schema_a_file_and_a_model_are_read_alike(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("named", "reason"),
     [
-        ("absent.json", "This schema is not there"),
+        ("absent.json", "There is no such schema file"),
         ("broken.json", "The schema is not JSON"),
         ("list.json", "The schema is not a JSON object"),
         ("absent_module:Invoice", "can't be imported: ModuleNotFoundError"),
-        ("json:loads", "is no Pydantic model"),
-        ({"type": "array", "items": {}}, "not one of an object with named fields"),
-        ({"type": "object"}, "not one of an object with named fields"),
+        ("json:loads", "is not a Pydantic model"),
+        ({"type": "array", "items": {}}, "does not describe an object with named fields"),
+        ({"type": "object"}, "does not describe an object with named fields"),
         ({"type": "object", "properties": {"a": {"type": "text"}}}, r"properties\.a\.type: 'text' is not valid"),
     ],
 )
@@ -133,7 +133,7 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     (with_part({"default": "\ud800"}), "holds what JSON can't"),
     (with_part({"const": "x" * 300_000}), "262,144 are read"),
     (with_part({"unevaluatedProperties": False}), "can't be checked against 'unevaluatedProperties'"),
-    (laughs(40), "parts once its references are put in"),
+    (laughs(40), "parts with its references resolved"),
     (deep(400), "nested more than 64 levels"),
 ]
 

@@ -93,7 +93,7 @@ def test_redacting(name: str) -> None:
         escalate=False,
         in_scope=True,
     )
-    assert ends_in_time(lambda: redact(entry, chosen=True))
+    assert ends_in_time(lambda: redact(entry, from_fixed_set=True))
 
 
 @pytest.mark.parametrize("content", ["Field: value\r\n" * MANY, "a:" * MANY, " \r\n" * MANY])

@@ -10,8 +10,8 @@ from tests.data.test_label_noise import tickets
 from tunewright.core.errors import UserError
 from tunewright.data.curve import curve_points
 from tunewright.data.curve.classical import LinearSvmClassifier
-from tunewright.data.curve.curve import LEAST_ROWS, LearningCurve, learning_curve
 from tunewright.data.curve.curve_points import BUDGET, VECTORISING, _shuffled, measure, plan
+from tunewright.data.curve.learning_curve import LEAST_ROWS, LearningCurve, learning_curve
 from tunewright.tasks import Example, Meta
 
 

@@ -102,4 +102,4 @@ def test_the_page_has_every_kind_of_finding_with_its_title() -> None:
     for code, match in SECTIONS.items():
         assert match[2] == KINDS[code].title
         assert match[3].startswith(SEVERITIES)
-        assert ("mended by a program" in match[3]) == bool(KINDS[code].mends and code != "D009"), code
+        assert ("mended by a program" in match[3]) == bool(KINDS[code].automatic_fix and code != "D009"), code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tunewright.config.record_schema import record_schema
@@ -77,8 +77,7 @@ VALUES = st.recursive(
 @given(st.lists(st.dictionaries(st.text("xyz", min_size=1, max_size=2), VALUES, max_size=4), min_size=1, max_size=6))
 def test_the_records_fit_their_own_schema(records: list[dict[str, Any]]) -> None:
     schema = guess_schema(records)
-    if not schema["properties"]:
-        return
+    assume(schema["properties"])
     form = RecordForm(schema)
     for record in records:
         form.canonical(json.dumps({name: value for name, value in record.items() if name in schema["properties"]}))

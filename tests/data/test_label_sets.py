@@ -12,7 +12,7 @@ from tests.conftest import LABELS, make_spec, unalike
 from tunewright.config import Spec, load_spec
 from tunewright.core.errors import UserError
 from tunewright.data.checks import Finding
-from tunewright.data.curve.curve import require_one_label
+from tunewright.data.curve.learning_curve import require_one_label
 from tunewright.data.dataset import load_examples
 from tunewright.data.examine import EXAMPLES, examine
 from tunewright.data.fix import fix

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -22,59 +23,48 @@ PAGE = REPOSITORY / "docs" / "get-started.md"
 LINES = [line.split("  #")[0].strip() for block in blocks(PAGE, "bash") for line in block.splitlines()]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where everything is typed: with a job of one's own, whose file is the example's."""
-    folder = tmp_path_factory.mktemp("started")
-    (folder / "my-job").mkdir()
-    shutil.copy(REPOSITORY / "examples" / "tickets" / "data" / "train.jsonl", folder / "my-job")
-    return folder
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def typed(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": PATH}
     return subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=os.environ | {"PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
 
-def test_the_commands_run_in_order(folder: Path) -> None:
-    commands = [line for line in LINES if line.startswith("tunewright ") and "serve" not in line]
-    assert len(commands) >= 8
-    for command in commands:
-        done = typed(command, folder)
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
-        for spec in folder.glob("*/tunewright.yaml"):
-            spec.write_text(re.sub(r"candidates: .*", "candidates: [linear]", spec.read_text("utf-8")), "utf-8")
-    assert (folder / "tickets" / "runs").is_dir()
-    assert (folder / "my-job" / "runs").is_dir()
-
-
-@pytest.fixture
-def served(folder: Path) -> Iterator[str]:
-    """What the page's server prints when it is ready."""
-    (serve,) = [line for line in LINES if line.startswith("tunewright serve")]
-    program = Path(sys.executable).parent / "tunewright"
-    words = serve.replace("8080", "0").split()[1:]
-    process = subprocess.Popen([program, *words], cwd=folder, stderr=subprocess.PIPE, text=True)
+@contextmanager
+def serving(command: str, folder: Path) -> Iterator[str]:
+    """The address at which a command serves, on any free port."""
+    line = f"exec {command.replace('8080', '0')}"
+    environment = os.environ | {"PATH": PATH}
+    process = subprocess.Popen(["bash", "-c", line], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr
-        yield process.stderr.readline()
+        ready = process.stderr.readline()
+        address = re.search(r"http://[\d.:]+", ready)
+        assert address, ready + process.stderr.read()
+        yield address[0]
     finally:
         process.terminate()
         process.wait(20)
 
 
-def test_the_served_example_answers_the_pages_request(served: str) -> None:
+def test_the_commands_do_what_the_page_says(tmp_path: Path) -> None:
+    (tmp_path / "my-job").mkdir()
+    shutil.copy(REPOSITORY / "examples" / "tickets" / "data" / "train.jsonl", tmp_path / "my-job")
     (curl,) = [line for line in LINES if line.startswith("curl ")]
-    address = re.search(r"http://[\d.:]+", served)
-    asked = re.search(r"http://[^/]+(\S+) .*-d '(.*)'", curl)
-    assert address
-    assert asked
-    reply = httpx.post(address[0] + asked[1], json=json.loads(asked[2])).json()
-    assert {"label", "confidence"} <= set(reply)
+    request = re.search(r"http://[^/]+(\S+) .*-d '(.*)'", curl)
+    assert request
+    commands = [line for line in LINES if line.startswith("tunewright ")]
+    assert len(commands) >= 9
+    for command in commands:
+        if command.startswith("tunewright serve "):
+            with serving(command, tmp_path) as address:
+                reply = httpx.post(address + request[1], json=json.loads(request[2])).json()
+            assert {"label", "confidence", "escalate"} <= set(reply)
+            continue
+        done = typed(command, tmp_path)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        for spec in tmp_path.glob("*/tunewright.yaml"):
+            spec.write_text(re.sub(r"candidates: .*", "candidates: [linear]", spec.read_text("utf-8")), "utf-8")

@@ -52,7 +52,7 @@ def wrong_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def wrong_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     """An example sees what comes later; the trial leaves packing out, which is a fault here."""
-    monkeypatch.setattr(engine, "_FOUND", {})
+    monkeypatch.setattr(engine, "_TRIAL_RESULTS", {})
     monkeypatch.setattr(attention, "_masks", FAULTS["sees what comes later"])
 
 
@@ -84,6 +84,7 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         run_selftest()
 
 
+@pytest.mark.may_skip
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_the_command_ends_with_2_where_there_is_none() -> None:
     done = tunewright("doctor", "--gpu")

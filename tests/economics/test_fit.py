@@ -12,7 +12,7 @@ from tests.data.test_curve import examples, random_labels
 from tunewright.config import load_spec
 from tunewright.core.errors import UserError
 from tunewright.data.curve import curve_points
-from tunewright.data.curve.curve import CurveForecast, CurveRange, LearningCurve
+from tunewright.data.curve.learning_curve import CurveForecast, CurveRange, LearningCurve
 from tunewright.economics.evidence import AT_LEAST, NEAR, EvidenceBook, Tuned, evidence_book
 from tunewright.economics.facts import JobFacts, Lengths, gather
 from tunewright.economics.fit import CASCADE, FitForecast, expected_range, forecast_fit, forecast_from

@@ -228,7 +228,7 @@ def test_the_verb_takes_a_spec_and_the_rooms_names(spec: Path) -> None:
     assert plain.exit_code == 0
     assert "14,000" in plain.output
     assert "not counted: costs.hourly_usd" in " ".join(plain.output.replace("│", "").split())
-    assert "What the monthly saving hinges on" in plain.output
+    assert "The inputs that decide the monthly saving" in plain.output
     assert CliRunner().invoke(app, ["assess", "money", str(spec)]).output == plain.output
     sized = CliRunner().invoke(app, ["assess", "size"])
     assert sized.output.startswith("1,546 test examples")

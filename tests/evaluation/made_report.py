@@ -12,8 +12,8 @@ from tunewright.core.artifacts import atomic_folder, write_json, write_jsonl
 from tunewright.data.dataset import Dataset, load_dataset, save_dataset
 from tunewright.evaluation.report.model_card import write_card
 from tunewright.evaluation.report.page import verdict_data, write_report
-from tunewright.evaluation.verdict.decide import decide
-from tunewright.evaluation.verdict.details import details
+from tunewright.evaluation.verdict.decision import decide
+from tunewright.evaluation.verdict.details import gather_details
 from tunewright.inference.runtimes.beside import BESIDE
 from tunewright.tasks import Example, Meta
 from tunewright.training.diagnosis.diagnosis import Diagnosis
@@ -69,9 +69,9 @@ def made_report(root: Path, share: float = 0.7, trained: str = "", **changes: An
                 save_dataset(out.path, Dataset([], [], {"test": tests}))
             if name == "train":
                 losses = [(1, 2.0), (2, 1.0), (3, 0.5)]
-                curve = [{"member": m, "step": step, "loss": loss} for m in (0, 1) for step, loss in losses]
+                curve = [{"seed_number": seed, "step": step, "loss": loss} for seed in (0, 1) for step, loss in losses]
                 measured = {
-                    "member": 1,
+                    "seed_number": 1,
                     "step": 2,
                     "validation_loss": 1.5,
                     "primary_metric": 0.25,
@@ -90,7 +90,7 @@ def made_report(root: Path, share: float = 0.7, trained: str = "", **changes: An
     target.mkdir()
     examples = {example.meta.id: example for example in load_dataset(steps["split"]).test_examples}
     data = verdict_data(spec, comparison, verdict, PARITY) | {
-        "details": asdict(details(spec, steps["check"], examples, evidence)),
+        "details": asdict(gather_details(spec, steps["check"], examples, evidence)),
         "baseline": {"source": "asked", "told": [f"It answered {ATTACK}"]},
     }
     write_report(spec, data, comparison, evidence, examples, steps, target)

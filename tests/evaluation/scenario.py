@@ -13,7 +13,7 @@ from tunewright.economics import price_book
 from tunewright.evaluation.candidates.cascade import ONE_BY_ONE, Drawing
 from tunewright.evaluation.evidence import VALIDATION, Record
 from tunewright.evaluation.verdict.comparison import Comparison, compare
-from tunewright.evaluation.verdict.decide import Verdict, decide
+from tunewright.evaluation.verdict.decision import Verdict, decide
 
 PER_SPLIT = 100
 DAY = date(2026, 11, 27)

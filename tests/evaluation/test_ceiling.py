@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tunewright.evaluation.statistics.ceiling import LEAST_TEXTS, UNSEEN, ceiling
+from tunewright.evaluation.statistics.ceiling import LEAST_TEXTS, UNSEEN, label_ceiling
 from tunewright.evaluation.verdict.details import Details
 from tunewright.tasks import Example, Meta
 
@@ -24,7 +24,7 @@ def labelled(rng: np.random.Generator, right: float, labels: int, texts: int, ti
 def test_the_ceiling_is_how_often_a_label_is_right(right: float, labels: int) -> None:
     rng, covered, values = np.random.default_rng(2), 0, []
     for _ in range(30):
-        found = ceiling(labelled(rng, right, labels, 200), labels)
+        found = label_ceiling(labelled(rng, right, labels, 200), labels)
         assert found
         values.append(found.accuracy.value)
         covered += found.accuracy.low <= right <= found.accuracy.high
@@ -34,7 +34,7 @@ def test_the_ceiling_is_how_often_a_label_is_right(right: float, labels: int) ->
 
 def test_texts_are_the_same_whatever_their_case_and_spaces() -> None:
     texts = [text for n in range(LEAST_TEXTS) for text in (f"Where is parcel {n}?", f"where  is parcel {n}? ")]
-    found = ceiling([Example.of(text, "a", Meta(id=text)) for text in texts], 3)
+    found = label_ceiling([Example.of(text, "a", Meta(id=text)) for text in texts], 3)
     assert found
     assert (found.texts, found.agreement.value, found.accuracy.value) == (LEAST_TEXTS, 1.0, 1.0)
     assert found.accuracy.low < 0.96, "thirty texts without a contradiction are no proof that there is none"
@@ -42,20 +42,20 @@ def test_texts_are_the_same_whatever_their_case_and_spaces() -> None:
 
 def test_without_repeats_nothing_is_told() -> None:
     examples = [Example.of(f"text {n}", "a", Meta(id=str(n))) for n in range(500)]
-    assert ceiling(examples, 3) is None
+    assert label_ceiling(examples, 3) is None
 
 
 def test_a_text_that_stands_there_a_hundred_times_counts_once() -> None:
     often = [Example.of("hello", "a", Meta(id=f"o{n}")) for n in range(100)]
     rest = labelled(np.random.default_rng(0), 0.7, 4, 60)
-    found, alone = ceiling([*often, *rest], 4), ceiling(rest, 4)
+    found, alone = label_ceiling([*often, *rest], 4), label_ceiling(rest, 4)
     assert found
     assert alone
     assert found.agreement.value == pytest.approx((60 * alone.agreement.value + 1) / 61)
 
 
 def test_beside_the_ceiling_stands_what_it_can_not_see() -> None:
-    found = ceiling(labelled(np.random.default_rng(1), 0.8, 4, 200), 4)
+    found = label_ceiling(labelled(np.random.default_rng(1), 0.8, 4, 200), 4)
     (told,) = Details({}, [], [], found, {}).reasons("accuracy")
     assert "200 texts that were labelled more than once" in told
     assert told.endswith(UNSEEN)

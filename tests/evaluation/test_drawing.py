@@ -13,7 +13,7 @@ from tunewright.training.diagnosis.history import CURVE, ENCODER
 
 @pytest.fixture
 def train(tmp_path: Path) -> Path:
-    write_jsonl(tmp_path / CURVE, [{"member": 0, "step": 1, "primary_metric": 0.5, "kept": True}])
+    write_jsonl(tmp_path / CURVE, [{"seed_number": 0, "step": 1, "primary_metric": 0.5, "kept": True}])
     return tmp_path
 
 
@@ -40,7 +40,7 @@ def test_what_is_to_come_is_not_like_what_is_older(train: Path) -> None:
 
 
 def test_an_adapter_that_the_same_part_chose_has_no_guarantee(train: Path) -> None:
-    write_jsonl(train / CURVE, [{"member": 0, "step": 1, "primary_metric": 0.5, "kept": False}])
+    write_jsonl(train / CURVE, [{"seed_number": 0, "step": 1, "primary_metric": 0.5, "kept": False}])
     assert "went by the same validation part" in drawing_of(make_spec(), [], train).doubt
 
 

@@ -17,7 +17,7 @@ from tunewright.core.errors import UserError
 from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.evaluation.api import endpoint
 from tunewright.evaluation.api.endpoint import Endpoint
-from tunewright.evaluation.api.judge import judgement, run_judge, word_of
+from tunewright.evaluation.api.judge import combine, run_judge, word_of
 from tunewright.evaluation.api.paid import PAID, Paid, PaidAnswers
 from tunewright.tasks import Example, Meta
 
@@ -91,7 +91,7 @@ def test_a_judge_that_favours_a_place_finds_nothing_better(model: LargeModel, tm
     result = judged(model, tmp_path)
     assert result["splits"]["test"]["ties"] == 4
     assert result["steady"] == 0
-    assert "0% got the same word in either order" in " ".join(result["told"])
+    assert "0% of the pairs that differ got the same word in either order" in " ".join(result["told"])
 
 
 def test_nothing_is_paid_twice(model: LargeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,10 +196,10 @@ def test_a_reply_is_read_where_it_is_one_of_the_words(reply: str, word: str | No
 
 
 def test_both_orders_must_say_the_same() -> None:
-    assert judgement("first", "second").better == "first"
-    assert judgement("tie", "tie").better == "tie"
-    assert judgement("first", "first") == judgement("second", "second")
-    assert not judgement(None, "first").read
+    assert combine("first", "second").better == "first"
+    assert combine("tie", "tie").better == "tie"
+    assert combine("first", "first") == combine("second", "second")
+    assert not combine(None, "first").read
 
 
 def test_what_was_paid_for_outlives_the_process(tmp_path: Path) -> None:

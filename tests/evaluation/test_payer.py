@@ -1,4 +1,4 @@
-"""The page for the one who pays."""
+"""The page for the person who pays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.conftest import make_spec
 from tests.evaluation.scenario import DAY, candidate, compared, evidence_of
 from tunewright.economics import price_book
 from tunewright.evaluation.evidence import Record
-from tunewright.evaluation.verdict.decide import Verdict, decide
+from tunewright.evaluation.verdict.decision import Verdict, decide
 from tunewright.evaluation.verdict.payer import MOST_LINES, Page, page
 
 GOOD, POOR, SURE = candidate(0.97), candidate(0.7), candidate(0.8, sure=0.6)

@@ -14,7 +14,7 @@ from tests.conftest import TOKENIZER
 from tunewright.evaluation.candidates.records import Nearest, Patterns, controls
 from tunewright.inference.decoding.grammar import RecordGrammar
 from tunewright.inference.predictors import RecordReader
-from tunewright.inference.predictors.language_model import shots_of
+from tunewright.inference.predictors.prompted import shots_of
 from tunewright.models.chat import ChatTemplate, end_token
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, Meta
@@ -101,7 +101,7 @@ def test_a_field_is_as_sure_as_the_tokens_that_decide_it() -> None:
     start = len(template.encode_prompt(TASK.prompt("x"), tokenizer))
     model = Sure([*tokenizer.encode_verbatim(text), end], start, odds=3)
     grammar = RecordGrammar(TOKENIZER, SCHEMA, end)
-    reader = RecordReader(model, TASK, template, tokenizer, grammar, grammar, most=200)
+    reader = RecordReader(model, TASK, template, tokenizer, grammar, grammar, max_tokens=200)
     answer = reader.answer("x")
     assert answer.text == text
     assert set(answer.fields) == {"vendor", "date", "total"}
@@ -143,7 +143,7 @@ def test_a_long_document_is_read_in_windows_and_its_record_is_whole() -> None:
         for training_example in training_examples
     }
     chunk, whole = (RecordGrammar(TOKENIZER, schema, end) for schema in (task.constraint.chunk, SCHEMA))
-    reader = RecordReader(Knows(taught), task, template, tokenizer, chunk, whole, most=200)
+    reader = RecordReader(Knows(taught), task, template, tokenizer, chunk, whole, max_tokens=200)
     answer = reader.answer(text)
     assert answer.text == example.answer
     assert set(answer.fields) == {"vendor", "date", "total"}
@@ -154,7 +154,7 @@ def test_a_long_document_is_read_in_windows_and_its_record_is_whole() -> None:
     taught[last] = [*tokenizer.encode_verbatim("{}"), end]
     said = tokenizer.encode_verbatim('{"vendor":"Acme Ltd","date":"2024-03-18"')
     taught[first] = [*said, *tokenizer.encode_verbatim("}"), end]
-    partly = RecordReader(Knows(taught), task, template, tokenizer, chunk, whole, most=200).answer(text)
+    partly = RecordReader(Knows(taught), task, template, tokenizer, chunk, whole, max_tokens=200).answer(text)
     record = json.loads(partly.text)
     assert (record["vendor"], record["date"]) == ("Acme Ltd", "2024-03-18")
     assert set(partly.fields) == {"vendor", "date", "total"}

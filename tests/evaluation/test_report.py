@@ -15,7 +15,7 @@ from tunewright.evaluation.report.page import verdict_data
 from tunewright.evaluation.report.table import print_summary
 from tunewright.evaluation.steps import RETRAINED, training_hours
 from tunewright.evaluation.verdict.comparison import compare
-from tunewright.evaluation.verdict.decide import decide
+from tunewright.evaluation.verdict.decision import decide
 
 
 class Tags(HTMLParser):

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from tunewright.evaluation.evidence import Record
-from tunewright.evaluation.statistics.slices import LEAST, Slice, slices
+from tunewright.evaluation.statistics.slices import LEAST, Slice, find_slices
 from tunewright.tasks import Example, Meta
 
 GERMAN = "Wo ist mein Paket geblieben und wann kommt es endlich bei mir an"
 ENGLISH = "please tell me where my parcel is and when it will arrive"
 
 
-def found(
+def sliced(
     texts: list[str],
     right: list[bool],
     *,
@@ -26,60 +26,60 @@ def found(
         measures = {"field F1": (2.0 if is_right else 1.0, 2.0)} if measured else {}
         answer = "a" if is_right else "b"
         records.append(Record(meta.id, "test", "a", answer, 0.9, 1.0, 10, 1, meta.group, measures))
-    return slices({"test": records}, examples, 0)
+    return find_slices({"test": records}, examples, 0)
 
 
 def test_a_language_that_the_model_does_not_know_is_named() -> None:
-    told = found([ENGLISH] * 100 + [GERMAN] * 40, [True] * 95 + [False] * 5 + [True] * 20 + [False] * 20)
-    assert (told[0].by, told[0].name, told[0].count) == ("language", "de", 40)
-    assert told[0].falls_short
-    assert told[0].primary_metric.value == 0.5
-    assert told[0].rest == 0.95
-    assert not [each for each in told if each.name == "en" and each.falls_short]
+    slices = sliced([ENGLISH] * 100 + [GERMAN] * 40, [True] * 95 + [False] * 5 + [True] * 20 + [False] * 20)
+    assert (slices[0].by, slices[0].name, slices[0].count) == ("language", "de", 40)
+    assert slices[0].falls_short
+    assert slices[0].primary_metric.value == 0.5
+    assert slices[0].rest == 0.95
+    assert not [each for each in slices if each.name == "en" and each.falls_short]
 
 
 def test_long_texts_that_fail_are_named_by_their_length() -> None:
     lengths = [5 + n % 30 for n in range(180)]
-    told = found(["word " * length for length in lengths], [length < 25 for length in lengths])
-    assert told[0].by == "length"
-    assert told[0].name == "25 to 34 words"
-    assert told[0].falls_short
+    slices = sliced(["word " * length for length in lengths], [length < 25 for length in lengths])
+    assert slices[0].by == "length"
+    assert slices[0].name == "25 to 34 words"
+    assert slices[0].falls_short
 
 
 def test_times_are_cut_in_thirds() -> None:
     times = [f"2026-{1 + n // 20:02}-01" for n in range(120)]
-    told = found(["same text here"] * 120, [n < 90 for n in range(120)], times=times)
-    assert (told[0].by, told[0].name) == ("time", "2026-05-01 to 2026-06-01")
-    assert told[0].falls_short
+    slices = sliced(["same text here"] * 120, [n < 90 for n in range(120)], times=times)
+    assert (slices[0].by, slices[0].name) == ("time", "2026-05-01 to 2026-06-01")
+    assert slices[0].falls_short
 
 
 def test_groups_are_slices_and_small_ones_are_not_told() -> None:
     groups = ["big"] * 60 + ["bad"] * 40 + ["tiny"] * (LEAST - 1)
-    told = found(["same text here"] * len(groups), [group != "bad" for group in groups], groups=groups)
-    assert {each.name for each in told if each.by == "group"} == {"bad", "big"}
-    assert not any(each.falls_short for each in told), "of three groups nobody knows how unlike groups are"
+    slices = sliced(["same text here"] * len(groups), [group != "bad" for group in groups], groups=groups)
+    assert {each.name for each in slices if each.by == "group"} == {"bad", "big"}
+    assert not any(each.falls_short for each in slices), "of three groups nobody knows how unlike groups are"
 
 
 @pytest.mark.parametrize("share", [0.2, 0.4, 0.6])
 def test_a_group_unlike_many_others_is_named(share: float) -> None:
     groups = [f"g{n // 30}" for n in range(600)]
     right = [n % 20 != 0 if n >= 30 else n < 30 * share for n in range(600)]
-    told = found(["same text here"] * 600, right, groups=groups)
-    assert [each.name for each in told if each.falls_short] == ["g0"]
+    slices = sliced(["same text here"] * 600, right, groups=groups)
+    assert [each.name for each in slices if each.falls_short] == ["g0"]
 
 
 def test_groups_that_all_differ_are_not_named() -> None:
     groups = [f"g{n // 30}" for n in range(600)]
     right = [n % 30 < 12 + 18 * (n // 30 % 7) / 6 for n in range(600)]
-    assert not any(each.falls_short for each in found(["same text here"] * 600, right, groups=groups))
+    assert not any(each.falls_short for each in sliced(["same text here"] * 600, right, groups=groups))
 
 
 def test_measures_that_are_shares_are_sliced_too() -> None:
     right = [True] * 100 + [n % 2 == 0 for n in range(60)]
-    told = found([ENGLISH] * 100 + [GERMAN] * 60, right, measured=True)
-    assert told[0].name == "de"
-    assert told[0].primary_metric.value == 0.75
-    assert told[0].falls_short
+    slices = sliced([ENGLISH] * 100 + [GERMAN] * 60, right, measured=True)
+    assert slices[0].name == "de"
+    assert slices[0].primary_metric.value == 0.75
+    assert slices[0].falls_short
 
 
 @pytest.mark.slow
@@ -103,14 +103,14 @@ def test_a_slice_in_which_there_was_nothing_to_find_is_not_named() -> None:
             )
             for n in range(100)
         ]
-        told = slices({"test": records}, examples, 0)
-        assert {each.name for each in told if each.by == "language"} == {"en", "de"}
-        assert all(0 <= each.p_value <= 1 and not each.falls_short for each in told)
+        slices = find_slices({"test": records}, examples, 0)
+        assert {each.name for each in slices if each.by == "language"} == {"en", "de"}
+        assert all(0 <= each.p_value <= 1 and not each.falls_short for each in slices)
 
 
 def test_where_nothing_is_wrong_a_slice_is_named_once_in_twenty() -> None:
     rng, named = np.random.default_rng(1), 0
     for _ in range(200):
         texts = ["word " * int(length) for length in rng.integers(3, 40, 150)]
-        named += any(each.falls_short for each in found(texts, (rng.random(150) < 0.85).tolist()))
+        named += any(each.falls_short for each in sliced(texts, (rng.random(150) < 0.85).tolist()))
     assert named / 200 <= 0.08

@@ -10,7 +10,7 @@ from tests.evaluation.scenario import candidate, compared, evidence_of
 from tunewright.config import Spec
 from tunewright.core.artifacts import atomic_folder, read_manifest, write_json
 from tunewright.evaluation.report.page import verdict_data
-from tunewright.evaluation.verdict.decide import decide
+from tunewright.evaluation.verdict.decision import decide
 from tunewright.pipeline.fingerprint import fingerprint
 from tunewright.pipeline.runner import point_latest
 from tunewright.pipeline.steps import STEPS, steps_to

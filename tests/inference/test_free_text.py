@@ -10,8 +10,8 @@ import pytest
 
 from tests.conftest import TOKENIZER
 from tests.inference.test_grammar import END, TOKENS, VOCABULARY, Reciter
-from tunewright.inference.decoding.free_text import Shown, TextRules
-from tunewright.inference.decoding.writing import room_for, written
+from tunewright.inference.decoding.free_text import StableText, TextRules
+from tunewright.inference.decoding.writing import generate, max_answer_tokens
 from tunewright.inference.predictors import Answer, GenerationConfig, TextGenerator
 from tunewright.models.chat import ChatTemplate
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf
@@ -33,7 +33,7 @@ class Shouter:
 
 
 def test_an_answer_ends_with_the_turn() -> None:
-    writer = written(TextRules(TOKENS, END, ()), Reciter(TEXT), [], 100)
+    writer = generate(TextRules(TOKENS, END, ()), Reciter(TEXT), [], 100)
     assert (TOKENS.decode(writer.ids), writer.done, writer.cut) == (TEXT, True, False)
     assert len(writer.log_probabilities) == len(writer.ids)
     assert all(score <= 0 for score in writer.log_probabilities)
@@ -41,20 +41,20 @@ def test_an_answer_ends_with_the_turn() -> None:
 
 def test_a_stop_text_ends_an_answer_wherever_tokens_begin() -> None:
     model = Reciter(TEXT)
-    writer = written(TextRules(TOKENS, END, ["rders, th"]), model, [], 100)
+    writer = generate(TextRules(TOKENS, END, ["rders, th"]), model, [], 100)
     assert "rders, th" in TOKENS.decode(writer.ids)
     assert not writer.cut
     assert len(writer.ids) < len(TOKENS.encode_verbatim(TEXT))
 
 
 def test_a_long_answer_is_cut() -> None:
-    writer = written(TextRules(TOKENS, END, ()), Reciter("very " * 100), [], 7)
+    writer = generate(TextRules(TOKENS, END, ()), Reciter("very " * 100), [], 7)
     assert (len(writer.ids), writer.cut) == (7, True)
 
 
 def test_no_answer_opens_another_turn() -> None:
     start, word = TOKENS.encode_text("<|im_start|>")[0], TOKENS.encode_text("a")[0]
-    writer = written(TextRules(TOKENS, END, ()), Shouter(start, word), [], 3)
+    writer = generate(TextRules(TOKENS, END, ()), Shouter(start, word), [], 3)
     assert writer.ids == [word] * 3
 
 
@@ -68,7 +68,7 @@ def test_no_answer_opens_another_turn() -> None:
     ],
 )
 def test_an_answer_has_the_room_that_its_kind_may_take(constraint: OneOf | FreeText | JsonRecord, room: int) -> None:
-    assert room_for(constraint, 10) == room
+    assert max_answer_tokens(constraint, 10) == room
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_an_answer_has_the_room_that_its_kind_may_take(constraint: OneOf | FreeT
     ],
 )
 def test_only_what_is_certain_is_shown(so_far: str, shown: str) -> None:
-    assert Shown(["\nUser:"]).add(so_far) == shown
-    one_by_one = Shown(["\nUser:"])
+    assert StableText(["\nUser:"]).add(so_far) == shown
+    one_by_one = StableText(["\nUser:"])
     assert "".join(map(one_by_one.add, so_far)) == shown
 
 
@@ -110,7 +110,7 @@ def test_a_request_may_end_its_answer_sooner() -> None:
     *pieces, answer = generator([], Reciter(TEXT)).stream([], GenerationConfig(["then"]))
     assert isinstance(answer, Answer)
     assert "".join(map(str, pieces)) == answer.text == "Open your orders,"
-    *_, answer = generator([], Reciter(TEXT)).stream([], GenerationConfig(most=3))
+    *_, answer = generator([], Reciter(TEXT)).stream([], GenerationConfig(max_tokens=3))
     assert isinstance(answer, Answer)
     assert answer.cut
 

@@ -14,7 +14,7 @@ from tests.conftest import TOKENIZER
 from tunewright.core.call import CALL, Abandoned, Call
 from tunewright.inference.decoding.grammar import GrammarError, RecordGrammar
 from tunewright.inference.decoding.shortest import least_letters
-from tunewright.inference.decoding.writing import written
+from tunewright.inference.decoding.writing import generate
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks.record_form import RecordForm
 
@@ -86,7 +86,7 @@ class Reciter:
 def test_whatever_a_model_says_the_answer_is_a_record(name: str, most: int) -> None:
     rules, form = grammar(SCHEMAS[name])
     for seed in range(8):
-        decoded = written(rules, Babbler(seed), [], most)
+        decoded = generate(rules, Babbler(seed), [], most)
         form.canonical(TOKENS.decode(decoded.ids))
         assert len(decoded.log_probabilities) == len(decoded.ids)
         assert all(score <= 0 for score in decoded.log_probabilities)
@@ -96,7 +96,7 @@ def test_an_answer_that_is_known_is_given_and_what_is_forced_is_not_asked_for() 
     rules, form = grammar(SCHEMAS["flat"])
     text = form.written({"vendor": "Vantage Cleaning LLC", "date": "2024-03-18", "total": 12.5, "currency": "EUR"})
     model = Reciter(text)
-    decoded = written(rules, model, [], 200)
+    decoded = generate(rules, model, [], 200)
     assert TOKENS.decode(decoded.ids) == text
     assert decoded.ids == TOKENS.encode_verbatim(text), "the tokens are those that training teaches"
     assert not decoded.cut
@@ -105,7 +105,7 @@ def test_an_answer_that_is_known_is_given_and_what_is_forced_is_not_asked_for() 
 
 def test_an_answer_that_would_not_end_is_cut_and_stays_a_record() -> None:
     rules, _ = grammar(SCHEMAS["flat"])
-    decoded = written(rules, Reciter('{"vendor":"' + "very " * 500), [], 40)
+    decoded = generate(rules, Reciter('{"vendor":"' + "very " * 500), [], 40)
     assert decoded.cut
     assert len(decoded.ids) < 100
     record = json.loads(TOKENS.decode(decoded.ids))
@@ -115,7 +115,7 @@ def test_an_answer_that_would_not_end_is_cut_and_stays_a_record() -> None:
 
 def test_what_follows_a_cut_is_as_short_as_it_may_be() -> None:
     rules, _ = grammar({"properties": {name: {"type": "string"} for name in "abc"}, "required": list("abc")})
-    assert TOKENS.decode(written(rules, Babbler(0), [], 0).ids) == '{"a":"","b":"","c":""}'
+    assert TOKENS.decode(generate(rules, Babbler(0), [], 0).ids) == '{"a":"","b":"","c":""}'
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def test_a_schema_that_costs_too_much_or_is_none_is_refused(name: str) -> None:
 def test_an_answer_that_can_not_be_ended_is_given_up() -> None:
     rules = RecordGrammar(TOKENIZER, {"type": "string", "pattern": "^[a-z]{60000}$"}, END)
     with pytest.raises(GrammarError, match="can't be ended"):
-        written(rules, Babbler(0), [], 8)
+        generate(rules, Babbler(0), [], 8)
 
 
 def test_what_is_forced_ends_with_the_call() -> None:
@@ -235,4 +235,4 @@ def test_a_list_that_is_linked_to_itself_has_an_end() -> None:
     text = '{"second":{"next":null}}'
     assert least_letters(schema) == len(text)
     rules = RecordGrammar(TOKENIZER, schema, END)
-    assert json.loads(TOKENS.decode(written(rules, Reciter(text), [], 100).ids)) == json.loads(text)
+    assert json.loads(TOKENS.decode(generate(rules, Reciter(text), [], 100).ids)) == json.loads(text)

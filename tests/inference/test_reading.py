@@ -10,23 +10,23 @@ import pytest
 
 from tests.conftest import TOKENIZER
 from tests.inference.test_grammar import TOKENS, VOCABULARY
-from tunewright.models.tokenizer import Reading, TextTokenizer
+from tunewright.models.tokenizer import IncrementalDecoder, TextTokenizer
 
 
 @pytest.mark.parametrize(
     "text", ["Grüße, 東京 🎉🎉 done", " leading", "a\ufffdb", "", "नमस्ते 👩‍👩‍👧‍👦", "\n\n\t x" * 20]
 )
 def test_a_text_comes_piece_by_piece(text: str) -> None:
-    ids, reading = TOKENS.encode_verbatim(text), Reading(TOKENS.decode)
-    pieces, ends = zip(*map(reading.add, ids), strict=True) if ids else ((), ())
+    ids, decoder = TOKENS.encode_verbatim(text), IncrementalDecoder(TOKENS.decode)
+    pieces, ends = zip(*map(decoder.add, ids), strict=True) if ids else ((), ())
     assert "".join(pieces) == text
     assert list(ends) == [len(TOKENS.decode(ids[: count + 1])) for count in range(len(ids))]
 
 
 def test_what_is_no_text_comes_as_it_would_be_read_at_once() -> None:
     for seed in range(50):
-        ids, reading = random.Random(seed).choices(range(VOCABULARY), k=30), Reading(TOKENS.decode)
-        ends = [reading.add(token)[1] for token in ids]
+        ids, decoder = random.Random(seed).choices(range(VOCABULARY), k=30), IncrementalDecoder(TOKENS.decode)
+        ends = [decoder.add(token)[1] for token in ids]
         assert ends == [len(TOKENS.decode(ids[: count + 1])) for count in range(len(ids))]
 
 
@@ -37,10 +37,10 @@ def test_no_token_is_decoded_again_and_again() -> None:
         asked.append(len(ids))
         return TOKENS.decode(ids)
 
-    reading = Reading(decode)  # type: ignore[arg-type]
+    decoder = IncrementalDecoder(decode)  # type: ignore[arg-type]
     bytes_alone = TOKENS.encode_verbatim("🎉")[:1]
     for token in [*TOKENS.encode_verbatim("word " * 300), *bytes_alone * 300]:
-        reading.add(token)
+        decoder.add(token)
     assert max(asked) < 20
 
 

@@ -192,7 +192,7 @@ def test_sigterm_to_the_command_waits_for_the_checkpoint(project: Path) -> None:
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == EXIT_INTERRUPTED, stderr
     assert "SIGTERM: saving a checkpoint after this step" in stderr
-    assert "the same command goes on from there" in stderr
+    assert "the same command continues from there" in stderr
     assert "Traceback" not in stderr
     assert list(project.glob("runs/.train-*.partial/checkpoints/member-0/checkpoint-*"))
 
@@ -202,7 +202,7 @@ def test_ctrl_c_leaves_a_message_and_no_output(project: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on from there" in stderr
+    assert "the same command continues from there" in stderr
     assert "Traceback" not in stderr
     assert not list(project.glob("runs/train-*"))
 

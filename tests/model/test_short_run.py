@@ -41,7 +41,7 @@ def test_the_first_losses_are_the_golden_ones(short_run: ShortRun) -> None:
     rows = read_jsonl(short_run.latest("train") / "curve.jsonl")
     curve = [row for row in rows if "loss" in row]
     assert [row["loss"] for row in curve[:2]] == pytest.approx(GOLDEN_LOSSES, abs=0.02)
-    assert [row["member"] for row in curve] == [0] * 4
+    assert [row["seed_number"] for row in curve] == [0] * 4
     measured = [row for row in rows if "primary_metric" in row]
     assert [row["step"] for row in measured] == [2, 4]
     assert all(0 <= row["primary_metric"] <= 1 and row["validation_loss"] > 0 for row in measured)
@@ -240,7 +240,7 @@ def test_a_server_with_keys_answers_those_who_have_one(short_run: ShortRun, tmp_
         assert client.models.list().data[0].id == "tickets"
         with pytest.raises(openai.RateLimitError, match="2 times a minute"):
             client.chat.completions.create(**asked)
-        with pytest.raises(openai.AuthenticationError, match="A key is needed"):
+        with pytest.raises(openai.AuthenticationError, match="The request needs a key"):
             client.with_options(api_key="tw-other").models.list()
         assert tunewright("keys", "rm", "shop", "--file", str(file)).returncode == 0
         with pytest.raises(openai.AuthenticationError):
@@ -257,7 +257,7 @@ def test_the_server_can_be_the_api_that_is_paid_for(short_run: ShortRun, tmp_pat
         api = [f"api.url={address}/v1", "api.deployment=tickets", "api.key=null", twin]
         dry = tunewright("baseline", str(short_run.project), *SHORT, *api, "--dry-run", "--runs", str(runs))
         for name in ("gpt-4o", "twin"):
-            assert f"16 questions to {name}, 0 of them answered before" in dry.stdout, dry.stderr
+            assert f"{name} has 16 questions, 0 of them answered before" in dry.stdout, dry.stderr
         done = tunewright("run", str(short_run.project), *SHORT, *api, "--runs", str(runs), "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

@@ -12,8 +12,8 @@ from tests.monitoring.captures import NOON
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.database import open_at
 from tunewright.monitoring.store.tables import NAME, Account, Review
-from tunewright.review.people import Person, person_of
-from tunewright.review.provider import MOST_NAME, Claimed, printable
+from tunewright.review.people import Claimed, Person, person_of, printable
+from tunewright.review.provider import MOST_NAME
 
 
 def claimed(subject: str = "s1", name: str = "ann", issuer: str = "https://one.example") -> Claimed:

@@ -164,7 +164,7 @@ def test_whatever_was_answered_can_be_redacted(text: str) -> None:
         escalate=None,
         in_scope=None,
     )
-    found = redact(entry, chosen=False)
+    found = redact(entry, from_fixed_set=False)
     assert isinstance(found, CaptureRecord)
     assert (found.request, found.answer) == (text, text)
 

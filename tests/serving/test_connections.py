@@ -29,7 +29,7 @@ from tunewright.core.limits import BODY_BYTES_AT_ONCE, HEAD_BYTES, LOGGED_SECOND
 from tunewright.core.processes import listener
 from tunewright.serving import connections
 from tunewright.serving.app import build_app
-from tunewright.serving.connections import ClientConnection, Connections, HttpServer, Seldom, client_of
+from tunewright.serving.connections import ClientConnection, Connections, HttpServer, LogThrottle, client_of
 from tunewright.serving.hosts import OneModel
 
 FAR = 60.0
@@ -347,8 +347,8 @@ def test_slow_senders_keep_nobody_out(start: Start, monkeypatch: pytest.MonkeyPa
 class Fake:
     """A connection, as `Connections` sees it."""
 
-    def __init__(self, whose: str):
-        self.whose = whose
+    def __init__(self, client_key: str):
+        self.client_key = client_key
         self.ended = False
         self.transport = self
 
@@ -356,8 +356,8 @@ class Fake:
         self.ended = True
 
 
-def fake(whose: str) -> Any:
-    return cast(ClientConnection, Fake(whose))
+def fake(client_key: str) -> Any:
+    return cast(ClientConnection, Fake(client_key))
 
 
 def test_the_connection_that_waits_longest_makes_room() -> None:
@@ -403,11 +403,11 @@ def test_nonsense_fills_no_log(start: Start, capfd: pytest.CaptureFixture[str]) 
 def test_what_was_left_out_of_the_log_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(connections.time, "monotonic", lambda: now)
-    seldom = Seldom()
+    throttle = LogThrottle()
 
     def said(message: str) -> str | None:
         record = logging.LogRecord("x", logging.ERROR, "", 0, message, (), None)
-        return record.getMessage() if seldom.filter(record) else None
+        return record.getMessage() if throttle.filter(record) else None
 
     assert [said("one"), said("one"), said("two"), said("one")] == ["one", None, "two", None]
     now += LOGGED_SECONDS

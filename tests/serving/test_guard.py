@@ -81,7 +81,7 @@ def test_who_has_no_key_is_refused_before_anything_is_read(headers: dict[str, st
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     assert answer.json()["error"] == {
-        "message": "A key is needed: Authorization: Bearer KEY.",
+        "message": "The request needs a key: Authorization: Bearer KEY.",
         "type": "authentication_error",
         "param": None,
         "code": "invalid_api_key",

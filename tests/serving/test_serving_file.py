@@ -234,12 +234,12 @@ def test_where_the_challenger_fails_the_champion_answers_and_it_is_counted(
     running = trial(error)
     client = serving(running)
     assert set(labels(client, TEXTS)) == {"one"}
-    assert running.failed == MOST_FAILURES == running.asked, "after so many it is asked no more"
+    assert running.failed == MOST_FAILURES == running.requests, "after so many it gets no more requests"
     assert {each.version for each in read_captures(tmp_path) if isinstance(each, CaptureRecord)} == {"one"}
     assert f'tunewright_challenger_failed_total{{version="two"}} {MOST_FAILURES}.0' in client.get("/metrics").text
     said = capsys.readouterr().err
     assert said.count("could not answer") == MOST_FAILURES
-    assert "asked no more" in said
+    assert "gets no more requests" in said
     assert "secret" not in said
 
 
@@ -273,7 +273,7 @@ def test_what_the_champion_refuses_too_is_no_fault_of_the_challenger(
     client = serving(running)
     assert client.post("/v1/classify", json={"text": ""}).status_code == 400
     assert client.post("/v1/extract", json={"text": "a"}).status_code == 404
-    assert running.failed == running.asked == 0
+    assert running.failed == running.requests == 0
 
 
 def test_without_a_trial_nothing_changes(serving: Callable[[ChallengerShare | None], TestClient]) -> None:

@@ -22,7 +22,7 @@ def test_captures_are_collected_exported_and_deleted(tmp_path: Path) -> None:
     file.write_text(file.read_text("utf-8") + "broken\n", "utf-8")
     done = tunewright("monitor", "collect", str(project))
     assert done.stdout == (
-        "2 captures and 1 feedbacks were collected.\n1 lines can't be read and were passed over.\n"
+        "Collected 2 captures and 1 items of feedback.\n1 lines can't be read and were skipped.\n"
     ), done.stderr
     assert json.loads(tunewright("monitor", "collect", str(project), "--json").stdout) == {
         "captures": 0,
@@ -34,7 +34,7 @@ def test_captures_are_collected_exported_and_deleted(tmp_path: Path) -> None:
     assert done.stdout.endswith("out.jsonl: 2 examples.\n"), done.stderr
     again = tunewright("monitor", "export", str(project), "--out", str(tmp_path / "out.jsonl"))
     assert (again.returncode, "exists" in again.stderr) == (2, True)
-    assert "1 captures, 0 second opinions and 0 journals" in tunewright("monitor", "prune", str(project)).stdout
+    assert "Deleted 1 captures, 0 second opinions and 0 request logs" in tunewright("monitor", "prune", str(project)).stdout
 
 
 def test_a_database_that_is_away_is_told_in_a_paragraph(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_reviews_are_grown_into_data_that_the_next_check_reads(tmp_path: Path) -
         save(session, ["a"], spec.name, "anna", ReviewChoice("refund"), source="review", wanted=1)
     store.close()
     done = tunewright("monitor", "corrections", str(project))
-    assert done.stdout.startswith("1 rows added: refund 1\n\n1 held back: feedback alone. Who asked says so"), (
+    assert done.stdout.startswith("1 rows added: refund 1\n\n1 rejected: feedback alone. Who asked says so"), (
         done.stderr
     )
     assert "The data now: train 91" in done.stdout
@@ -66,7 +66,7 @@ def test_reviews_are_grown_into_data_that_the_next_check_reads(tmp_path: Path) -
 def test_savings_are_told_of_what_was_served_up_to_now(tmp_path: Path) -> None:
     project = write_project(tmp_path / "project")
     nothing = tunewright("monitor", "savings", str(project))
-    assert (nothing.returncode, nothing.stdout.startswith("Nothing was captured yet.")) == (0, True)
+    assert (nothing.returncode, nothing.stdout.startswith("There are no captures yet.")) == (0, True)
     write(project / "captures", capture("a", prompt_tokens=500, answer_tokens=20, seconds=0.05))
     done = tunewright("monitor", "savings", str(project))
     assert "gpt-4o" in done.stdout and "1 requests" in done.stdout, done.stderr

@@ -50,7 +50,7 @@ def test_on_a_phone_the_verdict_is_seen_first_and_nothing_hangs_over(page: playw
 def test_each_part_of_the_report_is_there_in_its_order(page: playwright.Page) -> None:
     titles = page.locator("h2").all_inner_texts()
     expected = [
-        "For the one who pays",
+        "For the person who pays",
         "What that rests on",
         "Why",
         "All ways of answering",
@@ -81,7 +81,7 @@ def test_the_page_for_the_one_who_pays_is_the_first_sheet_and_no_more(
         opened.pdf(path=tmp_path / "report.pdf", format=size)
         with PdfDocument(tmp_path / "report.pdf") as printed:
             first, second = (printed[number].get_textpage().get_text_range() for number in (0, 1))
-        for said in ("For the one who pays", "A month now", "What could go wrong", "Has to pay back in", "Yours: "):
+        for said in ("For the person who pays", "A month now", "What could go wrong", "Has to pay back in", "Yours: "):
             assert said in first
         assert second.startswith("Why")
     opened.close()

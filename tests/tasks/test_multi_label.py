@@ -98,8 +98,8 @@ def test_a_spec_makes_the_task() -> None:
     ("labels", "separator", "said"),
     [
         (["a"], None, "needs at least two labels"),
-        (["a", "b;c"], ";", "the separator ';' stands in the label 'b;c'"),
-        (["a", "a"], None, "the label 'a' stands here twice"),
+        (["a", "b;c"], ";", "the label 'b;c' contains the separator ';'"),
+        (["a", "a"], None, "the label 'a' is listed twice"),
         (["a", "b"], "", "at least 1 character"),
     ],
 )
@@ -110,5 +110,5 @@ def test_a_spec_that_can_not_be_is_refused(labels: list[str], separator: str | N
 
 
 def test_a_separator_is_refused_where_a_row_has_one_answer() -> None:
-    with pytest.raises(UserError, match="a separator parts several labels a row, and this task is classify"):
+    with pytest.raises(UserError, match="a separator is for the task multi_label, but this task is classify"):
         make_spec(data={"train": "train.jsonl", "separator": ";"})

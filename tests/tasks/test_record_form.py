@@ -135,7 +135,7 @@ def test_no_schema_and_no_record_takes_long(name: str) -> None:
 def test_what_takes_too_many_steps_is_refused() -> None:
     form = object_of(a={"type": "array", "items": {"anyOf": [{"const": number} for number in range(200)]}})
     assert form.canonical(json.dumps({"a": list(range(200))}))
-    with pytest.raises(Unfit, match="to check it takes more than 200,000 steps"):
+    with pytest.raises(Unfit, match="the check takes more than 200,000 steps"):
         form.canonical(json.dumps({"a": list(range(199, 200)) * 1000}))
 
 

@@ -352,7 +352,7 @@ def test_an_encoder_stands_beside_a_base_and_its_adapters(store: Path, tmp_path:
     assert models.names() == [models.label, "bank", "mail", "post", "shop"]
     for name in ("mail", "shop"):
         assert models.engine(name).answer("which?").text.endswith(name)
-    with pytest.raises(UserError, match=r"is the name by which the base is asked.*--name"):
+    with pytest.raises(UserError, match=r"is the base's name.*--name"):
         add_adapter(store, tmp_path / "mail", models.label)
 
 

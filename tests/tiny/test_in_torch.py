@@ -121,4 +121,4 @@ def test_the_untuned_model_is_asked_more_only_where_it_may_beat_the_controls(
     answered("svm", svm, 60)
     asking = object.__new__(in_torch._Asking)
     asking._answers, asking._tests = tmp_path, {"test": [Example.of("x", "refund", Meta(id="x"))] * 60}
-    assert asking.tells_more("few_shot") is more
+    assert asking.needs_more("few_shot") is more

@@ -67,7 +67,7 @@ def test_a_row_says_of_each_label_whether_it_holds(base: Path) -> None:
     taught = rows(base)
     assert [row["labels"] for row in taught[:4]] == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     assert objective().gold(taught[:4]).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
-    assert [objective().told(row) for row in taught[1:4]] == [f"{LABELS[0]}, {LABELS[1]}", LABELS[2], "no label"]
+    assert [objective().describe(row) for row in taught[1:4]] == [f"{LABELS[0]}, {LABELS[1]}", LABELS[2], "no label"]
     assert objective().rarest(taught) == "8 have no label; the rarest, never, has 0"
 
 

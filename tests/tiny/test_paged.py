@@ -16,8 +16,8 @@ from tunewright.exporters.decoder import Decoder, Vector
 from tunewright.exporters.openvino import build_openvino
 from tunewright.inference.runtimes.openvino import network as paged_network
 from tunewright.inference.runtimes.openvino.blocks import BlockPool
-from tunewright.inference.runtimes.openvino.graph import CONFIG, WEIGHTS
 from tunewright.inference.runtimes.openvino.model import PagedNextToken
+from tunewright.inference.runtimes.openvino.shape import CONFIG, WEIGHTS
 from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 from tunewright.models.tensor_files import TensorWriter
 
@@ -110,7 +110,7 @@ def test_passes_side_by_side_say_the_same_from_one_copy_of_the_weights(
         found = list(clients.map(beside, asked))
     assert all((one == other).all() for one, other in zip(wanted, found, strict=True))
     assert beside.at_once == 2 * alone.at_once
-    assert all(reader._pool._last > 0 for reader in beside._readers), "one of them was never asked"
+    assert all(reader._pool._last > 0 for reader in beside._schedulers), "one of them was never asked"
     beside.close()
     with pytest.raises(RuntimeError, match="closed"):
         beside([1, 2, 3])
@@ -171,8 +171,8 @@ def test_a_model_that_fails_for_good_says_so(
     model = paged("fp32")
     assert not model.ended
     with monkeypatch.context() as patch:
-        patch.setattr(paged_network.PagedNetwork, "read", lambda *_: 1 / 0)
-        with pytest.raises(RuntimeError, match="could not read a request"):
+        patch.setattr(paged_network.PagedNetwork, "forward", lambda *_: 1 / 0)
+        with pytest.raises(RuntimeError, match="could not run a request"):
             model([5, 6, 7])
     assert model([5, 6, 7]).shape
     monkeypatch.setattr(BlockPool, "release", lambda *_: 1 / 0)

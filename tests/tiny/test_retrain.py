@@ -53,7 +53,7 @@ from tunewright.serving.captures import CaptureRecord as Captured
 from tunewright.serving.captures import read_captures
 from tunewright.serving.engine import Engine
 from tunewright.serving.presence import servers_of
-from tunewright.serving.watching import Watching
+from tunewright.serving.watcher import BundleWatcher
 from tunewright.tasks import Example, Meta
 
 LABELS = ["refund", "reform", "delivery", "defect"]
@@ -337,15 +337,15 @@ def test_two_bundles_are_loaded_only_while_one_is_on_trial(project: Retraining) 
     """And none is loaded twice: who was on trial serves on, who served is let go."""
     old, new = project.make(CHAMPION, right=CHAMPION), better(project)
     serving = served_from(old.name, "old")
-    watching = Watching(
+    watcher = BundleWatcher(
         lambda: Project(project.runs.parent).traffic() if (project.runs / "serving.json").exists() else Traffic(old),
         load_bundle(old),
         project.runs,
         1,
     )
     try:
-        watching.start("here")
-        models, first = watching.models, weakref.ref(watching.models.champion)
+        watcher.start("here")
+        models, first = watcher.models, weakref.ref(watcher.models.champion)
         write_serving(project.runs, serving.trying(new.name, "new", 0.5))
         project.wait(lambda: models.trial)
         assert models.trial and models.champion is first()
@@ -354,7 +354,7 @@ def test_two_bundles_are_loaded_only_while_one_is_on_trial(project: Retraining) 
         project.wait(lambda: models.champion is second() and not models.trial)
         project.wait(lambda: gc.collect() >= 0 and first() is None)
     finally:
-        watching.end()
+        watcher.end()
 
 
 class Killed(BaseException):

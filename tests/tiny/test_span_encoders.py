@@ -195,7 +195,7 @@ def test_a_training_learns_to_fill_in_records(bert: Path, tmp_path: Path) -> Non
 def test_a_row_says_what_it_teaches_and_no_more(bert: Path) -> None:
     objective, tokenizer = objective_for(bert), TextTokenizer(bert)
     row = objective.row(EXAMPLES[0], tokenizer)
-    assert objective.told(row) == "who: Rosa; when: 13.03.2024; items: oil; kind: bill"
+    assert objective.describe(row) == "who: Rosa; when: 13.03.2024; items: oil; kind: bill"
     assert len(row["labels"]) == len(row["input_ids"]) + 1
     gold = objective.gold([row, objective.row(EXAMPLES[1], tokenizer)])
     assert gold.shape == (2, 1 + max(len(objective.row(each, tokenizer)["input_ids"]) for each in EXAMPLES[:2]))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tunewright.inference.decoding.grammar import RecordGrammar
-from tunewright.inference.decoding.writing import written
+from tunewright.inference.decoding.writing import generate
 from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 from tunewright.inference.runtimes.torch_writer import write_all
 from tunewright.models.tokenizer import TextTokenizer
@@ -38,7 +38,7 @@ def test_a_batch_is_written_as_one_by_one(tiny_model: tuple[str, Path]) -> None:
     prompts = [tokenizer.encode_verbatim(text) for text in ("one", "a much longer prompt than the others", "two", "3")]
     together = write_all(model, grammar, prompts, most=40, at_once=3)
     for prompt, writer in zip(prompts, together, strict=True):
-        alone = written(grammar, TorchNextToken(model), prompt, most=40)
+        alone = generate(grammar, TorchNextToken(model), prompt, most=40)
         assert writer.ids == alone.ids
         assert np.allclose(writer.log_probabilities, alone.log_probabilities, atol=1e-4)
         FORM.canonical(tokenizer.decode(writer.ids))
@@ -95,5 +95,5 @@ def test_rows_that_are_done_are_left_out_and_the_others_go_on(tiny_model: tuple[
     assert widths[0] == 8
     assert widths[-1] == 1
     for prompt, writer, length in zip(prompts, together, lengths, strict=True):
-        alone = written(_Lengths(length), TorchNextToken(model), prompt, most=40)
+        alone = generate(_Lengths(length), TorchNextToken(model), prompt, most=40)
         assert writer.ids == alone.ids

@@ -8,8 +8,8 @@ from tunewright.core.artifacts import write_jsonl
 from tunewright.training.diagnosis.history import CURVE, kept_early
 
 
-def measured(member: int, step: int, kept: bool) -> dict[str, object]:
-    return {"member": member, "step": step, "primary_metric": 0.5, "kept": kept}
+def measured(seed_number: int, step: int, kept: bool) -> dict[str, object]:
+    return {"seed_number": seed_number, "step": step, "primary_metric": 0.5, "kept": kept}
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def measured(member: int, step: int, kept: bool) -> dict[str, object]:
         # One of two that are averaged.
         ([measured(0, 10, True), measured(1, 10, False)], True),
         # Nothing was held out, so nothing was chosen.
-        ([{"member": 0, "step": 1, "loss": 2.0}], False),
+        ([{"seed_number": 0, "step": 1, "loss": 2.0}], False),
     ],
 )
 def test_whether_the_validation_part_chose_an_adapter(rows: list[dict], early: bool, tmp_path: Path) -> None:

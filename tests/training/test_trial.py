@@ -23,7 +23,7 @@ SOME = rows(40, 30, 31, 32, 33, 34, 35)
 @pytest.fixture(autouse=True)
 def unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing has been tried yet."""
-    monkeypatch.setattr(engine, "_FOUND", {})
+    monkeypatch.setattr(engine, "_TRIAL_RESULTS", {})
 
 
 def adapted(dtype: str = "float32", **changes: Any) -> Any:
@@ -74,7 +74,7 @@ FAULTS: dict[str, Masks] = {
 def test_a_layout_that_is_not_followed_is_seen(monkeypatch: pytest.MonkeyPatch, dtype: str, fault: str) -> None:
     """In 16 bits too, where the loss of two layers differs by less than rounding may make of it."""
     assert fit_engine(adapted(dtype), SOME).shared_prefix
-    engine._FOUND.clear()
+    engine._TRIAL_RESULTS.clear()
     monkeypatch.setattr(attention, "_masks", FAULTS[fault])
     found = fit_engine(adapted(dtype), SOME)
     assert not found.shared_prefix

@@ -112,7 +112,7 @@ class TestRecords:
         rules = engine._model._whole  # type: ignore[attr-defined]
         follower = rules.follow(6)
         prompt = engine.bundle.tokenizer.encode_verbatim("Invoice: ")
-        for token, log_probability in model.write(prompt, follower.wanted):
+        for token, log_probability in model.write(prompt, follower.config):
             follower.take(token, log_probability)
         follower.finish()
         assert follower.cut

@@ -1,4 +1,4 @@
-"""This machine: each step in a process of its own, so that its memory is given back when it ends."""
+"""Steps on this machine, each in a process of its own, so that its memory is free again when it ends."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from tunewright.pipeline.runner import Backend
 from tunewright.pipeline.steps import Step
 
 GRACE_SECONDS = 20
-"""For a step to end after Ctrl-C. After SIGTERM a training saves a checkpoint, and whoever sent it says how long."""
+"""How long a step may take to end after Ctrl-C. After SIGTERM a training saves a checkpoint, and the sender of the
+signal decides how long that may take."""
 
 
 class LocalBackend:
     """Runs `python -m tunewright.pipeline.step` on this machine.
 
     Args:
-        spec: what the steps are about.
-        spec_file: the same as the steps read it.
-        ready: called once, before the first step is begun, with what is passed for it: raises where it must not be.
+        spec: the spec that the steps work on.
+        spec_file: the file of that spec, which the steps read.
+        ready: called once before the first step starts, with that step's arguments. It raises if the step must not run.
     """
 
     def __init__(self, spec: Spec, spec_file: Path, ready: Backend | None = None):
@@ -38,9 +39,8 @@ class LocalBackend:
         """Run one step to its end.
 
         Raises:
-            UserError: the step ended with an error, and the message is the step's own; or it was not begun, as `ready`
-                says.
-            KeyboardInterrupt: it was interrupted.
+            UserError: the step ended with an error (the message is the step's own), or `ready` raised it.
+            KeyboardInterrupt: the step was interrupted.
         """
         if self._ready:
             self._ready(step, done, target)
@@ -56,14 +56,14 @@ class LocalBackend:
             str(target),
         ]
         command += [part for name in step.inputs_of(self.spec) for part in ("--in", f"{name}={done[name]}")]
-        said = self.spec_file.with_name("error.txt")
+        error_file = self.spec_file.with_name("error.txt")
         kills = oom_kills()
-        process = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1", ERROR_FILE: str(said)})
+        process = subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1", ERROR_FILE: str(error_file)})
         try:
             with _sigterm_raised():
                 code = process.wait()
         except BaseException as error:
-            # Ctrl-C reaches the child as well; where only this process was stopped, pass it on.
+            # Ctrl-C reaches the child as well; pass it on in case only this process was stopped.
             process.terminate()
             try:
                 process.wait(None if isinstance(error, _Terminated) else GRACE_SECONDS)
@@ -73,33 +73,34 @@ class LocalBackend:
         if code == EXIT_INTERRUPTED:
             raise KeyboardInterrupt
         if code:
-            raise _failure(step, code, said, kills)
+            raise _failure(step, code, error_file, kills)
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
+    """The process received SIGTERM."""
 
 
 @contextmanager
 def _sigterm_raised() -> Iterator[None]:
-    """Inside, SIGTERM raises _Terminated. Only the main thread may say so; in another one nothing changes."""
+    """Inside the block, SIGTERM raises _Terminated. Only the main thread can set that; in another thread nothing
+    changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def announce(*_: object) -> None:
+    def terminate(*_: object) -> None:
         raise _Terminated
 
-    before = signal.signal(signal.SIGTERM, announce)
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _failure(step: Step, code: int, said: Path, kills_before: int) -> UserError:
-    if said.is_file():
-        return UserError(said.read_text("utf-8"))
+def _failure(step: Step, code: int, error_file: Path, kills_before: int) -> UserError:
+    if error_file.is_file():
+        return UserError(error_file.read_text("utf-8"))
     if code in KILLED:
         return killed(step, kills_before)
     return UserError(

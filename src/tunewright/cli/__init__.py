@@ -1,4 +1,4 @@
-"""The command line: one thin module for each verb. A verb parses, calls one library function, and prints."""
+"""The command line: one thin module per command. A command parses, calls one library function, and prints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Entry point of `tunewright`. Exit codes: 0 done, 1 a gate failed, 2 a user error, 130 interrupted."""
+    """Entry point of `tunewright`. Exit codes: 0 success, 1 failed gate, 2 user error, 130 interrupted."""
     from tunewright.cli.app import app
     from tunewright.core.errors import EXIT_GATE, EXIT_INTERRUPTED, EXIT_USER, GateFailed, UserError, as_user_error
     from tunewright.core.progress import say
@@ -28,7 +28,7 @@ def main() -> None:
         say(f"Error: {known.paragraph()}")
         sys.exit(EXIT_USER)
     except SystemExit as end:
-        # typer has already turned Ctrl-C into this exit code, without a word.
+        # typer has turned Ctrl-C into this exit code without a message.
         if end.code == EXIT_INTERRUPTED:
-            say("Interrupted. Whole steps are kept; the same command goes on from there.")
+            say("Interrupted. Finished steps are kept; the same command continues from there.")
         raise

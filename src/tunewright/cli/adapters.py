@@ -1,4 +1,4 @@
-"""`tunewright adapters`: many tuned models that one server has."""
+"""`tunewright adapters`: many tuned models in one server."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Many models that one server has: adapters beside one base, encoders, linear models.", no_args_is_help=True
+    help="Manage the models of one server: adapters of one base, encoders, linear models.", no_args_is_help=True
 )
 
 FolderArgument = Annotated[Path, typer.Argument(help="The folder of the models.")]
-NameArgument = Annotated[str, typer.Argument(help="The model's name, by which requests choose it: model.")]
+NameArgument = Annotated[str, typer.Argument(help="The model's name, as requests give it in their field `model`.")]
 
 
 @app.command("add")
@@ -21,13 +21,13 @@ def add(
     bundle: Annotated[
         Path,
         typer.Argument(
-            help="A bundle, or a project whose latest it is; of a language model, exported with "
+            help="A bundle, or a project whose latest bundle is added. A language model must be exported with "
             "export.runtime=openvino-lora."
         ),
     ],
-    name: Annotated[str | None, typer.Option(help="Its name here. (default: the bundle's)")] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name. (default: the bundle's)")] = None,
 ) -> None:
-    """Add a model, or a new version of one. A running server serves it from the next request on."""
+    """Add a model, or a new version of a model. A running server uses it from the next request on."""
     from tunewright.api import bundle_of
     from tunewright.serving.adapters import add_adapter
 
@@ -37,7 +37,7 @@ def add(
 
 @app.command("ls")
 def ls(folder: FolderArgument) -> None:
-    """List the models, with the version that is served and those that are kept."""
+    """List the models, each with its served version and its kept versions."""
     from tunewright.inference.runtimes.base import is_classifier
     from tunewright.serving.adapters import AdapterStore
 
@@ -53,7 +53,7 @@ def ls(folder: FolderArgument) -> None:
 
 @app.command("rollback")
 def rollback(folder: FolderArgument, name: NameArgument) -> None:
-    """Serve the version before; no request is dropped."""
+    """Serve a model's previous version again. No request is dropped."""
     from tunewright.serving.adapters import AdapterStore
 
     version = AdapterStore(folder).roll_back(name)
@@ -62,7 +62,7 @@ def rollback(folder: FolderArgument, name: NameArgument) -> None:
 
 @app.command("rm")
 def rm(folder: FolderArgument, name: NameArgument) -> None:
-    """Serve a model no more, and remove all its versions."""
+    """Stop serving a model, and delete all its versions."""
     from tunewright.serving.adapters import AdapterStore
 
     AdapterStore(folder).remove(name)

@@ -1,4 +1,4 @@
-"""The table of verbs."""
+"""The root command and the table of its subcommands."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ from tunewright.core.version import __version__
 
 app = typer.Typer(
     name="tunewright",
-    help="From paying a frontier model for one narrow job to owning a small one that does it - or the evidence that "
-    "you should not.",
+    help="Replace a paid language-model API on one narrow job by a small model that you own, or prove that you should "
+    "not.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"tunewright {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
     pass
 
@@ -65,8 +65,7 @@ app.command("baseline")(baseline.baseline)
 app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("export")(export.export)
-for name, verb in steps.VERBS.items():
-    app.command(name)(verb)
+app.command("evaluate")(steps.evaluate)
 app.command("push")(push.push)
 app.command("serve")(serve.serve)
 app.command("deploy")(deploy.deploy)

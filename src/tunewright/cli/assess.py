@@ -1,4 +1,4 @@
-"""`tunewright assess`: what can be said before any model is paid for."""
+"""`tunewright assess`: costs, fit and sample sizes, before any model is trained."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class _MoneyFirst(TyperGroup):
 
 app = typer.Typer(
     cls=_MoneyFirst,
-    help="What can be said before any model is paid for. `tunewright assess SPEC` is `tunewright assess money SPEC`.",
+    help="Estimate costs, fit and sample sizes before any model is trained. `tunewright assess SPEC` is short for "
+    "`tunewright assess money SPEC`.",
     no_args_is_help=True,
 )
 
@@ -51,32 +52,32 @@ def money(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """What a month costs on each way of answering, when an own model pays, and what that hinges on. Needs no data."""
+    """Compare the monthly cost of each API and of an own model, and say which inputs decide. Needs no data."""
     from tunewright.config import load_money
     from tunewright.economics import price_book
     from tunewright.economics.money import assess
 
     spec = load_money(project, overrides or (), allow_code=allow_code)
-    found = assess(spec, price_book(spec.price_file))
+    assessment = assess(spec, price_book(spec.price_file))
     if json:
-        print_json(asdict(found))
+        print_json(asdict(assessment))
     else:
-        _print_money(found, spec.traffic.requests_per_month)
+        _print_money(assessment, spec.traffic.requests_per_month)
 
 
-def _print_money(found: Assessment, requests: int) -> None:
+def _print_money(assessment: Assessment, requests: int) -> None:
     from rich.table import Table
 
     typer.echo(
-        f"A month of {requests:,} requests, {found.prompt_tokens:,.0f} tokens in and {found.answer_tokens:,.0f} out; "
-        f"prices of {found.as_of}\n"
+        f"A month of {requests:,} requests, {assessment.prompt_tokens:,.0f} tokens in and "
+        f"{assessment.answer_tokens:,.0f} out; prices of {assessment.as_of}\n"
     )
     table = Table(header_style="bold")
     table.add_column("way of answering", no_wrap=True)
     for column in ("P95 ms", "machines", "$ per 1,000", "$ per month"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("")
-    for way in found.ways:
+    for way in assessment.ways:
         table.add_row(
             way.label,
             f"{1000 * way.p95:,.0f}" if way.p95 else "",
@@ -87,25 +88,25 @@ def _print_money(found: Assessment, requests: int) -> None:
         )
     console = console_of(120)
     console.print(table)
-    if found.money and found.own:
-        parts = Table(title=f"A month of {found.own.model}, tuned", title_justify="left", header_style="bold")
-        parts.add_column("for")
+    if assessment.money and assessment.own:
+        parts = Table(title=f"A month of {assessment.own.model}, tuned", title_justify="left", header_style="bold")
+        parts.add_column("item")
         parts.add_column("$ per month", justify="right", no_wrap=True)
-        parts.add_column("which is")
-        for item in found.money.items:
+        parts.add_column("basis")
+        for item in assessment.money.items:
             usd = "" if item.usd_per_month is None else f"{item.usd_per_month:,.2f}"
             parts.add_row(item.name, usd, f"{item.basis} ({item.source})")
         console.print(parts)
-        hinges = Table(title="What the monthly saving hinges on", title_justify="left", header_style="bold")
-        hinges.add_column("input")
+        swings = Table(title="The inputs that decide the monthly saving", title_justify="left", header_style="bold")
+        swings.add_column("input")
         for column in ("from", "saves $", "to", "saves $"):
-            hinges.add_column(column, justify="right")
-        for swing in found.money.swings:
-            hinges.add_row(swing.name, swing.low, f"{swing.saving_low:,.0f}", swing.high, f"{swing.saving_high:,.0f}")
-        console.print(hinges)
-    typer.echo(f"\n{found.sentence}")
-    if found.stale:
-        typer.echo(f"\n{found.stale}")
+            swings.add_column(column, justify="right")
+        for swing in assessment.money.swings:
+            swings.add_row(swing.name, swing.low, f"{swing.saving_low:,.0f}", swing.high, f"{swing.saving_high:,.0f}")
+        console.print(swings)
+    typer.echo(f"\n{assessment.sentence}")
+    if assessment.stale:
+        typer.echo(f"\n{assessment.stale}")
 
 
 @app.command()
@@ -116,9 +117,9 @@ def fit(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Forecast whether the job suits a small tuned model, from its data alone."""
+    """Forecast from the data alone whether a small tuned model suits the job."""
     from tunewright import api, load_spec
-    from tunewright.data.curve.curve import require_one_label
+    from tunewright.data.curve.learning_curve import require_one_label
     from tunewright.data.dataset import load_examples
     from tunewright.economics.fit import forecast_fit
 
@@ -130,29 +131,31 @@ def fit(
         load_examples(folder / "train.jsonl"),
         goal=spec.goal.accuracy,
         seed=spec.seed,
-        # The worst test split decides, and none tells more than its rows do.
+        # The worst test split decides, and the smallest one proves the least.
         test_rows=min(tests, default=None),
         test_share=spec.data.test_fraction,
     )
     if json:
         print_json(asdict(forecast))
     else:
-        _print(forecast)
+        _print_fit(forecast)
 
 
 @app.command()
 def size(
-    margin: Annotated[float, typer.Option(help="What a model may be worse by, as a share.", min=1e-4, max=0.5)] = 0.02,
+    margin: Annotated[
+        float, typer.Option(help="How much worse the model may be, as a share.", min=1e-4, max=0.5)
+    ] = 0.02,
     discordant: Annotated[
-        float, typer.Option(help="Share of the examples on which one of the two is right alone.", min=1e-4, max=1)
+        float, typer.Option(help="Share of the examples on which only one of the two is right.", min=1e-4, max=1)
     ] = 0.1,
     difference: Annotated[
-        float, typer.Option(help="By how much the model is really better; worse where negative.", min=-0.5, max=0.5)
+        float, typer.Option(help="The model's true advantage as a share; negative if it is worse.", min=-0.5, max=0.5)
     ] = 0.0,
     design_effect: Annotated[
         float,
         typer.Option(
-            help="How many examples are worth one independent one, where they come in groups (a customer, a phrasing): "
+            help="How many examples count as one independent example if they come in groups (a customer, a phrasing): "
             "1 + (examples of a group - 1) x intraclass correlation.",
             min=1,
             max=1000,
@@ -160,14 +163,15 @@ def size(
     ] = 1.0,
     json: JsonOption = False,
 ) -> None:
-    """How many test examples show that a model is not worse than the API by more than a margin?"""
+    """Compute how many test examples prove that a model is not worse than the API by more than a margin."""
     from tunewright.evaluation.statistics.grouped import MAX_SHARE, MIN_GROUPS
     from tunewright.evaluation.statistics.pairs import ALPHA, POWER, pairs_needed
 
     if difference <= -margin or abs(difference) > discordant:
         raise UserError(
-            "No number of examples shows that.",
-            why="The model is worse by the margin or more, or better on more examples than the two differ on.",
+            "No number of examples proves that.",
+            why="The model is worse by the margin or more, or its advantage is larger than the share on which the two "
+            "differ.",
             fix="Choose --difference above minus --margin, and no larger than --discordant.",
         )
     count = pairs_needed(margin, discordant - difference**2, difference, design_effect)
@@ -185,19 +189,19 @@ def size(
         )
         return
     grouped = (
-        f" They come in groups, so that {design_effect:g} are worth one independent example; it takes {MIN_GROUPS} "
+        f" They come in groups, so {design_effect:g} of them count as one independent example. You need {MIN_GROUPS} "
         f"groups, none with more than {MAX_SHARE:.0%} of the examples."
         if design_effect > 1
         else ""
     )
     typer.echo(
-        f"{count:,} test examples show, in {POWER:.0%} of all cases and with an error of {ALPHA:.0%}, that a model is "
-        f"not worse by more than {100 * margin:.1f} points, if it differs by {100 * difference:+.1f} points and one of "
-        f"the two alone is right on {discordant:.0%} of the examples.{grouped}"
+        f"{count:,} test examples prove, with a power of {POWER:.0%} and an error of {ALPHA:.0%}, that a model is not "
+        f"worse by more than {100 * margin:.1f} points, if it differs by {100 * difference:+.1f} points and only one "
+        f"of the two is right on {discordant:.0%} of the examples.{grouped}"
     )
 
 
-def _print(forecast: FitForecast) -> None:
+def _print_fit(forecast: FitForecast) -> None:
     from rich.table import Table
 
     facts = forecast.facts
@@ -207,7 +211,7 @@ def _print(forecast: FitForecast) -> None:
         f"{facts.test_rows:,} test rows\n"
     )
     table = Table(header_style="bold")
-    table.add_column("because")
+    table.add_column("reason")
     table.add_column("evidence")
     for reason in forecast.reasons:
         table.add_row(reason.what, reason.evidence)
@@ -215,7 +219,7 @@ def _print(forecast: FitForecast) -> None:
     console.print(table)
     typer.echo(f"\n{forecast.sentence}")
     if forecast.changes:
-        typer.echo("What would change this:")
+        typer.echo("This would change the forecast:")
     for change in forecast.changes:
         typer.echo(f"  - {change}")
-    typer.echo("This is a rule with few data points behind it; a training settles it.")
+    typer.echo("The rule rests on few data points; only a training run decides.")

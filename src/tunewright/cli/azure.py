@@ -1,4 +1,4 @@
-"""`tunewright azure`: look before a cent is spent, run by the calendar, and clear away afterwards."""
+"""`tunewright azure`: check a workspace before a run, schedule runs, and delete what costs money."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ if TYPE_CHECKING:
     from tunewright.deploy.down import Thing, Unseen
 
 app = typer.Typer(
-    help="The Azure side: preflight, probe, schedules, what stands there, and taking it down.", no_args_is_help=True
+    help="Work with Azure: preflight checks, a probe of its rules, schedules, images, and deleting what costs money.",
+    no_args_is_help=True,
 )
 
 EveryOption = Annotated[Literal["week", "month", "quarter"], typer.Option("--every", help="How often to retrain.")]
 HourOption = Annotated[int, typer.Option("--hour", min=0, max=23, help="Hour of the day, UTC.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 TargetOption = Annotated[
-    Literal["aml", "aca", "aks"] | None, typer.Option("--to", help="Also what deploying there needs.")
+    Literal["aml", "aca", "aks"] | None, typer.Option("--to", help="Also check what a deployment there needs.")
 ]
-ProbedOption = Annotated[Path, typer.Option("--out", help="The file; nothing in it identifies you.")]
-SizeOption = Annotated[str, typer.Option("--size", help="The machine.")]
+ProbeOption = Annotated[Path, typer.Option("--out", help="The output file. It holds nothing that identifies you.")]
+SizeOption = Annotated[str, typer.Option("--size", help="The VM size.")]
 
 
 @app.command("preflight")
@@ -48,7 +49,7 @@ def preflight(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Check sign-in, roles, storage, region, sizes, quota, memory and price; each ✗ with its remedy."""
+    """Check sign-in, roles, storage, region, sizes, quota, memory and price. Each ✗ comes with a remedy."""
     from tunewright import api, load_spec
 
     loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
@@ -61,33 +62,34 @@ def preflight(
 def probe(
     project: ProjectArgument,
     overrides: OverridesArgument = None,
-    out: ProbedOption = Path("azure-probe.json"),
+    out: ProbeOption = Path("azure-probe.json"),
     yes: YesOption = False,
     emulate: EmulateOption = False,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Ask the subscription which of the rules hold that Tunewright relies on. It takes a minute and costs next to
-    nothing; exit code 1 where one does not hold."""
+    """Check in your subscription whether Azure's rules hold that Tunewright relies on.
+
+    It takes a minute and costs next to nothing. Exit code 1 if a rule does not hold."""
     from tunewright import api, load_spec
     from tunewright.backends.azure.probe import outlook
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     typer.echo(outlook(spec), err=True)
     if not (yes or emulate):
-        typer.confirm("Begin?", abort=True, err=True)
+        typer.confirm("Start?", abort=True, err=True)
     with placed(spec, "azure", emulate) as (spec, _):
-        found = api.probe(spec)
-    found.write(out)
+        result = api.probe(spec)
+    result.write(out)
     if json:
-        print_json(found.shareable())
+        print_json(result.shareable())
     else:
-        for row in found.rows:
+        for row in result.rows:
             typer.echo(row.sentence)
-        for name, said in found.notes.items():
-            typer.echo(f"{name}: {said}")
-    typer.echo(f"{out}: nothing in it says who you are; to send it helps (docs/azure.md)", err=True)
-    if not found.passed:
+        for name, note in result.notes.items():
+            typer.echo(f"{name}: {note}")
+    typer.echo(f"{out}: it holds nothing that identifies you. Please send it to us (docs/azure.md)", err=True)
+    if not result.passed:
         raise typer.Exit(EXIT_GATE)
 
 
@@ -102,16 +104,16 @@ def schedule(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Retrain by the calendar, on the data that lie in the workspace by then."""
+    """Schedule retraining by the calendar, each time on the data that the workspace then holds."""
     from tunewright import api, load_spec
 
     loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
     with placed(loaded, "azure", emulate) as (spec, _):
-        found = api.schedule(spec, every, hour)
+        scheduled = api.schedule(spec, every, hour)
     if json:
-        print_json(asdict(found))
+        print_json(asdict(scheduled))
     else:
-        typer.echo(f"{found.name} runs {', '.join(found.steps)} {found.when} on {found.folder}")
+        typer.echo(f"{scheduled.name} runs {', '.join(scheduled.steps)} {scheduled.when} on {scheduled.folder}")
 
 
 @app.command("ls")
@@ -122,7 +124,7 @@ def ls(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """List everything of a project that costs money in Azure, or may come to."""
+    """List everything of a project in Azure that costs money or may cost money."""
     from tunewright import load_spec
 
     with placed(load_spec(project, overrides or (), allow_code=allow_code), "azure", emulate) as (spec, _):
@@ -130,7 +132,7 @@ def ls(
     if json:
         print_json([{"kind": each.kind, "name": each.name, "said": each.said} for each in found])
     else:
-        _tell(found, unseen)
+        _print_standing(found, unseen)
     if unseen:
         raise unseen
 
@@ -143,25 +145,25 @@ def down(
     emulate: EmulateOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Take away everything of a project that costs money, and only that; data and models stay."""
+    """Delete everything of a project in Azure that costs money, and only that. Data and models stay."""
     from tunewright import load_spec
     from tunewright.deploy.down import take_down
 
     with placed(load_spec(project, overrides or (), allow_code=allow_code), "azure", emulate) as (spec, _):
         found, unseen = _standing(spec)
-        _tell(found, unseen)
-        if not found or yes or typer.confirm("Take all of these away?"):
+        _print_standing(found, unseen)
+        if not found or yes or typer.confirm("Delete all of these?"):
             take_down(found, unseen)
 
 
 @app.command("image")
 def image(
     project: ProjectArgument,
-    folder: Annotated[Path, typer.Argument(help="A new folder for its Dockerfile.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder for the Dockerfile and its files.")],
     overrides: OverridesArgument = None,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Lay out what the image of jobs is built of, to build it where Azure can't reach the package index."""
+    """Write the build files of the job image, to build it yourself if Azure can't reach the package index."""
     from tunewright import load_spec
     from tunewright.backends.azure.assets import JobImage
 
@@ -169,13 +171,13 @@ def image(
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise UserError("The folder is there already.", where=folder, fix="Name a new one.") from None
-    made = JobImage.of(spec)
-    made.lay_out(folder)
+        raise UserError("This folder exists already.", where=folder, fix="Name a new one.") from None
+    job_image = JobImage.of(spec)
+    job_image.lay_out(folder)
     typer.echo(
-        f"docker build --platform linux/amd64 --tag REGISTRY.azurecr.io/{made.name} {folder}\n"
-        f"az acr login --name REGISTRY && docker push REGISTRY.azurecr.io/{made.name}\n"
-        f"Then name it in the spec: azure.job_image=REGISTRY.azurecr.io/{made.name}"
+        f"docker build --platform linux/amd64 --tag REGISTRY.azurecr.io/{job_image.name} {folder}\n"
+        f"az acr login --name REGISTRY && docker push REGISTRY.azurecr.io/{job_image.name}\n"
+        f"Then name it in the spec: azure.job_image=REGISTRY.azurecr.io/{job_image.name}"
     )
 
 
@@ -187,7 +189,7 @@ def notebook(
     emulate: EmulateOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Make a compute instance for notebooks in the workspace; it stops by itself when nobody uses it."""
+    """Create a compute instance for notebooks in the workspace. It stops by itself when idle."""
     from tunewright import api, load_spec
 
     with placed(load_spec(project, overrides or (), allow_code=allow_code), "azure", emulate) as (spec, _):
@@ -195,7 +197,7 @@ def notebook(
 
 
 def _standing(spec: Spec) -> tuple[list[Thing], Unseen | None]:
-    """(what stands of a project, and that not everything could be looked at)."""
+    """(a project's things in Azure, the error if some could not be listed)."""
     from tunewright import api
     from tunewright.deploy.down import Unseen
 
@@ -205,8 +207,8 @@ def _standing(spec: Spec) -> tuple[list[Thing], Unseen | None]:
         return error.found, error
 
 
-def _tell(found: list[Thing], unseen: Unseen | None) -> None:
+def _print_standing(found: list[Thing], unseen: Unseen | None) -> None:
     for each in found:
         typer.echo(f"{each.kind} {each.name}: {each.said}")
     if not found and not unseen:
-        typer.echo("Nothing of this project stands in Azure that costs anything.")
+        typer.echo("This project has nothing in Azure that costs money.")

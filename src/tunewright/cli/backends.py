@@ -1,4 +1,4 @@
-"""The options that say where steps run, and the emulator around a command."""
+"""The options that choose where steps run, and the emulator around a command."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from tunewright.api import On
     from tunewright.config import Spec
 
-OnOption = Annotated[str, typer.Option("--on", help="Where steps run: local, or azure for jobs in Azure ML.")]
+OnOption = Annotated[str, typer.Option("--on", help="The backend that runs the steps: local, or azure for Azure ML.")]
 EmulateOption = Annotated[
-    bool, typer.Option("--emulate", help="Play Azure on this machine: --on azure without a subscription.")
+    bool, typer.Option("--emulate", help="Emulate Azure on this machine, without a subscription.")
 ]
 _BACKENDS = ("local", "azure")
 _WORKSPACE = "00000000-0000-0000-0000-00000000feed/emulator/emulator"
 _REGION = "eastus"
 _PLAYED = {
-    "new": "It plays a new subscription after azd up, which has no quota for GPUs. One that was granted everything: "
-    "azure.emulate=seasoned",
-    "seasoned": "It plays a subscription that was granted quota and providers for everything.",
+    "new": "The emulator plays a new subscription after azd up, without quota for GPUs. For one with quota and "
+    "providers for everything: azure.emulate=seasoned",
+    "seasoned": "The emulator plays a subscription with quota and providers for everything.",
 }
 
 
 @contextmanager
 def placed(spec: Spec, on: str, emulate: bool) -> Iterator[tuple[Spec, On]]:
-    """The spec and the backend to go on with, inside of an emulator where that was asked for.
+    """The spec and the backend for the steps, inside the emulator if `emulate` is set.
 
     Raises:
         UserError: there is no such backend.
@@ -45,10 +45,10 @@ def placed(spec: Spec, on: str, emulate: bool) -> Iterator[tuple[Spec, On]]:
     from tunewright.models.resolve import fetch
 
     played = spec.azure.emulate
-    fetch(spec.model, spec.folder)  # while the network is still there: inside, nothing but the emulator is
+    fetch(spec.model, spec.folder)  # the emulator closes the network, so fetch before
     workspace = spec.azure.workspace or _WORKSPACE
     spec = spec.model_copy(update={"azure": spec.azure.model_copy(update={"workspace": workspace})})
-    say(f"Azure is emulated on this machine; the network is closed meanwhile. {_PLAYED[played]}")
+    say(f"Azure is emulated on this machine, and the network is closed meanwhile. {_PLAYED[played]}")
     region = (spec.azure.region or _REGION).replace(" ", "").lower()
     subscription, group, name = workspace.split("/")
     with emulated_azure(subscription, group, name, region, seasoned=played == "seasoned") as emulator:

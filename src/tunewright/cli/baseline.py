@@ -1,4 +1,4 @@
-"""`tunewright baseline`: how good are the APIs that come into question?"""
+"""`tunewright baseline`: measure how well the APIs answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tunewright.cli.options import (
 )
 from tunewright.cli.steps import print_result
 
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what asking would take and cost; ask nothing.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the requests, tokens and cost; call no API.")]
 
 
 def baseline(
@@ -30,22 +30,22 @@ def baseline(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Ask the APIs the test examples, or read their recorded answers. What was paid for is never asked again."""
+    """Send the test examples to the APIs, or read their recorded answers. Paid answers are never requested again."""
     from tunewright import api, load_spec
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     if not dry_run:
         print_result(api.baseline(spec, runs=runs, force=force), json)
         return
-    found = api.baseline_forecast(spec, runs=runs)
+    forecasts = api.baseline_forecast(spec, runs=runs)
     if json:
-        print_json([asdict(each) for each in found])
+        print_json([asdict(each) for each in forecasts])
         return
-    for each in found:
+    for each in forecasts:
         left = each.questions - each.kept
-        thinking = ", and what it thinks" if each.reasons else ""
+        reasoning = ", plus its reasoning tokens" if each.reasons else ""
         typer.echo(
-            f"{each.questions:,} questions to {each.api}, {each.kept:,} of them answered before. The other "
-            f"{left:,} take about {each.prompt_tokens:,} tokens and ${each.usd:,.4f}{thinking}."
+            f"{each.api} has {each.questions:,} questions, {each.kept:,} of them answered before. The other {left:,} "
+            f"take about {each.prompt_tokens:,} tokens and ${each.usd:,.4f}{reasoning}."
         )
-    typer.echo(f"The budget for all is ${spec.baseline.budget_usd:,.2f}.")
+    typer.echo(f"The budget for all APIs together is ${spec.baseline.budget_usd:,.2f}.")

@@ -18,7 +18,7 @@ from tunewright.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tunewright.data.curve.curve import LearningCurve
+    from tunewright.data.curve.learning_curve import LearningCurve
 
 WIDTH = 40
 
@@ -30,25 +30,25 @@ def curve(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Say with a cheap model, within a minute, how much more training data would help."""
+    """Estimate with a cheap model, within a minute, how much more training data would help."""
     from tunewright import api, load_spec
-    from tunewright.data.curve.curve import learning_curve, require_one_label
+    from tunewright.data.curve.learning_curve import learning_curve, require_one_label
     from tunewright.data.dataset import load_examples
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     require_one_label(spec)
     examples = load_examples(api.check(spec, runs=runs) / "examples" / "train.jsonl")
-    found = learning_curve(examples, spec.seed)
+    result = learning_curve(examples, spec.seed)
     if json:
-        print_json(asdict(found))
+        print_json(asdict(result))
         return
-    if found.points:
-        print_curve(found)
-    typer.echo(found.sentence)
+    if result.points:
+        print_curve(result)
+    typer.echo(result.sentence)
 
 
 def print_curve(curve: LearningCurve) -> None:
-    """Print the curve as a table with a bar for each size; the light part of a bar is its 90 % interval."""
+    """Print the curve as a table with one bar per size; the light part of a bar is its 90 % interval."""
     from rich.table import Table
 
     measured = [(f"{point.rows:,}", point.accuracy, "measured") for point in curve.points]

@@ -1,4 +1,4 @@
-"""`tunewright data`: check, fix, split and freeze the data; see what a document says."""
+"""`tunewright data`: check, fix, split and freeze the data, and print documents as the model reads them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from tunewright.cli.curve import curve
 from tunewright.cli.freeze import freeze
 from tunewright.cli.options import AllowCodeOption, ForceOption, JsonOption, OverridesArgument, RunsOption, print_json
-from tunewright.cli.steps import verb
+from tunewright.cli.steps import step_command
 from tunewright.core.errors import GateFailed, UserError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ TargetArgument = Annotated[
         metavar="PROJECT|DATA",
     ),
 ]
-_FILE_OVERRIDES = "For data without a spec, say what it holds: data.text=body data.label=queue model=phi-3.5-mini"
+_FILE_OVERRIDES = "For data without a spec, name its columns: data.text=body data.label=queue model=phi-3.5-mini"
 
 
 class FailOn(StrEnum):
@@ -43,16 +43,16 @@ class FailOn(StrEnum):
 def check(
     target: TargetArgument,
     overrides: OverridesArgument = None,
-    fail_on: Annotated[FailOn, typer.Option(help="Exit with 1 where a finding is at least so grave.")] = FailOn.error,
+    fail_on: Annotated[FailOn, typer.Option(help="The least severity that makes the exit code 1.")] = FailOn.error,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where the output of bare data goes. (default: data-check/)")
+        Path | None, typer.Option("--out", help="The output folder for data without a spec. (default: data-check/)")
     ] = None,
     runs: RunsOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Look for everything in the data that would hurt: a table here, and report.html with examples."""
+    """Check the data for problems. Prints a table and writes report.html with examples."""
     from tunewright.data.checks import SEVERITIES
     from tunewright.data.examine import REPORT, load_examination
 
@@ -73,8 +73,8 @@ def check(
 
         print_examination(examination, [str(target), *(overrides or ())], Console())
         typer.echo(f"report: {folder / REPORT}")
-    grave = SEVERITIES[: SEVERITIES.index(fail_on) + 1] if fail_on != FailOn.never else ()
-    failing = [finding for finding in examination.findings if finding.severity in grave]
+    severe = SEVERITIES[: SEVERITIES.index(fail_on) + 1] if fail_on != FailOn.never else ()
+    failing = [finding for finding in examination.findings if finding.severity in severe]
     if failing:
         raise GateFailed(f"{len(failing)} findings at or above --fail-on {fail_on}")
 
@@ -83,18 +83,25 @@ def check(
 def fix(
     target: TargetArgument,
     overrides: OverridesArgument = None,
-    only: Annotated[list[str] | None, typer.Option("--only", help="A finding's code; again for more.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="A new folder. (default: fixed/ beside the spec)")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Fix this finding only, by its code; repeatable.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A new folder for the fixed files. (default: fixed/ beside the spec)")
+    ] = None,
     key_file: Annotated[
-        Path | None, typer.Option(help="For D015: a file of your own with at least 16 random bytes.")
+        Path | None, typer.Option(help="For D015: your secret key, a file of at least 16 random bytes.")
     ] = None,
     mapping: Annotated[
-        Path | None, typer.Option(help="For D015: also write who is who, readable by you alone. Keep it apart.")
+        Path | None,
+        typer.Option(
+            help="For D015: also write each pseudonym with its original, readable by you only. Keep it apart."
+        ),
     ] = None,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Mend findings in new files, with a log of every changed row. The originals stay as they are."""
+    """Fix findings in new files, with a log of every changed row. The original files stay unchanged."""
     from tunewright.data.fix import LOG
     from tunewright.data.fix import fix as fix_data
 
@@ -109,10 +116,10 @@ def fix(
         return
     for code, count in sorted(fixed.changes.items()):
         typer.echo(f"{code}  {count} rows")
-    typer.echo(f"{'every change: ' if fixed.changes else 'Nothing had to be changed: '}{folder / LOG}")
-    told = [override for override in overrides or () if not override.startswith(("data.train=", "data.test."))]
-    told += [f"data.{'train' if name == 'train' else f'test.{name}'}={path}" for name, path in fixed.files.items()]
-    typer.echo(f"Look at the log, then check the new files: tunewright data check {target} {' '.join(told)}")
+    typer.echo(f"{'Log of every change: ' if fixed.changes else 'Nothing had to be changed: '}{folder / LOG}")
+    arguments = [override for override in overrides or () if not override.startswith(("data.train=", "data.test."))]
+    arguments += [f"data.{'train' if name == 'train' else f'test.{name}'}={path}" for name, path in fixed.files.items()]
+    typer.echo(f"Read the log, then check the new files: tunewright data check {target} {' '.join(arguments)}")
 
 
 @app.command()
@@ -130,7 +137,7 @@ def text(
 
 app.command("curve")(curve)
 app.command("freeze")(freeze)
-app.command("split")(verb("split", "split", "Cut the checked data into train, validation and test."))
+app.command("split")(step_command("split", "Split the checked data into train, validation and test."))
 
 
 def _is_project(target: Path) -> bool:
@@ -162,9 +169,9 @@ def _checked_data(target: Path, overrides: list[str] | None, out: Path) -> Path:
     foreign = [path for path in out.iterdir() if not path.name.startswith(PARTS)] if out.exists() else []
     if foreign and not (out / FINDINGS).is_file():
         raise UserError(
-            "This folder holds something else; it was left as it is.", where=out, fix="Name another with --out."
+            "This folder holds other files; it was left unchanged.", where=out, fix="Name another with --out."
         )
-    job = _job(target, overrides, allow_code=False)  # of files, which name no code
+    job = _job(target, overrides, allow_code=False)  # bare files name no code
     job.files()
     out.mkdir(parents=True, exist_ok=True)
     examine(job, out)
@@ -177,9 +184,9 @@ def _pseudonymiser(key_file: Path | None, mapping: Path | None) -> Pseudonymiser
     if key_file is None:
         return None
     if mapping and not os.access(mapping.parent, os.W_OK):
-        raise UserError("The mapping can't be written into this folder.", where=mapping.parent, fix="Name another.")
+        raise UserError("The mapping can't be written to this folder.", where=mapping.parent, fix="Name another.")
     if mapping and mapping.exists():
-        raise UserError("This file exists; it was left as it is.", where=mapping, fix="Name another with --mapping.")
+        raise UserError("This file exists; it was left unchanged.", where=mapping, fix="Name another with --mapping.")
     try:
         return Pseudonymiser(key_file.read_bytes())
     except OSError as error:

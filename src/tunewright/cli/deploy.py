@@ -22,28 +22,35 @@ from tunewright.core.errors import UserError
 
 ToOption = Annotated[
     Literal["aml", "aks", "aca"],
-    typer.Option("--to", help="aml: a managed endpoint; aks: a Kubernetes cluster; aca: Container Apps, to zero."),
+    typer.Option(
+        "--to", help="aml: a managed endpoint; aks: a Kubernetes cluster; aca: Container Apps, which scale to zero."
+    ),
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be made and its price; make nothing.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be created and its price; create nothing.")
+]
 CanaryOption = Annotated[
     int | None,
-    typer.Option("--canary", min=1, max=99, help="Percent of the traffic for the new version, until you decide."),
+    typer.Option("--canary", min=1, max=99, help="Percent of the traffic for the new version until you decide."),
 ]
 MirrorOption = Annotated[
     int | None,
     typer.Option(
-        "--mirror", min=1, max=50, help="In place of traffic: percent of the requests it gets copies of (aml)."
+        "--mirror", min=1, max=50, help="Percent of the requests that it gets as copies, instead of traffic (aml)."
     ),
 ]
-PromoteOption = Annotated[bool, typer.Option("--promote", help="End a canary: it serves all.")]
+PromoteOption = Annotated[bool, typer.Option("--promote", help="End a canary: it gets all traffic.")]
 RollbackOption = Annotated[
-    bool, typer.Option("--rollback", help="End a canary: it goes, what served before serves all. Refused without one.")
+    bool, typer.Option("--rollback", help="End a canary: delete it; the version before gets all traffic.")
 ]
-YesOption = Annotated[bool, typer.Option("--yes", help="With --rollback: do not ask, even where nothing else serves.")]
+YesOption = Annotated[
+    bool, typer.Option("--yes", help="With --rollback: do not ask for confirmation, even if nothing else serves.")
+]
 IdentityOption = Annotated[
-    Path | None, typer.Option("--identity", help="Who may ask a container app, as tunewright serve --identity has it.")
+    Path | None,
+    typer.Option("--identity", help="The sign-in file for clients of a container app, as of tunewright serve."),
 ]
-AnywayOption = Annotated[bool, typer.Option("--anyway", help="Even where the project's own verdict is against it.")]
+AnywayOption = Annotated[bool, typer.Option("--anyway", help="Deploy even if the project's verdict is against it.")]
 
 
 def deploy(
@@ -64,13 +71,13 @@ def deploy(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Serve a project's latest bundle in Azure: beside what serves now, on trial, then in its place or not at all."""
+    """Deploy a project's latest bundle to Azure beside the version that serves now, test it, and switch to it."""
     from tunewright import api, load_spec
 
     if sum((dry_run, canary is not None, mirror is not None, promote, rollback)) > 1:
         raise UserError("--dry-run, --canary, --mirror, --promote and --rollback don't go together.", fix="Choose one.")
     if yes and not rollback:
-        raise UserError("--yes goes with --rollback alone.", fix="Leave it out.")
+        raise UserError("--yes goes with --rollback alone.", fix="Leave --yes out.")
     loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
     with placed(loaded, "azure", emulate) as (spec, _):
         if dry_run:
@@ -82,21 +89,21 @@ def deploy(
         elif promote or rollback:
             api.conclude(spec, to, promote=promote, confirm=(lambda *_: True) if yes else _is_typed)
         else:
-            found = api.deploy(spec, to, runs=runs, canary=canary, mirror=mirror, identity=identity, anyway=anyway)
+            released = api.deploy(spec, to, runs=runs, canary=canary, mirror=mirror, identity=identity, anyway=anyway)
             if json:
-                print_json(asdict(found))
+                print_json(asdict(released))
             else:
                 typer.echo(
-                    f"{found.name} ({found.target}) has {found.percent} % of the traffic: {found.trial.sentence}"
+                    f"{released.name} ({released.target}) has {released.percent} % of the traffic: "
+                    f"{released.trial.sentence}"
                 )
 
 
-def _is_typed(name: str, what: str) -> bool:
-    """Whether a person types the name of what is about to go."""
-    typer.echo(what, err=True)
+def _is_typed(name: str, warning: str) -> bool:
+    """Whether the user confirms a deletion by typing the name."""
+    typer.echo(warning, err=True)
     try:
-        return (
-            str(typer.prompt(f"Type {name} to take it away", default="", show_default=False, err=True)).strip() == name
-        )
+        typed = typer.prompt(f"Type {name} to delete it", default="", show_default=False, err=True)
     except typer.Abort:
         return False
+    return str(typed).strip() == name

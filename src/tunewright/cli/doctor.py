@@ -1,4 +1,4 @@
-"""`tunewright doctor`: is everything there that a run needs?"""
+"""`tunewright doctor`: check that everything is installed that a run needs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tunewright.core.errors import EXIT_GATE, Check
 
 
 def doctor(
-    project: Annotated[Path | None, typer.Argument(help="A project whose spec and data are checked too.")] = None,
+    project: Annotated[Path | None, typer.Argument(help="A project whose spec and data to check, too.")] = None,
     gpu: Annotated[
         bool,
-        typer.Option("--gpu", help="Test this machine's GPU instead, in two minutes; the table can go into an issue."),
+        typer.Option("--gpu", help="Test this machine's GPU instead, in two minutes; paste the table into an issue."),
     ] = False,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Check the machine, the installed extras, the model cache and the spec; each ✗ comes with its remedy."""
+    """Check the machine, the installed extras, the model cache and the spec. Each ✗ comes with a remedy."""
     if gpu:
         _test_gpu(json)
         return
@@ -45,10 +45,10 @@ def _test_gpu(json: bool) -> None:
 
 
 def print_checks(checks: Sequence[Check], json: bool) -> None:
-    """Print what was looked at, each ✗ with its remedy.
+    """Print checks, each ✗ with its remedy.
 
     Raises:
-        typer.Exit: something did not pass.
+        typer.Exit: a check did not pass.
     """
     if json:
         print_json([asdict(check) for check in checks])

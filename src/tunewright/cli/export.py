@@ -1,4 +1,4 @@
-"""`tunewright export`: the trained model in the form that something else reads."""
+"""`tunewright export`: build a bundle or GGUF files from the trained model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tunewright.core.errors import UserError
 
 
 class Quantization(StrEnum):
-    """Of GGUF files, as `tunewright.exporters.gguf.export.Precision`."""
+    """Precisions of GGUF files; the values of `tunewright.exporters.gguf.export.Precision`."""
 
     F16 = "f16"
     Q8_0 = "q8_0"
@@ -35,12 +35,14 @@ ToOption = Annotated[
     Literal["bundle", "gguf"],
     typer.Option(
         "--to",
-        help="bundle: for tunewright serve, and merged/ for vLLM and transformers; gguf: for llama.cpp and Ollama.",
+        help="bundle: for tunewright serve, with merged/ for vLLM and transformers; gguf: for llama.cpp and Ollama.",
     ),
 ]
 QuantizationOption = Annotated[
     list[Quantization] | None,
-    typer.Option("--quantization", help="Of GGUF, once for each file. q4_k_m needs llama.cpp. (default: q8_0)"),
+    typer.Option(
+        "--quantization", help="Precision of a GGUF file; repeatable. q4_k_m needs llama.cpp. (default: q8_0)"
+    ),
 ]
 
 
@@ -57,7 +59,7 @@ def export(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Merge the adapter and build the bundle that is served, or GGUF files for llama.cpp and Ollama."""
+    """Merge the adapter and build the bundle for serving, or GGUF files for llama.cpp and Ollama."""
     from tunewright import api, load_spec
     from tunewright.exporters.gguf.ollama import CANNOT_CONFINE
     from tunewright.exporters.other_engines import confined_only
@@ -65,13 +67,12 @@ def export(
     if quantization and to != "gguf":
         raise UserError("--quantization is for GGUF.", fix="Add --to gguf; a bundle's precision is export.precision.")
     loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
-    with placed(loaded, on, emulate) as (spec, place):
+    with placed(loaded, on, emulate) as (spec, backend):
         if to == "bundle":
-            print_result(api.export(spec, runs=runs, force=force, on=place), json)
+            print_result(api.export(spec, runs=runs, force=force, on=backend), json)
             return
-        files = api.export_gguf(
-            spec, [each.value for each in quantization or [Quantization.Q8_0]], runs=runs, force=force, on=place
-        )
+        precisions = [each.value for each in quantization or [Quantization.Q8_0]]
+        files = api.export_gguf(spec, precisions, runs=runs, force=force, on=backend)
     folder = files[0].path.parent
     if json:
         print_json({"folder": folder, "files": [asdict(each) for each in files]})

@@ -1,4 +1,4 @@
-"""`tunewright data freeze`: keep the test, so that later data can only extend it."""
+"""`tunewright data freeze`: freeze the test, so that later data can only extend it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def freeze(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Freeze the test of the dataset. Typed again with new data, it adds their share and changes nothing else."""
+    """Freeze the test split. Run again with new data, it adds a share of them and changes nothing else."""
     from tunewright import api, load_spec
     from tunewright.data.splits.freezing import before_freezing
     from tunewright.data.splits.freezing import freeze as freeze_test
@@ -34,6 +34,6 @@ def freeze(
     added = ", ".join(f"{count} to {name}" for name, count in frozen.added.items())
     typer.echo(f"version {frozen.version}: {f'added {added}' if added else 'nothing to add'}")
     if frozen.withheld:
-        typer.echo(f"{frozen.withheld} training rows have to do with what was added and will be withheld")
+        typer.echo(f"{frozen.withheld} training rows are related to the added rows and will be withheld")
     typer.echo(f"SHA-256 {frozen.sha256} pins this version and all before it")
     typer.echo(frozen.folder)

@@ -1,4 +1,4 @@
-"""`tunewright gate`: for a pipeline that must stop where a target is missed."""
+"""`tunewright gate`: stop a CI pipeline if the verdict misses a target."""
 
 from __future__ import annotations
 
@@ -25,23 +25,21 @@ def gate(
     overrides: OverridesArgument = None,
     recipe: RecipeOption = None,
     runs: RunsOption = None,
-    update: Annotated[
-        bool, typer.Option("--update", help="Bring the project up to date first, as `run` does.")
-    ] = False,
+    update: Annotated[bool, typer.Option("--update", help="Run outdated steps first, as `run` does.")] = False,
     comment: Annotated[
         bool,
         typer.Option(
             "--comment",
-            help="In GitHub Actions or Azure Pipelines: into the run's summary, and on a pull request as its comment.",
+            help="In GitHub Actions or Azure Pipelines: write to the run's summary and comment on the pull request.",
         ),
     ] = False,
     markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="Write that comment into a file.", metavar="FILE", dir_okay=False)
+        Path | None, typer.Option("--markdown", help="Write the comment to a file.", metavar="FILE", dir_okay=False)
     ] = None,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Hold the latest verdict against the spec's targets, in seconds; exit code 1 if one is missed."""
+    """Compare the latest verdict with the spec's targets, in seconds. Exit code 1 if a target is missed."""
     from tunewright.config import load_spec
     from tunewright.gate import gate as judge
 
@@ -50,22 +48,22 @@ def gate(
         from tunewright import api
 
         api.run(spec, runs=runs)
-    found = judge(spec, runs)
+    result = judge(spec, runs)
     if json:
-        targets = [{"name": each.name, "met": each.met, "found": each.found} for each in found.targets]
-        print_json({"passed": found.passed, "decision": found.decision, "targets": targets})
+        targets = [{"name": each.name, "met": each.met, "found": each.found} for each in result.targets]
+        print_json({"passed": result.passed, "decision": result.decision, "targets": targets})
     else:
-        for target in found.targets:
+        for target in result.targets:
             typer.echo(f"{'✓' if target.met else '✗'} {target.name}: {target.found}")
-        typer.echo(f"Verdict: {found.decision}. {found.sentence}")
+        typer.echo(f"Verdict: {result.decision}. {result.sentence}")
     if markdown:
         from tunewright.gate.comment import comment as as_markdown
 
-        markdown.write_text(as_markdown(found), "utf-8")
+        markdown.write_text(as_markdown(result), "utf-8")
     if comment:
         from tunewright.gate.ci import tell
 
-        for line in tell(found, environ):
+        for line in tell(result, environ):
             typer.echo(line, err=True)
-    if not found.passed:
+    if not result.passed:
         raise typer.Exit(EXIT_GATE)

@@ -1,4 +1,4 @@
-"""`tunewright init`: a commented spec from a data file, or a copy of an example project."""
+"""`tunewright init`: write a commented spec for a data file, or copy an example project."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 _REWRITTEN = (".py", ".yaml")
-"""Suffixes of files that name the commands to type."""
+"""Suffixes of example files that contain commands with the project's path."""
 
 
 def examples_folder() -> Path:
-    """Where the example projects are: inside an installed package, or in the repository."""
+    """The folder of the example projects: inside an installed package, or in the repository."""
     package = Path(__file__).parents[1]
     inside = package / "examples"
     return inside if inside.is_dir() else package.parents[1] / "examples"
@@ -32,7 +32,7 @@ def init(
         str | None,
         typer.Option(
             "--example",
-            help="Copy this example project, data included, instead of reading a data file: tickets, for one.",
+            help="Copy this example project, data included, instead of reading a data file; for example tickets.",
             metavar="NAME",
             autocompletion=example_names,
         ),
@@ -41,11 +41,11 @@ def init(
         Path | None,
         typer.Option(
             "--out",
-            help="Where to write. (default: tunewright.yaml beside the data; for an example, a folder of its name)",
+            help="The output path. (default: tunewright.yaml beside the data; for an example, a folder of its name)",
         ),
     ] = None,
 ) -> None:
-    """Write a commented tunewright.yaml from a data file, or copy an example project."""
+    """Write a commented tunewright.yaml for a data file, or copy an example project."""
     from tunewright.core.errors import UserError
 
     if example is not None and data is None:
@@ -54,9 +54,8 @@ def init(
         _write_spec(data, out)
     else:
         raise UserError(
-            "tunewright init takes either a data file or --example." if data else "There is nothing to begin with.",
-            fix="Type: tunewright init YOUR_DATA.jsonl, or for a project that runs as it is: "
-            "tunewright init --example tickets",
+            "tunewright init takes either a data file or --example." if data else "Name a data file or an example.",
+            fix="Type: tunewright init YOUR_DATA.jsonl, or for a complete project: tunewright init --example tickets",
         )
 
 
@@ -67,13 +66,13 @@ def _write_spec(data: Path, out: Path | None) -> None:
 
     target = out if out is not None else data.parent / SPEC_FILE
     if target.exists():
-        raise UserError("This file exists; it was left as it is.", where=target, fix="Name another with --out.")
+        raise UserError("This file exists; it was left unchanged.", where=target, fix="Name another with --out.")
     guess = guess_spec(data, target.resolve().parent)
     target.write_text(guess.text, "utf-8")
     columns = f", input in '{guess.text_column}', answers in '{guess.label_column}'" if guess.text_column else ""
     typer.echo(f"Wrote {target}: {guess.kind}, {guess.rows} rows, {guess.what}{columns}.")
     project = target.parent if target.name == SPEC_FILE else target
-    typer.echo(f"Read it, mend the instruction, then type: tunewright run {project}")
+    typer.echo(f"Read it, improve the instruction, then type: tunewright run {project}")
 
 
 def _copy_example(name: str, out: Path | None) -> None:
@@ -82,13 +81,11 @@ def _copy_example(name: str, out: Path | None) -> None:
 
     known = example_names()
     if name not in known:
-        there = f"The examples are: {', '.join(known)}."
-        raise UserError(f"There is no example '{name}'.", why=there, fix=did_you_mean(name, known, ""))
+        examples = f"The examples are: {', '.join(known)}."
+        raise UserError(f"There is no example '{name}'.", why=examples, fix=did_you_mean(name, known, ""))
     target = out if out is not None else Path(name)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise UserError(
-            "This exists already and was left as it is.", where=target, fix="Name another folder with --out."
-        )
+        raise UserError("This path exists; it was left unchanged.", where=target, fix="Name another folder with --out.")
     source = examples_folder() / name
     for file in sorted(source.rglob("*")):
         inside = file.relative_to(source)
@@ -97,9 +94,9 @@ def _copy_example(name: str, out: Path | None) -> None:
         (target / inside).parent.mkdir(parents=True, exist_ok=True)
         content = file.read_bytes()
         if file.suffix in _REWRITTEN:
-            # The files say how to run them from the repository.
+            # These files show commands for the repository's folder.
             content = content.replace(f"examples/{name}".encode(), target.as_posix().encode())
         (target / inside).write_bytes(content)
-    verb = "run" if (target / "data").is_dir() else "assess"
+    command = "run" if (target / "data").is_dir() else "assess"
     typer.echo(f"Wrote the example project to {target}. Look at {target / SPEC_FILE}, then type:")
-    typer.echo(f"tunewright {verb} {target}")
+    typer.echo(f"tunewright {command} {target}")

@@ -1,4 +1,4 @@
-"""`tunewright keys`: who may ask a server."""
+"""`tunewright keys`: the API keys of a server's clients."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Keys of those who may ask a server: tunewright serve --keys FILE.", no_args_is_help=True)
+app = typer.Typer(
+    help="Manage the API keys of a server's clients (tunewright serve --keys FILE).", no_args_is_help=True
+)
 
-FileOption = Annotated[Path, typer.Option("--file", help="The key file; it holds hashes only.")]
+FileOption = Annotated[Path, typer.Option("--file", help="The key file. It holds hashes only.")]
 _FILE = Path("keys.json")
 
 
 @app.command("add")
 def add(
-    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    name: Annotated[str, typer.Argument(help="The client's name.")],
     file: FileOption = _FILE,
     per_minute: Annotated[
-        int | None, typer.Option(min=1, help="Requests it may send in a minute. (default: any number)")
+        int | None, typer.Option(min=1, help="The most requests in a minute. (default: any number)")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="A model it may ask; give it several times for several. (default: all)")
+        list[str] | None, typer.Option(help="A model that the client may use; repeatable. (default: all)")
     ] = None,
 ) -> None:
-    """Make a key. It is printed once; the file keeps its hash. A running server takes it at once."""
+    """Create a key and print it once; the file keeps its hash. A running server accepts it at once."""
     from tunewright.auth.keys import add_key
 
     typer.echo(add_key(file, name, per_minute, model or None))
@@ -37,13 +39,13 @@ def ls(file: FileOption = _FILE) -> None:
 
     for key in read_keys(file):
         allowed = f"{key.per_minute} a minute" if key.per_minute else "any number"
-        models = f", asks {', '.join(key.models)}" if key.models else ""
-        typer.echo(f"{key.name}  made {key.created}, {allowed}{models}")
+        models = f", models {', '.join(key.models)}" if key.models else ""
+        typer.echo(f"{key.name}  created {key.created}, {allowed}{models}")
 
 
 @app.command("rm")
-def rm(name: Annotated[str, typer.Argument(help="Whose key goes.")], file: FileOption = _FILE) -> None:
-    """Take a key away; a running server refuses it from the next request on."""
+def rm(name: Annotated[str, typer.Argument(help="The client's name.")], file: FileOption = _FILE) -> None:
+    """Delete a key. A running server refuses it from the next request on."""
     from tunewright.auth.keys import remove_key
 
     remove_key(file, name)

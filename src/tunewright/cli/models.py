@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from tunewright.economics.prices import ApiPrice
 
 _NOT_OF = {"encoder": {"template", "remote_code"}, "decoder": {"embeddings"}}
-"""What is said of the other kind of base model only."""
+"""Fields of the catalogue that this kind of base model does not have."""
 
-app = typer.Typer(help="Base models that Tunewright knows by name, and prices.", no_args_is_help=True)
+app = typer.Typer(help="Show the catalogue of base models and the price book.", no_args_is_help=True)
 
 
 @app.command()
 def ls(json: JsonOption = False) -> None:
-    """List the base models, and the linear model, which is none."""
+    """List the base models of the catalogue, and the linear model, which needs none."""
     from tunewright.models.catalogue import catalogue
     from tunewright.models.linear_model import LINEAR
 
@@ -60,26 +60,26 @@ def show(name: Annotated[str, typer.Argument(help="A catalogue name.")], json: J
 def prices(
     refresh: Annotated[
         bool,
-        typer.Option("--refresh", help="Ask Azure and genai-prices for today's, and write a price book of your own."),
+        typer.Option("--refresh", help="Fetch today's prices from Azure and genai-prices, and write a price book."),
     ] = False,
-    region: Annotated[str, typer.Option(help="The Azure region to ask about.")] = "eastus",
-    out: Annotated[Path, typer.Option(help="Where the price book is written to.")] = Path("prices.yaml"),
+    region: Annotated[str, typer.Option(help="With --refresh: the Azure region.")] = "eastus",
+    out: Annotated[Path, typer.Option(help="With --refresh: the file to write.")] = Path("prices.yaml"),
     json: JsonOption = False,
 ) -> None:
-    """Show the price book: machines by the hour, APIs by the million tokens, and until when they can be asked."""
+    """Show the price book: machines per hour, APIs per million tokens, and each API's end of life."""
     from tunewright.economics import price_book
     from tunewright.economics.lifetimes import stale, today
 
     book = price_book()
     if refresh:
         book = _refreshed(book, region, out)
-    old = stale(book, today())
+    warning = stale(book, today())
     if json:
         print_json({**book.model_dump(mode="json"), "age_days": book.age_days(today())})
     else:
         _print_prices(book)
-    if old:
-        typer.echo(old, err=True)
+    if warning:
+        typer.echo(warning, err=True)
 
 
 def _print_prices(book: PriceBook) -> None:
@@ -88,8 +88,8 @@ def _print_prices(book: PriceBook) -> None:
     from tunewright.economics.lifetimes import today
 
     typer.echo(
-        f"USD; {_days(book.age_days(today()))} old. Machines an hour, {book.as_of}, {book.source}.\n"
-        f"APIs for a million tokens, {book.apis_as_of}, {book.apis_source}; batch and fast: times the usual price."
+        f"Prices in USD, {_days(book.age_days(today()))} old. Machines per hour: {book.as_of}, {book.source}.\n"
+        f"APIs per million tokens: {book.apis_as_of}, {book.apis_source}; batch and fast are factors of the price."
     )
     machines = Table(header_style="bold")
     machines.add_column("machine", no_wrap=True)
@@ -105,7 +105,7 @@ def _print_prices(book: PriceBook) -> None:
     apis.add_column("reasoning effort", no_wrap=True)
     for name, api in book.apis.items():
         prices = (api.usd_in, api.usd_cached, api.usd_cache_write, api.usd_out)
-        ends = ", ".join(f"{place} {'ended ' if end <= today() else ''}{end}" for place, end in api.ends.items())
+        ends = ", ".join(f"{vendor} {'ended ' if end <= today() else ''}{end}" for vendor, end in api.ends.items())
         apis.add_row(
             name,
             *("" if price is None else f"{price:.4g}" for price in prices),
@@ -136,11 +136,11 @@ def _refreshed(book: PriceBook, region: str, out: Path) -> PriceBook:
     from tunewright.economics.snapshot import refreshed_book
 
     if out.exists():
-        raise UserError("This file is there already.", where=out, fix="Choose another: --out NAME.yaml")
-    made, left = refreshed_book(book, region)
+        raise UserError("This file exists already.", where=out, fix="Choose another: --out NAME.yaml")
+    refreshed, warnings = refreshed_book(book, region)
     with out.open("w", encoding="utf-8") as stream:
-        YAML().dump(made, stream)
-    typer.echo(f"Written to {out}; use it with `prices: {out.name}` in the spec.", err=True)
-    for sentence in left:
-        typer.echo(sentence, err=True)
+        YAML().dump(refreshed, stream)
+    typer.echo(f"Wrote {out}; use it with `prices: {out.name}` in the spec.", err=True)
+    for warning in warnings:
+        typer.echo(warning, err=True)
     return price_book(out)

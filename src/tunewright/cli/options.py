@@ -1,4 +1,4 @@
-"""Arguments and options that several verbs share."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ if TYPE_CHECKING:
 
 ProjectArgument = Annotated[Path, typer.Argument(help="The project: a folder with tunewright.yaml, or a spec file.")]
 OverridesArgument = Annotated[
-    list[str] | None, typer.Argument(help="Overrides of the spec, such as train.lr=1e-4", metavar="[KEY=VALUE]...")
+    list[str] | None,
+    typer.Argument(help="Values that override the spec, such as train.lr=1e-4", metavar="[KEY=VALUE]..."),
 ]
-RunsOption = Annotated[Path | None, typer.Option("--runs", help="Where outputs go. (default: runs/ beside the spec)")]
+RunsOption = Annotated[
+    Path | None, typer.Option("--runs", help="The folder for outputs. (default: runs/ beside the spec)")
+]
 RecipeOption = Annotated[
     str | None,
-    typer.Option("--recipe", help="Settings that lie over the spec's: tunewright recipes ls", metavar="NAME"),
+    typer.Option("--recipe", help="A recipe that overrides the spec (tunewright recipes ls).", metavar="NAME"),
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Run every step even where it is up to date.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Run every step, even if it is up to date.")]
 VerifyOption = Annotated[
     Literal["on", "off"],
-    typer.Option(help="Whether a bundle's files must be those that it was made with.", envvar="TUNEWRIGHT_VERIFY"),
+    typer.Option(help="Whether to verify the checksums of a bundle's files.", envvar="TUNEWRIGHT_VERIFY"),
 ]
 AllowCodeOption = Annotated[
     bool, typer.Option("--allow-code", help="Import the Python module that the spec's task.schema names.")
@@ -32,7 +35,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 
 def console_of(width: int) -> Console:
-    """Standard output for tables; so many signs wide where it is no terminal."""
+    """Standard output for tables; `width` characters wide if it is not a terminal."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)

@@ -1,4 +1,4 @@
-"""`tunewright plan`: what every step would need, before anything is begun or rented."""
+"""`tunewright plan`: predict the memory, time and price of every step before anything runs."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def plan(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Predict memory, hours and dollars of every step, here and in Azure, and of a training on each GPU size."""
+    """Predict memory, hours and dollars of every step, here and in Azure, and of training on each GPU size."""
     from tunewright import api, load_spec
 
-    found = api.plan(load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code), runs=runs)
+    result = api.plan(load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code), runs=runs)
     if json:
-        print_json(_plain(found))
+        print_json(_plain(result))
     else:
-        _print(found)
+        _print(result)
 
 
-def _plain(found: ProjectPlan) -> dict[str, object]:
-    plan = found.training
-    counted = asdict(plan.footprint)
+def _plain(project_plan: ProjectPlan) -> dict[str, object]:
+    plan = project_plan.training
+    footprint = asdict(plan.footprint)
     return {
         "model": plan.model,
         "tokenizer": plan.batches.tokenizer,
@@ -54,15 +54,15 @@ def _plain(found: ProjectPlan) -> dict[str, object]:
         "longest_example": plan.batches.longest,
         "steps": plan.steps,
         "gradient_accumulation_steps": plan.gradient_accumulation_steps,
-        "bytes": {"peak": plan.footprint.peak, **{k: v for k, v in counted.items() if k not in ("work", "trained")}},
+        "bytes": {"peak": plan.footprint.peak, **{k: v for k, v in footprint.items() if k not in ("work", "trained")}},
         "trained_parameters": plan.footprint.trained,
         "kv_bytes": plan.kv_bytes,
         "here": asdict(plan.here) if plan.here else None,
         "options": [asdict(option) for option in plan.options],
         "cheapest": plan.cheapest.machine if plan.cheapest else None,
         "sentence": plan.sentence,
-        "all_steps": {"here": _plain_steps(found.here), "azure": _plain_steps(found.azure)},
-        "all_steps_sentence": found.sentence,
+        "all_steps": {"here": _plain_steps(project_plan.here), "azure": _plain_steps(project_plan.azure)},
+        "all_steps_sentence": project_plan.sentence,
     }
 
 
@@ -74,44 +74,48 @@ def _plain_steps(plan: StepsPlan) -> dict[str, object]:
     }
 
 
-def _print(found: ProjectPlan) -> None:
+def _print(project_plan: ProjectPlan) -> None:
     from tunewright.economics import price_book
 
     console = console_of(120)
-    _print_training(found.training)
-    console.print(_options(found.training))
-    if any(option.fits and option.precision == "float16" for option in found.training.options):
-        typer.echo("float16: the loss is scaled, and a step in which it overflows is skipped; look at the curve.")
-    typer.echo(f"{found.training.sentence}\n\nEvery step, here and in Azure:")
-    console.print(_steps(found))
-    for plan in (found.here, found.azure):
+    _print_training(project_plan.training)
+    console.print(_options(project_plan.training))
+    if any(option.fits and option.precision == "float16" for option in project_plan.training.options):
+        typer.echo("float16: the loss is scaled, and steps whose loss overflows are skipped; look at the curve.")
+    typer.echo(f"{project_plan.training.sentence}\n\nEvery step, here and in Azure:")
+    console.print(_steps(project_plan))
+    for plan in (project_plan.here, project_plan.azure):
         for each in plan.misfits:
             typer.echo(f"✗ {each.step} on {each.machine}: {each.memory.said}; {each.why}")
-    typer.echo(f"{found.sentence}\nPrices: {price_book().as_of}, pay as you go. How well this predicts: docs/plan.md")
+    typer.echo(
+        f"{project_plan.sentence}\nPrices: {price_book().as_of}, pay as you go. How well this predicts: docs/plan.md"
+    )
 
 
 def _print_training(plan: Plan) -> None:
     from tunewright.economics.memory import GIB
     from tunewright.training.planning.plan import spoken
 
-    whose = "" if plan.batches.tokenizer == plan.model else f", counted with the tokenizer of {plan.batches.tokenizer}"
-    held = plan.footprint
+    counted = (
+        "" if plan.batches.tokenizer == plan.model else f", counted with the tokenizer of {plan.batches.tokenizer}"
+    )
+    footprint = plan.footprint
     parts = {
-        "weights": held.weights,
-        "adapter": held.adapter,
-        "optimizer": held.optimizer,
-        "gradients": held.gradients,
-        "activations": held.activations,
-        "logits": held.logits,
-        "backward pass": held.backward,
+        "weights": footprint.weights,
+        "adapter": footprint.adapter,
+        "optimizer": footprint.optimizer,
+        "gradients": footprint.gradients,
+        "activations": footprint.activations,
+        "logits": footprint.logits,
+        "backward pass": footprint.backward,
     }
-    cache = f"; later, a prompt's key-value cache {plan.kv_bytes / GIB:.2f}" if plan.kv_bytes else ""
+    cache = f"; in serving, a prompt's key-value cache {plan.kv_bytes / GIB:.2f}" if plan.kv_bytes else ""
     batches = f"{plan.gradient_accumulation_steps} x " if plan.gradient_accumulation_steps > 1 else ""
     typer.echo(
-        f"{plan.model}, {held.trained / 1e6:.1f} M trained; {plan.steps:,} steps of {batches}"
-        f"{plan.batches.tokens:,.0f} tokens (mean){whose}\n"
+        f"{plan.model}, {footprint.trained / 1e6:.1f} M trained; {plan.steps:,} steps of {batches}"
+        f"{plan.batches.tokens:,.0f} tokens (mean){counted}\n"
         "The heaviest batch, GiB: "
-        + ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items() if held.adapter or size)
+        + ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items() if footprint.adapter or size)
         + f"{cache}\n"
     )
     if here := plan.here:
@@ -123,7 +127,7 @@ def _print_training(plan: Plan) -> None:
 
 
 def _table(columns: dict[str, str]) -> Table:
-    """A table of narrow columns, by their headings: left, right, or wrap for text that may take several lines."""
+    """An empty table of narrow columns. `columns` maps each heading to left, right, or wrap for long text."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -166,8 +170,8 @@ def _row(option: Option) -> tuple[str, ...]:
     )
 
 
-def _steps(found: ProjectPlan) -> Table:
-    """A row for each step, and one of totals; 80 signs wide."""
+def _steps(project_plan: ProjectPlan) -> Table:
+    """A row per step and one of totals, 80 characters wide."""
     table = _table(
         {
             "step": "left",
@@ -179,38 +183,38 @@ def _steps(found: ProjectPlan) -> Table:
             "USD": "right",
         }
     )
-    for here, azure in zip(found.here.steps, found.azure.steps, strict=True):
+    for here, azure in zip(project_plan.here.steps, project_plan.azure.steps, strict=True):
         name = azure.machine.removeprefix("Standard_")
         table.add_row(here.step, *_cells(here), name, *_cells(azure), _usd(azure) if azure.fits else "")
     table.add_section()
-    largest = max(each.memory.peak_gib for each in found.here.steps)
-    there = found.azure
+    largest = max(each.memory.peak_gib for each in project_plan.here.steps)
+    in_azure = project_plan.azure
     table.add_row(
         "all",
         f"{largest:.1f}",
-        "" if found.here.misfits else _time(found.here),
+        "" if project_plan.here.misfits else _time(project_plan.here),
         "",
         "",
-        *(("", "") if there.misfits else (_time(there), _usd(there))),
+        *(("", "") if in_azure.misfits else (_time(in_azure), _usd(in_azure))),
         style="bold",
     )
     return table
 
 
 def _cells(plan: StepPlan) -> tuple[str, str]:
-    """(memory needed and there, time)."""
-    there = "" if plan.memory.usable_gib is None else f"/{plan.memory.usable_gib:.1f}"
-    return f"{'' if plan.fits else '✗ '}{plan.memory.peak_gib:.1f}{there}", _time(plan) if plan.fits else ""
+    """(needed and available memory, time)."""
+    available = "" if plan.memory.usable_gib is None else f"/{plan.memory.usable_gib:.1f}"
+    return f"{'' if plan.fits else '✗ '}{plan.memory.peak_gib:.1f}{available}", _time(plan) if plan.fits else ""
 
 
 def _time(plan: StepPlan | StepsPlan) -> str:
-    """In few signs, as 38m–2.4h."""
+    """The hours in short form, such as 38m–2.4h."""
     from tunewright.training.planning.plan import spoken
 
     if plan.hours is None:
         return "?"
-    said = spoken(plan.hours).replace("less than a minute", "<1m")
-    return said.replace(" to ", "–").replace(" min", "m").replace(" h", "h")
+    text = spoken(plan.hours).replace("less than a minute", "<1m")
+    return text.replace(" to ", "–").replace(" min", "m").replace(" h", "h")
 
 
 def _usd(plan: StepPlan | StepsPlan) -> str:

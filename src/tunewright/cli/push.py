@@ -1,4 +1,4 @@
-"""`tunewright push`: a project's model to the Hugging Face Hub or to Azure Machine Learning."""
+"""`tunewright push`: upload a project's model to the Hugging Face Hub or to Azure Machine Learning."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ FormOption = Annotated[
     Literal["merged", "adapter", "gguf", "bundle"] | None,
     typer.Option(
         "--form",
-        help="merged: 16-bit weights; adapter: LoRA for its base; gguf: what export --to gguf made; bundle: what "
-        "tunewright serve takes. (default: merged; of an encoder or a linear model bundle)",
+        help="merged: 16-bit weights; adapter: LoRA weights for its base; gguf: the files of export --to gguf; bundle: "
+        "for tunewright serve. (default: merged; for an encoder or a linear model: bundle)",
     ),
 ]
-PublicOption = Annotated[bool, typer.Option("--public", help="On the hub: everybody may read it. (default: private)")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would go up; send nothing.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask first.")]
+PublicOption = Annotated[bool, typer.Option("--public", help="Make it public on the hub. (default: private)")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be uploaded; upload nothing.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def push(
@@ -47,22 +47,22 @@ def push(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Send a project's latest model, with its card and system prompt and none of its data, to a hub or a registry."""
+    """Upload a project's latest model with its card and system prompt, but without data, to a hub or a registry."""
     from tunewright import api, load_spec
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     parcel = api.parcel(spec, form, to, runs=runs)
     if public and not to.startswith("hub:"):
-        raise UserError("--public is for the hub.", fix="Leave it away: who may read a registry, Azure decides.")
+        raise UserError("--public is for the hub.", fix="Leave --public out: Azure decides who may read a registry.")
     if dry_run or not yes:
         for line in parcel.told():
             typer.echo(line, err=json)
         typer.echo(f"{parcel.size / 1e6:10.1f} MB  to {to}, {'public' if public else 'private'}", err=json)
-    if dry_run or not (yes or typer.confirm("Send it?", err=json)):
+    if dry_run or not (yes or typer.confirm("Upload it?", err=json)):
         return
     with placed(spec, "azure" if to.startswith("azureml") else "local", emulate) as (spec, _):
-        done = api.push(spec, parcel, to, public=public)
+        pushed = api.push(spec, parcel, to, public=public)
     if json:
-        print_json({"address": done.address, "version": done.version, "files": sorted(parcel.files)})
+        print_json({"address": pushed.address, "version": pushed.version, "files": sorted(parcel.files)})
     else:
-        typer.echo(f"{done.address}  version {done.version[:16]}")
+        typer.echo(f"{pushed.address}  version {pushed.version[:16]}")

@@ -1,4 +1,4 @@
-"""`tunewright review`: correct what the model answers."""
+"""`tunewright review`: serve the web app in which people correct the model's answers."""
 
 from __future__ import annotations
 
@@ -19,31 +19,29 @@ def review(
     name: Annotated[
         str | None, typer.Option("--as", help="Your name in the history. (default: the system's)", metavar="NAME")
     ] = None,
-    keys: Annotated[
-        Path | None, typer.Option(help="Those may review who have a key in this file: tunewright keys add")
-    ] = None,
+    keys: Annotated[Path | None, typer.Option(help="Reviewers need a key of this file (tunewright keys add).")] = None,
     admin: Annotated[
-        list[str] | None, typer.Option(help="A key's name whose owner may undo what others said.", metavar="NAME")
+        list[str] | None, typer.Option(help="The name of a key whose owner may undo others' reviews.", metavar="NAME")
     ] = None,
     reader: Annotated[
-        list[str] | None, typer.Option(help="A key's name whose owner may only look.", metavar="NAME")
+        list[str] | None, typer.Option(help="The name of a key whose owner may only read.", metavar="NAME")
     ] = None,
     identity: Annotated[
-        Path | None, typer.Option(help="Those may review who sign in with the OpenID Connect provider of this file.")
+        Path | None, typer.Option(help="Reviewers sign in with the OpenID Connect provider of this file.")
     ] = None,
     proxy: Annotated[
         list[str] | None,
-        typer.Option(help="A proxy's address, whose X-Forwarded-For and -Proto are believed.", metavar="ADDRESS"),
+        typer.Option(help="The address of a proxy whose X-Forwarded-For and -Proto to trust.", metavar="ADDRESS"),
     ] = None,
-    wanted: Annotated[
-        int, typer.Option("--reviewers-per-item", min=1, max=9, help="People who are to review each request.")
+    reviewers_per_item: Annotated[
+        int, typer.Option("--reviewers-per-item", min=1, max=9, help="How many people review each request.")
     ] = 1,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Correct what the model answers, in the browser: the most doubtful, new and disputed requests first."""
+    """Correct the model's answers in the browser: the most doubtful, new and disputed requests first."""
     from tunewright.config import load_spec
     from tunewright.review.server import ReviewAccess, serve
 
     access = ReviewAccess(name or getpass.getuser(), keys, admin or (), reader or (), identity, proxy or ())
-    with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
-        serve(load_spec(project, allow_code=allow_code), host, port, access, wanted)
+    with suppress(KeyboardInterrupt):  # Ctrl-C is the normal end of a server
+        serve(load_spec(project, allow_code=allow_code), host, port, access, reviewers_per_item)

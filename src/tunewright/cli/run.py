@@ -1,4 +1,4 @@
-"""`tunewright run`: from raw data to the verdict."""
+"""`tunewright run`: run every step from raw data to the verdict."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tunewright.cli.options import (
     print_json,
 )
 
-AllOption = Annotated[bool, typer.Option("--all", help="Try every candidate, also behind one that does the job.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Try every candidate, even after one that does the job.")]
 FromOption = Annotated[str | None, typer.Option("--from", help="Run this step and those after it again.")]
 
 
@@ -35,23 +35,23 @@ def run(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """The whole job: check, split, train, export, evaluate, parity, verdict; for each candidate until one does the job.
+    """Check, split, train, export, evaluate and judge each candidate until one does the job.
 
-    Unchanged steps are reused."""
+    Steps that are up to date are reused."""
     from tunewright import api, load_spec
     from tunewright.evaluation.report.table import print_summary
 
     loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
-    with placed(loaded, on, emulate) as (spec, place):
-        report = api.run(spec, runs=runs, from_step=from_step, force=force, on=place, every=every)
+    with placed(loaded, on, emulate) as (spec, backend):
+        report = api.run(spec, runs=runs, from_step=from_step, force=force, on=backend, every=every)
     ladder = None
     if report.ladder:
         from tunewright.ladder.page import plain
 
         ladder = plain(report.ladder)
     if json:
-        more = {"ladder": ladder, "candidates": report.candidates} if ladder else {}
-        print_json(report.data | more | {"report": report.html, "bundle": report.bundle})
+        tried = {"ladder": ladder, "candidates": report.candidates} if ladder else {}
+        print_json(report.data | tried | {"report": report.html, "bundle": report.bundle})
     else:
         print_summary(report.data, report.html, report.bundle, spec.folder, ladder, report.candidates)
     report.require_gates()

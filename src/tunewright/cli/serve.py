@@ -15,7 +15,7 @@ def serve(
     bundle: Annotated[
         Path,
         typer.Argument(
-            help="A bundle, a project whose champion or latest is served, or a folder of adapters.",
+            help="A bundle, a project whose champion or latest bundle to serve, or a folder of adapters.",
             envvar="TUNEWRIGHT_BUNDLE",
         ),
     ],
@@ -23,46 +23,48 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8080,
     engine: Annotated[
         Literal["onnxruntime", "openvino", "linear", "vllm"] | None,
-        typer.Option(help="What the bundle must run in. (default: what it was exported for, by export.runtime)"),
+        typer.Option(help="The runtime that the bundle must have. (default: any; export.runtime chose it)"),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: all cores)")] = None,
-    keys: Annotated[
-        Path | None, typer.Option(help="Only those may ask who have a key in this file: tunewright keys add")
-    ] = None,
+    keys: Annotated[Path | None, typer.Option(help="Clients need a key of this file (tunewright keys add).")] = None,
     identity: Annotated[
         Path | None,
-        typer.Option(help="Those may ask who sign in with the OpenID Connect provider that this file names."),
+        typer.Option(help="Clients sign in with the OpenID Connect provider of this file."),
     ] = None,
-    most: Annotated[
-        int, typer.Option("--limit-concurrency", min=1, help="Requests under way; further ones are told to come again.")
+    limit_concurrency: Annotated[
+        int,
+        typer.Option("--limit-concurrency", min=1, help="The most requests at a time; more get status 429."),
     ] = 64,
-    seconds: Annotated[
-        float, typer.Option("--timeout", min=1, help="Seconds in which a request must be answered.")
-    ] = 120,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds after which a request fails.")] = 120,
     captures: Annotated[
-        Path | None, typer.Option(help="Keep questions, answers and feedback in this folder. (default: nowhere)")
+        Path | None, typer.Option(help="Keep questions, answers and feedback in this folder. (default: keep nothing)")
     ] = None,
     capture_share: Annotated[
-        float, typer.Option(min=1e-6, max=1, help="Of the questions so large a share is kept, chosen at random.")
+        float, typer.Option(min=1e-6, max=1, help="The share of questions to keep, drawn at random.")
     ] = 1.0,
     redact: Annotated[
-        bool, typer.Option("--redact", help="Replace personal data in what is kept by its kind: [EMAIL].")
+        bool, typer.Option("--redact", help="Replace personal data in captures by its kind, such as [EMAIL].")
     ] = False,
     verify: VerifyOption = "on",
     pin: Annotated[
-        str, typer.Option(help="Serve only the bundle with this digest, which export printed.", envvar="TUNEWRIGHT_PIN")
+        str,
+        typer.Option(help="Serve only the bundle with this digest, which export prints.", envvar="TUNEWRIGHT_PIN"),
     ] = "",
 ) -> None:
-    """Serve a bundle through an OpenAI-compatible API. Of a project, what runs/serving.json names, and what it names
-    later, or else the latest bundle, which SIGHUP loads anew."""
+    """Serve a bundle through an OpenAI-compatible API.
+
+    For a project the server follows runs/serving.json. Without that file it serves the latest bundle, and SIGHUP makes
+    it load a newer one."""
     from tunewright.api import traffic_of
     from tunewright.inference.checksums import Verification
     from tunewright.project import Project
     from tunewright.serving.server import Limits
     from tunewright.serving.server import serve as serve_bundle
 
-    with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is meant to end
-        asked = Verification(verify == "on", pin)
-        limits = Limits(keys, identity, most, seconds, captures, engine, capture_share, redact, asked)
+    with suppress(KeyboardInterrupt):  # Ctrl-C is the normal end of a server
+        verification = Verification(verify == "on", pin)
+        limits = Limits(
+            keys, identity, limit_concurrency, timeout, captures, engine, capture_share, redact, verification
+        )
         runs = Project(bundle).runs if Project.is_one(bundle) else None
         serve_bundle(lambda: traffic_of(bundle), host, port, threads, limits, runs)

@@ -1,4 +1,4 @@
-"""`tunewright spec`: the schema, and a spec with every default filled in."""
+"""`tunewright spec`: print the spec's schema, or a spec with every default filled in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import typer
 
 from tunewright.cli.options import AllowCodeOption, OverridesArgument, ProjectArgument, RecipeOption, print_json
 
-app = typer.Typer(help="The spec's schema and checked content.", no_args_is_help=True)
+app = typer.Typer(help="Print the spec's schema, or a checked spec.", no_args_is_help=True)
 
 
 @app.command()

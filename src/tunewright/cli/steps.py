@@ -1,4 +1,4 @@
-"""`tunewright evaluate` (and `data split`): bring a project up to date as far as one room."""
+"""`tunewright evaluate` and `tunewright data split`: run the outdated steps up to one step."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tunewright.cli.options import (
 )
 
 
-def verb(name: str, step: str, help_text: str) -> Callable[..., None]:
-    """The verb `name`: it brings the steps as far as `step` up to date and prints that step's figures."""
+def step_command(step: str, help_text: str) -> Callable[..., None]:
+    """The command of a step: it runs the outdated steps up to this one and prints this one's figures."""
 
     def command(
         project: ProjectArgument,
@@ -38,11 +38,11 @@ def verb(name: str, step: str, help_text: str) -> Callable[..., None]:
         from tunewright import api, load_spec
 
         loaded = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
-        with placed(loaded, on, emulate) as (spec, place):
-            folder = getattr(api, step)(spec, runs=runs, force=force, on=place)
+        with placed(loaded, on, emulate) as (spec, backend):
+            folder = getattr(api, step)(spec, runs=runs, force=force, on=backend)
         print_result(folder, json)
 
-    command.__name__, command.__doc__ = name, help_text
+    command.__name__, command.__doc__ = step, help_text
     return command
 
 
@@ -55,17 +55,14 @@ def print_result(folder: Path, json: bool) -> None:
         print_json({"folder": folder, **result})
         return
     for key, value in result.items():
-        typer.echo(f"{key.replace('_', ' '):<28} {_told(value)}")
+        typer.echo(f"{key.replace('_', ' '):<28} {_as_text(value)}")
     typer.echo(folder)
 
 
-def _told(value: object) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {inner}" for name, inner in value.items()) or "none"
     return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
 
 
-VERBS = {
-    name: verb(name, step, help_text)
-    for name, step, help_text in (("evaluate", "evaluate", "Ask every predictor the test examples."),)
-}
+evaluate = step_command("evaluate", "Let every candidate and baseline answer the test examples.")

@@ -1,4 +1,4 @@
-"""The spec: everything a user declares, in one file, `tunewright.yaml`."""
+"""The spec: one file, `tunewright.yaml`, in which the user declares the job."""
 
 from tunewright.config.load import file_spec, load_money, load_spec, overlay, parse_spec
 from tunewright.config.schema import (

@@ -1,7 +1,6 @@
-"""Keys that a spec does not have, and the keys that say the same here: earlier names of ours, and other libraries'.
+"""Spec keys of earlier versions and of other libraries, each with our key for the same setting.
 
-A spec with one of them is refused, and the error names our key. Nothing is read under two names, so that every spec
-says a thing in one way.
+A spec with such a key is refused, and the error names our key. No setting has two names.
 """
 
 from __future__ import annotations
@@ -69,9 +68,9 @@ ALIASES = {
     "judge.base_url": "judge.url",
     "judge.api_key": "judge.key",
 }
-"""Our key for each of the others, without the numbers of lists."""
+"""Our key by foreign key, without list indices."""
 
 
 def our_key(key: str) -> str | None:
-    """The key of a spec that says what another key says elsewhere; None where none does."""
+    """Our key for a foreign or outdated key; None if there is none."""
     return ALIASES.get(".".join(part for part in key.split(".") if not part.isdigit()))

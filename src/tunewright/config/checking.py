@@ -1,4 +1,4 @@
-"""Checking values against a JSON Schema, draft 2020-12, in bounded time: patterns are RE2's, steps are counted."""
+"""Check values against a JSON Schema, draft 2020-12, in bounded time: RE2 runs the patterns, and steps are counted."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tunewright.config.patterns import Unusable, compiled, is_found
 from tunewright.core.limits import RECORD_CHECKS
 
 _Keyword = Callable[[Any, Any, Any, Any], Iterator[Any] | None]
-"""What checks a keyword: (validator, the keyword's value, the instance, the schema) -> faults."""
+"""The check of a keyword: (validator, the keyword's value, the instance, the schema) -> faults."""
 
 
 class TooManySteps(ValueError):
-    """A value takes more than RECORD_CHECKS."""
+    """The check of a value takes more than RECORD_CHECKS steps."""
 
 
 class _Left(threading.local):
-    """The steps that are left to a thread for the value that it checks."""
+    """The remaining steps of the current thread for the value that it checks."""
 
     steps = RECORD_CHECKS
 
@@ -30,7 +30,7 @@ _LEFT = _Left()
 
 
 def begin() -> None:
-    """What is counted from here on is of another value."""
+    """Start counting the steps of a new value."""
     _LEFT.steps = RECORD_CHECKS
 
 
@@ -42,20 +42,19 @@ def count() -> None:
     """
     _LEFT.steps -= 1
     if _LEFT.steps < 0:
-        raise TooManySteps(f"to check it takes more than {RECORD_CHECKS:,} steps")
+        raise TooManySteps(f"the check takes more than {RECORD_CHECKS:,} steps")
 
 
 def checker(schema: Mapping[str, Any]) -> Any:
-    """jsonschema's validator for a schema that `require_bounded` passed. It fetches nothing that the schema refers to,
-    and raises
-    `TooManySteps` where a value takes too many."""
+    """jsonschema's validator for a schema that `require_bounded` accepted. It never fetches a reference, and raises
+    `TooManySteps` if the check of a value takes too many steps."""
     from referencing import Registry
 
     return _class()(schema, registry=Registry(), format_checker=_class().FORMAT_CHECKER)
 
 
 def schema_fault(schema: Mapping[str, Any]) -> tuple[str, str] | None:
-    """(place, fault) of what is no schema; None of one."""
+    """(place, fault) if this is not a valid schema; else None."""
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
 
@@ -132,16 +131,16 @@ def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: 
             yield from validator.descend(value, allowed, path=name)
 
 
-def _unique_items(_: Any, wanted: bool, instance: Any, __: Any) -> Iterator[Any]:
-    """By what items look like, because to compare each with each takes time that grows with the square."""
-    if not wanted or not isinstance(instance, list):
+def _unique_items(_: Any, unique: bool, instance: Any, __: Any) -> Iterator[Any]:
+    """Compare the items' JSON texts, because comparing all pairs takes quadratic time."""
+    if not unique or not isinstance(instance, list):
         return
     if len({json.dumps(_plain(item), sort_keys=True) for item in instance}) < len(instance):
         yield _fault(f"{instance!r} has non-unique elements")
 
 
 def _plain(value: Any) -> Any:
-    """A value in which 1.0 is 1, as JSON Schema has it."""
+    """The value with 1.0 written as 1, because JSON Schema treats them as equal."""
     if isinstance(value, dict):
         return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -150,7 +149,7 @@ def _plain(value: Any) -> Any:
 
 
 def _any_of(validator: Any, branches: list[Any], instance: Any, _: Any) -> Iterator[Any]:
-    # What is wrong in each branch is not kept: of nested ones it would be too much.
+    # The faults of the branches are not kept: nested branches would produce too many.
     if not any(validator.evolve(schema=branch).is_valid(instance) for branch in branches):
         yield _fault(f"{instance!r} is not valid under any of the given schemas")
 

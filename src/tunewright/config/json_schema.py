@@ -1,4 +1,4 @@
-"""Walking through a JSON Schema, draft 2020-12."""
+"""Walk through a JSON Schema, draft 2020-12, and refuse schemas that take too much time or memory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentS
 _LISTED = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties", "contains", "not", "if", "then", "else", "propertyNames")
 _BEYOND = ("$dynamicRef", "unevaluatedItems", "unevaluatedProperties")
-"""Keywords that look at more of a schema than the part they stand in."""
+"""Keywords whose meaning depends on other parts of the schema."""
 _SMALLER = "Make it smaller, or split the job into several."
 
 
 def transformed(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """A schema with every schema in it changed, the inner ones first; `true` and `false` are schemas too, and stay."""
+    """Apply a change to a schema and every schema inside it, inner ones first; `true` and `false` stay as they are."""
     if not isinstance(schema, Mapping):
         return schema
     parts = dict(schema)
@@ -38,8 +38,8 @@ def transformed(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]])
 
 
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema whose objects have no other keys than theirs, where it does not say whether they may. It is of draft
-    2020-12, whatever it says."""
+    """A schema whose objects refuse unknown keys, unless it says otherwise. The result is read as draft 2020-12,
+    whatever `$schema` says."""
 
     def close(part: dict[str, Any]) -> dict[str, Any]:
         part.pop("$schema", None)
@@ -50,10 +50,10 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def target(schema: Any, reference: str) -> Any:
-    """What a reference such as `#/$defs/line` leads to.
+    """The part of a schema that a reference such as `#/$defs/line` names.
 
     Raises:
-        LookupError: nothing in the schema.
+        LookupError: the schema has no such part.
     """
     start, *parts = reference.split("/")
     if start != "#":
@@ -70,33 +70,35 @@ def target(schema: Any, reference: str) -> Any:
 
 
 def require_bounded(schema: Mapping[str, Any], where: str = "task.schema") -> None:
-    """Refuse a schema that takes much time or memory to read, or to check a record against.
+    """Refuse a schema that takes too much time or memory to read or to check records against.
 
     Raises:
-        UserError: it is too large, refers to itself or to what it does not hold, has a value that is none of JSON's, or
-            a pattern that RE2 can't run.
+        UserError: the schema is too large, refers to itself or to a missing part, holds a value that JSON does not
+            have, or a pattern that RE2 can't run.
     """
     try:
         size = len(json.dumps(schema, allow_nan=False, ensure_ascii=False).encode())
     except RecursionError:
         raise UserError("The schema is nested too deeply.", where=where, fix=_SMALLER) from None
     except (TypeError, ValueError) as error:
-        raise UserError(f"The schema holds what JSON can't: {error}.", where=where, fix="Write it as text.") from None
+        raise UserError(
+            f"The schema holds a value that JSON does not have: {error}.", where=where, fix="Write it as text."
+        ) from None
     if size > SCHEMA_BYTES:
-        raise UserError(f"The schema has {size:,} bytes; {SCHEMA_BYTES:,} are read.", where=where, fix=_SMALLER)
+        raise UserError(f"The schema has {size:,} bytes; the limit is {SCHEMA_BYTES:,}.", where=where, fix=_SMALLER)
     try:
         count, depth = _Extent(schema).of(schema)
     except RecursionError:
         raise UserError("The schema's references are nested too deeply.", where=where, fix=_SMALLER) from None
-    except _Astray as error:
+    except _Unresolvable as error:
         what = f"The schema's reference '{error.reference[:80]}' leads {error.way}."
         fix = "Let each $ref name a part of the same schema, such as #/$defs/line."
         raise UserError(what, where=where, fix=fix) from None
     if count > SCHEMA_NODES:
-        what = f"The schema has {count:,} parts once its references are put in; {SCHEMA_NODES:,} are read."
+        what = f"The schema has {count:,} parts with its references resolved; the limit is {SCHEMA_NODES:,}."
         raise UserError(what, where=where, fix=_SMALLER)
     if depth > SPEC_DEPTH or depth_of(schema) > 2 * SPEC_DEPTH:
-        what = f"The schema is nested more than {SPEC_DEPTH} levels deep, once its references are put in."
+        what = f"The schema is nested more than {SPEC_DEPTH} levels deep with its references resolved."
         raise UserError(what, where=where, fix=_SMALLER)
     _require_patterns(schema, where)
 
@@ -109,7 +111,7 @@ def _require_patterns(schema: Any, where: str) -> None:
         if isinstance(named := part.get("patternProperties"), Mapping):
             patterns.update(named)
         if odd := next((key for key in _BEYOND if key in part), None):
-            fix = "Take that out of the schema, and check the answers for it afterwards."
+            fix = "Remove it from the schema, and check the answers for it afterwards."
             raise UserError(f"Records can't be checked against '{odd}'.", where=where, fix=fix)
         return part
 
@@ -123,13 +125,13 @@ def _require_patterns(schema: Any, where: str) -> None:
             raise UserError(
                 f"The pattern {pattern[:80]!r} can't be used: {error}.",
                 where=where,
-                why="Patterns are run by RE2, in which none takes long: it does not look around, refer back or repeat "
-                "more than 1,000 times.",
-                fix="Write it without that, or take it out and check the answers for it afterwards.",
+                why="RE2 runs the patterns in linear time. It has no look-around, no back-references and at most 1,000 "
+                "repetitions.",
+                fix="Rewrite the pattern, or remove it and check the answers for it afterwards.",
             ) from None
 
 
-class _Astray(Exception):
+class _Unresolvable(Exception):
     """A reference that leads nowhere, or in a circle."""
 
     def __init__(self, reference: str, way: str):
@@ -138,7 +140,7 @@ class _Astray(Exception):
 
 
 class _Extent:
-    """How many schemas a schema has in it once its references are put in, and how many levels of them."""
+    """Counts the schemas and the levels of a schema with its references resolved."""
 
     def __init__(self, whole: Mapping[str, Any]):
         self._whole = whole
@@ -150,7 +152,7 @@ class _Extent:
         if not isinstance(schema, Mapping):
             return 1, 1
         if id(schema) in self._open:
-            raise _Astray(reference, "in a circle")
+            raise _Unresolvable(reference, "in a circle")
         if id(schema) not in self._known:
             self._open.add(id(schema))
             inner = [*map(self.of, _parts(schema)), *self._referred(schema)]
@@ -166,11 +168,11 @@ class _Extent:
         try:
             return [self.of(target(self._whole, reference), reference)]
         except LookupError:
-            raise _Astray(reference, "nowhere") from None
+            raise _Unresolvable(reference, "nowhere") from None
 
 
 def _parts(schema: Mapping[str, Any]) -> Iterator[Any]:
-    """The schemas right below one, those aside that others refer to."""
+    """The schemas directly below one, without its definitions."""
     for key, value in schema.items():
         if key in _NAMED and isinstance(value, Mapping) and key not in ("$defs", "definitions"):
             yield from value.values()

@@ -1,4 +1,4 @@
-"""Reading a spec: YAML with line numbers, overrides such as `train.lr=1e-4`, and errors that list all that is wrong."""
+"""Read a spec: YAML with line numbers, overrides such as `train.lr=1e-4`, and one error that lists all faults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tunewright.core.regular import read_bytes, unreadable
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
 _EITHER = {"model": "candidates", "candidates": "model", "api": "apis", "apis": "api"}
-"""Keys of which an override takes the place of the other."""
+"""Keys that exclude each other: an override of one removes the other."""
 _CHECK = "Name a project's folder, or a spec file."
 
 
@@ -42,7 +42,7 @@ def load_spec(
 
 
 def load_money(path: str | Path, overrides: Iterable[str] = (), *, allow_code: bool = False) -> MoneySpec:
-    """What `tunewright assess` needs of a spec, which may be no more than a name, the API and the traffic.
+    """Read the part of a spec that `tunewright assess` needs; a name, the API and the traffic are enough.
 
     Raises:
         UserError: as `load_spec`.
@@ -85,7 +85,7 @@ def _mapping(text: str, file: Path) -> dict[str, Any]:
 def parse_spec(
     text: str, file: Path, overrides: Iterable[str] = (), recipe: str | None = None, *, allow_code: bool = False
 ) -> Spec:
-    """Like `load_spec`, from text already read; `file` names it in errors and anchors its relative paths."""
+    """Like `load_spec`, from text; `file` appears in errors, and relative paths start at its folder."""
     data = _mapping(text, file)
     if recipe:
         over = read_yaml(recipe_text(recipe), recipe)
@@ -111,9 +111,9 @@ def _validated(schema: type[_Schema], data: dict[str, Any], overrides: Iterable[
     try:
         return schema.model_validate(_plain(data))
     except ValidationError as error:
-        found = error.errors()
-        listed = [_fault(entry, data, schema, overrides) for entry in found[:SPEC_FAULTS]]
-        more = [f"and {len(found) - len(listed):,} more"] if len(found) > len(listed) else []
+        entries = error.errors()
+        listed = [_fault(entry, data, schema, overrides) for entry in entries[:SPEC_FAULTS]]
+        more = [f"and {len(entries) - len(listed):,} more"] if len(entries) > len(listed) else []
         faults = "; ".join([*listed, *more])
         raise UserError(
             faults if faults.endswith("?") else f"{faults}.",
@@ -126,7 +126,7 @@ def _plain(value: Any, depth: int = 1) -> Any:
     """A value in Python's own types."""
     if depth > SPEC_DEPTH:
         what = f"With its overrides, the spec is nested more than {SPEC_DEPTH} levels deep."
-        raise UserError(what, fix="Leave out the override that goes so deep.")
+        raise UserError(what, fix="Leave out the deepest override.")
     if isinstance(value, dict):
         return {str(key): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
@@ -137,7 +137,7 @@ def _plain(value: Any, depth: int = 1) -> Any:
 
 
 def overlay(data: dict[str, Any], over: dict[str, Any]) -> None:
-    """Put values over those of `data`, section by section."""
+    """Replace values of `data` by those of `over`, section by section."""
     for key, value in over.items():
         if isinstance(value, dict) and isinstance(data.get(key), dict):
             overlay(data[key], value)
@@ -145,16 +145,16 @@ def overlay(data: dict[str, Any], over: dict[str, Any]) -> None:
             data[key] = value
 
 
-def _displace(data: dict[str, Any], said: Iterable[str]) -> None:
-    """Leave out the keys whose place was taken by what was just said."""
-    for key in said:
+def _displace(data: dict[str, Any], keys: Iterable[str]) -> None:
+    """Remove the keys that exclude one of the keys just set."""
+    for key in keys:
         if key in _EITHER and data[key]:
             data.pop(_EITHER[key], None)
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
-    """Put what an override says in its place. `apis+=` adds an API to the list, or to what it says of the one that is
-    called the same; without a list the one paid for today begins it."""
+    """Apply an override. `apis+=` adds an API to the list, or updates the API of the same name; without a list, `api`
+    becomes its first entry."""
     key, sign, text = override.partition("=")
     if not sign or not key.strip():
         raise UserError(
@@ -166,10 +166,12 @@ def _apply(data: dict[str, Any], override: str) -> None:
     for parent in parents:
         child = data.setdefault(parent, {})
         if not isinstance(child, dict):
-            what = f"The override '{shortened(override, 100)}' goes below '{parent}', which is a value, not a section."
+            what = (
+                f"The override '{shortened(override, 100)}' sets a key of '{parent}', which is a value, not a section."
+            )
             raise UserError(what, fix="Type: tunewright spec schema  (it lists every key with its meaning)")
         data = child
-    # 1.1's reading of 1e-4 as text would surprise: numbers are tried first.
+    # YAML 1.1 reads 1e-4 as text, so numbers are tried first.
     try:
         data[last] = float(text) if any(mark in text.lower() for mark in ".e") else int(text)
     except ValueError:
@@ -180,16 +182,16 @@ def _apply(data: dict[str, Any], override: str) -> None:
 def _add(data: dict[str, Any], key: str, text: str, override: str) -> None:
     if key != "apis":
         raise UserError(
-            f"The override '{shortened(override, 100)}' adds to '{key}', and only `apis` can be added to.",
+            f"The override '{shortened(override, 100)}' adds to '{key}'; += works with `apis` only.",
             fix="For example: 'apis+={model: gpt-6-luna, url: openai}'",
         )
-    said: dict[str, Any] = {}
-    _apply(said, f"one={text}")
-    listed, added = data.get("apis") or [data.get("api") or {}], said["one"]
+    parsed: dict[str, Any] = {}
+    _apply(parsed, f"one={text}")
+    listed, added = data.get("apis") or [data.get("api") or {}], parsed["one"]
     if not isinstance(listed, list):
-        return  # its errors are reported with the others
+        return  # the schema reports this with the other faults
     data.pop("api", None)
-    same = next((each for each in listed if _called(each) == _called(added) is not None), None)
+    same = next((each for each in listed if _api_name(each) == _api_name(added) is not None), None)
     if same is None:
         listed = [*listed, added]
     else:
@@ -197,8 +199,8 @@ def _add(data: dict[str, Any], key: str, text: str, override: str) -> None:
     data["apis"] = listed
 
 
-def _called(api: Any) -> str | None:
-    """What an API of the list is called, before anything of it is checked; None of what is none."""
+def _api_name(api: Any) -> str | None:
+    """The name of an unchecked API entry; None if it is not a mapping."""
     if not isinstance(api, dict):
         return None
     named: dict[str, Any] = {key: str(api[key]) for key in ("name", "model", "reasoning_effort") if api.get(key)}
@@ -215,7 +217,7 @@ def _fault(entry: Any, data: Any, schema: type[BaseModel], overrides: Iterable[s
     at = f"override '{overridden}': " if overridden else f"line {line}: " if line else ""
     if entry["type"] == "extra_forbidden":
         if ours := our_key(key):
-            return f"{at}unknown key '{key}': here it is '{ours}'"
+            return f"{at}unknown key '{key}': Tunewright calls it '{ours}'"
         name, options = str(location[-1])[:100], [field.alias or name for name, field in section.model_fields.items()]
         close = difflib.get_close_matches(name, options, n=1)
         hint = f", did you mean '{close[0]}'?" if close else f" (known here: {', '.join(options)})"
@@ -230,7 +232,7 @@ def _fault(entry: Any, data: Any, schema: type[BaseModel], overrides: Iterable[s
             f" (it is {shortened(repr(tag), 100)})" if tag else ""
         )
     message = shortened(entry["msg"].removeprefix("Value error, "), 300)
-    # What was typed for an address or a key may hold a secret.
+    # The value of an address or a key may hold a secret.
     hidden = isinstance(entry.get("input"), (dict, list)) or location[-1:] in (["url"], ["key"])
     shown = "" if hidden else f" (it is {_shown(entry)})"
     return f"{at}'{key}': {message[:1].lower() + message[1:]}{shown}"
@@ -252,7 +254,7 @@ def _line_of(location: list[Any], data: Any) -> int | None:
 
 
 def _place(location: Iterable[Any], schema: type[BaseModel]) -> tuple[list[Any], type[BaseModel]]:
-    """Where a fault is, without the tags that tell sections of several kinds apart, and the section it is in."""
+    """A fault's location without the tags of sections that have several kinds, and the section that it is in."""
     place: list[Any] = []
     sections = [schema]
     section = schema
@@ -276,6 +278,6 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _kinds(location: list[Any], schema: type[BaseModel]) -> list[str]:
-    """The kinds of a section that has several."""
+    """The kinds of a section that has several, such as `task`."""
     sections = _sections(schema.model_fields[location[-1]].annotation)
     return [kind for section in sections for kind in get_args(section.model_fields["kind"].annotation)]

@@ -1,7 +1,7 @@
-"""Regular expressions from outside: run by RE2, whose time grows with the text alone, whatever the expression is.
+"""Regular expressions from users, run by RE2, whose time grows only linearly with the text, whatever the expression.
 
-They are read as JSON Schema reads them, found anywhere in a text, with two differences: `\\d`, `\\w` and `\\s` take
-digits, letters and spaces of every script, as the grammar does that confines answers.
+They match anywhere in a text, as in JSON Schema. One thing differs: `\\d`, `\\w` and `\\s` match the digits, letters
+and spaces of every script, because the grammar that confines answers does so too.
 """
 
 from __future__ import annotations
@@ -29,20 +29,19 @@ _CLASSES = {
     r"\s": _SPACES,
     r"\S": _NO_SPACES,
 }
-"""What stands for each of them within brackets."""
+"""RE2's form of each class inside brackets."""
 
 
 class Unusable(ValueError):
-    """Why an expression can't be used."""
+    """An expression can't be used; the message says why."""
 
 
 @lru_cache(maxsize=256)
 def compiled(pattern: str) -> re2._Regexp:
-    """An expression, ready to `search` texts.
+    """The compiled expression.
 
     Raises:
-        Unusable: RE2 has no such thing (it looks around, refers back, repeats more than 1,000 times), or it is too
-            long.
+        Unusable: RE2 can't run it (look-around, back-reference, more than 1,000 repetitions), or it is too long.
     """
     import re2
 
@@ -53,22 +52,22 @@ def compiled(pattern: str) -> re2._Regexp:
     try:
         return re2.compile(_of_re2(pattern), options)
     except (re2.error, UnicodeEncodeError) as error:
-        said = error.args[0] if error.args else ""
-        raise Unusable(said.decode("utf-8", "replace") if isinstance(said, bytes) else str(error)) from None
+        reason = error.args[0] if error.args else ""
+        raise Unusable(reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)) from None
 
 
 def is_found(pattern: str, text: str) -> bool:
-    """Whether an expression is found anywhere in a text.
+    """Whether an expression matches anywhere in a text.
 
     Raises:
         Unusable: as `compiled`.
     """
-    # Half a letter, which UTF-8 can't have, is none that an expression can name.
+    # UTF-8 has no lone surrogates, and no expression can name one.
     return compiled(pattern).search(text.encode("utf-8", "replace")) is not None
 
 
 def _of_re2(pattern: str) -> str:
-    """An expression of ECMA-262 in RE2's words."""
+    """Translate an expression from ECMA-262 to RE2's syntax."""
     inside, opened = False, 0
     translated: list[str] = []
     for number, token in enumerate(_TOKEN.findall(pattern)):

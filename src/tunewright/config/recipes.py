@@ -1,6 +1,6 @@
-"""Recipes: the settings for one base model on one class of hardware, shipped as files that a person can read.
+"""Recipes: settings for one base model on one class of hardware, shipped as readable files.
 
-A recipe is the part of a spec that the hardware decides, `model` and `train`. It lies over a project's spec.
+A recipe holds the part of a spec that depends on the hardware, `model` and `train`. It overrides a project's spec.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def launch_names() -> list[str]:
 
 
 def recipe_text(name: str) -> str:
-    """A recipe as it is written, comments and all.
+    """The text of a recipe, comments included.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is no recipe of this name.
     """
     if name not in recipe_names():
         fix = did_you_mean(name, recipe_names(), "See: tunewright recipes ls")
@@ -36,10 +36,10 @@ def recipe_text(name: str) -> str:
 
 
 def launch_text(name: str) -> str:
-    """A file for `accelerate launch --config_file`, as it is written.
+    """The text of a file for `accelerate launch --config_file`.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is no file of this name.
     """
     if name not in launch_names():
         fix = f"Type one of: {', '.join(launch_names())}"

@@ -1,4 +1,4 @@
-"""The JSON Schema that `task.schema` names: itself, a file, or a Pydantic model by its import path."""
+"""The JSON Schema of `task.schema`, which may be the schema itself, a file, or a Pydantic model by its import path."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ def record_schema(named: str | Mapping[str, Any], folder: Path, *, allow_code: b
     """The schema of an `extract` task.
 
     Args:
-        named: the schema; or a path of a JSON file, relative to `folder`; or `module:Model`, where modules in `folder`
-            are found too.
+        named: the schema; the path of a JSON file, relative to `folder`; or `module:Model`, which may be in `folder`.
         allow_code: import such a module, which runs its code.
 
     Raises:
-        UserError: it can't be found or read, it is not the schema of an object with named fields, or it is in a module
-            and code is not allowed.
+        UserError: the schema can't be found or read, does not describe an object with named fields, or needs code
+            that is not allowed.
     """
     if isinstance(named, Mapping):
         schema, where = dict(named), "task.schema"
@@ -42,10 +41,10 @@ def record_schema(named: str | Mapping[str, Any], folder: Path, *, allow_code: b
 
 
 def require_expressible(schema: Mapping[str, Any], where: str) -> None:
-    """Refuse a schema to which a grammar can't confine an answer.
+    """Refuse a schema that a grammar can't express, because answers could not be confined to it.
 
     Raises:
-        UserError: it names the features.
+        UserError: the schema has such features; the error names them.
     """
     from llguidance import LLMatcher
 
@@ -55,7 +54,7 @@ def require_expressible(schema: Mapping[str, Any], where: str) -> None:
         raise UserError(
             f"Answers can't be confined to this schema: {'; '.join(' '.join(text.split()) for text in warnings)}.",
             where=where,
-            fix="Take that out of the schema, and check the answers for it afterwards.",
+            fix="Remove that from the schema, and check the answers for it afterwards.",
         )
 
 
@@ -68,11 +67,11 @@ def _of_file(file: Path) -> dict[str, Any]:
         text = read_bytes(file, SCHEMA_BYTES, _FIX).decode("utf-8-sig")
         schema, _ = StrictJson(keys_once=True).read(text)
     except FileNotFoundError:
-        raise UserError("This schema is not there.", where=file, fix=_FIX) from None
+        raise UserError("There is no such schema file.", where=file, fix=_FIX) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"The schema is not JSON: {error}.", where=file, fix=_FIX) from None
     except JSON_FAULTS as error:
-        raise UserError(described(error, "The schema", "").reason, where=file, fix="Mend the schema.") from None
+        raise UserError(described(error, "The schema", "").reason, where=file, fix="Fix the schema.") from None
     if not isinstance(schema, dict):
         raise UserError("The schema is not a JSON object.", where=file, fix=_FIX)
     return schema
@@ -85,9 +84,9 @@ def _of_model(named: str, folder: Path, allow_code: bool) -> dict[str, Any]:
         raise UserError(
             f"The spec names code to run: {shortened(named, 100)}.",
             where="task.schema",
-            why="The module would be imported, and may do whatever you may.",
-            fix="Where you trust it, add --allow-code to the command (in Python: load_spec(…, allow_code=True)); or "
-            "name a .json file with the model's schema: json.dumps(Model.model_json_schema()).",
+            why="Importing the module runs its code with your rights.",
+            fix="If you trust it, add --allow-code to the command (in Python: load_spec(…, allow_code=True)). Else name "
+            "a .json file with the model's schema: json.dumps(Model.model_json_schema()).",
         )
     module, _, name = named.partition(":")
     sys.path.insert(0, str(folder))
@@ -100,7 +99,7 @@ def _of_model(named: str, folder: Path, allow_code: bool) -> dict[str, Any]:
     finally:
         sys.path.remove(str(folder))
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        raise UserError(f"{named} is no Pydantic model.", where="task.schema", fix=_FIX)
+        raise UserError(f"{named} is not a Pydantic model.", where="task.schema", fix=_FIX)
     return model.model_json_schema()
 
 
@@ -108,10 +107,10 @@ def _check(schema: Mapping[str, Any], where: str) -> None:
     require_bounded(schema, where)
     if fault := schema_fault(schema):
         place, reason = fault
-        raise UserError(f"{place or 'The schema'}: {shortened(reason, 300)}.", where=where, fix="Mend the schema.")
+        raise UserError(f"{place or 'The schema'}: {shortened(reason, 300)}.", where=where, fix="Fix the schema.")
     if schema.get("type") != "object" or not schema.get("properties"):
         raise UserError(
-            "The schema is not one of an object with named fields.",
+            "The schema does not describe an object with named fields.",
             where=where,
-            fix='Begin it with {"type": "object", "properties": {…}}; a list goes into a field of its own.',
+            fix='Begin it with {"type": "object", "properties": {…}}, and put a list into a field.',
         )

@@ -1,4 +1,4 @@
-"""The spec as a whole: what `tunewright.yaml` holds, and what less of it some commands need."""
+"""The whole spec (`Spec`), and the parts of it that `tunewright assess` and the data checks need."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ RUNS = "runs"
 FROZEN = "frozen_test"
 """Folder beside the spec where the frozen test lies, unless `data.frozen` names another."""
 RECORDED = "recorded."
-"""Before an API's name, the key of the file of its recorded answers among a spec's sources."""
+"""The prefix of an API's name in `Spec.sources`, for the file of its recorded answers."""
 CORRECTIONS = "corrections"
 """Folder beside the spec where corrections lie, unless `data.corrections` names another."""
 
 
 class _Anchored(Section):
-    """What has paths, relative to the folder of its file."""
+    """A spec whose paths are relative to the folder of its file."""
 
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
@@ -61,8 +61,8 @@ class _Anchored(Section):
             raise ValueError(f"candidates is a list, such as [{candidates}]")
         if not isinstance(candidates, (list, tuple)) or not candidates:
             return data
-        if twice := [name for name, count in Counter(map(str, candidates)).items() if count > 1]:
-            raise ValueError(f"candidates names '{twice[0]}' twice")
+        if repeated := [name for name, count in Counter(map(str, candidates)).items() if count > 1]:
+            raise ValueError(f"candidates names '{repeated[0]}' twice")
         if data.get("model", candidates[0]) != candidates[0]:
             raise ValueError("model names one model, candidates several: name one of the two")
         return data | {"model": candidates[0]}
@@ -76,63 +76,63 @@ class _Anchored(Section):
         """A path of the spec, made absolute.
 
         Raises:
-            UserError: it is none that the system can look for, whether something is there or not.
+            UserError: the operating system can't look the path up.
         """
         try:
-            found = (self.folder / relative.expanduser()).resolve()
-            found.lstat()
+            resolved = (self.folder / relative.expanduser()).resolve()
+            resolved.lstat()
         except (FileNotFoundError, NotADirectoryError, PermissionError):
-            pass  # told by what reads it
+            pass  # the code that reads it reports this
         except (OSError, RuntimeError, ValueError) as error:
             raise unreadable(relative, error, "Check the paths in the spec.") from None
-        return found
+        return resolved
 
 
 class _WithApis(_Anchored):
-    """What weighs APIs: the one that is paid for today, or a list of those that come into question."""
+    """A spec that compares APIs: the one in use today (`api`), or a list of them (`apis`)."""
 
     api: ApiSpec = ApiSpec()
-    """The API that is paid for today, where `apis` does not say so."""
+    """The API that you pay for today, unless `apis` lists it."""
     apis: tuple[ApiSpec, ...] = ()
-    """In place of `api`, every API that comes into question, with the one that is paid for today. Without a list the \
-cheapest of the price book come into question too, and the verdict asks for their measurement."""
+    """Every API that you consider, the one that you pay for today included, in place of `api`. Without a list \
+Tunewright also considers the cheapest APIs of the price book, and the verdict asks you to measure them."""
     today: str | None = None
-    """Which of `apis` is paid for today, by its name; by default the first."""
+    """The name of the API in `apis` that you pay for today. By default the first."""
 
     @model_validator(mode="after")
     def _one_is_paid_for_today(self) -> Self:
         names = [each.label for each in self.apis]
         if not names:
             if self.today is not None:
-                raise ValueError("today names one of `apis`, and there is no such list")
+                raise ValueError("today names one of `apis`, but the spec has no `apis`")
             return self
-        if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise ValueError(f"two of `apis` are called '{twice[0]}': give one of them another `name`")
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"two of `apis` are called '{repeated[0]}': give one of them another `name`")
         if self.today is not None and self.today not in names:
-            raise ValueError(f"today is '{self.today}', and `apis` has only {', '.join(names)}")
-        chosen = self.apis[names.index(self.today) if self.today else 0]
-        if "api" in self.model_fields_set and self.api != chosen:
-            raise ValueError("`api` is one API, `apis` a list of them with the one paid for today: use one of the two")
-        self.api = chosen
+            raise ValueError(f"today is '{self.today}', but `apis` has only {', '.join(names)}")
+        current = self.apis[names.index(self.today) if self.today else 0]
+        if "api" in self.model_fields_set and self.api != current:
+            raise ValueError("`api` is one API, `apis` a list that includes the one you pay for today: use one of them")
+        self.api = current
         return self
 
     @property
     def candidate_apis(self) -> dict[str, ApiSpec]:
-        """The APIs that the spec names, by their names, the one paid for today first."""
+        """The APIs of the spec by name, the one in use today first."""
         return {self.api.label: self.api} | {each.label: each for each in self.apis}
 
     def section_of_api(self, name: str) -> str:
-        """Where one of them stands in the spec, for error messages."""
+        """The place of an API in the spec, for error messages."""
         return f"apis, {name}" if self.apis else "api"
 
     @property
     def measured_apis(self) -> dict[str, ApiSpec]:
-        """Those of them whose answers are there, or will be asked for."""
+        """The APIs whose answers exist or can be requested."""
         return {name: each for name, each in self.candidate_apis.items() if each.measured}
 
     @property
     def asked_apis(self) -> dict[str, ApiSpec]:
-        """Those of them that are asked."""
+        """The APIs that have an endpoint to call."""
         return {name: each for name, each in self.candidate_apis.items() if each.url}
 
 
@@ -140,38 +140,44 @@ class Spec(_WithApis):
     """One job: its task, data, model, training, goal and price."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
-    """Short name of the job; the served model carries it."""
+    """The short name of the job, which the served model carries."""
     task: TaskSpec
-    """What the model must do, by its `kind`: classify, multi_label, extract or generate."""
+    """The task, by its `kind`: classify, multi_label, extract or generate."""
     data: DataSpec
+    """The training and test data, and how their rows are read and split."""
     model: str = "smollm2-135m"
-    """Base model: a catalogue name (`tunewright models ls`), a Hugging Face folder, a .gguf file or a hub id; or \
-linear, a linear model that begins with none."""
+    """The base model: a catalogue name (`tunewright models ls`), a Hugging Face folder, a .gguf file or a hub id; or \
+`linear`, a linear model without a base."""
     candidates: tuple[str, ...] = ()
-    """In place of `model`, several from the cheapest on, such as linear, an encoder, a small language model and a \
-larger one: `tunewright run` tries the first, and the next only where that one does not do the job. The other commands \
-take the first."""
+    """Several models in place of `model`, cheapest first, such as linear, an encoder, a small language model and a \
+larger one. `tunewright run` tries each one until one does the job. The other commands use the first."""
     search: SearchSpec = SearchSpec()
-    """What trying candidates may take."""
+    """The limits on time and money for trying candidates."""
     train: TrainSpec = TrainSpec()
+    """How the model is trained."""
     evaluate: EvaluateSpec = EvaluateSpec()
+    """How the candidates are compared on the test examples."""
     export: ExportSpec = ExportSpec()
+    """The form in which the model is served, and the gates that it must pass."""
     baseline: BaselineSpec = BaselineSpec()
-    """How the APIs are asked the test examples."""
+    """How the APIs answer the test examples."""
     traffic: TrafficSpec = TrafficSpec()
+    """The traffic that the job serves, and the machine that serves it."""
     costs: CostsSpec = CostsSpec()
+    """What it costs to build, review and keep an own model."""
     prices: Path | None = None
-    """A price book of your own (YAML), laid over the built-in one: `tunewright models prices --refresh` writes one; \
-docs/economics.md has its keys."""
+    """Your own price book (YAML), which overrides the built-in one. `tunewright models prices --refresh` writes one; \
+docs/economics.md lists its keys."""
     goal: GoalSpec = GoalSpec()
+    """The accuracy and latency that the job needs."""
     judge: JudgeSpec | None = None
     """A large model that compares the served answers with the data's. The verdict never rests on it."""
     azure: AzureSpec = AzureSpec()
-    """Where `--on azure` runs the steps, and on what."""
+    """The workspace and machines that run the steps with `--on azure`."""
     monitor: MonitorSpec = MonitorSpec()
-    """What is kept of what is served, and what follows from it."""
+    """How captures of served requests are kept, and when retraining and alarms follow from them."""
     seed: int = 0
-    """Seed of the split, the training and the bootstrap."""
+    """The seed of the split, the training and the bootstrap."""
 
     @field_validator("train")
     @classmethod
@@ -188,19 +194,19 @@ docs/economics.md has its keys."""
         if separator is None or task is None:
             return data
         if not isinstance(task, MultiLabelSpec):
-            raise ValueError(f"a separator parts several labels a row, and this task is {task.kind}")
+            raise ValueError(f"a separator is for the task multi_label, but this task is {task.kind}")
         if inside := [label for label in task.labels if (separator.strip() or separator) in label]:
-            raise ValueError(f"the separator {separator!r} stands in the label '{inside[0]}': lists are needed")
+            raise ValueError(f"the label '{inside[0]}' contains the separator {separator!r}: use lists of labels")
         return data
 
     def anchored(self, folder: Path, *, allow_code: bool = False) -> Spec:
-        """This spec, its paths relative to a folder, and what its task is about read.
+        """Resolve this spec's paths against a folder, and read the schema that its task names.
 
         Args:
             allow_code: import the module that `task.schema` names, if it names one.
 
         Raises:
-            UserError: the schema that the task names can't be read, or needs `allow_code`.
+            UserError: the task's schema can't be read, or needs `allow_code`.
         """
         self._folder = folder.resolve()
         if isinstance(self.task, ExtractSpec):
@@ -209,37 +215,39 @@ docs/economics.md has its keys."""
 
     @property
     def frozen_folder(self) -> Path | None:
-        """The folder of the frozen test; None where the spec names none and there is none beside it."""
+        """The folder of the frozen test; None if the spec names none and none exists beside it."""
         if self.data.frozen is not None:
             return self.path(self.data.frozen)
-        usual = self.path(Path(FROZEN))
-        return usual if any(usual.glob("[0-9]*")) else None  # what a kill left of the first freezing is none
+        default = self.path(Path(FROZEN))
+        return (
+            default if any(default.glob("[0-9]*")) else None
+        )  # a killed first freezing leaves a folder without versions
 
     @property
     def corrections_folder(self) -> Path:
-        """The folder of the corrections, whether there are any or not."""
+        """The folder of the corrections, which need not exist."""
         return self.path(self.data.corrections or Path(CORRECTIONS))
 
     @property
     def documents_root(self) -> Path | None:
-        """The folder in which documents must lie; None: that of the data that names them."""
+        """The folder in which documents must lie; None: the folder of the data file that names them."""
         return self.path(self.data.documents_root) if self.data.documents_root else None
 
     @property
     def model_name(self) -> str:
-        """The base model, without the folder it lies in on this machine."""
+        """The base model's name, without its folder on this machine."""
         return Path(self.model).name if self.path(Path(self.model)).exists() else self.model
 
     @property
     def each_candidate(self) -> list[Spec]:
-        """A spec for each candidate, in the order they are tried."""
+        """One spec per candidate, in the order in which `run` tries them."""
         return [
             self.model_copy(update={"model": model, "candidates": ()}) for model in self.candidates or (self.model,)
         ]
 
     @property
     def sources(self) -> dict[str, Path]:
-        """Every file, folder or pattern of the user's that the spec names, made absolute, by its key."""
+        """The absolute path of every file, folder or pattern that the spec names, by its key."""
         named: dict[str, Path | None] = {"data.train": self.data.train}
         named |= {f"data.test.{name}": path for name, path in self.data.test.items()}
         corrections = self.corrections_folder
@@ -255,31 +263,31 @@ docs/economics.md has its keys."""
         return {key: self.path(path) for key, path in named.items() if path is not None}
 
     def save(self, folder: Path, model: str | None = None, sources: Mapping[str, str] | None = None) -> Path:
-        """Write the whole spec, defaults filled in and paths absolute, as a file that stands for this one anywhere.
+        """Write the whole spec with all defaults and absolute paths, so that it can be read in any folder.
 
         Args:
-            model: the base model as it is to be found from anywhere; the spec's own words by default.
-            sources: where what `sources` names is to be found, in place of where it lies here.
+            model: the base model as other folders or machines find it; by default as the spec names it.
+            sources: a new path for each key of `self.sources`, for a spec that another machine reads.
         """
         data = self.model_dump(mode="json") | {"model": model or self.model, "candidates": []}
-        # Elsewhere, what lies outside the folder of the data is not there.
+        # Another machine has only the documents inside the folder of the data.
         root = self.documents_root if sources is None else None
         data["data"]["documents_root"] = str(root) if root else None
-        listed = data["apis"] or [data["api"]]
+        apis = data["apis"] or [data["api"]]
         if data["apis"]:
-            del data["api"]  # one of the list
+            del data["api"]  # it is one of the list
         for key, path in self.sources.items():
             section, _, rest = key.partition(".")
-            place = str(path) if sources is None else sources[key]
+            location = str(path) if sources is None else sources[key]
             if key.startswith(RECORDED):
-                found = next(n for n, each in enumerate(self.apis or (self.api,)) if each.label == rest)
-                listed[found]["recorded"] = place
+                position = next(n for n, each in enumerate(self.apis or (self.api,)) if each.label == rest)
+                apis[position]["recorded"] = location
             elif not rest:
-                data[section] = place
+                data[section] = location
             elif rest.startswith("test."):
-                data[section]["test"][rest.removeprefix("test.")] = place
+                data[section]["test"][rest.removeprefix("test.")] = location
             else:
-                data[section][rest] = place
+                data[section][rest] = location
         file = folder / SPEC_FILE
         file.write_text(json.dumps(data, ensure_ascii=False), "utf-8")
         return file
@@ -291,13 +299,13 @@ docs/economics.md has its keys."""
 
 
 class MoneySpec(_WithApis):
-    """What `tunewright assess` needs of a spec: money and traffic. The rest may be there or not."""
+    """The part of a spec that `tunewright assess` needs: prices, costs and traffic. Everything else is optional."""
 
     name: str
     model: str | None = None
-    """The base model to assess; by default some of each size."""
+    """The base model to assess. By default some of each size."""
     candidates: tuple[str, ...] = ()
-    """In place of `model`, several to assess."""
+    """Several models to assess, in place of `model`."""
     traffic: TrafficSpec = TrafficSpec()
     costs: CostsSpec = CostsSpec()
     prices: Path | None = None
@@ -321,10 +329,10 @@ class MoneySpec(_WithApis):
         return self
 
     def job(self) -> Spec:
-        """The whole spec, where task and data are there.
+        """The whole spec, if task and data are given.
 
         Raises:
-            ValidationError: they are not what a spec has.
+            ValidationError: task or data are missing or wrong.
         """
         spec = Spec(name=self.name, task=self.task, data=self.data)
         return spec.anchored(self.folder, allow_code=self._allow_code)
@@ -335,11 +343,11 @@ class MoneySpec(_WithApis):
 
 
 class FileSpec(Section):
-    """What the data checks need of a spec, where there is none but the files themselves."""
+    """The part of a spec that the data checks need, for data files without a spec."""
 
     data: DataSpec
     model: str | None = None
-    """Base model whose tokenizer counts; without one, lengths are not checked."""
+    """The base model whose tokenizer counts. Without one, lengths are not checked."""
     train: TrainSpec = TrainSpec()
     goal: GoalSpec = GoalSpec()
 
@@ -359,8 +367,8 @@ _SOURCE_KINDS: dict[str, SourceKind] = {
 
 
 def source_kind(key: str) -> SourceKind:
-    """What lies under a key of `Spec.sources`: rows of data, whose documents belong to them; a chain of corrections;
-    any other folder; or a file."""
+    """The kind of a path of `Spec.sources`: data (rows with their documents), corrections (a chain of versions), any
+    other folder, or a file."""
     return next(kind for start, kind in _SOURCE_KINDS.items() if key == start or key.startswith(f"{start}."))
 
 
@@ -370,10 +378,10 @@ def spec_schema() -> dict[str, Any]:
 
 
 def spec_sha256(spec: Spec, *sections: str) -> str:
-    """SHA-256 of what the spec says, or of the named sections (`train`) and keys (`train.max_length`) only.
+    """SHA-256 of the spec, or only of the named sections (`train`) and keys (`train.max_length`).
 
-    It leaves out where the user's files and the base model lie, because each step hashes their bytes
-    (`tunewright.pipeline.fingerprint`). It also leaves out where steps run, and what happens to what is served.
+    The hash excludes the paths of the user's files and of the base model, because each step hashes their content
+    (`tunewright.pipeline.fingerprint`). It also excludes `azure` and `monitor`, which do not change a step's output.
     """
     whole = spec.model_dump(mode="json")
     data = spec.model_dump(

@@ -1,4 +1,4 @@
-"""YAML from outside: plain values alone, of bounded size, with every fault as a `UserError` at its line."""
+"""YAML from users: plain values only, of bounded size, with every fault as a `UserError` that names its line."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _TAGS = frozenset(
 _NUMBERS = (f"{_TAG}int", f"{_TAG}float")
 
 
-def read_yaml(text: str, where: str, fix: str = "Mend that line, then run again.") -> Any:
-    """What a YAML text says, as lists, mappings that know their lines (`lc`), texts, numbers, booleans and None. A date
-    is the text it is written as.
+def read_yaml(text: str, where: str, fix: str = "Fix that line, then run again.") -> Any:
+    """Read a YAML text into lists, mappings that know their lines (`lc`), strings, numbers, booleans and None. Dates
+    stay strings.
 
     Args:
-        where: the file, or what else it was read from, for errors.
-        fix: what to do where it is not YAML.
+        where: the file or other source, for errors.
+        fix: the advice if the text is not YAML.
 
     Raises:
-        UserError: it is not YAML; or it is larger, more deeply nested or has more values, once its anchors are put in,
-            than a spec; or one of them is none of these.
+        UserError: the text is not YAML; it is larger, more deeply nested or has more values than a spec may have, with
+            its anchors resolved; or it holds another kind of value.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -53,11 +53,11 @@ def read_yaml(text: str, where: str, fix: str = "Mend that line, then run again.
         raise _broken(problem, f"{where}:{mark.line + 1}" if mark else where, fix) from None
     except (MemoryError, OSError):
         raise
-    except Exception as error:  # noqa: BLE001 (ruamel.yaml lets slip many kinds at odd texts)
+    except Exception as error:  # noqa: BLE001 (ruamel.yaml raises many kinds of errors at odd texts)
         raise _broken(f"{type(error).__name__}: {error}", where, fix) from None
 
 
-_SMALLER = "Make it smaller: a spec has some dozen lines, and data lie in files of their own."
+_SMALLER = "Make it smaller: a spec has some dozen lines, and data belong in separate files."
 
 
 def _broken(problem: str, where: str, fix: str) -> UserError:
@@ -69,7 +69,7 @@ def _too_deep() -> str:
 
 
 class _Extent:
-    """Counts what a text stands for, each use of an anchor anew, before any of it is made."""
+    """Counts the values of a text before they are built. Each use of an anchor counts again."""
 
     def __init__(self, where: str):
         self._where = where
@@ -77,23 +77,23 @@ class _Extent:
         self._open: set[int] = set()
 
     def add(self, node: Any, depth: int) -> None:
-        """Count a node and those in it.
+        """Count a node and the nodes inside it.
 
         Raises:
-            UserError: it is one too many, or none of a spec's.
+            UserError: there are too many nodes, or a spec can't have such a node.
         """
         self._nodes += 1
         if self._nodes > SPEC_NODES:
-            raise self._refused(node, f"This has more than {SPEC_NODES:,} values, once its anchors are put in.")
+            raise self._refused(node, f"This has more than {SPEC_NODES:,} values with its anchors resolved.")
         if depth > SPEC_DEPTH:
             raise self._refused(node, _too_deep())
         if node.tag not in _TAGS:
-            raise self._refused(node, f"The tag {shortened(str(node.tag), 80)} means nothing here.", "Leave it out.")
+            raise self._refused(node, f"A spec can't have the tag {shortened(str(node.tag), 80)}.", "Leave it out.")
         if isinstance(node.value, str):
             self._add_scalar(node)
             return
         if id(node) in self._open:
-            raise self._refused(node, "This anchor stands for something that holds itself.", "Write it out.")
+            raise self._refused(node, "This anchor contains itself.", "Write its value out.")
         self._open.add(id(node))
         for inner in node.value:
             for each in inner if isinstance(inner, tuple) else (inner,):
@@ -103,12 +103,12 @@ class _Extent:
     def _add_scalar(self, node: Any) -> None:
         self._letters += len(node.value)
         if self._letters > SPEC_BYTES:
-            raise self._refused(node, f"This has more than {SPEC_BYTES:,} characters, once its anchors are put in.")
+            raise self._refused(node, f"This has more than {SPEC_BYTES:,} characters with its anchors resolved.")
         if node.tag in _NUMBERS and len(node.value) > SPEC_DIGITS:
             what = f"This number has {len(node.value):,} characters."
-            raise self._refused(node, what, "Write a smaller one, or put it in quotes if it is a text.")
+            raise self._refused(node, what, "Write a smaller number, or put it in quotes if it is text.")
         if odd := next((sign for sign in node.value if sign == "\0" or "\ud800" <= sign <= "\udfff"), None):
-            what = f"This text holds U+{ord(odd):04X}, which is no character."
+            what = f"This text holds U+{ord(odd):04X}, which is not a character."
             raise self._refused(node, what, "Write the character itself.")
 
     def _refused(self, node: Any, what: str, fix: str = _SMALLER) -> UserError:
@@ -120,7 +120,7 @@ def _constructor() -> Any:
     from ruamel.yaml.constructor import RoundTripConstructor, SafeConstructor
 
     class Constructor(RoundTripConstructor):
-        """A date is no value of a spec: what looks like one is a text. A boolean is Python's, with an anchor too."""
+        """Reads dates as strings, because a spec has no dates, and booleans as Python's, anchored ones too."""
 
     Constructor.add_constructor(f"{_TAG}timestamp", RoundTripConstructor.construct_scalar)
     Constructor.add_constructor(f"{_TAG}bool", SafeConstructor.construct_yaml_bool)
@@ -128,11 +128,7 @@ def _constructor() -> Any:
 
 
 class _Deep(Exception):
-    """Brackets are nested too deeply.
-
-    Args:
-        line: where, from 1 on.
-    """
+    """Brackets are nested too deeply, at a line counted from 1."""
 
     def __init__(self, line: int):
         self.line = line
@@ -144,7 +140,7 @@ def _scanner() -> Any:
     from ruamel.yaml.scanner import RoundTripScanner
 
     class Scanner(RoundTripScanner):
-        """Ends at brackets that are nested too deeply: ruamel.yaml looks at all that are open for each of them."""
+        """Stops at brackets that are nested too deeply, because ruamel.yaml visits all open ones at each bracket."""
 
         def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:
             if self.flow_level >= SPEC_DEPTH:

@@ -1,4 +1,4 @@
-"""From raw files to a dataset: read, check, split. A dataset is frozen, hashed, and knows where each row came from."""
+"""From raw files to a dataset: read, check, split. A dataset is frozen and hashed, and records each row's origin."""
 
 from tunewright.data.checks import Finding
 from tunewright.data.dataset import Dataset, evenly, load_dataset

@@ -1,7 +1,7 @@
 """Folders `1`, `2`, … that are written once, each naming the hash of the one before.
 
-So none can be changed behind the next one's back, and who notes the last one's hash has pinned them all. The frozen
-test and the corrections are such chains.
+A change to one folder contradicts the hash in the next, so the last hash pins all of them. The frozen test and the
+corrections are such chains.
 """
 
 from __future__ import annotations
@@ -20,46 +20,45 @@ from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
 
 VERSION = "version.json"
-"""In each folder: what it holds. Its hash is the version's."""
+"""The file in each folder that lists its content. Its hash is the version's hash."""
 
-
-_Told = TypeVar("_Told")
+_Content = TypeVar("_Content")
 
 
 @dataclass(frozen=True)
 class Chain:
-    """What a chain is called where something in it was changed, and how that is mended."""
+    """The name of a chain in error messages, and how to repair it after a change by hand."""
 
     name: str
-    mend: str
+    fix: str
 
-    def read(self, folder: Path, kind: type[_Told]) -> _Told:
-        """What a version's file says.
+    def read(self, folder: Path, kind: type[_Content]) -> _Content:
+        """The content of a version's file.
 
         Raises:
-            UserError: it is gone, or was edited into something else.
+            UserError: the file is gone, or its content no longer has this form.
         """
         try:
             return TypeAdapter(kind).validate_json((folder / VERSION).read_bytes())
         except FileNotFoundError:
             what = f"Version {folder.name} of {self.name} is gone."
-            raise UserError(what, where=folder, fix=self.mend) from None
+            raise UserError(what, where=folder, fix=self.fix) from None
         except ValidationError:
             what = f"This file of {self.name} was edited."
-            raise UserError(what, where=folder / VERSION, fix=self.mend) from None
+            raise UserError(what, where=folder / VERSION, fix=self.fix) from None
 
-    def require_link(self, folder: Path, found: tuple[int, str | None], number: int, previous: str | None) -> None:
-        """Refuse a version that says another number, or names another hash of the one before.
+    def require_link(self, folder: Path, stated: tuple[int, str | None], number: int, previous: str | None) -> None:
+        """Refuse a version that states another number, or another hash of the version before.
 
         Args:
-            found: (number, previous) as the version says.
+            stated: (number, previous) in the version's file.
         """
-        if found != (number, previous):
+        if stated != (number, previous):
             what = f"Version {number} of {self.name} does not follow version {number - 1}, which was edited."
-            raise UserError(what, where=folder.with_name(str(number - 1)) / VERSION, fix=self.mend)
+            raise UserError(what, where=folder.with_name(str(number - 1)) / VERSION, fix=self.fix)
 
     def require_files(self, folder: Path, listed: Mapping[str, str]) -> None:
-        """Refuse a version whose files are not those that it lists.
+        """Refuse a version whose files differ from its list.
 
         Args:
             listed: the SHA-256 of each file, by its path.
@@ -67,21 +66,22 @@ class Chain:
         present = files_in(folder)
         for path in sorted({*present, *listed}):
             if path not in listed:
-                raise UserError(f"This file was put into {self.name} by hand.", where=folder / path, fix=self.mend)
+                raise UserError(f"This file was put into {self.name} by hand.", where=folder / path, fix=self.fix)
             if path not in present or sha256_file(folder / path) != listed[path]:
                 what = f"This file of {self.name} was edited or removed."
-                raise UserError(what, where=folder / path, fix=self.mend)
+                raise UserError(what, where=folder / path, fix=self.fix)
 
 
 def versions_in(folder: Path) -> list[int]:
-    """The numbers of the versions there are; none where there is no such folder."""
+    """The numbers of the versions in a folder; none where there is no such folder."""
     return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.name.isdecimal())
 
 
 @contextmanager
 def new_version(folder: Path, number: int) -> Iterator[Path]:
-    """A folder to write a version into, which becomes that version at the end, whole or not at all. What a kill left
-    of an earlier try is removed.
+    """A folder to write a version into. At the end it becomes that version, whole or not at all.
+
+    Remains of an earlier attempt that was killed are removed.
 
     Raises:
         UserError: another process writes this version.
@@ -100,11 +100,11 @@ def new_version(folder: Path, number: int) -> Iterator[Path]:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """The SHA-256 of the files of a version but `version.json`."""
+    """The SHA-256 of each file of a version except `version.json`."""
     return {path: sha256_file(folder / path) for path in files_in(folder)}
 
 
 def files_in(folder: Path) -> list[str]:
-    """The files of a version but `version.json`."""
+    """The files of a version except `version.json`."""
     paths = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(path for path in paths if path != VERSION)

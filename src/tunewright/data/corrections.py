@@ -1,11 +1,11 @@
-"""What people corrected, as data: a chain of folders that are read behind `data.train`.
+"""Corrections by reviewers, as data: a chain of folders that are read after `data.train`.
 
-    corrections/1/version.json   what this version holds: a SHA-256 for each file
-    corrections/1/rows.jsonl     rows of a fixed form: text, answer, and who said so of what
-    corrections/1/settled.jsonl  what people said that adds no row, and why
+    corrections/1/version.json   the list of this version's files, with a SHA-256 for each
+    corrections/1/rows.jsonl     rows of a fixed form: text, answer, the reviews and the capture behind them
+    corrections/1/settled.jsonl  reviewed captures that add no row, and the reason
     corrections/2/...
 
-A version is written once, by `tunewright.monitoring.corrections`, and names the SHA-256 of the one before.
+`tunewright.monitoring.corrections` writes a version once, with the SHA-256 of the one before.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from tunewright.data.readers.sources import SourceFile
 
 ROWS = "rows.jsonl"
 SETTLED = "settled.jsonl"
-MEND = (
-    "Get the folder back as it was written (from version control, say). Or move all of it away and type: tunewright "
-    "monitor corrections PROJECT  It writes anew what the reviews say now."
+FIX = (
+    "Restore the folder as it was written (from version control, say). Or move all of it away and type: tunewright "
+    "monitor corrections PROJECT  It writes the corrections again from the current reviews."
 )
-_CHAIN = Chain("the corrections", MEND)
+_CHAIN = Chain("the corrections", FIX)
 _Line = TypeVar("_Line")
 _PLACE = re.compile(rf"{CORRECTIONS}/(\d+)/{re.escape(ROWS)}:\d+")
 
@@ -48,30 +48,30 @@ class ReviewerAnswer:
 
 @dataclass(frozen=True)
 class Correction:
-    """A row: what was asked, and what people say is the answer."""
+    """A row: a client's request with the answer that reviewers gave."""
 
     text: str
     answer: str
     """In the task's canonical form."""
     capture: str
     time: str
-    """When it was asked: ISO 8601, in UTC."""
+    """Time of the request: ISO 8601, in UTC."""
     model: str
     version: str
-    """Of the bundle that answered."""
+    """Version of the bundle that answered."""
     by: str | None
-    """The key that asked."""
+    """The client's key."""
     said: str
     """The model's own answer."""
     reviews: list[ReviewerAnswer]
-    """Those that say so."""
+    """The reviews that gave this answer."""
     outvoted: list[ReviewerAnswer] = field(default_factory=list)
-    """Those that say otherwise."""
+    """The reviews that gave another answer."""
 
 
 @dataclass(frozen=True)
 class Settled:
-    """A capture that was reviewed and adds no row, because the data has it already."""
+    """A reviewed capture that adds no row, because the data has it already."""
 
     capture: str
     why: str
@@ -81,16 +81,17 @@ class Settled:
 
 @dataclass(frozen=True)
 class _Version:
-    """What `version.json` says."""
+    """The content of `version.json`."""
 
     number: int
     previous: str | None
     files: dict[str, str]
     made: str
+    """Time of writing: ISO 8601."""
     rows: int
     settled: int
     held: dict[str, int]
-    """What was held back then: how many captures for which reason."""
+    """Number of rejected captures by reason."""
 
 
 @dataclass(frozen=True)
@@ -103,34 +104,34 @@ class Corrections:
     settled: dict[int, list[Settled]] = field(default_factory=dict)
     """By version."""
     number: int = 0
-    """The last version."""
+    """Number of the last version."""
     sha256: str | None = None
-    """That of the last `version.json`, which pins all before it."""
+    """SHA-256 of the last `version.json`, which pins all versions before it."""
 
 
 def corrections_in(folder: Path | None) -> Corrections:
-    """All corrections, every file as it was written.
+    """All corrections. Every file must be as it was written.
 
     Raises:
         UserError: something was edited, removed or added by hand.
     """
-    found = Corrections()
+    corrections = Corrections()
     for file, sha256 in _verified(folder):
-        number = found.number + 1
+        number = corrections.number + 1
         rows = _listed(file, Correction)
         settled = _listed(file.with_name(SETTLED), Settled)
-        found = Corrections(
-            [*found.rows, *rows],
-            [*found.numbers, *[number] * len(rows)],
-            {**found.settled, number: settled},
+        corrections = Corrections(
+            [*corrections.rows, *rows],
+            [*corrections.numbers, *[number] * len(rows)],
+            {**corrections.settled, number: settled},
             number,
             sha256,
         )
-    return found
+    return corrections
 
 
 def correction_files(folder: Path | None) -> list[SourceFile]:
-    """The rows of all versions, as files that are read like the user's own.
+    """The files with the rows of all versions, which are read like the user's own files.
 
     Raises:
         UserError: something was edited, removed or added by hand.
@@ -140,7 +141,7 @@ def correction_files(folder: Path | None) -> list[SourceFile]:
 
 
 def with_corrections(train: list[SourceFile], folder: Path | None) -> list[SourceFile]:
-    """The files of the training data, the corrections behind them; once, where they lie in a folder of that data.
+    """The files of the training data, then the corrections; each once, even where the corrections lie inside the data.
 
     Raises:
         UserError: something in the corrections was edited, removed or added by hand.
@@ -151,10 +152,13 @@ def with_corrections(train: list[SourceFile], folder: Path | None) -> list[Sourc
 
 
 def version_of_correction(place: str | None) -> int:
-    """The version of the corrections that a row was read from, by the file and line that its example names; 0 of one
-    that is no correction."""
-    found = _PLACE.fullmatch(place or "")
-    return int(found[1]) if found else 0
+    """The version of the corrections that a row was read from; 0 for a row that is no correction.
+
+    Args:
+        place: file and line of the row, as in `meta.source`.
+    """
+    match = _PLACE.fullmatch(place or "")
+    return int(match[1]) if match else 0
 
 
 def write_corrections(
@@ -162,20 +166,21 @@ def write_corrections(
     before: Corrections,
     rows: Sequence[Correction],
     settled: Sequence[Settled],
-    held: Mapping[str, int],
-    made: str,
+    rejected: Mapping[str, int],
+    written: str,
 ) -> Corrections:
     """Write the next version, whole or not at all. Returns all versions together.
 
     Args:
-        held: what was held back: how many captures for which reason.
-        made: when, ISO 8601.
+        rejected: number of rejected captures by reason.
+        written: time of writing, ISO 8601.
     """
     number = before.number + 1
     with new_version(folder, number) as partial:
         write_jsonl(partial / ROWS, map(asdict, rows))
         write_jsonl(partial / SETTLED, map(asdict, settled))
-        version = _Version(number, before.sha256, file_hashes(partial), made, len(rows), len(settled), dict(held))
+        hashes = file_hashes(partial)
+        version = _Version(number, before.sha256, hashes, written, len(rows), len(settled), dict(rejected))
         write_json(partial / VERSION, asdict(version))
         sha256 = sha256_file(partial / VERSION)
     return replace(
@@ -189,26 +194,26 @@ def write_corrections(
 
 
 def _listed(file: Path, kind: type[_Line]) -> list[_Line]:
-    """What the lines of a file say, whose hash is the one that its version tells.
+    """The lines of a file whose hash is the one in its version.
 
     Raises:
-        UserError: they say something else: the file and the version were both edited.
+        UserError: the lines have another form, so both the file and its version were edited.
     """
     try:
         return TypeAdapter(list[kind]).validate_python(read_jsonl(file))  # type: ignore[valid-type]
     except (ValueError, RecursionError):
-        raise UserError(f"This file of {_CHAIN.name} was edited.", where=file, fix=MEND) from None
+        raise UserError(f"This file of {_CHAIN.name} was edited.", where=file, fix=FIX) from None
 
 
 def _verified(folder: Path | None) -> list[tuple[Path, str]]:
-    """For each version the file of its rows, and the SHA-256 of its `version.json`."""
+    """For each version the file of its rows and the SHA-256 of its `version.json`, after checking all of it."""
     numbers = versions_in(folder) if folder else []
-    found: list[tuple[Path, str]] = []
+    versions: list[tuple[Path, str]] = []
     for number in range(1, max(numbers, default=0) + 1):
         assert folder
-        place, previous = folder / str(number), found[-1][1] if found else None
-        version = _CHAIN.read(place, _Version)
-        _CHAIN.require_link(place, (version.number, version.previous), number, previous)
-        _CHAIN.require_files(place, version.files)
-        found.append((place / ROWS, sha256_file(place / VERSION)))
-    return found
+        path, previous = folder / str(number), versions[-1][1] if versions else None
+        version = _CHAIN.read(path, _Version)
+        _CHAIN.require_link(path, (version.number, version.previous), number, previous)
+        _CHAIN.require_files(path, version.files)
+        versions.append((path / ROWS, sha256_file(path / VERSION)))
+    return versions

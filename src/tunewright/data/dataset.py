@@ -26,9 +26,9 @@ class Dataset:
 
 
 def evenly(rows: Sequence[_Row], most: int) -> list[_Row]:
-    """At most `most` of them, evenly spaced."""
+    """At most `most` of the rows, evenly spaced."""
     stride = max(1, len(rows) / most)
-    return [rows[int(stride * place)] for place in range(min(most, len(rows)))]
+    return [rows[int(stride * number)] for number in range(min(most, len(rows)))]
 
 
 def load_examples(path: Path) -> list[Example]:

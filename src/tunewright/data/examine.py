@@ -1,4 +1,4 @@
-"""The data's examination: every part is read and scanned once, then all is judged together."""
+"""Examining the data: every part is read and scanned once, then the checks judge all parts together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tunewright.core.artifacts import write_json, write_jsonl
 from tunewright.core.progress import say, track
 from tunewright.core.workers import each
 from tunewright.data.checks import Finding, FindingPlace, judge, scores
-from tunewright.data.checks.survey import Scan, Split, Survey, Table, scan
+from tunewright.data.checks.scan import Scan, Table, scan
+from tunewright.data.checks.survey import Split, Survey
 from tunewright.data.job import Job
 from tunewright.data.readers.parts import PART, parts
 from tunewright.data.report import write_report
@@ -25,12 +26,12 @@ SUSPECTS = "suspects.jsonl"
 EXAMPLES = "examples"
 QUARANTINE = "quarantine"
 PARTS = ".parts-"
-"""What the folder of unfinished work begins with; one that was left by a kill is cleared away."""
+"""Prefix of the folder of unfinished work. The next check removes a folder that a killed one left."""
 
 
 @dataclass(frozen=True)
 class Examination:
-    """What `findings.json` holds."""
+    """The content of `findings.json`."""
 
     rows: dict[str, int]
     """Readable rows of each split."""
@@ -42,17 +43,17 @@ class Examination:
 
 
 def examine(job: Job, output: Path) -> Examination:
-    """Check the data, and write what was found.
+    """Check the data and write the findings.
 
-    Writes `examples/<split>.jsonl`, `quarantine/<split>.jsonl` of rows that can't be read, `findings.json`,
-    `suspects.jsonl` of rows that look mislabelled, and `report.html`. Memory is about 1 kB a row at the peak, and
-    what the workers hold of a part each.
+    Writes `examples/<split>.jsonl`, `quarantine/<split>.jsonl` with rows that can't be read, `findings.json`,
+    `suspects.jsonl` with rows that look mislabelled, and `report.html`. Memory is about 1 kB a row at the peak, plus
+    one part of the data in each worker.
 
     Raises:
         UserError: a source gives no files.
     """
     for path in [*output.glob(f"{PARTS}*"), *(output / n for n in (EXAMPLES, QUARANTINE, FINDINGS, SUSPECTS, REPORT))]:
-        _remove(path)  # of an earlier check
+        _remove(path)  # remains of an earlier check
     with survey(job, output) as surveyed:
         findings, suspects = judge(surveyed)
         examination = Examination(
@@ -73,7 +74,7 @@ def _remove(path: Path) -> None:
 
 
 def load_examination(folder: Path) -> Examination:
-    """What `examine` wrote into a folder."""
+    """The examination that `examine` wrote into a folder."""
     data = json.loads((folder / FINDINGS).read_text("utf-8"))
     findings = [
         Finding(**row | {"examples": tuple(FindingPlace(**place) for place in row["examples"])})
@@ -84,11 +85,11 @@ def load_examination(folder: Path) -> Examination:
 
 @contextmanager
 def survey(job: Job, output: Path) -> Iterator[Survey]:
-    """One pass over the data; examples and quarantine are written below `output`."""
+    """One pass over the data. It writes examples and quarantine below `output`."""
     sources = job.files()
     tasks = [(name, pieces, job.sources[name].is_file()) for name, files in sources.items() for pieces in parts(files)]
     small = sum(file.path.stat().st_size for files in sources.values() for file in files) < PART
-    # Beside the output, so that a cluster that sees one sees the other.
+    # Inside the output folder, so that a cluster that sees one sees the other.
     with tempfile.TemporaryDirectory(dir=output, prefix=PARTS) as scratch:
         folders = [Path(scratch) / f"{number:06d}" for number in range(len(tasks))]
         scans: list[Scan] = []
@@ -101,20 +102,22 @@ def survey(job: Job, output: Path) -> Iterator[Survey]:
                 tracker.update(number)
         splits = {}
         for name in job.sources:
-            mine = [number for number, task in enumerate(tasks) if task[0] == name]
-            sizes = [(folders[number] / "examples.jsonl").stat().st_size for number in mine]
-            examples = _gathered(
-                [folders[number] / "examples.jsonl" for number in mine], output / EXAMPLES / f"{name}.jsonl"
+            numbers = [number for number, task in enumerate(tasks) if task[0] == name]
+            sizes = [(folders[number] / "examples.jsonl").stat().st_size for number in numbers]
+            examples = _concatenated(
+                [folders[number] / "examples.jsonl" for number in numbers], output / EXAMPLES / f"{name}.jsonl"
             )
-            _gathered([folders[number] / "quarantine.jsonl" for number in mine], output / QUARANTINE / f"{name}.jsonl")
-            tables = [Table.load(folders[number] / "table.npz") for number in mine]
-            splits[name] = Split(job, [scans[number] for number in mine], tables, sizes, examples)
+            _concatenated(
+                [folders[number] / "quarantine.jsonl" for number in numbers], output / QUARANTINE / f"{name}.jsonl"
+            )
+            tables = [Table.load(folders[number] / "table.npz") for number in numbers]
+            splits[name] = Split(job, [scans[number] for number in numbers], tables, sizes, examples)
         scans.clear()
     yield Survey(job, splits, {name: [p for of, pieces, _ in tasks if of == name for p in pieces] for name in sources})
 
 
-def _gathered(files: list[Path], target: Path) -> Path:
-    """The files' content, one after the other; the target stays absent where they are empty, but for examples."""
+def _concatenated(files: list[Path], target: Path) -> Path:
+    """Join the files' content in `target`. A quarantine file stays absent where all files are empty."""
     present = [file for file in files if file.stat().st_size or target.parent.name == EXAMPLES]
     if present:
         target.parent.mkdir(exist_ok=True)
@@ -127,7 +130,7 @@ def _gathered(files: list[Path], target: Path) -> Path:
     return target
 
 
-def tell(findings: list[Finding]) -> None:
-    """The findings, a line each, for the person watching a run."""
+def print_findings(findings: list[Finding]) -> None:
+    """Print the findings, a line each, for the person watching a run."""
     for finding in findings:
         say(f"  {'✗' if finding.severity == 'error' else '!'} {finding.code} {finding.what}. {finding.fix}")

@@ -1,7 +1,7 @@
-"""Mending data: fixes go to new files, with a log of every row they changed. The originals are never written to.
+"""Fixing data: the fixed rows go to new files, with a log of every change. The original files stay as they are.
 
-What to delete is decided on the data as it is, before anything is changed; rows that no fix names come out as they
-were read, in their order.
+The rows to delete are chosen on the data as it is, before any change. Rows that no fix concerns come out as they were
+read, in their order.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from tunewright.data.checks import KINDS
 from tunewright.data.checks.copies import nearly_known, nearly_repeated_pairs, related_rows
 from tunewright.data.checks.labels import preferred_spellings
 from tunewright.data.checks.rows import STAND_INS, personal_data, row_checks, template_tokens, without_template_tokens
+from tunewright.data.checks.scan import hash_of
 from tunewright.data.checks.served import expected_prompt
-from tunewright.data.checks.survey import Split, Survey, excerpt, hash_of
+from tunewright.data.checks.survey import Split, Survey, excerpt
 from tunewright.data.examine import QUARANTINE, survey
 from tunewright.data.job import Job
 from tunewright.data.label_sets import counted, respelled
@@ -38,36 +39,38 @@ _LOGGED = 200
 """Characters of a text that the log quotes, personal data masked."""
 
 Edit = Callable[[Example], tuple[Example, dict[str, Any]] | None]
-"""From an example to the mended one and what to log; None where there is nothing to mend."""
+"""From an example to the fixed one and the details for the log; None where there is nothing to fix."""
 
 
 @dataclass(frozen=True)
 class Fixed:
+    """The result of `fix`."""
+
     files: dict[str, Path]
     """The new file of each split."""
     changes: Counter[str]
-    """Rows that were deleted or changed, by code."""
+    """Number of rows deleted or changed, by code."""
 
 
 def fixable() -> dict[str, str]:
-    """The codes that can be mended, and what is done."""
-    return {code: kind.mends for code, kind in KINDS.items() if kind.mends}
+    """The codes that can be fixed automatically, each with its action."""
+    return {code: kind.automatic_fix for code, kind in KINDS.items() if kind.automatic_fix}
 
 
 def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymiser | None = None) -> Fixed:
-    """Write every split anew, as chat JSONL, with the fixes of some codes; `fixes.jsonl` lists each change.
+    """Write every split to a new chat JSONL file, with the fixes for some codes; `fixes.jsonl` lists each change.
 
-    Corrections stay as they are, outside the new files. Rows that can't be read are in no new file: they are listed as
-    D009, and kept in `quarantine/`.
+    Corrections stay as they are, outside the new files. Rows that can't be read are in no new file: the log lists them
+    as D009, and `quarantine/` keeps them.
 
     Args:
         output: a folder that is absent or empty.
-        pseudonymiser: for D015.
+        pseudonymiser: needed for D015.
 
     Raises:
-        UserError: a code can't be mended, or the folder holds something.
+        UserError: a code can't be fixed automatically, or the folder isn't empty.
     """
-    wanted = _checked(codes, pseudonymiser)
+    requested = _checked(codes, pseudonymiser)
     job = replace(job, corrections=None)
     if output.exists() and any(output.iterdir()):
         raise UserError("This folder isn't empty; it was left as it is.", where=output, fix="Name another with --out.")
@@ -77,13 +80,13 @@ def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymis
     with tempfile.TemporaryDirectory(dir=output, prefix=".survey-") as scratch:
         with survey(job, Path(scratch)) as surveyed:
             _require_rows(job, surveyed)
-            edits = _edits(surveyed, wanted, pseudonymiser)
-            deletions = {name: _deleted(surveyed, name, wanted) for name in surveyed.splits}
+            edits = _edits(surveyed, requested, pseudonymiser)
+            deletions = {name: _deletions(surveyed, name, requested) for name in surveyed.splits}
             _require_rest(surveyed, deletions["train"])
-            write_jsonl(output / LOG, ())  # tells the folder from a source, should it lie in one
+            write_jsonl(output / LOG, ())  # marks the folder as an output, in case it lies inside a source
             for name, deleted in deletions.items():
                 files[name] = output / f"{name}.jsonl"
-                write_chat(files[name], _mended(surveyed, name, deleted, edits, log), job.columns)
+                write_chat(files[name], _fixed_rows(surveyed, name, deleted, edits, log), job.columns)
         quarantine = Path(scratch) / QUARANTINE
         if quarantine.exists():
             quarantine.rename(output / QUARANTINE)
@@ -95,10 +98,10 @@ def _require_rows(job: Job, surveyed: Survey) -> None:
     if not len(surveyed.train.table):
         reasons = surveyed.train.faults.first
         raise UserError(
-            "No row of the training data can be read, so there is nothing to mend.",
+            "No row of the training data can be read, so there is nothing to fix.",
             where=job.sources["train"],
             why=reasons[0].reason if reasons else None,
-            fix="Look at: tunewright data check, with the same words.",
+            fix="Type: tunewright data check, with the same arguments.",
         )
 
 
@@ -107,59 +110,59 @@ def _require_rest(surveyed: Survey, deleted: Mapping[int, str]) -> None:
         codes = ", ".join(f"{code} {count} rows" for code, count in Counter(deleted.values()).items())
         raise UserError(
             f"Nothing would be left to train on: {codes}.",
-            fix="Mend fewer kinds at once, or name another test, of other groups, under data.test.",
+            fix="Fix fewer kinds at once, or name another test, of other groups, under data.test.",
         )
 
 
 def _checked(codes: Iterable[str], pseudonymiser: Pseudonymiser | None) -> set[str]:
-    wanted = {code.strip().upper() for code in codes if code.strip()}
-    unknown = sorted(wanted - fixable().keys())
-    if unknown or not wanted:
-        what = f"'{unknown[0]}' can't be mended by a program." if unknown else "Say what to mend."
+    requested = {code.strip().upper() for code in codes if code.strip()}
+    unknown = sorted(requested - fixable().keys())
+    if unknown or not requested:
+        what = f"'{unknown[0]}' can't be fixed by a program." if unknown else "Name the findings to fix."
         why = KINDS[unknown[0]].fix if unknown and unknown[0] in KINDS else None
-        fixes = "; ".join(f"{code} {mends}" for code, mends in fixable().items())
+        fixes = "; ".join(f"{code} {action}" for code, action in fixable().items())
         raise UserError(what, why=why, fix=f"--only takes: {fixes}.")
-    if "D015" in wanted and pseudonymiser is None:
+    if "D015" in requested and pseudonymiser is None:
         raise UserError(
             "Stand-ins for personal data need a key of your own.",
             why="With the same key the same person gets the same stand-in in every file and every month.",
             fix="Type: head -c 32 /dev/urandom > pii.key && chmod 600 pii.key  and give it with --key-file pii.key",
         )
-    return wanted
+    return requested
 
 
-def _mended(
+def _fixed_rows(
     surveyed: Survey, name: str, deleted: Mapping[int, str], edits: Mapping[str, Edit], log: list[dict[str, Any]]
 ) -> Iterator[Example]:
-    """The examples of a split that stay, mended; every change is added to the log."""
+    """The examples of a split that stay, fixed. Adds every change to the log."""
     row = -1
     job = surveyed.job
     for piece in surveyed.pieces[name]:
         for item in read_piece(piece, job.data.form, job.columns):
             if isinstance(item, Fault):
-                log.append(_row("D009", "left out", name, item.where, {"reason": item.reason}))
+                log.append(_entry("D009", "left out", name, item.where, {"reason": item.reason}))
             if not isinstance(item, Example):
                 continue
             row += 1
             example, where = item, str(item.meta.source)
             if row in deleted:
-                log.append(_row(deleted[row], "deleted", name, where, {"text": excerpt(example)}))
+                log.append(_entry(deleted[row], "deleted", name, where, {"text": excerpt(example)}))
                 continue
             for code, edit in edits.items():
                 if (edited := edit(example)) is not None:
                     example, details = edited
-                    log.append(_row(code, "changed", name, where, details))
+                    log.append(_entry(code, "changed", name, where, details))
             yield example
 
 
-def _row(code: str, action: str, split: str, where: str, details: dict[str, Any]) -> dict[str, Any]:
+def _entry(code: str, action: str, split: str, where: str, details: dict[str, Any]) -> dict[str, Any]:
     return {"code": code, "action": action, "split": split, "where": where, **details}
 
 
-def _deleted(surveyed: Survey, name: str, wanted: set[str]) -> dict[int, str]:
-    """The rows of a split that go, and the code that says why.
+def _deletions(surveyed: Survey, name: str, requested: set[str]) -> dict[int, str]:
+    """The rows of a split to delete, each with the code of the reason.
 
-    What may be deleted for its own sake goes first; of the copies among the rest, the first stays.
+    Rows with a reason of their own come first. Of the copies among the rest, the first stays.
     """
     split = surveyed.splits[name]
     deleted: dict[int, str] = {}
@@ -169,27 +172,27 @@ def _deleted(surveyed: Survey, name: str, wanted: set[str]) -> dict[int, str]:
             deleted.setdefault(row, code)
 
     checks = row_checks(surveyed.job)
-    for code in sorted(wanted & {"D001", "D019", "D020"}):
+    for code in sorted(requested & {"D001", "D019", "D020"}):
         check = checks.get(code)
         if check and split.hits[code].rows:
             delete((row for row, example in enumerate(split.examples()) if check(example)), code)
-    if "D006" in wanted:
+    if "D006" in requested:
         delete(_outvoted(split), "D006")
     for test in surveyed.tests.values() if name == "train" else ():
-        if "D008" in wanted:
+        if "D008" in requested:
             delete(np.flatnonzero(np.isin(split.table.text, test.table.text)).tolist(), "D008")
-        if "D012" in wanted:
+        if "D012" in requested:
             delete([*nearly_known(test, split).rows.tolist(), *related_rows(test, split).tolist()], "D012")
-    if "D007" in wanted:
+    if "D007" in requested:
         for rows in _equal_rows(split):
             delete([row for row in rows if row not in deleted][1:], "D007")
-    if "D011" in wanted:
+    if "D011" in requested:
         delete(_near_rows(split, deleted), "D011")
     return deleted
 
 
 def _outvoted(split: Split) -> list[int]:
-    """Rows of a text with several answers, but for those with its one most frequent answer."""
+    """Rows whose text has several answers, except those with its most frequent answer. A tie has no such answer."""
     rows_of: dict[int, list[int]] = {}
     for row, text in enumerate(split.table.text.tolist()):
         rows_of.setdefault(text, []).append(row)
@@ -212,27 +215,27 @@ def _equal_rows(split: Split) -> Iterable[list[int]]:
 
 
 def _near_rows(split: Split, deleted: Mapping[int, str]) -> list[int]:
-    """Near copies of a row that stays, with its answer. Those that differ in their answers are a person's to decide."""
-    gone, answers = set(deleted), split.table.answer
+    """Near copies of a row that stays, with the same answer. Where answers differ, a person must decide."""
+    removed, answers = set(deleted), split.table.answer
     for pair in nearly_repeated_pairs(split):
-        if answers[pair.first] == answers[pair.second] and gone.isdisjoint((pair.first, pair.second)):
-            gone.add(pair.second)
-    return sorted(gone - deleted.keys())
+        if answers[pair.first] == answers[pair.second] and removed.isdisjoint((pair.first, pair.second)):
+            removed.add(pair.second)
+    return sorted(removed - deleted.keys())
 
 
-def _edits(surveyed: Survey, wanted: set[str], pseudonymiser: Pseudonymiser | None) -> dict[str, Edit]:
+def _edits(surveyed: Survey, requested: set[str], pseudonymiser: Pseudonymiser | None) -> dict[str, Edit]:
     edits: dict[str, Edit] = {}
-    if "D013" in wanted:
+    if "D013" in requested:
         spellings = preferred_spellings(surveyed)
         edits["D013"] = lambda example: _respelled(example, surveyed.job.task, spellings)
-    if "D016" in wanted:
+    if "D016" in requested:
         edits["D016"] = _without_tokens
-    if "D024" in wanted:
+    if "D024" in requested:
         edits["D024"] = _restored
-    if "D017" in wanted:
+    if "D017" in requested:
         expected = expected_prompt(surveyed)
         edits["D017"] = lambda example: _without_system(example, expected)
-    if "D015" in wanted:
+    if "D015" in requested:
         assert pseudonymiser
         labels = frozenset(surveyed.labels)
         edits["D015"] = lambda example: _pseudonymised(example, pseudonymiser, surveyed.job.task, labels)
@@ -280,9 +283,10 @@ def _without_system(example: Example, expected: int | None) -> tuple[Example, di
 def _pseudonymised(
     example: Example, pseudonymiser: Pseudonymiser, task: Task | None, labels: frozenset[str]
 ) -> tuple[Example, dict[str, Any]] | None:
-    """The log names the kinds alone: it must not hold what was taken out. The row names them too, see STAND_INS.
+    """The example with stand-ins for personal data.
 
-    Labels stay: they are names that the spec knows.
+    The log holds only the kinds, never the data that was replaced. The row lists the kinds too, see STAND_INS. Labels
+    stay, because the spec knows their names.
     """
     known = example.meta.extra.get(STAND_INS)
     if known and not personal_data(example):

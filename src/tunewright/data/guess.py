@@ -20,7 +20,7 @@ from tunewright.tasks import Example
 
 MAX_LABELS = 300
 _SAMPLE = 20
-"""Rows whose keys show what form the data has."""
+"""Rows from whose keys the form of the data is detected."""
 _TEXT_NAMES = (
     "text",
     "message",
@@ -35,14 +35,12 @@ _TEXT_NAMES = (
     "description",
 )
 _LABEL_NAMES = ("label", "intent", "category", "route", "queue", "class", "target", "answer", "topic", "department")
-
-
 _RECORD_NAMES = ("record", "fields", "entities", "label", "answer", "output", "json", "target")
 _PART = re.compile(
     r"(all|data|datasets?|dev|eval|examples?|labell?ed|raw|test|train|training|valid|validation)([-_.]?\d[\w-]*)?",
     re.IGNORECASE,
 )
-"""Names of files and folders that say what part of the data they hold, not what it is about."""
+"""Names of files and folders that tell the part of the data (train, test …) rather than its subject."""
 _REPLY_NAMES = ("reply", "response", "answer", "completion", "output", "summary", "target")
 
 
@@ -53,21 +51,22 @@ class Guess:
     kind: str
     """classify, multi_label, extract or generate."""
     what: str
-    """What an answer is, in a few words."""
+    """Describes the answers in a few words."""
     rows: int
     text_column: str
-    """Or of the documents' paths. Empty, as the next, where the form of the rows says where text and answer are."""
+    """The column of the text or of the document's path. This and the next are empty where the form of the rows fixes
+    them."""
     label_column: str
 
 
 def guess_spec(path: Path, folder: Path) -> Guess:
-    """Look at a data file and write the spec a user would start from.
+    """Read a data file and write the spec that a user would start from.
 
-    Answers that repeat few values are labels, objects are records, and a column with a usual name of answers holds
-    those; the text column is the longest of the rest. Usual names win ties.
+    Answers that repeat few values are labels, objects are records, and a column with a usual name for answers holds
+    free answers. The text column is the one with the longest texts among the rest. Usual names win ties.
 
     Args:
-        folder: where the spec will lie; its data path is written relative to it.
+        folder: the folder of the future spec; the spec's data path is relative to it.
 
     Raises:
         UserError: no column looks like an answer, or none like a text.
@@ -83,7 +82,7 @@ def guess_spec(path: Path, folder: Path) -> Guess:
         answers = columns[label]
     else:
         answers = [item.answer for item in read(path) if isinstance(item, Example)]
-    kind, more = _task(answers)
+    kind, details = _task(answers)
     labelled = kind in ("classify", "multi_label")
     template = (resources.files("tunewright.data") / "templates" / "tunewright.yaml.jinja").read_text("utf-8")
     from jinja2 import Environment
@@ -92,20 +91,22 @@ def guess_spec(path: Path, folder: Path) -> Guess:
     content = rendered.render(
         name=_quoted(project_name(path)),
         kind=kind,
-        labels=[_quoted(str(name)) for name in (more[0] if kind == "multi_label" else more)] if labelled else (),
-        separator=json.dumps(more[1]) if kind == "multi_label" and more[1] else "",
-        schema=_flow(more) if kind == "extract" else "",
+        labels=[_quoted(str(name)) for name in (details[0] if kind == "multi_label" else details)] if labelled else (),
+        separator=json.dumps(details[1]) if kind == "multi_label" and details[1] else "",
+        schema=_flow(details) if kind == "extract" else "",
         data=_quoted(os.path.relpath(path.resolve(), folder)),
         text=_quoted(text) if text else "",
         key=key,
         label=_quoted(label) if label else "",
     )
-    return Guess(content, kind, _in_words(kind, more), len(answers), text, label)
+    return Guess(content, kind, _in_words(kind, details), len(answers), text, label)
 
 
 def project_name(path: Path) -> str:
-    """What to call the project of a data file: the file's name, or where that says only which part of the data it is,
-    the name of the nearest folder that says more."""
+    """A name for the project of a data file: the file's name.
+
+    Where that tells only the part of the data (train, test …), it is the name of the nearest folder that tells more.
+    """
     folder = path.parent.resolve()
     stem = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
     names = (stem, folder.name, *(each.name for each in folder.parents))
@@ -114,7 +115,7 @@ def project_name(path: Path) -> str:
 
 
 def _task(answers: Sequence[Any]) -> tuple[str, Any]:
-    """(the kind of task, its labels, of several a row with what separates them, or its schema)."""
+    """(the kind of task, its details: labels, labels with their separator where a row has several, or the schema)."""
     records = [_record(answer) for answer in answers]
     if all(record for record in records):
         return "extract", guess_schema([record for record in records if record])
@@ -125,7 +126,7 @@ def _task(answers: Sequence[Any]) -> tuple[str, Any]:
 
 
 def _flow(schema: Mapping[str, Any]) -> str:
-    """A schema with a field a line, as JSON, which is YAML too."""
+    """A schema as JSON, which is YAML too, with one field a line."""
     fields = ",\n".join(
         f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(part, ensure_ascii=False)}"
         for name, part in schema["properties"].items()
@@ -134,20 +135,20 @@ def _flow(schema: Mapping[str, Any]) -> str:
     return json.dumps(rest, ensure_ascii=False)[:-1] + f', "properties": {{\n{fields}}}}}'
 
 
-def _in_words(kind: str, more: Any) -> str:
+def _in_words(kind: str, details: Any) -> str:
     match kind:
         case "classify":
-            return f"{len(more)} labels"
+            return f"{len(details)} labels"
         case "multi_label":
-            return f"any of {len(more[0])} labels"
+            return f"any of {len(details[0])} labels"
         case "extract":
-            return f"records of {', '.join(described(more))}"
+            return f"records of {', '.join(described(details))}"
         case _:
             return "texts"
 
 
 def _record(value: Any) -> dict[str, Any] | None:
-    """An object, or one that stands as JSON in a text; None where it is neither."""
+    """An object, from a dict or from JSON; None where the value is neither."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
             value = json.loads(value)
@@ -157,7 +158,11 @@ def _record(value: Any) -> dict[str, Any] | None:
 
 
 def _answer_column(columns: dict[str, list[Any]], path: Path) -> str:
-    """Usual names first: of labels, of records, of free answers; then whatever repeats or is a record."""
+    """The column of the answers.
+
+    Usual names come first (of labels, then of records, then of free answers), then columns that repeat values or hold
+    records.
+    """
 
     def repeats(name: str) -> float | None:
         values = columns[name]
@@ -200,7 +205,7 @@ def _text_column(columns: dict[str, list[Any]], label: str, path: Path) -> str:
 
 
 def _document_column(columns: dict[str, list[Any]], folder: Path) -> str:
-    """The column whose first values are all paths of documents that are there; empty where there is none."""
+    """The column whose first values are all paths of existing documents; empty where there is none."""
 
     def is_document(value: Any) -> bool:
         return isinstance(value, str) and Path(value).suffix.lower() in SUFFIXES and is_there(folder / value)
@@ -221,7 +226,7 @@ def _best(columns: dict[str, list[Any]], score: Any, path: Path, what: str) -> s
 
 
 def _quoted(value: str) -> str:
-    """A YAML scalar: plain where YAML would read the same text back, in double quotes (as in JSON) otherwise."""
+    """A YAML scalar: plain where YAML reads the same text back, in double quotes (as in JSON) otherwise."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 

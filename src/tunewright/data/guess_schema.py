@@ -8,18 +8,20 @@ from datetime import date
 from typing import Any
 
 MOST_CHOICES = 12
-"""Different values that a text field may have to be taken for a choice among them. Each is one word: names that repeat
-may be followed by others, which a choice would rule out."""
-_EACH = 5
-"""Times that each of them must be there, in the mean."""
+"""Different values that a text field may have to count as a choice among them. Each value must be one word: where names
+repeat, other names may follow, and a choice would rule those out."""
+_REPEATS = 5
+"""Times that each value must occur, on average."""
 
 
 def guess_schema(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The schema that a user would start from: of each field its type, whether all records have it, the choices of a
-    text that repeats few values, the form of a date.
+    """The schema that a user would start from.
+
+    It gives each field's type, whether all records have it, the choices of a text that repeats few values, and the
+    format of a date.
 
     Args:
-        records: at least one.
+        records: at least one record.
     """
     names = list(dict.fromkeys(name for record in records for name in record))
     values = {name: [record[name] for record in records if not _absent(record.get(name))] for name in names}
@@ -79,7 +81,7 @@ def _of_texts(texts: Sequence[str]) -> dict[str, Any]:
         return {"type": "string", "format": "date"}
     choices = dict.fromkeys(texts)
     one_word = all(len(text.split()) == 1 for text in choices)
-    if one_word and len(choices) <= MOST_CHOICES and len(texts) >= _EACH * len(choices):
+    if one_word and len(choices) <= MOST_CHOICES and len(texts) >= _REPEATS * len(choices):
         return {"enum": sorted(choices)}
     return {"type": "string"}
 
@@ -93,6 +95,6 @@ def _is_date(text: str) -> bool:
 
 
 def described(schema: Mapping[str, Any]) -> Iterator[str]:
-    """The fields of a schema in words, for a person: `total (number)`."""
+    """The fields of a schema in words: `total (number)`."""
     for name, part in schema["properties"].items():
         yield f"{name} ({part.get('format') or part.get('type') or ('choice' if 'enum' in part else 'several types')})"

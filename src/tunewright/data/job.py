@@ -1,4 +1,4 @@
-"""What the checks know of a job: where its data lie, what its task allows, how long an example may be."""
+"""The job as the checks know it: its data files, its task, and the longest example it allows."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from tunewright.core.errors import UserError
 from tunewright.data.corrections import with_corrections
 from tunewright.data.readers import Columns
 from tunewright.data.readers.sources import SourceFile, files
-from tunewright.data.text import asked
+from tunewright.data.text import request_text
 from tunewright.tasks import Example, Task, task_of
 
 
 @dataclass(frozen=True)
 class Limit:
-    """How many tokens an example may have, and what counts them."""
+    """The number of tokens an example may have, and the tokenizer and template that count them."""
 
     folder: Path
-    """Of the base model's tokenizer."""
+    """The folder of the base model's tokenizer."""
     template: str | None
-    """The chat template's source; None of an encoder, which reads the text alone."""
+    """The chat template's source; None for an encoder, which reads the text alone."""
     max_length: int
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the data is for. Workers get a copy, so it holds plain values only."""
+    """The data and its purpose. Workers get a copy, so it holds plain values only."""
 
     data: DataSpec
     sources: Mapping[str, Path]
-    """File, folder or pattern of "train" and of each named test."""
+    """File, folder or pattern for "train" and for each named test."""
     task: Task | None = None
-    """None: there is no spec, and the labels are what the data says."""
+    """None: there is no spec, and the labels come from the data."""
     limit: Limit | None = None
     limit_unknown: str = ""
-    """Why there is no limit, where one was asked for."""
+    """The reason why the limit is unknown, where the job should have one."""
     goal: GoalSpec = field(default_factory=GoalSpec)
     seed: int = 0
     corrections: Path | None = None
-    """The folder of corrections, which are read behind "train"; None: there are none to read."""
+    """The folder of corrections, which are read after "train"; None: there are none to read."""
     documents_root: Path | None = None
-    """The folder in which documents must lie; None: that of the data that names them."""
+    """The folder in which documents must lie; None: the folder of the data that names them."""
 
     @property
     def columns(self) -> Columns:
         data = self.data
         return Columns(data.text, data.label, data.group, data.time, data.document, data.separator, self.documents_root)
 
-    def asked(self, example: Example) -> str:
-        """What a model is to answer: the last question, where a task puts it behind its own prompt; else all turns."""
-        return example.request if self.task else asked(example)
+    def request_of(self, example: Example) -> str:
+        """The text a model must answer: with a task, which has its own prompt, the last request; else all turns."""
+        return example.request if self.task else request_text(example)
 
     def files(self) -> dict[str, list[SourceFile]]:
         """The files of each source.
@@ -60,12 +60,12 @@ class Job:
         Raises:
             UserError: a file, folder or pattern gives none, or the corrections were edited.
         """
-        found = {name: files(source) for name, source in self.sources.items()}
-        return found | {"train": with_corrections(found["train"], self.corrections)}
+        by_split = {name: files(source) for name, source in self.sources.items()}
+        return by_split | {"train": with_corrections(by_split["train"], self.corrections)}
 
 
 def job_of(spec: Spec) -> Job:
-    """The job of a whole spec. Its tokenizer is fetched where it isn't on this machine."""
+    """The job of a whole spec. Fetches its tokenizer if this machine lacks it."""
     sources = {"train": spec.path(spec.data.train), **{n: spec.path(p) for n, p in spec.data.test.items()}}
     limit, unknown = _limit(spec.model, spec.folder, spec.train.max_length)
     return Job(
@@ -89,7 +89,7 @@ def job_of_files(spec: FileSpec) -> Job:
 
 
 def _limit(model: str, anchor: Path, max_length: int) -> tuple[Limit | None, str]:
-    """The limit, or why it is unknown: the data can be looked at on a machine that can't get the model."""
+    """The limit, or the reason why it is unknown: a machine that can't get the model can still check the data."""
     from tunewright.models.linear_model import LINEAR
     from tunewright.models.resolve import encoder_window, is_encoder, resolve_tokenizer
 

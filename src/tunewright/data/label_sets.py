@@ -1,4 +1,4 @@
-"""Data whose rows have several labels each: what is counted, what a cut is stratified by, and how a file shows it."""
+"""Data whose rows have several labels each: counting and stratifying by labels, and recognising them in a file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tunewright.tasks.base import OneOf, SomeOf, Unfit, labels_of
 from tunewright.tasks.multi_label import labels_in
 
 SEPARATORS = (";", "|", ",")
-"""That are tried, in this order, on a column of texts."""
+"""Separators to try, in this order, on a column of texts."""
 
 
 def counted(task: Task | None, answer: str) -> Sequence[str]:
-    """What is counted of an answer: itself, or each of the several labels that it names, known or not."""
+    """The labels to count for an answer: the answer itself, or each of the labels that it names, known or not."""
     if not isinstance(task, MultiLabelTask):
         return (answer,)
     try:
@@ -29,23 +29,24 @@ def counted(task: Task | None, answer: str) -> Sequence[str]:
 
 
 def held(task: MultiLabelTask, examples: Sequence[Example]) -> npt.NDArray[np.bool_]:
-    """Whether each label holds, [examples, labels]."""
+    """Whether each example has each label, [examples, labels]."""
     labels = list(task.labels)
-    sets = (set(labels_in(example.answer)) for example in examples)
-    return np.array([[label in each for label in labels] for each in sets], bool)
+    label_sets = (set(labels_in(example.answer)) for example in examples)
+    return np.array([[label in label_set for label in labels] for label_set in label_sets], bool)
 
 
 def unknown_labels(task: Task, answer: str) -> list[str]:
-    """The labels of an answer that the task lacks; none where answers are written."""
+    """The labels of an answer that the task lacks; none where the task has no fixed labels."""
     known = labels_of(task.constraint)
     return [label for label in counted(task, answer) if label not in known] if known else []
 
 
 def stratum_of(task: Task, examples: Iterable[Example]) -> Callable[[Example], str]:
-    """What a cut of some examples is stratified by: the answer, where it is one label; of several labels the rarest, so
-    that each comes to both sides; else nothing.
+    """A function from an example to the stratum by which a cut of `examples` is stratified.
 
-    A row's rarest label is what iterative stratification begins with (Sechidis et al. 2011).
+    The stratum is the answer where it is one label, the rarest label where a row has several, so that each label
+    comes to both sides, and else nothing. Iterative stratification too begins with a row's rarest label (Sechidis et
+    al. 2011).
     """
     if isinstance(task.constraint, OneOf):
         return lambda example: example.answer
@@ -66,13 +67,13 @@ def respelled(task: Task | None, answer: str, spellings: Mapping[str, str]) -> s
 
 
 def guess_labels(answers: Sequence[Any], most: int) -> tuple[list[str], str | None] | None:
-    """(the labels, what separates them in a text), where answers look like several labels a row; None elsewhere.
+    """(the labels, their separator in a text) where answers look like several labels a row; None elsewhere.
 
-    They do where all are lists of texts, as such or as JSON; or where all are texts that fall into parts, of which
-    there are fewer than different texts, and each of which comes again.
+    They do where all are lists of texts, as such or as JSON. They also do where all are texts that a separator cuts
+    into parts, there are fewer different parts than different texts, and each part occurs again.
 
     Args:
-        most: labels that there may be.
+        most: labels that there may be at most.
     """
     lists = [_list(answer) for answer in answers]
     if all(each is not None for each in lists):
@@ -81,13 +82,14 @@ def guess_labels(answers: Sequence[Any], most: int) -> tuple[list[str], str | No
         return None
     for separator in SEPARATORS:
         parts = [[part.strip() for part in answer.split(separator) if part.strip()] for answer in answers]
-        alone = len({part for each in parts for part in each}) < len({answer.strip() for answer in answers})
-        if alone and (found := _fits(parts, most, separator)):
-            return found
+        repeats = len({part for each in parts for part in each}) < len({answer.strip() for answer in answers})
+        if repeats and (guess := _fits(parts, most, separator)):
+            return guess
     return None
 
 
 def _fits(parts: Sequence[Sequence[str]], most: int, separator: str | None) -> tuple[list[str], str | None] | None:
+    """(the labels, the separator) where the parts of all answers can be labels."""
     counts = Counter(part for each in parts for part in each)
     if not 2 <= len(counts) <= min(most, len(parts) / 2):
         return None
@@ -97,7 +99,7 @@ def _fits(parts: Sequence[Sequence[str]], most: int, separator: str | None) -> t
 
 
 def _list(answer: Any) -> list[str] | None:
-    """A list of texts, or one that stands as JSON in a text."""
+    """A list of texts, from a list or from JSON; None where the answer is neither."""
     if isinstance(answer, str) and answer.lstrip().startswith("["):
         try:
             answer = json.loads(answer)

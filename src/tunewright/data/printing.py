@@ -1,4 +1,4 @@
-"""Findings as a person reads them in a terminal."""
+"""Prints findings in a terminal."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SHOWN = 110
 
 
 def print_examination(examination: Examination, target: Sequence[str], console: Console) -> None:
-    """A table of the findings, each with its reason and the command that mends it, and the scores.
+    """Print a table of the findings, each with its reason and the command that fixes it, and the scores.
 
     Args:
-        target: what the user typed to name the data, overrides included.
+        target: the words with which the user named the data, overrides included.
     """
     from rich.box import SIMPLE
     from rich.table import Table
@@ -35,21 +35,24 @@ def print_examination(examination: Examination, target: Sequence[str], console: 
     console.print(Text(", ".join(f"{name} {count:,} rows" for name, count in examination.rows.items())))
     table = Table(show_lines=True, box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("code", min_width=7)
-    table.add_column("what was found", overflow="fold", ratio=3)
-    table.add_column("why it hurts, what to do", overflow="fold", ratio=2)
+    table.add_column("finding", overflow="fold", ratio=3)
+    table.add_column("reason and fix", overflow="fold", ratio=2)
     for finding in findings:
-        found = Text(finding.what)
+        description = Text(finding.what)
         for place in finding.examples[:_EXAMPLES]:
             if place.text.rstrip(".") not in finding.what:
                 where = place.where.rsplit("/", 1)[-1]
-                found.append(f"\n{where} {shortened(place.text, _SHOWN)}", style="dim")
+                description.append(f"\n{where} {shortened(place.text, _SHOWN)}", style="dim")
         advice = Text(f"{finding.kind.why} {finding.fix}")
-        if finding.kind.mends:
-            advice.append(f"\nMended by: tunewright data fix {join(target)} --only {finding.code}", style="bold")
-        table.add_row(Text(f"{finding.code}\n{finding.severity}", style=_COLOURS[finding.severity]), found, advice)
-    console.print(table if findings else "Nothing was found.")
+        if finding.kind.automatic_fix:
+            command = f"tunewright data fix {join(target)} --only {finding.code}"
+            advice.append(f"\nFix: {command}", style="bold")
+        table.add_row(
+            Text(f"{finding.code}\n{finding.severity}", style=_COLOURS[finding.severity]), description, advice
+        )
+    console.print(table if findings else "No findings.")
     counts = Counter(finding.severity for finding in findings)
-    told = (f"{counts[severity]} {severity}{'' if counts[severity] == 1 else 's'}" for severity in SEVERITIES)
-    console.print(Text(", ".join(told)))
+    totals = (f"{counts[severity]} {severity}{'' if counts[severity] == 1 else 's'}" for severity in SEVERITIES)
+    console.print(Text(", ".join(totals)))
     marks = (f"{name} {'not measured' if score is None else score}" for name, score in examination.scores.items())
     console.print(Text("scores of 100: " + ", ".join(marks)))

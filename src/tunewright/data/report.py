@@ -1,4 +1,4 @@
-"""The data's report: scores, findings with examples, and how labels and lengths are spread, in one HTML file."""
+"""The data report: scores, findings with examples, and the distributions of labels and lengths, in one HTML file."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ import numpy as np
 
 from tunewright.core.page import render
 from tunewright.data.checks import DIMENSIONS, Finding, scores, sentence
-from tunewright.data.checks.survey import Indices, Survey
+from tunewright.data.checks.scan import Indices
+from tunewright.data.checks.survey import Survey
 
 _LABELS = 40
-"""Labels that are drawn."""
+"""Labels that the chart shows."""
 _BINS = 24
 
 
 def write_report(path: Path, survey: Survey, findings: Sequence[Finding]) -> None:
-    given = scores(len(survey.train.table), findings)
+    data_scores = scores(len(survey.train.table), findings)
     context = {
         "name": survey.job.sources["train"].name,
         "sentence": sentence({name: len(split.table) for name, split in survey.splits.items()}, findings),
-        "scores": [(name, score, DIMENSIONS[name]) for name, score in given.items()],
+        "scores": [(name, score, DIMENSIONS[name]) for name, score in data_scores.items()],
         "findings": findings,
         "splits": {name: len(split.table) for name, split in survey.splits.items()},
         "labels": _labels(survey),
         "histograms": [
             (title, name, _histogram(values))
             for name, split in survey.splits.items()
-            for title, values in (("Words asked", split.table.words), ("Words answered", split.table.answer_words))
+            for title, values in (
+                ("Words in the request", split.table.words),
+                ("Words in the answer", split.table.answer_words),
+            )
             if len(values)
         ],
     }
@@ -49,7 +53,7 @@ def _labels(survey: Survey) -> dict[str, Any]:
 
 
 def _histogram(values: Indices) -> dict[str, Any]:
-    """Counts in equal bins up to the 99.5 % quantile; what is longer counts in the last one."""
+    """Counts in equal bins up to the 99.5 % quantile; the last bin counts longer texts too."""
     top = max(int(np.quantile(values, 0.995)), 1)
     bins = min(_BINS, top)
     counts, edges = np.histogram(np.minimum(values, top), bins=bins, range=(0.5, top + 0.5))

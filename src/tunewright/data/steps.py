@@ -12,7 +12,7 @@ from tunewright.core.errors import UserError
 from tunewright.data.checks import Finding
 from tunewright.data.corrections import with_corrections
 from tunewright.data.dataset import load_examples, save_dataset
-from tunewright.data.examine import EXAMPLES, FINDINGS, examine, load_examination, tell
+from tunewright.data.examine import EXAMPLES, FINDINGS, examine, load_examination, print_findings
 from tunewright.data.job import job_of
 from tunewright.data.readers import documents_of
 from tunewright.data.readers.sources import SourceFile, files
@@ -23,22 +23,23 @@ from tunewright.documents import is_there, require_within
 
 
 def raw_files(spec: Spec) -> dict[str, list[SourceFile]]:
-    """The raw files a spec names: those of "train", the corrections behind them, and of each test split.
+    """The raw files that a spec names: those of "train", then the corrections, and those of each test split.
 
     Raises:
-        UserError: a file, folder or pattern gives none, or the corrections were edited.
+        UserError: a file, folder or pattern gives no file, or the corrections were edited.
     """
     sources = {"train": spec.data.train, **spec.data.test}
-    found = {name: files(spec.path(source)) for name, source in sources.items()}
-    return found | {"train": with_corrections(found["train"], spec.corrections_folder)}
+    by_split = {name: files(spec.path(source)) for name, source in sources.items()}
+    return by_split | {"train": with_corrections(by_split["train"], spec.corrections_folder)}
 
 
 def documents_sha256(files: Iterable[SourceFile], column: str, root: Path | None) -> str:
-    """SHA-256 of all documents that the rows of some files name, in order; one that is missing, or must not be read,
-    counts as such.
+    """SHA-256 of all documents that the rows of some files name, in order.
+
+    A document that is missing or lies outside of the allowed folder changes the hash too.
 
     Args:
-        root: the folder in which they must lie; None: that of the data.
+        root: the folder in which they must lie; None: the folder of the data.
     """
     digest = hashlib.sha256()
     for file in files:
@@ -61,23 +62,23 @@ def data_sha256(source: Path, document: str | None, root: Path | None, *, names:
     Args:
         document: the column that names documents.
         root: as in `documents_sha256`.
-        names: whether the files' names count too, because outputs quote them.
+        names: whether the files' names count too; they must where outputs quote them.
 
     Raises:
         UserError: the path or the pattern gives no file.
     """
-    named = files(source)
-    digests = [(file.name if names else "", sha256_file(file.path)) for file in named]
-    return sha256_json([digests, documents_sha256(named, document, root) if document else ""])
+    matches = files(source)
+    digests = [(file.name if names else "", sha256_file(file.path)) for file in matches]
+    return sha256_json([digests, documents_sha256(matches, document, root) if document else ""])
 
 
 def run_check(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:  # noqa: ARG001 (the step contract)
-    """Raw files -> everything `tunewright.data.examine.examine` writes.
+    """Raw files -> everything that `tunewright.data.examine.examine` writes.
 
-    Findings are written down, whatever their severity; the step `split` refuses data with errors.
+    The step succeeds whatever the findings' severity; the step `split` refuses data with errors.
     """
     examined = examine(job_of(spec), output.path)
-    tell([finding for finding in examined.findings if finding.severity != "note"])
+    print_findings([finding for finding in examined.findings if finding.severity != "note"])
     output.result = {
         "rows": examined.rows,
         "findings": len(examined.findings),
@@ -86,31 +87,31 @@ def run_check(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:  
 
 
 def run_split(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Checked examples -> a dataset with train, validation and test parts, and `withheld.jsonl` of what is in none.
+    """Checked examples -> a dataset with train, validation and test parts, and `withheld.jsonl` with all other rows.
 
     Raises:
-        UserError: the check found errors, all of which are listed; there are too few rows to hold a test part out; or
+        UserError: the check found errors (the message lists all); there are too few rows to hold out a test part; or
             the frozen test was edited or does not fit.
     """
     _refuse_errors(spec, inputs["check"])
     splits = {path.stem: load_examples(path) for path in sorted((inputs["check"] / EXAMPLES).glob("*.jsonl"))}
-    made = partition(spec, splits, read_frozen(spec.frozen_folder) if spec.frozen_folder else None)
-    save_dataset(output.path, made.dataset)
-    save_withheld(output.path, made.withheld)
-    output.result = made.result
+    parts = partition(spec, splits, read_frozen(spec.frozen_folder) if spec.frozen_folder else None)
+    save_dataset(output.path, parts.dataset)
+    save_withheld(output.path, parts.withheld)
+    output.result = parts.result
 
 
 def _place(spec: Spec, finding: Finding) -> str | Path:
-    """Where to look first: a line of a file, with its whole path where the data lies on this machine."""
+    """The place to look at first: a line of a file, with its full path where the data lies on this machine."""
     if not finding.examples:
         return spec.path(spec.data.train)
     where = finding.examples[0].where
     name, _, line = where.rpartition(":")
     try:
-        named = raw_files(spec).get(finding.split or "train", [])
+        raw = raw_files(spec).get(finding.split or "train", [])
     except UserError:
-        named = []  # the step is given what the check has made, not the data
-    return next((f"{file.path}:{line}" for file in named if file.name == name), where)
+        raw = []  # this step has the check's output, not always the data
+    return next((f"{file.path}:{line}" for file in raw if file.name == name), where)
 
 
 def _refuse_errors(spec: Spec, check: Path) -> None:

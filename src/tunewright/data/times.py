@@ -1,4 +1,4 @@
-"""When examples were written: what a time column may hold, and the instants it means."""
+"""When examples were written: the forms of time that a time column may hold, and the instants they mean."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ SECONDS = (1e8, 4.2e9)
 MILLISECONDS = (4.2e11, 4.2e12)
 """Numbers that are epoch milliseconds: from 1983 to 2103. 202401310930 is neither, and is refused."""
 
-_Read = tuple[str, float]
+_Instant = tuple[str, float]
 
 
 def instants_of(examples: Sequence[Example]) -> dict[str, float]:
     """Seconds since 1970 (UTC where no zone is given) for each distinct `meta.time`.
 
-    Taken are ISO 8601 dates (their midnight) and date-times, all with a zone or all without, and epoch seconds or
-    milliseconds, all of one kind.
+    The column may hold ISO 8601 dates (read as their midnight) and date-times, all with a zone or all without, or epoch
+    seconds or milliseconds, all of one kind.
 
     Raises:
-        UserError: a time can't be read, or they are of several kinds, whose order would be a guess.
+        UserError: a time can't be read, or the times are of several kinds, so that their order would be a guess.
     """
-    read = {text: _read(text) for text in {example.meta.time or "" for example in examples}}
-    unread = [example for example in examples if read[example.meta.time or ""] is None]
+    parsed = {text: _read(text) for text in {example.meta.time or "" for example in examples}}
+    unread = [example for example in examples if parsed[example.meta.time or ""] is None]
     if unread:
         raise UserError(
             f"{len(unread)} of {len(examples)} times can't be read; this is the first.",
             where=_place(unread[0]),
             fix="Write ISO 8601 (2026-01-31, 2026-01-31T09:30:00Z) or epoch seconds, or leave data.time out.",
         )
-    found = {text: kind for text, kind in read.items() if kind is not None}
-    # A correction's time is known to the zone, so its order is no guess whatever the data's own times are.
+    instants = {text: instant for text, instant in parsed.items() if instant is not None}
+    # A correction's time always has a zone, so its order is certain whatever the data's times are.
     own = [example for example in examples if not version_of_correction(example.meta.source)]
-    counts = Counter(found[example.meta.time or ""][0] for example in own)
+    counts = Counter(instants[example.meta.time or ""][0] for example in own)
     if len(counts) > 1:
         usual = max(counts, key=lambda kind: (counts[kind], kind))
-        others = [example for example in own if found[example.meta.time or ""][0] != usual]
+        others = [example for example in own if instants[example.meta.time or ""][0] != usual]
         listing = ", ".join(f"{kind} ({count})" for kind, count in sorted(counts.items()))
         raise UserError(
-            f"The times are of several kinds: {listing}; this is the first of {len(others)} unlike the most.",
+            f"The times are of several kinds: {listing}; this is the first of {len(others)} that differ from most.",
             where=_place(others[0]),
-            why="Between such times it is not certain which is the newer.",
+            why="It is not certain which of two such times is the newer.",
             fix="Write all times the same way.",
         )
-    return {text: seconds for text, (_, seconds) in found.items()}
+    return {text: seconds for text, (_, seconds) in instants.items()}
 
 
-def _read(text: str) -> _Read | None:
-    """(kind, seconds), or None where it is no time."""
+def _read(text: str) -> _Instant | None:
+    """(kind, seconds), or None where the text is no time."""
     text = text.strip()
     if re.fullmatch(r"\d+(\.\d+)?", text, re.ASCII):
         number = float(text)
@@ -63,7 +63,7 @@ def _read(text: str) -> _Read | None:
         if MILLISECONDS[0] <= number < MILLISECONDS[1]:
             return "epoch milliseconds", number / 1000
         if len(text) != len("YYYYMMDD"):
-            return None  # Python would take any character, a digit too, for the sign between date and time.
+            return None  # Python would accept any character, even a digit, as the separator between date and time.
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -12,7 +12,8 @@ from typing import Any
 
 from tunewright.backends.azure import machines
 from tunewright.backends.azure.backend import TAG
-from tunewright.backends.azure.connection import Connection, azure_errors, found
+from tunewright.backends.azure.connection import Connection
+from tunewright.backends.azure.refusals import azure_errors, found
 from tunewright.backends.azure.waiting import Wait
 from tunewright.config import Spec
 from tunewright.core.errors import UserError

@@ -14,7 +14,8 @@ from functools import cached_property
 from typing import Any
 
 from tunewright.backends.azure.answers import without_secrets
-from tunewright.backends.azure.connection import Connection, azure_errors
+from tunewright.backends.azure.connection import Connection
+from tunewright.backends.azure.refusals import azure_errors
 from tunewright.core.errors import UserError
 
 _NAMED = "AZURE_AKS_CLUSTER"

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tunewright.backends.azure.backend import TAG
-from tunewright.backends.azure.connection import Connection, azure_errors, is_unregistered
+from tunewright.backends.azure.connection import Connection
 from tunewright.backends.azure.follow import OVER
+from tunewright.backends.azure.refusals import azure_errors, is_unregistered
 from tunewright.backends.azure.schedule import LONGEST, scheduled
-from tunewright.backends.azure.waiting import Wait, awaited
+from tunewright.backends.azure.waiting import Wait, wait_for
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
@@ -115,8 +116,8 @@ def _schedules(spec: Spec, at: Connection) -> Iterator[Thing]:
         name = each.name
 
         def remove(name: str = name) -> None:
-            awaited(at.ml.schedules.begin_disable(name), f"the schedule {name} to stop", LONGEST)
-            awaited(at.ml.schedules.begin_delete(name), f"the schedule {name} to go", LONGEST)
+            wait_for(at.ml.schedules.begin_disable(name), f"the schedule {name} to stop", LONGEST)
+            wait_for(at.ml.schedules.begin_delete(name), f"the schedule {name} to go", LONGEST)
 
         yield Thing("schedule", name, "starts jobs by the calendar", remove)
 
@@ -145,7 +146,7 @@ def _endpoints(spec: Spec, at: Connection) -> Iterator[Thing]:
     for each in found:
 
         def remove(name: str = each.name) -> None:
-            awaited(at.ml.online_endpoints.begin_delete(name), f"the endpoint {name} to go", _LONGEST)
+            wait_for(at.ml.online_endpoints.begin_delete(name), f"the endpoint {name} to go", _LONGEST)
 
         yield Thing("endpoint", each.name, "its machines cost day and night", remove)
 
@@ -189,6 +190,6 @@ def _computes(spec: Spec, at: Connection) -> Iterator[Thing]:
         said = "costs while it is not stopped" if is_instance else "no machine while it is idle"
 
         def remove(name: str = each.name) -> None:
-            awaited(at.ml.compute.begin_delete(name), f"{name} to go", _LONGEST)
+            wait_for(at.ml.compute.begin_delete(name), f"{name} to go", _LONGEST)
 
         yield Thing("compute instance" if is_instance else "cluster", each.name, said, remove)

@@ -10,10 +10,11 @@ from typing import Any
 from tunewright.backends.azure import assets, machines
 from tunewright.backends.azure.answers import without_secrets
 from tunewright.backends.azure.backend import TAG
-from tunewright.backends.azure.connection import Connection, azure_errors, found
+from tunewright.backends.azure.connection import Connection
+from tunewright.backends.azure.refusals import azure_errors, found
 from tunewright.backends.azure.registry import Registered, promote
 from tunewright.backends.azure.rules import endpoint_cores
-from tunewright.backends.azure.waiting import Wait, awaited
+from tunewright.backends.azure.waiting import Wait, wait_for
 from tunewright.config import Spec
 from tunewright.core.artifacts import sha256_json
 from tunewright.core.errors import UserError
@@ -84,7 +85,7 @@ class LiveEndpoint:
             if known is None:
                 say(f"  azure: endpoint {self.name}")
                 made = self._at.ml.online_endpoints.begin_create_or_update(self.entity(marks(version, False)))
-                awaited(made, f"the endpoint {self.name}", _STUCK_SECONDS, self._all_costs)
+                wait_for(made, f"the endpoint {self.name}", _STUCK_SECONDS, self._all_costs)
         if known is not None:
             self.change(version, False)
 
@@ -106,7 +107,7 @@ class LiveEndpoint:
             if mirror is not None:
                 endpoint.mirror_traffic = mirror
             changed = self._at.ml.online_endpoints.begin_create_or_update(endpoint)
-            awaited(changed, f"the traffic of {self.name} to change", _STUCK_SECONDS, self._all_costs)
+            wait_for(changed, f"the traffic of {self.name} to change", _STUCK_SECONDS, self._all_costs)
 
     def promote(self) -> None:
         """As of `Live`. The tag stays until the others are gone: broken off before, it tells how to go on."""
@@ -130,7 +131,7 @@ class LiveEndpoint:
         say(f"  azure: the endpoint {self.name} goes, and all on it")
         with azure_errors(f"the endpoint {self.name}"):
             gone = self._at.ml.online_endpoints.begin_delete(self.name)
-            awaited(gone, f"{self.name} to go", _STUCK_SECONDS, self._all_costs)
+            wait_for(gone, f"{self.name} to go", _STUCK_SECONDS, self._all_costs)
 
     def entity(self, more: dict[str, str] | None = None) -> Any:
         """The endpoint as it is made, before it has a deployment."""
@@ -155,7 +156,7 @@ class LiveEndpoint:
         say(f"  azure: the deployment {deployment} goes")
         with azure_errors(f"the deployment {deployment}"):
             gone = self._at.ml.online_deployments.begin_delete(deployment, self.name)
-            awaited(gone, f"the deployment {deployment} to go", _STUCK_SECONDS, self.costs.get(deployment, ""))
+            wait_for(gone, f"the deployment {deployment} to go", _STUCK_SECONDS, self.costs.get(deployment, ""))
         self.costs.pop(deployment, None)
 
 

@@ -17,7 +17,8 @@ from tunewright.backends.azure import store
 from tunewright.backends.azure.answers import without_secrets
 from tunewright.backends.azure.assets import DIGITS, PACKAGE, index_of, package_files, pinned
 from tunewright.backends.azure.bases import SERVED_PYTHON, python_base
-from tunewright.backends.azure.connection import Connection, azure_errors, transport
+from tunewright.backends.azure.connection import Connection, transport
+from tunewright.backends.azure.refusals import azure_errors
 from tunewright.backends.azure.waiting import Wait
 from tunewright.config import Spec
 from tunewright.core.artifacts import sha256_file, sha256_json, sha256_tree

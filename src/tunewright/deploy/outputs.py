@@ -12,7 +12,7 @@ from tunewright.config import Spec
 from tunewright.core.artifacts import LATEST, read_manifest
 from tunewright.core.errors import UserError
 from tunewright.economics.cost import Service
-from tunewright.evaluation.verdict.decide import SERVES
+from tunewright.evaluation.verdict.decision import SERVES
 from tunewright.inference.bundle import BundleInfo, read_info
 
 STEPS = ("split", "train", "export", "parity", "verdict", "bundle")

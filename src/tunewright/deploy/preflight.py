@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tunewright.backends.azure import machines
 from tunewright.backends.azure.bases import require_reachable
-from tunewright.backends.azure.connection import ARM, Connection, azure_errors, is_unregistered, register
+from tunewright.backends.azure.connection import ARM, Connection
+from tunewright.backends.azure.refusals import azure_errors, is_unregistered, register
 from tunewright.backends.azure.rules import EndpointFamily, endpoint_cores, endpoint_family, is_allowed, rules
 from tunewright.backends.azure.store import BlobStore
 from tunewright.config import RUNS, Spec

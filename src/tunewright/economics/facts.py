@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tunewright.data.curve.curve import NORMAL_90, LearningCurve, is_classification, learning_curve
+from tunewright.data.curve.learning_curve import NORMAL_90, LearningCurve, is_classification, learning_curve
 from tunewright.data.splits.folds import group_of
 from tunewright.data.text import normal
 from tunewright.tasks import Example

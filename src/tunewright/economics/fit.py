@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tunewright.core.errors import UserError
-from tunewright.data.curve.curve import NORMAL_90, CurveRange
+from tunewright.data.curve.learning_curve import NORMAL_90, CurveRange
 from tunewright.economics.evidence import EvidenceBook, evidence_book
 from tunewright.economics.facts import JobFacts, gather
 from tunewright.tasks import Example

@@ -1,1 +1,2 @@
-"""Evidence and verdict: every predictor on the same examples, its accuracy with intervals, its latency, its price."""
+"""Evidence and verdict: every predictor on the same examples, its accuracy with intervals, its latency and its
+price."""

@@ -1,4 +1,4 @@
-"""Evidence: every predictor's answers on the same examples, with confidence, latency and tokens. One file for each."""
+"""Evidence: every predictor's answers on the same examples, with confidence, latency and tokens, one file each."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tunewright.core.progress import track
 from tunewright.evaluation.statistics.intervals import Interval, macro_f1, macro_of, ratio
 from tunewright.inference.predictors.base import Answer, Predictor
 from tunewright.inference.predictors.encoder import EncoderPredictor
-from tunewright.inference.predictors.language_model import LanguageModel, Together
+from tunewright.inference.predictors.prompted import LanguageModel, PromptBatcher
 from tunewright.tasks import Example, Task
 from tunewright.tasks.measures import LABEL, SINGLE, Ratio
 
 VALIDATION = "validation"
-"""The split that thresholds are chosen on; it is never reported as a result."""
+"""The split for choosing thresholds; it is never reported as a result."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One answer. `latency_ms` is the time of this one request, alone on the machine; 0 where it was not alone."""
+    """One answer. `latency_ms` is the time of this request alone on the machine; 0 where it was not alone."""
 
     id: str
     split: str
@@ -37,12 +37,11 @@ class Record:
     answer_tokens: int
     group: str | None = None
     measures: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """What the answer is worth, part and whole of each measure, the primary metric first; none where that is whether it
-    is right."""
+    """Part and whole of each measure, the primary metric first; empty where the only measure is right or wrong."""
     fields: Mapping[str, float] = field(default_factory=dict)
     """The predictor's confidence in single fields."""
     uncalibrated: float | None = None
-    """A language model's confidence before calibration, where that is known."""
+    """A language model's confidence before calibration, where it is known."""
 
     @property
     def right(self) -> bool:
@@ -58,15 +57,16 @@ class Record:
         return self.primary_metric.score
 
     def measure(self, name: str) -> Ratio:
-        """Nothing of nothing, where the example has no such measure."""
+        """Part and whole of a measure; 0 of 0 where the example has no such measure."""
         return Ratio(*self.measures.get(name, (0, 0)))
 
 
 _TIMED = 20
-"""Requests whose time is taken, of those that are otherwise asked together."""
+"""Requests that are timed one at a time, where the rest are asked together."""
 _PATIENCE = 60.0
-"""Seconds after which no more of them are asked one at a time."""
+"""Seconds after which no more requests are timed one at a time."""
 _TOGETHER = 64
+"""Requests asked together."""
 
 
 def collect(
@@ -75,24 +75,24 @@ def collect(
     task: Task,
     splits: Mapping[str, Sequence[Example]],
     folder: Path,
-    together: Together | EncoderPredictor | None = None,
+    together: PromptBatcher | EncoderPredictor | None = None,
 ) -> list[Record]:
-    """Ask a predictor everything; answers already on disk are not asked again.
+    """Ask a predictor about every example, unless its answers are already on disk.
 
     Args:
-        together: the predictor's model, where it can be asked about many requests at once. The time of some is then
-            taken alone; the others have none. Without it every request is asked alone.
+        together: the predictor's model, where it can answer many requests at once. Some requests are then asked alone
+            and timed; the others have no latency. Without it every request is asked alone.
     """
     file = folder / f"{name}.jsonl"
     if file.exists():
         return load_records(file)
-    todo = [(split, example) for split, examples in splits.items() for example in examples]
+    pending = [(split, example) for split, examples in splits.items() for example in examples]
     # The first request pays for warm-up (and for the cached prompt); a server pays that once, before it is ready.
-    predictor.answer(todo[0][1].request)
+    predictor.answer(pending[0][1].request)
     records: list[Record] = []
     began = time.perf_counter()
-    with track(name, len(todo), "answers") as tracker:
-        for split, example in todo:
+    with track(name, len(pending), "answers") as tracker:
+        for split, example in pending:
             started = time.perf_counter()
             if together and (len(records) >= _TIMED or started - began > _PATIENCE):
                 break
@@ -100,15 +100,15 @@ def collect(
             elapsed = (time.perf_counter() - started) * 1000
             records.append(record_of(split, example, answer, elapsed, task))
             tracker.update(len(records))
-        while together and (some := todo[len(records) : len(records) + _TOGETHER]):
-            requests = [example.request for _, example in some]
+        while together and (batch := pending[len(records) : len(records) + _TOGETHER]):
+            requests = [example.request for _, example in batch]
             if isinstance(predictor, EncoderPredictor):
-                found = predictor.answers(requests)
+                answered = predictor.answers(requests)
             else:
                 assert isinstance(predictor, LanguageModel)
                 assert not isinstance(together, EncoderPredictor)
-                found = predictor.answers(requests, together)
-            records += [record_of(*one, answer, 0.0, task) for one, answer in zip(some, found, strict=True)]
+                answered = predictor.answers(requests, together)
+            records += [record_of(*one, answer, 0.0, task) for one, answer in zip(batch, answered, strict=True)]
             tracker.update(len(records))
     folder.mkdir(parents=True, exist_ok=True)
     write_jsonl(file, (asdict(record) for record in records))
@@ -116,7 +116,7 @@ def collect(
 
 
 def record_of(split: str, example: Example, answer: Answer, latency_ms: float, task: Task) -> Record:
-    """What an answer to an example comes to."""
+    """The record of an answer to an example."""
     return Record(
         example.meta.id,
         split,
@@ -146,31 +146,31 @@ class Score:
     others: dict[str, Interval]
     """Further measures by name, the most telling first."""
     fields: dict[str, Interval] = field(default_factory=dict)
-    """Of records, the F1 of each field; of several labels, of each label."""
+    """F1 of each field of a JSON record, or of each label where an example has several."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Of requests that were asked alone, in milliseconds."""
+    """Latency of requests that were asked alone, in milliseconds."""
 
     p50_ms: float
     p95_ms: float
     mean_ms: float
     p95_at_most_ms: float
-    """Upper end of the P95's one-sided 95 % interval; of fewer than `_BOUNDED` requests the longest time of all."""
+    """Upper end of the P95's one-sided 95 % interval; with fewer than `_BOUNDED` requests, the longest time of all."""
     count: int
     """Requests that were timed."""
     start_ms: float = 0.0
-    """What more than one answer in twenty waits for first: the start of a machine that had scaled to zero."""
+    """Start of a machine that had scaled to zero, where more than one answer in twenty waits for it."""
 
     @property
     def worst_p95_ms(self) -> float:
-        """What the P95 may be, starts included."""
+        """The upper end of the P95, with the start of the machine."""
         return self.start_ms + self.p95_at_most_ms
 
     @property
     def bounded(self) -> bool:
-        """Whether so many requests bound the P95 at all."""
+        """Whether there are enough requests to bound the P95."""
         return self.count >= _BOUNDED
 
 
@@ -191,7 +191,7 @@ def score(records: Sequence[Record], seed: int) -> Score:
 
 
 def by_test(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The records of each test split; those of the validation part are no result."""
+    """The records of each test split, without those of the validation part."""
     parts: dict[str, list[Record]] = {}
     for record in records:
         if record.split != VALIDATION:
@@ -200,21 +200,21 @@ def by_test(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def groups_of(records: Sequence[Record]) -> list[str] | None:
-    """The group of each record, one that has none being a group of its own; None where no record has any."""
+    """The group of each record; None where no record has one. A record without a group is a group of its own."""
     if all(record.group is None for record in records):
         return None
     return [record.group or f"alone {record.id}" for record in records]
 
 
 _BOUNDED = 59
-"""Requests of which the longest is, with a chance of 95 %, above the 95th percentile: 0.95^59 < 0.05."""
+"""With this many requests the longest is above the 95th percentile with a chance of 95 %: 0.95^59 < 0.05."""
 
 
 def latency(records: Sequence[Record]) -> Latency:
-    """That of the records whose time was taken.
+    """The latency of the records that were timed.
 
-    The bound is an order statistic and supposes nothing of how times are distributed: the k-th of n sorted times is
-    above the 95th percentile with the chance that fewer than k of n are below it, which is binomial.
+    The bound is an order statistic and assumes no distribution of the times: the k-th of n sorted times is above the
+    95th percentile with the chance that fewer than k of n are below it, which is binomial.
     """
     values = np.sort([record.latency_ms for record in records if record.latency_ms])
     return Latency(
@@ -228,8 +228,8 @@ def latency(records: Sequence[Record]) -> Latency:
 
 @cache
 def _rank_above_p95(count: int) -> int:
-    """The least k so that the k-th of so many sorted values is above the 95th percentile with a chance of 95 %; the
-    last, where none is."""
+    """The least k for which the k-th of `count` sorted values is above the 95th percentile with a chance of 95 %;
+    `count` where there is none."""
     from scipy.stats import binom
 
     return min(count, 1 + int(binom.ppf(0.95, count, 0.95)))

@@ -33,10 +33,10 @@ from tunewright.evaluation.verdict.comparison import (
     evidence_key,
     kind_in,
 )
-from tunewright.evaluation.verdict.decide import decide
-from tunewright.evaluation.verdict.details import details
+from tunewright.evaluation.verdict.decision import decide
+from tunewright.evaluation.verdict.details import gather_details
 from tunewright.inference.calibration import load_calibration
-from tunewright.inference.decoding.writing import room_for
+from tunewright.inference.decoding.writing import max_answer_tokens
 from tunewright.inference.predictors import language_model
 from tunewright.models.chat import token_counter
 from tunewright.models.resolve import LocalModel, kind_of, resolve
@@ -48,19 +48,19 @@ from tunewright.training.diagnosis.history import kept_early, linear_beside, lon
 ANSWERS = "answers"
 BASELINE = "baseline.json"
 RETRAINED = ("check", "split", "train", "export", "evaluate", "parity")
-"""The steps that a retraining repeats: what an API or a judge answered is kept."""
+"""The steps that a retraining repeats; it keeps the answers of APIs and of the judge."""
 
 
 def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Dataset, adapter and export -> `answers/<candidate>.jsonl` of every candidate. Whole candidates of an interrupted
-    try are kept."""
+    """Dataset, adapter and export -> `answers/<candidate>.jsonl` of every candidate. Candidates that an interrupted try
+    finished are kept."""
     dataset = load_dataset(inputs["split"])
     tests = tests_of(spec, dataset)
     answers = output.path / ANSWERS
     task = task_of(spec.task)
-    # These candidates choose nothing on the validation part, so they learn from it as well: the strongest control.
+    # The baselines choose nothing on the validation part, so they learn from it as well, which makes them strongest.
     candidates = controls(task, [*dataset.train, *dataset.validation])
-    found = {name: collect(name, predictor, task, tests, answers) for name, predictor in candidates.items()}
+    evidence = {name: collect(name, predictor, task, tests, answers) for name, predictor in candidates.items()}
     match kind_of(spec.model, spec.folder):
         case "linear":
             ask_linear(inputs, task, tests, answers)
@@ -69,26 +69,27 @@ def run_evaluate(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
         case "decoder":
             ask_in_torch(spec, inputs, tests, answers)
             _exported(spec, inputs, tests, answers)
-    found |= {file.stem: load_records(file) for file in sorted(answers.glob("*.jsonl")) if file.stem not in found}
+    files = sorted(answers.glob("*.jsonl"))
+    evidence |= {file.stem: load_records(file) for file in files if file.stem not in evidence}
     output.result = {
         f"{candidate} {split}": round(score(part, spec.seed).primary_metric.value, 4)
-        for candidate, records in found.items()
+        for candidate, records in evidence.items()
         for split, part in by_test(records).items()
     }
 
 
 def deployed_splits(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
-    """What the deployed model is asked: the validation part, for the threshold, and the test splits."""
+    """The examples that the deployed model answers: the validation part, for the threshold, and the test splits."""
     return {VALIDATION: dataset.validation, **tests_of(spec, dataset)}
 
 
 def tests_of(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
-    """The test splits, as far as they are asked."""
+    """The test splits, each with at most `evaluate.max_examples` examples."""
     return {name: examples[: spec.evaluate.max_examples] for name, examples in dataset.test.items()}
 
 
 def _exported(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
-    """The answers of the bundle's weights in their runtime, without its server."""
+    """Collect the answers of the bundle's weights in their runtime, without its server."""
     from tunewright.inference.runtimes.base import ClassifyingRuntime, load_runtime, runtime_in
 
     base, bundle = resolve(spec.model, spec.folder), inputs["export"] / "bundle"
@@ -98,11 +99,11 @@ def _exported(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequen
     runtime = runtime_in(bundle)
     model = load_runtime(runtime, bundle, context=context)
     assert not isinstance(model, ClassifyingRuntime)
-    asked = language_model(
+    predictor = language_model(
         model, task, base.template, tokenizer, base.folder, longest, calibration=load_calibration(bundle)
     )
-    asked_for = sample_for(EXPORTED, base.folder, tests, spec.seed, on_gpu=runtime.startswith("vllm"))
-    collect(EXPORTED, asked, task, asked_for, answers)
+    sample = sample_for(EXPORTED, base.folder, tests, spec.seed, on_gpu=runtime.startswith("vllm"))
+    collect(EXPORTED, predictor, task, sample, answers)
 
 
 def _context(
@@ -113,14 +114,14 @@ def _context(
     tests: Mapping[str, Sequence[Example]],
     longest: int,
 ) -> int:
-    """Tokens the cache must hold, `least` or more: no test prompt may be cut."""
+    """Tokens that the cache must hold so that no test prompt is cut; at least `least`."""
     prompts = (
         base.template.encode_prompt(task.prompt(chunk), tokenizer)
         for examples in tests.values()
         for example in examples
         for chunk in task.chunks(example.request, token_counter(tokenizer))
     )
-    return max(least, max(map(len, prompts)) + room_for(task.constraint, longest))
+    return max(least, max(map(len, prompts)) + max_answer_tokens(task.constraint, longest))
 
 
 def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
@@ -131,9 +132,9 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     drawing = drawing_of(spec, dataset.validation, inputs["train"])
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"], drawing=drawing)
     examples = {example.meta.id: example for example in dataset.test_examples}
-    found = details(spec, inputs["check"], examples, evidence)
-    verdict = replace(verdict, reasons=[*verdict.reasons, *found.reasons(comparison.primary_metric)])
-    data = verdict_data(spec, comparison, verdict, parity) | {"details": asdict(found)}
+    details = gather_details(spec, inputs["check"], examples, evidence)
+    verdict = replace(verdict, reasons=[*verdict.reasons, *details.reasons(comparison.primary_metric)])
+    data = verdict_data(spec, comparison, verdict, parity) | {"details": asdict(details)}
     if baseline:
         data["baseline"] = baseline
     if judge := inputs.get("judge"):
@@ -148,14 +149,14 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
 def evidence_of(
     spec: Spec, inputs: Mapping[str, Path]
 ) -> tuple[dict[str, list[Record]], dict[str, Any], dict[str, Any]]:
-    """(every candidate's records and every API's; what `baseline.json` holds, nothing where no API was measured; what
-    `parity.json` holds)."""
+    """(the records of every candidate and API; the content of `baseline.json`, empty where no API was measured; the
+    content of `parity.json`)."""
     evidence = read_evidence(inputs["evaluate"], inputs["parity"])
     baseline: dict[str, Any] = {}
-    if asked := inputs.get("baseline"):
-        baseline = json.loads((asked / BASELINE).read_text("utf-8"))
+    if folder := inputs.get("baseline"):
+        baseline = json.loads((folder / BASELINE).read_text("utf-8"))
         for name in baseline["apis"]:
-            evidence[evidence_key(spec, name)] = load_records(asked / ANSWERS / f"{name}.jsonl")
+            evidence[evidence_key(spec, name)] = load_records(folder / ANSWERS / f"{name}.jsonl")
     return evidence, baseline, json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
 
 
@@ -170,11 +171,11 @@ def compared(
     """All candidates side by side, from the outputs of the steps before the verdict.
 
     Args:
-        evidence, baseline, parity: as of `evidence_of`; the served model is a cascade where `parity` has a name of its
-            own for it.
+        evidence, baseline, parity: as `evidence_of` returns them. The served model is a cascade where `parity` has a
+            name for it under "own".
     """
     cascade = parity.get("own")
-    # What a classifier, or a cascade with one, reads are not the tokens that an API would read.
+    # A classifier, or a cascade with one, reads other tokens than an API would.
     written = written_usage(spec, dataset) if cascade or kind_in(evidence) != "decoder" else None
     return compare(
         spec,
@@ -189,7 +190,7 @@ def compared(
 
 
 def written_usage(spec: Spec, dataset: Dataset) -> Usage:
-    """What an API would read and write of a test example, told from its letters."""
+    """The tokens that an API would read and write for a test example, estimated from its letters."""
     task, examples = task_of(spec.task), dataset.test_examples
     read = fmean(sum(len(each.content) for each in task.prompt(example.request)) for example in examples)
     answered = fmean(len(example.answer) for example in examples)
@@ -197,22 +198,22 @@ def written_usage(spec: Spec, dataset: Dataset) -> Usage:
 
 
 def training_hours(inputs: Mapping[str, Path]) -> float:
-    """What the steps took that a retraining repeats."""
+    """Hours of the steps that a retraining repeats."""
     manifests = [json.loads((inputs[step] / MANIFEST).read_text("utf-8")) for step in RETRAINED]
     return sum(float(manifest["wall_seconds"]) for manifest in manifests) / 3600
 
 
 def drawing_of(spec: Spec, validation: Sequence[Example], train: Path) -> Drawing:
-    """How a validation part came about: copies, near copies and groups were drawn as one."""
+    """How the validation part was drawn: copies, near copies and groups were drawn as one."""
     doubt = ""
     if spec.data.time:
-        doubt = "what is to come is newer than the validation part"
+        doubt = "future requests are newer than the validation part"
     elif spec.train.init_adapter:
         doubt = "the training began with an adapter that may have learnt the validation part"
     elif kept_early(train):
-        doubt = "which model was kept went by the same validation part"
+        doubt = "the model to keep was chosen on the same validation part"
     elif linear_beside(train):
-        doubt = "how much the linear model beside the encoder says was chosen on the same validation part"
+        doubt = "the weight of the linear model beside the encoder was chosen on the same validation part"
     elif isinstance(task_of(spec.task).constraint, SomeOf):
         doubt = "the thresholds of its labels were chosen on the same validation part"
     unit = {example.meta.id: number for number, block in enumerate(blocks_of(validation)) for example in block}
@@ -220,7 +221,11 @@ def drawing_of(spec: Spec, validation: Sequence[Example], train: Path) -> Drawin
 
 
 def usages_of(baseline: Mapping[str, Any]) -> dict[str, Usage]:
-    """The APIs' own counts by their names, from what `baseline.json` holds; without those that did not count."""
+    """The token counts of the APIs by name, without those that did not count.
+
+    Args:
+        baseline: the content of `baseline.json`.
+    """
     return {
         name: Usage(*(each[part] for part in ("prompt_tokens", "answer_tokens", "cached_tokens", "cache_write_tokens")))
         for name, each in baseline.get("apis", {}).items()
@@ -229,6 +234,6 @@ def usages_of(baseline: Mapping[str, Any]) -> dict[str, Usage]:
 
 
 def read_evidence(evaluate: Path, parity: Path) -> dict[str, list[Record]]:
-    """Every candidate's records, the served bundle's included."""
+    """The records of every candidate, with those of the served bundle."""
     files = [*sorted((evaluate / ANSWERS).glob("*.jsonl")), parity / ANSWERS / f"{SERVED}.jsonl"]
     return {file.stem: load_records(file) for file in files}

@@ -12,7 +12,7 @@ from typing import Any
 from tunewright.config import Spec
 from tunewright.core.limits import MOST_NGRAMS
 from tunewright.inference.bundle import BundleInfo, version_of, write_info
-from tunewright.inference.decoding.writing import room_for
+from tunewright.inference.decoding.writing import max_answer_tokens
 from tunewright.inference.runtimes.base import FOLDERS, is_of_encoder, runtime_in
 from tunewright.inference.runtimes.beside import BESIDE
 from tunewright.models.architectures import longest_exact
@@ -36,7 +36,7 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
         spec,
         folder,
         precision=spec.export.weights,
-        context=min(known, spec.train.max_length + room_for(task.constraint, longest)),
+        context=min(known, spec.train.max_length + max_answer_tokens(task.constraint, longest)),
         longest_answer=longest,
         answer_lead=task.lead,
         label_tokens=dict(task.label_tokens),

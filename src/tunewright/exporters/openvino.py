@@ -15,7 +15,7 @@ from tunewright.exporters.lora import read_lora
 from tunewright.exporters.quantise import Grid, Loss, Quantised
 from tunewright.exporters.rotation import Rotation
 from tunewright.inference.runtimes.openvino.adapter import Adapter, save_adapter
-from tunewright.inference.runtimes.openvino.graph import CONFIG, GROUP, WEIGHTS
+from tunewright.inference.runtimes.openvino.shape import CONFIG, GROUP, WEIGHTS
 from tunewright.models.architectures import architecture_of, unsupported
 from tunewright.models.files import loading
 from tunewright.models.tensor_files import TensorWriter, Weights

@@ -15,7 +15,7 @@ from tunewright.core.page import render
 from tunewright.evaluation.report.model_card import LICENCES
 from tunewright.exporters.plain_template import plain_form
 from tunewright.inference.bundle import Bundle, BundleInfo
-from tunewright.inference.decoding.writing import room_for
+from tunewright.inference.decoding.writing import max_answer_tokens
 from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.chat import ChatTemplate, answer_tokens, end_token
 from tunewright.models.resolve import LocalModel, published_name
@@ -85,7 +85,7 @@ def asking_of(spec: Spec, base: LocalModel, longest: int) -> Asking:
     template = plain_form(base.template, messages, task.written("{}"), special_tokens(base.folder))
     choices = _choices(task, base.template, tokenizer)
     # Of labels no more may have been taught than what decides between them.
-    most = max(map(len, choices.values())) if choices else room_for(task.constraint, longest)
+    most = max(map(len, choices.values())) if choices else max_answer_tokens(task.constraint, longest)
     return Asking(task, messages[0].content, template, end_token(task, base.template, tokenizer), most, choices)
 
 

@@ -1,4 +1,4 @@
-"""The tokenizer, read from `tokenizer.json` by the `tokenizers` library alone, in training and in serving alike."""
+"""The tokenizer. Training and serving both load it from `tokenizer.json` with the `tokenizers` library alone."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tunewright.models.tokenizer_check import check_tokenizer
 
 
 class Framed(list[int]):
-    """Token ids of a text as an encoder reads it, with the text.
+    """The token ids of a text with an encoder's frame around it, and the text.
 
     Args:
-        offsets: for each token the first character that it stands for and the one behind its last.
+        offsets: for each token, (its first character, the character after its last).
     """
 
     def __init__(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]], text: str):
@@ -27,20 +27,20 @@ class Framed(list[int]):
 
 
 _KEEPING = frozenset({"NFC", "Prepend", "Replace"})
-"""Normalizers after which a text of known tokenizers is hardly shorter."""
+"""Normalizers that, in known tokenizers, hardly make a text shorter."""
 _COMPOSED = 3
-"""Letters that may become one when they are composed (NFC)."""
+"""Characters that composition (NFC) may turn into one."""
 _OPEN = 8
-"""Tokens after which bytes that are still no character will not become one: a character has at most four."""
+"""Tokens after which incomplete bytes will not become a character any more: a character has at most four bytes."""
 _HALF = "\ufffd"
-"""What stands for bytes that are no character, or not yet."""
+"""The decoder's character for bytes that are not a character, or not yet."""
 
 
-class Reading:
-    """The text of tokens as they come, each decoded beside a few others, not all before it again.
+class IncrementalDecoder:
+    """Decodes tokens as they come, without decoding all earlier ones again.
 
-    A token is decoded together with those of the last piece of text: a tokenizer may write a token otherwise where it
-    is the first.
+    It decodes a token together with those of the last piece of text, because a tokenizer may write a token differently
+    at the beginning of a text.
 
     Args:
         decode: token ids -> their text.
@@ -50,12 +50,12 @@ class Reading:
         self._decode = decode
         self._ids: list[int] = []
         self._before: int = 0
-        """How many tokens of `_ids` only stand there so that the others are decoded as in their place."""
+        """How many tokens of `_ids` are only context for the others."""
         self._settled = 0
 
     def add(self, token: int) -> tuple[str, int]:
-        """(the text that is certain with this token and was not before, letters up to the token's end); the letter of a
-        character that is not whole yet counts as one."""
+        """Add a token. Returns (the text that this token made certain, the characters up to the token's end). An
+        incomplete character counts as one."""
         self._ids.append(token)
         known = len(self._decode(self._ids[: self._before])) if self._before else 0
         fresh = self._decode(self._ids)[known:]
@@ -69,7 +69,8 @@ class Reading:
 
 
 class TextTokenizer:
-    """Text to ids; nothing is added around, unless a method says so. See `tunewright.models.chat.Tokenizer`."""
+    """Converts between text and token ids. It adds no tokens around a text unless a method says so. See
+    `tunewright.models.chat.Tokenizer`."""
 
     def __init__(self, folder: Path):
         from tokenizers import Tokenizer
@@ -81,40 +82,41 @@ class TextTokenizer:
             self._tokenizer = Tokenizer.from_buffer(content)
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
-            # The switch belongs to a tokenizer, not to a call, and serving encodes from several threads: so there are
-            # two.
+            # `encode_special_tokens` is a setting of the tokenizer, not of a call, and serving encodes from several
+            # threads. So there are two tokenizers.
             self._verbatim = Tokenizer.from_str(self._tokenizer.to_str())
-        with loading(file, "The tokenizer"):  # the frame of a text may name tokens that are not there
+        with loading(file, "The tokenizer"):  # the frame may name tokens that don't exist
             self._verbatim.encode("")
         self._verbatim.encode_special_tokens = True
-        written = (added.content for added in self._tokenizer.get_added_tokens_decoder().values() if added.special)
-        longest_first = sorted(written, key=len, reverse=True)
+        special = (added.content for added in self._tokenizer.get_added_tokens_decoder().values() if added.special)
+        longest_first = sorted(special, key=len, reverse=True)
         self.controls = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
 
     def encode_text(self, text: str) -> list[int]:
         return list(_encoded(self._tokenizer, text, add_special_tokens=False).ids)
 
     def encode_framed(self, text: str) -> list[int]:
-        """As an encoder reads it: between the tokenizer's own first and last token."""
+        """A text with an encoder's frame: the tokenizer's own first and last token around it."""
         return list(_encoded(self._verbatim, text).ids)
 
     def framed(self, text: str) -> Framed:
-        """As `encode_framed`, with what each token stands for."""
+        """Like `encode_framed`, with the characters of each token."""
         encoding = _encoded(self._verbatim, text)
         return Framed(encoding.ids, encoding.offsets, text)
 
     @property
     def frame(self) -> int:
-        """Tokens that an encoder reads around a text."""
+        """Tokens of the frame around a text."""
         return len(self.encode_framed(""))
 
     def most_letters(self, tokens: int) -> int:
-        """Letters of a text, beyond which it has more tokens, known without reading it; see `LETTERS_A_TOKEN`."""
+        """A text with more characters than this certainly has more than so many tokens. This needs no encoding; see
+        `LETTERS_A_TOKEN`."""
         return tokens * self._longest
 
     @cached_property
     def _longest(self) -> int:
-        """Letters that a token may stand for."""
+        """Characters that a token may stand for."""
         from tokenizers.models import BPE
 
         model, normalizer = self._tokenizer.model, self._tokenizer.normalizer
@@ -131,7 +133,7 @@ class TextTokenizer:
 
     @property
     def size(self) -> int:
-        """Number of tokens that it knows."""
+        """Size of the vocabulary, added tokens included."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -143,7 +145,7 @@ class TextTokenizer:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
     def control_tokens(self) -> list[int]:
-        """The tokens that are no text, such as the ends of turns."""
+        """The tokens that are not text, such as the ends of turns."""
         return [token for token, added in self._tokenizer.get_added_tokens_decoder().items() if added.special]
 
     def encode_verbatim(self, text: str) -> list[int]:
@@ -151,7 +153,11 @@ class TextTokenizer:
 
 
 def _encoded(tokenizer: Any, text: str, *, add_special_tokens: bool = True) -> Any:
-    """Raises: RuntimeError: the library gave up at a pattern; it panics then, with what is no `Exception`."""
+    """Encode a text.
+
+    Raises:
+        RuntimeError: the library gave up at a pattern. It panics then, and its panic is not an `Exception`.
+    """
     try:
         return tokenizer.encode(text, add_special_tokens=add_special_tokens)
     except BaseException as error:

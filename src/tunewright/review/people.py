@@ -22,7 +22,6 @@ from tunewright.auth.keys import Allowances, KeyRing, Principal
 from tunewright.core.limits import SIGN_IN_TRIES
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Account
-from tunewright.review.provider import Claimed, printable
 
 Role = Literal["reader", "reviewer", "admin"]
 """A reader looks; a reviewer reviews and takes back what is his own; an admin takes back what others said, too."""
@@ -188,6 +187,23 @@ class Desks:
 
 _SHOWN = 12
 """Letters of an account's digest that stand behind a name."""
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """Who has signed in, as a provider says."""
+
+    issuer: str
+    subject: str
+    """Whose account it is, which stays; the issuer has no two alike."""
+    name: str
+    """What its owner is called, which he may be able to change."""
+    role: Role
+
+
+def printable(text: str) -> str:
+    """What of a text can be seen: databases don't keep all else, and some of it makes one name look like another."""
+    return "".join(letter for letter in text if letter.isprintable())
 
 
 def person_of(store: Store, claimed: Claimed) -> Person:

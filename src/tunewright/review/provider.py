@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunewright.auth.identity import Signer, read_provider, roles_in
 from tunewright.core.errors import UserError
-from tunewright.review.people import Role
+from tunewright.review.people import Claimed, Role, printable
 
 _SECONDS = 600.0
 """In which somebody has to sign in at the provider."""
@@ -44,18 +44,6 @@ class ReviewProvider(BaseModel):
     """The environment variable that holds the app's secret, where it has one."""
     roles: dict[Role, list[str]] = Field(min_length=1)
     """For reader, reviewer and admin, the provider's roles and groups that make one. The highest counts."""
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """Who has signed in, as a provider says."""
-
-    issuer: str
-    subject: str
-    """Whose account it is, which stays; the issuer has no two alike."""
-    name: str
-    """What its owner is called, which he may be able to change."""
-    role: Role
 
 
 @dataclass
@@ -149,8 +137,3 @@ def _name(claims: dict[str, Any]) -> str:
     """What a person is called: as a rule his address in the organisation."""
     told = str(claims.get("preferred_username") or claims.get("email") or claims["sub"])
     return printable(told)[:MOST_NAME]
-
-
-def printable(text: str) -> str:
-    """What of a text can be seen: databases don't keep all else, and some of it makes one name look like another."""
-    return "".join(letter for letter in text if letter.isprintable())

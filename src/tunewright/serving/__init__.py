@@ -1,1 +1,1 @@
-"""Serving a bundle: ONNX Runtime on the CPU, an OpenAI-compatible API, no torch."""
+"""The OpenAI-compatible server of bundles and folders of adapters, and batches. It needs no torch."""

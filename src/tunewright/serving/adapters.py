@@ -1,13 +1,13 @@
-"""A folder of many models: added, replaced, rolled back and taken away while a server reads it.
+"""A folder of many models. Models can be added, replaced, rolled back and removed while a server reads the folder.
 
-    FOLDER/base/           a bundle without adapter that writes any text; its weights are the first added adapter's
-    FOLDER/NAME/3/         a bundle, never changed once it is there: of an adapter without the base's weights
-    FOLDER/NAME/current    the number of the one that is served
+    FOLDER/base/           a bundle without adapter that writes any text; its weights come from the first added adapter
+    FOLDER/NAME/3/         a bundle, never changed once it is there; an adapter's lacks the base's weights
+    FOLDER/NAME/current    the number of the served version
 
-Encoders and linear models stand for themselves. A folder that has only these has no base.
+Encoders and linear models need no base. A folder that has only these has none.
 
-A server looks at `current` at each request, so what is added counts from the next one on, and what is under way ends
-with what it began with.
+A server reads `current` at each request. A new version therefore answers from the next request on, and requests under
+way end with the version they began with.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CURRENT = "current"
 _GONE = ".gone"
 _WEIGHTS = FOLDERS["openvino-lora"]
 _CONTEXT = 4096
-"""Tokens of the longest request to a folder of adapters."""
+"""Tokens that a request to a folder of adapters may have."""
 _LONGEST = 1024
 """Tokens that the base writes at most."""
 
@@ -46,16 +46,16 @@ class AdapterVersion:
 
 
 class AdapterStore:
-    """Such a folder.
+    """A folder of adapters.
 
     Raises:
-        UserError: it is none.
+        UserError: the folder is none.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.base = _base_in(folder)
-        """What its adapters share; None where it has none."""
+        """The base that its adapters share; None: it has no adapters."""
         if not self.base and not self.names():
             raise UserError(
                 "This is no folder of adapters.",
@@ -65,15 +65,15 @@ class AdapterStore:
 
     @staticmethod
     def is_one(folder: Path) -> bool:
-        """Whether a folder is one, and not a bundle."""
+        """Whether a folder holds adapters, and is not a bundle."""
         return (folder / BASE).is_dir() or bool(_names_in(folder))
 
     def names(self) -> list[str]:
         return _names_in(self.folder)
 
     def current(self, name: str) -> AdapterVersion | None:
-        """What is served under a name; None where there is none."""
-        # Names come from requests: what is no name is no path either.
+        """The served version of a model; None: there is no such model."""
+        # Names come from requests: one that is not well-formed must not become a path.
         if not re.fullmatch(NAME, name):
             return None
         try:
@@ -83,57 +83,59 @@ class AdapterStore:
         return AdapterVersion(name, number, self.folder / name / str(number))
 
     def infos(self) -> dict[str, BundleInfo]:
-        """`bundle.json` of what is served, by name."""
-        return {name: read_info(now.folder) for name in self.names() if (now := self.current(name))}
+        """`bundle.json` of each served version, by name."""
+        return {name: read_info(version.folder) for name in self.names() if (version := self.current(name))}
 
     def versions(self, name: str) -> list[int]:
         return _numbers_in(self.folder / name)
 
     def roll_back(self, name: str) -> AdapterVersion:
-        """Serve the version before the one that is served.
+        """Serve the version before the current one.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no such model, or no earlier version.
         """
-        now = self._served(name)
-        earlier = [number for number in self.versions(name) if number < now.number]
+        version = self._served(name)
+        earlier = [number for number in self.versions(name) if number < version.number]
         if not earlier:
-            raise UserError(f"There is no version of '{name}' before {now.number}.", where=self.folder)
+            raise UserError(f"There is no version of '{name}' before {version.number}.", where=self.folder)
         _write_current(self.folder / name, earlier[-1])
         return self._served(name)
 
     def remove(self, name: str) -> None:
-        """Serve it no more, and remove its files.
+        """Stop serving a model, and remove its files.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no such model.
         """
         with sole_writer(self.folder):
-            _clear_away(self.folder)
+            _clear_removed(self.folder)
             self._served(name)
-            # It is gone at once, and then its files: what a kill leaves of them goes with the next change.
+            # The rename ends the serving at once. If a kill leaves files, the next change removes them.
             (self.folder / name).rename(self.folder / f".{name}{_GONE}")
-            _clear_away(self.folder)
+            _clear_removed(self.folder)
 
     def _served(self, name: str) -> AdapterVersion:
-        found = self.current(name)
-        if not found:
+        version = self.current(name)
+        if not version:
             raise UserError(
                 f"There is no adapter '{name}'.", where=self.folder, fix=f"See: tunewright adapters ls {self.folder}"
             )
-        return found
+        return version
 
 
 def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> AdapterVersion:
-    """Add a bundle to a folder, which the first one begins, and serve it from now on: of a language model its adapter,
-    beside the base that all share; an encoder or a linear model as a whole.
+    """Add a bundle to a folder and serve it from now on. The first bundle creates the folder.
+
+    The folder takes only the adapter of a language model, because all adapters share one base. It takes an encoder or a
+    linear model as a whole.
 
     Args:
-        name: by default the bundle's.
+        name: the bundle's by default.
 
     Raises:
-        UserError: the bundle is none or is not what it was made as, has its adapter merged or has none, or another base
-            than the folder's; or the name can't be had.
+        UserError: the folder `bundle` is no bundle or fails verification, its adapter is merged or absent, its base is
+            not the folder's, or the name is taken or not well-formed.
     """
     loaded = load_bundle(bundle)
     loaded.verify()
@@ -145,27 +147,27 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> AdapterV
             fix=f"A name has up to 60 letters, digits, '_', '.' and '-', and is not '{BASE}'.",
         )
     alone = is_classifier(info.runtime)
-    needed = None if alone else _base_of(bundle, info)
+    bundle_base = None if alone else _base_of(bundle, info)
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
-        _clear_away(folder)
-        there = _base_in(folder)
-        if needed and there and _identity(there) != _identity(needed):
+        _clear_removed(folder)
+        folder_base = _base_in(folder)
+        if bundle_base and folder_base and _identity(folder_base) != _identity(bundle_base):
             raise UserError(
-                f"The bundle's base is {needed.name} in {needed.precision}, the folder's {there.name} in "
-                f"{there.precision}; weights and chat template must be the same.",
+                f"The bundle's base is {bundle_base.name} in {bundle_base.precision}, the folder's {folder_base.name} "
+                f"in {folder_base.precision}; weights and chat template must be the same.",
                 where=folder,
-                fix="Give it a folder of its own.",
+                fix="Add it to another folder.",
             )
-        base = there or needed
+        base = folder_base or bundle_base
         if base and base.name in (name, *_names_in(folder)):
             raise UserError(
-                f"'{base.name}' is the name by which the base is asked, and can't be another model's too.",
+                f"'{base.name}' is the base's name, and no other model can have it.",
                 where=folder,
-                fix="Give the other one a name of its own: --name NAME",
+                fix="Give the other model another name: --name NAME",
             )
-        if needed and not there:
-            _begin(folder / BASE, bundle, needed, known)
+        if bundle_base and not folder_base:
+            _write_base(folder / BASE, bundle, bundle_base, known)
         home = folder / name
         home.mkdir(exist_ok=True)
         number = max(_numbers_in(home), default=0) + 1
@@ -176,15 +178,15 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> AdapterV
             shutil.copytree(bundle, fresh, ignore=shutil.ignore_patterns(*shared))
             seal(fresh, known)
         except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True)  # on a disk that is full it would take the room
+            shutil.rmtree(fresh, ignore_errors=True)  # on a full disk it would take the space
             raise
         fresh.rename(home / str(number))
         _write_current(home, number)
     return AdapterVersion(name, number, home / str(number))
 
 
-def _clear_away(folder: Path) -> None:
-    """Remove the files of models that were removed."""
+def _clear_removed(folder: Path) -> None:
+    """Delete the files that are left of removed models."""
     for left in folder.glob(f".*{_GONE}"):
         shutil.rmtree(left)
 
@@ -201,7 +203,8 @@ def _base_in(folder: Path) -> BundleInfo | None:
     return read_info(folder / BASE) if (folder / BASE).is_dir() else None
 
 
-def _begin(base: Path, bundle: Path, info: BundleInfo, known: Mapping[str, FileSum]) -> None:
+def _write_base(base: Path, bundle: Path, info: BundleInfo, known: Mapping[str, FileSum]) -> None:
+    """Make a folder's base of the bundle's files, whole or not at all."""
     fresh = base.with_name(f".{base.name}")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
@@ -218,10 +221,10 @@ def _begin(base: Path, bundle: Path, info: BundleInfo, known: Mapping[str, FileS
 
 
 def _base_of(bundle: Path, info: BundleInfo) -> BundleInfo:
-    """A bundle's base, as a model that writes any text.
+    """A bundle's base as a model that writes any text.
 
     Raises:
-        UserError: the bundle can't share it with others.
+        UserError: the bundle can't share its base.
     """
     if info.runtime != "openvino-lora":
         raise UserError(
@@ -250,7 +253,7 @@ def _base_of(bundle: Path, info: BundleInfo) -> BundleInfo:
 
 
 def _identity(base: BundleInfo) -> tuple[str, str, str, str | None]:
-    """What two bundles' bases must have in common."""
+    """The fields in which the bases of two bundles must agree."""
     return base.name, base.precision, base.version, base.template_sha256
 
 

@@ -1,4 +1,4 @@
-"""Models that stop where nobody waits for the answer any more; places that are waited for as long as a call has.
+"""Runtimes that stop when the client has disconnected or the call's time is over, and a queue that does the same.
 
 See `tunewright.core.call`.
 """
@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.core.call import CALL, OutOfTime, check_call
-from tunewright.inference.decoding.following import WritingConfig, WritingModel
-from tunewright.inference.decoding.writing import Growing, growing
+from tunewright.inference.decoding.protocols import NextLogits, WritingConfig, WritingModel
+from tunewright.inference.decoding.writing import next_logits
 from tunewright.inference.runtimes.base import ClassifyingRuntime, NextTokenRuntime, Runtime, WritingRuntime
 
 
 @contextmanager
 def turn(places: threading.BoundedSemaphore) -> Iterator[None]:
-    """A place, waited for until the call's deadline.
+    """Wait for a place until the call's deadline, and hold it.
 
     Raises:
         Abandoned, OutOfTime: as `Call.check`.
@@ -37,7 +37,7 @@ def turn(places: threading.BoundedSemaphore) -> Iterator[None]:
 
 
 def attended(model: Runtime) -> Runtime:
-    """A runtime that stops where nobody waits for the answer any more; an encoder's single pass is not stopped."""
+    """A runtime that checks the call before each step of its work. An encoder's single forward pass is not stopped."""
     if isinstance(model, ClassifyingRuntime):
         return model
     return _AttendedWriting(model) if isinstance(model, WritingModel) else _Attended(model)
@@ -60,14 +60,14 @@ class _Attended:
         check_call()
         return self._model.many(sequences)
 
-    def begin(self, prompt: Sequence[int]) -> Growing:
-        behind = growing(self._model, prompt)
+    def begin(self, prompt: Sequence[int]) -> NextLogits:
+        inner = next_logits(self._model, prompt)
 
-        def attended(written: Sequence[int]) -> npt.NDArray[np.float32]:
+        def checked(written: Sequence[int]) -> npt.NDArray[np.float32]:
             check_call()
-            return behind(written)
+            return inner(written)
 
-        return attended
+        return checked
 
 
 class _AttendedWriting:
@@ -83,8 +83,8 @@ class _AttendedWriting:
     def ended(self) -> bool:
         return self._model.ended
 
-    def write(self, prompt: Sequence[int], wanted: WritingConfig) -> Generator[tuple[int, float], None, None]:
-        with closing(self._model.write(prompt, wanted)) as tokens:
+    def write(self, prompt: Sequence[int], config: WritingConfig) -> Generator[tuple[int, float], None, None]:
+        with closing(self._model.write(prompt, config)) as tokens:
             for token in tokens:
                 check_call()
                 yield token

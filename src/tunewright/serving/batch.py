@@ -1,8 +1,8 @@
 """Answering a file: every line once, on all cores or on a Ray cluster, through interruptions.
 
-The input is cut into chunks of lines. A worker answers a chunk and writes it whole or not at all into a folder beside
-the output; what is there is not answered again. When all are there they become the output, in the input's order. A
-chunk's answers depend on its lines and the bundle alone, so whoever answers it writes the same bytes.
+The input is cut into chunks of lines. A worker answers a chunk and writes it, whole or not at all, into a folder beside
+the output. A chunk that is there is not answered again. When all are there, they become the output in the input's
+order. A chunk's answers depend on its lines and the bundle alone, so every worker would write the same bytes.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ from tunewright.core.workers import CLUSTER, cores, each
 from tunewright.inference.bundle import load_bundle
 from tunewright.inference.predictors import Answer
 from tunewright.serving.body import RequestInput
-from tunewright.serving.engine import Engine, TooLong, told
+from tunewright.serving.engine import Engine, TooLong, answer_fields
 
 CHUNK = 500
-"""Lines that are lost at most to a worker that is killed."""
+"""Lines in a chunk: a killed worker loses this many at most."""
 _SHARED_FROM = 1 << 30
-"""Bytes of weights from which on a machine has one worker that reads with all cores from one copy of them. Smaller ones
-are copied, because processes don't wait for each other's Python."""
+"""Bytes of weights above which a machine has one worker that uses one copy of them with all cores. Smaller weights are
+copied into several processes, which don't wait for each other's Python."""
 _JOB = "job.json"
-_OF_THE_MACHINE = (UserError, OSError, MemoryError, ImportError)
-"""Errors that no line is to blame for: they end the batch, and the same command goes on."""
+_MACHINE_ERRORS = (UserError, OSError, MemoryError, ImportError)
+"""Errors that no line causes: they end the batch, and the same command resumes it."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What came of a file."""
+    """The result of answering a file."""
 
     lines: int
     refused: int
-    """Lines that have an error in the place of an answer."""
+    """Lines that got an error instead of an answer."""
     kept: int
-    """Lines that were answered before an interruption."""
+    """Lines that an earlier, interrupted run had answered."""
     seconds: float
 
     @property
     def per_second(self) -> float:
-        """Lines answered now, a second."""
+        """Lines that this run answered, a second."""
         return (self.lines - self.kept) / self.seconds if self.seconds else 0.0
 
 
@@ -66,11 +66,11 @@ def answer_file(bundle: Path, source: Path, target: Path, chunk: int = CHUNK) ->
     the answer with its confidence, or `error`.
 
     Args:
-        target: must not be there yet; `target.parts` beside it holds what is done so far.
+        target: must not exist; `target.parts` beside it holds the chunks that are done.
         chunk: lines that one worker answers at a time.
 
     Raises:
-        UserError: there is no such file, the target is there, or `target.parts` belongs to another file or bundle.
+        UserError: the source does not exist, the target does, or `target.parts` belongs to another file or bundle.
     """
     if not source.is_file():
         raise UserError("There is no such file.", where=source, fix="Give a JSON Lines file, a request a line.")
@@ -84,7 +84,7 @@ def answer_file(bundle: Path, source: Path, target: Path, chunk: int = CHUNK) ->
     parts = target.resolve().with_name(f"{target.name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
     with sole_writer(parts):
-        _same_job(parts, bundle, source, chunk)
+        _check_job(parts, bundle, source, chunk)
         left = [one for one in chunks if not _part(parts, one.number).exists()]
         kept = lines - sum(one.lines for one in left)
         alone = len(left) < 2 or loaded.weight_bytes > _SHARED_FROM
@@ -103,7 +103,7 @@ def answer_file(bundle: Path, source: Path, target: Path, chunk: int = CHUNK) ->
 class _Chunk:
     number: int
     start: int
-    """Its first byte."""
+    """The offset of its first byte."""
     first: int
     """The number of its first line, from 1."""
     lines: int
@@ -128,7 +128,7 @@ def _chunks(source: Path, most: int) -> tuple[list[_Chunk], int]:
 
 
 def _sizes(stream: BinaryIO) -> Iterator[int]:
-    """The bytes of each line, however long it is."""
+    """The size of each line in bytes, however long it is."""
     size = 0
     while part := stream.readline(BATCH_LINE_BYTES):
         size += len(part)
@@ -139,8 +139,12 @@ def _sizes(stream: BinaryIO) -> Iterator[int]:
         yield size
 
 
-def _same_job(parts: Path, bundle: Path, source: Path, chunk: int) -> None:
-    """Note what the parts belong to, or refuse those of something else."""
+def _check_job(parts: Path, bundle: Path, source: Path, chunk: int) -> None:
+    """Note the input and the bundle of the parts.
+
+    Raises:
+        UserError: the parts belong to another input or bundle.
+    """
     found = source.stat()
     cut = [chunk, BATCH_CHUNK_BYTES]
     job = {"bundle": sha256_tree(bundle)[0], "input": sha256_json([found.st_size, found.st_mtime_ns]), "chunk": cut}
@@ -184,39 +188,39 @@ def _lines(source: Path, chunk: _Chunk) -> Iterator[tuple[int, bytes]]:
 
 @lru_cache(maxsize=1)
 def _engine(bundle: Path, streams: int) -> Engine:
-    """One a worker. It reads with one thread a pass: passes side by side do more than threads that wait for each other,
-    and sums come out alike wherever they are made."""
+    """The engine of a worker. It uses one thread a forward pass: parallel passes do more than threads that wait for
+    each other, and sums are the same on every machine."""
     loaded = load_bundle(bundle)
     return Engine.load(loaded, streams if loaded.info.runtime.startswith("onnxruntime") else 1, streams)
 
 
 def answer_lines(engine: Engine, lines: Sequence[tuple[int, bytes]]) -> list[dict[str, Any]]:
     """The output for some lines of the input, each with its number."""
-    read = [_read(number, line) for number, line in lines]
+    read = [_question(number, line) for number, line in lines]
     answers = iter(_answers(engine, [each.text for each in read if isinstance(each, _Question)]))
-    return [_told(engine, each.name, next(answers)) if isinstance(each, _Question) else each for each in read]
+    return [_output(engine, each.name, next(answers)) if isinstance(each, _Question) else each for each in read]
 
 
 def _answers(engine: Engine, texts: Sequence[str]) -> Sequence[Answer | TooLong | _Broken]:
-    """The answer to each text, or what went wrong with it.
+    """The answer to each text, or the reason why it has none.
 
     Raises:
-        Exception: the engine answers nothing at all any more, or the machine is at fault.
+        Exception: the engine answers no text any more, or the machine is at fault.
     """
     try:
         return engine.answers(texts)
-    except _OF_THE_MACHINE:
+    except _MACHINE_ERRORS:
         raise
     except Exception:  # noqa: BLE001 (whatever it is, the other lines are answered)
-        found = [_answer(engine, text) for text in texts]
-        if all(isinstance(each, _Broken) for each in found):
+        answers = [_answer(engine, text) for text in texts]
+        if all(isinstance(each, _Broken) for each in answers):
             engine.answers(["warm-up"])
-        return found
+        return answers
 
 
 @dataclass(frozen=True)
 class _Broken:
-    """A text at which the engine fails."""
+    """The engine fails at a text."""
 
     reason: str
 
@@ -224,7 +228,7 @@ class _Broken:
 def _answer(engine: Engine, text: str) -> Answer | TooLong | _Broken:
     try:
         return engine.answers([text])[0]
-    except _OF_THE_MACHINE:
+    except _MACHINE_ERRORS:
         raise
     except Exception as error:  # noqa: BLE001 (whatever it is, the other lines are answered)
         return _Broken(f"The model fails at this text: {type(error).__name__}.")
@@ -232,15 +236,15 @@ def _answer(engine: Engine, text: str) -> Answer | TooLong | _Broken:
 
 @dataclass(frozen=True)
 class _Question:
-    """What a line asks."""
+    """A line that can be answered."""
 
     name: dict[str, Any]
-    """Of the line, for its output."""
+    """The fields that name the line in the output: its ids, or its number."""
     text: str
 
 
-def _read(number: int, line: bytes) -> _Question | dict[str, Any]:
-    """What a line asks, or its output where it can't be answered."""
+def _question(number: int, line: bytes) -> _Question | dict[str, Any]:
+    """A line's question, or the line of the output where it can't be answered."""
     if len(line) > BATCH_LINE_BYTES:
         reason = f"The line is longer than {BATCH_LINE_BYTES >> 20} MiB."
         return _refused({"line": number}, "invalid_json", reason)
@@ -249,39 +253,39 @@ def _read(number: int, line: bytes) -> _Question | dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError):
         return _refused({"line": number}, "invalid_json", "The line is not JSON.")
     except JSON_FAULTS as error:
-        refusal = described(error, "The line", "Write it anew.")
+        refusal = described(error, "The line", "Write it again.")
         return _refused({"line": number}, "invalid_json", refusal.reason)
     if not isinstance(row, dict):
         return _refused({"line": number}, "invalid_json", "The line is no JSON object.")
     name = {key: row[key] for key in ("id", "custom_id") if key in row} or {"line": number}
     try:
-        return _Question(name, _asked(row).read())
+        return _Question(name, _input_of(row).read())
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         return _refused(name, "invalid_value", reason)
     except UserError as error:
         return _refused(name, "invalid_document", error.paragraph())
-    except _OF_THE_MACHINE:
+    except _MACHINE_ERRORS:
         raise
     except Exception as error:  # noqa: BLE001 (of libraries that read documents; the other lines are answered)
-        return _refused(name, "invalid_document", f"It can't be read: {type(error).__name__}.")
+        return _refused(name, "invalid_document", f"The document can't be read: {type(error).__name__}.")
 
 
-def _told(engine: Engine, name: dict[str, Any], answer: Answer | TooLong | _Broken) -> dict[str, Any]:
+def _output(engine: Engine, name: dict[str, Any], answer: Answer | TooLong | _Broken) -> dict[str, Any]:
     if isinstance(answer, _Broken):
         return _refused(name, "internal_error", answer.reason)
     if isinstance(answer, TooLong):
         return _refused(name, "context_length_exceeded", answer.paragraph())
-    return {**name, **told(engine.kind, answer), **engine.bundle.flags(answer.confidence)}
+    return {**name, **answer_fields(engine.kind, answer), **engine.bundle.flags(answer.confidence)}
 
 
-def _asked(row: dict[str, Any]) -> RequestInput:
-    """What a line asks: its text or document, or the one message of the user."""
+def _input_of(row: dict[str, Any]) -> RequestInput:
+    """A line's text or document, or the one user message of OpenAI's format."""
     if "body" not in row:
         return RequestInput.model_validate({key: row[key] for key in ("text", "document") if key in row})
     messages = row["body"].get("messages") if isinstance(row["body"], dict) else None
-    said = [m.get("content") for m in messages or () if isinstance(m, dict) and m.get("role") == "user"]
-    return RequestInput.model_validate({"text": said[0] if len(said) == 1 else None})
+    texts = [m.get("content") for m in messages or () if isinstance(m, dict) and m.get("role") == "user"]
+    return RequestInput.model_validate({"text": texts[0] if len(texts) == 1 else None})
 
 
 def _refused(name: dict[str, Any], code: str, message: str) -> dict[str, Any]:
@@ -289,7 +293,7 @@ def _refused(name: dict[str, Any], code: str, message: str) -> dict[str, Any]:
 
 
 def _join(parts: Path, chunks: Sequence[_Chunk], target: Path) -> int:
-    """Make the parts one file; returns how many of its lines are errors."""
+    """Join the parts to one file. Returns how many of its lines are errors."""
     fresh, refused = parts / target.name, 0
     with fresh.open("wb") as stream:
         for chunk in chunks:

@@ -1,4 +1,4 @@
-"""What a request asks: a text, or a document that is made one."""
+"""A request's input: a text, or a document to read the text from."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1, max_length=255)
-    """The file's name: its suffix tells the kind where the first bytes don't."""
+    """The file's name. Its suffix gives the kind where the first bytes don't."""
     content: bytes
-    """In JSON: base64."""
+    """In JSON as base64."""
 
     @field_validator("content", mode="before")
     @classmethod
@@ -33,7 +33,7 @@ class Document(BaseModel):
 
 
 def whole_letters(text: str) -> str:
-    """JSON can say half a letter (a lone surrogate), which no tokenizer and no file takes."""
+    """Refuse half a letter (a lone surrogate): JSON can hold one, but no tokenizer and no file can."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -45,19 +45,19 @@ Text = Annotated[str, AfterValidator(whole_letters)]
 
 
 def _not_empty(text: str) -> str:
-    """Of nothing a model would make something up."""
+    """Refuse an empty text: a model would make something up."""
     if not text.strip():
         raise ValueError("there is nothing in it to read")
     return text
 
 
 class RequestInput(BaseModel):
-    """What is asked: exactly one of the two."""
+    """The input of a plain route or of a batch's line: exactly one of text and document."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = None
-    """Which of a server's models is asked; None: the only one."""
+    """One of the server's models; None: the only one."""
     text: Annotated[Text, AfterValidator(_not_empty)] | None = None
     document: Document | None = None
 
@@ -68,7 +68,7 @@ class RequestInput(BaseModel):
         return self
 
     def read(self) -> str:
-        """The text, made from the document as for the training data.
+        """The text. A document is read as in the training data.
 
         Raises:
             UserError: the document can't be read.

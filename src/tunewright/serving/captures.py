@@ -1,8 +1,8 @@
-"""What a server was asked and answered, and what people said to that, kept in a folder: for review and retraining.
+"""The request log: questions, answers and feedback, kept in a folder for review and retraining.
 
-A server writes files of its own, a JSON line at a time, and tells that something is kept only when its line is in the
-operating system's hands: killed at any moment, the server loses nothing that it said it kept. A line that a kill cut
-short was not said to be kept, and is passed over when the files are read.
+Each server writes its own files, a JSON line at a time. It reports an entry as kept only when the operating system has
+the line, so a server that is killed at any moment loses nothing that it reported as kept. Readers skip a line that a
+kill cut short; the server has not reported it.
 """
 
 from __future__ import annotations
@@ -24,56 +24,54 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from tunewright.core.errors import UserError
 
 _PATTERN = "captures-*.jsonl"
-
-
 MOST_BYTES = 64 << 20
-"""Of a file, beyond which a new one is begun."""
+"""Size of a file at which the server begins a new one."""
 MOST_SECONDS = 24 * 3600
-"""After which a new one is begun."""
+"""Age of a file at which the server begins a new one."""
 MOST_ID = 64
-"""Letters of an answer's id at most."""
+"""Letters that an answer's id may have."""
 LEAST_SHARE = 1e-6
-"""Of the requests that can be kept."""
+"""The smallest share of the requests that can be kept."""
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(extra="ignore")  # whoever reads may be older than the server that wrote
+    model_config = ConfigDict(extra="ignore")  # the reader may be older than the server that wrote the entry
 
     id: Annotated[str, Field(min_length=1, max_length=MOST_ID)]
-    """The answer's."""
+    """The answer's id."""
     time: str
     model: str
     by: str | None
-    """Who asked, or gives feedback; None where the server asks nobody for a key."""
+    """The client's key name; None: the server has no keys."""
 
 
 class CaptureRecord(_Entry):
-    """A request that was answered."""
+    """A request and its answer."""
 
     kind: Literal["capture"] = "capture"
     version: str
-    """Of the model's bundle."""
+    """The version of the model's bundle."""
     request: str
     answer: str
     confidence: float | None
     escalate: bool | None
     in_scope: bool | None
     share: Annotated[float, Field(ge=LEAST_SHARE, le=1)] = 1.0
-    """Of the requests that are kept: this one stands for 1 / share."""
+    """The share of the requests that the server keeps: this one stands for 1 / share."""
     prompt_tokens: Count = 0
     answer_tokens: Count = 0
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """From the question to the answer."""
+    """Time from the request to the answer."""
 
 
 class Feedback(_Entry):
-    """What somebody said to an answer."""
+    """A client's feedback to an answer."""
 
     kind: Literal["feedback"] = "feedback"
     right: bool
     answer: str | None
-    """The right one, where it was not."""
+    """The right answer, if the model's was wrong and the client gives it."""
     comment: str
 
 
@@ -82,28 +80,30 @@ _ENTRY: TypeAdapter[CaptureRecord | Feedback] = TypeAdapter(Entry)
 
 
 class Redact(Protocol):
-    """What takes personal data out of an entry; see `tunewright.serving.redaction`."""
+    """A function that takes personal data out of an entry; see `tunewright.serving.redaction`."""
 
-    def __call__(self, entry: CaptureRecord | Feedback, *, chosen: bool) -> CaptureRecord | Feedback: ...
+    def __call__(self, entry: CaptureRecord | Feedback, *, from_fixed_set: bool) -> CaptureRecord | Feedback: ...
 
 
 class RequestLog:
-    """Where a server keeps them; for many threads. A new file is begun each day and beyond a size, so that old ones can
-    be deleted; the one that is written is held by a lock.
+    """Writes a server's entries to a folder. Thread-safe.
+
+    It begins a new file each day and at `MOST_BYTES`, so that old ones can be deleted. It holds a lock on the file that
+    it writes.
 
     Args:
-        folder: is made, for its owner's eyes only.
-        share: of the requests that are kept.
-        redact: what is done to an entry before it is written.
+        folder: created if absent, with access for its owner only.
+        share: the share of the requests to keep.
+        redact: applied to each entry before it is written.
 
     Raises:
-        UserError: nothing can be written there.
+        UserError: the folder can't be written to.
     """
 
     _size: int
-    """Bytes of the file that is written; as many as fill one, where another is to be begun."""
+    """Bytes of the current file; `MOST_BYTES` where the next entry must begin a new one."""
     _begun: float
-    """When it was begun, by the monotonic clock."""
+    """When the current file was begun, by the monotonic clock."""
 
     def __init__(self, folder: Path, share: float = 1.0, redact: Redact | None = None):
         self.share = share
@@ -116,18 +116,18 @@ class RequestLog:
         self._turn = threading.Lock()
 
     def takes(self, identity: str) -> bool:
-        """Whether the request with this id is one of the share that is kept. The same id is told the same anywhere."""
+        """Whether the request with this id belongs to the share to keep. The id alone decides, on every server."""
         drawn = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8])
         return drawn < self.share * 2**64
 
-    def keep(self, entry: CaptureRecord | Feedback, *, chosen: bool = False) -> bool:
-        """Write an entry. Returns whether it is kept: not where the disk is full or gone.
+    def keep(self, entry: CaptureRecord | Feedback, *, from_fixed_set: bool = False) -> bool:
+        """Write an entry. Returns whether it is kept; False where the disk is full or gone.
 
         Args:
-            chosen: its answer is one of a fixed set, in which nothing is to be redacted.
+            from_fixed_set: the answer is a label, which needs no redaction.
         """
         if self._redact:
-            entry = self._redact(entry, chosen=chosen)
+            entry = self._redact(entry, from_fixed_set=from_fixed_set)
         line = entry.model_dump_json().encode() + b"\n"
         with self._turn:
             try:
@@ -137,11 +137,11 @@ class RequestLog:
                 written = os.write(self._file, line)
             except OSError:
                 return False
-            if written < len(line):  # the disk filled up in the middle of it
+            if written < len(line):  # the disk filled up within the line
                 try:
                     os.ftruncate(self._file, self._size)
                 except OSError:
-                    self._size = MOST_BYTES  # half a line stays: the next one must not follow it, but begin a file
+                    self._size = MOST_BYTES  # half a line stays, so the next one must begin a new file
                 return False
             self._size += written
         return True
@@ -153,7 +153,7 @@ class RequestLog:
         """Open a new file."""
         file = self._folder / _PATTERN.replace("*", f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}")
         opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        with suppress(OSError):  # some network folders know no locks; there the age alone tells
+        with suppress(OSError):  # some network folders have no locks; there readers go by the file's age alone
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._size, self._begun = 0, time.monotonic()
         return opened
@@ -164,22 +164,22 @@ def now() -> str:
 
 
 def request_logs(folder: Path) -> list[Path]:
-    """The journals in a folder, and in the folders in it: one for each server."""
+    """The request logs in a folder and in its subfolders, one subfolder a server."""
     found = [file for pattern in (_PATTERN, f"*/{_PATTERN}") for file in folder.glob(pattern) if file.is_file()]
     return sorted(found, key=lambda file: file.name)
 
 
 def read_entry(line: bytes) -> CaptureRecord | Feedback:
-    """A line of a journal.
+    """A line of a request log.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the line is no entry.
     """
     return _ENTRY.validate_json(line)
 
 
 def read_captures(folder: Path) -> Iterator[CaptureRecord | Feedback]:
-    """All that is kept in a folder, file by file; a server may be writing on."""
+    """All entries in a folder, file by file. A server may still be writing to it."""
     for file in request_logs(folder):
         with file.open("rb") as lines:
             for line in lines:

@@ -1,4 +1,4 @@
-"""The engine: a bundle's model, answering as its task asks for, as many requests at once as its runtime takes."""
+"""The engine: a bundle's model, which answers as its task says, as many requests at once as its runtime takes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tunewright.inference.predictors import (
 from tunewright.inference.runtimes.base import Runtime
 from tunewright.serving.attended import attended, turn
 
-NO_TERMS = GenerationConfig()
+_DEFAULT_CONFIG = GenerationConfig()
 
 
-def told(kind: str, answer: Answer) -> dict[str, Any]:
-    """An answer as the plain routes and batches tell it.
+def answer_fields(kind: str, answer: Answer) -> dict[str, Any]:
+    """An answer's JSON fields in the replies of plain routes and in batches.
 
     Args:
         kind: of the model's task.
@@ -50,6 +50,13 @@ def finish_reason(answer: Answer) -> str:
     return "length" if answer.cut else "stop"
 
 
+def whole_answer(pieces: Pieces) -> Answer:
+    """The answer at the end of its pieces."""
+    *_, answer = pieces
+    assert isinstance(answer, Answer)
+    return answer
+
+
 class TooLong(UserError):
     """A request has more tokens than the bundle's context."""
 
@@ -62,17 +69,17 @@ class Classification:
 
 
 class Engine:
-    """Thread-safe: requests beyond those that the runtime takes at once wait for their turn.
+    """A bundle's model behind a queue. Thread-safe: requests beyond those that the runtime takes at once wait.
 
     Args:
-        second: of a cascade, the engine of the bundle's second one: it answers what the first is not sure enough of, or
-            can't read because it is too long.
+        second: in a cascade, the engine of the second bundle. It answers where the first model's confidence is too low
+            or the request is too long for it.
     """
 
     def __init__(self, bundle: Bundle, model: Runtime, second: Engine | None = None):
         self.bundle = bundle
         self.at_once: int = max(model.at_once, second.at_once if second else 0)
-        """Requests that are answered at the same time."""
+        """Requests that it answers at the same time."""
         self._second = second
         self._runtime = model
         self._model = bundle.predictor(attended(model))
@@ -80,10 +87,10 @@ class Engine:
 
     @classmethod
     def load(cls, bundle: Bundle, threads: int | None = None, streams: int = 1) -> Self:
-        """The engine of a bundle that has weights, its system prompt read.
+        """The engine of a bundle that has weights, warmed up with one request: the system prompt is prefilled.
 
         Args:
-            threads, streams: as of `tunewright.inference.runtimes.base.load_runtime`.
+            threads, streams: as in `tunewright.inference.runtimes.base.load_runtime`.
         """
         second = cls.load(bundle.second, threads, streams) if bundle.second else None
         engine = cls(bundle, bundle.load(threads, streams), second)
@@ -92,17 +99,17 @@ class Engine:
 
     @property
     def ended(self) -> bool:
-        """Whether a model has gone, and no request will be answered any more."""
+        """Whether a model's process has ended. The engine then answers no further request."""
         return self._runtime.ended or (self._second is not None and self._second.ended)
 
     @property
     def kind(self) -> str:
-        """Of the model's task: classify, multi_label, extract or generate."""
+        """The model's task: classify, multi_label, extract or generate."""
         return self.bundle.task.kind
 
     @property
     def route(self) -> str:
-        """The name of its plain route: classify, extract or generate."""
+        """The name of the model's plain route: classify, extract or generate."""
         return "classify" if self.kind == "multi_label" else self.kind
 
     def answer(self, text: str) -> Answer:
@@ -117,18 +124,21 @@ class Engine:
         return self._answer(text)
 
     def _answer(self, text: str) -> Answer:
-        """The first model's."""
+        """As the public method, by the first model alone."""
         prompts = self._prompts(text)
         with turn(self._turn):
             return self._model.answer_prompts(prompts)
 
     def _unsure(self, answer: Answer) -> bool:
-        """Whether the second model is to answer in the first one's place."""
+        """Whether the second model must answer instead."""
         return (answer.confidence or 0.0) < (self.bundle.info.second_below or 0.0)
 
     def answers(self, texts: Sequence[str]) -> list[Answer | TooLong]:
-        """The answers to several texts, or why there is none, found together where a model is an encoder or linear; any
-        other is asked by as many threads as it answers at once."""
+        """The answers to several texts, or why there is none.
+
+        An encoder or a linear model answers all of them together. Any other model is called from as many threads as it
+        takes requests at once.
+        """
         found = self._answers(texts)
         if self._second is None:
             return found
@@ -138,7 +148,7 @@ class Engine:
         return found
 
     def _answers(self, texts: Sequence[str]) -> list[Answer | TooLong]:
-        """The first model's."""
+        """As the public method, by the first model alone."""
         if not isinstance(self._model, EncoderPredictor):
             with ThreadPoolExecutor(self.at_once) as clients:
                 return list(clients.map(self._answer_or_refuse, texts))
@@ -159,8 +169,9 @@ class Engine:
             return error
 
     def classify(self, text: str) -> Classification:
-        """The label of one text, or its labels, with the probability of every label, which of a language model takes
-        longer than its answer alone; only of a model that classifies.
+        """The label or labels of one text, with the probability of every label.
+
+        Only a model that classifies has this. With a language model it takes longer than `answer`.
 
         Raises:
             TooLong: as in `answer`.
@@ -176,26 +187,26 @@ class Engine:
             found = Classification(*self._model.with_probabilities(prompt))
         return self._second.classify(text) if self._second and self._unsure(found.answer) else found
 
-    def stream(self, text: str, terms: GenerationConfig = NO_TERMS) -> Pieces:
+    def stream(self, text: str, generation_config: GenerationConfig = _DEFAULT_CONFIG) -> Pieces:
         """The answer to one text piece by piece, and then as a whole.
 
-        Only what a model generates comes in more than one piece. Close the generator where nobody listens any more:
-        other requests wait for its end.
+        Only generated text comes in more than one piece. Close the generator when nobody listens any more: other
+        requests wait for its end.
 
         Args:
-            terms: of what a model generates; labels and records are always whole.
+            generation_config: for generated text; labels and records are always whole.
 
         Raises:
-            TooLong: as in `answer`, at once.
-            GrammarError: the schema can't be followed; at once.
+            TooLong: as in `answer`, at the call.
+            GrammarError: the schema can't be followed; at the call.
         """
-        if self._second:  # of a cascade, nothing is written piece by piece
+        if self._second:  # a cascade knows which model answers only when the answer is whole
             return self._whole(self.answer(text))
-        return self._pieces(self._prompts(text), terms)
+        return self._pieces(self._prompts(text), generation_config)
 
-    def _pieces(self, prompts: list[list[int]], terms: GenerationConfig) -> Pieces:
+    def _pieces(self, prompts: list[list[int]], generation_config: GenerationConfig) -> Pieces:
         if isinstance(self._model, TextGenerator):
-            return self._in_turn(self._model.stream(prompts[0], terms))
+            return self._in_turn(self._model.stream(prompts[0], generation_config))
         return self._in_turn(self._in_one_piece(prompts))
 
     def _in_turn(self, pieces: Pieces) -> Pieces:
@@ -211,29 +222,35 @@ class Engine:
         yield answer
 
     def _prompts(self, text: str) -> list[list[int]]:
-        self._require_room(text)
+        self._require_letters(text)
         return self._fitting(self._model.prompts(text))
 
     @property
-    def _room(self) -> int:
+    def _most_tokens(self) -> int:
         """Tokens that a prompt may have."""
         return self.bundle.info.context - self._model.longest_answer
 
-    def _require_room(self, *texts: str) -> None:
-        """Refuse what can't fit by its letters, before anybody reads it: reading takes a second for each million.
+    def _require_letters(self, *texts: str) -> None:
+        """Refuse a request that has too many letters to fit, before it is tokenized: that takes a second a million.
 
         Raises:
-            TooLong: it can't.
+            TooLong: it can't fit.
         """
         windows = MOST_CHUNKS if self.kind == "extract" else 1
-        letters, most = sum(map(len, texts)), windows * self.bundle.reader.most_letters(self._room)
+        letters, most = sum(map(len, texts)), windows * self.bundle.reader.most_letters(self._most_tokens)
         if letters > most:
             raise TooLong(f"The request has {letters:,} letters, this model takes {most:,}.", fix="Shorten the text.")
 
     def _fitting(self, prompts: list[list[int]]) -> list[list[int]]:
-        """The prompts, if the bundle's context has room for them and for an answer."""
-        if (longest := max(map(len, prompts))) > self._room:
-            raise TooLong(f"The request has {longest} tokens, this model takes {self._room}.", fix="Shorten the text.")
+        """The prompts, if the bundle's context holds them and an answer.
+
+        Raises:
+            TooLong: it does not.
+        """
+        if (longest := max(map(len, prompts))) > self._most_tokens:
+            raise TooLong(
+                f"The request has {longest} tokens, this model takes {self._most_tokens}.", fix="Shorten the text."
+            )
         if len(prompts) > MOST_CHUNKS:
             raise TooLong(
                 f"The document would be read in {len(prompts)} windows, this server reads {MOST_CHUNKS}.",

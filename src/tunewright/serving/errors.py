@@ -1,4 +1,4 @@
-"""Refusals in OpenAI's form."""
+"""Errors in OpenAI's form: their bodies, and the exceptions that become them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Error(BaseModel):
 
 
 class Refusal(BaseModel):
-    """What every refusal says."""
+    """The body of every error."""
 
     error: Error
 
@@ -35,18 +35,18 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Refusal, "description": description}
     for status, description in (
         (400, "The request can't be answered as it is."),
-        (401, "A key is needed."),
-        (403, "The key may not ask this model."),
+        (401, "The request needs a key."),
+        (403, "The key may not use this model."),
         (404, "There is no such model, or it has another job."),
-        (408, "The request was not sent in time."),
+        (408, "The request did not arrive in time."),
         (413, "The request is too large."),
-        (429, "Come again later."),
-        (499, "Whoever asked has gone; nobody reads this."),
+        (429, "The server is busy; try again later."),
+        (499, "The client has disconnected."),
         (500, "The server failed."),
         (501, "A library that the request needs is not installed."),
-        (507, "It can't be kept: the disk is full."),
-        (503, "The model has ended; the server is to be started again."),
-        (504, "The answer took longer than the server gives it."),
+        (507, "The feedback can't be kept: the disk is full."),
+        (503, "The model has ended; restart the server."),
+        (504, "The answer took longer than the server allows."),
     )
 }
 """For the OpenAPI document."""
@@ -67,19 +67,19 @@ class ApiError(Exception):
 
 
 def error_of(error: Exception) -> ApiError:
-    """What a failure is told as. Nothing of what was asked is in it."""
+    """The error body for an exception. It holds nothing of the request's text."""
     match error:
         case ApiError():
             return error
         case Abandoned():
-            return ApiError(499, "Whoever asked has gone.", "gone")
+            return ApiError(499, "The client has disconnected.", "gone")
         case OutOfTime(seconds=seconds):
-            return ApiError(504, f"The answer took longer than the {seconds:g} s this server gives one.", "timeout")
+            return ApiError(504, f"The answer took longer than this server's limit of {seconds:g} s.", "timeout")
         case TooLong():
             return ApiError(400, error.paragraph(), "context_length_exceeded", "messages")
         case GrammarError():
-            said = f"Answers can't be confined to this schema: {error}."
-            return ApiError(400, said, "invalid_value", "response_format")
+            reason = f"Answers can't be confined to this schema: {error}."
+            return ApiError(400, reason, "invalid_value", "response_format")
         case RequestValidationError():
             first = error.errors()[0]
             param = ".".join(str(part) for part in first["loc"][1:]) or None
@@ -92,12 +92,12 @@ def error_of(error: Exception) -> ApiError:
             return ApiError(500, FAILED, "internal_error")
 
 
-def tell_errors(app: FastAPI) -> None:
-    """Let an application tell all errors in OpenAI's form."""
+def add_error_handlers(app: FastAPI) -> None:
+    """Make an application answer with OpenAI's form on every error."""
 
-    async def tell(_: Request, error: Exception) -> JSONResponse:
-        told = error_of(error)
-        return JSONResponse(told.body(), told.status, getattr(error, "headers", None))
+    async def respond(_: Request, error: Exception) -> JSONResponse:
+        failure = error_of(error)
+        return JSONResponse(failure.body(), failure.status, getattr(error, "headers", None))
 
     for kind in (
         ApiError,
@@ -109,7 +109,7 @@ def tell_errors(app: FastAPI) -> None:
         HTTPException,
         Exception,
     ):
-        app.add_exception_handler(kind, tell)
+        app.add_exception_handler(kind, respond)
 
 
 def error_body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def refusal(status: int, message: str, code: str, retry_after: float | None = No
     """An ASGI application that answers with an error.
 
     Args:
-        retry_after: seconds until the same request may be answered; told in whole ones, rounded up.
+        retry_after: seconds until the client may try again; the header has whole seconds, rounded up.
     """
     body = json.dumps(error_body(status, message, code)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]

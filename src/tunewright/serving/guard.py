@@ -1,9 +1,9 @@
-"""What stands between the network and the application: keys, how many are under way, size and time of a body, and
-whether anybody still waits.
+"""The middlewares between the network and the application: keys, requests under way, size and time of a body, and
+disconnected clients.
 
-Each is an ASGI middleware of its own, and they stand in this order: a stranger is refused before anything of the
-request is read, and so is who finds all places taken; a body is read whole before it takes a place, so that slow
-senders keep none; and what has a place is answered, unless whoever asked goes.
+A request meets them in this order. `CheckPrincipal` refuses a client without a key before the server reads anything of
+the body. `Admission` does the same when too many requests are under way, and reads a body whole before the request
+takes a place, so that slow senders take none. `Attendance` notes when the client disconnects.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tunewright.core.limits import (
 from tunewright.serving.errors import refusal
 
 PRINCIPAL = "tunewright.principal"
-"""Where a request's scope has who asks."""
+"""The key of a request's scope that has its `Principal`."""
 _OPEN = ("/health", "/ready", "/metrics")
 """Paths that need no key."""
 
@@ -40,13 +40,13 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
-def _is_asked(scope: Message) -> bool:
-    """Whether it is a request to the model, or to the list of models."""
+def _is_api_request(scope: Message) -> bool:
+    """Whether a request is for a model or for the list of models."""
     return scope["type"] == "http" and str(scope["path"]).startswith("/v1/")
 
 
 class CheckPrincipal:
-    """Lets only those ask who have a key, or a token of the identity provider, and no more often than that says."""
+    """Lets clients in that have a key or a token of the identity provider, as often as its grant allows."""
 
     def __init__(self, app: App, keys: KeyRing | None, identity: Identity | None):
         self._app, self._keys, self._identity = app, keys, identity
@@ -59,14 +59,14 @@ class CheckPrincipal:
         try:
             principal = await self._find(_token(scope["headers"]))
         except NoRole:
-            await refusal(403, "None of this token's roles may ask here.", "no_role")(scope, receive, send)
+            await refusal(403, "None of this token's roles may use this server.", "no_role")(scope, receive, send)
             return
         if principal is None:
-            answer = refusal(401, "A key is needed: Authorization: Bearer KEY.", "invalid_api_key")
+            answer = refusal(401, "The request needs a key: Authorization: Bearer KEY.", "invalid_api_key")
         elif (seconds := self._allowances.wait(principal)) > 0:
             answer = refusal(
                 429,
-                f"'{principal.name}' may ask {principal.per_minute} times a minute.",
+                f"'{principal.name}' may send {principal.per_minute} requests a minute.",
                 "rate_limit_exceeded",
                 seconds,
             )
@@ -91,12 +91,12 @@ class LimitBody:
     """Reads bodies, and refuses those that are too large, too slow, or too many at once.
 
     Args:
-        readers: bodies that may be on their way at a time. Where one more comes, the one that has been longest on its
-            way is given up: honest senders need no longer than others.
-        at_once: bytes of bodies that are held at a time, `SMALL_BODY_BYTES` of each aside: those that are on their
-            way, and those of requests that are not answered yet.
-        most: bytes of a request with that scope; 0: its body is not read.
-        seconds: for all of a body.
+        readers: bodies that may arrive at the same time. When one more comes, the server gives up the one that has
+            taken longest: honest senders need no longer than others.
+        at_once: bytes of bodies that the server holds at a time, without the first `SMALL_BODY_BYTES` of each. Bodies
+            that arrive count, and those of requests without an answer yet.
+        most: scope -> bytes that the request's body may have; 0: the server does not read it.
+        seconds: time limit for a whole body.
     """
 
     def __init__(
@@ -110,9 +110,9 @@ class LimitBody:
         self._app, self._most, self._seconds = app, most, seconds
         self._readers = readers
         self._left = at_once
-        """Bytes that may still be taken."""
+        """Bytes of `at_once` that are free."""
         self._reading: OrderedDict[asyncio.Timeout, None] = OrderedDict()
-        """How long each body that is on its way still has, the oldest first."""
+        """The time limits of the bodies that arrive, the oldest first."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -127,14 +127,14 @@ class LimitBody:
             if (refused := self._refused(_length(scope["headers"]), held, most)) is None:
                 refused = await self._read(receive, held, most)
             if refused is None:
-                await self._app(scope, held.told_once(receive), send)
+                await self._app(scope, held.replayed(receive), send)
             else:
                 await refused(scope, receive, send)
         finally:
             self._left += held.taken
 
     async def _read(self, receive: Receive, held: _Held, most: int) -> App | None:
-        """Read a body. Returns the refusal, where there is one."""
+        """Read a body. Returns the refusal, if there is one."""
         if len(self._reading) >= self._readers:
             oldest, _ = self._reading.popitem(last=False)
             if not oldest.expired():
@@ -147,8 +147,8 @@ class LimitBody:
                 finally:
                     self._reading.pop(time_left, None)
         except TimeoutError:
-            slow = f"The request was not sent in time: within {self._seconds:g} s, and sooner where many are sent."
-            return refusal(408, slow, "timeout")
+            reason = f"The request did not arrive in time: {self._seconds:g} s, and less when many requests arrive."
+            return refusal(408, reason, "timeout")
 
     async def _read_whole(self, receive: Receive, held: _Held, most: int) -> App | None:
         while True:
@@ -166,21 +166,22 @@ class LimitBody:
                 return None
 
     def _refused(self, size: int, held: _Held, most: int) -> App | None:
-        """Why a body of a size is not read; None: it is."""
+        """The refusal of a body of some size; None: the server reads it."""
         if size > most:
-            return refusal(413, f"The request is larger than {_told(most)}.", "request_too_large")
+            return refusal(413, f"The request is larger than {_size_text(most)}.", "request_too_large")
         if size - SMALL_BODY_BYTES - held.taken > self._left:
             return refusal(
-                429, "Other large requests take all the memory there is for them; come again.", "overloaded", 1.0
+                429, "Other large requests take all the memory for request bodies; try again later.", "overloaded", 1.0
             )
         return None
 
 
 class _Held:
-    """A body, and what it takes of the bytes that all may have."""
+    """A body that is held in memory."""
 
     def __init__(self) -> None:
         self.taken = 0
+        """Bytes that it takes of `LimitBody`'s `at_once`."""
         self.size = 0
         self._buffer = io.BytesIO()
 
@@ -188,23 +189,23 @@ class _Held:
         self._buffer.write(piece)
         self.size += len(piece)
 
-    def told_once(self, receive: Receive) -> Receive:
-        """What an application receives of it: all in one message, which nothing here keeps."""
+    def replayed(self, receive: Receive) -> Receive:
+        """A `receive` that gives the body to the application in one message, and keeps no copy of it."""
         waiting: list[Message] = [{"type": "http.request", "body": self._buffer.getvalue(), "more_body": False}]
-        self._buffer = io.BytesIO()  # `getvalue` shares the bytes, so that they are held once
+        self._buffer = io.BytesIO()  # `getvalue` shares the bytes, so memory holds them once
 
-        async def replayed() -> Message:
+        async def replay() -> Message:
             return waiting.pop() if waiting else await receive()
 
-        return replayed
+        return replay
 
 
 async def _nothing(_scope: Message, _receive: Receive, _send: Send) -> None:
-    """The answer to who has gone."""
+    """The answer to a client that has disconnected."""
 
 
 def _without_body(receive: Receive) -> Receive:
-    """What is received of a request whose body nobody wants: an empty one, and when its sender goes."""
+    """A `receive` that gives an empty body, and then waits for the client to disconnect."""
     waiting: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def received() -> Message:
@@ -218,18 +219,19 @@ def _without_body(receive: Receive) -> Receive:
 
 
 def _length(headers: Iterable[tuple[bytes, bytes]]) -> int:
-    """Bytes that a body is said to have; 0 where nothing is said."""
-    said = next((value for name, value in headers if name.lower() == b"content-length"), b"")
-    return int(said) if said.isdigit() else 0
+    """The Content-Length; 0 without such a header."""
+    length = next((value for name, value in headers if name.lower() == b"content-length"), b"")
+    return int(length) if length.isdigit() else 0
 
 
-def _told(size: int) -> str:
+def _size_text(size: int) -> str:
     return f"{size >> 20} MiB" if size >> 20 else f"{size >> 10} KiB"
 
 
 class Admission:
-    """Answers so many requests at once, or lets them wait; tells further ones when to come again. Their bodies are not
-    read where all places are taken already, and those of other requests never.
+    """Lets a number of requests be under way at once, and refuses further ones with the time to retry after.
+
+    It reads no body when all places are taken, and none of requests that are not for a model.
 
     Args:
         most: requests under way.
@@ -240,18 +242,18 @@ class Admission:
         self._read = LimitBody(self._answer, READERS_PER_PLACE * most)
         self.under_way = 0
         self._seconds = 0.1
-        """That a place is taken, on average over the last requests."""
+        """How long a request takes, on average over the last ones."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif not _is_asked(scope) or scope["method"] != "POST":
+        elif not _is_api_request(scope) or scope["method"] != "POST":
             await self._app(scope, _without_body(receive), send)
         elif not await self._is_full(scope, receive, send):
             await self._read(scope, receive, send)
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer a request whose body is there."""
+        """Answer a request whose body has arrived."""
         if await self._is_full(scope, receive, send):
             return
         started = time.monotonic()
@@ -263,31 +265,33 @@ class Admission:
             self._seconds += 0.1 * (time.monotonic() - started - self._seconds)
 
     async def _is_full(self, scope: Message, receive: Receive, send: Send) -> bool:
-        """Whether all places are taken; then that is the answer."""
+        """Whether all places are taken. If so, it refuses the request."""
         if self.under_way < self._most:
             return False
-        busy = f"{self.under_way} requests are under way already; come again."
-        await refusal(429, busy, "overloaded", self._seconds)(scope, receive, send)
+        reason = f"{self.under_way} requests are under way already; try again later."
+        await refusal(429, reason, "overloaded", self._seconds)(scope, receive, send)
         return True
 
 
 class Attendance:
-    """Notes when whoever asked goes, and until when a request must be answered; see `tunewright.core.call`.
+    """Gives each request a `Call`: its time limit, and whether the client has disconnected.
+
+    See `tunewright.core.call`.
 
     Args:
-        seconds: for an answer.
+        seconds: time limit for an answer.
     """
 
     def __init__(self, app: App, seconds: float = ANSWER_SECONDS):
         self._app, self._seconds = app, seconds
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if not _is_asked(scope) or scope["method"] != "POST":
+        if not _is_api_request(scope) or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         call = Call(self._seconds)
         CALL.set(call)
-        waiting = [await receive()]  # the body comes in one piece
+        waiting = [await receive()]  # `LimitBody` gives the body in one message
         gone = asyncio.create_task(self._listen(receive, call))
 
         async def replayed() -> Message:

@@ -1,4 +1,4 @@
-"""Which models a server has: one bundle's, or those of a folder: a base with its adapters, encoders, linear models."""
+"""A server's models: one bundle, or a folder of adapters with their base, encoders and linear models."""
 
 from __future__ import annotations
 
@@ -25,52 +25,55 @@ from tunewright.serving.engine import Engine
 from tunewright.tasks import Message
 
 _MEMORY = 512 * 2**20
-"""Bytes of a folder's adapters and own weights that are kept loaded; the longest unused go first."""
+"""Bytes of a folder's adapters and other weights, without the base, that stay loaded. The longest unused go first."""
 MOST_FAILURES = 10
-"""Requests that a challenger may fail to answer."""
+"""Requests that a challenger may fail to answer before its trial ends."""
 
 
 class UnknownModel(KeyError):
-    """No model of this name is served."""
+    """The server has no model of this name."""
 
 
 class Host(Protocol):
     """A server's models."""
 
     label: str
-    """What `/ready` and the log call it."""
+    """The name in `/ready` and in the log."""
     precision: str
 
     @property
     def ended(self) -> bool:
-        """Whether its model has gone, and the server is to be started again."""
+        """Whether the model's process has ended, so that the server must be restarted."""
         ...
 
     def names(self) -> list[str]: ...
 
     def engine(self, name: str | None) -> Engine:
-        """The engine of a model; None: of the only one.
+        """The engine of a model.
+
+        Args:
+            name: None: the only model.
 
         Raises:
-            UnknownModel: there is none of this name, or several and no name.
+            UnknownModel: there is no model of this name, or there are several and no name.
         """
         ...
 
-    def taking(self, engine: Engine, text: str) -> tuple[Engine, ChallengerShare | None]:
-        """Who answers a text to a model's engine: that one, or in its place one that is on trial."""
+    def choose(self, engine: Engine, text: str) -> tuple[Engine, ChallengerShare | None]:
+        """The engine that answers a text: the given one, or a challenger's that is on trial in its place."""
         ...
 
 
 class ChallengerShare:
-    """A challenger that answers a share of the requests, and how it does.
+    """A challenger on trial, with a count of its requests and failures.
 
     Args:
-        share: of the requests.
+        share: the share of the requests that it answers.
     """
 
     def __init__(self, engine: Engine, share: float):
         self.engine, self.share = engine, share
-        self.asked = 0
+        self.requests = 0
         self.failed = 0
         """Requests that the champion had to answer in its place."""
         self._lock = threading.Lock()
@@ -81,37 +84,37 @@ class ChallengerShare:
 
     @property
     def over(self) -> bool:
-        """Whether it failed so often that it is asked no more, whoever watches."""
+        """Whether it failed so often that the server gives it no more requests."""
         return self.failed >= MOST_FAILURES
 
     def takes(self, text: str) -> bool:
-        """Whether a request is its own to answer."""
+        """Whether the challenger answers a request; if so, count it."""
         if self.over or not falls_to_challenger(text, self.version, self.share):
             return False
         with self._lock:
-            self.asked += 1
+            self.requests += 1
         return True
 
     def fail(self, error: Exception) -> None:
-        """Note that it could not answer, and the champion did."""
+        """Count a request that the champion had to answer instead."""
         with self._lock:
             self.failed += 1
-        # No text of the error: it may hold one of the request.
-        ends = "; it is asked no more" if self.over else ""
+        # The error's message is left out: it may hold some of the request's text.
+        ends = "; it gets no more requests" if self.over else ""
         say(f"The challenger {self.version} could not answer ({type(error).__name__}), the champion did{ends}.")
 
 
 class OneModel:
-    """A bundle's, and during a canary another's beside it."""
+    """The model of a bundle, and during a canary a challenger's beside it."""
 
     def __init__(self, engine: Engine):
         self.serve(engine)
 
     def serve(self, engine: Engine, trial: ChallengerShare | None = None) -> None:
-        """Answer with other engines from the next request on; what is under way ends with the one it began with.
+        """Answer with other engines from the next request on. Requests under way end with the engine they began with.
 
         Args:
-            trial: of another one.
+            trial: a challenger.
         """
         self._serving = engine, trial
         self.label = engine.bundle.info.name
@@ -137,7 +140,7 @@ class OneModel:
             raise UnknownModel(name)
         return self.champion
 
-    def taking(self, engine: Engine, text: str) -> tuple[Engine, ChallengerShare | None]:
+    def choose(self, engine: Engine, text: str) -> tuple[Engine, ChallengerShare | None]:
         champion, trial = self._serving
         if trial and engine is champion and trial.takes(text):
             return trial.engine, trial
@@ -145,11 +148,11 @@ class OneModel:
 
 
 class ManyModels:
-    """Those of a folder, loaded when they are asked for; a base, where it has one, is asked as it is.
+    """The models of a folder, each loaded at its first request. The base, if there is one, answers under its own name.
 
     Args:
         threads: CPU threads; all cores by default.
-        verification: what is asked of each model before it is loaded; by default what the environment says.
+        verification: the check of each model before it is loaded; set by the environment by default.
     """
 
     def __init__(self, store: AdapterStore, threads: int | None = None, verification: Verification | None = None):
@@ -162,7 +165,7 @@ class ManyModels:
             self.precision = " and ".join(sorted({info.precision for info in store.infos().values()}))
         self._lock = threading.Lock()
         self._loaded: OrderedDict[tuple[str, int], Future[tuple[Engine, int]]] = OrderedDict()
-        """Engines by name and version with the bytes of what each alone needs, the longest unused first."""
+        """(engine, bytes that it alone needs) by name and version, the longest unused first."""
 
     @property
     def ended(self) -> bool:
@@ -181,27 +184,27 @@ class ManyModels:
             raise UnknownModel(name)
         key = (version.name, version.number)
         with self._lock:
-            found = self._loaded.get(key)
-            if mine := found is None:
-                found = self._loaded[key] = Future()
+            future = self._loaded.get(key)
+            if mine := future is None:
+                future = self._loaded[key] = Future()
             self._loaded.move_to_end(key)
         if mine:
-            self._load(key, version, found)
-        return found.result()[0]
+            self._load(key, version, future)
+        return future.result()[0]
 
-    def taking(self, engine: Engine, text: str) -> tuple[Engine, ChallengerShare | None]:  # noqa: ARG002 (the protocol's)
+    def choose(self, engine: Engine, text: str) -> tuple[Engine, ChallengerShare | None]:  # noqa: ARG002 (the protocol's)
         return engine, None
 
-    def _load(self, key: tuple[str, int], version: AdapterVersion, found: Future[tuple[Engine, int]]) -> None:
-        """Load a version outside the lock: others are answered meanwhile."""
+    def _load(self, key: tuple[str, int], version: AdapterVersion, future: Future[tuple[Engine, int]]) -> None:
+        """Load a version outside the lock, so that other models answer meanwhile."""
         try:
-            found.set_result(self._made(version))
-        except Exception as error:  # noqa: BLE001 (all who wait for it must hear of it)
+            future.set_result(self._engine_and_bytes(version))
+        except Exception as error:  # noqa: BLE001 (all requests that wait for the engine must get it)
             with self._lock:
                 self._loaded.pop(key, None)
-            # It may have been taken away meanwhile.
+            # The version may have been removed meanwhile.
             gone = self._store.current(version.name) != version
-            found.set_exception(UnknownModel(version.name) if gone else error)
+            future.set_exception(UnknownModel(version.name) if gone else error)
             return
         with self._lock:
             done = {each: future.result()[1] for each, future in self._loaded.items() if future.done()}
@@ -209,7 +212,7 @@ class ManyModels:
                 longest_unused = next(iter(done))
                 del done[longest_unused], self._loaded[longest_unused]
 
-    def _made(self, version: AdapterVersion) -> tuple[Engine, int]:
+    def _engine_and_bytes(self, version: AdapterVersion) -> tuple[Engine, int]:
         """(the engine of a version, the bytes that it alone needs)."""
         if is_classifier(read_info(version.folder).runtime):
             bundle = load_bundle(version.folder, verification=self._verification)
@@ -224,7 +227,11 @@ class ManyModels:
 
 
 class BaseEngine(Engine):
-    """The base as it came: any conversation, any answer. `paged` is its model, which answers for its adapters too."""
+    """The base model without an adapter: it takes any conversation and gives any answer.
+
+    Args:
+        paged: its model, which answers for its adapters too.
+    """
 
     def __init__(self, bundle: Bundle, paged: PagedNextToken):
         super().__init__(bundle, paged)
@@ -232,7 +239,7 @@ class BaseEngine(Engine):
 
     @classmethod
     def load_for_adapters(cls, folder: Path, threads: int | None, verification: Verification | None = None) -> Self:
-        """The engine of a base in its folder, with room for adapters in its graph."""
+        """The engine of a base in its folder, with inputs for adapters in its graph."""
         bundle = load_bundle(folder, verification=verification)
         bundle.verify()
         weights = folder / FOLDERS[bundle.info.runtime]
@@ -240,8 +247,8 @@ class BaseEngine(Engine):
             paged = PagedNextToken(weights, context=bundle.info.context, threads=threads, adapters=ADAPTERS)
         return cls(bundle, paged)
 
-    def converse(self, messages: Sequence[Message], terms: GenerationConfig) -> Pieces:
-        """As `stream`, of a conversation."""
-        self._require_room(*(message.content for message in messages))
+    def converse(self, messages: Sequence[Message], generation_config: GenerationConfig) -> Pieces:
+        """As `stream`, for a conversation."""
+        self._require_letters(*(message.content for message in messages))
         prompt = self.bundle.template.encode_prompt(messages, self.bundle.tokenizer)
-        return self._pieces(self._fitting([prompt]), terms)
+        return self._pieces(self._fitting([prompt]), generation_config)

@@ -1,4 +1,4 @@
-"""What a server tells Prometheus: how often it was asked what, how long that took, what it made of it. No texts."""
+"""The server's metrics for Prometheus: requests, latency, tokens, confidence. They hold no texts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999,
 
 
 class Metrics:
+    """The metrics of one server, in a registry of their own."""
+
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
@@ -44,7 +46,7 @@ class Metrics:
         )
         self._outside = Counter(
             "tunewright_out_of_scope",
-            "Answers to requests unlike those that were taught.",
+            "Answers to requests unlike the training data.",
             ["model", "version"],
             registry=self._registry,
         )
@@ -70,9 +72,9 @@ class Metrics:
         """Count an answer.
 
         Args:
-            model: by the name it is asked by.
+            model: the name in the request.
             version: of the bundle that answered.
-            flags: what `tunewright.inference.bundle.Bundle.flags` says of it.
+            flags: the answer's `tunewright.inference.bundle.Bundle.flags`.
         """
         self._confidence.labels(model, version).observe(flags["confidence"] or 0.0)
         self._escalated.labels(model, version).inc(bool(flags["escalate"]))
@@ -85,24 +87,25 @@ class Metrics:
         self._failed.labels(version).inc()
 
     def captured(self, *, kept: bool) -> None:
-        """Count what was to be kept."""
+        """Count a request or feedback for the request log, by whether it could be written."""
         self._captures.labels(str(kept).lower()).inc()
 
     def text(self) -> bytes:
-        """In Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def measured(self, app: App) -> App:
-        """An application whose requests are counted. A path that is no route is counted as one, so that nobody can
-        make up names without end."""
+    def middleware(self, app: App) -> App:
+        """An application whose requests are counted by route. All paths that are no route share the name `other`, so
+        that clients can't make up names without end."""
 
-        async def counted(scope: Message, receive: Receive, send: Send) -> None:
+        async def measured(scope: Message, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
-            status, started = 499, time.perf_counter()  # who goes before the request is whole is sent nothing
+            # A client that disconnects before its request is whole gets no response.
+            status, started = 499, time.perf_counter()
 
-            async def noting(message: Message) -> None:
+            async def watched_send(message: Message) -> None:
                 nonlocal status
                 if message["type"] == "http.response.start":
                     status = message["status"]
@@ -110,7 +113,7 @@ class Metrics:
 
             self._under_way.inc()
             try:
-                await app(scope, receive, noting)
+                await app(scope, receive, watched_send)
             except BaseException:
                 status = 500
                 raise
@@ -120,4 +123,4 @@ class Metrics:
                 self._requests.labels(route, str(status)).inc()
                 self._latency.labels(route).observe(time.perf_counter() - started)
 
-        return counted
+        return measured

@@ -1,7 +1,7 @@
-"""What a server of a project tells of itself beside the outputs: that it lives, what it has loaded, what went wrong.
+"""Signs of life of a project's servers: a file each, with the loaded versions and what went wrong.
 
-Whoever promotes a model must know whether anything serves, and whether a challenger does; a server knows nobody to
-tell it to. So it leaves a small file, `runs/servers/HOST-PID.json`, anew every few seconds.
+A promotion must know whether any server runs, and whether one has the challenger on trial. A server knows nobody to
+report to, so it writes a small file, `runs/servers/HOST-PID.json`, every few seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 SERVERS = "servers"
 EVERY = 5.0
-"""Seconds between two signs of life."""
+"""Seconds between two signs of life of a server."""
 _ALIVE = timedelta(seconds=6 * EVERY)
 _FORGOTTEN = timedelta(days=1)
 
@@ -30,21 +30,21 @@ class Presence(BaseModel):
     time: AwareDatetime
     address: str
     champion: str
-    """The version that it answers with."""
+    """The version that the server answers with."""
     told: str | None = None
-    """The name of the folder of the challenger that it was told of."""
+    """The folder name of the challenger that `serving.json` names."""
     challenger: str | None = None
-    """The version that it has on trial; None where there is none, or it could not be loaded or failed too often."""
+    """The version on trial; None: there is none, or it could not be loaded, or it failed too often."""
     asked: int = 0
     """Requests that went to the challenger."""
     failed: int = 0
-    """Those of them that the champion had to answer, because the challenger could not."""
+    """Requests of these that the champion had to answer."""
     trouble: str = ""
-    """Why the challenger that it was told of is not on trial."""
+    """Why the challenger is not on trial."""
 
 
 class Sign:
-    """A server's own file. A folder that it can't write to keeps it from nothing else.
+    """A server's file. If the server can't write it, it serves all the same.
 
     Args:
         runs: the folder of outputs.
@@ -71,16 +71,16 @@ def now() -> datetime:
 
 
 def servers_of(runs: Path) -> list[Presence]:
-    """The servers that live. What killed ones left is taken away after a day."""
+    """The running servers. Files that killed servers left are removed after a day."""
     alive = []
     for file in sorted((runs / SERVERS).glob("*.json")):
         try:
-            found = Presence.model_validate_json(file.read_bytes())
-            silent = now() - found.time
+            presence = Presence.model_validate_json(file.read_bytes())
+            silent = now() - presence.time
             if silent > _FORGOTTEN:
                 file.unlink(missing_ok=True)
         except (OSError, ValidationError):
             continue
         if silent < _ALIVE:
-            alive.append(found)
+            alive.append(presence)
     return alive

@@ -1,4 +1,4 @@
-"""What is noted of each answer: numbers for Prometheus, and where it is asked for, question and answer."""
+"""Recording each answer: figures for Prometheus and, where the server has a request log, question and answer."""
 
 from __future__ import annotations
 
@@ -19,34 +19,36 @@ from tunewright.tasks.base import Unfit, labels_of
 
 @dataclass(frozen=True)
 class RecordedQuestion:
-    """A request to a model."""
+    """A request to a model, with what the request log keeps of it."""
 
     engine: Engine
     model: str
-    """The name it is asked by."""
+    """The model's name in the request."""
     by: str | None
-    """The key that asks."""
+    """The name of the client's key."""
     text: str | None
-    """None: a conversation with a base, which is nobody's task."""
+    """None: a conversation with a base, which belongs to no task."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     begun: float = field(default_factory=time.perf_counter)
 
     @property
-    def said(self) -> str:
-        """What a tuned model is asked."""
+    def prompt(self) -> str:
+        """The text for a tuned model; empty for a conversation."""
         return self.text or ""
 
 
 class Recorder:
-    """Args:
-    journal: where questions and answers are kept; None: nowhere.
+    """Counts answers and writes them to the request log.
+
+    Args:
+        request_log: None: answers are only counted.
     """
 
     def __init__(self, metrics: Metrics, request_log: RequestLog | None):
         self._metrics, self._request_log = metrics, request_log
 
     def note(self, question: RecordedQuestion, answer: Answer) -> dict[str, Any]:
-        """Note an answer. Returns what it says beside itself."""
+        """Count an answer and keep it. Returns its flags for the reply: confidence, escalate, in_scope, captured."""
         flags = question.engine.bundle.flags(answer.confidence)
         version = question.engine.bundle.info.version
         self._metrics.answered(question.model, version, flags, answer.prompt_tokens, answer.answer_tokens)
@@ -69,20 +71,20 @@ class Recorder:
                 seconds=time.perf_counter() - question.begun,
                 **flags,
             ),
-            chosen=_is_chosen(question.engine),
+            from_fixed_set=_from_fixed_set(question.engine),
         )
         self._metrics.captured(kept=kept)
         return {**flags, "captured": kept}
 
-    def feedback(self, engine: Engine, model: str, by: str | None, said: FeedbackRequest) -> None:
-        """Keep what somebody said to an answer.
+    def feedback(self, engine: Engine, model: str, by: str | None, request: FeedbackRequest) -> None:
+        """Keep a client's feedback to an answer.
 
         Raises:
-            ApiError: there is nowhere to keep it, or what it calls the right answer is none.
+            ApiError: the server has no request log or can't write to it, or the model can't give the corrected answer.
         """
         if self._request_log is None:
-            raise ApiError(404, "This server keeps nothing; start it with --captures FOLDER.", "not_kept")
-        answer = said.answer
+            raise ApiError(404, "This server keeps no feedback; start it with --captures FOLDER.", "not_kept")
+        answer = request.answer
         if answer is not None:
             try:
                 written = answer if isinstance(answer, str) else json.dumps(answer)
@@ -90,14 +92,22 @@ class Recorder:
             except Unfit as error:
                 raise ApiError(400, f"The model can't give this answer: {error}.", "invalid_value", "answer") from None
         kept = self._request_log.keep(
-            Feedback(id=said.id, time=now(), model=model, by=by, right=said.right, answer=answer, comment=said.comment),
-            chosen=_is_chosen(engine),
+            Feedback(
+                id=request.id,
+                time=now(),
+                model=model,
+                by=by,
+                right=request.right,
+                answer=answer,
+                comment=request.comment,
+            ),
+            from_fixed_set=_from_fixed_set(engine),
         )
         self._metrics.captured(kept=kept)
         if not kept:
-            raise ApiError(507, "It can't be kept: the disk is full, or gone.", "not_kept")
+            raise ApiError(507, "The feedback can't be kept: the disk is full, or gone.", "not_kept")
 
 
-def _is_chosen(engine: Engine) -> bool:
-    """Whether an answer is one of a fixed set, or some of it."""
+def _from_fixed_set(engine: Engine) -> bool:
+    """Whether an answer is one or several labels of a fixed set."""
     return bool(labels_of(engine.bundle.task.constraint))

@@ -1,4 +1,4 @@
-"""Personal data taken out of what is kept, before it is written."""
+"""Redaction: personal data is taken out of the request log's entries before they are written."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from tunewright.pii.whole_words import WholeWords
 from tunewright.serving.captures import CaptureRecord, Feedback
 
 _SHORTEST = 3
-"""Letters of a value that is looked for in the other texts too."""
+"""Letters that a value must have to be looked for in the entry's other texts too."""
 _STRING = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+")(\s*+:)?')
-"""A string of a JSON text; a key where a colon follows."""
+"""A string in a JSON text; a key where a colon follows."""
 _HALF_LETTER = re.compile("[\ud800-\udfff]")
-"""Which no encoding has, and JSON only as an escape."""
+"""A lone surrogate: no encoding has it, and JSON has it only as an escape."""
 
 
-def redact(entry: CaptureRecord | Feedback, *, chosen: bool) -> CaptureRecord | Feedback:
-    """An entry in whose texts personal data is replaced by its kind, such as [EMAIL].
+def redact(entry: CaptureRecord | Feedback, *, from_fixed_set: bool) -> CaptureRecord | Feedback:
+    """The entry with the kind, such as [EMAIL], in place of personal data.
 
-    What is found in one of its texts is replaced in the others too, where fewer words may give it away. Of an answer
-    that is JSON only the strings are changed.
+    A value that is found in one text is replaced in the entry's other texts too, where the words around it may not give
+    it away. In an answer that is JSON, only the strings change.
 
     Args:
-        chosen: the answer is one of a fixed set, such as labels, and left as it is.
+        from_fixed_set: the answer is a label, and stays as it is.
     """
     names = ["request"] if isinstance(entry, CaptureRecord) else ["comment"]
     texts = {name: getattr(entry, name) for name in names if getattr(entry, name)}
-    if entry.answer and not chosen:
+    if entry.answer and not from_fixed_set:
         texts["answer"] = entry.answer
     strings = _strings(texts["answer"]) if "answer" in texts else None
     pieces = [text for name, text in texts.items() if name != "answer" or strings is None] + list(strings or ())
     redacting = _Redacting(pieces)
     changed = {name: redacting(text) for name, text in texts.items()}
     if strings is not None:
-        changed["answer"] = _STRING.sub(lambda match: _written(match, redacting), texts["answer"])
+        changed["answer"] = _STRING.sub(lambda match: _redacted_string(match, redacting), texts["answer"])
     return entry.model_copy(update=changed)
 
 
 class _Redacting:
-    """A function that replaces what was found in some texts, wherever it stands in them as a whole word."""
+    """Replaces the personal data of some texts, wherever it stands in any of them as a whole word."""
 
     def __init__(self, texts: list[str]):
         self._found: dict[str, list[Span]] = {text: find_pii(text) for text in texts}
@@ -55,7 +55,7 @@ class _Redacting:
         return "".join([*parts, self._without_known(text[end:])])
 
     def _without_known(self, text: str) -> str:
-        longest = dict(self._others.spans(text))  # of the values that begin at a place the last
+        longest = dict(self._others.spans(text))  # the last value that begins at a place is the longest
         parts, behind = [], 0
         for start, end in longest.items():
             if start >= behind:
@@ -65,7 +65,7 @@ class _Redacting:
 
 
 def _strings(text: str) -> list[str] | None:
-    """The strings of a record in JSON but for its keys, which are the schema's; None of another text."""
+    """The string values of a JSON text, without keys, which come from the schema; None: the text is no JSON."""
     try:
         if not isinstance(json.loads(text), (dict, list)):
             return None
@@ -74,12 +74,12 @@ def _strings(text: str) -> list[str] | None:
     return [json.loads(string) for string, colon in _STRING.findall(text) if not colon]
 
 
-def _written(match: re.Match[str], redacting: _Redacting) -> str:
+def _redacted_string(match: re.Match[str], redacting: _Redacting) -> str:
     string, colon = match.groups()
     if colon:
         return match.group()
-    said = json.loads(string)
-    redacted = redacting(said)
-    if redacted == said:
+    value = json.loads(string)
+    redacted = redacting(value)
+    if redacted == value:
         return string
     return json.dumps(redacted, ensure_ascii=bool(_HALF_LETTER.search(redacted)))

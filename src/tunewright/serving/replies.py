@@ -1,4 +1,4 @@
-"""Answers in OpenAI's form."""
+"""Replies in OpenAI's form: usage, log-probabilities, streamed events."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tunewright.serving.engine import finish_reason
 from tunewright.serving.errors import error_of
 
 Flagged = Callable[[Answer], dict[str, Any]]
-"""What an answer says beside itself."""
+"""Records an answer and returns its flags for the reply; `Recorder.note`."""
 SMALLEST = 1e-300
-"""The least probability whose logarithm is told."""
+"""Smaller probabilities count as this one, so that their logarithm is a number."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -35,10 +35,10 @@ def likeliest(probabilities: Mapping[str, float], count: int) -> list[Token]:
 
 
 def log_probabilities(tokens: Sequence[Token], others: Sequence[Token]) -> dict[str, Any]:
-    """None of an answer that was put together from several.
+    """A reply's `logprobs`. An answer that was put together from several windows has no tokens, and so none.
 
     Args:
-        others: the likeliest in a label's place.
+        others: the likeliest labels, given as alternatives of each token.
     """
 
     def one(token: Token) -> dict[str, Any]:
@@ -51,10 +51,10 @@ def log_probabilities(tokens: Sequence[Token], others: Sequence[Token]) -> dict[
 async def events(
     pieces: Pieces, beginning: Mapping[str, Any], flagged: Flagged, *, with_usage: bool
 ) -> AsyncIterator[str]:
-    """A streamed answer, as server-sent events; what goes wrong on the way is the last of them.
+    """A streamed answer as server-sent events. An error on the way becomes the last event.
 
     Args:
-        beginning: of each event; see `head`.
+        beginning: the fields that each event has; see `head`.
     """
     from starlette.concurrency import iterate_in_threadpool
 
@@ -72,13 +72,13 @@ async def events(
             if with_usage:
                 yield _event({**beginning, "choices": [], "usage": usage(piece)})
         yield "data: [DONE]\n\n"
-    except Exception as error:  # noqa: BLE001 (whatever it is, whoever listens must hear of it)
-        told = error_of(error)
-        if told.status == 500:
+    except Exception as error:  # noqa: BLE001 (whatever it is, the client must get it)
+        failure = error_of(error)
+        if failure.status == 500:
             _LOG.exception("A streamed answer failed.")
-        yield _event(told.body())
+        yield _event(failure.body())
     finally:
-        # Whoever asked may have gone: the next request must not wait for an answer to nobody.
+        # If the client has disconnected, the next request must not wait for the rest of this answer.
         pieces.close()
 
 

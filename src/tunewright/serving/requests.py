@@ -1,4 +1,4 @@
-"""What a request holds, by route."""
+"""The request bodies, by route."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Stop = Annotated[
     Field(max_length=4),
     BeforeValidator(lambda value: () if value is None else (value,) if isinstance(value, str) else value),
 ]
-"""As OpenAI has it: none, a text or up to four."""
+"""OpenAI's `stop`: null, a text or up to four."""
 
 
 class GenerateRequest(RequestInput):
     max_tokens: int | None = Field(None, ge=1)
-    """Tokens after which the answer is cut, if that is earlier than the model's own limit."""
+    """Tokens after which the answer is cut; the model's own limit holds too."""
     stop: Stop = ()
-    """Texts that end the answer, beside the model's own."""
+    """Texts that end the answer, in addition to the model's own."""
 
 
 class ContentPart(BaseModel):
@@ -63,28 +63,28 @@ class JsonSchema(BaseModel):
 
 
 class ResponseFormat(BaseModel):
-    """What the answer is to be."""
+    """The form that the answer must have."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
     @model_validator(mode="after")
-    def _named(self) -> Self:
+    def _schema_if_named(self) -> Self:
         if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError("json_schema is given where type is json_schema")
+            raise ValueError("give json_schema if and only if type is json_schema")
         return self
 
     @property
-    def wanted(self) -> dict[str, Any] | None:
-        """None: text."""
+    def schema_of_answer(self) -> dict[str, Any] | None:
+        """The answer's JSON schema; None: any text."""
         if self.json_schema:
             return self.json_schema.form
         return {"type": "object"} if self.type == "json_object" else None
 
 
 class ChatRequest(BaseModel):
-    """OpenAI's request. Sampling settings are accepted and have no effect: the likeliest answer is given. Limits and
-    stop texts hold for what a model generates; labels and records are always whole."""
+    """OpenAI's request. The server accepts sampling settings and ignores them: it always gives the likeliest answer.
+    Limits and stop texts hold for generated text; labels and records are always whole."""
 
     model: str
     messages: list[ChatMessage] = Field(min_length=1)
@@ -95,42 +95,43 @@ class ChatRequest(BaseModel):
     max_completion_tokens: int | None = Field(None, ge=1)
     stop: Stop = ()
     response_format: ResponseFormat | None = None
-    """Of what a model generates, any; of records, the model's own schema or any object; a label it does not change."""
+    """A model that generates text takes any. A model of records takes its own schema, or json_object. A label stays
+    the same."""
     logprobs: bool = False
-    """Whether the answer lists its tokens' log-probabilities: a label is one token, and its probability is the
-    confidence. Not of streamed answers."""
+    """Whether the reply lists the tokens' log-probabilities. A label is one token, and its probability is the
+    confidence. Streamed answers have none."""
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    """Of a label, so many of the likeliest with theirs."""
+    """For a label: so many of the likeliest labels, with their log-probabilities."""
 
     @model_validator(mode="after")
-    def _asked_for(self) -> Self:
+    def _logprobs_too(self) -> Self:
         if self.top_logprobs is not None and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
         return self
 
     @property
-    def terms(self) -> GenerationConfig:
-        schema = self.response_format.wanted if self.response_format else None
+    def generation_config(self) -> GenerationConfig:
+        schema = self.response_format.schema_of_answer if self.response_format else None
         return GenerationConfig(self.stop, self.max_completion_tokens or self.max_tokens, schema)
 
 
 class FeedbackRequest(BaseModel):
-    """What somebody says to an answer."""
+    """A client's feedback to an answer."""
 
     model_config = ConfigDict(extra="forbid")
 
     id: Text = Field(min_length=1, max_length=64)
-    """The answer's."""
+    """The answer's id."""
     model: str | None = None
-    """That gave it; None: the only one."""
+    """The model that gave the answer; None: the only one."""
     right: bool
     answer: str | dict[str, Any] | list[str] | None = None
-    """The right one, where that was not: a label, a list of labels, a record or a text."""
+    """The right answer, if the model's was wrong: a label, a list of labels, a record or a text."""
     comment: Text = Field("", max_length=2000)
 
     @model_validator(mode="after")
-    def _either(self) -> Self:
+    def _answer_if_wrong(self) -> Self:
         if self.right and self.answer is not None:
-            raise ValueError("an answer that was right needs no other one")
+            raise ValueError("give answer only if right is false")
         whole_letters(json.dumps(self.answer, ensure_ascii=False))
         return self

@@ -34,39 +34,39 @@ from tunewright.serving.adapters import AdapterStore
 from tunewright.serving.captures import RequestLog
 
 READY_SECONDS = 900.0
-"""vLLM takes minutes."""
+"""Time that a child process has to become ready: vLLM takes minutes."""
 _ENDING_SECONDS = 1.0
 DRAIN_SECONDS = 30
-"""That requests under way have to end, once the server is told to stop."""
+"""Time that requests under way have to end when the server stops."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes on."""
+    """A server's options: its clients, its limits, its captures, its checks."""
 
     keys: Path | None = None
-    """The file of those who may ask."""
+    """The key file."""
     identity: Path | None = None
-    """The file that names where others who may ask sign in. Without both, everybody may ask."""
+    """The file that names the identity provider. Without keys and identity, every client may use the server."""
     most: int = MOST_UNDER_WAY
-    """Requests under way; a further one is told to come again."""
+    """Requests under way; the server refuses further ones."""
     seconds: float = ANSWER_SECONDS
-    """In which a request must be answered."""
+    """Time limit for an answer."""
     captures: Path | None = None
-    """Where questions and answers are kept; None: nowhere."""
+    """The folder of the request log; None: the server keeps no questions and answers."""
     engine: str | None = None
-    """What the bundle must run in; None: whatever it is for."""
+    """The engine that the bundle must run in; None: any."""
     capture_share: float = 1.0
-    """Of the questions that are kept."""
+    """The share of the questions to keep."""
     redact: bool = False
-    """Whether personal data is taken out of what is kept."""
+    """Whether to take personal data out of the request log."""
     verification: Verification = field(default_factory=Verification.by_environment)
-    """What is asked of a bundle before it is loaded."""
+    """The check of a bundle before it is loaded."""
 
     def __post_init__(self) -> None:
         if self.captures is None and (self.capture_share < 1 or self.redact):
             raise UserError(
-                "Without a folder nothing is kept, so there is nothing to leave out.",
+                "--capture-share and --redact need a folder of captures.",
                 fix="Name one with --captures FOLDER.",
             )
 
@@ -82,45 +82,46 @@ def serve(
     limits: Limits = OPEN,
     runs: Path | None = None,
 ) -> None:
-    """Load a bundle, or a folder of adapters, and answer until interrupted; what is under way then is answered first.
-    At SIGHUP the bundle that is found then is loaded beside the one that answers, and takes its place.
+    """Load a bundle or a folder of adapters, and answer until interrupted. Requests under way are answered first.
+
+    At SIGHUP the server calls `find` again, loads that bundle beside the one that answers, and then replaces it.
 
     Args:
-        find: tells what is to serve.
-        port: 0 takes any free port; the address is printed when the server is ready.
-        runs: the folder of a project's outputs; a change of its `serving.json` counts within seconds.
+        find: gives the bundle or folder to serve.
+        port: 0 takes any free port; the server prints its address when it is ready.
+        runs: the folder of a project's outputs; the server follows a change of its `serving.json` within seconds.
 
     Raises:
-        UserError: the folder is no bundle or not what it was made as, the port is taken, or the key file can't be read.
+        UserError: the folder is no bundle or fails verification, the port is taken, or the key file can't be read.
     """
     from tunewright.serving.app import build_app
     from tunewright.serving.connections import HttpServer
     from tunewright.serving.hosts import Host, ManyModels
 
     folder = find().champion
-    served = _served(folder, limits.verification)
+    served = _opened(folder, limits.verification)
     if limits.engine:
         _check_engine(served, limits.engine)
     keys = KeyRing(limits.keys) if limits.keys else None
     identity = Identity(limits.identity) if limits.identity else None
     request_log = _request_log(limits)
-    waiting = listener(host, port)
+    listening = listener(host, port)
     started = time.monotonic()
-    # From here on a connection waits instead of being refused, so "ready" below is true when it is read.
-    waiting.listen(socket.SOMAXCONN)
-    address = f"http://{host}:{waiting.getsockname()[1]}"
+    # From here on the system queues connections instead of refusing them, so the message "ready" below is true.
+    listening.listen(socket.SOMAXCONN)
+    address = f"http://{host}:{listening.getsockname()[1]}"
     models: Host
-    watching = None
+    watcher = None
     if isinstance(served, AdapterStore):
         models = ManyModels(served, threads, limits.verification)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the folder is looked at at each request
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the server reads the folder at each request
     else:
-        from tunewright.serving.watching import Watching
+        from tunewright.serving.watcher import BundleWatcher
 
-        watching = Watching(find, served, runs, threads)
-        models = watching.models
-        signal.signal(signal.SIGHUP, lambda *_: watching.reload())
-        watching.start(address)
+        watcher = BundleWatcher(find, served, runs, threads)
+        models = watcher.models
+        signal.signal(signal.SIGHUP, lambda *_: watcher.reload())
+        watcher.start(address)
     app = build_app(models, keys, identity, most=limits.most, seconds=limits.seconds, request_log=request_log)
     digest = f", digest {served.checksums.digest}" if isinstance(served, Bundle) and served.checksums else ""
     say(f"{models.label} ({models.precision}) is ready at {address} after {time.monotonic() - started:.1f} s{digest}")
@@ -128,13 +129,13 @@ def serve(
     class Server(HttpServer):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             await super().shutdown(sockets)
-            if watching:  # here, because behind `run` a SIGTERM that came has ended the process
-                watching.end()
+            if watcher:  # here and not after `run`, because uvicorn ends the process there at a SIGTERM
+                watcher.end()
 
-    Server(app, drain=DRAIN_SECONDS).run(sockets=[waiting])
+    Server(app, drain=DRAIN_SECONDS).run(sockets=[listening])
 
 
-def _served(folder: Path, verification: Verification) -> AdapterStore | Bundle:
+def _opened(folder: Path, verification: Verification) -> AdapterStore | Bundle:
     if not AdapterStore.is_one(folder):
         return load_bundle(folder, verification=verification)
     if verification.pin:
@@ -146,26 +147,24 @@ def _served(folder: Path, verification: Verification) -> AdapterStore | Bundle:
     return AdapterStore(folder)
 
 
-def _check_engine(served: AdapterStore | Bundle, wanted: str) -> None:
-    """Refuse what runs in another engine than the wanted one.
-
-    Raises:
-        UserError: it does.
+def _check_engine(served: AdapterStore | Bundle, required: str) -> None:
+    """Raises:
+    UserError: a bundle runs in another engine than the required one.
     """
     infos = served.infos() if isinstance(served, AdapterStore) else {"": served.info}
     if isinstance(served, Bundle) and served.second:
         infos |= {SECOND: served.second.info}
-    # numpy is in every image: beside others, a linear model needs none of its own.
+    # numpy is in every image, so a linear model beside other bundles needs no image of its own.
     alone = isinstance(served, Bundle) and len(infos) == 1
     checked = {name: info.runtime for name, info in infos.items() if info.runtime != LINEAR or alone}
     for name, runtime in checked.items():
         engine = ENGINES[runtime]
-        if engine == wanted:
+        if engine == required:
             continue
-        fix = f"Make one for it: tunewright run PROJECT export.runtime={wanted}"
+        fix = f"Make a bundle for {required}: tunewright run PROJECT export.runtime={required}"
         if runtime == LINEAR:
             fix = "numpy answers for a linear model: take the image linear."
-        elif is_of_encoder(runtime) and wanted == "vllm":
+        elif is_of_encoder(runtime) and required == "vllm":
             fix = f"vLLM serves no encoders: take the image with {engine}."
         raise UserError(f"This bundle runs in {runtime}.", where=served.folder / name, fix=fix)
 
@@ -175,7 +174,7 @@ def _request_log(limits: Limits) -> RequestLog | None:
         return None
     if not limits.redact:
         return RequestLog(limits.captures, limits.capture_share)
-    # Only where it is asked for: its lists of names take time and memory.
+    # Imported only for this option: its lists of names take time and memory.
     from tunewright.serving.redaction import redact
 
     return RequestLog(limits.captures, limits.capture_share, redact)
@@ -183,13 +182,13 @@ def _request_log(limits: Limits) -> RequestLog | None:
 
 @contextmanager
 def running_server(folder: Path, *options: str) -> Iterator[str]:
-    """A server on a free port of this machine, in a process of its own; yields its address.
+    """Run a server on a free port of this machine, in a child process. Yields its address.
 
     Args:
-        options: further ones of its command line.
+        options: further command-line options of the server.
 
     Raises:
-        UserError: it did not become ready, and its last words are the reason; or it was killed while it was asked.
+        UserError: the server did not become ready (with the last line of its log), or was killed during a request.
     """
     with tempfile.TemporaryFile("w+") as log:
         port = free_port()
@@ -203,7 +202,7 @@ def running_server(folder: Path, *options: str) -> Iterator[str]:
             _wait_ready(process, address, log)
             yield address
         except httpx.TransportError:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # what closed the connection may take a moment to end
+            with contextlib.suppress(subprocess.TimeoutExpired):  # the process may take a moment to end
                 process.wait(_ENDING_SECONDS)
             if process.poll() == -signal.SIGKILL:
                 raise _killed() from None
@@ -228,9 +227,9 @@ def _wait_ready(process: subprocess.Popen[bytes], address: str, log: IO[str]) ->
     if process.poll() == -signal.SIGKILL:
         raise _killed()
     log.seek(0)
-    said = log.read().strip().splitlines()[-1:]
+    lines = log.read().strip().splitlines()
     raise UserError(
-        "The server did not become ready.", why=said[0] if said else None, fix="Try: tunewright serve BUNDLE"
+        "The server did not become ready.", why=lines[-1] if lines else None, fix="Try: tunewright serve BUNDLE"
     )
 
 
@@ -238,7 +237,7 @@ def _killed() -> UserError:
     return UserError(
         "The server of the bundle was killed.",
         why=f"Most often memory has run out: there are {machine_memory() / 2**30:.1f} GiB here.",
-        fix="Serve half of the bytes: export.precision=int4; or use a machine with more memory.",
+        fix="Halve the weights' size with export.precision=int4, or use a machine with more memory.",
     )
 
 

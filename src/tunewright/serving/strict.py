@@ -1,6 +1,6 @@
-"""The bodies of requests as JSON's standard has them; see `tunewright.core.strict_json`.
+"""Request bodies as strict JSON; see `tunewright.core.strict_json`.
 
-What no model, no log and no answer can hold (half letters, NaN, nesting without end) is refused here, in one place.
+This one place refuses what no model, no log and no answer can hold: half letters, NaN, nesting without end.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _REASONS = {
     "number": "it holds a whole number of thousands of digits; write it as text",
     "nan": "it holds a number that JSON doesn't have, such as NaN; write null",
 }
-"""By the codes of `described`, whose own reasons speak of the lines of a file."""
+"""By the codes of `described`. Its own reasons are about lines of a file."""
 
 
 class StrictRoute(APIRoute):
-    """A route whose body is read so."""
+    """A route that reads its body as strict JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -43,29 +43,29 @@ class _StrictRequest(Request):
     async def json(self) -> Any:
         """Raises:
         json.JSONDecodeError: it is no JSON.
-        HTTPException: it is not JSON as the standard has it.
+        HTTPException: it is JSON that the standard does not allow.
         """
         if not hasattr(self, "_json"):
             body = await self.body()
-            self._json = await _read_aside(body) if len(body) > _LARGE else read_json(body)
+            self._json = await _read_in_thread(body) if len(body) > _LARGE else read_json(body)
         return self._json
 
 
 _PARTS = (b"[", b"{", b",")
 _LARGE = 1 << 20
-"""Bytes of a body from which on it is read in a thread."""
+"""Bytes of a body above which a thread reads it."""
 _READER = ThreadPoolExecutor(1, "large-bodies")
-"""That thread. There is one, because malloc keeps free memory for each thread: with those of a pool, 100 MB."""
+"""That thread. There is only one, because malloc keeps free memory for each thread: 100 MB for a pool's threads."""
 
 
-async def _read_aside(body: bytes) -> Any:
-    """As `read_json`. Others get a turn between decoding, reading and looking: 20 MB take a tenth of a second."""
+async def _read_in_thread(body: bytes) -> Any:
+    """As `read_json`. Other requests get a turn in between: 20 MB take a tenth of a second."""
     return await asyncio.get_running_loop().run_in_executor(_READER, read_json, body)
 
 
 def read_json(body: bytes) -> Any:
     """The value of a body; raises as `_StrictRequest.json`."""
-    # Looked at first, because reading them keeps all other requests waiting: 20 MB of [] take five seconds.
+    # Counted before reading, which keeps all other requests waiting: 20 MB of [] take five seconds.
     if sum(map(body.count, _PARTS)) > JSON_PARTS:
         raise HTTPException(400, f"body: it has more than {JSON_PARTS:,} commas and brackets")
     try:
@@ -73,6 +73,6 @@ def read_json(body: bytes) -> Any:
     except json.JSONDecodeError:
         raise
     except UnicodeDecodeError:
-        raise HTTPException(400, "body: it is not written in UTF-8") from None
+        raise HTTPException(400, "body: it is not in UTF-8") from None
     except JSON_FAULTS as error:
         raise HTTPException(400, f"body: {_REASONS[described(error).code]}") from None

@@ -1,1 +1,2 @@
-"""Training: LoRA and QLoRA on TRL's SFTTrainer, with an audit of what is learnt from and a record of the curve."""
+"""Training: LoRA and QLoRA on TRL's SFTTrainer, an audit of the tokens that are learnt, and a diagnosis of the
+curve."""

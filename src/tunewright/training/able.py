@@ -1,4 +1,4 @@
-"""What a kind of base model can't do of a spec, told before anything is done for it."""
+"""Checks, before any work starts, that the base model can do what the spec asks for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunewright.training import linear
 from tunewright.training.encoders import rows
 from tunewright.training.encoders.sample import not_literal
 
-_OF_ADAPTER = {
+_ADAPTER_KEYS = {
     "method",
     "loss",
     "lora",
@@ -25,14 +25,14 @@ _OF_ADAPTER = {
     "optimizer",
     "gradient_checkpointing",
 }
-"""Keys of `train` that a language model's training alone goes by."""
+"""Keys of `train` that only the training of a language model reads."""
 
 
 def require_able(spec: Spec) -> None:
-    """Refuse what a spec's base model can't do, as far as its kind is known without asking the hub.
+    """Refuse a spec that its base model can't do, as far as its kind is known without asking the hub.
 
     Raises:
-        UserError: the spec asks for it, or the first rows of the data do.
+        UserError: the base model can't do the task, the data or the settings.
     """
     refusals = {"encoder": _refusal_of_encoder, "linear": linear.refusal, "decoder": _refusal_of_decoder}
     if error := refusals[known_kind(spec.model, spec.folder)](spec):
@@ -40,16 +40,18 @@ def require_able(spec: Spec) -> None:
 
 
 def unused(spec: Spec) -> str:
-    """Which keys of `train` that the spec names its model does not use, in a sentence; empty where it uses all. Of
-    several candidates each uses its own."""
-    kind, said = known_kind(spec.model, spec.folder), spec.train.model_fields_set
+    """A sentence that names the keys of `train` in the spec that its model does not use; empty if it uses all.
+
+    With several candidates it is empty: each uses its own keys.
+    """
+    kind, named = known_kind(spec.model, spec.folder), spec.train.model_fields_set
     if "candidates" in spec.model_fields_set or spec.candidates:
         return ""
-    idle = {"encoder": _OF_ADAPTER, "linear": said - {"init_adapter"}, "decoder": {"encoder"}}[kind] & said
-    if not idle:
+    unused_keys = {"encoder": _ADAPTER_KEYS, "linear": named - {"init_adapter"}, "decoder": {"encoder"}}[kind] & named
+    if not unused_keys:
         return ""
     own = "; an encoder's settings are under train.encoder" if kind == "encoder" else ""
-    return f"{spec.model_name} does not use {', '.join(f'train.{key}' for key in sorted(idle))}{own}."
+    return f"{spec.model_name} does not use {', '.join(f'train.{key}' for key in sorted(unused_keys))}{own}."
 
 
 def _refusal_of_encoder(spec: Spec) -> UserError | None:
@@ -59,4 +61,4 @@ def _refusal_of_encoder(spec: Spec) -> UserError | None:
 def _refusal_of_decoder(spec: Spec) -> UserError | None:
     if spec.model in catalogue() or (spec.folder / Path(spec.model).expanduser()).exists():
         return unable(spec.task.kind, spec.model_name, encoder=False)
-    return None  # of the hub's, which may be an encoder
+    return None  # a model of the hub, which may be an encoder

@@ -1,4 +1,4 @@
-"""The step `train`, of a linear model: it is fitted in seconds, by one core, from nothing."""
+"""The step `train` for a linear model, which one core fits in seconds, without a base model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tunewright.models.linear_model import LINEAR, LinearModel
 from tunewright.tasks import Example, MultiLabelTask, Task, task_of
 from tunewright.training.diagnosis.history import CURVE, DIAGNOSIS
 
-_SHOWN = 5
-"""N-grams of a label that are shown."""
+_AUDITED_NGRAMS = 5
+"""N-grams of a label that the audit shows."""
 
 
 def refusal(spec: Spec) -> UserError | None:
-    """Why a linear model can't do what a spec asks for; None where it can."""
+    """Why a linear model can't do what a spec asks for; None if it can."""
     if spec.task.kind not in ("classify", "multi_label"):
         return UserError(
             f"A linear model can't do this task: it is {spec.task.kind}, and a linear model chooses a label.",
@@ -33,7 +33,7 @@ def refusal(spec: Spec) -> UserError | None:
         )
     if spec.train.init_adapter is not None:
         return UserError(
-            "The fitting of a linear model begins with nothing, and not with an adapter.",
+            "A linear model can't start from an adapter.",
             where="train.init_adapter",
             fix="Type: tunewright … train.init_adapter=null",
         )
@@ -41,10 +41,11 @@ def refusal(spec: Spec) -> UserError | None:
 
 
 def train_linear(spec: Spec, split: Path, output: Output) -> None:
-    """Dataset -> `linear/`, `curve.jsonl` without a line, `diagnosis.json` without a finding, and `audit.txt`.
+    """Fit a linear model on a dataset: write `linear/`, `audit.txt`, an empty `curve.jsonl` and a `diagnosis.json`
+    without findings.
 
     Raises:
-        UserError: the spec asks for what a linear model can't do.
+        UserError: a linear model can't do what the spec asks for.
     """
     if error := refusal(spec):
         raise error
@@ -62,7 +63,7 @@ def train_linear(spec: Spec, split: Path, output: Output) -> None:
     write_jsonl(output.path / CURVE, [])
     write_json(output.path / DIAGNOSIS, {"settings": {}, "diagnoses": []})
     output.result = {
-        "validation_primary_metric": _reached(model, task, dataset.validation),
+        "validation_primary_metric": _validation_score(model, task, dataset.validation),
         "trained_parameters": int(model.weight.size + model.bias.size),
         "precision": "float32",
         "processes": 1,
@@ -72,7 +73,7 @@ def train_linear(spec: Spec, split: Path, output: Output) -> None:
 
 
 def audit(model: LinearModel, answers: Sequence[str]) -> list[str]:
-    """What speaks most for the commonest label, and how many n-grams there are.
+    """The n-grams that count most for the commonest label, and how many n-grams there are.
 
     Args:
         answers: the labels of all training rows.
@@ -80,25 +81,25 @@ def audit(model: LinearModel, answers: Sequence[str]) -> list[str]:
     count = Counter(answers)
     common, rarest = max(count, key=lambda label: count[label]), min(count, key=lambda label: count[label])
     words = len(model.ngrams.words)
-    speaking = model.frequency[:words] * model.weight[:words, model.labels.index(common)]
-    strongest = [model.ngrams.words[number] for number in np.argsort(-speaking)[:_SHOWN]]
+    evidence = model.frequency[:words] * model.weight[:words, model.labels.index(common)]
+    strongest = [model.ngrams.words[number] for number in np.argsort(-evidence)[:_AUDITED_NGRAMS]]
     return [
         f"{words:,} words and pairs of words, {len(model.ngrams.parts):,} parts of words",
-        f"what speaks most for {common}: {', '.join(strongest)}",
+        f"the n-grams that count most for {common}: {', '.join(strongest)}",
         f"the rarest label, {rarest}, has {count[rarest]}",
     ]
 
 
-def _reached(model: LinearModel, task: Task, validation: Sequence[Example]) -> float | None:
-    """The primary metric on some examples; None of none."""
+def _validation_score(model: LinearModel, task: Task, validation: Sequence[Example]) -> float | None:
+    """The primary metric on some examples; None if there are none."""
     if not validation:
         return None
-    found = model.of_texts(example.request for example in validation)
+    logits_of_texts = model.of_texts(example.request for example in validation)
     if isinstance(task, MultiLabelTask):
         named = np.array(model.labels)
-        answers = [task.written_out(named[logits >= 0].tolist()) for logits in found]
+        answers = [task.written_out(named[logits >= 0].tolist()) for logits in logits_of_texts]
     else:
-        answers = [model.labels[int(logits.argmax())] for logits in found]
+        answers = [model.labels[int(logits.argmax())] for logits in logits_of_texts]
     measured = [
         task.measures(example.request, example.answer, answer)[task.primary_metric]
         for example, answer in zip(validation, answers, strict=True)

@@ -1,4 +1,6 @@
-"""The step `train`: what is trained, and by which part of this package, hangs on the kind of the base model.
+"""The step `train`: the kind of the base model decides which part of this package trains.
+
+Each part is imported only when it is needed: a linear model needs no torch.
 
 Each part is imported where it is needed, because a linear model needs no torch and is fitted before that is imported.
 """
@@ -14,8 +16,9 @@ from tunewright.models.resolve import kind_of
 
 
 def run_train(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Dataset -> an adapter (`adapter/`), a tuned encoder (`encoder/`) or a linear model (`linear/`), and how it came
-    about: `curve.jsonl`, `diagnosis.json` and `audit.txt`. It resumes from the last checkpoint, where there are any.
+    """Train on a dataset: write an adapter (`adapter/`), a tuned encoder (`encoder/`) or a linear model (`linear/`),
+    with `curve.jsonl`, `diagnosis.json` and `audit.txt`. The training resumes from its last checkpoint, if there is
+    one.
     """
     match kind_of(spec.model, spec.folder):
         case "linear":

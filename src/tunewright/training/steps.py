@@ -1,4 +1,4 @@
-"""The step `train`: an adapter or a tuned encoder, its curve, and a record of what was trained."""
+"""The step `train` for a language model: it writes an adapter, its curve and a record of the training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tunewright.training.engine.fast_paths import fit_engine
 from tunewright.training.loop.encode import IGNORED, shown
 from tunewright.training.loop.prepare import prepare
 from tunewright.training.loop.soup_training import ADAPTER, Soup, average_adapters
-from tunewright.training.loop.together import alone, gathered
+from tunewright.training.loop.together import gathered, use_all_threads
 from tunewright.training.loop.tracking import tracked
 from tunewright.training.loop.trainer import adapted_modules, load_adapter, planned_steps
 from tunewright.training.loop.watch import CurveRecorder
@@ -31,8 +31,11 @@ CHECKPOINTS = "checkpoints"
 
 
 def train_adapter(spec: Spec, split: Path, output: Output) -> None:
-    """Dataset -> an adapter (`adapter/`, `chat_template.jinja`), and how it came about: `curve.jsonl`, `diagnosis.json`
-    and `audit.txt`. In a distributed training every process runs this; the leader alone writes."""
+    """Train an adapter on a dataset: write `adapter/`, `chat_template.jinja`, `curve.jsonl`, `diagnosis.json` and
+    `audit.txt`.
+
+    In a distributed training every process runs this; only the leader writes.
+    """
     quiet_libraries()
     training = prepare(spec, split, output.path / CHECKPOINTS)
     base, train, part = training.base, training.rows, training.validation
@@ -40,19 +43,19 @@ def train_adapter(spec: Spec, split: Path, output: Output) -> None:
     audit = shown(train, TextTokenizer(base.folder))
     for line in audit:
         say(f"  {line}")
-    _tell_processes()
-    made = train_members(training, output)
-    if made is None:
+    _report_processes()
+    trained = train_soup(training, output)
+    if trained is None:
         return
-    members, curve, found = made
+    adapters, curve, diagnoses = trained
     known_as = published_name(spec.model, spec.folder)
-    average_adapters([member / ADAPTER for member in members], output.path / ADAPTER, known_as)
+    average_adapters([adapter / ADAPTER for adapter in adapters], output.path / ADAPTER, known_as)
     (output.path / "chat_template.jinja").write_text(base.template.source, "utf-8")
     (output.path / "audit.txt").write_text("\n".join(audit) + "\n", "utf-8")
     tuned = load_adapter(spec, base.folder, output.path / ADAPTER)
     write_json(output.path / "adapted.json", adapted_modules(tuned))
     engine = fit_engine(tuned, train)
-    measured = last_kept(curve, members)
+    measured = last_kept(curve, adapters)
     if part and not measured:
         score = part.score(tuned, engine)
         measured = {"primary_metric": score.primary_metric, "validation_loss": score.loss}
@@ -62,25 +65,25 @@ def train_adapter(spec: Spec, split: Path, output: Output) -> None:
         "processes": process_count(),
         "left_out": engine.reasons,
         "tokens": sum(len(row["input_ids"]) for row in train),
-        "diagnosis": [each.code for each in found],
+        "diagnosis": [each.code for each in diagnoses],
         "longest_answer": max(sum(label != IGNORED for label in row["labels"]) for row in train),
         "supervised_tokens": sum(label != IGNORED for row in train for label in row["labels"]),
         "template_sha256": base.template.sha256,
     }
-    # Last, so that whatever goes wrong before loses no training.
+    # Last, so that an error above does not cost the training.
     shutil.rmtree(training.home)
 
 
-def train_members(training: Soup, output: Output) -> tuple[list[Path], list[dict[str, Any]], list[Diagnosis]] | None:
-    """Train all models of one training, and write `curve.jsonl` and `diagnosis.json`.
+def train_soup(training: Soup, output: Output) -> tuple[list[Path], list[dict[str, Any]], list[Diagnosis]] | None:
+    """Train all adapters or encoders of a soup, and write `curve.jsonl` and `diagnosis.json`.
 
-    Returns: (the folder of each, the rows of all curves, what was found in them); None in a process that is not the
-    leader, which has nothing more to do.
+    Returns: (each model's folder, the rows of all curves, the diagnoses); None in a process that is not the leader,
+    which has nothing more to do.
     """
     spec, planned = training.spec, planned_steps(training.spec, len(training.rows))
     with track("train", planned * spec.train.num_seeds, "steps") as tracker, tracked(spec) as tracking:
         try:
-            members = [
+            adapters = [
                 training.train(number, tracker, [CurveRecorder(tracking, number * planned)])
                 for number in range(spec.train.num_seeds)
             ]
@@ -90,28 +93,27 @@ def train_members(training: Soup, output: Output) -> tuple[list[Path], list[dict
         _, *others = gathered(peak_memory_mb())
         if not is_leader():
             return None
-        alone()
+        use_all_threads()
         output.others_mb = sum(others)
-        curves = [read_jsonl(member / CURVE) for member in members]
-        found = joint([diagnose(training.history(curve, ended=True)) for curve in curves])
-        tracking.diagnosis(found)
-    for line in summary(found):
+        curves = [read_jsonl(adapter / CURVE) for adapter in adapters]
+        diagnoses = joint([diagnose(training.history(curve, ended=True)) for curve in curves])
+        tracking.diagnosis(diagnoses)
+    for line in summary(diagnoses):
         say(f"  {line}")
     write_json(
         output.path / DIAGNOSIS,
-        {"diagnoses": [asdict(each) for each in found], **training.history([], ended=True).json()},
+        {"diagnoses": [asdict(each) for each in diagnoses], **training.history([], ended=True).json()},
     )
     curve = [row for rows in curves for row in rows]
     write_jsonl(output.path / CURVE, curve)
-    return members, curve, found
+    return adapters, curve, diagnoses
 
 
 def figures(curve: Sequence[Mapping[str, Any]], measured: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What of a training's curve its manifest shows.
+    """The figures of a curve that the manifest shows.
 
     Args:
-        measured: `primary_metric` and `validation_loss` of the model that was kept; None where there is no validation
-            part.
+        measured: `primary_metric` and `validation_loss` of the model that was kept; None without a validation part.
     """
     losses = [row["loss"] for row in curve if "loss" in row]
     return {
@@ -123,13 +125,13 @@ def figures(curve: Sequence[Mapping[str, Any]], measured: Mapping[str, Any] | No
     }
 
 
-def last_kept(curve: Sequence[Mapping[str, Any]], members: Sequence[Path]) -> Mapping[str, Any] | None:
-    """The measurement of the model that was kept; None where it is made of several, or was never measured."""
-    return next((row for row in reversed(curve) if row.get("kept")), None) if len(members) == 1 else None
+def last_kept(curve: Sequence[Mapping[str, Any]], adapters: Sequence[Path]) -> Mapping[str, Any] | None:
+    """The measurement of the model that was kept; None if several models were averaged or none was measured."""
+    return next((row for row in reversed(curve) if row.get("kept")), None) if len(adapters) == 1 else None
 
 
-def _tell_processes() -> None:
-    """Say what works on it, and where GPUs would stand idle."""
+def _report_processes() -> None:
+    """Report how many processes and threads train, and GPUs that stay idle."""
     import torch
 
     if share()[1] > 1:

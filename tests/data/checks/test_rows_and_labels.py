@@ -157,7 +157,7 @@ def test_labels_that_differ_in_a_sign_or_a_number_are_different(checks: Checks) 
 def test_the_specs_labels_are_counted_however_many_others_there_are(
     checks: Checks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tunewright.data.checks.survey.ANSWERS", 3)
+    monkeypatch.setattr("tunewright.data.checks.scan.ANSWERS", 3)
     junk = [example(f"{THINGS[n % 10]} {n * 104729} junk", f"junk{n}") for n in range(9)]
     assert "D003" not in checks.codes([*junk, *ENOUGH])
 

@@ -1,1 +1,1 @@
-"""Azure Machine Learning as a place, and Azure as where models are served."""
+"""Azure Machine Learning as the backend of steps, and the connection to Azure that deployments use too."""

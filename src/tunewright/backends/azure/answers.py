@@ -1,5 +1,5 @@
-"""What Azure said: without secrets wherever it is quoted. To a probe: each answer, what it means for a rule, and the
-file of them, which identifies nobody."""
+"""Azure's answers: text without secrets, for every quotation; and the answers to a probe, with what each means for a
+rule, and the file of them, which identifies nobody."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from tunewright.core.version import __version__
 Wanted = Literal["taken", "refused"]
 Verdict = Literal["holds", "does not hold", "not asked"]
 _SHAPE = (400, 405, 413, 415, 422)
-"""Statuses by which Azure refuses what was asked; with others it refuses who asks, when, or where."""
+"""Statuses with which Azure refuses the content of a request; with others it refuses the caller, the time or the
+place."""
 _OTHER = re.compile(r"quota|capacity|polic(?:y|ies)", re.I)
-"""In the words of a refusal that is not of the rule: nothing follows from it."""
+"""Matches a refusal for another reason than the rule: nothing follows from it."""
 _NAMES = (
     r"sig|signature|(?:access_?|refresh_?|id_?|cluster)?token|password|client_?(?:secret|assertion)"
     r"|account_?key|shared_?access_?key|api[-_]?key"
 )
-"""What secrets are called, in addresses, connection strings and JSON."""
+"""Names of secrets in addresses, connection strings and JSON."""
 _SCHEMES = "(?:bearer|basic|digest|negotiate|sharedkey(?:lite)?|sharedaccesssignature)"
-"""What a header of a sign-in may begin with."""
+"""The schemes with which an Authorization header may begin."""
 _VALUE = r"[^&;,\s\"'<>)\]}]+"
 _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(://)[^/\s\"'@]+@"), r"\1<secret>@"),  # the password in the address of a proxy or a feed
-    # Without the mark before it a code is the name of a refusal, and a key anything.
+    # Without the mark before them, a code is the name of a refusal, and a key may be anything.
     (re.compile(rf"((?:[?&]|&amp;)(?:code|key)=){_VALUE}", re.I), r"\1<secret>"),
     (re.compile(rf"(?:(?<![A-Za-z])|(?<=%3F))((?:{_NAMES})(?:=|%3D|[\"']\s*:\s*[\"'])){_VALUE}", re.I), r"\1<secret>"),
     (re.compile(rf"\b(authorization[\"']?\s*[:=]\s*[\"']?(?:{_SCHEMES}\s+)?+){_VALUE}", re.I), r"\1<secret>"),
     (re.compile(r"\b(bearer\s+)[\w.~+/=-]{16,}", re.I), r"\1<secret>"),
     (re.compile(r"\beyJ[\w-]+(?:\.[\w-]*)*"), "<token>"),
 )
-"""What lets somebody in: tokens, passwords, signatures of addresses. HTTP libraries write these into their errors, such
+"""Patterns of secrets: tokens, passwords, signatures of addresses. HTTP libraries write these into their errors, such
 as urllib3's "Max retries exceeded with url: ...?sig=...", which it raises unless its retries are switched off."""
 _PERSONAL: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?<![\w.+-])[\w.+-]++@[\w-]+(?:\.[\w-]+)+"), "<e-mail>"),
@@ -52,23 +53,23 @@ class AzureAnswer:
 
     asked: str
     wanted: Wanted | None
-    """What the rule says that Azure does; None where the answer is only noted."""
+    """What Azure does by the rule; None if the answer is only recorded."""
     status: int | None
-    """Of the answer over HTTP; None where there was none."""
+    """The HTTP status; None if there was no answer."""
     code: str = ""
     message: str = ""
     about: str = field(default="", repr=False)
-    """A pattern of the words in which a refusal is about the rule."""
+    """A pattern that matches a refusal because of the rule."""
 
     @property
     def agrees(self) -> bool | None:
-        """Whether Azure does what the rule says; None where nothing follows from what it said."""
+        """Whether Azure acts by the rule; None if nothing follows from its answer."""
         if self.wanted is None or self.status is None:
             return None
         if self.status < 400:
             return self.wanted == "taken"
-        told = f"{self.code} {self.message}"
-        if self.status not in _SHAPE or _OTHER.search(told) or not re.search(self.about, told, re.I):
+        text = f"{self.code} {self.message}"
+        if self.status not in _SHAPE or _OTHER.search(text) or not re.search(self.about, text, re.I):
             return None
         return self.wanted == "refused"
 
@@ -80,37 +81,37 @@ class ProbeRow:
     rule: str
     verdict: Verdict
     why: str
-    """What was found, or why it was not asked."""
+    """What Azure answered, or why the probe did not ask."""
     answers: tuple[AzureAnswer, ...] = ()
 
     @property
     def sentence(self) -> str:
-        """In a line, for people."""
+        """The row as a line for people."""
         return f"{self.rule}: {self.verdict}; {self.why}"
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a subscription answered."""
+    """A subscription's answers."""
 
     region: str
     day: date
     rows: tuple[ProbeRow, ...]
     notes: dict[str, str]
-    """What was looked at beside the rules, such as the providers that are registered."""
+    """Facts beside the rules, such as which providers are registered."""
     left: tuple[str, ...]
-    """The commands that take away what could not be taken away."""
+    """The commands that delete what could not be deleted."""
     names: Mapping[str, str] = field(repr=False)
-    """What identifies this subscription and whoever asked, and what stands for it in the file."""
+    """Texts that identify this subscription or the user, each with its replacement in the file."""
 
     @property
     def passed(self) -> bool:
-        """Whether each rule that was asked holds, and nothing was left."""
+        """Whether each rule that was asked about holds, and nothing was left behind."""
         return not self.left and all(row.verdict != "does not hold" for row in self.rows)
 
     def shareable(self) -> dict[str, Any]:
-        """All of it that may be sent to strangers."""
-        told = {
+        """The part of it that may be sent to strangers."""
+        report = {
             "tunewright": __version__,
             "date": self.day.isoformat(),
             "region": self.region,
@@ -127,7 +128,7 @@ class Probe:
                 for row in self.rows
             ],
         }
-        return dict(_hidden(told, self.names))
+        return dict(_hidden(report, self.names))
 
     def write(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -135,27 +136,27 @@ class Probe:
 
 
 def judged(rule: str, answers: Iterable[AzureAnswer]) -> ProbeRow:
-    """A rule by what Azure said: it holds where every answer agrees, and does not where one speaks against it."""
-    told = tuple(answers)
-    against = next((each for each in told if each.agrees is False), None)
+    """Judge a rule by Azure's answers: it holds if all of them agree with it, and does not if one contradicts it."""
+    answers = tuple(answers)
+    against = next((each for each in answers if each.agrees is False), None)
     if against:
         did = "took it" if against.wanted == "refused" else "refused it"
-        return ProbeRow(rule, "does not hold", f"{against.asked}: Azure {did}{_quoted(against)}", told)
-    unclear = next((each for each in told if each.wanted and each.agrees is None), None)
+        return ProbeRow(rule, "does not hold", f"{against.asked}: Azure {did}{_quoted(against)}", answers)
+    unclear = next((each for each in answers if each.wanted and each.agrees is None), None)
     if unclear:
-        return ProbeRow(rule, "not asked", f"{unclear.asked}: nothing follows from the answer{_quoted(unclear)}", told)
-    return ProbeRow(
-        rule, "holds", "; ".join(f"{each.asked}: {each.wanted or 'noted'}{_quoted(each)}" for each in told), told
-    )
+        why = f"{unclear.asked}: nothing follows from the answer{_quoted(unclear)}"
+        return ProbeRow(rule, "not asked", why, answers)
+    why = "; ".join(f"{each.asked}: {each.wanted or 'noted'}{_quoted(each)}" for each in answers)
+    return ProbeRow(rule, "holds", why, answers)
 
 
-def _quoted(said: AzureAnswer) -> str:
-    inside = ", ".join(filter(None, (str(said.status or ""), said.code, said.message)))
-    return f" ({inside})" if said.message or said.code else ""
+def _quoted(answer: AzureAnswer) -> str:
+    parts = ", ".join(filter(None, (str(answer.status or ""), answer.code, answer.message)))
+    return f" ({parts})" if answer.message or answer.code else ""
 
 
 def _hidden(value: Any, names: Mapping[str, str]) -> Any:
-    """A JSON value in whose texts nothing is left that identifies anybody."""
+    """A JSON value whose texts identify nobody."""
     if isinstance(value, dict):
         return {key: _hidden(each, names) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -164,10 +165,10 @@ def _hidden(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def hidden(text: str, names: Mapping[str, str]) -> str:
-    """A text with what identifies somebody replaced.
+    """A text in which everything that identifies somebody is replaced.
 
     Args:
-        names: what to replace, whole words in any case, and by what.
+        names: whole words to replace, in any case, each with its replacement.
     """
     for name in _longest_first(names):
         text = re.sub(rf"(?<![0-9A-Za-z]){re.escape(name)}(?![0-9A-Za-z])", names[name], text, flags=re.I)
@@ -175,13 +176,13 @@ def hidden(text: str, names: Mapping[str, str]) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """A text for the user with what lets somebody in replaced. It is to be cut to its length after that."""
+    """A text for the user in which secrets are replaced. Shorten a text after this, not before."""
     return _replaced(text, _SECRETS)
 
 
 def _replaced(text: str, patterns: Iterable[tuple[re.Pattern[str], str]]) -> str:
-    for pattern, instead in patterns:
-        text = pattern.sub(instead, text)
+    for pattern, replacement in patterns:
+        text = pattern.sub(replacement, text)
     return text
 
 

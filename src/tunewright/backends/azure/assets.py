@@ -1,4 +1,5 @@
-"""What goes up before a job can run, each by its content: data, the package with the spec, the environment."""
+"""The assets that a job needs, each named by the hash of its content: data, our package with the spec, the
+environment."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from tunewright.backends.azure.bases import python_base
-from tunewright.backends.azure.connection import Connection, azure_errors, found
+from tunewright.backends.azure.connection import Connection
+from tunewright.backends.azure.refusals import azure_errors, found
 from tunewright.backends.azure.store import DATASTORE, FOLDER, BlobStore
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_manifest, sha256_file, sha256_json
@@ -24,15 +26,15 @@ from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 
 DIGITS = 16
-"""Hexadecimal digits of a hash that name a version."""
+"""How many hexadecimal digits of a hash name a version."""
 _EXTRAS = ("train", "serve", "api", "documents", "azure", "monitor")
-"""What jobs need of Tunewright."""
+"""The extras of Tunewright that jobs need."""
 _TORCH_INDEX = "https://download.pytorch.org/whl"
-"""Below it lies an index for each build of torch, by its label (pytorch.org/get-started/previous-versions, read
+"""It has an index for each build of torch, named by the build's label (pytorch.org/get-started/previous-versions, read
 2026-11-28)."""
 PACKAGE = Path(__file__).parents[2]
 _STEPS = "tunewright-steps"
-"""The environment of jobs, and the repository of an image for it."""
+"""The name of the jobs' environment, and of the repository of its image."""
 _DOCKERFILE = """\
 FROM {base}
 # The driver's libraries are mounted where these say so; a compiler is for kernels that are built as they are needed.
@@ -45,18 +47,18 @@ RUN pip install --requirement requirements.txt
 
 
 def data_asset(at: Connection, name: str, version: str, path: Path, tags: dict[str, str]) -> str:
-    """A folder or a file as a data asset; it goes up only where no version of this name and content is there.
+    """Make a data asset of a folder or a file. It is uploaded only if this name has no version with this content.
 
     Args:
         version: a hash of the content.
 
-    Returns: its address.
+    Returns: the asset's address.
 
     Raises:
         UserError: Azure refuses.
     """
     if not _is_there(at.ml.data, name, version, tags):
-        say(f"  azure: {name} goes up, version {version}")
+        say(f"  azure: uploading {name}, version {version}")
         prefix = f"{FOLDER}/assets/{name}/{version}"
         BlobStore(at).upload(path, prefix)
         where = DATASTORE + (prefix if path.is_dir() else f"{prefix}/{path.name}")
@@ -65,9 +67,9 @@ def data_asset(at: Connection, name: str, version: str, path: Path, tags: dict[s
 
 
 def output_asset(at: Connection, spec: Spec, step: str, folder: Path, tags: dict[str, str]) -> str:
-    """A step's output as a data asset whose version is its content's hash.
+    """Make a data asset of a step's output; its version is the hash of its content.
 
-    Returns: its address.
+    Returns: the asset's address.
 
     Raises:
         UserError: Azure refuses.
@@ -78,7 +80,7 @@ def output_asset(at: Connection, spec: Spec, step: str, folder: Path, tags: dict
 
 
 def _is_there(operations: Any, name: str, version: str, tags: dict[str, str]) -> bool:
-    """Whether a version is there. It stands for its content only where we made it, which its tags tell.
+    """Whether a version exists. Its name says what it contains only if we made it, which its tags show.
 
     Raises:
         UserError: Azure refuses, or somebody else made it.
@@ -90,22 +92,22 @@ def _is_there(operations: Any, name: str, version: str, tags: dict[str, str]) ->
     if not tags.keys() <= (known.tags or {}).keys():
         raise UserError(
             f"There is an asset {name}:{version} in the workspace that Tunewright did not make.",
-            fix="Give the spec another `name`: assets are called by it.",
+            fix="Give the spec another `name`: the names of assets contain it.",
         )
     return True
 
 
 def _register(at: Connection, name: str, version: str, where: str, kind: str, tags: dict[str, str]) -> None:
-    """Make a data asset of what lies in the storage."""
+    """Make a data asset of files that lie in the storage."""
     from azure.ai.ml.entities import Data
 
     with azure_errors(f"the data asset {name}:{version}"):
-        _enter(at.ml.data, Data(name=name, version=version, path=where, type=kind, tags=tags), tags)
+        _create(at.ml.data, Data(name=name, version=version, path=where, type=kind, tags=tags), tags)
 
 
-def _enter(operations: Any, entity: Any, tags: dict[str, str]) -> None:
-    """Make a version of an asset. It stands for its content, so where it came into being meanwhile, by another process
-    of ours, it is as good."""
+def _create(operations: Any, entity: Any, tags: dict[str, str]) -> None:
+    """Make a version of an asset. If another process of ours made it meanwhile, that one is as good, because the
+    version is a hash of the content."""
     from azure.core.exceptions import ResourceExistsError
 
     try:
@@ -118,7 +120,7 @@ def _enter(operations: Any, entity: Any, tags: dict[str, str]) -> None:
 
 
 def code_asset(at: Connection, name: str, spec_text: str, tags: dict[str, str]) -> str:
-    """This package and a spec, so that a job runs the code that runs here."""
+    """The asset of this package and a spec, so that a job runs the code that runs here."""
     with tempfile.TemporaryDirectory() as scratch:
         packed = Path(scratch) / "tunewright.tar.gz"
         packed.write_bytes(package(spec_text))
@@ -147,13 +149,13 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def index_of(spec: Spec) -> str:
-    """What a Dockerfile's ENV says of the index that pip asks; nothing where it is PyPI."""
+    """The part of a Dockerfile's ENV that names pip's index; empty for PyPI."""
     return f" PIP_INDEX_URL={spec.azure.package_index}" if spec.azure.package_index else ""
 
 
 @dataclass(frozen=True)
 class JobImage:
-    """The image that jobs run in, pinned to what is installed here."""
+    """The image that jobs run in, with the versions that are installed here."""
 
     dockerfile: str
     pins: str
@@ -165,7 +167,7 @@ class JobImage:
 
     @property
     def version(self) -> str:
-        """A hash of all that it is built of."""
+        """A hash of all that the image is built of."""
         return sha256_json([self.dockerfile, self.pins])[:DIGITS]
 
     @property
@@ -174,14 +176,14 @@ class JobImage:
         return f"{_STEPS}:{self.version}"
 
     def lay_out(self, folder: Path) -> None:
-        """Write what it is built of into a folder that is there."""
+        """Write the files that the image is built of into an existing folder."""
         (folder / "Dockerfile").write_text(self.dockerfile, "utf-8")
         (folder / "requirements.txt").write_text(self.pins, "utf-8")
 
 
 def environment(at: Connection, spec: Spec, tags: dict[str, str]) -> str:
-    """The environment that jobs run in: of the image that the spec names, or pinned to what is installed here and built
-    by Azure once for each set of pins.
+    """The environment that jobs run in. It uses the image that the spec names, or one with the versions that are
+    installed here, which Azure builds once for each set of pins.
 
     Raises:
         UserError: Azure refuses, or the image was built of other pins.
@@ -191,45 +193,45 @@ def environment(at: Connection, spec: Spec, tags: dict[str, str]) -> str:
     named, ours = spec.azure.job_image, JobImage.of(spec)
     if named and re.search(rf"/{_STEPS}:[0-9a-f]{{{DIGITS}}}$", named) and not named.endswith(f"/{ours.name}"):
         raise UserError(
-            f"azure.job_image was built of other packages than are installed here: {named}.",
-            why=f"Today's image would be {ours.name}.",
+            f"azure.job_image was built with other packages than those installed here: {named}.",
+            why=f"An image built today would be {ours.name}.",
             fix="Build it again: tunewright azure image PROJECT FOLDER",
         )
     version = sha256_json(named)[:DIGITS] if named else ours.version
 
-    def made(scratch: Path) -> Any:
-        whose = f"of {named}" if named else "Azure builds its image with the first job"
-        say(f"  azure: environment {_STEPS}, version {version}; {whose}")
+    def build(scratch: Path) -> Any:
+        origin = f"of {named}" if named else "Azure builds its image with the first job"
+        say(f"  azure: environment {_STEPS}, version {version}; {origin}")
         if named:
             return Environment(name=_STEPS, version=version, image=named, tags=tags)
         ours.lay_out(scratch)
-        build = BuildContext(path=str(scratch), dockerfile_path="Dockerfile")
-        return Environment(name=_STEPS, version=version, build=build, tags=tags)
+        context = BuildContext(path=str(scratch), dockerfile_path="Dockerfile")
+        return Environment(name=_STEPS, version=version, build=context, tags=tags)
 
-    return image(at, _STEPS, version, made, tags)
+    return image(at, _STEPS, version, build, tags)
 
 
-def image(at: Connection, name: str, version: str, made: Callable[[Path], Any], tags: dict[str, str]) -> str:
-    """An environment, entered where it is not there.
+def image(at: Connection, name: str, version: str, build: Callable[[Path], Any], tags: dict[str, str]) -> str:
+    """Make an environment, unless it exists.
 
     Args:
         version: a hash of all that its image is built of.
-        made: lays that out in a folder, and gives the SDK's environment.
+        build: writes those files into a folder, and returns the SDK's environment.
 
-    Returns: its address.
+    Returns: the environment's address.
 
     Raises:
         UserError: Azure refuses, or somebody else made it.
     """
     if not _is_there(at.ml.environments, name, version, tags):
         with tempfile.TemporaryDirectory() as scratch, azure_errors(f"the environment {name}:{version}"):
-            _enter(at.ml.environments, made(Path(scratch)), tags)
+            _create(at.ml.environments, build(Path(scratch)), tags)
     return f"azureml:{name}:{version}"
 
 
 def requirements() -> str:
-    """What pip installs for jobs. A torch that was installed here for a CUDA version of its own comes from the index of
-    such builds there too: nodes may have a driver that is older than what the package index's build needs."""
+    """The requirements.txt of jobs. If the torch installed here is a build for a certain CUDA version, jobs get the
+    same build from its index: a node's driver may be too old for the package index's build."""
     pins = pinned(_EXTRAS)
     cuda = distribution("torch").version.partition("+")[2] if _installed("torch") else ""
     if not cuda.startswith("cu"):
@@ -239,38 +241,38 @@ def requirements() -> str:
 
 
 def pinned(extras: Iterable[str]) -> list[str]:
-    """Tunewright's requirements for pip: what is installed here in exactly its version, the rest in its range."""
+    """Tunewright's requirements for pip: installed packages in exactly their versions, others in their ranges."""
     pins: dict[str, str] = {}
-    waiting: list[tuple[str, frozenset[str]]] = [("tunewright", frozenset(extras))]
+    queue: list[tuple[str, frozenset[str]]] = [("tunewright", frozenset(extras))]
     seen: set[tuple[str, frozenset[str]]] = set()
-    while waiting:
-        name, wanted = waiting.pop()
-        if (name, wanted) in seen:
+    while queue:
+        name, name_extras = queue.pop()
+        if (name, name_extras) in seen:
             continue
-        seen.add((name, wanted))
-        for requirement in _required(name, wanted):
+        seen.add((name, name_extras))
+        for requirement in _required(name, name_extras):
             key = _normal(requirement.name)
             version = _installed(key)
             if key != "tunewright":
                 pins[key] = f"{key}=={version}" if version else f"{key}{requirement.specifier}"
             if version or key == "tunewright":
-                waiting.append((key, frozenset(requirement.extras)))
+                queue.append((key, frozenset(requirement.extras)))
     return sorted(pins.values())
 
 
 def _required(name: str, extras: frozenset[str]) -> list[Any]:
     from packaging.requirements import Requirement
 
-    made = [Requirement(text) for text in requires(name) or ()]
+    requirements = [Requirement(text) for text in requires(name) or ()]
     return [
         requirement
-        for requirement in made
+        for requirement in requirements
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras))
     ]
 
 
 def _installed(name: str) -> str | None:
-    """The version that is installed here, without the mark of a local build."""
+    """The version that is installed here, without a local build's label."""
     try:
         return distribution(name).version.partition("+")[0]
     except PackageNotFoundError:
@@ -282,7 +284,7 @@ def _normal(name: str) -> str:
 
 
 def kept_output(at: Connection, name: str, content: str, address: str, tags: dict[str, str]) -> None:
-    """Make a data asset of what a job has written, under its content's hash; no byte moves.
+    """Make a data asset of a job's output, under the hash of its content; no byte moves.
 
     Raises:
         UserError: Azure refuses.

@@ -1,7 +1,7 @@
-"""What `azd up` wrote down, so that nobody types it: the outputs of `infra/`, in `.azure/ENVIRONMENT/.env`.
+"""The outputs of `infra/` that `azd up` wrote to `.azure/ENVIRONMENT/.env`, so that nobody has to type them.
 
-Source: learn.microsoft.com/azure/developer/azure-developer-cli/manage-environment-variables (read 2026-11-28): the
-default environment is named by `.azure/config.json`, another one by AZURE_ENV_NAME.
+Source: learn.microsoft.com/azure/developer/azure-developer-cli/manage-environment-variables (read 2026-11-28):
+`.azure/config.json` names the default environment, and AZURE_ENV_NAME another one.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _FOLDER = ".azure"
 
 
 def written(*starts: Path) -> dict[str, str]:
-    """The values of the environment that is nearest above some folders; empty where azd made none.
+    """The values of azd's nearest environment in or above some folders; empty if azd made none.
 
     Args:
-        starts: looked at in this order, each with the folders above it.
+        starts: searched in this order, each with the folders above it.
 
     Raises:
-        UserError: the environment that is named is not there, or a file can't be read.
+        UserError: the named environment does not exist, or a file can't be read.
     """
     for start in starts:
         for folder in (start.resolve(), *start.resolve().parents):
@@ -33,15 +33,15 @@ def written(*starts: Path) -> dict[str, str]:
 
 
 def _environment(config: Path) -> str | None:
-    """The name of the environment that is meant."""
-    if named := os.environ.get("AZURE_ENV_NAME"):
-        return named
+    """The name of the environment to use."""
+    if name := os.environ.get("AZURE_ENV_NAME"):
+        return name
     try:
-        told = json.loads(config.read_text("utf-8"))
+        settings = json.loads(config.read_text("utf-8"))
     except ValueError as error:
         raise UserError(f"This is not JSON: {error}.", where=config, fix="Type: azd env select NAME") from None
-    # Azure's own tools keep other things in folders of this name.
-    return told.get("defaultEnvironment") if isinstance(told, dict) else None
+    # Azure's other tools use folders of this name too.
+    return settings.get("defaultEnvironment") if isinstance(settings, dict) else None
 
 
 def _values(file: Path) -> dict[str, str]:
@@ -58,7 +58,7 @@ def _values(file: Path) -> dict[str, str]:
 
 
 def _plain(value: str) -> str:
-    """A value without its quotes; azd writes them as JSON does."""
+    """A value without its quotes; azd quotes as JSON does."""
     if len(value) > 1 and value[0] == value[-1] == '"':
         try:
             return str(json.loads(value))

@@ -1,4 +1,4 @@
-"""Azure as a place: steps that are due go up as one job, and what each makes comes down to where it belongs."""
+"""The backend for Azure: the steps that are due go up as one job, and each step's output comes down to its folder."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from tunewright.backends.azure import assets, machines
-from tunewright.backends.azure.connection import Connection, azure_errors, found
+from tunewright.backends.azure.connection import Connection
 from tunewright.backends.azure.follow import OVER, JobFollower, Stopped
 from tunewright.backends.azure.jobs import JobWork, job_of, output_of
 from tunewright.backends.azure.node import ERROR, INPUT
+from tunewright.backends.azure.refusals import azure_errors, found
 from tunewright.backends.azure.sources import Source, needed, sources_of, taken_along
 from tunewright.backends.azure.store import DATASTORE, FOLDER, BlobStore
 from tunewright.backends.azure.waiting import Wait
@@ -29,33 +30,33 @@ from tunewright.pipeline.runner import Backend, due
 from tunewright.pipeline.steps import Step
 
 TAG = "tunewright"
-"""The tag that everything carries which Tunewright makes in Azure; its value is the spec's name."""
+"""The tag of everything that Tunewright makes in Azure; its value is the spec's name."""
 _TRIES = 50
 _FETCHES = 2
-"""How often an output is brought that does not come whole, before it counts as broken there."""
+"""How often an output that does not arrive whole is downloaded before it counts as broken in the storage."""
 _CANCELLING = "CancelRequested"
 _CANCELLING_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job that was submitted, now or before."""
+    """A job that was submitted now or by an earlier command."""
 
     job: str
     follower: JobFollower
     limits: Mapping[str, int]
-    """Seconds after which Azure ends each step; empty where it was submitted before."""
+    """Seconds after which Azure ends each step; empty if an earlier command submitted it."""
 
 
 class AzureBackend:
-    """Runs steps in the workspace that a spec means. A context: where it ends, no job of its runs on that nobody waits
-    for, or it is said which does.
+    """Runs steps in the workspace that a spec means. As a context it cancels, at its end, the jobs that nobody waits
+    for, or says which job runs on.
 
     Args:
-        local: where steps run that ask an API with a key, which does not leave this machine.
-        to: the last step that is wanted.
-        force: whether what was done in Azure before is done again.
-        ready: is called once, before anything is made there; it raises where something is in the way.
+        local: the backend of steps that ask an API with a key, because the key does not leave this machine.
+        to: the last step to run.
+        force: whether to repeat work that was done in Azure before.
+        ready: called once before anything is made in Azure. It raises if something is in the way.
     """
 
     def __init__(self, spec: Spec, at: Connection, local: Backend, *, to: str, force: bool, ready: Callable[[], None]):
@@ -72,15 +73,15 @@ class AzureBackend:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Steps that nobody came for: all that are left turned out to be up to date, or something went wrong.
+        # Jobs with steps that were not fetched: either those steps turned out to be up to date, or something failed.
         for follower in {id(each.follower): each.follower for each in self._submitted.values()}.values():
             if error is None or isinstance(error, KeyboardInterrupt | Stopped):
                 follower.cancel()
             else:
-                follower.tell_of_running()
+                follower.report_running()
 
     def __call__(self, step: Step, done: Mapping[str, Path], target: Path) -> None:
-        """Bring one step's output to `target`.
+        """Run a step in Azure and bring its output to `target`.
 
         Raises:
             UserError: Azure refuses, the step ended with an error, or the budget is reached.
@@ -95,25 +96,26 @@ class AzureBackend:
         run = submitted.follower.step(step)
         if run.status != "Completed":
             raise self._failed(step, submitted, run, done)
-        self._bring(step, submitted.job, target)
+        self._fetch(step, submitted.job, target)
         del self._submitted[step.name]
 
     @property
     def spent(self) -> float:
-        """USD of everything that was followed."""
+        """USD of all the jobs that were followed."""
         return sum(each.spent for each in self._followers)
 
     def _submit(self, step: Step, done: Mapping[str, Path], target: Path) -> None:
-        """Submit a step with all later ones that will be due then, or find the job that was submitted before."""
+        """Submit a step with all later ones that will be due after it, or find the job that an earlier command
+        submitted."""
         chain = self._chain(step, done, target.parent)
-        made_of = lineage_hashes(self._spec, chain[-1].name)
-        base = self._base(chain, target, made_of)
+        lineage = lineage_hashes(self._spec, chain[-1].name)
+        base = self._base(chain, target, lineage)
         name, known = self._try(base)
         budget = self._spec.azure.budget_usd - self.spent
         limits = {} if known else machines.limits(chain, self._spec, budget)
         follower = JobFollower(self._at, name, {each.name: self._rate(each) for each in chain}, budget)
         if known is None:
-            work = self._work(name, base, chain, done, made_of, limits)
+            work = self._work(name, base, chain, done, lineage, limits)
             self._send(name, job_of(work, self._spec), follower)
             say(f"  azure: job {name}: {', '.join(each.name for each in chain)}")
         else:
@@ -122,31 +124,31 @@ class AzureBackend:
         self._submitted |= {each.name: Submitted(name, follower, limits) for each in chain}
 
     def _send(self, name: str, job: Any, follower: JobFollower) -> None:
-        """Submit a job. Where no answer comes, or a refusal, it is looked for: it may run all the same.
+        """Submit a job. If no answer or a refusal comes, look for the job: it may run all the same.
 
         Raises:
-            UserError: it does not run, or nobody can tell; the latter was said then.
+            UserError: it does not run, or Azure can't say whether it does (a line tells the user so).
         """
         try:
             with azure_errors(f"the job {name}"):
-                made = self._at.ml.jobs.create_or_update(job)
+                submitted = self._at.ml.jobs.create_or_update(job)
         except KeyboardInterrupt:
             follower.cancel()
             raise
         except UserError as error:
             try:
-                made = self._job(name)
+                submitted = self._job(name)
             except UserError:
-                follower.tell_of_running(is_sure=False)
+                follower.report_running(is_sure=False)
                 raise error from error.__cause__
-            if made is None or not self._is_ours(made):
+            if submitted is None or not self._is_ours(submitted):
                 raise
-            say(f"  azure: the answer was lost, and the job {name} is there")
-        if made.studio_url:
-            say(f"  azure: {made.studio_url}")
+            say(f"  azure: the answer was lost, but the job {name} is there")
+        if submitted.studio_url:
+            say(f"  azure: {submitted.studio_url}")
 
     def _is_ours(self, job: Any) -> bool:
-        """Whether a job is this project's, which its tag tells: anybody can give a job any name."""
+        """Whether a job is this project's, by its tag: anybody can give a job any name."""
         return bool((job.tags or {}).get(TAG) == self._spec.name)
 
     def _work(
@@ -155,18 +157,18 @@ class AzureBackend:
         base: str,
         chain: Sequence[Step],
         done: Mapping[str, Path],
-        made_of: Mapping[str, str],
+        lineage: Mapping[str, str],
         limits: Mapping[str, int],
     ) -> JobWork:
-        """What a job does, once all that it needs is brought up."""
+        """Upload everything that a job needs, and return its work."""
         if self._ready:
             self._ready()
             self._ready = None
-        # A base model that can't be fetched, for want of a token perhaps, ends this before anything is made.
+        # First of all: a base model that can't be fetched (a token may be missing) must fail before anything is made.
         sources = taken_along(self._spec, chain)
-        # Clusters first: what may be refused is asked before gigabytes go up.
+        # Clusters next: Azure may refuse them, so ask before gigabytes go up.
         clusters = {step.name: machines.cluster(self._at, step, self._spec, self._tags) for step in chain}
-        made_there = {step.name for step in chain}
+        in_job = {step.name for step in chain}
         return JobWork(
             name=name,
             title=base,
@@ -175,7 +177,7 @@ class AzureBackend:
                 each: assets.output_asset(self._at, self._spec, each, done[each], self._tags)
                 for step in chain
                 for each in step.inputs_of(self._spec)
-                if each not in made_there
+                if each not in in_job
             },
             sources=self._sources(chain, sources),
             clusters=clusters,
@@ -183,16 +185,16 @@ class AzureBackend:
             code=assets.code_asset(self._at, f"{TAG}-{self._spec.name}-code", spec_text(self._spec), self._tags),
             environment=assets.environment(self._at, self._spec, self._tags),
             tags=self._tags,
-            # Not by the job: the next one may begin with a later step, and goes on from there all the same.
+            # Not named by the job: the next job may begin with a later step, and must still go on from there.
             kept={
-                step.name: f"{FOLDER}/kept/{self._spec.name}-{step.name}-{made_of[step.name][:12]}"
+                step.name: f"{FOLDER}/kept/{self._spec.name}-{step.name}-{lineage[step.name][:12]}"
                 for step in chain
                 if step.resumes
             },
         )
 
     def _chain(self, step: Step, done: Mapping[str, Path], runs: Path) -> list[Step]:
-        """The step and those behind it as far as they can go up together."""
+        """The step and the later ones that can go up with it as one job."""
         chain = [step]
         for later in due(self._spec, step, self._to, done, runs):
             if stays_here(later, self._spec):
@@ -200,15 +202,15 @@ class AzureBackend:
             chain.append(later)
         return chain
 
-    def _base(self, chain: Sequence[Step], target: Path, made_of: Mapping[str, str]) -> str:
-        """The name of the work: what is to be done, on what, by which code. Where, and for how much, is not part of it,
-        so that with a larger budget the same work goes on."""
-        what = [target.name, {step.name: made_of[step.name] for step in chain}]
+    def _base(self, chain: Sequence[Step], target: Path, lineage: Mapping[str, str]) -> str:
+        """The name of the work, which depends on the steps, their data and their code. The machines and the budget are
+        not part of it, so that the same work goes on with a larger budget."""
+        identity = [target.name, {step.name: lineage[step.name] for step in chain}]
         steps = chain[0].name if len(chain) == 1 else f"{chain[0].name}-{chain[-1].name}"
-        return f"tw-{self._spec.name[:30]}-{steps}-{sha256_json(what)[:12]}"
+        return f"tw-{self._spec.name[:30]}-{steps}-{sha256_json(identity)[:12]}"
 
     def _try(self, base: str) -> tuple[str, Any]:
-        """(the name of the try that runs or succeeded, and it; or a name that is free, and None)."""
+        """(the name of the try that runs or succeeded, its job), or (a free name, None)."""
         for number in range(1, _TRIES):
             name = base if number == 1 else f"{base}-{number}"
             known = self._job(name)
@@ -221,7 +223,7 @@ class AzureBackend:
             if known.status not in OVER or (known.status == "Completed" and not self._force):
                 return name, known
         raise UserError(
-            f"The job {base} was tried {_TRIES} times.", fix="See in the studio why, then change something."
+            f"The job {base} was tried {_TRIES} times.", fix="See the reason in the studio, then change something."
         )
 
     def _job(self, name: str) -> Any:
@@ -229,65 +231,65 @@ class AzureBackend:
             return found(self._at.ml.jobs.get, name)
 
     def _once_cancelled(self, name: str) -> Any:
-        """A job that is being cancelled, when that is done: two must not write the same checkpoints.
+        """Wait until a job is cancelled, because two jobs must not write the same checkpoints.
 
         Raises:
-            UserError: it is not done after some minutes.
+            UserError: it is not cancelled after some minutes.
         """
         say(f"  azure: job {name} is still being cancelled")
         wait, what = Wait(), f"the job {name} to be cancelled"
         while (known := self._job(name)).status == _CANCELLING:
-            # A job of this name may run on other machines than the spec names by now, so there is no price.
+            # The job may run on other machines than the spec names by now, so its price is unknown.
             if wait.look(what, _CANCELLING_SECONDS, "its machines cost until then"):
                 raise UserError(f"The job {name} is still being cancelled.", fix="Type the same command in a minute.")
             time.sleep(1)
         return known
 
     def _sources(self, chain: Sequence[Step], sources: Mapping[str, Source]) -> dict[str, list[tuple[Source, str]]]:
-        """What the steps read of the user's files, as assets."""
-        wanted = {step.name: needed(step, sources) for step in chain}
+        """The user's files that each step reads, as assets."""
+        keys_by_step = {step.name: needed(step, sources) for step in chain}
         addresses = {}
-        for key in dict.fromkeys(key for keys in wanted.values() for key in keys):
+        for key in dict.fromkeys(key for keys in keys_by_step.values() for key in keys):
             source = sources[key]
             with tempfile.TemporaryDirectory() as scratch:
                 name = source.asset(self._spec.name)
                 folder = source.laid_out(Path(scratch) / source.name)
                 addresses[key] = assets.data_asset(self._at, name, source.sha256[: assets.DIGITS], folder, self._tags)
-        return {step: [(sources[key], addresses[key]) for key in keys] for step, keys in wanted.items()}
+        return {step: [(sources[key], addresses[key]) for key in keys] for step, keys in keys_by_step.items()}
 
     def _rate(self, step: Step) -> float:
         """USD an hour of a step's machines."""
         price = machines.price_of(machines.size_of(step, self._spec), self._spec)
         return price.usd_per_hour * machines.nodes_of(step, self._spec)
 
-    def _bring(self, step: Step, job: str, target: Path) -> None:
+    def _fetch(self, step: Step, job: str, target: Path) -> None:
         """Download a step's output, and keep it in Azure under its hash, so that it never has to go up again."""
         prefix = output_of(job, step.name)
-        # A folder of this very job's: what another try or a local run left must not be mixed into it.
-        coming = target.with_name(f".{target.name}.{job}")
-        manifest = self._fetched(step, prefix, coming)
+        # A folder for this job alone: files of another try or of a local run must not get into it.
+        folder = target.with_name(f".{target.name}.{job}")
+        manifest = self._download(step, prefix, folder)
         shutil.rmtree(target, ignore_errors=True)
-        coming.rename(target)
+        folder.rename(target)
         shutil.rmtree(partial_of(target), ignore_errors=True)
         assets.kept_output(
             self._at, f"{TAG}-{self._spec.name}-{step.name}", manifest.content, f"{DATASTORE}{prefix}", self._tags
         )
 
-    def _fetched(self, step: Step, prefix: str, coming: Path) -> Manifest:
-        """Download an output into a folder, and once more where it comes changed.
+    def _download(self, step: Step, prefix: str, folder: Path) -> Manifest:
+        """Download an output into a folder, and once more if it arrives changed.
 
         Raises:
-            UserError: it is not whole in the storage, or can't be had.
+            UserError: it is not whole in the storage, or can't be downloaded.
         """
         why = ""
         for _ in range(_FETCHES):
-            files = BlobStore(self._at).download(prefix, coming)
-            manifest = read_manifest(coming)
-            if manifest is not None and sha256_tree(coming)[0] == manifest.content:
+            files = BlobStore(self._at).download(prefix, folder)
+            manifest = read_manifest(folder)
+            if manifest is not None and sha256_tree(folder)[0] == manifest.content:
                 return manifest
-            lacks = "it has no manifest.json" if files else "it is empty"
-            why = "its files are not those of its manifest.json" if (coming / MANIFEST).exists() else lacks
-            shutil.rmtree(coming, ignore_errors=True)
+            missing = "it has no manifest.json" if files else "it is empty"
+            why = "its files are not those of its manifest.json" if (folder / MANIFEST).exists() else missing
+            shutil.rmtree(folder, ignore_errors=True)
         raise UserError(
             f"The output of {step.name} in Azure is not whole: {why}.",
             where=f"{DATASTORE}{prefix}",
@@ -295,27 +297,27 @@ class AzureBackend:
         )
 
     def _failed(self, step: Step, submitted: Submitted, run: Any, done: Mapping[str, Path]) -> UserError:
-        """What to tell of a step that did not complete."""
+        """The error about a step that did not complete."""
         job, limit = submitted.job, submitted.limits.get(step.name)
-        if said := self._last_words(job, step):
+        if message := self._error_message(job, step):
             here: dict[str, Path] = {key: source.here for key, source in sources_of(self._spec).items()} | dict(done)
-            # The longest first: one name may begin another.
+            # The longest first, because one name may begin another.
             for name in sorted(here, key=len, reverse=True):
-                said = said.replace(INPUT + name, str(here[name]))
-            return Stopped(said)
+                message = message.replace(INPUT + name, str(here[name]))
+            return Stopped(message)
         if limit and submitted.follower.seconds(run.name) >= limit:
             return Stopped(
                 f"The step {step.name} was stopped after {limit} s ({job}): that is its part of the budget.",
                 where="azure.budget_usd",
                 fix="Raise it and type the same command again: a training goes on.",
             )
-        told = (submitted.follower.error(run.name), submitted.follower.last_words(run.name))
-        why = " ".join(filter(None, told)) or None
+        messages = (submitted.follower.error(run.name), submitted.follower.build_log(run.name))
+        why = " ".join(filter(None, messages)) or None
         if run.status == "Canceled":
             return Stopped(
                 f"The job {job} was cancelled at the step {step.name}.",
                 why=why,
-                fix="Type the same command to go on from there; nothing of it runs any more.",
+                fix="Type the same command to go on from there; no part of the job runs any more.",
             )
         less_memory = f" {step.less_memory}" if names_memory(why or "") else ""
         return Stopped(
@@ -324,8 +326,9 @@ class AzureBackend:
             fix=f"Its log is above and in the studio.{less_memory} Type the same command to go on from there.",
         )
 
-    def _last_words(self, job: str, step: Step) -> str | None:
-        """What a step said as it ended; None where that can't be had, which must not hide that it ended."""
+    def _error_message(self, job: str, step: Step) -> str | None:
+        """The error message that a step left in place of its output; None if it can't be read, which must not hide that
+        the step ended."""
         try:
             return BlobStore(self._at).text(f"{output_of(job, step.name)}/{ERROR}")
         except UserError:
@@ -333,12 +336,12 @@ class AzureBackend:
 
 
 def spec_text(spec: Spec) -> str:
-    """A spec as nodes read it: what it names is found where they lay it out."""
+    """A spec as nodes read it: with the paths at which they lay out the user's files."""
     sources = {key: source.place for key, source in sources_of(spec).items()}
     with tempfile.TemporaryDirectory() as scratch:
         return spec.save(Path(scratch), sources.pop("model", None), sources).read_text("utf-8")
 
 
 def stays_here(step: Step, spec: Spec) -> bool:
-    """Whether a step asks an API whose key is a variable of this machine."""
+    """Whether a step asks an API whose key is a variable of this machine, so that it has to run here."""
     return any(each.key not in (None, "entra") for each in step.asked_apis(spec))

@@ -1,4 +1,4 @@
-"""What images are built on: Python images in Microsoft's own registry, by digest.
+"""The base images of our images: Python images in Microsoft's own registry, by digest.
 
 Docker Hub limits pulls, and a private workspace can't reach it. A managed network always lets Microsoft's registry
 through (rule reaches-microsofts-registry).
@@ -17,26 +17,26 @@ _DIGESTS = {
     "3.13": "5ea7e72d3c1beb6aefdfea8001483345c39af4898e22f2c543deb6a00802ede4",
     "3.14": "28835c112fd097cb6d2fe1e195b660d66ae051859070a9b871fa2308f35897d3",
 }
-"""Of the release on Debian 13, for amd64 and arm64, each with git and a compiler. Source:
+"""Digests of the release on Debian 13, for amd64 and arm64, each with git and a compiler. Source:
 github.com/devcontainers/images, src/python/history/3.2.6.md (read 2026-11-28)."""
 SERVED_PYTHON = "3.12"
-"""Of the serving images: infra/docker/Dockerfile."""
+"""The Python of the serving images, as in infra/docker/Dockerfile."""
 _VLLM = "vllm/vllm-openai:v0.32.0"
-"""Of the serving image for GPUs: infra/docker/Dockerfile. It is on Docker Hub alone."""
+"""The base of the serving image for GPUs, as in infra/docker/Dockerfile. Only Docker Hub has it."""
 
 
 def python_base(version: str) -> str:
-    """The image with a version of Python, such as "3.12"; Docker Hub's where Microsoft's registry has none of it."""
+    """The image with a version of Python, such as "3.12"; Docker Hub's if Microsoft's registry lacks that version."""
     digest = _DIGESTS.get(version)
     return f"{_IMAGE}:{_RELEASE}-{version}-trixie@sha256:{digest}" if digest else f"python:{version}"
 
 
 def on_reachable_bases(spec: Spec, at: Connection) -> Spec:
-    """A spec whose server is built on what its workspace can reach: in a private one, on Microsoft's image in place of
-    Docker Hub's, which is smaller.
+    """A spec whose server's base image its workspace can reach: Microsoft's in a private workspace, otherwise Docker
+    Hub's, which is smaller.
 
     Raises:
-        UserError: Azure does not tell whether the workspace is private.
+        UserError: Azure does not say whether the workspace is private.
     """
     bases = spec.azure.base_images
     if "serve" in bases or not at.is_private:
@@ -46,26 +46,26 @@ def on_reachable_bases(spec: Spec, at: Connection) -> Spec:
 
 
 def require_reachable(spec: Spec, at: Connection, engine: str) -> None:
-    """Refuse an engine whose image is built on what the workspace can't reach: vLLM in a private one, where the spec
-    names no image for it.
+    """Refuse an engine whose base image the workspace can't reach: vLLM in a private workspace, unless the spec names
+    an image for it.
 
     Args:
         engine: a stage of infra/docker/Dockerfile.
 
     Raises:
-        UserError: it can't be reached, or Azure does not tell whether the workspace is private.
+        UserError: the image can't be reached, or Azure does not say whether the workspace is private.
     """
     if engine != "vllm" or engine in spec.azure.base_images or not at.is_private:
         return
     registry = str(at.workspace.container_registry or "").rpartition("/")[2] or "REGISTRY"
     image = _VLLM.rpartition("/")[2]
-    # Azure imports into a registry that is closed to the public network, too, and takes layers beyond 2 GiB since 2025
+    # Azure also imports into a registry that is closed to the public network, and takes layers above 2 GiB since 2025
     # (learn.microsoft.com/azure/container-registry/container-registry-import-images;
     # github.com/MicrosoftDocs/azure-management-docs/pull/47; read 2026-11-29).
     raise UserError(
         "The image for vLLM can't be built in a private workspace.",
         where="azure.base_images.vllm",
-        why=f"It is built on {_VLLM}, which is on Docker Hub alone, and {at.name.workspace} can't reach Docker Hub.",
-        fix=f"Bring it into the workspace's registry once: az acr import --name {registry} --source docker.io/{_VLLM} "
+        why=f"It is built on {_VLLM}, which only Docker Hub has, and {at.name.workspace} can't reach Docker Hub.",
+        fix=f"Import it into the workspace's registry once: az acr import --name {registry} --source docker.io/{_VLLM} "
         f"--image {image}; and name it: azure.base_images.vllm={registry}.azurecr.io/{image}",
     )

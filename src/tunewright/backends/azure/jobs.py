@@ -28,14 +28,14 @@ class JobWork:
     """Steps to be submitted together.
 
     Args:
-        name: the job's name; empty where a schedule names its jobs, whose outputs then lie where Azure puts them.
-        title: what the studio calls it.
+        name: the job's name; empty if a schedule names its jobs: then Azure decides where their outputs lie.
+        title: the job's name in the studio.
         steps: in their order.
-        given: the addresses of outputs that are there already, by step.
-        sources: what each step needs of the user's: (key, address of the data asset).
+        given: the addresses of outputs that exist already, by step.
+        sources: the user's files that each step needs: (source, address of the data asset).
         clusters: the cluster of each step.
-        limits: seconds after which each is ended.
-        kept: where lies what a step may resume from, in whatever try, by step.
+        limits: seconds after which Azure ends each step.
+        kept: the folder of the files that a step may resume from, the same in every try, by step.
     """
 
     name: str
@@ -52,23 +52,24 @@ class JobWork:
 
 
 def output_of(job: str, step: str) -> str:
-    """Where in the storage a job's step leaves its output."""
+    """The path in the storage of a step's output."""
     return f"{FOLDER}/jobs/{job}/{step}"
 
 
 def job_of(work: JobWork, spec: Spec) -> Any:
     """The job, ready for `ml.jobs.create_or_update`."""
-    made = _command_job(work, spec) if len(work.steps) == 1 else _pipeline_job(work, spec)
-    made.name, made.experiment_name, made.tags = work.name or None, spec.name, dict(work.tags)
-    made.display_name = work.title
-    return made
+    job = _command_job(work, spec) if len(work.steps) == 1 else _pipeline_job(work, spec)
+    job.name, job.experiment_name, job.tags = work.name or None, spec.name, dict(work.tags)
+    job.display_name = work.title
+    return job
 
 
 def command_line(step: Step, inputs: Sequence[str], sources: Sequence[Source]) -> str:
-    """What a node is told to do for a step.
+    """The command line of a step on a node.
 
     Args:
         inputs: the steps whose outputs it reads.
+        sources: the user's files that it reads.
     """
     given = [
         f"--{'base' if isinstance(source, BaseModelSource) else 'given'} "
@@ -90,22 +91,22 @@ def command_line(step: Step, inputs: Sequence[str], sources: Sequence[Source]) -
     )
 
 
-def _component(step: Step, work: JobWork, spec: Spec, given: Mapping[str, Any], made: Mapping[str, Any]) -> Any:
-    """What runs a step, with inputs and outputs that are addresses, or places that a pipeline fills."""
+def _component(step: Step, work: JobWork, spec: Spec, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+    """The component that runs a step. Its inputs and outputs are addresses, or slots that a pipeline fills."""
     from azure.ai.ml import PyTorchDistribution, command
 
     sources = [source for source, _ in work.sources[step.name]]
     nodes = nodes_of(step, spec)
-    # A node whose driver torch can't use would compute on its CPU, at the GPU's price.
-    paid = {GPU: "required"} if has_gpu(size_of(step, spec), spec) else {}
+    # Without this, a node whose driver torch can't use would compute on its CPU, at the GPU's price.
+    gpu = {GPU: "required"} if has_gpu(size_of(step, spec), spec) else {}
     return command(
         display_name=step.name,
         command=command_line(step, step.inputs_of(spec), sources),
         environment=work.environment,
         compute=work.clusters[step.name],
-        inputs=dict(given),
-        outputs=dict(made),
-        environment_variables=_VARIABLES | paid,
+        inputs=dict(inputs),
+        outputs=dict(outputs),
+        environment_variables=_VARIABLES | gpu,
         distribution=PyTorchDistribution(process_count_per_instance=1) if nodes > 1 else None,
         instance_count=nodes,
         identity=_identity(spec),
@@ -120,35 +121,35 @@ def _identity(spec: Spec) -> Any:
     return ManagedIdentityConfiguration(resource_id=chosen) if chosen else UserIdentityConfiguration()
 
 
-def _bound(step: Step, work: JobWork, spec: Spec, made: Mapping[str, Any]) -> dict[str, Any]:
-    """What each input of a step is: an asset, or another step's output in `made`."""
+def _inputs(step: Step, work: JobWork, spec: Spec, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Each input of a step: an asset, or another step's output in `outputs`."""
     from azure.ai.ml import Input
 
     addresses = {"code": work.code} | {source.name: address for source, address in work.sources[step.name]}
-    addresses |= {name: work.given[name] for name in step.inputs_of(spec) if name not in made}
-    bound = {name: Input(type=_type(name), path=path, mode="download") for name, path in addresses.items()}
-    return bound | {name: made[name] for name in step.inputs_of(spec) if name in made}
+    addresses |= {name: work.given[name] for name in step.inputs_of(spec) if name not in outputs}
+    assets = {name: Input(type=_type(name), path=path, mode="download") for name, path in addresses.items()}
+    return assets | {name: outputs[name] for name in step.inputs_of(spec) if name in outputs}
 
 
 def _type(name: str) -> str:
     return "uri_file" if name == "code" else "uri_folder"
 
 
-def _places(step: Step, work: JobWork) -> dict[str, Any]:
-    """Where each output of a step goes."""
+def _outputs(step: Step, work: JobWork) -> dict[str, Any]:
+    """The outputs of a step, each with its address."""
     from azure.ai.ml import Output
 
-    where = {"out": output_of(work.name, step.name) if work.name else None}
-    where |= {"kept": work.kept[step.name]} if step.resumes else {}
+    paths = {"out": output_of(work.name, step.name) if work.name else None}
+    paths |= {"kept": work.kept[step.name]} if step.resumes else {}
     return {
         name: Output(type="uri_folder", path=path and f"{DATASTORE}{path}", mode="rw_mount")
-        for name, path in where.items()
+        for name, path in paths.items()
     }
 
 
 def _command_job(work: JobWork, spec: Spec) -> Any:
     step = work.steps[0]
-    job = _component(step, work, spec, _bound(step, work, spec, {}), _places(step, work))
+    job = _component(step, work, spec, _inputs(step, work, spec, {}), _outputs(step, work))
     job.set_limits(timeout=work.limits[step.name])
     return job
 
@@ -158,17 +159,17 @@ def _pipeline_job(work: JobWork, spec: Spec) -> Any:
     from azure.ai.ml.dsl import pipeline
 
     def chain() -> None:
-        made: dict[str, Any] = {}
+        done: dict[str, Any] = {}
         for step in work.steps:
-            given, places = _bound(step, work, spec, made), _places(step, work)
-            inputs = {name: Input(type=_type(name), mode="download") for name in given}
-            outputs = {name: Output(type="uri_folder", mode="rw_mount") for name in places}
-            node = _component(step, work, spec, inputs, outputs)(**given)
+            inputs, outputs = _inputs(step, work, spec, done), _outputs(step, work)
+            input_slots = {name: Input(type=_type(name), mode="download") for name in inputs}
+            output_slots = {name: Output(type="uri_folder", mode="rw_mount") for name in outputs}
+            node = _component(step, work, spec, input_slots, output_slots)(**inputs)
             node.name = step.name
-            for name, place in places.items():
-                node.outputs[name] = place
+            for name, output in outputs.items():
+                node.outputs[name] = output
             node.set_limits(timeout=work.limits[step.name])
-            made[step.name] = node.outputs.out
+            done[step.name] = node.outputs.out
 
     job = pipeline(name=work.title)(chain)()
     job.settings.continue_on_step_failure = False

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.backends.azure import azd
-from tunewright.backends.azure.connection import VARIABLES, Connection, WorkspaceName, azure_errors, found, workspace_of
+from tunewright.backends.azure.connection import Connection
+from tunewright.backends.azure.refusals import azure_errors, found
 from tunewright.backends.azure.rules import is_of_clusters
-from tunewright.backends.azure.waiting import Wait, awaited
+from tunewright.backends.azure.waiting import Wait, wait_for
+from tunewright.backends.azure.workspace import VARIABLES, WorkspaceName, workspace_of
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
@@ -22,34 +24,34 @@ from tunewright.models.sizes import sizes_of
 from tunewright.pipeline.steps import Step
 
 LONGEST_COMPUTE = 24
-"""Signs in the name of a cluster or compute instance (rule cluster-name)."""
+"""Characters in the name of a cluster or compute instance (rule cluster-name)."""
 _IDENTITY = "AZURE_ML_IDENTITY"
-"""As azd has it after `azd up`."""
+"""The variable that azd sets after `azd up`."""
 _IDLE_SECONDS = 120
 _LONGEST_CHANGE = 1800.0
 """Seconds that Azure may take to make or change a cluster."""
 _POLL_SECONDS = 2.0
 _CHANGING = ("creating", "updating", "deleting")
-"""States of a cluster that Azure is not done with."""
+"""States in which Azure still works on a cluster."""
 _IDLE_MINUTES = 60
-"""Of a compute instance."""
+"""A compute instance stops after this time."""
 _SERVED_BY_GPU = "vllm"
 _DEFAULT_CPU = "Standard_D4s_v3"
 _TRAINING = 12.0
-"""Of a budget, training's part beside one for each other step."""
+"""The share of the budget that a training gets; each other step gets 1."""
 _GPU_FAMILIES = re.compile(r"Standard_N[CDGV]")
 _SHORTEST, _LONGEST = 60, 7 * 24 * 3600
 
 
 def size_of(step: Step, spec: Spec) -> str:
-    """The machine a step runs on, by its name in the price book; a linear model needs no GPU."""
+    """The machine that a step runs on, by its name in the price book; a linear model needs no GPU."""
     gpu = None if spec.model == LINEAR else spec.azure.gpu
-    served_there = step.needs_gpu == "vllm" and spec.export.runtime.startswith(_SERVED_BY_GPU)
-    return gpu if gpu and (step.needs_gpu == "torch" or served_there) else cpu_of(spec)
+    uses_vllm = step.needs_gpu == "vllm" and spec.export.runtime.startswith(_SERVED_BY_GPU)
+    return gpu if gpu and (step.needs_gpu == "torch" or uses_vllm) else cpu_of(spec)
 
 
 def cpu_of(spec: Spec) -> str:
-    """The machine for what needs no GPU."""
+    """The machine for steps that need no GPU."""
     serving = spec.traffic.machine
     return spec.azure.cpu or (
         serving if serving.startswith(("Standard_D", "Standard_F")) and is_of_clusters(serving) else _DEFAULT_CPU
@@ -59,14 +61,14 @@ def cpu_of(spec: Spec) -> str:
 def nodes_of(step: Step, spec: Spec) -> int:
     """How many machines work on a step together."""
     sizes = sizes_of(spec.model, spec.folder)
-    if not step.trains or (sizes and sizes.kind != "decoder"):  # which one process trains
+    if not step.trains or (sizes and sizes.kind != "decoder"):  # one process trains the other kinds
         return 1
     return spec.azure.nodes
 
 
 def has_gpu(size: str, spec: Spec) -> bool:
-    """Whether a machine has a GPU: by the price book, or where a book of the user's own names no card, by Azure's
-    families with one (learn.microsoft.com/azure/virtual-machines/sizes, "GPU accelerated", 2026-11-28).
+    """Whether a machine has a GPU, by the price book; if a user's own book names no card, by Azure's families with GPUs
+    (learn.microsoft.com/azure/virtual-machines/sizes, "GPU accelerated", 2026-11-28).
 
     Raises:
         UserError: it has no price.
@@ -78,13 +80,14 @@ def price_of(size: str, spec: Spec) -> MachinePrice:
     """A machine of the price book.
 
     Raises:
-        UserError: it has no price, so that no budget could be held.
+        UserError: it has no price, so no budget could be kept.
     """
     return price_book(spec.price_file).machine(size)
 
 
 def cluster_names(size: str, on_gpu: bool, low_priority: bool) -> tuple[str, str]:
-    """What a cluster may be called: as `infra/` calls it, or where that one has another size, by its size."""
+    """The names that a cluster may have: the one that `infra/` uses, and one by its size if the first has another
+    size."""
     end = "-lp" if low_priority else ""
     short = size.removeprefix("Standard_").replace("_", "-").lower() + end
     start = "tunewright-" if len(f"tunewright-{short}") <= LONGEST_COMPUTE else "tw-"
@@ -96,39 +99,39 @@ def is_low_priority(step: Step, spec: Spec) -> bool:
 
 
 def cluster(at: Connection, step: Step, spec: Spec, tags: dict[str, str]) -> str:
-    """The cluster a step runs on; made where it is not there, with no machine standing while no job runs.
+    """The name of the cluster that a step runs on. If there is none, one is made that has no machine while no job runs.
 
     Raises:
-        UserError: Azure refuses, for want of quota, say.
+        UserError: Azure refuses, for example because the quota is too small.
     """
     size, low, nodes = size_of(step, spec), is_low_priority(step, spec), nodes_of(step, spec)
-    name, known = _chosen(step, spec, lambda name: _settled(at, name))
+    name, known = _choose(step, spec, lambda name: _settled(at, name))
     with azure_errors(f"the cluster {name}"):
         if known is None:
             _make(at, name, size, nodes, low, spec, tags)
-        elif not _does(known, step, spec):
+        elif not _suffices(known, step, spec):
             known.max_instances = max(nodes, known.max_instances)
             if not _may_run_as(known, spec):
                 known.identity = _with_identity(known, spec)
-            awaited(at.ml.compute.begin_update(known), f"the cluster {name} to change", _LONGEST_CHANGE)
+            wait_for(at.ml.compute.begin_update(known), f"the cluster {name} to change", _LONGEST_CHANGE)
     return name
 
 
 def is_ready(at: Connection, step: Step, spec: Spec) -> bool:
-    """Whether the cluster that a step runs on is there as it has to be, so that nothing is made or changed.
+    """Whether the cluster that a step runs on exists as the step needs it, so that nothing has to be made or changed.
 
     Raises:
         UserError: Azure refuses.
     """
-    _, known = _chosen(step, spec, lambda name: found(at.ml.compute.get, name))
-    return known is not None and _does(known, step, spec)
+    _, known = _choose(step, spec, lambda name: found(at.ml.compute.get, name))
+    return known is not None and _suffices(known, step, spec)
 
 
-def _chosen(step: Step, spec: Spec, look: Callable[[str], Any]) -> tuple[str, Any]:
-    """(the name of the cluster that a step runs on, it; None where it has to be made).
+def _choose(step: Step, spec: Spec, get: Callable[[str], Any]) -> tuple[str, Any]:
+    """(the name of the cluster that a step runs on, the cluster; None if it has to be made).
 
     Args:
-        look: gives the cluster of a name, or None.
+        get: returns the cluster with a name, or None.
 
     Raises:
         UserError: Azure refuses, or both names have machines of another size.
@@ -136,8 +139,8 @@ def _chosen(step: Step, spec: Spec, look: Callable[[str], Any]) -> tuple[str, An
     size, low = size_of(step, spec), is_low_priority(step, spec)
     for name in cluster_names(size, size == spec.azure.gpu, low):
         with azure_errors(f"the cluster {name}"):
-            known = look(name)
-        # What could not be made stays there as failed (rule cluster-quota), and is made again.
+            known = get(name)
+        # A cluster that Azure could not make stays there as failed (rule cluster-quota); it is made again.
         if known is None or _state(known) == "failed":
             return name, None
         if known.size.lower() == size.lower() and (known.tier == "low_priority") == low:
@@ -145,27 +148,27 @@ def _chosen(step: Step, spec: Spec, look: Callable[[str], Any]) -> tuple[str, An
     raise UserError(f"The cluster {name} has machines of another size than {size}.", fix="Delete it in the studio.")
 
 
-def _does(cluster: Any, step: Step, spec: Spec) -> bool:
-    """Whether a cluster has machines enough for a step, and the identity that jobs run as."""
+def _suffices(cluster: Any, step: Step, spec: Spec) -> bool:
+    """Whether a cluster has enough machines for a step, and the identity that jobs run as."""
     return cluster.max_instances >= nodes_of(step, spec) and _may_run_as(cluster, spec)
 
 
 def _settled(at: Connection, name: str) -> Any:
-    """A cluster once Azure is done with it; None where there is none.
+    """A cluster, after Azure has finished its work on it; None if there is none.
 
     Raises:
-        UserError: Azure is not done with it for too long.
+        UserError: Azure takes too long.
     """
     wait = Wait()
     while (known := found(at.ml.compute.get, name)) is not None:
         if (state := _state(known)) == "failed":
-            say(f"  azure: the cluster {name} could not be made or changed before; it is made again")
+            say(f"  azure: Azure could not make or change the cluster {name} before; making it again")
         if state not in _CHANGING:
             return known
         if wait.look(f"the cluster {name}, which is {state}", _LONGEST_CHANGE):
             raise UserError(
                 f"The cluster {name} has been {state} for {_LONGEST_CHANGE / 60:.0f} minutes.",
-                why="No job was submitted. If it holds machines, they cost until it has let go of them.",
+                why="No job was submitted. If it has machines, they cost money until it releases them.",
                 fix="See it in the studio (Compute), or delete it there, then type the same command again.",
             )
         time.sleep(_POLL_SECONDS)
@@ -173,7 +176,7 @@ def _settled(at: Connection, name: str) -> Any:
 
 
 def _state(cluster: Any) -> str:
-    """What Azure is at with a cluster, in lower case."""
+    """A cluster's state in Azure, in lower case."""
     return str(getattr(cluster.provisioning_state, "value", cluster.provisioning_state)).lower()
 
 
@@ -183,17 +186,17 @@ def _identities(cluster: Any) -> list[Any]:
 
 
 def _may_run_as(cluster: Any, spec: Spec) -> bool:
-    """Whether a cluster has the identity that jobs run as: without it they fail as they start."""
-    wanted = identity_of(spec)
-    return wanted is None or wanted.lower() in {str(each.resource_id).lower() for each in _identities(cluster)}
+    """Whether a cluster has the identity that jobs run as: without it they fail when they start."""
+    identity = identity_of(spec)
+    return identity is None or identity.lower() in {str(each.resource_id).lower() for each in _identities(cluster)}
 
 
 def _with_identity(cluster: Any, spec: Spec) -> Any:
-    """What a cluster is to have as identities: the one that jobs run as, and those assigned before."""
+    """The identities to assign to a cluster: the one that jobs run as, and those that it has."""
     from azure.ai.ml.entities import IdentityConfiguration
 
     (added,) = assigned_identity(spec).user_assigned_identities
-    # The first one mounts the storage; a cluster has identities of its users or one of its own, not both
+    # The first one mounts the storage. A cluster has user-assigned identities or one of its own, not both
     # (learn.microsoft.com/azure/machine-learning/how-to-identity-based-service-authentication, read 2026-11-28).
     return IdentityConfiguration(type="user_assigned", user_assigned_identities=[added, *_identities(cluster)])
 
@@ -202,7 +205,7 @@ def _make(at: Connection, name: str, size: str, nodes: int, low: bool, spec: Spe
     from azure.ai.ml.entities import AmlCompute
 
     say(f"  azure: cluster {name} of {size}, no machine while it is idle")
-    made = at.ml.compute.begin_create_or_update(
+    poller = at.ml.compute.begin_create_or_update(
         AmlCompute(
             name=name,
             size=size,
@@ -215,16 +218,16 @@ def _make(at: Connection, name: str, size: str, nodes: int, low: bool, spec: Spe
             ssh_public_access_enabled=False,
         )
     )
-    if _state(awaited(made, f"the cluster {name}", _LONGEST_CHANGE)) == "failed":  # which the SDK takes for an end
+    if _state(wait_for(poller, f"the cluster {name}", _LONGEST_CHANGE)) == "failed":  # the SDK raises nothing then
         raise UserError(
             f"Azure could not make the cluster {name}.",
             why="It has no machine, and costs nothing.",
-            fix="See why in the studio (Compute), then type the same command again: it is made again.",
+            fix="See why in the studio (Compute), then type the same command again, which makes it again.",
         )
 
 
 def notebook(at: Connection, size: str, name: str, tags: dict[str, str]) -> None:
-    """Make a compute instance for notebooks, for whoever is signed in; it stops by itself when nobody uses it.
+    """Make a compute instance for notebooks, for the user who is signed in; it stops by itself when nobody uses it.
 
     Raises:
         UserError: Azure refuses.
@@ -239,59 +242,60 @@ def notebook(at: Connection, size: str, name: str, tags: dict[str, str]) -> None
             ssh_public_access_enabled=False,
             tags=tags,
         )
-        awaited(at.ml.compute.begin_create_or_update(instance), f"the compute instance {name}", _LONGEST_CHANGE)
+        wait_for(at.ml.compute.begin_create_or_update(instance), f"the compute instance {name}", _LONGEST_CHANGE)
     say(f"  azure: compute instance {name} of {size}; it stops after {_IDLE_MINUTES} idle minutes")
 
 
 def azure_name(spec: Spec, most: int) -> str:
-    """What is called by a project, in the signs that all of Azure's names may have, with single dashes; at most so many
-    (rules endpoint-name, app-name, release-name)."""
+    """The name of a project's endpoint, app or release: characters that all of Azure's names may have, single dashes,
+    and at most `most` characters (rules endpoint-name, app-name, release-name)."""
     return re.sub(r"[_-]+", "-", f"tw-{spec.name}")[:most].rstrip("-")
 
 
 def instance_name(spec: Spec) -> str:
-    """What a project's compute instance is called. It must not end in a dash and digits (rule cluster-name)."""
+    """The name of a project's compute instance. It must not end in a dash and digits (rule cluster-name)."""
     return re.sub(r"-(\d+)$", r"\1", azure_name(spec, LONGEST_COMPUTE))
 
 
 def identity_of(spec: Spec) -> str | None:
-    """The resource id of the identity that jobs and endpoints run as; None where jobs run as the user. What `azd up`
-    wrote counts where it made the workspace."""
-    if named := spec.azure.identity or os.environ.get(_IDENTITY):
-        return named
-    made = azd.written(spec.folder, Path.cwd())
-    ours = WorkspaceName(*(made.get(name, "") for name in VARIABLES)) == workspace_of(spec) if made else False
-    return made.get(_IDENTITY) if ours else None
+    """The resource id of the identity that jobs and endpoints run as; None if jobs run as the user. The identity that
+    `azd up` wrote counts only for the workspace that it made."""
+    if identity := spec.azure.identity or os.environ.get(_IDENTITY):
+        return identity
+    values = azd.written(spec.folder, Path.cwd())
+    ours = WorkspaceName(*(values.get(name, "") for name in VARIABLES)) == workspace_of(spec) if values else False
+    return values.get(_IDENTITY) if ours else None
 
 
 def assigned_identity(spec: Spec) -> Any:
-    """What a cluster or an endpoint is given to run as; None where there is none."""
+    """The identity configuration of a cluster or an endpoint; None if there is no identity."""
     from azure.ai.ml.entities import IdentityConfiguration, ManagedIdentityConfiguration
 
-    if (named := identity_of(spec)) is None:
+    if (identity := identity_of(spec)) is None:
         return None
-    chosen = ManagedIdentityConfiguration(resource_id=named)
-    return IdentityConfiguration(type="user_assigned", user_assigned_identities=[chosen])
+    managed = ManagedIdentityConfiguration(resource_id=identity)
+    return IdentityConfiguration(type="user_assigned", user_assigned_identities=[managed])
 
 
 def limits(steps: Sequence[Step], spec: Spec, usd: float) -> dict[str, int]:
     """Seconds after which Azure itself ends each step, so that together they can't cost more than `usd`.
 
-    Training gets most of it; a step's seconds follow from its machines' price.
+    Training gets most of the money; a step's seconds follow from the price of its machines.
 
     Raises:
-        UserError: that does not pay for a minute of some step.
+        UserError: the money does not pay for a minute of some step.
     """
     weights = {step.name: _TRAINING if step.trains else 1.0 for step in steps}
-    made = {}
+    limits_by_step = {}
     for step in steps:
         rate = price_of(size_of(step, spec), spec).usd_per_hour * nodes_of(step, spec)
-        part = usd * weights[step.name] / sum(weights.values())
-        made[step.name] = int(3600 * part / rate) if rate else _LONGEST
-        if made[step.name] < _SHORTEST:
+        share = usd * weights[step.name] / sum(weights.values())
+        seconds = int(3600 * share / rate) if rate else _LONGEST
+        if seconds < _SHORTEST:
             raise UserError(
-                f"What is left of the budget, ${usd:.2f}, pays for {made[step.name]} s of the step {step.name}.",
+                f"The rest of the budget, ${usd:.2f}, pays for only {seconds} s of the step {step.name}.",
                 where="azure.budget_usd",
                 fix="Raise it, or name a cheaper machine: tunewright plan …",
             )
-    return {name: min(seconds, _LONGEST) for name, seconds in made.items()}
+        limits_by_step[step.name] = min(seconds, _LONGEST)
+    return limits_by_step

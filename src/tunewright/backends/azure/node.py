@@ -1,11 +1,12 @@
-"""On a node of the cloud: lay out what a job was given, run the step's command line, hand over what it made.
+"""The program of a node in the cloud: lay out the job's inputs, run the step's command line, hand over its output.
 
     python -m tunewright.backends.azure.node --given data.train=PATH --base smollm2-135m=PATH --kept PATH --resumes NAME
     \
         --out PATH -- COMMAND
 
-The step works on the node's own disk, because renaming folders on a mount is not safe, and its output is copied when it
-is whole. What it may resume from is carried to `--kept`, a mount, while it runs: a low-priority node goes unasked.
+The step works on the node's own disk, because renaming folders on a mount is not safe. Its output is copied when it is
+whole. The files that it may resume from are copied to `--kept`, a mount, while it runs: Azure may take a low-priority
+node away at any time.
 """
 
 from __future__ import annotations
@@ -32,44 +33,44 @@ from tunewright.models.resolve import adopt
 from tunewright.pipeline.steps import STEPS, WATCHING_STEPS
 
 MADE = Path("made")
-"""Where the step writes on the node."""
+"""The folder on the node in which the step writes."""
 ERROR = "error.txt"
-"""In place of an output: what the step said as it ended."""
+"""The file that replaces an output if the step fails: its error message."""
 INPUT = "azureml://inputs/"
-"""In what it said, with an input's name behind it: where that lies."""
+"""With an input's name after it, this replaces the input's path in an error message."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Returns the step's exit code."""
+    """Run a step as its arguments say. Returns the step's exit code."""
     options, command = _parsed(arguments)
     for pair in options.given:
         name, _, path = pair.partition("=")
-        _show(Path(path), Path(LAID_OUT) / name)
+        _link(Path(path), Path(LAID_OUT) / name)
     for pair in options.base:
         name, _, path = pair.partition("=")
         adopt(name, Path(path))
-    # Of the processes on a node one carries; each node has files of its own, its random numbers among them.
+    # One process of each node carries: each node has files of its own, such as its random numbers.
     carries = options.kept and os.environ.get("LOCAL_RANK", "0") == "0"
     carrier = Carrier(partial_of(MADE), options.kept, options.resumes) if carries else None
     if carrier:
         carrier.fetch()
-    said = Path(ERROR).resolve()
+    error_file = Path(ERROR).resolve()
     kills = oom_kills()
-    process = subprocess.Popen(command, env=os.environ | {ERROR_FILE: str(said), "PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen(command, env=os.environ | {ERROR_FILE: str(error_file), "PYTHONUNBUFFERED": "1"})
     signal.signal(signal.SIGTERM, lambda number, frame: _pass_on(process, number, frame))
-    code = _carried(process, carrier) if carrier else process.wait()
-    if code in KILLED and not said.is_file():
+    code = _wait_carrying(process, carrier) if carrier else process.wait()
+    if code in KILLED and not error_file.is_file():
         step = next(each for each in (STEPS | WATCHING_STEPS).values() if each.name in command)
-        said.write_text(killed(step, kills).paragraph(), "utf-8")
+        error_file.write_text(killed(step, kills).paragraph(), "utf-8")
     if is_leader():
-        _hand_over(code, said, options.out, _inputs(options.given, command))
+        _hand_over(code, error_file, options.out, _inputs(options.given, command))
         if code == 0 and carrier:
             carrier.clear()
     return code if code >= 0 else 128 - code
 
 
-def _carried(process: subprocess.Popen[bytes], carrier: Carrier) -> int:
-    """Wait for the step while what it may resume from is carried away. Returns its exit code."""
+def _wait_carrying(process: subprocess.Popen[bytes], carrier: Carrier) -> int:
+    """Wait for the step while a thread copies the files that it may resume from. Returns the step's exit code."""
     ended = threading.Event()
     thread = threading.Thread(target=carrier.until, args=(ended,))
     thread.start()
@@ -86,18 +87,18 @@ def _parsed(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         rest = own[own.index("--") + 1 :]
         own = own[: own.index("--")]
     parser = argparse.ArgumentParser(prog="python -m tunewright.backends.azure.node")
-    parser.add_argument("--given", action="append", default=[], metavar="KEY=PATH", help="a folder of the user's")
+    parser.add_argument("--given", action="append", default=[], metavar="KEY=PATH", help="a folder of the user's files")
     parser.add_argument("--base", action="append", default=[], metavar="NAME=PATH", help="the base model, by its name")
-    parser.add_argument("--kept", type=Path, help="a mount for what the step may resume from")
-    parser.add_argument("--resumes", action="append", default=[], metavar="NAME", help="what of its output that is")
+    parser.add_argument("--kept", type=Path, help="a mount for the files to resume from")
+    parser.add_argument("--resumes", action="append", default=[], metavar="NAME", help="a part of the output to keep")
     parser.add_argument("--out", type=Path, required=True, help="the job's output")
     return parser.parse_args(own), rest
 
 
-def _show(path: Path, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _link(path: Path, link: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):  # another process of this node was first
-        place.symlink_to(path.resolve(), target_is_directory=path.is_dir())
+        link.symlink_to(path.resolve(), target_is_directory=path.is_dir())
 
 
 def _pass_on(process: subprocess.Popen[bytes], number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -105,21 +106,21 @@ def _pass_on(process: subprocess.Popen[bytes], number: int, frame: FrameType | N
 
 
 def _inputs(given: Sequence[str], command: Sequence[str]) -> dict[str, Path]:
-    """Where each input lies on this node: the user's files by their key, earlier steps' outputs by the step."""
+    """The path of each input on this node: the user's files by their key, earlier steps' outputs by the step."""
     read = [command[place + 1] for place, part in enumerate(command) if part == "--in"]
     return {name: Path(path) for name, _, path in (pair.partition("=") for pair in (*given, *read))}
 
 
-def _hand_over(code: int, said: Path, out: Path, inputs: Mapping[str, Path]) -> None:
-    """Copy the output, its manifest last, or in its place what the step said as it ended."""
+def _hand_over(code: int, error_file: Path, out: Path, inputs: Mapping[str, Path]) -> None:
+    """Copy the output, its manifest last; if the step failed, copy its error message instead."""
     out.mkdir(parents=True, exist_ok=True)
     (out / ERROR).unlink(missing_ok=True)
     if code == 0:
         for path in sorted((p for p in MADE.rglob("*") if p.is_file()), key=lambda p: p == MADE / MANIFEST):
             _copy(path, out / path.relative_to(MADE))
-    elif said.is_file():
-        # Where things lie on this node is nothing to the user: whoever reads it says where they lie there.
-        text = said.read_text("utf-8")
+    elif error_file.is_file():
+        # This node's paths mean nothing to the user: the machine that reads the message puts its own paths in.
+        text = error_file.read_text("utf-8")
         for name, path in inputs.items():
             text = text.replace(str(path.resolve()), INPUT + name).replace(str(path), INPUT + name)
         print(text, file=sys.stderr, flush=True)
@@ -127,7 +128,7 @@ def _hand_over(code: int, said: Path, out: Path, inputs: Mapping[str, Path]) -> 
 
 
 def _copy(source: Path, target: Path) -> None:
-    """The bytes alone: a mount may not let times and permissions be set."""
+    """Copy only the bytes: a mount may not allow setting times and permissions."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
 

@@ -1,4 +1,4 @@
-"""Asking a real subscription, for almost nothing, which rows of `rules.yaml` hold there."""
+"""Asks a real subscription, for almost no money, which rows of `rules.yaml` hold there."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 
 import httpx
 
-from tunewright.backends.azure.answers import AzureAnswer, Probe, ProbeRow, judged
-from tunewright.backends.azure.connection import ARM, Connection, azure_errors
+from tunewright.backends.azure.answers import AzureAnswer, Probe, ProbeRow, Verdict, judged
+from tunewright.backends.azure.connection import ARM, Connection
 from tunewright.backends.azure.machines import price_of
+from tunewright.backends.azure.refusals import azure_errors
 from tunewright.backends.azure.rules import is_allowed, is_of_clusters, rules
 from tunewright.backends.azure.store import DATASTORE, FOLDER, BlobStore
 from tunewright.backends.azure.throwaway import Throwaway, ThrowawayItem
@@ -24,7 +25,7 @@ _LISTS, _RIGHTS, _PROVIDERS = "2023-10-01", "2022-04-01", "2021-04-01"
 _CLUSTER_SIZE, _NO_CLUSTER_SIZE = "Standard_D4s_v3", "Standard_D4s_v5"
 _ENDPOINT_SIZE, _NO_ENDPOINT_SIZE = "Standard_F4s_v2", "Standard_D2s_v5"
 _IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04"
-"""Of an environment that is never built."""
+"""The image of an environment that is never built."""
 _NAMESPACES = ("MachineLearningServices", "ContainerRegistry", "App", "ContainerService", "Storage", "KeyVault")
 _LONGEST_NAME = 32
 _PERSONAL = (
@@ -44,31 +45,33 @@ _PERSONAL = (
     "puid",
     "onprem_sid",
 )
-"""Claims of a token that say who asks (learn.microsoft.com/entra/identity-platform/access-token-claims-reference)."""
+"""Claims of a token that identify the caller (learn.microsoft.com/entra/identity-platform/access-token-claims-\
+reference)."""
 _NOT_ASKED = {
-    "endpoint-reserve": "quota is only taken by a deployment, which has machines",
+    "endpoint-reserve": "only a deployment takes quota, and a deployment has machines",
     "model-mount": "a model is only mounted into a deployment, which has machines",
-    "tasks-on-free-credit": "only a subscription on free credit can answer, and it would take a build",
-    "apps-cool-down": "an app is only seen to fall asleep once it has an image, five minutes after it was asked",
-    "cluster-token": "it would take a cluster of AKS, whose machines cost",
+    "tasks-on-free-credit": "only a subscription on free credit can answer, and it would need a build",
+    "apps-cool-down": "an app scales to zero only if it has an image, five minutes after the last request",
+    "cluster-token": "it would need a cluster of AKS, whose machines cost money",
 }
-"""Rules that can't be asked for almost nothing."""
+"""Rules that no cheap request can test, each with the reason."""
 
 
 def outlook(spec: Spec) -> str:
-    """What a probe makes and what that costs at most, in words."""
+    """What a probe makes and what it costs at most, in words."""
     rate = max(price_of(size, spec).usd_per_hour for size in (_ENDPOINT_SIZE, _NO_ENDPOINT_SIZE))
     return (
-        "The probe makes, in the workspace, and takes away again: a file of one byte, a model and an environment of "
-        f"it (no image is built), a cluster of {_CLUSTER_SIZE} with no machine, an endpoint without a deployment, and "
-        "two schedules that are switched off. All of this is free. It also asks for what Azure should refuse. If Azure "
-        "takes one of the two deployments among that, a machine stands until it is deleted again: some minutes at up "
-        f"to ${rate:.2f} an hour."
+        "The probe makes these in the workspace, and deletes them again: a file of one byte, a model and an "
+        f"environment of it (no image is built), a cluster of {_CLUSTER_SIZE} with no machine, an endpoint without a "
+        "deployment, and two schedules that are switched off. All of this is free. The probe also requests things that "
+        "Azure should "
+        "refuse, two deployments among them. If Azure takes one, it has a machine until the probe has deleted it: some "
+        f"minutes at up to ${rate:.2f} an hour."
     )
 
 
 def probe(spec: Spec, at: Connection) -> Probe:
-    """Ask what can be asked for almost nothing. What is made for it goes again however the probe ends.
+    """Test the rules that cost almost nothing to test. Everything it makes is deleted again, however the probe ends.
 
     Raises:
         UserError: nobody is signed in, the workspace is not there, or Azure can't be reached.
@@ -89,12 +92,12 @@ def _unasked(rule: str) -> ProbeRow:
 
 
 class _Questions:
-    """Each is asked once, in this order: later ones need what earlier ones have made."""
+    """The questions to Azure. Each is asked once, in this order: later ones need what earlier ones made."""
 
     def __init__(self, things: Throwaway):
         self._things, self._at, self._name = things, things.at, things.name
         self._done: dict[str, AzureAnswer] = {}
-        """What came of what was to be taken, by the action of a role that it needs."""
+        """The answers to the requests that Azure should take, by the action that a role must allow for each."""
         self.by_rule: dict[str, Callable[[], ProbeRow]] = {
             "model-version-is-an-integer": self._versions,
             "cluster-series": self._clusters,
@@ -119,7 +122,7 @@ class _Questions:
         return judged("model-version-is-an-integer", [text, integer, other])
 
     def _uploaded(self) -> str:
-        """The folder of a file of one byte."""
+        """Upload a file of one byte, and return its folder."""
         store, folder, data = BlobStore(self._at), f"{FOLDER}/probe/{self._name}", self._at.datastore
         command = (
             f"az storage blob delete --auth-mode login --account-name {data.account_name} "
@@ -144,21 +147,21 @@ class _Questions:
         return self._things.put(f"a cluster of {size}", wanted, f"computes/{name}", body, "size|sku")
 
     def _listed_sizes(self) -> AzureAnswer:
-        """Which sizes the region has clusters of that are not of our series."""
+        """The sizes for which the region has clusters, and which are not of our series."""
         status, body = self._things.get(f"{self._location}/vmSizes", _LISTS)
         listed = [
             each["name"] for each in body.get("value", []) if "AmlCompute" in each.get("supportedComputeTypes", [])
         ]
         unknown = sorted(each for each in listed if not is_of_clusters(each))
-        told = f"{len(listed)} sizes have clusters; not of our series: {', '.join(unknown) or 'none'}"
-        return AzureAnswer("the region's sizes", None, status, message=told if body else "")
+        message = f"{len(listed)} sizes have clusters; not of our series: {', '.join(unknown) or 'none'}"
+        return AzureAnswer("the region's sizes", None, status, message=message if body else "")
 
     def _endpoint_names(self) -> ProbeRow:
         long = f"{self._name}{'x' * _LONGEST_NAME}"[: _LONGEST_NAME + 1]
         body = self._tagged({"authMode": "AADToken"}, identity={"type": "SystemAssigned"})
 
         def put(name: str, wanted: Any) -> AzureAnswer:
-            asked = f"an endpoint's name of {len(name)} signs"
+            asked = f"an endpoint's name of {len(name)} characters"
             return self._things.put(asked, wanted, f"onlineEndpoints/{name}", body, "name|length|charact")
 
         refused, taken = put(long, "refused"), put(self._name, "taken")
@@ -178,7 +181,7 @@ class _Questions:
         return self._deployment("endpoint-egress", asked, _ENDPOINT_SIZE, "Disabled", "egress|network|private")
 
     def _deployment(self, rule: str, asked: str, size: str, egress: str, about: str) -> ProbeRow:
-        """A rule by a deployment that Azure should refuse."""
+        """Test a rule with a deployment that Azure should refuse."""
         if missing := self._missing("onlineEndpoints/write", "models/versions/write", "environments/versions/write"):
             return ProbeRow(rule, "not asked", missing)
         properties = {
@@ -199,11 +202,11 @@ class _Questions:
         days = {"hours": [3], "minutes": [0], "monthDays": [1]}
         month = {"triggerType": "Recurrence", "frequency": "Month", "interval": 1, "schedule": days}
         cron = {"triggerType": "Cron", "expression": "0 3 1 * *"}
-        said = [
+        answers = [
             self._schedule("a recurrence on the first of each month", "month", month),
             self._schedule("a cron expression that names a day", "cron", cron),
         ]
-        return judged("schedules-have-recurrences", said)
+        return judged("schedules-have-recurrences", answers)
 
     def _schedule(self, asked: str, short: str, trigger: dict[str, Any]) -> AzureAnswer:
         job = {
@@ -219,28 +222,31 @@ class _Questions:
             "action": {"actionType": "CreateJob", "jobDefinition": job},
         }
         path, words = f"schedules/{self._name}-{short}", "cron|recurrence|schedule|expression|trigger"
-        said = self._things.put(asked, "taken", path, {"properties": properties}, words)
-        if not said.agrees:
-            return said
+        answer = self._things.put(asked, "taken", path, {"properties": properties}, words)
+        if not answer.agrees:
+            return answer
         kept = self._things.kept(path).get("trigger", {})
-        return replace(said, message=f"kept as {json.dumps(kept.get('schedule') or kept.get('expression'))}")
+        return replace(answer, message=f"kept as {json.dumps(kept.get('schedule') or kept.get('expression'))}")
 
     def _roles(self) -> ProbeRow:
-        """What the roles are read as must be what Azure then allowed."""
+        """Azure must have allowed exactly the actions that our reading of the roles allows."""
         status, body = self._things.get(f"{self._at.name.path}/providers/Microsoft.Authorization/permissions", _RIGHTS)
         if status != httpx.codes.OK:
             return ProbeRow("role-wildcards", "not asked", f"your permissions can't be read ({status})")
-        roles, said, against = body.get("value", []), [], []
+        roles, answers, against = body.get("value", []), [], []
         for action, answer in self._done.items():
-            read = is_allowed(f"Microsoft.MachineLearningServices/workspaces/{action}", roles)
-            did = answer.status not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
-            told = f"by the roles {'allowed' if read else 'not allowed'}, and Azure did{'' if did else ' not'} allow it"
-            said.append(AzureAnswer(action, None, answer.status, answer.code, told))
-            against += [f"{action}: {told}"] if read != did else []
+            ours = is_allowed(f"Microsoft.MachineLearningServices/workspaces/{action}", roles)
+            azures = answer.status not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+            message = f"by the roles {'' if ours else 'not '}allowed, and Azure did{'' if azures else ' not'} allow it"
+            answers.append(AzureAnswer(action, None, answer.status, answer.code, message))
+            against += [f"{action}: {message}"] if ours != azures else []
         patterns = [each for role in roles for each in (*role.get("actions", []), *role.get("notActions", []))]
         stars = sum("*" in each for each in patterns)
-        why = "; ".join(against) or f"{stars} of {len(patterns)} patterns have a star; {len(said)} actions went as read"
-        return ProbeRow("role-wildcards", "does not hold" if against else "holds", why, tuple(said))
+        agreed = (
+            f"{stars} of {len(patterns)} patterns have a star; Azure decided {len(answers)} actions as we read them"
+        )
+        verdict: Verdict = "does not hold" if against else "holds"
+        return ProbeRow("role-wildcards", verdict, "; ".join(against) or agreed, tuple(answers))
 
     def _quota(self) -> ProbeRow:
         status, body = self._things.get(f"{self._location}/usages", _LISTS)
@@ -248,28 +254,28 @@ class _Questions:
             return ProbeRow("gpu-quota-is-zero", "not asked", f"the quotas can't be read ({status})")
         limits = {str(each["name"]["value"]): int(each["limit"]) for each in body.get("value", [])}
         cards = [name for name in limits if name.lower().replace(" ", "").startswith("standardn")]
-        given = [name for name in cards if limits[name]]
-        said = AzureAnswer(
+        granted = [name for name in cards if limits[name]]
+        answer = AzureAnswer(
             "the quotas", None, status, message=", ".join(f"{name} {limit}" for name, limit in limits.items())
         )
-        if given:
-            why = f"this subscription is not a new one, {len(given)} families with GPUs have cores"
-            return ProbeRow("gpu-quota-is-zero", "not asked", why, (said,))
-        return ProbeRow("gpu-quota-is-zero", "holds", f"none of {len(cards)} families with GPUs has a core", (said,))
+        if granted:
+            why = f"this subscription is not a new one, {len(granted)} families with GPUs have cores"
+            return ProbeRow("gpu-quota-is-zero", "not asked", why, (answer,))
+        return ProbeRow("gpu-quota-is-zero", "holds", f"none of {len(cards)} families with GPUs has a core", (answer,))
 
     def notes(self) -> dict[str, str]:
-        """Which of the providers that Tunewright may need are registered."""
-        found = {}
+        """Whether each provider that Tunewright may need is registered."""
+        states = {}
         for each in _NAMESPACES:
             path = f"/subscriptions/{self._at.name.subscription}/providers/Microsoft.{each}"
             status, body = self._things.get(path, _PROVIDERS)
-            found[f"provider Microsoft.{each}"] = str(body.get("registrationState") or f"not told ({status})")
-        return found
+            states[f"provider Microsoft.{each}"] = str(body.get("registrationState") or f"unknown ({status})")
+        return states
 
     def _missing(self, *actions: str) -> str:
-        """What a question can't be asked for want of; empty where all is there."""
-        lost = [action.partition("/")[0] for action in actions if not self._done[action].agrees]
-        return f"Azure did not make what it needs: {', '.join(lost)}" if lost else ""
+        """Which resources a question needs and Azure did not make, in words; empty if none is missing."""
+        missing = [action.partition("/")[0] for action in actions if not self._done[action].agrees]
+        return f"Azure did not make what it needs: {', '.join(missing)}" if missing else ""
 
     @property
     def _environment(self) -> str:
@@ -285,7 +291,7 @@ class _Questions:
 
 
 def _names(at: Connection) -> dict[str, str]:
-    """What identifies the subscription and who asks, with what stands for it."""
+    """Texts that identify the subscription or the user, each with its replacement."""
     import jwt
 
     name = at.name
@@ -305,5 +311,5 @@ def _names(at: Connection) -> dict[str, str]:
 def is_isolated(workspace: Any) -> bool:
     """Whether a workspace, as the SDK gives it, has a managed network."""
     mode = getattr(getattr(workspace, "managed_network", None), "isolation_mode", None)
-    # An enum of the SDK, whose str is its name in Python.
+    # It is an enum of the SDK, and its str is the name in Python.
     return str(getattr(mode, "value", mode) or "disabled").lower() != "disabled"

@@ -1,4 +1,4 @@
-"""Models in the workspace's registry: what each was made of, what it is worth, and which one serves."""
+"""Models in the workspace's registry: each one's lineage, its scores, and which one serves."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 
 from tunewright.backends.azure import assets
 from tunewright.backends.azure.backend import TAG
-from tunewright.backends.azure.connection import Connection, azure_errors, found
+from tunewright.backends.azure.connection import Connection
+from tunewright.backends.azure.refusals import azure_errors, found
 from tunewright.config import Spec, spec_sha256
 from tunewright.core.artifacts import Manifest, read_manifest
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
-from tunewright.evaluation.verdict.decide import SERVES
+from tunewright.evaluation.verdict.decision import SERVES
 from tunewright.models.linear_model import LINEAR
 from tunewright.training.diagnosis.history import ENCODER
 
@@ -35,7 +36,7 @@ class Registered:
     """A positive integer: Azure takes no other (rule model-version-is-an-integer)."""
     state: str
     content: str
-    """The hash of what it holds, by which the same is found again."""
+    """The hash of its content."""
 
     @property
     def address(self) -> str:
@@ -43,14 +44,14 @@ class Registered:
 
 
 def register(spec: Spec, at: Connection, folders: Mapping[str, Path], verdict: Mapping[str, Any]) -> Registered:
-    """Enter a run's adapter or tuned encoder, and its bundle, with all they come from; the same bundle is entered once.
+    """Register a run's adapter or tuned encoder, and its bundle, with their lineage. A bundle is registered only once.
 
-    The first model whose verdict is to serve it becomes the champion, later ones are challengers until they are
+    The first model whose verdict is to serve it becomes the champion. Later ones are challengers until they are
     promoted.
 
     Args:
         folders: the outputs of the steps, by step.
-        verdict: what verdict.json holds.
+        verdict: the content of verdict.json.
 
     Raises:
         UserError: Azure refuses, or an output is not whole.
@@ -62,25 +63,25 @@ def register(spec: Spec, at: Connection, folders: Mapping[str, Path], verdict: M
         "tunewright.code": manifests["bundle"].code_version,
         **{f"tunewright.{step}": manifests[step].content for step in ("split", "train", "export", "verdict", "bundle")},
     }
-    worth = _worth(verdict)
+    scores = _scores(verdict)
     kind = next((each for each in (ENCODER, LINEAR) if (folders["train"] / each).is_dir()), "adapter")
     name = f"{TAG}-{spec.name}"
-    of_trained, known = versions(at, f"{name}-{kind}"), versions(at, name)
-    trained = holding(manifests["train"].content, of_trained) or _entered(
-        at, spec, f"{name}-{kind}", of_trained, "train", folders["train"], lineage, worth
+    trained_versions, bundle_versions = versions(at, f"{name}-{kind}"), versions(at, name)
+    trained = with_content(manifests["train"].content, trained_versions) or _enter_output(
+        at, spec, f"{name}-{kind}", trained_versions, "train", folders["train"], lineage, scores
     )
-    if mine := holding(manifests["bundle"].content, known):
-        return mine
-    first = not any(each.state == CHAMPION for each in known) and worth["decision"] in SERVES
+    if known := with_content(manifests["bundle"].content, bundle_versions):
+        return known
+    first = not any(each.state == CHAMPION for each in bundle_versions) and scores["decision"] in SERVES
     state = CHAMPION if first else CHALLENGER
-    tags = worth | {STATE: state, kind: f"{trained.name}:{trained.version}"}
-    mine = _entered(at, spec, name, known, "bundle", folders["bundle"], lineage, tags)
-    say(f"  azure: model {name}, version {mine.version}: {state}")
-    return mine
+    tags = scores | {STATE: state, kind: f"{trained.name}:{trained.version}"}
+    model = _enter_output(at, spec, name, bundle_versions, "bundle", folders["bundle"], lineage, tags)
+    say(f"  azure: model {name}, version {model.version}: {state}")
+    return model
 
 
-def holding(content: str, known: Sequence[Registered]) -> Registered | None:
-    """The version that holds a content, which is entered once; None where none does."""
+def with_content(content: str, known: Sequence[Registered]) -> Registered | None:
+    """The version with a content, of which there is at most one; None if there is none."""
     return next((each for each in known if each.content == content), None)
 
 
@@ -95,11 +96,11 @@ def enter(
     properties: Mapping[str, str],
     description: str,
 ) -> Registered:
-    """Enter a data asset as a model's next version.
+    """Register a data asset as a model's next version.
 
     Args:
-        known: its versions; none of them is `holding` this content.
-        content: its hash.
+        known: the model's versions; none of them has this content.
+        content: the hash of the content.
         output: the asset's address.
 
     Raises:
@@ -124,11 +125,11 @@ def enter(
                 )
             )
     except UserError as error:
-        # Another process took the number meanwhile, or entered this very content; so may have done this one, whose
+        # Another process took the number meanwhile, or registered this very content. Or this process did, and the
         # answer was lost.
         now = versions(at, name)
-        if there := holding(content, now):
-            return there
+        if entered := with_content(content, now):
+            return entered
         if not isinstance(error.__cause__, ResourceExistsError) or next_version(now) == version:
             raise
         return enter(at, name, now, content, output, tags=tags, properties=properties, description=description)
@@ -136,7 +137,7 @@ def enter(
 
 
 def versions(at: Connection, name: str) -> list[Registered]:
-    """What is registered under a name, the newest first.
+    """The registered versions of a model, the newest first.
 
     Raises:
         UserError: Azure refuses.
@@ -150,12 +151,12 @@ def versions(at: Connection, name: str) -> list[Registered]:
 
 
 def next_version(known: Sequence[Registered]) -> str:
-    """The version behind those that are known."""
+    """The version after the known ones."""
     return str(1 + max((int(each.version) for each in known), default=0))
 
 
 def promote(at: Connection, name: str, version: str) -> None:
-    """Make a version of a model the champion, and the one that was a former one.
+    """Make a version of a model the champion, and the present champion a former one.
 
     Raises:
         UserError: Azure refuses.
@@ -181,20 +182,20 @@ def _whole(folder: Path) -> Manifest:
     return manifest
 
 
-def _worth(verdict: Mapping[str, Any]) -> dict[str, str]:
-    """What a verdict found, as tags: short texts."""
-    told = verdict["verdict"]
+def _scores(verdict: Mapping[str, Any]) -> dict[str, str]:
+    """A verdict as tags, which are short texts."""
+    summary = verdict["verdict"]
     served = verdict["comparison"]["candidates"]["served"]
     scores = {f"score.{split}": f"{score['primary_metric']['value']:.4f}" for split, score in served["scores"].items()}
     return {
-        "decision": str(told["decision"]),
+        "decision": str(summary["decision"]),
         "p95_ms": f"{served['latency']['p95_ms']:.0f}",
-        "usd_per_month": f"{told['usd_per_month']:.2f}",
+        "usd_per_month": f"{summary['usd_per_month']:.2f}",
         **scores,
     }
 
 
-def _entered(
+def _enter_output(
     at: Connection,
     spec: Spec,
     name: str,
@@ -204,7 +205,7 @@ def _entered(
     lineage: Mapping[str, str],
     tags: Mapping[str, str],
 ) -> Registered:
-    """A step's output as a version of a model."""
+    """Register a step's output as a version of a model."""
     content = _whole(folder).content
     output = assets.data_asset(at, f"{TAG}-{spec.name}-{step}", content[: assets.DIGITS], folder, {TAG: spec.name})
     return enter(

@@ -1,4 +1,4 @@
-"""What Azure refuses: the rules in `rules.yaml`, each with where it was found."""
+"""What Azure refuses: the rules in `rules.yaml`, each with its source."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ class Rule(BaseModel):
     read: date
     """The day on which the source was read."""
     kept_in: str
-    """The module, or the function of one, in which the rule decides something; or the file below `infra/` that keeps
-    it."""
+    """The module or function that acts by the rule, or the file below `infra/` that does."""
     enforced_by: list[str] = []
-    """The functions of the emulator that refuse what the rule refuses, as `module:function`. Each names the rule."""
+    """The functions of the emulator that enforce the rule, as `module:function`. Each names the rule."""
     not_enforced: str = ""
     """Why the emulator can't enforce it."""
 
@@ -38,7 +37,7 @@ class Rule(BaseModel):
 
 
 class EndpointFamily(BaseModel):
-    """Sizes that managed online endpoints take, and the family that their quota is counted by."""
+    """Sizes that managed online endpoints take, and the family whose quota they count against."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -50,7 +49,7 @@ class EndpointFamily(BaseModel):
 
 
 class Role(BaseModel):
-    """What a built-in role allows, by patterns of actions."""
+    """A built-in role: patterns of the actions that it allows."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -79,7 +78,7 @@ def rules() -> Rules:
 
 
 def endpoint_family(size: str) -> EndpointFamily | None:
-    """The family of a size that managed online endpoints take; None of one that they don't."""
+    """The family of a size; None if managed online endpoints don't take it."""
     short = _short(size)
     return next((each for each in rules().endpoint_sizes if short in map(str.casefold, each.sizes)), None)
 
@@ -88,7 +87,7 @@ def endpoint_cores(size: str, instances: int, cores: int) -> int:
     """Cores of quota that a deployment takes (rule endpoint-reserve).
 
     Args:
-        cores: of one machine.
+        cores: the cores of one machine.
     """
     family = endpoint_family(size)
     upgraded = instances if family and family.skips_reserve else -(-6 * instances // 5)
@@ -96,28 +95,28 @@ def endpoint_cores(size: str, instances: int, cores: int) -> int:
 
 
 def is_of_clusters(size: str) -> bool:
-    """Whether clusters take machines of a size, where a region has it."""
+    """Whether clusters take machines of a size, if the region has it."""
     return any(re.fullmatch(pattern, _short(size), re.IGNORECASE) for pattern in rules().cluster_series)
 
 
 def is_allowed(action: str, permissions: list[dict[str, Any]], *, data: bool = False) -> bool:
-    """Whether one of a person's roles allows an action: named by a pattern of its, and not taken out by another (rule
-    deny-by-default).
+    """Whether one of a user's roles allows an action: one of its patterns matches the action, and none of its `not`
+    patterns does (rule deny-by-default).
 
     Args:
-        permissions: as Azure tells them: `actions`, `notActions`, `dataActions` and `notDataActions` of each role.
+        permissions: as Azure lists them: `actions`, `notActions`, `dataActions` and `notDataActions` of each role.
         data: whether it is a data action.
     """
 
-    def named(patterns: list[str]) -> bool:
+    def matches(patterns: list[str]) -> bool:
         return any(re.fullmatch(_expression(each), action, re.I) for each in patterns)
 
-    allowed, taken = ("dataActions", "notDataActions") if data else ("actions", "notActions")
-    return any(named(role.get(allowed, [])) and not named(role.get(taken, [])) for role in permissions)
+    allowed, excluded = ("dataActions", "notDataActions") if data else ("actions", "notActions")
+    return any(matches(role.get(allowed, [])) and not matches(role.get(excluded, [])) for role in permissions)
 
 
 def _expression(pattern: str) -> str:
-    """A role's pattern as a regular expression: between slashes a star may stand for nothing (rule role-wildcards)."""
+    """A role's pattern as a regular expression: a star between slashes also matches nothing (rule role-wildcards)."""
     return re.escape(pattern).replace(r"/\*/", "/(?:.*/)?").replace(r"\*", ".*")
 
 

@@ -1,4 +1,5 @@
-"""Retraining by the calendar: the whole pipeline as an Azure ML schedule, on whatever data lie there by then."""
+"""Retraining by the calendar: the whole pipeline as an Azure ML schedule. Each run reads the data that lie in the
+storage by then."""
 
 from __future__ import annotations
 
@@ -10,11 +11,12 @@ from typing import Any
 
 from tunewright.backends.azure import assets, machines
 from tunewright.backends.azure.backend import TAG, spec_text, stays_here
-from tunewright.backends.azure.connection import Connection, azure_errors
+from tunewright.backends.azure.connection import Connection
 from tunewright.backends.azure.jobs import JobWork, job_of
+from tunewright.backends.azure.refusals import azure_errors
 from tunewright.backends.azure.sources import BaseModelSource, needed, taken_along
 from tunewright.backends.azure.store import DATASTORE, FOLDER, BlobStore
-from tunewright.backends.azure.waiting import awaited
+from tunewright.backends.azure.waiting import wait_for
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
@@ -40,8 +42,8 @@ EVERY = {
     "quarter": Recurrence("Month", 3, {"month_days": [1]}, "on the first of each quarter"),
     "week": Recurrence("Week", 1, {"week_days": ["Monday"]}, "each Monday"),
 }
-"""Recurrences, not cron expressions: of these Azure ML takes days and months for *, which runs the job every day
-(learn.microsoft.com/azure/machine-learning/how-to-schedule-pipeline-job, limitations, read 2026-11-28)."""
+"""Recurrences, not cron expressions: Azure ML reads the days and months of a cron expression as *, which runs the job
+every day (learn.microsoft.com/azure/machine-learning/how-to-schedule-pipeline-job, limitations, read 2026-11-28)."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,16 @@ class Scheduled:
     when: str
     """In words, such as "each Monday at 03:00 UTC"."""
     folder: str
-    """Where the data are read from each time; what is put there is what is trained on."""
+    """Where each run reads the data: the next training uses what is put there."""
     steps: list[str]
 
 
 def schedule(spec: Spec, at: Connection, every: str, hour: int) -> Scheduled:
-    """Have the pipeline run by the calendar; what was scheduled before for this project is replaced. Where servers have
-    captured what they answer, the first step compares that with what the model that serves was judged on.
+    """Run the pipeline by the calendar. This replaces the project's schedule, if it has one. If servers have captured
+    their answers, the first step compares those with the data on which the serving model was judged.
 
-    Data and captures are put into a folder of the workspace's storage that each run reads anew: what lies there under
-    the same names is what the next run reads. Steps that ask an API with a key have no place in it.
+    Data and captures go into a folder of the workspace's storage. Each run reads the files that lie there under the
+    same names by then. Steps that ask an API with a key are left out.
 
     Args:
         every: one of `EVERY`.
@@ -74,30 +76,31 @@ def schedule(spec: Spec, at: Connection, every: str, hour: int) -> Scheduled:
     _require_identity(spec)
     steps = [step for step in STEPS.values() if step.is_in(spec) and not stays_here(step, spec)]
     steps = [step for step in steps if all(name in {each.name for each in steps} for name in step.inputs_of(spec))]
-    served = _watched(spec)
+    served = _served(spec)
     steps = [*([WATCHING_STEPS["drift"]] if served else []), *steps]
     folder, tags = f"{FOLDER}/{spec.name}/current", {TAG: spec.name}
     name = f"tw-{spec.name}-retrain"
     job = job_of(_work(spec, at, name, steps, folder, tags, served), spec)
-    pace = EVERY[every]
-    when = f"{pace.when} at {hour:02}:00 UTC"
+    recurrence = EVERY[every]
+    when = f"{recurrence.when} at {hour:02}:00 UTC"
     with azure_errors(f"the schedule {name}"):
         trigger = RecurrenceTrigger(
-            frequency=pace.frequency,
-            interval=pace.interval,
+            frequency=recurrence.frequency,
+            interval=recurrence.interval,
             start_time=start_of(datetime.now(UTC), hour),
-            schedule=RecurrencePattern(hours=hour, minutes=0, **pace.days),
+            schedule=RecurrencePattern(hours=hour, minutes=0, **recurrence.days),
         )
         entity = JobSchedule(name=name, trigger=trigger, create_job=job, tags=tags)
-        awaited(at.ml.schedules.begin_create_or_update(entity), f"the schedule {name}", LONGEST)
+        wait_for(at.ml.schedules.begin_create_or_update(entity), f"the schedule {name}", LONGEST)
     say(f"  azure: schedule {name}: {when}")
     return Scheduled(name, every, when, f"{DATASTORE}{folder}", [step.name for step in steps])
 
 
 def start_of(now: datetime, hour: int) -> str:
-    """From when on a schedule counts its months and weeks: the first day of this quarter, in UTC as Azure ML writes it.
+    """The time from which a schedule counts its months and weeks: the first day of this quarter, in UTC as Azure ML
+    writes it.
 
-    Where it lies in the past, the first job runs at the next time that follows from it, not at once (how-to-schedule-\
+    If it lies in the past, the first job runs at the next time that follows from it, not at once (how-to-schedule-\
 pipeline-job, as above).
     """
     first = now.replace(month=(now.month - 1) // 3 * 3 + 1, day=1, hour=hour, minute=0)
@@ -118,15 +121,15 @@ def _require_identity(spec: Spec) -> None:
         raise UserError(
             "A scheduled job starts when nobody is signed in, and this one would run as you.",
             where="azure.identity",
-            why="It could neither read its data nor write its outputs. Nothing was made.",
+            why="It could neither read its data nor write its outputs. No schedule was made.",
             fix="Give it a user-assigned identity: azd up makes one (AZURE_ML_IDENTITY); or name one with the roles "
             "Storage Blob Data Contributor on the workspace's storage account and AzureML Data Scientist on the "
             "workspace: azure.identity=/subscriptions/…/userAssignedIdentities/NAME",
         )
 
 
-def _watched(spec: Spec) -> Path | None:
-    """The bundle that serves; None where nothing was captured, or it has no reference to compare that with."""
+def _served(spec: Spec) -> Path | None:
+    """The bundle that serves; None if nothing was captured, or the bundle has no reference to compare captures with."""
     from tunewright.drift.reference import load_reference
 
     if "monitor.captures" not in spec.sources:

@@ -1,4 +1,4 @@
-"""What of the user's a job needs: the files that the spec names, as folders that look alike everywhere."""
+"""The user's files that a job needs: those that the spec names, laid out in the same folders on every machine."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from tunewright.models.resolve import files_of_named
 from tunewright.pipeline.steps import Step
 
 LAID_OUT = "given"
-"""The folder on the node below which everything is found again."""
+"""The folder on the node that holds all of them."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Something that the spec names."""
+    """A file or a folder that the spec names."""
 
     key: str
     """The spec's key, such as `data.test.official`."""
     files: dict[str, Path]
-    """Where each file lies here, by its place in the folder that goes up."""
+    """The path of each file here, by its path in the folder that goes up."""
     place: str
-    """What the spec on the node says under the key."""
+    """The value of the key in the spec on the node."""
 
     @property
     def name(self) -> str:
         """A name that Azure accepts for an input."""
-        return "".join(sign if sign.isalnum() else "_" for sign in self.key)
+        return "".join(character if character.isalnum() else "_" for character in self.key)
 
     def asset(self, project: str) -> str:
-        """What the data asset is called."""
+        """The name of the data asset."""
         return f"tunewright-{project}-{self.name}"
 
     @property
@@ -56,11 +56,11 @@ class Source:
         return path.parents[len(Path(name).parts) - 1]
 
     def laid_out(self, folder: Path) -> Path:
-        """The files in a folder, as links where that can be."""
+        """Lay the files out in a folder, as links if possible."""
         for name, path in self.files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            for link in (os.link, os.symlink):  # a hard link can't lead to another file system
+            for link in (os.link, os.symlink):  # a hard link can't point to another file system
                 with suppress(OSError):
                     link(path.resolve(), target)
                     break
@@ -71,87 +71,87 @@ class Source:
 
 @dataclass(frozen=True)
 class BaseModelSource(Source):
-    """A base model that the spec knows by a name, which is its `place`: a node finds it in its cache, as if it had been
-    fetched there."""
+    """A base model that the spec names, with that name as its `place`. A node finds it in its cache, as if the node had
+    fetched it."""
 
     pinned: str
-    """What stands for its content."""
+    """Identifies its content, such as a commit."""
 
     def asset(self, project: str) -> str:  # noqa: ARG002 (one for all projects)
         return f"tunewright-base-{self.place.replace('/', '-')}"
 
     @property
     def sha256(self) -> str:
-        """Gigabytes are not read for it."""
+        """A hash of what identifies its content, so that gigabytes are not read."""
         return sha256_json([self.pinned, *sorted(self.files)])
 
 
 def taken_along(spec: Spec, steps: Iterable[Step]) -> dict[str, Source]:
-    """`sources_of`, and a base model that has a name, where one of the steps reads it.
+    """`sources_of`, and the base model if it has a name and one of the steps reads it.
 
-    It goes up from this machine, whose cache has it then. So a node needs no network for it, which it lacks in a
-    private workspace, and no token of a hub, which stays here.
+    This machine fetches it into its cache and uploads it. So a node needs no network for it (a private workspace has
+    none) and no token of a hub (the token stays here).
 
     Raises:
-        UserError: as `sources_of`, or the base model can't be fetched.
+        UserError: as for `sources_of`, or the base model can't be fetched.
     """
-    made = sources_of(spec)
-    if "model" not in made and spec.model != LINEAR and any("model" in step.sections for step in steps):
+    sources = sources_of(spec)
+    if "model" not in sources and spec.model != LINEAR and any("model" in step.sections for step in steps):
         files, pinned = files_of_named(spec.model, spec.folder)
-        made["model"] = BaseModelSource("model", files, spec.model, pinned)
-    return made
+        sources["model"] = BaseModelSource("model", files, spec.model, pinned)
+    return sources
 
 
 def sources_of(spec: Spec) -> dict[str, Source]:
-    """Everything of the user's that the spec names, by its key.
+    """The user's files that the spec names, by the spec's keys.
 
     Raises:
-        UserError: something is not there, or a document lies outside the folder of the data that names it.
+        UserError: a file is missing, or a document lies outside the folder of the data that names it.
     """
-    made = {}
+    sources = {}
     for key, path in spec.sources.items():
-        of_data = source_kind(key) == "data"
-        made[key] = _data(key, path, spec.data.document, spec.documents_root) if of_data else _as_it_is(key, path)
+        is_data = source_kind(key) == "data"
+        sources[key] = _data(key, path, spec.data.document, spec.documents_root) if is_data else _as_it_is(key, path)
     local = spec.path(Path(spec.model))
     if spec.model_name != spec.model or local.exists():
-        made["model"] = _as_it_is("model", local)
-    return made
+        sources["model"] = _as_it_is("model", local)
+    return sources
 
 
 def needed(step: Step, sources: Iterable[str]) -> list[str]:
-    """Which of the sources a step reads."""
+    """The keys of the sources that a step reads."""
     return [key for key in sources if step.reads_from(key)]
 
 
 def _as_it_is(key: str, path: Path) -> Source:
-    """A file or a folder, under its own name, which outputs tell."""
-    inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return Source(key, {p.relative_to(path.parent).as_posix(): p for p in inside}, f"{LAID_OUT}/{key}/{path.name}")
+    """A file or a folder, under its own name, because outputs mention the name."""
+    contents = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return Source(key, {p.relative_to(path.parent).as_posix(): p for p in contents}, f"{LAID_OUT}/{key}/{path.name}")
 
 
 def _data(key: str, path: Path, document: str | None, root: Path | None) -> Source:
-    """Data files, and the documents that their rows name, at the same place relative to them."""
-    named, top = files(path), Path(path.name if path.is_dir() else "")
-    lying = {(top / file.name).as_posix(): file.path for file in named}
-    for file in named if document else []:
+    """Data files, and the documents that their rows name, at the same paths relative to the data."""
+    data_files, top = files(path), Path(path.name if path.is_dir() else "")
+    paths = {(top / file.name).as_posix(): file.path for file in data_files}
+    for file in data_files if document else []:
         for each in documents_of(file, document or ""):
             if not is_there(each):
                 continue
             place = os.path.normpath((top / file.name).parent / os.path.relpath(each, file.path.parent))
             if not Path(place).is_relative_to(top) or Path(place).parts[0] == os.pardir:
                 raise UserError(
-                    "A document lies outside the folder of the data that names it, so it can't go along.",
+                    "A document lies outside the folder of the data that names it, so it can't be uploaded with them.",
                     where=each,
                     fix=f"Move it below {file.path.parent}, or run this where the data lies: leave --on azure out.",
                 )
             require_within(root or file.folder, each)
-            lying[place] = each
-    return Source(key, lying, str(Path(LAID_OUT, key, _told(path))))
+            paths[place] = each
+    return Source(key, paths, str(Path(LAID_OUT, key, _name_below(path))))
 
 
-def _told(path: Path) -> Path:
-    """How data are named below the folder they are laid out in: a file or a folder by its name, which outputs tell, a
-    pattern by itself, so that of the documents beside them none is taken for data."""
+def _name_below(path: Path) -> Path:
+    """The name of data below the folder in which they are laid out. A file or a folder keeps its name, because outputs
+    mention it. A pattern stays a pattern, so that no document beside the data is taken for data."""
     if path.exists():
         return Path(path.name)
     return Path(*path.parts[next(n for n, part in enumerate(path.parts) if glob.has_magic(part)) :])

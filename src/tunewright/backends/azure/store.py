@@ -1,4 +1,5 @@
-"""The workspace's blob storage, where data and outputs of jobs lie: by stream, so that size does not matter."""
+"""The workspace's blob storage, which holds the jobs' data and outputs. Files are streamed, so their size does not
+matter."""
 
 from __future__ import annotations
 
@@ -10,25 +11,26 @@ from typing import Any
 
 import httpx
 
-from tunewright.backends.azure.connection import Connection, Unreachable, azure_errors, found, transport
+from tunewright.backends.azure.connection import Connection, transport
+from tunewright.backends.azure.refusals import Unreachable, azure_errors, found
 from tunewright.core.errors import UserError
 from tunewright.core.progress import track
 
 FOLDER = "tunewright"
-"""Below it everything of ours lies."""
+"""The folder of all our files."""
 DATASTORE = "azureml://datastores/workspaceblobstore/paths/"
 RETRIES = {"initial_backoff": 1, "increment_base": 2, "retry_total": 5, "random_jitter_range": 1}
-"""How often the storage is asked again where it is at fault: for half a minute in all."""
+"""How often a call is repeated if the storage has a fault: for half a minute in all."""
 _SLOWER_SECONDS = (1, 2, 4, 8, 16)
-"""Waits where it says 429, which its client takes for an answer."""
+"""Waits after a 429, which the storage's client does not retry."""
 _TRIES = 3
-"""How often a file is brought that comes shorter than it is."""
+"""How often a file that arrives too short is downloaded."""
 _AT_ONCE = 4
-"""Files that go up at once, and connections that a large one goes or comes through."""
+"""How many files go up at once, and how many connections a large file uses."""
 
 
 class BlobStore:
-    """The default datastore of a workspace, asked as whoever is signed in: no key, no signed address."""
+    """The default datastore of a workspace. It is used with the sign-in of the user: no key, no signed address."""
 
     def __init__(self, at: Connection):
         from azure.storage.blob import ContainerClient, ExponentialRetry
@@ -44,11 +46,11 @@ class BlobStore:
         )
 
     def upload(self, path: Path, prefix: str, *, anew: bool = False) -> None:
-        """Bring a file, or everything below a folder, under a prefix that stands for its content; what is there
-        already is not brought again.
+        """Upload a file, or everything below a folder, to a prefix that identifies the content. Files that are there
+        already are not uploaded again.
 
         Args:
-            anew: the prefix does not stand for the content: put it over what is there.
+            anew: the prefix does not identify the content, so overwrite the files that are there.
 
         Raises:
             UserError: the storage refuses, or can't be reached.
@@ -77,9 +79,9 @@ class BlobStore:
         return path.stat().st_size
 
     def download(self, prefix: str, folder: Path) -> int:
-        """Bring everything below a prefix into a folder; what is there whole already is not brought again.
+        """Download everything below a prefix into a folder. Files that are there whole are not downloaded again.
 
-        Returns: how many files lie there.
+        Returns: how many files are below the prefix.
 
         Raises:
             UserError: the storage refuses, or can't be reached.
@@ -94,12 +96,12 @@ class BlobStore:
                     target = folder / blob.name.removeprefix(start)
                     if not target.resolve().is_relative_to(folder.resolve()):
                         raise UserError(f"The output has a file that would lie outside its folder: {blob.name}.")
-                    self._one(blob, target)
+                    self._receive(blob, target)
                     done += blob.size
                     tracker.update(done / 1e6)
         return len(blobs)
 
-    def _one(self, blob: Any, target: Path) -> None:
+    def _receive(self, blob: Any, target: Path) -> None:
         if target.is_file() and target.stat().st_size == blob.size:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,26 +117,26 @@ class BlobStore:
                 break
         else:
             raise Unreachable(
-                f"Of {blob.name} came {size} of {blob.size} bytes.",
+                f"Only {size} of {blob.size} bytes of {blob.name} arrived.",
                 fix="Check the network, and whether a proxy stands in between (HTTPS_PROXY); then type the same "
-                "command again: what is here is not brought again.",
+                "command again: files that are here are not downloaded again.",
             )
         partial.replace(target)
 
     def text(self, name: str) -> str | None:
-        """A small file's text; None where it is not there."""
+        """A small file's text; None if there is no such file."""
         with azure_errors(f"the output {name}"):
             blob = found(lambda: self._container.download_blob(name, encoding="utf-8").readall())
         return None if blob is None else str(blob)
 
     def remove(self, name: str) -> None:
-        """Delete a file, where it is there."""
+        """Delete a file, if it exists."""
         with azure_errors(f"the file {name}"):
             found(self._container.delete_blob, name)
 
 
 def _slower(call: Callable[[], None]) -> None:
-    """Do something, and again where the storage says that this comes too fast."""
+    """Make a call, and repeat it more slowly if the storage says that the calls come too fast."""
     from azure.core.exceptions import HttpResponseError
 
     for seconds in _SLOWER_SECONDS:
@@ -148,5 +150,5 @@ def _slower(call: Callable[[], None]) -> None:
 
 
 def _is_folder(blob: Any) -> bool:
-    """Whether it stands for a folder, as storage with a hierarchy lists them."""
+    """Whether a blob is a folder's entry, which storage with a hierarchy lists too."""
     return (blob.metadata or {}).get("hdi_isfolder") == "true"

@@ -1,4 +1,4 @@
-"""`tunewright monitor`: what was kept of what was served, and what follows from it."""
+"""`tunewright monitor`: the captures of served requests, and the drift, corrections and savings that they show."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import typer
 
 from tunewright.cli.monitor import collect, corrections, drift, export, prune, retrain, savings
 
-app = typer.Typer(help="What was kept of what was served, and what follows from it.", no_args_is_help=True)
+app = typer.Typer(help="Watch a served model: captures, drift, corrections, savings, rollback.", no_args_is_help=True)
 app.command("status")(retrain.status)
 app.command("rollback")(retrain.rollback)
 app.command("savings")(savings.savings)

@@ -1,4 +1,4 @@
-"""`tunewright monitor collect`: move what servers wrote into the store."""
+"""`tunewright monitor collect`: move captures from the servers' request logs into the store."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from tunewright.cli.options import AllowCodeOption, JsonOption, ProjectArgument,
 
 
 def collect(project: ProjectArgument, json: JsonOption = False, allow_code: AllowCodeOption = False) -> None:
-    """Move what servers wrote since the last time into the store. Other verbs do this first by themselves."""
+    """Move new captures and feedback from the servers' request logs into the store.
+
+    The other monitor commands do this first by themselves."""
     from tunewright import load_spec
     from tunewright.monitoring.store import open_store
     from tunewright.monitoring.store.collect import collect as move
 
     spec = load_spec(project, allow_code=allow_code)
-    found = move(spec, open_store(spec))
+    collected = move(spec, open_store(spec))
     if json:
-        print_json(asdict(found))
+        print_json(asdict(collected))
         return
-    typer.echo(f"{found.captures:,} captures and {found.feedback:,} feedbacks were collected.")
-    if found.repeated:
-        typer.echo(f"{found.repeated:,} captures were there already.")
-    if found.unreadable:
-        typer.echo(f"{found.unreadable:,} lines can't be read and were passed over.")
+    typer.echo(f"Collected {collected.captures:,} captures and {collected.feedback:,} items of feedback.")
+    if collected.repeated:
+        typer.echo(f"{collected.repeated:,} captures were in the store already.")
+    if collected.unreadable:
+        typer.echo(f"{collected.unreadable:,} lines can't be read and were skipped.")

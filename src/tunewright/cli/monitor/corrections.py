@@ -1,4 +1,4 @@
-"""`tunewright monitor collect_corrections`: what people said becomes a new version of the data."""
+"""`tunewright monitor corrections`: turn reviews into a new version of the corrections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tunewright.monitoring.corrections import NewCorrections
 
 _SHOWN = 3
-"""Examples of each reason."""
+"""Examples printed for each reason."""
 
 
 def corrections(
@@ -31,16 +31,16 @@ def corrections(
         list[str] | None,
         typer.Option(
             "--include",
-            help="A source whose rows were held back, to be taken after all; again for more.",
+            help="A source whose rejected rows to accept after all; repeatable.",
             metavar="SOURCE",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be taken, and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be added; write nothing.")] = False,
     runs: RunsOption = None,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Make data of the reviews: corrections/N beside the spec, which is read behind data.train from then on."""
+    """Turn reviews into training data: corrections/N beside the spec, which later runs append to data.train."""
     from dataclasses import asdict
 
     from tunewright import api, load_spec
@@ -77,25 +77,23 @@ def _print(collected: NewCorrections, *, dry_run: bool) -> None:
     labels = ", ".join(f"{shown(label)} {count}" for label, count in collected.answers.items())
     typer.echo(f"{collected.rows} rows {would}added{f': {labels}' if labels else ''}")
     if collected.recovered:
-        typer.echo(f"{collected.recovered} reviews were marked that an interrupted growth had written down")
+        typer.echo(f"{collected.recovered} reviews of an interrupted command were marked as used")
     if collected.retracted:
         typer.echo(
-            f"! {collected.retracted} rows of earlier versions rest on reviews that were undone since. To let the "
-            f"reviews decide anew, move {collected.folder} away and type this again."
+            f"! {collected.retracted} rows of earlier versions rest on reviews that people have undone since. To start "
+            f"again from the reviews, move {collected.folder} away and repeat this command."
         )
     for pull in collected.pulls:
         typer.echo(f"! {pull}")
     for label, count in collected.wanted.items():
-        typer.echo(f"! {count} captures were given the label '{shown(label)}', which the spec does not have")
+        typer.echo(f"! Reviewers gave {count} captures the label '{shown(label)}', which the spec does not have")
     for reason, count in collected.reasons.items():
-        typer.echo(f"\n{count} held back: {reason}. {REMEDIES[reason]}")
+        typer.echo(f"\n{count} rejected: {reason}. {REMEDIES[reason]}")
         for each in [each for each in collected.rejected if each.reason == reason][:_SHOWN]:
             details = "; ".join(filter(None, [each.detail, each.source]))
             typer.echo(f"  {shown(each.text, 70)} → {shown(each.answer, 50)}{f'  ({details})' if details else ''}")
     if collected.contradicted:
-        typer.echo(
-            f"\n{len(collected.contradicted)} of the rows are contradicted by older ones, which you should mend:"
-        )
+        typer.echo(f"\nOlder rows contradict {len(collected.contradicted)} of the new ones; fix the older rows:")
         for each in collected.contradicted[:_SHOWN]:
             typer.echo(f"  {shown(each.text, 70)} → {shown(each.answer, 50)}  ({each.detail})")
     if collected.number:
@@ -104,8 +102,8 @@ def _print(collected: NewCorrections, *, dry_run: bool) -> None:
 
 
 def _print_findings(examination: Examination, project: str) -> None:
-    """What the data doctor says of the grown data, notes aside."""
-    found = [f"{each.code} {each.what}" for each in examination.findings if each.severity != "note"]
+    """Print the findings on the extended data, notes excepted."""
+    findings = [f"{each.code} {each.what}" for each in examination.findings if each.severity != "note"]
     rows = ", ".join(f"{name} {count}" for name, count in examination.rows.items())
-    typer.echo(f"\nThe data now: {rows}; {'; '.join(found) or 'no findings'}")
-    typer.echo(f"All of it: tunewright data check {project}   To train on it: tunewright run {project}")
+    typer.echo(f"\nThe data now: {rows}; {'; '.join(findings) or 'no findings'}")
+    typer.echo(f"All findings: tunewright data check {project}   To train on the data: tunewright run {project}")

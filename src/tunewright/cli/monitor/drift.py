@@ -1,4 +1,4 @@
-"""`tunewright monitor drift`: whether what is asked and answered now differs from what the model was judged on."""
+"""`tunewright monitor drift`: whether current requests and answers differ from those the model was evaluated on."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ if TYPE_CHECKING:
 def drift(
     project: ProjectArgument,
     bundle: Annotated[
-        Path | None, typer.Option(help="The bundle that serves. (default: the champion, or what the last run made)")
+        Path | None, typer.Option(help="The bundle that serves. (default: the champion, else the latest)")
     ] = None,
     rebase: Annotated[
-        bool, typer.Option("--rebase", help="First take the last four weeks' traffic for what is usual from now on.")
+        bool, typer.Option("--rebase", help="First make the traffic of the last four weeks the new reference.")
     ] = False,
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Compare what was captured with what the model was judged on; exit code 1 on a new alarm. Once a day is enough."""
+    """Compare captures with the data that the model was evaluated on; once a day is enough. Exit code 1: a new
+    alarm."""
     from tunewright import load_spec
     from tunewright.core.errors import GateFailed
     from tunewright.monitoring.store.collect import collected_store
     from tunewright.monitoring.watch import look
-    from tunewright.monitoring.watch import rebase as take_for_usual
+    from tunewright.monitoring.watch import rebase as rebase_reference
 
     spec = load_spec(project, allow_code=allow_code)
     with collected_store(spec) as store:
         if rebase:
-            reference = take_for_usual(spec, store, bundle)
+            reference = rebase_reference(spec, store, bundle)
             if not json:
-                typer.echo(f"{reference.rows:,} captures are the reference from now on.")
-        found = look(spec, store, bundle)
+                typer.echo(f"{reference.rows:,} captures are the new reference.")
+        result = look(spec, store, bundle)
     if json:
-        print_json(found.data)
+        print_json(result.data)
     else:
-        _show(found)
-    if found.alarms:
-        raise GateFailed("new drift: " + ", ".join(alarm.detail["title"] for alarm in found.alarms))
+        _print(result)
+    if result.alarms:
+        raise GateFailed("new drift: " + ", ".join(alarm.detail["title"] for alarm in result.alarms))
 
 
-def _show(found: Look) -> None:
+def _print(found: Look) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -68,17 +69,17 @@ def _show(found: Look) -> None:
         if window.waits:
             table.add_row(days, rows, "", window.waits, "", "")
         for finding in window.findings:
-            said = Text(shortened(finding.said, 110))
-            table.add_row(days, rows, finding.title, said, f"{finding.p:.2g}", "drift" if finding.drifted else "")
+            change = Text(shortened(finding.said, 110))
+            table.add_row(days, rows, finding.title, change, f"{finding.p:.2g}", "drift" if finding.drifted else "")
             days = rows = ""
     console = console_of(150)
     console.print(table)
     if not any(window.rows for window in found.windows):
-        typer.echo("Whole days in UTC are read: what is captured today counts from tomorrow on.")
+        typer.echo("Only whole days in UTC count: today's captures count from tomorrow on.")
     if found.accuracy:
         typer.echo(f"Accuracy: {found.accuracy.told}")
     else:
-        typer.echo(f"Accuracy is not told yet: {found.reviews:,} answers are reviewed.")
+        typer.echo(f"Accuracy is not known yet: {found.reviews:,} answers are reviewed.")
     new = {alarm.number for alarm in found.alarms}
     for alarm in found.open:
         label = "NEW" if alarm.number in new else f"open since {alarm.time:%d %B}"
@@ -87,4 +88,4 @@ def _show(found: Look) -> None:
             if capture in found.examples:
                 typer.echo(f"    {capture}  {shown(found.examples[capture], 90)}")
     if found.untold:
-        typer.echo(f"The webhook was not reached: {found.untold}. It is tried again at the next check.")
+        typer.echo(f"The webhook was not reached: {found.untold}. The next check tries again.")

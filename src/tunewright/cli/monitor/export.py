@@ -1,4 +1,4 @@
-"""`tunewright monitor export`: captures as training data."""
+"""`tunewright monitor export`: write captures as training data."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tunewright.cli.options import AllowCodeOption, ProjectArgument
 
 def export(
     project: ProjectArgument,
-    out: Annotated[Path, typer.Option("--out", help="The new file: JSON Lines, OpenAI's messages.")],
-    reviewed: Annotated[bool, typer.Option("--reviewed", help="Only what somebody looked at.")] = False,
+    out: Annotated[Path, typer.Option("--out", help="The new file: JSON Lines with OpenAI's messages.")],
+    reviewed: Annotated[bool, typer.Option("--reviewed", help="Only reviewed captures.")] = False,
     since: Annotated[
-        datetime | None, typer.Option(help="Only what was asked from this day on, in UTC.", formats=["%Y-%m-%d"])
+        datetime | None, typer.Option(help="Only captures from this day on, in UTC.", formats=["%Y-%m-%d"])
     ] = None,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Write captures as chat JSONL that `data.train` reads, each with the right answer where somebody said one."""
+    """Write captures as chat JSONL for `data.train`, each with the corrected answer if a reviewer gave one."""
     from tunewright import load_spec
     from tunewright.monitoring.store.collect import collected_store
     from tunewright.monitoring.store.export import export as write

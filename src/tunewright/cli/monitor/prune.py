@@ -1,4 +1,4 @@
-"""`tunewright monitor prune`: delete what has lain long enough."""
+"""`tunewright monitor prune`: delete old captures."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from tunewright.cli.options import AllowCodeOption, JsonOption, ProjectArgument,
 
 
 def prune(project: ProjectArgument, json: JsonOption = False, allow_code: AllowCodeOption = False) -> None:
-    """Delete captures older than monitor.keep_days and the journals they came in; what was reviewed stays."""
+    """Delete captures older than monitor.keep_days and their request logs. Reviewed captures stay."""
     from tunewright import load_spec
     from tunewright.monitoring.store.collect import collected_store
     from tunewright.monitoring.store.retention import prune as delete
 
     spec = load_spec(project, allow_code=allow_code)
     with collected_store(spec) as store:
-        found = delete(spec, store)
+        deleted = delete(spec, store)
     if json:
-        print_json(asdict(found))
+        print_json(asdict(deleted))
         return
     typer.echo(
-        f"Older than {spec.monitor.keep_days} days: {found.captures:,} captures, {found.second_opinions:,} second "
-        f"opinions and {found.request_logs:,} journals were deleted."
+        f"Deleted {deleted.captures:,} captures, {deleted.second_opinions:,} second opinions and "
+        f"{deleted.request_logs:,} request logs older than {spec.monitor.keep_days} days."
     )

@@ -1,4 +1,4 @@
-"""`tunewright retrain`, and `tunewright monitor status` and `rollback`: what serves, and what is to."""
+"""`tunewright retrain`, `tunewright monitor status` and `tunewright monitor rollback`."""
 
 from __future__ import annotations
 
@@ -27,33 +27,38 @@ if TYPE_CHECKING:
 IfDueOption = Annotated[
     bool,
     typer.Option(
-        "--if-due", help="Begin only with monitor.reviews_to_retrain new reviews, or half of them and an alarm."
+        "--if-due", help="Start only with monitor.reviews_to_retrain new reviews, or with half of them and an alarm."
     ),
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say whether it is due and what serves; do nothing.")]
-AnywayOption = Annotated[bool, typer.Option("--anyway", help="Train even where nothing new was learnt.")]
-WarmOption = Annotated[bool, typer.Option("--warm", help="Begin with the champion's adapter, for half of the epochs.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print whether retraining is due and what serves; do nothing.")
+]
+AnywayOption = Annotated[bool, typer.Option("--anyway", help="Train even without new corrections.")]
+WarmOption = Annotated[
+    bool, typer.Option("--warm", help="Start from the champion's adapter and train half of the epochs.")
+]
 ShadowOption = Annotated[
-    int, typer.Option("--shadow", min=0, help="Captured requests that the new model answers unheard first.")
+    int, typer.Option("--shadow", min=0, help="Captured requests that the new model first answers in shadow.")
 ]
 CanaryOption = Annotated[
     float,
-    typer.Option("--canary", min=0, max=50, help="Percent of the requests that it gets then; 0: no canary."),
+    typer.Option("--canary", min=0, max=50, help="Percent of the requests for the canary; 0: no canary."),
 ]
 CapturesOption = Annotated[
-    int, typer.Option("--captures", min=1, help="Different requests that it must answer in the canary.")
+    int, typer.Option("--captures", min=1, help="Different requests that the canary must answer.")
 ]
-MinutesOption = Annotated[float, typer.Option("--minutes", min=0, help="That a canary takes at most.")]
+MinutesOption = Annotated[float, typer.Option("--minutes", min=0, help="The longest time of a canary, in minutes.")]
 ToOption = Annotated[
     Literal["aml", "aks", "aca"] | None,
-    typer.Option("--to", help="Where in Azure it is served: the canary is then a deployment there."),
+    typer.Option("--to", help="Where in Azure the model is served; the canary is then a deployment there."),
 ]
 IdentityOption = Annotated[
-    Path | None, typer.Option("--identity", help="With --to aca: who may ask it, as of tunewright deploy.")
+    Path | None,
+    typer.Option("--identity", help="With --to aca: the sign-in file for its clients, as of tunewright deploy."),
 ]
 _TABLE_WIDTH = 110
 _SHOWN = 12
-"""Parts of the gate's table that are shown."""
+"""Rows of the gate's table to print."""
 
 
 def retrain(
@@ -75,7 +80,7 @@ def retrain(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Train on what people corrected; have the new model serve if it proves better. Exit code 1 where it does not."""
+    """Train on the corrections, and let the new model serve if it proves better. Exit code 1 if it does not."""
     from tunewright import api, load_spec
     from tunewright.monitoring.retraining.canary import CanaryTerms
     from tunewright.monitoring.retraining.run import Course
@@ -91,18 +96,18 @@ def retrain(
     if identity and to != "aca":
         raise UserError("--identity goes with --to aca alone.", fix="Leave it out.")
     terms = CanaryTerms(canary / 100, captures, minutes) if canary else None
-    with placed(spec, on, emulate) as (spec, place):
-        found = api.retrain(spec, Course(shadow, terms, warm, anyway), on=place, to=to, identity=identity)
+    with placed(spec, on, emulate) as (spec, backend):
+        retrained = api.retrain(spec, Course(shadow, terms, warm, anyway), on=backend, to=to, identity=identity)
     if json:
-        print_json(asdict(found))
+        print_json(asdict(retrained))
     else:
-        _tell(found)
-    if found.event not in (None, "promoted"):
+        _print(retrained)
+    if retrained.event not in (None, "promoted"):
         raise typer.Exit(EXIT_GATE)
 
 
 def status(project: ProjectArgument, json: JsonOption = False, allow_code: AllowCodeOption = False) -> None:
-    """What serves, since when, and what waits to be learnt."""
+    """Show which version serves, since when, and how many corrections wait for retraining."""
     from tunewright import api, load_spec
 
     found = api.serving_status(load_spec(project, allow_code=allow_code))
@@ -111,7 +116,7 @@ def status(project: ProjectArgument, json: JsonOption = False, allow_code: Allow
         return
     serving = found.serving
     if serving is None:
-        typer.echo("No retraining has named a champion yet: servers answer with the latest bundle.")
+        typer.echo("There is no champion yet: servers use the latest bundle.")
     else:
         typer.echo(f"Champion: {serving.champion.version}, since {serving.champion.since:%Y-%m-%d %H:%M} UTC")
         if trial := serving.challenger:
@@ -129,15 +134,15 @@ def status(project: ProjectArgument, json: JsonOption = False, allow_code: Allow
 
 
 def rollback(project: ProjectArgument, allow_code: AllowCodeOption = False) -> None:
-    """End a canary, or have the champion before this one serve again; running servers follow by themselves."""
+    """End a canary, or let the previous champion serve again. Running servers follow by themselves."""
     from tunewright import api, load_spec
 
-    gone, now = api.roll_back(load_spec(project, allow_code=allow_code))
-    typer.echo(f"{gone} was taken away; {now.version} serves.")
+    removed, serving = api.roll_back(load_spec(project, allow_code=allow_code))
+    typer.echo(f"{removed} no longer serves; {serving.version} serves.")
 
 
-def _tell(found: Retrained) -> None:
-    decision = found.detail.get("decision")
+def _print(retrained: Retrained) -> None:
+    decision = retrained.detail.get("decision")
     if decision:
         from rich.table import Table
 
@@ -153,18 +158,18 @@ def _tell(found: Retrained) -> None:
             )
         console_of(_TABLE_WIDTH).print(table)
         typer.echo(decision["sentence"])
-    if not decision or decision["sentence"] != found.sentence:
-        typer.echo(found.sentence)
-    typer.echo(f"{found.champion} serves.")
+    if not decision or decision["sentence"] != retrained.sentence:
+        typer.echo(retrained.sentence)
+    typer.echo(f"{retrained.champion} serves.")
 
 
-def _plain(found: Status) -> dict[str, object]:
+def _plain(status: Status) -> dict[str, object]:
     return {
-        "serving": found.serving.model_dump(mode="json") if found.serving else None,
-        "servers": [each.model_dump(mode="json") for each in found.servers],
-        "outlook": asdict(found.outlook) | {"due": found.outlook.due, "sentence": found.outlook.sentence},
+        "serving": status.serving.model_dump(mode="json") if status.serving else None,
+        "servers": [each.model_dump(mode="json") for each in status.servers],
+        "outlook": asdict(status.outlook) | {"due": status.outlook.due, "sentence": status.outlook.sentence},
         "history": [
             {"time": each.time, "event": each.event, "version": each.version, "by": each.by, "detail": each.detail}
-            for each in found.history
+            for each in status.history
         ],
     }

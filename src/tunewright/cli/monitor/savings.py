@@ -1,4 +1,4 @@
-"""`tunewright monitor savings`: what was really saved to date."""
+"""`tunewright monitor savings`: the real savings to date."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def savings(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """What was really saved to date, from what was served: month by month, and how good the answers were."""
+    """Show the real savings to date, month by month from served requests, and the quality of the answers."""
     from tunewright import load_spec
     from tunewright.economics import price_book
     from tunewright.monitoring.ledger import ledger
@@ -34,31 +34,31 @@ def savings(
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     with collected_store(spec) as store:
-        found = ledger(spec, store, price_book(spec.price_file))
+        result = ledger(spec, store, price_book(spec.price_file))
     if json:
-        sums = [asdict(entry) | {"saved_usd": entry.saved_usd} for entry in (*found.months, found.total)]
-        print_json(asdict(found) | {"months": sums[:-1], "total": sums[-1], "sentence": found.sentence})
-    elif not found.months:
-        typer.echo("Nothing was captured yet. Type: tunewright serve PROJECT --captures captures/")
+        sums = [asdict(entry) | {"saved_usd": entry.saved_usd} for entry in (*result.months, result.total)]
+        print_json(asdict(result) | {"months": sums[:-1], "total": sums[-1], "sentence": result.sentence})
+    elif not result.months:
+        typer.echo("There are no captures yet. Type: tunewright serve PROJECT --captures captures/")
     else:
-        _print(found)
+        _print(result)
 
 
-def _print(found: Ledger) -> None:
+def _print(ledger: Ledger) -> None:
     from rich.table import Table
 
     table = Table(header_style="bold")
     table.add_column("month")
-    for column in ("days", "requests", "escalated", found.api, "own", "saved"):
+    for column in ("days", "requests", "escalated", ledger.api, "own", "saved"):
         table.add_column(column, justify="right")
-    for entry in (*found.months, found.total):
-        table.add_row(*_cells(entry), style="bold" if entry is found.total else None)
+    for entry in (*ledger.months, ledger.total):
+        table.add_row(*_cells(entry), style="bold" if entry is ledger.total else None)
     console_of(100).print(table)
-    typer.echo(f"{found.machine}; prices of {found.prices_of}\n\n{found.sentence}")
-    for version, judged in found.quality.items():
-        reviewed = f"{judged.right:,} of {judged.reviewed:,} reviewed answers were right"
-        all_of_them = f"of all {judged.accuracy.told}" if judged.accuracy else "too few to tell of all"
-        typer.echo(f"Version {version[:8]}: {reviewed}; {all_of_them}")
+    typer.echo(f"{ledger.machine}; prices of {ledger.prices_of}\n\n{ledger.sentence}")
+    for version, quality in ledger.quality.items():
+        reviewed = f"{quality.right:,} of {quality.reviewed:,} reviewed answers were right"
+        overall = f"of all answers {quality.accuracy.told}" if quality.accuracy else "too few for an estimate of all"
+        typer.echo(f"Version {version[:8]}: {reviewed}; {overall}")
 
 
 def _cells(entry: LedgerEntry) -> list[str]:

@@ -1,13 +1,13 @@
-"""The data's checks: a finding each, with a stable code (see kinds.py).
+"""The checks of the data. Each gives findings with a stable code (see kinds.py).
 
-survey.py        what one pass over the data leaves behind, for the others to judge
-rows.py          what one row shows, asked while it is read; told by single.py
-reading.py       what could not be read
+scan.py          reads a part of the data: numbers for each row, and counts of what rows.py finds
+survey.py        the scans of all parts together, which the other modules judge
+rows.py          checks of one row alone, made while it is read
+single.py        findings from those; rows that can't be read; tests that are too small
 labels.py        labels without rows, with few, with most; spellings of one label
-copies.py        repeats and near repeats, within a split and across
-wrong_labels.py  labels that are probably wrong
-served.py        prompts and answers beside what is served
-size.py          whether the tests are large enough
+copies.py        repeats and near repeats, within a split and across splits
+wrong_labels.py  labels that are probably wrong (by label_noise.py)
+served.py        training prompts, languages and answers compared with what will be served
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tunewright.data.checks import copies, labels, served, single
-from tunewright.data.checks import single as reading
-from tunewright.data.checks import single as size
 from tunewright.data.checks.kinds import (
     DIMENSIONS,
     KINDS,
@@ -44,8 +42,8 @@ __all__ = [
 ]
 
 _CHECKS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
-    reading.unreadable,
-    reading.remarks,
+    single.unreadable,
+    single.remarks,
     single.single_rows,
     labels.balance,
     labels.spellings,
@@ -56,18 +54,18 @@ _CHECKS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
     served.prompts,
     served.languages,
     served.long_answers,
-    size.small_tests,
+    single.small_tests,
 )
 
 
 def judge(survey: Survey) -> tuple[list[Finding], list[SuspectRow]]:
-    """All findings, the gravest first, and the rows that are probably mislabelled, the most probable first."""
-    checks = _CHECKS if len(survey.train.table) else (reading.unreadable, reading.remarks)
-    found = [finding for check in checks for finding in check(survey)]
+    """All findings, the most severe first, and the rows that are probably mislabelled, the most probable first."""
+    checks = _CHECKS if len(survey.train.table) else (single.unreadable, single.remarks)
+    findings = [finding for check in checks for finding in check(survey)]
     if survey.job.limit_unknown:
         what = f"token lengths were not checked: {survey.job.limit_unknown.rstrip('.')}"
-        found.append(Finding("D025", "note", what, KINDS["D025"].fix))
-    doubtful, judged = suspects(survey)
+        findings.append(Finding("D025", "note", what, KINDS["D025"].fix))
+    suspect_rows, judged = suspects(survey)
     if survey.labels:
-        found += wrong_labels(survey, doubtful, judged)
-    return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), finding.code)), doubtful
+        findings += wrong_labels(survey, suspect_rows, judged)
+    return sorted(findings, key=lambda finding: (SEVERITIES.index(finding.severity), finding.code)), suspect_rows

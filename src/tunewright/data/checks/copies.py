@@ -1,4 +1,4 @@
-"""Rows that are there more than once, exactly or nearly, within a split or on both sides of it."""
+"""Rows that occur more than once, exactly or nearly, within a split or in two splits."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from dataclasses import dataclass
 import numpy as np
 
 from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace, pair_places, places
-from tunewright.data.checks.survey import Indices, Split, Survey, Table
+from tunewright.data.checks.scan import Indices, Table
+from tunewright.data.checks.survey import Split, Survey
 from tunewright.data.dedup.near import THRESHOLD, NearPair, first_rows, pairs_between
 
 
 @dataclass(frozen=True)
 class _Copies:
-    """Rows of a split, each with a row of another (or the same) that it is a copy of."""
+    """Rows of a split that are copies, each with its original in another split or the same one."""
 
     rows: Indices
     originals: Indices
     of: Split
+    """The split of the originals."""
 
 
 def repeats(survey: Survey) -> Iterator[Finding]:
-    """D006 and D007: rows that repeat an earlier row's text, with another label or with its own."""
+    """D006 and D007: rows that repeat an earlier row's text, with another label or the same one."""
     label = "label" if survey.labels else "answer"
     for name, split in survey.splits.items():
         firsts = first_rows(split.table.text)
         for code, rows in zip(("D007", "D006"), repeated(split.table, firsts), strict=True):
             copies = _Copies(rows, firsts[rows], split)
-            again = "another row" if code == "D007" else f"a text with another {label}"
+            original = "another row" if code == "D007" else f"a text with another {label}"
             yield from _finding(
                 code,
-                f"{len(rows)} rows repeat {again}",
+                f"{len(rows)} rows repeat {original}",
                 name,
                 split,
                 copies,
@@ -40,7 +42,7 @@ def repeats(survey: Survey) -> Iterator[Finding]:
 
 
 def leaks(survey: Survey) -> Iterator[Finding]:
-    """D008: tests' texts that are in train."""
+    """D008: test texts that are in train."""
     train = survey.train.table.text
     order = np.argsort(train, kind="stable")
     for name, split in survey.tests.items():
@@ -51,14 +53,14 @@ def leaks(survey: Survey) -> Iterator[Finding]:
 
 
 def near_repeats(survey: Survey) -> Iterator[Finding]:
-    """D011."""
+    """D011: near copies within a split."""
     for name, split in survey.splits.items():
         copies = nearly_repeated(split)
         yield from _finding("D011", f"{len(copies.rows)} rows nearly repeat another row", name, split, copies)
 
 
 def near_leaks(survey: Survey) -> Iterator[Finding]:
-    """D012: tests' texts with a near copy in train, or of a group that is in train."""
+    """D012: test texts with a near copy in train, or of a group that is in train."""
     for name, split in survey.tests.items():
         near, related = nearly_known(survey.train, split), related_rows(survey.train, split)
         count = len(np.union1d(near.rows, related))
@@ -67,10 +69,10 @@ def near_leaks(survey: Survey) -> Iterator[Finding]:
 
 
 def repeated(table: Table, firsts: Indices) -> tuple[Indices, Indices]:
-    """(rows whose text and answer an earlier row has, other rows whose text stands earlier with another answer).
+    """(rows that repeat an earlier row's text and answer, other rows that repeat a text with another answer).
 
     Args:
-        firsts: for each row the first one with its text.
+        firsts: for each row the first row with its text.
     """
     both = table.text * np.uint64(0x9E3779B97F4A7C15) ^ table.answer
     again = first_rows(both) != np.arange(len(table))
@@ -79,7 +81,7 @@ def repeated(table: Table, firsts: Indices) -> tuple[Indices, Indices]:
 
 
 def nearly_repeated_pairs(split: Split) -> list[NearPair]:
-    """Near copies that aren't equal. Within one group that is what the group says, so those don't count."""
+    """Near copies that aren't equal. Rows of one group are expected to be alike, so their pairs don't count."""
     text, group = split.table.text, split.table.group
     return [
         pair
@@ -96,7 +98,7 @@ def nearly_repeated(split: Split) -> _Copies:
 
 
 def nearly_known(known: Split, other: Split) -> _Copies:
-    """The rows of `other` that have a near copy in `known`, equal texts aside."""
+    """The rows of `other` that have a near copy in `known`, except equal texts."""
     pairs = pairs_between(known.table.sketches, other.table.sketches, known.text, other.text, THRESHOLD)
     rows = np.array([pair.second for pair in pairs], np.int64)
     originals = np.array([pair.first for pair in pairs], np.int64)
@@ -120,11 +122,11 @@ def _finding(
     otherwise: Sequence[FindingPlace] = (),
     severity: str = "warning",
 ) -> Iterator[Finding]:
-    """A finding, where there is anything.
+    """A finding, if any row is concerned.
 
     Args:
-        count: rows it concerns, where those aren't the copies alone.
-        otherwise: what to show where there is no copy.
+        count: rows concerned, if those are more than the copies.
+        otherwise: the examples to show where there is no copy.
     """
     count = len(copies.rows) if count is None else count
     if count:

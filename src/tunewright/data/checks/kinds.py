@@ -1,28 +1,29 @@
-"""The kinds of findings: a code that never changes its meaning, why it hurts, and what mends it."""
+"""The kinds of findings. Each has a code that never changes its meaning, the reason why it hurts, and a fix."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tunewright.data.checks.survey import FIRST, Split, excerpt
+from tunewright.data.checks.scan import FIRST
+from tunewright.data.checks.survey import Split, excerpt
 from tunewright.tasks import Example
 
 SEVERITIES = ("error", "warning", "note")
-"""In order. An error: the data can't be used as it is. A warning: it makes a worse model or a false figure. A note:
-worth knowing."""
+"""From the most severe. An error: the data can't be used as it is. A warning: it makes a worse model or a false figure.
+A note: worth knowing."""
 
 DIMENSIONS = {
-    "readable": "Every row can be read, and says what it was meant to say.",
+    "readable": "Every row can be read, and its text is undamaged.",
     "labels": "Every label is one the job knows, and has enough examples.",
     "agreement": "The same text has the same label everywhere, and the right one.",
     "unique": "No row counts twice.",
-    "separate": "Nothing of the test is in train.",
+    "separate": "No test row is in train.",
     "private": "No personal data, no secrets.",
-    "served": "What is learnt is what will be served: prompt, length, language.",
+    "served": "Training data matches what will be served: prompt, length, language.",
     "enough": "The test is large enough to tell a good model from a bad one.",
 }
-"""What a data set is scored by, from 0 to 100."""
+"""The dimensions in which a dataset gets a score, from 0 to 100."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ class FindingKind:
     dimension: str
     why: str
     fix: str
-    """What to do, as a sentence."""
-    mends: str = ""
-    """What `tunewright data fix --only CODE` does about it; empty where only a person can tell."""
+    """The advice, as a sentence."""
+    automatic_fix: str = ""
+    """The action of `tunewright data fix --only CODE`; empty where only a person can decide."""
 
 
 KINDS = {
@@ -78,7 +79,7 @@ KINDS = {
     "D008": FindingKind(
         "test text in train",
         "separate",
-        "What is measured on it is memory, and flatters every figure.",
+        "The model remembers it, which flatters every figure.",
         "Remove them from train.",
         "deletes them from train",
     ),
@@ -86,10 +87,10 @@ KINDS = {
         "unreadable row",
         "readable",
         "It is lost to training.",
-        "They stand in quarantine/ of this check's output. Mend them, or allow some by data.max_unreadable.",
+        "They are in quarantine/ of this check's output. Correct them, or allow some by data.max_unreadable.",
     ),
     "D010": FindingKind(
-        "read with a remark", "readable", "The file may not say what you mean.", "The rows are used as they are."
+        "read with a remark", "readable", "The file may not mean what you intended.", "The rows are used as they are."
     ),
     "D011": FindingKind(
         "near repeat",
@@ -101,34 +102,34 @@ KINDS = {
     "D012": FindingKind(
         "near copy of a test text in train",
         "separate",
-        "What is measured on it is half memory.",
-        "Name a test of new groups beside it, or delete these from train.",
-        "deletes from train what is near a test text or shares its group",
+        "The model half remembers it, which flatters every figure.",
+        "Add a test of new groups, or delete these from train.",
+        "deletes from train the rows that are near a test text or share its group",
     ),
     "D013": FindingKind(
         "spellings of one label",
         "labels",
-        "One label is learnt as two, and each is measured wrong.",
+        "The model learns one label as two, and the figures of both are wrong.",
         "Choose one spelling of each.",
         "writes the spec's spelling, or the most frequent one",
     ),
     "D014": FindingKind(
         "probably wrong label",
         "agreement",
-        "A few per cent of wrong labels cap what any model can reach.",
-        "Look at them, the most probable first (suspects.jsonl); a hard row is suspected too.",
+        "A few per cent of wrong labels limit the accuracy of any model.",
+        "Look at them, the most probable first (suspects.jsonl); hard rows are among them too.",
     ),
     "D015": FindingKind(
         "personal data or secret",
         "private",
-        "A model may repeat what it was trained on, to anyone.",
-        "Put stand-ins in their place before training.",
-        "puts in stand-ins: the same for the same person everywhere, of the same form",
+        "A model may repeat its training data to anyone.",
+        "Replace them by stand-ins before training.",
+        "replaces them by stand-ins of the same form, the same one for the same person everywhere",
     ),
     "D016": FindingKind(
         "template tokens in a text",
         "readable",
-        "Many trainers and servers take them for the end of a turn; here they are plain text, which the model "
+        "Many trainers and servers take them for the end of a turn. Here they are plain text, which the model "
         "learns to write.",
         "Remove them.",
         "removes them",
@@ -137,14 +138,14 @@ KINDS = {
         "another prompt than the one served",
         "served",
         "A model answers best to the prompt it was trained with.",
-        "The data's own system prompts are not used: make sure that the spec's instruction says the same.",
+        "The data's system prompts are not used. Make sure that the spec's instruction says the same.",
         "removes the data's system prompts",
     ),
     "D018": FindingKind(
         "dominating label",
         "labels",
-        "Always answering it looks like a good model: accuracy hides the rest.",
-        "Look at the figures of each label, not at accuracy alone; collect more of the others.",
+        "A model that always gives this answer looks good, because accuracy hides the other labels.",
+        "Look at the figures of each label, not at accuracy alone. Collect more examples of the others.",
     ),
     "D019": FindingKind(
         "answer beyond the token limit",
@@ -156,7 +157,7 @@ KINDS = {
     "D020": FindingKind(
         "prompt beyond the token limit",
         "served",
-        "There is no room for any answer.",
+        "There is no space for an answer.",
         "Raise train.max_length, or shorten these inputs.",
         "deletes these rows",
     ),
@@ -170,12 +171,12 @@ KINDS = {
         "answers longer than needed",
         "served",
         "Every token of an answer costs time and money at each request.",
-        "Shorten what the model is taught to write.",
+        "Shorten the answers in the training data.",
     ),
     "D023": FindingKind(
         "small test",
         "enough",
-        "The difference that you look for is smaller than the error of the measurement.",
+        "The difference you look for is smaller than the error of the measurement.",
         "Add test examples.",
     ),
     "D024": FindingKind(
@@ -197,26 +198,26 @@ KINDS = {
     "D027": FindingKind(
         "label named twice in a row",
         "labels",
-        "A label holds or does not; what wrote it twice may have lost another.",
-        "Each counts once. Look at what wrote these rows.",
+        "A row has a label or not. The program that wrote it twice may have lost another label.",
+        "Each counts once. Check the program that wrote these rows.",
     ),
     "D028": FindingKind(
         "rows without a label",
         "labels",
-        "That none holds is an answer, and is taught as one.",
-        "Delete the rows that nobody has labelled yet: they would teach that nothing holds.",
+        '"No label" is an answer too, and the model learns it.',
+        "Delete the rows that nobody has labelled yet: they would teach the model to give no label.",
     ),
 }
 
 
 @dataclass(frozen=True)
 class FindingPlace:
-    """An example of what a finding concerns."""
+    """An example row of a finding."""
 
     where: str
     """file:line"""
     text: str = ""
-    """The beginning of what stands there, personal data masked."""
+    """The beginning of the row's text, with personal data masked."""
 
 
 @dataclass(frozen=True)
@@ -224,16 +225,16 @@ class Finding:
     code: str
     severity: str
     what: str
-    """What was found and how often, as a sentence without its full stop."""
+    """The finding with its number of rows, as a sentence without its full stop."""
     fix: str
     examples: Sequence[FindingPlace] = ()
-    """The first it concerns."""
+    """The first rows concerned."""
     count: int = 0
-    """How many rows (or, of D004 and D005, labels) it concerns."""
+    """Number of rows (for D004 and D005: labels) concerned."""
     share: float = 0.0
-    """The same as a share of all, from 0 to 1."""
+    """`count` as a share of all, from 0 to 1."""
     split: str = ""
-    """The part of the data it concerns; empty for all."""
+    """The split concerned; empty for all."""
 
     @property
     def kind(self) -> FindingKind:
@@ -241,10 +242,10 @@ class Finding:
 
 
 def scores(rows: int, findings: Sequence[Finding]) -> dict[str, int | None]:
-    """For each of DIMENSIONS 100 less the per cent that its gravest finding concerns, rounded down.
+    """For each of DIMENSIONS 100 less the per cent that its largest finding concerns, rounded down.
 
     Args:
-        rows: readable training rows; without any, nothing but "readable" is measured.
+        rows: readable training rows; without any, only "readable" has a score.
     """
     worst = dict.fromkeys(DIMENSIONS, 0.0)
     for finding in findings:
@@ -253,7 +254,7 @@ def scores(rows: int, findings: Sequence[Finding]) -> dict[str, int | None]:
 
 
 def sentence(rows: Mapping[str, int], findings: Sequence[Finding]) -> str:
-    """The state of the data in a sentence.
+    """The state of the data in one sentence.
 
     Args:
         rows: readable rows of each split.
@@ -265,23 +266,23 @@ def sentence(rows: Mapping[str, int], findings: Sequence[Finding]) -> str:
     if warnings:
         plural = "s" * (warnings > 1)
         return f"{total:,} rows that can be trained on, with {warnings} warning{plural} to look at first."
-    return f"{total:,} rows, and nothing in them that would hurt."
+    return f"{total:,} rows that can be trained on, without errors or warnings."
 
 
 def places(split: Split, rows: Iterable[int]) -> tuple[FindingPlace, ...]:
-    """Where the first of some rows stand, and how they begin."""
+    """The places and the beginnings of the first of some rows."""
     examples = (split.example(row) for row, _ in zip(rows, range(FIRST), strict=False))
     return tuple(FindingPlace(place_of(example), excerpt(example)) for example in examples)
 
 
 def pair_places(split: Split, rows: Iterable[int], other: Split, others: Iterable[int]) -> tuple[FindingPlace, ...]:
-    """The same of rows that resemble others, with what they resemble."""
-    shown = []
+    """The same for rows that resemble others, with the rows that they resemble."""
+    pairs = []
     for row, like, _ in zip(rows, others, range(FIRST), strict=False):
         example, original = split.example(row), other.example(like)
         text = f"{excerpt(example)} · like {place_of(original)} {excerpt(original)}"
-        shown.append(FindingPlace(place_of(example), text))
-    return tuple(shown)
+        pairs.append(FindingPlace(place_of(example), text))
+    return tuple(pairs)
 
 
 def place_of(example: Example) -> str:

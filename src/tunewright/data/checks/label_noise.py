@@ -1,8 +1,8 @@
 """Rows whose label is probably wrong, by confident learning (Northcutt, Jiang and Chuang 2021, JAIR 70).
 
-Each row is judged by a classifier that has not seen it: out-of-fold probabilities from TF-IDF under a linear support
-vector machine, calibrated by a temperature (Guo et al. 2017) and a share of labels given by chance. A row is suspect
-where another label is as probable as it usually is for its own rows, or much more probable than the given one.
+A classifier that has not seen the row judges it: out-of-fold probabilities from TF-IDF under a linear support vector
+machine, calibrated by a temperature (Guo et al. 2017) and a share of labels given by chance. A row is suspect where
+another label is as probable as that label usually is for its own rows, or much more probable than the given one.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ Indices = npt.NDArray[np.int64]
 FOLDS = 5
 CLEAR_MARGIN = 0.6
 """From this margin on a row is suspect in any case. Labels that are easy to tell have thresholds near the highest
-probability there is, and miss wrong rows just below them: on BANKING77's training part with 5 % of the labels flipped,
-this raises recall from 0.85 to 0.90 and lowers precision from 0.59 to 0.55."""
+possible probability, which wrong rows just below them would escape. On BANKING77's training part with 5 % of the labels
+flipped, this margin raises recall from 0.85 to 0.90 and lowers precision from 0.59 to 0.55."""
 LEAST_RIGHT = 0.75
 """Share of the rows whose label is not given by chance that a classifier must get right before it judges labels.
-Around it, a third of the suspects are wrong where 5 % of the labels are, and of labels that are all right an eighth is
-suspected; below it, a sixth and a fifth (`python bench/label_noise.py weak`)."""
+Around it, where 5 % of the labels are wrong, a third of the suspects really are, and where all labels are right, an
+eighth of the rows become suspects. Below it, the shares are a sixth and a fifth (`python bench/label_noise.py
+weak`)."""
 LEAST_GROUPS = 3
-"""A label needs rows in that many groups (or different texts) to be judged."""
+"""Fewest groups (or different texts) with a label for it to be judged."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +49,23 @@ class Suspect:
 def unjudged_labels(
     texts: Sequence[str], labels: Sequence[str], groups: Sequence[Hashable] | None = None
 ) -> dict[str, int]:
-    """The labels with too few rows to judge any of them, and how many rows each has."""
-    members: dict[str, set[Hashable]] = defaultdict(set)
+    """The labels with too few groups to be judged, and the number of rows of each."""
+    groups_of: dict[str, set[Hashable]] = defaultdict(set)
     for label, group, _ in zip(labels, _groups(texts, groups), texts, strict=True):
-        members[label].add(group)
-    return {label: n for label, n in Counter(labels).items() if len(members[label]) < LEAST_GROUPS}
+        groups_of[label].add(group)
+    return {label: n for label, n in Counter(labels).items() if len(groups_of[label]) < LEAST_GROUPS}
 
 
 def likely_mislabelled(
     texts: Sequence[str], labels: Sequence[str], groups: Sequence[Hashable] | None = None, seed: int = 0
 ) -> list[Suspect] | None:
-    """The rows whose label is probably wrong, most probable first; None where the classifier is too weak a judge.
+    """The rows whose label is probably wrong, most probable first; None where the classifier is too weak to judge.
 
     Args:
         texts: n texts.
-        labels: the label of each; those `unjudged_labels` names are left out, with their rows.
-        groups: what must not be split between learning and judging (a customer, a phrasing); without it, equal texts.
+        labels: the label of each; rows with a label of `unjudged_labels` are left out.
+        groups: the group of each (a customer, a phrasing), which must not be split between learning and judging; by
+            default equal texts are a group.
         seed: of the folds. The same seed gives the same suspects.
 
     Returns:
@@ -100,17 +102,17 @@ def _groups(texts: Sequence[str], groups: Sequence[Hashable] | None) -> list[Has
 def doubts(
     known_texts: Sequence[str], known_labels: Sequence[str], texts: Sequence[str], labels: Sequence[str], seed: int = 0
 ) -> Floats:
-    """How far rows contradict others that are known: how much more probable than its own another label is to each.
+    """How far rows contradict known ones: for each row, how much more probable another label is than its own.
 
-    The classifiers learn the known rows alone, so that many alike among the others can't speak for one another.
+    The classifiers learn the known rows alone, so that many similar new rows can't confirm each other.
 
     Args:
-        known_texts: n texts; those of labels that `unjudged_labels` names teach nothing.
-        texts: m texts, none of which is learnt from.
+        known_texts: n texts; those with a label of `unjudged_labels` are left out.
+        texts: m texts, from which the classifiers don't learn.
         labels: the label of each.
 
     Returns:
-        From -1 to 1, (m,); 0 for a label that the known rows don't teach, and where they teach fewer than two.
+        From -1 to 1, (m,); 0 for a label that the known rows lack, and where they have fewer than two labels.
     """
     unjudged = unjudged_labels(known_texts, known_labels)
     rows = [index for index, label in enumerate(known_labels) if label not in unjudged]
@@ -129,7 +131,7 @@ def doubts(
 def _scores(
     texts: Sequence[str], given: Indices, folds: Indices, labels: int, seed: int, others: Sequence[str] = ()
 ) -> tuple[Floats, Floats]:
-    """(out-of-fold decision values, minus infinity for a label its fold could not learn; the folds' mean for others).
+    """(out-of-fold decision values, the folds' mean for `others`); minus infinity for a label the fold could not learn.
 
     Shapes: (rows, labels) and (others, labels).
     """
@@ -138,14 +140,14 @@ def _scores(
     from sklearn.svm import LinearSVC
 
     scores = np.full((len(texts), labels), -np.inf)
-    told = []
+    by_fold = []
     # The vectoriser sees no labels, so all rows may share it.
     vectoriser: Any = make_union(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]"),
         TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True),
     )
     features = vectoriser.fit_transform(texts)
-    asked = vectoriser.transform(others) if len(others) else None
+    other_features = vectoriser.transform(others) if len(others) else None
     for fold in range(FOLDS):
         held, learnt = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         classes = np.unique(given[learnt])
@@ -153,10 +155,10 @@ def _scores(
             continue
         model = LinearSVC(random_state=seed).fit(features[learnt], given[learnt])
         scores[np.ix_(held, classes)] = _decided(model, features[held])
-        if asked is not None:
-            told.append(np.full((len(others), labels), -np.inf))
-            told[-1][:, classes] = _decided(model, asked)
-    return scores, np.mean(told, axis=0) if told else np.zeros((len(others), labels))
+        if other_features is not None:
+            by_fold.append(np.full((len(others), labels), -np.inf))
+            by_fold[-1][:, classes] = _decided(model, other_features)
+    return scores, np.mean(by_fold, axis=0) if by_fold else np.zeros((len(others), labels))
 
 
 def _decided(model: Any, features: Any) -> Floats:
@@ -165,8 +167,8 @@ def _decided(model: Any, features: Any) -> Floats:
 
 
 def _probabilities(scores: Floats, given: Indices, fitted: _Fitted) -> Floats:
-    """What out-of-fold decision values say, as probabilities."""
-    # A row whose own label could not be learnt without it says nothing against that label, and has no probabilities.
+    """Probabilities from out-of-fold decision values."""
+    # Where a fold could not learn a row's label, that is no evidence against the label: all probabilities stay 0.
     learnt = np.isfinite(scores[np.arange(len(given)), given])
     probabilities = np.zeros_like(scores)
     probabilities[learnt] = fitted(scores[learnt])
@@ -175,12 +177,14 @@ def _probabilities(scores: Floats, given: Indices, fitted: _Fitted) -> Floats:
 
 @dataclass(frozen=True)
 class _Fitted:
-    """From decision values to probabilities. A temperature alone would have to stretch all of them for the sake of the
-    few wrong labels."""
+    """Turns decision values into probabilities.
+
+    A temperature alone would have to flatten all of them because of the few wrong labels.
+    """
 
     temperature: float
     chance: float
-    """Share of the labels that are given by chance."""
+    """Share of the labels that were given by chance."""
     prior: Floats
 
     def __call__(self, scores: Floats) -> Floats:
@@ -191,7 +195,7 @@ class _Fitted:
 
 
 def _fitted(scores: Floats, given: Indices) -> _Fitted:
-    """With what the given labels are most likely, by out-of-fold values."""
+    """The parameters under which the given labels are most likely, by out-of-fold values."""
     from scipy.optimize import minimize
     from scipy.special import expit
 
@@ -209,10 +213,10 @@ def _fitted(scores: Floats, given: Indices) -> _Fitted:
 
 
 def _confident(probabilities: Floats, given: Indices) -> tuple[Indices, Floats]:
-    """The label suggested for each row and its margin over the given one; where that isn't above 0, none is suggested.
+    """The label suggested for each row and its margin over the given one; a margin of 0 or less suggests nothing.
 
-    A label's threshold is its mean probability over the rows that have it. A row counts under the most probable of
-    the labels that reach theirs.
+    A label's threshold is its mean probability over the rows that have it. The suggestion for a row is the most
+    probable of the labels that reach their thresholds.
     """
     rows = np.arange(len(given))
     own = probabilities[rows, given]

@@ -1,4 +1,4 @@
-"""Findings on the labels: which there are, how many rows each has, and how they are written."""
+"""Findings on the labels: their number of rows and their spellings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from tunewright.data.checks.kinds import KINDS, Finding, places
-from tunewright.data.checks.survey import FIRST, Split, Survey, bare, hash_of
+from tunewright.data.checks.scan import FIRST, hash_of
+from tunewright.data.checks.survey import Split, Survey, bare
 from tunewright.data.shown import shown
 from tunewright.tasks.base import SomeOf, labels_of
 
@@ -15,7 +16,7 @@ STARVED = 20
 
 
 def balance(survey: Survey) -> Iterator[Finding]:
-    """Labels without rows, with few, and one with most of them."""
+    """D003, D004, D005 and D018: labels without rows, labels with few rows, and one label with most of the rows."""
     labels, counts = survey.labels, survey.train.answers
     several = survey.job.task is not None and isinstance(survey.job.task.constraint, SomeOf)
     present = [label for label in labels if counts[label]]
@@ -41,7 +42,7 @@ def balance(survey: Survey) -> Iterator[Finding]:
         share = len(thin) / len(labels)
         yield Finding("D005", "warning", what, KINDS["D005"].fix, (), len(thin), share, "train")
     if several:
-        return  # a label that holds nearly everywhere hides no other
+        return  # a row with this label can have others too
     largest = max(present, key=lambda label: counts[label])
     share = counts[largest] / sum(counts[label] for label in present)
     if share > 0.5 + 0.5 / len(present):
@@ -50,7 +51,7 @@ def balance(survey: Survey) -> Iterator[Finding]:
 
 
 def spellings(survey: Survey) -> Iterator[Finding]:
-    """Labels that differ only in what `bare` leaves out."""
+    """D013: labels that `bare` makes equal."""
     present = {name for split in survey.splits.values() for name in split.answers}
     alike = {name: best for name, best in preferred_spellings(survey).items() if name != best and name in present}
     if not alike:
@@ -69,7 +70,7 @@ def spellings(survey: Survey) -> Iterator[Finding]:
 
 
 def preferred_spellings(survey: Survey) -> dict[str, str]:
-    """For each label that others resemble the spelling to keep: the spec's, or else the most frequent one."""
+    """The spelling to keep for each label with several spellings: the spec's, or else the most frequent one."""
     if not survey.labels:
         return {}
     counts = sum((split.answers for split in survey.splits.values()), Counter())

@@ -1,4 +1,4 @@
-"""What can be told of one row alone. Each check gives the kinds of what it found in the row, none where all is well."""
+"""Checks of one row alone. Each gives the kinds of its finds in the row, none where all is well."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tunewright.tasks.base import SomeOf, labels_of
 RowCheck = Callable[[Example], Iterable[str]]
 
 LENGTH_STEP = 64
-"""Token counts are told rounded up to a multiple of this."""
+"""Messages round token counts up to a multiple of this."""
 _TEMPLATE_TOKENS = re.compile(
     r"<\|[A-Za-z][\w ]{1,30}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
 )
-"""Of the model families in the catalogue, and what has their form."""
+"""Tokens of the model families in the catalogue, and texts of the same form."""
 
 
 def row_checks(job: Job) -> dict[str, RowCheck]:
-    """The checks that a job allows, by the code of their finding."""
+    """The checks that apply to a job, by the code of their finding."""
     checks: dict[str, RowCheck] = {
         "D001": lambda example: () if example.request.strip() else ("no text",),
         "D015": personal_data,
@@ -48,19 +48,18 @@ def row_checks(job: Job) -> dict[str, RowCheck]:
 
 
 STAND_INS = "stand_ins"
-"""The key of a row that names the kinds of its stand-ins for personal data, which have the form of such data."""
+"""The key of a row under which `data fix` lists the kinds of its stand-ins, which have the form of personal data."""
 
 
 def personal_data(example: Example) -> list[str]:
-    """The kinds of personal data in a row's texts, its stand-ins aside."""
-    found = [
+    """The kinds of personal data in a row's texts, except its stand-ins."""
+    kinds = Counter(
         kind
         for message in example.messages
-        for kind in (_kinds if message.role == "user" else _often_asked_kinds)(message.content)
-    ]
-    if not found:
+        for kind in (_kinds if message.role == "user" else _cached_kinds)(message.content)
+    )
+    if not kinds:
         return []
-    kinds = Counter(found)
     known = example.meta.extra.get(STAND_INS)
     if isinstance(known, list):
         kinds -= Counter(kind for kind in known if isinstance(kind, str))
@@ -68,13 +67,13 @@ def personal_data(example: Example) -> list[str]:
 
 
 def _kinds(text: str) -> tuple[str, ...]:
-    from tunewright.pii import find_pii  # its patterns take long to compile: not where no row is looked at
+    from tunewright.pii import find_pii  # compiling its patterns takes long
 
     return tuple(span.kind for span in find_pii(text))
 
 
-_often_asked_kinds = lru_cache(maxsize=512)(_kinds)
-"""The same for what is said in many rows: system prompts and labels."""
+_cached_kinds = lru_cache(maxsize=512)(_kinds)
+"""The same for texts that many rows share: system prompts and labels."""
 
 
 def template_tokens(example: Example) -> list[str]:
@@ -82,42 +81,43 @@ def template_tokens(example: Example) -> list[str]:
 
 
 def language(example: Example) -> tuple[str, ...]:
-    """The language of the last question, where it can be told: of interest is which rows differ from the others."""
-    told = language_of(example.request)
-    return (told,) if told else ()
+    """The language of the last request, where it is clear. Not a fault by itself; the rows are compared later."""
+    code = language_of(example.request)
+    return (code,) if code else ()
 
 
 def damage(example: Example) -> list[str]:
-    """Texts whose characters were read as another encoding, or lost."""
-    found = []
+    """The kinds of damage: characters that were read in another encoding, or lost."""
+    kinds = []
     for message in example.messages:
         if not message.content.isascii():
             if mojibake(message.content) is not None:
-                found.append("misread UTF-8")
+                kinds.append("misread UTF-8")
             elif lost_characters(message.content):
-                found.append("lost characters")
-    return found
+                kinds.append("lost characters")
+    return kinds
 
 
 def without_template_tokens(text: str) -> str:
     while (less := _TEMPLATE_TOKENS.sub("", text)) != text:
-        text = less  # what was around a token may make another
+        text = less  # the text around a token may form another one
     return text
 
 
 class _Lengths:
-    """Which rows are too long, counted as training counts: (too long with the answer, too long without it)."""
+    """Finds rows that are too long, by the token counts of training."""
 
     def __init__(self, job: Job, limit: Limit):
         self._task, self._limit = job.task, limit
         self._template = ChatTemplate(limit.template) if limit.template is not None else None
-        # A byte is at most one token; the template's own tokens and the prompt come to each row's.
+        # A byte is at most one token. The template's tokens and the prompt add to each row's tokens.
         self._spare = limit.max_length
         if job.task and self._template:
             self._spare -= sum(len(m.content.encode()) + _OVERHEAD for m in job.task.prompt(""))
         self._last: tuple[Example | None, tuple[tuple[str, ...], tuple[str, ...]]] = (None, ((), ()))
 
     def of(self, example: Example) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(kinds where the answer makes the row too long, kinds where the prompt alone does)."""
         if self._last[0] is not example:
             self._last = (example, self._judged(example))
         return self._last[1]
@@ -134,33 +134,34 @@ class _Lengths:
     def _tokens(self, example: Example) -> tuple[int, int]:
         """(tokens of the prompt, tokens of prompt and answer)."""
         tokenizer, template = _tokenizer(self._limit.folder), self._template
-        if template is None:  # of an encoder: the answer is not read
+        if template is None:  # an encoder does not read the answer
             chunks = [example.request]
             if self._task:
                 task = self._task.within(self._limit.max_length - tokenizer.frame)
                 chunks = task.chunks(example.request, token_counter(tokenizer))
             read = max(len(tokenizer.encode_framed(chunk)) for chunk in chunks)
-            return read - 1, read  # what is of just the allowed length fits
+            return read - 1, read  # a text of exactly the allowed length fits
         if not self._task:
-            asked, whole = example.messages[:-1], example.messages
-            return len(template.encode_prompt(asked, tokenizer)), len(template.encode(whole, tokenizer).ids)
+            prompt_messages, whole = example.messages[:-1], example.messages
+            return len(template.encode_prompt(prompt_messages, tokenizer)), len(template.encode(whole, tokenizer).ids)
         counts = []
         for training_example in self._training_examples(self._task, example):
-            asked = self._task.prompt(training_example.request)
-            whole = [*asked, self._task.written(training_example.answer)]
-            counts.append((len(template.encode(whole, tokenizer).ids), len(template.encode_prompt(asked, tokenizer))))
+            prompt_messages = self._task.prompt(training_example.request)
+            whole = [*prompt_messages, self._task.written(training_example.answer)]
+            prompt_ids = template.encode_prompt(prompt_messages, tokenizer)
+            counts.append((len(template.encode(whole, tokenizer).ids), len(prompt_ids)))
         most, prompt = max(counts)
         return prompt, most
 
     def _training_examples(self, task: Task, example: Example) -> list[Example]:
         try:
             return task.training_examples(example, token_counter(_tokenizer(self._limit.folder)))
-        except ValueError:  # its answer is no record, which is a finding of its own
+        except ValueError:  # the answer is no record, which is another finding
             return [example]
 
 
 _OVERHEAD = 64
-"""Tokens that a template puts around a message, at most; a default system prompt is one more."""
+"""Most tokens that a template puts around a message; a default system prompt counts as one more message."""
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""Findings on what is taught beside what will be served: prompts, lengths of answers."""
+"""Findings on the difference between training data and what will be served: prompts, languages, long answers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from collections.abc import Iterator
 import numpy as np
 
 from tunewright.data.checks.kinds import KINDS, Finding, places
+from tunewright.data.checks.scan import hash_of
 from tunewright.data.checks.single import listed
-from tunewright.data.checks.survey import Survey, hash_of
+from tunewright.data.checks.survey import Survey
 from tunewright.data.shown import shown
 
 FEW_FOREIGN = 0.01
-"""Share of rows up to which another language is but a note."""
+"""Share of rows up to which another language is only a note."""
 _SAMPLE = 300
-"""Answers that are looked at for words all begin with."""
+"""Answers that are searched for a common beginning."""
 _LEAST_LEAD = 8
-"""Characters from which such words are worth a finding."""
+"""Fewest characters of a common beginning for a finding."""
 
 
 def prompts(survey: Survey) -> Iterator[Finding]:
-    """D017: system prompts that differ from the task's, or without a spec from the most frequent one."""
+    """D017: system prompts that differ from the task's or, without a spec, from the most frequent one."""
     expected = expected_prompt(survey)
     if expected is None:
         return
@@ -39,7 +40,7 @@ def prompts(survey: Survey) -> Iterator[Finding]:
 
 
 def expected_prompt(survey: Survey) -> int | None:
-    """The hash of the system prompt that rows should have: the task's, or train's most frequent one, if any has one."""
+    """The hash of the expected system prompt: the task's, else train's most frequent one; None without any."""
     if survey.job.task:
         return hash_of(survey.job.task.prompt("")[0].content)
     values, counts = np.unique(survey.train.table.system, return_counts=True)
@@ -48,10 +49,10 @@ def expected_prompt(survey: Survey) -> int | None:
 
 def languages(survey: Survey) -> Iterator[Finding]:
     """D021: rows in another language than most of train."""
-    told = survey.train.hits["D021"].kinds
-    if not told:
+    rows_of = survey.train.hits["D021"].kinds
+    if not rows_of:
         return
-    main = max(told, key=lambda language: told[language])
+    main = max(rows_of, key=lambda language: rows_of[language])
     for name, split in survey.splits.items():
         hits = split.hits["D021"]
         others = Counter({language: count for language, count in hits.kinds.items() if language != main})
@@ -59,14 +60,14 @@ def languages(survey: Survey) -> Iterator[Finding]:
             count = others.total()
             what = f"{name}: {count} rows are in another language than most ({main}): {listed(others)}"
             rows = sorted(row for language in others for row in hits.first[language])
-            # A few in a thousand are names and titles that only look foreign.
+            # A few rows in a thousand are names and titles that only look foreign.
             severity = "warning" if count > FEW_FOREIGN * hits.rows else "note"
             share = count / len(split.table)
             yield Finding("D021", severity, what, KINDS["D021"].fix, places(split, rows), count, share, name)
 
 
 def long_answers(survey: Survey) -> Iterator[Finding]:
-    """D022: answers that all begin alike, or are far longer than most."""
+    """D022: answers that nearly all begin alike, or are far longer than most."""
     train = survey.train
     lengths = train.table.answer_words
     if not len(lengths):
@@ -74,7 +75,7 @@ def long_answers(survey: Survey) -> Iterator[Finding]:
     rows = np.linspace(0, len(lengths) - 1, min(_SAMPLE, len(lengths))).astype(int)
     lead = _common_lead([train.example(int(row)).answer for row in rows])
     if len(lead) >= _LEAST_LEAD and lead[0] not in "{[":  # a record's first key costs no model call
-        what = f"train: nearly all answers begin with '{shown(lead)}', which says nothing"
+        what = f"train: nearly all answers begin with '{shown(lead)}', which carries no information"
         fix = "Leave it out of the answers, and let the program that reads them add it."
         yield Finding("D022", "warning", what, fix, places(train, rows[:3].tolist()), len(lengths), 1.0, "train")
     usual = float(np.median(lengths))
@@ -89,13 +90,13 @@ def long_answers(survey: Survey) -> Iterator[Finding]:
 
 
 def _common_lead(answers: list[str]) -> str:
-    """The words that nine of ten answers begin with, where answers differ behind them."""
+    """The words with which nine of ten answers begin, where answers differ after them."""
     if len(set(answers)) < 3:
         return ""
     beginning = Counter(answer[:_LEAST_LEAD] for answer in answers).most_common(1)[0][0]
     alike = [answer for answer in answers if answer.startswith(beginning)]
     if len(alike) < 0.9 * len(answers) or len(set(alike)) < 3:
         return ""
-    first, last = min(alike), max(alike)  # what these two share, all between them do
+    first, last = min(alike), max(alike)  # all between these two share their common beginning
     lead = first[: next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))]
     return lead[: max((place + 1 for place, c in enumerate(lead) if not c.isalnum()), default=0)]

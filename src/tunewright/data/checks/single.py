@@ -1,4 +1,4 @@
-"""Findings on single rows, counted while the data was read."""
+"""Findings that the scans have counted: single rows, rows that can't be read, and the sizes of tests."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace, places
-from tunewright.data.checks.survey import FIRST, Hits, Survey
+from tunewright.data.checks.scan import FIRST, Hits
+from tunewright.data.checks.survey import Survey
 from tunewright.data.shown import shown
 
 
 @dataclass(frozen=True)
-class _Told:
+class _RowFinding:
     severity: str
-    words: Callable[[str, int, Hits, Survey], str]
-    """(split, rows, hits, survey) -> what was found."""
+    message: Callable[[str, int, Hits, Survey], str]
+    """(split, rows, hits, survey) -> the message."""
     fix: Callable[[Hits], str] | None = None
 
 
 def single_rows(survey: Survey) -> Iterator[Finding]:
-    """One finding for each split and code that a row check found anything for."""
+    """One finding for each split and code with hits of a row check."""
     for name, split in survey.splits.items():
         for code, hits in split.hits.items():
-            if hits.rows and code in _TOLD:
-                told = _TOLD[code]
+            if hits.rows and code in _ROW_FINDINGS:
+                kind = _ROW_FINDINGS[code]
                 yield Finding(
                     code,
-                    told.severity,
-                    f"{name}: {told.words(name, hits.rows, hits, survey)}",
-                    told.fix(hits) if told.fix else KINDS[code].fix,
+                    kind.severity,
+                    f"{name}: {kind.message(name, hits.rows, hits, survey)}",
+                    kind.fix(hits) if kind.fix else KINDS[code].fix,
                     places(split, hits.first_rows()),
                     hits.rows,
                     hits.rows / len(split.table),
@@ -52,36 +53,40 @@ def _longest(hits: Hits) -> int:
     return max(int(kind) for kind in hits.kinds)
 
 
-def _too_long(what: str) -> Callable[[str, int, Hits, Survey], str]:
-    def words(_name: str, rows: int, hits: Hits, survey: Survey) -> str:
+def _too_long(problem: str) -> Callable[[str, int, Hits, Survey], str]:
+    def message(_name: str, rows: int, hits: Hits, survey: Survey) -> str:
         assert survey.job.limit
         limit = survey.job.limit.max_length
         if survey.job.limit.template is None:
             limited = f"are longer than the {limit} tokens that the encoder reads"
         else:
-            limited = f"{what} train.max_length = {limit} tokens"
+            limited = f"{problem} train.max_length = {limit} tokens"
         return f"{rows} rows {limited}; the longest has at most {_longest(hits)}"
 
-    return words
+    return message
 
 
 def _raise_limit(hits: Hits) -> str:
-    return f"Set train.max_length={_longest(hits)} where the model reads as many, or shorten these rows."
+    return f"Set train.max_length={_longest(hits)} where the model reads as may_hide_rows, or shorten these rows."
 
 
-_TOLD = {
-    "D001": _Told("error", lambda _n, rows, _h, _s: f"{rows} rows have no text"),
-    "D002": _Told("error", lambda _n, rows, h, _s: f"{rows} rows have a label the spec lacks: {quoted(h.kinds)}"),
-    "D026": _Told(
+_ROW_FINDINGS = {
+    "D001": _RowFinding("error", lambda _n, rows, _h, _s: f"{rows} rows have no text"),
+    "D002": _RowFinding("error", lambda _n, rows, h, _s: f"{rows} rows have a label the spec lacks: {quoted(h.kinds)}"),
+    "D026": _RowFinding(
         "error", lambda _n, rows, h, _s: f"{rows} rows have an answer that does not fit the task: {listed(h.kinds)}"
     ),
-    "D027": _Told("note", lambda _n, rows, h, _s: f"{rows} rows name a label twice: {quoted(h.kinds)}"),
-    "D028": _Told("note", lambda n, rows, _h, s: f"{rows} of {len(s.splits[n].table)} rows have no label"),
-    "D015": _Told("warning", lambda _n, rows, h, _s: f"{rows} rows hold personal data or secrets: {listed(h.kinds)}"),
-    "D016": _Told("warning", lambda _n, rows, h, _s: f"{rows} rows hold template tokens: {listed(h.kinds)}"),
-    "D024": _Told("warning", lambda _n, rows, h, _s: f"{rows} rows have damaged characters: {listed(h.kinds)}"),
-    "D019": _Told("error", _too_long("would lose their answer's end: with it they are longer than"), _raise_limit),
-    "D020": _Told("error", _too_long("have no room for an answer: their prompt alone reaches"), _raise_limit),
+    "D027": _RowFinding("note", lambda _n, rows, h, _s: f"{rows} rows name a label twice: {quoted(h.kinds)}"),
+    "D028": _RowFinding("note", lambda n, rows, _h, s: f"{rows} of {len(s.splits[n].table)} rows have no label"),
+    "D015": _RowFinding(
+        "warning", lambda _n, rows, h, _s: f"{rows} rows hold personal data or secrets: {listed(h.kinds)}"
+    ),
+    "D016": _RowFinding("warning", lambda _n, rows, h, _s: f"{rows} rows hold template tokens: {listed(h.kinds)}"),
+    "D024": _RowFinding("warning", lambda _n, rows, h, _s: f"{rows} rows have damaged characters: {listed(h.kinds)}"),
+    "D019": _RowFinding(
+        "error", _too_long("would lose the end of their answer: with it they are longer than"), _raise_limit
+    ),
+    "D020": _RowFinding("error", _too_long("have no space for an answer: their prompt alone reaches"), _raise_limit),
 }
 
 
@@ -91,12 +96,12 @@ _Z95 = 1.959964
 
 
 def needed(accuracy: float, margin: float) -> int:
-    """Independent test examples for a 95 % interval of ± `margin` around `accuracy` (normal approximation)."""
+    """Independent test examples needed for a 95 % interval of ± `margin` around `accuracy` (normal approximation)."""
     return math.ceil(accuracy * (1 - accuracy) * (_Z95 / margin) ** 2)
 
 
 def small_tests(survey: Survey) -> Iterator[Finding]:
-    """D023."""
+    """D023: tests too small for the goal's margin."""
     goal = survey.job.goal
     if goal.margin < _LEAST_MARGIN or goal.accuracy >= 1:
         return
@@ -111,25 +116,26 @@ def small_tests(survey: Survey) -> Iterator[Finding]:
             groups = len(np.unique(survey.tests[name].table.group)) if name in survey.tests else size
             alike = f", and more as these come from {groups} groups" if 1 < groups < size else ""
             what = (
-                f"{name}: {size} examples tell an accuracy of {100 * goal.accuracy:g} % to ± {100 * width:.1f} points; "
-                f"± {100 * goal.margin:g} take {least}{alike}"
+                f"{name}: {size} examples measure an accuracy of {100 * goal.accuracy:g} % to "
+                f"± {100 * width:.1f} points; ± {100 * goal.margin:g} need {least}{alike}"
             )
             yield Finding("D023", "note", what, KINDS["D023"].fix, (), least - size, 1 - size / least, name)
 
 
 _FOR_MANY = ("array", "csv", "empty", "encoding", "format", "gzip", "header", "long", "parquet", "pretty-printed")
-"""Faults that may stand for more than a row, so that a share of rows says nothing about them."""
+"""Faults that may stand for more than one row, so that their share of the rows means nothing."""
 _UNREMARKABLE = {"extra-keys"}
-"""Notes that are no finding: other columns than those the spec names are usual, and left out."""
+"""Notes that are no finding: extra columns are usual, and left out."""
 
 
 def unreadable(survey: Survey) -> Iterator[Finding]:
+    """D009: rows that can't be read."""
     for name, split in survey.splits.items():
         count, rows = split.quarantined, split.quarantined + len(split.table)
         if not count:
             continue
-        many = any(split.faults.codes[code] for code in _FOR_MANY)
-        severity = "error" if many or count > survey.job.data.max_unreadable * rows else "warning"
+        may_hide_rows = any(split.faults.codes[code] for code in _FOR_MANY)
+        severity = "error" if may_hide_rows or count > survey.job.data.max_unreadable * rows else "warning"
         listing = ", ".join(f"{kind} ({times})" for kind, times in split.faults.codes.most_common(FIRST))
         what = f"{name}: {count} of {rows} rows can't be read: {listing}. The first: {split.faults.first[0].reason}"
         places = tuple(FindingPlace(fault.where, fault.reason) for fault in split.faults.first[:FIRST])
@@ -137,11 +143,12 @@ def unreadable(survey: Survey) -> Iterator[Finding]:
 
 
 def remarks(survey: Survey) -> Iterator[Finding]:
+    """D010: notes of the readers."""
     for name, split in survey.splits.items():
         for code, times in split.notes.codes.items():
             if code not in _UNREMARKABLE:
-                noted = [note for note in split.notes.first if note.code == code]
-                what = f"{name}: {noted[0].reason.rstrip('.')} ({code}, {'once' if times == 1 else f'{times} times'})"
+                first = [note for note in split.notes.first if note.code == code]
+                what = f"{name}: {first[0].reason.rstrip('.')} ({code}, {'once' if times == 1 else f'{times} times'})"
                 share = times / max(len(split.table), times)
-                places = tuple(FindingPlace(note.where, note.reason) for note in noted)
+                places = tuple(FindingPlace(note.where, note.reason) for note in first)
                 yield Finding("D010", "warning", what, KINDS["D010"].fix, places, times, share, name)

@@ -1,4 +1,4 @@
-"""Labels that are probably wrong, by confident learning."""
+"""Findings on labels that are probably wrong, by confident learning."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from dataclasses import asdict, dataclass
 
 from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace, place_of
 from tunewright.data.checks.label_noise import likely_mislabelled
-from tunewright.data.checks.survey import FIRST, Survey
+from tunewright.data.checks.scan import FIRST
+from tunewright.data.checks.survey import Survey
 from tunewright.data.shown import shown
 from tunewright.tasks.base import SomeOf
 
-LEAST = 100
-"""Rows below which nothing is said: a classifier of so few is wrong too often itself."""
+FEWEST_ROWS = 100
+"""Fewest rows for a judgement: a classifier trained on fewer is wrong too often itself."""
 LOOKED_AT = 30_000
-"""Rows that are looked at; of more, a sample."""
+"""Most rows that are judged; of more, a sample."""
 CHARACTERS = 1_500_000
-"""Characters that are looked at, about: time and memory go with them."""
+"""About the most characters that are judged: time and memory grow with them."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class SuspectRow:
 
 
 def suspects(survey: Survey) -> tuple[list[SuspectRow], int]:
-    """The rows of train whose label is probably wrong, most probable first, and how many rows could be judged."""
+    """The rows of train whose label is probably wrong, most probable first, and the number of rows judged."""
     train = survey.train
-    if not survey.labels or len(train.table) < LEAST or _several(survey):
+    if not survey.labels or len(train.table) < FEWEST_ROWS or _several(survey):
         return [], 0
     rows: list[int] = list(range(len(train.table)))
     characters = int(train.table.characters.sum())
@@ -45,53 +46,55 @@ def suspects(survey: Survey) -> tuple[list[SuspectRow], int]:
         rows = sorted(random.Random(0).sample(rows, most))
     examples = [train.example(row) for row in rows]
     groups = [example.meta.group for example in examples]
-    found = likely_mislabelled(
-        [survey.job.asked(example) for example in examples],
+    mislabelled = likely_mislabelled(
+        [survey.job.request_of(example) for example in examples],
         [example.answer for example in examples],
         None if None in groups else groups,
     )
-    if found is None:
+    if mislabelled is None:
         return [], 0
-    described = [
+    suspect_rows = [
         SuspectRow(
             place_of(example),
-            shown(survey.job.asked(example), 160),
+            shown(survey.job.request_of(example), 160),
             suspect.given,
             suspect.suggested,
             round(suspect.score, 3),
         )
-        for suspect in found
+        for suspect in mislabelled
         for example in [examples[suspect.index]]
     ]
-    return described, len(rows)
+    return suspect_rows, len(rows)
 
 
 def _several(survey: Survey) -> bool:
-    """Whether a row may have several labels, which confident learning knows no answer to."""
+    """Whether a row may have several labels, which confident learning can't judge."""
     return survey.job.task is not None and isinstance(survey.job.task.constraint, SomeOf)
 
 
-def wrong_labels(survey: Survey, found: list[SuspectRow], looked_at: int) -> Iterator[Finding]:
+def wrong_labels(survey: Survey, suspect_rows: list[SuspectRow], judged: int) -> Iterator[Finding]:
     """D014, or D025 where nothing could be judged.
 
     Args:
-        looked_at: rows that could be judged.
+        judged: number of rows that could be judged.
     """
     rows = len(survey.train.table)
     if _several(survey):
-        what = "train: the labels were not checked for mistakes, which is done where a row has one label"
+        what = "train: the labels were not checked for mistakes; only tasks with one label a row are"
         yield Finding("D025", "note", what, "Look at a sample of the labels yourself.", split="train")
         return
-    if not looked_at and rows >= LEAST:
+    if not judged and rows >= FEWEST_ROWS:
         what = "train: the labels were not checked for mistakes: a linear classifier can't tell them apart well enough"
         yield Finding("D025", "note", what, "Look at a sample of the labels yourself.", split="train")
-    if not found:
+    if not suspect_rows:
         return
-    changes = Counter(f"{shown(suspect.given)} to {shown(suspect.suggested)}" for suspect in found).most_common(FIRST)
-    listing = ", ".join(f"{change} ({count})" for change, count in changes)
-    sampled = f" of a sample of {looked_at:,}" if looked_at < rows else ""
-    what = f"train: {len(found)} rows{sampled} look mislabelled: {listing}"
+    changes = Counter(f"{shown(row.given)} to {shown(row.suggested)}" for row in suspect_rows)
+    listing = ", ".join(f"{change} ({count})" for change, count in changes.most_common(FIRST))
+    sampled = f" of a sample of {judged:,}" if judged < rows else ""
+    what = f"train: {len(suspect_rows)} rows{sampled} look mislabelled: {listing}"
     first = tuple(
-        FindingPlace(s.where, f"{s.text} → {shown(s.given)}, rather {shown(s.suggested)}") for s in found[:FIRST]
+        FindingPlace(row.where, f"{row.text} → {shown(row.given)}, rather {shown(row.suggested)}")
+        for row in suspect_rows[:FIRST]
     )
-    yield Finding("D014", "warning", what, KINDS["D014"].fix, first, len(found), len(found) / looked_at, "train")
+    count = len(suspect_rows)
+    yield Finding("D014", "warning", what, KINDS["D014"].fix, first, count, count / judged, "train")

@@ -1,63 +1,71 @@
-"""Which examples must stay on one side of a split."""
+"""Blocks: the examples that must stay on one side of a split."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tunewright.data.dedup.near import THRESHOLD, near_copies, near_duplicates
-from tunewright.data.dedup.union import DisjointSets
 from tunewright.data.splits.folds import group_of
 from tunewright.data.text import normal
 from tunewright.tasks import Example
 
+if TYPE_CHECKING:
+    from scipy.cluster.hierarchy import DisjointSet
+
 SEARCH = 0.7
-"""Where none may be missed, near copies are searched for at this similarity: the search misses 1.4 % of the pairs just
-at its threshold, but of those 0.1 above it 0.005 %."""
+"""Similarity to search at where no near copy may be missed. The search misses 1.4 % of the pairs just at its threshold,
+but only 0.005 % of those 0.1 above it."""
 
 Block = list[Example]
 
 
 def blocks_of(examples: Sequence[Example]) -> list[Block]:
-    """Examples in blocks: those of one group, of one text or nearly one text, and whatever these join in turn.
+    """Examples in blocks: those of one group, of one text or nearly one text, and all that these join in turn.
 
-    The order of the examples matters neither for which are joined nor for anything but the order of the result: blocks
-    stand in the order of their first members, members in their own. An empty group is none.
+    The order of the examples decides only the order of the result: blocks stand in the order of their first members,
+    members in that of the examples. An empty group counts as no group.
 
-    The joins chain: two customers who sent the same greeting are one block. So a block may grow large; whoever cuts
-    the data says what becomes of such a one.
+    The joins chain: two customers who sent the same greeting are one block. So a block may grow large; the function
+    that cuts the data decides what happens to it.
     """
-    sets = DisjointSets()
+    from scipy.cluster.hierarchy import DisjointSet
+
+    sets = DisjointSet(range(len(examples)))
     firsts: dict[tuple[str, str], int] = {}
     for index, example in enumerate(examples):
-        sets.join(firsts.setdefault(("text", normal(example.request)), index), index)
+        sets.merge(firsts.setdefault(("text", normal(example.request)), index), index)
         if example.meta.group:
-            sets.join(firsts.setdefault(("group", example.meta.group), index), index)
-    # The search compares only some where very many texts are alike, so it is given them in an order of their own.
+            sets.merge(firsts.setdefault(("group", example.meta.group), index), index)
+    # Where very many texts are alike the search compares only some pairs, so it gets the texts in sorted order.
     order = sorted(range(len(examples)), key=lambda index: examples[index].request)
     for pair in near_duplicates([examples[index].request for index in order], THRESHOLD):
-        sets.join(order[pair.first], order[pair.second])
+        sets.merge(order[pair.first], order[pair.second])
     return _merged([[example] for example in examples], sets)
 
 
 def rejoined(blocks: Sequence[Block], kept: Sequence[Block], held: Sequence[Block]) -> list[Block]:
-    """The blocks, with those made one that a cut parted although they have near copies in each other.
+    """The blocks, after joining those that a cut separated although they hold near copies of each other.
 
-    `blocks_of` misses a few near copies; this looks harder, but only across the cut.
+    `blocks_of` misses a few near copies; this search is more thorough, but only across the cut.
 
     Args:
-        kept: what the cut left of the blocks on one side, and `held` on the other.
+        kept: the blocks on one side of the cut.
+        held: the blocks on the other side.
     """
-    place = {id(example): index for index, block in enumerate(blocks) for example in block}
+    from scipy.cluster.hierarchy import DisjointSet
+
+    block_of = {id(example): index for index, block in enumerate(blocks) for example in block}
     left, right = (sorted(members(side), key=lambda example: example.request) for side in (kept, held))
-    sets = DisjointSets()
+    sets = DisjointSet(range(len(blocks)))
     for pair in near_copies([e.request for e in left], [e.request for e in right], SEARCH):
         if pair.jaccard >= THRESHOLD:
-            sets.join(place[id(left[pair.first])], place[id(right[pair.second])])
+            sets.merge(block_of[id(left[pair.first])], block_of[id(right[pair.second])])
     return _merged(blocks, sets)
 
 
 def key_of(block: Block) -> tuple[str, str]:
-    """What names a block, whatever the order of its members: no other block has the same."""
+    """A key that no other block has, whatever the order of the members."""
     return min((group_of(example), normal(example.request)) for example in block)
 
 
@@ -65,8 +73,8 @@ def members(blocks: Sequence[Block]) -> list[Example]:
     return [example for block in blocks for example in block]
 
 
-def _merged(blocks: Sequence[Block], sets: DisjointSets) -> list[Block]:
+def _merged(blocks: Sequence[Block], sets: DisjointSet) -> list[Block]:
     merged: dict[int, Block] = {}
     for index, block in enumerate(blocks):
-        merged.setdefault(sets.head(index), []).extend(block)
+        merged.setdefault(sets[index], []).extend(block)
     return list(merged.values())

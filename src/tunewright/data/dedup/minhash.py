@@ -1,8 +1,8 @@
 """MinHash signatures in bands, and the pairs that agree in one.
 
-MinHash (Broder 1997) gives each set of shingles a signature; two signatures agree at a place as often as the sets are
-similar. Banding (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3) finds the pairs that agree in a
-stretch of it without comparing all.
+MinHash (Broder 1997) gives each set of shingles a signature. The probability that two signatures agree at a place is
+the Jaccard similarity of the sets. Banding (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3)
+finds the pairs that agree in a band of places without comparing all pairs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Signs = npt.NDArray[np.uint8]
 
 SIGNATURE = 128
 WINDOW = 8
-"""Neighbours before and behind that a text is compared with where more agree in a band."""
+"""Neighbours on either side with which a text is compared, where more texts than that agree in a band."""
 _CHUNK = 2048
 _TAIL = np.uint64((1 << 24) - 1)
 
@@ -32,9 +32,9 @@ def bands_for(threshold: float) -> tuple[int, int]:
 
 
 def shingle_hashes(normals: Sequence[str], width: int, *, by_words: bool) -> tuple[Hashes, Indices]:
-    """The hashes of all shingles of `width` words or characters, text after text, and where each text's begin.
+    """The hashes of all shingles of `width` words or characters, text after text, and the offset of each text's first.
 
-    Texts are not empty, and their words are parted by single spaces; one shorter than a shingle is a shingle itself.
+    Texts are not empty, and single spaces separate their words. A text shorter than a shingle is a shingle itself.
 
     A shingle is a stretch of the text, and prefix sums of the characters times the powers of an odd number give the
     hash of any stretch (Karp and Rabin 1987) modulo 2^64 at once.
@@ -68,8 +68,8 @@ def shingle_hashes(normals: Sequence[str], width: int, *, by_words: bool) -> tup
 def sign(hashes: Hashes, offsets: Indices, bands: tuple[int, int]) -> tuple[Hashes, Signs]:
     """For each text its band keys, (texts, bands), and a byte of each place of its signature, (texts, places).
 
-    A key is 40 bits of its band's hash, then 24 bits of the next band's: texts that agree in a band are neighbours when
-    keys are sorted, and nearest to those they share the next band with. The bytes tell how similar two texts are
+    A key is 40 bits of its band's hash, then 24 bits of the next band's. So texts that agree in a band are neighbours
+    when keys are sorted, and nearest to those that share the next band too. The bytes show how similar two texts are
     (`similarities`).
     """
     count, height = bands
@@ -97,7 +97,8 @@ def similarities(left: Signs, right: Signs) -> npt.NDArray[np.float64]:
 
 
 def candidates(left: Hashes, right: Hashes) -> Iterator[tuple[Indices, Indices]]:
-    """Pairs (rows of right, rows of left) that agree in a band, each once; of many, those with the nearest keys."""
+    """Pairs (rows of right, rows of left) that agree in a band, each once; of many, only those with the nearest
+    keys."""
     orders = [np.argsort(column).astype(np.int32) for column in left.T]
     columns = [column[order] for column, order in zip(left.T, orders, strict=True)]
     for start in range(0, len(right), _CHUNK):

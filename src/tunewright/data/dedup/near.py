@@ -1,8 +1,9 @@
 """Near-duplicate texts, without comparing every text with every other.
 
 A text is the set of its shingles; two texts are near copies when the Jaccard similarity of their sets reaches a
-threshold. MinHash proposes pairs (`tunewright.data.dedup.minhash`), and each is checked on the shingles themselves:
-what is reported is exact, and what is missed is at most about 2 % of the pairs just at the threshold, fewer above it.
+threshold. MinHash proposes pairs (`tunewright.data.dedup.minhash`), and each pair is checked on the shingles
+themselves. So the similarities reported are exact. The search misses about 2 % of the pairs just at the threshold at
+most, and fewer above it.
 
 Sketching needs each text once and can be done in parts; matching needs the sketches, and the texts of proposed pairs.
 """
@@ -27,18 +28,18 @@ from tunewright.data.dedup.minhash import (
     sign,
     similarities,
 )
-from tunewright.data.dedup.union import DisjointSets
 from tunewright.tasks.normal import normalised
 
 CHARACTERS = 3
-"""Characters in a shingle of a short text. On BANKING77's training part three find twice what four or five do, with as
-few pairs of different labels (3 %); sets of words find more still, but three times as many such pairs."""
+"""Characters in a shingle of a short text. On BANKING77's training part three find twice as many pairs as four or five,
+with as few pairs of different labels (3 %). Sets of words find more still, but three times as many such pairs."""
 WORDS = 2
 """Words in a shingle of a long text. With two, near copies at 0.8 may differ in a word of twenty, with three hardly."""
 THRESHOLD = 0.8
-"""Jaccard similarity from which two texts are near copies, unless another is asked for."""
+"""Jaccard similarity from which two texts are near copies, unless the caller gives another."""
 LONG = 40
-"""Words from which a text is long. A quarter more than that is compared both ways, so that no pair falls between."""
+"""Words from which a text is long. Texts of up to a quarter more are compared both ways, so that no pair is lost at the
+boundary."""
 DOUBT = 0.2
 """How far below the threshold a pair's estimated similarity may be for its shingles to be compared: at least four
 standard errors, at a threshold of 0.8 more than five."""
@@ -59,19 +60,19 @@ class NearPair:
 
 @dataclass(frozen=True)
 class Sketches:
-    """What near copies among n texts are found by; about 290 bytes a text."""
+    """The numbers by which the search finds near copies among n texts; about 290 bytes a text."""
 
     digests: Hashes
-    """Of each text's normal form, (n,); 0 where that is empty."""
+    """Hash of each text's normal form, (n,); 0 where that is empty."""
     words: Indices
     """Words of each normal form, (n,)."""
     keys: tuple[Hashes, Hashes]
-    """Band keys by characters, of the texts that aren't long, and by words, of those that are: (texts, bands) each."""
+    """Band keys by characters for the texts that aren't long, and by words for those that are: (texts, bands) each."""
     signs: tuple[Signs, Signs]
     """Bytes of their signatures: (texts, places) each."""
 
     def rows(self) -> tuple[Indices, Indices]:
-        """The texts that either set of keys belongs to."""
+        """The indices of the texts in each of the two sets of keys."""
         return np.flatnonzero((self.words > 0) & (self.words < 1.25 * LONG)), np.flatnonzero(self.words >= LONG)
 
     @classmethod
@@ -89,7 +90,7 @@ class Sketcher:
     """Sketches texts as they come, a million characters at a time.
 
     Args:
-        threshold: least Jaccard similarity of two near copies, from 0.3 to 1.
+        threshold: smallest Jaccard similarity of two near copies, from 0.3 to 1.
 
     Raises:
         ValueError: the threshold is out of range.
@@ -145,16 +146,16 @@ class Sketcher:
 def near_duplicates(texts: Iterable[str], threshold: float = THRESHOLD) -> list[NearPair]:
     """The texts that nearly repeat another one.
 
-    Case, punctuation and spacing don't count, and a text without anything else is nobody's copy. Memory is about 500
+    Case, punctuation and spacing don't count, and a text without anything else is never a copy. Memory is about 500
     bytes a text, besides the texts, and 100 bytes a character of the longest. Time is about linear: where more than a
-    few texts agree in a band, each is compared with those it most probably resembles only.
+    few texts agree in a band, each is compared only with those that it most probably resembles.
 
     Args:
-        threshold: least Jaccard similarity of two near copies, from 0.3 to 1.
+        threshold: smallest Jaccard similarity of two near copies, from 0.3 to 1.
 
     Returns:
         Pairs with `first` < `second`, sorted by `second`, that join all near copies into groups (`near_groups`)
-        without a pair too many: m texts in g groups make m - g pairs.
+        without a redundant pair: m texts in g groups make m - g pairs.
 
     Raises:
         ValueError: the threshold is out of range.
@@ -165,10 +166,12 @@ def near_duplicates(texts: Iterable[str], threshold: float = THRESHOLD) -> list[
 
 def pairs_within(sketches: Sketches, text_of: TextOf, threshold: float) -> list[NearPair]:
     """`near_duplicates` of texts that were sketched before, with the same threshold."""
+    from scipy.cluster.hierarchy import DisjointSet
+
     firsts = first_rows(sketches.digests)
     repeats = np.flatnonzero((firsts != np.arange(len(firsts))) & (sketches.words > 0))
-    found = [NearPair(int(firsts[index]), index, 1.0) for index in repeats.tolist()]
-    sets = DisjointSets()
+    pairs = [NearPair(int(firsts[index]), index, 1.0) for index in repeats.tolist()]
+    sets = DisjointSet()
     for width, rows, keys, signs in zip((0, WORDS), sketches.rows(), sketches.keys, sketches.signs, strict=True):
         distinct = firsts[rows] == rows
         rows, keys, signs = rows[distinct], keys[distinct], signs[distinct]
@@ -177,26 +180,29 @@ def pairs_within(sketches: Sketches, text_of: TextOf, threshold: float) -> list[
             earlier = lefts < rights
             earlier[earlier] = similarities(signs[lefts[earlier]], signs[rights[earlier]]) >= threshold - DOUBT
             for first, second in zip(rows[lefts[earlier]].tolist(), rows[rights[earlier]].tolist(), strict=True):
-                if sets.head(first) != sets.head(second) and (similarity := jaccard(first, second)) >= threshold:
-                    sets.join(first, second)
-                    found.append(NearPair(first, second, similarity))
-    return sorted(found, key=lambda pair: (pair.second, pair.first))
+                sets.add(first)
+                sets.add(second)
+                if not sets.connected(first, second) and (similarity := jaccard(first, second)) >= threshold:
+                    sets.merge(first, second)
+                    pairs.append(NearPair(first, second, similarity))
+    return sorted(pairs, key=lambda pair: (pair.second, pair.first))
 
 
 def near_groups(pairs: Iterable[NearPair]) -> list[list[int]]:
-    """The groups that pairs join, each of two members or more and sorted, in the order of their first members."""
-    sets = DisjointSets()
-    pairs = list(pairs)
+    """The groups that pairs join, each of two members or more and sorted, in the order of their smallest members."""
+    from scipy.cluster.hierarchy import DisjointSet
+
+    sets = DisjointSet()
     for pair in pairs:
-        sets.join(pair.first, pair.second)
-    groups: dict[int, list[int]] = {}
-    for index in sorted({index for pair in pairs for index in (pair.first, pair.second)}):
-        groups.setdefault(sets.head(index), []).append(index)
-    return list(groups.values())
+        sets.add(pair.first)
+        sets.add(pair.second)
+        sets.merge(pair.first, pair.second)
+    return sorted(sorted(group) for group in sets.subsets())
 
 
 def near_copies(left: Iterable[str], right: Iterable[str], threshold: float = THRESHOLD) -> list[NearPair]:
-    """For each text of `right` its nearest text in `left`, where one reaches the threshold: what leaks from train.
+    """For each text of `right` its nearest text in `left`, where one reaches the threshold: tests' texts that train
+    has.
 
     Returns:
         Pairs of an index in `left` (`first`) and one in `right` (`second`), sorted by `second`, at most one for each.
@@ -235,7 +241,7 @@ def pairs_between(
 
 
 def similarity(first: str, second: str) -> float:
-    """The Jaccard similarity that near copies are judged by: of words' shingles where both texts are long."""
+    """The Jaccard similarity by which near copies are judged: of shingles of words where both texts are long."""
     texts = [first, second]
     long = all(len(comparable(text).split()) >= LONG for text in texts)
     return _jaccard_of(texts.__getitem__, WORDS if long else 0)(0, 1)
@@ -249,13 +255,13 @@ def _sketched(texts: Sequence[str], threshold: float) -> Sketches:
 
 
 def first_rows(digests: Hashes) -> Indices:
-    """For each hash the index of the first one that equals it."""
+    """For each hash the index of the first equal one."""
     _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
     return first[inverse]
 
 
-class _Counting(dict[int, int | str]):
-    """What becomes of a character: punctuation parts words, invisible ones (Cf) vanish, the others count."""
+class _CharacterMap(dict[int, int | str]):
+    """A table for `str.translate`: punctuation becomes a space, invisible characters (Cf) vanish, the others stay."""
 
     def __missing__(self, code: int) -> int | str:
         kind = unicodedata.category(chr(code))
@@ -263,15 +269,17 @@ class _Counting(dict[int, int | str]):
         return self[code]
 
 
-_COUNTING = _Counting()
+_CHARACTER_MAP = _CharacterMap()
 
 
 def comparable(text: str) -> str:
-    """A text as near copies are compared: without the differences of case, punctuation and spacing."""
-    return " ".join(normalised("NFKC", text.casefold()).translate(_COUNTING).split())
+    """The form in which texts are compared: without differences of case, punctuation and spacing."""
+    return " ".join(normalised("NFKC", text.casefold()).translate(_CHARACTER_MAP).split())
 
 
 def _jaccard_of(text_of: TextOf, words: int) -> Callable[[int, int], float]:
+    """A function that gives two texts' similarity: by shingles of `words` words, or of characters where that is 0."""
+
     @lru_cache(maxsize=4096)
     def shingles(index: int) -> frozenset[object]:
         normal = comparable(text_of(index))

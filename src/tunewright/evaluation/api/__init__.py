@@ -1,1 +1,1 @@
-"""Asking APIs: the client, its cache and budget, the baseline step, and the judge."""
+"""Evaluating APIs: the client, its cache and budget, the baseline step, and the judge."""

@@ -1,4 +1,4 @@
-"""A cap on what is spent: requests are let through only while it can't be passed."""
+"""A cap on spending: a request goes through only if it can't pass the cap."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tunewright.economics.prices import ApiPrice
 from tunewright.evaluation.api.paid import Paid
 
 _TOKENS_A_BYTE = 1.0
-"""Of a prompt at most: no tokenizer of today needs more. English has a quarter."""
+"""Upper bound for a prompt: no tokenizer of today needs more. English has a quarter."""
 _RESERVE = 1.2
-"""What a prompt may cost over the dearest so far, byte by byte."""
+"""Factor by which a prompt may have more tokens a byte than the densest so far."""
 _FRAME = 64
-"""Bytes of a conversation that are not its text."""
+"""Bytes of a conversation besides its text."""
 
 
 class BudgetReachedError(Exception):
@@ -20,13 +20,13 @@ class BudgetReachedError(Exception):
 
 
 class Budget:
-    """What may be spent on one model. Safe to use from several threads.
+    """The money that may be spent on one model. Safe to use from several threads.
 
-    An answer of which the endpoint does not say how many tokens it took counts as the dearest it could be.
+    An answer without a token count counts at the highest price it could have.
 
     Args:
-        limit: USD.
-        price: of the model.
+        limit: in USD.
+        price: the model's price.
     """
 
     def __init__(self, limit: float, price: ApiPrice):
@@ -35,19 +35,19 @@ class Budget:
         self._reserved, self._under_way = 0.0, 0
         self._tokens_a_byte: float | None = None
         self.spent = 0.0
-        """USD, of the answers that are in."""
+        """Cost in USD of the answers so far."""
 
     def reserve(self, size: int, most: int) -> float:
-        """Set aside what a request can cost at most, in USD; waits for those under way where they may leave enough.
+        """Set aside the highest cost of a request, in USD; wait for requests under way if they may leave enough.
 
         Args:
             size: bytes of the prompt.
             most: tokens that its answer may have.
 
         Raises:
-            BudgetReachedError: it could pass the limit.
+            BudgetReachedError: the request could pass the limit.
 
-        Each is ended by `settle`, `lose` or `release`.
+        End each reservation by `settle`, `lose` or `release`.
         """
         with self._changed:
             while self.spent + self._reserved + (amount := self._most(size, most)) > self._limit:
@@ -63,31 +63,31 @@ class Budget:
         return self._price.usd((size + _FRAME) * each, most)
 
     def allows(self, usd: float, size: int, most: int) -> bool:
-        """Whether so much can be spent, and one more request of that size still be let through."""
+        """Whether an amount can be spent and leave enough for one more request of that size."""
         with self._changed:
             return self.spent + usd + self._most(size, most) <= self._limit
 
     def settle(self, amount: float, size: int, most: int, answer: Paid) -> None:
-        """The answer to a request is in."""
+        """End a reservation with the answer to its request."""
         with self._changed:
             self.release(amount)
             self.count(size, most, answer)
 
     def lose(self, amount: float) -> None:
-        """Something came that is no answer, and may be on the bill all the same."""
+        """End a reservation whose reply is no answer, but may be on the bill all the same."""
         with self._changed:
             self.release(amount)
             self.spent += amount
 
     def release(self, amount: float) -> None:
-        """A request came to nothing."""
+        """End a reservation whose request failed."""
         with self._changed:
             self._reserved -= amount
             self._under_way -= 1
             self._changed.notify_all()
 
     def count(self, size: int, most: int, answer: Paid) -> None:
-        """Add an answer's cost to what is spent."""
+        """Add an answer's cost to `spent`."""
         with self._changed:
             self.spent += answer.usd(self._price) if answer.prompt_tokens else self._most(size, most)
             seen = answer.prompt_tokens / (size + _FRAME)

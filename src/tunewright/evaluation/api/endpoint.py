@@ -17,21 +17,22 @@ from tunewright.economics.prices import ApiPrice
 from tunewright.evaluation.api.budget import Budget, BudgetReachedError
 from tunewright.evaluation.api.pace import Pace, wait_asked_for
 from tunewright.evaluation.api.paid import Paid, PaidAnswers
-from tunewright.evaluation.api.protocols import CHAT, ROOM_NAMES, MalformedError, asked_by
+from tunewright.evaluation.api.protocols import CHAT, MAX_TOKENS_NAMES, MalformedError, ask
 
 ENTRA = "entra"
-"""In place of the variable of a key: sign in through Entra ID."""
+"""Sign in through Entra ID, in place of a key's environment variable."""
 
 _AT_ONCE = 16
 _RETRIES = 6
-"""Of a request that is refused for now; the client waits as long as the endpoint asks, or longer each time."""
-_READINGS = 3
-"""Times that a request is sent whose answer breaks off or is no chat completion; each counts against the budget."""
+"""Retries of a request that is refused for now; the client waits as long as the endpoint asks, or longer each time."""
+_TRIES = 3
+"""Times that a request is sent while its answer breaks off or is no chat completion; each counts against the budget."""
 _SECONDS = 120.0
-ROOM, WIDE_ROOM = 4_000, 32_000
-"""Tokens that an answer may have, those it is thought with among them, and that one may have which these cut."""
+"""Timeout of a request."""
+MAX_TOKENS, WIDE_MAX_TOKENS = 4_000, 32_000
+"""Tokens that an answer may have, its thinking included; and the limit of a second try, where the first was cut."""
 _TEMPERATURE = "temperature"
-"""Models that think before they answer take none."""
+"""An argument that models which think before they answer refuse."""
 _EFFORT = "reasoning_effort"
 _SCOPE = "https://cognitiveservices.azure.com/.default"
 
@@ -41,31 +42,31 @@ Chat = Sequence[dict[str, str]]
 
 @dataclass(frozen=True)
 class Question:
-    """A conversation that an endpoint is to go on with."""
+    """A conversation that an endpoint continues."""
 
     messages: Chat
     options: Mapping[str, Any] = field(default_factory=dict)
     """Other arguments of the request."""
     most: int = 0
-    """Tokens that the answer may have, where there is a budget."""
+    """Tokens that the answer may have; the budget counts with them."""
 
     @property
     def wider(self) -> Question:
-        """The same with more room for its answer."""
-        return replace(self, options={**self.options, ROOM_NAMES[0]: WIDE_ROOM}, most=WIDE_ROOM)
+        """The same question with a higher limit for its answer."""
+        return replace(self, options={**self.options, MAX_TOKENS_NAMES[0]: WIDE_MAX_TOKENS}, most=WIDE_MAX_TOKENS)
 
     def at_effort(self, effort: str) -> Question:
-        """The same at another reasoning effort."""
+        """The same question at another reasoning effort."""
         return replace(self, options={**self.options, _EFFORT: effort})
 
     @cached_property
     def sent(self) -> str:
-        """All that is sent, as text."""
+        """Everything that is sent, as text."""
         return json.dumps([list(self.messages), dict(self.options)], ensure_ascii=False)
 
     @property
     def size(self) -> int:
-        """Bytes of all that is sent."""
+        """Bytes of everything that is sent."""
         return len(self.sent.encode())
 
 
@@ -73,13 +74,13 @@ class Endpoint:
     """One model behind an endpoint.
 
     Args:
-        model: its name there.
-        key: the environment variable that holds the key; none where no key is needed; ENTRA to sign in.
-        section: the part of the spec that says all this, for error messages.
-        protocol: which of OpenAI's APIs it speaks.
+        model: the model's name there.
+        key: the environment variable that holds the key; None where no key is needed; ENTRA to sign in.
+        section: the section of the spec with these settings, for error messages.
+        protocol: the one of OpenAI's APIs that it speaks.
 
     Raises:
-        UserError: the key is not there.
+        UserError: the key is not set.
     """
 
     def __init__(self, url: str, model: str, key: str | None, section: str, protocol: str = CHAT):
@@ -88,7 +89,7 @@ class Endpoint:
         self._url, self._model, self._section, self._protocol = url, model, section, protocol
         self._pace = Pace(_AT_ONCE)
         self._refused: set[str] = set()  # arguments that this model does not take
-        self._room_name = ROOM_NAMES[0]
+        self._max_tokens_name = MAX_TOKENS_NAMES[0]
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [self._pace.before], "response": [self._pace.after]}
         self._client = OpenAI(
             base_url=url,
@@ -118,22 +119,22 @@ class Endpoint:
     def ask_all(
         self, questions: Sequence[Question], paid: PaidAnswers, budget: Budget | None = None
     ) -> Iterator[tuple[int, Paid]]:
-        """The answer to each question, by its place, as they come in; those that were paid for before come first.
+        """The answers with the index of their question, as they come in; those paid for before come first.
 
         Raises:
-            UserError: the endpoint refuses, or can't be reached, or the budget is reached. What came in is kept.
+            UserError: the endpoint refuses, or can't be reached, or the budget is reached. The answers so far are kept.
         """
         budget = budget or _unlimited()
         left: list[list[int]] = []
         for same in alike(questions):
             question = questions[same[0]]
-            known = paid.get(self._asked(question))
+            known = paid.get(self._key(question))
             if not known:
                 left.append(same)
                 continue
             budget.count(question.size, question.most, known)
-            for place in same:
-                yield place, known
+            for index in same:
+                yield index, known
         stop = Event()
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             pending = {pool.submit(self._ask, questions[same[0]], budget, stop): same for same in left}
@@ -141,30 +142,32 @@ class Endpoint:
             try:
                 for done in as_completed(pending):
                     if isinstance(done.exception(), CancelledError):
-                        continue  # of the failure that ended it
+                        continue  # another failure ended it
                     answer = done.result()
-                    paid.put(self._asked(questions[pending[done][0]]), answer)
+                    paid.put(self._key(questions[pending[done][0]]), answer)
                     kept.add(done)
-                    for place in pending[done]:
-                        yield place, answer
+                    for index in pending[done]:
+                        yield index, answer
             except BudgetReachedError:
                 raise self._no_budget(len(questions)) from None
             finally:
                 stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
-                for future in pending.keys() - kept:  # what was under way is paid too
+                for future in pending.keys() - kept:  # answers under way are paid too
                     if not future.cancelled() and not future.exception():
-                        paid.put(self._asked(questions[pending[future][0]]), future.result())
+                        paid.put(self._key(questions[pending[future][0]]), future.result())
 
-    def _asked(self, question: Question) -> list[Any]:
-        return asked_of(self._url, self._model, question, self._protocol)
+    def _key(self, question: Question) -> list[Any]:
+        return cache_key(self._url, self._model, question, self._protocol)
 
     def _ask(self, question: Question, budget: Budget, stop: Event) -> Paid:
-        """Raises:
-        CancelledError: nobody waits for the answer any more.
+        """Ask one question, within the budget and the pace.
+
+        Raises:
+            CancelledError: nobody waits for the answer any more.
         """
         with self._pace.turn():
-            for _ in range(_READINGS):
+            for _ in range(_TRIES):
                 reserved = budget.reserve(question.size, question.most)
                 try:
                     if stop.is_set():
@@ -184,19 +187,21 @@ class Endpoint:
         raise self._explained(broken.cause)
 
     def _answered(self, question: Question) -> Paid:
-        """Raises:
-        MalformedError: what came is no answer, and may be whole next time.
-        UserError: the endpoint refuses, or can't be reached.
+        """Send one request.
+
+        Raises:
+            MalformedError: the reply is no answer, and may be whole next time.
+            UserError: the endpoint refuses, or can't be reached.
         """
         import openai
 
         options = {
-            self._room_name if name == ROOM_NAMES[0] else name: value
+            self._max_tokens_name if name == MAX_TOKENS_NAMES[0] else name: value
             for name, value in question.options.items()
             if name not in self._refused
         }
         try:
-            return asked_by(self._protocol, self._client, self._model, question.messages, options)
+            return ask(self._protocol, self._client, self._model, question.messages, options)
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             if error.code == "content_filter":
                 return Paid("", ending="refused")
@@ -204,17 +209,17 @@ class Endpoint:
             if complaint == _TEMPERATURE and _TEMPERATURE in options:
                 self._refused.add(_TEMPERATURE)
                 return self._answered(question)
-            if complaint in ROOM_NAMES and question.most > ROOM:
-                return Paid("", ending="cut")  # no more room than that which was too small
-            if complaint == ROOM_NAMES[0] and complaint in options:
-                self._room_name = ROOM_NAMES[1]
+            if complaint in MAX_TOKENS_NAMES and question.most > MAX_TOKENS:
+                return Paid("", ending="cut")  # the endpoint allows no more tokens than the first limit
+            if complaint == MAX_TOKENS_NAMES[0] and complaint in options:
+                self._max_tokens_name = MAX_TOKENS_NAMES[1]
                 return self._answered(question)
             raise self._explained(error) from None
         except openai.APIResponseValidationError as error:
             raise MalformedError(error) from None
         except openai.OpenAIError as error:
             raise self._explained(error) from None
-        except ValueError as error:  # the client hands on that a body is no JSON
+        except ValueError as error:  # the body is no JSON
             raise MalformedError(error) from None
         except Exception as error:
             if known := self._not_signed_in(error):
@@ -238,15 +243,16 @@ class Endpoint:
         return UserError(
             "The next answer could pass the budget (baseline.budget_usd).",
             where=self._url,
-            why=f"Of {count:,} questions those that were answered are kept, and are not paid again.",
+            why=f"The answers so far, of {count:,} questions, are kept and are not paid again.",
             fix="Allow more, or ask fewer: baseline.budget_usd=…, baseline.sample=…; then type the same command again.",
         )
 
     def _explained(self, error: Exception) -> UserError:
-        """What to do about a refusal. Its own text is shown only where it can't hold what was sent."""
+        """The error that says what to do about a refusal. It leaves out the endpoint's own text, which may hold what
+        was sent."""
         import openai
 
-        again, section = "What was answered is kept: type the same command again.", self._section
+        again, section = "The answers so far are kept: type the same command again.", self._section
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 what, fix = "The endpoint does not accept this key.", "Check the key, then type the same command again."
@@ -280,26 +286,26 @@ def _unlimited() -> Budget:
     return Budget(math.inf, ApiPrice(usd_in=0, usd_out=0))
 
 
-def asked_of(url: str, model: str, question: Question, protocol: str = CHAT) -> list[Any]:
-    """What an answer is kept by."""
-    asked: list[Any] = [url, model, list(question.messages)]
+def cache_key(url: str, model: str, question: Question, protocol: str = CHAT) -> list[Any]:
+    """The key under which an answer is kept."""
+    key: list[Any] = [url, model, list(question.messages)]
     if question.options:
-        asked.append(dict(question.options))
-    return asked if protocol == CHAT else [*asked, protocol]
+        key.append(dict(question.options))
+    return key if protocol == CHAT else [*key, protocol]
 
 
 def alike(questions: Sequence[Question]) -> list[list[int]]:
-    """The places of equal questions, which are asked once."""
-    places: dict[str, list[int]] = {}
-    for place, question in enumerate(questions):
-        places.setdefault(question.sent, []).append(place)
-    return list(places.values())
+    """The indices of equal questions together, because each is asked once."""
+    indices: dict[str, list[int]] = {}
+    for index, question in enumerate(questions):
+        indices.setdefault(question.sent, []).append(index)
+    return list(indices.values())
 
 
 def _complaint(error: Any) -> str:
-    """The argument that an endpoint complains of: a word of ours, never text of what was sent."""
+    """The argument that an endpoint complains about: the name of an argument, never text that was sent."""
     named = str(error.param or "")
     if named.replace("_", "").replace(".", "").isalpha():
         return named
-    ours = (*ROOM_NAMES, _TEMPERATURE, _EFFORT, "response_format")
+    ours = (*MAX_TOKENS_NAMES, _TEMPERATURE, _EFFORT, "response_format")
     return next((name for name in ours if name in str(error.body)), "")

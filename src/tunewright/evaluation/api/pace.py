@@ -1,4 +1,4 @@
-"""How fast an endpoint is asked: as many requests at once as it bears, and none while it asks to wait."""
+"""The pace of requests: as many at once as the endpoint accepts, and none while it asks to wait."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from threading import Condition
 from typing import Any
 
 _USUAL_PAUSE = 1.0
-"""Seconds, where a refusal does not say how long to wait."""
+"""Seconds to wait where a refusal names no time."""
 _LONGEST_PAUSE = 120.0
-"""Seconds; the client does not wait longer either, and gives up."""
+"""Seconds; the client waits no longer either, and gives up."""
 
 
 class Pace:
-    """The number of requests under way: halved by a refusal, one more for each round that is answered.
+    """The number of requests under way: a refusal halves it, each answered round adds one.
 
     Source: additive increase, multiplicative decrease, Chiu & Jain 1989. `before` and `after` are the hooks of an HTTP
-    client, so that its own retries are held back too.
+    client, so that they hold back its own retries too.
 
     Args:
-        most: requests at once at the very most.
+        most: the most requests at once.
     """
 
     def __init__(self, most: int):
@@ -36,7 +36,7 @@ class Pace:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Waits until one more request may be under way."""
+        """Wait until one more request may be under way."""
         with self._changed:
             self._changed.wait_for(lambda: self._under_way < self.at_once)
             self._under_way += 1
@@ -48,16 +48,16 @@ class Pace:
                 self._changed.notify_all()
 
     def before(self, _request: Any) -> None:
-        """Waits as long as the endpoint has asked for."""
+        """Wait as long as the endpoint asked for."""
         while (left := self._free_from - time.monotonic()) > 0:
             time.sleep(left)
 
     def after(self, response: Any) -> None:
-        """Takes note of how a request went."""
+        """Adapt the pace to a response."""
         with self._changed:
             if response.status_code == 429:
                 now = time.monotonic()
-                if now >= self._free_from:  # of a burst that is refused only the first counts
+                if now >= self._free_from:  # only the first of a refused burst counts
                     self._limit = max(1.0, self._limit / 2)
                 if (wait := wait_asked_for(response.headers)) <= _LONGEST_PAUSE:
                     self._free_from = max(self._free_from, now + wait)
@@ -67,7 +67,7 @@ class Pace:
 
 
 def wait_asked_for(headers: Mapping[str, str]) -> float:
-    """Seconds that the headers of a refusal ask to wait; a second where they don't say."""
+    """Seconds that the headers of a refusal ask to wait; one second where they name no time."""
     for name, per_second in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
             return max(0.0, float(headers[name]) / per_second)

@@ -1,4 +1,4 @@
-"""Answers that cost money, kept by what was asked, so that nothing is paid twice."""
+"""Paid answers, kept by their question so that nothing is paid twice."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class Paid:
     prompt_tokens: int = 0
     answer_tokens: int = 0
     cached_tokens: int = 0
-    """Tokens of the prompt that the endpoint had read before, which cost less."""
+    """Prompt tokens from the endpoint's cache, which cost less."""
     ending: Ending = "whole"
-    """cut: it reached its length. refused: the model, or a filter before or behind it, would not answer."""
+    """cut: the answer reached its token limit. refused: the model, or a filter before or behind it, did not answer."""
     latency_ms: float = 0.0
-    """From sending the request that was answered to having its answer."""
+    """Time from sending the request that was answered to having its answer."""
     cache_write_tokens: int = 0
-    """Tokens of the prompt that the endpoint kept for the next request, which some charge more for."""
+    """Prompt tokens that the endpoint wrote to its cache, for which some charge more."""
     reasoning_tokens: int = 0
-    """Those of `answer_tokens` that the model thought with, as far as the endpoint says."""
+    """The thinking among `answer_tokens`, where the endpoint reports it."""
 
     def usd(self, price: ApiPrice) -> float:
         return price.usd(self.prompt_tokens, self.answer_tokens, self.cached_tokens, self.cache_write_tokens)
 
 
 class PaidAnswers:
-    """A file of answers. What was put in is on disk when `put` returns."""
+    """A file of answers. An answer is on disk when `put` returns."""
 
     def __init__(self, file: Path):
         self._database = sqlite3.connect(file)
@@ -49,16 +49,16 @@ class PaidAnswers:
             "at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)"
         )
 
-    def get(self, asked: Any) -> Paid | None:
-        """The answer to what was asked: endpoint, model and question, as plain values."""
-        row = self._database.execute("SELECT answer FROM paid WHERE asked = ?", (sha256_json(asked),)).fetchone()
+    def get(self, key: Any) -> Paid | None:
+        """The answer kept under a key: endpoint, model and question, as plain values."""
+        row = self._database.execute("SELECT answer FROM paid WHERE asked = ?", (sha256_json(key),)).fetchone()
         return Paid(**json.loads(row[0])) if row else None
 
-    def put(self, asked: Any, answer: Paid) -> None:
+    def put(self, key: Any, answer: Paid) -> None:
         with self._database:
             self._database.execute(
                 "INSERT OR REPLACE INTO paid (asked, answer) VALUES (?, ?)",
-                (sha256_json(asked), json.dumps(asdict(answer))),
+                (sha256_json(key), json.dumps(asdict(answer))),
             )
 
     def __enter__(self) -> PaidAnswers:

@@ -1,4 +1,4 @@
-"""The two APIs of OpenAI's that endpoints speak: how a question is put to each, and how its reply is read."""
+"""OpenAI's two APIs, which endpoints speak: how to ask each a question, and how to read its reply."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 from tunewright.evaluation.api.paid import Ending, Paid
 
 CHAT = "chat-completions"
-ROOM_NAMES = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-"""What the room for an answer is called: today's name, the one that Mistral's API has kept, and the Responses API's."""
+MAX_TOKENS_NAMES = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+"""Names of the limit of an answer's tokens: today's, the one that Mistral's API has kept, and the Responses API's."""
 
 
 class MalformedError(Exception):
-    """What came is no answer."""
+    """The reply is no answer."""
 
     def __init__(self, cause: Exception | None = None):
         self.cause = cause or self
         super().__init__("no chat completion")
 
 
-def asked_by(
+def ask(
     protocol: str, client: Any, model: str, messages: Iterable[Mapping[str, str]], options: Mapping[str, Any]
 ) -> Paid:
     """Ask one question through the official client, and wait for the answer.
 
     Args:
-        options: arguments, as the Chat Completions API calls them.
+        options: arguments, named as in the Chat Completions API.
 
     Raises:
-        MalformedError: what came is no answer.
+        MalformedError: the reply is no answer.
         openai.OpenAIError, ValueError: as the client raises them.
     """
     if protocol == CHAT:
@@ -42,25 +42,25 @@ def asked_by(
 
 
 def for_responses(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments as the Responses API calls them.
+    """Arguments with their names in the Responses API.
 
     Source: developers.openai.com/api/docs/guides/migrate-to-responses (2026-11-28).
     """
-    made = dict(options)
-    if room := made.pop("max_completion_tokens", None):
-        made["max_output_tokens"] = room
-    if effort := made.pop("reasoning_effort", None):
-        made["reasoning"] = {"effort": effort}
-    if form := made.pop("response_format", None):
-        made["text"] = {"format": {"type": form["type"], **form["json_schema"]}}
-    return made
+    renamed = dict(options)
+    if limit := renamed.pop("max_completion_tokens", None):
+        renamed["max_output_tokens"] = limit
+    if effort := renamed.pop("reasoning_effort", None):
+        renamed["reasoning"] = {"effort": effort}
+    if form := renamed.pop("response_format", None):
+        renamed["text"] = {"format": {"type": form["type"], **form["json_schema"]}}
+    return renamed
 
 
 def read_completion(reply: Any, latency_ms: float) -> Paid:
-    """What counts of a chat completion.
+    """The answer in a chat completion, with its token counts.
 
     Raises:
-        MalformedError: it is none.
+        MalformedError: the reply is no chat completion.
     """
     choices = getattr(reply, "choices", None)
     choice = choices[0] if isinstance(choices, list) and choices else None
@@ -71,17 +71,16 @@ def read_completion(reply: Any, latency_ms: float) -> Paid:
     if choice.finish_reason == "content_filter" or getattr(choice.message, "refusal", None):
         ending = "refused"
     usage = getattr(reply, "usage", None)
-    read, written = (_part(usage, f"{part}_tokens_details") for part in ("prompt", "completion"))
-    return _paid(
-        text, ending, latency_ms, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), read, written
-    )
+    prompt, completion = (_part(usage, f"{part}_tokens_details") for part in ("prompt", "completion"))
+    counts = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    return _paid(text, ending, latency_ms, *counts, prompt, completion)
 
 
 def read_response(reply: Any, latency_ms: float) -> Paid:
-    """What counts of a reply of the Responses API.
+    """The answer in a reply of the Responses API, with its token counts.
 
     Raises:
-        MalformedError: it is none, or says that it failed.
+        MalformedError: the reply is none of that API, or reports a failure.
     """
     output, status = getattr(reply, "output", None), getattr(reply, "status", None)
     if not isinstance(output, list) or status not in ("completed", "incomplete"):
@@ -98,29 +97,36 @@ def read_response(reply: Any, latency_ms: float) -> Paid:
     if reason == "content_filter" or any(part.type == "refusal" for part in parts):
         ending = "refused"
     usage = getattr(reply, "usage", None)
-    read, written = (_part(usage, f"{part}_tokens_details") for part in ("input", "output"))
-    return _paid(text, ending, latency_ms, _count(usage, "input_tokens"), _count(usage, "output_tokens"), read, written)
+    prompt, completion = (_part(usage, f"{part}_tokens_details") for part in ("input", "output"))
+    counts = _count(usage, "input_tokens"), _count(usage, "output_tokens")
+    return _paid(text, ending, latency_ms, *counts, prompt, completion)
 
 
 def _paid(
-    text: str, ending: Ending, latency_ms: float, asked: int, written: int, of_asked: Any, of_written: Any
+    text: str,
+    ending: Ending,
+    latency_ms: float,
+    prompt_tokens: int,
+    answer_tokens: int,
+    prompt_details: Any,
+    completion_details: Any,
 ) -> Paid:
-    # Half of a pair of surrogates is no text that a file can hold.
+    # A file can't hold half of a pair of surrogates.
     plain = text.encode("utf-8", "replace").decode()
     return Paid(
         plain,
-        asked,
-        written,
-        _count(of_asked, "cached_tokens"),
+        prompt_tokens,
+        answer_tokens,
+        _count(prompt_details, "cached_tokens"),
         ending,
         round(latency_ms, 1),
-        _count(of_asked, "cache_write_tokens"),
-        _count(of_written, "reasoning_tokens"),
+        _count(prompt_details, "cache_write_tokens"),
+        _count(completion_details, "reasoning_tokens"),
     )
 
 
 def _text_of(content: Any) -> str | None:
-    """The text of a message; Mistral's models that think send it in parts. None where it is no content."""
+    """The text of a message, which Mistral's thinking models send in parts; None where it has none."""
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, list) or not all(_part(part, "type") for part in content):
@@ -133,5 +139,5 @@ def _part(whole: Any, name: str) -> Any:
 
 
 def _count(usage: Any, name: str) -> int:
-    found = _part(usage, name)
-    return found if isinstance(found, int) else 0
+    count = _part(usage, name)
+    return count if isinstance(count, int) else 0

@@ -1,4 +1,4 @@
-"""What a large model is asked instead of a tuned one, and how its reply is read."""
+"""The question for a large model in the place of a tuned one, and how its reply is read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunewright.config import ApiSpec, Spec
-from tunewright.evaluation.api.endpoint import ROOM, Question
+from tunewright.evaluation.api.endpoint import MAX_TOKENS, Question
 from tunewright.tasks import Example, Task, task_of
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, Unfit, labels_of
 
@@ -30,21 +30,21 @@ _UNKNOWN_TO_STRICT = ("minLength", "maxLength", "title", "default", "examples", 
 
 
 def asked_task(spec: Spec, settings: ApiSpec) -> Task:
-    """The spec's task with the prompt that a large model gets: the one that is used today, or the instruction with
-    what may be answered listed."""
+    """The spec's task with the prompt for a large model: today's prompt, or the instruction with a list of the possible
+    answers."""
     task = spec.task
     instruction = settings.prompt or task.instruction
-    place, title = _LISTS.get(task.kind, ("", ""))
-    if place and place not in instruction and not settings.prompt:
-        instruction = f"{instruction.rstrip()}\n\n{title}\n{place}"
+    placeholder, title = _LISTS.get(task.kind, ("", ""))
+    if placeholder and placeholder not in instruction and not settings.prompt:
+        instruction = f"{instruction.rstrip()}\n\n{title}\n{placeholder}"
     return task_of(task.model_copy(update={"instruction": instruction}))
 
 
 def question(task: Task, request: str, shots: Sequence[Example], settings: ApiSpec) -> Question:
-    """A request as the large model is asked it."""
+    """The question to the large model about a request."""
     messages = [{"role": each.role, "content": each.content} for each in task.prompt(request, shots)]
     constraint = task.constraint
-    options: dict[str, Any] = {"max_completion_tokens": ROOM, "temperature": 0}
+    options: dict[str, Any] = {"max_completion_tokens": MAX_TOKENS, "temperature": 0}
     if settings.reasoning_effort:
         options["reasoning_effort"] = settings.reasoning_effort
     if not isinstance(constraint, FreeText):
@@ -57,19 +57,19 @@ def question(task: Task, request: str, shots: Sequence[Example], settings: ApiSp
             messages[0] = {**messages[0], "content": f"{messages[0]['content']}\n\n{form}"}
     if shots and settings.structured and isinstance(constraint, (OneOf, SomeOf)):
         messages = [_structured(each, constraint) if each["role"] == "assistant" else each for each in messages]
-    return Question(messages, options, ROOM)
+    return Question(messages, options, MAX_TOKENS)
 
 
 def _structured(message: dict[str, str], constraint: OneOf | SomeOf) -> dict[str, str]:
-    said = message["content"]
-    whole = {_LABEL: said} if isinstance(constraint, OneOf) else {_LABELS: json.loads(said)}
+    content = message["content"]
+    whole = {_LABEL: content} if isinstance(constraint, OneOf) else {_LABELS: json.loads(content)}
     return {**message, "content": json.dumps(whole, ensure_ascii=False)}
 
 
 def read(task: Task, text: str) -> str | None:
-    """A reply as the task's answer in canonical form; None where it is none.
+    """The task's answer that a reply gives, in canonical form; None where it gives none.
 
-    Around what was asked for it may have white space, a code fence or quotes, and labels may be in capitals.
+    White space, a code fence or quotes may surround the answer, and labels may be in capitals.
     """
     plain = text.strip()
     if plain.startswith("```"):
@@ -89,22 +89,22 @@ def read(task: Task, text: str) -> str | None:
 
 
 def _label(text: str, answers: Sequence[str]) -> str | None:
-    """The label that a reply says: spelt as it is, or else in other capitals, or in quotes."""
+    """The label that a reply gives, spelt exactly, in other capitals, or in quotes."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, Mapping):
         value = value.get(_LABEL)
-    said = (value if isinstance(value, str) else text).strip()
-    if said in answers:
-        return said
-    alike = [answer for answer in answers if _bare(answer) == _bare(said)]
+    given = (value if isinstance(value, str) else text).strip()
+    if given in answers:
+        return given
+    alike = [answer for answer in answers if _bare(answer) == _bare(given)]
     return alike[0] if len(alike) == 1 else None
 
 
 def _some(task: Task, text: str, labels: Sequence[str]) -> str | None:
-    """The labels that a reply lists, as a list or under a key; None where one of them is none."""
+    """The labels that a reply lists, as a list or under a key; None where one of them is no label."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -113,8 +113,8 @@ def _some(task: Task, text: str, labels: Sequence[str]) -> str | None:
         value = value.get(_LABELS)
     if not isinstance(value, list):
         return None
-    said = [_label(each, labels) if isinstance(each, str) else None for each in value]
-    return None if None in said else task.canonical(json.dumps(said, ensure_ascii=False))
+    given = [_label(each, labels) if isinstance(each, str) else None for each in value]
+    return None if None in given else task.canonical(json.dumps(given, ensure_ascii=False))
 
 
 def _bare(label: str) -> str:
@@ -122,8 +122,8 @@ def _bare(label: str) -> str:
 
 
 def _record(task: Task, text: str) -> str | None:
-    """The record that a reply says, as it stands, or without the keys whose value is null: strict mode knows no other
-    way to leave a field out."""
+    """The record that a reply gives, as it is or without keys whose value is null: in strict mode a model can leave a
+    field out only by null."""
     try:
         value = json.loads(text)
         records = [json.dumps(each, ensure_ascii=False) for each in (value, _without_nulls(value))]
@@ -168,25 +168,25 @@ def _open(schema: Any) -> bool:
 
 
 def _strict(schema: Any) -> Any:
-    """A schema in OpenAI's strict form: every key required, an optional one may be null, one word for branches."""
+    """A schema in OpenAI's strict form: every key is required, an optional one may be null, `oneOf` becomes `anyOf`."""
     if isinstance(schema, list):
         return [_strict(part) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
-    made = {key: value for key, value in schema.items() if key not in _UNKNOWN_TO_STRICT}
-    if "oneOf" in made:
-        made["anyOf"] = made.pop("oneOf")
+    strict = {key: value for key, value in schema.items() if key not in _UNKNOWN_TO_STRICT}
+    if "oneOf" in strict:
+        strict["anyOf"] = strict.pop("oneOf")
     for key in ("anyOf", "items"):
-        if key in made:
-            made[key] = _strict(made[key])
+        if key in strict:
+            strict[key] = _strict(strict[key])
     for key in ("properties", "$defs"):
-        if key in made:
-            made[key] = {name: _strict(part) for name, part in made[key].items()}
-    if "properties" in made:
+        if key in strict:
+            strict[key] = {name: _strict(part) for name, part in strict[key].items()}
+    if "properties" in strict:
         required = schema.get("required", ())
-        made["properties"] = {
+        strict["properties"] = {
             name: part if name in required else {"anyOf": [part, {"type": "null"}]}
-            for name, part in made["properties"].items()
+            for name, part in strict["properties"].items()
         }
-        made["required"], made["additionalProperties"] = list(made["properties"]), False
-    return made
+        strict["required"], strict["additionalProperties"] = list(strict["properties"]), False
+    return strict

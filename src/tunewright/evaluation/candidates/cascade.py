@@ -1,8 +1,8 @@
 """The cascade: the small model answers what it is sure of, the API answers the rest.
 
-The threshold comes with a guarantee where there are validation examples enough. Source: Learn-then-Test (Angelopoulos
-et al. 2021), by testing one threshold after the other from the surest answers on (fixed sequence), so that it does not
-matter how many are tried.
+The threshold has a guarantee where there are enough validation examples. Source: Learn-then-Test (Angelopoulos et al.
+2021). It tests one threshold after the other, from the surest answers on (fixed sequence), so that the number of
+thresholds does not matter.
 """
 
 from __future__ import annotations
@@ -18,54 +18,54 @@ from tunewright.tasks.measures import Ratio
 
 _POINTS = 20
 MIN_ACCEPTED = 20
-"""Fewer accepted answers than this say nothing about their accuracy."""
+"""Fewer accepted answers say nothing about their accuracy."""
 DELTA = 0.1
-"""The chance that a guaranteed threshold does not keep its promise, over drawings of the validation part."""
+"""The chance, over drawings of the validation part, that a guaranteed threshold does not keep its promise."""
 _FIRST = 0.25
-"""Share of the answers, the surest, that is tested first. With fewer a single error ends all tests; with more, a model
-that is right on a small part only proves nothing. Chosen on simulated models."""
+"""Share of the answers, the surest, in the first test. With a smaller share a single error ends all tests; with a
+larger one, a model that is right on only a small part proves nothing. Chosen on simulated models."""
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Confidence from which the small model answers by itself."""
+    """The confidence from which on the small model answers by itself."""
 
     value: float
     guaranteed: bool
-    """Whether, but for a chance of `DELTA`, what reaches it is worth what was asked for, on average over requests like
-    the validation part's. Otherwise it is only what the validation part suggests."""
+    """Whether, but for a chance of `DELTA`, answers that reach it have the required score, on average over requests
+    like the validation part's. Otherwise the validation part only suggests it."""
     examples: int
-    """Validation answers that can be taken for drawn one by one: of alike ones, or of one group, one counts."""
+    """Independent validation answers: near copies, or the rows of one group, count as one."""
     doubt: str = ""
     """Why there is no guarantee."""
     grouped: bool = False
-    """Whether groups were drawn rather than requests: what is guaranteed holds for the mean group."""
+    """Whether groups were drawn rather than requests; the guarantee then holds for the mean group."""
 
     def accepts(self, record: Record) -> bool:
-        """Whether the small model answers this one by itself."""
+        """Whether the small model answers this record by itself."""
         return (record.confidence or 0) >= self.value
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a validation part came about, as far as a guarantee hangs on it."""
+    """How a validation part was drawn, as far as a guarantee depends on it."""
 
     unit: Mapping[str, object] = field(default_factory=dict)
-    """By the id of a record, what it is right or wrong together with; each by itself where nothing is said."""
+    """By the id of a record, the unit with which it is right or wrong; a record that is missing is its own unit."""
     doubt: str = ""
-    """Why what is to come is not like it, or why the model was not made without it."""
+    """Why future requests differ from the validation part, or how the model already used it."""
 
 
 @dataclass(frozen=True)
 class CascadeResult:
-    """How the small model does where its confidence reaches `threshold`."""
+    """The small model's result where its confidence reaches the threshold."""
 
     coverage: float
-    """Share of requests it answers itself."""
+    """Share of requests that it answers itself."""
     accepted: int
-    """Examples that these are."""
+    """Number of examples that it answers itself."""
     primary_metric: Interval | None
-    """Of those answers, over whole groups where there are groups; None where there are none."""
+    """The primary metric of those answers, over whole groups where there are groups; None without answers."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ class CascadePoint:
     threshold: float
     coverage: float
     inside: float
-    """The primary metric of what the small model answers itself."""
+    """The primary metric of the small model's own answers."""
     whole: float | None
-    """The primary metric of all answers, the API's included; None where it was not measured."""
+    """The primary metric of all answers, the API's included; None where the API was not measured."""
     usd_per_month: float
     """The small model's machines, and the API for the rest."""
 
@@ -85,12 +85,12 @@ class CascadePoint:
 def cascade_curve(
     records: Sequence[Record], answered: Sequence[Record], own_usd: float, api_usd: float
 ) -> list[CascadePoint]:
-    """`answer if sure, else ask the API` at some thresholds, from the surest few answers to all of them.
+    """The cascade at about twenty thresholds, from the surest few answers to all of them.
 
     Args:
-        records: the small model's, of one split.
-        answered: the API's, as far as it was measured; it counts only where it answered the whole split.
-        own_usd, api_usd: what a month of all requests costs on each.
+        records: the small model's records of one split.
+        answered: the API's records; they count only where the API answered the whole split.
+        own_usd, api_usd: cost of a month of all requests on each.
     """
     other = {record.id: record.primary_metric for record in answered}
     measured = all(record.id in other for record in records)
@@ -118,12 +118,15 @@ def _share(measured: Sequence[Ratio]) -> float:
 
 
 ONE_BY_ONE = Drawing()
-"""Each answer was drawn by itself, as what is to come will be."""
+"""Each answer was drawn by itself, and future requests will be too."""
 
 
 def choose_threshold(validation: Sequence[Record], least: float, drawing: Drawing = ONE_BY_ONE) -> Threshold | None:
-    """A low confidence at or above which answers reach a primary metric: one with a guarantee; else the lowest whose
-    validation answers reach it; None where there is none."""
+    """A low confidence at or above which the answers' primary metric reaches `least`.
+
+    It has a guarantee where one can be proven. Else it is the lowest at which the validation answers reach `least`;
+    None where there is none.
+    """
     singles = list({drawing.unit.get(record.id, record.id): record for record in validation}.values())
     proven = None if drawing.doubt else _proven(singles, least)
     if proven is not None:
@@ -137,21 +140,21 @@ def choose_threshold(validation: Sequence[Record], least: float, drawing: Drawin
 
 
 def _shortage(count: int, least: float) -> str:
-    """Why so many answers prove nothing."""
+    """Why `count` answers prove nothing."""
     if least == 1:
-        return "that no answer is ever wrong can't be proven from examples"
+        return "examples can't prove that no answer is ever wrong"
     if count < _fewest(least):
         return f"{count:,} independent answers are too few, it takes {_fewest(least):,} that are all sure and right"
-    return "among the answers that it is surest of there are too many errors to prove it with so few"
+    return "its surest answers hold too many errors to prove it with so few"
 
 
 def _fewest(least: float) -> int:
-    """Answers that prove a primary metric if all of them are right."""
+    """The number of answers that prove a primary metric if all of them are right."""
     return ceil(log(DELTA) / log(least))
 
 
 def _proven(singles: Sequence[Record], least: float) -> float | None:
-    """The last threshold that the tests pass, one after the other up to the first that fails."""
+    """The last threshold that passes, testing one after the other up to the first that fails."""
     if least == 1:
         return None
     ranked, ends = _surest_first(singles)
@@ -164,9 +167,9 @@ def _proven(singles: Sequence[Record], least: float) -> float | None:
 
 
 def _chance(lost: float, count: int, allowed: float, *, binary: bool) -> float:
-    """The most that the chance can be of losing as little or less, if more than is allowed is lost on average.
+    """An upper bound of the chance to lose this little or less if the mean loss is more than `allowed`.
 
-    Of right and wrong answers it is the binomial's; else the smaller bound of Hoeffding and of Bentkus, for losses
+    For right and wrong answers it is the binomial's; else the smaller of Hoeffding's and Bentkus' bounds, for losses
     between 0 and 1 (Bates et al. 2021, section 3.1).
     """
     from scipy.stats import binom
@@ -180,19 +183,22 @@ def _chance(lost: float, count: int, allowed: float, *, binary: bool) -> float:
 
 
 def _surest_first(records: Sequence[Record]) -> tuple[list[Record], list[int]]:
-    """(the records by falling confidence, how many of them a threshold may accept: equal ones only together)."""
+    """(the records by falling confidence, the numbers of them that a threshold may accept). A threshold accepts records
+    of equal confidence only together."""
     ranked = sorted(records, key=lambda record: -(record.confidence or 0))
-    sure = [record.confidence for record in ranked]
-    return ranked, [n for n in range(1, len(sure) + 1) if n == len(sure) or sure[n] != sure[n - 1]]
+    confidence = [record.confidence for record in ranked]
+    total = len(confidence)
+    return ranked, [n for n in range(1, total + 1) if n == total or confidence[n] != confidence[n - 1]]
 
 
 def _steps(total: int, ends: Sequence[int]) -> list[int]:
-    """Of the numbers of accepted records about twenty, evenly spaced."""
-    wanted = [total * part / _POINTS for part in range(1, _POINTS + 1)]
-    return sorted({next(end for end in ends if end >= most) for most in wanted}) if ends else []
+    """About twenty of the possible numbers of accepted records, evenly spaced."""
+    targets = [total * part / _POINTS for part in range(1, _POINTS + 1)]
+    return sorted({next(end for end in ends if end >= target) for target in targets}) if ends else []
 
 
 def apply_threshold(records: Sequence[Record], threshold: Threshold) -> CascadeResult:
+    """The small model's result on some records at a threshold."""
     accepted = [record for record in records if threshold.accepts(record)]
     inside = ratio([record.primary_metric for record in accepted], groups_of(accepted)) if accepted else None
     return CascadeResult(len(accepted) / len(records), len(accepted), inside)

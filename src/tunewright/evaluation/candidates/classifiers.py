@@ -1,4 +1,4 @@
-"""The candidates that an encoder or a linear model is before it is served: as it was trained, and exported."""
+"""The candidates of an encoder or a linear model before it is served: as trained, and exported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tunewright.training.diagnosis import history
 
 
 def ask_encoder(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
-    """Write the answers of each that are not there yet."""
+    """Write the answers of the trained and the exported encoder, where they are missing."""
     from tunewright.training.encoders.network import Network
     from tunewright.training.encoders.rows import window_for
 
@@ -28,9 +28,9 @@ def ask_encoder(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequ
     tuned, calibration = inputs["train"] / history.ENCODER, load_calibration(bundle)
     window, _ = window_for(spec, base.window)
     if not (answers / f"{ENCODER}.jsonl").exists():
-        asked = trained_encoder(tuned, task, window, calibration)
-        collect(ENCODER, asked, task, tests, answers, together=asked)
-    # A label's text is read whole, whatever its length.
+        trained = trained_encoder(tuned, task, window, calibration)
+        collect(ENCODER, trained, task, tests, answers, together=trained)
+    # The model reads the text of a label whole, whatever its length.
     tokenizer = TextTokenizer(tuned)
     model = load_runtime(runtime_in(bundle), bundle, context=base.window, tokenizer=tokenizer)
     assert isinstance(model, ClassifyingRuntime)
@@ -39,10 +39,10 @@ def ask_encoder(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequ
 
 
 def trained_encoder(tuned: Path, task: Task, context: int, calibration: Calibration = UNCALIBRATED) -> EncoderPredictor:
-    """What the folder of a tuned encoder answers, in torch.
+    """The predictor of a tuned encoder's folder, in torch.
 
     Args:
-        context: tokens that it is to read at once.
+        context: tokens that it reads at once.
     """
     from tunewright.core.progress import quiet_libraries
     from tunewright.training.encoders.network import Network
@@ -61,9 +61,10 @@ def trained_encoder(tuned: Path, task: Task, context: int, calibration: Calibrat
 
 
 def ask_linear(inputs: Mapping[str, Path], task: Task, tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
-    """As `ask_encoder`, of a linear model."""
+    """Write the answers of the fitted and the exported linear model, where they are missing."""
     bundle = inputs["export"] / "bundle"
     for key, folder in ((FITTED, inputs["train"] / LINEAR), (EXPORTED, bundle / FOLDERS[LINEAR])):
         model = LinearModel.load(folder)
-        asked = encoder_predictor(model.logits, task, model.ngrams, model.labels, MOST_NGRAMS, load_calibration(bundle))
-        collect(key, asked, task, tests, answers)
+        calibration = load_calibration(bundle)
+        predictor = encoder_predictor(model.logits, task, model.ngrams, model.labels, MOST_NGRAMS, calibration)
+        collect(key, predictor, task, tests, answers)

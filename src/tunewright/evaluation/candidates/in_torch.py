@@ -1,8 +1,9 @@
 """The candidates that run in torch, before the model is exported: few-shot, adapter, merged.
 
-They are asked many prompts at once by the engine that training measures with. A model of a billion parameters and more
-is held as it lies in its files, which are mapped, so that a machine need not have room for it. On a CPU they
-answer a part of the examples, drawn at random: all would take most of a run's time. What serves answers all of them.
+The engine that training measures with asks them many prompts at once. A model of a billion parameters or more stays as
+it is in its files, which are memory-mapped, so that it need not fit into the machine's memory. On a CPU these
+candidates answer a random part of the examples, because all of them would take most of a run's time. The served model
+answers all of them.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from tunewright.evaluation.evidence import Record, by_test, collect, groups_of, 
 from tunewright.evaluation.statistics.intervals import Interval, ratio
 from tunewright.evaluation.verdict.comparison import ADAPTER, CONTROLS, EXPORTED
 from tunewright.inference.calibration import UNCALIBRATED, Calibration, Floats, load_calibration
-from tunewright.inference.decoding.writing import DecodingRules, Writer
+from tunewright.inference.decoding.protocols import DecodingRules, Writer
 from tunewright.inference.predictors import language_model
-from tunewright.inference.predictors.language_model import shots_of
+from tunewright.inference.predictors.prompted import shots_of
 from tunewright.models.resolve import LocalModel, resolve
 from tunewright.models.tensor_files import Weights, stored_bytes
 from tunewright.models.tokenizer import TextTokenizer
@@ -35,52 +36,52 @@ from tunewright.training.diagnosis.history import longest_answer
 
 FEW_SHOT, MERGED = "few_shot", "merged"
 LARGE = 1e9
-"""Parameters from which on a model is held in its own type."""
+"""A model with this many parameters or more is kept in its own type."""
 SAMPLE, CHECKED = 400, 100
-"""Examples that a candidate answers on a CPU: SAMPLE where others are compared with it; CHECKED where the question is
-only whether it is still the same model, which is so for the merged one and for a large exported one, or where so many
-show that the untuned model is behind the cheap controls."""
+"""Examples that a candidate answers on a CPU. SAMPLE where others are compared with it. CHECKED where the question is
+only whether it is still the same model, as for the merged one and a large exported one, or where they show that the
+untuned model is behind the cheap baselines."""
 ROOM = 1 << 30
-"""Bytes for keys and values of what is asked at once."""
+"""Bytes for the keys and values of one batch."""
 AT_ONCE = 64
-"""Prompts in one batch, at the most."""
+"""The most prompts in one batch."""
 _GPU_SHARE = 0.85
-"""Of a GPU's free memory, what weights may take."""
+"""Share of a GPU's free memory that weights may take."""
 
 
 def ask_in_torch(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
-    """Write the answers of each candidate that are not there yet, in a process that ends before another is loaded."""
+    """Write the missing answers of each candidate. A large model runs in a process that ends before the next loads."""
     base = resolve(spec.model, spec.folder)
     names = [name for name in (FEW_SHOT, ADAPTER, MERGED) if name != FEW_SHOT or spec.evaluate.few_shot]
     if all((answers / f"{name}.jsonl").exists() for name in names):
         return
-    if not _apart(base):
+    if not _separate(base):
         for part in (_unmerged, _merged):
             part(spec, inputs, tests, answers)
         return
     for part in (_unmerged, _merged):
-        # What torch and CUDA hold is given back for sure only by a process that ends.
+        # Only the end of a process surely frees the memory of torch and CUDA.
         with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as alone:
             try:
                 alone.submit(part, spec, inputs, tests, answers).result()
             except BrokenProcessPool:
                 raise UserError(
-                    "The process that asks the candidates in torch was ended by the system.",
+                    "The system ended the process that asks the candidates in torch.",
                     why="Most likely memory ran out: the kernel's log says so (dmesg).",
                     fix="Set evaluate.few_shot=0, or run on a machine with more memory: tunewright plan says how much. "
-                    "What was answered so far is kept.",
+                    "The answers so far are kept.",
                 ) from None
 
 
 def sample_for(
     name: str, base: Path, splits: Mapping[str, Sequence[Example]], seed: int, *, on_gpu: bool, first: bool = False
 ) -> Mapping[str, Sequence[Example]]:
-    """What a candidate is asked of each split; those of a smaller sample are in every larger one.
+    """The examples of each split that a candidate answers. Every larger sample contains the smaller ones.
 
     Args:
         base: folder of the base model.
-        on_gpu: whether the candidate runs there; an exported one may run on the few cores beside a GPU.
-        first: whether it is asked a few first, to see whether more of them would tell anything.
+        on_gpu: whether the candidate runs on a GPU; an exported one may run on the few cores beside a GPU.
+        first: whether it answers only a few first, to see whether more would say anything.
     """
     checked = first or name == MERGED or (name == EXPORTED and _is_large(base))
     most, total = CHECKED if checked else SAMPLE, sum(map(len, splits.values()))
@@ -89,13 +90,13 @@ def sample_for(
     drawn = {}
     for split, examples in splits.items():
         order = random.Random(f"{seed} {split}").sample(range(len(examples)), len(examples))
-        drawn[split] = [examples[place] for place in sorted(order[: -(-most * len(examples) // total)])]
+        drawn[split] = [examples[index] for index in sorted(order[: -(-most * len(examples) // total)])]
     say(f"  {name}: {sum(map(len, drawn.values()))} of {total} examples, drawn at random")
     return drawn
 
 
 def _unmerged(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
-    """The base with examples in its prompt, and with the adapter."""
+    """Ask the base model with examples in its prompt, and with the adapter."""
     from peft import PeftModel
 
     asking = _Asking(spec, inputs, tests, answers)
@@ -105,14 +106,14 @@ def _unmerged(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequen
         untaught = asking.untaught
         shots = shots_of(train, untaught.answers, spec.evaluate.few_shot, asking.tokenizer.encode_verbatim)
         asking.ask(FEW_SHOT, weights, shots, UNCALIBRATED, untaught, first=True)
-        if asking.tells_more(FEW_SHOT):
+        if asking.needs_more(FEW_SHOT):
             (answers / f"{FEW_SHOT}.jsonl").unlink()
             asking.ask(FEW_SHOT, weights, shots, UNCALIBRATED, untaught)
     asking.ask(ADAPTER, PeftModel.from_pretrained(weights, str(inputs["train"] / "adapter")))
 
 
 def _merged(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
-    """Base and adapter as one; on a GPU only if it has room for that."""
+    """Ask the merged model; on a GPU only if its weights fit."""
     folder = inputs["export"] / "merged"
     if short := _lacking(folder):
         say(f"  {MERGED}: not asked, because its weights are {short:.1f} GiB more than the GPU has room for")
@@ -122,7 +123,7 @@ def _merged(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence
 
 
 class _Asking:
-    """What the candidates have in common."""
+    """Asks candidates in torch, with everything that they have in common."""
 
     def __init__(self, spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path):
         from tunewright.core.progress import quiet_libraries
@@ -134,7 +135,7 @@ class _Asking:
         job = task_of(spec.task)
         self._taught, self.untaught = (each.fitted(self.tokenizer.encode_verbatim) for each in (job, job.untaught()))
         self._longest = longest_answer(inputs["train"])
-        self._tuned = load_calibration(inputs["export"] / "bundle")
+        self._calibration = load_calibration(inputs["export"] / "bundle")
 
     def load(self, folder: Path, *, nf4: bool = False) -> Any:
         from tunewright.inference.runtimes.torch_model import (
@@ -156,7 +157,7 @@ class _Asking:
         name: str,
         model: Any,
         shots: Sequence[Example] = (),
-        sure: Calibration | None = None,
+        calibration: Calibration | None = None,
         task: Task | None = None,
         *,
         first: bool = False,
@@ -164,12 +165,12 @@ class _Asking:
         """Write a candidate's answers.
 
         Args:
-            first: as of `sample_for`.
+            first: as in `sample_for`.
         """
         from tunewright.inference.runtimes.torch_model import TorchNextToken
 
         task = task or self._taught
-        asked = language_model(
+        predictor = language_model(
             TorchNextToken(model),
             task,
             self.base.template,
@@ -177,29 +178,33 @@ class _Asking:
             self.base.folder,
             self._longest,
             shots,
-            self._tuned if sure is None else sure,
+            self._calibration if calibration is None else calibration,
         )
         on_gpu = model.device.type != "cpu"
         splits = sample_for(name, self.base.folder, self._tests, self._spec.seed, on_gpu=on_gpu, first=first)
-        collect(name, asked, task, splits, self._answers, TorchTogether(model))
+        collect(name, predictor, task, splits, self._answers, TorchTogether(model))
 
-    def tells_more(self, name: str) -> bool:
-        """Whether more answers of a candidate would tell more than those that are there: not where they are all, and
-        not where, on any split, they are worse than a control's beyond chance."""
-        found = by_test(load_records(self._answers / f"{name}.jsonl"))
-        if sum(map(len, found.values())) == sum(map(len, self._tests.values())):
+    def needs_more(self, name: str) -> bool:
+        """Whether a candidate should answer more examples. It should not where it answered all of them, or where it is
+        worse than a baseline beyond chance on some split."""
+        answered = by_test(load_records(self._answers / f"{name}.jsonl"))
+        if sum(map(len, answered.values())) == sum(map(len, self._tests.values())):
             return False
         files = [self._answers / f"{control}.jsonl" for control in CONTROLS]
         controls = [by_test(load_records(file)) for file in files if file.exists()]
-        return all(_reach(part).high >= _reach(each[split]).value for split, part in found.items() for each in controls)
+        return all(
+            _interval(part).high >= _interval(each[split]).value
+            for split, part in answered.items()
+            for each in controls
+        )
 
 
 class TorchTogether:
     """A model in torch that answers many prompts at once; see
-    `tunewright.inference.predictors.language_model.Together`.
+    `tunewright.inference.predictors.prompted.PromptBatcher`.
 
-    What prompts begin with alike is read once for all of them where the model follows the layout of packed batches,
-    which is tried on its first prompts.
+    The model reads the common prefix of the prompts once where it follows the layout of packed batches, which is tried
+    on its first prompts.
     """
 
     def __init__(self, model: Any):
@@ -208,7 +213,7 @@ class TorchTogether:
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         self._token_bytes = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
-        """Of keys and values."""
+        """Bytes of keys and values per token."""
         self._engine: Any = None
 
     def scores(self, trie: LabelTrie, prompts: Sequence[list[int]], temperature: float | None) -> list[Floats]:
@@ -223,7 +228,7 @@ class TorchTogether:
         own = max(map(len, prompts)) if not self._engine.shared_prefix else _own(prompts)
         return scored_labels(self._model, self._engine, prompts, trie, self._at_once(own), temperature)
 
-    def written(self, rules: DecodingRules, prompts: Sequence[list[int]], most: int) -> list[Writer]:
+    def generate(self, rules: DecodingRules, prompts: Sequence[list[int]], most: int) -> list[Writer]:
         from tunewright.inference.runtimes.torch_writer import write_all
 
         if not prompts:
@@ -231,16 +236,16 @@ class TorchTogether:
         return write_all(self._model, rules, prompts, most, self._at_once(max(map(len, prompts)) + most))
 
     def _at_once(self, tokens: int) -> int:
-        """Prompts of so many tokens each, in one batch."""
+        """The number of prompts of `tokens` tokens each that fit into one batch."""
         return max(1, min(AT_ONCE, int(ROOM // (self._token_bytes * max(tokens, 1)))))
 
 
-def _reach(records: Sequence[Record]) -> Interval:
+def _interval(records: Sequence[Record]) -> Interval:
     return ratio([record.primary_metric for record in records], groups_of(records))
 
 
 def _own(prompts: Sequence[list[int]]) -> int:
-    """Tokens of the longest prompt that not all begin with."""
+    """Tokens of the longest prompt after the prefix that all prompts share."""
     from tunewright.inference.runtimes.prefix import common_prefix
 
     shared = min(common_prefix(prompts[0], prompt) for prompt in prompts)
@@ -251,15 +256,15 @@ def _is_large(folder: Path) -> bool:
     return sum(tensor.raw.size for tensor in Weights(folder).values()) >= LARGE
 
 
-def _apart(base: LocalModel) -> bool:
-    """Whether memory matters so much that each candidate is to have a process of its own."""
+def _separate(base: LocalModel) -> bool:
+    """Whether memory is so scarce that each candidate needs its own process."""
     import torch
 
     return torch.cuda.is_available() or _is_large(base.folder)
 
 
 def _lacking(folder: Path) -> float:
-    """GiB that a GPU is short of for the weights of a folder; 0 where they fit, or there is no GPU."""
+    """GiB that a GPU lacks for the weights of a folder; 0 where they fit, or there is no GPU."""
     import torch
 
     if not torch.cuda.is_available():

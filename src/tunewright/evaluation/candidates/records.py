@@ -1,4 +1,4 @@
-"""Baselines for records: the record of the likest example, and patterns read off the examples."""
+"""The cheap baselines: the majority label, linear models, the nearest example, and patterns from the examples."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tunewright.tasks.measures import bare
 from tunewright.tasks.multi_label import labels_in
 
 _LEAST = 2
-"""Times that a pattern must have been right to count."""
+"""A pattern counts if it was right this many times."""
 
 
 class Nearest:
-    """The record of the training example whose text is most alike, by the cosine of TF-IDF vectors.
+    """The answer of the training example with the most similar text, by the cosine of TF-IDF vectors.
 
     Source: Salton & Buckley 1988.
     """
@@ -48,22 +48,22 @@ class Nearest:
 
 @dataclass(frozen=True)
 class _Spot:
-    """A piece of a text, and what tells what it is."""
+    """A piece of a text, and the cues to its meaning."""
 
     text: str
     cues: tuple[str, ...]
 
 
 class Patterns:
-    """Regular expressions and dictionaries, as somebody would write them who looks at the examples.
+    """Regular expressions and dictionaries, as a person would write them who looks at the examples.
 
-    A text is cut into pieces: whole lines, what stands behind a colon or a wide space, and words, dates and numbers.
-    Each piece has cues: its shape, the words before it in its line, the line above, how far down it stands. For each
-    field the examples tell how often a piece with such cues was its value (naive Bayes over cues), and which values
-    come again. The value is the likeliest piece that has the field's form, or can be read so.
+    The text is cut into pieces: whole lines, the text behind a colon or a wide space, and words, dates and numbers.
+    Each piece has cues: its shape, the words before it in its line, the line above, its position in the text. The
+    examples show, for each field, how often a piece with such cues was its value (naive Bayes over cues), and which
+    values recur. The answer is the likeliest piece that has the field's form, or can be read that way.
 
     Args:
-        canonical: writes a record in its one form, or raises Unfit.
+        canonical: writes a record in its canonical form, or raises Unfit.
     """
 
     def __init__(self, known: Sequence[Example], canonical: Callable[[str], str]):
@@ -73,7 +73,7 @@ class Patterns:
         self._values: dict[str, Counter[str | float]] = defaultdict(Counter)
         self._shapes: dict[str, Counter[str]] = defaultdict(Counter)
         self._sample: dict[str, dict[str, Any]] = {}
-        """For each field a record that has it."""
+        """For each field, a record that has it."""
         self._pieces = 0
         self._found: Counter[str] = Counter()
         for example in known:
@@ -105,21 +105,21 @@ class Patterns:
             return Answer("{}")
 
     def _value(self, name: str, spots: Sequence[_Spot], request: str) -> str | float | None:
-        """The value of a field: one that is known and stands in the text, or else the likeliest piece of its form."""
+        """The value of a field: a known value that occurs in the text, or else the likeliest piece of its form."""
         values = self._values[name]
         dictionary = [value for value, count in values.items() if count >= _LEAST and len(str(value)) > 1]
-        there = [value for value in dictionary if _stands_in(str(value), request)]
-        if there and len(dictionary) > len(values) / 2:
-            return max(there, key=lambda value: len(str(value)))
+        known = [value for value in dictionary if _occurs_in(str(value), request)]
+        if known and len(dictionary) > len(values) / 2:
+            return max(known, key=lambda value: len(str(value)))
         if self._found[name] >= _LEAST:
             for spot in sorted(spots, key=lambda spot: -self._odds(name, spot)):
                 fitting = [reading for reading in (spot.text, *_readings(spot.text)) if self._fits(name, reading)]
                 if fitting:
                     return max(fitting, key=lambda reading: self._shapes[name][_shape(reading)])
-        return max(there, key=lambda value: len(str(value)), default=None)
+        return max(known, key=lambda value: len(str(value)), default=None)
 
     def _fits(self, name: str, value: str) -> bool:
-        """Whether a field may have a value, told by putting it into a record that is known."""
+        """Whether a field may have a value; a known record with this value shows it."""
         try:
             self._canonical(json.dumps(self._sample[name] | {name: value}))
         except Unfit:
@@ -163,21 +163,22 @@ def _words(text: str) -> list[str]:
 
 
 def _shape(text: str) -> str:
-    """9 for a run of digits, a for one of letters; other signs as they are, at most eight of all."""
+    """The shape of a text: 9 for a run of digits, a for a run of letters, other signs as they are; eight signs at
+    most."""
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", " ".join(text.split())))[:8]
 
 
 def _same(piece: str, value: str) -> bool:
-    """Whether a piece says a value: the same letters and digits, or the same number or date in another form."""
+    """Whether a piece gives a value: the same letters and digits, or the same number or date in another form."""
     return bare(piece) == bare(value) or value in _readings(piece)
 
 
-def _stands_in(value: str, text: str) -> bool:
+def _occurs_in(value: str, text: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text) is not None
 
 
 def _readings(piece: str) -> list[str]:
-    """What a number or a date may mean, as JSON and ISO write it."""
+    """The possible values of a number or a date, as JSON and ISO write them."""
     if date := re.fullmatch(r"(\d{1,2})[./-](\d{1,2})[./-](\d{4})", piece):
         first, second, year = date.groups()
         return [f"{year}-{int(second):02}-{int(first):02}", f"{year}-{int(first):02}-{int(second):02}"]
@@ -212,7 +213,7 @@ _FOLDS = 3
 
 
 class UsualSet:
-    """Always the labels that have the largest micro-F1 on the training examples: the commonest, as many as pay."""
+    """Always the same labels: the commonest ones, as many as give the largest micro-F1 on the training examples."""
 
     def __init__(self, train: Sequence[Example], task: MultiLabelTask):
         counts = Counter(label for example in train for label in labels_in(example.answer))
@@ -232,7 +233,7 @@ class UsualSet:
 
 class LabelSetSvm:
     """A linear model for each label; see `tunewright.data.curve.classical.fit_linear_sets`. Thresholds are chosen as
-    for a tuned model, on training examples that it has not seen."""
+    for a tuned model, on training examples that the linear model has not seen."""
 
     def __init__(self, train: Sequence[Example], task: MultiLabelTask):
         self._task, labels = task, list(task.labels)
@@ -256,12 +257,12 @@ class LabelSetSvm:
 
 
 def _probabilities(model: LinearModel, texts: Sequence[str]) -> Floats:
-    """Logistic of the decision values, [texts, labels]: in their order, if not calibrated."""
+    """Logistic of the decision values, shape [texts, labels]; it keeps their order but is not calibrated."""
     return sigmoid(np.array(model.of_texts(texts), np.float64))
 
 
 def controls(task: Task, known: Sequence[Example]) -> dict[str, Predictor]:
-    """What costs next to nothing, by its name in the tables.
+    """The baselines that cost next to nothing, by their name in the tables.
 
     Args:
         known: the examples to learn from.

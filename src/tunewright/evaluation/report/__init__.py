@@ -1,1 +1,1 @@
-"""The report: HTML, Markdown, the table of a terminal, and the model card."""
+"""The report: HTML, Markdown, the terminal's table, and the model card."""

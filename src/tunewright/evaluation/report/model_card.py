@@ -1,4 +1,4 @@
-"""A model card in Hugging Face's format: what the model is for, what it was measured to do, and what not."""
+"""A model card in Hugging Face's format: what the model is for, how well it does it, and its limits."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ LICENCES = {
     "Llama 3.1 Community": "llama3.1",
     "Llama 3.2 Community": "llama3.2",
 }
-"""The hub's names of the base models' licences; an adapter and what is merged with it stay under them."""
+"""The hub's names of the base models' licences; an adapter and a merged model keep the licence of their base."""
 
 
 def write_card(spec: Spec, data: Mapping[str, Any], inputs: Mapping[str, Path], file: Path) -> None:
     """Write a model card.
 
     Args:
-        data: what `verdict.json` holds.
-        inputs: the folders of the steps that the model comes from, for its lineage.
+        data: the content of `verdict.json`.
+        inputs: the folders of the steps that made the model, for its lineage.
     """
     context = {
         **data,
@@ -57,7 +57,7 @@ def write_card(spec: Spec, data: Mapping[str, Any], inputs: Mapping[str, Path], 
 
 
 def _base_model(spec: Spec) -> str | None:
-    """The hub's name of what a model was made of; a linear model is made of nothing."""
+    """The hub's name of the base model; None for a linear model, which has none."""
     return None if spec.model == LINEAR else published_name(spec.model, spec.folder)
 
 

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else, and the same in Markdown."""
+"""The report: one self-contained HTML file, and the same in Markdown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tunewright.evaluation.report.table import candidate_rows, second_measure
 from tunewright.evaluation.statistics.ceiling import UNSEEN
 from tunewright.evaluation.statistics.intervals import Interval
 from tunewright.evaluation.verdict.comparison import API, CANDIDATE_LABELS, SERVED, Comparison, evidence_key, kind_in
-from tunewright.evaluation.verdict.decide import Verdict
+from tunewright.evaluation.verdict.decision import Verdict
 from tunewright.evaluation.verdict.payer import page
 from tunewright.tasks import Example, task_of
 from tunewright.training.diagnosis.history import CURVE, DIAGNOSIS
@@ -28,14 +28,14 @@ MISTAKES_SHOWN = 12
 
 
 def verdict_data(spec: Spec, comparison: Comparison, verdict: Verdict, parity: dict[str, Any]) -> dict[str, Any]:
-    """What `verdict.json` holds, and what terminal, Markdown and HTML are made from."""
-    paid = page(spec, comparison, verdict, price_book(spec.price_file))
+    """The content of `verdict.json`, from which terminal, Markdown and HTML are made."""
+    payer = page(spec, comparison, verdict, price_book(spec.price_file))
     return {
         "name": spec.name,
         "verdict": asdict(verdict),
         "comparison": asdict(comparison),
         "parity": parity,
-        "payer": asdict(paid),
+        "payer": asdict(payer),
     }
 
 
@@ -51,7 +51,7 @@ def write_report(
     """Write `report.html` and `report.md` into `folder`.
 
     Args:
-        data: what `verdict_data` returns.
+        data: the content of `verdict.json`, as `verdict_data` returns it.
         examples: the test examples by id.
         inputs: the folders of the verdict's input steps, for the curve, the findings and the provenance.
     """
@@ -102,9 +102,9 @@ def _dots(split: str, comparison: Comparison) -> dict[str, Any]:
 
 
 def _curve(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The curve as SVG paths in a box of 600 x 160, a line for each member, with the scale's ends.
+    """The curve as SVG paths in a box of 600 x 160, with a line for each adapter, and the scale's ends.
 
-    Losses share a scale from 0 to `top`; the task's primary metric has one of its own, from 0 to 1.
+    Losses share a scale from 0 to `top`; the task's primary metric has its own, from 0 to 1.
     """
     losses = [row for row in rows if "loss" in row]
     measured = [row for row in rows if "primary_metric" in row]
@@ -118,22 +118,22 @@ def _curve(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "last": losses[-1]["loss"],
         "measured": measured[-1] if measured else None,
         "steps": steps,
-        "members": len({row["member"] for row in rows}),
+        "adapters": len({row["seed_number"] for row in rows}),
     }
 
 
 def _lines(rows: Sequence[dict[str, Any]], key: str, top: float, steps: int) -> dict[str, Any]:
     """A path through one figure of the rows, and its points."""
-    members: dict[int, list[tuple[str, str]]] = {}
+    lines: dict[int, list[tuple[str, str]]] = {}
     for row in rows:
         x, y = 600 * (row["step"] - 1) / max(steps - 1, 1), 160 - 150 * row[key] / top
-        members.setdefault(row["member"], []).append((f"{x:.1f}", f"{y:.1f}"))
-    path = " ".join("M" + " L".join(",".join(point) for point in points) for points in members.values())
-    return {"path": path, "points": [point for points in members.values() for point in points]}
+        lines.setdefault(row["seed_number"], []).append((f"{x:.1f}", f"{y:.1f}"))
+    path = " ".join("M" + " L".join(",".join(point) for point in points) for points in lines.values())
+    return {"path": path, "points": [point for points in lines.values() for point in points]}
 
 
 def _confusions(records: Sequence[Record]) -> dict[str, Any]:
-    """Counts of given against right labels."""
+    """Counts of the model's labels against the right ones."""
     labels = sorted({r.gold for r in records} | {r.answer for r in records})
     counts = Counter((r.gold, r.answer) for r in records)
     return {

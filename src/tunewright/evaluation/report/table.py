@@ -1,4 +1,4 @@
-"""The end of a run as a person reads it on a terminal: the table of predictors, the parity chain, the verdict."""
+"""The summary of a run on a terminal: the table of predictors, the parity chain, the verdict."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 _CHEAPEST = 4
-"""APIs that nobody measured, of which a terminal shows so many."""
+"""How many APIs that nobody measured a terminal shows."""
 
 
 def candidate_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """The measured candidates, then the API candidates, with their figures as text; shared by terminal, Markdown and
-    HTML."""
+    """The measured candidates, then the API candidates, with their figures as text, for terminal, Markdown and HTML."""
     comparison = data["comparison"]
     second = second_measure(comparison)
     rows = []
-    now, *tiers = comparison["apis"].values()
-    for candidate in [*comparison["candidates"].values(), now, comparison["batch"], *tiers]:
+    now, *others = comparison["apis"].values()
+    for candidate in [*comparison["candidates"].values(), now, comparison["batch"], *others]:
         scores, speed, cost = candidate["scores"], candidate["latency"], candidate["cost"]
         rows.append(
             {
@@ -40,7 +39,7 @@ def candidate_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def second_measure(comparison: dict[str, Any]) -> str:
-    """The measure that is shown beside the primary metric."""
+    """The measure shown beside the primary metric."""
     score = next(iter(comparison["candidates"]["served"]["scores"].values()))
     return str(next(iter(score["others"])))
 
@@ -53,11 +52,11 @@ def print_summary(
     ladder: Mapping[str, Any] | None = None,
     page: Path | None = None,
 ) -> None:
-    """Print the table, the parity chain, the verdict and where the report is, on standard output.
+    """Print the table, the parity chain, the verdict and the report's path on standard output.
 
     Args:
-        project: the folder of the spec, for what to type next.
-        ladder: how it came to this candidate; see `tunewright.ladder.page.plain`.
+        project: the folder of the spec, for the command to type next.
+        ladder: how the ladder came to this candidate; see `tunewright.ladder.page.plain`.
         page: the page that shows all candidates.
     """
     from rich.console import Console
@@ -97,7 +96,7 @@ def print_summary(
     )
     console.print(f"Parity {'✓' if parity['passed'] else '✗'}  {chain}", soft_wrap=True)
     for other in parity.get("elsewhere", ()):
-        if not other["why"]:  # what was not asked stands in the report
+        if not other["why"]:  # engines that were not asked are in the report
             console.print(f"Elsewhere  {other['told']}", soft_wrap=True)
     for sentence in data.get("baseline", {}).get("told", ()):
         console.print(f"API      {sentence}", soft_wrap=True)
@@ -121,7 +120,7 @@ def print_summary(
 
 
 def _candidates(ladder: Mapping[str, Any]) -> Any:
-    """The candidates that were tried, the one whose verdict stands in bold."""
+    """The candidates that were tried, in bold the one that the verdict is about."""
     from rich.table import Table
 
     table = Table(title="candidates, the cheapest first", title_justify="left", header_style="bold")
@@ -145,8 +144,8 @@ def _candidates(ladder: Mapping[str, Any]) -> Any:
 
 
 def _shown(rows: Sequence[dict[str, Any]], apis: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
-    """(the rows that a terminal shows, how many more the report has): of APIs that nobody measured, beside the one paid
-    for today, the cheapest few."""
+    """(the rows that a terminal shows, how many more the report has). Apart from the API paid for today, it shows only
+    the cheapest APIs that nobody measured."""
     unmeasured = [name for name, candidate in list(apis.items())[1:] if not candidate["scores"]]
     left_out = set(sorted(unmeasured, key=lambda name: apis[name]["cost"]["usd_per_month"])[_CHEAPEST:])
     return [row for row in rows if row["key"] not in left_out], len(left_out)

@@ -1,1 +1,1 @@
-"""Intervals, paired tests, groups, slices, and the ceiling that the labels set."""
+"""Statistics: intervals, paired tests, groups, slices, and the ceiling that the labels set."""

@@ -1,4 +1,4 @@
-"""How often any system can agree with these labels: told by texts that were labelled more than once."""
+"""How often any system can agree with these labels, estimated from texts that were labelled more than once."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tunewright.tasks import Example
 from tunewright.tasks.measures import Ratio
 
 LEAST_TEXTS = 30
-"""Texts with several labels below which nothing is told."""
+"""With fewer texts that have several labels there is no estimate."""
 UNSEEN = (
-    "Only texts that stand in the data more than once are seen, and these are often the short and easy ones; where "
-    "hard texts carry more wrong labels, the true limit is lower."
+    "The estimate sees only texts that occur in the data more than once, often the short and easy ones; where hard "
+    "texts carry more wrong labels, the true limit is lower."
 )
 """What a ceiling can't see."""
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What the labels of repeated texts say."""
+    """The ceiling that the labels of repeated texts imply."""
 
     texts: int
     """Texts that were labelled more than once."""
@@ -32,17 +32,17 @@ class Ceiling:
     """The accuracy that a system which is always right would reach."""
 
 
-def ceiling(examples: Iterable[Example], labels: int) -> Ceiling | None:
-    """From how often two labels of one text agree.
+def label_ceiling(examples: Iterable[Example], labels: int) -> Ceiling | None:
+    """Estimate the ceiling from how often two labels of one text agree.
 
     If a label is right with probability a, and else one of the other k - 1 at random, two labels of one text agree with
-    probability a^2 + (1 - a)^2 / (k - 1); solved for a. Mistakes that are made again and again are not seen so,
-    nor is noise that sits in hard texts, which seldom stand there twice.
+    probability a^2 + (1 - a)^2 / (k - 1). This equation is solved for a. It does not see mistakes that people make
+    again and again, nor noise in hard texts, which seldom occur twice.
 
     Args:
-        labels: how many there are.
+        labels: the number of different labels.
 
-    Returns: None where fewer than LEAST_TEXTS texts stand in the data more than once.
+    Returns: None where fewer than LEAST_TEXTS texts occur in the data more than once.
     """
     given: dict[str, list[str]] = defaultdict(list)
     for example in examples:
@@ -50,10 +50,10 @@ def ceiling(examples: Iterable[Example], labels: int) -> Ceiling | None:
     several = [answers for answers in given.values() if len(answers) > 1]
     if len(several) < LEAST_TEXTS:
         return None
-    # Each text counts once, however often it stands there.
-    found = ratio([Ratio(_agreement(answers), 1) for answers in several], None)
-    right = Interval(_right(found.value, labels), _right(found.low, labels), _right(found.high, labels))
-    return Ceiling(len(several), found, right)
+    # Each text counts once, however often it occurs.
+    agreement = ratio([Ratio(_agreement(answers), 1) for answers in several], None)
+    right = Interval(_right(agreement.value, labels), _right(agreement.low, labels), _right(agreement.high, labels))
+    return Ceiling(len(several), agreement, right)
 
 
 def _agreement(answers: Sequence[str]) -> float:
@@ -63,6 +63,6 @@ def _agreement(answers: Sequence[str]) -> float:
 
 
 def _right(agreement: float, labels: int) -> float:
-    """The probability that a label is right, from that two agree; below chance agreement 1 / k."""
+    """The probability that a label is right, from the probability that two agree; below chance agreement 1 / k."""
     inside = (labels - 1) * (labels * agreement - 1)
     return (1 + math.sqrt(max(inside, 0.0))) / labels

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 MIN_GROUPS = 20
-"""Groups below which an interval proves nothing: the spread between groups is itself estimated from them. Cameron and
-Miller 2015 (section VI) call 20 to 50 groups few."""
+"""With fewer groups an interval proves nothing, because the spread between groups is itself estimated from them.
+Cameron and Miller 2015 (section VI) call 20 to 50 groups few."""
 MAX_SHARE = 0.1
-"""Of the rows, that the largest group may hold: what it gets right or wrong would decide alone."""
+"""Share of the rows that the largest group may hold; a larger group would decide the result alone."""
 _QUANTILE = 0.7
-"""Of what the intraclass correlation may be, the value that is taken. At 0.6 nine of the 240 cases that
+"""Quantile of the intraclass correlation that is used. At 0.6 nine of the 240 cases that
 tests/evaluation/test_coverage.py simulates cover less than 93 %, the worst 88.6 %; at 0.7 two do, the worst 91.8 %."""
 _CORRELATIONS = np.array([0.002, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
 _PRIOR = np.gradient(_CORRELATIONS) / np.sqrt(_CORRELATIONS * (1 - _CORRELATIONS))
@@ -26,7 +26,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 def too_few_groups(groups: Sequence[str] | None) -> str:
-    """Why the groups are too few to tell; empty where they are enough, or where every row stands by itself (None)."""
+    """Why the groups are too few to tell; empty where there are enough, or where the rows are independent (None)."""
     if not groups:
         return ""
     sizes = Counter(groups)
@@ -40,7 +40,7 @@ def too_few_groups(groups: Sequence[str] | None) -> str:
 
 
 def numbered(groups: Sequence[str] | None, count: int) -> tuple[npt.NDArray[np.int64], int]:
-    """(the number of each row's group, the number of groups); of rows that stand by themselves, each is a group."""
+    """(the number of each row's group, the number of groups); each independent row is a group."""
     if groups is None:
         return np.arange(count), count
     names = {name: number for number, name in enumerate(dict.fromkeys(groups))}
@@ -53,11 +53,11 @@ def sums_of(member_of: npt.NDArray[np.int64], values: Numbers, units: int) -> Nu
 
 
 def effective_rows(hits: Numbers, sizes: Numbers) -> Numbers:
-    """How many independent rows tell as much of a share of right answers as these, for an interval of 95 %.
+    """The number of independent rows that would give as precise a share of right answers, for an interval of 95 %.
 
-    The rows over the larger of two design effects. One is observed: the linearised variance between groups over the
-    binomial one, times (t / z)^2, as it is itself estimated from so many groups. It needs no model, but sees next to
-    nothing where few groups have an error; then the other holds, `modelled_effect`.
+    It is the number of rows divided by the larger of two design effects. The observed one is the linearised variance
+    between groups over the binomial variance, times (t / z)^2 because it is itself estimated from these groups. It
+    needs no model, but sees next to nothing where few groups have an error. Then `modelled_effect` is the larger.
 
     Args:
         hits: right answers of each group, shape [..., groups].
@@ -77,9 +77,10 @@ def effective_rows(hits: Numbers, sizes: Numbers) -> Numbers:
 
 
 def modelled_effect(hits: Numbers, sizes: Numbers) -> Numbers:
-    """The design effect of a beta-binomial model, 1 + correlation x (group size - 1), at an upper quantile of the
-    correlation given the answers: 1 where rows are independent, the group size (the mean that a row sees) where all
-    rows of a group are alike.
+    """The design effect of a beta-binomial model, 1 + correlation x (group size - 1).
+
+    The correlation is an upper quantile given the answers. The effect is 1 where rows are independent, and the group
+    size (the mean over rows) where all rows of a group are alike.
 
     Args:
         hits, sizes: as in `effective_rows`.
@@ -90,21 +91,21 @@ def modelled_effect(hits: Numbers, sizes: Numbers) -> Numbers:
 
 
 def widened(units: int, level: float) -> float:
-    """(t / z)^2: by how much a variance counts for more where it is estimated from so few units. Korn & Graubard
+    """(t / z)^2: the factor by which a variance counts for more because it is estimated from few units. Korn & Graubard
     1998."""
     return (quantile(units, level) / NormalDist().inv_cdf(level)) ** 2
 
 
 def _correlation(hits: Numbers, sizes: Numbers) -> Numbers:
-    """The upper quantile of the intraclass correlation given the answers, the mean share taken as known."""
+    """The upper quantile of the intraclass correlation given the answers; the mean share is taken as known."""
     from scipy.special import gammaln
 
     share = ((hits.sum(-1) + 0.5) / (sizes.sum() + 1))[..., None]
     likely = np.empty((*hits.shape[:-1], len(_CORRELATIONS)))
-    for place, correlation in enumerate(_CORRELATIONS):
+    for index, correlation in enumerate(_CORRELATIONS):
         total = 1 / correlation - 1
         a, b = share * total, (1 - share) * total
-        likely[..., place] = (
+        likely[..., index] = (
             gammaln(hits + a) - gammaln(a) + gammaln(sizes - hits + b) - gammaln(b) - gammaln(sizes + total)
         ).sum(-1) + len(sizes) * gammaln(total)
     weights = np.exp(likely - likely.max(-1, keepdims=True)) * _PRIOR
@@ -113,27 +114,27 @@ def _correlation(hits: Numbers, sizes: Numbers) -> Numbers:
 
 
 def rests_on(residuals: Numbers) -> float:
-    """How many units a variance rests on, by the weight of each square in the sum (Kish's effective number); 0 where
-    there is no variance."""
+    """The number of units that a variance rests on, by the weight of each square in the sum (Kish's effective number);
+    0 where there is no variance."""
     squares = np.square(residuals)
     fourth = float(np.square(squares).sum())
     return float(squares.sum()) ** 2 / fourth if fourth > 0 else 0.0
 
 
 def quantile(units: int, level: float) -> float:
-    """Student's t with units - 1 degrees of freedom; infinite for one unit, which shows no spread."""
+    """Quantile of Student's t with units - 1 degrees of freedom; infinite for one unit, which shows no spread."""
     from scipy.stats import t
 
     return float(t.ppf(level, units - 1)) if units > 1 else float("inf")
 
 
 def wilson_limits(share: Any, rows: Any, t: float) -> tuple[Any, Any]:
-    """The ends of Wilson's interval at an effective number of rows. Where t stands for z, that is Korn and Graubard's
-    (1998) correction of the number by (z / t)^2: Wilson's formula knows z and rows only as z^2 / rows.
+    """The ends of Wilson's interval at an effective number of rows. With t in the place of z this is Korn and
+    Graubard's (1998) correction of the number by (z / t)^2, because Wilson's formula has z and rows only as z^2 / rows.
 
     Args:
         share, rows: numbers, or arrays of one shape.
-        t: how many standard errors reach to an end; where it is infinite, nothing is known: 0 to 1.
+        t: standard errors from the share to an end; where it is infinite, the interval is 0 to 1.
     """
     if np.isinf(t):
         return np.zeros_like(share), np.ones_like(share)

@@ -1,4 +1,4 @@
-"""Measures over many examples, with their intervals; of two predictors on the same examples see `pairs`."""
+"""Measures over many examples, with their intervals. For two predictors on the same examples see `pairs`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from tunewright.tasks.measures import Ratio
 Z = NormalDist().inv_cdf(0.975)
 RESAMPLES = 2000
 FEW_ROWS = 10
-"""Of a label, below which its F1 says little: one answer moves it by five points or more."""
+"""With fewer examples a label's F1 says little: one answer moves it by five points or more."""
 _KEPT = 4000
-"""Examples or groups up to which the draws are kept for the next measure; 64 MB."""
+"""Up to this many examples or groups, the draws are kept for the next measure; 64 MB."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Interval:
     low: float
     high: float
     doubt: str = ""
-    """Why it proves nothing, whatever its ends; empty where it does."""
+    """Why the interval proves nothing, whatever its ends; empty where it does."""
 
 
 def wilson(successes: int, trials: int) -> Interval:
@@ -51,14 +51,14 @@ def wilson(successes: int, trials: int) -> Interval:
 
 
 def accuracy(right: Sequence[bool], groups: Sequence[str] | None) -> Interval:
-    """Accuracy with Wilson's interval: of single examples as it is, of groups at the effective sample size.
+    """Accuracy with Wilson's interval; where examples are grouped, at the effective sample size.
 
-    Examples that share a phrasing or a customer fail together; counting them as independent makes the interval too
-    narrow. How often these intervals hold the truth: tests/evaluation/test_coverage.py.
+    Examples that share a phrasing or a customer fail together, and counting them as independent makes the interval too
+    narrow. tests/evaluation/test_coverage.py measures how often these intervals hold the truth.
 
     Args:
-        right: of each example.
-        groups: of each example; None where each stands by itself.
+        right: whether each answer is right.
+        groups: the group of each example; None where the examples are independent.
 
     Source: Wilson 1927; Korn & Graubard 1998; see `grouped.effective_rows`.
     """
@@ -72,14 +72,15 @@ def accuracy(right: Sequence[bool], groups: Sequence[str] | None) -> Interval:
 
 
 def ratio(measured: Sequence[Ratio], groups: Sequence[str] | None) -> Interval:
-    """A measure over many examples with its 95 % interval; of right and wrong answers that of `accuracy`.
+    """A measure over many examples with its 95 % interval.
 
-    Of others it is Wilson's too, at the number of all-or-nothing units that would vary as much: the linearised variance
-    of the ratio of sums, between groups where there are groups, else between examples. As far as that variance rests on
-    few of them, each is taken for all or nothing. So five records without an error are no proof of 100 %.
+    For right and wrong answers it is that of `accuracy`. For other measures it is Wilson's too, at the number of
+    all-or-nothing units that would vary as much. This comes from the linearised variance of the ratio of sums, between
+    groups where there are groups, else between examples. As far as that variance rests on few of them, each counts as
+    all or nothing. So five records without an error do not prove 100 %.
 
     Args:
-        measured: part and whole of each example; an example that has neither says nothing.
+        measured: part and whole of each example; an example that has neither does not count.
         groups: as in `accuracy`.
 
     Source: Cochran 1977, section 6.3; Korn & Graubard 1998; see `grouped.rests_on`.
@@ -106,16 +107,16 @@ def ratio(measured: Sequence[Ratio], groups: Sequence[str] | None) -> Interval:
 
 
 def shares(parts: Any, wholes: Any) -> Any:
-    """Sums of parts over those of wholes; nothing of nothing is 0."""
+    """Sums of parts divided by sums of wholes; 0 of 0 is 0."""
     return np.divide(parts, np.maximum(wholes, 1e-12))
 
 
 def macro_f1(gold: Sequence[str], answers: Sequence[str], groups: Sequence[str] | None, seed: int) -> Interval:
     """Mean over the labels of F1 = 2 TP / (2 TP + FP + FN), with a bootstrap percentile interval.
 
-    The mean runs over the labels that occur in `gold`, in a resample over those that occur there. Where no resample
-    differs, as where every answer is right, the interval reaches as far as that of accuracy. A label's F1 that rests on
-    a few examples moves the mean as much as that of a common one: the interval then carries a doubt.
+    The mean runs over the labels that occur in `gold`, and in a resample over those that occur there. Where all
+    resamples agree, for example because every answer is right, the interval is as wide as that of accuracy. The F1 of a
+    rare label moves the mean as much as that of a common one; the interval then carries a doubt.
     """
     counts = Counter(gold)
     labels = sorted(counts)
@@ -144,10 +145,11 @@ def macro_f1(gold: Sequence[str], answers: Sequence[str], groups: Sequence[str] 
 def macro_of(measured: Sequence[Sequence[Ratio]], groups: Sequence[str] | None, seed: int) -> Interval:
     """Mean of several measures over the same examples, with a bootstrap percentile interval.
 
-    The mean runs over the measures that some example has, in a resample over those that occur there; see `macro_f1`.
+    The mean runs over the measures that some example has, and in a resample over those that occur there; see
+    `macro_f1`.
 
     Args:
-        measured: part and whole of each measure, [examples, measures, 2]; nothing of nothing where an example has none.
+        measured: part and whole of each measure, [examples, measures, 2]; 0 of 0 where an example has none.
     """
     parts, wholes = np.moveaxis(np.array(measured, float), -1, 0)
 
@@ -170,7 +172,7 @@ class Resamples:
     Source: the cluster bootstrap, Davison & Hinkley 1997, section 3.8.
 
     Args:
-        groups: of each example.
+        groups: the group of each example.
         count: the number of examples.
     """
 
@@ -179,12 +181,12 @@ class Resamples:
         self._member_of, self.units = numbered(groups, count)
 
     def sums(self, *values: Any) -> list[Numbers]:
-        """The sums of some values over each resample.
+        """The sums of values over each resample.
 
         Args:
             values: each of shape [examples] or [examples, columns].
 
-        Returns: for each of shape [resamples] or [resamples, columns].
+        Returns: the sums of each, of shape [resamples] or [resamples, columns].
         """
         columns = [np.asarray(value, float).reshape(len(self._member_of), -1) for value in values]
         of_units = np.zeros((self.units, sum(part.shape[1] for part in columns)))
@@ -197,8 +199,8 @@ class Resamples:
         ]
 
     def _drawn(self) -> Iterable[Numbers]:
-        """How often each unit is drawn in each resample, shape [some resamples, units]; all of them, bit by bit where
-        they would be large."""
+        """How often each unit is drawn in each resample, shape [some resamples, units]; in several parts where the
+        whole would be large."""
         if self.units <= _KEPT:
             return [_all_drawn(self.units, self._seed)]
         draw, step = _drawer(self.units, self._seed), max(1, _KEPT * RESAMPLES // self.units)

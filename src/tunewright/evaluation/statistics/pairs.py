@@ -1,4 +1,4 @@
-"""Two predictors on the same examples: by how much one is better, whether that can be chance, and how many examples a
+"""Two predictors on the same examples: how much better one is, whether that can be chance, and how many examples a
 proof takes."""
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from tunewright.evaluation.statistics.intervals import Interval, shares
 from tunewright.tasks.measures import Ratio
 
 ALPHA = 0.05
-"""Of a claim that something is not inferior: how often it may be made wrongly."""
+"""How often a claim that something is not inferior may be wrong."""
 _TWO_SIDED, _ONE_SIDED = NormalDist().inv_cdf(0.975), NormalDist().inv_cdf(1 - ALPHA)
 POWER = 0.8
-"""How often such a claim shall come out where it is true."""
+"""How often such a claim is to be shown where it is true."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class Paired:
 
     difference: Interval
     at_least: float
-    """The lower end of the one-sided 95 % interval: what the difference is not below, up to an error of 5 %."""
+    """The lower end of the one-sided 95 % interval: the difference is not below it, up to an error of 5 %."""
     p_value: float
-    """Exact sign test, which of right and wrong answers is McNemar's: the chance of so uneven a split of the examples
-    on which one does better, if both were equally good. Where examples are grouped, of the groups."""
+    """Exact sign test, which for right and wrong answers is McNemar's. It is the chance of so uneven a split of the
+    examples on which one does better, if both were equally good. Where examples are grouped, it counts groups."""
     only_first: int
     """Examples on which the first does better."""
     only_second: int
     count: int
     """Examples in all."""
     variance: float
-    """Of the difference on one example."""
+    """Variance of the difference on one example."""
 
     def not_inferior(self, margin: float) -> bool:
         """Whether the first is shown to be worse by no more than `margin`, up to an error of 5 %; too few groups show
@@ -57,12 +57,14 @@ class Paired:
 
 
 def paired(first: Sequence[Ratio], second: Sequence[Ratio], groups: Sequence[str] | None) -> Paired:
-    """The sign test and an interval: of right and wrong answers Tango's score interval, of groups at the effective
-    sample size; of other measures Student's t on the linearised difference of the two ratios of sums.
+    """The sign test and an interval of the difference.
+
+    For right and wrong answers this is Tango's score interval, with groups at the effective sample size. For other
+    measures it is Student's t on the linearised difference of the two ratios of sums.
 
     Args:
-        first, second: part and whole of each example, of either predictor.
-        groups: of each example; None where each stands by itself.
+        first, second: part and whole of each example, for either predictor.
+        groups: the group of each example; None where the examples are independent.
 
     Source: McNemar 1947; Tango 1998; Korn & Graubard 1998 for the effective sample size.
     """
@@ -86,7 +88,7 @@ def paired(first: Sequence[Ratio], second: Sequence[Ratio], groups: Sequence[str
 
 
 def _of_counts(gaps: Numbers, groups: Sequence[str] | None) -> tuple[float, float, float]:
-    """(lower and upper end of the 95 % interval, lower end of the one-sided one) of a difference of paired shares.
+    """(lower end, upper end of the 95 % interval, lower end of the one-sided one) of a difference of paired shares.
 
     Args:
         gaps: 1 where the first alone is right, -1 where the second is, else 0.
@@ -104,7 +106,7 @@ def _of_counts(gaps: Numbers, groups: Sequence[str] | None) -> tuple[float, floa
         return -1.0, 1.0, -1.0
     sizes = sums_of(member_of, np.ones(count), units)
     sides = np.array([sums_of(member_of, (gaps == side).astype(float), units) for side in (1, -1)])
-    # As `grouped.effective_rows` does, of both kinds of examples on which the two differ.
+    # As in `grouped.effective_rows`, for both kinds of examples on which the two differ.
     modelled = float(np.average(modelled_effect(sides, sizes), weights=sides.sum(1) + 0.5))
     residuals = sides[0] - sides[1] - gaps.mean() * sizes
     spread = float(gaps.var())
@@ -118,10 +120,10 @@ def _of_counts(gaps: Numbers, groups: Sequence[str] | None) -> tuple[float, floa
 
 
 def _of_lines(difference: float, lines: Numbers, groups: Sequence[str] | None) -> tuple[float, float, float]:
-    """As `_of_counts`, of any measure.
+    """As `_of_counts`, for any measure.
 
     Args:
-        lines: what each example adds to the difference beyond the mean, to first order.
+        lines: the linearised contribution of each example to the difference, less the mean.
     """
     member_of, units = numbered(groups, len(lines))
     if units < 2:
@@ -131,7 +133,7 @@ def _of_lines(difference: float, lines: Numbers, groups: Sequence[str] | None) -
     doubted = 1 / (1 + rests_on(sums))
 
     def reach(level: float) -> float:
-        # As far as the spread rests on few units, what Tango's interval leaves open where none of them differs.
+        # As far as the spread rests on few units, add the width of Tango's interval where none of them differs.
         t = quantile(units, level)
         return float(np.hypot(t * spread, doubted * t**2 / (units + t**2)))
 
@@ -162,7 +164,7 @@ def _limit(only_first: float, only_second: float, count: float, z: float) -> flo
     """The difference at which the score statistic is `z`; it falls as the difference grows. Source: Tango 1998.
 
     Args:
-        only_first, only_second, count: numbers of examples, or what is left of them at an effective sample size.
+        only_first, only_second, count: numbers of examples, or effective numbers.
     """
     from scipy.optimize import brentq
 
@@ -177,7 +179,7 @@ def _limit(only_first: float, only_second: float, count: float, z: float) -> flo
 
 
 def _score(only_first: float, only_second: float, count: float, difference: float) -> float:
-    """Tango's statistic: the observed difference less a supposed one, in standard errors under the latter."""
+    """Tango's statistic: the observed difference less an assumed one, in standard errors under the assumed one."""
     b = -only_first - only_second + (2 * count - only_first + only_second) * difference
     c = -only_second * difference * (1 - difference)
     other = (math.sqrt(max(b * b - 8 * count * c, 0.0)) - b) / (4 * count)
@@ -186,19 +188,19 @@ def _score(only_first: float, only_second: float, count: float, difference: floa
 
 
 def pairs_needed(margin: float, variance: float, difference: float = 0.0, effect: float = 1.0) -> int:
-    """Test examples that show, with an error of 5 % and a power of 80 %, that one predictor is not worse than another
-    by more than a margin.
+    """The number of test examples that show, with an error of 5 % and a power of 80 %, that one predictor is not worse
+    than another by more than a margin.
 
     Args:
-        margin: what it may be worse by, as a share.
-        variance: of the difference on one example; of right and wrong answers the share of examples on which one of the
-            two is right alone, less the square of `difference`.
-        difference: by how much it is really better, or worse where negative.
-        effect: the design effect, how many examples are worth one independent example: 1 + (examples of a group - 1) x
+        margin: the share by which it may be worse.
+        variance: variance of the difference on one example. For right and wrong answers it is the share of examples on
+            which only one of the two is right, less the square of `difference`.
+        difference: the true difference; negative where the first is worse.
+        effect: the design effect, the number of examples worth one independent example: 1 + (examples of a group - 1) x
             intraclass correlation (Kish 1965, section 8.2).
 
     Raises:
-        ValueError: it is really worse by the margin or more, so no number of examples shows that it is not.
+        ValueError: the first is truly worse by the margin or more, so no number of examples shows that it is not.
 
     Source: Nam 1997; Liu et al. 2002, for paired shares.
     """
@@ -210,12 +212,12 @@ def pairs_needed(margin: float, variance: float, difference: float = 0.0, effect
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number: the chance of one so small among them, if there were nothing to find.
+    """p-values corrected for their number: the chance of one so small among them if there were nothing to find.
 
     Source: Holm 1979.
     """
     corrected, worst = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda number: p_values[number])):
-        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = worst
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = worst
     return corrected

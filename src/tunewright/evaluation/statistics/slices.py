@@ -1,4 +1,4 @@
-"""Where a predictor does worse: its primary metric on parts of the test, by length, language, time and group."""
+"""Slices: a predictor's primary metric on parts of the test, by length, language, time and group."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Mask = npt.NDArray[np.bool_]
 Names = npt.NDArray[np.str_]
 
 LEAST = 20
-"""Examples of the smallest slice that is told."""
+"""Examples of the smallest slice that is reported."""
 _PARTS = 3
-"""Slices by length and by time."""
+"""Number of slices by length and by time."""
 _CHANCE = 0.05
 _LEAST_GROUPS = 5
-"""Other groups from which on it can be told whether one of them is unlike them."""
+"""With fewer other groups it can't be told whether one group differs from them."""
 
 
 @dataclass(frozen=True)
@@ -47,26 +47,26 @@ class Slice:
     """Whether that is more than chance explains."""
 
 
-def slices(parts: Mapping[str, Sequence[Record]], examples: Mapping[str, Example], seed: int) -> list[Slice]:
+def find_slices(parts: Mapping[str, Sequence[Record]], examples: Mapping[str, Example], seed: int) -> list[Slice]:
     """The slices of every test split, the worst first.
 
     Args:
         parts: one predictor's records by test split.
         examples: the examples by id.
     """
-    found: list[Slice] = []
+    uncorrected: list[Slice] = []
     for split, part in parts.items():
         for by, names in cuts([examples[record.id] for record in part]):
             for name in dict.fromkeys(filter(None, names)):
                 chosen = np.array([each == name for each in names])
                 if LEAST <= chosen.sum() <= len(part) - LEAST:
-                    found.append(_slice(split, by, str(name), part, chosen, seed))
-    corrected = holm([each.p_value for each in found])
-    told = [
+                    uncorrected.append(_slice(split, by, str(name), part, chosen, seed))
+    p_values = holm([each.p_value for each in uncorrected])
+    slices = [
         replace(each, p_value=p_value, falls_short=p_value < _CHANCE)
-        for each, p_value in zip(found, corrected, strict=True)
+        for each, p_value in zip(uncorrected, p_values, strict=True)
     ]
-    return sorted(told, key=lambda each: (each.p_value, each.primary_metric.value))
+    return sorted(slices, key=lambda each: (each.p_value, each.primary_metric.value))
 
 
 def _slice(split: str, by: str, name: str, part: Sequence[Record], chosen: Mask, seed: int) -> Slice:
@@ -83,8 +83,11 @@ def _slice(split: str, by: str, name: str, part: Sequence[Record], chosen: Mask,
 
 
 def _less(parts: Numbers, wholes: Numbers, chosen: Mask, groups: Sequence[str] | None, seed: int) -> float:
-    """The chance of a share so much lower among the chosen, if they were like the rest: Fisher's exact test for right
-    and wrong answers to single examples, else the difference in standard errors of a bootstrap over whole groups."""
+    """The chance of a share so much lower among the chosen examples if they were like the rest.
+
+    It is Fisher's exact test for right and wrong answers to independent examples, else the difference in standard
+    errors of a bootstrap over whole groups.
+    """
     if groups is None and (wholes == 1).all() and np.isin(parts, (0, 1)).all():
         from scipy.stats import fisher_exact
 
@@ -100,14 +103,14 @@ def _less(parts: Numbers, wholes: Numbers, chosen: Mask, groups: Sequence[str] |
     )
     both = (of_inside > 0) & (of_outside > 0)  # a resample may lack one of the two
     if not both.any():
-        return 1.0  # nothing was to be found in one of them, and nothing was
+        return 1.0  # one of the two has nothing to measure in any resample
     draws = shares(inside[both], of_inside[both]) - shares(outside[both], of_outside[both])
     gap = float(shares(parts[chosen].sum(), wholes[chosen].sum()) - shares(parts[~chosen].sum(), wholes[~chosen].sum()))
     return _tail(gap, float(draws.std()))
 
 
 def _less_than_others(parts: Numbers, wholes: Numbers, groups: Names, name: str) -> float:
-    """The chance that a group does so much worse than the others, going by how much those differ from each other."""
+    """The chance that a group does so much worse than the others, given how much those differ from each other."""
     others = [
         float(shares(parts[groups == group].sum(), wholes[groups == group].sum()))
         for group in np.unique(groups)
@@ -125,7 +128,7 @@ def _tail(gap: float, spread: float) -> float:
 
 
 def cuts(examples: Sequence[Example]) -> Iterator[tuple[str, list[str | None]]]:
-    """(by what, the slice of each example or None) of each way to cut a split: by length, language, time and group."""
+    """(criterion, the slice of each example or None) for each way to cut a split: length, language, time and group."""
     lengths = [len(example.request.split()) for example in examples]
     yield "length", _ranked(lengths, "{} to {} words")
     yield "language", [language_of(example.request) for example in examples]

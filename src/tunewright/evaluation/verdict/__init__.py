@@ -1,1 +1,1 @@
-"""The verdict: the rules that decide, the reasons, and the page for the person who pays."""
+"""The verdict: the rules, the decision with its reasons, and the page for the person who pays."""

@@ -22,16 +22,16 @@ from tunewright.tasks import task_of
 SERVED = "served"
 ADAPTER = "adapter"
 ENCODER = "encoder"
-"""A tuned encoder as it was trained, in the place of an adapter."""
+"""A tuned encoder as trained; it takes the place of an adapter."""
 FITTED = "linear"
-"""A linear model as it was fitted."""
+"""A linear model as fitted."""
 EXPORTED = "exported"
 API = "api"
-"""The API that is paid for today, where it was asked or its answers are recorded."""
+"""The API paid for today, where it was asked or its answers were recorded."""
 
 
 def evidence_key(spec: Spec, name: str) -> str:
-    """Under which key the answers of one of the spec's APIs are among the evidence."""
+    """The key in the evidence of the answers of one of the spec's APIs."""
     return API if name == spec.api.label else f"{API} {name}"
 
 
@@ -41,7 +41,7 @@ CONTROLS = {
     "nearest": "the nearest example's answer",
     "patterns": "patterns read off the examples",
 }
-"""Arms that cost next to nothing: where one does the job, no language model is needed."""
+"""Baselines that cost next to nothing: where one does the job, no language model is needed."""
 
 CANDIDATE_LABELS = {
     "majority": "always the commonest label",
@@ -66,7 +66,7 @@ def own_model(spec: Spec) -> str:
 
 
 def kind_in(candidates: Collection[str]) -> Kind:
-    """The kind of model that some candidates are forms of, by their keys."""
+    """The kind of model that was tuned, going by the candidates' keys."""
     return "linear" if FITTED in candidates else "encoder" if ENCODER in candidates else "decoder"
 
 
@@ -80,15 +80,15 @@ class Candidate:
     latency: Latency | None
     cost: Cost
     lifetime: Lifetime = UNANNOUNCED
-    """Of an API: until when it can be asked."""
+    """For an API: until when it can be asked."""
     thinking: str = ""
-    """Of an API that nobody has measured: that its thinking is not in `cost`, in a sentence."""
+    """For an API that nobody has measured: a sentence that `cost` leaves out its thinking."""
     model: str = ""
-    """Of an API: its name in the price book."""
+    """For an API: its name in the price book."""
     provider: str | None = None
-    """Of an API: who runs it, where the price book says so."""
+    """For an API: the provider, where the price book names it."""
     in_question: bool = True
-    """Of an API: whether it may be recommended."""
+    """For an API: whether it may be recommended."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class Usage:
     prompt_tokens: float
     answer_tokens: float
     cached_tokens: float = 0.0
-    """Those of the prompt that the API had read before."""
+    """Prompt tokens that the API took from its cache."""
     cache_write_tokens: float = 0.0
-    """Those of the prompt that the API kept for the next request."""
+    """Prompt tokens that the API wrote to its cache."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Measured:
     cores: int
     processor: str
     start_seconds: float
-    """From starting the server until it is ready."""
+    """Time from starting the server until it is ready."""
 
 
 @dataclass(frozen=True)
@@ -118,29 +118,29 @@ class Comparison:
     candidates: dict[str, Candidate]
     """Measured candidates by key."""
     apis: dict[str, Candidate]
-    """API candidates by name, the one paid for today first, then the spec's, then the price book's cheapest that will
-    last, and the user's own."""
+    """API candidates by name: the one paid for today first, then the spec's, then the cheapest of the price book that
+    will last, and those of the user's own price book."""
     splits: tuple[str, ...]
     primary_metric: str
-    """The name of the task's measure."""
+    """The name of the task's primary metric."""
     usage: Usage
     batch: Candidate
-    """The batch API of the one paid for today, which answers within a day."""
+    """The batch API of the model paid for today, which answers within a day."""
     money: Money
     """The served model against the API paid for today."""
     usage_from: str
-    """Where `usage` is from: "api" (counted by it), "spec", "model" (counted with the tuned model's own prompt) or
-    "letters" (of the task's prompt)."""
+    """Source of `usage`: "api" (the API counted), "spec", "model" (counted with the tuned model's own prompt) or
+    "letters" (estimated from the letters of the task's prompt)."""
     stale: str = ""
-    """That the prices are old, in a sentence; empty where they are not."""
+    """A sentence that the prices are old; empty where they are not."""
     own: str = ""
-    """What sentences call the model of one's own."""
+    """What sentences call your own model."""
     measured_on: str = ""
-    """On what latency was measured, and how that is like the machine that is priced, in a sentence."""
+    """A sentence that names the machine on which latency was measured and compares it with the priced one."""
 
     @property
     def control(self) -> Candidate:
-        """The best of the baselines, on the split where it does worst."""
+        """The best baseline, judged on the split where it does worst."""
         return max(
             (candidate for key, candidate in self.candidates.items() if key in CONTROLS),
             key=lambda candidate: min(score.primary_metric.value for score in candidate.scores.values()),
@@ -160,14 +160,14 @@ def compare(
     """Score and price every candidate.
 
     Args:
-        counted: tokens as the APIs counted them, by their names. For those that did not, they are the spec's; where
-            that does not say them, what the one paid for today counts; else those of the tuned model's own prompt and
-            tokenizer: a low estimate, as an API needs a longer prompt to do as well.
-        measured: on what latency was measured, where that is known.
-        training_hours: what the run took, from the raw files to the served answers; None: not known.
+        counted: tokens as the APIs counted them, by name. For an API that did not count, the spec's figures hold; where
+            the spec has none, the count of the API paid for today; else the count of the tuned model's own prompt and
+            tokenizer. That is a low estimate, because an API needs a longer prompt to do as well.
+        measured: the machine on which latency was measured, where it is known.
+        training_hours: time of the run, from the raw files to the served answers; None: not known.
         cascade: what sentences call the served model, where it is a cascade of two.
-        written: what an API would read and write, told from the letters of the task's prompt; for a model that reads
-            none.
+        written: the tokens that an API would read and write, estimated from the letters of the task's prompt; for a
+            model that reads no prompt.
     """
     machine, served, counted = prices.machine(spec.traffic.machine), _tests(evidence[SERVED]), counted or {}
     named = spec.api.prompt_tokens or spec.api.completion_tokens
@@ -203,7 +203,7 @@ def compare(
         usage.cache_write_tokens,
         rest.request_usd,
     )
-    found = money(scenario, items_of(scenario, spec.traffic.machine, rest, prices))
+    served_money = money(scenario, items_of(scenario, spec.traffic.machine, rest, prices))
     return Comparison(
         candidates,
         apis,
@@ -211,22 +211,23 @@ def compare(
         task_of(spec.task).primary_metric,
         usage,
         batch,
-        found,
+        served_money,
         usage_from,
         stale(prices, today()),
         cascade or own_model(spec),
-        _on_what(spec, machine, measured) if measured else "",
+        _measured_on(spec, machine, measured) if measured else "",
     )
 
 
 def _with_start(speed: Latency, spec: Spec, machine: MachinePrice, measured: Measured | None) -> Latency:
-    """With the start of a machine that scales to zero, where more than one answer in twenty waits for it."""
+    """A latency that includes the start of a machine that scales to zero, where more than one answer in twenty waits
+    for it."""
     if not machine.scales_to_zero or measured is None or cold_share(spec.traffic.requests_per_month) <= LATE:
         return speed
     return replace(speed, start_ms=1000 * measured.start_seconds)
 
 
-def _on_what(spec: Spec, machine: MachinePrice, measured: Measured) -> str:
+def _measured_on(spec: Spec, machine: MachinePrice, measured: Measured) -> str:
     here, name = f"{measured.cores} cores of {measured.processor}", spec.traffic.machine
     if measured.cores == machine.cores:
         return (
@@ -239,17 +240,17 @@ def _on_what(spec: Spec, machine: MachinePrice, measured: Measured) -> str:
 
 
 def _service(speed: Latency, spec: Spec) -> Service:
-    """How a machine answers, from what one request at a time was measured to take."""
+    """How fast a machine answers, from the latency measured with one request at a time."""
     return Service(speed.mean_ms / 1000, speed.p95_ms / 1000, spec.goal.p95_ms / 1000)
 
 
 def _training_machine(spec: Spec) -> str:
-    """That a retraining is priced as."""
+    """The machine at whose price a retraining is counted."""
     return spec.azure.gpu or spec.azure.cpu or spec.traffic.machine
 
 
 def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency, upkeep_usd: float) -> Cost:
-    """Machines and upkeep, which is the same for every candidate of one's own."""
+    """The cost of machines and of upkeep; upkeep is the same for every candidate of your own."""
     return host_cost(
         machine,
         _service(speed, spec),
@@ -263,10 +264,10 @@ def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency, upkeep_usd: flo
 def _apis(
     spec: Spec, prices: PriceBook, usage: Usage, counted: Mapping[str, Usage], evidence: Mapping[str, Sequence[Record]]
 ) -> dict[str, Candidate]:
-    """The spec's APIs with how they answered, as far as that is known, and those of the price book beside them.
+    """The spec's APIs with their scores, where they were measured, and other APIs of the price book.
 
     Args:
-        usage: of the one paid for today, which stands in for those that did not count their tokens.
+        usage: the tokens of the API paid for today, used for those that did not count theirs.
     """
     day, months = today(), spec.costs.horizon_months
 

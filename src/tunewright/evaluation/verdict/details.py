@@ -1,4 +1,4 @@
-"""What the evidence tells beyond one figure: single labels, slices, every other candidate, the labels' ceiling."""
+"""Details beyond one figure: single labels, slices, comparisons with every other candidate, and the labels' ceiling."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tunewright.config import Spec
 from tunewright.core.artifacts import read_jsonl
 from tunewright.data.examine import EXAMPLES
 from tunewright.evaluation.evidence import Record, by_test, groups_of
-from tunewright.evaluation.statistics.ceiling import UNSEEN, Ceiling, ceiling
+from tunewright.evaluation.statistics.ceiling import UNSEEN, Ceiling, label_ceiling
 from tunewright.evaluation.statistics.intervals import Interval, accuracy
 from tunewright.evaluation.statistics.pairs import Paired, holm, paired_records
-from tunewright.evaluation.statistics.slices import Slice, slices
+from tunewright.evaluation.statistics.slices import Slice, find_slices
 from tunewright.evaluation.verdict.comparison import EXPORTED, SERVED
 from tunewright.inference.calibration import Bin, bins, calibration_noise, expected_calibration_error
 from tunewright.tasks import Example, task_of
@@ -25,13 +25,13 @@ class LabelScore:
 
     label: str
     count: int
-    """Examples that have it."""
+    """Examples that have this label."""
     recall: Interval
-    """Share of these that were given it."""
+    """Share of these examples that the model gave the label."""
     given: int
-    """Answers that are it."""
+    """Answers with this label."""
     precision: Interval | None
-    """Share of these that are right; None where there are none."""
+    """Share of these answers that are right; None where there are none."""
 
 
 @dataclass(frozen=True)
@@ -42,56 +42,56 @@ class Against:
     split: str
     paired: Paired
     p_value: float
-    """Of the sign test, corrected for the number of such comparisons (Holm)."""
+    """p-value of the sign test, corrected for the number of such comparisons (Holm)."""
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How near confidence is to what answers are worth: expected calibration error, and the bins it is made of."""
+    """How well confidence matches the answers' scores: expected calibration error (ECE), and its bins."""
 
     before: float | None
-    """Before calibration, of the same weights asked without the server; None where that is not known."""
+    """ECE before calibration, of the same weights without the server; None where it is not known."""
     after: float
     noise: float
-    """What so many answers would show by chance if confidence were exactly right."""
+    """ECE that this many answers would show by chance if confidence were exactly right."""
     bins: list[Bin]
 
 
 @dataclass(frozen=True)
 class Details:
     labels: dict[str, list[LabelScore]]
-    """Of a classifier, its labels on each test split."""
+    """A classifier's labels on each test split."""
     slices: list[Slice]
     against: list[Against]
     ceiling: Ceiling | None
     reliability: dict[str, Reliability]
-    """By test split: how far the served model's confidence can be believed."""
+    """By test split: how far the served model's confidence can be trusted."""
 
     def reasons(self, primary_metric: str) -> list[str]:
-        """What of it belongs beside the verdict, a sentence each."""
-        told = [
-            f"On {found.split}, {primary_metric} is lower where {found.by} is {found.name}: "
-            f"{found.primary_metric.value:.1%} of {found.count:,} examples against {found.rest:.1%} of the rest."
-            for found in self.slices
-            if found.falls_short
+        """The details that belong beside the verdict, a sentence each."""
+        sentences = [
+            f"On {part.split}, {primary_metric} is lower where {part.by} is {part.name}: "
+            f"{part.primary_metric.value:.1%} of {part.count:,} examples against {part.rest:.1%} of the rest."
+            for part in self.slices
+            if part.falls_short
         ]
         if self.ceiling and self.ceiling.accuracy.high < 1:
             limit = self.ceiling.accuracy
-            told.append(
+            sentences.append(
                 f"Going by {self.ceiling.texts:,} texts that were labelled more than once, a system that is always "
                 f"right would agree with {limit.value:.1%} ({limit.low:.1%} to {limit.high:.1%}) of these labels. "
                 f"{UNSEEN}"
             )
-        return told
+        return sentences
 
 
-def details(
+def gather_details(
     spec: Spec, check: Path, examples: Mapping[str, Example], evidence: Mapping[str, Sequence[Record]]
 ) -> Details:
-    """What the served model's answers tell, and those of the others beside them.
+    """Work out the details of the served model's answers, and compare them with the other candidates'.
 
     Args:
-        check: the folder of the step check.
+        check: the folder of the step `check`.
         examples: the test examples by id.
     """
     served, task = by_test(evidence[SERVED]), task_of(spec.task)
@@ -101,32 +101,33 @@ def details(
         labels = {split: label_scores(part) for split, part in served.items()}
         files = sorted((check / EXAMPLES).glob("*.jsonl"))
         rows = (Example.model_validate(row) for file in files for row in read_jsonl(file))
-        limit = ceiling(rows, len(task.answers))
-    found = slices(served, examples, spec.seed)
+        limit = label_ceiling(rows, len(task.answers))
+    parts = find_slices(served, examples, spec.seed)
     exported = by_test(evidence.get(EXPORTED, ()))
     reliability = {split: reliability_of(part, exported.get(split, [])) for split, part in served.items()}
-    return Details(labels, found, against(evidence), limit, reliability)
+    return Details(labels, parts, against(evidence), limit, reliability)
 
 
 def reliability_of(served: Sequence[Record], exported: Sequence[Record]) -> Reliability:
-    """What the served model's confidence is worth on one split, and what it was worth before calibration."""
+    """The reliability of the served model's confidence on one split, before and after calibration."""
     raw = [(record.uncalibrated, record.score) for record in exported if record.uncalibrated is not None]
     before = expected_calibration_error(*zip(*raw, strict=True)) if raw else None
-    sure, score = [record.confidence or 0.0 for record in served], [record.score for record in served]
-    return Reliability(before, expected_calibration_error(sure, score), calibration_noise(sure), bins(sure, score))
+    confidence, score = [record.confidence or 0.0 for record in served], [record.score for record in served]
+    after = expected_calibration_error(confidence, score)
+    return Reliability(before, after, calibration_noise(confidence), bins(confidence, score))
 
 
 def label_scores(records: Sequence[Record]) -> list[LabelScore]:
-    """Each label of one split, the one that is found least first."""
+    """Each label of one split, the one with the lowest recall first."""
     scores = []
     for label in sorted({record.gold for record in records}):
-        those = [record for record in records if record.gold == label]
+        actual = [record for record in records if record.gold == label]
         given = [record for record in records if record.answer == label]
         scores.append(
             LabelScore(
                 label,
-                len(those),
-                accuracy([record.right for record in those], groups_of(those)),
+                len(actual),
+                accuracy([record.right for record in actual], groups_of(actual)),
                 len(given),
                 accuracy([record.right for record in given], groups_of(given)) if given else None,
             )
@@ -136,11 +137,11 @@ def label_scores(records: Sequence[Record]) -> list[LabelScore]:
 
 def against(evidence: Mapping[str, Sequence[Record]]) -> list[Against]:
     """The served model against every other candidate, on the examples that both answered."""
-    made = [
-        (candidate, split, found)
+    comparisons = [
+        (candidate, split, pair)
         for candidate, records in evidence.items()
         if candidate != SERVED
-        for split, found in paired_records(evidence[SERVED], records).items()
+        for split, pair in paired_records(evidence[SERVED], records).items()
     ]
-    corrected = holm([found.p_value for _, _, found in made])
-    return [Against(*each, p_value) for each, p_value in zip(made, corrected, strict=True)]
+    corrected = holm([pair.p_value for _, _, pair in comparisons])
+    return [Against(*each, p_value) for each, p_value in zip(comparisons, corrected, strict=True)]

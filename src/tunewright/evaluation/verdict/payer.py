@@ -1,5 +1,8 @@
-"""The page for the one who pays: at most ten lines of a month now, a month after, what it takes, when it pays back, how
-good it is and what could go wrong; and what that rests on, each figure with its source."""
+"""The page for the person who pays.
+
+At most ten lines say what a month costs now and after, what the change takes, when it pays back, how good it is and
+what could go wrong. Beside them stand the assumptions, each figure with its source.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,15 @@ from tunewright.economics.cost import Item
 from tunewright.economics.prices import ApiPrice
 from tunewright.economics.upkeep import unpriced
 from tunewright.evaluation.verdict.comparison import CONTROLS, SERVED, Candidate, Comparison
-from tunewright.evaluation.verdict.decide import Verdict
+from tunewright.evaluation.verdict.decision import Verdict
 from tunewright.evaluation.verdict.reasons import pct, points, usd
 from tunewright.tasks import task_of
 
 MOST_LINES = 10
 _OWN = ("switch", "cascade", "classical")
-"""Decisions by which something of one's own answers."""
+"""Decisions after which your own model or baseline answers."""
 _STEP_USD = 10_000
-"""Of engineering, where the spec does not say what it costs."""
+"""The amount of engineering that the page counts in where the spec does not say what it costs."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Assumption:
     name: str
     value: str
     source: str
-    """Whose it is: "yours" or Tunewright's "default" with the spec's key, a price book's with its date, or measured."""
+    """Where it is from: "yours" or Tunewright's "default" with the spec's key, a price book with its date, or
+    measured."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Page:
 
 
 def page(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook) -> Page:
-    """What to tell the one who pays."""
+    """Write the page for the person who pays."""
     now = next(iter(comparison.apis.values()))
     after = (comparison.candidates if verdict.decision in _OWN else comparison.apis)[verdict.answers]
     saving = _reference(comparison, verdict).cost.usd_per_month - verdict.usd_per_month
@@ -86,12 +90,12 @@ def _after(spec: Spec, comparison: Comparison, verdict: Verdict, now: Candidate,
 
 
 def _reference(comparison: Comparison, verdict: Verdict) -> Candidate:
-    """The API that a saving is counted against: the cheapest that passes; today's where none does."""
+    """The API that a saving is counted against: the cheapest that passes, or today's where none does."""
     return comparison.apis[verdict.reference or next(iter(comparison.apis))]
 
 
 def _spent(spec: Spec, comparison: Comparison, own: Candidate) -> str:
-    """What a month of a candidate of one's own goes to."""
+    """What a month of your own candidate is spent on."""
     items = _beside_machines(comparison)
     counted = sum(item.usd_per_month or 0.0 for item in items)
     spent = [(_machines(own, spec), own.cost.usd_per_month - counted)]
@@ -100,7 +104,7 @@ def _spent(spec: Spec, comparison: Comparison, own: Candidate) -> str:
 
 
 def _beside_machines(comparison: Comparison) -> list[Item]:
-    """What a month of every candidate of one's own has beside its machines."""
+    """The monthly costs of every candidate of your own, apart from its machines."""
     return [item for item in comparison.money.items if item.name not in ("machines", "standby")]
 
 
@@ -123,10 +127,10 @@ def _takes(spec: Spec, comparison: Comparison, verdict: Verdict, after: Candidat
     months, work = spec.costs.horizon_months, " and ".join(unpriced(spec))
     if work:
         once.append(f"{work}, which the spec does not price")
-    told = "; ".join(once) or "Nothing that has to pay back"
+    needs = "; ".join(once) or "Nothing that has to pay back"
     left = saving * months - engineering
     pays = f"; up to {usd(left)} for that pays back within {months} months" if work and left > 0 else ""
-    return f"{told[0].upper()}{told[1:]}{pays}."
+    return f"{needs[0].upper()}{needs[1:]}{pays}."
 
 
 def _pays_back(spec: Spec, verdict: Verdict, after: Candidate, saving: float) -> str:
@@ -162,31 +166,34 @@ def _quality(spec: Spec, own: str, verdict: Verdict, after: Candidate) -> str:
         return f"{after.key} was not measured on your examples; {needed}."
     split = min(after.scores, key=lambda name: after.scores[name].primary_metric.value)
     worst = after.scores[split]
-    who = CONTROLS.get(after.key, own) if verdict.decision in _OWN else after.key
+    answers = after.key
+    if verdict.decision in _OWN:
+        name = CONTROLS.get(after.key, own)
+        answers = f"{name[0].upper()}{name[1:]}"
     return (
-        f"{who[0].upper() if verdict.decision in _OWN else who[0]}{who[1:]} {claim(pct(worst.primary_metric.value))} "
-        f"of {worst.count:,} examples ({split}), {pct(worst.primary_metric.low)} at the least; {needed}."
+        f"{answers} {claim(pct(worst.primary_metric.value))} of {worst.count:,} examples ({split}), "
+        f"{pct(worst.primary_metric.low)} at the least; {needed}."
     )
 
 
 def _risks(spec: Spec, comparison: Comparison, verdict: Verdict, now: Candidate, after: Candidate) -> list[str]:
-    """The gravest first."""
+    """The risks in sentences, the gravest first."""
     own = verdict.decision in _OWN
-    found = [_end(verdict, now)]
+    risks = [_end(verdict, now)]
     if own:
-        found.append(_could_be_worse(spec, verdict, after))
-    found += [_cheaper(comparison, verdict, after), comparison.stale]
+        risks.append(_could_be_worse(spec, verdict, after))
+    risks += [_cheaper(comparison, verdict, after), comparison.stale]
     if own:
-        found += [_beside_the_api(verdict, now, after), _threshold(verdict)]
+        risks += [_beside_the_api(verdict, now, after), _threshold(verdict)]
         if verdict.decision == "switch":
-            found += [_swing(comparison), _volume(verdict, now)]
-        found.append(comparison.measured_on)
-        last = "What is asked may change, and accuracy falls unseen unless somebody looks: tunewright monitor drift."
+            risks += [_swing(comparison), _volume(verdict, now)]
+        risks.append(comparison.measured_on)
+        last = "Requests may change, and accuracy falls unseen unless somebody looks: tunewright monitor drift."
     else:
-        found.append(after.thinking)
+        risks.append(after.thinking)
         last = f"{after.key}'s provider sets its price and its end."
-    room = MOST_LINES - 5
-    return [*[risk for risk in found if risk][: room - 1], last]
+    most = MOST_LINES - 5
+    return [*[risk for risk in risks if risk][: most - 1], last]
 
 
 def _end(verdict: Verdict, now: Candidate) -> str:
@@ -202,7 +209,7 @@ def _end(verdict: Verdict, now: Candidate) -> str:
 
 
 def _could_be_worse(spec: Spec, verdict: Verdict, after: Candidate) -> str:
-    """That the accuracy is known from a test only; of a cascade that of what it answers itself."""
+    """The risk that the accuracy is lower than on the test; for a cascade, the accuracy of what it answers itself."""
     tested = {split: (score.count, score.primary_metric) for split, score in after.scores.items()}
     if verdict.decision == "cascade":
         tested = {
@@ -220,7 +227,7 @@ def _could_be_worse(spec: Spec, verdict: Verdict, after: Candidate) -> str:
 
 
 def _cheaper(comparison: Comparison, verdict: Verdict, after: Candidate) -> str:
-    """That APIs which nobody measured would cost less."""
+    """The risk that an API which nobody measured would cost less."""
     lasting = [
         candidate
         for candidate in comparison.apis.values()
@@ -248,18 +255,20 @@ def _beside_the_api(verdict: Verdict, now: Candidate, after: Candidate) -> str:
 def _threshold(verdict: Verdict) -> str:
     if verdict.decision != "cascade" or verdict.threshold is None or verdict.threshold.guaranteed:
         return ""
-    return f"From where on it is sure enough is not guaranteed: {verdict.threshold.doubt}."
+    return f"The threshold from which on it is sure enough is not guaranteed: {verdict.threshold.doubt}."
 
 
 def _swing(comparison: Comparison) -> str:
-    """The input that turns the saving into a loss, and most of all."""
+    """The input that turns the saving into the largest loss; empty where none does."""
     ends = [
         (saving, f"{swing.name}: {value}")
         for swing in comparison.money.swings
         for saving, value in ((swing.saving_low, swing.low), (swing.saving_high, swing.high))
     ]
-    saving, what = min(ends)
-    return f"With another input ({what}) it would cost {usd(-saving)} a month more than the API." if saving < 0 else ""
+    saving, change = min(ends)
+    return (
+        f"With another input ({change}) it would cost {usd(-saving)} a month more than the API." if saving < 0 else ""
+    )
 
 
 def _volume(verdict: Verdict, now: Candidate) -> str:
@@ -282,7 +291,7 @@ def _assumptions(
     apis, machine = {now.key: now, after.key: after} if after.key in comparison.apis else {now.key: now}, spec.traffic
     tested = ", ".join(f"{score.count:,} of {split}" for split, score in own.scores.items())
     tokens = f"{usage.prompt_tokens:,.0f} in{cached}, {usage.answer_tokens:,.0f} out"
-    made = [
+    assumptions = [
         Assumption(
             "Requests a month",
             f"{spec.traffic.requests_per_month:,}",
@@ -308,9 +317,9 @@ def _assumptions(
     ]
     if own.latency:
         speed = f"{own.latency.mean_ms:,.0f} ms, P95 {own.latency.p95_ms:,.0f} ms"
-        made.append(Assumption("Time an answer", speed, "measured on the machine of this run"))
+        assumptions.append(Assumption("Time an answer", speed, "measured on the machine of this run"))
     return [
-        *made,
+        *assumptions,
         Assumption("Examples of the test", tested, "your data"),
         Assumption("Accuracy needed", pct(spec.goal.accuracy), _key(spec.goal, "goal", "accuracy")),
         Assumption(
@@ -329,7 +338,8 @@ def _assumptions(
 
 
 def _key(section: BaseModel, name: str, key: str) -> str:
-    """Whose a value of the spec is. The steps read the spec with its defaults filled in, so the value must tell."""
+    """Whether a value of the spec is yours or a default. The steps read the spec with its defaults filled in, so only
+    the value itself can show it."""
     is_default = getattr(section, key) == type(section).model_fields[key].default
     return f"{'default' if is_default else 'yours'}: {name}.{key}"
 

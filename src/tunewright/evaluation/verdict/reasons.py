@@ -1,4 +1,4 @@
-"""What was checked and how it came out, a sentence each: what stands beside a verdict."""
+"""The reasons beside a verdict: what was checked and how it came out, a sentence each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tunewright.tasks import task_of
 
 
 def goal_reason(candidate: Candidate, spec: Spec, *, met: bool) -> str:
-    """How a candidate stands to the goal."""
+    """Whether a candidate meets the goal, with its figures."""
     figures = ", ".join(
         f"{split} {pct(s.primary_metric.value)} ({pct(s.primary_metric.low)}–{pct(s.primary_metric.high)})"
         for split, s in candidate.scores.items()
@@ -28,81 +28,81 @@ def goal_reason(candidate: Candidate, spec: Spec, *, met: bool) -> str:
 
 
 def doubt_reasons(candidate: Candidate, primary_metric: str) -> list[str]:
-    """Which of a candidate's figures prove nothing, and why."""
-    told = []
+    """The figures of a candidate that prove nothing, and why."""
+    reasons = []
     for split, score in candidate.scores.items():
         if score.primary_metric.doubt:
             advice = "Collect test examples from more groups."
-            told.append(f"On {split}, {primary_metric} proves nothing: {score.primary_metric.doubt}. {advice}")
-        told += [
+            reasons.append(f"On {split}, {primary_metric} proves nothing: {score.primary_metric.doubt}. {advice}")
+        reasons += [
             f"On {split}, {name} says little: {measure.doubt}."
             for name, measure in score.others.items()
             if measure.doubt and measure.doubt != score.primary_metric.doubt
         ]
-    return told
+    return reasons
 
 
 def api_reasons(now: Candidate, against: Mapping[str, Paired], spec: Spec) -> list[str]:
-    """What is known of the API's accuracy, and how the served model stands to it."""
+    """What is known of the API's accuracy, and how the served model compares with it."""
     if not against:
         return [
             f"The accuracy of {now.key} on these examples has not been measured; the goal of "
             f"{pct(spec.goal.accuracy)} is the spec's. To measure it: `url` or `recorded` under it in the spec."
         ]
     reasons = []
-    for split, found in against.items():
-        score, gap = now.scores[split], found.difference
-        outcome = "shown to be within" if found.not_inferior(spec.goal.margin) else "not shown to be within"
+    for split, pair in against.items():
+        score, gap = now.scores[split], pair.difference
+        outcome = "shown to be within" if pair.not_inferior(spec.goal.margin) else "not shown to be within"
         reasons.append(
             f"On {split}, {now.key} {task_of(spec.task).claim(pct(score.primary_metric.value))} "
             f"({pct(score.primary_metric.low)}–{pct(score.primary_metric.high)}) of {score.count:,} examples; on the "
             f"same, the served model is {points(gap.value)} points ({points(gap.low)} to {points(gap.high)}) and, up "
-            f"to an error of 5 %, not below {points(found.at_least)}: {outcome} the {100 * spec.goal.margin:.1f} "
-            f"points that it may be worse.{_to_settle(found, spec)}"
+            f"to an error of 5 %, not below {points(pair.at_least)}: {outcome} the {100 * spec.goal.margin:.1f} "
+            f"points that it may be worse.{_examples_needed(pair, spec)}"
         )
     return reasons
 
 
-def tier_reason(candidate: Candidate, against: Mapping[str, Paired], spec: Spec, *, passed: bool) -> str:
-    """How another API that was measured came out."""
+def other_api_reason(candidate: Candidate, against: Mapping[str, Paired], spec: Spec, *, passed: bool) -> str:
+    """The result of another API that was measured."""
     figures = ", ".join(f"{split} {pct(score.primary_metric.value)}" for split, score in candidate.scores.items())
     if against and not spec.goal.accept_worse:
         gaps = ", ".join(f"{points(pair.difference.value)} points on {split}" for split, pair in against.items())
-        what = f"it is {gaps} against {spec.api.label}, {'' if passed else 'not '}shown to be within the "
-        what += f"{100 * spec.goal.margin:.1f} that it may be worse"
+        outcome = f"it is {gaps} against {spec.api.label}, {'' if passed else 'not '}shown to be within the "
+        outcome += f"{100 * spec.goal.margin:.1f} that it may be worse"
     else:
-        what = f"it {'meets' if passed else 'does not meet'} the goal of {pct(spec.goal.accuracy)} on every split"
-    return f"{candidate.key} was measured ({figures}; {usd(candidate.cost.usd_per_month)} a month): {what}."
+        outcome = f"it {'meets' if passed else 'does not meet'} the goal of {pct(spec.goal.accuracy)} on every split"
+    return f"{candidate.key} was measured ({figures}; {usd(candidate.cost.usd_per_month)} a month): {outcome}."
 
 
-def _to_settle(found: Paired, spec: Spec) -> str:
-    """What would show that two are as good as each other, where too few groups or examples are there to tell."""
+def _examples_needed(pair: Paired, spec: Spec) -> str:
+    """How many examples would show that two are equally good, where there are too few groups or examples to tell."""
     margin = spec.goal.margin
-    if found.difference.doubt:
-        return f" There are {found.difference.doubt}: collect test examples from more groups."
-    if found.not_inferior(margin) or found.difference.high < -margin or not found.variance or not margin:
+    if pair.difference.doubt:
+        return f" There are {pair.difference.doubt}: collect test examples from more groups."
+    if pair.not_inferior(margin) or pair.difference.high < -margin or not pair.variance or not margin:
         return ""
-    needed = pairs_needed(margin, found.variance)
-    told = f" If the two are equally good, about {needed:,} independent examples would show it."
-    return told if needed > found.count else ""
+    needed = pairs_needed(margin, pair.variance)
+    sentence = f" If the two are equally good, about {needed:,} independent examples would show it."
+    return sentence if needed > pair.count else ""
 
 
 def money_reason(comparison: Comparison, spec: Spec) -> str:
-    """What the served model would save, and what is not in that figure."""
-    found = comparison.money
-    if found.saving <= 0:
-        told = f"By itself the served model would cost {usd(-found.saving)} a month more than {spec.api.label}"
+    """What the served model would save, and what that figure leaves out."""
+    money = comparison.money
+    if money.saving <= 0:
+        sentence = f"By itself the served model would cost {usd(-money.saving)} a month more than {spec.api.label}"
     else:
-        told = f"By itself the served model would save {usd(found.saving)} a month against {spec.api.label}"
-    if found.payback_months:
-        told += f", and has paid for its engineering after {found.payback_months:,.1f} months"
+        sentence = f"By itself the served model would save {usd(money.saving)} a month against {spec.api.label}"
+    if money.payback_months:
+        sentence += f", and has paid for its engineering after {money.payback_months:,.1f} months"
     left_out = [] if spec.costs.engineering_usd else ["engineering (costs.engineering_usd)"]
     left_out += [
         f"{item.name}: {item.basis} ({item.source.removeprefix(NOT_COUNTED)})"
-        for item in found.items
+        for item in money.items
         if item.usd_per_month is None
     ]
-    return f"{told}. Not counted: {'; '.join(left_out)}." if left_out else f"{told}."
+    return f"{sentence}. Not counted: {'; '.join(left_out)}." if left_out else f"{sentence}."
 
 
 def threshold_reason(threshold: Threshold | None, spec: Spec) -> str:
@@ -124,7 +124,7 @@ def threshold_reason(threshold: Threshold | None, spec: Spec) -> str:
 
 
 def sureness(confidence: float) -> str:
-    """A confidence in percent, never rounded up."""
+    """A confidence in percent, rounded down."""
     return f"{floor(1e4 * confidence) / 100:g} %"
 
 

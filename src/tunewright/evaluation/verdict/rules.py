@@ -1,4 +1,4 @@
-"""The rule by which a candidate is good enough, which of several is taken, and when money speaks for it."""
+"""The rules: when a candidate is good enough, which of several wins, and when it saves enough money."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tunewright.evaluation.verdict.targets import goal_targets, is_fast
 from tunewright.tasks import task_of
 
 SAME_COST = 0.01
-"""Costs a month that differ by no larger share are the same."""
+"""Monthly costs that differ by this share or less count as the same."""
 _NEARLY_ALL = 0.95
-"""A cascade that answers a larger share of the requests itself is a switch."""
+"""A cascade that answers more than this share of the requests itself is a switch."""
 
 
 def is_good(candidate: Candidate, against: Mapping[str, Paired], spec: Spec) -> bool:
-    """Whether a candidate is as good as the API, or, where that was not measured, meets the goal."""
+    """Whether a candidate is as good as the API, or meets the goal where the API was not measured."""
     if is_compared(against, spec):
         return is_fast(candidate, spec) and not behind(against, spec)
     return meets(candidate, spec)
@@ -38,16 +38,16 @@ def is_compared(against: Mapping[str, Paired], spec: Spec) -> bool:
 
 
 def behind(against: Mapping[str, Paired], spec: Spec) -> tuple[str, Paired] | None:
-    """The split, of those on which a candidate is not shown to be as good as the API, on which it is furthest
-    behind."""
+    """The split where a candidate is furthest behind the API, among those where it is not shown to be as good; None
+    where there is none."""
     missed = [(split, pair) for split, pair in against.items() if not pair.not_inferior(spec.goal.margin)]
     return min(missed, key=lambda each: each[1].difference.value, default=None)
 
 
 def gap(pair: Paired) -> str:
     """A difference in points, with its interval."""
-    found = pair.difference
-    return f"{points(found.value)} ({points(found.low)} to {points(found.high)})"
+    difference = pair.difference
+    return f"{points(difference.value)} ({points(difference.low)} to {points(difference.high)})"
 
 
 def worst(candidate: Candidate) -> Interval:
@@ -56,38 +56,41 @@ def worst(candidate: Candidate) -> Interval:
 
 
 def choose(good: Sequence[Candidate], spec: Spec) -> Candidate | None:
-    """The cheapest; of two that cost the same the better one beyond the margin, else the simpler, which comes first."""
+    """The cheapest candidate. Among those that cost the same, the best one if it is better by more than the margin,
+    else the simplest, which comes first."""
     if not good:
         return None
-    cheapest = min(candidate.cost.usd_per_month for candidate in good)
-    equal = [candidate for candidate in good if candidate.cost.usd_per_month <= cheapest * (1 + SAME_COST)]
+    least = min(candidate.cost.usd_per_month for candidate in good)
+    equal = [candidate for candidate in good if candidate.cost.usd_per_month <= least * (1 + SAME_COST)]
     best = max(equal, key=lambda candidate: worst(candidate).value)
     return best if worst(best).value > worst(equal[0]).value + spec.goal.margin else equal[0]
 
 
 def cheapest(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The first of the cheapest; None of none."""
+    """The cheapest candidate, the first of equals; None where there are no candidates."""
     return min(candidates, key=lambda candidate: candidate.cost.usd_per_month, default=None)
 
 
 def costs_less(candidate: Candidate, usd_per_month: float) -> bool:
-    """Whether a candidate costs less than that, by more than costs that are the same may differ."""
+    """Whether a candidate costs less than an amount, by more than `SAME_COST`."""
     return candidate.cost.usd_per_month * (1 + SAME_COST) < usd_per_month
 
 
 def pays(saving: float, spec: Spec) -> bool:
-    """Whether so many USD a month pay for the engineering in time."""
+    """Whether a saving in USD a month pays for the engineering within the horizon."""
     return saving > 0 and saving * spec.costs.horizon_months >= spec.costs.engineering_usd
 
 
 def cascade_doubt(
     cascade: Mapping[str, CascadeResult], threshold: Threshold, spec: Spec, whole: Mapping[str, Paired], rest: Candidate
 ) -> str:
-    """Why a cascade is not to be trusted at a threshold, as it goes on behind "letting it answer what it is sure of";
-    nothing where it is. The threshold must keep its promise on every test split, which it was not chosen on.
+    """Why a cascade is not to be trusted at a threshold; empty where it can be trusted.
+
+    The text continues the sentence "letting it answer only what it is sure of …". The threshold must keep its promise
+    on every test split, because it was not chosen on them.
 
     Args:
-        whole: the cascade against the API, as far as that was measured.
+        whole: the cascade against the API, where that was measured.
         rest: the API that answers the rest.
     """
     goal = spec.goal
@@ -112,12 +115,12 @@ def cascade_doubt(
 def mixed(
     evidence: Mapping[str, Sequence[Record]], threshold: Threshold, rest: str, yardstick: str
 ) -> dict[str, Paired]:
-    """A whole cascade against an API alone, by test split, on the examples that all answered; nothing where one of the
-    APIs was not measured.
+    """A whole cascade against an API alone, by test split, on the examples that all of them answered; empty where one
+    of the APIs was not measured.
 
     Args:
-        rest: the evidence of the API that answers the rest.
-        yardstick: that of the API it is held against.
+        rest: the evidence key of the API that answers the rest.
+        yardstick: the evidence key of the API that the cascade is compared with.
     """
     if rest not in evidence or yardstick not in evidence:
         return {}

@@ -1,4 +1,4 @@
-"""What a spec asks of a model, held against what was measured."""
+"""Targets: what a spec asks of a model, compared with what was measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tunewright.evaluation.statistics.pairs import Paired
 from tunewright.evaluation.verdict.comparison import Candidate
 
 SPEED = "P95"
-"""The target that a slow model misses."""
+"""Name of the latency target."""
 
 
 @dataclass(frozen=True)
@@ -18,40 +18,44 @@ class Target:
     name: str
     met: bool
     found: str
-    """What was measured and what was asked for."""
+    """The measured value and the one that the spec asks for."""
 
 
 def goal_targets(candidate: Candidate, primary_metric: str, spec: Spec) -> list[Target]:
-    """The goal: on every test split the primary metric reaches `goal.accuracy` and the lower end of its 95 % interval
-    comes within `goal.margin` of it; the P95 keeps `goal.p95_ms`. Too few groups prove nothing."""
-    goal, found = spec.goal, []
+    """The goal as targets: on every test split the primary metric reaches `goal.accuracy` and the lower end of its 95 %
+    interval comes within `goal.margin` of it; the P95 keeps `goal.p95_ms`. Too few groups prove nothing."""
+    goal, targets = spec.goal, []
     floor = goal.accuracy - goal.margin
     for split, score in candidate.scores.items():
         value, low = score.primary_metric.value, score.primary_metric.low
-        said = f"{value:.1%}, at least {low:.1%}; asked for {goal.accuracy:.1%}, at least {floor:.1%}"
+        text = f"{value:.1%}, at least {low:.1%}; asked for {goal.accuracy:.1%}, at least {floor:.1%}"
         doubt = score.primary_metric.doubt
         met = value >= goal.accuracy and low >= floor and not doubt
-        found.append(Target(f"{primary_metric} on {split}", met, said + (f"; {doubt}" if doubt else "")))
-    return [*found, Target(SPEED, is_fast(candidate, spec), f"{speed_of(candidate)}; asked for {goal.p95_ms:,.0f} ms")]
+        targets.append(Target(f"{primary_metric} on {split}", met, text + (f"; {doubt}" if doubt else "")))
+    return [
+        *targets,
+        Target(SPEED, is_fast(candidate, spec), f"{speed_of(candidate)}; asked for {goal.p95_ms:,.0f} ms"),
+    ]
 
 
 def is_fast(candidate: Candidate, spec: Spec) -> bool:
-    """Whether the upper end of its P95 keeps the goal's, as far as that was measured: recorded answers have no time."""
+    """Whether the upper end of a candidate's P95 keeps the goal; true where latency was not measured, as for recorded
+    answers."""
     return candidate.latency is None or candidate.latency.worst_p95_ms <= spec.goal.p95_ms
 
 
 def speed_of(candidate: Candidate) -> str:
-    """a candidate's P95 in words."""
+    """A candidate's P95 in words."""
     speed = candidate.latency
     if speed is None:
         return "not measured"
-    bound = "at most" if speed.bounded else f"{speed.count} requests bound it not, the longest"
+    bound = "at most" if speed.bounded else f"{speed.count} requests are too few to bound it, the longest"
     start = f", and {speed.start_ms:,.0f} ms of starting" if speed.start_ms else ""
     return f"{speed.p95_ms:,.0f} ms ({bound} {speed.p95_at_most_ms:,.0f}{start})"
 
 
 def api_targets(against: Mapping[str, Paired], spec: Spec) -> list[Target]:
-    """That a model is not inferior to the API on any split, as far as that was measured.
+    """The targets that a model is not inferior to the API on any split; none where the API was not measured.
 
     Args:
         against: the model against the API, by split.

@@ -1,1 +1,1 @@
-"""From logits to text: free text, grammars, and what a JSON Schema allows next."""
+"""From logits to text: free text, grammars, and the answers that a JSON Schema allows."""

@@ -1,4 +1,4 @@
-"""Answers in free text, token by token: the likeliest at each place, until the model ends its turn."""
+"""Answers in free text: the likeliest token at each place, until the model ends its turn."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from copy import copy
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.inference.decoding.following import WritingConfig
+from tunewright.inference.decoding.protocols import WritingConfig
 from tunewright.models.tokenizer import TextTokenizer
 
 
 class TextRules:
-    """What ends an answer.
+    """The rules of an answer in free text.
 
     Args:
         end: the token that ends an assistant's turn.
@@ -23,8 +23,8 @@ class TextRules:
 
     def __init__(self, tokenizer: TextTokenizer, end: int, stop: Sequence[str]):
         self.end, self.stop, self.decode = end, tuple(stop), tokenizer.decode
-        # An answer is text: it can't end a turn by halves or open another speaker's.
-        self.silent = np.array([token for token in tokenizer.control_tokens() if token != end], np.int64)
+        # An answer is text: it can't hold a part of an end of turn, or begin another speaker's turn.
+        self.suppress_tokens = np.array([token for token in tokenizer.control_tokens() if token != end], np.int64)
 
     def ending_at(self, stop: Sequence[str]) -> TextRules:
         """These rules with further texts that end an answer."""
@@ -32,59 +32,59 @@ class TextRules:
         more.stop = (*self.stop, *stop)
         return more
 
-    def begin(self, most: int) -> TextWriter:
-        """An answer that is to be written.
+    def begin(self, max_tokens: int) -> TextWriter:
+        """An empty answer.
 
         Args:
-            most: tokens after which it is cut.
+            max_tokens: tokens after which the answer is cut.
         """
-        return TextWriter(self, most)
+        return TextWriter(self, max_tokens)
 
-    def follow(self, most: int) -> TextWriter:
-        """As `begin`, for a model that writes by itself."""
-        return self.begin(most)
+    def follow(self, max_tokens: int) -> TextWriter:
+        """Like `begin`, for a model that generates the whole answer itself."""
+        return self.begin(max_tokens)
 
 
 class TextWriter:
-    """An answer as it is written, token by token."""
+    """An answer in free text, generated token by token."""
 
-    def __init__(self, rules: TextRules, most: int):
+    def __init__(self, rules: TextRules, max_tokens: int):
         self._rules, self._stop = rules, rules.stop
-        self.wanted = WritingConfig(most, rules.end, silent=rules.silent.tolist())
-        # A token has at least a byte; what was written before the last one held no stop yet.
+        self.config = WritingConfig(max_tokens, rules.end, suppress_tokens=rules.suppress_tokens.tolist())
+        # A token has at least a byte, and the text before the last token holds no stop text yet.
         self._tail = max((len(each.encode()) for each in rules.stop), default=0)
         self.ids: list[int] = []
-        """The tokens so far, without the one that ends the turn, a text that ended it included."""
+        """The tokens so far: with a stop text, but without the token that ends the turn."""
         self.log_probabilities: list[float] = []
-        """Of each token."""
+        """One for each token."""
         self.done = self.cut = False
-        """Whether it is whole; whether it was cut, because it grew too long."""
+        """`done`: the answer is complete. `cut`: it grew too long."""
 
     def choose(self, logits: npt.NDArray[np.float32]) -> None:
-        """Go on with the likeliest token.
+        """Append the likeliest token.
 
         Args:
-            logits: of the token behind `ids`, [vocabulary].
+            logits: those after `ids`, [vocabulary].
         """
-        among = logits.copy()
-        among[self._rules.silent] = -np.inf
-        best = int(among.argmax())
-        among -= among[best]
-        self.take(best, -float(np.log(np.exp(among, out=among).sum(dtype=np.float64))))
+        allowed = logits.copy()
+        allowed[self._rules.suppress_tokens] = -np.inf
+        best = int(allowed.argmax())
+        allowed -= allowed[best]
+        self.take(best, -float(np.log(np.exp(allowed, out=allowed).sum(dtype=np.float64))))
 
     def take(self, token: int, log_probability: float) -> None:
-        """Go on with a token."""
+        """Append a token."""
         if token == self._rules.end:
             self.done = True
             return
         self.ids.append(token)
         self.log_probabilities.append(log_probability)
         stopped = bool(self._stop) and self._stopped()
-        self.cut = not stopped and len(self.ids) >= self.wanted.most
+        self.cut = not stopped and len(self.ids) >= self.config.max_tokens
         self.done = stopped or self.cut
 
     def finish(self) -> None:
-        """End it here."""
+        """End the answer here."""
         self.done = self.cut = True
 
     def _stopped(self) -> bool:
@@ -95,11 +95,11 @@ class TextWriter:
 _LINE_END = re.compile(r"\r\n?")
 
 
-class Shown:
-    """What of a text that comes in pieces will stay as it is, whatever comes behind it.
+class StableText:
+    """The part of a streamed text that can be shown because later pieces won't change it.
 
-    Nothing is shown that the answer's canonical form lacks, no half character, and not what may be the beginning of a
-    text that ends it. Only what has not been shown yet is looked at.
+    It holds back what the answer's canonical form lacks, half characters, and what may be the beginning of a stop text.
+    It looks only at text that was not shown yet.
 
     Args:
         stop: texts that end the answer.
@@ -107,21 +107,21 @@ class Shown:
 
     def __init__(self, stop: Sequence[str]):
         self._stop = stop
-        self._held = ""
-        self.letters = 0
-        """Those shown so far."""
+        self._pending = ""
+        self.length = 0
+        """Characters shown so far."""
 
     def add(self, piece: str) -> str:
-        """What more can be shown with a further piece."""
-        text = self._held + piece
+        """Add a piece, and return the text that can be shown now."""
+        text = self._pending + piece
         open_end = "\r" if text.endswith("\r") else ""  # a line feed may follow
         text = _LINE_END.sub("\n", text[: len(text) - len(open_end)])
-        if not self.letters:
+        if not self.length:
             text = text.lstrip()
-        known = text.rstrip("\ufffd").rstrip()
+        stable = text.rstrip("\ufffd").rstrip()
         for each in self._stop:
-            begun = next((size for size in range(len(each) - 1, 0, -1) if known.endswith(each[:size])), 0)
-            known = known[: len(known) - begun].rstrip()
-        self._held = text[len(known) :] + open_end
-        self.letters += len(known)
-        return known
+            begun = next((size for size in range(len(each) - 1, 0, -1) if stable.endswith(each[:size])), 0)
+            stable = stable[: len(stable) - begun].rstrip()
+        self._pending = text[len(stable) :] + open_end
+        self.length += len(stable)
+        return stable

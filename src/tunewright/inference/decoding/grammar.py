@@ -1,7 +1,7 @@
-"""Answers confined to a grammar: which tokens may come next, and which must.
+"""Answers under a grammar: the tokens that may come next, and those that must.
 
-The grammar of a JSON Schema runs in llguidance, for torch and ONNX Runtime alike. Only canonical spacing is allowed, so
-that what is written by force is what training has taught.
+llguidance runs the grammar of a JSON Schema, for torch and ONNX Runtime alike. The grammar allows only canonical
+spacing, so that forced tokens are those that the model was trained on.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import numpy.typing as npt
 from tunewright.config.json_schema import transformed
 from tunewright.core.call import check_call
 from tunewright.core.limits import ENDING_TOKENS
-from tunewright.inference.decoding.following import WritingConfig
+from tunewright.inference.decoding.protocols import WritingConfig
 from tunewright.inference.decoding.shortest import Unbounded, require_bounded
 
-_OUT_OF_TEXT = ('"}', '"]', '"', '","')
-_OUT_OF_VALUES = ("}", "]", '"}', '"]', '"')
-"""What ends an answer soonest, inside a text and elsewhere, in order of preference."""
+_CLOSING_TEXT = ('"}', '"]', '"', '","')
+_CLOSING_VALUE = ("}", "]", '"}', '"]', '"')
+"""The tokens that end an answer soonest, inside a text and elsewhere, in order of preference."""
 _ONWARD = ("0", ",", '","', *".-:/@_ ")
-"""What leads to where one of those may stand."""
+"""Tokens that lead to a place where one of those is allowed."""
 
 
 _YEAR = r"([1-9]\d{3}|0[1-9]\d{2}|00[1-9]\d|000[1-9])"
@@ -35,50 +35,50 @@ _DATE = (
     rf"^({_YEAR}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8]))"
     rf"|{_LEAP_YEAR}-02-29)$"
 )
-"""The days there are; llguidance's own form of a date lets 31 February through."""
+"""Dates that exist. llguidance's own form of a date lets 31 February through."""
 
 
 class GrammarError(ValueError):
-    """A schema that no grammar can be made of, or none whose answers come to an end."""
+    """A schema has no grammar, or no answer to it comes to an end."""
 
 
 class RecordGrammar:
     """The JSON values of a schema as tokens of one tokenizer.
 
     Args:
-        folder: of the tokenizer.
-        schema: a spec's are known to be expressible: see `tunewright.config.record_schema`.
+        folder: the tokenizer's folder.
+        schema: a spec's schema always has a grammar; `tunewright.config.record_schema` checks that.
         end: the token that ends an assistant's turn.
 
     Raises:
-        GrammarError: the schema is none, is not expressible, or is beyond the limits of `tunewright.core.limits`.
+        GrammarError: the schema is not a JSON Schema, has no grammar, or breaks the limits of `tunewright.core.limits`.
     """
 
     def __init__(self, folder: Path, schema: Mapping[str, Any], end: int):
         self.tokens = _vocabulary(folder, end)
         self.schema, self.grammar = _grammar_of(schema, self.tokens)
         self.end = end
-        self.out_of_text, self.out_of_values, self.onward = (
-            list(_tokens_of(self.tokens, texts)) for texts in (_OUT_OF_TEXT, _OUT_OF_VALUES, _ONWARD)
+        self.closing_text, self.closing_value, self.onward = (
+            list(_tokens_of(self.tokens, texts)) for texts in (_CLOSING_TEXT, _CLOSING_VALUE, _ONWARD)
         )
         self.in_text = set(_tokens_of(self.tokens, ("a", "}")))
 
-    def begin(self, most: int) -> RecordWriter:
-        """A record that is to be written.
+    def begin(self, max_tokens: int) -> RecordWriter:
+        """An empty record.
 
         Args:
-            most: tokens after which it is brought to its end by the shortest way.
+            max_tokens: tokens after which the record takes the shortest way to its end.
         """
-        return RecordWriter(self, most)
+        return RecordWriter(self, max_tokens)
 
-    def follow(self, most: int) -> RecordFollower:
-        """As `begin`, for a model that writes by itself."""
-        return RecordFollower(self, most)
+    def follow(self, max_tokens: int) -> RecordFollower:
+        """Like `begin`, for a model that generates the whole record itself."""
+        return RecordFollower(self, max_tokens)
 
 
 @lru_cache(8)
 def _vocabulary(folder: Path, end: int) -> Any:
-    """llguidance's view of a tokenizer; it takes half a second, and a request may bring a schema of its own."""
+    """llguidance's view of a tokenizer. Cached, because it takes half a second and any request may bring a schema."""
     from llguidance import LLTokenizer
 
     return LLTokenizer((folder / "tokenizer.json").read_text("utf-8"), eos_token=end)
@@ -88,7 +88,7 @@ def _grammar_of(schema: Mapping[str, Any], tokens: Any) -> tuple[dict[str, Any],
     """The schema with dates that exist, and llguidance's grammar of it.
 
     Raises:
-        GrammarError: as `RecordGrammar`.
+        GrammarError: see `RecordGrammar`.
     """
     from llguidance import LLMatcher
 
@@ -98,63 +98,63 @@ def _grammar_of(schema: Mapping[str, Any], tokens: Any) -> tuple[dict[str, Any],
         grammar = LLMatcher.grammar_from_json_schema(
             json.dumps(whole, allow_nan=False), overrides={"whitespace_flexible": False}
         )
-        wrong = LLMatcher.validate_grammar(grammar, tokens)
+        problem = LLMatcher.validate_grammar(grammar, tokens)
     except Unbounded as error:
         raise GrammarError(str(error)) from None
-    except (ValueError, TypeError, AttributeError, LookupError) as error:  # of what is no schema, anywhere in it
+    except (ValueError, TypeError, AttributeError, LookupError) as error:  # some part of it is not a schema
         reason = f": {error}" if isinstance(error, ValueError) else ""
         raise GrammarError(f"it is no JSON Schema{reason}") from None
-    if wrong:
-        raise GrammarError(wrong)
+    if problem:
+        raise GrammarError(problem)
     return whole, grammar
 
 
 class RecordWriter:
-    """A record as it is written, token by token. What must come is written at once, and no model is asked for it.
+    """A record, generated token by token. Tokens that the grammar forces are appended without a forward pass.
 
     Args:
-        begun: the tokens it begins with, which the grammar allows.
+        begun: the first tokens of the record; the grammar must allow them.
 
     Raises:
-        GrammarError: it can't come to its end within `ENDING_TOKENS` behind `most`; of `choose` too.
-        Abandoned, OutOfTime: as `tunewright.core.call.check_call`; of `choose` too.
+        GrammarError: the record can't end within `ENDING_TOKENS` after `max_tokens`. `choose` raises it too.
+        Abandoned, OutOfTime: see `tunewright.core.call.check_call`. `choose` raises them too.
     """
 
-    def __init__(self, rules: RecordGrammar, most: int, begun: Sequence[int] = ()):
+    def __init__(self, rules: RecordGrammar, max_tokens: int, begun: Sequence[int] = ()):
         from llguidance import LLMatcher
 
-        self._rules, self._most = rules, most
+        self._rules, self._max_tokens = rules, max_tokens
         self._matcher = LLMatcher(rules.tokens, rules.grammar)
         self.ids: list[int] = []
         """The tokens so far, without the one that ends the turn."""
         self.log_probabilities: list[float] = []
-        """Of each token among those that the grammar allowed; 0 where nothing was decided."""
-        self._led_on: Counter[int] = Counter()
-        """How often each token was written to get where it can be brought to its end."""
+        """Of each token among those that the grammar allowed; 0 for a forced token."""
+        self._onward_uses: Counter[int] = Counter()
+        """How often each token was written to reach a place where the record can end."""
         for token in begun:
             self._take(token, 0.0)
         self.done = self.cut = False
-        """Whether it is whole; whether it had to be brought to its end, because it grew too long."""
+        """`done`: the record is complete. `cut`: it grew too long and was ended."""
         self._force()
 
     def choose(self, logits: npt.NDArray[np.float32]) -> None:
-        """Go on with the likeliest token that is allowed.
+        """Append the likeliest allowed token.
 
         Args:
-            logits: of the token behind `ids`, [vocabulary].
+            logits: those after `ids`, [vocabulary].
         """
-        among = logits[(allowed := self._allowed())].astype(np.float64)
-        best = int(among.argmax())
-        self._take(int(allowed[best]), float(among[best] - np.logaddexp.reduce(among)))
+        scores = logits[(allowed := self._allowed())].astype(np.float64)
+        best = int(scores.argmax())
+        self._take(int(allowed[best]), float(scores[best] - np.logaddexp.reduce(scores)))
         self._force()
 
     def _force(self) -> None:
-        """Write what must come; and once it is too long, what brings it to its end."""
+        """Append the tokens that the grammar forces, and those that end a record that is too long."""
         while not self.done:
             check_call()
             forced = self._matcher.compute_ff_tokens()
-            if len(self.ids) + len(forced) > self._most + ENDING_TOKENS:
-                raise GrammarError(f"an answer of {self._most} tokens can't be ended within {ENDING_TOKENS} more")
+            if len(self.ids) + len(forced) > self._max_tokens + ENDING_TOKENS:
+                raise GrammarError(f"an answer of {self._max_tokens} tokens can't end within {ENDING_TOKENS} more")
             if forced:
                 self._matcher.consume_tokens(forced)
                 self.ids += forced
@@ -163,7 +163,7 @@ class RecordWriter:
                 raise GrammarError(self._matcher.get_error())
             if self._matcher.is_stopped():
                 self.done = True
-            elif len(self.ids) >= self._most:
+            elif len(self.ids) >= self._max_tokens:
                 self.cut = True
                 self._take(self._shortest(), 0.0)
             else:
@@ -183,29 +183,29 @@ class RecordWriter:
         return np.flatnonzero(bits[: self._rules.tokens.vocab_size])
 
     def _shortest(self) -> int:
-        """The token that is on the shortest way to the end, or at least on one.
+        """The next token of the shortest way to the end, or at least of some way.
 
-        Where nothing can be closed yet, what was written least goes first: a pattern such as [0-9]+ would take the same
-        token for ever.
+        If nothing can be closed yet, the token that was used least comes first. Otherwise a pattern such as [0-9]+
+        would take the same token for ever.
         """
         options = set(self._allowed().tolist())
         if self._rules.end in options:
             return self._rules.end
-        closing = self._rules.out_of_text if self._rules.in_text <= options else self._rules.out_of_values
+        closing = self._rules.closing_text if self._rules.in_text <= options else self._rules.closing_value
         if (first := next((token for token in closing if token in options), None)) is not None:
             return first
         ranks = {token: rank for rank, token in enumerate(self._rules.onward)}
-        token: int = min(options, key=lambda each: (self._led_on[each], ranks.get(each, len(ranks)), each))
-        self._led_on[token] += 1
+        token: int = min(options, key=lambda each: (self._onward_uses[each], ranks.get(each, len(ranks)), each))
+        self._onward_uses[token] += 1
         return token
 
 
 class RecordFollower:
-    """A record that a model writes by itself, under the same grammar."""
+    """A record that a writing model generates under the same grammar."""
 
-    def __init__(self, rules: RecordGrammar, most: int):
+    def __init__(self, rules: RecordGrammar, max_tokens: int):
         self._rules = rules
-        self.wanted = WritingConfig(most, rules.end, rules.schema)
+        self.config = WritingConfig(max_tokens, rules.end, rules.schema)
         self.ids: list[int] = []
         self.log_probabilities: list[float] = []
         self.done = self.cut = False
@@ -218,7 +218,7 @@ class RecordFollower:
         self.log_probabilities.append(log_probability)
 
     def finish(self) -> None:
-        """Bring it to its end by the shortest way."""
+        """End the record by the shortest way."""
         whole = RecordWriter(self._rules, len(self.ids), self.ids)
         self.log_probabilities += [0.0] * (len(whole.ids) - len(self.ids))
         self.ids, self.cut, self.done = whole.ids, True, True

@@ -1,6 +1,6 @@
-"""What a JSON Schema asks of an answer: whether there is one that comes to an end, and how long it is at least.
+"""Checks a JSON Schema before decoding: whether some answer to it comes to an end, and how long the shortest is.
 
-It may be anybody's schema: a request brings one in `response_format`. So it may be no schema at all.
+The schema may come from a request's `response_format`, so it may not be a schema at all.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from tunewright.core.limits import DEEPEST_SCHEMA, MOST_FORCED_LETTERS, SCHEMA_B
 
 
 class Unbounded(ValueError):
-    """A schema that is larger than anybody needs, or whose answers are."""
+    """A schema, or its shortest answer, is too large."""
 
 
 def require_bounded(schema: Any) -> None:
-    """Refuse a schema that costs too much to read, or that has no short answer. It may be no schema at all.
+    """Refuse a schema that is too large to read, or that has no short answer. The value may not be a schema at all.
 
     Raises:
-        Unbounded: says which of the limits in `tunewright.core.limits` it breaks.
+        Unbounded: names the limit in `tunewright.core.limits` that the schema breaks.
     """
     level, depth, size = [schema], 0, 0
     while level:
@@ -44,19 +44,19 @@ def require_bounded(schema: Any) -> None:
     try:
         least = least_letters(schema)
     except RecursionError:
-        raise Unbounded("the schema's references lead from one to the next too often") from None
+        raise Unbounded("the schema has too many references that lead to each other") from None
     if math.isinf(least):
         raise Unbounded("no answer to the schema comes to an end: a part of it requires itself")
     if least > MOST_FORCED_LETTERS:
-        raise Unbounded(f"the shortest answer has {least:,.0f} letters, at most {MOST_FORCED_LETTERS:,} are written")
+        raise Unbounded(f"the shortest answer has {least:,.0f} characters; the limit is {MOST_FORCED_LETTERS:,}")
 
 
 _ROUNDS = 8
-"""In which the shortest values of parts that refer to each other are found; unusual schemas may need more."""
+"""Rounds to find the shortest values of parts that refer to each other. Unusual schemas may need more."""
 
 
 def least_letters(schema: Any) -> float:
-    """Letters of the shortest JSON value that a schema allows, or fewer; infinity where none ends."""
+    """Characters of the shortest JSON value that a schema allows, or fewer; infinity if no value ends."""
     known: dict[str, float] = {}
     for _ in range(_ROUNDS):
         sizes = _Sizes(schema, known)
@@ -68,10 +68,10 @@ def least_letters(schema: Any) -> float:
 
 
 class _Sizes:
-    """The least letters of a schema's parts.
+    """The minimum characters of a schema's parts.
 
     Args:
-        known: of what references lead to, as an earlier round found it; infinity where nothing is known.
+        known: the minimum of each reference's target from the last round; infinity for one that is not in it.
     """
 
     def __init__(self, schema: Any, known: Mapping[str, float]):
@@ -151,7 +151,7 @@ def _written(value: Any) -> int:
 
 
 def _referred(schema: Any, name: str) -> Any:
-    """What a reference within a schema leads to; anything where it leads elsewhere or nowhere."""
+    """The target of a reference within a schema; `True`, which allows anything, if there is none."""
     try:
         return target(schema, name)
     except (LookupError, ValueError):

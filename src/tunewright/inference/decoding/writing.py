@@ -1,60 +1,38 @@
-"""Answers that are written token by token: under a grammar, or in free text; by the same code for all runtimes."""
+"""Greedy generation, under a grammar or in free text; the same code for all runtimes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
-from tunewright.inference.decoding.following import Follower, WritingModel, Written, followed
 from tunewright.inference.decoding.free_text import TextRules
 from tunewright.inference.decoding.grammar import RecordGrammar
+from tunewright.inference.decoding.protocols import (
+    AnyModel,
+    DecodingRules,
+    Follower,
+    IncrementalModel,
+    NextLogits,
+    Writer,
+    WritingModel,
+    Written,
+)
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks.base import Constraint, FreeText, JsonRecord, OneOf
 from tunewright.tasks.label_trie import NextTokenModel
 
 _SPARE = 32
-"""Tokens that an answer may have beyond twice the longest known."""
-
-
-class Writer(Written, Protocol):
-    """An answer for which a model is asked token by token; see `RecordWriter` and `TextWriter`."""
-
-    def choose(self, logits: npt.NDArray[np.float32]) -> None: ...
-
-
-Growing = Callable[[Sequence[int]], npt.NDArray[np.float32]]
-"""All tokens of an answer so far -> the logits behind it."""
-
-
-@runtime_checkable
-class GrowingModel(Protocol):
-    """A `NextTokenModel` that is quicker if it knows that an answer grows."""
-
-    def begin(self, prompt: Sequence[int]) -> Growing: ...
-
-
-AnyModel = NextTokenModel | WritingModel
-
-
-class DecodingRules(Protocol):
-    """What an answer may be; see `RecordGrammar` and `TextRules`."""
-
-    def begin(self, most: int) -> Writer: ...
-
-    def follow(self, most: int) -> Follower: ...
+"""Tokens that an answer may have beyond twice the longest known one."""
 
 
 def rules_of(
     constraint: JsonRecord | FreeText, folder: Path, tokenizer: TextTokenizer, end: int
 ) -> RecordGrammar | TextRules:
-    """The rules of a task's answers to one portion of a request.
+    """The rules of a task's answers to one chunk of a request.
 
     Args:
-        folder: of the tokenizer.
+        folder: the tokenizer's folder.
         end: the token that ends an assistant's turn.
     """
     match constraint:
@@ -64,48 +42,61 @@ def rules_of(
             return TextRules(tokenizer, end, stop)
 
 
-def room_for(constraint: Constraint, longest: int) -> int:
+def max_answer_tokens(constraint: Constraint, longest: int) -> int:
     """Tokens that an answer may have.
 
     Args:
-        longest: those of the longest one known.
+        longest: tokens of the longest known answer.
     """
     match constraint:
         case OneOf():
             return longest
-        case FreeText(int(most), _):
-            return most
+        case FreeText(int(max_tokens), _):
+            return max_tokens
         case _:
             return 2 * longest + _SPARE
 
 
-def written(rules: DecodingRules, model: AnyModel, prompt: Sequence[int], most: int) -> Written:
-    """The greedy answer: at each place the likeliest token that is allowed."""
-    answer, pauses = begun(rules, model, prompt, most)
-    for _ in pauses:
+def generate(rules: DecodingRules, model: AnyModel, prompt: Sequence[int], max_tokens: int) -> Written:
+    """The greedy answer: the likeliest allowed token at each place."""
+    answer, steps = begin_generation(rules, model, prompt, max_tokens)
+    for _ in steps:
         pass
     return answer
 
 
-def begun(rules: DecodingRules, model: AnyModel, prompt: Sequence[int], most: int) -> tuple[Written, Iterator[None]]:
-    """An answer, and what writes it on as it is iterated, pausing after each token that the model decided."""
+def begin_generation(
+    rules: DecodingRules, model: AnyModel, prompt: Sequence[int], max_tokens: int
+) -> tuple[Written, Iterator[None]]:
+    """An empty answer, and an iterator that generates it and pauses after each token that the model decided."""
     if isinstance(model, WritingModel):
-        follower = rules.follow(most)
-        return follower, followed(follower, model, prompt)
-    writer = rules.begin(most)
-    return writer, steps(writer, model, prompt)
+        follower = rules.follow(max_tokens)
+        return follower, _record(follower, model, prompt)
+    writer = rules.begin(max_tokens)
+    return writer, decode(writer, model, prompt)
 
 
-def steps(writer: Writer, model: NextTokenModel, prompt: Sequence[int]) -> Iterator[None]:
-    """Write an answer to its end, pausing after each token that the model was asked for."""
-    behind = growing(model, prompt)
+def _record(follower: Follower, model: WritingModel, prompt: Sequence[int]) -> Iterator[None]:
+    """Record an answer to its end, pausing after each token."""
+    with closing(model.write(prompt, follower.config)) as tokens:
+        for token, log_probability in tokens:
+            follower.take(token, log_probability)
+            yield
+            if follower.done:
+                return
+    follower.finish()
+
+
+def decode(writer: Writer, model: NextTokenModel, prompt: Sequence[int]) -> Iterator[None]:
+    """Decode an answer to its end, pausing after each forward pass."""
+    logits_after = next_logits(model, prompt)
     while not writer.done:
-        writer.choose(behind(writer.ids))
+        writer.choose(logits_after(writer.ids))
         yield
 
 
-def growing(model: NextTokenModel, prompt: Sequence[int]) -> Growing:
-    """What is asked for an answer as it is written behind a prompt."""
-    if isinstance(model, GrowingModel):
+def next_logits(model: NextTokenModel, prompt: Sequence[int]) -> NextLogits:
+    """The function that returns the logits after an answer that grows behind a prompt."""
+    if isinstance(model, IncrementalModel):
         return model.begin(prompt)
-    return lambda written: model([*prompt, *written])
+    return lambda answer: model([*prompt, *answer])

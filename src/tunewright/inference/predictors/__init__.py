@@ -1,15 +1,11 @@
-"""Whatever answers an example. A predictor is a name and a function from a request to an answer."""
+"""Predictors: each turns a request into an answer, with a language model, an encoder or a linear model."""
 
 from tunewright.inference.predictors.base import Answer, GenerationConfig, Pieces, Predictor, Token
 from tunewright.inference.predictors.encoder import EncoderPredictor, LabelClassifier, LabelSetClassifier
-from tunewright.inference.predictors.language_model import (
-    LabelScorer,
-    LanguageModel,
-    RecordReader,
-    TextGenerator,
-    language_model,
-)
+from tunewright.inference.predictors.language_model import LabelScorer, language_model
+from tunewright.inference.predictors.prompted import LanguageModel
 from tunewright.inference.predictors.tagger import RecordTagger, encoder_predictor
+from tunewright.inference.predictors.writers import RecordReader, TextGenerator
 
 __all__ = [
     "Answer",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Token(NamedTuple):
-    """A piece of an answer that was decided at once."""
+    """A piece of an answer that was decided in one step."""
 
     text: str
     log_probability: float
@@ -18,32 +18,31 @@ class Token(NamedTuple):
 class Answer:
     text: str
     confidence: float | None = None
-    """Probability the predictor gives its own answer, 0 to 1; None where it has none."""
+    """The probability that the predictor gives its answer, 0 to 1; None if it gives none."""
     prompt_tokens: int = 0
     answer_tokens: int = 0
     fields: Mapping[str, float] = field(default_factory=dict)
-    """Of a record, the probability of the values at each path; see `tunewright.tasks.measures.leaves`."""
+    """A record's probability of the values at each path; see `tunewright.tasks.measures.leaves`."""
     cut: bool = False
-    """Whether it had to be ended, because it grew too long."""
+    """Whether the answer grew too long and was ended."""
     uncalibrated: float | None = None
-    """What a language model's confidence was before calibration."""
+    """The confidence before calibration."""
     tokens: Sequence[Token] = ()
-    """Of what a language model wrote, its pieces as it wrote them, or the label as one; none where the answer was put
-    together."""
+    """The tokens that a language model wrote, or its label as one token; empty for a joined answer."""
     labels: Mapping[str, float] = field(default_factory=dict)
-    """Of several labels, the probability of each that is given."""
+    """The probability of each label in an answer of several labels."""
 
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """What a request wants of an answer that is written, beside what the task says."""
+    """A request's own limits on a generated answer, on top of the task's."""
 
     stop: Sequence[str] = ()
-    """Texts that end it, beside the model's own."""
-    most: int | None = None
-    """Tokens after which it is cut, if that is earlier than usual."""
+    """Texts that end the answer, beside the task's."""
+    max_tokens: int | None = None
+    """Tokens after which the answer is cut, if that is earlier than usual."""
     schema: Mapping[str, Any] | None = None
-    """JSON Schema of which the answer is to be; None: text."""
+    """JSON Schema that the answer must fit; None: text."""
 
 
 Pieces = Generator[str | Answer, None, None]
@@ -52,5 +51,5 @@ Pieces = Generator[str | Answer, None, None]
 
 class Predictor(Protocol):
     def answer(self, request: str) -> Answer:
-        """The answer to one request, as it would be given in production: one at a time."""
+        """The answer to one request. Like in production, requests come one at a time."""
         ...

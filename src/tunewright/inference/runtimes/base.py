@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.core.errors import UserError
-from tunewright.inference.decoding.following import WritingModel
+from tunewright.inference.decoding.protocols import WritingModel
 from tunewright.models.architectures import VLLM_ONLY, unsupported
 from tunewright.models.files import loading, read_object
 from tunewright.models.linear_model import LINEAR

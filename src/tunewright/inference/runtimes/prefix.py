@@ -1,4 +1,4 @@
-"""How much of a key-value cache the next call can use."""
+"""How much of a key-value cache the next call can reuse."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many leading tokens of `right` a cache of `left` can serve: at least one of `right` is left to be run."""
+    """How many leading tokens of `right` a cache of `left` can serve. At least one token of `right` is left to run."""
     limit = min(len(left), len(right) - 1)
     for position in range(limit):
         if left[position] != right[position]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tunewright.inference.decoding.writing import DecodingRules, Writer
+from tunewright.inference.decoding.protocols import DecodingRules, Writer
 
 
 def write_all(

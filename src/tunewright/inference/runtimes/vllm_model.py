@@ -30,7 +30,7 @@ import numpy.typing as npt
 from tunewright.core.errors import UserError
 from tunewright.core.processes import free_port
 from tunewright.core.progress import say
-from tunewright.inference.decoding.following import WritingConfig
+from tunewright.inference.decoding.protocols import WritingConfig
 from tunewright.models.tensor_files import stored_bytes
 from tunewright.tasks import Message
 

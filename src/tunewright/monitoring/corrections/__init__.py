@@ -28,7 +28,7 @@ from tunewright.data.corrections import (
 )
 from tunewright.data.job import job_of
 from tunewright.data.label_sets import counted
-from tunewright.monitoring.corrections.choose import choose, confidences, stamp
+from tunewright.monitoring.corrections.choose import choose, confidences
 from tunewright.monitoring.corrections.known import known_of
 from tunewright.monitoring.corrections.poison import SOURCES, Pull, pulls
 from tunewright.monitoring.corrections.rejected import (
@@ -40,6 +40,7 @@ from tunewright.monitoring.corrections.rejected import (
     RejectedCorrection,
     reconcile,
     reject,
+    stamp,
     without_known,
 )
 from tunewright.monitoring.store import Store

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tunewright.data.corrections import Correction, ReviewerAnswer
-from tunewright.monitoring.corrections.rejected import DISAGREE, FEEDBACK, NEW_LABEL, UNFIT, WAITS, RejectedCorrection
+from tunewright.monitoring.corrections.rejected import (
+    DISAGREE,
+    FEEDBACK,
+    NEW_LABEL,
+    UNFIT,
+    WAITS,
+    RejectedCorrection,
+    stamp,
+)
 from tunewright.monitoring.store.database import pieces
 from tunewright.monitoring.store.tables import BY_WHO_ASKED, EXPERT, Capture, Review
 from tunewright.tasks import Task
@@ -126,10 +133,6 @@ def people(correction: Correction) -> int:
 
 def said_by(review: Review) -> ReviewerAnswer:
     return ReviewerAnswer(review.reviewer, stamp(review.time), review.source)
-
-
-def stamp(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat()
 
 
 def _feedback_alone(capture: Capture, review: Review) -> RejectedCorrection:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from tunewright.data.corrections import Correction, Corrections, ReviewerAnswer
 from tunewright.data.shown import shown
-from tunewright.monitoring.corrections.choose import stamp
 from tunewright.monitoring.store.database import pieces
 from tunewright.monitoring.store.tables import Capture, Review
 
@@ -121,3 +121,7 @@ def _written(corrections: Corrections) -> dict[Key, int]:
 
 def _key(capture: str, said: ReviewerAnswer) -> Key:
     return capture, said.reviewer, said.time
+
+
+def stamp(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat()

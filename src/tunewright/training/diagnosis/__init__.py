@@ -1,1 +1,1 @@
-"""What went wrong in a training, told from its curve and its history."""
+"""Diagnoses what went wrong in a training, from its curve, settings and data."""

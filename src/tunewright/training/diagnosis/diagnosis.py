@@ -1,4 +1,4 @@
-"""What is wrong with a training: the cause, the evidence for it, and what to change."""
+"""A diagnosis of a training: the cause, the evidence for it, and what to change."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tunewright.core.errors import UserError
 
 _CERTAIN = ("T001", "T006", "T008", "T009")
-"""Codes that are no matter of chance."""
+"""Codes that chance can't cause."""
 
 
 @dataclass(frozen=True)
@@ -19,17 +19,17 @@ class Diagnosis:
     title: str
     cause: str
     evidence: str
-    """The figures that show it."""
+    """The figures that show the cause."""
     change: str
-    """What to type or to do next."""
+    """What the user should type or do next."""
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """The diagnosis for a terminal."""
         return [f"{self.code} {self.title}: {self.cause}", f"  {self.evidence}", f"  {self.change}"]
 
 
 class CannotTrain(UserError):
-    """A training that can't go on, and why."""
+    """A training can't go on, because of a diagnosis."""
 
     def __init__(self, diagnosis: Diagnosis):
         self.diagnosis = diagnosis
@@ -40,20 +40,25 @@ class CannotTrain(UserError):
         )
 
 
-def joint(found: Sequence[Sequence[Diagnosis]]) -> list[Diagnosis]:
-    """The diagnoses of several adapters of one training, each code once, with the evidence of the first that has it.
+def joint(diagnoses: Sequence[Sequence[Diagnosis]]) -> list[Diagnosis]:
+    """Merge the diagnoses of several adapters of one training: each code once, with the evidence of the first adapter
+    that has it.
 
-    What is wrong for certain is said if one adapter has it; what is judged by chance, only if half of them have: each
-    further adapter is one more chance to err.
+    A code that chance can't cause counts if one adapter has it. Any other counts only if half of them have it, since
+    each further adapter is one more chance to err.
     """
     codes: dict[str, list[Diagnosis]] = defaultdict(list)
-    for diagnosis in (each for one in found for each in one):
+    for diagnosis in (each for one in diagnoses for each in one):
         codes[diagnosis.code].append(diagnosis)
-    return [said[0] for code, said in sorted(codes.items()) if code in _CERTAIN or 2 * len(said) >= len(found)]
+    return [
+        same_code[0]
+        for code, same_code in sorted(codes.items())
+        if code in _CERTAIN or 2 * len(same_code) >= len(diagnoses)
+    ]
 
 
-def summary(found: Sequence[Diagnosis]) -> list[str]:
-    """For the end of a training, on a terminal."""
-    if not found:
+def summary(diagnoses: Sequence[Diagnosis]) -> list[str]:
+    """The summary at the end of a training, for a terminal."""
+    if not diagnoses:
         return ["diagnosis: nothing found in the curve"]
-    return ["diagnosis:", *(f"  {line}" for diagnosis in found for line in diagnosis.lines())]
+    return ["diagnosis:", *(f"  {line}" for diagnosis in diagnoses for line in diagnosis.lines())]

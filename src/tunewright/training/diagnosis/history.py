@@ -1,4 +1,4 @@
-"""What a training left behind to be understood by: its settings, its data in figures, its curve."""
+"""The history of a training that the diagnosis reads: its settings, figures of its data, its curve."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ENCODER = "encoder"
 """The folder of a tuned encoder in the output of `train`."""
 DIAGNOSIS = "diagnosis.json"
 ENOUGH_STEPS = 20
-"""Fewer say nothing about the learning rate or the data."""
+"""Fewer steps say nothing about the learning rate or the data."""
 
 
 def longest_answer(run: Path) -> int:
-    """Tokens of the longest answer that was taught in a whole run."""
+    """Tokens of the longest answer that a finished training taught."""
     manifest = read_manifest(run)
     assert manifest
     return int(manifest.result["longest_answer"])
@@ -39,31 +39,31 @@ def linear_beside(run: Path) -> bool:
 
 
 def kept_early(run: Path) -> bool:
-    """Whether a training kept a model from before its end, going by its answers to the validation part."""
-    last = {row["member"]: row for row in read_jsonl(run / CURVE) if "kept" in row}
+    """Whether a training kept a model from before its end, because it answered the validation part better."""
+    last = {row["seed_number"]: row for row in read_jsonl(run / CURVE) if "kept" in row}
     return not all(row["kept"] for row in last.values())
 
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """The data of a training, in figures."""
+    """Figures of a training's data."""
 
     labels: dict[str, int]
-    """Training examples of each label, those without any among them; empty where answers are not of a fixed set."""
+    """Number of training examples of each label, including labels without any; empty if answers are not a fixed set."""
     held: dict[str, int]
-    """Validation examples of each label."""
+    """Number of validation examples of each label."""
     answer: float
     """Mean number of tokens by which an answer is learnt, if nothing is masked."""
     learnt: list[int]
-    """For each training example the number of tokens that are learnt."""
+    """Number of learnt tokens in each training example."""
     lengths: list[int]
-    """For each training example the number of its tokens."""
+    """Number of tokens in each training example."""
     measure: str = "accuracy"
     """The name of the task's primary metric."""
     groups: list[str] = field(default_factory=list)
-    """What each validation example may fail together with."""
+    """Group of each validation example; examples of one group may fail together."""
     answers: list[str] = field(default_factory=list)
-    """The right answer of each validation example, where answers are of a fixed set."""
+    """Right answer of each validation example, if answers are a fixed set."""
 
     @classmethod
     def of(
@@ -75,13 +75,13 @@ class TrainingFacts:
         answer: float,
         groups: Sequence[str] = (),
     ) -> TrainingFacts:
-        """Count.
+        """Count examples, labels and tokens.
 
         Args:
             train, held: the answer of each training and validation example.
             rows: the training examples, encoded.
             answer: mean number of tokens by which an answer is learnt, if nothing is masked.
-            groups: what each validation example may fail together with.
+            groups: the group of each validation example; examples of one group may fail together.
         """
         counts, others = Counter(train), Counter(held)
         return cls(
@@ -97,15 +97,15 @@ class TrainingFacts:
 
     @property
     def majority(self) -> float:
-        """Accuracy on the validation part of always giving the most frequent training label."""
+        """Accuracy on the validation part if every answer is the most frequent training label."""
         most = max(self.labels, key=lambda label: self.labels[label])
         return self.held[most] / max(sum(self.held.values()), 1)
 
     @property
     def guessing(self) -> float:
-        """Loss of an answer, in nats, where labels are guessed by their shares in the training part: their entropy.
+        """Loss of an answer, in nats, if labels are guessed by their shares in the training part: their entropy.
 
-        Of answers that are not of a fixed set nothing is known: 0.
+        0 if answers are not a fixed set, because then it is unknown.
         """
         total = sum(self.labels.values())
         return -sum(n / total * math.log(n / total) for n in self.labels.values() if n)
@@ -113,22 +113,22 @@ class TrainingFacts:
 
 @dataclass(frozen=True)
 class History:
-    """One model's training so far. Losses are in nats for a whole answer, so that they mean the same for any task."""
+    """One model's training so far. Losses are in nats for a whole answer, so they mean the same for any task."""
 
     settings: TrainSpec
     facts: TrainingFacts
     precision: str
-    """What products were computed in: float32, bfloat16 or float16."""
+    """The type that products were computed in: float32, bfloat16 or float16."""
     planned: int
     """Optimizer steps of the whole training."""
     ended: bool
-    """Whether it is over, after the planned steps or before."""
+    """Whether it has ended, after the planned steps or before."""
     rows: Sequence[dict[str, Any]] = field(repr=False)
-    """Rows of `curve.jsonl`, in order: one a step, with `loss`, `lr` and `grad_norm`, and one a measurement, with
-    `epoch` (how often the training examples had been seen), `validation_loss`, `primary_metric`, `right` (right answers
-    by label), and of each example its `losses` and what its answer is `scores`."""
+    """Rows of `curve.jsonl`, in order. A step has `loss`, `lr` and `grad_norm`. A measurement has `epoch` (how often
+    the training examples had been seen), `validation_loss`, `primary_metric`, `right` (right answers by label), and
+    for each example its loss in `losses` and its answer's score in `scores`."""
     encoder: bool = False
-    """Whether an encoder is trained, whose `settings` are as `train.encoders.settings.for_encoder` gives them."""
+    """Whether the model is an encoder; then `settings` are as `train.encoders.settings.for_encoder` gives them."""
 
     @cached_property
     def steps(self) -> list[dict[str, Any]]:
@@ -140,7 +140,7 @@ class History:
 
     @cached_property
     def losses(self) -> list[float]:
-        """Of each step, before it was taken."""
+        """The loss at each step, before the update."""
         return [row["loss"] * self.facts.answer for row in self.steps]
 
     @cached_property
@@ -150,50 +150,51 @@ class History:
 
     @property
     def section(self) -> str:
-        """Where a spec has the learning rate and the epochs of this training."""
+        """The section of the spec that has this training's learning rate and epochs."""
         return "train.encoder" if self.encoder else "train"
 
     @property
     def usual_lr(self) -> float:
-        """The learning rate that a spec has by default."""
+        """The default learning rate."""
         usual = (EncoderSpec if self.encoder else TrainSpec).model_fields["lr"].default
         return float(usual)
 
     @property
     def warm(self) -> bool:
-        """Whether it began with an adapter that had learnt before."""
+        """Whether the training started from an adapter that had learnt before."""
         return self.settings.init_adapter is not None
 
     def rise(self, before: Mapping[str, Any], after: Mapping[str, Any], of: str = "losses") -> ScoreChange:
-        """How the validation examples' losses, or what their answers are `scores`, changed between two measurements."""
+        """How the validation examples' `losses`, or their answers' `scores`, changed between two measurements."""
         return change(before[of], after[of], self.facts.groups)
 
     @property
     def norms(self) -> list[float]:
-        """Of the gradient at each step that was taken; float16 leaves out those where it is infinite."""
+        """Norm of the gradient at each step that was taken; float16 skips steps with an infinite gradient."""
         return [row["grad_norm"] for row in self.steps if math.isfinite(row["grad_norm"])]
 
     @property
     def window(self) -> int:
-        """Steps over which losses are averaged, so that one batch says little."""
+        """Number of steps over which losses are averaged, so that a single batch counts little."""
         return max(3, self.planned // 20)
 
     @property
     def start(self) -> float:
-        """Mean loss of the first two steps, before the learning rate has risen: that of the base model."""
+        """Mean loss of the first two steps, before the learning rate has risen: the base model's loss."""
         return fmean([loss for loss in self.losses[:2] if math.isfinite(loss)] or [math.inf])
 
     def end(self, step: int | None = None) -> float:
-        """Mean loss of the last steps, or of those up to `step`."""
+        """Mean loss of the last steps, or of the last ones up to `step`."""
         return fmean(self.losses[:step][-self.window :])
 
     @property
     def far(self) -> bool:
-        """Whether so much of it is done, in enough steps, that a model which could learn would have begun to."""
+        """Whether enough of the training is done, in enough steps, that a model that could learn would have begun
+        to."""
         done = len(self.steps)
         return done >= ENOUGH_STEPS and (self.ended or (done >= self.planned / 2 and len(self.measured) > 1))
 
     def json(self) -> dict[str, Any]:
-        """Everything but the curve, as plain values."""
+        """Everything except the curve, as plain values."""
         settings = self.settings.model_dump(mode="json")
         return {"settings": settings, "facts": asdict(self.facts), "precision": self.precision, "planned": self.planned}

@@ -1,8 +1,8 @@
-"""What is wrong with a training, told from its curve.
+"""Diagnoses a training from its curve.
 
-One function a cause, each a rule that can be followed by eye. Where one cause explains the whole curve, the others have
-nothing left to explain: the first that fits is told. docs/diagnosis.md shows each on a real training, and how often the
-rules were right.
+There is one function for each cause, and each is a rule that can be checked by eye. The first rule that fits is
+reported: if one cause explains the whole curve, the others have nothing left to explain. docs/diagnosis.md shows each
+on a real training, and how often the rules were right.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from tunewright.training.diagnosis.history import ENOUGH_STEPS, History
 from tunewright.training.loop.chance import highest_share
 
 _LITTLE = 0.25
-"""Of the answers: a model that found something in the texts has so many more right than one that guesses."""
+"""Share of the answers: a model that found something in the texts gets so many more right than one that guesses."""
 
 Rule = Callable[[History], Diagnosis | None]
 
 
 def diagnose(history: History) -> list[Diagnosis]:
-    """What can be said for certain by now; the rest of a training does not take it back."""
+    """The diagnoses that are certain by now; the rest of the training does not take them back."""
     masked = masked_targets(history)
-    # A loss that leaves tokens out says little about learning, but that it goes wrong altogether.
+    # A loss that masks tokens says little about learning, but still shows divergence.
     rules = CURVE_RULES[:2] if masked else CURVE_RULES
     first = next((diagnosis for rule in rules if history.rows and (diagnosis := rule(history))), None)
     return [diagnosis for diagnosis in (masked, first) if diagnosis]
 
 
 def masked_targets(history: History) -> Diagnosis | None:
-    """Answers that are not learnt from: no token of theirs carries a label, or fewer than the answer has.
+    """Answers that are not learnt: none of their tokens is labelled, or fewer than the answer has.
 
-    Known before the first step. The encoder refuses such examples; a collator or a template of somebody's own may not.
+    Known before the first step. Tunewright's encoding refuses such examples; a user's own collator or template may not.
     """
     facts = history.facts
     unlearnt, share = facts.learnt.count(0), fmean(facts.learnt) / facts.answer
@@ -46,7 +46,7 @@ def masked_targets(history: History) -> Diagnosis | None:
     return Diagnosis(
         "T006",
         "masked targets",
-        "The loss leaves out tokens of the answers, so they are not learnt.",
+        "The loss ignores tokens of the answers, so they are not learnt.",
         f"{100 * share:.0f} % of the answers' tokens are learnt; {unlearnt:,} of {len(facts.learnt):,} examples have "
         f"none. Examples are up to {max(facts.lengths):,} tokens long, of {history.settings.max_length:,} allowed.",
         "Look at audit.txt: ⟦ ⟧ must enclose each answer. Put {% generation %} … {% endgeneration %} around the "
@@ -55,27 +55,27 @@ def masked_targets(history: History) -> Diagnosis | None:
 
 
 def lr_too_low(history: History) -> Diagnosis | None:
-    """Enough steps, and the loss has hardly moved from where the base model was.
+    """After enough steps the loss has hardly moved from the base model's.
 
-    The mean loss of a model that has learnt what there is stays where it is too, but the losses of single validation
-    examples go on moving, up and down. At a rate that is too low each of them stands still. A warm start that already
-    knows more than guessing may have little left to move for.
+    The mean loss also stands still when a model has learnt what there is to learn, but then the losses of single
+    validation examples keep moving up and down. Here nothing moves. A warm start that already knows more than guessing
+    may have little left to move for.
     """
     if not history.far:
         return None
-    start, end, known, values = history.start, history.end(), history.facts.guessing, history.validation
+    start, end, guessing, values = history.start, history.end(), history.facts.guessing, history.validation
     level = values[-1] if values else end
-    if end < 0.5 * start or level < 0.1 * known or (history.warm and (not known or level < 0.8 * known)):
+    if end < 0.5 * start or level < 0.1 * guessing or (history.warm and (not guessing or level < 0.8 * guessing)):
         return None
-    if not (_moved(history) < 0.05 if len(values) > 1 else _stays(history.losses)):
+    if not (_moved(history) < 0.05 if len(values) > 1 else _stands_still(history.losses)):
         return None
-    said = f", on the validation part {_listed(values)}" if values else ""
+    validation = f", on the validation part {_listed(values)}" if values else ""
     return Diagnosis(
         "T002",
         "learning rate too low",
         "The weights hardly move.",
-        f"In {len(history.steps)} steps the loss of an answer went from {start:.2f} to {end:.2f} nats{said}; the peak "
-        f"of the learning rate was {history.settings.lr:g}.",
+        f"In {len(history.steps)} steps the loss of an answer went from {start:.2f} to {end:.2f} nats{validation}; the "
+        f"peak of the learning rate was {history.settings.lr:g}.",
         f"Type: tunewright train … {history.section}.lr={_higher(history):g}",
     )
 
@@ -83,9 +83,9 @@ def lr_too_low(history: History) -> Diagnosis | None:
 def no_signal(history: History) -> Diagnosis | None:
     """The model has learnt how often each label occurs, and nothing from the texts.
 
-    That knowledge has a known loss, the entropy of the labels, and a known accuracy, the majority's share. A model that
-    moved, and whose answers to unseen texts are not better than both, has found nothing that carries over (Zhang et al.
-    2017: networks fit random labels, and then know nothing about unseen ones).
+    Knowing only the labels' shares has a known loss, the entropy of the labels, and a known accuracy, the majority's
+    share. If a model has moved and its answers to unseen texts are no better than both, it has found nothing that
+    generalises (Zhang et al. 2017: networks fit random labels, and then know nothing about unseen ones).
     """
     measured = history.measured
     if not history.far or not measured or not history.facts.labels:
@@ -100,9 +100,9 @@ def no_signal(history: History) -> Diagnosis | None:
     return Diagnosis(
         "T004",
         "data that carries no signal",
-        "The labels do not follow from the texts: they are shuffled against them, wrong, or decided by something that "
-        "the texts do not say.",
-        f"On {count} validation examples at best {100 * best:.1f} % are right; always the most frequent label: "
+        "The labels do not follow from the texts: they are shuffled against the texts, wrong, or decided by something "
+        "that the texts do not say.",
+        f"On {count} validation examples at best {100 * best:.1f} % are right; always giving the most frequent label: "
         f"{100 * guess:.1f} %. Loss of an answer at best {min(history.validation):.2f} nats; guessing by the labels' "
         f"shares: {history.facts.guessing:.2f}.",
         "Read ten rows: could you label them? Type: tunewright data check …  (D006, D014: labels that contradict)",
@@ -110,12 +110,12 @@ def no_signal(history: History) -> Diagnosis | None:
 
 
 def too_few_steps(history: History) -> Diagnosis | None:
-    """It was still learning when it ended, and had much left to learn."""
+    """The model was still learning when the training ended, and had much left to learn."""
     if not history.ended:
         return None
-    values, known = history.validation, history.facts.guessing
-    end, left = history.end(), 0.2 * known if known else 0.1 * history.start
-    few = history.planned < ENOUGH_STEPS and not (history.warm and not known)
+    values, guessing = history.validation, history.facts.guessing
+    end, left = history.end(), 0.2 * guessing if guessing else 0.1 * history.start
+    few = history.planned < ENOUGH_STEPS and not (history.warm and not guessing)
     if end < left or not (few or _still_learning(history)):
         return None
     settings = history.settings
@@ -131,12 +131,12 @@ def too_few_steps(history: History) -> Diagnosis | None:
 
 
 def overfitting(history: History) -> Diagnosis | None:
-    """The loss on unseen examples rises while that on the training's own falls.
+    """The loss on unseen examples rises while the training loss falls.
 
-    It takes a rise by a tenth, and a tenth of a nat, at the last two measurements, each beyond chance; answers that got
-    no better beyond chance meanwhile: probabilities may become too sure while the answers still improve; and examples
-    that were seen before. What is seen for the first time can't be known by heart, and a training of less than an epoch
-    would leave examples out.
+    The rule needs three things. The loss rose by a tenth, and by a tenth of a nat, beyond chance, at both of the last
+    two measurements. The answers got no better beyond chance meanwhile, because probabilities may become too sure while
+    the answers still improve. The examples were seen before: a model can't memorise what it sees for the first time,
+    and a training of less than an epoch would leave examples out.
     """
     again = [row for row in history.measured if row["epoch"] > 1 - 1e-6]
     if len(again) < 3:
@@ -153,7 +153,7 @@ def overfitting(history: History) -> Diagnosis | None:
     return Diagnosis(
         "T005",
         "overfitting",
-        "The model learns its training examples by heart.",
+        "The model memorises its training examples.",
         f"From step {measured['step']} on the validation loss of an answer rose from {least:.2f} to {values[-1]:.2f} "
         f"nats while that of the training fell from {early:.2f} to {late:.2f}; {history.facts.measure} "
         f"{100 * measured['primary_metric']:.1f} % then, {100 * history.measured[-1]['primary_metric']:.1f} % last.",
@@ -162,10 +162,11 @@ def overfitting(history: History) -> Diagnosis | None:
 
 
 def imbalance(history: History) -> Diagnosis | None:
-    """Labels with few examples are answered far worse than the others.
+    """Labels with few examples get far worse answers than the others.
 
-    Few: less than a quarter of the mean. Their validation examples are taken together, because each has few of those
-    too, and Fisher's exact test says whether the difference could be chance. Examples of one group are one to it.
+    Few means less than a quarter of the mean. Each of these labels also has few validation examples, so they are
+    pooled, and Fisher's exact test says whether the difference could be chance. The test counts examples of one group
+    as one.
     """
     facts = history.facts
     if not facts.labels:
@@ -191,9 +192,9 @@ def imbalance(history: History) -> Diagnosis | None:
         "T007",
         "labels with too few examples",
         "The model has learnt to answer with the frequent labels.",
-        f"{named} have less than a quarter of the mean of {4 * limit:.0f} training examples. Of their validation "
-        f"examples {seldom} of {of_seldom} are answered right, of the others' {often} of {of_often}.",
-        f"Add examples of these labels, at least {math.ceil(limit)} each, or join them with others in task.labels.",
+        f"{named} have less than a quarter of the mean of {4 * limit:.0f} training examples. {seldom} of "
+        f"{of_seldom} validation examples with these labels are answered right, {often} of {of_often} of the others.",
+        f"Add examples of these labels, at least {math.ceil(limit)} each, or merge them with others in task.labels.",
     )
 
 
@@ -206,7 +207,7 @@ CURVE_RULES: tuple[Rule, ...] = (
     overfitting,
     imbalance,
 )
-"""The first that fits explains the curve; those behind it would only name its consequences."""
+"""The first rule that fits explains the curve; later ones would only name its consequences."""
 
 
 def _higher(history: History) -> float:
@@ -215,13 +216,13 @@ def _higher(history: History) -> float:
 
 
 def _moved(history: History) -> float:
-    """How far the loss of a validation example moved since the first measurement, as a share of the mean loss."""
+    """How far the loss of a validation example has moved since the first measurement, as a share of the mean loss."""
     first, last = (history.measured[place]["losses"] for place in (0, -1))
     return fmean(abs(one - other) for one, other in zip(first, last, strict=True)) / fmean(first)
 
 
-def _stays(losses: Sequence[float]) -> bool:
-    """Whether the losses of batches are shown to have fallen by less than a fifth, and fell by less than a tenth."""
+def _stands_still(losses: Sequence[float]) -> bool:
+    """Whether the losses of batches fell by less than a tenth, and certainly by less than a fifth."""
     third = len(losses) // 3
     first, last = np.array(losses[:third]), np.array(losses[-third:])
     fall, error = first.mean() - last.mean(), math.sqrt((first.var(ddof=1) + last.var(ddof=1)) / third)
@@ -229,7 +230,7 @@ def _stays(losses: Sequence[float]) -> bool:
 
 
 def _still_learning(history: History) -> bool:
-    """Whether the validation loss fell by 15 % and more, and beyond chance, since the measurement before the last."""
+    """Whether the validation loss fell by 15 % or more, beyond chance, since the last measurement but one."""
     if len(history.measured) < 2:
         return False
     fall = history.rise(history.measured[-1], history.measured[-2])
@@ -237,10 +238,11 @@ def _still_learning(history: History) -> bool:
 
 
 def _of_groups(history: History, *, few: bool, rare: Sequence[str]) -> list[int]:
-    """Groups of validation examples that are answered right, and others, of the rare labels or the rest.
+    """Number of groups of validation examples that are answered right, and of others, among the rare labels or the
+    rest.
 
     Args:
-        few: of the rare ones.
+        few: count the rare labels.
     """
     facts, marks = history.facts, defaultdict[tuple[str, str], list[float]](list)
     groups = facts.groups or list(map(str, range(len(facts.answers))))

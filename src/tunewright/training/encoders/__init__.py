@@ -1,1 +1,1 @@
-"""Training encoders: a head on a whole model whose every weight is trained, and short texts by the thousand."""
+"""Trains encoders: a head on a whole model, all of whose weights are trained, with thousands of short texts."""

@@ -1,6 +1,8 @@
-"""Whether a linear model stands beside a trained encoder, and how much it says: what makes the validation loss least.
+"""Decides whether a linear model stands beside a trained encoder, and with which weight: the one with the lowest
+validation loss.
 
-Stacking (Wolpert 1992) of two models with one weight: logits are the encoder's plus so many times the linear model's.
+Stacking (Wolpert 1992) of two models with one weight: the logits are the encoder's plus the weighted ones of the linear
+model.
 """
 
 from __future__ import annotations
@@ -22,13 +24,13 @@ from tunewright.training.encoders.passes import logits_of
 from tunewright.training.loop.encode import Row
 
 _FEWEST = 100
-"""Independent validation examples, without which nothing is put beside an encoder."""
+"""Fewest independent validation examples with which a linear model is put beside an encoder."""
 _SURE = 2.0
-"""Standard errors that the validation loss must fall by."""
+"""Standard errors by which the validation loss must fall."""
 LARGEST = 100_000_000
-"""Bytes of a linear model that may stand beside an encoder, which itself has 22 million in int8."""
+"""Most bytes of a linear model beside an encoder, which itself has 22 million in int8."""
 _MOST = 50.0
-"""Times that a linear model's logits count at most: it would be an encoder that says nothing."""
+"""Largest weight of a linear model's logits: beyond it the encoder would contribute nothing."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,17 +38,17 @@ Floats = npt.NDArray[np.float64]
 def fit_beside(
     network: Network, tokenizer: TextTokenizer, rows: Sequence[Row], held: Sequence[Row], examples: Sequence[Example]
 ) -> Beside | None:
-    """The linear model that makes an encoder better; None where none surely does.
+    """The linear model that improves an encoder; None if none certainly does.
 
     Args:
-        network: the trained encoder, of a task with one label a text.
-        rows: of the training part.
-        held, examples: of the validation part.
+        network: the trained encoder, for a task with one label a text.
+        rows: rows of the training part.
+        held, examples: rows and examples of the validation part.
     """
     texts = [tokenizer.text_of(row["input_ids"]) for row in rows]
     size = 4 * len(Ngrams.of(texts)) * len(network.labels)
     if size > LARGEST:
-        say(f"  no linear model stands beside it: it would have {size / 1e6:,.0f} MB, more than {LARGEST / 1e6:.0f}")
+        say(f"  no linear model stands beside it: it would take {size / 1e6:,.0f} MB, more than {LARGEST / 1e6:.0f}")
         return None
     linear = fit_linear(texts, [network.labels[row["labels"][0]] for row in rows], network.labels)
     read = [row["input_ids"] for row in held]
@@ -62,13 +64,13 @@ def fit_beside(
 def weight_beside(
     encoder: Floats, beside: Floats, gold: Sequence[int], blocks: Sequence[int]
 ) -> tuple[float, float, float]:
-    """(times that the other logits are added, the loss without them, the loss with them), both losses at their best
-    temperature, in nats; the weight is 0 where the gain is less than chance may give.
+    """The best weight of the other logits: (weight, loss without them, loss with them). Both losses are in nats, at
+    their best temperature. The weight is 0 if the gain could be chance.
 
     Args:
         encoder, beside: logits [texts, labels].
-        gold: the number of each right label.
-        blocks: what each text may fail together with; such texts count as one.
+        gold: index of each right label.
+        blocks: block of each text; texts of one block may fail together, and count as one.
     """
     from scipy.optimize import minimize
 
@@ -98,6 +100,6 @@ def weight_beside(
 
 
 def _blocks(examples: Sequence[Example]) -> list[int]:
-    """The number of each example's block."""
+    """The index of each example's block."""
     number = {example.meta.id: at for at, block in enumerate(blocks_of(examples)) for example in block}
     return [number[example.meta.id] for example in examples]

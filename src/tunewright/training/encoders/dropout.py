@@ -1,7 +1,7 @@
-"""Dropout at a fraction of its usual price on a CPU: torch draws a float for each number, here a byte is enough.
+"""Cheaper dropout and linear layers on a CPU. torch draws a float for each number in dropout; here a byte is enough.
 
-A text of a batch has few tokens, so drawing was 15 % of a step (all-MiniLM-L6, 32 texts of 14 tokens, 2 cores). The
-share that is dropped is rounded to a 256th.
+With few tokens in a text, drawing took 15 % of a step (all-MiniLM-L6, 32 texts of 14 tokens, 2 cores). The dropped
+share is rounded to a 256th.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Dropped(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
 
 
 class FastDropout(nn.Module):  # type: ignore[misc, unused-ignore]
-    """As `torch.nn.Dropout`, for tensors on a CPU."""
+    """Like `torch.nn.Dropout`, for tensors on a CPU."""
 
     def __init__(self, p: float):
         super().__init__()
@@ -44,7 +44,7 @@ class FastDropout(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 def give_fast_dropout(model: Any) -> None:
-    """Have a model on a CPU drop out so."""
+    """Replace the dropout modules of a model on a CPU with `FastDropout`."""
     for parent in list(model.modules()):
         for name, module in list(parent.named_children()):
             if type(module) is nn.Dropout:
@@ -68,7 +68,8 @@ class _Linear(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
 
 
 def give_fast_gradients(model: Any) -> None:
-    """Have a model's float32 linear layers on a CPU compute forward and backward products so, where that is faster."""
+    """Make a model's float32 linear layers on a CPU compute forward and backward with `product`, where that is
+    faster."""
 
     def forward(self: Any, x: Any) -> Any:
         if x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):

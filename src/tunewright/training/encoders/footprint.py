@@ -1,9 +1,9 @@
-"""What a training of an encoder holds and does, from its shape: no torch, no weights.
+"""Estimates memory and work of an encoder's training from its shape, without torch or weights.
 
-All weights are trained, so the rule of thumb holds that each costs six operations a token, forward and backward (Kaplan
-et al. 2020, "Scaling Laws for Neural Language Models"); embeddings are looked up and cost none. Attention's own
-products, which grow with a text's length, are left out: for texts of 500 tokens and an encoder that is 768 wide they
-are a tenth more.
+All weights are trained, so a rule of thumb holds: each weight costs six operations a token, forward and backward
+(Kaplan et al. 2020, "Scaling Laws for Neural Language Models"). Embeddings are looked up and cost none. Attention's own
+products, which grow with a text's length, are left out: for texts of 500 tokens and an encoder of width 768 they add a
+tenth.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from tunewright.training.planning.batches import BATCHES, DrawnBatches
 from tunewright.training.planning.footprint import Footprint
 
 _PRODUCTS = 6
-"""Operations of a number that is trained, for a token: two forward, four backward."""
+"""Operations of a trained weight for a token: two forward, four backward."""
 _ACTIVATIONS = 34
-"""Bytes that a layer keeps of a token for each of its width in 16 bits, attention's own scores left out (Korthikanti et
-al. 2022, "Reducing Activation Recomputation in Large Transformer Models"); twice that in float32."""
+"""Bytes that a layer keeps of a token for each unit of its width in 16 bits, without attention's scores (Korthikanti
+et al. 2022, "Reducing Activation Recomputation in Large Transformer Models"); twice that in float32."""
 _MOMENTS = 8
-"""Bytes of AdamW's two moments of a number."""
+"""Bytes of AdamW's two moments for a weight."""
 _STEP = 28
-"""Bytes that an optimizer step reads and writes of a number: value, gradient and moments, and all but the gradient
-again."""
+"""Bytes that an optimizer step reads and writes for a weight: value, gradient and moments, and all except the
+gradient again."""
 
 
 def encoder_footprint(sizes: Sizes, shape: EncoderShape, rows: Sequence[Row], dtype: str, readings: int) -> Footprint:
-    """One step of training on a batch, whose texts are filled up to the longest.
+    """The footprint of one training step on a batch, whose texts are padded to the longest.
 
     Args:
-        readings: how often each text is read in a step.
+        readings: forward passes over each text in a step.
         dtype: type of products, "float32", "bfloat16" or "float16"; the weights are float32.
     """
     tokens = readings * len(rows) * max(len(row["input_ids"]) for row in rows)
@@ -67,7 +67,7 @@ def encoder_footprint(sizes: Sizes, shape: EncoderShape, rows: Sequence[Row], dt
 
 
 def counted(spec: Spec, examples: Sequence[Example]) -> tuple[Spec, DrawnBatches, Any]:
-    """(the spec whose `train` is as an encoder's training goes by, batches, what counts a step of one).
+    """(the spec with an encoder's settings in `train`, the drawn batches, a function that counts a step's footprint).
 
     Raises:
         UserError: as `shape_of_encoder`, or a text is longer than the encoder reads.
@@ -76,31 +76,31 @@ def counted(spec: Spec, examples: Sequence[Example]) -> tuple[Spec, DrawnBatches
     shape, sizes = shape_of_encoder(spec), sizes_of(spec.model, spec.folder)
     sizes = sizes or Sizes.of_encoder(shape.parameters, shape.embeddings)
 
-    def count(rows: Sequence[Row], dtype: str, *, on_cpu: bool = False) -> Footprint:  # noqa: ARG001 (as of decoders)
+    def count(rows: Sequence[Row], dtype: str, *, on_cpu: bool = False) -> Footprint:  # noqa: ARG001 (the protocol)
         return encoder_footprint(sizes, shape, rows, dtype, 2 if spec.train.encoder.consistency else 1)
 
     return spec, draw_encoder_batches(spec, examples), count
 
 
 def shape_of_encoder(spec: Spec) -> EncoderShape:
-    """The shape of a spec's base model; from the hub no weights are fetched.
+    """The shape of a spec's base model; no weights are fetched from the hub.
 
     Raises:
-        UserError: it can't be found, or its config.json does not tell its shape.
+        UserError: it can't be found, or its config.json lacks the shape.
     """
     folder, _ = encoder_window(spec.model, spec.folder)
     shape = encoder_shape(json.loads((folder / "config.json").read_text("utf-8")))
     if shape is None:
         raise UserError(
-            f"The config.json of {spec.model_name} does not tell how wide and deep it is.",
+            f"The config.json of {spec.model_name} does not say how wide and deep it is.",
             where=folder,
-            fix="What it needs can't be told beforehand; type: tunewright train …",
+            fix="Tunewright can't plan its training. To train without a plan, type: tunewright train …",
         )
     return shape
 
 
 def draw_encoder_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatches:
-    """Encode the training rows and draw batches of texts that are about equally long.
+    """Encode the training rows and draw batches of texts with about the same length.
 
     Raises:
         UserError: a text is longer than the encoder reads.

@@ -1,4 +1,4 @@
-"""The objective of several labels a text: for each label by itself whether it holds."""
+"""The objective for several labels a text: for each label separately, whether it applies."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tunewright.training.encoders.passes import OF_A_LABEL, logits_of, vectors_o
 from tunewright.training.loop.encode import Row
 
 _APART = 1e-3
-"""Length below which the way from all texts to a label's has no direction: the label holds everywhere."""
+"""Below this length the direction from all texts to a label's texts is undefined: the label applies everywhere."""
 _EVEN = 0.5
-"""Probability from which a label is given while training: the thresholds of the bundle are chosen at the end."""
+"""Probability from which a label is given during training; the bundle's thresholds are chosen at the end."""
 
 
 class SomeLabels:
     """A sigmoid for each label. The loss is the mean over texts and labels, as it is over the tokens of an answer.
 
     Args:
-        task: whose labels, in the spec's order.
-        smoothing: share of each target that is taught as even odds.
+        task: the task with the labels, in the spec's order.
+        smoothing: share of each target that is replaced by even odds.
     """
 
     per_token = False
@@ -41,7 +41,7 @@ class SomeLabels:
         return list(examples)
 
     def row(self, example: Example, tokenizer: TextTokenizer) -> Row:
-        """`labels`: 1 where a label holds, else 0 [labels]."""
+        """`labels`: 1 where a label applies, else 0 [labels]."""
         held = [0] * len(self.outputs)
         for label in labels_in(example.answer):
             held[self._number[label]] = 1
@@ -56,12 +56,13 @@ class SomeLabels:
         return F.binary_cross_entropy_with_logits(logits, aim)
 
     def disagreement(self, one: Any, other: Any, gold: Any) -> Any:  # noqa: ARG002 (the protocol)
-        # Of two sigmoids both divergences come to (p - q)(a - b) together, where a and b are their logits.
+        # The two divergences between sigmoids sum to (p - q)(a - b), where a and b are their logits.
         return ((one.sigmoid() - other.sigmoid()) * (one - other)).mean() / 2
 
     def begin(self, network: Network, rows: Sequence[Row]) -> None:
-        """The centre of the first texts of each label, less that of all these texts; even odds lie halfway between the
-        label's texts and all of them. A label without texts keeps what it was drawn as."""
+        """Initialise the head: a label's vector is the direction from the centre of all sampled texts to the centre
+        of the label's first ones. Even odds lie halfway between the two centres. A label without texts keeps its
+        random vector."""
         chosen: dict[int, list[int]] = {}
         for place, row in enumerate(rows):
             for number, held in enumerate(row["labels"]):
@@ -69,15 +70,15 @@ class SomeLabels:
                     places.append(place)
         network.eval()
         some = sorted({place for places in chosen.values() for place in places})
-        found = vectors_of(network, [rows[place]["input_ids"] for place in some])
+        vectors = vectors_of(network, [rows[place]["input_ids"] for place in some])
         at = {place: number for number, place in enumerate(some)}
-        middle = found.mean(0)
+        middle = vectors.mean(0)
         for number, places in chosen.items():
-            centre = found[[at[place] for place in places]].mean(0)
-            way = centre - middle
-            way = F.normalize(way if way.norm() > _APART else centre, dim=-1)
-            network.head.weight.data[number] = way.to(network.device)
-            network.head.bias.data[number] = -float(way @ (centre + middle)) / 2
+            centre = vectors[[at[place] for place in places]].mean(0)
+            direction = centre - middle
+            direction = F.normalize(direction if direction.norm() > _APART else centre, dim=-1)
+            network.head.weight.data[number] = direction.to(network.device)
+            network.head.bias.data[number] = -float(direction @ (centre + middle)) / 2
 
     def answered(self, network: Network, rows: Sequence[Row]) -> tuple[list[str], list[float]]:
         logits, gold = logits_of(network, [network.placed(row["input_ids"]) for row in rows]), self.gold(rows)
@@ -88,7 +89,7 @@ class SomeLabels:
         ]
         return given, losses
 
-    def told(self, row: Row) -> str:
+    def describe(self, row: Row) -> str:
         return ", ".join(label for label, held in zip(self.outputs, row["labels"], strict=True) if held) or "no label"
 
     def rarest(self, rows: Sequence[Row]) -> str:

@@ -1,8 +1,8 @@
-"""An encoder with a head that chooses a label, in torch, and the folder that it is kept in.
+"""An encoder with a head that chooses a label, in torch, and the folder that it is saved in.
 
-A text's tokens become one vector, of length one; the head compares it with a vector of each label, and sharpens the
-cosines. So a label's first vector can be the centre of its texts, and training begins with a model that knows something
-(Snell et al. 2017, prototypical networks; Chen et al. 2019, cosine classifiers).
+A text's tokens become one vector of length one. The head compares it with a vector of each label and scales the
+cosines. So a label's initial vector can be the centre of its texts, and training starts from a model that knows
+something (Snell et al. 2017, prototypical networks; Chen et al. 2019, cosine classifiers).
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from tunewright.models.encoders import LocalEncoder, Pooling, read_encoder
 from tunewright.models.files import loading
 
 SCALE = 12.0
-"""By which cosines are sharpened."""
+"""Factor that sharpens the cosines."""
 HEAD, ABOUT = "head.safetensors", "head.json"
 _DROPOUT_IN_ATTENTION = ("attention_probs_dropout_prob", "attention_dropout")
-"""What architectures call it. What is left out between layers is enough, and torch's fast attention on a CPU leaves out
-nothing."""
+"""Architectures' names of dropout in attention, which is turned off: dropout between layers is enough, and torch's
+fast attention on a CPU has no dropout."""
 _COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 class Network(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Token ids [texts, tokens] to logits [texts, labels] in float32; of a head that reads tokens
-    [texts, tokens, labels].
+    """Maps token ids [texts, tokens] to logits [texts, labels] in float32; with a head that reads tokens, to [texts,
+    tokens, labels].
 
     Args:
         body: transformers' model.
-        half: whether the body's products are computed in bfloat16.
-        per_token: whether the head reads each token's vector, as it is, and not the text's.
+        half: whether the body computes products in bfloat16.
+        per_token: whether the head reads each token's unnormalised vector instead of the text's.
     """
 
     def __init__(self, body: Any, base: LocalEncoder, labels: Sequence[str], *, half: bool, per_token: bool = False):
@@ -50,13 +50,13 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         nn.init.zeros_(self.head.bias)
         self._vocabulary: EncoderVocabulary | None = None
         self.beside: Beside | None = None
-        """A linear model whose logits are added where texts are answered, not in training."""
+        """A linear model whose logits are added to answers, not in training."""
         self._all_tokens: Any = None
-        """The embeddings of all tokens, as they were, where `narrow` left some out."""
+        """The original embeddings of all tokens, if `narrow` left some out."""
 
     @classmethod
     def of(cls, base: LocalEncoder, labels: Sequence[str], *, half: bool, per_token: bool = False) -> Self:
-        """A base with a head that knows nothing."""
+        """A base with an untrained head."""
         from transformers import AutoConfig, AutoModel
 
         with loading(base.folder):
@@ -70,7 +70,7 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
 
     @classmethod
     def load(cls, folder: Path, *, half: bool = False) -> Self:
-        """What `save_pretrained` wrote, ready to answer."""
+        """Load what `save_pretrained` wrote, in evaluation mode."""
         about = json.loads((folder / ABOUT).read_text("utf-8"))
         network = cls.of(
             read_encoder(about["base"], folder), about["labels"], half=half, per_token=about.get("per_token", False)
@@ -82,7 +82,7 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
 
     @staticmethod
     def labels_in(folder: Path) -> list[str]:
-        """What the logits of a network that was written stand for."""
+        """The labels that a saved network's logits stand for."""
         return list(json.loads((folder / ABOUT).read_text("utf-8"))["labels"])
 
     @property
@@ -91,7 +91,7 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
 
     @property
     def padding(self) -> int:
-        """The token that rows are filled up with."""
+        """The token that pads rows."""
         number = int(self.body.config.pad_token_id or 0)
         return self._vocabulary.place[number] if self._vocabulary else number
 
@@ -103,14 +103,14 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         """The tokens' vectors [texts, tokens, width], in float32.
 
         Args:
-            attention_mask: 1 where there is a token, 0 where a row is filled up; None: all rows are equally long.
+            attention_mask: 1 for a token, 0 for padding; None: all rows have the same length.
         """
         autocast = torch.autocast(input_ids.device.type, torch.bfloat16) if self._half else nullcontext()
         with autocast:
             return self.body(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state.float()
 
     def embed(self, input_ids: Any, attention_mask: Any = None) -> Any:
-        """The texts' vectors [texts, width], of length one; arguments as of `hidden`."""
+        """The texts' vectors [texts, width], of length one; arguments as for `hidden`."""
         hidden = self.hidden(input_ids, attention_mask)
         if self._base.pooling == "cls":
             return F.normalize(hidden[:, 0], dim=-1)
@@ -125,8 +125,8 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         return SCALE * F.linear(self.embed(input_ids, attention_mask), weight, self.head.bias)
 
     def narrow(self, vocabulary: EncoderVocabulary) -> None:
-        """Keep the embeddings of some tokens only: the others get no gradient, and an optimizer's work on them is for
-        nothing. Ids are then places in `vocabulary`, until the folder is written."""
+        """Keep the embeddings of some tokens only: the others get no gradient, so an optimizer would work on them in
+        vain. Ids are then places in `vocabulary`, until the folder is written."""
         embedding = self.body.get_input_embeddings()
         padding = embedding.padding_idx
         narrow = nn.Embedding(
@@ -145,10 +145,10 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         return [self._vocabulary.place[token] for token in ids] if self._vocabulary else list(ids)
 
     def save_pretrained(self, folder: str | Path, state_dict: Any = None, **_: Any) -> None:
-        """Write a folder: the encoder as transformers writes it, with all tokens, its tokenizer, and the head.
+        """Write a folder with the encoder in transformers' format, with all tokens, its tokenizer, and the head.
 
         Args:
-            state_dict: the weights, where they are not here.
+            state_dict: the weights, if they are not in this module.
         """
         target, state = Path(folder), state_dict or self.state_dict()
         target.mkdir(parents=True, exist_ok=True)
@@ -171,11 +171,10 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 class EncoderVocabulary:
-    """The tokens that some texts have, each with its place.
+    """The tokens that occur in some texts, each with its place.
 
     Args:
-        padding: the token that rows are filled up with. It keeps its number where it can: some encoders count positions
-            by it.
+        padding: the token that pads rows. It keeps its number if possible, because some encoders count positions by it.
     """
 
     def __init__(self, texts: Sequence[Sequence[int]], padding: int):
@@ -186,13 +185,13 @@ class EncoderVocabulary:
 
 
 def without_pooler(body: Any) -> None:
-    """Leave out BERT's own pooling, which no logit comes of."""
+    """Remove BERT's pooler, which the logits don't use."""
     if getattr(body, "pooler", None) is not None:
         body.pooler = None
 
 
 def copy_beside(base: LocalEncoder, target: Path) -> None:
-    """The tokenizer's files, and how a text becomes one vector."""
+    """Copy the tokenizer's files and the pooling's config."""
     for name in (*_COPIED, "1_Pooling/config.json"):
         if (base.folder / name).is_file():
             (target / name).parent.mkdir(exist_ok=True)

@@ -1,6 +1,7 @@
-"""What an encoder is taught: the targets of a row, the loss, what the head begins as, and what its logits answer.
+"""Objectives of an encoder's training: a row's targets, the loss, the head's initial values, and the answers from its
+logits.
 
-Everything else of a training knows no task: it asks the objective.
+The rest of the training does not know the task; it calls the objective.
 """
 
 from __future__ import annotations
@@ -24,36 +25,36 @@ from tunewright.training.loop.encode import Row
 
 class Objective(Protocol):
     outputs: list[str]
-    """What the head's logits stand for, in their order."""
+    """What each of the head's logits stands for."""
     per_token: bool
-    """Whether the head reads each token's vector, and not the text's."""
+    """Whether the head reads each token's vector instead of the text's."""
     lowest: float
-    """How many times the uppermost layer's learning rate the embeddings have."""
+    """The embeddings' learning rate, as a multiple of the top layer's."""
 
     def training_examples(self, examples: Sequence[Example]) -> list[Example]:
-        """What examples teach: each itself, or what stands in each window of it."""
+        """The training examples made of `examples`: each itself, or one for each of its windows."""
         ...
 
     def row(self, example: Example, tokenizer: TextTokenizer) -> Row:
-        """`input_ids`, and `labels`: the targets of a text, of which `IGNORED` ones are not learnt."""
+        """`input_ids`, and `labels`: the targets of a text; `IGNORED` ones are not learnt."""
         ...
 
     def gold(self, rows: Sequence[Row]) -> Any:
-        """The targets of a batch [rows, …], filled up as its texts are."""
+        """The targets of a batch [rows, …], padded as its texts are."""
         ...
 
     def loss(self, logits: Any, gold: Any) -> Any:
-        """What is made small: the mean over the targets of a batch, in nats.
+        """The loss: the mean over the targets of a batch, in nats.
 
         Args:
-            logits: of the network [rows, …].
-            gold: as `gold` gives it.
+            logits: the network's [rows, …].
+            gold: as `gold` returns it.
         """
         ...
 
     def disagreement(self, one: Any, other: Any, gold: Any) -> Any:
-        """How far two readings of each text are apart, in nats: the mean of both Kullback-Leibler divergences between
-        the probabilities they give, over the targets (Liang et al. 2021, "R-Drop").
+        """How far two forward passes over each text differ, in nats: the mean of both Kullback-Leibler divergences
+        between their probabilities, over the targets (Liang et al. 2021, "R-Drop").
 
         Args:
             one, other: logits of the same rows [rows, …].
@@ -62,19 +63,19 @@ class Objective(Protocol):
         ...
 
     def begin(self, network: Network, rows: Sequence[Row]) -> None:
-        """Give the head of a network that was not trained yet what the rows tell."""
+        """Initialise the head of an untrained network from the rows."""
         ...
 
     def answered(self, network: Network, rows: Sequence[Row]) -> tuple[list[str], list[float]]:
-        """(the answer to each row in canonical form, the loss of its right one in nats, summed over its targets)."""
+        """(each row's answer in canonical form, the loss of its right answer in nats, summed over its targets)."""
         ...
 
-    def told(self, row: Row) -> str:
-        """What a row teaches, for a human."""
+    def describe(self, row: Row) -> str:
+        """The row's targets as text, for the audit."""
         ...
 
     def rarest(self, rows: Sequence[Row]) -> str:
-        """Which output the fewest rows teach, for a human."""
+        """The output with the fewest rows, as text, for the audit."""
         ...
 
 
@@ -84,16 +85,16 @@ def objective_of(
     """The objective that teaches a task.
 
     Args:
-        examples, tokenizer: of a task that fills records, which reads as much at once as the encoder does, its training
-            part and the encoder's tokenizer.
+        examples, tokenizer: the training part and the encoder's tokenizer, for a task that fills records. Such a task
+            reads as much at once as the encoder does.
 
     Raises:
-        UserError: an encoder can't be taught it.
+        UserError: an encoder can't learn the task.
     """
     if isinstance(task, ExtractTask):
         from tunewright.training.encoders.spans import SpanTags
 
-        assert tokenizer, "values are marked by tokens"
+        assert tokenizer, "tags need tokens"
         return SpanTags(task, settings, examples, tokenizer)
     if isinstance(task, MultiLabelTask):
         return SomeLabels(task, settings.label_smoothing)
@@ -105,7 +106,7 @@ class OneLabel:
 
     Args:
         labels: in the spec's order.
-        smoothing: share of each answer that is taught as any label.
+        smoothing: share of each answer that is spread over all labels.
     """
 
     per_token = False
@@ -123,7 +124,7 @@ class OneLabel:
         return {"input_ids": tokenizer.encode_framed(example.request), "labels": [self._number[example.answer]]}
 
     def gold(self, rows: Sequence[Row]) -> Any:
-        """The numbers of the labels [rows]."""
+        """The indices of the labels [rows]."""
         return torch.tensor([row["labels"][0] for row in rows])
 
     def loss(self, logits: Any, gold: Any) -> Any:
@@ -136,7 +137,8 @@ class OneLabel:
         return (there + back) / 2
 
     def begin(self, network: Network, rows: Sequence[Row]) -> None:
-        """The mean vector of the first texts of each label; one without texts keeps what it was drawn as."""
+        """Initialise each label's vector as the mean of its first texts; a label without texts keeps its random
+        vector."""
         chosen: dict[int, list[Sequence[int]]] = {}
         for row in rows:
             if len(texts := chosen.setdefault(row["labels"][0], [])) < OF_A_LABEL:
@@ -148,21 +150,21 @@ class OneLabel:
         losses = F.cross_entropy(logits, self.gold(rows), reduction="none").tolist()
         return [self.outputs[number] for number in logits.argmax(1).tolist()], losses
 
-    def told(self, row: Row) -> str:
+    def describe(self, row: Row) -> str:
         label: str = self.outputs[row["labels"][0]]
         return label
 
     def rarest(self, rows: Sequence[Row]) -> str:
-        count = Counter(self.told(row) for row in rows)
+        count = Counter(self.describe(row) for row in rows)
         rarest = min(count, key=lambda label: count[label])
         return f"the rarest label, {rarest}, has {count[rarest]}"
 
 
 def begin_with_centres(network: Network, texts: dict[int, list[Sequence[int]]]) -> None:
-    """Give the head the mean vector of some texts for each output; one without texts keeps what it was drawn as.
+    """Initialise the head: an output's vector is the mean of its texts; one without texts keeps its random vector.
 
     Args:
-        texts: for the number of an output, the token ids of its texts.
+        texts: for an output's index, the token ids of its texts.
     """
     numbers = [number for number, each in texts.items() for _ in each]
     network.eval()

@@ -1,4 +1,4 @@
-"""From examples to what an encoder reads, and what of a spec an encoder can't do."""
+"""Encodes examples for an encoder, and refuses specs that an encoder can't do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def refusal(spec: Spec) -> UserError | None:
-    """Why an encoder can't do what a spec asks for; None where it can."""
+    """Why an encoder can't do what a spec asks for; None if it can."""
     if error := unable(spec.task.kind, spec.model_name, encoder=True):
         return error
     constraint = task_of(spec.task).constraint
@@ -34,7 +34,7 @@ def refusal(spec: Spec) -> UserError | None:
         return UserError(
             f"The training of {spec.model_name} can't begin with an adapter.",
             where="train.init_adapter",
-            why="It is an encoder, and has none: all its weights are trained.",
+            why="It is an encoder, which has no adapter: all its weights are trained.",
             fix="Type: tunewright … train.init_adapter=null",
         )
     try:
@@ -46,10 +46,10 @@ def refusal(spec: Spec) -> UserError | None:
 
 
 def window_for(spec: Spec, window: int) -> tuple[int, str]:
-    """(tokens that a text may have, what limits them).
+    """(most tokens of a text, the setting or window that limits them).
 
     Args:
-        window: tokens that the encoder reads.
+        window: most tokens that the encoder reads.
     """
     if spec.train.max_length < window:
         return spec.train.max_length, "train.max_length"
@@ -59,11 +59,11 @@ def window_for(spec: Spec, window: int) -> tuple[int, str]:
 def encoded(
     examples: Sequence[Example], objective: Objective, tokenizer: TextTokenizer, most: int, key: str
 ) -> list[Row]:
-    """A row for each example, as the objective teaches it.
+    """Encode each example as the objective's row.
 
     Args:
-        most: tokens that a text may have.
-        key: what limits them, for the error.
+        most: most tokens of a text.
+        key: the name of that limit, for the error.
 
     Raises:
         UserError: a text is longer.
@@ -77,8 +77,8 @@ def require_short(examples: Sequence[Example], lengths: Sequence[int], most: int
     """Refuse examples whose texts have too many tokens.
 
     Args:
-        lengths: tokens of each text.
-        most, key: as of `encoded`.
+        lengths: number of tokens of each text.
+        most, key: as for `encoded`.
 
     Raises:
         UserError: a text is longer.
@@ -88,6 +88,6 @@ def require_short(examples: Sequence[Example], lengths: Sequence[int], most: int
         raise UserError(
             f"{len(too_long)} of {len(examples)} texts are longer than {key} = {most} tokens.",
             where=longest.meta.source,
-            why=f"The longest has {max(lengths)}. What is cut off may be what decides, so nothing is cut.",
+            why=f"The longest has {max(lengths)}. Tunewright cuts no text, because the part that is cut off may decide.",
             fix="Shorten these texts, or choose an encoder that reads more: tunewright models ls",
         )

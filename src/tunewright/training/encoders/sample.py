@@ -1,7 +1,7 @@
-"""Whether an encoder can fill records, told from the first rows of the data, before anything is done for it.
+"""Checks on the first rows of the data, before any work starts, whether an encoder can fill a spec's records.
 
-The step `train` looks at all rows. Without this a ladder would end at an encoder that can't do the job, and a run would
-check and split data for nothing.
+The step `train` checks all rows. Without this early check a ladder would end at an encoder that can't do the job, and a
+run would check and split data in vain.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from tunewright.tasks.spans.literal import literal, require_literal
 
 _ROWS = 200
 _SURELY = 0.4
-"""Share that is told from so few rows: less than what all of them must have, so that chance refuses nothing."""
+"""Share of literal values that these few rows must have: less than all rows must have, so that chance refuses
+nothing."""
 
 
 def not_literal(spec: Spec) -> UserError | None:
-    """Why the values of a spec's records can't be marked in its texts; None where they can, or nothing can be told."""
+    """Why the values of a spec's records can't be marked in its texts; None if they can, or if the first rows don't
+    show it."""
     task = task_of(spec.task)
     if not isinstance(task, ExtractTask):
         return None
     try:
         examples = _examples(spec, task)
     except UserError:
-        return None  # of the data, which the check tells better
+        return None  # an error in the data, which the step `check` explains better
     if not examples:
         return None
     fields = fields_of(task.form)
@@ -48,12 +50,12 @@ def not_literal(spec: Spec) -> UserError | None:
 
 def _examples(spec: Spec, task: ExtractTask) -> Sequence[Example]:
     """The first training rows whose answers are records."""
-    data, found = spec.data, []
+    data, examples = spec.data, []
     columns = Columns(data.text, data.label, data.group, data.time, data.document, documents_root=spec.documents_root)
     rows = (row for row in read(spec.path(data.train), form=data.form, columns=columns) if isinstance(row, Example))
     for row in islice(rows, _ROWS):
         try:
-            found.append(Example.of(row.request, task.canonical(row.answer), row.meta))
+            examples.append(Example.of(row.request, task.canonical(row.answer), row.meta))
         except Unfit:
             continue
-    return found
+    return examples

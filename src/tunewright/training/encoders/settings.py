@@ -1,21 +1,22 @@
-"""What an encoder's training goes by, in the keys that every training has."""
+"""Translates an encoder's settings into the keys that every training has."""
 
 from __future__ import annotations
 
 from tunewright.config import Spec
 
 _BATCH, _FEW_BATCH, _FEW_DOCUMENTS = 32, 8, 500
-"""Texts of a batch; fewer where records of few documents are taught, because there would be too few steps to learn what
-marks a field. Labels of few texts did not gain by it (docs/encoders.md)."""
+"""Texts in a batch, and in a batch of records with few documents, which would otherwise have too few steps to learn
+what marks a field. Labels with few texts did not gain from smaller batches (docs/encoders.md)."""
 _OWN = {"head_lr", "label_smoothing", "consistency"}
-"""What no other training has a key for."""
+"""Settings that only encoders have."""
 
 
 def for_encoder(spec: Spec, texts: int) -> Spec:
-    """A spec whose `train` is as an encoder is trained: its own settings in the keys that every training has.
+    """A spec with an encoder's settings in the keys of `train` that every training has.
 
     Args:
-        texts: how many are taught, or documents; of no matter where the batch is settled, as in what this returns.
+        texts: number of training texts or documents; irrelevant if the batch size is set, as in a spec that this
+            function returned.
     """
     own = spec.train.encoder
     few = spec.task.kind == "extract" and texts < _FEW_DOCUMENTS

@@ -1,4 +1,4 @@
-"""The objective of records: a tag for each token, and for each field whose values the schema offers a choice."""
+"""The objective for records: a tag for each token, and a choice for each field whose values the schema lists."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from tunewright.training.loop.encode import IGNORED, Row
 
 
 class SpanExample(Example):
-    """What one window of a document teaches."""
+    """A training example made of one window of a document."""
 
     aligned: Aligned
-    """Where its values stand."""
+    """The places of its values."""
 
 
 class SpanTags:
-    """Values as pieces of the text: a softmax over the tags of each token.
+    """Values as spans of the text: a softmax over the tags of each token.
 
     Args:
-        task: which reads as much at once as the encoder does.
-        settings: of the encoder's training.
-        examples: of the training part; from them come the ways in which a field is read, and where values are meant.
+        task: the task, which reads as much at once as the encoder does.
+        settings: the encoder's training settings.
+        examples: the training part; it determines how fields are read and which places of a value are meant.
 
     Raises:
-        UserError: a field can't be read off a text, or its values mostly do not stand there.
+        UserError: a field can't be read from a text, or most of its values do not occur in their texts.
     """
 
     per_token = True
@@ -59,12 +59,12 @@ class SpanTags:
         require_literal(self.literal)
 
     def _literal(self, examples: Sequence[Example]) -> list[Literal]:
-        found, lost = [], []
+        known, lost = [], []
         for example in examples:
             record, framed = json.loads(example.answer), self._tokenizer.framed(example.request)
-            found.append(record)
+            known.append(record)
             lost.append(self.tags.taught(self._aligner.align(example), record, framed.offsets, framed.text).lost)
-        return literal(self.tags.fields, found, lost)
+        return literal(self.tags.fields, known, lost)
 
     def training_examples(self, examples: Sequence[Example]) -> list[Example]:
         return [training_example for example in examples for training_example in self._training_examples(example)]
@@ -82,7 +82,8 @@ class SpanTags:
             yield SpanExample(messages=plain.messages, meta=plain.meta, aligned=part)
 
     def row(self, example: Example, tokenizer: TextTokenizer) -> Row:
-        """Also `text`, `offsets` of its tokens, and `whole`: whether the text is no window of a longer one."""
+        """Also `text`, its tokens' `offsets`, and `whole`: whether the text is a whole document rather than a
+        window."""
         framed, record = tokenizer.framed(example.request), json.loads(example.answer)
         aligned = example.aligned if isinstance(example, SpanExample) else self._aligner.align(example)
         taught = self.tags.taught(aligned, record, framed.offsets, framed.text)
@@ -95,7 +96,7 @@ class SpanTags:
         }
 
     def gold(self, rows: Sequence[Row]) -> Any:
-        """The tags [rows, tokens], and behind them the choices [rows, choices], as one tensor."""
+        """The tags [rows, tokens], followed by the choices [rows, choices], as one tensor."""
         choices = len(self.tags.choices)
         longest = max(len(row["input_ids"]) for row in rows)
         return torch.tensor(
@@ -110,7 +111,7 @@ class SpanTags:
         ).view(len(rows), longest + choices)
 
     def loss(self, logits: Any, gold: Any) -> Any:
-        """The mean over all that is taught in the batch."""
+        """The mean over all targets of the batch."""
         parts = [
             F.cross_entropy(scores, targets, reduction="sum", ignore_index=IGNORED, label_smoothing=self._smoothing)
             for scores, targets in self._parts(logits, gold)
@@ -127,40 +128,40 @@ class SpanTags:
         return total / (gold != IGNORED).sum().clamp(min=1)
 
     def _parts(self, logits: Any, gold: Any) -> Iterator[tuple[Any, Any]]:
-        """(logits [targets, outputs], targets) of the tags, and of each choice."""
+        """(logits [targets, outputs], targets) for the tags, then for each choice."""
         tokens = logits.shape[1]
         yield logits[:, :, : self.tags.size].flatten(0, 1), gold[:, :tokens].flatten()
         for number, each in enumerate(self.tags.choices):
             yield logits[:, 0, each.columns], gold[:, tokens + number]
 
     def begin(self, network: Network, rows: Sequence[Row]) -> None:
-        """The head keeps what it was drawn as."""
+        """The head keeps its random values."""
 
     def answered(self, network: Network, rows: Sequence[Row]) -> tuple[list[str], list[float]]:
         answers, losses = [], []
         logits = rows_of(network, [network.placed(row["input_ids"]) for row in rows])
-        for row, found in zip(rows, logits, strict=True):
-            read = SpanReader(self.tags, found.numpy(), row["offsets"], row["text"]).found(whole=row["whole"])
+        for row, scores in zip(rows, logits, strict=True):
+            read = SpanReader(self.tags, scores.numpy(), row["offsets"], row["text"]).found(whole=row["whole"])
             answers.append(self._canonical(read.record))
             gold = self.gold([row])
             losses.append(
                 float(
                     sum(
-                        F.cross_entropy(scores, targets, reduction="sum", ignore_index=IGNORED)
-                        for scores, targets in self._parts(found[None], gold)
+                        F.cross_entropy(part, targets, reduction="sum", ignore_index=IGNORED)
+                        for part, targets in self._parts(scores[None], gold)
                     )
                 )
             )
         return answers, losses
 
     def _canonical(self, record: dict[str, Any]) -> str:
-        written = json.dumps(record, ensure_ascii=False)
+        text = json.dumps(record, ensure_ascii=False)
         try:
-            return self._task.of_chunk(written)
-        except Unfit:  # what must be there was not found
-            return written
+            return self._task.of_chunk(text)
+        except Unfit:  # a required value was not found
+            return text
 
-    def told(self, row: Row) -> str:
+    def describe(self, row: Row) -> str:
         read = len(row["input_ids"])
         return self.tags.told(row["labels"][:read], row["labels"][read:], row["offsets"], row["text"])
 
@@ -170,4 +171,4 @@ class SpanTags:
             begun[label] for row in rows for label in row["labels"][: len(row["input_ids"])] if label in begun
         )
         rarest = min(begun.values(), key=lambda name: count[name])
-        return f"the rarest value, {rarest}, stands in them {count[rarest]} times; {summary(self.literal)}"
+        return f"the rarest value, {rarest}, occurs {count[rarest]} times; {summary(self.literal)}"

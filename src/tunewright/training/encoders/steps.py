@@ -1,4 +1,4 @@
-"""The step `train`, of an encoder."""
+"""The step `train` for an encoder."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from tunewright.training.loop.encode import IGNORED, Row
 from tunewright.training.loop.soup_training import ADAPTER, Soup
 from tunewright.training.loop.trainer import planned_steps
 from tunewright.training.loop.validation import MOST, ValidationPart
-from tunewright.training.steps import CHECKPOINTS, figures, last_kept, train_members
+from tunewright.training.steps import CHECKPOINTS, figures, last_kept, train_soup
 
 
 def average_encoders(encoders: Sequence[Path], target: Path) -> None:
-    """Write the mean of several tuned encoders as one.
+    """Write the mean of several tuned encoders as one encoder.
 
     Args:
-        encoders: folders that `Network.save_pretrained` wrote, of the same base and labels; at least one.
+        encoders: folders that `Network.save_pretrained` wrote, with the same base and labels; at least one.
     """
     shutil.copytree(encoders[0], target)
     if len(encoders) == 1:
@@ -52,32 +52,32 @@ def average_encoders(encoders: Sequence[Path], target: Path) -> None:
 
 
 _AUDITED = 2
-"""Examples that are shown as the encoder reads them."""
+"""Examples that the audit shows."""
 
 
 def train_encoder(spec: Spec, split: Path, output: Output) -> None:
-    """Dataset -> `encoder/`, `curve.jsonl`, `diagnosis.json` and `audit.txt`.
+    """Train an encoder on a dataset: write `encoder/`, `curve.jsonl`, `diagnosis.json` and `audit.txt`.
 
     Raises:
-        UserError: the spec asks for what an encoder can't do, a text is longer than it reads, or several processes run.
+        UserError: an encoder can't do what the spec asks for, a text is longer than it reads, or several processes run.
     """
     if process_count() > 1:
         raise UserError(
             f"{spec.model_name} is an encoder, which is trained by one process; this is one of {process_count()}.",
-            why="Its steps are too small to be divided.",
+            why="Its steps are too small to divide.",
             fix="Type: tunewright train …  (without accelerate launch)",
         )
     training, objective = _prepared(spec, split, output.path / CHECKPOINTS)
     audit = _audit(objective, training.rows, TextTokenizer(training.base.folder))
     for line in audit:
         say(f"  {line}")
-    made = train_members(training, output)
-    if made is None:
+    trained = train_soup(training, output)
+    if trained is None:
         return
-    members, curve, found = made
-    average_encoders([member / ADAPTER for member in members], output.path / ENCODER)
+    encoders, curve, diagnoses = trained
+    average_encoders([encoder / ADAPTER for encoder in encoders], output.path / ENCODER)
     (output.path / "audit.txt").write_text("\n".join(audit) + "\n", "utf-8")
-    measured, part = last_kept(curve, members), training.validation
+    measured, part = last_kept(curve, encoders), training.validation
     assert part is None or isinstance(part, EncoderPart)
     beside = None
     if part and (isinstance(objective, OneLabel) or not measured):
@@ -96,12 +96,12 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
         "processes": 1,
         "left_out": {},
         "tokens": sum(len(row["input_ids"]) for row in training.rows),
-        "diagnosis": [each.code for each in found],
+        "diagnosis": [each.code for each in diagnoses],
         "longest_answer": 0,
         "linear_beside": bool(beside),
         "batch_size": training.spec.train.batch_size,
     }
-    # Last, so that whatever goes wrong before loses no training.
+    # Last, so that an error above does not cost the training.
     shutil.rmtree(training.home)
 
 
@@ -122,12 +122,12 @@ def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Soup, Objective]:
         objective.training_examples(dataset.train),
         evenly(objective.training_examples(dataset.validation), MOST),
     )
-    # A text of which no value was found, and no other token is known to say none, teaches nothing.
+    # A text teaches nothing if no value was found in it and no token is known to have none.
     rows = [row for row in encoded(train, objective, tokenizer, window, key) if set(row["labels"]) != {IGNORED}]
     if len(train) > len(dataset.train):
-        say(f"  texts longer than {window} tokens are read in windows: {len(train)} in place of {len(dataset.train)}")
+        say(f"  texts longer than {window} tokens are split into windows: {len(train)} instead of {len(dataset.train)}")
     if len(rows) < len(train):
-        say(f"  {len(train) - len(rows)} texts teach nothing: none of their values stands there")
+        say(f"  {len(train) - len(rows)} texts teach nothing: they contain none of their values")
     held = encoded(some, objective, tokenizer, window, key)
     part = EncoderPart(some, held, task, objective, spec) if some else None
     learnt = fmean(sum(label != IGNORED for label in row["labels"]) for row in rows)
@@ -135,27 +135,27 @@ def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Soup, Objective]:
         task, [each.answer for each in train], [each.answer for each in some], rows, learnt, part.groups if part else []
     )
 
-    def build(members: Soup, checkpoints: Path, seed: int) -> Any:
-        steps = planned_steps(members.spec, len(rows))
-        return build_encoder_trainer(members.spec, base, objective, rows, held, checkpoints, seed, steps)
+    def build(soup: Soup, checkpoints: Path, seed: int) -> Any:
+        steps = planned_steps(soup.spec, len(rows))
+        return build_encoder_trainer(soup.spec, base, objective, rows, held, checkpoints, seed, steps)
 
     return Soup(spec, base, rows, part, facts, home, build), objective
 
 
 class EncoderPart(ValidationPart):
-    """The examples an encoder in training is measured on; arguments as of `ValidationPart`."""
+    """The examples that an encoder is measured on during training; arguments as for `ValidationPart`."""
 
     def __init__(self, examples: Sequence[Example], rows: Sequence[Row], task: Task, objective: Objective, spec: Spec):
         super().__init__(examples, rows, [], None, task, spec.train)
         self._objective, self.rows, self.examples = objective, rows, examples
 
-    def _measured(self, model: Network, engine: Any, which: slice) -> tuple[list[str], list[float]]:  # noqa: ARG002 (as of every part)
+    def _measured(self, model: Network, engine: Any, which: slice) -> tuple[list[str], list[float]]:  # noqa: ARG002 (the same in every part)
         return self._objective.answered(model, self.rows[which])
 
 
 def _audit(objective: Objective, rows: Sequence[Row], tokenizer: TextTokenizer) -> list[str]:
-    """The first rows as the encoder reads them, and how many tokens are learnt from."""
-    lines = [f"{tokenizer.decode(row['input_ids'])} → {objective.told(row)}" for row in rows[:_AUDITED]]
+    """The audit's lines: the first rows as the encoder reads them, the texts' lengths, and the rarest target."""
+    lines = [f"{tokenizer.decode(row['input_ids'])} → {objective.describe(row)}" for row in rows[:_AUDITED]]
     lengths = sorted(len(row["input_ids"]) for row in rows)
     at = lengths[math.ceil(0.95 * len(lengths)) - 1]
     return [

@@ -1,4 +1,4 @@
-"""Training one encoder with transformers' Trainer, on batches of texts that are about equally long."""
+"""Trains one encoder with transformers' Trainer, on batches of texts with about the same length."""
 
 from __future__ import annotations
 
@@ -24,33 +24,35 @@ from tunewright.training.encoders.passes import filled_up
 from tunewright.training.loop.encode import Row
 
 _MIXED = 50
-"""Batches within which texts are sorted by their length: more would fill up less, and mix less."""
+"""Batches among which texts are sorted by their length: with more there would be less padding, and less mixing."""
 _SHORT = 256
-"""Tokens up to which attention is computed as it is written: torch's fused kernel for CPUs took a quarter of a step on
-texts of 14 tokens, and plain products take a twentieth. Of longer texts they would need too much memory."""
+"""Up to so many tokens attention is computed as plain matrix products: torch's fused kernel for CPUs took a quarter
+of a step on texts of 14 tokens, and plain products take a twentieth. For longer texts they would need too much
+memory."""
 
 _LAYER = re.compile(r"\blayers?\.(\d+)\.")
-"""In the name of a weight of a layer, whatever the architecture."""
+"""A layer's number in the name of its weight, for any architecture."""
 
 
 @dataclass
 class EncoderEngine:
-    """What an encoder is trained with; as `tunewright.training.engine.fast_paths.TrainingEngine`."""
+    """The batches that an encoder trains on; the counterpart of
+    `tunewright.training.engine.fast_paths.TrainingEngine`."""
 
     padding: int
     objective: Objective
     reasons: dict[str, str] = field(default_factory=dict)
 
     def collate(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """A batch: `input_ids` and `attention_mask` [rows, tokens], and `labels` [rows, …], the targets."""
+        """A batch: `input_ids` and `attention_mask` [rows, tokens], and the targets as `labels` [rows, …]."""
         return filled_up([row["input_ids"] for row in rows], self.padding) | {"labels": self.objective.gold(rows)}
 
 
 class Buckets(Sampler[list[int]]):  # type: ignore[misc, unused-ignore]
-    """The numbers of the rows of each batch: drawn anew for each epoch, those of one batch about equally long.
+    """Samples batches of rows with about the same length, anew for each epoch.
 
     Args:
-        lengths: of each row, in tokens.
+        lengths: length of each row, in tokens.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
@@ -76,7 +78,7 @@ class Buckets(Sampler[list[int]]):  # type: ignore[misc, unused-ignore]
 
 class LengthBatches(DataLoader[Any]):  # type: ignore[misc, unused-ignore]
     def set_epoch(self, epoch: int) -> None:
-        """transformers' word for the epoch that begins."""
+        """transformers calls this when an epoch begins."""
         self.batch_sampler.set_epoch(epoch)
 
 
@@ -85,7 +87,7 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
 
     Args:
         head_lr: peak learning rate of the head.
-        consistency: how much two readings of a text must agree; 0: each is read once.
+        consistency: weight of the agreement between two forward passes over a text; 0: one pass.
     """
 
     engine: EncoderEngine
@@ -106,15 +108,15 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
         if not self._consistency:
             loss = objective.loss(model(ids, mask), gold)
         else:
-            logits = model(ids.repeat(2, 1), mask.repeat(2, 1))  # dropout leaves out other parts in each half
+            logits = model(ids.repeat(2, 1), mask.repeat(2, 1))  # dropout differs between the halves
             loss = objective.loss(logits, torch.cat([gold, gold]))
             one, other = logits.chunk(2)
             loss = loss + self._consistency * objective.disagreement(one, other, gold)
         return (loss, None) if return_outputs else loss
 
     def create_optimizer(self, *_: Any) -> Any:
-        """AdamW; matrices decay, a lower layer learns more slowly where the objective says so (discriminative rates,
-        Howard & Ruder 2018: from layer to layer by the same factor), and the head learns at a rate of its own."""
+        """AdamW: matrices decay. Lower layers learn more slowly if the objective says so, from layer to layer by the
+        same factor (discriminative rates, Howard & Ruder 2018). The head has its own learning rate."""
         decay, lr, lowest = self.args.weight_decay, self.args.learning_rate, self.engine.objective.lowest
         embedding, layers = self.model.body.get_input_embeddings().weight, self.model.body.config.num_hidden_layers
         alike: dict[tuple[int, float], list[Any]] = {}
@@ -137,11 +139,11 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
 
 
 def _above(name: str, layers: int) -> int:
-    """How many layers stand above a weight of an encoder; above the embeddings all do.
+    """Number of layers above a weight of an encoder; all layers are above the embeddings.
 
     Args:
-        name: transformers' of the weight.
-        layers: that the encoder has.
+        name: transformers' name of the weight.
+        layers: number of the encoder's layers.
     """
     if number := _LAYER.search(name):
         return layers - 1 - int(number[1])
@@ -158,12 +160,12 @@ def build_encoder_trainer(
     seed: int,
     steps: int,
 ) -> EncoderTrainer:
-    """The trainer, not yet started; its model has the head that the objective begins with.
+    """The trainer, not yet started; the objective has initialised its model's head.
 
     Args:
-        spec: its `train` as `tunewright.training.encoders.settings.for_encoder` gives it.
-        held: the rows that it is measured on.
-        steps: optimizer steps of the training.
+        spec: its `train` is as `tunewright.training.encoders.settings.for_encoder` gives it.
+        held: the validation rows.
+        steps: the training's optimizer steps.
     """
     set_seed(seed)
     precision = compute_type(spec.train.precision)

@@ -1,1 +1,1 @@
-"""The fast paths of a training step: packing, attention over packed batches, the loss head, LoRA layers."""
+"""Fast paths of a training step: packing, attention over packed batches, the loss head, LoRA layers."""

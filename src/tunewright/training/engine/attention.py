@@ -1,9 +1,9 @@
-"""Attention over packed batches: every example sees its group's prefix and itself, and nobody else.
+"""Attention over packed batches: every example sees its group's prefix and itself, and nothing else.
 
-Registered with transformers as an attention implementation, so that every architecture that lets its attention be
-chosen can be trained this way; the projections, norms and position encodings around it stay the model's own. It is
-exact: no key is dropped and none is added. Without a layout it is transformers' own SDPA. What is the same in all
-layers, masks and places, is made by the first and kept with the batch.
+It is registered with transformers as an attention implementation, so it works for every architecture that lets its
+attention be chosen; the projections, norms and position encodings around it stay the model's own. It is exact: no key
+is dropped and none is added. Without a layout it is transformers' SDPA. Masks and indices, which are the same in all
+layers, are built by the first layer and kept with the batch.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ NAME = "tunewright_packed"
 _SCORES = 2**27
 """Above this many attention scores a layer, they are no longer held in memory at once."""
 _ALONE = 2**22
-"""Above this many numbers in the mask of lines that hold one example each, an example is a call of its own: then the
-longest one's mask is enough for all."""
+"""Above this many numbers in the mask of lines that hold one example each, each example is a call of its own: then
+the mask of the longest one serves all."""
 _STEP = 16
-"""Numbers to which the rows of a mask are rounded up: memory-efficient attention copies others (torch's
+"""Mask rows are padded to a multiple of this: memory-efficient attention copies other masks (torch's
 aten/src/ATen/native/transformers/attention.cpp, `preprocess_mask`, read 2026-11-27)."""
-_UNKNOWN = ("softcap", "s_aux", "position_bias")
-"""What some models ask of attention besides keys and values."""
+_UNSUPPORTED = ("softcap", "s_aux", "position_bias")
+"""Arguments that some models pass to attention besides keys and values, and that are not supported."""
 
 
 def register_attention() -> None:
@@ -53,14 +53,14 @@ def packed_attention(
 
     Args:
         query: [1, heads, T, width]; key and value: [1, key heads, T, width].
-        sliding_window: a position sees only the last so many, itself included.
-        kept: is filled with a batch from `pack`, and goes before one from its own `behind`.
+        sliding_window: a position sees only the last so many positions, itself included.
+        kept: is filled by a batch from `pack`, and continued by a batch from its own `behind`.
 
     Returns:
         [1, T, heads, width], and no weights.
 
     Raises:
-        NotImplementedError: the model asks for more than keys, values and a window.
+        NotImplementedError: the model needs more than keys, values and a window.
     """
     import torch
 
@@ -71,10 +71,10 @@ def packed_attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **rest
         )
         return seen, None
-    asked = [name for name in _UNKNOWN if rest.get(name) is not None]
-    if asked:
-        raise NotImplementedError(f"its attention has {asked[0]}")
-    # Position encodings may come back in float32 where the hidden states are.
+    unsupported = [name for name in _UNSUPPORTED if rest.get(name) is not None]
+    if unsupported:
+        raise NotImplementedError(f"its attention has {unsupported[0]}")
+    # Position encodings may return float32 although the hidden states are 16 bits.
     query, key = query.to(value.dtype), key.to(value.dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     how = (scale, dropout, sliding_window)
@@ -97,11 +97,11 @@ def packed_attention(
 
 
 def _once(group: dict[str, Any], name: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-    """What `make` gives, made once a batch for all layers that ask for it by this name; it has no gradients."""
-    made = group.setdefault("made", {})
-    if name not in made:
-        made[name] = make()
-    return made[name]
+    """The result of `make`, cached once a batch for all layers under this name; it has no gradients."""
+    cached = group.setdefault("cached", {})
+    if name not in cached:
+        cached[name] = make()
+    return cached[name]
 
 
 def _prefix(
@@ -120,7 +120,7 @@ def _prefix(
             return _additive(ones.tril() & ones.triu(1 - window), query.dtype)
 
         mask = _once(group, ("prefix", window, query.dtype), banded)
-    # A key head is seen by several query heads; as a batch of key heads, none is copied for them.
+    # Several query heads see one key head; with key heads as the batch, none is copied for them.
     key_heads = key.shape[0]
     key, value = (x[:, None].expand(-1, heads // key_heads, -1, -1) for x in (key, value))
     seen = scaled_dot_product_attention(
@@ -139,12 +139,12 @@ def _own(
     dropout: float,
     window: int | None,
 ) -> Any:
-    """Attention of the own tokens over what is before and their example. [heads, own, width] -> [own, heads, width]
+    """Attention of the own tokens over their prefix and their example. [heads, own, width] -> [own, heads, width]
 
     Args:
-        key: and value: [key heads, tokens, width]; of the group's prefix and its own tokens, or where `before` has the
-            prefix, of the own tokens alone.
-        before: keys and values, in the lines, and of the prefix.
+        key: and value: [key heads, tokens, width], of the group's prefix and its own tokens, or of the own tokens alone
+            if `before` holds the prefix.
+        before: earlier keys and values, of the lines and of the prefix.
     """
     lines, length = group["index"].shape
     keys = group["shared"] + length + (0 if before is None else before[0].shape[2])
@@ -159,7 +159,8 @@ def _own(
 
 
 def _masks(group: dict[str, Any], window: int | None) -> tuple[Any, Any]:
-    """Who sees which prefix tokens, bool [lines, length, shared] or None for all of them, and whom of the line."""
+    """Masks: the prefix tokens that each token sees, bool [lines, length, shared] or None for all, and those it sees
+    in its line."""
     import torch
 
     seen, position, shared = group["seen"], group["position"], group["shared"]
@@ -171,7 +172,7 @@ def _masks(group: dict[str, Any], window: int | None) -> tuple[Any, Any]:
 
 
 def _additive(mask: Any, dtype: Any) -> Any:
-    """What is added to scores: 0 where a mask is true, else minus infinity."""
+    """The mask as an addend for scores: 0 where it is true, else minus infinity."""
     import torch
 
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
@@ -187,10 +188,10 @@ def _by_products(
     dropout: float,
     window: int | None,
 ) -> Any:
-    """Attention as plain matrix products, the prefix's keys shared by all lines instead of repeated; arguments as in
-    `_own`. -> [lines * length, heads, width]
+    """Attention as plain matrix products, in which all lines share the prefix's keys; arguments as in `_own`. -> [lines
+    * length, heads, width]
 
-    On CPUs 2 to 3 times faster than SDPA's kernel, whose backward pass is slow with masks and short rows.
+    On CPUs this is 2 to 3 times faster than SDPA's kernel, whose backward pass is slow with masks and short rows.
     """
     import torch
     from torch.nn.functional import dropout as drop
@@ -242,8 +243,8 @@ def _by_kernel(
     dropout: float,
     window: int | None,
 ) -> Any:
-    """The same through SDPA, which holds no scores. A line's keys, the prefix's among them, are put together by one
-    copy for each key head; the query heads that see them are further rows, so that nothing is repeated for them."""
+    """Attention by SDPA, which holds no scores. A line's keys, including the prefix's, are gathered by one copy for
+    each key head; the query heads that see them are further rows, so that nothing is repeated for them."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
@@ -268,7 +269,7 @@ def _by_kernel(
 def _one_by_one(
     group: dict[str, Any], query: Any, key: Any, value: Any, scale: float, dropout: float, window: int | None
 ) -> Any:
-    """The same for long examples, each by itself; arguments as in `_own`. -> [own, heads, width]"""
+    """Attention of long examples, one SDPA call each; arguments as in `_own`. -> [own, heads, width]"""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
@@ -288,21 +289,21 @@ def _one_by_one(
     own = zip(
         query.split(group["lengths"], 1), *(x[:, shared:].split(group["lengths"], 1) for x in (key, value)), strict=True
     )
-    for asked, its_key, its_value in own:
-        length = asked.shape[1]
+    for q, k, v in own:
+        length = q.shape[1]
         if shared:
-            its_key, its_value = torch.cat([key[:, :shared], its_key], 1), torch.cat([value[:, :shared], its_value], 1)
-        its_key, its_value = (x[:, None].expand(-1, heads // key_heads, -1, -1) for x in (its_key, its_value))
+            k, v = torch.cat([key[:, :shared], k], 1), torch.cat([value[:, :shared], v], 1)
+        k, v = (x[:, None].expand(-1, heads // key_heads, -1, -1) for x in (k, v))
         mask = None if bias is None else bias[:length, : shared + length]
         seen = scaled_dot_product_attention(
-            asked.unflatten(0, (key_heads, -1)), its_key, its_value, mask, dropout, is_causal=mask is None, scale=scale
+            q.unflatten(0, (key_heads, -1)), k, v, mask, dropout, is_causal=mask is None, scale=scale
         )
         parts.append(seen.flatten(0, 1).transpose(0, 1))
     return torch.cat(parts)
 
 
 def _places(group: dict[str, Any]) -> Any:
-    """Of each line's keys, where they are in the group: the prefix's first. [lines, shared + length]"""
+    """The index of each line's keys in the group, the prefix's first. [lines, shared + length]"""
     import torch
 
     index, shared = group["index"], group["shared"]
@@ -311,11 +312,11 @@ def _places(group: dict[str, Any]) -> Any:
 
 
 def _bias(group: dict[str, Any], window: int | None, repeats: int, like: Any) -> Any:
-    """What SDPA adds to scores, [lines, 1, repeats * length, keys], in the type that kernels read."""
+    """The addend for SDPA's scores, [lines, 1, repeats * length, keys], in the type that kernels read."""
     of_prefix, own = _masks(group, window)
     lines, length, keys = own.shape
     shared = group["shared"]
-    # A row of another step would be copied by the kernel, in every layer.
+    # The kernel would copy rows of another step, in every layer.
     step = -(-(shared + keys) // _STEP) * _STEP
     bias = like.new_zeros(lines, 1, repeats, length, step)[..., : shared + keys]
     if of_prefix is not None:

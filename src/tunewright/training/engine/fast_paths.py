@@ -1,8 +1,8 @@
-"""Which of the fast paths a model can be trained on. Packing and the head are tried on a few examples against the plain
-way first; a LoRA layer that is not of the plain kind is left to peft.
+"""Finds the fast paths that a model can take. Packing and the head are first tried on a few examples against the
+plain computation; a LoRA layer of another kind is left to peft.
 
-A path that gives another loss than the model's own forward, or that the model refuses, is left out, and the reason is
-told: nothing here is allowed to change what is learnt.
+A path is left out, and the reason reported, if it gives another loss than the model's own forward or if the model
+refuses it. Nothing here may change what the model learns.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from tunewright.training.engine.lora import fuse_lora
 from tunewright.training.engine.packing import numbered, pack, pad
 from tunewright.training.loop.encode import IGNORED, Row
 
-_TRIED = 4
-"""Rows."""
+_TRIAL_ROWS = 4
+"""Rows that are tried."""
 _LAYERS = 2
 _LOSS_TOLERANCE = {"float64": (1e-4, 1e-4), "float32": (1e-4, 1e-4), "bfloat16": (0.03, 0.1), "float16": (0.01, 0.02)}
-"""Difference of the loss that rounding alone explains, by the type products are computed in: a share of it, and where
-the loss is small, nats a token. In bfloat16 two ways to the same loss of SmolLM2-135M lie 0.07 nats a token apart
-(standard deviation), so the mean of several lies within 0.1."""
+"""Difference of the loss that rounding alone explains, by the type of products: as a share of the loss, and for
+small losses in nats a token. In bfloat16 two ways to compute the same loss of SmolLM2-135M differ by 0.07 nats a
+token (standard deviation), so the mean of several differs by less than 0.1."""
 _HIDDEN_TOLERANCE = {"float64": 1e-3, "float32": 1e-3, "bfloat16": 0.06, "float16": 0.02}
-"""Difference of hidden states behind two layers that rounding alone explains, as a share of what tokens before them
-change. Measured in bfloat16 0.024 for SmolLM2-135M and 0.018 for Phi-3-mini's shape in NF4, in float16 0.003; a layout
-with wrong positions, the least of its faults, is 0.09 off."""
+"""Difference of hidden states after two layers that rounding alone explains, as a share of the effect of the
+preceding tokens. Measured: in bfloat16 0.024 for SmolLM2-135M and 0.018 for Phi-3-mini's shape in NF4, in float16
+0.003. A layout with wrong positions, the smallest fault it could have, is 0.09 off."""
 
 
 @dataclass(frozen=True)
@@ -45,76 +45,77 @@ class RequestedPaths:
 
 @dataclass
 class TrainingEngine:
-    """What a model is trained with."""
+    """The fast paths that a model takes, and the batches it trains on."""
 
     shared_prefix: bool = False
     fused_head: bool = False
     fused_layers: int = 0
     long_lines: bool = False
-    """The model is on a GPU, whose attention kernels read a line's keys from a copy."""
+    """Whether the model is on a GPU, whose attention kernels read a line's keys from a copy."""
     reasons: dict[str, str] = field(default_factory=dict)
-    """For each path that was left out, why."""
+    """The reason for each path that was left out."""
 
     def collate(self, rows: Sequence[Row]) -> dict[str, Any]:
         """A batch for this model; see `tunewright.training.engine.packing`."""
         return pack(rows, long_lines=self.long_lines) if self.shared_prefix else pad(rows)
 
 
-def fit_engine(model: Any, rows: Sequence[Row], wanted: RequestedPaths | None = None) -> TrainingEngine:
-    """Put a model, with an adapter or without, on the fast paths it can take.
+def fit_engine(model: Any, rows: Sequence[Row], requested: RequestedPaths | None = None) -> TrainingEngine:
+    """Put a model, with or without an adapter, on the fast paths that it can take.
 
     Args:
-        rows: training rows; the shortest are tried.
+        rows: training rows; the shortest ones are tried.
 
     Raises:
-        UserError: the base model's numbers pass what float16 holds.
+        UserError: the base model's numbers exceed float16's range.
     """
-    wanted = wanted or RequestedPaths()
+    requested = requested or RequestedPaths()
     base = base_of(model)
     engine = TrainingEngine(long_lines=base.device.type != "cpu")
-    tried = sorted(rows, key=lambda row: len(row["input_ids"]))[:_TRIED]
+    trial_rows = sorted(rows, key=lambda row: len(row["input_ids"]))[:_TRIAL_ROWS]
     add_supervision(base)
-    _check_range(model, tried[:1])
-    trial = _Trial(model, tried)
-    if not wanted.fused_head:
-        engine.reasons["fused_head"] = "not asked for"
+    _check_range(model, trial_rows[:1])
+    trial = _Trial(model, trial_rows)
+    if not requested.fused_head:
+        engine.reasons["fused_head"] = "not requested"
     elif not is_linear(base.get_output_embeddings()):
         engine.reasons["fused_head"] = "the head is not a plain frozen matrix"
-    elif reason := _known("head", model, trial.of_head):
+    elif reason := _trial_result("head", model, trial.of_head):
         engine.reasons["fused_head"] = reason
     base.fused_head = engine.fused_head = "fused_head" not in engine.reasons
-    if not wanted.shared_prefix:
-        engine.reasons["shared_prefix"] = "not asked for"
-    elif reason := _known("attention", model, trial.of_attention):
+    if not requested.shared_prefix:
+        engine.reasons["shared_prefix"] = "not requested"
+    elif reason := _trial_result("attention", model, trial.of_attention):
         engine.reasons["shared_prefix"] = reason
     else:
         register_attention()
         base.set_attn_implementation(NAME)
     engine.shared_prefix = "shared_prefix" not in engine.reasons
-    if wanted.fused_lora:
+    if requested.fused_lora:
         engine.fused_layers = fuse_lora(model)
     return engine
 
 
 def base_of(model: Any) -> Any:
-    """The model itself, under an adapter where it has one."""
+    """The base model, if the model has an adapter; else the model."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-_FOUND: dict[tuple[str, str], str] = {}
-"""What trials have found in this process, by path and `_kind_of` model: why it is left out, or nothing."""
+_TRIAL_RESULTS: dict[tuple[str, str], str] = {}
+"""Results of the trials in this process, by path and `_kind_of` model: the reason to leave the path out, or an empty
+text."""
 
 
-def _known(path: str, model: Any, trial: Callable[[], str]) -> str:
-    """What a trial finds, or has found of a model of this kind."""
+def _trial_result(path: str, model: Any, trial: Callable[[], str]) -> str:
+    """The result of a trial, or the known result for a model of this kind."""
     name = (path, _kind_of(model))
-    if name not in _FOUND:
-        _FOUND[name] = trial()
-    return _FOUND[name]
+    if name not in _TRIAL_RESULTS:
+        _TRIAL_RESULTS[name] = trial()
+    return _TRIAL_RESULTS[name]
 
 
 def _kind_of(model: Any) -> str:
-    """What a trial depends on: the architecture with all it is set to, and where and in which type it is computed."""
+    """What a trial's result depends on: the architecture with its config, the device and the type."""
     base = base_of(model)
     return f"{type(base).__name__} {base.dtype} {base.device.type} {base.config.to_json_string(use_diff=False)}"
 
@@ -122,7 +123,7 @@ def _kind_of(model: Any) -> str:
 class _Trial:
     """Runs a few rows through a model's first layers, the plain way and on a fast path.
 
-    Layers of a kind do the same, so the first of each kind stand for all.
+    Layers of one kind compute the same, so the first of each kind stand for all.
     """
 
     def __init__(self, model: Any, rows: Sequence[Row]):
@@ -130,34 +131,34 @@ class _Trial:
         self._base = base_of(model)
 
     def of_head(self) -> str:
-        """Why the head can't be projected at learnt tokens alone, if so."""
-        found = []
+        """Why the head can't be projected at learnt tokens only; empty if it can."""
+        losses = []
         for self._base.fused_head in (False, True):
             with _first_layers(self._base):
-                found.append(_loss(self._model, pad(self._rows)))
+                losses.append(_loss(self._model, pad(self._rows)))
         self._base.fused_head = False
         share, nats = _LOSS_TOLERANCE[self._type]
         labelled = sum(label != IGNORED for row in self._rows for label in row["labels"])
-        if math.isclose(*found, rel_tol=share, abs_tol=nats * labelled):
+        if math.isclose(*losses, rel_tol=share, abs_tol=nats * labelled):
             return ""
-        return f"the model does more to its logits: loss {found[1]:.4f} against {found[0]:.4f}"
+        return f"the model changes its logits after the head: loss {losses[1]:.4f} instead of {losses[0]:.4f}"
 
     def of_attention(self) -> str:
-        """Why the model can't be given packed batches, if so."""
-        rows, asked = _numbered_labels(self._rows)
+        """Why the model can't take packed batches; empty if it can."""
+        rows, inputs = _numbered_labels(self._rows)
         before = self._base.config._attn_implementation
         register_attention()
         try:
-            wanted = self._hidden(pad(rows))
-            # A token that has nothing before it: what is between the two is what attention is for.
-            context = (wanted - self._hidden(pad([numbered([token], number) for number, token in asked]))).norm()
+            plain = self._hidden(pad(rows))
+            # A token without context: attention accounts for the difference.
+            context = (plain - self._hidden(pad([numbered([token], number) for number, token in inputs]))).norm()
             self._base.set_attn_implementation(NAME)
-            found = self._hidden(pack(rows, long_lines=self._base.device.type != "cpu"))
-            missed = float((found - wanted).norm() / context)
-            if missed <= _HIDDEN_TOLERANCE[self._type]:
+            packed = self._hidden(pack(rows, long_lines=self._base.device.type != "cpu"))
+            difference = float((packed - plain).norm() / context)
+            if difference <= _HIDDEN_TOLERANCE[self._type]:
                 return ""
-            return f"its attention does not follow the layout: {missed:.1%} of what it adds is another"
-        # Whatever a model that was not written for this raises, the plain way is still there.
+            return f"its attention does not follow the layout: {difference:.1%} of its contribution differs"
+        # Any error of a model that was not written for this: it can still train the plain way.
         except (NotImplementedError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
         finally:
@@ -168,7 +169,8 @@ class _Trial:
         return str(self._base.dtype).removeprefix("torch.")
 
     def _hidden(self, batch: dict[str, Any]) -> Any:
-        """What the first layers make of the labelled places, by their numbers. [places, width], at least float32"""
+        """The first layers' hidden states at the labelled positions, in the order of their numbers. [positions,
+        width], at least float32"""
         import torch
 
         batch = on_device_of(self._model, batch)
@@ -180,25 +182,25 @@ class _Trial:
 
 
 def _numbered_labels(rows: Sequence[Row]) -> tuple[list[Row], list[tuple[int, int]]]:
-    """Rows whose labels are numbered in their place, and the tokens that stand at each number.
+    """The rows with their labels replaced by consecutive numbers, and each number with the token at its position.
 
-    A packed batch has its rows in an order of its own.
+    A packed batch reorders its rows, so the numbers identify the positions.
     """
-    made: list[Row] = []
-    asked: list[tuple[int, int]] = []
+    numbered_rows: list[Row] = []
+    inputs: list[tuple[int, int]] = []
     for row in rows:
         labels = []
         for place, label in enumerate(row["labels"]):
-            labels.append(IGNORED if label == IGNORED else len(asked))
+            labels.append(IGNORED if label == IGNORED else len(inputs))
             if label != IGNORED:
-                asked.append((len(asked), row["input_ids"][place - 1]))
-        made.append({"input_ids": row["input_ids"], "labels": labels})
-    return made, asked
+                inputs.append((len(inputs), row["input_ids"][place - 1]))
+        numbered_rows.append({"input_ids": row["input_ids"], "labels": labels})
+    return numbered_rows, inputs
 
 
 @contextmanager
 def _first_layers(base: Any) -> Iterator[None]:
-    """Inside, a model has no more layers than show every kind it has, and two at the least."""
+    """Inside the block, a model has only as many layers as show every kind it has, and at least two."""
     from torch import nn
 
     decoder = base.base_model
@@ -216,23 +218,23 @@ def _first_layers(base: Any) -> Iterator[None]:
 
 
 def _check_range(model: Any, rows: Sequence[Row]) -> None:
-    """Whether a model that was trained in a wider type can be computed in float16.
+    """Refuse a model that can't be computed in float16 because it was trained in a wider type.
 
     Raises:
-        UserError: it can't: its loss is no number.
+        UserError: its loss is not a number.
     """
     base = base_of(model)
     if str(base.dtype) == "torch.float16" and not math.isfinite(_loss(model, pad(rows))):
         raise UserError(
-            "This base model can't be computed in float16: its loss is no number.",
-            why="Its numbers pass 65,504, which is float16's largest; it was trained in a wider type.",
+            "This base model can't be computed in float16: its loss is not a number.",
+            why="Its numbers exceed 65,504, float16's largest; it was trained in a wider type.",
             fix="Type: train.precision=float32, or take a GPU with bfloat16 (Ampere or later).",
         )
 
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Inside, the model is in evaluation: nothing is dropped."""
+    """Put the model in evaluation mode inside the block: nothing is dropped."""
     training = model.training
     model.eval()
     try:
@@ -242,7 +244,7 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 def _loss(model: Any, batch: dict[str, Any]) -> float:
-    """Summed loss of a batch, as the model stands, without dropout."""
+    """Summed loss of a batch with the model as it is, without dropout."""
     import torch
 
     with evaluating(model), torch.no_grad():
@@ -262,7 +264,7 @@ def token_losses(model: Any, batch: dict[str, Any]) -> Any:
 
 
 def on_device_of(model: Any, batch: dict[str, Any]) -> dict[str, Any]:
-    """A batch with its tensors where the model is."""
+    """A batch with its tensors on the model's device."""
     from accelerate.utils import send_to_device
 
     moved: dict[str, Any] = send_to_device(batch, next(model.parameters()).device)

@@ -1,8 +1,8 @@
-"""The loss, computed where it is asked for and nowhere else.
+"""The loss head, computed only where it is needed.
 
 The vocabulary is the widest layer of a small model. It is projected only at positions that predict a labelled token,
-and only onto the tokens in question: the whole vocabulary, or where rows have `choices`, those alone, as in serving. In
-the latter case the sum over an answer is -log P(label) of `tunewright.tasks.score_labels`, and nothing is spent on
+and only onto the tokens in question: the whole vocabulary, or only the `choices` if rows have them, as in serving. With
+choices the sum over an answer is -log P(label) of `tunewright.tasks.score_labels`, and the model spends nothing on
 learning what the trie already rules out.
 """
 
@@ -17,23 +17,23 @@ from tunewright.training.engine.packing import NO_CHOICE
 from tunewright.training.loop.encode import IGNORED
 
 _LOGITS = 2**25
-"""Logits held at once."""
+"""Most logits held at once."""
 _RAISED = 2**10
-"""By which probabilities are multiplied while they are float16: it has no number below 6e-8, and of a wide vocabulary
-most are smaller."""
+"""Factor for probabilities while they are float16, which has no number below 6e-8: with a wide vocabulary most
+probabilities are smaller."""
 
 
 def add_supervision(model: Any) -> None:
-    """Teach a transformers causal model two more ways to be called; other calls stay as they were.
+    """Give a transformers causal model two more ways to be called; other calls do not change.
 
-    `model(**batch, supervised=labels, choices=None)` returns an output whose `loss` is the *sum* of the cross-entropies
-    of the labelled tokens, or with `each` all of them, in the batch's order; `labels` and `choices` are those of
-    `tunewright.training.engine.packing.pack`.
-    `model(**batch, asked=places, offered=tokens)` returns an output whose `logits` are those of the offered tokens at
-    the places, [places, tokens]; `places` is a bool tensor like `input_ids`.
+    `model(**batch, supervised=labels, choices=None)` returns an output whose `loss` is the *sum* of the labelled
+    tokens' cross-entropies, or all of them in the batch's order with `each`; `labels` and `choices` are as in
+    `tunewright.training.engine.packing.pack`. `model(**batch, positions=mask, offered=tokens)` returns an output whose
+    `logits` are those of the offered tokens at the marked positions, [positions, tokens]; `mask` is a bool tensor like
+    `input_ids`.
 
-    It happens inside the model's forward, so that wrappers (DDP, FSDP, peft) see one call. While `model.fused_head` is
-    false, the model's own logits are used, of all positions.
+    Both run inside the model's forward, so wrappers (DDP, FSDP, peft) see one call. While `model.fused_head` is false,
+    the model's own logits of all positions are used.
     """
     from transformers.modeling_outputs import CausalLMOutput
 
@@ -47,14 +47,14 @@ def add_supervision(model: Any) -> None:
         *args: Any,
         supervised: Any = None,
         choices: Any = None,
-        asked: Any = None,
+        positions: Any = None,
         offered: Any = None,
         each: bool = False,
         **kwargs: Any,
     ) -> Any:
-        if supervised is None and asked is None:
+        if supervised is None and positions is None:
             return original(*args, **kwargs)
-        places = asked if supervised is None else supervised != IGNORED
+        places = positions if supervised is None else supervised != IGNORED
         if not self.fused_head:
             logits = original(*args, **kwargs, use_cache=False).logits[places]
             if supervised is None:
@@ -73,7 +73,7 @@ def add_supervision(model: Any) -> None:
 
 
 def softcap(config: Any) -> float:
-    """Logits y become c tanh(y / c), as in Gemma 2 and 4; 0 where they stay what they are."""
+    """The cap c of logits y, which become c tanh(y / c), as in Gemma 2 and 4; 0 if they are not capped."""
     return float(getattr(config, "final_logit_softcapping", None) or 0)
 
 
@@ -84,32 +84,33 @@ def is_linear(head: Any) -> bool:
     return type(head) is nn.Linear and head.bias is None and not head.weight.requires_grad
 
 
-def _losses_of(logits: Any, wanted: Any, choices: Any) -> Any:
-    """Cross-entropy of each of the logits [tokens, vocabulary], float32."""
+def _losses_of(logits: Any, targets: Any, choices: Any) -> Any:
+    """Cross-entropy of each row of logits [tokens, vocabulary], float32."""
     from torch.nn.functional import cross_entropy
 
     if choices is not None:
         logits = logits.gather(1, choices.clamp(min=0)).masked_fill(choices == NO_CHOICE, float("-inf"))
-        wanted = (choices == wanted[:, None]).int().argmax(1)
-    return cross_entropy(logits, wanted, reduction="none")
+        targets = (choices == targets[:, None]).int().argmax(1)
+    return cross_entropy(logits, targets, reduction="none")
 
 
-def _fused_losses(hidden: Any, weight: Any, wanted: Any, choices: Any, cap: float) -> Any:
+def _fused_losses(hidden: Any, weight: Any, targets: Any, choices: Any, cap: float) -> Any:
     """Cross-entropy of each of `hidden` [tokens, width] under a head [vocabulary, width]."""
     import torch
 
     if choices is None:
         with without_autocast(hidden):
-            return _vocabulary_loss().apply(hidden, weight, wanted, cap)
+            return _vocabulary_loss().apply(hidden, weight, targets, cap)
     offered, place = torch.unique(choices.clamp(min=0), return_inverse=True)
     among = torch.where(choices == NO_CHOICE, NO_CHOICE, place)
-    target = place.gather(1, (choices == wanted[:, None]).int().argmax(1, keepdim=True))[:, 0]
+    target = place.gather(1, (choices == targets[:, None]).int().argmax(1, keepdim=True))[:, 0]
     return _losses_of(_logits(hidden, weight, offered, cap), target, among)
 
 
 def _logits(hidden: Any, weight: Any, offered: Any, cap: float) -> Any:
-    """Logits of a few tokens, [places, offered]. In float32: 16 bits would round those about 20 to eighths, which is
-    more than likely labels differ by. Under autocast, which a float16 training runs in, they would be 16 bits."""
+    """Logits of a few tokens, [positions, offered], in float32. In 16 bits, logits near 20 would be rounded to
+    eighths, which is more than the difference between likely labels. Autocast, which float16 training runs under,
+    would make them 16 bits."""
     with without_autocast(hidden):
         logits = exact(hidden) @ exact(weight.index_select(0, offered)).t()
         return cap * (logits / cap).tanh() if cap else logits
@@ -120,16 +121,16 @@ def _vocabulary_loss() -> Any:
     import torch
 
     class VocabularyLoss(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
-        """Cross-entropy over the whole vocabulary, a slice of tokens at a time; the gradient of the hidden states is
-        found on the way, so no logits are kept."""
+        """Cross-entropy over the whole vocabulary, a slice of tokens at a time. The forward pass also computes the
+        gradient of the hidden states, so no logits are kept."""
 
         @staticmethod
-        def forward(ctx: Any, hidden: Any, weight: Any, wanted: Any, cap: float) -> Any:
-            losses = hidden.new_empty(len(wanted), dtype=torch.float32)
+        def forward(ctx: Any, hidden: Any, weight: Any, targets: Any, cap: float) -> Any:
+            losses = hidden.new_empty(len(targets), dtype=torch.float32)
             needed = ctx.needs_input_grad[0]
             gradient = hidden.new_empty(hidden.shape if needed else 0, dtype=torch.float32)
             step = max(1, _LOGITS // weight.shape[0])
-            for start in range(0, len(wanted), step):
+            for start in range(0, len(targets), step):
                 part = slice(start, start + step)
                 logits = float32_product(hidden[part].to(weight.dtype), weight.t())
                 if cap:
@@ -137,11 +138,11 @@ def _vocabulary_loss() -> Any:
                     slope = 1 - logits.square() if needed else None
                     logits.mul_(cap)
                 normaliser = torch.logsumexp(logits, 1, keepdim=True)
-                losses[part] = (normaliser - logits.gather(1, wanted[part, None]))[:, 0]
+                losses[part] = (normaliser - logits.gather(1, targets[part, None]))[:, 0]
                 if needed:
                     # softmax - one-hot, in place
                     logits.sub_(normaliser).exp_()
-                    logits.scatter_add_(1, wanted[part, None], logits.new_full((len(logits), 1), -1))
+                    logits.scatter_add_(1, targets[part, None], logits.new_full((len(logits), 1), -1))
                     if cap:
                         logits.mul_(slope)
                     if weight.dtype == torch.float16:

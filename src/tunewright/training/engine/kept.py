@@ -1,9 +1,8 @@
-"""Prompts a model has read once, and what it says behind them.
+"""A cache of prefilled prompts, for forward passes over tokens that follow them.
 
-Answering asks several times behind one prompt. What a prompt leaves in a model, the keys and values of every layer, is
-kept in the shape that packed batches have (`tunewright.training.engine.packing`): a group's prefix once, what each
-prompt has of its own in a row. A later batch holds nothing but the tokens that come behind, and its layout says whose
-they are.
+Answering evaluates several branches after one prompt. The keys and values that a prompt leaves in every layer are kept
+in the shape of packed batches (`tunewright.training.engine.packing`): a group's prefix once, each prompt's own tokens
+in a row. A later batch holds only the tokens that follow, and its layout says which prompt they belong to.
 """
 
 from __future__ import annotations
@@ -15,26 +14,26 @@ from tunewright.training.engine.packing import numbered, pack
 from tunewright.training.loop.encode import IGNORED
 
 Rows = list[tuple[int, Sequence[int]]]
-"""Prompts by their place in their group, and the tokens behind each."""
+"""Prompts by their place in their group, and the tokens after each."""
 
 
 class KeptPrompts:
-    """Keys and values of prompts. A model that is called with `kept=` this fills it with the first batch, and reads
-    further ones behind what is kept.
+    """Keys and values of prompts. A model called with `kept=` this object fills it with the first batch, and continues
+    from it with later ones.
 
     Args:
         prompts: token ids, none empty.
-        long_lines: as of `tunewright.training.engine.packing.pack`.
+        long_lines: as for `tunewright.training.engine.packing.pack`.
     """
 
     def __init__(self, prompts: Sequence[Sequence[int]], *, long_lines: bool = False):
         self.batch = pack([numbered(ids, number) for number, ids in enumerate(prompts)], long_lines=long_lines)
-        """To be read first; its `labels` are the prompts' numbers, at their last tokens."""
+        """The batch to prefill; its `labels` are the prompts' numbers, at their last tokens."""
         self._lengths = list(map(len, prompts))
         self._places: list[tuple[int, int]] = [(0, 0)] * len(prompts)
         self._groups: list[dict[str, Any]] = []
-        """Of each group of the batch: `shared` tokens of the prefix, `gather` [rows, width], where each prompt's own
-        tokens are behind it, and how many, `own` [rows]."""
+        """For each group of the batch: `shared`, tokens of the prefix; `gather` [rows, width], the places of each
+        prompt's own tokens after it; `own` [rows], how many there are."""
         self._layers: dict[int, list[tuple[Any, Any, Any, Any]]] = {}
         numbers = self.batch["labels"][0]
         for number, group in enumerate(self.batch["layout"]):
@@ -57,10 +56,10 @@ class KeptPrompts:
         }
 
     def keep(self, layer: int, number: int, key: Any, value: Any, prefix_key: Any, prefix_value: Any) -> None:
-        """What a layer has of a group.
+        """Keep a layer's keys and values of a group.
 
         Args:
-            number: of the group, in order.
+            number: the group's number, in order.
             key: and value: [key heads, own tokens of all prompts, width]; the prefix's: [key heads, shared, width].
         """
         gather = self._groups[number]["gather"].to(key.device)
@@ -73,16 +72,16 @@ class KeptPrompts:
         )
 
     def of(self, layer: int, group: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
-        """Keys and values that a group of `behind` reads on from: the prompts' own, [key heads, rows, width of the
-        widest, width], and the prefix's."""
+        """The keys and values before a group of `behind`: the prompts' own, [key heads, rows, most own tokens,
+        width], and the prefix's."""
         key, value, prefix_key, prefix_value = self._layers[layer][group["of"]]
         return key.index_select(1, group["rows"]), value.index_select(1, group["rows"]), prefix_key, prefix_value
 
     def behind(self, paths: Mapping[int, Sequence[int]]) -> dict[str, Any]:
-        """A batch that reads on behind some prompts.
+        """A batch of tokens that follow some prompts.
 
         Args:
-            paths: for a prompt's number, the tokens behind it, at least one.
+            paths: for a prompt's number, the tokens after it, at least one.
 
         Returns:
             As `tunewright.training.engine.packing.pack`; `labels` are the prompts' numbers, at the last tokens.
@@ -112,7 +111,7 @@ class KeptPrompts:
         }
 
     def _behind_group(self, of: int, some: Rows) -> dict[str, Any]:
-        """The layout of one group: a line a prompt."""
+        """The layout of one group, with one line for each prompt."""
         import torch
 
         group = self._groups[of]

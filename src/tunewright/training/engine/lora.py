@@ -1,10 +1,10 @@
-"""LoRA layers in one step: the same update as peft's, without its copies between types and its intermediate sums.
+"""LoRA layers as one operation: the same update as peft's, without its copies between types and its intermediate sums.
 
     y = x W^T + s (drop(x) A^T) B^T
 
-The forward pass keeps x, what dropout draws, and drop(x) A^T alone; the backward pass adds the adapter's part of the
-gradient into the base's product. Where the base is 4-bit NF4, it is dequantised once in each direction and never kept.
-The adapter's master weights stay in float32; products are computed in the base's type.
+The forward pass keeps only x, the dropout mask, and drop(x) A^T. The backward pass adds the adapter's part of the
+gradient into the base's product. A 4-bit NF4 base is dequantised once in each direction and never kept. The adapter's
+master weights stay in float32; products are computed in the base's type.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tunewright.inference.runtimes.products import float32_product, product
 
 
 def fuse_lora(model: Any) -> int:
-    """Give every plain LoRA layer of a peft model the fused forward pass; others keep their own.
+    """Give every plain LoRA layer of a peft model the fused forward pass; other layers keep their own.
 
     Returns:
-        How many layers were changed.
+        The number of layers that were changed.
     """
     from peft.tuners.lora import LoraLayer
 
@@ -31,7 +31,7 @@ def fuse_lora(model: Any) -> int:
 
 
 def _is_plain(layer: Any) -> bool:
-    """One adapter of the original kind, without bias, on a linear layer or an NF4 one."""
+    """Whether the layer has one adapter of the original kind, without bias, on a linear layer or an NF4 one."""
     from torch import nn
 
     names = list(layer.lora_A)
@@ -52,7 +52,7 @@ def _forward_of(layer: Any) -> Any:
         drop = self.lora_dropout[name]
         rate = drop.p if self.training and hasattr(drop, "p") else 0.0
         base = self.base_layer
-        # FSDP gathers a plain tensor in the weight's place; the layer remembers how to read it.
+        # FSDP puts a plain tensor in the weight's place; the layer still has the quantization state.
         state = getattr(base.weight, "quant_state", None) or getattr(base, "quant_state", None)
         dtype = base.weight.dtype if state is None else base.compute_dtype or x.dtype
         return _fused_lora().apply(
@@ -71,7 +71,7 @@ def _forward_of(layer: Any) -> Any:
 
 
 def _dense(weight: Any, state: Any, dtype: Any) -> Any:
-    """The base's weight [out, in] in `dtype`; `state` is what NF4 needs to be read."""
+    """The base's weight [out, in] in `dtype`; `state` is its NF4 quantization state."""
     if state is None:
         return weight
     from bitsandbytes.functional import dequantize_4bit
@@ -80,20 +80,21 @@ def _dense(weight: Any, state: Any, dtype: Any) -> Any:
 
 
 def drawn(values: Any, rate: float) -> Any:
-    """Which values dropout keeps, int16 of their shape: -1, all bits set, or with probability `rate`, to 1 in 32768, 0.
+    """A dropout mask, int16 of the values' shape: -1 (all bits set) where a value is kept, 0 with probability `rate`,
+    to 1 in 32768.
 
-    16 random bits a value rather than a float: on a CPU drawing is what dropout costs.
+    It draws 16 random bits a value instead of a float: on a CPU, drawing is what dropout costs.
     """
     import torch
 
     bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=values.device).random_(-(2**63), None)
     bits = bits.view(torch.int16)[: values.numel()].view(values.shape)
-    # The sign of a 15-bit number minus a bound: a comparison's bool would be ten times slower to work with.
+    # The mask is the sign of a 15-bit number minus a bound: working with a comparison's bool would be ten times slower.
     return bits.bitwise_right_shift_(1).sub_(round(32768 * (1 - rate)) - 16384).bitwise_right_shift_(15)
 
 
 def _keep(values: Any, kept: Any) -> Any:
-    """`values`, with zeros where dropout keeps nothing; not scaled. Without dropout `kept` is None."""
+    """`values`, with zeros where dropout drops them; not scaled. Without dropout `kept` is None."""
     import torch
 
     if kept is None:
@@ -136,19 +137,20 @@ def _fused_lora() -> Any:
         @staticmethod
         def backward(ctx: Any, upstream: Any) -> tuple[Any, ...]:
             flat, inner, kept, weight, down, up = ctx.saved_tensors
-            of_y = upstream.reshape(-1, upstream.shape[-1])
-            of_inner = (of_y @ up).mul_(ctx.scale)
-            # Sums over all tokens of the batch, of gradients that a float16 training has multiplied by up to 65,536.
-            of_up = float32_product(of_y.t(), inner).mul_(ctx.scale)
-            of_down = float32_product(of_inner.t(), _keep(flat, kept))
-            of_x = None
+            grad_y = upstream.reshape(-1, upstream.shape[-1])
+            grad_inner = (grad_y @ up).mul_(ctx.scale)
+            # float32, because these are sums over all tokens of the batch, and float16 training multiplies gradients by
+            # up to 65,536.
+            grad_up = float32_product(grad_y.t(), inner).mul_(ctx.scale)
+            grad_down = float32_product(grad_inner.t(), _keep(flat, kept))
+            grad_x = None
             if ctx.needs_input_grad[0]:
-                of_x = product(of_y, _dense(weight, ctx.state, of_y.dtype))
+                grad_x = product(grad_y, _dense(weight, ctx.state, grad_y.dtype))
                 if kept is None:
-                    of_x.addmm_(of_inner, down)
+                    grad_x.addmm_(grad_inner, down)
                 else:
-                    of_x.add_(_keep(of_inner @ down, kept))
-                of_x = of_x.view(ctx.shape).to(ctx.type)
-            return of_x, None, None, None, None, of_down, of_up, None, None
+                    grad_x.add_(_keep(grad_inner @ down, kept))
+                grad_x = grad_x.view(ctx.shape).to(ctx.type)
+            return grad_x, None, None, None, None, grad_down, grad_up, None, None
 
     return FusedLora

@@ -1,16 +1,16 @@
-"""Batches in which nothing stands twice: each shared prompt once, then what every example has of its own.
+"""Packs batches so that nothing is computed twice: each shared prompt once, then the rest of every example.
 
 A narrow task's examples are short and begin alike. So a batch is one sequence of tokens without padding. Examples that
-begin with the same tokens form a group; those tokens, its prefix, stand once, and the examples' own tokens follow.
-Every position is numbered as if its example stood alone, and the layout says who sees whom, for
-`tunewright.training.engine.attention`: an example sees its group's prefix and itself. Nothing behind an example's last
-labelled token is kept, since nothing would ask for it.
+begin with the same tokens form a group; those tokens, its prefix, come once, and the examples' own tokens follow. Every
+position is numbered as if its example stood alone. The layout tells `tunewright.training.engine.attention` which tokens
+see which: an example sees its group's prefix and itself. Tokens after an example's last labelled one are dropped, since
+nothing depends on them.
 
     group 1: [prefix][example][example][example]  group 2: [prefix][example][example]
 
-For attention the own tokens are laid out in lines of several examples, so that little is padded. On a CPU attention
-shares the prefix's keys among all lines, and short lines cost it least. Kernels of a GPU read a line's keys from a copy
-of its own; there lines are as long as the prefix, so that all copies have about twice as many tokens as the examples.
+For attention the own tokens are laid out in lines of several examples, so that little is padded. On a CPU all lines
+share the prefix's keys, and short lines cost least. GPU kernels read a line's keys from a copy; there lines are as long
+as the prefix, so that all copies have about twice as many tokens as the examples.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from tunewright.inference.runtimes.prefix import common_prefix
 from tunewright.training.loop.encode import IGNORED, Row
 
 LINE = 64
-"""Tokens a line is filled up to at the least: longer lines cost more in attention than they save in padding."""
+"""A line is filled up to at least so many tokens: longer lines cost more in attention than they save in padding."""
 _LONG_LINE = 1024
-"""Tokens that a line is filled up to at the most for a long prefix: masks grow with a line's length."""
+"""For a long prefix a line is filled up to at most so many tokens, because masks grow with a line's length."""
 _GROUP_COST = 16
-"""Tokens a further group must save to be worth its own calls."""
+"""A further group must save so many tokens to be worth its calls."""
 NO_CHOICE = -1
 
 
 @dataclass(frozen=True)
 class _Stem:
-    """What is run of a row. `wanted[i]` is the token to be predicted at `ids[i]`, or IGNORED."""
+    """The part of a row that is computed. `targets[i]` is the token to predict at `ids[i]`, or IGNORED."""
 
     ids: list[int]
-    wanted: list[int]
+    targets: list[int]
     choices: list[list[int]] | None
 
     @property
     def shareable(self) -> int:
-        """Tokens that may stand in a prefix: those before the one that predicts the first labelled token."""
-        return next(place for place, token in enumerate(self.wanted) if token != IGNORED)
+        """Number of tokens that may be in a prefix: those before the one that predicts the first labelled token."""
+        return next(place for place, token in enumerate(self.targets) if token != IGNORED)
 
 
 def _stem(row: Row) -> _Stem:
@@ -54,30 +54,30 @@ def _stem(row: Row) -> _Stem:
 @dataclass(frozen=True)
 class _Group:
     shared: int
-    """Tokens of the prefix."""
+    """Number of tokens in the prefix."""
     stems: list[_Stem]
 
 
 def pack(rows: Sequence[Row], *, long_lines: bool = False) -> dict[str, Any]:
-    """A packed batch of T tokens.
+    """Pack rows into a batch of T tokens.
 
     Args:
-        long_lines: for the kernels of a GPU.
+        long_lines: lay lines out for a GPU's kernels.
 
     Returns:
-        `input_ids`, `position_ids`, [1, T], and `labels`, [1, T]: the token to be predicted *at* a position, or
-        IGNORED; `layout`, for each group its `start`, `shared` and `own` (numbers of tokens), `lengths`, the own
-        tokens of each example, `index` [lines, length], the own tokens' places behind the prefix, `position` of the
-        same shape, that of the keys, `key_position`, which is the same, `seen`, bool [lines, length, length], true
-        where the row's token sees the column's, and `back` [own], where each own token lies in the lines;
-        `attention_mask`, which says nothing but keeps transformers from making one; and with rows that have choices
-        `choices` [labelled tokens, most choices], in order.
+        `input_ids` and `position_ids`, [1, T]; `labels`, [1, T]: the token to predict *at* a position, or IGNORED;
+        `layout`, for each group: `start`; `shared` and `own`, numbers of tokens; `lengths`, the own tokens of each
+        example; `index` [lines, length], the own tokens' places after the prefix; `position`, their positions in the
+        same shape; `key_position`, the keys' positions, which are the same; `seen`, bool [lines, length, length], true
+        where the row's token sees the column's; `back` [own], the place of each own token in the lines;
+        `attention_mask`, a dummy that keeps transformers from building one; with rows that have choices `choices`
+        [labelled tokens, most choices], in order.
     """
     import torch
 
     ids: list[int] = []
     positions: list[int] = []
-    wanted: list[int] = []
+    targets: list[int] = []
     layout = []
     choices: list[list[int]] = []
     for group in _grouped([_stem(row) for row in rows]):
@@ -85,34 +85,34 @@ def pack(rows: Sequence[Row], *, long_lines: bool = False) -> dict[str, Any]:
         start = len(ids)
         ids += prefix
         positions += range(group.shared)
-        wanted += [IGNORED] * group.shared
+        targets += [IGNORED] * group.shared
         for stem in group.stems:
             ids += stem.ids[group.shared :]
             positions += range(group.shared, len(stem.ids))
-            wanted += stem.wanted[group.shared :]
+            targets += stem.targets[group.shared :]
             choices += stem.choices or []
         least = min(group.shared, _LONG_LINE) if long_lines else 0
         layout.append({"start": start, "shared": group.shared, **_lines(group, least)})
     batch = {
         "input_ids": torch.tensor([ids]),
         "position_ids": torch.tensor([positions]),
-        "labels": torch.tensor([wanted]),
+        "labels": torch.tensor([targets]),
         "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool),
         "layout": layout,
     }
     if choices:
-        batch["choices"] = _rectangle(choices)
+        batch["choices"] = _padded_choices(choices)
     return batch
 
 
 def in_packed_order(rows: Sequence[Row]) -> list[int]:
-    """The numbers of the rows, in the order in which a packed batch of them has its labelled tokens."""
+    """The rows' numbers, in the order of their labelled tokens in a packed batch."""
     ids = [_stem(row).ids for row in rows]
     return sorted(range(len(rows)), key=ids.__getitem__)
 
 
 def pad(rows: Sequence[Row]) -> dict[str, Any]:
-    """The same batch for models that can't be given a packed one: a row an example, padded on the right.
+    """Pad rows into a batch, for models that can't take a packed one: one example a row, padded on the right.
 
     Returns:
         `input_ids`, `labels` (as in `pack`) and `attention_mask`, [examples, length]; `choices` as in `pack`.
@@ -123,32 +123,32 @@ def pad(rows: Sequence[Row]) -> dict[str, Any]:
     length = max(len(stem.ids) for stem in stems)
     batch = {
         "input_ids": torch.tensor([stem.ids + [0] * (length - len(stem.ids)) for stem in stems]),
-        "labels": torch.tensor([stem.wanted + [IGNORED] * (length - len(stem.ids)) for stem in stems]),
+        "labels": torch.tensor([stem.targets + [IGNORED] * (length - len(stem.ids)) for stem in stems]),
         "attention_mask": torch.tensor([[1] * len(stem.ids) + [0] * (length - len(stem.ids)) for stem in stems]),
     }
     choices = [offered for stem in stems for offered in stem.choices or []]
     if choices:
-        batch["choices"] = _rectangle(choices)
+        batch["choices"] = _padded_choices(choices)
     return batch
 
 
 def numbered(ids: Sequence[int], number: int) -> Row:
-    """A row whose number stands where its labelled token would, so that it is found again in a batch."""
+    """A row that has its number as its label, so that it can be found again in a batch."""
     return {"input_ids": [*ids, 0], "labels": [IGNORED] * len(ids) + [number]}
 
 
 def _grouped(stems: Sequence[_Stem]) -> list[_Group]:
-    """The grouping that runs the fewest tokens.
+    """The grouping that computes the fewest tokens.
 
-    In lexical order, the tokens that a run of stems shares are the fewest that two neighbours in it share, and the best
-    groups are such runs: the shortest way through the places between neighbours.
+    In lexical order, a run of stems shares as many tokens as its least similar neighbours. The best groups are such
+    runs, so the search is a shortest path over the places between neighbours.
     """
     order = sorted(stems, key=lambda stem: stem.ids)
     lengths = [len(stem.ids) for stem in order]
     alike = [common_prefix(left.ids, right.ids) for left, right in pairwise(order)]
-    best = [(0, 0, 0)]  # cost of the first stems, where their last group begins, what that group shares
+    best = [(0, 0, 0)]  # cost of the first stems, start of their last group, tokens that it shares
     for end in range(1, len(order) + 1):
-        found = []
+        candidates = []
         shared = order[end - 1].shareable
         own = 0
         for begin in range(end - 1, -1, -1):
@@ -156,8 +156,8 @@ def _grouped(stems: Sequence[_Stem]) -> list[_Group]:
                 shared = min(shared, alike[begin], order[begin].shareable)
             own += lengths[begin]
             saved = shared * (end - begin - 1)
-            found.append((best[begin][0] + own - saved + _GROUP_COST, begin, shared if saved else 0))
-        best.append(min(found))
+            candidates.append((best[begin][0] + own - saved + _GROUP_COST, begin, shared if saved else 0))
+        best.append(min(candidates))
     groups = []
     end = len(order)
     while end:
@@ -168,10 +168,10 @@ def _grouped(stems: Sequence[_Stem]) -> list[_Group]:
 
 
 def _lines(group: _Group, least: int) -> dict[str, Any]:
-    """How the own tokens of a group's examples are laid out for attention.
+    """Lay out the own tokens of a group's examples for attention.
 
     Args:
-        least: tokens that a line has room for at the least.
+        least: a line has room for at least so many tokens.
     """
     import torch
 
@@ -205,7 +205,7 @@ def _lines(group: _Group, least: int) -> dict[str, Any]:
 
 
 def _fill_lines(lengths: Sequence[int], least: int) -> list[list[int]]:
-    """Which examples share a line: the longest first, each into the line that is emptiest so far."""
+    """Assign examples to lines: the longest first, each to the line that is emptiest so far."""
     room = max(LINE, least, *lengths)
     lines: list[list[int]] = [[] for _ in range(-(-sum(lengths) // room))]
     filled = [0] * len(lines)
@@ -216,7 +216,7 @@ def _fill_lines(lengths: Sequence[int], least: int) -> list[list[int]]:
     return lines
 
 
-def _rectangle(choices: Sequence[Sequence[int]]) -> Any:
+def _padded_choices(choices: Sequence[Sequence[int]]) -> Any:
     import torch
 
     widest = max(map(len, choices))

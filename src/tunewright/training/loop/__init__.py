@@ -1,1 +1,1 @@
-"""Training one adapter or several to the end: batches, checkpoints, validation, averaging, the sweep."""
+"""The training loop: batches, checkpoints, validation, averaging, the sweep."""

@@ -1,4 +1,4 @@
-"""What a validation part shows beyond chance: its examples fail together in groups, of which there may be few."""
+"""Statistics of a validation part: what it shows beyond chance if its examples fail together in groups."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True)
 class ScoreChange:
-    """By how much the mean over the same examples rose between two measurements."""
+    """How much the mean over the same examples rose between two measurements."""
 
     mean: float
     least: float
     most: float
-    """What it is not below, and not above, each up to an error of 5 %. Of one group nothing is known: infinite."""
+    """One-sided 95 % confidence limits. With one group nothing is known: they are infinite."""
 
 
 def change(before: Sequence[float], after: Sequence[float], groups: Sequence[str]) -> ScoreChange:
-    """Student's t on the paired differences, with a variance between groups.
+    """The change with its limits, by Student's t on the paired differences, with a variance between groups.
 
     Args:
-        groups: of each example; empty where each stands by itself.
+        groups: the group of each example; empty if each example is independent.
 
     Source: Cameron and Miller 2015, section II.
     """
@@ -44,7 +44,7 @@ def change(before: Sequence[float], after: Sequence[float], groups: Sequence[str
 
 
 def highest_share(share: float, groups: Sequence[str]) -> float:
-    """What a share of right answers is not above, up to an error of 5 %: Wilson's limit, each group counted once."""
+    """The upper one-sided 95 % limit of a share of right answers: Wilson's, with each group counted once."""
     from scipy.stats import t
 
     units = len(set(groups))

@@ -1,4 +1,4 @@
-"""From examples to token ids and labels, with the audit that training would learn exactly the answers."""
+"""Encodes examples as token ids and labels, and audits that training learns exactly the answers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, LabelTrie, Task
 
 IGNORED = -100
-"""Label of a token that is not learnt from."""
+"""Label of a token that is not learnt."""
 
 Row = dict[str, Any]
-"""`input_ids` and `labels`, lists of one length; with the loss "labels" also `choices`: for each token that carries a
-label, in order, the tokens it is chosen from."""
+"""`input_ids` and `labels`, lists of the same length. With the loss "labels" also `choices`: for each labelled
+token, in order, the tokens it is chosen from."""
 
 
 def encode_examples(
@@ -26,14 +26,14 @@ def encode_examples(
     max_length: int,
     loss: str = "tokens",
 ) -> list[Row]:
-    """One row for each example; only tokens of its last assistant turn carry labels.
+    """Encode each example as one row; only tokens of its last assistant turn carry labels.
 
     Args:
-        loss: "tokens": every token of the answer is learnt, out of the whole vocabulary. "labels": only the tokens
-            that decide between answers are, each out of the tokens that the label trie allows there.
+        loss: "tokens": learn every token of the answer, out of the whole vocabulary. "labels": learn only the tokens
+            that decide between answers, each out of the tokens that the label trie allows there.
 
     Raises:
-        UserError: an example is longer than `max_length`, or would teach anything else than its answer.
+        UserError: an example is longer than `max_length`, or would teach more than its answer.
     """
     known = answer_tokens(task, template, tokenizer) if loss == "labels" else {}
     trie = LabelTrie(list(known.values())) if known else None
@@ -49,9 +49,9 @@ def encode_examples(
         ignored = len(encoded.ids) - len(answer)
         if any(encoded.supervised[:ignored]):
             raise UserError(
-                "The chat template would teach something else than the answer.",
+                "The chat template would teach more than the answer.",
                 where=template.name,
-                why=f"In example {example.meta.id} it marks parts of the prompt as the assistant's own.",
+                why=f"In example {example.meta.id} it marks parts of the prompt as the assistant's.",
                 fix="Put {% generation %} … {% endgeneration %} around the assistant's content and end token only.",
             )
         row: Row = {"input_ids": encoded.ids, "labels": [IGNORED] * ignored + answer}
@@ -61,14 +61,14 @@ def encode_examples(
         raise UserError(
             f"{len(too_long)} of {len(examples)} examples are longer than train.max_length = {max_length} tokens.",
             where=example.meta.source,
-            why=f"The longest has {longest}. Cutting them would teach cut answers, so they are refused.",
+            why=f"The longest has {longest}. Cut examples would teach the model cut answers.",
             fix=f"Type: tunewright run … train.max_length={longest}  (or shorten these inputs).",
         )
     return rows
 
 
 def _only_decisions(row: Row, answer: list[int], trie: LabelTrie) -> Row:
-    """The row with labels only where the trie branches, and what there is to choose from."""
+    """The row with labels only where the trie branches, and the choices there."""
     choices = trie.choices(answer)
     decided = [token if len(offered) > 1 else IGNORED for token, offered in zip(answer, choices, strict=True)]
     return {
@@ -79,11 +79,11 @@ def _only_decisions(row: Row, answer: list[int], trie: LabelTrie) -> Row:
 
 
 _CONTEXT = 24
-"""Tokens shown before the first that is learnt."""
+"""Tokens that the audit shows before the first labelled one."""
 
 
 def shown(rows: Sequence[Row], tokenizer: TextTokenizer) -> list[str]:
-    """One example, the tokens that are learnt from in ⟦ ⟧, and how many they are in all."""
+    """The audit's lines: the number of learnt tokens, and one example with its learnt tokens in ⟦ ⟧."""
     row = rows[0]
     ids, labels = row["input_ids"], row["labels"]
     first = next(place for place, label in enumerate(labels) if label != IGNORED)
@@ -100,7 +100,7 @@ def shown(rows: Sequence[Row], tokenizer: TextTokenizer) -> list[str]:
             run.append(ids[place])
     learnt = sum(label != IGNORED for each in rows for label in each["labels"])
     total = sum(len(each["input_ids"]) for each in rows)
-    among = ", each among the tokens that the labels allow there" if "choices" in row else ""
+    among = ", each out of the tokens that the labels allow there" if "choices" in row else ""
     return [
         f"{len(rows)} examples, {total:,} tokens, {learnt:,} of them learnt{among}; the first one:",
         "".join(pieces).replace("\n", "↵"),

@@ -1,4 +1,4 @@
-"""From a dataset and a spec to what adapters are trained from: audited rows, and the part that measures them."""
+"""Prepares a training: encodes and audits a dataset's rows, and the validation part."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tunewright.training.loop.validation import MOST, ValidationPart
 
 
 class Encoder:
-    """What examples become for one spec's base model.
+    """Encodes examples for one spec's base model.
 
     Raises:
-        UserError: the base model can't be found, or is served with another view of long requests.
+        UserError: the base model can't be found, or runtimes disagree on requests of `train.max_length` tokens.
     """
 
     def __init__(self, spec: Spec):
@@ -43,7 +43,8 @@ class Encoder:
         self._task = task_of(spec.task).fitted(self._tokenizer.encode_verbatim)
 
     def training_examples(self, examples: Sequence[Example]) -> list[Example]:
-        """What they teach: themselves, or their portions where they are longer than the task reads at once."""
+        """The training examples made of `examples`: each itself, or its chunks if it is longer than the task reads
+        at once."""
         count = token_counter(self._tokenizer)
         return [
             training_example
@@ -52,10 +53,10 @@ class Encoder:
         ]
 
     def rows(self, training_examples: Sequence[Example]) -> list[Row]:
-        """Encoded and audited; see `tunewright.training.loop.encode.encode_examples`.
+        """Encode and audit training examples; see `tunewright.training.loop.encode.encode_examples`.
 
         Raises:
-            UserError: an example is longer than the model reads, or as there.
+            UserError: an example is longer than the model's context, or as there.
         """
         rows = encode_examples(
             training_examples,
@@ -76,18 +77,19 @@ class Encoder:
         return rows
 
     def _check_tokens(self, rows: Sequence[Row]) -> None:
-        """A tokenizer may know tokens that its model lacks (Gemma 3's does), as long as no text has them."""
+        """Refuse tokens that the model lacks. A tokenizer may have such tokens (Gemma 3's does) as long as no text
+        contains them."""
         largest = max((max(row["input_ids"], default=0) for row in rows), default=0)
         if largest >= self._vocabulary:
             raise UserError(
-                "The tokenizer is another model's.",
+                "The tokenizer belongs to another model.",
                 where=self.base.folder / "tokenizer.json",
-                why=f"The examples have the token {largest} in it; the model knows {self._vocabulary}.",
+                why=f"It gives the examples token {largest}; the model has {self._vocabulary} tokens.",
                 fix="Copy the model again, with its own tokenizer.json.",
             )
 
     def part(self, training_examples: Sequence[Example], most: int = MOST) -> ValidationPart:
-        """Lessons to measure adapters on; of more than `most`, evenly spaced ones."""
+        """The validation part: at most `most` of the training examples, evenly spaced."""
         some = evenly(training_examples, most)
         rows = self.rows(some)
         prompts = [
@@ -98,7 +100,7 @@ class Encoder:
         return ValidationPart(some, rows, prompts, answering, self._task, self._settings)
 
     def facts(self, train: Sequence[Example], rows: Sequence[Row], part: ValidationPart | None) -> TrainingFacts:
-        """The training examples and the validation part in figures.
+        """Counts of the training examples and the validation part.
 
         Args:
             rows: the training examples, encoded.
@@ -110,10 +112,10 @@ class Encoder:
         )
 
     def _tokens_of(self) -> Callable[[str], int]:
-        """The number of tokens by which an answer is learnt, if nothing is masked."""
+        """A function that counts the tokens that teach an answer if nothing is masked."""
         known = answer_tokens(self._task, self.base.template, self._tokenizer)
         if not known:
-            # Of records each is another: its text is counted, and the end of a turn once for all.
+            # Each record is different, so its text is counted; the end of a turn is counted once.
             brief = self._task.written("{}")
             encoded = self.base.template.encode_answer(self._task.prompt("x"), brief, self._tokenizer)
             end = len(encoded) - len(self._tokenizer.encode_verbatim(brief.content))
@@ -125,13 +127,13 @@ class Encoder:
 
 
 def prepare(spec: Spec, split: Path, home: Path) -> Soup:
-    """Encode the dataset in `split`.
+    """Encode the dataset in `split` for a training.
 
     Args:
-        home: where the adapters are to be trained.
+        home: the folder to train the adapters in.
 
     Raises:
-        UserError: only encoders do the task, or an example is too long or would teach something else than its answer.
+        UserError: only encoders do the task, or an example is too long or would teach more than its answer.
     """
     if error := unable(spec.task.kind, spec.model_name, encoder=False):
         raise error
@@ -145,12 +147,12 @@ def prepare(spec: Spec, split: Path, home: Path) -> Soup:
 
 
 def _check_length(config: Mapping[str, Any], folder: Path, max_length: int) -> None:
-    """Refuse examples that could be longer than all runtimes read alike."""
+    """Refuse a `train.max_length` beyond which runtimes encode positions differently."""
     longest = longest_exact(config)
     if longest and longest < max_length:
         raise UserError(
             f"train.max_length = {max_length} is longer than the {longest} tokens this model was first trained with.",
             where=folder,
-            why="Beyond them it turns positions otherwise, for a whole sequence at once, and runtimes differ in when.",
+            why="Longer sequences get other position encodings as a whole, and runtimes switch at different lengths.",
             fix=f"Type: tunewright run … train.max_length={longest}",
         )

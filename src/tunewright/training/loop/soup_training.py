@@ -1,4 +1,7 @@
-"""Training one model to its end, through interruptions: from its last checkpoint, or kept where it is whole.
+"""Trains the models of a soup, each to its end and through interruptions: from its last checkpoint, or not at all if it
+is finished.
+
+A model is an adapter or a whole encoder; either is saved as a folder.
 
 What is trained is an adapter, or an encoder as a whole; either is saved as a folder.
 """
@@ -29,7 +32,7 @@ from tunewright.training.loop.validation import ValidationPart
 
 ADAPTER = "adapter"
 _SEED_STRIDE = 1000
-"""Between the seeds of one soup's members, so that runs with neighbouring seeds share none."""
+"""Difference between the seeds of a soup's adapters, so that trainings with neighbouring seeds share none."""
 _LOGGED = {
     "loss": "loss",
     "learning_rate": "lr",
@@ -42,18 +45,18 @@ _LOGGED = {
     "scores": "scores",
     "losses": "losses",
 }
-"""The trainer's names of what is recorded, and the curve's."""
+"""The trainer's name of each recorded figure, and the curve's."""
 
 
 @dataclass(frozen=True)
 class Soup:
-    """What all models of one training have in common.
+    """What the adapters, or encoders, of one training are trained from.
 
     Args:
-        validation: None where nothing is held out.
-        home: a folder for each member's checkpoints, best model, final model and curve lies in it.
-        build: makes the trainer of a member, not yet started, from what is above, a folder for its checkpoints and a
-            seed; by default that of an adapter.
+        validation: None if nothing is held out.
+        home: a folder with a subfolder for each seed: checkpoints, best model, final model and curve.
+        build: makes a trainer, not yet started, from the soup, a folder for its checkpoints and a seed; by default an
+            adapter's.
     """
 
     spec: Spec
@@ -62,19 +65,20 @@ class Soup:
     validation: ValidationPart | None
     facts: TrainingFacts
     home: Path
-    build: Callable[[Soup, Path, int], Any] = lambda members, home, seed: build_trainer(
-        members.spec, members.base.folder, members.rows, home, seed
+    build: Callable[[Soup, Path, int], Any] = lambda soup, home, seed: build_trainer(
+        soup.spec, soup.base.folder, soup.rows, home, seed
     )
 
     def train(self, number: int, tracker: Tracker, callbacks: Sequence[Any] = ()) -> Path:
-        """Train model `number`; returns its folder, with `adapter/`, which holds it, and `curve.jsonl`.
+        """Train the model of seed `number`; return its folder, which holds the model in `adapter/` and its
+        `curve.jsonl`.
 
         Args:
-            callbacks: further ones for the trainer.
+            callbacks: further callbacks for the trainer.
 
         Raises:
             CannotTrain: an example teaches nothing, or the loss stopped being a number; the last checkpoint stays.
-            KeyboardInterrupt: the machine is being taken away; a checkpoint was saved.
+            KeyboardInterrupt: the machine is about to be taken away; a checkpoint was saved.
         """
         from tunewright.training.loop.watch import KEPT, Diagnosing, Eviction, TrainingFollower, Validation
 
@@ -86,7 +90,7 @@ class Soup:
         settings = self.spec.train
         trainer = self.build(self, home, self.spec.seed + number * _SEED_STRIDE)
         if number == 0:
-            _tell_engine(trainer.engine)
+            _report_left_out(trainer.engine)
         trainer.add_callback(TrainingFollower(tracker, number * planned_steps(self.spec, len(self.rows))))
         eviction = Eviction()
         if self.validation and settings.num_evaluations:
@@ -104,16 +108,16 @@ class Soup:
                 if is_leader():
                     write_jsonl(home / CURVE, curve_of(trainer.state.log_history, number))
                     kept = home / (KEPT if (home / KEPT).exists() else f".{ADAPTER}")
-                    # Renamed when it is all there, so that an adapter in this place is always a whole one.
+                    # Renamed only when complete, so an adapter in this folder is always whole.
                     kept.rename(home / ADAPTER)
         return home
 
     def history(self, rows: Sequence[dict[str, Any]], *, ended: bool) -> History:
-        """What one adapter's curve is to be understood by.
+        """One model's curve with what the diagnosis needs to read it.
 
         Args:
-            rows: of `curve.jsonl`.
-            ended: whether its training is over.
+            rows: rows of `curve.jsonl`.
+            ended: whether the training is over.
         """
         planned = planned_steps(self.spec, len(self.rows))
         return History(
@@ -135,13 +139,13 @@ def save_adapter(trainer: Any, folder: Path) -> None:
         trainer.model.save_pretrained(str(folder), state_dict=state, safe_serialization=True)
 
 
-def _tell_engine(engine: Any) -> None:
+def _report_left_out(engine: Any) -> None:
     for path, reason in engine.reasons.items():
         say(f"  without {path.replace('_', ' ')}: {reason}")
 
 
 def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end: the trainer's state is the last file it writes."""
+    """The newest complete checkpoint: the trainer writes its state as the last file."""
     newest_first = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))
     return next(filter(_is_whole, newest_first), None)
 
@@ -154,11 +158,11 @@ def _is_whole(checkpoint: Path) -> bool:
     return True
 
 
-def curve_of(log: list[dict[str, Any]], member: int) -> list[dict[str, Any]]:
+def curve_of(log: list[dict[str, Any]], seed_number: int) -> list[dict[str, Any]]:
     """A row for each optimizer step and each measurement, in order, from the trainer's log."""
     return [
         {
-            "member": member,
+            "seed_number": seed_number,
             "step": entry["step"],
             **{short: entry[key] for key, short in _LOGGED.items() if key in entry},
         }
@@ -168,27 +172,27 @@ def curve_of(log: list[dict[str, Any]], member: int) -> list[dict[str, Any]]:
 
 
 def average_adapters(adapters: Sequence[Path], target: Path, base: str) -> None:
-    """Write the mean of several LoRA adapters of one shape as one adapter, exactly.
+    """Write the mean of several LoRA adapters with the same shapes as one adapter, exactly.
 
-    The mean of K products B·A, each of rank r, is one product of rank K·r: the A stand one below the other, the B side
-    by side, divided by K. The scale alpha / r stays what it was.
+    The mean of K products B·A, each of rank r, is one product of rank K·r: the A matrices stacked, the B matrices side
+    by side and divided by K. The scale alpha / r does not change.
 
     Args:
-        adapters: peft's folders, alike but for their values; at least one.
-        base: the base model's name in the adapter's config, in place of where it lies on this machine.
+        adapters: peft's folders, which differ only in their values; at least one.
+        base: the base model's name for the adapter's config, instead of its path on this machine.
     """
     import torch
     from safetensors.torch import load_file, save_file
 
-    members = [load_file(adapter / "adapter_model.safetensors") for adapter in adapters]
-    count = len(members)
+    weights = [load_file(adapter / "adapter_model.safetensors") for adapter in adapters]
+    count = len(weights)
     mean = {}
-    for name in members[0]:
-        parts = [member[name] for member in members]
+    for name in weights[0]:
+        parts = [each[name] for each in weights]
         mean[name] = torch.cat(parts, 0) if ".lora_A." in name else torch.cat(parts, 1) / count
     config = json.loads((adapters[0] / "adapter_config.json").read_text("utf-8"))
     config |= {"r": config["r"] * count, "lora_alpha": config["lora_alpha"] * count}
-    # peft writes a set in whatever order it has; the same training is to give the same bytes.
+    # peft writes sets in arbitrary order; the same training must give the same bytes.
     config |= {"base_model_name_or_path": base, "target_modules": sorted(config["target_modules"])}
     target.mkdir()
     save_file(mean, target / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -1,9 +1,9 @@
-"""A search over the settings that matter most: rank, scale, learning rate, epochs; of an encoder both learning rates,
+"""Searches the settings that matter most: rank, scale, learning rate and epochs; for an encoder both learning rates,
 epochs and label smoothing.
 
-Optuna proposes settings (tree-structured Parzen estimators) and stops trials that fall behind the median of the others
-at the same measurement; each trial is one model, judged by its real answers to the validation part. The
-journal on disk makes it resumable: a trial that was interrupted goes on from its own checkpoint.
+Optuna proposes settings (tree-structured Parzen estimators) and prunes trials that fall behind the median of the others
+at the same measurement. Each trial is one model, judged by its real answers to the validation part. Optuna's journal on
+disk makes the sweep resumable: an interrupted trial resumes from its own checkpoint.
 """
 
 from __future__ import annotations
@@ -31,21 +31,22 @@ from tunewright.training.loop.validation import SCORES, ValidationScore, chosen,
 
 _JOURNAL = "journal.log"
 _FAILED = "failed"
-"""A trial's attribute in the journal: the code of its diagnosis, or that it took too much memory."""
+"""A trial's attribute in Optuna's journal: the code of its diagnosis, or "memory" if it took too much."""
 _ENCODER = "train.encoder."
 _WITHOUT_PRUNING = 4
-"""Trials that are run to their end before any is compared with them."""
+"""Trials that run to their end before any is pruned."""
 
 
 @dataclass(frozen=True)
 class SweepTrial:
     overrides: dict[str, Any]
-    """What to type: spec keys and their values."""
+    """Spec keys and their values, as the user types them."""
     state: str
-    """complete; pruned: it fell behind and was stopped; failed: its loss was no number, or it took too much memory."""
+    """complete; pruned: it fell behind and was stopped; failed: its loss was not a number, or it took too much
+    memory."""
     primary_metric: float | None
-    """What the task is measured by, on the validation part, of the adapter that was kept, or when the trial was
-    stopped; None where it failed."""
+    """The task's primary metric on the validation part, of the adapter that was kept, or at the last measurement
+    before the trial was pruned; None if it failed."""
     loss: float | None
 
 
@@ -56,22 +57,22 @@ class Sweep:
     measure: str
     """The name of the task's primary metric."""
     examples: int
-    """Validation examples each was judged on."""
+    """Validation examples that each trial was judged on."""
 
     @property
     def noise(self) -> float:
-        """Standard error of the best primary metric, at most, which of right and wrong answers it is: trials closer
-        than that can hardly be told apart."""
+        """An upper bound of the standard error of the best primary metric, exact for right and wrong answers: trials
+        closer than that can hardly be told apart."""
         best = self.trials[0].primary_metric or 0.0
         return math.sqrt(best * (1 - best) / self.examples)
 
 
 def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
-    """Run `trials` trials, those of earlier calls in the same folder counted, and write `sweep.json`.
+    """Run `trials` trials, including those of earlier calls in the same folder, and write `sweep.json`.
 
     Args:
         split: a dataset.
-        folder: the journal and the trials' checkpoints go there.
+        folder: for Optuna's journal and the trials' checkpoints.
 
     Raises:
         UserError: there is no validation part to judge by.
@@ -86,21 +87,21 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
             where="model",
             fix="Name another model, such as model=all-minilm.",
         )
-    everything = _everything(spec, split, folder / "trials")
-    suggest = _of_encoder if isinstance(everything.base, LocalEncoder) else _of_adapter
-    if everything.validation is None or not spec.train.num_evaluations:
+    soup = _prepared_soup(spec, split, folder / "trials")
+    suggest = _encoder_settings if isinstance(soup.base, LocalEncoder) else _adapter_settings
+    if soup.validation is None or not spec.train.num_evaluations:
         raise UserError(
             "A sweep needs a validation part to judge by.",
             fix="Type: tunewright train … --sweep data.validation_fraction=0.1 train.num_evaluations=4",
         )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = _study(spec, folder)
-    for number in range(len(_ended(study)) + 1, trials + 1):
+    for number in range(len(_finished(study)) + 1, trials + 1):
         trial = study.ask()
         overrides = suggest(trial, spec)
         say(f"[{number}/{trials}] {written(overrides)}")
         try:
-            primary_metric = _run(everything, overrides, trial)
+            primary_metric = _train_trial(soup, overrides, trial)
         except optuna.TrialPruned:
             say("  stopped: it is behind the median of the others")
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -110,21 +111,21 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
             _fail(study, trial, "memory", "it takes more than the memory of the GPU")
         else:
             study.tell(trial, primary_metric)
-    proposed = [(each, suggest(FixedTrial(each.params), spec)) for each in _ended(study)]
-    result = _result(proposed, spec, folder, len(everything.validation))
+    proposed = [(each, suggest(FixedTrial(each.params), spec)) for each in _finished(study)]
+    result = _result(proposed, spec, folder, len(soup.validation))
     write_json(folder / "sweep.json", {"noise": result.noise, "trials": [vars(trial) for trial in result.trials]})
     return result
 
 
 def _fail(study: Any, trial: Any, code: str, why: str) -> None:
-    """End a trial that can't be trained. That is a result too: the sampler is to keep away from there."""
+    """Record a trial that can't be trained. The failure is a result too: the sampler learns to avoid these settings."""
     say(f"  failed: {why}")
     trial.set_user_attr(_FAILED, code)
     study.tell(trial, 0.0)
 
 
 def _study(spec: Spec, folder: Path) -> Any:
-    """The study in the folder's journal; a trial that a kill left unfinished is asked for again."""
+    """The study in the folder's journal. Trials that a kill left unfinished are queued again."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
@@ -137,7 +138,7 @@ def _study(spec: Spec, folder: Path) -> Any:
         pruner=optuna.pruners.MedianPruner(n_startup_trials=_WITHOUT_PRUNING),
         load_if_exists=True,
     )
-    # Another seed after each interruption: the same one would propose the same first trials again.
+    # Use another seed after each interruption: the same one would propose the same first trials again.
     seed = spec.seed + len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_WITHOUT_PRUNING)
     for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
@@ -146,8 +147,8 @@ def _study(spec: Spec, folder: Path) -> Any:
     return study
 
 
-def _ended(study: Any) -> list[Any]:
-    """The trials that were run; those that were interrupted are run again and don't count."""
+def _finished(study: Any) -> list[Any]:
+    """The trials that ran to an end. Interrupted ones run again and don't count."""
     import optuna
 
     states = optuna.trial.TrialState
@@ -155,11 +156,11 @@ def _ended(study: Any) -> list[Any]:
 
 
 def written(overrides: dict[str, Any]) -> str:
-    """Settings as they are typed."""
+    """Settings as the user types them."""
     return " ".join(f"{key}={value:g}" for key, value in overrides.items())
 
 
-def _everything(spec: Spec, split: Path, home: Path) -> Soup:
+def _prepared_soup(spec: Spec, split: Path, home: Path) -> Soup:
     if not is_encoder(spec.model, spec.folder):
         return prepare(spec, split, home)
     from tunewright.training.encoders.steps import prepare_encoder
@@ -167,8 +168,8 @@ def _everything(spec: Spec, split: Path, home: Path) -> Soup:
     return prepare_encoder(spec, split, home)
 
 
-def _of_encoder(trial: Any, spec: Spec) -> dict[str, Any]:
-    """Settings of an encoder around the spec's own."""
+def _encoder_settings(trial: Any, spec: Spec) -> dict[str, Any]:
+    """Propose settings of an encoder around the spec's."""
     settings = spec.train.encoder
     rates = {
         name: trial.suggest_float(name, usual / 4, usual * 4, log=True)
@@ -183,8 +184,8 @@ def _of_encoder(trial: Any, spec: Spec) -> dict[str, Any]:
     }
 
 
-def _of_adapter(trial: Any, spec: Spec) -> dict[str, Any]:
-    """Settings of an adapter around the spec's own."""
+def _adapter_settings(trial: Any, spec: Spec) -> dict[str, Any]:
+    """Propose settings of an adapter around the spec's."""
     settings = spec.train
     rank = settings.lora.r
     r = trial.suggest_categorical("r", sorted({max(1, rank // 2), rank, 2 * rank, 4 * rank}))
@@ -199,8 +200,8 @@ def _of_adapter(trial: Any, spec: Spec) -> dict[str, Any]:
     }
 
 
-def _run(everything: Soup, overrides: dict[str, Any], trial: Any) -> float:
-    """Train one trial's model; its primary metric on the validation part."""
+def _train_trial(soup: Soup, overrides: dict[str, Any], trial: Any) -> float:
+    """Train one trial's model; return its primary metric on the validation part."""
     import optuna
     from transformers import TrainerCallback
 
@@ -209,21 +210,22 @@ def _run(everything: Soup, overrides: dict[str, Any], trial: Any) -> float:
     class Pruning(TrainerCallback):  # type: ignore[misc, unused-ignore]
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
             if logs and "primary_metric" in logs:
-                # By number, not by step, so that trials of different length are compared at the same place.
-                steps = sorted(measured_steps(state.max_steps, everything.spec.train.num_evaluations))
+                # Report by the measurement's number, not by step, so that trials of different length are compared at
+                # the same place.
+                steps = sorted(measured_steps(state.max_steps, soup.spec.train.num_evaluations))
                 trial.report(logs["primary_metric"], steps.index(state.global_step))
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
-    spec = _with(everything.spec, overrides)
-    home = everything.home / sha256_json(overrides)[:12]
-    members = replace(everything, spec=spec, home=home)
-    with track("trial", planned_steps(spec, len(everything.rows)), "steps") as tracker:
-        members.train(0, tracker, [Pruning()])
+    spec = _with_settings(soup.spec, overrides)
+    home = soup.home / sha256_json(overrides)[:12]
+    soup_of_trial = replace(soup, spec=spec, home=home)
+    with track("trial", planned_steps(spec, len(soup.rows)), "steps") as tracker:
+        soup_of_trial.train(0, tracker, [Pruning()])
     return _score(home).primary_metric
 
 
-def _with(spec: Spec, overrides: dict[str, Any]) -> Spec:
+def _with_settings(spec: Spec, overrides: dict[str, Any]) -> Spec:
     own = {key.removeprefix(_ENCODER): value for key, value in overrides.items() if key.startswith(_ENCODER)}
     if own:
         settings = spec.train.model_copy(update={"encoder": spec.train.encoder.model_copy(update=own), "num_seeds": 1})
@@ -241,8 +243,10 @@ def _score(home: Path) -> ValidationScore:
 
 
 def _result(ended: Sequence[tuple[Any, dict[str, Any]]], spec: Spec, folder: Path, examples: int) -> Sweep:
-    """Args:
-    ended: each trial that was run, with its settings.
+    """The trials as a result, the best first.
+
+    Args:
+        ended: each trial that ran to an end, with its settings.
     """
     trials = []
     for trial, overrides in ended:

@@ -1,4 +1,4 @@
-"""Decisions that the processes of a distributed training must take alike."""
+"""Decisions that all processes of a distributed training must take alike."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import Any, TypeVar
 from tunewright.core.processes import process_count, share, threads
 from tunewright.training.loop.encode import Row
 
-_Found = TypeVar("_Found")
+_Value = TypeVar("_Value")
 
 
-def agreed(found: _Found) -> _Found:
-    """What the leader found. Every process has to call this."""
+def agreed(value: _Value) -> _Value:
+    """The leader's value. Every process has to call this."""
     if process_count() == 1:
-        return found
-    distributed = _joined()
-    said = [found]
-    distributed.broadcast_object_list(said)
-    return said[0]
+        return value
+    distributed = _process_group()
+    broadcast = [value]
+    distributed.broadcast_object_list(broadcast)
+    return broadcast[0]
 
 
 def any_of(flag: bool) -> bool:
-    """Whether it is true in any process. Every process has to call this."""
+    """Whether the flag is true in any process. Every process has to call this."""
     return any(gathered(flag))
 
 
-def gathered(found: _Found) -> list[_Found]:
-    """What each process found, the leader's first. Every process has to call this."""
+def gathered(value: _Value) -> list[_Value]:
+    """Each process's value, the leader's first. Every process has to call this."""
     if process_count() == 1:
-        return [found]
-    distributed = _joined()
+        return [value]
+    distributed = _process_group()
     everything: list[Any] = [None] * process_count()
-    distributed.all_gather_object(everything, found)
+    distributed.all_gather_object(everything, value)
     return everything
 
 
-def _joined() -> Any:
-    """torch.distributed, of whose group this process is a member."""
+def _process_group() -> Any:
+    """torch.distributed, after this process has joined its group."""
     import torch
     from torch import distributed
 
@@ -49,34 +49,36 @@ def _joined() -> Any:
     return distributed
 
 
-def alone() -> None:
-    """Go on with all threads, once the other shares have nothing left to do."""
+def use_all_threads() -> None:
+    """Use all threads of the machine, once the other processes have finished."""
     import torch
 
     torch.set_num_threads(threads() * share()[1])
 
 
 def own_share(batch: Sequence[Row]) -> list[Row]:
-    """The rows of a batch that are this process's."""
+    """This process's share of a batch."""
     number, shares = share()
     return dealt(batch, shares)[number] if shares > 1 else list(batch)
 
 
 def dealt(batch: Sequence[Row], shares: int) -> list[list[Row]]:
-    """The rows of a batch in shares of about as many tokens: the longest first, each to whom has least so far."""
+    """Divide a batch into shares with about the same number of tokens: the longest rows first, each to the share
+    that has the fewest tokens so far."""
     rows: list[list[Row]] = [[] for _ in range(shares)]
     lengths = [0] * shares
     for row in sorted(batch, key=lambda row: -len(row["input_ids"])):
-        least = lengths.index(min(lengths))
-        rows[least].append(row)
-        lengths[least] += len(row["input_ids"])
+        smallest = lengths.index(min(lengths))
+        rows[smallest].append(row)
+        lengths[smallest] += len(row["input_ids"])
     return rows
 
 
 def whole_batches(trainer: Any) -> Any:
-    """A trainer's batches in the order of a training in one process, whole: its collator takes the share.
+    """A trainer's whole batches, in the order that one process would train them in; the collator takes this process's
+    share.
 
-    accelerate would deal them out by itself, and fill the last one up with rows that were already seen.
+    accelerate would divide batches itself, and fill the last one with rows that were already seen.
     """
     from accelerate.data_loader import prepare_data_loader
     from torch.utils.data import DataLoader

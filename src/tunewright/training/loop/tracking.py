@@ -1,7 +1,7 @@
-"""A training in MLflow: its settings, its curve as it is drawn, its diagnosis.
+"""Records a training in MLflow: its settings, its curve while it trains, its diagnosis.
 
-It happens where MLFLOW_TRACKING_URI says whereto, as Azure ML does in its jobs, or where the caller has a run open, and
-nowhere else. Metrics are sent in the background: a tracking server that is slow or away must not cost a training.
+It records if MLFLOW_TRACKING_URI is set, as in Azure ML's jobs, or if the caller has opened a run, and never otherwise.
+Metrics are sent in the background, so that a slow or absent tracking server does not cost a training.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _METRICS = ("loss", "learning_rate", "grad_norm", "validation_loss")
 
 
 class Tracking:
-    """A training's record. Nothing is sent where no tracking is wanted.
+    """A training's record in MLflow; without `mlflow` it sends nothing.
 
     Args:
-        primary metric: the name under which the task's primary metric is sent.
+        primary_metric: the name that MLflow shows for the task's primary metric.
     """
 
     def __init__(self, mlflow: Any = None, primary_metric: str = ""):
@@ -42,45 +42,45 @@ class Tracking:
         }
 
     def metrics(self, logged: Mapping[str, Any], step: int) -> None:
-        """Send what a trainer logged at a step, where it is a number; the rest has no place in a curve."""
-        values = {theirs: float(logged[name]) for name, theirs in self._names.items() if name in logged}
+        """Send the finite numbers that a trainer logged at a step."""
+        values = {sent_as: float(logged[name]) for name, sent_as in self._names.items() if name in logged}
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         if finite:
             self.attempt(lambda mlflow: mlflow.log_metrics(finite, step=step, synchronous=False))
 
-    def diagnosis(self, found: Sequence[Diagnosis]) -> None:
+    def diagnosis(self, diagnoses: Sequence[Diagnosis]) -> None:
         """Send `diagnosis.json`, and a tag for each code."""
-        tags = {f"tunewright.{diagnosis.code}": diagnosis.title for diagnosis in found}
-        tags["tunewright.diagnosis"] = " ".join(diagnosis.code for diagnosis in found) or "nothing found"
+        tags = {f"tunewright.{diagnosis.code}": diagnosis.title for diagnosis in diagnoses}
+        tags["tunewright.diagnosis"] = " ".join(diagnosis.code for diagnosis in diagnoses) or "nothing found"
         self.attempt(lambda mlflow: mlflow.set_tags(tags))
-        content = {"diagnoses": [asdict(diagnosis) for diagnosis in found]}
+        content = {"diagnoses": [asdict(diagnosis) for diagnosis in diagnoses]}
         self.attempt(lambda mlflow: mlflow.log_dict(content, "diagnosis.json"))
 
     def settings(self, spec: Spec) -> None:
-        """Send what the training was set to."""
+        """Send the training's settings."""
         train = spec.train.model_dump(mode="json")
         inner = {f"{name}.{key}": value for name in ("lora", "encoder") for key, value in train.pop(name).items()}
         chosen = {f"train.{key}": value for key, value in (train | inner).items()}
         self.attempt(lambda mlflow: mlflow.log_params({"model": spec.model, "seed": spec.seed, **chosen}))
 
     def attempt(self, send: Callable[[Any], object]) -> None:
-        """Hand MLflow's module to `send`. The first failure is told, by its kind alone (its text may hold an address
-        with a password), and ends the sending."""
+        """Call `send` with MLflow's module. The first failure is reported by its type only, since its text may hold
+        an address with a password, and nothing is sent after it."""
         if self._mlflow is None:
             return
         try:
             send(self._mlflow)
-        except Exception as error:  # noqa: BLE001 (whatever a tracking server or its plugin raises)
+        except Exception as error:  # noqa: BLE001 (a tracking server or its plugin may raise anything)
             say(f"  MLflow does not answer ({type(error).__name__}): this training is recorded on disk only")
             self._mlflow = None
 
 
 @contextmanager
 def tracked(spec: Spec) -> Iterator[Tracking]:
-    """Record what happens inside, in the run that is open, the one MLFLOW_RUN_ID names, or a new one.
+    """Record the training inside the block, in the open run, the one that MLFLOW_RUN_ID names, or a new one.
 
     Raises:
-        UserError: a tracking server is named, and the extra [mlflow] is not installed.
+        UserError: MLFLOW_TRACKING_URI is set, and the extra [mlflow] is not installed.
     """
     if not is_leader() or not (os.environ.get(_URI) or "mlflow" in sys.modules):
         yield Tracking()
@@ -90,12 +90,12 @@ def tracked(spec: Spec) -> Iterator[Tracking]:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
-    theirs = mlflow.active_run()
-    if theirs is None and not os.environ.get(_URI):
+    callers_run = mlflow.active_run()
+    if callers_run is None and not os.environ.get(_URI):
         yield Tracking()
         return
     tracking = Tracking(mlflow, task_of(spec.task).primary_metric)
-    if theirs is None:
+    if callers_run is None:
         tracking.attempt(lambda mlflow: mlflow.start_run(run_name=spec.name))
     tracking.settings(spec)
     status = "FAILED"
@@ -104,5 +104,5 @@ def tracked(spec: Spec) -> Iterator[Tracking]:
         status = "FINISHED"
     finally:
         tracking.attempt(lambda mlflow: mlflow.flush_async_logging())
-        if theirs is None:
+        if callers_run is None:
             tracking.attempt(lambda mlflow: mlflow.end_run(status))

@@ -1,4 +1,4 @@
-"""Training one adapter with TRL's SFTTrainer, and measuring its loss."""
+"""Trains one adapter with TRL's SFTTrainer, and measures its loss."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def planned_steps(spec: Spec, rows: int) -> int:
-    """Optimizer steps for one adapter, by all processes that train it together."""
+    """Optimizer steps of one adapter's training, counted over all processes."""
     _, shares = share()
     batches = math.ceil(rows / (spec.train.batch_size * process_count() // shares))
     steps = math.ceil(spec.train.epochs * math.ceil(batches / spec.train.gradient_accumulation_steps))
@@ -39,13 +39,13 @@ def planned_steps(spec: Spec, rows: int) -> int:
 
 
 def build_trainer(
-    spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Path, seed: int, wanted: RequestedPaths | None = None
+    spec: Spec, folder: Path, rows: Sequence[Row], checkpoints: Path, seed: int, requested: RequestedPaths | None = None
 ) -> Any:
-    """TRL's trainer on the encoded rows, not yet started. Its `engine` says which fast paths the model is on.
+    """TRL's trainer for the encoded rows, not yet started. Its `engine` names the fast paths that the model takes.
 
     Args:
         folder: the base model's.
-        seed: of the adapter's first values and of the order of the rows.
+        seed: for the adapter's initial values and the order of the rows.
         wanted: the fast paths to try; all by default.
     """
     from datasets import Dataset
@@ -61,14 +61,14 @@ def build_trainer(
             count = (inputs["labels"] != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
             loss = supervised_loss(model, inputs) / count
             if num_items_in_batch is not None and self.args.average_tokens_across_devices:
-                # The count is that of all processes, and DDP takes the mean of their gradients.
+                # The count is over all processes, and DDP averages their gradients.
                 loss = loss * self.accelerator.num_processes
             return (loss, None) if return_outputs else loss
 
         def get_train_dataloader(self) -> Any:
             return whole_batches(self) if share()[1] > 1 else super().get_train_dataloader()
 
-    # The adapter's first values are drawn when it is attached, so the seed is set before that.
+    # peft draws the adapter's initial values when it attaches the adapter, so the seed is set before.
     set_seed(seed)
     trainer = Trainer(
         model=_base_model(spec, folder),
@@ -80,18 +80,18 @@ def build_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     adapted_modules(trainer.model)
-    # TRL makes those of a 4-bit model bfloat16, in which small updates are lost and which a T4 doesn't have.
+    # TRL casts the adapter of a 4-bit model to bfloat16, which loses small updates and which a T4 lacks.
     hold_adapter_in_float32(trainer.model)
     if spec.train.init_adapter:
-        _begin_with(trainer.model, spec.path(spec.train.init_adapter))
-    trainer.engine = fit_engine(trainer.model, rows, wanted)
+        _load_initial_adapter(trainer.model, spec.path(spec.train.init_adapter))
+    trainer.engine = fit_engine(trainer.model, rows, requested)
     if reason := unpaged(spec.train):
         trainer.engine.reasons["paging"] = reason
     trainer.data_collator = lambda batch: trainer.engine.collate(own_share(batch))
-    # Not before: all shares begin with the same adapter, and then each draws a dropout of its own.
+    # Only now: all processes start with the same adapter, then each draws its own dropout.
     set_seed(seed + share()[0])
     if not trainer.engine.shared_prefix and share()[1] == 1:
-        # Padded batches waste least when their examples are of one length; packed ones have no padding.
+        # Padded batches waste least if their examples have the same length; packed ones have no padding.
         trainer.args.train_sampling_strategy = "group_by_length"
     return trainer
 
@@ -117,42 +117,40 @@ def hold_adapter_in_float32(model: Any) -> None:
             parameter.data = parameter.data.to(torch.float32)
 
 
-def _begin_with(model: Any, adapter: Path) -> None:
-    """Give a model's adapter the values of another one.
+def _load_initial_adapter(model: Any, adapter: Path) -> None:
+    """Load the initial values of a model's adapter from another adapter.
 
     Raises:
-        UserError: there is none, or it is not of the same kind.
+        UserError: there is no such adapter, or it has another shape.
     """
     from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
     weights = adapter / "adapter_model.safetensors"
     if not weights.is_file():
-        raise UserError("There is no adapter to begin with.", where=adapter, fix="Look at train.init_adapter.")
-    known, wanted = PeftConfig.from_pretrained(str(adapter)), model.peft_config["default"]
-    found, asked = ((each.r, each.lora_alpha) for each in (known, wanted))
-    if found != asked:
+        raise UserError("There is no adapter to start from.", where=adapter, fix="Correct train.init_adapter.")
+    initial, new = PeftConfig.from_pretrained(str(adapter)), model.peft_config["default"]
+    rank, alpha = initial.r, initial.lora_alpha
+    if (rank, alpha) != (new.r, new.lora_alpha):
         raise UserError(
-            f"The adapter to begin with has rank {found[0]} and alpha {found[1]}, this training {asked[0]} and "
-            f"{asked[1]}.",
+            f"The initial adapter has rank {rank} and alpha {alpha}, this training {new.r} and {new.lora_alpha}.",
             where=adapter,
-            fix=f"Set train.lora.r={found[0]} train.lora.alpha={found[1]} train.num_seeds=1, or leave "
-            "train.init_adapter out.",
+            fix=f"Set train.lora.r={rank} train.lora.alpha={alpha} train.num_seeds=1, or leave train.init_adapter out.",
         )
     values = load_file(weights)
     shapes = {name: value.shape for name, value in values.items()}
     if shapes != {name: value.shape for name, value in get_peft_model_state_dict(model).items()}:
         raise UserError(
-            "The adapter to begin with is of another base model.", where=adapter, fix="Leave train.init_adapter out."
+            "The initial adapter belongs to another base model.", where=adapter, fix="Leave train.init_adapter out."
         )
     set_peft_model_state_dict(model, values)
 
 
 def _base_model(spec: Spec, folder: Path) -> Any:
-    """The base model, in its training's type and place."""
+    """The base model, in the type and on the device of its training."""
     import torch
 
-    # A trainer and its callbacks hold each other, so an earlier one keeps its model until it is looked for.
+    # A trainer and its callbacks refer to each other, so an earlier model is freed only by the garbage collector.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -160,50 +158,50 @@ def _base_model(spec: Spec, folder: Path) -> Any:
 
 
 def load_adapter(spec: Spec, folder: Path, adapter: Path) -> Any:
-    """The base model with a trained adapter, in the type it was trained in, ready to answer."""
+    """The base model with a trained adapter, in the type that it was trained in, in evaluation mode."""
     from peft import PeftModel
 
     return PeftModel.from_pretrained(_base_model(spec, folder), str(adapter)).eval()
 
 
 def row_losses(model: Any, engine: TrainingEngine, rows: Sequence[Row], at_once: int) -> list[float]:
-    """For each row the summed cross-entropy of its labelled tokens.
+    """The summed cross-entropy of each row's labelled tokens.
 
     Args:
         model: prepared by `fit_engine`, which gave `engine`.
-        at_once: rows in one pass.
+        at_once: rows in one forward pass.
     """
     import torch
 
-    # Rows are given in the order that a packed batch has them in, so that its tokens are told apart by counting.
+    # Rows are in the order of the packed batch, so that counting tells which tokens belong to which row.
     order, losses = in_packed_order(rows), [0.0] * len(rows)
     with torch.no_grad():
         for start in range(0, len(rows), at_once):
             numbers = order[start : start + at_once]
             some = [rows[number] for number in numbers]
-            found = token_losses(model, on_device_of(model, engine.collate(some))).double().cpu()
+            batch_losses = token_losses(model, on_device_of(model, engine.collate(some))).double().cpu()
             counts = [sum(label != IGNORED for label in row["labels"]) for row in some]
-            for number, part in zip(numbers, found.split(counts), strict=True):
+            for number, part in zip(numbers, batch_losses.split(counts), strict=True):
                 losses[number] = float(part.sum())
     return losses
 
 
 def unpaged(settings: TrainSpec) -> str | None:
-    """Why an optimizer that was asked to page does not; None where none was asked, or it does."""
+    """Why a paged optimizer does not page; None if none was asked for, or it pages."""
     if not settings.optimizer.startswith("paged"):
         return None
     import torch
 
     if not torch.cuda.is_available():
-        return "paging is between a GPU's memory and the machine's"
+        return "paging needs a GPU: it moves data between its memory and the machine's"
     return None if can_page() else "this GPU's driver has no managed memory, as on a vGPU"
 
 
 def optimizer_name(settings: TrainSpec) -> str:
     """transformers' name of the optimizer.
 
-    Nothing is paged unless it is asked for: the moments of an adapter are small beside its base (8 B, rank 16: 336 MB),
-    and of most of its matrices bitsandbytes pages none (those below 100,000 numbers; optim/optimizer.py, read
+    Only `train.optimizer` turns paging on: the moments of an adapter are small beside its base (8 B, rank 16: 336 MB),
+    and bitsandbytes does not page most of its matrices (those below 100,000 numbers; optim/optimizer.py, read
     2026-11-27).
     """
     import torch
@@ -226,7 +224,7 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfi
     precision = compute_type(settings.precision)
     arguments = SFTConfig(
         output_dir=str(checkpoints),
-        # what is learnt
+        # learning
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
         per_device_train_batch_size=settings.batch_size // share()[1],
@@ -238,9 +236,7 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfi
         warmup_steps=settings.warmup_ratio,
         weight_decay=settings.weight_decay,
         max_length=None,
-        # precision and memory
-        # The base is held in its compute type and the adapter in float32, which peft keeps apart; only float16 needs
-        # the loss scaled.
+        # peft keeps the base in its compute type and the adapter in float32 apart; only float16 needs a loss scale.
         bf16=False,
         fp16=precision == "float16",
         gradient_checkpointing=settings.gradient_checkpointing,
@@ -264,7 +260,7 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfi
         data_seed=seed,
     )
     if process_count() == 1 and arguments.n_gpu > 1:
-        # transformers would run a copy on each GPU in threads, and tear packed batches apart.
+        # transformers would run a copy on each GPU in threads, and split packed batches.
         arguments._n_gpu = 1
     return arguments
 
@@ -273,7 +269,7 @@ def adapted_modules(model: Any) -> list[str]:
     """The names of the linear layers that carry an adapter.
 
     Raises:
-        UserError: a linear layer of the decoder carries none; fused projections (Phi-3) are often missed that way.
+        UserError: a linear layer of the decoder carries none, as often happens with fused projections (Phi-3).
     """
     from peft.tuners.lora import LoraLayer
     from torch import nn
@@ -289,10 +285,10 @@ def adapted_modules(model: Any) -> list[str]:
     ]
     if missed or not adapted:
         raise UserError(
-            f"{len(missed)} linear layers, {missed[0]} among them, would not be adapted."
+            f"{len(missed)} linear layers, {missed[0]} among them, would get no adapter."
             if missed
-            else "No layer of this model would be adapted.",
-            why="Their kind is not known to peft.",
+            else "No layer of this model would get an adapter.",
+            why="peft does not know their type.",
             fix="Choose another model: tunewright models ls",
         )
     return [name.removeprefix("base_model.model.") for name in adapted]

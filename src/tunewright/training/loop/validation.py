@@ -1,4 +1,4 @@
-"""How good the adapter is while it is being trained, by its real answers to the validation part."""
+"""Measures the adapter while it is being trained, by its real answers to the validation part."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tunewright.training.loop.trainer import row_losses
 
 SCORES = "scores.jsonl"
 MOST = 512
-"""Validation examples that are answered during training; more would cost more than they tell."""
+"""Validation examples that are answered during training; more would cost more time than they are worth."""
 _AT_ONCE = 256
-"""Validation examples in one pass, at most. On a CPU they are read a quarter faster than 64 at once."""
+"""At most so many validation examples in one forward pass. On a CPU that is a quarter faster than 64 at once."""
 
 
 _BEYOND_CHANCE = 1.645
@@ -31,7 +31,7 @@ _BEYOND_CHANCE = 1.645
 @dataclass(frozen=True)
 class ValidationScore:
     scores: list[float]
-    """What each example's answer, found as in serving, is worth by the task's primary metric, 0 to 1."""
+    """The score of each example's answer by the task's primary metric, 0 to 1. The answer is found as in serving."""
     losses: list[float]
     """Cross-entropy of each example's answer, in nats: the sum over its labelled tokens."""
     tokens: int
@@ -44,23 +44,23 @@ class ValidationScore:
 
     @property
     def primary_metric(self) -> float:
-        """The mean worth of an answer: of right and wrong ones the accuracy."""
+        """The mean score; the accuracy if answers are right or wrong."""
         return round(fmean(self.scores), 4)
 
     def worse_than(self, other: ValidationScore) -> bool:
-        """Whether it answers the same examples worse, beyond chance.
+        """Whether this model's answers to the same examples are worse, beyond chance.
 
-        A paired z-test, one-sided, 5 %; of right and wrong answers that is McNemar's.
+        A one-sided paired z-test at 5 %; for right and wrong answers this is McNemar's.
         """
         lost = [theirs - own for theirs, own in zip(other.scores, self.scores, strict=True)]
         return sum(lost) > _BEYOND_CHANCE * math.sqrt(sum(each * each for each in lost))
 
 
 def chosen(scores: Sequence[ValidationScore]) -> int:
-    """Which of an adapter's measurements, in order, is that of the one to keep.
+    """The index of the measurement whose adapter is kept.
 
-    The latest that is not worse, beyond chance, than the best so far: of two that can't be told apart the one that has
-    learnt longer, and with a falling learning rate, is the safer choice.
+    It is the latest one that is not worse, beyond chance, than the best. If two can't be told apart, the one that has
+    learnt longer, with a falling learning rate, is the safer choice.
     """
     best = max(scores, key=lambda score: (score.primary_metric, -score.loss))
     return max(place for place, score in enumerate(scores) if not score.worse_than(best))
@@ -76,10 +76,10 @@ class ValidationPart:
 
     Args:
         rows: the examples, encoded.
-        prompts: what the model is given of each, where its answer is written behind that.
-        answering: how the answers are found then.
-        task: tells what an answer is worth.
-        settings: of the training that is measured.
+        prompts: the tokens that the model continues with its answer; empty for encoders.
+        answering: finds the answers to the prompts; None for encoders.
+        task: scores the answers.
+        settings: the training's.
     """
 
     def __init__(
@@ -93,24 +93,24 @@ class ValidationPart:
     ):
         self._examples, self._rows, self._prompts = examples, rows, prompts
         self._answering, self._task = answering, task
-        # What a training step holds must be enough: without gradients a pass holds one layer's activations, and of all
-        # layers keys and values; a step the activations of all layers, or with checkpointing of one.
+        # The memory of a training step must be enough. Without gradients, a forward pass holds one layer's activations,
+        # and keys and values of all layers; a step holds the activations of all layers, or with checkpointing of one.
         self._at_once = min(_AT_ONCE, settings.batch_size * (1 if settings.gradient_checkpointing else 8))
         self.answers = [example.answer for example in examples]
         """The right answer of each example."""
         self.groups = [example.meta.group or example.meta.id for example in examples]
-        """What each example may fail together with: its group, or the other portions of its text."""
+        """Examples that may fail together: each example's group, or the chunks of one text."""
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
     def measure(self) -> str:
-        """The name of what adapters are compared by."""
+        """The name of the primary metric."""
         return self._task.primary_metric
 
     def right(self, score: ValidationScore) -> dict[str, int]:
-        """The number of right answers to the examples of each label, sorted as a checkpoint keeps them."""
+        """The number of right answers for each label, in sorted order as in a checkpoint."""
         counts = dict.fromkeys(sorted(set(self.answers) & set(self._task.answers)), 0)
         for answer, scores in zip(self.answers, score.scores, strict=True):
             if answer in counts:
@@ -118,16 +118,16 @@ class ValidationPart:
         return counts
 
     def answer(self, model: Any, engine: TrainingEngine) -> list[str]:
-        """The answers of a model that `fit_engine` prepared; it is left as it was."""
+        """The answers of a model that `fit_engine` prepared; its training mode is restored."""
         assert self._answering
         with evaluating(model):
             return self._answering(model, engine, self._prompts, self._at_once)
 
     def score(self, model: Any, engine: Any, *, divided: bool = False) -> ValidationScore:
-        """Measure a model that `fit_engine` prepared; it is left as it was.
+        """Measure a model that `fit_engine` prepared; its training mode is restored.
 
         Args:
-            divided: among the processes that share batches, each of which has to call this.
+            divided: divide the examples among the processes that share batches; each has to call this.
         """
         number, shares = share() if divided else (0, 1)
         mine = slice(number, None, shares)
@@ -137,10 +137,10 @@ class ValidationPart:
         scores = [self._score_of(*pair) for pair in zip(self._examples[mine], answers, strict=True)]
         parts = [(scores, losses)] if shares == 1 else gathered((scores, losses))
         tokens = sum(label != IGNORED for row in self._rows for label in row["labels"])
-        return ValidationScore(_dealt([part[0] for part in parts]), _dealt([part[1] for part in parts]), tokens)
+        return ValidationScore(_in_order([part[0] for part in parts]), _in_order([part[1] for part in parts]), tokens)
 
     def _measured(self, model: Any, engine: Any, which: slice) -> tuple[list[str], list[float]]:
-        """(the answer to each of some examples, the cross-entropy of each one's right answer in nats)."""
+        """(the answer to each example in `which`, the cross-entropy in nats of its right answer)."""
         assert self._answering
         answers = self._answering(model, engine, self._prompts[which], self._at_once)
         return answers, row_losses(model, engine, self._rows[which], self._at_once)
@@ -149,8 +149,8 @@ class ValidationPart:
         return round(self._task.measures(example.request, example.answer, answer)[self._task.primary_metric].score, 4)
 
 
-def _dealt(parts: Sequence[list[float]]) -> list[float]:
-    """What each share found of the examples dealt to it, in the examples' order."""
+def _in_order(parts: Sequence[list[float]]) -> list[float]:
+    """Merge the results of all shares, in the examples' order."""
     everything = [0.0] * sum(map(len, parts))
     for number, part in enumerate(parts):
         everything[number :: len(parts)] = part

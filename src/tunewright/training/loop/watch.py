@@ -1,4 +1,5 @@
-"""What watches a training: progress, the validation part, the best adapter so far, and a machine that is taken away."""
+"""Callbacks of a training: progress, diagnosis, validation, the best adapter so far, and a machine that is taken
+away."""
 
 from __future__ import annotations
 
@@ -25,14 +26,14 @@ from tunewright.training.loop.tracking import Tracking
 from tunewright.training.loop.validation import SCORES, ValidationPart, ValidationScore, chosen, kept_score
 
 KEPT = "kept"
-_LOOKS = 100
-"""How many times the curve of a training is looked at, at most; each look reads all of it."""
+_CHECKS = 100
+"""How often a training's curve is diagnosed, at most; each check reads all of it."""
 _PATIENCE = 2
-"""Measurements on end that must be worse than the best for the training to stop."""
+"""Measurements in a row that must be worse than the best before the training stops."""
 
 
 class TrainingFollower(TrainerCallback):  # type: ignore[misc, unused-ignore]
-    """Moves the progress bar on; `before` steps were made by earlier members."""
+    """Moves the progress bar; earlier adapters took `before` steps."""
 
     def __init__(self, tracker: Tracker, before: int):
         self._tracker, self._before = tracker, before
@@ -43,7 +44,7 @@ class TrainingFollower(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
 
 class CurveRecorder(TrainerCallback):  # type: ignore[misc, unused-ignore]
-    """Sends the curve of one adapter to MLflow; `before` steps were made by earlier ones."""
+    """Sends the curve of one adapter to MLflow; earlier adapters took `before` steps."""
 
     def __init__(self, tracking: Tracking, before: int):
         self._tracking, self._before = tracking, before
@@ -53,39 +54,39 @@ class CurveRecorder(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
 
 class Diagnosing(TrainerCallback):  # type: ignore[misc, unused-ignore]
-    """Says what is wrong as soon as it is certain, each cause once, and ends a training that can't go on.
+    """Reports each diagnosis once, as soon as it is certain, and ends a training that can't go on.
 
     Args:
-        history: makes a history of the trainer's own log.
+        history: makes a history of the trainer's log.
     """
 
     def __init__(self, history: Callable[[list[dict[str, Any]]], History]):
-        self._history, self._said = history, set[str]()
+        self._history, self._reported = history, set[str]()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        self._look(state)
+        self._check(state)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        due = state.global_step % max(1, state.max_steps // _LOOKS) == 0
+        due = state.global_step % max(1, state.max_steps // _CHECKS) == 0
         if due or "loss" not in logs or not is_number(logs, half=False):
-            self._look(state)
+            self._check(state)
 
-    def _look(self, state: Any) -> None:
+    def _check(self, state: Any) -> None:
         history = self._history(state.log_history)
         if (fatal := no_number(history)) is not None:
             raise CannotTrain(fatal)
         for diagnosis in diagnose(history):
-            if diagnosis.code not in self._said:
+            if diagnosis.code not in self._reported:
                 for line in diagnosis.lines():
                     say(f"  {line}")
-            self._said.add(diagnosis.code)
+            self._reported.add(diagnosis.code)
 
 
 class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
-    """Measures the adapter `times` times, evenly spaced, the last time at the end, and keeps one in `home/kept`.
+    """Measures the adapter `times` times, evenly spaced and at the end, and keeps the best so far in `home/kept`.
 
-    Once it has been worse than the best, beyond chance, in two measurements on end, the training stops. A machine that
-    is taken away is not kept waiting: what was to be measured then is measured when the training goes on.
+    The training stops once two measurements in a row are worse than the best, beyond chance. If the machine is about to
+    be taken away, a measurement is put off until the training resumes.
     """
 
     def __init__(self, trainer: Any, part: ValidationPart, home: Path, times: int, eviction: Eviction):
@@ -103,14 +104,14 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     def _measure(self, state: Any, control: Any) -> None:
         score = None
-        with self._eviction.not_waiting(control) as measuring:
-            if measuring:
+        with self._eviction.deferrable(control) as due_now:
+            if due_now:
                 score = self._part.score(self._trainer.model_wrapped, self._trainer.engine, divided=True)
-        # The leader's, so that processes whose sums are rounded otherwise decide alike.
+        # The leader's score, so that processes with other rounding decide alike.
         if score := agreed(score):
-            self._take(score, state, control)
+            self._record(score, state, control)
 
-    def _take(self, score: ValidationScore, state: Any, control: Any) -> None:
+    def _record(self, score: ValidationScore, state: Any, control: Any) -> None:
         measured = f"{self._part.measure} {100 * score.primary_metric:.1f} %, loss {score.loss:.3f}"
         say(f"  step {state.global_step}: validation {measured}")
         rows = {at: row for at, row in self._rows().items() if at < state.global_step}
@@ -128,15 +129,17 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
             "kept": kept,
         }
         self._trainer.log(measurement | {"scores": score.scores, "losses": score.losses})
-        control.should_log = log_too  # the step's own loss is still to be logged
+        control.should_log = log_too  # the step's loss is still to be logged
         if kept:
             _keep(self._trainer, self._home / KEPT)
         if since_kept >= _PATIENCE:
-            say(f"  worse than the best, beyond chance, {_PATIENCE} times on end: stopping at step {state.global_step}")
+            say(
+                f"  {_PATIENCE} times in a row worse than the best, beyond chance: stopping at step {state.global_step}"
+            )
             control.should_training_stop = True
 
     def _rows(self) -> dict[int, dict[str, Any]]:
-        """What was measured so far, before an interruption too, by step and in order."""
+        """The measurements so far, including those before an interruption, by step and in order."""
         file = self._home / SCORES
         return {row["step"]: row for row in read_jsonl(file)} if file.exists() else {}
 
@@ -147,7 +150,7 @@ def measured_steps(steps: int, times: int) -> set[int]:
 
 
 def _keep(trainer: Any, kept: Path) -> None:
-    """Put the adapter in the place of the one kept. What a kill in between loses, a resumed training makes again."""
+    """Replace the kept adapter. If a kill interrupts it, the resumed training makes it again."""
     fresh = kept.with_name(f".{kept.name}")
     save_adapter(trainer, fresh)
     if is_leader():
@@ -156,10 +159,11 @@ def _keep(trainer: Any, kept: Path) -> None:
 
 
 class Eviction(TrainerCallback):  # type: ignore[misc, unused-ignore]
-    """On SIGTERM, which announces that a spot machine is taken away, ends after the current step with a checkpoint.
+    """On SIGTERM, which announces that a spot machine is taken away, ends the training after the current step with a
+    checkpoint.
 
-    It must come behind the callbacks that may end a training: one that is over needs no checkpoint, its adapter is
-    saved at once.
+    It must come after the callbacks that may end a training: a finished training needs no checkpoint, because its
+    adapter is saved at once.
     """
 
     def __init__(self) -> None:
@@ -168,10 +172,10 @@ class Eviction(TrainerCallback):  # type: ignore[misc, unused-ignore]
 
     @contextmanager
     def expected(self) -> Iterator[None]:
-        """Listen for SIGTERM; a second one is handled as before.
+        """Handle SIGTERM inside the block; a second one is handled as before.
 
         Raises:
-            KeyboardInterrupt: on the way out, where one came.
+            KeyboardInterrupt: at the end of the block, if SIGTERM came.
         """
         before = signal.getsignal(signal.SIGTERM)
 
@@ -180,7 +184,7 @@ class Eviction(TrainerCallback):  # type: ignore[misc, unused-ignore]
             self.announced = True
             signal.signal(signal.SIGTERM, before)
             if self._may_leave:
-                raise _GivenUp
+                raise _MeasurementInterrupted
 
         signal.signal(signal.SIGTERM, announce)
         try:
@@ -191,11 +195,11 @@ class Eviction(TrainerCallback):  # type: ignore[misc, unused-ignore]
             raise KeyboardInterrupt
 
     @contextmanager
-    def not_waiting(self, control: Any) -> Iterator[bool]:
-        """Around what can be left for later: whether it is to be done, and where SIGTERM comes inside, the way out.
+    def deferrable(self, control: Any) -> Iterator[bool]:
+        """Wrap work that can be put off: yields whether to do it, and leaves the block if SIGTERM comes meanwhile.
 
-        The end of a training is waited for: it can't be left for later. So are other processes, which can't be left
-        alone in the middle.
+        Work at the end of a training is never put off. Neither is work of several processes: none may leave the others
+        in the middle.
         """
         if control.should_training_stop:
             yield True
@@ -204,7 +208,7 @@ class Eviction(TrainerCallback):  # type: ignore[misc, unused-ignore]
             yield False
             return
         self._may_leave = process_count() == 1
-        with suppress(_GivenUp):
+        with suppress(_MeasurementInterrupted):
             yield True
         self._may_leave = False
 
@@ -215,5 +219,5 @@ class Eviction(TrainerCallback):  # type: ignore[misc, unused-ignore]
             self.stopped = control.should_save = control.should_training_stop = True
 
 
-class _GivenUp(Exception):
-    """What can be left for later is left."""
+class _MeasurementInterrupted(Exception):
+    """SIGTERM came during work that can be put off."""

@@ -1,1 +1,1 @@
-"""What a training would need: memory, steps, hours and dollars, before it begins."""
+"""Plans a training before it begins: memory, steps, hours and dollars."""

@@ -1,4 +1,4 @@
-"""What a project's batches look like before there is a run: its rows, encoded, drawn as a training would draw them."""
+"""Draws a project's batches before there is a run: encodes its rows and draws as a training would."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tunewright.training.engine.packing import pack
 from tunewright.training.loop.encode import IGNORED, Row, encode_examples
 
 _EXAMPLES = 4000
-"""Examples that are encoded; the batches of more look no different."""
+"""Examples that are encoded; batches drawn from more look no different."""
 BATCHES = 200
 _EMBEDDED = "smollm2-135m"
 
@@ -29,28 +29,28 @@ class DrawnBatches:
     """Batches drawn from the training rows."""
 
     tokenizer: str
-    """Whose tokens were counted, by its catalogue name or folder."""
+    """The tokenizer that counted, by its catalogue name or folder."""
     heaviest: list[Row]
     middle: list[Row]
     tokens: float
-    """Mean tokens that are run for a batch; a shared prefix counts once."""
+    """Mean tokens that a batch runs; a shared prefix counts once."""
     longest: int
     """Tokens of the longest example, answer included."""
     prefix: int
     """Tokens that all examples begin with."""
     mean: float
-    """Tokens of an example, answer included."""
+    """Mean tokens of an example, answer included."""
     learnt: float
-    """Tokens of an example that are learnt: of its answer all, or those that decide."""
+    """Mean learnt tokens of an example: its whole answer, or the tokens that decide."""
 
 
 def draw_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatches:
     """Encode the training rows and draw batches from them.
 
-    Where the base model's own tokenizer is not on this machine and can't be fetched, the default model's counts.
+    If the base model's tokenizer is not on this machine and can't be fetched, the default model's counts.
 
     Raises:
-        UserError: an example is too long or would teach something else than its answer.
+        UserError: an example is too long or would teach more than its answer.
     """
     name, tokenizer, template = _tokenizer_of(spec)
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)

@@ -1,4 +1,4 @@
-"""In how many processes of this machine a training is fastest."""
+"""Decides in how many processes of this machine a training is fastest."""
 
 from __future__ import annotations
 
@@ -16,58 +16,58 @@ from tunewright.tasks import Example, task_of
 from tunewright.training.planning.here import stored_bytes
 
 _COUNTS = (4, 2)
-"""More have not been measured."""
-_LEAST = 8
-"""Examples in a share."""
+"""Numbers of processes to consider; more were not measured."""
+_FEWEST = 8
+"""Fewest examples in a share."""
 _SERIAL = 0.2
-"""Share of a step's work that further threads do not speed up; see docs/training.md."""
+"""Share of a step's work that more threads do not speed up; see docs/training.md."""
 _TURN = 24
-"""Characters that a chat template writes around a message."""
-_LOOKED_AT = 500
-"""Examples whose lengths are looked at."""
+"""Characters that a chat template adds to a message."""
+_MEASURED = 500
+"""Examples whose lengths are counted."""
 _LIBRARIES = 4e9
-"""Bytes for libraries and activations of one process."""
+"""Bytes that libraries and activations take in one process."""
 
 
 @dataclass(frozen=True)
 class Division:
     processes: int
     time: float
-    """Of a step, as a share of what one process takes."""
+    """Time of a step, as a share of one process's time."""
 
 
 def processes_for(spec: Spec, inputs: Mapping[str, Path]) -> int:
-    """In how many processes of this machine the step `train` is to run."""
+    """The number of processes of this machine for the step `train`."""
     manifest = read_manifest(inputs["split"]) if "split" in inputs else None
     if manifest is None or kind_of(spec.model, spec.folder) != "decoder":
-        return 1  # which the step itself reports; an encoder's small products are cut up among threads
+        return 1  # the step itself reports that; an encoder's small products are divided among threads
     with (inputs["split"] / "train.jsonl").open(encoding="utf-8") as lines:
-        examples = [Example.model_validate_json(line) for line in islice(lines, _LOOKED_AT)]
+        examples = [Example.model_validate_json(line) for line in islice(lines, _MEASURED)]
     return division(spec, examples, int(manifest.result["train"])).processes
 
 
 def division(spec: Spec, examples: Sequence[Example], rows: int) -> Division:
-    """The fastest division of a training; none where the machine has a GPU, or too little memory.
+    """The fastest division of a training; one process if the machine has a GPU or too little memory.
 
-    Dequantised NF4 weights are no less work for a part of a batch, so QLoRA is not divided.
+    QLoRA is not divided: dequantising NF4 weights takes as long for a share of a batch.
 
     Args:
-        examples: training rows; the lengths of the first are looked at.
-        rows: how many training rows there are.
+        examples: training rows; only the first ones are measured.
+        rows: number of training rows.
     """
     whole = Division(1, 1.0)
     if sys.platform != "linux" or spec.train.method == "qlora" or has_gpu():
         return whole
     batch = spec.train.batch_size
     memory = _LIBRARIES + stored_bytes(spec.model, spec.folder)
-    shared, own = _lengths(spec, examples[:_LOOKED_AT])
+    shared, own = _lengths(spec, examples[:_MEASURED])
     own *= min(batch, rows)
     divisions = [
         Division(n, work(n, threads(), shared, own) / work(1, threads(), shared, own))
         for n in _COUNTS
         if n <= threads()
         and n * memory <= machine_memory()
-        and n * _LEAST <= batch
+        and n * _FEWEST <= batch
         and batch % n == 0
         and _none_idle(n, rows, batch)
     ]
@@ -78,20 +78,20 @@ def work(processes: int, threads: int, shared: float, own: float) -> float:
     """Relative time of a step, by Amdahl's law.
 
     Args:
-        threads: of all processes together.
-        shared: length of what the examples of a batch begin with.
-        own: length of what they don't share, all together.
+        threads: threads of all processes together.
+        shared: length of the prefix that the examples of a batch share.
+        own: length of what they don't share, summed over the batch.
     """
     return (shared + own / processes) * (_SERIAL + (1 - _SERIAL) / (threads // processes))
 
 
 def _none_idle(processes: int, rows: int, batch: int) -> bool:
-    """Whether the last batch of an epoch has a row for each."""
+    """Whether the last batch of an epoch has a row for each process."""
     return not 0 < rows % batch < processes
 
 
 def _lengths(spec: Spec, examples: Sequence[Example]) -> tuple[float, float]:
-    """Characters of the task's prompt, and of an example's own text, in the mean."""
+    """Characters of the task's prompt, and mean characters of an example's text and answer."""
     shared = sum(len(message.content) + _TURN for message in task_of(spec.task).prompt(""))
     own = sum(len(example.request) + len(example.answer) + _TURN for example in examples) / max(1, len(examples))
     return shared, own

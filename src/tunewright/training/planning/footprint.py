@@ -1,7 +1,7 @@
-"""What a training step holds and does, before there is a GPU or a download: the engine itself, run without numbers.
+"""Counts the memory and work of a training step without a GPU or a download, by running the engine on the meta device.
 
-The model is a skeleton on torch's meta device, but everything around it is what trains: peft's adapter, the fused
-layers, packed attention, the loss at the learnt tokens, gradient checkpointing. So what is counted follows the code.
+The model is a skeleton on torch's meta device, but everything around it is the training code: peft's adapter, the fused
+layers, packed attention, the loss at the learnt tokens, gradient checkpointing. So the counts follow the code.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ from tunewright.training.loop.encode import IGNORED, Row
 from tunewright.training.loop.trainer import hold_adapter_in_float32, lora_config
 
 _MOMENTS = 8
-"""Bytes of AdamW's two moments for each trained number, in float32."""
+"""Bytes of AdamW's two float32 moments for each trained number."""
 _MOMENTS_8BIT = 2
 _SHALLOW = 3
-"""Layers of the model that a deep one is extrapolated from, together with one of a layer more."""
+"""Layers of the shallow model from which a deep one is extrapolated, together with a model of one layer more."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of a training step, by what they are for, and its work."""
+    """Bytes of a training step, by purpose, and its work."""
 
     weights: int
-    """The base model and its buffers."""
+    """Bytes of the base model and its buffers."""
     trained: int
-    """Numbers of the adapter, not bytes."""
+    """Trained numbers, not bytes."""
     adapter: int
     optimizer: int
-    """AdamW's moments; on a GPU a paged optimizer may move them to main memory."""
+    """Bytes of AdamW's moments; on a GPU a paged optimizer may move them to main memory."""
     gradients: int
-    """Those that accumulated passes leave for the next ones."""
+    """Bytes of gradients that accumulated passes leave for the next ones."""
     activations: int
-    """What the decoder's forward pass keeps for the backward pass."""
+    """Bytes that the decoder's forward pass keeps for the backward pass."""
     logits: int
-    """What the head and the loss need at most."""
+    """Peak bytes of the head and the loss."""
     backward: int
-    """What the backward pass holds at most beyond the activations: gradients, and what the layers work with."""
+    """Peak bytes of the backward pass beyond the activations: gradients and the layers' working memory."""
     layer: int
-    """The weights of one layer."""
+    """Bytes of one layer's weights."""
     work: Work
-    """Of one forward and backward pass."""
+    """Work of one forward and backward pass."""
 
     @property
     def fixed(self) -> int:
-        """What is held whatever the batch is."""
+        """Bytes that do not depend on the batch."""
         return self.weights + self.adapter + self.optimizer
 
     @property
@@ -64,21 +64,21 @@ class Footprint:
         return self.fixed + self.gradients + self.activations + max(self.logits, self.backward)
 
     def sharded(self, over: int) -> int:
-        """Peak bytes on each of `over` GPUs among which FSDP divides the model, the adapter and the optimizer.
+        """Peak bytes on each of `over` GPUs if FSDP divides the model, the adapter and the optimizer among them.
 
-        Two layers are gathered at a time: the one at work, and the one that is fetched ahead. Before the model is
-        divided, every GPU loads all of it.
+        FSDP gathers two layers at a time: the one at work and the next one. Before it divides the model, every GPU
+        loads all of it.
         """
         divided = self.peak - self.fixed + self.fixed // over + 2 * self.layer
         return max(divided, self.weights + self.adapter)
 
 
 def adapted_skeleton(config: Any, settings: TrainSpec, dtype: str, again: Any = None) -> Any:
-    """The skeleton of a base model with its adapter, on the engine's fast paths, in training.
+    """The skeleton of a base model with its adapter, on the engine's fast paths, in training mode.
 
     Args:
         config: transformers' config of the base model.
-        again: a context in which checkpointed layers are run again.
+        again: a context for the second run of checkpointed layers.
     """
     from peft import get_peft_model
 
@@ -100,16 +100,16 @@ def adapted_skeleton(config: Any, settings: TrainSpec, dtype: str, again: Any = 
 
 
 def footprint(config: Any, settings: TrainSpec, rows: Sequence[Row], dtype: str, *, on_cpu: bool = False) -> Footprint:
-    """Count one step of training.
+    """Count one training step.
 
-    Layers that are all alike add alike: a shallow model and a deeper one tell what a deep one takes, in a fraction of
-    the time.
+    If all layers are alike, each adds the same. So a shallow model and one with a layer more give the footprint of a
+    deep one, in a fraction of the time.
 
     Args:
         config: transformers' config of the base model.
         rows: the examples of one batch.
-        dtype: type of weights and products, "float32", "bfloat16" or "float16".
-        on_cpu: take the ways that code takes on a CPU, instead of a GPU's kernels.
+        dtype: type of weights and products: "float32", "bfloat16" or "float16".
+        on_cpu: count the code paths of a CPU, instead of a GPU's kernels.
     """
     layers = config.num_hidden_layers
     if layers <= _SHALLOW + 1 or len(set(getattr(config, "layer_types", None) or [])) > 1:
@@ -131,7 +131,7 @@ def _with_layers(config: Any, layers: int) -> Any:
 
 
 def _extrapolated(shallow: Any, deeper: Any, times: int) -> Any:
-    """What is measured by so many times the difference beyond the shallow one, field by field."""
+    """Add `times` times the difference of the two to the shallow one, field by field."""
     pairs = ((field.name, getattr(shallow, field.name), getattr(deeper, field.name)) for field in fields(shallow))
     return type(shallow)(
         **{name: _extrapolated(a, b, times) if is_dataclass(a) else a + (b - a) * times for name, a, b in pairs}
@@ -149,14 +149,14 @@ def _counted(config: Any, settings: TrainSpec, rows: Sequence[Row], dtype: str, 
         int((batch["labels"] != IGNORED).sum()),
         len({token for row in rows for offered in row.get("choices", ()) for token in offered}),
     )
-    place = PretendedCpu(model) if on_cpu else MetaWeights()
+    target = PretendedCpu(model) if on_cpu else MetaWeights()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     adapter = sum(parameter.untyped_storage().nbytes() for parameter in trained)
     numbers = sum(parameter.numel() for parameter in trained)
     kept = logits = 0
-    passes = min(settings.gradient_accumulation_steps, 2)  # from the second on, gradients are there already
-    with place:
-        moved = [_moved(batch, place) for _ in range(passes)]
+    passes = min(settings.gradient_accumulation_steps, 2)  # in the second pass the gradients already exist
+    with target:
+        moved = [_moved(batch, target) for _ in range(passes)]
         meter.hold(tensors_of(model))
         static = meter.live
 
@@ -191,10 +191,10 @@ def _held(tensors: Iterable[Any]) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
 
-def _moved(value: Any, place: MetaWeights | PretendedCpu) -> Any:
-    """A batch with its tensors in a place."""
+def _moved(value: Any, target: MetaWeights | PretendedCpu) -> Any:
+    """A batch with its tensors moved to the meta device or the pretended CPU."""
     if isinstance(value, dict):
-        return {name: _moved(inner, place) for name, inner in value.items()}
+        return {name: _moved(inner, target) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_moved(inner, place) for inner in value]
-    return place.moved(value) if hasattr(value, "untyped_storage") else value
+        return [_moved(inner, target) for inner in value]
+    return target.moved(value) if hasattr(value, "untyped_storage") else value

@@ -1,7 +1,7 @@
-"""What a training would need of each machine, before one is rented: memory, steps, hours, dollars.
+"""Plans a training on each machine before one is rented: memory, steps, hours, dollars.
 
-Memory is counted by running a step without numbers (`tunewright.training.planning.footprint`), time from the work that
-step does (`tunewright.economics.speed`). Nothing needs a GPU, and of a model nothing but its tokenizer.
+Memory is counted by running a step on the meta device (`tunewright.training.planning.footprint`), time from the work
+that step does (`tunewright.economics.speed`). No GPU is needed, and of the model only its tokenizer.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ from tunewright.training.planning.footprint import Footprint, footprint
 from tunewright.training.planning.here import cpu_speed, held
 
 _REUSED = 0.95
-"""Share of the rest that the allocator can use; what is freed doesn't always fit what is asked for next."""
+"""Share of the free memory that the allocator can use; freed blocks don't always fit the next request."""
 PARALLEL = 0.9
-"""Share of the speed of several GPUs that exchanging gradients leaves."""
+"""Share of several GPUs' speed that is left after exchanging gradients."""
 _PASSES = 3
-"""Forward passes that a step is worth, with its backward pass."""
+"""Forward passes that a step is worth, including its backward pass."""
 _MEASURED = 2 / _PASSES
-"""Work of measuring a validation example, in trainings of it: two forward passes."""
+"""Work of measuring a validation example, in training steps on it: two forward passes."""
 _MINUTES = 2
-"""Hours below which time is told in minutes."""
+"""Hours below which time is given in minutes."""
 _SHORT = 0.5 / 60
-"""Hours that are no minute."""
+"""Hours that round to no minute."""
 _TRIED = 8
-"""Examples that the engine tries its fast paths on."""
+"""Examples on which the engine tries its fast paths."""
 _TRIALS = 2
-"""Plain forward passes over each example that the engine tries its fast paths on."""
+"""Plain forward passes over each of these examples."""
 _START_SECONDS = 180.0
-"""Until the first step: libraries, base model, engine. Provisioning the machine is not in it."""
+"""Seconds until the first step: libraries, base model, engine; provisioning the machine is not included."""
 
 
 class Counted(Protocol):
-    """Counts one step of training on the rows of a batch, as `tunewright.training.planning.footprint.footprint`."""
+    """Counts one training step on the rows of a batch, as `tunewright.training.planning.footprint.footprint` does."""
 
     def __call__(self, rows: Sequence[Row], dtype: str, *, on_cpu: bool = False) -> Footprint: ...
 
@@ -71,14 +71,14 @@ class Option:
     peak_gib: float
     """On each GPU."""
     spread: str
-    """one: on one GPU. data: a copy on each GPU. sharded: the model divided over them (FSDP)."""
+    """one: on one GPU. data: a copy on each GPU. sharded: the model is divided over them (FSDP)."""
     fits: bool
     why: str
     precision: str
     hours: float
     usd: float
     clusters: bool
-    """Whether Azure ML has clusters of it."""
+    """Whether Azure ML offers clusters of this machine."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ class Here:
     memory_gib: float
     """Of the machine."""
     processes: int
-    """That share each batch."""
+    """Processes that share each batch."""
     peak_gib: float
-    """Memory of all of them, without the pages of mapped files."""
+    """Memory of all processes, without the pages of mapped files."""
     precision: str
     hours: Range
-    """Where nothing else runs on this machine."""
+    """Hours if nothing else runs on this machine."""
 
     @property
     def fits(self) -> bool:
@@ -105,24 +105,24 @@ class Plan:
     model: str
     batches: DrawnBatches
     steps: int
-    """Optimizer steps of all members, on one GPU."""
+    """Optimizer steps of all adapters, on one GPU."""
     gradient_accumulation_steps: int
-    """Batches to a step."""
+    """Batches in a step."""
     passes: float
-    """Forward and backward passes of a batch that all of it is worth, measuring included."""
+    """Forward and backward passes over a batch that the whole training is worth, including validation."""
     footprint: Footprint
-    """Of the heaviest batch drawn, in 16 bits unless the spec says float32."""
+    """Footprint of the heaviest batch drawn, in 16 bits unless the spec says float32."""
     kv_bytes: int
-    """Key-value cache of one prompt of `train.max_length` tokens, when the base model is asked; 0 of an encoder."""
+    """Key-value cache of one prompt of `train.max_length` tokens in the base model; 0 for an encoder."""
     options: list[Option]
     here: Here | None
-    """None where this machine has a GPU, or too little memory for the model alone."""
+    """None if this machine has a GPU, or too little memory for the model alone."""
     count: Counted
-    """Counts a step."""
+    """Counts the footprint of a step."""
 
     @property
     def cheapest(self) -> Option | None:
-        """The cheapest that fits and that Azure ML has clusters of; of equally cheap ones the quicker."""
+        """The cheapest option that fits and that Azure ML has clusters of; among equally cheap ones the fastest."""
         return min(
             (o for o in self.options if o.fits and o.clusters), key=lambda o: (round(o.usd, 2), o.hours), default=None
         )
@@ -131,11 +131,13 @@ class Plan:
     def sentence(self) -> str:
         best = self.cheapest
         if best is None and not self.footprint.adapter:
-            return "None of these fits. What makes it smaller: half of train.encoder.batch_size, a smaller encoder."
+            return (
+                "None of these fits. To need less memory, halve train.encoder.batch_size or choose a smaller encoder."
+            )
         if best is None:
             return (
-                "None of these fits. What makes it smaller: train.method=qlora, train.gradient_checkpointing=true, "
-                "half of train.batch_size with twice train.gradient_accumulation_steps, a smaller model."
+                "None of these fits. To need less memory, set train.method=qlora or train.gradient_checkpointing=true, "
+                "halve train.batch_size and double train.gradient_accumulation_steps, or choose a smaller model."
             )
         return (
             f"The cheapest that fits is {best.machine}: {spoken(best.hours)}, ${best.usd:.2f}, {best.peak_gib:.1f} of "
@@ -144,11 +146,11 @@ class Plan:
 
 
 def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
-    """Predict a training of a spec on every machine of the price book that has a GPU.
+    """Predict a spec's training on every machine of the price book that has a GPU.
 
     Args:
         train: the training rows.
-        validation: how many validation rows there are.
+        validation: number of validation rows.
 
     Raises:
         UserError: the base model is not known, or an example can't be trained on.
@@ -181,10 +183,10 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
         for name, machine in book.machines.items()
         if machine.gpu
     ]
-    tried = peak.fixed <= machine_memory() and not torch.cuda.is_available()
+    trainable_here = peak.fixed <= machine_memory() and not torch.cuda.is_available()
     here = None
-    if tried:
-        # An encoder is trained by one process, and tries no fast paths.
+    if trainable_here:
+        # One process trains an encoder, and tries no fast paths.
         divided = Division(1, 1.0) if encoder else division(spec, train, len(train))
         here = _here(count, spec, batches, passes, divided, 0.0 if encoder else _trial(batches))
     return Plan(
@@ -202,17 +204,17 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
 
 
 def _here(count: Counted, spec: Spec, batches: DrawnBatches, passes: float, divided: Division, trial: float) -> Here:
-    """A training on this machine.
+    """Predict a training on this machine.
 
     Args:
-        trial: what trying fast paths is worth, in steps.
+        trial: the work of trying fast paths, in steps.
     """
     dtype = compute_type(spec.train.precision)
     share, *_ = dealt(batches.heaviest, divided.processes)
     peak, middle = (count(rows, dtype, on_cpu=True) for rows in (share, batches.middle))
     memory = divided.processes * held(peak)
     speed = cpu_speed(dtype)
-    # Dequantised forward and backward in a step, and once by each plain forward pass of the trial.
+    # A step dequantises weights forward and backward; each plain forward pass of the trial does so once.
     plain = _TRIALS * _TRIED * middle.work.dequantised / 2 / (threads() * PLAIN_NF4)
     seconds = (passes + trial) * speed.seconds(middle.work) * divided.time + plain
     hours = speed.range(seconds).times(1 / 3600)
@@ -220,7 +222,7 @@ def _here(count: Counted, spec: Spec, batches: DrawnBatches, passes: float, divi
 
 
 def _trial(batches: DrawnBatches) -> float:
-    """What trying the engine's fast paths is worth, in steps."""
+    """The work of trying the engine's fast paths, in steps."""
     return _TRIALS * _TRIED * batches.mean / batches.tokens / _PASSES
 
 
@@ -255,7 +257,7 @@ def _option(
 
 
 def usable_gib(gpu: Gpu, card: Card) -> float:
-    """GiB of a GPU that tensors can take."""
+    """GiB of a GPU's memory that tensors can use."""
     return (free_gpu(gpu, card) - CUDA / GIB) * _REUSED
 
 
@@ -279,20 +281,20 @@ def _why(
     if precision == "float16":
         notes.append("in float16")
     if spread == "sharded":
-        notes.append("only divided over its GPUs, with FSDP")
+        notes.append("only with the model divided over its GPUs, with FSDP")
     if not clusters:
-        notes.append("a machine of one's own: Azure ML has no clusters of it")
+        notes.append("only as a virtual machine: Azure ML has no clusters of it")
     return "; ".join(notes)
 
 
 def _kv_bytes(config: Any, tokens: int) -> int:
-    """A cache in 16 bits."""
+    """Bytes of a key-value cache in 16 bits."""
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(2 * config.num_hidden_layers * config.num_key_value_heads * width * tokens * 2)
 
 
 def spoken(hours: float | Range) -> str:
-    """Hours as a person says them."""
+    """Hours, or minutes if they are few, as text."""
     if isinstance(hours, Range):
         if hours.high < _SHORT:
             return "less than a minute"

@@ -1,4 +1,5 @@
-"""A LoRA adapter as it is served beside others: for each matrix two thin ones, the scale already in the second."""
+"""A LoRA adapter in the form that is served beside others: two thin matrices for each adapted one. The second one
+includes the scale."""
 
 from __future__ import annotations
 
@@ -19,10 +20,10 @@ ADAPTER = "adapter.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """Loaded."""
+    """The matrices of a loaded adapter, by the name of the matrix that they adapt."""
 
     down: Mapping[str, Floats]
-    """For each adapted matrix [in, rank]."""
+    """[in, rank]"""
     up: Mapping[str, Floats]
     """[rank, out]"""
 
@@ -36,7 +37,7 @@ class Adapter:
 
 
 def save_adapter(adapter: Adapter, folder: Path) -> None:
-    """Write it in float16, into a new folder."""
+    """Write an adapter in float16 into a new folder."""
     from safetensors.numpy import save_file
 
     folder.mkdir()
@@ -49,45 +50,45 @@ def save_adapter(adapter: Adapter, folder: Path) -> None:
 
 
 def load_adapter(folder: Path) -> Adapter:
-    """What `save_adapter` wrote.
+    """Load what `save_adapter` wrote.
 
     Raises:
-        UserError: it is none, or has values that are no numbers.
+        UserError: the file is not an adapter, or some of its values are not finite.
     """
     path = folder / ADAPTER
     parts: dict[str, dict[str, Floats]] = {"down": {}, "up": {}}
     for key, tensor in TensorFile(path).items():
         part, _, name = key.partition(".")
         if part not in parts or tensor.kind not in FLOATS or len(tensor.shape) != 2:
-            raise _unlike(path, f"It has a tensor {key[:100]} of the type {tensor.kind}, {list(tensor.shape)}.")
+            raise _not_an_adapter(path, f"It has a tensor {key[:100]} of type {tensor.kind}, {list(tensor.shape)}.")
         parts[part][name] = np.array(tensor.float32())
         if not np.isfinite(parts[part][name]).all():
-            raise _unlike(path, f"Some values of {key[:100]} are no numbers.")
+            raise _not_an_adapter(path, f"Some values of {key[:100]} are not finite numbers.")
     down, up = parts["down"], parts["up"]
     for name in down.keys() | up.keys():
         if name not in down or name not in up or down[name].shape[1] != up[name].shape[0]:
-            raise _unlike(path, f"What it has for {name[:100]} is no pair of matrices.")
+            raise _not_an_adapter(path, f"The matrices for {name[:100]} don't fit together.")
     return Adapter(down, up)
 
 
-def _unlike(path: Path, why: str) -> UserError:
-    return UserError("This is no adapter.", where=path, why=why, fix="Export it again, or copy it again.")
+def _not_an_adapter(path: Path, why: str) -> UserError:
+    return UserError("This is not an adapter.", where=path, why=why, fix="Export it again, or copy it again.")
 
 
-def side_by_side(places: Sequence[Adapter | None], sizes: Mapping[str, tuple[int, int]], width: int) -> Adapter:
-    """One adapter that has the columns of several in order, each with as many: those beyond its rank change nothing.
+def side_by_side(slots: Sequence[Adapter | None], sizes: Mapping[str, tuple[int, int]], width: int) -> Adapter:
+    """Put the columns of several adapters side by side. Each gets `width` columns; those beyond its rank are zero.
 
     Args:
-        places: None: nobody's.
-        sizes: of every matrix that could be adapted, (in, out).
-        width: columns of a place; no adapter's rank is larger.
+        slots: None is an empty slot.
+        sizes: (in, out) of every matrix that can have an adapter.
+        width: columns of a slot; at least the rank of each adapter.
     """
     down: dict[str, Floats] = {}
     up: dict[str, Floats] = {}
     for name, (inputs, outputs) in sizes.items():
-        down[name] = np.zeros((inputs, width * len(places)), np.float32)
-        up[name] = np.zeros((width * len(places), outputs), np.float32)
-        for number, adapter in enumerate(places):
+        down[name] = np.zeros((inputs, width * len(slots)), np.float32)
+        up[name] = np.zeros((width * len(slots), outputs), np.float32)
+        for number, adapter in enumerate(slots):
             if adapter and name in adapter.down:
                 columns = slice(number * width, number * width + adapter.down[name].shape[1])
                 down[name][:, columns], up[name][columns] = adapter.down[name], adapter.up[name]

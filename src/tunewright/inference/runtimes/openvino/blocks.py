@@ -1,8 +1,8 @@
-"""Which block of memory holds the keys and values of which tokens; what sequences have in common is held once.
+"""Paged key-value memory: which block holds which tokens. Sequences share the blocks of a common beginning.
 
-A block holds a few tokens in a row and follows another one, so that a chain of blocks is a sequence from its beginning.
-Blocks are found again by their exact tokens and the block they follow. Nobody's content is ever taken for another's:
-content has a number that no other content gets (Kwon et al. 2023 share blocks so, by hashes).
+A block holds a few consecutive tokens and follows another block, so a chain of blocks is a sequence from its beginning.
+The pool finds a block by its exact tokens and the block it follows. It never mistakes one content for another, because
+each content gets its own number (Kwon et al. 2023 share blocks like this, by hashes).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from tunewright.inference.runtimes.prefix import common_prefix
 
 START = 0
-"""The content that every first block follows."""
+"""The number that every first block follows."""
 _WORTH_A_COPY = 4
-"""Tokens: fewer are read again sooner than a block is copied."""
+"""Tokens from which copying a block is faster than running the tokens again."""
 
 
 @dataclass(eq=False)
@@ -25,9 +25,9 @@ class Block:
 
     index: int
     users: int = 0
-    """Sequences that are being read and need its content."""
+    """Running sequences that need its content."""
     content: int = -1
-    """The number of what it holds; -1: nothing that could be found again."""
+    """The number of its content; -1: it holds nothing that could be found again."""
     follows: int = -1
     tokens: tuple[int, ...] = ()
 
@@ -37,19 +37,19 @@ class BlockChain:
     """A sequence in memory."""
 
     root: int = START
-    """What its first block follows."""
+    """The number that its first block follows."""
     blocks: list[Block] = field(default_factory=list)
     known: int = 0
-    """Tokens that are there, from the beginning."""
+    """Leading tokens of the sequence that are in memory."""
 
 
 class BlockPool:
-    """Blocks, found by content, the longest unused ones given away first.
+    """Blocks that are found by content. The pool reuses the least recently used ones first.
 
     Args:
-        count: blocks.
-        size: tokens of one.
-        copy: copies the content of one block, by index, over another's.
+        count: number of blocks.
+        size: tokens in a block.
+        copy: copies one block over another, both by index.
     """
 
     def __init__(self, count: int, size: int, copy: Callable[[int, int], None]):
@@ -57,7 +57,7 @@ class BlockPool:
         self._copy = copy
         self._free = [Block(index) for index in reversed(range(count))]
         self._idle: OrderedDict[int, Block] = OrderedDict()
-        """Blocks with content that nobody uses now, the longest unused first; by content."""
+        """Unused blocks with content, by content, the least recently used first."""
         self._full: dict[tuple[int, tuple[int, ...]], Block] = {}
         self._following: dict[int, list[Block]] = defaultdict(list)
         """For each content, the blocks that follow it."""
@@ -65,20 +65,20 @@ class BlockPool:
 
     @property
     def available(self) -> int:
-        """Blocks that can be had."""
+        """Blocks that can be handed out."""
         return len(self._free) + len(self._idle)
 
     def new_root(self) -> int:
-        """Something for first blocks to follow that none follows yet: what another model left can't be used."""
+        """A root that no block follows yet, for a model that can't use the blocks of another."""
         self._last += 1
         return self._last
 
     def find(self, ids: Sequence[int], most: int, root: int = START) -> BlockChain:
-        """As much of a sequence as is in memory; to be given back with `release`.
+        """The part of a sequence that is in memory. Give it back with `release`.
 
         Args:
-            most: tokens that may be found, fewer than it has.
-            root: what its first block follows.
+            most: maximum tokens to find; fewer than the sequence has.
+            root: the number that its first block follows.
         """
         chain, content = BlockChain(root), root
         while len(chain.blocks) < most // self.size:
@@ -93,13 +93,13 @@ class BlockPool:
         return chain
 
     def _find_part(self, chain: BlockChain, content: int, ids: Sequence[int]) -> None:
-        """Go on with a part of the block that has most of the next tokens; the last of `ids` stays to be read."""
+        """Use a part of the block that shares the most of the next tokens. The last of `ids` is left to run."""
         alike = [(common_prefix(block.tokens, ids), block) for block in self._following.get(content, ())]
         shared, block = max(alike, key=lambda pair: pair[0], default=(0, None))
         if block is None or shared == 0:
             return
         if block.users == 0 and len(block.tokens) == shared < self.size:
-            # Its tokens are the beginning of ours, and it has room: it is simply written on.
+            # Its tokens are the beginning of ours, and it has space: we append to it.
             self._use(block)
             self._forget(block)
             chain.blocks.append(block)
@@ -114,7 +114,7 @@ class BlockPool:
         chain.known += shared
 
     def grow(self, chain: BlockChain, tokens: int) -> bool:
-        """Make room for so many tokens in all; whether there was enough."""
+        """Add blocks until the chain can hold so many tokens. Returns whether there were enough."""
         needed = -(-tokens // self.size) - len(chain.blocks)
         if needed > self.available:
             return False
@@ -122,24 +122,24 @@ class BlockPool:
         return True
 
     def record(self, chain: BlockChain, ids: Sequence[int], known: int) -> None:
-        """Note that the first `known` tokens of a sequence are in memory now, so that full blocks can be found."""
+        """Note that the first `known` tokens of a sequence are in memory, so that `find` finds full blocks."""
         for place in range(chain.known // self.size, known // self.size):
             self._label(chain, place, ids, self.size)
         chain.known = known
 
     def release(self, chain: BlockChain, ids: Sequence[int]) -> None:
-        """Give a chain back; what it holds can be found until the room is needed."""
+        """Give a chain back. `find` still finds its content until the blocks are reused."""
         used = -(-chain.known // self.size)
         if chain.known % self.size:
             self._label(chain, used - 1, ids, chain.known % self.size)
-        # The end is given away before what it follows.
+        # Blocks at the end are reused before those they follow.
         for block in reversed(chain.blocks):
             self._give_back(block)
         chain.blocks = []
         chain.known = 0
 
     def _label(self, chain: BlockChain, place: int, ids: Sequence[int], count: int) -> None:
-        """Give the block at a place of the chain its content."""
+        """Register the content of the block at a place of the chain."""
         block = chain.blocks[place]
         follows = chain.blocks[place - 1].content if place else chain.root
         tokens = tuple(ids[place * self.size : place * self.size + count])
@@ -147,7 +147,7 @@ class BlockPool:
             return
         twin = self._full.get((follows, tokens))
         if twin:
-            # Somebody read the same meanwhile. One is enough, and those behind must follow one that is found.
+            # Another sequence ran the same tokens meanwhile. Keep its block, which later blocks can follow.
             self._use(twin)
             self._give_back(block)
             chain.blocks[place] = twin
@@ -181,7 +181,7 @@ class BlockPool:
         return block
 
     def _forget(self, block: Block) -> None:
-        """Its content can't be found any more, nor what follows it."""
+        """Drop its content from the index. The blocks that follow it can't be found any more either."""
         self._full.pop((block.follows, block.tokens), None)
         others = self._following[block.follows]
         others.remove(block)

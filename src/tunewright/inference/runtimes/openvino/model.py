@@ -1,11 +1,13 @@
-"""Running a decoder with OpenVINO for many askers at once: what they ask is read in common passes, without torch.
+"""Runs a decoder with OpenVINO for many clients at once: it packs their sequences into common forward passes. No torch.
 
-Whoever asks gives a whole sequence of tokens and waits for the logits behind it. A thread of its own packs what is new
-of all sequences into passes. The same sequence gets the same logits to the last bit, whoever else asks and whatever was
-asked before: sums over a row don't depend on the other rows. One token alone is read by another kernel than several, a
-little otherwise. So what is given as a whole is read at least two tokens at a time, be the first of them in memory
-already; only an answer that grows token by token is read so, and is remembered apart: a token that is read alone stands
-as ~token in a sequence.
+A client sends a whole sequence of tokens and waits for the logits after it. A scheduler in a thread of its own packs
+the new tokens of all sequences into passes.
+
+The same sequence gets the same logits to the last bit, whatever other sequences are in its passes and whatever ran
+before: sums over a row don't depend on the other rows. But OpenVINO runs a single token with another kernel than
+several, with slightly different results. So a sequence that comes as a whole runs at least two tokens at a time, even
+if its first tokens are in memory already. Only an answer that grows token by token runs one token at a time, and its
+keys and values are kept apart: a token that ran alone stands as ~token in a sequence.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy.typing as npt
 
 from tunewright.inference.runtimes.openvino.adapter import Adapter
 from tunewright.inference.runtimes.openvino.network import CompiledGraph, PagedNetwork
-from tunewright.inference.runtimes.openvino.scheduler import Ask, PassScheduler
+from tunewright.inference.runtimes.openvino.scheduler import PassScheduler, SequenceRequest
 
 _AT_ONCE = 32
 _LONGEST_PASS = 30.0
@@ -29,18 +31,18 @@ _LONGEST_PASS = 30.0
 
 
 class PagedNextToken:
-    """Next-token logits, for many threads at once. When nobody holds it any more, or at `close`, the threads that read
-    end and the memory is given back.
+    """Next-token logits, for many threads at once. `close`, or the end of the last reference, ends its threads and
+    frees the memory.
 
     Args:
         folder: what `tunewright.exporters.openvino` wrote.
         context: tokens that a sequence may have.
         threads: CPU threads; all cores by default.
-        streams: passes that are read side by side, of `threads` each (one by default), from one copy of the weights:
-            more a second, and each request waits longer.
-        adapters: how many may be asked for in one pass. Without any the logits are the same, found the more slowly the
-            more there may be.
-        adapter: one that changes every answer; as part of the graph it costs the least.
+        streams: passes that run in parallel, each with `threads` threads (one by default), from one copy of the
+            weights. More streams give more throughput, and each request waits longer.
+        adapters: how many adapters a pass can have. The more there may be, the slower are requests without one; their
+            logits stay the same.
+        adapter: an adapter for every answer. It is built into the graph, which costs the least.
     """
 
     def __init__(
@@ -57,59 +59,61 @@ class PagedNextToken:
         self.at_once = _AT_ONCE * streams
         compiled = CompiledGraph(folder, threads, streams, adapters, adapter)
         self._networks = [PagedNetwork(compiled, context) for _ in range(streams)]
-        self._readers = [PassScheduler(network) for network in self._networks]
+        self._schedulers = [PassScheduler(network) for network in self._networks]
         self._turn, self._mine = count(), local()
-        threads_of = [Thread(target=reader.run, name="model", daemon=True) for reader in self._readers]
-        self.close = finalize(self, _end, self._readers, threads_of)
-        """End the threads; requests that wait get an error."""
-        for thread in threads_of:
+        scheduler_threads = [Thread(target=each.run, name="model", daemon=True) for each in self._schedulers]
+        self.close = finalize(self, _end, self._schedulers, scheduler_threads)
+        """End the threads. Requests that wait get an error."""
+        for thread in scheduler_threads:
             thread.start()
 
     @property
     def ended(self) -> bool:
         """Whether it is closed, or failed for good."""
-        return any(reader.closed() for reader in self._readers)
+        return any(scheduler.closed() for scheduler in self._schedulers)
 
     def with_adapter(self, adapter: Adapter) -> Adapted:
-        """The same model as this adapter changes it."""
+        """The same model with this adapter."""
         for network in self._networks:
             network.reserve(adapter.rank)
         return Adapted(self, adapter)
 
     def __call__(self, ids: Sequence[int], adapter: Adapter | None = None) -> npt.NDArray[np.float32]:
-        """Raises:
-        ValueError: the sequence is longer than the context.
-        RuntimeError: the model failed, or was closed.
+        """The logits after a sequence.
+
+        Raises:
+            ValueError: the sequence is longer than the context.
+            RuntimeError: the model failed, or was closed.
         """
         (logits,) = self.many([ids], adapter)
         return logits
 
-    def begin(self, prompt: Sequence[int], adapter: Adapter | None = None) -> Growing:
-        """For an answer that is written behind a prompt."""
-        return Growing(self, prompt, adapter)
+    def begin(self, prompt: Sequence[int], adapter: Adapter | None = None) -> PagedDecoding:
+        """Decode an answer after a prompt."""
+        return PagedDecoding(self, prompt, adapter)
 
     def many(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None = None) -> list[npt.NDArray[np.float32]]:
-        """Of several sequences, in common passes; raises what a call raises."""
-        return self.answered([Ask(list(ids), adapter) for ids in sequences])
+        """The logits after each sequence, from common passes. Raises what a call raises."""
+        return self.logits_of([SequenceRequest(list(ids), adapter) for ids in sequences])
 
-    def answered(self, asks: Sequence[Ask]) -> list[npt.NDArray[np.float32]]:
-        """The logits that are asked for; for `Growing` and the methods above."""
-        if (longest := max(len(ask.ids) for ask in asks)) > self._context:
+    def logits_of(self, requests: Sequence[SequenceRequest]) -> list[npt.NDArray[np.float32]]:
+        """The logits of some requests; for `PagedDecoding` and the methods above."""
+        if (longest := max(len(request.ids) for request in requests)) > self._context:
             raise ValueError(f"a sequence of {longest} tokens, longer than {self._context}")
-        self._reader.ask(asks)
-        return [_answer(ask) for ask in asks]
+        self._scheduler.submit(requests)
+        return [_wait(request) for request in requests]
 
     @property
-    def _reader(self) -> PassScheduler:
-        """That of the thread that asks: what it has read for a request is there for the next question about it."""
-        if not hasattr(self._mine, "reader"):
-            self._mine.reader = self._readers[next(self._turn) % len(self._readers)]
-        mine: PassScheduler = self._mine.reader
+    def _scheduler(self) -> PassScheduler:
+        """The scheduler of the calling thread: it still has what ran for the thread's last request."""
+        if not hasattr(self._mine, "scheduler"):
+            self._mine.scheduler = self._schedulers[next(self._turn) % len(self._schedulers)]
+        mine: PassScheduler = self._mine.scheduler
         return mine
 
 
-class Growing:
-    """An answer as it is written: the logits behind it, each time it is longer; raises what `PagedNextToken` raises."""
+class PagedDecoding:
+    """The logits after an answer that grows token by token. Raises what `PagedNextToken` raises."""
 
     def __init__(self, model: PagedNextToken, prompt: Sequence[int], adapter: Adapter | None):
         self._model, self._adapter = model, adapter
@@ -117,19 +121,17 @@ class Growing:
         self._known = 0
         self._begun = False
 
-    def __call__(self, written: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Args:
-        written: all its tokens so far.
-        """
-        fresh = written[self._known :]
+    def __call__(self, answer: Sequence[int]) -> npt.NDArray[np.float32]:
+        """The logits after all tokens of the answer so far."""
+        fresh = answer[self._known :]
         self._ids += [~fresh[0]] if self._begun and len(fresh) == 1 else fresh
-        self._known, self._begun = len(written), True
-        (logits,) = self._model.answered([Ask(list(self._ids), self._adapter, writes=True)])
+        self._known, self._begun = len(answer), True
+        (logits,) = self._model.logits_of([SequenceRequest(list(self._ids), self._adapter, decoding=True)])
         return logits
 
 
 class Adapted:
-    """A `PagedNextToken` as one adapter changes it, beside all others."""
+    """A `PagedNextToken` with one adapter, beside all others."""
 
     def __init__(self, model: PagedNextToken, adapter: Adapter):
         self._model = model
@@ -146,21 +148,22 @@ class Adapted:
     def many(self, sequences: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
         return self._model.many(sequences, self._adapter)
 
-    def begin(self, prompt: Sequence[int]) -> Growing:
+    def begin(self, prompt: Sequence[int]) -> PagedDecoding:
         return self._model.begin(prompt, self._adapter)
 
 
-def _end(readers: Sequence[PassScheduler], threads: Sequence[Thread]) -> None:
-    """Close readers and wait for their threads: one that is in OpenVINO when Python ends takes the process down."""
-    for reader in readers:
-        reader.close()
+def _end(schedulers: Sequence[PassScheduler], threads: Sequence[Thread]) -> None:
+    """Close the schedulers and wait for their threads. A thread inside OpenVINO would crash the process when Python
+    ends."""
+    for scheduler in schedulers:
+        scheduler.close()
     for thread in threads:
         if thread is not current_thread():
             thread.join(_LONGEST_PASS)
 
 
-def _answer(ask: Ask) -> npt.NDArray[np.float32]:
-    ask.answered.wait()
-    if ask.logits is None:
-        raise RuntimeError(f"the model could not read a request: {ask.error}") from ask.error
-    return ask.logits
+def _wait(request: SequenceRequest) -> npt.NDArray[np.float32]:
+    request.answered.wait()
+    if request.logits is None:
+        raise RuntimeError(f"the model could not run a request: {request.error}") from request.error
+    return request.logits

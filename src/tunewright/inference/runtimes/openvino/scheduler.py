@@ -1,4 +1,4 @@
-"""Who is read when: sequences that many threads ask about, packed into passes of one network."""
+"""The scheduler of an OpenVINO decoder: it packs the sequences of many threads into forward passes of one network."""
 
 from __future__ import annotations
 
@@ -16,70 +16,72 @@ from tunewright.inference.runtimes.openvino.adapter import Adapter
 from tunewright.inference.runtimes.openvino.blocks import START, BlockChain, BlockPool
 from tunewright.inference.runtimes.openvino.network import PagedNetwork, SequencePart
 
-_PASS = 256
-"""Tokens of a pass. More are hardly read any faster, and everybody in a pass waits for its end."""
-_LEAST = 2
-"""Tokens in a pass of what is not to be read one by one."""
+_PASS_TOKENS = 256
+"""Tokens of a forward pass. Larger passes hardly have more throughput, and every sequence in a pass waits for its
+end."""
+_MIN_TOGETHER = 2
+"""Tokens in a pass of a sequence that must not run token by token."""
 _PATIENCE = 0.005
-"""Seconds that a pass waits for those who are likely to ask on."""
+"""Seconds that a pass waits for sequences whose next token is likely to come soon."""
 
 
 @dataclass(eq=False)
-class Ask:
-    """A sequence whose logits somebody waits for."""
+class SequenceRequest:
+    """A sequence whose logits a client waits for."""
 
     ids: list[int]
-    """Its tokens; ~token where one is read alone."""
+    """Its tokens; ~token for one that runs alone in its pass."""
     adapter: Adapter | None
-    writes: bool = False
-    """Whether whoever asks is likely to ask for the next token soon."""
+    decoding: bool = False
+    """Whether the client is likely to send the next token soon."""
     chain: BlockChain = field(default_factory=BlockChain)
-    begun: bool = False
+    started: bool = False
     answered: Event = field(default_factory=Event)
     logits: npt.NDArray[np.float32] | None = None
     error: Exception | None = None
 
     @property
     def left(self) -> int:
-        """Tokens that are to be read."""
+        """Tokens that still have to run."""
         return len(self.ids) - self.chain.known
 
     @property
     def together(self) -> int:
-        """How many of them can be read in one pass."""
+        """How many of them can run in one pass."""
         following = islice(self.ids, self.chain.known, None)
         return sum(1 for _ in takewhile(lambda token: token >= 0, following)) or 1
 
     @property
     def halved(self) -> bool:
-        """Whether one token would be read alone that must not be."""
-        return self.together < _LEAST and self.ids[self.chain.known] >= 0
+        """Whether a token would run alone that must not."""
+        return self.together < _MIN_TOGETHER and self.ids[self.chain.known] >= 0
 
 
 class PassScheduler:
-    """Reads what is asked, pass by pass, in a thread that `run`s."""
+    """Runs the requested sequences, pass by pass, in the thread that calls `run`."""
 
     def __init__(self, network: PagedNetwork):
         self._network = network
         self._pool = BlockPool(network.blocks, network.block_size, network.copy)
         self._roots: WeakKeyDictionary[Adapter, int] = WeakKeyDictionary()
-        """For each adapter, what its sequences follow: none of it is another's."""
-        self._asks: list[Ask] = []
-        self._writers = 0
-        """Askers that write: those who wait since the last pass, and those who were answered and may ask on."""
+        """A root for the sequences of each adapter, so that adapters share no blocks."""
+        self._requests: list[SequenceRequest] = []
+        self._decoding = 0
+        """Clients that decode: those that have waited since the last pass, and those that got an answer and may send
+        the next token."""
         self._wake = Condition()
         self._closed = False
 
-    def ask(self, asks: Sequence[Ask]) -> None:
-        """Take sequences on."""
+    def submit(self, requests: Sequence[SequenceRequest]) -> None:
+        """Queue sequences."""
         with self._wake:
             if not self._closed:
-                self._asks += asks
+                self._requests += requests
                 self._wake.notify()
                 return
-        for ask in asks:
-            ask.error = RuntimeError("it is closed")
-            ask.answered.set()
+        for request in requests:
+            request.error = RuntimeError("it is closed")
+            request.answered.set()
 
     def close(self) -> None:
         with self._wake:
@@ -87,17 +89,17 @@ class PassScheduler:
             self._wake.notify()
 
     def closed(self) -> bool:
-        """Whether nothing is read any more."""
+        """Whether the scheduler has stopped."""
         return self._closed
 
     def run(self) -> None:
-        """Read until it is closed, or fails where it must not. Whoever waits then is told."""
+        """Run passes until the scheduler is closed or fails for good. Clients that still wait then get an error."""
         reason = RuntimeError("it is closed")
         try:
             while waiting := self._next():
                 try:
-                    self._read(self._compose(waiting))
-                except Exception as error:  # noqa: BLE001 (whoever waits must hear of it)
+                    self._run_pass(self._compose(waiting))
+                except Exception as error:  # noqa: BLE001 (the clients that wait must get the error)
                     self._end(waiting, error)
         except Exception as error:
             reason = RuntimeError(f"it failed: {error}")
@@ -105,74 +107,79 @@ class PassScheduler:
         finally:
             with self._wake:
                 self._closed = True
-            for ask in self._asks:
-                ask.error = reason
-                ask.answered.set()
+            for request in self._requests:
+                request.error = reason
+                request.answered.set()
 
-    def _next(self) -> list[Ask]:
-        """Those who wait, as soon as there are any; none where it is closed."""
+    def _next(self) -> list[SequenceRequest]:
+        """Wait for requests and return them all; none if the scheduler is closed."""
         with self._wake:
             self._await()
-            return [] if self._closed else list(self._asks)
+            return [] if self._closed else list(self._requests)
 
     def _await(self) -> None:
-        """Wait until there is something to be read, and a moment for those who write: all in one pass they are read
-        sooner than one half after the other."""
-        while not self._asks and not self._closed:
+        """Wait until there is a request, and then a moment for the other clients that decode: one pass with all of
+        them is faster than two passes with half of them each."""
+        while not self._requests and not self._closed:
             self._wake.wait()
         until = time.monotonic() + _PATIENCE
-        while sum(ask.writes for ask in self._asks) < self._writers and not self._closed:
-            self._begin(self._asks)
-            if sum(ask.left for ask in self._asks) >= _PASS or not self._wake.wait(until - time.monotonic()):
+        while sum(request.decoding for request in self._requests) < self._decoding and not self._closed:
+            self._start(self._requests)
+            full = sum(request.left for request in self._requests) >= _PASS_TOKENS
+            if full or not self._wake.wait(until - time.monotonic()):
                 return
 
-    def _end(self, asks: Sequence[Ask], error: Exception | None = None) -> None:
-        for ask in asks:
-            self._pool.release(ask.chain, ask.ids)
-            ask.error = error
+    def _end(self, requests: Sequence[SequenceRequest], error: Exception | None = None) -> None:
+        for request in requests:
+            self._pool.release(request.chain, request.ids)
+            request.error = error
         with self._wake:
-            self._writers = sum(ask.writes for ask in self._asks)
-            self._asks = [ask for ask in self._asks if ask not in asks]
-        for ask in asks:
-            ask.answered.set()
+            self._decoding = sum(request.decoding for request in self._requests)
+            self._requests = [request for request in self._requests if request not in requests]
+        for request in requests:
+            request.answered.set()
 
-    def _compose(self, waiting: Sequence[Ask]) -> list[tuple[Ask, int]]:
-        """The next pass: sequences, and how many tokens of each are read. The oldest is never left out; of the others
-        those come first that are done in the fewest passes, so that nobody waits behind a long one."""
-        self._begin(waiting)
+    def _compose(self, waiting: Sequence[SequenceRequest]) -> list[tuple[SequenceRequest, int]]:
+        """The next pass: sequences, and how many tokens of each to run.
+
+        The oldest is always in it. The others come in the order of the passes that they still need, fewest first, so
+        that nobody waits behind a long one.
+        """
+        self._start(waiting)
         first, *others = waiting
-        rows: list[tuple[Ask, int]] = []
-        room, most = _PASS, _PASS if not others else _PASS // 2
-        adapters = self._together(waiting)
-        for ask in (first, *sorted(others, key=lambda ask: ask.left // (_PASS // 2))):
-            if ask.adapter and ask.adapter not in adapters:
+        rows: list[tuple[SequenceRequest, int]] = []
+        space, most = _PASS_TOKENS, _PASS_TOKENS if not others else _PASS_TOKENS // 2
+        adapters = self._adapters(waiting)
+        for request in (first, *sorted(others, key=lambda each: each.left // (_PASS_TOKENS // 2))):
+            if request.adapter and request.adapter not in adapters:
                 continue
-            together = ask.together
-            count = min(together, most, max(room, _LEAST))
-            if together - count == 1:  # what is left must be enough for a pass
+            together = request.together
+            count = min(together, most, max(space, _MIN_TOGETHER))
+            if together - count == 1:  # a single token must not be left over
                 count += 1
-            if self._pool.grow(ask.chain, ask.chain.known + count):
-                rows.append((ask, count))
-                room -= count
-            if room <= 0:
+            if self._pool.grow(request.chain, request.chain.known + count):
+                rows.append((request, count))
+                space -= count
+            if space <= 0:
                 break
         if not rows:
-            # Sequences that are half read hold all blocks: but for the oldest they begin again later.
-            for ask in others:
-                self._pool.release(ask.chain, ask.ids)
-                ask.begun = False
+            # Unfinished sequences hold all blocks. All but the oldest start again later.
+            for request in others:
+                self._pool.release(request.chain, request.ids)
+                request.started = False
             return self._compose([first])
         return rows
 
-    def _begin(self, asks: Sequence[Ask]) -> None:
-        """Find what of new sequences is in memory."""
-        for ask in asks:
-            if not ask.begun:
-                least = 1 if ask.ids[-1] < 0 else _LEAST
-                ask.chain = self._pool.find(ask.ids, len(ask.ids) - least, self._root(ask.adapter))
-                if ask.halved and ask.chain.known:  # a part of what belongs together was given away
-                    ask.chain.known -= 1
-                ask.begun = True
+    def _start(self, requests: Sequence[SequenceRequest]) -> None:
+        """Look up which tokens of new sequences are in memory."""
+        for request in requests:
+            if not request.started:
+                least = 1 if request.ids[-1] < 0 else _MIN_TOGETHER
+                root = self._root(request.adapter)
+                request.chain = self._pool.find(request.ids, len(request.ids) - least, root)
+                if request.halved and request.chain.known:  # a block of tokens that belong together was dropped
+                    request.chain.known -= 1
+                request.started = True
 
     def _root(self, adapter: Adapter | None) -> int:
         if adapter is None:
@@ -181,26 +188,25 @@ class PassScheduler:
             self._roots[adapter] = self._pool.new_root()
         return self._roots[adapter]
 
-    def _together(self, waiting: Sequence[Ask]) -> list[Adapter]:
-        """The adapters of the next pass: of those that wait the longest."""
-        return list(dict.fromkeys(ask.adapter for ask in waiting if ask.adapter))[: self._network.places]
+    def _adapters(self, waiting: Sequence[SequenceRequest]) -> list[Adapter]:
+        """The adapters of the next pass: those of the requests that have waited longest."""
+        return list(dict.fromkeys(request.adapter for request in waiting if request.adapter))[: self._network.slots]
 
-    def _read(self, rows: Sequence[tuple[Ask, int]]) -> None:
-        logits = iter(self._network.read([_part(ask, count) for ask, count in rows]))
+    def _run_pass(self, rows: Sequence[tuple[SequenceRequest, int]]) -> None:
+        logits = iter(self._network.forward([_part(request, count) for request, count in rows]))
         done = []
-        for ask, count in rows:
-            finished = count == ask.left
-            self._pool.record(ask.chain, ask.ids, ask.chain.known + count)
+        for request, count in rows:
+            finished = count == request.left
+            self._pool.record(request.chain, request.ids, request.chain.known + count)
             if finished:
-                ask.logits = np.array(next(logits))
-                done.append(ask)
+                request.logits = np.array(next(logits))
+                done.append(request)
         self._end(done)
 
 
-def _part(ask: Ask, count: int) -> SequencePart:
+def _part(request: SequenceRequest, count: int) -> SequencePart:
     """The next tokens of a sequence."""
-    known = ask.chain.known
-    tokens = [token if token >= 0 else ~token for token in ask.ids[known : known + count]]
-    return SequencePart(
-        tokens, known, [block.index for block in ask.chain.blocks], ask.adapter, asked=count == ask.left
-    )
+    known = request.chain.known
+    tokens = [token if token >= 0 else ~token for token in request.ids[known : known + count]]
+    blocks = [block.index for block in request.chain.blocks]
+    return SequencePart(tokens, known, blocks, request.adapter, needs_logits=count == request.left)

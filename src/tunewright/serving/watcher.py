@@ -1,4 +1,4 @@
-"""Keeping a server at what its project says: bundles are loaded beside those that answer, and take their places."""
+"""Following a project's `serving.json`: new bundles are loaded beside those that answer, and then replace them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _LOOKS = 1.0
 """Seconds between two looks at the file."""
 
 
-class Watching:
-    """A server's models, as `find` tells them, and in a thread of its own what that tells later.
+class BundleWatcher:
+    """Loads the bundles that `find` gives, and in a thread follows its changes.
 
     Args:
-        find: tells what is to serve.
-        bundle: the champion to begin with; what was asked of it before it was loaded is asked of those that follow.
-        runs: the folder of outputs whose `serving.json` is watched; None: only `reload` has it look again.
+        find: gives the champion and the challenger.
+        bundle: the first champion; later bundles are verified as this one was.
+        runs: the folder of outputs whose `serving.json` is watched; None: only `reload` calls `find` again.
         threads: CPU threads of an engine.
     """
 
@@ -36,30 +36,31 @@ class Watching:
         self._sign = Sign(runs) if runs else None
         self._wake, self._end = threading.Event(), threading.Event()
         self._trouble = self._address = ""
-        self._told: str | None = None
+        self._named: str | None = None
+        """The folder name of the challenger that `serving.json` names."""
         self._thread: threading.Thread | None = None
         self._seen = self._state()
         self._champion = bundle.folder.resolve()
         self._trial: Path | None = None
         self.models = OneModel(Engine.load(bundle, threads))
-        self._bring(anew=False)
+        self._update(reload=False)
 
     def start(self, address: str) -> None:
-        """Watch from now on.
+        """Start the thread.
 
         Args:
-            address: of the server, for who asks what serves.
+            address: the server's, for its sign of life.
         """
         self._address = address
-        self._thread = threading.Thread(target=self._watch, name="watching", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="bundle-watcher", daemon=True)
         self._thread.start()
 
     def reload(self) -> None:
-        """Load what is to serve anew, soon; from a signal's handler too."""
+        """Load the champion again soon, even if it is the same. Signal handlers may call this."""
         self._wake.set()
 
     def end(self) -> None:
-        """Watch no more, and take the sign of life away."""
+        """Stop the thread, and remove the sign of life."""
         self._end.set()
         self._wake.set()
         if self._thread:
@@ -70,47 +71,47 @@ class Watching:
     def _watch(self) -> None:
         signed = -EVERY
         while not self._end.is_set():
-            told = self._wake.wait(_LOOKS if self._file else None)
+            woken = self._wake.wait(_LOOKS if self._file else None)
             self._wake.clear()
             state, changed = self._state(), False
-            if not self._end.is_set() and (told or state != self._seen):
+            if not self._end.is_set() and (woken or state != self._seen):
                 self._seen, changed = state, True
-                self._bring(anew=told)
+                self._update(reload=woken)
             if self._sign and not self._end.is_set() and (changed or time.monotonic() - signed >= EVERY):
                 signed = time.monotonic()
                 self._sign.give(self._presence())
 
     def _state(self) -> tuple[int, int] | None:
-        """What tells the file from an earlier one."""
+        """The file's time and inode, which differ from those of an earlier file."""
         try:
-            found = self._file.stat() if self._file else None
+            stat = self._file.stat() if self._file else None
         except OSError:
             return None
-        return (found.st_mtime_ns, found.st_ino) if found else None
+        return (stat.st_mtime_ns, stat.st_ino) if stat else None
 
-    def _bring(self, *, anew: bool) -> None:
-        """Have the server answer as it is told now. What can't be loaded changes nothing.
+    def _update(self, *, reload: bool) -> None:
+        """Load the bundles that `find` gives now. One that can't be loaded changes nothing.
 
         Args:
-            anew: load the champion even where it is the one that answers.
+            reload: load the champion even if it is the one that answers.
         """
         try:
             traffic = self._find()
             folder = traffic.champion.resolve()
-            engine = self._engine(folder, anew=anew)
-        except Exception as error:  # noqa: BLE001 (whatever is wrong with the new one, the old one answers on)
+            engine = self._engine(folder, reload=reload)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with the new bundle, the old one answers)
             say(f"The new bundle can't be loaded; the old one goes on. {_reason(error)}")
             return
         if engine is not self.models.champion:
             self._champion, self._trial = folder, None
             self.models.serve(engine)
-            say(f"{self.models.label} ({self.models.precision}) was loaded anew: version {_version(engine)}.")
+            say(f"{self.models.label} ({self.models.precision}) was reloaded: version {_version(engine)}.")
         self._try(traffic)
 
     def _try(self, traffic: Traffic) -> None:
         """Put a challenger on trial, or end its trial."""
         folder = traffic.challenger.resolve() if traffic.challenger else None
-        self._trouble, self._told = "", folder.name if folder else None
+        self._trouble, self._named = "", folder.name if folder else None
         trial = None
         if folder:
             try:
@@ -133,9 +134,9 @@ class Watching:
             return running if running.share == share else ChallengerShare(running.engine, share)
         return ChallengerShare(self._load(folder), share)
 
-    def _engine(self, folder: Path, *, anew: bool) -> Engine:
-        """The engine of a bundle: one that is loaded, if it may be."""
-        if folder == self._champion and not anew:
+    def _engine(self, folder: Path, *, reload: bool) -> Engine:
+        """The engine of a bundle: a loaded one, unless `reload` forbids it."""
+        if folder == self._champion and not reload:
             return self.models.champion
         if folder == self._trial and self.models.trial:
             return self.models.trial.engine
@@ -146,14 +147,14 @@ class Watching:
 
     def _presence(self) -> Presence:
         trial = self.models.trial
-        failed = f"it could not answer {trial.failed} of {trial.asked} requests" if trial and trial.over else ""
+        failed = f"it could not answer {trial.failed} of {trial.requests} requests" if trial and trial.over else ""
         return Presence(
             time=now(),
             address=self._address,
             champion=_version(self.models.champion),
-            told=self._told,
+            told=self._named,
             challenger=trial.version if trial and not trial.over else None,
-            asked=trial.asked if trial else 0,
+            asked=trial.requests if trial else 0,
             failed=trial.failed if trial else 0,
             trouble=self._trouble or failed,
         )

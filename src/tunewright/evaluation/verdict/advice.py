@@ -1,0 +1,202 @@
+"""The advice: what the evidence supports, and the sentence that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tunewright.config import Spec
+from tunewright.economics.upkeep import unpriced
+from tunewright.evaluation.candidates.cascade import CascadeResult, Threshold
+from tunewright.evaluation.statistics.pairs import Paired
+from tunewright.evaluation.verdict.comparison import CONTROLS, Candidate
+from tunewright.evaluation.verdict.reasons import pct, sureness, usd
+from tunewright.evaluation.verdict.rules import behind, cascade_doubt, gap, is_compared, pays, worst
+from tunewright.evaluation.verdict.targets import is_fast, speed_of
+from tunewright.tasks import task_of
+
+Decision = Literal["switch", "cascade", "keep-api", "cheaper-api", "classical"]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A decision with what it costs."""
+
+    decision: Decision
+    answers: Candidate
+    usd_per_month: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything that the decision depends on."""
+
+    spec: Spec
+    now: Candidate
+    """The API paid for today."""
+    reference: Candidate | None
+    """The cheapest API known to do the job; None: the API paid for today is gone, and no other passes."""
+    own: Candidate | None
+    """The best choice among your own candidates, where one is good enough."""
+    served: Candidate
+    parity_passed: bool
+    against: Mapping[str, Mapping[str, Paired]]
+    """By candidate and split: the candidate against the API paid for today, where that was measured."""
+    threshold: Threshold | None
+    cascade: Mapping[str, CascadeResult]
+    name: str
+    """What sentences call the served model."""
+    whole: Mapping[str, Paired]
+    """By test split: the whole cascade against an API alone, where that was measured."""
+
+
+def advise(case: Case) -> Advice:
+    """What the evidence supports, leaving aside cheaper APIs that nobody has measured."""
+    if case.own:
+        return _with_an_own_model(case, case.own)
+    shortfall = _shortfall(case)
+    if case.reference is None:
+        return Advice(
+            "keep-api",
+            case.now,
+            case.now.cost.usd_per_month,
+            (f"{case.now.key} can't be asked any more, and nothing that was measured can take its place: {shortfall}."),
+        )
+    return _as_a_cascade(case, case.reference, shortfall)
+
+
+def _with_an_own_model(case: Case, own: Candidate) -> Advice:
+    """One of your own candidates is good enough: now money decides."""
+    spec, now, reference = case.spec, case.now, case.reference
+    paid, cost = now.cost.usd_per_month, own.cost.usd_per_month
+    if reference is None or pays(reference.cost.usd_per_month - cost, spec):
+        simple = CONTROLS.get(own.key)
+        advice = f"Use {simple}: it" if simple else f"Switch: {case.name}"
+        other = ""
+        if reference is not None and reference is not now:
+            other = f" and {usd(reference.cost.usd_per_month)} for {reference.key}, the cheapest API that passes"
+        saving = (reference or now).cost.usd_per_month - cost
+        sentence = (
+            f"{advice} {task_of(spec.task).claim(pct(worst(own).value))} of the hardest test split"
+            f"{_beside(own, now)} and costs {usd(cost)} a month against {usd(paid)} for {now.key}{other}"
+            f"{_budget(saving, spec)}."
+        )
+        if lost := behind(case.against[own.key], spec):  # the spec accepts that
+            sentence += f" It is {gap(lost[1])} points against {now.key} on {lost[0]}, which you accept."
+        return Advice("classical" if simple else "switch", own, cost, sentence)
+    if reference is not now:
+        return _to_another_api(case, reference, f"a model of your own {usd(cost)}")
+    sentence = f"Keep {now.key}: at this volume it costs {usd(paid)} a month, a model of your own {usd(cost)}"
+    if cost < paid:
+        sentence += (
+            f", which does not pay for {usd(spec.costs.engineering_usd)} of engineering within "
+            f"{spec.costs.horizon_months} months"
+        )
+    return Advice("keep-api", now, paid, f"{sentence}.")
+
+
+def _as_a_cascade(case: Case, rest: Candidate, shortfall: str) -> Advice:
+    """None of your own candidates does the whole job. A cascade may do part of it and leave the rest to an API."""
+    spec, now, threshold = case.spec, case.now, case.threshold
+    paid = rest.cost.usd_per_month
+    coverage = min((part.coverage for part in case.cascade.values()), default=0.0)
+    cost = case.served.cost.usd_per_month + (1 - coverage) * paid
+    doubt = "is not accurate enough either"
+    if threshold:
+        doubt = cascade_doubt(case.cascade, threshold, spec, case.whole, rest)
+    trusted = case.parity_passed and is_fast(case.served, spec)
+    if threshold and trusted and not doubt and pays(paid - cost, spec):
+        today = "" if rest is now else f" for {rest.key} alone and {usd(now.cost.usd_per_month)} for {now.key}"
+        return Advice(
+            "cascade",
+            case.served,
+            cost,
+            (
+                f"Run a cascade: {shortfall}, but where it is at least {sureness(threshold.value)} sure it is "
+                f"right often "
+                f"enough{'' if threshold.guaranteed else ' on the tests, which is no guarantee'}, so it can answer "
+                f"{pct(coverage)} of the requests itself and leave the rest to {rest.key}, for "
+                f"{usd(cost)} instead of {usd(paid)} a month{today}{_budget(paid - cost, spec)}."
+            ),
+        )
+    if rest is not now:
+        return _to_another_api(case, rest, shortfall)
+    sentence = f"Keep {now.key} for now: {shortfall}"
+    if trusted:
+        sentence += f", and letting it answer only what it is sure of {doubt or 'would not save money'}"
+    return Advice("keep-api", now, paid, f"{sentence}.")
+
+
+def _to_another_api(case: Case, other: Candidate, beside: str) -> Advice:
+    """A measured API does the job for less."""
+    now = case.now
+    figures = f"{task_of(case.spec.task).claim(pct(worst(other).value))} of the hardest test split{_beside(other, now)}"
+    paid = "" if now.lifetime.ended else f" against {usd(now.cost.usd_per_month)} for {now.key}"
+    return Advice(
+        "cheaper-api",
+        other,
+        other.cost.usd_per_month,
+        (f"Move to {other.key}: it {figures} and costs {usd(other.cost.usd_per_month)} a month{paid}; {beside}."),
+    )
+
+
+def measured_first(api: Candidate, advice: Advice, case: Case) -> Advice:
+    """The advice to measure a cheaper API before acting on what the evidence supports."""
+    cost = api.cost.usd_per_month
+    in_place = f" in the place of {case.now.key}" if case.now.lifetime.ended else ""
+    return Advice(
+        "cheaper-api",
+        api,
+        cost,
+        (
+            f"Measure {api.key} first{in_place}: it would cost {usd(cost)} a month, and nobody has tried it on your "
+            f"examples. Until then: {advice.sentence}"
+        ),
+    )
+
+
+def _shortfall(case: Case) -> str:
+    """Why the verdict is not simply to switch to the served model."""
+    spec, served, now = case.spec, case.served, case.now
+    goal, least, claim = spec.goal, worst(served), task_of(spec.task).claim
+    against, name = case.against[served.key], case.name
+    if least.value < goal.accuracy:
+        return f"on the hardest test split {name} {claim(pct(least.value))}, short of the {pct(goal.accuracy)} you need"
+    if not case.parity_passed:
+        return "what would be served does not answer like what was trained"
+    if not is_fast(served, spec) and served.latency:
+        return f"{name}'s P95 is {speed_of(served)}, over the {goal.p95_ms:,.0f} ms you allow"
+    if doubt := next(
+        (score.primary_metric.doubt for score in served.scores.values() if score.primary_metric.doubt), ""
+    ):
+        return (
+            f"{name} {claim(pct(least.value))} of the hardest test split, but there are {doubt}: collect test "
+            "examples from more groups"
+        )
+    if is_compared(against, spec) and (lost := behind(against, spec)):
+        return (
+            f"on {lost[0]} {name} is {gap(lost[1])} points against {now.key}, which is not shown to "
+            f"be within the {100 * goal.margin:g} that it may be worse"
+        )
+    return (
+        f"{name} {claim(pct(least.value))} of the hardest test split, but with so few test examples it "
+        f"could be as little as {pct(least.low)}"
+    )
+
+
+def _budget(saving: float, spec: Spec) -> str:
+    """How much unpriced work by people the saving pays for; empty where the spec prices all of it."""
+    costs, work = spec.costs, " and ".join(unpriced(spec))
+    left = saving * costs.horizon_months - costs.engineering_usd
+    if not work or left <= 0:
+        return ""
+    beside = " beside its engineering" if costs.engineering_usd else ""
+    return f", which{beside} pays for up to {usd(left)} of {work} within {costs.horizon_months} months"
+
+
+def _beside(candidate: Candidate, now: Candidate) -> str:
+    """The API's score on the split where a candidate does worst."""
+    split = min(candidate.scores, key=lambda name: candidate.scores[name].primary_metric.value)
+    return f" ({now.key}: {pct(now.scores[split].primary_metric.value)})" if split in now.scores else ""

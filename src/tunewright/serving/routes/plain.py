@@ -1,0 +1,70 @@
+"""The plain routes, one a job: /v1/classify, /v1/extract and /v1/generate.
+
+They are plain functions: FastAPI runs them in worker threads, so that health routes answer while a request is scored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from tunewright.auth.keys import Principal
+from tunewright.core.errors import UserError, missing_extra
+from tunewright.inference.predictors import Answer, GenerationConfig
+from tunewright.serving.body import RequestInput
+from tunewright.serving.engine import answer_fields, whole_answer
+from tunewright.serving.errors import ApiError
+from tunewright.serving.recorder import RecordedQuestion
+from tunewright.serving.replies import usage
+from tunewright.serving.requests import ClassifyRequest, GenerateRequest
+from tunewright.serving.routes.state import Client, Served, ServerState, name_of
+from tunewright.serving.strict import StrictRoute
+
+router = APIRouter(route_class=StrictRoute)
+
+
+@router.post("/v1/classify")
+def classify(served: Served, client: Client, request: ClassifyRequest) -> dict[str, Any]:
+    question = _question(served, client, request, "classify")
+    if request.probabilities:
+        question, found = served.answer(question, lambda engine: engine.classify(question.prompt))
+        return _reply(served, question, found.answer) | {"probabilities": found.probabilities}
+    return _reply(served, *served.answer(question, lambda engine: engine.answer(question.prompt)))
+
+
+@router.post("/v1/extract")
+def extract(served: Served, client: Client, request: RequestInput) -> dict[str, Any]:
+    question = _question(served, client, request, "extract")
+    return _reply(served, *served.answer(question, lambda engine: engine.answer(question.prompt)))
+
+
+@router.post("/v1/generate")
+def generate(served: Served, client: Client, request: GenerateRequest) -> dict[str, Any]:
+    question = _question(served, client, request, "generate")
+    config = GenerationConfig(request.stop, request.max_tokens)
+    return _reply(served, *served.answer(question, lambda engine: whole_answer(engine.stream(question.prompt, config))))
+
+
+def _question(served: ServerState, client: Principal | None, request: RequestInput, kind: str) -> RecordedQuestion:
+    engine = served.engine(client, request.model, kind)
+    return RecordedQuestion(engine, request.model or served.models.label, name_of(client), _text(request))
+
+
+def _text(request: RequestInput) -> str:
+    """Raises:
+    ApiError: the document can't be read.
+    """
+    try:
+        return request.read()
+    except UserError as error:
+        raise ApiError(400, error.paragraph(), "invalid_document", "document") from None
+    except ModuleNotFoundError as error:
+        reason = missing_extra("documents", error.name or "").paragraph()
+        raise ApiError(501, reason, "documents_not_installed", "document") from None
+
+
+def _reply(served: ServerState, question: RecordedQuestion, answer: Answer) -> dict[str, Any]:
+    """Record an answer, and give the body of its reply."""
+    more = {"id": question.id, **served.recorder.note(question, answer), "usage": usage(answer)}
+    return {**answer_fields(question.engine.kind, answer), **more}

@@ -1,0 +1,114 @@
+"""What all routes share: the models, the recorder, the metrics, and the checks of a request against them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Request
+
+from tunewright.auth.keys import Principal
+from tunewright.core.call import Abandoned, OutOfTime
+from tunewright.serving.engine import Engine
+from tunewright.serving.errors import ApiError
+from tunewright.serving.guard import PRINCIPAL
+from tunewright.serving.hosts import Host, UnknownModel
+from tunewright.serving.metrics import Metrics
+from tunewright.serving.recorder import RecordedQuestion, Recorder
+
+_Answer = TypeVar("_Answer")
+_NAMED = 20
+"""Models that an error names at most."""
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """One server's part in every request; `build_app` keeps it in `app.state.server`."""
+
+    models: Host
+    recorder: Recorder
+    metrics: Metrics
+    created: int = field(default_factory=lambda: int(time.time()))
+    """Unix time of the server's start; `/v1/models` gives it as each model's."""
+
+    def require_model(self) -> None:
+        """Raises:
+        ApiError: the model's process has ended.
+        """
+        if self.models.ended:
+            raise ApiError(503, "The model has ended.", "model_ended")
+
+    def engine(self, principal: Principal | None, name: str | None, kind: str | None = None) -> Engine:
+        """The engine of a model.
+
+        Args:
+            principal: the client; None: the server has no keys.
+            name: None: the only model.
+            kind: the plain route that must fit the model's job; None: any model does.
+
+        Raises:
+            ApiError: the principal may not use the model, there is no such model, or its job is another one.
+        """
+        label = name or self.models.label
+        if not _may_use(principal, label):
+            raise ApiError(403, f"This key may not use the model '{label}'.", "model_not_allowed", "model")
+        try:
+            engine = self.models.engine(name)
+        except UnknownModel:
+            names = ", ".join(self.names(principal)[:_NAMED])
+            reason = f"The model '{name}' does not exist" if name else "This request needs the field model"
+            raise ApiError(404, f"{reason}; this server has {names}.", "model_not_found", "model") from None
+        if kind and engine.route != kind:
+            raise ApiError(404, f"This model's job is to {engine.route}: POST to /v1/{engine.route}.", "wrong_route")
+        return engine
+
+    def names(self, principal: Principal | None) -> Sequence[str]:
+        """The models that a client may use."""
+        return [name for name in self.models.names() if _may_use(principal, name)]
+
+    def answer(self, question: RecordedQuestion, ask: Callable[[Engine], _Answer]) -> tuple[RecordedQuestion, _Answer]:
+        """An answer, and the question with the engine that gave it.
+
+        The challenger on trial answers its share of the questions. Where it fails, the champion answers instead.
+
+        Args:
+            ask: gets the answer from an engine.
+        """
+        engine, trial = self.models.choose(question.engine, question.prompt)
+        if trial is None:
+            return question, ask(engine)
+        try:
+            return replace(question, engine=engine), ask(engine)
+        except (Abandoned, OutOfTime):
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever the challenger's fault is, the champion answers)
+            answer = ask(question.engine)  # if the champion refuses too, the challenger is not to blame
+            trial.fail(error)
+            self.metrics.challenger_failed(trial.version)
+            return question, answer
+
+
+def _may_use(principal: Principal | None, model: str) -> bool:
+    return principal is None or principal.may_ask(model)
+
+
+# Coroutines: FastAPI would run plain functions in a worker thread, which costs each request a change of threads.
+async def _server_state(request: Request) -> ServerState:
+    state: ServerState = request.app.state.server
+    return state
+
+
+async def _principal(request: Request) -> Principal | None:
+    principal: Principal | None = request.scope.get(PRINCIPAL)
+    return principal
+
+
+Served = Annotated[ServerState, Depends(_server_state)]
+Client = Annotated[Principal | None, Depends(_principal)]
+"""The client that `CheckPrincipal` let in; None: the server has no keys."""
+
+
+def name_of(principal: Principal | None) -> str | None:
+    return principal.name if principal else None
