@@ -41,12 +41,12 @@ from tunewright.models.chat import answer_tokens
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, LabelTrie, Meta, task_of
+from tunewright.training.diagnosis.chance import ScoreChange, change
 from tunewright.training.diagnosis.diagnosis import CannotTrain
 from tunewright.training.diagnosis.history import History, TrainingFacts
 from tunewright.training.diagnosis.rules import diagnose
 from tunewright.training.engine.fast_paths import fit_engine
 from tunewright.training.loop.answering import likeliest_labels
-from tunewright.training.loop.chance import ScoreChange, change
 from tunewright.training.loop.encode import IGNORED
 from tunewright.training.loop.prepare import Encoder, prepare
 from tunewright.training.loop.soup_training import Soup, curve_of

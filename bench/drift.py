@@ -30,7 +30,7 @@ import numpy as np
 from data_sets import DATA
 
 from tunewright.core.artifacts import read_jsonl
-from tunewright.drift.compare import FEWEST, compare
+from tunewright.drift.comparison import FEWEST, compare
 from tunewright.drift.known import KnownTexts
 from tunewright.drift.reference import Reference
 from tunewright.drift.traits import Traits, traits_of

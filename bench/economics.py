@@ -24,7 +24,7 @@ from tunewright.economics.cost import MAX_UTILISATION, Service, api_cost
 from tunewright.economics.hosting import cheapest_hosting, service_of
 from tunewright.economics.lifetimes import beside
 from tunewright.economics.prices import ApiPrice
-from tunewright.economics.upkeep import letters_of, upkeep
+from tunewright.economics.upkeep import letters_of, upkeep_of
 from tunewright.models.catalogue import catalogue
 
 ROOT = Path(__file__).parents[1]
@@ -34,8 +34,8 @@ BOOK, BOOK_2023 = price_book(), price_book(ROOT / "examples" / "article" / "pric
 SIZES = {"smollm2-135m": "0.14 B", "llama-3.2-1b": "1.2 B", "phi-3-mini": "3.8 B", "mistral-7b": "7.2 B"}
 SVM = Service(0.001, 0.001, SPEC.goal.p95_ms / 1000)
 HOURLY_USD = 60.0
-REST = upkeep(SPEC, BOOK, letters=letters_of(PROMPT, ANSWER))
-REVIEWS = upkeep(
+REST = upkeep_of(SPEC, BOOK, letters=letters_of(PROMPT, ANSWER))
+REVIEWS = upkeep_of(
     SPEC.model_copy(update={"costs": SPEC.costs.model_copy(update={"hourly_usd": HOURLY_USD})}), BOOK, letters=0
 ).usd
 ARTICLE_API, ARTICLE_OWN, ARTICLE_VOLUME, ARTICLE_MS = 50_000, 4_500, 10_000_000, 150

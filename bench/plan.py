@@ -30,8 +30,8 @@ from tunewright.economics.memory import TRAINER
 from tunewright.inference.runtimes.torch_model import compute_type
 from tunewright.models.catalogue import catalogue
 from tunewright.models.resolve import resolve
+from tunewright.training.planning.cpu import cpu_speed, held, stored_bytes
 from tunewright.training.planning.footprint import footprint
-from tunewright.training.planning.here import cpu_speed, held, stored_bytes
 
 STEPS = 3
 CASES = [

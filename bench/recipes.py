@@ -27,8 +27,8 @@ from tunewright.economics import price_book
 from tunewright.economics.speed import seconds
 from tunewright.models.catalogue import catalogue
 from tunewright.training.loop.trainer import planned_steps
+from tunewright.training.planning.cpu import held
 from tunewright.training.planning.footprint import footprint
-from tunewright.training.planning.here import held
 from tunewright.training.planning.plan import GIB, PARALLEL, usable_gib
 
 EXAMPLES, SHARED, OWN = 10_000, 300, 100

@@ -20,8 +20,10 @@ def picture(sets: Mapping[str, DataSet], rows: Rows) -> str:
 
 BEGINNING = """# Scoreboard
 
-What the smallest models reach on {sets} public sets, how fast, and for how much, beside what others published. This
-page and its picture are written by `python bench/scoreboard.py page`; don't edit them. A row is one command,
+After reading this page you know what the smallest models reach on {sets} public sets, how fast, and for how much,
+beside what others published.
+
+`python bench/scoreboard.py page` writes this page and its picture; don't edit them. To measure one row, type
 `python bench/scoreboard.py row SET MODEL`; `… rows` measures every row that is missing. The figures are in
 `bench/scoreboard.json`, the sets in `bench/sets`.
 
@@ -30,28 +32,28 @@ page and its picture are written by `python bench/scoreboard.py page`; don't edi
 RULES = """
 ## How it is measured
 
-- **Settings** are fixed for all sets beforehand: the package's defaults, with these exceptions. Of the training part
-  {held} are held out in place of 10 %, because published models learn from all of it. A language model passes over the
-  training part {passes:g} times, the default, or fewer times where that would be more than {letters:,} letters of texts
-  and answers in all: about half an hour on two cores. A row with fewer passes says so, and a set whose texts are longer
-  than the default allows. The untuned model is not asked. Other settings reach more on some sets
+- **Settings** are fixed for all sets beforehand: the package's defaults, with these exceptions. The validation part
+  is {held} of the training part in place of 10 %, because published models learn from all of it. A language model
+  trains for {passes:g} epochs, the default, or for fewer if that would be more than {letters:,} letters of texts
+  and answers in all: about half an hour on two cores. A row with fewer epochs says so, and so does a set whose
+  texts are longer than the default allows. The untuned model is not asked. Other settings reach more on some sets
   ([experiments](experiments.md)).
-- **Tests** are read once a row, after training, by the served bundle: quantised, over HTTP. What is tuned is chosen on
-  rows that are held out of training parts, but on some tests earlier recipes were read before
-  ([encoders](encoders.md#what-it-reaches)). Intervals are of 95 % ([experiments](experiments.md#intervals)). One seed
-  says little about differences of half a point.
+- **Tests**: the served bundle, quantised and over HTTP, answers the test once a row, after training. We choose
+  settings on rows that are held out of training parts, but earlier recipes were measured on some of these tests
+  before ([encoders](encoders.md#what-it-reaches)). Intervals are of 95 % ([experiments](experiments.md#intervals)).
+  One seed says little about differences of half a point.
 - **Training** is the step `train`, **run** every step from the raw files to the verdict. **P50 and P95** are of one
   request at a time over HTTP, on the same machine.
-- **Answers a second** are those of a batch on all cores (`tunewright batch`), the start of its workers included. It has
-  as many lines as would take {seconds} seconds one at a time, at least {least} and at most {most:,}.
+- **Answers a second** are those of a batch on all cores (`tunewright batch`), the start of its workers included. It
+  has as many lines as would take {seconds} seconds one at a time, at least {least} and at most {most:,}.
 - **$ a million** = $ an hour of {machine} / (3,600 x answers a second) x 1,000,000: the price of a machine of two
-  cores that is kept busy. The rate was measured on another machine, which is named below. A machine that waits for
+  cores that is kept busy. We measured the rate on another machine, which is named below. A machine that waits for
   requests costs more for each answer ([economics](economics.md)).
 - **The API's price** is estimated from letters: the instruction with all labels or fields listed, the text, and the
-  bare answer, four letters a token. Thinking and discounts for repeated prompts are not counted. Its accuracy was not
+  bare answer, four letters a token. It leaves out thinking and discounts for repeated prompts. Its accuracy was not
   measured here ([baseline](baseline.md)).
-- **Published figures** stand beside ours with their source and the day on which they were read, in stored copies of
-  these pages. Where test or metric differs, the last column says how; then a difference proves nothing."""
+- **Published figures** stand beside ours with their source and the day on which we read them, in stored copies of
+  these pages. If test or metric differs, the last column says how; then a difference proves nothing."""
 
 
 def page(sets: Mapping[str, DataSet], rows: Rows) -> str:
@@ -90,9 +92,9 @@ def _rules(rows: Rows) -> Iterator[str]:
         yield f"- **Measured on** {machines[0]}."
     elif machines:
         named = "; ".join(f"({number}) {each}" for number, each in enumerate(machines, 1))
-        yield f"- **Measured on** {named}. A row says on which; times of one machine don't compare with another's."
+        yield f"- **Measured on** {named}. A row says on which. Don't compare times of different machines."
     if any("quiet" in row and not row["quiet"] for row in rows.values()):
-        yield f"- Where times are {NONE}, the machine did other work as well; what is right does not hang on it."
+        yield f"- Where times are {NONE}, the machine did other work as well. That does not change the other figures."
 
 
 def _set(one: DataSet, rows: Rows) -> Iterator[str]:
@@ -133,7 +135,7 @@ def _row(row: Mapping[str, Any], machines: Sequence[str]) -> Iterator[str]:
         f"{row['answers_per_second']:,.1f}",
         f"{row['usd_per_million']:,.3f}",
     ]
-    fewer = f", {row['epochs']:g} passes" if row.get("epochs") else ""
+    fewer = f", {row['epochs']:g} epochs" if row.get("epochs") else ""
     changed = " with changes" if row["changed"] else ""
     code = f", `{row['commit'][:8]}`{changed}" if row["commit"] else ""
     again = "; went on after a kill" if row["resumed"] else ""

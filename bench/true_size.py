@@ -255,7 +255,7 @@ def _evaluate(nf4: bool) -> Callable[[Path, Path], dict[str, Any]]:
     def evaluate(model: Path, out: Path) -> dict[str, Any]:
         from peft import PeftModel
 
-        from tunewright.evaluation.candidates.in_torch import TorchTogether
+        from tunewright.evaluation.candidates.in_torch import TorchPromptBatcher
         from tunewright.inference.runtimes.torch_model import compute_type, load_torch_model, stored_type, upcast
         from tunewright.tasks import LabelTrie
 
@@ -266,7 +266,7 @@ def _evaluate(nf4: bool) -> Callable[[Path, Path], dict[str, Any]]:
             loaded = upcast(load_torch_model(out / "merged", dtype=stored_type(out / "merged")))
         trie = LabelTrie([[number, 3] for number in range(100, 108)])
         prompts = _prompts(ASKED)
-        together = TorchTogether(loaded)
+        together = TorchPromptBatcher(loaded)
         started = time.process_time()
         together.scores(trie, prompts, 1.0)
         return {"ticket_cpu_s": round((time.process_time() - started) / ASKED, 2)}

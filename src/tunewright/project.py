@@ -1,5 +1,5 @@
-"""A project: its runs, its latest bundle, and which bundle serves, as `runs/serving.json` says to the servers that
-watch that file."""
+"""A project: its runs, its latest bundle, and the bundle that serves. `runs/serving.json` names that one, and servers
+watch the file."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from tunewright.core.errors import UserError
 
 SERVING = "serving.json"
 _REMEMBERED = 10
-"""Former champions that are kept in mind."""
+"""Former champions that `serving.json` keeps."""
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a server answers with."""
+    """The bundles that answer a server's requests."""
 
     champion: Path
     """A bundle's folder, or a folder of adapters."""
     challenger: Path | None = None
     """Another bundle on trial."""
     share: float = 0.0
-    """Of the requests that the challenger answers."""
+    """The share of the requests that the challenger answers."""
 
 
 class ServedBundle(BaseModel):
-    """A bundle that serves, or did."""
+    """A bundle that serves, or served before."""
 
     model_config = ConfigDict(extra="forbid")
 
     bundle: str
-    """Its folder, seen from that of all outputs."""
+    """Its folder, relative to the folder of all outputs."""
     version: str
     since: datetime
 
 
 class OnTrial(ServedBundle):
     share: Annotated[float, Field(gt=0, lt=1)]
-    """Of the requests."""
+    """The share of the requests that it answers."""
 
 
 class Serving(BaseModel):
@@ -58,7 +58,7 @@ class Serving(BaseModel):
     champion: ServedBundle
     challenger: OnTrial | None = None
     former: list[ServedBundle] = []
-    """Earlier champions, the last one first."""
+    """Earlier champions, the latest first."""
 
     def trying(self, bundle: str, version: str, share: float) -> Serving:
         """The same champion, and a challenger that gets a share of the requests."""
@@ -66,17 +66,17 @@ class Serving(BaseModel):
         return self.model_copy(update={"challenger": on_trial})
 
     def alone(self) -> Serving:
-        """The champion, and no challenger."""
+        """The same champion, and no challenger."""
         return self.model_copy(update={"challenger": None})
 
     def promoted(self, bundle: str, version: str) -> Serving:
-        """A new champion, and the present one remembered."""
+        """A new champion, with the present one as the latest former one."""
         former = [self.champion, *self.former][:_REMEMBERED]
         return Serving(champion=ServedBundle(bundle=bundle, version=version, since=_now()), former=former)
 
     def rolled_back(self) -> Serving | None:
-        """The champion before this one; None where none is remembered. The one that goes is not remembered: who rolls
-        back twice wants the one before both."""
+        """The former champion as champion; None: there is no former one. The present champion does not become a former
+        one: a second rollback must lead to the one before both."""
         if not self.former:
             return None
         last, *earlier = self.former
@@ -84,15 +84,15 @@ class Serving(BaseModel):
 
 
 def served_from(bundle: str, version: str) -> Serving:
-    """A champion, and nothing before it."""
+    """A first champion, without former ones."""
     return Serving(champion=ServedBundle(bundle=bundle, version=version, since=_now()))
 
 
 def read_serving(runs: Path) -> Serving | None:
-    """What a folder of outputs has serve; None where its file is not there.
+    """The `serving.json` of a folder of outputs; None: there is no such file.
 
     Raises:
-        UserError: the file is none.
+        UserError: the file has another form.
     """
     file = runs / SERVING
     try:
@@ -102,14 +102,14 @@ def read_serving(runs: Path) -> Serving | None:
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(
-            f"This does not say what serves: {'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}.",
+            f"This file does not say what serves: {'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}.",
             where=file,
             fix="Remove it to serve the latest bundle.",
         ) from None
 
 
 def write_serving(runs: Path, serving: Serving) -> None:
-    """Have a folder's servers change; the file is the old or the new one at any moment."""
+    """Write `serving.json`, which the folder's servers follow. At any moment the file is the old or the new one."""
     fresh = runs / f".{SERVING}.{uuid.uuid4().hex[:8]}"
     try:
         with fresh.open("w", encoding="utf-8") as stream:
@@ -143,11 +143,10 @@ class Project:
         return self.runs / LATEST / step
 
     def latest_bundle(self) -> Path:
-        """The bundle that was made last: with threshold and parity proof, or the bare export where something was made
-        anew since the verdict.
+        """The latest bundle: the one with threshold and parity proof, or the bare export if that is newer.
 
         Raises:
-            UserError: there is none.
+            UserError: the project has no bundle.
         """
         whole, verdict, exported = (read_manifest(self.latest(name)) for name in ("bundle", "verdict", "export"))
         if whole and (
@@ -162,8 +161,9 @@ class Project:
         return self.latest("export") / "bundle"
 
     def traffic(self) -> Traffic:
-        """What answers: what `serving.json` names, or the latest bundle where there is no such file. Servers, drift
-        and the store all go by this.
+        """The bundles that `serving.json` names, or the latest bundle if there is no such file.
+
+        Servers, drift and the store all use this.
 
         Raises:
             UserError: as `read_serving` and `latest_bundle`.
@@ -184,8 +184,8 @@ class Project:
 
 
 def falls_to_challenger(text: str, version: str, share: float) -> bool:
-    """Whether a request is the challenger's: the same text always is or never is, so that nobody who asks again is told
-    two things. Each challenger gets other texts."""
+    """Whether the challenger answers a request. The text decides, so that a repeated request gets the same answer. Each
+    challenger gets other texts."""
     drawn = int.from_bytes(hashlib.sha256(f"{version}\n{text}".encode("utf-8", "surrogatepass")).digest()[:8])
     return drawn < share * 2**64
 

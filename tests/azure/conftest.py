@@ -141,7 +141,9 @@ def uploaded(azure: AzureEmulator, since: int = 0) -> int:
 
 def running(azure: AzureEmulator) -> list[str]:
     """The jobs that cost money now."""
-    return [job.name for job in azure.runner.jobs.values() if job.told not in ("Completed", "Failed", "Canceled")]
+    return [
+        job.name for job in azure.runner.jobs.values() if job.client_status not in ("Completed", "Failed", "Canceled")
+    ]
 
 
 def ended(azure: AzureEmulator, seconds: float = 30) -> None:

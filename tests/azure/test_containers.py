@@ -11,7 +11,7 @@ import pytest
 from tests.azure.conftest import StandIn
 from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.containers import environment_of_containers
-from tunewright.azure_emulator.jobs import OVER, EmulatedJob
+from tunewright.azure_emulator.emulated_job import OVER, EmulatedJob
 
 SECRETS = {"HF_TOKEN": "hf_hidden", "OPENAI_API_KEY": "sk-hidden", "ANYTHING_AT_ALL": "hidden"}
 

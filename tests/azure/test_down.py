@@ -95,7 +95,7 @@ def test_the_command_takes_the_rest_away_and_fails(azure: AzureEmulator, stand_i
     assert "is gone" in done.stderr and azure.cloud.get(path) is None
     assert "Azure refused the endpoints" in done.stderr.splitlines()[-1]
     fails(azure, r"GET .*/onlineEndpoints$", 403, "AuthorizationFailed", "No authorization.")
-    assert "Nothing of this project" not in typed(stand_in, spec, "ls").stdout
+    assert "This project has nothing" not in typed(stand_in, spec, "ls").stdout
     clear = typed(stand_in, spec, "ls")
     assert (clear.returncode, clear.stdout.strip()) == (
         0,
@@ -141,7 +141,7 @@ def test_every_aks_cluster_is_looked_into(azure: AzureEmulator, job: MakeJob) ->
         with pytest.raises(Unseen, match=r"the cluster foreign \(403") as unseen:
             api.standing(spec)
         (release,) = unseen.value.found
-        assert (release.kind, release.said) == ("Helm release", "its pods take machines of emulator")
+        assert (release.kind, release.cost) == ("Helm release", "its pods take machines of emulator")
         release.remove()
         assert api.standing(spec) == []
     finally:

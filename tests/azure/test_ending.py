@@ -17,7 +17,7 @@ import pytest
 from tests.azure.conftest import MakeJob, StandIn, ended, fails, puts, running
 from tunewright import api
 from tunewright.azure_emulator import AzureEmulator
-from tunewright.azure_emulator.jobs import EmulatedJob
+from tunewright.azure_emulator.emulated_job import EmulatedJob
 from tunewright.backends.azure import machines
 from tunewright.backends.azure.follow import JobFollower
 from tunewright.config import Spec

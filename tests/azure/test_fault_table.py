@@ -17,8 +17,8 @@ from tests.exporters.outputs import with_outputs
 from tunewright import api
 from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.cloud import BROKEN, HttpResponse, InjectedFault, error, half, html, lost, refusal, stays
+from tunewright.azure_emulator.emulated_job import OVER, EmulatedJob
 from tunewright.azure_emulator.endpoints import EndpointDeployment, Endpoints
-from tunewright.azure_emulator.jobs import OVER, EmulatedJob
 from tunewright.backends.azure import assets, connection, follow, jobs, machines, schedule
 from tunewright.backends.azure.backend import TAG, AzureBackend
 from tunewright.backends.azure.connection import connect
@@ -27,7 +27,7 @@ from tunewright.backends.azure.store import BlobStore
 from tunewright.config import Spec
 from tunewright.core.artifacts import atomic_folder, read_manifest
 from tunewright.core.errors import EXIT_GATE, EXIT_INTERRUPTED, EXIT_USER, GateFailed, UserError
-from tunewright.deploy import apps, endpoint, images
+from tunewright.deploy import apps, endpoint, images, live_endpoint
 from tunewright.deploy.down import take_down
 from tunewright.pipeline.steps import STEPS
 
@@ -588,14 +588,15 @@ def test_an_environment_with_409(bench: Bench, job: MakeJob, there: bool) -> Non
 def serving(
     project: Deploying, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Bench, Deploying]:
-    monkeypatch.setattr(endpoint, "_STUCK_SECONDS", 0.5)
+    for module in (endpoint, live_endpoint):
+        monkeypatch.setattr(module, "STUCK_SECONDS", 0.5)
     monkeypatch.setattr(apps, "_STUCK_SECONDS", 0.5)
     return Bench(project.azure, project.spec, tmp_path, capsys), project
 
 
 ENDPOINT, VERSION = r"/onlineEndpoints/[^/]+$", r"/onlineEndpoints/[^/]+/deployments/[^/]+$"
 APP = r"/containerApps/[^/]+$"
-NOTHING = "Nothing of the new version was left standing"
+NOTHING = "Nothing of the new version is left"
 
 
 @pytest.mark.parametrize(
@@ -677,7 +678,7 @@ def test_a_deletion_that_is_refused_after_a_failed_trial(serving: tuple[Bench, D
     project.finds = lambda: SLOW
     seen = bench.types(lambda: project.release(to, "two"))
     assert seen.code == EXIT_USER
-    seen.says("P95 is", "is locked", "Still standing", "an hour", "--rollback")
+    seen.says("P95 is", "is locked", "Still deployed", "an hour", "--rollback")
     assert project.serving(to) == {old.fresh: 100}
     project.finds = lambda: GOOD
     bench.mended(lambda: project.release(to, "two"))
@@ -705,7 +706,7 @@ def test_a_helm_upgrade_that_is_broken_off(serving: tuple[Bench, Deploying]) -> 
     bench.azure.clusters.breaks_off = True
     seen = bench.types(lambda: project.release("aks", "two"))
     assert seen.code == EXIT_USER
-    seen.says("another operation (install/upgrade/rollback)", "helm rollback", "Still standing", "azure down")
+    seen.says("another operation (install/upgrade/rollback)", "helm rollback", "Still deployed", "azure down")
     assert [each.kind for each in api.standing(bench.spec) if each.kind == "Helm release"], "azure ls finds it"
     bench.types(lambda: project.release("aks", "two")).says("helm rollback")
     at = project.at
@@ -727,7 +728,7 @@ def test_what_can_not_be_taken_down(serving: tuple[Bench, Deploying], to: str, p
     command = lambda: take_down(api.standing(bench.spec))  # noqa: E731
     seen = bench.types(command)
     assert seen.code == EXIT_USER
-    seen.says("These still stand", name, "is locked")
+    seen.says("These still exist", name, "is locked")
     bench.mended(command)
     assert not standing(bench.azure, bench.spec)
 
@@ -744,7 +745,7 @@ def test_a_job_that_does_not_let_itself_be_cancelled(step: Stepping, monkeypatch
         stuck.setattr(step.azure.runner, "cancel", lambda _: None)
         seen = step.types(lambda: take_down(api.standing(step.spec)))
     assert seen.code == EXIT_USER
-    seen.says("These still stand", step.jobs[0].name, "still being cancelled")
+    seen.says("These still exist", step.jobs[0].name, "still being cancelled")
     monkeypatch.setattr(down, "_CANCELLING_SECONDS", 30)
     step.mended(lambda: take_down(api.standing(step.spec)))
     assert step.jobs[0].status == "Canceled"

@@ -45,11 +45,8 @@ def test_jobs_are_built_on_what_the_spec_names(
 ) -> None:
     made: list[str] = []
     monkeypatch.setattr(assets, "_is_there", lambda *_: False)  # another test may have made the usual one
-    monkeypatch.setattr(
-        assets,
-        "_create",
-        lambda _, entity, __: made.append((Path(entity.build.path) / "Dockerfile").read_text("utf-8")),
-    )
+    read = lambda _, image, __: made.append((Path(image.build.path) / "Dockerfile").read_text("utf-8"))  # noqa: E731
+    monkeypatch.setattr(assets, "_create", read)
     spec = job(azure={"base_images": {"jobs": OWN}, "package_index": FEED})
     assets.environment(connect(spec), spec, {})
     assets.environment(connect(job()), job(), {})

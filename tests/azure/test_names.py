@@ -12,10 +12,10 @@ from tunewright.backends.azure.connection import connect
 from tunewright.backends.azure.machines import cluster_names, instance_name
 from tunewright.backends.azure.rules import is_of_clusters
 from tunewright.core.errors import UserError
-from tunewright.deploy.apps import LiveApp
-from tunewright.deploy.endpoint import LiveEndpoint
 from tunewright.deploy.images import repository_of
 from tunewright.deploy.kubernetes import owner_of, release_name
+from tunewright.deploy.live_app import LiveApp
+from tunewright.deploy.live_endpoint import LiveEndpoint
 from tunewright.economics.prices import price_book
 
 NAMES = ("t" * 60, "a--b__c-_d", "report-2024", "9-lives", "ends-", "ends__", "a" * 20 + "-12-" + "b" * 30)

@@ -22,7 +22,8 @@ from tunewright.backends.azure.refusals import azure_errors
 from tunewright.backends.azure.rules import rules
 from tunewright.config import Spec
 from tunewright.core.errors import Check, UserError
-from tunewright.deploy.preflight import image_checks, preflight, require
+from tunewright.deploy.preflight import preflight, require
+from tunewright.deploy.rights import image_checks
 from tunewright.pipeline.steps import STEPS, steps_to
 
 T4, SERVING = "Standard_NC4as_T4_v3", "Standard_F4s_v2"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.azure.conftest import MakeJob
 from tests.conftest import make_spec
-from tunewright import api
+from tunewright.api.pipeline import bring_up_to_date
 from tunewright.backends.azure import machines
 from tunewright.backends.azure.assets import package, pinned
 from tunewright.backends.azure.backend import AzureBackend, stays_here
@@ -140,7 +140,7 @@ def test_steps_that_are_due_are_those_that_depend_on_one_that_runs(job: MakeJob)
     spec = job()
     runs = spec.folder / "runs"
     assert [each.name for each in due(spec, STEPS["check"], "split", {}, runs)] == ["split"]
-    done: PipelineResult = api._up_to(spec, "split", runs, None, False)
+    done: PipelineResult = bring_up_to_date(spec, "split", runs, None, False)
     folders = {name: outcome.folder for name, outcome in done.steps.items()}
     later = due(spec, STEPS["train"], "bundle", folders, runs)
     assert [each.name for each in later] == ["export", "evaluate", "parity", "verdict", "bundle"]

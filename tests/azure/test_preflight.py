@@ -20,7 +20,8 @@ from tunewright.backends.azure.rules import is_allowed
 from tunewright.config import Spec
 from tunewright.core.errors import Check, UserError
 from tunewright.deploy import preflight as module
-from tunewright.deploy.preflight import preflight, quota_command, require
+from tunewright.deploy.preflight import preflight, require
+from tunewright.deploy.quotas import quota_command
 from tunewright.economics.speed import Range
 from tunewright.pipeline.planning.project import ProjectPlan
 from tunewright.pipeline.steps import steps_to
@@ -207,7 +208,7 @@ def test_clusters_and_the_endpoint_share_the_quota_of_their_family(offered: Azur
     (name,) = failed(checks(spec, deploy="aml"))
     found = checks(spec, deploy="aml")[name]
     assert "for the endpoint" in name
-    assert found.found == "16 cores needed, 15 of 23 free beside 8 that are wanted above"
+    assert found.found == "16 cores needed, 15 of 23 free beside the 8 needed above"
     offered.offers.quota[family(size)] = 24
     assert failed(checks(spec, deploy="aml")) == []
 

@@ -20,9 +20,9 @@ from tunewright.azure_emulator.storage import HOST
 from tunewright.backends.azure.bases import python_base
 from tunewright.backends.azure.connection import ARM, Connection, connect
 from tunewright.core.errors import UserError
-from tunewright.deploy import endpoint, images
-from tunewright.deploy.apps import VERSION as APPS
+from tunewright.deploy import endpoint, images, live_endpoint
 from tunewright.deploy.cluster import Cluster
+from tunewright.deploy.live_app import VERSION as APPS
 
 SIZE = "Standard_F4s_v2"
 ENDPOINTS = "2022-02-01-preview"
@@ -102,7 +102,7 @@ def test_a_container_app_takes_one_change_at_a_time(azure: AzureEmulator, projec
             with pytest.raises(UserError, match=r"409, ContainerAppOperationInProgress.*active provision") as refused:
                 asked(at, method, path, {})
             assert "Another change of it is under way" in str(refused.value.fix)
-        assert old.live.known()["properties"]["provisioningState"] == "InProgress"  # type: ignore[attr-defined]
+        assert old.live.get()["properties"]["provisioningState"] == "InProgress"  # type: ignore[attr-defined]
         asked(at, "GET", begun.headers["location"].removeprefix(ARM).partition("?")[0])
     finally:
         azure.apps.seconds = 0.0
@@ -123,10 +123,11 @@ def test_a_rollout_waits_for_the_end_of_each_of_its_changes(azure: AzureEmulator
 def test_what_can_not_be_deleted_while_it_is_made_is_named(
     azure: AzureEmulator, project: Deploying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "_STUCK_SECONDS", 0.5)
+    for module in (endpoint, live_endpoint):
+        monkeypatch.setattr(module, "STUCK_SECONDS", 0.5)
     azure.endpoints.stuck = azure.endpoints.keeps_unfinished = True
     try:
-        with pytest.raises(UserError, match=r"was not ready after.*Still standing") as told:
+        with pytest.raises(UserError, match=r"was not ready after.*Still deployed") as told:
             project.release("aml")
     finally:
         azure.endpoints.keeps_unfinished = False

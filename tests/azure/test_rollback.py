@@ -218,10 +218,10 @@ def test_when_the_undo_fails_too_the_user_is_told_both_and_the_cost(
     project.finds = broken
     told = refused(lambda: project.release(to, "two"))
     first = "It was interrupted" if interrupted else "P95 is 1000000 ms"
-    stands = f"Still standing at the {live_of(to, project.spec, project.at).kind} {old.name}: {standing} (0 %"
+    stands = f"Still deployed at the {live_of(to, project.spec, project.at).kind} {old.name}: {standing} (0 %"
     assert told.index(first) < told.index("No role for that") < told.index(stands)
     assert "an hour" in told and f"--to {to} --rollback" in told and "azure down" in told
-    assert "was taken away; what served" not in told
+    assert "was removed; the earlier" not in told
     assert project.serving(to) == {old.fresh: 100}
     # And the command that is named does it.
     project.conclude(to)
@@ -265,7 +265,7 @@ def test_when_azure_says_nothing_of_what_stands_the_user_is_told_the_cost(
     project.finds = away
     told = refused(lambda: project.release("aml", "two"))
     azure.cloud.faults.clear()
-    assert f"The version {new} of the endpoint" in told and "may still stand (2 x Standard_F4s_v2, $0.34" in told
+    assert f"The version {new} of the endpoint" in told and "may still exist (2 x Standard_F4s_v2, $0.34" in told
     assert "--rollback" in told
     assert project.state("aml").fresh == new
 
@@ -279,13 +279,13 @@ def test_what_a_killed_deployment_left_is_found_by_the_next(
     left.create()
     state = project.state(to)
     assert (state.fresh, state.is_canary) == (left.fresh, False)
-    assert "did not come to an end" in refused(lambda: project.conclude(to, promote=True))
+    assert "did not finish" in refused(lambda: project.conclude(to, promote=True))
     upgrade(monkeypatch)
     new = project.release(to, "two", canary=20)
     assert project.serving(to) == {old.fresh: 80, new.fresh: 20}
     assert left.fresh not in project.state(to).shares
     # Of a canary in traffic that is not done behind anyone's back.
-    assert "Another version is tried" in refused(lambda: project.release(to, "three"))
+    assert "Another version is on trial" in refused(lambda: project.release(to, "three"))
     assert project.serving(to) == {old.fresh: 80, new.fresh: 20}
 
 
@@ -349,7 +349,7 @@ def test_traffic_that_azure_refuses_leaves_nothing(project: Deploying, azure: Az
     old = project.release("aml")
     project.finds = lambda: (fails(azure, r"PUT .*/onlineEndpoints/[^/]+$", 403), GOOD)[1]
     told = refused(lambda: project.release("aml", "two", canary=10))
-    assert "Nothing of the new version was left standing" in told
+    assert "Nothing of the new version is left" in told
     assert project.state("aml").shares == {old.fresh: 100}
 
 

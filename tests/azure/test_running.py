@@ -10,6 +10,7 @@ import pytest
 
 from tests.azure.conftest import MakeJob, ended, puts, running, uploaded
 from tunewright import api
+from tunewright.api.pipeline import bring_up_to_date
 from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure.backend import spec_text
 from tunewright.config import Spec
@@ -85,7 +86,7 @@ def test_a_step_alone_takes_what_earlier_steps_made_here(azure: AzureEmulator, j
     assert jobs(azure, spec) == [name for name in azure.runner.jobs if "-split-" in name][-1:]
     # Forced, it runs again on the very asset.
     before = len(azure.cloud.calls)
-    api._up_to(spec, "split", None, "split", False, "azure")
+    bring_up_to_date(spec, "split", None, "split", False, "azure")
     assert len(jobs(azure, spec)) == 2
     assert uploaded(azure, before) == 0
 

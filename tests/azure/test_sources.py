@@ -11,6 +11,7 @@ import pytest
 from tests.azure.conftest import MakeJob, running
 from tests.conftest import LABELS, unalike
 from tunewright import api
+from tunewright.api.pipeline import bring_up_to_date
 from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure.sources import needed, sources_of
 from tunewright.config import Spec
@@ -33,8 +34,8 @@ def write(file: Path, data: list[dict[str, str]]) -> None:
 
 def same_there_and_here(spec: Spec, step: str) -> Path:
     """Run up to a step there and here, and hold the outputs against each other. Returns the step's."""
-    there = api._up_to(spec, step, spec.folder / "there", None, False, "azure")
-    here = api._up_to(spec, step, spec.folder / "here", None, False)
+    there = bring_up_to_date(spec, step, spec.folder / "there", None, False, "azure")
+    here = bring_up_to_date(spec, step, spec.folder / "here", None, False)
     for name, outcome in here.steps.items():
         assert there.steps[name].folder.name == outcome.folder.name
         assert there.steps[name].manifest.content == outcome.manifest.content
@@ -66,7 +67,7 @@ def test_folders_patterns_frozen_tests_recorded_answers_and_prices(azure: AzureE
 def freeze_into(spec: Spec) -> None:
     """Freeze the test of the spec's data, and put it where the spec says."""
     without = spec.model_copy(update={"data": spec.data.model_copy(update={"frozen": None})})
-    freeze(without, api._up_to(without, "split", spec.folder / "first", None, False).folder("split"))
+    freeze(without, bring_up_to_date(without, "split", spec.folder / "first", None, False).folder("split"))
     (spec.folder / "kept").mkdir()
     (spec.folder / "frozen_test").rename(spec.folder / "kept" / "frozen")
 

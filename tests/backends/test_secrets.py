@@ -33,8 +33,8 @@ from tunewright.core.errors import UserError
 from tunewright.deploy import images
 from tunewright.deploy.cluster import Cluster
 from tunewright.deploy.endpoint import ManagedEndpoint
-from tunewright.deploy.live import said as said_of
-from tunewright.deploy.trial import Door, TrialQuestion, _Client
+from tunewright.deploy.live import error_sentence
+from tunewright.deploy.trial import DeploymentAddress, TrialQuestion, _Client
 
 SECRET = "s3cr3tS3cr3tS3cr3t"
 SIGNED = f"https://a.blob.core.windows.net/c/b?sv=2024-05-04&sr=b&sig={SECRET}%3D&sp=r"
@@ -147,7 +147,7 @@ def test_the_log_of_a_build_is_told_without_secrets(monkeypatch: pytest.MonkeyPa
     at: Any = SimpleNamespace(ask=lambda *_: {"logLink": SIGNED})
     log = f"Looking in indexes: https://build:{SECRET}@feed/simple\nNo matching distribution"
     monkeypatch.setattr(httpx, "get", lambda url, **_: httpx.Response(200, text=log, request=httpx.Request("GET", url)))
-    said = images._last_words(at, "/runs/cb1")
+    said = images._log_end(at, "/runs/cb1")
     assert SECRET not in said and "No matching distribution" in said
 
 
@@ -159,7 +159,7 @@ def test_what_a_deployment_says_is_told_without_secrets() -> None:
 
     for host in ("https://away/v1", "https://here/v1"):
         with httpx.Client(transport=httpx.MockTransport(answers)) as client:
-            ask = _Client(client, Door(host, lambda: {"Authorization": f"Bearer {SECRET}"}), "m")
+            ask = _Client(client, DeploymentAddress(host, lambda: {"Authorization": f"Bearer {SECRET}"}), "m")
             assert ask(TrialQuestion([], "a")) is None
         assert SECRET not in ask.fault and "<secret>" in ask.fault
 
@@ -170,7 +170,7 @@ def test_what_a_cluster_prints_is_told_without_secrets() -> None:
         ask=lambda method, *_, **__: {"properties": said if method == "POST" else {}},
         name=SimpleNamespace(resource_group="g"),
     )
-    for code, call in ((1, Cluster(at, "/aks").run), (0, Cluster(at, "/aks")._told)):
+    for code, call in ((1, Cluster(at, "/aks").run), (0, Cluster(at, "/aks")._run_json)):
         said["exitCode"] = code
         with pytest.raises(UserError) as caught:
             call("helm list --all")
@@ -224,5 +224,5 @@ def test_what_a_probe_is_told_is_without_secrets() -> None:
 
 
 def test_a_failed_undo_is_told_without_secrets() -> None:
-    told = said_of(httpx.ConnectError(LEAKY))
+    told = error_sentence(httpx.ConnectError(LEAKY))
     assert SECRET not in told and "sig=<secret>" in told

@@ -18,10 +18,11 @@ from tunewright.backends.azure.throwaway import Throwaway
 from tunewright.backends.azure.waiting import Wait, wait_for
 from tunewright.core.errors import UserError
 from tunewright.deploy import images, trial
-from tunewright.deploy.apps import App, LiveApp
-from tunewright.deploy.endpoint import LiveEndpoint
+from tunewright.deploy.apps import App
 from tunewright.deploy.kubernetes import NONE, LiveRelease
 from tunewright.deploy.live import State
+from tunewright.deploy.live_app import LiveApp
+from tunewright.deploy.live_endpoint import LiveEndpoint
 from tunewright.deploy.trial import Exam, NoAnswer, TrialQuestion
 from tunewright.pipeline.steps import STEPS
 
@@ -120,7 +121,9 @@ def test_a_step_that_no_machine_comes_for_ends(clock: Any, capsys: pytest.Captur
     clock.seconds = 24_000
     follower.error = lambda _: "No capacity."  # type: ignore[method-assign]
     follower._cluster_state = lambda _: "The cluster gpu is resizing."  # type: ignore[method-assign]
-    with pytest.raises(Stopped, match=r"The step train did not begin: it waited 240 minutes.*No capacity.*gpu is resizing"):
+    with pytest.raises(
+        Stopped, match=r"The step train did not begin: it waited 240 minutes.*No capacity.*gpu is resizing"
+    ):
         follower._report_wait("train", queued, wait)
 
 
@@ -206,7 +209,7 @@ def test_a_deployment_that_wakes_up_is_waited_for_aloud(clock: Any, capsys: pyte
         trial._wake(Silent(clock, 10_000), exam, COSTS)  # type: ignore[arg-type]
     assert clock.seconds - before < 600 + 10
     before = clock.seconds
-    with pytest.raises(UserError, match="a role that may ask it"):
+    with pytest.raises(UserError, match="a role that may call it"):
         trial._wake(Silent(clock, 10_000, "403: no"), exam, COSTS)  # type: ignore[arg-type]
     assert clock.seconds - before == 5, "a refusal does not pass by itself"
 
@@ -247,7 +250,7 @@ def test_a_job_that_is_cancelled_is_waited_for_aloud(clock: Any, capsys: pytest.
 
 def test_a_build_is_waited_for_aloud(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
     at: Any = SimpleNamespace(ask=lambda *_: {"properties": {"status": "Running"}})
-    images._ended(at, "/runs/cb1")
+    images._wait_for_run(at, "/runs/cb1")
     said = lines(capsys)
     assert len(said) == 60 and said[0].endswith("1 min, at most 60; " + images._COSTS)
 
@@ -296,13 +299,15 @@ def test_changes_of_a_container_app_say_what_it_costs() -> None:
     live._deactivate("v1")
     live.remove()
     told = {name: costs for name, costs in asked if not name.startswith("GET")}
-    assert len(told) == 4 and all("an hour a replica, nothing while nobody asks" in each for each in told.values())
+    assert len(told) == 4 and all(
+        "an hour a replica, nothing while it gets no requests" in each for each in told.values()
+    )
 
 
 def test_a_container_app_that_begins_says_what_it_costs(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
     own: Any = SimpleNamespace(_suffix="v1", name="app", cost="up to $0.22 an hour", _state=lambda: "InProgress")
     with pytest.raises(UserError, match="did not start"):
-        App._settled(own)
+        App._wait_until_ready(own)
     assert lines(capsys)[0].endswith("1 min, at most 20; up to $0.22 an hour")
 
 

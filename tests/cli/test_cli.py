@@ -208,13 +208,13 @@ def test_an_error_of_a_step_is_the_commands_own(project: Path) -> None:
     assert "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"Error: {project / 'train.jsonl'}:1: The data can't be used: D009")
-    assert "fit no known form" in last
+    assert "match no known form" in last
 
 
 def test_there_is_nothing_to_resume_before_anything_was_begun(project: Path) -> None:
     done = tunewright("train", str(project), "--resume")
     assert done.returncode == 2
-    assert "There is no training to go on with." in done.stderr
+    assert "There is no training to continue." in done.stderr
     assert not list(project.glob("runs/train-*"))
 
 

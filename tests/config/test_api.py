@@ -30,5 +30,5 @@ def test_a_secret_in_the_spec_is_refused_and_not_shown(override: dict[str, str])
 
 
 def test_one_source_of_answers_is_named() -> None:
-    with pytest.raises(UserError, match="name one of them"):
+    with pytest.raises(UserError, match="set one of them"):
         make_spec(api={"url": "https://api.openai.com/v1", "recorded": "old.jsonl"})

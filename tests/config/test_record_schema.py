@@ -117,7 +117,7 @@ def with_part(part: dict[str, Any]) -> dict[str, Any]:
 
 
 HOSTILE: list[tuple[dict[str, Any], str]] = [
-    (with_part({"pattern": "(?=a)b"}), r"The pattern '\(\?=a\)b' can't be used: .*RE2.*Write it without"),
+    (with_part({"pattern": "(?=a)b"}), r"The pattern '\(\?=a\)b' can't be used: .*RE2.*Rewrite the pattern"),
     (with_part({"pattern": r"(a)\1"}), "can't be used: invalid escape"),
     (with_part({"pattern": "a" * 3000}), "longer than 2,000 characters"),
     (with_part({"pattern": "("}), "can't be used: missing"),
@@ -128,10 +128,10 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     (with_part({"$ref": "file:///etc/passwd"}), "leads nowhere"),
     (with_part({"$ref": "#/properties/a"}), "leads in a circle"),
     (with_part({"items": {"$ref": "#"}}), "leads in a circle"),
-    (with_part({"default": datetime.date(2026, 1, 1)}), "holds what JSON can't"),
-    (with_part({"default": math.nan}), "holds what JSON can't"),
-    (with_part({"default": "\ud800"}), "holds what JSON can't"),
-    (with_part({"const": "x" * 300_000}), "262,144 are read"),
+    (with_part({"default": datetime.date(2026, 1, 1)}), "holds a value that JSON does not have"),
+    (with_part({"default": math.nan}), "holds a value that JSON does not have"),
+    (with_part({"default": "\ud800"}), "holds a value that JSON does not have"),
+    (with_part({"const": "x" * 300_000}), "the limit is 262,144"),
     (with_part({"unevaluatedProperties": False}), "can't be checked against 'unevaluatedProperties'"),
     (laughs(40), "parts with its references resolved"),
     (deep(400), "nested more than 64 levels"),
@@ -149,9 +149,9 @@ def test_a_schema_that_would_take_long_is_refused_at_once(schema: dict[str, Any]
     ("content", "reason"),
     [
         ("[" * 100_000, "nested more than 100 levels"),
-        ('{"a": ' + "9" * 5000 + "}", "a whole number of thousands of digits"),
-        ('{"a": NaN}', "The schema holds NaN"),
-        ('{"a": "\\ud800"}', "half of a surrogate pair"),
+        ('{"a": ' + "9" * 5000 + "}", "an integer of thousands of digits"),
+        ('{"a": NaN}', "The schema contains NaN"),
+        ('{"a": "\\ud800"}', "a lone surrogate"),
         ('{"a": 1, "a": 2}', "has the key 'a' in an object twice"),
         (" " * 300_000, "has more than 262,144 bytes"),
     ],

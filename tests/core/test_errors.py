@@ -78,7 +78,7 @@ def test_a_full_disk_is_told_with_the_folder_that_was_written_to(
 def test_a_quota_is_not_told_with_the_disk_s_free_space(tmp_path: Path) -> None:
     found = as_user_error(OSError(errno.EDQUOT, "Disk quota exceeded", str(tmp_path / "x")), tmp_path)
     assert found
-    assert "your share of it" in found.what
+    assert "your quota on it" in found.what
     assert "MB" not in found.what
 
 

@@ -18,7 +18,7 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def test_a_folder_has_one_writer_at_a_time(tmp_path: Path) -> None:
-    with sole_writer(tmp_path), pytest.raises(UserError, match="at work in this folder"), sole_writer(tmp_path):
+    with sole_writer(tmp_path), pytest.raises(UserError, match="works in this folder"), sole_writer(tmp_path):
         pass
 
 

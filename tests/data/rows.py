@@ -1,4 +1,4 @@
-"""Rows for the tests of the split: texts that repeat, nearly repeat or have nothing in common, groups and times."""
+"""Rows for the tests of the split: texts that repeat, nearly repeat or are unrelated, with groups and times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tunewright.data.text import normal
 from tunewright.tasks import Example, Meta
 
 VARIANTS = ("{}", "{}x", "{}!", "a {}", "{}xy")
-"""Near copies of one another."""
+"""Near copies of each other."""
 
 
 def row(
@@ -31,7 +31,7 @@ def row(
 
 
 def lists_of_rows(at_most: int = 40, texts: int = 25, first: int = 0) -> st.SearchStrategy[list[Example]]:
-    """Rows of which some repeat, nearly repeat or share a group; their numbers begin with `first`."""
+    """Rows, some of which repeat, nearly repeat or share a group; their numbers begin with `first`."""
     one = st.tuples(
         st.integers(0, texts - 1),
         st.sampled_from(VARIANTS),
@@ -46,12 +46,12 @@ def lists_of_rows(at_most: int = 40, texts: int = 25, first: int = 0) -> st.Sear
             for number, (text, variant, label, group, time) in enumerate(parts)
         ]
 
-    # Lists of a drawn length: left to itself, Hypothesis draws about five.
+    # Lists of a drawn length, because Hypothesis by itself draws about five rows.
     return st.integers(0, at_most).flatmap(lambda size: st.lists(one, min_size=size, max_size=size)).map(rows)
 
 
 def related(first: Example, second: Example) -> bool:
-    """By the definition, without any search."""
+    """Whether two rows are related, by the definition and without any search."""
     same_group = bool(first.meta.group) and first.meta.group == second.meta.group
     same_text = normal(first.request) == normal(second.request)
     return same_group or same_text or similarity(first.request, second.request) >= THRESHOLD
@@ -72,7 +72,7 @@ def spec_of(folder: Path = Path("/nowhere"), **data: Any) -> Spec:
 
 
 def split_rows(folder: Path, spec: Spec, splits: Mapping[str, Sequence[Example]]) -> Output:
-    """Run the step `split` on a check that found nothing, into `folder`."""
+    """Run the step `split` into `folder`, on a check without findings."""
     check = folder / "check"
     for name, examples in splits.items():
         save_examples(check / "examples" / f"{name}.jsonl", examples)

@@ -15,7 +15,7 @@ def names(blocks: list[Block]) -> set[frozenset[str]]:
     return {frozenset(ids(block)) for block in blocks}
 
 
-def test_groups_texts_and_near_copies_join_and_what_they_join_does_too() -> None:
+def test_groups_texts_and_near_copies_join_transitively() -> None:
     one, other = unalike("one"), unalike("other")
     rows = [
         row(0, one, group="A"),
@@ -38,7 +38,7 @@ def test_a_group_named_like_a_text_is_not_that_text() -> None:
     assert len(blocks_of(rows)) == len({key_of(block) for block in blocks_of(rows)}) == 2
 
 
-def test_texts_of_signs_alone_are_joined_only_where_they_are_equal() -> None:
+def test_texts_of_punctuation_alone_join_only_if_equal() -> None:
     assert names(blocks_of([row(0, "?"), row(1, "!"), row(2, "?")])) == {
         frozenset({"train-0", "train-2"}),
         frozenset({"train-1"}),
@@ -57,7 +57,7 @@ def test_the_order_of_the_rows_does_not_matter(rows: list[Example], seed: int) -
     assert {key_of(block) for block in blocks_of(shuffled)} == {key_of(block) for block in blocks}
 
 
-def test_near_copies_that_a_cut_parted_are_found_and_joined() -> None:
+def test_near_copies_separated_by_a_cut_are_found_and_joined() -> None:
     text = unalike("text")
     blocks = [[row(0, text)], [row(1, unalike("a"))], [row(2, f"{text}x"), row(3, unalike("b"))]]
     assert [ids(block) for block in rejoined(blocks, blocks[:2], blocks[2:])] == [

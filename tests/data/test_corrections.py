@@ -1,4 +1,4 @@
-"""Corrections are read behind the training data, in a form of their own, whatever the spec says of the data's."""
+"""Corrections are read after the training data, in a fixed form that does not depend on the form of the data."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def split(spec: Spec, folder: Path) -> Path:
     return folder / "split"
 
 
-def test_corrections_stand_behind_the_data_under_their_own_names_and_change_no_other_row(tmp_path: Path) -> None:
+def test_corrections_follow_the_data_with_ids_of_their_own_and_change_no_other_row(tmp_path: Path) -> None:
     spec = project(tmp_path)
     before = load_examples(checked(spec, tmp_path / "before") / "examples" / "train.jsonl")
     grown(spec, correction(1), correction(2))
@@ -75,7 +75,7 @@ def test_corrections_stand_behind_the_data_under_their_own_names_and_change_no_o
     ]
 
 
-def test_their_bytes_pin_the_check_and_where_they_lie_does_not(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_corrections_bytes_and_not_on_their_folder(tmp_path: Path) -> None:
     spec = project(tmp_path)
     marks = [fingerprint(spec, STEPS["check"], {})["fingerprint"]]
     grown(spec, correction(1))
@@ -102,7 +102,7 @@ def test_a_finding_in_a_correction_names_its_file_and_line(tmp_path: Path) -> No
         run_split(spec, {"check": check}, Output(tmp_path / "split"))
 
 
-def test_columns_form_group_and_document_of_the_data_do_not_touch_them(tmp_path: Path) -> None:
+def test_the_datas_columns_form_group_and_document_do_not_apply_to_corrections(tmp_path: Path) -> None:
     spec = project(tmp_path, form="labelled", text="ignored", label="queue", group="capture", document="time")
     for number in range(30):
         (spec.folder / f"{number}.txt").write_text(unalike(f"document {number}"))
@@ -114,7 +114,7 @@ def test_columns_form_group_and_document_of_the_data_do_not_touch_them(tmp_path:
 
 
 @pytest.mark.parametrize("time", ["2026-11-{:02}", "2026-11-{:02}T09:30:00", "17640000{:02}"])
-def test_a_corrections_time_is_when_it_was_asked_however_the_data_writes_times(tmp_path: Path, time: str) -> None:
+def test_a_corrections_time_is_that_of_its_request_in_any_time_format_of_the_data(tmp_path: Path, time: str) -> None:
     spec = project(tmp_path, time="written")
     write_rows(
         spec, [{"text": unalike(str(n)), "label": LABELS[n % 3], "written": time.format(n % 28 + 1)} for n in range(40)]
@@ -135,15 +135,15 @@ def test_a_folder_of_data_that_holds_the_corrections_reads_them_once(tmp_path: P
         assert [file.name for file in raw_files(each)["train"]] == ["train.jsonl", "corrections/1/rows.jsonl"]
 
 
-def test_a_fix_leaves_them_as_they_are_and_out_of_its_files(tmp_path: Path) -> None:
+def test_a_fix_leaves_corrections_unchanged_and_out_of_its_files(tmp_path: Path) -> None:
     spec = project(tmp_path)
     grown(spec, correction(1, "hello <|im_end|>"))
-    made = fix(job_of(spec), ["D016"], tmp_path / "fixed")
-    assert len(made.files["train"].read_text().splitlines()) == 90
-    assert not made.changes
+    fixed = fix(job_of(spec), ["D016"], tmp_path / "fixed")
+    assert len(fixed.files["train"].read_text().splitlines()) == 90
+    assert not fixed.changes
 
 
-def test_what_was_edited_by_hand_is_refused_wherever_it_is_read(tmp_path: Path) -> None:
+def test_corrections_edited_by_hand_are_refused_by_every_reader(tmp_path: Path) -> None:
     spec = project(tmp_path)
     grown(spec, correction(1))
     grown(spec, correction(2))
@@ -158,7 +158,7 @@ def test_what_was_edited_by_hand_is_refused_wherever_it_is_read(tmp_path: Path) 
             read()
 
 
-def test_freezing_after_growth_adds_a_share_of_them_and_rows_of_the_old_test_are_never_taught(tmp_path: Path) -> None:
+def test_freezing_again_adds_a_share_of_the_corrections_and_old_test_rows_are_never_trained_on(tmp_path: Path) -> None:
     spec = project(tmp_path)
     freeze(spec, split(spec, tmp_path / "one"))
     tested = load_dataset(tmp_path / "one" / "split").test_examples
@@ -168,8 +168,8 @@ def test_freezing_after_growth_adds_a_share_of_them_and_rows_of_the_old_test_are
     assert [(row.example.meta.source, row.reason) for row in withheld] == [
         ("corrections/1/rows.jsonl:1", "near-copy-of-frozen")
     ]
-    made = freeze(spec, tmp_path / "two" / "split")
-    assert made.added == {"test": 12}
+    freezing = freeze(spec, tmp_path / "two" / "split")
+    assert freezing.added == {"test": 12}
     after = load_dataset(split(spec, tmp_path / "three"))
     new = [each for each in after.test_examples if each.meta.source.startswith("corrections/")]
     assert len(new) == 12
@@ -178,7 +178,7 @@ def test_freezing_after_growth_adds_a_share_of_them_and_rows_of_the_old_test_are
     assert taught.isdisjoint({each.request for each in after.test_examples})
 
 
-def test_they_go_up_with_the_data_and_are_found_again_there(tmp_path: Path) -> None:
+def test_corrections_are_uploaded_with_the_data_and_found_there(tmp_path: Path) -> None:
     spec = project(tmp_path)
     grown(spec, correction(1))
     sources = sources_of(spec)
@@ -192,8 +192,8 @@ def test_they_go_up_with_the_data_and_are_found_again_there(tmp_path: Path) -> N
     assert fingerprint(there, STEPS["check"], {}) == fingerprint(spec, STEPS["check"], {})
 
 
-def test_where_tests_are_named_a_share_of_each_version_is_kept_from_training_for_the_gate(tmp_path: Path) -> None:
-    """The same rows at every split, or the next champion would have been taught what it is to be compared on."""
+def test_with_named_tests_a_share_of_each_version_is_kept_for_the_gate(tmp_path: Path) -> None:
+    """Every split keeps the same rows, or the next champion would be trained on the rows of its own comparison."""
     spec = project(tmp_path, test={"seen": "test.jsonl"}, test_fraction=0.3)
     (spec.folder / "test.jsonl").write_text(json.dumps({"text": unalike("test"), "label": "refund"}) + "\n", "utf-8")
     held: list[set[str]] = []

@@ -16,7 +16,7 @@ from tunewright.tasks import Example, Meta
 
 
 def examples(per_label: int = 30, seed: int = 0, group: int = 0) -> list[Example]:
-    """Made-up tickets of four labels; `group`: so many rows, one after another, share one."""
+    """Made-up tickets of four labels; `group` consecutive rows share a group."""
     texts, labels = tickets(seed, per_label)
     return [
         Example.of(text, label, Meta(id=str(n), group=f"{label}/{n // (4 * group)}" if group else None))
@@ -25,7 +25,7 @@ def examples(per_label: int = 30, seed: int = 0, group: int = 0) -> list[Example
 
 
 def random_labels(rows: int) -> list[Example]:
-    """Texts that say nothing of their label: no data helps."""
+    """Texts that don't depend on their label, so more data doesn't help."""
     draw = random.Random(0)
     words = [f"word{n}" for n in range(30)]
     return [
@@ -36,7 +36,7 @@ def random_labels(rows: int) -> list[Example]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _quick() -> Iterator[None]:
-    """Deal into folds once: enough to see that things hold together."""
+    """Deal into folds only once, which is enough for these tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(curve_points, "REPEATS", 1)
         yield
@@ -47,7 +47,7 @@ def curve() -> LearningCurve:
     return learning_curve(examples(), 0)
 
 
-def test_a_curve_says_what_it_measured_and_what_more_would_bring(curve: LearningCurve) -> None:
+def test_a_curve_has_measured_points_and_forecasts(curve: LearningCurve) -> None:
     assert (curve.rows, curve.labels, curve.shape) == (120, 4, "flat")
     assert [point.rows for point in curve.points] == sorted(point.rows for point in curve.points)
     assert curve.points[-1].rows == 96
@@ -57,7 +57,7 @@ def test_a_curve_says_what_it_measured_and_what_more_would_bring(curve: Learning
     assert curve.rows_needed is None
 
 
-def test_the_forecast_holds_what_really_comes(curve: LearningCurve) -> None:
+def test_the_forecast_interval_holds_the_later_accuracy(curve: LearningCurve) -> None:
     more, test = examples(60), examples(200, seed=99)
     model = LinearSvmClassifier([e.request for e in more], [e.answer for e in more])
     right = np.mean([a == e.answer for a, e in zip(model.predict([e.request for e in test]), test, strict=True)])
@@ -71,35 +71,35 @@ def test_the_order_of_the_rows_does_not_matter(curve: LearningCurve) -> None:
     assert learning_curve(shuffled, 0) == curve
 
 
-def test_another_seed_measures_anew(curve: LearningCurve) -> None:
+def test_another_seed_gives_another_measurement(curve: LearningCurve) -> None:
     assert learning_curve(examples(), 1).points != curve.points
 
 
-def test_labels_by_chance_give_no_promise() -> None:
+def test_random_labels_promise_no_gain() -> None:
     found = learning_curve(random_labels(200), 0)
     assert found.shape in ("flat", "unclear")
     assert found.now and found.now.low < 0.55
 
 
 @pytest.mark.parametrize("rows", [4, 20, LEAST_ROWS - 1])
-def test_too_few_rows_say_how_many_are_needed(rows: int) -> None:
+def test_too_few_rows_give_the_number_needed(rows: int) -> None:
     found = learning_curve(random_labels(rows), 0)
     assert (found.shape, found.rows_needed, found.points, found.now) == ("too few rows", LEAST_ROWS, (), None)
     assert f"{LEAST_ROWS:,} would be enough" in found.sentence
 
 
-def test_rows_of_few_groups_are_few() -> None:
+def test_rows_of_few_groups_count_as_few_rows() -> None:
     grouped = [Example.of(e.request, e.answer, Meta(id=e.meta.id, group=e.answer)) for e in examples()]
     found = learning_curve(grouped, 0)
     assert (found.shape, found.groups, found.rows_needed) == ("too few rows", 4, 480)
 
 
-def test_repeats_are_no_new_rows() -> None:
+def test_repeats_do_not_count_as_new_rows() -> None:
     assert learning_curve(examples(3) * 10, 0).shape == "too few rows"
 
 
 def test_a_group_is_never_on_both_sides() -> None:
-    # Every group has a text of its own, and labels say nothing: right answers could only come from the group.
+    # Every group has its own text, and labels are random: right answers could only come from the group.
     draw = random.Random(1)
     rows = [
         Example.of(f"tok{g} tok{g} tok{g} {n}", label, Meta(id=f"{g}/{n}", group=str(g)))
@@ -123,7 +123,7 @@ def test_parts_are_made_of_whole_groups() -> None:
 
 
 def test_the_measured_error_is_that_of_a_sample_of_that_size() -> None:
-    """Unbiased where labels have few rows each: there, folds dealt by label would hide a part of the error."""
+    """Unbiased even with few rows a label, where folds dealt by label would hide a part of the error."""
     draw = random.Random(3)
 
     def sample(rows: int) -> list[Example]:
@@ -144,7 +144,7 @@ def test_the_measured_error_is_that_of_a_sample_of_that_size() -> None:
     assert np.mean(measured) == pytest.approx(np.mean(real), abs=0.03)
 
 
-def test_labels_of_one_row_do_no_harm() -> None:
+def test_labels_with_one_row_are_accepted() -> None:
     rare = [Example.of(f"something rare {n}", f"rare {n}", Meta(id=f"r{n}")) for n in range(5)]
     assert learning_curve(examples(25) + rare, 0).labels == 9
 
@@ -156,9 +156,9 @@ def test_jobs_without_labels_are_refused(answers: list[str]) -> None:
         learning_curve(rows, 0)
 
 
-def test_the_reason_for_refusing_free_text_is_said() -> None:
+def test_the_refusal_of_free_text_gives_the_reason() -> None:
     rows = [Example.of(f"text {n}", f"answer {n}", Meta(id=str(n))) for n in range(120)]
-    with pytest.raises(UserError, match="only exists for classification"):
+    with pytest.raises(UserError, match="works only for classification"):
         learning_curve(rows, 0)
 
 

@@ -1,4 +1,4 @@
-"""One pass over parts: whatever reads them, and wherever they are cut, the same is found."""
+"""One pass over the parts of the data: the findings depend neither on the process that reads a part nor on the cuts."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ WORDS = ["parcel", "kettle", "garden", "window", "ladder", "candle", "basket", "
 
 def rows(count: int) -> list[str]:
     """Lines of labelled rows with repeats, near repeats, conflicts, personal data, and some that can't be read."""
-    made = []
+    lines = []
     for n in range(count):
         m = n - 30 if n % 20 == 7 and n > 30 else n - 20 if n % 20 == 8 and n > 20 else n
         text = " ".join(WORDS[(m * k + k) % 10] for k in range(1, 9)) + f" {m // 2}"
         label = ["billing", "refund", "Refunds"][n % 3 if n % 11 else 2]
         line = json.dumps({"text": text + (f" a{n}@b.example" if n % 13 == 0 else ""), "label": label, "agent": "x"})
-        made.append(line[:-9] if n % 17 == 3 else "" if n % 19 == 5 else line)
-    return made
+        lines.append(line[:-9] if n % 17 == 3 else "" if n % 19 == 5 else line)
+    return lines
 
 
 @pytest.fixture
@@ -70,10 +70,14 @@ def test_everything_is_written_and_nothing_is_left_over(data: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_the_parts_do_not_depend_on_who_reads_them(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_does_not_depend_on_the_process_that_reads_a_part(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = examined(data, tmp_path / "whole")
     monkeypatch.setattr(parts_module, "PART", 4000)
-    monkeypatch.setattr("tunewright.data.examine.PART", 0)  # so that nothing is too small for processes
+    monkeypatch.setattr(
+        "tunewright.data.examine.PART", 0
+    )  # so that the data counts as large enough for several processes
     assert len(parts(files(data))) > 5
     assert examined(data, tmp_path / "cores") == whole
     monkeypatch.setattr(workers, "cores", lambda: 1)
@@ -81,9 +85,7 @@ def test_the_parts_do_not_depend_on_who_reads_them(data: Path, tmp_path: Path, m
     assert written(tmp_path / "whole") == written(tmp_path / "cores") == written(tmp_path / "alone")
 
 
-def test_ray_that_is_wanted_and_absent_is_one_paragraph(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_ray_is_one_paragraph(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(UserError, match="Ray is not installed"):
@@ -112,10 +114,10 @@ lines = st.lists(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=lines, part=st.integers(1, 200), final=st.booleans())
-def test_a_file_read_in_parts_gives_what_it_gives_whole(
+def test_a_file_read_in_parts_gives_the_same_as_read_whole(
     lines: list[str], part: int, final: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that are cut over several lines are told once for the lot, so in parts they may be told twice."""
+    """One fault covers all lines of a broken row, so with parts there may be two faults."""
     path = tmp_path / "d.jsonl"
     path.write_bytes(("\n".join(['{"text": "first", "label": "b"}', *lines]) + "\n" * final).encode())
     monkeypatch.setattr(parts_module, "PART", part)
@@ -139,19 +141,17 @@ def test_many_small_files_are_read_together(tmp_path: Path) -> None:
     assert [piece.file.name for piece in pieces] == [f"{n:02d}.jsonl" for n in range(50)]
 
 
-def test_a_note_on_a_whole_file_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_note_on_a_whole_file_comes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "d.jsonl"
-    made = [json.dumps({"text": f"a{n}", "label": "b", "z": 1}) for n in range(99)]
-    path.write_bytes(b"\xef\xbb\xbf" + "\n".join(made).encode())
+    lines = [json.dumps({"text": f"a{n}", "label": "b", "z": 1}) for n in range(99)]
+    path.write_bytes(b"\xef\xbb\xbf" + "\n".join(lines).encode())
     monkeypatch.setattr(parts_module, "PART", 500)
     (tmp_path / "out").mkdir()
     found = examine(job(path), tmp_path / "out").findings
     assert [f.count for f in found if f.code == "D010"] == [1]
 
 
-def test_a_line_that_looks_like_another_format_costs_no_other_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_in_another_format_loses_no_other_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = json.dumps({"text": "a" * 60, "label": "b"}).encode()
     for odd in (b"\x00x", b"\x1f\x8bxx", b"\xef\xbb\xbf" + good, b"PAR1"):
         path = tmp_path / "d.jsonl"
@@ -173,7 +173,7 @@ def test_rows_of_an_array_in_one_line_have_ids_of_their_own(tmp_path: Path) -> N
     assert ids == ["train-1", "train-1.1", "train-1.2", "train-1.3", "train-1.4"]
 
 
-def test_what_a_check_wrote_is_no_source(data: Path) -> None:
+def test_the_output_of_a_check_is_no_source(data: Path) -> None:
     folder = data.parent
     first = examined(folder, folder / "data-check")
     again = examine(job(folder), folder / "data-check")
@@ -189,7 +189,7 @@ def test_nothing_of_an_earlier_check_is_left(data: Path, tmp_path: Path) -> None
     assert set(written(tmp_path / "out")) == {FINDINGS, REPORT, f"{EXAMPLES}/train.jsonl"}
 
 
-def test_a_loss_of_unknown_size_is_an_error_whatever_is_allowed(tmp_path: Path) -> None:
+def test_a_loss_of_unknown_size_is_an_error_even_if_losses_are_allowed(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl.gz"
     path.write_bytes(gzip.compress("\n".join(line for line in rows(400) if line).encode())[:-400])
     (tmp_path / "out").mkdir()

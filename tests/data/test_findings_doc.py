@@ -1,4 +1,4 @@
-"""docs/findings.md: what an example shows before has the finding, what it shows after has not; a fix leads there."""
+"""docs/findings.md: an example has the finding before and not after, and an automatic fix turns one into the other."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Sample:
         overrides = [f"{key}={value}" for key, value in self.settings.items() if key.startswith("train.")]
         tests = [f"data.test.test={folder / 'test.jsonl'}"] if "test.jsonl" in self.files else []
         limit = [f"model={TOKENIZER}"] if overrides else []
-        made = job_of_files(file_spec(folder / "train.jsonl", [*overrides, *tests, *limit]))
+        base = job_of_files(file_spec(folder / "train.jsonl", [*overrides, *tests, *limit]))
         labels, schema = self.settings.get("labels"), self.settings.get("schema")
         task: Task | None = ClassifyTask("Which team?", dict.fromkeys(labels.split(", "), "")) if labels else None
         task = ExtractTask("Read.", json.loads(schema)) if schema else task
         if several := self.settings.get("several"):
             task = MultiLabelTask("Which hold?", dict.fromkeys(several.split(", "), ""))
-        return Job(made.data, made.sources, task, made.limit, made.limit_unknown, made.goal)
+        return Job(base.data, base.sources, task, base.limit, base.limit_unknown, base.goal)
 
 
 def samples(code: str) -> tuple[Sample, Sample]:
@@ -73,7 +73,7 @@ def codes(job: Job, out: Path) -> list[str]:
     return [finding.code for finding in examine(job, out).findings]
 
 
-def said(path: Path) -> list[tuple[str, str]]:
+def rows_of(path: Path) -> list[tuple[str, str]]:
     return [(e.request, e.answer) for e in read(path, columns=Columns()) if isinstance(e, Example)]
 
 
@@ -84,8 +84,8 @@ def test_the_finding_is_there_before_and_gone_after(code: str, tmp_path: Path) -
     assert code not in codes(after.job(tmp_path / "after"), tmp_path / "found-after")
 
 
-@pytest.mark.parametrize("code", [code for code in SHOWN if "mended by a program" in SECTIONS[code][3]])
-def test_the_fix_leads_from_the_one_to_the_other(code: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [code for code in SHOWN if "fixed by a program" in SECTIONS[code][3]])
+def test_the_fix_turns_before_into_after(code: str, tmp_path: Path) -> None:
     before, after = samples(code)
     after.job(tmp_path / "after")
     fixed = fix(before.job(tmp_path / "before"), [code], tmp_path / "out", Pseudonymiser(b"0123456789abcdef"))
@@ -93,7 +93,7 @@ def test_the_fix_leads_from_the_one_to_the_other(code: str, tmp_path: Path) -> N
     again = Sample({path.name: path.read_text("utf-8").splitlines() for path in fixed.files.values()}, before.settings)
     assert code not in codes(again.job(tmp_path / "again"), tmp_path / "found")
     for name, path in fixed.files.items():
-        same = said(path) == said(tmp_path / "after" / f"{name}.jsonl")
+        same = rows_of(path) == rows_of(tmp_path / "after" / f"{name}.jsonl")
         assert same != ("differs" in before.settings), read_jsonl(path)
 
 
@@ -102,4 +102,4 @@ def test_the_page_has_every_kind_of_finding_with_its_title() -> None:
     for code, match in SECTIONS.items():
         assert match[2] == KINDS[code].title
         assert match[3].startswith(SEVERITIES)
-        assert ("mended by a program" in match[3]) == bool(KINDS[code].automatic_fix and code != "D009"), code
+        assert ("fixed by a program" in match[3]) == bool(KINDS[code].automatic_fix and code != "D009"), code

@@ -30,12 +30,12 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def job(train: Path, *overrides: str, labels: list[str] | None = None) -> Job:
-    made = job_of_files(file_spec(train, overrides))
+    base = job_of_files(file_spec(train, overrides))
     task = ClassifyTask("Route it.", dict.fromkeys(labels, "")) if labels else None
-    return Job(made.data, made.sources, task, made.limit, "", made.goal)
+    return Job(base.data, base.sources, task, base.limit, "", base.goal)
 
 
-def mended(fixed: Fixed, split: str = "train") -> list[tuple[str, str]]:
+def fixed_rows(fixed: Fixed, split: str = "train") -> list[tuple[str, str]]:
     rows = read_jsonl(fixed.files[split])
     return [(row["messages"][-2]["content"], row["messages"][-1]["content"]) for row in rows]
 
@@ -47,17 +47,17 @@ def log(fixed: Fixed) -> list[dict[str, Any]]:
 LONG = "my parcel with the blue kettle and the green ladder never arrived at the old house by the river"
 
 
-def test_of_repeats_the_first_stays(tmp_path: Path) -> None:
+def test_the_first_of_several_repeats_stays(tmp_path: Path) -> None:
     rows = [{"text": t, "label": "refund"} for t in ("one", "two", " ONE ", "one", "three")]
     fixed = fix(job(write(tmp_path / "d.jsonl", rows)), ["D007"], tmp_path / "out")
-    assert mended(fixed) == [("one", "refund"), ("two", "refund"), ("three", "refund")]
+    assert fixed_rows(fixed) == [("one", "refund"), ("two", "refund"), ("three", "refund")]
     assert [(entry["code"], entry["where"], entry["action"]) for entry in log(fixed)] == [
         ("D007", "d.jsonl:3", "deleted"),
         ("D007", "d.jsonl:4", "deleted"),
     ]
 
 
-def test_near_copies_go_but_not_those_with_another_answer_or_of_one_group(tmp_path: Path) -> None:
+def test_near_copies_are_deleted_except_with_another_answer_or_in_one_group(tmp_path: Path) -> None:
     rows = [
         {"text": LONG, "label": "refund", "c": "a"},
         {"text": LONG + " now", "label": "refund", "c": "b"},
@@ -75,13 +75,13 @@ def test_near_copies_go_but_not_those_with_another_answer_or_of_one_group(tmp_pa
     assert [row["c"] for row in read_jsonl(fixed.files["train"])] == ["a", "c", "e", "e"]
 
 
-def test_what_the_test_knows_is_deleted_from_train_and_the_test_stays(tmp_path: Path) -> None:
+def test_rows_known_to_the_test_are_deleted_from_train_only(tmp_path: Path) -> None:
     test = write(tmp_path / "t.jsonl", [{"text": LONG, "label": "refund"}, {"text": "same", "label": "b"}])
     rows = [{"text": LONG + " now", "label": "refund"}, {"text": "Same ", "label": "b"}, {"text": "new", "label": "b"}]
     train = write(tmp_path / "d.jsonl", rows)
     fixed = fix(job(train, f"data.test.seen={test}"), ["D008", "D012"], tmp_path / "out")
-    assert mended(fixed) == [("new", "b")]
-    assert mended(fixed, "seen") == [(LONG, "refund"), ("same", "b")]
+    assert fixed_rows(fixed) == [("new", "b")]
+    assert fixed_rows(fixed, "seen") == [(LONG, "refund"), ("same", "b")]
     assert sorted((entry["code"], entry["where"]) for entry in log(fixed)) == [
         ("D008", "d.jsonl:2"),
         ("D012", "d.jsonl:1"),
@@ -91,13 +91,13 @@ def test_what_the_test_knows_is_deleted_from_train_and_the_test_stays(tmp_path: 
 def test_the_most_frequent_label_wins_and_a_tie_deletes_the_text(tmp_path: Path) -> None:
     rows = [("a", "x"), ("a", "y"), ("a", "x"), ("b", "x"), ("b", "y"), ("c", "x")]
     train = write(tmp_path / "d.jsonl", [{"text": text, "label": label} for text, label in rows])
-    assert mended(fix(job(train), ["D006"], tmp_path / "out")) == [("a", "x"), ("a", "x"), ("c", "x")]
+    assert fixed_rows(fix(job(train), ["D006"], tmp_path / "out")) == [("a", "x"), ("a", "x"), ("c", "x")]
 
 
 def test_spellings_become_the_specs(tmp_path: Path) -> None:
     rows = [{"text": f"t{n}", "label": label} for n, label in enumerate(["Refunds", "Refunds", " refund", "billing"])]
     fixed = fix(job(write(tmp_path / "d.jsonl", rows), labels=LABELS), ["D013"], tmp_path / "out")
-    assert [label for _, label in mended(fixed)] == ["refund", "refund", "refund", "billing"]
+    assert [label for _, label in fixed_rows(fixed)] == ["refund", "refund", "refund", "billing"]
     assert log(fixed)[0] == {
         "code": "D013",
         "action": "changed",
@@ -113,7 +113,7 @@ def test_without_a_spec_the_most_frequent_spelling_is_kept(tmp_path: Path) -> No
         {"text": f"t{n}", "label": label} for n, label in enumerate(["Refunds", "Refunds", "refund", "b", "b", "b"])
     ]
     fixed = fix(job(write(tmp_path / "d.jsonl", rows)), ["D013"], tmp_path / "out")
-    assert [label for _, label in mended(fixed)] == ["Refunds", "Refunds", "Refunds", "b", "b", "b"]
+    assert [label for _, label in fixed_rows(fixed)] == ["Refunds", "Refunds", "Refunds", "b", "b", "b"]
 
 
 def test_personal_data_becomes_the_same_stand_in_everywhere_and_is_in_no_log(tmp_path: Path) -> None:
@@ -140,10 +140,10 @@ def test_personal_data_becomes_the_same_stand_in_everywhere_and_is_in_no_log(tmp
         row["messages"][0]["content"] += " or john.roe@corp.test"
         stream.write(json.dumps(row) + "\n")
     more = fix(job(fixed.files["train"]), ["D015"], tmp_path / "more", Pseudonymiser(KEY))
-    assert more.changes == {"D015": 1}, "what was added since is found"
+    assert more.changes == {"D015": 1}, "personal data added since is found"
 
 
-def test_template_tokens_system_prompts_and_damage_are_mended(tmp_path: Path) -> None:
+def test_template_tokens_system_prompts_and_damage_are_fixed(tmp_path: Path) -> None:
     def chat(text: str, system: str = "") -> dict[str, Any]:
         turns = [{"role": "system", "content": system}] if system else []
         return {"messages": [*turns, {"role": "user", "content": text}, {"role": "assistant", "content": "b"}]}
@@ -152,7 +152,7 @@ def test_template_tokens_system_prompts_and_damage_are_mended(tmp_path: Path) ->
         tmp_path / "d.jsonl", [chat("hi <|im_end|>there", "Be nice."), chat("the cafÃ© is closed"), chat("x")]
     )
     fixed = fix(job(train), ["D016", "D017", "d024"], tmp_path / "out")
-    assert mended(fixed) == [("hi there", "b"), ("the café is closed", "b"), ("x", "b")]
+    assert fixed_rows(fixed) == [("hi there", "b"), ("the café is closed", "b"), ("x", "b")]
     assert [len(row["messages"]) for row in read_jsonl(fixed.files["train"])] == [2, 2, 2]
     assert [entry["code"] for entry in log(fixed)] == ["D016", "D017", "D024"]
 
@@ -166,7 +166,7 @@ def test_rows_beyond_the_limit_and_without_text_are_deleted(tmp_path: Path) -> N
     ]
     train = write(tmp_path / "d.jsonl", rows)
     fixed = fix(job(train, f"model={TOKENIZER}", "train.max_length=200"), ["D001", "D019", "D020"], tmp_path / "out")
-    assert mended(fixed) == [("fine", "a")]
+    assert fixed_rows(fixed) == [("fine", "a")]
     assert [entry["code"] for entry in log(fixed)] == ["D020", "D001", "D019"]
 
 
@@ -188,10 +188,12 @@ def test_the_originals_and_a_full_folder_are_never_touched(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("codes", "said"), [([], "Say what to mend"), (["D014"], "suspects.jsonl"), (["D999"], "D999")]
+    ("codes", "message"), [([], "Name the findings to fix"), (["D014"], "suspects.jsonl"), (["D999"], "D999")]
 )
-def test_what_no_program_can_mend_is_refused_with_what_it_can(codes: list[str], said: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=said) as caught:
+def test_a_code_without_automatic_fix_is_refused_with_the_list_of_fixes(
+    codes: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
         fix(job(write(tmp_path / "d.jsonl", [{"text": "one", "label": "a"}])), codes, tmp_path / "out")
     assert "D007 keeps the first of each" in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -210,13 +212,13 @@ def test_a_chain_of_near_copies_ends_where_none_is_near_what_stays(tmp_path: Pat
     assert similarity(b, c) >= 0.8 > similarity(a, c)
     rows = [{"text": text, "label": "x"} for text in (a, b, c)]
     fixed = fix(job(write(tmp_path / "d.jsonl", rows)), ["D011"], tmp_path / "out")
-    assert [text for text, _ in mended(fixed)] == [a, c]
+    assert [text for text, _ in fixed_rows(fixed)] == [a, c]
 
 
-def test_a_column_named_as_a_chat_row_has_it_does_not_replace_the_row(tmp_path: Path) -> None:
+def test_a_column_named_like_a_chat_key_does_not_replace_it(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("text,label,messages,tools\nwhere is it,delivery,3,hammer\n")
     fixed = fix(job(tmp_path / "d.csv"), ["D007"], tmp_path / "out")
-    assert mended(fixed) == [("where is it", "delivery")]
+    assert fixed_rows(fixed) == [("where is it", "delivery")]
     (row,) = read_jsonl(fixed.files["train"])
     assert (row["column_messages"], row["column_tools"]) == ("3", "hammer")
 
@@ -230,12 +232,12 @@ def test_the_log_quotes_no_personal_data(tmp_path: Path) -> None:
     assert "jane" not in (tmp_path / "out" / LOG).read_text("utf-8")
 
 
-def test_labels_are_no_personal_data(tmp_path: Path) -> None:
+def test_labels_do_not_count_as_personal_data(tmp_path: Path) -> None:
     rows = [
         {"text": f"write to jane.doe@corp.test {n}", "label": label} for n in range(9) for label in ("a@b.test", "c")
     ]
     fixed = fix(job(write(tmp_path / "d.jsonl", rows)), ["D015"], tmp_path / "out", Pseudonymiser(KEY))
-    assert {label for _, label in mended(fixed)} == {"a@b.test", "c"}
+    assert {label for _, label in fixed_rows(fixed)} == {"a@b.test", "c"}
 
 
 def test_a_fix_that_would_leave_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
@@ -249,7 +251,7 @@ def test_new_files_inside_the_source_are_no_source(tmp_path: Path) -> None:
     write(tmp_path / "data" / "d.jsonl", [{"text": "one", "label": "a"}, {"text": "two", "label": "a"}])
     test = f"data.test.same={tmp_path / 'data'}"
     fixed = fix(job(tmp_path / "data", test), ["D007"], tmp_path / "data" / "fixed")
-    assert len(mended(fixed, "same")) == len(mended(fixed)) == 2
+    assert len(fixed_rows(fixed, "same")) == len(fixed_rows(fixed)) == 2
 
 
 words = st.sampled_from(
@@ -286,9 +288,9 @@ def test_a_fix_changes_no_row_that_it_does_not_list(
     train = write(folder / "d.jsonl", given_rows)
     if not given_rows:
         return
-    made = job(train, "data.group=group", "data.form=labelled", labels=["refund", "billing"])
+    random_job = job(train, "data.group=group", "data.form=labelled", labels=["refund", "billing"])
     try:
-        fixed = fix(made, codes, folder / "out", Pseudonymiser(KEY))
+        fixed = fix(random_job, codes, folder / "out", Pseudonymiser(KEY))
     except UserError as error:
         assert "Nothing would be left" in str(error)
         return
@@ -307,16 +309,16 @@ def test_a_fix_changes_no_row_that_it_does_not_list(
 
 
 def test_rows_with_documents_come_out_with_their_text(tmp_path: Path) -> None:
-    """The new files lie elsewhere, so that a path relative to the old ones would lead nowhere."""
+    """The new files lie in another folder, where a relative path would not lead to the document."""
     for name, text in (("a", "the lamp is broken"), ("b", "the lamp is broken"), ("c", "where is my parcel")):
         (tmp_path / f"{name}.txt").write_text(text)
     rows = [{"file": f"{name}.txt", "label": "x", "note": name} for name in ("a", "b", "c", "absent")]
     fixed = fix(job(write(tmp_path / "d.jsonl", rows), "data.document=file"), ["D007"], tmp_path / "out" / "fixed")
-    assert mended(fixed) == [("the lamp is broken", "x"), ("where is my parcel", "x")]
+    assert fixed_rows(fixed) == [("the lamp is broken", "x"), ("where is my parcel", "x")]
     assert [(entry["code"], entry["where"].rpartition("/")[2]) for entry in log(fixed)] == [
         ("D007", "d.jsonl:2"),
         ("D009", "d.jsonl:4"),
     ]
     assert [row["note"] for row in read_jsonl(fixed.files["train"])] == ["a", "c"]
     again = [item for item in read(fixed.files["train"], columns=Columns(document="file")) if isinstance(item, Example)]
-    assert [(example.request, example.answer) for example in again] == mended(fixed)
+    assert [(example.request, example.answer) for example in again] == fixed_rows(fixed)

@@ -1,4 +1,4 @@
-"""The frozen test: what is written, what is refused, and that nothing of it reaches the training rows."""
+"""The frozen test: its files, the refusals, and that none of it reaches the training rows."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Project:
 
     def __init__(self, folder: Path, **data: Any):
         self.folder, self.data = folder, data
-        self.made = 0
+        self.splits = 0
 
     @property
     def spec(self) -> Spec:
         return spec_of(self.folder, **self.data)
 
     def split(self, rows: list[Example], **tests: list[Example]) -> Path:
-        self.made += 1
-        work = self.folder / f"work-{self.made}"
+        self.splits += 1
+        work = self.folder / f"work-{self.splits}"
         self.result = split_rows(work, before_freezing(self.spec), {"train": rows, **tests}).result
         return work / "split"
 
@@ -63,18 +63,18 @@ def project(tmp_path: Path) -> Project:
 
 
 def later(rows: list[Example]) -> list[Example]:
-    """Other rows than ROWS, at least a share of which is new to the frozen test."""
+    """Other rows than ROWS; at least a share of them is new to the frozen test."""
     return [row(1000 + n, unalike(f"later {n}"), LABELS[n % 3], f"H{n // 4}") for n in range(60)] + rows
 
 
 def test_freezing_changes_no_part_of_the_dataset(project: Project) -> None:
     folder = project.split(ROWS)
     before = {path.name: path.read_bytes() for path in folder.rglob("*.jsonl")}
-    made = freeze(project.spec, folder)
+    freezing = freeze(project.spec, folder)
     after = {path.name: path.read_bytes() for path in project.split(ROWS).rglob("*.jsonl")}
     assert before == after
-    assert project.result["frozen"] == {"version": 1, "sha256": made.sha256}
-    assert (made.version, made.added, made.parts, made.withheld) == (1, {"test": 24}, {"test": 24}, 0)
+    assert project.result["frozen"] == {"version": 1, "sha256": freezing.sha256}
+    assert (freezing.version, freezing.added, freezing.parts, freezing.withheld) == (1, {"test": 24}, {"test": 24}, 0)
 
 
 def test_the_same_rows_in_another_place_are_still_the_frozen_ones(project: Project) -> None:
@@ -87,7 +87,7 @@ def test_the_same_rows_in_another_place_are_still_the_frozen_ones(project: Proje
     assert len(dataset.train) + len(dataset.validation) == len(ROWS) - len(test)
 
 
-def test_what_has_to_do_with_a_frozen_example_is_withheld_with_the_reason(project: Project) -> None:
+def test_rows_related_to_a_frozen_example_are_withheld_with_the_reason(project: Project) -> None:
     project.freeze(ROWS)
     one = project.dataset(ROWS)[0].test["test"][0]
     new = [
@@ -115,7 +115,7 @@ def test_one_copy_more_than_was_frozen_is_withheld(project: Project) -> None:
     assert [(w.example.request, w.reason) for w in withheld] == [(one.request, "repeats-frozen")]
 
 
-def test_a_frozen_example_stays_in_the_test_where_the_data_lost_it(project: Project) -> None:
+def test_a_frozen_example_stays_in_the_test_when_the_data_loses_it(project: Project) -> None:
     project.freeze(ROWS)
     test = project.dataset(ROWS)[0].test["test"]
     without = [e for e in ROWS if e.meta.id not in ids(test)]
@@ -152,13 +152,13 @@ def test_too_few_new_rows_stay_new_until_there_are_enough(project: Project) -> N
     assert project.freeze(later(ROWS)).added == {"test": 12}
 
 
-def test_freezing_is_the_same_wherever_and_whenever(tmp_path: Path) -> None:
-    made = []
+def test_freezing_does_not_depend_on_place_or_time(tmp_path: Path) -> None:
+    outcomes = []
     for name in ("one", "two"):
         project = Project(tmp_path / name, group="customer")
         project.freeze(ROWS)
-        made.append((project.freeze(later(ROWS)).sha256, project.bytes_of()))
-    assert made[0] == made[1]
+        outcomes.append((project.freeze(later(ROWS)).sha256, project.bytes_of()))
+    assert outcomes[0] == outcomes[1]
 
 
 def test_rows_of_a_named_test_join_when_it_is_frozen_again(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_groups_of_another_column_are_refused(project: Project, now: str | None)
         project.dataset(ROWS)
 
 
-def test_groups_that_come_later_are_those_of_the_frozen_texts(tmp_path: Path) -> None:
+def test_groups_added_later_apply_to_the_frozen_texts(tmp_path: Path) -> None:
     project = Project(tmp_path)
     bare = [row(n, e.request, e.answer) for n, e in enumerate(ROWS)]
     project.freeze(bare)
@@ -218,12 +218,12 @@ def test_groups_that_come_later_are_those_of_the_frozen_texts(tmp_path: Path) ->
     assert len(withheld) + len(dataset.train) + len(dataset.validation) + len(frozen) == len(ROWS)
 
 
-def test_a_named_frozen_test_that_is_not_there_is_refused(project: Project) -> None:
+def test_a_missing_frozen_test_is_refused(project: Project) -> None:
     project.data["frozen"] = "kept/test"
     with pytest.raises(UserError, match=r"kept/test: There is no frozen test here.*tunewright data freeze"):
         split_rows(project.folder / "w", project.spec, {"train": ROWS})
-    made = project.freeze(ROWS)
-    assert made.folder == project.folder / "kept" / "test"
+    freezing = project.freeze(ROWS)
+    assert freezing.folder == project.folder / "kept" / "test"
     assert len(project.dataset(ROWS)[0].test["test"]) == 24
 
 
@@ -277,7 +277,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_what_was_edited_in_a_frozen_test_is_named(project: Project, edit: str) -> None:
+def test_an_edit_of_a_frozen_test_is_refused_by_name(project: Project, edit: str) -> None:
     project.freeze(ROWS)
     folder = project.freeze(later(ROWS)).folder
     change, message = EDITS[edit]
@@ -287,7 +287,7 @@ def test_what_was_edited_in_a_frozen_test_is_named(project: Project, edit: str) 
             use(later(ROWS))
 
 
-def test_a_version_that_was_not_written_to_its_end_is_not_there(project: Project, monkeypatch: Any) -> None:
+def test_an_unfinished_version_does_not_count(project: Project, monkeypatch: Any) -> None:
     project.freeze(ROWS)
     frozen = read_frozen(project.folder / "frozen_test")
     after = frozen.extended({"test": [row(1, "more")]}, [], "customer")
@@ -298,14 +298,14 @@ def test_a_version_that_was_not_written_to_its_end_is_not_there(project: Project
     assert [path.name for path in (project.folder / "frozen_test").iterdir()] == ["1"]
 
 
-def test_what_a_kill_left_of_the_first_freezing_is_no_frozen_test(project: Project) -> None:
+def test_remains_of_a_killed_first_freezing_are_no_frozen_test(project: Project) -> None:
     (project.folder / "frozen_test" / ".killed").mkdir(parents=True)
     assert project.spec.frozen_folder is None
     assert project.freeze(ROWS).version == 1
     assert len(project.dataset(ROWS)[0].test["test"]) == 24
 
 
-def test_the_chain_is_of_the_files_that_say_so(project: Project) -> None:
+def test_the_chain_consists_of_the_version_files(project: Project) -> None:
     root = project.freeze(ROWS).folder
     last = project.freeze(later(ROWS)).sha256
     first, second = (json.loads((root / n / "version.json").read_text("utf-8")) for n in "12")
@@ -317,7 +317,7 @@ def test_the_chain_is_of_the_files_that_say_so(project: Project) -> None:
 
 def test_a_row_too_new_for_the_first_split_is_trained_on_from_then_on_and_never_frozen(tmp_path: Path) -> None:
     project = Project(tmp_path, group="customer", time="at")
-    # One customer wrote half of the rows, before and after the test's time: the later ones are on neither side.
+    # One customer wrote half of the rows, before and after the test's time; the later ones are on neither side.
     rows = [row(n, unalike(str(n)), LABELS[n % 3], "L", time=n) for n in range(100)]
     rows += [row(100 + n, unalike(str(100 + n)), LABELS[n % 3], time=n) for n in range(100)]
     project.freeze(rows)
@@ -353,10 +353,10 @@ def test_no_later_data_leaks_and_freezing_only_extends(
         frozen = read_frozen(project.folder / "frozen_test")
         data = random.Random(seed).sample([*rows[gone:], *more], len(rows[gone:]) + len(more))
         for _ in range(2):
-            made = accepted(lambda: project.dataset(data))
-            if made is None:
+            parts = accepted(lambda: project.dataset(data))
+            if parts is None:
                 return
-            dataset, withheld = made
+            dataset, withheld = parts
             assert dataset.test == frozen.parts
             assert_apart(frozen.examples, [*dataset.train, *dataset.validation])
             assert_apart(dataset.train, dataset.validation)
@@ -377,7 +377,7 @@ def test_no_later_data_leaks_and_freezing_only_extends(
 
 
 def accepted(do: Callable[[], Any]) -> Any:
-    """What it gives, or None where it is refused for want of rows."""
+    """The result, or None where it is refused because of too few rows."""
     try:
         return do()
     except UserError as error:

@@ -23,7 +23,7 @@ def labelled(*labels: object, text: str = "text", label: str = "label") -> list[
 
 
 def guessed(path: Path) -> Spec:
-    """The guess, written and read again as `init` and `run` do."""
+    """The guess, written and read again as by `init` and `run`."""
     (path.parent / "tunewright.yaml").write_text(guess_spec(path, path.parent).text, "utf-8")
     return load_spec(path.parent)
 
@@ -96,7 +96,7 @@ def chat(text: str, answer: str) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]}
 
 
-def test_chat_rows_whose_answers_repeat_are_a_classifiers(tmp_path: Path) -> None:
+def test_chat_rows_with_repeated_answers_are_to_be_classified(tmp_path: Path) -> None:
     rows = [chat(text, ("refund", "billing")[n % 2]) for n, text in enumerate(TEXTS)]
     spec = guessed(write(tmp_path / "d.jsonl", rows))
     assert list(spec.task.labels) == ["billing", "refund"]
@@ -128,7 +128,7 @@ def test_a_column_of_objects_holds_records(as_text: bool, tmp_path: Path) -> Non
     assert spec.task.record["properties"]["when"] == {"type": "string", "format": "date"}
 
 
-def test_a_usual_label_beside_records_is_what_is_asked(tmp_path: Path) -> None:
+def test_a_usual_label_name_wins_over_records(tmp_path: Path) -> None:
     rows = [{**row, "entities": {"a": 1}} for row in labelled("x", "y")]
     assert guessed(write(tmp_path / "d.jsonl", rows)).task.kind == "classify"
 
@@ -140,7 +140,7 @@ def test_a_column_named_reply_holds_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("tickets", "classify"), ("invoices", "extract"), ("replies", "generate")])
-def test_the_examples_are_guessed_as_what_they_are(name: str, kind: str, tmp_path: Path) -> None:
+def test_the_kind_of_each_shipped_example_is_guessed(name: str, kind: str, tmp_path: Path) -> None:
     source = Path(__file__).parents[2] / "examples" / name / "data" / "train.jsonl"
     spec = guessed(write(tmp_path / "train.jsonl", [json.loads(line) for line in source.open(encoding="utf-8")]))
     assert spec.task.kind == kind
@@ -192,7 +192,7 @@ def test_the_text_is_the_longest_column_where_no_name_helps(tmp_path: Path) -> N
     assert guess_spec(write(tmp_path / "d.jsonl", rows), tmp_path).text_column == "Nachricht"
 
 
-def test_a_csv_file_is_looked_at_too(tmp_path: Path) -> None:
+def test_csv_files_are_read_too(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     path.write_text("text,label\n" + "".join(f"{t},{'ab'[n % 2]}\n" for n, t in enumerate(TEXTS)))
     assert guessed(path).task.labels == {"a": "", "b": ""}
@@ -212,7 +212,7 @@ def test_data_without_a_text_column_is_refused(tmp_path: Path) -> None:
         guess_spec(write(tmp_path / "d.jsonl", rows), tmp_path)
 
 
-def test_a_column_of_paths_to_documents_is_known_by_what_is_there(tmp_path: Path) -> None:
+def test_a_column_of_paths_is_recognised_by_existing_documents(tmp_path: Path) -> None:
     for number in range(8):
         (tmp_path / f"{number}.txt").write_text("hello")
     rows = [{"note": "a longer text than any path is", "file": f"{n}.txt", "label": "ab"[n % 2]} for n in range(8)]

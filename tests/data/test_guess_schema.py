@@ -1,4 +1,4 @@
-"""A schema guessed from records lets these records through, and says what can be told from them."""
+"""A schema guessed from records accepts these records, and describes their common properties."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RECORDS = [
 ]
 
 
-def test_what_records_have_in_common_is_told() -> None:
+def test_the_schema_describes_the_common_fields() -> None:
     schema = guess_schema(RECORDS)
     assert schema["properties"] == {
         "vendor": {"type": "string"},
@@ -53,7 +53,7 @@ def test_names_that_repeat_are_no_choice() -> None:
     assert schema["properties"]["vendor"] == {"type": "string"}
 
 
-def test_a_date_that_is_none_makes_it_a_text() -> None:
+def test_an_invalid_date_makes_the_field_a_text() -> None:
     assert guess_schema([{"date": "2024-02-30"}])["properties"]["date"] == {"type": "string"}
     assert guess_schema([{"date": "20240229"}])["properties"]["date"] == {"type": "string"}
 
@@ -83,5 +83,5 @@ def test_the_records_fit_their_own_schema(records: list[dict[str, Any]]) -> None
         form.canonical(json.dumps({name: value for name, value in record.items() if name in schema["properties"]}))
 
 
-def test_a_grammar_can_be_made_of_it(tmp_path: Any) -> None:
+def test_a_grammar_can_be_built_from_the_schema(tmp_path: Any) -> None:
     assert record_schema(guess_schema(RECORDS), tmp_path)

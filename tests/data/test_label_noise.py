@@ -42,7 +42,7 @@ def tickets(seed: int, per_label: int = 60, labels: int = 4) -> tuple[list[str],
 
 
 def flipped(labels: list[str], seed: int, share: float = 0.05) -> tuple[list[str], dict[int, str]]:
-    """Labels of which a share is wrong, and the right ones of those."""
+    """(labels of which a share is wrong, the right labels of those)."""
     draw, noisy = random.Random(seed), list(labels)
     rows = draw.sample(range(len(labels)), int(share * len(labels)))
     for row in rows:
@@ -57,7 +57,7 @@ def suspects_of(*args: Any, **settings: Any) -> list[Suspect]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_planted_wrong_labels_are_found_and_mended(seed: int) -> None:
+def test_planted_wrong_labels_are_found_with_the_right_label(seed: int) -> None:
     texts, labels = tickets(seed)
     noisy, wrong = flipped(labels, seed)
     suspects = suspects_of(texts, noisy, seed=seed)
@@ -73,7 +73,7 @@ def test_clean_labels_give_few_suspects() -> None:
     assert len(suspects_of(texts, labels)) <= 0.02 * len(texts)
 
 
-def test_suspects_say_what_was_given_and_come_most_probable_first() -> None:
+def test_suspects_have_both_labels_and_come_most_probable_first() -> None:
     texts, labels = tickets(1)
     noisy, _ = flipped(labels, 1)
     suspects = suspects_of(texts, noisy)
@@ -82,7 +82,7 @@ def test_suspects_say_what_was_given_and_come_most_probable_first() -> None:
     assert [s.score for s in suspects] == sorted((s.score for s in suspects), reverse=True)
 
 
-def test_two_labels_do() -> None:
+def test_two_labels_are_enough() -> None:
     texts, labels = tickets(2, labels=2)
     noisy, wrong = flipped(labels, 2)
     assert {s.index for s in suspects_of(texts, noisy)} >= set(wrong)
@@ -113,7 +113,7 @@ def test_texts_without_letters_can_be_judged() -> None:
     assert isinstance(suspects_of(["", "?", "😀", *texts], ["refund", "login", "defect", *labels]), list)
 
 
-def test_a_repeated_wrong_label_is_no_witness_for_itself() -> None:
+def test_a_repeated_wrong_label_does_not_confirm_itself() -> None:
     texts, labels = tickets(6)
     repeated = "refund money back please return it"
     suspects = suspects_of([*texts, *[repeated] * 6], [*labels, *["login"] * 6])
@@ -139,11 +139,11 @@ def test_lists_of_different_lengths_are_refused() -> None:
 
 
 @pytest.mark.parametrize("texts", [["?", "!", "…", "😀", "😡", "."], [""] * 6, [" "] * 6])
-def test_texts_without_any_word_do_no_harm(texts: list[str]) -> None:
+def test_texts_without_any_word_are_accepted(texts: list[str]) -> None:
     assert not likely_mislabelled(texts, ["x", "x", "x", "y", "y", "y"], groups=list(range(6)))
 
 
-def test_probabilities_are_as_often_right_as_they_say() -> None:
+def test_probabilities_are_calibrated() -> None:
     texts, labels = tickets(8, per_label=200)
     noisy, _ = flipped(labels, 8, 0.1)
     given = np.array([sorted(THEMES).index(label) for label in noisy])
@@ -156,8 +156,8 @@ def test_probabilities_are_as_often_right_as_they_say() -> None:
     assert abs(right[sure > 0.85].mean() - sure[sure > 0.85].mean()) < 0.03
 
 
-def test_a_weak_classifier_is_no_judge() -> None:
-    """The shipped tickets' labels are right; a linear classifier knows two of three, and suspected 194 of 1,024."""
+def test_a_weak_classifier_judges_nothing() -> None:
+    """The shipped tickets' labels are right. A linear classifier got two of three right and suspected 194 of 1,024."""
     rows = read_jsonl(REPOSITORY / "examples" / "tickets" / "data" / "train.jsonl")
     columns = [[row[name] for row in rows] for name in ("text", "label", "phrasing")]
     assert likely_mislabelled(*columns) is None

@@ -1,4 +1,4 @@
-"""Data whose rows have several labels: what is found in it, how it is cut, and the spec that is guessed from it."""
+"""Data whose rows have several labels: the findings, the cut, and the guessed spec."""
 
 from __future__ import annotations
 
@@ -44,14 +44,12 @@ def answers_in(folder: Path) -> list[str]:
 MANY = [["billing"], ["defect", "billing"], ["refund"], []] * 30
 
 
-def test_lists_are_written_in_the_specs_order_and_nothing_is_wrong_with_them(tmp_path: Path) -> None:
+def test_lists_are_written_in_the_specs_order_without_findings(tmp_path: Path) -> None:
     found = found_in(tmp_path, project(tmp_path, MANY))
     assert set(found) == {"D023", "D025", "D028"} or set(found) == {"D025", "D028"}
     assert found["D028"].severity == "note"
     assert found["D028"].what == "train: 30 of 120 rows have no label"
-    assert (
-        found["D025"].what == "train: the labels were not checked for mistakes, which is done where a row has one label"
-    )
+    assert found["D025"].what == "train: the labels were not checked for mistakes; only tasks with one label a row are"
     assert set(answers_in(tmp_path)) == {'["billing"]', '["billing","defect"]', '["refund"]', "[]"}
 
 
@@ -98,7 +96,7 @@ def test_rare_and_absent_labels_are_found_by_label_and_not_by_list(tmp_path: Pat
     found = found_in(tmp_path, spec)
     assert found["D004"].what == "train: no example of new"
     assert found["D005"].what == "train: fewer than 20 examples of refund"
-    assert "D018" not in found, "a label that holds everywhere hides no other"
+    assert "D018" not in found, "rows with this label can have others too"
     assert "D014" not in found
 
 
@@ -107,7 +105,7 @@ def test_one_label_only_is_an_error(tmp_path: Path) -> None:
     assert found["D003"].what == "train: no row has another label than 'billing'"
 
 
-def test_spellings_are_found_and_mended_within_lists(tmp_path: Path) -> None:
+def test_spellings_are_found_and_fixed_within_lists(tmp_path: Path) -> None:
     spec = project(tmp_path, [*MANY, ["Billing", "refund"]])
     found = found_in(tmp_path, spec)
     assert "'billing', 'Billing'" in found["D013"].what
@@ -154,7 +152,7 @@ def test_each_label_comes_to_every_part(tmp_path: Path) -> None:
         ([["a"], ["b", 1]] * 5, None),
     ],
 )
-def test_what_looks_like_several_labels_a_row(answers: list[object], found: object) -> None:
+def test_several_labels_a_row_are_recognised(answers: list[object], found: object) -> None:
     assert guess_labels(answers, 300) == found
 
 

@@ -43,7 +43,7 @@ UNCLEAR = [
     "ありがとう",
     "Netflix Spotify Amazon Prime Video",
 ]
-ALMOST = {"id": "ms"}  # Indonesian and Malay are told apart by a few words
+ALMOST = {"id": "ms"}  # Indonesian and Malay differ in a few words
 FOREIGN_NAMES = [
     "Please deliver it to Příční 1429, Höfðagata 39 or Via dei Condotti",
     "My name is Erlendur Hafliðason from Keflavík and where is my order",
@@ -52,17 +52,17 @@ FOREIGN_NAMES = [
 
 
 @pytest.mark.parametrize("language", sorted(SENTENCES["B"]))
-def test_foreign_sentences_are_told(language: str) -> None:
+def test_foreign_sentences_are_recognised(language: str) -> None:
     long_enough = [
         s for part in SENTENCES.values() for s in part.get(language, []) if len(s.split()) >= WORDS or not s.isascii()
     ]
-    told = [language_of(sentence) for sentence in long_enough]
-    assert set(told) <= {language, None, ALMOST.get(language)}
-    assert told.count(language) >= 0.9 * len(told) - 1
+    languages = [language_of(sentence) for sentence in long_enough]
+    assert set(languages) <= {language, None, ALMOST.get(language)}
+    assert languages.count(language) >= 0.9 * len(languages) - 1
 
 
 @pytest.mark.parametrize("text", UNCLEAR)
-def test_of_what_is_short_or_no_language_none_is_told(text: str) -> None:
+def test_short_texts_and_texts_without_a_language_give_none(text: str) -> None:
     assert language_of(text) is None
 
 
@@ -71,7 +71,7 @@ def test_names_and_titles_do_not_make_a_text_foreign(text: str) -> None:
     assert language_of(text) in ("en", None)
 
 
-def test_a_text_in_capitals_is_told() -> None:
+def test_a_text_in_capitals_is_recognised() -> None:
     assert language_of("WO IST MEINE BESTELLUNG SEIT GESTERN GEBLIEBEN") == "de"
 
 
@@ -93,14 +93,14 @@ def test_at_most_one_english_text_in_a_thousand_is_called_foreign(name: str) -> 
     if not paths:
         pytest.skip(f"the shared data set is not here: {SHARED / name}")
     texts = [json.loads(line)["text"] for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
-    told = [language_of(text) for text in texts]
-    assert len(told) - told.count("en") - told.count(None) <= len(told) / 1000
-    assert told.count("en") > 0.8 * len(told)
+    languages = [language_of(text) for text in texts]
+    assert len(languages) - languages.count("en") - languages.count(None) <= len(languages) / 1000
+    assert languages.count("en") > 0.8 * len(languages)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_has_a_two_letter_code_or_none(text: str) -> None:
-    told = language_of(text)
-    assert told is None or (len(told) == 2 and told.islower())
-    assert language_of(text) == told
+    code = language_of(text)
+    assert code is None or (len(code) == 2 and code.islower())
+    assert language_of(text) == code

@@ -110,7 +110,7 @@ def test_nearly_any_words_with_accents_come_back(encoding: str) -> None:
 @given(st.text(st.sampled_from("abc XYZ.,!'" + ACCENTED + SIGNS)))
 @example("CAFÉ—BAR")
 def test_clean_text_is_left_alone(text: str) -> None:
-    """Clean: no sign stands right behind an accented letter (that some may is in PROPER)."""
+    """Clean: no punctuation follows an accented letter directly (PROPER has texts where it may)."""
     clean = re.sub(f"([{ACCENTED}])([{SIGNS}])", r"\1 \2", text)
     assert mojibake(clean) is None
 
@@ -122,7 +122,7 @@ def test_a_repair_is_shorter_and_never_fails(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["caf\ufffd", "cafï¿½ au lait", "\ufffd and donâ€™t"])
-def test_lost_characters_are_said_and_not_repaired(text: str) -> None:
+def test_lost_characters_are_reported_and_not_repaired(text: str) -> None:
     assert lost_characters(text)
     assert mojibake(text) is None
 
@@ -152,5 +152,5 @@ def test_the_broken_titles_in_snips_are_found() -> None:
     assert all(re.search("[Â-ô][\x80-\xbf]", text) for text in repaired)
 
 
-def test_plain_text_costs_next_to_nothing() -> None:
+def test_plain_text_takes_hardly_any_time() -> None:
     assert min(timeit.repeat(lambda: mojibake("a" * 200), number=1000, repeat=5)) / 1000 < 5e-6

@@ -36,7 +36,7 @@ def corpus(seed: int, words: int, size: int = 180) -> list[str]:
 
 
 def all_pairs(texts: list[str], threshold: float) -> dict[tuple[int, int], float]:
-    """The near copies among plain lower-case texts that are all short or all long, each compared with each."""
+    """The near copies among plain lower-case texts that are all short or all long, by comparing every pair."""
     if len(texts[0].split()) < near.LONG:
         sets = [{text[i : i + near.CHARACTERS] for i in range(len(text) - near.CHARACTERS + 1)} for text in texts]
     else:
@@ -49,7 +49,7 @@ def all_pairs(texts: list[str], threshold: float) -> dict[tuple[int, int], float
 
 @pytest.mark.parametrize("words", [12, 90], ids=["short", "long"])
 @pytest.mark.parametrize("threshold", [0.6, 0.8, 0.95])
-def test_groups_are_those_of_comparing_every_pair(words: int, threshold: float) -> None:
+def test_groups_equal_those_from_comparing_every_pair(words: int, threshold: float) -> None:
     texts = corpus(words, words)
     true = all_pairs(texts, threshold)
     found = near_duplicates(texts, threshold)
@@ -87,7 +87,7 @@ def test_scripts_with_combining_marks_keep_their_words_apart() -> None:
     assert near_duplicates(["我的卡丢了", "我的卡丢了。", "我的卡找到了"], 0.8) == [NearPair(0, 1, 1.0)]
 
 
-def test_texts_without_content_are_nobodys_copy() -> None:
+def test_texts_without_content_are_never_copies() -> None:
     assert near_duplicates(["", " ", "?!", "\n", "…", ""]) == []
     assert near_copies(["", "?"], ["", "?", "a"]) == []
 
@@ -105,7 +105,7 @@ def test_a_symbol_is_content() -> None:
     assert near_duplicates(["😀", "😡", "😀"]) == [NearPair(0, 2, 1.0)]
 
 
-def test_lone_surrogates_do_no_harm() -> None:
+def test_lone_surrogates_are_accepted() -> None:
     assert near_duplicates(["\ud800 text", "\ud800 text"]) == [NearPair(0, 1, 1.0)]
 
 
@@ -136,7 +136,7 @@ def test_a_near_copy_is_found_among_very_many_texts_of_one_template() -> None:
 
 
 @pytest.mark.parametrize("words", [12, 90], ids=["short", "long"])
-def test_leaks_are_the_nearest_of_all_training_texts(words: int) -> None:
+def test_each_leak_names_the_nearest_training_text(words: int) -> None:
     draw = random.Random(words)
     left = corpus(1, words, 150)
     right = [edited(draw.choice(left), draw, draw.randint(0, 4)) for _ in range(80)]

@@ -37,12 +37,12 @@ def ages(examples: list[Example]) -> list[int]:
 def test_parts_are_apart_and_nothing_is_lost(rows: list[Example], time: bool, seed: int) -> None:
     spec = spec_of(time="at" if time else None)
     try:
-        made = partition(spec, {"train": rows}, None)
+        parts = partition(spec, {"train": rows}, None)
     except UserError as error:
         assert "too few" in str(error)
         return
-    train, validation, test = made.dataset.train, made.dataset.validation, made.dataset.test["test"]
-    withheld = [w.example for w in made.withheld]
+    train, validation, test = parts.dataset.train, parts.dataset.validation, parts.dataset.test["test"]
+    withheld = [w.example for w in parts.withheld]
     assert ids([*train, *validation, *test, *withheld]) == ids(rows)
     assert_apart([*train, *validation], test)
     assert_apart(train, validation)
@@ -57,12 +57,12 @@ def test_with_times_the_test_is_the_newest_and_the_validation_the_newest_of_the_
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     rows = [row(n, unalike(str(n)), LABELS[n // 40], time=n) for n in range(120)]
-    made = partition(spec_of(time="at"), {"train": rows}, None)
-    assert ages(made.dataset.test["test"]) == list(range(96, 120))
-    assert ages(made.dataset.validation) == list(range(86, 96))
-    assert ages(made.dataset.train) == list(range(86))
-    assert made.result["absent_from_test"] == ["billing", "defect"]
-    assert "The newest rows lack 2 labels, which the test says nothing of: billing, defect." in capsys.readouterr().err
+    parts = partition(spec_of(time="at"), {"train": rows}, None)
+    assert ages(parts.dataset.test["test"]) == list(range(96, 120))
+    assert ages(parts.dataset.validation) == list(range(86, 96))
+    assert ages(parts.dataset.train) == list(range(86))
+    assert parts.result["absent_from_test"] == ["billing", "defect"]
+    assert "The newest rows lack 2 labels, which the test can't measure: billing, defect." in capsys.readouterr().err
 
 
 def test_with_named_tests_only_the_validation_is_cut_by_time() -> None:
@@ -81,15 +81,15 @@ def test_a_time_that_cannot_be_read_stops_the_split(tmp_path: Path) -> None:
     assert split_rows(tmp_path / "untimed", spec_of(), {"train": rows}).result["test"] == 4
 
 
-def test_what_joined_much_of_the_data_is_told_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_blocks_that_join_much_of_the_data_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row(n, unalike(str(n)), group="template" if n < 60 else None) for n in range(100)]
-    made = partition(spec_of(), {"train": rows}, None)
-    assert made.result["blocks"] == {"count": 41, "largest": 60}
+    parts = partition(spec_of(), {"train": rows}, None)
+    assert parts.result["blocks"] == {"count": 41, "largest": 60}
     assert "join 60 of 100 rows (60 %)" in capsys.readouterr().err
-    assert set(ids(rows[:60])) <= set(ids([*made.dataset.train, *made.dataset.validation]))
+    assert set(ids(rows[:60])) <= set(ids([*parts.dataset.train, *parts.dataset.validation]))
 
 
-def test_nothing_is_told_of_blocks_where_nothing_is_to_be_held_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_blocks_are_not_reported_where_nothing_is_held_out(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row(n, unalike(str(n)), group="template" if n < 60 else None) for n in range(100)]
     named = [row(n, unalike(f"named {n}"), part="later") for n in range(5)]
     spec = spec_of(test={"later": "t.jsonl"}, validation_fraction=0)
@@ -97,18 +97,18 @@ def test_nothing_is_told_of_blocks_where_nothing_is_to_be_held_out(capsys: pytes
     assert capsys.readouterr().err == ""
 
 
-def test_what_is_newer_than_the_test_but_of_a_block_too_large_for_it_is_withheld(tmp_path: Path) -> None:
+def test_rows_newer_than_the_test_in_too_large_a_block_are_withheld(tmp_path: Path) -> None:
     large = [row(n, unalike(str(n)), group="template", time=n) for n in range(100)]
     rest = [row(100 + n, unalike(str(100 + n)), time=n) for n in range(100)]
-    made = split_rows(tmp_path, spec_of(time="at"), {"train": [*large, *rest]}).result
-    assert made["withheld"] == {"newer-than-test": 19}
+    result = split_rows(tmp_path, spec_of(time="at"), {"train": [*large, *rest]}).result
+    assert result["withheld"] == {"newer-than-test": 19}
     withheld = load_withheld(tmp_path / "split")
     assert ages([w.example for w in withheld]) == list(range(81, 100))
     dataset = load_dataset(tmp_path / "split")
     assert max(ages([*dataset.train, *dataset.validation])) <= min(ages(dataset.test["test"])) + 1
 
 
-def test_too_few_rows_are_told_with_what_hangs_together() -> None:
+def test_the_refusal_of_too_few_rows_names_the_largest_block() -> None:
     rows = [row(n, unalike(str(n)), group="one") for n in range(50)]
     with pytest.raises(UserError, match=r"50 rows are too few to hold out a test part\. The largest block .* 50 rows"):
         partition(spec_of(), {"train": rows}, None)
@@ -116,7 +116,7 @@ def test_too_few_rows_are_told_with_what_hangs_together() -> None:
         partition(spec_of(), {"train": []}, None)
 
 
-def test_without_a_cut_rows_stay_as_they_stood() -> None:
+def test_without_a_cut_rows_keep_their_order() -> None:
     rows = [row(n, unalike(str(n % 5)), group=str(n % 3)) for n in range(30)]
     named = [row(0, unalike("named"), part="t")]
     spec = spec_of(test={"t": "t.jsonl"}, validation_fraction=0)
@@ -150,5 +150,5 @@ def test_records_which_are_all_different_are_held_out_as_well() -> None:
         "schema": {"type": "object", "properties": {"n": {"type": "integer"}}},
     }
     rows = [row(n, unalike(str(n)), f'{{"n":{n}}}') for n in range(100)]
-    made = partition(make_spec(task=task, data={"train": "train.jsonl"}), {"train": rows}, None)
-    assert (made.result["test"], made.result["validation"]) == (20, 8)
+    parts = partition(make_spec(task=task, data={"train": "train.jsonl"}), {"train": rows}, None)
+    assert (parts.result["test"], parts.result["validation"]) == (20, 8)

@@ -14,7 +14,7 @@ from tunewright.pii.checks import iban_check, is_card, is_iban, is_luhn, is_ssn,
 
 KEY = b"a key only for these tests"
 
-# Published test values. Those that look like real credentials are put together here, so that no scanner trips.
+# Published test values. Those that look like real credentials are composed here, so that no scanner reports them.
 CARDS = [
     "4111111111111111",
     "4012888888881881",
@@ -148,7 +148,7 @@ def test_phone_numbers_in_many_notations(text: str, value: str) -> None:
     assert [(span.kind, span.text) for span in find_pii(text)] == [("PHONE", value)]
 
 
-def test_what_a_label_gave_away_is_found_without_the_label_too() -> None:
+def test_a_value_found_by_its_label_is_found_without_it_too() -> None:
     assert [span.text for span in find_pii("Mr. Jensen wrote. Jensen is angry; Jensens are not.")] == [
         "Jensen",
         "Jensen",
@@ -215,7 +215,7 @@ def test_a_stand_in_has_the_form_of_its_value(kind: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["https://bob:$$$$$$$$$$@example.com", "password: $$$$$$$$1"])
-def test_the_signs_of_a_password_do_not_stay(text: str) -> None:
+def test_the_characters_of_a_password_do_not_stay(text: str) -> None:
     assert "$" not in Pseudonymiser(KEY).replace(text)
 
 
@@ -287,7 +287,7 @@ def test_different_values_get_different_stand_ins() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "nothing here", "Ünïcödé 😀 \u200b\n\t", "\ud800"])
-def test_a_text_without_any_stays_as_it_is(text: str) -> None:
+def test_a_text_without_personal_data_stays_as_it_is(text: str) -> None:
     names = Pseudonymiser(KEY)
     assert names.replace(text) == text
     assert not names.mapping
@@ -312,7 +312,7 @@ def test_no_secret_is_in_a_repr_a_log_or_an_error(caplog: pytest.LogCaptureFixtu
     assert "short secret" not in str(caught.value)
 
 
-def test_no_text_makes_it_fail_and_what_stands_between_spans_stays() -> None:
+def test_no_text_fails_and_text_between_spans_stays() -> None:
     draw = random.Random(0)
     pieces = [
         *"09 .-+()@:/,=\n²٣x",
@@ -350,7 +350,7 @@ def test_digits_of_other_scripts_are_digits() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_found_does_not_hang_on_the_order_of_sets() -> None:
+def test_spans_do_not_depend_on_the_order_of_sets() -> None:
     text = "my pin: 4155551234 mobile, call Anna Smith on card 4111 1111 1111 1111 or 4155551234 phone"
     code = f"from tunewright.pii import find_pii; print([(s.start, s.end, s.kind) for s in find_pii({text!r})])"
     assert len({python("-c", code, PYTHONHASHSEED=str(seed)).stdout for seed in range(2)}) == 1

@@ -1,4 +1,4 @@
-"""Persons and addresses, the gates in front of the patterns, and stand-ins as a whole."""
+"""Persons and addresses, the quick tests before the patterns, and stand-ins as a whole."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_numbers_beside_words_are_not_addresses(text: str) -> None:
     assert find_pii(text) == []
 
 
-def test_a_found_name_is_found_where_a_part_of_it_stands() -> None:
+def test_parts_of_a_found_name_are_found_elsewhere() -> None:
     text = "Xyloqua Zzyzx <x@example.com> wrote. Then Zzyzx, XYLOQUA and zzyzx."
     assert [span.text for span in find_pii(text) if span.kind == "PERSON"] == ["Xyloqua Zzyzx", "Zzyzx", "XYLOQUA"]
 
@@ -237,7 +237,7 @@ def test_no_stand_in_is_a_name_that_is_in_the_text_already() -> None:
     assert stand_ins.mapping["Anna"] == [first, usual]
 
 
-def test_an_address_keeps_what_says_that_it_is_one() -> None:
+def test_an_address_keeps_the_words_that_mark_it() -> None:
     replaced = Pseudonymiser(KEY).replace("Ship to 12 Elm Street, Apt 4, Reno, NV 89501.")
     assert "Elm" not in replaced and "Reno" not in replaced and "89501" not in replaced
     assert "Street, Apt " in replaced and ", NV " in replaced

@@ -16,7 +16,7 @@ def law(parameters: tuple[float, float, float, float], rows: float | np.ndarray)
 
 
 def measured(truth: np.ndarray, held: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Errors on `held` rows, each answered independently at each size, and their covariance."""
+    """(errors on `held` rows, each answered independently at each size; their covariance)."""
     errors = np.random.default_rng(seed).binomial(held, truth) / held
     return errors, np.diag(errors * (1 - errors) / held)
 
@@ -39,7 +39,7 @@ def test_a_known_law_is_continued(parameters: tuple[float, float, float, float])
 
 
 @pytest.mark.slow
-def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
+def test_the_interval_holds_the_truth_at_its_nominal_rate() -> None:
     inside = []
     for seed in range(24):
         parameters = LAWS[seed % len(LAWS)]
@@ -61,18 +61,18 @@ def test_a_flat_curve_gains_nothing() -> None:
     assert low < 0 < high < 0.02
 
 
-def test_no_error_at_all_is_no_fault() -> None:
+def test_errors_of_zero_are_accepted() -> None:
     curves = fit(SIZES, np.zeros(len(SIZES)), np.zeros((len(SIZES), len(SIZES))), 1.0, 0)
     assert ends(1 - curves.later(3200))[0] > 0.99
 
 
-def test_farther_is_less_sure() -> None:
+def test_farther_forecasts_are_less_certain() -> None:
     curves = fit(SIZES, *measured(law(LAWS[0], SIZES), 2000, 3), 1.0, 0)
     widths = [high - low for low, high in (ends(gain(curves, factor)) for factor in (2, 5, 20))]
     assert widths == sorted(widths)
 
 
-def test_rows_in_groups_say_less_than_rows_alone() -> None:
+def test_rows_in_groups_carry_less_information_than_single_rows() -> None:
     errors, covariance = measured(law(LAWS[0], SIZES), 2000, 1)
     alone, grouped = (ends(gain(fit(SIZES, errors, covariance, group, 0), 2)) for group in (1.0, 20.0))
     assert grouped[1] - grouped[0] > 1.2 * (alone[1] - alone[0])

@@ -19,7 +19,7 @@ from tunewright.tasks import Example
 
 REPOSITORY = Path(__file__).parents[2]
 HELD_PHRASINGS = "96b8d2a9a019866da45642db51f8ad8f47ab50b6f849120c3643b94539cb9fae"
-"""SHA-256 of their names, sorted, with a space between."""
+"""SHA-256 of the examples' ids, sorted and joined by spaces."""
 
 PLAIN = [
     example(unalike(f"{label} {n}"), label)
@@ -130,7 +130,7 @@ def test_where_all_blocks_are_large_one_is_held_out_if_that_is_nearer_to_the_sha
     assert hold_out(thirds, 0.1, 0)[1] == []
 
 
-def test_one_class_and_singletons_and_empty_labels_are_no_trouble() -> None:
+def test_one_class_singletons_and_empty_labels_are_accepted() -> None:
     rows = [example(unalike(str(n)), label) for n, label in enumerate(["billing"] * 60 + ["", "a", "b", "c"])]
     kept, held = hold_out(rows, 0.2, 0)
     assert Counter(e.answer for e in held) == {"billing": 12}
@@ -183,7 +183,7 @@ def test_a_block_over_the_boundary_is_as_new_as_its_newest_row() -> None:
     assert {"train-100", "train-101"} <= set(ids(members(cut.held)))
 
 
-def test_of_a_large_block_the_rows_newer_than_the_test_are_on_neither_side() -> None:
+def test_rows_of_a_large_block_newer_than_the_test_are_on_neither_side() -> None:
     large = [row(n, unalike(str(n)), group="template", time=n) for n in range(100)]
     rest = [row(100 + n, unalike(str(100 + n)), time=n) for n in range(100)]
     cut = cut_newest(blocks_of([*large, *rest]), 0.2, 0, instants_of([*large, *rest]))
@@ -191,15 +191,15 @@ def test_of_a_large_block_the_rows_newer_than_the_test_are_on_neither_side() -> 
     assert ids(cut.newer) == ids(large[81:])
 
 
-def test_of_one_instant_the_seed_decides() -> None:
+def test_the_seed_decides_among_rows_of_one_instant() -> None:
     rows = [row(n, unalike(str(n))) for n in range(100)]
     cuts = {tuple(ids(members(cut_newest(blocks_of(rows), 0.2, s, instants_of(rows)).held))) for s in range(3)}
     assert len(cuts) == 3
     assert {len(cut) for cut in cuts} == {20}
 
 
-def test_the_tickets_are_cut_as_their_published_figures_say() -> None:
-    """The demo's accuracy was measured on this cut: near copies lie within its groups, so they change nothing."""
+def test_the_cut_of_the_tickets_is_the_one_of_the_published_figures() -> None:
+    """The demo's accuracy was measured on this cut. Near copies lie within its groups, so they don't change it."""
     columns = Columns(group="phrasing")
     read_rows = read(REPOSITORY / "examples" / "tickets" / "data" / "train.jsonl", columns=columns)
     rows = [item for item in read_rows if isinstance(item, Example)]
@@ -220,7 +220,7 @@ def test_a_block_larger_than_the_share_is_not_taken_where_others_meet_it(seed: i
 
 
 def test_a_block_that_does_not_fit_ends_the_newest_part() -> None:
-    """To skip it and take older ones would leave what is newer than the test in train."""
+    """Skipping it and taking older ones would leave rows in train that are newer than the test."""
     rows = [row(n, unalike(str(n)), group="A" if 85 <= n < 93 else None, time=n) for n in range(100)]
     cut = cut_newest(blocks_of(rows), 0.1, 0, instants_of(rows))
     assert (ids(members(cut.held)), cut.newer) == (ids(rows[93:]), [])

@@ -1,4 +1,4 @@
-"""The shipped tickets are what their program makes, and what the demo says about them is so."""
+"""The shipped tickets are the output of their program, and the demo's statements about them hold."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_routes_are_equally_frequent_and_are_those_of_the_spec(parts: dict[str, 
         assert len(set(counts.values())) == 1
 
 
-def test_every_ticket_of_a_part_has_a_phrasing_of_its_own(parts: dict[str, list[dict[str, str]]]) -> None:
+def test_no_phrasing_repeats_within_a_part(parts: dict[str, list[dict[str, str]]]) -> None:
     for name, rows in parts.items():
         assert len({row["phrasing"] for row in rows}) == len(rows), name
     known = {row["phrasing"] for row in parts["train"]}
@@ -46,14 +46,14 @@ def test_every_ticket_of_a_part_has_a_phrasing_of_its_own(parts: dict[str, list[
 
 
 def test_an_unseen_phrasing_shares_few_words_with_those_of_training(parts: dict[str, list[dict[str, str]]]) -> None:
-    """The sentences themselves, without what is put around them. The product takes 0.8 for near copies."""
-    said = _phrasings()
-    known, unseen = ([said[row["phrasing"]] for row in parts[name]] for name in ("train", "test_unseen_phrasing"))
+    """The sentences themselves, without the words around them. The product calls 0.8 a near copy."""
+    sentences = _phrasings()
+    known, unseen = ([sentences[row["phrasing"]] for row in parts[name]] for name in ("train", "test_unseen_phrasing"))
     assert near_copies(known, unseen, 0.6) == []
 
 
-def test_what_the_api_is_told_is_not_what_it_is_asked() -> None:
-    """Examples in its prompt must not be answers to the test."""
+def test_examples_in_the_api_prompt_are_not_in_the_test() -> None:
+    """Examples in the API's prompt must not be answers to the test."""
     prompt = " ".join((load_spec(TICKETS).api.prompt or "").split())
     examples = prompt.split('"')[1::2]
     assert len(examples) >= 16
@@ -61,7 +61,7 @@ def test_what_the_api_is_told_is_not_what_it_is_asked() -> None:
 
 
 def _phrasings() -> dict[str, str]:
-    """What is said, by the name of the phrasing."""
+    """The sentences, by the name of the phrasing."""
     found, route, number = {}, "", 0
     for line in (TICKETS / "phrasings.txt").read_text("utf-8").splitlines():
         if line.startswith("["):

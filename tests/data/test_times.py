@@ -29,12 +29,12 @@ def at(*times: str) -> list[Example]:
         (" 2026-01-31 ", "2026-02-01"),
     ],
 )
-def test_the_later_is_the_later(earlier: str, later: str) -> None:
+def test_later_times_give_later_instants(earlier: str, later: str) -> None:
     instants = instants_of(at(later, earlier))
     assert instants[earlier] < instants[later]
 
 
-def test_every_kind_means_the_same_instant() -> None:
+def test_all_forms_of_a_time_give_the_same_instant() -> None:
     seconds = {
         next(iter(instants_of(at(time)).values()))
         for time in ("2023-11-14T22:13:20Z", "2023-11-14T22:13:20", "1700000000", "1700000000000")
@@ -62,7 +62,7 @@ def test_every_kind_means_the_same_instant() -> None:
         "٢٠٢٦-٠١-٣١",
     ],
 )
-def test_what_is_no_time_is_refused_with_its_first_place_and_count(unread: str) -> None:
+def test_values_that_are_no_times_are_refused_with_first_place_and_count(unread: str) -> None:
     with pytest.raises(UserError, match=r"d\.jsonl:2: 2 of 3 times can't be read"):
         instants_of(at("2026-01-31", unread, unread))
 
@@ -77,7 +77,7 @@ def test_what_is_no_time_is_refused_with_its_first_place_and_count(unread: str) 
     ],
 )
 def test_times_of_several_kinds_are_refused(usual: str, other: str) -> None:
-    with pytest.raises(UserError, match=r"d\.jsonl:3: The times are of several kinds: .*the first of 1 unlike"):
+    with pytest.raises(UserError, match=r"d\.jsonl:3: The times are of several kinds: .*the first of 1 that differ"):
         instants_of(at(usual, usual, other))
 
 

@@ -13,8 +13,8 @@ from tests.conftest import REPOSITORY, make_spec
 from tunewright.backends.azure import bases
 from tunewright.core.errors import UserError
 from tunewright.data.curve.classical import fit_linear
+from tunewright.deploy.capacity import Second, held
 from tunewright.deploy.images import engine_of, infra_folder
-from tunewright.deploy.room import Second, held
 from tunewright.exporters.bundle import write_linear_bundle
 from tunewright.inference.bundle import load_bundle, read_info, write_info
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration

@@ -13,14 +13,10 @@ from tests.docs.pages import PAGES, names
 from tests.docs.test_commands import REFERENCE
 
 BEGINNING = re.compile(r"# .+\n\nAfter reading this page you ")
-OTHERWISE = ("architecture.md", "scoreboard.md", "security.md")
-"""Pages that begin in another way: bench/scoreboard_page.py and tools/limits.py write parts of two of them."""
 FOLDERS = "tests|bench|src|tools|infra|integrations|locks"
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.parent.name == "docs" and page.name not in OTHERWISE], ids=names
-)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "docs"], ids=names)
 def test_a_page_begins_with_what_its_reader_can_do_then(page: Path) -> None:
     assert BEGINNING.match(page.read_text("utf-8"))
 

@@ -110,7 +110,7 @@ def test_many_control_characters_take_little_memory() -> None:
         kinds.text_of("a.txt", content)
 
     assert ends_in_time(read)
-    with pytest.raises(UserError, match="This is no text"):
+    with pytest.raises(UserError, match="This file is no text"):
         text_of("a.txt", content)
 
 

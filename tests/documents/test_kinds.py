@@ -60,7 +60,7 @@ def test_garbage_is_one_paragraph_or_a_text(name: str) -> None:
 
 
 def test_random_bytes_are_no_text() -> None:
-    with pytest.raises(UserError, match="This is no text"):
+    with pytest.raises(UserError, match="This file is no text"):
         text_of("a.txt", random.Random(0).randbytes(10_000))
 
 

@@ -211,7 +211,7 @@ def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_worker_that_grew_is_replaced(own: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "DOCUMENT_MEMORY_BYTES", 256 << 20)
-    with pytest.raises(UserError, match="A list stands where an object should"):
+    with pytest.raises(UserError, match="The JSON must have an object here, not list"):
         text_of("a.json", b"[" + b"[]," * 1_000_000 + b"[]]")
     text_of("a.eml", MAIL)
     small = worker_of(own).pid

@@ -129,7 +129,7 @@ def test_of_free_text_the_length_is_watched() -> None:
 
 def test_importing_the_room_imports_no_heavy_library() -> None:
     code = (
-        "import sys, tunewright.drift.compare, tunewright.drift.accuracy, tunewright.drift.two_sample\n"
+        "import sys, tunewright.drift.comparison, tunewright.drift.accuracy, tunewright.drift.two_sample\n"
         "print([name for name in ('sklearn', 'torch', 'scipy.stats', 'sqlalchemy') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

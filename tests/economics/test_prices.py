@@ -56,8 +56,8 @@ def test_a_book_of_machines_leaves_the_date_of_the_apis(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("as_of: 2030-01", r"is of 2030-01, which is still to come: today is 2026-11-27.*Write into `as_of` the day"),
-        ("apis_as_of: 2026-11-28", r"is of 2026-11-28, which is still to come.*`apis_as_of`"),
+        ("as_of: 2030-01", r"is dated 2030-01, which is in the future: today is 2026-11-27.*Set `as_of` to the day"),
+        ("apis_as_of: 2026-11-28", r"is dated 2026-11-28, which is in the future.*`apis_as_of`"),
         ("as_of: autumn", r"as_of: 'autumn' is neither a day, such as 2026-11-27, nor a month"),
         ("apis: {gpt-4o: {ends: {openai: soon}}}", r"apis\.gpt-4o\.ends\.openai"),
     ],

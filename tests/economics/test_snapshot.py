@@ -118,7 +118,7 @@ def test_another_form_is_refused(providers: list[Any]) -> None:
 @pytest.mark.parametrize(("status", "body"), [(404, b"[]"), (200, b"<html>"), (200, b'{"a": 1}')])
 def test_a_list_that_refuses_is_told(listed: Server, status: int, body: bytes) -> None:
     listed.status, listed.body = status, body
-    with pytest.raises(UserError, match=rf"status {status}, or with something else than prices"):
+    with pytest.raises(UserError, match=rf"status {status}, or with something other than prices"):
         published(url(listed))
 
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from tests.conftest import make_spec
-from tests.economics.test_economics import USUAL
+from tests.economics.test_scenario import USUAL
 from tunewright.economics import price_book
 from tunewright.economics.cost import Item
 from tunewright.economics.prices import MachinePrice
-from tunewright.economics.upkeep import Upkeep, items_of, letters_of, upkeep
+from tunewright.economics.upkeep import Upkeep, items_of, letters_of, upkeep_of
 from tunewright.monitoring.queue import A_DAY
 
 BOOK = price_book()
@@ -18,7 +18,7 @@ ZERO = MachinePrice(usd_per_hour=0.1, cores=2, scales_to_zero=True)
 
 
 def rest(trained: tuple[float, str] | None = None, letters: float = 2000, **spec: object) -> Upkeep:
-    return upkeep(make_spec(**spec), BOOK, letters=letters, trained=trained)
+    return upkeep_of(make_spec(**spec), BOOK, letters=letters, trained=trained)
 
 
 def item(name: str, found: Upkeep) -> Item:

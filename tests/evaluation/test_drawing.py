@@ -41,7 +41,7 @@ def test_what_is_to_come_is_not_like_what_is_older(train: Path) -> None:
 
 def test_an_adapter_that_the_same_part_chose_has_no_guarantee(train: Path) -> None:
     write_jsonl(train / CURVE, [{"seed_number": 0, "step": 1, "primary_metric": 0.5, "kept": False}])
-    assert "went by the same validation part" in drawing_of(make_spec(), [], train).doubt
+    assert "the model to keep was chosen on the same validation part" in drawing_of(make_spec(), [], train).doubt
 
 
 def test_an_encoder_beside_which_the_same_part_put_a_linear_model_has_no_guarantee(train: Path) -> None:

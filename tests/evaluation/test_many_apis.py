@@ -282,7 +282,7 @@ def test_one_that_is_gone_may_be_what_was_paid_for_and_what_it_said_may_be_recor
         ({"apis": [{}, {}]}, "two of `apis` are called 'gpt-4o'"),
         ({"apis": [{}], "today": "luna"}, "`apis` has only gpt-4o"),
         ({"today": "gpt-4o"}, "the spec has no `apis`"),
-        ({"apis": [{}], "api": {"model": "gpt-4.1"}}, "use one of the two"),
+        ({"apis": [{}], "api": {"model": "gpt-4.1"}}, "use one of them"),
         ({"apis": [{"name": "a/b"}]}, "a name has at most 60"),
     ],
 )

@@ -188,7 +188,7 @@ def test_a_threshold_says_what_it_promises_and_what_not() -> None:
     assert "Where it is at least 99 % sure, the served model is right on at least 90.0 %" in told(SURE_IN_PART)
     assert "the chance that this does not hold is at most 10 % (Learn-then-Test on 100 answers)" in told(SURE_IN_PART)
     assert "without a guarantee: it was long ago" in told(SURE_IN_PART, drawing=Drawing(doubt="it was long ago"))
-    assert "without a guarantee: among the answers that it is surest of" in told(candidate(0.9))
+    assert "without a guarantee: its surest answers hold too many errors" in told(candidate(0.9))
     assert told(POOR) == "There is no confidence from which 20 or more validation answers reach 90.0 %."
 
 

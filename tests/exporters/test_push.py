@@ -258,5 +258,5 @@ def test_a_bundle_goes_up_as_it_is_served(tmp_path: Path, hub: Hub) -> None:
 
 def test_there_is_no_gguf_of_an_encoder(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, model=str(encoder_folder(tmp_path / "bert")))
-    with pytest.raises(UserError, match="bert is no language model: there is no GGUF file of it"):
+    with pytest.raises(UserError, match="bert is not a language model, so it has no GGUF file"):
         api.export_gguf(spec)

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from tunewright.evaluation.verdict.targets import Target
 from tunewright.gate import Gate
-from tunewright.gate.comment import comment, mark, plain
+from tunewright.gate.comment import mark, markdown, plain
 
 GATE = Gate(
     "tickets",
@@ -66,9 +66,9 @@ def shown(text: str) -> str:
 
 
 def test_it_says_what_was_decided_and_which_targets_are_missed_first() -> None:
-    text = comment(GATE)
+    text = markdown(GATE)
     assert text.startswith("[//]: <> (tunewright-gate tickets)\n\n### ❌ tickets: switch · 1 of 3 targets missed\n\n")
-    assert comment(replace(GATE, targets=GATE.targets[:1])).splitlines()[2] == (
+    assert markdown(replace(GATE, targets=GATE.targets[:1])).splitlines()[2] == (
         "### ✅ tickets: switch · every target met"
     )
     cells = [line for line in text.splitlines() if line.startswith(("| ✅", "| ❌"))]
@@ -83,7 +83,7 @@ def test_it_says_what_was_decided_and_which_targets_are_missed_first() -> None:
 
 
 def test_the_mark_is_not_shown() -> None:
-    assert "tunewright-gate" not in shown(comment(GATE))
+    assert "tunewright-gate" not in shown(markdown(GATE))
     assert rendered(mark("tickets")).strip() == ""
 
 
@@ -93,13 +93,13 @@ def test_a_text_in_it_is_shown_as_it_is_and_does_nothing(attack: str) -> None:
     hostile = replace(
         GATE, sentence=f"Keep it. {attack}", targets=[Target(attack, True, attack)], lines=[("What", attack)]
     )
-    text = comment(hostile)
+    text = markdown(hostile)
     for call in (r"@\w", r"#\d", r"!\d", r"GH-\d", r"://\w", r"www\.\w"):
         assert not re.search(call, text), call
     html = rendered(text)
     assert set(re.findall(r"<(\w+)", html)) <= {"h3", "p", "table", "thead", "tbody", "tr", "th", "td"}
     rows = [line for line in html.splitlines() if line.startswith("<tr>")]
-    ordinary = comment(replace(GATE, targets=GATE.targets[:1], lines=GATE.lines[:1]))
+    ordinary = markdown(replace(GATE, targets=GATE.targets[:1], lines=GATE.lines[:1]))
     assert len(rows) == rendered(ordinary).count("<tr>")
     assert html.count("<td") == rendered(ordinary).count("<td")
 
@@ -112,7 +112,7 @@ def test_any_text_is_shown_as_it_is(text: str) -> None:
 
 def test_a_long_text_and_many_targets_are_cut() -> None:
     many = replace(GATE, sentence="x" * 50_000, targets=[Target(f"t{n}", n > 0, "y" * 50_000) for n in range(100)])
-    text = comment(many)
+    text = markdown(many)
     assert len(text) < 2_000 * 50
     assert "60 more" in text
     assert "| ❌ | t0 |" in text

@@ -61,7 +61,7 @@ def test_it_says_what_changed_since_the_verdict(project: Path, monkeypatch: pyte
     assert found.startswith("the spec changed since the verdict; these steps would run again: train, export")
     with (project / "train.jsonl").open("a") as stream:
         stream.write('{"text": "one more", "label": "refund"}\n')
-    assert fresh(judged(project))[1].startswith("what the step check reads (data.train) changed since the verdict")
+    assert fresh(judged(project))[1].startswith("the input of the step check (data.train) changed since the verdict")
     write_project(project, traffic=MUCH)
     assert fresh(judged(project))[0], "as it was"
     monkeypatch.setattr(pipeline, "code_version", lambda package: f"9.9+{package}")

@@ -180,19 +180,19 @@ HOSTILE: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_schema_that_costs_too_much_or_is_none_is_refused(name: str) -> None:
+def test_a_schema_that_is_too_large_or_invalid_is_refused(name: str) -> None:
     schema, reason = HOSTILE[name]
     with pytest.raises(GrammarError, match=reason):
         RecordGrammar(TOKENIZER, schema, END).begin(16)
 
 
-def test_an_answer_that_can_not_be_ended_is_given_up() -> None:
+def test_an_answer_that_can_not_end_is_an_error() -> None:
     rules = RecordGrammar(TOKENIZER, {"type": "string", "pattern": "^[a-z]{60000}$"}, END)
-    with pytest.raises(GrammarError, match="can't be ended"):
+    with pytest.raises(GrammarError, match="can't end"):
         generate(rules, Babbler(0), [], 8)
 
 
-def test_what_is_forced_ends_with_the_call() -> None:
+def test_forced_tokens_end_with_the_call() -> None:
     rules = RecordGrammar(TOKENIZER, {"const": "x" * 8000}, END)
     call = Call(60)
     token = CALL.set(call)

@@ -17,7 +17,7 @@ from tunewright.inference.thresholds import (
     even,
     expected_f1,
     sigmoid,
-    unseen,
+    cross_validated,
 )
 
 
@@ -80,8 +80,8 @@ def test_labels_whose_probabilities_are_wrong_get_their_own_thresholds_and_exact
     wrong = np.array([0.2, 3.0, 0.3, 2.0, 0.5, 1.0])
     counts = np.ones(2000)
     assert choose_belief(probabilities**wrong, gold, counts, folds) < inf
-    held = unseen(probabilities**wrong, gold, counts, folds, 10.0)
-    together = unseen(probabilities**wrong, gold, counts, folds, inf)
+    held = cross_validated(probabilities**wrong, gold, counts, folds, 10.0)
+    together = cross_validated(probabilities**wrong, gold, counts, folds, inf)
     assert micro_f1(held, gold, counts) > micro_f1(together, gold, counts) + 0.02
     few, truth = drawn(7, 150, 6)
     assert choose_belief(few, truth, np.ones(150), folds[:150]) >= 10
@@ -90,10 +90,10 @@ def test_labels_whose_probabilities_are_wrong_get_their_own_thresholds_and_exact
 def test_what_is_unseen_had_no_say_in_its_thresholds() -> None:
     probabilities, gold = drawn(8, 200, 3)
     folds = np.arange(200) % 4
-    before = unseen(probabilities, gold, np.ones(200), folds, 0.0)
+    before = cross_validated(probabilities, gold, np.ones(200), folds, 0.0)
     changed = gold.copy()
     changed[folds == 2] = ~changed[folds == 2]
-    after = unseen(probabilities, changed, np.ones(200), folds, 0.0)
+    after = cross_validated(probabilities, changed, np.ones(200), folds, 0.0)
     assert np.array_equal(before[folds == 2], after[folds == 2])
     assert not np.array_equal(before, after)
 

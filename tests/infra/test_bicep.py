@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tunewright.backends.azure.rules import endpoint_family, is_of_clusters
-from tunewright.deploy.preflight import quota_command
+from tunewright.deploy.quotas import quota_command
 from tunewright.economics.prices import price_book
 
 from .arm import Schemas

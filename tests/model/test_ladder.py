@@ -11,7 +11,7 @@ import pytest
 import tunewright as tw
 from tests.conftest import tunewright
 from tests.model.conftest import SHORT, ShortRun
-from tunewright.ladder.forecast import forecast
+from tunewright.ladder.forecast import forecast_candidate
 from tunewright.models.resolve import resolve
 
 EASY = ["goal.accuracy=0.01", "goal.margin=0.9", "goal.p95_ms=100000", "data.group=null"]
@@ -63,7 +63,7 @@ def test_where_an_svm_is_good_enough_the_ladder_ends(short_run: ShortRun, small:
     [
         ("smollm2-135m", " here, or ", "a month on 2 x Standard_"),
         ("mistral-7b", " to train on Standard_", " a month on "),
-        ("no-such/model", "nobody can tell here", "neither"),
+        ("no-such/model", "an unknown time", "not known either"),
     ],
 )
 def test_a_dearer_candidate_is_priced(
@@ -71,7 +71,7 @@ def test_a_dearer_candidate_is_priced(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     report = tw.run(tw.load_spec(short_run.project, SHORT))
-    found = forecast(tw.load_spec(short_run.project, [*SHORT, f"model={model}"]), report, [])
+    found = forecast_candidate(tw.load_spec(short_run.project, [*SHORT, f"model={model}"]), report, [])
     assert (found.name, trying in found.trying, serving in found.serving) == (model, True, True), found
 
 

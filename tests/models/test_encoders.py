@@ -34,7 +34,7 @@ from tunewright.models.resolve import (
     resolve_tokenizer,
 )
 from tunewright.models.tensor_files import TensorWriter
-from tunewright.training.able import require_able
+from tunewright.training.capabilities import require_able
 
 
 @pytest.fixture(autouse=True)

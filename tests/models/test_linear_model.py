@@ -15,7 +15,7 @@ from tunewright.core.errors import UserError
 from tunewright.data.curve.classical import fit_linear, fit_linear_sets
 from tunewright.models.linear_model import LinearModel, Ngrams, ngrams, weighed
 from tunewright.models.resolve import absolute, identity, kind_of, locate, published_name
-from tunewright.training.able import require_able
+from tunewright.training.capabilities import require_able
 
 TEXTS = ["Where is my parcel?", "the parcel never came", "I want my money back", "give me the money back, please"]
 LABELS = ["delivery", "delivery", "refund", "refund"]
@@ -141,7 +141,7 @@ def test_it_is_a_model_of_its_own_kind_and_comes_from_nowhere(tmp_path: Path) ->
     ("changes", "said"),
     [
         ({"task": {"kind": "generate", "instruction": "Answer."}}, "this task: it is generate"),
-        ({"train": {"init_adapter": "old"}}, "begins with nothing"),
+        ({"train": {"init_adapter": "old"}}, "can't start from an adapter"),
     ],
 )
 def test_what_it_cannot_do_is_refused(changes: dict[str, object], said: str) -> None:

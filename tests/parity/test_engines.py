@@ -61,18 +61,18 @@ def test_answers_are_compared_with_the_servers_on_a_sample(asked: Callable[..., 
     llama = rows["llama.cpp, Q8_0"]
     assert (llama.asked, llama.alike, llama.prompts_alike) == (module.SAMPLE, 1.0, 1.0)
     assert 0 < (llama.freely_alike or 0) < 0.5
-    assert "answers 100% alike where its choice is confined to the labels" in llama.told
+    assert "answers 100% alike where its choice is confined to the labels" in llama.summary
     assert rows["transformers"].prompts_alike == 1.0
 
 
 def test_an_engine_that_is_not_there_is_told(asked: Callable[..., dict[str, Elsewhere]]) -> None:
     rows = asked(lambda *_: "billing")
     assert rows["llama.cpp, Q8_0"].alike == 0.0
-    assert rows["vLLM's chat API"].told == "vLLM's chat API: not asked. It is not installed."
+    assert rows["vLLM's chat API"].summary == "vLLM's chat API: not asked. It is not installed."
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("it answered 400"), OSError("gone"), UserError("It is cut.")])
 def test_an_engine_that_fails_loses_no_run(asked: Callable[..., dict[str, Elsewhere]], fault: Exception) -> None:
     row = asked(lambda *_: fault)["llama.cpp, Q8_0"]
-    assert str(fault) in row.told
+    assert str(fault) in row.summary
     assert row.alike is None

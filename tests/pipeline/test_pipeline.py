@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import LABELS, make_spec, write_project
+from tests.conftest import LABELS, REPOSITORY, make_spec, write_project
 from tunewright.config import Spec
 from tunewright.core.artifacts import Manifest, atomic_folder, read_manifest
 from tunewright.core.errors import UserError
@@ -279,3 +280,12 @@ def test_changed_documents_run_everything_again(project: Path) -> None:
     assert ran(project, data=data) == ALL
     (project / "a.txt").write_text("two")
     assert ran(project, data=data) == []
+
+
+def test_the_packages_of_a_fingerprint_stand_in_import_order() -> None:
+    """A step's code may use its own package and those before it, as import-linter holds them."""
+    contract = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"][0]
+    layers = [
+        name.strip().removeprefix("tunewright.") for line in reversed(contract["layers"]) for name in line.split("|")
+    ]
+    assert [name for name in layers if name in PACKAGES] == list(PACKAGES)

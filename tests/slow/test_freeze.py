@@ -64,7 +64,7 @@ def test_after_freezing_the_split_has_the_same_content_so_that_nothing_is_traine
     assert content_of_split(project) == before
     manifest = read_manifest(project / "s")
     assert manifest
-    assert "frozen" in manifest.inputs
+    assert "data.frozen" in manifest.inputs
 
 
 def test_the_bytes_of_the_frozen_test_are_in_the_fingerprint_of_the_split_alone(project: Path) -> None:

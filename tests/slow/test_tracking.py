@@ -12,8 +12,8 @@ import pytest
 
 from tests.conftest import make_spec, python
 from tunewright.training.diagnosis.diagnosis import Diagnosis
+from tunewright.training.loop.callbacks import CurveRecorder
 from tunewright.training.loop.tracking import Tracking, tracked
-from tunewright.training.loop.watch import CurveRecorder
 
 FOUND = Diagnosis("T005", "overfitting", "By heart.", "It rose from 1.0 to 2.0.", "Type: train.epochs=1")
 SECRETS = {"OPENAI_API_KEY": "sk-hidden-1", "MLFLOW_TRACKING_PASSWORD": "hidden-2", "HF_TOKEN": "hf_hidden-3"}

@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from tunewright.core.errors import UserError
 from tunewright.tasks import Example, Meta
 from tunewright.tasks.record_form import RecordForm
-from tunewright.tasks.spans.align import Aligned, Aligner, ValueSpan
+from tunewright.tasks.spans.align import Aligned, Aligner, ValueSpan, records, within
 from tunewright.tasks.spans.fields import fields_of
 from tunewright.tasks.spans.literal import literal, require_literal, summary
-from tunewright.tasks.spans.reading import SpanReader
+from tunewright.tasks.spans.reader import SpanReader
 from tunewright.tasks.spans.readings import READINGS, pieces
 from tunewright.tasks.spans.tags import IGNORED, TagSet, best_tags, runs, seams
-from tunewright.tasks.spans.windows import records, within
 
 TEXT: dict[str, Any] = {"type": "string"}
 
@@ -196,13 +195,13 @@ def test_what_is_taught_is_read_back() -> None:
     aligner = aligner_of(schema, one)
     tags = TagSet(fields_of(RecordForm(schema)), aligner.kinds)
     assert TagSet.named(tags.fields, tags.outputs).outputs == tags.outputs
-    taught = tags.taught(aligner.align(one), record, words(text), text)
+    taught = tags.targets(aligner.align(one), record, words(text), text)
     assert taught.lost == ()
     assert (taught.tags[0], taught.tags[-1]) == (IGNORED, IGNORED)
     assert taught.choices == [1, 0]
-    told = tags.told(taught.tags, taught.choices, words(text), text)
+    told = tags.describe(taught.tags, taught.choices, words(text), text)
     assert told == "who: Rosa Bakery; when: 18.03.2024; items: bread; items: olive oil; kind: reminder; paid: False"
-    found = SpanReader(tags, logits_for(tags, taught.tags, taught.choices), words(text), text).found(whole=True)
+    found = SpanReader(tags, logits_for(tags, taught.tags, taught.choices), words(text), text).read(whole=True)
     assert found.record == record
     assert list(found.fields) == ["who", "when", "kind", "items[]", "paid"]
     assert all(0.9 < share < 1 for share in found.fields.values())
@@ -214,10 +213,10 @@ def test_tokens_that_join_a_value_with_its_neighbour_cant_say_it_and_their_text_
     one = example(text, record)
     aligner = aligner_of(schema_of(a=TEXT), one)
     tags = TagSet(fields_of(RecordForm(schema_of(a=TEXT))), aligner.kinds)
-    joined = tags.taught(aligner.align(one), record, words(text), text)
+    joined = tags.targets(aligner.align(one), record, words(text), text)
     assert joined.lost == ("a",)
     assert set(joined.tags) == {IGNORED}
-    parted = tags.taught(aligner.align(one), record, [(0, 3), (4, 6), (6, 7), (8, 11)], text)
+    parted = tags.targets(aligner.align(one), record, [(0, 3), (4, 6), (6, 7), (8, 11)], text)
     assert parted.tags == [0, 0, 1, 0]
 
 
@@ -227,7 +226,7 @@ def test_of_a_single_value_the_surest_piece_counts_and_of_a_list_all() -> None:
         tags = TagSet(fields_of(RecordForm(schema_of(a=part))), [("a", "text")])
         logits = logits_for(tags, [0, 1, 0, 1, 0], [])
         logits[1, 1] = 2
-        assert SpanReader(tags, logits, words(text), text).found(whole=True).record == expected
+        assert SpanReader(tags, logits, words(text), text).read(whole=True).record == expected
 
 
 def test_what_must_be_there_is_looked_for_and_what_cant_be_read_is_left_out() -> None:
@@ -237,13 +236,13 @@ def test_what_must_be_there_is_looked_for_and_what_cant_be_read_is_left_out() ->
     offsets = [(0, 0), (0, 1), (2, 12), (13, 14), (0, 0)]
     logits = logits_for(tags, [0, 0, 0, 0, 0], [])
     logits[2, 3] = 4  # month first, which a month of 18 can't be: the day is
-    found = SpanReader(tags, logits, offsets, text).found(whole=True)
+    found = SpanReader(tags, logits, offsets, text).read(whole=True)
     assert found.record == {"a": "2024-03-18"}
     assert found.fields["a"] < 0.05
-    assert SpanReader(tags, logits, offsets, text).found(whole=False).record == {}
+    assert SpanReader(tags, logits, offsets, text).read(whole=False).record == {}
     logits[1, 5] = 9  # "5" as b's date
-    assert "b" not in SpanReader(tags, logits, offsets, text).found(whole=True).record
-    nothing = SpanReader(tags, logits[[0, 1, 4]], [(0, 0), (0, 1), (0, 0)], "5").found(whole=True)
+    assert "b" not in SpanReader(tags, logits, offsets, text).read(whole=True).record
+    nothing = SpanReader(tags, logits[[0, 1, 4]], [(0, 0), (0, 1), (0, 0)], "5").read(whole=True)
     assert nothing.record == {}
 
 
@@ -255,17 +254,17 @@ def test_a_value_that_may_be_meant_at_several_places_is_found_at_the_likeliest()
     logits = logits_for(tags, [0] * 7, [], 0)
     logits[[1, 3, 5], :2] = [[9, 8.2], [9, 8.4], [9, 8.2]]
     logits[[2, 4], 0] = 9
-    found = SpanReader(tags, logits, words(text), text).found(whole=True)
+    found = SpanReader(tags, logits, words(text), text).read(whole=True)
     assert found.record == {"a": "8"}
     assert found.fields["a"] == pytest.approx(0.354, abs=0.01)
     logits[[1, 3], 1] = 0
-    assert SpanReader(tags, logits, words(text), text).found(whole=True).record == {}
+    assert SpanReader(tags, logits, words(text), text).read(whole=True).record == {}
 
 
 def test_an_optional_choice_may_have_no_value() -> None:
     tags = TagSet(fields_of(RecordForm(schema_of(("a",), a={"enum": ["x", "y"]}, b={"enum": ["x"]}))), [])
     assert [each.options for each in tags.choices] == [("x", "y"), ("x", None)]
-    found = SpanReader(tags, logits_for(tags, [0, 0, 0], [1, 1]), words("q"), "q").found(whole=True)
+    found = SpanReader(tags, logits_for(tags, [0, 0, 0], [1, 1]), words("q"), "q").read(whole=True)
     assert found.record == {"a": "y"}
 
 
@@ -312,7 +311,7 @@ def test_any_tags_of_any_text_are_read_as_pieces_that_begin_and_end_whole(text: 
     tags = TagSet(
         fields_of(RecordForm(schema_of(a={"type": "array", "items": TEXT}, b=TEXT))), [("a", "text"), ("b", "text")]
     )
-    record = SpanReader(tags, scores, offsets, text).found(whole=True).record
+    record = SpanReader(tags, scores, offsets, text).read(whole=True).record
     values = [*record.get("a", []), *([record["b"]] if "b" in record else [])]
     for value in values:
         assert re.search(r"\s+".join(map(re.escape, value.split())), text)

@@ -13,7 +13,7 @@ from tests.conftest import TOKENIZER
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, Meta
 from tunewright.tasks.extract import ExtractTask
-from tunewright.tasks.windows import cut, held, joined, places
+from tunewright.tasks.windows import cut, divided, joined, places
 
 TOKENS = TextTokenizer(TOKENIZER)
 SCHEMA = {
@@ -97,13 +97,13 @@ def test_each_window_teaches_what_stands_in_it() -> None:
 
 
 def test_a_number_that_is_part_of_another_is_not_found_there() -> None:
-    assert held({"party": "5"}, ["call 0155 512", "table for 5"]) == [{}, {"party": "5"}]
-    assert held({"date": "2024-03-18"}, ["nothing", "on 18.03.2024"]) == [{}, {"date": "2024-03-18"}]
+    assert divided({"party": "5"}, ["call 0155 512", "table for 5"]) == [{}, {"party": "5"}]
+    assert divided({"date": "2024-03-18"}, ["nothing", "on 18.03.2024"]) == [{}, {"date": "2024-03-18"}]
 
 
 def test_what_was_taught_in_portions_comes_together_again() -> None:
     windows = cut(TEXT, 128, count)
-    read = [(record, {"vendor": 0.9, "total": 0.8, "lines[].item": 0.7}) for record in held(RECORD, windows)]
+    read = [(record, {"vendor": 0.9, "total": 0.8, "lines[].item": 0.7}) for record in divided(RECORD, windows)]
     record, fields = joined(read)
     assert record == RECORD
     assert fields == {"vendor": 0.9, "total": 0.8, "lines[].item": 0.7}

@@ -254,7 +254,7 @@ def test_the_commands(store: Path, make_bundle: Callable[..., Path], tmp_path: P
     nothing = tunewright("adapters", "ls", str(tmp_path))
     assert (nothing.returncode, "adapters add" in nothing.stderr) == (2, True)
     no_bundle = tunewright("adapters", "add", str(store), str(tmp_path))
-    assert (no_bundle.returncode, "This folder is no bundle" in no_bundle.stderr) == (2, True)
+    assert (no_bundle.returncode, "This folder is not a bundle" in no_bundle.stderr) == (2, True)
 
 
 def test_another_base_is_refused(store: Path, make_bundle: Callable[..., Path], base: Path, tmp_path: Path) -> None:

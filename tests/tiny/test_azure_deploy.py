@@ -19,7 +19,7 @@ from tunewright.backends.azure.connection import Connection, connect
 from tunewright.backends.azure.registry import versions
 from tunewright.config import Spec, load_spec
 from tunewright.core.errors import GateFailed, UserError
-from tunewright.deploy import DeployTarget, endpoint, release, target_of
+from tunewright.deploy import DeployTarget, endpoint, live_endpoint, release, target_of
 from tunewright.deploy.down import take_down
 from tunewright.deploy.exam import exam_of
 from tunewright.deploy.outputs import Outputs, outputs_of
@@ -206,7 +206,8 @@ def test_a_version_that_serves_is_tried_and_never_taken_away(
 def test_a_deployment_that_is_stuck_is_taken_away(
     versions_of_it: list[Deployed], cloud: AzureEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "_STUCK_SECONDS", 3.0)
+    for module in (endpoint, live_endpoint):
+        monkeypatch.setattr(module, "STUCK_SECONDS", 3.0)
     cloud.endpoints.stuck = True
     with pytest.raises(UserError, match=r"was not ready after 0 minutes\. Nothing of the new version was left"):
         versions_of_it[0].release("aml")
@@ -226,7 +227,7 @@ def test_a_container_that_ends_leaves_its_last_words(
         return made
 
     monkeypatch.setattr(target, "_deployment", misled)
-    with pytest.raises(UserError, match=r"failed\. Nothing of the new .* standing\. Its log ends: .*nowhere"):
+    with pytest.raises(UserError, match=r"failed\. Nothing of the new .* left\. Its log ends: .*nowhere"):
         release(first.spec, target, first.exam, None)
     assert api.standing(first.spec) == []
 
@@ -235,7 +236,7 @@ def test_a_container_app_sleeps_until_somebody_asks(
     versions_of_it: list[Deployed], cloud: AzureEmulator, identity: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first, second = versions_of_it
-    with pytest.raises(UserError, match="not said who may ask it"):
+    with pytest.raises(UserError, match="no file says who may call it"):
         first.target("aca")
     app = first.target("aca", identity)
     app.create()

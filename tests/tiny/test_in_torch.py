@@ -12,7 +12,7 @@ import torch
 
 from tunewright.core.artifacts import write_jsonl
 from tunewright.evaluation.candidates import in_torch
-from tunewright.evaluation.candidates.in_torch import ADAPTER, EXPORTED, MERGED, TorchTogether, sample_for
+from tunewright.evaluation.candidates.in_torch import ADAPTER, EXPORTED, MERGED, TorchPromptBatcher, sample_for
 from tunewright.evaluation.evidence import Record, collect, load_records
 from tunewright.inference.predictors import language_model
 from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model, stored_type, upcast
@@ -43,7 +43,7 @@ def test_answers_found_together_are_those_found_alone(tiny_model: tuple[str, Pat
     task: Task = TASKS[kind]
     asked = language_model(TorchNextToken(model), task, ChatTemplate.named(family), tokenizer, folder, 20)
     alone = [asked.answer(request) for request in REQUESTS]
-    together = asked.answers(REQUESTS, TorchTogether(model))
+    together = asked.answers(REQUESTS, TorchPromptBatcher(model))
     assert [each.text for each in together] == [each.text for each in alone]
     assert len({each.text for each in alone}) > 1 or kind == "classify"
     for one, other in zip(together, alone, strict=True):
@@ -56,7 +56,7 @@ def test_the_time_of_some_is_taken_alone(make_tiny_model: Callable[[str], tuple[
     model, task = load_torch_model(folder), TASKS["classify"]
     asked = language_model(TorchNextToken(model), task, ChatTemplate.named(family), TextTokenizer(folder), folder, 20)
     examples = [Example.of(f"ticket {number}", "refund", Meta(id=str(number))) for number in range(30)]
-    records = collect("adapter", asked, task, {"test": examples}, tmp_path, TorchTogether(model))
+    records = collect("adapter", asked, task, {"test": examples}, tmp_path, TorchPromptBatcher(model))
     assert [record.id for record in records] == [example.meta.id for example in examples]
     assert [record.latency_ms > 0 for record in records] == [True] * 20 + [False] * 10
     assert [record.answer for record in load_records(tmp_path / "adapter.jsonl")] == [each.answer for each in records]

@@ -21,7 +21,7 @@ from tunewright.deploy.outputs import outputs_of
 from tunewright.gate import gate
 from tunewright.inference.bundle import load_bundle
 from tunewright.ladder.cascades import Cascade, CascadePart, make, weigh
-from tunewright.ladder.tried import tried
+from tunewright.ladder.tried import summarise
 from tunewright.models.resolve import kind_of
 from tunewright.monitoring.retraining.contest import made_of
 from tunewright.project import Project
@@ -64,7 +64,7 @@ def parts(project: Path, changes: list[str]) -> list[CascadePart]:
     found = []
     for spec in load_spec(project, changes).each_candidate:
         report = api.run(spec)
-        found.append(CascadePart(tried(spec.model_name, kind_of(spec.model, spec.folder), report), spec, report))
+        found.append(CascadePart(summarise(spec.model_name, kind_of(spec.model, spec.folder), report), spec, report))
     return found
 
 

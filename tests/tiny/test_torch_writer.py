@@ -36,9 +36,9 @@ def test_a_batch_is_written_as_one_by_one(tiny_model: tuple[str, Path]) -> None:
     end = model.config.eos_token_id
     grammar = RecordGrammar(folder, FORM.schema, end)
     prompts = [tokenizer.encode_verbatim(text) for text in ("one", "a much longer prompt than the others", "two", "3")]
-    together = write_all(model, grammar, prompts, most=40, at_once=3)
+    together = write_all(model, grammar, prompts, max_tokens=40, at_once=3)
     for prompt, writer in zip(prompts, together, strict=True):
-        alone = generate(grammar, TorchNextToken(model), prompt, most=40)
+        alone = generate(grammar, TorchNextToken(model), prompt, max_tokens=40)
         assert writer.ids == alone.ids
         assert np.allclose(writer.log_probabilities, alone.log_probabilities, atol=1e-4)
         FORM.canonical(tokenizer.decode(writer.ids))
@@ -49,7 +49,7 @@ def test_nothing_is_asked_where_all_is_cut(tiny_model: tuple[str, Path], most: i
     _, folder = tiny_model
     model = load_torch_model(folder).eval()
     grammar = RecordGrammar(folder, FORM.schema, model.config.eos_token_id)
-    (writer,) = write_all(model, grammar, [[1, 2, 3]], most=most, at_once=1)
+    (writer,) = write_all(model, grammar, [[1, 2, 3]], max_tokens=most, at_once=1)
     assert writer.cut
     FORM.canonical(TextTokenizer(folder).decode(writer.ids))
 
@@ -90,10 +90,10 @@ def test_rows_that_are_done_are_left_out_and_the_others_go_on(tiny_model: tuple[
     hook = model.register_forward_pre_hook(
         lambda _, __, given: widths.append(len(given["input_ids"])), with_kwargs=True
     )
-    together = write_all(model, _Lengths(*lengths), prompts, most=40, at_once=8)
+    together = write_all(model, _Lengths(*lengths), prompts, max_tokens=40, at_once=8)
     hook.remove()
     assert widths[0] == 8
     assert widths[-1] == 1
     for prompt, writer, length in zip(prompts, together, lengths, strict=True):
-        alone = generate(_Lengths(length), TorchNextToken(model), prompt, most=40)
+        alone = generate(_Lengths(length), TorchNextToken(model), prompt, max_tokens=40)
         assert writer.ids == alone.ids

@@ -48,7 +48,7 @@ def test_it_goes_on_where_the_other_one_ended(
     trained: tuple[Path, list[float]], make_tiny_model: MakeTinyModel, tmp_path: Path
 ) -> None:
     adapter, cold = trained
-    warm, _ = losses_of(make_tiny_model, tmp_path, max_steps=2, start=str(adapter))
+    warm, _ = losses_of(make_tiny_model, tmp_path, max_steps=2, init_adapter=str(adapter))
     assert cold[-1] < 0.9 * cold[0], "the adapter has learnt something"
     assert abs(warm[0] - cold[-1]) < abs(warm[0] - cold[0])
     assert warm[0] < 0.9 * cold[0]
@@ -58,7 +58,7 @@ def test_it_goes_on_where_the_other_one_ended(
     ("changes", "said"),
     [
         ({"lora": {"r": 4}}, "rank 16 and alpha 32, this training 4 and 32.*Set train.lora.r=16"),
-        ({"init_adapter": "nothing"}, "no adapter to begin with"),
+        ({"init_adapter": "nothing"}, "no adapter to start from"),
     ],
 )
 def test_an_adapter_that_does_not_fit_is_refused(
@@ -77,7 +77,7 @@ def test_an_adapter_of_another_base_is_refused(
 ) -> None:
     family, base = make_tiny_model("phi3")
     spec = make_spec(tmp_path, model=str(base), train={**SETTINGS, "max_steps": 1, "init_adapter": str(trained[0])})
-    with pytest.raises(UserError, match="of another base model"):
+    with pytest.raises(UserError, match="belongs to another base model"):
         build_trainer(spec, base, rows(family, base), tmp_path / "checkpoints", seed=3)
 
 

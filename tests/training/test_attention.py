@@ -1,4 +1,5 @@
-"""Attention over packed batches by the kernels of a GPU, which a CPU has too: exact, and made once for all layers."""
+"""Attention over packed batches by a GPU's kernels, which a CPU also has: exact, and with masks built once for all
+layers."""
 
 from __future__ import annotations
 
@@ -41,14 +42,14 @@ MODELS = {
 
 
 def rows(shared: int, *own: int) -> list[Row]:
-    """Examples that begin alike, two tokens of each learnt."""
+    """Examples with a common prefix, two learnt tokens in each."""
     draw = torch.Generator().manual_seed(shared + len(own))
     prefix = torch.randint(3, 90, (shared,), generator=draw).tolist()
-    made: list[Row] = []
+    examples: list[Row] = []
     for length in own:
         ids = torch.randint(3, 90, (length,), generator=draw).tolist()
-        made.append({"input_ids": [*prefix, *ids], "labels": [IGNORED] * (shared + length - 2) + ids[-2:]})
-    return made
+        examples.append({"input_ids": [*prefix, *ids], "labels": [IGNORED] * (shared + length - 2) + ids[-2:]})
+    return examples
 
 
 BATCHES = {
@@ -67,7 +68,7 @@ def adapted(config: Any) -> Any:
 
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The ways of a GPU."""
+    """Take the code paths of a GPU."""
     monkeypatch.setattr(attention, "_SCORES", 0)
     return monkeypatch
 
@@ -75,7 +76,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.mark.parametrize("alone", [2**22, 0], ids=["in lines", "one by one"])
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("model", MODELS)
-def test_a_gpus_ways_give_the_loss_and_gradients_of_examples_one_by_one(
+def test_gpu_paths_give_the_loss_and_gradients_of_examples_one_by_one(
     kernels: pytest.MonkeyPatch, model: str, batch: str, alone: int
 ) -> None:
     kernels.setattr(attention, "_ALONE", alone)
@@ -91,7 +92,7 @@ def test_a_gpus_ways_give_the_loss_and_gradients_of_examples_one_by_one(
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_answers_behind_kept_prompts_are_those_of_the_plain_ways(kernels: pytest.MonkeyPatch, model: str) -> None:
+def test_answers_from_cached_prompts_are_those_of_the_plain_path(kernels: pytest.MonkeyPatch, model: str) -> None:
     tuned = adapted(MODELS[model]).eval()
     trie = LabelTrie([(5, 9, 2), (5, 11, 2), (7, 2), (8, 9, 10, 2)])
     prompts = [row["input_ids"] for row in [*BATCHES["short"], *BATCHES["several prompts"]]]
@@ -112,7 +113,7 @@ def test_answers_behind_kept_prompts_are_those_of_the_plain_ways(kernels: pytest
 
 
 class Calls(TorchDispatchMode):
-    """Counts what is called."""
+    """Counts calls of operators."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,8 +135,8 @@ def calls(config: Any, some: Sequence[Row]) -> Counter[str]:
 
 @pytest.mark.parametrize("way", [{}, {"_SCORES": 0}, {"_SCORES": 0, "_ALONE": 0}], ids=["CPU", "lines", "one by one"])
 @pytest.mark.parametrize("window", [None, 45])
-def test_masks_are_made_once_a_batch(monkeypatch: pytest.MonkeyPatch, way: dict[str, int], window: int | None) -> None:
-    """With more layers no more of them are made, and nothing is repeated for query heads."""
+def test_masks_are_built_once_a_batch(monkeypatch: pytest.MonkeyPatch, way: dict[str, int], window: int | None) -> None:
+    """More layers build no more masks, and nothing is repeated for query heads."""
     for name, value in way.items():
         monkeypatch.setattr(attention, name, value)
     kind = MistralConfig if window else LlamaConfig
@@ -151,7 +152,7 @@ def test_masks_are_made_once_a_batch(monkeypatch: pytest.MonkeyPatch, way: dict[
 
 
 def test_a_gpu_keeps_keys_once_a_key_head_and_no_mask_a_layer() -> None:
-    """What attention keeps in each further layer: queries, keys, values, the output and a number a row."""
+    """Each further layer keeps only queries, keys, values, the output and one number a row."""
     heads, key_heads, width, shared, own, count = 8, 2, 16, 256, 64, 16
     query, key = (torch.empty(1, each, shared + own * count, width) for each in (heads, key_heads))
     query, key, value = (x.to("meta", torch.bfloat16).requires_grad_() for x in (query, key, key))
@@ -171,11 +172,11 @@ def test_a_gpu_keeps_keys_once_a_key_head_and_no_mask_a_layer() -> None:
     prefix = 2 * heads * shared * width  # its output; queries, keys and values are views
     lined = 2 * width * lines * (2 * heads * length + 2 * key_heads * (shared + length))
     assert held[2] == held[1] < held[0]
-    assert held[1] == rows_kept + prefix + lined + 2 * query.numel(), "and what it returns"
+    assert held[1] == rows_kept + prefix + lined + 2 * query.numel(), "and the returned tensor"
 
 
 def test_long_documents_hold_no_mask_each() -> None:
-    """Four of 3,000 tokens behind a prompt: one mask for all, where a mask of each line would take 170 MB."""
+    """Four documents of 3,000 tokens after a prompt share one mask, where a mask of each line would take 170 MB."""
     config = AutoConfig.for_model("llama", **{**SHAPE, "max_position_embeddings": 8192}, num_key_value_heads=2)
     settings = TrainSpec(gradient_checkpointing=True)
     some = rows(300, 3000, 3000, 2900, 2800)

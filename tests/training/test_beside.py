@@ -1,4 +1,4 @@
-"""How much a linear model says beside an encoder."""
+"""The weight of a linear model beside an encoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TEXTS, LABELS = 400, 5
 
 
 def logits(seed: int, gold: np.ndarray, signal: float) -> np.ndarray:
-    """Noise, and so much more for the right label."""
+    """Noise, with `signal` added to the right label."""
     noise = np.random.default_rng(seed).normal(size=(TEXTS, LABELS))
     noise[np.arange(TEXTS), gold] += signal
     return noise
@@ -22,13 +22,13 @@ def gold() -> np.ndarray:
     return np.random.default_rng(0).integers(0, LABELS, TEXTS)
 
 
-def test_two_that_err_elsewhere_are_better_together(gold: np.ndarray) -> None:
+def test_two_models_with_different_errors_are_better_together(gold: np.ndarray) -> None:
     one, other = logits(1, gold, 2.0), logits(2, gold, 1.0)
     weight, before, after = weight_beside(one, other, gold, range(TEXTS))
     assert after < before
     right = [(each.argmax(1) == gold).mean() for each in (one, other, one + weight * other)]
     assert right[2] > max(right[:2])
-    # The likeliest label of two independent normal signals adds them by signal over variance.
+    # The best combination of two independent normal signals weights them by signal over variance.
     assert weight == pytest.approx(0.5, abs=0.15)
 
 
@@ -43,7 +43,7 @@ def test_scales_do_not_matter(gold: np.ndarray) -> None:
     )
 
 
-def test_what_knows_nothing_stays_away(gold: np.ndarray) -> None:
+def test_a_model_that_knows_nothing_gets_no_weight(gold: np.ndarray) -> None:
     for seed in range(20):
         weight, before, after = weight_beside(
             logits(seed, gold, 2.0), logits(seed + 100, gold, 0.0), gold, range(TEXTS)
@@ -52,7 +52,7 @@ def test_what_knows_nothing_stays_away(gold: np.ndarray) -> None:
 
 
 def test_few_texts_prove_nothing(gold: np.ndarray) -> None:
-    """Four hundred texts of ninety groups are ninety."""
+    """Four hundred texts in ninety groups count as ninety."""
     one, other = logits(1, gold, 2.0), logits(2, gold, 1.0)
     assert weight_beside(one, other, gold, [number % 90 for number in range(TEXTS)])[0] == 0
     assert weight_beside(one, other, gold, [number % 110 for number in range(TEXTS)])[0] > 0

@@ -1,7 +1,7 @@
-"""The rules on curves of real trainings, kept in `histories.jsonl`, and on what they may never say.
+"""The rules on curves of real trainings, kept in `histories.jsonl`, and on curves that must get no diagnosis.
 
-The curves were made by `python bench/diagnosis.py record` (SmolLM2-135M, a cause provoked in each, and sound trainings
-that were once accused: one of the shipped example, and a warm start at a low rate); a line each.
+`python bench/diagnosis.py record` made the curves with SmolLM2-135M, one a line. Some provoke a cause. Others are sound
+trainings that earlier rules accused, such as one of the shipped example and a warm start at a low rate.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ def codes(history: History) -> list[str]:
     return [diagnosis.code for diagnosis in diagnose(history)]
 
 
-SAID = {name: codes(history) for name, history in HISTORIES.items()}
-"""Made here, so that what the rules import is not counted as the time of one example."""
+CODES = {name: codes(history) for name, history in HISTORIES.items()}
+"""Computed at import, so that importing the rules' libraries does not count as the time of one example."""
 
 
 def broken(history: History, step: int, **figures: float) -> History:
-    """The same training, ended at `step` (from 1) by figures that are no numbers."""
+    """The same training, ended at `step` (from 1) by figures that are not numbers."""
     rows = [row | figures if row["step"] == step and "loss" in row else row for row in history.rows]
     return replace(history, rows=[row for row in rows if row["step"] <= step and ("loss" in row or row["step"] < step)])
 
 
 def all_diagnoses() -> dict[str, Diagnosis]:
-    """One of each code."""
+    """One diagnosis of each code."""
     causes = [
         *HISTORIES.values(),
         broken(CLEAN, 1, loss=math.nan),
@@ -74,13 +74,13 @@ def test_a_real_training_is_diagnosed_as_what_was_done_to_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_what_is_said_live_is_not_taken_back(name: str) -> None:
+def test_a_diagnosis_during_the_training_is_not_taken_back(name: str) -> None:
     whole = HISTORIES[name]
     live = [replace(whole, ended=False, rows=whole.rows[:count]) for count in range(len(whole.rows) + 1)]
     assert {code for history in live for code in codes(history)} <= set(codes(whole))
 
 
-def test_divergence_and_masked_targets_are_said_long_before_the_end() -> None:
+def test_divergence_and_masked_targets_are_reported_long_before_the_end() -> None:
     diverging, masked = (
         next(h for n, h in HISTORIES.items() if n.startswith(cause)) for cause in ("lr-high", "masked")
     )
@@ -92,7 +92,7 @@ def test_divergence_and_masked_targets_are_said_long_before_the_end() -> None:
 @pytest.mark.parametrize("figure", ["loss", "grad_norm"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @given(step=st.integers(2, CLEAN.planned), value=st.sampled_from([math.nan, math.inf]))
-def test_after_an_update_what_is_no_number_is_the_learning_rate(
+def test_a_loss_that_is_no_number_after_an_update_is_the_learning_rate(
     figure: str, precision: str, step: int, value: float
 ) -> None:
     assert codes(broken(replace(CLEAN, precision=precision), step, **{figure: value})) == ["T001"]
@@ -136,10 +136,10 @@ def test_names_of_labels_change_nothing(order: list[str]) -> None:
             answers = [new[answer] for answer in facts.answers]
             named = replace(facts, labels=renamed[0], held=renamed[1], answers=answers)
             same = replace(history, facts=named, rows=rows)
-            assert codes(same) == SAID[name], name
+            assert codes(same) == CODES[name], name
 
 
-def test_without_a_validation_part_nothing_is_said_of_a_clean_training() -> None:
+def test_a_clean_training_without_a_validation_part_gets_no_diagnosis() -> None:
     rows = [row for row in CLEAN.rows if "loss" in row]
     assert codes(replace(CLEAN, rows=rows, facts=replace(CLEAN.facts, held=dict.fromkeys(CLEAN.facts.held, 0)))) == []
 
@@ -148,22 +148,22 @@ def test_each_code_stands_on_its_page_with_its_title() -> None:
     assert {code: diagnosis.title for code, diagnosis in all_diagnoses().items()} == TITLES
 
 
-def test_what_is_to_be_typed_is_taken_by_the_spec() -> None:
+def test_the_spec_accepts_the_settings_that_a_diagnosis_names() -> None:
     typed = [re.findall(r"train\.\w+=\S+", diagnosis.change) for diagnosis in all_diagnoses().values()]
     assert sum(map(bool, typed)) >= 6
     for overrides in typed:
         parse_spec(json.dumps(spec_data()), Path("/nowhere/tunewright.yaml"), overrides)
 
 
-def test_a_code_of_several_adapters_is_told_once() -> None:
+def test_a_code_of_several_adapters_is_reported_once() -> None:
     one, other = (Diagnosis(code, "title", "cause", "evidence", "change") for code in ("T005", "T001"))
     assert joint([[one], [other, one], []]) == [other, one]
-    assert joint([[one], [other], []]) == [other], "what one of three alone shows may be chance, but not a divergence"
+    assert joint([[one], [other], []]) == [other], "one adapter in three may show it by chance, but not a divergence"
     assert [line.strip()[:4] for line in summary([one])][:2] == ["diag", "T005"]
     assert summary([]) == ["diagnosis: nothing found in the curve"]
 
 
-def test_a_training_that_is_ended_says_what_to_type() -> None:
+def test_the_error_that_ends_a_training_names_the_command() -> None:
     (diagnosis,) = diagnose(broken(CLEAN, 9, loss=math.nan))
     assert f"train.lr={make_spec().train.lr / 4:g}" not in str(CannotTrain(diagnosis))
     assert re.search(r"T001: learning rate too high\. .* step 9, .* train\.lr=0\.00025", str(CannotTrain(diagnosis)))
@@ -172,25 +172,25 @@ def test_a_training_that_is_ended_says_what_to_type() -> None:
 def test_an_example_that_teaches_nothing_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
     facts = replace(CLEAN.facts, learnt=[0, *CLEAN.facts.learnt[1:]])
     base = LocalModel("none", tmp_path, ChatTemplate.named("chatml"))
-    members = Soup(make_spec(), base, [], None, facts, tmp_path)
+    soup = Soup(make_spec(), base, [], None, facts, tmp_path)
     with (
         track("train", 1) as tracker,
         pytest.raises(CannotTrain, match=r"T006: masked targets\. .* 1 of 256 examples have none"),
     ):
-        members.train(0, tracker)
+        soup.train(0, tracker)
 
 
 def test_the_advice_for_an_encoder_names_its_own_keys_and_its_usual_rate() -> None:
     for history in HISTORIES.values():
         of_encoder = replace(history, encoder=True)
-        for known, found in zip(diagnose(history), diagnose(of_encoder), strict=True):
-            keys = re.findall(r"train\.[\w.]+=\S+", found.change)
-            assert (known.code, len(keys)) == (found.code, len(re.findall(r"train\.[\w.]+=\S+", known.change)))
+        for adapter, encoder in zip(diagnose(history), diagnose(of_encoder), strict=True):
+            keys = re.findall(r"train\.[\w.]+=\S+", encoder.change)
+            assert (adapter.code, len(keys)) == (encoder.code, len(re.findall(r"train\.[\w.]+=\S+", adapter.change)))
             own = [key for key in keys if re.search(r"lr|epochs", key)]
             assert all(key.startswith("train.encoder.") for key in own)
             parse_spec(json.dumps(spec_data()), Path("/nowhere/tunewright.yaml"), keys)
     hot = replace(CLEAN, encoder=True, settings=CLEAN.settings.model_copy(update={"lr": 1.0}))
-    (found,) = diagnose(broken(hot, 9, loss=math.nan))
-    assert found.change.endswith("train.encoder.lr=0.0003")
+    (diagnosis,) = diagnose(broken(hot, 9, loss=math.nan))
+    assert diagnosis.change.endswith("train.encoder.lr=0.0003")
     base = LocalEncoder("none", Path(), 512, "mean")
     assert Soup(make_spec(), base, [], None, CLEAN.facts, Path()).history([], ended=False).encoder

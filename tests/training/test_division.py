@@ -1,4 +1,4 @@
-"""In how many processes a training runs, and which rows of a batch each gets."""
+"""The number of processes that a training runs in, and each one's rows of a batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunewright.config import load_spec
 from tunewright.core.processes import SHARES, threads
 from tunewright.pipeline.runner import execute_step, processes_of
 from tunewright.pipeline.steps import STEPS
-from tunewright.training.loop.together import own_share
+from tunewright.training.loop.distributed import own_share
 from tunewright.training.loop.trainer import planned_steps
 from tunewright.training.planning import division
 from tunewright.training.planning.division import processes_for, work
@@ -51,7 +51,7 @@ def test_as_many_as_threads_memory_and_the_batch_allow(split: Path, machine: pyt
     assert processes(split, batch_size=132) == 4
     assert processes(split, batch_size=8) == 1
     machine.setenv("OMP_NUM_THREADS", "3")
-    assert processes(split, batch_size=132) == 1  # of two, each with one thread, a third would have none
+    assert processes(split, batch_size=132) == 1  # two processes with one thread each would leave the third idle
     machine.setenv("OMP_NUM_THREADS", "2")
     assert processes(split, batch_size=132) == 2
     machine.setenv("OMP_NUM_THREADS", "1")
@@ -69,7 +69,7 @@ def test_a_long_prompt_is_not_run_several_times(split: Path) -> None:
     assert processes_for(spec, {"split": split}) == 1
 
 
-def test_one_process_on_a_gpu_with_4_bit_weights_and_for_what_was_started_by_others(
+def test_one_process_on_a_gpu_with_4_bit_weights_and_under_a_launcher(
     split: Path, machine: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     spec, train = make_spec(train={"batch_size": 64}), STEPS["train"]
@@ -113,7 +113,7 @@ def test_shares_take_the_steps_of_one_process(monkeypatch: pytest.MonkeyPatch) -
     assert planned_steps(spec, 10_003) == alone
 
 
-def test_threads_are_those_asked_for_or_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_the_requested_ones_or_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert threads() == 3
     for nonsense in ("", "0", "many"):

@@ -18,12 +18,12 @@ def encode(
     return encode_examples(examples, TASK, template or ChatTemplate.named("chatml"), CharTokenizer(), max_length)
 
 
-def test_with_the_loss_on_labels_only_decisions_are_learnt_each_among_what_the_trie_allows() -> None:
+def test_with_the_loss_on_labels_only_decisions_among_the_tries_tokens_are_learnt() -> None:
     task = ClassifyTask("{labels}", dict.fromkeys(["defect", "delivery", "refund"], ""))
     (row,) = encode_examples(
         [example("hello", "delivery")], task, ChatTemplate.named("chatml"), CharTokenizer(), 1000, "labels"
     )
-    # "d" or "r" first, then "ef" parts from "el" at the third letter.
+    # First "d" or "r", then the third letter separates "ef" from "el".
     assert decode([label for label in row["labels"] if label != IGNORED]) == "dl"
     assert [decode(offered) for offered in row["choices"]] == ["dr", "fl"]
     answer = row["labels"][-len("delivery<|im_end|>") :]

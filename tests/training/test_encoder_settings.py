@@ -1,4 +1,4 @@
-"""How an encoder's settings become those of a training."""
+"""An encoder's settings, translated into a training's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step is predicted to hold, against a real step and against arithmetic."""
+"""The predicted memory of a step, against a real step and against arithmetic."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows(count: int, shared: int = 30, own: int = 20) -> list[dict[str, Any]]:
 
 
 def real(settings: TrainSpec, batch: list[dict[str, Any]]) -> tuple[int, int, float]:
-    """(bytes at the decoder's end beyond the fixed ones, peak likewise, FLOPs) of a step with real numbers."""
+    """(bytes at the decoder's end beyond the fixed ones, peak bytes beyond them, FLOPs) of a real step."""
     from peft import LoraConfig, get_peft_model
 
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **CONFIG), dtype=torch.float32)
@@ -53,7 +53,7 @@ def real(settings: TrainSpec, batch: list[dict[str, Any]]) -> tuple[int, int, fl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_step_without_numbers_holds_what_a_real_one_holds(checkpointing: bool) -> None:
+def test_a_step_on_the_meta_device_holds_as_much_as_a_real_one(checkpointing: bool) -> None:
     settings = TrainSpec(gradient_checkpointing=checkpointing)
     kept, peak, flops = real(settings, rows(8))
     counted = footprint(AutoConfig.for_model("llama", **CONFIG), settings, rows(8), "float32", on_cpu=True)

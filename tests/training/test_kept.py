@@ -17,11 +17,11 @@ def measured(seed_number: int, step: int, kept: bool) -> dict[str, object]:
     [
         ([measured(0, 5, True), measured(0, 10, True)], False),
         ([measured(0, 5, True), measured(0, 10, False)], True),
-        # An adapter that was worse for a while and is the last in the end.
+        # An adapter that was worse for a while and is the kept one in the end.
         ([measured(0, 5, True), measured(0, 10, False), measured(0, 15, True)], False),
-        # One of two that are averaged.
+        # One of two averaged adapters.
         ([measured(0, 10, True), measured(1, 10, False)], True),
-        # Nothing was held out, so nothing was chosen.
+        # Nothing was held out, so the validation part chose nothing.
         ([{"seed_number": 0, "step": 1, "loss": 2.0}], False),
     ],
 )

@@ -18,9 +18,9 @@ from tunewright.economics.prices import Card, Gpu
 from tunewright.economics.speed import seconds
 from tunewright.models.catalogue import catalogue
 from tunewright.models.meter import Work
-from tunewright.training.able import require_able
+from tunewright.training.capabilities import require_able
 from tunewright.training.encoders.steps import train_encoder
-from tunewright.training.planning import batches, here, plan
+from tunewright.training.planning import batches, cpu, plan
 from tunewright.training.planning.division import Division
 from tunewright.training.planning.footprint import Footprint, footprint
 from tunewright.training.planning.plan import Plan
@@ -30,25 +30,25 @@ ROWS = [{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}]
 
 @pytest.fixture
 def bytes_for_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One token a byte, whatever the model; and no look at this machine, which takes its time with large models."""
+    """Count one token a byte for any model, and skip this machine, which is slow to plan for with large models."""
     monkeypatch.setattr(plan, "machine_memory", lambda: 0)
     template = batches.ChatTemplate.named("chatml")
     monkeypatch.setattr(batches, "resolve_tokenizer", lambda *_: (TOKENIZER, template))
 
 
 @cache
-def counted() -> Footprint:
+def small_footprint() -> Footprint:
     return footprint(catalogue()["smollm2-135m"].shape.config(), TrainSpec(), ROWS, "bfloat16")
 
 
 @pytest.fixture
 def one_footprint(bytes_for_tokens: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
-    """That of every step, whatever its settings: for the arithmetic around it."""
-    monkeypatch.setattr(plan, "footprint", lambda *_, **__: counted())
+    """Every step has the same footprint, to test the arithmetic around it."""
+    monkeypatch.setattr(plan, "footprint", lambda *_, **__: small_footprint())
 
 
 def planned(model: str, **train: Any) -> Plan:
-    """A plan for made-up tickets."""
+    """A plan for invented tickets."""
     spec = make_spec(Path("/nowhere"), model=model, train=train)
     examples = [example(unalike(f"{label} {n}"), label) for n in range(40) for label in LABELS]
     return plan.plan(spec, examples, validation=20)
@@ -81,7 +81,7 @@ def test_a_model_too_large_for_one_gpu_is_divided_or_refused() -> None:
     a10, two = options["Standard_NV36ads_A10_v5"], options["Standard_NV72ads_A10_v5"]
     assert not a10.fits
     assert "the model with its adapter and optimizer alone takes 23.5 GiB" in a10.why
-    assert (two.spread, two.fits) == ("sharded", False)  # each GPU loads it whole first
+    assert (two.spread, two.fits) == ("sharded", False)  # each GPU first loads the whole model
     assert options["Standard_NC24ads_A100_v4"].fits
     assert options["Standard_NC48ads_A100_v4"].spread == "data"
 
@@ -135,7 +135,7 @@ def test_this_machine_is_planned_for_too(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.usefixtures("one_footprint")
 def test_each_process_that_shares_batches_holds_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "machine_memory", lambda: 2**34)
-    monkeypatch.setattr(plan, "cpu_speed", lambda _: here.CpuSpeed(1e11, 1e10))
+    monkeypatch.setattr(plan, "cpu_speed", lambda _: cpu.CpuSpeed(1e11, 1e10))
     found = []
     for divided in (Division(1, 1.0), Division(2, 0.75)):
         monkeypatch.setattr(plan, "division", lambda *_, divided=divided: divided)
@@ -148,12 +148,12 @@ def test_each_process_that_shares_batches_holds_the_model(monkeypatch: pytest.Mo
     assert two.hours.middle == pytest.approx(0.75 * one.hours.middle)
 
 
-def test_what_a_training_holds_is_not_what_its_files_map(tmp_path: Path) -> None:
+def test_mapped_files_are_not_memory_that_a_training_holds(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(bytes(1000))
-    assert here.stored_bytes(str(tmp_path), tmp_path) == here.stored_bytes(tmp_path.name, tmp_path.parent) == 1000
-    assert here.stored_bytes("llama-3.2-1b", tmp_path) == 2e9 * catalogue()["llama-3.2-1b"].parameters
-    one = counted()
-    assert here.held(one) == TRAINER + here.ALLOCATOR * one.peak
+    assert cpu.stored_bytes(str(tmp_path), tmp_path) == cpu.stored_bytes(tmp_path.name, tmp_path.parent) == 1000
+    assert cpu.stored_bytes("llama-3.2-1b", tmp_path) == 2e9 * catalogue()["llama-3.2-1b"].parameters
+    one = small_footprint()
+    assert cpu.held(one) == TRAINER + cpu.ALLOCATOR * one.peak
 
 
 def test_time_is_products_and_traffic_or_the_launches() -> None:
@@ -167,7 +167,7 @@ def test_time_is_products_and_traffic_or_the_launches() -> None:
 
 
 def test_no_card_is_rated_faster_than_large_products_were_measured_on_it() -> None:
-    """A data sheet's peak made trainings on a T4, which its 70 W hold at 24 TFLOP/s, look 2.7 times as fast."""
+    """With a data sheet's peak, trainings on a T4 looked 2.7 times as fast: its 70 W hold it at 24 TFLOP/s."""
     measured = {"T4": 24, "A10": 70, "A100": 271.2, "H100": 794.5, "H100-NVL": 794.5}  # sources: prices.yaml
     assert {name: card.tflops <= measured[name] for name, card in price_book().cards.items()} == dict.fromkeys(
         measured, True
@@ -205,18 +205,18 @@ def test_a_text_longer_than_the_encoder_reads_is_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"train": {"init_adapter": "runs/adapter"}}, r"train\.init_adapter: .* can't begin with an adapter"),
-        ({"export": {"runtime": "vllm"}}, "not served with vllm"),
-        ({"export": {"precision": "int4"}}, "not served in int4"),
+        ({"export": {"runtime": "vllm"}}, "vllm doesn't serve encoders"),
+        ({"export": {"precision": "int4"}}, "can't be served in int4"),
         ({"task": {"kind": "generate", "instruction": "Answer."}}, "an encoder chooses a label, and can't write"),
     ],
 )
-def test_what_an_encoder_can_t_do_is_refused_before_anything_is_done(
-    changes: dict[str, Any], said: str, tmp_path: Path
+def test_specs_that_an_encoder_can_t_do_are_refused_before_any_work(
+    changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         require_able(make_spec(model=str(encoder_folder(tmp_path)), **changes))
     require_able(make_spec(**changes))
 

@@ -1,4 +1,5 @@
-"""Every model of the catalogue at its true size, on the meta device: what is adapted, what a step takes, its rows."""
+"""Every model of the catalogue at its true size, on the meta device: its adapted layers, a step's footprint, its
+rows."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ def test_every_linear_layer_is_adapted_the_fused_ones_too(name: str) -> None:
     entry = SHAPES[name]
     assert entry.shape
     adapted = adapted_modules(adapted_skeleton(entry.shape.config(entry.context), TrainSpec(), "bfloat16"))
-    wanted = ADAPTED.get(entry.shape.type, USUAL)
-    assert {module.rpartition(".")[2] for module in adapted} == wanted
+    expected = ADAPTED.get(entry.shape.type, USUAL)
+    assert {module.rpartition(".")[2] for module in adapted} == expected
     whole = [module for module in adapted if module.endswith("o_proj")]
     assert len(whole) == entry.shape.layers
 
@@ -37,7 +38,7 @@ def test_every_linear_layer_is_adapted_the_fused_ones_too(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_step_is_counted_on_rows_of_its_template(name: str) -> None:
-    """QLoRA's weights take half a byte a parameter, besides the embeddings, which stay in two."""
+    """QLoRA's weights take half a byte a parameter; the embeddings stay in two bytes."""
     entry = SHAPES[name]
     shape = entry.shape
     assert shape

@@ -1,4 +1,4 @@
-"""What the trainer is told, how many steps it takes, and where it goes on."""
+"""The trainer's arguments, its number of steps, and its checkpoints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def planned(rows: int, **train: float) -> int:
     ("rows", "batch", "accumulation", "epochs"),
     [(100, 8, 1, 1), (101, 10, 2, 2), (9, 2, 4, 3), (7, 16, 1, 0.5), (130, 4, 3, 1.5)],
 )
-def test_steps_are_those_that_transformers_takes(
+def test_planned_steps_are_those_that_transformers_takes(
     rows: int, batch: int, accumulation: int, epochs: float, tmp_path: Path
 ) -> None:
     arguments = TrainingArguments(
@@ -54,7 +54,7 @@ def test_a_constant_rate_is_warmed_up_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "gpu", "pages", "taken", "told"),
+    ("requested", "gpu", "pages", "optimizer", "reported"),
     [
         ("auto", True, True, "adamw_torch_fused", False),
         ("adamw", True, True, "adamw_torch_fused", False),
@@ -67,18 +67,18 @@ def test_a_constant_rate_is_warmed_up_too(tmp_path: Path) -> None:
     ],
 )
 def test_nothing_is_paged_where_the_device_can_not(
-    asked: str, gpu: bool, pages: bool, taken: str, told: bool, monkeypatch: pytest.MonkeyPatch
+    requested: str, gpu: bool, pages: bool, optimizer: str, reported: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a vGPU bitsandbytes ends the process when it is to page."""
+    """On a vGPU bitsandbytes ends the process if it has to page."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(trainer_module, "can_page", lambda: pages)
-    settings = make_spec(train={"optimizer": asked, "method": "qlora"}).train
-    assert trainer_module.optimizer_name(settings) == taken
-    assert taken in set(OptimizerNames)
-    assert bool(trainer_module.unpaged(settings)) == told
+    settings = make_spec(train={"optimizer": requested, "method": "qlora"}).train
+    assert trainer_module.optimizer_name(settings) == optimizer
+    assert optimizer in set(OptimizerNames)
+    assert bool(trainer_module.unpaged(settings)) == reported
 
 
-def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
+def test_an_incomplete_checkpoint_is_skipped(tmp_path: Path) -> None:
     for step, state in ((2, "{}"), (10, '{"global_st')):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)

@@ -1,4 +1,4 @@
-"""The trial of the fast paths: a few rows, the first layers, once a process; and it sees what is wrong."""
+"""The trial of the fast paths: a few rows, the first layers, once a process; and it detects faults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOME = rows(40, 30, 31, 32, 33, 34, 35)
 
 @pytest.fixture(autouse=True)
 def unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing has been tried yet."""
+    """Forget the results of earlier trials."""
     monkeypatch.setattr(engine, "_TRIAL_RESULTS", {})
 
 
@@ -33,7 +33,7 @@ def adapted(dtype: str = "float32", **changes: Any) -> Any:
 
 
 def test_a_deep_model_is_tried_on_two_layers_once() -> None:
-    """All layers of all eight rows, one after the other, took 135 CPU seconds of Phi-3-mini in NF4, twice."""
+    """A trial of all layers on eight rows, one by one, took 135 CPU seconds for Phi-3-mini in NF4, twice."""
     tuned, run = adapted(num_hidden_layers=8), []
     for number, layer in enumerate(tuned.get_base_model().model.layers):
         layer.register_forward_hook(lambda *_, number=number: run.append(number))
@@ -43,9 +43,9 @@ def test_a_deep_model_is_tried_on_two_layers_once() -> None:
     assert len(tuned.get_base_model().model.layers) == 8
     again = adapted(num_hidden_layers=8)
     run.clear()
-    found = fit_engine(again, SOME)
-    assert found.shared_prefix
-    assert found.fused_head
+    fitted = fit_engine(again, SOME)
+    assert fitted.shared_prefix
+    assert fitted.fused_head
     assert not run
     assert again.get_base_model().config._attn_implementation == attention.NAME
 
@@ -71,24 +71,24 @@ FAULTS: dict[str, Masks] = {
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_layout_that_is_not_followed_is_seen(monkeypatch: pytest.MonkeyPatch, dtype: str, fault: str) -> None:
-    """In 16 bits too, where the loss of two layers differs by less than rounding may make of it."""
+def test_a_layout_that_is_not_followed_is_detected(monkeypatch: pytest.MonkeyPatch, dtype: str, fault: str) -> None:
+    """Also in 16 bits, where rounding changes the loss of two layers by more than the fault."""
     assert fit_engine(adapted(dtype), SOME).shared_prefix
     engine._TRIAL_RESULTS.clear()
     monkeypatch.setattr(attention, "_masks", FAULTS[fault])
-    found = fit_engine(adapted(dtype), SOME)
-    assert not found.shared_prefix
-    assert "does not follow the layout" in found.reasons["shared_prefix"]
+    fitted = fit_engine(adapted(dtype), SOME)
+    assert not fitted.shared_prefix
+    assert "does not follow the layout" in fitted.reasons["shared_prefix"]
 
 
-def test_what_was_found_of_one_kind_is_not_said_of_another() -> None:
+def test_a_result_for_one_kind_of_model_does_not_count_for_another() -> None:
     assert fit_engine(adapted(), SOME).fused_head
     torch.manual_seed(0)
     config = GraniteConfig(**{**SHAPE, "num_key_value_heads": 2, "logits_scaling": 8.0})
     scaled = get_peft_model(GraniteForCausalLM(config), LoraConfig(r=4, target_modules="all-linear"))
-    found = fit_engine(scaled, SOME)
-    assert not found.fused_head
-    assert found.shared_prefix, found.reasons
+    fitted = fit_engine(scaled, SOME)
+    assert not fitted.fused_head
+    assert fitted.shared_prefix, fitted.reasons
     config.logits_scaling = 1.0
     plain = get_peft_model(GraniteForCausalLM(copy.deepcopy(config)), LoraConfig(r=4, target_modules="all-linear"))
     assert fit_engine(plain, SOME).fused_head

@@ -23,11 +23,11 @@ def marked(marks: str, loss: float = 1.0) -> ValidationScore:
     return of([float(mark) for mark in marks], loss)
 
 
-def test_of_right_and_wrong_answers_the_headline_is_the_share_of_right_ones() -> None:
+def test_the_primary_metric_of_right_and_wrong_answers_is_the_share_of_right_ones() -> None:
     assert marked("1101").primary_metric == 0.75
 
 
-def test_answers_that_are_each_worth_a_little_less_are_worse_beyond_chance() -> None:
+def test_answers_that_each_score_a_little_less_are_worse_beyond_chance() -> None:
     draw = random.Random(0)
     best = [draw.uniform(0.3, 0.9) for _ in range(50)]
     assert of([scores - 0.02 for scores in best]).worse_than(of(best))
@@ -39,8 +39,8 @@ def test_the_later_adapter_is_kept_unless_it_is_worse_beyond_chance(best: float,
     assert chosen([score(best), score(last, seed=1)]) == kept
 
 
-def test_a_slow_decline_is_held_against_the_best_not_against_the_last() -> None:
-    # Of 160 right and 40 wrong, each step loses 8 more and wins 4: each alone could be chance, the whole way can't.
+def test_a_slow_decline_is_compared_with_the_best_not_with_the_last() -> None:
+    # From 160 right and 40 wrong, each step loses 8 more and wins 4: each step could be chance, all of them can't.
     scores = [
         marked("0" * 8 * step + "1" * (160 - 8 * step) + "1" * 4 * step + "0" * (40 - 4 * step)) for step in range(6)
     ]
@@ -49,7 +49,7 @@ def test_a_slow_decline_is_held_against_the_best_not_against_the_last() -> None:
     assert chosen(scores) < 3
 
 
-def test_the_same_examples_lost_and_won_tell_nothing() -> None:
+def test_as_many_examples_lost_as_won_show_nothing() -> None:
     assert not marked("10" * 50).worse_than(marked("01" * 50))
 
 

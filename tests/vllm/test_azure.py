@@ -35,9 +35,9 @@ def test_a_language_model_is_served_by_the_container_that_would_serve_it(
     with emulated_azure(*WORKSPACE, "eastus", seasoned=True) as azure:
         target = ManagedEndpoint(spec, connect(spec), "vllm", entered(spec, bundle), 1)
         target.create()
-        door = target._door()
+        address = target._address()
         body = {"model": "classify", "messages": [{"role": "user", "content": "I want my money back."}]}
-        reply = httpx.post(f"{door.url}/chat/completions", json=body, headers=dict(door.headers()), timeout=300)
+        reply = httpx.post(f"{address.url}/chat/completions", json=body, headers=dict(address.headers()), timeout=300)
         assert reply.raise_for_status().json()["choices"][0]["message"]["content"] in TASKS["classify"]["labels"]
         (standing,) = azure.endpoints._standing.values()
         assert standing.server

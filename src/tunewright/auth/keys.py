@@ -1,4 +1,5 @@
-"""API keys: who may ask a server, and how often. A key is shown once, when it is made; only its hash is kept."""
+"""API keys: which clients may use a server, and how often. A key is shown once, when it is made; only its hash is
+kept."""
 
 from __future__ import annotations
 
@@ -18,36 +19,36 @@ from tunewright.core.errors import UserError
 
 PREFIX = "tw-"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}"
-"""What a key, or an adapter, may be called."""
+"""The form of a key's or an adapter's name."""
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks a server."""
+    """A client of a server, and its rights."""
 
     name: str
     per_minute: int | None
-    """Requests he may send in a minute; None: any number."""
+    """Requests that it may send in a minute; None: any number."""
     models: tuple[str, ...] | None
-    """Those he may ask; None: all."""
+    """The models that it may use; None: all."""
 
-    def may_ask(self, model: str) -> bool:
+    def may_use(self, model: str) -> bool:
         return self.models is None or model in self.models
 
 
 class Key(BaseModel):
-    """What is kept of a key."""
+    """A key's entry in the key file."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(pattern=f"^{NAME}$")
     sha256: str
-    """Of the key. It has 256 random bits, so a plain hash can't be guessed back."""
+    """The key's hash. The key has 256 random bits, so a plain hash can't be reversed by guessing."""
     created: str
     per_minute: int | None = Field(None, ge=1)
-    """Requests it may send in a minute; None: any number."""
+    """Requests that the client may send in a minute; None: any number."""
     models: list[str] | None = None
-    """Those it may ask; None: all."""
+    """The models that the client may use; None: all."""
 
     @property
     def principal(self) -> Principal:
@@ -71,30 +72,30 @@ def read_keys(file: Path) -> list[Key]:
             "There is no such key file.", where=file, fix=f"Make a key: tunewright keys add NAME --file {file}"
         ) from None
     except (ValidationError, UnicodeDecodeError):
-        raise UserError("This is no key file.", where=file, fix="It is made by: tunewright keys add NAME") from None
+        raise UserError("This is no key file.", where=file, fix="Make one: tunewright keys add NAME") from None
 
 
 def add_key(file: Path, name: str, per_minute: int | None = None, models: list[str] | None = None) -> str:
-    """Make a key and keep its hash. Returns the key, which nothing else keeps.
+    """Make a key and keep its hash. Returns the key, which is stored nowhere.
 
     Args:
-        per_minute: requests it may send in a minute; None: any number.
-        models: those it may ask; None: all.
+        per_minute: requests that the client may send in a minute; None: any number.
+        models: the models that the client may use; None: all.
 
     Raises:
-        UserError: the name is taken or none a key may have, or the file is no key file.
+        UserError: the name is taken or not well-formed, or the file is no key file.
     """
     keys = read_keys(file) if file.exists() else []
     if any(key.name == name for key in keys):
-        raise UserError(f"There is a key '{name}' already.", where=file, fix=f"Take it away: tunewright keys rm {name}")
+        raise UserError(f"There is a key '{name}' already.", where=file, fix=f"Remove it: tunewright keys rm {name}")
     token = PREFIX + secrets.token_urlsafe(32)
     try:
-        made = Key(name=name, sha256=_hash(token), created=_now(), per_minute=per_minute, models=models)
+        key = Key(name=name, sha256=_hash(token), created=_now(), per_minute=per_minute, models=models)
     except ValidationError:
         raise UserError(
             f"A key can't be called '{name}'.", fix="A name has up to 60 letters, digits, '_', '.' and '-'."
         ) from None
-    _write(file, [*keys, made])
+    _write(file, [*keys, key])
     return token
 
 
@@ -112,7 +113,7 @@ def remove_key(file: Path, name: str) -> None:
 class KeyRing:
     """The keys of a file, which may change while a server runs; a change counts from the next request on.
 
-    A file that is broken later leaves the keys as they were; where it is gone, no key is good.
+    If the file breaks later, the keys stay as they were. If it is deleted, no key is valid.
 
     Raises:
         UserError: as `read_keys`, when it is made.
@@ -124,7 +125,7 @@ class KeyRing:
         self._seen = _stamp(file)
 
     def find(self, token: str) -> Principal | None:
-        """Whose key it is; None: nobody's."""
+        """The client that a key belongs to; None: the key is unknown."""
         self._reload()
         return self._keys.get(_hash(token))
 
@@ -141,15 +142,16 @@ class KeyRing:
 
 
 class Allowances:
-    """How often each asker may still ask. An allowance fills up evenly and never holds more than a minute's (a token
-    bucket)."""
+    """How many requests each client may still send: a token bucket that fills evenly and holds a minute's requests at
+    most."""
 
     def __init__(self) -> None:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        """By name: requests that may still be sent, and when that was true, seconds; the longest silent first."""
+        """By name: the requests left, and the time in seconds when that was true. The longest silent client comes
+        first."""
 
     def wait(self, principal: Principal) -> float:
-        """Take a request from an allowance. Returns 0, or where there is none left the seconds until there is."""
+        """Take a request from a client's allowance. Returns 0, or if none is left the seconds until one is."""
         if principal.per_minute is None:
             return 0.0
         now, most = time.monotonic(), float(principal.per_minute)
@@ -157,7 +159,7 @@ class Allowances:
         left = min(most, left + (now - since) * most / 60)
         self._left[principal.name] = (left - 1 if left >= 1 else left, now)
         self._left.move_to_end(principal.name)
-        while now - next(iter(self._left.values()))[1] > 60:  # whoever was silent for a minute has all again
+        while now - next(iter(self._left.values()))[1] > 60:  # after a silent minute, the allowance is full again
             self._left.popitem(last=False)
         return 0.0 if left >= 1 else (1 - left) * 60 / most
 
@@ -168,10 +170,10 @@ def _clients(file: Path) -> dict[str, Principal]:
 
 def _stamp(file: Path) -> tuple[int, int] | None:
     try:
-        found = file.stat()
+        stat = file.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _hash(token: str) -> str:
@@ -183,7 +185,7 @@ def _now() -> str:
 
 
 def _write(file: Path, keys: list[Key]) -> None:
-    """Whole or not at all, and for its owner's eyes only."""
+    """Write the file whole or not at all, readable for its owner only."""
     file.parent.mkdir(parents=True, exist_ok=True)
     sibling = file.with_name(f".{file.name}.tmp")
     sibling.unlink(missing_ok=True)

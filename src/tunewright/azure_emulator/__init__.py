@@ -142,10 +142,10 @@ def emulated_azure(
             BLOBS: access.guarded(storage.handed_on),
             SCORING: endpoints.score,
             APPS: apps.serve,
-            API: lambda asked: (
-                registries(asked)
-                or access.run_refusal(asked)
-                or (tracking(asked) if asked.path.startswith("/mlflow") else history(asked))
+            API: lambda request: (
+                registries(request)
+                or access.run_refusal(request)
+                or (tracking(request) if request.path.startswith("/mlflow") else history(request))
             ),
         }
         stack.callback(EmulatorServer(cloud, services, made, port).close)

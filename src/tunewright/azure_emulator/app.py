@@ -60,33 +60,33 @@ async def _respond(
 
     if scope["type"] != "http":
         return
-    request = Request(scope, receive)
+    received = Request(scope, receive)
     target = scope["raw_path"].decode("latin-1") + (
         f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
     )
-    asked = HttpRequest(
-        request.method,
-        request.headers.get("host", "").partition(":")[0].lower(),
+    request = HttpRequest(
+        received.method,
+        received.headers.get("host", "").partition(":")[0].lower(),
         scope["path"],
-        dict(request.query_params),
-        dict(request.headers.items()),
+        dict(received.query_params),
+        dict(received.headers.items()),
         b"",
         target,
     )
-    fault = cloud.fault(asked)
+    fault = cloud.fault(request)
     if fault == BROKEN:
-        cloud.note(asked, BROKEN)
+        cloud.note(request, BROKEN)
         _cut(send)
         return
-    asked = replace(asked, body=await request.body())
-    answer = await run_in_threadpool(_answered, cloud, services, asked, fault)
+    request = replace(request, body=await received.body())
+    answer = await run_in_threadpool(_answered, cloud, services, request, fault)
     if not answer.cut:
         _cut(send)
         return
     content = answer.content()
     headers = {"content-type": "application/json"} if not isinstance(answer.body, bytes) else {}
     response = Response(content, answer.status, {"date": formatdate(cloud.now, usegmt=True)} | headers | answer.headers)
-    if asked.method == "HEAD":
+    if request.method == "HEAD":
         # The length is that of what a GET would bring.
         response.headers["content-length"] = answer.headers.get("content-length", "0")
     if answer.cut < 1:
@@ -106,15 +106,15 @@ def _cut(send: Any) -> None:
 def _answered(
     cloud: Cloud,
     services: Mapping[str, Service],
-    asked: HttpRequest,
+    request: HttpRequest,
     fault: HttpResponse | Callable[[HttpResponse], HttpResponse] | None,
 ) -> HttpResponse:
     """What a request is answered, and what goes wrong with that."""
     if isinstance(fault, HttpResponse):
         answer = fault
     else:
-        service = next((s for name, s in services.items() if asked.host == name or asked.host.endswith(name)), None)
-        answer = service(asked) if service else error(404, "NotFound", f"nobody answers for {asked.host}")
+        service = next((s for name, s in services.items() if request.host == name or request.host.endswith(name)), None)
+        answer = service(request) if service else error(404, "NotFound", f"nobody answers for {request.host}")
         answer = fault(answer) if fault else answer
-    cloud.note(asked, answer)
+    cloud.note(request, answer)
     return answer

@@ -54,7 +54,7 @@ class Apps:
         """Those of a revision's container."""
         self._cooling: dict[str, float] = {}
         """The cool-down period of each revision that scales to zero."""
-        self._asked: dict[str, float] = {}
+        self._last_request: dict[str, float] = {}
         """When a revision last answered."""
         self._busy = Counter[str]()
         self._closed = threading.Event()
@@ -87,30 +87,30 @@ class Apps:
         for revision in list(self._servers):
             self._stop(revision)
 
-    def serve(self, asked: HttpRequest) -> HttpResponse:
+    def serve(self, request: HttpRequest) -> HttpResponse:
         """A request to an app, or to the address of a label."""
-        name, _, label = asked.host.partition(".")[0].partition("---")
+        name, _, label = request.host.partition(".")[0].partition("---")
         app = self._cloud.get(f"{self._group}/containerApps/{name}")
         traffic = _ingress(app)["traffic"] if app else []
         chosen = [each for each in traffic if each.get("label") == label] if label else _drawn(traffic, self._random)
         if not chosen:
-            return error(404, "NotFound", asked.host)
+            return error(404, "NotFound", request.host)
         revision = chosen[0]["revisionName"]
         with self._lock:
             self._busy[revision] += 1
         try:
-            return self._started(revision).answer(asked)
+            return self._started(revision).answer(request)
         finally:
             with self._lock:
                 self._busy[revision] -= 1
-                self._asked[revision] = time.monotonic()
+                self._last_request[revision] = time.monotonic()
 
     def _scale(self) -> None:
         """Put revisions to sleep that nobody has asked for their cool-down period (rule apps-cool-down)."""
         while not self._closed.wait(_LOOK_SECONDS):
             with self._lock:
                 for revision in list(self._servers):
-                    idle = time.monotonic() - self._asked.get(revision, time.monotonic())
+                    idle = time.monotonic() - self._last_request.get(revision, time.monotonic())
                     seconds = self._cooling.get(revision)
                     if seconds is not None and not self._busy[revision] and idle > seconds * self.second:
                         self._stop(revision)
@@ -133,7 +133,7 @@ class Apps:
                 self._servers[revision] = server
             return self._servers[revision]
 
-    def _refused(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
+    def _refused(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """The refusal of a change while another one is under way (rule changes-follow-each-other). In the words of
         github.com/microsoft/azure-container-apps/issues/1731 (read 2026-11-29)."""
         found = re.search(_CHANGED, path, re.I)
@@ -149,14 +149,14 @@ class Apps:
         """Whether an app is being changed."""
         return time.monotonic() < self._until.get(name, 0.0)
 
-    def _get(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
+    def _get(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """An app while it is being changed."""
         known = self._cloud.get(path)
         if known is None or not self._changes(path.rpartition("/")[2]):
             return None
         return HttpResponse(body=known | {"properties": known["properties"] | {"provisioningState": "InProgress"}})
 
-    def _result(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _result(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         """What became of a change that is followed by its address."""
         name = path.rpartition("/")[2]
         if self._changes(name):
@@ -177,10 +177,10 @@ class Apps:
         self._until[name] = time.monotonic() + self.seconds
         return self._accepted(name)
 
-    def _put(self, asked: HttpRequest, path: str) -> HttpResponse | None:
+    def _put(self, request: HttpRequest, path: str) -> HttpResponse | None:
         """Make an app, or a revision of it. The identity that fetches the image must be allowed to (rule
         identities-need-roles)."""
-        body = asked.json()
+        body = request.json()
         app = path.rpartition("/")[2]
         template = body["properties"]["template"]
         server, _, image = template["containers"][0]["image"].partition("/")
@@ -202,17 +202,17 @@ class Apps:
         kept = self._kept(path, body)
         if kept.status == 200 and self.seconds:
             self._until[app] = time.monotonic() + self.seconds
-            return self._get(asked, path)
+            return self._get(request, path)
         return kept
 
-    def _patch(self, asked: HttpRequest, path: str) -> HttpResponse:
+    def _patch(self, request: HttpRequest, path: str) -> HttpResponse:
         known = self._cloud.get(path)
         if known is None:
             return error(404, "ResourceNotFound", path)
-        kept = self._kept(path, _merged(known, asked.json()))
+        kept = self._kept(path, _merged(known, request.json()))
         return self._begun(path.rpartition("/")[2], kept) if kept.status == 200 else kept
 
-    def _list(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _list(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         """An app's revisions, those among them that were deactivated."""
         app = path.split("/")[-2]
         named = [each for each in self._images if each.startswith(f"{app}--")]
@@ -220,7 +220,7 @@ class Apps:
             body={"value": [{"name": each, "properties": {"active": each not in self._inactive}} for each in named]}
         )
 
-    def _replicas(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _replicas(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         revision = path.split("/")[-2]
         return HttpResponse(body={"value": [{"name": f"{revision}-0"}] if revision in self._servers else []})
 
@@ -234,7 +234,7 @@ class Apps:
         body["properties"]["provisioningState"] = "Succeeded"
         return HttpResponse(200, self._cloud.put(path, body | {"made_by_client": True}))
 
-    def _delete(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _delete(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         name = path.rpartition("/")[2]
         for revision in [each for each in self._servers if each.startswith(f"{name}--")]:
             self._stop(revision)
@@ -242,11 +242,11 @@ class Apps:
         self._images = {each: image for each, image in self._images.items() if not each.startswith(f"{name}--")}
         return self._begun(name, HttpResponse(200)) if self._cloud.remove(path) else HttpResponse(204)
 
-    def _activate(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _activate(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         self._inactive.discard(path.split("/")[-2])
         return HttpResponse(200)
 
-    def _deactivate(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _deactivate(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         revision = path.split("/")[-2]
         self._inactive.add(revision)
         self._stop(revision)

@@ -49,69 +49,69 @@ class ResourceManager:
         cloud.put(cloud.workspace, workspace_of(cloud, private=False))
         cloud.put(f"{cloud.workspace}/datastores/workspaceblobstore", _datastore())
 
-    def __call__(self, asked: HttpRequest) -> HttpResponse:
-        path = asked.path.replace("//", "/").rstrip("/")
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        path = request.path.replace("//", "/").rstrip("/")
         if path == "/metadata/endpoints":
             return HttpResponse(body=[])  # the clouds beside the public one
-        if "authorization" not in asked.headers:
+        if "authorization" not in request.headers:
             return error(401, "AuthenticationFailed", "The 'Authorization' header is missing.")
-        refused = self._access.refusal(asked, path) or self._providers.refusal(path) or self._locked(asked, path)
-        return refused or _page(asked, path, self._answered(asked, path))
+        refused = self._access.refusal(request, path) or self._providers.refusal(path) or self._locked(request, path)
+        return refused or _page(request, path, self._answered(request, path))
 
-    def _locked(self, asked: HttpRequest, path: str) -> HttpResponse | None:
+    def _locked(self, request: HttpRequest, path: str) -> HttpResponse | None:
         """The refusal of what a lock keeps as it is (rule scope-locked); a lock itself can be taken off."""
-        if asked.method in ("GET", "HEAD") or _LOCK.match(path):
+        if request.method in ("GET", "HEAD") or _LOCK.match(path):
             return None
         for found, lock in self._cloud.matching(_LOCK.pattern):
             scope = found.partition("/providers/microsoft.authorization/locks/")[0]
             is_below = f"{path}/".lower().startswith(f"{scope}/")
             # What holds something locked can't be deleted with all that is in it.
             is_above = f"{scope}/".startswith(f"{path}/".lower())
-            if asked.method == "DELETE" and (is_below or is_above):
+            if request.method == "DELETE" and (is_below or is_above):
                 return _scope_locked(path, "delete", scope)
             if is_below and lock["properties"]["level"] == "ReadOnly":
                 return _scope_locked(path, "write", scope)
         return None
 
-    def _answered(self, asked: HttpRequest, path: str) -> HttpResponse:
-        if asked.method == "PUT" and asked.body:
-            self._cloud.violations += complaints(path, asked.query.get("api-version", ""), asked.json())
+    def _answered(self, request: HttpRequest, path: str) -> HttpResponse:
+        if request.method == "PUT" and request.body:
+            self._cloud.violations += complaints(path, request.query.get("api-version", ""), request.json())
         for method, pattern, handler in self._hooks:
-            if method == asked.method and re.search(pattern, path, re.I):
-                answer = handler(asked, path)
+            if method == request.method and re.search(pattern, path, re.I):
+                answer = handler(request, path)
                 if answer is not None:
                     return answer
-        return self._stored(asked, path)
+        return self._stored(request, path)
 
-    def _stored(self, asked: HttpRequest, path: str) -> HttpResponse:
-        if asked.method == "GET" and _is_collection(path):
+    def _stored(self, request: HttpRequest, path: str) -> HttpResponse:
+        if request.method == "GET" and _is_collection(path):
             return HttpResponse(body={"value": list(self._cloud.below(path))})
         known = self._cloud.get(path)
-        if asked.method in ("GET", "HEAD"):
+        if request.method in ("GET", "HEAD"):
             return HttpResponse(body=known) if known else _absent(path)
-        if asked.method == "DELETE":
+        if request.method == "DELETE":
             return HttpResponse(200 if self._cloud.remove(path) else 204)
-        if asked.method in ("PUT", "PATCH"):
-            return self._put(asked, path, known)
-        return error(405, "MethodNotAllowed", f"{asked.method} {path}")
+        if request.method in ("PUT", "PATCH"):
+            return self._put(request, path, known)
+        return error(405, "MethodNotAllowed", f"{request.method} {path}")
 
-    def _put(self, asked: HttpRequest, path: str, known: dict[str, Any] | None) -> HttpResponse:
-        body = asked.json()
+    def _put(self, request: HttpRequest, path: str, known: dict[str, Any] | None) -> HttpResponse:
+        body = request.json()
         versioned = _VERSIONED.search(path)
         if refusal := _refused(path, body, versioned):
             return refusal
-        if known and versioned and versioned[1].lower() in _ONCE and asked.method == "PUT":
+        if known and versioned and versioned[1].lower() in _ONCE and request.method == "PUT":
             if not _says_the_same(known["properties"], body["properties"]):
                 return error(
                     409, "Conflict", f"The asset with version {versioned[3]} exists already and can't be changed."
                 )
             return HttpResponse(200, known)
-        if asked.method == "PATCH" and known:
+        if request.method == "PATCH" and known:
             body = known | body | {"properties": known.get("properties", {}) | body.get("properties", {})}
         body["properties"] = {"provisioningState": "Succeeded"} | body.get("properties", {}) | _defaults(versioned)
         return HttpResponse(200 if known else 201, self._cloud.put(path, body | {"made_by_client": True}))
 
-    def _container(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
+    def _container(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """An asset's versions under one roof."""
         versions = list(self._cloud.below(f"{path}/versions"))
         if not versions:
@@ -119,8 +119,8 @@ class ResourceManager:
         properties = {"latestVersion": versions[-1]["name"], "nextVersion": str(len(versions) + 1), "tags": {}}
         return HttpResponse(body={"id": path, "name": path.rpartition("/")[2], "properties": properties})
 
-    def _permissions(self, asked: HttpRequest, path: str) -> HttpResponse:
-        return HttpResponse(body={"value": self._access.permissions(path, signed_in(asked))})
+    def _permissions(self, request: HttpRequest, path: str) -> HttpResponse:
+        return HttpResponse(body={"value": self._access.permissions(path, signed_in(request))})
 
 
 def _refused(path: str, body: dict[str, Any], versioned: re.Match[str] | None) -> HttpResponse | None:
@@ -145,14 +145,14 @@ def _scope_locked(path: str, operation: str, scope: str) -> HttpResponse:
     return error(409, "ScopeLocked", why)
 
 
-def _page(asked: HttpRequest, path: str, answer: HttpResponse) -> HttpResponse:
+def _page(request: HttpRequest, path: str, answer: HttpResponse) -> HttpResponse:
     """A list as its pages, each with the address of the next one; any other answer as it is."""
     whole = answer.body.get("value") if isinstance(answer.body, dict) else None
-    if asked.method != "GET" or not isinstance(whole, list) or _UNDIVIDED.search(path):
+    if request.method != "GET" or not isinstance(whole, list) or _UNDIVIDED.search(path):
         return answer
-    start = int(asked.query.get("$skiptoken", 0))
+    start = int(request.query.get("$skiptoken", 0))
     end = start + PAGE
-    following = f"https://{asked.host}{path}?{urlencode(asked.query | {'$skiptoken': str(end)})}"
+    following = f"https://{request.host}{path}?{urlencode(asked.query | {'$skiptoken': str(end)})}"
     more = {"nextLink": following} if end < len(whole) else {}
     return HttpResponse(answer.status, answer.body | {"value": whole[start:end]} | more, answer.headers)
 

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tunewright.azure_emulator.cloud import Cloud
-from tunewright.azure_emulator.jobs import EmulatedJob, Runner
+from tunewright.azure_emulator.emulated_job import EmulatedJob
+from tunewright.azure_emulator.jobs import Runner
 from tunewright.azure_emulator.network import BLOBS
 from tunewright.economics.cost import HOURS_A_MONTH
 from tunewright.economics.prices import price_book

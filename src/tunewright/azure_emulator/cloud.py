@@ -132,8 +132,8 @@ class InjectedFault:
     times: int = 1
     after: int = 0
 
-    def is_of(self, asked: HttpRequest) -> bool:
-        return self.times > 0 and bool(re.search(self.pattern, f"{asked.method} {asked.host}{asked.path}", re.I))
+    def is_of(self, request: HttpRequest) -> bool:
+        return self.times > 0 and bool(re.search(self.pattern, f"{request.method} {request.host}{request.path}", re.I))
 
 
 class Cloud:
@@ -205,10 +205,10 @@ class Cloud:
         """Seconds since 1970, by its own clock."""
         return time.time() + self.ahead
 
-    def fault(self, asked: HttpRequest) -> HttpResponse | Callable[[HttpResponse], HttpResponse] | None:
+    def fault(self, request: HttpRequest) -> HttpResponse | Callable[[HttpResponse], HttpResponse] | None:
         """What goes wrong with this request, if anything."""
         with self.lock:
-            due = next((fault for fault in self.faults if fault.is_of(asked)), None)
+            due = next((fault for fault in self.faults if fault.is_of(request)), None)
             if due is None:
                 return None
             if due.after:
@@ -217,10 +217,10 @@ class Cloud:
             due.times -= 1
         return due.answer
 
-    def note(self, asked: HttpRequest, answer: HttpResponse) -> None:
-        path = _SECRET.sub(r"\1…", asked.path)
+    def note(self, request: HttpRequest, answer: HttpResponse) -> None:
+        path = _SECRET.sub(r"\1…", request.path)
         call = RecordedCall(
-            asked.method, asked.host, path, asked.query.get("api-version", ""), answer.status, len(asked.body)
+            request.method, request.host, path, request.query.get("api-version", ""), answer.status, len(request.body)
         )
         with self.lock:
             self.calls.append(call)

@@ -73,9 +73,9 @@ class Clusters:
         for _, server in self._servers.values():
             server.close()
 
-    def _run(self, asked: HttpRequest, path: str) -> HttpResponse:
+    def _run(self, request: HttpRequest, path: str) -> HttpResponse:
         """A command, where the rule cluster-token lets it."""
-        wanted = asked.json()
+        wanted = request.json()
         token = wanted.get("clusterToken")
         self.tokens.append(token)
         cluster = self._cloud.get(path.removesuffix("/runCommand"))
@@ -102,7 +102,7 @@ class Clusters:
         where = f"https://management.azure.com{path.removesuffix('/runCommand')}/commandResults/{name}?api-version=2025-05-01"
         return HttpResponse(202, None, {"location": where, "retry-after": "0"})
 
-    def _result(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _result(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         found = self._results.get(path.rpartition("/")[2])
         return HttpResponse(body=found) if found else error(404, "NotFound", path)
 

@@ -72,11 +72,11 @@ class Endpoints:
             if each.server:
                 each.server.close()
 
-    def _busy(self, asked: HttpRequest, path: str) -> HttpResponse | None:
+    def _busy(self, request: HttpRequest, path: str) -> HttpResponse | None:
         """The refusal of a change while another one is under way (rule changes-follow-each-other)."""
         name = _key(path).partition("/")[0]
         is_made = any(each.state == "Creating" for key, each in self._standing.items() if key.startswith(f"{name}/"))
-        if not self._changes(name) and not (is_made and (asked.method == "PUT" or self.keeps_unfinished)):
+        if not self._changes(name) and not (is_made and (request.method == "PUT" or self.keeps_unfinished)):
             return None
         return error(409, "Conflict", f"Cannot change endpoint {name} because it is in Updating provisioning state.")
 
@@ -84,27 +84,27 @@ class Endpoints:
         """Whether an endpoint itself is being changed."""
         return time.monotonic() < self._until.get(name, 0.0)
 
-    def score(self, asked: HttpRequest) -> HttpResponse:
+    def score(self, request: HttpRequest) -> HttpResponse:
         """A request to an endpoint's own host."""
-        if not asked.headers.get("authorization", "").startswith("Bearer "):
+        if not request.headers.get("authorization", "").startswith("Bearer "):
             return error(401, "Unauthorized", "no token")
-        name = asked.host.partition(".")[0]
+        name = request.host.partition(".")[0]
         endpoint = self._cloud.get(f"{self._cloud.workspace}/onlineEndpoints/{name}")
         if endpoint is None:
             return error(404, "NotFound", name)
-        deployment = asked.headers.get("azureml-model-deployment") or self._drawn(endpoint)
+        deployment = request.headers.get("azureml-model-deployment") or self._drawn(endpoint)
         standing = self._standing.get(f"{name}/{deployment}")
         if standing is None or standing.server is None or standing.state != "Succeeded":
             return error(404, "NotFound", f"no deployment {deployment} is ready")
-        return standing.server.answer(asked)
+        return standing.server.answer(request)
 
     def _drawn(self, endpoint: dict[str, Any]) -> str | None:
         traffic = {name: share for name, share in (endpoint["properties"].get("traffic") or {}).items() if share}
         return self._random.choices(list(traffic), list(traffic.values()))[0] if traffic else None
 
-    def _put_endpoint(self, asked: HttpRequest, path: str) -> HttpResponse | None:
+    def _put_endpoint(self, request: HttpRequest, path: str) -> HttpResponse | None:
         """What the service adds: the addresses."""
-        name, body = path.rpartition("/")[2], asked.json()
+        name, body = path.rpartition("/")[2], request.json()
         if refusal := self._taken(name, path):
             return refusal
         known = self._cloud.get(path)
@@ -120,7 +120,7 @@ class Endpoints:
             return self._updating(200 if known else 201, kept)
         return HttpResponse(200 if known else 201, kept)
 
-    def _get_endpoint(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
+    def _get_endpoint(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """An endpoint while it is being changed."""
         known = self._cloud.get(path)
         return self._updating(200, known) if known and self._changes(path.rpartition("/")[2]) else None
@@ -143,8 +143,8 @@ class Endpoints:
         told = {"errors": {"": [why]}, "title": "One or more validation errors occurred."}
         return invalid("InferencingClientCallFailed", json.dumps(told))
 
-    def _put_deployment(self, asked: HttpRequest, path: str) -> HttpResponse:
-        body = asked.json()
+    def _put_deployment(self, request: HttpRequest, path: str) -> HttpResponse:
+        body = request.json()
         key = _key(path)
         if refusal := self._refused(body["properties"]):
             return refusal
@@ -157,7 +157,7 @@ class Endpoints:
             threading.Thread(target=self._start, args=(key, standing, body["properties"]), daemon=True).start()
         return HttpResponse(201, self._shown(path, standing))
 
-    def _get_deployment(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
+    def _get_deployment(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         standing = self._standing.get(_key(path))
         return HttpResponse(body=self._shown(path, standing)) if standing and self._cloud.get(path) else None
 
@@ -235,7 +235,7 @@ class Endpoints:
         folder = self._cloud.folder / "contexts" / str(prefix).replace("/", "-")
         return self._storage.download(f"{prefix}/{name}", folder).read_text("utf-8")
 
-    def _delete_deployment(self, asked: HttpRequest, path: str) -> HttpResponse:
+    def _delete_deployment(self, request: HttpRequest, path: str) -> HttpResponse:
         """A deployment goes, where no request reaches it."""
         endpoint, _, name = path.partition("/deployments/")
         known = self._cloud.get(endpoint)
@@ -243,9 +243,9 @@ class Endpoints:
         for kind in ("traffic", "mirrorTraffic"):
             if (told.get(kind) or {}).get(name):
                 return error(400, "BadRequest", f"The deployment {name} has {kind}: set it to 0 before it is deleted.")
-        return self._delete(asked, path)
+        return self._delete(request, path)
 
-    def _delete(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _delete(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         """A deployment goes, or an endpoint with all of its."""
         key = _key(path)
         for each in [name for name in self._standing if name == key or name.startswith(f"{key}/")]:
@@ -254,7 +254,7 @@ class Endpoints:
                 standing.server.close()
         return HttpResponse(200 if self._cloud.remove(path) else 204)
 
-    def _logs(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _logs(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         standing = self._standing.get(_key(path.removesuffix("/getLogs")))
         text = standing.server.text() if standing and standing.server else standing.why if standing else ""
         return HttpResponse(body={"content": text})

@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from tunewright.azure_emulator.cloud import Cloud, HttpRequest, HttpResponse, error
-from tunewright.azure_emulator.jobs import EmulatedJob, Runner, timestamp
+from tunewright.azure_emulator.emulated_job import EmulatedJob, timestamp
+from tunewright.azure_emulator.jobs import Runner
 
 API = ".api.azureml.ms"
 _RUN = re.compile(
@@ -18,20 +19,20 @@ class RunHistory:
     def __init__(self, cloud: Cloud, runner: Runner):
         self._cloud, self._runner = cloud, runner
 
-    def __call__(self, asked: HttpRequest) -> HttpResponse:
-        if asked.path.startswith("/discovery"):
-            return HttpResponse(body={"api": f"https://{asked.host}", "history": f"https://{asked.host}"})
-        found = _RUN.match(asked.path)
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path.startswith("/discovery"):
+            return HttpResponse(body={"api": f"https://{request.host}", "history": f"https://{request.host}"})
+        found = _RUN.match(request.path)
         job = self._runner.jobs.get(found["run"]) if found else None
         if found is None or job is None:
-            return error(404, "NotFound", f"no run at {asked.path}")
+            return error(404, "NotFound", f"no run at {request.path}")
         if found["what"] == "details":
             return HttpResponse(body=self._run(job) | {"logFiles": self._runner.logs(job)})
         if found["what"] == "children":
             children = [self._run(each) for each in list(self._runner.jobs.values()) if each.parent == job.name]
             return HttpResponse(body={"value": children})
         if found["what"] == "artifacts/batch/metadata":
-            named = [str(each["path"]) for each in asked.json()["paths"]]
+            named = [str(each["path"]) for each in request.json()["paths"]]
             return HttpResponse(
                 body={
                     "artifacts": {},
@@ -40,8 +41,8 @@ class RunHistory:
                     },
                 }
             )
-        if asked.method == "PATCH":
-            return self._changed(job, asked.json())
+        if request.method == "PATCH":
+            return self._changed(job, request.json())
         return HttpResponse(body=self._run(job))
 
     def _changed(self, job: EmulatedJob, change: dict[str, Any]) -> HttpResponse:
@@ -59,7 +60,7 @@ class RunHistory:
             "parentRunId": job.parent,
             "displayName": job.body.get("displayName") or job.name,
             "experimentId": job.body.get("experimentName") or "Default",
-            "status": job.told,
+            "status": job.client_status,
             "startTimeUtc": self._time(job.started),
             "endTimeUtc": self._time(job.ended),
             "createdUtc": self._time(job.started),

@@ -62,15 +62,15 @@ class Registry:
             ("POST", r"/registries/[^/]+/runs/[^/]+/listLogSasUrl$", self._log),
         ]
 
-    def _upload_url(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _upload_url(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         place = f"builds/{len(self._cloud.calls)}.tar.gz"
         return HttpResponse(body={"uploadUrl": self._storage.signed(place, "cw"), "relativePath": place})
 
-    def _schedule(self, asked: HttpRequest, path: str) -> HttpResponse:
+    def _schedule(self, request: HttpRequest, path: str) -> HttpResponse:
         """Build an image, where the rules tasks-on-free-credit and docker-hub-limit let it."""
         if self.on_free_credit:
             return self._not_permitted(path.split("/")[-2])
-        wanted = asked.json()
+        wanted = request.json()
         name = f"cb{len(self._runs) + 1}"
         folder = self._cloud.folder / "images" / name
         packed = self._storage.download(wanted["sourceLocation"], folder / "packed")
@@ -105,13 +105,13 @@ class Registry:
             400, {"error": {"code": code, "message": why, "target": "request"}}, error(400, code, "").headers
         )
 
-    def _list(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _list(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         return HttpResponse(body={"value": list(self._runs.values())})
 
-    def _log(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _log(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         return HttpResponse(body={"logLink": self._storage.signed(f"builds/{path.split('/')[-2]}.log")})
 
-    def _run(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _run(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         return HttpResponse(body=self._runs[path.rpartition("/")[2]])
 
 

@@ -9,23 +9,19 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tunewright.azure_emulator.children import started, stop
-from tunewright.azure_emulator.cloud import PERSON, Cloud
+from tunewright.azure_emulator.cloud import Cloud
 from tunewright.azure_emulator.containers import sign_in
-from tunewright.azure_emulator.login import principal_of
+from tunewright.azure_emulator.emulated_job import OVER, EmulatedJob, artifact_folder, duration_seconds, rank_variables
 from tunewright.azure_emulator.roles import NOT_PERMITTED, Access
 from tunewright.azure_emulator.storage import STORE, Storage, path_of
-from tunewright.core.processes import free_port
 from tunewright.models.device import GPU
 
-OVER = ("Completed", "Failed", "Canceled")
 _LOG = "user_logs/std_log.txt"
 _BUILD_LOG = "azureml-logs/20_image_build_log.txt"
 _LOG_SECONDS = 0.3
@@ -36,59 +32,6 @@ _EVICTED = -1000
 _PLAYED = {GPU: "played"}
 """This machine plays a node with a GPU, which it need not have."""
 _BINDING = re.compile(r"\$\{\{(inputs|outputs)\.([\w-]+)\}\}")
-
-
-@dataclass
-class EmulatedJob:
-    """One command job, alone or in a pipeline."""
-
-    name: str
-    body: dict[str, Any]
-    """`properties` as they were sent."""
-    parent: str | None = None
-    status: str = "Queued"
-    started: float | None = None
-    ended: float | None = None
-    error: str | None = None
-    attempts: int = 0
-    nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    cancelled: bool = False
-    is_signed_in: bool = True
-    """Whether a user has submitted it, as whom it may run."""
-
-    @property
-    def is_as_user(self) -> bool:
-        """Whether it reads and writes as who submits it, by its own words."""
-        return self._identity("identityType", "identity_type").lower() == "useridentity"
-
-    @property
-    def principal(self) -> str:
-        """The object id of whom it reads and writes as: of its managed identity, or else of who submits it."""
-        named = self._identity("resourceId", "resource_id")
-        return principal_of(named) if named else PERSON
-
-    def _identity(self, *keys: str) -> str:
-        """What its identity has under one of some keys: jobs and parts of pipelines spell them differently."""
-        identity = self.body.get("identity") or {}
-        return str(next((identity[key] for key in keys if identity.get(key)), ""))
-
-    @property
-    def told(self) -> str:
-        """Its status, as clients are told it."""
-        return "CancelRequested" if self.cancelled and self.status not in OVER else self.status
-
-    @property
-    def seconds(self) -> float:
-        """That its nodes have cost so far."""
-        return (self.ended or time.time()) - self.started if self.started else 0.0
-
-    @property
-    def compute(self) -> str:
-        return str(self.body.get("computeId") or "").rpartition("/")[2]
-
-    @property
-    def instances(self) -> int:
-        return int((self.body.get("resources") or {}).get("instanceCount") or 1)
 
 
 class StreamAccess(Exception):
@@ -188,7 +131,7 @@ class Runner:
         folder = self._cloud.folder / "jobs" / job.name
         job.status, job.started = "Preparing", time.time()
         if self.image_log:
-            self._built[job.name] = f"{_folder(job)}/{_BUILD_LOG}"
+            self._built[job.name] = f"{artifact_folder(job)}/{_BUILD_LOG}"
             self._storage.write(self._built[job.name], self.image_log.encode())
             self.image_log = ""
             raise RuntimeError(f"Image build failed. For more details, check log file {_BUILD_LOG}.")
@@ -233,7 +176,7 @@ class Runner:
                 self._process(
                     job, command, output, variables | rank, folder / f"node-{job.attempts}-{rank.get('NODE_RANK', 0)}"
                 )
-                for rank in _ranks(job)
+                for rank in rank_variables(job)
             ]
             evicted = self._watch(job, log)
         return _EVICTED if evicted else next((node.returncode for node in job.nodes if node.returncode), 0)
@@ -253,7 +196,7 @@ class Runner:
 
     def _watch(self, job: EmulatedJob, log: Path) -> bool:
         """Carry the log to the storage until all nodes have ended. Returns whether they were taken away."""
-        limit = _seconds((job.body.get("limits") or {}).get("timeout"))
+        limit = duration_seconds((job.body.get("limits") or {}).get("timeout"))
         sent, evicted = -1, False
         ending: float | None = None
         while any(node.poll() is None for node in job.nodes):
@@ -330,8 +273,8 @@ how-to-troubleshoot-data-access (read 2026-11-29).
 
     def output(self, job: EmulatedJob, name: str) -> str:
         """The datastore's address of an output."""
-        asked = (job.body["outputs"][name] or {}).get("uri")
-        return str(asked or f"azureml:/{STORE}azureml/{job.name}/{name}/").replace("${{name}}", job.name)
+        request = (job.body["outputs"][name] or {}).get("uri")
+        return str(request or f"azureml:/{STORE}azureml/{job.name}/{name}/").replace("${{name}}", job.name)
 
     def logs(self, job: EmulatedJob) -> dict[str, str]:
         """Addresses of a job's logs, by name."""
@@ -341,48 +284,10 @@ how-to-troubleshoot-data-access (read 2026-11-29).
 
     def artifact(self, job: EmulatedJob, path: str) -> str:
         """An address where a job may write an artifact."""
-        return self._storage.signed(f"{_folder(job)}/{path}", "rcw")
+        return self._storage.signed(f"{artifact_folder(job)}/{path}", "rcw")
 
     def _log(self, job: EmulatedJob) -> str:
-        return f"{_folder(job)}/{_LOG}"
-
-
-def _folder(job: EmulatedJob) -> str:
-    """Where a job's log and artifacts lie in the storage."""
-    return f"ExperimentRun/dcid.{job.name}"
-
-
-def timestamp(seconds: float | None) -> str | None:
-    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else None
-
-
-def _ranks(job: EmulatedJob) -> Iterable[dict[str, str]]:
-    """The variables of each process of a distributed job, as Azure ML sets them; of others, none."""
-    distribution = job.body.get("distribution") or {}
-    if distribution.get("distributionType") != "PyTorch":
-        return [{}]
-    each = int(distribution.get("processCountPerInstance") or 1)
-    world, port = each * job.instances, str(free_port())
-    return [
-        {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank % each),
-            "NODE_RANK": str(rank // each),
-            "WORLD_SIZE": str(world),
-            "LOCAL_WORLD_SIZE": str(each),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-        }
-        for rank in range(world)
-    ]
-
-
-def _seconds(duration: str | None) -> float:
-    """ISO 8601 durations as the SDK writes them: PT90S, PT1H30M."""
-    found = re.fullmatch(r"P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?", duration or "")
-    return (
-        sum(float(n or 0) * unit for n, unit in zip(found.groups(), (86400, 3600, 60, 1), strict=True)) if found else 0
-    )
+        return f"{artifact_folder(job)}/{_LOG}"
 
 
 def _make_end(node: subprocess.Popen[bytes]) -> None:

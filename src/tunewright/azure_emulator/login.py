@@ -37,21 +37,21 @@ class Login:
         """Whoever signs in to this audience has these roles."""
         self._roles[audience] = list(roles)
 
-    def __call__(self, asked: HttpRequest) -> HttpResponse:
-        found = _TENANT.match(asked.path)
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        found = _TENANT.match(request.path)
         tenant = found[1] if found and found[1] != "common" else TENANT
-        if asked.path.endswith("/discovery/instance"):
+        if request.path.endswith("/discovery/instance"):
             return HttpResponse(body=_instance(tenant))
-        if asked.path.endswith("openid-configuration"):
+        if request.path.endswith("openid-configuration"):
             return HttpResponse(body=_configuration(tenant))
-        if asked.path.endswith("/keys"):
+        if request.path.endswith("/keys"):
             return HttpResponse(body={"keys": [self._public()]})
-        if asked.path.endswith("/token"):
-            form = parse_qs(asked.body.decode())
+        if request.path.endswith("/token"):
+            form = parse_qs(request.body.decode())
             scope, principal = form["scope"][0].split()[0], form.get("client_id", [PERSON])[0]
             made = self.token(scope.removesuffix("/.default"), tenant, principal)
             return HttpResponse(body={"token_type": "Bearer", "expires_in": SECONDS, "access_token": made})
-        return error(404, "NotFound", asked.path)
+        return error(404, "NotFound", request.path)
 
     def token(self, audience: str, tenant: str, principal: str) -> str:
         """A JWT as Entra ID gives it: an application's own audience has its second form, Azure's services the first."""

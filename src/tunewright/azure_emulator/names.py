@@ -54,7 +54,7 @@ class Names:
             ("POST", r"/registries/[^/]+/scheduleRun$", self._build),
         ]
 
-    def _put(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
+    def _put(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """The rules workspace-name, cluster-name, endpoint-name, asset-name and app-name."""
         for kind in KINDS:
             found = re.search(kind.path, path, re.IGNORECASE)
@@ -62,18 +62,18 @@ class Names:
                 return error(400, kind.code, f"The name '{found[1]}' is not valid (rule {kind.rule}).")
         return None
 
-    def _build(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
-        wrong = [each for each in asked.json()["imageNames"] if not REPOSITORY.fullmatch(each.partition(":")[0])]
+    def _build(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
+        wrong = [each for each in request.json()["imageNames"] if not REPOSITORY.fullmatch(each.partition(":")[0])]
         return error(400, "InvalidImageName", f"Not valid (rule repository-name): {wrong}") if wrong else None
 
-    def _delete(self, asked: HttpRequest, path: str) -> HttpResponse:
+    def _delete(self, request: HttpRequest, path: str) -> HttpResponse:
         """A workspace or a vault goes; its name stays taken."""
-        is_purged = asked.query.get("forceToPurge", "").lower() == "true"
+        is_purged = request.query.get("forceToPurge", "").lower() == "true"
         if self._cloud.get(path) and not is_purged:
             self._deleted.add(path.lower())
         return HttpResponse(200 if self._cloud.remove(path) else 204)
 
-    def _made_again(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
+    def _made_again(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """The rules deleted-workspaces-keep-their-names and deleted-vaults-keep-their-names."""
         if path.lower() not in self._deleted:
             return None

@@ -101,7 +101,7 @@ class Proxy:
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            host = _asked_for(client)
+            host = _connect_host(client)
             if self.asks_who:
                 client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
                 return
@@ -117,7 +117,7 @@ class Proxy:
             return  # one of the two went away
 
 
-def _asked_for(client: socket.socket) -> str | None:
+def _connect_host(client: socket.socket) -> str | None:
     """The host of a CONNECT request; None where it is another request."""
     head = b""
     while b"\r\n\r\n" not in head and len(head) < _HEAD:
@@ -125,8 +125,8 @@ def _asked_for(client: socket.socket) -> str | None:
         if not part:
             raise OSError("the client went away")
         head += part
-    asked = re.match(rb"CONNECT ([^\s:]+):\d+ HTTP/1", head)
-    return asked[1].decode("ascii", "replace").lower() if asked else None
+    request = re.match(rb"CONNECT ([^\s:]+):\d+ HTTP/1", head)
+    return request[1].decode("ascii", "replace").lower() if request else None
 
 
 def _relay(one: socket.socket, other: socket.socket) -> None:

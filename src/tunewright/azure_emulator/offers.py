@@ -8,7 +8,8 @@ from collections import Counter
 from typing import Any
 
 from tunewright.azure_emulator.cloud import Cloud, HttpRequest, HttpResponse, error, invalid
-from tunewright.azure_emulator.jobs import OVER, Runner
+from tunewright.azure_emulator.emulated_job import OVER
+from tunewright.azure_emulator.jobs import Runner
 from tunewright.backends.azure.rules import endpoint_cores, endpoint_family, is_of_clusters
 from tunewright.economics.prices import MachinePrice, price_book
 
@@ -52,10 +53,10 @@ class Offers:
             ("GET", r"/computeOperationsStatus/\d+$", self._refusal),
         ]
 
-    def _sizes(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _sizes(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         return HttpResponse(body={"value": [self._size(name, each) for name, each in self._offered()]})
 
-    def _skus(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _skus(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         why = {"type": "Location", "reasonCode": "NotAvailableForSubscription"}
         rows = [
             {"name": name, "resourceType": "virtualMachines", "restrictions": [why] if name in self.barred else []}
@@ -85,7 +86,7 @@ class Offers:
             },
         }
 
-    def _usages(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _usages(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         used = self._used()
         names = {family(name): f"{family(name)} Cluster Dedicated vCPUs" for name in sorted(self._machines)}
         rows = [self._usage(names[each], self._limit(each), used[each]) for each in sorted(names)]
@@ -145,10 +146,10 @@ class Offers:
         count = int((deployment.get("sku") or {}).get("capacity") or 1)
         return endpoint_cores(size, count, self._machines[size].cores) if size in self._machines else 0
 
-    def _cluster(self, asked: HttpRequest, path: str) -> HttpResponse | None:
+    def _cluster(self, request: HttpRequest, path: str) -> HttpResponse | None:
         """Refuse a cluster where a quota does not allow a single machine (rule cluster-quota): the family's or the
         region's. The refusal comes once the change was accepted, and the cluster stays there as failed."""
-        body = asked.json()
+        body = request.json()
         wanted = body["properties"].get("properties") or {}
         size = str(wanted.get("vmSize"))
         if size not in self._machines or not is_of_clusters(size):
@@ -171,18 +172,16 @@ class Offers:
         failed = body["properties"] | {"provisioningState": "Failed"}
         kept = self._cloud.put(path, body | {"properties": failed, "made_by_client": True})
         where = f"/subscriptions/{self._cloud.subscription}/providers/{_SERVICE}/locations/{self._cloud.region}"
-        status = (
-            f"https://{asked.host}{where}/computeOperationsStatus/{len(self._refusals)}?api-version=2023-08-01-preview"
-        )
+        status = f"https://{request.host}{where}/computeOperationsStatus/{len(self._refusals)}?api-version=2023-08-01-preview"
         told = kept | {"properties": body["properties"] | {"provisioningState": "Creating"}}
         return HttpResponse(201, told, {"azure-asyncoperation": status, "retry-after": "0"})
 
-    def _refusal(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _refusal(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         return HttpResponse(body=self._refusals[int(path.rpartition("/")[2]) - 1])
 
-    def _deployment(self, asked: HttpRequest, path: str) -> HttpResponse | None:
+    def _deployment(self, request: HttpRequest, path: str) -> HttpResponse | None:
         """Refuse a deployment that is beyond the quota of its family, or of the region (rule endpoint-quota)."""
-        wanted = asked.json()
+        wanted = request.json()
         size = str(wanted["properties"].get("instanceType"))
         if endpoint_family(size) is None or size not in self._machines:
             return None
@@ -207,9 +206,9 @@ class Offers:
             return error(400, "OutOfQuota", said)
         return None
 
-    def prices(self, asked: HttpRequest) -> HttpResponse:
+    def prices(self, request: HttpRequest) -> HttpResponse:
         """The price list's rows of the sizes that a question names."""
-        wanted = set(re.findall(r"armSkuName eq '([^']+)'", asked.query.get("$filter", "")))
+        wanted = set(re.findall(r"armSkuName eq '([^']+)'", request.query.get("$filter", "")))
         rows = [
             {
                 "armSkuName": name,

@@ -9,7 +9,8 @@ import uuid
 from typing import Any
 
 from tunewright.azure_emulator.cloud import Cloud, HttpRequest, HttpResponse, error
-from tunewright.azure_emulator.jobs import OVER, EmulatedJob, Runner
+from tunewright.azure_emulator.emulated_job import OVER, EmulatedJob
+from tunewright.azure_emulator.jobs import Runner
 
 _NAME = r"/jobs/([^/]+)$"
 _OF_JOB = re.compile(r"\$\{\{parent\.jobs\.([\w-]+)\.outputs\.([\w-]+)\}\}")
@@ -29,11 +30,11 @@ class Jobs:
             ("POST", r"/jobs/[^/]+/cancel$", self._cancel),
         ]
 
-    def _put(self, asked: HttpRequest, path: str) -> HttpResponse | None:
+    def _put(self, request: HttpRequest, path: str) -> HttpResponse | None:
         name = path.rpartition("/")[2]
         if name in self._runner.jobs:
             return None  # a job that is there is changed by the store alone
-        body = asked.json()
+        body = request.json()
         properties = body["properties"]
         if (missing := self._missing(properties)) is not None:
             return missing
@@ -66,11 +67,11 @@ class Jobs:
             return error(400, "UserError", f"Compute target '{compute.rpartition('/')[2]}' does not exist.")
         return None
 
-    def _list(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _list(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         """The jobs that clients submitted, each with its status."""
         return HttpResponse(body={"value": [self._shown(each["id"]) or each for each in self._cloud.below(path)]})
 
-    def _get(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
+    def _get(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         found = self._shown(path)
         return HttpResponse(body=found) if found else None
 
@@ -81,7 +82,7 @@ class Jobs:
         if job is None:
             return None
         body = kept or {"id": path, "name": name, "type": "jobs"}
-        properties = {**(body.get("properties") or job.body), "status": job.told}
+        properties = {**(body.get("properties") or job.body), "status": job.client_status}
         if job.body.get("jobType") != "Pipeline":
             properties["outputs"] = {
                 each: {**(value or {}), "uri": self._runner.output(job, each)}
@@ -91,7 +92,7 @@ class Jobs:
         properties["services"] = {"Studio": {"endpoint": studio, "jobServiceType": "Studio"}}
         return body | {"properties": properties}
 
-    def _cancel(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _cancel(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         name = path.split("/")[-2]
         job = self._runner.jobs.get(name)
         if job is None:

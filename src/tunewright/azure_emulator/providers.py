@@ -53,7 +53,7 @@ class Providers:
     def _knows(self, provider: str) -> bool:
         return provider.lower() in map(str.lower, self.registered)
 
-    def _shown(self, asked: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+    def _shown(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         name = path.rpartition("/")[2]
         left = self._registering.get(name.lower(), -1)
         if left > 0:
@@ -71,8 +71,8 @@ class Providers:
             }
         )
 
-    def _register(self, asked: HttpRequest, path: str) -> HttpResponse:
+    def _register(self, request: HttpRequest, path: str) -> HttpResponse:
         named = path.removesuffix("/register")
         if not self._knows(named.rpartition("/")[2]):
             self._registering[named.rpartition("/")[2].lower()] = _WORKS
-        return self._shown(asked, named)
+        return self._shown(request, named)

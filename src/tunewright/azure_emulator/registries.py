@@ -21,12 +21,12 @@ class Registries:
     def __init__(self, cloud: Cloud, missing: tuple[str, ...] = ("missing",)):
         self._cloud, self._missing = cloud, missing
 
-    def __call__(self, asked: HttpRequest) -> HttpResponse | None:
+    def __call__(self, request: HttpRequest) -> HttpResponse | None:
         """The answer; None where it is not for a registry."""
-        if found := _DISCOVERY.search(asked.path):
-            return self._discovered(found["registry"], asked.host)
-        if found := _IN_REGISTRY.search(asked.path):
-            return self._asked(asked, found["registry"], found["what"])
+        if found := _DISCOVERY.search(request.path):
+            return self._discovered(found["registry"], request.host)
+        if found := _IN_REGISTRY.search(request.path):
+            return self._answer_for(request, found["registry"], found["what"])
         return None
 
     def _discovered(self, name: str, host: str) -> HttpResponse:
@@ -41,15 +41,15 @@ class Registries:
             }
         )
 
-    def _asked(self, asked: HttpRequest, registry: str, what: str) -> HttpResponse:
-        if asked.method == "POST" and what.lower() == "import":
-            return self._imported(registry, asked.json()["properties"])
-        if asked.method == "GET" and what.count("/") % 2 == 0:
+    def _answer_for(self, request: HttpRequest, registry: str, what: str) -> HttpResponse:
+        if request.method == "POST" and what.lower() == "import":
+            return self._imported(registry, request.json()["properties"])
+        if request.method == "GET" and what.count("/") % 2 == 0:
             return HttpResponse(body={"value": list(self._cloud.below(f"{registry}/{what}"))})
         known = self._cloud.get(f"{registry}/{what}")
-        if asked.method == "GET":
+        if request.method == "GET":
             return HttpResponse(body=known) if known else error(404, "NotFound", f"The registry has no {what}.")
-        return error(405, "MethodNotAllowed", f"{asked.method} {what}")
+        return error(405, "MethodNotAllowed", f"{request.method} {what}")
 
     def _imported(self, registry: str, wanted: dict[str, str]) -> HttpResponse:
         """Copy a version of the workspace's; the answer is empty, and the SDK then asks for the model."""

@@ -92,14 +92,14 @@ class Access:
         """Whether somebody may have the registry's images."""
         return self.allows(_PULL, self.registry, principal)
 
-    def refusal(self, asked: HttpRequest, path: str) -> HttpResponse | None:
+    def refusal(self, request: HttpRequest, path: str) -> HttpResponse | None:
         """The refusal of a call to Resource Manager (rules deny-by-default and identity-must-be-assignable); None where
         a role allows it."""
-        action, scope = action_of(asked.method, path)
-        principal = signed_in(asked)
+        action, scope = action_of(request.method, path)
+        principal = signed_in(request)
         if not self.allows(action, scope, principal):
             return _not_authorized(principal, action, scope)
-        wanting = [each for each in _identities(asked) if not self.allows(_ASSIGN, each, principal)]
+        wanting = [each for each in _identities(request) if not self.allows(_ASSIGN, each, principal)]
         if wanting:
             return error(
                 403,
@@ -110,11 +110,11 @@ class Access:
             )
         return None
 
-    def run_refusal(self, asked: HttpRequest) -> HttpResponse | None:
+    def run_refusal(self, request: HttpRequest) -> HttpResponse | None:
         """The refusal of a signed-in call to run history or MLflow, which are not Resource Manager's and need roles on
         the workspace all the same (rule deny-by-default); None where one allows it."""
-        action, principal = f"{_RUNS}/{_VERBS.get(asked.method, 'write')}", signed_in(asked)
-        if "authorization" not in asked.headers or self.allows(action, self.workspace, principal):
+        action, principal = f"{_RUNS}/{_VERBS.get(request.method, 'write')}", signed_in(request)
+        if "authorization" not in request.headers or self.allows(action, self.workspace, principal):
             return None
         return _not_authorized(principal, action, self.workspace)
 
@@ -122,19 +122,19 @@ class Access:
         """A blob service that answers who signs in only what data actions allow (rule deny-by-default), and takes no
         keys (rule storage-refusals). Signed addresses need no role."""
 
-        def answer(asked: HttpRequest) -> HttpResponse:
-            header = asked.headers.get("authorization", "")
+        def answer(request: HttpRequest) -> HttpResponse:
+            header = request.headers.get("authorization", "")
             if header.startswith("SharedKey"):
                 return refusal(403, "KeyBasedAuthenticationNotPermitted", _NO_KEYS)
-            if header and not self.allows_blobs(_VERBS.get(asked.method, "write"), signed_in(asked)):
+            if header and not self.allows_blobs(_VERBS.get(request.method, "write"), signed_in(request)):
                 return refusal(403, "AuthorizationPermissionMismatch", NOT_PERMITTED)
-            return blobs(asked)
+            return blobs(request)
 
         return answer
 
-    def _assigned(self, asked: HttpRequest, path: str) -> HttpResponse | None:
+    def _assigned(self, request: HttpRequest, path: str) -> HttpResponse | None:
         """A role that a client gives counts after a while (rule assignments-take-time)."""
-        properties = asked.json()["properties"]
+        properties = request.json()["properties"]
         identifier = str(properties["roleDefinitionId"]).rpartition("/")[2]
         role = next((name for name, each in rules().roles.items() if each.id == identifier), None)
         found = _ASSIGNMENT.match(path)
@@ -144,7 +144,7 @@ class Access:
         self.assignments.append(Assignment(role, found[1], since, principal=properties["principalId"], path=path))
         return None
 
-    def _taken(self, asked: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
+    def _taken(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """A role that a client takes counts on for a while (rule assignments-take-time)."""
         for each in self.assignments:
             if each.path.lower() == path.lower():
@@ -152,11 +152,11 @@ class Access:
         return None
 
 
-def signed_in(asked: HttpRequest) -> str:
+def signed_in(request: HttpRequest) -> str:
     """The object id of who asks, by the token; empty where there is none."""
     import jwt
 
-    token = asked.headers.get("authorization", "").removeprefix("Bearer ")
+    token = request.headers.get("authorization", "").removeprefix("Bearer ")
     try:
         return str(jwt.decode(token, options={"verify_signature": False})["oid"])
     except (jwt.InvalidTokenError, KeyError):
@@ -181,11 +181,11 @@ def action_of(method: str, path: str) -> tuple[str, str]:
     return "/".join([provider, *rest[:-1:2], rest[-1], "action"]), path.rpartition("/")[0]
 
 
-def _identities(asked: HttpRequest) -> Iterable[str]:
+def _identities(request: HttpRequest) -> Iterable[str]:
     """The user-assigned identities that something is to run as."""
-    if asked.method not in ("PUT", "PATCH"):
+    if request.method not in ("PUT", "PATCH"):
         return []
-    return assigned(asked.json())
+    return assigned(request.json())
 
 
 def assigned(resource: dict[str, Any]) -> list[str]:

@@ -71,11 +71,11 @@ class ModelContainer:
             time.sleep(0.1)
         return False
 
-    def answer(self, asked: HttpRequest) -> HttpResponse:
+    def answer(self, request: HttpRequest) -> HttpResponse:
         """A request, answered by it."""
-        headers = {name: value for name, value in asked.headers.items() if name not in _ONE_HOP}
+        headers = {name: value for name, value in request.headers.items() if name not in _ONE_HOP}
         try:
-            reply = self._client.request(asked.method, asked.target, headers=headers, content=asked.body)
+            reply = self._client.request(request.method, request.target, headers=headers, content=request.body)
         except httpx.HTTPError as fault:
             return error(502, "BadGateway", type(fault).__name__)
         kept = {name: value for name, value in reply.headers.items() if name.lower() not in _ONE_HOP}

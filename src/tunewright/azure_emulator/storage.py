@@ -43,10 +43,10 @@ class Storage:
         service = BlobServiceClient(f"{here}/{ACCOUNT}", credential=key, connection_verify=str(authority))
         self._container = service.create_container(CONTAINER)
 
-    def handed_on(self, asked: HttpRequest) -> HttpResponse:
+    def handed_on(self, request: HttpRequest) -> HttpResponse:
         """A request of a client, answered by Azurite."""
-        headers = {name: value for name, value in asked.headers.items() if name not in _ONE_HOP}
-        reply = self._direct.request(asked.method, asked.target, headers=headers, content=asked.body)
+        headers = {name: value for name, value in request.headers.items() if name not in _ONE_HOP}
+        reply = self._direct.request(request.method, request.target, headers=headers, content=request.body)
         kept = {name: value for name, value in reply.headers.items() if name.lower() not in _ONE_HOP}
         return HttpResponse(reply.status_code, reply.content, kept)
 

@@ -48,14 +48,14 @@ class Throttle:
     def limited(self, service: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
         """A service that is asked no faster than Azure takes it (rule calls-are-limited)."""
 
-        def answer(asked: HttpRequest) -> HttpResponse:
-            kind = {"GET": "reads", "HEAD": "reads", "DELETE": "deletes"}.get(asked.method, "writes")
+        def answer(request: HttpRequest) -> HttpResponse:
+            kind = {"GET": "reads", "HEAD": "reads", "DELETE": "deletes"}.get(request.method, "writes")
             bucket = self.buckets[kind]
             with self._lock:
                 is_allowed = bucket.take()
             left = {f"x-ms-ratelimit-remaining-subscription-{kind}": str(int(bucket.left))}
             if is_allowed:
-                given = service(asked)
+                given = service(request)
                 return HttpResponse(given.status, given.body, given.headers | left)
             seconds = max(1, round(1 / bucket.rate))
             refused = error(

@@ -17,7 +17,7 @@ import httpx
 
 from tunewright.azure_emulator.children import started, stop
 from tunewright.azure_emulator.cloud import Cloud, HttpRequest, HttpResponse, error
-from tunewright.azure_emulator.jobs import EmulatedJob
+from tunewright.azure_emulator.emulated_job import EmulatedJob
 from tunewright.core.errors import UserError
 from tunewright.core.processes import free_port
 
@@ -118,21 +118,21 @@ class TrackingServer:
             "AZUREML_ARM_WORKSPACE_NAME": self._cloud.workspace_name,
         }
 
-    def __call__(self, asked: HttpRequest) -> HttpResponse:
-        found = _API.match(asked.path)
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        found = _API.match(request.path)
         if found is None:
-            return error(404, "NotFound", asked.path)
+            return error(404, "NotFound", request.path)
         rest = found["rest"]
         if instead := _ASYNC.search(rest):
             if instead[1] == "get-run-data-status":
                 return HttpResponse(body={"is_complete": True})
             rest = rest.replace("/preview/", "/").replace("log-batch-async", "log-batch")
-        query = {name: self._theirs.get(value, value) for name, value in asked.query.items()}
+        query = {name: self._theirs.get(value, value) for name, value in request.query.items()}
         reply = self._client.request(
-            asked.method,
+            request.method,
             rest,
             params=query,
-            content=self._outward(asked.body),
+            content=self._outward(request.body),
             headers={"content-type": "application/json"},
         )
         return HttpResponse(reply.status_code, self._inward(reply.content), {"content-type": "application/json"})

@@ -21,7 +21,7 @@ from tunewright.core.errors import UserError
 
 if TYPE_CHECKING:
     from tunewright.economics.fit import FitForecast
-    from tunewright.economics.money import Assessment
+    from tunewright.economics.assessment import Assessment
 
 
 class _MoneyFirst(TyperGroup):
@@ -55,7 +55,7 @@ def money(
     """Compare the monthly cost of each API and of an own model, and say which inputs decide. Needs no data."""
     from tunewright.config import load_money
     from tunewright.economics import price_book
-    from tunewright.economics.money import assess
+    from tunewright.economics.assessment import assess
 
     spec = load_money(project, overrides or (), allow_code=allow_code)
     assessment = assess(spec, price_book(spec.price_file))

@@ -130,7 +130,7 @@ def ls(
     with placed(load_spec(project, overrides or (), allow_code=allow_code), "azure", emulate) as (spec, _):
         found, unseen = _standing(spec)
     if json:
-        print_json([{"kind": each.kind, "name": each.name, "said": each.said} for each in found])
+        print_json([{"kind": each.kind, "name": each.name, "said": each.cost} for each in found])
     else:
         _print_standing(found, unseen)
     if unseen:
@@ -209,6 +209,6 @@ def _standing(spec: Spec) -> tuple[list[Thing], Unseen | None]:
 
 def _print_standing(found: list[Thing], unseen: Unseen | None) -> None:
     for each in found:
-        typer.echo(f"{each.kind} {each.name}: {each.said}")
+        typer.echo(f"{each.kind} {each.name}: {each.cost}")
     if not found and not unseen:
         typer.echo("This project has nothing in Azure that costs money.")

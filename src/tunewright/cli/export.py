@@ -71,8 +71,9 @@ def export(
         if to == "bundle":
             print_result(api.export(spec, runs=runs, force=force, on=backend), json)
             return
-        precisions = [each.value for each in quantization or [Quantization.Q8_0]]
-        files = api.export_gguf(spec, precisions, runs=runs, force=force, on=backend)
+        files = api.export_gguf(
+            spec, [each.value for each in quantization or [Quantization.Q8_0]], runs=runs, force=force, on=backend
+        )
     folder = files[0].path.parent
     if json:
         print_json({"folder": folder, "files": [asdict(each) for each in files]})

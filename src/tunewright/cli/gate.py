@@ -57,13 +57,13 @@ def gate(
             typer.echo(f"{'✓' if target.met else '✗'} {target.name}: {target.found}")
         typer.echo(f"Verdict: {result.decision}. {result.sentence}")
     if markdown:
-        from tunewright.gate.comment import comment as as_markdown
+        from tunewright.gate.comment import markdown as as_markdown
 
         markdown.write_text(as_markdown(result), "utf-8")
     if comment:
-        from tunewright.gate.ci import tell
+        from tunewright.gate.ci import publish
 
-        for line in tell(result, environ):
+        for line in publish(result, environ):
             typer.echo(line, err=True)
     if not result.passed:
         raise typer.Exit(EXIT_GATE)

@@ -1,2 +1,1 @@
-"""What every other package stands on: errors, step folders, processes, progress, limits, and the look of HTML
-reports."""
+"""The base of all packages: errors, step folders, processes, progress, limits, and the look of HTML reports."""

@@ -1,8 +1,8 @@
-"""Step outputs: folders that are whole or absent, each with a manifest that says what it was made from.
+"""Step outputs: folders that are whole or absent, each with a manifest of its inputs.
 
-A step writes into `.<name>.partial` beside its target and renames it when everything is on disk. The partial folder's
-name is fixed by the step's fingerprint, so what an interrupted step left there belongs to the very same work and a
-step that can resume (training, evaluation) may pick it up.
+A step writes to `.<name>.partial` beside its target and renames it when everything is on disk. The fingerprint of the
+step is part of the partial folder's name, so the files of an interrupted step belong to the same work. A step that can
+resume (training, evaluation) continues from them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from tunewright.core.processes import sole_writer
 
 MANIFEST = "manifest.json"
 FINGERPRINT = ".fingerprint"
-"""In an unfinished output: whose it is."""
+"""The file in an unfinished output that holds the step's fingerprint."""
 LATEST = "latest"
-"""The folder of links to the outputs that were last made or reused. People and servers read it; the pipeline does
+"""The folder of links to the outputs that the last run wrote or reused. People and servers read it, the pipeline does
 not."""
 SCHEMA_VERSION = 2
 _LIBRARIES = (
@@ -79,7 +79,7 @@ def sha256_json(value: Any) -> str:
 
 
 def sha256_tree(folder: Path) -> tuple[str, dict[str, int]]:
-    """SHA-256 over the names and bytes of all files below `folder` (its manifest aside), and each file's size."""
+    """SHA-256 over the names and bytes of all files below `folder` except its manifest, and the size of each file."""
     sizes, digests = {}, []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
@@ -90,10 +90,10 @@ def sha256_tree(folder: Path) -> tuple[str, dict[str, int]]:
 
 
 def read_manifest(folder: Path, *, whole: bool = True) -> Manifest | None:
-    """The manifest of a whole folder; None where it is absent, unreadable, or a file it names has another size.
+    """The manifest of a whole folder; None if it is absent or unreadable, or if one of its files has another size.
 
     Args:
-        whole: whether the folder must have the files that its manifest names.
+        whole: whether to check the files that the manifest names.
     """
     try:
         data = json.loads((folder / MANIFEST).read_text("utf-8"))
@@ -106,16 +106,16 @@ def read_manifest(folder: Path, *, whole: bool = True) -> Manifest | None:
 
 @dataclass
 class Output:
-    """What a step writes: files below `path`, and a few figures for its manifest and its summary line."""
+    """The output of a step: files below `path`, and a few figures for its manifest and its summary line."""
 
     path: Path
     result: dict[str, Any] = field(default_factory=dict)
     others_mb: float = 0.0
-    """Peak memory of the other processes that worked on it, in MB (10^6 bytes)."""
+    """Peak memory of the step's other processes, in MB (10^6 bytes)."""
 
 
 def partial_of(target: Path) -> Path:
-    """Where a step's output is written before it is whole."""
+    """The folder in which a step writes its output before it is whole."""
     return target.with_name(f".{target.name}.partial")
 
 
@@ -134,8 +134,8 @@ def atomic_folder(
     """Write a step's output so that `target` is either whole or absent.
 
     Args:
-        keep: names inside the partial folder that an interrupted try left and this one may resume from;
-            everything else in it is removed first.
+        keep: names in the partial folder from which an interrupted try may resume; everything else there is deleted
+            first.
     """
     partial = partial_of(target)
     partial.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ def atomic_folder(
         try:
             yield output
         except BaseException:
-            # Keep only what the next try can go on from.
+            # Keep the folder only if the next try can resume from it.
             if not any((partial / name).exists() for name in keep):
                 shutil.rmtree(partial)
             raise
@@ -176,24 +176,24 @@ def atomic_folder(
 
 
 def _clear(partial: Path, fingerprint: str, keep: Sequence[str]) -> None:
-    """Empty a partial folder but for what an interrupted try at the very same work may be resumed from."""
+    """Empty a partial folder, except for the names to keep if they belong to the same fingerprint."""
     marker = partial / FINGERPRINT
-    same = marker.is_file() and marker.read_text("utf-8") == fingerprint
+    same_work = marker.is_file() and marker.read_text("utf-8") == fingerprint
     for entry in partial.iterdir():
-        if not (same and entry.name in keep):
+        if not (same_work and entry.name in keep):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     marker.write_text(fingerprint, "utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented UTF-8 JSON, through a sibling, so that the file is whole or absent."""
+    """Write `value` as indented UTF-8 JSON, through a temporary file, so that the file is whole or absent."""
     sibling = path.with_name(f".{path.name}.tmp")
     sibling.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
     sibling.replace(path)
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one JSON object a line, through a sibling, so that the file is whole or absent."""
+    """Write one JSON object per line, through a temporary file, so that the file is whole or absent."""
     sibling = path.with_name(f".{path.name}.tmp")
     with sibling.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -201,7 +201,7 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def link_file(source: str | Path, target: str | Path) -> None:
-    """A file in another place, without taking its room again where the file system can."""
+    """Link a file to another path, or copy it if the file system can't link."""
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links
@@ -216,8 +216,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def peak_memory_mb() -> float:
     """The largest resident size of this process so far, in MB (10^6 bytes).
 
-    Linux's `ru_maxrss` begins at the peak of the process that started this one, so `/proc` is asked first
-    (getrusage(2) and proc_pid_status(5)).
+    Linux's `ru_maxrss` starts at the peak of the parent process, so `/proc` comes first (getrusage(2) and
+    proc_pid_status(5)).
     """
     with suppress(OSError):
         if peak := re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text("ascii", "replace"), re.M):

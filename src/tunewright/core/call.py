@@ -1,7 +1,8 @@
-"""The call under which work is done: what makes an answer longer asks at each step whether anybody still waits for it.
+"""The current request (`Call`), so that the loops that compute an answer stop when the client is gone or it is too
+late.
 
-The server's middleware that reads a request sets it; it travels into worker threads with the context. Where there is
-none, as in a batch or a training, nobody can go and nothing is late.
+The server's middleware sets the call when it reads a request, and the context carries it into worker threads. Batches
+and trainings have no call, so nothing stops them.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from dataclasses import dataclass, field
 
 
 class Abandoned(Exception):
-    """Whoever asked has gone."""
+    """The client has closed the connection."""
 
 
 class OutOfTime(Exception):
-    """A request took longer than the server gives one.
+    """A request took longer than the server allows.
 
     Args:
-        seconds: that it had.
+        seconds: the time limit.
     """
 
     def __init__(self, seconds: float):
@@ -30,26 +31,28 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """A request under way.
+    """A request in progress.
 
     Args:
-        seconds: in which it must be answered.
+        seconds: the time limit for the answer.
     """
 
     seconds: float
     began: float = field(default_factory=time.monotonic)
     gone: threading.Event = field(default_factory=threading.Event)
-    """Set where whoever asked has gone."""
+    """Set when the client has closed the connection."""
 
     @property
     def left(self) -> float:
-        """Seconds."""
+        """The seconds until the deadline."""
         return self.seconds - (time.monotonic() - self.began)
 
     def check(self) -> None:
-        """Raises:
-        Abandoned: nobody waits for the answer any more.
-        OutOfTime: the deadline is over.
+        """Check that the answer is still needed.
+
+        Raises:
+            Abandoned: the client is gone.
+            OutOfTime: the deadline is over.
         """
         if self.gone.is_set():
             raise Abandoned
@@ -58,11 +61,11 @@ class Call:
 
 
 CALL: ContextVar[Call | None] = ContextVar("tunewright_call", default=None)
-"""The one under way here; None where nobody can go."""
+"""The call of the current context; None in batches and trainings."""
 
 
 def check_call() -> None:
-    """Stop where nobody waits any more, or it is too late. Every loop that an answer takes calls it.
+    """Stop if the client is gone or the deadline is over. Every loop that computes an answer calls this.
 
     Raises:
         Abandoned, OutOfTime: as `Call.check`.

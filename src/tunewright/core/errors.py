@@ -1,4 +1,4 @@
-"""The errors a user sees: one paragraph that says what, where, why and what to type next."""
+"""The errors that a user sees: one paragraph that says what, where, why and what to type next."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ EXIT_USER = 2
 EXIT_INTERRUPTED = 130
 
 ERROR_FILE = "TUNEWRIGHT_ERROR_FILE"
-"""Environment variable: where a step leaves its error for the process that started it, instead of printing it."""
+"""Environment variable: the file to which a step writes its error for its parent process, instead of printing it."""
 
 
 class UserError(Exception):
-    """Something the user can put right. Printed as one paragraph, never as a trace; exit code 2.
+    """A fault that the user can fix. It is printed as one paragraph, never as a traceback; exit code 2.
 
     Args:
         what: what went wrong, as a sentence.
-        where: the file, line or key it concerns.
-        why: the cause, where it isn't plain from `what`.
+        where: the file, line or key concerned.
+        why: the cause, unless it is plain from `what`.
         fix: what to type or change next.
     """
 
@@ -35,37 +35,39 @@ class UserError(Exception):
         super().__init__(self.paragraph())
 
     def paragraph(self) -> str:
+        """The whole error in one paragraph."""
         parts = [f"{self.where}: {self.what}" if self.where else self.what, self.why, self.fix]
         return " ".join(part.strip() for part in parts if part)
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something a command needs, looked at before it is begun."""
+    """A check of a command's requirements before it starts."""
 
     name: str
     passed: bool
     found: str
     remedy: str = ""
-    """What to do where it did not pass."""
+    """What to do if it did not pass."""
 
 
 class GateFailed(Exception):
-    """A quality gate the user asked for did not hold. Everything was written; exit code 1."""
+    """A quality gate failed. All outputs were written; exit code 1."""
 
 
 def shortened(text: str, most: int) -> str:
-    """A text without its middle, where it has more characters than that: what is said of a value stands at its end."""
+    """Cut the middle out of a text that has more than `most` characters. The end stays, because it names the fault."""
     return text if len(text) <= most else f"{text[: most // 2]} … {text[-(most // 2) :]}"
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    """The fix for a name that isn't known: the closest one that is, or `otherwise`."""
+    """The fix for an unknown name: the closest known one, or `otherwise`."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"Did you mean '{close[0]}'?" if close else otherwise
 
 
 def missing_extra(extra: str, module: str) -> UserError:
+    """The error for a module that comes with an extra."""
     return UserError(
         f"This needs the [{extra}] extra.",
         why=f"The module '{module}' is not installed.",
@@ -89,26 +91,24 @@ EXTRA_OF = {
 
 
 _NO_MEMORY = "can't allocate memory"
-"""In the text of torch's error on a CPU."""
-_HARDLY_ANY = 1 << 20
-"""Free bytes below which whatever goes wrong while writing does so for want of room."""
-_LITTLE = 256 << 20
-"""Free bytes above which a full disk is another one, or a user's share of it, or one without room for more names."""
+"""Part of torch's error text on a CPU."""
+_DISK_FULL_BYTES = 1 << 20
+"""With fewer free bytes, any error while writing means that the disk is full."""
+_PLENTY_BYTES = 256 << 20
+"""With more free bytes, "disk full" means a quota, another disk, or a file system without free inodes."""
 _SMALLER_TRAINING = (
     "Halve train.batch_size and double train.gradient_accumulation_steps, or set train.gradient_checkpointing=true or "
-    "train.method=qlora; of an encoder halve train.encoder.batch_size; tunewright plan … says what fits."
+    "train.method=qlora. For an encoder halve train.encoder.batch_size. `tunewright plan …` says what fits."
 )
 
 
 def as_user_error(error: BaseException, folder: Path, less_memory: str | None = None) -> UserError | None:
-    """Translate faults of the machine (full disk or memory, missing extra, no permission) that surface as library
-    errors.
+    """Translate library errors with a cause on the machine: full disk or memory, missing extra, no permission.
 
-    Libraries wrap "no space left" in their own exception types, so the text and the free space are looked at too.
+    Libraries wrap "no space left" in their own exception types, so the text and the free space count too.
 
     Args:
-        less_memory: what a user can do so that what failed needs less memory, as `tunewright.pipeline.steps.Step` says
-            it.
+        less_memory: the advice that reduces the memory of the failed step (`tunewright.pipeline.steps.Step`).
     """
     if isinstance(error, UserError):
         return error
@@ -117,36 +117,36 @@ def as_user_error(error: BaseException, folder: Path, less_memory: str | None = 
         for extra, modules in EXTRA_OF.items():
             if module in modules:
                 return missing_extra(extra, module)
-    if type(error).__name__ == "OutOfMemoryError":  # torch's; a page of text, whose first two sentences say how much
+    if type(error).__name__ == "OutOfMemoryError":  # torch's; the first two sentences of its long text say how much
         return UserError(
             f"The GPU's memory is full: {'. '.join(str(error).split('. ')[:2])}.",
-            why="What was to be held does not fit beside what else is on the GPU.",
+            why="The new data do not fit beside the data that the GPU already holds.",
             fix=f"{less_memory or _SMALLER_TRAINING} Then type the same command again.",
         )
     if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
         return UserError(
-            "This machine gives no more memory.",
+            "This machine has no more memory.",
             fix=f"{less_memory or 'Use a machine with more memory.'} Then type the same command again.",
         )
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
     if not full and isinstance(error, (OSError, RuntimeError)):
-        full = _free_bytes(folder) < _HARDLY_ANY
+        full = _free_bytes(folder) < _DISK_FULL_BYTES
     if full:
         where = _fullest(error, folder)
         free = _free_bytes(where)
         return UserError(
             f"The disk is full: {free / 1e6:.0f} MB are left."
-            if free < _LITTLE
-            else "The disk, or your share of it, is full.",
+            if free < _PLENTY_BYTES
+            else "The disk, or your quota on it, is full.",
             where=where,
-            why="The step stopped while writing; its unfinished output is set aside and was not taken for whole.",
+            why="The step stopped while writing. Its unfinished output is kept apart and does not count as whole.",
             fix="Free some space, or set TUNEWRIGHT_CACHE or --runs to another disk, and type the same command again.",
         )
     if getattr(error, "errno", None) == errno.EROFS or "Read-only file system" in str(error):
         return UserError(
-            "Nothing can be written here: the disk is read-only.",
+            "This disk is read-only.",
             where=getattr(error, "filename", None) or folder,
-            fix="Name a place on another disk: --runs for outputs, TUNEWRIGHT_CACHE and HF_HOME for base models.",
+            fix="Name a folder on another disk: --runs for outputs, TUNEWRIGHT_CACHE and HF_HOME for base models.",
         )
     if isinstance(error, PermissionError):
         return UserError(
@@ -159,21 +159,21 @@ def as_user_error(error: BaseException, folder: Path, less_memory: str | None = 
 
 
 def _fullest(error: BaseException, folder: Path) -> Path:
-    """The folder that was written to: what the error names, else of those that a step writes to the one on the fullest
-    disk."""
+    """The folder of the failed write: the one that the error names, else the one on the fullest disk among those that a
+    step writes to."""
     named = getattr(error, "filename", None)
     if isinstance(named, (str, bytes)):
         return Path(os.fsdecode(named)).parent
-    others = [os.environ.get(name) for name in ("TUNEWRIGHT_CACHE", "HF_HOME")]
-    places = [folder, Path(tempfile.gettempdir()), *(Path(other) for other in others if other)]
-    return min(places, key=_free_bytes)
+    caches = [os.environ.get(name) for name in ("TUNEWRIGHT_CACHE", "HF_HOME")]
+    folders = [folder, Path(tempfile.gettempdir()), *(Path(cache) for cache in caches if cache)]
+    return min(folders, key=_free_bytes)
 
 
 def _free_bytes(folder: Path) -> int:
-    """Of the disk that a folder lies on, or will lie on."""
+    """The free bytes of a folder's disk; the folder need not exist yet."""
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     try:
         return shutil.disk_usage(folder).free
     except OSError:
-        return sys.maxsize  # it says nothing
+        return sys.maxsize  # unknown

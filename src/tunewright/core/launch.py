@@ -1,4 +1,4 @@
-"""One step's command line in several processes of this machine, which share every batch between them."""
+"""Run one step in several processes of this machine, which divide every batch among them."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from tunewright.core.processes import SHARES, free_port, threads
 from tunewright.core.progress import say
 
 _GRACE_SECONDS = 15
-"""For the others to end once one has failed: they notice at their next exchange."""
+"""The time for the other processes to end after one has failed; they notice at their next exchange."""
 
 
 def launch(arguments: Sequence[str], count: int) -> int:
-    """Run `python -m tunewright.pipeline.step` with these arguments in `count` processes, each with its part of the
+    """Run `python -m tunewright.pipeline.step` with these arguments in `count` processes, each with its share of the
     threads.
 
-    SIGTERM is passed on to all of them. They end with this process; where one fails, the others are ended.
+    SIGTERM is passed on to all of them. They end with this process. If one fails, the others are killed.
 
     Returns:
-        The exit code of the first that failed, else 0.
+        The exit code of the first process that failed, else 0.
     """
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        said = [Path(folder) / str(rank) for rank in range(count)]
+        error_files = [Path(folder) / str(rank) for rank in range(count)]
         started = [
             subprocess.Popen(
                 [sys.executable, "-m", "tunewright.pipeline.step", *arguments],
-                env=os.environ | _environment(rank, count, port) | {ERROR_FILE: str(said[rank])},
+                env=os.environ | _environment(rank, count, port) | {ERROR_FILE: str(error_files[rank])},
             )
             for rank in range(count)
         ]
-        with _passed_on(started):
+        with _forward_signals(started):
             failed = _first_failure(started)
         if failed is None:
             return 0
-        if said[failed].is_file():
-            tell(said[failed].read_text("utf-8"))
+        if error_files[failed].is_file():
+            report_error(error_files[failed].read_text("utf-8"))
         code = started[failed].returncode
         return code if code > 0 else 128 - code
 
 
 def end(code: int) -> NoReturn:
-    """End this process. One of a group that torch made leaves it, and ends without Python's own tidying up: what the
-    group leaves behind in memory, threads among it, sometimes aborts a process that has long done its work."""
+    """End this process. A member of a torch process group leaves the group first and then skips Python's cleanup,
+    because threads that the group leaves behind sometimes abort a process that has finished its work."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
@@ -63,7 +63,7 @@ def end(code: int) -> NoReturn:
 
 
 def _environment(rank: int, count: int, port: int) -> dict[str, str]:
-    """What torch.distributed and our own rooms read."""
+    """The variables that torch.distributed and Tunewright read."""
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -71,7 +71,7 @@ def _environment(rank: int, count: int, port: int) -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        # The machine's own name need not lead anywhere.
+        # The machine's own name may not resolve.
         "GLOO_SOCKET_IFNAME": "lo",
         "OMP_NUM_THREADS": str(max(1, threads() // count)),
         SHARES: str(count),
@@ -79,12 +79,12 @@ def _environment(rank: int, count: int, port: int) -> dict[str, str]:
 
 
 @contextmanager
-def _passed_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Inside, signals that end a step reach these processes, and this one waits for them."""
+def _forward_signals(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Forward the signals that end a step to these processes, instead of ending this process."""
 
     def forward(signum: int, _: object) -> None:
         for process in processes:
-            # Ctrl-C reaches all that run in the terminal.
+            # The terminal itself sends Ctrl-C to all processes.
             if signum == signal.SIGTERM and process.poll() is None:
                 process.terminate()
 
@@ -97,7 +97,7 @@ def _passed_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 
 def _first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
-    """Wait for all; returns which one failed first. A failure ends the others."""
+    """Wait for all processes and return the number of the first that failed. A failure ends the others."""
     failed, deadline = None, 0.0
     while any(process.poll() is None for process in processes):
         if failed is None:
@@ -110,8 +110,8 @@ def _first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
     return next((n for n, process in enumerate(processes) if process.returncode), None) if failed is None else failed
 
 
-def tell(error: str) -> None:
-    """Hand an error to whoever started this process, where that is asked for, or else to the person watching."""
+def report_error(error: str) -> None:
+    """Write an error to the parent's error file if there is one, else to standard error."""
     if os.environ.get(ERROR_FILE):
         Path(os.environ[ERROR_FILE]).write_text(error, "utf-8")
     else:

@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, folders that only one process writes, and what they run on."""
+"""Child processes that end with their parent, locks on folders, sockets, and facts about this machine."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from tunewright.core.errors import UserError
 
 _PR_SET_PDEATHSIG = 1
 _GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-"""Devices of NVIDIA's driver, of AMD's, and of Windows' for Linux."""
+"""Device files of NVIDIA's driver, of AMD's, and of the Windows Subsystem for Linux."""
 SHARES = "TUNEWRIGHT_SHARES"
 """Environment variable: how many processes share the batches of a step; see `tunewright.core.launch`."""
 
 
 def end_with_parent() -> None:
-    """Ask the kernel to stop this process when its parent dies, even by kill -9 (Linux; elsewhere nothing happens)."""
+    """Ask the kernel to stop this process when its parent dies, even by kill -9. Only Linux can do this."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def machine_memory() -> int:
-    """Bytes of main memory that this process may have: the machine's, or of a container what it is limited to."""
+    """Bytes of main memory for this process: the machine's, or the container's limit."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(whole, memory_limit() or whole)
 
 
 def memory_limit(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """The least limit of this process's control groups, in bytes; None where there is none.
+    """The lowest limit of this process's control groups, in bytes; None if there is no limit.
 
-    Both versions of control groups are looked at. Source: the kernel's admin-guide/cgroup-v2.rst and
+    It reads both versions of control groups. Source: the kernel's admin-guide/cgroup-v2.rst and
     admin-guide/cgroup-v1/memory.rst (2026-11-27).
 
     Args:
-        groups: where they are mounted.
-        own: what says which ones this process is in.
+        groups: the mount point of the control groups.
+        own: the file that lists this process's groups.
     """
     try:
         lines = own.read_text("ascii").splitlines()
     except OSError:
         return None
-    found = []
+    limits = []
     for _, controllers, path in (line.split(":", 2) for line in lines):
         if "memory" in controllers.split(","):
             root, file = groups / "memory", "memory.limit_in_bytes"
@@ -57,12 +57,12 @@ def memory_limit(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/
         else:
             continue
         inside = root / path.lstrip("/")
-        # Within a container its own path may not be mounted: then the root is its group.
+        # A container may not see its own path; then the root is its group.
         for folder in (inside, *inside.parents):
-            found += _limit(folder / file)
+            limits += _limit(folder / file)
             if folder == root:
                 break
-    return min(found, default=None)
+    return min(limits, default=None)
 
 
 def _limit(file: Path) -> list[int]:
@@ -74,18 +74,18 @@ def _limit(file: Path) -> list[int]:
 
 
 def has_gpu() -> bool:
-    """Whether this machine has a GPU's driver; without waiting for torch."""
+    """Whether this machine has a GPU driver, checked without importing torch."""
     return any(Path(device).exists() for device in _GPUS)
 
 
 def cpu_flags() -> frozenset[str]:
-    """What the processor can do, in Linux's words, such as avx512_bf16; empty where that can't be told."""
+    """The processor's features by their Linux names, such as avx512_bf16; empty if unknown."""
     return frozenset(_in_cpuinfo("flags").split())
 
 
 def processor() -> str:
-    """What the processor is called; its architecture, where that can't be told. Where a cloud hides the number of the
-    model, as in "AMD EPYC", family and model tell one generation from another."""
+    """The processor's name, or its architecture if the name is unknown. If a cloud hides the model number, as in
+    "AMD EPYC", family and model identify the generation."""
     name = _in_cpuinfo("model name")
     if name and not any(sign.isdigit() for sign in name):
         name += f" (family {_in_cpuinfo('cpu family')}, model {_in_cpuinfo('model')})"
@@ -93,12 +93,12 @@ def processor() -> str:
 
 
 def processor_vendor() -> str:
-    """Such as GenuineIntel or AuthenticAMD; empty where the system does not say."""
+    """The processor's vendor, such as GenuineIntel or AuthenticAMD; empty if unknown."""
     return _in_cpuinfo("vendor_id")
 
 
 def _in_cpuinfo(field: str) -> str:
-    """What Linux says of the first processor; empty where it says nothing."""
+    """A field of the first processor in /proc/cpuinfo; empty if it is missing."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
@@ -107,7 +107,8 @@ def _in_cpuinfo(field: str) -> str:
 
 
 def oom_kills() -> int:
-    """Processes that the kernel has ended for want of memory, of the machine or of a container, since it started."""
+    """How many processes the kernel has killed since it started because the machine or a container ran out of
+    memory."""
     try:
         counted = dict(line.split() for line in Path("/proc/vmstat").read_text("ascii").splitlines())
     except OSError:
@@ -116,46 +117,46 @@ def oom_kills() -> int:
 
 
 def is_leader() -> bool:
-    """Whether this is the only process of a step, or the first of those that accelerate or torchrun started for it."""
+    """Whether this is the only process of a step, or the first of those that accelerate or torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def process_count() -> int:
-    """How many processes work on a step together."""
+    """How many processes run a step together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def share() -> tuple[int, int]:
-    """Which share of each batch is this process's, and of how many; of one, where its batches are its own."""
+    """(this process's share of each batch, the number of shares); (0, 1) if the batches are not divided."""
     count = int(os.environ.get(SHARES, "1"))
     return (int(os.environ["RANK"]), count) if count > 1 else (0, 1)
 
 
 def threads() -> int:
-    """Threads that numerical libraries may use: what OMP_NUM_THREADS says, else all cores this process may run on."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked):
-        return int(asked)
+    """Threads for numerical libraries: OMP_NUM_THREADS, else all cores on which this process may run."""
+    configured = os.environ.get("OMP_NUM_THREADS", "")
+    if configured.isdecimal() and int(configured):
+        return int(configured)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on now."""
+    """A TCP port of this machine that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def listener(host: str, port: int) -> socket.socket:
-    """A socket that a server can listen with, bound to an address.
+    """A server's socket, bound to an address.
 
     Args:
-        port: 0 takes any free one.
+        port: 0 takes any free port.
 
     Raises:
         UserError: the port is taken, or the address is not this machine's.
     """
-    # The protocol is named because asyncio sets TCP_NODELAY only then; without it every answer waits 40 ms for an ACK.
+    # asyncio sets TCP_NODELAY only if the protocol is explicit; without it every answer waits 40 ms for an ACK.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -164,17 +165,17 @@ def listener(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise UserError(
             f"The server can't listen on {host}:{port}: {os.strerror(error.errno or 0)}.",
-            fix="Stop what uses the port, or choose another with --port (0 takes any free one).",
+            fix="Stop the program that uses the port, or choose another with --port (0 takes any free one).",
         ) from None
     return bound
 
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process alone; the kernel lets go when the process ends, however it ends.
+    """Lock a folder for this process. The kernel releases the lock when the process ends, however it ends.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds the lock.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -182,9 +183,9 @@ def sole_writer(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                "Another Tunewright process is at work in this folder.",
+                "Another Tunewright process works in this folder.",
                 where=folder,
-                fix="Wait for it to end, or give this one another folder with --runs.",
+                fix="Wait for it to end, or choose another folder with --runs.",
             ) from None
         yield
     finally:

@@ -1,6 +1,6 @@
-"""Progress a person can follow: a bar on a terminal, a plain heartbeat line now and then elsewhere.
+"""Progress messages: a bar on a terminal, a plain line every ten seconds elsewhere.
 
-Everything goes to standard error, so that standard output holds only the answer (or the JSON of `--json`).
+Everything goes to standard error, so that standard output holds only the result (or the JSON of `--json`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HEARTBEAT_SECONDS = 10.0
 
 
 def quiet_loggers() -> None:
-    """Keep the libraries' own warnings and bars off the terminal; ours say what matters."""
+    """Keep the libraries' own warnings and progress bars off the terminal."""
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
     warnings.filterwarnings("ignore", category=FutureWarning)
     for name in ("bitsandbytes", "transformers", "torchao"):
@@ -28,7 +28,7 @@ def quiet_loggers() -> None:
 
 
 class Tracker(Protocol):
-    """What a long loop is handed: `update(done, note)` may be called as often as it likes."""
+    """The progress of a long loop, which may call `update(done, note)` as often as it likes."""
 
     def update(self, done: float, note: str = "") -> None: ...
 
@@ -71,20 +71,20 @@ class _Bar:
 
 
 def say(line: str) -> None:
-    """One line for the person watching, on standard error; of a distributed training's processes the leader speaks."""
+    """Print one line on standard error. In a distributed training only the leader prints."""
     if is_leader():
         print(line, file=sys.stderr, flush=True)
 
 
 def say_at_once(line: str) -> None:
-    """As `say`, from a signal's handler: it may have interrupted `say` itself, whose stream can't be entered twice."""
+    """`say` for signal handlers. A handler may interrupt `say` itself, whose stream is not reentrant."""
     if is_leader():
         os.write(2, f"{line}\n".encode())
 
 
 @contextmanager
 def track(name: str, total: float, unit: str = "") -> Iterator[Tracker]:
-    """Follow one long loop of `total` units; closes the bar on any exit."""
+    """Show the progress of a loop of `total` units. The bar closes on any exit."""
     if not (sys.stderr.isatty() and is_leader()):
         yield _Heartbeat(name, total, unit)
         return
@@ -94,7 +94,7 @@ def track(name: str, total: float, unit: str = "") -> Iterator[Tracker]:
 
 
 def quiet_libraries() -> None:
-    """`quiet_loggers`, and transformers' own switches, which need it imported."""
+    """`quiet_loggers`, and the switches of transformers, which need its import."""
     quiet_loggers()
     from transformers.utils import logging as transformers_logging
 

@@ -1,4 +1,4 @@
-"""Files that a user names are regular ones: a pipe would be waited for, and a device such as /dev/zero never ends."""
+"""Read only regular files: reading a pipe may wait forever, and a device such as /dev/zero never ends."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _KINDS = {
 
 
 def require_regular(file: Path, fix: str) -> None:
-    """Refuse what is no file to read, before it is opened.
+    """Refuse anything but a regular file, before it is opened.
 
     Args:
-        fix: what to do about it.
+        fix: the advice in the error.
 
     Raises:
-        UserError: it is a pipe, a device, a socket or a folder, or can't be reached.
-        FileNotFoundError: there is nothing of that name.
+        UserError: the path is a pipe, a device, a socket or a folder, or can't be reached.
+        FileNotFoundError: the path does not exist.
     """
     try:
         mode = file.stat().st_mode
@@ -38,19 +38,19 @@ def require_regular(file: Path, fix: str) -> None:
 
 
 def read_bytes(file: Path, most: int, fix: str) -> bytes:
-    """A whole file.
+    """The content of a file.
 
     Args:
-        most: bytes that it may have.
+        most: the largest allowed size in bytes.
 
     Raises:
-        UserError: as `require_regular`, or it is larger or can't be read.
-        FileNotFoundError: there is nothing of that name.
+        UserError: as `require_regular`, or the file is larger or can't be read.
+        FileNotFoundError: the path does not exist.
     """
     require_regular(file, fix)
     try:
         with file.open("rb") as stream:
-            content = stream.read(most + 1)  # more may come while it is read, and files of /proc have no size
+            content = stream.read(most + 1)  # the file may grow, and files of /proc have no size
     except OSError as error:
         raise unreadable(file, error, fix) from None
     if len(content) > most:
@@ -59,8 +59,8 @@ def read_bytes(file: Path, most: int, fix: str) -> bytes:
 
 
 def unreadable(file: Path, error: Exception, fix: str) -> UserError:
-    """What to say of a file that the system does not give."""
+    """The error for a file that the system can't read."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    # A path from outside may hold line breaks, or be thousands of characters long.
+    # A user's path may hold line breaks, or be thousands of characters long.
     name = "".join(sign if sign.isprintable() else "?" for sign in str(file))
     return UserError(f"This can't be read: {why}.", where=shortened(name, 300), fix=fix)

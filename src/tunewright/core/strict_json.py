@@ -1,4 +1,4 @@
-"""JSON as its standard has it: no NaN, no half surrogates, repeated keys remarked on, nesting limited."""
+"""Strict JSON: no NaN, no lone surrogates, a remark on repeated keys, limited nesting."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from tunewright.core.limits import JSON_DEPTH
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_AGAIN = "Export the file again, or delete that line."
+_FIX = "Export the file again, or delete that line."
 
 Remark = tuple[str, str]
 """(code, reason) of a note."""
 
 
 class JsonRefusal(Exception):
-    """Why a text from outside can't be used: a short kind that never changes its meaning, and a sentence."""
+    """A text can't be used: a short code that never changes its meaning, and a sentence with the reason."""
 
     def __init__(self, code: str, reason: str):
         self.code, self.reason = code, reason
@@ -25,14 +25,14 @@ class JsonRefusal(Exception):
 
 
 JSON_FAULTS = (ValueError, RecursionError, JsonRefusal)
-"""All that `StrictJson` raises."""
+"""Everything that `StrictJson` raises."""
 
 
 class StrictJson:
-    """A parser to be used for many rows. The usual row costs one call of the standard library's.
+    """A parser for many rows. An ordinary row costs one call of the standard library's parser.
 
     Args:
-        keys_once: refuse an object with a key that stands in it twice, in place of remarking on it.
+        keys_once: refuse an object with a repeated key, instead of a remark.
     """
 
     def __init__(self, *, keys_once: bool = False) -> None:
@@ -43,17 +43,17 @@ class StrictJson:
         )
 
     def read(self, text: str) -> tuple[Any, list[Remark]]:
-        """The value of a whole text.
+        """The value of a text, and the remarks on it.
 
         Raises:
-            json.JSONDecodeError, ValueError, RecursionError, Refusal: see `described`, which completes the sentence.
+            json.JSONDecodeError, ValueError, RecursionError, JsonRefusal: `described` turns them into a sentence.
         """
         self._repeated.clear()
         value = self._decoder.decode(text)
         return value, self._remarks(text, value)
 
     def read_at(self, text: str, start: int) -> tuple[Any, int, list[Remark]]:
-        """The value that begins at `start`, where it ends, and the remarks. Raises as `read` does."""
+        """The value that begins at `start`, its end, and the remarks. Raises as `read` does."""
         self._repeated.clear()
         value, end = self._decoder.raw_decode(text, start)
         return value, end, self._remarks(text[start:end], value)
@@ -76,43 +76,41 @@ class StrictJson:
         remarks = []
         if self._repeated:
             names = ", ".join(repr(key) for key in dict.fromkeys(self._repeated))
-            remarks.append(("repeated-key", f"The key {names} stands twice in an object; the last value counts."))
+            remarks.append(("repeated-key", f"The key {names} is repeated in an object; the last value counts."))
         if "\\u" in text:
             if _SURROGATE.search(text):
-                # Raises UnicodeEncodeError, a ValueError, where half of a pair is left.
+                # Raises UnicodeEncodeError, a ValueError, if there is a lone surrogate.
                 json.dumps(value, ensure_ascii=False).encode()
             if "\\u0000" in text:
-                remarks.append(("nul", "The row holds a NUL character (\\u0000), which is kept."))
+                remarks.append(("nul", "The row contains a NUL character (\\u0000), which is kept."))
         return remarks
 
 
-def described(error: Exception, what: str = "This line", again: str = _AGAIN) -> JsonRefusal:
-    """Why `StrictJson` refused a text, for all errors but those of syntax.
+def described(error: Exception, what: str = "This line", fix: str = _FIX) -> JsonRefusal:
+    """The reason why `StrictJson` refused a text, for all errors except syntax errors.
 
     Args:
-        what: what was read, as the beginning of a sentence.
-        again: what to do about it.
+        what: the subject of the sentence.
+        fix: the advice at its end.
     """
     if isinstance(error, JsonRefusal):
         return JsonRefusal(error.code, f"{what} {error.reason}")
     if isinstance(error, UnicodeEncodeError):
-        half = f"U+{ord(error.object[error.start]):04X}"
-        return JsonRefusal(
-            "surrogate", f"{what} holds half of a surrogate pair ({half}), which is no character. {again}"
-        )
+        lone = f"U+{ord(error.object[error.start]):04X}"
+        return JsonRefusal("surrogate", f"{what} contains a lone surrogate ({lone}), which is not a character. {fix}")
     if isinstance(error, RecursionError):
-        return JsonRefusal("nesting", f"{what} is nested more than {JSON_DEPTH} levels deep. {again}")
-    return JsonRefusal("number", f"{what} holds a whole number of thousands of digits; write it as text. {again}")
+        return JsonRefusal("nesting", f"{what} is nested more than {JSON_DEPTH} levels deep. {fix}")
+    return JsonRefusal("number", f"{what} contains an integer of thousands of digits; write it as text. {fix}")
 
 
 def _refuse_constant(name: str) -> Any:
-    raise JsonRefusal("nan", f"holds {name}, which JSON has no number for; write null or leave the key out.")
+    raise JsonRefusal("nan", f"contains {name}, which JSON does not have; write null or leave the key out.")
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
-        raise JsonRefusal("nan", f"holds the number {digits[:40]}, which is too large.")
+        raise JsonRefusal("nan", f"contains the number {digits[:40]}, which is too large.")
     return value
 
 

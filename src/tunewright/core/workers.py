@@ -1,4 +1,4 @@
-"""Doing the same to every part of the data, on this machine's cores or on a Ray cluster, in the parts' order."""
+"""Apply a function to every part of the data, on this machine's cores or on a Ray cluster, in the parts' order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.processes import end_with_parent
 
 CLUSTER = "RAY_ADDRESS"
-"""Ray's own variable: the cluster to use, or "local" for one on this machine."""
+"""Ray's own variable: the cluster's address, or "local" for a cluster on this machine."""
 
 _Result = TypeVar("_Result")
 
@@ -24,11 +24,11 @@ def each(
 ) -> Iterator[_Result]:
     """`function(*part)` for each part.
 
-    Where RAY_ADDRESS is set, the parts go to that cluster, whose machines must see the same files under the same paths.
+    If RAY_ADDRESS is set, the parts run on that cluster, whose machines must see the same files under the same paths.
 
     Args:
-        small: whether starting processes would take longer than the work; it is then done in this one.
-        gpus: that a part needs on a cluster. On this machine the parts are then done in this process, one by one.
+        small: the work takes less time than starting processes, so it runs in this process.
+        gpus: GPUs that a part needs on a cluster. On this machine the parts then run in this process, one by one.
 
     Raises:
         UserError: RAY_ADDRESS is set, and Ray is not installed.
@@ -42,7 +42,7 @@ def each(
 
 
 def cores() -> int:
-    """The processors this process may use."""
+    """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -56,18 +56,18 @@ def _on_cores(function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]]
                 yield future.result()
         except BrokenProcessPool:
             raise UserError(
-                "A process that did a part of the work was killed.",
-                why="Most often memory has run out.",
+                "A worker process was killed.",
+                why="The most frequent cause is that memory ran out.",
                 fix="Free some memory, then type the same command again.",
             ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in multiprocessing.active_children():
-                worker.terminate()  # where all is done this changes nothing; after Ctrl-C nobody waits for a part
+                worker.terminate()  # after Ctrl-C nothing waits for the remaining parts
 
 
 def _begin() -> None:
-    """Ctrl-C reaches all processes of a terminal; the one that was started by the user answers it."""
+    """Ignore Ctrl-C, which a terminal sends to all processes; the parent handles it."""
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

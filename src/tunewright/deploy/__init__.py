@@ -1,4 +1,4 @@
-"""Deploying a bundle: a version beside the one that serves, on trial, then promoted or taken away."""
+"""Deploying a bundle: a new version beside the one that serves, on trial, then promoted or removed."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from tunewright.backends.azure.registry import Registered, register
 from tunewright.config import Spec
 from tunewright.core.errors import GateFailed, UserError
 from tunewright.core.progress import say
-from tunewright.deploy.apps import App, LiveApp
+from tunewright.deploy.apps import App
 from tunewright.deploy.blueprint import Blueprint
-from tunewright.deploy.endpoint import LiveEndpoint, ManagedEndpoint
+from tunewright.deploy.capacity import instances_of, pod_memory
+from tunewright.deploy.endpoint import ManagedEndpoint
 from tunewright.deploy.exam import failures
 from tunewright.deploy.images import engine_of
 from tunewright.deploy.kubernetes import LiveRelease, Release
-from tunewright.deploy.live import Live, State, command, not_taken_back, said, standing_now
+from tunewright.deploy.live import Live, State, command, error_sentence, not_taken_back, standing_now
+from tunewright.deploy.live_app import LiveApp
+from tunewright.deploy.live_endpoint import LiveEndpoint
 from tunewright.deploy.outputs import Outputs
-from tunewright.deploy.room import instances_of, pod_memory
 from tunewright.deploy.trial import DeploymentTrial, Exam
 
 
 class DeployTarget(Protocol):
-    """Somewhere a bundle can be served, with the version that is to be served there."""
+    """A place in Azure that can serve a bundle, with the version to serve there."""
 
     target: str
     name: str
     fresh: str
-    """What this version is called there."""
+    """The name of this version there."""
 
     @property
     def live(self) -> Live:
-        """What stands there by now, of whatever version."""
+        """The versions that exist there, whatever made them."""
         ...
 
     @property
@@ -45,38 +47,38 @@ class DeployTarget(Protocol):
         ...
 
     def blueprint(self) -> Blueprint:
-        """What would be made; nothing is."""
+        """The plan of what would be made. Nothing is made."""
         ...
 
     def create(self) -> None:
-        """Make the new version beside what serves, marked as on trial; it gets no traffic yet."""
+        """Make the new version beside the one that serves, marked as on trial. It gets no traffic yet."""
         ...
 
     def try_out(self, exam: Exam) -> DeploymentTrial:
-        """Ask the new version alone."""
+        """Send the exam to the new version alone."""
         ...
 
     def shift(self, percent: int) -> int:
-        """Make the new version a canary, with a share of the traffic. Returns the share that it has, in percent, which
-        is the nearest there can be."""
+        """Make the new version a canary, with a share of the traffic. Returns its actual share in percent, which is the
+        nearest possible one."""
         ...
 
     def finish(self) -> None:
-        """The new version serves all; what served before goes."""
+        """Give the new version all the traffic, and remove the version that served before."""
         ...
 
     def undo(self) -> None:
-        """What this process made goes, and nothing else; what served before serves all."""
+        """Remove what this process made, and nothing else. The version that served before gets all the traffic."""
         ...
 
 
 LIVE: dict[str, Callable[[Spec, Connection], Live]] = {"aml": LiveEndpoint, "aks": LiveRelease, "aca": LiveApp}
-"""What stands of a project, by target."""
+"""The view of a project's deployed versions, by target."""
 TARGETS = tuple(LIVE)
 
 
 def live_of(to: str, spec: Spec, at: Connection) -> Live:
-    """What stands of a project; nothing of its outputs is needed for it.
+    """A project's deployed versions at a target. It needs none of the project's outputs.
 
     Raises:
         UserError: there is no such target, or its cluster is not known.
@@ -89,19 +91,19 @@ def live_of(to: str, spec: Spec, at: Connection) -> Live:
 def target_of(
     to: str, spec: Spec, at: Connection, outputs: Outputs, identity: Path | None, *, dry: bool
 ) -> DeployTarget:
-    """Where a project's bundle is to be served.
+    """The target that will serve a project's bundle.
 
     Args:
         to: one of `TARGETS`.
-        identity: who may ask a container app, as `tunewright serve --identity` takes it.
-        dry: whether nothing is to be made: the model is then not registered.
+        identity: the file that says who may call a container app, as `tunewright serve --identity` takes it.
+        dry: whether to make nothing; then the model is not registered either.
 
     Raises:
         UserError: there is no such target, it can't serve this bundle, or Azure refuses.
     """
     spec = on_reachable_bases(spec, at)
     replicas, engine = instances_of(spec, outputs), engine_of(outputs.bundle)
-    if to != "aca":  # which takes no vLLM, and says so itself
+    if to != "aca":  # it takes no vLLM, and `App` says so itself
         require_reachable(spec, at, engine)
     if to == "aml":
         model = (
@@ -116,7 +118,7 @@ def target_of(
         raise UserError(f"There is no target '{to}'.", where="--to", fix=f"Targets: {', '.join(TARGETS)}.")
     if identity is None or not identity.is_file():
         raise UserError(
-            "A container app lies on the internet, and it is not said who may ask it.",
+            "A container app is open to the internet, and no file says who may call it.",
             where=identity,
             fix="Name a file with issuer, audience and grants (docs/serving.md): --identity identity.json",
         )
@@ -125,13 +127,13 @@ def target_of(
 
 
 def is_standing(target: DeployTarget, state: State) -> bool:
-    """Whether a version serves already or is the canary, so that deploying it makes nothing."""
+    """Whether a version serves already or is the canary, so that deploying it would make nothing."""
     return bool(state.shares.get(target.fresh)) or (state.fresh == target.fresh and state.is_canary)
 
 
 @dataclass(frozen=True)
 class Released:
-    """The end of a deployment."""
+    """The result of a deployment."""
 
     target: str
     name: str
@@ -141,40 +143,39 @@ class Released:
 
 
 def release(spec: Spec, target: DeployTarget, exam: Exam, canary: int | None, mirror: int | None = None) -> Released:
-    """Make the new version, try it, and give it the traffic where it keeps the gates.
+    """Make the new version, try it, and give it the traffic if it passes the gates. A version that serves already is
+    only tried.
 
     Args:
-        canary: the share that it gets for now; None for all of it. The first version has nothing to share with, and
-            gets all.
-        mirror: in place of traffic, the share of the requests of which it gets a copy; for an endpoint alone.
+        canary: the share that it gets for now; None for all of it. The first version shares with none, and gets all.
+        mirror: instead of traffic, the share of the requests of which it gets a copy; only an endpoint can do that.
 
     Raises:
-        UserError: Azure refuses, or another canary has not ended; what was begun is taken away. Where it can't be, the
-            error has both failures, what still stands and its cost.
-        GateFailed: it does not keep a gate; it is taken away, and what served before still serves. A version that
-            serves already is only tried.
+        UserError: Azure refuses, or another canary has not ended; the new version is removed. If that fails as well,
+            the error has both failures, what still exists and its cost. GateFailed: the new version fails a gate. It is
+            removed, and the version that served before still serves.
     """
     if mirror is not None and not isinstance(target, ManagedEndpoint):
         raise UserError("Only a managed endpoint can mirror its traffic.", fix="Use --to aml, or --canary.")
     state = target.live.state() or State({})
     if is_standing(target, state):
-        return _again(spec, target, exam, state)
-    beside = any(share for version, share in state.shares.items() if version != target.fresh)
-    if mirror is not None and not beside:
+        return _try_again(spec, target, exam, state)
+    others_serve = any(share for version, share in state.shares.items() if version != target.fresh)
+    if mirror is not None and not others_serve:
         raise UserError("Nothing serves there yet, so there is no traffic to mirror.", fix="Leave out --mirror.")
     _clear(spec, target, state)
     is_let_in, percent = False, 100
     try:
         target.create()
-        found = target.try_out(exam)
-        say(f"  trial: {found.sentence}")
-        if missed := failures(found, spec):
-            raise GateFailed(f"{'; '.join(missed)}.")
+        result = target.try_out(exam)
+        say(f"  trial: {result.sentence}")
+        if failed := failures(result, spec):
+            raise GateFailed(f"{'; '.join(failed)}.")
         is_let_in = True
         if mirror is not None and isinstance(target, ManagedEndpoint):
             target.mirror(mirror)
-            return Released(target.target, target.name, found, 0)
-        if canary is None or not beside:
+            return Released(target.target, target.name, result, 0)
+        if canary is None or not others_serve:
             target.finish()
         else:
             percent = target.shift(canary)
@@ -183,65 +184,64 @@ def release(spec: Spec, target: DeployTarget, exam: Exam, canary: int | None, mi
             raise _not_ended(spec, target, error) from error
         _take_back(spec, target, error)
         if isinstance(error, GateFailed):
-            raise GateFailed(f"{error} The new version was taken away; what served before still serves.") from None
+            raise GateFailed(f"{error} The new version was removed; the earlier one still serves.") from None
         if isinstance(error, UserError):
-            what = f"{error.what} Nothing of the new version was left standing."
+            what = f"{error.what} Nothing of the new version is left."
             raise type(error)(what, where=error.where, why=error.why, fix=error.fix) from error
         raise
-    if canary is not None and not beside:
-        say("  azure: nothing served there before, so this version serves all; it is no canary")
-    return Released(target.target, target.name, found, percent)
+    if canary is not None and not others_serve:
+        say("  azure: nothing served there before, so this version gets all the traffic and is no canary")
+    return Released(target.target, target.name, result, percent)
 
 
-def _again(spec: Spec, target: DeployTarget, exam: Exam, state: State) -> Released:
-    """Try the version that serves; whatever is found, it goes on serving."""
-    say(f"  azure: this version serves already as {target.name}; it is tried as it is")
-    found = target.try_out(exam)
-    say(f"  trial: {found.sentence}")
-    if missed := failures(found, spec):
-        raise GateFailed(f"{'; '.join(missed)}. It serves all the same.")
+def _try_again(spec: Spec, target: DeployTarget, exam: Exam, state: State) -> Released:
+    """Try the version that serves already. It goes on serving, whatever the result is."""
+    say(f"  azure: this version serves already as {target.name}; trying it as it is")
+    result = target.try_out(exam)
+    say(f"  trial: {result.sentence}")
+    if failed := failures(result, spec):
+        raise GateFailed(f"{'; '.join(failed)}. It serves all the same.")
     share = state.shares[target.fresh]
     if state.fresh == target.fresh and share == 100:
-        target.finish()  # what was broken off: the others still stand, or the tag
+        target.finish()  # finish a promotion that was broken off: other versions or the tag are left
     elif state.fresh == target.fresh:
         say(f"  azure: it is the canary. End that: {command(spec, target.live)} --promote  (or --rollback)")
-    return Released(target.target, target.name, found, share)
+    return Released(target.target, target.name, result, share)
 
 
 def _clear(spec: Spec, target: DeployTarget, state: State) -> None:
-    """Take away what a deployment left that was broken off.
+    """Remove the version that a broken-off deployment left.
 
     Raises:
         UserError: it is a canary, which somebody has to end first, or Azure refuses.
     """
     if state.fresh is None or state.fresh == target.fresh:
         return
-    if state.is_canary or state.is_asked:
-        typed = command(spec, target.live)
+    if state.is_canary or state.gets_requests:
         raise UserError(
-            f"Another version is tried at the {target.live.kind} {target.name}: {state.told(state.fresh)}.",
-            why="Two can't be tried at once.",
-            fix=f"End that first: {typed} --promote  (or --rollback)",
+            f"Another version is on trial at the {target.live.kind} {target.name}: {state.summary(state.fresh)}.",
+            why="Two can't be on trial at once.",
+            fix=f"End that first: {command(spec, target.live)} --promote  (or --rollback)",
         )
-    say(f"  azure: {state.fresh} is left of a deployment that was broken off")
+    say(f"  azure: {state.fresh} is left from a deployment that was broken off")
     target.live.withdraw()
 
 
 def _take_back(spec: Spec, target: DeployTarget, first: BaseException) -> None:
-    """Take the new version away after a failure.
+    """Remove the new version after a failure.
 
     Raises:
         UserError: that failed as well.
     """
-    say("  azure: the new version is taken away")
+    say("  azure: removing the new version")
     try:
         target.undo()
-    except BaseException as second:  # noqa: BLE001 (an interruption too must end in what still stands)
+    except BaseException as second:  # noqa: BLE001 (after an interruption too, the user must learn what is left)
         raise not_taken_back(spec, target.live, target.fresh, target.cost, first, second) from first
 
 
 def _may_serve(target: DeployTarget) -> bool:
-    """Whether the new version has traffic by now; where Azure does not say, it may."""
+    """Whether the new version has traffic; if Azure does not say, it may."""
     try:
         state = target.live.state()
     except UserError:
@@ -250,11 +250,11 @@ def _may_serve(target: DeployTarget) -> bool:
 
 
 def _not_ended(spec: Spec, target: DeployTarget, error: BaseException) -> UserError:
-    """A failure after the new version was let in: it stays, and the error says what stands."""
-    typed = command(spec, target.live)
-    stands = standing_now(target.live) or f"Azure does not say what stands; {target.fresh} costs {target.cost}."
+    """The error about a failure after the new version got traffic: the version stays, and the error says what
+    exists."""
+    existing = standing_now(target.live) or f"Azure does not say what exists; {target.fresh} costs {target.cost}."
     return UserError(
-        f"The new version keeps the gates, but the deployment did not come to its end: {said(error)}",
-        why=stands,
-        fix=f"Type the same command again, it goes on from there; or back: {typed} --rollback",
+        f"The new version passes the gates, but the deployment did not finish: {error_sentence(error)}",
+        why=existing,
+        fix=f"Type the same command again, it goes on from there; or go back: {command(spec, target.live)} --rollback",
     )

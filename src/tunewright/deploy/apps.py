@@ -1,11 +1,10 @@
-"""`--to aca`: an Azure container app that runs on CPUs and costs nothing while nobody asks."""
+"""`--to aca`: an Azure container app, which runs on CPUs and costs nothing while it gets no requests."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,130 +12,38 @@ from typing import Any
 from tunewright.backends.azure import machines
 from tunewright.backends.azure.backend import TAG
 from tunewright.backends.azure.connection import Connection
-from tunewright.backends.azure.refusals import azure_errors, found
+from tunewright.backends.azure.refusals import azure_errors
 from tunewright.backends.azure.waiting import Wait
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.deploy.blueprint import Blueprint, Resource, RunningMachines
+from tunewright.deploy.capacity import container_of
 from tunewright.deploy.images import built, registry_of, tag_of
-from tunewright.deploy.live import State, hourly, marked, marks, require_fresh, require_ours, take_back
-from tunewright.deploy.room import container_of
-from tunewright.deploy.trial import DeploymentTrial, Door, Exam, first_answer, trial
+from tunewright.deploy.live import marks, take_back
+from tunewright.deploy.live_app import FRESH_LABEL, VERSION, LiveApp, app_cost, traffic_of
+from tunewright.deploy.trial import DeploymentAddress, DeploymentTrial, Exam, first_answer, trial
 from tunewright.economics.cost import COOLING_SECONDS, Cost, Service, asleep_saves, cold_share, host_cost
 from tunewright.economics.prices import price_book
 
-VERSION = "2025-07-01"
 _ENVIRONMENT = "AZURE_CONTAINER_APPS_ENVIRONMENT"
 _PORT = 8080
 _ASLEEP_SECONDS = COOLING_SECONDS + 120
-"""Within which a revision that nobody asks has gone to sleep: Azure looks each 30 s (rule apps-cool-down)."""
+"""Time in which a revision without requests scales to zero: Azure checks every 30 s (rule apps-cool-down)."""
 _DRAIN_SECONDS = 60
-_FRESH = "fresh"
-"""The label that gives a revision an address of its own."""
 _POLL_SECONDS = 2.0
 _STUCK_SECONDS = 20 * 60.0
 _ENDED = ("Succeeded", "Failed", "Canceled")
 
 
-class LiveApp:
-    """One project's container app, `tw-NAME`, and its active revisions, whatever made them.
-
-    Which of them is fresh is a tag of the app, so that it changes in the same call as the traffic. Revisions themselves
-    have no tags; their labels are addresses, of which the newest keeps one after it has become the only one.
-    """
-
-    target, kind = "aca", "container app"
-
-    def __init__(self, spec: Spec, at: Connection):
-        self._spec, self._at = spec, at
-        self.name = machines.azure_name(spec, 32)
-        self.providers = f"/subscriptions/{at.name.subscription}/resourceGroups/{at.name.resource_group}/providers"
-        self.path = f"{self.providers}/Microsoft.App/containerApps/{self.name}"
-
-    def known(self) -> dict[str, Any] | None:
-        """The app as it is; None where it is not there."""
-        with azure_errors(f"the container app {self.name}"):
-            return found(self._at.ask, "GET", self.path, VERSION)
-
-    def state(self) -> State | None:
-        """As of `Live`."""
-        app = self.known()
-        if app is None:
-            return None
-        require_ours(self._spec, f"the container app {self.name}", (app.get("tags") or {}).get(TAG))
-        revisions = self.revisions()
-        shares = {name: 0 for name, is_active in revisions.items() if is_active}
-        for each in app["properties"]["configuration"]["ingress"].get("traffic") or []:
-            # In the portal traffic may have been given to "the latest" instead of a name.
-            name = each.get("revisionName") or app["properties"].get("latestReadyRevisionName")
-            if name and revisions.get(name, True):
-                shares[name] = shares.get(name, 0) + int(each.get("weight") or 0)
-        costs = dict.fromkeys(shares, app_cost(self._spec))
-        fresh, is_canary = marked(app.get("tags"))
-        return State(shares, fresh, is_canary, costs=costs) if fresh in shares else State(shares, costs=costs)
-
-    def revisions(self) -> dict[str, bool]:
-        """Whether a revision is active, by name."""
-        with azure_errors(f"the revisions of {self.name}"):
-            listed = self._at.ask("GET", f"{self.path}/revisions", VERSION).get("value", [])
-        return {each["name"]: bool(each["properties"].get("active")) for each in listed}
-
-    def activate(self, revision: str) -> None:
-        """Let a revision that went come back: the same template makes no new one."""
-        with azure_errors(f"the revision {revision}"):
-            self._at.ask("POST", f"{self.path}/revisions/{revision}/activate", VERSION, costs=app_cost(self._spec))
-
-    def change(self, shares: Mapping[str, int], fresh: str | None, is_canary: bool) -> None:
-        """Divide the traffic, and say which revision is fresh, in one call."""
-        app = self.known() or {}
-        change = {
-            # Container Apps patches by JSON merge patch (learn.microsoft.com, Container Apps - Update, 2026-11-28).
-            "tags": (app.get("tags") or {}) | marks(fresh, is_canary),
-            "properties": {"configuration": {"ingress": {"traffic": traffic_of(shares, fresh)}}},
-        }
-        with azure_errors(f"the traffic of {self.name}"):
-            self._at.ask("PATCH", self.path, VERSION, change, costs=app_cost(self._spec))
-
-    def promote(self) -> None:
-        """As of `Live`. The tag stays until the others are gone: broken off before, it tells how to go on."""
-        state = require_fresh(self)
-        all_of_it = {str(state.fresh): 100}
-        if state.others:
-            self.change(all_of_it, state.fresh, True)
-        for name in state.others:
-            self._deactivate(name)
-        self.change(all_of_it, None, False)
-
-    def withdraw(self) -> None:
-        """As of `Live`."""
-        state = require_fresh(self)
-        if state.others:
-            self.change(state.without_fresh, state.fresh, state.is_canary)
-        self._deactivate(str(state.fresh))
-        if state.others:
-            self.change(state.without_fresh, None, False)
-
-    def remove(self) -> None:
-        """As of `Live`."""
-        say(f"  azure: the container app {self.name} goes")
-        with azure_errors(f"the container app {self.name}"):
-            self._at.ask("DELETE", self.path, VERSION, costs=app_cost(self._spec))
-
-    def _deactivate(self, revision: str) -> None:
-        say(f"  azure: the revision {revision} goes")
-        with azure_errors(f"the revision {revision}"):
-            self._at.ask("POST", f"{self.path}/revisions/{revision}/deactivate", VERSION, costs=app_cost(self._spec))
-
-
 class App:
-    """The revision of one version in one project's container app.
+    """One version of a project as a revision of its container app.
 
     Args:
         engine: the image that serves it; see `engine_of`.
         bundle: the bundle's folder, which goes into the image.
-        identity: the file that says who may ask, as `tunewright serve --identity` takes it.
-        service: how the model answers on this machine, as it was measured; what it costs depends on it.
+        identity: the file that says who may call it, as `tunewright serve --identity` takes it.
+        service: the measured latencies of the model on this machine; the cost depends on them.
 
     Raises:
         UserError: the bundle needs a GPU, or there is no environment or registry.
@@ -163,20 +70,20 @@ class App:
         self.fresh = f"{self.name}--{self._suffix}"
         """The revision of this version."""
         self._is_new = False
-        """Whether this process has made the revision, and nobody but this process asks it yet."""
+        """Whether this process made the revision, so that nobody else calls it yet."""
         self._environments = f"{self.live.providers}/Microsoft.App/managedEnvironments"
 
     @property
     def _memory(self) -> str:
-        """As Container Apps writes it: twice as many GiB as cores, where the price book does not say."""
+        """The memory as Container Apps writes it; twice as many GiB as cores if the price book does not say."""
         return f"{self._machine.memory_gib or 2 * self._machine.cores:g}Gi"
 
     def blueprint(self) -> Blueprint:
-        """As of `Target`; the price is that of this job's traffic."""
+        """See `DeployTarget`; the price is for this job's traffic."""
         registry = registry_of(self._at)
         image = f"{registry.rpartition('/')[2]}.azurecr.io/tunewright/{self._spec.name}:…"
         cost = self._monthly
-        asked = f"{self._spec.traffic.requests_per_month:,} requests a month"
+        traffic = f"{self._spec.traffic.requests_per_month:,} requests a month"
         return Blueprint(
             self.target,
             [
@@ -184,24 +91,24 @@ class App:
                 Resource(
                     "container app",
                     self.name,
-                    f"{self._machine.cores} vCPU, {self._memory}, 0 to {self._replicas} replicas, asked with Entra ID",
+                    f"{self._machine.cores} vCPU, {self._memory}, 0 to {self._replicas} replicas, Entra ID sign-in",
                     self._body(image, []),
                 ),
             ],
-            [RunningMachines(f"{self.name} for {asked}", cost.usd_per_month)],
+            [RunningMachines(f"{self.name} for {traffic}", cost.usd_per_month)],
             [
                 f"It scales to zero {COOLING_SECONDS // 60} minutes after the last request, and costs nothing then;",
-                f"the first request after that waits for its start, {self._asleep}.",
+                f"the next request waits for its start: {self._asleep}.",
             ],
         )
 
     @property
     def cost(self) -> str:
-        """As of `Target`."""
+        """See `DeployTarget`."""
         return app_cost(self._spec)
 
     def create(self) -> None:
-        """As of `Target`. Of an app's weights the sum is 100, so the first version has all of it at once.
+        """See `DeployTarget`. The sum of an app's weights is 100, so the first version gets all the traffic at once.
 
         Raises:
             UserError: Azure refuses, the image can't be built, or the revision takes too long.
@@ -209,40 +116,40 @@ class App:
         image = built(self._at, self._spec, self._bundle, f"{self._engine}-bundle", self._identity)
         state = self.live.state()
         self._made = state is None
-        served = {name: share for name, share in state.shares.items() if share} if state else {}
+        serving = {name: share for name, share in state.shares.items() if share} if state else {}
         say(f"  azure: container app {self.name}, revision {self.fresh}")
         if state and self.live.revisions().get(self.fresh) is False:
             self.live.activate(self.fresh)
-        shares = served | {self.fresh: 0} if served else {self.fresh: 100}
+        shares = serving | {self.fresh: 0} if serving else {self.fresh: 100}
         body = self._body(image, traffic_of(shares, self.fresh))
-        body["tags"] = ((self.live.known() or {}).get("tags") or {}) | body["tags"]
+        body["tags"] = ((self.live.get() or {}).get("tags") or {}) | body["tags"]
         with azure_errors(f"the container app {self.name}"):
             self._at.ask("PUT", self.path, VERSION, body, costs=self.cost)
-        self._settled()
+        self._wait_until_ready()
         self._is_new = True
 
     def try_out(self, exam: Exam) -> DeploymentTrial:
-        """As of `Target`. Once a revision that nobody else asks has scaled to zero its start is measured too."""
-        found = trial(self._door(), exam, self.cost)
+        """See `DeployTarget`. It also measures the start of a new revision after it has scaled to zero."""
+        result = trial(self._address(), exam, self.cost)
         if self._is_new:
             self._is_new = False
-            found = replace(found, cold_ms=self._cold_ms(exam))
-        if found.cold_ms is not None:
+            result = replace(result, cold_ms=self._cold_ms(exam))
+        if result.cold_ms is not None:
             say(
-                f"  scale to zero: asleep it answers after {found.cold_ms:,.0f} ms, awake after {found.p50_ms:,.0f} ms;"
-                f" {self._asleep}"
+                f"  scale to zero: asleep it answers after {result.cold_ms:,.0f} ms, awake after "
+                f"{result.p50_ms:,.0f} ms; {self._asleep}"
             )
-        return found
+        return result
 
     def _cold_ms(self, exam: Exam) -> float | None:
-        """Milliseconds of the first answer after it has scaled to zero; None where it does not."""
+        """Milliseconds until the first answer after it has scaled to zero; None if it does not scale to zero."""
         wait, what = Wait(), f"{self.fresh} to scale to zero, so that its start can be measured"
         while self._replicas_now():
             if wait.look(what, _ASLEEP_SECONDS, self.cost):
                 say(f"  azure: {self.fresh} has not scaled to zero, so its start is not measured")
                 return None
             time.sleep(_POLL_SECONDS)
-        return first_answer(self._door(), exam, self.cost)
+        return first_answer(self._address(), exam, self.cost)
 
     def _replicas_now(self) -> int:
         with azure_errors(f"the replicas of {self.fresh}"):
@@ -251,7 +158,7 @@ class App:
 
     @property
     def _monthly(self) -> Cost:
-        """What it costs a month at this job's traffic."""
+        """The cost a month at this job's traffic."""
         traffic = self._spec.traffic
         return host_cost(
             self._machine, self._service, requests=traffic.requests_per_month, peak_to_average=traffic.peak_to_average
@@ -259,16 +166,16 @@ class App:
 
     @property
     def _asleep(self) -> str:
-        """How many wait for a start, and what sleeping saves, in words."""
+        """How many requests wait for a start, and what scaling to zero saves, in words."""
         saved = asleep_saves(self._machine, self._monthly)
         return (
             f"{cold_share(self._spec.traffic.requests_per_month):.1%} of the requests find it asleep, and that saves "
-            f"${saved:,.2f} a month beside one replica that stands day and night"
+            f"${saved:,.2f} a month compared with one replica that runs day and night"
         )
 
-    def _door(self) -> Door:
+    def _address(self) -> DeploymentAddress:
         """The revision's own address."""
-        app = self.live.known()
+        app = self.live.get()
         host = str(app["properties"]["configuration"]["ingress"]["fqdn"]) if app else ""
         first, _, domain = host.partition(".")
         audience, tenant = self._provider["audience"], self._provider["issuer"].split("/")[3]
@@ -277,31 +184,31 @@ class App:
             token = self._at.credential.get_token(f"{audience}/.default", tenant_id=tenant).token
             return {"Authorization": f"Bearer {token}"}
 
-        return Door(f"https://{first}---{_FRESH}.{domain}/v1", headers)
+        return DeploymentAddress(f"https://{first}---{FRESH_LABEL}.{domain}/v1", headers)
 
     def shift(self, percent: int) -> int:
-        """As of `Target`; of several others the one with the most traffic has the rest."""
+        """See `DeployTarget`; the rest goes to the other version with the most traffic."""
         state = self.live.state()
-        assert state and state.fresh == self.fresh, "only what was made and tried gets traffic"
+        assert state and state.fresh == self.fresh, "only the version that was made and tried gets traffic"
         self.live.change(state.with_fresh(percent), self.fresh, True)
         return percent
 
     def finish(self) -> None:
-        """As of `Target`."""
+        """See `DeployTarget`."""
         self.live.promote()
 
     def undo(self) -> None:
-        """As of `Target`."""
+        """See `DeployTarget`."""
         take_back(self.live, self.fresh, self._made)
 
     def _environment(self) -> str:
-        """ARM's path of the environment of container apps.
+        """The path of the environment of container apps in Resource Manager.
 
         Raises:
-            UserError: there is none, or it is not said which.
+            UserError: there is none, or there are several and nothing names one.
         """
-        if named := os.environ.get(_ENVIRONMENT):
-            return f"{self._environments}/{named}"
+        if name := os.environ.get(_ENVIRONMENT):
+            return f"{self._environments}/{name}"
         with azure_errors("the environments of container apps"):
             listed = self._at.ask("GET", self._environments, VERSION).get("value", [])
         if len(listed) != 1:
@@ -312,9 +219,9 @@ class App:
         return str(listed[0]["id"])
 
     def _body(self, image: str, traffic: list[dict[str, Any]]) -> dict[str, Any]:
-        """What is put: the app, its one container, how it scales, and who gets which share of the traffic."""
+        """The body of the request: the app, its one container, how it scales, and each revision's traffic."""
         identity = machines.identity_of(self._spec)
-        named = {"type": "UserAssigned", "userAssignedIdentities": {identity: {}}}
+        assigned = {"type": "UserAssigned", "userAssignedIdentities": {identity: {}}}
         ingress = {
             "external": True,
             "targetPort": _PORT,
@@ -325,7 +232,7 @@ class App:
         return {
             "location": self._at.region,
             "tags": {TAG: self._spec.name, **marks(self.fresh, False)},
-            "identity": named if identity else {"type": "SystemAssigned"},
+            "identity": assigned if identity else {"type": "SystemAssigned"},
             "properties": {
                 "managedEnvironmentId": self._environment(),
                 "workloadProfileName": "Consumption",
@@ -349,8 +256,8 @@ class App:
             },
         }
 
-    def _settled(self) -> None:
-        """Wait until the app is as it was put.
+    def _wait_until_ready(self) -> None:
+        """Wait until Azure has made the revision.
 
         Raises:
             UserError: it failed, or takes longer than Azure ever needs.
@@ -367,8 +274,8 @@ class App:
             )
 
     def _state(self) -> str:
-        """As Resource Manager calls it."""
-        app = self.live.known()
+        """The app's state in Resource Manager."""
+        app = self.live.get()
         return str(app["properties"].get("provisioningState")) if app else "Waiting"
 
 
@@ -387,20 +294,5 @@ def _container(image: str, cores: int, memory: str) -> dict[str, Any]:
 
 
 def _probe(kind: str, path: str, failures: int) -> dict[str, Any]:
-    asked = {"httpGet": {"path": path, "port": _PORT}, "periodSeconds": 5, "timeoutSeconds": 5}
-    return {"type": kind, "failureThreshold": failures, **asked}
-
-
-def traffic_of(shares: Mapping[str, int], fresh: str | None) -> list[dict[str, Any]]:
-    """Shares as Container Apps takes them. The fresh revision has an address of its own, or else the largest one, so
-    that whatever may be tried can be asked alone."""
-    labelled = fresh or max(shares, key=lambda name: shares[name])
-    return [
-        {"revisionName": name, "weight": share} | ({"label": _FRESH} if name == labelled else {})
-        for name, share in shares.items()
-    ]
-
-
-def app_cost(spec: Spec) -> str:
-    """What a revision costs, in words."""
-    return f"up to {hourly(1, container_of(spec), spec)} a replica, nothing while nobody asks"
+    request = {"httpGet": {"path": path, "port": _PORT}, "periodSeconds": 5, "timeoutSeconds": 5}
+    return {"type": kind, "failureThreshold": failures, **request}

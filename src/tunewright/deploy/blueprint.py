@@ -1,4 +1,4 @@
-"""What a deployment would make, and what it would cost a month, before anything is made."""
+"""The plan of a deployment before anything is made: its resources, and what they would cost a month."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tunewright.economics.prices import MachinePrice
 
 @dataclass(frozen=True)
 class Resource:
-    """Something that is made in Azure, or brought up to date."""
+    """A resource that is made in Azure, or updated."""
 
     kind: str
     name: str
     said: str
-    """Its settings in a line."""
+    """A summary of its settings in a line."""
     body: dict[str, Any] = field(default_factory=dict)
-    """Everything that is sent about it."""
+    """The whole request that makes it."""
 
 
 @dataclass(frozen=True)
 class RunningMachines:
-    """What is paid for as long as it stands."""
+    """Machines that cost money as long as they exist."""
 
     what: str
     usd_per_month: float
@@ -38,7 +38,7 @@ class Blueprint:
     resources: list[Resource]
     standing: list[RunningMachines]
     notes: list[str]
-    """What else is to be known of it."""
+    """Other facts that the user should know."""
 
     @property
     def usd_per_month(self) -> float:
@@ -46,7 +46,7 @@ class Blueprint:
 
     @property
     def lines(self) -> list[str]:
-        """All of it for people."""
+        """The plan as lines for people."""
         width = max(len(each.kind) for each in self.resources)
         return [
             *(f"{each.kind:<{width}}  {each.name}: {each.said}" for each in self.resources),
@@ -57,5 +57,5 @@ class Blueprint:
 
 
 def standing(what: str, machine: MachinePrice, count: int) -> RunningMachines:
-    """Machines that stand day and night."""
+    """Machines that run day and night."""
     return RunningMachines(what, count * machine.usd_per_hour * HOURS_A_MONTH)

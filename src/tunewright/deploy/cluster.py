@@ -1,4 +1,5 @@
-"""An AKS cluster, reached through Resource Manager's run-command: no kubeconfig, and its API server may be private."""
+"""An AKS cluster, reached through Resource Manager's run-command. It needs no kubeconfig, and the cluster's API server
+may be private."""
 
 from __future__ import annotations
 
@@ -18,25 +19,26 @@ from tunewright.backends.azure.connection import Connection
 from tunewright.backends.azure.refusals import azure_errors
 from tunewright.core.errors import UserError
 
-_NAMED = "AZURE_AKS_CLUSTER"
+_VARIABLE = "AZURE_AKS_CLUSTER"
 _VERSION = "2025-05-01"
 _ENTRA_SERVER = "6dae42f8-4368-4678-94ff-3960e28e3630"
-"""AKS' server application, the same in every tenant: who a token for a cluster's API server is for. `az aks command
-invoke` asks for it (Azure/azure-cli, acs/custom.py, aks_runcommand; read 2026-11-28)."""
+"""AKS' server application, the same in every tenant: the audience of a token for a cluster's API server. `az aks
+command invoke` requests a token for it (Azure/azure-cli, acs/custom.py, aks_runcommand; read 2026-11-28)."""
 _PENDING = re.compile(r"another operation \(install/upgrade/rollback\) is in progress")
-"""What helm says as long as the last upgrade of a release is pending: the rule helm-hides-pending."""
+"""Helm's message while the last upgrade of a release is pending (rule helm-hides-pending)."""
 _ROLES = (
-    "Ask for the role Azure Kubernetes Service RBAC Cluster Admin on the cluster; where it has roles of its own, to be "
-    "in a group that administers it. Then type the same command again."
+    "Ask for the role Azure Kubernetes Service RBAC Cluster Admin on the cluster; if the cluster has roles of its own, "
+    "ask to join a group that administers it. Then type the same command again."
 )
-"""What a release takes: it makes its namespace, which a role of one namespace does not allow."""
+"""The role that a release needs: it makes its namespace, which a role of one namespace does not allow."""
 
 
 class Cluster:
     """An AKS cluster.
 
     Args:
-        path: ARM's; None for the one that a variable names, or the only one in the workspace's resource group.
+        path: its path in Resource Manager; None for the one that a variable names, or the only one in the workspace's
+            resource group.
     """
 
     def __init__(self, at: Connection, path: str | None = None):
@@ -48,26 +50,26 @@ class Cluster:
 
     @property
     def is_known(self) -> bool:
-        """Whether one is meant."""
+        """Whether it is clear which cluster to use."""
         return len(self._candidates) == 1
 
     def has(self, release: str) -> bool:
-        """Whether a Helm release is in it, in a namespace of its own name, be it one whose upgrade was broken off (the
-        rule helm-hides-pending)."""
-        return bool(self._told(f"helm list --namespace {release} --all --filter ^{release}$ --output json"))
+        """Whether the cluster has a Helm release in the namespace of the same name, even one whose upgrade was broken
+        off (rule helm-hides-pending)."""
+        return bool(self._run_json(f"helm list --namespace {release} --all --filter ^{release}$ --output json"))
 
     def values(self, release: str) -> dict[str, Any]:
-        """What a release was given."""
-        return dict(self._told(f"helm get values {release} --namespace {release} --output json"))
+        """The values of a release."""
+        return dict(self._run_json(f"helm get values {release} --namespace {release} --output json"))
 
     def uninstall(self, release: str, costs: str = "") -> None:
         self.run(f"helm uninstall {release} --namespace {release} --ignore-not-found", costs=costs)
 
     def run(self, command: str, files: Mapping[str, bytes] | None = None, costs: str = "") -> str:
-        """Run a command in the cluster, with some files beside it. Returns what it printed.
+        """Run a command in the cluster, with some files beside it. Returns its output.
 
         Args:
-            costs: meanwhile, as of `Wait.look`.
+            costs: as in `Wait.look`.
 
         Raises:
             UserError: Azure refuses, the command fails, or takes too long.
@@ -80,46 +82,47 @@ class Cluster:
                 "properties"
             ]
         if result["provisioningState"] != "Succeeded" or result.get("exitCode"):
-            said = without_secrets(str(result.get("logs") or result.get("reason") or "")).strip()[-500:]
+            output = without_secrets(str(result.get("logs") or result.get("reason") or "")).strip()[-500:]
             raise UserError(
-                f"In the cluster {self.name} failed: {_head(command)}.", why=said or None, fix=self._remedy(said)
+                f"{_head(command)} failed in the cluster {self.name}.", why=output or None, fix=self._remedy(output)
             )
         return str(result.get("logs") or "")
 
-    def _remedy(self, said: str) -> str:
-        """What to do about what a command that failed said."""
-        if re.search("forbidden|unauthorized", said, re.I):
+    def _remedy(self, output: str) -> str:
+        """What to do about a failed command, by its output."""
+        if re.search("forbidden|unauthorized", output, re.I):
             return _ROLES
-        if _PENDING.search(said):
+        if _PENDING.search(output):
             invoke = (
                 f"az aks command invoke --resource-group {self._at.name.resource_group} --name {self.name} --command"
             )
             return (
-                "A helm command runs there, or was broken off, which helm can't tell apart. If nobody is at work: "
-                f'{invoke} "helm rollback RELEASE --namespace RELEASE", or of a release that never stood "helm '
+                "A helm command runs there, or was broken off; helm can't tell which. If nobody runs one: "
+                f'{invoke} "helm rollback RELEASE --namespace RELEASE", or for a release that was never ready "helm '
                 'uninstall RELEASE --namespace RELEASE"; then type the same command again.'
             )
-        return "Mend that, then type the same command again."
+        return "Fix that, then type the same command again."
 
-    def _told(self, command: str) -> Any:
-        """The JSON that a command printed in a line; helm's warnings may stand around it.
+    def _run_json(self, command: str) -> Any:
+        """Run a command, and return the JSON that it printed in one line; helm may print warnings around it.
 
         Raises:
-            UserError: as `run`, or it printed none.
+            UserError: as for `run`, or it printed no JSON.
         """
-        said = self.run(command)
-        for line in reversed(said.splitlines()):
+        output = self.run(command)
+        for line in reversed(output.splitlines()):
             with contextlib.suppress(ValueError):
                 return json.loads(line)
         raise UserError(
             f"In the cluster {self.name}, {_head(command)} did not answer in JSON.",
-            why=without_secrets(said).strip()[-500:],
-            fix=f"See what it says there: az aks command invoke --name {self.name} --command '{command}'",
+            why=without_secrets(output).strip()[-500:],
+            fix=f"See its output there: az aks command invoke --name {self.name} --command '{command}'",
         )
 
     def _sign_in(self) -> dict[str, str]:
-        """What a call gives to be let in. A cluster with Entra ID takes the token of whoever asks, and refuses without
-        it (MissingAADClusterToken: Azure/azure-rest-api-specs#22480, read 2026-11-28); another one is given none."""
+        """The token that a call must contain. A cluster with Entra ID needs the caller's token, and refuses a call
+        without it (MissingAADClusterToken: Azure/azure-rest-api-specs#22480, read 2026-11-28); other clusters need
+        none."""
         profile = self._at.ask("GET", self._path, _VERSION)["properties"].get("aadProfile") or {}
         if not profile.get("managed"):
             return {}
@@ -128,15 +131,15 @@ class Cluster:
 
     @property
     def _path(self) -> str:
-        """ARM's path of it.
+        """The cluster's path in Resource Manager.
 
         Raises:
-            UserError: there is none, or it is not said which.
+            UserError: there is none, or there are several and nothing names one.
         """
         if not self.is_known:
             raise UserError(
                 f"There are {len(self._candidates)} AKS clusters in {self._at.name.resource_group}.",
-                fix=f"Name the one that is meant: {_NAMED}=NAME",
+                fix=f"Name the one to use: {_VARIABLE}=NAME",
             )
         return self._candidates[0]
 
@@ -151,7 +154,7 @@ def _head(command: str) -> str:
 
 
 def clusters(at: Connection) -> list[Cluster]:
-    """The cluster that a variable names, or all in the workspace's resource group.
+    """The cluster that a variable names, or all clusters in the workspace's resource group.
 
     Raises:
         UserError: Azure refuses.
@@ -160,13 +163,13 @@ def clusters(at: Connection) -> list[Cluster]:
 
 
 def _paths(at: Connection) -> list[str]:
-    """ARM's paths of the clusters that may be meant."""
-    where = f"/subscriptions/{at.name.subscription}/resourceGroups/{at.name.resource_group}"
-    listed = f"{where}/providers/Microsoft.ContainerService/managedClusters"
-    if named := os.environ.get(_NAMED):
-        return [f"{listed}/{named}"]
+    """The paths in Resource Manager of the clusters to choose from."""
+    group = f"/subscriptions/{at.name.subscription}/resourceGroups/{at.name.resource_group}"
+    path = f"{group}/providers/Microsoft.ContainerService/managedClusters"
+    if name := os.environ.get(_VARIABLE):
+        return [f"{path}/{name}"]
     with azure_errors("the AKS clusters"):
-        return [str(each["id"]) for each in at.ask("GET", listed, _VERSION).get("value", [])]
+        return [str(each["id"]) for each in at.ask("GET", path, _VERSION).get("value", [])]
 
 
 def _packed(files: Mapping[str, bytes]) -> str:

@@ -1,4 +1,4 @@
-"""What Tunewright made in Azure for a project, and taking it away: what carries its tag, and nothing else."""
+"""Everything in Azure that carries a project's tag, and its removal; nothing else is touched."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tunewright.backends.azure.waiting import Wait, wait_for
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
-from tunewright.deploy.apps import VERSION as APPS
 from tunewright.deploy.cluster import Cluster, clusters
 from tunewright.deploy.kubernetes import owner_of, release_name
+from tunewright.deploy.live_app import VERSION as APPS
 
 _LONGEST = 1800.0
-"""Seconds that Azure may take to take something away."""
+"""Seconds that Azure may take to delete something."""
 _CANCELLING_SECONDS = 300.0
-"""For a job to end: its step may write what it goes on from."""
+"""How long a job may take to end: its step may still write a checkpoint."""
 _POLL_SECONDS = 1.0
 
 
@@ -32,41 +32,41 @@ class Thing:
 
     kind: str
     name: str
-    said: str
-    """What it costs, or may cost."""
+    cost: str
+    """What it costs, or may cost, in words."""
     remove: Callable[[], object] = field(repr=False, compare=False)
 
 
 class Unseen(UserError):
-    """Not everything could be looked at, so more may stand than was found.
+    """Azure did not list everything, so more may exist than was found.
 
     Args:
-        faults: why, for each kind that could not be looked at.
-        found: what was found all the same.
+        faults: the error for each kind that could not be listed.
+        found: the things that were found all the same.
     """
 
     def __init__(self, faults: Sequence[UserError], found: list[Thing]):
         self.found = found
         super().__init__(
-            "Not everything could be looked at, so more may stand.",
+            "Azure did not list everything, so more may exist.",
             why=" ".join(" ".join(filter(None, (each.what, each.why))) for each in faults),
             fix=" ".join(dict.fromkeys(each.fix for each in faults if each.fix)),
         )
 
 
 def things(spec: Spec, at: Connection) -> list[Thing]:
-    """Everything of a project that costs money or may come to, in the order in which it is taken away.
+    """Everything of a project that costs money or may do so, in the order in which it is removed.
 
-    Data, models and environments are not among them: they cost next to nothing, and what they hold can't be had back.
+    Data, models and environments are not among them: they cost next to nothing, and their content can't be restored.
 
     Raises:
-        Unseen: Azure refuses to list some of it; the rest is found all the same.
+        Unseen: Azure refuses to list some of it; the error has the rest.
     """
     found: list[Thing] = []
     faults: list[UserError] = []
-    for kind in (_schedules, _jobs, _endpoints, _apps, _releases, _computes):
+    for find in (_schedules, _jobs, _endpoints, _apps, _releases, _computes):
         try:
-            for each in kind(spec, at):
+            for each in find(spec, at):
                 if isinstance(each, UserError):
                     faults.append(each)
                 else:
@@ -80,13 +80,13 @@ def things(spec: Spec, at: Connection) -> list[Thing]:
 
 
 def take_down(found: Sequence[Thing], unseen: Unseen | None = None) -> None:
-    """Take things away, one after the other; what can't be taken away does not keep the others.
+    """Remove things one after the other. If one can't be removed, the others still are.
 
     Args:
-        unseen: that not everything could be looked at when they were found.
+        unseen: the error if Azure did not list everything.
 
     Raises:
-        UserError: some could not be taken away, or be looked at; they are named.
+        UserError: some things could not be removed or listed; the error names them.
     """
     left = []
     for thing in found:
@@ -99,7 +99,7 @@ def take_down(found: Sequence[Thing], unseen: Unseen | None = None) -> None:
         say(f"  azure: {thing.kind} {thing.name} is gone")
     if left:
         raise UserError(
-            f"These still stand: {'; '.join(left)}.",
+            f"These still exist: {'; '.join(left)}.",
             why=f"{unseen.what} {unseen.why}" if unseen else None,
             fix="Type the same command again, or use the portal.",
         ) from unseen
@@ -117,14 +117,14 @@ def _schedules(spec: Spec, at: Connection) -> Iterator[Thing]:
 
         def remove(name: str = name) -> None:
             wait_for(at.ml.schedules.begin_disable(name), f"the schedule {name} to stop", LONGEST)
-            wait_for(at.ml.schedules.begin_delete(name), f"the schedule {name} to go", LONGEST)
+            wait_for(at.ml.schedules.begin_delete(name), f"the schedule {name} to be deleted", LONGEST)
 
         yield Thing("schedule", name, "starts jobs by the calendar", remove)
 
 
 def _jobs(spec: Spec, at: Connection) -> Iterator[Thing]:
     with azure_errors("the jobs"):
-        # In place of a job that it can't read, of another tool's, the SDK gives None.
+        # The SDK returns None for another tool's job that it can't read.
         listed = [each for each in at.ml.jobs.list() if each is not None]
         running = [each for each in listed if each.status not in OVER and _is_ours(spec, each.tags)]
     for each in running:
@@ -137,7 +137,7 @@ def _jobs(spec: Spec, at: Connection) -> Iterator[Thing]:
                     raise UserError(f"It is still being cancelled after {_CANCELLING_SECONDS / 60:.0f} minutes.")
                 time.sleep(_POLL_SECONDS)
 
-        yield Thing("job", each.name, f"{each.status.lower()}: its machines cost", remove)
+        yield Thing("job", each.name, f"{each.status.lower()}: its machines cost money", remove)
 
 
 def _endpoints(spec: Spec, at: Connection) -> Iterator[Thing]:
@@ -146,9 +146,9 @@ def _endpoints(spec: Spec, at: Connection) -> Iterator[Thing]:
     for each in found:
 
         def remove(name: str = each.name) -> None:
-            wait_for(at.ml.online_endpoints.begin_delete(name), f"the endpoint {name} to go", _LONGEST)
+            wait_for(at.ml.online_endpoints.begin_delete(name), f"the endpoint {name} to be deleted", _LONGEST)
 
-        yield Thing("endpoint", each.name, "its machines cost day and night", remove)
+        yield Thing("endpoint", each.name, "its machines cost money day and night", remove)
 
 
 def _apps(spec: Spec, at: Connection) -> Iterator[Thing]:
@@ -161,15 +161,16 @@ def _apps(spec: Spec, at: Connection) -> Iterator[Thing]:
             def remove(path: str = each["id"]) -> None:
                 at.ask("DELETE", path, APPS)
 
-            yield Thing("container app", each["name"], "costs while somebody asks", remove)
+            yield Thing("container app", each["name"], "costs money while it gets requests", remove)
 
 
 def _releases(spec: Spec, at: Connection) -> Iterator[Thing | UserError]:
-    """Those in every cluster of the resource group; of a cluster that can't be looked into, why."""
+    """The project's release in every cluster of the resource group, and the error of each cluster that can't be
+    reached."""
     name = release_name(spec)
     for cluster in clusters(at):
         try:
-            # Two projects' names may be cut to the same one, so the release says by its images whose it is.
+            # Two projects' names may be shortened to the same one, so the release's images show whose it is.
             if not cluster.has(name) or owner_of(cluster.values(name), spec) != spec.name:
                 continue
         except UserError as error:
@@ -187,9 +188,9 @@ def _computes(spec: Spec, at: Connection) -> Iterator[Thing]:
         found = [each for each in at.ml.compute.list() if _is_ours(spec, each.tags)]
     for each in found:
         is_instance = each.type == "computeinstance"
-        said = "costs while it is not stopped" if is_instance else "no machine while it is idle"
+        cost = "costs money until it is stopped" if is_instance else "no machine while it is idle"
 
         def remove(name: str = each.name) -> None:
-            wait_for(at.ml.compute.begin_delete(name), f"{name} to go", _LONGEST)
+            wait_for(at.ml.compute.begin_delete(name), f"{name} to be deleted", _LONGEST)
 
-        yield Thing("compute instance" if is_instance else "cluster", each.name, said, remove)
+        yield Thing("compute instance" if is_instance else "cluster", each.name, cost, remove)

@@ -1,4 +1,4 @@
-"""What a deployment is asked before it gets traffic, and what its answers must keep."""
+"""The questions that a new deployment gets before it has traffic, and the gates that its answers must pass."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tunewright.deploy.trial import DeploymentTrial, Exam, TrialQuestion
 from tunewright.economics.cost import LATE, SECONDS_A_MONTH, cold_share
 
 _SAMPLE = 40
-"""Examples whose answers are compared."""
+"""How many examples' answers are compared."""
 _LOAD_SECONDS = 20.0
 _FEWEST, _MOST = 40, 600
-"""Requests of the load test."""
+"""How many requests the load test sends."""
 _WAKE_SECONDS = 600.0
 
 
 def exam_of(spec: Spec, split: Path, parity: Path) -> Exam:
-    """Test examples with the answers that the served bundle gave then, and the busiest minute's traffic.
+    """Test examples with the answers of the served bundle, and the traffic of the busiest minute.
 
     Args:
         split, parity: the outputs of these steps.
@@ -35,34 +35,34 @@ def peak_rate(spec: Spec) -> float:
 
 
 def failures(trial: DeploymentTrial, spec: Spec) -> list[str]:
-    """Which of the spec's gates a deployment does not keep."""
-    told = []
+    """The spec's gates that a deployment does not pass, as messages."""
+    messages = []
     least = 1 - spec.export.max_disagreement
-    pace = f"at {trial.rate:.1f} requests a second"
+    rate = f"at {trial.rate:.1f} requests a second"
     if trial.agreement < least:
         found = f"{100 * trial.agreement:.1f} % of the answers are those that were judged"
-        told.append(f"{found}, {100 * least:.1f} % are needed ({'; '.join(trial.differing)})")
+        messages.append(f"{found}, {100 * least:.1f} % are needed ({'; '.join(trial.differing)})")
     if trial.failed:
-        told.append(f"{trial.failed} of {trial.requests} requests failed {pace}")
+        messages.append(f"{trial.failed} of {trial.requests} requests failed {rate}")
     if trial.p95_ms > spec.goal.p95_ms:
-        told.append(f"P95 is {trial.p95_ms:.0f} ms {pace}, the goal is {spec.goal.p95_ms:.0f} ms")
+        messages.append(f"P95 is {trial.p95_ms:.0f} ms {rate}, the goal is {spec.goal.p95_ms:.0f} ms")
     share = cold_share(spec.traffic.requests_per_month)
     if trial.cold_ms is not None and share > LATE and trial.cold_ms > spec.goal.p95_ms:
-        told.append(
+        messages.append(
             f"{share:.0%} of the requests would find it asleep and wait {trial.cold_ms:,.0f} ms, "
             f"the goal is {spec.goal.p95_ms:.0f} ms for 95 %"
         )
-    return told
+    return messages
 
 
 def _questions(split: Path, parity: Path) -> list[TrialQuestion]:
-    """Spread evenly over the tests."""
-    given = {(row["split"], row["id"]): row["answer"] for row in read_jsonl(parity / "answers" / "served.jsonl")}
-    made = []
+    """A sample of the test examples, spread evenly over the tests."""
+    answers = {(row["split"], row["id"]): row["answer"] for row in read_jsonl(parity / "answers" / "served.jsonl")}
+    questions = []
     for file in sorted((split / "test").glob("*.jsonl")):
         for example in load_examples(file):
-            answer = given.get((file.stem, example.meta.id))
+            answer = answers.get((file.stem, example.meta.id))
             if answer is not None:
-                made.append(TrialQuestion(example.row()["messages"][:-1], answer))
-    step = max(1, len(made) // _SAMPLE)
-    return made[::step][:_SAMPLE]
+                questions.append(TrialQuestion(example.row()["messages"][:-1], answer))
+    step = max(1, len(questions) // _SAMPLE)
+    return questions[::step][:_SAMPLE]

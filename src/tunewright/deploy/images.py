@@ -1,4 +1,4 @@
-"""The serving images: what they are built of, and building them in a registry of Azure's."""
+"""The serving images: what they are built of, and their builds in an Azure container registry."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ from tunewright.models.linear_model import LINEAR
 _EXTRAS = ("serve", "documents", "oidc")
 _REGISTRY = "AZURE_CONTAINER_REGISTRY"
 _VERSION = "2019-06-01-preview"
-"""Of the registry's tasks."""
+"""The api-version of the registry's tasks."""
 _POLL_SECONDS = 3.0
 _LONGEST_SECONDS = 3600.0
 _COSTS = "the registry bills the build's seconds, for which the price book has no price"
 _LIMITED = re.compile(r"toomanyrequests|pull rate limit", re.I)
-"""In a build's log: Docker Hub gives no more images to whoever does not sign in (docs.docker.com/docker-hub/usage)."""
+"""Matches a build's log if Docker Hub limits pulls without a sign-in (docs.docker.com/docker-hub/usage)."""
 _DOCKER_HUB = (
-    "Docker Hub limits pulls. Build on Microsoft's image, which is larger: azure.base_images.serve={base}; or bring "
+    "Docker Hub limits pulls. Build on Microsoft's image, which is larger: azure.base_images.serve={base}; or import "
     "the small one into your registry once: az acr import --name {name} --source docker.io/library/python:3.12-slim "
     "--image python:3.12-slim; and name it: azure.base_images.serve={name}.azurecr.io/python:3.12-slim"
 )
 
 
 def engine_of(bundle: Path) -> str:
-    """The stage of the Dockerfile that serves a bundle: of a cascade the one that has both models' runtimes. numpy,
-    which answers for a linear model, is in every image.
+    """The stage of the Dockerfile that serves a bundle. For a cascade it has both models' runtimes; numpy, the runtime
+    of a linear model, is in every image.
 
     Raises:
-        UserError: no image has both.
+        UserError: no image has both runtimes.
     """
     infos = [read_info(bundle)]
     while infos[-1].second_below is not None:
@@ -69,37 +69,37 @@ def engine_of(bundle: Path) -> str:
 
 
 def registry_of(at: Connection) -> str:
-    """ARM's path of the container registry: azd's, or the workspace's own.
+    """The path in Resource Manager of the container registry: azd's, or the workspace's own.
 
     Raises:
         UserError: there is none.
     """
-    if named := os.environ.get(_REGISTRY):
+    if name := os.environ.get(_REGISTRY):
         group = f"/subscriptions/{at.name.subscription}/resourceGroups/{at.name.resource_group}"
-        return f"{group}/providers/Microsoft.ContainerRegistry/registries/{named}"
-    found = at.workspace.container_registry
-    if not found:
+        return f"{group}/providers/Microsoft.ContainerRegistry/registries/{name}"
+    registry = at.workspace.container_registry
+    if not registry:
         raise UserError(
             "The workspace has no container registry yet.",
             where=at.name.workspace,
             fix=f"Make one: azd up; or name one in the same resource group: {_REGISTRY}=NAME",
         )
-    return str(found)
+    return str(registry)
 
 
 def infra_folder() -> Path:
-    """Where the Dockerfile and the chart lie: in the package that was installed, or in the repository."""
+    """The folder of the Dockerfile and the chart: in the installed package, or in the repository."""
     inside = PACKAGE / "infra"
     return inside if inside.is_dir() else PACKAGE.parents[1] / "infra"
 
 
 def context(folder: Path, spec: Spec, bundle: Path | None, identity: Path | None = None) -> None:
-    """Lay out everything an image is built of.
+    """Write everything that an image is built of into a folder.
 
     Args:
-        spec: says what it is built on.
-        bundle: goes into the image; None where it is mounted.
-        identity: who may ask, for `tunewright serve --identity`.
+        spec: names the base images.
+        bundle: goes into the image; None if it will be mounted.
+        identity: the file that says who may call it, for `tunewright serve --identity`.
     """
     shutil.copytree(infra_folder() / "docker", folder / "infra" / "docker")
     (folder / "infra" / "docker" / "Dockerfile").write_text(_dockerfile(spec), "utf-8")
@@ -112,12 +112,12 @@ def context(folder: Path, spec: Spec, bundle: Path | None, identity: Path | None
 
 
 def _dockerfile(spec: Spec) -> str:
-    """The Dockerfile, on the bases and with the index that a spec names."""
+    """The Dockerfile with the base images and the package index that a spec names."""
     text = (infra_folder() / "docker" / "Dockerfile").read_text("utf-8")
-    for stage, named in (("base", spec.azure.base_images.get("serve")), ("vllm", spec.azure.base_images.get("vllm"))):
+    for stage, image in (("base", spec.azure.base_images.get("serve")), ("vllm", spec.azure.base_images.get("vllm"))):
         start = text.index(f" AS {stage}\n")
         line = text.rindex("\n", 0, start) + 1
-        text = f"{text[:line]}FROM {named}{text[start:]}" if named else text
+        text = f"{text[:line]}FROM {image}{text[start:]}" if image else text
         after = text.index(f" AS {stage}\n") + len(f" AS {stage}\n")
         text = f"{text[:after]}ENV{index_of(spec)}\n{text[after:]}" if index_of(spec) else text
     return text
@@ -128,28 +128,28 @@ def _pins() -> list[str]:
 
 
 def tag_of(spec: Spec, bundle: Path | None, identity: Path | None = None) -> str:
-    """The tag of an image: a hash of all that `context` lays out, this package's code among it.
+    """The tag of an image: a hash of everything that `context` writes, including this package's code.
 
     Args:
         spec, bundle, identity: as for `context`.
     """
     code = [(path.relative_to(PACKAGE).as_posix(), sha256_file(path)) for path in package_files()]
     docker = sha256_tree(infra_folder() / "docker")[0]
-    served = sha256_tree(bundle)[0] if bundle else None
-    who = sha256_file(identity) if identity else None
-    return sha256_json([code, docker, _dockerfile(spec), _pins(), served, who])[:DIGITS]
+    bundle_hash = sha256_tree(bundle)[0] if bundle else None
+    identity_hash = sha256_file(identity) if identity else None
+    return sha256_json([code, docker, _dockerfile(spec), _pins(), bundle_hash, identity_hash])[:DIGITS]
 
 
 def repository_of(spec: Spec) -> str:
-    """Where a project's images lie in a registry (rule repository-name)."""
+    """The repository of a project's images in a registry (rule repository-name)."""
     return "tunewright/" + re.sub(r"_{3,}|_+-[_-]*|-+_[_-]*", "-", spec.name).rstrip("_-")
 
 
 def built(at: Connection, spec: Spec, bundle: Path, stage: str, identity: Path | None = None) -> str:
-    """The image with a bundle inside, by its whole name; built where the registry does not have it.
+    """The whole name of the image with a bundle inside. It is built if the registry does not have it.
 
     Args:
-        stage: of the Dockerfile.
+        stage: the stage of the Dockerfile.
         identity: as for `context`.
 
     Raises:
@@ -166,22 +166,22 @@ def built(at: Connection, spec: Spec, bundle: Path, stage: str, identity: Path |
 
 
 def build(at: Connection, registry: str, image: str, folder: Path, stage: str) -> None:
-    """Build an image in a registry, by its own tasks: nothing is built here, and no password is needed.
+    """Build an image with a registry's own tasks: nothing is built here, and no password is needed.
 
     Args:
-        registry: ARM's path of it.
+        registry: its path in Resource Manager.
         image: `repository:tag`.
-        folder: the context.
-        stage: of the Dockerfile.
+        folder: the build context.
+        stage: the stage of the Dockerfile.
 
     Raises:
-        UserError: Azure refuses, or the build fails; its log's address is told.
+        UserError: Azure refuses, or the build fails; the error says how to read its log.
     """
     with azure_errors(f"the image {image}"):
-        place = at.ask("POST", f"{registry}/listBuildSourceUploadUrl", _VERSION)
-        say(f"  azure: the image {image} is built in the registry")
-        _send(place["uploadUrl"], _packed(folder))
-        began = at.ask(
+        upload = at.ask("POST", f"{registry}/listBuildSourceUploadUrl", _VERSION)
+        say(f"  azure: building the image {image} in the registry")
+        _send(upload["uploadUrl"], _packed(folder))
+        scheduled = at.ask(
             "POST",
             f"{registry}/scheduleRun",
             _VERSION,
@@ -190,16 +190,16 @@ def build(at: Connection, registry: str, image: str, folder: Path, stage: str) -
                 "imageNames": [image],
                 "isPushEnabled": True,
                 "noCache": False,
-                "sourceLocation": place["relativePath"],
+                "sourceLocation": upload["relativePath"],
                 "dockerFilePath": "infra/docker/Dockerfile",
                 "target": stage,
                 "platform": {"os": "Linux", "architecture": "amd64"},
                 "timeout": int(_LONGEST_SECONDS),
             },
         )
-        number, name = began["properties"]["runId"], registry.rpartition("/")[2]
+        number, name = scheduled["properties"]["runId"], registry.rpartition("/")[2]
         try:
-            run = _ended(at, f"{registry}/runs/{number}")
+            run = _wait_for_run(at, f"{registry}/runs/{number}")
         except BaseException:
             say(
                 f"  azure: the build {number} of this image runs on in the registry {name}, for an hour at most. "
@@ -207,19 +207,19 @@ def build(at: Connection, registry: str, image: str, folder: Path, stage: str) -
             )
             raise
     if run["properties"]["status"] != "Succeeded":
-        said = _last_words(at, f"{registry}/runs/{number}")
+        log_end = _log_end(at, f"{registry}/runs/{number}")
         raise UserError(
             f"The image {image} could not be built: {run['properties']['status']}.",
             where=registry,
-            why=f"Its log ends: {said}" if said else None,
+            why=f"Its log ends: {log_end}" if log_end else None,
             fix=_DOCKER_HUB.format(name=name, base=python_base(SERVED_PYTHON))
-            if _LIMITED.search(said)
+            if _LIMITED.search(log_end)
             else f"See its log: az acr task logs --registry {name} --run-id {number}",
         )
 
 
-def _last_words(at: Connection, run: str) -> str:
-    """The end of a build's log; empty where it can't be had."""
+def _log_end(at: Connection, run: str) -> str:
+    """The end of a build's log; empty if it can't be read."""
     try:
         with azure_errors("the log of the build"):
             link = at.ask("POST", f"{run}/listLogSasUrl", _VERSION).get("logLink", "")
@@ -230,33 +230,33 @@ def _last_words(at: Connection, run: str) -> str:
 
 
 def is_built(at: Connection, registry: str, image: str) -> bool:
-    """Whether an image of this name and tag was built before."""
+    """Whether the registry has built an image of this name and tag."""
     with azure_errors("the registry's builds"):
         runs = at.ask("GET", f"{registry}/runs", _VERSION)
-    named = [_image(each) for run in runs.get("value", []) for each in run["properties"].get("outputImages") or []]
-    return image in named
+    images = [_image(each) for run in runs.get("value", []) for each in run["properties"].get("outputImages") or []]
+    return image in images
 
 
 def _image(output: dict[str, Any]) -> str:
     return f"{output.get('repository')}:{output.get('tag')}"
 
 
-def _ended(at: Connection, run: str) -> dict[str, Any]:
-    """A build's run once it is over."""
+def _wait_for_run(at: Connection, path: str) -> dict[str, Any]:
+    """Wait until a build's run is over, and return it."""
     wait = Wait()
     while True:
-        found = at.ask("GET", run, _VERSION)
+        run = at.ask("GET", path, _VERSION)
         over = wait.look("the image to be built", _LONGEST_SECONDS, _COSTS)
-        if found["properties"]["status"] not in ("Queued", "Started", "Running") or over:
-            return found
+        if run["properties"]["status"] not in ("Queued", "Started", "Running") or over:
+            return run
         time.sleep(_POLL_SECONDS)
 
 
 def _send(url: str, packed: Path) -> None:
-    """Upload a context.
+    """Upload a build context.
 
     Args:
-        url: signed, so no message may have it.
+        url: a signed address, so no message may contain it.
     """
     from azure.storage.blob import BlobClient, ExponentialRetry
 
@@ -266,7 +266,7 @@ def _send(url: str, packed: Path) -> None:
 
 
 def _packed(folder: Path) -> Path:
-    """A .tar.gz beside the folder: contexts with large weights don't fit into memory."""
+    """A .tar.gz file beside the folder: contexts with large weights don't fit into memory."""
     packed = folder.with_name(f"{folder.name}.tar.gz")
     with tarfile.open(packed, "w:gz", compresslevel=1) as archive:
         archive.add(folder, arcname=".")

@@ -26,8 +26,8 @@ _MODULE = "tunewright.deploy.trial"
 
 
 class LiveRelease:
-    """One project's Helm release, whatever made it. Its values are its state: what serves is the track `stable`, what
-    is fresh the track `canary`, which is on trial while the traffic goes to `stable` alone."""
+    """One project's Helm release, whatever made it. Its values are its state: the track `stable` serves, and the track
+    `canary` is the fresh version, which is on trial while all traffic goes to `stable`."""
 
     target, kind = "aks", "Helm release"
 
@@ -35,10 +35,10 @@ class LiveRelease:
         self._spec, self.cluster = spec, Cluster(at)
         self.name = release_name(spec)
         self._costs = ""
-        """What its pods cost, in words, as they were last seen."""
+        """The last known cost of its pods, in words."""
 
     def values(self) -> dict[str, Any] | None:
-        """Of the release; None where it is not there.
+        """The values of the release; None if there is none.
 
         Raises:
             UserError: it belongs to another project, or the cluster refuses.
@@ -55,7 +55,7 @@ class LiveRelease:
         return pods_cost(values["stable"]["replicas"] + values["canary"]["replicas"], self._spec)
 
     def state(self) -> State | None:
-        """As of `Live`; traffic follows the pods, and versions are called by their image's tag."""
+        """See `Live`. Traffic follows the pods, and a version's name is the tag of its image."""
         values = self.values()
         if values is None:
             return None
@@ -76,8 +76,8 @@ class LiveRelease:
         return State(shares, fresh, bool(fresh) and values["traffic"] != "stable", costs=costs)
 
     def promote(self) -> None:
-        """As of `Live`. First the canary gets as many pods as it will need, then the traffic, then the stable track
-        becomes the new version; at every point the values tell how to go on."""
+        """See `Live`. First the canary gets as many pods as it will need, then the traffic, then the stable track
+        becomes the new version. At every point the values say how to go on."""
         values = self._fresh()
         pods = (values["stable"] if values["traffic"] == "all" else values["canary"])["replicas"]
         canary = values["canary"] | {"replicas": max(pods, values["canary"]["replicas"])}
@@ -89,33 +89,33 @@ class LiveRelease:
         self.install(values | {"stable": stable, "canary": NONE, "traffic": "all"})
 
     def withdraw(self) -> None:
-        """As of `Live`."""
+        """See `Live`."""
         values = self._fresh()
         if not values["stable"]["replicas"]:
             self.remove()
             return
-        # A pod that goes leaves the Service first, and answers what it has taken.
+        # A pod that is deleted leaves the Service first, and answers the requests that it has accepted.
         self.install(values | {"canary": NONE, "traffic": "all"})
 
     def remove(self) -> None:
-        """As of `Live`."""
-        say(f"  azure: the Helm release {self.name} goes")
+        """See `Live`."""
+        say(f"  azure: removing the Helm release {self.name}")
         self.cluster.uninstall(self.name, self._costs)
 
     def install(self, values: dict[str, Any]) -> None:
-        """Bring the release to these values, and wait until its pods are ready."""
+        """Install or upgrade the release with these values, and wait until its pods are ready."""
         command = (
             f"helm upgrade --install {self.name} chart --namespace {self.name} --create-namespace "
             f"--values values.json --wait --timeout {_RELEASE_SECONDS}s"
         )
         chart = infra_folder() / "chart"
-        inside = [path for path in chart.rglob("*") if path.is_file()]
-        files = {f"chart/{path.relative_to(chart).as_posix()}": path.read_bytes() for path in inside}
+        paths = [path for path in chart.rglob("*") if path.is_file()]
+        files = {f"chart/{path.relative_to(chart).as_posix()}": path.read_bytes() for path in paths}
         self._costs = self._cost_of(values)
         self.cluster.run(command, files | {"values.json": json.dumps(values).encode()}, self._costs)
 
     def _fresh(self) -> dict[str, Any]:
-        """The values, of which the canary track must have pods."""
+        """The values, whose canary track must have pods."""
         values = self.values()
         if values is None or not values["canary"]["replicas"]:
             raise UserError(f"There is no canary in the Helm release {self.name}.", fix="Deploy: tunewright deploy …")
@@ -123,16 +123,16 @@ class LiveRelease:
 
 
 class Release:
-    """The track of one version in one project's Helm release.
+    """One version of a project as a track of its Helm release.
 
     Args:
         engine: the image that serves it; see `engine_of`.
         bundle: the bundle's folder, which goes into the image.
-        replicas: pods of the stable track.
-        memory: of a pod on CPUs, as Kubernetes writes it.
+        replicas: the number of pods of the stable track.
+        memory: the memory of a pod on CPUs, as Kubernetes writes it.
 
     Raises:
-        UserError: it is not said which cluster is meant.
+        UserError: there is no cluster, or there are several and nothing names one.
     """
 
     target = "aks"
@@ -144,7 +144,7 @@ class Release:
         self.name, self.fresh = self.live.name, tag_of(spec, bundle)
 
     def blueprint(self) -> Blueprint:
-        """As of `Target`; pods are counted as machines of `traffic.machine`, whole ones."""
+        """See `DeployTarget`. Each pod counts as one whole machine of `traffic.machine`."""
         size = self._spec.traffic.machine
         machine = machines.price_of(size, self._spec)
         image = f"{registry_of(self._at).rpartition('/')[2]}.azurecr.io/tunewright/{self._spec.name}:…"
@@ -159,17 +159,17 @@ class Release:
             [standing(f"{self._replicas} x {size}, if each pod takes a machine", machine, self._replicas)],
             [
                 "The cluster itself, and other machines in it, are not counted.",
-                "docs/azure-kubernetes.md says what must be in the cluster before.",
+                "docs/azure-kubernetes.md says what the cluster must have before.",
             ],
         )
 
     @property
     def cost(self) -> str:
-        """As of `Target`."""
+        """See `DeployTarget`."""
         return pods_cost(self._replicas, self._spec)
 
     def create(self) -> None:
-        """As of `Target`: the canary track, without traffic; of the first version the stable one.
+        """See `DeployTarget`. It makes the canary track without traffic; the first version gets the stable track.
 
         Raises:
             UserError: the release serves with another engine, the cluster refuses, or pods are not ready in time.
@@ -177,8 +177,8 @@ class Release:
         if (serving := self.live.values()) and serving["engine"] != self._engine:
             raise UserError(
                 f"The Helm release {self.name} serves with {serving['engine']}, and this bundle needs {self._engine}.",
-                why="Both tracks of a release have one engine, so what serves would start anew with the wrong one.",
-                fix="Deploy it from a project of another name, or take the release away first: tunewright azure down",
+                why="Both tracks of a release have one engine, so the serving pods would restart with the wrong one.",
+                fix="Deploy it from a project with another name, or remove the release first: tunewright azure down",
             )
         image = built(self._at, self._spec, self._bundle, f"{self._engine}-bundle")
         values = self.live.values()
@@ -188,17 +188,17 @@ class Release:
         self.live.install(self._with(values["stable"], track, "stable") if values else self._with(track, NONE, "all"))
 
     def try_out(self, exam: Exam) -> DeploymentTrial:
-        """As of `Target`, from within a pod, so that nothing has to be opened.
+        """See `DeployTarget`. The trial runs inside a pod, so that no port has to be opened.
 
         Raises:
             NoAnswer: it answers nothing, or has no pod that is ready.
-            UserError: the cluster can't be asked.
+            UserError: the cluster can't be reached.
         """
         state = self.live.state()
         pods = f"deploy/{self.name}-{'canary' if state and state.fresh == self.fresh else 'stable'}"
         command = f"kubectl exec --namespace {self.name} -i {pods} -- python -m {_MODULE} < exam.json"
         try:
-            said = self.live.cluster.run(command, {"exam.json": exam.json().encode()}, self.cost)
+            output = self.live.cluster.run(command, {"exam.json": exam.json().encode()}, self.cost)
         except UserError as error:
             ready = f"kubectl get --namespace {self.name} {pods} --output jsonpath={{.status.readyReplicas}}"
             if self.live.cluster.run(ready).strip():
@@ -208,33 +208,33 @@ class Release:
                 why=error.why,
                 fix=f"See its log: kubectl logs --namespace {self.name} {pods}",
             ) from error
-        return report(said)
+        return report(output)
 
     def shift(self, percent: int) -> int:
-        """As of `Target`: traffic follows the pods."""
+        """See `DeployTarget`. Traffic follows the pods."""
         values = self.live.values()
-        assert values and values["canary"]["replicas"], "only what stands beside another gets a share"
+        assert values and values["canary"]["replicas"], "only a canary gets a share"
         serving = int(values["stable"]["replicas"])
         pods = max(1, round(serving * percent / max(100 - percent, 1)))
         self.live.install(values | {"canary": values["canary"] | {"replicas": pods}, "traffic": "all"})
         share = round(100 * pods / (pods + serving))
         if share != percent:
-            say(f"  azure: traffic follows the pods, of which {pods} of {pods + serving} are the canary's: {share} %")
+            say(f"  azure: traffic follows the pods, and {pods} of {pods + serving} are the canary's: {share} %")
         return share
 
     def finish(self) -> None:
-        """As of `Target`. The first version serves already."""
+        """See `DeployTarget`. The first version serves already."""
         state = self.live.state()
         if state and state.fresh:
             self.live.promote()
 
     def undo(self) -> None:
-        """As of `Target`."""
+        """See `DeployTarget`."""
         take_back(self.live, self.fresh, self._made)
 
     def _with(self, stable: dict[str, Any], canary: dict[str, Any], traffic: str) -> dict[str, Any]:
         machine = machines.price_of(self._spec.traffic.machine, self._spec)
-        # Of a node AKS keeps a part for itself.
+        # AKS keeps a part of each node for itself.
         cores = max(1, machine.cores - 1)
         machine_of = (
             {"gpu": {"cores": cores}} if self._engine == "vllm" else {"cpu": {"cores": cores, "memory": self._memory}}
@@ -252,9 +252,9 @@ class Release:
 
 def owner_of(values: dict[str, Any], spec: Spec) -> str | None:
     """The project whose release has these values, by the repository of its images: the spec's, or another one's."""
-    tracks = [values.get(track) for track in ("stable", "canary")]  # of another's chart they may be anything
-    named = [_REPOSITORY.search(str(track.get("image", ""))) for track in tracks if isinstance(track, dict)]
-    owner = next((match[1] for match in named if match), None)
+    tracks = [values.get(track) for track in ("stable", "canary")]  # in another chart they may be anything
+    matches = [_REPOSITORY.search(str(track.get("image", ""))) for track in tracks if isinstance(track, dict)]
+    owner = next((match[1] for match in matches if match), None)
     return spec.name if f"tunewright/{owner}" == repository_of(spec) else owner
 
 

@@ -1,4 +1,4 @@
-"""What of a project's outputs is deployed: the latest bundle, and the runs it came from."""
+"""The outputs of a project that are deployed: the latest bundle, and the outputs it came from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tunewright.evaluation.verdict.decision import SERVES
 from tunewright.inference.bundle import BundleInfo, read_info
 
 STEPS = ("split", "train", "export", "parity", "verdict", "bundle")
-"""Whose outputs a deployment needs."""
+"""The steps whose outputs a deployment needs."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ class Outputs:
 
     @property
     def served(self) -> dict[str, Any]:
-        """What was measured of the served bundle: `latency`, `cost`, `scores`."""
+        """The measurements of the served bundle: `latency`, `cost`, `scores`."""
         return dict(self.verdict["comparison"]["candidates"]["served"])
 
     def service(self, spec: Spec) -> Service:
-        """How it answers, as it was measured."""
+        """The measured latencies of the served bundle."""
         latency = self.served["latency"]
         return Service(latency["mean_ms"] / 1000, latency["p95_ms"] / 1000, spec.goal.p95_ms / 1000)
 
     @property
     def replicas(self) -> int:
-        """Machines that the verdict counts with."""
+        """How many machines the verdict counts with."""
         return int(self.served["cost"]["replicas"] or 1)
 
 
@@ -64,19 +64,19 @@ def outputs_of(runs: Path) -> Outputs:
     """The latest outputs of a project.
 
     Raises:
-        UserError: there is no whole run, or the bundle is of another one than what was last made.
+        UserError: there is no whole run, or the bundle was made from older outputs than the latest.
     """
     folders = {step: (runs / LATEST / step).resolve() for step in STEPS}
-    found = {step: read_manifest(folder) for step, folder in folders.items()}
-    whole = {step: manifest for step, manifest in found.items() if manifest}
+    manifests = {step: read_manifest(folder) for step, folder in folders.items()}
+    whole = {step: manifest for step, manifest in manifests.items() if manifest}
     if missing := [step for step in STEPS if step not in whole]:
         raise UserError(
             f"This project has no whole run: {', '.join(missing)} is missing.",
             where=runs,
             fix="Make one: tunewright run …",
         )
-    made_of = whole["bundle"].inputs
-    if stale := [step for step in whole if made_of.get(step, whole[step].content) != whole[step].content]:
+    inputs = whole["bundle"].inputs
+    if stale := [step for step in whole if inputs.get(step, whole[step].content) != whole[step].content]:
         raise UserError(
             f"The bundle was made before the last {' and '.join(stale)}.",
             where=folders["bundle"],
@@ -86,10 +86,10 @@ def outputs_of(runs: Path) -> Outputs:
 
 
 def require_worth(outputs: Outputs) -> None:
-    """Refuse what its own evidence speaks against.
+    """Refuse a bundle whose own verdict or parity speaks against serving it.
 
     Raises:
-        UserError: the verdict is not to serve it, or it failed a gate of its parity.
+        UserError: the verdict is not to serve it, or it failed a parity gate.
     """
     decision = outputs.verdict["verdict"]["decision"]
     failed = outputs.verdict["parity"]["failures"]
@@ -97,7 +97,7 @@ def require_worth(outputs: Outputs) -> None:
         raise UserError(
             f"The served bundle failed its parity gates: {'; '.join(failed)}.",
             where=outputs.bundle,
-            fix="Mend that first: tunewright run …; or deploy it all the same: --anyway",
+            fix="Fix that first: tunewright run …; or deploy it all the same: --anyway",
         )
     if decision not in SERVES:
         raise UserError(

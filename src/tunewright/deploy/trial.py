@@ -1,7 +1,7 @@
-"""A deployment on trial: does it answer as the bundle did when it was judged, and fast enough under its peak?
+"""The trial of a deployment: does it answer as the bundle did when it was judged, and fast enough at peak traffic?
 
-Where a deployment can't be reached from outside, the trial runs beside it: `python -m` this module reads an exam from
-standard input, asks the server on this machine, and prints what it found, which `report` reads.
+If a deployment can't be reached from outside, the trial runs beside it: `python -m` this module reads an exam from
+standard input, asks the server on this machine, and prints the result, which `report` reads.
 """
 
 from __future__ import annotations
@@ -28,46 +28,44 @@ _AT_ONCE = 64
 _TRY_SECONDS = 2.0
 _SECONDS = 60.0
 _SHOWN = 3
-_LONGEST_SAID = 200
-"""How many signs of what a deployment says a message has."""
+_MAX_CHARACTERS = 200
+"""Characters of a deployment's answer that a message quotes."""
 
 
 class NoAnswer(UserError):
-    """A deployment answers nothing, though it lets in whoever asks."""
+    """A deployment answers nothing, although it does not refuse the caller."""
 
 
 @dataclass(frozen=True)
-class Door:
-    """Where and how a deployment is asked.
-
-    `headers` gives those of a request; tokens in it are renewed by whoever makes it.
-    """
+class DeploymentAddress:
+    """The address of a deployment, with the headers of a request to it."""
 
     url: str
-    """Of the OpenAI-compatible API, up to and with /v1."""
+    """The URL of the OpenAI-compatible API, up to and with /v1."""
     headers: Callable[[], Mapping[str, str]]
+    """Makes the headers of one request, with a valid token."""
 
 
 @dataclass(frozen=True)
 class TrialQuestion:
     messages: list[dict[str, Any]]
     answer: str
-    """What the bundle answered when it was judged, as it is served."""
+    """The served bundle's answer when it was judged."""
 
 
 @dataclass(frozen=True)
 class Exam:
-    """What a deployment is asked."""
+    """The questions to a deployment, and the load test."""
 
     model: str
     questions: list[TrialQuestion]
     rate: float
     """Requests a second of the load test."""
     count: int
-    """Of them."""
+    """Requests of the load test."""
     seed: int
     wake_seconds: float
-    """How long the first answer may take: an image is pulled, a model loaded."""
+    """How long the first answer may take: an image is pulled, and a model loaded."""
 
     def json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -80,28 +78,29 @@ class Exam:
 
 @dataclass(frozen=True)
 class DeploymentTrial:
-    """What was found."""
+    """The result of a trial."""
 
     woke_seconds: float
-    """Until the first answer."""
+    """Time until the first answer."""
     agreement: float
-    """The share of answers that are those of the parity step."""
+    """The share of answers that equal those of the parity step."""
     requests: int
-    """Of the load test."""
+    """Requests of the load test."""
     rate: float
-    """That were sent a second."""
+    """Requests that were sent a second."""
     failed: int
     p50_ms: float
     p95_ms: float
-    """From when a request was due to its answer, network and all."""
+    """From the moment when a request was due to its answer, network included."""
     differing: tuple[str, ...]
-    """Some answers that were others: asked, expected, given."""
+    """Some answers that differ: the question, the expected and the given answer."""
     cold_ms: float | None = None
-    """Until the first answer of one that had scaled to zero; None where it doesn't, or was not seen asleep."""
+    """Time until the first answer after it had scaled to zero; None if it does not scale to zero, or did not do so in
+    time."""
 
     @property
     def sentence(self) -> str:
-        """All of it, for people."""
+        """The result, for people."""
         return (
             f"first answer after {self.woke_seconds:.1f} s; {100 * self.agreement:.1f} % of the answers as judged; "
             f"{self.requests} requests at {self.rate:.1f} a second: P50 {self.p50_ms:.0f} ms, "
@@ -110,14 +109,14 @@ class DeploymentTrial:
         )
 
 
-def trial(door: Door, exam: Exam, costs: str = "") -> DeploymentTrial:
-    """Wake a deployment, compare its answers, then ask as often as its busiest minute will.
+def trial(address: DeploymentAddress, exam: Exam, costs: str = "") -> DeploymentTrial:
+    """Wake a deployment, compare its answers, then send as many requests as its busiest minute will have.
 
-    Requests are sent when they are due, at random times (Poisson), not when the last one came back: a slow server then
-    shows in the latencies (coordinated omission, Tene 2013).
+    Requests are sent when they are due, at random times (Poisson), not when the last one came back, so that a slow
+    server shows in the latencies (coordinated omission, Tene 2013).
 
     Args:
-        costs: of the deployment, as of `Wait.look`.
+        costs: what the deployment costs, as in `Wait.look`.
 
     Raises:
         NoAnswer: it never answers.
@@ -125,7 +124,7 @@ def trial(door: Door, exam: Exam, costs: str = "") -> DeploymentTrial:
     """
     questions = exam.questions
     with httpx.Client(timeout=_SECONDS) as client:
-        ask = _Client(client, door, exam.model)
+        ask = _Client(client, address, exam.model)
         woke = _wake(ask, exam, costs)
         answers = [ask(question) for question in questions]
         same = [_is_same(answer, question) for answer, question in zip(answers, questions, strict=True)]
@@ -134,45 +133,45 @@ def trial(door: Door, exam: Exam, costs: str = "") -> DeploymentTrial:
     latencies.sort()
     differing = tuple(
         f"{question.messages[-1]['content'][:60]!r}: {question.answer[:40]!r}, not {str(answer)[:40]!r}"
-        for answer, question, fine in zip(answers, questions, same, strict=True)
-        if not fine
+        for answer, question, is_same in zip(answers, questions, same, strict=True)
+        if not is_same
     )
     p50, p95 = _quantile(latencies, 0.5), _quantile(latencies, 0.95)
     agreement = sum(same) / len(same)
     return DeploymentTrial(woke, agreement, exam.count, exam.rate, failed, p50, p95, differing[:_SHOWN])
 
 
-def first_answer(door: Door, exam: Exam, costs: str = "") -> float:
-    """Milliseconds until a deployment that sleeps has woken up and answered.
+def first_answer(address: DeploymentAddress, exam: Exam, costs: str = "") -> float:
+    """Milliseconds until a deployment that is scaled to zero has started and answered.
 
     Args:
-        costs: as of `trial`.
+        costs: as in `trial`.
 
     Raises:
-        UserError: as of `trial`.
+        UserError: as in `trial`.
     """
     with httpx.Client(timeout=_SECONDS) as client:
-        return 1000 * _wake(_Client(client, door, exam.model), exam, costs)
+        return 1000 * _wake(_Client(client, address, exam.model), exam, costs)
 
 
 class _Client:
-    """Asks one question at a time; `fault` is why the last one that had no answer had none."""
+    """Asks one question at a time. `fault` is the reason why the last unanswered one has no answer."""
 
-    def __init__(self, client: httpx.Client, door: Door, model: str):
-        self._client, self._door, self._model = client, door, model
+    def __init__(self, client: httpx.Client, address: DeploymentAddress, model: str):
+        self._client, self._address, self._model = client, address, model
         self.fault = ""
 
     def __call__(self, question: TrialQuestion) -> str | None:
-        url = f"{self._door.url}/chat/completions"
+        url = f"{self._address.url}/chat/completions"
         body = {"model": self._model, "messages": question.messages, "temperature": 0}
         try:
-            reply = self._client.post(url, json=body, headers=dict(self._door.headers()))
+            reply = self._client.post(url, json=body, headers=dict(self._address.headers()))
             if reply.is_error:
-                self.fault = f"{reply.status_code}: {without_secrets(reply.text)[:_LONGEST_SAID]}"
+                self.fault = f"{reply.status_code}: {without_secrets(reply.text)[:_MAX_CHARACTERS]}"
                 return None
             return str(reply.json()["choices"][0]["message"]["content"])
         except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
-            self.fault = f"{type(error).__name__}: {without_secrets(str(error))[:_LONGEST_SAID]}"
+            self.fault = f"{type(error).__name__}: {without_secrets(str(error))[:_MAX_CHARACTERS]}"
             return None
 
 
@@ -180,23 +179,23 @@ def _wake(ask: _Client, exam: Exam, costs: str) -> float:
     """Seconds until the first answer.
 
     Raises:
-        NoAnswer: there is none for too long.
+        NoAnswer: none comes in time.
         UserError: the deployment refuses the caller.
     """
-    began, wait = time.monotonic(), Wait()
+    start, wait = time.monotonic(), Wait()
     while ask(exam.questions[0]) is None:
         refused = ask.fault[:3] in ("401", "403")
         over = wait.look("the new version's first answer", exam.wake_seconds, costs)
         if refused or over:
             raise (UserError if refused else NoAnswer)(
-                f"The new version answered nothing in {time.monotonic() - began:.0f} s.",
+                f"The new version answered nothing in {time.monotonic() - start:.0f} s.",
                 why=f"It said {ask.fault}.",
-                fix="Give yourself a role that may ask it, then type the same command again."
+                fix="Give yourself a role that may call it, then type the same command again."
                 if refused
                 else "See its log in the Azure portal, then type the same command again.",
             )
         time.sleep(_TRY_SECONDS)
-    return time.monotonic() - began
+    return time.monotonic() - start
 
 
 def _is_same(answer: str | None, question: TrialQuestion) -> bool:
@@ -211,20 +210,20 @@ def _load(ask: _Client, exam: Exam) -> tuple[list[float], int]:
     lock = threading.Lock()
     due = time.monotonic()
 
-    def one(question: TrialQuestion, when: float) -> None:
+    def send(question: TrialQuestion, due: float) -> None:
         nonlocal failed
         answer = ask(question)
         with lock:
             if answer is None:
                 failed += 1
             else:
-                latencies.append(1000 * (time.monotonic() - when))
+                latencies.append(1000 * (time.monotonic() - due))
 
     with ThreadPoolExecutor(_AT_ONCE) as pool, track("load test", exam.count, "requests") as tracker:
         for number in range(exam.count):
             due += random_.expovariate(exam.rate)
             time.sleep(max(0.0, due - time.monotonic()))
-            pool.submit(one, exam.questions[number % len(exam.questions)], due)
+            pool.submit(send, exam.questions[number % len(exam.questions)], due)
             tracker.update(number + 1)
     return latencies, failed
 
@@ -234,30 +233,30 @@ def _quantile(values: Sequence[float], share: float) -> float:
 
 
 def main() -> None:
-    """The trial of the server that runs beside this process."""
-    address = os.environ.get("TUNEWRIGHT_TRIED", "http://127.0.0.1:8080/v1")
+    """Try the server that runs beside this process, and print the result as JSON."""
+    url = os.environ.get("TUNEWRIGHT_TRIED", "http://127.0.0.1:8080/v1")
     try:
-        found = asdict(trial(Door(address, dict), Exam.read(sys.stdin.read())))
+        result = asdict(trial(DeploymentAddress(url, dict), Exam.read(sys.stdin.read())))
     except UserError as error:
         answers = not isinstance(error, NoAnswer)
-        found = {"what": error.what, "why": error.why, "fix": error.fix, "answers": answers}
-    print(json.dumps(found, ensure_ascii=False))
+        result = {"what": error.what, "why": error.why, "fix": error.fix, "answers": answers}
+    print(json.dumps(result, ensure_ascii=False))
 
 
 def report(output: str) -> DeploymentTrial:
-    """What a trial found that ran beside a deployment.
+    """The result of a trial that ran beside a deployment.
 
     Args:
-        output: all that its process printed.
+        output: everything that its process printed.
 
     Raises:
-        NoAnswer, UserError: as `trial` there.
+        NoAnswer, UserError: the trial raised it there.
     """
-    found = json.loads(output.strip().splitlines()[-1])
-    if "what" in found:
-        kind = UserError if found.pop("answers") else NoAnswer
-        raise kind(found.pop("what"), **found)
-    return DeploymentTrial(**(found | {"differing": tuple(found["differing"])}))
+    result = json.loads(output.strip().splitlines()[-1])
+    if "what" in result:
+        kind = UserError if result.pop("answers") else NoAnswer
+        raise kind(result.pop("what"), **result)
+    return DeploymentTrial(**(result | {"differing": tuple(result["differing"])}))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from tunewright.pipeline.planning.machines import this_machine
 from tunewright.pipeline.planning.preflight import disk_checks, memory_checks
 from tunewright.pipeline.steps import steps_to
 from tunewright.tasks import task_of
-from tunewright.training.able import require_able
+from tunewright.training.capabilities import require_able
 
 GB = 1e9
 NEEDED_MEMORY, NEEDED_DISK = 4 * GB, 3 * GB

@@ -1,4 +1,4 @@
-"""How a document's kind is found, and its text with it. What runs here may take any time and memory: see `pool`."""
+"""Finding a document's kind and reading its text. The parsers may take any time and memory; `pool` limits them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tunewright.documents.markup import text_of_html
 from tunewright.documents.pdf import text_of_pdf
 
 SUFFIXES = (".pdf", ".eml", ".hocr", ".html", ".htm", ".xml", ".alto", ".tsv", ".json", ".txt", ".md")
-"""Of files that are documents, in small letters."""
+"""Suffixes of files that are documents, in lower case."""
 
 _PLAIN = (".txt", ".md")
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"GIF8", b"RIFF")
@@ -31,23 +31,23 @@ _Reader = Callable[[str, str], str]
 
 
 def text_of(name: str, content: bytes) -> str:
-    """As `tunewright.documents.text_of`, in this process and without its limits."""
+    """As `tunewright.documents.text_of`, in this process and without limits."""
     reader, text = _opened(name, content)
     return _tidied(reader(), name) if reader else _plain(text, name)
 
 
 def plain_text_of(name: str, content: bytes) -> str | None:
-    """The text of a document that needs no parser, in time and memory that grow as it does; None for all others.
+    """The text of a document that needs no parser, in linear time and memory; None: it needs one.
 
     Raises:
-        UserError: it is of a kind that can't be read, or holds no text.
+        UserError: its kind can't be read, or it holds no text.
     """
     reader, text = _opened(name, content)
     return None if reader else _plain(text, name)
 
 
 def _opened(name: str, content: bytes) -> tuple[Callable[[], str] | None, str]:
-    """(what reads the document, or None where it is plain text; the document as text, where it is one)."""
+    """(the document's parser, None for plain text; the document's text, empty for a PDF)."""
     suffix = Path(name).suffix.lower()
     _refuse_foreign(name, content)
     if b"%PDF-" in content[:1024] or (suffix == ".pdf" and content):
@@ -77,7 +77,7 @@ def _refuse_foreign(name: str, content: bytes) -> None:
 
 
 def _reader_of(head: str, suffix: str) -> _Reader | None:
-    """What reads a text that isn't plain; None where it is."""
+    """The parser of a text; None: it is plain text."""
     if head.startswith(ocr.TSV_HEADER):
         return ocr.text_of_tsv
     if suffix == ".json" or (head.startswith("{") and '"analyzeResult"' in head):
@@ -93,14 +93,18 @@ def _reader_of(head: str, suffix: str) -> _Reader | None:
 
 
 def _plain(text: str, name: str) -> str:
-    # Each sign is counted by itself: a list of all would be eight times as large as the text.
+    # Counted character by character: a list of the text's characters would be eight times as large as the text.
     if sum(map(text.count, _CONTROL)) > 3 + len(text) / 100:
-        raise UserError("This is no text, and none of the kinds that are read.", where=name, fix="Export it as PDF.")
+        raise UserError("This file is no text and no known kind of document.", where=name, fix="Export it as PDF.")
     return _tidied(text, name)
 
 
 def _tidied(text: str, name: str) -> str:
-    """The text with plain line ends, without spaces at ends of lines, and without signs that are none."""
+    """The text with `\\n` at line ends, without spaces before them, and without control characters.
+
+    Raises:
+        UserError: nothing is left.
+    """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").translate(_NO_CONTROL).split("\n")
     tidied = "\n".join(line.rstrip() for line in lines).strip("\n")
     if not tidied.strip():

@@ -1,6 +1,6 @@
-"""Words with their places on a page become text that looks like the page: lines, column gaps, paragraphs.
+"""Layout: words with their places on a page become text that looks like the page, with lines, columns and paragraphs.
 
-PDFs and OCR results go the same way, so that a model reads a scan as it reads the PDF it was printed from.
+PDFs and OCR results both pass here, so that a model reads a scan as it reads the PDF that was printed.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 COLUMN_GAP = 1.8
-"""Widths of a character between two words from which on they stand in different columns. Between words of a sentence it
-is about half of one, in justified or typewritten text up to one and a half."""
+"""Gap between two words, in character widths, from which they stand in different columns. Words of a sentence have a
+gap of about half a width, in justified or typewritten text up to one and a half."""
 PARAGRAPH_GAP = 0.8
-"""Heights of a word between two lines that count as a blank line."""
+"""Gap between two lines, in word heights, that counts as a blank line."""
 MOST_SPACES = 120
-"""Spaces in one gap, whatever the page says."""
+"""Spaces that one gap becomes at most."""
 _RUN = 10
-"""Heights of a word that a run of words must be wide to tell the page's slope."""
+"""Width, in word heights, that a run of words must have to show the page's slope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ class Word:
 
 
 class _Line:
-    """Words of one line. Where it runs is the mean of its words, but for very tall ones such as a table's rules."""
+    """The words of a line. Its place and height are means over its words, without very tall ones such as a table's
+    rules."""
 
     def __init__(self, word: Word):
         self.words = [word]
@@ -50,7 +51,7 @@ class _Line:
         self.middle, self.height = word.middle, word.height
 
     def shared(self, word: Word) -> float:
-        """How much of the lower of the two, line and word, lies beside the other: from 0 to 1."""
+        """The vertical overlap of line and word, as a share of the lower of the two: from 0 to 1."""
         top = max(word.top, self.middle - self.height / 2)
         bottom = min(word.bottom, self.middle + self.height / 2)
         lower = min(word.height, self.height)
@@ -65,14 +66,14 @@ class _Line:
 
 
 def lay_out(pages: Iterable[Sequence[Word]]) -> str:
-    """The text of some pages, a blank line between them.
+    """The text of some pages, with a blank line between them.
 
-    Words whose boxes overlap by half in height stand in one line, even where the page was scanned slightly askew. A
-    word is put as far from the page's edge as its box is, counted in the page's usual character width: columns stay
-    columns. On a page that is mostly of a right-to-left script lines begin at the right; words stand in reading order.
+    Words whose boxes overlap by half in height form one line, even if the page was scanned slightly askew. A word keeps
+    its distance from the page's edge, in the page's usual character width, so columns stay columns. On a page mostly in
+    a right-to-left script, lines begin at the right, and words stand in reading order.
 
     Args:
-        pages: the words of each page, best in the order of reading: the slope is read off words that follow each other.
+        pages: the words of each page, best in reading order: the slope is measured on words that follow each other.
     """
     return "\n\n".join(filter(None, map(_page, pages)))
 
@@ -86,7 +87,7 @@ def _page(words: Sequence[Word]) -> str:
     width = median(max(word.right - word.left, 0.0) / len(word.text) for word in words) or usual / 2 or 1.0
     directions = Counter(_direction(word.text) for word in words)
     if backward := directions["R"] > directions["L"]:
-        # Seen in a mirror, lines go from left to right, and are written as such.
+        # Mirror the page: its lines then go from left to right.
         words = [replace(word, left=-word.right, right=-word.left) for word in words]
     left, right = min(word.left for word in words), max(word.right for word in words)
     parts: list[str] = []
@@ -95,13 +96,13 @@ def _page(words: Sequence[Word]) -> str:
         if above:
             apart = line.middle - line.height / 2 - (above.middle + above.height / 2)
             parts.append("\n\n" if apart > PARAGRAPH_GAP * usual else "\n")
-        parts.append(_written(line.words, left, width, "L" if backward else "R"))
+        parts.append(_line_text(line.words, left, width, "L" if backward else "R"))
         above = line
     return "".join(parts)
 
 
 def _straightened(words: list[Word], usual: float, breadth: float) -> list[Word]:
-    """The words as on a page that lies straight, where its slope would mix up lines."""
+    """The words as on a straight page, if the page's slope would mix up its lines."""
     slope = _slope(words, usual)
     if abs(slope) * breadth < usual / 2:
         return words
@@ -109,7 +110,7 @@ def _straightened(words: list[Word], usual: float, breadth: float) -> list[Word]
 
 
 def _slope(words: list[Word], usual: float) -> float:
-    """How far lines sink for each unit to the right: the median over runs of words that follow each other closely."""
+    """How far lines sink per unit to the right: the median over runs of words that follow each other closely."""
     slopes: list[float] = []
     start = 0
     for number in range(1, len(words) + 1):
@@ -142,32 +143,32 @@ def _lines(words: list[Word], usual: float) -> list[_Line]:
     return sorted(lines, key=lambda line: line.middle)
 
 
-def _written(words: list[Word], left: float, width: float, foreign: str) -> str:
+def _line_text(words: list[Word], left: float, width: float, foreign: str) -> str:
     """A line's words in reading order, with spaces as wide as the gaps.
 
     Args:
         left: the page's left edge.
-        width: of a character.
-        foreign: the direction ("L" or "R") that the page's lines don't have.
+        width: a character's width.
+        foreign: the direction ("L" or "R") that is not the page's.
     """
     parts: list[str] = []
     length = 0
     before: Word | None = None
     for run in _runs(_once(sorted(words, key=lambda word: word.left)), foreign):
-        said: list[str] = []  # from the last to the first, but for what stands before the run
+        reversed_run: list[str] = []  # from the last word to the first, without the spaces before the run
         for word in run:
             place = round(min((word.left - left) / width, length + MOST_SPACES)) - length
             spaces = " " * place if before is None else _spaces(before, word, place, width)
-            (said if said else parts).append(spaces)
-            said.append(word.text)
+            (reversed_run if reversed_run else parts).append(spaces)
+            reversed_run.append(word.text)
             length += len(spaces) + len(word.text)
             before = word
-        parts += reversed(said)
+        parts += reversed(reversed_run)
     return "".join(parts)
 
 
 def _once(words: list[Word]) -> list[Word]:
-    """A line's words without those that were printed again over themselves, to look bold."""
+    """A line's words without copies that were printed over a word to make it bold."""
     seen: list[Word] = []
     for word in words:
         if not (seen and word.text == seen[-1].text and word.left - seen[-1].left < (word.right - word.left) / 4):
@@ -176,12 +177,16 @@ def _once(words: list[Word]) -> list[Word]:
 
 
 def _spaces(before: Word, word: Word, place: int, width: float) -> str:
-    """What stands between two words, of which the second is to begin in some columns from here."""
+    """The spaces between two words.
+
+    Args:
+        place: columns from here to the second word's place.
+    """
     return " " * max(2, place) if word.left - before.right >= COLUMN_GAP * width else " "
 
 
 def _runs(words: list[Word], foreign: str) -> Iterator[list[Word]]:
-    """The words one by one, but those of the other direction that stand together, with the numbers between them."""
+    """The words one by one. Neighbours of the foreign direction come together, with the numbers between them."""
     number = 0
     while number < len(words):
         end = number + 1
@@ -196,11 +201,11 @@ def _runs(words: list[Word], foreign: str) -> Iterator[list[Word]]:
 
 
 def _direction(text: str) -> str:
-    """ "R" for right-to-left scripts, "L" for others, "" for numbers and signs."""
-    kinds = (unicodedata.bidirectional(sign) for sign in text)
+    """ "R" for right-to-left scripts, "L" for others, "" for numbers and punctuation."""
+    kinds = (unicodedata.bidirectional(character) for character in text)
     return next(("L" if kind == "L" else "R" for kind in kinds if kind in ("L", "R", "AL")), "")
 
 
 def _gap(one: Word, other: Word) -> float:
-    """The distance between two words in a line; negative where they overlap."""
+    """The distance between two words of a line; negative if they overlap."""
     return max(one.left, other.left) - min(one.right, other.right)

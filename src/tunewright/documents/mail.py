@@ -1,4 +1,4 @@
-"""E-mail: the subject and what its author wrote."""
+"""E-mail: the subject, and the author's own text."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _FOLD = re.compile(r"\r?\n(?=[ \t])")
 
 
 class _Refused(Exception):
-    """Raised within Python's parser: what is wrong with the message."""
+    """Raised within Python's parser, with the fault of the e-mail."""
 
 
 class _Part(Message):
-    """A message, or a part of one, that is refused before Python's parser takes quadratic time for it."""
+    """A message or a part of one. It raises before Python's parser takes quadratic time."""
 
     depth = 0
 
@@ -42,39 +42,38 @@ class _Part(Message):
 def text_of_mail(name: str, content: bytes) -> str:
     """`Subject: …`, a blank line, and the newest message of the thread.
 
-    Of a message in plain text and HTML the plain text is taken. Attachments are left out, but for a message that is
-    forwarded as one where nothing else is said. Sender and date are left out: a
-    model would learn who writes about what.
+    If the e-mail has plain text and HTML, the plain text counts. Attachments are left out, except a forwarded message
+    if the e-mail has no other text. Sender and date are left out: a model would learn who writes about what.
 
     Raises:
-        UserError: nothing is said at all.
+        UserError: the e-mail has neither a subject nor a text.
     """
     # Not with policy.default: its parsers raise on headers that are only a little broken.
     try:
         message = email.message_from_bytes(content, _class=_Part)
-        subject = " ".join(_header(message).split())
+        subject = " ".join(_subject(message).split())
         body = _body(message)
     except _Refused as error:
         raise UserError(str(error), where=name, fix="Leave it out.") from None
-    said = newest(body, subject)
-    text = f"Subject: {subject}\n\n{said}".strip() if subject else said
+    message_text = newest(body, subject)
+    text = f"Subject: {subject}\n\n{message_text}".strip() if subject else message_text
     if not text:
         raise UserError("The e-mail has neither a subject nor a text.", where=name, fix="Leave it out.")
     return text
 
 
-def _header(message: Message) -> str:
-    """The subject. Encoded words are decoded; raw bytes are taken for UTF-8 or Windows-1252."""
+def _subject(message: Message) -> str:
+    """The subject. Encoded words are decoded; raw bytes are read as UTF-8 or Windows-1252."""
     raw = "".join(value for key, value in message.raw_items() if key.lower() == "subject" and isinstance(value, str))
     unfolded = _FOLD.sub("", raw)
     if len(unfolded) > MAIL_SUBJECT_CHARACTERS:
         cut = unfolded[:MAIL_SUBJECT_CHARACTERS]
-        unfolded = cut.rpartition(" ")[0] or cut  # before an encoded word, not within it
+        unfolded = cut.rpartition(" ")[0] or cut  # cut before an encoded word, not within it
     try:
         pairs = decode_header(unfolded)
     except (HeaderParseError, ValueError):
         pairs = [(unfolded, None)]
-    # What is no ASCII in the file stands in the text as half surrogate pairs.
+    # The parser gives bytes that are not ASCII as lone surrogates.
     return "".join(decoded(_bytes(part), charset) for part, charset in pairs)
 
 
@@ -95,8 +94,8 @@ def _body(message: Message) -> str:
 
 
 def _parts(message: Message) -> list[tuple[str, str]]:
-    """(content type, text) of each part that is shown: no attachments, and nothing of attached messages."""
-    found: list[tuple[str, str]] = []
+    """(content type, text) of each part of the body. Attachments and attached messages are left out."""
+    parts: list[tuple[str, str]] = []
     waiting = [message]
     seen = 0
     while waiting and seen < MAIL_PARTS:
@@ -106,8 +105,8 @@ def _parts(message: Message) -> list[tuple[str, str]]:
         if part.is_multipart():
             waiting += reversed(part.get_payload()) if kind != "message/rfc822" else ()  # type: ignore[arg-type]
         elif kind in ("text/plain", "text/html") and not _is_attached(part):
-            found.append((kind, _text(part)))
-    return found
+            parts.append((kind, _text(part)))
+    return parts
 
 
 def _is_attached(part: Message) -> bool:
@@ -118,6 +117,6 @@ def _text(part: Message) -> str:
     content = part.get_payload(decode=True)
     try:
         charset = part.get_content_charset()
-    except ValueError:  # a NUL in its name
+    except ValueError:  # a NUL in the charset's name
         charset = None
     return decoded(content, charset) if isinstance(content, bytes) else ""

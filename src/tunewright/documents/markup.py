@@ -17,12 +17,12 @@ def xml_root(name: str, text: str) -> _Element:
     """The root of an XML text.
 
     Raises:
-        UserError: it is not well-formed, or declares entities of its own, a few lines of which fill any memory.
+        UserError: it is not well-formed, or it declares entities; a few lines of these could fill any memory.
     """
     from lxml import etree
 
     if "<!ENTITY" in text:
-        raise UserError("The XML declares entities, which are not read.", where=name, fix="Remove its DOCTYPE.")
+        raise UserError("The XML declares entities, which Tunewright refuses.", where=name, fix="Remove its DOCTYPE.")
     parser = etree.XMLParser(encoding="utf-8", resolve_entities=False, no_network=True, remove_comments=True)
     try:
         return etree.fromstring(_DECLARATION.sub("", text).encode(errors="replace"), parser)
@@ -31,7 +31,7 @@ def xml_root(name: str, text: str) -> _Element:
 
 
 def html_root(text: str) -> _Element | None:
-    """The root of an HTML text, however broken; None where there is nothing in it."""
+    """The root of an HTML text, however broken; None: the text is empty."""
     from lxml import etree
 
     parser = etree.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True)
@@ -42,7 +42,7 @@ def html_root(text: str) -> _Element | None:
 
 
 def text_of_html(text: str) -> str:
-    """HTML as text: paragraphs, lists, and tables in columns; scripts, styles and pictures left out."""
+    """HTML as text: paragraphs, lists, and tables in columns, without scripts, styles and pictures."""
     from inscriptis import get_text
 
     return str(get_text(_DECLARATION.sub("", text).encode(errors="replace").decode()))

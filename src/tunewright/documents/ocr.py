@@ -1,4 +1,4 @@
-"""What OCR engines write, as words with their places: hOCR, ALTO, Tesseract's TSV, Azure's JSON, a plain list."""
+"""The formats of OCR engines, read as words with places: hOCR, ALTO, Tesseract's TSV, Azure's JSON, a plain list."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ TSV_HEADER = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop
 _TSV_WORD = "5"
 _BBOX = re.compile(r"\bbbox\s+(-?[\d.]+)\s+(-?[\d.]+)\s+(-?[\d.]+)\s+(-?[\d.]+)")
 _HOCR_WORDS = (("ocrx_word", "ocr_word"), ("ocr_line", "ocrx_line"))
-"""Classes of words; of lines, for the engines that know no words."""
+"""HTML classes of words, and of lines for engines that give no words."""
 
 Pages = list[list[Word]]
 
 
 def text_of_hocr(name: str, text: str) -> str:
-    """hOCR, as Tesseract, OCRopus and Kraken write it (http://kba.github.io/hocr-spec/1.2/)."""
+    """The text of hOCR, as Tesseract, OCRopus and Kraken write it (http://kba.github.io/hocr-spec/1.2/)."""
     root = html_root(text)
     pages: Pages = []
     for page in _of_class(root, ("ocr_page",)) if root is not None else ():
-        found = next(filter(None, (list(_of_class(page, classes)) for classes in _HOCR_WORDS)), [])
-        pages.append([_hocr_word(name, element) for element in found])
+        elements = next(filter(None, (list(_of_class(page, classes)) for classes in _HOCR_WORDS)), [])
+        pages.append([_hocr_word(name, element) for element in elements])
     return lay_out(pages)
 
 
 def text_of_alto(name: str, text: str) -> str:
-    """ALTO XML, versions 2 to 4 (https://www.loc.gov/standards/alto/)."""
+    """The text of ALTO XML, versions 2 to 4 (https://www.loc.gov/standards/alto/)."""
     root = xml_root(name, text)
     if root.tag.rpartition("}")[2] != "alto":
         raise UserError("This XML is neither ALTO nor hOCR.", where=name, fix="Run the OCR again, with ALTO as output.")
@@ -56,9 +56,9 @@ _ALTO_BOX = ("HPOS", "VPOS", "WIDTH", "HEIGHT")
 
 
 def text_of_tsv(name: str, text: str) -> str:
-    """The table that `tesseract page.png out tsv` writes."""
+    """The text of the table that `tesseract page.png out tsv` writes."""
     pages: dict[str, list[Word]] = {}
-    # Not by splitlines, which takes signs within a word, such as U+2028, for ends of lines.
+    # Not splitlines, which also splits at characters within a word, such as U+2028.
     for number, line in enumerate(text.split("\n"), 1):
         fields = line.split("\t", 11)
         if len(fields) < 12 or fields[0] != _TSV_WORD:
@@ -69,10 +69,10 @@ def text_of_tsv(name: str, text: str) -> str:
 
 
 def text_of_json(name: str, text: str) -> str:
-    """JSON of Azure AI Document Intelligence, or a list of words.
+    """The text of JSON from Azure AI Document Intelligence, or of a list of words.
 
-    The list is `[{"text": "Total", "box": [left, top, right, bottom]}, …]`. A box may also be the eight
-    numbers of its corners, clockwise from the top left; `page` numbers pages.
+    The list is `[{"text": "Total", "box": [left, top, right, bottom]}, …]`. A box may also have the eight coordinates
+    of its corners, clockwise from the top left. `page` numbers the pages.
 
     Raises:
         UserError: the text is not JSON, or has neither form.
@@ -91,26 +91,27 @@ def text_of_json(name: str, text: str) -> str:
     if isinstance(result, list):
         pages: dict[str, list[Word]] = {}
         for word in result:
-            place = _object(name, word)
-            pages.setdefault(str(place.get("page", 1)), []).append(_word(name, place.get("text"), place.get("box")))
+            entry = _object(name, word)
+            pages.setdefault(str(entry.get("page", 1)), []).append(_word(name, entry.get("text"), entry.get("box")))
         return lay_out(pages.values())
     raise UserError(
         "This JSON is no document.",
         where=name,
-        why="It has neither analyzeResult.pages, as Azure writes it, nor is it a list of words.",
+        why="It is no list of words, and has no analyzeResult.pages, as Azure writes it.",
         fix='Write words as [{"text": "Total", "box": [left, top, right, bottom]}, …].',
     )
 
 
 def _azure_page(name: str, page: Any) -> list[Word]:
-    """Of the models since API version 2022-08-31: `words` with `content` and `polygon`, `angle` the page's slope."""
+    """The words of a page in the JSON of API version 2022-08-31 and later: `words` have `content` and `polygon`, and
+    `angle` is the page's slope."""
     page = _object(name, page)
     words = page.get("words") or []
     angle = page.get("angle") or 0.0
     turn = _turner(angle) if isinstance(angle, (int, float)) and 0 < abs(angle) <= DOCUMENT_FAR else None
     return [
-        _word(name, place.get("content"), place.get("polygon"), turn)
-        for place in (_object(name, word) for word in _list(name, words))
+        _word(name, entry.get("content"), entry.get("polygon"), turn)
+        for entry in (_object(name, word) for word in _list(name, words))
     ]
 
 
@@ -118,13 +119,14 @@ _Turn = Callable[[float, float], tuple[float, float]]
 
 
 def _turner(angle: float) -> _Turn:
-    """Turns points by some degrees against the clock, so that text at that angle lies straight."""
+    """A function that turns points by some degrees counterclockwise, so that text at that angle lies straight."""
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     return lambda x, y: (x * cosine + y * sine, y * cosine - x * sine)
 
 
 def _word(name: str, text: Any, box: Any, turn: _Turn | None = None) -> Word:
-    """A word from four edges or eight coordinates of its corners, which the SDK writes as objects with x and y."""
+    """A word from its four edges or from the eight coordinates of its corners. The SDK writes corners as objects with x
+    and y."""
     if not isinstance(text, str):
         raise _unplaced(name)
     if isinstance(box, list) and box and isinstance(box[0], dict):
@@ -140,7 +142,7 @@ def _word(name: str, text: Any, box: Any, turn: _Turn | None = None) -> Word:
         corners = [turn(x, y) for x, y in corners]
     across = [x for x, _ in corners]
     (_, a), (_, b), (_, c), (_, d) = corners
-    # Of a word that lies askew, the upper edge is the mean of its ends: a box around it would touch other lines.
+    # The edges of a word that lies askew are the means of their ends: a box around the word would touch other lines.
     return Word(text, min(across), (a + b) / 2, max(across), (c + d) / 2)
 
 
@@ -152,7 +154,7 @@ def _hocr_word(name: str, element: Any) -> Word:
 
 
 def _of_class(root: Any, classes: Sequence[str]) -> Iterator[Any]:
-    """The elements of some classes that lie in none of these: each is gone through once, however they are nested."""
+    """The outermost elements of some classes. Each element is visited once, however deep they are nested."""
     from lxml.etree import iterwalk
 
     walk = iterwalk(root, events=("start",), tag="*")
@@ -163,7 +165,11 @@ def _of_class(root: Any, classes: Sequence[str]) -> Iterator[Any]:
 
 
 def _numbers(name: str, values: Sequence[Any]) -> list[float]:
-    """Coordinates, four at least, as numbers that a page can have."""
+    """At least four coordinates as numbers that a page can have.
+
+    Raises:
+        UserError: they are not.
+    """
     try:
         numbers = [float(value) for value in values]
     except (TypeError, ValueError, OverflowError):
@@ -177,19 +183,21 @@ def _unplaced(name: str) -> UserError:
     return UserError(
         "A word has no text or no place on a page: four numbers for its edges, or eight for its corners.",
         where=name,
-        fix="Run the OCR again, with the places of words.",
+        fix="Run the OCR again, with the places of words in its output.",
     )
 
 
 def _object(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(
-            f"A {type(value).__name__} stands where an object should.", where=name, fix="Run the OCR again."
+            f"The JSON must have an object here, not {type(value).__name__}.", where=name, fix="Run the OCR again."
         )
     return value
 
 
 def _list(name: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise UserError(f"A {type(value).__name__} stands where a list should.", where=name, fix="Run the OCR again.")
+        raise UserError(
+            f"The JSON must have a list here, not {type(value).__name__}.", where=name, fix="Run the OCR again."
+        )
     return value

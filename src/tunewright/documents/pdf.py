@@ -1,4 +1,4 @@
-"""PDF: the text layer, laid out by the places of its characters, filled-in forms included."""
+"""PDF: the text layer, laid out by the places of its characters. Filled-in form fields are included."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from pypdfium2.raw import FS_RECTF
 
 _HYPHENS = {0x02: "-", 0xFFFE: "-"}
-"""How PDFium writes a hyphen at the end of a line."""
+"""The codes that PDFium gives for a hyphen at the end of a line."""
 _TURN_SAMPLE = 500
-"""Characters that tell how a page's text is turned."""
+"""Characters that are sampled to find how a page's text is turned."""
 
 
 def text_of_pdf(name: str, content: bytes) -> str:
-    """The text of all pages. PDFium may be in one thread at a time, and a worker has one.
+    """The text of all pages. PDFium allows one thread at a time, and a worker has one.
 
     Raises:
-        UserError: the PDF is encrypted, broken or without pages, or has no text layer.
+        UserError: the PDF is encrypted or broken, or has no pages or no text layer.
     """
     import pypdfium2
     from pypdfium2.raw import FPDF_ERR_PASSWORD
@@ -46,7 +46,7 @@ def text_of_pdf(name: str, content: bytes) -> str:
             "The PDF is broken, or has no pages.",
             where=name,
             why=f"{str(error).rstrip('.')}.",
-            fix=f"Type: qpdf {shlex.quote(name)} mended.pdf  and name mended.pdf instead, or export it again.",
+            fix=f"Type: qpdf {shlex.quote(name)} fixed.pdf  and name fixed.pdf instead, or export it again.",
         ) from None
     if not text:
         raise UserError(
@@ -58,62 +58,62 @@ def text_of_pdf(name: str, content: bytes) -> str:
 
 
 def _words(document: PdfDocument, number: int) -> list[Word]:
-    """The words of a page, what was filled in included."""
+    """The words of a page, with those of filled-in form fields."""
     from pypdfium2.raw import FS_RECTF, FPDFText_GetLooseCharBox, FPDFText_GetUnicode
 
     if document.formenv:
-        document[number].flatten()  # what stands in form fields becomes part of the page when that is read again
+        document[number].flatten()  # the text of form fields becomes part of the page
     characters = document[number].get_textpage()
     count = characters.count_chars()
     quarters = _quarters(characters, count)
     box = FS_RECTF()
-    words: list[_Signs] = []
+    words: list[_Characters] = []
     open_word = False
     for index in range(count):
         code = FPDFText_GetUnicode(characters, index)
-        sign = _HYPHENS.get(code) or chr(code)
-        if not code or sign.isspace() or not FPDFText_GetLooseCharBox(characters, index, box):
+        character = _HYPHENS.get(code) or chr(code)
+        if not code or character.isspace() or not FPDFText_GetLooseCharBox(characters, index, box):
             open_word = False
             continue
         place = _turned(box, quarters)
-        if not (open_word and words[-1].take(sign, *place)):
-            words.append(_Signs([sign], *place))
+        if not (open_word and words[-1].take(character, *place)):
+            words.append(_Characters([character], *place))
         open_word = True
-    return [word.whole() for word in words if word.is_near()]
+    return [word.whole() for word in words if word.is_on_page()]
 
 
 @dataclass(slots=True)
-class _Signs:
-    """A word that grows by its characters."""
+class _Characters:
+    """A word that grows character by character."""
 
-    signs: list[str]
+    characters: list[str]
     left: float
     top: float
     right: float
     bottom: float
 
-    def take(self, sign: str, left: float, top: float, right: float, bottom: float) -> bool:
-        """Whether a character belongs to the word, which then has it: some PDFs place words without any space between
-        them."""
+    def take(self, character: str, left: float, top: float, right: float, bottom: float) -> bool:
+        """Add a character if it belongs to the word, and return whether it does. Its place decides, because some PDFs
+        have no spaces between words."""
         height = self.bottom - self.top
         apart = max(self.left, left) - min(self.right, right)
         if apart >= height or abs(self.top + self.bottom - top - bottom) >= height:
             return False
-        self.signs.append(sign)
+        self.characters.append(character)
         self.left, self.top = min(self.left, left), min(self.top, top)
         self.right, self.bottom = max(self.right, right), max(self.bottom, bottom)
         return True
 
-    def is_near(self) -> bool:
-        """Whether it stands where a page can be."""
+    def is_on_page(self) -> bool:
+        """Whether its place can be on a page."""
         return all(abs(edge) <= DOCUMENT_FAR for edge in (self.left, self.top, self.right, self.bottom))
 
     def whole(self) -> Word:
-        return Word("".join(self.signs), self.left, self.top, self.right, self.bottom)
+        return Word("".join(self.characters), self.left, self.top, self.right, self.bottom)
 
 
 def _quarters(characters: PdfTextPage, count: int) -> int:
-    """By how many quarters, clockwise, most of a page's text is turned; pages lie sideways for wide tables."""
+    """The quarter turns, clockwise, of most of a page's text. Pages with wide tables often lie sideways."""
     from pypdfium2.raw import FPDFText_GetCharAngle
 
     sample = range(0, count, max(1, count // _TURN_SAMPLE))
@@ -122,7 +122,7 @@ def _quarters(characters: PdfTextPage, count: int) -> int:
 
 
 def _turned(box: FS_RECTF, quarters: int) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom), y downwards, as text turned by some quarters is read."""
+    """(left, top, right, bottom) of a box, y downwards, after text that is turned by some quarters is set upright."""
     if quarters == 1:
         return -box.top, -box.right, -box.bottom, -box.left
     if quarters == 2:

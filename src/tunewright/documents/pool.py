@@ -1,8 +1,8 @@
-"""Processes that read documents for this one, each of which may be killed at any time.
+"""A pool of processes that read documents for this one. Each of them may be killed at any time.
 
-A document is data of a stranger's, and the libraries that parse it take what time and memory it makes them take. So it
-is read in a `worker`, which the kernel ends at its limits; this process holds the one on the clock. Workers are started
-when they are needed, and kept. One that was ended is replaced, and its document is refused.
+A document may be hostile, and can make the libraries that parse it take any time and memory. So a `worker` process
+reads it. The kernel ends the worker at its limits of memory and processor time; this process watches the clock. Workers
+start when they are needed, and stay. A worker that was ended is replaced, and its document is refused.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tunewright.core.errors import UserError
 from tunewright.documents.frames import ANSWER, ENCODING, ERRORS, MISSING, OUT_OF_MEMORY, READY, REFUSED, REQUEST
 
 _OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
-"""How a worker ends that somebody else ended, the kernel for want of memory among them."""
+"""Exit codes of a worker that was killed from outside, for example by the kernel when memory ran out."""
 _SMALLER = "Cut out the pages that matter, export it again, or leave it out."
 _LOOK_SECONDS = 0.25
-"""Seconds after which a thread looks whether anybody still waits for it, and its worker gives way to others."""
-_GIVING_WAY = 10
-"""The niceness of a worker whose document takes long, so that requests with short ones don't wait for it."""
+"""Interval at which a waiting thread checks its call. A worker that takes longer gets a lower priority."""
+_LOW_PRIORITY = 10
+"""The niceness of a worker whose document takes long, so that requests with short documents don't wait for it."""
 
 
 class _Ended(Exception):
@@ -38,11 +38,11 @@ class _Ended(Exception):
 
 
 class _Late(Exception):
-    """The time on the clock is over."""
+    """The worker exceeded its time on the clock."""
 
 
 class _Worker:
-    """A process that reads documents. It is asked by one thread at a time."""
+    """A process that reads documents. One thread uses it at a time."""
 
     def __init__(self, *flags: str) -> None:
         self._process = subprocess.Popen(
@@ -69,18 +69,18 @@ class _Worker:
         """(the answer's kind, whether this worker must be replaced, the answer's body).
 
         Raises:
-            _Ended: the worker ended; `code` says how.
+            _Ended: the worker ended; `code` gives its exit code.
             _Late: it took too long.
             UserError: the text is too large.
             Abandoned, OutOfTime: as `tunewright.core.call.check_call`.
         """
         deadline = time.monotonic() + limits.DOCUMENT_WALL_SECONDS
-        called = name.encode(ENCODING, ERRORS)
-        self._send(REQUEST.pack(len(called), len(content), seconds) + called, deadline)
+        encoded_name = name.encode(ENCODING, ERRORS)
+        self._send(REQUEST.pack(len(encoded_name), len(content), seconds) + encoded_name, deadline)
         self._send(content, deadline)
-        gives_way = not self._readable.poll(_LOOK_SECONDS * 1000) and self._nice(_GIVING_WAY)
+        is_niced = not self._readable.poll(_LOOK_SECONDS * 1000) and self._nice(_LOW_PRIORITY)
         kind, worn, length = ANSWER.unpack(self._received(ANSWER.size, deadline))
-        worn = worn or (gives_way and not self._nice(os.getpriority(os.PRIO_PROCESS, 0)))
+        worn = worn or (is_niced and not self._nice(os.getpriority(os.PRIO_PROCESS, 0)))
         if length > limits.DOCUMENT_TEXT_BYTES:
             raise UserError(
                 f"The document's text is larger than {limits.DOCUMENT_TEXT_BYTES >> 20} MiB.", where=name, fix=_SMALLER
@@ -88,15 +88,15 @@ class _Worker:
         return kind, bool(worn), self._received(length, deadline)
 
     def _nice(self, niceness: int) -> bool:
-        """Set its niceness. Returns whether this user may: only root may lower it."""
+        """Set the worker's niceness. Returns whether this user may: only root may lower it."""
         try:
             os.setpriority(os.PRIO_PROCESS, self._process.pid, niceness)
-        except OSError:  # this user may not, or the worker has ended, which the next read from it finds
+        except OSError:  # not permitted, or the worker has ended, which the next read from it finds
             return False
         return True
 
     def code(self) -> int:
-        """The exit code, of a worker that closed its pipes."""
+        """The exit code of a worker that closed its pipes."""
         try:
             return self._process.wait(1)
         except subprocess.TimeoutExpired:
@@ -108,7 +108,7 @@ class _Worker:
         self.forget()
 
     def forget(self) -> None:
-        """Close the pipes, and leave the process to whom it belongs."""
+        """Close the pipes, and leave the process alone."""
         for pipe in self._pipes:
             pipe.close()
 
@@ -141,40 +141,40 @@ def _wait(poll: select.poll, deadline: float) -> None:
 
 
 class Pool:
-    """Some workers, which any threads may ask at once; more threads than workers wait for each other."""
+    """Some workers. Any number of threads may use the pool; each waits for a free worker."""
 
     def __init__(self) -> None:
         self._begin()
 
     def _begin(self) -> None:
-        # Two at least, so that not every document has to wait for one that is slow.
+        # At least two, so that one slow document does not hold up all others.
         self._most = max(2, _cores())
         self._places = threading.BoundedSemaphore(self._most)
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
-        # The kernel ends a worker with the thread that started it, so that thread stays.
+        # The kernel ends a worker together with the thread that started it, so one thread that stays starts them all.
         self._starter = ThreadPoolExecutor(1, "documents")
 
     def text_of(self, name: str, content: bytes, seconds: int) -> str:
         """A document's text.
 
         Args:
-            seconds: of processor time that reading it may take.
+            seconds: processor time that reading may take.
 
         Raises:
-            UserError: as `tunewright.documents.text_of`, and a document that exceeds a limit or ends its worker.
+            UserError: as `tunewright.documents.text_of`; also if the document exceeds a limit or ends its worker.
             ModuleNotFoundError: a library of the [documents] extra is missing.
             RuntimeError: no worker can be started.
-            Abandoned, OutOfTime: as `tunewright.core.call.check_call`; nobody waits for the text any more.
+            Abandoned, OutOfTime: as `tunewright.core.call.check_call`.
         """
         while not self._places.acquire(timeout=_LOOK_SECONDS):
             check_call()
         try:
             try:
-                kind, body = self._asked(name, content, seconds)
+                kind, body = self._ask(name, content, seconds)
             except _Ended:
                 try:
-                    kind, body = self._asked(name, content, seconds)
+                    kind, body = self._ask(name, content, seconds)
                 except _Ended:
                     raise UserError(
                         "The process that read the document was killed twice.",
@@ -190,13 +190,14 @@ class Pool:
             raise UserError(**json.loads(body))
         return body.decode(ENCODING, ERRORS)
 
-    def _asked(self, name: str, content: bytes, seconds: int) -> tuple[int, bytes]:
+    def _ask(self, name: str, content: bytes, seconds: int) -> tuple[int, bytes]:
         """(the answer's kind, its body).
 
         Raises:
-            _Ended: the worker was ended from outside.
+            _Ended: the worker was killed from outside.
+            UserError, RuntimeError: as `text_of`.
         """
-        worker = self._ready()
+        worker = self._idle_worker()
         keep = False
         try:
             kind, worn, body = worker.ask(name, content, seconds)
@@ -206,40 +207,40 @@ class Pool:
                 raise
             raise _failure(name, code, seconds) from None
         except _Late:
-            said = f"Reading the document took longer than {limits.DOCUMENT_WALL_SECONDS} seconds."
-            raise UserError(said, where=name, fix=_SMALLER) from None
+            reason = f"Reading the document took longer than {limits.DOCUMENT_WALL_SECONDS} seconds."
+            raise UserError(reason, where=name, fix=_SMALLER) from None
         finally:
             if keep:
                 self._idle.append(worker)
             else:
                 worker.kill()
                 self._workers.discard(worker)
-                with suppress(RuntimeError):  # this process ends
+                with suppress(RuntimeError):  # this process is ending
                     self._starter.submit(self._replace)
         return kind, body
 
-    def _ready(self) -> _Worker:
-        """A worker that waits for a request, the one that was last busy first."""
+    def _idle_worker(self) -> _Worker:
+        """A worker without a request: the one that was busy last, or a new one."""
         while self._idle:
             try:
                 worker = self._idle.pop()
-            except IndexError:  # another thread was first
+            except IndexError:  # another thread took it
                 break
             if worker.runs:
                 return worker
             worker.kill()
             self._workers.discard(worker)
-        return self._starter.submit(self._started).result()
+        return self._starter.submit(self._start).result()
 
-    def _started(self, *flags: str) -> _Worker:
+    def _start(self, *flags: str) -> _Worker:
         worker = _Worker(*flags)
         self._workers.add(worker)
         return worker
 
     def _replace(self) -> None:
-        """Start a worker in place of one that was ended, and have it ready before a document comes to it."""
+        """Start a worker in place of one that was ended, with its parsers imported before a document arrives."""
         if len(self._workers) < self._most:
-            self._idle.insert(0, self._started(READY))
+            self._idle.insert(0, self._start(READY))
 
     def close(self) -> None:
         """End all workers."""
@@ -247,20 +248,20 @@ class Pool:
             worker.kill()
 
     def begin_again(self) -> None:
-        """In a fork, which has copies of the pipes: leave the workers to the process that started them."""
+        """Begin without workers, in a fork: the workers belong to the process that started them."""
         for worker in self._workers:
             worker.forget()
         self._begin()
 
 
 def _failure(name: str, code: int, seconds: int) -> UserError | RuntimeError:
-    """Why there is no answer, by the exit code of the worker."""
+    """The error for a worker's exit code."""
     if code == -signal.SIGXCPU:
-        said = f"Reading the document took more than {seconds} seconds of processor time."
-        return UserError(said, where=name, fix=_SMALLER)
+        reason = f"Reading the document took more than {seconds} seconds of processor time."
+        return UserError(reason, where=name, fix=_SMALLER)
     if code == OUT_OF_MEMORY:
-        said = f"Reading the document took more than {limits.DOCUMENT_MEMORY_BYTES >> 20} MiB of memory."
-        return UserError(said, where=name, fix=_SMALLER)
+        reason = f"Reading the document took more than {limits.DOCUMENT_MEMORY_BYTES >> 20} MiB of memory."
+        return UserError(reason, where=name, fix=_SMALLER)
     if code < 0:
         return UserError(
             f"The document ended the process that read it ({signal.Signals(-code).name}).",
@@ -279,6 +280,6 @@ def _cores() -> int:
 
 
 POOL = Pool()
-"""That of this process."""
+"""This process's pool."""
 os.register_at_fork(after_in_child=POOL.begin_again)
 atexit.register(POOL.close)

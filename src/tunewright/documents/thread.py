@@ -1,7 +1,7 @@
-"""Of an e-mail's text, what is new in it: quoted messages, forwarded headers, signatures and disclaimers left out.
+"""The newest message in an e-mail's text: quoted messages, forwarded headers, signatures and disclaimers are left out.
 
-Where a message is quoted is told by the library quotequail. It is held to stricter rules here, because a quote that
-stays costs some tokens, and a sentence that goes costs the ticket.
+The library quotequail finds the quotes. This module applies stricter rules to its findings, because a quote that stays
+costs some tokens, and a sentence that goes costs the ticket.
 """
 
 from __future__ import annotations
@@ -10,25 +10,27 @@ import re
 from collections.abc import Iterable
 
 MOST_LINES = 1000
-"""Lines in which a quote is looked for; what is new stands at the top, and the search is quadratic at its worst."""
+"""Lines that are searched for a quote. New text stands at the top, and the search is quadratic at worst."""
 LONGEST_LINE = 300
-"""Characters of a line that may introduce a quote; patterns with two gaps are quadratic in it."""
+"""Characters of a line that may introduce a quote. Patterns with two gaps are quadratic in them."""
 MOST_ADDRESSES = 3
-"""Signs "@", and signs "<", in a line that may introduce a quote; a pattern of quotequail is cubic in them."""
+"""Characters "@", and characters "<", in a line that may introduce a quote. A pattern of quotequail is cubic in
+them."""
 _SIGNATURE_LINES = 25
 """Lines that a signature with its disclaimer may have."""
 
 _FORWARDED = re.compile(r"\s*(fwd?|wg|tr|rv|i|doorst|vb|vs|enc|pd)\s*:", re.IGNORECASE)
 """Subjects of forwarded messages, in the words of mail programs in ten languages."""
-_WHEN_OR_WHO = re.compile(r"\d{1,2}[:.h]\d\d|\b20\d\d\b|@")
-"""What a line that introduces a quote says, and a sentence that ends in "wrote:" does not."""
+_TIME_OR_ADDRESS = re.compile(r"\d{1,2}[:.h]\d\d|\b20\d\d\b|@")
+"""A time, a year or an address. A line that introduces a quote has one; a mere sentence that ends in "wrote:" has
+none."""
 _MORE_INTRODUCTIONS = re.compile(
     r".*\b(ha scritto|napisał\(a\)|napsal\(a\)|schrieb am .*|kirjoitti|skrev|escreveu|a écrit|wrote) ?:$"
 )
-"""Languages and orders of words that quotequail doesn't know."""
+"""Languages and word orders that quotequail doesn't know."""
 _QUOTED = re.compile(r"^>.*\n?", re.MULTILINE)
 _RECIPIENTS = re.compile(r"(?:> ?)*+(?:\*?[-\w ]{1,30}+:)?")
-"""What stands before many addresses: marks of a quote, and a header's name."""
+"""The beginning of a line with many addresses: quote marks, and a header's name."""
 
 _CLOSING = re.compile(
     r"""(?:(?:with\ )?(?:best|kind|kindest|warm|many)\ (?:regards|wishes)|regards|sincerely(?:\ yours)?|yours\ \w+
@@ -59,42 +61,42 @@ _DISCLAIMER = re.compile(
 
 
 def newest(body: str, subject: str, levels: int = 5) -> str:
-    """What the author of a message wrote.
+    """The text that the author of a message wrote.
 
-    An answer loses what it quotes, above, below or between the author's lines. A forwarded message is kept without its
-    headers where the subject says that it is one, or where the author wrote nothing else.
+    A reply loses its quotes, above, below or between the author's lines. A forwarded message stays, without its
+    headers, if the subject marks it as forwarded or the author wrote nothing else.
 
     Args:
         body: the text of the whole message.
-        subject: with its "Re:" or "Fwd:".
-        levels: of messages within messages that are looked at.
+        subject: the subject with its "Re:" or "Fwd:".
+        levels: how deep messages within messages are searched.
     """
     from quotequail import unwrap
 
     lines = [line.strip() for line in body.replace("\xa0", " ").replace("\0", "").split("\n")]
     later = "\n".join(lines[MOST_LINES:])
     hidden: list[str] = []
-    looked_at = "\n".join(_introduction(line, hidden) for line in lines[:MOST_LINES])
-    found = unwrap(looked_at) if levels else None
-    if not found or not _is_quote(looked_at, found):
+    searched = "\n".join(_introduction(line, hidden) for line in lines[:MOST_LINES])
+    unwrapped = unwrap(searched) if levels else None
+    if not unwrapped or not _is_quote(searched, unwrapped):
         return _signed_off("\n".join(lines))
     above, quoted, below = (
-        re.sub("\0(\\d+)\0", lambda match: hidden[int(match[1])], found.get(key, ""))
+        re.sub("\0(\\d+)\0", lambda match: hidden[int(match[1])], unwrapped.get(key, ""))
         for key in ("text_top", "text", "text_bottom")
     )
     own = [_signed_off(above), newest(_QUOTED.sub("", f"{below}\n{later}"), "", levels - 1) if below else ""]
-    forwarded = found["type"] == "forward" and bool(_FORWARDED.match(subject))
+    forwarded = unwrapped["type"] == "forward" and bool(_FORWARDED.match(subject))
     if forwarded or not any(own):
         own.insert(1, newest(quoted, "", levels - 1))
     return "\n\n".join(filter(None, own))
 
 
 def _introduction(line: str, hidden: list[str]) -> str:
-    """The line, made one that quotequail knows where it introduces a quote in other words.
+    """The line, in words that quotequail knows if it introduces a quote.
 
     Args:
-        hidden: receives what quotequail must not see, because its patterns would take too long; its place in this list
-            stands in the line instead.
+        hidden: receives text for which quotequail's patterns would take too long. The line gets its index in this list
+            instead.
     """
     addresses = line.count("@") > MOST_ADDRESSES
     if addresses or len(line) > LONGEST_LINE or line.count("<") > MOST_ADDRESSES:
@@ -102,24 +104,24 @@ def _introduction(line: str, hidden: list[str]) -> str:
         before = match[0] if match else ""
         hidden.append(line[len(before) :])
         return f"{before}\0{len(hidden) - 1}\0"
-    known = line.startswith("On ") or not (_MORE_INTRODUCTIONS.match(line) and _WHEN_OR_WHO.search(line))
+    known = line.startswith("On ") or not (_MORE_INTRODUCTIONS.match(line) and _TIME_OR_ADDRESS.search(line))
     return line if known else f"On {line.rstrip(': ')} wrote:"
 
 
-def _is_quote(text: str, found: dict[str, str]) -> bool:
-    """Whether what quotequail found is a quote: forms ("Date: …") and sentences ("He wrote:") look like one."""
+def _is_quote(text: str, unwrapped: dict[str, str]) -> bool:
+    """Whether quotequail's finding is a quote: forms ("Date: …") and sentences ("He wrote:") only look like one."""
     from quotequail import quote
 
-    if found["type"] == "forward":
-        return "from" in found and ("date" in found or "subject" in found)
-    if found["type"] == "reply":
-        behind = quote(text, limit=MOST_LINES + 1, quote_intro_line=True)[-1][1]
-        return bool(_WHEN_OR_WHO.search(" ".join(behind.split("\n")[:2])))
+    if unwrapped["type"] == "forward":
+        return "from" in unwrapped and ("date" in unwrapped or "subject" in unwrapped)
+    if unwrapped["type"] == "reply":
+        quoted = quote(text, limit=MOST_LINES + 1, quote_intro_line=True)[-1][1]
+        return bool(_TIME_OR_ADDRESS.search(" ".join(quoted.split("\n")[:2])))
     return True
 
 
 def _signed_off(text: str) -> str:
-    """The text without what stands below it."""
+    """The text without a signature, a disclaimer and a closing below it."""
     lines = text.strip().split("\n")
     first = max(1, len(lines) - _SIGNATURE_LINES)
     for number in range(first, len(lines)):
@@ -131,7 +133,7 @@ def _signed_off(text: str) -> str:
         cut = (
             line == "--"
             or _SENT_FROM.fullmatch(line)
-            or (_CLOSING.fullmatch(line) and not _speaks(lines[number + 1 :]))
+            or (_CLOSING.fullmatch(line) and not _has_sentence(lines[number + 1 :]))
         )
         if cut:
             lines = lines[:number]
@@ -139,6 +141,6 @@ def _signed_off(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-def _speaks(lines: Iterable[str]) -> bool:
-    """Whether there is a sentence among some lines: a postscript, not a name with its address."""
+def _has_sentence(lines: Iterable[str]) -> bool:
+    """Whether some lines have a sentence, such as a postscript, and not only a name with its address."""
     return any(line.endswith((".", "?", "!")) and len(line.split()) > 3 for line in lines)

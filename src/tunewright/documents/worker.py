@@ -1,11 +1,11 @@
-"""The process that reads documents, one after the other and each within limits, for the process that started it.
+"""The process that reads documents for the process that started it, one after the other and each within limits.
 
     python -m tunewright.documents.worker BYTES [--ready]
 
-BYTES of memory may be taken beside what the process has when it starts. With --ready it imports all parsers first, so
-that the first document does not wait for them. The limits of memory and of processor time are the kernel's, so that
-they hold in a library's loop too; `pool` holds the one on the clock. macOS has no limit of the address space: there,
-only time bounds memory.
+The process may take BYTES of memory in addition to what it has at the start. With --ready it imports all parsers first,
+so that the first document does not wait for them. The kernel enforces the limits of memory and processor time, so they
+hold in a library's loop too; `pool` watches the clock. macOS has no limit of the address space: there, only the time
+limits bound the memory.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ def main(memory: int, *, ready: bool = False) -> None:
 
     Args:
         memory: bytes that reading a document may take.
-        ready: import the parsers before the first request.
+        ready: whether to import the parsers before the first request.
     """
     end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that the user started
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the process that the user started
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     requests, answers = os.fdopen(0, "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # a library's prints must not mix with the answers
     if ready:
         _import_parsers()
     size = _own_bytes()
     _limit(resource.RLIMIT_CORE, 0)
     if size:
         _limit(resource.RLIMIT_AS, size + memory)
-    with suppress(OSError):  # where memory runs out, a document must end rather than a server
+    with suppress(OSError):  # when memory runs out, the kernel must end this process and not the server
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     while head := requests.read(REQUEST.size):
-        kind, body = _answered(requests, *REQUEST.unpack(head))
+        kind, body = _answer(requests, *REQUEST.unpack(head))
         worn = _own_bytes() > size + memory // 4  # the next document needs that memory
         answers.write(ANSWER.pack(kind, worn, len(body)))
         answers.write(body)
@@ -63,7 +63,7 @@ def _import_parsers() -> None:
 
 
 def _own_bytes() -> int:
-    """This process's address space; 0 on a system that does not say."""
+    """The size of this process's address space; 0 on a system that does not give it."""
     try:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
     except OSError:
@@ -77,7 +77,7 @@ def _limit(which: int, amount: int) -> None:
     resource.setrlimit(which, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
 
 
-def _answered(requests: BinaryIO, name_bytes: int, content_bytes: int, seconds: int) -> tuple[int, bytes]:
+def _answer(requests: BinaryIO, name_bytes: int, content_bytes: int, seconds: int) -> tuple[int, bytes]:
     """Read a request and make its answer: (kind, body)."""
     name = requests.read(name_bytes).decode(ENCODING, ERRORS)
     content = requests.read(content_bytes)
@@ -92,14 +92,14 @@ def _answered(requests: BinaryIO, name_bytes: int, content_bytes: int, seconds: 
         return MISSING, (error.name or "").encode()
     except RecursionError:
         refusal = UserError("The document's parts are nested too deeply.", where=name, fix="Leave it out.")
-    except Exception as error:  # noqa: BLE001 (whatever a parser raises of what others sent, that document is to blame)
+    except Exception as error:  # noqa: BLE001 (whatever a parser raises, the document is to blame)
         refusal = _unforeseen(name, error)
-    said = {"what": refusal.what, "where": refusal.where, "why": refusal.why, "fix": refusal.fix}
-    return REFUSED, json.dumps(said).encode()
+    arguments = {"what": refusal.what, "where": refusal.where, "why": refusal.why, "fix": refusal.fix}
+    return REFUSED, json.dumps(arguments).encode()
 
 
 def _unforeseen(name: str, error: Exception) -> UserError:
-    """The message of the error is left out: it may quote the document."""
+    """The refusal for any other error. The error's message is left out: it may quote the document."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     return UserError(
         f"The document can't be read: {type(error).__name__} in {Path(place.filename).name}, line {place.lineno}.",

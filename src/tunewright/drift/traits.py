@@ -15,7 +15,7 @@ from tunewright.tasks import Task
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf
 from tunewright.tasks.measures import leaves
 
-UNTOLD = "?"
+UNKNOWN = "?"
 """The language of a text that is too short to tell."""
 
 
@@ -83,7 +83,7 @@ def traits_of(
     """
     distance, topic, unseen = known.place(texts)
     kinds = {
-        "language": [language_of(text) or UNTOLD for text in texts],
+        "language": [language_of(text) or UNKNOWN for text in texts],
         "topic": [f"topic {number}" for number in topic],
     }
     numbers = {
@@ -108,5 +108,5 @@ def _filled(answer: str) -> str:
     try:
         record = loads(answer)
     except (JSONDecodeError, RecursionError):
-        return UNTOLD
+        return UNKNOWN
     return " ".join(sorted({path.split(".")[0].removesuffix("[]") for path, _ in leaves(record)}))

@@ -1,4 +1,4 @@
-"""Before paying: the price book, what each way of answering costs in a month, and the fit forecast (`assess.fit`)."""
+"""Costs before anything is paid: the price book, a month of each way of answering, and the fit forecast."""
 
 from tunewright.economics.cost import Cost, api_cost, host_cost
 from tunewright.economics.prices import PriceBook, price_book

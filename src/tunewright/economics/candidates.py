@@ -1,4 +1,4 @@
-"""The APIs that a spec names, held against the price book before anything is asked or trained."""
+"""Checks of the APIs that a spec names against the price book, before anything is asked or trained."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from tunewright.economics.prices import ApiPrice, PriceBook
 
 
 def check_apis(spec: Spec | MoneySpec, book: PriceBook, day: date) -> None:
-    """Raises:
-    UserError: an API has no price, does not take the reasoning effort that the spec names, or is to be asked or
-        weighed and has been shut down. The one paid for today may be gone where nobody asks it: the verdict says so.
+    """Check a spec's APIs. The API paid for today may have been shut down where the spec does not ask it: the verdict
+    says so.
+
+    Raises:
+        UserError: an API has no price, does not take the reasoning effort that the spec names, or has been shut down
+            and would be asked or compared.
     """
     for name, settings in spec.candidate_apis.items():
         price = book.api(settings.model)
@@ -21,13 +24,13 @@ def check_apis(spec: Spec | MoneySpec, book: PriceBook, day: date) -> None:
         if settings.reasoning_effort:
             _check_effort(settings, price, where)
         span = lifetime(settings.model, price, settings.url, day, spec.costs.horizon_months)
-        wanted = settings.url or (name != spec.api.label and not settings.recorded)
-        if span.ended and wanted:
+        needed = settings.url or (name != spec.api.label and not settings.recorded)
+        if span.ended and needed:
             raise UserError(
                 f"{span.summary.removesuffix('.')}: it can't be asked any more.",
                 where=where,
-                why="What has been shut down can't be measured, and is no way to go.",
-                fix="Take it out, or name what it answered while it ran (`recorded`). See: tunewright models prices",
+                why="An API that has been shut down can neither be measured nor recommended.",
+                fix="Take it out, or name the answers that it gave (`recorded`). See: tunewright models prices",
             )
 
 
@@ -48,12 +51,11 @@ def _check_effort(settings: ApiSpec, price: ApiPrice, where: str) -> None:
 
 
 def next_lower(settings: ApiSpec, price: ApiPrice) -> str | None:
-    """The reasoning effort below the one that is asked for; the least, where none is named; None where there is none
-    lower."""
+    """The reasoning effort below the spec's; the lowest where the spec names none; None where there is none lower."""
     efforts = price.efforts
     if not efforts:
         return None
     if settings.reasoning_effort is None:
         return efforts[0]
-    place = efforts.index(settings.reasoning_effort)
-    return efforts[place - 1] if place else None
+    index = efforts.index(settings.reasoning_effort)
+    return efforts[index - 1] if index else None

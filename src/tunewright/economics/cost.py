@@ -1,4 +1,4 @@
-"""What answers cost: an API by its tokens, a served model by the machines that must stand ready."""
+"""The cost of answers: an API's by tokens, a served model's by the machines that must stand ready."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SECONDS_A_MONTH = HOURS_A_MONTH * 3600
 # Above this share of its measured throughput a server's queue grows fast.
 MAX_UTILISATION = 0.7
 LETTERS_A_TOKEN = 4
-"""Of English, roughly, where nobody has counted tokens."""
+"""Rough figure for English, where nobody has counted tokens."""
 COOLING_SECONDS = 300
-"""How long a machine that scales to zero stays up after its last request: the usual setting of Container Apps (rule
+"""Seconds that a machine that scales to zero stays up after its last request: the usual setting of Container Apps (rule
 apps-cool-down)."""
 LATE = 0.05
-"""The share of requests that may find a machine asleep before its start counts for the 95th percentile."""
+"""The share of requests that may find a machine asleep before its start counts in the 95th percentile."""
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,22 @@ class Cost:
     """Machines that stand ready, for a served model."""
 
     def times(self, factor: float) -> Cost:
-        """So many times the money."""
+        """The cost multiplied by a factor."""
         return Cost(self.usd_per_month * factor, self.usd_per_1000 * factor, self.replicas)
 
 
 @dataclass(frozen=True)
 class Item:
-    """A part of what a model of one's own costs a month."""
+    """A part of the monthly cost of your own model."""
 
     name: str
     usd_per_month: float | None
-    """None: not counted, because nobody has said what it costs."""
+    """None: not counted, because the spec does not price it."""
     source: str
-    """Where the figure is from: "yours" (the spec's), "assumed", "measured", a price book with its date; of what is not
-    counted, the key that would count it."""
+    """Where the figure is from: "yours" (the spec's), "assumed", "measured", or a price book with its date. For an item
+    that is not counted, the key that would count it."""
     basis: str
-    """The sum in words."""
+    """The calculation in words."""
 
 
 def api_cost(
@@ -55,12 +55,12 @@ def api_cost(
     cached_tokens: float = 0,
     cache_write_tokens: float = 0,
 ) -> Cost:
-    """`requests` answers a month from an API.
+    """The cost of `requests` answers a month from an API.
 
     Args:
         prompt_tokens, answer_tokens: mean tokens in one prompt and in one answer.
-        cached_tokens: mean tokens of a prompt that the API had read before.
-        cache_write_tokens: mean tokens of a prompt that it kept for the next request.
+        cached_tokens: mean prompt tokens from the API's cache.
+        cache_write_tokens: mean prompt tokens that the API writes to its cache.
     """
     each = price.usd(prompt_tokens, answer_tokens, cached_tokens, cache_write_tokens)
     return Cost(each * requests, each * 1000)
@@ -68,50 +68,50 @@ def api_cost(
 
 @dataclass(frozen=True)
 class Service:
-    """How a model of our own answers on one machine, and how quickly it must."""
+    """How fast your own model answers on one machine, and how fast it must."""
 
     seconds: float
-    """Mean time for which the machine is busy with one answer."""
+    """Mean time that the machine is busy with one answer."""
     slowest: float
     """The 95th percentile of that time."""
     target: float
-    """What the 95th percentile may be with waiting, seconds."""
+    """The allowed 95th percentile with waiting, seconds."""
 
     @property
     def utilisation(self) -> float:
-        """The share of its time for which a machine may be busy.
+        """The share of its time that a machine may be busy.
 
         In a queue before one server with even service times an answer waits longer than t with probability
-        u exp(-2 (1 - u) t / s) where the server is busy for a share u (heavy traffic, Kingman 1962). The largest u for
-        which the 95th percentile of the wait leaves the target; at most MAX_UTILISATION, which also holds where the
-        service alone takes longer than the target.
+        u exp(-2 (1 - u) t / s), where u is the share of time that the server is busy (heavy traffic, Kingman 1962). The
+        result is the largest u at which the 95th percentile keeps the target, and at most MAX_UTILISATION. Where the
+        service alone takes longer than the target, it is MAX_UTILISATION.
         """
-        room = self.target - self.slowest
-        if room <= 0:
+        slack = self.target - self.slowest
+        if slack <= 0:
             return MAX_UTILISATION
         low, high = 0.0, MAX_UTILISATION
         for _ in range(40):
             middle = (low + high) / 2
-            late = middle * math.exp(-2 * (1 - middle) * room / self.seconds)
+            late = middle * math.exp(-2 * (1 - middle) * slack / self.seconds)
             low, high = (middle, high) if late <= 0.05 else (low, middle)
         return low
 
     def replicas(self, per_second: float) -> int:
-        """Machines that answer so many requests a second."""
+        """The number of machines that answer `per_second` requests a second."""
         return max(1, math.ceil(per_second * self.seconds / self.utilisation - 1e-9))
 
 
 def cold_share(requests: float) -> float:
-    """Of so many requests a month, at random times, the share that finds a machine that scales to zero asleep: those
-    that come after a longer pause than COOLING_SECONDS (Poisson)."""
+    """The share of requests that find a machine asleep, where it scales to zero and `requests` a month come at random
+    times: those after a pause longer than COOLING_SECONDS (Poisson)."""
     return math.exp(-requests / SECONDS_A_MONTH * COOLING_SECONDS)
 
 
 def asleep_saves(machine: MachinePrice, cost: Cost) -> float:
-    """Dollars that a machine saves a month because it scales to zero, beside one that stands day and night.
+    """Dollars a month that scaling to zero saves against a machine that runs day and night.
 
     Args:
-        cost: as of `host_cost`, without upkeep.
+        cost: the result of `host_cost`, without upkeep.
     """
     return max(0.0, machine.usd_per_hour * HOURS_A_MONTH - cost.usd_per_month)
 
@@ -125,18 +125,18 @@ def host_cost(
     redundancy: int = 1,
     upkeep_usd: float = 0.0,
 ) -> Cost:
-    """`requests` answers a month from machines of our own.
+    """The cost of `requests` answers a month from your own machines.
 
     Args:
         peak_to_average: the busiest minute over the average one; the machines are sized for the peak.
-        redundancy: machines at the least; of those that scale to zero all but one stay up.
-        upkeep_usd: what else a month costs.
+        redundancy: the least number of machines; where they scale to zero, all but one stay up.
+        upkeep_usd: the other costs of a month.
     """
     average = requests / SECONDS_A_MONTH
     replicas = max(redundancy, service.replicas(average * peak_to_average))
     month = replicas * machine.usd_per_hour * HOURS_A_MONTH
     if machine.scales_to_zero:
-        # Up while somebody asked within the last minutes, at random times (Poisson); beyond one, as many as are busy.
+        # The first is up while a request came in the last minutes (Poisson); beyond it, as many as are busy.
         up = 1 - cold_share(requests)
         busy = max(up, average * service.seconds / service.utilisation)
         month = (busy + redundancy - 1) * machine.usd_per_hour * HOURS_A_MONTH

@@ -1,4 +1,4 @@
-"""The evidence book: what tuned models reached on jobs where the cheap model's accuracy is known too."""
+"""The evidence book: the accuracy of tuned models on jobs where the cheap model's is known too."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from statistics import fmean, variance
 from pydantic import BaseModel, ConfigDict, Field
 
 NEAR = 4.0
-"""Jobs count as near where they have up to so many times more or fewer groups a label."""
+"""Jobs are near where they have up to this many times more or fewer groups a label."""
 AT_LEAST = 5
-"""Jobs that are looked at though they are farther away; of fewer a spread tells little."""
+"""The least number of jobs to use, even where they are farther away; with fewer a spread says little."""
 LEVEL = 0.95
-"""Of either end of what is to be expected."""
+"""Level of either end of the expected range."""
 
 
 class Tuned(BaseModel):
@@ -27,7 +27,7 @@ class Tuned(BaseModel):
     data: str
     groups_a_label: float = Field(gt=0)
     svm: float = Field(gt=0, lt=100)
-    """Accuracy of the cheap model, in percent, as a forecast measures it: by cross-validation of the training rows."""
+    """Accuracy of the cheap model, in percent, measured as in a forecast: by cross-validation of the training rows."""
     model: str
     accuracy: float = Field(gt=0, lt=100)
     """Accuracy of the tuned model on the job's test, in percent."""
@@ -56,15 +56,15 @@ class ErrorRatio:
 
     middle: float
     spread: float
-    """Standard deviation of a further model on a further job around it."""
+    """Standard deviation of a further model on a further job."""
     freedom: int
     """Degrees of freedom."""
 
     def ends(self, more: float = 0.0) -> tuple[float, float]:
-        """What the multiple is not below and not above, each up to an error of 5 %.
+        """The lower and upper end of the multiple, each up to an error of 5 %.
 
         Args:
-            more: standard deviation of what it is multiplied with, in logarithms.
+            more: standard deviation, in logarithms, of the factor that it is multiplied by.
         """
         from scipy.stats import t
 
@@ -80,22 +80,23 @@ class EvidenceBook(BaseModel):
     other: list[OtherEvidence]
 
     def error_ratio(self, groups_a_label: float) -> ErrorRatio:
-        """What the jobs in the book say of a further one with so many groups a label.
+        """The error ratio on a further job with so many groups a label, from the jobs in the book.
 
-        Jobs with about as many count, all alike and each once, however many models were tuned on it: with few groups
-        what a model knows from elsewhere is worth most, and least sure. The spread is that of a further model on a
-        further job, not of the mean.
+        Jobs with about as many groups count equally and once, however many models were tuned on them. With few groups
+        a model's prior knowledge helps most, and least surely. The spread is that of a further model on a further job,
+        not of the mean.
 
         Source: Higgins, Thompson and Spiegelhalter 2009, section 3.1, the prediction interval of a random effect.
         """
         jobs = [[math.log(row.error_ratio) for row in rows] for rows in self.near(groups_a_label)]
-        ratios = [fmean(found) for found in jobs]
-        within = [variance(found) for found in jobs if len(found) > 1]
+        ratios = [fmean(logs) for logs in jobs]
+        within = [variance(logs) for logs in jobs if len(logs) > 1]
         spread = math.sqrt(variance(ratios) * (1 + 1 / len(jobs)) + (fmean(within) if within else 0.0))
         return ErrorRatio(fmean(ratios), spread, len(jobs) - 1)
 
     def near(self, groups_a_label: float) -> list[list[Tuned]]:
-        """The trainings of each job with about as many groups a label, the nearest first; AT_LEAST jobs in any case."""
+        """The trainings of each job with about as many groups a label, the nearest job first; at least AT_LEAST
+        jobs."""
         jobs: dict[str, list[Tuned]] = defaultdict(list)
         for row in self.classification:
             jobs[row.data].append(row)
@@ -103,8 +104,8 @@ class EvidenceBook(BaseModel):
         def distance(rows: list[Tuned]) -> float:
             return abs(math.log(rows[0].groups_a_label / groups_a_label))
 
-        found = sorted(jobs.values(), key=distance)
-        return found[: max(AT_LEAST, sum(distance(rows) <= math.log(NEAR) for rows in found))]
+        ordered = sorted(jobs.values(), key=distance)
+        return ordered[: max(AT_LEAST, sum(distance(rows) <= math.log(NEAR) for rows in ordered))]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What can be known of a job before any model is trained: counts, lengths, agreement, and what the cheap model does."""
+"""Facts of a job before any model is trained: counts, lengths, agreement of labels, and the cheap model's accuracy."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tunewright.tasks import Example
 SUSPECTS_WRONG = 0.55
 """Share of suspected labels that are wrong: the precision `bench/label_noise.py` measures."""
 _DRAWN = 1.25
-"""Times the macro-F1 of labels drawn evenly that chance may bring."""
+"""Chance may bring up to this many times the macro-F1 of labels drawn evenly."""
 _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Words of a text over all rows."""
+    """Words of requests or answers over all rows."""
 
     median: float
     p95: float
@@ -33,40 +33,40 @@ class Lengths:
 class JobFacts:
     rows: int
     answers: int
-    """Different answers; the labels, for a classification."""
+    """Number of different answers; for a classification, of labels."""
     classification: bool
     groups: int
     grouped: bool
-    """Whether the rows say what group they belong to; without that, equal texts are a group."""
+    """Whether the rows name their groups; without that, equal texts are a group."""
     median_a_label: float
-    """Groups of the label in the middle."""
+    """Median number of groups of a label."""
     majority: float
     """Share of the most frequent answer."""
     test_rows: int
     request: Lengths
     answer: Lengths
     copied: float
-    """Share of the answers' words that stand in the request or in half of all answers."""
+    """Share of the answers' words that are in the request or in half of all answers."""
     contradicting: float
-    """Share of rows whose text stands elsewhere with another answer that is more frequent for it."""
+    """Share of rows whose text has another, more frequent answer elsewhere."""
     suspects: float | None
-    """Share of rows whose label is probably wrong; None where that can't be judged."""
+    """Share of rows whose label is probably wrong; None where it can't be judged."""
     curve: LearningCurve | None
-    """The cheap model's; None where there are no labels."""
+    """The cheap model's learning curve; None where there are no labels."""
 
     @property
     def no_signal(self) -> bool:
-        """Whether the cheap model finds nothing: it is not shown to do better than always giving the most frequent
-        label, and its F1 of the labels is about that of drawing them."""
+        """Whether the cheap model finds nothing: it is not shown to be better than the most frequent label, and its
+        macro-F1 is about that of random labels."""
         if not self.curve or not self.curve.now:
             return False
         return self.curve.now.low <= self.majority and (self.curve.macro_f1 or 0) <= _DRAWN / self.answers
 
     @property
     def ceiling(self) -> float:
-        """The best accuracy that labels which contradict each other let anyone show, up to an error of 5 %.
+        """The best accuracy that anyone can show on labels which contradict each other, up to an error of 5 %.
 
-        Wilson's limit, each group counted once.
+        It is Wilson's limit, with each group counted once.
         """
         share, more = self.contradicting, NORMAL_90**2 / self.groups
         least = share + more / 2 - math.sqrt(more * share * (1 - share) + more**2 / 4)
@@ -74,17 +74,17 @@ class JobFacts:
 
     @property
     def likely_ceiling(self) -> float:
-        """The best accuracy if as many of the suspected labels are wrong as were where labels had been flipped."""
+        """The best accuracy if the share `SUSPECTS_WRONG` of the suspected labels is wrong."""
         return min(self.ceiling, 1 - SUSPECTS_WRONG * (self.suspects or 0.0))
 
 
 def gather(examples: Sequence[Example], test_rows: int, seed: int) -> JobFacts:
-    """Everything `forecast_fit` judges by. Takes about a minute for 15,000 rows of 77 labels.
+    """Gather the facts for `forecast_fit`. This takes about a minute for 15,000 rows of 77 labels.
 
     Args:
         examples: at least one.
-        test_rows: how many rows the result will be measured on.
-        seed: of folds and subsets.
+        test_rows: number of rows on which the result will be measured.
+        seed: seed of folds and subsets.
     """
     members: dict[str, set[str]] = defaultdict(set)
     for example in examples:
@@ -137,7 +137,7 @@ def _suspects(examples: Sequence[Example], seed: int) -> float | None:
     from tunewright.data.checks.label_noise import likely_mislabelled
 
     rows = sorted(examples, key=lambda example: (group_of(example), example.request, example.answer))
-    found = likely_mislabelled(
+    suspects = likely_mislabelled(
         [row.request for row in rows], [row.answer for row in rows], [group_of(row) for row in rows], seed
     )
-    return None if found is None else len(found) / len(rows)
+    return None if suspects is None else len(suspects) / len(rows)

@@ -1,10 +1,11 @@
-"""Whether a job suits a small tuned model, from what is known before paying for one.
+"""The fit forecast: whether a job suits a small tuned model, before anybody pays for one.
 
-For a classification the cheap model's error, known with an interval, times the ratio of errors that tuned models had on
-jobs with as many groups a label (`evidence.yaml`), gives the accuracy to be expected, as an interval for a further job;
-labels that contradict each other cap it. The goal against that range gives the answer. "Don't" is said only where that
-interval leaves no room: not for a switch, and not for a cascade. It is a rule with few data points behind it, and says
-which: `python bench/fit.py` holds it against every job of which more is known, and counts its errors.
+For a classification, the forecast multiplies the cheap model's error, which has an interval, by the ratio of errors
+that tuned models had on jobs with as many groups a label (`evidence.yaml`). This gives the expected accuracy as an
+interval for a further job. Labels that contradict each other cap it. The goal against that range gives the answer. The
+forecast says "don't" only where the interval leaves no chance for a switch nor for a cascade. The rule rests on few
+data points, and names them: `python bench/fit.py` compares it with every job whose result is known, and counts its
+errors.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ Answer = Literal["good fit", "worth a try", "poor fit", "no signal", "too little
 LEAST_A_LABEL = 10
 """The evidence book knows no job with fewer groups a label."""
 BLUNT_TEST = 0.07
-"""Half the 95 % interval of a test from which on its result decides nothing."""
+"""A test whose 95 % interval is wider than twice this decides nothing."""
 SHARP_TEST = 0.03
 EXTRACTION = 0.75
 """From this share of copied words on, answers count as taken from the request."""
 LEAST_ROWS = 200
-"""For jobs without labels. A rule of thumb; nothing was measured below."""
+"""Least rows for jobs without labels. A rule of thumb; nothing was measured below."""
 CASCADE = 4.0
-"""Times the errors that the goal allows, up to which a model may still answer a part by itself: three of four trainings
-that made so many answer a fifth of their test or more as well as asked (`python bench/diagnosis.py cascades`)."""
+"""A model with up to this many times the errors that the goal allows may still answer a part by itself: three of four
+trainings with so many errors answer a fifth of their test or more well enough (`python bench/diagnosis.py cascades`).
+"""
 LONG_ANSWER = 50
-"""Words of free text from which on no evidence speaks for a small model."""
+"""With more words of free text, no evidence supports a small model."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,13 @@ class Reason:
 @dataclass(frozen=True)
 class FitForecast:
     answer: Answer
-    """classical: the cheap model alone reaches the goal. no signal: it finds nothing; the book knows no such job: the
-    labels may be shuffled, or depend on more than words."""
+    """classical: the cheap model alone reaches the goal. no signal: the cheap model finds nothing. The book knows no
+    such job; the labels may be shuffled, or depend on more than words."""
     sentence: str
     goal: float
     low: float | None
     high: float | None
-    """Ends of the expected accuracy of a tuned small model, of its 90 % interval. None: nothing is known."""
+    """Ends of the 90 % interval of a tuned small model's expected accuracy. None: nothing is known."""
     reasons: tuple[Reason, ...]
     changes: tuple[str, ...]
     """What would change the answer."""
@@ -67,9 +69,9 @@ def forecast_fit(
 
     Args:
         examples: the training examples.
-        goal: accuracy the job needs, 0 to 1.
-        seed: of folds and subsets.
-        test_rows: how many rows of their own the result is measured on; without it, `test_share` of the examples.
+        goal: accuracy that the job needs, 0 to 1.
+        seed: seed of folds and subsets.
+        test_rows: number of separate test rows; without it, `test_share` of the examples.
 
     Raises:
         UserError: there are no examples, or all have the same answer.
@@ -81,7 +83,7 @@ def forecast_fit(
 
 
 def forecast_from(facts: JobFacts, goal: float, book: EvidenceBook) -> FitForecast:
-    """The forecast, from what is known of the job and of others."""
+    """The forecast from the facts of the job and of other jobs."""
     return _classification(facts, goal, book) if facts.curve else _other(facts, goal, book)
 
 
@@ -106,7 +108,7 @@ def _classification(facts: JobFacts, goal: float, book: EvidenceBook) -> FitFore
 
 
 def _leaves_room(high: float, goal: float) -> bool:
-    """Whether a model that may be that good could answer a part by itself, of which it is sure."""
+    """Whether a model with this accuracy could answer by itself the part that it is sure of."""
     return 1 - high <= CASCADE * (1 - goal)
 
 
@@ -131,27 +133,27 @@ def _cheap_model(facts: JobFacts, now: CurveRange, book: EvidenceBook) -> list[R
 
 
 def expected_range(facts: JobFacts, book: EvidenceBook) -> tuple[float, float]:
-    """The 90 % interval of a tuned model's accuracy, from the cheap model's and the evidence.
+    """The 90 % interval of a tuned model's accuracy, from the cheap model's accuracy and the evidence.
 
-    Labels that contradict each other are known to be wrong and cap it; labels that merely look wrong may be right, so
-    they lower its lower end alone.
+    Labels that contradict each other are known to be wrong and cap the interval. Labels that only look wrong may be
+    right, so they lower only its lower end.
     """
     assert facts.curve
     assert facts.curve.now
     svm = facts.curve.now
-    # Half an error more: where none was made, one might have been.
+    # At least half an error: a model without errors might have made one.
     least, middle, most = (max(1 - end, 0.5 / facts.rows) for end in (svm.high, svm.value, svm.low))
     unsure = (math.log(most) - math.log(least)) / (2 * NORMAL_90)
     least, most = book.error_ratio(facts.groups / facts.answers).ends(unsure)
     high = min(1 - middle * least, facts.ceiling)
-    # At the least it learns which label is the most frequent.
+    # It learns at least which label is the most frequent.
     return min(max(facts.majority, 1 - middle * most), facts.likely_ceiling, high), high
 
 
 def _too_little(facts: JobFacts, goal: float) -> list[Reason]:
-    found = []
+    reasons = []
     if facts.curve and facts.curve.rows_needed:
-        found.append(
+        reasons.append(
             Reason(
                 f"{facts.rows:,} rows in {facts.groups:,} groups for {facts.answers} labels, where "
                 f"{facts.curve.rows_needed:,} rows are needed to judge",
@@ -159,7 +161,7 @@ def _too_little(facts: JobFacts, goal: float) -> list[Reason]:
             )
         )
     if facts.median_a_label < LEAST_A_LABEL:
-        found.append(
+        reasons.append(
             Reason(
                 f"half of the labels have fewer than {LEAST_A_LABEL} different "
                 f"{'groups' if facts.grouped else 'texts'}",
@@ -167,48 +169,45 @@ def _too_little(facts: JobFacts, goal: float) -> list[Reason]:
             )
         )
     if _half_width(facts.test_rows, goal) > BLUNT_TEST:
-        found.append(
+        reasons.append(
             Reason(
                 f"a test of {facts.test_rows} rows shows an accuracy to "
                 f"±{100 * _half_width(facts.test_rows, goal):.0f} points only",
                 "95 % interval of a share (normal approximation)",
             )
         )
-    return found
+    return reasons
 
 
 def _agreement(facts: JobFacts) -> list[Reason]:
-    found = []
+    reasons = []
     if facts.contradicting:
-        found.append(
+        reasons.append(
             Reason(
                 f"{_percent(facts.contradicting)} of the rows contradict another row of the same text, so that no "
-                f"one can "
-                f"show more than {_percent(facts.ceiling)}",
+                f"one can show more than {_percent(facts.ceiling)}",
                 "equal texts with different labels (finding D006); the upper end of a 95 % interval",
             )
         )
     if facts.suspects:
-        found.append(
+        reasons.append(
             Reason(
                 f"{_percent(facts.suspects)} of the labels look wrong; if half of them are, about "
                 f"{_percent(facts.likely_ceiling)} is the most anyone can show",
-                "confident learning (finding D014), of whose suspects about half were wrong where labels had "
-                "been flipped",
+                "confident learning (finding D014); where labels had been flipped, about half of its suspects were "
+                "wrong",
             )
         )
-    return found
+    return reasons
 
 
 def _other(facts: JobFacts, goal: float, book: EvidenceBook) -> FitForecast:
-    """A job without a fixed set of answers: there is no cheap model to go by, and one figure from elsewhere forbids
-    nothing."""
+    """The forecast for a job without a fixed set of answers. It has no cheap model, and one figure from elsewhere rules
+    out nothing."""
     kind = "extraction" if facts.copied >= EXTRACTION else "free text"
     (known,) = (row for row in book.other if row.kind == kind)
     reasons = [
-        Reason(
-            f"{_percent(facts.copied)} of the answers' words stand in the request or in most answers", f"so: {kind}"
-        ),
+        Reason(f"{_percent(facts.copied)} of the answers' words are in the request or in most answers", f"so: {kind}"),
         Reason(
             f"answers have {facts.answer.median:.0f} words (95 %: {facts.answer.p95:.0f}), requests "
             f"{facts.request.median:.0f} (95 %: {facts.request.p95:.0f})",
@@ -221,7 +220,7 @@ def _other(facts: JobFacts, goal: float, book: EvidenceBook) -> FitForecast:
         answer = "too little data"
         reasons.insert(0, Reason(f"{facts.rows} rows, fewer than {LEAST_ROWS}", "a rule of thumb"))
     elif kind == "free text" and facts.answer.median > LONG_ANSWER:
-        reasons.insert(0, Reason("long free answers", "no measurement we know speaks for a small model there"))
+        reasons.insert(0, Reason("long free answers", "no measurement that we know supports a small model there"))
     return _forecast(answer, goal, None, None, reasons, facts)
 
 
@@ -229,16 +228,16 @@ def _forecast(
     answer: Answer, goal: float, low: float | None, high: float | None, reasons: list[Reason], facts: JobFacts
 ) -> FitForecast:
     expected = (
-        "Nothing is known of the accuracy to expect"
+        "The accuracy to expect is not known"
         if low is None or high is None
-        else f"A tuned small model may be expected to reach {_percent(low)} to {_percent(high)}"
+        else f"A tuned small model is expected to reach {_percent(low)} to {_percent(high)}"
     )
     heads: dict[Answer, str] = {
         "classical": f"Classical: a linear SVM already reaches the goal of {_percent(goal)}; tune nothing.",
         "too little data": "Too little data: collect more before paying for anything.",
         "good fit": f"Good fit. {expected}; the goal is {_percent(goal)}.",
         "worth a try": f"Worth a try{_as_cascade(high, goal)}. {expected}; the goal is {_percent(goal)}.",
-        "no signal": "No signal: going by the words, a linear SVM does no better than always giving the most frequent "
+        "no signal": "No signal: a linear SVM of the words does no better than always giving the most frequent "
         f"label ({_percent(facts.majority)}). Read ten rows: could you label them? If so, train on a part of the data.",
         "poor fit": f"Poor fit: don't. {expected}; the goal is {_percent(goal)}.",
     }
@@ -251,28 +250,28 @@ def _as_cascade(high: float | None, goal: float) -> str:
 
 
 def _changes(answer: Answer, goal: float, high: float | None, facts: JobFacts) -> list[str]:
-    found = []
+    changes = []
     if facts.curve and facts.curve.rows_needed:
-        found.append(f"{facts.curve.rows_needed:,} rows, new groups of them, instead of {facts.rows:,}")
+        changes.append(f"{facts.curve.rows_needed:,} rows, new groups of them, instead of {facts.rows:,}")
     elif facts.curve and answer != "classical":
-        found += [
+        changes += [
             f"{forecast.factor} times the data would bring the SVM alone to about {_percent(forecast.accuracy.value)}"
             for forecast in facts.curve.forecasts
             if forecast.gain.value >= 0.01
         ]
     if facts.suspects and answer not in ("classical", "good fit"):
-        found.append(f"correcting the {_percent(facts.suspects)} of labels that look wrong (finding D014)")
+        changes.append(f"correcting the {_percent(facts.suspects)} of labels that look wrong (finding D014)")
     if high is not None and high < goal:
-        found.append(f"a goal of {_percent(high)} or less")
+        changes.append(f"a goal of {_percent(high)} or less")
     if _half_width(facts.test_rows, goal) > SHARP_TEST:
         rows = math.ceil(1.96**2 * goal * (1 - goal) / SHARP_TEST**2)
-        found.append(f"a test of {rows:,} rows, which shows an accuracy to ±{100 * SHARP_TEST:.0f} points")
+        changes.append(f"a test of {rows:,} rows, which shows an accuracy to ±{100 * SHARP_TEST:.0f} points")
     if not facts.grouped:
-        found.append(
+        changes.append(
             "naming data.group, if rows are variants of few sentences or come from few customers: all figures here are "
             "too good then"
         )
-    return found
+    return changes
 
 
 def _half_width(rows: int, share: float) -> float:

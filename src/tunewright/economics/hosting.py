@@ -1,10 +1,9 @@
-"""How fast a base model would answer on a machine, before anybody has measured it.
+"""Estimates how fast a base model would answer on a machine, before anybody has measured it.
 
-On a GPU it is counted from the model's size, as vLLM would serve it: reading the prompt is products, writing a token is
-reading the weights once for all requests under way. On a CPU it is what SmolLM2-135M was measured to do, in proportion.
-An encoder is served on a CPU, writes nothing, and reads at most its window; that it reads the text alone, without the
-instruction that a prompt has around it, makes these figures of it high.
-Such figures are good to a factor of two; what the verdict rests on is measured.
+On a GPU the estimate counts from the model's size, as vLLM would serve it: prefill is products, and decoding a token
+reads the weights once for all requests under way. On a CPU it scales the measured speed of SmolLM2-135M. An encoder
+runs on a CPU, decodes nothing, and reads at most its window. It reads the text without the instruction of a prompt, so
+these figures are too high for it. Such figures are good to a factor of two; the verdict rests on measured ones.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from tunewright.models.sizes import sizes_in
 
 _MOST_AT_ONCE = 64
 _SPREAD = 1.5
-"""The 95th percentile of the time over the mean."""
+"""Ratio of the 95th percentile of the time to the mean."""
 _CPU_BILLIONS, _CPU_CORES = 0.135, 2
-_CPU_READ, _CPU_WRITE = 1000.0, 130.0
-"""Tokens a second that SmolLM2-135M reads and writes on two cores, int8 in ONNX Runtime (`bench/quantise.py` times
-such answers)."""
+_CPU_PREFILL, _CPU_DECODE = 1000.0, 130.0
+"""Tokens a second of SmolLM2-135M in prefill and in decoding on two cores, int8 in ONNX Runtime (`bench/quantise.py`
+times such answers)."""
 
 
 @dataclass(frozen=True)
 class Hosting:
-    """A base model on a machine, as far as it can be told without either."""
+    """The estimate for a base model on a machine."""
 
     model: str
     machine: str
@@ -56,14 +55,14 @@ def cheapest_hosting(
     redundancy: int,
     precision: str = "int8",
 ) -> Hosting | None:
-    """The cheapest machine of the price book on which a model answers in time; where there is none, the fastest that
-    holds it; None where none does.
+    """The cheapest machine of the price book on which a model answers in time. Where there is none, the fastest that
+    holds the model; None where none holds it.
 
     Args:
-        target: what the 95th percentile may be, seconds.
-        precision: of the weights on a CPU, int8 or int4; a GPU has them in 16 bits.
+        target: the allowed 95th percentile, seconds.
+        precision: precision of the weights on a CPU, int8 or int4; a GPU has them in 16 bits.
     """
-    found = []
+    hostings = []
     for machine_name, machine in book.machines.items():
         card = book.cards[machine.gpu.card] if machine.gpu else None
         service = service_of(entry, machine, card, prompt_tokens, answer_tokens, target, precision)
@@ -71,11 +70,11 @@ def cheapest_hosting(
             cost = host_cost(
                 machine, service, requests=requests, peak_to_average=peak_to_average, redundancy=redundancy
             )
-            found.append(Hosting(name, machine_name, service, cost))
-    in_time = [each for each in found if each.in_time]
+            hostings.append(Hosting(name, machine_name, service, cost))
+    in_time = [each for each in hostings if each.in_time]
     if in_time:
         return min(in_time, key=lambda each: each.cost.usd_per_month)
-    return min(found, key=lambda each: each.service.slowest, default=None)
+    return min(hostings, key=lambda each: each.service.slowest, default=None)
 
 
 def hosting_of(
@@ -117,9 +116,9 @@ def service_of(
     target: float,
     precision: str = "int8",
 ) -> Service | None:
-    """How a machine answers; None where the model does not fit into its memory, or is an encoder and it has a GPU.
+    """How fast a machine answers; None where the model does not fit into its memory, or an encoder would be on a GPU.
 
-    A GPU takes as many requests at once as keep the target when all of them are under way; its `slowest` is that of a
+    A GPU takes as many requests at once as keep the target with all of them under way. Its `slowest` is the time of a
     request by itself.
     """
     sizes, billions = sizes_in(entry), entry.parameters
@@ -127,29 +126,29 @@ def service_of(
         if machine.gpu:
             return None
         prompt_tokens, answer_tokens = min(prompt_tokens, entry.context), 0.0
-        billions -= entry.embeddings  # which are looked up; a decoder's are its head too
+        billions -= entry.embeddings  # they are only looked up; a decoder's are its head too
     if machine.gpu is None or card is None or entry.shape is None:
         free = free_memory(machine)
         if free is not None and free < serving(sizes, precision, prompt_tokens + answer_tokens):
             return None
         size = billions / _CPU_BILLIONS * _CPU_CORES / machine.cores
-        seconds = size * (prompt_tokens / _CPU_READ + answer_tokens / _CPU_WRITE)
+        seconds = size * (prompt_tokens / _CPU_PREFILL + answer_tokens / _CPU_DECODE)
         return Service(seconds, seconds * _SPREAD, target)
     share = machine.gpu.gib / card.gib
     weights = 2e9 * entry.parameters
     cache = 2 * sizes.cache * (prompt_tokens + answer_tokens)
-    room = vllm_room(machine.gpu, card) * GIB - weights
-    if room < cache:
+    free_bytes = vllm_room(machine.gpu, card) * GIB - weights
+    if free_bytes < cache:
         return None
     flops = card.tflops * 1e12 * SERVED_PRODUCTS * share
     bandwidth = card.gb_per_second * 1e9 * SERVED_BANDWIDTH * share
-    read = 2e9 * entry.parameters * prompt_tokens / flops
+    prefill = 2e9 * entry.parameters * prompt_tokens / flops
 
     def latency(at_once: int) -> float:
-        """Every request's prompt is read between the others' tokens."""
+        """The prefill of every request runs between the others' tokens."""
         step = (weights + at_once * cache) / bandwidth + at_once * 2e9 * entry.parameters / flops
-        return read * at_once + answer_tokens * step
+        return prefill * at_once + answer_tokens * step
 
-    most = int(min(_MOST_AT_ONCE, room // cache))
+    most = int(min(_MOST_AT_ONCE, free_bytes // cache))
     at_once = next((n for n in range(most, 0, -1) if latency(n) * _SPREAD <= target), 1)
     return Service(latency(at_once) / at_once / machine.gpu.count, latency(1) * _SPREAD, target)

@@ -1,4 +1,4 @@
-"""How long an API will be there, and how old its price is: which may be recommended, and what must be said of it."""
+"""How long an API will be available, and how old its price is."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from tunewright.economics.prices import ApiPrice, PriceBook
 
 STALE_DAYS = 45
-"""A price book that is older is said to be."""
+"""Tunewright warns about a price book that is older."""
 SHOWN = 8
-"""Of the built-in book's APIs, beside the one that is paid for today: more than a table holds."""
+"""APIs of the built-in book to show beside the one paid for today; a table holds no more."""
 
 _PLACES = {
     "openai": "OpenAI's API",
@@ -25,32 +25,32 @@ _PLACES = {
 
 @dataclass(frozen=True)
 class Lifetime:
-    """How long an API will be there, as seen on one day."""
+    """How long an API will be available, as seen on one day."""
 
     end: str | None = None
     """The day of its shutdown, YYYY-MM-DD; None: none is announced."""
     ended: bool = False
     near: bool = False
-    """It ends within the horizon, or has ended."""
+    """Whether it ends within the horizon, or has ended."""
     summary: str = ""
-    """A sentence, where it is near."""
+    """A sentence about the end where it is near; else empty."""
 
 
 UNANNOUNCED = Lifetime()
 
 
 def today() -> date:
-    """The day, UTC."""
+    """Today's date, UTC."""
     return datetime.now(UTC).date()
 
 
 def lifetime(name: str, price: ApiPrice, url: str | None, day: date, months: int) -> Lifetime:
-    """When an API ends: on Azure for what is asked there, else at its provider.
+    """When an API ends: on Azure where the endpoint is there, else at its provider.
 
     Args:
-        url: the endpoint that is asked, or None.
+        url: the endpoint, or None.
         day: today.
-        months: the horizon; an API that ends within it is said to.
+        months: the horizon; an API that ends within it is `near`.
     """
     provider = price.provider or "openai"
     place = "azure" if provider == "openai" and _is_azure(url) else provider
@@ -71,16 +71,16 @@ def _is_azure(url: str | None) -> bool:
 def beside(
     book: PriceBook, name: str, url: str | None, day: date, months: int, cost: Callable[[ApiPrice], float]
 ) -> dict[str, tuple[ApiPrice, Lifetime]]:
-    """The API paid for today, then what a table shows beside it: the user's own, and the cheapest that will last; the
-    cheapest first.
+    """The API paid for today, then the APIs that a table shows beside it, the cheapest first: those of the user's own
+    price book, and the cheapest that will last.
 
     Args:
-        name: of the API paid for today.
-        months: the horizon within which none of the book's may end.
-        cost: what the job costs on an API.
+        name: the API paid for today.
+        months: the horizon; no API of the built-in book that ends within it is shown.
+        cost: the cost of the job on an API.
 
     Raises:
-        UserError: it has no price.
+        UserError: the API paid for today has no price.
     """
     known = {each: (price, lifetime(each, price, url, day, months)) for each, price in book.apis_from(name).items()}
     now = known.pop(name)
@@ -91,10 +91,11 @@ def beside(
 
 
 def thinking(name: str, price: ApiPrice, effort: str | None = None) -> str:
-    """What an estimate from tokens of prompts and answers leaves out, in a sentence; nothing where it only answers.
+    """A sentence that an estimate from prompts and answers leaves out the API's thinking; empty where it does not
+    think.
 
     Args:
-        effort: the reasoning effort that is asked for, where one is.
+        effort: the reasoning effort of the spec, or None.
     """
     if not price.reasons or effort == "none":
         return ""
@@ -103,7 +104,7 @@ def thinking(name: str, price: ApiPrice, effort: str | None = None) -> str:
 
 
 def stale(book: PriceBook, day: date) -> str:
-    """A warning, where the price book is too old to be relied on; else nothing."""
+    """A warning where the price book is too old to rely on; else empty."""
     age = book.age_days(day)
     if age <= STALE_DAYS:
         return ""

@@ -1,4 +1,4 @@
-"""What a machine of the price book really has free for a model, in main memory and on its GPU."""
+"""The memory that a machine of the price book has free for a model, in main memory and on its GPU."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from tunewright.economics.memory import GIB
 from tunewright.economics.prices import Card, Gpu, MachinePrice, PriceBook
 
 SYSTEM = 0.75 * GIB
-"""What the operating system and Azure's own agents take of a machine; of a container nothing."""
+"""Memory that the operating system and Azure's own agents take from a machine; a container gives them nothing."""
 KUBERNETES_PODS = 110
 """Pods that an AKS node may have. Source: learn.microsoft.com/azure/aks/node-resource-reservations (2026-11-27)."""
 VLLM_SHARE = 0.92
-"""Of a GPU's memory that vLLM takes: `gpu_memory_utilization` in its vllm/config/cache.py (2026-11-27)."""
+"""Share of a GPU's memory that vLLM takes: `gpu_memory_utilization` in its vllm/config/cache.py (2026-11-27)."""
 VLLM_ACTIVATIONS = 1.0
-"""GiB of it for activations, CUDA graphs and the context, before there are keys and values; an assumption."""
+"""GiB of that memory for activations, CUDA graphs and the context, before keys and values; an assumption."""
 
 
 def free_memory(machine: MachinePrice) -> float | None:
-    """Bytes of main memory for a server; None where the price book does not say how much there is."""
+    """Bytes of main memory for a server; None where the price book does not give the machine's memory."""
     if machine.memory_gib is None:
         return None
     return machine.memory_gib * GIB - (0 if machine.scales_to_zero else SYSTEM)
 
 
 def free_on_kubernetes(machine: MachinePrice) -> float | None:
-    """Bytes that a pod may ask of an AKS node: what the kubelet and its eviction threshold leave.
+    """Bytes that a pod may request on an AKS node, after the kubelet and its eviction threshold.
 
     The kubelet keeps 20 MB for each pod and 50 MB, or a quarter of the memory if that is less, and evicts below
     100 MiB.
@@ -38,7 +38,7 @@ def free_on_kubernetes(machine: MachinePrice) -> float | None:
 
 
 def free_gpu(gpu: Gpu, card: Card) -> float:
-    """GiB that CUDA reports of a GPU; a share of a card has its share."""
+    """GiB that CUDA reports for a GPU; a share of a card has that share of its memory."""
     return (card.free_gib or card.gib) * gpu.gib / card.gib
 
 
@@ -59,9 +59,9 @@ def cheapest_holding(
 
     Args:
         needed: bytes.
-        containers: among Container Apps' sizes, instead of machines.
+        containers: look among the sizes of Container Apps, instead of machines.
         free: bytes that a machine has free.
-        taken: whether a place takes a machine of this name; by default all that are proposed.
+        taken: whether the target takes a machine of this name; by default, every proposed machine.
     """
     holding = [
         (machine.usd_per_hour, name)
@@ -75,11 +75,11 @@ def cheapest_holding(
 
 
 def cheapest_gpu_holding(book: PriceBook, needed: float, taken: Callable[[str], bool] | None = None) -> str | None:
-    """The cheapest machine one of whose GPUs has this much; None where none has.
+    """The cheapest machine with this much memory on one GPU; None where none has.
 
     Args:
         needed: bytes.
-        taken: as of `cheapest_holding`.
+        taken: as in `cheapest_holding`.
     """
     holding = [
         (machine.usd_per_hour, name)

@@ -1,7 +1,7 @@
-"""Main memory that a step holds at its peak, in bytes, from the sizes of its model.
+"""Peak main memory of a step, in bytes, from the sizes of its model.
 
-`python bench/true_size.py` measures these figures at the true shapes of Phi-3-mini, Mistral-7B and Llama-3-8B; where
-one changes, it is corrected here and nowhere else. Pages of mapped files are not counted, because they can be evicted.
+`python bench/true_size.py` measures these figures at the true shapes of Phi-3-mini, Mistral-7B and Llama-3-8B. Correct
+a figure here and nowhere else. Pages of mapped files do not count, because they can be evicted.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ GIB = 2**30
 STREAMING = 0.3 * GIB
 """Python and the libraries of a step that works tensor by tensor, from safetensors to safetensors."""
 MATRICES = 2
-"""Copies of the largest matrix that is turned as a whole, in float32: as it is read, and turned. Of all others a few
-rows are held."""
+"""Copies in float32 of the largest matrix that is rotated as a whole: as read, and rotated. Of all other matrices only
+a few rows are held."""
 ONNX_BUILDER = 0.4
-"""Bytes for each parameter that onnxruntime-genai's model builder holds besides."""
+"""Further bytes for each parameter that onnxruntime-genai's model builder holds."""
 TRAINER = 600e6
 """Python, torch and the training libraries, without a model (`python bench/plan.py`)."""
 SERVER = 0.35 * GIB
 """A server with its runtime, without weights."""
 COPIES = 1.05
-"""Bytes of a server for each byte of quantised weights: what is not shared with the mapped file."""
+"""Bytes of a server for each byte of quantised weights: the memory not shared with the mapped file."""
 KEYS_AND_VALUES = 256 * 2**20
-"""What OpenVINO's blocks of keys and values take, if two contexts do not need more
+"""Bytes of OpenVINO's blocks of keys and values, if two contexts do not need more
 (`inference/runtimes/openvino/network.py`)."""
 CONTEXTS = 2
 TORCH = 1.5 * GIB
-"""Python, torch and the activations of a packed batch, where a candidate is asked in torch."""
+"""Python, torch and the activations of a packed batch, where a candidate runs in torch."""
 CUDA = 0.4 * GIB
-"""The CUDA context with the libraries' kernels, of what CUDA reports of a GPU; an assumption."""
+"""The CUDA context with the libraries' kernels, part of the memory that CUDA reports for a GPU; an assumption."""
 INT8_ROW = 5
 """Bytes of scale and zero point of an output of a matrix in int8."""
 INT4 = 0.578
@@ -46,12 +46,12 @@ def weights(sizes: Sizes, precision: str) -> float:
     """Bytes of a model's weights.
 
     Args:
-        precision: "int8" or "int4" as OpenVINO's bundle has them, "nf4", "16-bit", "fp32", or torch's name of a type.
+        precision: "int8" or "int4" as in OpenVINO's bundle, "nf4", "16-bit", "fp32", or torch's name of a type.
     """
-    if sizes.kind == "encoder":  # int4 loses too much of one, so it is refused
+    if sizes.kind == "encoder":  # int4 is refused for encoders, because they lose too much
         return (4.0 if precision in ("fp32", "float32") else 2.0 if precision == "16-bit" else 1.0) * sizes.parameters
     inner = sizes.parameters - sizes.vocabulary
-    ends = 2 * sizes.embedding  # turning the weights makes two matrices of tied ones
+    ends = 2 * sizes.embedding  # rotating the weights makes two matrices out of tied ones
     match precision:
         case "int8":
             return ends + inner + INT8_ROW * sizes.rows
@@ -64,21 +64,21 @@ def weights(sizes: Sizes, precision: str) -> float:
 
 
 def merging(sizes: Sizes) -> float:
-    """Adapter and base become one, or weights are turned and quantised, shard by shard."""
+    """Memory to merge adapter and base, or to rotate and quantise weights, shard by shard."""
     return STREAMING + MATRICES * 4 * sizes.written
 
 
 def building(sizes: Sizes, runtime: str) -> float:
-    """The weights of a bundle are made.
+    """Memory to make the weights of a bundle.
 
     Args:
-        runtime: of `tunewright.inference.runtimes.base.RuntimeName`.
+        runtime: a `tunewright.inference.runtimes.base.RuntimeName`.
     """
     return merging(sizes) + (ONNX_BUILDER * sizes.parameters if runtime == "onnxruntime" else 0)
 
 
 def serving(sizes: Sizes, precision: str, context: float) -> float:
-    """A server on a CPU.
+    """Memory of a server on a CPU.
 
     Args:
         context: tokens that a sequence may have.
@@ -89,7 +89,7 @@ def serving(sizes: Sizes, precision: str, context: float) -> float:
 
 
 def server(weights: float, context: float) -> float:
-    """A server of weights that were written already.
+    """Memory of a server for existing weight files.
 
     Args:
         weights: bytes of their files.
@@ -99,11 +99,11 @@ def server(weights: float, context: float) -> float:
 
 
 def evaluating(sizes: Sizes, *, nf4: bool, half: bool) -> float:
-    """A candidate is asked in torch on a CPU.
+    """Memory to ask a candidate in torch on a CPU.
 
     Args:
-        nf4: its base is held in NF4; otherwise its weights are mapped and computed layer by layer.
-        half: the CPU computes in bfloat16; otherwise in float32.
+        nf4: whether its base is held in NF4; otherwise its weights are mapped and computed layer by layer.
+        half: whether the CPU computes in bfloat16; otherwise in float32.
     """
     number = 2 if half else 4
     if nf4:
@@ -112,7 +112,7 @@ def evaluating(sizes: Sizes, *, nf4: bool, half: bool) -> float:
 
 
 def on_gpu(sizes: Sizes, *, nf4: bool, context: float) -> float:
-    """A candidate is asked in torch on a GPU, one prompt at a time: bytes of the GPU's memory.
+    """GPU memory to ask a candidate in torch, one prompt at a time.
 
     Args:
         context: tokens of a prompt with its answer.

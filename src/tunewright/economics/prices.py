@@ -1,7 +1,7 @@
 """The price book: dated prices of machines and APIs.
 
-Three files lie over each other: `apis.json`, what APIs cost (`snapshot.py` writes it, from genai-prices);
-`prices.yaml`, machines and what else is known of APIs, each fact with its source; a user's own, if the spec names one.
+It overlays three files: `apis.json` with the prices of APIs (`snapshot.py` writes it, from genai-prices); `prices.yaml`
+with machines and further facts about APIs, each with its source; and the user's own, if the spec names one.
 """
 
 from __future__ import annotations
@@ -42,16 +42,17 @@ Day = Annotated[str, BeforeValidator(_day)]
 
 
 class Card(BaseModel):
-    """What a GPU can do."""
+    """The properties of a GPU card."""
 
     model_config = ConfigDict(extra="forbid")
 
     gib: float
-    """Memory of a whole card, GiB, as it is sold."""
+    """Memory of a whole card, GiB, as sold."""
     free_gib: float | None = None
-    """What CUDA reports of it: less, for the driver and error correction. None: not known, so all of it."""
+    """Memory that CUDA reports, less than `gib` because of the driver and error correction. None: not known, so all of
+    it."""
     tflops: float
-    """Dense products in 16 bits that large matrices reach for long, TFLOP/s; a program reaches a share of it."""
+    """Sustained dense products in 16 bits with large matrices, TFLOP/s; a program reaches a share of it."""
     tflops32: float
     """Dense products in float32, TFLOP/s, peak."""
     gb_per_second: float
@@ -61,7 +62,7 @@ class Card(BaseModel):
 
 
 class Gpu(BaseModel):
-    """What of GPUs a machine has."""
+    """The GPUs of a machine."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -77,48 +78,47 @@ class MachinePrice(BaseModel):
     usd_per_hour: Price
     cores: int
     memory_gib: float | None = None
-    """Main memory; None: not known, and then nothing is refused for want of it."""
+    """Main memory; None: not known, so nothing is refused for lack of it."""
     gpu: Gpu | None = None
     scales_to_zero: bool = False
-    """Paid only while it runs, which it does from the first request until some minutes after the last."""
+    """Whether it is paid only while it runs: from the first request until some minutes after the last."""
     clusters: bool = True
-    """Whether Azure ML has clusters of it, which is what `azure.gpu` and `azure.cpu` name."""
+    """Whether Azure ML has clusters of it, which `azure.gpu` and `azure.cpu` name."""
     proposed: bool = True
-    """Whether it is among those that answers are estimated on; otherwise it is priced where a spec names it."""
+    """Whether Tunewright proposes it and estimates answers on it; otherwise it is priced only where a spec names it."""
 
 
 class ApiPrice(BaseModel):
-    """What an API asks for, USD for a million tokens, and how long it will be there.
+    """The prices of an API in USD for a million tokens, and how long it will be available.
 
-    Prompts are taken to be shorter than those from which on some models cost more (100,000 tokens at the least).
+    Prompts are assumed to be shorter than those for which some models cost more (100,000 tokens or more).
     """
 
     model_config = ConfigDict(extra="forbid")
 
     provider: str | None = None
-    """Who runs it: openai, anthropic, google or mistral; None of an API that only the user's own book has."""
+    """openai, anthropic, google or mistral; None for an API that only the user's own book has."""
     usd_in: Price
     """Prompt tokens."""
     usd_cached: Price | None = None
-    """Prompt tokens that the endpoint has read before; None: as much as any other."""
+    """Prompt tokens from the endpoint's cache; None: the price of any other."""
     usd_cache_write: Price | None = None
-    """Prompt tokens that the endpoint keeps for the next request; None: as much as any other."""
+    """Prompt tokens that the endpoint writes to its cache; None: the price of any other."""
     usd_out: Price
-    """Answer tokens. What a model thinks before it answers is billed as these."""
+    """Answer tokens; thinking is billed as these."""
     batch: Price | None = None
-    """What answers within a day cost, as a share of the usual price; None: the book's `batch`."""
+    """The price of answers within a day, as a share of the usual price; None: the book's `batch`."""
     fast: Price | None = None
-    """What the provider's fast tier costs, as a multiple of the usual price; None: not known."""
+    """The price of the provider's fast tier, as a multiple of the usual price; None: not known."""
     ends: dict[str, date] = {}
-    """The day on which it is shut down, by place: its provider's name, or azure. A place where no end is announced is
-    left out."""
+    """The day of its shutdown, by host: its provider's name, or azure. A host without an announced end is left out."""
     reasons: bool = False
     """Whether it can think before it answers."""
     efforts: list[str] = []
-    """What it takes as its reasoning effort, the least first; empty: nothing, or not known."""
+    """The reasoning efforts that it takes, the lowest first; empty: none, or not known."""
 
     def times(self, factor: float) -> ApiPrice:
-        """All of its prices, multiplied."""
+        """The same API with all prices multiplied."""
         prices = {
             name: None if (price := getattr(self, name)) is None else price * factor
             for name in ("usd_in", "usd_cached", "usd_cache_write", "usd_out")
@@ -131,9 +131,9 @@ class ApiPrice(BaseModel):
         """The price of an answer.
 
         Args:
-            answer_tokens: those of its thinking among them.
-            cached_tokens: those of the prompt that were read before.
-            cache_write_tokens: those of the prompt that were kept for the next request; none of them is read before.
+            answer_tokens: tokens of the answer, its thinking included.
+            cached_tokens: prompt tokens from the cache.
+            cache_write_tokens: prompt tokens written to the cache; none of them is also in `cached_tokens`.
         """
         cached = self.usd_in if self.usd_cached is None else self.usd_cached
         written = self.usd_in if self.usd_cache_write is None else self.usd_cache_write
@@ -149,18 +149,19 @@ class PriceBook(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     as_of: Day
-    """When prices of machines were read; of a user's own book, all that stands in it."""
+    """When the prices of machines were read; in a user's own book, all prices."""
     source: str
     apis_as_of: Day
-    """When prices of APIs were read."""
+    """When the prices of APIs were read."""
     apis_source: str
     machines: dict[str, MachinePrice]
     cards: dict[str, Card]
     apis: dict[str, ApiPrice]
     disk_usd_per_gib: Price
-    """What a month of a GiB on a disk costs."""
+    """The price of a GiB on a disk for a month."""
     batch: Price
-    """What a batch API, which answers within a day, asks of the usual price, where an API does not say."""
+    """The price of a batch API, which answers within a day, as a share of the usual price; for APIs without their
+    own."""
 
     @model_validator(mode="after")
     def _cards_are_known(self) -> PriceBook:
@@ -173,23 +174,23 @@ class PriceBook(BaseModel):
         return _find(name, self.machines, "traffic.machine", f"Known: {', '.join(self.machines)}.")
 
     def api(self, name: str) -> ApiPrice:
-        otherwise = "See: tunewright models prices. Any other gets its price in a book of yours: docs/economics.md"
+        otherwise = "See: tunewright models prices. To price any other, write your own book: docs/economics.md"
         return _find(name, self.apis, "api.model", otherwise)
 
     def batch_of(self, price: ApiPrice) -> float:
-        """What an API's answers within a day cost, as a share of its usual price."""
+        """The price of an API's answers within a day, as a share of its usual price."""
         return self.batch if price.batch is None else price.batch
 
     def apis_from(self, name: str) -> dict[str, ApiPrice]:
-        """All of them, the named one first.
+        """All APIs, the named one first.
 
         Raises:
-            UserError: it has no price.
+            UserError: the named one has no price.
         """
         return {name: self.api(name)} | self.apis
 
     def age_days(self, today: date) -> int:
-        """Days since its older part was read; a month counts as read on its last day."""
+        """Days since the older of its dates; a month counts as its last day."""
         return max(0, max((today - _last_day(day)).days for day in (self.as_of, self.apis_as_of)))
 
 
@@ -210,11 +211,11 @@ def _find(name: str, prices: dict[str, Priced], key: str, otherwise: str) -> Pri
 
 @cache
 def price_book(over: Path | None = None) -> PriceBook:
-    """The built-in price book, with a user's own laid over it.
+    """The built-in price book, overlaid by the user's own.
 
     Raises:
-        UserError: the user's is not there, is not YAML, has other keys or values than a price book has, or is dated in
-            the future.
+        UserError: the user's book does not exist, is not YAML, has other keys or values than a price book, or is dated
+            in the future.
     """
     data = _built_in()
     if over is None:
@@ -229,16 +230,16 @@ def price_book(over: Path | None = None) -> PriceBook:
         book = PriceBook.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the book"
-        raise UserError(f"{place}: {first['msg'].removeprefix('Value error, ')}.", where=over, fix=_KEYS) from None
+        key = ".".join(map(str, first["loc"])) or "the book"
+        raise UserError(f"{key}: {first['msg'].removeprefix('Value error, ')}.", where=over, fix=_KEYS) from None
     today = datetime.now(UTC).date()
     for key, day in (("as_of", book.as_of), ("apis_as_of", book.apis_as_of)):
         if key in own and _first_day(day) > today:
             raise UserError(
-                f"This price book is of {day}, which is still to come: today is {today}.",
+                f"This price book is dated {day}, which is in the future: today is {today}.",
                 where=over,
                 why="Its prices would count as new for longer than they are.",
-                fix=f"Write into `{key}` the day on which they were read; or set this machine's clock.",
+                fix=f"Set `{key}` to the day on which they were read; or set this machine's clock.",
             )
     return book
 
@@ -262,7 +263,7 @@ def _own(file: Path) -> dict[str, Any]:
     try:
         own = read_yaml(read_bytes(file, SPEC_BYTES, _KEYS).decode(), str(file), _KEYS)
     except FileNotFoundError:
-        raise UserError("This price book is not there.", where=file, fix="Check `prices` in the spec.") from None
+        raise UserError("This price book does not exist.", where=file, fix="Check `prices` in the spec.") from None
     except UnicodeDecodeError:
         raise UserError("This price book is not YAML.", where=file, fix=_KEYS) from None
     if not isinstance(own, dict):

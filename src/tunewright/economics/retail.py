@@ -16,20 +16,20 @@ from tunewright.economics.prices import PriceBook
 URL = "https://prices.azure.com/api/retail/prices"
 _VERSION = "2023-01-01-preview"
 _AT_ONCE = 10
-"""Sizes in one question; longer ones are refused."""
+"""Sizes in one query; the list refuses longer ones."""
 _TRIES = 4
 _OTHERS = ("windows", "spot", "low priority", "cloudservices")
-"""Words in the names of rows that are not the plain machine with Linux."""
+"""Words in the names of rows for anything but a plain machine with Linux."""
 
 
 def refreshed(book: PriceBook, region: str, url: str = URL) -> tuple[dict[str, Any], list[str]]:
-    """(a price book of the machines as they are priced now, the names that the list does not have).
+    """(a price book of the machines with today's prices, the names that the list does not have).
 
     Args:
-        region: Azure's name of it, such as eastus.
+        region: Azure's name of the region, such as eastus.
 
     Raises:
-        UserError: the price list can't be reached, refuses, or knows none of the machines in this region.
+        UserError: the price list can't be reached, refuses, or has none of the machines in this region.
     """
     names = [name for name in book.machines if name.startswith("Standard_")]
     prices = machine_prices(names, region, url)
@@ -41,12 +41,12 @@ def refreshed(book: PriceBook, region: str, url: str = URL) -> tuple[dict[str, A
         )
     machines = {name: {"usd_per_hour": prices[name]} for name in names if name in prices}
     today = datetime.now(UTC).date().isoformat()
-    made = {"as_of": today, "source": f"Azure Retail Prices API, {region}, {today}", "machines": machines}
-    return made, [name for name in names if name not in prices]
+    refreshed_prices = {"as_of": today, "source": f"Azure Retail Prices API, {region}, {today}", "machines": machines}
+    return refreshed_prices, [name for name in names if name not in prices]
 
 
 def machine_prices(names: Sequence[str], region: str, url: str = URL) -> dict[str, float]:
-    """USD an hour of the machines that the list has in a region, by size.
+    """USD an hour by size, for the machines that the list has in a region.
 
     Raises:
         UserError: the price list can't be reached, or refuses.
@@ -69,8 +69,8 @@ def _is_plain(row: dict[str, Any]) -> bool:
 def _rows(client: httpx.Client, url: str, region: str, names: Iterable[str]) -> Iterator[dict[str, Any]]:
     sizes = " or ".join(f"armSkuName eq '{name}'" for name in names)
     plain = "serviceName eq 'Virtual Machines' and priceType eq 'Consumption'"
-    question = f"{plain} and armRegionName eq '{region}' and ({sizes})"
-    page = _page(client, url, {"api-version": _VERSION, "currencyCode": "USD", "$filter": question})
+    query = f"{plain} and armRegionName eq '{region}' and ({sizes})"
+    page = _page(client, url, {"api-version": _VERSION, "currencyCode": "USD", "$filter": query})
     while True:
         yield from page.get("Items", [])
         following = page.get("NextPageLink")
@@ -97,7 +97,7 @@ def _page(client: httpx.Client, url: str, parameters: dict[str, str] | None) -> 
         page = dict(reply.raise_for_status().json())
     except (httpx.HTTPStatusError, ValueError, TypeError):
         raise UserError(
-            f"Azure's price list answered with status {reply.status_code}, or with something else than prices.",
+            f"Azure's price list answered with status {reply.status_code}, or with something other than prices.",
             where=url,
             fix="Try again later. Until then the built-in prices hold.",
         ) from None
@@ -105,5 +105,5 @@ def _page(client: httpx.Client, url: str, parameters: dict[str, str] | None) -> 
 
 
 def _wait(reply: httpx.Response, attempt: int) -> float:
-    asked = reply.headers.get("retry-after", "")
-    return min(float(asked), 60.0) if asked.replace(".", "", 1).isdigit() else 0.5 * 2**attempt
+    seconds = reply.headers.get("retry-after", "")
+    return min(float(seconds), 60.0) if seconds.replace(".", "", 1).isdigit() else 0.5 * 2**attempt

@@ -1,8 +1,9 @@
-"""Prices of APIs from genai-prices: the part of its published file that matters here, as entries of a price book.
+"""Prices of APIs from genai-prices: the part of its published file that Tunewright needs, as entries of a price book.
 
-The built-in snapshot, `apis.json`, is written by `python -m tunewright.economics.snapshot SOURCE` from that file, or
-from the one that SOURCE names. The package itself is no dependency: its module of prices is 1.6 MB, its client of HTTP
-a second one beside ours, and of both a few hundred figures are needed.
+`python -m tunewright.economics.snapshot SOURCE [FILE]` writes the built-in snapshot, `apis.json`, from the published
+file, or from FILE; SOURCE is the name that the snapshot gives its source. The package itself is no dependency: its
+module of prices has 1.6 MB, its HTTP client would be a second one beside ours, and only a few hundred figures are
+needed.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tunewright.core.errors import UserError
-from tunewright.economics import retail, snapshot
+from tunewright.economics import retail
 from tunewright.economics.lifetimes import today
 from tunewright.economics.prices import PriceBook
 
 URL = "https://raw.githubusercontent.com/pydantic/genai-prices/refs/heads/main/prices/new_data/v2/data.json"
-"""Where genai-prices (MIT, github.com/pydantic/genai-prices) publishes its prices: the address that its own updater
-asks (version 0.2.3, 2026-11-27)."""
+"""Where genai-prices (MIT, github.com/pydantic/genai-prices) publishes its prices; its own updater reads this address
+(version 0.2.3, 2026-11-27)."""
 
 MODELS: dict[str, tuple[str, ...]] = {
     "openai": (
@@ -65,7 +66,7 @@ MODELS: dict[str, tuple[str, ...]] = {
         "mistral-large-2512",
     ),
 }
-"""What a team is likely to pay today, and what it may turn to, by provider."""
+"""The models that a team is likely to pay for today or may move to, by provider."""
 
 _PRICES = {
     "usd_in": "input_mtok",
@@ -78,10 +79,10 @@ _FAST = ({"service_tier": "fast"}, {"speed": "fast"})
 
 
 def published(url: str = URL) -> list[Any]:
-    """All prices as genai-prices publishes them now.
+    """All prices that genai-prices publishes now.
 
     Raises:
-        UserError: they can't be reached, or are something else than a list of providers.
+        UserError: they can't be reached, or are something other than a list of providers.
     """
     fix = "Check the network, or try again later. Until then the built-in prices hold."
     try:
@@ -96,7 +97,7 @@ def published(url: str = URL) -> list[Any]:
         providers = None
     if not isinstance(providers, list):
         raise UserError(
-            f"The list of API prices answered with status {reply.status_code}, or with something else than prices.",
+            f"The list of API prices answered with status {reply.status_code}, or with something other than prices.",
             where=url,
             fix=fix,
         )
@@ -107,20 +108,20 @@ def api_prices(providers: Sequence[Any], today: date) -> tuple[dict[str, Any], l
     """(the entries of a price book for `MODELS` by name, the names that the list does not have).
 
     Args:
-        providers: as genai-prices publishes them.
-        today: whose prices are taken, where a list says from when on each holds.
+        providers: the list that genai-prices publishes.
+        today: the day whose prices are used, where a list dates its prices.
 
     Prices of long prompts, which some models have from 100,000 tokens on, are left out: requests here are shorter.
 
     Raises:
-        UserError: the list has another form than version 2 of it.
+        UserError: the list does not have the form of version 2.
     """
     try:
         listed = {(provider["id"], model["id"]): model for provider in providers for model in provider["models"]}
-        wanted = [(provider, name) for provider, names in MODELS.items() for name in names]
-        found = {
+        models = [(provider, name) for provider, names in MODELS.items() for name in names]
+        entries = {
             name: {"provider": provider, **_entry(listed[provider, name], today)}
-            for provider, name in wanted
+            for provider, name in models
             if (provider, name) in listed
         }
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -129,7 +130,7 @@ def api_prices(providers: Sequence[Any], today: date) -> tuple[dict[str, Any], l
             why=f"{type(error).__name__}: {error}",
             fix="Until Tunewright knows that form, the built-in prices hold.",
         ) from None
-    return found, [name for _, name in wanted if name not in found]
+    return entries, [name for _, name in models if name not in entries]
 
 
 def _entry(model: Mapping[str, Any], today: date) -> dict[str, Any]:
@@ -143,7 +144,7 @@ def _entry(model: Mapping[str, Any], today: date) -> dict[str, Any]:
 
 
 def _prices_on(prices: Any, today: date) -> dict[str, float]:
-    """Those that hold: the last whose day has come. What only holds at some hours is no price to plan with."""
+    """The prices that hold: the last whose day has come. A price that holds only at some hours is left out."""
     if isinstance(prices, list):
         begun = [each["prices"] for each in prices if _has_begun(each.get("constraint"), today)]
         prices = begun[-1]
@@ -159,7 +160,7 @@ def _has_begun(constraint: Mapping[str, Any] | None, today: date) -> bool:
 def _factor(
     model: Mapping[str, Any], usual: Mapping[str, float], tiers: Sequence[Mapping[str, str]], today: date
 ) -> float | None:
-    """What such a way of asking costs, as a share of the usual price; the larger where in and out differ."""
+    """The price in one of these tiers, as a share of the usual price; the larger share where in and out differ."""
     for variant in model.get("price_variants") or ():
         if variant["when"] in tiers and _has_begun(variant.get("constraint"), today):
             other = _prices_on(variant["prices"], today)
@@ -168,13 +169,35 @@ def _factor(
     return None
 
 
+def refreshed_book(
+    book: PriceBook, region: str, machines_url: str = retail.URL, apis_url: str = URL
+) -> tuple[dict[str, Any], list[str]]:
+    """(the content of a user's own price book with today's prices, a sentence for each price left as built in).
+
+    Args:
+        region: Azure's name of the region, such as eastus.
+
+    Raises:
+        UserError: one of the lists can't be reached, refuses, or lacks what is needed.
+    """
+    refreshed, unoffered = retail.refreshed(book, region, machines_url)
+    apis, unlisted = api_prices(published(apis_url), today())
+    refreshed |= {"apis_as_of": today().isoformat(), "apis_source": "genai-prices", "apis": apis}
+    left = []
+    if unoffered:
+        left.append(f"Not offered in {region}, so left as built in: {', '.join(unoffered)}")
+    if unlisted:
+        left.append(f"Not in genai-prices, so left as built in: {', '.join(unlisted)}")
+    return refreshed, left
+
+
 def main(source: str, file: Path | None = None) -> None:
-    """Write the built-in snapshot anew, from `file`, or from what is published."""
-    today = datetime.now(UTC).date()
+    """Write the built-in snapshot anew, from `file`, or from the published prices."""
+    day = today()
     providers = json.loads(file.read_text("utf-8")) if file else published()
-    found, missing = api_prices(providers, today)
-    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in found.items())
-    text = f'{{"apis_as_of": "{today}", "apis_source": {json.dumps(source)}, "apis": {{\n{lines}\n}}}}\n'
+    entries, missing = api_prices(providers, day)
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items())
+    text = f'{{"apis_as_of": "{day}", "apis_source": {json.dumps(source)}, "apis": {{\n{lines}\n}}}}\n'
     (Path(__file__).parent / "apis.json").write_text(text, "utf-8")
     if missing:
         sys.stderr.write(f"Not in the list: {', '.join(missing)}\n")
@@ -182,25 +205,3 @@ def main(source: str, file: Path | None = None) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1], *map(Path, sys.argv[2:3]))
-
-
-def refreshed_book(
-    book: PriceBook, region: str, machines_url: str = retail.URL, apis_url: str = snapshot.URL
-) -> tuple[dict[str, Any], list[str]]:
-    """(what to write into a price book of the user's own, what is left as built in, a sentence each).
-
-    Args:
-        region: Azure's name of it, such as eastus.
-
-    Raises:
-        UserError: one of the lists can't be reached, refuses, or has not what is asked of it.
-    """
-    made, unoffered = retail.refreshed(book, region, machines_url)
-    apis, unlisted = snapshot.api_prices(snapshot.published(apis_url), today())
-    made |= {"apis_as_of": today().isoformat(), "apis_source": "genai-prices", "apis": apis}
-    left = []
-    if unoffered:
-        left.append(f"Not offered in {region}, so left as built in: {', '.join(unoffered)}")
-    if unlisted:
-        left.append(f"Not in genai-prices, so left as built in: {', '.join(unlisted)}")
-    return made, left

@@ -1,4 +1,5 @@
-"""What a model of one's own costs a month beside its machines: people, retraining, storage. And all of it, itemised."""
+"""The monthly cost of your own model besides its machines (people, retraining, storage), and the whole of it
+itemised."""
 
 from __future__ import annotations
 
@@ -6,40 +7,40 @@ from dataclasses import dataclass, replace
 
 from tunewright.config import MoneySpec, Spec
 from tunewright.economics.cost import HOURS_A_MONTH, LETTERS_A_TOKEN, Item
-from tunewright.economics.economics import Scenario
 from tunewright.economics.memory import GIB
 from tunewright.economics.prices import PriceBook
+from tunewright.economics.scenario import Scenario
 
 YOURS, ASSUMED, NOT_COUNTED = "yours", "assumed", "not counted: "
 _DAYS_A_MONTH = HOURS_A_MONTH / 24
 _REVIEWS_A_DAY = 10
-"""What the review queue draws at random (`tunewright.monitoring.queue`)."""
+"""Answers that the review queue draws at random (`tunewright.monitoring.queue`)."""
 _REVIEW_MINUTES = 1.0
 _TIMES_KEPT, _BYTES_BESIDE = 2, 750
-"""A capture lies in its journal and in the store; beside its text that is so many bytes (journal 312, SQLite 442, of
-10,000 captures as bench/store.py makes them). A server writes nothing else for a request."""
+"""A capture is kept twice, in the request log and in the store, and needs these bytes besides its text (log 312, SQLite
+442, for 10,000 captures as bench/store.py makes them). A server writes nothing else for a request."""
 
 
 @dataclass(frozen=True)
 class Upkeep:
-    """A month beside the machines."""
+    """The monthly costs besides the machines."""
 
     items: tuple[Item, ...]
-    """What does not depend on the traffic."""
+    """The costs that do not depend on the traffic."""
     request_usd: float
-    """What is kept of a request, for as long as it is kept."""
+    """Storage of one request, for as long as it is kept."""
     storage: str
-    """How that was found, in words."""
+    """How the storage was calculated, in words."""
     prices: str
-    """Whose prices."""
+    """The source of the prices."""
 
     @property
     def usd(self) -> float:
-        """A month of what is counted and does not depend on the traffic."""
+        """The counted costs of a month that do not depend on the traffic."""
         return sum(item.usd_per_month or 0.0 for item in self.items)
 
     def at(self, requests: float) -> float:
-        """A month of what is counted."""
+        """The counted costs of a month."""
         return self.usd + self.request_usd * requests
 
     def itemised(self, requests: float) -> list[Item]:
@@ -47,14 +48,14 @@ class Upkeep:
         return [*self.items, stored]
 
 
-def upkeep(
+def upkeep_of(
     spec: Spec | MoneySpec, book: PriceBook, *, letters: float, trained: tuple[float, str] | None = None
 ) -> Upkeep:
-    """What a spec says and implies.
+    """The upkeep that a spec sets and implies.
 
     Args:
-        letters: of a request and its answer.
-        trained: (hours that a training took with its tests, the machine it is priced as); None: nothing was trained.
+        letters: letters of a request and its answer.
+        trained: (hours of a training with its tests, the machine at whose price it counts); None: nothing was trained.
     """
     days = spec.monitor.keep_days
     size = _TIMES_KEPT * letters + _BYTES_BESIDE
@@ -71,25 +72,25 @@ def letters_of(prompt_tokens: float, answer_tokens: float) -> float:
 
 
 def review_hours(spec: Spec | MoneySpec) -> float:
-    """A month."""
+    """Hours of review a month."""
     minutes = spec.costs.review_minutes
     return _reviews_a_month(spec) * (_REVIEW_MINUTES if minutes is None else minutes) / 60
 
 
 def unpriced(spec: Spec | MoneySpec) -> list[str]:
-    """People's work that the spec gives no price, and a saving has to pay for all the same."""
+    """People's work that the spec does not price; a saving has to pay for it all the same."""
     hours = review_hours(spec) * spec.costs.horizon_months
     named = [] if spec.costs.engineering_usd else ["engineering"]
     return named + ([f"reviews ({hours:,.0f} hours)"] if spec.costs.hourly_usd is None and hours else [])
 
 
 def prices_of(book: PriceBook) -> str:
-    """Whose prices of machines and disks a book has, and when they were read."""
+    """The source and the date of a book's prices of machines and disks."""
     return f"prices of {book.as_of} ({book.source})"
 
 
 def items_of(scenario: Scenario, machine: str, beside: Upkeep, book: PriceBook) -> list[Item]:
-    """A month of the own model.
+    """A month of your own model, itemised.
 
     Args:
         machine: the name of the scenario's machine.
@@ -111,23 +112,23 @@ def items_of(scenario: Scenario, machine: str, beside: Upkeep, book: PriceBook) 
 
 
 def _reviews_a_month(spec: Spec | MoneySpec) -> float:
-    said = spec.costs.reviews_per_month
-    return _REVIEWS_A_DAY * _DAYS_A_MONTH if said is None else said
+    count = spec.costs.reviews_per_month
+    return _REVIEWS_A_DAY * _DAYS_A_MONTH if count is None else count
 
 
 def _reviews(spec: Spec | MoneySpec) -> Item:
     costs, hours = spec.costs, review_hours(spec)
     count = _reviews_a_month(spec)
     minutes = _REVIEW_MINUTES if costs.review_minutes is None else costs.review_minutes
-    sum_ = f"{count:,.0f} reviews of {minutes:g} minute{'' if minutes == 1 else 's'}, {hours:.1f} hours"
+    basis = f"{count:,.0f} reviews of {minutes:g} minute{'' if minutes == 1 else 's'}, {hours:.1f} hours"
     if costs.hourly_usd is None and hours:
-        return Item("reviews", None, f"{NOT_COUNTED}costs.hourly_usd", sum_)
+        return Item("reviews", None, f"{NOT_COUNTED}costs.hourly_usd", basis)
     rate = costs.hourly_usd or 0.0
     assumed = [
-        key for key, said in (("reviews", costs.reviews_per_month), ("minutes", costs.review_minutes)) if said is None
+        key for key, value in (("reviews", costs.reviews_per_month), ("minutes", costs.review_minutes)) if value is None
     ]
     source = f"{YOURS}; {' and '.join(assumed)} {ASSUMED}" if assumed else YOURS
-    return Item("reviews", hours * rate, source, f"{sum_} at ${rate:g}")
+    return Item("reviews", hours * rate, source, f"{basis} at ${rate:g}")
 
 
 def _retraining(spec: Spec | MoneySpec, book: PriceBook, trained: tuple[float, str] | None) -> Item:
@@ -142,5 +143,5 @@ def _retraining(spec: Spec | MoneySpec, book: PriceBook, trained: tuple[float, s
         return Item("retraining", None if count else 0.0, f"{NOT_COUNTED}costs.retraining_usd", each)
     hours, name = trained
     source = f"measured; {prices_of(book)}"
-    sum_ = f"{each}, of {hours:.2f} hours as this run took, on {name} at ${machine.usd_per_hour:g} an hour"
-    return Item("retraining", count * hours * machine.usd_per_hour, source, sum_)
+    basis = f"{each}, of {hours:.2f} hours as this run took, on {name} at ${machine.usd_per_hour:g} an hour"
+    return Item("retraining", count * hours * machine.usd_per_hour, source, basis)

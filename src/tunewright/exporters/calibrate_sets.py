@@ -20,7 +20,7 @@ from tunewright.inference.thresholds import (
     choose_thresholds,
     expected_f1,
     sigmoid,
-    unseen,
+    cross_validated,
 )
 from tunewright.tasks import Example, MultiLabelTask
 
@@ -62,7 +62,7 @@ def calibrate_sets(
     folds = folds_of(examples, blocks)
     belief = choose_belief(found, gold, counts, folds)
     thresholds, pooled = choose_thresholds(found, gold, counts, belief)
-    likely, score = _expected_and_reached(found, gold, unseen(found, gold, counts, folds, belief))
+    likely, score = _expected_and_reached(found, gold, cross_validated(found, gold, counts, folds, belief))
     whole = fit_answers(likely.tolist(), score.tolist(), weights)
     _tell(task, thresholds, pooled)
     decisions = Decisions(

@@ -1,5 +1,5 @@
-"""What a pipeline stops for: a project's verdict held against its spec's targets, in seconds, and told where the
-pipeline runs. Nothing is run, and torch is never loaded."""
+"""The gate of a CI pipeline: compares a project's verdict with its spec's targets in seconds, and reports the result
+where the pipeline runs. It runs no step, and never loads torch."""
 
 from tunewright.gate.judge import Gate, gate
 

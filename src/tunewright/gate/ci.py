@@ -1,5 +1,5 @@
 """The pipeline that the gate runs in: GitHub Actions or Azure Pipelines. The verdict goes into the run's summary and,
-on a pull request, into a comment. A comment that can't be written is a warning and changes no exit code."""
+on a pull request, into a comment. If the comment can't be written, that is a warning and changes no exit code."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tunewright.core.errors import UserError
-from tunewright.gate.comment import comment, mark
+from tunewright.gate.comment import mark, markdown
 from tunewright.gate.judge import Gate
 from tunewright.gate.post import AzureDevOps, GitHub, NotWritten, PullRequest
 
 
-def tell(found: Gate, environ: Mapping[str, str]) -> list[str]:
-    """Tell a judged verdict where this process runs.
+def publish(judged: Gate, environ: Mapping[str, str]) -> list[str]:
+    """Publish a judged verdict in the pipeline of this process.
 
     Args:
         environ: the environment's variables.
 
     Returns:
-        What to print, a line each; those that are commands are obeyed by the runner.
+        Lines to print; some are commands for the runner.
 
     Raises:
-        UserError: this is no pipeline that is known.
+        UserError: this process runs in no known pipeline.
     """
     on_github, on_azure = environ.get("GITHUB_ACTIONS") == "true", environ.get("TF_BUILD", "").lower() == "true"
     if not on_github and not on_azure:
@@ -34,38 +34,38 @@ def tell(found: Gate, environ: Mapping[str, str]) -> list[str]:
             why="This is neither GitHub Actions nor Azure Pipelines.",
             fix="Type --markdown FILE to have the comment in a file, and post that.",
         )
-    text = comment(found)
-    told = []
+    text = markdown(judged)
+    lines = []
     if on_github:
-        _github_files(found, text, environ)
+        _github_files(judged, text, environ)
     else:
-        told.append(_azure_summary(found, text, environ))
+        lines.append(_azure_summary(judged, text, environ))
     try:
-        place = _github(environ) if on_github else _azure(environ)
-        told.append(f"Comment: {place.put(mark(found.name), text, open_=not found.passed)}")
+        pull_request = _github(environ) if on_github else _azure(environ)
+        lines.append(f"Comment: {pull_request.put(mark(judged.name), text, open_=not judged.passed)}")
     except NotWritten as why:
-        told.append(_warning(f"No comment was written; the verdict is in the run's summary. {why}", github=on_github))
-    return told
+        lines.append(_warning(f"No comment was written; the verdict is in the run's summary. {why}", github=on_github))
+    return lines
 
 
-def _github_files(found: Gate, text: str, environ: Mapping[str, str]) -> None:
+def _github_files(judged: Gate, text: str, environ: Mapping[str, str]) -> None:
     """Append to the job's summary and to the step's outputs."""
-    outputs = f"passed={str(found.passed).lower()}\ndecision={found.decision}\n"
-    for name, written in (("GITHUB_STEP_SUMMARY", text + "\n"), ("GITHUB_OUTPUT", outputs)):
+    outputs = f"passed={str(judged.passed).lower()}\ndecision={judged.decision}\n"
+    for name, content in (("GITHUB_STEP_SUMMARY", text + "\n"), ("GITHUB_OUTPUT", outputs)):
         if file := environ.get(name):
             with Path(file).open("a", encoding="utf-8") as stream:
-                stream.write(written)
+                stream.write(content)
 
 
-def _azure_summary(found: Gate, text: str, environ: Mapping[str, str]) -> str:
+def _azure_summary(judged: Gate, text: str, environ: Mapping[str, str]) -> str:
     folder = Path(tempfile.mkdtemp(prefix="tunewright-", dir=environ.get("AGENT_TEMPDIRECTORY")))
-    file = folder / f"{found.name}.md"
+    file = folder / f"{judged.name}.md"
     file.write_text(text, "utf-8")
     return f"##vso[task.uploadsummary]{file}"
 
 
 def _github(environ: Mapping[str, str]) -> PullRequest:
-    """The pull request that a workflow of GitHub runs for."""
+    """The pull request that a GitHub workflow runs for."""
     try:
         event = json.loads(Path(environ["GITHUB_EVENT_PATH"]).read_text("utf-8"))
     except (KeyError, OSError, ValueError):
@@ -83,7 +83,7 @@ def _github(environ: Mapping[str, str]) -> PullRequest:
 
 
 def _azure(environ: Mapping[str, str]) -> PullRequest:
-    """The pull request that a pipeline of Azure DevOps runs for."""
+    """The pull request that an Azure DevOps pipeline runs for."""
     number = environ.get("SYSTEM_PULLREQUEST_PULLREQUESTID", "")
     if not number.isdigit():
         raise NotWritten(f"This run is for no pull request ({environ.get('BUILD_REASON', 'no reason')}).")
@@ -91,7 +91,7 @@ def _azure(environ: Mapping[str, str]) -> PullRequest:
     if provider != "TfsGit":
         raise NotWritten(f"The repository is not in Azure Repos but {provider}, where this token has no rights.")
     token = environ.get("SYSTEM_ACCESSTOKEN", "").strip()
-    if not token or token.startswith("$("):  # a variable that was not there stays as it was written
+    if not token or token.startswith("$("):  # Azure leaves an unset variable as written
         raise NotWritten("SYSTEM_ACCESSTOKEN is not set. Pass it: SYSTEM_ACCESSTOKEN: $(System.AccessToken).")
     return AzureDevOps.at(
         environ["SYSTEM_COLLECTIONURI"],
@@ -104,6 +104,6 @@ def _azure(environ: Mapping[str, str]) -> PullRequest:
 
 
 def _warning(text: str, *, github: bool) -> str:
-    """A warning that the runner shows with the run."""
+    """The runner's command for a warning that it shows with the run."""
     text = text.replace("%", "%25" if github else "%AZP25").replace("\r", "%0D").replace("\n", "%0A")
     return f"::warning title=tunewright gate::{text}" if github else f"##vso[task.logissue type=warning]{text}"

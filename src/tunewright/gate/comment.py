@@ -1,4 +1,4 @@
-"""A judged verdict as a Markdown comment: the same one is written anew by each run, so it begins with a hidden mark."""
+"""A judged verdict as a Markdown comment. Each run updates the same comment, so it begins with a hidden mark."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ _LONGEST = 2_000
 _ROWS = 40
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+~|$])")
 _BEGINNING = re.compile(r"^(\d*)(\.(?=\s|$)|[-=])")
-"""What makes a list or a rule of a line."""
+"""The beginning of a line that makes it a list or a rule."""
 _CALLS = re.compile(r"([@#!]|://|\bwww\.|\bGH-)(?=\S)", re.IGNORECASE)
-"""What a site would make a mention, a reference or a link of."""
+"""Text that a site would turn into a mention, a reference or a link."""
 _BREAK = "\u200b"
-"""A space of no width."""
+"""A zero-width space."""
 
 
 def mark(name: str) -> str:
-    """The line by which a project's comment is found again. Neither GitHub nor Azure DevOps shows it: for both it is
-    the definition of a link."""
+    """The line that marks a project's comment. Neither GitHub nor Azure DevOps shows it: for both it is the definition
+    of a link."""
     return f"[//]: <> (tunewright-gate {name})"
 
 
-def comment(found: Gate) -> str:
-    """A judged verdict as Markdown that calls nobody and links nowhere, whatever its texts hold."""
-    missed = sum(not target.met for target in found.targets)
-    targets = f"{missed} of {len(found.targets)} targets missed" if missed else "every target met"
-    head = f"### {'✅' if found.passed else '❌'} {plain(found.name)}: {plain(found.decision)} · {targets}"
-    rows = [("✅" if target.met else "❌", target.name, target.found) for target in found.targets]
+def markdown(judged: Gate) -> str:
+    """A judged verdict as Markdown that mentions nobody and links nowhere, whatever its texts hold."""
+    missed = sum(not target.met for target in judged.targets)
+    targets = f"{missed} of {len(judged.targets)} targets missed" if missed else "every target met"
+    head = f"### {'✅' if judged.passed else '❌'} {plain(judged.name)}: {plain(judged.decision)} · {targets}"
+    rows = [("✅" if target.met else "❌", target.name, target.found) for target in judged.targets]
     rows.sort(key=lambda row: row[0] == "✅")
     if len(rows) > _ROWS:
         rows = [*rows[:_ROWS], ("", "…", f"{len(rows) - _ROWS} more")]
     parts = [
-        mark(found.name),
+        mark(judged.name),
         head,
-        plain(found.sentence),
+        plain(judged.sentence),
         _table(("", "target", "found"), rows),
     ]
-    if found.lines:
-        parts.append(_table(("for the one who pays", ""), found.lines))
+    if judged.lines:
+        parts.append(_table(("for the person who pays", ""), judged.lines))
     return "\n\n".join(parts) + "\n"
 
 
@@ -51,7 +51,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def plain(text: str) -> str:
-    """Text as Markdown that shows just that text, in a line or a table's cell."""
+    """Markdown that shows a text as it is, in a line or a table's cell."""
     text = " ".join(text.split())
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}…"

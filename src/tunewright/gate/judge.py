@@ -1,4 +1,4 @@
-"""The verdict held against the spec's targets, and whether it is of the project as it stands."""
+"""Compares the verdict with the spec's targets, and checks that it belongs to the project as it is now."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tunewright.pipeline.runner import UpToDate, standing
 @dataclass(frozen=True)
 class Gate:
     name: str
-    """The spec's."""
+    """The spec's name."""
     decision: str
     sentence: str
-    """The verdict."""
+    """The verdict's sentence."""
     targets: list[Target]
-    """What the spec asks for, last that the verdict is of the project as it stands."""
+    """The spec's targets, and last that the verdict is up to date."""
     lines: list[tuple[str, str]] = field(default_factory=list)
-    """The page for the one who pays: a name and a sentence each."""
+    """The page for the person who pays: a name and a sentence each."""
 
     @property
     def passed(self) -> bool:
@@ -34,11 +34,10 @@ class Gate:
 
 
 def gate(spec: Spec, runs: Path | None = None) -> Gate:
-    """Judge what a project last came to. Of each step's output the manifest is enough, and of the verdict's its
-    `verdict.json`.
+    """Judge a project's last verdict. This needs only the manifest of each step's output, and `verdict.json`.
 
     Args:
-        runs: the folder of its outputs; `runs` beside the spec by default.
+        runs: the folder of the outputs; `runs` beside the spec by default.
 
     Raises:
         UserError: there is no verdict.
@@ -47,9 +46,9 @@ def gate(spec: Spec, runs: Path | None = None) -> Gate:
     latest = (home / LATEST / "verdict").resolve()
     sources = read_once()
     standings = [standing(each, "bundle", home, sources=sources, whole=False) for each in spec.each_candidate]
-    # One base model has one verdict, which the latest need not be: the spec may have been changed back.
-    of = {each.folders["verdict"].resolve(): each for each in standings if "verdict" in each.folders}
-    folder = next(iter(of)) if of and not spec.candidates else latest
+    # One base model has one verdict. It need not be the latest: the spec may have been changed back.
+    by_verdict = {each.folders["verdict"].resolve(): each for each in standings if "verdict" in each.folders}
+    folder = next(iter(by_verdict)) if by_verdict and not spec.candidates else latest
     if not read_manifest(folder, whole=False):
         raise UserError(
             "There is no verdict to judge.",
@@ -59,12 +58,13 @@ def gate(spec: Spec, runs: Path | None = None) -> Gate:
         )
     data = _read(folder / "verdict.json")
     verdict = data["verdict"]
-    fresh, found = _freshness(spec, of.get(folder) or _second_of(folder, standings), standings, home, sources)
+    judged = by_verdict.get(folder) or _second_of(folder, standings)
+    fresh, finding = _freshness(spec, judged, standings, home, sources)
     return Gate(
         spec.name,
         verdict["decision"],
         verdict["sentence"],
-        [*(Target(**target) for target in verdict["targets"]), Target("up to date", fresh, found)],
+        [*(Target(**target) for target in verdict["targets"]), Target("up to date", fresh, finding)],
         [(line["name"], line["text"]) for line in data.get("payer", {}).get("lines", ())],
     )
 
@@ -83,29 +83,29 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _second_of(verdict: Path, standings: Sequence[UpToDate]) -> UpToDate | None:
-    """The dearer part of the cascade that a verdict is of, where both parts are up to date; None of another verdict."""
-    judged = read_manifest(verdict, whole=False)
-    inputs = judged.inputs if judged else {}
+    """The dearer part of a cascade, where the verdict is about a cascade and both parts are up to date; else None."""
+    manifest = read_manifest(verdict, whole=False)
+    inputs = manifest.inputs if manifest else {}
     parities = (read_manifest(folder, whole=False) for folder in verdict.parent.glob("parity-*"))
-    asked = next((each for each in parities if each and each.content == inputs.get("parity")), None)
-    made = {
+    parity = next((each for each in parities if each and each.content == inputs.get("parity")), None)
+    parts = {
         manifest.content: each
         for each in standings
         if "parity" in each.folders and (manifest := read_manifest(each.folders["parity"], whole=False))
     }
-    if asked is None or asked.inputs.get("first") not in made:
+    if parity is None or parity.inputs.get("first") not in parts:
         return None
-    return made.get(asked.inputs.get("second", ""))
+    return parts.get(parity.inputs.get("second", ""))
 
 
 def _freshness(
     spec: Spec, judged: UpToDate | None, standings: Sequence[UpToDate], home: Path, sources: Sources
 ) -> tuple[bool, str]:
-    """(whether the verdict is of the project as it stands, what was found)."""
+    """(whether the verdict is up to date, why)."""
     nearest = judged or min(standings, key=lambda each: len(each.outdated))
     if not nearest.outdated:
         return bool(judged), "nothing changed since the verdict" if judged else (
-            "the latest verdict is of other settings than these, whose outputs are all there (--update)"
+            "the latest verdict belongs to other settings; the outputs of the current ones all exist (--update)"
         )
     names = ", ".join(step.name for step in nearest.outdated)
     candidate = spec.each_candidate[next(number for number, each in enumerate(standings) if each is nearest)]
@@ -113,16 +113,17 @@ def _freshness(
     return False, f"{changed} changed since the verdict; these steps would run again: {names} (--update)"
 
 
-def _changed(spec: Spec, found: UpToDate, home: Path, sources: Sources) -> str:
-    """What the first step that would run again has got that its last output was not made of."""
-    step = found.outdated[0]
+def _changed(spec: Spec, state: UpToDate, home: Path, sources: Sources) -> str:
+    """The inputs of the first outdated step that changed since its last output."""
+    step = state.outdated[0]
     last = read_manifest(home / LATEST / step.name, whole=False)
-    inputs = {name: read_manifest(found.folders[name], whole=False) for name in step.inputs_of(spec)}
-    now = fingerprint(spec, step, {name: made.content for name, made in inputs.items() if made}, sources)
+    inputs = {name: read_manifest(state.folders[name], whole=False) for name in step.inputs_of(spec)}
+    contents = {name: manifest.content for name, manifest in inputs.items() if manifest}
+    now = fingerprint(spec, step, contents, sources)
     if last is None or last.fingerprint == now["fingerprint"]:
         return ""
     if last.code_version != now["code_version"]:
         return f"tunewright ({last.code_version}, here {now['code_version']})"
-    read = {key.removeprefix("source."): value for key, value in now.items() if key.startswith("source.")}
-    others = [name for name in read if last.inputs.get(name) != read[name]]
-    return f"what the step {step.name} reads ({', '.join(others)})" if others else "the spec"
+    current = {key.removeprefix("source."): value for key, value in now.items() if key.startswith("source.")}
+    others = [name for name in current if last.inputs.get(name) != current[name]]
+    return f"the input of the step {step.name} ({', '.join(others)})" if others else "the spec"

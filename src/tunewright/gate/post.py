@@ -1,5 +1,5 @@
-"""Where a comment is written: on a pull request of GitHub or of Azure DevOps. One comment of a mark is kept up to date;
-its author must be this token's, because whoever opens a pull request can write a mark as well."""
+"""Writes a comment on a pull request of GitHub or Azure DevOps. It keeps one comment with a mark up to date. The
+comment must be by this token's user, because anybody who opens a pull request can write a mark too."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from tunewright.core.version import __version__
 
 TRIES = 4
 LONGEST_WAIT = 60.0
-"""Seconds, for one try. Where a site asks for more, the pipeline does not wait."""
+"""Seconds before one try. The pipeline does not wait for a site that asks for more."""
 _TIMEOUT = 30.0
 _BUSY = (429, 500, 502, 503, 504)
 _GITHUB_VERSION = "2022-11-28"
-"""Of GitHub's REST API; served until 2028-03-12 at the least, and by GitHub Enterprise Server too (GitHub's changelog
-of 2026-03-12)."""
+"""Version of GitHub's REST API; served at least until 2028-03-12, and by GitHub Enterprise Server too (GitHub's
+changelog of 2026-03-12)."""
 _AZURE_VERSION = "7.1"
-"""Of Azure DevOps' REST API; the newest that is no preview (Microsoft Learn, Pull Request Threads, read 2026-11-28)."""
+"""Version of Azure DevOps' REST API; the newest that is no preview (Microsoft Learn, Pull Request Threads, read
+2026-11-28)."""
 _PAGE = 100
 _NOT_OURS = (403, 404)
-"""What a change of a comment is answered with that another has written, or deleted meanwhile: it is left alone."""
+"""Answers to a change of a comment that somebody else wrote, or that was deleted meanwhile; it is left alone."""
 
 
 class NotWritten(Exception):
-    """Why there is no comment, in a sentence; never names the token."""
+    """Why there is no comment, in a sentence that never names the token."""
 
 
 @dataclass(frozen=True)
 class CodeHost:
-    """An HTTP API that is asked with a token."""
+    """An HTTP API with a token."""
 
     name: str
     address: str
@@ -42,7 +43,7 @@ class CodeHost:
     sleep: Callable[[float], None] = time.sleep
 
     def ask(self, method: str, path: str, **query: Any) -> httpx.Response:
-        """Ask; where the site is busy, a few times. Redirects are not followed, so the token goes nowhere else.
+        """Send a request, a few times where the site is busy. It follows no redirects, so the token goes nowhere else.
 
         Raises:
             NotWritten: there was no answer.
@@ -53,7 +54,7 @@ class CodeHost:
                 answer = httpx.request(method, self.address + path, headers=headers, timeout=_TIMEOUT, **query)
             except httpx.HTTPError as error:
                 raise NotWritten(f"{self.name} can't be reached ({type(error).__name__}).") from None
-            # What failed half-way may have been written all the same, and a second comment is worse than none.
+            # A POST that failed half-way may have been written all the same, and a second comment is worse than none.
             wait = None if method == "POST" and answer.status_code >= 500 else _wait(answer, number)
             if wait is None or number == TRIES:
                 return answer
@@ -64,13 +65,13 @@ class CodeHost:
 
 
 def _wait(answer: httpx.Response, number: int) -> float | None:
-    """Seconds until it is worth another try; None where it is not. GitHub's limits are told with 403 as well."""
-    asked = answer.headers.get("retry-after", "")
+    """Seconds until another try is worthwhile; None where it is not. GitHub reports its limits with 403 as well."""
+    retry_after = answer.headers.get("retry-after", "")
     spent = answer.headers.get("x-ratelimit-remaining") == "0"
-    if answer.status_code not in _BUSY and not (answer.status_code == 403 and (asked or spent)):
+    if answer.status_code not in _BUSY and not (answer.status_code == 403 and (retry_after or spent)):
         return None
-    if asked.isdigit():
-        return float(asked)
+    if retry_after.isdigit():
+        return float(retry_after)
     reset = answer.headers.get("x-ratelimit-reset", "")
     if spent and reset.isdigit():
         return max(1.0, float(reset) - time.time())
@@ -79,7 +80,7 @@ def _wait(answer: httpx.Response, number: int) -> float | None:
 
 @dataclass(frozen=True)
 class GitHub:
-    """A pull request of GitHub. Its comments are those of an issue."""
+    """A pull request on GitHub, whose API treats its comments as those of an issue."""
 
     site: CodeHost
     repository: str
@@ -93,12 +94,12 @@ class GitHub:
         return cls(CodeHost("GitHub", address.rstrip("/"), token, accept), repository, number, fork)
 
     def put(self, mark: str, body: str, *, open_: bool) -> str:  # noqa: ARG002 (GitHub's comments are not resolved)
-        """Write the comment of a mark, or write it anew. Returns its address.
+        """Create or update the comment with a mark, and return its address.
 
         Raises:
-            NotWritten: it could not be.
+            NotWritten: it could not be written.
         """
-        for path in [f"/issues/comments/{found}" for found in self._own(mark)]:
+        for path in [f"/issues/comments/{number}" for number in self._own(mark)]:
             answer = self.site.ask("PATCH", f"/repos/{self.repository}{path}", json={"body": body})
             if answer.status_code not in _NOT_OURS:
                 self._check(answer)
@@ -117,7 +118,7 @@ class GitHub:
         if not marked:
             return []
         me = self.site.ask("GET", "/user")
-        # The token of a workflow is that of an app, which has no user.
+        # A workflow's token belongs to an app, which has no user.
         login = me.json().get("login") if me.is_success else None
         own = [
             each["id"]
@@ -155,7 +156,7 @@ class GitHub:
 
 @dataclass(frozen=True)
 class AzureDevOps:
-    """A pull request of Azure DevOps, in a repository of its own."""
+    """A pull request on Azure DevOps, in a repository of Azure Repos."""
 
     site: CodeHost
     repository: str
@@ -168,11 +169,13 @@ class AzureDevOps:
         return cls(CodeHost("Azure DevOps", address, token, {"Accept": "application/json"}), repository, number, fork)
 
     def put(self, mark: str, body: str, *, open_: bool) -> str:
-        """Write the thread of a mark, or write it anew; `open_` is whether it asks for something to be done. Returns
-        its address.
+        """Create or update the thread with a mark, and return its address.
+
+        Args:
+            open_: whether the thread is active, because it asks for something to be done.
 
         Raises:
-            NotWritten: it could not be.
+            NotWritten: it could not be written.
         """
         status = "active" if open_ else "closed"
         for thread, first in self._marked(mark):
@@ -183,22 +186,23 @@ class AzureDevOps:
                 if thread.get("status") != status:
                     self._check(self._ask("PATCH", path, {"status": status}))
                 return self._address(path)
-        made = {"comments": [{"parentCommentId": 0, "content": body, "commentType": "text"}], "status": status}
-        answer = self._ask("POST", "", made)
+        new_thread = {"comments": [{"parentCommentId": 0, "content": body, "commentType": "text"}], "status": status}
+        answer = self._ask("POST", "", new_thread)
         self._check(answer)
         return self._address(f"/{answer.json()['id']}")
 
     def _marked(self, mark: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Threads with a mark and the comment that has it, the newest first. All threads come in one answer."""
+        """(thread, comment) for each thread whose first comment has a mark, the newest first. The API returns all
+        threads in one answer."""
         answer = self._ask("GET", "")
         self._check(answer)
-        found = []
+        marked = []
         for thread in answer.json()["value"]:
             first: dict[str, Any] = next(iter(thread.get("comments") or ()), {})
             hidden = thread.get("isDeleted") or first.get("isDeleted")
             if not hidden and (first.get("content") or "").startswith(mark):
-                found.append((thread, first))
-        return sorted(found, key=lambda each: -int(each[0]["id"]))
+                marked.append((thread, first))
+        return sorted(marked, key=lambda each: -int(each[0]["id"]))
 
     def _ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
         threads = f"/_apis/git/repositories/{self.repository}/pullRequests/{self.number}/threads"
@@ -214,7 +218,7 @@ class AzureDevOps:
             return
         if code in (401, 403, 203, 302) and self.fork:
             raise NotWritten("The pull request comes from a fork, whose runs Azure DevOps lets read only.")
-        if code in (401, 403, 203, 302):  # a sign-in page is what a token without rights gets
+        if code in (401, 403, 203, 302):  # a token without rights gets a sign-in page
             raise NotWritten(
                 f"Azure DevOps refuses it ({code}). Pass SYSTEM_ACCESSTOKEN: $(System.AccessToken), and let the build "
                 "service contribute to pull requests."

@@ -1,1 +1,1 @@
-"""Everything that answers: runtimes, decoding, predictors, calibration, and reading a bundle."""
+"""Inference: runtimes, decoding, predictors, calibration, and the reading of bundles."""

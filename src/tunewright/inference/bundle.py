@@ -1,4 +1,4 @@
-"""Reading a bundle: one folder with everything that serving needs, and nothing that training needed."""
+"""Reading a bundle: one folder with everything that serving needs, and nothing that only training needs."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Task, task_of
 
 CASCADE = " → "
-"""Between the names of a cascade's two models."""
+"""Separates the names of a cascade's two models."""
 _VERSION = 12
-"""Characters of a hash that tell versions apart."""
+"""Characters of a hash that identify a version."""
 
 
 class BundleInfo(BaseModel):
@@ -55,36 +55,36 @@ class BundleInfo(BaseModel):
     schema_version: int = 1
     name: str
     base_model: str
-    """What it was made of; of a cascade both, with `CASCADE` between them."""
+    """The base model; for a cascade both, with `CASCADE` between them."""
     runtime: RuntimeName
-    """What its weights are for; see `tunewright.inference.runtimes.base`."""
+    """The runtime of its weights; see `tunewright.inference.runtimes.base`."""
     precision: str
     task: TaskSpec
     longest_answer: int
-    """Tokens of the longest answer that was taught."""
+    """Tokens of the longest training answer."""
     answer_lead: str
-    """What stands before an answer in the tokens the model was taught."""
+    """The text before an answer, as the model was trained."""
     label_tokens: dict[str, str] = {}
-    """For each answer what the model was taught to write in its place; empty where answers are written out."""
+    """The single token that the model writes for each label; empty if labels are written out."""
     outputs: list[str] = []
-    """Of an encoder that marks values, what the logits of a token stand for; see `tunewright.tasks.spans.tags`."""
+    """The names of the outputs of an encoder that marks values; see `tunewright.tasks.spans.tags`."""
     version: str
-    """Of its weights: the same only where they are."""
+    """The version of its weights. Equal versions mean equal weights."""
     context: int
     """Tokens a request may have, prompt and answer together."""
     template_sha256: str | None
-    """Of the chat template; None of an encoder and of a linear model, which have none."""
+    """SHA-256 of the chat template; None for encoders and linear models, which have none."""
     threshold: float | None = None
-    """Confidence below which a request is to be escalated; None where none was found, or none was looked for yet."""
+    """Confidence below which a request should be escalated; None if there is no threshold, or none was computed yet."""
     guaranteed: bool = False
     """Whether the threshold was proven on the validation part; see `tunewright.evaluation.candidates.cascade`."""
     second_below: float | None = None
-    """Confidence below which the bundle in `second/` answers in its place; None where there is none."""
+    """Confidence below which the bundle in `second/` answers instead; None if there is no second bundle."""
 
     @model_validator(mode="before")
     @classmethod
     def _as_of_0_1(cls, data: Any) -> Any:
-        """Read what Tunewright 0.1 wrote, whose bundles still serve: two of its keys have other names now."""
+        """Accept the bundles of Tunewright 0.1, which named two keys differently."""
         if isinstance(data, dict) and "answer_codes" in data:
             data = {"label_tokens" if key == "answer_codes" else key: value for key, value in data.items()}
             if isinstance(task := data.get("task"), dict):
@@ -95,26 +95,26 @@ class BundleInfo(BaseModel):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was read and found whole."""
+    """A bundle that was read and is complete."""
 
     folder: Path
     info: BundleInfo
     task: Task
     chat: ChatTemplate | None
-    """The chat template; None of an encoder and of a linear model."""
+    """The chat template; None for encoders and linear models."""
     reader: TextTokenizer | Ngrams
-    """What turns a text into what the model reads."""
+    """Turns a text into the model's input."""
     calibration: Calibration
     second: Bundle | None = None
-    """Of a cascade the one that answers what this one is not sure enough of."""
+    """The second bundle of a cascade. It answers if the confidence of this one is too low."""
     checksums: Checksums | None = None
-    """What its files are to be; None where it was made before there were any, or is not verified."""
+    """The checksums of its files; None if the bundle is older than checksums, or is not verified."""
     verification: Verification = field(default_factory=Verification)
 
     @property
     def template(self) -> ChatTemplate:
         """The chat template of a bundle that has one."""
-        assert self.chat, "what chooses a label has no chat template"
+        assert self.chat, "encoders and linear models have no chat template"
         return self.chat
 
     @property
@@ -125,14 +125,14 @@ class Bundle:
 
     @property
     def is_classifier(self) -> bool:
-        """Whether it is an encoder's or a linear model's."""
+        """Whether its model is an encoder or a linear model."""
         return is_classifier(self.info.runtime)
 
     def load(self, threads: int | None = None, streams: int = 1) -> Runtime:
-        """Its model, loaded into its runtime; arguments as of `tunewright.inference.runtimes.base.load_runtime`.
+        """Load its model into its runtime; for the arguments see `tunewright.inference.runtimes.base.load_runtime`.
 
         Raises:
-            UserError: as `verify`.
+            UserError: see `verify`.
         """
         self.verify()
         return load_runtime(
@@ -145,11 +145,11 @@ class Bundle:
         )
 
     def verify(self) -> None:
-        """See that its weights are those that it was made with, unless it was read not to be verified. The second one
-        of a cascade does so for itself.
+        """Check that its weights are those that it was made with, unless verification is off. The second bundle of a
+        cascade is verified when it is loaded.
 
         Raises:
-            UserError: they are not.
+            UserError: the weights have changed.
         """
         if not self.verification.on:
             return
@@ -160,13 +160,13 @@ class Bundle:
 
     @property
     def weight_bytes(self) -> int:
-        """Of the files that its runtime loads, and of those of the second's."""
+        """Bytes of the files that its runtime loads, those of a second bundle included."""
         weights = self.folder / FOLDERS[self.info.runtime]
         own = sum(file.stat().st_size for file in weights.rglob("*") if file.is_file())
         return own + (self.second.weight_bytes if self.second else 0)
 
     def predictor(self, model: Runtime) -> LanguageModel | EncoderPredictor:
-        """Its model, that of `load`, as what answers requests."""
+        """The predictor of its loaded model."""
         if isinstance(model, ClassifyingRuntime):
             return encoder_predictor(
                 model.logits, self.task, self.reader, self.info.outputs, self.info.context, self.calibration
@@ -185,44 +185,44 @@ class Bundle:
         )
 
     def flags(self, confidence: float | None) -> dict[str, Any]:
-        """What a server says beside an answer.
+        """The fields that a server adds to an answer.
 
-        Returns: `confidence`; `escalate`, whether the request is better asked elsewhere; `in_scope`, whether it is like
-        those the model was taught. The latter two are None where the bundle knows no threshold for them.
+        Returns: `confidence`; `escalate`: whether another model should answer; `in_scope`: whether the request is like
+        the training data. The latter two are None if the bundle has no threshold for them.
         """
-        sure, least, scope = confidence or 0.0, self.info.threshold, self.calibration.in_scope
+        value, threshold, scope = confidence or 0.0, self.info.threshold, self.calibration.in_scope
         return {
             "confidence": confidence,
-            "escalate": None if least is None else sure < least,
-            "in_scope": None if scope is None else sure >= scope,
+            "escalate": None if threshold is None else value < threshold,
+            "in_scope": None if scope is None else value >= scope,
         }
 
 
 def version_of(weights: Path) -> str:
-    """What tells the weights in a folder from others."""
+    """The version of the weights in a folder."""
     return sha256_tree(weights)[0][:_VERSION]
 
 
 def _check_version(folder: Path, info: BundleInfo) -> None:
-    """Hold the weights of a bundle that has no checksums against its version, which has 48 bits of their hash: enough
-    to find what was damaged, not what was made to fit.
+    """Compare the weights of a bundle without checksums with its version. The version has 48 bits of their hash: enough
+    to detect damage, not an attack.
 
     Raises:
-        UserError: they are others.
+        UserError: the weights have changed.
     """
-    weights, alone = folder / FOLDERS[info.runtime], (FOLDERS[info.runtime], ADAPTER_FOLDER)
+    weights, weight_folders = folder / FOLDERS[info.runtime], (FOLDERS[info.runtime], ADAPTER_FOLDER)
     again = "Make it anew, with checksums: tunewright export YOUR_PROJECT"
-    # An adapter in a folder of many has its weights elsewhere, and a cascade's version is made of both of its parts'.
+    # An adapter in a folder of many has its weights elsewhere, and a cascade's version covers both of its bundles.
     if not weights.is_dir() or info.second_below is not None:
         say(f"  note: {folder} was made before bundles had checksums, and can't be verified. {again}")
         return
     files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    files = {name: path for name, path in files.items() if name.parts[0] in alone and len(name.parts) > 1}
+    files = {name: path for name, path in files.items() if name.parts[0] in weight_folders and len(name.parts) > 1}
     with ThreadPoolExecutor() as readers:
-        found = dict(zip(files, readers.map(sha256_file, files.values()), strict=True))
-    inside = {name.relative_to(weights.name): each for name, each in found.items() if name.parts[0] == weights.name}
-    # The base of a folder of adapters is called by what lies in the folder of its weights.
-    versions = [sha256_json([(name.as_posix(), each) for name, each in of.items()]) for of in (found, inside)]
+        hashes = dict(zip(files, readers.map(sha256_file, files.values()), strict=True))
+    base = {name.relative_to(weights.name): each for name, each in hashes.items() if name.parts[0] == weights.name}
+    # The version of the base of a folder of adapters covers only its folder of weights.
+    versions = [sha256_json([(name.as_posix(), each) for name, each in of.items()]) for of in (hashes, base)]
     if info.version not in (version[:_VERSION] for version in versions):
         raise UserError(
             "The weights are not those that the bundle was made with.",
@@ -234,16 +234,16 @@ def _check_version(folder: Path, info: BundleInfo) -> None:
 
 
 def write_info(folder: Path, info: BundleInfo) -> None:
-    """Write `bundle.json` of a bundle, and what it is now into the checksums, where there are some."""
+    """Write a bundle's `bundle.json`, and update its checksum if the bundle has checksums."""
     write_json(folder / BUNDLE_FILE, info.model_dump(mode="json"))
     amend(folder, BUNDLE_FILE)
 
 
 def read_info(folder: Path) -> BundleInfo:
-    """`bundle.json` of a bundle.
+    """Read a bundle's `bundle.json`.
 
     Raises:
-        FileNotFoundError: it has none.
+        FileNotFoundError: the folder has none.
         UserError: it can't be read.
     """
     try:
@@ -263,15 +263,15 @@ def _unreadable(folder: Path, error: ValidationError) -> UserError:
 def load_bundle(
     folder: Path, tokenizer: TextTokenizer | None = None, verification: Verification | None = None
 ) -> Bundle:
-    """Read a bundle, but for its weights.
+    """Read a bundle without its weights.
 
     Args:
-        tokenizer: its tokenizer, where that is loaded already.
-        verification: what is asked of it; by default what the environment says.
+        tokenizer: its tokenizer, if it is loaded already.
+        verification: the checks; by default those that the environment sets.
 
     Raises:
-        UserError: the folder is no bundle, a file is absent or is not the one that the bundle was made with, or the
-            chat template is not the one it was trained with.
+        UserError: the folder is not a bundle, a file is missing or has changed, or the chat template is not the one
+            that the model was trained with.
     """
     verification = verification or Verification.by_environment()
     checksums = read_checksums(folder) if verification.on else None
@@ -289,16 +289,16 @@ def load_bundle(
         calibration = load_calibration(folder)
     except FileNotFoundError as error:
         raise UserError(
-            "This folder is no bundle.",
+            "This folder is not a bundle.",
             where=folder,
             why=f"It has no {Path(error.filename).name}.",
             fix="Make one with: tunewright export YOUR_PROJECT",
         ) from None
     except ValidationError as error:
         raise _unreadable(folder, error) from None
-    # What is pinned names the second one's checksums, so that it is pinned too.
-    behind = Verification(verification.on)
-    second = load_bundle(folder / SECOND, verification=behind) if info.second_below is not None else None
+    # The checksums include those of the second bundle, so the pin covers it too.
+    of_second = Verification(verification.on)
+    second = load_bundle(folder / SECOND, verification=of_second) if info.second_below is not None else None
     if is_classifier(info.runtime):
         return Bundle(folder, info, task_of(info.task), None, reader, calibration, second, checksums, verification)
     template = ChatTemplate(source, str(folder / "chat_template.jinja"))
@@ -306,7 +306,7 @@ def load_bundle(
         raise UserError(
             "The chat template is not the one the model was trained with.",
             where=template.name,
-            why="A model served with another template loses accuracy without a word.",
+            why="A model served with another template loses accuracy, and nothing shows it.",
             fix="Restore the file, or export again.",
         )
     task = task_of(info.task, info.answer_lead, info.label_tokens)
@@ -316,26 +316,26 @@ def load_bundle(
 def _check_pin(folder: Path, checksums: Checksums | None, pin: str) -> None:
     if checksums is None:
         raise UserError(
-            "This bundle has no checksums, so that it can't be held against a pin.",
+            "This bundle has no checksums, so it can't be checked against a pin.",
             where=folder,
             fix="Make it anew with: tunewright export YOUR_PROJECT",
         )
     if checksums.digest != pin:
         raise UserError(
-            "This is not the bundle that is pinned.",
+            "This is not the pinned bundle.",
             where=folder,
-            why=f"Its digest is {checksums.digest[:_VERSION]}…, the pin {pin[:_VERSION]}….",
-            fix="Serve the bundle that the pin was taken of. If this one is right, pin its digest.",
+            why=f"Its digest is {checksums.digest[:_VERSION]}…, the pin is {pin[:_VERSION]}….",
+            fix="Serve the bundle that has the pin's digest. If this one is right, pin its digest.",
         )
 
 
 def _text(file: Path) -> str:
-    """Of a file in UTF-8.
+    """The text of a file.
 
     Raises:
-        UserError: it is none.
+        UserError: it is not UTF-8.
     """
     try:
         return read_bytes(file).decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"This is no text in UTF-8: {error}.", where=file, fix="Copy the bundle again.") from None
+        raise UserError(f"This file is not UTF-8 text: {error}.", where=file, fix="Copy the bundle again.") from None

@@ -1,8 +1,8 @@
-"""Confidence that means what it says: of the answers it is 90 % sure of, nine in ten are right.
+"""Calibrated confidence: nine in ten of the answers with a confidence of 90 % are right.
 
-A model tuned on little data is surer than it should be. A temperature, fitted on the validation part, mends that. It
-does not change an answer. Sources: Guo et al. 2017 (temperature scaling, the expected calibration error), Platt 1999
-(the same for a single probability, with a bias).
+A model tuned on little data is overconfident. A temperature, fitted on the validation part, corrects that without
+changing an answer. Sources: Guo et al. 2017 (temperature scaling, the expected calibration error), Platt 1999 (the same
+for a single probability, with a bias).
 """
 
 from __future__ import annotations
@@ -22,31 +22,32 @@ from tunewright.models.files import require_file
 
 CALIBRATION = "calibration.json"
 MIN_EXAMPLES = 20
-"""With fewer independent validation examples confidence stays as the model gives it."""
+"""With fewer independent validation examples, confidence stays uncalibrated."""
 BINS = 15
-"""Of the expected calibration error, as in Guo et al."""
+"""Bins of the expected calibration error, as in Guo et al."""
 FALSE_ALARMS = 0.05
-"""Share of the requests in scope that may be taken for others."""
+"""Share of the in-scope requests that may be flagged as out of scope."""
 _LEAST = 1e-9
-"""Probabilities are kept this far from 0 and 1, where log-odds have no value."""
+"""Probabilities are clipped this far from 0 and 1, where log-odds are infinite."""
 
 Floats = npt.NDArray[np.float64]
 
 
 class Calibration(BaseModel):
-    """How a model's probabilities become its confidence. By default they are left as they are."""
+    """How a model's probabilities become its confidence. By default they stay as they are."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     temperature: float = Field(1.0, gt=0)
-    """Log-probabilities of labels, or the log-odds of an answer that was written, are divided by it."""
+    """Divisor of the labels' log-probabilities, or of a written answer's log-odds."""
     bias: float = 0.0
-    """Added to the log-odds of an answer that was written."""
+    """Added to the log-odds of a written answer."""
     in_scope: float | None = None
-    """Confidence below which few requests like the validation part's are; see `scope`. None: too few are known."""
+    """Few requests like those of the validation part have a confidence below this; see `scope`. None: there were too
+    few examples."""
 
     decisions: Decisions | None = None
-    """Of several labels a text, how each is decided; None of other tasks, and where nothing was chosen."""
+    """How each label is decided in a task with several labels a text; None in other tasks, and by default."""
 
     def of_labels(self, log_probabilities: Floats) -> Floats:
         """Probabilities of the labels, shape [..., labels], which sum to one."""
@@ -54,7 +55,7 @@ class Calibration(BaseModel):
         return np.asarray(np.exp(scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True)))
 
     def of_answer(self, probability: float) -> float:
-        """Confidence in an answer that was written."""
+        """Confidence in a written answer."""
         if (self.temperature, self.bias) == (1, 0):
             return probability
         return float(_logistic(_log_odds(probability) / self.temperature + self.bias))
@@ -68,11 +69,11 @@ def save_calibration(calibration: Calibration, bundle: Path) -> None:
 
 
 def load_calibration(bundle: Path) -> Calibration:
-    """That of a bundle; one that says nothing of it is not calibrated.
+    """Read a bundle's calibration. A bundle without one is not calibrated.
 
     Raises:
-        ValueError: the file says something else.
-        UserError: it is no plain file.
+        ValueError: the file has other content.
+        UserError: it is not a plain file.
     """
     file = bundle / CALIBRATION
     if not file.exists():
@@ -82,13 +83,13 @@ def load_calibration(bundle: Path) -> Calibration:
 
 
 def fit_labels(log_probabilities: Floats, gold: Sequence[int], weights: Sequence[float] | None = None) -> Calibration:
-    """The temperature that makes the right labels likeliest.
+    """Fit the temperature that makes the right labels likeliest.
 
     Args:
         log_probabilities: shape [examples, labels].
         gold: the right label's number, shape [examples].
-        weights: what each example counts, shape [examples]; of those that are right or wrong together, copies or rows
-            of one group, all count as one. One each by default.
+        weights: the weight of each example, shape [examples]. Copies, or rows of one group, are right or wrong
+            together, so all of them count as one. One each by default.
     """
     from scipy.optimize import minimize_scalar
 
@@ -109,23 +110,23 @@ def fit_labels(log_probabilities: Floats, gold: Sequence[int], weights: Sequence
 def fit_answers(
     probabilities: Sequence[float], score: Sequence[float], weights: Sequence[float] | None = None
 ) -> Calibration:
-    """The temperature and bias that make the probability of a written answer what it is worth on average.
+    """Fit the temperature and bias that make the probability of a written answer its score on average.
 
     Args:
-        probabilities: the model's, of each answer.
-        worth: of each answer, 0 to 1.
-        weights: as in `fit_labels`.
+        probabilities: the model's probability of each answer.
+        score: the score of each answer, 0 to 1.
+        weights: see `fit_labels`.
     """
     from scipy.optimize import minimize
 
     counts = np.ones(len(score)) if weights is None else np.asarray(weights, float)
     if round(counts.sum()) < MIN_EXAMPLES:
         return UNCALIBRATED
-    odds, aim = _log_odds(probabilities), np.asarray(score, float)
+    odds, target = _log_odds(probabilities), np.asarray(score, float)
 
     def loss(at: Floats) -> float:
         scaled = odds / np.exp(at[0]) + at[1]
-        cross_entropy = np.logaddexp(0, scaled) - aim * scaled
+        cross_entropy = np.logaddexp(0, scaled) - target * scaled
         return float(np.average(cross_entropy, weights=counts) + _prior(counts.sum(), at[0], at[1] / 2))
 
     found = minimize(loss, np.zeros(2), method="L-BFGS-B", bounds=[(-3.0, 3.0), (-10.0, 10.0)])
@@ -133,19 +134,19 @@ def fit_answers(
 
 
 def scope(confidence: Sequence[float]) -> float | None:
-    """A confidence below which at most `FALSE_ALARMS` of the requests like some are, on average over such requests:
-    what is below it is likely to be something else. Source: split conformal prediction (Vovk et al. 2005).
+    """The confidence below which at most `FALSE_ALARMS` of the in-scope requests are, on average. A request below it is
+    likely to be out of scope. Source: split conformal prediction (Vovk et al. 2005).
 
     Args:
-        confidence: in the answers to these requests, of which there must be 19 at least.
+        confidence: the confidence in the answers to at least 19 in-scope requests. With fewer the result is None.
     """
     rank = int(FALSE_ALARMS * (len(confidence) + 1))
     return sorted(confidence)[rank - 1] if rank else None
 
 
 def _prior(examples: float, *standardised: float) -> float:
-    """Minus the log of a normal prior, an example's share: a few answers that are all right must not make a model sure
-    of everything."""
+    """Minus the log of a normal prior, per example. Without it, a few answers that are all right would make a model
+    sure of everything."""
     return sum(value**2 for value in standardised) / 2 / examples
 
 
@@ -155,40 +156,40 @@ class Bin:
 
     count: int
     confidence: float
-    """Their mean."""
+    """Their mean confidence."""
     score: float
-    """What they are worth on average: of labels, the share that is right."""
+    """Their mean score; for labels, the share that is right."""
 
 
 def bins(confidence: Sequence[float], score: Sequence[float]) -> list[Bin]:
-    """The bins of equal width that hold an answer, the least sure first."""
-    sure, values = np.asarray(confidence, float), np.asarray(score, float)
-    place = np.minimum((sure * BINS).astype(int), BINS - 1)
+    """The bins of equal width that hold an answer, in rising confidence."""
+    x, y = np.asarray(confidence, float), np.asarray(score, float)
+    place = np.minimum((x * BINS).astype(int), BINS - 1)
     return [
-        Bin(int(here.sum()), float(sure[here].mean()), float(values[here].mean()))
+        Bin(int(here.sum()), float(x[here].mean()), float(y[here].mean()))
         for number in range(BINS)
         if (here := place == number).any()
     ]
 
 
 def expected_calibration_error(confidence: Sequence[float], score: Sequence[float]) -> float:
-    """How far confidence is from what answers are worth: the mean over the answers of |confidence - worth| of a bin.
+    """How far confidence is from the score: |confidence - score| of each bin, averaged over the answers.
 
-    Of few answers it is too high: chance alone parts the two, by `calibration_noise`.
+    With few answers it is too high, because chance alone separates the two by `calibration_noise`.
     """
     found = bins(confidence, score)
     return sum(each.count * abs(each.confidence - each.score) for each in found) / len(score)
 
 
 def calibration_noise(confidence: Sequence[float]) -> float:
-    """The expected calibration error that so many answers show on average if their confidence is exactly right.
+    """The expected calibration error that so many answers have on average if their confidence is exactly right.
 
-    The mean absolute deviation of a binomial share in each bin, taken at the bin's mean confidence (De Moivre's
-    formula; Diaconis & Zabell 1991). For right and wrong answers that are independent: of graded answers it is too
-    high, of answers in groups too low.
+    It is the mean absolute deviation of a binomial share in each bin, at the bin's mean confidence (De Moivre's
+    formula; Diaconis & Zabell 1991). This holds for independent answers that are right or wrong. It is too high for
+    graded answers, and too low for answers in groups.
 
     Args:
-        confidence: of each answer, shape [n].
+        confidence: the confidence of each answer, shape [n].
     """
     from scipy.stats import binom
 

@@ -1,8 +1,9 @@
-"""The checksums of a bundle: what each of its files was when it was made, so that no other is loaded in its place.
+"""The checksums of a bundle. They record each file when the bundle is made, so that no other file is loaded in its
+place.
 
 A file's checksum is SHA-256 over the SHA-256 of its blocks, so that all cores work on one file. `checksums.json` lies
-in the bundle. It protects against accidents, and against people who can write weights and not this file. People who can
-write both are only stopped by a pin: the digest of `checksums.json`, kept elsewhere.
+in the bundle. It protects against accidents, and against people who can write the weights but not this file. Only a pin
+stops people who can write both: the digest of `checksums.json`, kept elsewhere.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from tunewright.models.files import require_file
 CHECKSUMS = "checksums.json"
 BUNDLE_FILE = "bundle.json"
 SECOND = "second"
-"""Of a cascade, the folder of the bundle behind it, which has checksums of its own."""
+"""The folder of a cascade's second bundle, which has its own checksums."""
 SMALL = (BUNDLE_FILE, CALIBRATION, "tokenizer.json", "chat_template.jinja")
-"""What a server reads beside the weights."""
+"""The files that a server reads beside the weights."""
 VERIFY = "TUNEWRIGHT_VERIFY"
-"""Environment variable: `off` loads bundles without looking at their checksums."""
+"""Environment variable: `off` loads bundles without verifying their checksums."""
 _BLOCK: Final = 8388608
-"""Bytes: few enough for all cores to share a file of a hundred megabytes."""
+"""Bytes of a block. All cores can share a file of a hundred megabytes."""
 _READ = 1 << 18
-"""Bytes that are read at once: they stay in a core's cache until they are hashed."""
+"""Bytes to read at once. They stay in a core's cache until they are hashed."""
 _SHOWN = 12
 """Hexadecimal digits of a checksum in a message."""
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -45,14 +46,14 @@ _AGAIN = "Copy the bundle again from where it was made, or make it anew: tunewri
 
 @dataclass(frozen=True)
 class Verification:
-    """What is asked of a bundle before it is loaded.
+    """The checks of a bundle before it is loaded.
 
     Args:
-        on: whether its files must be those of its checksums.
+        on: whether its files must match its checksums.
         pin: the digest that its checksums must have; empty: any.
 
     Raises:
-        UserError: the pin is no digest, or nothing would be held against it.
+        UserError: the pin is not a digest, or there is a pin although verification is off.
     """
 
     on: bool = True
@@ -67,24 +68,24 @@ class Verification:
             )
         if self.pin and not self.on:
             raise UserError(
-                "A bundle that is not verified can't be held against a pin.",
-                fix="Leave one away: --verify off, or --pin.",
+                "A bundle that is not verified can't be checked against a pin.",
+                fix="Leave out one of the two: --verify off, or --pin.",
             )
 
     @classmethod
     def by_environment(cls) -> Verification:
-        """What the environment asks for; without a word, all but a pin."""
+        """The verification that the environment sets. By default it is on, without a pin."""
         return cls(on=os.environ.get(VERIFY) != "off")
 
 
 class FileSum(BaseModel):
-    """What a file was."""
+    """Size and checksum of a file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bytes: Annotated[int, Field(ge=0)]
     sha256_of_blocks: Annotated[str, Field(pattern=f"^{_DIGEST.pattern}$")]
-    """SHA-256 over the SHA-256 of its blocks, one behind the other."""
+    """SHA-256 over the concatenated SHA-256 of its blocks."""
 
 
 class _File(BaseModel):
@@ -99,52 +100,52 @@ class _File(BaseModel):
 
 @dataclass(frozen=True)
 class Checksums:
-    """Those of a bundle, as they were read."""
+    """The checksums of a bundle."""
 
     files: Mapping[str, FileSum]
     """By name within the bundle."""
     digest: str
-    """SHA-256 of `checksums.json`: it stands for the whole bundle."""
+    """SHA-256 of `checksums.json`. It identifies the whole bundle."""
 
     def check_names(self, folder: Path) -> None:
-        """See that a bundle has the files that are listed, no other, and each as long as it was; none is read.
+        """Check that a bundle has exactly the listed files, each with its size. This reads no file.
 
         Raises:
-            UserError: it has not.
+            UserError: a file is missing, new, or has another size.
         """
-        found = dict(_served(folder))
-        if missing := sorted(self.files.keys() - found.keys()):
+        files = dict(_served(folder))
+        if missing := sorted(self.files.keys() - files.keys()):
             raise UserError(
                 "A file of the bundle is missing.", where=folder / missing[0], why=_listed(missing), fix=_AGAIN
             )
-        if strange := sorted(found.keys() - self.files.keys()):
+        if unlisted := sorted(files.keys() - self.files.keys()):
             raise UserError(
                 "The bundle holds a file that it was not made with.",
-                where=folder / strange[0],
+                where=folder / unlisted[0],
                 why=f"{CHECKSUMS} does not name it, and a server might load it.",
                 fix=f"Remove it. Or: {_AGAIN}",
             )
         for name, known in self.files.items():
-            if (size := found[name].stat().st_size) != known.bytes:
-                raise _other(found[name], f"It has {size:,} bytes; by {CHECKSUMS} it had {known.bytes:,}.")
+            if (size := files[name].stat().st_size) != known.bytes:
+                raise _changed(files[name], f"It has {size:,} bytes; by {CHECKSUMS} it had {known.bytes:,}.")
 
     def check(self, folder: Path, names: Collection[str]) -> None:
-        """Read some of a bundle's files, and see that they are those that are listed.
+        """Read some files of a bundle and compare their checksums.
 
         Raises:
-            UserError: one is not.
+            UserError: a file has changed.
         """
-        for name, found in sums({name: folder / name for name in names}).items():
-            if found != self.files[name]:
-                known, now = self.files[name].sha256_of_blocks[:_SHOWN], found.sha256_of_blocks[:_SHOWN]
-                raise _other(folder / name, f"Its checksum is {now}…; by {CHECKSUMS} it was {known}….")
+        for name, current in sums({name: folder / name for name in names}).items():
+            if current != self.files[name]:
+                known, now = self.files[name].sha256_of_blocks[:_SHOWN], current.sha256_of_blocks[:_SHOWN]
+                raise _changed(folder / name, f"Its checksum is {now}…; by {CHECKSUMS} it was {known}….")
 
 
 def read_checksums(folder: Path) -> Checksums | None:
-    """Those of a bundle; None of one that was made before there were any.
+    """Read a bundle's checksums; None for a bundle that was made before checksums existed.
 
     Raises:
-        UserError: the file is none.
+        UserError: the file can't be read as checksums.
     """
     path = folder / CHECKSUMS
     if not path.is_symlink() and not path.exists():
@@ -161,25 +162,25 @@ def read_checksums(folder: Path) -> Checksums | None:
 
 
 def seal(folder: Path, known: Mapping[str, FileSum] | None = None) -> str:
-    """Write the checksums of a bundle that is whole.
+    """Write the checksums of a complete bundle.
 
     Args:
-        known: of files that came from another bundle as they are what they were there, by name here: they are not
-            looked at, so that what went wrong on the way is found when the bundle is loaded.
+        known: checksums of files that were copied from another bundle, by their name here. Those files are not read, so
+            that loading the bundle detects damage from the copying.
 
-    Returns: the digest that stands for the bundle.
+    Returns: the digest that identifies the bundle.
     """
     files = dict(_served(folder))
-    found = {name: each for name, each in (known or {}).items() if name in files}
-    found |= sums({name: path for name, path in files.items() if name not in found})
-    write_json(folder / CHECKSUMS, _File(files=dict(sorted(found.items()))).model_dump(mode="json"))
+    checksums = {name: each for name, each in (known or {}).items() if name in files}
+    checksums |= sums({name: path for name, path in files.items() if name not in checksums})
+    write_json(folder / CHECKSUMS, _File(files=dict(sorted(checksums.items()))).model_dump(mode="json"))
     return hashlib.sha256((folder / CHECKSUMS).read_bytes()).hexdigest()
 
 
 def amend(folder: Path, name: str) -> None:
-    """Note that a file of a bundle was written anew; where there are no checksums, there still are none."""
-    if known := read_checksums(folder):
-        seal(folder, {each: found for each, found in known.files.items() if each != name})
+    """Update the checksum of a file that was written anew. A bundle without checksums stays without."""
+    if checksums := read_checksums(folder):
+        seal(folder, {each: known for each, known in checksums.files.items() if each != name})
 
 
 def is_beside_weights(name: str) -> bool:
@@ -188,22 +189,22 @@ def is_beside_weights(name: str) -> bool:
 
 
 def sums(files: Mapping[str, Path]) -> dict[str, FileSum]:
-    """What files are, read block by block on all cores."""
+    """The checksums of files, read block by block on all cores."""
     sizes = {name: path.stat().st_size for name, path in files.items()}
     blocks = [(name, start) for name, size in sizes.items() for start in range(0, max(size, 1), _BLOCK)]
-    of: dict[str, list[bytes]] = {name: [] for name in files}
+    by_file: dict[str, list[bytes]] = {name: [] for name in files}
     with ThreadPoolExecutor(cores()) as readers:
         digests = readers.map(lambda block: _of_block(files[block[0]], block[1]), blocks)
         for (name, _), digest in zip(blocks, digests, strict=True):
-            of[name].append(digest)
+            by_file[name].append(digest)
     return {
-        name: FileSum(bytes=sizes[name], sha256_of_blocks=hashlib.sha256(b"".join(digests_of)).hexdigest())
-        for name, digests_of in of.items()
+        name: FileSum(bytes=sizes[name], sha256_of_blocks=hashlib.sha256(b"".join(of_blocks)).hexdigest())
+        for name, of_blocks in by_file.items()
     }
 
 
 def _of_block(path: Path, start: int) -> bytes:
-    """SHA-256 of a block of a file. hashlib lets the other threads go on while it works."""
+    """SHA-256 of a block of a file. hashlib releases the GIL while it works."""
     digest, buffer = hashlib.sha256(), memoryview(bytearray(_READ))
     with path.open("rb", buffering=0) as stream:
         stream.seek(start)
@@ -215,7 +216,7 @@ def _of_block(path: Path, start: int) -> bytes:
 
 
 def _served(folder: Path) -> Iterator[tuple[str, Path]]:
-    """All files that a server might read of a bundle, by name."""
+    """All files of a bundle that a server might read, by name."""
     for name in (*SMALL, f"{SECOND}/{CHECKSUMS}"):
         path = folder / name
         if path.is_symlink() or path.exists():
@@ -231,10 +232,10 @@ def _below(folders: Iterable[Path]) -> Iterator[Path]:
         yield from (path for path in sorted(folder.rglob("*")) if not path.is_dir())
 
 
-def _other(path: Path, why: str) -> UserError:
+def _changed(path: Path, why: str) -> UserError:
     return UserError("This file is not the one that the bundle was made with.", where=path, why=why, fix=_AGAIN)
 
 
 def _listed(names: list[str]) -> str:
-    others = f" It names {len(names)} that are not there." if len(names) > 1 else ""
+    others = f" {len(names)} of the files that it names are missing." if len(names) > 1 else ""
     return f"{CHECKSUMS} names it.{others}"

@@ -1,13 +1,12 @@
-"""Several labels a text: which of them to give, from the probability of each, and what the answer is then worth.
+"""Several labels a text: which labels to give, from the probability of each, and the expected F1 of the answer.
 
-Thresholds are chosen for the largest micro-F1. It is a ratio of sums, so for the value F that it reaches the best
-threshold of each label is that which makes 2 TP - F (TP + FP) largest, whatever the others are (Dinkelbach 1967); with
-exact probabilities that is F/2 for all of them (Lipton et al. 2014, "Optimal Thresholding of Classifiers to Maximize F1
-Measure").
+Thresholds maximise micro-F1. It is a ratio of sums, so at the best value F, the best threshold of each label maximises
+2 TP - F (TP + FP), independent of the other labels (Dinkelbach 1967). With exact probabilities that threshold is F/2
+for every label (Lipton et al. 2014, "Optimal Thresholding of Classifiers to Maximize F1 Measure").
 
-A label's own threshold mends a probability that is wrong for that label alone, and follows chance where there are few
-examples. So what its examples say is blended with what the probabilities themselves say, in a proportion that is
-cross-validated; on made-up models that are wrong about labels, and such that are not: `bench/thresholds.py`.
+A label's own threshold corrects a probability that is wrong for that label alone, but it follows chance if there are
+few examples. So we blend the label's examples with the probabilities themselves, in a proportion that is
+cross-validated. `bench/thresholds.py` tests this on synthetic models, both miscalibrated and well calibrated.
 """
 
 from __future__ import annotations
@@ -22,31 +21,31 @@ from pydantic import BaseModel, ConfigDict, Field
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 LEAST_POSITIVE = 10
-"""Examples that have a label, below which its threshold is the one of all labels together."""
+"""A label with fewer positive examples gets the common threshold of all labels."""
 BELIEFS = (inf, 50.0, 10.0, 0.0)
-"""How many examples that have a label its probabilities are worth, the candidates; without end: as all together."""
+"""Candidates for the weight of a label's probabilities, in positive examples. Infinity: the common threshold."""
 _ROUNDS = 50
 _EVEN = 0.5
 _UNLIKELY = 1e-6
-"""Probability of a label below which it does not count as one that was missed."""
+"""A label with a lower probability does not count as missed."""
 
 
 class Decisions(BaseModel):
-    """From the logits of labels to which are given; all arrays are in the order of the labels."""
+    """Turns logits into given labels. All arrays are in the order of the labels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     temperature: float = Field(1.0, gt=0)
-    """Logits are divided by it."""
+    """Divisor of the logits."""
     bias: float = 0.0
-    """Added to them then."""
+    """Added to the divided logits."""
     thresholds: tuple[float, ...]
     """Probability from which each label is given."""
     pooled: tuple[bool, ...]
-    """Which of them are the threshold of all labels together."""
+    """Which thresholds are the common one."""
 
     def probabilities(self, logits: Floats) -> Floats:
-        """That each label holds, of its logits [..., labels]."""
+        """The probability of each label, from logits [..., labels]."""
         return sigmoid(np.asarray(logits, np.float64) / self.temperature + self.bias)
 
     def given(self, probabilities: Floats) -> Bools:
@@ -55,85 +54,87 @@ class Decisions(BaseModel):
 
 
 def even(labels: int) -> Decisions:
-    """Labels are given from even odds on: what is done where nothing was chosen."""
+    """The default: give every label with a probability of at least one half."""
     return Decisions(thresholds=(_EVEN,) * labels, pooled=(True,) * labels)
 
 
 def choose_belief(probabilities: Floats, gold: Bools, weights: Floats, folds: npt.NDArray[np.int64]) -> float:
-    """The belief whose thresholds have the largest micro-F1 on examples that did not choose them.
+    """The belief whose thresholds have the largest micro-F1 in cross-validation.
 
     Args:
-        probabilities, gold, weights: as of `choose_thresholds`.
-        folds: which fold each example is in, [examples].
+        probabilities, gold, weights: see `choose_thresholds`.
+        folds: the fold of each example, [examples].
     """
 
-    def reached(belief: float) -> float:
-        given = unseen(probabilities, gold, weights, folds, belief)
+    def micro_f1(belief: float) -> float:
+        given = cross_validated(probabilities, gold, weights, folds, belief)
         both, either = weights @ (given & gold), weights @ (given.astype(float) + gold)
         return float(2 * both.sum() / max(either.sum(), 1e-12))
 
-    return max(BELIEFS, key=lambda belief: round(reached(belief), 6))  # of equal ones the first
+    return max(BELIEFS, key=lambda belief: round(micro_f1(belief), 6))  # the first of equal ones
 
 
-def unseen(probabilities: Floats, gold: Bools, weights: Floats, folds: npt.NDArray[np.int64], belief: float) -> Bools:
-    """Whether each label is given, by thresholds that other folds chose, [examples, labels]."""
+def cross_validated(
+    probabilities: Floats, gold: Bools, weights: Floats, folds: npt.NDArray[np.int64], belief: float
+) -> Bools:
+    """Whether each label is given, with thresholds from the other folds, [examples, labels]."""
     given = np.zeros(gold.shape, bool)
     for fold in np.unique(folds):
-        held, others = folds == fold, folds != fold
+        inside, others = folds == fold, folds != fold
         if others.any():
             thresholds, _ = choose_thresholds(probabilities[others], gold[others], weights[others], belief)
-            given[held] = probabilities[held] >= thresholds
+            given[inside] = probabilities[inside] >= thresholds
     return given
 
 
 def choose_thresholds(probabilities: Floats, gold: Bools, weights: Floats, belief: float) -> tuple[Floats, list[bool]]:
-    """(a threshold for each label, which of them are the threshold of all labels together).
+    """(a threshold for each label, which of them are the common threshold).
 
     Args:
-        probabilities: that a label holds, [examples, labels].
-        gold: whether it does, [examples, labels].
-        weights: what each example counts, [examples]; of copies or rows of one group, all count as one.
-        belief: how many examples that have a label its probabilities are worth.
+        probabilities: the probability of each label, [examples, labels].
+        gold: whether the label is right, [examples, labels].
+        weights: the weight of each example, [examples]. Copies, or rows of one group, together count as one.
+        belief: the weight of a label's probabilities, in positive examples.
     """
-    everything = probabilities.ravel()[None, :]
     counts = np.repeat(weights, probabilities.shape[1])
-    common = float(_best([(everything[0], gold.ravel().astype(float), counts)])[0])
+    common = float(_best([(probabilities.ravel(), gold.ravel().astype(float), counts)])[0])
     positive = weights @ gold
     own = [number for number, count in enumerate(positive) if count >= LEAST_POSITIVE and belief < inf]
-    left = [number for number in range(gold.shape[1]) if number not in own]
-    alone = []
+    pooled = [number for number in range(gold.shape[1]) if number not in own]
+    columns = []
     for number in own:
         share = belief / (belief + positive[number])
-        said = share * probabilities[:, number] + (1 - share) * gold[:, number]
-        alone.append((probabilities[:, number], said, weights))
+        blend = share * probabilities[:, number] + (1 - share) * gold[:, number]
+        columns.append((probabilities[:, number], blend, weights))
     thresholds = np.full(gold.shape[1], common)
-    if alone:
-        fixed = [_counts(probabilities[:, number], gold[:, number], weights, common) for number in left]
-        thresholds[own] = _best(alone, fixed, near=common)
-    return thresholds, [number in left for number in range(gold.shape[1])]
+    if columns:
+        fixed = [_counts(probabilities[:, number], gold[:, number], weights, common) for number in pooled]
+        thresholds[own] = _best(columns, fixed, near=common)
+    return thresholds, [number in pooled for number in range(gold.shape[1])]
 
 
 _Column = tuple[Floats, Floats, Floats]
 
 
 def _best(columns: Sequence[_Column], fixed: Sequence[tuple[float, float, float]] = (), near: float = _EVEN) -> Floats:
-    """The thresholds of some columns that make F1 = 2 TP / (TP + FP + P) over all of them largest.
+    """The thresholds of some columns that maximise F1 = 2 TP / (TP + FP + P) over all of them.
 
     Args:
-        columns: probabilities of each, what is taken for the truth, 0 to 1, and weights.
-        fixed: (TP, FP, P) of what is decided otherwise.
-        near: of thresholds that are equally good, the nearest is taken.
+        columns: (probabilities, truth from 0 to 1, weights) of each.
+        fixed: (TP, FP, P) of columns whose thresholds are fixed.
+        near: of equally good thresholds, the one nearest to this wins.
     """
     sorted_columns = [_Sorted(*column) for column in columns]
-    value, found = 0.0, [near] * len(columns)
+    best, thresholds = 0.0, [near] * len(columns)
     for _ in range(_ROUNDS):
-        found = [column.best(value, near) for column in sorted_columns]
-        sums = np.array([*fixed, *(column.counts(at) for column, at in zip(sorted_columns, found, strict=True))]).sum(0)
-        reached = 2 * sums[0] / max(sums.sum(), 1e-12)
-        if reached <= value + 1e-12:
+        thresholds = [column.best(best, near) for column in sorted_columns]
+        counts = [column.counts(at) for column, at in zip(sorted_columns, thresholds, strict=True)]
+        sums = np.array([*fixed, *counts]).sum(0)
+        f1 = 2 * sums[0] / max(sums.sum(), 1e-12)
+        if f1 <= best + 1e-12:
             break
-        value = reached
-    return np.array(found)
+        best = f1
+    return np.array(thresholds)
 
 
 def _counts(probabilities: Floats, gold: Bools, weights: Floats, at: float) -> tuple[float, float, float]:
@@ -142,22 +143,22 @@ def _counts(probabilities: Floats, gold: Bools, weights: Floats, at: float) -> t
 
 
 class _Sorted:
-    """One column, by falling probability, with the sums of what is given down to each place."""
+    """One column, sorted by falling probability, with cumulative sums of what each threshold gives."""
 
-    def __init__(self, probabilities: Floats, said: Floats, weights: Floats):
+    def __init__(self, probabilities: Floats, truth: Floats, weights: Floats):
         order = np.argsort(-probabilities, kind="stable")
-        self._of, right = probabilities[order], said[order] * weights[order]
+        self._of, right = probabilities[order], truth[order] * weights[order]
         self._true = np.concatenate([[0.0], np.cumsum(right)])
         self._given = np.concatenate([[0.0], np.cumsum(weights[order])])
         self._positive = float(self._true[-1])
-        # A threshold lies between two different probabilities, or beyond the ends.
+        # A threshold lies between two different probabilities, or outside all of them.
         self._ends = np.concatenate([[0], np.flatnonzero(np.diff(self._of)) + 1, [len(order)]])
         above = np.concatenate([[1.0], self._of])[self._ends]
         below = np.concatenate([self._of, [0.0]])[self._ends]
         self._at = (above + below) / 2
 
     def best(self, value: float, near: float) -> float:
-        """The threshold at which 2 TP - value (TP + FP) is largest."""
+        """The threshold that maximises 2 TP - value (TP + FP)."""
         gain = 2 * self._true[self._ends] - value * self._given[self._ends]
         good = self._at[gain >= gain.max() - 1e-9]
         return float(good[np.argmin(np.abs(good - near))])
@@ -169,31 +170,31 @@ class _Sorted:
 
 
 def expected_f1(probabilities: Floats, given: Bools) -> float:
-    """The F1 of an answer that is to be expected if labels hold independently with these probabilities; 1 where none is
-    given and none holds.
+    """The expected F1 of an answer if the labels are independent with these probabilities. F1 is 1 if no label is given
+    and none is right.
 
     Args:
-        probabilities: that each label holds, [labels].
-        given: whether each is in the answer, [labels].
+        probabilities: the probability of each label, [labels].
+        given: whether each label is in the answer, [labels].
 
-    Source: the exact sum over how many of the given and of the other labels hold (Ye et al. 2012, "Optimizing
+    Source: the exact sum over the numbers of given and of other labels that are right (Ye et al. 2012, "Optimizing
     F-measure: A Tale of Two Approaches").
     """
     count = int(given.sum())
-    true = _how_many(probabilities[given])
-    missed = _how_many(probabilities[~given & (probabilities >= _UNLIKELY)])
+    true = _count_distribution(probabilities[given])
+    missed = _count_distribution(probabilities[~given & (probabilities >= _UNLIKELY)])
     hits, misses = np.arange(len(true))[:, None], np.arange(len(missed))[None, :]
     total = hits + misses + count
     score = np.where(total > 0, 2 * hits / np.maximum(total, 1), 1.0)
     return float(true @ score @ missed)
 
 
-def _how_many(probabilities: Floats) -> Floats:
-    """The distribution of how many of independent events happen, [events + 1]."""
-    found = np.ones(1)
+def _count_distribution(probabilities: Floats) -> Floats:
+    """The distribution of the number of independent events that happen, [events + 1]."""
+    distribution = np.ones(1)
     for each in probabilities:
-        found = np.convolve(found, [1 - each, each])
-    return found
+        distribution = np.convolve(distribution, [1 - each, each])
+    return distribution
 
 
 def sigmoid(logits: Floats) -> Floats:

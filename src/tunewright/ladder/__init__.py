@@ -1,1 +1,2 @@
-"""Candidates from the cheapest on, until one does the job; cascades of two of them; and what the others would cost."""
+"""The model ladder: candidates from the cheapest on until one does the job, cascades of two, and the cost of the
+rest."""

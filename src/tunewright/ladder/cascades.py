@@ -1,7 +1,7 @@
 """Cascades of two candidates: the cheaper one answers what it is sure of, the dearer one the rest.
 
-Whether one is worth making is told from what both answered; only one that would be taken is made, and then it is a
-candidate like others: a bundle, whose server is asked every test, with a verdict and a report of its own.
+The answers of both show whether a cascade is worth making. Only a cascade that would win is made. It is then a
+candidate like any other: a bundle whose server answers every test, with its own verdict and report.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _VERSION = 12
 
 @dataclass(frozen=True)
 class CascadePart:
-    """One of the two."""
+    """One of the two candidates of a cascade."""
 
     tried: Tried
     spec: Spec
@@ -51,20 +51,20 @@ class CascadePart:
 
 @dataclass(frozen=True)
 class Cascade:
-    """Two candidates as one, as far as their answers tell."""
+    """Two candidates as one, estimated from their answers."""
 
     first: CascadePart
     second: CascadePart
     threshold: Threshold
-    """Confidence from which the first answers by itself."""
+    """The first candidate answers by itself from this confidence on."""
     coverage: dict[str, float]
-    """By test split, the share that it answers."""
+    """By test split, the share that the first candidate answers."""
     records: list[Record]
-    """What both answer together."""
+    """The answers of the cascade."""
     candidate: Candidate
-    """As what a verdict compares."""
+    """The cascade as a verdict compares it."""
     good: bool
-    """Whether it meets the goal, or is as good as the API, by the rule for every candidate."""
+    """Whether it meets the goal or is as good as the API, by the rule for every candidate."""
 
     @property
     def name(self) -> str:
@@ -72,7 +72,7 @@ class Cascade:
 
     @property
     def own(self) -> str:
-        """What sentences call it."""
+        """What sentences call the cascade."""
         return _own(self.first.spec, self.second.spec)
 
     @property
@@ -81,7 +81,7 @@ class Cascade:
 
     @property
     def summary(self) -> str:
-        """In a sentence."""
+        """The outcome in a sentence."""
         least = min(self.coverage.values())
         outcome = "would do the job" if self.good else "would not do it either"
         return (
@@ -91,9 +91,9 @@ class Cascade:
 
 
 def weigh(first: CascadePart, second: CascadePart) -> Cascade | str:
-    """What two candidates would be as a cascade, or why they can't be one; nothing is asked."""
+    """Two candidates as a cascade, or why they can't be one. This asks no model."""
     if isinstance(task_of(second.spec.task).constraint, FreeText):
-        return "free text is not handed on"
+        return "a cascade does not hand on free text"
     one, other = (_served(part) for part in (first, second))
     answers = {(record.split, record.id): record for record in other}
     if answers.keys() != {(record.split, record.id) for record in one}:
@@ -124,22 +124,22 @@ def _served(part: CascadePart) -> list[Record]:
 
 
 def _mixed(first: Record, second: Record, threshold: Threshold) -> Record:
-    """A request's answer; the second model is asked after the first."""
+    """The cascade's answer to a request. The second model is asked after the first, so their latencies add up."""
     if threshold.accepts(first):
         return first
     return replace(second, latency_ms=round(first.latency_ms + second.latency_ms, 3))
 
 
 def make(cascade: Cascade, runs: Path) -> PipelineResult:
-    """Make a cascade a candidate: outputs of `export`, `parity`, `verdict` and `bundle` beside those of its parts; what
-    is there already is kept.
+    """Make a cascade a candidate: write outputs of `export`, `parity`, `verdict` and `bundle` beside those of its
+    parts. Existing outputs are kept.
 
     Args:
         runs: the folder of all outputs.
     """
     first, second = cascade.first.outcome.folders, cascade.second.outcome.folders
     folders = dict(second)
-    made = PipelineResult(runs)
+    result = PipelineResult(runs)
 
     def step(name: str, inputs: Mapping[str, Path], write: Any) -> None:
         contents = {key: _content(folder) for key, folder in inputs.items()}
@@ -161,7 +161,7 @@ def make(cascade: Cascade, runs: Path) -> PipelineResult:
         folders[name] = target
         manifest = read_manifest(target)
         assert manifest
-        made.steps[name] = StepOutcome(name, target, False, manifest)
+        result.steps[name] = StepOutcome(name, target, False, manifest)
         point_latest(runs, name, target)
 
     say(f"  making the cascade {cascade.name}")
@@ -180,9 +180,9 @@ def make(cascade: Cascade, runs: Path) -> PipelineResult:
     served = {name: folders[name] for name in ("split", "export", "parity", "verdict")}
     step("bundle", served, lambda output: run_bundle(cascade.second.spec, served, output))
     for name, folder in folders.items():
-        if name not in made.steps and (manifest := read_manifest(folder)):
-            made.steps[name] = StepOutcome(name, folder, True, manifest)
-    return made
+        if name not in result.steps and (manifest := read_manifest(folder)):
+            result.steps[name] = StepOutcome(name, folder, True, manifest)
+    return result
 
 
 def _content(folder: Path) -> str:
@@ -192,7 +192,7 @@ def _content(folder: Path) -> str:
 
 
 def _join(cascade: Cascade, bundle: Path) -> None:
-    """Two exported bundles as one: the first's, and in it the second's; weights are links."""
+    """Join two exported bundles: the second becomes a folder in a copy of the first. Weights are links."""
     first, second = (part.outcome.folders["export"] / "bundle" for part in (cascade.first, cascade.second))
     shutil.copytree(first, bundle, copy_function=_copy_small)
     shutil.copytree(second, bundle / SECOND, copy_function=_copy_small)
@@ -207,9 +207,9 @@ def _join(cascade: Cascade, bundle: Path) -> None:
     )
     write_info(bundle, info)
     validation = load_dataset(cascade.second.outcome.folders["split"]).validation
-    sure = {record.id: record.confidence or 0.0 for record in cascade.records if record.split == VALIDATION}
-    likely = scope([sure[block[0].meta.id] for block in blocks_of(validation)])
-    save_calibration(load_calibration(first).model_copy(update={"in_scope": likely}), bundle)
+    confidence = {record.id: record.confidence or 0.0 for record in cascade.records if record.split == VALIDATION}
+    in_scope = scope([confidence[block[0].meta.id] for block in blocks_of(validation)])
+    save_calibration(load_calibration(first).model_copy(update={"in_scope": in_scope}), bundle)
     if not (bundle / SECOND / CHECKSUMS).exists():
         seal(bundle / SECOND)
     known = read_checksums(first)
@@ -217,7 +217,7 @@ def _join(cascade: Cascade, bundle: Path) -> None:
 
 
 def _copy_small(source: str, target: str) -> None:
-    """JSON, templates and cards are changed by people and by `_join`; weights are neither."""
+    """Copy JSON, templates and cards, which people and `_join` change; link everything else."""
     if Path(source).suffix in (".json", ".jinja", ".md"):
         shutil.copy2(source, target)
     else:
@@ -225,7 +225,7 @@ def _copy_small(source: str, target: str) -> None:
 
 
 def _ask(cascade: Cascade, bundle: Path, output: Output) -> None:
-    """The cascade's server, asked everything, against what its parts answered."""
+    """Ask the cascade's server everything, and compare its answers with those of its parts."""
     spec = cascade.second.spec
     task = task_of(spec.task)
     splits = deployed_splits(spec, load_dataset(cascade.second.outcome.folders["split"]))

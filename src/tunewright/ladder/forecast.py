@@ -1,4 +1,4 @@
-"""What a candidate that was not tried would cost to try and to serve, and what it may be worth."""
+"""Forecasts for candidates that were not tried: the cost to try and to serve them, and the accuracy to expect."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from tunewright.training.planning.plan import spoken
 
 @dataclass(frozen=True)
 class CandidateForecast:
-    """Of one candidate."""
+    """The forecast for one candidate."""
 
     name: str
     hours: Range | None
-    """Of its own steps on this machine; None where it does not fit, or can't be told."""
+    """Hours of its own steps on this machine; None where it does not fit, or the time is not known."""
     rented: Range | None
-    """The same in Azure; None where that can't be told."""
+    """The same in Azure; None where the time is not known."""
     usd: Range | None
-    """What those would cost there."""
+    """Cost of those hours."""
     trying: str
-    """Both in words, or why they can't be told."""
+    """Time and cost in words, or why they are not known."""
     serving: str
-    """Where it would be served, and for how much a month."""
+    """The machine that would serve it, and its cost a month."""
     serving_usd: float | None
-    """A month; None where that can't be told."""
+    """Cost of serving a month; None where it is not known."""
     worth: str = ""
-    """What accuracy is to be expected of it, in a sentence; empty where nothing is known."""
+    """The accuracy to expect, in a sentence; empty where nothing is known."""
 
     @property
     def summary(self) -> str:
@@ -55,10 +55,10 @@ class CandidateForecast:
         return f"{self.name} would take {self.trying} to try; serving: {self.serving}.{worth}"
 
 
-def forecast(
+def forecast_candidate(
     spec: Spec, last: Outcome, earlier: list[Tried], plan: Callable[[Spec, Outcome], ProjectPlan] | None = None
 ) -> CandidateForecast:
-    """What a candidate would cost.
+    """Forecast the cost of a candidate.
 
     Args:
         last: a run on the same data.
@@ -72,22 +72,22 @@ def forecast(
         )
     quiet_libraries()
     try:
-        found = (plan or _planned)(spec, last)
+        planned = (plan or _planned)(spec, last)
         usage = written_usage(spec, load_dataset(last.folders["split"]))  # its own prompt, not an API's
         book = price_book(spec.price_file)
         hosting = hosting_of(spec, spec.model, _entry(spec), book, usage.prompt_tokens, usage.answer_tokens)
-    # A ladder that ended well is not lost over a model that can't be looked up, or whose config is of another kind.
+    # A model that can't be looked up, or whose config is of another kind, must not lose a search that ended well.
     except (UserError, ValueError, AttributeError, KeyError) as error:
         why = error.what if isinstance(error, UserError) else str(error)
         return CandidateForecast(
-            name, None, None, None, f"nobody can tell here how long ({why.rstrip('.')})", "neither", None
+            name, None, None, None, f"an unknown time ({why.rstrip('.')})", "not known either", None
         )
-    here, there = _own(found.here), _own(found.azure)
+    here, there = _own(planned.here), _own(planned.azure)
     hours = None if here.misfits else here.hours
     rented, usd = (None, None) if there.misfits else (there.hours, there.usd)
     ways = [f"{spoken(hours)} here"] if hours else []
     ways += [f"{spoken(rented)} and ${usd.low:,.2f} to ${usd.high:,.2f} in Azure"] if rented and usd else []
-    if rented is None and (best := found.training.cheapest):  # on another machine than the spec's
+    if rented is None and (best := planned.training.cheapest):  # on another machine than the spec's
         rented, usd = around(best.hours, 1.0), around(best.usd, 1.0)
         ways.append(f"{spoken(best.hours)} and ${best.usd:,.2f} to train on {best.machine}")
     trying = ", or ".join(ways) or f"more memory than there is, {here.misfits[0].memory.said},"
@@ -97,7 +97,7 @@ def forecast(
         late = "" if hosting.in_time else ", where it would be too slow"
         monthly = hosting.cost.usd_per_month
         serving = f"about ${monthly:,.0f} a month on {hosting.cost.replicas} x {hosting.machine}{late}"
-    return CandidateForecast(name, hours, rented, usd, trying, serving, monthly, _worth(spec, last, earlier))
+    return CandidateForecast(name, hours, rented, usd, trying, serving, monthly, _expectation(spec, last, earlier))
 
 
 def _planned(spec: Spec, last: Outcome) -> ProjectPlan:
@@ -112,12 +112,12 @@ def _planned(spec: Spec, last: Outcome) -> ProjectPlan:
 
 
 def _own(plan: StepsPlan) -> StepsPlan:
-    """The steps that no other candidate has done already."""
+    """The steps that each candidate does by itself."""
     return StepsPlan([each for each in plan.steps if each.step in TRYING])
 
 
-def _worth(spec: Spec, last: Outcome, earlier: list[Tried]) -> str:
-    """What language models made of jobs on which a linear model did as well as on this one."""
+def _expectation(spec: Spec, last: Outcome, earlier: list[Tried]) -> str:
+    """The accuracy to expect of a language model, from jobs where a linear model did as well as on this one."""
     linear = next((each for each in earlier if each.kind == "linear"), None)
     if linear is None or known_kind(spec.model, spec.folder) != "decoder":
         return ""
@@ -126,25 +126,25 @@ def _worth(spec: Spec, last: Outcome, earlier: list[Tried]) -> str:
     least, most = evidence_book().error_ratio(groups / max(1, len(task_of(spec.task).answers))).ends()
     low, high = expected(linear.worst, least, most)
     return (
-        f"On other jobs tuned language models made {least:.2f} to {most:.2f} times a linear model's errors, so "
-        f"{100 * low:.0f} to {100 * high:.0f} % are to be expected on the hardest split, where the linear model has "
+        f"On other jobs tuned language models made {least:.2f} to {most:.2f} times a linear model's errors, so expect "
+        f"{100 * low:.0f} to {100 * high:.0f} % on the hardest split, where the linear model has "
         f"{100 * linear.worst.value:.0f} %."
     )
 
 
 def expected(linear: Interval, least: float, most: float) -> tuple[float, float]:
-    """The 90 % interval of a tuned language model's accuracy, from a linear model's; as `tunewright assess fit` has it,
-    but from a test in the place of cross-validation.
+    """The 90 % interval of a tuned language model's accuracy, from a linear model's. It is computed as in
+    `tunewright assess fit`, but from a test in the place of cross-validation.
 
     Args:
-        least, most: ends of what a tuned model's errors are as a multiple of a linear model's.
+        least, most: ends of a tuned model's errors as a multiple of a linear model's.
     """
     error = 1 - linear.value
     return max(0.0, 1 - error * most), 1 - error * least
 
 
 def _entry(spec: Spec) -> CatalogueEntry:
-    """A base model's size and shape: without a shape no GPU can be sized for a decoder."""
+    """A base model's size and shape; a GPU for a decoder can't be sized without the shape."""
     if entry := catalogue().get(spec.model):
         return entry
     if is_encoder(spec.model, spec.folder):

@@ -1,4 +1,4 @@
-"""What a ladder leaves behind: `ladder.json`, and a page of all candidates side by side that leads to their reports."""
+"""The output of a search: `ladder.json`, and a page of all candidates side by side with links to their reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from tunewright.config import Spec, spec_sha256
 from tunewright.core.artifacts import atomic_folder, read_manifest, sha256_json, write_json
 from tunewright.core.page import render
-from tunewright.ladder.climb import Ladder
+from tunewright.ladder.search import Ladder
 from tunewright.pipeline.fingerprint import code_version
 from tunewright.pipeline.runner import point_latest
 from tunewright.tasks import task_of
@@ -20,7 +20,7 @@ _DIGITS = 12
 
 
 def write_page(spec: Spec, ladder: Ladder, runs: Path) -> Path:
-    """Write both into `runs/candidates-…`, which `runs/latest/candidates` leads to.
+    """Write `ladder.json` and the page into `runs/candidates-…`, to which `runs/latest/candidates` leads.
 
     Args:
         runs: the folder of all outputs.
@@ -57,8 +57,8 @@ def write_page(spec: Spec, ladder: Ladder, runs: Path) -> Path:
 
 
 def plain(ladder: Ladder) -> dict[str, Any]:
-    """The same as JSON."""
+    """A ladder as JSON."""
     data = asdict(ladder)
-    for each, found in zip(data["tried"], ladder.tried, strict=True):
-        each["report"] = str(found.report)
+    for each, candidate in zip(data["tried"], ladder.tried, strict=True):
+        each["report"] = str(candidate.report)
     return data | {"summary": ladder.summary}

@@ -1,4 +1,4 @@
-"""A candidate that was tried: what its run came to, in the figures that a ladder compares."""
+"""A candidate that was tried: the figures of its run that a search compares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tunewright.evaluation.verdict.targets import SPEED
 from tunewright.models.resolve import Kind
 
 TRYING = ("train", "export", "evaluate", "parity", "verdict", "bundle")
-"""The steps that a candidate has of its own: the data are checked and split for all of them."""
+"""The steps of a single candidate; the checked and split data are shared by all."""
 
 
 class Outcome(Protocol):
@@ -22,7 +22,7 @@ class Outcome(Protocol):
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """What its verdict.json holds."""
+        """The content of its verdict.json."""
         ...
 
     @property
@@ -33,7 +33,7 @@ class Outcome(Protocol):
 
 @dataclass(frozen=True)
 class Tried:
-    """A candidate, tried and judged."""
+    """A candidate that was tried and judged."""
 
     name: str
     kind: Kind | Literal["cascade"]
@@ -41,39 +41,39 @@ class Tried:
     sentence: str
     """Its verdict."""
     usd_per_month: float
-    """Of what its verdict recommends."""
+    """Monthly cost of what its verdict recommends."""
     served_usd: float
-    """Of the model by itself, a month."""
+    """Monthly cost of the model by itself."""
     scores: dict[str, Interval]
-    """The primary metric of what was served, by test split."""
+    """The primary metric of the served model, by test split."""
     p95_ms: float
     minutes: float
-    """That its steps took, or of a cascade its own and those of its parts."""
+    """Time of its steps; for a cascade, with those of its parts."""
     missed: dict[str, str]
-    """The targets that the model misses, with what was found."""
+    """The targets that the model misses, with the measured values."""
     good: bool
-    """Whether it, or something simpler beside it, does the job."""
+    """Whether the model, or a simpler baseline beside it, does the job."""
     ends: str
-    """Why none that is dearer is tried: it does the job, or a dearer one could not do better. Empty where the next one
-    is."""
+    """Why the search tries no dearer candidate: this one does the job, or a dearer one could not do better. Empty where
+    the search goes on."""
     report: Path
-    """Its own report."""
+    """The candidate's own report."""
 
     @property
     def worst(self) -> Interval:
-        """The score on the split where it does worst."""
+        """The score on the split where the candidate does worst."""
         return min(self.scores.values(), key=lambda score: score.value)
 
     @property
     def summary(self) -> str:
-        """How it came out, in a sentence or two."""
-        missed = "; ".join(f"{name} ({found})" for name, found in self.missed.items())
+        """The result in a sentence or two; empty where there is nothing to say."""
+        missed = "; ".join(f"{name} ({measured})" for name, measured in self.missed.items())
         missed = f"{self.name} misses {missed}." if missed else ""
         return " ".join(filter(None, (missed, self.ends)))
 
 
-def tried(name: str, kind: Kind | Literal["cascade"], outcome: Outcome) -> Tried:
-    """What a run came to."""
+def summarise(name: str, kind: Kind | Literal["cascade"], outcome: Outcome) -> Tried:
+    """The figures of a candidate's run."""
     data = outcome.data
     verdict, served = data["verdict"], data["comparison"]["candidates"][SERVED]
     missed = [target for target in verdict["targets"] if not target["met"]]
@@ -85,7 +85,7 @@ def tried(name: str, kind: Kind | Literal["cascade"], outcome: Outcome) -> Tried
     elif verdict["good_enough"] in CONTROLS:
         ends = f"{CONTROLS[verdict['good_enough']]} is good enough, so nothing dearer is tried."
     elif all(target["name"] == SPEED for target in missed):
-        ends = "A dearer one would be slower still."
+        ends = "A dearer candidate would be slower still."
     return Tried(
         name,
         kind,

@@ -17,7 +17,7 @@ from tunewright.config import Spec
 from tunewright.drift.accuracy import Accuracy, accuracy_now
 from tunewright.economics.cost import HOURS_A_MONTH, Service, host_cost
 from tunewright.economics.prices import PriceBook
-from tunewright.economics.upkeep import letters_of, upkeep
+from tunewright.economics.upkeep import letters_of, upkeep_of
 from tunewright.monitoring.captured import answered, as_numbers, as_reviewed, last_words
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Capture, Tally
@@ -167,7 +167,7 @@ def _priced(spec: Spec, book: PriceBook, day: date, tallies: list[Tally], now: d
     api = sum(_api_usd(spec, book, tally) for tally in tallies)
     machine = book.machine(spec.traffic.machine)
     tokens = sum(tally.prompt_tokens for tally in tallies), sum(tally.answer_tokens for tally in tallies)
-    rest = upkeep(spec, book, letters=letters_of(*tokens) / requests if requests else 0.0)
+    rest = upkeep_of(spec, book, letters=letters_of(*tokens) / requests if requests else 0.0)
     if requests:
         seconds = sum(tally.seconds for tally in tallies) / requests
         cost = host_cost(

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from tunewright.config import RUNS, Spec
 from tunewright.core.errors import UserError
 from tunewright.drift.accuracy import Accuracy, Change, Reviewed, accuracy_now, fall_of_accuracy
-from tunewright.drift.compare import FEWEST, FEWEST_REFERENCE, DriftFinding, compare
+from tunewright.drift.comparison import FEWEST, FEWEST_REFERENCE, DriftFinding, compare
 from tunewright.drift.reference import Reference, load_reference
 from tunewright.drift.traits import traits_of
 from tunewright.drift.two_sample import DAYS, alpha_of_a_test

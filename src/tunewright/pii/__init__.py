@@ -1,4 +1,4 @@
-"""Personal data and secrets in texts: finding them by their form, and putting stand-ins in their place."""
+"""Personal data and secrets in texts: finding them by their form, and replacing them by stand-ins."""
 
 from tunewright.pii.finders import find_pii
 from tunewright.pii.pseudonyms import Pseudonymiser

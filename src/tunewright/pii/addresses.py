@@ -1,8 +1,9 @@
-"""Finding postal addresses: streets, units, boxes, and the lines with city and postal code behind them.
+"""Finding postal addresses: streets, units, boxes, and the lines with city and postal code after them.
 
-American and British forms ("12 Elm Street, Apt 4"), those of the languages that put the street's kind in front ("Rue du
-Bac 7", "ul. Miła 5") or into its name ("Villacher Strasse 89"), post boxes, military mail, and what stands behind words
-such as "zip code is" or "address:". A city or a country by itself says little of a person and is not looked for.
+It finds American and British forms ("12 Elm Street, Apt 4"), those of languages that put the street's kind in front
+("Rue du Bac 7", "ul. Miła 5") or into its name ("Villacher Strasse 89"), post boxes, military mail, and text after
+words such as "zip code is" or "address:". It does not look for a city or a country alone, which says little about a
+person.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ _STATE = (
 _ZIP = r"\d{5}(?:-\d{4})?"
 _GAP = r"[\s,]{1,6}"
 _UNITS = rf"(?:{_GAP}{_UNIT}){{0,2}}"
-# A hyphen within a word is the word's: as one between words too it could be read in ever so many ways.
+# A hyphen counts as part of a word only: if it could also join words, a text would have very many readings.
 _TOWN = rf"(?:{_GAP}[A-ZÀ-ÞĀ-Ž][\w'’.-]++(?: [A-ZÀ-ÞĀ-Ž][\w'’.-]++){{0,3}})?{_GAP}(?:{_STATE})\b(?:,? {_ZIP})?"
 _PLACES = (
     rf"(?:{_GAP}(?!{_ZIP})[A-ZÀ-ÞĀ-Ž][\w'’.-]*(?: [A-ZÀ-ÞĀ-Ž(][\w'’.)-]*){{0,3}}){{0,4}}{_GAP}\d{{4,5}}(?!\w|[-.]\d)"
 )
 _TAIL = rf"{_UNITS}(?:{_TOWN}|{_GAP}{_ZIP}|{_PLACES})?(?!\w)"
 
-# Kinds of street that mean little else in small letters.
+# Kinds of street that have few other meanings in lower case.
 _PLAIN = "street|st|avenue|ave|road|rd|lane|ln|drive|dr|boulevard|blvd|parkway|pkwy|highway|hwy|court|ct|circle|cir"
 _PLAIN_WORD = (
     r"(?!(?:a|an|the|on|in|at|to|of|for|by|my|your|and|or|is|was|days?|hours?|weeks?|times?|stars?|more|off|per)\b)"
@@ -73,7 +74,7 @@ def _holds_joined(facts: SpanFacts) -> bool:
 _JOINED_ENDS = tuple(_JOINED[3:-1].replace("stra(?:ß|ss)e", "straße|strasse").replace("\\", "").split("|"))
 _SPACE_AND_DIGIT = re.compile(r" \d")
 
-# These begin with a set of characters, or one character, because such patterns are searched for several times faster.
+# These begin with a character or a set of characters: the search for such patterns is several times faster.
 _CUED = re.compile(r"[\dA-ZÀ-ÞĀ-Ž](?<=(?i:[esgd] at|[esgd] on|[trdp] to|s is|ss :|ess:)\s.)")
 _LINE = r"\W{0,6}\d[\w/-]{0,12} [\dA-ZÀ-ÞĀ-Ž]"
 _FRONT_MARKS = (
@@ -95,7 +96,7 @@ _KEPT = (
     " strasse straße"
 )
 KEPT_WORDS = frozenset(re.findall(r"\w+", _KEPT.lower())) | set(KEPT_ENDINGS)
-"""What says that something is an address, and nothing of where."""
+"""Words that mark an address without locating it; a stand-in keeps them."""
 
 ADDRESSES: list[tuple[Prefilter, list[Finder]]] = [
     (
@@ -132,12 +133,12 @@ ADDRESSES: list[tuple[Prefilter, list[Finder]]] = [
     ),
     (
         says(_UNIT_WORDS, digit=True),
-        # 27534 Spinatsch 94, Apt. 615: whatever stands between a number and a unit
+        # 27534 Spinatsch 94, Apt. 615: any words between a number and a unit
         _address(rf"(?<![\w.-]){_NUMBER} {_WORDS}\.?(?: {_NUMBER}\.?)?{_GAP}{_NAMED_UNIT}{_TAIL}"),
     ),
     (
         Prefilter(digit=True, test=lambda facts: bool(_ENDS_IN_ZIP.search(facts.text))),
-        # 305 Main, Fort Cobb, OK 73038: whatever stands between a number and a state with its code
+        # 305 Main, Fort Cobb, OK 73038: any words between a number and a state with its code
         _address(
             rf"(?<![\w#.-]){_NUMBER} (?:[\w.#&'’/-]{{1,30}},? ){{1,9}}?"
             rf"(?:{_STATE}|(?!(?i:in|or|me|hi|ok|oh|de|la)\b)(?i:{_STATE})),? {_ZIP}(?!\w)"
@@ -170,7 +171,7 @@ ADDRESSES: list[tuple[Prefilter, list[Finder]]] = [
     ),
     (
         Prefilter(digit=True, test=lambda facts: bool(_FIRST_LINE.match(facts.text) or _OTHER_LINE.search(facts.text))),
-        _address(rf"(?m)^\W{{0,6}}({_NUMBER} {_WORDS} {_NUMBER})$"),  # a line of its own
+        _address(rf"(?m)^\W{{0,6}}({_NUMBER} {_WORDS} {_NUMBER})$"),  # a whole line
     ),
     (
         says("zip zipcode postal postcode post postalcode", digit=True),

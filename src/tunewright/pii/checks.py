@@ -1,4 +1,4 @@
-"""Check digits and issued ranges: what tells a card, an IBAN or a social security number from other digits."""
+"""Check digits and issued ranges, which distinguish a card, an IBAN or a social security number from other digits."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _IBAN_LENGTHS = {
 
 
 def digits_of(text: str) -> str:
-    """The decimal digits of a text, of any script, as ASCII."""
+    """The decimal digits of a text, in any script, as ASCII."""
     return "".join(str(int(character)) for character in text if character.isdecimal())
 
 
 def luhn_digit(body: str) -> str:
-    """The digit that makes `body` and it pass Luhn's check (ISO/IEC 7812-1, annex B)."""
+    """The check digit with which `body` passes Luhn's check (ISO/IEC 7812-1, annex B)."""
     doubled = sum(sum(divmod(2 * int(digit), 10)) for digit in body[::-2])
     return str(-(doubled + sum(map(int, body[-2::-2]))) % 10)
 
 
 def is_luhn(number: str) -> bool:
-    """Whether the last of some digits is Luhn's check digit of the others."""
+    """Whether the last digit is Luhn's check digit of the others."""
     return luhn_digit(number[:-1]) == number[-1]
 
 
 def is_card(number: str) -> bool:
-    """Whether digits are a payment card's: an issuer's prefix and length, and Luhn's check."""
+    """Whether digits can be a payment card's: they have an issuer's prefix and length, and pass Luhn's check."""
     return bool(_ISSUERS.fullmatch(number)) and is_luhn(number)
 
 
@@ -52,7 +52,7 @@ def iban_check(country: str, account: str) -> str:
 
 
 def is_iban(text: str) -> bool:
-    """Whether a text without spaces is an IBAN: its country's length and check digits."""
+    """Whether a text without spaces is an IBAN: it has its country's length and right check digits."""
     text = text.upper()
     if not re.fullmatch(r"[A-Z]{2}[0-9]{2}[0-9A-Z]{11,30}", text) or _IBAN_LENGTHS.get(text[:2]) != len(text):
         return False

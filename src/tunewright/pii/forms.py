@@ -1,4 +1,4 @@
-"""The form a stand-in takes for each kind: a card passes Luhn's check, a name is a name, an address keeps its shape."""
+"""The forms of stand-ins, by kind: a card passes Luhn's check, a name is a name, an address keeps its shape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 
 
 class StandInSource:
-    """What a key decides."""
+    """The key, and the names in an order that it decides."""
 
     def __init__(self, key: bytes):
         self._key = key
@@ -28,10 +28,10 @@ class StandInSource:
         return hmac.digest(self._key, name.encode("utf-8", "surrogatepass"), "sha256")
 
     def names(self, pool: str, word: str) -> Iterator[str]:
-        """The names of a pool, "given" or "family", from a point on that the key and a word decide.
+        """The names of a pool, "given" or "family", from a point that the key and a word decide.
 
-        The names lie on a ring in an order that only the key decides (consistent hashing, Karger et al. 1997), so that
-        a name more or less in the lists changes few stand-ins.
+        The names lie on a ring in an order that only the key decides (consistent hashing, Karger et al. 1997). So a
+        name that the lists gain or lose changes few stand-ins.
         """
         ring = self._rings.get(pool)
         if ring is None:
@@ -51,8 +51,8 @@ class Draw:
 
     Args:
         source: the key.
-        name: what the numbers are for.
-        avoid: words of the text, without capitals, that no name may be.
+        name: the purpose of the numbers; each purpose gets other ones.
+        avoid: words of the text, in lower case, that no drawn name may be.
     """
 
     def __init__(self, source: StandInSource, name: str, avoid: Collection[str] = ()):
@@ -74,7 +74,7 @@ class Draw:
         return Draw(self._source, f"part\0{name}", self._avoid)
 
     def name(self, pool: str, word: str) -> str:
-        """Another name for a word, from a pool."""
+        """Another name from a pool, in place of a word."""
         taken = {word.casefold(), *self._avoid}
         return next(name for name in self._source.names(pool, word.casefold()) if name.casefold() not in taken)
 
@@ -88,7 +88,7 @@ class Draw:
         return character
 
     def word(self, word: str) -> str:
-        """A word that can be said, of the same length, with the same capitals."""
+        """A pronounceable word of the same length, with the same capitals."""
         vowel = self.below(2)
         letters = []
         for position, character in enumerate(word):
@@ -99,7 +99,7 @@ class Draw:
 
 
 def _filled(value: str, content: str) -> str:
-    """`content` in the places of the letters and digits of `value`, with its spacing and its case."""
+    """`content` in the places of the letters and digits of `value`, with the spacing and case of `value`."""
     characters = iter(content)
     filled = (next(characters) if old.isalnum() else old for old in value)
     return "".join(new.lower() if old.islower() else new for old, new in zip(value, filled, strict=True))
@@ -133,20 +133,21 @@ def _phone(value: str, draw: Draw) -> str:
 
 
 def _ip(value: str, draw: Draw) -> str:
-    """An address of the private range 10.0.0.0/8, or of 2001:db8::/32, which is kept for documents (RFC 3849)."""
+    """An address in the private range 10.0.0.0/8, or in 2001:db8::/32, which is reserved for documents (RFC 3849)."""
     if ":" in value:
         return "2001:db8:" + ":".join(f"{draw.below(1 << 16):x}" for _ in range(6))
     return "10." + ".".join(str(draw.below(256)) for _ in range(3))
 
 
 def _email(value: str, draw: Draw) -> str:
-    """An address under .example, which nobody can own (RFC 2606); addresses of one domain stay together."""
+    """An address under .example, which nobody can own (RFC 2606). Addresses that share a domain still share one."""
     local, domain = value.rsplit("@", 1)
     return "".join(map(draw.like, local)) + "@" + draw.part(domain.lower()).word("x" * 8) + ".example"
 
 
 def _date(value: str, draw: Draw) -> str:
-    """A date in the same notation: what can be a month stays one, a day stays from 13 to 28, a year moves by 1 to 5."""
+    """A date in the same notation. A number that can be a month stays one, a day stays from 13 to 28, a year moves by
+    1 to 5."""
 
     def number(match: re.Match[str]) -> str:
         old, width = int(match[0]), len(match[0])
@@ -195,7 +196,7 @@ def _nonzero(drawn: str, old: str) -> str:
 
 
 def _password(value: str, draw: Draw) -> str:
-    """Signs are part of a password, so they are drawn too; the colon behind a user's name stays."""
+    """Punctuation is part of a password, so it is drawn too. The colon after a user's name stays."""
     return "".join(
         draw.like(character) if character.isalnum() or character == ":" else "!-._~"[draw.below(5)]
         for character in value
@@ -209,7 +210,7 @@ _PREFIX = re.compile(
 
 
 def token(value: str, draw: Draw) -> str:
-    """A secret keeps what says whose it is; the rest is drawn."""
+    """A secret that keeps the vendor's prefix; the rest is drawn."""
     kept = {position for match in _PREFIX.finditer(value) for position in range(*match.span())}
     return "".join(c if position in kept else draw.like(c) for position, c in enumerate(value))
 

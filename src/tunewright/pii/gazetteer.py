@@ -1,4 +1,4 @@
-"""Given and family names of some eighty locales, from the lists in Faker (MIT), and words that are neither."""
+"""Given and family names of some eighty locales, from the lists in Faker (MIT), and ordinary words."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-# English words, months and places that are names somewhere. As names they count only beside another name.
-_WORDS_TOO = """
+# English words, months and places that are names somewhere. They count as names only beside another name.
+_WORDS_THAT_ARE_NAMES = """
     About Account Ace After Afternoon Again Agent Al Ale Ali All Alta Amber Amen America An And Angel Angeles Apple
     April Arch Are Art As Ash Asia Ask At Atlanta Attention Attn August Austin Autumn Avis Bank Banks Bass Bay Bell
     Bent Best Bill Bills Bird Bishop Black Block Blue Boss Boston Both Boy Bridge Brook Brooklyn Brown Buck Bud
@@ -46,21 +46,21 @@ _WORDS_TOO = """
 
 @dataclass(frozen=True)
 class Gazetteer:
-    """Words that begin with a capital, by what they may be."""
+    """Words with a capital, by the roles that they may have."""
 
     given: frozenset[str]
     family: frozenset[str]
     parts: frozenset[str]
-    """The names that are no ordinary words; of O'Brien, that and Brien; and all of them in capitals."""
+    """The names that are no ordinary words, also in capitals. O'Brien gives O'Brien and Brien."""
     alone: frozenset[str]
-    """Names of two locales or more, which may begin a sentence."""
+    """Names of at least two locales. They count as names even at the beginning of a sentence."""
     words: frozenset[str]
-    """Ordinary words: a name only where another one stands beside it."""
+    """Ordinary words. They are names only beside another name."""
 
 
 @cache
 def gazetteer() -> Gazetteer:
-    """The lists, read once (0.5 s). A word that is in both is taken for what it is in more locales."""
+    """The lists, read once (0.5 s). A word in both lists counts as what it is in more locales."""
     given, family = Counter[str](), Counter[str]()
     for provider in _providers("person"):
         given.update(_names(provider, "first_name"))
@@ -68,7 +68,7 @@ def gazetteer() -> Gazetteer:
     ordinary = {word.capitalize() for word in importlib.import_module("faker.providers.lorem.en_US").Provider.word_list}
     places = importlib.import_module("faker.providers.address.en_US").Provider
     short_places = {place for place in [*places.countries, *places.states] if " " not in place}  # not Saint Martin
-    words = set(_WORDS_TOO.split()) | ordinary | short_places
+    words = set(_WORDS_THAT_ARE_NAMES.split()) | ordinary | short_places
     names = (given.keys() | family.keys()) - words
     return Gazetteer(
         given=frozenset(name for name in given if given[name] >= family[name]),
@@ -88,7 +88,7 @@ def _providers(kind: str) -> Iterator[type]:
 
 
 def _names(provider: type, prefix: str) -> set[str]:
-    """The names in Latin script of a provider's lists; a list maps names to weights or not."""
+    """The names in Latin script in a provider's lists. Some lists map names to weights."""
     lists = [value for key, value in vars(provider).items() if key.startswith(prefix)]
     return {name for one in lists for name in _flat(one) if _ONE_WORD.fullmatch(name) and max(name) < "\u0250"}
 

@@ -1,7 +1,7 @@
-"""The forms of numbers, addresses of machines, keys and tokens, each with the gate in front of it.
+"""Patterns of numbers, network addresses, keys and tokens, each group with its gate.
 
-Forms that prove themselves (a check digit, a vendor's prefix) score near 1; forms that other things share (a phone
-number without a label) score less.
+A form that proves itself, by a check digit or a vendor's prefix, scores near 1. A form that other things share, such as
+a phone number without a label, scores less.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _is_phone(text: str) -> bool:
 
 
 def _labelled(labels: str, value: str) -> str:
-    """A value behind one of some words, with a few signs and up to three small words between."""
+    """A value after one of some words, with a little punctuation and up to three small words in between."""
     between = r"[\s\W]{0,4}?(?i:(?:is|it'?s|was|no|nr|number|me|us|him|her|on|at|to|my)\b[\s\W]{0,3}?){0,3}"
     return rf"(?i:\b(?:{labels}))\b{between}(?P<v>{value})"
 
@@ -58,7 +58,7 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
             Finder(
                 "EMAIL",
                 0.99,
-                # RFC 5321: an address has at most 256 characters, its angle brackets included.
+                # RFC 5321: an address has at most 256 characters, with its angle brackets.
                 re.compile(r"(?<![\w.+-])\w[\w.+%'-]{0,255}+@(?:\w[\w-]*+(?<!-)\.)+[^\W\d_]{2,24}(?![\w@])"),
             ),
             Finder("URL_LOGIN", 1.0, re.compile(r"(?<=://)(?P<v>[^\s/@:]+:[^\s/@]+)@")),
@@ -206,7 +206,7 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
             Finder(
                 "JWT",
                 0.99,
-                # One try for each run of its characters, from the first place in it where a token can begin.
+                # One try for each run of a token's characters, from the first place where a token can begin.
                 re.compile(
                     r"(?<![A-Za-z0-9_-])(?>[A-Za-z0-9_-]*?\b(?=eyJ))"
                     rf"(eyJ[A-Za-z0-9_-]{{8,}}+\.eyJ[A-Za-z0-9_-]{{8,}}+\.[A-Za-z0-9_-]*+{_END})"
@@ -220,7 +220,7 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
             Finder(
                 "PRIVATE_KEY",
                 1.0,
-                # A key that was cut off ends with the text.
+                # A key without its last line ends with the text.
                 re.compile(
                     r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----"
                     r"(?s:.*?)(?:-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----|\Z)"

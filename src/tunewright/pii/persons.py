@@ -1,7 +1,7 @@
 """Finding persons by capitals, known names, usual endings of family names, and the words around them.
 
-A name in small letters is not found, nor one in a script other than Latin. A name that no list holds is found where the
-text says that it is one (a title, a greeting, a signature), where an initial stands in it, or beside a known one.
+Names in lower case, or in a script other than Latin, are not found. A name that is in no list is found if the text
+marks it (by a title, a greeting, a signature), if it has an initial, or beside a known name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WORD = re.compile(_NAME)
 _ALL_CAPITALS = re.compile(rf"(?<![\w@#&/'’-])({_CAPITAL}{{3,}})(?: {_CAPITAL}\.?)? ({_CAPITAL}{{3,}})(?![\w@/'’-])")
 _MIDDLE_INITIAL = re.compile(rf" {_CAPITAL}\.? (?={_CAPITAL}|{_PARTICLE} )")
 
-# Endings that family names have and few other words with a capital.
+# Endings that many family names have, and few other words with a capital.
 _ENDINGS_TEXT = """
     ov ova ovna ev eva evna ský ská ski ska sky skaya skoy cki cka ová sson dóttir dottir ić vich czyk czak enko
     shvili adze yama mura moto kawa gawa saki zaki guchi shima jima yan oğlu oglu escu poulos idis akis nsen lsen
@@ -64,19 +64,19 @@ _RELATION = (
 
 
 def _is_name(value: str) -> bool:
-    """Whether what stands where a name would is no ordinary word ("Dear Customer", "I am Italian")."""
+    """Whether a word in a name's place is no ordinary word ("Dear Customer", "I am Italian")."""
     known, first = gazetteer(), _WORD.findall(value)[0]
     if first in known.given or (first in known.family and first not in known.words):
         return True
     return first not in known.words and not first.endswith(("ian", "ish", "ese"))
 
 
-def _said(pattern: str) -> Finder:
+def _labelled(pattern: str) -> Finder:
     return Finder("PERSON", 0.75, re.compile(pattern), _is_name)
 
 
 def _introduced(capital: str, small: str) -> re.Pattern[str]:
-    # The capital first: a pattern that begins with a set of characters is searched for several times faster.
+    # The capital comes first: the search for a pattern that begins with a set of characters is several times faster.
     cues = "|".join(rf"(?<=(?i:{cue} )..)" for cue in ("this is", "i am", "it's", "i['’]m"))
     return re.compile(rf"{capital}['’{small[1:-1]}](?:{cues})")
 
@@ -89,7 +89,7 @@ _GREETS = re.compile(
 )
 _INTRODUCED, _ASCII_INTRODUCED = _introduced(_CAPITAL, _SMALL), _introduced("[A-Z]", "[a-z]")
 
-SAID: list[tuple[Prefilter, list[Finder]]] = [
+LABELLED_PERSONS: list[tuple[Prefilter, list[Finder]]] = [
     (
         says("mr mrs ms miss mx dr prof herr frau"),
         [Finder("PERSON", 0.8, re.compile(rf"\b(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Herr|Frau)\b\.? (?P<v>{_FULL})"))],
@@ -99,7 +99,7 @@ SAID: list[tuple[Prefilter, list[Finder]]] = [
             "mme mlle monsieur madame signor signora señor señora rev capt sgt officer judge president senator sir lady"
         ),
         [
-            _said(
+            _labelled(
                 r"\b(?:Mme|Mlle|Monsieur|Madame|Signora?|Señora?|Rev|Capt|Sgt|Officer|Judge|President|Senator|Sir|Lady)\b"
                 rf"\.? (?P<v>{_FULL})"
             )
@@ -107,16 +107,16 @@ SAID: list[tuple[Prefilter, list[Finder]]] = [
     ),
     (
         says(_ROLE_WORDS, test=lambda facts: bool(_ROLE_IS.search(facts.text))),
-        [_said(rf"\b(?i:{_ROLE}|attn) ?: ?(?P<v>{_FULL})(?=\s*(?:$|[\n,;.(]))")],
+        [_labelled(rf"\b(?i:{_ROLE}|attn) ?: ?(?P<v>{_FULL})(?=\s*(?:$|[\n,;.(]))")],
     ),
     (
         says("name surname", test=lambda facts: bool(_NAME_IS.search(facts.lower))),
-        [_said(rf"(?i:\b(?:sur)?name(?: is|'s| ?[:?-]))\s{{0,3}}(?P<v>{_FULL})")],
+        [_labelled(rf"(?i:\b(?:sur)?name(?: is|'s| ?[:?-]))\s{{0,3}}(?P<v>{_FULL})")],
     ),
     (
         says("dear hi hello hey good", test=lambda facts: bool(_GREETS.search(facts.text))),
         [
-            _said(
+            _labelled(
                 r"(?m)(?:^|[.!?:\"“] )\W{0,3}(?i:dear|hi|hello|hey|good (?:morning|afternoon|evening)),? "
                 rf"(?P<v>{_FULL})\s{{0,3}}(?:[,!.:]|$)",
             )
@@ -128,7 +128,7 @@ SAID: list[tuple[Prefilter, list[Finder]]] = [
             test=lambda facts: "\n" in facts.text,
         ),
         [
-            _said(
+            _labelled(
                 r"(?i:\b(?:regards|sincerely|faithfully|truly|thanks|thank you|cheers|best|wishes|greetings)"
                 rf"[,.!]?[ \t]{{0,3}}\n\s{{0,3}})(?P<v>{_FULL})[ \t]{{0,3}}(?:\Z|[,\n])",
             )
@@ -137,7 +137,7 @@ SAID: list[tuple[Prefilter, list[Finder]]] = [
     (
         Prefilter(test=lambda facts: bool((_ASCII_INTRODUCED if facts.is_ascii else _INTRODUCED).search(facts.text))),
         [
-            _said(
+            _labelled(
                 rf"(?:\b(?i:this is|i am|it's)|\b[Ii]['’]m) (?P<v>{_FULL})"
                 r"(?= (?:here|speaking|from|and|calling|writing)\b|,|\.?\s*\Z)",
             )
@@ -145,12 +145,12 @@ SAID: list[tuple[Prefilter, list[Finder]]] = [
     ),
     (
         Prefilter(piece="@"),
-        [_said(rf"(?P<v>{_NAME}(?:{_LINK}{_NAME}){{1,3}}) ?[<(][^\s<>@]{{1,64}}@[^\s<>@]{{1,99}}[>)]")],
+        [_labelled(rf"(?P<v>{_NAME}(?:{_LINK}{_NAME}){{1,3}}) ?[<(][^\s<>@]{{1,64}}@[^\s<>@]{{1,99}}[>)]")],
     ),
     (
         says(_RELATION.replace("|", " ") + " spoke talked chatted"),
         [
-            _said(
+            _labelled(
                 rf"\b(?i:(?:my|his|her|their|our) (?:{_RELATION}),?|(?:spoke|talked|chatted) (?:to|with)) "
                 rf"(?P<v>{_FULL})",
             )
@@ -159,22 +159,22 @@ SAID: list[tuple[Prefilter, list[Finder]]] = [
     (
         says("named called calls behalf lives"),
         [
-            _said(rf"\b(?i:named|called|calls|on behalf of) (?:(?:me|him|her) )?(?P<v>{_FULL})"),
-            _said(rf"(?<!\w)(?P<v>{_FULL}) lives (?:at|in|on)\b"),
+            _labelled(rf"\b(?i:named|called|calls|on behalf of) (?:(?:me|him|her) )?(?P<v>{_FULL})"),
+            _labelled(rf"(?<!\w)(?P<v>{_FULL}) lives (?:at|in|on)\b"),
         ],
     ),
 ]
 
 
 class KnownNames:
-    """Finds runs of words with capitals that hold a name of the lists, an ending of one, or an initial."""
+    """Finds runs of words with capitals that hold a known name, a family name's ending, or an initial."""
 
     @staticmethod
     def may_find(facts: SpanFacts) -> bool:
         words = (_ASCII_CAPITALS if facts.is_ascii else _WITH_CAPITAL).findall(facts.text)
         if (words and not gazetteer().parts.isdisjoint(words)) or _MIDDLE_INITIAL.search(facts.text):
             return True
-        for word in words:  # noqa: SIM110 - any() takes twice as long here, and every text comes here
+        for word in words:  # noqa: SIM110 - any() takes twice as long here, and every text passes here
             if word.endswith(_ENDINGS):
                 return True
         return False
@@ -201,7 +201,7 @@ class KnownNames:
 
 
 def further_mentions(text: str, names: Iterable[str]) -> Iterator[Span]:
-    """Each word of some names wherever else it stands in the text, also all in capitals."""
+    """Further places of each word of some names in the text, also in capitals."""
     words = {word for name in names for word in _WORD.findall(name)} - gazetteer().words
     if words:
         for start, end in WholeWords(words | {word.upper() for word in words}).spans(text):
@@ -210,7 +210,7 @@ def further_mentions(text: str, names: Iterable[str]) -> Iterator[Span]:
 
 
 def _begins(words: list[re.Match[str]]) -> bool:
-    """Whether the first word can begin a name: an ordinary word only if it is a given name before a family name."""
+    """Whether the first word can begin a name. An ordinary word can if it is a given name before a family name."""
     known = gazetteer()
     if words[0][0] not in known.words:
         return True
@@ -223,7 +223,8 @@ def _is_full_name(words: list[re.Match[str]], name: str) -> bool:
 
 
 def _is_single_name(word: re.Match[str], text: str) -> bool:
-    """A word that begins a sentence has its capital from there, so it needs to be well known, or a last line."""
+    """Whether a single word is a name. At the beginning of a sentence every word has a capital, so there it must be a
+    well-known name, or stand at the text's end."""
     before = text[max(0, word.start() - 20) : word.start()]
     if _PLACED.search(before):
         return False

@@ -1,4 +1,4 @@
-"""Stand-ins for personal data: the same for the same value everywhere, of the same form, and repeatable with a key."""
+"""Stand-ins for personal data: a value gets the same one everywhere, in its own form, and a key repeats them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _ATTEMPTS = 50
 
 
 class Pseudonymiser:
-    """Replaces what `find_pii` finds.
+    """Replaces the spans of `find_pii` by stand-ins.
 
-    A stand-in is drawn from HMAC-SHA256 of the value's kind and canonical form under the key, so whoever has the key
-    can repeat the work, and nobody without it can test a guess. Stand-ins are not secret; `mapping` is: keep it apart
-    from the texts. A person's first name, family name and whole name agree with each other, in capitals too. Two values
-    may get the same stand-in: names often (there are some 5,000), others very rarely. A stand-in that already stands in
-    a text is drawn again for that text. A value that only the words beside it give away stays in texts that lack them.
+    A stand-in is drawn from HMAC-SHA256 of the value's kind and canonical form under the key. With the key the work can
+    be repeated; without it nobody can test a guess. Stand-ins are not secret, but `mapping` is: keep it apart from the
+    texts. A person's first name, family name and whole name agree with each other, in capitals too. Two values may get
+    the same stand-in: names often (there are some 5,000), others very rarely. If a text already has a stand-in, another
+    one is drawn for that text. A value that only the words beside it reveal stays in texts without these words.
 
     Args:
-        key: at least 16 bytes of your own, from a secret store.
+        key: at least 16 random bytes, from a secret store.
 
     Raises:
         UserError: the key is shorter.
@@ -49,7 +49,7 @@ class Pseudonymiser:
 
     @property
     def mapping(self) -> Mapping[str, list[str]]:
-        """What was replaced so far: each value as it stood, and its stand-ins, nearly always one."""
+        """The replaced values so far, each with its stand-ins: nearly always one."""
         return MappingProxyType(self._mapping)
 
     def replace(self, text: str) -> str:
@@ -67,16 +67,16 @@ class Pseudonymiser:
     def _stand_in(self, span: Span, text: str) -> str:
         usual = self._stand_ins.get((span.kind, span.text))
         if usual is None:
-            usual = self._stand_ins[span.kind, span.text] = self._drawn(span, "")
-        return self._drawn(span, text) if _stands_in(usual, span.kind, text) else usual
+            usual = self._stand_ins[span.kind, span.text] = self._draw(span, "")
+        return self._draw(span, text) if _is_in(usual, span.kind, text) else usual
 
-    def _drawn(self, span: Span, text: str) -> str:
-        """The first stand-in that is not the value, not in the text, and looks like nothing of another kind."""
+    def _draw(self, span: Span, text: str) -> str:
+        """The first stand-in that is not the value, is not in the text, and does not look like another kind."""
         form, canonical = FORMS.get(span.kind, token), CANONICAL.get(span.kind, str)(span.text)
         avoid = _words(text) if span.kind == "PERSON" else ()
         for attempt in range(_ATTEMPTS):
             drawn = form(span.text, Draw(self._source, f"{span.kind}\0{attempt}\0{canonical}", avoid))
-            if drawn != span.text and not _stands_in(drawn, span.kind, text) and _looks_like(drawn, span.kind):
+            if drawn != span.text and not _is_in(drawn, span.kind, text) and _looks_like(drawn, span.kind):
                 return drawn
         return drawn
 
@@ -92,8 +92,8 @@ class Pseudonymiser:
             raise UserError(
                 "There is a file already.",
                 where=path,
-                why="It may be the only way back from stand-ins to the values they replaced.",
-                fix="Move it, or name another.",
+                why="It may be the only way back from stand-ins to the values that they replaced.",
+                fix="Move it, or name another file.",
             ) from error
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(self._mapping, file, indent=1)
@@ -103,8 +103,8 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"[^\W\d_]+", text.casefold()))
 
 
-def _stands_in(stand_in: str, kind: str, text: str) -> bool:
-    """Whether a text has the stand-in already, or a word of it where it is a name."""
+def _is_in(stand_in: str, kind: str, text: str) -> bool:
+    """Whether a text already has the stand-in, or a word of it if it is a name."""
     if kind != "PERSON":
         return stand_in in text
     names = (word for word in re.findall(r"[^\W\d_]{2,}", stand_in) if not word.islower())

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Span:
-    """Where a text holds personal data or a secret. Its repr leaves the value out, so that no log shows it."""
+    """A place in a text that holds personal data or a secret. Its repr omits the value, so that no log shows it."""
 
     start: int
     end: int
     kind: str
     text: str = field(repr=False)
     score: float
-    """From 0 to 1: how seldom something else has this form."""
+    """From 0 to 1: how rarely anything else has this form."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,11 @@ class Finder:
     kind: str
     score: float
     pattern: re.Pattern[str]
-    """The value is its group, or where it has none the whole match; a group "v" stands beside words that name it."""
+    """The value is the pattern's group, or the whole match if it has none. A group "v" has words beside it that name
+    the value."""
     check: Callable[[str], bool] = lambda _: True
     cut: bool = False
-    """Whether words at the end that the check doesn't accept may belong to the next thing in the text."""
+    """Whether the last words may be dropped until the check accepts the value: they may belong to the next text."""
 
     @property
     def is_labelled(self) -> bool:
@@ -47,19 +48,19 @@ class Finder:
 
 
 class SpanFacts:
-    """What the gates ask of a text."""
+    """A text's properties that the gates use."""
 
     def __init__(self, text: str):
         self.text = text
         self.lower = text.lower()
         self.is_ascii = text.isascii()
-        # A loop over ten searches for a character takes a fifth of the time of a pattern's search.
+        # Ten searches for a character take a fifth of the time of a pattern's search.
         self.has_digit = any(map(text.__contains__, "0123456789")) if self.is_ascii else bool(_DIGIT.search(text))
         self.has_number = self.has_digit and bool(_NUMBER.search(text))
-        """Whether seven digits stand near each other."""
+        """Whether seven digits are near each other."""
 
     def tokens(self) -> list[str]:
-        """The words, in small letters."""
+        """The words in lower case."""
         if self.is_ascii:
             return self.text.encode().translate(_WORDS_ONLY).decode().split()
         return _TOKEN.findall(self.lower)
@@ -73,18 +74,18 @@ _WORDS_ONLY = bytes(ord(chr(code).lower()) if re.match(r"\w", chr(code), re.ASCI
 
 @dataclass(frozen=True)
 class Prefilter:
-    """A cheap condition without which some finders can't find anything."""
+    """A gate: a cheap condition that a text must meet for some finders to find anything."""
 
     words: frozenset[str] = frozenset()
-    """Words in small letters of which one must be there, unless there are none here."""
+    """Words in lower case; the text must have one of them. Empty: it needs none."""
     piece: str = ""
-    """What must be there."""
+    """A piece that the text must have."""
     digit: bool = False
-    """Whether a digit must be there."""
+    """Whether the text must have a digit."""
     test: Callable[[SpanFacts], bool] = lambda _: True
 
     def lets(self, facts: SpanFacts) -> bool:
-        """Whether a text passes that has one of the words."""
+        """Whether a text that has one of the words passes the other conditions."""
         return self.piece in facts.text and (facts.has_digit or not self.digit) and self.test(facts)
 
 
@@ -93,10 +94,10 @@ def has_number(facts: SpanFacts) -> bool:
 
 
 def says(words: str, *, digit: bool = False, test: Callable[[SpanFacts], bool] = lambda _: True) -> Prefilter:
-    """A gate for texts that have one of some words (spaces between) and pass a test."""
+    """A gate for texts that have one of some words, separated by spaces, and pass a test."""
     return Prefilter(frozenset(words.split()), digit=digit, test=test)
 
 
 def holds(character: str, *marks: str) -> Prefilter:
-    """A gate for texts that have one of some pieces, all of which have a (rare) character in common."""
+    """A gate for texts that have one of some marks, which all share a (rare) character."""
     return Prefilter(piece=character, test=lambda facts: any(mark in facts.text for mark in marks))

@@ -1,4 +1,4 @@
-"""Where many known values stand in a text as whole words, in one pass however many there are."""
+"""Finding many known values in a text as whole words, in one pass however many there are."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 _TOKEN, _WORD = re.compile(r"\w+|\W"), re.compile(r"\w+")
 _DEEPEST = 64
-"""Tokens by which values are told apart; those that begin with the same so many are compared one by one."""
+"""Depth of the tree in tokens. Values that share that many tokens are compared one by one."""
 _ENDS = ""
-"""The key of the values that end at a node; no token is empty."""
+"""The key of the values that end at a node. No token is empty."""
 
 
 class WholeWords:
-    """Values that are looked for in texts; where one stands within a longer word it does not count.
+    """Values to find in texts. A value within a longer word does not count.
 
     Args:
-        values: of at least one character each.
+        values: texts of at least one character.
     """
 
     def __init__(self, values: Iterable[str]):
-        # A tree of tokens: however many values begin alike, a text is followed once from each of its words.
+        # A tree of tokens: a text is followed once from each of its words, however many values begin alike.
         self._tree: dict[str, Any] = {}
         for value in values:
             node = self._tree
@@ -31,8 +31,7 @@ class WholeWords:
         self._firsts = _WORD if all(_in_word(first[0]) for first in self._tree) else _TOKEN
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """(start, end) of each place at which a value stands, in order of the starts and then of the ends; they may
-        overlap."""
+        """(start, end) of each place of a value, ordered by start and then by end. They may overlap."""
         for first in self._firsts.finditer(text) if self._tree else ():
             start = first.start()
             node = self._tree.get(first[0])

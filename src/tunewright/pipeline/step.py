@@ -15,7 +15,7 @@ from types import FrameType
 
 from tunewright.config import load_spec
 from tunewright.core.errors import EXIT_INTERRUPTED, EXIT_USER, UserError, as_user_error
-from tunewright.core.launch import end, launch, tell
+from tunewright.core.launch import end, launch, report_error
 from tunewright.core.processes import end_with_parent
 from tunewright.core.progress import quiet_loggers, say
 from tunewright.pipeline.runner import execute_step, processes_of
@@ -67,7 +67,7 @@ def _report(error: Exception, out: Path, less_memory: str) -> int:
         say("".join(traceback.format_exception(error)))
     if known is None:
         known = UserError(f"Unexpected {type(error).__name__}: {error}.", fix="Please report it with the lines above.")
-    tell(known.paragraph())
+    report_error(known.paragraph())
     return EXIT_USER
 
 

@@ -12,7 +12,7 @@ from tunewright.tasks.base import JsonRecord
 from tunewright.tasks.example import Conversation, Example
 from tunewright.tasks.measures import FIELD, Ratio, f1, is_in, leaves, tokens
 from tunewright.tasks.record_form import RecordForm
-from tunewright.tasks.windows import held, places
+from tunewright.tasks.windows import divided, places
 
 
 class ExtractTask(Conversation):
@@ -87,7 +87,7 @@ class ExtractTask(Conversation):
         windows = self.chunks(example.request, count)
         if len(windows) == 1:
             return [example]
-        records = held(json.loads(example.answer), windows)
+        records = divided(json.loads(example.answer), windows)
         return [
             Example.of(window, self._chunk.written(record), example.meta)
             for window, record in zip(windows, records, strict=True)

@@ -79,7 +79,7 @@ class RecordForm:
         except RecursionError:
             raise Unfit("its values are nested too deeply") from None
         except UnicodeEncodeError:
-            raise Unfit("it holds half of a surrogate pair, which is no character") from None
+            raise Unfit("it contains a lone surrogate, which is not a character") from None
         except (ValueError, OverflowError):
             raise Unfit("a number in it is too large") from None
         return written

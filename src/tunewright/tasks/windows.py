@@ -62,7 +62,7 @@ def _pieces(line: str, most: int, count: Count) -> Iterator[str]:
     yield from _pieces(line[space:], most, count)
 
 
-def held(record: Mapping[str, Any], windows: Sequence[str]) -> list[dict[str, Any]]:
+def divided(record: Mapping[str, Any], windows: Sequence[str]) -> list[dict[str, Any]]:
     """For each window the part of a record that stands in it.
 
     What stands in none, because it is written otherwise there or is said by the whole, belongs to the first.

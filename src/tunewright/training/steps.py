@@ -19,13 +19,13 @@ from tunewright.training.diagnosis.diagnosis import CannotTrain, Diagnosis, join
 from tunewright.training.diagnosis.history import CURVE, DIAGNOSIS
 from tunewright.training.diagnosis.rules import diagnose
 from tunewright.training.engine.fast_paths import fit_engine
+from tunewright.training.loop.callbacks import CurveRecorder
+from tunewright.training.loop.distributed import gathered, use_all_threads
 from tunewright.training.loop.encode import IGNORED, shown
 from tunewright.training.loop.prepare import prepare
 from tunewright.training.loop.soup_training import ADAPTER, Soup, average_adapters
-from tunewright.training.loop.together import gathered, use_all_threads
 from tunewright.training.loop.tracking import tracked
 from tunewright.training.loop.trainer import adapted_modules, load_adapter, planned_steps
-from tunewright.training.loop.watch import CurveRecorder
 
 CHECKPOINTS = "checkpoints"
 

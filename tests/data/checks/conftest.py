@@ -12,7 +12,7 @@ from tunewright.tasks import Example
 
 
 class Checks:
-    """Findings over examples, notes aside."""
+    """The findings on examples, except notes."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -31,7 +31,7 @@ class Checks:
         return [finding.code for finding in self.all(train, **tests)]
 
     def only(self, code: str, train: list[Example], labels: list[str] = LABELS, **tests: list[Example]) -> Finding:
-        """The one finding of a code, a note or not."""
+        """The only finding of a code, notes included."""
         found = findings_in(self.folder, {"train": train, **tests}, labels)
         (finding,) = (finding for finding in found if finding.code == code)
         return finding

@@ -1,4 +1,4 @@
-"""The shared malformed files through the whole check: each ends whole, and what a reader can't judge is found."""
+"""The shared malformed files in the whole check: each check finishes, and finds the faults that no reader can judge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tunewright.data.job import job_of_files
 
 
 def checked(name: str, out: Path, *overrides: str) -> dict[str, str]:
-    """What was found, by code."""
+    """The findings by code."""
     if not SHARED.is_dir():
         pytest.skip(f"the shared malformed files are not here: {SHARED}")
     job = job_of_files(file_spec(SHARED / f"{name}.jsonl", overrides))

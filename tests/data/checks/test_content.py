@@ -79,7 +79,7 @@ def test_a_flipped_label_is_found_with_the_right_one(found: Found) -> None:
     assert finding.examples[0].where == "t.jsonl:5"
 
 
-def test_labels_that_nothing_can_be_told_about_are_not_called_wrong(found: Found) -> None:
+def test_labels_that_cannot_be_judged_are_not_reported(found: Found) -> None:
     noise = [example(f"thing{n * 7919} stuff{n * 104729}", LABELS[n % 3]) for n in range(90)]
     assert found("D014", noise) == []
 

@@ -39,7 +39,7 @@ def test_any_answer_is_allowed_where_there_is_no_spec(checks: Checks) -> None:
     assert checks.all([example("x", "whatever")], labels=[]) == []
 
 
-def test_without_a_spec_answers_that_repeat_are_labels(tmp_path: Path) -> None:
+def test_without_a_spec_repeated_answers_are_labels(tmp_path: Path) -> None:
     found = findings_in(tmp_path, {"train": ENOUGH[:-1]}, labels=[])
     assert "D005" in [finding.code for finding in found]
 
@@ -88,7 +88,7 @@ def test_turns_before_the_last_question_count_where_no_task_leaves_them_out(chec
         return Example(messages=[Message(role=role, content=text) for role, text in turns], meta=Meta(id=first))
 
     rows = [*ENOUGH, talk("My kettle is broken."), talk("My ladder never arrived.")]
-    assert "D007" in checks.codes(rows), "a classifier is shown the last question only"
+    assert "D007" in checks.codes(rows), "a classifier gets only the last request"
     assert "D007" not in [finding.code for finding in checks.all(rows, labels=[])]
 
 
@@ -118,19 +118,19 @@ def test_a_small_test_is_a_note_with_the_number_needed(checks: Checks) -> None:
     assert finding.severity == "note"
     # 1.96 * sqrt(0.9 * 0.1 / 100) = 0.0588; 0.09 * (1.96 / 0.02)^2 = 864.3
     assert "± 5.9 points" in finding.what
-    assert "± 2 take 865" in finding.what
+    assert "± 2 need 865" in finding.what
 
 
-def test_scores_take_the_gravest_finding_of_each_dimension(checks: Checks) -> None:
+def test_scores_take_the_largest_finding_of_each_dimension(checks: Checks) -> None:
     found = checks.all([*ENOUGH[:-1], *[example(REFUND, "refund")] * 5])
     given = scores(64, found)
     assert given.keys() == DIMENSIONS.keys()
     assert given["unique"] == int(100 * (1 - 5 / 64))
     assert given["private"] == 100
-    assert set(scores(0, []).values()) == {None, 100}, "of no rows, only that they can't be read is known"
+    assert set(scores(0, []).values()) == {None, 100}, "without readable rows only that dimension has a score"
 
 
-def test_every_kind_says_why_it_hurts_and_what_to_do_and_belongs_somewhere() -> None:
+def test_every_kind_has_a_reason_a_fix_and_a_dimension() -> None:
     for code, kind in KINDS.items():
         assert kind.why.endswith("."), code
         assert kind.fix.endswith("."), code
@@ -143,7 +143,7 @@ def test_of_three_rows_of_one_text_one_conflicts_and_one_repeats(checks: Checks)
     assert [(finding.code, where(finding)) for finding in found] == [("D006", ["t:1"]), ("D007", ["t:2"])]
 
 
-def test_an_empty_group_is_none(checks: Checks) -> None:
+def test_an_empty_group_counts_as_no_group(checks: Checks) -> None:
     train = [*ENOUGH, example("in no group", "refund", group="")]
     assert "D012" not in checks.codes(train, test=[example("quite another thing", "refund", group="")])
 
@@ -162,10 +162,10 @@ def test_the_specs_labels_are_counted_however_many_others_there_are(
     assert "D003" not in checks.codes([*junk, *ENOUGH])
 
 
-def test_what_is_quoted_is_masked_short_and_on_one_line(checks: Checks) -> None:
+def test_quoted_texts_are_masked_short_and_on_one_line(checks: Checks) -> None:
     label = "Dear Jane Doe, card 4111 1111 1111 1111 \x1b[31m\nINJECTED " + "x" * 5000
-    told = checks.only("D002", [*ENOUGH, example("a text", label)]).what
-    assert "4111" not in told
-    assert "Jane" not in told
-    assert len(told) < 200
-    assert told.isprintable()
+    message = checks.only("D002", [*ENOUGH, example("a text", label)]).what
+    assert "4111" not in message
+    assert "Jane" not in message
+    assert len(message) < 200
+    assert message.isprintable()

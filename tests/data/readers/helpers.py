@@ -1,4 +1,4 @@
-"""What the readers' tests share."""
+"""Helpers for the readers' tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that name a document, whose text is then what is asked."""
+"""Rows that name a document, whose text is then the request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HELLO = pdf([(50, 50, "hello there")])
 
 
 def project(folder: Path, documents: Mapping[str, bytes], *names: object) -> Path:
-    """Rows with a document each, in a folder `data`."""
+    """Write rows with a document each into a folder `data`."""
     for name, content in documents.items():
         write(folder / "data" / name, content)
     return write(folder / "data" / "train.jsonl", lines({"file": name, "queue": "a"} for name in names))
@@ -30,7 +30,7 @@ def found(folder: Path, documents: Mapping[str, bytes], *names: object) -> Read:
     return read_all(project(folder, documents, *names), columns=COLUMNS)
 
 
-def test_the_document_is_what_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_document_is_the_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     mail = b"Subject: lamp\n\nbroken\n"
     read = found(tmp_path, {"in/a.pdf": HELLO, "b.eml": mail, "c.txt": b"text"}, "in/a.pdf", "./b.eml", "c.txt")
@@ -40,7 +40,7 @@ def test_the_document_is_what_is_asked(tmp_path: Path, monkeypatch: pytest.Monke
     assert (read.faults, read.notes) == ([], [])
 
 
-def test_paths_lead_elsewhere_only_where_the_spec_says_so(tmp_path: Path) -> None:
+def test_paths_lead_outside_only_where_the_spec_allows_it(tmp_path: Path) -> None:
     elsewhere = write(tmp_path / "elsewhere" / "a.txt", "one")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "link.txt").symlink_to(elsewhere)
@@ -56,7 +56,7 @@ def test_paths_lead_elsewhere_only_where_the_spec_says_so(tmp_path: Path) -> Non
     assert "write into the spec: data.documents_root: /etc" in read.fault.reason
 
 
-def test_of_a_folder_of_data_all_documents_may_be_named(tmp_path: Path) -> None:
+def test_rows_may_name_all_documents_in_the_folder_of_data(tmp_path: Path) -> None:
     write(tmp_path / "data" / "mails" / "a.txt", "one")
     write(tmp_path / "b.txt", "two")
     for name, document in (("good", "../mails/a.txt"), ("bad", "../../b.txt")):
@@ -74,14 +74,14 @@ def test_a_table_and_a_record_in_columns(tmp_path: Path) -> None:
     assert json.loads(read.example.answer) == {"vendor": "ACME"}
 
 
-def test_the_text_column_is_no_longer_asked(tmp_path: Path) -> None:
+def test_the_text_column_is_no_longer_the_request(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "from the document")
     path = write(tmp_path / "d.jsonl", lines([{"text": "from the row", "file": "a.txt", "label": "a"}]))
     assert read_all(path, columns=Columns(document="file")).requests == ["from the document"]
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "reason"),
     [
         ("absent.pdf", "There is no such document"),
         ("", "There is no such document"),
@@ -91,17 +91,17 @@ def test_the_text_column_is_no_longer_asked(tmp_path: Path) -> None:
         ("a\0.pdf", "There is no such document"),
     ],
 )
-def test_a_document_that_cannot_be_read_is_a_fault_of_its_row(name: str, said: str, tmp_path: Path) -> None:
+def test_a_document_that_cannot_be_read_is_a_fault_of_its_row(name: str, reason: str, tmp_path: Path) -> None:
     documents = {"a.txt": b"one", "broken.pdf": b"%PDF-1.7 no", "picture.png": b"\x89PNG\r\n\x1a\n"}
     read = found(tmp_path, documents, "a.txt", name, "a.txt")
     assert read.requests == ["one", "one"]
     assert read.placed == [(2, "document")]
-    assert said in read.fault.reason
+    assert reason in read.fault.reason
     assert json.loads(read.fault.raw + ('"}' if len(name) > 2000 else ""))["file"].startswith(name[:100])
 
 
 @pytest.mark.parametrize("value", [None, 1.5, ["a.txt"], True])
-def test_what_is_no_path_is_a_fault(value: object, tmp_path: Path) -> None:
+def test_a_value_that_is_no_path_is_a_fault(value: object, tmp_path: Path) -> None:
     assert found(tmp_path, {"a.txt": b"one"}, "a.txt", value).placed == [(2, "content-type")]
 
 
@@ -110,14 +110,14 @@ def test_a_row_without_the_column_is_a_fault(tmp_path: Path) -> None:
     assert "no key 'file'" in read_all(path, columns=Columns(document="file")).fault.reason
 
 
-def test_rows_of_other_forms_are_read_as_ever(tmp_path: Path) -> None:
+def test_rows_of_other_forms_are_read_without_documents(tmp_path: Path) -> None:
     row = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]}
     path = write(tmp_path / "fixed.jsonl", lines([row]))
     assert read_all(path, columns=COLUMNS).requests == ["hi"]
 
 
 def test_a_missing_library_ends_the_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be the same for every row: no row is to blame."""
+    """It would fail for every row, so it is no row's fault."""
     monkeypatch.setenv("PYTHONPATH", path_without("pypdfium2", tmp_path))
     monkeypatch.setattr(pool, "POOL", Pool())
     with pytest.raises(ModuleNotFoundError):

@@ -43,7 +43,7 @@ def test_each_form_is_detected_and_gives_the_same_plain_example(form: str, tmp_p
 
 @pytest.mark.parametrize(
     ("form", "other"),
-    # A stored completion holds messages too, and may be read as a chat.
+    # A stored completion has messages too, and could be read as a chat.
     [(form, other) for form in ROWS for other in ROWS if form not in (other, "stored") and other != "stored"],
 )
 def test_a_row_of_another_form_is_a_fault_that_names_its_form(form: str, other: str, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_each_file_has_its_own_form(tmp_path: Path) -> None:
     assert [example.answer for example in read_all(tmp_path).examples] == ["a"] * len(ROWS)
 
 
-def test_named_columns_count_before_the_form(tmp_path: Path) -> None:
+def test_named_columns_win_over_the_form(tmp_path: Path) -> None:
     row = {**ROWS["alpaca"], "Frage": "q2", "queue": 7, "who": "x", "when": "2026-01-01"}
     columns = Columns("Frage", "queue", "who", "when")
     example = given(tmp_path, row, columns=columns).example
@@ -155,7 +155,7 @@ def test_a_developer_message_is_a_system_message(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "code", "said"),
+    ("row", "code", "expected"),
     [
         ({"messages": {}}, "shape", "an object, not a list"),
         ({"messages": ["hi"]}, "shape", "Message 1 is a text"),
@@ -197,10 +197,10 @@ def test_a_developer_message_is_a_system_message(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_row_is_named(row: dict[str, Any], code: str, said: str, tmp_path: Path) -> None:
+def test_the_fault_of_a_row_is_named(row: dict[str, Any], code: str, expected: str, tmp_path: Path) -> None:
     found = given(tmp_path, row)
     assert found.placed == [(1, code)]
-    assert said in found.fault.reason
+    assert expected in found.fault.reason
 
 
 def test_the_note_on_other_keys_is_given_once_a_file(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def one(line: str, tmp_path: Path) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
-def test_what_is_no_number_is_refused(number: str, tmp_path: Path) -> None:
+def test_values_that_are_no_json_numbers_are_refused(number: str, tmp_path: Path) -> None:
     code, reason = one(f'{{"a": {number}}}', tmp_path)
     assert code == "nan"
     assert number in reason
@@ -88,7 +88,7 @@ def test_good_rows_after_a_csv_header_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, len(ROW) - 1))
-def test_a_last_line_cut_anywhere_is_called_so(cut: int, tmp_path: Path) -> None:
+def test_a_last_line_cut_anywhere_is_reported_as_cut_off(cut: int, tmp_path: Path) -> None:
     found = read_all(write(tmp_path / "d.jsonl", f"{ROW}\n{ROW[:cut]}"))
     assert (len(found.examples), found.placed) == (1, [(2, "truncated")])
 
@@ -125,7 +125,7 @@ def test_an_array_read_in_small_pieces_is_the_same(chunk: int, tmp_path: Path, m
         (f"[{ROW}, {'[' * 100_000}", 1, "nesting"),
     ],
 )
-def test_a_broken_array_keeps_what_came_before(content: str, count: int, code: str, tmp_path: Path) -> None:
+def test_a_broken_array_keeps_the_elements_before(content: str, count: int, code: str, tmp_path: Path) -> None:
     found = read_all(write(tmp_path / "d.jsonl", content))
     assert (len(found.examples), found.fault.code) == (count, code)
 
@@ -166,6 +166,6 @@ def test_a_row_broken_by_a_line_end_in_its_text_is_one_fault(tmp_path: Path) -> 
     assert "lines 2 to 3" in found.fault.reason
 
 
-def test_a_last_line_cut_within_a_character_is_called_so(tmp_path: Path) -> None:
+def test_a_last_line_cut_within_a_character_is_reported_as_cut_off(tmp_path: Path) -> None:
     found = read_all(write(tmp_path / "d.jsonl", f'{ROW}\n{{"a": "ü'.encode()[:-1]))
     assert found.placed == [(2, "truncated")]

@@ -30,7 +30,7 @@ def test_a_gzip_file_of_several_members_is_read_to_its_end(tmp_path: Path) -> No
     assert len(read_all(write(tmp_path / "d.jsonl.gz", packed + packed)).examples) == 8
 
 
-def test_a_gzip_file_cut_off_keeps_what_came_before_and_says_so(tmp_path: Path) -> None:
+def test_a_gzip_file_cut_off_keeps_the_lines_before_and_reports_it(tmp_path: Path) -> None:
     many = lines(talk(f"question {n * 7919 % 10007}", "yes") for n in range(5000))
     packed = gzip.compress(many.encode())
     found = read_all(write(tmp_path / "d.jsonl.gz", packed[: len(packed) // 2]))
@@ -40,7 +40,7 @@ def test_a_gzip_file_cut_off_keeps_what_came_before_and_says_so(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("damage", [b"\x1f\x8b", b"\x1f\x8bjunk", b"\x1f\x8b\x08" + b"\xff" * 40])
-def test_broken_gzip_is_a_fault_and_no_trace(damage: bytes, tmp_path: Path) -> None:
+def test_broken_gzip_is_a_fault_and_no_exception(damage: bytes, tmp_path: Path) -> None:
     for name in ("d.jsonl", "d.jsonl.gz", "d.csv.gz", "d.parquet"):
         assert {code for _, code in read_all(write(tmp_path / name, damage)).placed} <= {"gzip", "parquet"}
         assert read_all(tmp_path / name).faults
@@ -115,7 +115,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["file.jsonl/inside.jsonl", "absent.csv", "absent.parquet"])
-def test_what_is_no_file_is_a_user_error(name: str, tmp_path: Path) -> None:
+def test_a_path_that_is_no_file_is_a_user_error(name: str, tmp_path: Path) -> None:
     write(tmp_path / "file.jsonl", GOOD)
     with pytest.raises(UserError, match="no such data file"):
         read_rows(tmp_path / name)

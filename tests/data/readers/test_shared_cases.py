@@ -1,4 +1,4 @@
-"""The shared malformed files: what each gives."""
+"""The shared malformed files: the examples, faults and notes of each."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def case(name: str) -> Read:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_shared_case_gives_its_examples_faults_and_notes(name: str) -> None:
+def test_a_shared_file_gives_its_examples_faults_and_notes(name: str) -> None:
     found = case(name)
     assert (len(found.examples), found.placed, found.noted) == CASES[name]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_all_that_a_shared_case_gives_can_be_written(name: str, tmp_path: Path) -> None:
+def test_all_examples_of_a_shared_file_can_be_written(name: str, tmp_path: Path) -> None:
     found = case(name)
     write_chat(tmp_path / "kept.jsonl", found.examples, Columns())
     (tmp_path / "refused.jsonl").write_text("".join(map(quarantine_line, found.faults)), "utf-8")
@@ -93,7 +93,7 @@ def test_another_wrapping_of_the_control_gives_the_same_messages(name: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "line", "said"),
+    ("name", "line", "expected"),
     [
         ("04_utf16", 1, "UTF-16"),
         ("05_invalid_utf8", 2, "byte 0xff"),
@@ -115,9 +115,9 @@ def test_another_wrapping_of_the_control_gives_the_same_messages(name: str) -> N
         ("38_not_jsonl", 1, "rename the file to .csv"),
     ],
 )
-def test_a_fault_says_what_it_is(name: str, line: int, said: str) -> None:
+def test_a_fault_has_a_clear_reason(name: str, line: int, expected: str) -> None:
     (reason,) = [fault.reason for fault in case(name).faults if fault.where.endswith(f":{line}")]
-    assert said in reason
+    assert expected in reason
 
 
 def test_the_faults_of_other_schemas_are_all_distinct() -> None:

@@ -47,7 +47,7 @@ def test_a_folder_gives_its_data_files_sorted(folder: Path) -> None:
         ("*", ["README.md", "a.jsonl.gz", "b.jsonl"]),
     ],
 )
-def test_a_pattern_gives_what_it_matches(pattern: str, expected: list[str], folder: Path) -> None:
+def test_a_pattern_gives_the_matching_files(pattern: str, expected: list[str], folder: Path) -> None:
     assert names(folder / pattern) == expected
 
 
@@ -62,15 +62,16 @@ def test_a_name_that_looks_like_a_pattern_is_a_file_if_there_is_one(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("source", "said"), [("gone.jsonl", "no such data file"), ("*.none", "No file matches"), ("empty", "No data file")]
+    ("source", "reason"),
+    [("gone.jsonl", "no such data file"), ("*.none", "No file matches"), ("empty", "No data file")],
 )
-def test_nothing_to_read_is_a_user_error(source: str, said: str, tmp_path: Path) -> None:
+def test_nothing_to_read_is_a_user_error(source: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=reason):
         files(tmp_path / source)
 
 
-def test_where_an_example_comes_from_does_not_depend_on_where_the_data_lies(tmp_path: Path) -> None:
+def test_the_source_of_an_example_does_not_depend_on_the_datas_folder(tmp_path: Path) -> None:
     read = [read_all(write(tmp_path / place / "sub" / "a.jsonl", ROW).parents[1]) for place in ("here", "there")]
     assert read[0].examples == read[1].examples
     assert read[0].example.meta.source == "sub/a.jsonl:1"
@@ -82,7 +83,7 @@ def test_json_is_known_by_its_first_character(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "reason"),
     [
         ("d.xlsx", b"PK\x03\x04rest", "zip archive or an Excel"),
         ("d.jsonl", b"PK\x03\x04", "Excel"),
@@ -90,10 +91,10 @@ def test_json_is_known_by_its_first_character(name: str, tmp_path: Path) -> None
         ("d", b"", "one of: .jsonl, .csv"),
     ],
 )
-def test_another_format_is_a_fault_with_the_way_out(name: str, content: bytes, said: str, tmp_path: Path) -> None:
+def test_another_format_is_a_fault_with_a_fix(name: str, content: bytes, reason: str, tmp_path: Path) -> None:
     found = read_all(write(tmp_path / name, content))
     assert found.placed == [(1, "format")]
-    assert said in found.fault.reason
+    assert reason in found.fault.reason
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_links_that_go_round_are_followed_once(pattern: str, folder: Path) -> No
     assert names(folder / "**/*.csv") == ["five/linked.csv", "sub/c.csv"]
 
 
-def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+def test_a_path_that_is_no_regular_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
     bound = socket.socket(socket.AF_UNIX)
     bound.bind(str(tmp_path / "socket.jsonl"))
@@ -130,4 +131,4 @@ def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="name too long"):
         files(tmp_path / ("x" * 5000))
     write(tmp_path / "good.jsonl", ROW)
-    assert names(tmp_path) == ["good.jsonl"], "in a folder they are passed over"
+    assert names(tmp_path) == ["good.jsonl"], "in a folder they are left out"

@@ -122,7 +122,7 @@ def test_parquet_is_known_by_its_bytes_also_gzipped(name: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("kind", "values"), [("timestamp[us]", [1, -(1 << 62), 2]), ("date32[day]", [1, 1 << 30, 2])])
-def test_a_date_that_none_is_costs_its_row_alone(kind: str, values: list[int], tmp_path: Path) -> None:
+def test_an_invalid_date_loses_only_its_row(kind: str, values: list[int], tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
 
@@ -151,7 +151,9 @@ def test_broken_parquet_is_one_fault(content: bytes, tmp_path: Path) -> None:
     assert read_all(write(tmp_path / "d.parquet", content)).placed == [(1, "parquet")]
 
 
-def test_parquet_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_without_its_library_names_the_package_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match="pip install pyarrow"):
         list(read(write(tmp_path / "d.parquet", b"PAR1")))

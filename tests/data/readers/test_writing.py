@@ -1,4 +1,4 @@
-"""What is written reads back as it was; what is random never ends in a trace."""
+"""Written examples read back unchanged, and random input never ends in an exception."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ examples = st.builds(
 
 @quick
 @given(written=st.lists(examples, min_size=1, max_size=4))
-def test_what_was_written_reads_back_the_same(written: list[Example], tmp_path: Path) -> None:
+def test_written_examples_read_back_the_same(written: list[Example], tmp_path: Path) -> None:
     write_chat(tmp_path / "d.jsonl", written, Columns("text", "label", "group", "time"))
     found = read_all(tmp_path / "d.jsonl", "chat", Columns(group="group", time="time"))
     assert not found.faults
@@ -84,15 +84,15 @@ def test_a_dataset_row_holds_the_whole_example(example: Example) -> None:
     assert Example.model_validate(json.loads(json.dumps(example.row(), ensure_ascii=False))) == example
 
 
-def test_what_is_written_is_what_openai_takes(tmp_path: Path) -> None:
+def test_written_rows_are_in_openais_format(tmp_path: Path) -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    said = [
+    turns = [
         user("q"),
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "content": "3", "tool_call_id": "c"},
         {"role": "assistant", "content": "a", "weight": 1},
     ]
-    row = {"messages": said, "tools": [{"type": "function"}], "parallel_tool_calls": False}
+    row = {"messages": turns, "tools": [{"type": "function"}], "parallel_tool_calls": False}
     write_chat(tmp_path / "out.jsonl", read_all(write(tmp_path / "in.jsonl", lines([row]))).examples, Columns())
     content = (tmp_path / "out.jsonl").read_text("utf-8")
     assert json.loads(content) == row
@@ -102,21 +102,21 @@ def test_what_is_written_is_what_openai_takes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["d.jsonl", "d.csv", "d.json", "d.parquet", "d.tsv"])
 @quick
 @given(content=st.binary(max_size=200) | text.map(str.encode), packed=st.booleans())
-def test_random_bytes_never_end_in_a_trace(name: str, content: bytes, packed: bool, tmp_path: Path) -> None:
+def test_random_bytes_never_raise(name: str, content: bytes, packed: bool, tmp_path: Path) -> None:
     found = read_all(write(tmp_path / name, gzip.compress(content) if packed else content))
     assert found.faults or found.examples or content.strip(b'", \t\r\n;|')
 
 
 @quick
 @given(rows=st.lists(st.dictionaries(st.sampled_from(["messages", "tools", "weight", "choices"]), value), max_size=4))
-def test_random_objects_never_end_in_a_trace_and_none_is_lost(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_random_objects_never_raise_and_none_is_lost(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     found = read_all(write(tmp_path / "d.jsonl", lines([talk(), *rows])), "chat")
     assert len(found.examples) + len(found.faults) == len(rows) + 1
 
 
 @quick
 @given(changes=st.dictionaries(st.sampled_from(["role", "content", "tool_calls", "weight", "name"]), value))
-def test_random_messages_never_end_in_a_trace(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_random_messages_never_raise(changes: dict[str, Any], tmp_path: Path) -> None:
     broken = {"role": "assistant", "content": "x"} | changes
     found = read_all(write(tmp_path / "d.jsonl", lines([{"messages": [user("q"), broken]}])))
     assert len(found.examples) + len(found.faults) == 1

@@ -242,9 +242,7 @@ class _Questions:
             against += [f"{action}: {message}"] if ours != azures else []
         patterns = [each for role in roles for each in (*role.get("actions", []), *role.get("notActions", []))]
         stars = sum("*" in each for each in patterns)
-        agreed = (
-            f"{stars} of {len(patterns)} patterns have a star; Azure decided {len(answers)} actions as we read them"
-        )
+        agreed = f"{stars} of {len(patterns)} patterns have a star; Azure decided {len(answers)} actions as expected"
         verdict: Verdict = "does not hold" if against else "holds"
         return ProbeRow("role-wildcards", verdict, "; ".join(against) or agreed, tuple(answers))
 

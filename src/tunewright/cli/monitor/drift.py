@@ -77,7 +77,7 @@ def _print(found: Look) -> None:
     if not any(window.rows for window in found.windows):
         typer.echo("Only whole days in UTC count: today's captures count from tomorrow on.")
     if found.accuracy:
-        typer.echo(f"Accuracy: {found.accuracy.told}")
+        typer.echo(f"Accuracy: {found.accuracy.summary}")
     else:
         typer.echo(f"Accuracy is not known yet: {found.reviews:,} answers are reviewed.")
     new = {alarm.number for alarm in found.alarms}

@@ -57,7 +57,7 @@ def _print(ledger: Ledger) -> None:
     typer.echo(f"{ledger.machine}; prices of {ledger.prices_of}\n\n{ledger.sentence}")
     for version, quality in ledger.quality.items():
         reviewed = f"{quality.right:,} of {quality.reviewed:,} reviewed answers were right"
-        overall = f"of all answers {quality.accuracy.told}" if quality.accuracy else "too few for an estimate of all"
+        overall = f"of all answers {quality.accuracy.summary}" if quality.accuracy else "too few for an estimate of all"
         typer.echo(f"Version {version[:8]}: {reviewed}; {overall}")
 
 

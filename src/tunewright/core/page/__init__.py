@@ -1,4 +1,4 @@
-"""HTML pages that need nothing else: one look, light and dark, for every report."""
+"""Self-contained HTML pages with one look, light and dark, for every report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib import resources
 from typing import Any
 
 LOOK = "look.css"
-"""The colours and letters of every page, in this package."""
+"""The style sheet of every page, in this package."""
 
 
 def _usd(amount: float) -> str:
@@ -14,7 +14,7 @@ def _usd(amount: float) -> str:
 
 
 def render(package: str, template: str, context: dict[str, Any]) -> str:
-    """Fill in a template that lies in `package`/templates. In `*.html.jinja` all values are escaped.
+    """Render a template in `package`/templates. In `*.html.jinja` all values are escaped.
 
     HTML templates extend `page.html.jinja` and fill its blocks `title` and `content`.
     """

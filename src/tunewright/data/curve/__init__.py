@@ -1,1 +1,1 @@
-"""Learning curves of a cheap model: how much more data would help."""
+"""Learning curves of a cheap model: a forecast of what more data would gain."""

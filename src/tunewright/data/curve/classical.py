@@ -14,18 +14,18 @@ import numpy.typing as npt
 from tunewright.models.linear_model import LinearModel, Ngrams, document_frequency, weighed
 
 _UNSEEN = -1.0
-"""Logit of a label that no row has: where its support vector machine would put all that is none of it."""
+"""Logit of a label that no row has: a support vector machine gives it to rows without the label."""
 
 
 def fit_linear(texts: Sequence[str], labels: Sequence[str], among: Sequence[str] | None = None) -> LinearModel:
-    """One support vector machine for each label against the rest (Fan et al. 2008, LIBLINEAR).
+    """Fit one support vector machine for each label against the rest (Fan et al. 2008, LIBLINEAR).
 
-    Where there is nothing to tell apart (one label) or by (no letter in any text), it gives the most frequent label.
+    With one label, or without a letter in any text, the model always gives the most frequent label.
 
     Args:
         texts: n training texts, at least one.
         labels: the label of each.
-        among: all labels in their order, those without a text among them; by default those of the texts.
+        among: all labels in their order, including those without a text; by default the labels of the texts.
     """
     from sklearn.svm import LinearSVC
 
@@ -41,7 +41,7 @@ def fit_linear(texts: Sequence[str], labels: Sequence[str], among: Sequence[str]
         return LinearModel(known, frequency, weight, bias, every)
     machine = LinearSVC(random_state=0)
     with warnings.catch_warnings():
-        # Labels of one or two rows are no sign of a regression.
+        # scikit-learn warns that labels with one or two rows look like a regression.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         machine.fit(features, list(labels))
     coefficients, intercepts = machine.coef_, machine.intercept_
@@ -53,13 +53,13 @@ def fit_linear(texts: Sequence[str], labels: Sequence[str], among: Sequence[str]
 
 
 def fit_linear_sets(texts: Sequence[str], held: npt.NDArray[np.bool_], labels: Sequence[str]) -> LinearModel:
-    """One support vector machine for each label, of which a text has any number.
+    """Fit one support vector machine for each label; a text may have any number of labels.
 
-    A label that all of the texts have, or none, is taken to be so everywhere.
+    Where all of the texts have a label, or none has it, the model gives it always or never.
 
     Args:
         texts: n training texts, at least one.
-        held: whether each label holds, [n, labels].
+        held: whether each text has each label, [n, labels].
     """
     from sklearn.svm import LinearSVC
 
@@ -86,7 +86,7 @@ def _counted(texts: Sequence[str]) -> tuple[Ngrams, npt.NDArray[np.float32], Any
 
 
 class LinearSvmClassifier:
-    """A linear model that was fitted to some rows, and tells labels.
+    """A linear model fitted to some rows, which predicts labels.
 
     Args:
         texts: n training texts, at least one.

@@ -1,4 +1,4 @@
-"""The measured part of a learning curve: held-out errors of the cheap model at growing sizes of training data."""
+"""The measured part of a learning curve: the cheap model's held-out errors at growing sizes of training data."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Floats = npt.NDArray[np.float64]
 
 FOLDS = 5
 REPEATS = 4
-"""Times a small data set is dealt into folds anew; a large one needs none of it."""
+"""Times that a small dataset is dealt into new folds; a large one needs only one."""
 LEAST_ROUNDS = 3
-"""Folds that are held out in any case; the sizes shrink before there are fewer."""
+"""Fewest folds that are held out; before there are fewer, the sizes shrink."""
 SIZES = 6
 SPAN = 16
-"""The largest size over the smallest."""
+"""Ratio of the largest size to the smallest."""
 ROWS_A_LABEL = 2
-"""Rows a label has on average in the smallest size; below that the error has not yet left chance, and no power law
+"""Average rows of a label at the smallest size. With fewer, the error is still that of chance, and no power law
 holds."""
 BUDGET = 650_000_000
 """Work of all fits, in characters times (labels + VECTORISING): about 40 seconds of a Zen 4 core."""
 VECTORISING = 40
-"""What counting a text's n-grams costs, in labels to be learnt from them."""
+"""Cost of counting a text's n-grams, in numbers of labels to learn from them."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Points:
     """Errors at k sizes."""
 
     sizes: Floats
-    """Mean rows trained on, rising, shape [k]."""
+    """Mean number of training rows, rising, shape [k]."""
     wrong: Floats
-    """How often each of m held-out rows was answered wrongly, 0 to 1, shape [m, k]."""
+    """Share of wrong answers to each of m held-out rows, 0 to 1, shape [m, k]."""
     groups: Indices
     """The number of each held-out row's group, shape [m]."""
     macro_f1: float
@@ -53,9 +53,9 @@ class Points:
 
     @property
     def covariance(self) -> Floats:
-        """Sampling covariance of the errors, shape [k, k]: held-out groups are drawn, and fail, as one.
+        """Sampling covariance of the errors, shape [k, k]. A held-out group is drawn, and fails, as one.
 
-        Source: the linearised cluster estimator, which the cluster bootstrap converges to (Davison & Hinkley 1997,
+        Source: the linearised cluster estimator, to which the cluster bootstrap converges (Davison & Hinkley 1997,
         section 3.8).
         """
         sums = np.zeros((int(self.groups.max()) + 1, len(self.sizes)))
@@ -68,14 +68,13 @@ class Points:
 def measure(examples: Sequence[Example], seed: int) -> Points:
     """Train the cheap model on nested parts of the data and count its errors on held-out folds.
 
-    Folds and parts are drawn at random, by whole groups, and not by label. That is what makes the errors unbiased for
-    data that came as a sample: dealt out by label, a held-out row's label always has its share in training, also where
-    chance alone brought the row; on CLINC150 with 10 rows a label that hides 2.7 points of a true error of 19.7.
-    The order of the examples does not matter.
+    Folds and parts are drawn at random, by whole groups, and not by label. This makes the errors unbiased for data that
+    came as a sample. Dealt out by label, a held-out row's label would always have its share in training, even where
+    only chance brought the row; on CLINC150 with 10 rows a label that hides 2.7 points of a true error of 19.7.
 
     Args:
-        examples: at least two, of at least two groups.
-        seed: of the folds and of what is drawn first.
+        examples: at least two, of at least two groups, in any order.
+        seed: of the folds and the parts.
     """
     rows = sorted(examples, key=lambda example: (group_of(example), example.request, example.answer))
     texts, answers = [row.request for row in rows], [row.answer for row in rows]
@@ -90,34 +89,35 @@ def measure(examples: Sequence[Example], seed: int) -> Points:
         if 0 < (dealt == fold).sum() < len(rows)
     ]
     sizes, affordable = plan(min(int((dealt != fold).sum()) for _, fold, dealt in rounds), len(set(answers)), texts)
-    wrong, seen, trained = np.zeros((len(rows), len(sizes))), np.zeros(len(rows)), np.zeros(len(sizes))
+    wrong, times_held, trained = np.zeros((len(rows), len(sizes))), np.zeros(len(rows)), np.zeros(len(sizes))
     truth: list[str] = []
-    given: list[str] = []
+    predictions: list[str] = []
     rounds = rounds[:affordable]
     for repeat, fold, dealt in rounds:
         held = np.flatnonzero(dealt == fold)
         order, ends = _shuffled(np.flatnonzero(dealt != fold), groups, seed + 1000 * repeat + fold)
-        seen[held] += 1
-        for place, size in enumerate(sizes):
-            # Whole groups only; the first always.
+        times_held[held] += 1
+        for column, size in enumerate(sizes):
+            # Whole groups only, and at least the first.
             learnt = order[: max(ends[0], ends[np.searchsorted(ends, size, side="right") - 1])]
             model = LinearSvmClassifier([texts[row] for row in learnt], [answers[row] for row in learnt])
             predicted = model.predict([texts[row] for row in held])
-            wrong[held, place] += [answers[row] != label for row, label in zip(held, predicted, strict=True)]
-            trained[place] += len(learnt)
+            wrong[held, column] += [answers[row] != label for row, label in zip(held, predicted, strict=True)]
+            trained[column] += len(learnt)
         truth += [answers[row] for row in held]
-        given += predicted
-    judged = np.flatnonzero(seen)
-    return Points(trained / len(rounds), wrong[judged] / seen[judged, None], groups[judged], _macro_f1(truth, given))
+        predictions += predicted
+    measured = np.flatnonzero(times_held)
+    shares = wrong[measured] / times_held[measured, None]
+    return Points(trained / len(rounds), shares, groups[measured], _macro_f1(truth, predictions))
 
 
 def plan(pool: int, labels: int, texts: Sequence[str]) -> tuple[Indices, int]:
-    """The sizes to train on and how many folds to hold out, within BUDGET.
+    """The training sizes and the number of folds to hold out, within BUDGET.
 
     Args:
-        pool: rows that are there to train on while a fold is held out.
-        labels: how many labels.
-        texts: all texts; their lengths are what a fit costs.
+        pool: rows available for training while a fold is held out.
+        labels: number of labels.
+        texts: all texts; the cost of a fit depends on their lengths.
     """
     work_a_row = sum(map(len, texts)) / len(texts) * (labels + VECTORISING)
     shares = np.geomspace(1 / SPAN, 1, SIZES)
@@ -128,17 +128,17 @@ def plan(pool: int, labels: int, texts: Sequence[str]) -> tuple[Indices, int]:
 
 
 def _shuffled(pool: Indices, groups: Indices, seed: int) -> tuple[Indices, Indices]:
-    """The pool's rows, whole groups in an order drawn at random, and where groups end in it."""
-    members: dict[int, list[int]] = defaultdict(list)
+    """(the pool's rows, whole groups in random order; the ends of the groups in it)."""
+    rows_of: dict[int, list[int]] = defaultdict(list)
     for row in pool.tolist():
-        members[int(groups[row])].append(row)
-    names = list(members)
+        rows_of[int(groups[row])].append(row)
+    names = list(rows_of)
     np.random.default_rng(seed).shuffle(names)
-    ends = np.cumsum([len(members[name]) for name in names])
-    return np.array([row for name in names for row in members[name]], np.int64), ends
+    ends = np.cumsum([len(rows_of[name]) for name in names])
+    return np.array([row for name in names for row in rows_of[name]], np.int64), ends
 
 
-def _macro_f1(truth: Sequence[str], given: Sequence[str]) -> float:
+def _macro_f1(truth: Sequence[str], predictions: Sequence[str]) -> float:
     from sklearn.metrics import f1_score
 
-    return float(f1_score(truth, given, average="macro", labels=sorted(set(truth)), zero_division=0))
+    return float(f1_score(truth, predictions, average="macro", labels=sorted(set(truth)), zero_division=0))

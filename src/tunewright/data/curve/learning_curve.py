@@ -1,7 +1,8 @@
-"""How much more data would help: a learning curve of the cheap model, extrapolated with an interval.
+"""A learning curve of the cheap model, extrapolated with an interval: how much more data would help.
 
 The cheap model is the linear support vector machine of `tunewright.data.curve.classical`. A tuned language model starts
-from more knowledge and usually gains less from more rows, so that the answer is an upper hint for it, not its forecast.
+with more knowledge and usually gains less from more rows, so the answer is rather an upper bound for it, not a
+forecast.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from tunewright.data.splits.folds import group_of
 from tunewright.tasks import Example
 
 FACTORS = (2, 5)
-"""How many times the data the curve is extrapolated to."""
+"""Multiples of the data to which the curve is extrapolated."""
 LEAST_ROWS = 100
 LEAST_ROWS_A_LABEL = 10
-"""With fewer the smallest and the largest usable size lie too close together to show a slope."""
+"""With fewer, the smallest and the largest usable size are too close together to show a slope."""
 LEAST_GROUPS_A_LABEL = 4
 NORMAL_90 = 1.645
 """Half the width of a 90 % interval, in standard deviations."""
 FLAT = 0.005
-"""A gain that doubling the data reaches at most where the curve counts as flat: half a point."""
+"""Largest gain from doubling the data at which the curve counts as flat: half a point."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class CurveRange:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """What was measured at one size."""
+    """The measurement at one size."""
 
     rows: int
     accuracy: CurveRange
@@ -52,13 +53,13 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class CurveForecast:
-    """What more data would bring."""
+    """The forecast for more data."""
 
     factor: int
     rows: int
     accuracy: CurveRange
     gain: CurveRange
-    """Accuracy over that of all rows there are now."""
+    """Difference from the accuracy with the present rows."""
 
 
 @dataclass(frozen=True)
@@ -66,47 +67,47 @@ class LearningCurve:
     rows: int
     labels: int
     groups: int
-    """Rows that may fail for one reason count as one; equal texts are a group."""
+    """Number of groups: rows that may fail for one reason are one, and so are equal texts."""
     shape: Literal["rising", "flat", "unclear", "too few rows"]
     sentence: str
     """The answer, for a manager."""
     points: tuple[CurvePoint, ...] = ()
     now: CurveRange | None = None
-    """Accuracy with all rows there are; None where there are too few to say."""
+    """Accuracy with all present rows; None where there are too few rows."""
     macro_f1: float | None = None
     """Mean F1 of the labels, measured at the largest size."""
     forecasts: tuple[CurveForecast, ...] = ()
-    """For each of FACTORS; empty where there are too few rows to say."""
+    """One for each of FACTORS; empty where there are too few rows."""
     rows_needed: int | None = None
-    """How many rows would be enough to say; only where these are too few."""
+    """Number of rows that would be enough; only where these are too few."""
 
 
 def require_one_label(spec: Spec) -> None:
-    """Refuse what has several labels a row, before anything is read.
+    """Refuse a task with several labels a row, before reading any data.
 
     Raises:
-        UserError: it has.
+        UserError: the task has several labels a row.
     """
     if isinstance(spec.task, MultiLabelSpec):
         raise UserError(
-            f"This forecast knows no task of several labels a row, which {spec.name} is.",
+            f"This forecast does not support tasks with several labels a row, and {spec.name} is one.",
             where="task.kind",
-            why="It goes by a model that gives each row one of a few answers.",
+            why="It uses a model that gives each row one of a few answers.",
             fix="Train it, which takes minutes: tunewright run …",
         )
 
 
 def learning_curve(examples: Sequence[Example], seed: int) -> LearningCurve:
-    """Measure the cheap model's learning curve and extrapolate it. Their order does not matter.
+    """Measure the cheap model's learning curve and extrapolate it.
 
-    Takes about a minute at most, whatever the number of rows: beyond what that allows, the sizes shrink.
+    Takes about a minute at most: with very many rows the measured sizes shrink.
 
     Args:
-        examples: of a classification; a group of theirs is on one side of every cut.
+        examples: of a classification, in any order; every cut keeps a group on one side.
         seed: of folds, subsets and draws.
 
     Raises:
-        UserError: the answers are no fixed set of labels, or there is one label only.
+        UserError: the answers are no fixed set of labels, or there is only one label.
     """
     labels = len({example.answer for example in examples})
     groups = len({group_of(example) for example in examples})
@@ -136,7 +137,7 @@ def learning_curve(examples: Sequence[Example], seed: int) -> LearningCurve:
 
 
 def is_classification(rows: int, labels: int) -> bool:
-    """Whether so many different answers to so many rows can be labels of a fixed set; in a handful of rows they may."""
+    """Whether so many different answers in so many rows can be labels of a fixed set; in a handful of rows any can."""
     return labels <= max(rows / 2, 10)
 
 
@@ -149,14 +150,14 @@ def _require_labels(rows: int, labels: int) -> None:
     if not is_classification(rows, labels):
         raise UserError(
             f"{rows:,} rows have {labels:,} different answers.",
-            why="A cheap model only exists for classification, where each answer is one of a few labels.",
+            why="The cheap model works only for classification, where each answer is one of a few labels.",
             fix="For free text and extraction there is no shortcut: train on half of the data and on all of it, and "
             "compare.",
         )
 
 
 def _rows_needed(rows: int, labels: int, groups: int) -> int | None:
-    """How many rows are enough for a forecast, or None where these are."""
+    """The number of rows needed for a forecast, or None where these are enough."""
     enough = max(LEAST_ROWS, LEAST_ROWS_A_LABEL * labels)
     if rows < enough:
         return enough
@@ -179,7 +180,7 @@ def _forecast(curves: Curves, rows: int, factor: int) -> CurveForecast:
 
 
 def range_of(draws: Floats) -> CurveRange:
-    """The median of draws and the ends between which NOMINAL of them lie."""
+    """The median of draws, and the interval that holds a share NOMINAL of them."""
     low, value, high = np.quantile(draws, [(1 - NOMINAL) / 2, 0.5, (1 + NOMINAL) / 2])
     return CurveRange(float(value), float(low), float(high))
 

@@ -1,9 +1,9 @@
-"""Readers: files of every known format become canonical examples; what can't is a fault, never lost silently.
+"""Readers turn files of every known format into canonical examples. A row that can't be read becomes a fault.
 
-files   -> sources.py   a file, a folder or a pattern
-lines   -> lines.py     gzip, encodings, line ends
-rows    -> jsonl.py, array.py (both on tunewright.core.strict_json), tables.py
-example -> forms.py, chat.py; documents that rows name: the room `documents`
+files    -> sources.py   a file, a folder or a pattern
+lines    -> lines.py     gzip, encodings, line ends
+rows     -> jsonl.py, array.py (both on tunewright.core.strict_json), tables.py
+examples -> forms.py, chat.py; the package `documents` reads documents that rows name
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _SAMPLE = 20
-"""Rows whose keys decide what form a file has."""
+"""Rows whose keys decide the form of a file."""
 
 _Reader = Callable[[Path], Iterator[Row | Fault | Note]]
 _READERS: dict[str, _Reader] = {
@@ -53,22 +53,22 @@ _READERS: dict[str, _Reader] = {
 }
 
 _ONCE = ("extra-keys", "role")
-"""Notes that say the same of every row, and are given for the first."""
+"""Notes that are the same for every row, and are given only for the first."""
 
 
 def read(
     source: str | Path, *, form: str | None = None, columns: Columns | None = None
 ) -> Iterator[Example | Fault | Note]:
-    """Every row of a file, a folder or a pattern, in order: as an example, or as the fault that says why not.
+    """Every row of a file, a folder or a pattern, in order, as an example or as a fault with the reason.
 
-    Notes come before the example they concern; what holds for every row is noted once a file. Memory is bounded.
+    Notes come before the example they concern; a note that holds for every row comes once a file. Memory is bounded.
 
     Args:
-        form: a name in FORMS; by default each file's is detected from its first rows.
-        columns: where text, label, group and time stand; given, rows with these columns are read so.
+        form: a name in FORMS; by default the first rows of each file decide its form.
+        columns: the columns of text, label, group and time. Rows with these columns are read by them.
 
     Raises:
-        UserError: there is no such file, no such form, or a library is missing (at the first item).
+        UserError: there is no such file or form, or a library is missing (raised at the first item).
     """
     if form is not None and form not in FORMS:
         raise UserError(f"There is no form '{form}'.", fix=f"Choose one of: {', '.join(FORMS)}")
@@ -76,10 +76,10 @@ def read(
 
 
 def read_rows(source: str | Path) -> list[Row]:
-    """All rows of a file, a folder or a pattern as they stand there, with their line numbers; notes are passed over.
+    """All rows of a file, a folder or a pattern as they are, with their line numbers; notes are left out.
 
     Raises:
-        UserError: there is no such file, it holds no rows, or the first that can't be read.
+        UserError: there is no such file, it holds no rows, or a row can't be read.
     """
     rows: list[Row] = []
     for file in files(source):
@@ -95,7 +95,7 @@ def read_rows(source: str | Path) -> list[Row]:
 
 
 def documents_of(file: SourceFile, column: str) -> Iterator[Path]:
-    """The documents that the rows of a file name, in order, whether they are there or not."""
+    """The documents that the rows of a file name, in order, existing or not."""
     reader = _reader_of(file.path)
     for item in () if file.corrected or isinstance(reader, Fault) else reader(file.path):
         if isinstance(item, tuple) and (name := item[1].get(column)) is not None:
@@ -118,7 +118,7 @@ def read_piece(piece: Piece, form: str | None, columns: Columns | None) -> Itera
         yield fault(path, 1, "empty", "The data file holds no rows. Check the export, then run again.")
     form = form or detect(objects, columns)
     named = columns or Columns()
-    told: set[str] = set()
+    noted: set[str] = set()
     for item in chain(sample, items):
         if not isinstance(item, tuple):
             yield item
@@ -133,16 +133,16 @@ def read_piece(piece: Piece, form: str | None, columns: Columns | None) -> Itera
             yield fault(path, number, refusal.code, refusal.reason, _text(row))
             continue
         for code, reason in remarks:
-            if code not in _ONCE or reason not in told:
+            if code not in _ONCE or reason not in noted:
                 yield note(path, number, code, reason)
-                told.add(reason)
+                noted.add(reason)
         yield read
 
 
 def _sampled(
     items: Iterator[Row | Fault | Note],
 ) -> tuple[list[Row | Fault | Note], list[dict[str, Any]], Iterator[Row | Fault | Note]]:
-    """(the items as far as the sample goes, the objects among them, the rest)."""
+    """(the items up to the end of the sample, the objects among them, the remaining items)."""
     sample: list[Row | Fault | Note] = []
     objects: list[dict[str, Any]] = []
     for item in items:
@@ -155,7 +155,7 @@ def _sampled(
 
 
 def _reader_of(path: Path) -> _Reader | Fault:
-    """By the first bytes where they tell, by the name otherwise."""
+    """The reader of a file, by its first bytes where they are clear, else by its name."""
     head = head_of(path)
     if head.startswith(b"PAR1"):
         return tables.parquet_rows
@@ -176,7 +176,7 @@ def _reader_of(path: Path) -> _Reader | Fault:
 def _no_form(row: dict[str, Any]) -> str:
     names = ", ".join(f"'{shown(key, 40)}'" for key in list(row)[:12]) or "none"
     return (
-        f"The keys of this file's rows fit no known form ({', '.join(FORMS)}); this row has {names}. "
+        f"The keys of this file's rows match no known form ({', '.join(FORMS)}); this row has {names}. "
         "Name the form, or the columns of text and label."
     )
 

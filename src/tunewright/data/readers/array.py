@@ -1,4 +1,4 @@
-"""A file that is one JSON array of objects, read element by element with bounded memory."""
+"""Reads a file that is one JSON array of objects, element by element with bounded memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _START = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\[[ \t\r\n]*(?:\{|$)")
 
 
 def begins(head: bytes) -> bool:
-    """Whether a file with these first bytes is one array of objects, rather than lines that hold an array each."""
+    """Whether a file with these first bytes is one array of objects, rather than lines with an array each."""
     if not _START.match(head):
         return False
     line, _, rest = head.lstrip(b"\xef\xbb\xbf \t\r\n").partition(b"\n")
@@ -26,12 +26,12 @@ def begins(head: bytes) -> bool:
 
 
 def unfinished(error: json.JSONDecodeError, text: str) -> bool:
-    """Whether JSON failed for want of more text."""
+    """Whether parsing failed because the text ends too early."""
     return error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
 
 
 def rows(path: Path) -> Iterator[Row | Fault | Note]:
-    """(line number, object) of every element. What is broken in the middle ends the file with one fault."""
+    """(line number, object) of every element. Broken JSON gives one fault and ends the file."""
     yield from remarks_on(path, head_of(path))
     yield note(path, 1, "array", "This line is not JSON by itself: the file is one JSON array, not an object a line.")
     text = _Text(path)
@@ -51,7 +51,7 @@ def rows(path: Path) -> Iterator[Row | Fault | Note]:
                 return
             except JSON_FAULTS as error:
                 refusal = described(error)
-                reason = f"{refusal.reason} What follows in the array is lost."
+                reason = f"{refusal.reason} The rest of the array is lost."
                 yield fault(path, text.line, refusal.code, reason, text.buffer[start:])
                 return
             for code, reason in remarks:
@@ -63,9 +63,11 @@ def rows(path: Path) -> Iterator[Row | Fault | Note]:
                 yield fault(path, text.line, "shape", reason, text.buffer[start:end])
             text.advance(end)
         if rest := text.buffer[text.at + 1 :].strip():
-            yield fault(path, text.line, "json", "Text follows the end of the JSON array; it was not read.", rest)
+            yield fault(
+                path, text.line, "json", "There is text after the end of the JSON array; it was not read.", rest
+            )
     except UnicodeDecodeError as error:
-        reason = f"{byte_reason(path, error.object[error.start])} What follows in the array is lost."
+        reason = f"{byte_reason(path, error.object[error.start])} The rest of the array is lost."
         yield fault(path, text.line, "encoding", reason, text.buffer[text.at :])
     except BROKEN_GZIP:
         yield fault(path, text.line, "gzip", "The gzip file is cut off or damaged here; copy or export it again.")
@@ -81,33 +83,33 @@ def _broken(path: Path, text: _Text, error: json.JSONDecodeError) -> Fault:
 
 
 class _Text:
-    """A window on the file's text: `buffer[at:]` is what comes next, `line` the line it begins in."""
+    """A window on the file's text: `buffer[at:]` comes next, and begins in line `line`."""
 
     def __init__(self, path: Path):
         self.buffer, self.at, self.line = "", 0, 1
         self._chunks = _chunks(path)
 
     def more(self) -> bool:
-        """Take in more text, as much again as is waiting; False at the end of the file."""
-        waiting = [self.buffer[self.at :]]
-        wanted = max(_CHUNK, len(waiting[0]))
-        while wanted > 0 and (chunk := next(self._chunks, "")):
-            waiting.append(chunk)
-            wanted -= len(chunk)
-        self.buffer, self.at = "".join(waiting), 0
-        return len(waiting) > 1
+        """Read as much text again as is unread in the buffer; False at the end of the file."""
+        unread = [self.buffer[self.at :]]
+        needed = max(_CHUNK, len(unread[0]))
+        while needed > 0 and (chunk := next(self._chunks, "")):
+            unread.append(chunk)
+            needed -= len(chunk)
+        self.buffer, self.at = "".join(unread), 0
+        return len(unread) > 1
 
     def skip(self, mark: str) -> str:
-        """Pass white space and one `mark`, if it stands there; the character that comes next."""
-        passed = False
+        """Skip white space and one `mark`, if there is one. Returns the next character."""
+        skipped = False
         while True:
             space = _SPACE.match(self.buffer, self.at)
             self.advance(space.end() if space else self.at)
             if self.at == len(self.buffer):
                 if not self.more():
                     return ""
-            elif self.buffer[self.at] == mark and not passed:
-                passed = True
+            elif self.buffer[self.at] == mark and not skipped:
+                skipped = True
                 self.at += 1
             else:
                 return self.buffer[self.at]
@@ -121,7 +123,7 @@ def _chunks(path: Path) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     with unpacked(path) as stream:
         while chunk := stream.read(_CHUNK):
-            # An incomplete character at a chunk's end gives nothing yet, and "" would read as the end.
+            # A chunk that ends within its first character decodes to "", which would look like the end.
             if text := decoder.decode(chunk):
                 yield text
         decoder.decode(b"", final=True)

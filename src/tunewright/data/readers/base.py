@@ -1,4 +1,4 @@
-"""What a reader yields besides examples: faults (rows it could not use) and notes (rows used, with a remark)."""
+"""Faults (rows that a reader could not use) and notes (remarks on rows that it used)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 CHECK_PATHS = "Check the path, or those under `data:` in the spec."
-"""What to do where a file is not there."""
+"""The advice where a file is missing."""
 
 RAW_LIMIT = 2000
 """Characters of a refused row that are kept for the quarantine file."""
 
 Row = tuple[int, dict[str, Any]]
-"""A line (in Parquet: row) number, counted from 1, and the object read there."""
+"""A line number (in Parquet: row number), counted from 1, and the object there."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,15 @@ class Fault:
     code: str
     """A short kind that never changes its meaning, such as "encoding", "json", "role"."""
     reason: str
-    """What is wrong and what to do about it."""
+    """The problem and the advice."""
     raw: str
-    """What was refused, for the quarantine file, cut at RAW_LIMIT characters: the text as it stands in the file, or the
-    row as JSON where it could be parsed."""
+    """The refused text for the quarantine file, cut at RAW_LIMIT characters: as it is in the file, or the row as JSON
+    where it could be parsed."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """A remark on a row, or on a file, that is used all the same."""
+    """A remark on a row or a file that is used nevertheless."""
 
     where: str
     code: str
@@ -41,7 +41,7 @@ class Note:
 
 
 def fault(path: Path, number: int, code: str, reason: str, raw: str | bytes = "") -> Fault:
-    """A fault at a line; bytes that are not UTF-8 are kept as escapes."""
+    """A fault at a line. Bytes that are not UTF-8 become escapes."""
     cut = raw[:RAW_LIMIT]
     text = cut.decode("utf-8", "backslashreplace") if isinstance(cut, bytes) else cut
     return Fault(f"{path}:{number}", code, reason, text.encode("utf-8", "backslashreplace").decode())

@@ -1,4 +1,4 @@
-"""The chat form: a list of messages as OpenAI's API has them, made canonical or refused with a reason."""
+"""The chat form: turns a list of messages in OpenAI's format into canonical ones, or refuses it with a reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Remarks = list[tuple[str, str]]
 MAX_WEIGHT = 1_000_000
 
 _ROLES = ("system", "user", "assistant", "tool", "function")
-_MEANT = {
+_ALIASES = {
     "human": "user",
     "customer": "user",
     "client": "user",
@@ -40,12 +40,12 @@ _KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id", "weight")
 
 
 def messages(value: Any, remarks: Remarks) -> list[dict[str, Any]]:
-    """Messages fit for `Message`, from a list of objects with `role` and `content`.
+    """Messages for `Message`, from a list of objects with `role` and `content`.
 
-    Text parts are joined; plain turns of one speaker in a row are merged, with a remark; null values count as absent.
+    Joins text parts, and merges consecutive plain turns of one speaker, each with a remark. Null counts as absent.
 
     Raises:
-        Refusal: an unknown role, content that isn't text, a system message that isn't first, no answer at the end.
+        JsonRefusal: an unknown role, content that isn't text, a system message that isn't first, no answer at the end.
     """
     if not isinstance(value, list):
         raise JsonRefusal("shape", f"The messages are {_kind(value)}, not a list; each row needs a list of messages.")
@@ -73,7 +73,7 @@ def tools(value: Any) -> list[dict[str, Any]] | None:
 
 
 def weight(value: Any, of: str) -> float:
-    """A weight as a number; tables hold it as text."""
+    """A weight as a number. In tables it is text."""
     try:
         number = float("nan" if isinstance(value, bool) else value)
     except (TypeError, ValueError, OverflowError):
@@ -91,28 +91,28 @@ def _message(value: Any, number: int, remarks: Remarks) -> dict[str, Any]:
         raise JsonRefusal("shape", f"Message {number} is {_kind(value)}, not an object with role and content.")
     if _is_plain(value):
         return value.copy()
-    given = {key: inner for key, inner in value.items() if inner is not None and inner != []}
+    present = {key: inner for key, inner in value.items() if inner is not None and inner != []}
     role = _role(value, number, remarks)
     message: dict[str, Any] = {"role": role}
-    calls = any(given.get(key) for key in _CALLS)
-    # Content may be null where the assistant only calls a tool; without a call, that is an empty answer.
-    absent = role == "assistant" and "content" not in given
+    calls = any(present.get(key) for key in _CALLS)
+    # Content may be null where the assistant only calls a tool. Without a call, it is an empty answer.
+    absent = role == "assistant" and "content" not in present
     message["content"] = "" if absent else _content(value.get("content"), number, role, remarks)
     if role == "assistant" and not calls and not message["content"].strip():
-        refused = " The model refused to answer here." if given.get("refusal") else ""
+        refused = " The model refused to answer here." if present.get("refusal") else ""
         raise JsonRefusal(
             "empty-answer", f"Message {number}, the assistant's, is empty.{refused} Delete or fill this row."
         )
     for key in ("name", "tool_call_id"):
-        if key in given:
-            if not isinstance(given[key], str):
-                raise JsonRefusal("shape", f"The {key} of message {number} is {_kind(given[key])}, not text.")
-            message[key] = given[key]
-    if "tool_calls" in given:
-        message["tool_calls"] = [_tool_call(call, number, remarks) for call in _listed(given["tool_calls"], number)]
-    if "weight" in given:
-        message["weight"] = weight(given["weight"], f"message {number}")
-    if extra := {key: inner for key, inner in given.items() if key not in _KNOWN}:
+        if key in present:
+            if not isinstance(present[key], str):
+                raise JsonRefusal("shape", f"The {key} of message {number} is {_kind(present[key])}, not text.")
+            message[key] = present[key]
+    if "tool_calls" in present:
+        message["tool_calls"] = [_tool_call(call, number, remarks) for call in _listed(present["tool_calls"], number)]
+    if "weight" in present:
+        message["weight"] = weight(present["weight"], f"message {number}")
+    if extra := {key: inner for key, inner in present.items() if key not in _KNOWN}:
         remarks.append(
             ("extra-keys", f"Messages have other keys, which are kept: {', '.join(map(repr, sorted(extra)))}.")
         )
@@ -121,7 +121,7 @@ def _message(value: Any, number: int, remarks: Remarks) -> dict[str, Any]:
 
 
 def _is_plain(message: dict[str, Any]) -> bool:
-    """Whether there is nothing to check or change: the usual case, kept quick."""
+    """Whether there is nothing to check or change: a fast path for the usual case."""
     if len(message) != 2:
         return False
     role, content = message.get("role"), message.get("content")
@@ -140,8 +140,8 @@ def _role(message: dict[str, Any], number: int, remarks: Remarks) -> str:
     if not isinstance(role, str):
         raise JsonRefusal("role", f"The role of message {number} is {_kind(role)}, not text.")
     folded = role.strip().lower()
-    meant = folded if folded in _ROLES else _MEANT.get(folded)
-    fix = f"write '{meant}' instead" if meant else f"write one of: {', '.join(_ROLES)}"
+    suggestion = folded if folded in _ROLES else _ALIASES.get(folded)
+    fix = f"write '{suggestion}' instead" if suggestion else f"write one of: {', '.join(_ROLES)}"
     raise JsonRefusal("role", f"Message {number} has the role '{shown(role, 40)}'; {fix}.")
 
 
@@ -186,7 +186,7 @@ def _tool_call(call: Any, number: int, remarks: Remarks) -> dict[str, Any]:
 
 
 def _merged(turns: list[dict[str, Any]], remarks: Remarks) -> list[dict[str, Any]]:
-    """Turns of one speaker in a row made one, where they are nothing but text of the same weight."""
+    """Merge consecutive turns of one speaker where they hold only text of the same weight."""
     result: list[dict[str, Any]] = []
     for number, turn in enumerate(turns, 1):
         earlier = result[-1] if result else None
@@ -218,7 +218,7 @@ def _check_order(turns: list[dict[str, Any]]) -> None:
         reason = f"The last message is of the role '{roles[-1]}', not an answer; delete it, or add the assistant's."
         raise JsonRefusal("ends-with-user", reason)
     if "user" not in roles:
-        raise JsonRefusal("no-request", "No message is the user's; add what the assistant answers.")
+        raise JsonRefusal("no-request", "No message is the user's; add the message that the assistant answers.")
     if all(turn.get("weight") == 0 for turn in turns if turn["role"] == "assistant"):
         raise JsonRefusal("weight", "All the assistant's messages have the weight 0, so there is nothing to learn.")
 

@@ -1,4 +1,4 @@
-"""The forms a row can have. Each is one function from an object to the parts of the canonical example."""
+"""The forms of rows. For each, one function turns an object into the parts of the canonical example."""
 
 from __future__ import annotations
 
@@ -36,35 +36,35 @@ _SHAREGPT_ROLES = {
 
 @dataclass(frozen=True)
 class Columns:
-    """The keys (in a table: columns) that hold an example's text and label, and its group and time if there are any."""
+    """The keys (in a table: columns) of an example's text and label, and of its group and time if it has any."""
 
     text: str = "text"
     label: str | Mapping[str, str] = "label"
-    """The column of the answer; or, for a record that lies in several, the column of each of its fields."""
+    """The column of the answer; for a record in several columns, the column of each field."""
     group: str | None = None
     time: str | None = None
     document: str | None = None
-    """Where it is named, the column of the path of a document whose text is the example's."""
+    """The column with the path of a document, whose text is the example's text; None: `text` holds the text."""
     separator: str | None = None
-    """What stands between several labels of a row where they are one text; None: a text is one answer."""
+    """The separator of several labels in one text; None: a text is one answer."""
     documents_root: Path | None = None
-    """The folder in which documents must lie; None: that of the data."""
+    """The folder in which documents must lie; None: the folder of the data."""
 
     @property
-    def asked(self) -> str:
-        """The column that says what is asked."""
+    def request(self) -> str:
+        """The column of the request."""
         return self.document or self.text
 
 
 @dataclass
 class _Parts:
     messages: Any
-    """As the chat form has them, not yet checked."""
+    """In the chat form, not yet checked."""
     used: tuple[str, ...]
-    """The keys of the row that are in the example; all others are kept in `meta.extra`."""
+    """The keys of the row that go into the example; all others go to `meta.extra`."""
     tools: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
-    """What else is to be kept, beside the unused keys."""
+    """Further values for `meta.extra`, beside the unused keys."""
 
 
 def example(
@@ -74,12 +74,12 @@ def example(
 
     Args:
         form: a name in FORMS.
-        source: file and line, which is the example's id as well.
-        file: where the row stands: the paths of documents start there.
-        remarks: receives what is to be noted about the row.
+        source: file and line, which is also the example's id.
+        file: the file of the row; document paths are relative to its folder.
+        remarks: receives the notes on the row.
 
     Raises:
-        Refusal: the row lacks what the form needs, or its document can't be read.
+        JsonRefusal: the row lacks a key of its form, or its document can't be read.
     """
     parts = FORMS[form].parts(row, columns, remarks)
     if columns.document and form == "labelled":
@@ -108,17 +108,17 @@ def example(
 
 
 def detect(rows: Iterable[dict[str, Any]], columns: Columns | None = None) -> str | None:
-    """The form that most of the rows have by their keys; None where none has a known one.
+    """The form of most of the rows, by their keys; None where no row has a known form.
 
     Args:
-        columns: named by the user; rows that have them are `labelled`, whatever else they hold.
+        columns: the columns that the user named; rows that have them are `labelled`, whatever other keys they have.
     """
     counts = Counter(form for row in rows if (form := form_of(row, columns)))
     return max(counts, key=lambda form: (counts[form], form == "chat")) if counts else None
 
 
 def form_of(row: dict[str, Any], columns: Columns | None = None) -> str | None:
-    if columns and columns.asked in row and any(column in row for column in _answer_columns(columns)):
+    if columns and columns.request in row and any(column in row for column in _answer_columns(columns)):
         return "labelled"
     return next((name for name, form in FORMS.items() if form.fits(row)), None)
 
@@ -134,9 +134,9 @@ def _prompt(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts
 
 
 def _labelled(row: dict[str, Any], columns: Columns, _remarks: Remarks) -> _Parts:
-    used = (columns.asked, *_answer_columns(columns))
+    used = (columns.request, *_answer_columns(columns))
     _need(row, "labelled", *used)
-    return _Parts(_turns(_scalar(row, columns.asked), _answer(row, columns)), used)
+    return _Parts(_turns(_scalar(row, columns.request), _answer(row, columns)), used)
 
 
 def _document(file: SourceFile, name: str, columns: Columns) -> str:
@@ -153,7 +153,7 @@ def _answer_columns(columns: Columns) -> tuple[str, ...]:
 
 
 def _answer(row: dict[str, Any], columns: Columns) -> str:
-    """A label; or a record, or a list of labels, as JSON; a record may stand in several columns."""
+    """The answer: a label; or a record or a list of labels as JSON. A record may come from several columns."""
     if not isinstance(columns.label, str):
         return json.dumps({name: row[column] for name, column in columns.label.items()}, ensure_ascii=False)
     value = row[columns.label]
@@ -166,13 +166,13 @@ def _answer(row: dict[str, Any], columns: Columns) -> str:
 
 
 def _alpaca(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts:
-    """The input, where there is one, follows the instruction behind a blank line."""
+    """The form of Alpaca. The input, if there is one, follows the instruction after a blank line."""
     _need(row, "alpaca", "instruction", "output")
-    given = [row["instruction"], *([row["input"]] if row.get("input") not in (None, "") else [])]
-    for value in given:
+    texts = [row["instruction"], *([row["input"]] if row.get("input") not in (None, "") else [])]
+    for value in texts:
         if not isinstance(value, str):
             raise JsonRefusal("content-type", f"The instruction or input is a {type(value).__name__}, not text.")
-    turns = _turns("\n\n".join(given), row["output"])
+    turns = _turns("\n\n".join(texts), row["output"])
     if row.get("system"):
         turns.insert(0, {"role": "system", "content": row["system"]})
     return _Parts(turns, ("instruction", "input", "output", "system"))
@@ -186,7 +186,7 @@ def _sharegpt(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Par
     messages: list[Any] = [{"role": "system", "content": row["system"]}] if row.get("system") else []
     for number, turn in enumerate(turns, 1):
         if not isinstance(turn, dict) or "value" not in turn or "from" not in turn:
-            raise JsonRefusal("shape", f"Turn {number} is no object with from and value.")
+            raise JsonRefusal("shape", f"Turn {number} is not an object with from and value.")
         speaker = turn["from"]
         role = _SHAREGPT_ROLES.get(speaker) if isinstance(speaker, str) else None
         if role is None:
@@ -200,8 +200,8 @@ def _sharegpt(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Par
 def _stored(row: dict[str, Any], _columns: Columns, remarks: Remarks) -> _Parts:
     """A stored chat completion: the request's messages, in the object or under `request`, and the first choice."""
     request, response = (row[key] if isinstance(row.get(key), dict) else row for key in ("request", "response"))
-    asked = next((key for key in ("messages", "input") if isinstance(request.get(key), list)), None)
-    if asked is None:
+    messages_key = next((key for key in ("messages", "input") if isinstance(request.get(key), list)), None)
+    if messages_key is None:
         reason = "The stored completion lacks the request's messages; export it with them, as messages or input."
         raise JsonRefusal("shape", reason)
     choices = response.get("choices")
@@ -213,14 +213,14 @@ def _stored(row: dict[str, Any], _columns: Columns, remarks: Remarks) -> _Parts:
         reason = f"The answer was cut off (finish_reason {choice['finish_reason']}) and would teach cut answers."
         raise JsonRefusal("cut-answer", f"{reason} Delete this row.")
     if len(choices) > 1:
-        remarks.append(("choices", f"Of {len(choices)} choices the first was taken."))
-    used = (asked, "choices", "tools")
+        remarks.append(("choices", f"The row has {len(choices)} choices; only the first was used."))
+    used = (messages_key, "choices", "tools")
     nested = {
         key: {name: value for name, value in part.items() if name not in used}
         for key, part in (("request", request), ("response", response))
         if part is not row
     }
-    turns = [*request[asked], choice["message"]]
+    turns = [*request[messages_key], choice["message"]]
     return _Parts(turns, (*used, *nested), request.get("tools"), {key: part for key, part in nested.items() if part})
 
 
@@ -249,7 +249,7 @@ FORMS: dict[str, _Form] = {
     "prompt": _Form(_prompt, _has("prompt", "completion")),
     "labelled": _Form(_labelled, _has("text", "label")),
 }
-"""The forms by name, in the order in which a row is compared with them."""
+"""The forms by name, in the order in which they are tried on a row."""
 
 
 def _need(row: dict[str, Any], form: str, *keys: str) -> None:
@@ -275,7 +275,7 @@ def _turns(request: Any, answer: Any) -> list[dict[str, Any]]:
 
 
 def _scalar(row: dict[str, Any], column: str) -> str:
-    """A column's value as text; whole numbers count as names."""
+    """A column's value as text; a whole number may be a name."""
     value = row.get(column)
     if isinstance(value, (str, int)) and not isinstance(value, bool):
         return str(value)

@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line. A line that isn't one becomes a fault that says what it seems to be instead."""
+"""JSON Lines: one object a line. Any other line becomes a fault that tells what it seems to be."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _AGAIN = "Export the file again, or delete that line."
 
 
 def rows(path: Path, span: LineSpan | None = None) -> Iterator[Row | Fault | Note]:
-    """(line number, object) of every line, or of those within a span; a file that is one JSON array gives its \
-elements, with a note.
+    """(line number, object) of every line, or of the lines in a span.
+
+    A file that is one JSON array gives its elements, with a note.
 
     Raises:
         UserError: there is no such file.
@@ -39,8 +40,8 @@ elements, with a note.
         try:
             value, remarks = parser.read(text)
         except JSON_FAULTS as error:
-            found, item = _diagnosed(error, path, number, text, source, first=first)
-            yield found
+            line_fault, item = _diagnosed(error, path, number, text, source, first=first)
+            yield line_fault
         else:
             if isinstance(value, dict):
                 for code, reason in remarks:
@@ -56,14 +57,14 @@ elements, with a note.
 def _diagnosed(
     error: Exception, path: Path, number: int, text: str, source: Iterator[_Item], *, first: bool
 ) -> tuple[Fault, _Item | None]:
-    """The fault of a line, and the item to go on with: some faults stand for several lines."""
+    """The fault of a line, and the next item: some faults stand for several lines."""
     following = next(source, None)
     if not isinstance(error, json.JSONDecodeError):
         refusal = described(error)
         return fault(path, number, refusal.code, refusal.reason, text), following
     after = following[1] if isinstance(following, tuple) else None
     if first and not text.lstrip().startswith(("{", "[")) and re.search("[,;\t|]", text):
-        last, kept, following = _swallow(text, number, following, source, lambda line: not line.startswith("{"))
+        last, kept, following = _skip_lines(text, number, following, source, lambda line: not line.startswith("{"))
         reason = (
             f"This line is not JSON: lines {number} to {last} look like CSV; "
             "rename the file to .csv, or export it as JSONL."
@@ -74,10 +75,10 @@ def _diagnosed(
             reason = f"The last line is cut off: the export or the copy probably stopped early. {_AGAIN}"
             return fault(path, number, "truncated", reason, text), None
         if after is not None and not after.startswith("{"):
-            last, kept, following = _swallow(text, number, following, source, _is_no_object)
+            last, kept, following = _skip_lines(text, number, following, source, _is_no_object)
             reason = (
-                f"This line is not JSON: in lines {number} to {last} rows go over several lines (pretty-printed, or "
-                f"broken within a text); write each on one line. Type: jq -c . {path.name} > lines-{path.name}"
+                f"This line is not JSON: in lines {number} to {last} a row takes several lines (pretty-printed, or "
+                f"broken within a text); write each row on one line. Type: jq -c . {path.name} > lines-{path.name}"
             )
             return fault(path, number, "pretty-printed", reason, kept), following
     refusal = _whole_line(error, text)
@@ -91,20 +92,18 @@ def _whole_line(error: json.JSONDecodeError, text: str) -> JsonRefusal:
             "json", "This line is not JSON: it holds more than one object; put a line break between them."
         )
     if error.msg == "Extra data" and rest.strip() == ",":
-        return JsonRefusal(
-            "json", "This line is not JSON: a comma follows the object; rows of JSONL stand without one."
-        )
+        return JsonRefusal("json", "This line is not JSON: there is a comma after the object; JSONL has none.")
     if re.match(r"\{\s*'", text) or rest.startswith(("None", "True", "False")):
-        reason = "This line is not JSON but written as Python writes a dict; export it with json.dumps instead of str."
+        reason = "This line is not JSON but a Python dict; export it with json.dumps instead of str."
         return JsonRefusal("python", reason)
     if error.msg.startswith("Invalid control character"):
-        reason = f"a raw control character (0x{ord(rest[0]):02x}) stands in a string" if rest else "a control character"
+        reason = f"a string holds a raw control character (0x{ord(rest[0]):02x})" if rest else "a control character"
         return JsonRefusal("control", f"This line is not JSON: {reason}, where JSON needs an escape. {_AGAIN}")
     return JsonRefusal("json", f"This line is not JSON: {error.msg} at character {error.pos + 1}. {_AGAIN}")
 
 
 def _is_no_object(line: str) -> bool:
-    # Inside a pretty-printed object, lines are indented.
+    # The lines inside a pretty-printed object are indented.
     if not line.startswith("{"):
         return True
     try:
@@ -114,10 +113,10 @@ def _is_no_object(line: str) -> bool:
     return False
 
 
-def _swallow(
+def _skip_lines(
     text: str, number: int, item: _Item | None, source: Iterator[_Item], belongs: Callable[[str], bool]
 ) -> tuple[int, str, _Item | None]:
-    """Pass the lines that belong to one fault: (the last's number, about RAW_LIMIT characters, what follows)."""
+    """Skip the lines that belong to one fault: (the last one's number, about RAW_LIMIT characters, the next item)."""
     while isinstance(item, tuple) and belongs(item[1]):
         number = item[0]
         if len(text) < RAW_LIMIT:

@@ -1,4 +1,4 @@
-"""Bytes on disk, gzipped or not, as numbered lines: streamed, so that memory is bounded by the longest line allowed."""
+"""Reads files, gzipped or not, as numbered lines. It streams, so the longest line allowed bounds the memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tunewright.data.readers.base import CHECK_PATHS, Fault, Note, fault, note
 from tunewright.documents.decoding import BOM, wide_encoding
 
 MAX_LINE = 8 << 20
-"""Bytes in one line. No model this small reads so much; what is longer lacks its line ends."""
+"""Most bytes in one line. No small model reads so much; a longer line lacks its line ends."""
 
 BROKEN_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 _GZIP = b"\x1f\x8b"
@@ -26,18 +26,18 @@ _BUFFER = 1 << 16
 
 @dataclass(frozen=True)
 class LineSpan:
-    """Some whole lines of a plain file (see `is_plain_lines`)."""
+    """Whole consecutive lines of a plain file (see `is_plain_lines`)."""
 
     start: int
-    """Where the first line begins, in bytes."""
+    """Start of the first line, in bytes."""
     stop: int
-    """Where the last one ends."""
+    """End of the last line, in bytes."""
     line: int
     """Number of the first line."""
 
 
 class _Slice(io.RawIOBase):
-    """A file's bytes within a span, as a stream of its own."""
+    """The bytes of a span, as a stream."""
 
     def __init__(self, file: io.FileIO, span: LineSpan):
         self._file, self._left = file, span.stop - span.start
@@ -58,7 +58,7 @@ class _Slice(io.RawIOBase):
 
 @contextmanager
 def unpacked(path: Path, span: LineSpan | None = None) -> Iterator[io.BufferedReader[Any]]:
-    """The bytes of a file, unpacked where its first bytes are gzip's, whatever its name; or those within a span.
+    """The bytes of a file, unpacked where its first bytes are gzip's, whatever its name; or the bytes of a span.
 
     Raises:
         UserError: there is no such file.
@@ -82,7 +82,7 @@ def is_gzip(file: io.BufferedReader[Any]) -> bool:
 
 
 def head_of(path: Path) -> bytes:
-    """The first bytes of a file, unpacked; empty where the gzip is broken from its start."""
+    """The first bytes of a file, unpacked; empty where the gzip is broken at its start."""
     try:
         with unpacked(path) as stream:
             return stream.peek(_BUFFER)
@@ -91,22 +91,22 @@ def head_of(path: Path) -> bytes:
 
 
 def is_plain_lines(path: Path) -> bool:
-    """Whether a file is read as it lies on disk, line by line at LF: not gzip, not UTF-16, not ended by CR alone."""
+    """Whether a file is plain lines that end at LF: not gzip, not UTF-16, no bare CR as line ends."""
     with path.open("rb") as file:
         head = file.peek(_BUFFER)
         return not is_gzip(file) and wide_encoding(head) is None and b"\n" in head
 
 
 def raw_lines(path: Path, span: LineSpan | None = None) -> Iterator[tuple[int, bytes] | Fault | Note]:
-    """(line number, bytes with their line end) of every line, blank ones too; all, or those of a span.
+    """(line number, bytes with their line end) of every line of a file or a span, including blank lines.
 
     A line ends at LF; in a file without any LF, at CR. One fault stands for a whole UTF-16 file, for a line above
-    MAX_LINE, and for what is lost behind the place where a gzip file is damaged.
+    MAX_LINE, and for all that is lost after a damage in a gzip file.
     """
     number = span.line - 1 if span else 0
     try:
         with unpacked(path, span) as stream:
-            # A span is of a plain file, so it is not looked at as one; only the first begins with the file's mark.
+            # A span belongs to a plain file, so only its first one needs a look: it may begin with a byte order mark.
             head = stream.peek(_BUFFER) if span is None or span.start == 0 else b"\n"
             if span is None and (wide := wide_encoding(head)):
                 yield fault(path, 1, "encoding", _wide_reason(path, wide), head)
@@ -127,15 +127,15 @@ def raw_lines(path: Path, span: LineSpan | None = None) -> Iterator[tuple[int, b
                 else:
                     yield number, raw
     except BROKEN_GZIP:
-        reason = "The gzip file is cut off or damaged here, and what follows is lost; copy or export it again."
+        reason = "The gzip file is cut off or damaged here, and the rest is lost; copy or export it again."
         yield fault(path, number + 1, "gzip", reason)
 
 
 def text_lines(path: Path, span: LineSpan | None = None) -> Iterator[tuple[int, str] | Fault | Note]:
-    """(line number, text) of every line that isn't blank, or of those within a span.
+    """(line number, text) of every line of a file or a span that isn't blank.
 
-    U+2028 and its like are text, not line ends. A line that isn't UTF-8 is a fault that names the byte; the other
-    lines are yielded as usual.
+    U+2028 and similar characters are text, not line ends. A line that isn't UTF-8 gives a fault that names the byte;
+    the other lines come as usual.
     """
     for item in raw_lines(path, span):
         if not isinstance(item, tuple):
@@ -158,7 +158,7 @@ def text_lines(path: Path, span: LineSpan | None = None) -> Iterator[tuple[int, 
 def byte_reason(path: Path, byte: int) -> str:
     return (
         f"The file is not UTF-8: byte 0x{byte:02x} can't be decoded; it was probably saved as Latin-1 or Windows-1252. "
-        "Where it is but this line, mend the line; where it is the whole file, type: " + _convert(path, "WINDOWS-1252")
+        "If it is only this line, correct the line; if it is the whole file, type: " + _convert(path, "WINDOWS-1252")
     )
 
 
@@ -171,7 +171,7 @@ def _convert(path: Path, encoding: str) -> str:
 
 
 def remarks_on(path: Path, head: bytes) -> Iterator[Note]:
-    """What is unusual about a file as a whole, given its first bytes unpacked."""
+    """Notes on unusual properties of a whole file, given its first bytes unpacked."""
     with path.open("rb") as file:
         if is_gzip(file) and path.suffix.lower() != ".gz":
             yield note(path, 1, "gzip", "The file is gzip, not UTF-8 text, though its name doesn't end in .gz.")
@@ -188,6 +188,6 @@ def _ends_in_cr(head: bytes) -> bool:
 def _line_reader(stream: io.BufferedReader[Any], head: bytes) -> tuple[bytes, Callable[[int], bytes]]:
     if not _ends_in_cr(head):
         return b"\n", stream.readline
-    # Latin-1 maps each byte to one character and back, so that the text layer splits at CR and changes nothing.
+    # Latin-1 maps each byte to one character and back, so the text layer splits at CR and changes nothing else.
     text = io.TextIOWrapper(stream, "latin-1", newline="\r")
     return b"\r", lambda limit: text.readline(limit).encode("latin-1")

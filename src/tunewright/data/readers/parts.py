@@ -1,6 +1,6 @@
-"""Cutting sources into parts of about one size, each of which can be read on its own, in any process.
+"""Cutting sources into parts of about one size. Any process can read a part on its own.
 
-Where the cuts lie depends on the data alone, so that what is found never depends on who reads which part.
+The cuts depend on the data alone, so the findings never depend on the process that reads a part.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from tunewright.data.readers.lines import LineSpan, head_of, is_plain_lines
 from tunewright.data.readers.sources import SourceFile, suffix_of
 
 PART = 32 << 20
-"""Bytes in a part: enough for a worker to be busy for seconds, few enough to hold what is found in one."""
-
-
+"""Bytes in a part: enough to keep a worker busy for seconds, few enough to hold its findings in memory."""
 _STRETCH = 1 << 20
 
 
@@ -29,20 +27,20 @@ class Piece:
 
 
 def parts(files: Sequence[SourceFile]) -> list[list[Piece]]:
-    """Pieces in the files' order, together about PART bytes each. Only plain JSON Lines are cut within a file."""
+    """The parts, each of pieces with about PART bytes, in the files' order. Only plain JSON Lines are cut in a file."""
     cut: list[list[Piece]] = []
-    room = 0
+    left = 0
     for piece, size in (sized for file in files for sized in _pieces(file)):
-        if not cut or size > room:
+        if not cut or size > left:
             cut.append([])
-            room = max(PART, size)
+            left = max(PART, size)
         cut[-1].append(piece)
-        room -= size
+        left -= size
     return cut
 
 
 def _pieces(file: SourceFile) -> Iterator[tuple[Piece, int]]:
-    """The pieces of one file and their bytes."""
+    """The pieces of one file, each with its size in bytes."""
     size = file.path.stat().st_size
     if size < 2 * PART or not _is_one_object_a_line(file.path):
         yield Piece(file), size

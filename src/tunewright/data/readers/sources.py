@@ -1,4 +1,4 @@
-"""From what a user names (a file, a folder, a pattern) to the files that are read."""
+"""Finds the data files for a file, a folder or a pattern that the user names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunewright.core.regular import require_regular, unreadable
 from tunewright.data.readers.base import CHECK_PATHS
 
 OUTPUTS = ("findings.json", "fixes.jsonl")
-"""What tells a folder that a check or a fix wrote, which is no source."""
+"""Files that mark a folder as the output of a check or a fix, which is no source."""
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
 
@@ -21,9 +21,9 @@ SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 class SourceFile:
     path: Path
     name: str
-    """The path below the folder or the fixed part of the pattern: the same wherever the data lies."""
+    """The path relative to the folder or to the fixed part of the pattern, which is the same wherever the data lies."""
     corrected: bool = False
-    """Whether it is of the corrections, which have a form of their own whatever the spec says of the data's."""
+    """Whether it is a file of corrections, which have a fixed form, whatever form the spec gives the data."""
 
     @property
     def folder(self) -> Path:
@@ -32,20 +32,20 @@ class SourceFile:
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix in small letters, that of gzip aside."""
+    """The suffix in lower case, without that of gzip."""
     return (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
 
 
 def files(source: str | Path) -> list[SourceFile]:
     """The files of a source, sorted by name.
 
-    A folder gives all files below it with one of SUFFIXES (gzipped too), but for hidden ones and what a check or a fix
-    wrote. A pattern (`*`, `?`, `[…]`, `**`) gives what it matches, whatever the suffix.
-
-    Links to folders are followed in a pattern, each folder once.
+    A folder gives all files below it with one of SUFFIXES (gzipped too), except hidden ones and the output of a check
+    or a fix. A pattern (`*`, `?`, `[…]`, `**`) gives all files that match, with any suffix. It follows links to
+    folders, each folder once.
 
     Raises:
-        UserError: there is no such file, or none in the folder, or none that matches, or it is a pipe or a device.
+        UserError: the file does not exist, the folder has no data file, no file matches the pattern, or the file is a
+            pipe or a device.
     """
     try:
         path = Path(source).expanduser()
@@ -65,7 +65,7 @@ def files(source: str | Path) -> list[SourceFile]:
             )
         return _named(found, path)
     if is_there:
-        require_regular(path, "Write what comes out of it into a file, and name that.")
+        require_regular(path, "Write its output into a file, and name that file.")
         return [SourceFile(path, path.name)]
     if not glob.has_magic(str(path)):
         raise UserError("There is no such data file.", where=path, fix=CHECK_PATHS)
@@ -77,8 +77,11 @@ def files(source: str | Path) -> list[SourceFile]:
 
 
 def _matching(pattern: Path) -> list[Path]:
-    """What a pattern matches. It is walked here, part by part and into each real folder once: `glob` goes round where a
-    link leads to a folder above it, forty times with one link and without end with two."""
+    """The paths that match a pattern.
+
+    This walks the pattern part by part, into each real folder once. `glob` would follow a link to a folder above it
+    again and again, forty times with one link and endlessly with two.
+    """
     found = [Path(pattern.anchor)]
     for part in pattern.parts[bool(pattern.anchor) :]:
         folders = {os.path.realpath(each): each for each in sorted(found, reverse=True)}.values()
@@ -92,7 +95,7 @@ def _matching(pattern: Path) -> list[Path]:
 
 
 def _folders(start: Path) -> Iterator[Path]:
-    """A folder and all below it that are not hidden, each real one once."""
+    """A folder and all folders below it that are not hidden, each real folder once."""
     seen: set[str] = set()
     for folder, names, _ in os.walk(start, followlinks=True):
         real = os.path.realpath(folder)

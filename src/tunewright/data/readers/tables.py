@@ -24,7 +24,7 @@ _BATCH = 1024
 
 
 def csv_rows(path: Path) -> Iterator[Row | Fault | Note]:
-    """(line the row begins in, its fields by the header's names). The delimiter is the header's most frequent one.
+    """(first line of the row, its fields by the header's names). The delimiter is the header's most frequent one.
 
     Raises:
         UserError: there is no such file.
@@ -63,7 +63,7 @@ def csv_rows(path: Path) -> Iterator[Row | Fault | Note]:
 
 
 def _refusal(fields: list[str], header: list[str] | None, path: Path) -> JsonRefusal | None:
-    """What is wrong with a row, or with the header (where `header` is None)."""
+    """The fault of a row, or of the header (where `header` is None); None where it is sound."""
     byte = _foreign_byte(fields)
     if byte is not None:
         return JsonRefusal("encoding", byte_reason(path, byte))
@@ -73,7 +73,7 @@ def _refusal(fields: list[str], header: list[str] | None, path: Path) -> JsonRef
         return JsonRefusal("header", reason) if twice else None
     if len(fields) != len(header):
         reason = (
-            f"This row has another number of fields than the header's {len(header)}: it has {len(fields)}. "
+            f"This row has {len(fields)} fields, but the header has {len(header)}. "
             "Quote fields that hold commas or line breaks, or export as JSONL."
         )
         return JsonRefusal("fields", reason)
@@ -81,7 +81,7 @@ def _refusal(fields: list[str], header: list[str] | None, path: Path) -> JsonRef
 
 
 class _Lines:
-    """A file's lines as text for `csv.reader`; what is no line waits in `aside`, the current row's text in `taken`."""
+    """A file's lines as text for `csv.reader`. `aside` collects faults and notes, `taken` the current row's text."""
 
     def __init__(self, path: Path):
         self._source = raw_lines(path)
@@ -89,7 +89,7 @@ class _Lines:
         self.begin()
 
     def begin(self) -> int:
-        """Start a row; the number of the line it begins in."""
+        """Start a row. Returns the number of its first line."""
         self._taken: list[str] = []
         self.aside: list[Fault | Note] = []
         return self.number + 1
@@ -107,7 +107,7 @@ class _Lines:
             self.aside.append(item)
             item = next(self._source)
         self.number = item[0]
-        # A byte that isn't UTF-8 travels as half a surrogate pair, so that its row can be refused and no other.
+        # A byte that isn't UTF-8 becomes half a surrogate pair, so that only its row is refused.
         text = item[1].decode("utf-8", "surrogateescape")
         self._taken.append(text)
         return text
@@ -129,7 +129,7 @@ def _foreign_byte(fields: list[str]) -> int | None:
 
 
 def parquet_rows(path: Path) -> Iterator[Row | Fault | Note]:
-    """(row number, columns by name), read in batches. Dates become ISO text; NaN, which tables write for "none", null.
+    """(row number, columns by name), read in batches. Dates become ISO text, and NaN (a table's "none") null.
 
     Raises:
         UserError: there is no such file, or pyarrow is not installed.
@@ -145,7 +145,7 @@ def parquet_rows(path: Path) -> Iterator[Row | Fault | Note]:
     with tempfile.TemporaryFile() as copy:
         try:
             with unpacked(path) as stream:
-                # Parquet is read from its end, which a gzip stream can't be.
+                # A Parquet reader starts at the end of the file, which a gzip stream can't.
                 shutil.copyfileobj(stream, copy)
             for batch in pyarrow.parquet.ParquetFile(copy).iter_batches(batch_size=_BATCH):
                 for row in _rows_of(batch):
@@ -161,7 +161,7 @@ def parquet_rows(path: Path) -> Iterator[Row | Fault | Note]:
 
 
 def _rows_of(batch: Any) -> Iterator[dict[str, Any] | str]:
-    """The rows of a batch, or why one has a value that Python has none for, such as a date before the year 1."""
+    """The rows of a batch, or the reason where Python can't hold a row's value, such as a date before the year 1."""
     try:
         yield from batch.to_pylist()
     except (ValueError, OverflowError):
@@ -173,7 +173,7 @@ def _rows_of(batch: Any) -> Iterator[dict[str, Any] | str]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON could hold it."""
+    """A value as JSON can hold it."""
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):

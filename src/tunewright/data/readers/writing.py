@@ -13,20 +13,20 @@ from tunewright.data.readers.base import Fault
 from tunewright.data.readers.forms import Columns
 from tunewright.tasks import Example, Message
 
-_TAKEN = ("messages", "tools", "weight")
+_RESERVED = ("messages", "tools", "weight")
 
 
 def write_chat(path: Path, examples: Iterable[Example], columns: Columns) -> None:
-    """One example a line: messages, tools and weight as OpenAI has them, then the keys of `meta.extra`.
+    """Write one example a line: messages, tools and weight in OpenAI's format, then the keys of `meta.extra`.
 
-    Reading the file with the same columns gives the same examples, but for id and source, which say where a row was
-    read. A group or time whose column has no name is left out.
+    Reading the file with the same columns gives the same examples, except id and source, which name the place of a
+    row. A group or time whose column has no name is left out.
     """
     write_jsonl(path, (_chat_row(example, columns) for example in examples))
 
 
 def quarantine_line(fault: Fault) -> str:
-    """A refused row as a line of a quarantine file: where, code, reason and the raw text."""
+    """A refused row as a line of a quarantine file: place, code, reason and the raw text."""
     return json.dumps(asdict(fault), ensure_ascii=False) + "\n"
 
 
@@ -39,8 +39,10 @@ def _chat_row(example: Example, columns: Columns) -> dict[str, Any]:
     for column, value in ((columns.group, example.meta.group), (columns.time, example.meta.time)):
         if column and value is not None:
             row[column] = value
-    # A column under a name that OpenAI's rows have is kept under another, so that the row says what it said.
-    return row | {f"column_{key}" if key in _TAKEN or key in row else key: v for key, v in example.meta.extra.items()}
+    # A column with a name that OpenAI's rows use gets another name, so that the row keeps its meaning.
+    return row | {
+        f"column_{key}" if key in _RESERVED or key in row else key: v for key, v in example.meta.extra.items()
+    }
 
 
 def _chat_message(message: Message) -> dict[str, Any]:

@@ -11,29 +11,29 @@ from tunewright.data.chain import versions_in
 from tunewright.data.dataset import load_dataset
 from tunewright.data.dedup.blocks import blocks_of, members
 from tunewright.data.splits.frozen import NOTHING, Frozen, read_frozen, trace, write_version
-from tunewright.data.splits.partition import HELD_OUT, cut_as_told
+from tunewright.data.splits.partition import HELD_OUT, cut_by_spec
 from tunewright.data.splits.withholding import NEWER, NOT_FROZEN, Withheld, keep_out, load_withheld
 from tunewright.tasks import Example
 
 
 @dataclass(frozen=True)
 class Freezing:
-    """The frozen test as it is now, and what was added to it."""
+    """The frozen test as it is now, and the additions to it."""
 
     folder: Path
     version: int
     sha256: str
-    """Pins this version and all before it."""
+    """SHA-256 that pins this version and all before it."""
     added: dict[str, int]
-    """Examples added to each part; empty where there was nothing to add and no version was written."""
+    """Number of examples added to each part; empty where there was nothing to add and no version was written."""
     parts: dict[str, int]
-    """Examples in each part."""
+    """Number of examples in each part."""
     withheld: int
-    """Training rows of the split that have to do with an added example, and are withheld from the next one on."""
+    """Number of training rows of the split that are related to an added example; the next split withholds them."""
 
 
 def before_freezing(spec: Spec) -> Spec:
-    """The spec to split by: one that names a frozen test which is yet to be made splits without it."""
+    """The spec for the split before freezing: without the frozen test where that does not exist yet."""
     folder = spec.frozen_folder
     if folder is None or versions_in(folder):
         return spec
@@ -41,31 +41,31 @@ def before_freezing(spec: Spec) -> Spec:
 
 
 def freeze(spec: Spec, split: Path) -> Freezing:
-    """Freeze the test of a split; where one is frozen already, only add to it.
+    """Freeze the test of a split, or extend the test that is frozen already.
 
-    Added are the rows of named test files that are not frozen yet; without such files, `data.test_fraction` of the
-    training rows that are new since the last freezing, by whole blocks and the same rule as the split's. A block with a
-    row that was for training at an earlier freezing stays there. Where nothing is added no version is written, and rows
-    that are new stay so.
+    An extension adds the rows of named test files that are not frozen yet. Without such files it adds
+    `data.test_fraction` of the training rows that are new since the last freezing, in whole blocks and by the rule of
+    the split. A block with a row that was for training at an earlier freezing stays in training. Where there is nothing
+    to add, no version is written, and new rows still count as new next time.
 
     Args:
-        split: the folder that the step `split` made by this spec.
+        split: the output folder of the step `split` for this spec.
 
     Raises:
         UserError: the frozen test was edited, or nothing would be left to train on.
     """
     dataset = load_dataset(split)
-    pool, held_back = [*dataset.train, *dataset.validation], load_withheld(split)
+    pool, withheld_before = [*dataset.train, *dataset.validation], load_withheld(split)
     folder = spec.frozen_folder or spec.path(Path(FROZEN))
     before = read_frozen(folder) if versions_in(folder) else NOTHING
-    additions = _additions(spec, pool, held_back, before) if before.number else dataset.test
+    additions = _additions(spec, pool, withheld_before, before) if before.number else dataset.test
     added = {name: len(examples) for name, examples in additions.items() if examples}
     if not added:
         return _freezing(folder, before, added, 0)
-    joined = {id(example) for examples in additions.values() for example in examples}
-    pool = [example for example in pool if id(example) not in joined]
-    # Rows that are only too new for this split come back to train behind the frozen test, so they are known as its.
-    newer = [row.example for row in held_back if row.reason == NEWER]
+    added_ids = {id(example) for examples in additions.values() for example in examples}
+    pool = [example for example in pool if id(example) not in added_ids]
+    # Rows withheld only as newer than this test return to train once it is frozen, so they count as train.
+    newer = [row.example for row in withheld_before if row.reason == NEWER]
     after = before.extended(additions, [*pool, *newer], spec.data.group)
     rest, withheld = keep_out({"train": pool}, after)
     if not rest:
@@ -80,13 +80,13 @@ def freeze(spec: Spec, split: Path) -> Freezing:
 
 def _additions(spec: Spec, pool: list[Example], withheld: list[Withheld], frozen: Frozen) -> dict[str, list[Example]]:
     if spec.data.test:
-        named: dict[str, list[Example]] = {}
+        by_part: dict[str, list[Example]] = {}
         for row in withheld:
             if row.reason == NOT_FROZEN:
-                named.setdefault(row.part, []).append(row.example)
-        return named
+                by_part.setdefault(row.part, []).append(row.example)
+        return by_part
     new = [block for block in blocks_of(pool) if not any(trace(example) in frozen.kept for example in block)]
-    return {HELD_OUT: members(cut_as_told(spec, new, spec.data.test_fraction, spec.seed).held)}
+    return {HELD_OUT: members(cut_by_spec(spec, new, spec.data.test_fraction, spec.seed).held)}
 
 
 def _freezing(folder: Path, frozen: Frozen, added: dict[str, int], withheld: int) -> Freezing:

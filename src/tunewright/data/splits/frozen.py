@@ -1,12 +1,12 @@
 """A test that later versions of the data can only extend.
 
-    frozen_test/1/version.json       what this version holds: a SHA-256 for each file and each example
-    frozen_test/1/test/<part>.jsonl  the examples it adds to each test part, whole, one a line
-    frozen_test/1/kept.txt           traces of the rows that were for training then, and never may join the test
+    frozen_test/1/version.json       the content of this version: a SHA-256 for each file and each example
+    frozen_test/1/test/<part>.jsonl  the examples that it adds to each test part, whole, one a line
+    frozen_test/1/kept.txt           traces of the rows that were for training then, and may never join the test
     frozen_test/2/...
 
-A version is a folder that is written once. Each names the SHA-256 of the one before, so that none can be changed behind
-the next one's back; who notes the last one's has pinned them all.
+A version is a folder that is written once, with the SHA-256 of the one before. So the hash of the last version pins all
+of them.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from tunewright.data.text import normal
 from tunewright.tasks import Example
 
 KEPT = "kept.txt"
-_MEND = (
-    "Get the folder back as it was frozen (from version control, say). To begin another test, move all of it away; "
+_FIX = (
+    "Restore the folder as it was frozen (from version control, say). To begin another test, move all of it away; "
     "figures on the two can't be compared."
 )
-_CHAIN = Chain("the frozen test", _MEND)
+_CHAIN = Chain("the frozen test", _FIX)
 
 
 @dataclass(frozen=True)
 class FrozenVersion:
-    """What `version.json` says."""
+    """The content of `version.json`."""
 
     number: int
     previous: str | None
-    """SHA-256 of the `version.json` before."""
+    """SHA-256 of the `version.json` of the version before."""
     group: str | None
     """The column that `data.group` named."""
     files: dict[str, str]
     """SHA-256 of each other file, by its path."""
     examples: dict[str, dict[str, str]]
-    """For each part the ids of the examples it adds and the SHA-256 of each one's line."""
+    """For each part the ids of the added examples, each with the SHA-256 of its line."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Frozen:
     kept: frozenset[str]
     """Traces (`trace`) of the rows that were for training when a version was frozen."""
     groups: frozenset[str | None]
-    """The columns that groups were read from."""
+    """The columns from which groups were read."""
     number: int = 0
-    """The last version."""
+    """Number of the last version."""
     sha256: str | None = None
-    """That of the last `version.json`, which pins all before it."""
+    """SHA-256 of the last `version.json`, which pins all versions before it."""
 
     @cached_property
     def examples(self) -> list[Example]:
@@ -68,34 +68,34 @@ class Frozen:
     def extended(
         self, additions: Mapping[str, Sequence[Example]], kept: Iterable[Example], group: str | None
     ) -> Frozen:
-        """With more examples and more rows that are for training: what `write_version` writes down.
+        """The next version, with more examples and more rows for training; `write_version` writes it.
 
-        Ids are places in a file, which change with the data: from the second version on they name the version too.
+        Ids are places in a file, which change with the data. So from the second version on they name the version too.
         """
         parts = dict(self.parts)
         for name, examples in additions.items():
-            added = [_named(example, self.number + 1) for example in examples]
+            added = [_with_version(example, self.number + 1) for example in examples]
             parts[name] = [*parts.get(name, []), *added]
-        digests = self.kept.union(map(trace, kept))
-        return replace(self, parts=parts, kept=digests, groups=self.groups | {group}, number=self.number + 1)
+        traces = self.kept.union(map(trace, kept))
+        return replace(self, parts=parts, kept=traces, groups=self.groups | {group}, number=self.number + 1)
 
 
 NOTHING = Frozen({}, frozenset(), frozenset())
 
 
 def trace(example: Example) -> str:
-    """64 bits in hexadecimal of what a row asks, whatever became of its label, its group or its spacing since."""
+    """64-bit hash in hexadecimal of a row's request. It does not depend on label, group or spacing."""
     return sha256_json(normal(example.request))[:16]
 
 
 def digest(example: Example) -> str:
-    """64 bits in hexadecimal of what a row says and of its group, wherever it stands."""
+    """64-bit hash in hexadecimal of a row's content and its group. It does not depend on the row's place."""
     row = example.row()
     return sha256_json([row["messages"], row.get("tools"), row.get("weight"), example.meta.group or ""])[:16]
 
 
 def write_version(folder: Path, before: Frozen, after: Frozen, group: str | None) -> Frozen:
-    """Write what `after` has more than `before` as the next version, whole or not at all.
+    """Write the additions of `after` to `before` as the next version, whole or not at all.
 
     Args:
         group: the column that `data.group` names.
@@ -116,10 +116,10 @@ def write_version(folder: Path, before: Frozen, after: Frozen, group: str | None
 
 
 def read_frozen(folder: Path) -> Frozen:
-    """A frozen test, every file and example of which is as it was frozen.
+    """Read a frozen test. Every file and example must be as it was frozen.
 
     Raises:
-        UserError: there is none, or something in it was edited, removed or added by hand.
+        UserError: there is no frozen test, or something in it was edited, removed or added by hand.
     """
     numbers = versions_in(folder)
     if not numbers:
@@ -151,16 +151,16 @@ def _read_version(folder: Path, number: int, previous: str | None) -> FrozenVers
 
 
 def _compare_lines(file: Path, listed: Mapping[str, str]) -> None:
-    """Name the example that was edited or removed, or the line that was added."""
-    found = _line_hashes(file) if file.exists() else []
-    gone = [name for name, sha256 in listed.items() if sha256 not in set(found)]
+    """Refuse a file with an example edited or removed, or with a line added, and name it."""
+    hashes = _line_hashes(file) if file.exists() else []
+    gone = [name for name, sha256 in listed.items() if sha256 not in set(hashes)]
     if gone:
         more = f" (and {len(gone) - 1} more)" if len(gone) > 1 else ""
-        raise UserError(f"The frozen example {gone[0]}{more} was edited or removed.", where=file, fix=_MEND)
+        raise UserError(f"The frozen example {gone[0]}{more} was edited or removed.", where=file, fix=_FIX)
     known = set(listed.values())
-    added = [number for number, sha256 in enumerate(found, 1) if sha256 not in known]
+    added = [number for number, sha256 in enumerate(hashes, 1) if sha256 not in known]
     if added:
-        raise UserError("This line was put into the frozen test by hand.", where=f"{file}:{added[0]}", fix=_MEND)
+        raise UserError("This line was put into the frozen test by hand.", where=f"{file}:{added[0]}", fix=_FIX)
 
 
 def _line_hashes(file: Path) -> list[str]:
@@ -168,7 +168,7 @@ def _line_hashes(file: Path) -> list[str]:
         return [hashlib.sha256(line).hexdigest() for line in stream]
 
 
-def _named(example: Example, number: int) -> Example:
+def _with_version(example: Example, number: int) -> Example:
     if number == 1:
         return example
     meta = example.meta.model_copy(update={"id": f"{example.meta.id}-v{number}"})

@@ -1,4 +1,4 @@
-"""From checked examples to the parts of a dataset, as the spec says."""
+"""Cuts checked examples into the parts of a dataset, by the spec."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tunewright.data.times import instants_of
 from tunewright.tasks import Example, Task, task_of
 
 HELD_OUT = "test"
-"""The test part that is held out where the spec names no test file."""
+"""The name of the test part that is held out where the spec names no test file."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Every row is in one part of the dataset or withheld; frozen examples are in the test, in the data or not."""
+    """Every row is in one part of the dataset or withheld. The test holds all frozen examples, in the data or not."""
 
     dataset: Dataset
     withheld: list[Withheld]
@@ -49,19 +49,19 @@ def partition(spec: Spec, splits: Mapping[str, Sequence[Example]], frozen: Froze
         _require_rest(len(rows), len(splits["train"]))
     blocks = blocks_of(rows)
     if spec.data.test:
-        gated = for_the_gate(spec, blocks)
+        gated = gate_examples(spec, blocks)
         withheld += [Withheld(example, FOR_THE_GATE, "train") for example in gated]
-        out = set(map(id, gated))  # whole blocks
-        rows = [row for row in rows if id(row) not in out]
-        blocks = [block for block in blocks if id(block[0]) not in out]
-    kept, asked = blocks, 0.0
+        gated_ids = set(map(id, gated))  # whole blocks
+        rows = [row for row in rows if id(row) not in gated_ids]
+        blocks = [block for block in blocks if id(block[0]) not in gated_ids]
+    kept, test_share = blocks, 0.0
     if not tests:
-        cut = cut_as_told(spec, blocks, spec.data.test_fraction, spec.seed)
-        tests, kept, asked = {HELD_OUT: members(cut.held)}, cut.kept, spec.data.test_fraction
+        cut = cut_by_spec(spec, blocks, spec.data.test_fraction, spec.seed)
+        tests, kept, test_share = {HELD_OUT: members(cut.held)}, cut.kept, spec.data.test_fraction
         withheld += [Withheld(example, NEWER, "train") for example in cut.newer]
-    # A validation part is no test: the newer rows of a block too large for it stay in train.
-    validation = cut_as_told(spec, kept, spec.data.validation_fraction, spec.seed + 1)
-    train = [*members(validation.kept), *validation.newer] if asked or validation.held else rows
+    # A validation part is no test, so the newer rows of a block too large for it stay in train.
+    validation = cut_by_spec(spec, kept, spec.data.validation_fraction, spec.seed + 1)
+    train = [*members(validation.kept), *validation.newer] if test_share or validation.held else rows
     dataset = Dataset(train, members(validation.held), tests)
     largest = max(map(len, blocks), default=0)
     _require_parts(spec, dataset, len(rows), largest)
@@ -72,41 +72,41 @@ def partition(spec: Spec, splits: Mapping[str, Sequence[Example]], frozen: Froze
         result["frozen"] = {"version": frozen.number, "sha256": frozen.sha256}
     if spec.data.time:
         result["absent_from_test"] = _absent(task_of(spec.task), dataset)
-    held = len(tests[HELD_OUT]) if asked else len(dataset.validation)
-    _tell(result, len(rows), held, (asked or spec.data.validation_fraction) * len(rows))
+    held = len(tests[HELD_OUT]) if test_share else len(dataset.validation)
+    _print_remarks(result, len(rows), held, (test_share or spec.data.validation_fraction) * len(rows))
     return Partition(dataset, withheld, result)
 
 
-def cut_as_told(spec: Spec, blocks: Sequence[Block], share: float, seed: int) -> Cut:
-    """The newest held out, where the spec names a column of times; else stratified by label, where there are any."""
+def cut_by_spec(spec: Spec, blocks: Sequence[Block], share: float, seed: int) -> Cut:
+    """Hold out the newest blocks where the spec names a column of times; else stratify by label, if there are any."""
     if share <= 0 or not blocks:
         return Cut(list(blocks), [])
     instants = instants_of(members(blocks)) if spec.data.time else None
     return cut_blocks(blocks, share, seed, instants, stratum=stratum_of(task_of(spec.task), members(blocks)))
 
 
-def for_the_gate(spec: Spec, blocks: Sequence[Block]) -> list[Example]:
-    """The share of the corrections that is not trained on where tests are named: `data.test_fraction`.
+def gate_examples(spec: Spec, blocks: Sequence[Block]) -> list[Example]:
+    """The share `data.test_fraction` of the corrections, kept from training where the spec names tests.
 
-    Each version's share is drawn from its own rows alone, so what was held out for one model is for the next.
+    Each version's share is drawn from its own rows alone, so the same rows are held out for the next model.
     """
     versions: dict[int, list[Block]] = defaultdict(list)
     for block in blocks:
         versions[min(version_of_correction(example.meta.source) for example in block)].append(block)
     versions.pop(0, None)  # blocks with a row that is no correction
-    cuts = (cut_as_told(spec, of_one, spec.data.test_fraction, spec.seed) for of_one in versions.values())
+    cuts = (cut_by_spec(spec, of_one, spec.data.test_fraction, spec.seed) for of_one in versions.values())
     return [example for cut in cuts for example in members(cut.held)]
 
 
 def require_fit(spec: Spec, frozen: Frozen) -> None:
-    """Refuse a frozen test with labels the spec lacks, or with groups of another column."""
+    """Refuse a frozen test with labels that the spec lacks, or with groups from another column."""
     task = task_of(spec.task)
-    lost = [unknown for example in frozen.examples if (unknown := unknown_labels(task, example.answer))]
-    if lost:
-        counts = Counter(label for unknown in lost for label in unknown)
+    unknown_sets = [unknown for example in frozen.examples if (unknown := unknown_labels(task, example.answer))]
+    if unknown_sets:
+        counts = Counter(label for unknown in unknown_sets for label in unknown)
         labels = ", ".join(f"'{label}' ({count})" for label, count in counts.most_common(5))
         raise UserError(
-            f"{len(lost)} examples of the frozen test have a label the spec lacks: {labels}.",
+            f"{len(unknown_sets)} examples of the frozen test have a label the spec lacks: {labels}.",
             where=spec.frozen_folder,
             fix="Put these labels back under task.labels. For a job with other labels, move the frozen test away and "
             "freeze another.",
@@ -149,28 +149,28 @@ def _counts(dataset: Dataset) -> dict[str, Any]:
 
 def _absent(task: Task, dataset: Dataset) -> list[str]:
     """Labels that are in the data, but not in the test."""
-    given, tested = (
+    all_labels, tested = (
         {label for example in examples for label in counted(task, example.answer)}
         for examples in ([*dataset.train, *dataset.validation], dataset.test_examples)
     )
-    return sorted(given - tested)
+    return sorted(all_labels - tested)
 
 
-def _tell(result: Mapping[str, Any], rows: int, held: int, wanted: float) -> None:
-    """Say what a reader of the figures must know: large blocks, the frozen test, what is withheld, absent labels."""
+def _print_remarks(result: Mapping[str, Any], rows: int, held: int, target: float) -> None:
+    """Print the facts that matter for the figures: large blocks, the frozen test, withheld rows, absent labels."""
     largest = result["blocks"]["largest"]
-    if 0 < wanted < largest:
+    if 0 < target < largest:
         say(
             f"  ! Groups, repeats and near copies join {largest} of {rows} rows ({100 * largest / rows:.0f} %), more "
-            f"than were to be held out: {held} rows are held out where {wanted:.0f} were wanted."
+            f"than should be held out: {held} rows are held out instead of {target:.0f}."
         )
     if "frozen" in result:
         say(f"  The test is the frozen one, version {result['frozen']['version']} ({result['frozen']['sha256'][:12]}).")
     if "withheld" in result:
         listing = ", ".join(f"{reason} ({count})" for reason, count in result["withheld"].items())
-        say(f"  ! {sum(result['withheld'].values())} rows are withheld: {listing}. They stand in withheld.jsonl.")
+        say(f"  ! {sum(result['withheld'].values())} rows are withheld: {listing}. They are in withheld.jsonl.")
     if result.get("absent_from_test"):
         say(
-            f"  ! The newest rows lack {len(result['absent_from_test'])} labels, which the test says nothing of: "
+            f"  ! The newest rows lack {len(result['absent_from_test'])} labels, which the test can't measure: "
             f"{', '.join(result['absent_from_test'][:10])}."
         )

@@ -1,4 +1,4 @@
-"""Cutting a part off: by whole blocks, stratified by answer or the newest, the same cut for the same seed."""
+"""Cutting off a part in whole blocks, stratified by answer or the newest. The same seed gives the same cut."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tunewright.tasks import Example
 
 @dataclass(frozen=True)
 class Cut:
-    """Blocks on one side and on the other, in the order they had."""
+    """The blocks on the two sides of a cut, in their original order."""
 
     kept: list[Block]
     held: list[Block]
     newer: list[Example] = field(default_factory=list)
-    """Taken out of a kept block that is too large to hold out, because they are newer than a held one."""
+    """Examples of kept blocks that are newer than a held block; they are on neither side."""
 
 
 def answer_of(example: Example) -> str:
@@ -43,7 +43,7 @@ def cut_blocks(
 ) -> Cut:
     """Hold out about `share` of the examples: stratified, or the newest where `instants` are given.
 
-    Where the cut has parted near copies that were not yet known to be, their blocks are made one and it is done again.
+    Where the cut separates near copies that the first search missed, their blocks are joined and the cut is repeated.
     """
     blocks = list(blocks)
     while True:
@@ -57,12 +57,12 @@ def cut_blocks(
 def cut_stratified(
     blocks: Sequence[Block], share: float, seed: int, stratum: Callable[[Example], str] = answer_of
 ) -> Cut:
-    """Hold out about `share` of each stratum's examples; a label is one.
+    """Hold out about `share` of the examples of each stratum (by default each label).
 
-    A block counts for its most frequent stratum. Each keeps at least one of its blocks, and no block is taken that
-    holds the last examples of any: what can't be learnt can't be tested either. Blocks larger than what is wanted of
-    their stratum come last, and none is taken that would overshoot by more than it now falls short: a block
-    that swallowed much of the data stays, and the share is met from the others as far as they go.
+    A block counts for its most frequent stratum. Each stratum keeps at least one of its blocks, and a block with the
+    last examples of a stratum stays, because a label that can't be learnt can't be tested either. Blocks larger than
+    the share of their stratum come last. A block is not taken if the share would then be exceeded by more than it is
+    short now. So a block with much of the data stays, and the others fill the share as far as they can.
     """
     by_stratum: dict[str, list[int]] = defaultdict(list)
     keys = [key_of(block) for block in blocks]
@@ -75,12 +75,12 @@ def cut_stratified(
     for name in sorted(by_stratum):
         indices = sorted(by_stratum[name], key=keys.__getitem__)
         shuffler.shuffle(indices)
-        wanted = share * sum(len(blocks[index]) for index in indices)
-        indices.sort(key=lambda index: len(blocks[index]) > wanted)
+        target = share * sum(len(blocks[index]) for index in indices)
+        indices.sort(key=lambda index: len(blocks[index]) > target)
         taken = 0
         for index in indices[:-1]:
             counts = Counter(map(stratum, blocks[index]))
-            if taken + len(blocks[index]) / 2 <= wanted and all(counts[each] < left[each] for each in counts):
+            if taken + len(blocks[index]) / 2 <= target and all(counts[each] < left[each] for each in counts):
                 held.add(index)
                 taken += len(blocks[index])
                 left.subtract(counts)
@@ -88,16 +88,16 @@ def cut_stratified(
 
 
 def cut_newest(blocks: Sequence[Block], share: float, seed: int, instants: Mapping[str, float]) -> Cut:
-    """Hold out about `share` of the examples, the newest.
+    """Hold out the newest examples, about `share` of all.
 
-    A block is as new as its newest example. So nothing that is kept is newer than any block that is held out, and a
-    model trained on the kept ones knows nothing that was said only later. The other choice, a block's oldest example,
-    would keep the newest rows of a block that reaches over the boundary, and with them the period of the test. What it
-    costs: such a block brings its older rows into the test.
+    A block is as new as its newest example. So no kept example is newer than any held-out block, and a model trained on
+    the kept ones knows nothing of later times. With a block's oldest example as its age, the newest rows of a block
+    across the boundary would stay in training, and with them the period of the test. The cost of this choice: such a
+    block brings its older rows into the test.
 
-    A block so large that holding it out would miss the share by more than leaving it is kept, and the share is one of
-    the other rows; its rows that are newer than a held block are on neither side (`Cut.newer`). Blocks of one instant
-    are in seeded random order. The oldest block is kept.
+    A block is kept if it is so large that holding it out would miss the share by more than keeping it. The share then
+    applies to the other rows, and the block's rows that are newer than a held block are on neither side (`Cut.newer`).
+    Blocks of one instant are in seeded random order. The oldest block is kept.
 
     Args:
         instants: seconds for every `meta.time` of the examples.
@@ -118,7 +118,7 @@ def cut_newest(blocks: Sequence[Block], share: float, seed: int, instants: Mappi
         if size / 2 > share * rest:
             continue
         if taken + size / 2 > share * rest:
-            break  # To take older ones instead would leave a newer one behind.
+            break  # Taking older blocks instead would keep a newer one.
         held.add(index)
         taken += size
     cut = _cut(blocks, held)

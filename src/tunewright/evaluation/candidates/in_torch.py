@@ -182,7 +182,7 @@ class _Asking:
         )
         on_gpu = model.device.type != "cpu"
         splits = sample_for(name, self.base.folder, self._tests, self._spec.seed, on_gpu=on_gpu, first=first)
-        collect(name, predictor, task, splits, self._answers, TorchTogether(model))
+        collect(name, predictor, task, splits, self._answers, TorchPromptBatcher(model))
 
     def needs_more(self, name: str) -> bool:
         """Whether a candidate should answer more examples. It should not where it answered all of them, or where it is
@@ -199,7 +199,7 @@ class _Asking:
         )
 
 
-class TorchTogether:
+class TorchPromptBatcher:
     """A model in torch that answers many prompts at once; see
     `tunewright.inference.predictors.prompted.PromptBatcher`.
 

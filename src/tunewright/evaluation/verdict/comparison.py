@@ -10,10 +10,10 @@ from statistics import fmean
 from tunewright.config import Spec
 from tunewright.economics import Cost, PriceBook, api_cost, host_cost
 from tunewright.economics.cost import LATE, Service, cold_share
-from tunewright.economics.economics import Money, Scenario, money
+from tunewright.economics.scenario import Money, Scenario, money_of
 from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
 from tunewright.economics.prices import ApiPrice, MachinePrice
-from tunewright.economics.upkeep import items_of, letters_of, upkeep
+from tunewright.economics.upkeep import items_of, letters_of, upkeep_of
 from tunewright.evaluation.evidence import Latency, Record, Score, by_test, latency, score
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import Kind
@@ -177,7 +177,7 @@ def compare(
         spec.api.prompt_tokens or own.prompt_tokens, spec.api.completion_tokens or own.answer_tokens
     )
     trained = None if training_hours is None else (training_hours, _training_machine(spec))
-    rest = upkeep(spec, prices, letters=letters_of(usage.prompt_tokens, usage.answer_tokens), trained=trained)
+    rest = upkeep_of(spec, prices, letters=letters_of(usage.prompt_tokens, usage.answer_tokens), trained=trained)
     month = rest.at(spec.traffic.requests_per_month)
     candidates = {}
     for key in (k for k in CANDIDATE_LABELS if k in evidence):
@@ -203,7 +203,7 @@ def compare(
         usage.cache_write_tokens,
         rest.request_usd,
     )
-    served_money = money(scenario, items_of(scenario, spec.traffic.machine, rest, prices))
+    served_money = money_of(scenario, items_of(scenario, spec.traffic.machine, rest, prices))
     return Comparison(
         candidates,
         apis,

@@ -1,5 +1,5 @@
-"""An encoder or a linear model that answers: one pass to the logits of all labels; the same for torch, OpenVINO, ONNX
-Runtime and numpy."""
+"""Predictors of an encoder or a linear model: one forward pass gives the logits of all labels. The same code serves
+torch, OpenVINO, ONNX Runtime and numpy."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from tunewright.inference.thresholds import even, expected_f1
 from tunewright.tasks import MultiLabelTask, Task
 
 Logits = Callable[[Sequence[Sequence[int]]], Sequence[Any]]
-"""Token ids of some texts -> the logits [labels] of each, or [tokens, labels]."""
+"""Token ids of some texts -> the logits of each, [labels] or [tokens, labels]."""
 
 
 class TextReader(Protocol):
-    """What turns a text into what a model reads: `tunewright.models.tokenizer.TextTokenizer`, or the n-grams of a
-    linear model."""
+    """Turns a text into a model's input: `tunewright.models.tokenizer.TextTokenizer`, or the n-grams of a linear
+    model."""
 
     def encode_framed(self, text: str) -> list[int]: ...
 
 
 class EncoderPredictor(ABC):
-    """What answers as a `tunewright.inference.predictors.LanguageModel` does, and writes nothing: its prompt is the
-    text alone.
+    """A predictor with the interface of `tunewright.inference.predictors.LanguageModel` that writes nothing. Its prompt
+    is the text alone.
 
     Args:
-        logits: of what the task decides, in its order.
+        logits: the function for the task's logits, in the task's order.
     """
 
     longest_answer = 0
@@ -53,11 +53,11 @@ class EncoderPredictor(ABC):
 
     @abstractmethod
     def answers_of(self, prompts: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:
-        """The answer to each of several requests, of which these are the `prompts`, found together."""
+        """The answers to several requests with these `prompts`, from common passes."""
 
 
-class ReadWhole(EncoderPredictor):
-    """What reads each text as a whole, in one pass."""
+class WholeTextPredictor(EncoderPredictor):
+    """A predictor that reads each text as a whole, in one pass."""
 
     def answers_of(self, prompts: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:
         alone = [prompt for (prompt,) in prompts]
@@ -67,11 +67,11 @@ class ReadWhole(EncoderPredictor):
     def _answer(self, prompt: Sequence[int], logits: Any) -> Answer: ...
 
 
-class LabelClassifier(ReadWhole):
-    """Of a task with one label a text.
+class LabelClassifier(WholeTextPredictor):
+    """The predictor of a task with one label a text.
 
     Args:
-        logits: of the labels in the order of the task's.
+        logits: the function for the labels' logits, in the task's order.
     """
 
     def __init__(self, logits: Logits, task: Task, tokenizer: TextReader, calibration: Calibration = UNCALIBRATED):
@@ -85,8 +85,8 @@ class LabelClassifier(ReadWhole):
     def with_probabilities(self, prompt: Sequence[int]) -> tuple[Answer, dict[str, float]]:
         """The answer, and P(label | text) of every label."""
         scores = self.log_probabilities(prompt)
-        found = self._calibration.of_labels(scores)
-        return self._of_scores(prompt, scores), dict(zip(self._labels, found.tolist(), strict=True))
+        probabilities = self._calibration.of_labels(scores)
+        return self._of_scores(prompt, scores), dict(zip(self._labels, probabilities.tolist(), strict=True))
 
     def _answer(self, prompt: Sequence[int], logits: Any) -> Answer:
         return self._of_scores(prompt, _log_softmax(logits))
@@ -104,12 +104,12 @@ class LabelClassifier(ReadWhole):
         )
 
 
-class LabelSetClassifier(ReadWhole):
-    """Of a task with several labels a text. Its confidence is the F1 that the answer is expected to have, calibrated to
-    what answers to the validation part were worth.
+class LabelSetClassifier(WholeTextPredictor):
+    """The predictor of a task with several labels a text. Its confidence is the expected F1 of the answer, calibrated
+    to the scores of the answers in the validation part.
 
     Args:
-        logits: of the labels in the order of the task's.
+        logits: the function for the labels' logits, in the task's order.
     """
 
     def __init__(
@@ -120,27 +120,27 @@ class LabelSetClassifier(ReadWhole):
         self._decisions = calibration.decisions or even(len(self._labels))
 
     def logits(self, requests: Sequence[str]) -> Floats:
-        """Those of all labels, [requests, labels]."""
+        """The logits of all labels, [requests, labels]."""
         return np.array(self._logits([self.prompts(request)[0] for request in requests]), np.float64)
 
     def with_probabilities(self, prompt: Sequence[int]) -> tuple[Answer, dict[str, float]]:
         """The answer, and P(label | text) of every label."""
         logits = self._logits([prompt])[0]
-        found = self._decisions.probabilities(logits)
-        return self._answer(prompt, logits), dict(zip(self._labels, found.tolist(), strict=True))
+        probabilities = self._decisions.probabilities(logits)
+        return self._answer(prompt, logits), dict(zip(self._labels, probabilities.tolist(), strict=True))
 
     def _answer(self, prompt: Sequence[int], logits: Any) -> Answer:
-        found = self._decisions.probabilities(logits)
-        given = self._decisions.given(found)
-        labels = [label for label, held in zip(self._labels, given.tolist(), strict=True) if held]
-        likely = expected_f1(found, given)
+        probabilities = self._decisions.probabilities(logits)
+        given = self._decisions.given(probabilities)
+        labels = [label for label, is_given in zip(self._labels, given.tolist(), strict=True) if is_given]
+        expected = expected_f1(probabilities, given)
         return Answer(
             self._task.written_out(labels),
-            self._calibration.of_answer(likely),
+            self._calibration.of_answer(expected),
             len(prompt),
             0,
-            uncalibrated=likely,
-            labels=dict(zip(labels, found[given].tolist(), strict=True)),
+            uncalibrated=expected,
+            labels=dict(zip(labels, probabilities[given].tolist(), strict=True)),
         )
 
 

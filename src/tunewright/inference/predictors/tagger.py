@@ -1,5 +1,5 @@
-"""An encoder that reads records: a tag for each token, in one pass a window; the same for torch, OpenVINO and ONNX
-Runtime."""
+"""The predictor of an encoder that reads records: a tag for each token, one forward pass a window. The same code serves
+torch, OpenVINO and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from tunewright.tasks import MultiLabelTask, Task
 from tunewright.tasks.base import JsonRecord, Unfit
 from tunewright.tasks.record_form import RecordForm
 from tunewright.tasks.spans.fields import fields_of
-from tunewright.tasks.spans.reading import SpanReader
-from tunewright.tasks.spans.tags import Found, TagSet
+from tunewright.tasks.spans.reader import SpanReader
+from tunewright.tasks.spans.tags import SpanRecord, TagSet
 from tunewright.tasks.windows import joined
 
 
 class RecordTagger(EncoderPredictor):
-    """What answers as a `tunewright.inference.predictors.LanguageModel` does, and writes nothing: its prompts are the
-    windows of the text, or the text.
+    """A predictor with the interface of `tunewright.inference.predictors.LanguageModel` that writes nothing. Its
+    prompts are the windows of the text, or the text.
 
-    How sure it is of a record is the probability of its tags, each token for itself; where it was read in windows, of
-    the values that were taken from them. A record lacks a field that it must have where nothing in the text can be
-    read so; the confidence in it is then 0.
+    Its confidence in a record is the product of the probabilities of the tags. If the text was read in windows, it is
+    the product over the values that were taken from them. A record lacks a required field if no piece of the text can
+    be read as one; the confidence is then 0.
 
     Args:
-        logits: of the tokens of some texts, each [tokens, outputs].
-        outputs: what each stands for, as `TagSet.outputs` names them.
+        logits: the function for the tokens' logits, [tokens, outputs] for each text.
+        outputs: the names of the outputs; see `TagSet.outputs`.
         context: tokens that the encoder reads.
     """
 
@@ -49,13 +49,13 @@ class RecordTagger(EncoderPredictor):
     ):
         assert isinstance(task.constraint, JsonRecord)
         super().__init__(logits, tokenizer, calibration)
-        self._reads = tokenizer
+        self._text_tokenizer = tokenizer
         self._task = task.within(context - tokenizer.frame)
-        self._set = TagSet.named(fields_of(RecordForm(task.constraint.schema)), outputs)
+        self._tags = TagSet.named(fields_of(RecordForm(task.constraint.schema)), outputs)
 
     def prompts(self, request: str) -> list[list[int]]:
-        chunks = self._task.chunks(request, token_counter(self._reads))
-        return [self._reads.framed(chunk) for chunk in chunks]
+        chunks = self._task.chunks(request, token_counter(self._text_tokenizer))
+        return [self._text_tokenizer.framed(chunk) for chunk in chunks]
 
     def answers_of(self, prompts: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:
         logits = iter(self._logits([window for windows in prompts for window in windows]))
@@ -65,23 +65,27 @@ class RecordTagger(EncoderPredictor):
 
     def _reader(self, window: Sequence[int], logits: Any) -> SpanReader:
         assert isinstance(window, Framed), "prompts come from `prompts`"
-        return SpanReader(self._set, logits, window.offsets, window.text)
+        return SpanReader(self._tags, logits, window.offsets, window.text)
 
     def _answer(self, readers: Sequence[SpanReader], windows: Sequence[Sequence[int]]) -> Answer:
         whole = len(readers) == 1
-        found = [reader.found(whole=whole) for reader in readers]
-        read = found[0] if whole else self._together(readers, found)
+        results = [reader.read(whole=whole) for reader in readers]
+        result = results[0] if whole else self._joined(readers, results)
         try:
-            text = self._task.canonical(json.dumps(read.record))
+            text = self._task.canonical(json.dumps(result.record))
         except Unfit:
-            text, read.confidence = self._fitting(read.record), 0.0
+            text, result.confidence = self._fitting(result.record), 0.0
             kept = json.loads(text)
-            read.fields = {path: sure for path, sure in read.fields.items() if re.split(r"[.\[]", path)[0] in kept}
-        sure = self._calibration.of_answer(read.confidence) if read.confidence else 0.0
-        return Answer(text, sure, sum(map(len, windows)), 0, read.fields, uncalibrated=read.confidence)
+            result.fields = {
+                path: probability
+                for path, probability in result.fields.items()
+                if re.split(r"[.\[]", path)[0] in kept
+            }
+        confidence = self._calibration.of_answer(result.confidence) if result.confidence else 0.0
+        return Answer(text, confidence, sum(map(len, windows)), 0, result.fields, uncalibrated=result.confidence)
 
     def _fitting(self, record: Mapping[str, Any]) -> str:
-        """What of a record fits the schema, as far as it goes."""
+        """The fields of a record that fit the schema."""
         kept: dict[str, Any] = {}
         for name, value in record.items():
             try:
@@ -91,18 +95,18 @@ class RecordTagger(EncoderPredictor):
             kept[name] = value
         return self._task.of_chunk(json.dumps(kept))
 
-    def _together(self, readers: Sequence[SpanReader], found: Sequence[Found]) -> Found:
-        """What was read in the windows of one document; what must be there and was found in none is looked for in all
-        of them."""
-        record, fields = joined([(each.record, each.fields) for each in found])
-        result = Found(record, fields)
-        for each in self._set.fields:
+    def _joined(self, readers: Sequence[SpanReader], results: Sequence[SpanRecord]) -> SpanRecord:
+        """Join the records of the windows of one document. If a required field is in none of them, take the best
+        candidate of all windows."""
+        record, fields = joined([(each.record, each.fields) for each in results])
+        result = SpanRecord(record, fields)
+        for each in self._tags.fields:
             if each.required and not each.nullable and each.single and not each.choices and not each.among(record):
-                sought = [value for value in (reader.sought(each) for reader in readers) if value]
-                if sought:
-                    _, sure, value = max(sought, key=lambda one: one[0])
+                candidates = [best for best in (reader.best_candidate(each) for reader in readers) if best]
+                if candidates:
+                    _, log_probability, value = max(candidates, key=lambda one: one[0])
                     each.put(record, value)
-                    fields[each.path] = math.exp(sure)
+                    fields[each.path] = math.exp(log_probability)
         result.confidence = math.prod(fields.values())
         return result
 
@@ -115,9 +119,9 @@ def encoder_predictor(
     context: int,
     calibration: Calibration = UNCALIBRATED,
 ) -> EncoderPredictor:
-    """What answers a task by an encoder or a linear model; arguments as of `RecordTagger`."""
+    """The predictor of an encoder or a linear model for a task; for the arguments see `RecordTagger`."""
     if isinstance(task.constraint, JsonRecord):
-        assert isinstance(reader, TextTokenizer), "values are marked by tokens"
+        assert isinstance(reader, TextTokenizer), "records need a tokenizer"
         return RecordTagger(logits, task, reader, outputs, context, calibration)
     if isinstance(task, MultiLabelTask):
         return LabelSetClassifier(logits, task, reader, calibration)

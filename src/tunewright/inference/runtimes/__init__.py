@@ -1,1 +1,1 @@
-"""What runs a model: torch, ONNX Runtime, OpenVINO, vLLM, and encoders; each takes token ids and gives logits."""
+"""Runtimes: torch, ONNX Runtime, OpenVINO, vLLM, and encoders. Each takes token ids and returns logits."""

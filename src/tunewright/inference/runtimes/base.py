@@ -1,6 +1,8 @@
-"""What a bundle's weights run in: ONNX Runtime GenAI, one request after the other; OpenVINO or vLLM, many at once, with
-the adapter merged or beside its base. An encoder runs in OpenVINO or ONNX Runtime, one pass a request; a linear model
-in numpy."""
+"""The runtimes of a bundle's weights, and loading them.
+
+ONNX Runtime GenAI runs one request after the other. OpenVINO and vLLM run many at once, with the adapter merged or
+beside its base. An encoder runs in OpenVINO or ONNX Runtime, one forward pass a request. A linear model runs in numpy.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ FOLDERS: dict[RuntimeName, str] = {
     "onnxruntime-encoder": "onnx-encoder",
     "linear": "linear",
 }
-"""Where a bundle has its weights."""
+"""The folder of the weights in a bundle."""
 ENGINES: dict[RuntimeName, str] = {
     "onnxruntime": "onnxruntime",
     "openvino": "openvino",
@@ -44,59 +46,59 @@ ENGINES: dict[RuntimeName, str] = {
     "onnxruntime-encoder": "onnxruntime",
     "linear": "linear",
 }
-"""What it runs in, which is what `tunewright serve --engine` and the images are called by."""
+"""The engine of each runtime, as `tunewright serve --engine` and the images name it."""
 ADAPTER_FOLDER = "adapter"
-"""Where it has an adapter that is not merged into them."""
+"""The folder of an adapter that is not merged into the weights."""
 _X86 = ("x86_64", "AMD64")
 
 
 def is_of_encoder(name: RuntimeName) -> bool:
-    """Whether an encoder runs there."""
+    """Whether it runs encoders."""
     return name.endswith("-encoder")
 
 
 def is_classifier(name: RuntimeName) -> bool:
-    """Whether what runs there chooses a label and writes nothing: an encoder, or a linear model."""
+    """Whether it runs models that choose labels and write nothing: encoders and linear models."""
     return name == LINEAR or is_of_encoder(name)
 
 
-def encoder_runtime(wanted: str) -> RuntimeName:
-    """What an encoder is served with.
+def encoder_runtime(setting: str) -> RuntimeName:
+    """The runtime of an encoder.
 
     Args:
-        wanted: as `export.runtime` says it; auto: OpenVINO on an x86, which it is the faster on.
+        setting: the value of `export.runtime`; auto: OpenVINO on an x86 processor, where it is faster.
 
     Raises:
-        UserError: it is none that runs encoders.
+        UserError: the setting names a runtime that doesn't run encoders.
     """
-    if wanted not in ("auto", "openvino", "onnxruntime"):
+    if setting not in ("auto", "openvino", "onnxruntime"):
         raise UserError(
-            f"An encoder is not served with {wanted}.",
+            f"{setting} doesn't serve encoders.",
             where="export.runtime",
             fix="Set export.runtime=openvino, or onnxruntime.",
         )
-    if wanted == "auto":
-        wanted = "openvino" if platform.machine() in _X86 else "onnxruntime"
-    return "openvino-encoder" if wanted == "openvino" else "onnxruntime-encoder"
+    if setting == "auto":
+        setting = "openvino" if platform.machine() in _X86 else "onnxruntime"
+    return "openvino-encoder" if setting == "openvino" else "onnxruntime-encoder"
 
 
 def require_encoder_precision(precision: str) -> None:
-    """Refuse what an encoder's weights are not served in.
+    """Refuse a precision in which we don't serve encoders.
 
     Raises:
-        UserError: it is neither int8 nor fp32.
+        UserError: the precision is neither int8 nor fp32.
     """
     if precision not in ("int8", "fp32"):
         raise UserError(
-            f"An encoder's weights are not served in {precision}.",
+            f"An encoder can't be served in {precision}.",
             where="export.precision",
-            why="They are small, and four bits lose too much of them.",
+            why="Its weights are small, and four bits lose too much.",
             fix="Set export.precision=int8, or fp32.",
         )
 
 
 def best_runtime(model: Path) -> RuntimeName:
-    """What a model is served fastest with on this machine's processor; vLLM where nothing else knows its type."""
+    """The fastest runtime for a model on this machine's processor; vLLM if no other runtime supports its type."""
     config = read_object(model / "config.json")
     if config.get("model_type") in VLLM_ONLY:
         return "vllm"
@@ -105,7 +107,7 @@ def best_runtime(model: Path) -> RuntimeName:
 
 
 def runtime_in(folder: Path) -> RuntimeName:
-    """What the weights in the folder of a bundle are for."""
+    """The runtime of the weights in a bundle's folder."""
     beside = (folder / ADAPTER_FOLDER).is_dir()
     return next(
         name for name, weights in FOLDERS.items() if (folder / weights).is_dir() and name.endswith("-lora") == beside
@@ -115,17 +117,17 @@ def runtime_in(folder: Path) -> RuntimeName:
 class Loaded(Protocol):
     @property
     def at_once(self) -> int:
-        """Sequences that may be asked for at the same time, each from a thread of its own."""
+        """Sequences that may run at the same time, each from its own thread."""
         ...
 
     @property
     def ended(self) -> bool:
-        """Whether it has gone, and answers nothing any more."""
+        """Whether the model has ended and answers nothing any more."""
         ...
 
 
 class NextTokenRuntime(Loaded, Protocol):
-    """A `tunewright.tasks.NextTokenModel` that is loaded."""
+    """A loaded `tunewright.tasks.NextTokenModel`."""
 
     def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]: ...
 
@@ -133,15 +135,15 @@ class NextTokenRuntime(Loaded, Protocol):
 
 
 class WritingRuntime(Loaded, WritingModel, Protocol):
-    """A model that is not asked token by token, in a process of its own."""
+    """A model in its own process that generates whole answers."""
 
 
 @runtime_checkable
 class ClassifyingRuntime(Loaded, Protocol):
-    """An encoder or a linear model that is loaded."""
+    """A loaded encoder or linear model."""
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
-        """Of all labels, for each of several texts."""
+        """The logits of all labels for each text."""
         ...
 
 
@@ -160,14 +162,14 @@ def load_runtime(
     """Load weights.
 
     Args:
-        folder: of the bundle's files, or of an export's.
+        folder: the folder of a bundle or of an export.
         context: tokens that a sequence may have.
         threads: CPU threads; all cores by default.
-        streams: of OpenVINO, passes side by side; see `tunewright.inference.runtimes.openvino.model.PagedNextToken`.
-        tokenizer: an encoder's, where it is loaded already.
+        streams: parallel passes in OpenVINO; see `tunewright.inference.runtimes.openvino.model.PagedNextToken`.
+        tokenizer: an encoder's tokenizer, if it is loaded already.
 
     Raises:
-        UserError: they can't be loaded.
+        UserError: the weights can't be loaded.
     """
     with loading(folder / FOLDERS[name], "The weights"):
         return _load(name, folder, context, threads, streams, tokenizer)

@@ -1,8 +1,8 @@
-"""A linear model beside an encoder: it reads the encoder's tokens as the text that they are, and its logits are added
-to the encoder's.
+"""A linear model beside an encoder: it reads the text of the encoder's tokens, and its logits are added to the
+encoder's.
 
-An encoder knows what words mean, a linear model which of them stand there; where both have learnt the same job, their
-errors are not the same.
+An encoder knows what words mean; a linear model knows which words there are. Trained on the same job, they make
+different errors.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from tunewright.models.linear_model import Floats, LinearModel
 from tunewright.models.tokenizer import TextTokenizer
 
 BESIDE = "linear"
-"""Its folder, in the one of the encoder's weights."""
+"""The folder of the linear model within the folder of the encoder's weights."""
 
 
 class Beside:
-    """Logits to be added to those of an encoder; thread-safe.
+    """The logits to add to an encoder's; thread-safe.
 
     Args:
-        model: of the encoder's labels, in their order.
-        tokenizer: the encoder's.
+        model: a linear model with the encoder's labels in the same order.
+        tokenizer: the encoder's tokenizer.
     """
 
     def __init__(self, model: LinearModel, tokenizer: TextTokenizer):
@@ -31,10 +31,10 @@ class Beside:
 
     @classmethod
     def load(cls, weights: Path, tokenizer: TextTokenizer | Path) -> Self | None:
-        """What `save` wrote beside an encoder's weights; None where there is none.
+        """Load what `save` wrote beside an encoder's weights; None if there is nothing.
 
         Args:
-            tokenizer: the encoder's, or its folder.
+            tokenizer: the encoder's tokenizer, or its folder.
         """
         folder = weights / BESIDE
         if not folder.is_dir():
@@ -45,5 +45,5 @@ class Beside:
         self.model.save(weights / BESIDE)
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[Floats]:
-        """Those [labels] of several texts, given as the encoder's tokens."""
+        """The logits [labels] of each text, given as the encoder's tokens."""
         return self.model.of_texts(map(self._tokenizer.text_of, sequences))

@@ -1,7 +1,7 @@
-"""Running a tuned encoder without torch: one pass from token ids to the logits of the labels.
+"""Runs a tuned encoder without torch: one forward pass from token ids to the logits of the labels.
 
-Texts of one pass are equally long, so nothing is filled up, and a text gets the same logits whoever else is in its
-pass. Many texts are sorted by length and read in passes; in each, `AT_ONCE` at most, and in ONNX Runtime one.
+The texts of a pass have the same length, so there is no padding, and a text gets the same logits whatever else is in
+its pass. Many texts are grouped by length. A pass has at most `AT_ONCE` texts, and in ONNX Runtime one.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ import numpy.typing as npt
 
 from tunewright.inference.runtimes.beside import Beside
 
-# OpenVINO's package tells Google Analytics that it is imported; without this module it has a stub that does not.
+# OpenVINO reports its import to Google Analytics. Without this module it uses a stub that reports nothing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-# ONNX Runtime tells Microsoft how it is used, unless this is set before it is loaded.
+# ONNX Runtime reports its usage to Microsoft, unless this is set before it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 OPENVINO, ONNX = "model.xml", "model.onnx"
 """The file of the graph in a bundle's folder of weights."""
 INPUT = "input_ids"
-"""Of the graph: [texts, tokens], int64."""
+"""The graph's input: [texts, tokens], int64."""
 AT_ONCE = 64
 """Texts in one pass."""
 _GROUP = 64
-"""Inputs of a matrix that are quantised together as they come in: of 384, all at once are no faster and lose twice as
-much (all-MiniLM-L6, BANKING77)."""
+"""Activations that are quantised together. With 384 inputs, one group of all is no faster and has twice the error
+(all-MiniLM-L6, BANKING77)."""
 
 
 class EncoderModel:
-    """Logits of token ids; thread-safe, one pass after the other.
+    """The logits of token ids; thread-safe, one pass after the other.
 
     Args:
-        folder: of the graph.
+        folder: the graph's folder.
         context: tokens that a text may have.
         threads: CPU threads; all cores by default.
-        beside: whose logits are added.
+        beside: a linear model whose logits are added.
     """
 
     at_once = 1
@@ -51,34 +51,34 @@ class EncoderModel:
     def __init__(self, folder: Path, *, context: int, threads: int | None = None, beside: Beside | None = None):
         self._context, self._beside = context, beside
         self._pass = _openvino(folder, threads) if (folder / OPENVINO).is_file() else _onnx(folder, threads)
-        self._alone = threading.Lock()
+        self._lock = threading.Lock()
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
-        """Those [labels] of several texts, each as if it were alone.
+        """The logits [labels] of each text. They don't depend on the other texts.
 
         Raises:
-            ValueError: one is longer than the context.
+            ValueError: a text is longer than the context.
         """
         if (longest := max(map(len, sequences), default=0)) > self._context:
             raise ValueError(f"a text of {longest} tokens, longer than {self._context}")
-        found: list[Any] = [None] * len(sequences)
+        rows: list[Any] = [None] * len(sequences)
         for numbers in _passes(sequences):
             ids = np.array([sequences[number] for number in numbers], np.int64)
-            with self._alone:
+            with self._lock:
                 logits = self._pass(ids)
             for number, row in zip(numbers, logits, strict=True):
-                found[number] = row
+                rows[number] = row
         if self._beside:
-            found = [row + more for row, more in zip(found, self._beside.logits(sequences), strict=True)]
-        return found
+            rows = [row + more for row, more in zip(rows, self._beside.logits(sequences), strict=True)]
+        return rows
 
 
 def _passes(sequences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """The numbers of the texts that are read together: equally long ones."""
-    alike: dict[int, list[int]] = defaultdict(list)
+    """The numbers of the texts of each pass: texts of the same length."""
+    by_length: dict[int, list[int]] = defaultdict(list)
     for number, ids in enumerate(sequences):
-        alike[len(ids)].append(number)
-    for numbers in alike.values():
+        by_length[len(ids)].append(number)
+    for numbers in by_length.values():
         for start in range(0, len(numbers), AT_ONCE):
             yield numbers[start : start + AT_ONCE]
 
@@ -93,7 +93,7 @@ def _openvino(folder: Path, threads: int | None) -> Any:
     }
     if threads:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
-        settings["ENABLE_CPU_PINNING"] = "NO"  # processes side by side would all be pinned to the same cores
+        settings["ENABLE_CPU_PINNING"] = "NO"  # OpenVINO would pin parallel processes to the same cores
     request = ov.Core().compile_model(str(folder / OPENVINO), "CPU", settings).create_infer_request()
 
     def run(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -113,7 +113,7 @@ def _onnx(folder: Path, threads: int | None) -> Any:
     session = ort.InferenceSession(str(folder / ONNX), options, providers=["CPUExecutionProvider"])
 
     def run(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        # One by one: its kernels sum otherwise for other numbers of rows, so the last bits would hang on who is beside.
+        # One by one: the order of its sums depends on the number of rows, so the last bits would depend on the batch.
         return np.concatenate([session.run(None, {INPUT: text[None]})[0] for text in ids])
 
     return run

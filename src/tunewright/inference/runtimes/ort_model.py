@@ -1,4 +1,4 @@
-"""Running an ONNX model with ONNX Runtime GenAI: no torch, one key-value cache, prefixes run once."""
+"""Runs an ONNX model with ONNX Runtime GenAI, without torch: one key-value cache, and a common prefix runs once."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy.typing as npt
 
 from tunewright.inference.runtimes.prefix import common_prefix
 
-# ONNX Runtime and GenAI tell Microsoft how they are used, unless this is set before they are loaded.
+# ONNX Runtime and GenAI report their usage to Microsoft, unless this is set before they are loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 class OrtNextToken:
-    """Next-token logits of an ONNX folder; the longest common prefix with the last call is not run again.
+    """Next-token logits of an ONNX folder. The longest common prefix with the last call does not run again.
 
     Args:
         folder: the output of onnxruntime-genai's model builder.
-        context: tokens the key-value cache holds; it is allocated at once, in fp32.
+        context: tokens that the key-value cache holds; it is allocated at once, in fp32.
         threads: CPU threads; all cores by default.
     """
 
@@ -41,8 +41,8 @@ class OrtNextToken:
         self._ids: list[int] = []
 
     def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        # A single new token takes another kernel, which rounds differently: the same request would not always get the
-        # same confidence. With two or more the logits do not depend on what was asked before.
+        # A single new token runs in another kernel, which rounds differently, and the same request would not always get
+        # the same confidence. With two or more the logits don't depend on earlier calls.
         common = min(common_prefix(self._ids, ids), max(len(ids) - 2, 0))
         if common < len(self._ids):
             self._generator.rewind_to(common)
@@ -51,5 +51,5 @@ class OrtNextToken:
         return np.array(self._generator.get_logits()).reshape(-1)
 
     def many(self, sequences: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
-        """One after the other."""
+        """The logits after each sequence, one after the other."""
         return [self(ids) for ids in sequences]

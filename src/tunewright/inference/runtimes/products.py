@@ -1,11 +1,12 @@
-"""Matrix products as torch does not give them by itself: of 16-bit numbers in float32, and of float32 by oneDNN.
+"""Matrix products that torch has no default for: 16-bit factors with float32 results, and float32 with oneDNN.
 
-A product is summed in float32 by every kernel, and then rounded to its factors' type: logits about 20 to eighths in
-bfloat16, sums above 65,504 to infinity in float16. Under autocast even float32 factors are rounded first.
+Every kernel sums a product in float32 and then rounds it to the type of its factors. In bfloat16, logits of about 20
+are rounded to eighths; in float16, sums above 65,504 become infinity. Under autocast, even float32 factors are rounded
+first.
 
-On a CPU, torch leaves products of float32 to MKL, which takes AVX2 on processors that are not Intel's. oneDNN, which
-torch brings along for 16 bits, takes AVX-512 on all that have it: 2.2 times the numbers a second on a Zen 5, the same
-to the last rounding (`python bench/products.py`).
+On a CPU, torch gives float32 products to MKL, which uses only AVX2 on processors that are not Intel's. oneDNN, which
+torch includes for 16 bits, uses AVX-512 wherever the processor has it: 2.2 times the numbers a second on a Zen 5, with
+the same results up to the last rounding (`python bench/products.py`).
 """
 
 from __future__ import annotations
@@ -18,28 +19,28 @@ from tunewright.core.processes import cpu_flags, processor_vendor
 
 
 def product(left: Any, right: Any) -> Any:
-    """left @ right, both [rows, columns] of one type, in that type; no gradient goes through it."""
+    """left @ right, both [rows, columns] of one type, in that type. It has no gradient."""
     import torch
 
     if left.dtype == torch.float32 and left.device.type == "cpu" and onednn_is_faster():
-        # A linear layer's, which takes its weight [columns, rows]; any strides will do.
+        # The operation of a linear layer. It takes the weight as [columns, rows], with any strides.
         return torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], "")
     return left @ right
 
 
 @functools.cache
 def onednn_is_faster() -> bool:
-    """Whether float32 products are oneDNN's here: the processor has AVX-512, and MKL would not use it."""
+    """Whether to use oneDNN for float32 products: the processor has AVX-512, and MKL would not use it."""
     import torch
 
     if processor_vendor() in ("", "GenuineIntel") or "avx512f" not in cpu_flags():
         return False
-    # No part of torch's public interface, so another version may be without it.
+    # Not part of torch's public interface, so another version may lack it.
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def give_fast_products(model: Any) -> None:
-    """Have a model's float32 linear layers take `product` where no gradients are asked for."""
+    """Make a model's float32 linear layers use `product` when gradients are off."""
     import torch
     from torch import nn
 
@@ -55,7 +56,7 @@ def give_fast_products(model: Any) -> None:
 
 
 def exact(tensor: Any) -> Any:
-    """In float32, or in a wider type where it is one."""
+    """The tensor in float32, or in its own type if that is wider."""
     import torch
 
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
@@ -64,8 +65,8 @@ def exact(tensor: Any) -> Any:
 def float32_product(left: Any, right: Any) -> Any:
     """left @ right, both [rows, columns] of one type, in float32 or wider.
 
-    A GPU gives its sums as they are. A CPU rounds bfloat16's, which its kernels are made for; float16's, which they are
-    not, are computed in float32.
+    A GPU returns its float32 sums. A CPU has kernels for bfloat16, which round the sums; for float16 it has none, so
+    the product is computed in float32.
     """
     import torch
 
@@ -77,7 +78,7 @@ def float32_product(left: Any, right: Any) -> Any:
 
 
 def without_autocast(tensor: Any) -> Any:
-    """A context in which products of tensors on this one's device are computed in their own type."""
+    """A context without autocast on the tensor's device: products keep their own type."""
     import torch
 
     kind = tensor.device.type
@@ -85,7 +86,7 @@ def without_autocast(tensor: Any) -> Any:
 
 
 def give_float32_logits(model: Any) -> None:
-    """Have a causal model's 16-bit head give logits as they were summed, where no gradients are asked for."""
+    """Make a causal model's 16-bit head return float32 logits when gradients are off."""
     import torch
     from torch import nn
 

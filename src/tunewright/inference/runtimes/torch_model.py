@@ -1,4 +1,4 @@
-"""Loading and running a model with torch and transformers. Weights come from safetensors only; no remote code."""
+"""Loads and runs a model with torch and transformers: safetensors weights only, no remote code."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def compute_type(precision: str) -> str:
-    """The type products are computed in: `precision` itself, or for "auto" the fastest this machine does in hardware.
+    """The type of matrix products: `precision` itself, or for "auto" the fastest that this machine has in hardware.
 
-    That is bfloat16 on a GPU since Ampere and a CPU with AVX-512 BF16 or AMX, float16 on an older GPU, else float32.
+    That is bfloat16 on a GPU since Ampere and on a CPU with AVX-512 BF16 or AMX, float16 on an older GPU, else float32.
 
     Raises:
-        UserError: bfloat16 is asked of a GPU that has none: torch would emulate it, at a fraction of the speed.
+        UserError: the precision is bfloat16 and the GPU has none. Torch would emulate it at a fraction of the speed.
     """
     import torch
 
@@ -36,34 +36,34 @@ def compute_type(precision: str) -> str:
         raise UserError(
             "This GPU has no bfloat16.",
             where="train.precision",
-            fix="Type: train.precision=float16, or auto, which takes what the machine has.",
+            fix="Type: train.precision=float16, or auto, which takes the best that the machine has.",
         )
     if precision != "auto":
         return precision
     if on_gpu:
         return "bfloat16" if has_bfloat16() else "float16"
-    # An older torch can't tell.
+    # An older torch doesn't have this function.
     able: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "float32"
 
 
 def weights_type(precision: str) -> str:
-    """The type weights are held in: a GPU's compute type; on a CPU float32, where memory is not what is short."""
+    """The type of the weights in memory: the compute type on a GPU; float32 on a CPU, which has enough memory."""
     import torch
 
     return compute_type(precision) if torch.cuda.is_available() else "float32"
 
 
 def stored_type(folder: Path) -> str:
-    """The type that weights have in their files, so that they are mapped as they are; float32 where that is mixed."""
+    """The type of the weights in their files, so that they are mapped without conversion; float32 if it is mixed."""
     kinds = {tensor.kind for tensor in Weights(folder).values() if tensor.kind in FLOATS}
     return {"BF16": "bfloat16", "F16": "float16"}.get(kinds.pop(), "float32") if len(kinds) == 1 else "float32"
 
 
 def upcast(model: Any) -> Any:
-    """On a CPU that multiplies float32 only, let linear layers of 16 bits do so, each weight converted as it is used.
+    """On a CPU that multiplies only float32, make 16-bit linear layers do so too: each converts its weight on use.
 
-    Weights keep their type and place; without this, torch's own products of such a type are many times slower.
+    The weights keep their type and place. Torch's own 16-bit products would be many times slower there.
     """
     import types
 
@@ -82,7 +82,7 @@ _CONVERTED = 1 << 26
 
 
 def _in_float32(layer: Any, x: Any) -> Any:
-    """A linear layer's output, some of its outputs after the other."""
+    """The output of a linear layer, computed in parts."""
     import torch
 
     step = max(1, _CONVERTED // layer.in_features)
@@ -93,7 +93,7 @@ def _in_float32(layer: Any, x: Any) -> Any:
 
 
 def attention_kind(dtype: str) -> str:
-    """FlashAttention 2 in 16 bits on an Ampere GPU or later, where the package is installed; else torch's SDPA."""
+    """FlashAttention 2 in 16 bits on an Ampere GPU or later, if the package is installed; else torch's SDPA."""
     import torch
     from transformers.utils import is_flash_attn_2_available
 
@@ -102,13 +102,13 @@ def attention_kind(dtype: str) -> str:
 
 
 def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False, device: str | None = None) -> Any:
-    """A transformers causal language model.
+    """Load a transformers causal language model.
 
     Args:
         dtype: type of the weights, "float32", "bfloat16" or "float16".
-        nf4: load the linear layers as 4-bit NF4 with double quantisation (bitsandbytes); dequantised to
+        nf4: load the linear layers as 4-bit NF4 with double quantisation (bitsandbytes). They are dequantised to
             `dtype` for each product. Source: QLoRA, Dettmers et al. 2023, section 3.
-        device: "cuda" or "cpu"; by default a GPU where there is one.
+        device: "cuda" or "cpu"; by default a GPU if there is one.
     """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -120,12 +120,12 @@ def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=getattr(torch, dtype),
-            # FSDP divides floating-point tensors only: among several processes the packed weights pass as such.
+            # FSDP shards only floating-point tensors. With several processes the packed weights pose as such.
             bnb_4bit_quant_storage=getattr(torch, dtype) if process_count() > 1 else torch.uint8,
         )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device != "cpu":
-        # cuBLAS would add parts of long sums up in float16, which ends at 65,504.
+        # cuBLAS would add parts of long sums in float16, which overflows at 65,504.
         torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     with loading(folder):
         model = AutoModelForCausalLM.from_pretrained(
@@ -139,7 +139,7 @@ def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False,
             local_files_only=True,
         )
     for module in model.modules() if nf4 else ():
-        # With AVX-512 BF16, bitsandbytes repacks a layer at its first answer, and training can't go on from there.
+        # With AVX-512 BF16, bitsandbytes repacks a layer at its first inference, and training can't go on after that.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     if device == "cpu":
@@ -150,7 +150,7 @@ def load_torch_model(folder: Path, *, dtype: str = "float32", nf4: bool = False,
 
 
 class TorchNextToken:
-    """Next-token logits with one key-value cache: the longest common prefix with the last call is not run again."""
+    """Next-token logits with one key-value cache. The longest common prefix with the last call does not run again."""
 
     def __init__(self, model: Any):
         self._model = model.eval()

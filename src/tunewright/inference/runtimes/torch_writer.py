@@ -1,4 +1,4 @@
-"""Writing many answers at once with torch."""
+"""Batched greedy generation with torch."""
 
 from __future__ import annotations
 
@@ -9,39 +9,42 @@ from tunewright.inference.decoding.protocols import DecodingRules, Writer
 
 
 def write_all(
-    model: Any, rules: DecodingRules, prompts: Sequence[Sequence[int]], most: int, at_once: int
+    model: Any, rules: DecodingRules, prompts: Sequence[Sequence[int]], max_tokens: int, at_once: int
 ) -> list[Writer]:
-    """The greedy answer to each prompt, as `tunewright.inference.decoding.writing.written` finds it one by one.
+    """The greedy answer to each prompt; the same that `tunewright.inference.decoding.writing.generate` gives.
 
     Args:
-        model: a transformers causal model, or a peft one, in evaluation; as DistributedDataParallel wraps it, too.
-        most: tokens that an answer may have.
-        at_once: prompts in one batch; those of like length go together.
+        model: a transformers or peft causal model in evaluation mode; it may be wrapped by DistributedDataParallel.
+        max_tokens: tokens that an answer may have.
+        at_once: prompts in a batch. Prompts of similar length share one.
     """
     import torch
 
     window = _window(model)
-    if window and max(map(len, prompts), default=0) + most > window:
-        at_once = 1  # transformers counts a window in places of the batch, in which padding lies between a row's tokens
-    written = [rules.begin(most) for _ in prompts]
+    if window and max(map(len, prompts), default=0) + max_tokens > window:
+        at_once = 1  # transformers counts a window in columns of the batch, and padding lies between a row's tokens
+    writers = [rules.begin(max_tokens) for _ in prompts]
     by_length = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     with torch.inference_mode():
         for start in range(0, len(prompts), at_once):
             numbers = by_length[start : start + at_once]
-            _write(model, [prompts[number] for number in numbers], [written[number] for number in numbers])
-    return written
+            _write(model, [prompts[number] for number in numbers], [writers[number] for number in numbers])
+    return writers
 
 
 def _window(model: Any) -> int | None:
-    """Tokens that a position of a model sees in its narrowest layers; None: all."""
-    config = getattr(model, "module", model).config  # several processes train one that is wrapped
+    """Tokens that a position sees in the model's narrowest layers; None: all."""
+    config = getattr(model, "module", model).config  # DistributedDataParallel wraps the model
     used = getattr(config, "use_sliding_window", True)
     return getattr(config, "sliding_window", None) if used else None
 
 
 def _write(model: Any, prompts: Sequence[Sequence[int]], writers: Sequence[Writer]) -> None:
-    """One batch. Each step runs what each writer has added, be it one token or many, padded on the left; the mask hides
-    the padding, and positions are those of the row alone. Once half of the rows are done they are left out."""
+    """Generate one batch.
+
+    Each step runs the tokens that each writer added, one or many, padded on the left. The mask hides the padding, and
+    positions count within the row. Finished rows are dropped once they are half of the batch.
+    """
     import torch
     from transformers import DynamicCache
 
@@ -72,7 +75,7 @@ def _write(model: Any, prompts: Sequence[Sequence[int]], writers: Sequence[Write
             device=device,
         )
         seen = torch.cat([seen, mask], 1)
-        # Named by its place, because what a slice leaves is strided, and the head then takes a hundred times as long.
+        # An index rather than a slice: a slice is strided, and the head would take a hundred times as long.
         answer = model(
             input_ids=ids,
             attention_mask=seen,

@@ -1,9 +1,8 @@
-"""Runs a command and ends it, with all that it started, when whoever started this goes: by kill -9 too.
+"""Runs a command, and ends it with all its child processes when our parent ends, even by kill -9.
 
-    python -m tunewright.inference.runtimes.vllm_guard COMMAND...       # its standard input is a pipe that the starter
-    holds
+    python -m tunewright.inference.runtimes.vllm_guard COMMAND...       # standard input: a pipe that the parent holds
 
-vLLM is several processes; where only the first is killed, its workers keep the memory.
+vLLM has several processes. If only the first is killed, its workers keep the memory.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from contextlib import suppress
 from threading import Thread
 
 _SECONDS = 20.0
-"""That it has to end by itself."""
+"""Seconds that the command has to end by itself."""
 
 
 def main(command: list[str]) -> int:
-    # Ctrl-C and SIGTERM are for whoever started this; when that one ends, the pipe says so.
+    # Ctrl-C and SIGTERM are for the parent. When the parent ends, the pipe closes.
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)

@@ -1,8 +1,8 @@
-"""vLLM, started beside us and asked over its own protocol: weights in 16 bits on a GPU, many requests at once.
+"""A vLLM server that we start and call over its own protocol: 16-bit weights on a GPU, many requests at once.
 
-It is told token ids and tells token ids, so that prompts, labels and records are those of every other runtime. What a
-model says is confined by vLLM itself: to the tokens between which labels branch, or by the grammar of a JSON Schema,
-which runs in llguidance as ours does. Log-probabilities are those among what is allowed.
+We send and receive token ids, so that prompts, labels and records are the same as in every other runtime. vLLM itself
+constrains the output: to the tokens between which labels branch, or by the grammar of a JSON Schema, which it runs in
+llguidance as we do. Log-probabilities are relative to the allowed tokens.
 """
 
 from __future__ import annotations
@@ -35,36 +35,36 @@ from tunewright.models.tensor_files import stored_bytes
 from tunewright.tasks import Message
 
 PYTHON = "TUNEWRIGHT_VLLM"
-"""Environment variable: the Python of an environment that has vLLM, where ours has none."""
+"""Environment variable: the Python of an environment with vLLM, if ours has none."""
 _READY_SECONDS = 900.0
-"""It compiles and captures graphs before it answers."""
+"""vLLM compiles and captures graphs before it answers."""
 _ANSWER_SECONDS = 600.0
 _BFLOAT16 = 8
-"""Compute capability from which a card has bfloat16: a T4 (7.5) has not."""
+"""Compute capability from which a card has bfloat16. A T4 (7.5) has not."""
 _SHARE_OF_MEMORY = 0.3
-"""Of a machine without a card, whose memory others use too."""
+"""Share of the memory of a machine without a card. Other programs use that memory too."""
 _MOST_OF_CARD = 0.9
-"""Share of a card's memory that vLLM takes for weights and cache; its own context and graphs come on top."""
+"""Share of a card's memory that vLLM takes for weights and cache. Its CUDA context and graphs come on top."""
 _CONTEXT_BYTES = 0.6e9
-"""Of a card: what vLLM's CUDA context takes before it looks what is free."""
-_LEAST_CACHE_BYTES = 0.5e9
-"""Of a card, beside the weights: activations, and keys and values of a request or two."""
+"""Card memory that vLLM's CUDA context takes before vLLM looks how much is free."""
+_MIN_CACHE_BYTES = 0.5e9
+"""Card memory needed beside the weights: activations, and keys and values of a request or two."""
 _INSTALL = f"Type: python3 -m venv vllm && vllm/bin/pip install vllm && export {PYTHON}=$PWD/vllm/bin/python"
 _NEVER = -100.0
-"""What is added to the logit of a token that must not be written."""
+"""Bias on the logit of a token that the model must not write."""
 _MODEL, _ADAPTER = "base", "adapter"
 
 
 class VllmModel:
-    """A vLLM server of one bundle. When nobody holds it any more, or at `close`, it ends.
+    """A vLLM server of one bundle. `close`, or the end of the last reference, ends the server.
 
     Args:
-        folder: Hugging Face's, with the weights in 16 bits.
+        folder: a Hugging Face folder with 16-bit weights.
         context: tokens that a sequence may have.
-        adapter: peft's folder of an adapter beside them.
+        adapter: peft's folder of an adapter beside the weights.
 
     Raises:
-        UserError: there is no vLLM, or it did not start; its last words are the reason.
+        UserError: there is no vLLM, or it did not start; its last error is the reason.
     """
 
     at_once = 256
@@ -74,7 +74,7 @@ class VllmModel:
         port = free_port()
         self._model = _ADAPTER if adapter else _MODEL
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (it lives as long as the server)
-        # Its last words are told where it fails; what it is asked it does not log.
+        # If vLLM does not start, we show the error in its log. It does not log requests.
         self._process = subprocess.Popen(
             [
                 sys.executable,
@@ -114,11 +114,11 @@ class VllmModel:
                 time.sleep(0.5)
         self.close()
         self._log.seek(0)
-        # The first is the cause of those that follow; a line may begin with what logs it.
-        said = re.search(r"^(?:.*\] )?(\w+Error: .+)$", self._log.read(), re.MULTILINE)
+        # The first error causes those that follow. A line may begin with the logger's prefix.
+        error = re.search(r"^(?:.*\] )?(\w+Error: .+)$", self._log.read(), re.MULTILINE)
         raise UserError(
             "vLLM did not start.",
-            why=said[1] if said else None,
+            why=error[1] if error else None,
             fix="Try the environment: python -m vllm.entrypoints.openai.api_server --help",
         )
 
@@ -126,79 +126,80 @@ class VllmModel:
     def ended(self) -> bool:
         return self._process.poll() is not None
 
-    def of_tokens(self, asked: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[npt.NDArray[np.float32]]:
-        """What the model says of some tokens behind each sequence: their log-probabilities among themselves.
+    def of_tokens(self, queries: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[npt.NDArray[np.float32]]:
+        """The log-probabilities of some tokens after each sequence, relative to each other.
 
         Args:
-            asked: sequences, and at least two tokens each.
+            queries: sequences, each with at least two tokens to compare.
 
         Raises:
             RuntimeError: vLLM failed.
         """
-        if len(asked) == 1:
-            return [self._of_tokens(*asked[0])]
-        return list(self._clients.map(self._of_tokens, *zip(*asked, strict=True)))
+        if len(queries) == 1:
+            return [self._of_tokens(*queries[0])]
+        return list(self._clients.map(self._of_tokens, *zip(*queries, strict=True)))
 
     def _of_tokens(self, ids: Sequence[int], tokens: Sequence[int]) -> npt.NDArray[np.float32]:
         reply = self._client.post(
             "/v1/completions",
-            json=self._asked(ids, 1)
+            json=self._body(ids, 1)
             | {
                 "logprobs": len(tokens),
                 "allowed_token_ids": list(tokens),
             },
         )
         _check(reply)
-        (told,) = reply.json()["choices"][0]["logprobs"]["top_logprobs"]
-        found = {_token(name): value for name, value in told.items()}
-        return np.array([found[token] for token in tokens], np.float32)
+        (top,) = reply.json()["choices"][0]["logprobs"]["top_logprobs"]
+        by_token = {_token(name): value for name, value in top.items()}
+        return np.array([by_token[token] for token in tokens], np.float32)
 
-    def write(self, prompt: Sequence[int], wanted: WritingConfig) -> Generator[tuple[int, float], None, None]:
-        """The likeliest answer, token by token with its log-probability, the one that ends it last, unless it grows
-        too long. Close the iterator where the rest is not wanted: vLLM stops then.
+    def write(self, prompt: Sequence[int], config: WritingConfig) -> Generator[tuple[int, float], None, None]:
+        """Generate the greedy answer: each token with its log-probability. The last one ends the turn, unless the
+        answer grows too long. Close the generator to make vLLM stop early.
 
         Raises:
             RuntimeError: vLLM failed.
         """
-        asked = self._asked(prompt, wanted.most) | {"logprobs": 0, "stop_token_ids": [wanted.end], "stream": True}
-        if wanted.schema is not None:
-            asked["structured_outputs"] = {"json": wanted.schema}
-        if wanted.silent:
-            asked["logit_bias"] = {str(token): _NEVER for token in wanted.silent}
-        with self._client.stream("POST", "/v1/completions", json=asked) as reply:
+        body = self._body(prompt, config.max_tokens)
+        body |= {"logprobs": 0, "stop_token_ids": [config.end], "stream": True}
+        if config.schema is not None:
+            body["structured_outputs"] = {"json": config.schema}
+        if config.suppress_tokens:
+            body["logit_bias"] = {str(token): _NEVER for token in config.suppress_tokens}
+        with self._client.stream("POST", "/v1/completions", json=body) as reply:
             if not reply.is_success:
                 reply.read()
             _check(reply)
             for line in reply.iter_lines():
                 if not line.startswith("data: {"):
                     continue
-                said = json.loads(line.removeprefix("data: "))
-                if "error" in said:
-                    raise RuntimeError(f"vLLM failed: {said['error'].get('message')}")
-                choice = said["choices"][0]
-                told = choice["logprobs"] or {"tokens": [], "token_logprobs": []}
-                for name, value in zip(told["tokens"], told["token_logprobs"], strict=True):
+                event = json.loads(line.removeprefix("data: "))
+                if "error" in event:
+                    raise RuntimeError(f"vLLM failed: {event['error'].get('message')}")
+                choice = event["choices"][0]
+                logprobs = choice["logprobs"] or {"tokens": [], "token_logprobs": []}
+                for name, value in zip(logprobs["tokens"], logprobs["token_logprobs"], strict=True):
                     token = _token(name)
-                    if token != wanted.end:
+                    if token != config.end:
                         yield token, value
                 if choice["finish_reason"] == "stop":
-                    yield wanted.end, 0.0
+                    yield config.end, 0.0
 
-    def _asked(self, prompt: Sequence[int], most: int) -> dict[str, Any]:
+    def _body(self, prompt: Sequence[int], max_tokens: int) -> dict[str, Any]:
         return {
             "model": self._model,
             "prompt": list(prompt),
-            "max_tokens": most,
+            "max_tokens": max_tokens,
             "temperature": 0,
             "return_tokens_as_token_ids": True,
         }
 
 
 class PlainVllm(VllmModel):
-    """vLLM as anybody starts it from a folder, asked over its own chat API: its template, its defaults.
+    """vLLM started from a folder with its defaults, and called over its own chat API with its own template.
 
     Args:
-        folder: as `tunewright export` writes it into merged/.
+        folder: the merged/ folder that `tunewright export` writes.
         context: tokens that a sequence may have.
     """
 
@@ -209,24 +210,24 @@ class PlainVllm(VllmModel):
         return _plain_options(folder, context, port)
 
     def chat(self, messages: Sequence[Message], more: Mapping[str, Any]) -> tuple[str, list[int]]:
-        """(its answer, the token ids of the prompt).
+        """Send messages. Returns (the answer, the token ids of the prompt).
 
         Args:
-            more: what the request says beside the messages.
+            more: further fields of the request.
 
         Raises:
             RuntimeError: vLLM failed.
         """
-        asked = {"model": self._model, "messages": [{"role": each.role, "content": each.content} for each in messages]}
-        reply = self._client.post("/v1/chat/completions", json={**asked, **more})
+        body = {"model": self._model, "messages": [{"role": each.role, "content": each.content} for each in messages]}
+        reply = self._client.post("/v1/chat/completions", json={**body, **more})
         _check(reply)
-        tokens = self._client.post("/tokenize", json=asked)
+        tokens = self._client.post("/tokenize", json=body)
         _check(tokens)
         return str(reply.json()["choices"][0]["message"]["content"]), list(tokens.json()["tokens"])
 
 
 def _python() -> list[str]:
-    """The command that has vLLM."""
+    """The command of a Python that has vLLM."""
     if named := os.environ.get(PYTHON):
         return [named]
     if find_spec("vllm"):
@@ -237,7 +238,7 @@ def _python() -> list[str]:
 
 
 def _plain_options(folder: Path, context: int, port: int) -> list[str]:
-    """vLLM's own command line, as anybody types it."""
+    """vLLM's command line with its defaults."""
     return [
         "-m",
         "vllm.entrypoints.openai.api_server",
@@ -255,8 +256,8 @@ def _plain_options(folder: Path, context: int, port: int) -> list[str]:
 
 
 def _our_options(folder: Path, context: int, port: int, adapter: Path | None) -> list[str]:
-    """The same, as `VllmModel` needs it."""
-    words = [
+    """The command line that `VllmModel` needs."""
+    options = [
         *_plain_options(folder, context, port),
         "--generation-config",
         "vllm",
@@ -272,9 +273,9 @@ def _our_options(folder: Path, context: int, port: int, adapter: Path | None) ->
     if adapter:
         rank = json.loads((adapter / "adapter_config.json").read_text("utf-8"))["r"]
         sizes = (8, 16, 32, 64, 128, 256, 320, 512)
-        most = next((size for size in sizes if size >= rank), rank)
-        words += ["--enable-lora", "--lora-modules", f"{_ADAPTER}={adapter}", "--max-lora-rank", str(most)]
-    return words
+        max_rank = next((size for size in sizes if size >= rank), rank)
+        options += ["--enable-lora", "--lora-modules", f"{_ADAPTER}={adapter}", "--max-lora-rank", str(max_rank)]
+    return options
 
 
 _PROBE = """
@@ -289,15 +290,17 @@ print(platform.device_type, found.major if found else "none", free, total)
 
 
 def _for_device(python: Sequence[str], weights: int) -> list[str]:
-    """What vLLM needs to be told of the device it finds: the type of its products, which it would otherwise take from
-    the weights' files (float16 ones would be run in float16 on cards that have bfloat16's range), and how much memory
-    is free. vLLM takes a share of all there is, and does not start where others hold a part of that share.
+    """vLLM's options for the device of this machine: the compute type and the share of memory.
+
+    By default vLLM takes the compute type from the weights' files, so float16 weights would run in float16 even on
+    cards that have bfloat16's range. It also takes a fixed share of all memory, and does not start if other programs
+    hold a part of that share.
 
     Args:
-        weights: their bytes.
+        weights: bytes of the weights.
 
     Raises:
-        UserError: this Python has no vLLM, or the weights don't fit in what is free.
+        UserError: this Python has no vLLM, or the weights don't fit in the free memory.
     """
     answer = subprocess.run([*python, "-c", _PROBE], capture_output=True, text=True, check=False)
     if answer.returncode:
@@ -309,16 +312,16 @@ def _for_device(python: Sequence[str], weights: int) -> list[str]:
     if device != "cuda":
         return ["--dtype", "auto"]
     half = capability != "none" and int(capability) < _BFLOAT16
-    room = min(_MOST_OF_CARD, math.floor(100 * (int(free) - _CONTEXT_BYTES) / int(total)) / 100)
-    had = max(0, room) * int(total)
-    if had < weights + _LEAST_CACHE_BYTES:
+    share = min(_MOST_OF_CARD, math.floor(100 * (int(free) - _CONTEXT_BYTES) / int(total)) / 100)
+    usable = max(0, share) * int(total)
+    if usable < weights + _MIN_CACHE_BYTES:
         raise UserError(
-            f"The model's weights take {weights / 1e9:.1f} GB; vLLM could have {had / 1e9:.1f} of "
+            f"The model's weights take {weights / 1e9:.1f} GB; vLLM could have {usable / 1e9:.1f} of "
             f"the GPU's {int(total) / 1e9:.1f} GB.",
             why=f"{int(free) / 1e9:.1f} GB are free.",
-            fix="End what else runs on it (nvidia-smi lists it), or serve on a larger GPU.",
+            fix="End the other programs on the GPU (nvidia-smi lists them), or serve on a larger GPU.",
         )
-    return ["--dtype", "float16" if half else "bfloat16", "--gpu-memory-utilization", f"{room:.2f}"]
+    return ["--dtype", "float16" if half else "bfloat16", "--gpu-memory-utilization", f"{share:.2f}"]
 
 
 def _check(reply: httpx.Response) -> None:

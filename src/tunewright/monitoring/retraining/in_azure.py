@@ -16,7 +16,7 @@ from tunewright.deploy.exam import exam_of, failures
 from tunewright.deploy.live import State
 from tunewright.deploy.outputs import STEPS, Outputs
 from tunewright.deploy.preflight import endpoint_checks, require
-from tunewright.deploy.room import require_room
+from tunewright.deploy.capacity import require_capacity
 from tunewright.deploy.trial import Exam, NoAnswer
 from tunewright.monitoring.retraining.canary import LOOKS, CanaryTerms, TakenAway
 from tunewright.monitoring.retraining.contest import made_of
@@ -136,7 +136,7 @@ class InAzure:
                 fix="Make it again: tunewright retrain … --anyway",
             )
         outputs = Outputs({step: folders[step] for step in STEPS})
-        require_room(self.to, self._spec, outputs)
+        require_capacity(self.to, self._spec, outputs)
         return outputs
 
     def _target(self, outputs: Outputs) -> tuple[DeployTarget, Exam]:

@@ -67,7 +67,7 @@ def this_machine() -> Machine:
 def this_speed() -> Speed:
     """How fast this one answers; takes a second."""
     from tunewright.inference.runtimes.torch_model import compute_type
-    from tunewright.training.planning.here import cpu_speed
+    from tunewright.training.planning.cpu import cpu_speed
 
     floats, trained = cpu_speed("float32"), cpu_speed(compute_type("auto"))
     faster = 1.0 if cpu_flags().isdisjoint(_DOT_PRODUCTS) else INTS_OVER_FLOATS

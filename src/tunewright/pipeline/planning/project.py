@@ -22,7 +22,7 @@ from tunewright.pipeline.planning.steps import Memory, StepsPlan, plan_step
 from tunewright.pipeline.planning.times import PlannedJob
 from tunewright.pipeline.steps import Step, steps_to
 from tunewright.training.encoders.footprint import shape_of_encoder
-from tunewright.training.planning.here import DEQUANTISED, held
+from tunewright.training.planning.cpu import DEQUANTISED, held
 from tunewright.training.planning.plan import PARALLEL, Plan, plan, spoken
 
 _TRAINED = 1.5

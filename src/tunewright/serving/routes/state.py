@@ -91,7 +91,7 @@ class ServerState:
 
 
 def _may_use(principal: Principal | None, model: str) -> bool:
-    return principal is None or principal.may_ask(model)
+    return principal is None or principal.may_use(model)
 
 
 # Coroutines: FastAPI would run plain functions in a worker thread, which costs each request a change of threads.

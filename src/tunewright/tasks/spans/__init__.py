@@ -1,1 +1,1 @@
-"""Records whose values stand literally in their texts: where they stand, and how a tag for each token says it."""
+"""Records whose values stand literally in their texts: finding the values, and reading records from a tag a token."""

@@ -1,9 +1,9 @@
-"""Which piece of a text each value of a record stands for.
+"""Finds the piece of a text that each value of a record comes from.
 
-A value that stands at several places is taken to be meant where the field's other values stand: what is around each
-place (the words beside it, how its line begins, how far down it is) is weighed by naive Bayes, which learns from all
-values at once which of their places are meant (expectation maximisation). Places that are equally likely go by their
-order. The other places of a value are not taught, as they are not known to be wrong.
+A value may stand at several places. The right place is the one that looks most like the places of the field's other
+values. Naive Bayes scores the surroundings of each place: the words beside it, how its line begins, how far down it is.
+It learns from all values at once which of their places are right (expectation maximisation). Equally likely places go
+by their order. Training ignores the other places of a value, because they may be right too.
 """
 
 from __future__ import annotations
@@ -12,47 +12,49 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tunewright.tasks.example import Example
 from tunewright.tasks.measures import leaves
 from tunewright.tasks.spans.fields import Field
 from tunewright.tasks.spans.readings import READINGS, pieces
+from tunewright.tasks.windows import divided
 
 ROUNDS = 5
-"""Of expectation maximisation."""
+"""Rounds of expectation maximisation."""
 LEAST = 3
-"""Values that must need a reading, so that there is enough to learn it from."""
+"""Values that must need a reading before a field gets it; fewer are too little to learn from."""
 _SMOOTH = 0.5
 
 
 @dataclass(frozen=True)
 class ValueSpan:
-    """A piece of a text that says a value."""
+    """The piece of a text that a value comes from."""
 
     start: int
     end: int
-    """The character behind its last."""
+    """The character after its last."""
     path: str
     reading: str
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """A record in its text."""
+    """The places of a record's values in its text."""
 
     spans: tuple[ValueSpan, ...]
-    """Where its values stand, in the order of the text; none overlap."""
+    """The values' places, in the order of the text, without overlaps."""
     others: tuple[tuple[int, int], ...]
-    """Further places that say the same, which may or may not be meant."""
+    """Other places with the same values, which may or may not be right."""
     lost: tuple[str, ...]
-    """The fields of values that stand nowhere, or only where another value does."""
+    """The fields of values that have no place, or only places of other values."""
 
 
 @dataclass
 class _Value:
-    """A value to be placed: its field, and the readings of each place."""
+    """A value to place: its field, and the readings of each possible place."""
 
     path: str
     places: dict[tuple[int, int], tuple[str, ...]]
@@ -60,7 +62,7 @@ class _Value:
 
 
 def whole(text: str, at: int) -> bool:
-    """Whether a piece may begin or end at a place: not within a word, and not within a number."""
+    """Whether a piece may begin or end at a place: not inside a word, and not inside a number."""
     if not 0 < at < len(text):
         return True
     before, after = text[at - 1], text[at]
@@ -68,18 +70,18 @@ def whole(text: str, at: int) -> bool:
 
 
 class Aligner:
-    """Knows, from examples, which readings each field needs and where its values are meant.
+    """Learns from examples which readings each field needs and which places of its values are right.
 
     Args:
-        fields: those that are read off the text.
+        fields: the fields whose values come from the text.
     """
 
     def __init__(self, fields: Sequence[Field], examples: Sequence[Example]):
         self._fields = {each.path: each for each in fields}
         self._seen: dict[str, Counter[str]] = defaultdict(Counter)
-        """For each field how often a cue was beside a value that was meant."""
+        """For each field, how often each cue was beside a right place."""
         self._around: dict[str, Counter[str]] = defaultdict(Counter)
-        """The same of all places."""
+        """For each field, how often each cue was beside any place."""
         self._readings: dict[str, tuple[str, ...]] = {}
         values = [(example.request, value) for example in examples for value in self._values(example)[0]]
         self._readings = _needed([value for _, value in values])
@@ -90,11 +92,11 @@ class Aligner:
 
     @property
     def kinds(self) -> list[tuple[str, str]]:
-        """(field, reading) of all spans that there may be, in the fields' order."""
+        """(field, reading) of all possible spans, in the fields' order."""
         return [(path, name) for path in self._fields for name in self._readings.get(path, ())]
 
     def align(self, example: Example) -> Aligned:
-        """Where an example's values stand in its text."""
+        """Find the places of an example's values in its text."""
         values, absent = self._values(example)
         lost, taken, others = list(absent), dict[tuple[int, int], ValueSpan](), list[tuple[int, int]]()
         for value in values:
@@ -111,49 +113,88 @@ class Aligner:
         return Aligned(tuple(taken[place] for place in sorted(taken)), tuple(sorted(beside)), tuple(lost))
 
     def _values(self, example: Example) -> tuple[list[_Value], list[str]]:
-        """(the values that stand in a text, the fields of those that do not)."""
+        """(the values that have a place in the text, the fields of those that have none)."""
         record, values, absent = json.loads(example.answer), [], []
         for path, each in self._fields.items():
             for value in each.among(record):
-                found: dict[tuple[int, int], list[str]] = {}
-                ((_, said),) = leaves(value)
-                for start, end, reading in pieces(said, example.request):
+                places: dict[tuple[int, int], list[str]] = {}
+                ((_, as_text),) = leaves(value)
+                for start, end, reading in pieces(as_text, example.request):
                     text = example.request
                     if whole(text, start) and whole(text, end) and _reads(each, reading, text[start:end]) == value:
-                        found.setdefault((start, end), []).append(reading)
-                if found:
-                    values.append(_Value(path, {place: tuple(names) for place, names in found.items()}))
+                        places.setdefault((start, end), []).append(reading)
+                if places:
+                    values.append(_Value(path, {place: tuple(names) for place, names in places.items()}))
                 else:
                     absent.append(path)
         return values, absent
 
     def _readable(self, value: _Value) -> dict[tuple[int, int], tuple[str, ...]]:
-        """The places that a reading of the field gives the value of, each with those readings, the commonest first."""
+        """The places where a reading of the field gives the value, with these readings, the commonest first."""
         known = self._readings.get(value.path, ())
-        found = {place: tuple(name for name in known if name in names) for place, names in value.places.items()}
-        return {place: names for place, names in found.items() if names}
+        readable = {place: tuple(name for name in known if name in names) for place, names in value.places.items()}
+        return {place: names for place, names in readable.items() if names}
 
     def _learn(self, values: Sequence[_Value]) -> None:
         for value in values:
-            for found in value.cues.values():
-                self._around[value.path].update(found)
+            for around in value.cues.values():
+                self._around[value.path].update(around)
         for _ in range(ROUNDS):
             seen: dict[str, Counter[str]] = defaultdict(Counter)
             for value in values:
-                scores = [self._score(value.path, found) for found in value.cues.values()]
+                scores = [self._score(value.path, around) for around in value.cues.values()]
                 shares = [math.exp(score - max(scores)) for score in scores]
-                for share, found in zip(shares, value.cues.values(), strict=True):
-                    for cue in found:
+                for share, around in zip(shares, value.cues.values(), strict=True):
+                    for cue in around:
                         seen[value.path][cue] += share / sum(shares)  # type: ignore[assignment]
             self._seen = seen
 
-    def _score(self, path: str, found: Sequence[str]) -> float:
+    def _score(self, path: str, place_cues: Sequence[str]) -> float:
         seen, around = self._seen[path], self._around[path]
-        return sum(math.log((seen[cue] + _SMOOTH) / (around[cue] + 2 * _SMOOTH)) for cue in found)
+        return sum(math.log((seen[cue] + _SMOOTH) / (around[cue] + 2 * _SMOOTH)) for cue in place_cues)
+
+
+def within(aligned: Aligned, start: int, end: int) -> Aligned:
+    """The aligned values within a window of the text. Training ignores values that the window cuts."""
+    spans, others = [], []
+    for span in aligned.spans:
+        if start <= span.start and span.end <= end:
+            spans.append(ValueSpan(span.start - start, span.end - start, span.path, span.reading))
+        elif span.start < end and start < span.end:
+            others.append((max(span.start, start) - start, min(span.end, end) - start))
+    for first, last in aligned.others:
+        if first < end and start < last:
+            others.append((max(first, start) - start, min(last, end) - start))
+    return Aligned(tuple(spans), tuple(others), aligned.lost)
+
+
+def records(
+    fields: Sequence[Field], record: Mapping[str, Any], parts: Sequence[Aligned], windows: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The part of a record that belongs to each window. Values that the schema offers are divided by
+    `tunewright.tasks.windows.divided`."""
+    of_windows: list[dict[str, Any]] = []
+    for part, window, rest in zip(parts, windows, divided(record, windows), strict=True):
+        of_window: dict[str, Any] = {}
+        for each in fields:
+            if each.choices:
+                values = each.among(rest)
+            else:
+                read = (
+                    READINGS[span.reading](window[span.start : span.end])
+                    for span in part.spans
+                    if span.path == each.path
+                )
+                values = [each.fit(value) for value in read if value is not None]
+            if values:
+                several = each.listed and (len(values) > 1 or not each.single)
+                each.put(of_window, values if several else values[0])
+        of_windows.append(of_window)
+    return of_windows
 
 
 def cues(text: str, place: tuple[int, int]) -> list[str]:
-    """What is around a piece of a text."""
+    """The surroundings of a piece of a text, as features."""
     start, end = place
     lines = text.splitlines(keepends=True) or [""]
     number, begun = 0, 0
@@ -183,8 +224,8 @@ def _reads(each: Field, reading: str, piece: str) -> object:
 
 
 def _needed(values: Sequence[_Value]) -> dict[str, tuple[str, ...]]:
-    """For each field the fewest readings that its values need, the one that gives the most first; what only a few
-    values need is left out."""
+    """The fewest readings that each field needs for its values, the one that gives the most values first. A reading
+    that only a few values need is left out."""
     of_field: dict[str, list[set[str]]] = defaultdict(list)
     for value in values:
         of_field[value.path].append({name for names in value.places.values() for name in names})
@@ -192,9 +233,9 @@ def _needed(values: Sequence[_Value]) -> dict[str, tuple[str, ...]]:
     for path, left in of_field.items():
         names: list[str] = []
         while left:
-            given = Counter(name for each in left for name in each)
-            best = max(READINGS, key=lambda name: given[name])  # of equals the plainest
-            if names and given[best] < LEAST:
+            counts = Counter(name for each in left for name in each)
+            best = max(READINGS, key=lambda name: counts[name])  # the plainest of equal ones
+            if names and counts[best] < LEAST:
                 break
             names.append(best)
             left = [each for each in left if best not in each]

@@ -1,4 +1,5 @@
-"""The fields of a record that can be read off a text: pieces of it, or one of a few values that the schema offers."""
+"""The fields of a record that an encoder can fill: pieces of the text, or one of a few values that the schema
+offers."""
 
 from __future__ import annotations
 
@@ -16,20 +17,20 @@ _UNKNOWN = ("allOf", "not", "if", "patternProperties", "prefixItems")
 
 @dataclass(frozen=True)
 class Field:
-    """One value of a record, or a list of values.
+    """A field of a record: one value, or a list of values.
 
-    Its value is a piece of the text, unless the schema offers `choices`.
+    A value is a piece of the text, unless the schema offers `choices`.
     """
 
     path: str
     """Names joined by points, as in `tunewright.tasks.measures.leaves`."""
     form: RecordForm
     schemas: tuple[Mapping[str, Any], ...]
-    """What one value may be."""
+    """The possible schemas of one value."""
     single: bool
     """Whether it may be one value."""
     listed: bool
-    """Whether it may be a list of values; both: a list where there are several."""
+    """Whether it may be a list of values. If it may be both, several values make a list."""
     required: bool
     """Whether every record has it."""
     nullable: bool = False
@@ -38,11 +39,11 @@ class Field:
 
     @property
     def leaf(self) -> str:
-        """Its path where it holds a list."""
+        """The path of its values if it holds a list."""
         return f"{self.path}[]"
 
     def fit(self, text: str) -> Any:
-        """The value that a text stands for; None where it is none of this field."""
+        """The value that a text stands for; None if it is not a value of this field."""
         return next((value for value in self._fitting(text) if value not in ("", None)), None)
 
     def _fitting(self, text: str) -> Iterator[Any]:
@@ -52,15 +53,15 @@ class Field:
                 yield value
 
     def among(self, record: Mapping[str, Any]) -> list[Any]:
-        """Its values in a record; none where it has none."""
-        found: Any = record
+        """Its values in a record."""
+        content: Any = record
         for name in self.path.split("."):
-            found = found.get(name) if isinstance(found, Mapping) else None
-        values = found if isinstance(found, list) else [found]
+            content = content.get(name) if isinstance(content, Mapping) else None
+        values = content if isinstance(content, list) else [content]
         return [value for value in values if value is not None and value != ""]
 
     def put(self, record: dict[str, Any], value: Any) -> None:
-        """Write it into a record, and the objects that it lies in."""
+        """Put a value into a record, creating the objects around it."""
         *above, name = self.path.split(".")
         for part in above:
             record = record.setdefault(part, {})
@@ -71,7 +72,7 @@ def fields_of(form: RecordForm) -> list[Field]:
     """The fields of a schema, in its order.
 
     Raises:
-        UserError: a part of it can't be read off a text so.
+        UserError: an encoder can't fill some field.
     """
     return list(_fields(form, form.schema, "", required=True))
 
@@ -80,7 +81,7 @@ def _fields(form: RecordForm, schema: Mapping[str, Any], path: str, *, required:
     needed = schema.get("required", ())
     for name, part in schema.get("properties", {}).items():
         if "." in name:
-            raise _refused(name, "its name has a point in it, which parts the names of nested fields")
+            raise _refused(name, "its name has a point in it, which separates the names of nested fields")
         yield from _field(form, part, f"{path}.{name}" if path else name, required=required and name in needed)
 
 
@@ -134,7 +135,7 @@ def _is(schema: Mapping[str, Any], kind: str) -> bool:
 
 
 def _offered(schema: Mapping[str, Any]) -> list[Any] | None:
-    """The values that a schema offers; None where it offers none."""
+    """The values that a schema offers; None if it offers none."""
     if "const" in schema:
         return [schema["const"]]
     if "enum" in schema:
@@ -143,7 +144,7 @@ def _offered(schema: Mapping[str, Any]) -> list[Any] | None:
 
 
 def _choices(parts: list[Mapping[str, Any]]) -> tuple[Any, ...] | None:
-    """All values of a field whose schema offers them; None where it is read off the text."""
+    """All values of a field whose schema offers them; None if the values come from the text."""
     offered = [_offered(part) for part in parts]
     if not offered or any(values is None for values in offered):
         return None
@@ -154,6 +155,6 @@ def _refused(path: str, why: str) -> UserError:
     return UserError(
         f"An encoder can't fill in the field {path}: {why}.",
         where="task.schema",
-        why="An encoder marks pieces of the text, and chooses among values that the schema offers.",
+        why="An encoder marks pieces of the text, or chooses among values that the schema offers.",
         fix=_FIX,
     )

@@ -1,4 +1,4 @@
-"""How many values of each field stand in the texts, so that a tag for each token can say them."""
+"""Counts how many values of each field stand literally in the texts. Only those can be marked by tags."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunewright.tasks.spans.fields import Field
 MOSTLY = 0.5
 """Share of a field's values that must stand in the texts."""
 _WELL = 0.98
-"""Share from which on nothing is said of a field."""
+"""From this share on, the summary leaves a field out."""
 
 
 @dataclass(frozen=True)
@@ -32,48 +32,48 @@ class Literal:
 def literal(
     fields: Sequence[Field], records: Iterable[Mapping[str, Any]], lost: Iterable[Sequence[str]]
 ) -> list[Literal]:
-    """The count of each field that is read off the text.
+    """Count the values of each field that comes from the text.
 
     Args:
-        lost: for each record the paths of the values that were not found, as often as they were not.
+        lost: for each record, the paths of the values that have no place in the text; one entry a value.
     """
-    read = [each for each in fields if not each.choices]
-    count = Counter(each.path for record in records for each in read for _ in each.among(record))
+    from_text = [each for each in fields if not each.choices]
+    count = Counter(each.path for record in records for each in from_text for _ in each.among(record))
     absent = Counter(path for paths in lost for path in paths)
-    return [Literal(each.path, count[each.path], count[each.path] - absent[each.path]) for each in read]
+    return [Literal(each.path, count[each.path], count[each.path] - absent[each.path]) for each in from_text]
 
 
-def require_literal(found: Sequence[Literal], least: float = MOSTLY) -> None:
-    """Refuse a field whose values mostly do not stand in the texts.
+def require_literal(counts: Sequence[Literal], least: float = MOSTLY) -> None:
+    """Refuse a field if too few of its values stand in the texts.
 
     Args:
-        least: share of them that must.
+        least: the share that must.
 
     Raises:
-        UserError: there is one, or no record has any value.
+        UserError: there is such a field, or no record has any value.
     """
-    few = [each for each in found if each.values and each.share < least]
+    few = [each for each in counts if each.values and each.share < least]
     if few:
         fields = ", ".join(f"{each.path} ({each.found} of {each.values}, {each.share:.0%})" for each in few)
         raise UserError(
             f"Too few values of these fields stand in the texts: {fields}.",
             where="task.schema",
             why="An encoder marks pieces of the text. It can read numbers and dates in other forms, and letters in "
-            "another case; what is worded otherwise must be written.",
+            "another case. Values in other words need a model that writes.",
             fix="Choose a model that writes (tunewright models ls), or leave these fields out of the schema.",
         )
-    if found and not any(each.values for each in found):
+    if counts and not any(each.values for each in counts):
         raise UserError(
-            "No training record has a value to read off its text.",
+            "No training record has a value that stands in its text.",
             where="data.train",
             fix="Look at the records: tunewright data check",
         )
 
 
-def summary(found: Sequence[Literal]) -> str:
-    """Which fields' values do not all stand in the texts, for a human."""
-    some = [each for each in found if each.share < _WELL]
+def summary(counts: Sequence[Literal]) -> str:
+    """A sentence about the fields whose values do not all stand in the texts."""
+    some = [each for each in counts if each.share < _WELL]
     if not some:
         return "all fields' values stand in the texts"
     fields = ", ".join(f"{each.path} {each.found} of {each.values}" for each in some)
-    return f"not all values stand in the texts, and those that do not are not taught: {fields}"
+    return f"not all values stand in the texts, and training skips the others: {fields}"

@@ -1,8 +1,8 @@
-"""What a piece of a text says, where a record writes it in another form: letters in one case, plain numbers, ISO dates.
+"""Readings: functions from a piece of a text to a record's form, such as one case, plain numbers, or ISO dates.
 
-A reading is a function from the piece alone, so that what training aligned, serving reads back. Which of several ways a
-date or an amount is meant (03/04/2024, 1.234) stands in the text around it: each way is a reading of its own, and the
-model tells them apart as it tells fields apart.
+A reading depends on the piece alone, so that serving reads back what training aligned. Some dates and amounts are
+ambiguous (03/04/2024, 1.234), and only the text around them tells which is meant. So each meaning is its own reading,
+and the model tells readings apart as it tells fields apart.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 
 TEXT = "text"
-"""The reading of a piece as it stands, white space aside."""
+"""The reading that returns the piece unchanged, except for white space."""
 _MONTHS = (
     "jan",
     "feb fév fev",
@@ -27,7 +27,7 @@ _MONTHS = (
     "nov",
     "dec dez déc dic",
 )
-"""How months begin in English, German, French, Italian, Spanish, Portuguese and Dutch."""
+"""The beginnings of the names of months in English, German, French, Italian, Spanish, Portuguese and Dutch."""
 _LONGER = {"juin": 6, "juil": 7}
 _DAY = r"\d{1,2}"
 _YEAR = r"(?:\d{4}|\d{2})"
@@ -94,8 +94,8 @@ def _dated(order: str) -> Callable[[str], str | None]:
 
 
 def _month(word: str) -> int | None:
-    if found := next((number for begin, number in _LONGER.items() if word.startswith(begin)), None):
-        return found
+    if number := next((number for begin, number in _LONGER.items() if word.startswith(begin)), None):
+        return number
     return next((n for n, begins in enumerate(_MONTHS, 1) if word.startswith(tuple(begins.split()))), None)
 
 
@@ -121,22 +121,23 @@ READINGS: dict[str, Callable[[str], str | None]] = {
     "mdy": _dated("mdy"),
     "month-named": _dated("month-named"),
 }
-"""By their names, which bundles hold; the plainest first."""
+"""All readings by name, the plainest first. Bundles store the names."""
 _OF_NUMBERS, _OF_DATES = ("point", "comma"), ("ymd", "dmy", "mdy", "month-named")
 _OF_LETTERS = (TEXT, "lines", "lower", "upper", "title")
 
 
 def pieces(value: str, text: str) -> Iterator[tuple[int, int, str]]:
-    """Where a value may stand in a text: first character, the one behind the last, and a reading that gives it.
+    """The pieces of a text that a value may come from: (first character, the one after the last, a reading that gives
+    the value).
 
     Args:
-        value: as a record has it, as text.
+        value: the record's value as text.
     """
     yield from _of_letters(value, text)
     if re.fullmatch(r"-?\d+(\.\d+)?", value):
-        yield from _read(value, text, _NUMBER, _OF_NUMBERS, _same_number)
+        yield from _matching(value, text, _NUMBER, _OF_NUMBERS, _same_number)
     if re.fullmatch(r"\d{4}-\d\d-\d\d", value):
-        yield from _read(value, text, _DATE, _OF_DATES, str.__eq__)
+        yield from _matching(value, text, _DATE, _OF_DATES, str.__eq__)
 
 
 def _of_letters(value: str, text: str) -> Iterator[tuple[int, int, str]]:
@@ -150,13 +151,13 @@ def _of_letters(value: str, text: str) -> Iterator[tuple[int, int, str]]:
                 yield match.start(), match.end(), name
 
 
-def _read(
+def _matching(
     value: str, text: str, form: re.Pattern[str], names: tuple[str, ...], same: Callable[[str, str], bool]
 ) -> Iterator[tuple[int, int, str]]:
     for match in form.finditer(text):
         for name in names:
-            read = READINGS[name](match[0])
-            if read is not None and same(read, value):
+            reading = READINGS[name](match[0])
+            if reading is not None and same(reading, value):
                 yield match.start(), match.end(), name
 
 

@@ -1,8 +1,8 @@
 """A record as a tag for each token of its text, and back.
 
-A tag says that a token begins a value of a field, read in one of its ways, that it goes on with one, or that it is part
-of none (BIO; Ramshaw & Marcus 1995). What is chosen among the schema's own values stands in columns of its own, which
-count at the first token, the one that stands for the text.
+A tag says that a token begins a value of a field with a certain reading, continues one, or is outside all values (BIO;
+Ramshaw & Marcus 1995). A field whose values the schema offers has its own columns. They count only at the first token,
+which stands for the whole text.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from tunewright.tasks.spans.align import Aligned, ValueSpan, whole
 from tunewright.tasks.spans.fields import Field
 
 IGNORED = -100
-"""Tag of a token that is not learnt from."""
+"""The target of a token that training skips."""
 OUTSIDE = 0
-"""Column of the tag of a token that is part of no value."""
+"""The column of the tag outside all values."""
 Offsets = Sequence[tuple[int, int]]
-"""For each token the first character that it stands for and the one behind its last; equal of the frame's tokens."""
+"""For each token, (its first character, the one after its last). The two are equal for the tokens of the frame."""
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A field whose values the schema offers, and the columns of them."""
+    """A field whose values the schema offers, and their columns."""
 
     field: Field
     options: tuple[Any, ...]
-    """Its values; None where it may have none."""
+    """Its values; with None if it may have none."""
     first: int
-    """The first one's column."""
+    """The column of the first value."""
 
     @property
     def columns(self) -> slice:
@@ -44,44 +44,44 @@ class Choice:
 
 @dataclass(frozen=True)
 class TagKind:
-    """What a span may be."""
+    """A kind of span: a field with a reading."""
 
     path: str
     reading: str
     begin: int
-    """Column of the tag of its first token."""
+    """The column of the tag of a span's first token."""
 
     @property
     def inside(self) -> int:
-        """That of the others."""
+        """The column of the tag of its other tokens."""
         return self.begin + 1
 
 
 @dataclass(frozen=True)
-class Taught:
-    """What a text teaches."""
+class TagTargets:
+    """The training targets of a text."""
 
     tags: list[int]
-    """For each token a column, or `IGNORED`."""
+    """A column for each token, or `IGNORED`."""
     choices: list[int]
-    """For each choice the number of its option, or `IGNORED`."""
+    """The number of an option for each choice, or `IGNORED`."""
     lost: tuple[str, ...]
-    """The fields of values that no tags can say."""
+    """The fields of values that no tags can express."""
 
 
 class TagSet:
-    """What the columns of a token's logits stand for.
+    """The meaning of the columns of a token's logits.
 
     Args:
-        fields: of a schema, in its order.
-        kinds: (path of a field, reading) of the spans there are.
+        fields: the fields of a schema, in its order.
+        kinds: (path of a field, reading) of each kind of span.
     """
 
     def __init__(self, fields: Sequence[Field], kinds: Sequence[tuple[str, str]]):
         self.fields = list(fields)
         self.kinds = [TagKind(*kind, 1 + 2 * number) for number, kind in enumerate(kinds)]
         self.size = 1 + 2 * len(self.kinds)
-        """Tags; columns of choices stand behind them."""
+        """Number of tags. The columns of the choices come after them."""
         self.choices: list[Choice] = []
         column = self.size
         for each in fields:
@@ -94,7 +94,7 @@ class TagSet:
 
     @classmethod
     def named(cls, fields: Sequence[Field], outputs: Sequence[str]) -> TagSet:
-        """That of which these are the `outputs`."""
+        """The tag set with these `outputs`."""
         begun = (name.split(" ", 2) for name in outputs if name.startswith("B "))
         return cls(fields, [(path, reading) for _, reading, path in begun])
 
@@ -104,10 +104,10 @@ class TagSet:
         spans = [f"{mark} {kind.reading} {kind.path}" for kind in self.kinds for mark in "BI"]
         return ["O", *spans, *(f"= {each.field.path} {value}" for each in self.choices for value in each.options)]
 
-    def taught(self, aligned: Aligned, record: Mapping[str, Any], offsets: Offsets, text: str) -> Taught:
-        """What a text of which the values were found teaches.
+    def targets(self, aligned: Aligned, record: Mapping[str, Any], offsets: Offsets, text: str) -> TagTargets:
+        """The training targets of a text with aligned values.
 
-        Where a value was not found, tokens outside of the others are not taught: some of them may say it.
+        If a value has no place, training skips the tokens outside the others, because some of them may be its place.
         """
         places, lost = trimmed(offsets, text), list(aligned.lost)
         tags = [OUTSIDE if start < end else IGNORED for start, end in places]
@@ -126,18 +126,18 @@ class TagSet:
             tags = [IGNORED if tag == OUTSIDE else tag for tag in tags]
         chosen = [(each, each.field.among(record)) for each in self.choices]
         numbers = [_number(each.options, values[0] if values else None) for each, values in chosen]
-        return Taught(tags, numbers, tuple(lost))
+        return TagTargets(tags, numbers, tuple(lost))
 
-    def told(self, tags: Sequence[int], choices: Sequence[int], offsets: Offsets, text: str) -> str:
-        """What tags say of a text, for a human."""
+    def describe(self, tags: Sequence[int], choices: Sequence[int], offsets: Offsets, text: str) -> str:
+        """The tags of a text in words."""
         spans = [(span.path, text[span.start : span.end]) for span in self.spans(tags, offsets, text)]
         for each, number in zip(self.choices, choices, strict=True):
             if number != IGNORED and each.options[number] is not None:
                 spans.append((each.field.path, str(each.options[number])))
-        return "; ".join(f"{path}: {' '.join(said.split())}" for path, said in spans) or "nothing"
+        return "; ".join(f"{path}: {' '.join(value.split())}" for path, value in spans) or "nothing"
 
     def spans(self, tags: Sequence[int], offsets: Offsets, text: str) -> list[ValueSpan]:
-        """The pieces that tags mark, which must be a legal sequence."""
+        """The pieces that a legal sequence of tags marks."""
         places = trimmed(offsets, text)
         return [
             ValueSpan(places[first][0], places[last][1], self.kinds[kind].path, self.kinds[kind].reading)
@@ -146,57 +146,57 @@ class TagSet:
 
 
 @dataclass
-class Found:
-    """What was read in a text, or in one window of it."""
+class SpanRecord:
+    """The record that was read from a text, or from one window of it."""
 
     record: dict[str, Any] = field(default_factory=dict)
     fields: dict[str, float] = field(default_factory=dict)
     """The probability of the values at each path."""
     confidence: float = 1.0
-    """That of everything that was said of the text."""
+    """The probability of the whole record."""
 
 
 def _number(options: Sequence[Any], value: Any) -> int:
-    """The place of a value; `IGNORED` where there is none."""
-    found = (
+    """The number of a value among the options; `IGNORED` if it is not one of them."""
+    numbers = (
         n for n, option in enumerate(options) if option == value and isinstance(option, bool) == isinstance(value, bool)
     )
-    return next(found, IGNORED)
+    return next(numbers, IGNORED)
 
 
 def trimmed(offsets: Offsets, text: str) -> list[tuple[int, int]]:
-    """The characters of each token without white space at its ends; an empty piece where there are no others."""
-    found = []
+    """The characters of each token without white space at its ends; an empty piece if there are no others."""
+    pieces = []
     for start, end in offsets:
         piece = text[start:end]
         bare = piece.strip()
         begin = start + (len(piece) - len(piece.lstrip()) if bare else 0)
-        found.append((begin, begin + len(bare)))
-    return found
+        pieces.append((begin, begin + len(bare)))
+    return pieces
 
 
 def _within(places: Offsets, start: int, end: int) -> list[int]:
-    """The tokens that stand for a piece, or a part of it."""
+    """The tokens that overlap with a piece."""
     return [number for number, (first, last) in enumerate(places) if first < last and first < end and start < last]
 
 
 def runs(tags: Sequence[int]) -> list[tuple[int, int, int]]:
     """(first token, last token, number of the kind) of each span in a legal sequence of tags."""
-    found: list[tuple[int, int, int]] = []
+    spans: list[tuple[int, int, int]] = []
     for token, tag in enumerate(tags):
         if tag <= OUTSIDE:
             continue
         kind, inside = divmod(tag - 1, 2)
-        if inside and found and found[-1][1] == token - 1 and found[-1][2] == kind:
-            found[-1] = (found[-1][0], token, kind)
+        if inside and spans and spans[-1][1] == token - 1 and spans[-1][2] == kind:
+            spans[-1] = (spans[-1][0], token, kind)
         elif not inside:
-            found.append((token, token, kind))
-    return found
+            spans.append((token, token, kind))
+    return spans
 
 
 def seams(offsets: Offsets, text: str) -> tuple[list[bool], list[bool]]:
-    """For each token whether a value may begin with it, and whether one may end with it: not within a word, a number or
-    a character, nor in white space."""
+    """For each token, whether a value may begin with it, and whether one may end with it. A value can't begin or end
+    inside a word, a number, a character, or white space."""
     places = trimmed(offsets, text)
     begin, end = [], []
     for token, (start, stop) in enumerate(places):
@@ -208,12 +208,12 @@ def seams(offsets: Offsets, text: str) -> tuple[list[bool], list[bool]]:
 
 
 def best_tags(scores: Floats, begin: Sequence[bool], end: Sequence[bool]) -> list[int]:
-    """The likeliest legal sequence of tags (Viterbi): what goes on with a value follows what began it, and values begin
-    and end where they may.
+    """The likeliest legal sequence of tags (Viterbi): an inside tag follows the begin tag of its kind, and values begin
+    and end only where `seams` allows it.
 
     Args:
         scores: log-probabilities [tokens, tags] of tokens that are text.
-        begin, end: as of `seams`, of the same tokens.
+        begin, end: the results of `seams` for the same tokens.
     """
     greedy = scores.argmax(1).tolist()
     if _legal(greedy, begin, end):
@@ -222,9 +222,9 @@ def best_tags(scores: Floats, begin: Sequence[bool], end: Sequence[bool]) -> lis
     tokens, kinds = begun.shape
     if not kinds:
         return [OUTSIDE] * tokens
-    # Of a token outside, and of one within a value of each kind: the score of the likeliest way there.
+    # The score of the best path to this token outside, and inside a value of each kind.
     out, within = 0.0, np.full(kinds, -np.inf)
-    from_out = np.zeros(tokens, np.int64)  # the kind that ended before this token; -1: none did
+    from_out = np.zeros(tokens, np.int64)  # the kind of value that ended before this token; -1: none
     begins = np.zeros((tokens, kinds), bool)
     for token in range(tokens):
         ended, kind = out, -1
@@ -272,5 +272,5 @@ def log_softmax(logits: Any) -> Floats:
 
 
 def probability(scores: Floats, tags: Sequence[int]) -> float:
-    """Of a sequence of tags, each token for itself."""
+    """The probability of a sequence of tags if tokens are independent."""
     return math.exp(float(scores[np.arange(len(tags)), list(tags)].sum()))

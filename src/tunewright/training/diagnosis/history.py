@@ -15,7 +15,7 @@ from tunewright.config.sections import EncoderSpec, TrainSpec
 from tunewright.core.artifacts import read_jsonl, read_manifest
 from tunewright.inference.runtimes.beside import BESIDE
 from tunewright.tasks import Task
-from tunewright.training.loop.chance import ScoreChange, change
+from tunewright.training.diagnosis.chance import ScoreChange, change
 from tunewright.training.loop.encode import IGNORED, Row
 
 CURVE = "curve.jsonl"

@@ -14,10 +14,10 @@ from statistics import fmean
 
 import numpy as np
 
+from tunewright.training.diagnosis.chance import highest_share
 from tunewright.training.diagnosis.diagnosis import Diagnosis
 from tunewright.training.diagnosis.diverging import lr_too_high, no_number
 from tunewright.training.diagnosis.history import ENOUGH_STEPS, History
-from tunewright.training.loop.chance import highest_share
 
 _LITTLE = 0.25
 """Share of the answers: a model that found something in the texts gets so many more right than one that guesses."""

@@ -36,14 +36,18 @@ Floats = npt.NDArray[np.float64]
 
 
 def fit_beside(
-    network: Network, tokenizer: TextTokenizer, rows: Sequence[Row], held: Sequence[Row], examples: Sequence[Example]
+    network: Network,
+    tokenizer: TextTokenizer,
+    rows: Sequence[Row],
+    validation_rows: Sequence[Row],
+    examples: Sequence[Example],
 ) -> Beside | None:
     """The linear model that improves an encoder; None if none certainly does.
 
     Args:
         network: the trained encoder, for a task with one label a text.
         rows: rows of the training part.
-        held, examples: rows and examples of the validation part.
+        validation_rows, examples: rows and examples of the validation part.
     """
     texts = [tokenizer.text_of(row["input_ids"]) for row in rows]
     size = 4 * len(Ngrams.of(texts)) * len(network.labels)
@@ -51,10 +55,12 @@ def fit_beside(
         say(f"  no linear model stands beside it: it would take {size / 1e6:,.0f} MB, more than {LARGEST / 1e6:.0f}")
         return None
     linear = fit_linear(texts, [network.labels[row["labels"][0]] for row in rows], network.labels)
-    read = [row["input_ids"] for row in held]
+    read = [row["input_ids"] for row in validation_rows]
     encoder = logits_of(network, read).numpy().astype(np.float64)
     beside = np.array(Beside(linear, tokenizer).logits(read), np.float64)
-    weight, before, after = weight_beside(encoder, beside, [row["labels"][0] for row in held], _blocks(examples))
+    weight, before, after = weight_beside(
+        encoder, beside, [row["labels"][0] for row in validation_rows], _blocks(examples)
+    )
     if not weight:
         return None
     say(f"  a linear model stands beside it: validation loss {before:.3f} → {after:.3f}, calibrated")
@@ -83,13 +89,13 @@ def weight_beside(
         return np.asarray(np.logaddexp.reduce(scores, axis=1) - scores[rows, gold], np.float64)
 
     def best(most: float) -> Floats:
-        found = minimize(
+        optimum = minimize(
             lambda at: np.average(losses(at), weights=counts),
             np.array([1.0, min(1.0, most)]),
             method="L-BFGS-B",
             bounds=[(0.05, 20.0), (0.0, most)],
         )
-        return np.asarray(found.x, np.float64)
+        return np.asarray(optimum.x, np.float64)
 
     alone, both = best(0.0), best(_MOST)
     gain = np.bincount(block, counts * (losses(alone) - losses(both)))

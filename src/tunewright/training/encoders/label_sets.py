@@ -42,10 +42,10 @@ class SomeLabels:
 
     def row(self, example: Example, tokenizer: TextTokenizer) -> Row:
         """`labels`: 1 where a label applies, else 0 [labels]."""
-        held = [0] * len(self.outputs)
+        targets = [0] * len(self.outputs)
         for label in labels_in(example.answer):
-            held[self._number[label]] = 1
-        return {"input_ids": tokenizer.encode_framed(example.request), "labels": held}
+            targets[self._number[label]] = 1
+        return {"input_ids": tokenizer.encode_framed(example.request), "labels": targets}
 
     def gold(self, rows: Sequence[Row]) -> Any:
         """[rows, labels] in float32."""
@@ -65,8 +65,8 @@ class SomeLabels:
         random vector."""
         chosen: dict[int, list[int]] = {}
         for place, row in enumerate(rows):
-            for number, held in enumerate(row["labels"]):
-                if held and len(places := chosen.setdefault(number, [])) < OF_A_LABEL:
+            for number, applies in enumerate(row["labels"]):
+                if applies and len(places := chosen.setdefault(number, [])) < OF_A_LABEL:
                     places.append(place)
         network.eval()
         some = sorted({place for places in chosen.values() for place in places})
@@ -84,13 +84,16 @@ class SomeLabels:
         logits, gold = logits_of(network, [network.placed(row["input_ids"]) for row in rows]), self.gold(rows)
         losses = F.binary_cross_entropy_with_logits(logits, gold, reduction="none").sum(1).tolist()
         given = [
-            self._task.written_out(label for label, held in zip(self.outputs, each, strict=True) if held)
+            self._task.written_out(label for label, applies in zip(self.outputs, each, strict=True) if applies)
             for each in (logits.sigmoid() >= _EVEN).tolist()
         ]
         return given, losses
 
     def describe(self, row: Row) -> str:
-        return ", ".join(label for label, held in zip(self.outputs, row["labels"], strict=True) if held) or "no label"
+        return (
+            ", ".join(label for label, applies in zip(self.outputs, row["labels"], strict=True) if applies)
+            or "no label"
+        )
 
     def rarest(self, rows: Sequence[Row]) -> str:
         count = Counter(dict.fromkeys(self.outputs, 0))

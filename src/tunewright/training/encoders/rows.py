@@ -1,4 +1,4 @@
-"""Encodes examples for an encoder, and refuses specs that an encoder can't do."""
+"""Encodes examples for an encoder, and refuses texts that are too long for it."""
 
 from __future__ import annotations
 
@@ -7,42 +7,12 @@ from typing import TYPE_CHECKING
 
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
-from tunewright.inference.runtimes.base import encoder_runtime, require_encoder_precision
-from tunewright.models.encoders import unable
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.tasks import Example, task_of
-from tunewright.tasks.base import JsonRecord
-from tunewright.tasks.record_form import RecordForm
-from tunewright.tasks.spans.fields import fields_of
+from tunewright.tasks import Example
 from tunewright.training.loop.encode import Row
 
 if TYPE_CHECKING:
     from tunewright.training.encoders.objectives import Objective
-
-
-def refusal(spec: Spec) -> UserError | None:
-    """Why an encoder can't do what a spec asks for; None if it can."""
-    if error := unable(spec.task.kind, spec.model_name, encoder=True):
-        return error
-    constraint = task_of(spec.task).constraint
-    if isinstance(constraint, JsonRecord):
-        try:
-            fields_of(RecordForm(constraint.schema))
-        except UserError as error:
-            return error
-    if spec.train.init_adapter is not None:
-        return UserError(
-            f"The training of {spec.model_name} can't begin with an adapter.",
-            where="train.init_adapter",
-            why="It is an encoder, which has no adapter: all its weights are trained.",
-            fix="Type: tunewright … train.init_adapter=null",
-        )
-    try:
-        encoder_runtime(spec.export.runtime)
-        require_encoder_precision(spec.export.precision)
-    except UserError as error:
-        return error
-    return None
 
 
 def window_for(spec: Spec, window: int) -> tuple[int, str]:
@@ -88,6 +58,6 @@ def require_short(examples: Sequence[Example], lengths: Sequence[int], most: int
         raise UserError(
             f"{len(too_long)} of {len(examples)} texts are longer than {key} = {most} tokens.",
             where=longest.meta.source,
-            why=f"The longest has {max(lengths)}. Tunewright cuts no text, because the part that is cut off may decide.",
+            why=f"The longest has {max(lengths)}. Nothing is cut, because the part that is cut off may decide.",
             fix="Shorten these texts, or choose an encoder that reads more: tunewright models ls",
         )

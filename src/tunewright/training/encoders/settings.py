@@ -18,11 +18,11 @@ def for_encoder(spec: Spec, texts: int) -> Spec:
         texts: number of training texts or documents; irrelevant if the batch size is set, as in a spec that this
             function returned.
     """
-    own = spec.train.encoder
+    encoder = spec.train.encoder
     few = spec.task.kind == "extract" and texts < _FEW_DOCUMENTS
-    own = own.model_copy(update={"batch_size": own.batch_size or (_FEW_BATCH if few else _BATCH)})
-    changes = own.model_dump(exclude=_OWN) | {
-        "encoder": own,
+    encoder = encoder.model_copy(update={"batch_size": encoder.batch_size or (_FEW_BATCH if few else _BATCH)})
+    changes = encoder.model_dump(exclude=_OWN) | {
+        "encoder": encoder,
         "gradient_accumulation_steps": 1,
         "gradient_checkpointing": False,
     }

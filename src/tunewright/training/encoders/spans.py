@@ -16,12 +16,11 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example
 from tunewright.tasks.base import Unfit
 from tunewright.tasks.extract import ExtractTask
-from tunewright.tasks.spans.align import Aligned, Aligner
+from tunewright.tasks.spans.align import Aligned, Aligner, records, within
 from tunewright.tasks.spans.fields import fields_of
 from tunewright.tasks.spans.literal import Literal, literal, require_literal, summary
-from tunewright.tasks.spans.reading import SpanReader
+from tunewright.tasks.spans.reader import SpanReader
 from tunewright.tasks.spans.tags import TagSet
-from tunewright.tasks.spans.windows import records, within
 from tunewright.training.encoders.network import Network
 from tunewright.training.encoders.passes import rows_of
 from tunewright.training.loop.encode import IGNORED, Row
@@ -63,7 +62,7 @@ class SpanTags:
         for example in examples:
             record, framed = json.loads(example.answer), self._tokenizer.framed(example.request)
             known.append(record)
-            lost.append(self.tags.taught(self._aligner.align(example), record, framed.offsets, framed.text).lost)
+            lost.append(self.tags.targets(self._aligner.align(example), record, framed.offsets, framed.text).lost)
         return literal(self.tags.fields, known, lost)
 
     def training_examples(self, examples: Sequence[Example]) -> list[Example]:
@@ -86,7 +85,7 @@ class SpanTags:
         window."""
         framed, record = tokenizer.framed(example.request), json.loads(example.answer)
         aligned = example.aligned if isinstance(example, SpanExample) else self._aligner.align(example)
-        taught = self.tags.taught(aligned, record, framed.offsets, framed.text)
+        taught = self.tags.targets(aligned, record, framed.offsets, framed.text)
         return {
             "input_ids": list(framed),
             "labels": [*taught.tags, *taught.choices],
@@ -141,7 +140,7 @@ class SpanTags:
         answers, losses = [], []
         logits = rows_of(network, [network.placed(row["input_ids"]) for row in rows])
         for row, scores in zip(rows, logits, strict=True):
-            read = SpanReader(self.tags, scores.numpy(), row["offsets"], row["text"]).found(whole=row["whole"])
+            read = SpanReader(self.tags, scores.numpy(), row["offsets"], row["text"]).read(whole=row["whole"])
             answers.append(self._canonical(read.record))
             gold = self.gold([row])
             losses.append(
@@ -163,7 +162,7 @@ class SpanTags:
 
     def describe(self, row: Row) -> str:
         read = len(row["input_ids"])
-        return self.tags.told(row["labels"][:read], row["labels"][read:], row["offsets"], row["text"])
+        return self.tags.describe(row["labels"][:read], row["labels"][read:], row["offsets"], row["text"])
 
     def rarest(self, rows: Sequence[Row]) -> str:
         begun = {kind.begin: f"{kind.path} as {kind.reading}" for kind in self.tags.kinds}

@@ -24,7 +24,8 @@ from tunewright.training.diagnosis.history import ENCODER, TrainingFacts
 from tunewright.training.encoders.beside import fit_beside
 from tunewright.training.encoders.network import HEAD, Network
 from tunewright.training.encoders.objectives import Objective, OneLabel, objective_of
-from tunewright.training.encoders.rows import encoded, refusal, window_for
+from tunewright.training.encoders.refusals import refusal
+from tunewright.training.encoders.rows import encoded, window_for
 from tunewright.training.encoders.settings import for_encoder
 from tunewright.training.encoders.trainer import build_encoder_trainer
 from tunewright.training.loop.encode import IGNORED, Row
@@ -118,7 +119,7 @@ def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Soup, Objective]:
     tokenizer, (window, key) = TextTokenizer(base.folder), window_for(spec, base.window)
     task = task.within(window - tokenizer.frame)
     objective = objective_of(task, spec.train.encoder, dataset.train, tokenizer)
-    train, some = (
+    train, validation = (
         objective.training_examples(dataset.train),
         evenly(objective.training_examples(dataset.validation), MOST),
     )
@@ -128,16 +129,21 @@ def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Soup, Objective]:
         say(f"  texts longer than {window} tokens are split into windows: {len(train)} instead of {len(dataset.train)}")
     if len(rows) < len(train):
         say(f"  {len(train) - len(rows)} texts teach nothing: they contain none of their values")
-    held = encoded(some, objective, tokenizer, window, key)
-    part = EncoderPart(some, held, task, objective, spec) if some else None
+    validation_rows = encoded(validation, objective, tokenizer, window, key)
+    part = EncoderPart(validation, validation_rows, task, objective, spec) if validation else None
     learnt = fmean(sum(label != IGNORED for label in row["labels"]) for row in rows)
     facts = TrainingFacts.of(
-        task, [each.answer for each in train], [each.answer for each in some], rows, learnt, part.groups if part else []
+        task,
+        [each.answer for each in train],
+        [each.answer for each in validation],
+        rows,
+        learnt,
+        part.groups if part else [],
     )
 
     def build(soup: Soup, checkpoints: Path, seed: int) -> Any:
         steps = planned_steps(soup.spec, len(rows))
-        return build_encoder_trainer(soup.spec, base, objective, rows, held, checkpoints, seed, steps)
+        return build_encoder_trainer(soup.spec, base, objective, rows, validation_rows, checkpoints, seed, steps)
 
     return Soup(spec, base, rows, part, facts, home, build), objective
 
@@ -157,10 +163,10 @@ def _audit(objective: Objective, rows: Sequence[Row], tokenizer: TextTokenizer) 
     """The audit's lines: the first rows as the encoder reads them, the texts' lengths, and the rarest target."""
     lines = [f"{tokenizer.decode(row['input_ids'])} → {objective.describe(row)}" for row in rows[:_AUDITED]]
     lengths = sorted(len(row["input_ids"]) for row in rows)
-    at = lengths[math.ceil(0.95 * len(lengths)) - 1]
+    p95 = lengths[math.ceil(0.95 * len(lengths)) - 1]
     return [
         *lines,
-        f"texts have up to {lengths[-1]} tokens, 95 % of them at most {at}; {objective.rarest(rows)}",
+        f"texts have up to {lengths[-1]} tokens, 95 % of them at most {p95}; {objective.rarest(rows)}",
     ]
 
 

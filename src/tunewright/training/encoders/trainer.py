@@ -155,7 +155,7 @@ def build_encoder_trainer(
     base: LocalEncoder,
     objective: Objective,
     rows: Sequence[Row],
-    held: Sequence[Row],
+    validation_rows: Sequence[Row],
     checkpoints: Path,
     seed: int,
     steps: int,
@@ -164,7 +164,7 @@ def build_encoder_trainer(
 
     Args:
         spec: its `train` is as `tunewright.training.encoders.settings.for_encoder` gives it.
-        held: the validation rows.
+        validation_rows: the rows to measure on.
         steps: the training's optimizer steps.
     """
     set_seed(seed)
@@ -175,10 +175,10 @@ def build_encoder_trainer(
     else:
         give_fast_dropout(network)
         give_fast_gradients(network.body)
-        if max(len(row["input_ids"]) for row in (*rows, *held)) <= _SHORT:
+        if max(len(row["input_ids"]) for row in (*rows, *validation_rows)) <= _SHORT:
             network.body.set_attn_implementation("eager")
     objective.begin(network, rows)
-    network.narrow(EncoderVocabulary([row["input_ids"] for row in (*rows, *held)], network.padding))
+    network.narrow(EncoderVocabulary([row["input_ids"] for row in (*rows, *validation_rows)], network.padding))
     network.train()
     engine = EncoderEngine(network.padding, objective)
     trainer = EncoderTrainer(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunewright.training.engine.kept import KeptPrompts
+    from tunewright.training.engine.prompt_cache import PromptCache
 
 NAME = "tunewright_packed"
 _SCORES = 2**27
@@ -46,7 +46,7 @@ def packed_attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     layout: list[dict[str, Any]] | None = None,
-    kept: KeptPrompts | None = None,
+    prompt_cache: PromptCache | None = None,
     **rest: Any,
 ) -> tuple[Any, None]:
     """Scaled dot-product attention over a batch from `tunewright.training.engine.packing.pack`.
@@ -54,7 +54,7 @@ def packed_attention(
     Args:
         query: [1, heads, T, width]; key and value: [1, key heads, T, width].
         sliding_window: a position sees only the last so many positions, itself included.
-        kept: is filled by a batch from `pack`, and continued by a batch from its own `behind`.
+        prompt_cache: is filled by a batch from `pack`, and continued by a batch from its own `continuation`.
 
     Returns:
         [1, T, heads, width], and no weights.
@@ -80,9 +80,9 @@ def packed_attention(
     how = (scale, dropout, sliding_window)
     parts = []
     for number, group in enumerate(layout):
-        if kept and "of" in group:
+        if prompt_cache and "of" in group:
             own = slice(group["start"], group["start"] + group["own"])
-            before = kept.of(module.layer_idx, group)
+            before = prompt_cache.of(module.layer_idx, group)
             parts.append(_own(group, query[0, :, own], key[0, :, own], value[0, :, own], before, *how))
             continue
         middle = group["start"] + group["shared"]
@@ -91,8 +91,10 @@ def packed_attention(
             parts.append(_prefix(group, query[0, :, prefix], key[0, :, prefix], value[0, :, prefix], *how))
         whole = slice(group["start"], own.stop)
         parts.append(_own(group, query[0, :, own], key[0, :, whole], value[0, :, whole], None, *how))
-        if kept:
-            kept.keep(module.layer_idx, number, *(x[0, :, part] for part in (own, prefix) for x in (key, value)))
+        if prompt_cache:
+            prompt_cache.keep(
+                module.layer_idx, number, *(x[0, :, part] for part in (own, prefix) for x in (key, value))
+            )
     return torch.cat(parts)[None], None
 
 

@@ -23,8 +23,8 @@ from tunewright.tasks import Branch, LabelSearch, LabelTrie, Task
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf
 from tunewright.tasks.label_trie import Floats
 from tunewright.training.engine.fast_paths import TrainingEngine, on_device_of
-from tunewright.training.engine.kept import KeptPrompts
 from tunewright.training.engine.packing import numbered, pad
+from tunewright.training.engine.prompt_cache import PromptCache
 from tunewright.training.loop.encode import IGNORED
 
 
@@ -171,20 +171,20 @@ class _CachedPrompts:
     def __init__(self, model: Any, prompts: Sequence[list[int]], stem: tuple[int, ...], *, long_lines: bool):
         self._model = model
         self._stem = len(stem)
-        self._kept = KeptPrompts([[*prompt, *stem] for prompt in prompts], long_lines=long_lines)
+        self._cache = PromptCache([[*prompt, *stem] for prompt in prompts], long_lines=long_lines)
         self._prefilled = False
 
     def __call__(self, branches: Mapping[int, Branch]) -> Iterable[tuple[int, Any]]:
         if self._prefilled:
-            batch = self._kept.behind({number: branch.path[self._stem :] for number, branch in branches.items()})
+            batch = self._cache.continuation({number: branch.path[self._stem :] for number, branch in branches.items()})
         else:
-            batch = self._kept.batch
+            batch = self._cache.batch
         self._prefilled = True
-        return _branch_logits(self._model, batch, branches, kept=self._kept)
+        return _branch_logits(self._model, batch, branches, prompt_cache=self._cache)
 
 
 def _branch_logits(
-    model: Any, batch: dict[str, Any], branches: Mapping[int, Branch], **kept: KeptPrompts
+    model: Any, batch: dict[str, Any], branches: Mapping[int, Branch], **cache: PromptCache
 ) -> Iterable[tuple[int, Any]]:
     """The model's logits at branches; the batch's labels are the prompts' numbers."""
     batch = on_device_of(model, batch)
@@ -193,7 +193,7 @@ def _branch_logits(
     column = {token: place for place, token in enumerate(offered)}
     labelled = numbers != IGNORED
     logits = (
-        model(**batch, **kept, positions=labelled, offered=numbers.new_tensor(offered)).logits.double().cpu().numpy()
+        model(**batch, **cache, positions=labelled, offered=numbers.new_tensor(offered)).logits.double().cpu().numpy()
     )
     for number, row in zip(numbers[labelled].tolist(), logits, strict=True):
         yield number, row[[column[token] for token in branches[number].tokens]]

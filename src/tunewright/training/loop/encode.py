@@ -33,7 +33,7 @@ def encode_examples(
             that decide between answers, each out of the tokens that the label trie allows there.
 
     Raises:
-        UserError: an example is longer than `max_length`, or would teach more than its answer.
+        UserError: an example is longer than `max_length`, or would teach something other than its answer.
     """
     known = answer_tokens(task, template, tokenizer) if loss == "labels" else {}
     trie = LabelTrie(list(known.values())) if known else None
@@ -49,7 +49,7 @@ def encode_examples(
         ignored = len(encoded.ids) - len(answer)
         if any(encoded.supervised[:ignored]):
             raise UserError(
-                "The chat template would teach more than the answer.",
+                "The chat template would teach something else than the answer.",
                 where=template.name,
                 why=f"In example {example.meta.id} it marks parts of the prompt as the assistant's.",
                 fix="Put {% generation %} … {% endgeneration %} around the assistant's content and end token only.",
@@ -100,7 +100,7 @@ def shown(rows: Sequence[Row], tokenizer: TextTokenizer) -> list[str]:
             run.append(ids[place])
     learnt = sum(label != IGNORED for each in rows for label in each["labels"])
     total = sum(len(each["input_ids"]) for each in rows)
-    among = ", each out of the tokens that the labels allow there" if "choices" in row else ""
+    among = ", each among the tokens that the labels allow there" if "choices" in row else ""
     return [
         f"{len(rows)} examples, {total:,} tokens, {learnt:,} of them learnt{among}; the first one:",
         "".join(pieces).replace("\n", "↵"),

@@ -133,7 +133,7 @@ def prepare(spec: Spec, split: Path, home: Path) -> Soup:
         home: the folder to train the adapters in.
 
     Raises:
-        UserError: only encoders do the task, or an example is too long or would teach more than its answer.
+        UserError: only encoders do the task, or an example is too long or would teach something other than its answer.
     """
     if error := unable(spec.task.kind, spec.model_name, encoder=False):
         raise error

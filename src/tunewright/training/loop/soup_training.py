@@ -2,8 +2,6 @@
 is finished.
 
 A model is an adapter or a whole encoder; either is saved as a folder.
-
-What is trained is an adapter, or an encoder as a whole; either is saved as a folder.
 """
 
 from __future__ import annotations
@@ -25,8 +23,8 @@ from tunewright.models.resolve import LocalModel
 from tunewright.training.diagnosis.diagnosis import CannotTrain
 from tunewright.training.diagnosis.history import CURVE, History, TrainingFacts
 from tunewright.training.diagnosis.rules import masked_targets
+from tunewright.training.loop.distributed import agreed
 from tunewright.training.loop.encode import Row
-from tunewright.training.loop.together import agreed
 from tunewright.training.loop.trainer import build_trainer, planned_steps
 from tunewright.training.loop.validation import ValidationPart
 
@@ -80,7 +78,7 @@ class Soup:
             CannotTrain: an example teaches nothing, or the loss stopped being a number; the last checkpoint stays.
             KeyboardInterrupt: the machine is about to be taken away; a checkpoint was saved.
         """
-        from tunewright.training.loop.watch import KEPT, Diagnosing, Eviction, TrainingFollower, Validation
+        from tunewright.training.loop.callbacks import KEPT, Diagnosing, Eviction, TrainingFollower, Validation
 
         home = self.home / f"member-{number}"
         if agreed((home / ADAPTER).exists()):

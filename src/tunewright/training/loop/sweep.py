@@ -205,7 +205,7 @@ def _train_trial(soup: Soup, overrides: dict[str, Any], trial: Any) -> float:
     import optuna
     from transformers import TrainerCallback
 
-    from tunewright.training.loop.watch import measured_steps
+    from tunewright.training.loop.callbacks import measured_steps
 
     class Pruning(TrainerCallback):  # type: ignore[misc, unused-ignore]
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
@@ -226,9 +226,13 @@ def _train_trial(soup: Soup, overrides: dict[str, Any], trial: Any) -> float:
 
 
 def _with_settings(spec: Spec, overrides: dict[str, Any]) -> Spec:
-    own = {key.removeprefix(_ENCODER): value for key, value in overrides.items() if key.startswith(_ENCODER)}
-    if own:
-        settings = spec.train.model_copy(update={"encoder": spec.train.encoder.model_copy(update=own), "num_seeds": 1})
+    encoder_settings = {
+        key.removeprefix(_ENCODER): value for key, value in overrides.items() if key.startswith(_ENCODER)
+    }
+    if encoder_settings:
+        settings = spec.train.model_copy(
+            update={"encoder": spec.train.encoder.model_copy(update=encoder_settings), "num_seeds": 1}
+        )
         return for_encoder(spec.model_copy(update={"train": settings}), 0)
     lora = spec.train.lora.model_copy(update={"r": overrides["train.lora.r"], "alpha": overrides["train.lora.alpha"]})
     changes = {"lora": lora, "lr": overrides["train.lr"], "epochs": overrides["train.epochs"], "num_seeds": 1}

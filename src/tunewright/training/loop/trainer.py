@@ -23,8 +23,8 @@ from tunewright.training.engine.fast_paths import (
     token_losses,
 )
 from tunewright.training.engine.packing import in_packed_order
+from tunewright.training.loop.distributed import own_share, whole_batches
 from tunewright.training.loop.encode import IGNORED, Row
-from tunewright.training.loop.together import own_share, whole_batches
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -46,7 +46,7 @@ def build_trainer(
     Args:
         folder: the base model's.
         seed: for the adapter's initial values and the order of the rows.
-        wanted: the fast paths to try; all by default.
+        requested: the fast paths to try; all by default.
     """
     from datasets import Dataset
     from transformers import AutoTokenizer, PrinterCallback, set_seed

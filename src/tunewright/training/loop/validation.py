@@ -13,8 +13,8 @@ from tunewright.core.processes import share
 from tunewright.tasks import Example, Task
 from tunewright.training.engine.fast_paths import TrainingEngine, evaluating
 from tunewright.training.loop.answering import Answering
+from tunewright.training.loop.distributed import gathered
 from tunewright.training.loop.encode import IGNORED, Row
-from tunewright.training.loop.together import gathered
 from tunewright.training.loop.trainer import row_losses
 
 SCORES = "scores.jsonl"

@@ -50,7 +50,7 @@ def draw_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatches:
     If the base model's tokenizer is not on this machine and can't be fetched, the default model's counts.
 
     Raises:
-        UserError: an example is too long or would teach more than its answer.
+        UserError: an example is too long or would teach something other than its answer.
     """
     name, tokenizer, template = _tokenizer_of(spec)
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)

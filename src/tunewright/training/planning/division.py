@@ -13,7 +13,7 @@ from tunewright.core.artifacts import read_manifest
 from tunewright.core.processes import has_gpu, machine_memory, threads
 from tunewright.models.resolve import kind_of
 from tunewright.tasks import Example, task_of
-from tunewright.training.planning.here import stored_bytes
+from tunewright.training.planning.cpu import stored_bytes
 
 _COUNTS = (4, 2)
 """Numbers of processes to consider; more were not measured."""

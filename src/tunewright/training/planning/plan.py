@@ -24,14 +24,14 @@ from tunewright.models.resolve import is_encoder
 from tunewright.models.skeleton import config_of
 from tunewright.tasks import Example
 from tunewright.training.encoders.footprint import counted
+from tunewright.training.loop.distributed import dealt
 from tunewright.training.loop.encode import Row
-from tunewright.training.loop.together import dealt
 from tunewright.training.loop.trainer import planned_steps
 from tunewright.training.loop.validation import MOST
 from tunewright.training.planning.batches import DrawnBatches, draw_batches
+from tunewright.training.planning.cpu import cpu_speed, held
 from tunewright.training.planning.division import Division, division
 from tunewright.training.planning.footprint import Footprint, footprint
-from tunewright.training.planning.here import cpu_speed, held
 
 _REUSED = 0.95
 """Share of the free memory that the allocator can use; freed blocks don't always fit the next request."""
@@ -67,9 +67,9 @@ class Option:
     card: str
     gpus: int
     usable_gib: float
-    """Of each GPU."""
+    """Memory of each GPU that tensors can use."""
     peak_gib: float
-    """On each GPU."""
+    """Memory that the training takes on each GPU."""
     spread: str
     """one: on one GPU. data: a copy on each GPU. sharded: the model is divided over them (FSDP)."""
     fits: bool
@@ -86,7 +86,7 @@ class Here:
     """A training on this machine's CPU."""
 
     memory_gib: float
-    """Of the machine."""
+    """Memory of the machine."""
     processes: int
     """Processes that share each batch."""
     peak_gib: float

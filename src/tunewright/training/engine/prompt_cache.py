@@ -17,9 +17,9 @@ Rows = list[tuple[int, Sequence[int]]]
 """Prompts by their place in their group, and the tokens after each."""
 
 
-class KeptPrompts:
-    """Keys and values of prompts. A model called with `kept=` this object fills it with the first batch, and continues
-    from it with later ones.
+class PromptCache:
+    """Keys and values of prompts. A model called with `prompt_cache=` this object fills it with the first batch, and
+    continues from it with later ones.
 
     Args:
         prompts: token ids, none empty.
@@ -72,12 +72,12 @@ class KeptPrompts:
         )
 
     def of(self, layer: int, group: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
-        """The keys and values before a group of `behind`: the prompts' own, [key heads, rows, most own tokens,
+        """The keys and values before a group of `continuation`: the prompts' own, [key heads, rows, most own tokens,
         width], and the prefix's."""
         key, value, prefix_key, prefix_value = self._layers[layer][group["of"]]
         return key.index_select(1, group["rows"]), value.index_select(1, group["rows"]), prefix_key, prefix_value
 
-    def behind(self, paths: Mapping[int, Sequence[int]]) -> dict[str, Any]:
+    def continuation(self, paths: Mapping[int, Sequence[int]]) -> dict[str, Any]:
         """A batch of tokens that follow some prompts.
 
         Args:
@@ -97,7 +97,7 @@ class KeptPrompts:
             if not some:
                 continue
             rows = [(self._places[number][1], path) for number, path in some]
-            layout.append({"start": len(ids), **self._behind_group(of, rows)})
+            layout.append({"start": len(ids), **self._group_layout(of, rows)})
             for number, path in some:
                 ids += path
                 positions += range(self._lengths[number], self._lengths[number] + len(path))
@@ -110,7 +110,7 @@ class KeptPrompts:
             "layout": layout,
         }
 
-    def _behind_group(self, of: int, some: Rows) -> dict[str, Any]:
+    def _group_layout(self, of: int, some: Rows) -> dict[str, Any]:
         """The layout of one group, with one line for each prompt."""
         import torch
 

@@ -11,8 +11,8 @@ from tunewright.cli.app import app
 from tunewright.config import load_money
 from tunewright.core.errors import UserError
 from tunewright.economics import price_book
+from tunewright.economics.assessment import Assessment, assess
 from tunewright.economics.hosting import service_of
-from tunewright.economics.money import Assessment, assess
 from tunewright.models.catalogue import catalogue
 
 TEN_LINES = """\
@@ -129,7 +129,7 @@ def test_an_api_that_has_ended_is_not_recommended(spec: Path) -> None:
         assert found.ways[0].note == "ended 2026-10-23"
     late = assessed(spec, "api.model=gpt-4.1-nano", "goal.p95_ms=0.01").sentence
     assert late.endswith(
-        "In its place API ministral-3b-2512 would cost $500 a month; no model of these answers within 0 ms."
+        "In its place API ministral-3b-2512 would cost $500 a month; none of these models answers within 0 ms."
     )
 
 

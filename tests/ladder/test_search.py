@@ -17,9 +17,9 @@ from tunewright.evaluation.statistics.intervals import Interval
 from tunewright.evaluation.verdict.comparison import SERVED
 from tunewright.ladder import climb as module
 from tunewright.ladder.cascades import Cascade
-from tunewright.ladder.climb import Ladder, Steps, climb
 from tunewright.ladder.forecast import CandidateForecast
-from tunewright.ladder.tried import tried
+from tunewright.ladder.search import Ladder, Steps, climb
+from tunewright.ladder.tried import summarise
 
 NAMES = ("small", "middle", "large")
 
@@ -149,7 +149,7 @@ def test_a_cascade_with_the_api_that_costs_less_than_serving_the_next_ends_the_l
         (ended("keep-api", "svm", a="60 %"), "the linear SVM is good enough"),
         (ended("switch", "served", a="88 %"), "small is as good as the API all the same: switch."),
         (ended("cheaper-api", "served", a="88 %"), "as good as the API all the same: cheaper-api."),
-        (ended("keep-api", P95="2,000 ms"), "A dearer one would be slower still."),
+        (ended("keep-api", P95="2,000 ms"), "A dearer candidate would be slower still."),
     ],
 )
 def test_where_a_dearer_one_would_not_help_none_is_tried(ending: dict[str, Any], said: str) -> None:
@@ -339,7 +339,7 @@ def test_where_all_fail_the_last_fault_is_told() -> None:
 
 
 def test_a_verdict_names_the_targets_that_were_missed() -> None:
-    found = tried("it", "encoder", Run("it", ended("keep-api", a="1 %", b="2 %")))
+    found = summarise("it", "encoder", Run("it", ended("keep-api", a="1 %", b="2 %")))
     assert found.missed == {"a": "1 %", "b": "2 %"}
     assert found.summary == "it misses a (1 %); b (2 %)."
     assert not found.good

@@ -1,4 +1,4 @@
-"""From the logits of a text's tokens to a record, and how sure each of its values is."""
+"""Turns the logits of a text's tokens into a record with the probability of each value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunewright.tasks.spans.readings import READINGS
 from tunewright.tasks.spans.tags import (
     OUTSIDE,
     Floats,
-    Found,
+    SpanRecord,
     Offsets,
     TagKind,
     TagSet,
@@ -26,20 +26,20 @@ from tunewright.tasks.spans.tags import (
 )
 
 _LONGEST = 64
-"""Tokens of a value that is looked for because there must be one."""
+"""Maximum tokens of a candidate for a field that has no value yet."""
 _LIKELY = 0.5
-"""Values that are expected in a text from which on one is looked for, where no single place is likelier than none: a
-total that stands at three places may be meant at any of them."""
+"""Expected number of values from which we search for candidates although no single place is likely. A total that stands
+at three places may come from any of them."""
 _TRIED = 64
-"""Pieces that are tried then, the likeliest first."""
+"""Candidates to try, the likeliest first."""
 
 
 class SpanReader:
-    """Reads one text, or one window of it.
+    """Reads the record of one text, or of one window of it.
 
     Args:
-        logits: of its tokens [tokens, columns].
-        offsets: of its tokens.
+        logits: the logits of its tokens, [tokens, columns].
+        offsets: the characters of its tokens.
     """
 
     def __init__(self, tags: TagSet, logits: Any, offsets: Offsets, text: str):
@@ -55,31 +55,32 @@ class SpanReader:
         self._end = [end[number] for number in self._tokens]
         self._path = best_tags(self._scores, self._begin, self._end)
 
-    def found(self, *, whole: bool) -> Found:
-        """What the text says.
+    def read(self, *, whole: bool) -> SpanRecord:
+        """The record of the text.
 
-        Of a field that has one value the piece that is likeliest for its length counts. One that must be there, or
-        that is expected somewhere, is looked for among the pieces that no value was found in.
+        A field with one value takes the piece with the best score for its length. If a field has no value but is
+        required, or is expected in the text, it takes the best candidate among the unmarked pieces.
 
         Args:
-            whole: whether the text is all there is, and not a window.
+            whole: whether this is the whole text and not a window.
         """
         path = list(self._path)
-        said: dict[str, list[tuple[float, float, Any]]] = {}
+        marked: dict[str, list[tuple[float, float, Any]]] = {}
         for first, last, number in runs(path):
             field = self._field(self._set.kinds[number])
             value = next(self._values(field, number, first, last), None)
             if value is not None:
-                sure = float(self._scores[range(first, last + 1), path[first : last + 1]].sum())
-                said.setdefault(field.path, []).append((sure / (last + 1 - first), sure, value))
-        result = Found()
+                log_probability = float(self._scores[range(first, last + 1), path[first : last + 1]].sum())
+                scored = (log_probability / (last + 1 - first), log_probability, value)
+                marked.setdefault(field.path, []).append(scored)
+        result = SpanRecord()
         for field in self._set.fields:
             if field.choices:
                 continue
-            values = said.get(field.path, [])
-            must = (whole and field.required and not field.nullable) or self._expected(field) > _LIKELY
-            if field.single and must and not values and (sought := self.sought(field, path)):
-                values = [sought]
+            values = marked.get(field.path, [])
+            needed = (whole and field.required and not field.nullable) or self._expected(field) > _LIKELY
+            if field.single and needed and not values and (candidate := self.best_candidate(field, path)):
+                values = [candidate]
             _put(result, field, values)
         result.confidence = probability(self._scores, path)
         self._choose(result)
@@ -87,24 +88,26 @@ class SpanReader:
         return result
 
     def _expected(self, field: Field) -> float:
-        """How many values of a field begin in the text, by the sum of their probabilities."""
-        begun = [kind.begin for kind in self._set.kinds if kind.path == field.path]
-        return float(np.exp(self._scores[self._begin][:, begun]).sum())
+        """The expected number of values of a field in the text: the sum of their probabilities."""
+        columns = [kind.begin for kind in self._set.kinds if kind.path == field.path]
+        return float(np.exp(self._scores[self._begin][:, columns]).sum())
 
-    def sought(self, field: Field, path: list[int] | None = None) -> tuple[float, float, Any] | None:
-        """The likeliest piece that can be read as a value of a field, marked in `path`: (its score for its length, its
-        log-probability, its value); None where there is none."""
+    def best_candidate(self, field: Field, path: list[int] | None = None) -> tuple[float, float, Any] | None:
+        """The likeliest unmarked piece that can be read as a value of a field. It is then marked in `path`.
+
+        Returns: (its score for its length, its log-probability, its value); None if there is none.
+        """
         tags = path if path is not None else list(self._path)
         for kind, first, last in self._likeliest(field, tags):
             value = next(self._values(field, (kind.begin - 1) // 2, first, last), None)
             if value is not None:
                 tags[first : last + 1] = [kind.begin, *[kind.inside] * (last - first)]
-                sure = float(self._scores[range(first, last + 1), tags[first : last + 1]].sum())
-                return sure / (last + 1 - first), sure, value
+                log_probability = float(self._scores[range(first, last + 1), tags[first : last + 1]].sum())
+                return log_probability / (last + 1 - first), log_probability, value
         return None
 
     def _likeliest(self, field: Field, path: Sequence[int]) -> Iterator[tuple[TagKind, int, int]]:
-        """Pieces that no value was found in, the likeliest to be one of a field first."""
+        """Unmarked pieces, those that are likeliest to be a value of the field first."""
         tokens = len(path)
         if not tokens:
             return
@@ -127,27 +130,28 @@ class SpanReader:
                 yield kinds[int(number)], int(begin), int(begin + length)
 
     def _values(self, field: Field, number: int, first: int, last: int) -> Iterator[Any]:
-        """What a piece can be read as: as its tags say, else in its field's other ways, the likeliest first."""
+        """The possible values of a piece: by the reading of its tags, then by the field's other readings, the likeliest
+        first."""
         piece = self._text[self._places[first][0] : self._places[last][1]]
         here = self._set.kinds[number]
         others = (kind for kind in self._set.kinds if kind.path == here.path and kind != here)
         for kind in (here, *sorted(others, key=lambda kind: -float(self._scores[first, kind.begin]))):
-            read = READINGS[kind.reading](piece)
-            value = None if read is None else field.fit(read)
+            reading = READINGS[kind.reading](piece)
+            value = None if reading is None else field.fit(reading)
             if value is not None:
                 yield value
 
-    def _choose(self, result: Found) -> None:
+    def _choose(self, result: SpanRecord) -> None:
         for each in self._set.choices:
             scores = log_softmax(self._first[each.columns])
             best = int(scores.argmax())
-            sure = math.exp(float(scores[best]))
-            result.confidence *= sure
+            chosen = math.exp(float(scores[best]))
+            result.confidence *= chosen
             if each.options[best] is not None:
                 each.field.put(result.record, each.options[best])
-                result.fields[each.field.path] = sure
+                result.fields[each.field.path] = chosen
 
-    def _in_order(self, result: Found) -> None:
+    def _in_order(self, result: SpanRecord) -> None:
         order = {path: n for n, field in enumerate(self._set.fields) for path in (field.path, field.leaf)}
         result.fields = {path: result.fields[path] for path in sorted(result.fields, key=order.__getitem__)}
 
@@ -155,8 +159,12 @@ class SpanReader:
         return next(field for field in self._set.fields if field.path == kind.path)
 
 
-def _put(result: Found, field: Field, values: Sequence[tuple[float, float, Any]]) -> None:
-    """Write a field's values, each with its score for its length and its log-probability, in the order of the text."""
+def _put(result: SpanRecord, field: Field, values: Sequence[tuple[float, float, Any]]) -> None:
+    """Put a field's values into a record.
+
+    Args:
+        values: (score for the length, log-probability, value) of each, in the order of the text.
+    """
     if not values:
         if field.required and field.nullable:
             field.put(result.record, None)
@@ -165,8 +173,8 @@ def _put(result: Found, field: Field, values: Sequence[tuple[float, float, Any]]
         return
     if field.listed and (len(values) > 1 or not field.single):
         field.put(result.record, [value for _, _, value in values])
-        result.fields[field.leaf] = math.exp(sum(sure for _, sure, _ in values))
+        result.fields[field.leaf] = math.exp(sum(log_probability for _, log_probability, _ in values))
         return
-    _, sure, value = max(values, key=lambda each: each[0])
+    _, log_probability, value = max(values, key=lambda each: each[0])
     field.put(result.record, value)
-    result.fields[field.path] = math.exp(sure)
+    result.fields[field.path] = math.exp(log_probability)

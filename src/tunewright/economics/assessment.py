@@ -1,4 +1,4 @@
-"""`tunewright assess`: is a model of one's own worth a thought, from prices and traffic alone?"""
+"""`tunewright assess`: whether your own model is worth trying, going by prices and traffic alone."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from tunewright.core.errors import UserError, did_you_mean
 from tunewright.data.readers import Columns, read
 from tunewright.economics.candidates import check_apis
 from tunewright.economics.cost import LETTERS_A_TOKEN, Cost, Service, api_cost, host_cost
-from tunewright.economics.economics import Money, Scenario, money
 from tunewright.economics.hosting import Hosting, hosting_of
 from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
 from tunewright.economics.prices import ApiPrice, PriceBook
-from tunewright.economics.upkeep import items_of, letters_of, unpriced, upkeep
+from tunewright.economics.scenario import Money, Scenario, money_of
+from tunewright.economics.upkeep import items_of, letters_of, unpriced, upkeep_of
 from tunewright.models.catalogue import catalogue
 from tunewright.models.encoders import unable
 from tunewright.models.linear_model import LINEAR
 from tunewright.tasks import Example, task_of
 
 _SIZES = ("smollm2-135m", "llama-3.2-1b", "phi-3-mini", "mistral-7b", "llama-3-8b")
-"""Models that are assessed where the spec names none: one of each size."""
+"""The models to assess where the spec names none: one of each size."""
 _ENCODERS = ("all-minilm",)
-"""The same for what only encoders do."""
+"""The same for tasks that only encoders do."""
 _ROWS = 1000
-"""Of the data, where tokens are estimated from it."""
+"""Rows of the data from which tokens are estimated."""
 _SVM_SECONDS = 0.001
-"""What a linear SVM takes for an answer; measured in every run."""
+"""Time of a linear SVM's answer; every run measures it."""
 
 
 @dataclass(frozen=True)
@@ -41,42 +41,44 @@ class Way:
     label: str
     cost: Cost
     p95: float | None = None
-    """Seconds, as estimated; None of an API, which nobody measured."""
+    """Estimated seconds; None for an API, which nobody measured."""
     note: str = ""
     lifetime: Lifetime = UNANNOUNCED
-    """Of an API: until when it can be asked."""
+    """For an API: until when it can be asked."""
     thinking: str = ""
-    """Of an API: that its thinking is not in `cost`, in a sentence."""
+    """For an API: a sentence that `cost` leaves out its thinking."""
 
 
 @dataclass(frozen=True)
 class Assessment:
     ways: list[Way]
-    """The API that is paid for today first."""
+    """The API paid for today first."""
     own: Hosting | None
-    """The cheapest own model that answers in time."""
+    """The cheapest of your own models that answers in time."""
     money: Money | None
     """That model against the API."""
     sentence: str
     as_of: str
-    """Of the prices."""
+    """Date of the prices."""
     prompt_tokens: float
     answer_tokens: float
     stale: str = ""
-    """That the prices are old, in a sentence; empty where they are not."""
+    """A sentence that the prices are old; empty where they are not."""
 
 
 def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
-    """Raises:
-    UserError: tokens, API, machine or model are not known.
+    """Compare the ways of answering by their cost.
+
+    Raises:
+        UserError: tokens, API, machine or model are not known.
     """
     check_apis(spec, book, today())
     price = book.api(spec.api.model)
     prompt, answer = _tokens(spec)
     own = _own(spec, book, prompt, answer)
     best = min((each for each in own if each.in_time), key=lambda each: each.cost.usd_per_month, default=None)
-    rest = upkeep(spec, book, letters=letters_of(prompt, answer))
-    found = scenario = None
+    rest = upkeep_of(spec, book, letters=letters_of(prompt, answer))
+    money = scenario = None
     if best:
         scenario = Scenario(
             spec.traffic.requests_per_month,
@@ -92,18 +94,18 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
             spec.costs.engineering_usd,
             request_usd=rest.request_usd,
         )
-        found = money(scenario, items_of(scenario, best.machine, rest, book))
-    now, *tiers = _apis(spec, book, prompt, answer)
+        money = money_of(scenario, items_of(scenario, best.machine, rest, book))
+    now, *others = _apis(spec, book, prompt, answer)
     batch = Way(f"{now.label}, batch", now.cost.times(book.batch_of(price)), note="answers within a day")
     requests = spec.traffic.requests_per_month
     month = rest.at(requests)
-    ways = [now, batch, *tiers, _classical(spec, book, month), *(_way(each, month, requests) for each in own)]
-    sentence = _sentence(spec, now, tiers, best, scenario, month)
-    return Assessment(ways, best, found, sentence, book.as_of, prompt, answer, stale(book, today()))
+    ways = [now, batch, *others, _classical(spec, book, month), *(_way(each, month, requests) for each in own)]
+    sentence = _sentence(spec, now, others, best, scenario, month)
+    return Assessment(ways, best, money, sentence, book.as_of, prompt, answer, stale(book, today()))
 
 
 def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Way]:
-    """The API that is paid for today, then those to weigh against it: the spec's, else the book's."""
+    """The API paid for today, then those to compare with it: the spec's, else the book's."""
     url, day, months = spec.api.url, today(), spec.costs.horizon_months
 
     def cost(price: ApiPrice, settings: ApiSpec) -> Cost:
@@ -136,7 +138,7 @@ def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> lis
 
 
 def _tokens(spec: MoneySpec) -> tuple[float, float]:
-    """(tokens of a prompt, tokens of an answer): the spec's, or of the first rows of its data, by their letters."""
+    """(tokens of a prompt, tokens of an answer): the spec's, or estimated from the letters of its first rows."""
     prompt, answer = spec.api.prompt_tokens, spec.api.completion_tokens
     if prompt is not None and answer is not None:
         return prompt, answer
@@ -154,12 +156,12 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
     task, data = task_of(whole.task), whole.data
     columns = Columns(data.text, data.label, None, None, data.document, data.separator, whole.documents_root)
     rows = (item for item in read(whole.path(data.train), form=data.form, columns=columns) if isinstance(item, Example))
-    some = list(islice(rows, _ROWS))
-    if not some:
+    examples = list(islice(rows, _ROWS))
+    if not examples:
         where, fix = whole.path(data.train), "Type: tunewright data check"
         raise UserError("No row of the data can be read.", where=where, fix=fix)
-    sent = fmean(sum(len(each.content) for each in task.prompt(example.request)) for example in some)
-    written = fmean(len(example.answer) for example in some)
+    sent = fmean(sum(len(each.content) for each in task.prompt(example.request)) for example in examples)
+    written = fmean(len(example.answer) for example in examples)
     return prompt or sent / LETTERS_A_TOKEN, answer or max(1.0, written / LETTERS_A_TOKEN)
 
 
@@ -178,9 +180,9 @@ def _classical(spec: MoneySpec, book: PriceBook, upkeep_usd: float) -> Way:
 
 def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Hosting]:
     known = catalogue()
-    asked = dict.fromkeys(filter(None, (spec.model, *spec.candidates)))
-    asked.pop(LINEAR, None)  # which is priced by itself
-    for model in asked:
+    requested = dict.fromkeys(filter(None, (spec.model, *spec.candidates)))
+    requested.pop(LINEAR, None)  # it is priced by itself
+    for model in requested:
         if model not in known and not any(mark in model for mark in "/.\\"):
             raise UserError(
                 f"The catalogue has no '{model}'.",
@@ -188,13 +190,13 @@ def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list
                 fix=did_you_mean(model, known, "See: tunewright models ls"),
             )
     kind = spec.task.get("kind") if isinstance(spec.task, dict) else None
-    refused = {model: error for model in asked if model in known and (error := _unable(kind, model))}
-    if refused and len(refused) == len(asked):
+    refused = {model: error for model in requested if model in known and (error := _unable(kind, model))}
+    if refused and len(refused) == len(requested):
         raise next(iter(refused.values()))
-    named = [model for model in asked if model in known and model not in refused]
+    named = [model for model in requested if model in known and model not in refused]
     usual = [model for model in _SIZES if not _unable(kind, model)] or _ENCODERS
-    found = (hosting_of(spec, name, known[name], book, prompt, answer) for name in named or usual)
-    return [each for each in found if each]
+    hostings = (hosting_of(spec, name, known[name], book, prompt, answer) for name in named or usual)
+    return [each for each in hostings if each]
 
 
 def _unable(kind: str | None, model: str) -> UserError | None:
@@ -210,22 +212,22 @@ def _way(hosting: Hosting, upkeep_usd: float, requests: float) -> Way:
 
 
 def _sentence(
-    spec: MoneySpec, paid: Way, tiers: Sequence[Way], own: Hosting | None, scenario: Scenario | None, upkeep_usd: float
+    spec: MoneySpec, paid: Way, others: Sequence[Way], own: Hosting | None, scenario: Scenario | None, upkeep_usd: float
 ) -> str:
     now, requests = paid.cost.usd_per_month, spec.traffic.requests_per_month
-    lasting = [way for way in tiers if not way.lifetime.near]
+    lasting = [way for way in others if not way.lifetime.near]
     cheap = min(lasting, key=lambda way: way.cost.usd_per_month, default=None)
-    tier = ""
+    cheaper = ""
     if cheap and cheap.cost.usd_per_month < now:
-        tier = f" {cheap.label} would cost ${cheap.cost.usd_per_month:,.0f}: measure that first."
-        tier += f" {cheap.thinking}" if cheap.thinking else ""
-    end = f" {paid.lifetime.summary}{tier}" if paid.lifetime.near else ""
+        cheaper = f" {cheap.label} would cost ${cheap.cost.usd_per_month:,.0f}: measure that first."
+        cheaper += f" {cheap.thinking}" if cheap.thinking else ""
+    end = f" {paid.lifetime.summary}{cheaper}" if paid.lifetime.near else ""
     if paid.lifetime.ended:
         return f"{paid.lifetime.summary} {_in_its_place(spec, cheap, own, upkeep_usd)}"
     if not own or not scenario:
         return (
-            f"Keep {spec.api.model}: no model of these answers within {spec.goal.p95_ms:,.0f} ms on a machine of the "
-            f"price book.{end}"
+            f"Keep {spec.api.model}: none of these models answers within {spec.goal.p95_ms:,.0f} ms on a machine of "
+            f"the price book.{end}"
         )
     even = scenario.break_even_requests
     volume = "at no volume" if even is None else f"from about {even:,.0f} requests a month"
@@ -250,16 +252,16 @@ def _sentence(
     return (
         f"Worth a try: a tuned {own.model} on {own.cost.replicas} x {own.machine} would cost about "
         f"${scenario.own_month.usd_per_month:,.0f} a month against ${now:,.0f} for {spec.api.model}, if it is as good, "
-        f"which only a training tells; it pays {volume}{payback}.{end or tier}"
+        f"which only a training shows; it pays {volume}{payback}.{end or cheaper}"
     )
 
 
 def _in_its_place(spec: MoneySpec, cheap: Way | None, own: Hosting | None, upkeep_usd: float) -> str:
-    """What to weigh where the API that is paid for today has been shut down."""
+    """The alternatives where the API paid for today has been shut down."""
     theirs = f"{cheap.label} would cost ${cheap.cost.usd_per_month:,.0f} a month" if cheap else "no API here will last"
     unseen = f" {cheap.thinking}" if cheap and cheap.thinking else ""
     if not own:
-        return f"In its place {theirs}; no model of these answers within {spec.goal.p95_ms:,.0f} ms.{unseen}"
+        return f"In its place {theirs}; none of these models answers within {spec.goal.p95_ms:,.0f} ms.{unseen}"
     ours = own.cost.usd_per_month + upkeep_usd
     return (
         f"In its place {theirs}, and a tuned {own.model} on {own.cost.replicas} x {own.machine} about ${ours:,.0f}: "

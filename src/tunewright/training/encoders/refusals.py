@@ -1,7 +1,7 @@
-"""Checks on the first rows of the data, before any work starts, whether an encoder can fill a spec's records.
+"""Refuses, before any work starts, specs that an encoder can't do.
 
-The step `train` checks all rows. Without this early check a ladder would end at an encoder that can't do the job, and a
-run would check and split data in vain.
+The step `train` checks the values of all records. `not_literal` checks the first rows only: without it a ladder would
+end at an encoder that can't do the job, and a run would check and split data in vain.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from itertools import islice
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.data.readers import Columns, read
+from tunewright.inference.runtimes.base import encoder_runtime, require_encoder_precision
+from tunewright.models.encoders import unable
 from tunewright.tasks import Example, task_of
-from tunewright.tasks.base import Unfit
+from tunewright.tasks.base import JsonRecord, Unfit
 from tunewright.tasks.extract import ExtractTask
+from tunewright.tasks.record_form import RecordForm
 from tunewright.tasks.spans.align import Aligner
 from tunewright.tasks.spans.fields import fields_of
 from tunewright.tasks.spans.literal import literal, require_literal
@@ -24,6 +27,31 @@ _ROWS = 200
 _SURELY = 0.4
 """Share of literal values that these few rows must have: less than all rows must have, so that chance refuses
 nothing."""
+
+
+def refusal(spec: Spec) -> UserError | None:
+    """Why an encoder can't do what a spec asks for; None if it can."""
+    if error := unable(spec.task.kind, spec.model_name, encoder=True):
+        return error
+    constraint = task_of(spec.task).constraint
+    if isinstance(constraint, JsonRecord):
+        try:
+            fields_of(RecordForm(constraint.schema))
+        except UserError as error:
+            return error
+    if spec.train.init_adapter is not None:
+        return UserError(
+            f"The training of {spec.model_name} can't begin with an adapter.",
+            where="train.init_adapter",
+            why="It is an encoder, which has no adapter: all its weights are trained.",
+            fix="Type: tunewright … train.init_adapter=null",
+        )
+    try:
+        encoder_runtime(spec.export.runtime)
+        require_encoder_precision(spec.export.precision)
+    except UserError as error:
+        return error
+    return None
 
 
 def not_literal(spec: Spec) -> UserError | None:

@@ -1,15 +1,15 @@
-"""What of a spec a model does not use is said."""
+"""The note about settings that a model does not use."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.conftest import make_spec
-from tunewright.training.able import unused
+from tunewright.training.capabilities import unused
 
 
 @pytest.mark.parametrize(
-    ("model", "train", "said"),
+    ("model", "train", "note"),
     [
         ("all-minilm", {"lr": 1e-3, "epochs": 3, "num_seeds": 2}, "all-minilm does not use train.epochs, train.lr; an"),
         ("all-minilm", {"encoder": {"epochs": 3}, "max_length": 99}, ""),
@@ -18,11 +18,11 @@ from tunewright.training.able import unused
         ("smollm2-135m", {"lr": 1e-3}, ""),
     ],
 )
-def test_keys_that_a_model_does_not_use_are_named(model: str, train: dict[str, object], said: str) -> None:
-    assert unused(make_spec(model=model, train=train)).startswith(said)
-    assert bool(unused(make_spec(model=model, train=train))) == bool(said)
+def test_keys_that_a_model_does_not_use_are_named(model: str, train: dict[str, object], note: str) -> None:
+    assert unused(make_spec(model=model, train=train)).startswith(note)
+    assert bool(unused(make_spec(model=model, train=train))) == bool(note)
 
 
-def test_of_several_candidates_each_uses_its_own() -> None:
+def test_with_several_candidates_each_uses_its_own_keys() -> None:
     spec = make_spec(train={"lr": 1e-3, "encoder": {"epochs": 3}}).model_copy(update={"candidates": ("linear", "x")})
     assert [unused(each) for each in (spec, *spec.each_candidate)] == ["", "", ""]

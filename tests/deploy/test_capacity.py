@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import make_spec
 from tests.pipeline.made import model_folder, sizes
 from tunewright.core.errors import UserError
-from tunewright.deploy.room import container_of, held, instances_of, pod_memory, require_room
+from tunewright.deploy.capacity import container_of, held, instances_of, pod_memory, require_capacity
 from tunewright.economics.memory import GIB, weights
 
 
@@ -28,7 +28,7 @@ def outputs(folder: Path, model: str, runtime: str = "openvino", precision: str 
 
 def refused(to: str, made: Any, machine: str) -> str:
     with pytest.raises(UserError) as caught:
-        require_room(to, make_spec(traffic={"machine": machine}), made)
+        require_capacity(to, make_spec(traffic={"machine": machine}), made)
     return caught.value.paragraph()
 
 
@@ -43,8 +43,8 @@ def test_an_endpoints_machine_is_too_small_for_7b(tmp_path: Path) -> None:
     assert "needs 7.7 GiB" in said
     assert "Standard_F4s_v2 has 7.2 free" in said
     assert "traffic.machine=Standard_F8s_v2" in said
-    require_room("aml", make_spec(traffic={"machine": "Standard_F8s_v2"}), made)
-    require_room("aml", make_spec(traffic={"machine": "Standard_Unknown_v9"}), made)
+    require_capacity("aml", make_spec(traffic={"machine": "Standard_F8s_v2"}), made)
+    require_capacity("aml", make_spec(traffic={"machine": "Standard_Unknown_v9"}), made)
 
 
 def test_an_endpoint_takes_the_sizes_of_azures_list_alone(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_an_endpoint_takes_the_sizes_of_azures_list_alone(tmp_path: Path) -> Non
     assert "Managed online endpoints take no Standard_D2s_v5" in said
     assert "vm-sku-list (read 2026-" in said
     assert "traffic.machine=Standard_F4s_v2; or deploy with --to aks" in said
-    require_room("aks", make_spec(traffic={"machine": "Standard_D2s_v5"}), made)
+    require_capacity("aks", make_spec(traffic={"machine": "Standard_D2s_v5"}), made)
 
 
 def test_a_node_of_kubernetes_has_less_than_its_machine(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_node_of_kubernetes_has_less_than_its_machine(tmp_path: Path) -> None:
     assert pod_memory(made) == "5702Mi"
     said = refused("aks", made, "container-apps-2-4")
     assert "traffic.machine=Standard_D2s_v5" in said
-    require_room("aks", make_spec(), made)
+    require_capacity("aks", make_spec(), made)
     assert "Standard_D4s_v5" in refused("aks", outputs(tmp_path / "7b", "mistral-7b"), "Standard_D2s_v5")
 
 
@@ -71,7 +71,7 @@ def test_a_container_app_takes_the_larger_size_and_no_more(tmp_path: Path) -> No
     assert "container-apps-2-4 has 4.0 free" in said
     assert "traffic.machine=container-apps-4-8" in said
     larger = make_spec(traffic={"machine": "container-apps-4-8"})
-    require_room("aca", larger, made)
+    require_capacity("aca", larger, made)
     assert (container_of(larger), container_of(make_spec())) == ("container-apps-4-8", "container-apps-2-4")
     # No container app holds an 8B model in int8: a machine does.
     said = refused("aca", outputs(tmp_path / "8b", "llama-3-8b"), "container-apps-4-8")
@@ -84,7 +84,7 @@ def test_vllm_needs_its_weights_on_one_gpu(tmp_path: Path) -> None:
     assert "needs 13.5 GiB of memory, and Standard_NC4as_T4_v3 has 12.4 free for vLLM" in said
     assert "traffic.machine=Standard_NV36ads_A10_v5" in said
     assert "has no GPU" in refused("aml", made, "Standard_F8s_v2")
-    require_room("aml", make_spec(traffic={"machine": "Standard_NV36ads_A10_v5"}), made)
+    require_capacity("aml", make_spec(traffic={"machine": "Standard_NV36ads_A10_v5"}), made)
     assert pod_memory(outputs(tmp_path / "small", "smollm2-135m")) == "2048Mi"
     assert 13 * GIB < held(made) < 14 * GIB
 

@@ -20,8 +20,8 @@ from tunewright.training.diagnosis.diagnosis import CannotTrain
 from tunewright.training.diagnosis.diverging import is_number, no_number
 from tunewright.training.diagnosis.history import History
 from tunewright.training.diagnosis.rules import diagnose
+from tunewright.training.loop.distributed import agreed, any_of
 from tunewright.training.loop.soup_training import save_adapter
-from tunewright.training.loop.together import agreed, any_of
 from tunewright.training.loop.tracking import Tracking
 from tunewright.training.loop.validation import SCORES, ValidationPart, ValidationScore, chosen, kept_score
 

@@ -10,8 +10,7 @@ from tunewright.models.catalogue import catalogue
 from tunewright.models.encoders import unable
 from tunewright.models.resolve import known_kind
 from tunewright.training import linear
-from tunewright.training.encoders import rows
-from tunewright.training.encoders.sample import not_literal
+from tunewright.training.encoders import refusals
 
 _ADAPTER_KEYS = {
     "method",
@@ -34,8 +33,8 @@ def require_able(spec: Spec) -> None:
     Raises:
         UserError: the base model can't do the task, the data or the settings.
     """
-    refusals = {"encoder": _refusal_of_encoder, "linear": linear.refusal, "decoder": _refusal_of_decoder}
-    if error := refusals[known_kind(spec.model, spec.folder)](spec):
+    refusal_of = {"encoder": _refusal_of_encoder, "linear": linear.refusal, "decoder": _refusal_of_decoder}
+    if error := refusal_of[known_kind(spec.model, spec.folder)](spec):
         raise error
 
 
@@ -55,7 +54,7 @@ def unused(spec: Spec) -> str:
 
 
 def _refusal_of_encoder(spec: Spec) -> UserError | None:
-    return rows.refusal(spec) or not_literal(spec)
+    return refusals.refusal(spec) or refusals.not_literal(spec)
 
 
 def _refusal_of_decoder(spec: Spec) -> UserError | None:

@@ -1,4 +1,4 @@
-"""Whether the machine, node or container that is to serve a bundle can hold it; told before anything is made."""
+"""Whether the machine, node or container for a bundle has enough memory, checked before anything is made."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from tunewright.inference.runtimes.base import FOLDERS
 from tunewright.models.sizes import Sizes, shape_of
 
 CONTAINERS = "container-apps-"
-"""How the price book's names of Container Apps' sizes begin."""
+"""The prefix of the price book's names for sizes of Container Apps."""
 _SMALLEST = "container-apps-2-4"
 _LEAST_POD = 2 * GIB
 _POD = 1.15
-"""Memory of a pod over what its server holds: requests under way, and pages of the mapped weights."""
+"""A pod's memory as a multiple of what its server holds: for requests under way, and pages of the mapped weights."""
 
 
 class Served(Protocol):
-    """What of a project's outputs says how large it is, as `tunewright.deploy.outputs.Outputs`."""
+    """The outputs that say how large a bundle is, such as `tunewright.deploy.outputs.Outputs`."""
 
     @property
     def bundle(self) -> Path: ...
@@ -47,14 +47,14 @@ class Served(Protocol):
 
 @dataclass(frozen=True)
 class Second:
-    """The bundle behind a cascade's first."""
+    """The second bundle of a cascade."""
 
     bundle: Path
     info: BundleInfo
 
 
 def held(outputs: Served) -> float:
-    """Bytes that a server of a bundle holds, from the bundle's own files: of main memory, or for vLLM of a GPU's."""
+    """Bytes that a server of a bundle holds, by the bundle's own files: in main memory, or for vLLM in the GPU's."""
     info = outputs.info
     folder = outputs.bundle / FOLDERS[info.runtime]
     stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -69,7 +69,7 @@ def held(outputs: Served) -> float:
 
 
 def pod_memory(outputs: Served) -> str:
-    """What a pod asks of its node, as Kubernetes writes it."""
+    """The memory that a pod requests, as Kubernetes writes it."""
     return f"{math.ceil(max(_LEAST_POD, _POD * held(outputs)) / 2**20)}Mi"
 
 
@@ -79,11 +79,11 @@ def container_of(spec: Spec) -> str:
 
 
 def instances_of(spec: Spec, outputs: Outputs | None) -> int:
-    """Machines that one version of a project stands on: those that the verdict counts with, and no fewer than
+    """How many machines one version of a project has: as many as the verdict counts with, and at least
     `traffic.redundancy`.
 
     Args:
-        outputs: None where there is no whole run, so that the verdict's machines are not known.
+        outputs: None if there is no whole run: then the verdict's machines are not known.
     """
     return max(outputs.replicas if outputs else 1, spec.traffic.redundancy)
 
@@ -93,14 +93,14 @@ def takes_endpoint(size: str) -> bool:
     return endpoint_family(size) is not None
 
 
-def require_room(to: str, spec: Spec, outputs: Served) -> None:
-    """Refuse a place that can't hold a bundle.
+def require_capacity(to: str, spec: Spec, outputs: Served) -> None:
+    """Refuse a machine that can't hold a bundle.
 
     Args:
         to: one of `tunewright.deploy.TARGETS`.
 
     Raises:
-        UserError: it can't; the cheapest one of the price book that can is named.
+        UserError: it can't; the error names the cheapest machine of the price book that can.
     """
     book, needed = price_book(spec.price_file), held(outputs)
     name = container_of(spec) if to == "aca" else spec.traffic.machine
@@ -108,15 +108,15 @@ def require_room(to: str, spec: Spec, outputs: Served) -> None:
     if to == "aml" and name in price_book().machines and not takes_endpoint(name):
         _refuse_size(name, needed, book)
     if machine is None:
-        return  # what is not in the price book is not known; a wrong name is told where its price is asked
+        return  # a machine outside the price book is not known; looking up its price reports a wrong name
     if outputs.info.runtime.startswith("vllm"):
         if to == "aca":
-            return  # which its own words refuse
+            return  # `App` refuses that with its own message
         free = vllm_room(machine.gpu, book.cards[machine.gpu.card]) * GIB if machine.gpu else None
-        there = f"{name} has no GPU" if free is None else f"{name} has {free / GIB:.1f} free for vLLM"
-        room = (needed + VLLM_ACTIVATIONS * GIB) / VLLM_SHARE
-        better = cheapest_gpu_holding(book, room, takes_endpoint if to == "aml" else None)
-        _refuse(needed, free or 0.0, there, f"traffic.machine={better}" if better else "", "a smaller base model")
+        available = f"{name} has no GPU" if free is None else f"{name} has {free / GIB:.1f} free for vLLM"
+        gpu_memory = (needed + VLLM_ACTIVATIONS * GIB) / VLLM_SHARE
+        better = cheapest_gpu_holding(book, gpu_memory, takes_endpoint if to == "aml" else None)
+        _refuse(needed, free or 0.0, available, f"traffic.machine={better}" if better else "", "a smaller base model")
         return
     if to == "aks":
         needed = max(_LEAST_POD, _POD * needed)
@@ -129,8 +129,8 @@ def require_room(to: str, spec: Spec, outputs: Served) -> None:
     fix = f"traffic.machine={better}" if better else ""
     if to == "aca" and not better and (other := cheapest_holding(book, needed, taken=takes_endpoint)):
         fix = f"--to aml with traffic.machine={other}"
-    less = "a smaller base model" if outputs.info.precision == "int4" else "fewer bytes: export.precision=int4"
-    _refuse(needed, free, f"{name} has {free / GIB:.1f} free", fix, less)
+    smaller = "a smaller base model" if outputs.info.precision == "int4" else "fewer bytes: export.precision=int4"
+    _refuse(needed, free, f"{name} has {free / GIB:.1f} free", fix, smaller)
 
 
 def _refuse_size(name: str, needed: float, book: PriceBook) -> None:
@@ -139,17 +139,17 @@ def _refuse_size(name: str, needed: float, book: PriceBook) -> None:
     rule = rules().rules["endpoint-sizes"]
     other = cheapest_holding(book, needed, taken=takes_endpoint)
     raise UserError(
-        f"Managed online endpoints take no {name}.",
+        f"Managed online endpoints don't take {name}.",
         where="traffic.machine",
         why=f"Azure has a list of the sizes that they take: {rule.source} (read {rule.read}).",
         fix=f"traffic.machine={other}; or deploy with --to aks or --to aca." if other else "Use --to aks.",
     )
 
 
-def _refuse(needed: float, free: float, there: str, better: str, less: str) -> None:
+def _refuse(needed: float, free: float, available: str, better: str, smaller: str) -> None:
     if free < needed:
         raise UserError(
-            f"A server of this bundle needs {needed / GIB:.1f} GiB of memory, and {there}.",
+            f"A server of this bundle needs {needed / GIB:.1f} GiB of memory, and {available}.",
             where="traffic.machine",
-            fix=f"Use {better}; or serve {less}." if better else f"Serve {less}.",
+            fix=f"Use {better}; or serve {smaller}." if better else f"Serve {smaller}.",
         )

@@ -1,5 +1,5 @@
-"""Is it worth it? A month of the API against a month of a model of one's own, when they cost the same, and which input
-the answer hinges on."""
+"""A month of the API against a month of your own model: the saving, the break-even volume, and the inputs that matter
+most."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Scenario:
     """Everything that the money depends on."""
 
     requests: float
-    """A month."""
+    """Requests a month."""
     prompt_tokens: float
     answer_tokens: float
     cached_tokens: float
@@ -26,12 +26,12 @@ class Scenario:
     peak_to_average: float
     redundancy: int
     upkeep_usd: float
-    """A month, beside the machines, at any traffic: people, retraining."""
+    """Costs a month besides the machines, at any traffic: people, retraining."""
     engineering_usd: float
-    """Once."""
+    """Costs once."""
     cache_write_tokens: float = 0.0
     request_usd: float = 0.0
-    """What an own model costs with each request beside its machine: what is kept of it."""
+    """Cost of each request to your own model besides its machine: storage of its capture."""
 
     @property
     def api_month(self) -> Cost:
@@ -46,7 +46,7 @@ class Scenario:
 
     @property
     def own_month(self) -> Cost:
-        """Machines and upkeep."""
+        """Cost of machines and upkeep."""
         return host_cost(
             self.machine,
             self.service,
@@ -58,21 +58,21 @@ class Scenario:
 
     @property
     def saving(self) -> float:
-        """USD a month; below nothing where the API is cheaper."""
+        """USD a month; negative where the API is cheaper."""
         return self.api_month.usd_per_month - self.own_month.usd_per_month
 
     @property
     def payback_months(self) -> float | None:
-        """Months after which what was saved has paid for the engineering; None: never."""
+        """Months after which the saving has paid for the engineering; None: never."""
         return self.engineering_usd / self.saving if self.saving > 0 else None
 
     @property
     def break_even_requests(self) -> float | None:
-        """Requests a month from which on a model of one's own costs less than the API, whatever the volume above; None:
-        from none on.
+        """Requests a month from which on your own model costs less than the API, at this and every larger volume;
+        None: at no volume.
 
-        Machines come one by one, so the cost climbs in steps; what counts is the last of them that the API's bill has
-        not yet passed. Of a machine that scales to zero the volume is found by halving.
+        Machines come one by one, so the cost climbs in steps. The last step above the API's bill decides. For a machine
+        that scales to zero, bisection finds the volume.
         """
         each = self.api_month.usd_per_1000 / 1000 - self.request_usd
         if each <= 0:
@@ -88,7 +88,7 @@ class Scenario:
         def month(replicas: int) -> float:
             return max(replicas, self.redundancy) * machine + self.upkeep_usd
 
-        # From here on, whenever one more machine comes the API's bill already pays for it.
+        # From here on, the API's bill already pays for every further machine.
         last = max(1, self.redundancy, math.ceil((machine + self.upkeep_usd) / gain))
         while last > 1 and each * capacity * (last - 1) >= month(last):
             last -= 1
@@ -106,7 +106,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Swing:
-    """What the saving becomes when one input is another."""
+    """How the saving changes with one input."""
 
     name: str
     low: str
@@ -123,26 +123,26 @@ class Swing:
 
 @dataclass(frozen=True)
 class Money:
-    """What a scenario comes to, as plain values."""
+    """The results of a scenario, as plain values."""
 
     saving: float
-    """USD a month of the own model against the API; below nothing where the API is cheaper."""
+    """USD a month that your own model saves against the API; negative where the API is cheaper."""
     break_even_requests: float | None
     payback_months: float | None
     swings: list[Swing]
-    """What the saving hinges on, the widest first."""
+    """The inputs that the saving hinges on, the widest swing first."""
     items: list[Item]
-    """What a month of the own model is made of."""
+    """The parts of a month of your own model."""
 
 
-def money(scenario: Scenario, items: Sequence[Item]) -> Money:
+def money_of(scenario: Scenario, items: Sequence[Item]) -> Money:
     return Money(scenario.saving, scenario.break_even_requests, scenario.payback_months, tornado(scenario), list(items))
 
 
 def tornado(scenario: Scenario) -> list[Swing]:
-    """The inputs by how much the monthly saving hinges on them, each moved by itself, the widest first.
+    """How much the monthly saving hinges on each input, moved by itself; the widest swing first.
 
-    The ranges are what such estimates are commonly off by, not intervals of confidence.
+    The ranges are the usual errors of such estimates, not confidence intervals.
     """
     s = scenario
     inputs: list[tuple[str, str, str, Callable[[float], Scenario], float, float]] = [

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tunewright.economics.cost import Service
-from tunewright.economics.economics import Scenario, tornado
 from tunewright.economics.prices import ApiPrice, MachinePrice
+from tunewright.economics.scenario import Scenario, tornado
 
 MACHINE = MachinePrice(usd_per_hour=0.1, cores=2)
 USUAL = Scenario(

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import kstest
 
 from tests.drift.made import Asked, asked, customers, reference
-from tunewright.drift.compare import DriftFinding, compare
+from tunewright.drift.comparison import DriftFinding, compare
 from tunewright.drift.reference import Reference
 from tunewright.drift.two_sample import CHECKS, DAYS, MONTH, alpha_of_a_test
 

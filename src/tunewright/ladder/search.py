@@ -1,4 +1,5 @@
-"""The ladder: candidates from the cheapest on, until one does the job; and what the dearer ones would cost to try."""
+"""The search: try candidates from the cheapest on until one does the job, and forecast what the dearer ones would
+cost."""
 
 from __future__ import annotations
 
@@ -13,55 +14,55 @@ from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.evaluation.verdict.rules import SAME_COST
 from tunewright.ladder.cascades import Cascade, CascadePart, weigh
-from tunewright.ladder.forecast import CandidateForecast, forecast
-from tunewright.ladder.tried import Outcome, Tried, tried
+from tunewright.ladder.forecast import CandidateForecast, forecast_candidate
+from tunewright.ladder.tried import Outcome, Tried, summarise
 from tunewright.models.resolve import known_kind
 from tunewright.tasks import task_of
-from tunewright.training.able import require_able
+from tunewright.training.capabilities import require_able
 
 _Run = TypeVar("_Run", bound=Outcome)
 _MINUTES = 60.0
 _OF_LENGTHS = {"D019", "D020"}
-"""Codes of findings that hang on how much a candidate reads."""
+"""Codes of findings that depend on how much a candidate reads."""
 
 
 @dataclass(frozen=True)
 class Steps(Generic[_Run]):
-    """What a ladder has done for it."""
+    """The functions that a search calls."""
 
     run: Callable[[Spec], _Run]
-    """The whole job of one candidate."""
+    """Runs the whole job of one candidate."""
     make: Callable[[Cascade], _Run]
-    """A cascade as a candidate; see `tunewright.ladder.cascades.make`."""
+    """Makes a cascade a candidate; see `tunewright.ladder.cascades.make`."""
     ready: Callable[[Spec], bool] = lambda spec: False  # noqa: ARG005
-    """Whether all of a candidate is there already, so that trying it costs nothing."""
-    forecast: Callable[[Spec, Outcome, list[Tried]], CandidateForecast] = forecast
+    """Whether all outputs of a candidate exist, so that trying it costs nothing."""
+    forecast: Callable[[Spec, Outcome, list[Tried]], CandidateForecast] = forecast_candidate
     rented: bool = False
     """Whether the steps run on machines that are paid for."""
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """How a choice among candidates came about."""
+    """How a search chose among the candidates."""
 
     tried: list[Tried]
-    """In the order they were tried; a cascade that was made stands behind its second part."""
+    """The candidates in the order they were tried; a cascade that was made comes after its second part."""
     best: str
-    """The one whose verdict stands."""
+    """The candidate whose verdict stands."""
     sentence: str
-    """Its verdict, and why not the one below."""
+    """Its verdict, and why the candidate below it was not chosen."""
     dearer: list[CandidateForecast]
-    """What was not tried, with what it would cost."""
+    """The candidates that were not tried, with their cost."""
     cascades: list[str] = field(default_factory=list)
-    """How each cascade of two candidates came out, or why there is none, a sentence each."""
+    """The outcome of each cascade of two candidates, or why there is none, a sentence each."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Candidates that can't do the job at all, each with the reason; they are not tried."""
     stopped: str = ""
-    """Why the search ended before one did the job; empty where it did not."""
+    """Why the search ended before a candidate did the job; empty where it did not."""
 
     @property
     def summary(self) -> list[str]:
-        """How it went, a sentence each."""
+        """The course of the search, a sentence each."""
         sentences = [f"{name} is left out: {why}" for name, why in self.left_out.items()]
         sentences += [each.summary for each in self.tried if each.summary]
         sentences += self.cascades
@@ -73,16 +74,16 @@ def climb(spec: Spec, steps: Steps[_Run], *, every: bool = False) -> tuple[_Run,
     """Try one candidate after the other, and stop at the first that does the job.
 
     Args:
-        every: try all of them all the same.
+        every: try all candidates all the same.
 
-    Returns: the run whose verdict stands, and how it came to it.
+    Returns: the run whose verdict stands, and how the search came to it.
 
     Raises:
-        UserError: none of them can do the job.
+        UserError: no candidate can do the job.
     """
     able, left_out = _able(spec)
     search, stopped, failed = _Search(spec, steps), "", None
-    for place, each in enumerate(able):
+    for index, each in enumerate(able):
         if search.done and not every:
             break
         if search.parts and not steps.ready(each):
@@ -93,9 +94,9 @@ def climb(spec: Spec, steps: Steps[_Run], *, every: bool = False) -> tuple[_Run,
         try:
             search.attempt(each)
         except UserError as error:
-            again = failed is not None and _of_any(failed) == _of_any(error)
-            if again or _in_the_data(error) or (not search.parts and place == len(able) - 1):
-                raise  # what fails two alike is no matter of the candidate; the disk, perhaps
+            again = failed is not None and _without_hashes(failed) == _without_hashes(error)
+            if again or _in_the_data(error) or (not search.parts and index == len(able) - 1):
+                raise  # two candidates with the same error are not to blame; the disk is, perhaps
             failed, left_out[each.model_name] = error, error.paragraph()
             say(f"{each.model_name} is left out: {left_out[each.model_name]}")
     return search.ended([each for each in able if each.model_name not in left_out], left_out, stopped)
@@ -118,18 +119,18 @@ def _able(spec: Spec) -> tuple[list[Spec], dict[str, str]]:
 
 
 def _in_the_data(error: UserError) -> bool:
-    """Whether it tells findings that hang on the data alone: all but those about lengths."""
+    """Whether an error reports findings that depend on the data alone: all but those about lengths."""
     codes = set(re.findall(r"\bD0\d\d\b", error.what))
     return bool(codes - _OF_LENGTHS)
 
 
-def _of_any(error: UserError) -> str:
-    """What went wrong, without the hashes of output folders, which differ by candidate."""
+def _without_hashes(error: UserError) -> str:
+    """An error's message without the hashes of output folders, which differ by candidate."""
     return re.sub(r"-[0-9a-f]{12}\b", "", error.what)
 
 
 class _Search(Generic[_Run]):
-    """What is known so far."""
+    """The state of a search."""
 
     def __init__(self, spec: Spec, steps: Steps[_Run]):
         self._spec, self._steps = spec, steps
@@ -153,23 +154,23 @@ class _Search(Generic[_Run]):
             say(f"Candidate {name}")
         is_paid = self._steps.rented and bool(self._spec.search.usd) and not self._steps.ready(spec)
         outcome = self._steps.run(spec)
-        found = tried(name, known_kind(spec.model, spec.folder), outcome)
+        candidate = summarise(name, known_kind(spec.model, spec.folder), outcome)
         self._outcomes[name] = outcome
         if is_paid and (usd := self._forecast(spec, outcome).usd):
             self._usd += usd.middle
-        self._tried.append(found)
-        if found.summary:
-            say(found.summary)
-        part = CascadePart(found, spec, outcome)
+        self._tried.append(candidate)
+        if candidate.summary:
+            say(candidate.summary)
+        part = CascadePart(candidate, spec, outcome)
         if cascade := self._worthwhile(part):
             self._made[cascade.name] = cascade
             self._outcomes[cascade.name] = self._steps.make(cascade)
-            self._tried.append(tried(cascade.name, "cascade", self._outcomes[cascade.name]))
+            self._tried.append(summarise(cascade.name, "cascade", self._outcomes[cascade.name]))
         self.parts.append(part)
 
     def _worthwhile(self, second: CascadePart) -> Cascade | None:
-        """The cheapest cascade of a candidate with one before it that does the job and costs less than the candidate
-        alone, where that does it too."""
+        """The cheapest cascade of a candidate with an earlier one that does the job; None where there is none, or where
+        the candidate alone does the job for no more money."""
         good: list[Cascade] = []
         for first in self.parts:
             cascade = weigh(first, second)
@@ -185,10 +186,10 @@ class _Search(Generic[_Run]):
         return best
 
     def ahead(self, spec: Spec) -> CandidateForecast:
-        """What the next candidate would cost, told before it is tried."""
-        found = self._forecast(spec, self._last)
-        say(f"Next: {found.summary}")
-        return found
+        """Forecast the cost of the next candidate, and print it."""
+        forecast = self._forecast(spec, self._last)
+        say(f"Next: {forecast.summary}")
+        return forecast
 
     @property
     def _last(self) -> _Run:
@@ -201,8 +202,8 @@ class _Search(Generic[_Run]):
         return self._ahead[name]
 
     def beyond(self, ahead: CandidateForecast) -> str:
-        """Why a candidate is beyond what the search may take; empty where it is not. What nobody can tell the cost of
-        is tried as long as the search may go on at all."""
+        """Why a candidate is beyond the limits of the search; empty where it is not. A candidate whose cost is not
+        known is tried as long as the search may go on at all."""
         search, minutes = self._spec.search, (time.monotonic() - self._began) / _MINUTES
         hours = ahead.rented if self._steps.rented else ahead.hours
         most = _MINUTES * hours.high if hours else 0.0
@@ -216,7 +217,7 @@ class _Search(Generic[_Run]):
         return ""
 
     def cheaper_with_api(self, ahead: CandidateForecast) -> str:
-        """Why a cascade with an API makes the next candidate needless; empty where it does not."""
+        """Why a cascade with an API makes the next candidate unnecessary; empty where it does not."""
         last = self._tried[-1]
         if last.decision != "cascade" or ahead.serving_usd is None or ahead.serving_usd < last.usd_per_month:
             return ""
@@ -226,7 +227,7 @@ class _Search(Generic[_Run]):
         )
 
     def ended(self, able: list[Spec], left_out: dict[str, str], stopped: str = "") -> tuple[_Run, Ladder]:
-        """The run whose verdict stands, which is the latest from now on, and how it came to it."""
+        """The run whose verdict stands, which is now the latest, and how the search came to it."""
         best = self._best()
         if best is self._tried[-1]:
             outcome = self._outcomes[best.name]
@@ -242,8 +243,9 @@ class _Search(Generic[_Run]):
         )
 
     def _best(self) -> Tried:
-        """Of those that do the job the cheapest; of two that cost the same the better one beyond the margin, else the
-        first. Where none does it, the one whose verdict costs least, of equal ones the dearest to try."""
+        """The cheapest candidate that does the job. Among those that cost the same, the best one if it is better by
+        more than the margin, else the first. Where none does the job, the one whose verdict costs least; among equals
+        the dearest to try."""
         good = [each for each in self._tried if each.good]
         if not good:
             return min(reversed(self._tried), key=lambda each: each.usd_per_month)
@@ -253,7 +255,7 @@ class _Search(Generic[_Run]):
         return max(better, key=lambda each: each.worst.value, default=first)
 
     def _sentence(self, best: Tried, left_out: Collection[str]) -> str:
-        """Its verdict, and why not the one below."""
+        """The verdict of the best candidate, and why the candidate below it was not chosen."""
         names = [each.model_name for each in self._spec.each_candidate]
         at = names.index(best.name) if best.name in names else 0
         if at and (below := names[at - 1]) in left_out:
@@ -263,9 +265,11 @@ class _Search(Generic[_Run]):
 
     def _why_not(self, below: Tried, best: Tried) -> str:
         claim = task_of(self._spec.task).claim(f"{100 * below.worst.value:.1f} %")
-        told = f"{below.name}, the candidate below it,"
+        subject = f"{below.name}, the candidate below it,"
         if below.missed:
-            return f"{told} misses {' and '.join(below.missed)}: on the hardest split it {claim}."
+            return f"{subject} misses {' and '.join(below.missed)}: on the hardest split it {claim}."
         if below.usd_per_month > best.usd_per_month * (1 + SAME_COST):
-            return f"{told} meets every target too, and costs ${below.usd_per_month:,.0f} a month."
-        return f"{told} meets every target too, but is worse by more than goal.margin: on the hardest split it {claim}."
+            return f"{subject} meets every target too, and costs ${below.usd_per_month:,.0f} a month."
+        return (
+            f"{subject} meets every target too, but is worse by more than goal.margin: on the hardest split it {claim}."
+        )
