@@ -43,7 +43,7 @@ from tunewright.core.processes import free_port
 from tunewright.core.progress import quiet_libraries
 from tunewright.data import load_dataset
 from tunewright.exporters.bundle import write_bundle
-from tunewright.exporters.merge import merge
+from tunewright.exporters.merging import merge
 from tunewright.exporters.steps import build_weights
 from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration

@@ -147,7 +147,7 @@ def make_adapter(config: Any, folder: Path) -> None:
 
 
 def merge(model: Path, out: Path) -> dict[str, Any]:
-    from tunewright.exporters.merge import merge
+    from tunewright.exporters.merging import merge
 
     shutil.rmtree(out / "merged", ignore_errors=True)
     merge(model, model / "adapter", out / "merged")

@@ -11,7 +11,7 @@ from tunewright.project import Project, served_from, write_serving
 
 
 def step(latest: Path, name: str, text: str, **inputs: str) -> str:
-    """An output of a step that says something; its content hash."""
+    """Write an output of a step. Returns its content hash."""
     with atomic_folder(
         latest / name, kind=name, fingerprint="f", spec_sha256="s", inputs=inputs, seed=0, code_version="1"
     ) as output:
@@ -35,34 +35,32 @@ def test_the_bundle_of_the_last_verdict_is_served(project: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("name", ["export", "verdict"])
-def test_what_was_made_since_is_served_bare_and_that_is_said(
-    name: str, project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_newer_export_is_served_with_a_note(name: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     step(project / "runs" / "latest", name, "newer")
     (project / "tunewright.yaml").touch()
     assert traffic_of(project).champion == project / "runs" / "latest" / "export" / "bundle"
     assert "has no threshold. To judge it: tunewright run" in capsys.readouterr().err
 
 
-def test_a_whole_bundle_outlives_its_export(project: Path) -> None:
+def test_a_whole_bundle_is_served_without_its_export(project: Path) -> None:
     import shutil
 
     shutil.rmtree(project / "runs" / "latest" / "export")
     assert Project(project).latest_bundle() == project / "runs" / "latest" / "bundle"
 
 
-def test_a_project_without_one_is_refused(tmp_path: Path) -> None:
+def test_a_project_without_a_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no bundle yet"):
         Project(tmp_path).latest_bundle()
 
 
-def test_servers_drift_and_the_store_go_by_one_bundle_after_a_bare_export(project: Path) -> None:
+def test_traffic_and_champion_agree_after_a_bare_export(project: Path) -> None:
     step(project / "runs" / "latest", "export", "newer")
     bare = project / "runs" / "latest" / "export" / "bundle"
     assert Project(project).traffic().champion == Project(project).champion() == bare
 
 
-def test_a_champion_stays_whatever_is_exported_after_it(project: Path) -> None:
+def test_a_champion_stays_after_a_newer_export(project: Path) -> None:
     write_serving(project / "runs", served_from("latest/bundle", "1"))
     step(project / "runs" / "latest", "export", "newer")
     assert Project(project).champion() == project / "runs" / "latest" / "bundle"

@@ -1,4 +1,4 @@
-"""Tokens of an identity provider: a real one in small, that signs with real keys over real HTTP."""
+"""Tokens of an identity provider: a small one that signs with real keys over real HTTP."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class Provider:
 
     def token(self, *roles: str, **claims: Any) -> str:
         ((name, key),) = self.private.items()
-        told = {"iss": self.issuer, "aud": AUDIENCE, "sub": "ann", "exp": time.time() + 600, "roles": list(roles)}
-        return jwt.encode(told | claims, key, "RS256", {"kid": name})
+        payload = {"iss": self.issuer, "aud": AUDIENCE, "sub": "ann", "exp": time.time() + 600, "roles": list(roles)}
+        return jwt.encode(payload | claims, key, "RS256", {"kid": name})
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def file(provider: Provider, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def status(file: Path, tmp_path: Path) -> Iterator[Callable[[str], int]]:
-    """Token -> the status it gets. Keys count too."""
+    """Token -> the status of a request with it. Keys work too."""
     add_key(tmp_path / "keys.json", "shop")
     app = build_app(OneModel(Echo("classify")), KeyRing(tmp_path / "keys.json"), Identity(file))  # type: ignore[arg-type]
     with TestClient(app) as client:
@@ -111,7 +111,7 @@ def status(file: Path, tmp_path: Path) -> Iterator[Callable[[str], int]]:
         )
 
 
-def test_whoever_signed_in_and_has_a_role_may_ask(provider: Provider, status: Callable[[str], int]) -> None:
+def test_a_token_with_a_granted_role_is_accepted(provider: Provider, status: Callable[[str], int]) -> None:
     assert status(provider.token("Tunewright.Ask")) == 200
     assert status(provider.token("Else", "Tunewright.Ask")) == 200
     assert status(provider.token(scp="openid Tunewright.Ask")) == 200
@@ -119,53 +119,53 @@ def test_whoever_signed_in_and_has_a_role_may_ask(provider: Provider, status: Ca
     assert status(provider.token("Tunewright.Asker")) == 403
 
 
-def test_a_key_is_good_beside_them(tmp_path: Path, status: Callable[[str], int]) -> None:
+def test_keys_work_beside_tokens(tmp_path: Path, status: Callable[[str], int]) -> None:
     assert status(add_key(tmp_path / "keys.json", "other")) == 200
     assert status("tw-nothing") == 401
     assert status("") == 401
 
 
-def test_a_role_may_be_confined(provider: Provider, status: Callable[[str], int]) -> None:
+def test_a_grant_limits_models_and_rate(provider: Provider, status: Callable[[str], int]) -> None:
     assert status(provider.token(scp="other.scope")) == 403, "to another model"
     assert [status(provider.token("Tunewright.Few")) for _ in range(3)] == [200, 200, 429]
-    assert status(provider.token("Tunewright.Few", sub="bob")) == 200, "each has an allowance of his own"
+    assert status(provider.token("Tunewright.Few", sub="bob")) == 200, "each client has its own allowance"
 
 
 def part(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def made(algorithm: str, told: dict[str, Any], sign: Callable[[bytes], bytes]) -> str:
-    """A token that PyJWT itself would not make."""
+def forged(algorithm: str, payload: dict[str, Any], sign: Callable[[bytes], bytes]) -> str:
+    """A token that PyJWT would not make."""
     head = {"alg": algorithm, "kid": "one"}
-    text = f"{part(json.dumps(head).encode())}.{part(json.dumps(told).encode())}"
+    text = f"{part(json.dumps(head).encode())}.{part(json.dumps(payload).encode())}"
     return f"{text}.{part(sign(text.encode()))}"
 
 
-def test_a_token_that_is_not_good_is_refused(provider: Provider, status: Callable[[str], int]) -> None:
+def test_an_invalid_token_is_refused(provider: Provider, status: Callable[[str], int]) -> None:
     now = time.time()
     role = "Tunewright.Ask"
     for claims in ({"exp": now - 120}, {"aud": "another"}, {"iss": "http://127.0.0.1/evil"}, {"nbf": now + 600}):
         assert status(provider.token(role, **claims)) == 401, claims
     good = provider.token(role)
-    told = jwt.decode(good, options={"verify_signature": False})
-    assert status(made("none", told, lambda _: b"")) == 401
+    payload = jwt.decode(good, options={"verify_signature": False})
+    assert status(forged("none", payload, lambda _: b"")) == 401
     head, _, signature = good.split(".")
-    assert status(f"{head}.{part(json.dumps(told | {'sub': 'root'}).encode())}.{signature}") == 401
-    assert status(jwt.encode(told, rsa.generate_private_key(65537, 2048), "RS256", {"kid": "one"})) == 401
+    assert status(f"{head}.{part(json.dumps(payload | {'sub': 'root'}).encode())}.{signature}") == 401
+    assert status(jwt.encode(payload, rsa.generate_private_key(65537, 2048), "RS256", {"kid": "one"})) == 401
     public = (
         provider.private["one"]
         .public_key()
         .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
-    shared = made("HS256", told, lambda text: hmac.digest(public, text, "sha256"))
+    shared = forged("HS256", payload, lambda text: hmac.digest(public, text, "sha256"))
     assert status(shared) == 401, "a public key used as a shared one"
-    without = {name: value for name, value in told.items() if name != "exp"}
+    without = {name: value for name, value in payload.items() if name != "exp"}
     assert status(jwt.encode(without, provider.private["one"], "RS256", {"kid": "one"})) == 401
     assert status("a.b.c") == 401
 
 
-def test_new_keys_are_found_but_not_looked_for_at_each_token(
+def test_new_keys_are_fetched_at_most_once_a_minute(
     provider: Provider, status: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = provider.token("Tunewright.Ask")
@@ -181,7 +181,7 @@ def test_new_keys_are_found_but_not_looked_for_at_each_token(
     assert status(provider.token("Tunewright.Ask")) == 200
 
 
-def test_while_the_provider_is_away_known_keys_stay_good(provider: Provider, status: Callable[[str], int]) -> None:
+def test_known_keys_stay_valid_while_the_provider_is_down(provider: Provider, status: Callable[[str], int]) -> None:
     good, unknown = provider.token("Tunewright.Ask"), Provider()
     provider.server.shutdown()
     provider.server.server_close()
@@ -189,11 +189,11 @@ def test_while_the_provider_is_away_known_keys_stay_good(provider: Provider, sta
     assert status(good) == 200
 
 
-def test_a_provider_that_is_none_is_refused(file: Path, provider: Provider) -> None:
-    told = json.loads(file.read_text("utf-8"))
+def test_an_invalid_provider_is_refused(file: Path, provider: Provider) -> None:
+    settings = json.loads(file.read_text("utf-8"))
 
     def refused(match: str, **changes: Any) -> None:
-        file.write_text(json.dumps(told | changes), "utf-8")
+        file.write_text(json.dumps(settings | changes), "utf-8")
         with pytest.raises(UserError, match=match):
             Identity(file)
 

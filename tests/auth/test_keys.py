@@ -28,12 +28,12 @@ def test_a_key_is_shown_once_and_only_its_hash_is_kept(file: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "tw-", "tw-wrong", "x" * 10_000, "tw-\x00"])
-def test_what_is_no_key_finds_none(token: str, file: Path) -> None:
+def test_an_unknown_key_finds_no_client(token: str, file: Path) -> None:
     add_key(file, "shop")
     assert KeyRing(file).find(token) is None
 
 
-def test_a_key_that_is_added_or_taken_away_counts_at_once(file: Path) -> None:
+def test_added_and_removed_keys_count_at_once(file: Path) -> None:
     first = add_key(file, "first")
     ring = KeyRing(file)
     second = add_key(file, "second")
@@ -43,7 +43,7 @@ def test_a_key_that_is_added_or_taken_away_counts_at_once(file: Path) -> None:
     assert ring.find(second)
 
 
-def test_a_file_that_breaks_leaves_the_keys_and_one_that_goes_takes_them(file: Path) -> None:
+def test_a_broken_file_leaves_the_keys_and_a_deleted_one_removes_them(file: Path) -> None:
     token = add_key(file, "shop")
     ring = KeyRing(file)
     file.write_text("{")
@@ -52,7 +52,7 @@ def test_a_file_that_breaks_leaves_the_keys_and_one_that_goes_takes_them(file: P
     assert ring.find(token) is None
 
 
-def test_a_name_is_given_once(file: Path) -> None:
+def test_a_name_is_unique_and_well_formed(file: Path) -> None:
     token = add_key(file, "shop")
     with pytest.raises(UserError, match=r"a key 'shop' already.*tunewright keys rm shop"):
         add_key(file, "shop")
@@ -98,7 +98,7 @@ def test_an_allowance_fills_up_evenly(file: Path, monkeypatch: pytest.MonkeyPatc
     assert [ring.wait(key) for _ in range(31)] == [0.0] * 30 + [pytest.approx(2.0)]
 
 
-def test_a_key_without_a_limit_is_never_held_up(file: Path) -> None:
+def test_a_key_without_a_limit_never_waits(file: Path) -> None:
     add_key(file, "shop")
     ring, (key,) = Allowances(), [key.principal for key in read_keys(file)]
     assert not any(ring.wait(key) for _ in range(10_000))

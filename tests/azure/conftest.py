@@ -19,6 +19,7 @@ from tunewright.azure_emulator import AzureEmulator, emulated_azure
 from tunewright.azure_emulator import apps as played_apps
 from tunewright.azure_emulator import clusters as played_clusters
 from tunewright.azure_emulator.cloud import InjectedFault, error
+from tunewright.azure_emulator.emulated_job import OVER
 from tunewright.azure_emulator.endpoints import EndpointDeployment, Endpoints
 from tunewright.azure_emulator.images import Image
 from tunewright.backends.azure import connection, follow, machines, store, waiting
@@ -141,9 +142,7 @@ def uploaded(azure: AzureEmulator, since: int = 0) -> int:
 
 def running(azure: AzureEmulator) -> list[str]:
     """The jobs that cost money now."""
-    return [
-        job.name for job in azure.runner.jobs.values() if job.client_status not in ("Completed", "Failed", "Canceled")
-    ]
+    return [job.name for job in azure.runner.jobs.values() if job.client_status not in OVER]
 
 
 def ended(azure: AzureEmulator, seconds: float = 30) -> None:

@@ -52,7 +52,7 @@ def on_a_node(azure: AzureEmulator, spec: Spec, seconds: float = 60) -> Emulated
     end = time.monotonic() + seconds
     while True:
         for job in of(azure, spec):
-            if job.told == "Running" and any(node.poll() is None for node in job.nodes):
+            if job.client_status == "Running" and any(node.poll() is None for node in job.nodes):
                 return job
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -57,7 +57,7 @@ def standing(azure: AzureEmulator, spec: Spec) -> set[str]:
     found = {
         job.parent or name
         for name, job in list(azure.runner.jobs.items())
-        if job.told not in OVER and (job.body.get("tags") or {}).get(TAG) == spec.name
+        if job.client_status not in OVER and (job.body.get("tags") or {}).get(TAG) == spec.name
     }
     found |= {
         each["name"]
@@ -238,7 +238,7 @@ def test_clocks_that_differ(bench: Bench) -> None:
     bench.mended(command)
 
 
-def test_a_network_without_names_and_a_proxy_that_asks_who(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_name_resolution_and_a_proxy_with_a_sign_in(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     command, _ = uploading(bench)
     with monkeypatch.context() as away:
         for name in ("HTTPS_PROXY", "https_proxy"):
@@ -246,11 +246,11 @@ def test_a_network_without_names_and_a_proxy_that_asks_who(bench: Bench, monkeyp
         seen = bench.types(command)
         assert seen.code == EXIT_USER
         seen.says("could not be reached", "Check the network")
-    bench.azure.proxy.asks_who = True
+    bench.azure.proxy.requires_sign_in = True
     try:
         seen = bench.types(command)
     finally:
-        bench.azure.proxy.asks_who = False
+        bench.azure.proxy.requires_sign_in = False
     assert seen.code == EXIT_USER
     seen.says("The proxy wants a sign-in", "HTTPS_PROXY=http://NAME:PASSWORD@")
     bench.mended(command)

@@ -132,7 +132,7 @@ def test_the_network_is_away_while_a_job_runs(
     assert f"az ml job cancel --name {left.name}" in capsys.readouterr().err
     azure.cloud.faults.clear()
     whole(away)
-    assert left.told == "Completed"  # nobody cancelled it
+    assert left.client_status == "Completed"  # nobody cancelled it
     assert not running(azure)
 
 

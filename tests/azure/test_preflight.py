@@ -167,7 +167,7 @@ def test_every_steps_memory_is_looked_at_and_the_endpoints_too(job: MakeJob, tmp
     steps = [f"memory of {step} on {small}" for step in ("train", "export", "evaluate")]
     assert failed(found) == [*steps, parity, endpoint]
     assert found[parity].found.startswith("8.0 of 7.2 GiB: the server holds 6.8 GiB of int8 weights")
-    assert found[parity].remedy.endswith("Standard_D4s_v3 would hold it.")
+    assert found[parity].remedy.endswith("Standard_D4s_v3 is large enough.")
     assert "export.precision=" in found[endpoint].remedy
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.test_cli import Done, refused, tunewright
 from tests.conftest import LABELS, spec_data, unalike, write_project
-from tests.documents.made import pdf
+from tests.documents.samples import pdf
 from tunewright.core.artifacts import read_jsonl
 from tunewright.documents import read_document
 

@@ -53,6 +53,7 @@ def test_what_is_no_schema_is_refused(named: Any, reason: str, tmp_path: Path) -
 
 def test_a_spec_runs_code_only_where_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "their_models.py").write_text(
         "import pathlib\nfrom pydantic import BaseModel\npathlib.Path('ran').touch()\n"
         "class Invoice(BaseModel):\n    vendor: str\n",
@@ -65,11 +66,11 @@ def test_a_spec_runs_code_only_where_that_is_allowed(tmp_path: Path, monkeypatch
             UserError, match=r"names code to run: their_models:Invoice\. .*--allow-code.*allow_code=True"
         ):
             read()
-    refused = tunewright("spec", "show", str(tmp_path))
+    refused = tunewright("spec", "show", str(tmp_path), cwd=tmp_path)
     assert refused.returncode == 2
     assert "--allow-code" in refused.stderr
     assert not (tmp_path / "ran").exists()
-    allowed = tunewright("spec", "show", str(tmp_path), "--allow-code")
+    allowed = tunewright("spec", "show", str(tmp_path), "--allow-code", cwd=tmp_path)
     assert json.loads(allowed.stdout)["task"]["schema"]["required"] == ["vendor"], allowed.stderr
     assert load_money(tmp_path, allow_code=True).job().task == load_spec(tmp_path, allow_code=True).task
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from tests.conftest import make_spec, spec_data
 from tunewright.config import Spec, load_spec, parse_spec, spec_schema, spec_sha256
 from tunewright.core.errors import UserError
-from tunewright.models.resolve import absolute
+from tunewright.models.naming import absolute
 
 
 def task(**changes: object) -> dict[str, object]:

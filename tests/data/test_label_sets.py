@@ -86,7 +86,7 @@ def test_unknown_repeated_and_unreadable_labels_are_found(tmp_path: Path) -> Non
     assert found["D002"].what == "train: 2 rows have a label the spec lacks: 'cancel' (2)"
     assert found["D027"].what == "train: 1 rows name a label twice: 'refund' (1)"
     assert found["D026"].count == 1
-    assert "it is no JSON list of labels; for texts see data.separator (1)" in found["D026"].what
+    assert "it is not a list of labels; for texts see data.separator (1)" in found["D026"].what
 
 
 def test_rare_and_absent_labels_are_found_by_label_and_not_by_list(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_an_endpoints_machine_is_too_small_for_7b(tmp_path: Path) -> None:
 def test_an_endpoint_takes_the_sizes_of_azures_list_alone(tmp_path: Path) -> None:
     made = outputs(tmp_path, "smollm2-135m")
     said = refused("aml", made, "Standard_D2s_v5")
-    assert "Managed online endpoints take no Standard_D2s_v5" in said
+    assert "Managed online endpoints don't take Standard_D2s_v5" in said
     assert "vm-sku-list (read 2026-" in said
     assert "traffic.machine=Standard_F4s_v2; or deploy with --to aks" in said
     require_capacity("aks", make_spec(traffic={"machine": "Standard_D2s_v5"}), made)

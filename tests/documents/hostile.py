@@ -1,4 +1,4 @@
-"""Documents that are small and take much to read, or that no engine would write."""
+"""Hostile documents: small ones that take much time or memory, and ones that no engine would write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TEXT = b"BT /F 10 Tf 50 700 Td (hello there) Tj ET\n"
 
 
 def raw_pdf(contents: bytes, forms: Sequence[bytes] = (), filters: bytes = b"") -> bytes:
-    """A PDF of one page. Its contents may draw /X, which is the first form; each form may draw /X, the next."""
+    """A PDF of one page. Its contents may draw /X, the first form. Each form may draw /X, the next one."""
     font = b"/Font << /F 5 0 R >>"
     stream = b"<< %s /Length %d >>\nstream\n%s\nendstream"
     page = b"/Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents 4 0 R"
@@ -73,7 +73,7 @@ def slow_words(count: int = 350_000) -> bytes:
 
 
 def far_boxes() -> list[bytes]:
-    """Words whose boxes are numbers that no page has, or that differ by less than can be divided by."""
+    """Words with boxes that no page has, or with edges too close to divide by their distance."""
     edges = [
         [1e308, -1e308, 1e308, 1e308],
         [-1e308, 0, 1e308, 9],

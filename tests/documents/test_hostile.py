@@ -1,5 +1,4 @@
-"""Documents that are made to do harm: each is read in little time, or refused by one paragraph, and the next one is
-read."""
+"""Hostile documents: each is read in little time or refused in one paragraph, and the next one is read."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ import pytest
 
 from tests.core.test_linear_time import ends_in_time
 from tests.documents import hostile
-from tests.documents.made import words
+from tests.documents.samples import words
 from tests.documents.test_ocr import tsv
 from tunewright.core.errors import UserError
 from tunewright.documents import kinds, read_document, require_within, text_of
@@ -34,31 +33,31 @@ READ: dict[str, tuple[str, Callable[[], bytes]]] = {
 }
 
 
-@pytest.mark.parametrize(("name", "made"), HARMFUL.values(), ids=HARMFUL)
-def test_what_takes_any_memory_is_refused(name: str, made: Callable[[], bytes]) -> None:
-    content = made()
+@pytest.mark.parametrize(("name", "make"), HARMFUL.values(), ids=HARMFUL)
+def test_a_document_that_takes_any_memory_is_refused(name: str, make: Callable[[], bytes]) -> None:
+    content = make()
     assert len(content) < 500_000
     with pytest.raises(UserError, match=rf"^{name}: .*1024 MiB of memory.*Cut out the pages"):
         text_of(name, content)
     assert text_of("b.pdf", hostile.raw_pdf(hostile.TEXT)) == "hello there"
 
 
-@pytest.mark.parametrize(("name", "made", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_takes_quadratic_time_is_refused(name: str, made: Callable[[], bytes], said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        text_of(name, made())
-    content = made()
+@pytest.mark.parametrize(("name", "make", "reason"), REFUSED.values(), ids=REFUSED)
+def test_a_document_that_takes_quadratic_time_is_refused(name: str, make: Callable[[], bytes], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        text_of(name, make())
+    content = make()
     assert ends_in_time(lambda: kinds.text_of(name, content))
 
 
-@pytest.mark.parametrize(("name", "made"), READ.values(), ids=READ)
-def test_what_took_quadratic_time_is_read(name: str, made: Callable[[], bytes]) -> None:
-    content = made()
+@pytest.mark.parametrize(("name", "make"), READ.values(), ids=READ)
+def test_a_document_that_took_quadratic_time_is_read(name: str, make: Callable[[], bytes]) -> None:
+    content = make()
     assert ends_in_time(lambda: kinds.text_of(name, content))
     assert text_of(name, content)
 
 
-def test_of_a_long_subject_the_beginning_is_read() -> None:
+def test_the_beginning_of_a_long_subject_is_read() -> None:
     text = text_of("a.eml", hostile.encoded_words())
     assert text.startswith("Subject: xéxéxé")
     assert text.endswith("é\n\nhello there")
@@ -71,20 +70,20 @@ def test_a_word_of_many_hyphens_is_whole() -> None:
 
 
 @pytest.mark.parametrize("content", hostile.far_boxes())
-def test_words_where_no_page_is(content: bytes) -> None:
+def test_words_far_outside_the_page(content: bytes) -> None:
     try:
         assert "one" in kinds.text_of("a.json", content)
     except UserError as error:
         assert "no place on a page" in error.paragraph()
 
 
-def test_a_pdf_with_signs_where_no_page_is() -> None:
+def test_a_pdf_with_characters_far_outside_the_page() -> None:
     for scale in (b"1e30", b"-1e38", b"1e300", b"1e-40"):
         content = hostile.raw_pdf(b"q %s 0 0 %s 0 0 cm %sQ %s" % (scale, scale, hostile.TEXT, hostile.TEXT))
         assert "hello there" in kinds.text_of("a.pdf", content)
 
 
-def test_a_word_may_hold_a_separator_of_lines() -> None:
+def test_a_word_may_hold_a_line_separator() -> None:
     page = [Word("one\u2028two", 0, 0, 90, 10), *words("three")]
     text = kinds.text_of("a.tsv", tsv(page).encode())
     assert sorted(text.split()) == ["one", "three", "two"]
@@ -93,7 +92,7 @@ def test_a_word_may_hold_a_separator_of_lines() -> None:
 
 @pytest.mark.parametrize("line", ["a <" * 90 + "@", "2026/1/1 a" + " <@>" * 71 + "x"])
 def test_lines_of_many_addresses(line: str) -> None:
-    """In each message of a thread."""
+    """They stand in each message of a thread."""
     message = f"{line}\n" * 990 + "On 2026-01-05, a@b.example wrote:\n> hello\n"
     content = f"Subject: x\n\n{message * 5}".encode()
     assert ends_in_time(lambda: kinds.text_of("a.eml", content))
@@ -114,13 +113,13 @@ def test_many_control_characters_take_little_memory() -> None:
         text_of("a.txt", content)
 
 
-def test_right_to_left_words_without_end() -> None:
+def test_very_many_right_to_left_words() -> None:
     line = [Word("ש" * 500, number * 9, 0, number * 9 + 5, 9) for number in range(40_000)]
     others = [Word("a", 0, 50 * number, 9, 50 * number + 9) for number in range(1, 41_000)]
     assert ends_in_time(lambda: lay_out([line + others]))
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_pipes_devices_and_folders_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
     (tmp_path / "zero.txt").symlink_to("/dev/zero")
     (tmp_path / "folder.txt").mkdir()
@@ -131,7 +130,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
                 read_document(tmp_path / f"{name}.txt")
 
 
-def test_where_a_document_may_lie(tmp_path: Path) -> None:
+def test_documents_outside_the_root_are_refused(tmp_path: Path) -> None:
     root = tmp_path / "data"
     (root / "in").mkdir(parents=True)
     (tmp_path / "database").mkdir()

@@ -1,4 +1,4 @@
-"""How the kind of a document is found, plain text, and what is refused."""
+"""Finding a document's kind, plain text, and refusals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import python
-from tests.documents.made import path_without, pdf
+from tests.documents.samples import path_without, pdf
 from tunewright.core.errors import UserError
 from tunewright.core.limits import DOCUMENT_BYTES
 from tunewright.documents import kinds, read_document, text_of
@@ -23,12 +23,12 @@ def test_text_in_every_unicode_encoding(name: str, encoding: str) -> None:
     assert text_of(name, TEXT.encode(encoding)) == TEXT
 
 
-def test_text_that_is_not_utf_8_is_taken_for_windows_1252() -> None:
+def test_text_that_is_not_utf_8_is_read_as_windows_1252() -> None:
     assert text_of("a.txt", "Größe: 5 €".encode("windows-1252")) == "Größe: 5 €"
     assert decoded(b"\x81\x8d") == "��"  # bytes that stand for nothing there
 
 
-def test_line_ends_and_edges_are_made_plain() -> None:
+def test_line_ends_and_edges_are_normalised() -> None:
     assert text_of("a.txt", b"\r\n\n  one  \r\n\rtwo\t\x00\x1b\n\n") == "  one\n\ntwo"
 
 
@@ -44,13 +44,13 @@ def test_html_pages_are_read_without_their_marks() -> None:
 
 @pytest.mark.parametrize("name", ["a.txt", "a.html", "a.hocr", "a.json", "a.xml", "a.eml", "a.pdf", "a.tsv", "a"])
 @pytest.mark.parametrize("content", [b"", b" \n\t", b"\xef\xbb\xbf"])
-def test_nothing_is_one_paragraph(name: str, content: bytes) -> None:
+def test_an_empty_document_is_refused_in_one_paragraph(name: str, content: bytes) -> None:
     with pytest.raises(UserError):
         text_of(name, content)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.html", "a.hocr", "a.json", "a.xml", "a.eml", "a.pdf", "a.tsv", "a"])
-def test_garbage_is_one_paragraph_or_a_text(name: str) -> None:
+def test_garbage_is_refused_in_one_paragraph_or_read(name: str) -> None:
     draw = random.Random(name)
     for size in (1, 10, 1000, 1_000_000):
         try:
@@ -65,7 +65,7 @@ def test_random_bytes_are_no_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [
         (b"\x89PNG\r\n\x1a\n....", "tesseract in.bin in hocr"),
         (b"\xff\xd8\xff\xe0....", "tesseract"),
@@ -74,10 +74,10 @@ def test_random_bytes_are_no_text() -> None:
         (b"\xd0\xcf\x11\xe0....", "save a message of Outlook as .eml"),
     ],
 )
-def test_other_kinds_are_refused_with_what_to_type(content: bytes, said: str) -> None:
+def test_other_kinds_are_refused_with_what_to_type(content: bytes, reason: str) -> None:
     with pytest.raises(UserError, match=r"^in\.bin: ") as caught:
         text_of("in.bin", content)
-    assert said in caught.value.paragraph()
+    assert reason in caught.value.paragraph()
 
 
 def test_a_document_that_is_too_large_is_refused(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_document_that_is_too_large_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["absent.pdf", ".", "a\0b", "x" * 5000, "/dev/zero"])
-def test_what_is_no_file_is_one_paragraph(name: str, tmp_path: Path) -> None:
+def test_a_path_without_a_file_is_refused_in_one_paragraph(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no such document"):
         read_document(tmp_path / name)
 
@@ -101,18 +101,18 @@ def test_a_file_on_disk(tmp_path: Path) -> None:
 
 
 def test_the_libraries_are_loaded_when_they_are_needed() -> None:
-    told = python(
+    done = python(
         "-c",
         "import sys, tunewright.documents; from tunewright.documents import kinds; "
         "print({'pypdfium2', 'lxml', 'inscriptis', 'quotequail'} & set(sys.modules))",
     )
-    assert told.stdout == "set()\n", told.stderr
+    assert done.stdout == "set()\n", done.stderr
 
 
-def test_a_missing_library_is_told_as_the_extra(tmp_path: Path) -> None:
+def test_a_missing_library_names_the_extra(tmp_path: Path) -> None:
     (tmp_path / "in.pdf").write_bytes(pdf([(50, 50, "hello there")]))
     without = path_without("pypdfium2", tmp_path)
     command = "from tunewright.cli import main; main()"
-    told = python("-c", command, "data", "text", str(tmp_path / "in.pdf"), PYTHONPATH=without)
-    assert told.returncode == 2
-    assert "pip install 'tunewright[documents]'" in told.stderr
+    done = python("-c", command, "data", "text", str(tmp_path / "in.pdf"), PYTHONPATH=without)
+    assert done.returncode == 2
+    assert "pip install 'tunewright[documents]'" in done.stderr

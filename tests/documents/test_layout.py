@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.documents.made import words
+from tests.documents.samples import words
 from tunewright.documents.layout import MOST_SPACES, Word, lay_out
 
 INVOICE = """\
@@ -21,7 +21,7 @@ Chair              1 x 99.00      99.00
 Total                            120.00"""
 
 
-def test_a_page_comes_out_as_it_was_typed() -> None:
+def test_a_page_keeps_its_layout() -> None:
     assert lay_out([words(INVOICE)]) == INVOICE
 
 
@@ -49,7 +49,7 @@ def test_a_page_that_was_scanned_askew_keeps_its_lines(degrees: float) -> None:
     assert [line.split() for line in lay_out([askew]).split("\n")] == [line.split() for line in page.split("\n")]
 
 
-def test_words_of_other_heights_stand_in_their_line() -> None:
+def test_words_of_other_heights_stay_in_their_line() -> None:
     page = [Word("Total", 0, 10, 50, 20), Word("120.00", 60, 2, 180, 22), Word("EUR", 190, 12, 220, 20)]
     assert lay_out([page]) == "Total 120.00 EUR"
 
@@ -59,7 +59,7 @@ def test_a_rule_over_several_lines_does_not_join_them() -> None:
     assert [line.split()[0] for line in lay_out([page]).split("\n")] == ["one", "two", "three"]
 
 
-def test_what_is_far_below_stands_behind_a_blank_line() -> None:
+def test_a_wide_gap_becomes_a_blank_line() -> None:
     assert lay_out([[Word("a", 0, 0, 10, 10), Word("b", 0, 12, 10, 22), Word("c", 0, 60, 10, 70)]]) == "a\nb\n\nc"
 
 

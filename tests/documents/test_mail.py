@@ -25,12 +25,12 @@ def mail(
     return message
 
 
-def said(message: EmailMessage | bytes) -> str:
+def text_of_message(message: EmailMessage | bytes) -> str:
     return text_of("ticket.eml", message if isinstance(message, bytes) else message.as_bytes())
 
 
 def test_subject_and_text_and_nothing_else() -> None:
-    assert said(mail()) == "Subject: Order 17\n\nThe lamp is broken."
+    assert text_of_message(mail()) == "Subject: Order 17\n\nThe lamp is broken."
 
 
 def test_a_mail_is_known_by_its_headers() -> None:
@@ -40,7 +40,7 @@ def test_a_mail_is_known_by_its_headers() -> None:
 
 
 def test_an_encoded_subject() -> None:
-    assert said(
+    assert text_of_message(
         mail(subject="Größe zu klein, bitte tauschen 🙁 und zwar so schnell, wie es nur irgend möglich ist")
     ) == (
         "Subject: Größe zu klein, bitte tauschen 🙁 und zwar so schnell, wie es nur irgend möglich ist"
@@ -60,8 +60,8 @@ def test_an_encoded_subject() -> None:
         (b"=?utf-8?b?R3I", "=?utf-8?b?R3I"),
     ],
 )
-def test_a_subject_that_is_broken_as_the_world_breaks_it(raw: bytes, subject: str) -> None:
-    text = said(b"From: a@b.example\nSubject: " + raw + b"\n\nbody\n")
+def test_a_broken_subject_is_decoded(raw: bytes, subject: str) -> None:
+    text = text_of_message(b"From: a@b.example\nSubject: " + raw + b"\n\nbody\n")
     assert subject in text
     assert text.endswith("\n\nbody")
 
@@ -83,9 +83,9 @@ def test_a_subject_that_is_broken_as_the_world_breaks_it(raw: bytes, subject: st
         ("utf-8", "base64", b"R3LD\ntsOf\n ZQ=="),
     ],
 )
-def test_a_body_whose_encoding_is_named_wrongly(charset: str, encoding: str, content: bytes) -> None:
+def test_a_body_with_a_wrong_charset_is_decoded(charset: str, encoding: str, content: bytes) -> None:
     head = f"Subject: x\nContent-Type: text/plain; charset={charset}\nContent-Transfer-Encoding: {encoding}\n\n"
-    assert said(head.encode() + content) == "Subject: x\n\nGröße"
+    assert text_of_message(head.encode() + content) == "Subject: x\n\nGröße"
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_other_scripts_in_their_own_charsets(charset: str, text: str) -> None:
     message["Subject"] = "x"
     message.set_content(text.encode(charset), "text", "plain", cte="base64")
     message.set_param("charset", charset)
-    assert said(message) == f"Subject: x\n\n{text}"
+    assert text_of_message(message) == f"Subject: x\n\n{text}"
 
 
 def test_the_plain_text_is_taken_unless_it_is_blank() -> None:
-    assert said(mail("plain", markup="<p>rich</p>")) == "Subject: Order 17\n\nplain"
-    assert said(mail(" \n", markup="<p>rich</p>")) == "Subject: Order 17\n\nrich"
+    assert text_of_message(mail("plain", markup="<p>rich</p>")) == "Subject: Order 17\n\nplain"
+    assert text_of_message(mail(" \n", markup="<p>rich</p>")) == "Subject: Order 17\n\nrich"
 
 
 def test_html_alone_is_text_with_its_tables_in_columns() -> None:
@@ -116,7 +116,7 @@ def test_html_alone_is_text_with_its_tables_in_columns() -> None:
         "<html><head><style>p {color: red}</style></head><body><p>Dear&nbsp;all,</p><script>alert(1)</script><table>"
         "<tr><td>Lamp</td><td>21.00</td></tr><tr><td>Long chair</td><td>99.00</td></tr></table></body></html>"
     )
-    assert said(mail(None, markup=markup)).split("\n\n") == [
+    assert text_of_message(mail(None, markup=markup)).split("\n\n") == [
         "Subject: Order 17",
         "Dear all,",
         "Lamp        21.00\nLong chair  99.00",
@@ -134,7 +134,7 @@ def test_html_alone_is_text_with_its_tables_in_columns() -> None:
 )
 def test_quotes_in_html_go(quote: str) -> None:
     assert (
-        said(mail(None, "Re: Order 17", f"<div>Still broken.</div><br>{quote}"))
+        text_of_message(mail(None, "Re: Order 17", f"<div>Still broken.</div><br>{quote}"))
         == "Subject: Re: Order 17\n\nStill broken."
     )
 
@@ -143,45 +143,45 @@ def test_attachments_are_left_out() -> None:
     message = mail()
     message.add_attachment(b"%PDF-1.4 junk", "application", "pdf", filename="invoice.pdf")
     message.add_attachment("not for the model", filename="notes.txt")
-    assert said(message) == "Subject: Order 17\n\nThe lamp is broken."
+    assert text_of_message(message) == "Subject: Order 17\n\nThe lamp is broken."
 
 
 def test_text_in_several_parts_is_joined() -> None:
     parts = "".join(f"--b\nContent-Type: text/plain\n\n{text}\n" for text in ("above", "below"))
     text = f"Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n{parts}--b--\n"
-    assert said(text.encode()) == "Subject: x\n\nabove\n\nbelow"
+    assert text_of_message(text.encode()) == "Subject: x\n\nabove\n\nbelow"
 
 
 def test_a_mail_that_is_forwarded_as_an_attachment() -> None:
     message = EmailMessage()
     message["Subject"] = "Fwd: Order 17"
     message.add_attachment(mail())
-    assert said(message) == "Subject: Fwd: Order 17\n\nThe lamp is broken."
+    assert text_of_message(message) == "Subject: Fwd: Order 17\n\nThe lamp is broken."
 
 
-def test_an_answer_loses_what_it_quotes() -> None:
+def test_a_reply_loses_its_quotes() -> None:
     body = "Still broken.\n\nOn Mon, Jan 5, 2026 at 3:04 PM Help <h@s.example> wrote:\n\n> Restart it.\n"
-    assert said(mail(body, "Re: Order 17")) == "Subject: Re: Order 17\n\nStill broken."
+    assert text_of_message(mail(body, "Re: Order 17")) == "Subject: Re: Order 17\n\nStill broken."
 
 
 def test_a_subject_alone_and_a_text_alone() -> None:
-    assert said(b"Subject: please call me\n\n") == "Subject: please call me"
-    assert said(b"From: a@b.example\n\nplease call me\n") == "please call me"
+    assert text_of_message(b"Subject: please call me\n\n") == "Subject: please call me"
+    assert text_of_message(b"From: a@b.example\n\nplease call me\n") == "please call me"
 
 
 @pytest.mark.parametrize("content", [b"From: a@b.example\n\n", b"Subject:\n\n \n", mail(None, "").as_bytes()])
-def test_a_mail_that_says_nothing_is_refused(content: bytes) -> None:
+def test_an_empty_mail_is_refused(content: bytes) -> None:
     with pytest.raises(UserError, match="neither a subject nor a text"):
-        said(content)
+        text_of_message(content)
 
 
-def test_parts_nested_without_end_are_one_paragraph() -> None:
+def test_deeply_nested_parts_are_refused_in_one_paragraph() -> None:
     nested = b"".join(b'Content-Type: multipart/mixed; boundary="b%d"\n\n--b%d\n' % (n, n) for n in range(3000))
     with pytest.raises(UserError, match="nested too deeply"):
-        said(b"Subject: x\n" + nested)
+        text_of_message(b"Subject: x\n" + nested)
 
 
-def test_damaged_mails_never_end_in_a_trace() -> None:
+def test_damaged_mails_never_end_in_a_traceback() -> None:
     message = mail("Größe 5\n", "Größe", "<p>Größe <b>5</b></p>")
     message.add_attachment(mail("inner"))
     content, draw = message.as_bytes(), random.Random(0)
@@ -198,7 +198,7 @@ def test_damaged_mails_never_end_in_a_trace() -> None:
             else:
                 damaged[place:place] = draw.choice(snippets)
         try:
-            texts += "5" in said(bytes(damaged))
+            texts += "5" in text_of_message(bytes(damaged))
         except UserError:
             continue
     assert texts > 900
@@ -209,4 +209,4 @@ def test_the_old_policy_is_needed() -> None:
     content = b"Subject: x\nContent-Type: text/plain; charset=no-such\n\nbody"
     with pytest.raises(LookupError):
         email.message_from_bytes(content, policy=email.policy.default).get_content()
-    assert said(content) == "Subject: x\n\nbody"
+    assert text_of_message(content) == "Subject: x\n\nbody"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.documents.made import words
+from tests.documents.samples import words
 from tunewright.core.errors import UserError
 from tunewright.documents.kinds import text_of
 from tunewright.documents.layout import Word
@@ -59,7 +59,7 @@ def tsv(page: list[Word]) -> str:
 
 
 def azure(page: list[Word], angle: float = 0.0) -> str:
-    """What the layout model answers for a page whose text stands at an angle."""
+    """The layout model's answer for a page with text at an angle."""
     c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
 
     def polygon(w: Word) -> list[float]:
@@ -170,7 +170,7 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "reason"),
     [
         ("a.json", "{", "can't be read"),
         ("a.json", "[" * 100_000, "nested too deeply"),
@@ -198,8 +198,8 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> str:
         ("a.tsv", f"{TSV_HEADER}\n", "holds no text"),
     ],
 )
-def test_what_no_engine_writes_is_one_paragraph(name: str, text: str, said: str) -> None:
-    assert said in refusal(name, text)
+def test_invalid_ocr_is_refused_in_one_paragraph(name: str, text: str, reason: str) -> None:
+    assert reason in refusal(name, text)
 
 
 def test_a_megabyte_of_words() -> None:

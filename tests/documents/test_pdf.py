@@ -7,7 +7,7 @@ import pypdfium2
 import pytest
 from reportlab.pdfgen.canvas import Canvas
 
-from tests.documents.made import INVOICE, pdf
+from tests.documents.samples import INVOICE, pdf
 from tunewright import documents
 from tunewright.core.errors import UserError
 from tunewright.documents.kinds import text_of
@@ -59,20 +59,20 @@ def test_a_page_that_lies_sideways_is_read_upright(degrees: int) -> None:
     assert lines[0].index("Price") == lines[1].index("21.00")
 
 
-def test_what_was_filled_into_a_form_is_read() -> None:
+def test_filled_in_form_fields_are_read() -> None:
     def form(canvas: Canvas) -> None:
         canvas.acroForm.textfield(name="who", value="Ada Lovelace", x=150, y=695, width=200, height=20)
 
     assert text_of("in.pdf", pdf([(50, 100, "Name:")], draw=form)).split() == ["Name:", "Ada", "Lovelace"]
 
 
-def test_a_password_is_asked_for_with_the_way_out() -> None:
+def test_an_encrypted_pdf_is_refused_with_a_fix() -> None:
     message = refusal(pdf(INVOICE, password="secret"), "my invoice.pdf")
     assert message.startswith("my invoice.pdf: The PDF is protected by a password.")
     assert "qpdf --decrypt --password=… 'my invoice.pdf' open.pdf" in message
 
 
-def test_a_scan_is_told_from_an_empty_answer() -> None:
+def test_a_scan_without_text_is_refused_with_a_fix() -> None:
     def picture(canvas: Canvas) -> None:
         canvas.rect(50, 50, 400, 400, fill=1)
 
@@ -82,15 +82,15 @@ def test_a_scan_is_told_from_an_empty_answer() -> None:
 
 
 @pytest.mark.parametrize("content", [b"%PDF-1.7\ngarbage", b"%PDF-", pdf(INVOICE)[:300], bytes(range(256)) * 40])
-def test_a_broken_pdf_is_one_paragraph(content: bytes) -> None:
+def test_a_broken_pdf_is_refused_in_one_paragraph(content: bytes) -> None:
     assert "The PDF is broken" in refusal(content)
 
 
-def test_a_pdf_that_lost_its_end_is_mended_where_it_can_be() -> None:
+def test_a_pdf_without_its_end_is_read() -> None:
     assert "2,308.03" in text_of("in.pdf", pdf(INVOICE).rpartition(b"startxref")[0])
 
 
-def test_a_pdf_without_pages_is_one_paragraph() -> None:
+def test_a_pdf_without_pages_is_refused_in_one_paragraph() -> None:
     stream = io.BytesIO()
     pypdfium2.PdfDocument.new().save(stream)
     assert "has no pages" in refusal(stream.getvalue())

@@ -1,4 +1,4 @@
-"""What is new in a message. Each case says what must stay and what must go."""
+"""The newest message of a thread. Each case says which text must stay and which must go."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ INTRODUCTIONS = [
 
 @pytest.mark.parametrize("introduction", INTRODUCTIONS)
 @pytest.mark.parametrize("quoted", ["> Did you restart it?\n> Regards", "Did you restart it?\nRegards"])
-def test_what_an_answer_quotes_goes(introduction: str, quoted: str) -> None:
+def test_a_replys_quote_is_removed(introduction: str, quoted: str) -> None:
     assert newest(f"{NEW}\n\n{introduction}\n\n{quoted}\n", "Re: Order 1") == NEW
 
 
@@ -98,12 +98,12 @@ FORWARDS = {
     "subject", ["Fwd: Invoice wrong", "FW: Invoice wrong", "WG: Invoice wrong", "TR : Invoice wrong"]
 )
 def test_a_forwarded_message_stays_without_its_headers(headers: str, subject: str) -> None:
-    said = newest(f"Please handle.\n\n{headers}Invoice 77 is wrong.\n", subject)
-    assert said == "Please handle.\n\nInvoice 77 is wrong."
+    text = newest(f"Please handle.\n\n{headers}Invoice 77 is wrong.\n", subject)
+    assert text == "Please handle.\n\nInvoice 77 is wrong."
 
 
 @pytest.mark.parametrize("headers", FORWARDS.values(), ids=FORWARDS)
-def test_a_message_that_says_nothing_else_is_what_it_forwards(headers: str) -> None:
+def test_a_message_without_own_text_keeps_the_forwarded_one(headers: str) -> None:
     assert (
         newest(f"{headers}Invoice 77 is wrong.\n\n{INTRODUCTIONS[0]}\n> older\n", "Invoice") == "Invoice 77 is wrong."
     )
@@ -157,7 +157,7 @@ def test_a_signature_above_a_quote_goes(signature: str) -> None:
         "Disclaimer: none\nof these lamps works.",
     ],
 )
-def test_what_only_looks_like_it_stays(text: str) -> None:
+def test_text_that_only_looks_like_a_quote_stays(text: str) -> None:
     assert newest(text, "Problem") == text
 
 

@@ -1,4 +1,4 @@
-"""The processes that read documents: what ends them, and that others do their work then."""
+"""The processes that read documents: they may be killed at any time, and others take over."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import python
 from tests.documents import hostile
-from tests.documents.made import INVOICE, path_without, pdf
+from tests.documents.samples import INVOICE, path_without, pdf
 from tunewright.core import limits
 from tunewright.core.call import CALL, Abandoned, Call
 from tunewright.core.errors import UserError
@@ -24,21 +24,21 @@ from tunewright.documents import pool, text_of
 from tunewright.documents.pool import Pool
 
 MAIL = b"Subject: lamp\n\nbroken\n"
-SAID = "Subject: lamp\n\nbroken"
+TEXT = "Subject: lamp\n\nbroken"
 SOURCE = str(Path(pool.__file__).parents[2])
 
 
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
-    """A pool without workers, which `text_of` asks."""
-    made = Pool()
-    monkeypatch.setattr(pool, "POOL", made)
-    yield made
-    made.close()
+    """A fresh pool that `text_of` uses."""
+    fresh = Pool()
+    monkeypatch.setattr(pool, "POOL", fresh)
+    yield fresh
+    fresh.close()
 
 
 def worker_of(pool: Pool) -> subprocess.Popen[bytes]:
-    """The process that was last asked."""
+    """The process that answered last."""
     return pool._idle[-1]._process
 
 
@@ -61,10 +61,10 @@ def eventually(holds: Callable[[], bool], seconds: float = 60) -> bool:
     return holds()
 
 
-def test_a_worker_is_kept(own: Pool) -> None:
+def test_a_worker_is_reused(own: Pool) -> None:
     text_of("a.eml", MAIL)
     first = worker_of(own).pid
-    assert text_of("a.eml", MAIL) == SAID
+    assert text_of("a.eml", MAIL) == TEXT
     assert worker_of(own).pid == first
 
 
@@ -82,7 +82,7 @@ def test_a_worker_that_was_killed_while_it_waited_is_replaced(own: Pool) -> None
     first = worker_of(own)
     first.kill()
     ended(first)
-    assert text_of("a.eml", MAIL) == SAID
+    assert text_of("a.eml", MAIL) == TEXT
     assert worker_of(own).pid != first.pid
     assert len(own._workers) == 1
 
@@ -97,7 +97,7 @@ def test_a_document_is_read_again_where_its_worker_was_killed(own: Pool) -> None
     assert eventually(lambda: not own._idle)
     first.kill()
     asking.join()
-    assert found == [SAID]
+    assert found == [TEXT]
 
 
 def test_a_worker_that_is_stuck_is_killed_and_replaced(own: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,15 +116,15 @@ def test_a_worker_that_is_stuck_is_killed_and_replaced(own: Pool, monkeypatch: p
                 patched.setattr(limits, "DOCUMENT_WALL_SECONDS", 1)
                 worker_of(own).send_signal(signal.SIGSTOP)
     assert first.returncode == -signal.SIGKILL
-    assert text_of("a.eml", MAIL) == SAID
+    assert text_of("a.eml", MAIL) == TEXT
 
 
 @pytest.mark.usefixtures("own")
 @pytest.mark.parametrize("may_take_back", [True, False])
-def test_a_document_that_takes_long_gives_way_to_others(
+def test_a_document_that_takes_long_gets_a_low_priority(
     may_take_back: bool, own: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where only root may take that back, and this is not root, the worker is replaced."""
+    """If this user may not raise the priority again, the worker is replaced."""
     text_of("a.eml", MAIL)
     worker, set_priority = worker_of(own), os.setpriority
     usual = os.getpriority(os.PRIO_PROCESS, worker.pid)
@@ -136,25 +136,25 @@ def test_a_document_that_takes_long_gives_way_to_others(
 
     monkeypatch.setattr(os, "setpriority", as_anybody)
     worker.send_signal(signal.SIGSTOP)
-    asked = threading.Thread(target=lambda: text_of("b.eml", MAIL))
-    asked.start()
+    reading = threading.Thread(target=lambda: text_of("b.eml", MAIL))
+    reading.start()
     assert eventually(lambda: os.getpriority(os.PRIO_PROCESS, worker.pid) > usual)
     worker.send_signal(signal.SIGCONT)
-    asked.join()
+    reading.join()
     assert (worker.poll() is None) is may_take_back
     if may_take_back:
         assert os.getpriority(os.PRIO_PROCESS, worker.pid) == usual
-    assert text_of("a.eml", MAIL) == SAID
+    assert text_of("a.eml", MAIL) == TEXT
 
 
-def test_the_time_of_a_processor_is_limited_for_each_document() -> None:
+def test_the_processor_time_of_each_document_is_limited() -> None:
     with pytest.raises(UserError, match="took more than 1 seconds of processor time"):
         text_of("a.json", hostile.slow_words(), seconds=1)
     assert text_of("a.html", b"<p>hello") == "hello"
 
 
 def abandoned() -> None:
-    """Ask for a text that nobody waits for."""
+    """Read a document for a client that has gone."""
     call = Call(seconds=600)
     call.gone.set()
     context = contextvars.copy_context()
@@ -163,28 +163,27 @@ def abandoned() -> None:
         context.run(text_of, "a.eml", MAIL)
 
 
-def test_what_nobody_waits_for_is_not_read_on(own: Pool) -> None:
+def test_reading_stops_when_the_client_has_gone(own: Pool) -> None:
     text_of("a.eml", MAIL)
     first = worker_of(own)
     first.send_signal(signal.SIGSTOP)
     abandoned()
     assert first.returncode == -signal.SIGKILL
-    assert text_of("a.eml", MAIL) == SAID
+    assert text_of("a.eml", MAIL) == TEXT
 
 
-def test_what_nobody_waits_for_does_not_wait_for_a_worker(own: Pool) -> None:
+def test_waiting_for_a_worker_stops_when_the_client_has_gone(own: Pool) -> None:
     taken = 0
     while own._places.acquire(blocking=False):
         taken += 1
     abandoned()
     own._places.release(taken)
-    assert text_of("a.eml", MAIL) == SAID
+    assert text_of("a.eml", MAIL) == TEXT
 
 
-def test_a_worker_that_was_ended_is_replaced_before_the_next_document_comes(
-    own: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its parsers take a tenth of a second to import, for which nobody has to wait. No more are started than work."""
+def test_an_ended_worker_is_replaced_before_the_next_document(own: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing the parsers takes a tenth of a second, and no document waits for it. The pool
+    never grows beyond its size."""
     text_of("a.eml", MAIL)
     monkeypatch.setattr(limits, "DOCUMENT_WALL_SECONDS", 1)
     for _ in range(2 * own._most):
@@ -206,10 +205,10 @@ def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
         patched.setattr(limits, "DOCUMENT_MEMORY_BYTES", 100 << 20)
         with pytest.raises(UserError, match="took more than 100 MiB of memory"):
             text_of("a.json", b"[" + b"[]," * 3_000_000 + b"[]]")
-    assert text_of("a.eml", MAIL) == SAID
+    assert text_of("a.eml", MAIL) == TEXT
 
 
-def test_a_worker_that_grew_is_replaced(own: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_grew_too_large_is_replaced(own: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "DOCUMENT_MEMORY_BYTES", 256 << 20)
     with pytest.raises(UserError, match="The JSON must have an object here, not list"):
         text_of("a.json", b"[" + b"[]," * 1_000_000 + b"[]]")
@@ -227,7 +226,7 @@ def test_a_text_larger_than_a_document_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 def test_many_threads_at_once(own: Pool) -> None:
-    """More than there are workers; each gets the text of its own document."""
+    """There are more threads than workers, and each thread gets the text of its own document."""
     found: dict[int, str] = {}
 
     def ask(number: int) -> None:
@@ -248,30 +247,28 @@ def test_a_worker_outlives_the_thread_that_asked_for_it(own: Pool) -> None:
     thread.start()
     thread.join()
     first = worker_of(own)
-    assert text_of("a.eml", MAIL) == SAID
+    assert text_of("a.eml", MAIL) == TEXT
     assert worker_of(own).pid == first.pid
 
 
-def test_a_fork_has_workers_of_its_own() -> None:
+def test_a_fork_starts_its_own_workers() -> None:
     """Two processes that write into one pipe would get each other's texts."""
     text_of("a.eml", MAIL)
     child = os.fork()
     if not child:
         fine = text_of("a.eml", b"Subject: child\n\nbroken\n") == "Subject: child\n\nbroken"
         os._exit(0 if fine else 1)
-    assert text_of("a.eml", MAIL) == SAID
+    assert text_of("a.eml", MAIL) == TEXT
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.usefixtures("own")
-def test_a_library_that_is_not_installed_is_no_fault_of_the_document(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_library_is_no_fault_of_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", path_without("pypdfium2", tmp_path))
     with pytest.raises(ModuleNotFoundError) as caught:
         text_of("in.pdf", pdf(INVOICE))
     assert caught.value.name == "pypdfium2"
-    assert text_of("a.eml", MAIL) == SAID
+    assert text_of("a.eml", MAIL) == TEXT
 
 
 @pytest.mark.usefixtures("own")
@@ -282,12 +279,12 @@ def test_a_worker_that_ends_by_itself_is_no_fault_of_the_document(
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     with pytest.raises(RuntimeError, match="ended with exit code 1"):
         text_of("a.html", b"<p>hello")
-    assert text_of("a.eml", MAIL) == SAID
+    assert text_of("a.eml", MAIL) == TEXT
 
 
 ASKING = """
 import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in what a shell has put in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for background processes
 from tunewright.documents import text_of
 from tunewright.documents.pool import POOL
 print(text_of("a.eml", b"Subject: lamp"), POOL._idle[0]._process.pid, flush=True)
@@ -318,6 +315,6 @@ def test_no_worker_outlives_its_parent(how: signal.Signals, busy: bool) -> None:
 
 
 def test_a_process_that_ends_leaves_no_worker() -> None:
-    told = python("-W", "error", "-c", ASKING.replace("time.sleep(60)", ""), PYTHONPATH=SOURCE)
-    assert (told.returncode, told.stderr) == (0, "")
-    assert eventually(lambda: not runs(int(told.stdout.split()[-1])))
+    done = python("-W", "error", "-c", ASKING.replace("time.sleep(60)", ""), PYTHONPATH=SOURCE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert eventually(lambda: not runs(int(done.stdout.split()[-1])))

@@ -207,7 +207,7 @@ def test_an_own_price_book_lies_over_the_built_in_one(spec: Path) -> None:
         ("apis: {gpt-4o: {usd_inn: 1}}", r"apis\.gpt-4o\.usd_inn"),
         ("- 1", "no mapping"),
         ("a: [", "YAML can't be read"),
-        (None, "not there"),
+        (None, "does not exist"),
         ("apis: {gpt-4o: {usd_in: -1}}", r"apis\.gpt-4o\.usd_in"),
         ("machines: {mine: {usd_per_hour: .nan, cores: 2}}", r"machines\.mine\.usd_per_hour"),
         (
@@ -290,7 +290,7 @@ def test_a_machine_of_unknown_memory_is_not_refused(spec: Path) -> None:
 def test_examples_in_groups_take_as_many_more_as_their_design_effect() -> None:
     grouped = CliRunner().invoke(app, ["assess", "size", "--design-effect", "3"])
     assert "4,637 test examples" in grouped.output
-    assert "3 are worth one independent example" in " ".join(grouped.output.split())
+    assert "3 of them count as one independent example" in " ".join(grouped.output.split())
     assert CliRunner().invoke(app, ["assess", "size", "--design-effect", "0.5"]).exit_code == 2
 
 

@@ -144,5 +144,5 @@ def test_models_prices_shows_age_and_ends_and_warns_of_old_prices() -> None:
 
 
 def test_an_unknown_api_is_refused_with_what_to_do() -> None:
-    with pytest.raises(UserError, match=r"no 'house' \(api\.model\)\. See: tunewright models prices.*a book of yours"):
+    with pytest.raises(UserError, match=r"no 'house' \(api\.model\)\. See: tunewright models prices.*write your own book"):
         price_book().api("house")

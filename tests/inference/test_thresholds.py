@@ -14,10 +14,10 @@ from tunewright.inference.thresholds import (
     Floats,
     choose_belief,
     choose_thresholds,
+    cross_validated,
     even,
     expected_f1,
     sigmoid,
-    cross_validated,
 )
 
 

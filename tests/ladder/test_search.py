@@ -15,7 +15,7 @@ from tunewright.core.errors import UserError
 from tunewright.economics.speed import Range
 from tunewright.evaluation.statistics.intervals import Interval
 from tunewright.evaluation.verdict.comparison import SERVED
-from tunewright.ladder import climb as module
+from tunewright.ladder import search as module
 from tunewright.ladder.cascades import Cascade
 from tunewright.ladder.forecast import CandidateForecast
 from tunewright.ladder.search import Ladder, Steps, climb

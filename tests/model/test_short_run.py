@@ -188,7 +188,7 @@ def test_how_far_confidence_can_be_believed_is_in_the_report(short_run: ShortRun
 
 def test_a_bundle_is_calibrated_by_its_own_answers(short_run: ShortRun) -> None:
     from tunewright.data import load_dataset
-    from tunewright.exporters.calibrate import calibrate
+    from tunewright.exporters.calibration import calibrate
     from tunewright.inference.bundle import load_bundle
 
     rows = load_dataset(short_run.latest("split")).train[::8]

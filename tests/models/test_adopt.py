@@ -12,7 +12,8 @@ from huggingface_hub import constants
 from safetensors.numpy import save_file
 
 from tests.conftest import TOKENIZER
-from tunewright.models.resolve import adopt, cached_folder, files_of_named, folder_of
+from tunewright.models.naming import cached_folder
+from tunewright.models.resolve import adopt, files_of_named, folder_of
 
 HUB = "somebody/tiny"
 

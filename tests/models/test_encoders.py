@@ -24,15 +24,8 @@ from tunewright.models import resolve as resolving
 from tunewright.models.catalogue import catalogue
 from tunewright.models.encoders import ENCODERS, read_encoder, window_of
 from tunewright.models.fetch import _extract_folder
-from tunewright.models.resolve import (
-    encoder_window,
-    is_encoder,
-    known_kind,
-    locate,
-    resolve,
-    resolve_encoder,
-    resolve_tokenizer,
-)
+from tunewright.models.naming import known_kind
+from tunewright.models.resolve import encoder_window, is_encoder, locate, resolve, resolve_encoder, resolve_tokenizer
 from tunewright.models.tensor_files import TensorWriter
 from tunewright.training.capabilities import require_able
 
@@ -143,8 +136,8 @@ def test_the_pooling_is_what_sentence_transformers_wrote(pooling: str, tmp_path:
 def test_a_model_that_must_write_can_be_no_encoder(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "mine")
     said = paragraph(resolve, "mine", tmp_path)
-    assert said.startswith(f"{folder}: mine is an encoder: it reads a text, and can't write.")
-    assert "Choose a model that can: tunewright models ls" in said
+    assert said.startswith(f"{folder}: mine is an encoder, which can't write text.")
+    assert "Choose a model that writes: tunewright models ls" in said
 
 
 def test_a_decoder_is_no_encoder(tmp_path: Path) -> None:
@@ -152,7 +145,7 @@ def test_a_decoder_is_no_encoder(tmp_path: Path) -> None:
     assert not is_encoder("mine", tmp_path)
     assert resolve("mine", tmp_path).template.name == "chatml.jinja"
     said = paragraph(resolve_encoder, "mine", tmp_path)
-    assert "mine is no encoder that is known here." in said
+    assert "mine is not an encoder that Tunewright supports." in said
     assert "model_type = llama; known are bert, camembert" in said
 
 

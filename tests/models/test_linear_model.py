@@ -14,7 +14,8 @@ from tunewright.core.artifacts import read_jsonl
 from tunewright.core.errors import UserError
 from tunewright.data.curve.classical import fit_linear, fit_linear_sets
 from tunewright.models.linear_model import LinearModel, Ngrams, ngrams, weighed
-from tunewright.models.resolve import absolute, identity, kind_of, locate, published_name
+from tunewright.models.naming import absolute, identity, published_name
+from tunewright.models.resolve import kind_of, locate
 from tunewright.training.capabilities import require_able
 
 TEXTS = ["Where is my parcel?", "the parcel never came", "I want my money back", "give me the money back, please"]

@@ -8,7 +8,8 @@ import pytest
 
 from tunewright.core.errors import UserError
 from tunewright.models.catalogue import catalogue
-from tunewright.models.resolve import cached_folder, identity, locate, resolve
+from tunewright.models.naming import cached_folder, identity
+from tunewright.models.resolve import locate, resolve
 from tunewright.models.tensor_files import TensorWriter
 
 

@@ -65,7 +65,7 @@ def test_answers_are_compared_with_the_servers_on_a_sample(asked: Callable[..., 
     assert rows["transformers"].prompts_alike == 1.0
 
 
-def test_an_engine_that_is_not_there_is_told(asked: Callable[..., dict[str, Elsewhere]]) -> None:
+def test_a_missing_engine_is_reported(asked: Callable[..., dict[str, Elsewhere]]) -> None:
     rows = asked(lambda *_: "billing")
     assert rows["llama.cpp, Q8_0"].alike == 0.0
     assert rows["vLLM's chat API"].summary == "vLLM's chat API: not asked. It is not installed."

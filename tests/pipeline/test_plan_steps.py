@@ -1,4 +1,4 @@
-"""Plans of single steps: what fits, what would hold it, and how times and money follow from the work."""
+"""Plans of single steps: what fits, which machine is large enough, and how times and money follow from the work."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def test_every_step_of_the_pipeline_can_be_planned() -> None:
 def test_what_does_not_fit_names_its_remedy_and_a_machine_that_would_hold_it() -> None:
     found = planned("export", job("mistral-7b", export={"precision": "fp32"}))
     assert not found.fits
-    assert found.memory.said == f"{found.memory.peak_gib:.1f} of 16.0 GiB"
+    assert found.memory.summary == f"{found.memory.peak_gib:.1f} of 16.0 GiB"
     assert "GiB of fp32 weights, keys and values. Serve fewer bytes: export.precision=int8" in found.why
-    assert found.why.endswith("Standard_D8s_v3 would hold it.")
+    assert found.why.endswith("Standard_D8s_v3 is large enough.")
     t4 = priced_machine("Standard_NC4as_T4_v3", price_book())
     on_gpu = planned("evaluate", job("llama-3-8b"), t4)
-    assert "on the GPU" in on_gpu.memory.said
-    assert "Standard_NC24ads_A100_v4 would hold it" in on_gpu.why
+    assert "on the GPU" in on_gpu.memory.summary
+    assert "Standard_NC24ads_A100_v4 is large enough" in on_gpu.why
 
 
 def test_a_training_is_what_was_counted() -> None:
@@ -59,7 +59,7 @@ def test_a_training_is_what_was_counted() -> None:
     t4 = priced_machine("Standard_NC4as_T4_v3", price_book())
     found = planned("train", job(), t4, training=memory, known={"train": Range(3600, 7200)}, count=2)
     assert not found.fits
-    assert "Standard_NC24ads_A100_v4 would hold it" in found.why
+    assert "Standard_NC24ads_A100_v4 is large enough" in found.why
     assert found.hours
     assert found.hours.high == pytest.approx(2 + START.high / 3600)
     assert found.usd.high == pytest.approx(2 * 0.526 * found.hours.high)

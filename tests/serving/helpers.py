@@ -1,9 +1,9 @@
-"""A server of the review app, or of a model that answers with what it is asked, as a process of its own:
+"""A server of the review app, or of a model that echoes the request, as a child process:
 
     python -m tests.serving.helpers (serve | review FOLDER) [hold]
 
-Prints its port. With `hold` it takes all file descriptors that are left at the first line on its input, and gives them
-back at the second.
+It prints its port. With `hold` it takes all free file descriptors at the first line on its input, and frees them at the
+second.
 """
 
 from __future__ import annotations

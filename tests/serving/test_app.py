@@ -1,4 +1,4 @@
-"""What requests may hold. The engine is a stand-in that answers with what it was asked; tests/model ask a real one."""
+"""Valid and invalid requests. The engine is a fake that echoes the request; tests/model use a real one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from tests.conftest import python
 from tests.documents import hostile
-from tests.documents.made import INVOICE, path_without, pdf
+from tests.documents.samples import INVOICE, path_without, pdf
 from tunewright.core.limits import MOST_BODY_BYTES, REQUEST_DOCUMENT_BYTES
 from tunewright.documents import pool, text_of
 from tunewright.documents.pool import Pool
@@ -37,10 +37,10 @@ class Echo:
 
     def answer(self, text: str) -> Answer:
         return Answer(
-            text if self.kind == "classify" else json.dumps({"asked": text}), 1.0, 1, 1, tokens=[Token(text, -0.5)]
+            text if self.kind == "classify" else json.dumps({"echo": text}), 1.0, 1, 1, tokens=[Token(text, -0.5)]
         )
 
-    def stream(self, text: str, terms: GenerationConfig) -> Pieces:  # noqa: ARG002 (the engine's own)
+    def stream(self, text: str, generation_config: GenerationConfig) -> Pieces:  # noqa: ARG002 (the engine's own)
         yield text
         yield Answer(text, 1.0, 1, 1, tokens=[Token(text, -0.5)])
 
@@ -59,15 +59,16 @@ def client(route: str) -> Iterator[TestClient]:
         yield client
 
 
-def asked(client: TestClient, route: str, body: Any) -> str:
-    answer = client.post(f"/v1/{route}", json=body)
+def echoed(client: TestClient, route: str, request: Any) -> str:
+    """The text that reached the engine."""
+    answer = client.post(f"/v1/{route}", json=request)
     assert answer.status_code == 200, answer.text
-    said = answer.json()
+    body = answer.json()
     return str(
         {
-            "extract": lambda: said["record"]["asked"],
-            "classify": lambda: said["label"],
-            "generate": lambda: said["text"],
+            "extract": lambda: body["record"]["echo"],
+            "classify": lambda: body["label"],
+            "generate": lambda: body["text"],
         }[route]()
     )
 
@@ -84,24 +85,24 @@ def document(name: str, content: bytes) -> dict[str, Any]:
     return {"document": {"name": name, "content": base64.b64encode(content).decode()}}
 
 
-def test_a_text_is_asked_as_it_is(client: TestClient, route: str) -> None:
-    assert asked(client, route, {"text": "  hello\n"}) == "  hello\n"
+def test_a_text_reaches_the_model_unchanged(client: TestClient, route: str) -> None:
+    assert echoed(client, route, {"text": "  hello\n"}) == "  hello\n"
 
 
 @pytest.mark.parametrize(
     ("name", "content"), [("in.pdf", pdf(INVOICE)), ("mail.eml", b"Subject: lamp\n\nbroken\n"), ("note", b"one\r\ntwo")]
 )
-def test_a_document_is_asked_as_it_was_taught(name: str, content: bytes, client: TestClient, route: str) -> None:
-    assert asked(client, route, document(name, content)) == text_of(name, content)
+def test_a_document_is_read_as_in_training(name: str, content: bytes, client: TestClient, route: str) -> None:
+    assert echoed(client, route, document(name, content)) == text_of(name, content)
 
 
 @pytest.mark.parametrize("body", [{}, {"text": "a", **document("a.txt", b"b")}, {"text": None}])
-def test_exactly_one_of_the_two_is_taken(body: dict[str, Any], client: TestClient, route: str) -> None:
+def test_a_request_has_either_text_or_document(body: dict[str, Any], client: TestClient, route: str) -> None:
     assert refusal(client, route, body)["message"] == "body: give either text or document"
 
 
 @pytest.mark.parametrize(
-    ("body", "param", "said"),
+    ("body", "param", "reason"),
     [
         ({"text": ""}, "text", "nothing in it to read"),
         ({"text": " \n\t "}, "text", "nothing in it to read"),
@@ -116,16 +117,16 @@ def test_exactly_one_of_the_two_is_taken(body: dict[str, Any], client: TestClien
         ({"document": {"name": "a.txt", "content": "", "path": "/etc"}}, "document.path", "not permitted"),
     ],
 )
-def test_a_request_of_another_shape_is_refused(
-    body: dict[str, Any], param: str, said: str, client: TestClient, route: str
+def test_an_invalid_request_is_refused(
+    body: dict[str, Any], param: str, reason: str, client: TestClient, route: str
 ) -> None:
     error = refusal(client, route, body)
     assert (error["code"], error["param"]) == ("invalid_value", param)
-    assert said in error["message"]
+    assert reason in error["message"]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "reason"),
     [
         ("in.pdf", b"%PDF-1.7 no", "in.pdf: The PDF is broken"),
         ("in.pdf", pdf([]), "ocrmypdf in.pdf"),
@@ -135,11 +136,11 @@ def test_a_request_of_another_shape_is_refused(
     ],
 )
 def test_a_document_that_cannot_be_read_is_refused(
-    name: str, content: bytes, said: str, client: TestClient, route: str
+    name: str, content: bytes, reason: str, client: TestClient, route: str
 ) -> None:
     error = refusal(client, route, document(name, content))
     assert (error["code"], error["param"]) == ("invalid_document", "document")
-    assert said in error["message"]
+    assert reason in error["message"]
 
 
 @pytest.mark.parametrize("route", ["extract"], indirect=True)
@@ -150,12 +151,12 @@ def test_a_hostile_document_is_refused_and_the_next_is_answered(client: TestClie
         ("in.json", hostile.far_boxes()[0], "no place on a page"),
         ("in.json", b"[" * 100_000, "nested too deeply"),
     ]
-    for name, content, said in harmful:
+    for name, content, reason in harmful:
         error = refusal(client, route, document(name, content))
         assert (error["code"], error["param"]) == ("invalid_document", "document")
         assert error["message"].startswith(f"{name}: ")
-        assert said in error["message"]
-        assert asked(client, route, document("mail.eml", b"Subject: lamp\n\nbroken")) == "Subject: lamp\n\nbroken"
+        assert reason in error["message"]
+        assert echoed(client, route, document("mail.eml", b"Subject: lamp\n\nbroken")) == "Subject: lamp\n\nbroken"
 
 
 @pytest.mark.parametrize("route", ["extract"], indirect=True)
@@ -168,11 +169,11 @@ def test_a_document_in_a_request_has_less_time(client: TestClient, route: str, m
 def test_a_document_above_the_limit_is_refused(client: TestClient, route: str) -> None:
     error = refusal(client, route, document("a.txt", b"a" * (REQUEST_DOCUMENT_BYTES + 1)))
     assert "larger than 16 MiB" in error["message"]
-    assert len(asked(client, route, document("a.txt", b"a" * REQUEST_DOCUMENT_BYTES))) == REQUEST_DOCUMENT_BYTES
+    assert len(echoed(client, route, document("a.txt", b"a" * REQUEST_DOCUMENT_BYTES))) == REQUEST_DOCUMENT_BYTES
 
 
 def test_a_request_above_the_limit_is_not_read_to_its_end(client: TestClient, route: str) -> None:
-    """Sent in pieces, so that no header tells its length."""
+    """The request comes in pieces, so that no header has its length."""
     sent = 0
 
     def pieces() -> Iterator[bytes]:
@@ -189,14 +190,14 @@ def test_a_request_above_the_limit_is_not_read_to_its_end(client: TestClient, ro
     assert client.get("/health").json() == {"status": "ok"}
 
 
-def test_a_missing_library_is_the_servers_fault(
+def test_a_missing_library_is_a_501(
     client: TestClient, route: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", path_without("pypdfium2", tmp_path))
     monkeypatch.setattr(pool, "POOL", Pool())
     error = refusal(client, route, document("in.pdf", pdf(INVOICE)), status=501)
     assert "pip install 'tunewright[documents]'" in error["message"]
-    assert asked(client, route, {"text": "still here"}) == "still here"
+    assert echoed(client, route, {"text": "still here"}) == "still here"
 
 
 def chat(client: TestClient, **more: Any) -> Any:
@@ -204,11 +205,11 @@ def chat(client: TestClient, **more: Any) -> Any:
     return client.post("/v1/chat/completions", json=body)
 
 
-def test_log_probabilities_are_told_where_they_are_asked_for(client: TestClient, route: str) -> None:
+def test_log_probabilities_come_on_request(client: TestClient, route: str) -> None:
     assert chat(client).json()["choices"][0]["logprobs"] is None
-    said = chat(client, logprobs=True, top_logprobs=2).json()["choices"][0]["logprobs"]
+    logprobs = chat(client, logprobs=True, top_logprobs=2).json()["choices"][0]["logprobs"]
     likeliest = [{"token": "hello", "logprob": 0.0, "bytes": [104, 101, 108, 108, 111]}] if route == "classify" else []
-    assert said["content"] == [
+    assert logprobs["content"] == [
         {"token": "hello", "logprob": -0.5, "bytes": [104, 101, 108, 108, 111], "top_logprobs": likeliest}
     ]
 
@@ -234,7 +235,7 @@ def test_reading_documents_loads_neither_torch_nor_scikit_learn() -> None:
     assert done.stdout == "set()\n", done.stderr
 
 
-def test_whatever_is_refused_is_refused_in_openais_form(client: TestClient, route: str) -> None:
+def test_every_error_has_openais_form(client: TestClient, route: str) -> None:
     replies = [
         client.post(f"/v1/{route}", content=b"\xff\xfe{", headers={"content-type": "application/json"}),
         client.post(f"/v1/{route}", content=b"{", headers={"content-type": "application/json"}),

@@ -1,4 +1,4 @@
-"""Answering files. The engine is a stand-in that answers with what it was asked; tests/model ask a real one."""
+"""Answering files. The engine is a fake that echoes the request; tests/model use a real one."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tunewright.serving.engine import Engine, TooLong
 
 
 class Counting(Echo):
-    """Counts what it is asked, and fails at some text as a process that is killed does."""
+    """Keeps the texts of its requests, and fails at some text as a killed process does."""
 
     at_once = 3
 
     def __init__(self, kind: str = "classify", dies_at: str = ""):
         super().__init__(kind)
         self.broken = False
-        self.asked: list[str] = []
+        self.texts: list[str] = []
         self._dies_at = dies_at
 
     def answer(self, text: str) -> Answer:
@@ -37,7 +37,7 @@ class Counting(Echo):
             raise ValueError("broken")
         if text.startswith("long"):
             raise TooLong("The request has 9 tokens, this model takes 5.")
-        self.asked.append(text)
+        self.texts.append(text)
         return super().answer(text)
 
     def answers(self, texts: Sequence[str]) -> list[Answer | TooLong]:
@@ -53,17 +53,17 @@ def here(function: Callable[..., Any], parts: Sequence[tuple[Any, ...]], **_: ob
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Counting]:
-    """Puts an engine in the place of the bundle's, in this process."""
+    """Replaces the bundle's engine by a fake, in this process."""
 
-    def made(**settings: Any) -> Counting:
-        found = Counting(**settings)
-        monkeypatch.setattr(batch, "_engine", lambda *_: found)
-        return found
+    def make(**settings: Any) -> Counting:
+        counting = Counting(**settings)
+        monkeypatch.setattr(batch, "_engine", lambda *_: counting)
+        return counting
 
     bundle = SimpleNamespace(info=SimpleNamespace(runtime="onnxruntime"), weight_bytes=1)
     monkeypatch.setattr(batch, "load_bundle", lambda _: bundle)
     monkeypatch.setattr(batch, "each", here)
-    return made
+    return make
 
 
 @pytest.fixture
@@ -85,23 +85,23 @@ def labels(file: Path) -> list[str]:
 
 @pytest.mark.parametrize("count", [0, 1, 3, 7])
 def test_every_line_is_answered_once_and_in_order(count: int, engine: Any, bundle: Path, tmp_path: Path) -> None:
-    asked = engine()
+    counting = engine()
     found = answer_file(bundle, written(tmp_path, count), tmp_path / "out.jsonl", chunk=3)
     assert (found.lines, found.refused, found.kept) == (count, 0, 0)
-    assert labels(tmp_path / "out.jsonl") == asked.asked == [f"text {n}" for n in range(count)]
+    assert labels(tmp_path / "out.jsonl") == counting.texts == [f"text {n}" for n in range(count)]
     assert not list(tmp_path.glob("*.parts"))
 
 
-def test_after_a_kill_only_what_is_missing_is_asked(engine: Any, bundle: Path, tmp_path: Path) -> None:
+def test_after_a_kill_only_missing_chunks_are_answered(engine: Any, bundle: Path, tmp_path: Path) -> None:
     source, target = written(tmp_path, 8), tmp_path / "out.jsonl"
     engine(dies_at="text 4")
     with pytest.raises(KeyboardInterrupt):
         answer_file(bundle, source, target, chunk=3)
     assert not target.exists()
-    asked = engine()
+    counting = engine()
     found = answer_file(bundle, source, target, chunk=3)
     assert (found.lines, found.kept) == (8, 3)
-    assert asked.asked == [f"text {n}" for n in range(3, 8)], "the chunk that was cut off is answered from its start"
+    assert counting.texts == [f"text {n}" for n in range(3, 8)], "the chunk that was cut off is answered from its start"
     assert labels(target) == [f"text {n}" for n in range(8)]
 
 
@@ -121,7 +121,7 @@ def test_parts_of_another_job_are_not_mixed_in(changed: str, engine: Any, bundle
     assert not target.exists()
 
 
-def test_what_is_there_is_not_written_over(engine: Any, bundle: Path, tmp_path: Path) -> None:
+def test_an_existing_output_is_not_overwritten(engine: Any, bundle: Path, tmp_path: Path) -> None:
     engine()
     (tmp_path / "out.jsonl").write_text("mine")
     with pytest.raises(UserError, match="there already"):
@@ -155,13 +155,13 @@ def test_what_is_there_is_not_written_over(engine: Any, bundle: Path, tmp_path: 
         (b'{"id": "d", "document": {"name": "a.pdf", "content": "JVBERi0="}}', {"id": "d"}, "invalid_document"),
     ],
 )
-def test_a_line_that_cannot_be_answered_has_an_error_in_its_place(line: bytes, name: dict, code: str) -> None:
+def test_a_line_without_an_answer_gets_an_error(line: bytes, name: dict, code: str) -> None:
     (found,) = answer_lines(Counting(), [(7, line)])  # type: ignore[arg-type]
     assert found.pop("error")["code"] == code
     assert found == name
 
 
-def test_refused_lines_are_counted_and_nothing_else_suffers(engine: Any, bundle: Path, tmp_path: Path) -> None:
+def test_refused_lines_are_counted_and_other_lines_answered(engine: Any, bundle: Path, tmp_path: Path) -> None:
     engine()
     source = tmp_path / "in.jsonl"
     source.write_text('{"text": "a"}\n{\n{"text": "the word \\"error\\""}\n{"text": "b"}')
@@ -204,15 +204,13 @@ def test_no_line_aborts_a_batch_or_its_next_run(
     assert rows[13]["error"]["code"] == "internal_error"
 
 
-def test_a_model_that_answers_nothing_any_more_ends_the_batch(engine: Any, bundle: Path, tmp_path: Path) -> None:
+def test_a_dead_model_ends_the_batch(engine: Any, bundle: Path, tmp_path: Path) -> None:
     engine().broken = True
     with pytest.raises(ValueError, match="broken"):
         answer_file(bundle, written(tmp_path, 2), tmp_path / "out.jsonl")
 
 
-def test_a_worker_holds_few_bytes_at_once(
-    engine: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chunks_have_a_size_limit(engine: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "BATCH_CHUNK_BYTES", 100)
     engine()
     source = tmp_path / "in.jsonl"
@@ -223,11 +221,11 @@ def test_a_worker_holds_few_bytes_at_once(
     assert answer_file(bundle, source, tmp_path / "out.jsonl").refused == 0
 
 
-def test_openais_batch_format_is_taken() -> None:
+def test_openais_batch_format_is_read() -> None:
     body = {"model": "x", "messages": [{"role": "system", "content": "be"}, {"role": "user", "content": "hello"}]}
     line = json.dumps({"custom_id": "c-1", "method": "POST", "url": "/v1/chat/completions", "body": body}).encode()
-    said = {"confidence": 1.0, "escalate": True, "in_scope": None}
-    expected = {"custom_id": "c-1", "label": "hello", **said}
+    flags = {"confidence": 1.0, "escalate": True, "in_scope": None}
+    expected = {"custom_id": "c-1", "label": "hello", **flags}
     assert answer_lines(Counting(), [(1, line)]) == [expected]  # type: ignore[arg-type]
 
 
@@ -241,6 +239,6 @@ def test_records_and_texts_are_answered_too(kind: str, key: str, more: dict[str,
     assert more.items() <= found.items()
 
 
-def test_the_speed_is_that_of_what_was_answered_now() -> None:
+def test_the_speed_counts_only_lines_of_this_run() -> None:
     assert Batch(lines=100, refused=0, kept=40, seconds=3.0).per_second == 20
     assert Batch(lines=0, refused=0, kept=0, seconds=0.0).per_second == 0

@@ -1,4 +1,4 @@
-"""Questions, answers and feedback: what is said to be kept is kept, and nothing else is read."""
+"""The request log: every entry that is reported as kept is kept, and readers skip everything else."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def chat(text: str, **more: Any) -> dict[str, Any]:
 
 def test_questions_and_answers_are_kept(client: TestClient, tmp_path: Path) -> None:
     plain = client.post("/v1/classify", json={"text": "ä\n"}).json()
-    said = client.post("/v1/chat/completions", json=chat("b")).json()
+    whole = client.post("/v1/chat/completions", json=chat("b")).json()
     *_, last, _ = client.post("/v1/chat/completions", json=chat("c", stream=True)).text.strip().split("\n\n")
     streamed = json.loads(last.removeprefix("data: "))
     found = kept(tmp_path)
-    assert [each.id for each in found] == [plain["id"], said["id"], streamed["id"]]
-    assert plain["captured"] and said["captured"] and streamed["captured"]
+    assert [each.id for each in found] == [plain["id"], whole["id"], streamed["id"]]
+    assert plain["captured"] and whole["captured"] and streamed["captured"]
     first = found[0]
     assert isinstance(first, CaptureRecord)
     assert (first.request, first.answer, first.model, first.by, first.escalate) == ("ä\n", "ä\n", "echo", None, True)
@@ -64,16 +64,16 @@ def test_questions_and_answers_are_kept(client: TestClient, tmp_path: Path) -> N
     assert 0 < first.seconds < 10
 
 
-def test_of_a_share_each_answer_tells_whether_it_was_kept(tmp_path: Path) -> None:
+def test_each_answer_says_whether_it_belongs_to_the_share_that_is_kept(tmp_path: Path) -> None:
     request_log = RequestLog(tmp_path / "kept", share=0.25)
     with TestClient(build_app(OneModel(Labels()), request_log=request_log)) as client:  # type: ignore[arg-type]
-        said = [client.post("/v1/classify", json={"text": "a"}).json() for _ in range(200)]
-        # What somebody says to an answer is kept, whether that was or not.
-        left = next(each for each in said if not each["captured"])
+        answers = [client.post("/v1/classify", json={"text": "a"}).json() for _ in range(200)]
+        # Feedback is kept, whether the answer was kept or not.
+        left = next(each for each in answers if not each["captured"])
         assert client.post("/v1/feedback", json={"id": left["id"], "right": True}).json()["captured"]
         metrics = client.get("/metrics").text
     *found, feedback = kept(tmp_path)
-    assert {each.id for each in found} == {each["id"] for each in said if each["captured"]}
+    assert {each.id for each in found} == {each["id"] for each in answers if each["captured"]}
     assert 20 < len(found) < 85, "a quarter of 200, give or take five standard deviations"
     assert all(isinstance(each, CaptureRecord) and each.share == 0.25 for each in found)
     assert feedback.id == left["id"]
@@ -81,7 +81,7 @@ def test_of_a_share_each_answer_tells_whether_it_was_kept(tmp_path: Path) -> Non
     assert 'kept="false"' not in metrics, "nothing failed"
 
 
-def test_which_requests_are_kept_is_told_by_their_ids_alone(tmp_path: Path) -> None:
+def test_the_id_alone_decides_which_requests_are_kept(tmp_path: Path) -> None:
     ids = [f"{number:032x}" for number in range(1000)]
     small, same, large = (RequestLog(tmp_path / name, share) for name, share in [("a", 0.1), ("b", 0.1), ("c", 0.5)])
     taken = {each for each in ids if small.takes(each)}
@@ -115,12 +115,12 @@ def redacting(tmp_path: Path, engine: Echo) -> TestClient:
     return TestClient(build_app(OneModel(engine), request_log=request_log))  # type: ignore[arg-type]
 
 
-def test_personal_data_is_taken_out_before_anything_is_written(tmp_path: Path) -> None:
+def test_personal_data_is_redacted_before_an_entry_is_written(tmp_path: Path) -> None:
     with redacting(tmp_path, Records()) as client:
         request = "Mrs. Ada Lovelace, ada@example.org, wants her money on DE89 3704 0044 0532 0130 00."
-        said = client.post("/v1/extract", json={"text": request}).json()
-        assert said["record"]["name"] == "Ada Lovelace", "who asked gets all of it"
-        body = {"id": said["id"], "right": False, "answer": {"name": "Ada"}, "comment": "write to ada@example.org"}
+        answer = client.post("/v1/extract", json={"text": request}).json()
+        assert answer["record"]["name"] == "Ada Lovelace", "the client gets the whole answer"
+        body = {"id": answer["id"], "right": False, "answer": {"name": "Ada"}, "comment": "write to ada@example.org"}
         assert client.post("/v1/feedback", json=body).json()["captured"]
     (file,) = (tmp_path / "kept").iterdir()
     written = file.read_text("utf-8")
@@ -138,7 +138,7 @@ def test_personal_data_is_taken_out_before_anything_is_written(tmp_path: Path) -
     assert feedback.comment == "write to [EMAIL]"
 
 
-def test_a_label_is_nobodys_data(tmp_path: Path) -> None:
+def test_a_label_is_not_redacted(tmp_path: Path) -> None:
     class Names(Labels):
         def answer(self, text: str) -> Answer:  # noqa: ARG002
             return Answer("ada@example.org", 1.0, 1, 1)
@@ -151,7 +151,7 @@ def test_a_label_is_nobodys_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ', "x" * 1_000_000, '["\\ud800"]', "\0", '"', '["a", "b":]'])
-def test_whatever_was_answered_can_be_redacted(text: str) -> None:
+def test_any_answer_can_be_redacted(text: str) -> None:
     entry = CaptureRecord(
         id="1",
         time=now(),
@@ -169,13 +169,13 @@ def test_whatever_was_answered_can_be_redacted(text: str) -> None:
     assert (found.request, found.answer) == (text, text)
 
 
-def test_options_of_what_is_kept_need_a_folder() -> None:
+def test_capture_options_need_a_folder() -> None:
     for options in ({"capture_share": 0.5}, {"redact": True}):
         with pytest.raises(UserError, match="--captures"):
             Limits(**options)
 
 
-def test_a_server_loads_names_only_where_they_are_asked_for() -> None:
+def test_a_server_loads_name_lists_only_for_redaction() -> None:
     code = "import sys, tunewright.serving.server, tunewright.serving.app; print('tunewright.pii' in sys.modules)"
     assert python("-c", code).stdout.strip() == "False"
 
@@ -213,7 +213,7 @@ def test_half_a_letter_is_refused_and_a_nul_is_kept(client: TestClient, tmp_path
     assert isinstance(only, CaptureRecord) and only.request == "a\0b"
 
 
-def test_what_was_kept_is_its_owners_to_read(client: TestClient, tmp_path: Path) -> None:
+def test_captures_are_readable_for_their_owner_only(client: TestClient, tmp_path: Path) -> None:
     assert client.post("/v1/classify", json={"text": "a"}).is_success
     (file,) = (tmp_path / "kept").iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -225,23 +225,23 @@ def test_a_refused_request_is_not_kept(client: TestClient, tmp_path: Path) -> No
 
 
 def test_feedback_is_kept_if_the_model_could_give_that_answer(client: TestClient, tmp_path: Path) -> None:
-    asked = client.post("/v1/classify", json={"text": "a"}).json()["id"]
+    answer_id = client.post("/v1/classify", json={"text": "a"}).json()["id"]
     for body in ({"right": True}, {"right": False, "answer": "b", "comment": "no"}, {"right": False}):
-        answer = client.post("/v1/feedback", json={"id": asked, **body})
-        assert answer.json() == {"id": asked, "captured": True}
-    _, *said = kept(tmp_path)
-    assert [(each.right, each.answer) for each in said if isinstance(each, Feedback)] == [
+        answer = client.post("/v1/feedback", json={"id": answer_id, **body})
+        assert answer.json() == {"id": answer_id, "captured": True}
+    _, *feedback = kept(tmp_path)
+    assert [(each.right, each.answer) for each in feedback if isinstance(each, Feedback)] == [
         (True, None),
         (False, "b"),
         (False, None),
     ]
     for wrong in ({"right": True, "answer": "b"}, {"right": False, "answer": "z"}, {}, {"right": True, "model": "no"}):
-        assert client.post("/v1/feedback", json={"id": asked, **wrong}).status_code in (400, 404)
+        assert client.post("/v1/feedback", json={"id": answer_id, **wrong}).status_code in (400, 404)
     assert len(kept(tmp_path)) == 4
     assert 'tunewright_captures_total{kept="true"} 4.0' in client.get("/metrics").text
 
 
-def test_a_key_leaves_its_name(tmp_path: Path) -> None:
+def test_captures_have_the_name_of_the_key(tmp_path: Path) -> None:
     token = add_key(tmp_path / "keys.json", "shop")
     request_log = RequestLog(tmp_path / "kept")
     with TestClient(build_app(OneModel(Labels()), KeyRing(tmp_path / "keys.json"), request_log=request_log)) as client:  # type: ignore[arg-type]
@@ -255,11 +255,11 @@ def test_without_a_folder_nothing_is_kept() -> None:
     with TestClient(build_app(OneModel(Labels()))) as client:  # type: ignore[arg-type]
         answer = client.post("/v1/classify", json={"text": "a"}).json()
         assert "captured" not in answer
-        said = client.post("/v1/feedback", json={"id": answer["id"], "right": True})
-        assert (said.status_code, said.json()["error"]["code"]) == (404, "not_kept")
+        refused = client.post("/v1/feedback", json={"id": answer["id"], "right": True})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "not_kept")
 
 
-def test_a_line_that_was_cut_short_is_passed_over(tmp_path: Path) -> None:
+def test_a_line_that_was_cut_short_is_skipped(tmp_path: Path) -> None:
     entry = Feedback(id="1", time=now(), model="m", by=None, right=True, answer=None, comment="")
     assert RequestLog(tmp_path).keep(entry)
     assert RequestLog(tmp_path).keep(entry)
@@ -275,17 +275,17 @@ from tunewright.serving.captures import RequestLog, Feedback, read_captures
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 request_log = RequestLog(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-made = [Feedback(id=str(number), time="", model="m", by=None, right=True, answer=None, comment="long" * (number % 5))
+entries = [Feedback(id=str(number), time="", model="m", by=None, right=True, answer=None, comment="long" * (number % 5))
         for number in range(20)]
-kept = [each for each in made if request_log.keep(each)]
+kept = [each for each in entries if request_log.keep(each)]
 assert 0 < len(kept) < 20
 assert list(read_captures(Path(sys.argv[1]))) == kept
 print(len(kept))
 """
 
 
-def test_where_the_disk_is_full_nothing_is_said_to_be_kept(tmp_path: Path) -> None:
-    """A limit on the size of a file ends a write as a full disk does: in its middle, and then with an error."""
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
+    """A limit on the size of a file ends a write as a full disk does: within the line, and then with an error."""
     assert int(python("-c", FULL, str(tmp_path)).stdout) > 0
 
 

@@ -1,4 +1,4 @@
-"""Connections of people who mean harm: silent ones, slow ones, and too many; honest ones are answered meanwhile."""
+"""Hostile connections: silent ones, slow ones, and too many. Honest clients get their answers meanwhile."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Child:
         return int(self.address.rpartition(":")[2])
 
     def peak(self) -> int:
-        """Bytes of memory that it ever had."""
+        """The most bytes of memory that it had."""
         status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
         return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 @contextmanager
 def child(folder: Path, *arguments: str, descriptors: int = 300) -> Iterator[Child]:
-    """A server as a process of its own, which may have so many file descriptors."""
+    """A server in a child process, with a limit of file descriptors."""
     log = folder / "log"
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(
@@ -98,20 +98,20 @@ def test_silent_connections_keep_nobody_out_and_fill_no_log(kind: str, tmp_path:
         assert server.log.stat().st_size < 10_000
 
 
-def test_where_descriptors_run_out_it_is_said_now_and_then_and_later_all_are_answered(tmp_path: Path) -> None:
+def test_the_server_survives_a_lack_of_file_descriptors(tmp_path: Path) -> None:
     with child(tmp_path, "serve", "hold") as server:
-        into, said = cast(IO[str], server.process.stdin), cast(IO[str], server.process.stdout)
-        assert httpx.get(f"{server.address}/health", timeout=FAR).status_code == 200, "it has what it runs with"
+        into, output = cast(IO[str], server.process.stdin), cast(IO[str], server.process.stdout)
+        assert httpx.get(f"{server.address}/health", timeout=FAR).status_code == 200, "it has loaded all that it needs"
         started = time.monotonic()
         print("hold", file=into, flush=True)
-        assert said.readline() == "held\n"
+        assert output.readline() == "held\n"
         with connected(server.port, 20) as waiting:
             while "could not be taken" not in server.log.read_text("utf-8"):
                 assert time.monotonic() - started < FAR
                 time.sleep(0.05)
             for each in waiting:
                 each.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            time.sleep(2)  # in which it tries again
+            time.sleep(2)  # the server tries again meanwhile
             print("let go", file=into, flush=True)
             assert {received(each)[0] for each in waiting} == {200}
         lines = server.log.read_text("utf-8").splitlines()
@@ -119,8 +119,8 @@ def test_where_descriptors_run_out_it_is_said_now_and_then_and_later_all_are_ans
         assert all("Too many open files" in line for line in lines)
 
 
-def test_many_large_bodies_at_once_take_no_more_memory_than_they_may(tmp_path: Path) -> None:
-    """1.2 GB are sent, of bodies that never end."""
+def test_many_large_bodies_at_once_stay_within_the_memory_limit(tmp_path: Path) -> None:
+    """The clients send 1.2 GB, of bodies that never end."""
     large = b'{"text": "' + b"a" * (20 << 20)
     with child(tmp_path, "serve", descriptors=500) as server:
         assert httpx.post(f"{server.address}/v1/classify", json=TEXT, timeout=FAR).status_code == 200
@@ -133,11 +133,11 @@ def test_many_large_bodies_at_once_take_no_more_memory_than_they_may(tmp_path: P
             assert httpx.post(f"{server.address}/v1/classify", content=large, timeout=FAR).status_code == 429
         assert server.peak() - before < 1.5 * BODY_BYTES_AT_ONCE
         while (answer := httpx.post(f"{server.address}/v1/classify", content=large, timeout=FAR)).status_code == 429:
-            time.sleep(0.1)  # until the server has noticed that they are gone
+            time.sleep(0.1)  # until the server has noticed the disconnects
         assert answer.status_code == 400
 
 
-def test_the_limit_of_descriptors_is_raised_and_some_are_left_for_files() -> None:
+def test_the_descriptor_limit_is_raised_with_a_reserve_for_files() -> None:
     code = (
         "import resource as r; from tunewright.serving.connections import connections_allowed as allowed;"
         "r.setrlimit(r.RLIMIT_NOFILE, (100, 300)); print(allowed(), r.getrlimit(r.RLIMIT_NOFILE));"
@@ -149,7 +149,7 @@ def test_the_limit_of_descriptors_is_raised_and_some_are_left_for_files() -> Non
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a server of an application in this process; returns its host and port."""
+    """Starts a server for an application in this process, and returns its host and port."""
     running: list[tuple[HttpServer, threading.Thread]] = []
 
     def begin(app: Any, **more: Any) -> str:
@@ -184,7 +184,7 @@ def received(connection: socket.socket) -> tuple[int, bytes]:
 
 
 def is_ended(connection: socket.socket) -> bool:
-    """Whether the server ends a connection, rather sooner than after a minute."""
+    """Whether the server ends a connection within a minute."""
     try:
         while connection.recv(1 << 16):
             pass
@@ -196,9 +196,9 @@ def is_ended(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("before", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["first", "second"])
-@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n"], ids=["silent", "slow"])
-def test_a_request_that_does_not_come_is_not_waited_for(
-    before: bytes, said: bytes, start: Start, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("piece", [b"", b"GET / HTTP/1.1\r\n"], ids=["silent", "slow"])
+def test_a_request_that_does_not_arrive_times_out(
+    before: bytes, piece: bytes, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
     address = start(answering)
@@ -210,8 +210,8 @@ def test_a_request_that_does_not_come_is_not_waited_for(
         until = time.monotonic() + FAR
         while time.monotonic() < until:
             try:
-                connection.sendall(said)
-                said = said and b"X: y\r\n"
+                connection.sendall(piece)
+                piece = piece and b"X: y\r\n"
                 assert connection.recv(100) == b""
                 return
             except TimeoutError:
@@ -221,12 +221,12 @@ def test_a_request_that_does_not_come_is_not_waited_for(
         raise AssertionError("it is still waited for")
 
 
-def test_a_head_has_so_many_bytes_at_most(start: Start) -> None:
+def test_a_large_head_is_refused(start: Start) -> None:
     address = start(answering)
     line = b"GET / HTTP/1.1\r\nHost: x\r\n"
     for head, statuses in (
         (line + b"X: " + b"y" * (HEAD_BYTES - 100) + b"\r\n\r\n", {200}),
-        # 400 where it comes in pieces, none of which is whole.
+        # 400 if the head comes in pieces and is not whole when the limit is reached.
         (line + b"X: " + b"y" * (HEAD_BYTES + 100) + b"\r\n\r\n", {400, 431}),
         (line + b"X: y\r\n" * 3000 + b"\r\n", {400, 431}),
         (b"GET /" + b"y" * HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n", {400, 431}),
@@ -243,7 +243,7 @@ def test_a_head_has_so_many_bytes_at_most(start: Start) -> None:
 
 
 class Streaming:
-    """Sends without end, until nobody is there."""
+    """Sends without end, until the client disconnects."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -260,7 +260,7 @@ class Streaming:
         self.ended.set()
 
 
-def test_who_does_not_take_the_answer_is_left(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_takes_no_answer_is_disconnected(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "STALLED_SECONDS", 0.3)
     app = Streaming()
     address = start(app)
@@ -270,7 +270,7 @@ def test_who_does_not_take_the_answer_is_left(start: Start, monkeypatch: pytest.
     assert app.sent < 64 << 20, "what the kernel takes"
 
 
-def test_an_answer_that_is_whole_but_not_taken_is_not_kept(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_answer_that_is_not_taken_is_dropped(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "STALLED_SECONDS", 0.3)
     large = 64 << 20
 
@@ -291,8 +291,8 @@ def test_an_answer_that_is_whole_but_not_taken_is_not_kept(start: Start, monkeyp
         assert taken < large
 
 
-def test_who_takes_the_answer_slowly_gets_all_of_it(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Longer than a stalled client is waited for, and longer than an idle one."""
+def test_a_slow_client_gets_the_whole_answer(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than the time limits of a stalled and of an idle client."""
     monkeypatch.setattr(connections, "STALLED_SECONDS", 2.0)
     monkeypatch.setattr(connections, "REQUEST_SECONDS", 1.0)
     large = 32 << 20
@@ -312,21 +312,19 @@ def test_who_takes_the_answer_slowly_gets_all_of_it(start: Start, monkeypatch: p
             time.sleep(0.1)
 
 
-def test_one_client_has_half_of_the_connections_and_others_the_rest(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_client_has_half_of_the_connections_at_most(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "connections_allowed", lambda: 4)
     engine = Waiting()
     address = start(build_app(OneModel(engine)))  # type: ignore[arg-type]
     body = json.dumps(TEXT).encode()
-    asked = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+    request = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
     with connected(port_of(address), 2) as busy:
         for each in busy:
-            each.sendall(asked % (len(body), body))
+            each.sendall(request % (len(body), body))
             assert engine.begun.acquire(timeout=FAR)
         with connected(port_of(address)) as (third,):
-            status, said = received(third)
-            assert (status, json.loads(said)["error"]["code"]) == (503, "overloaded")
+            status, body_of_third = received(third)
+            assert (status, json.loads(body_of_third)["error"]["code"]) == (503, "overloaded")
         with connected(port_of(address), source="127.0.0.2") as (other,):
             other.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             assert received(other)[0] == 200
@@ -360,7 +358,7 @@ def fake(client_key: str) -> Any:
     return cast(ClientConnection, Fake(client_key))
 
 
-def test_the_connection_that_waits_longest_makes_room() -> None:
+def test_the_connection_that_has_waited_longest_is_ended() -> None:
     most = Connections(4)
     mine = [fake("a"), fake("a")]
     assert all(map(most.take, mine))
@@ -382,14 +380,14 @@ def test_the_connection_that_waits_longest_makes_room() -> None:
     assert len(most) == 3
 
 
-def test_of_ipv6_a_client_is_the_network() -> None:
+def test_an_ipv6_client_is_a_network() -> None:
     assert client_of("2001:db8:1:2:3::4") == client_of("2001:db8:1:2:ffff::") != client_of("2001:db8:1:3::4")
     assert client_of("::ffff:192.0.2.1") == client_of("192.0.2.1") == "192.0.2.1"
     assert client_of("fe80::1%eth0") == client_of("fe80::2")
     assert client_of("testclient") == "testclient"
 
 
-def test_nonsense_fills_no_log(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
+def test_invalid_requests_fill_no_log(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
     started = time.monotonic()
     address = start(answering)
     for _ in range(200):
@@ -400,34 +398,34 @@ def test_nonsense_fills_no_log(start: Start, capfd: pytest.CaptureFixture[str]) 
     assert 1 <= len(lines) <= 1 + (time.monotonic() - started) / LOGGED_SECONDS
 
 
-def test_what_was_left_out_of_the_log_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropped_log_records_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(connections.time, "monotonic", lambda: now)
     throttle = LogThrottle()
 
-    def said(message: str) -> str | None:
+    def logged(message: str) -> str | None:
         record = logging.LogRecord("x", logging.ERROR, "", 0, message, (), None)
         return record.getMessage() if throttle.filter(record) else None
 
-    assert [said("one"), said("one"), said("two"), said("one")] == ["one", None, "two", None]
+    assert [logged("one"), logged("one"), logged("two"), logged("one")] == ["one", None, "two", None]
     now += LOGGED_SECONDS
-    assert [said("one"), said("two")] == ["one (2 more like this before it)", "two"]
+    assert [logged("one"), logged("two")] == ["one (2 more like this before it)", "two"]
 
 
 @pytest.mark.parametrize("proxies", [[], ["127.0.0.1"], ["10.0.0.0/8"]])
-def test_only_a_proxy_that_was_named_is_believed(proxies: list[str], start: Start) -> None:
+def test_only_named_proxies_are_trusted(proxies: list[str], start: Start) -> None:
     async def app(scope: Any, _receive: Any, send: Any) -> None:
-        said = f"{scope['client'][0]} {scope['scheme']}".encode()
+        seen = f"{scope['client'][0]} {scope['scheme']}".encode()
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": said})
+        await send({"type": "http.response.body", "body": seen})
 
     address = start(app, proxies=proxies)
     headers = {"X-Forwarded-For": "192.0.2.7, 198.51.100.1", "X-Forwarded-Proto": "https"}
-    said = httpx.get(f"http://{address}/", headers=headers, timeout=FAR).text
-    assert said == ("198.51.100.1 https" if proxies == ["127.0.0.1"] else "127.0.0.1 http")
+    seen = httpx.get(f"http://{address}/", headers=headers, timeout=FAR).text
+    assert seen == ("198.51.100.1 https" if proxies == ["127.0.0.1"] else "127.0.0.1 http")
 
 
-def test_the_interfaces_document_loads_nothing_from_elsewhere() -> None:
+def test_there_is_an_openapi_document_and_no_page_with_foreign_scripts() -> None:
     with closing(TestClient(build_app(OneModel(Echo("classify"))))) as client:  # type: ignore[arg-type]
         assert client.get("/docs").status_code == 404
         assert client.get("/openapi.json").status_code == 200

@@ -1,4 +1,4 @@
-"""Keys, limits and metrics in front of the application. The engine is a stand-in that can be made to wait."""
+"""Keys, limits and metrics in front of the application. The engine is a fake that waits on request."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tunewright.auth.keys import KeyRing, add_key, remove_key
 from tunewright.core.limits import MOST_BODY_BYTES, SMALL_BODY_BYTES
 from tunewright.inference.predictors import Answer
 from tunewright.serving.app import build_app
-from tunewright.serving.guard import Admission, Attendance, LimitBody
+from tunewright.serving.guard import Admission, LimitBody, TrackCall
 from tunewright.serving.hosts import OneModel
 
 TEXT = {"text": "hello"}
 
 
 class Waiting(Echo):
-    """Answers when it is let go."""
+    """Answers when `go` is set."""
 
     def __init__(self) -> None:
         super().__init__("classify")
@@ -48,8 +48,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def locked(file: Path) -> Iterator[Callable[[str], TestClient]]:
-    """A client of a server that asks for keys; given the name of a key it has, of those that may ask 2 times a
-    minute."""
+    """Name of a key -> a client that has it. Each key allows 2 requests a minute."""
     tokens = {name: add_key(file, name, per_minute=2) for name in ("shop", "other")}
     with TestClient(build_app(OneModel(Echo("classify")), KeyRing(file))) as client:  # type: ignore[arg-type]
 
@@ -63,7 +62,7 @@ def locked(file: Path) -> Iterator[Callable[[str], TestClient]]:
 @pytest.mark.parametrize(
     "headers", [{}, {"Authorization": "Bearer tw-wrong"}, {"Authorization": "Basic tw-wrong"}, {"Authorization": ""}]
 )
-def test_who_has_no_key_is_refused_before_anything_is_read(headers: dict[str, str], file: Path) -> None:
+def test_a_client_without_a_key_is_refused_before_its_body_is_read(headers: dict[str, str], file: Path) -> None:
     add_key(file, "shop")
     sent = 0
 
@@ -88,9 +87,7 @@ def test_who_has_no_key_is_refused_before_anything_is_read(headers: dict[str, st
     }
 
 
-def test_a_key_may_ask_as_often_as_it_says_and_no_other_key_pays_for_it(
-    locked: Callable[[str], TestClient], file: Path
-) -> None:
+def test_each_key_has_its_own_rate_limit(locked: Callable[[str], TestClient], file: Path) -> None:
     client = locked("shop")
     assert [client.post("/v1/classify", json=TEXT).status_code for _ in range(3)] == [200, 200, 429]
     refused = client.post("/v1/classify", json=TEXT)
@@ -101,7 +98,7 @@ def test_a_key_may_ask_as_often_as_it_says_and_no_other_key_pays_for_it(
     assert locked("other").post("/v1/classify", json=TEXT).status_code == 401
 
 
-def test_one_request_too_many_is_told_to_come_again() -> None:
+def test_one_request_too_many_gets_a_429() -> None:
     engine = Waiting()
     with TestClient(build_app(OneModel(engine), most=2)) as client:  # type: ignore[arg-type]
         answers: list[int] = []
@@ -133,11 +130,11 @@ def test_a_refused_request_gives_its_place_back() -> None:
 
 
 class Asking:
-    """A request, straight to a middleware.
+    """A request, sent straight to a middleware.
 
     Args:
-        pieces: of its body; None: an empty one, which comes when `more` is set.
-        length: that its body is said to have.
+        pieces: the pieces of its body; None: an empty piece, which comes when `more` is set.
+        length: its Content-Length.
     """
 
     def __init__(self, *pieces: bytes | None, length: int | None = None, method: str = "POST"):
@@ -166,13 +163,13 @@ class Asking:
         self.sent.append(message)
 
     async def of(self, app: Any) -> int:
-        """Ask; returns the status."""
+        """Send the request. Returns the status."""
         await app(self.scope, self.receive, self.send)
         return int(self.sent[0]["status"])
 
 
 class Held:
-    """An application that answers when it is let go."""
+    """An application that answers when `go` is set."""
 
     def __init__(self) -> None:
         self.go, self.bodies = asyncio.Event(), list[bytes]()
@@ -184,14 +181,14 @@ class Held:
         await send({"type": "http.response.body", "body": b""})
 
 
-def test_a_body_that_does_not_come_is_not_waited_for() -> None:
-    """Nor does its sender keep a place: the body comes before one is taken."""
+def test_a_body_that_does_not_arrive_times_out() -> None:
+    """Its sender takes no place either: the body is read before."""
     app = Held()
     assert asyncio.run(Asking(b"a", None).of(LimitBody(app, seconds=0.05))) == 408
     assert not app.bodies
 
 
-def test_who_goes_while_he_sends_is_answered_nothing() -> None:
+def test_a_client_that_disconnects_while_it_sends_gets_no_answer() -> None:
     async def ask() -> None:
         asking = Asking()
         asking.went.set()
@@ -203,7 +200,7 @@ def test_who_goes_while_he_sends_is_answered_nothing() -> None:
     assert not app.bodies
 
 
-def test_of_many_slow_senders_the_slowest_makes_room() -> None:
+def test_the_slowest_of_many_slow_senders_is_given_up() -> None:
     async def ask() -> None:
         app = Held()
         app.go.set()
@@ -220,26 +217,26 @@ def test_of_many_slow_senders_the_slowest_makes_room() -> None:
     asyncio.run(ask())
 
 
-def test_a_body_that_says_it_is_too_large_is_not_read() -> None:
+def test_a_body_with_a_large_content_length_is_not_read() -> None:
     asking = Asking(b"a", length=MOST_BODY_BYTES + 1)
     assert asyncio.run(asking.of(LimitBody(Held()))) == 413
     assert asking.read == 0
 
 
-def test_bodies_of_all_requests_together_have_so_many_bytes() -> None:
+def test_all_bodies_together_have_a_limit() -> None:
     async def ask() -> None:
         app = Held()
         limited = LimitBody(app, at_once=100)
         large = asyncio.create_task(Asking(b"a" * SMALL_BODY_BYTES, b"a" * 60).of(limited))
         while not app.bodies:
             await asyncio.sleep(0)
-        said = Asking(b"a", length=SMALL_BODY_BYTES + 50)
-        assert await said.of(limited) == 429
-        assert said.read == 0
-        assert dict(said.sent[0]["headers"])[b"retry-after"] == b"1"
-        unsaid = Asking(b"a" * SMALL_BODY_BYTES, b"a" * 30, b"a" * 30, b"a" * 30)
-        assert await unsaid.of(limited) == 429
-        assert unsaid.read == 3, "what is left was read"
+        declared = Asking(b"a", length=SMALL_BODY_BYTES + 50)
+        assert await declared.of(limited) == 429
+        assert declared.read == 0
+        assert dict(declared.sent[0]["headers"])[b"retry-after"] == b"1"
+        undeclared = Asking(b"a" * SMALL_BODY_BYTES, b"a" * 30, b"a" * 30, b"a" * 30)
+        assert await undeclared.of(limited) == 429
+        assert undeclared.read == 3, "what is left was read"
         small = asyncio.create_task(Asking(b"a" * SMALL_BODY_BYTES).of(limited))
         other = asyncio.create_task(Asking(b"a" * SMALL_BODY_BYTES, b"a" * 40).of(limited))
         while len(app.bodies) < 3:
@@ -251,7 +248,7 @@ def test_bodies_of_all_requests_together_have_so_many_bytes() -> None:
     asyncio.run(ask())
 
 
-def test_where_all_places_are_taken_no_body_is_read() -> None:
+def test_no_body_is_read_when_all_places_are_taken() -> None:
     async def ask() -> None:
         app = Held()
         admission = Admission(app, most=1)
@@ -273,7 +270,7 @@ def test_where_all_places_are_taken_no_body_is_read() -> None:
     asyncio.run(ask())
 
 
-def test_a_body_that_nobody_wants_is_not_read() -> None:
+def test_the_body_of_a_get_is_not_read() -> None:
     async def ask() -> None:
         app = Held()
         app.go.set()
@@ -284,8 +281,8 @@ def test_a_body_that_nobody_wants_is_not_read() -> None:
     asyncio.run(ask())
 
 
-def test_a_body_is_held_once() -> None:
-    """However many pieces it comes in, and whatever stands between."""
+def test_a_body_is_in_memory_once() -> None:
+    """This holds for any number of pieces, and behind all middlewares."""
     size = 16 << 20
 
     async def app(_scope: Any, receive: Any, send: Any) -> None:
@@ -298,7 +295,7 @@ def test_a_body_is_held_once() -> None:
     piece = bytes(1 << 16)
     tracemalloc.start()
     try:
-        asyncio.run(Asking(*[piece] * (size >> 16)).of(Admission(Attendance(app))))
+        asyncio.run(Asking(*[piece] * (size >> 16)).of(Admission(TrackCall(app))))
     finally:
         tracemalloc.stop()
     ((now, peak),) = held
@@ -306,15 +303,15 @@ def test_a_body_is_held_once() -> None:
     assert peak < 1.3 * size
 
 
-def test_the_metrics_tell_what_was_asked_and_no_text() -> None:
+def test_metrics_count_requests_and_hold_no_text() -> None:
     with TestClient(build_app(OneModel(Echo("classify")))) as client:  # type: ignore[arg-type]
         for _ in range(3):
             client.post("/v1/classify", json={"text": "the parcel of Ms Miller"})
         client.post("/v1/classify", json={})
         client.get("/the/parcel/of/Ms/Miller")
-        told = client.get("/metrics")
-    assert told.headers["content-type"].startswith("text/plain; version=")
-    lines = told.text.splitlines()
+        metrics = client.get("/metrics")
+    assert metrics.headers["content-type"].startswith("text/plain; version=")
+    lines = metrics.text.splitlines()
     assert 'tunewright_requests_total{route="/v1/classify",status="200"} 3.0' in lines
     assert 'tunewright_requests_total{route="/v1/classify",status="400"} 1.0' in lines
     assert 'tunewright_requests_total{route="other",status="404"} 1.0' in lines
@@ -323,10 +320,10 @@ def test_the_metrics_tell_what_was_asked_and_no_text() -> None:
     assert 'tunewright_escalated_total{model="echo",version="1"} 3.0' in lines
     assert 'tunewright_out_of_scope_total{model="echo",version="1"} 0.0' in lines
     assert 'tunewright_tokens_total{kind="prompt",model="echo",version="1"} 3.0' in lines
-    assert "Miller" not in told.text
+    assert "Miller" not in metrics.text
 
 
-def test_no_other_origin_is_let_in() -> None:
+def test_no_other_origin_is_allowed() -> None:
     with TestClient(build_app(OneModel(Echo("classify")))) as client:  # type: ignore[arg-type]
         answer = client.options(
             "/v1/classify",
@@ -335,12 +332,12 @@ def test_no_other_origin_is_let_in() -> None:
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_a_key_may_ask_the_models_it_names(file: Path) -> None:
+def test_a_key_may_use_only_the_models_it_names(file: Path) -> None:
     theirs, others = add_key(file, "shop", models=["echo", "more"]), add_key(file, "other", models=["else"])
     with TestClient(build_app(OneModel(Echo("classify")), KeyRing(file))) as client:  # type: ignore[arg-type]
         chat = {"model": "echo", "messages": [{"role": "user", "content": "x"}]}
-        asked = {"/v1/classify": {"text": "x"}, "/v1/chat/completions": chat}
-        for path, body in asked.items():
+        bodies = {"/v1/classify": {"text": "x"}, "/v1/chat/completions": chat}
+        for path, body in bodies.items():
             assert client.post(path, json=body, headers=bearer(theirs)).status_code == 200
             refused = client.post(path, json=body, headers=bearer(others))
             assert (refused.status_code, refused.json()["error"]["code"]) == (403, "model_not_allowed")

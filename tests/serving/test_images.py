@@ -1,5 +1,5 @@
-"""The images are made of what the project names and pins. (Docker itself is not here: bench/footprint.py makes the same
-environments and serves from them.)"""
+"""The images hold only packages that the project declares and pins. These tests run without Docker: bench/footprint.py
+makes the same environments and serves from them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def names(lines: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("file", LISTS, ids=lambda file: file.stem)
-def test_what_an_image_has_is_named_and_pinned(file: object) -> None:
+def test_packages_of_an_image_are_declared_and_pinned(file: object) -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
-    named = names(
+    declared = names(
         [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
     )
     pinned = names((REPOSITORY / "constraints.txt").read_text("utf-8").splitlines())
-    wanted = names((DOCKER / f"{file.stem}.txt").read_text("utf-8").splitlines())  # type: ignore[attr-defined]
-    assert wanted <= named
-    assert wanted <= pinned
-    assert not wanted & {"torch", "transformers", "scipy", "scikit-learn"}
+    packages = names((DOCKER / f"{file.stem}.txt").read_text("utf-8").splitlines())  # type: ignore[attr-defined]
+    assert packages <= declared
+    assert packages <= pinned
+    assert not packages & {"torch", "transformers", "scipy", "scikit-learn"}
 
 
-def test_what_the_images_copy_is_there() -> None:
+def test_files_that_images_copy_exist() -> None:
     lines = (DOCKER / "Dockerfile").read_text("utf-8").splitlines()
     copied = {source for line in lines if line.startswith("COPY ") for source in line.split()[1:-1]}
     assert copied

@@ -1,4 +1,4 @@
-"""A server of a bundle that the kernel ends says what would need less memory, while it loads and later."""
+"""A server that the kernel kills, while it loads or later, names a fix that needs less memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 
 
 @pytest.mark.parametrize("script", [LOADING, ANSWERING])
-def test_a_server_that_is_killed_names_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+def test_a_killed_server_names_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     (tmp_path / "server.py").write_text(script, "utf-8")
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/server.py "$@"\n', "utf-8")
@@ -34,12 +34,12 @@ def test_a_server_that_is_killed_names_its_remedy(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(server.sys, "executable", str(python))
     with pytest.raises(UserError) as caught, running_server(tmp_path) as address:
         httpx.post(f"{address}/v1/chat/completions", json={})
-    said = caught.value.paragraph()
-    assert said.startswith("The server of the bundle was killed. Most often memory has run out: there are")
-    assert "export.precision=int4" in said
+    message = caught.value.paragraph()
+    assert message.startswith("The server of the bundle was killed. Most often memory has run out: there are")
+    assert "export.precision=int4" in message
 
 
-def test_a_server_that_lives_and_does_not_answer_is_another_fault(
+def test_a_running_server_that_does_not_answer_is_another_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "server.py").write_text(ANSWERING, "utf-8")

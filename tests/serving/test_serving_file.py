@@ -1,4 +1,4 @@
-"""Which bundle serves: the file that says it, the share of a challenger, and what happens where that one fails."""
+"""The bundle that serves: `serving.json`, the share of a challenger, and the failures of a challenger."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tunewright.serving.presence import Presence, Sign, now, servers_of
 from tunewright.tasks import ClassifyTask
 
 
-def test_the_file_says_what_serves_and_what_served_before(tmp_path: Path) -> None:
+def test_serving_json_names_the_champion_and_the_former_ones(tmp_path: Path) -> None:
     assert read_serving(tmp_path) is None
     first = served_from("bundle-1", "one")
     write_serving(tmp_path, first.trying("bundle-2", "two", 0.1))
@@ -52,7 +52,7 @@ def test_the_file_says_what_serves_and_what_served_before(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == [SERVING], "nothing is left beside it"
 
 
-def test_rolling_back_twice_ends_at_the_one_before_both_and_then_nowhere() -> None:
+def test_rolling_back_twice_leads_to_the_one_before_both() -> None:
     serving: Serving | None = served_from("bundle-1", "one").promoted("bundle-2", "two").promoted("bundle-3", "three")
     versions = []
     while serving:
@@ -62,14 +62,14 @@ def test_rolling_back_twice_ends_at_the_one_before_both_and_then_nowhere() -> No
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"champion": {}}', '{"champion": null}'])
-def test_a_broken_file_is_refused_with_its_remedy(text: str, tmp_path: Path) -> None:
+def test_a_broken_serving_json_is_refused_with_a_fix(text: str, tmp_path: Path) -> None:
     (tmp_path / SERVING).write_text(text)
     with pytest.raises(UserError, match=r"does not say what serves.*Remove it to serve the latest bundle"):
         read_serving(tmp_path)
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1])
-def test_a_challenger_gets_some_requests_and_not_all(share: float, tmp_path: Path) -> None:
+def test_a_share_of_none_or_all_is_refused(share: float, tmp_path: Path) -> None:
     serving = json.loads(served_from("bundle-1", "one").trying("bundle-2", "two", 0.5).model_dump_json())
     serving["challenger"]["share"] = share
     (tmp_path / SERVING).write_text(json.dumps(serving))
@@ -77,7 +77,7 @@ def test_a_challenger_gets_some_requests_and_not_all(share: float, tmp_path: Pat
         read_serving(tmp_path)
 
 
-def test_whoever_reads_while_it_is_written_reads_one_whole_file(tmp_path: Path) -> None:
+def test_a_reader_gets_a_whole_file_while_it_is_written(tmp_path: Path) -> None:
     first = served_from("bundle-1", "one")
     write_serving(tmp_path, first)
     stop, found = threading.Event(), set()
@@ -98,7 +98,7 @@ def test_whoever_reads_while_it_is_written_reads_one_whole_file(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
-def test_the_share_is_kept_and_the_same_text_always_falls_the_same(share: float) -> None:
+def test_the_text_alone_decides_who_answers(share: float) -> None:
     texts = [f"request {number}" for number in range(20_000)]
     taken = [falls_to_challenger(text, "v2", share) for text in texts]
     spread = (share * (1 - share) / len(texts)) ** 0.5
@@ -108,7 +108,7 @@ def test_the_share_is_kept_and_the_same_text_always_falls_the_same(share: float)
     assert abs(both / len(texts) - share**2) < 4 * (share**2 / len(texts)) ** 0.5, "another one gets other texts"
 
 
-def test_a_project_serves_its_champion_and_not_what_it_made_last(tmp_path: Path) -> None:
+def test_a_project_serves_its_champion_rather_than_its_latest_bundle(tmp_path: Path) -> None:
     project = write_project(tmp_path / "p")
     with pytest.raises(UserError, match="no bundle yet"):
         api.traffic_of(project)
@@ -130,14 +130,14 @@ def test_a_bundle_is_found_where_azure_mounts_it(mounted: str, tmp_path: Path) -
     assert api.bundle_of(tmp_path) == bundle
 
 
-def test_of_two_bundles_none_is_taken(tmp_path: Path) -> None:
+def test_a_folder_of_two_bundles_is_no_bundle(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / "models" / name).mkdir(parents=True)
         (tmp_path / "models" / name / "bundle.json").write_text("{}", "utf-8")
     assert api.bundle_of(tmp_path) == tmp_path
 
 
-def test_a_server_that_is_silent_is_not_taken_for_a_living_one(tmp_path: Path) -> None:
+def test_a_silent_server_does_not_count_as_running(tmp_path: Path) -> None:
     assert servers_of(tmp_path) == []
     sign = Sign(tmp_path)
     alive = Presence(time=now(), address="http://a", champion="one")
@@ -155,7 +155,7 @@ def test_a_server_that_is_silent_is_not_taken_for_a_living_one(tmp_path: Path) -
 
 
 class Version(Echo):
-    """An engine that answers with its own version, or can't."""
+    """An engine that answers with its own version, or fails."""
 
     def __init__(self, kind: str, version: str, error: Exception | None = None):
         super().__init__(kind)
@@ -172,11 +172,11 @@ class Version(Echo):
         version = self.bundle.info.version
         return super().answer(version if self.kind == "classify" else f"{version}: {text}")
 
-    def stream(self, text: str, terms: GenerationConfig) -> Pieces:
+    def stream(self, text: str, generation_config: GenerationConfig) -> Pieces:
         yield self.bundle.info.version
         if self.error:
             raise self.error
-        yield from super().stream(text, terms)
+        yield from super().stream(text, generation_config)
 
 
 Client = Callable[..., TestClient]
@@ -184,7 +184,7 @@ Client = Callable[..., TestClient]
 
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[Callable[[ChallengerShare | None], TestClient]]:
-    """A trial -> a client of a server that has it, whose captures are kept in `tmp_path`."""
+    """A trial -> a client of a server that runs it and keeps its captures in `tmp_path`."""
     opened = []
 
     def make(trial: ChallengerShare | None, kind: str = "classify") -> TestClient:
@@ -211,7 +211,7 @@ def labels(client: TestClient, texts: list[str]) -> list[str]:
 TEXTS = [f"ticket {number}" for number in range(80)]
 
 
-def test_both_answer_their_share_and_captures_and_metrics_say_who_did(
+def test_captures_and_metrics_have_the_version_that_answered(
     serving: Callable[[ChallengerShare | None], TestClient], tmp_path: Path
 ) -> None:
     client = serving(trial())
@@ -220,12 +220,12 @@ def test_both_answer_their_share_and_captures_and_metrics_say_who_did(
     assert labels(client, TEXTS) == found, "who asks again is answered by the same one"
     kept = [each for each in read_captures(tmp_path) if isinstance(each, CaptureRecord)]
     assert [each.version for each in kept] == found * 2
-    told = client.get("/metrics").text
-    assert f'tunewright_confidence_count{{model="echo",version="two"}} {2.0 * found.count("two")}' in told
+    metrics = client.get("/metrics").text
+    assert f'tunewright_confidence_count{{model="echo",version="two"}} {2.0 * found.count("two")}' in metrics
 
 
 @pytest.mark.parametrize("error", [RuntimeError("secret text"), MemoryError(), ZeroDivisionError()])
-def test_where_the_challenger_fails_the_champion_answers_and_it_is_counted(
+def test_the_champion_answers_when_the_challenger_fails(
     error: Exception,
     serving: Callable[[ChallengerShare | None], TestClient],
     tmp_path: Path,
@@ -237,10 +237,10 @@ def test_where_the_challenger_fails_the_champion_answers_and_it_is_counted(
     assert running.failed == MOST_FAILURES == running.requests, "after so many it gets no more requests"
     assert {each.version for each in read_captures(tmp_path) if isinstance(each, CaptureRecord)} == {"one"}
     assert f'tunewright_challenger_failed_total{{version="two"}} {MOST_FAILURES}.0' in client.get("/metrics").text
-    said = capsys.readouterr().err
-    assert said.count("could not answer") == MOST_FAILURES
-    assert "gets no more requests" in said
-    assert "secret" not in said
+    log = capsys.readouterr().err
+    assert log.count("could not answer") == MOST_FAILURES
+    assert "gets no more requests" in log
+    assert "secret" not in log
 
 
 def streamed(client: TestClient, text: str) -> list[Any]:
@@ -249,11 +249,11 @@ def streamed(client: TestClient, text: str) -> list[Any]:
     return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
 
 
-def test_a_stream_whose_challenger_fails_before_its_first_piece_is_the_champions(
+def test_the_champion_streams_when_the_challenger_fails_before_its_first_piece(
     serving: Callable[..., TestClient],
 ) -> None:
     class Speechless(Version):
-        def stream(self, text: str, terms: GenerationConfig) -> Pieces:  # noqa: ARG002 (the engine's own)
+        def stream(self, text: str, generation_config: GenerationConfig) -> Pieces:  # noqa: ARG002 (the engine's own)
             raise RuntimeError
             yield ""
 
@@ -266,7 +266,7 @@ def test_a_stream_whose_challenger_fails_before_its_first_piece_is_the_champions
     }
 
 
-def test_what_the_champion_refuses_too_is_no_fault_of_the_challenger(
+def test_an_invalid_request_is_no_fault_of_the_challenger(
     serving: Callable[[ChallengerShare | None], TestClient],
 ) -> None:
     running = trial(RuntimeError())
@@ -281,7 +281,7 @@ def test_without_a_trial_nothing_changes(serving: Callable[[ChallengerShare | No
 
 
 def encoder_bundle(folder: Path) -> Path:
-    """A bundle of an encoder that has all but weights."""
+    """An encoder's bundle without weights."""
     info = BundleInfo(
         name="tickets",
         base_model="bert",
@@ -301,8 +301,10 @@ def encoder_bundle(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("engine", "said"), [("vllm", "vLLM serves no encoders"), ("onnxruntime", "export.runtime=")])
-def test_an_image_for_another_engine_does_not_serve_an_encoder(engine: str, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("engine", "reason"), [("vllm", "vLLM serves no encoders"), ("onnxruntime", "export.runtime=")]
+)
+def test_an_image_for_another_engine_does_not_serve_an_encoder(engine: str, reason: str, tmp_path: Path) -> None:
     found = Traffic(encoder_bundle(tmp_path / "bundle"))
-    with pytest.raises(UserError, match=rf"runs in openvino-encoder.*{said}"):
+    with pytest.raises(UserError, match=rf"runs in openvino-encoder.*{reason}"):
         server.serve(lambda: found, "127.0.0.1", 0, limits=server.Limits(engine=engine))

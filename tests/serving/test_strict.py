@@ -1,4 +1,4 @@
-"""What no model and no log can hold is refused before anybody reads it, and says why."""
+"""The server refuses JSON that no model and no log can hold, with the reason."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BODIES = {
 
 @pytest.mark.parametrize("route", ["/v1/generate", "/v1/chat/completions", "/v1/feedback"])
 @pytest.mark.parametrize("name", BODIES)
-def test_what_is_no_json_of_the_standard_is_refused(name: str, route: str) -> None:
+def test_invalid_json_is_refused(name: str, route: str) -> None:
     body, reason = BODIES[name]
     with TestClient(build_app(OneModel(Echo("generate")))) as client:  # type: ignore[arg-type]
         answer = client.post(route, content=body, headers={"content-type": "application/json"})
@@ -38,12 +38,12 @@ def test_what_is_no_json_of_the_standard_is_refused(name: str, route: str) -> No
 
 
 @pytest.mark.parametrize("letter", ["\ufdd0", "\x00", "\uffff", "\U0001f389"])
-def test_letters_of_all_kinds_are_text(letter: str) -> None:
+def test_unusual_characters_are_text(letter: str) -> None:
     with TestClient(build_app(OneModel(Echo("generate")))) as client:  # type: ignore[arg-type]
         assert client.post("/v1/generate", json={"text": letter}).json()["text"] == letter
 
 
-def test_a_stop_text_is_a_few_words() -> None:
+def test_a_long_stop_text_is_refused() -> None:
     with TestClient(build_app(OneModel(Echo("generate")))) as client:  # type: ignore[arg-type]
         answer = client.post("/v1/generate", json={"text": "a", "stop": ["x" * 1_000_000]})
     assert answer.status_code == 400

@@ -1,4 +1,4 @@
-"""What can't fit is refused by its letters, before anybody reads it."""
+"""A text that can't fit is refused by its number of letters, before it is tokenized."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunewright.serving.engine import Engine, TooLong
 
 
 class Model:
-    """A predictor that must not be asked for prompts of what is too long."""
+    """A predictor that must get no text that is too long."""
 
     at_once = 1
     longest_answer = 10
@@ -35,7 +35,7 @@ def engine(kind: str) -> Engine:
 
 
 @pytest.mark.parametrize(("kind", "windows"), [("generate", 1), ("classify", 1), ("extract", MOST_CHUNKS)])
-def test_a_text_of_too_many_letters_is_refused_unread(kind: str, windows: int) -> None:
+def test_a_text_of_too_many_letters_is_refused_before_tokenizing(kind: str, windows: int) -> None:
     most = windows * TOKENS.most_letters(100)
     with pytest.raises(TooLong, match=f"this model takes {most:,}"):
         engine(kind).stream("x" * max(most + 1, 100_000))

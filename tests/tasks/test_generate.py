@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tunewright.config import parse_spec
 from tunewright.tasks import task_of
-from tunewright.tasks.generate import GenerateTask, until
+from tunewright.tasks.generate import GenerateTask, cut_at_stop
 from tunewright.tasks.texts import chrf, copied, repeated, rouge_l
 
 GOLD = "To get a refund, open your orders and choose Return."
@@ -22,7 +22,7 @@ def test_the_spec_says_how_long_an_answer_may_be_and_what_ends_it() -> None:
     spec = json.dumps({"name": "replies", "task": task, "data": {"train": "train.jsonl"}})
     made = task_of(parse_spec(spec, Path("tunewright.yaml")).task)
     assert isinstance(made, GenerateTask)
-    assert (made.constraint.most, made.constraint.stop) == (50, ("\n\n", "Q:"))
+    assert (made.constraint.max_tokens, made.constraint.stop) == (50, ("\n\n", "Q:"))
 
 
 def test_an_answer_is_taught_without_what_stands_around_it() -> None:
@@ -32,8 +32,8 @@ def test_an_answer_is_taught_without_what_stands_around_it() -> None:
 
 
 def test_the_first_text_that_ends_an_answer_counts_whatever_their_order() -> None:
-    assert until("a. b; c", [";", "."]) == "a"
-    assert until("a b", []) == "a b"
+    assert cut_at_stop("a. b; c", [";", "."]) == "a"
+    assert cut_at_stop("a b", []) == "a b"
 
 
 def test_the_right_answer_is_worth_all_and_another_little() -> None:

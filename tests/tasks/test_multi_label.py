@@ -37,7 +37,7 @@ def test_what_is_no_list_is_no_answer(written: str) -> None:
 
 
 def test_a_column_says_that_a_label_holds_or_does_not() -> None:
-    with pytest.raises(Unfit, match="of 'defect' it says 'maybe', which is neither 0 nor 1"):
+    with pytest.raises(Unfit, match="the value of 'defect' is 'maybe', which is neither 0 nor 1"):
         TASK.canonical('{"defect": "maybe"}')
     with pytest.raises(Unfit, match="neither 0 nor 1"):
         TASK.canonical('{"defect": [1]}')

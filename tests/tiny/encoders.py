@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.exporters.encoders import graph_of, write_graph
-from tunewright.exporters.quantise import Loss
+from tunewright.exporters.quantisation import Loss
 from tunewright.models.encoders import LocalEncoder
 
 WINDOW = 64

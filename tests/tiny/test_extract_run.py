@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.documents.made import INVOICE, pdf
+from tests.documents.samples import INVOICE, pdf
 from tests.tiny.conftest import run_example
 from tunewright.config import load_spec
 from tunewright.core.artifacts import read_jsonl

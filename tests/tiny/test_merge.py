@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tunewright.core.errors import UserError
-from tunewright.exporters.merge import merge
+from tunewright.exporters.merging import merge
 from tunewright.inference.runtimes.torch_model import load_torch_model
 from tunewright.models.tensor_files import INDEX, Weights
 

@@ -56,12 +56,12 @@ def test_openvino_answers_like_torch(
 
 
 @pytest.mark.parametrize("family", SERVED)
-def test_a_turned_model_is_the_same_model(
+def test_a_rotated_model_is_the_same_model(
     make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path, family: str
 ) -> None:
     """But for rounding in float32, with norms whose weights are no ones."""
     source, folder = make_tiny_model(family)[1], tmp_path / "turned"
-    model, decoder = load_torch_model(source), Decoder(source, turned=True)
+    model, decoder = load_torch_model(source), Decoder(source, rotated=True)
     folder.mkdir()
     writer = TensorWriter(folder / WEIGHTS, 100)
     for part in decoder.parts():

@@ -12,7 +12,7 @@ import pytest
 
 import tunewright as tw
 from tests.conftest import copied_example, tunewright, whole_run, write_project
-from tests.ladder.test_climb import MET, Run, known, made_never
+from tests.ladder.test_search import MET, Run, known, made_never
 from tests.tiny.encoders import write_encoder
 from tunewright.core.artifacts import read_jsonl
 from tunewright.core.errors import EXIT_USER

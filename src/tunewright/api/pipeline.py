@@ -14,7 +14,8 @@ from tunewright.backends.local import LocalBackend
 from tunewright.config import RUNS, Spec
 from tunewright.core.errors import GateFailed
 from tunewright.core.progress import say
-from tunewright.models.resolve import absolute, locate, require_known
+from tunewright.models.naming import absolute, require_known
+from tunewright.models.resolve import locate
 from tunewright.pipeline.fingerprint import read_once
 from tunewright.pipeline.runner import Backend, PipelineResult, due, run_pipeline, standing
 from tunewright.pipeline.steps import Step, steps_to
@@ -124,8 +125,8 @@ def run(
     if not spec.candidates:
         return run_candidate(spec)
     from tunewright.ladder.cascades import make
-    from tunewright.ladder.search import Steps, climb
     from tunewright.ladder.page import write_page
+    from tunewright.ladder.search import Steps, climb
 
     for model in spec.candidates:
         locate(model, spec.folder)  # report a model that can't be loaded before the first one is trained

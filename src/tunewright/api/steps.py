@@ -11,7 +11,7 @@ from tunewright.core.artifacts import partial_of
 from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
 from tunewright.models.linear_model import LINEAR
-from tunewright.models.resolve import require_known
+from tunewright.models.naming import require_known
 from tunewright.pipeline.fingerprint import fingerprint
 from tunewright.pipeline.runner import PipelineResult
 from tunewright.pipeline.steps import STEPS

@@ -1,7 +1,7 @@
-"""Azure on this machine: the real clients and host names, and behind them a stand-in that really runs the jobs.
+"""Azure on this machine: the real clients and host names, and behind them an emulator that really runs the jobs.
 
-`emulated_azure` starts it and points this process and its children there by environment variables alone, so that what
-is emulated is the code that runs in the cloud. Hosts that the emulator does not play are refused.
+`emulated_azure` starts it. Only environment variables lead this process and its children there, so the code is the same
+that runs against the cloud. The emulator refuses all hosts that it does not emulate.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from tunewright.azure_emulator.tracking import TrackingServer, mlflow_server
 from tunewright.core.processes import free_port
 
 _CLUSTER, _IDENTITY = "tunewright-cpu", "id-emulator"
-"""What `infra/` makes besides the workspace, as far as it matters to jobs."""
+"""The names of what `infra/` makes for jobs besides the workspace."""
 
 
 @dataclass(frozen=True)
 class AzureEmulator:
-    """the emulator while it runs."""
+    """The running emulator."""
 
     cloud: Cloud
     storage: Storage
@@ -68,11 +68,11 @@ class AzureEmulator:
 
     @property
     def bill(self) -> Bill:
-        """What the real thing would have caused so far."""
+        """What the same calls would have made and cost in Azure so far."""
         return bill_of(self.cloud, self.runner, self.proxy.refused)
 
     def set_private(self, private: bool) -> None:
-        """Make the workspace one with a managed network, closed to the public one, as `infra/` does; or a public one
+        """Make the workspace private, with a managed network and closed to the public one, as `infra/` does; or public
         again."""
         self.cloud.put(self.cloud.workspace, workspace_of(self.cloud, private=private))
 
@@ -81,18 +81,18 @@ class AzureEmulator:
 def emulated_azure(
     subscription: str, group: str, workspace: str, region: str, *, seasoned: bool = False
 ) -> Iterator[AzureEmulator]:
-    """Play one workspace until the block ends; inside, Azure's clients in this process and its children meet it.
+    """Emulate one workspace until the block ends. Inside, Azure's clients in this process and its children reach it.
 
-    It lies in a new subscription, as `azd up` leaves it to a person who works there: no quota for GPUs, only the
-    providers registered that azd has needed, the roles that docs/azure.md asks for, the cluster `tunewright-cpu`, and
-    an identity for jobs and endpoints with the roles that `infra/` gives it.
+    It lies in a new subscription, as `azd up` leaves it to a user: no quota for GPUs, only the providers registered
+    that azd needed, the roles that docs/azure.md asks for, the cluster `tunewright-cpu`, and an identity for jobs and
+    endpoints with the roles that `infra/` gives it.
 
     Args:
-        seasoned: in place of that, a subscription with quota and providers for everything, whose owner is signed in and
-            where each managed identity has these roles.
+        seasoned: instead, a subscription with quota and providers for everything, whose owner is signed in and where
+            each managed identity has these roles.
 
     Raises:
-        UserError: what it stands on can't be fetched or started.
+        UserError: Azurite or the MLflow server can't be fetched or started.
         ModuleNotFoundError: the extra [emulator] is not installed.
     """
     folder = Path(tempfile.mkdtemp(prefix="tunewright-emulator-"))
@@ -100,16 +100,16 @@ def emulated_azure(
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         stack.enter_context(guarded(folder))
-        made = certificates(folder, region)
-        with ThreadPoolExecutor() as both:
-            blobs = both.submit(stack.enter_context, azurite(made, folder / "azurite.log"))
-            server = both.submit(stack.enter_context, mlflow_server(folder))
+        files = certificates(folder, region)
+        with ThreadPoolExecutor() as pool:
+            blobs = pool.submit(stack.enter_context, azurite(files, folder / "azurite.log"))
+            server = pool.submit(stack.enter_context, mlflow_server(folder))
         (blob_port, key), tracking = blobs.result(), TrackingServer(cloud, server.result())
-        storage = Storage(blob_port, key, made.authority)
+        storage = Storage(blob_port, key, files.authority)
         port = free_port()
         proxy = Proxy(hosts(region), port)
         stack.callback(proxy.close)
-        stack.enter_context(_pointed_at(proxy, made.authority))
+        stack.enter_context(_environment(proxy, files.authority))
         providers, access = Providers(seasoned=seasoned), _access(cloud, seasoned)
         runner = Runner(cloud, storage, environment_of_containers(), tracking.begin_or_end, access)
         stack.callback(runner.close)
@@ -139,7 +139,7 @@ def emulated_azure(
             LOGIN: login,
             "management.azure.com": throttle.limited(arm),
             PRICES: offers.prices,
-            BLOBS: access.guarded(storage.handed_on),
+            BLOBS: access.guarded(storage.forward),
             SCORING: endpoints.score,
             APPS: apps.serve,
             API: lambda request: (
@@ -148,7 +148,7 @@ def emulated_azure(
                 or (tracking(request) if request.path.startswith("/mlflow") else history(request))
             ),
         }
-        stack.callback(EmulatorServer(cloud, services, made, port).close)
+        stack.callback(EmulatorServer(cloud, services, files, port).close)
         yield AzureEmulator(
             cloud,
             storage,
@@ -168,8 +168,8 @@ def emulated_azure(
 
 
 def _access(cloud: Cloud, seasoned: bool) -> Access:
-    """The roles of who is signed in: an owner's, or those that `infra/` and docs/azure.md give to a person; and those
-    of the identity that jobs and endpoints run as, which in a seasoned subscription every one was given."""
+    """The roles of the signed-in user: an owner's, or those that `infra/` and docs/azure.md give a user. And the roles
+    of the identity that jobs and endpoints run as, which every identity of a seasoned subscription has."""
     subscription = f"/subscriptions/{cloud.subscription}"
     group = f"{subscription}/resourceGroups/{cloud.group}/providers"
     registry = f"{group}/Microsoft.ContainerRegistry/registries/{REGISTRY}"
@@ -193,7 +193,7 @@ def _access(cloud: Cloud, seasoned: bool) -> Access:
 
 
 def _identity(cloud: Cloud) -> str:
-    """ARM's path of the identity of jobs and endpoints that azd makes."""
+    """The path in Resource Manager of the identity that azd makes for jobs and endpoints."""
     group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers"
     return f"{group}/Microsoft.ManagedIdentity/userAssignedIdentities/{_IDENTITY}"
 
@@ -212,9 +212,9 @@ def _cluster(cloud: Cloud) -> dict[str, Any]:
 
 
 @contextmanager
-def _pointed_at(proxy: Proxy, authority: Path) -> Iterator[None]:
-    """Environment variables that lead every client to the emulator; what they were comes back."""
-    told = {
+def _environment(proxy: Proxy, authority: Path) -> Iterator[None]:
+    """Set environment variables that lead every client to the emulator, and restore them afterwards."""
+    variables = {
         "HTTPS_PROXY": proxy.url,
         "https_proxy": proxy.url,
         "NO_PROXY": "127.0.0.1",
@@ -222,8 +222,8 @@ def _pointed_at(proxy: Proxy, authority: Path) -> Iterator[None]:
         "REQUESTS_CA_BUNDLE": str(authority),
         "SSL_CERT_FILE": str(authority),
     } | sign_in(PERSON)
-    before = {name: os.environ.get(name) for name in told}
-    os.environ.update(told)
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

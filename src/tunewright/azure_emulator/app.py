@@ -1,4 +1,4 @@
-"""The emulator's one HTTPS server: by the host that is asked, a request goes to the service that it plays."""
+"""The emulator's one HTTPS server, which passes a request to the service of its host."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class EmulatorServer:
     """Answers on a port of its own until it is closed.
 
     Args:
-        services: a host's name, or its end that begins with a dot, and who answers for it.
+        services: the service of each host; a host is named in full, or by its end with a leading dot.
     """
 
-    def __init__(self, cloud: Cloud, services: Mapping[str, Service], made: Certificates, port: int):
+    def __init__(self, cloud: Cloud, services: Mapping[str, Service], files: Certificates, port: int):
         import uvicorn
 
         async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -36,8 +36,8 @@ class EmulatorServer:
             lifespan="off",
             access_log=False,
             date_header=False,
-            ssl_certfile=str(made.certificate),
-            ssl_keyfile=str(made.key),
+            ssl_certfile=str(files.certificate),
+            ssl_keyfile=str(files.key),
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -87,7 +87,7 @@ async def _respond(
     headers = {"content-type": "application/json"} if not isinstance(answer.body, bytes) else {}
     response = Response(content, answer.status, {"date": formatdate(cloud.now, usegmt=True)} | headers | answer.headers)
     if request.method == "HEAD":
-        # The length is that of what a GET would bring.
+        # The length is that of a GET's answer.
         response.headers["content-length"] = answer.headers.get("content-length", "0")
     if answer.cut < 1:
         await send({"type": "http.response.start", "status": answer.status, "headers": response.raw_headers})
@@ -99,7 +99,8 @@ async def _respond(
 
 
 def _cut(send: Any) -> None:
-    """End a connection without a word. ASGI has no message for it; of uvicorn's `send` the object has the transport."""
+    """Close a connection without an answer. ASGI has no message for it, but the object of uvicorn's `send` has the
+    transport."""
     send.__self__.transport.close()
 
 
@@ -109,7 +110,7 @@ def _answered(
     request: HttpRequest,
     fault: HttpResponse | Callable[[HttpResponse], HttpResponse] | None,
 ) -> HttpResponse:
-    """What a request is answered, and what goes wrong with that."""
+    """The answer to a request, with its fault if there is one."""
     if isinstance(fault, HttpResponse):
         answer = fault
     else:

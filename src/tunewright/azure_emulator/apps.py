@@ -1,5 +1,5 @@
-"""Container apps: revisions that start with the first request and go to sleep after their cool-down period, traffic by
-weight, and an address for each label."""
+"""Container apps: revisions that start with the first request and scale to zero after their cool-down period, traffic
+by weight, and an address for each label."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _CHANGED = r"/containerApps/([^/]+)(/revisions/[^/]+/(de)?activate)?$"
 _RESULTS = "containerappOperationResults"
 ENVIRONMENT = "emulator"
 _BUNDLE = "/bundle"
-"""Where a bundle lies in its image."""
+"""The folder of the bundle in its image."""
 COOLING = 300
-"""Seconds of the cool-down period where an app names none (rule apps-cool-down)."""
+"""Seconds of the cool-down period if an app names none (rule apps-cool-down)."""
 _LOOK_SECONDS = 0.1
 
 
 class Apps:
     """One environment of container apps.
 
-    `second` is how long a second of a cool-down period lasts here: a minute takes one, so that nobody waits for it.
-    `seconds` is how long a change of an app takes, in which any other one is refused.
+    `second` is how long a second of a cool-down period lasts here: a minute takes one second, so that nobody waits
+    long. `seconds` is how long a change of an app takes; another change in that time is refused.
     """
 
     def __init__(self, cloud: Cloud, registry: Registry, login: Login, access: Access):
@@ -49,13 +49,13 @@ class Apps:
         self._until: dict[str, float] = {}
         """When the change of an app ends (`time.monotonic`), by its name."""
         self._principals: dict[str, str] = {}
-        """The object id of the identity of a revision's app."""
+        """The object id of the identity of each revision's app."""
         self._arguments: dict[str, list[str]] = {}
-        """Those of a revision's container."""
+        """The arguments of each revision's container."""
         self._cooling: dict[str, float] = {}
         """The cool-down period of each revision that scales to zero."""
         self._last_request: dict[str, float] = {}
-        """When a revision last answered."""
+        """When each revision last answered."""
         self._busy = Counter[str]()
         self._closed = threading.Event()
         threading.Thread(target=self._scale, daemon=True).start()
@@ -88,7 +88,7 @@ class Apps:
             self._stop(revision)
 
     def serve(self, request: HttpRequest) -> HttpResponse:
-        """A request to an app, or to the address of a label."""
+        """Answer a request to an app, or to the address of a label."""
         name, _, label = request.host.partition(".")[0].partition("---")
         app = self._cloud.get(f"{self._group}/containerApps/{name}")
         traffic = _ingress(app)["traffic"] if app else []
@@ -106,7 +106,7 @@ class Apps:
                 self._last_request[revision] = time.monotonic()
 
     def _scale(self) -> None:
-        """Put revisions to sleep that nobody has asked for their cool-down period (rule apps-cool-down)."""
+        """Scale revisions to zero that got no request during their cool-down period (rule apps-cool-down)."""
         while not self._closed.wait(_LOOK_SECONDS):
             with self._lock:
                 for revision in list(self._servers):
@@ -136,11 +136,11 @@ class Apps:
     def _refused(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """The refusal of a change while another one is under way (rule changes-follow-each-other). In the words of
         github.com/microsoft/azure-container-apps/issues/1731 (read 2026-11-29)."""
-        found = re.search(_CHANGED, path, re.I)
-        if found is None or not self._changes(found[1]):
+        match = re.search(_CHANGED, path, re.I)
+        if match is None or not self._changes(match[1]):
             return None
         why = (
-            f"Cannot modify a container app '{found[1]}' because there is an active provisioning operation in "
+            f"Cannot modify a container app '{match[1]}' because there is an active provisioning operation in "
             f"progress. OperationId: '{uuid.uuid4()}'"
         )
         return error(409, "ContainerAppOperationInProgress", why)
@@ -150,14 +150,14 @@ class Apps:
         return time.monotonic() < self._until.get(name, 0.0)
 
     def _get(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
-        """An app while it is being changed."""
+        """Return an app while it is being changed."""
         known = self._cloud.get(path)
         if known is None or not self._changes(path.rpartition("/")[2]):
             return None
         return HttpResponse(body=known | {"properties": known["properties"] | {"provisioningState": "InProgress"}})
 
     def _result(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
-        """What became of a change that is followed by its address."""
+        """The result of a change that a client follows by its address."""
         name = path.rpartition("/")[2]
         if self._changes(name):
             return self._accepted(name)
@@ -165,20 +165,20 @@ class Apps:
         return HttpResponse(body=known) if known else HttpResponse(204)
 
     def _accepted(self, name: str) -> HttpResponse:
-        """That a change goes on, and where to ask for its end."""
+        """The answer that a change goes on, with the address of its result."""
         place = f"/subscriptions/{self._cloud.subscription}/providers/Microsoft.App/locations/{self._cloud.region}"
         where = f"https://management.azure.com{place}/{_RESULTS}/{name}?api-version=2025-07-01"
         return HttpResponse(202, None, {"location": where, "retry-after": "0.1"})
 
     def _begun(self, name: str, answer: HttpResponse) -> HttpResponse:
-        """The answer to a change, which takes its time where `seconds` says so."""
+        """The answer to a change, which takes as long as `seconds` says."""
         if not self.seconds:
             return answer
         self._until[name] = time.monotonic() + self.seconds
         return self._accepted(name)
 
     def _put(self, request: HttpRequest, path: str) -> HttpResponse | None:
-        """Make an app, or a revision of it. The identity that fetches the image must be allowed to (rule
+        """Make an app, or a revision of it. The identity that pulls the image needs a role for it (rule
         identities-need-roles)."""
         body = request.json()
         app = path.rpartition("/")[2]
@@ -213,11 +213,11 @@ class Apps:
         return self._begun(path.rpartition("/")[2], kept) if kept.status == 200 else kept
 
     def _list(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
-        """An app's revisions, those among them that were deactivated."""
+        """An app's revisions, including the inactive ones."""
         app = path.split("/")[-2]
-        named = [each for each in self._images if each.startswith(f"{app}--")]
+        names = [each for each in self._images if each.startswith(f"{app}--")]
         return HttpResponse(
-            body={"value": [{"name": each, "properties": {"active": each not in self._inactive}} for each in named]}
+            body={"value": [{"name": each, "properties": {"active": each not in self._inactive}} for each in names]}
         )
 
     def _replicas(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
@@ -259,7 +259,7 @@ class Apps:
 
 
 def _merged(known: Any, patch: Any) -> Any:
-    """JSON merge patch, RFC 7396, by which Container Apps patches (rule merge-patch)."""
+    """Apply a JSON merge patch (RFC 7396), as Container Apps does (rule merge-patch)."""
     if not isinstance(patch, dict):
         return patch
     old = known if isinstance(known, dict) else {}
@@ -268,7 +268,7 @@ def _merged(known: Any, patch: Any) -> Any:
 
 
 def _not_pulled(image: str, identity: str, registry: str) -> HttpResponse:
-    """The refusal of an image that its identity may not have, in words that many projects quote (read 2026-11-29)."""
+    """The refusal of an image that its identity may not pull, in words that many projects quote (read 2026-11-29)."""
     why = (
         f"Field 'template.containers.server.image' is invalid with details: 'Invalid value: \"{image}\": unable to "
         f"pull image using Managed identity {identity} for registry {registry}'"

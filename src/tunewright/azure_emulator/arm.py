@@ -1,4 +1,4 @@
-"""Azure Resource Manager: resources are kept as they were put, and a few of them do something."""
+"""Azure Resource Manager: it keeps resources as they were put, and a few of them do something."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ _VERSIONED = re.compile(r"/(data|environments|models|components)/([^/]+)/version
 _ONCE = ("data", "environments")
 """Assets whose versions never change."""
 PAGE = 3
-"""Resources in a page of a list; few, so that a client that reads the first page alone is found out at once."""
+"""Resources in a page of a list; few, so that a client that reads only the first page fails at once."""
 _UNDIVIDED = re.compile(r"/vmSizes$", re.I)
 """Lists whose official answers have no `nextLink`."""
 REGISTRY, INSIGHTS = "emulator", "emulator"
-"""Names of what belongs to the workspace."""
+"""Names of the workspace's registry and Application Insights."""
 _LOCK = re.compile(r"^(.*)/providers/microsoft\.authorization/locks/[^/]+$", re.I)
 
 Handler = Callable[[HttpRequest, str], HttpResponse | None]
 
 
 class ResourceManager:
-    """What `management.azure.com` answers.
+    """The service of `management.azure.com`.
 
     Args:
-        access: what the caller may do.
-        providers: what the subscription is registered for.
-        hooks: (method, pattern of a path, handler). The first that matches and answers is asked in place of the store.
+        access: the callers' roles.
+        providers: the registered resource providers.
+        hooks: (method, pattern of a path, handler). The first one that matches and returns an answer replaces the
+            store.
     """
 
     def __init__(self, cloud: Cloud, access: Access, providers: Providers, hooks: Sequence[tuple[str, str, Handler]]):
@@ -59,13 +60,13 @@ class ResourceManager:
         return refused or _page(request, path, self._answered(request, path))
 
     def _locked(self, request: HttpRequest, path: str) -> HttpResponse | None:
-        """The refusal of what a lock keeps as it is (rule scope-locked); a lock itself can be taken off."""
+        """The refusal of a change that a lock forbids (rule scope-locked); a lock itself can be removed."""
         if request.method in ("GET", "HEAD") or _LOCK.match(path):
             return None
-        for found, lock in self._cloud.matching(_LOCK.pattern):
-            scope = found.partition("/providers/microsoft.authorization/locks/")[0]
+        for lock_path, lock in self._cloud.matching(_LOCK.pattern):
+            scope = lock_path.partition("/providers/microsoft.authorization/locks/")[0]
             is_below = f"{path}/".lower().startswith(f"{scope}/")
-            # What holds something locked can't be deleted with all that is in it.
+            # A parent of a locked resource can't be deleted either.
             is_above = f"{scope}/".startswith(f"{path}/".lower())
             if request.method == "DELETE" and (is_below or is_above):
                 return _scope_locked(path, "delete", scope)
@@ -101,7 +102,7 @@ class ResourceManager:
         if refusal := _refused(path, body, versioned):
             return refusal
         if known and versioned and versioned[1].lower() in _ONCE and request.method == "PUT":
-            if not _says_the_same(known["properties"], body["properties"]):
+            if not _is_same(known["properties"], body["properties"]):
                 return error(
                     409, "Conflict", f"The asset with version {versioned[3]} exists already and can't be changed."
                 )
@@ -112,7 +113,7 @@ class ResourceManager:
         return HttpResponse(200 if known else 201, self._cloud.put(path, body | {"made_by_client": True}))
 
     def _container(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
-        """An asset's versions under one roof."""
+        """The container of an asset's versions."""
         versions = list(self._cloud.below(f"{path}/versions"))
         if not versions:
             return None
@@ -124,7 +125,7 @@ class ResourceManager:
 
 
 def _refused(path: str, body: dict[str, Any], versioned: re.Match[str] | None) -> HttpResponse | None:
-    """What Azure refuses of an asset or a cluster: the rules model-version-is-an-integer, cluster-series and
+    """The refusal of an asset or a cluster: the rules model-version-is-an-integer, cluster-series and
     retired-series."""
     if versioned and versioned[1].lower() == "models" and not re.fullmatch(r"[1-9]\d*", versioned[3]):
         return error(400, "BadRequest", f"The version of a model is a positive integer; {versioned[3]} is none.")
@@ -146,13 +147,13 @@ def _scope_locked(path: str, operation: str, scope: str) -> HttpResponse:
 
 
 def _page(request: HttpRequest, path: str, answer: HttpResponse) -> HttpResponse:
-    """A list as its pages, each with the address of the next one; any other answer as it is."""
+    """One page of a list, with the address of the next page; any other answer unchanged."""
     whole = answer.body.get("value") if isinstance(answer.body, dict) else None
     if request.method != "GET" or not isinstance(whole, list) or _UNDIVIDED.search(path):
         return answer
     start = int(request.query.get("$skiptoken", 0))
     end = start + PAGE
-    following = f"https://{request.host}{path}?{urlencode(asked.query | {'$skiptoken': str(end)})}"
+    following = f"https://{request.host}{path}?{urlencode(request.query | {'$skiptoken': str(end)})}"
     more = {"nextLink": following} if end < len(whole) else {}
     return HttpResponse(answer.status, answer.body | {"value": whole[start:end]} | more, answer.headers)
 
@@ -167,14 +168,14 @@ def _absent(path: str) -> HttpResponse:
     return error(404, kind, f"The resource '{path}' was not found.")
 
 
-def _says_the_same(kept: dict[str, Any], sent: dict[str, Any]) -> bool:
-    """Whether a body repeats what is kept; descriptions and tags may differ."""
+def _is_same(kept: dict[str, Any], sent: dict[str, Any]) -> bool:
+    """Whether a body equals the stored one; descriptions and tags may differ."""
     loose = {"description", "tags", "properties", "isArchived", "isAnonymous"}
     return all(kept.get(key) == value for key, value in sent.items() if key not in loose and value is not None)
 
 
 def _defaults(versioned: re.Match[str] | None) -> dict[str, Any]:
-    """What an answer must carry, or the SDK stumbles."""
+    """The properties without which the SDK fails on an answer."""
     return {"flavors": {}} if versioned and versioned[1].lower() == "models" else {}
 
 
@@ -182,7 +183,7 @@ def workspace_of(cloud: Cloud, *, private: bool) -> dict[str, Any]:
     """The workspace, as `infra/` makes it.
 
     Args:
-        private: with a managed network, and closed to the public one.
+        private: whether it has a managed network and is closed to the public one.
     """
     group = f"/subscriptions/{cloud.subscription}/resourceGroups/{cloud.group}/providers"
     api = f"https://{cloud.region}.api.azureml.ms"

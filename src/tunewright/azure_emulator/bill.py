@@ -1,4 +1,4 @@
-"""What an emulator tells at its end: which calls, assets and machines the real thing would cause."""
+"""The emulator's report at its end: the calls, assets and machines that a real run would need."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tunewright.economics.prices import price_book
 
 @dataclass(frozen=True)
 class BilledMachine:
-    """The time of one job's machines."""
+    """One job's machines, or a deployment's."""
 
     step: str
     size: str
     count: int
     seconds: float
-    """As long as it took here; machines in Azure take another time."""
+    """The time that it took here; machines in Azure take another time."""
     usd: float
-    """At the price book's price, for that time."""
+    """The cost of that time at the price book's price."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Bill:
     """Everything that was made: kind, name and version."""
     machines: list[BilledMachine]
     standing: list[BilledMachine]
-    """Machines of endpoints that would stand until they are taken away; `usd` is that of a month."""
+    """Machines of endpoints, which would run until they are removed; `usd` is the cost of a month."""
     refused: list[str]
-    """Hosts that were asked for and are not Azure's; nothing went there."""
+    """Requested hosts that are not Azure's; nothing was sent there."""
     violations: list[str]
-    """What the official schemas did not allow."""
+    """Violations of the official schemas."""
 
     @property
     def usd(self) -> float:
@@ -48,28 +48,28 @@ class Bill:
 
     @property
     def lines(self) -> list[str]:
-        """All of it for people."""
-        told = [f"  {count:>5} x {what}" for what, count in self.calls.items()]
-        made = [f"  {asset}" for asset in self.assets]
+        """The report, for people."""
+        calls = [f"  {count:>5} x {what}" for what, count in self.calls.items()]
+        assets = [f"  {asset}" for asset in self.assets]
         left = [f"  {m.step}: {m.count} x {m.size}, ${m.usd:,.2f} a month" for m in self.standing]
         ran = [f"  {m.step}: {m.count} x {m.size}, {m.seconds / 60:.1f} min here, ${m.usd:.4f}" for m in self.machines]
-        complaints = [f"  {each}" for each in self.violations]
+        violations = [f"  {each}" for each in self.violations]
         refused = [f"  {host} ({count} x)" for host, count in Counter(self.refused).items()]
         return [
             "Emulated: nothing was sent to Azure. The real run would make these calls",
-            *told,
+            *calls,
             f"send {self.uploaded / 1e6:.1f} MB to the storage, make",
-            *made,
+            *assets,
             f"and rent, for as long as it took here, machines for ${self.usd:.2f}:",
             *ran,
-            *(["Until they are taken away these stand, and cost:", *left] if left else []),
-            *(["Hosts that were asked for and refused:", *refused] if refused else []),
-            *(["The official schemas don't allow:", *complaints] if complaints else []),
+            *(["These machines run, and cost money, until they are removed:", *left] if left else []),
+            *(["Requests to these hosts were refused:", *refused] if refused else []),
+            *(["The official schemas don't allow:", *violations] if violations else []),
         ]
 
 
 def bill_of(cloud: Cloud, runner: Runner, refused: list[str]) -> Bill:
-    """What has happened so far."""
+    """The report of what has happened so far."""
     uploads = [call for call in cloud.calls if call.host.endswith(BLOBS) and call.method == "PUT"]
     machines = [_machine(cloud, job) for job in runner.jobs.values() if job.started and "command" in job.body]
     return Bill(
@@ -92,16 +92,16 @@ def _machine(cloud: Cloud, job: EmulatedJob) -> BilledMachine:
 
 
 def _standing(cloud: Cloud) -> list[BilledMachine]:
-    """The machines of the online deployments that are there."""
+    """The machines of the online deployments that exist."""
     book = price_book().machines
-    made = []
+    machines = []
     for endpoint in cloud.below(f"{cloud.workspace}/onlineEndpoints"):
         for each in cloud.below(f"{endpoint['id']}/deployments"):
             size = each["properties"].get("instanceType", "")
             count = int((each.get("sku") or {}).get("capacity") or 1)
             usd = count * HOURS_A_MONTH * book[size].usd_per_hour if size in book else 0.0
-            made.append(BilledMachine(f"{endpoint['name']}/{each['name']}", size, count, 0.0, usd))
-    return made
+            machines.append(BilledMachine(f"{endpoint['name']}/{each['name']}", size, count, 0.0, usd))
+    return machines
 
 
 def _service(host: str) -> str:

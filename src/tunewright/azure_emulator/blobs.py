@@ -1,4 +1,4 @@
-"""Azurite, Microsoft's own stand-in for Azure's blob storage: fetched once, started for each emulator."""
+"""Azurite, Microsoft's own emulator of Azure's blob storage: fetched once, started for each emulator of ours."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _START_SECONDS = 60
 
 
 @contextmanager
-def azurite(made: Certificates, log: Path) -> Iterator[tuple[int, str]]:
-    """Run it in memory. Yields (its port, the account's key, which only the emulator itself uses).
+def azurite(files: Certificates, log: Path) -> Iterator[tuple[int, str]]:
+    """Run Azurite in memory. Yields (its port, the account's key, which only the emulator itself uses).
 
     Raises:
-        UserError: there is no Node.js, or it can't be fetched or started.
+        UserError: there is no Node.js, or Azurite can't be fetched or started.
     """
     port, key = free_port(), base64.b64encode(secrets.token_bytes(32)).decode()
     command = [
@@ -50,9 +50,9 @@ def azurite(made: Certificates, log: Path) -> Iterator[tuple[int, str]]:
         "--oauth",
         "basic",
         "--cert",
-        str(made.certificate),
+        str(files.certificate),
         "--key",
-        str(made.key),
+        str(files.key),
     ]
     environment = os.environ | {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{key}"}
     with log.open("wb") as output:
@@ -81,7 +81,7 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 def _program() -> list[str]:
-    """The command line of Azurite, fetched from the npm registry where this machine does not have it."""
+    """The command line of Azurite, which is fetched from the npm registry if this machine does not have it."""
     folder = cache_folder() / f"azurite-{VERSION}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -108,14 +108,14 @@ def _fetch(folder: Path) -> None:
 
 
 def _node() -> str:
-    """Node.js: the machine's own, or that of the wheel that comes with the extra [emulator]."""
+    """Node.js: the machine's own, or the one in the wheel that comes with the extra [emulator]."""
     return shutil.which("node") or str(_wheel() / "bin" / "node")
 
 
 def _npm() -> list[str]:
-    """npm's command line, from where Node.js is."""
-    found = shutil.which("npm") if shutil.which("node") else None
-    return [found] if found else [_node(), str(_wheel() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+    """npm's command line, from the same place as Node.js."""
+    npm = shutil.which("npm") if shutil.which("node") else None
+    return [npm] if npm else [_node(), str(_wheel() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 
 
 def _wheel() -> Path:

@@ -1,7 +1,7 @@
-"""The emulator's processes, which end with it, however it ends.
+"""The emulator's processes, which end together with it, however it ends.
 
-A guard waits at the end of a pipe whose other end this process holds. When this process is gone without a word, by a
-kill -9, the guard ends what it started, and removes its folder.
+A guard process reads from a pipe whose other end this process holds. If this process dies without notice, such as by a
+kill -9, the guard ends the processes that it started, and removes its folder.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def started(
     """Start a process in a group of its own.
 
     Args:
-        folder: the emulator's.
-        output: where standard output and error go.
+        folder: the emulator's folder.
+        output: the file for standard output and error.
         work: the working directory.
     """
     process = subprocess.Popen(
@@ -39,7 +39,7 @@ def started(
 
 
 def stop(process: subprocess.Popen[bytes], by: signal.Signals) -> None:
-    """Send a process's whole group a signal, where it is not over."""
+    """Send a signal to a process's whole group, if the process still runs."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, by)
@@ -47,7 +47,7 @@ def stop(process: subprocess.Popen[bytes], by: signal.Signals) -> None:
 
 @contextmanager
 def guarded(folder: Path) -> Iterator[None]:
-    """Inside, what is `started` for this folder ends even where this process is killed."""
+    """Inside the block, processes that are `started` for this folder end even if this process is killed."""
     reading, writing = os.pipe()
     guard = subprocess.Popen([sys.executable, __file__, str(folder)], stdin=reading, start_new_session=True)
     os.close(reading)
@@ -60,7 +60,7 @@ def guarded(folder: Path) -> Iterator[None]:
 
 
 def main() -> None:
-    """The guard."""
+    """Run the guard process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     folder = Path(sys.argv[1])
     if sys.stdin.buffer.read() == _DONE:

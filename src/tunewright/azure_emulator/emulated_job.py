@@ -33,32 +33,33 @@ class EmulatedJob:
     nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     cancelled: bool = False
     is_signed_in: bool = True
-    """Whether a user has submitted it, as whom it may run."""
+    """Whether a user has submitted it, so that it may run as that user."""
 
     @property
     def is_as_user(self) -> bool:
-        """Whether it reads and writes as who submits it, by its own words."""
+        """Whether its body says that it reads and writes as the user who submits it."""
         return self._identity("identityType", "identity_type").lower() == "useridentity"
 
     @property
     def principal(self) -> str:
-        """The object id of whom it reads and writes as: of its managed identity, or else of who submits it."""
-        named = self._identity("resourceId", "resource_id")
-        return principal_of(named) if named else PERSON
+        """The object id of the principal as which it reads and writes: its managed identity, or the user who submits
+        it."""
+        resource = self._identity("resourceId", "resource_id")
+        return principal_of(resource) if resource else PERSON
 
     def _identity(self, *keys: str) -> str:
-        """What its identity has under one of some keys: jobs and parts of pipelines spell them differently."""
+        """The first value of its identity under some keys: jobs and parts of pipelines spell them differently."""
         identity = self.body.get("identity") or {}
         return str(next((identity[key] for key in keys if identity.get(key)), ""))
 
     @property
     def client_status(self) -> str:
-        """Its status, as clients are told it."""
+        """Its status, as clients see it."""
         return "CancelRequested" if self.cancelled and self.status not in OVER else self.status
 
     @property
     def seconds(self) -> float:
-        """That its nodes have cost so far."""
+        """How long its nodes have run so far."""
         return (self.ended or time.time()) - self.started if self.started else 0.0
 
     @property
@@ -71,7 +72,7 @@ class EmulatedJob:
 
 
 def artifact_folder(job: EmulatedJob) -> str:
-    """Where a job's log and artifacts lie in the storage."""
+    """The folder in the storage of a job's log and artifacts."""
     return f"ExperimentRun/dcid.{job.name}"
 
 
@@ -80,7 +81,8 @@ def timestamp(seconds: float | None) -> str | None:
 
 
 def rank_variables(job: EmulatedJob) -> Iterable[dict[str, str]]:
-    """The variables of each process of a distributed job, as Azure ML sets them; of others, none."""
+    """The variables of each process of a distributed job, as Azure ML sets them; another job has one process without
+    any."""
     distribution = job.body.get("distribution") or {}
     if distribution.get("distributionType") != "PyTorch":
         return [{}]
@@ -101,8 +103,8 @@ def rank_variables(job: EmulatedJob) -> Iterable[dict[str, str]]:
 
 
 def duration_seconds(duration: str | None) -> float:
-    """ISO 8601 durations as the SDK writes them: PT90S, PT1H30M."""
-    found = re.fullmatch(r"P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?", duration or "")
+    """The seconds of an ISO 8601 duration as the SDK writes it, such as PT90S or PT1H30M; 0 if it is none."""
+    match = re.fullmatch(r"P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?", duration or "")
     return (
-        sum(float(n or 0) * unit for n, unit in zip(found.groups(), (86400, 3600, 60, 1), strict=True)) if found else 0
+        sum(float(n or 0) * unit for n, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True)) if match else 0
     )

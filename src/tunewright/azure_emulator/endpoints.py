@@ -1,4 +1,4 @@
-"""Managed online endpoints: each deployment's model is really served, and traffic is divided as it was put."""
+"""Managed online endpoints: they really serve each deployment's model, and divide the traffic as a client says."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ _MODEL = re.compile(r"/models/([^/]+)/versions/([^/]+)$")
 
 @dataclass
 class EndpointDeployment:
-    """A deployment's state, as ARM calls it, and its server once it runs."""
+    """A deployment's state, as Resource Manager names it, and its server if it runs."""
 
     state: str = "Creating"
     server: ModelContainer | None = None
     why: str = ""
-    """What stands in its log where no container began."""
+    """The text of its log if no container started."""
 
 
 class Endpoints:
-    """`stuck` makes the next deployment stay as it is for ever; with `keeps_unfinished` one that is being made can't be
-    deleted, nor its endpoint.
+    """The workspace's endpoints and their deployments.
 
-    `seconds` is how long a change of an endpoint takes, in which any other one is refused.
+    With `stuck` the next deployment never changes its state. With `keeps_unfinished` a deployment that is being made
+    can't be deleted, nor its endpoint. `seconds` is how long a change of an endpoint takes; another change in that time
+    is refused.
     """
 
     def __init__(self, cloud: Cloud, storage: Storage, access: Access):
@@ -85,7 +86,7 @@ class Endpoints:
         return time.monotonic() < self._until.get(name, 0.0)
 
     def score(self, request: HttpRequest) -> HttpResponse:
-        """A request to an endpoint's own host."""
+        """Answer a request to an endpoint's own host."""
         if not request.headers.get("authorization", "").startswith("Bearer "):
             return error(401, "Unauthorized", "no token")
         name = request.host.partition(".")[0]
@@ -103,14 +104,14 @@ class Endpoints:
         return self._random.choices(list(traffic), list(traffic.values()))[0] if traffic else None
 
     def _put_endpoint(self, request: HttpRequest, path: str) -> HttpResponse | None:
-        """What the service adds: the addresses."""
+        """Store an endpoint, with the addresses that the service adds."""
         name, body = path.rpartition("/")[2], request.json()
         if refusal := self._taken(name, path):
             return refusal
         known = self._cloud.get(path)
         wrong = [each for each in body["properties"].get("traffic") or {} if f"{name}/{each}" not in self._standing]
         if wrong:
-            return error(400, "BadRequest", f"traffic names deployments that are not there: {', '.join(wrong)}")
+            return error(400, "BadRequest", f"traffic names deployments that do not exist: {', '.join(wrong)}")
         host = f"https://{name}.{self._cloud.region}{SCORING}"
         addresses = {"scoringUri": f"{host}/v1/chat/completions", "swaggerUri": f"{host}/openapi.json"}
         body["properties"] |= addresses | {"provisioningState": "Succeeded"}
@@ -121,7 +122,7 @@ class Endpoints:
         return HttpResponse(200 if known else 201, kept)
 
     def _get_endpoint(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
-        """An endpoint while it is being changed."""
+        """Return an endpoint while it is being changed."""
         known = self._cloud.get(path)
         return self._updating(200, known) if known and self._changes(path.rpartition("/")[2]) else None
 
@@ -133,15 +134,15 @@ class Endpoints:
         """The refusal of a name that an endpoint of another workspace has (rule endpoint-name). In the words of
         github.com/Azure/azureml-examples/pull/1931, in the form of github.com/Azure/azure-sdk-for-python/issues/35109
         (read 2026-11-29)."""
-        named = self._cloud.matching(rf"/onlineEndpoints/{re.escape(name)}$")
-        if all(found == path.lower() for found, _ in named):
+        same_name = self._cloud.matching(rf"/onlineEndpoints/{re.escape(name)}$")
+        if all(other == path.lower() for other, _ in same_name):
             return None
         why = (
             "There is already an endpoint with this name, Endpoint name needs to be unique within a region. "
             "Try some other name."
         )
-        told = {"errors": {"": [why]}, "title": "One or more validation errors occurred."}
-        return invalid("InferencingClientCallFailed", json.dumps(told))
+        detail = {"errors": {"": [why]}, "title": "One or more validation errors occurred."}
+        return invalid("InferencingClientCallFailed", json.dumps(detail))
 
     def _put_deployment(self, request: HttpRequest, path: str) -> HttpResponse:
         body = request.json()
@@ -172,18 +173,18 @@ class Endpoints:
         if lacking := self._lacking(identities):
             standing.why, standing.state = lacking, "Failed"
             return
-        found = _MODEL.search(str(properties["model"]))
-        model = self._cloud.get(f"{self._cloud.workspace}/models/{found[1]}/versions/{found[2]}") if found else None
+        match = _MODEL.search(str(properties["model"]))
+        model = self._cloud.get(f"{self._cloud.workspace}/models/{match[1]}/versions/{match[2]}") if match else None
         prefix = path_of(str(model["properties"]["modelUri"])) if model else None
         if prefix is None:
             standing.state = "Failed"
             return
         folder = self._cloud.folder / "endpoints" / key
         # The rule model-mount: below the mount a model lies in folders of its name and its version.
-        assert found
-        self._storage.download(prefix, folder / found[1] / found[2] / prefix.rpartition("/")[2])
-        named = properties["environmentVariables"]["TUNEWRIGHT_BUNDLE"]
-        inside = named.removeprefix(properties["modelMountPath"]).strip("/")
+        assert match
+        self._storage.download(prefix, folder / match[1] / match[2] / prefix.rpartition("/")[2])
+        bundle = properties["environmentVariables"]["TUNEWRIGHT_BUNDLE"]
+        inside = bundle.removeprefix(properties["modelMountPath"]).strip("/")
         environment = self._cloud.get(str(properties["environmentId"]).removeprefix("azureml:"))
         if environment is None:
             standing.state, standing.why = "Failed", f"There is no environment {properties['environmentId']}."
@@ -204,8 +205,8 @@ class Endpoints:
         standing.state = "Succeeded" if standing.server.wait(_patience(properties["readinessProbe"])) else "Failed"
 
     def _lacking(self, identities: list[str]) -> str:
-        """What Azure says where an endpoint's identity may not have the image or the model (rule identities-need-roles;
-        how-to-troubleshoot-online-endpoints, "BadArgument", read 2026-11-29); empty where it may."""
+        """Azure's message if an endpoint's identity may not read the image or the model (rule identities-need-roles;
+        how-to-troubleshoot-online-endpoints, "BadArgument", read 2026-11-29); empty if it may."""
         for each in identities:
             principal = principal_of(each)
             if not (self._access.allows_blobs("read", principal) and self._access.allows_pull(principal)):
@@ -213,7 +214,7 @@ class Endpoints:
         return ""
 
     def _refused(self, properties: dict[str, Any]) -> HttpResponse | None:
-        """What Azure refuses of a deployment: the rules endpoint-sizes, retired-series, endpoint-egress and
+        """The refusal of a deployment: the rules endpoint-sizes, retired-series, endpoint-egress and
         endpoint-request-time."""
         size = str(properties.get("instanceType"))
         if endpoint_family(size) is None:
@@ -231,22 +232,22 @@ class Endpoints:
         return None
 
     def _text(self, prefix: str | None, name: str) -> str:
-        """A file of an environment's context."""
+        """The text of a file of an environment's build context."""
         folder = self._cloud.folder / "contexts" / str(prefix).replace("/", "-")
         return self._storage.download(f"{prefix}/{name}", folder).read_text("utf-8")
 
     def _delete_deployment(self, request: HttpRequest, path: str) -> HttpResponse:
-        """A deployment goes, where no request reaches it."""
+        """Delete a deployment, unless requests reach it."""
         endpoint, _, name = path.partition("/deployments/")
         known = self._cloud.get(endpoint)
-        told = known["properties"] if known else {}
+        properties = known["properties"] if known else {}
         for kind in ("traffic", "mirrorTraffic"):
-            if (told.get(kind) or {}).get(name):
+            if (properties.get(kind) or {}).get(name):
                 return error(400, "BadRequest", f"The deployment {name} has {kind}: set it to 0 before it is deleted.")
         return self._delete(request, path)
 
     def _delete(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
-        """A deployment goes, or an endpoint with all of its."""
+        """Delete a deployment, or an endpoint with all its deployments."""
         key = _key(path)
         for each in [name for name in self._standing if name == key or name.startswith(f"{key}/")]:
             standing = self._standing.pop(each)
@@ -261,11 +262,11 @@ class Endpoints:
 
 
 def _patience(probe: dict[str, Any]) -> float:
-    """Seconds after which a container that is not ready is given up."""
+    """Seconds after which a container that is not ready has failed."""
     first, period = (_SECONDS.validate_python(probe[each]).total_seconds() for each in ("initialDelay", "period"))
     return first + period * int(probe["failureThreshold"])
 
 
 def _key(path: str) -> str:
-    """ENDPOINT/DEPLOYMENT, or ENDPOINT alone, of a resource's path."""
+    """ENDPOINT/DEPLOYMENT, or ENDPOINT alone, from a resource's path."""
     return path.partition("/onlineEndpoints/")[2].replace("/deployments/", "/")

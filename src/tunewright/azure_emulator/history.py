@@ -1,4 +1,5 @@
-"""Run history, as `REGION.api.azureml.ms` gives it: where a run stands, its log's address, children and artifacts."""
+"""Run history, the service at `REGION.api.azureml.ms`: a run's state, the address of its log, its children and
+artifacts."""
 
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ class RunHistory:
         return HttpResponse(body=self._run(job))
 
     def _time(self, seconds: float | None) -> str | None:
-        """A time of this machine's, as the cloud's clock had it."""
+        """A time of this machine, by the cloud's clock."""
         return timestamp(seconds + self._cloud.ahead if seconds else None)
 
     def _run(self, job: EmulatedJob) -> dict[str, Any]:

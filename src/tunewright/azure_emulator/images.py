@@ -1,4 +1,4 @@
-"""A container registry whose tasks build images: what went in is kept, and is run from this package."""
+"""A container registry whose tasks build images: it keeps the bundle that went in, and this package serves it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Image:
 
     @property
     def identity(self) -> dict[str, Any] | None:
-        """Who may ask it, where that is in it."""
+        """Who may call it, if the image says so."""
         file = self.bundle / "identity.json"
         return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else None
 
@@ -42,15 +42,15 @@ _LIMITED = (
 class Registry:
     """The workspace's container registry.
 
-    With `on_free_credit` the subscription is one whose registries build nothing, with `is_limited` Docker Hub gives
-    whoever asks from there no image any more.
+    With `on_free_credit` the subscription is one whose registries build nothing. With `is_limited` Docker Hub gives it
+    no more images.
     """
 
     def __init__(self, cloud: Cloud, storage: Storage):
         self._cloud, self._storage = cloud, storage
         self.images: dict[str, Image] = {}
         self.log = ""
-        """Of a build that fails: the next one does, with this as its log."""
+        """If set, the next build fails with this log."""
         self.on_free_credit = False
         self.is_limited = False
         self._runs: dict[str, dict[str, Any]] = {}
@@ -67,29 +67,29 @@ class Registry:
         return HttpResponse(body={"uploadUrl": self._storage.signed(place, "cw"), "relativePath": place})
 
     def _schedule(self, request: HttpRequest, path: str) -> HttpResponse:
-        """Build an image, where the rules tasks-on-free-credit and docker-hub-limit let it."""
+        """Build an image, if the rules tasks-on-free-credit and docker-hub-limit allow it."""
         if self.on_free_credit:
             return self._not_permitted(path.split("/")[-2])
-        wanted = request.json()
+        task = request.json()
         name = f"cb{len(self._runs) + 1}"
         folder = self._cloud.folder / "images" / name
-        packed = self._storage.download(wanted["sourceLocation"], folder / "packed")
+        packed = self._storage.download(task["sourceLocation"], folder / "packed")
         with tarfile.open(fileobj=io.BytesIO(packed.read_bytes())) as archive:
             archive.extractall(folder, filter="data")
-        dockerfile = (folder / wanted["dockerFilePath"]).read_text("utf-8")
+        dockerfile = (folder / task["dockerFilePath"]).read_text("utf-8")
         stages = _STAGE.findall(dockerfile)
-        if wanted["target"] not in stages:
-            return error(400, "BadRequest", f"the Dockerfile has no stage {wanted['target']}")
-        limited = _LIMITED if self.is_limited and _is_on_docker_hub(base_of(dockerfile, wanted["target"])) else ""
+        if task["target"] not in stages:
+            return error(400, "BadRequest", f"the Dockerfile has no stage {task['target']}")
+        limited = _LIMITED if self.is_limited and _is_on_docker_hub(base_of(dockerfile, task["target"])) else ""
         if log := self.log or limited:
             self._storage.write(f"builds/{name}.log", log.encode())
             self._runs[name] = {"properties": {"runId": name, "status": "Failed"}}
             self.log = ""
             return HttpResponse(body=self._runs[name])
         outputs = []
-        for each in wanted["imageNames"]:
+        for each in task["imageNames"]:
             repository, _, tag = each.partition(":")
-            self.images[each] = Image(folder / "bundle", wanted["target"], container_of(dockerfile, wanted["target"]))
+            self.images[each] = Image(folder / "bundle", task["target"], container_of(dockerfile, task["target"]))
             outputs.append({"repository": repository, "tag": tag})
         self._runs[name] = {"properties": {"runId": name, "status": "Succeeded", "outputImages": outputs}}
         return HttpResponse(body=self._runs[name])
@@ -116,7 +116,7 @@ class Registry:
 
 
 def _is_on_docker_hub(image: str) -> bool:
-    """Whether an image's name says no other registry: such a name begins with a host, which has a dot or a port
+    """Whether an image's name names no other registry: the name of another registry has a dot or a port
     (github.com/distribution/reference, read 2026-11-28)."""
     host, slash, _ = image.partition("/")
     return not slash or host == "docker.io" or not re.search(r"[.:]|^localhost$", host)

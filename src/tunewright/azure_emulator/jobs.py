@@ -1,4 +1,4 @@
-"""Jobs that are really run: code and inputs come out of the storage, the command runs here, outputs and log go back."""
+"""Runs jobs for real: code and inputs come from the storage, the command runs here, outputs and log go back."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _LOG = "user_logs/std_log.txt"
 _BUILD_LOG = "azureml-logs/20_image_build_log.txt"
 _LOG_SECONDS = 0.3
 _GRACE_SECONDS = 15
-"""Between the word that a node goes and its going."""
+"""Time between the notice of an eviction and the end of the node."""
 _EVICTED = -1000
-"""In place of an exit code."""
-_PLAYED = {GPU: "played"}
-"""This machine plays a node with a GPU, which it need not have."""
+"""Replaces an exit code if the node was evicted."""
+_EMULATED_GPU = {GPU: "played"}
+"""The variable by which a node does without a GPU, because this machine need not have one."""
 _BINDING = re.compile(r"\$\{\{(inputs|outputs)\.([\w-]+)\}\}")
 
 
 class StreamAccess(Exception):
-    """A job may not read or write its data, in the words of Azure ML."""
+    """A job may not read or write its data; the message has Azure ML's words."""
 
 
 class Runner:
@@ -43,8 +43,8 @@ class Runner:
 
     Args:
         environment: the variables of every container.
-        track: is told of a job that begins and gives the variables of its MLflow run; and of its end, with its status.
-        access: what the identities of jobs may do.
+        track: called when a job begins, to get the variables of its MLflow run; and when it ends, with its status.
+        access: the roles of the jobs' identities.
     """
 
     def __init__(
@@ -59,15 +59,16 @@ class Runner:
         self._access = access
         self.jobs: dict[str, EmulatedJob] = {}
         self.evictions: list[str] = []
-        """Texts: the first job in whose log one of them stands loses its node, once, and is run again."""
+        """Texts: the first job whose log contains one of them loses its node once, and runs again."""
         self.grace = _GRACE_SECONDS
         self.plays_gpus = True
-        """Whether a node of a size with a GPU does without; else its job ends as one whose GPU torch can't use."""
+        """Whether a node of a size with a GPU does without one; otherwise its job fails because torch can't use the
+        GPU."""
         self.stuck: set[str] = set()
-        """Clusters that never leave Resizing: no machine comes, and none goes."""
+        """Clusters that stay in Resizing: no machine comes, and none goes."""
         self.image_log = ""
-        """Of the build of the next job's image, which fails with it."""
-        self._built: dict[str, str] = {}
+        """If set, the build of the next job's image fails with this log."""
+        self._build_logs: dict[str, str] = {}
         self._nodes: dict[str, threading.Semaphore] = {}
 
     def submit(self, job: EmulatedJob) -> None:
@@ -76,7 +77,7 @@ class Runner:
         threading.Thread(target=self._whole, args=(job,), daemon=True).start()
 
     def cancel(self, job: EmulatedJob) -> None:
-        """Begin to end a job; who watches it sees to that."""
+        """Ask for the end of a job; `_watch` then ends it."""
         job.cancelled = True
 
     def close(self) -> None:
@@ -86,11 +87,11 @@ class Runner:
                 self.cancel(job)
         for job in list(self.jobs.values()):
             for node in job.nodes:
-                _make_end(node)
+                _kill(node)
 
     def _whole(self, job: EmulatedJob) -> None:
         try:
-            with self._place(job):
+            with self._node(job):
                 self._run(job)
         except StreamAccess as error:
             job.error, job.status = str(error), "Failed"
@@ -99,10 +100,10 @@ class Runner:
         job.ended = time.time()
 
     @contextmanager
-    def _place(self, job: EmulatedJob) -> Iterator[None]:
-        """Inside, a machine is a job's own; one that is cancelled needs none."""
-        places, path = self._places(job.compute), f"{self._cloud.workspace}/computes/{job.compute}"
-        while job.compute in self.stuck or not places.acquire(timeout=_LOG_SECONDS):
+    def _node(self, job: EmulatedJob) -> Iterator[None]:
+        """Hold a machine for a job inside the block; a cancelled job needs none."""
+        free, path = self._free_nodes(job.compute), f"{self._cloud.workspace}/computes/{job.compute}"
+        while job.compute in self.stuck or not free.acquire(timeout=_LOG_SECONDS):
             if job.cancelled:
                 yield
                 return
@@ -112,9 +113,9 @@ class Runner:
         try:
             yield
         finally:
-            places.release()
+            free.release()
 
-    def _places(self, compute: str) -> threading.Semaphore:
+    def _free_nodes(self, compute: str) -> threading.Semaphore:
         with self._cloud.lock:
             if compute not in self._nodes:
                 known = self._cloud.get(f"{self._cloud.workspace}/computes/{compute}") or {}
@@ -123,7 +124,7 @@ class Runner:
             return self._nodes[compute]
 
     def _run(self, job: EmulatedJob) -> None:
-        """A job from its image to its outputs. Of one whose image can't be built there is but that build's log (rule
+        """Run a job from its image to its outputs. If its image can't be built, its only log is the build's (rule
         image-build-log)."""
         if job.cancelled:
             job.status = "Canceled"
@@ -131,8 +132,8 @@ class Runner:
         folder = self._cloud.folder / "jobs" / job.name
         job.status, job.started = "Preparing", time.time()
         if self.image_log:
-            self._built[job.name] = f"{artifact_folder(job)}/{_BUILD_LOG}"
-            self._storage.write(self._built[job.name], self.image_log.encode())
+            self._build_logs[job.name] = f"{artifact_folder(job)}/{_BUILD_LOG}"
+            self._storage.write(self._build_logs[job.name], self.image_log.encode())
             self.image_log = ""
             raise RuntimeError(f"Image build failed. For more details, check log file {_BUILD_LOG}.")
         if not job.is_signed_in and job.is_as_user:
@@ -144,7 +145,7 @@ class Runner:
         for name in job.body.get("outputs") or {}:
             (folder / "outputs" / name).mkdir(parents=True, exist_ok=True)
             paths[f"outputs.{name}"] = str(folder / "outputs" / name)
-            # A mount shows what an earlier try left there.
+            # A mount shows the files that an earlier try left there.
             if prefix := path_of(self.output(job, name)):
                 self._require(job, "read", self.output(job, name))
                 self._storage.download(prefix, folder / "outputs" / name)
@@ -165,9 +166,9 @@ class Runner:
         shutil.rmtree(folder, ignore_errors=True)
 
     def _attempt(self, job: EmulatedJob, folder: Path, paths: dict[str, str], variables: dict[str, str]) -> int:
-        """Run the command on all nodes; the exit code of the first that failed, or 0."""
+        """Run the command on all nodes. Returns the exit code of the first that failed, or 0."""
         job.attempts += 1
-        command = _BINDING.sub(lambda found: shlex.quote(paths[f"{found[1]}.{found[2]}"]), str(job.body["command"]))
+        command = _BINDING.sub(lambda match: shlex.quote(paths[f"{match[1]}.{match[2]}"]), str(job.body["command"]))
         log = folder / "std_log.txt"
         folder.mkdir(parents=True, exist_ok=True)
         job.status = "Running"
@@ -184,18 +185,17 @@ class Runner:
     def _process(
         self, job: EmulatedJob, command: str, output: Any, variables: dict[str, str], node: Path
     ) -> subprocess.Popen[bytes]:
-        """One process on a node, which nothing but the job's inputs was brought to: its home is empty, so models are in
-        no cache."""
+        """One process on a node that has nothing but the job's inputs: its home is empty, so no cache has models."""
         work, home = node / "wd", node / "home"
         for each in (work, home):
             each.mkdir(parents=True, exist_ok=True)
         environment = self._environment | sign_in(job.principal) | variables
-        environment |= (job.body.get("environmentVariables") or {}) | (_PLAYED if self.plays_gpus else {})
+        environment |= (job.body.get("environmentVariables") or {}) | (_EMULATED_GPU if self.plays_gpus else {})
         environment |= {"HOME": str(home)}
         return started(self._cloud.folder, ["bash", "-c", command], output, environment, work)
 
     def _watch(self, job: EmulatedJob, log: Path) -> bool:
-        """Carry the log to the storage until all nodes have ended. Returns whether they were taken away."""
+        """Copy the log to the storage until all nodes have ended. Returns whether they were evicted."""
         limit = duration_seconds((job.body.get("limits") or {}).get("timeout"))
         sent, evicted = -1, False
         ending: float | None = None
@@ -205,7 +205,7 @@ class Runner:
                 self._storage.write(self._log(job), log.read_bytes())
                 sent = size
             if ending is None:
-                evicted = self._is_due(log)
+                evicted = self._is_evicted(log)
                 if late := bool(limit and job.seconds > limit):
                     job.error = f"JobTimeout: the job ran longer than its limit of {limit:.0f} s and was stopped."
                 if evicted or late or job.cancelled:
@@ -214,20 +214,20 @@ class Runner:
                         stop(node, signal.SIGTERM)
             elif time.monotonic() > ending:
                 for node in job.nodes:
-                    _make_end(node)
+                    _kill(node)
             time.sleep(_LOG_SECONDS)
         self._storage.write(self._log(job), log.read_bytes())
         return evicted
 
-    def _is_due(self, log: Path) -> bool:
+    def _is_evicted(self, log: Path) -> bool:
         with self._cloud.lock:
-            found = next((text for text in self.evictions if text.encode() in log.read_bytes()), None)
-            if found is not None:
-                self.evictions.remove(found)
-        return found is not None
+            text = next((text for text in self.evictions if text.encode() in log.read_bytes()), None)
+            if text is not None:
+                self.evictions.remove(text)
+        return text is not None
 
     def _require(self, job: EmulatedJob, verb: str, uri: str) -> None:
-        """Refuse a job data that its identity may not read or write (rule identities-need-roles), in the words of
+        """Refuse data that a job's identity may not read or write (rule identities-need-roles), in the words of
         github.com/Azure/azureml-examples/issues/2994 and of learn.microsoft.com/azure/machine-learning/\
 how-to-troubleshoot-data-access (read 2026-11-29).
 
@@ -235,7 +235,7 @@ how-to-troubleshoot-data-access (read 2026-11-29).
             verb: read or write.
 
         Raises:
-            StreamAccess: it may not.
+            StreamAccess: the identity may not.
         """
         if self._access.allows_blobs(verb, job.principal):
             return
@@ -251,7 +251,7 @@ how-to-troubleshoot-data-access (read 2026-11-29).
         )
 
     def _input(self, job: EmulatedJob, value: dict[str, Any], folder: Path) -> str:
-        """Where an input lies on the node; of a literal, the literal."""
+        """The path of an input on the node, or the value of a literal."""
         if value.get("jobInputType") == "literal":
             return str(value["value"])
         self._require(job, "read", str(value["uri"]))
@@ -261,35 +261,35 @@ how-to-troubleshoot-data-access (read 2026-11-29).
         return str(self._storage.download(prefix, folder))
 
     def _address(self, uri: str) -> str:
-        """A datastore's address for that of an asset, or for itself."""
+        """The address in the datastore of an asset's address, or of an address in the datastore itself."""
         if STORE in uri:
             return uri
-        named = re.fullmatch(r"azureml:([^/:]+):([^/:]+)", uri)
-        path = f"{self._cloud.workspace}/data/{named[1]}/versions/{named[2]}" if named else uri.removeprefix("azureml:")
+        match = re.fullmatch(r"azureml:([^/:]+):([^/:]+)", uri)
+        path = f"{self._cloud.workspace}/data/{match[1]}/versions/{match[2]}" if match else uri.removeprefix("azureml:")
         asset = self._cloud.get(path)
         if asset is None:
             raise FileNotFoundError(f"no data asset {uri}")
         return str(asset["properties"].get("dataUri") or asset["properties"].get("modelUri"))
 
     def output(self, job: EmulatedJob, name: str) -> str:
-        """The datastore's address of an output."""
-        request = (job.body["outputs"][name] or {}).get("uri")
-        return str(request or f"azureml:/{STORE}azureml/{job.name}/{name}/").replace("${{name}}", job.name)
+        """The address in the datastore of an output."""
+        uri = (job.body["outputs"][name] or {}).get("uri")
+        return str(uri or f"azureml:/{STORE}azureml/{job.name}/{name}/").replace("${{name}}", job.name)
 
     def logs(self, job: EmulatedJob) -> dict[str, str]:
         """Addresses of a job's logs, by name."""
-        known = {_LOG: self._log(job)} if self._storage.names(self._log(job)) else {}
-        known |= {_BUILD_LOG: self._built[job.name]} if job.name in self._built else {}
-        return {name: self._storage.signed(blob) for name, blob in known.items()}
+        blobs = {_LOG: self._log(job)} if self._storage.names(self._log(job)) else {}
+        blobs |= {_BUILD_LOG: self._build_logs[job.name]} if job.name in self._build_logs else {}
+        return {name: self._storage.signed(blob) for name, blob in blobs.items()}
 
     def artifact(self, job: EmulatedJob, path: str) -> str:
-        """An address where a job may write an artifact."""
+        """A signed address to which a job may write an artifact."""
         return self._storage.signed(f"{artifact_folder(job)}/{path}", "rcw")
 
     def _log(self, job: EmulatedJob) -> str:
         return f"{artifact_folder(job)}/{_LOG}"
 
 
-def _make_end(node: subprocess.Popen[bytes]) -> None:
+def _kill(node: subprocess.Popen[bytes]) -> None:
     stop(node, signal.SIGKILL)
     node.wait()

@@ -1,4 +1,4 @@
-"""Entra ID as far as clients and servers need it: metadata, signed tokens for whatever scope is asked, and the keys."""
+"""Entra ID as far as clients and servers need it: metadata, signed tokens for any scope, and the keys."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tunewright.azure_emulator.cloud import PERSON, TENANT, HttpRequest, HttpRes
 
 LOGIN = "login.microsoftonline.com"
 SECONDS = 3600
-"""How long a token is good for."""
+"""How long a token is valid."""
 _TENANT = re.compile(r"^/([^/]+)/")
 _KEY = "emulator"
 
 
 def principal_of(resource: str) -> str:
-    """The object id of the managed identity at ARM's path, or of the one of its own that the resource there has. The
-    emulator takes it for the client id, too."""
+    """The object id of the managed identity at a path in Resource Manager, or of the system-assigned identity of the
+    resource there. The emulator uses it as the client id too."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, resource.lower()))
 
 
 class Login:
-    """Signs everybody in: whoever names a client id is the principal of this id."""
+    """Signs everybody in: a caller that names a client id is the principal with this id."""
 
     def __init__(self) -> None:
         from cryptography.hazmat.primitives.asymmetric import rsa
@@ -34,12 +34,12 @@ class Login:
         self._roles: dict[str, list[str]] = {}
 
     def grant(self, audience: str, roles: Iterable[str]) -> None:
-        """Whoever signs in to this audience has these roles."""
+        """Give these roles to every caller that signs in to this audience."""
         self._roles[audience] = list(roles)
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        found = _TENANT.match(request.path)
-        tenant = found[1] if found and found[1] != "common" else TENANT
+        match = _TENANT.match(request.path)
+        tenant = match[1] if match and match[1] != "common" else TENANT
         if request.path.endswith("/discovery/instance"):
             return HttpResponse(body=_instance(tenant))
         if request.path.endswith("openid-configuration"):
@@ -49,12 +49,12 @@ class Login:
         if request.path.endswith("/token"):
             form = parse_qs(request.body.decode())
             scope, principal = form["scope"][0].split()[0], form.get("client_id", [PERSON])[0]
-            made = self.token(scope.removesuffix("/.default"), tenant, principal)
-            return HttpResponse(body={"token_type": "Bearer", "expires_in": SECONDS, "access_token": made})
+            token = self.token(scope.removesuffix("/.default"), tenant, principal)
+            return HttpResponse(body={"token_type": "Bearer", "expires_in": SECONDS, "access_token": token})
         return error(404, "NotFound", request.path)
 
     def token(self, audience: str, tenant: str, principal: str) -> str:
-        """A JWT as Entra ID gives it: an application's own audience has its second form, Azure's services the first."""
+        """A JWT as Entra ID issues it: version 2 for an application's own audience, version 1 for Azure's services."""
         import jwt
 
         now = int(time.time())

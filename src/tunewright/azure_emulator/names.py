@@ -1,4 +1,4 @@
-"""Names that Azure does not take, and those that deleted workspaces and key vaults keep."""
+"""Refuses names that Azure does not take, and those that deleted workspaces and key vaults keep."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _ENDPOINT = r"(?=.{3,32}$)[a-zA-Z][a-zA-Z0-9]*(?:-[a-zA-Z0-9]+)*"
 
 @dataclass(frozen=True)
 class NameRule:
-    """What names of some resources look like.
+    """The pattern of some resources' names.
 
     Args:
-        path: the end of ARM's path of one, whose group is its name.
+        path: a pattern of the end of a resource's path in Resource Manager, whose group is the name.
     """
 
     path: str
@@ -37,7 +37,7 @@ KINDS = (
     ),
 )
 REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
-"""Where an image lies in a registry (rule repository-name)."""
+"""The repository of an image in a registry (rule repository-name)."""
 
 
 class Names:
@@ -57,9 +57,9 @@ class Names:
     def _put(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         """The rules workspace-name, cluster-name, endpoint-name, asset-name and app-name."""
         for kind in KINDS:
-            found = re.search(kind.path, path, re.IGNORECASE)
-            if found and not re.fullmatch(kind.name, found[1]):
-                return error(400, kind.code, f"The name '{found[1]}' is not valid (rule {kind.rule}).")
+            match = re.search(kind.path, path, re.IGNORECASE)
+            if match and not re.fullmatch(kind.name, match[1]):
+                return error(400, kind.code, f"The name '{match[1]}' is not valid (rule {kind.rule}).")
         return None
 
     def _build(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
@@ -67,7 +67,7 @@ class Names:
         return error(400, "InvalidImageName", f"Not valid (rule repository-name): {wrong}") if wrong else None
 
     def _delete(self, request: HttpRequest, path: str) -> HttpResponse:
-        """A workspace or a vault goes; its name stays taken."""
+        """Delete a workspace or a vault; its name stays taken."""
         is_purged = request.query.get("forceToPurge", "").lower() == "true"
         if self._cloud.get(path) and not is_purged:
             self._deleted.add(path.lower())

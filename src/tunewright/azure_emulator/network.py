@@ -1,4 +1,5 @@
-"""Real host names on this machine: a proxy that knows some and refuses every other, and certificates for them."""
+"""Azure's host names on this machine: a proxy that leads them to the emulator and refuses all others, and their
+certificates."""
 
 from __future__ import annotations
 
@@ -14,14 +15,14 @@ from pathlib import Path
 BLOBS = ".blob.core.windows.net"
 _CHUNK = 1 << 16
 _REFUSAL = b"HTTP/1.1 403 Refused by the emulator: no host of Azure's\r\nContent-Length: 0\r\n\r\n"
-"""Clients tell its first line."""
+"""Clients show the first line in their errors."""
 _HEAD = 1 << 14
-"""Bytes of a CONNECT request, at most."""
+"""The most bytes of a CONNECT request."""
 
 
 @dataclass(frozen=True)
 class Certificates:
-    """Files: the authority to be trusted, and a certificate with its key."""
+    """The files of the authority to trust, and of a certificate with its key."""
 
     authority: Path
     certificate: Path
@@ -29,7 +30,7 @@ class Certificates:
 
 
 def hosts(region: str) -> tuple[str, ...]:
-    """What the emulator answers for. `*` stands for one part of a name."""
+    """The hosts that the emulator answers for. `*` stands for one part of a name."""
     return (
         "management.azure.com",
         "login.microsoftonline.com",
@@ -42,7 +43,7 @@ def hosts(region: str) -> tuple[str, ...]:
 
 
 def certificates(folder: Path, region: str) -> Certificates:
-    """Make an authority that lives as long as the emulator, and a certificate by it for all of `hosts`.
+    """Make an authority that lives as long as the emulator, and its certificate for all of `hosts`.
 
     Raises:
         ModuleNotFoundError: the extra [emulator] is not installed.
@@ -51,11 +52,11 @@ def certificates(folder: Path, region: str) -> Certificates:
 
     authority = trustme.CA()
     issued = authority.issue_cert(*hosts(region), "127.0.0.1")
-    made = Certificates(folder / "authority.pem", folder / "certificate.pem", folder / "key.pem")
-    authority.cert_pem.write_to_path(made.authority)
-    issued.private_key_pem.write_to_path(made.key)
-    made.certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
-    return made
+    files = Certificates(folder / "authority.pem", folder / "certificate.pem", folder / "key.pem")
+    authority.cert_pem.write_to_path(files.authority)
+    issued.private_key_pem.write_to_path(files.key)
+    files.certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+    return files
 
 
 def is_mapped(host: str, known: Iterable[str]) -> bool:
@@ -64,19 +65,19 @@ def is_mapped(host: str, known: Iterable[str]) -> bool:
 
 
 class Proxy:
-    """A CONNECT proxy on a port of its own. It leads known hosts to a port; others get 403 and are noted.
+    """A CONNECT proxy on a port of its own. It leads known hosts to a port. Others get 403 and are recorded.
 
     Args:
-        known: hosts, as `hosts` gives them.
+        known: the known hosts, as `hosts` returns them.
         port: a port of this machine.
     """
 
     def __init__(self, known: Iterable[str], port: int):
         self._known, self._port = tuple(known), port
         self.refused: list[str] = []
-        """Hosts that were asked for and are not mapped, in order."""
-        self.asks_who = False
-        """Whether it lets nobody through who gives no name and password."""
+        """Requested hosts that are not known, in order."""
+        self.requires_sign_in = False
+        """Whether it refuses callers without a name and password."""
         outer = self
 
         class Handler(socketserver.BaseRequestHandler):
@@ -102,7 +103,7 @@ class Proxy:
     def _serve(self, client: socket.socket) -> None:
         try:
             host = _connect_host(client)
-            if self.asks_who:
+            if self.requires_sign_in:
                 client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
                 return
             if host is None or not is_mapped(host, self._known):
@@ -114,19 +115,19 @@ class Proxy:
                 server.settimeout(None)
                 _relay(client, server)
         except OSError:
-            return  # one of the two went away
+            return  # the client or the server closed the connection
 
 
 def _connect_host(client: socket.socket) -> str | None:
-    """The host of a CONNECT request; None where it is another request."""
+    """The host of a CONNECT request; None for another request."""
     head = b""
     while b"\r\n\r\n" not in head and len(head) < _HEAD:
         part = client.recv(_CHUNK)
         if not part:
-            raise OSError("the client went away")
+            raise OSError("the client closed the connection")
         head += part
-    request = re.match(rb"CONNECT ([^\s:]+):\d+ HTTP/1", head)
-    return request[1].decode("ascii", "replace").lower() if request else None
+    match = re.match(rb"CONNECT ([^\s:]+):\d+ HTTP/1", head)
+    return match[1].decode("ascii", "replace").lower() if match else None
 
 
 def _relay(one: socket.socket, other: socket.socket) -> None:

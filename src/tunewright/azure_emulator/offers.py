@@ -1,4 +1,4 @@
-"""What a region offers: sizes, quotas and prices, made of the price book; and the refusals for want of quota."""
+"""What a region offers: sizes, quotas and prices, from the price book; and the refusals if a quota is too small."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tunewright.economics.prices import MachinePrice, price_book
 
 PRICES = "prices.azure.com"
 NEW, SEASONED = 24, 2000
-"""Cores of a family: of a new subscription (the least that the page of the rule gpu-quota-is-zero names), and of one
-that asked for more, with GPUs too."""
+"""The quota of a family in cores: in a new subscription (the smallest on the page of the rule gpu-quota-is-zero), and
+in one that requested more, for GPUs too."""
 _LOW_PRIORITY = 100
-"""Cores at low priority of a new subscription, for all families together."""
+"""The quota in cores at low priority in a new subscription, for all families together."""
 _TOTAL, _TOTAL_LOW = "Total Cluster Dedicated Regional vCPUs", "Total Cluster LowPriority Regional vCPUs"
 _ASK = "https://docs.microsoft.com/azure/machine-learning/how-to-manage-quotas#request-quota-increases"
 _GUIDE = "Please see troubleshooting guide, available here: https://aka.ms/oe-tsg#error-outofquota"
@@ -28,12 +28,12 @@ _SERVICE = "Microsoft.MachineLearningServices"
 class Offers:
     """Answers of Azure Resource Manager and of the price list about machines.
 
-    `quota` holds the cores of a family that was granted some by itself; `missing` the sizes that the region lacks,
-    `barred` those that it has and this subscription may not use; `dearer` how many times the price book's prices are
-    asked.
+    `quota` has the cores of families with a quota of their own. `missing` has the sizes that the region lacks, and
+    `barred` those that it has but this subscription may not use. `dearer` is the multiple of the price book's prices
+    that the price list has.
 
     Args:
-        seasoned: whether every family was granted quota.
+        seasoned: whether every family has quota.
     """
 
     def __init__(self, cloud: Cloud, runner: Runner, *, seasoned: bool) -> None:
@@ -98,7 +98,7 @@ class Offers:
 
     @property
     def _regional(self) -> int:
-        """Cores of all families that the subscription may have in the region."""
+        """The quota in cores for all families of the region."""
         return 10 * SEASONED if self._seasoned else NEW
 
     def _usage(self, name: str, limit: int, used: int) -> dict[str, Any]:
@@ -113,22 +113,22 @@ class Offers:
         }
 
     def _limit(self, name: str) -> int:
-        """Cores of a family that the subscription may have (rule gpu-quota-is-zero)."""
+        """The quota in cores of a family (rule gpu-quota-is-zero)."""
         if name in self.quota or self._seasoned:
             return self.quota.get(name, SEASONED)
         has_gpu = any(each.gpu for size, each in self._machines.items() if family(size) == name)
         return 0 if has_gpu else NEW
 
     def _used(self) -> Counter[str]:
-        """Cores that are in use by family: of clusters' nodes, of which those stand that work or that never go, and of
-        endpoints with the fifth in reserve. Nodes at low priority count for the region alone."""
+        """Cores in use, by family: of clusters' nodes (those that work, and those that are never removed), and of
+        endpoints with the fifth in reserve. Nodes at low priority only count for the region."""
         used = Counter[str]()
         for each in self._cloud.below(f"{self._cloud.workspace}/computes"):
-            kept = each["properties"].get("properties") or {}
-            size = str(kept.get("vmSize"))
+            properties = each["properties"].get("properties") or {}
+            size = str(properties.get("vmSize"))
             if size in self._machines:
-                least = int((kept.get("scaleSettings") or {}).get("minNodeCount") or 0)
-                name = _TOTAL_LOW if kept.get("vmPriority") == "LowPriority" else family(size)
+                least = int((properties.get("scaleSettings") or {}).get("minNodeCount") or 0)
+                name = _TOTAL_LOW if properties.get("vmPriority") == "LowPriority" else family(size)
                 used[name] += max(least, self._working(each["name"])) * self._machines[size].cores
         for endpoint in self._cloud.below(f"{self._cloud.workspace}/onlineEndpoints"):
             for each in self._cloud.below(f"{endpoint['id']}/deployments"):
@@ -136,26 +136,26 @@ class Offers:
         return used
 
     def _working(self, cluster: str) -> int:
-        """Nodes of a cluster on which jobs run."""
+        """The number of a cluster's nodes on which jobs run."""
         jobs = [each for each in self._runner.jobs.values() if each.started and each.status not in OVER]
         return sum(each.instances for each in jobs if "command" in each.body and each.compute == cluster)
 
     def _needed(self, deployment: dict[str, Any]) -> int:
-        """Cores of quota that an endpoint's deployment takes (rule endpoint-reserve)."""
+        """The cores of quota that an endpoint's deployment takes (rule endpoint-reserve)."""
         size = deployment["properties"]["instanceType"]
         count = int((deployment.get("sku") or {}).get("capacity") or 1)
         return endpoint_cores(size, count, self._machines[size].cores) if size in self._machines else 0
 
     def _cluster(self, request: HttpRequest, path: str) -> HttpResponse | None:
-        """Refuse a cluster where a quota does not allow a single machine (rule cluster-quota): the family's or the
-        region's. The refusal comes once the change was accepted, and the cluster stays there as failed."""
+        """Refuse a cluster if the family's or the region's quota does not allow a single machine (rule cluster-quota).
+        The refusal comes after the change was accepted, and the cluster stays there as failed."""
         body = request.json()
-        wanted = body["properties"].get("properties") or {}
-        size = str(wanted.get("vmSize"))
+        properties = body["properties"].get("properties") or {}
+        size = str(properties.get("vmSize"))
         if size not in self._machines or not is_of_clusters(size):
             return None
-        low, cores = wanted.get("vmPriority") == "LowPriority", self._machines[size].cores
-        nodes = max(1, int((wanted.get("scaleSettings") or {}).get("minNodeCount") or 0))
+        low, cores = properties.get("vmPriority") == "LowPriority", self._machines[size].cores
+        nodes = max(1, int((properties.get("scaleSettings") or {}).get("minNodeCount") or 0))
         of_family = f"{family(size).removesuffix('Family').replace('standard', 'Standard ')} family"
         limits = {of_family: self._limit(family(size)), "total": self._regional}
         if low:
@@ -173,42 +173,42 @@ class Offers:
         kept = self._cloud.put(path, body | {"properties": failed, "made_by_client": True})
         where = f"/subscriptions/{self._cloud.subscription}/providers/{_SERVICE}/locations/{self._cloud.region}"
         status = f"https://{request.host}{where}/computeOperationsStatus/{len(self._refusals)}?api-version=2023-08-01-preview"
-        told = kept | {"properties": body["properties"] | {"provisioningState": "Creating"}}
-        return HttpResponse(201, told, {"azure-asyncoperation": status, "retry-after": "0"})
+        answer = kept | {"properties": body["properties"] | {"provisioningState": "Creating"}}
+        return HttpResponse(201, answer, {"azure-asyncoperation": status, "retry-after": "0"})
 
     def _refusal(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         return HttpResponse(body=self._refusals[int(path.rpartition("/")[2]) - 1])
 
     def _deployment(self, request: HttpRequest, path: str) -> HttpResponse | None:
-        """Refuse a deployment that is beyond the quota of its family, or of the region (rule endpoint-quota)."""
-        wanted = request.json()
-        size = str(wanted["properties"].get("instanceType"))
+        """Refuse a deployment that exceeds the quota of its family, or of the region (rule endpoint-quota)."""
+        body = request.json()
+        size = str(body["properties"].get("instanceType"))
         if endpoint_family(size) is None or size not in self._machines:
             return None
         known = self._cloud.get(path)
         own, all_used = (self._needed(known) if known else 0), self._used()
-        used, limit, needed = all_used[family(size)] - own, self._limit(family(size)), self._needed(wanted)
+        used, limit, needed = all_used[family(size)] - own, self._limit(family(size)), self._needed(body)
         if needed > limit - used:
             why = (
                 f"Not enough quota available for {size} in SubscriptionId {self._cloud.subscription}. Current "
                 f"usage/limit: {used}/{limit}. Additional needed: {needed} {_GUIDE}"
             )
-            told = json.dumps({"errors": {"VmSize": [why]}})
-            said = f"InferencingClient HttpRequest error, error detail: {told}"
-            return invalid("InferencingClientCreateDeploymentFailed", said)
+            detail = json.dumps({"errors": {"VmSize": [why]}})
+            message = f"InferencingClient HttpRequest error, error detail: {detail}"
+            return invalid("InferencingClientCreateDeploymentFailed", message)
         used = _dedicated(all_used) - own
         if needed > self._regional - used:
             # In the words of github.com/MicrosoftDocs/azure-docs/issues/121466 (read 2026-11-29).
-            said = (
+            message = (
                 f"Not enough cluster CPU quota. The amount of additional CPU quota requested is {needed}, and you are "
                 f"currently using {used}. Your amount of maximum quota is {self._regional}. {_GUIDE}"
             )
-            return error(400, "OutOfQuota", said)
+            return error(400, "OutOfQuota", message)
         return None
 
     def prices(self, request: HttpRequest) -> HttpResponse:
-        """The price list's rows of the sizes that a question names."""
-        wanted = set(re.findall(r"armSkuName eq '([^']+)'", request.query.get("$filter", "")))
+        """The price list's rows of the sizes that the filter names."""
+        sizes = set(re.findall(r"armSkuName eq '([^']+)'", request.query.get("$filter", "")))
         rows = [
             {
                 "armSkuName": name,
@@ -220,7 +220,7 @@ class Offers:
                 "type": "Consumption",
             }
             for name, each in self._offered()
-            if name in wanted
+            if name in sizes
         ]
         return HttpResponse(body={"Items": rows, "NextPageLink": None})
 
@@ -231,7 +231,7 @@ def _dedicated(used: Counter[str]) -> int:
 
 
 def family(size: str) -> str:
-    """The family of a size, as quotas count it: of Standard_NC4as_T4_v3 it is standardNCasT4_v3Family."""
+    """The family of a size, as quotas name it; for Standard_NC4as_T4_v3 it is standardNCasT4_v3Family."""
     if known := endpoint_family(size):
         return known.family
     name = re.sub(r"(?<=[A-Z])\d+", "", size.removeprefix("Standard_"), count=1)

@@ -1,4 +1,4 @@
-"""Job resources: command jobs, and pipelines whose jobs run as soon as what they read is there."""
+"""Job resources: command jobs, and pipelines whose jobs run as soon as their inputs exist."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POLL_SECONDS = 0.2
 
 
 class Jobs:
-    """Makes jobs of what is put at `…/jobs/NAME`."""
+    """Makes jobs of the resources that are put at `…/jobs/NAME`."""
 
     def __init__(self, cloud: Cloud, runner: Runner):
         self._cloud, self._runner = cloud, runner
@@ -33,7 +33,7 @@ class Jobs:
     def _put(self, request: HttpRequest, path: str) -> HttpResponse | None:
         name = path.rpartition("/")[2]
         if name in self._runner.jobs:
-            return None  # a job that is there is changed by the store alone
+            return None  # only the store changes a job that exists
         body = request.json()
         properties = body["properties"]
         if (missing := self._missing(properties)) is not None:
@@ -50,7 +50,7 @@ class Jobs:
         """Begin the job of a schedule, as the calendar does: with nobody signed in.
 
         Args:
-            schedule: its name.
+            schedule: the schedule's name.
         """
         kept = self._cloud.get(f"{self._cloud.workspace}/schedules/{schedule}")
         if kept is None:
@@ -72,11 +72,11 @@ class Jobs:
         return HttpResponse(body={"value": [self._shown(each["id"]) or each for each in self._cloud.below(path)]})
 
     def _get(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
-        found = self._shown(path)
-        return HttpResponse(body=found) if found else None
+        job = self._shown(path)
+        return HttpResponse(body=job) if job else None
 
     def _shown(self, path: str) -> dict[str, Any] | None:
-        """A job as Resource Manager gives it; None where there is none at a path."""
+        """A job as Resource Manager returns it; None if the path has none."""
         name = path.rpartition("/")[2]
         job, kept = self._runner.jobs.get(name), self._cloud.get(path)
         if job is None:
@@ -110,7 +110,7 @@ class Jobs:
         pipeline.ended = time.time()
 
     def _pipeline(self, pipeline: EmulatedJob) -> None:
-        """Run the jobs of a pipeline in the order of what they read; the first failure ends what has not begun."""
+        """Run the jobs of a pipeline in the order of their inputs. After the first failure no further job begins."""
         pipeline.status, pipeline.started = "Running", time.time()
         waiting = dict(pipeline.body["jobs"])
         running: dict[str, EmulatedJob] = {}
@@ -118,7 +118,7 @@ class Jobs:
             if any(job.status in ("Failed", "Canceled") for job in running.values()):
                 waiting.clear()
             for key in list(waiting):
-                sources = {found[0] for found in _OF_JOB.findall(str(waiting[key].get("inputs")))}
+                sources = {match[0] for match in _OF_JOB.findall(str(waiting[key].get("inputs")))}
                 if all(source in running and running[source].status == "Completed" for source in sources):
                     running[key] = self._child(pipeline, key, waiting.pop(key), running)
             time.sleep(_POLL_SECONDS)
@@ -132,13 +132,15 @@ class Jobs:
     def _child(
         self, pipeline: EmulatedJob, key: str, node: dict[str, Any], running: dict[str, EmulatedJob]
     ) -> EmulatedJob:
-        """Begin one of a pipeline's jobs: its component, with what the pipeline gives it."""
+        """Begin one of a pipeline's jobs: its component, with the inputs and outputs that the pipeline gives it."""
         component = self._cloud.get(str(node["componentId"]).removeprefix("azureml:"))
         if component is None:
             raise FileNotFoundError(f"no component {node['componentId']}")
         spec = component["properties"]["componentSpec"]
-        inputs = {name: self._given(pipeline, value, running) for name, value in (node.get("inputs") or {}).items()}
-        outputs = {name: self._given(pipeline, value, running) for name, value in (node.get("outputs") or {}).items()}
+        inputs = {name: self._resolved(pipeline, value, running) for name, value in (node.get("inputs") or {}).items()}
+        outputs = {
+            name: self._resolved(pipeline, value, running) for name, value in (node.get("outputs") or {}).items()
+        }
         body = {
             "displayName": key,
             "experimentName": pipeline.body.get("experimentName"),
@@ -159,24 +161,26 @@ class Jobs:
         self._runner.submit(job)
         return job
 
-    def _given(self, pipeline: EmulatedJob, value: dict[str, Any], running: dict[str, EmulatedJob]) -> dict[str, Any]:
-        """What a binding to another job or to the pipeline stands for."""
+    def _resolved(
+        self, pipeline: EmulatedJob, value: dict[str, Any], running: dict[str, EmulatedJob]
+    ) -> dict[str, Any]:
+        """The value of a binding to another job or to the pipeline."""
         text = str(value.get("value") or value.get("uri") or "")
-        if found := _OF_JOB.fullmatch(text):
-            return {"jobInputType": "uri_folder", "uri": self._runner.output(running[found[1]], found[2])}
-        if found := _OF_PARENT.fullmatch(text):
-            return dict(pipeline.body[found[1]][found[2]] or {})
+        if match := _OF_JOB.fullmatch(text):
+            return {"jobInputType": "uri_folder", "uri": self._runner.output(running[match[1]], match[2])}
+        if match := _OF_PARENT.fullmatch(text):
+            return dict(pipeline.body[match[1]][match[2]] or {})
         return value
 
 
 def _camel(section: dict[str, Any]) -> dict[str, Any]:
-    """Keys of a component's sections as a job has them."""
-    renamed = {
+    """A component's section with the keys that a job has."""
+    names = {
         "type": "distributionType",
         "process_count_per_instance": "processCountPerInstance",
         "instance_count": "instanceCount",
     }
-    made = {renamed.get(key, key): value for key, value in section.items()}
-    if str(made.get("distributionType", "")).lower() == "pytorch":
-        made["distributionType"] = "PyTorch"
-    return made
+    renamed = {names.get(key, key): value for key, value in section.items()}
+    if str(renamed.get("distributionType", "")).lower() == "pytorch":
+        renamed["distributionType"] = "PyTorch"
+    return renamed

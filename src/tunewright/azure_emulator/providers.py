@@ -1,4 +1,4 @@
-"""Resource providers: what a subscription is not registered for is refused, until somebody registers it."""
+"""Resource providers: calls under a provider are refused until somebody registers the subscription for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from tunewright.azure_emulator.cloud import HttpRequest, HttpResponse, error
 
 ALWAYS = ("Microsoft.Authorization", "Microsoft.Resources", "Microsoft.Consumption")
-"""Of those that every subscription is registered for, the ones that are asked here."""
+"""The providers that every subscription is registered for, as far as the emulator gets calls under them."""
 BY_AZD = (
     "Microsoft.MachineLearningServices",
     "Microsoft.Storage",
@@ -18,10 +18,10 @@ BY_AZD = (
     "Microsoft.Insights",
     "Microsoft.OperationalInsights",
 )
-"""What `infra/` has resources of: deploying a template registers its providers."""
+"""The providers of the resources in `infra/`: deploying a template registers them."""
 SEASONED = ("Microsoft.App", "Microsoft.ContainerService", "Microsoft.Compute", "Microsoft.Quota")
 _WORKS = 2
-"""How often a provider is still told to be registering."""
+"""How often a provider still reports that it is registering."""
 
 
 class Providers:
@@ -36,19 +36,19 @@ class Providers:
         ]
 
     def refusal(self, path: str) -> HttpResponse | None:
-        """The refusal of a call, where its provider is not registered (rule unregistered)."""
-        named = re.search(r"/providers/([^/]+)/(?!register$)", path[path.rfind("/providers/") :], re.I)
-        if named is None or self._knows(named[1]):
+        """The refusal of a call whose provider is not registered (rule unregistered)."""
+        match = re.search(r"/providers/([^/]+)/(?!register$)", path[path.rfind("/providers/") :], re.I)
+        if match is None or self._knows(match[1]):
             return None
-        said = (
-            f"The subscription is not registered to use namespace '{named[1]}'. See https://aka.ms/rps-not-found for "
+        message = (
+            f"The subscription is not registered to use namespace '{match[1]}'. See https://aka.ms/rps-not-found for "
             "how to register subscriptions."
         )
         details: list[dict[str, Any]] = [
-            {"code": "MissingSubscriptionRegistration", "message": said, "target": named[1]}
+            {"code": "MissingSubscriptionRegistration", "message": message, "target": match[1]}
         ]
-        refused = {"code": "MissingSubscriptionRegistration", "message": said, "details": details}
-        return HttpResponse(409, {"error": refused}, error(409, "MissingSubscriptionRegistration", said).headers)
+        refused = {"code": "MissingSubscriptionRegistration", "message": message, "details": details}
+        return HttpResponse(409, {"error": refused}, error(409, "MissingSubscriptionRegistration", message).headers)
 
     def _knows(self, provider: str) -> bool:
         return provider.lower() in map(str.lower, self.registered)
@@ -72,7 +72,7 @@ class Providers:
         )
 
     def _register(self, request: HttpRequest, path: str) -> HttpResponse:
-        named = path.removesuffix("/register")
-        if not self._knows(named.rpartition("/")[2]):
-            self._registering[named.rpartition("/")[2].lower()] = _WORKS
-        return self._shown(request, named)
+        provider = path.removesuffix("/register")
+        if not self._knows(provider.rpartition("/")[2]):
+            self._registering[provider.rpartition("/")[2].lower()] = _WORKS
+        return self._shown(request, provider)

@@ -1,4 +1,4 @@
-"""Registries that workspaces share models through, as the SDK finds and asks them: discovery, models, imports."""
+"""Registries through which workspaces share models, as the SDK uses them: discovery, models, imports."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ _ASSET = re.compile(r"azureml://locations/[^/]+/workspaces/[^/]+/models/(?P<name
 
 
 class Registries:
-    """What registries answer; each that is asked for by name is there.
+    """The answers of registries. A registry of any name exists.
 
     Args:
-        missing: names of registries that are not.
+        missing: names of registries that do not exist.
     """
 
     def __init__(self, cloud: Cloud, missing: tuple[str, ...] = ("missing",)):
         self._cloud, self._missing = cloud, missing
 
     def __call__(self, request: HttpRequest) -> HttpResponse | None:
-        """The answer; None where it is not for a registry."""
-        if found := _DISCOVERY.search(request.path):
-            return self._discovered(found["registry"], request.host)
-        if found := _IN_REGISTRY.search(request.path):
-            return self._answer_for(request, found["registry"], found["what"])
+        """The answer to a request; None if it is not for a registry."""
+        if match := _DISCOVERY.search(request.path):
+            return self._discovery(match["registry"], request.host)
+        if match := _IN_REGISTRY.search(request.path):
+            return self._answer_for(request, match["registry"], match["what"])
         return None
 
-    def _discovered(self, name: str, host: str) -> HttpResponse:
+    def _discovery(self, name: str, host: str) -> HttpResponse:
         if name in self._missing:
             return error(404, "RegistryNotFound", f"There is no registry {name}.")
         return HttpResponse(
@@ -43,7 +43,7 @@ class Registries:
 
     def _answer_for(self, request: HttpRequest, registry: str, what: str) -> HttpResponse:
         if request.method == "POST" and what.lower() == "import":
-            return self._imported(registry, request.json()["properties"])
+            return self._import(registry, request.json()["properties"])
         if request.method == "GET" and what.count("/") % 2 == 0:
             return HttpResponse(body={"value": list(self._cloud.below(f"{registry}/{what}"))})
         known = self._cloud.get(f"{registry}/{what}")
@@ -51,15 +51,15 @@ class Registries:
             return HttpResponse(body=known) if known else error(404, "NotFound", f"The registry has no {what}.")
         return error(405, "MethodNotAllowed", f"{request.method} {what}")
 
-    def _imported(self, registry: str, wanted: dict[str, str]) -> HttpResponse:
-        """Copy a version of the workspace's; the answer is empty, and the SDK then asks for the model."""
-        found = _ASSET.match(wanted["sourceAssetId"])
-        source = found and self._cloud.get(
-            f"{self._cloud.workspace}/models/{found['name']}/versions/{found['version']}"
+    def _import(self, registry: str, properties: dict[str, str]) -> HttpResponse:
+        """Copy a version of the workspace. The answer is empty; the SDK then requests the model."""
+        match = _ASSET.match(properties["sourceAssetId"])
+        source = match and self._cloud.get(
+            f"{self._cloud.workspace}/models/{match['name']}/versions/{match['version']}"
         )
         if not source:
-            return error(404, "NotFound", f"There is no {wanted['sourceAssetId']}.")
-        place = f"models/{wanted['destinationName']}/versions/{wanted['destinationVersion']}"
+            return error(404, "NotFound", f"There is no {properties['sourceAssetId']}.")
+        place = f"models/{properties['destinationName']}/versions/{properties['destinationVersion']}"
         address = f"azureml://registries/{registry.rpartition('/')[2]}/{place}"
         self._cloud.put(
             f"{registry}/{place}", {"id": address, "properties": source["properties"], "made_by_client": True}

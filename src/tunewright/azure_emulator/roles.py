@@ -1,4 +1,4 @@
-"""Who may do what: assignments of Azure's built-in roles, and a refusal of all that none of them allows."""
+"""Access control: assignments of Azure's built-in roles, and the refusal of every call that none of them allows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunewright.azure_emulator.cloud import PERSON, HttpRequest, HttpResponse, e
 from tunewright.backends.azure.rules import Role, is_allowed, rules
 
 BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
-"""What data actions of blobs begin with."""
+"""The prefix of the data actions of blobs."""
 _VERBS = {"GET": "read", "HEAD": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete"}
 _ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
 _PULL = "Microsoft.ContainerRegistry/registries/pull/read"
@@ -25,13 +25,13 @@ _ASSIGNMENT = re.compile(r"^(.*)/providers/Microsoft\.Authorization/roleAssignme
 
 @dataclass
 class Assignment:
-    """A role of a principal.
+    """The assignment of a role to a principal.
 
     Args:
-        scope: ARM's path, on which and below which it holds.
-        since: when it comes into force (`time.monotonic`), and until when it is.
-        principal: the object id of whose it is; None: of every managed identity.
-        path: ARM's own, of one that a client has made.
+        scope: the path in Resource Manager at which, and below which, it holds.
+        since: the time from which it is in force (`time.monotonic`); `until` is the end.
+        principal: the principal's object id; None: every managed identity has the role.
+        path: its own path in Resource Manager, if a client made it.
     """
 
     role: str
@@ -49,78 +49,78 @@ class Assignment:
 
 @dataclass
 class Access:
-    """What principals may do: the emulator's user, and the managed identities of what runs there. What no assignment
-    allows is refused."""
+    """What principals may do: the emulator's user, and the managed identities of what runs there. A call that no
+    assignment allows is refused."""
 
     storage: str
-    """ARM's path of the storage account."""
+    """The storage account's path in Resource Manager."""
     registry: str
-    """And of the container registry."""
+    """The container registry's path."""
     workspace: str
     assignments: list[Assignment] = field(default_factory=list)
     slow: float = 10.0
-    """Seconds until an assignment that a client makes or deletes counts; in Azure it is up to ten minutes."""
+    """Seconds until an assignment that a client makes or deletes takes effect; in Azure it is up to ten minutes."""
 
     @property
     def hooks(self) -> list[tuple[str, str, Callable[[HttpRequest, str], HttpResponse | None]]]:
         return [("PUT", _ASSIGNMENT.pattern, self._assigned), ("DELETE", _ASSIGNMENT.pattern, self._taken)]
 
     def assign(self, role: str, scope: str, after: float = 0.0, principal: str | None = PERSON) -> None:
-        """Give somebody a built-in role.
+        """Give a principal a built-in role.
 
         Args:
             after: seconds until it is in force.
-            principal: as of an `Assignment`.
+            principal: as in `Assignment`.
         """
         assert role in rules().roles, role
         since = time.monotonic() + after if after else 0.0
         self.assignments.append(Assignment(role, scope, since, principal=principal))
 
     def permissions(self, path: str, principal: str = PERSON) -> list[dict[str, Any]]:
-        """What somebody's roles allow on a path, as Azure tells it."""
-        return [_told(rules().roles[each.role]) for each in self.assignments if each.holds_on(path, principal)]
+        """The permissions of a principal's roles on a path, as Azure lists them."""
+        return [_permission(rules().roles[each.role]) for each in self.assignments if each.holds_on(path, principal)]
 
     def allows(self, action: str, path: str, principal: str = PERSON) -> bool:
-        """Whether somebody may do something (rule role-wildcards)."""
+        """Whether a principal may perform an action (rule role-wildcards)."""
         return is_allowed(action, self.permissions(path, principal))
 
     def allows_blobs(self, verb: str, principal: str) -> bool:
-        """Whether somebody may read or write blobs."""
+        """Whether a principal may read or write blobs."""
         return is_allowed(f"{BLOBS}/{verb}", self.permissions(self.storage, principal), data=True)
 
     def allows_pull(self, principal: str) -> bool:
-        """Whether somebody may have the registry's images."""
+        """Whether a principal may pull the registry's images."""
         return self.allows(_PULL, self.registry, principal)
 
     def refusal(self, request: HttpRequest, path: str) -> HttpResponse | None:
-        """The refusal of a call to Resource Manager (rules deny-by-default and identity-must-be-assignable); None where
-        a role allows it."""
+        """The refusal of a call to Resource Manager (rules deny-by-default and identity-must-be-assignable); None if a
+        role allows it."""
         action, scope = action_of(request.method, path)
         principal = signed_in(request)
         if not self.allows(action, scope, principal):
             return _not_authorized(principal, action, scope)
-        wanting = [each for each in _identities(request) if not self.allows(_ASSIGN, each, principal)]
-        if wanting:
+        missing = [each for each in _identities(request) if not self.allows(_ASSIGN, each, principal)]
+        if missing:
             return error(
                 403,
                 "LinkedAuthorizationFailed",
                 f"{_client(principal)} has permission to perform action '{action}' on scope '{scope}'; however, it "
                 f"does not have permission to perform action(s) '{_ASSIGN}' on the linked scope(s) "
-                f"'{','.join(wanting)}' (respectively) or the linked scope(s) are invalid.",
+                f"'{','.join(missing)}' (respectively) or the linked scope(s) are invalid.",
             )
         return None
 
     def run_refusal(self, request: HttpRequest) -> HttpResponse | None:
-        """The refusal of a signed-in call to run history or MLflow, which are not Resource Manager's and need roles on
-        the workspace all the same (rule deny-by-default); None where one allows it."""
+        """The refusal of a signed-in call to run history or MLflow. They are not part of Resource Manager, but need
+        roles on the workspace too (rule deny-by-default). None if a role allows it."""
         action, principal = f"{_RUNS}/{_VERBS.get(request.method, 'write')}", signed_in(request)
         if "authorization" not in request.headers or self.allows(action, self.workspace, principal):
             return None
         return _not_authorized(principal, action, self.workspace)
 
     def guarded(self, blobs: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-        """A blob service that answers who signs in only what data actions allow (rule deny-by-default), and takes no
-        keys (rule storage-refusals). Signed addresses need no role."""
+        """A blob service that gives a signed-in caller only what their data actions allow (rule deny-by-default), and
+        takes no keys (rule storage-refusals). Signed addresses need no role."""
 
         def answer(request: HttpRequest) -> HttpResponse:
             header = request.headers.get("authorization", "")
@@ -133,19 +133,19 @@ class Access:
         return answer
 
     def _assigned(self, request: HttpRequest, path: str) -> HttpResponse | None:
-        """A role that a client gives counts after a while (rule assignments-take-time)."""
+        """Make an assignment, which takes effect after a while (rule assignments-take-time)."""
         properties = request.json()["properties"]
         identifier = str(properties["roleDefinitionId"]).rpartition("/")[2]
         role = next((name for name, each in rules().roles.items() if each.id == identifier), None)
-        found = _ASSIGNMENT.match(path)
-        if role is None or found is None:
+        match = _ASSIGNMENT.match(path)
+        if role is None or match is None:
             return error(400, "RoleDefinitionDoesNotExist", f"There is no role '{identifier}' here (rules.yaml).")
         since = time.monotonic() + self.slow
-        self.assignments.append(Assignment(role, found[1], since, principal=properties["principalId"], path=path))
+        self.assignments.append(Assignment(role, match[1], since, principal=properties["principalId"], path=path))
         return None
 
     def _taken(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
-        """A role that a client takes counts on for a while (rule assignments-take-time)."""
+        """Delete an assignment, which stays in force for a while (rule assignments-take-time)."""
         for each in self.assignments:
             if each.path.lower() == path.lower():
                 each.until = time.monotonic() + self.slow
@@ -153,7 +153,7 @@ class Access:
 
 
 def signed_in(request: HttpRequest) -> str:
-    """The object id of who asks, by the token; empty where there is none."""
+    """The object id of the caller, by the token; empty without a token."""
     import jwt
 
     token = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -164,10 +164,10 @@ def signed_in(request: HttpRequest) -> str:
 
 
 def action_of(method: str, path: str) -> tuple[str, str]:
-    """(the action that a call of Resource Manager needs, the scope that it is asked on).
+    """(the action that a call of Resource Manager needs, the scope of the call).
 
-    Source: learn.microsoft.com/azure/role-based-access-control/resource-provider-operations (read 2026-11-28): of a
-    provider's resource types, then read, write, delete, or what a POST is called, then action.
+    Source: learn.microsoft.com/azure/role-based-access-control/resource-provider-operations (read 2026-11-28): the
+    provider and its resource types, then read, write or delete; for a POST its name, then action.
     """
     before, _, after = path.rpartition("/providers/")
     if not before:
@@ -182,14 +182,14 @@ def action_of(method: str, path: str) -> tuple[str, str]:
 
 
 def _identities(request: HttpRequest) -> Iterable[str]:
-    """The user-assigned identities that something is to run as."""
+    """The user-assigned identities in a request's body."""
     if request.method not in ("PUT", "PATCH"):
         return []
     return assigned(request.json())
 
 
 def assigned(resource: dict[str, Any]) -> list[str]:
-    """ARM's paths of the user-assigned identities that a resource has."""
+    """The paths in Resource Manager of a resource's user-assigned identities."""
     identity = resource.get("identity")
     return list((identity.get("userAssignedIdentities") or {}) if isinstance(identity, dict) else {})
 
@@ -207,7 +207,7 @@ def _not_authorized(principal: str, action: str, scope: str) -> HttpResponse:
     )
 
 
-def _told(role: Role) -> dict[str, Any]:
+def _permission(role: Role) -> dict[str, Any]:
     return {
         "actions": role.actions,
         "notActions": role.not_actions,

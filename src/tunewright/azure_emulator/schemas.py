@@ -1,7 +1,7 @@
-"""The official ARM schemas as a strict check of what is sent: no key they don't know, each union's own branch.
+"""Checks request bodies strictly against the official ARM schemas: no unknown key, and the right branch of each union.
 
-`arm_schemas/` holds those of what Tunewright sends, cut out of Azure/azure-resource-manager-schemas by
-tools/arm_schemas.py.
+`arm_schemas/` has the schemas of what Tunewright sends. tools/arm_schemas.py cuts them out of
+Azure/azure-resource-manager-schemas.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ from importlib.resources import files
 from typing import Any
 
 _TOLERATED = re.compile(r"hash_version|egressPublicNetworkAccess|frequency")
-"""Where Azure itself is less strict than its schemas."""
+"""Matches errors about which Azure itself is less strict than its schemas."""
 _LIMIT = 3
-"""Complaints about one body, at most."""
+"""The most violations that are reported of one body."""
 
 
 def complaints(path: str, version: str, body: dict[str, Any]) -> list[str]:
-    """What the schemas don't allow in a body that is put. Kinds and api-versions without a schema pass."""
+    """The violations of the schemas in a body that is put. Kinds and api-versions without a schema pass."""
     provider, kind = _kind(path)
     validator = _validator(provider, version, kind)
     if validator is None:
         return []
     after = path.split("/providers/")[-1].split("/")
     sent = {"name": after[-1], "type": "/".join([after[0], *after[1::2]]), "apiVersion": version} | _without_nulls(body)
-    found = [
+    errors = [
         error for error in validator.iter_errors(sent) if not _TOLERATED.search(f"{error.json_path} {error.message}")
     ]
-    return [f"{after[-2]}/{after[-1]} ({version}) {error.json_path}: {_said(error)}" for error in found[:_LIMIT]]
+    return [f"{after[-2]}/{after[-1]} ({version}) {error.json_path}: {_cause(error)}" for error in errors[:_LIMIT]]
 
 
 def is_covered(path: str, version: str) -> bool:
-    """Whether there is a schema for what lies at a path."""
+    """Whether there is a schema for the resource at a path."""
     provider, kind = _kind(path)
     return _resource(provider, version, kind) is not None
 
 
 @cache
 def official() -> dict[str, dict[str, Any]]:
-    """The schemas by `<provider>/<api-version>`, as they are published but for what was cut."""
+    """The schemas by `<provider>/<api-version>`, as published, except for the parts that were cut."""
     packed = (files("tunewright.azure_emulator") / "arm_schemas" / "schemas.json.gz").read_bytes()
     return dict(json.loads(gzip.decompress(packed)))
 
 
 def _kind(path: str) -> tuple[str, str]:
-    """(the provider, the kind of resource as the schemas name it) of ARM's path."""
+    """(the provider, the kind of resource as the schemas name it) of a path in Resource Manager."""
     after = path.split("/providers/")[-1].split("/")
     return after[0], "_".join(after[1::2])
 
@@ -57,7 +57,8 @@ def _resource(provider: str, version: str, kind: str) -> dict[str, Any] | None:
     return {name.lower(): each for name, each in known.items()}.get(kind.lower())
 
 
-def _said(error: Any) -> str:
+def _cause(error: Any) -> str:
+    """The innermost cause of a validation error, in words."""
     deepest = error
     while deepest.context:
         deepest = max(deepest.context, key=lambda each: len(each.absolute_path))
@@ -71,23 +72,23 @@ def _validator(provider: str, version: str, kind: str) -> Any:
     resource = _resource(provider, version, kind)
     if resource is None:
         return None
-    given = official()[f"{provider}/{version}"]["definitions"]
-    definitions = {name: _closed(each, given) for name, each in given.items()}
-    return Draft7Validator(_closed(resource, given) | {"definitions": definitions})
+    published = official()[f"{provider}/{version}"]["definitions"]
+    definitions = {name: _closed(each, published) for name, each in published.items()}
+    return Draft7Validator(_closed(resource, published) | {"definitions": definitions})
 
 
 def _closed(node: Any, definitions: dict[str, Any]) -> Any:
-    """A schema whose objects allow no keys but their own, without the template expressions that may stand anywhere."""
+    """A schema whose objects allow only their own keys, and no template expressions, which ARM allows everywhere."""
     if isinstance(node, list):
         return [_closed(each, definitions) for each in node if not _is_expression(each)]
     if not isinstance(node, dict):
         return node
     if _is_union(node):
         return _flattened(node["allOf"], definitions)
-    made = {key: _closed(value, definitions) for key, value in node.items() if key not in ("$schema", "id")}
-    if made.get("properties") and made.get("type") == "object":
-        made.setdefault("additionalProperties", False)
-    return made
+    closed = {key: _closed(value, definitions) for key, value in node.items() if key not in ("$schema", "id")}
+    if closed.get("properties") and closed.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    return closed
 
 
 def _is_expression(node: Any) -> bool:
@@ -97,15 +98,15 @@ def _is_expression(node: Any) -> bool:
 
 
 def _is_union(node: dict[str, Any]) -> bool:
-    """Whether it is common properties and a branch for each value of one of them."""
+    """Whether a schema has common properties, and a branch for each value of one of them."""
     parts = node.get("allOf")
     return isinstance(parts, list) and len(parts) == 2 and "oneOf" in parts[1] and "allOf" in parts[1]["oneOf"][0]
 
 
 def _flattened(parts: list[dict[str, Any]], definitions: dict[str, Any]) -> dict[str, Any]:
-    """A union as a choice by the value that tells its branches apart, each with the common properties and closed."""
+    """A union as a choice by the value that distinguishes its branches, each closed and with the common properties."""
     common, branches = parts[0], parts[1]["oneOf"]
-    made: dict[str, Any] = {"type": "object", "required": common.get("required", []), "allOf": []}
+    choice: dict[str, Any] = {"type": "object", "required": common.get("required", []), "allOf": []}
     for branch in branches:
         own = definitions[branch["allOf"][0]["$ref"].rpartition("/")[2]]
         key, mark = next(iter(branch["allOf"][1]["properties"].items()))
@@ -115,15 +116,15 @@ def _flattened(parts: list[dict[str, Any]], definitions: dict[str, Any]) -> dict
             "required": sorted({*common.get("required", []), *own.get("required", [])}),
             "additionalProperties": False,
         }
-        made["allOf"].append(
+        choice["allOf"].append(
             {"if": {"properties": {key: mark}, "required": [key]}, "then": _closed(whole, definitions)}
         )
-        made["properties"] = {key: common["properties"][key]}
-    return made
+        choice["properties"] = {key: common["properties"][key]}
+    return choice
 
 
 def _without_nulls(value: Any) -> Any:
-    """A body without its nulls, which ARM takes for absent."""
+    """A body without its nulls, which ARM treats as absent."""
     if isinstance(value, dict):
         return {key: _without_nulls(each) for key, each in value.items() if each is not None}
     return [_without_nulls(each) for each in value] if isinstance(value, list) else value

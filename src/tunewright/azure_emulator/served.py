@@ -1,4 +1,4 @@
-"""Containers of served models, as subprocesses: what a cloud would start from an image runs here from this package."""
+"""Containers of served models, as subprocesses: this package runs what a cloud would start from an image."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _ONE_HOP = ("connection", "transfer-encoding", "host", "content-length", "accept
 
 
 class ModelContainer:
-    """A container on a port of its own, begun by its image's command.
+    """A container on a port of its own, started by its image's command.
 
     Args:
-        folder: the emulator's.
-        bundle: what `TUNEWRIGHT_BUNDLE` names in the container.
-        name: of its log, below the folder.
-        options: further ones of the command line.
-        container: what its image says; by default what every image of ours comes to.
-        ready: the path that says that it is ready.
-        principal: the object id of the identity that it has; None: of none.
+        folder: the emulator's folder.
+        bundle: the bundle, which `TUNEWRIGHT_BUNDLE` names in the container.
+        name: the name of its log, below the folder.
+        options: replace the image's arguments of the command line.
+        container: its image's command and variables; by default those of our images.
+        ready: the path that answers when it is ready.
+        principal: the object id of its identity; None if it has none.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ModelContainer:
         return self._process.poll() is None
 
     def wait(self, seconds: float = _START_SECONDS) -> bool:
-        """Until it is ready. Returns whether it is; False where it ended, or takes longer."""
+        """Wait until it is ready. Returns whether it is; False if it ended, or takes longer."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self._process.poll() is None:
             try:
@@ -72,7 +72,7 @@ class ModelContainer:
         return False
 
     def answer(self, request: HttpRequest) -> HttpResponse:
-        """A request, answered by it."""
+        """Its answer to a request."""
         headers = {name: value for name, value in request.headers.items() if name not in _ONE_HOP}
         try:
             reply = self._client.request(request.method, request.target, headers=headers, content=request.body)

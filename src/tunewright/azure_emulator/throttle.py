@@ -1,4 +1,4 @@
-"""How fast Resource Manager may be asked: a bucket of calls for each kind, which fills up again with time."""
+"""The rate limit of Resource Manager: a bucket of calls for each kind, which fills up again with time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tunewright.azure_emulator.cloud import HttpRequest, HttpResponse, error
 
 @dataclass
 class Bucket:
-    """Calls that may be made now.
+    """The calls that may be made now.
 
     Args:
-        size: at most so many at once.
-        rate: so many more each second.
+        size: the most at once.
+        rate: how many are added each second.
     """
 
     size: int
@@ -28,7 +28,7 @@ class Bucket:
         self.left, self.since = float(self.size), time.monotonic()
 
     def take(self) -> bool:
-        """Whether one more may be made."""
+        """Take one call out. Returns whether there was one."""
         now = time.monotonic()
         self.left = min(self.size, self.left + self.rate * (now - self.since))
         self.since = now
@@ -39,14 +39,14 @@ class Bucket:
 
 
 class Throttle:
-    """Answers 429 in place of a service that is asked too fast."""
+    """Answers 429 instead of a service that gets calls too fast."""
 
     def __init__(self) -> None:
         self.buckets = {"reads": Bucket(250, 25), "writes": Bucket(200, 10), "deletes": Bucket(200, 10)}
         self._lock = threading.Lock()
 
     def limited(self, service: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-        """A service that is asked no faster than Azure takes it (rule calls-are-limited)."""
+        """A service that gets calls no faster than Azure allows (rule calls-are-limited)."""
 
         def answer(request: HttpRequest) -> HttpResponse:
             kind = {"GET": "reads", "HEAD": "reads", "DELETE": "deletes"}.get(request.method, "writes")
@@ -55,8 +55,8 @@ class Throttle:
                 is_allowed = bucket.take()
             left = {f"x-ms-ratelimit-remaining-subscription-{kind}": str(int(bucket.left))}
             if is_allowed:
-                given = service(request)
-                return HttpResponse(given.status, given.body, given.headers | left)
+                response = service(request)
+                return HttpResponse(response.status, response.body, response.headers | left)
             seconds = max(1, round(1 / bucket.rate))
             refused = error(
                 429, "SubscriptionRequestsThrottled", f"Too many {kind}. Try again after {seconds} seconds."

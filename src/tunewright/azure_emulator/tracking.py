@@ -1,4 +1,4 @@
-"""MLflow, by a real tracking server of its own, under the run ids that Azure ML gives."""
+"""MLflow: a real tracking server, whose runs clients see under the run ids of Azure ML."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ASYNC = re.compile(r"/runs/(log-batch-async|get-run-data-status)$")
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """Run it on SQLite. Yields its address.
+    """Run the server on SQLite. Yields its address.
 
     Raises:
         UserError: it did not start.
@@ -53,7 +53,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         str(folder / "mlflow"),
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    # Its runners of jobs of its own are four processes more, which nothing here asks for.
+    # Its own job runners would be four more processes, which nothing here needs.
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     with log.open("wb") as output:
         process = started(folder, command, output, environment)
@@ -83,30 +83,30 @@ def _wait_for(process: subprocess.Popen[bytes], address: str, log: Path) -> None
 
 
 class TrackingServer:
-    """Hands MLflow's calls on to the server and makes a run there for each job.
+    """Passes MLflow's calls on to the server, and makes a run there for each job.
 
-    The server gives its runs ids of its own; in what passes through, they are those of the jobs.
+    The server's run ids differ from the jobs' names; calls and answers are translated.
     """
 
     def __init__(self, cloud: Cloud, address: str):
         self._cloud = cloud
         self._client = httpx.Client(base_url=address, timeout=60, trust_env=False)
-        self._theirs: dict[str, str] = {}
+        self._run_ids: dict[str, str] = {}
         """The server's run id for each job's name."""
 
     def begin_or_end(self, job: EmulatedJob, status: str | None) -> dict[str, str]:
-        """Open the run of a job, or close it with a status. Returns the variables the job is given for it."""
+        """Open the run of a job, or close it with a status. Returns the job's variables for it."""
         if status:
-            self._post("runs/update", run_id=self._theirs[job.name], status=_STATUS[status])
+            self._post("runs/update", run_id=self._run_ids[job.name], status=_STATUS[status])
             return {}
         experiment = self._experiment(str(job.body.get("experimentName") or "Default"))
-        made = self._post(
+        answer = self._post(
             "runs/create",
             experiment_id=experiment,
             run_name=job.body.get("displayName") or job.name,
             start_time=int(1000 * time.time()),
         )
-        self._theirs[job.name] = made["run"]["info"]["run_id"]
+        self._run_ids[job.name] = answer["run"]["info"]["run_id"]
         where = f"{self._cloud.region}.api.azureml.ms/mlflow/v1.0{self._cloud.workspace}"
         return {
             "MLFLOW_TRACKING_URI": f"azureml://{where}",
@@ -119,15 +119,15 @@ class TrackingServer:
         }
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        found = _API.match(request.path)
-        if found is None:
+        match = _API.match(request.path)
+        if match is None:
             return error(404, "NotFound", request.path)
-        rest = found["rest"]
-        if instead := _ASYNC.search(rest):
-            if instead[1] == "get-run-data-status":
+        rest = match["rest"]
+        if asynchronous := _ASYNC.search(rest):
+            if asynchronous[1] == "get-run-data-status":
                 return HttpResponse(body={"is_complete": True})
             rest = rest.replace("/preview/", "/").replace("log-batch-async", "log-batch")
-        query = {name: self._theirs.get(value, value) for name, value in request.query.items()}
+        query = {name: self._run_ids.get(value, value) for name, value in request.query.items()}
         reply = self._client.request(
             request.method,
             rest,
@@ -138,25 +138,25 @@ class TrackingServer:
         return HttpResponse(reply.status_code, self._inward(reply.content), {"content-type": "application/json"})
 
     def _experiment(self, name: str) -> str:
-        found = self._client.get("/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": name})
-        if found.status_code == 200:
-            return str(found.json()["experiment"]["experiment_id"])
+        reply = self._client.get("/api/2.0/mlflow/experiments/get-by-name", params={"experiment_name": name})
+        if reply.status_code == 200:
+            return str(reply.json()["experiment"]["experiment_id"])
         return str(self._post("experiments/create", name=name)["experiment_id"])
 
     def _post(self, call: str, **body: Any) -> dict[str, Any]:
         return dict(self._client.post(f"/api/2.0/mlflow/{call}", json=body).raise_for_status().json())
 
     def _outward(self, content: bytes) -> bytes:
-        for name, theirs in self._theirs.items():
-            content = content.replace(f'"{name}"'.encode(), f'"{theirs}"'.encode())
+        for name, run_id in self._run_ids.items():
+            content = content.replace(f'"{name}"'.encode(), f'"{run_id}"'.encode())
         return content
 
     def _inward(self, content: bytes) -> bytes:
-        for name, theirs in self._theirs.items():
-            content = content.replace(f'"{theirs}"'.encode(), f'"{name}"'.encode())
-            # Artifacts go where Azure ML has them go, not to the server.
+        for name, run_id in self._run_ids.items():
+            content = content.replace(f'"{run_id}"'.encode(), f'"{name}"'.encode())
+            # Artifacts go to the same address as in Azure ML, not to the server.
             content = re.sub(
-                rb'"mlflow-artifacts:[^"]*' + theirs.encode() + rb'/artifacts"', self._artifacts(name), content
+                rb'"mlflow-artifacts:[^"]*' + run_id.encode() + rb'/artifacts"', self._artifacts(name), content
             )
         return content
 

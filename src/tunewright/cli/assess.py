@@ -20,8 +20,8 @@ from tunewright.cli.options import (
 from tunewright.core.errors import UserError
 
 if TYPE_CHECKING:
-    from tunewright.economics.fit import FitForecast
     from tunewright.economics.assessment import Assessment
+    from tunewright.economics.fit import FitForecast
 
 
 class _MoneyFirst(TyperGroup):

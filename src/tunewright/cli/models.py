@@ -41,7 +41,7 @@ def ls(json: JsonOption = False) -> None:
 def show(name: Annotated[str, typer.Argument(help="A catalogue name.")], json: JsonOption = False) -> None:
     """Show one base model."""
     from tunewright.models.catalogue import catalogue
-    from tunewright.models.resolve import cached_folder
+    from tunewright.models.naming import cached_folder
 
     entry = catalogue().get(name)
     if entry is None:

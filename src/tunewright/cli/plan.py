@@ -86,7 +86,7 @@ def _print(project_plan: ProjectPlan) -> None:
     console.print(_steps(project_plan))
     for plan in (project_plan.here, project_plan.azure):
         for each in plan.misfits:
-            typer.echo(f"✗ {each.step} on {each.machine}: {each.memory.said}; {each.why}")
+            typer.echo(f"✗ {each.step} on {each.machine}: {each.memory.summary}; {each.why}")
     typer.echo(
         f"{project_plan.sentence}\nPrices: {price_book().as_of}, pay as you go. How well this predicts: docs/plan.md"
     )

@@ -23,7 +23,7 @@ def counted(task: Task | None, answer: str) -> Sequence[str]:
     if not isinstance(task, MultiLabelTask):
         return (answer,)
     try:
-        return list(dict.fromkeys(task.said(answer)))
+        return list(dict.fromkeys(task.parsed(answer)))
     except Unfit:
         return ()
 

@@ -1,7 +1,7 @@
-"""`tunewright doctor --gpu`: what only a machine with a GPU can show, in two minutes, as a table for an issue.
+"""`tunewright doctor`: check this machine, or test its GPU in two minutes (`--gpu`), as a table for an issue.
 
-Random models of four layers, one of each architecture, take every way that a real one takes on the GPU; what comes out
-is held against the same on the CPU, in float32.
+The GPU test runs a random model of four layers of each architecture through every code path that a real model takes on
+the GPU, and compares the results with those on the CPU in float32.
 """
 
 from tunewright.doctor.report import GpuReport, GpuRow

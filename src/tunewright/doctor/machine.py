@@ -1,4 +1,4 @@
-"""What a run needs of the machine, checked one by one."""
+"""Check one by one what a run needs: Python, memory, disk, extras, spec, data and base model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tunewright.core.processes import machine_memory
 from tunewright.data.steps import raw_files
 from tunewright.models.device import nvidia_gpus
 from tunewright.models.fetch import cache_folder
-from tunewright.models.resolve import cached_folder, locate
+from tunewright.models.naming import cached_folder
+from tunewright.models.resolve import locate
 from tunewright.models.sizes import sizes_of
 from tunewright.pipeline.planning.machines import this_machine
 from tunewright.pipeline.planning.preflight import disk_checks, memory_checks
@@ -33,12 +34,12 @@ _EXTRAS: dict[str, Sequence[str]] = {
 
 
 def examine(project: Path | None, *, allow_code: bool = False) -> list[Check]:
-    """All checks, in the order a run would meet their faults.
+    """All checks, in the order in which a run would meet the faults.
 
     Args:
-        allow_code: as of `tunewright.load_spec`.
+        allow_code: as in `tunewright.load_spec`.
     """
-    tracking = _asked({"mlflow": os.environ.get("MLFLOW_TRACKING_URI")})
+    tracking = _needed({"mlflow": os.environ.get("MLFLOW_TRACKING_URI")})
     return [*_machine(), *_extras(_EXTRAS | tracking), *_project(project, allow_code)]
 
 
@@ -66,34 +67,33 @@ def _machine() -> Iterator[Check]:
         "model cache",
         writable,
         f"{cache} {'is writable' if writable else 'is not writable'}",
-        "Set TUNEWRIGHT_CACHE to a folder of yours.",
+        "Set TUNEWRIGHT_CACHE to a folder that you may write to.",
     )
     yield _gpu()
 
 
 def _gpu() -> Check:
-    # Without NVIDIA's driver there is no need to wait a second for torch.
+    # Importing torch takes a second, which is wasted without NVIDIA's driver.
     if shutil.which("nvidia-smi") is None and not nvidia_gpus():
-        return Check("GPU", True, "none, so trainings run on the CPU")
+        return Check("GPU", True, "none, so training runs on the CPU")
     if importlib.util.find_spec("torch") is None:
-        return Check("GPU", True, "NVIDIA's driver is here; torch, which would use it, is not")
+        return Check("GPU", True, "NVIDIA's driver is installed, but torch is not")
     import torch
 
     if not torch.cuda.is_available():
         return Check(
             "GPU",
             False,
-            f"NVIDIA's driver is here, but torch {torch.__version__} finds no GPU to use",
-            "See what nvidia-smi says; where it lists a GPU, install a torch built for the driver's CUDA "
-            "(pytorch.org/get-started).",
+            f"NVIDIA's driver is installed, but torch {torch.__version__} finds no GPU",
+            "Run nvidia-smi. If it lists a GPU, install a torch built for the driver's CUDA (pytorch.org/get-started).",
         )
     names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return Check("GPU", True, f"{', '.join(names)}; `tunewright doctor --gpu` tests it")
 
 
-def _asked(wanted: Mapping[str, object]) -> dict[str, Sequence[str]]:
-    """The modules of the extras that something asks for."""
-    return {extra: EXTRA_OF[extra] for extra, asks in wanted.items() if asks}
+def _needed(reasons: Mapping[str, object]) -> dict[str, Sequence[str]]:
+    """The modules of the extras that have a reason to be installed."""
+    return {extra: EXTRA_OF[extra] for extra, reason in reasons.items() if reason}
 
 
 def _extras(needed: Mapping[str, Sequence[str]]) -> Iterator[Check]:
@@ -115,10 +115,10 @@ def _project(project: Path | None, allow_code: bool) -> Iterator[Check]:
     try:
         spec = load_spec(project, allow_code=allow_code)
     except UserError as error:
-        yield Check("spec", False, error.paragraph(), "Mend the spec, then run the doctor again.")
+        yield Check("spec", False, error.paragraph(), "Fix the spec, then run the doctor again.")
         return
     yield Check("spec", True, f"{spec.name}: {spec.task.kind}, {task_of(spec.task).summary}")
-    yield from _extras(_asked({"documents": spec.data.document, "api": spec.judge or spec.asked_apis}))
+    yield from _extras(_needed({"documents": spec.data.document, "api": spec.judge or spec.asked_apis}))
     yield _data(spec)
     yield _able(spec) or _model(spec.model, spec.folder)
     sizes = sizes_of(spec.model, spec.folder)
@@ -138,7 +138,7 @@ def _data(spec: Spec) -> Check:
 
 
 def _able(spec: Spec) -> Check | None:
-    """What the base model can't do of what the spec asks for; None where it can do all."""
+    """A failed check if the base model can't do what the spec asks for; else None."""
     try:
         require_able(spec)
     except UserError as error:

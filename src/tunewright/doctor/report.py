@@ -1,4 +1,4 @@
-"""The table that the self-test of a GPU prints."""
+"""The report of the GPU self-test."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ _LIBRARIES = ("transformers", "trl", "peft", "bitsandbytes", "accelerate", "vllm
 
 @dataclass(frozen=True)
 class GpuRow:
+    """One test of the self-test."""
+
     name: str
     passed: bool | None
-    """None where it could not be tried here."""
+    """None if the test can't run on this machine."""
     found: str
-    """Figures, or what went wrong."""
+    """Figures, or the fault."""
 
 
 @dataclass(frozen=True)
 class GpuReport:
+    """All tests of the self-test."""
+
     machine: str
     """GPU, driver and torch, in a line."""
     rows: Sequence[GpuRow]
@@ -30,6 +34,7 @@ class GpuReport:
 
     @property
     def passed(self) -> bool:
+        """Whether no test failed."""
         return all(row.passed is not False for row in self.rows)
 
     def markdown(self) -> str:
@@ -62,7 +67,7 @@ def _libraries() -> str:
 
 
 def machine(device: str) -> str:
-    """The device that is tested, in a line.
+    """The tested device, in a line.
 
     Args:
         device: "cuda" or "cpu".

@@ -1,4 +1,4 @@
-"""The self-test from its first row to its last."""
+"""The GPU self-test: all its rows, and the comparison of merged weights and of vLLM with the CPU."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from tunewright.pipeline.runner import execute_step
 from tunewright.pipeline.steps import STEPS
 
 _MERGED = 0.02
-"""By which a merged model's loss may differ from its base with the adapter beside it, as a share: 16 bits round each
-weight, and a 4-bit training's adapter meets other weights."""
+"""The share by which a merged model's loss may differ from that of its base with the adapter: 16 bits round each
+weight, and an adapter from 4-bit training meets other weights."""
 _LEFT_BYTES = 2**20
-"""That may still be held when everything was let go."""
+"""Bytes that may still be allocated when all models are freed."""
 
 
 def run_selftest(device: str = "cuda", only: Sequence[str] = (), types: Sequence[str] = ()) -> GpuReport:
-    """Try every way that a model takes on a device.
+    """Run every code path of a model on a device.
 
     Args:
-        device: "cuda", or "cpu" to try the self-test itself.
+        device: "cuda", or "cpu" to test the self-test itself.
         only: these architectures; by default all that can be exported.
-        types: that products are computed in; by default those that the device has.
+        types: the number formats of the computation; by default those of the device.
 
     Raises:
         UserError: there is no GPU, or torch can't use it.
@@ -48,8 +48,8 @@ def run_selftest(device: str = "cuda", only: Sequence[str] = (), types: Sequence
         if not torch.cuda.is_available():
             raise UserError(
                 "There is no GPU to test.",
-                why="torch finds none, and nvidia-smi neither.",
-                fix="Run it where one is; `tunewright doctor` looks at this machine.",
+                why="Neither torch nor nvidia-smi finds one.",
+                fix="Run the test on a machine with a GPU. `tunewright doctor` checks this machine without one.",
             )
     types = types or _types(device)
     rows: list[GpuRow] = []
@@ -81,53 +81,56 @@ def _rows(device: str, names: Sequence[str], types: Sequence[str], scratch: Path
 
 
 def _caught(name: str, rows: Callable[[], Iterator[GpuRow]]) -> Iterator[GpuRow]:
-    """The rows; where they end with an error, that is a row too."""
+    """The rows, and a failed row for an error that ends them."""
     try:
         yield from rows()
-    except Exception as error:  # noqa: BLE001 (whatever goes wrong is what is looked for)
+    except Exception as error:  # noqa: BLE001 (the test looks for any error)
         known = as_user_error(error, Path(tempfile.gettempdir()))
-        said = known.paragraph() if known else f"{type(error).__name__}: {error}"
-        yield GpuRow(name, False, " ".join(said.split())[:300])
+        message = known.paragraph() if known else f"{type(error).__name__}: {error}"
+        yield GpuRow(name, False, " ".join(message.split())[:300])
 
 
 def _trained(name: str, model: Path, device: str, types: Sequence[str]) -> Iterator[GpuRow]:
-    """The steps of a run, in this process: a training as TRL runs it in each type, the merge and what is served."""
+    """The steps of a run in this process: training with TRL in each number format, merge and export."""
     folder = model.parent / f"{name}-run"
     folder.mkdir()
-    made: dict[str, Path] = {}
+    outputs: dict[str, Path] = {}
 
     def run(step: str, precision: str = types[-1]) -> Mapping[str, Any]:
         spec = make_spec(model, folder, precision=precision)
-        made[step] = folder / f"{step}-{precision}"
-        needed = {each: made[each] for each in STEPS[step].inputs_of(spec)}
-        execute_step(STEPS[step], spec, needed, made[step])
-        result: Mapping[str, Any] = json.loads((made[step] / "manifest.json").read_text("utf-8"))["result"]
+        outputs[step] = folder / f"{step}-{precision}"
+        inputs = {each: outputs[each] for each in STEPS[step].inputs_of(spec)}
+        execute_step(STEPS[step], spec, inputs, outputs[step])
+        result: Mapping[str, Any] = json.loads((outputs[step] / "manifest.json").read_text("utf-8"))["result"]
         return result
 
     for step in ("check", "split"):
         run(step)
     for precision in types:
         train = run("train", precision)
-        found = f"{train['steps']} steps, loss {train['first_loss']} → {train['last_loss']}"
+        figures = f"{train['steps']} steps, loss {train['first_loss']} → {train['last_loss']}"
         left_out = train["left_out"]
         fast = not left_out and train["steps"] == make_spec(model, folder).train.max_steps
-        yield GpuRow(f"{name}, NF4 training, {precision}", fast, found + (f", without {left_out}" if left_out else ""))
+        missing = f", without {left_out}" if left_out else ""
+        yield GpuRow(f"{name}, NF4 training, {precision}", fast, figures + missing)
     export = run("export")
     yield GpuRow(f"{name}, export", True, f"a bundle of {export['bundle_mb']} MB, temperature {export['temperature']}")
-    yield _merged(name, model, made, device, "float32" if device == "cpu" else types[-1])
+    yield _merged(name, model, outputs, device, "float32" if device == "cpu" else types[-1])
 
 
-def _merged(name: str, model: Path, made: Mapping[str, Path], device: str, dtype: str) -> GpuRow:
-    """The merged weights on the device, against the base with the adapter beside it on the CPU."""
+def _merged(name: str, model: Path, outputs: Mapping[str, Path], device: str, dtype: str) -> GpuRow:
+    """Compare the merged weights on the device with the base and its adapter on the CPU."""
     from peft import PeftModel
 
     rows = make_rows(250, 100, 20, 30, 40, 50)
-    beside = PeftModel.from_pretrained(
-        load_torch_model(model, dtype="float32", device="cpu"), str(made["train"] / "adapter")
+    unmerged = PeftModel.from_pretrained(
+        load_torch_model(model, dtype="float32", device="cpu"), str(outputs["train"] / "adapter")
     )
-    merged = load_torch_model(made["export"] / "merged", dtype=dtype, device=device)
-    wanted, found = _loss(beside, rows), _loss(merged, rows)
-    return GpuRow(f"{name}, merged, {dtype}", abs(found / wanted - 1) < _MERGED, f"loss {found:.3f}, CPU {wanted:.3f}")
+    merged = load_torch_model(outputs["export"] / "merged", dtype=dtype, device=device)
+    expected, loss = _loss(unmerged, rows), _loss(merged, rows)
+    return GpuRow(
+        f"{name}, merged, {dtype}", abs(loss / expected - 1) < _MERGED, f"loss {loss:.3f}, CPU {expected:.3f}"
+    )
 
 
 def _loss(model: Any, rows: Sequence[Any]) -> float:
@@ -149,12 +152,12 @@ def _freed(name: str, device: str, before: int) -> GpuRow:
 
 
 def held_bytes(device: str) -> int:
-    """What tensors hold on a device."""
+    """The bytes of all tensors on a device."""
     import torch
 
     gc.collect()
     if device == "cuda":
-        torch._C._cuda_clearCublasWorkspaces()  # 8 to 32 MiB that stay for the next product, in nobody's tensor
+        torch._C._cuda_clearCublasWorkspaces()  # cuBLAS keeps 8 to 32 MiB for its next product
         torch.cuda.empty_cache()
         return int(torch.cuda.memory_allocated())
     storages: dict[int, int] = {}
@@ -166,7 +169,7 @@ def held_bytes(device: str) -> int:
 
 
 def _vllm(scratch: Path, name: str) -> Iterator[GpuRow]:
-    """vLLM on a card whose memory torch has just used: it starts, and says what torch says."""
+    """Test that vLLM starts on a GPU whose memory torch has just used, and agrees with torch."""
     from importlib.util import find_spec
     from os import environ
 
@@ -185,13 +188,13 @@ def _vllm(scratch: Path, name: str) -> Iterator[GpuRow]:
 
     started = time.monotonic()
     served = VllmModel(merged, context=256)
-    took = time.monotonic() - started
+    seconds = time.monotonic() - started
     try:
         ids, tokens = make_rows(250, 40, 10)[0]["input_ids"], [5, 9, 70, 200]
-        (found,) = served.of_tokens([(ids, tokens)])
+        (measured,) = served.of_tokens([(ids, tokens)])
     finally:
         served.close()
     logits = TorchNextToken(load_torch_model(merged, dtype="float32", device="cpu"))(ids)[tokens].astype(np.float64)
-    wanted = logits - np.log(np.exp(logits).sum())
-    off = float(np.abs(found - wanted).max())
-    yield GpuRow("vLLM", off < 0.1, f"started in {took:.0f} s; log-probabilities within {off:.3f} of torch's")
+    expected = logits - np.log(np.exp(logits).sum())
+    error = float(np.abs(measured - expected).max())
+    yield GpuRow("vLLM", error < 0.1, f"started in {seconds:.0f} s; log-probabilities within {error:.3f} of torch's")

@@ -1,4 +1,4 @@
-"""A training step on the device, against the same examples one by one on the CPU in float32."""
+"""Compare a training step on the device with the same examples one by one on the CPU in float32."""
 
 from __future__ import annotations
 
@@ -17,51 +17,52 @@ from tunewright.training.engine.packing import pad
 from tunewright.training.loop.trainer import hold_adapter_in_float32, lora_config
 
 _TOLERANCE = {"float32": (1e-4, 1e-3), "bfloat16": (0.005, 0.04), "float16": (0.002, 0.015)}
-"""Of the loss, and of all gradients together, as a share of them; three to four times what a CPU is off in bfloat16."""
+"""Allowed relative errors of the loss and of all gradients together: three to four times the error of a CPU in
+bfloat16."""
 _VOCABULARY = 250
 _BATCHES = {
     "short": (200, 20, 31, 42, 53, 64, 25, 36, 47),
     "long": (50, 900, 850, 800),
 }
-"""Tokens that are shared, and each example's own: in lines, and one by one beyond the window."""
+"""The tokens of the shared prefix, then those of each example: short ones packed, long ones alone beyond the window."""
 
 
 @dataclass(frozen=True)
 class _Step:
     loss: float
     gradients: Any
-    """Of all matrices of the adapter, one after the other, float32 on the CPU."""
+    """The gradients of all matrices of the adapter, concatenated, in float32 on the CPU."""
 
 
 def step_rows(name: str, folder: Path, device: str, types: Sequence[str]) -> Iterator[GpuRow]:
-    """A row for each way to hold the base and each type of products.
+    """One row per precision of the base and per number format of the computation.
 
     Args:
-        folder: of a model from `tunewright.doctor.tiny.make_model`.
-        types: that products are computed in.
+        folder: a model of `tunewright.doctor.tiny.make_model`.
+        types: the number formats of the computation.
     """
     batches = {kind: make_rows(_VOCABULARY, *lengths) for kind, lengths in _BATCHES.items()}
     for nf4 in (False, True):
-        wanted = {kind: _step(folder, "cpu", "float32", nf4, rows, plain=True) for kind, rows in batches.items()}
+        expected = {kind: _step(folder, "cpu", "float32", nf4, rows, plain=True) for kind, rows in batches.items()}
         for dtype in types:
             parts, fine = [], True
             for kind, rows in batches.items():
-                found = _step(folder, device, dtype, nf4, rows, plain=False)
-                of_loss = abs(found.loss / wanted[kind].loss - 1)
-                of_gradients = float((found.gradients - wanted[kind].gradients).norm() / wanted[kind].gradients.norm())
+                step, reference = _step(folder, device, dtype, nf4, rows, plain=False), expected[kind]
+                loss_error = abs(step.loss / reference.loss - 1)
+                gradient_error = float((step.gradients - reference.gradients).norm() / reference.gradients.norm())
                 allowed = _TOLERANCE[dtype]
-                fine = fine and of_loss <= allowed[0] and of_gradients <= allowed[1]
+                fine = fine and loss_error <= allowed[0] and gradient_error <= allowed[1]
                 parts.append(
-                    f"{kind}: loss {found.loss:.3f}, CPU {wanted[kind].loss:.3f}, gradients {of_gradients:.2%} off"
+                    f"{kind}: loss {step.loss:.3f}, CPU {reference.loss:.3f}, gradients {gradient_error:.2%} off"
                 )
             yield GpuRow(f"{name}, {'NF4' if nf4 else 'LoRA'} step, {dtype}", fine, "; ".join(parts))
 
 
 def _step(folder: Path, device: str, dtype: str, nf4: bool, rows: Sequence[Any], *, plain: bool) -> _Step:
-    """Loss and gradients of some rows: the plain way one by one, or on the fast paths in one batch.
+    """Loss and gradients of some rows, one by one (`plain`), or in one batch on the fast paths.
 
     Raises:
-        RuntimeError: the model was refused a fast path.
+        RuntimeError: the engine refused a fast path for the model.
     """
     import torch
     from peft import get_peft_model
@@ -83,7 +84,7 @@ def _step(folder: Path, device: str, dtype: str, nf4: bool, rows: Sequence[Any],
             raise RuntimeError(f"without {engine.reasons or 'fused LoRA layers'}")
         batches = [engine.collate(rows)]
     loss = 0.0
-    # As accelerate runs a float16 training.
+    # accelerate runs float16 training like this.
     mixed = torch.autocast(device, torch.float16, enabled=dtype == "float16")
     for batch in batches:
         with mixed:

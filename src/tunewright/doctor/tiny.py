@@ -1,4 +1,4 @@
-"""What the self-test runs: a random model of four layers of each architecture, and a job for it to learn."""
+"""The material of the self-test: a random model of four layers per architecture, and a job for it to learn."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
         },
     ),
 }
-"""transformers' config, the chat template, and what is not as in the others."""
+"""The config class of transformers, the chat template, and the settings that differ from the others'."""
 WINDOW = 512
-"""Tokens that layers with a sliding window see."""
+"""Tokens in the window of layers with sliding attention."""
 _SHAPE = {
     "hidden_size": 256,
     "intermediate_size": 512,
@@ -58,7 +58,7 @@ _EXAMPLES = 48
 
 
 def make_tokenizer(template: str, folder: Path) -> Any:
-    """A tokenizer of bytes that has every template's marks, in a folder with a chat template by its name."""
+    """A byte-level tokenizer with the special tokens of every template, saved in a folder with one chat template."""
     import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -134,17 +134,17 @@ def make_spec(model: Path, folder: Path, runtime: str = "auto", **train: object)
 
 
 def make_rows(vocabulary: int, shared: int, *own: int) -> list[dict[str, Any]]:
-    """Encoded examples that begin alike; of each the last two tokens are learnt.
+    """Encoded examples with a shared prefix. Only the last two tokens of each are learnt.
 
     Args:
-        vocabulary: tokens are below it.
-        shared: tokens that all begin with.
-        own: how many tokens of its own each has.
+        vocabulary: the number of tokens in the vocabulary.
+        shared: the length of the prefix.
+        own: the length of each example after the prefix.
     """
     draw = random.Random(shared)
     prefix = draw.choices(range(3, vocabulary), k=shared)
-    made = []
+    rows = []
     for length in own:
         ids = [*prefix, *draw.choices(range(3, vocabulary), k=length)]
-        made.append({"input_ids": ids, "labels": [-100] * (len(ids) - 2) + ids[-2:]})
-    return made
+        rows.append({"input_ids": ids, "labels": [-100] * (len(ids) - 2) + ids[-2:]})
+    return rows

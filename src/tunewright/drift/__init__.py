@@ -1,1 +1,1 @@
-"""Whether what is asked and answered now differs from what the model was judged on: traits, windows, tests, alarms."""
+"""Drift: whether today's requests and answers differ from those that the model was judged on."""

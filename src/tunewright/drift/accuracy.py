@@ -1,14 +1,14 @@
 """Accuracy from reviews: how often the model is right now, and whether that has fallen.
 
-Reviews are no random sample: a queue shows uncertain, novel and disputed requests first, so that the share of right
-answers among them says little. So a few answers of each day are drawn at random and reviewed as well
-(`tunewright.monitoring.queue`); once there are enough of these, they alone tell the accuracy, each day counting by how
-much it answered (stratified sampling, Cochran 1977, chapter 5).
+Reviews are no random sample: a queue shows uncertain, novel and disputed requests first, so the share of right answers
+among them says little. Therefore a few answers of each day are drawn at random and reviewed too
+(`tunewright.monitoring.queue`). Once there are enough of these, the estimate uses them alone and weights each day by
+its number of answers (stratified sampling, Cochran 1977, chapter 5).
 
-Until then all reviews are weighed to what was answered: answers are cut into strata of confidence, and each stratum
-counts by its share of all answers, not of the reviewed ones (post-stratification, Holt & Smith 1979). That is right as
-far as, among answers of like confidence, which are reviewed does not depend on whether they are right. Novelty and
-disagreement break this a little, towards too low an accuracy.
+Until then all reviews are weighted to represent all answers: answers are cut into strata of confidence, and each
+stratum counts by its share of all answers, not of the reviewed ones (post-stratification, Holt & Smith 1979). This is
+right if, among answers of similar confidence, the choice of reviews does not depend on whether an answer is right.
+Novelty and disagreement violate this a little, and make the estimate too low.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ import numpy.typing as npt
 from tunewright.evaluation.statistics.intervals import Interval
 
 FEWEST_REVIEWS = 100
-"""Below which nothing is estimated from what a queue chose."""
+"""With fewer reviews chosen by the queue there is no estimate."""
 FEWEST_DRAWN = 30
-"""Reviews of answers that were drawn at random, from which on these alone count."""
+"""With this many reviews of answers drawn at random, these alone count."""
 _STRATA = 5
 _IN_A_STRATUM = 10
-"""Reviews; a stratum with fewer is joined to the one below it."""
+"""A stratum with fewer reviews is joined to the one below it."""
 _ON_A_SIDE = 30
-"""Reviews before and after a change."""
+"""Least number of reviews before and after a change."""
 _SMALLEST = 0.03
 """The smallest loss that matters."""
 _PERMUTATIONS = 9999
 _MOST = 3000
-"""Reviews that a change is sought in; the newest."""
+"""The newest reviews, in which a change is sought."""
 
 Columns = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Reviewed:
-    """What people said to answers, the last word on each.
+    """The last review of each reviewed answer.
 
     Args:
         right: 1 or 0.
-        confidence: not a number where none was told.
-        day: its ordinal.
-        drawn: whether it was drawn at random.
+        confidence: NaN where there is none.
+        day: ordinal of the day.
+        drawn: whether the answer was drawn at random.
     """
 
     right: Columns
@@ -62,9 +62,9 @@ class Accuracy:
     """How often answers are right.
 
     Args:
-        share: with its 95 % interval.
-        reviews: that it rests on.
-        drawn: whether they are of answers that were drawn at random; else they are weighed by confidence.
+        share: share of right answers with its 95 % interval.
+        reviews: number of reviews behind it.
+        drawn: whether these are of answers drawn at random; else they are weighted by confidence.
     """
 
     share: Interval
@@ -72,7 +72,7 @@ class Accuracy:
     drawn: bool
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         share = self.share
         how = "answers drawn at random" if self.drawn else "weighted reviews"
         return f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%}), by {self.reviews:,} {how}"
@@ -83,9 +83,9 @@ class Change:
     """When accuracy fell.
 
     Args:
-        day: the first one after it.
-        loss: of accuracy, among answers of like confidence.
-        p: the probability of as clear a fall anywhere, by chance.
+        day: the first day after it.
+        loss: loss of accuracy among answers of similar confidence.
+        p: the probability of an equally clear fall on any day by chance.
     """
 
     day: int
@@ -100,8 +100,8 @@ def accuracy_now(reviewed: Reviewed, all_confidences: Columns, answered: Mapping
     """The accuracy of all answers; None where there are too few reviews.
 
     Args:
-        all_confidences: of all answers, or a random sample of them.
-        answered: by day how many answers there were. A day it lacks counts by its reviews.
+        all_confidences: confidences of all answers, or of a random sample of them.
+        answered: number of answers by day. A missing day counts by its reviews.
     """
     drawn = int(reviewed.drawn.sum())
     if drawn >= FEWEST_DRAWN:
@@ -112,12 +112,12 @@ def accuracy_now(reviewed: Reviewed, all_confidences: Columns, answered: Mapping
 
 
 def _of_drawn(right: Columns, day: npt.NDArray[np.int64], answered: Mapping[int, float]) -> Interval:
-    days, places = np.unique(day, return_inverse=True)
-    counts, hits = np.bincount(places), np.bincount(places, weights=right)
+    days, indices = np.unique(day, return_inverse=True)
+    counts, hits = np.bincount(indices), np.bincount(indices, weights=right)
     shares = np.array([answered.get(int(each), 0) or count for each, count in zip(days, counts, strict=True)], float)
     shares /= shares.sum()
     value = float((shares * hits / counts).sum())
-    # A day's few reviews say nothing of their spread: that of all is taken, of as many as they are worth (Kish 1965).
+    # A day's few reviews say nothing about their spread, so use that of all, at their effective number (Kish 1965).
     trials = 1 / float((shares**2 / counts).sum())
     return _interval(value, _spread(1.0, value * trials, trials))
 
@@ -130,8 +130,8 @@ def _weighted(right: Columns, confidence: Columns, all_confidences: Columns) -> 
 
 
 def _spread(shares: Columns | float, hits: npt.NDArray[Any] | float, counts: npt.NDArray[Any] | float) -> float:
-    """Of a weighted sum of shares, with two right and two wrong answers more (Agresti & Coull 1998): ten of ten are no
-    proof."""
+    """Half the interval of a weighted sum of shares, with two more right and two more wrong answers (Agresti & Coull
+    1998), because ten of ten prove nothing."""
     share = (hits + 2) / (counts + 4)
     return 1.96 * float(np.sqrt(np.sum(shares**2 * share * (1 - share) / (counts + 4))))
 
@@ -143,10 +143,9 @@ def _interval(value: float, spread: float) -> Interval:
 def fall_of_accuracy(reviewed: Reviewed, seed: int = 0) -> Change | None:
     """The likeliest day on which accuracy fell; None where there are too few reviews.
 
-    What is compared is by how much answers are better than the average of their stratum of confidence, so that what the
-    queue showed first does not pass for a change. The clearest step of all days counts, and its p-value is that among
-    permutations within strata (CUSUM test for a change at an unknown time, Page 1955; permuted as by Antoch & Hušková
-    2001).
+    The test compares how much better answers are than the average of their stratum of confidence, so that the order of
+    the queue does not look like a change. The clearest step of all days counts, with its p-value among permutations
+    within strata (CUSUM test for a change at an unknown time, Page 1955; permutations as in Antoch & Hušková 2001).
     """
     order = np.argsort(reviewed.day, kind="stable")[-_MOST:]
     right, confidence, day = reviewed.right[order], reviewed.confidence[order], reviewed.day[order]
@@ -159,12 +158,12 @@ def fall_of_accuracy(reviewed: Reviewed, seed: int = 0) -> Change | None:
     better = right - means[strata]
 
     def steps(values: Columns) -> Columns:
-        """By how many standard errors, up to a factor, each start divides higher values from lower ones."""
+        """The standard errors, up to a factor, by which each start separates higher values from lower ones."""
         before = np.cumsum(values)[starts - 1]
         return np.asarray(before / np.sqrt(starts * (1 - starts / len(values))))
 
-    found = steps(better)
-    best = int(found.argmax())
+    observed = steps(better)
+    best = int(observed.argmax())
     random = np.random.default_rng(seed)
     rows = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     larger = 0
@@ -172,8 +171,8 @@ def fall_of_accuracy(reviewed: Reviewed, seed: int = 0) -> Change | None:
         permuted = better.copy()
         for of_stratum in rows:
             permuted[of_stratum] = better[random.permutation(of_stratum)]
-        larger += bool(steps(permuted).max() >= found[best] - 1e-12)
-        if larger > 100:  # no change, and it need not be known how surely
+        larger += bool(steps(permuted).max() >= observed[best] - 1e-12)
+        if larger > 100:  # clearly no change: the exact p-value is not needed
             break
     start = starts[best]
     loss = float(better[:start].mean() - better[start:].mean())
@@ -181,7 +180,7 @@ def fall_of_accuracy(reviewed: Reviewed, seed: int = 0) -> Change | None:
 
 
 def _strata(confidence: Columns, everything: Columns) -> tuple[npt.NDArray[np.int64], Columns]:
-    """The stratum of each reviewed answer, and the share of all answers in each stratum."""
+    """(the stratum of each reviewed answer, the share of all answers in each stratum)."""
     if np.isnan(everything).any() or np.isnan(confidence).any():
         return np.zeros(len(confidence), np.int64), np.ones(1)
     edges = list(np.unique(np.quantile(everything, np.arange(1, _STRATA) / _STRATA)))

@@ -1,7 +1,8 @@
-"""The reference: what a model was taught and how the answers that it was judged by look; `reference.npz` in a bundle.
+"""The reference: a model's training texts, and the traits of the answers that it was judged by; `reference.npz` in a
+bundle.
 
-Nothing in it is a text: of each trait the numbers, sorted each by itself so that no row can be put together again, or
-how often each kind occurs, and what was taught as `KnownTexts` keeps it.
+It holds no text. For each trait it has the numbers, sorted by themselves so that nobody can put a row together again,
+or the count of each kind. The training texts are kept as `KnownTexts`.
 """
 
 from __future__ import annotations
@@ -24,29 +25,29 @@ from tunewright.tasks import Task
 
 
 def design_effects(traits: Traits, groups: Sequence[str]) -> dict[str, float]:
-    """By trait, how many rows are worth one independent row; 1 at least.
+    """By trait, the number of rows that are worth one independent row; at least 1.
 
     Args:
-        traits: of n rows.
-        groups: of each row, who asked, shape [n].
+        traits: the traits of n rows.
+        groups: the customer of each row, shape [n].
 
-    Source: Rao & Scott 1981, the mean of the design effects of the kinds; Kish 1965, section 8.2, for numbers, the
-    largest of those of their ranks and of either tail.
+    Source: for kinds Rao & Scott 1981, the mean of the design effects of the kinds; for numbers Kish 1965, section 8.2,
+    the largest of the effects on their ranks and on either tail.
     """
     member_of, _ = numbered(groups, len(traits))
-    found = {name: _of_kinds(column, member_of) for name, column in traits.kinds.items()}
+    effects = {name: _of_kinds(column, member_of) for name, column in traits.kinds.items()}
     for name, column in traits.numbers.items():
         known = ~np.isnan(column)
-        found[name] = _of_numbers(column[known], member_of[known], NUMBERS[name].worse) if known.any() else 1.0
-    return found
+        effects[name] = _of_numbers(column[known], member_of[known], NUMBERS[name].worse) if known.any() else 1.0
+    return effects
 
 
 def _of_kinds(column: npt.NDArray[np.str_], member_of: npt.NDArray[np.int64]) -> float:
     _, kinds, counts = np.unique(column, return_inverse=True, return_counts=True)
     rare = counts < EXPECTED
-    # The rare ones are one kind, as they are where kinds are compared.
-    places = np.where(rare, 0, np.cumsum(~rare) - (0 if rare.any() else 1))
-    marks = np.eye(int(places.max()) + 1)[places[kinds]]
+    # The rare kinds count as one, as in the comparison of kinds.
+    pooled = np.where(rare, 0, np.cumsum(~rare) - (0 if rare.any() else 1))
+    marks = np.eye(int(pooled.max()) + 1)[pooled[kinds]]
     return _effect((marks - marks.mean(axis=0)) / np.sqrt(marks.mean(axis=0)), member_of)
 
 
@@ -62,10 +63,10 @@ def _of_numbers(column: Numbers, member_of: npt.NDArray[np.int64], worse: int) -
 
 
 def _effect(deviations: npt.NDArray[Any], member_of: npt.NDArray[np.int64]) -> float:
-    """The variance of a mean between groups over that of independent rows.
+    """The variance of a mean between groups, divided by that of independent rows.
 
     Args:
-        deviations: from the mean, shape [rows, columns].
+        deviations: deviations from the mean, shape [rows, columns].
     """
     independent = float(np.square(deviations).sum())
     groups = len(np.unique(member_of))
@@ -79,20 +80,20 @@ def _effect(deviations: npt.NDArray[Any], member_of: npt.NDArray[np.int64]) -> f
 REFERENCE_FILE = "reference.npz"
 _VERSION = 1
 _NUMBER = "number."
-"""What the name of a column of numbers begins with."""
+"""Prefix of the names of columns of numbers."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What a live window is compared with.
+    """The data that a live window is compared with.
 
     Args:
-        known: what was taught.
+        known: the training texts.
         rows: the number of answers.
-        kinds: by trait how often each kind occurs.
-        numbers: by trait all numbers, sorted.
-        effects: by trait how many answers are worth one independent one, where rows of one group come together; 1
-            where nothing is said.
+        kinds: by trait, the count of each kind.
+        numbers: by trait, all numbers, sorted.
+        effects: by trait, the number of answers worth one independent answer, where rows are grouped; 1 for a missing
+            trait.
     """
 
     known: KnownTexts
@@ -111,12 +112,13 @@ class Reference:
         task: Task,
         groups: Sequence[str] | None = None,
     ) -> Reference:
-        """A reference.
+        """Make a reference.
 
         Args:
-            taught: the texts that make known; none of those that follow, or these would look less novel than they are.
-            texts: of the window, with the model's answers and confidences.
-            groups: of each text, who asked; None where each stands by itself, or that is not known.
+            taught: the training texts. None of the other texts may be among them, or these would look less novel than
+                they are.
+            texts: the texts to compare windows with, with the model's answers and confidences.
+            groups: the customer of each text; None where the texts are independent, or that is not known.
         """
         known = KnownTexts.of(taught)
         return cls.from_traits(known, traits_of(texts, answers, confidences, task, known), groups)
@@ -131,22 +133,22 @@ class Reference:
         effects: Mapping[str, float],
         seed: int = 0,
     ) -> Reference:
-        """A reference made of live traffic that is held to be good: half of it makes known, the other half is the
-        window.
+        """Make a reference from live traffic that is considered good: half of it takes the place of the training texts,
+        the other half is compared with windows.
 
         Args:
-            effects: of the reference that this one takes the place of; captures do not say whose they are.
+            effects: the design effects of the reference that this one replaces; captures do not name the customer.
         """
         order = np.random.default_rng(seed).permutation(len(texts))
         taught, window = order[::2], order[1::2]
-        made = cls.of(
+        reference = cls.of(
             [texts[row] for row in taught],
             [texts[row] for row in window],
             [answers[row] for row in window],
             [confidences[row] for row in window],
             task,
         )
-        return replace(made, effects=effects)
+        return replace(reference, effects=effects)
 
     @classmethod
     def from_traits(cls, known: KnownTexts, traits: Traits, groups: Sequence[str] | None = None) -> Reference:
@@ -158,16 +160,16 @@ class Reference:
         return cls(known, len(traits), kinds, numbers, design_effects(traits, groups) if groups else {})
 
     def novelty(self, texts: Sequence[str]) -> Numbers:
-        """How unlike what was taught texts are, from 0 to 1: the share of the reference that is less so."""
+        """The novelty of texts, from 0 to 1: the share of the reference that is less unlike the training texts."""
         distance, _, _ = self.known.place(texts)
         window = self.numbers["novelty"]
         return np.asarray(np.searchsorted(window, distance) / max(len(window), 1), np.float32)
 
     def save(self, folder: Path) -> Path:
-        """Write it into a folder, the same bytes for the same reference."""
-        words = {"version": _VERSION, "rows": self.rows, "kinds": self.kinds, "effects": self.effects}
+        """Write the reference into a folder; the same reference gives the same bytes."""
+        header = {"version": _VERSION, "rows": self.rows, "kinds": self.kinds, "effects": self.effects}
         arrays: dict[str, Any] = {
-            "words": np.frombuffer(json.dumps(words, sort_keys=True).encode(), np.uint8),
+            "words": np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8),
             "known": np.packbits(self.known.known),
             "weights": self.known.weights,
             "centres": self.known.centres.astype(np.float16),
@@ -180,7 +182,7 @@ class Reference:
 
 
 def load_reference(bundle_folder: Path) -> Reference | None:
-    """The reference of a bundle; None where it has none, as those have that were made before there were any.
+    """The reference of a bundle; None where it has none, like old bundles.
 
     Raises:
         UserError: it can't be read.
@@ -190,10 +192,10 @@ def load_reference(bundle_folder: Path) -> Reference | None:
         return None
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            words = json.loads(arrays["words"].tobytes())
-            if words["version"] != _VERSION:
+            header = json.loads(arrays["words"].tobytes())
+            if header["version"] != _VERSION:
                 raise UserError(
-                    f"This reference is of version {words['version']}, not {_VERSION}.",
+                    f"This reference has version {header['version']}, not {_VERSION}.",
                     where=file,
                     fix="Make the bundle again with: tunewright run YOUR_PROJECT",
                 )
@@ -210,11 +212,11 @@ def load_reference(bundle_folder: Path) -> Reference | None:
             }
     except UserError:
         raise
-    except Exception as error:  # noqa: BLE001 (what damage makes zip, zlib, numpy and json raise has no end)
+    except Exception as error:  # noqa: BLE001 (damage makes zip, zlib, numpy and json raise countless errors)
         raise UserError(
             "The bundle's reference can't be read.",
             where=file,
             why=str(error),
             fix="Make the bundle again with: tunewright run YOUR_PROJECT",
         ) from None
-    return Reference(known, words["rows"], words["kinds"], numbers, words.get("effects", {}))
+    return Reference(known, header["rows"], header["kinds"], numbers, header.get("effects", {}))

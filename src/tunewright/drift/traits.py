@@ -1,4 +1,4 @@
-"""Traits: what is watched of a text and its answer, as columns of numbers and of kinds."""
+"""Traits: the monitored properties of a text and its answer, as columns of numbers and of kinds."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf
 from tunewright.tasks.measures import leaves
 
 UNKNOWN = "?"
-"""The language of a text that is too short to tell."""
+"""The language of a text that is too short to identify it."""
 
 
 @dataclass(frozen=True)
 class Trait:
-    """Something that is watched.
+    """A monitored property.
 
     Args:
-        title: as a table shows it.
-        worse: 1: only more of it is drift; -1: only less; 0: both.
+        title: its name in a table.
+        worse: 1: only an increase is drift; -1: only a decrease; 0: both.
     """
 
     title: str
@@ -38,7 +38,7 @@ KINDS = {
     "language": Trait("languages"),
     "topic": Trait("mix of topics"),
 }
-"""Traits of which each text has one kind."""
+"""Traits for which each text has one kind."""
 NUMBERS = {
     "confidence": Trait("confidence", worse=-1),
     "length": Trait("length of requests"),
@@ -46,8 +46,8 @@ NUMBERS = {
     "unseen": Trait("unknown words", worse=1),
     "novelty": Trait("novelty", worse=1),
 }
-"""Traits of which each text has a number. More known words and more likeness to what was taught are no harm: a live
-stream repeats questions that were taught, the test part by its making does not."""
+"""Traits for which each text has a number. More known words and more similarity to the training texts do no harm: live
+traffic repeats questions of the training, while the test part was made not to."""
 TRAITS = KINDS | NUMBERS
 
 
@@ -56,8 +56,8 @@ class Traits:
     """The traits of n texts.
 
     Args:
-        kinds: by trait the kind of each text.
-        numbers: by trait the number of each; not a number where it has none.
+        kinds: by trait, the kind of each text.
+        numbers: by trait, the number of each text; NaN where it has none.
     """
 
     kinds: Mapping[str, npt.NDArray[np.str_]]
@@ -79,7 +79,7 @@ def traits_of(
     """The traits of texts and their answers.
 
     Args:
-        confidences: None where a model tells none.
+        confidences: the confidence of each answer; None where the model gives none.
     """
     distance, topic, unseen = known.place(texts)
     kinds = {
@@ -87,7 +87,7 @@ def traits_of(
         "topic": [f"topic {number}" for number in topic],
     }
     numbers = {
-        "confidence": np.array([np.nan if sure is None else sure for sure in confidences], np.float32),
+        "confidence": np.array([np.nan if each is None else each for each in confidences], np.float32),
         "length": np.array([len(text) for text in texts], np.float32),
         "unseen": unseen,
         "novelty": distance,
@@ -104,7 +104,7 @@ def traits_of(
 
 
 def _filled(answer: str) -> str:
-    """The top fields of a record that hold anything."""
+    """The top-level fields of a record that are not empty."""
     try:
         record = loads(answer)
     except (JSONDecodeError, RecursionError):

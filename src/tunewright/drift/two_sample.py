@@ -1,7 +1,7 @@
-"""Whether two samples come from the same population: of kinds, and of numbers.
+"""Two-sample tests: whether two samples of kinds, or of numbers, come from the same population.
 
-Each test has a p-value that holds far out in its tail, where one of many daily tests must stand, and an effect that
-does not grow with the number of rows, so that a difference too small to matter can be told from one that is not.
+Each test has a p-value that is right far out in its tail, as one of many daily tests needs, and an effect that does not
+grow with the number of rows, which separates differences that matter from those too small to matter.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import numpy as np
 from tunewright.drift.known import Numbers
 
 EXPECTED = 5
-"""Of a kind in the smaller sample below which it is pooled with the other rare ones (Cochran 1954)."""
+"""A kind with fewer expected rows in the smaller sample is pooled with the other rare ones (Cochran 1954)."""
 TAIL = 0.95
-"""Of all values: what lies beyond it is the tail."""
+"""Values beyond this quantile of all are the tail."""
 SMALLEST_MIX = 0.1
-"""The smallest effect on kinds that matters: Cohen's w, of which 0.1 is small (Cohen 1988)."""
+"""The smallest effect on kinds that matters: Cohen's w, where 0.1 is small (Cohen 1988)."""
 SMALLEST_SHIFT = 0.05
-"""The same on numbers: by how much more than half the time one of them is larger, doubled (Cliff's delta)."""
+"""The smallest effect on numbers that matters: Cliff's delta, twice the excess over one half of the chance that a later
+number is larger."""
 SMALLEST_TAIL = 0.02
-"""The same on their tails and on rare kinds: the share of rows by which there are more."""
+"""The smallest effect on tails and on rare kinds that matters: the increase in their share of the rows."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What a test finds.
+    """The result of a test.
 
     Args:
-        effect: in units of the smallest one that matters.
+        effect: in units of the smallest effect that matters.
     """
 
     p: float
@@ -45,12 +46,12 @@ NONE = Difference(1.0, 0.0)
 
 
 def mix(before: Mapping[str, int], after: Mapping[str, int], effect: float = 1.0) -> Difference:
-    """Whether kinds are mixed alike: Pearson's chi-square test. Rare kinds are pooled; where even they are too rare for
-    it, Fisher's exact test asks whether there are more of them, and the smaller p-value counts, doubled.
+    """Whether the mix of kinds is the same, by Pearson's chi-square test. Rare kinds are pooled. Where even the pool is
+    too rare for it, Fisher's exact test checks whether there are more of them, and the smaller p-value counts, doubled.
 
     Args:
-        effect: the design effect of both samples, how many rows are worth one independent row; counts are divided by it
-            before anything is tested (Rao & Scott 1981).
+        effect: the design effect of both samples, the number of rows worth one independent row; counts are divided by
+            it before the tests (Rao & Scott 1981).
     """
     kinds = sorted(before.keys() | after.keys())
     table = np.array([[counts.get(kind, 0) for kind in kinds] for counts in (before, after)], float)
@@ -71,7 +72,7 @@ def mix(before: Mapping[str, int], after: Mapping[str, int], effect: float = 1.0
 
 
 def _chi_square(table: Numbers) -> Difference:
-    """Of a table of two rows."""
+    """The chi-square test of a table of two rows."""
     from scipy.stats import chi2
 
     table = table[:, table.any(axis=0)]
@@ -86,33 +87,34 @@ def _chi_square(table: Numbers) -> Difference:
 
 
 def shift(before: Numbers, after: Numbers, worse: int, effect: float = 1.0) -> Difference:
-    """Whether numbers lie alike: all of them (Mann & Whitney 1947), and those in the tail (Fisher's exact test), which
-    a few new requests among many old ones show in first. The smaller p-value counts, times the number of tests.
+    """Whether numbers have the same distribution: all of them (Mann & Whitney 1947), and their tail (Fisher's exact
+    test), which shows a few new requests among many old ones first. The smaller p-value counts, times the number of
+    tests.
 
     Args:
-        worse: 1: only larger ones are a difference; -1: only smaller ones; 0: both.
+        worse: 1: only larger numbers count; -1: only smaller ones; 0: both.
         effect: as in `mix`.
     """
     if not len(before) or not len(after) or min(before.min(), after.min()) == max(before.max(), after.max()):
         return NONE
     if worse < 0:
         before, after = -before, -after
-    found = [_larger(before, after, effect, both=not worse), _heavier(before, after, effect)]
-    return _likelier(found if worse else [*found, _heavier(-before, -after, effect)])
+    tests = [_larger(before, after, effect, both=not worse), _heavier(before, after, effect)]
+    return _likelier(tests if worse else [*tests, _heavier(-before, -after, effect)])
 
 
-def _likelier(found: Sequence[Difference]) -> Difference:
-    """Of several tests the one that speaks for a difference that matters, its p-value corrected for the choice."""
-    best = min(found, key=lambda difference: (not difference.matters, difference.p))
-    return Difference(min(1.0, best.p * len(found)), max(0.0, best.effect))
+def _likelier(differences: Sequence[Difference]) -> Difference:
+    """The likeliest difference that matters among several tests, its p-value corrected for the choice."""
+    best = min(differences, key=lambda difference: (not difference.matters, difference.p))
+    return Difference(min(1.0, best.p * len(differences)), max(0.0, best.effect))
 
 
 def _larger(before: Numbers, after: Numbers, effect: float, both: bool) -> Difference:
-    """Whether later numbers are larger, or either are.
+    """Whether later numbers are larger; with `both`, whether they are larger or smaller.
 
-    The rank sum's distribution over all ways to part the numbers is close to a Pearson curve of type III with the same
-    variance and skewness (Mielke & Berry 2007). A normal curve would do but for ties: where most texts have no unknown
-    word at all, its tail is too thin by factors.
+    The rank sum's distribution over all ways to divide the numbers is close to a Pearson curve of type III with the
+    same variance and skewness (Mielke & Berry 2007). A normal curve would do if there were no ties: where most texts
+    have no unknown word at all, its tail is too thin by factors.
     """
     from scipy.stats import pearson3, rankdata
 
@@ -137,7 +139,7 @@ def _larger(before: Numbers, after: Numbers, effect: float, both: bool) -> Diffe
 
 
 def _heavier(before: Numbers, after: Numbers, effect: float) -> Difference:
-    """Whether more of the later numbers lie in the upper tail of all."""
+    """Whether more of the later numbers are in the upper tail of all."""
     edge = np.quantile(np.concatenate([before, after]), TAIL, method="inverted_cdf")
     early, late = int((before > edge).sum()), int((after > edge).sum())
     p = _upper(early / effect, late / effect, len(before) / effect, len(after) / effect)
@@ -145,7 +147,7 @@ def _heavier(before: Numbers, after: Numbers, effect: float) -> Difference:
 
 
 def _upper(early: float, late: float, before: float, window: float) -> float:
-    """The probability that of the marked rows, `early` before and `late` in the window, so many or more lie in the
+    """The probability that `late` or more of the marked rows, `early` before and `late` in the window, are in the
     window (Fisher's exact test), to the nearest whole rows."""
     from scipy.stats import hypergeom
 
@@ -156,13 +158,13 @@ def _upper(early: float, late: float, before: float, window: float) -> float:
 MONTH = 0.05
 """Probability of a false alarm in a month in which nothing changes."""
 CHECKS = 30
-"""In a month: one a day."""
+"""Checks in a month: one a day."""
 DAYS = (1, 7, 28)
 """Lengths of the windows."""
 _TESTS = len(DAYS) + 1
-"""Each day: the windows, and accuracy where there are reviews."""
+"""Tests a day: the windows, and accuracy where there are reviews."""
 
 
 def alpha_of_a_test() -> float:
-    """The probability that one window, or accuracy, is falsely called drift at one check."""
+    """The probability that one check falsely reports drift in one window, or in accuracy."""
     return MONTH / CHECKS / _TESTS

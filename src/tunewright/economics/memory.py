@@ -34,7 +34,7 @@ INT8_ROW = 5
 """Bytes of scale and zero point of an output of a matrix in int8."""
 INT4 = 0.578
 """Bytes of a number in int4, with scale and zero point of its group of 64."""
-TOUCHY = 0.15
+SENSITIVE = 0.15
 """Share of the layers' numbers that int4 keeps in int8: values and down projections of half of the layers."""
 NF4 = 0.53
 """Bytes of a number in NF4, with its doubly quantised scale."""
@@ -56,7 +56,7 @@ def weights(sizes: Sizes, precision: str) -> float:
         case "int8":
             return ends + inner + INT8_ROW * sizes.rows
         case "int4":
-            return ends + inner * (TOUCHY + (1 - TOUCHY) * INT4) + INT8_ROW * sizes.rows
+            return ends + inner * (SENSITIVE + (1 - SENSITIVE) * INT4) + INT8_ROW * sizes.rows
         case "nf4":
             return 2 * sizes.vocabulary + NF4 * inner
         case _:

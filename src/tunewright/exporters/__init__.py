@@ -1,1 +1,1 @@
-"""From an adapter to what is deployed: merged weights, ONNX, and the bundle that carries everything serving needs."""
+"""Export: merged weights, runtime weights, GGUF files, and the bundle with everything that serving needs."""

@@ -1,4 +1,4 @@
-"""Writing a bundle: one folder with everything that serving needs, and nothing that training needed."""
+"""Writes a bundle: one folder with everything that serving needs, and nothing that only training needs."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from tunewright.tasks import task_of
 
 
 def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> BundleInfo:
-    """Complete a folder that already holds the weights into a bundle.
+    """Turn a folder that already has the weights into a bundle.
 
     Args:
-        longest: tokens of the longest answer that was taught.
+        longest: tokens of the longest training answer.
     """
     tokenizer = TextTokenizer(base.folder)
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
@@ -50,11 +50,11 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
 def write_encoder_bundle(
     spec: Spec, base: LocalEncoder, encoder: Path, outputs: Sequence[str], folder: Path
 ) -> BundleInfo:
-    """As `write_bundle`, of an encoder.
+    """As `write_bundle`, for an encoder.
 
     Args:
-        encoder: the folder of the tuned one.
-        outputs: what the logits of a token stand for; none where its logits are those of the labels.
+        encoder: the folder of the tuned encoder.
+        outputs: the meaning of a token's logits; empty where the logits are those of the labels.
     """
     context = min(base.window, spec.train.max_length)
     info = _write(spec, folder, precision=spec.export.weights, context=context, outputs=list(outputs))
@@ -63,7 +63,7 @@ def write_encoder_bundle(
 
 
 def write_linear_bundle(spec: Spec, folder: Path) -> BundleInfo:
-    """As `write_bundle`, of a linear model."""
+    """As `write_bundle`, for a linear model."""
     return _write(spec, folder, precision="fp32", context=MOST_NGRAMS)
 
 
@@ -78,10 +78,10 @@ def _write(
     template_sha256: str | None = None,
     **more: Any,
 ) -> BundleInfo:
-    """Write `bundle.json` and the card into a folder that holds nothing but the weights, which the version pins.
+    """Write `bundle.json` and the card into a folder that has only the weights. The version is the hash of these.
 
     Args:
-        more: further fields of `BundleInfo`; the defaults are those of what writes no answers.
+        more: further fields of `BundleInfo`; the defaults fit models that decode no text.
     """
     info = BundleInfo(
         name=spec.name,

@@ -1,4 +1,4 @@
-"""A decoder's tensors by their names in Llama, a few rows at a time, turned where they are to be quantised."""
+"""A decoder's tensors by their names in Llama, a few rows at a time, rotated where they will be quantised."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tunewright.models.tensor_files import Tensor, TensorWriter, Weights
 Floats = npt.NDArray[np.float32]
 
 _NUMBERS = 1 << 20
-"""Of a matrix that are worked on at once; in float32 they fit a core's cache."""
+"""Numbers of a matrix that are processed at once; in float32 they fit a core's cache."""
 _TENSORS_A_LAYER, _OTHERS = 40, 16
-"""That are written of a decoder, at most."""
+"""The most tensors that a decoder's file has."""
 HEAD, EMBEDDING = "lm_head", "model.embed_tokens"
 
 
@@ -37,7 +37,7 @@ class Matrix:
     """Some of its rows, in float32."""
 
     def blocks(self) -> Iterator[tuple[int, int]]:
-        """First row and the one behind the last, of each part that is worked on at once."""
+        """(first row, row after the last) of each block that is processed at once."""
         rows, width = self.shape
         step = max(1, _NUMBERS // width)
         return ((start, min(start + step, rows)) for start in range(0, rows, step))
@@ -45,26 +45,26 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Vector:
-    """A norm's weight, a bias, what rotates positions, or what the graph turns with."""
+    """A norm's weight, a bias, a position encoding, or a factor of the graph's rotation."""
 
     name: str
     values: Floats
 
 
 class Decoder:
-    """A Hugging Face folder as what runtimes are built from.
+    """A Hugging Face folder in the form from which runtimes are built.
 
     Args:
-        turned: whether the axes of what the matrices read are turned; see `tunewright.exporters.rotation`. The output
-            layer is then one of its own.
-        plus_one: whether norms that multiply by 1 + w are given as what they multiply by.
-        own_head: whether the output layer is one of its own in any case.
+        rotated: whether to rotate the inputs of the matrices; see `tunewright.exporters.rotation`. The output layer is
+            then a separate matrix.
+        plus_one: whether norms that multiply by 1 + w are given as 1 + w.
+        own_head: whether the output layer is a separate matrix in any case.
 
     Raises:
-        UserError: the folder is not whole, or its tensors are not a decoder's.
+        UserError: the folder is incomplete, or its tensors are not a decoder's.
     """
 
-    def __init__(self, folder: Path, *, turned: bool, plus_one: bool = True, own_head: bool = False):
+    def __init__(self, folder: Path, *, rotated: bool, plus_one: bool = True, own_head: bool = False):
         from transformers import AutoConfig
 
         self.folder = folder
@@ -79,16 +79,16 @@ class Decoder:
                 fix="Give the folder of a causal language model as transformers saves it.",
             )
         self.architecture = architecture_of(self.config.to_dict())
-        self._rotation = Rotation(self._weights, self.config.hidden_size, self.architecture) if turned else None
+        self._rotation = Rotation(self._weights, self.config.hidden_size, self.architecture) if rotated else None
         self._plus_one = plus_one and self.architecture.one_plus
         self._own_head = own_head or self._rotation is not None
 
     def writer(self, path: Path) -> TensorWriter:
-        """A file with room for all that is written of it, scales and zeros among them."""
+        """A writer with space for all of the decoder's tensors, scales and zeros included."""
         return TensorWriter(path, self.config.num_hidden_layers * _TENSORS_A_LAYER + _OTHERS)
 
     def tracked(self, name: str) -> Iterator[Matrix | Vector]:
-        """`parts`, with a bar."""
+        """`parts` with a progress bar."""
         with track(name, len(self._weights), "tensors") as tracker:
             for number, part in enumerate(self.parts()):
                 tracker.update(min(number, len(self._weights)))
@@ -114,12 +114,12 @@ class Decoder:
 
     @property
     def _shared_head(self) -> bool:
-        """Whether the output layer is the embedding, so that a copy of it in the files is not another matrix."""
+        """Whether the output layer is the embedding, so that the files may only have a copy of it."""
         return bool(self.config.tie_word_embeddings)
 
     def _matrix(self, module: str, tensor: Tensor, of: slice) -> Matrix:
         rotation, shape = self._rotation, (of.stop - of.start, tensor.shape[1])
-        if rotation and rotation.writes(module):  # each of its rows is made of all of them
+        if rotation and rotation.writes(module):  # each rotated row depends on all rows
             whole = rotation.weight(module, tensor.float32(of))
             return Matrix(module, shape, lambda start, end: whole[start:end])
 
@@ -139,8 +139,7 @@ class Decoder:
         return self._rotation.weight(module, values)
 
     def _rotary(self) -> Iterator[Vector]:
-        """How positions turn queries and keys, as transformers has it; where layers with a window turn them otherwise,
-        both."""
+        """The rotary position encoding as in transformers; both encodings where layers with a window have another."""
         from transformers import AutoModel
 
         config = copy.deepcopy(self.config)
@@ -161,7 +160,7 @@ class Decoder:
 
 
 def parts_of(name: str, config: Any) -> dict[str, int]:
-    """The matrices that one holds, as Phi-3 joins them, with their share of its outputs; else itself."""
+    """The matrices inside a fused one, as in Phi-3, with their shares of its outputs; for any other, itself."""
     if name.endswith("qkv_proj"):
         stem, heads, key_heads = name.removesuffix("qkv_proj"), config.num_attention_heads, config.num_key_value_heads
         return {f"{stem}q_proj": heads, f"{stem}k_proj": key_heads, f"{stem}v_proj": key_heads}
@@ -172,7 +171,7 @@ def parts_of(name: str, config: Any) -> dict[str, int]:
 
 
 def rows_of(name: str, count: int, config: Any) -> Iterator[tuple[str, slice]]:
-    """Which of a matrix's rows are those of each that it holds."""
+    """(name, rows) of each matrix inside a fused one."""
     shares = parts_of(name, config)
     unit = count // sum(shares.values())
     start = 0

@@ -1,4 +1,4 @@
-"""A tuned encoder as a graph for OpenVINO or ONNX Runtime, its matrices in eight bits or as they are."""
+"""Writes a tuned encoder as a graph for OpenVINO or ONNX Runtime, with its matrices in int8 or unchanged."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.exporters.quantise import Loss
+from tunewright.exporters.quantisation import Loss
 from tunewright.inference.runtimes.base import require_encoder_precision
 from tunewright.inference.runtimes.encoder_model import INPUT, ONNX, OPENVINO
 
 _OF_MATRIX = {"MatMul": 1, "Gather": 0}
-"""Operations with a matrix, and which of their inputs it is."""
+"""Operations with a matrix, and the index of the input that is the matrix."""
 _BLOCK = 32
-"""Inputs that share a scale in ONNX Runtime's matrices, and are quantised together as they come in. Its other way, one
-scale for all that comes in, strays ten times as far (logits of all-MiniLM-L6), and is no faster."""
+"""Inputs that share a scale in ONNX Runtime's matrices and in its quantised activations. Its other method, one scale
+for all activations, has ten times the error (logits of all-MiniLM-L6), and is no faster."""
 _MOST = 127
 """The highest level: eight bits around zero."""
 
@@ -28,34 +28,34 @@ def build_encoder(source: Path, target: Path, runtime: str, precision: str) -> L
     """Write the graph of a tuned encoder.
 
     Args:
-        source: what `tunewright.training.encoders.network.Network.save_pretrained` wrote.
-        runtime: one of an encoder's; see `tunewright.inference.runtimes.base`.
-        precision: "int8", a scale for each output of a matrix; or "fp32".
+        source: a folder written by `tunewright.training.encoders.network.Network.save_pretrained`.
+        runtime: a runtime for encoders; see `tunewright.inference.runtimes.base`.
+        precision: "int8", with a scale for each output of a matrix; or "fp32".
 
     Raises:
-        UserError: the precision is another one.
+        UserError: the precision is any other.
     """
     require_encoder_precision(precision)
     return write_graph(graph_of(source, runtime), target, runtime, precision)
 
 
 def graph_of(source: Path, runtime: str) -> Any:
-    """The graph of a tuned encoder as it is: a `torch.onnx.ONNXProgram` or an `openvino.Model`.
+    """The unquantised graph of a tuned encoder: a `torch.onnx.ONNXProgram` or an `openvino.Model`.
 
     Args:
-        source, runtime: as of `build_encoder`.
+        source, runtime: as in `build_encoder`.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of tracing, for whoever writes models
+        warnings.simplefilter("ignore")  # tracing warns the authors of models
         return (_onnx_graph if runtime == "onnxruntime-encoder" else _openvino_graph)(_served(source))
 
 
 def write_graph(graph: Any, target: Path, runtime: str, precision: str) -> Loss:
-    """Write what `graph_of` gave, which can then be written again in ONNX alone.
+    """Write a graph of `graph_of`. Only an ONNX graph can be written again afterwards.
 
     Args:
         target: a new folder.
-        precision: one that encoders have.
+        precision: a precision for encoders.
     """
     target.mkdir(parents=True)
     if runtime == "onnxruntime-encoder":
@@ -64,7 +64,7 @@ def write_graph(graph: Any, target: Path, runtime: str, precision: str) -> Loss:
 
 
 def token_outputs(source: Path) -> list[str]:
-    """What the logits of a token stand for; none where the encoder's head reads whole texts."""
+    """The meaning of a token's logits; empty where the encoder's head reads whole texts."""
     from tunewright.training.encoders.network import ABOUT
 
     about = json.loads((source / ABOUT).read_text("utf-8"))
@@ -72,8 +72,8 @@ def token_outputs(source: Path) -> list[str]:
 
 
 def _served(source: Path) -> Any:
-    """The network as it serves: texts of one length, and a head that compares with them, whose vectors have their
-    length and sharpness, or one that reads tokens."""
+    """The network for serving. It takes texts of one length. Its head either compares text vectors, with normalised and
+    scaled weights, or reads tokens."""
     from torch import nn
     from torch.nn import functional as F
 
@@ -84,9 +84,9 @@ def _served(source: Path) -> Any:
             super().__init__()
             self.network = network
             weight, bias = network.head.weight.detach(), network.head.bias.detach()
-            compared = not network.per_token
-            self.register_buffer("weight", SCALE * F.normalize(weight, dim=-1) if compared else weight)
-            self.register_buffer("bias", SCALE * bias if compared else bias)
+            compares = not network.per_token
+            self.register_buffer("weight", SCALE * F.normalize(weight, dim=-1) if compares else weight)
+            self.register_buffer("bias", SCALE * bias if compares else bias)
 
         def forward(self, input_ids: Any) -> Any:
             read = self.network.hidden if self.network.per_token else self.network.embed
@@ -118,8 +118,8 @@ def _write_openvino(model: Any, file: Path, precision: str) -> Loss:
 
 
 def _compress(model: Any) -> Loss:
-    """Put eight bits in the place of each matrix that texts are multiplied by, and of the embeddings of tokens, with a
-    scale for each output or token."""
+    """Replace each matrix that multiplies activations, and the token embeddings, by int8 with a scale for each output
+    or token."""
     import openvino.opset13 as ops
 
     loss = Loss()
@@ -156,7 +156,7 @@ def _eight_bits(rows: Any, loss: Loss) -> tuple[Any, Any]:
 def _onnx_graph(network: Any) -> Any:
     import torch
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it complains about the missing torchvision
     dynamic = torch.export.Dim.DYNAMIC
     return torch.onnx.export(
         network,
@@ -186,7 +186,7 @@ def _write_onnx(program: Any, file: Path, precision: str) -> Loss:
 
 
 def _loss_of(exact: Any, quantised: Any) -> Loss:
-    """How far matrices of eight bits, in blocks around level 128, are from the exact ones."""
+    """The quantization error of int8 matrices, in blocks around level 128."""
     from onnx import numpy_helper
 
     loss = Loss()
@@ -196,7 +196,7 @@ def _loss_of(exact: Any, quantised: Any) -> Loss:
             continue
         levels, scales = (numpy_helper.to_array(parts[name]).astype(np.float32) for name in node.input[1:3])
         rows = numpy_helper.to_array(originals[node.input[1].removesuffix("_Q8")]).T  # [out, in]
-        found = ((levels - 128) * scales.reshape(*levels.shape[:2], 1)).reshape(len(levels), -1)[:, : rows.shape[1]]
-        loss.error += float(np.square(found - rows).sum())
+        restored = ((levels - 128) * scales.reshape(*levels.shape[:2], 1)).reshape(len(levels), -1)[:, : rows.shape[1]]
+        loss.error += float(np.square(restored - rows).sum())
         loss.whole += float(np.square(rows).sum())
     return loss

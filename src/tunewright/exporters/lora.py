@@ -1,4 +1,4 @@
-"""A peft adapter read for exporting: for each matrix two thin ones and a scale."""
+"""Reads a peft adapter for export: two thin matrices and a scale for each changed matrix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ADAPTER, _SETTINGS = "adapter_model.safetensors", "adapter_config.json"
 
 @dataclass(frozen=True)
 class Update:
-    """What is added to a matrix [out, in]: scale * up @ down (Hu et al. 2021)."""
+    """The update of a matrix [out, in]: scale * up @ down (Hu et al. 2021)."""
 
     down: Floats
     """[rank, in]"""
@@ -32,7 +32,7 @@ class Update:
     scale: float
 
     def rows(self, start: int, end: int) -> Floats:
-        """Some rows of what is added."""
+        """Some rows of the update."""
         return (self.up[start:end] @ self.down) * np.float32(self.scale)
 
 
@@ -40,7 +40,7 @@ def read_lora(folder: Path) -> dict[str, Update]:
     """The updates by the names of the base's modules.
 
     Raises:
-        UserError: the adapter changes a model in other ways than LoRA's two matrices, or its files are not whole.
+        UserError: the adapter changes a model in other ways than by LoRA's two matrices, or its files are incomplete.
     """
     try:
         settings = json.loads((folder / _SETTINGS).read_text("utf-8"))
@@ -62,9 +62,9 @@ def _update(name: str, both: dict[str, Floats], settings: dict[str, Any], folder
         raise _unknown(folder, f"It holds one of the two matrices of {name} only.")
     rank = len(both["A"])
     alpha = settings["lora_alpha"]
-    for pattern, own in (settings.get("alpha_pattern") or {}).items():
+    for pattern, value in (settings.get("alpha_pattern") or {}).items():
         try:
-            alpha = own if is_found(rf"^(.*\.)?({pattern})$", name) else alpha
+            alpha = value if is_found(rf"^(.*\.)?({pattern})$", name) else alpha
         except Unusable as error:
             raise _unknown(folder, f"Its alpha_pattern has {pattern[:80]!r}, which can't be used: {error}.") from None
     return Update(both["A"], both["B"], alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank))

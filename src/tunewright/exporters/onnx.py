@@ -1,8 +1,8 @@
-"""ONNX by onnxruntime-genai's model builder, from weights that are quantised here, a few rows at a time.
+"""ONNX models from onnxruntime-genai's model builder, with weights that this module quantises, a few rows at a time.
 
-The builder's own quantizers hold the whole model in float32, three times over, and its k-quants take half an hour a few
-billion parameters. But it reads what Olive has quantised (its loaders/olive.py, onnxruntime-genai 0.18): so the weights
-are written in that form first.
+The builder's own quantizers hold the whole model in float32, three times over, and its k-quants take half an hour for a
+few billion parameters. But it reads weights that Olive has quantised (its loaders/olive.py, onnxruntime-genai 0.18), so
+this module writes the weights in that form first.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import numpy as np
 
 from tunewright.core.errors import UserError, as_user_error
 from tunewright.exporters.decoder import EMBEDDING, HEAD, Decoder, Vector
-from tunewright.exporters.quantise import Grid, Loss, Quantised, packed
+from tunewright.exporters.quantisation import Grid, Loss, Quantised, packed
 from tunewright.models.architectures import architecture_of
 
 _GROUPS = {"int8": (64, 32, 16), "int4": (32, 16)}
-"""Inputs that share a scale, the first that divides a matrix. Of int8, 128 are a tenth faster than 64 and lose up to
-three times as much (`bench/quantise.py`)."""
+"""Inputs that share a scale: the first size that divides a matrix. In int8, groups of 128 are a tenth faster than 64
+and have up to three times the error (`bench/quantise.py`)."""
 _MIXED = ("q_proj", "k_proj", "v_proj", "down_proj")
 
 
@@ -33,10 +33,10 @@ def build_onnx(source: Path, target: Path, precision: str) -> Loss:
     """Build an ONNX folder for the CPU from a Hugging Face folder.
 
     Args:
-        precision: "int8"; "int4", the output layer and the touchiest matrices in int8; or "fp32".
+        precision: "int8"; "int4", with the output layer and the most sensitive matrices in int8; or "fp32".
 
     Raises:
-        UserError: the folder is not whole, or the builder failed; its last line is the reason.
+        UserError: the folder is incomplete, or the builder failed; its last line is the reason.
     """
     loss = Loss()
     with tempfile.TemporaryDirectory(dir=target.parent if target.parent.exists() else source.parent) as scratch:
@@ -46,14 +46,14 @@ def build_onnx(source: Path, target: Path, precision: str) -> Loss:
             quantised = Path(scratch) / "quantised"
             _write_quantised(source, quantised, precision, loss)
             run_builder("tunewright.exporters.onnx_builder", quantised, target, precision)
-    # The builder's own tokenizer files ignore some pre-tokenizers; only the bundle's may be read.
+    # The builder's own tokenizer files ignore some pre-tokenizers; only the bundle's may be used.
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (target / name).unlink(missing_ok=True)
     return loss
 
 
 def run_builder(module: str, source: Path, target: Path, precision: str, options: Sequence[str] = ()) -> None:
-    """Run the builder, or a module that is called as it is, in a process of its own.
+    """Run the builder, or a module with the same arguments, in its own process.
 
     Args:
         options: extra options of the builder.
@@ -96,9 +96,10 @@ def run_builder(module: str, source: Path, target: Path, precision: str, options
 
 
 def _write_quantised(source: Path, target: Path, precision: str, loss: Loss) -> None:
-    """A folder as Olive writes it: of each matrix `qweight` [out, in * bits / 8], `scales`, `qzeros` [out, groups]."""
+    """Write a folder in Olive's form: for each matrix `qweight` [out, in * bits / 8], `scales`, `qzeros` [out,
+    groups]."""
     kind = architecture_of(json.loads((source / "config.json").read_text("utf-8")))
-    decoder = Decoder(source, turned=not kind.outer_norms, plus_one=False, own_head=True)
+    decoder = Decoder(source, rotated=not kind.outer_norms, plus_one=False, own_head=True)
     target.mkdir()
     layers = decoder.config.num_hidden_layers
     writer = decoder.writer(target / "model.safetensors")
@@ -110,7 +111,7 @@ def _write_quantised(source: Path, target: Path, precision: str, loss: Loss) -> 
         elif part.module == EMBEDDING:
             writer.write(f"{EMBEDDING}.weight", (part.rows(*rows) for rows in part.blocks()))
         else:
-            four = precision == "int4" and not _is_touchy(part.module, layers)
+            four = precision == "int4" and not _is_sensitive(part.module, layers)
             grids[part.module] = grid = _grid(4 if four else 8, precision, part.module, part.shape[1])
             quantised = Quantised(part, grid, loss)
             writer.write(f"{part.module}.qweight", quantised.levels())
@@ -139,14 +140,14 @@ def _grid(bits: int, precision: str, module: str, inputs: int) -> Grid:
 
 
 def _settings(grids: dict[str, Grid]) -> dict[str, Any]:
-    """What the builder must know of the form, each matrix by itself."""
+    """The quantisation settings for the builder, for each matrix by itself."""
     each = {name: {"bits": grid.bits, "group_size": grid.group} for name, grid in grids.items()}
     return {"quant_method": "olive", **each[HEAD], "overrides": each}
 
 
-def _is_touchy(name: str, layers: int) -> bool:
-    """As the builder's own mixture: the output layer, and in some layers what reads queries, keys and values, which
-    become one matrix, and what writes the feed-forward network's output."""
+def _is_sensitive(name: str, layers: int) -> bool:
+    """Whether four bits would cost much, as in the builder's own mixture: for the output layer, and in some layers for
+    the projections of queries, keys and values, which become one matrix, and for the down projection."""
     if name == HEAD:
         return True
     number, part = int(name.split(".")[2]), name.rpartition(".")[2]

@@ -1,12 +1,13 @@
-"""onnxruntime-genai's builder, run as a process by `tunewright.exporters.onnx`, with what it lacks.
+"""Runs onnxruntime-genai's builder with the patches it needs; `tunewright.exporters.onnx` starts it as a process.
 
-Weights that are quantised already: it would look for more to quantise, and copies the whole model twice for it. There
-is nothing more.
+For weights that are already quantised: the builder would look for more to quantise, and copy the whole model twice for
+it. There is nothing more to quantise.
 
-Configs of transformers 5 (onnxruntime-genai 0.18): it takes windows from `layer_types` alone and misses a long rotary
-encoding's `type`. It stretches both of Gemma 3's encodings, where only that of the layers that see everything is, and
-Ministral 3's by bounds that transformers rounds. It knows Ministral 3 only with its eyes. The decoder alone is a
-Mistral, but for queries that grow beyond `original_max_position_embeddings`: so far it may be asked.
+For configs of transformers 5 (onnxruntime-genai 0.18): the builder reads windows only from `layer_types` and misses the
+`type` of a long rotary encoding. It stretches both of Gemma 3's encodings, though only that of the full-attention
+layers is stretched, and Ministral 3's by bounds that transformers rounds. It knows Ministral 3 only with its vision
+part. The decoder alone is a Mistral, except that its queries grow beyond `original_max_position_embeddings`: up to that
+length the model can be used.
 """
 
 from __future__ import annotations
@@ -21,44 +22,44 @@ def main() -> None:
 
     (base,) = (each for each in builder.LlamaModel.__mro__ if "to_nbits" in vars(each))
 
-    def as_it_is(model: Any) -> Any:
+    def unchanged(model: Any) -> Any:
         return model.model
 
-    base.to_nbits = as_it_is
+    base.to_nbits = unchanged
     builder.AutoConfig = _Configs
-    asked = builder.get_args()
+    arguments = builder.get_args()
     options = builder.parse_extra_options(
-        asked.model_name,
-        asked.input,
-        asked.output,
-        asked.precision,
-        asked.execution_provider,
-        asked.cache_dir,
-        asked.extra_options,
+        arguments.model_name,
+        arguments.input,
+        arguments.output,
+        arguments.precision,
+        arguments.execution_provider,
+        arguments.cache_dir,
+        arguments.extra_options,
     )
     builder.create_model(
-        asked.model_name,
-        asked.input,
-        asked.output,
-        asked.precision,
-        asked.execution_provider,
-        asked.cache_dir,
+        arguments.model_name,
+        arguments.input,
+        arguments.output,
+        arguments.precision,
+        arguments.execution_provider,
+        arguments.cache_dir,
         **options,
     )
 
 
 class _Configs:
-    """In place of transformers' AutoConfig."""
+    """Takes the place of transformers' AutoConfig."""
 
     @staticmethod
     def from_pretrained(*args: Any, **kwargs: Any) -> Any:
         from transformers import AutoConfig
 
-        return _in_older_words(AutoConfig.from_pretrained(*args, **kwargs))
+        return _in_older_form(AutoConfig.from_pretrained(*args, **kwargs))
 
 
-def _in_older_words(config: Any) -> Any:
-    """A config as the builder reads it; it is changed, and so is the builder where that is not enough."""
+def _in_older_form(config: Any) -> Any:
+    """Change a config to the form that the builder reads, and patch the builder where that is not enough."""
     from onnxruntime_genai.models import builder
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
@@ -82,7 +83,7 @@ def _in_older_words(config: Any) -> Any:
 
 
 def _two_encodings(model: Any) -> None:
-    """Gemma 3's: that of the layers that see everything, then that of the others."""
+    """Make Gemma 3's encodings: that of the full-attention layers, then that of the others."""
     make = super(type(model), model).make_rotary_embedding_caches
     model.cos_cache_global_name, model.sin_cache_global_name = "cos_cache_global", "sin_cache_global"
     make(cos_cache_name=model.cos_cache_global_name, sin_cache_name=model.sin_cache_global_name)

@@ -18,7 +18,8 @@ from tunewright.inference.bundle import Bundle, BundleInfo
 from tunewright.inference.decoding.writing import max_answer_tokens
 from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.chat import ChatTemplate, answer_tokens, end_token
-from tunewright.models.resolve import LocalModel, published_name
+from tunewright.models.naming import published_name
+from tunewright.models.resolve import LocalModel
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Task, task_of
 from tunewright.tasks.base import FreeText

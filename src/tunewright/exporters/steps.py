@@ -18,13 +18,13 @@ from tunewright.evaluation.evidence import VALIDATION, Record, groups_of, load_r
 from tunewright.evaluation.steps import ANSWERS
 from tunewright.evaluation.verdict.comparison import SERVED
 from tunewright.exporters.bundle import write_bundle, write_encoder_bundle, write_linear_bundle
-from tunewright.exporters.calibrate import calibrate
+from tunewright.exporters.calibration import calibrate
 from tunewright.exporters.encoders import build_encoder, token_outputs
-from tunewright.exporters.merge import merge
+from tunewright.exporters.merging import merge
 from tunewright.exporters.onnx import build_onnx
 from tunewright.exporters.openvino import build_openvino, export_adapter
 from tunewright.exporters.other_engines import asking_of, complete
-from tunewright.exporters.quantise import Loss
+from tunewright.exporters.quantisation import Loss
 from tunewright.inference.bundle import load_bundle, read_info, write_info
 from tunewright.inference.calibration import save_calibration
 from tunewright.inference.checksums import Verification, read_checksums, seal
@@ -37,8 +37,8 @@ from tunewright.training.diagnosis.history import ENCODER, longest_answer
 
 
 def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Adapter -> `merged/` (16-bit safetensors) and `bundle/` (weights for the runtime, and all that serving needs).
-    Of an encoder and a linear model the bundle alone: the training step has them whole already."""
+    """Adapter -> `merged/` (16-bit safetensors) and `bundle/` (weights for the runtime, and everything that serving
+    needs). For an encoder or a linear model only the bundle: the training step has whole weights already."""
     kind = kind_of(spec.model, spec.folder)
     if kind == "linear":
         _export_linear(spec, inputs, output)
@@ -77,7 +77,7 @@ def _export_linear(spec: Spec, inputs: Mapping[str, Path], output: Output) -> No
 
 
 def _calibrated(bundle: Path, split: Path, loss: Loss) -> dict[str, Any]:
-    """Calibrate a bundle that is whole otherwise, and write its checksums.
+    """Calibrate a bundle that is otherwise complete, and write its checksums.
 
     Returns: its figures for the manifest.
     """
@@ -95,16 +95,15 @@ def _calibrated(bundle: Path, split: Path, loss: Loss) -> dict[str, Any]:
 
 
 def build_weights(spec: Spec, base: LocalModel, adapter: Path, merged: Path, folder: Path) -> Loss:
-    """What the runtime reads, into a bundle's folder.
+    """Write the runtime's weights into a bundle's folder.
 
     Args:
         adapter: peft's folder.
-        merged: base and adapter as one, in 16 bits.
+        merged: the merged model in 16 bits.
 
-    Returns: how far the runtime's weights are from those in 16 bits.
+    Returns: the quantization error of the runtime's weights against those in 16 bits.
     """
-    wanted = spec.export.runtime
-    runtime = best_runtime(base.folder) if wanted == "auto" else wanted
+    runtime = best_runtime(base.folder) if spec.export.runtime == "auto" else spec.export.runtime
     say(f"  building {spec.export.weights} weights for {runtime}")
     weights, loss = folder / FOLDERS[runtime], Loss()
     match runtime:
@@ -121,29 +120,29 @@ def build_weights(spec: Spec, base: LocalModel, adapter: Path, merged: Path, fol
             link_weights(base.folder, weights)
             shutil.copytree(adapter, folder / ADAPTER_FOLDER)
     if loss.whole:
-        say(f"  the weights in {spec.export.weights} are {loss.relative:.1%} off those in 16 bits")
+        say(f"  the weights in {spec.export.weights} have a quantization error of {loss.relative:.1%}")
     return loss
 
 
 def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:  # noqa: ARG001 (the step contract)
-    """What is deployed: the exported bundle with the threshold, the parity proof, the reference for drift and the model
-    card.
+    """Export, verdict and parity -> the bundle to deploy, with the threshold, the parity proof, the reference for drift
+    and the model card.
 
-    The weights are links to those of the export, so that they take no room again; all that is small is copied, so that
-    who changes it here changes nothing there. The weights' checksums are those of the export.
+    The weights are links to those of the export, so they take no space again. All small files are copied, so that a
+    change here changes nothing there. The weights' checksums are those of the export.
     """
     exported = inputs["export"] / "bundle"
     info = read_info(exported)
     weights = FOLDERS[info.runtime]
-    left = {str(exported): (weights, "README.md")}  # of the folder itself: a cascade's second bundle has its own
-    shutil.copytree(exported, output.path, ignore=lambda folder, _: left.get(str(folder), ()), dirs_exist_ok=True)
+    skipped = {str(exported): (weights, "README.md")}  # in this folder only: a cascade's second bundle has its own
+    shutil.copytree(exported, output.path, ignore=lambda folder, _: skipped.get(str(folder), ()), dirs_exist_ok=True)
     link_weights(exported / weights, output.path / weights)
     chosen = json.loads((inputs["verdict"] / "verdict.json").read_text("utf-8"))["verdict"]["threshold"]
     if chosen:
         info = info.model_copy(update={"threshold": chosen["value"], "guaranteed": chosen["guaranteed"]})
     write_info(output.path, info)
     parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
-    # The request that was asked to try the server is a row of the data, which goes nowhere.
+    # The request that tried the server is a row of the data, which must not leave the project.
     write_json(output.path / "parity.json", {k: v for k, v in parity.items() if k not in ("request", "reply")})
     shutil.copy(inputs["verdict"] / "model_card.md", output.path / "README.md")
     reference = _reference(
@@ -157,12 +156,12 @@ def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None: 
 
 
 def _reference(dataset: Dataset, served: Sequence[Record], task: Task) -> Reference:
-    """The validation and test parts as the server answered them, against what was taught."""
-    asked = {(VALIDATION, each.meta.id): each.request for each in dataset.validation}
-    asked |= {(name, each.meta.id): each.request for name, examples in dataset.test.items() for each in examples}
+    """The reference for drift: the training texts, and the served answers to the validation and test parts."""
+    requests = {(VALIDATION, each.meta.id): each.request for each in dataset.validation}
+    requests |= {(name, each.meta.id): each.request for name, examples in dataset.test.items() for each in examples}
     return Reference.of(
         [example.request for example in dataset.train],
-        [asked[record.split, record.id] for record in served],
+        [requests[record.split, record.id] for record in served],
         [record.answer for record in served],
         [record.confidence for record in served],
         task,
@@ -171,5 +170,5 @@ def _reference(dataset: Dataset, served: Sequence[Record], task: Task) -> Refere
 
 
 def link_weights(source: Path, target: Path) -> None:
-    """The files of a folder in another, without taking their room again."""
+    """Copy a folder by links, which take no space again."""
     shutil.copytree(source, target, copy_function=link_file)

@@ -19,7 +19,8 @@ from tunewright.evaluation.steps import written_usage
 from tunewright.ladder.tried import TRYING, Outcome, Tried
 from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.linear_model import LINEAR
-from tunewright.models.resolve import encoder_window, is_encoder, known_kind
+from tunewright.models.naming import known_kind
+from tunewright.models.resolve import encoder_window, is_encoder
 from tunewright.models.sizes import shape_in
 from tunewright.models.skeleton import config_of, parameters_of
 from tunewright.pipeline.planning.project import ProjectPlan, plan_project
@@ -90,7 +91,7 @@ def forecast_candidate(
     if rented is None and (best := planned.training.cheapest):  # on another machine than the spec's
         rented, usd = around(best.hours, 1.0), around(best.usd, 1.0)
         ways.append(f"{spoken(best.hours)} and ${best.usd:,.2f} to train on {best.machine}")
-    trying = ", or ".join(ways) or f"more memory than there is, {here.misfits[0].memory.said},"
+    trying = ", or ".join(ways) or f"more memory than there is, {here.misfits[0].memory.summary},"
     if hosting is None:
         serving, monthly = "no machine of the price book holds it", None
     else:

@@ -16,7 +16,7 @@ from tunewright.evaluation.verdict.rules import SAME_COST
 from tunewright.ladder.cascades import Cascade, CascadePart, weigh
 from tunewright.ladder.forecast import CandidateForecast, forecast_candidate
 from tunewright.ladder.tried import Outcome, Tried, summarise
-from tunewright.models.resolve import known_kind
+from tunewright.models.naming import known_kind
 from tunewright.tasks import task_of
 from tunewright.training.capabilities import require_able
 

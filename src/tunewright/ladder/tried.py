@@ -11,7 +11,7 @@ from tunewright.core.artifacts import read_manifest
 from tunewright.evaluation.statistics.intervals import Interval
 from tunewright.evaluation.verdict.comparison import CONTROLS, SERVED
 from tunewright.evaluation.verdict.targets import SPEED
-from tunewright.models.resolve import Kind
+from tunewright.models.naming import Kind
 
 TRYING = ("train", "export", "evaluate", "parity", "verdict", "bundle")
 """The steps of a single candidate; the checked and split data are shared by all."""

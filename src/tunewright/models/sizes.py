@@ -11,7 +11,7 @@ from tunewright.models.catalogue import CatalogueEntry, Shape, catalogue
 from tunewright.models.encoders import encoder_shape
 from tunewright.models.files import read_object
 from tunewright.models.linear_model import LINEAR
-from tunewright.models.resolve import Kind, cached_folder
+from tunewright.models.naming import Kind, cached_folder
 
 _WITH_BIASES = ("qwen2",)
 """Types whose queries, keys and values have biases."""

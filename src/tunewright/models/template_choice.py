@@ -21,7 +21,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.models.chat import ChatTemplate, Generation, marks_generation, without_marks
 from tunewright.models.files import read_object, read_text
-from tunewright.models.sandbox import asked_for, compiled, render
+from tunewright.models.sandbox import compiled, render, variables_of
 from tunewright.tasks import Message
 
 OWN = (
@@ -163,7 +163,7 @@ def _completed(source: str, tokens: dict[str, str]) -> str:
     """A template with what it asks for written into it."""
     given: dict[str, Any] = {"enable_thinking": False, **tokens}
     try:
-        wanted = sorted(asked_for(source, (Generation,)) & set(given))
+        wanted = sorted(variables_of(source, (Generation,)) & set(given))
     except TemplateError:
         return source  # it is refused, with the reason, where it is read
     return "".join(f"{{%- set {name} = {json.dumps(given[name])} -%}}\n" for name in wanted) + source

@@ -1,1 +1,1 @@
-"""Day 2: what is kept of what is served, corrected by people, grown into new data, trained anew and promoted."""
+"""Day 2: store captures, watch drift, turn reviews into corrections, retrain, promote, and count the savings."""

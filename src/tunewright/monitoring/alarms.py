@@ -1,4 +1,4 @@
-"""Alarms: raised once, open until what raised them is gone, and told to the webhook until it takes them."""
+"""Alarms: raised once, open until their cause is gone, and sent to the webhook until it accepts them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tunewright.monitoring.webhook import NotSent, send
 
 @dataclass(frozen=True)
 class Cause:
-    """Something that may raise an alarm, or keep one open.
+    """A finding that may raise an alarm, or keep one open.
 
     Args:
         kind: a trait, or accuracy.
-        title: of the kind, for people.
-        days: the length of the window it was found in.
-        said: what it was and what it is.
+        title: the name of the kind, for people.
+        days: the length of the window in days.
+        said: the change from before to now, for people.
         drifted: whether it raises an alarm.
-        gone: whether it would not even be worth a look.
+        gone: whether an alarm of this kind may end.
         examples: ids of captures.
     """
 
@@ -54,17 +54,18 @@ class Cause:
 
 
 def settle(session: Session, model: str, version: str, causes: Sequence[Cause], now: datetime) -> list[Alarm]:
-    """End the alarms whose cause is gone or whose version serves no more, and raise new ones.
+    """End the alarms whose cause is gone or whose version no longer serves, and raise new ones.
 
-    A cause is gone where the windows that were compared show none of it, longer ones that still hold the days of the
-    drift among them: they would raise the same alarm again.
+    A cause is gone if no compared window shows it. Longer windows count, too, because they still contain the days of
+    the drift and would raise the same alarm again.
 
-    Returns: the new ones, one for each kind.
+    Returns:
+        The new alarms, one per kind.
     """
     still_open: set[str] = set()
     for alarm in open_alarms(session, model):
-        found = [cause for cause in causes if cause.kind == alarm.kind]
-        if alarm.version != version or (found and all(cause.gone for cause in found)):
+        of_kind = [cause for cause in causes if cause.kind == alarm.kind]
+        if alarm.version != version or (of_kind and all(cause.gone for cause in of_kind)):
             alarm.ended = now
         else:
             still_open.add(alarm.kind)
@@ -81,40 +82,42 @@ def settle(session: Session, model: str, version: str, causes: Sequence[Cause], 
 
 
 def open_alarms(session: Session, model: str) -> list[Alarm]:
-    """Alarms of a model that have not ended, the oldest first."""
+    """The alarms of a model that have not ended, oldest first."""
     query = select(Alarm).where(Alarm.model == model, Alarm.ended.is_(None)).order_by(Alarm.number)
     return list(session.scalars(query))
 
 
-def tell(store: Store, model: str, address: str, now: datetime) -> str:
-    """Send what is open and was not told yet, as one message.
+def notify(store: Store, model: str, address: str, now: datetime) -> str:
+    """Send the open alarms that were not sent yet as one message to the webhook.
 
-    No text that a customer wrote is in it, only the ids of captures: what an address receives is out of hand.
+    The message contains ids of captures but no customer's text, because nobody controls what the address does with it.
 
-    Returns: why it did not arrive; empty where it did, or there was nothing to tell.
+    Returns:
+        Why the message did not arrive; empty if it did, or if there was none to send.
     """
     with store.session() as session:
-        untold = [alarm for alarm in open_alarms(session, model) if alarm.told is None]
-        if not untold:
+        unsent = [alarm for alarm in open_alarms(session, model) if alarm.told is None]
+        if not unsent:
             return ""
-        sentences = "\n".join(f"• {sentence(alarm)}" for alarm in untold)
+        sentences = "\n".join(f"• {sentence(alarm)}" for alarm in unsent)
         try:
-            send(address, f"{model} drifts:\n{sentences}", {"alarms": [_told(alarm) for alarm in untold]})
+            send(address, f"{model} drifts:\n{sentences}", {"alarms": [as_json(alarm) for alarm in unsent]})
         except NotSent as error:
             return str(error)
-        for alarm in untold:
+        for alarm in unsent:
             alarm.told = now
     return ""
 
 
 def sentence(alarm: Alarm) -> str:
-    """An alarm in words."""
+    """An alarm as a sentence."""
     detail = alarm.detail
     window = "the last day" if detail["days"] == 1 else f"{detail['days']} days"
     return f"{detail['title']}, {window} ({detail['rows']:,} requests): {detail['said']}"
 
 
-def _told(alarm: Alarm) -> Mapping[str, Any]:
+def as_json(alarm: Alarm) -> Mapping[str, Any]:
+    """An alarm as JSON values."""
     return {
         "number": alarm.number,
         "time": alarm.time.isoformat(),

@@ -1,4 +1,4 @@
-"""Reading what was served for a check: the captures of some whole days, and what reviews say of them."""
+"""Read the captures of whole days for a drift check, and their reviews."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tunewright.inference.bundle import BundleInfo
 from tunewright.monitoring.store.tables import DRAWN, EXPERT, Capture, Review, Tally
 
 MOST_A_DAY = 2000
-"""Captures of a day that are read; the reference is rarely larger, and its own chance is then what limits a test."""
+"""The most captures of a day to read. The reference is rarely larger, and its own sampling error then limits a test."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Captured:
     """Captures of the days before a check.
 
     Args:
-        ages: of each in days; 1 is the last whole day.
+        ages: the age of each capture in days; 1 is the last whole day.
     """
 
     ids: list[str]
@@ -36,23 +36,23 @@ class Captured:
 
 
 def midnight(now: datetime) -> datetime:
-    """When the last whole day ended, in UTC."""
+    """The end of the last whole day, in UTC."""
     return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def read_captured(session: Session, info: BundleInfo, until: datetime, days: int) -> Captured:
-    """The captures of a bundle, of each day at most `MOST_A_DAY`, drawn at random: ids are random, and those that come
-    first in their order are taken."""
+    """A bundle's captures, at most `MOST_A_DAY` per day. Ids are random, so the first ones in id order are a random
+    sample."""
     rows: list[Any] = []
     ages: list[int] = []
     for age in range(days, 0, -1):
         query = select(Capture.id, Capture.request, Capture.answer, Capture.confidence)
         since = until - timedelta(days=age)
-        found = session.execute(
+        of_day = session.execute(
             query.where(*_within(info, since, since + timedelta(days=1))).order_by(Capture.id).limit(MOST_A_DAY)
         ).all()
-        rows += found
-        ages += [age] * len(found)
+        rows += of_day
+        ages += [age] * len(of_day)
     return Captured(
         [row.id for row in rows],
         [row.request for row in rows],
@@ -63,12 +63,12 @@ def read_captured(session: Session, info: BundleInfo, until: datetime, days: int
 
 
 def read_reviewed(session: Session, info: BundleInfo, until: datetime, days: int) -> Reviewed:
-    """What experts said to a bundle's answers."""
-    return as_reviewed(last_words(session, *_within(info, until - timedelta(days=days), until)))
+    """The experts' reviews of a bundle's answers."""
+    return as_reviewed(last_reviews(session, *_within(info, until - timedelta(days=days), until)))
 
 
 def as_reviewed(rows: Sequence[Any]) -> Reviewed:
-    """Rows of `last_words` as numbers."""
+    """The rows of `last_reviews` as arrays."""
     return Reviewed(
         np.array([row.right for row in rows], float),
         as_numbers(row.confidence for row in rows),
@@ -78,34 +78,34 @@ def as_reviewed(rows: Sequence[Any]) -> Reviewed:
 
 
 def answered(session: Session, model: str, version: str) -> dict[int, float]:
-    """By the ordinal of its day how many requests a bundle answered."""
+    """How many requests a bundle answered on each day, by the day's ordinal."""
     tallies = select(Tally.day, Tally.answered).where(Tally.model == model, Tally.version == version)
     return {row.day.toordinal(): row.answered for row in session.execute(tallies)}
 
 
-def last_words(session: Session, *wanted: ColumnElement[bool]) -> list[Any]:
-    """Id, version, time, confidence and priority of the captures that an expert has reviewed, and whether the last one
-    called the answer right. Who gives feedback chooses what to speak of, mostly what is wrong, and is left out.
+def last_reviews(session: Session, *conditions: ColumnElement[bool]) -> list[Any]:
+    """Id, version, time, confidence and priority of the captures that experts reviewed, and whether the last review
+    called the answer right. Clients' feedback is left out, because clients mostly report wrong answers.
 
     Args:
-        wanted: which captures.
+        conditions: which captures.
     """
-    said = (
+    reviewed = (
         select(Capture.id, Capture.version, Capture.time, Capture.confidence, Capture.priority, Review.right)
         .join(Review, Review.capture_id == Capture.id)
-        .where(*wanted, Review.source.in_(EXPERT), Review.undone.is_(None))
+        .where(*conditions, Review.source.in_(EXPERT), Review.undone.is_(None))
         .order_by(Review.number)
     )
-    return list({row.id: row for row in session.execute(said)}.values())
+    return list({row.id: row for row in session.execute(reviewed)}.values())
 
 
 def as_numbers(confidences: Iterable[float | None]) -> npt.NDArray[np.float64]:
-    """Confidences, not a number where none was told."""
+    """The confidences as an array, with NaN for unknown ones."""
     return np.array([np.nan if each is None else each for each in confidences], float)
 
 
 def _within(info: BundleInfo, since: datetime, until: datetime) -> tuple[ColumnElement[bool], ...]:
-    """A bundle's captures of some time."""
+    """The condition for a bundle's captures in a time span."""
     return (
         Capture.model == info.name,
         Capture.version == info.version,

@@ -1,5 +1,5 @@
-"""What was really saved to date: what the API would have cost for what was really answered, less what answering it
-cost, with the quality that reviews show beside it."""
+"""The real savings to date: the API's price for the answered requests minus the cost of answering them, beside the
+quality that reviews show."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ from tunewright.drift.accuracy import Accuracy, accuracy_now
 from tunewright.economics.cost import HOURS_A_MONTH, Service, host_cost
 from tunewright.economics.prices import PriceBook
 from tunewright.economics.upkeep import letters_of, upkeep_of
-from tunewright.monitoring.captured import answered, as_numbers, as_reviewed, last_words
+from tunewright.monitoring.captured import answered, as_numbers, as_reviewed, last_reviews
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Capture, Tally
 
 _READ = 5000
-"""Captures whose confidence stands for that of all."""
+"""Captures whose confidences represent all."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What reviews say of a bundle's answers."""
+    """The quality of a bundle's answers according to reviews."""
 
     reviewed: int
     right: int
-    """Of the reviewed ones. The queue shows doubtful answers first, so their share is below the accuracy."""
+    """Right answers among the reviewed ones. The queue shows doubtful answers first, so their share is below the
+    accuracy."""
     accuracy: Accuracy | None
-    """Of all answers; None where too few are reviewed to tell."""
+    """The accuracy of all answers; None if too few are reviewed for an estimate."""
 
 
 def quality(session: Session, model: str) -> dict[str, Quality]:
-    """By bundle version, the first one that was reviewed first. The last word of an expert on a capture counts."""
+    """The quality of each bundle version, in the order of the first reviews. The last expert's review of a capture
+    counts."""
     by_version: dict[str, list[Any]] = defaultdict(list)
-    for row in last_words(session, Capture.model == model):
+    for row in last_reviews(session, Capture.model == model):
         by_version[row.version].append(row)
     return {version: _of(session, model, version, rows) for version, rows in by_version.items()}
 
@@ -52,9 +54,9 @@ def _of(session: Session, model: str, version: str, rows: list[Any]) -> Quality:
 
 
 def _confidences(session: Session, model: str, version: str) -> list[float | None]:
-    """Of captures drawn at random: ids are random, and those that come first in their order are taken."""
-    all_of_it = select(Capture.confidence).where(Capture.model == model, Capture.version == version)
-    return list(session.scalars(all_of_it.order_by(Capture.id).limit(_READ)))
+    """The confidences of a random sample: ids are random, so the first captures in id order are one."""
+    confidences = select(Capture.confidence).where(Capture.model == model, Capture.version == version)
+    return list(session.scalars(confidences.order_by(Capture.id).limit(_READ)))
 
 
 _DAYS_A_MONTH = HOURS_A_MONTH / 24
@@ -62,28 +64,29 @@ _DAYS_A_MONTH = HOURS_A_MONTH / 24
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """A month of the ledger, or all of it."""
+    """A month of the ledger, or its total."""
 
     name: str
-    """Such as 2026-11."""
+    """The month, such as 2026-11."""
     days: float
-    """For which machines stood ready."""
+    """The days for which machines stood ready."""
     requests: float
     escalated: float
-    """Of them, those that a cascade passed on to the API."""
+    """Requests that a cascade escalated to the API."""
     api_usd: float
-    """What the API would have cost for all of them."""
+    """The API's price for all requests."""
     own_usd: float
-    """Machines and upkeep, and the API for what was escalated."""
+    """The cost of machines, upkeep, and the API for escalated requests."""
 
     @property
     def saved_usd(self) -> float:
+        """The savings in USD; negative if the own model cost more."""
         return self.api_usd - self.own_usd
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """What was saved, month by month, at the price book's prices."""
+    """The savings month by month, at the price book's prices."""
 
     api: str
     machine: str
@@ -92,37 +95,38 @@ class Ledger:
     total: LedgerEntry
     engineering_usd: float
     quality: dict[str, Quality]
-    """By bundle version, what reviews show of its answers."""
+    """The quality of each bundle version according to reviews."""
 
     @property
     def sentence(self) -> str:
-        """What a manager is told."""
+        """The summary for a manager."""
         total, left = self.total, self.engineering_usd - self.total.saved_usd
         if total.saved_usd < 0:
             return (
-                f"To date the own model cost ${-total.saved_usd:,.2f} more than {self.api} would have, for "
+                f"To date the own model cost ${-total.saved_usd:,.2f} more than {self.api} would have cost, for "
                 f"{total.requests:,.0f} requests in {total.days:,.1f} days."
             )
-        paid = f" ${left:,.2f} of what building it cost are still to be earned." if left > 0 else ""
+        paid = f" ${left:,.2f} of its engineering cost are not yet earned back." if left > 0 else ""
         return (
-            f"To date ${total.saved_usd:,.2f} were saved: {total.requests:,.0f} requests in {total.days:,.1f} days "
-            f"would have cost ${total.api_usd:,.2f} with {self.api}, and cost ${total.own_usd:,.2f}.{paid}"
+            f"To date the own model saved ${total.saved_usd:,.2f}: {total.requests:,.0f} requests in "
+            f"{total.days:,.1f} days would have cost ${total.api_usd:,.2f} with {self.api}, and cost "
+            f"${total.own_usd:,.2f}.{paid}"
         )
 
 
 def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = None) -> Ledger:
     """The savings ledger of a project.
 
-    Captures of a sample stand for all requests, so the figures are estimates where only a share is kept. A day without
-    requests costs its machines all the same. Prices are those of today's book, for all months.
+    If servers keep only a share of the requests, the captures stand for all of them and the figures are estimates. A
+    day without requests still costs its machines. All months use the prices of today's book.
 
     Args:
-        now: until when machines are counted.
+        now: the time until which machines are counted.
     """
     now = now or datetime.now(UTC)
     with store.session() as session:
         tallies = session.scalars(select(Tally).where(Tally.model == spec.name).order_by(Tally.day)).all()
-        judged = quality(session, spec.name)
+        by_version = quality(session, spec.name)
     days = _days(spec, book, tallies, now)
     months = [_sum(name, list(of_month)) for name, of_month in groupby(days, lambda each: f"{each.day:%Y-%m}")]
     return Ledger(
@@ -132,7 +136,7 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
         months,
         _sum("total", days),
         spec.costs.engineering_usd,
-        judged,
+        by_version,
     )
 
 
@@ -140,7 +144,7 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
 class _Day:
     day: date
     share: float
-    """Of the day that has passed."""
+    """The share of the day that has passed."""
     requests: float
     escalated: float
     api_usd: float
@@ -148,7 +152,7 @@ class _Day:
 
 
 def _days(spec: Spec, book: PriceBook, tallies: Iterable[Tally], now: datetime) -> list[_Day]:
-    """Every day from the first tally on, those without requests too."""
+    """Every day from the first tally on, including days without requests."""
     by_day = {day: list(of_day) for day, of_day in groupby(tallies, lambda tally: tally.day)}
     if not by_day:
         return []
@@ -162,7 +166,7 @@ def _days(spec: Spec, book: PriceBook, tallies: Iterable[Tally], now: datetime) 
 def _priced(spec: Spec, book: PriceBook, day: date, tallies: list[Tally], now: datetime) -> _Day:
     passed = (now - datetime.combine(day, time(), UTC)) / timedelta(days=1)
     requests = sum(tally.answered for tally in tallies)
-    share = min(1.0, passed) if passed > 0 else float(requests > 0)  # a clock that was set back has still answered
+    share = min(1.0, passed) if passed > 0 else float(requests > 0)  # with a clock that was set back
     escalated = sum(tally.escalated for tally in tallies)
     api = sum(_api_usd(spec, book, tally) for tally in tallies)
     machine = book.machine(spec.traffic.machine)
@@ -188,7 +192,7 @@ def _priced(spec: Spec, book: PriceBook, day: date, tallies: list[Tally], now: d
 
 
 def _api_usd(spec: Spec, book: PriceBook, tally: Tally) -> float:
-    """What the API asks for a tally's requests: for its own prompt's tokens where the spec says how long that is."""
+    """The API's price for a tally's requests. The spec may give the length of the API's own prompt and answers."""
     prompt = spec.api.prompt_tokens * tally.answered if spec.api.prompt_tokens else tally.prompt_tokens
     answer = spec.api.completion_tokens * tally.answered if spec.api.completion_tokens else tally.answer_tokens
     return book.api(spec.api.model).usd(prompt, answer)

@@ -1,4 +1,4 @@
-"""The review queue: which captures are worth a person's time first, and which are alike."""
+"""The review queue: the priority of captures, clusters of similar ones, and the random audit sample."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ from tunewright.data.dedup.minhash import shingle_hashes, sign
 from tunewright.data.dedup.near import CHARACTERS, comparable
 from tunewright.monitoring.captured import midnight
 from tunewright.monitoring.store.database import pieces
-from tunewright.monitoring.store.tables import BY_WHO_ASKED, DRAWN, EXPERT, STATES, Capture, Review, SecondOpinion
+from tunewright.monitoring.store.tables import BY_CLIENT, DRAWN, EXPERT, STATES, Capture, Review, SecondOpinion
 
 if TYPE_CHECKING:
     from tunewright.drift.reference import Reference
 
 
 FLOOR = 0.1
-"""What each factor of a priority is at least, so that one that says nothing does not hide an item."""
+"""The least value of each factor of a priority, so that one low factor does not hide an item."""
 MOST_ALIKE = 500
-"""Of one cluster that are shown and answered at once."""
+"""The most captures of one cluster to show and answer at once."""
 _PLACES = 4
-"""Of a MinHash signature that requests must share to be called alike: texts of a Jaccard similarity s do with a
-probability of s^4. Figures: docs/review.md."""
+"""Positions of a MinHash signature that similar requests must share: texts with a Jaccard similarity s share them with
+a probability of s^4. Figures: docs/review.md."""
 _READ = 20_000
-"""Characters of a request that tell whether another is alike."""
+"""Characters of a request that count for its similarity to others."""
 
 
 def appraise(session: Session, captures: Sequence[Capture], reference: Reference | None) -> None:
-    """Set how novel captures are, how much opinions on them differ, how urgent a review is, and what they are alike.
+    """Set the novelty, disagreement, priority and cluster of captures.
 
     priority = f(uncertainty) x f(novelty) x f(disagreement), f(x) = 0.1 + 0.9 x.
 
-    - uncertainty = 1 - confidence, 0.5 where none is known; where the answer was to be escalated, and again where the
-      request was out of scope, half of what is missing to 1 is added.
-    - novelty: the reference's; 1 without one.
-    - disagreement: the share of second opinions and of askers' feedback that is against the answer; 0 without any.
+    - uncertainty = 1 - confidence, or 0.5 if the confidence is unknown. If the answer should have been escalated, half
+      of
+      the difference to 1 is added; if the request was out of scope, again.
+    - novelty: by the reference; 1 without one.
+    - disagreement: the share of second opinions and of clients' feedback against the answer; 0 without any.
 
-    Captures that were drawn for the audit stay before all others.
+    Captures drawn for the audit stay before all others.
 
     Call it again for captures whose opinions have changed.
 
     Args:
         session: a transaction that sees the captures' second opinions and feedback.
-        captures: those to appraise, changed in place.
-        reference: what the model was judged on; see `tunewright.drift`.
+        captures: the captures, which are changed in place.
+        reference: the data that the model was evaluated on; see `tunewright.drift`.
     """
     if not captures:
         return
@@ -66,8 +67,8 @@ def appraise(session: Session, captures: Sequence[Capture], reference: Reference
 
 
 def clusters(texts: Sequence[str]) -> list[str]:
-    """For each text a key of 16 letters that texts share which are alike: word for word always, others the more often
-    the more alike they are. A text's key depends on nothing but the text; empty for one without words."""
+    """A key of 16 letters for each text. Identical texts share a key, and similar texts do so more often, the more
+    similar they are. The key depends on the text alone, and is empty for a text without words."""
     normals = [comparable(text[:_READ]) for text in texts]
     if not any(normals):
         return [""] * len(texts)
@@ -77,15 +78,15 @@ def clusters(texts: Sequence[str]) -> list[str]:
 
 
 def _uncertainty(capture: Capture) -> float:
-    found = 0.5 if capture.confidence is None else 1 - min(max(capture.confidence, 0.0), 1.0)
-    for alarming in (capture.escalate is True, capture.in_scope is False):
-        if alarming:
-            found = (1 + found) / 2
-    return found
+    uncertainty = 0.5 if capture.confidence is None else 1 - min(max(capture.confidence, 0.0), 1.0)
+    for doubtful in (capture.escalate is True, capture.in_scope is False):
+        if doubtful:
+            uncertainty = (1 + uncertainty) / 2
+    return uncertainty
 
 
 def _against(session: Session, captures: Sequence[Capture]) -> dict[str, float]:
-    """By capture the share of opinions that are against its answer."""
+    """The share of opinions against the answer, by capture."""
     answers = {capture.id: capture.answer for capture in captures}
     votes: defaultdict[str, list[bool]] = defaultdict(list)
     for some in pieces(list(answers)):
@@ -93,7 +94,7 @@ def _against(session: Session, captures: Sequence[Capture]) -> dict[str, float]:
         for capture_id, answer in session.execute(opinions):
             votes[capture_id].append(answer.strip() != answers[capture_id].strip())
         feedback = select(Review.capture_id, Review.right).where(
-            Review.capture_id.in_(some), Review.source == BY_WHO_ASKED, Review.undone.is_(None)
+            Review.capture_id.in_(some), Review.source == BY_CLIENT, Review.undone.is_(None)
         )
         for capture_id, right in session.execute(feedback):
             votes[capture_id].append(not right)
@@ -108,64 +109,64 @@ def waiting(
     without: Collection[str] = (),
     formerly: str | None = None,
 ) -> Capture | None:
-    """The next capture that waits for this reviewer, the most urgent first; one that he has reviewed never does.
+    """The most urgent capture that this reviewer has not reviewed.
 
     Args:
-        formerly: what else his reviews may stand under.
-        after: only what stands behind this one in the queue.
-        without: ids to pass over.
+        after: only captures behind this one in the queue.
+        without: ids to skip.
+        formerly: an earlier name of the reviewer.
     """
-    found = (
+    query = (
         _open(select(Capture), model, reviewer, formerly).order_by(Capture.priority.desc(), Capture.id.desc()).limit(1)
     )
     if after is not None:
-        found = found.where(tuple_(Capture.priority, Capture.id) < (after.priority, after.id))
+        query = query.where(tuple_(Capture.priority, Capture.id) < (after.priority, after.id))
     if without:
-        found = found.where(Capture.id.not_in(without))
-    first: Capture | None = session.scalars(found).first()
+        query = query.where(Capture.id.not_in(without))
+    first: Capture | None = session.scalars(query).first()
     return first
 
 
 def alike(
     session: Session, capture: Capture, reviewer: str, formerly: str | None = None
 ) -> list[tuple[str, str, str, float | None]]:
-    """(id, the request's beginning, answer, confidence) of the captures of a cluster that wait for this reviewer, at
-    most `MOST_ALIKE`; none where the capture is alike nothing."""
+    """(id, start of the request, answer, confidence) of the captures in the same cluster that this reviewer has not
+    reviewed, at most `MOST_ALIKE`; empty if the capture has no cluster."""
     if not capture.cluster:
         return []
     columns = select(Capture.id, func.substr(Capture.request, 1, 300), Capture.answer, Capture.confidence)
-    found = _open(columns, capture.model, reviewer, formerly).where(Capture.cluster == capture.cluster)
-    return [tuple(row) for row in session.execute(found.order_by(Capture.id).limit(MOST_ALIKE))]
+    query = _open(columns, capture.model, reviewer, formerly).where(Capture.cluster == capture.cluster)
+    return [tuple(row) for row in session.execute(query.order_by(Capture.id).limit(MOST_ALIKE))]
 
 
 def count_alike(session: Session, capture: Capture, reviewer: str, formerly: str | None = None) -> int:
-    """How many `alike` would find, a capture that waits itself counted."""
+    """The number of captures that `alike` returns, the capture itself included."""
     if not capture.cluster:
         return 0
-    found = _open(select(Capture.id), capture.model, reviewer, formerly).where(Capture.cluster == capture.cluster)
-    return session.scalar(select(func.count()).select_from(found.limit(MOST_ALIKE).subquery())) or 0
+    query = _open(select(Capture.id), capture.model, reviewer, formerly).where(Capture.cluster == capture.cluster)
+    return session.scalar(select(func.count()).select_from(query.limit(MOST_ALIKE).subquery())) or 0
 
 
-def _open(of: Select[Any], model: str, reviewer: str, formerly: str | None) -> Select[Any]:
-    """What waits for this reviewer."""
-    return of.where(Capture.model == model, Capture.state == "open", ~_has_reviewed(reviewer, formerly))
+def _open(query: Select[Any], model: str, reviewer: str, formerly: str | None) -> Select[Any]:
+    """Restrict a query to open captures that this reviewer has not reviewed."""
+    return query.where(Capture.model == model, Capture.state == "open", ~_has_reviewed(reviewer, formerly))
 
 
 def _has_reviewed(reviewer: str, formerly: str | None) -> ColumnElement[bool]:
-    is_his = Review.reviewer == reviewer if formerly is None else Review.reviewer.in_((reviewer, formerly))
-    return exists().where(Review.capture_id == Capture.id, is_his, Review.undone.is_(None), Review.source.in_(EXPERT))
+    is_theirs = Review.reviewer == reviewer if formerly is None else Review.reviewer.in_((reviewer, formerly))
+    return exists().where(Review.capture_id == Capture.id, is_theirs, Review.undone.is_(None), Review.source.in_(EXPERT))
 
 
 A_DAY = 10
-"""In four weeks they tell an accuracy of 95 % to 2.6 points."""
+"""Captures drawn per day. In four weeks they estimate an accuracy of 95 % to 2.6 points."""
 _LATEST = 7
-"""Days that are still drawn from, if nobody collected meanwhile."""
+"""Past days to draw from if nobody collected meanwhile."""
 
 
 def draw(session: Session, model: str, now: datetime) -> None:
-    """Draw from each of the last whole days in UTC of which none was drawn yet, all of them where there are few.
+    """Draw the audit sample of each of the last whole days in UTC that has none yet; a day with few captures gives all.
 
-    Ids are random, so those that come first in their order are taken.
+    Ids are random, so the first captures in id order are a random sample.
     """
     until = midnight(now)
     since = until - timedelta(days=_LATEST)

@@ -1,4 +1,4 @@
-"""The step `drift`: what servers captured against what a bundle was judged on, wherever that is run."""
+"""The step `drift`: compare captures with the data that a bundle was evaluated on, on any backend."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tunewright.monitoring.watch import look
 
 
 def run_drift(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Read the captures that lie in the spec's folder and compare them with the bundle's reference.
+    """Compare the captures in the spec's folder with the bundle's reference.
 
-    Writes `drift.json`. An alarm is written down and told, not raised: what runs beside it is to go on. The webhook is
-    left alone, because its address is a secret of the machine that watches.
+    It writes `drift.json`. An alarm is written and printed, but does not fail the step, because the jobs beside it
+    should continue. The webhook is not called, because its address is a secret of the monitoring machine.
     """
     alone = spec.model_copy(update={"monitor": spec.monitor.model_copy(update={"webhook": None})})
     with tempfile.TemporaryDirectory() as scratch:
         store = open_at(f"sqlite:///{scratch}/monitor.db")
         collected = collect(alone, store)
-        found = look(alone, store, inputs["bundle"])
+        result = look(alone, store, inputs["bundle"])
         store.close()
-    for window in found.windows:
+    for window in result.windows:
         say(f"  the last {window.days} days: {window.waits or f'{window.rows:,} requests compared'}")
-    for alarm in found.alarms:
+    for alarm in result.alarms:
         say(f"  ✗ drift: {sentence(alarm)}")
-    # What was asked stays in the captures: an output may be looked at by more people.
-    write_json(output.path / "drift.json", {key: value for key, value in found.data.items() if key != "examples"})
-    output.result = {"captures": collected.captures, "alarms": len(found.alarms)}
+    # Requests stay in the captures, because more people may read an output.
+    write_json(output.path / "drift.json", {key: value for key, value in result.data.items() if key != "examples"})
+    output.result = {"captures": collected.captures, "alarms": len(result.alarms)}

@@ -1,7 +1,7 @@
-"""Watching what is served: captures against the reference, accuracy from reviews, and the alarms that follow.
+"""Watch a served model: compare captures with the reference, estimate accuracy from reviews, and raise alarms.
 
-Whole days in UTC are compared, of the version that serves, so that a check asked for twice a day is the same check and
-spends no more of the month's probability of a false alarm (`tunewright.drift.two_sample`).
+It compares whole days in UTC of the serving version. A second check on the same day is therefore the same check, and
+uses no more of the month's probability of a false alarm (`tunewright.drift.two_sample`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tunewright.drift.traits import traits_of
 from tunewright.drift.two_sample import DAYS, alpha_of_a_test
 from tunewright.inference.bundle import BundleInfo, read_info
 from tunewright.inference.checksums import BUNDLE_FILE
-from tunewright.monitoring.alarms import Cause, open_alarms, settle, tell
+from tunewright.monitoring.alarms import Cause, as_json, notify, open_alarms, settle
 from tunewright.monitoring.captured import Captured, answered, as_numbers, midnight, read_captured, read_reviewed
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Alarm, Capture
@@ -35,18 +35,18 @@ ACCURACY = "accuracy"
 """The kind of an alarm that reviews raise."""
 LONGEST = max(DAYS)
 REBASED = Path(RUNS) / "references"
-"""A folder for each version whose reference was made of its live traffic."""
+"""The folder of references from live traffic, with one folder per version."""
 _CALM = 0.05
 """The p-value above which an alarm's cause is gone."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Some days that were compared.
+    """The comparison of some days.
 
     Args:
-        ids: of the captures that were read.
-        findings: one for each trait; none where there are too few captures.
+        ids: the compared captures.
+        findings: one per trait; empty if there are too few captures.
     """
 
     days: int
@@ -59,24 +59,24 @@ class Window:
 
     @property
     def waits(self) -> str:
-        """What it waits for; empty where it was tested."""
+        """Why the window was not tested; empty if it was."""
         return "" if self.rows >= FEWEST else f"not enough yet: {self.rows} of {FEWEST}"
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a look at the captures found.
+    """The result of a drift check.
 
     Args:
-        until: when the last day that was read ended.
-        reference: where the reference comes from.
-        reviews: answers that somebody reviewed.
-        accuracy: of all answers; None where there are too few reviews.
-        change: the likeliest fall of accuracy; None as well.
-        alarms: those that are new.
-        open: those that have not ended, the new ones among them.
-        examples: what was asked, by the ids that new alarms name.
-        untold: why the webhook did not take what it was sent; empty where it did, or none is named.
+        until: the end of the last compared day.
+        reference: the origin of the reference.
+        reviews: the number of reviewed answers.
+        accuracy: the accuracy of all answers; None if there are too few reviews.
+        change: the likeliest fall of accuracy; None if there are too few reviews.
+        alarms: the new alarms.
+        open: all alarms that have not ended.
+        examples: the requests of the captures that new alarms name, by id.
+        untold: why the webhook did not accept the message; empty if it did, or if there is no webhook.
     """
 
     model: str
@@ -94,27 +94,27 @@ class Look:
 
     @property
     def data(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """The result as JSON values."""
         windows = [
             {"days": window.days, "requests": window.rows, "findings": [asdict(each) for each in window.findings]}
             for window in self.windows
         ]
-        alarms = {name: [_row(alarm) for alarm in getattr(self, name)] for name in ("alarms", "open")}
-        judged = {name: found and asdict(found) for name, found in vars(self).items() if name in ("accuracy", "change")}
-        return {**vars(self), **alarms, **judged, "windows": windows, "until": self.until.isoformat()}
+        alarms = {name: [as_json(alarm) for alarm in getattr(self, name)] for name in ("alarms", "open")}
+        quality = {name: each and asdict(each) for name, each in vars(self).items() if name in ("accuracy", "change")}
+        return {**vars(self), **alarms, **quality, "windows": windows, "until": self.until.isoformat()}
 
 
 def watch(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datetime | None = None) -> list[Alarm]:
-    """The alarms that are new; see `look`."""
+    """The new alarms; see `look`."""
     return look(spec, store, bundle_folder, now).alarms
 
 
 def look(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datetime | None = None) -> Look:
-    """Compare the captures of the last four weeks, note what is new and what is over, and tell the webhook.
+    """Compare the captures of the last four weeks with the reference, update the alarms, and notify the webhook.
 
     Args:
-        bundle_folder: by default the champion, or what the last run made.
-        now: the present.
+        bundle_folder: by default the champion, else the latest bundle.
+        now: the current time.
 
     Raises:
         UserError: there is no such bundle, it has no reference, or the webhook's variable is not set.
@@ -141,7 +141,7 @@ def look(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datet
             row.id: row.request
             for row in session.execute(select(Capture.id, Capture.request).where(Capture.id.in_(named)))
         }
-    untold = tell(store, info.name, address, now) if address else ""
+    untold = notify(store, info.name, address, now) if address else ""
     return Look(
         info.name,
         info.version,
@@ -159,10 +159,10 @@ def look(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datet
 
 
 def rebase(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datetime | None = None) -> Reference:
-    """Take the live traffic of the last four weeks for what is usual from now on; the bundle stays as it is.
+    """Make the live traffic of the last four weeks the new reference. The bundle stays unchanged.
 
     Raises:
-        UserError: too little was captured.
+        UserError: there are too few captures.
     """
     folder = bundle_folder or Project(spec.folder).champion()
     info = _info(folder)
@@ -173,7 +173,7 @@ def rebase(spec: Spec, store: Store, bundle_folder: Path | None = None, now: dat
         raise UserError(
             f"Whole days of the last {LONGEST} have {len(captured.ids)} captures of {info.name} {info.version}; "
             f"a reference needs {needed}.",
-            fix="Wait until there are more.",
+            fix="Wait for more captures.",
         )
     before = load_reference(folder)
     reference = Reference.from_captures(
@@ -194,17 +194,6 @@ def compared(reference: Reference, captured: Captured, info: BundleInfo) -> list
         findings = compare(reference, traits[rows], alpha_of_a_test()) if len(rows) >= FEWEST else []
         windows.append(Window(days, [captured.ids[row] for row in rows], findings))
     return windows
-
-
-def _row(alarm: Alarm) -> dict[str, object]:
-    return {
-        "number": alarm.number,
-        "time": alarm.time.isoformat(),
-        "model": alarm.model,
-        "version": alarm.version,
-        "kind": alarm.kind,
-        **alarm.detail,
-    }
 
 
 def _causes(window: Window) -> list[Cause]:
@@ -228,35 +217,35 @@ def _causes(window: Window) -> list[Cause]:
 def _fall(change: Change | None, reviewed: Reviewed) -> list[Cause]:
     if change is None:
         return []
-    said = f"fell by {change.loss:.1%} on {date.fromordinal(change.day):%d %B %Y}"
+    change_text = f"fell by {change.loss:.1%} on {date.fromordinal(change.day):%d %B %Y}"
     drifted, gone = change.counts(alpha_of_a_test()), not change.counts(_CALM)
     return [
-        Cause(ACCURACY, ACCURACY, LONGEST, len(reviewed.right), change.p, change.loss, said, drifted, gone),
+        Cause(ACCURACY, ACCURACY, LONGEST, len(reviewed.right), change.p, change.loss, change_text, drifted, gone),
     ]
 
 
 def _info(folder: Path) -> BundleInfo:
     if not (folder / BUNDLE_FILE).exists():
-        raise UserError("There is no bundle to watch.", where=folder, fix="Make one: tunewright run PROJECT")
+        raise UserError("There is no bundle to watch.", where=folder, fix="Build one: tunewright run PROJECT")
     return read_info(folder)
 
 
 def _reference(spec: Spec, folder: Path, info: BundleInfo) -> tuple[Reference, str]:
-    """What captures are compared with, and where it comes from."""
+    """(the reference, its origin)."""
     rebased = load_reference(spec.path(REBASED) / info.version)
     reference = rebased or load_reference(folder)
     if reference is None:
         raise UserError(
-            "This bundle has no reference that captures can be compared with.",
+            "This bundle has no reference to compare captures with.",
             where=folder,
-            fix="Make it again with: tunewright run …, or take the live traffic for what is usual with: tunewright "
-            "monitor drift … --rebase",
+            fix="Rebuild it: tunewright run …  Or make the live traffic the reference: tunewright monitor drift … "
+            "--rebase",
         )
     if reference.rows < FEWEST_REFERENCE:
         raise UserError(
-            f"The reference has {reference.rows} answers; comparing needs {FEWEST_REFERENCE}.",
+            f"The reference has {reference.rows} answers; a comparison needs {FEWEST_REFERENCE}.",
             where=folder,
-            fix="Hold out more for validation and test, or, once there is traffic, type: tunewright monitor drift … "
-            "--rebase",
+            fix="Hold out more rows for validation and test. Once there is traffic, you can also type: tunewright "
+            "monitor drift … --rebase",
         )
     return reference, f"{reference.rows:,} answers of {'live traffic' if rebased else 'the validation and test parts'}"

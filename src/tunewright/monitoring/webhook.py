@@ -1,4 +1,4 @@
-"""Sending a message to a webhook, as Slack has them. Its address is a secret: who knows it can post there."""
+"""Send a message to a webhook such as Slack's. Its address is a secret, because anybody who knows it can post there."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _TIMEOUT = 10.0
 
 
 class NotSent(Exception):
-    """Why a message did not arrive; never names the address."""
+    """A message did not arrive. The reason never names the address."""
 
 
 def webhook_of(spec: Spec) -> str | None:
-    """The address that alarms go to; None where the spec names none.
+    """The webhook's address; None if the spec names none.
 
     Raises:
-        UserError: the variable that the spec names is not set, or holds no address.
+        UserError: the spec's variable is not set, or does not hold an address.
     """
     variable = spec.monitor.webhook
     if variable is None:
@@ -34,7 +34,7 @@ def webhook_of(spec: Spec) -> str | None:
     address = os.environ.get(variable, "")
     if not address.startswith(("https://", "http://")):
         raise UserError(
-            f"The environment variable {variable} {'holds no address' if address else 'is not set'}.",
+            f"The environment variable {variable} {'does not hold an address' if address else 'is not set'}.",
             where="monitor.webhook",
             fix=f"Type: export {variable}=https://hooks.example.com/…",
         )
@@ -42,15 +42,15 @@ def webhook_of(spec: Spec) -> str | None:
 
 
 def send(address: str, text: str, details: Mapping[str, Any], first_wait: float = 1.0) -> None:
-    """Post a message; where the other side is busy or out of order, a few times.
+    """Post a message, and retry a few times if the server is busy or fails.
 
     Args:
-        first_wait: seconds before the second try, doubled from try to try; what the other side asks for counts more.
+        first_wait: seconds before the second try, doubled from try to try; the server's Retry-After overrides it.
 
     Raises:
-        NotSent: it did not arrive.
+        NotSent: the message did not arrive.
     """
-    # It logs each request with its address.
+    # httpx logs each request with its address.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     wait, why = first_wait, ""
     for number in range(TRIES):
@@ -63,12 +63,12 @@ def send(address: str, text: str, details: Mapping[str, Any], first_wait: float 
             why = type(error).__name__
             continue
         except httpx.InvalidURL:
-            raise NotSent("what the variable holds is no address") from None
+            raise NotSent("the variable does not hold an address") from None
         if answer.is_success:
             return
         why = f"HTTP {answer.status_code}"
         if answer.status_code != 429 and answer.status_code < 500:
             break
-        asked = answer.headers.get("retry-after", "")
-        wait = float(asked) if asked.isdigit() else wait
+        retry_after = answer.headers.get("retry-after", "")
+        wait = float(retry_after) if retry_after.isdigit() else wait
     raise NotSent(why)

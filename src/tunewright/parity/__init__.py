@@ -1,1 +1,1 @@
-"""Whether the served model answers as the trained one did: the same examples through every form of it."""
+"""Parity: whether the served model answers like the trained one, on the same examples through every form of it."""

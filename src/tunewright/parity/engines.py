@@ -1,7 +1,7 @@
-"""The exported model in other engines: on a sample of the test, do they read the same tokens and answer the same?
+"""The exported model in other engines: whether they read the same tokens and give the same answers on a test sample.
 
-Each gets the folder `merged/`, or a GGUF file of it, and nothing else of ours. The report names an engine that is not
-installed too, so that nobody takes its absence for a proof.
+Each gets the folder `merged/`, or a GGUF file of it, and nothing else from Tunewright. The report also names engines
+that are not installed, so that nobody takes their absence for a proof.
 """
 
 from __future__ import annotations
@@ -30,53 +30,53 @@ from tunewright.tasks import Example, Message, Task
 from tunewright.tasks.base import OneOf, Unfit
 
 SAMPLE = 20
-"""Test examples that each engine is asked."""
-_WORDS = 200
-"""Characters of an engine's own words that the report shows."""
+"""Test examples for each engine."""
+_ERROR_CHARACTERS = 200
+"""Characters of an engine's error message that the report shows."""
 _SECONDS = 600.0
-"""After which an engine is asked no more: of a large model on a CPU a few answers must do."""
+"""Seconds after which an engine gets no further example: for a large model on a CPU a few answers must do."""
 
-Asked = Callable[[Sequence[Message], bool], tuple[str | None, list[int]]]
-"""(messages, whether the answer is confined to the labels) -> (the answer, the token ids of the prompt); no answer of
-what only makes prompts."""
+Ask = Callable[[Sequence[Message], bool], tuple[str | None, list[int]]]
+"""(messages, whether the answer is confined to the labels) -> (the answer, the token ids of the prompt). The answer is
+None where an engine only makes prompts."""
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What an engine made of the exported model."""
+    """The exported model in another engine."""
 
     engine: str
     asked: int = 0
     alike: float | None = None
-    """Mean worth of its answers, if the server's were the right ones: of labels the share that is equal. Labels are
-    chosen among the labels, as the server does."""
+    """Mean score of its answers with the server's taken as the right ones; for labels, the share that is equal. The
+    answer is confined to the labels, as on the server."""
     freely_alike: float | None = None
-    """The same of labels that are written freely, as by a client that confines nothing."""
+    """The same where the engine writes labels freely, as for a client without a constraint."""
     prompts_alike: float | None = None
-    """Share of the prompts that it reads as the very tokens that the server reads."""
+    """Share of the prompts that it reads as exactly the same tokens as the server."""
     why: str = ""
     """Why it was not asked."""
 
     @property
-    def told(self) -> str:
-        """It in a few words."""
+    def summary(self) -> str:
+        """The result in a few words."""
         if self.why:
             return f"{self.engine}: not asked. {self.why}"
         answers = "" if self.alike is None else f", answers {self.alike:.0%} alike"
         if self.freely_alike is not None:
             answers += f" where its choice is confined to the labels, {self.freely_alike:.0%} where it is not"
-        return f"{self.engine}: of {self.asked} prompts {self.prompts_alike:.0%} alike{answers}"
+        return f"{self.engine}: {self.prompts_alike:.0%} of {self.asked} prompts alike{answers}"
 
 
 def elsewhere(
     bundle: Bundle, merged: Path, splits: Mapping[str, Sequence[Example]], served: Sequence[Record], scratch: Path
 ) -> list[Elsewhere]:
-    """Ask every engine that is there a sample of the test examples.
+    """Ask every installed engine about a sample of the test examples.
 
     Args:
-        merged: as `export` writes it.
-        served: what the bundle's server answered.
-        scratch: a folder on a disk with room for a GGUF file.
+        merged: the folder that `export` writes.
+        served: the answers of the bundle's server.
+        scratch: a folder on a disk with space for a GGUF file.
     """
     tests = [example for name, examples in splits.items() if name != VALIDATION for example in examples]
     count = token_counter(bundle.tokenizer)
@@ -84,17 +84,17 @@ def elsewhere(
     answers = {record.id: record.answer for record in served if record.split != VALIDATION}
     asking = asking_in(merged, bundle)
 
-    def compared(engine: str, opened: Callable[[], Iterator[Asked]]) -> Elsewhere:
+    def compared(engine: str, opened: Callable[[], Iterator[Ask]]) -> Elsewhere:
         try:
             with contextmanager(opened)() as ask:
-                found = _compare(engine, ask, bundle, sample, answers)
+                result = _compare(engine, ask, bundle, sample, answers)
         except UserError as error:
-            found = Elsewhere(engine, why=str(error))
+            result = Elsewhere(engine, why=str(error))
         except (httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
             # Another engine's fault is a finding about it, and no reason to lose the run.
-            found = Elsewhere(engine, why=f"It failed: {type(error).__name__}: {str(error)[:_WORDS]}")
-        say(f"  {found.told}")
-        return found
+            result = Elsewhere(engine, why=f"It failed: {type(error).__name__}: {str(error)[:_ERROR_CHARACTERS]}")
+        say(f"  {result.summary}")
+        return result
 
     return [
         compared("transformers", lambda: _transformers(merged)),
@@ -103,21 +103,19 @@ def elsewhere(
     ]
 
 
-def _compare(
-    engine: str, ask: Asked, bundle: Bundle, sample: Sequence[Example], served: Mapping[str, str]
-) -> Elsewhere:
+def _compare(engine: str, ask: Ask, bundle: Bundle, sample: Sequence[Example], served: Mapping[str, str]) -> Elsewhere:
     score, freely, prompts = [], [], []
-    chosen = isinstance(bundle.task.constraint, OneOf)
+    confined = isinstance(bundle.task.constraint, OneOf)
     until = time.monotonic() + _SECONDS
     with track(engine, len(sample), "answers") as tracker:
         for number, example in enumerate(sample, 1):
             messages = bundle.task.prompt(example.request)
             right = served[example.meta.id]
-            text, ids = ask(messages, chosen)
+            text, ids = ask(messages, confined)
             prompts.append(ids == bundle.template.encode_prompt(messages, bundle.tokenizer))
             if text is not None:
                 score.append(_score_of(bundle.task, example.request, right, text))
-                if chosen:
+                if confined:
                     freely.append(_score_of(bundle.task, example.request, right, ask(messages, False)[0] or ""))
             tracker.update(number)
             if time.monotonic() > until:
@@ -130,7 +128,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _score_of(task: Task, request: str, right: str, text: str) -> float:
-    """What an engine's own words are worth against an answer of the server's."""
+    """The score of an engine's text with the server's answer taken as the right one."""
     try:
         answer = task.canonical(text.strip())
     except Unfit:
@@ -138,8 +136,8 @@ def _score_of(task: Task, request: str, right: str, text: str) -> float:
     return task.measures(request, right, answer)[task.primary_metric].score
 
 
-def _transformers(merged: Path) -> Iterator[Asked]:
-    """Its prompts alone: its answers are those of the candidate `merged`, which torch was asked for."""
+def _transformers(merged: Path) -> Iterator[Ask]:
+    """Prompts only: its answers are those of the candidate `merged`, which runs in torch."""
     try:
         from transformers import AutoTokenizer
     except ImportError:
@@ -155,7 +153,7 @@ def _transformers(merged: Path) -> Iterator[Asked]:
     yield ask
 
 
-def _llama(merged: Path, asking: Asking, context: int, scratch: Path) -> Iterator[Asked]:
+def _llama(merged: Path, asking: Asking, context: int, scratch: Path) -> Iterator[Ask]:
     require_llama()
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".gguf-") as folder:
         (file,) = write_gguf(merged, Path(folder), "model", ["q8_0"], asking, "parity")
@@ -163,7 +161,7 @@ def _llama(merged: Path, asking: Asking, context: int, scratch: Path) -> Iterato
             yield lambda messages, confined: model.answer(messages, asking.most, asking.grammar if confined else "")
 
 
-def _vllm(merged: Path, asking: Asking, context: int) -> Iterator[Asked]:
+def _vllm(merged: Path, asking: Asking, context: int) -> Iterator[Ask]:
     model = PlainVllm(merged, context=context)
     try:
         yield lambda messages, confined: model.chat(messages, asking.confined if confined else {})

@@ -1,4 +1,4 @@
-"""Asking a bundle's own server, in OpenAI's form, as a user would: what is measured so is what is served."""
+"""Asks a bundle's own server through its OpenAI-compatible API, so that the measured model is the served one."""
 
 from __future__ import annotations
 
@@ -28,40 +28,40 @@ class ServedModel:
     """A predictor: a server's only model.
 
     Args:
-        refused: what stands for its answer to a request that it doesn't take; None: that is an error.
-        start_seconds: that the server took until it was ready.
+        refused: the answer to count for a request that the server refuses; None: a refusal is an error.
+        start_seconds: time until the server was ready.
     """
 
     def __init__(self, client: httpx.Client, model: str, refused: Answer | None = None, start_seconds: float = 0.0):
         self._client, self._model, self._refused, self.start_seconds = client, model, refused, start_seconds
 
     def answer(self, request: str) -> Answer:
-        """Its answer.
+        """The server's answer.
 
         Raises:
-            Refused: it doesn't take the request.
+            Refused: the server doesn't take the request.
         """
         body = {"model": self._model, "messages": [{"role": "user", "content": request}]}
-        said = self._client.post("/v1/chat/completions", json=body)
-        if said.status_code == 400 and self._refused:
+        response = self._client.post("/v1/chat/completions", json=body)
+        if response.status_code == 400 and self._refused:
             return self._refused
-        if said.status_code == 400:
+        if response.status_code == 400:
             raise Refused(
-                f"The server refuses an example: {said.json()['error']['message']}",
+                f"The server refuses an example: {response.json()['error']['message']}",
                 where=beginning(request),
                 fix="Take it out of the data, or train with a larger train.max_length.",
             )
-        reply: dict[str, Any] = said.raise_for_status().json()
+        reply: dict[str, Any] = response.raise_for_status().json()
         text, usage = str(reply["choices"][0]["message"]["content"]), reply["usage"]
         return Answer(text, reply["confidence"], usage["prompt_tokens"], usage["completion_tokens"])
 
 
 @contextmanager
 def served_model(bundle: Path, refused: Answer | None = None) -> Iterator[ServedModel]:
-    """A bundle's model behind a server of its own.
+    """A bundle's model behind its own server.
 
     Args:
-        refused: as of `ServedModel`.
+        refused: as in `ServedModel`.
 
     Raises:
         UserError: the server does not become ready.
@@ -79,12 +79,12 @@ def collect_served(
     answers: Path,
     refused: Answer | None = None,
 ) -> list[Record]:
-    """Ask a bundle's server everything, one request at a time; where the answers are on disk, nothing is asked.
+    """Ask a bundle's server everything, one request at a time, unless the answers are on disk.
 
     Args:
-        name: of the file of answers.
-        task: what the answers are measured by.
-        refused: as of `ServedModel`.
+        name: name of the file of answers.
+        task: the task that measures the answers.
+        refused: as in `ServedModel`.
     """
     if (file := answers / f"{name}.jsonl").exists():
         return load_records(file)
@@ -93,5 +93,5 @@ def collect_served(
 
 
 def beginning(request: str) -> str:
-    """Of a request, for a line of the log."""
+    """The beginning of a request, for a line of the log."""
     return " ".join(request.split())[:70]

@@ -30,22 +30,23 @@ class Link:
 
     candidate: str
     agreement: float
-    """What the task is measured by, if the trained model's answers were the right ones: of labels the share that is
+    """The primary metric with the trained model's answers taken as the right ones; for labels, the share that is
     equal."""
     primary_metric: float
-    """What the task is measured by, over these examples."""
+    """The primary metric over these examples."""
     lost: Interval
-    """Of it, lost against the trained model, paired by example, with its 95 % interval over whole groups."""
+    """The primary metric lost against the trained model, paired by example, with its 95 % interval over whole
+    groups."""
     max_confidence_gap: float
     """Largest difference of confidence on one example where the answers agree."""
     examples: int
-    """That both answered."""
+    """Number of examples that both answered."""
 
 
 def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     """Start the bundle's server, ask it everything, and compare it with the earlier forms of the model.
 
-    Writes `answers/served.jsonl` and `parity.json`. A failed gate is written down, not raised: the verdict reports it.
+    Writes `answers/served.jsonl` and `parity.json`. A failed gate raises no error: the verdict reports it.
     """
     folder = inputs["export"] / "bundle"
     bundle = load_bundle(folder)
@@ -62,7 +63,7 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     trained = next(iter(records.values()))
     chain = [link(name, each, trained, bundle.task) for name, each in (records | {SERVED: served}).items()]
     others = []
-    if not bundle.is_classifier:  # no other engine has what chooses its labels
+    if not bundle.is_classifier:  # no other engine has its classification head
         others = elsewhere(bundle, inputs["export"] / "merged", splits, served, output.path)
     failures = gate_failures(spec, chain)
     for failure in failures:
@@ -73,7 +74,7 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
             "passed": not failures,
             "failures": failures,
             "chain": [asdict(link) for link in chain],
-            "elsewhere": [asdict(each) | {"told": each.told} for each in others],
+            "elsewhere": [asdict(each) | {"told": each.summary} for each in others],
             "request": request,
             "reply": reply,
             "template_sha256": bundle.info.template_sha256,
@@ -88,10 +89,10 @@ def run_parity(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
 
 
 def gate_failures(spec: Spec, chain: Sequence[Link]) -> list[str]:
-    """What of the spec's parity gates the served bundle does not keep.
+    """The spec's parity gates that the served bundle fails, in words.
 
-    Quantising moves a few answers either way, so a small test part shows a loss or a gain by chance. The gate on
-    accuracy fails where the loss is both larger than allowed and more than chance (its interval lies above zero); the
+    Quantising changes a few answers either way, so a small test part shows a loss or a gain by chance. The gate on
+    accuracy fails where the loss is both larger than allowed and more than chance (its interval is above zero). The
     gate on disagreement holds whatever the number of examples.
     """
     last = chain[-1]
@@ -115,13 +116,13 @@ def link(candidate: str, records: Sequence[Record], trained: Sequence[Record], t
     pairs = [(record, tests[record.id]) for record in trained if record.id in tests]
     same = [(first, second) for first, second in pairs if first.answer == second.answer]
 
-    def alike(first: Record, second: Record) -> Ratio:
+    def agreement(first: Record, second: Record) -> Ratio:
         return task.measures("", first.answer, second.answer)[task.primary_metric]
 
     gap = max((abs((first.confidence or 0) - (second.confidence or 0)) for first, second in same), default=0.0)
     return Link(
         candidate,
-        agreement=ratio([alike(first, second) for first, second in pairs], None).value,
+        agreement=ratio([agreement(first, second) for first, second in pairs], None).value,
         primary_metric=ratio([second.primary_metric for _, second in pairs], None).value,
         lost=paired(
             [first.primary_metric for first, _ in pairs],

@@ -1,1 +1,1 @@
-"""The table of steps, and what each would need."""
+"""The table of steps, their fingerprints, the runner, and the plan of their memory and time."""

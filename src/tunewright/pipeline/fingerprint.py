@@ -1,4 +1,4 @@
-"""Fingerprints: what pins a step's output, so that it is reused as long as nothing of that has changed."""
+"""Fingerprints of steps. A step's output is reused as long as its fingerprint is unchanged."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ PACKAGES = (
     "parity",
     "monitoring",
 )
-"""The packages that shape what steps write, in import order: a step's code may use its own package and those before."""
+"""The packages that shape the steps' outputs, in import order. A step may use its own package and those before it."""
 _OF_CORE = ("core/artifacts.py", "core/strict_json.py", "core/workers.py", "core/page/*.*", "project.py")
-"""The modules outside them that do so too."""
+"""The modules outside these packages that shape outputs, too."""
 
 Sources = Callable[[Spec, Step], Mapping[str, str]]
-"""Hashes what a step reads beside its inputs and the base model, as `source_hashes` does."""
+"""A function that hashes the user's files that a step reads, as `source_hashes` does."""
 
 
 def fingerprint(spec: Spec, step: Step, inputs: Mapping[str, str], sources: Sources | None = None) -> dict[str, str]:
-    """What pins a step's output: its inputs' content, its spec sections, raw files and the documents they name, frozen
-    test or weights, the code.
+    """The hash of everything that determines a step's output: the content of its inputs, its spec sections, its raw
+    files with their documents, the frozen test, the base model, and the code.
 
     Args:
-        inputs: content hash of each input folder.
-        sources: what hashes the step's raw files; by default they are read.
+        inputs: the content hash of each input folder.
+        sources: the function that hashes the step's raw files; by default `source_hashes`, which reads them.
     """
-    from tunewright.models.resolve import identity
+    from tunewright.models.naming import identity
 
     read = dict((sources or source_hashes)(spec, step))
     if step.reads_model:
@@ -67,18 +67,18 @@ def source_hashes(spec: Spec, step: Step) -> dict[str, str]:
     """SHA-256 of the user's files that a step reads, by their key in `Spec.sources`.
 
     Raises:
-        UserError: something is missing or was edited, and the step is the first; a later one says so itself.
+        UserError: a file is missing or was edited, and the step is the first. Later steps report this themselves.
     """
-    found = {}
+    hashes = {}
     for key, path in spec.sources.items():
         if step.reads_from(key):
             try:
-                found[key] = _sha256(spec, key, path)
+                hashes[key] = _sha256(spec, key, path)
             except UserError:
                 if not step.inputs:
                     raise
-                found[key] = "missing"
-    return found
+                hashes[key] = "missing"
+    return hashes
 
 
 def _sha256(spec: Spec, key: str, path: Path) -> str:
@@ -97,7 +97,7 @@ def _sha256(spec: Spec, key: str, path: Path) -> str:
 
 
 def read_once() -> Sources:
-    """Hashes each step's raw files once, for specs that share them, as the candidates of one spec do."""
+    """`source_hashes` with a cache by step, for specs that share their raw files, as the candidates of a spec do."""
     known: dict[str, Mapping[str, str]] = {}
 
     def read(spec: Spec, step: Step) -> Mapping[str, str]:
@@ -109,19 +109,20 @@ def read_once() -> Sources:
 
 
 def lineage_hashes(spec: Spec, to: str) -> dict[str, str]:
-    """What pins each step's output, up to `to`, before the output exists.
+    """A hash for the output of each step up to `to`, before the output exists.
 
-    It is made as `fingerprint` is, from the lineage hashes of the inputs where that takes their content.
+    It is computed like `fingerprint`, but from the lineage hashes of the inputs instead of their content.
     """
-    made: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     for step in steps_to(spec, to):
-        made[step.name] = fingerprint(spec, step, {each: made[each] for each in step.inputs_of(spec)})["fingerprint"]
-    return made
+        inputs = {each: hashes[each] for each in step.inputs_of(spec)}
+        hashes[step.name] = fingerprint(spec, step, inputs)["fingerprint"]
+    return hashes
 
 
 @cache
 def code_version(package: str) -> str:
-    """Tunewright's version and a hash of the source that steps of a package can reach and that shapes their outputs."""
+    """Tunewright's version, and a hash of the source code that can shape the outputs of a package's steps."""
     root = Path(__file__).parents[1]
     folders = [root / name for name in PACKAGES[: PACKAGES.index(package) + 1]]
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
@@ -131,5 +132,5 @@ def code_version(package: str) -> str:
 
 @cache
 def source_sha256(path: Path) -> str:
-    """SHA-256 of a file of this program, which does not change while that runs."""
+    """SHA-256 of a source file of Tunewright, cached because the file does not change while the program runs."""
     return sha256_file(path)

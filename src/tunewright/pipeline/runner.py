@@ -1,4 +1,4 @@
-"""Running steps: what is up to date is reused, what is not runs, and each output is whole or absent."""
+"""Run the outdated steps and reuse the others. Each output is whole or absent."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from tunewright.pipeline.steps import STEPS, Step, StepFunction, resolve, steps_
 
 @dataclass(frozen=True)
 class StepOutcome:
+    """The output of one step, and whether it was reused."""
+
     name: str
     folder: Path
     reused: bool
@@ -26,12 +28,13 @@ class StepOutcome:
 
 @dataclass(frozen=True)
 class PipelineResult:
-    """What a run produced: one whole folder for each step."""
+    """The result of a run: one whole folder per step."""
 
     runs: Path
     steps: dict[str, StepOutcome] = field(default_factory=dict)
 
     def folder(self, step: str) -> Path:
+        """The output folder of a step."""
         return self.steps[step].folder
 
 
@@ -42,29 +45,29 @@ Backend = Callable[[Step, Mapping[str, Path], Path], None]
 def run_pipeline(
     spec: Spec, backend: Backend, *, runs: Path, to: str = "bundle", from_step: str | None = None, force: bool = False
 ) -> PipelineResult:
-    """Bring every step up to `to` up to date; a step whose inputs, spec sections and code are unchanged is reused.
+    """Run every outdated step up to `to`. A step is reused if its inputs, spec sections and code are unchanged.
 
     Args:
-        place: where steps run.
-        runs: the folder of all outputs; each step's folder carries its fingerprint in its name.
-        from_step: run this step and those after it even where they are up to date.
+        backend: runs a step.
+        runs: the folder of all outputs; the name of each step's folder contains its fingerprint.
+        from_step: run this step and all later ones, even if they are up to date.
         force: run every step.
 
     Raises:
-        UserError: an unknown step, another run in the same folder, or a fault in a step.
+        UserError: a step is unknown or fails, or another run works in the same folder.
     """
     names = list(STEPS)
     for name in filter(None, (to, from_step)):
         if name not in STEPS:
             raise UserError(f"There is no step '{name}'.", fix=f"Steps: {', '.join(names)}.")
-    wanted = [step.name for step in steps_to(spec, to)]
-    forced = set(wanted) if force else set(wanted[wanted.index(from_step) :]) if from_step in wanted else set()
+    path = [step.name for step in steps_to(spec, to)]
+    forced = set(path) if force else set(path[path.index(from_step) :]) if from_step in path else set()
     result = PipelineResult(runs)
     runs.mkdir(parents=True, exist_ok=True)
     with sole_writer(runs):
-        for number, name in enumerate(wanted, 1):
+        for number, name in enumerate(path, 1):
             outcome = _bring_up_to_date(
-                spec, backend, STEPS[name], result, forced=name in forced, label=f"[{number}/{len(wanted)}] {name}"
+                spec, backend, STEPS[name], result, forced=name in forced, label=f"[{number}/{len(path)}] {name}"
             )
             result.steps[name] = outcome
             point_latest(runs, name, outcome.folder)
@@ -85,17 +88,17 @@ def _bring_up_to_date(
     backend(step, {name: outcome.folder for name, outcome in done.steps.items()}, target)
     manifest = read_manifest(target)
     if manifest is None:
-        raise UserError(f"The step {step.name} ended without a whole output.", where=target, fix="Run it again.")
+        raise UserError(f"The step {step.name} ended without a whole output.", where=target, fix="Run the step again.")
     say(f"{label} ✓ {manifest.wall_seconds:.1f} s, {manifest.peak_memory_mb:.0f} MB {_summary(manifest)}")
     return StepOutcome(step.name, target, False, manifest)
 
 
 def due(spec: Spec, step: Step, to: str, done: Mapping[str, Path], runs: Path) -> list[Step]:
-    """The steps behind one, up to `to`, that will have to run once that one has: those that read of it, directly or
-    not, and those without an output that is up to date.
+    """The later steps up to `to` that must run after this one: those that depend on it, directly or not, and those
+    without an up-to-date output.
 
     Args:
-        done: the folders of the steps before it.
+        done: the folders of the earlier steps.
         runs: the folder of all outputs.
     """
     names = [each.name for each in steps_to(spec, to)]
@@ -104,12 +107,12 @@ def due(spec: Spec, step: Step, to: str, done: Mapping[str, Path], runs: Path) -
 
 @dataclass(frozen=True)
 class UpToDate:
-    """How a project stands to what its spec asks for."""
+    """Which outputs of a project are up to date with its spec."""
 
     folders: dict[str, Path]
     """The outputs that are up to date, by step."""
     outdated: list[Step]
-    """The steps that would have to run, in their order; none where all is up to date."""
+    """The steps that must run, in order; empty if everything is up to date."""
 
 
 def standing(spec: Spec, to: str, runs: Path, *, sources: Sources | None = None, whole: bool = True) -> UpToDate:
@@ -117,8 +120,9 @@ def standing(spec: Spec, to: str, runs: Path, *, sources: Sources | None = None,
 
     Args:
         runs: the folder of all outputs.
-        sources: what hashes a step's raw files; by default they are read. Specs that share them can share it.
-        whole: whether an output must have all of its files, or its manifest is enough.
+        sources: the function that hashes a step's raw files; by default `source_hashes`. Specs with the same files can
+            share it.
+        whole: whether an output must have all its files; else its manifest is enough.
     """
     folders: dict[str, Path] = {}
     names = [each.name for each in steps_to(spec, to)]
@@ -135,8 +139,8 @@ def _outdated(
     *,
     whole: bool = True,
 ) -> list[Step]:
-    """Of some steps in their order those that read of a fresh one, or have no output that is up to date; `folders`
-    gets those that are."""
+    """The steps, of an ordered list, that depend on a fresh one or have no up-to-date output. The up-to-date outputs
+    are added to `folders`."""
     later = []
     for name in names:
         inputs = STEPS[name].inputs_of(spec)
@@ -176,21 +180,21 @@ def execute_step(step: Step, spec: Spec, inputs: Mapping[str, Path], target: Pat
     if step.needs_gpu == "torch" or os.environ.get(GPU) == "required":
         require_gpu()
     manifests = {}
-    needed = step.inputs_of(spec)
-    for name in needed:
+    required = step.inputs_of(spec)
+    for name in required:
         if name not in inputs:
-            raise UserError(f"The step {step.name} needs --in {name}=PATH.", fix=f"It reads: {', '.join(needed)}.")
+            raise UserError(f"The step {step.name} needs --in {name}=PATH.", fix=f"Its inputs: {', '.join(required)}.")
         manifests[name] = read_manifest(inputs[name])
         if manifests[name] is None:
             raise UserError(
-                "This input folder is absent or not whole.", where=inputs[name], fix=f"Make it with the step {name}."
+                "This input folder is absent or not whole.", where=inputs[name], fix=f"Run the step {name}."
             )
     contents = {name: manifest.content for name, manifest in manifests.items() if manifest}
     provenance = fingerprint(spec, step, contents)
     recorded = contents | {k.removeprefix("source."): v for k, v in provenance.items() if k.startswith("source.")}
     function: StepFunction = resolve(step.function)
     if not is_leader():
-        # The leader of a distributed training owns the folder; the others work in it and finish nothing.
+        # In a distributed training the leader owns the folder and completes it; the others only work in it.
         partial = partial_of(target)
         partial.mkdir(parents=True, exist_ok=True)
         function(spec, inputs, Output(partial))
@@ -209,7 +213,7 @@ def execute_step(step: Step, spec: Spec, inputs: Mapping[str, Path], target: Pat
 
 
 def processes_of(step: Step, spec: Spec, inputs: Mapping[str, Path]) -> int:
-    """In how many processes of this machine a step is to run; one of several that others started is not divided."""
+    """How many processes of this machine should run a step. A process of a running group is not divided again."""
     if not step.divided or "RANK" in os.environ:
         return 1
     count: int = resolve(step.divided)(spec, inputs)
@@ -217,7 +221,7 @@ def processes_of(step: Step, spec: Spec, inputs: Mapping[str, Path]) -> int:
 
 
 def point_latest(runs: Path, name: str, folder: Path) -> None:
-    """`runs/latest/<name>` leads to the output last used, for people; the pipeline itself never reads it."""
+    """Point `runs/latest/<name>` to the output that was used last, for people; the pipeline never reads it."""
     latest = runs / LATEST
     latest.mkdir(exist_ok=True)
     link, fresh = latest / name, latest / f".{name}.new"

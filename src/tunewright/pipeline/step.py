@@ -1,4 +1,4 @@
-"""One step as a command line, the same on one machine and as a cloud job.
+"""The command line of one step, the same on this machine and in a cloud job.
 
 python -m tunewright.pipeline.step NAME --spec tunewright.yaml --in split=runs/split-… --out runs/train-…
 """
@@ -23,20 +23,21 @@ from tunewright.pipeline.steps import STEPS, WATCHING_STEPS
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run one step and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tunewright.pipeline.step", description="Run one step of the pipeline."
     )
     parser.add_argument("name", choices=[*STEPS, *WATCHING_STEPS])
     parser.add_argument("--spec", required=True, type=Path, help="the spec file, or its folder")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides of the spec")
-    parser.add_argument("--recipe", help="settings that lie over the spec's")
+    parser.add_argument("--recipe", help="a recipe that overrides the spec")
     parser.add_argument("--allow-code", action="store_true", help="import the module that the spec's task.schema names")
     parser.add_argument("--in", dest="inputs", action="append", default=[], metavar="NAME=PATH", help="an input folder")
-    parser.add_argument("--out", required=True, type=Path, help="the output folder; whole or absent afterwards")
+    parser.add_argument("--out", required=True, type=Path, help="the output folder; whole or absent at the end")
     options = parser.parse_intermixed_args(arguments)
     end_with_parent()
     signal.signal(signal.SIGTERM, _interrupt)
-    quiet_loggers()  # before a step's module imports the libraries: some speak up as they are imported
+    quiet_loggers()  # before a step imports the libraries, because some log at import
     try:
         spec = load_spec(options.spec, options.overrides, recipe=options.recipe, allow_code=options.allow_code)
         step, inputs = (STEPS | WATCHING_STEPS)[options.name], dict(_pair(text) for text in options.inputs)
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         execute_step(step, spec, inputs, options.out)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except Exception as error:  # noqa: BLE001 (the boundary where faults become messages)
+    except Exception as error:  # noqa: BLE001 (here errors become messages)
         return _report(error, options.out, (STEPS | WATCHING_STEPS)[options.name].less_memory)
     return 0
 

@@ -1,9 +1,9 @@
-"""The steps: one record each, with everything that the rest of the program needs to know about it.
+"""The steps: one record each, with everything that the rest of the program needs to know about the step.
 
     raw files -> check -> split [-> baseline] -> train -> export -> evaluate -> parity [-> judge] -> verdict -> bundle
 
-`export` stands before `evaluate` because the verdict speaks of the quantised model that will really be served, so that
-is one of the models to be evaluated. A new step needs one record here and the functions that the record names.
+`export` comes before `evaluate` because the verdict is about the quantized model that will be served, so that model
+must be evaluated, too. A new step needs one record here and the functions that the record names.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ from tunewright.core.artifacts import Output
 StepFunction = Callable[[Spec, Mapping[str, Path], Output], None]
 
 _MORE_MEMORY = "Run it on a machine with more memory."
-_FEWER_ROWS = "What it holds grows with the number of rows: give it fewer, or more memory."
+_FEWER_ROWS = "Its memory grows with the number of rows: use fewer rows, or a machine with more memory."
 _SMALLER_STEP = (
-    "Set train.method=qlora or train.gradient_checkpointing=true, or take half of train.batch_size with twice "
-    "train.gradient_accumulation_steps; for an encoder take half of train.encoder.batch_size. tunewright plan … says "
-    "what fits."
+    "Set train.method=qlora or train.gradient_checkpointing=true, or halve train.batch_size and double "
+    "train.gradient_accumulation_steps; for an encoder halve train.encoder.batch_size. `tunewright plan …` says what "
+    "fits."
 )
 _FEWER_CANDIDATES = (
-    "Ask fewer candidates, and shorter prompts: evaluate.few_shot=0; ask fewer examples: evaluate.max_examples=200; or "
-    "train an adapter with train.method=qlora, whose candidates have a base in 4 bits."
+    "Evaluate fewer candidates with shorter prompts: evaluate.few_shot=0; or fewer examples: "
+    "evaluate.max_examples=200; or train with train.method=qlora, whose candidates have a base in 4 bits."
 )
-_SMALLER_SERVER = "Serve fewer bytes: export.precision=int8, or, but of an encoder, int4; or take a smaller base model."
+_SMALLER_SERVER = (
+    "Serve fewer bytes: export.precision=int8, or int4 (not for encoders); or choose a smaller base model."
+)
 _NEEDS, _TIMES = "tunewright.pipeline.planning.needs", "tunewright.pipeline.planning.times"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the pipeline. A function is named as `module:name`, and imported only when it is called.
+    """One step of the pipeline. Functions have the form `module:name` and are imported only when they are called.
 
     Args:
         function: the step itself; see `StepFunction`.
-        package: the package it lives in. A step runs again where the source of this package changes, or that of one
-            below it.
+        package: the step's package. The step runs again if the source of this package or of one below it changes.
         inputs: the steps whose outputs it reads.
-        sections: the spec's sections, and single keys of others, that it depends on.
-        files: the user's files that it reads: keys of `Spec.sources`, or their first words. `Spec.sources` says how
+        sections: the sections and single keys of the spec on which it depends.
+        files: the user's files that it reads, as keys of `Spec.sources` or their first words. `source_kind` says how
             each is hashed.
-        resumes: names in its unfinished output that a later try continues from.
-        only_with: an attribute of the spec; the step is left out where that is empty.
-        divided: a function (spec, inputs) that says in how many processes of one machine to run it.
-        needs_gpu: what of it computes on a GPU where there is one: torch, or vLLM where the spec serves with that.
-        needs_secret: the attribute of the spec that holds the APIs which it asks.
-        trains: it trains a model. That takes most of a budget and may run on low-priority machines and on several
-            nodes; the training plan counts its memory and time.
-        memory: a function (spec, sizes, machine) that says what it needs of a machine.
-        seconds: a function (job, machine, speed) that says how long it takes; empty where nothing but a plan or a
-            measurement can.
-        less_memory: what a user can do so that it needs less memory.
+        resumes: names in its unfinished output from which a later try continues.
+        only_with: an attribute of the spec; the step is left out if it is empty.
+        divided: a function (spec, inputs) that returns how many processes of one machine should run the step.
+        needs_gpu: the library that uses a GPU if there is one: torch, or vLLM if the spec serves with it.
+        needs_secret: the attribute of the spec that holds the APIs that the step calls.
+        trains: the step trains a model. Training takes most of a budget and may run on low-priority machines and on
+            several nodes; the training plan counts its memory and time.
+        memory: a function (spec, sizes, machine) that returns the memory and disk that the step needs.
+        seconds: a function (job, machine, speed) that returns the time; empty if only a plan or a measurement can tell.
+        less_memory: the advice that reduces the step's memory.
     """
 
     name: str
@@ -76,33 +76,33 @@ class Step:
     less_memory: str = _MORE_MEMORY
 
     def is_in(self, spec: Spec) -> bool:
-        """Whether it is a step of this spec's pipeline."""
+        """Whether this spec's pipeline has the step."""
         return not self.only_with or bool(getattr(spec, self.only_with))
 
     def reads_from(self, key: str) -> bool:
-        """Whether it depends on the bytes of what a spec names under a key of `Spec.sources`, or under `model`."""
+        """Whether the step depends on the content of a path of the spec, by its key in `Spec.sources` or `model`."""
         if key == "model":
             return self.reads_model
         return any(key == read or key.startswith(f"{read}.") for read in self.files)
 
     @property
     def reads_model(self) -> bool:
-        """Whether it reads something of the base model."""
+        """Whether the step reads any part of the base model."""
         return "model" in self.sections
 
     @property
     def reads_weights(self) -> bool:
-        """Whether it reads the base model's weights, which are fetched where this machine does not have them."""
+        """Whether the step reads the base model's weights, which are fetched if this machine lacks them."""
         return self.reads_model and bool(self.needs_gpu)
 
     def inputs_of(self, spec: Spec) -> tuple[str, ...]:
-        """The steps of this spec's pipeline whose outputs it reads."""
+        """The steps of this spec's pipeline whose outputs the step reads."""
         return tuple(name for name in self.inputs if STEPS[name].is_in(spec))
 
     def asked_apis(self, spec: Spec) -> Iterable[ApiSpec | JudgeSpec]:
-        """The APIs that it asks."""
-        found = getattr(spec, self.needs_secret) if self.needs_secret else None
-        return found.values() if isinstance(found, dict) else [found] if found else []
+        """The APIs that the step calls."""
+        apis = getattr(spec, self.needs_secret) if self.needs_secret else None
+        return apis.values() if isinstance(apis, dict) else [apis] if apis else []
 
 
 STEPS = {
@@ -248,23 +248,23 @@ WATCHING_STEPS = {
         ),
     )
 }
-"""Steps that no run leads to: they look at what a run made while that is served."""
+"""Steps outside of runs: they monitor a run's output while it is served."""
 
 
 def steps_to(spec: Spec, to: str) -> list[Step]:
-    """A step and all that come before it, in their order."""
+    """A step and all steps that it depends on, in order."""
     needed = _needed(spec, to)
     return [step for name, step in STEPS.items() if name in needed]
 
 
 def _needed(spec: Spec, to: str) -> set[str]:
-    """A step and all whose outputs it needs, as far as they are steps of this spec's pipeline."""
+    """The names of a step and of all steps that it depends on, within this spec's pipeline."""
     if not STEPS[to].is_in(spec):
         return set()
     return {to}.union(*(_needed(spec, name) for name in STEPS[to].inputs_of(spec)))
 
 
-def resolve(place: str) -> Any:
-    """The function that a step names as `module:name`."""
-    module, _, name = place.partition(":")
+def resolve(reference: str) -> Any:
+    """The function of a reference `module:name`."""
+    module, _, name = reference.partition(":")
     return getattr(__import__(module, fromlist=[name]), name)

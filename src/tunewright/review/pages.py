@@ -18,7 +18,7 @@ from starlette.datastructures import FormData
 from tunewright.evaluation.statistics.intervals import Interval, wilson
 from tunewright.monitoring.queue import MOST_ALIKE, alike, count_alike, waiting
 from tunewright.monitoring.store.tables import (
-    BY_WHO_ASKED,
+    BY_CLIENT,
     DRAWN,
     EXPERT,
     Alarm,
@@ -281,8 +281,8 @@ def _item(
     """
     name, formerly = session.person.reviewer, session.person.formerly
     said = acts.reviews_of(transaction, found.id)
-    feedback = [each for each in said if each.source == BY_WHO_ASKED and each.undone is None]
-    live = [each for each in said if each.source != BY_WHO_ASKED and each.undone is None]
+    feedback = [each for each in said if each.source == BY_CLIENT and each.undone is None]
+    live = [each for each in said if each.source != BY_CLIENT and each.undone is None]
     is_open, has_said = found.state == "open", any(each.reviewer == name for each in live)
     waits = is_open and not any(each.reviewer in (name, formerly) for each in live)
     opinions = transaction.scalars(select(SecondOpinion).where(SecondOpinion.capture_id == found.id)).all()

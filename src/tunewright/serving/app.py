@@ -13,7 +13,7 @@ from tunewright.auth.keys import KeyRing
 from tunewright.core.limits import ANSWER_SECONDS, MOST_UNDER_WAY
 from tunewright.serving.captures import RequestLog
 from tunewright.serving.errors import REFUSALS, add_error_handlers
-from tunewright.serving.guard import Admission, Attendance, CheckPrincipal
+from tunewright.serving.guard import Admission, CheckPrincipal, TrackCall
 from tunewright.serving.hosts import Host
 from tunewright.serving.metrics import Metrics
 from tunewright.serving.recorder import Recorder
@@ -46,7 +46,7 @@ def build_app(
     app.state.server = ServerState(models, Recorder(metrics, request_log), metrics)
     add_error_handlers(app)
     # A request meets the middleware that was added last first.
-    app.add_middleware(Attendance, seconds=seconds)
+    app.add_middleware(TrackCall, seconds=seconds)
     app.add_middleware(Admission, most=most)
     if keys or identity:
         app.add_middleware(CheckPrincipal, keys=keys, identity=identity)

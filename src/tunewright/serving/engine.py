@@ -23,7 +23,7 @@ from tunewright.inference.predictors import (
     TextGenerator,
 )
 from tunewright.inference.runtimes.base import Runtime
-from tunewright.serving.attended import attended, turn
+from tunewright.serving.cancellation import cancellable, slot
 
 _DEFAULT_CONFIG = GenerationConfig()
 
@@ -82,8 +82,8 @@ class Engine:
         """Requests that it answers at the same time."""
         self._second = second
         self._runtime = model
-        self._model = bundle.predictor(attended(model))
-        self._turn = threading.BoundedSemaphore(model.at_once)
+        self._model = bundle.predictor(cancellable(model))
+        self._slots = threading.BoundedSemaphore(model.at_once)
 
     @classmethod
     def load(cls, bundle: Bundle, threads: int | None = None, streams: int = 1) -> Self:
@@ -126,7 +126,7 @@ class Engine:
     def _answer(self, text: str) -> Answer:
         """As the public method, by the first model alone."""
         prompts = self._prompts(text)
-        with turn(self._turn):
+        with slot(self._slots):
             return self._model.answer_prompts(prompts)
 
     def _unsure(self, answer: Answer) -> bool:
@@ -139,13 +139,13 @@ class Engine:
         An encoder or a linear model answers all of them together. Any other model is called from as many threads as it
         takes requests at once.
         """
-        found = self._answers(texts)
+        answers = self._answers(texts)
         if self._second is None:
-            return found
-        left = [place for place, each in enumerate(found) if isinstance(each, TooLong) or self._unsure(each)]
-        for place, answer in zip(left, self._second.answers([texts[place] for place in left]), strict=True):
-            found[place] = answer
-        return found
+            return answers
+        left = [index for index, each in enumerate(answers) if isinstance(each, TooLong) or self._unsure(each)]
+        for index, answer in zip(left, self._second.answers([texts[index] for index in left]), strict=True):
+            answers[index] = answer
+        return answers
 
     def _answers(self, texts: Sequence[str]) -> list[Answer | TooLong]:
         """As the public method, by the first model alone."""
@@ -158,9 +158,9 @@ class Engine:
                 prompts.append(self._prompts(text))
             except TooLong as error:
                 prompts.append(error)
-        with turn(self._turn):
-            found = iter(self._model.answers_of([each for each in prompts if not isinstance(each, TooLong)]))
-        return [each if isinstance(each, TooLong) else next(found) for each in prompts]
+        with slot(self._slots):
+            answers = iter(self._model.answers_of([each for each in prompts if not isinstance(each, TooLong)]))
+        return [each if isinstance(each, TooLong) else next(answers) for each in prompts]
 
     def _answer_or_refuse(self, text: str) -> Answer | TooLong:
         try:
@@ -183,9 +183,9 @@ class Engine:
             if self._second is None:
                 raise
             return self._second.classify(text)
-        with turn(self._turn):
-            found = Classification(*self._model.with_probabilities(prompt))
-        return self._second.classify(text) if self._second and self._unsure(found.answer) else found
+        with slot(self._slots):
+            first = Classification(*self._model.with_probabilities(prompt))
+        return self._second.classify(text) if self._second and self._unsure(first.answer) else first
 
     def stream(self, text: str, generation_config: GenerationConfig = _DEFAULT_CONFIG) -> Pieces:
         """The answer to one text piece by piece, and then as a whole.
@@ -206,11 +206,11 @@ class Engine:
 
     def _pieces(self, prompts: list[list[int]], generation_config: GenerationConfig) -> Pieces:
         if isinstance(self._model, TextGenerator):
-            return self._in_turn(self._model.stream(prompts[0], generation_config))
-        return self._in_turn(self._in_one_piece(prompts))
+            return self._in_slot(self._model.stream(prompts[0], generation_config))
+        return self._in_slot(self._in_one_piece(prompts))
 
-    def _in_turn(self, pieces: Pieces) -> Pieces:
-        with turn(self._turn):
+    def _in_slot(self, pieces: Pieces) -> Pieces:
+        with slot(self._slots):
             yield from pieces
 
     def _in_one_piece(self, prompts: list[list[int]]) -> Pieces:

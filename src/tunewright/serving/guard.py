@@ -3,7 +3,7 @@ disconnected clients.
 
 A request meets them in this order. `CheckPrincipal` refuses a client without a key before the server reads anything of
 the body. `Admission` does the same when too many requests are under way, and reads a body whole before the request
-takes a place, so that slow senders take none. `Attendance` notes when the client disconnects.
+takes a place, so that slow senders take none. `TrackCall` notes when the client disconnects.
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ class Admission:
         return True
 
 
-class Attendance:
+class TrackCall:
     """Gives each request a `Call`: its time limit, and whether the client has disconnected.
 
     See `tunewright.core.call`.

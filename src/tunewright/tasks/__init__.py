@@ -1,4 +1,5 @@
-"""What a model must do. A task knows its prompt, the form of its answer and its metric, and nothing of other rooms."""
+"""Tasks: each kind defines its prompt, the form of its answers, and its metrics. Tasks know nothing of other
+packages."""
 
 from tunewright.tasks.base import Task
 from tunewright.tasks.classify import ClassifyTask

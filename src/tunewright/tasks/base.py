@@ -1,4 +1,4 @@
-"""The protocol every kind of task fulfils, so that no other room asks which kind it is."""
+"""The protocol of every kind of task. Other packages use it and never ask for the kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tunewright.tasks.measures import Ratio
 
 
 class Unfit(ValueError):
-    """Why a text is no answer of a task."""
+    """A text is not an answer of the task; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class OneOf:
 
 @dataclass(frozen=True)
 class SomeOf:
-    """An answer is a JSON list of some of these labels, in their order; none is an answer too."""
+    """An answer is a JSON list of some of these labels, in their order. The empty list is an answer too."""
 
     labels: tuple[str, ...]
 
@@ -34,25 +34,25 @@ class JsonRecord:
 
     schema: Mapping[str, Any]
     chunk: Mapping[str, Any]
-    """The schema of what is read in one portion of a request; that of the whole where requests are read whole."""
+    """The schema of the record of one chunk of a request; the same as `schema` if requests are read whole."""
 
 
 @dataclass(frozen=True)
 class FreeText:
     """An answer is any text."""
 
-    most: int | None
-    """Tokens that it may have; None: what the longest that is known suggests."""
+    max_tokens: int | None
+    """Tokens that it may have; None: derived from the longest known answer."""
     stop: tuple[str, ...]
-    """Texts that end it, and are no part of it."""
+    """Texts that end it and are not part of it."""
 
 
 Constraint = OneOf | SomeOf | JsonRecord | FreeText
-"""What confines an answer while it is decoded."""
+"""The constraint on an answer during decoding."""
 
 
 def labels_of(constraint: Constraint) -> list[str]:
-    """The labels of which an answer has one or some; empty where answers are written."""
+    """The labels that answers consist of; empty if answers are written."""
     match constraint:
         case OneOf(labels) | SomeOf(labels):
             return list(labels)
@@ -61,17 +61,20 @@ def labels_of(constraint: Constraint) -> list[str]:
 
 
 class Task(Protocol):
-    """A job's prompt, the form of its answer, and how an answer is judged."""
+    """A job's prompt, the form of its answers, and how they are scored."""
 
     kind: str
     lead: str
-    """What the assistant writes before an answer, so that the tokenizer finds whole words; a part of the bundle."""
+    """The text that the assistant writes before an answer, so that the tokenizer gets whole words. The bundle stores
+    it."""
     label_tokens: Mapping[str, str]
-    """For each answer what is written in its place; empty where answers are written out. A part of the bundle."""
+    """The single token that stands for each label; empty if labels are written out. The bundle stores it."""
 
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> Self:
-        """This task with the lead, and the tokens for its labels where it wants any, that suit a tokenizer. `encode`:
-        text -> its token ids.
+        """This task with the lead, and the single-token labels if it has any, that fit a tokenizer.
+
+        Args:
+            encode: text -> its token ids.
 
         Raises:
             UserError: the tokenizer has too few words for the labels.
@@ -79,36 +82,36 @@ class Task(Protocol):
         ...
 
     def untaught(self) -> Self:
-        """This task as it is put to a model that was not trained for it: answers are written out."""
+        """This task for a model that was not trained on it: labels are written out."""
         ...
 
     primary_metric: str
-    """The measure that goals, gates and the choice of an adapter are about."""
+    """The metric of goals and gates; it also chooses the adapter."""
 
     @property
     def constraint(self) -> Constraint: ...
 
     @property
     def summary(self) -> str:
-        """The task in a few words, after its kind."""
+        """A few words about the task, to follow its kind."""
         ...
 
     def claim(self, share: str) -> str:
-        """What a primary metric of `share` says of a model, as the rest of a sentence."""
+        """The rest of a sentence that says a model has a primary metric of `share`."""
         ...
 
     @property
     def answers(self) -> list[str]:
-        """All possible answers, in the spec's order; empty where they are not a fixed set."""
+        """All possible answers, in the spec's order; empty if they are not a fixed set."""
         ...
 
     def within(self, tokens: int) -> Self:
-        """This task for a model that reads so many tokens at once: what is longer is read in portions, where the task
-        can be done so."""
+        """This task for a model with a context of so many tokens. Tasks that can be done in chunks read longer requests
+        chunk by chunk."""
         ...
 
     def chunks(self, request: str, count: Callable[[str], int]) -> list[str]:
-        """The pieces in which a request is read; itself, unless it is longer than the task reads at once.
+        """The chunks of a request: the request itself, unless it is too long.
 
         Args:
             count: text -> its number of tokens.
@@ -116,34 +119,34 @@ class Task(Protocol):
         ...
 
     def training_examples(self, example: Example, count: Callable[[str], int]) -> list[Example]:
-        """What an example teaches: itself, or what stands in each portion of its request."""
+        """The training examples of an example: itself, or one for each chunk of its request."""
         ...
 
     def prompt(self, request: str, shots: Sequence[Example] = ()) -> list[Message]:
-        """The messages a model is shown before it answers; `shots` are solved examples to show first."""
+        """The messages before the answer; `shots` are solved examples to show first."""
         ...
 
     def written(self, answer: str) -> Message:
-        """An answer as the assistant is taught to write it."""
+        """The assistant's message for an answer, as the model is trained to write it."""
         ...
 
     def canonical(self, answer: str) -> str:
-        """An answer in the one form in which answers are taught and compared.
+        """An answer in canonical form, in which answers are trained and compared.
 
         Raises:
-            Unfit: it is no answer of this task.
+            Unfit: the text is not an answer of this task.
         """
         ...
 
     def of_chunk(self, answer: str) -> str:
-        """The answer to one portion of a request in canonical form.
+        """The answer to one chunk of a request in canonical form.
 
         Raises:
-            Unfit: it is none.
+            Unfit: the text is not one.
         """
         ...
 
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:
-        """What an answer is worth, by the name of the measure, the primary metric first; both answers in canonical
+        """The scores of an answer by the name of the metric, the primary metric first. Both answers are in canonical
         form."""
         ...

@@ -20,8 +20,8 @@ class ClassifyTask(Conversation):
     Args:
         instruction: the system prompt; `{labels}` in it stands for the label list.
         labels: each label with a one-line description (may be empty).
-        lead: what the assistant writes before a label; see `fitted`.
-        label_tokens: the token that is written in the place of each label; empty where labels are written out.
+        lead: the text that the assistant writes before a label; see `fitted`.
+        label_tokens: the single token that stands for each label; empty if labels are written out.
         single_token_labels: whether `fitted` chooses such tokens.
     """
 
@@ -40,19 +40,19 @@ class ClassifyTask(Conversation):
         self.instruction, self.labels, self.single_token_labels = instruction, dict(labels), single_token_labels
         listing = listed((label_tokens.get(label, label), label, text) for label, text in labels.items())
         super().__init__(instruction.replace("{labels}", listing), lead, label_tokens)
-        self._of_token = {code: label for label, code in label_tokens.items()}
+        self._of_token = {token: label for label, token in label_tokens.items()}
 
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> ClassifyTask:
-        """This task with its labels written as a model knows them: after a space, where that takes fewer tokens.
+        """This task with labels as the model knows them: after a space if that takes fewer tokens.
 
         Most byte-level vocabularies hold a word with the space before it (" refund" is one token of SmolLM2, "refund"
-        is "ref" + "und"), and what a model knows about a word hangs on that token.
+        is "ref" + "und"), and a model's knowledge of a word depends on that token.
 
         Args:
             encode: text -> its token ids.
 
         Raises:
-            UserError: each label is to be one token, and the tokenizer has too few words.
+            UserError: each label must be one token, and the tokenizer has too few words.
         """
 
         def tokens(lead: str) -> int:
@@ -87,10 +87,10 @@ class ClassifyTask(Conversation):
         return list(self.labels)
 
     def canonical(self, answer: str) -> str:
-        written = answer.removeprefix(self.lead)
-        label = self._of_token.get(written, written)
+        text = answer.removeprefix(self.lead)
+        label = self._of_token.get(text, text)
         if label not in self.labels:
-            raise Unfit(f"'{written}' is none of the labels")
+            raise Unfit(f"'{text}' is none of the labels")
         return label
 
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:  # noqa: ARG002 (the protocol)
@@ -98,22 +98,23 @@ class ClassifyTask(Conversation):
 
 
 def listed(labels: Iterable[Sequence[str]]) -> str:
-    """The label list of a prompt, a line each.
+    """The label list of a prompt, one line a label.
 
     Args:
-        labels: of each what is written, what it stands for, what it means.
+        labels: for each label: the text that the model writes, the label, its description.
     """
     return "\n".join(f"- {': '.join(dict.fromkeys(part for part in parts if part))}" for parts in labels)
 
 
 def _single_tokens(labels: Sequence[str], is_token: Callable[[str], bool]) -> dict[str, str]:
-    """A word of one token for each label: itself, the word of it that the fewest labels have, or one or two letters.
+    """Choose a word of one token for each label: the label itself, its word that the fewest labels share, or one or two
+    letters.
 
     Args:
         is_token: whether a word is one token.
 
     Raises:
-        UserError: there are not enough of them.
+        UserError: the tokenizer has too few such words.
     """
     words = {label: [word for word in re.findall(r"[^\W_]+", label) if is_token(word)] for label in labels}
     shared = Counter(word for each in words.values() for word in set(each))
@@ -121,18 +122,18 @@ def _single_tokens(labels: Sequence[str], is_token: Callable[[str], bool]) -> di
     used = set(taken.values())
     letters = ("".join(each) for size in (1, 2) for each in product(ascii_uppercase, repeat=size))
     spare = filter(is_token, letters)
-    # Those that have the least choice choose first.
+    # Labels with the fewest words choose first.
     for label in sorted(words, key=lambda label: len(words[label])):
         if label in taken:
             continue
         own = [word for word in sorted(words[label], key=lambda word: shared[word]) if word not in used]
-        code = own[0] if own else next((word for word in spare if word not in used), None)
-        if code is None:
+        token = own[0] if own else next((word for word in spare if word not in used), None)
+        if token is None:
             raise UserError(
                 f"The tokenizer has no {len(labels)} words of one token for the labels.",
                 where="task.single_token_labels",
-                fix="Leave task.single_token_labels away: labels are then written out.",
+                fix="Remove task.single_token_labels; labels are then written out.",
             )
-        taken[label] = code
-        used.add(code)
+        taken[label] = token
+        used.add(token)
     return {label: taken[label] for label in labels}

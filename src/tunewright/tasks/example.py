@@ -1,4 +1,4 @@
-"""One example: a conversation in OpenAI chat form, plus where it came from."""
+"""An example: a conversation in OpenAI chat form, with its origin."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class Message(BaseModel):
 
     role: Literal["system", "user", "assistant", "tool", "function"]
     content: str
-    """The text; empty where an assistant's message is nothing but tool calls."""
+    """The text; empty if an assistant's message has only tool calls."""
     name: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
-    """The assistant's calls, as OpenAI's API has them; arguments are JSON text."""
+    """The assistant's calls in the form of OpenAI's API; arguments are JSON text."""
     tool_call_id: str | None = None
     """The call that a tool's message answers."""
     weight: float | None = None
-    """How much an assistant's message counts in training, if the data says so; 0: it is only read."""
+    """The weight of an assistant's message in training, if the data gives one; 0: context only."""
     extra: dict[str, Any] = Field(default_factory=dict)
-    """Other keys the data had."""
+    """Other keys of the data."""
 
 
 class Meta(BaseModel):
@@ -32,17 +32,17 @@ class Meta(BaseModel):
 
     id: str
     source: str | None = None
-    """File and line the example was read from."""
+    """File and line of the example."""
     time: str | None = None
     group: str | None = None
-    """Examples of one group stay on one side of a split, and are resampled together."""
+    """Examples of one group stay on one side of a split and are resampled together."""
     extra: dict[str, Any] = Field(default_factory=dict)
-    """Other keys the row had."""
+    """Other keys of the row."""
 
 
 class Example(BaseModel):
-    """A conversation that ends with the right answer. In a plain one, a user message and an assistant message, the \
-system prompt belongs to the task."""
+    """A conversation that ends with the right answer. A plain one has a user message and an assistant message; its \
+system prompt comes from the task."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -50,7 +50,7 @@ system prompt belongs to the task."""
     meta: Meta
     weight: float = 1.0
     tools: list[dict[str, Any]] | None = None
-    """The tools the assistant may call, as OpenAI's API has them."""
+    """The tools that the assistant may call, in the form of OpenAI's API."""
 
     @property
     def request(self) -> str:
@@ -72,21 +72,21 @@ system prompt belongs to the task."""
         )
 
     def row(self) -> dict[str, Any]:
-        """The JSON form, one line of a dataset file. Whatever is absent or has its default is left out."""
+        """The JSON form, one line of a dataset file. It leaves out absent values and defaults."""
         return self.model_dump(exclude_defaults=True)
 
 
 WRITTEN_OUT: Mapping[str, str] = MappingProxyType({})
-"""Labels are written as they are."""
+"""The `label_tokens` of a task whose labels are written out."""
 
 
 class Conversation(ABC):
-    """What a model is shown: the system prompt, solved examples, the request; and how its answer is written.
+    """The conversation of a task: the system prompt, solved examples, the request, and the assistant's answer.
 
     Args:
         system: the system prompt.
-        lead: what the assistant writes before an answer.
-        label_tokens: the token that is written in the place of each answer; empty where answers are written out.
+        lead: the text that the assistant writes before an answer.
+        label_tokens: the single token that stands for each label; empty if labels are written out.
     """
 
     def __init__(self, system: str, lead: str, label_tokens: Mapping[str, str] = WRITTEN_OUT):

@@ -1,4 +1,4 @@
-"""`extract`: a record, a JSON object of a schema, read out of a text."""
+"""`extract`: a record from a text, as a JSON object of a schema."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ExtractTask(Conversation):
     Args:
         instruction: the system prompt; `{fields}` in it stands for the list of fields with their descriptions.
         schema: a JSON Schema, draft 2020-12, of an object.
-        lead: what the assistant writes before a record; see `fitted`.
-        window: tokens of a text that are read at once; None: all.
+        lead: the text that the assistant writes before a record; see `fitted`.
+        window: tokens of a chunk of the text; None: no chunks.
     """
 
     kind = "extract"
@@ -39,7 +39,7 @@ class ExtractTask(Conversation):
         self._chosen = frozenset(_chosen(self.form, schema))
 
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> ExtractTask:  # noqa: ARG002 (the protocol)
-        """This task: a record begins with a brace, which no tokenizer joins with what stands before it."""
+        """This task unchanged: a record begins with a brace, which no tokenizer joins with the text before it."""
         return self
 
     def within(self, tokens: int) -> Self:
@@ -65,10 +65,10 @@ class ExtractTask(Conversation):
         return []
 
     def canonical(self, answer: str) -> str:
-        """A record as the task writes it.
+        """A record in canonical form.
 
         Raises:
-            Unfit: it is not one of the schema.
+            Unfit: the text is not a record of the schema.
         """
         return self.form.canonical(answer)
 
@@ -79,11 +79,11 @@ class ExtractTask(Conversation):
         return [request[start:end] for start, end in self.places(request, count)]
 
     def places(self, request: str, count: Callable[[str], int]) -> list[tuple[int, int]]:
-        """Where each portion begins and ends."""
+        """(begin, end) of each chunk."""
         return places(request, self._window, count) if self._window else [(0, len(request))]
 
     def training_examples(self, example: Example, count: Callable[[str], int]) -> list[Example]:
-        """An example whose text is longer than a window teaches for each window what of its record stands there."""
+        """The example itself, or one for each window of a long text, with the part of the record that stands there."""
         windows = self.chunks(example.request, count)
         if len(windows) == 1:
             return [example]
@@ -94,28 +94,28 @@ class ExtractTask(Conversation):
         ]
 
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:
-        """What an answer is worth: the F1 of its values; whether the record is right as a whole; the F1 of the values'
-        words; the share of values that do not stand in the request; and the F1 of each field by its name.
+        """The scores of an answer: the F1 of its values, whether the whole record is right, the F1 of the values'
+        words, the share of values that do not stand in the request, and the F1 of each field by its name.
 
         Args:
             gold: the right record, in canonical form.
-            answer: a record in canonical form; anything else counts as an empty one.
+            answer: a record in canonical form; any other text counts as an empty record.
         """
-        right, found = Counter(_leaves(gold)), Counter(_leaves(answer))
-        copied = [(path, value) for path, value in found.elements() if path not in self._chosen]
-        measured = {
-            self.primary_metric: f1(right, found),
+        right, given = Counter(_leaves(gold)), Counter(_leaves(answer))
+        copied = [(path, value) for path, value in given.elements() if path not in self._chosen]
+        scores = {
+            self.primary_metric: f1(right, given),
             "records": Ratio(float(gold == answer), 1),
-            "word F1": f1(_words(right), _words(found)),
+            "word F1": f1(_words(right), _words(given)),
             "invented": Ratio(sum(not is_in(value, request) for _, value in copied), len(copied)),
         }
-        for path in dict.fromkeys(path for path, _ in (*right, *found)):
-            measured[f"{FIELD}{path}"] = f1(_at(path, right), _at(path, found))
-        return measured
+        for path in dict.fromkeys(path for path, _ in (*right, *given)):
+            scores[f"{FIELD}{path}"] = f1(_at(path, right), _at(path, given))
+        return scores
 
 
 def _of_chunks(schema: Mapping[str, Any]) -> RecordForm:
-    """The form of what is read in one portion: what is required of a record need not stand in each."""
+    """The form of a chunk's record. It requires no field, because a required one need not stand in each chunk."""
     return RecordForm({**schema, "required": []})
 
 
@@ -135,7 +135,7 @@ def _at(path: str, values: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]
 
 
 def _chosen(form: RecordForm, schema: Any, path: str = "") -> Iterator[str]:
-    """Where the schema itself offers the values, which therefore need not stand in a text."""
+    """The paths whose values the schema offers, so that they need not stand in the text."""
     schema = form.resolved(schema)
     if "enum" in schema or "const" in schema or schema.get("type") == "boolean":
         yield path

@@ -1,4 +1,4 @@
-"""`generate`: a text of the model's own, an answer or a summary."""
+"""`generate`: free text, such as an answer or a summary."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class GenerateTask(Conversation):
 
     Args:
         instruction: the system prompt.
-        most: tokens that an answer may have; None: what the longest that is taught suggests.
-        stop: texts that end an answer, and are no part of it.
-        lead: what the assistant writes before an answer; see `fitted`.
+        max_tokens: tokens that an answer may have; None: derived from the longest training answer.
+        stop: texts that end an answer and are not part of it.
+        lead: the text that the assistant writes before an answer; see `fitted`.
     """
 
     kind = "generate"
     primary_metric = "chrF"
 
-    def __init__(self, instruction: str, most: int | None = None, stop: Sequence[str] = (), lead: str = ""):
+    def __init__(self, instruction: str, max_tokens: int | None = None, stop: Sequence[str] = (), lead: str = ""):
         super().__init__(instruction, lead)
-        self._constraint = FreeText(most, tuple(stop))
+        self._constraint = FreeText(max_tokens, tuple(stop))
 
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> GenerateTask:  # noqa: ARG002 (the protocol)
-        """This task: chat models begin an answer with its first word."""
+        """This task unchanged: chat models begin an answer with its first word."""
         return self
 
     @property
@@ -48,12 +48,12 @@ class GenerateTask(Conversation):
         return []
 
     def canonical(self, answer: str) -> str:
-        """An answer up to the first text that ends it, without white space around it, its line ends as \\n."""
-        return until(re.sub(r"\r\n?", "\n", answer), self._constraint.stop).strip()
+        """An answer up to the first stop text, without white space around it, with \\n as line ends."""
+        return cut_at_stop(re.sub(r"\r\n?", "\n", answer), self._constraint.stop).strip()
 
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:
-        """What an answer is worth: chrF and ROUGE-L against the right one; whether it is the same; and how much of it
-        is copied from the request, and how much repeats itself.
+        """The scores of an answer: chrF and ROUGE-L against the right one, whether it is the same, how much of it is
+        copied from the request, and how much is repeated.
         """
         return {
             self.primary_metric: Ratio(chrf(gold, answer), 1),
@@ -64,6 +64,6 @@ class GenerateTask(Conversation):
         }
 
 
-def until(text: str, stop: Sequence[str]) -> str:
-    """A text up to the first place where one of the texts that end it stands."""
+def cut_at_stop(text: str, stop: Sequence[str]) -> str:
+    """A text up to its first stop text."""
     return text[: min((place for each in stop if (place := text.find(each)) >= 0), default=len(text))]

@@ -1,16 +1,16 @@
-"""Answering by scoring the labels: every answer is a label, and every label has a probability.
+"""Scoring labels: the probability of every label after a prompt.
 
-Each label is the token sequence the chat template would produce for it, end-of-turn token included, so that no label
-is a prefix of another. The sequences form a trie. At a node with one child nothing is decided; at a branching node the
-model's next-token distribution is restricted to the children and renormalised:
+Each label is the token sequence that the chat template produces for it, with the end-of-turn token, so that no label is
+a prefix of another. The sequences form a trie. A node with one child decides nothing. At a branching node, the model's
+next-token distribution is restricted to the children and renormalised:
 
     log P(label) = sum over the branching nodes on its path of  log softmax(logits[children])[child taken]
 
-The probabilities of all labels sum to one exactly. What weighs next to nothing need not be asked: for a sure answer one
-or two nodes do, however many labels there are. Those that must be asked are asked together, so that a runtime which
-reads many sequences in one pass needs no more passes than labels have decisions. The same search serves torch, one
-prompt at a time or many at once, and every runtime: a model is only a callable from token ids to the logits of the next
-token, or a little more (`BatchModel`, `BranchModel`).
+The probabilities of all labels sum to one exactly. Branches with a negligible probability are skipped: a confident
+answer needs one or two nodes, however many labels there are. The other branches run together, so that a runtime with
+many sequences a pass needs no more passes than a label has decisions. The same search serves all runtimes, and torch
+with one prompt or many. A model is only a callable from token ids to the logits of the next token, or slightly more
+(`BatchModel`, `BranchModel`).
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ NextTokenModel = Callable[[Sequence[int]], npt.NDArray[np.float32]]
 
 @runtime_checkable
 class BatchModel(Protocol):
-    """A `NextTokenModel` that is quicker asked about several sequences at once."""
+    """A `NextTokenModel` that is faster with several sequences at once."""
 
     def many(self, sequences: Sequence[Sequence[int]]) -> Sequence[npt.NDArray[np.float32]]:
-        """The logits behind each."""
+        """The logits after each sequence."""
         ...
 
 
 @runtime_checkable
 class BranchModel(Protocol):
-    """A model that only tells what it is asked for."""
+    """A model that returns the logits of chosen tokens only."""
 
-    def of_tokens(self, asked: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Sequence[npt.NDArray[np.float32]]:
-        """For each sequence and some tokens behind it, their logits, or these but for a constant; shape [tokens]."""
+    def of_tokens(self, queries: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Sequence[npt.NDArray[np.float32]]:
+        """For each (sequence, tokens), the logits of the tokens after the sequence, up to a constant; shape
+        [tokens]."""
         ...
 
 
@@ -59,7 +60,7 @@ class LabelTrie:
     """A trie over the labels' canonical token sequences.
 
     Args:
-        sequences: for each label, its token ids with the end-of-turn token.
+        sequences: the token ids of each label, with the end-of-turn token.
 
     Raises:
         ValueError: two labels have the same tokens, or one is a prefix of another.
@@ -91,42 +92,42 @@ class LabelTrie:
         return tuple(path)
 
     def choices(self, sequence: Sequence[int]) -> list[list[int]]:
-        """For each token of a label's sequence, the tokens it is chosen from: one where nothing is decided."""
-        node, found = self.root, []
+        """The alternatives of each token of a label's sequence; a single one if the node decides nothing."""
+        node, choices = self.root, []
         for token in sequence:
-            found.append(list(node.children))
+            choices.append(list(node.children))
             node = node.children[token]
-        return found
+        return choices
 
 
 REST = 1e-3
-"""What the labels of branches that are not asked may weigh, of all labels."""
+"""Share of the probability that the labels of skipped branches may have."""
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A branching node that has not been asked."""
+    """A branching node that has not been scored yet."""
 
     log_probability: float
     path: tuple[int, ...]
-    """The tokens that lead to it, behind the prompt."""
+    """The tokens that lead to it after the prompt."""
     node: _Node
 
     @property
     def tokens(self) -> list[int]:
-        """Those it decides between."""
+        """The tokens of its children."""
         return list(self.node.children)
 
 
 class LabelSearch:
-    """The labels' probabilities after one prompt, found branch by branch, the likeliest first."""
+    """Finds the labels' probabilities after one prompt, branch by branch, the likeliest first."""
 
     def __init__(self, trie: LabelTrie):
         self.log_probabilities = np.full(trie.size, -np.inf)
-        """Of the labels that were reached; shape [labels]."""
+        """Log-probabilities of the labels that were reached; shape [labels]."""
         self._open: list[tuple[float, int, Branch]] = []
-        """A heap; the number keeps branches that are equally likely in the order in which they were found."""
-        self._found = 0
+        """A heap. The number keeps equally likely branches in the order in which they were reached."""
+        self._reached = 0
         self._reach(0.0, (), trie.root)
 
     @property
@@ -136,18 +137,18 @@ class LabelSearch:
 
     @property
     def settled(self) -> bool:
-        """Whether no label can be likelier than the best."""
+        """Whether no label can be likelier than the best one."""
         return not self._open or self.log_probabilities[self.best] >= -self._open[0][0]
 
     def pop(self) -> Branch:
-        """The likeliest open branch, which is to be asked now."""
+        """Remove and return the likeliest open branch."""
         return heapq.heappop(self._open)[2]
 
     def take(self, branch: Branch, logits: npt.NDArray[Any]) -> None:
-        """What a model says at a branch.
+        """Record a model's logits at a branch.
 
         Args:
-            logits: of its tokens, in their order.
+            logits: those of the branch's tokens, in their order.
         """
         exact = np.asarray(logits, np.float64)
         steps = (exact - np.logaddexp.reduce(exact)).tolist()
@@ -155,38 +156,37 @@ class LabelSearch:
             self._reach(branch.log_probability + step, (*branch.path, token), child)
 
     def due(self, temperature: float | None) -> list[Branch]:
-        """The branches that are to be asked now, the likeliest first; none where the rest may stay open.
+        """The branches to score next, the likeliest first; none if the rest may stay open.
 
         Args:
-            temperature: as `score_labels`.
+            temperature: see `score_labels`.
         """
         if temperature is None:
             return [self.pop() for _ in range(len(self._open))]
-        found = float(np.exp(self.log_probabilities / temperature).sum())
-        weights = [_most(branch, temperature) for _, _, branch in self._open]
-        left = sum(weights)
-        most = REST * (found + left)
+        reached = float(np.exp(self.log_probabilities / temperature).sum())
+        left = sum(_max_weight(branch, temperature) for _, _, branch in self._open)
+        allowed = REST * (reached + left)
         branches: list[Branch] = []
-        while self._open and (left > most or not (self.settled or branches)):
+        while self._open and (left > allowed or not (self.settled or branches)):
             branches.append(self.pop())
-            left -= _most(branches[-1], temperature)
+            left -= _max_weight(branches[-1], temperature)
         return branches
 
     def share_out(self) -> Floats:
-        """log P of every label; those of open branches share its probability evenly."""
+        """log P of every label. The labels of an open branch share its probability evenly."""
         for _, _, branch in self._open:
             labels = branch.node.labels
             self.log_probabilities[labels] = branch.log_probability - math.log(len(labels))
         return self.log_probabilities
 
     def _reach(self, log_probability: float, path: tuple[int, ...], node: _Node) -> None:
-        """Go on to the next decision or to the end of a label."""
+        """Follow the trie to the next branching node or to the end of a label."""
         while len(node.children) == 1:
             ((token, node),) = node.children.items()
             path = (*path, token)
         if node.children:
-            self._found += 1
-            heapq.heappush(self._open, (-log_probability, self._found, Branch(log_probability, path, node)))
+            self._reached += 1
+            heapq.heappush(self._open, (-log_probability, self._reached, Branch(log_probability, path, node)))
         else:
             self.log_probabilities[node.labels[0]] = log_probability
 
@@ -200,8 +200,8 @@ def score_labels(
     """log P(label | prompt) of every label, shape [labels]; the probabilities sum to one.
 
     Args:
-        temperature: by which log-probabilities will be divided. With it, branches that then weigh less than `REST` in
-            all are not asked: the likeliest label is the same, and its confidence, but for that share at most.
+        temperature: the later divisor of the log-probabilities. With it, branches that together weigh less than `REST`
+            are skipped. The likeliest label stays the same, and its confidence changes by at most that share.
     """
     search = LabelSearch(trie)
     while branches := search.due(temperature):
@@ -213,16 +213,16 @@ def score_labels(
 def _logits(
     model: NextTokenModel | BatchModel | BranchModel, prompt: Sequence[int], branches: Sequence[Branch]
 ) -> Sequence[npt.NDArray[np.float32]]:
-    """Those of each branch's tokens."""
+    """The logits of each branch's tokens."""
     sequences = [[*prompt, *branch.path] for branch in branches]
     if isinstance(model, BranchModel):
         return model.of_tokens([(ids, branch.tokens) for ids, branch in zip(sequences, branches, strict=True)])
-    found = model.many(sequences) if isinstance(model, BatchModel) else [model(ids) for ids in sequences]
-    return [logits[branch.tokens] for logits, branch in zip(found, branches, strict=True)]
+    rows = model.many(sequences) if isinstance(model, BatchModel) else [model(ids) for ids in sequences]
+    return [logits[branch.tokens] for logits, branch in zip(rows, branches, strict=True)]
 
 
-def _most(branch: Branch, temperature: float) -> float:
-    """The most that the labels of a branch can weigh, if log-probabilities are divided by the temperature: above 1 that
-    is where they share its probability evenly, below where one has all of it."""
+def _max_weight(branch: Branch, temperature: float) -> float:
+    """The largest weight of a branch's labels when log-probabilities are divided by the temperature. Above 1 they weigh
+    most if they share the branch's probability evenly, below 1 if one of them has all of it."""
     spread = max(0.0, (1 - 1 / temperature) * math.log(len(branch.node.labels)))
     return math.exp(branch.log_probability / temperature + spread)

@@ -1,4 +1,4 @@
-"""What an answer is worth, as counts that can be added up over examples."""
+"""Scores of an answer, as counts that add up over examples."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any, NamedTuple
 from tunewright.tasks.normal import normalised
 
 FIELD, LABEL = "field ", "label "
-"""What the name of the measure of a single field, or of one of several labels, begins with."""
+"""Prefixes of the metrics of a single field, and of a single label."""
 SINGLE = (FIELD, LABEL)
 
 
 class Ratio(NamedTuple):
-    """One example's part of a measure: over many, the measure is the sum of the parts over the sum of the wholes.
+    """One example's share of a metric. Over many examples, the metric is the sum of the parts over the sum of the
+    wholes.
 
-    So accuracy has a whole of one an example, and the F1 of fields, 2 TP / (2 TP + FP + FN), one that goes with the
-    fields that are there.
+    For accuracy, the whole is one an example. For the F1 of fields, 2 TP / (2 TP + FP + FN), it depends on the number
+    of fields.
     """
 
     part: float
@@ -27,16 +28,16 @@ class Ratio(NamedTuple):
 
     @property
     def score(self) -> float:
-        """Of this example alone, 0 to 1; where nothing was to be found and nothing was, 1."""
+        """The score of this example alone, 0 to 1; also 1 if the right answer and the given one are both empty."""
         return self.part / self.whole if self.whole else 1.0
 
 
 Leaf = tuple[str, str]
-"""Where a value stands in a record, list positions aside, and the value as text."""
+"""(the path of a value in a record, without list positions; the value as text)."""
 
 
 def leaves(value: Any, path: str = "") -> Iterator[Leaf]:
-    """The values of a record. `null` is none: a field without a value was not found."""
+    """The values of a record. `null` is not a value: it means that the field was not found."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             yield from leaves(item, f"{path}.{name}" if path else name)
@@ -48,7 +49,7 @@ def leaves(value: Any, path: str = "") -> Iterator[Leaf]:
 
 
 def value_spans(text: str) -> Iterator[tuple[str, int, int]]:
-    """Where the values of a record stand in its JSON: path as in `leaves`, first character, the one behind the last.
+    """(path as in `leaves`, first character, the one after the last) of each value in a record's JSON.
 
     Args:
         text: JSON without spaces between its parts.
@@ -57,7 +58,7 @@ def value_spans(text: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _spans(text: str, at: int, path: str) -> Generator[tuple[str, int, int], None, int]:
-    """The spans of the value that begins at a place; returns where it ends."""
+    """The spans of the value that begins at a place. Returns where it ends."""
     decoder = json.JSONDecoder()
     if text[at] not in "{[":
         _, end = decoder.raw_decode(text, at)
@@ -76,19 +77,19 @@ def _spans(text: str, at: int, path: str) -> Generator[tuple[str, int, int], Non
     return at + 1
 
 
-def f1(gold: Counter[Any], found: Counter[Any]) -> Ratio:
+def f1(gold: Counter[Any], given: Counter[Any]) -> Ratio:
     """F1 of a multiset against the right one."""
-    return Ratio(2 * (gold & found).total(), gold.total() + found.total())
+    return Ratio(2 * (gold & given).total(), gold.total() + given.total())
 
 
 def tokens(text: str) -> Counter[str]:
-    """Words and numbers, case aside, as a multiset."""
+    """The words and numbers of a text as a multiset, ignoring case."""
     return Counter(re.findall(r"\w+", text.casefold()))
 
 
 def is_in(value: str, text: str) -> bool:
-    """Whether a value can have been read in a text: its letters and digits stand there in a row, or, of a number or an
-    ISO date, which are written in many ways, its digits do."""
+    """Whether a value may come from a text: its letters and digits stand there in a row. For a number or an ISO date,
+    which have many forms, the digits are enough."""
     if bare(value) in bare(text):
         return True
     if date := re.fullmatch(r"(\d{4})-(\d\d)-(\d\d)", value):
@@ -123,5 +124,5 @@ _MONTHS = (
 
 
 def bare(text: str) -> str:
-    """A text's letters and digits, case aside."""
+    """The letters and digits of a text, case-folded."""
     return "".join(sign for sign in normalised("NFKC", text).casefold() if sign.isalnum())

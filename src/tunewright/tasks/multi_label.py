@@ -1,4 +1,4 @@
-"""`multi_label`: which labels of a fixed set hold; any number of them may, or none."""
+"""`multi_label`: any number of labels of a fixed set, or none."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tunewright.tasks.classify import listed
 from tunewright.tasks.example import Conversation
 from tunewright.tasks.measures import LABEL, Ratio, f1
 
-_HOLDS = {1: True, 0: False, "1": True, "0": False, "true": True, "false": False, "": False}
-"""What a column of a label may say; JSON's own true and false are 1 and 0 to Python."""
+_FLAGS = {1: True, 0: False, "1": True, "0": False, "true": True, "false": False, "": False}
+"""The values that a label's column may have. JSON's true and false equal 1 and 0 in Python."""
 
 
 class UnknownLabels(Unfit):
@@ -26,7 +26,7 @@ class UnknownLabels(Unfit):
 
 
 class MultiLabelTask(Conversation):
-    """Say which labels hold.
+    """Choose the labels that apply to a text.
 
     Args:
         instruction: the system prompt; `{labels}` in it stands for the label list.
@@ -41,7 +41,7 @@ class MultiLabelTask(Conversation):
         super().__init__(instruction.replace("{labels}", listed(labels.items())), "")
 
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> MultiLabelTask:  # noqa: ARG002 (the protocol)
-        """This task: a list begins with a bracket, which no tokenizer joins with what stands before it."""
+        """This task unchanged: a list begins with a bracket, which no tokenizer joins with the text before it."""
         return self
 
     @property
@@ -64,16 +64,20 @@ class MultiLabelTask(Conversation):
         """A JSON list of the labels, each once and in the spec's order.
 
         Args:
-            answer: such a list in any order, or an object that says of each label whether it holds (0, 1, true, false).
+            answer: such a list in any order, or an object with a flag for each label (0, 1, true, false).
 
         Raises:
             UnknownLabels: it has labels that the task lacks.
             Unfit: it is neither.
         """
-        return self.written_out(self.said(answer))
+        return self.written_out(self.parsed(answer))
 
-    def said(self, answer: str) -> list[str]:
-        """The labels that an answer names, as it names them, known or not; raises `Unfit` as `canonical`."""
+    def parsed(self, answer: str) -> list[str]:
+        """The labels in an answer, in its order, known to the task or not.
+
+        Raises:
+            Unfit: see `canonical`.
+        """
         try:
             value = json.loads(answer)
         except (ValueError, RecursionError):
@@ -81,14 +85,14 @@ class MultiLabelTask(Conversation):
         match value:
             case list():
                 if not all(isinstance(label, (str, int)) and not isinstance(label, bool) for label in value):
-                    raise Unfit("a label of the list is no text")
+                    raise Unfit("a label of the list is not text")
                 return [str(label) for label in value]
             case dict():
-                return _held(value)
-        raise Unfit("it is no JSON list of labels; for texts see data.separator")
+                return _flagged(value)
+        raise Unfit("it is not a list of labels; for texts see data.separator")
 
     def written_out(self, labels: Iterable[str]) -> str:
-        """The canonical answer that has these labels.
+        """The canonical answer with these labels.
 
         Raises:
             UnknownLabels: the task lacks some.
@@ -100,23 +104,23 @@ class MultiLabelTask(Conversation):
         return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
 
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:  # noqa: ARG002 (the protocol)
-        """What an answer is worth: the F1 of its labels; whether the list is right as a whole; and the F1 of each label
-        that holds or is given.
+        """The scores of an answer: the F1 of its labels, whether the whole list is right, and the F1 of each label that
+        is right or given.
 
         Args:
-            gold: the labels that hold, in canonical form.
-            answer: labels in canonical form; anything else counts as none.
+            gold: the right labels, in canonical form.
+            answer: labels in canonical form; any other text counts as no labels.
         """
-        right, found = Counter(labels_in(gold)), Counter(labels_in(answer))
-        measured = {self.primary_metric: f1(right, found), "exact match": Ratio(float(gold == answer), 1)}
+        right, given = Counter(labels_in(gold)), Counter(labels_in(answer))
+        scores = {self.primary_metric: f1(right, given), "exact match": Ratio(float(gold == answer), 1)}
         for label in self.labels:
-            if right[label] or found[label]:
-                measured[f"{LABEL}{label}"] = Ratio(2.0 * min(right[label], found[label]), right[label] + found[label])
-        return measured
+            if right[label] or given[label]:
+                scores[f"{LABEL}{label}"] = Ratio(2.0 * min(right[label], given[label]), right[label] + given[label])
+        return scores
 
 
 def labels_in(answer: str) -> list[str]:
-    """The labels of an answer in canonical form; none of another text."""
+    """The labels of an answer in canonical form; none for any other text."""
     try:
         value = json.loads(answer)
     except (ValueError, RecursionError):
@@ -124,13 +128,13 @@ def labels_in(answer: str) -> list[str]:
     return [label for label in value if isinstance(label, str)] if isinstance(value, list) else []
 
 
-def _held(columns: Mapping[str, Any]) -> list[str]:
-    """The labels that hold, of an object that says it of each."""
-    held = []
-    for label, said in columns.items():
-        key = said.strip().lower() if isinstance(said, str) else said
-        if not isinstance(key, (str, int, float)) or key not in _HOLDS:
-            raise Unfit(f"of '{label[:60]}' it says {str(said)[:40]!r}, which is neither 0 nor 1")
-        if _HOLDS[key]:
-            held.append(label)
-    return held
+def _flagged(columns: Mapping[str, Any]) -> list[str]:
+    """The labels with a true flag in an object of flags."""
+    labels = []
+    for label, value in columns.items():
+        flag = value.strip().lower() if isinstance(value, str) else value
+        if not isinstance(flag, (str, int, float)) or flag not in _FLAGS:
+            raise Unfit(f"the value of '{label[:60]}' is {str(value)[:40]!r}, which is neither 0 nor 1")
+        if _FLAGS[flag]:
+            labels.append(label)
+    return labels

@@ -1,4 +1,4 @@
-"""Unicode's normal forms in time that grows with the text."""
+"""Unicode's normal forms in linear time."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Literal
 from tunewright.core.limits import COMBINING_MARKS
 
 _JOINER = "\u034f"
-"""COMBINING GRAPHEME JOINER, which marks are not sorted across."""
+"""COMBINING GRAPHEME JOINER. Normalisation does not sort marks across it."""
 _MARKS = range(0x300, 0x20000)
-"""Where all combining marks lie."""
+"""The range of all combining marks."""
 
 
 def normalised(form: Literal["NFC", "NFKC"], text: str) -> str:
-    """A text in a normal form. Marks in a row beyond COMBINING_MARKS are parted by joiners, because sorting them takes
-    time that grows with the square of the run; real text has no such runs. Source: UAX #15, Stream-Safe Text Format."""
+    """A text in a normal form. Joiners split runs of more than COMBINING_MARKS marks, because sorting a run takes
+    quadratic time; real text has no such runs. Source: UAX #15, Stream-Safe Text Format."""
     # A longer run has a mark at one of these places.
     if not text.isascii() and any(map(unicodedata.combining, text[:: COMBINING_MARKS + 1])):
-        # A letter can become several marks, so runs are looked for again.
+        # A letter can become several marks, so split the runs again.
         text = _parted(unicodedata.normalize("NFKD" if form == "NFKC" else "NFD", _parted(text)))
     return unicodedata.normalize(form, text)
 

@@ -1,7 +1,7 @@
-"""The one way to write a JSON record of a schema, so that a model learns one form and two answers can be compared.
+"""The canonical form of a schema's JSON records, so that a model learns one form and answers can be compared.
 
-Keys stand in the schema's order without spaces between them, optional fields without a value are left out, numbers are
-written as JSON's shortest, and a run of white space in a text is one space.
+Keys are in the schema's order, without spaces between them. Optional fields without a value are left out. Numbers have
+JSON's shortest form, and a run of white space in a text becomes one space.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from tunewright.tasks.normal import normalised
 
 _BRANCHES = ("anyOf", "oneOf")
 _SHOWN = 300
-"""Characters of a fault that are told: it may hold the whole record."""
+"""Characters of an error that a message shows; the error may hold the whole record."""
 
 
 class RecordForm:
     """The records of a JSON Schema whose root is an object.
 
-    Where the schema does not say whether objects may have other keys than theirs, they may not: there would be no way
-    to know what to read into them.
+    If the schema does not say whether objects may have additional keys, they may not, because nothing would say what to
+    read into them.
 
     Args:
         schema: a JSON Schema, draft 2020-12, with its references inside.
 
     Raises:
-        UserError: to check records against it would take too long; see `require_bounded`.
+        UserError: validating records against it would take too long; see `require_bounded`.
     """
 
     def __init__(self, schema: Mapping[str, Any]):
@@ -43,7 +43,7 @@ class RecordForm:
         self.schema = closed(schema)
 
     def canonical(self, text: str) -> str:
-        """A record given as JSON, written in the one way.
+        """A record given as JSON, in canonical form.
 
         Raises:
             Unfit: it is not JSON, repeats a key, does not fit the schema, or is too large to be checked.
@@ -59,7 +59,7 @@ class RecordForm:
         return self.written(value)
 
     def written(self, value: Any) -> str:
-        """A record given as plain values, written in the one way.
+        """A record given as plain values, in canonical form.
 
         Raises:
             Unfit: it does not fit the schema, or is too large to be checked.
@@ -70,8 +70,8 @@ class RecordForm:
             for error in self._validator.iter_errors(ordered):
                 place = ".".join(str(part) for part in error.absolute_path)
                 raise Unfit(f"{place[:_SHOWN] or 'the record'}: {shortened(error.message, _SHOWN)}")
-            written = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-            written.encode()
+            text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            text.encode()
         except Unfit:
             raise
         except checking.TooManySteps as error:
@@ -82,14 +82,14 @@ class RecordForm:
             raise Unfit("it contains a lone surrogate, which is not a character") from None
         except (ValueError, OverflowError):
             raise Unfit("a number in it is too large") from None
-        return written
+        return text
 
     @cached_property
     def _validator(self) -> Any:
         return checking.checker(self.schema)
 
     def fits(self, value: Any, schema: Any) -> bool:
-        """Whether a value fits a part of the schema; what takes too many steps to check does not."""
+        """Whether a value fits a part of the schema. A value that takes too many steps to check does not."""
         checking.begin()
         try:
             return bool(self._validator.evolve(schema=schema).is_valid(value))
@@ -97,7 +97,7 @@ class RecordForm:
             return False
 
     def ordered(self, value: Any, schema: Any) -> Any:
-        """A value in the one form of its part of the schema, as far as it fits."""
+        """A value in the canonical form of its part of the schema, as far as it fits."""
         checking.begin()
         try:
             return self._ordered(value, schema)
@@ -134,7 +134,7 @@ class RecordForm:
         return ordered
 
     def _of_branches(self, value: Any, branches: list[Any]) -> Any:
-        """The form of the first branch that the value fits; the value itself where it fits none."""
+        """The value in the form of the first branch that it fits; unchanged if it fits none."""
         for branch in branches:
             ordered = self._ordered(value, branch)
             if self._validator.evolve(schema=branch).is_valid(ordered):
@@ -142,16 +142,16 @@ class RecordForm:
         return value
 
     def resolved(self, schema: Any) -> Mapping[str, Any]:
-        """What a reference inside the schema leads to."""
+        """The schema itself, or the target of its reference."""
         if not isinstance(schema, Mapping):
             return {}  # true: anything
         seen = set()
         while "$ref" in schema and schema["$ref"] not in seen:
             seen.add(schema["$ref"])
-            found = target(self.schema, schema["$ref"])
-            if not isinstance(found, Mapping):
+            referred = target(self.schema, schema["$ref"])
+            if not isinstance(referred, Mapping):
                 return {}
-            schema = found
+            schema = referred
         return dict(schema)
 
 
@@ -160,7 +160,7 @@ def _absent(value: Any) -> bool:
 
 
 def _number(text: str, schema: Mapping[str, Any]) -> Any:
-    """A number given as text, as tables have it; the text itself where it is none."""
+    """A number given as text, as in tables; the text unchanged if it is not a number."""
     try:
         number = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""From the spec's `task` section to the task that serves it."""
+"""Makes the task of a spec's `task` section."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tunewright.tasks.multi_label import MultiLabelTask
 
 
 def task_of(section: TaskSpec, lead: str = "", label_tokens: Mapping[str, str] = WRITTEN_OUT) -> Task:
-    """The task, its answers written behind `lead`, and by `label_tokens` where it has any."""
+    """The task of a section. `lead` comes before its answers, and `label_tokens` are its single-token labels if any."""
     if isinstance(section, ExtractSpec):
-        assert isinstance(section.record, dict), "a spec is anchored before it is used"
+        assert isinstance(section.record, dict), "anchor a spec before using it"
         return ExtractTask(section.instruction, section.record, lead, section.window)
     if isinstance(section, GenerateSpec):
         return GenerateTask(section.instruction, section.max_tokens, section.stop, lead)

@@ -1,5 +1,5 @@
-"""How alike two texts are, and how much of a text is its own. The libraries are imported where they are needed, because
-serving needs none of this."""
+"""How similar two texts are, and how much of a text is copied or repeated. Each function imports its library itself,
+because serving needs none of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from tunewright.tasks.measures import Ratio
 
 _RUN = 4
-"""Words in a row that are no coincidence."""
+"""Words in a row that are hardly a coincidence."""
 
 
 def chrf(gold: str, answer: str) -> float:
-    """chrF, 0 to 1: the F2 of character n-grams up to 6, spaces aside, as sacrebleu computes it.
+    """chrF, 0 to 1: the F2 of character n-grams up to 6 without spaces, as sacrebleu computes it.
 
     Source: Popović 2015, with the settings of WMT.
     """
@@ -30,23 +30,23 @@ def _chrf() -> Any:
 
 
 def rouge_l(gold: str, answer: str) -> float:
-    """ROUGE-L, 0 to 1: the F1 of the longest common subsequence of words, case aside. Source: Lin 2004."""
+    """ROUGE-L, 0 to 1: the F1 of the longest common subsequence of words, ignoring case. Source: Lin 2004."""
     from rapidfuzz.distance import LCSseq
 
-    right, found = words(gold), words(answer)
-    common = LCSseq.similarity(right, found)
-    return 2 * common / (len(right) + len(found)) if common else float(right == found)
+    right, given = words(gold), words(answer)
+    common = LCSseq.similarity(right, given)
+    return 2 * common / (len(right) + len(given)) if common else float(right == given)
 
 
 def copied(request: str, answer: str) -> Ratio:
-    """The runs of four words of an answer, and how many of them stand in the request as well."""
+    """The share of an answer's runs of four words that also stand in the request."""
     known = set(_runs(words(request)))
     runs = _runs(words(answer))
     return Ratio(sum(run in known for run in runs), len(runs))
 
 
 def repeated(answer: str) -> Ratio:
-    """The runs of four words of an answer, and how many of them it has said before.
+    """The share of an answer's runs of four words that it has used before.
 
     Source: Welleck et al. 2020, seq-rep-4.
     """
@@ -55,9 +55,9 @@ def repeated(answer: str) -> Ratio:
 
 
 def words(text: str) -> list[str]:
-    """Words, numbers and each other sign that is no space, case aside."""
+    """The words, numbers and other signs of a text, case-folded."""
     return re.findall(r"\w+|[^\w\s]", text.casefold())
 
 
-def _runs(of: Sequence[str]) -> list[tuple[str, ...]]:
-    return [tuple(of[start : start + _RUN]) for start in range(len(of) - _RUN + 1)]
+def _runs(sequence: Sequence[str]) -> list[tuple[str, ...]]:
+    return [tuple(sequence[start : start + _RUN]) for start in range(len(sequence) - _RUN + 1)]

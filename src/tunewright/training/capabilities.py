@@ -8,7 +8,7 @@ from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.models.catalogue import catalogue
 from tunewright.models.encoders import unable
-from tunewright.models.resolve import known_kind
+from tunewright.models.naming import known_kind
 from tunewright.training import linear
 from tunewright.training.encoders import refusals
 

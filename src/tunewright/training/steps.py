@@ -13,7 +13,8 @@ from tunewright.core.artifacts import Output, peak_memory_mb, read_jsonl, write_
 from tunewright.core.processes import is_leader, process_count, share, threads
 from tunewright.core.progress import quiet_libraries, say, track
 from tunewright.inference.runtimes.torch_model import compute_type
-from tunewright.models.resolve import LocalModel, published_name
+from tunewright.models.naming import published_name
+from tunewright.models.resolve import LocalModel
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.training.diagnosis.diagnosis import CannotTrain, Diagnosis, joint, summary
 from tunewright.training.diagnosis.history import CURVE, DIAGNOSIS

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.readers.helpers import Read, lines, read_all, write
-from tests.documents.made import path_without, pdf
+from tests.documents.samples import path_without, pdf
 from tunewright.data.readers import Columns, documents_of
 from tunewright.data.readers.sources import files
 from tunewright.documents import pool
@@ -52,7 +52,7 @@ def test_paths_lead_outside_only_where_the_spec_allows_it(tmp_path: Path) -> Non
     read = read_all(path, columns=Columns(label="queue", document="file", documents_root=tmp_path))
     assert read.requests == ["one", "one", "one"]
     assert read.placed == [(4, "document")]
-    assert f"may only name what lies in {tmp_path}" in read.fault.reason
+    assert f"may only name documents in {tmp_path}" in read.fault.reason
     assert "write into the spec: data.documents_root: /etc" in read.fault.reason
 
 

@@ -1,6 +1,7 @@
-"""Each Python of an emulated container loads this as it starts: what goes round the emulator's proxy is refused.
+"""Each Python of an emulated container loads this at its start. It refuses connections that bypass the emulator's
+proxy.
 
-Clients that heed HTTPS_PROXY never come here. Of what is not Python, nothing does.
+Clients that use HTTPS_PROXY are not affected, nor are programs that are not Python.
 """
 
 import os
@@ -24,15 +25,15 @@ def _require_here(host: object) -> None:
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
     if not isinstance(name, str) or name in _HERE or name.startswith("127.") or name == socket.gethostname():
         return
-    _tell(name)
+    _report(name)
     raise PermissionError(
         f"The network of an emulated node is closed: {name} can't be reached from there. "
         "What a job needs travels with it."
     )
 
 
-def _tell(host: str) -> None:
-    """Have the proxy note the host, as it notes those that it is asked for."""
+def _report(host: str) -> None:
+    """Let the proxy record the host, as it records the hosts of its own requests."""
     proxy = urlsplit(os.environ.get("HTTPS_PROXY", ""))
     if proxy.hostname and proxy.port:
         with socket.create_connection((proxy.hostname, proxy.port), timeout=5) as connection:

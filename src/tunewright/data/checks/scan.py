@@ -261,7 +261,7 @@ class Scanner:
             return example
         try:
             if isinstance(self._job.task, MultiLabelTask):
-                labels = Counter(self._job.task.said(example.answer))
+                labels = Counter(self._job.task.parsed(example.answer))
                 if twice := [label[:60] for label, count in labels.items() if count > 1]:
                     self._hits["D027"].add(self._rows, twice)
             answer = self._job.task.canonical(example.answer)

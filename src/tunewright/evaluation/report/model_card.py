@@ -14,7 +14,7 @@ from tunewright.evaluation.verdict.comparison import SERVED, kind_in
 from tunewright.inference.runtimes.base import runtime_in
 from tunewright.models.catalogue import catalogue
 from tunewright.models.linear_model import LINEAR
-from tunewright.models.resolve import published_name
+from tunewright.models.naming import published_name
 from tunewright.tasks import task_of
 from tunewright.training.diagnosis.history import linear_beside
 

@@ -10,13 +10,13 @@ from statistics import fmean
 from tunewright.config import Spec
 from tunewright.economics import Cost, PriceBook, api_cost, host_cost
 from tunewright.economics.cost import LATE, Service, cold_share
-from tunewright.economics.scenario import Money, Scenario, money_of
 from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
 from tunewright.economics.prices import ApiPrice, MachinePrice
+from tunewright.economics.scenario import Money, Scenario, money_of
 from tunewright.economics.upkeep import items_of, letters_of, upkeep_of
 from tunewright.evaluation.evidence import Latency, Record, Score, by_test, latency, score
 from tunewright.models.linear_model import LINEAR
-from tunewright.models.resolve import Kind
+from tunewright.models.naming import Kind
 from tunewright.tasks import task_of
 
 SERVED = "served"

@@ -77,9 +77,7 @@ class RecordTagger(EncoderPredictor):
             text, result.confidence = self._fitting(result.record), 0.0
             kept = json.loads(text)
             result.fields = {
-                path: probability
-                for path, probability in result.fields.items()
-                if re.split(r"[.\[]", path)[0] in kept
+                path: probability for path, probability in result.fields.items() if re.split(r"[.\[]", path)[0] in kept
             }
         confidence = self._calibration.of_answer(result.confidence) if result.confidence else 0.0
         return Answer(text, confidence, sum(map(len, windows)), 0, result.fields, uncalibrated=result.confidence)

@@ -21,7 +21,7 @@ from tunewright.models.chat import ChatTemplate
 from tunewright.models.tokenizer import IncrementalDecoder, TextTokenizer
 from tunewright.tasks import Example, Task
 from tunewright.tasks.base import Unfit
-from tunewright.tasks.generate import until
+from tunewright.tasks.generate import cut_at_stop
 from tunewright.tasks.measures import value_spans
 from tunewright.tasks.windows import joined
 
@@ -80,7 +80,7 @@ class TextGenerator(PromptedModel):
             if piece := stable.add(fresh):
                 yield piece
         whole = self._answer(prompt, writer)
-        answer = replace(whole, text=until(whole.text, stop).rstrip())
+        answer = replace(whole, text=cut_at_stop(whole.text, stop).rstrip())
         if rest := answer.text[stable.length :]:
             yield rest
         yield answer

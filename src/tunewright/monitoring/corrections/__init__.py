@@ -1,10 +1,9 @@
-"""Growth: what people said becomes a new version of the data, as far as it can be relied on.
+"""Corrections: reliable reviews become a new version of the training data.
 
-choose.py   from reviews to the answer that people agree on
-known.py    what the data says already, contradicts, or asks in a test
-poison.py   sources that pull an answer
-record.py   what is noted on reviews, and which of it the corrections still say
-held.py     why something is held back
+choose.py     the answer that reviewers agree on
+known.py      corrections that repeat or contradict the data, or stand in a test
+poison.py     sources that pull an answer
+rejected.py   the reasons for rejecting a correction, and the marks on reviews
 """
 
 from __future__ import annotations
@@ -61,65 +60,65 @@ __all__ = [
 
 @dataclass(frozen=True)
 class NewCorrections:
-    """What became of the reviews that were in no dataset yet."""
+    """The result of `collect_corrections`."""
 
     folder: Path
-    """Of the corrections."""
+    """The folder of the corrections."""
     number: int | None
-    """The version that was written; None where there was nothing to add, or nothing was to be written."""
+    """The written version; None if there was nothing to add, or with `dry_run`."""
     sha256: str | None
-    """Pins the last version and all before it; None where there is none."""
+    """Pins the last version and all before it; None if there is no version."""
     rows: int
-    """Rows that were added, or would be."""
+    """Rows that were added, or would be added."""
     answers: dict[str, int]
-    """How often each label was added; empty where answers are no labels."""
+    """How often each label was added; empty if answers are not labels."""
     rejected: list[RejectedCorrection]
-    """What is not taken, and why."""
+    """The rejected corrections, with their reasons."""
     contradicted: list[RejectedCorrection]
-    """Of what is taken, that rows of the data contradict: these are to be mended."""
+    """The accepted corrections that older rows contradict; the user should fix those rows."""
     pulls: list[Pull]
-    """Sources that pull an answer, and whose rows are therefore held back."""
+    """Sources that pull an answer; their rows are rejected."""
     retracted: int
     """Rows of earlier versions whose reviews were undone since."""
     recovered: int
-    """Reviews that an interrupted growth had written down, and that are noted now."""
+    """Reviews that an interrupted call had written but not marked, and that are marked now."""
     wanted: dict[str, int] = field(default_factory=dict)
-    """Labels that the spec does not have, and how many captures people gave them to."""
+    """Labels that the spec does not have, with the number of captures that reviewers gave them."""
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How many captures are held back, by reason."""
+        """The number of rejected captures by reason."""
         counts = Counter(each.reason for each in self.rejected)
         return {reason: counts[reason] for reason in REMEDIES if counts[reason]}
 
     @property
     def summary(self) -> str:
-        """In a line."""
+        """The result in one line."""
         rejected = ", ".join(f"{reason} ({count})" for reason, count in self.reasons.items())
-        return f"{self.rows} rows added" + (f"; held back: {rejected}" if rejected else "")
+        return f"{self.rows} rows added" + (f"; rejected: {rejected}" if rejected else "")
 
 
 def collect_corrections(
     spec: Spec, store: Store, *, include: Collection[str] = (), dry_run: bool = False
 ) -> NewCorrections:
-    """Make data of the reviews that are in no dataset yet: `corrections/N` beside the spec, and reviews marked with N.
+    """Write the reviews that are in no dataset yet to `corrections/N` beside the spec, and mark these reviews with N.
 
-    The folder is the truth: reviews that it names are marked, even where an earlier growth ended between the two, and
-    where it was moved away they count anew.
+    The folder decides: reviews that it names are marked, even if an earlier call was killed before it marked them. If
+    the folder was moved away, its reviews count again.
 
     Args:
-        include: sources whose rows are taken although they were held back, as `RejectedCorrection.source` and
-        `Pull.source` say. dry_run: write and mark nothing.
+        include: sources whose rejected rows to accept, by `RejectedCorrection.source` or `Pull.source`.
+        dry_run: write and mark nothing.
 
     Raises:
-        UserError: a source has no such name, the corrections or the frozen test were edited, a data file is not there,
-            or another growth is at work.
+        UserError: a source is unknown, the corrections or the frozen test were edited, a data file is missing, or
+            another process writes corrections.
     """
     folder = spec.corrections_folder
     _require_sources(include)
     if dry_run:
         return _collected(spec, store, folder, include, dry_run=True)
-    # What is locked is the folder around it, so that a growth that adds nothing leaves none.
+    # The lock is on the parent folder, so that a call that adds nothing does not create the folder.
     folder.parent.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder.parent):
         return _collected(spec, store, folder, include, dry_run=False)
@@ -130,7 +129,7 @@ def _require_sources(include: Collection[str]) -> None:
         kind, _, name = each.partition(":")
         if kind not in SOURCES or not name:
             listing = ", ".join(f"{kind}:…" for kind in SOURCES)
-            raise UserError(f"'{each}' is no source.", where="--include", fix=f"Name it as it is told: {listing}")
+            raise UserError(f"'{each}' is not a source.", where="--include", fix=f"Name it as printed: {listing}")
 
 
 def _collected(spec: Spec, store: Store, folder: Path, include: Collection[str], *, dry_run: bool) -> NewCorrections:
@@ -168,7 +167,7 @@ def _collected(spec: Spec, store: Store, folder: Path, include: Collection[str],
 
 @dataclass(frozen=True)
 class _Judged:
-    """What the data says of agreed answers."""
+    """Agreed answers after the comparison with the data."""
 
     taken: list[Correction] = field(default_factory=list)
     rejected: list[RejectedCorrection] = field(default_factory=list)
@@ -194,7 +193,7 @@ def _written(
     rejected: Sequence[RejectedCorrection],
     agreed: Mapping[str, Correction],
 ) -> Corrections:
-    """The next version of the corrections; what need not be looked at again is written down beside its rows."""
+    """Write the next version of the corrections. Settled rejections are written beside its rows."""
     done = [each for each in rejected if each.reason in SETTLED]
     settled = [Settled(each.capture, each.reason, each.answer, _reviews(agreed[each.capture])) for each in done]
     counts = Counter(each.reason for each in rejected if each.reason not in SETTLED)
@@ -208,7 +207,7 @@ def _reviews(correction: Correction) -> list[ReviewerAnswer]:
 def _without(
     corrections: Sequence[Correction], found: Sequence[Pull]
 ) -> tuple[list[Correction], list[RejectedCorrection]]:
-    """(the corrections that no source's pull is about, the others)."""
+    """(the corrections without a pull, the rejected others)."""
     pulled = {capture: pull for pull in reversed(found) for capture in pull.rows}
     rejected = [
         reject(PULL, each, source=pulled[each.capture].source) for each in corrections if each.capture in pulled

@@ -1,4 +1,4 @@
-"""From reviews to the answer that people agree on, capture by capture."""
+"""Find the answer that reviewers agree on, capture by capture."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from tunewright.monitoring.corrections.rejected import (
     stamp,
 )
 from tunewright.monitoring.store.database import pieces
-from tunewright.monitoring.store.tables import BY_WHO_ASKED, EXPERT, Capture, Review
+from tunewright.monitoring.store.tables import BY_CLIENT, EXPERT, Capture, Review
 from tunewright.tasks import Task
 from tunewright.tasks.base import Unfit, labels_of
 
 SETTLED_BY = "settle"
-"""That of one who settled a conflict."""
+"""The source of a review that settled a conflict."""
 
 
 @dataclass(frozen=True)
 class AgreedAnswer:
-    """What reviews that are not yet in a dataset come to."""
+    """The agreed answers of reviews that are not yet in a dataset, and the rejected ones."""
 
     agreed: list[Correction]
     rejected: list[RejectedCorrection]
 
 
 def choose(session: Session, task: Task, model: str, include: Collection[str] = ()) -> AgreedAnswer:
-    """The agreed answers to a model's captures that have a review in no dataset yet, the oldest capture first.
+    """The agreed answers to a model's captures with a review in no dataset yet, oldest capture first.
 
-    A person has one vote on a capture, the last that was not undone: for the model's answer where they called it right,
-    else for their own, or for none ("nobody can tell"). More than half of the votes decide, or who settled a conflict.
-    What still waits for another reviewer is left to wait. Feedback of who asked is
-    no vote, unless `include` says so of its key.
+    Each person has one vote per capture, their last review that was not undone: for the model's answer if they called
+    it right, else for their own, or for none ("nobody can tell"). More than half of the votes decide, or the person who
+    settled a conflict. Captures that still wait for another reviewer keep waiting. A client's feedback is not a vote,
+    unless `include` names its key.
 
     Args:
         include: `feedback:KEY` for each key whose feedback counts as a review.
@@ -60,8 +60,8 @@ def choose(session: Session, task: Task, model: str, include: Collection[str] = 
         answers = {reviewer: _answer(task, capture, review) for reviewer, review in votes.items()}
         answer, decided = _decision(votes.values(), answers)
         if not decided:
-            said = " | ".join(f"{reviewer}: {_told(each)}" for reviewer, (each, _) in sorted(answers.items()))
-            rejected.append(RejectedCorrection(DISAGREE, capture.id, capture.request, said, capture.answer))
+            votes_text = " | ".join(f"{name}: {_as_text(each)}" for name, (each, _) in sorted(answers.items()))
+            rejected.append(RejectedCorrection(DISAGREE, capture.id, capture.request, votes_text, capture.answer))
         elif answer is not None:
             unfit = next(why for each, why in answers.values() if each == answer)
             if unfit:
@@ -72,16 +72,16 @@ def choose(session: Session, task: Task, model: str, include: Collection[str] = 
 
 
 def confidences(session: Session, captures: Sequence[str]) -> dict[str, float | None]:
-    """How sure the model was of its answers, by capture."""
-    found: dict[str, float | None] = {}
+    """The model's confidence in its answers, by capture."""
+    by_capture: dict[str, float | None] = {}
     for some in pieces(captures):
-        for name, sure in session.execute(select(Capture.id, Capture.confidence).where(Capture.id.in_(some))):
-            found[name] = sure
-    return found
+        for name, confidence in session.execute(select(Capture.id, Capture.confidence).where(Capture.id.in_(some))):
+            by_capture[name] = confidence
+    return by_capture
 
 
 def _decision(votes: Iterable[Review], answers: Mapping[str, tuple[str | None, str]]) -> tuple[str | None, bool]:
-    """(the answer of who settled it or of more than half, whether there is one)."""
+    """(the answer of the person who settled it or of more than half, whether there is one)."""
     for vote in votes:
         if vote.source == SETTLED_BY:
             return answers[vote.reviewer][0], True
@@ -90,11 +90,11 @@ def _decision(votes: Iterable[Review], answers: Mapping[str, tuple[str | None, s
 
 
 def _is_vote(review: Review, include: Collection[str]) -> bool:
-    return review.source != BY_WHO_ASKED or f"{BY_WHO_ASKED}:{review.reviewer}" in include
+    return review.source != BY_CLIENT or f"{BY_CLIENT}:{review.reviewer}" in include
 
 
 def _answer(task: Task, capture: Capture, review: Review) -> tuple[str | None, str]:
-    """(the answer a review is for, in canonical form where it has one; why it has none)."""
+    """(the answer that a review votes for, in canonical form if it has one; the reason if it has none)."""
     answer = capture.answer if review.right else review.answer
     if answer is None:
         return None, ""
@@ -108,10 +108,10 @@ def _answer(task: Task, capture: Capture, review: Review) -> tuple[str | None, s
 def _correction(
     task: Task, capture: Capture, answer: str, answers: dict[str, tuple[str | None, str]], reviews: Sequence[Review]
 ) -> Correction:
-    said: dict[bool, list[ReviewerAnswer]] = {True: [], False: []}
+    sides: dict[bool, list[ReviewerAnswer]] = {True: [], False: []}
     for review in reviews:
-        vote = answers.get(review.reviewer) if review.source != BY_WHO_ASKED else _answer(task, capture, review)
-        said[vote is not None and vote[0] == answer].append(said_by(review))
+        vote = answers.get(review.reviewer) if review.source != BY_CLIENT else _answer(task, capture, review)
+        sides[vote is not None and vote[0] == answer].append(_as_vote(review))
     return Correction(
         capture.request,
         answer,
@@ -121,23 +121,23 @@ def _correction(
         capture.version,
         capture.by,
         capture.answer,
-        said[True],
-        said[False],
+        sides[True],
+        sides[False],
     )
 
 
 def people(correction: Correction) -> int:
-    """How many agree on it, feedback of who asked aside."""
-    return len({review.reviewer for review in correction.reviews if review.source != BY_WHO_ASKED})
+    """How many people agree on a correction, without clients' feedback."""
+    return len({review.reviewer for review in correction.reviews if review.source != BY_CLIENT})
 
 
-def said_by(review: Review) -> ReviewerAnswer:
+def _as_vote(review: Review) -> ReviewerAnswer:
     return ReviewerAnswer(review.reviewer, stamp(review.time), review.source)
 
 
 def _feedback_alone(capture: Capture, review: Review) -> RejectedCorrection:
-    answer = capture.answer if review.right else _told(review.answer)
-    source = f"{BY_WHO_ASKED}:{review.reviewer}"
+    answer = capture.answer if review.right else _as_text(review.answer)
+    source = f"{BY_CLIENT}:{review.reviewer}"
     return RejectedCorrection(FEEDBACK, capture.id, capture.request, answer, capture.answer, source=source)
 
 
@@ -146,12 +146,12 @@ def _unfit(task: Task, capture: Capture, answer: str, why: str) -> RejectedCorre
     return RejectedCorrection(reason, capture.id, capture.request, answer, capture.answer, why)
 
 
-def _told(answer: str | None) -> str:
+def _as_text(answer: str | None) -> str:
     return "nobody can tell" if answer is None else answer
 
 
 def _reviewed(session: Session, model: str) -> Iterable[tuple[Capture, list[Review]]]:
-    """Captures with a review in no dataset, each with all that was not undone, the oldest first."""
+    """The captures with a review in no dataset, oldest first, each with its reviews that were not undone."""
     pending = (
         select(Review.capture_id)
         .join(Capture, Capture.id == Review.capture_id)
@@ -163,8 +163,8 @@ def _reviewed(session: Session, model: str) -> Iterable[tuple[Capture, list[Revi
     reviews: dict[str, list[Review]] = {}
     for some in pieces(ids):
         captures += session.scalars(select(Capture).where(Capture.id.in_(some)))
-        said = select(Review).where(Review.capture_id.in_(some), Review.undone.is_(None)).order_by(Review.number)
-        for review in session.scalars(said):
+        query = select(Review).where(Review.capture_id.in_(some), Review.undone.is_(None)).order_by(Review.number)
+        for review in session.scalars(query):
             reviews.setdefault(review.capture_id, []).append(review)
     for capture in sorted(captures, key=lambda capture: (capture.time, capture.id)):
         yield capture, reviews[capture.id]

@@ -1,4 +1,4 @@
-"""What the data says already: which corrections repeat it, contradict it, or stand in a test."""
+"""Compare corrections with the data: some repeat it, contradict it, or stand in a test."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from tunewright.tasks import Example, Meta, Task
 from tunewright.tasks.base import Unfit, labels_of
 
 ENOUGH = 2
-"""People who must agree on an answer that the data contradicts: what stands there is a person's word too."""
+"""People who must agree on an answer that contradicts the data, because the data are a person's answer, too."""
 _ALONE = ("D001", "D002", "D019", "D020")
-"""Findings that one row alone makes, and that stop a training."""
+"""Findings on single rows that stop a training."""
 
 
 @dataclass
 class Rows:
-    """Rows of the data: what is asked, what is answered, and where that stands."""
+    """Rows of the data: request, answer and source of each."""
 
     texts: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class KnownRows:
-    """The training data, the corrections so far behind it, and all tests."""
+    """The training data with the corrections so far, and all tests."""
 
     job: Job
     task: Task
@@ -61,11 +61,11 @@ class KnownRows:
     def sift(
         self, corrections: Sequence[Correction]
     ) -> tuple[list[Correction], list[RejectedCorrection], list[RejectedCorrection]]:
-        """(the corrections that say something new, the others, those of the first that the data contradicts).
+        """(the accepted corrections, the rejected ones, those of the accepted ones that the data contradict).
 
-        Kept out is what no training could use, what a test asks, what the data says already, and what it contradicts
-        with fewer than two people agreeing. Near copies count as the same text where answers are labels; elsewhere
-        texts that nearly agree have answers of their own.
+        It rejects corrections that training can't use, that a test contains, that the data already contain, and that
+        the data contradict unless two people agree. If answers are labels, near copies count as the same text; for
+        other answers they do not, because similar texts then have different answers.
         """
         rejected: list[RejectedCorrection] = []
         contradicted: list[RejectedCorrection] = []
@@ -146,8 +146,7 @@ class KnownRows:
         return [each for index, each in enumerate(corrections) if index not in gone]
 
     def _like(self, rows: Rows, corrections: Sequence[Correction], *, near: bool) -> dict[int, int]:
-        """For the index of each correction that a row resembles that row's: of equal texts one that answers
-        otherwise, where there is any."""
+    
         found: dict[int, int] = {}
         if near:
             pairs = near_copies(rows.texts, [each.text for each in corrections], SEARCH)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from tunewright.core.errors import UserError
 from tunewright.monitoring.retraining.rates import Rate
 from tunewright.monitoring.store import Store
-from tunewright.monitoring.store.tables import BY_WHO_ASKED, Capture, Review
+from tunewright.monitoring.store.tables import BY_CLIENT, Capture, Review
 from tunewright.project import read_serving
 from tunewright.serving.presence import Presence, servers_of
 
@@ -118,7 +118,7 @@ def watch(
         time.sleep(terms.every)
 
 
-def somebody_serves(runs: Path, version: str) -> bool:
+def is_served(runs: Path, version: str) -> bool:
     """Whether a server lives that answers with a version, and so would take part in a canary."""
     return any(each.champion == version for each in servers_of(runs))
 
@@ -142,7 +142,7 @@ def _rates(session: Session, model: str, version: str, champion: str, since: dat
     wrong = exists().where(
         and_(
             Review.capture_id == Capture.id,
-            Review.source == BY_WHO_ASKED,
+            Review.source == BY_CLIENT,
             Review.right.is_(False),
             Review.undone.is_(None),
         )

@@ -12,11 +12,11 @@ from tunewright.config import Spec
 from tunewright.core.errors import GateFailed, UserError
 from tunewright.core.progress import say
 from tunewright.deploy import DeployTarget, Released, release, target_of
+from tunewright.deploy.capacity import require_capacity
 from tunewright.deploy.exam import exam_of, failures
 from tunewright.deploy.live import State
 from tunewright.deploy.outputs import STEPS, Outputs
 from tunewright.deploy.preflight import endpoint_checks, require
-from tunewright.deploy.capacity import require_capacity
 from tunewright.deploy.trial import Exam, NoAnswer
 from tunewright.monitoring.retraining.canary import LOOKS, CanaryTerms, TakenAway
 from tunewright.monitoring.retraining.contest import made_of

@@ -22,7 +22,7 @@ from tunewright.core.progress import say
 from tunewright.inference.bundle import CASCADE, load_bundle, read_info
 from tunewright.inference.runtimes.base import is_classifier
 from tunewright.monitoring.retraining import events
-from tunewright.monitoring.retraining.canary import CanaryTerms, TakenAway, somebody_serves, watch
+from tunewright.monitoring.retraining.canary import CanaryTerms, TakenAway, is_served, watch
 from tunewright.monitoring.retraining.contest import contest, made_of
 from tunewright.monitoring.retraining.in_azure import InAzure
 from tunewright.monitoring.retraining.shadow import Appraise, shadow
@@ -255,7 +255,7 @@ class _Retraining:
             return self._deploy(at, self._parts.served, terms)
         if terms is None:
             return self._promote(at, "Promoted without a canary.")
-        if not somebody_serves(self._runs, self._serving.champion.version):
+        if not is_served(self._runs, self._serving.champion.version):
             say("No server of this project answers on this file system: there is no canary.")
             return self._promote(at, "Promoted without a canary, because no server answered.")
         return self._note(at, events.CANARY, f"{terms.share:.0%} of the requests go to it.", share=terms.share)

@@ -247,7 +247,7 @@ def _review(entry: Feedback) -> dict[str, Any]:
         "capture_id": _text(entry.id),
         "reviewer": _name(entry.by or ANYBODY),
         "time": _time(entry.time),
-        "source": tables.BY_WHO_ASKED,
+        "source": tables.BY_CLIENT,
         "answer": None if entry.answer is None else _text(entry.answer),
         "right": entry.right,
         "comment": _text(entry.comment),

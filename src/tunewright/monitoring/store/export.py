@@ -14,7 +14,7 @@ from sqlalchemy import Select, select, tuple_
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.monitoring.store.database import Store
-from tunewright.monitoring.store.tables import BY_WHO_ASKED, Capture, Review
+from tunewright.monitoring.store.tables import BY_CLIENT, Capture, Review
 
 _PAGE = 500
 """Captures that are in memory at a time."""
@@ -92,7 +92,7 @@ def _verdicts(store: Store, captures: Iterable[Capture]) -> dict[str, Review]:
     said = select(Review).where(Review.capture_id.in_(ids), Review.undone.is_(None))
     with store.session() as session:
         # Feedback first, then by time: the last one stays in the dictionary.
-        reviews = sorted(session.scalars(said), key=lambda each: (each.source != BY_WHO_ASKED, each.time, each.number))
+        reviews = sorted(session.scalars(said), key=lambda each: (each.source != BY_CLIENT, each.time, each.number))
     return {review.capture_id: review for review in reviews}
 
 

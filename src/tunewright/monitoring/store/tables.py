@@ -17,7 +17,7 @@ NAME = 120
 
 EXPERT = ("review", "bulk", "settle")
 """Sources of reviews by the people whose work this is."""
-BY_WHO_ASKED = "feedback"
+BY_CLIENT = "feedback"
 """The source of what whoever had asked said, which is an opinion only."""
 STATES = ("open", "done", "conflict")
 """Of a capture in the queue."""

@@ -1,4 +1,4 @@
-"""Machines that steps run on: this one, and those of the price book."""
+"""The machines that run steps: this one, and those of the price book."""
 
 from __future__ import annotations
 
@@ -12,73 +12,73 @@ from tunewright.economics.speed import PLAIN_NF4, SERVED_BANDWIDTH, SERVED_PRODU
 
 HERE = "this machine"
 FLOATS_A_CORE = 40e9
-"""Float32 operations a second that products reach on an Azure vCPU, half of an Ice Lake core: an assumption, half of
-what its AVX-512 units do at 2.8 GHz."""
+"""Float32 operations per second in matrix products on an Azure vCPU, which is half of an Ice Lake core. This assumes
+half of the peak of its AVX-512 units at 2.8 GHz."""
 INTS_A_CORE = 250e9
-"""The same of int8 with VNNI; an assumption, 0.7 of its peak."""
+"""The same in int8 with VNNI, an assumption of 0.7 of its peak."""
 BYTES_A_CORE = 8e9
-"""Bytes a second that a vCPU reads, while its neighbours do too; an assumption."""
+"""Bytes per second that a vCPU reads while its neighbours read, too; an assumption."""
 INTS_OVER_FLOATS = 5.0
-"""Operations in int8 with VNNI for each in float32: 540 against 106 thousand million a second on a core of the machine
-that `bench/true_size.py` was run on."""
+"""The ratio of int8 operations with VNNI to float32 operations: 540 against 106 thousand million per second on a core
+of the machine of `bench/true_size.py`."""
 _HALF = ("avx512_bf16", "amx_bf16")
 _DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8")
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What a machine does in a second while it answers."""
+    """The work that a machine does per second while it answers."""
 
     floats: float
-    """Operations in torch's type of products; on its GPU where it has one."""
+    """Operations in torch's number format, on the GPU if there is one."""
     ints: float
-    """Operations of a served model, on its CPU."""
+    """Operations of a served model on the CPU."""
     bytes: float
-    """Read by its CPU."""
+    """Bytes that the CPU reads."""
     gpu_bytes: float = 0.0
-    """Read by its GPU; 0 where nobody has timed that."""
+    """Bytes that the GPU reads; 0 if nobody has measured it."""
     nf4: float = PLAIN_NF4
-    """NF4 weights that its CPU makes dense."""
+    """NF4 weights that the CPU dequantizes."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a step may run."""
+    """A machine that may run a step."""
 
     name: str
     memory: float | None
-    """Bytes of main memory that a step may have; None: not known."""
+    """Bytes of main memory for a step; None: unknown."""
     has_gpu: bool
     gpu: float | None
-    """Bytes of its GPU; None: it has none, or nobody knows."""
+    """Bytes of GPU memory; None: there is no GPU, or its memory is unknown."""
     half: bool
-    """Whether what computes a training, GPU or CPU, does so in 16 bits."""
+    """Whether training computes in 16 bits, on the GPU or the CPU."""
     usd_per_hour: float
     speed: Speed | None = None
-    """None where only memory is asked about."""
+    """None if only memory matters."""
 
 
 def this_machine() -> Machine:
-    """This one, as far as it is known without torch."""
+    """This machine, as far as its facts are known without torch."""
     gpu = has_gpu()
     return Machine(HERE, machine_memory(), gpu, None, gpu or not cpu_flags().isdisjoint(_HALF), 0.0)
 
 
 def this_speed() -> Speed:
-    """How fast this one answers; takes a second."""
+    """Measure how fast this machine answers, in about a second."""
     from tunewright.inference.runtimes.torch_model import compute_type
     from tunewright.training.planning.cpu import cpu_speed
 
     floats, trained = cpu_speed("float32"), cpu_speed(compute_type("auto"))
-    faster = 1.0 if cpu_flags().isdisjoint(_DOT_PRODUCTS) else INTS_OVER_FLOATS
-    return Speed(trained.flops, faster * floats.flops, floats.bytes, nf4=threads() * PLAIN_NF4)
+    int8_gain = 1.0 if cpu_flags().isdisjoint(_DOT_PRODUCTS) else INTS_OVER_FLOATS
+    return Speed(trained.flops, int8_gain * floats.flops, floats.bytes, nf4=threads() * PLAIN_NF4)
 
 
 def priced_machine(name: str, book: PriceBook) -> Machine:
-    """One of the price book.
+    """A machine of the price book.
 
     Raises:
-        UserError: it is not in it.
+        UserError: the price book does not have it.
     """
     machine = book.machine(name)
     card = book.cards[machine.gpu.card] if machine.gpu else None

@@ -1,4 +1,4 @@
-"""Whether the steps that are to run fit: told before the first begins, not by the kernel in the middle of one."""
+"""Check before the first step starts that all steps fit into memory and disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tunewright.economics.memory import GIB, weights
 from tunewright.economics.prices import PriceBook, price_book
 from tunewright.models.catalogue import catalogue
 from tunewright.models.fetch import cache_folder
-from tunewright.models.resolve import cached_folder
+from tunewright.models.naming import cached_folder
 from tunewright.models.sizes import Sizes, sizes_of
 from tunewright.pipeline.planning.machines import HERE, Machine, this_machine
 from tunewright.pipeline.planning.needs import need_of
@@ -21,7 +21,7 @@ from tunewright.pipeline.steps import Step
 
 GB = 1e9
 _LEAST = GIB
-"""A step that needs less than this is not refused: what it needs is not known any better."""
+"""Steps that need less are never refused, because the estimate is not more exact than this."""
 
 
 def require_room(spec: Spec, steps: Sequence[Step], runs: Path) -> None:
@@ -31,7 +31,7 @@ def require_room(spec: Spec, steps: Sequence[Step], runs: Path) -> None:
         runs: the folder of all outputs.
 
     Raises:
-        UserError: one of them can't.
+        UserError: a step does not fit.
     """
     sizes = sizes_of(spec.model, spec.folder)
     if sizes is None:
@@ -40,7 +40,7 @@ def require_room(spec: Spec, steps: Sequence[Step], runs: Path) -> None:
     failed = [check for check in checks if not check.passed]
     if failed:
         raise UserError(
-            "Nothing was begun. " + " ".join(f"✗ {check.name}: {check.found}." for check in failed),
+            "Nothing was started. " + " ".join(f"✗ {check.name}: {check.found}." for check in failed),
             fix=" ".join(dict.fromkeys(check.remedy for check in failed)),
         )
 
@@ -48,7 +48,7 @@ def require_room(spec: Spec, steps: Sequence[Step], runs: Path) -> None:
 def memory_checks(
     spec: Spec, sizes: Sizes, steps: Sequence[Step], machine_of: Callable[[Step], Machine]
 ) -> Iterator[Check]:
-    """One for each step that holds a model, and for each kind of memory it needs that is known of its machine."""
+    """One check per step with a model and per kind of memory, if the machine's memory of that kind is known."""
     book: PriceBook = price_book(spec.price_file)
     for step in steps:
         machine = machine_of(step)
@@ -62,30 +62,31 @@ def memory_checks(
 
 
 def disk_checks(spec: Spec, sizes: Sizes, steps: Sequence[Step], runs: Path) -> Iterator[Check]:
-    """One for each disk that the steps write to: the outputs', and where the base model is yet to come, its cache's."""
+    """One check per disk that the steps write to: that of the outputs, and that of the cache if the base model must be
+    fetched."""
     here = this_machine()
-    wanted = [(runs, sum(need_of(step, spec, sizes, here).disk for step in steps), "the outputs")]
+    writes = [(runs, sum(need_of(step, spec, sizes, here).disk for step in steps), "the outputs")]
     if any(step.reads_weights for step in steps):
-        wanted += _to_come(spec, sizes)
+        writes += _downloads(spec, sizes)
     disks: dict[int, tuple[Path, float, list[str]]] = {}
-    for folder, count, what in wanted:
-        there = next(each for each in (folder, *folder.parents) if each.exists())
-        _, before, others = disks.get(there.stat().st_dev, (there, 0.0, []))
-        disks[there.stat().st_dev] = there, before + count, [*others, f"{count / GB:.1f} for {what}"]
-    for there, needed, parts in disks.values():
+    for folder, count, what in writes:
+        existing = next(each for each in (folder, *folder.parents) if each.exists())
+        _, before, others = disks.get(existing.stat().st_dev, (existing, 0.0, []))
+        disks[existing.stat().st_dev] = existing, before + count, [*others, f"{count / GB:.1f} for {what}"]
+    for folder, needed, parts in disks.values():
         if not needed:
             continue
-        free = shutil.disk_usage(there).free
+        free = shutil.disk_usage(folder).free
         yield Check(
-            f"free disk at {there}",
+            f"free disk at {folder}",
             free >= needed,
-            f"{free / GB:.1f} GB free where {needed / GB:.1f} are needed ({', '.join(parts)})",
-            "Free some, or set --runs, or TUNEWRIGHT_CACHE or HF_HOME for base models, to another disk.",
+            f"{free / GB:.1f} GB free, {needed / GB:.1f} GB needed ({', '.join(parts)})",
+            "Free some space, or set --runs, or TUNEWRIGHT_CACHE or HF_HOME for base models, to another disk.",
         )
 
 
-def _to_come(spec: Spec, sizes: Sizes) -> list[tuple[Path, float, str]]:
-    """(where, how many bytes, what) of a base model that is not on this machine yet."""
+def _downloads(spec: Spec, sizes: Sizes) -> list[tuple[Path, float, str]]:
+    """(folder, bytes, description) of a base model that this machine does not have yet."""
     entry = catalogue().get(spec.model)
     what = f"the base model {spec.model_name}"
     if entry and entry.wheel:
@@ -93,7 +94,7 @@ def _to_come(spec: Spec, sizes: Sizes) -> list[tuple[Path, float, str]]:
             return []
         return [(cache_folder(), entry.wheel.bytes + weights(sizes, "float32"), what)]
     if entry is None:
-        return []  # a folder, or its sizes would not be known
+        return []  # the model is a folder, because the sizes of any other model outside the catalogue are unknown
     from huggingface_hub import constants
 
     cache = Path(constants.HF_HUB_CACHE)

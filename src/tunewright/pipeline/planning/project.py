@@ -1,4 +1,4 @@
-"""The whole plan of a project: its training on every machine, and every step here and in Azure."""
+"""The plan of a project: its training on every machine, and every step here and in Azure."""
 
 from __future__ import annotations
 
@@ -26,34 +26,35 @@ from tunewright.training.planning.cpu import DEQUANTISED, held
 from tunewright.training.planning.plan import PARALLEL, Plan, plan, spoken
 
 _TRAINED = 1.5
-"""To which factor the time of a training on a GPU is good (docs/plan.md)."""
+"""The accuracy, as a factor, of the predicted training time on a GPU (docs/plan.md)."""
 _MEASURED = 1.25
-"""The same of a step that was run here."""
-_JUDGED_WORDS = 150
-"""Tokens of a judge's instructions with their rubric."""
+"""The accuracy, as a factor, of the time of a step that ran here before."""
+_JUDGE_TOKENS = 150
+"""Tokens of a judge's instructions without the rubric."""
 
 
 @dataclass(frozen=True)
 class ProjectPlan:
-    """What a project needs."""
+    """The resources that a project needs."""
 
     training: Plan
     here: StepsPlan
     """Every step on this machine."""
     azure: StepsPlan
-    """Every step on the machine that the spec gives it there."""
+    """Every step on the machine that the spec chooses for it in Azure."""
 
     @property
     def sentence(self) -> str:
-        return f"Here {_said(self.here)}. In Azure {_said(self.azure)}."
+        """The plan in a line."""
+        return f"Here {_summary(self.here)}. In Azure {_summary(self.azure)}."
 
 
-def _said(plan: StepsPlan) -> str:
+def _summary(plan: StepsPlan) -> str:
     if plan.misfits:
         first = plan.misfits[0]
         others = len(plan.misfits) - 1
         more = f", nor do{'' if others > 1 else 'es'} {others} other step{'s' if others > 1 else ''}" if others else ""
-        return f"{first.step} does not fit ({first.memory.said}){more}"
+        return f"{first.step} does not fit ({first.memory.summary}){more}"
     money = f" and ${plan.usd.low:.2f} to ${plan.usd.high:.2f}" if plan.usd.high else ""
     untimed = [each.step for each in plan.steps if each.hours is None]
     return f"it takes {spoken(plan.hours)}{money}" + (f", {' and '.join(untimed)} not counted" if untimed else "")
@@ -67,101 +68,101 @@ def plan_project(
     size_of: Callable[[Step], str],
     count_of: Callable[[Step], int],
 ) -> ProjectPlan:
-    """Plan everything; the data are split already.
+    """Plan everything after the split.
 
     Args:
         split: the folder of the dataset.
         runs: the folder of all outputs.
-        measured: seconds that steps took which were run here.
-        size_of, count_of: the machine that a step runs on in Azure, by its name in the price book, and how many.
+        measured: the seconds of steps that ran here before.
+        size_of, count_of: the machine of a step in Azure, by its name in the price book, and their number.
 
     Raises:
-        UserError: the base model is not known, an example can't be trained on, or a machine has no price.
+        UserError: the base model is unknown, an example can't be trained on, or a machine has no price.
     """
     dataset = load_dataset(split)
-    found = plan(spec, dataset.train, len(dataset.validation))
-    sizes = _sizes(spec, found)
-    job, book, steps = _job(spec, dataset, sizes, found), price_book(spec.price_file), steps_to(spec, "bundle")
+    training = plan(spec, dataset.train, len(dataset.validation))
+    sizes = _sizes(spec, training)
+    job, book, steps = _job(spec, dataset, sizes, training), price_book(spec.price_file), steps_to(spec, "bundle")
     api = _api_usd(spec, job, split, runs, book)
 
-    def whole(machine_of: Callable[[Step], tuple[Machine, int]], factor: float) -> StepsPlan:
-        made = []
+    def plan_steps(machine_of: Callable[[Step], tuple[Machine, int]], factor: float) -> StepsPlan:
+        plans = []
         for step in steps:
             machine, count = machine_of(step)
             known = {name: around(seconds, factor) for name, seconds in measured.items()}
-            memory, hours = _training(found, machine) if step.trains else (None, None)
+            memory, hours = _training(training, machine) if step.trains else (None, None)
             if hours:
                 known[step.name] = hours.times(3600 / (count * PARALLEL if count > 1 else 1))
-            made.append(plan_step(step, job, machine, book, known, api, memory, count))
-        return StepsPlan(made)
+            plans.append(plan_step(step, job, machine, book, known, api, memory, count))
+        return StepsPlan(plans)
 
     here = replace(this_machine(), speed=this_speed())
     rented = {name: priced_machine(name, book) for name in {size_of(step) for step in steps}}
     return ProjectPlan(
-        found,
-        whole(lambda _: (here, 1), _MEASURED),
-        whole(lambda step: (rented[size_of(step)], count_of(step)), 2.0),
+        training,
+        plan_steps(lambda _: (here, 1), _MEASURED),
+        plan_steps(lambda step: (rented[size_of(step)], count_of(step)), 2.0),
     )
 
 
-def _sizes(spec: Spec, found: Plan) -> Sizes:
+def _sizes(spec: Spec, training: Plan) -> Sizes:
     if is_encoder(spec.model, spec.folder):
         shape = shape_of_encoder(spec)
         return sizes_of(spec.model, spec.folder) or Sizes.of_encoder(shape.parameters, shape.embeddings)
     of_decoder = shape_in(config_of(spec.model, spec.folder).to_dict())
-    return Sizes.of(of_decoder) if of_decoder else Sizes.roughly(found.footprint.weights / 2)
+    return Sizes.of(of_decoder) if of_decoder else Sizes.roughly(training.footprint.weights / 2)
 
 
-def _job(spec: Spec, dataset: Dataset, sizes: Sizes, found: Plan) -> PlannedJob:
-    drawn = found.batches
+def _job(spec: Spec, dataset: Dataset, sizes: Sizes, training: Plan) -> PlannedJob:
+    batches = training.batches
     return PlannedJob(
         spec,
         sizes,
         len(dataset.train),
         len(dataset.validation),
         sum(map(len, tests_of(spec, dataset).values())),
-        drawn.prefix,
-        max(1.0, drawn.mean - drawn.prefix - drawn.learnt),
-        drawn.learnt,
+        batches.prefix,
+        max(1.0, batches.mean - batches.prefix - batches.learnt),
+        batches.learnt,
     )
 
 
-def _training(found: Plan, machine: Machine) -> tuple[Memory | None, Range | None]:
-    """(the memory that a training holds on a machine, its hours), as far as it was counted."""
+def _training(training: Plan, machine: Machine) -> tuple[Memory | None, Range | None]:
+    """(the memory of a training on a machine, its hours); None for what was not counted."""
     if machine.name == HERE:
-        here = found.here
+        here = training.here
         if here is None:
             return None, None
         return Memory(here.peak_gib, here.memory_gib, False, "the model, its libraries and a batch"), here.hours
-    option = next((each for each in found.options if each.machine == machine.name), None)
+    option = next((each for each in training.options if each.machine == machine.name), None)
     if option:
         able = option.fits or option.peak_gib > option.usable_gib
-        best = found.cheapest
+        best = training.cheapest
         memory = Memory(option.peak_gib, option.usable_gib, True, option.why, able, best.machine if best else None)
         return memory, around(option.hours, _TRAINED)
-    return _on_rented_cpu(found, machine)
+    return _on_rented_cpu(training, machine)
 
 
-def _on_rented_cpu(found: Plan, machine: Machine) -> tuple[Memory, Range]:
-    """A training on a machine of the price book that has no GPU, in float32."""
+def _on_rented_cpu(training: Plan, machine: Machine) -> tuple[Memory, Range]:
+    """(memory, hours) of a training in float32 on a machine of the price book without a GPU."""
     assert machine.speed
-    batches = found.batches
-    peak, middle = (found.count(rows, "float32", on_cpu=True) for rows in (batches.heaviest, batches.middle))
-    there = None if machine.memory is None else machine.memory / GIB
+    batches = training.batches
+    peak, middle = (training.count(rows, "float32", on_cpu=True) for rows in (batches.heaviest, batches.middle))
+    usable = None if machine.memory is None else machine.memory / GIB
     speed, work = machine.speed, middle.work
     dense = work.dequantised / (speed.nf4 / PLAIN_NF4 * DEQUANTISED)
-    seconds = found.passes * (work.flops / speed.floats + work.moved / speed.bytes + dense)
-    return Memory(held(peak) / GIB, there, False, "the model, its libraries and a batch"), around(seconds / 3600, 2.0)
+    seconds = training.passes * (work.flops / speed.floats + work.moved / speed.bytes + dense)
+    return Memory(held(peak) / GIB, usable, False, "the model, its libraries and a batch"), around(seconds / 3600, 2.0)
 
 
 def _api_usd(spec: Spec, job: PlannedJob, split: Path, runs: Path, book: PriceBook) -> Mapping[str, Range]:
-    """What the steps that ask an API pay for it."""
-    found = {}
+    """The API costs of each step that calls an API."""
+    costs = {}
     if spec.asked_apis:
         usd = sum(each.usd for each in forecast(spec, split, runs))
-        found["baseline"] = Range(usd / 2, min(2 * usd, spec.baseline.budget_usd))
+        costs["baseline"] = Range(usd / 2, min(2 * usd, spec.baseline.budget_usd))
     if spec.judge and spec.judge.model in book.apis:
-        asked = 2 * min(job.tests, spec.judge.sample)
-        words = _JUDGED_WORDS + len(spec.judge.rubric) / LETTERS_A_TOKEN + job.own + 2 * job.written
-        found["judge"] = Range(0.0, 2 * asked * book.api(spec.judge.model).usd(words, 1))
-    return found
+        questions = 2 * min(job.tests, spec.judge.sample)
+        tokens = _JUDGE_TOKENS + len(spec.judge.rubric) / LETTERS_A_TOKEN + job.own + 2 * job.written
+        costs["judge"] = Range(0.0, 2 * questions * book.api(spec.judge.model).usd(tokens, 1))
+    return costs

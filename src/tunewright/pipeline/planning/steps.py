@@ -1,4 +1,4 @@
-"""A plan of each step on one machine, and of all of them together."""
+"""The plan of one step on one machine, and of all steps together."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ from tunewright.pipeline.planning.times import PlannedJob, seconds_of
 from tunewright.pipeline.steps import Step
 
 START = Range(60.0, 300.0)
-"""Seconds that a rented machine is paid for before a step begins and after it ends: its image, its inputs, its output;
-an assumption."""
+"""Seconds that a rented machine costs before and after a step: image, inputs, output; an assumption."""
 _NOTHING = Range(0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What a step holds of a machine's main memory, or of its GPU's."""
+    """A step's use of a machine's main memory, or of its GPU memory."""
 
     peak_gib: float
     usable_gib: float | None
-    """What there is; None: not known, and then it fits."""
+    """The available memory; None: unknown, and the step counts as fitting."""
     on_gpu: bool
     why: str
-    """What takes most of it."""
+    """The largest part of the memory."""
     able: bool = True
-    """Whether what has this memory can compute the step at all."""
+    """Whether the device can compute the step at all."""
     holder: str | None = None
-    """A machine that would hold it, where one is known beforehand."""
+    """A machine that is large enough, if one is known beforehand."""
 
     @property
     def fits(self) -> bool:
+        """Whether the step can run with the available memory."""
         return self.able and (self.usable_gib is None or self.peak_gib <= self.usable_gib)
 
     @property
-    def said(self) -> str:
-        """For people, as 15.4 of 14.6 GiB."""
-        there = "" if self.usable_gib is None else f" of {self.usable_gib:.1f}"
-        return f"{self.peak_gib:.1f}{there} GiB{' on the GPU' if self.on_gpu else ''}"
+    def summary(self) -> str:
+        """The figures for people, such as 15.4 of 14.6 GiB."""
+        usable = "" if self.usable_gib is None else f" of {self.usable_gib:.1f}"
+        return f"{self.peak_gib:.1f}{usable} GiB{' on the GPU' if self.on_gpu else ''}"
 
 
 @dataclass(frozen=True)
 class StepPlan:
-    """What one step needs on one machine."""
+    """The resources of one step on one machine."""
 
     step: str
     machine: str
     """Its name in the price book, or `tunewright.pipeline.planning.machines.HERE`."""
     memory: Memory
-    """The scarcer one, the machine's or its GPU's."""
+    """The scarcer memory, the machine's or its GPU's."""
     disk_gib: float
-    """What the step writes and leaves."""
+    """Files that the step writes and leaves."""
     hours: Range | None
-    """None where the machine's GPU is one that nobody has timed."""
+    """None if nobody has measured the machine's GPU."""
     usd: Range
     fits: bool
     why: str
-    """What is in the way, and what to do; empty where it fits."""
+    """The obstacle and its remedy; empty if the step fits."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class StepsPlan:
 
     @property
     def hours(self) -> Range:
-        """Of the steps whose time is known."""
+        """The hours of all steps whose time is known."""
         return reduce(Range.__add__, (each.hours for each in self.steps if each.hours), _NOTHING)
 
     @property
@@ -99,10 +99,10 @@ def plan_step(
     """Plan one step.
 
     Args:
-        known: seconds of steps that were measured or counted elsewhere.
-        api_usd: what steps that ask an API pay for it.
-        training: of a step that trains, the memory that was counted.
-        count: machines that work on it together.
+        known: the seconds of steps that were measured or counted elsewhere.
+        api_usd: the API costs of steps that call an API.
+        training: the counted memory of a training, for steps that train.
+        count: how many machines run the step together.
     """
     need = need_of(step, job.spec, job.sizes, machine)
     memory = training if training and step.trains else scarcer(need, machine)
@@ -123,22 +123,22 @@ def plan_step(
 
 
 def memories(need: Need, machine: Machine) -> list[Memory]:
-    """What a step holds of the main memory, and of a GPU's where it holds any."""
-    sides = [(need.memory, machine.memory, False, need.because), (need.gpu, machine.gpu, True, need.gpu_because)]
+    """A step's use of main memory, and of GPU memory if it uses any."""
+    kinds = [(need.memory, machine.memory, False, need.because), (need.gpu, machine.gpu, True, need.gpu_because)]
     return [
-        Memory(held / GIB, None if there is None else there / GIB, on_gpu, why)
-        for held, there, on_gpu, why in sides
+        Memory(held / GIB, None if usable is None else usable / GIB, on_gpu, why)
+        for held, usable, on_gpu, why in kinds
         if held
     ]
 
 
 def scarcer(need: Need, machine: Machine) -> Memory:
-    """The memory that leaves a step least room."""
+    """The memory of which a step uses the largest share."""
     return max(memories(need, machine), key=lambda each: each.peak_gib / each.usable_gib if each.usable_gib else 0)
 
 
 def remedy(step: Step, memory: Memory, book: PriceBook) -> str:
-    """What to do where a step does not fit: its own remedy, and a machine that would do."""
+    """The advice if a step does not fit: its own remedy, and a machine that is large enough."""
     holding = cheapest_gpu_holding if memory.on_gpu else cheapest_holding
     other = memory.holder or holding(book, memory.peak_gib * GIB, taken=lambda name: book.machines[name].clusters)
-    return step.less_memory + (f" {other} would hold it." if other else "")
+    return step.less_memory + (f" {other} is large enough." if other else "")

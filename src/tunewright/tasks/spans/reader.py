@@ -13,8 +13,8 @@ from tunewright.tasks.spans.readings import READINGS
 from tunewright.tasks.spans.tags import (
     OUTSIDE,
     Floats,
-    SpanRecord,
     Offsets,
+    SpanRecord,
     TagKind,
     TagSet,
     best_tags,

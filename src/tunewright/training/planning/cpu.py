@@ -16,7 +16,7 @@ from tunewright.economics.memory import TRAINER
 from tunewright.economics.speed import Range
 from tunewright.models import tensor_files
 from tunewright.models.catalogue import catalogue
-from tunewright.models.resolve import cached_folder
+from tunewright.models.naming import cached_folder
 from tunewright.training.planning.footprint import Footprint
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tunewright.data.label_sets import held
-from tunewright.exporters.calibrate_sets import calibrate_sets, folds_of
+from tunewright.exporters.set_calibration import calibrate_sets, folds_of
 from tunewright.inference.calibration import UNCALIBRATED, Calibration, calibration_noise, expected_calibration_error
 from tunewright.inference.predictors import LabelSetClassifier
 from tunewright.inference.thresholds import LEAST_POSITIVE, Floats, expected_f1, sigmoid

@@ -1,4 +1,4 @@
-"""Merging an adapter into its base, from file to file, a few rows at a time."""
+"""Merges an adapter into its base, from file to file, a few rows at a time."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from tunewright.models.tensor_files import ALONE, FLOATS, INDEX, Tensor, TensorW
 
 _BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 _NUMBERS = 1 << 22
-"""Of a matrix that are worked on at once."""
+"""Numbers of a matrix that are processed at once."""
 _WORDS = {"BF16": "bfloat16", "F16": "float16"}
 
 
 def merge(base: Path, adapter: Path, target: Path) -> None:
     """Write base + adapter as one Hugging Face folder in 16 bits: bfloat16 where the base has it, else float16.
 
-    The product is added in float32 and rounded once. An adapter trained on NF4 weights is merged into the originals,
-    which is a slightly different model: the parity table shows by how much. A bfloat16 base stays one, because its
-    activations may be larger than float16 can say. Memory is that of a few rows; the files are divided as the base's.
+    The update is added in float32 and rounded once. An adapter trained on NF4 weights is merged into the original
+    weights, which gives a slightly different model: the parity table shows how different. A bfloat16 base stays
+    bfloat16, because its activations may exceed float16's range. This needs the memory of a few rows. The files are
+    divided as in the base.
 
     Raises:
-        UserError: the base or the adapter is not whole, they don't belong together, or their sum is not finite.
+        UserError: the base or the adapter is incomplete, they don't belong together, or their sum is not finite.
     """
     weights, updates = Weights(base), read_lora(adapter)
     kind = "BF16" if any(tensor.kind == "BF16" for tensor in weights.values()) else "F16"
@@ -52,23 +53,23 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
 
 
 def _named(weights: Weights, updates: dict[str, Update], adapter: Path) -> dict[str, Update]:
-    """The updates by the names of the tensors they are added to."""
+    """The updates by the names of their tensors."""
     named = {f"{name}.weight": update for name, update in updates.items()}
     for name, update in named.items():
-        wanted = (len(update.up), update.down.shape[1])
-        if name not in weights or weights[name].shape != wanted:
-            found = f"has {list(weights[name].shape)} numbers" if name in weights else "does not exist"
+        shape = (len(update.up), update.down.shape[1])
+        if name not in weights or weights[name].shape != shape:
+            problem = f"has {list(weights[name].shape)} numbers" if name in weights else "does not exist"
             raise UserError(
                 "The adapter does not belong to this base model.",
                 where=adapter,
-                why=f"It changes {name} {list(wanted)}, which {found} in {weights.folder}.",
+                why=f"It changes {name} {list(shape)}, which {problem} in {weights.folder}.",
                 fix="Export with the base that it was trained on.",
             )
     return named
 
 
 def _rounded(tensor: Tensor, update: Update | None, kind: str) -> Iterator[npt.NDArray[Any]]:
-    """A tensor, with what is added to it, in 16 bits, some rows after the other."""
+    """A tensor plus its update in 16 bits, a few rows at a time."""
     if not tensor.shape or (update is None and tensor.kind == kind):
         yield tensor.raw if tensor.kind == kind else _in_16_bits(tensor.float32(), kind, tensor.name)
         return
@@ -79,13 +80,13 @@ def _rounded(tensor: Tensor, update: Update | None, kind: str) -> Iterator[npt.N
 
 
 def _in_16_bits(values: npt.NDArray[np.float32], kind: str, name: str) -> npt.NDArray[Any]:
-    """Rounded to the nearest, to even where two are as near."""
+    """Values rounded to the nearest, ties to even."""
     with np.errstate(over="ignore"):
         half = values.astype(np.float16) if kind == "F16" else values
     if not np.isfinite(half).all():
         raise UserError(
             f"The merged weights of {name} are not finite numbers in {_WORDS[kind]}.",
-            why="The training has gone astray: an adapter that adds so much answers nothing.",
+            why="The training diverged: an adapter with such large updates gives no useful answer.",
             fix="Train again with a smaller train.lr; the diagnosis of the training says more.",
         )
     if kind == "F16":
@@ -102,7 +103,7 @@ def _write_index(weights: Weights, target: Path) -> None:
 
 
 def _write_config(base: Path, target: Path, dtype: str) -> None:
-    """The base's config, with the type that the weights have now."""
+    """Write the base's config with the new type of the weights."""
     config = json.loads((base / "config.json").read_text("utf-8"))
-    config.pop("torch_dtype", None)  # the older word for it
+    config.pop("torch_dtype", None)  # the older name of the key
     (target / "config.json").write_text(json.dumps(config | {"dtype": dtype}, indent=2), "utf-8")

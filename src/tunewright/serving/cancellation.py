@@ -19,31 +19,31 @@ from tunewright.inference.runtimes.base import ClassifyingRuntime, NextTokenRunt
 
 
 @contextmanager
-def turn(places: threading.BoundedSemaphore) -> Iterator[None]:
-    """Wait for a place until the call's deadline, and hold it.
+def slot(slots: threading.BoundedSemaphore) -> Iterator[None]:
+    """Wait for a slot until the call's deadline, and hold it.
 
     Raises:
         Abandoned, OutOfTime: as `Call.check`.
     """
     call = CALL.get()
-    if not places.acquire(timeout=max(0.0, call.left) if call else None):
+    if not slots.acquire(timeout=max(0.0, call.left) if call else None):
         raise OutOfTime(call.seconds if call else 0.0)
     try:
         if call:
             call.check()
         yield
     finally:
-        places.release()
+        slots.release()
 
 
-def attended(model: Runtime) -> Runtime:
+def cancellable(model: Runtime) -> Runtime:
     """A runtime that checks the call before each step of its work. An encoder's single forward pass is not stopped."""
     if isinstance(model, ClassifyingRuntime):
         return model
-    return _AttendedWriting(model) if isinstance(model, WritingModel) else _Attended(model)
+    return _CancellableWriting(model) if isinstance(model, WritingModel) else _Cancellable(model)
 
 
-class _Attended:
+class _Cancellable:
     def __init__(self, model: NextTokenRuntime):
         self._model = model
         self.at_once = model.at_once
@@ -70,14 +70,14 @@ class _Attended:
         return checked
 
 
-class _AttendedWriting:
+class _CancellableWriting:
     def __init__(self, model: WritingRuntime):
         self._model = model
         self.at_once = model.at_once
 
-    def of_tokens(self, asked: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Sequence[npt.NDArray[np.float32]]:
+    def of_tokens(self, queries: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Sequence[npt.NDArray[np.float32]]:
         check_call()
-        return self._model.of_tokens(asked)
+        return self._model.of_tokens(queries)
 
     @property
     def ended(self) -> bool:

@@ -1,4 +1,4 @@
-"""Work stops where nobody waits for it: between two tokens, and before it begins."""
+"""Work stops when the client has gone: between two tokens, and before it begins."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.serving.test_app import Echo
 from tunewright.core.call import CALL, Abandoned, Call, OutOfTime
 from tunewright.inference.predictors import Answer
 from tunewright.serving.app import build_app
-from tunewright.serving.attended import attended, turn
-from tunewright.serving.guard import Attendance
+from tunewright.serving.cancellation import cancellable, slot
+from tunewright.serving.guard import TrackCall
 from tunewright.serving.hosts import OneModel
 
 
@@ -38,8 +38,8 @@ def call() -> Iterator[Call]:
     CALL.reset(token)
 
 
-def test_a_model_is_asked_while_somebody_waits(call: Call) -> None:
-    model = attended(Model())  # type: ignore[arg-type]
+def test_a_runtime_stops_when_the_client_has_gone(call: Call) -> None:
+    model = cancellable(Model())  # type: ignore[arg-type]
     assert model.at_once == 3
     assert model([1, 2]) == [1, 2]
     call.gone.set()
@@ -47,34 +47,34 @@ def test_a_model_is_asked_while_somebody_waits(call: Call) -> None:
         model([1, 2])
 
 
-def test_without_a_call_nobody_can_go() -> None:
-    assert attended(Model())([5]) == [5]  # type: ignore[arg-type]
-    with turn(threading.BoundedSemaphore(1)):
+def test_without_a_call_nothing_is_stopped() -> None:
+    assert cancellable(Model())([5]) == [5]  # type: ignore[arg-type]
+    with slot(threading.BoundedSemaphore(1)):
         pass
 
 
-def test_a_place_is_not_waited_for_longer_than_the_request_has() -> None:
-    places = threading.BoundedSemaphore(1)
-    places.acquire()
+def test_waiting_for_a_slot_ends_at_the_deadline() -> None:
+    slots = threading.BoundedSemaphore(1)
+    slots.acquire()
     token = CALL.set(Call(0.05))
     try:
-        with pytest.raises(OutOfTime), turn(places):
+        with pytest.raises(OutOfTime), slot(slots):
             pass
     finally:
         CALL.reset(token)
-    places.release()  # it was not taken
+    slots.release()  # it was not taken
 
 
-def test_whoever_goes_while_he_waits_gives_his_place_back(call: Call) -> None:
-    places = threading.BoundedSemaphore(1)
+def test_a_client_that_goes_while_it_waits_releases_its_slot(call: Call) -> None:
+    slots = threading.BoundedSemaphore(1)
     call.gone.set()
-    with pytest.raises(Abandoned), turn(places):
+    with pytest.raises(Abandoned), slot(slots):
         pass
-    assert places.acquire(blocking=False)
+    assert slots.acquire(blocking=False)
 
 
 class Slow(Echo):
-    """Answers when the call is over."""
+    """Works until the call's time is over."""
 
     def answer(self, text: str) -> Answer:  # noqa: ARG002 (the engine's own)
         call = CALL.get()
@@ -84,7 +84,7 @@ class Slow(Echo):
             time.sleep(0.01)
 
 
-def test_a_request_has_so_long() -> None:
+def test_an_answer_after_the_deadline_is_a_504() -> None:
     with TestClient(build_app(OneModel(Slow("classify")), seconds=0.2)) as client:  # type: ignore[arg-type]
         answer = client.post("/v1/classify", json={"text": "a"})
         assert answer.status_code == 504
@@ -98,7 +98,7 @@ class Broken(Echo):
         raise RuntimeError(f"the model could not read {text}")
 
 
-def test_a_failure_is_told_in_openais_form_and_says_nothing_of_the_text() -> None:
+def test_an_internal_error_has_openais_form_and_no_text() -> None:
     with TestClient(build_app(OneModel(Broken("classify"))), raise_server_exceptions=False) as client:  # type: ignore[arg-type]
         answer = client.post("/v1/classify", json={"text": "secret"})
         assert answer.status_code == 500
@@ -106,7 +106,7 @@ def test_a_failure_is_told_in_openais_form_and_says_nothing_of_the_text() -> Non
         assert "secret" not in answer.text
 
 
-def test_who_goes_is_noticed_while_the_answer_is_made() -> None:
+def test_a_disconnect_is_noticed_during_the_answer() -> None:
     seen: list[bool] = []
 
     async def app(_scope: Any, receive: Any, _send: Any) -> None:
@@ -126,5 +126,5 @@ def test_who_goes_is_noticed_while_the_answer_is_made() -> None:
     async def send(_message: Any) -> None:
         """Nothing."""
 
-    asyncio.run(Attendance(app)({"type": "http", "path": "/v1/classify", "method": "POST"}, receive, send))
+    asyncio.run(TrackCall(app)({"type": "http", "path": "/v1/classify", "method": "POST"}, receive, send))
     assert seen == [False, True]

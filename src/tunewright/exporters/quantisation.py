@@ -1,4 +1,4 @@
-"""Weights in eight and four bits without data, and how far they are from the originals."""
+"""Quantises weights to eight and four bits without data, and measures the quantization error."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ Floats = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.uint8]
 
 _SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8)
-"""What is tried of a group's spread in four bits: a few numbers that are cut off may cost less than a coarser scale for
-all."""
+"""Shares of a group's range to try in four bits: clipping a few numbers may cost less than a coarser scale for all."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How the numbers of a matrix are written: each as a level of its group's scale, of which zero is one."""
+    """How a matrix is quantised: each number becomes a level on its group's scale; zero is always a level."""
 
     bits: int
     group: int | None
-    """Inputs that share a scale; None: all of a row."""
+    """Inputs that share a scale; None: a whole row."""
 
     @property
     def most(self) -> int:
@@ -49,27 +48,27 @@ class Loss:
 
     @property
     def relative(self) -> float:
-        """The error's size beside the weights' own."""
+        """The error relative to the size of the weights."""
         return math.sqrt(self.error / self.whole) if self.whole else 0.0
 
 
 @dataclass
 class Quantised:
-    """A matrix [out, in] that is written while it is read."""
+    """A matrix [out, in] that is quantised block by block as it is read."""
 
     matrix: Matrix
     grid: Grid
     loss: Loss
     scales: list[Floats] = field(default_factory=list)
-    """[rows, groups] of each part that was read."""
+    """Scales [rows, groups] of each block read so far."""
     zeros: list[Levels] = field(default_factory=list)
 
     def levels(self) -> Iterator[Levels]:
-        """The levels of its rows, part by part; of four bits two in a byte, the first in its lower half."""
+        """The levels of its rows, block by block; with four bits two in a byte, the first in the lower half."""
         with ThreadPoolExecutor(threads()) as workers:
             blocks = self.matrix.blocks()
-            while some := list(islice(blocks, 2 * threads())):
-                for levels, scale, zero, error, whole in workers.map(self._block, some):
+            while batch := list(islice(blocks, 2 * threads())):
+                for levels, scale, zero, error, whole in workers.map(self._block, batch):
                     self.scales.append(scale)
                     self.zeros.append(zero)
                     self.loss.error += error
@@ -79,12 +78,12 @@ class Quantised:
     def _block(self, rows: tuple[int, int]) -> tuple[Levels, Floats, Levels, float, float]:
         exact = self.matrix.rows(*rows)
         levels, scales, zeros, error = quantise(exact, self.grid)
-        written = levels if self.grid.bits == 8 else packed(levels)
-        return written, scales, zeros, error, float(np.vdot(exact, exact))
+        stored = levels if self.grid.bits == 8 else packed(levels)
+        return stored, scales, zeros, error, float(np.vdot(exact, exact))
 
 
 def packed(levels: Levels) -> Levels:
-    """Levels [rows, n] of four bits, two in a byte, the first in its lower half; [rows, n / 2 or half more]."""
+    """Four-bit levels [rows, n], two in a byte, the first in the lower half; shape [rows, n / 2, rounded up]."""
     even = np.pad(levels, ((0, 0), (0, levels.shape[1] % 2)))
     return even[:, ::2] | (even[:, 1::2] << np.uint8(4))
 
@@ -92,25 +91,26 @@ def packed(levels: Levels) -> Levels:
 def quantise(weight: Floats, grid: Grid) -> tuple[Levels, Floats, Levels, float]:
     """(levels [out, in], scales [out, groups], zeros [out, groups], the sum of squared errors) of a matrix [out, in].
 
-    In four bits several spreads are tried of each group, and the one whose error is least is taken.
+    With four bits it tries several ranges for each group, and takes the one with the least error.
     """
     groups = weight.reshape(len(weight), -1, grid.group or weight.shape[1])
     low, high = np.minimum(groups.min(2), 0), np.maximum(groups.max(2), 0)
-    tries = [_tried(groups, low * share, high * share, grid.most) for share in (_SHRUNK if grid.bits == 4 else (1.0,))]
+    shares = _SHRUNK if grid.bits == 4 else (1.0,)
+    tries = [_quantise_in(groups, low * share, high * share, grid.most) for share in shares]
     errors = np.stack([error for *_, error in tries])
     best = errors.argmin(0)
     levels, scales, zeros = (np.stack(kind) for kind in zip(*(each[:3] for each in tries), strict=True))
-    taken: Any = np.ix_(*map(range, best.shape))
+    index: Any = np.ix_(*map(range, best.shape))
     return (
-        levels[(best, *taken)].reshape(weight.shape),
-        scales[(best, *taken)],
-        zeros[(best, *taken)],
+        levels[(best, *index)].reshape(weight.shape),
+        scales[(best, *index)],
+        zeros[(best, *index)],
         float(errors.min(0).sum()),
     )
 
 
-def _tried(groups: Floats, low: Floats, high: Floats, most: int) -> tuple[Levels, Floats, Levels, Floats]:
-    """As `quantise`, for one spread; errors [out, groups]."""
+def _quantise_in(groups: Floats, low: Floats, high: Floats, most: int) -> tuple[Levels, Floats, Levels, Floats]:
+    """As `quantise`, for one range of each group; errors [out, groups]."""
     scale = np.maximum((high - low) / most, np.finfo(np.float32).tiny).astype(np.float32)
     zero = np.clip(np.round(-low / scale), 0, most)
     exact = groups * (1 / scale)[..., None]

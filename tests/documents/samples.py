@@ -1,4 +1,4 @@
-"""Documents made for the tests: PDFs by reportlab, an invoice in each format."""
+"""Sample documents: PDFs by reportlab, an invoice in each format."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def words(text: str, width: float = 10, height: float = 20, leading: float = 30)
 
 
 def path_without(module: str, folder: Path) -> str:
-    """A PYTHONPATH on which a library is not installed, for the processes that have it.
+    """A PYTHONPATH that hides a library from child processes.
 
     Args:
-        folder: receives what hides the library.
+        folder: gets the module that hides the library.
     """
     (folder / f"{module}.py").write_text("raise ModuleNotFoundError(name=__name__)\n", "utf-8")
     return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
