@@ -8,10 +8,10 @@ param environmentName string
 @description('Azure region.')
 param location string
 
-@description('Object id of who runs azd, and will run jobs; empty: nobody is given roles.')
+@description('Object id of the principal that runs azd and will run jobs; empty: nobody gets roles.')
 param principalId string = ''
 
-@description('What principalId is.')
+@description('Kind of the principal.')
 @allowed([
   'User'
   'Group'
@@ -19,18 +19,18 @@ param principalId string = ''
 ])
 param principalType string = 'User'
 
-@description('E-mail address the budget alerts go to.')
+@description('E-mail address for the budget alerts.')
 param budgetEmail string
 
-@description('Budget of the resource group a month, in the currency of the subscription.')
+@description('Monthly budget of the resource group, in the currency of the subscription.')
 @minValue(1)
 param budgetAmount int = 100
 
-// An output brings it back, because Azure refuses to change the start of a budget.
+// An output passes it to the next deployment, because Azure refuses to change the start of a budget.
 @description('First day of the budget, yyyy-MM-01; empty: this month.')
 param budgetStart string = ''
 
-@description('Where the budget starts at the first deployment; not meant to be set.')
+@description('Start of the budget at the first deployment; do not set it.')
 param thisMonth string = utcNow('yyyy-MM-01')
 
 // A new subscription has no quota for GPUs, and then Azure refuses the cluster.
@@ -40,24 +40,24 @@ param gpu bool = false
 @description('Machine size of the cluster tunewright-gpu.')
 param gpuSize string = 'Standard_NC4as_T4_v3'
 
-@description('Most machines in the cluster tunewright-gpu.')
+@description('The most machines in the cluster tunewright-gpu.')
 @minValue(1)
 param gpuNodes int = 1
 
 @description('Machine size of the cluster tunewright-cpu.')
 param cpuSize string = 'Standard_D4s_v3'
 
-@description('Most machines in the cluster tunewright-cpu.')
+@description('The most machines in the cluster tunewright-cpu.')
 @minValue(1)
 param cpuNodes int = 2
 
-@description('Cheaper GPU machines, which Azure may take back: training resumes from its checkpoint.')
+@description('Cheaper GPU machines, which Azure may take away: a training resumes from its checkpoint.')
 param lowPriority bool = false
 
-@description('The data is sensitive: Azure ML then sends less to Microsoft about how jobs run. Only at creation.')
+@description('The data is sensitive: Azure ML then sends Microsoft less data about jobs. It can only be set at creation.')
 param highBusinessImpact bool = false
 
-@description('Nothing is reachable from the internet, and jobs reach only what is approved.')
+@description('Nothing is reachable from the internet, and jobs reach only approved destinations.')
 param private bool = false
 
 @description('Jobs of a private workspace may fetch from PyPI and Hugging Face, through a firewall that costs.')
@@ -76,10 +76,10 @@ var tags = {
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var start = empty(budgetStart) ? thisMonth : budgetStart
 
-// Quota is counted by family, under the name that the API of quotas has for it: `standard...Family`, `dedicated`, or `TotalLowPriorityCores`,
+// Quota is counted by family, under the name in the API of quotas: `standard...Family`, `dedicated`, or `TotalLowPriorityCores`,
 // `lowPriority`, for all at low priority. Source: github.com/Azure/azure-rest-api-specs, specification/quota, examples
 // getMachineLearningServicesQuotaLimits and putMachineLearningServicesQuotaRequestLowPriority (read 2026-11-29). The examples have no family with
-// GPUs: these are spelt as the preflight spells them (src/tunewright/backends/azure/rules.yaml). Azure's own list: az quota list --scope.
+// GPUs: these are spelled as in the preflight (src/tunewright/backends/azure/rules.yaml). Azure's own list: az quota list --scope.
 var gpuFamilies = {
   Standard_NC4as_T4_v3: 'standardNCASv3_T4Family'
   Standard_NC8as_T4_v3: 'standardNCASv3_T4Family'
@@ -226,7 +226,7 @@ module gpuCluster 'modules/cluster.bicep' = if (gpu) {
     lowPriority: lowPriority
     private: private
   }
-  // The first machine of a private workspace makes its network, and for that the workspace needs its roles.
+  // The first machine of a private workspace makes its network, which needs the roles of the workspace.
   dependsOn: [
     access
   ]
@@ -246,7 +246,7 @@ module cpuCluster 'modules/cluster.bicep' = {
     lowPriority: false
     private: private
   }
-  // One after the other: two at once would both try to make the network, for which the workspace needs its roles.
+  // One after the other: two at once would both try to make the network, which needs the roles of the workspace.
   dependsOn: [
     access
     gpuCluster
@@ -283,7 +283,7 @@ module apps 'modules/container-apps.bicep' = if (containerApps) {
   }
 }
 
-@description('Where everything is.')
+@description('Id of the subscription.')
 output AZURE_SUBSCRIPTION_ID string = subscription().subscriptionId
 
 @description('The resource group.')
@@ -304,12 +304,12 @@ output AZURE_CONTAINER_REGISTRY string = registry.outputs.name
 @description('Host of the registry, as images name it.')
 output AZURE_CONTAINER_REGISTRY_ENDPOINT string = registry.outputs.host
 
-@description('Name of the Container Apps environment; empty where none was asked for.')
+@description('Name of the Container Apps environment; empty if there is none.')
 output AZURE_CONTAINER_APPS_ENVIRONMENT string = containerApps ? apps!.outputs.name : ''
 
 // The hook in azure.yaml shows it.
-@description('What asks for quota for the cluster tunewright-gpu; of a size that is not known here, what lists the families.')
+@description('Command that requests quota for the cluster tunewright-gpu; for an unknown size, the command that lists the families.')
 output TUNEWRIGHT_GPU_QUOTA string = contains(gpuFamilies, gpuSize) ? (lowPriority ? 'az quota create --resource-name TotalLowPriorityCores --limit-object value=${gpuCores[gpuSize] * gpuNodes} --scope ${quotaScope} --resource-type lowPriority' : 'az quota create --resource-name ${gpuFamilies[gpuSize]} --limit-object value=${gpuCores[gpuSize] * gpuNodes} --scope ${quotaScope} --resource-type dedicated') : 'az quota list --scope ${quotaScope}'
 
-@description('Comes back as budgetStart at the next deployment.')
+@description('Passed to the next deployment as budgetStart.')
 output TUNEWRIGHT_BUDGET_START string = start

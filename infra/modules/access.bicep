@@ -19,13 +19,13 @@ param identityPrincipalId string
 @description('Object id of the identity of the workspace.')
 param workspacePrincipalId string
 
-@description('Object id of who will run jobs; empty: nobody.')
+@description('Object id of the principal that will run jobs; empty: nobody gets the roles.')
 param principalId string
 
-@description('What principalId is.')
+@description('Kind of the principal.')
 param principalType string
 
-@description('The workspace makes private endpoints of its own.')
+@description('The workspace makes its own private endpoints.')
 param private bool
 
 // Azure's built-in roles.
@@ -88,7 +88,7 @@ resource jobsUseWorkspace 'Microsoft.Authorization/roleAssignments@2022-04-01' =
   }
 }
 
-// Telemetry is taken from identities only.
+// Application Insights takes telemetry only from identities.
 resource jobsPublish 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(insights.id, identityPrincipalId, roles.publisher)
   scope: insights
@@ -119,7 +119,7 @@ resource personUsesWorkspace 'Microsoft.Authorization/roleAssignments@2022-04-01
   }
 }
 
-// Without it nobody but an owner may deploy an endpoint that runs as this identity.
+// Without it only an owner may deploy an endpoint that runs as this identity.
 resource personAssignsIdentity 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(principalId)) {
   name: guid(identity.id, principalId, roles.operator)
   scope: identity
@@ -130,7 +130,7 @@ resource personAssignsIdentity 'Microsoft.Authorization/roleAssignments@2022-04-
   }
 }
 
-// Since 2025 Azure ML no longer gives itself the right to approve the endpoints of its managed network.
+// Since 2025 Azure ML no longer assigns itself the right to approve the endpoints of its managed network.
 resource workspaceApproves 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (private) {
   name: guid(resourceGroup().id, workspacePrincipalId, roles.approver)
   properties: {

@@ -4,7 +4,7 @@ param name string
 @description('Amount a month.')
 param amount int
 
-@description('Who is told.')
+@description('Recipients of the alerts.')
 param email string
 
 @description('First day, yyyy-MM-01.')

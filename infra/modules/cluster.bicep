@@ -10,16 +10,16 @@ param tags object
 @description('Name of the Azure ML workspace.')
 param workspaceName string
 
-@description('Resource id of the identity jobs run as.')
+@description('Resource id of the identity that jobs run as.')
 param identityId string
 
 @description('Machine size.')
 param size string
 
-@description('Most machines.')
+@description('The most machines.')
 param nodes int
 
-@description('Cheaper machines, which Azure may take back.')
+@description('Cheaper machines, which Azure may take away.')
 param lowPriority bool
 
 @description('Machines have no public address.')

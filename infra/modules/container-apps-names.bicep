@@ -1,5 +1,5 @@
-// A module of its own, because Azure tells the domain only once the environment is there.
-@description('Domain that Azure gave the environment.')
+// A module of its own, because Azure names the domain only after the environment exists.
+@description('Domain of the environment, as Azure chose it.')
 param domain string
 
 @description('Address of the environment in the virtual network.')

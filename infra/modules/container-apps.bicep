@@ -13,10 +13,10 @@ param logsId string
 @description('Apps are reachable in the virtual network only.')
 param private bool
 
-@description('Resource id of the virtual network; empty where not private.')
+@description('Resource id of the virtual network; empty if not private.')
 param networkId string
 
-@description('Resource id of the subnet apps run in; empty where not private.')
+@description('Resource id of the subnet in which apps run; empty if not private.')
 param subnetId string
 
 resource apps 'Microsoft.App/managedEnvironments@2025-07-01' = {
@@ -24,7 +24,7 @@ resource apps 'Microsoft.App/managedEnvironments@2025-07-01' = {
   location: location
   tags: tags
   properties: {
-    // The direct way, log-analytics, would need the key of the logs.
+    // The direct destination, log-analytics, would need the key of the logs.
     appLogsConfiguration: {
       destination: 'azure-monitor'
     }

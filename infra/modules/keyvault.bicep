@@ -7,10 +7,10 @@ param location string
 @description('Tags of every resource.')
 param tags object
 
-@description('Only private endpoints lead here.')
+@description('Reachable only through private endpoints.')
 param private bool
 
-// Azure ML asks for one. Nothing is put into it here.
+// Azure ML requires a key vault. Nothing is put into it here.
 resource vault 'Microsoft.KeyVault/vaults@2025-05-01' = {
   name: name
   location: location

@@ -10,8 +10,8 @@ param location string
 @description('Tags of every resource.')
 param tags object
 
-// Both stay reachable in a private workspace: to close them takes a private link scope, which governs the names of
-// Azure Monitor in every network it is linked to, and so is for those who run the networks.
+// Both stay reachable in a private workspace. Closing them needs a private link scope, which changes the names of
+// Azure Monitor in every network that is linked to it, so the administrators of the networks have to decide it.
 resource logs 'Microsoft.OperationalInsights/workspaces@2025-02-01' = {
   name: logsName
   location: location

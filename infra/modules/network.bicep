@@ -34,7 +34,7 @@ var zones = {
   vault: 'privatelink.vaultcore.azure.net'
 }
 
-// The studio reaches storage on behalf of people only where the workspace may read these endpoints.
+// The studio reaches the storage for its users only if the workspace may read these endpoints.
 var endpoints = [
   {
     name: 'workspace'
@@ -138,7 +138,7 @@ resource link 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01'
   }
 }]
 
-// One at a time: storage refuses two changes of its connections at once.
+// One after the other: the storage refuses two changes of its connections at once.
 @batchSize(1)
 module endpoint 'private-endpoint.bicep' = [for item in endpoints: {
   name: 'endpoint-${item.name}'

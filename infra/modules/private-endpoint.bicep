@@ -7,13 +7,13 @@ param location string
 @description('Tags of every resource.')
 param tags object
 
-@description('Resource id of the subnet it takes its address from.')
+@description('Resource id of the subnet that gives its address.')
 param subnetId string
 
-@description('Resource id of what it leads to.')
+@description('Resource id of the target.')
 param targetId string
 
-@description('The part of the target it leads to, such as blob.')
+@description('The part of the target to reach, such as blob.')
 param part string
 
 @description('Private DNS zones of this resource group that get its names.')

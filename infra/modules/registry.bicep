@@ -7,7 +7,7 @@ param location string
 @description('Tags of every resource.')
 param tags object
 
-@description('Only private endpoints lead here.')
+@description('Reachable only through private endpoints.')
 param private bool
 
 resource registry 'Microsoft.ContainerRegistry/registries@2025-04-01' = {

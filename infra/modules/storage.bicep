@@ -7,7 +7,7 @@ param location string
 @description('Tags of every resource.')
 param tags object
 
-@description('Only private endpoints lead here.')
+@description('Reachable only through private endpoints.')
 param private bool
 
 resource storage 'Microsoft.Storage/storageAccounts@2025-06-01' = {

@@ -1,7 +1,7 @@
 @description('Name of the Azure ML workspace.')
 param name string
 
-@description('Name that people see.')
+@description('Display name.')
 param friendlyName string
 
 @description('Azure region.')
@@ -22,10 +22,10 @@ param vaultId string
 @description('Resource id of the Application Insights component.')
 param insightsId string
 
-@description('Azure ML sends less to Microsoft about how jobs run.')
+@description('Azure ML sends Microsoft less data about jobs.')
 param highBusinessImpact bool
 
-@description('Only private endpoints lead here, and jobs run in a managed network.')
+@description('Reachable only through private endpoints; jobs run in a managed network.')
 param private bool
 
 @description('Jobs in the managed network may fetch from PyPI and Hugging Face.')
@@ -83,7 +83,7 @@ resource workspace 'Microsoft.MachineLearningServices/workspaces@2025-12-01' = {
     hbiWorkspace: highBusinessImpact
     v1LegacyMode: false
     publicNetworkAccess: private ? 'Disabled' : 'Enabled'
-    // A closed registry can't build; a machine in the managed network can.
+    // A registry without public access can't build images; a machine in the managed network can.
     imageBuildCompute: private ? 'tunewright-cpu' : null
     managedNetwork: private ? {
       isolationMode: 'AllowOnlyApprovedOutbound'

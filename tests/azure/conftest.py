@@ -1,4 +1,4 @@
-"""What the tests of the Azure side share: one stand-in for each worker, and small projects that run there."""
+"""Fixtures of the Azure tests: one emulator for each worker, and small projects that run there."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.azure.deploying import SERVING, Deploying, Ready
 from tests.conftest import write_project
 from tunewright import api, load_spec
 from tunewright.azure_emulator import AzureEmulator, emulated_azure
-from tunewright.azure_emulator import apps as played_apps
-from tunewright.azure_emulator import clusters as played_clusters
+from tunewright.azure_emulator import apps as emulated_apps
+from tunewright.azure_emulator import clusters as emulated_clusters
 from tunewright.azure_emulator.cloud import InjectedFault, error
 from tunewright.azure_emulator.emulated_job import OVER
 from tunewright.azure_emulator.endpoints import EndpointDeployment, Endpoints
@@ -35,7 +35,7 @@ CPU = "Standard_D4s_v3"
 
 
 @dataclass(frozen=True)
-class StandIn:
+class Emulation:
     """The emulator, and the environment variables that lead there."""
 
     emulator: AzureEmulator
@@ -43,22 +43,22 @@ class StandIn:
 
 
 @pytest.fixture(scope="session")
-def stand_in() -> Iterator[StandIn]:
-    """A subscription that was granted everything, started once."""
-    with playing(seasoned=True) as made:
-        yield made
+def emulation() -> Iterator[Emulation]:
+    """A subscription with quota and roles for everything, started once."""
+    with emulating(seasoned=True) as started:
+        yield started
 
 
 @contextmanager
-def playing(*, seasoned: bool) -> Iterator[StandIn]:
-    """A stand-in; the environment is this process's own again while it runs."""
+def emulating(*, seasoned: bool) -> Iterator[Emulation]:
+    """Start an emulator. Inside the block this process has its own environment again."""
     before = dict(os.environ)
     with emulated_azure(SUBSCRIPTION, GROUP, WORKSPACE, REGION, seasoned=seasoned) as emulator:
         inside = dict(os.environ)
         variables = {name: value for name, value in inside.items() if before.get(name) != value}
         _set(before)
         try:
-            yield StandIn(emulator, variables)
+            yield Emulation(emulator, variables)
         finally:
             _set(inside)
     assert dict(os.environ) == before, "an emulator restores the environment"
@@ -70,14 +70,14 @@ def _set(variables: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def azure(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> AzureEmulator:
-    """The emulator as this test finds it: no fault left over from another."""
-    return entered(stand_in, monkeypatch)
+def azure(emulation: Emulation, monkeypatch: pytest.MonkeyPatch) -> AzureEmulator:
+    """The emulator without the faults of earlier tests."""
+    return entered(emulation, monkeypatch)
 
 
-def entered(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> AzureEmulator:
-    """A stand-in that this test's clients meet, and shorter waits."""
-    for name, value in stand_in.variables.items():
+def entered(emulation: Emulation, monkeypatch: pytest.MonkeyPatch) -> AzureEmulator:
+    """Lead this test's clients to an emulator, and shorten the waits."""
+    for name, value in emulation.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(connection, "RETRIES", connection.RETRIES | {"retry_backoff_factor": 0.02})
     monkeypatch.setattr(store, "RETRIES", store.RETRIES | {"initial_backoff": 0, "increment_base": 0})
@@ -85,12 +85,12 @@ def entered(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> AzureEmulator
     monkeypatch.setattr(follow, "_SLOWEST", 1.0)
     for module in (connection, endpoint, apps, images, machines, down, waiting):
         monkeypatch.setattr(module, "_POLL_SECONDS", 0.05)
-    stand_in.emulator.cloud.faults.clear()
-    stand_in.emulator.cloud.violations.clear()
-    stand_in.emulator.proxy.refused.clear()
-    stand_in.emulator.cloud.ahead = 0.0
-    stand_in.emulator.runner.stuck.clear()
-    return stand_in.emulator
+    emulation.emulator.cloud.faults.clear()
+    emulation.emulator.cloud.violations.clear()
+    emulation.emulator.proxy.refused.clear()
+    emulation.emulator.cloud.ahead = 0.0
+    emulation.emulator.runner.stuck.clear()
+    return emulation.emulator
 
 
 MakeJob = Callable[..., Spec]
@@ -98,11 +98,11 @@ MakeJob = Callable[..., Spec]
 
 @pytest.fixture
 def job(tmp_path: Path) -> MakeJob:
-    """Changes of the spec -> a job of its own name, so that no test finds what another has made in Azure."""
+    """Makes a spec with a name of its own from changes, so that no test finds what another has made in Azure."""
 
     def make(azure: dict[str, Any] | None = None, **changes: Any) -> Spec:
         settings = {"workspace": f"{SUBSCRIPTION}/{GROUP}/{WORKSPACE}", "gpu": None, "cpu": CPU} | (azure or {})
-        # The instruction makes the work another one, the name its assets.
+        # The instruction makes the work's hash unique, the name its assets.
         task = {
             "kind": "classify",
             "instruction": f"Route {tmp_path.name}:\n{{labels}}",
@@ -124,14 +124,14 @@ def fails(
     times: int = 1,
     **headers: str,
 ) -> InjectedFault:
-    """Let requests whose `METHOD host/path` match fail."""
+    """Let requests whose `METHOD host/path` matches fail."""
     fault = InjectedFault(pattern, error(status, code, message, **headers), times)
     azure.cloud.faults.append(fault)
     return fault
 
 
 def puts(azure: AzureEmulator, what: str = "", since: int = 0) -> list[str]:
-    """Paths that were put and contain some text."""
+    """The paths with a text that clients have put."""
     return [call.path for call in azure.cloud.calls[since:] if call.method == "PUT" and what in call.path]
 
 
@@ -146,7 +146,7 @@ def running(azure: AzureEmulator) -> list[str]:
 
 
 def ended(azure: AzureEmulator, seconds: float = 30) -> None:
-    """Wait until nothing runs, as a cancelled job takes a moment to end; fail where something goes on."""
+    """Wait until nothing runs, because a cancelled job takes a moment to end; fail if something runs on."""
     end = time.monotonic() + seconds
     while running(azure):
         assert time.monotonic() < end, running(azure)
@@ -155,7 +155,7 @@ def ended(azure: AzureEmulator, seconds: float = 30) -> None:
 
 @pytest.fixture
 def project(azure: AzureEmulator, job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploying]:
-    """A project of the emulator, where no model is needed to serve; what it deployed goes with the test."""
+    """A project on the emulator that serves without a model; its deployments are removed with the test."""
     made = Deploying(azure, job(traffic=SERVING), tmp_path)
 
     def started(_: Endpoints, key: str, standing: EndpointDeployment, properties: dict[str, Any]) -> None:  # noqa: ARG001
@@ -168,8 +168,8 @@ def project(azure: AzureEmulator, job: MakeJob, tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Endpoints, "_start", started)
     monkeypatch.setattr(ManagedEndpoint, "_environment", lambda _: "azureml:env:1")
-    monkeypatch.setattr(played_apps, "ModelContainer", Ready)
-    monkeypatch.setattr(played_clusters, "ModelContainer", Ready)
+    monkeypatch.setattr(emulated_apps, "ModelContainer", Ready)
+    monkeypatch.setattr(emulated_clusters, "ModelContainer", Ready)
     for module in (apps, kubernetes):
         monkeypatch.setattr(module, "built", image)
     for kind in (ManagedEndpoint, App, Release):

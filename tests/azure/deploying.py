@@ -1,4 +1,5 @@
-"""A project that is deployed to the emulator without a model: its bundles are names, its trials find what is said."""
+"""A project that is deployed to the emulator without a model: its bundles are names, and a test sets the results of its
+trials."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ BUNDLES = ("one", "two", "three")
 
 
 class Deploying:
-    """A project of the emulator; its bundles are names, and a trial finds what `finds` says."""
+    """A project on the emulator. Its bundles are names, and `finds` makes the result of a trial."""
 
     def __init__(self, azure: AzureEmulator, spec: Spec, folder: Path):
         self.azure, self.spec, self.at, self.folder = azure, spec, connect(spec), folder

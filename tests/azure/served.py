@@ -1,4 +1,4 @@
-"""A bundle as a model of the workspace, without the steps that would have made it."""
+"""Registers a bundle as a model of the workspace, without running the steps that would make it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base model goes up from here, so a node needs neither a network nor a token for it."""
+"""This machine uploads the base model, so a node needs neither a network nor a token for it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tunewright.models.resolve import adopt
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The hub's cache on this machine: with one model in it."""
+    """This machine's cache of the hub, with one model in it."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     adopt(HUB, model(tmp_path / "brought"))
     return tmp_path / "hub"
 
 
 def test_a_named_model_travels_and_is_found_on_the_node(azure: AzureEmulator, job: MakeJob) -> None:
-    """The step check reads its tokenizer; the node's own cache is empty, and the hub is refused there."""
+    """The step check reads its tokenizer. The node's own cache is empty, and it can't reach the hub."""
     spec = job(model=HUB)
     api.check(spec, on="azure")
     assert puts(azure, "/data/tunewright-base-somebody-tiny/versions/")
@@ -35,7 +35,7 @@ def test_a_named_model_travels_and_is_found_on_the_node(azure: AzureEmulator, jo
 
 
 def test_a_model_that_can_not_be_had_here_ends_it_before_anything_is_made(azure: AzureEmulator, job: MakeJob) -> None:
-    """As a gated one without a token: the hub says no, in whatever way."""
+    """Like a gated model without a token: the hub refuses it, in any way."""
     before = len(azure.cloud.calls)
     with pytest.raises(UserError, match="could not be fetched") as told:
         api.check(job(model="somebody/gated"), on="azure")

@@ -1,4 +1,4 @@
-"""What a step may resume from outlives the node, whole or not at all."""
+"""The files that a step may resume from outlive the node, whole or not at all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def carried(disk: Path) -> Carrier:
 
 
 def checkpoint(disk: Path, number: int, at: float) -> Path:
-    """One whose files are written one after the other, its state last, though it is named in between."""
+    """A checkpoint whose files are written one after the other, its state last, although its name sorts in between."""
     folder = disk / "checkpoints" / f"checkpoint-{number}"
     folder.mkdir(parents=True)
     for place, name in enumerate(("weights", "optimizer", "a_state.json")):
@@ -38,7 +38,7 @@ def checkpoint(disk: Path, number: int, at: float) -> Path:
 
 
 def fetched(disk: Path) -> dict[str, str]:
-    """What the next node finds."""
+    """The files that the next node gets."""
     other = disk.parent / "next" / ".made.partial"
     shutil.rmtree(other, ignore_errors=True)
     Carrier(other, disk.parent / "kept", ["checkpoints"]).fetch()
@@ -74,7 +74,7 @@ def test_nothing_goes_twice_and_what_changed_goes_again(disk: Path, monkeypatch:
 
 
 def test_what_was_torn_does_not_come_back(disk: Path) -> None:
-    """The node went while a file was written, or its mark; a file without a mark is none."""
+    """The node was lost while a file or its mark was written; a file without a mark does not count."""
     checkpoint(disk, 1, 100)
     carried(disk).carry()
     kept = disk.parent / "kept" / "checkpoints" / "checkpoint-1"
@@ -106,7 +106,7 @@ def test_old_checkpoints_go_and_at_the_end_the_last_one_stays(disk: Path) -> Non
 
 
 def test_an_old_checkpoint_stays_until_the_new_one_is_there(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new one was looked at while it was written, and the old one when it had gone already."""
+    """The scan saw the new one while it was written, and the old one after it was deleted."""
     first = checkpoint(disk, 1, 100)
     here = carried(disk)
     here.carry()

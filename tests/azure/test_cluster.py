@@ -1,4 +1,4 @@
-"""An AKS cluster that Entra ID guards is asked with a token of its own."""
+"""A call of an AKS cluster that Entra ID guards has a token for the cluster."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_cluster_with_entra_id_is_given_a_token_of_its_server(azure: AzureEmul
 
 
 def test_a_cluster_without_it_is_given_none(azure: AzureEmulator, at: Connection) -> None:
-    """With the token the cluster could act as the user; one that needs none must not have it."""
+    """With the token the cluster could act as the user; a cluster that needs none must not get it."""
     azure.clusters.profile(None)
     assert Cluster(at).has("nothing") is False
     assert azure.clusters.tokens == [None]

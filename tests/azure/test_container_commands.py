@@ -1,4 +1,4 @@
-"""An endpoint's container is begun by the command of its image, with the mount, routes and probes of its deployment."""
+"""An endpoint's container starts with the command of its image, and the mount, routes and probes of its deployment."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def linear_bundle(spec: Spec, folder: Path) -> Path:
 
 
 def test_the_image_of_another_engine_refuses_the_bundle(spec: Spec, tmp_path: Path) -> None:
-    """What vLLM's image runs is `--engine vllm`, so that its server does not take a linear model."""
+    """vLLM's image runs with `--engine vllm`, so its server does not take a linear model."""
     model = entered(spec, linear_bundle(spec, tmp_path / "bundle"))
     wrong = ManagedEndpoint(spec, connect(spec), "vllm", model, 1)
     with pytest.raises(UserError, match=r"failed.*Its log ends: .*This bundle runs in linear.*take the image linear"):

@@ -1,4 +1,4 @@
-"""What runs in the emulated cloud has what a node has: nothing of the machine where the command was typed."""
+"""A process in the emulated cloud has only what a node has: nothing of the machine on which the command was typed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from tests.azure.conftest import StandIn
+from tests.azure.conftest import Emulation
 from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.containers import environment_of_containers
 from tunewright.azure_emulator.emulated_job import OVER, EmulatedJob
@@ -18,14 +18,14 @@ SECRETS = {"HF_TOKEN": "hf_hidden", "OPENAI_API_KEY": "sk-hidden", "ANYTHING_AT_
 
 @pytest.fixture(autouse=True)
 def _secrets(azure: AzureEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The runner has read its variables when it was made, so it reads them again."""
+    """The runner read its variables at its start, so it reads them again."""
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(azure.runner, "_environment", environment_of_containers())
 
 
 def ran(azure: AzureEmulator, command: str, **properties: object) -> tuple[EmulatedJob, str]:
-    """A command job's end, and its log."""
+    """A command job's final state and its log."""
     job = EmulatedJob(f"tw-job-{uuid.uuid4().hex[:8]}", {"command": command} | properties)
     azure.runner.submit(job)
     end = time.monotonic() + 60
@@ -80,7 +80,7 @@ def test_each_node_has_an_empty_home_and_so_no_models(azure: AzureEmulator) -> N
 
 
 def test_a_job_reaches_nothing_but_azure(azure: AzureEmulator) -> None:
-    """By its proxy, or past it; a client that heeds no proxy is told why."""
+    """Through its proxy or past it; a client that ignores the proxy gets the reason."""
     first = len(azure.proxy.refused)
     code = """
 import httpx, socket, urllib.request
@@ -107,7 +107,7 @@ print(failure(lambda: httpx.get('https://prices.azure.com/api/retail/prices', ti
     azure.proxy.refused.clear()
 
 
-def test_a_served_model_sees_no_more_of_this_machine(stand_in: StandIn) -> None:
+def test_a_served_model_sees_no_more_of_this_machine(emulation: Emulation) -> None:
     seen = environment_of_containers()
     assert not SECRETS.keys() & seen.keys()
-    assert seen["HTTPS_PROXY"] == stand_in.variables["HTTPS_PROXY"]
+    assert seen["HTTPS_PROXY"] == emulation.variables["HTTPS_PROXY"]

@@ -1,4 +1,4 @@
-"""Before a model is registered: what its endpoint needs of the region, beside what stands there by now."""
+"""The checks before a model is registered: what its endpoint needs of the region, beside what exists there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ F4S, F8S = "Standard_F4s_v2", "Standard_F8s_v2"
 
 
 def grant(azure: AzureEmulator, more: int) -> int:
-    """Give so many cores of Fsv2 beyond those in use. Returns the limit."""
+    """Grant so many cores of Fsv2 beyond those in use. Returns the limit."""
     limit = azure.offers._used()[family(F4S)] + more
     azure.offers.quota[family(F4S)] = limit
     return limit

@@ -1,4 +1,5 @@
-"""`azure ls` and `azure down`: each kind by itself; what could not be looked at is named, and the rest is done."""
+"""`azure ls` and `azure down`: each kind by itself. If one can't be listed, the error names it, and the rest is
+done."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.azure.conftest import MakeJob, StandIn, fails
+from tests.azure.conftest import Emulation, MakeJob, fails
 from tunewright import api
 from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.arm import PAGE
@@ -20,7 +21,7 @@ from tunewright.deploy.down import Unseen, take_down
 
 
 def app(azure: AzureEmulator, name: str, project: str) -> str:
-    """Put a container app there that belongs to a project. Returns its path."""
+    """Put a container app that belongs to a project. Returns its path."""
     group = f"/subscriptions/{azure.cloud.subscription}/resourceGroups/{azure.cloud.group}"
     path = f"{group}/providers/Microsoft.App/containerApps/{name}"
     azure.cloud.put(path, {"tags": {"tunewright": project}, "properties": {}})
@@ -28,7 +29,7 @@ def app(azure: AzureEmulator, name: str, project: str) -> str:
 
 
 def cluster(azure: AzureEmulator, name: str, project: str) -> str:
-    """As `app`, a cluster of machines."""
+    """Like `app`, for a cluster of machines."""
     path = f"{azure.cloud.workspace}/computes/{name}"
     machines = {"vmSize": "Standard_D4s_v3", "scaleSettings": {"maxNodeCount": 1}}
     azure.cloud.put(
@@ -42,9 +43,9 @@ def cluster(azure: AzureEmulator, name: str, project: str) -> str:
     return path
 
 
-def typed(stand_in: StandIn, spec: Spec, *words: str) -> subprocess.CompletedProcess[str]:
+def typed(emulation: Emulation, spec: Spec, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tunewright", "azure", words[0], str(spec.folder), *words[1:]]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | stand_in.variables)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | emulation.variables)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_a_kind_that_can_not_be_listed_keeps_none_of_the_others(
 
 
 def test_a_provider_that_is_not_registered_has_nothing(azure: AzureEmulator, job: MakeJob) -> None:
-    """None of its resources can be there."""
+    """No resource of the provider can exist."""
     spec = job()
     made = cluster(azure, f"c-{spec.name[-20:]}", spec.name)
     for provider in ("Microsoft.App/containerApps", "Microsoft.ContainerService/managedClusters"):
@@ -82,21 +83,21 @@ def test_a_provider_that_is_not_registered_has_nothing(azure: AzureEmulator, job
     azure.cloud.remove(made)
 
 
-def test_the_command_takes_the_rest_away_and_fails(azure: AzureEmulator, stand_in: StandIn, job: MakeJob) -> None:
+def test_the_command_takes_the_rest_away_and_fails(azure: AzureEmulator, emulation: Emulation, job: MakeJob) -> None:
     spec = job()
     path = app(azure, f"app-{spec.name[-20:]}", spec.name)
     fails(azure, r"GET .*/onlineEndpoints$", 403, "AuthorizationFailed", "No authorization.", times=2)
-    listed = typed(stand_in, spec, "ls")
+    listed = typed(emulation, spec, "ls")
     assert listed.returncode == EXIT_USER
     assert f"container app app-{spec.name[-20:]}" in listed.stdout
     assert "Azure refused the endpoints (403, AuthorizationFailed)" in listed.stderr
-    done = typed(stand_in, spec, "down", "--yes")
+    done = typed(emulation, spec, "down", "--yes")
     assert done.returncode == EXIT_USER
     assert "is gone" in done.stderr and azure.cloud.get(path) is None
     assert "Azure refused the endpoints" in done.stderr.splitlines()[-1]
     fails(azure, r"GET .*/onlineEndpoints$", 403, "AuthorizationFailed", "No authorization.")
-    assert "This project has nothing" not in typed(stand_in, spec, "ls").stdout
-    clear = typed(stand_in, spec, "ls")
+    assert "This project has nothing" not in typed(emulation, spec, "ls").stdout
+    clear = typed(emulation, spec, "ls")
     assert (clear.returncode, clear.stdout.strip()) == (
         0,
         "This project has nothing in Azure that costs money.",
@@ -129,7 +130,7 @@ def test_an_image_is_found_among_many_builds(
 
 
 def test_every_aks_cluster_is_looked_into(azure: AzureEmulator, job: MakeJob) -> None:
-    """Of two clusters none is the only one: a release in either must be found, and one that refuses is named."""
+    """With two clusters, a release in either must be found, and the error names a cluster that refuses."""
     spec = job()
     group = f"/subscriptions/{azure.cloud.subscription}/resourceGroups/{azure.cloud.group}"
     second = f"{group}/providers/Microsoft.ContainerService/managedClusters/foreign"

@@ -1,4 +1,4 @@
-"""The emulator itself: which hosts it lets through, what its check of bodies finds, and that no secret is told."""
+"""The emulator itself: which hosts it lets through, what its check of bodies finds, and that it reveals no secret."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import httpx
 import pytest
 
-from tests.azure.conftest import MakeJob, StandIn
+from tests.azure.conftest import Emulation, MakeJob
 from tunewright import api
 from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.network import hosts, is_mapped
@@ -48,16 +48,16 @@ def test_any_other_host_is_refused(azure: AzureEmulator) -> None:
     azure.proxy.refused.clear()
 
 
-def test_the_environment_is_this_machines_own_between_tests(stand_in: StandIn) -> None:
-    """And the emulator is told by variables alone."""
-    assert {"HTTPS_PROXY", "REQUESTS_CA_BUNDLE", "AZURE_CLIENT_ID"} <= stand_in.variables.keys()
-    assert os.environ.get("HTTPS_PROXY") != stand_in.variables["HTTPS_PROXY"]
+def test_the_environment_is_this_machines_own_between_tests(emulation: Emulation) -> None:
+    """Only variables lead to the emulator."""
+    assert {"HTTPS_PROXY", "REQUESTS_CA_BUNDLE", "AZURE_CLIENT_ID"} <= emulation.variables.keys()
+    assert os.environ.get("HTTPS_PROXY") != emulation.variables["HTTPS_PROXY"]
 
 
 def test_no_secret_is_told_anywhere(
     azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither printed, nor noted, nor sent with a job, nor packed."""
+    """Secrets are neither printed, nor recorded, nor sent with a job, nor packed."""
     secrets = {"AZURE_CLIENT_SECRET": "hidden-1", "OPENAI_API_KEY": "sk-hidden-2", "HF_TOKEN": "hf_hidden-3"}
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)

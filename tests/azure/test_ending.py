@@ -1,4 +1,4 @@
-"""However a job ends, the user is told why, nothing of it runs on unsaid, and the same command goes on from there."""
+"""However a job ends, the user learns why, nothing of it runs on without a message, and the same command goes on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.azure.conftest import MakeJob, StandIn, ended, fails, puts, running
+from tests.azure.conftest import Emulation, MakeJob, ended, fails, puts, running
 from tunewright import api
 from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.emulated_job import EmulatedJob
@@ -28,27 +28,27 @@ _SPLIT = """
 import signal
 from tunewright.cli import app, main, steps
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background has it ignored
-app.app.command("split")(steps.verb("split", "split", "."))
+app.app.command("split")(steps.step_command("split", "."))
 main()
 """
 
 
-def client(stand_in: StandIn, spec: Spec) -> subprocess.Popen[str]:
-    """The command line, with a verb that goes as far as the split."""
+def client(emulation: Emulation, spec: Spec) -> subprocess.Popen[str]:
+    """A process of the command line that runs up to the split."""
     command = [sys.executable, "-c", _SPLIT, "split", str(spec.folder), "--on", "azure"]
     return subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | stand_in.variables
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | emulation.variables
     )
 
 
 def of(azure: AzureEmulator, spec: Spec) -> list[EmulatedJob]:
-    """The nodes' jobs of a spec, in the order they began."""
+    """The command jobs of a spec, in the order in which they began."""
     names = [name for name in azure.runner.jobs if spec.name[:30] in name]
     return [job for job in azure.runner.jobs.values() if job.name in names or job.parent in names]
 
 
 def on_a_node(azure: AzureEmulator, spec: Spec, seconds: float = 60) -> EmulatedJob:
-    """Wait for a job that works."""
+    """Wait until a job runs."""
     end = time.monotonic() + seconds
     while True:
         for job in of(azure, spec):
@@ -60,7 +60,7 @@ def on_a_node(azure: AzureEmulator, spec: Spec, seconds: float = 60) -> Emulated
 
 @contextmanager
 def at_a_standstill(job: EmulatedJob) -> Iterator[None]:
-    """Inside, a job's nodes are there and do nothing."""
+    """Inside the block, a job's nodes exist and do nothing."""
     for node in job.nodes:
         os.killpg(node.pid, signal.SIGSTOP)
     try:
@@ -72,7 +72,7 @@ def at_a_standstill(job: EmulatedJob) -> Iterator[None]:
 
 @contextmanager
 def as_it_runs(azure: AzureEmulator, spec: Spec, act: Callable[[EmulatedJob], None]) -> Iterator[None]:
-    """Inside, something is done to the first job that works."""
+    """Inside the block, something is done to the first job that runs."""
     thread = threading.Thread(target=lambda: act(on_a_node(azure, spec)))
     thread.start()
     yield
@@ -85,14 +85,14 @@ def told(spec: Spec, step: Callable[..., Path] = api.check) -> str:
     return str(error.value)
 
 
-def test_a_client_that_is_killed_finds_its_job_again(azure: AzureEmulator, stand_in: StandIn, job: MakeJob) -> None:
+def test_a_client_that_is_killed_finds_its_job_again(azure: AzureEmulator, emulation: Emulation, job: MakeJob) -> None:
     spec = job()
-    process = client(stand_in, spec)
+    process = client(emulation, spec)
     with at_a_standstill(on_a_node(azure, spec)):  # else it may be over before the second client has started
         process.kill()
         process.communicate()
         before = len(azure.cloud.calls)
-        done = client(stand_in, spec)
+        done = client(emulation, spec)
         assert done.stderr
         said = ""
         while "was submitted before" not in said and (line := done.stderr.readline()):
@@ -107,9 +107,9 @@ def test_a_client_that_is_killed_finds_its_job_again(azure: AzureEmulator, stand
     assert "sig=" not in said and "eyJ" not in said
 
 
-def test_ctrl_c_cancels_and_the_next_try_is_a_new_one(azure: AzureEmulator, stand_in: StandIn, job: MakeJob) -> None:
+def test_ctrl_c_cancels_and_the_next_try_is_a_new_one(azure: AzureEmulator, emulation: Emulation, job: MakeJob) -> None:
     spec = job()
-    process = client(stand_in, spec)
+    process = client(emulation, spec)
     on_a_node(azure, spec)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
@@ -123,9 +123,9 @@ def test_ctrl_c_cancels_and_the_next_try_is_a_new_one(azure: AzureEmulator, stan
     assert [azure.runner.jobs[name].status for name in names] == ["Canceled", "Completed"]
 
 
-def test_ctrl_c_while_azure_is_away_says_what_runs_on(azure: AzureEmulator, stand_in: StandIn, job: MakeJob) -> None:
+def test_ctrl_c_while_azure_is_away_says_what_runs_on(azure: AzureEmulator, emulation: Emulation, job: MakeJob) -> None:
     spec = job()
-    process = client(stand_in, spec)
+    process = client(emulation, spec)
     on_a_node(azure, spec)
     fails(azure, r"POST .*/cancel", 403, "AuthorizationFailed", "Not you.", 999)
     process.send_signal(signal.SIGINT)
@@ -135,13 +135,15 @@ def test_ctrl_c_while_azure_is_away_says_what_runs_on(azure: AzureEmulator, stan
     ended(azure, 60)
 
 
-def test_a_users_mistake_is_told_in_the_steps_own_words(azure: AzureEmulator, stand_in: StandIn, job: MakeJob) -> None:
+def test_a_users_mistake_is_told_in_the_steps_own_words(
+    azure: AzureEmulator, emulation: Emulation, job: MakeJob
+) -> None:
     spec = job()
     with (spec.folder / "train.jsonl").open("a", encoding="utf-8") as stream:
         stream.write('{"text": "broken"\n')
     with pytest.raises(UserError) as here:
         api.split(spec, runs=spec.folder / "here")
-    process = client(stand_in, spec)
+    process = client(emulation, spec)
     _, said = process.communicate(timeout=90)
     assert process.returncode == EXIT_USER
     last = said.strip().splitlines()[-1]
@@ -216,7 +218,7 @@ def test_a_budget_too_small_for_anything(azure: AzureEmulator, job: MakeJob) -> 
 
 @pytest.mark.usefixtures("azure")
 def test_what_another_try_left_half_is_not_mixed_in(job: MakeJob) -> None:
-    """Neither a local run's unfinished output nor the half of another job's."""
+    """Neither a local run's unfinished output, nor half of another job's output."""
     spec = job()
     api.check(spec, on="azure")
     (folder,) = (spec.folder / "runs").glob("check-*")

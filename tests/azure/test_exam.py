@@ -1,4 +1,4 @@
-"""What a deployment on trial must keep."""
+"""The gates that a deployment on trial must pass."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_sentence_has_the_start_beside_the_latency() -> None:
 
 
 def beside(exam: Exam, address: str, monkeypatch: pytest.MonkeyPatch) -> DeploymentTrial:
-    """A trial in a process of its own, as it is in a pod."""
+    """A trial in a process of its own, as in a pod."""
     monkeypatch.setenv("TUNEWRIGHT_TRIED", address)
     command = [sys.executable, "-m", "tunewright.deploy.trial"]
     return report(subprocess.run(command, input=exam.json(), capture_output=True, text=True, check=True).stdout)

@@ -45,7 +45,7 @@ IDENTITY = (
 
 
 def standing(azure: AzureEmulator, spec: Spec) -> set[str]:
-    """The names of all that costs something, or may come to, as the emulator itself has it."""
+    """The names of everything in the emulator that costs money, or may do so."""
     cloud, group = (
         azure.cloud,
         f"/subscriptions/{azure.cloud.subscription}/resourceGroups/{azure.cloud.group}/providers",
@@ -83,7 +83,7 @@ def standing(azure: AzureEmulator, spec: Spec) -> set[str]:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a command came to, as its user saw it."""
+    """The result of a command, as the user saw it."""
 
     code: int
     text: str
@@ -94,7 +94,7 @@ class Seen:
 
 
 class Bench:
-    """Types the commands of one project, and holds after each that nothing runs unmentioned."""
+    """Runs the commands of one project, and asserts after each that nothing runs unmentioned."""
 
     def __init__(self, azure: AzureEmulator, spec: Spec, folder: Path, capsys: pytest.CaptureFixture[str]):
         self.azure, self.spec, self.folder, self._capsys = azure, spec, folder, capsys
@@ -154,13 +154,13 @@ def bench(azure: AzureEmulator, job: MakeJob, tmp_path: Path, capsys: pytest.Cap
 
 @dataclass(frozen=True)
 class Row:
-    """A fault: what the emulator does to which requests, how often, and what the user is then told."""
+    """A fault: what the emulator does to which requests, how often, and the message to the user."""
 
     name: str
     pattern: str
     answer: Any
     says: tuple[str, ...] = ()
-    """Nothing where the command gets over it."""
+    """Empty if the command recovers."""
     times: int = FOR_EVER
     after: int = 0
 
@@ -170,7 +170,7 @@ def rows(*table: Row) -> Any:
 
 
 def short(answer: HttpResponse) -> HttpResponse:
-    """A fault: half of a blob, as if that were all of it."""
+    """A fault: half of a blob, as if it were the whole blob."""
     body = answer.body[: len(answer.body) // 2]
     return replace(answer, body=body, headers=answer.headers | {"content-length": str(len(body))})
 
@@ -296,7 +296,7 @@ MANAGED = r"management.*/jobs/tw-"
 
 
 class Stepping(Bench):
-    """Runs the check there; what its job does is quick."""
+    """Runs the step check there, with a quick job."""
 
     def __init__(self, azure: AzureEmulator, spec: Spec, folder: Path, capsys: pytest.CaptureFixture[str]):
         super().__init__(azure, spec, folder, capsys)
@@ -345,7 +345,7 @@ def step(
 
 
 def refused_there(answer: HttpResponse) -> HttpResponse:  # noqa: ARG001
-    """A fault: the job is taken up, and another process of ours was told so."""
+    """A fault: Azure takes the job, and another process of ours got the answer."""
     return error(409, "Conflict", "A job with this name already exists.")
 
 
@@ -371,7 +371,7 @@ def test_a_step_gets_over_it(step: Stepping, row: Row) -> None:
 
 
 def test_a_submission_of_which_nothing_is_known(step: Stepping) -> None:
-    """No answer, and nobody to ask: the job is named, and found again."""
+    """No answer, and Azure can't be asked: the message names the job, and the next command finds it."""
     step.breaks(f"PUT {MANAGED}", lost)
     step.breaks(f"GET {MANAGED}", html(503), after=1)
     seen = step.types(step)
@@ -407,7 +407,7 @@ def test_a_sign_in_that_ends_while_a_job_is_followed(step: Stepping) -> None:
 
 
 def test_a_name_that_somebody_elses_job_has(step: Stepping) -> None:
-    """It is neither followed nor cancelled, and its output is not taken for ours."""
+    """It is neither followed nor cancelled, and its output does not count as ours."""
     step.types(step)
     (first,) = step.jobs
     theirs = replace(first, body=first.body | {"tags": {}}, status="Running")
@@ -485,7 +485,7 @@ def test_an_output_that_is_not_whole(step: Stepping, monkeypatch: pytest.MonkeyP
 
 
 def test_an_output_that_comes_changed_comes_again(step: Stepping) -> None:
-    """What lies in the storage is whole, so that nothing has to run again."""
+    """The output in the storage is whole, so nothing has to run again."""
     changed = lambda answer: replace(answer, body=b"#" + answer.body[1:])  # noqa: E731
     fault = step.breaks(r"GET .*windows\.net/.*findings\.json", changed, times=1)
     assert step.types(step).code == 0 and fault.times == 0
@@ -504,7 +504,7 @@ def test_a_failed_step_whose_words_can_not_be_read(step: Stepping, monkeypatch: 
 
 
 def test_a_clock_that_is_wrong_spends_no_budget(step: Stepping, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By this machine's clock each job began two hours ago: for $0.38, of the $0.10 that it may cost."""
+    """By this machine's clock each job began two hours ago and cost $0.38, more than the $0.10 that it may cost."""
     monkeypatch.setattr(jobs, "command_line", lambda *_: f"sleep 2; cp -r {step.ready}/. ${{{{outputs.out}}}}")
     step.azure.cloud.ahead = -7200
     seen = step.types(step)
@@ -638,7 +638,7 @@ NOTHING = "Nothing of the new version is left"
 )
 @pytest.mark.parametrize("beside", [False, True], ids=["first", "second"])
 def test_a_deployment(serving: tuple[Bench, Deploying], to: str, row: Row, beside: bool) -> None:
-    """The first version, and one beside what serves, which then serves on."""
+    """The first version, and a version beside the one that serves, which then serves on."""
     bench, project = serving
     old = project.release(to) if beside else None
     bundle = "two" if beside else "one"
@@ -700,7 +700,7 @@ def test_traffic_that_is_refused_in_a_rollout(serving: tuple[Bench, Deploying], 
 
 
 def test_a_helm_upgrade_that_is_broken_off(serving: tuple[Bench, Deploying]) -> None:
-    """Helm then refuses all until somebody rolls back: what stands is named, and so is the command."""
+    """Helm then refuses everything until somebody rolls back: the message names what exists, and the command."""
     bench, project = serving
     old = project.release("aks")
     bench.azure.clusters.breaks_off = True

@@ -1,4 +1,4 @@
-"""What Azure refuses ends in a clear message, with nothing running, or in a resume that loses nothing."""
+"""A refusal of Azure ends in a clear message, with nothing running, or in a resume that loses nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOR_EVER = 9999
 
 
 def refused(spec: Spec) -> str:
-    """What a user is told of a check that Azure refuses."""
+    """The message about a check that Azure refuses."""
     with pytest.raises(UserError) as told:
         api.check(spec, on="azure")
     assert not list((spec.folder / "runs").glob("check-*"))
@@ -30,7 +30,7 @@ def whole(spec: Spec) -> Path:
 
 
 def test_what_passes_is_waited_for(azure: AzureEmulator, job: MakeJob) -> None:
-    """Slow down, and a fault of Azure's: on resources and in the middle of uploads and downloads."""
+    """A request to slow down, and a fault of Azure's: on resources, and in the middle of uploads and downloads."""
     spec = job()
     faults = [
         fails(azure, r"PUT management.*/jobs/", 429, "TooManyRequests", "Slow down.", times=2, Retry_After="0"),
@@ -45,7 +45,7 @@ def test_what_passes_is_waited_for(azure: AzureEmulator, job: MakeJob) -> None:
 
 
 def test_waiting_has_an_end_of_a_minute(azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Azure asks to come again in an hour, for ever."""
+    """Azure always asks to come again in an hour."""
     assert connection.RETRIES["retry_total"] * connection._LONGEST_WAIT <= 60
     monkeypatch.setattr(connection, "_LONGEST_WAIT", 0.01)
     fault = fails(azure, r"PUT management.*/jobs/", 429, "TooManyRequests", "Slow down.", FOR_EVER, Retry_After="3600")
@@ -61,7 +61,7 @@ def test_waiting_has_an_end_of_a_minute(azure: AzureEmulator, job: MakeJob, monk
 
 
 def test_an_upload_that_broke_off_goes_on(azure: AzureEmulator, job: MakeJob) -> None:
-    """Half of a folder is there; no asset stands for it, and the next try sends the other half alone."""
+    """Half of a folder is there, but no asset; the next try sends only the other half."""
     spec = job()
     fault = fails(azure, r"PUT .*windows\.net/.*-model/.*tokenizer\.json", 500, "InternalError", "Broken.", FOR_EVER)
     told = refused(spec)
@@ -78,7 +78,7 @@ def test_an_upload_that_broke_off_goes_on(azure: AzureEmulator, job: MakeJob) ->
 
 
 def test_a_version_that_is_there_already(azure: AzureEmulator, job: MakeJob) -> None:
-    """Made by another client at the same moment it is as good; made by somebody else it is not trusted."""
+    """An asset that another client of ours made at the same moment is as good; somebody else's is not trusted."""
     spec = job()
     whole(spec)
     first = len(azure.cloud.calls)

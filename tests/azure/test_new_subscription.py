@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from azure.core.exceptions import HttpResponseError
 
-from tests.azure.conftest import GROUP, REGION, SUBSCRIPTION, MakeJob, StandIn, entered, playing, puts
+from tests.azure.conftest import GROUP, REGION, SUBSCRIPTION, Emulation, MakeJob, emulating, entered, puts
 from tunewright import api
 from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.cloud import PERSON
@@ -32,13 +32,13 @@ ML = "Microsoft.MachineLearningServices/workspaces"
 
 
 @pytest.fixture(scope="module")
-def new_subscription() -> Iterator[StandIn]:
-    with playing(seasoned=False) as made:
+def new_subscription() -> Iterator[Emulation]:
+    with emulating(seasoned=False) as made:
         yield made
 
 
 @pytest.fixture
-def new(new_subscription: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureEmulator]:
+def new(new_subscription: Emulation, monkeypatch: pytest.MonkeyPatch) -> Iterator[AzureEmulator]:
     """It, as nobody has changed it yet."""
     azure = entered(new_subscription, monkeypatch)
     assignments, registered = list(azure.access.assignments), set(azure.providers.registered)

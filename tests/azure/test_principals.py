@@ -1,4 +1,4 @@
-"""What runs in the emulated cloud signs in as an identity of its own, and may do what that identity was given."""
+"""A process in the emulated cloud signs in as its own identity, and may do what that identity's roles allow."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BLOBS, PULL = "Storage Blob Data Contributor", "AcrPull"
 
 @pytest.fixture
 def access(azure: AzureEmulator) -> Iterator[Access]:
-    """A subscription in which identities have no roles but those that a test gives them."""
+    """A subscription in which identities have only the roles that a test gives them."""
     before = list(azure.access.assignments)
     azure.access.assignments[:] = [each for each in before if each.principal == PERSON]
     yield azure.access

@@ -1,4 +1,4 @@
-"""The probe asks the subscription which rules hold, takes away what it made, and its file says of nobody who asked."""
+"""The probe asks the subscription which rules hold, deletes what it made, and its file identifies nobody."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _nothing_left(azure: AzureEmulator) -> Any:
 
 
 def standing(azure: AzureEmulator) -> list[str]:
-    """What probes have made and is there."""
+    """The resources of probes that exist."""
     made = [each for each in azure.cloud._resources if "tw-probe-" in each]
     return made + [name for name in azure.storage.names("") if "tw-probe-" in name]
 
@@ -61,7 +61,7 @@ def test_every_rule_that_is_asked_holds_here(azure: AzureEmulator, job: MakeJob)
 
 
 def test_its_names_are_such_that_azure_takes_them(job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Now and then a random name is of digits alone, in which a cluster's may not end behind a dash."""
+    """A random name may consist of digits, and a cluster's name must not end in a dash and digits."""
     monkeypatch.setattr("tunewright.backends.azure.throwaway.secrets.token_hex", lambda _: "12345678")
     assert verdicts(api.probe(job()))["cluster-series"] == "holds"
 
@@ -148,7 +148,7 @@ def test_what_can_not_be_taken_away_is_named_with_its_command(
 
 @pytest.mark.usefixtures("azure")
 def test_typed(job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says what it will make and asks; a no makes nothing."""
+    """It says what it will make and asks; after a no it makes nothing."""
     spec, out = job(), tmp_path / "out" / "probe.json"
     run = CliRunner().invoke
     refused = run(cli, ["azure", "probe", str(spec.folder), "--out", str(out)], input="n\n")

@@ -1,4 +1,4 @@
-"""A model goes to the workspace and, from there, to a registry; asked by Azure's own client."""
+"""A model goes to the workspace and from there to a registry; checked with Azure's own client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the emulator refuses as Azure does, a rule of rules.yaml each; and what Tunewright says about it."""
+"""The emulator's refusals, each by a rule of rules.yaml, and Tunewright's messages about them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ENDPOINTS = "2022-02-01-preview"
 
 @pytest.fixture
 def at(azure: AzureEmulator, job: MakeJob) -> Iterator[Connection]:
-    """The workspace, as others find it again."""
+    """The workspace, restored for other tests."""
     yield connect(job())
     azure.endpoints.seconds = azure.apps.seconds = 0.0
     azure.endpoints.keeps_unfinished = azure.endpoints.stuck = False
@@ -40,7 +40,7 @@ def at(azure: AzureEmulator, job: MakeJob) -> Iterator[Connection]:
 
 
 def endpoint_of(at: Connection, name: str) -> str:
-    """Make an endpoint. Returns ARM's path of it."""
+    """Make an endpoint. Returns its path in Resource Manager."""
     path = f"{at.name.path}/onlineEndpoints/{name}"
     asked(at, "PUT", path, {"location": REGION, "properties": {"authMode": "AADToken"}})
     return path

@@ -1,4 +1,4 @@
-"""`retrain --to`: trained here or in a job, registered, a canary beside what serves, promoted or taken away."""
+"""`retrain --to`: trained here or in a job, registered, a canary beside the serving version, promoted or removed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WORDS: tuple[Mapping[str, str], ...] = (
     {"billing": "invoice", "defect": "broken", "refund": "money"},
     {"billing": "rechnung", "defect": "kaputt", "refund": "geld"},
 )
-"""By what a text of each label is known, in two languages. The first alone is taught from the beginning."""
+"""The words of each label's texts, in two languages. Only the first language is trained from the beginning."""
 
 
 def rows(language: int, count: int, what: str) -> list[dict[str, str]]:
@@ -55,7 +55,7 @@ def lines(found: Sequence[Mapping[str, str]]) -> str:
 
 @pytest.fixture
 def spec(azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spec]:
-    """A project of a linear model, whose steps here are forks."""
+    """A project with a linear model, whose steps run as forks here."""
     monkeypatch.setattr(exam, "_LOAD_SECONDS", 1.0)
     monkeypatch.setattr(exam, "_WAKE_SECONDS", 1.0)
     made = job(
@@ -74,7 +74,7 @@ def spec(azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def corrected(spec: Spec) -> None:
-    """Three people mend what was answered in the other language."""
+    """Three people correct the answers in the other language."""
     labels = list(WORDS[1])
     with closing(open_store(spec)) as store, store.session() as session:
         for number, row in enumerate(rows(1, 30, "corrected")):
@@ -84,7 +84,7 @@ def corrected(spec: Spec) -> None:
 
 
 class Found:
-    """What is deployed, the registry, the project and the list of what stands say at a moment."""
+    """The state of the deployment, the registry, the project and the list of resources at one moment."""
 
     def __init__(self, spec: Spec, to: str):
         at = connect(spec)
@@ -101,14 +101,14 @@ class Found:
 
 
 PARTS = {"aml": "endpoint", "aca": "container app", "aks": "Helm release"}
-"""What stands of a project, by where it is deployed."""
+"""The kinds of a project's resources, by target."""
 SHARES = {"aml": [20, 80], "aca": [20, 80], "aks": [50, 50]}
-"""Traffic in Kubernetes follows the pods, of which each version has one."""
+"""Traffic in Kubernetes follows the pods, and each version has one."""
 SERVERS = {"aml": "inference.ml.azure.com", "aca": "azurecontainerapps.io"}
 
 
 def breaks(azure: AzureEmulator, to: str) -> None:
-    """What is deployed answers nothing any more; in Kubernetes the canary's pods end."""
+    """The deployment answers nothing any more; in Kubernetes the canary's pods end."""
     if to == "aks":
         ((_, server),) = (served for key, served in azure.clusters._servers.items() if key[1] == "canary")
         server.close()
@@ -141,7 +141,7 @@ def test_from_corrections_to_a_canary_that_is_taken_away_and_one_that_is_promote
     assert done.exit_code == EXIT_GATE, done.output
     told = json.loads(done.stdout)
     assert told["event"] == events.ROLLED_BACK
-    assert told["sentence"].startswith("Taken away in the canary: ") and "answered nothing" in told["sentence"]
+    assert told["sentence"].startswith("Rolled back in the canary: ") and "answered nothing" in told["sentence"]
     ended(azure)
     jobs = [name for name in azure.runner.jobs.keys() - before if spec.name[:30] in name]
     assert bool(jobs) == (on == "azure"), "trained in a job"
@@ -157,7 +157,7 @@ def test_from_corrections_to_a_canary_that_is_taken_away_and_one_that_is_promote
     azure.cloud.faults.clear()
     course = Course(0, CanaryTerms(0.2, minutes=0), anyway=True)
     again = api.retrain(spec, course, on=on, to=to, identity=who)
-    assert again.event == events.PROMOTED and "Tried once in the canary" in again.sentence
+    assert again.event == events.PROMOTED and "Tested once in the canary" in again.sentence
     canary, after = during[1], Found(spec, to)
     assert canary.shares == SHARES[to] and canary.state.is_canary
     assert after.state.shares == {canary.state.fresh: 100} and after.state.fresh is None

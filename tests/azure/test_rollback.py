@@ -1,4 +1,4 @@
-"""A canary is ended by its state in Azure: what serves stays, what is billed is found, and errors say what stands."""
+"""A canary ends by its state in Azure: the serving version stays, billed resources are found, and errors name them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tunewright.deploy.trial import DeploymentTrial
 
 ALL = ("aml", "aks", "aca")
 ENDING = {"aml": r"DELETE .*/deployments/", "aca": r"POST .*/deactivate"}
-"""The calls by which a version goes."""
+"""The calls that remove a version."""
 
 
 def refused(what: Callable[[], object]) -> str:
@@ -33,12 +33,12 @@ def refused(what: Callable[[], object]) -> str:
 
 
 def upgrade(monkeypatch: pytest.MonkeyPatch, to: int = 2) -> None:
-    """Another version of the package: of the same bundle it would make another version."""
+    """Another version of the package, which would make another version of the same bundle."""
     monkeypatch.setattr(images, "_pins", lambda: [f"upgraded=={to}"])
 
 
 def no_helm(azure: AzureEmulator, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    """Let the next `helm COMMAND` fail, and those after it succeed."""
+    """Let the next `helm COMMAND` fail, and later ones succeed."""
     done = azure.clusters._done
 
     def no(wanted: str, files: dict[str, bytes]) -> tuple[int, str]:
@@ -118,7 +118,7 @@ def test_the_first_version_is_no_canary(project: Deploying, to: str) -> None:
 
 @pytest.mark.parametrize("to", ["aml", "aca"])
 def test_what_alone_serves_goes_only_once_it_is_typed(project: Deploying, to: str) -> None:
-    """Somebody deleted the other version by hand while a canary stood."""
+    """Somebody deleted the other version by hand while there was a canary."""
     project.release(to)
     new = project.release(to, "two", canary=20)
     live: Any = live_of(to, project.spec, project.at)
@@ -356,7 +356,7 @@ def test_traffic_that_azure_refuses_leaves_nothing(project: Deploying, azure: Az
 def test_pods_are_there_before_the_traffic(
     project: Deploying, azure: AzureEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A canary of one pod must not get the traffic of four, and what was set of the release by hand stays."""
+    """A canary of one pod must not get the traffic of four, and values that somebody set by hand stay."""
     target = project.release("aks")
     new = project.release("aks", "two", canary=10)
     values = azure.clusters.releases[target.name]
@@ -405,7 +405,7 @@ def test_an_app_whose_traffic_goes_to_the_latest(project: Deploying, azure: Azur
 
 
 def test_a_release_has_one_engine(project: Deploying) -> None:
-    """Both tracks share it, so a canary with another one would break what serves."""
+    """Both tracks share the engine, so a canary with another one would break the serving version."""
     old = project.release("aks")
     other: Any = project.target("aks", "two")
     other._engine = "openvino"

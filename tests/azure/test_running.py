@@ -1,4 +1,4 @@
-"""Steps on the emulated Azure make what they make here, and nothing is done or sent twice."""
+"""Steps on the emulated Azure have the same outputs as here, and nothing is done or sent twice."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_spec_on_the_node_names_nothing_of_this_machine(job: MakeJob) -> Non
 
 
 def test_a_step_alone_takes_what_earlier_steps_made_here(azure: AzureEmulator, job: MakeJob) -> None:
-    """What was made on this machine goes up once, and what was made there never."""
+    """Outputs of this machine go up once, and outputs of Azure never."""
     spec = job()
     api.check(spec)
     before = len(azure.cloud.calls)
@@ -94,7 +94,7 @@ def test_a_step_alone_takes_what_earlier_steps_made_here(azure: AzureEmulator, j
 def test_a_step_that_turns_out_to_be_up_to_date_does_not_run_on_in_azure(
     azure: AzureEmulator, job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Another file with the same rows: the check is due, what comes of it is what was there, and the split is not."""
+    """Another file with the same rows: the check is due, its output does not change, and the split is not due."""
     spec = job()
     api.split(spec)
     data = spec.folder / "train.jsonl"

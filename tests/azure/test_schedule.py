@@ -1,4 +1,4 @@
-"""Retraining by the calendar: as often as was said, and as an identity that is there when nobody is."""
+"""Retraining by the calendar: at the given interval, and as an identity that needs no signed-in user."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_step_runs_as_the_identity(azure: AzureEmulator, job: MakeJob, mon
 def test_what_the_calendar_begins_runs_as_the_identity_alone(
     azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch, identity: str | None
 ) -> None:
-    """What is refused would fail when its time comes."""
+    """A schedule that we refuse would fail when its time comes."""
     monkeypatch.delenv("AZURE_ML_IDENTITY", raising=False)
     if identity is None:
         monkeypatch.setattr(schedule, "_require_identity", lambda _: None)
@@ -89,7 +89,7 @@ def test_the_identity_of_azd_is_one(azure: AzureEmulator, job: MakeJob, monkeypa
 def test_it_runs_as_often_as_was_said(
     azure: AzureEmulator, job: MakeJob, every: str, frequency: str, interval: int, days: dict[str, Any], when: str
 ) -> None:
-    """Not by a cron expression, of which Azure ML ignores days and months: each month would be each day."""
+    """Not by a cron expression, whose days and months Azure ML ignores: a monthly job would run every day."""
     made = api.schedule(job(azure={"identity": IDENTITY}), every, 4)
     assert made.when == when
     trigger = put(azure, made.name)["trigger"]
@@ -111,12 +111,12 @@ def test_it_runs_as_often_as_was_said(
     ],
 )
 def test_quarters_begin_where_the_years_do(now: str, start: str) -> None:
-    """A start in the past runs nothing by itself: the next first of a quarter does."""
+    """A start in the past runs nothing by itself; the job runs on the next first day of a quarter."""
     assert schedule.start_of(datetime.fromisoformat(now), 3) == start
 
 
 def test_a_cluster_from_before_gets_the_identity(azure: AzureEmulator, job: MakeJob) -> None:
-    """A job as an identity that its cluster lacks would fail by night."""
+    """A job with an identity that its cluster lacks would fail at night."""
     spec = job(azure={"cpu": "Standard_D2s_v3"})
     api.check(spec, on="azure")
     known = _cluster(azure, "d2s-v3")

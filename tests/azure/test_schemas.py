@@ -1,4 +1,4 @@
-"""The official ARM schemas ship with the package: what is sent is what they allow, and all of it is looked at."""
+"""The official ARM schemas ship with the package: they allow every body that is sent, and each body is checked."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_container_app_is_checked_too() -> None:
 
 
 def test_what_a_run_sends_is_allowed_and_all_of_it_was_checked(azure: AzureEmulator, job: MakeJob) -> None:
-    """Another azure-ai-ml may name other api-versions: then tools/arm_schemas.py has to know them."""
+    """Another azure-ai-ml may use other api-versions: then tools/arm_schemas.py has to know them."""
     before = len(azure.cloud.calls)
     spec = job(azure={"cpu": "Standard_F8s_v2"})
     api.check(spec, on="azure")  # a command job

@@ -1,4 +1,4 @@
-"""What the spec names arrives where steps read it: the outputs are those of a local run."""
+"""The files that the spec names arrive where steps read them: the outputs are those of a local run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write(file: Path, data: list[dict[str, str]]) -> None:
 
 
 def same_there_and_here(spec: Spec, step: str) -> Path:
-    """Run up to a step there and here, and hold the outputs against each other. Returns the step's."""
+    """Run up to a step there and here, and compare the outputs. Returns the step's output."""
     there = bring_up_to_date(spec, step, spec.folder / "there", None, False, "azure")
     here = bring_up_to_date(spec, step, spec.folder / "here", None, False)
     for name, outcome in here.steps.items():
@@ -65,7 +65,7 @@ def test_folders_patterns_frozen_tests_recorded_answers_and_prices(azure: AzureE
 
 
 def freeze_into(spec: Spec) -> None:
-    """Freeze the test of the spec's data, and put it where the spec says."""
+    """Freeze the test of the spec's data in the folder that the spec names."""
     without = spec.model_copy(update={"data": spec.data.model_copy(update={"frozen": None})})
     freeze(without, bring_up_to_date(without, "split", spec.folder / "first", None, False).folder("split"))
     (spec.folder / "kept").mkdir()
@@ -73,7 +73,7 @@ def freeze_into(spec: Spec) -> None:
 
 
 def test_documents_lie_beside_the_rows_that_name_them(azure: AzureEmulator, job: MakeJob) -> None:
-    """In a folder and by a pattern; a document whose kind is also one of data is none."""
+    """In a folder and by a pattern; a document whose file type is also one of data is not read as data."""
     spec = job(data={"train": "data", "test": {"mails": "more/*.jsonl"}, "document": "mail"})
     for folder, count in (("data", 30), ("more", 6)):
         named = []

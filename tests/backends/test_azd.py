@@ -1,4 +1,4 @@
-"""After `azd up` nothing is typed: the workspace and the identity are found where azd wrote them."""
+"""After `azd up` nobody has to name the workspace or the identity: they are read from azd's files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IDENTITY = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.ManagedIdenti
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which `azd up` was typed, with an environment that is the default and one that is not."""
+    """A folder in which `azd up` was typed, with a default environment and another one."""
     for name in (*VARIABLES, "AZURE_ML_IDENTITY", "AZURE_ENV_NAME"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "checkout"
@@ -44,7 +44,7 @@ def test_the_workspace_is_found_above_the_spec_or_the_current_folder(
     assert workspace_of(spec).resource_group == "rg-prod"
 
 
-def test_what_is_said_goes_before_what_is_found(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_spec_and_variables_go_before_azds_files(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = make_spec(checkout, azure={"workspace": "other/group/space"})
     assert workspace_of(spec).workspace == "space"
     assert identity_of(spec) is None, "azd's identity is of azd's workspace"
@@ -59,7 +59,7 @@ def test_an_environment_that_is_not_there_is_named(checkout: Path, monkeypatch: 
         workspace_of(make_spec(checkout))
 
 
-def test_a_folder_of_azures_other_tools_is_none_of_azds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_azures_other_tools_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*VARIABLES, "AZURE_ENV_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)

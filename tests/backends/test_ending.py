@@ -1,4 +1,4 @@
-"""A step that is killed says what would need less memory, each step its own."""
+"""The error about a killed step says what would need less memory, for each step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tunewright.pipeline.steps import STEPS, WATCHING_STEPS
 
 
 def python_that(does: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have steps run in a Python before which something is done in its process."""
+    """Let steps run in a Python whose process does something before."""
     script = folder / "python"
     script.write_text(f'#!/bin/sh\n{does}\nexec {sys.executable} "$@"\n', "utf-8")
     script.chmod(0o755)
@@ -29,7 +29,7 @@ def python_that(does: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def ending(spec: Spec, folder: Path, name: str) -> str:
-    """What is said of a step that ends early."""
+    """The error about a step that ends early."""
     with pytest.raises(UserError) as caught:
         done = dict.fromkeys(STEPS[name].inputs_of(spec), folder)
         LocalBackend(spec, spec.save(folder))(STEPS[name], done, folder / "out")
@@ -96,5 +96,5 @@ def test_a_node_says_the_same_of_its_step(tmp_path: Path, monkeypatch: pytest.Mo
         ("", False),
     ],
 )
-def test_a_cloud_says_in_its_own_words_that_memory_ran_out(said: str, killed: bool) -> None:
+def test_a_clouds_message_about_memory_is_recognized(said: str, killed: bool) -> None:
     assert names_memory(said) == killed

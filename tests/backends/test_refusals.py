@@ -1,4 +1,4 @@
-"""What a refusal of Azure is told to be, by its code and not by its status alone."""
+"""The message about a refusal of Azure depends on its code, not only on its status."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The table of Azure's rules: each row names a source, what keeps it and what enforces it in the emulator, and the
-price book agrees with it."""
+"""The table of Azure's rules: each row names a source, the code that acts by it and the emulator's code that enforces
+it, and the price book agrees with it."""
 
 from __future__ import annotations
 

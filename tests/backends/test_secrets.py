@@ -1,4 +1,4 @@
-"""What Azure and HTTP libraries say is told to the user without what would let somebody in."""
+"""The user sees messages of Azure and of HTTP libraries without their secrets."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def closed_port() -> int:
 
 
 def retrying() -> Any:
-    """A transport of whose session urllib3 counts the retries, as it does by itself."""
+    """A transport with a session whose retries urllib3 counts, as it does by default."""
     return RequestsTransport(session=requests.Session(), session_owner=False)
 
 

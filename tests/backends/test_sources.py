@@ -1,4 +1,4 @@
-"""Files are laid out for their way up without being copied: a base model has gigabytes."""
+"""Files are laid out for the upload without being copied: a base model has gigabytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_files_are_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ref
 
 
 def test_a_base_model_is_one_asset_for_all_projects(tmp_path: Path) -> None:
-    """Told by its commit, so its bytes are not read."""
+    """Its commit identifies it, so its bytes are not read."""
     files = {"config.json": tmp_path / "config.json"}
     one, other = (BaseModelSource("model", files, "somebody/tiny", f"somebody/tiny@{commit}") for commit in "ab")
     assert one.asset("tickets") == one.asset("mail") == "tunewright-base-somebody-tiny"

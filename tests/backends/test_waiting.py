@@ -1,4 +1,4 @@
-"""A long wait is told once a minute, ends at its limit, and says what it costs."""
+"""A long wait prints a line once a minute, ends at its limit, and says what it costs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COSTS = f"1 x {MACHINE}, $0.17 an hour"
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A clock that a test moves, and whoever sleeps."""
+    """A clock that a test and every sleep move."""
     now = SimpleNamespace(seconds=0.0)
 
     def sleep(seconds: float) -> None:
@@ -66,14 +66,14 @@ def test_another_thing_and_other_words_begin_the_minute_anew(clock: Any, capsys:
     clock.seconds = 59
     wait.reset()
     clock.seconds = 100
-    assert not wait.look("a machine", 90), "what was waited for before has its own time"
+    assert not wait.look("a machine", 90), "the earlier wait has its own time"
     clock.seconds = 150
     wait.look("a machine", 90)
     assert lines(capsys) == []
 
 
 def test_the_first_things_time_begins_with_the_wait(clock: Any) -> None:
-    """What was tried before the first look counts: a request may hang for a minute."""
+    """Time before the first look counts: a request may hang for a minute."""
     wait = Wait()
     clock.seconds = 61
     assert wait.look("an answer", 60)
@@ -128,7 +128,7 @@ def test_a_step_that_no_machine_comes_for_ends(clock: Any, capsys: pytest.Captur
 
 
 def of_one_step(seconds: float | None) -> Any:
-    """A job as Azure tells of it, with the limit that was set as it was submitted."""
+    """A job as Azure describes it, with the limit from its submission."""
     return SimpleNamespace(name="run", status="Running", type="command", limits=SimpleNamespace(timeout=seconds))
 
 
@@ -165,7 +165,7 @@ def test_each_step_of_a_pipeline_has_its_limit(clock: Any, capsys: pytest.Captur
     follower._report_wait("check", running, wait)
     clock.seconds += 3600
     follower._report_wait("check", running, wait)
-    assert "Azure ends it" not in lines(capsys)[0], "of a step whose limit nobody knows"
+    assert "Azure ends it" not in lines(capsys)[0], "for a step without a known limit"
     clock.seconds += follow._LONGEST_RUN + follow._ENDING_SECONDS
     with pytest.raises(Stopped):
         follower._report_wait("check", running, wait)

@@ -39,7 +39,7 @@ def test_what_serves_is_told_and_can_be_taken_back(project: Path) -> None:
     assert [each["event"] for each in found["history"]] == ["rolled-back"]
     again = tunewright("monitor", "rollback", str(project))
     assert again.returncode == 2
-    assert "There is no champion before this one." in again.stderr
+    assert "There is no previous champion." in again.stderr
 
 
 def test_by_the_clock_nothing_begins_without_a_reason(project: Path) -> None:

@@ -32,11 +32,11 @@ def test_a_queue_that_shows_the_unsure_first_does_not_make_a_model_look_bad() ->
         confidence, right = _answers(random)
         weight = 1.05 - confidence
         chosen = random.choice(ANSWERS, 300, replace=False, p=weight / weight.sum())
-        found = accuracy_now(_reviewed(right[chosen], confidence[chosen]), confidence, {})
-        assert found is not None
-        inside += found.share.low <= right.mean() <= found.share.high
+        result = accuracy_now(_reviewed(right[chosen], confidence[chosen]), confidence, {})
+        assert result is not None
+        inside += result.share.low <= right.mean() <= result.share.high
         naive.append(right[chosen].mean() - right.mean())
-        gaps.append(found.share.value - right.mean())
+        gaps.append(result.share.value - right.mean())
     assert np.mean(naive) < -0.08
     assert abs(np.mean(gaps)) < 0.015
     assert inside >= 0.92 * 200
@@ -45,17 +45,17 @@ def test_a_queue_that_shows_the_unsure_first_does_not_make_a_model_look_bad() ->
 def test_without_confidences_accuracy_is_that_of_the_reviews() -> None:
     right = np.array([1.0] * 90 + [0.0] * 30)
     untold = np.full(120, np.nan)
-    found = accuracy_now(_reviewed(right, untold), untold, {})
-    assert found is not None
-    assert found.share.value == 0.75
+    result = accuracy_now(_reviewed(right, untold), untold, {})
+    assert result is not None
+    assert result.share.value == 0.75
 
 
 def test_all_right_is_no_proof_of_perfection() -> None:
     sure = np.full(150, 0.9)
-    found = accuracy_now(_reviewed(np.ones(150), sure), sure, {})
-    assert found is not None
-    assert found.share.value == 1
-    assert found.share.low < 0.99
+    result = accuracy_now(_reviewed(np.ones(150), sure), sure, {})
+    assert result is not None
+    assert result.share.value == 1
+    assert result.share.low < 0.99
 
 
 def test_few_reviews_tell_nothing() -> None:
@@ -74,18 +74,18 @@ def test_a_fall_is_found_on_its_day() -> None:
     (before, first), (after, second) = _answers(random), _answers(random, loss=0.2)
     confidence = np.concatenate([before[:400], after[:400]])
     day = np.repeat(np.arange(20), 40)
-    found = fall_of_accuracy(_reviewed(np.concatenate([first[:400], second[:400]]), confidence, day))
-    assert found is not None
-    assert abs(found.day - 10) <= 1
-    assert found.counts(0.001)
-    assert 0.1 < found.loss < 0.3
+    result = fall_of_accuracy(_reviewed(np.concatenate([first[:400], second[:400]]), confidence, day))
+    assert result is not None
+    assert abs(result.day - 10) <= 1
+    assert result.counts(0.001)
+    assert 0.1 < result.loss < 0.3
 
 
 def test_a_rise_is_no_fall() -> None:
     right = np.concatenate([np.zeros(100), np.ones(100)])
-    found = fall_of_accuracy(_reviewed(right, np.full(200, 0.5), np.repeat(np.arange(10), 20)))
-    assert found is not None
-    assert not found.counts(0.05)
+    result = fall_of_accuracy(_reviewed(right, np.full(200, 0.5), np.repeat(np.arange(10), 20)))
+    assert result is not None
+    assert not result.counts(0.05)
 
 
 def test_a_queue_that_turns_to_the_unsure_is_no_fall() -> None:
@@ -93,22 +93,22 @@ def test_a_queue_that_turns_to_the_unsure_is_no_fall() -> None:
     confidence, right = _answers(random)
     sure, unsure = np.argsort(-confidence)[:2000], np.argsort(confidence)[:2000]
     chosen = np.concatenate([random.choice(sure, 300), random.choice(unsure, 300)])
-    found = fall_of_accuracy(_reviewed(right[chosen], confidence[chosen], np.repeat(np.arange(20), 30)))
-    assert found is not None
-    assert not found.counts(0.001)
+    result = fall_of_accuracy(_reviewed(right[chosen], confidence[chosen], np.repeat(np.arange(20), 30)))
+    assert result is not None
+    assert not result.counts(0.001)
 
 
 def test_without_a_change_one_is_rarely_found() -> None:
-    random, found = np.random.default_rng(3), 0
+    random, result = np.random.default_rng(3), 0
     for _ in range(100):
         confidence, right = _answers(random)
         change = fall_of_accuracy(_reviewed(right[:200], confidence[:200], np.repeat(np.arange(10), 20)))
-        found += change is not None and change.p <= 0.05
-    assert found <= 12  # 5 are expected; 1 in 200 draws has more than 12
+        result += change is not None and change.p <= 0.05
+    assert result <= 12  # 5 are expected; 1 in 200 draws has more than 12
 
 
 @pytest.mark.slow
-def test_what_a_queue_chooses_by_more_than_confidence_is_put_right_by_what_was_drawn_at_random() -> None:
+def test_random_draws_correct_a_queue_that_chooses_by_more_than_confidence() -> None:
     """Disputed answers come first and are wrong more often than others of their confidence."""
     random, inside, weighted, drawn_gaps = np.random.default_rng(4), 0, [], []
     for _ in range(200):
@@ -121,11 +121,11 @@ def test_what_a_queue_chooses_by_more_than_confidence_is_put_right_by_what_was_d
         chosen, by_lot = np.union1d(queue, lot), np.isin(np.union1d(queue, lot), lot)
         answered = {each: float(count) for each, count in enumerate(np.bincount(day))}
         about = right[chosen], confidence[chosen], day[chosen]
-        found = accuracy_now(_reviewed(*about, by_lot), confidence, answered)
-        assert found is not None
-        assert (found.drawn, found.reviews) == (True, 140)
-        inside += found.share.low <= right.mean() <= found.share.high
-        drawn_gaps.append(found.share.value - right.mean())
+        result = accuracy_now(_reviewed(*about, by_lot), confidence, answered)
+        assert result is not None
+        assert (result.drawn, result.reviews) == (True, 140)
+        inside += result.share.low <= right.mean() <= result.share.high
+        drawn_gaps.append(result.share.value - right.mean())
         without = accuracy_now(_reviewed(*about), confidence, answered)
         assert without is not None
         weighted.append(without.share.value - right.mean())
@@ -144,7 +144,7 @@ def test_a_day_counts_by_what_it_answered() -> None:
     assert (busy.share.value, quiet.share.value) == (pytest.approx(0.9), pytest.approx(0.1))
 
 
-def test_what_rests_on_one_of_two_days_is_less_sure() -> None:
+def test_an_estimate_from_one_of_two_days_is_less_sure() -> None:
     day, right = np.repeat([1, 2], 20), np.tile([0, 1], 20)
     one, both = (
         accuracy_now(_reviewed(right, np.full(40, 0.5), day, drawn=True), np.empty(0), answered)

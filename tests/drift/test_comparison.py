@@ -15,15 +15,15 @@ REFERENCE = reference()
 ALPHA = alpha_of_a_test()
 
 
-def found(window: Asked, alpha: float = ALPHA) -> dict[str, DriftFinding]:
+def result(window: Asked, alpha: float = ALPHA) -> dict[str, DriftFinding]:
     return {finding.trait: finding for finding in compare(REFERENCE, window.traits(REFERENCE.known), alpha)}
 
 
 def drifted(window: Asked) -> set[str]:
-    return {trait for trait, finding in found(window).items() if finding.drifted}
+    return {trait for trait, finding in result(window).items() if finding.drifted}
 
 
-def test_what_a_month_may_cost_is_what_its_tests_may_cost_together() -> None:
+def test_the_tests_of_a_month_together_have_the_monthly_false_alarm_rate() -> None:
     assert (len(DAYS) + 1) * CHECKS * ALPHA == pytest.approx(MONTH)
 
 
@@ -78,7 +78,7 @@ def test_a_season_is_found_though_customers_have_several_requests() -> None:
 
 def test_a_season_is_found_in_the_mix_of_answers() -> None:
     window = asked(700, 2, mix=(0.25, 0.5, 0.25))
-    finding = found(window)["answer"]
+    finding = result(window)["answer"]
     assert finding.drifted
     assert "defect" in finding.said
     assert {window.answers[row] for row in finding.examples} == {"defect"}
@@ -87,7 +87,7 @@ def test_a_season_is_found_in_the_mix_of_answers() -> None:
 def test_a_new_intent_is_found_and_shown() -> None:
     new = [f"can I take {number} flying lessons with your pilots near the coast" for number in range(80)]
     window = asked(620, 3) + Asked(new, ["billing"] * 80, [0.4] * 80)
-    finding = found(window)["novelty"]
+    finding = result(window)["novelty"]
     assert finding.drifted
     assert all(window.texts[row] in new for row in finding.examples)
 
@@ -116,7 +116,7 @@ def test_less_confidence_is_drift_and_more_is_none() -> None:
 
 def test_without_confidences_the_other_traits_are_compared() -> None:
     window = replace(asked(400, 8), confidences=[None] * 400)
-    assert found(window).keys() == {"answer", "language", "topic", "length", "unseen", "novelty"}
+    assert result(window).keys() == {"answer", "language", "topic", "length", "unseen", "novelty"}
 
 
 def test_one_text_again_and_again_is_drift() -> None:

@@ -44,7 +44,7 @@ def test_novelty_is_evenly_spread_over_what_it_is_measured_by_and_high_for_what_
     assert len(made.novelty([])) == 0
 
 
-def test_a_text_that_was_taught_or_asked_once_leaves_no_trace() -> None:
+def test_a_text_that_occurred_once_leaves_no_trace() -> None:
     """What a guess would be checked against is the same whether the guess is right."""
     taught, judged = asked(800, 1), asked(300, 2)
     without = KnownTexts.of(taught.texts)
@@ -60,10 +60,10 @@ def test_a_reference_holds_no_text(tmp_path: Path) -> None:
     texts = [*judged.texts, SECRET]
     made = Reference.of(texts, texts, [*judged.answers, "billing"], [*judged.confidences, 0.5], TASK)
     with np.load(made.save(tmp_path), allow_pickle=False) as arrays:
-        told = b"".join(arrays[name].tobytes() for name in arrays)
+        stored = b"".join(arrays[name].tobytes() for name in arrays)
         words = json.loads(arrays["words"].tobytes())
-    assert b"Quetzal" not in told
-    assert b"invoice" not in told
+    assert b"Quetzal" not in stored
+    assert b"invoice" not in stored
     assert words["kinds"].keys() == {"answer", "language", "topic"}
 
 
@@ -92,13 +92,13 @@ def test_a_folder_without_one_has_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut short"])
-def test_a_broken_one_is_told(content: bytes, tmp_path: Path) -> None:
+def test_a_broken_reference_is_reported(content: bytes, tmp_path: Path) -> None:
     (tmp_path / REFERENCE_FILE).write_bytes(content)
     with pytest.raises(UserError, match="can't be read"):
         load_reference(tmp_path)
 
 
-def test_one_that_is_nested_too_deeply_is_told(tmp_path: Path) -> None:
+def test_a_reference_nested_too_deeply_is_reported(tmp_path: Path) -> None:
     np.savez(tmp_path / REFERENCE_FILE, words=np.frombuffer(b"[" * 100_000, np.uint8))
     with pytest.raises(UserError, match="can't be read"):
         load_reference(tmp_path)
@@ -110,7 +110,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
         load_reference(tmp_path)
 
 
-def test_of_records_it_is_watched_which_fields_are_filled_and_how_long_they_are() -> None:
+def test_records_are_monitored_by_their_filled_fields_and_length() -> None:
     schema = {"type": "object", "properties": {"date": {"type": "string"}, "lines": {"type": "array"}}}
     task = task_of(make_spec(task={"kind": "extract", "instruction": "x", "schema": schema}).task)
     answers = ['{"date":"2026-01-01","lines":[{"sum":1}]}', '{"date":null,"lines":[]}', "not JSON"]
@@ -120,7 +120,7 @@ def test_of_records_it_is_watched_which_fields_are_filled_and_how_long_they_are(
     assert "answer" not in traits.kinds
 
 
-def test_of_free_text_the_length_is_watched() -> None:
+def test_free_text_is_monitored_by_its_length() -> None:
     task = task_of(make_spec(task={"kind": "generate", "instruction": "x"}).task)
     traits = traits_of(["a"], ["an answer"], [None], task, KnownTexts.of(["a"]))
     assert traits.numbers["answer_length"].tolist() == [9]
@@ -135,7 +135,7 @@ def test_importing_the_room_imports_no_heavy_library() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_of_several_labels_it_is_watched_which_hold_together() -> None:
+def test_several_labels_are_monitored_by_which_hold_together() -> None:
     task = task_of(make_spec(task={"kind": "multi_label", "instruction": "x", "labels": ["a", "b"]}).task)
     traits = traits_of(["x"] * 3, ['["a"]', "[]", '["a","b"]'], [None] * 3, task, KnownTexts.of(["x"]))
     assert traits.kinds["answer"].tolist() == ['["a"]', "[]", '["a","b"]']

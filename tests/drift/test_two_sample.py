@@ -45,7 +45,7 @@ def test_without_drift_no_p_value_is_likelier_than_it_says(
     assert (p <= 0.1).mean() > 0.01  # and are no constant
 
 
-def test_of_kinds_alone_p_values_are_uniform() -> None:
+def test_p_values_of_equal_mixes_of_kinds_are_uniform() -> None:
     random = np.random.default_rng(4)
     assert kstest([_of_kinds(random, 500, 500).p for _ in range(SPLITS)], "uniform").pvalue > 0.01
 
@@ -72,19 +72,19 @@ def test_a_few_strange_ones_among_many_show_in_the_tail() -> None:
     random = np.random.default_rng(7)
     before, after = random.normal(size=2000), random.normal(size=2000)
     after[:120] = 5
-    found = shift(before, after, 1)
-    assert found.p < 1e-6
-    assert found.matters
+    result = shift(before, after, 1)
+    assert result.p < 1e-6
+    assert result.matters
 
 
 def test_a_huge_window_does_not_make_a_tiny_difference_matter() -> None:
-    found = mix({"a": 500_000, "b": 500_000}, {"a": 505_000, "b": 495_000})
-    assert found.p < 1e-6
-    assert not found.matters
+    result = mix({"a": 500_000, "b": 500_000}, {"a": 505_000, "b": 495_000})
+    assert result.p < 1e-6
+    assert not result.matters
     random = np.random.default_rng(8)
-    found = shift(random.normal(size=200_000), random.normal(size=200_000) + 0.02, 0)
-    assert found.p < 1e-6
-    assert not found.matters
+    result = shift(random.normal(size=200_000), random.normal(size=200_000) + 0.02, 0)
+    assert result.p < 1e-6
+    assert not result.matters
 
 
 def test_a_kind_that_is_new_and_frequent_is_found() -> None:

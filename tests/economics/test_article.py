@@ -28,9 +28,9 @@ def test_the_tables_of_the_docs_are_those_that_it_prints(
     monkeypatch.setattr(bench, "ROOT", tmp_path)
     bench.main()
     first, *tables = capsys.readouterr().out.strip().split("\n\n")
-    told = (DOCS / "economics.md").read_text("utf-8")
+    text = (DOCS / "economics.md").read_text("utf-8")
     assert len(tables) == 4
-    assert all(table in told for table in tables), AGAIN
+    assert all(table in text for table in tables), AGAIN
     assert "$304 a month" in first
     assert (tmp_path / "docs" / "article.svg").read_text("utf-8") == (DOCS / "article.svg").read_text("utf-8"), AGAIN
 

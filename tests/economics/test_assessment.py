@@ -49,26 +49,26 @@ def assessed(spec: Path, *overrides: str) -> Assessment:
 
 
 def test_ten_lines_and_no_model_are_enough(spec: Path) -> None:
-    found = assessed(spec)
-    labels = [way.label for way in found.ways]
+    result = assessed(spec)
+    labels = [way.label for way in result.ways]
     assert labels[:2] == ["API gpt-4o", "API gpt-4o, batch"]
     assert {"API gpt-6-luna", "API claude-haiku-5-5", "TF-IDF + linear SVM", "mistral-7b, tuned"} <= set(labels)
-    assert found.ways[0].cost.usd_per_month == pytest.approx(14_000)
-    assert found.ways[1].cost.usd_per_month == pytest.approx(7_000)
-    assert found.sentence.startswith("Worth a try: a tuned ")
-    assert found.sentence.endswith(
+    assert result.ways[0].cost.usd_per_month == pytest.approx(14_000)
+    assert result.ways[1].cost.usd_per_month == pytest.approx(7_000)
+    assert result.sentence.startswith("Worth a try: a tuned ")
+    assert result.sentence.endswith(
         "gpt-4o leaves OpenAI's API on 2027-01-14. API ministral-3b-2512 would cost $500: measure that first."
     )
-    assert found.ways[0].note == "ends 2027-01-14"
-    assert not found.stale
-    assert found.money
-    assert found.money.swings
+    assert result.ways[0].note == "ends 2027-01-14"
+    assert not result.stale
+    assert result.money
+    assert result.money.swings
 
 
 def test_at_little_traffic_it_says_don_t(spec: Path) -> None:
-    found = assessed(spec, "traffic.requests_per_month=10000")
-    assert found.sentence.startswith("Don't: at 10,000 requests gpt-4o costs $14 a month")
-    assert "it pays from about" in found.sentence
+    result = assessed(spec, "traffic.requests_per_month=10000")
+    assert result.sentence.startswith("Don't: at 10,000 requests gpt-4o costs $14 a month")
+    assert "it pays from about" in result.sentence
 
 
 def test_upkeep_and_retraining_count(spec: Path) -> None:
@@ -82,16 +82,16 @@ def test_upkeep_and_retraining_count(spec: Path) -> None:
 
 
 def test_engineering_is_paid_back_within_the_horizon_or_it_says_don_t(spec: Path) -> None:
-    found = assessed(spec, "costs.engineering_usd=20000")
-    assert "paid for its engineering after" in found.sentence
-    assert found.money
-    dear = f"costs.engineering_usd={13 * found.money.saving}"
+    result = assessed(spec, "costs.engineering_usd=20000")
+    assert "paid for its engineering after" in result.sentence
+    assert result.money
+    dear = f"costs.engineering_usd={13 * result.money.saving}"
     assert "does not pay for" in assessed(spec, dear).sentence
     assert "within 12 months" in assessed(spec, dear).sentence
     assert assessed(spec, dear, "costs.horizon_months=24").sentence.startswith("Worth a try")
 
 
-def test_what_has_no_price_is_not_counted_and_the_sentence_says_what_is_left_for_it(spec: Path) -> None:
+def test_unpriced_work_is_not_counted_and_the_sentence_says_what_is_left_for_it(spec: Path) -> None:
     plain = assessed(spec)
     assert plain.money
     left = 12 * plain.money.saving
@@ -99,21 +99,21 @@ def test_what_has_no_price_is_not_counted_and_the_sentence_says_what_is_left_for
     items = {item.name: item for item in plain.money.items}
     assert (items["reviews"].usd_per_month, items["retraining"].usd_per_month) == (None, None)
     costs = ("costs.hourly_usd=60", "costs.retraining_usd=5", "costs.engineering_usd=20000")
-    said = assessed(spec, *costs)
-    assert "and leaves" not in said.sentence
-    assert said.money
-    assert said.money.saving == pytest.approx(plain.money.saving - 60 * 365 / 12 * 10 / 60 - 5 * 365 / 12 * 10 / 100)
+    priced = assessed(spec, *costs)
+    assert "and leaves" not in priced.sentence
+    assert priced.money
+    assert priced.money.saving == pytest.approx(plain.money.saving - 60 * 365 / 12 * 10 / 60 - 5 * 365 / 12 * 10 / 100)
 
 
 def test_the_items_add_up_to_the_months_of_the_table_and_of_the_saving(spec: Path) -> None:
-    found = assessed(spec, "costs.hourly_usd=60", "costs.upkeep_usd_per_month=40", "traffic.redundancy=3")
-    assert found.money
-    assert found.own
-    month = sum(item.usd_per_month or 0 for item in found.money.items)
-    assert month == pytest.approx(14_000 - found.money.saving)
-    ways = {way.label: way.cost for way in found.ways}
-    assert ways[f"{found.own.model}, tuned"].usd_per_month == pytest.approx(month)
-    assert ways[f"{found.own.model}, tuned"].usd_per_1000 == pytest.approx(month / 10_000)
+    result = assessed(spec, "costs.hourly_usd=60", "costs.upkeep_usd_per_month=40", "traffic.redundancy=3")
+    assert result.money
+    assert result.own
+    month = sum(item.usd_per_month or 0 for item in result.money.items)
+    assert month == pytest.approx(14_000 - result.money.saving)
+    ways = {way.label: way.cost for way in result.ways}
+    assert ways[f"{result.own.model}, tuned"].usd_per_month == pytest.approx(month)
+    assert ways[f"{result.own.model}, tuned"].usd_per_1000 == pytest.approx(month / 10_000)
 
 
 def test_a_latency_that_nothing_keeps_means_keep_the_api(spec: Path) -> None:
@@ -122,11 +122,11 @@ def test_a_latency_that_nothing_keeps_means_keep_the_api(spec: Path) -> None:
 
 def test_an_api_that_has_ended_is_not_recommended(spec: Path) -> None:
     for requests in (1_000, 10_000_000):
-        found = assessed(spec, "api.model=gpt-4.1-nano", f"traffic.requests_per_month={requests}")
-        assert found.sentence.startswith(
+        result = assessed(spec, "api.model=gpt-4.1-nano", f"traffic.requests_per_month={requests}")
+        assert result.sentence.startswith(
             "gpt-4.1-nano left OpenAI's API on 2026-10-23. In its place API ministral-3b-2512"
         )
-        assert found.ways[0].note == "ended 2026-10-23"
+        assert result.ways[0].note == "ended 2026-10-23"
     late = assessed(spec, "api.model=gpt-4.1-nano", "goal.p95_ms=0.01").sentence
     assert late.endswith(
         "In its place API ministral-3b-2512 would cost $500 a month; none of these models answers within 0 ms."
@@ -167,11 +167,11 @@ def test_tokens_are_asked_for_where_the_spec_has_none(tmp_path: Path) -> None:
 
 
 def test_a_whole_spec_is_assessed_too() -> None:
-    found = assessed(Path(__file__).parents[2] / "examples" / "tickets", "api.prompt_tokens=null")
-    assert found.ways[0].label == "API gpt-4o"
+    result = assessed(Path(__file__).parents[2] / "examples" / "tickets", "api.prompt_tokens=null")
+    assert result.ways[0].label == "API gpt-4o"
     # "Which team answers this support ticket?" and a ticket of about 20 words; a label.
-    assert 20 < found.prompt_tokens < 60
-    assert 1 <= found.answer_tokens < 4
+    assert 20 < result.prompt_tokens < 60
+    assert 1 <= result.answer_tokens < 4
 
 
 ARTICLE = Path(__file__).parents[2] / "examples" / "article"
@@ -194,15 +194,15 @@ def test_an_own_price_book_lies_over_the_built_in_one(spec: Path) -> None:
     book.write_text(
         "as_of: 2026-10-01\napis:\n  gpt-4o: {usd_in: 1.25}\n  house: {usd_in: 0.1, usd_out: 0.1}\n", "utf-8"
     )
-    found = assessed(spec, "prices=ours.yaml")
-    assert found.as_of == "2026-10-01"
-    assert found.stale.startswith("The prices are 57 days old (machines 2026-10-01, APIs 2026-10-01)")
-    assert found.ways[0].cost.usd_per_month == pytest.approx(8_000)
-    assert "API house" in [way.label for way in found.ways]
+    result = assessed(spec, "prices=ours.yaml")
+    assert result.as_of == "2026-10-01"
+    assert result.stale.startswith("The prices are 57 days old (machines 2026-10-01, APIs 2026-10-01)")
+    assert result.ways[0].cost.usd_per_month == pytest.approx(8_000)
+    assert "API house" in [way.label for way in result.ways]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("apis: {gpt-4o: {usd_inn: 1}}", r"apis\.gpt-4o\.usd_inn"),
         ("- 1", "no mapping"),
@@ -216,10 +216,10 @@ def test_an_own_price_book_lies_over_the_built_in_one(spec: Path) -> None:
         ),
     ],
 )
-def test_a_price_book_that_can_t_be_used_is_named(spec: Path, text: str | None, said: str) -> None:
+def test_a_price_book_that_can_t_be_used_is_named(spec: Path, text: str | None, expected: str) -> None:
     if text is not None:
         (spec.parent / "broken.yaml").write_text(text, "utf-8")
-    with pytest.raises(UserError, match=rf"broken\.yaml.*{said}"):
+    with pytest.raises(UserError, match=rf"broken\.yaml.*{expected}"):
         assessed(spec, "prices=broken.yaml")
 
 
@@ -273,18 +273,18 @@ def test_a_7b_model_is_not_recommended_where_its_memory_is_not() -> None:
 
 @pytest.mark.parametrize("model", ["mistral-7b", "llama-3-8b"])
 def test_assess_names_no_machine_that_is_too_small(spec: Path, model: str) -> None:
-    found = assessed(spec, f"model={model}", "goal.p95_ms=600000", "traffic.requests_per_month=1000")
-    assert found.own
-    assert found.own.machine not in ("Standard_D2s_v5", "Standard_NC4as_T4_v3")
+    result = assessed(spec, f"model={model}", "goal.p95_ms=600000", "traffic.requests_per_month=1000")
+    assert result.own
+    assert result.own.machine not in ("Standard_D2s_v5", "Standard_NC4as_T4_v3")
 
 
 def test_a_machine_of_unknown_memory_is_not_refused(spec: Path) -> None:
     (spec.parent / "own.yaml").write_text("machines: {mine: {usd_per_hour: 0.01, cores: 2}}", "utf-8")
-    found = assessed(
+    result = assessed(
         spec, "prices=own.yaml", "model=mistral-7b", "goal.p95_ms=600000", "traffic.requests_per_month=1000"
     )
-    assert found.own
-    assert found.own.machine == "mine"
+    assert result.own
+    assert result.own.machine == "mine"
 
 
 def test_examples_in_groups_take_as_many_more_as_their_design_effect() -> None:

@@ -81,7 +81,7 @@ def test_redundancy_is_a_floor() -> None:
     assert cost.replicas == 2
 
 
-def test_what_scales_to_zero_costs_in_proportion_to_the_time_it_is_up() -> None:
+def test_a_machine_that_scales_to_zero_costs_in_proportion_to_its_uptime() -> None:
     sleepy = MACHINE.model_copy(update={"scales_to_zero": True})
     rare, busy, crowded = (
         host_cost(sleepy, steady(0.1), requests=requests, peak_to_average=1) for requests in (100, 10**6, 10**9)

@@ -36,8 +36,8 @@ def book(ratios: dict[float, list[float]]) -> EvidenceBook:
     """Jobs on which the cheap model is right on 70 %: by their groups a label, the ratios of tuned models' errors."""
     rows = [
         Tuned(data=f"job of {groups}", groups_a_label=groups, svm=70, model="m", accuracy=100 - 30 * ratio, source="s")
-        for groups, found in ratios.items()
-        for ratio in found
+        for groups, result in ratios.items()
+        for ratio in result
     ]
     return EvidenceBook(as_of="2026-11", classification=rows, other=evidence_book().other)
 
@@ -140,7 +140,7 @@ def test_too_little_data_names_what_there_is_too_little_of(change: dict[str, int
     assert reason in whats(forecast)
 
 
-def test_what_would_change_the_answer_is_said() -> None:
+def test_the_forecast_says_which_changes_would_change_the_answer() -> None:
     changes = " ".join(judged(facts(0.6, grouped=False, test_rows=300), 0.9).changes)
     for part in ("2 times the data", "a goal of", "a test of 385 rows", "data.group"):
         assert part in changes
@@ -164,7 +164,7 @@ def test_jobs_without_labels_go_by_lengths_and_copied_words(changes: dict[str, o
     assert judged(facts(curve=None, classification=False, **changes), 0.9).answer == answer
 
 
-def test_a_job_the_cheap_model_does_is_told_so_from_its_rows_alone() -> None:
+def test_a_job_the_cheap_model_does_is_recognised_from_its_rows_alone() -> None:
     forecast = forecast_fit(examples(50), goal=0.8, seed=0, test_rows=400)
     assert forecast.answer == "classical"
     assert forecast.facts.answers == 4
@@ -191,16 +191,16 @@ def test_a_handful_of_rows_is_too_little() -> None:
     assert forecast.low is None
 
 
-def test_extraction_is_told_by_what_its_answers_copy() -> None:
+def test_extraction_is_recognised_by_the_words_that_its_answers_copy() -> None:
     rows = [
         Example.of(
             f"pay {n} euros to Ada {n * 7}", json.dumps({"amount": f"{n}", "to": f"Ada {n * 7}"}), Meta(id=str(n))
         )
         for n in range(300)
     ]
-    found = gather(rows, 60, 0)
-    assert (found.classification, found.curve) == (False, None)
-    assert found.copied == 1.0
+    result = gather(rows, 60, 0)
+    assert (result.classification, result.curve) == (False, None)
+    assert result.copied == 1.0
     assert forecast_fit(rows, goal=0.9, seed=0).answer == "worth a try"
 
 

@@ -35,14 +35,14 @@ def test_a_bundles_size_is_what_the_export_writes() -> None:
 @pytest.mark.parametrize("model", ["mistral-7b", "llama-3-8b"])
 def test_every_step_of_an_8b_model_stays_within_14_gib(model: str) -> None:
     """The floors that `bench/true_size.py` measures."""
-    found = sizes(model)
-    assert memory.merging(found) < 14 * GIB
+    result = sizes(model)
+    assert memory.merging(result) < 14 * GIB
     for precision in ("int8", "int4"):
-        assert memory.serving(found, precision, context=1024) < 14 * GIB
-    assert memory.building(found, "openvino") < 14 * GIB
-    assert memory.evaluating(found, nf4=True, half=True) < 14 * GIB
-    assert memory.evaluating(found, nf4=False, half=False) < 14 * GIB
-    assert memory.building(found, "onnxruntime") < 14 * GIB
+        assert memory.serving(result, precision, context=1024) < 14 * GIB
+    assert memory.building(result, "openvino") < 14 * GIB
+    assert memory.evaluating(result, nf4=True, half=True) < 14 * GIB
+    assert memory.evaluating(result, nf4=False, half=False) < 14 * GIB
+    assert memory.building(result, "onnxruntime") < 14 * GIB
 
 
 def test_phi_3_mini_is_served_within_a_quarter_more_than_its_weights() -> None:
@@ -50,7 +50,7 @@ def test_phi_3_mini_is_served_within_a_quarter_more_than_its_weights() -> None:
     assert memory.serving(phi, "int8", context=256) < 1.25 * memory.weights(phi, "int8")
 
 
-def test_what_a_machine_has_is_less_than_its_data_sheet() -> None:
+def test_a_machine_has_less_free_memory_than_its_data_sheet_says() -> None:
     book = price_book()
     t4, a10 = book.machines["Standard_NC4as_T4_v3"], book.machines["Standard_NV36ads_A10_v5"]
     sixth = book.machines["Standard_NV6ads_A10_v5"]

@@ -96,13 +96,13 @@ def test_a_busy_list_is_asked_again(prices: Server) -> None:
     assert refreshed(price_book(), "eastus", url(prices))[0]["machines"]
 
 
-def test_a_region_without_machines_is_told(prices: Server) -> None:
+def test_a_region_without_machines_is_reported(prices: Server) -> None:
     prices.items = []
     with pytest.raises(UserError, match=r"none of these machines in 'atlantis'.*list-locations"):
         refreshed(price_book(), "atlantis", url(prices))
 
 
-def test_a_list_that_refuses_or_is_not_there_is_told(prices: Server) -> None:
+def test_a_list_that_refuses_or_is_not_there_is_reported(prices: Server) -> None:
     prices.refusals = [(400, {})]
     with pytest.raises(UserError, match="status 400"):
         refreshed(price_book(), "eastus", url(prices))

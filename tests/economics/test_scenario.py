@@ -65,13 +65,13 @@ def test_a_slow_model_pays_at_no_volume() -> None:
     assert slow.break_even_requests is None
 
 
-def test_what_costs_nothing_is_never_undercut() -> None:
+def test_a_free_api_is_never_undercut() -> None:
     assert replace(USUAL, api=ApiPrice(usd_in=0, usd_out=0)).break_even_requests is None
     free = replace(USUAL, machine=MachinePrice(usd_per_hour=0, cores=2))
     assert free.break_even_requests == 0
 
 
-def test_what_each_request_leaves_behind_is_paid_for() -> None:
+def test_the_storage_of_each_request_is_paid_for() -> None:
     assert replace(USUAL, request_usd=1e-5).own_month.usd_per_month == pytest.approx(73 + 10)
     assert replace(USUAL, request_usd=0.01).break_even_requests is None  # more than the API asks for it
 

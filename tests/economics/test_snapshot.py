@@ -95,9 +95,9 @@ def test_the_built_in_snapshot_is_what_that_list_gives() -> None:
         assert built_in[name].model_dump() | entry == built_in[name].model_dump()
 
 
-def test_what_the_list_does_not_have_is_named() -> None:
-    found, missing = api_prices(json.loads(FORM.read_text("utf-8")), DAY)
-    assert len(found) == 5
+def test_models_missing_from_the_list_are_named() -> None:
+    result, missing = api_prices(json.loads(FORM.read_text("utf-8")), DAY)
+    assert len(result) == 5
     assert "ministral-3b-2512" in missing
 
 
@@ -116,13 +116,13 @@ def test_another_form_is_refused(providers: list[Any]) -> None:
 
 
 @pytest.mark.parametrize(("status", "body"), [(404, b"[]"), (200, b"<html>"), (200, b'{"a": 1}')])
-def test_a_list_that_refuses_is_told(listed: Server, status: int, body: bytes) -> None:
+def test_a_list_that_refuses_is_reported(listed: Server, status: int, body: bytes) -> None:
     listed.status, listed.body = status, body
     with pytest.raises(UserError, match=rf"status {status}, or with something other than prices"):
         published(url(listed))
 
 
-def test_a_list_that_is_not_there_is_told() -> None:
+def test_a_list_that_is_not_there_is_reported() -> None:
     with pytest.raises(UserError, match=r"prices of APIs can't be reached.*ConnectError"):
         published("http://127.0.0.1:1/")
 

@@ -21,28 +21,28 @@ def rest(trained: tuple[float, str] | None = None, letters: float = 2000, **spec
     return upkeep_of(make_spec(**spec), BOOK, letters=letters, trained=trained)
 
 
-def item(name: str, found: Upkeep) -> Item:
-    (one,) = (each for each in found.itemised(1_000_000) if each.name == name)
+def item(name: str, result: Upkeep) -> Item:
+    (one,) = (each for each in result.itemised(1_000_000) if each.name == name)
     return one
 
 
 def test_reviews_are_hours_of_a_person() -> None:
     costs = {"reviews_per_month": 600, "review_minutes": 2, "hourly_usd": 45}
-    found = item("reviews", rest(costs=costs))
-    assert found == Item("reviews", 900.0, "yours", "600 reviews of 2 minutes, 20.0 hours at $45")
+    result = item("reviews", rest(costs=costs))
+    assert result == Item("reviews", 900.0, "yours", "600 reviews of 2 minutes, 20.0 hours at $45")
 
 
 def test_without_a_number_of_reviews_they_are_those_that_the_queue_draws() -> None:
-    found = item("reviews", rest(costs={"hourly_usd": 60}))
-    assert found.usd_per_month == pytest.approx(A_DAY * DAYS)
-    assert found.source == "yours; reviews and minutes assumed"
+    result = item("reviews", rest(costs={"hourly_usd": 60}))
+    assert result.usd_per_month == pytest.approx(A_DAY * DAYS)
+    assert result.source == "yours; reviews and minutes assumed"
     assert item("reviews", rest(costs={"hourly_usd": 60, "reviews_per_month": 6})).source == "yours; minutes assumed"
 
 
 def test_reviews_of_people_whose_hour_has_no_price_are_not_counted_rather_than_free() -> None:
-    found = item("reviews", rest())
-    assert found.usd_per_month is None
-    assert found.source == "not counted: costs.hourly_usd"
+    result = item("reviews", rest())
+    assert result.usd_per_month is None
+    assert result.source == "not counted: costs.hourly_usd"
     assert rest().usd == 0
     nobody = item("reviews", rest(costs={"reviews_per_month": 0}))
     assert nobody.usd_per_month == 0
@@ -50,24 +50,24 @@ def test_reviews_of_people_whose_hour_has_no_price_are_not_counted_rather_than_f
 
 def test_there_is_a_retraining_for_every_so_many_reviews() -> None:
     costs, monitor = {"reviews_per_month": 300, "retraining_usd": 20}, {"reviews_to_retrain": 150}
-    found = item("retraining", rest(costs=costs, monitor=monitor))
-    assert (found.usd_per_month, found.source) == (40.0, "yours")
+    result = item("retraining", rest(costs=costs, monitor=monitor))
+    assert (result.usd_per_month, result.source) == (40.0, "yours")
     assert item("retraining", rest(costs=costs | {"reviews_per_month": 0})).usd_per_month == 0
 
 
 def test_a_retraining_without_a_price_takes_as_long_as_the_run_on_the_machine_that_trains() -> None:
-    found = item("retraining", rest((0.5, "Standard_NC4as_T4_v3"), costs={"reviews_per_month": 200}))
-    assert found.usd_per_month == pytest.approx(2 * 0.5 * 0.526)
-    assert found.source == f"measured; prices of {BOOK.as_of} (Azure Retail Prices API)"
+    result = item("retraining", rest((0.5, "Standard_NC4as_T4_v3"), costs={"reviews_per_month": 200}))
+    assert result.usd_per_month == pytest.approx(2 * 0.5 * 0.526)
+    assert result.source == f"measured; prices of {BOOK.as_of} (Azure Retail Prices API)"
 
 
 @pytest.mark.parametrize("trained", [None, (0.5, "a-machine-of-ours")])
 def test_a_retraining_that_nothing_prices_is_not_counted(trained: tuple[float, str] | None) -> None:
-    found = item("retraining", rest(trained))
-    assert (found.usd_per_month, found.source) == (None, "not counted: costs.retraining_usd")
+    result = item("retraining", rest(trained))
+    assert (result.usd_per_month, result.source) == (None, "not counted: costs.retraining_usd")
 
 
-def test_what_is_kept_costs_its_disk_for_as_long_as_it_is_kept() -> None:
+def test_stored_captures_cost_disk_for_as_long_as_they_are_kept() -> None:
     month = rest().request_usd * 1_000_000
     # 2,000 letters in two places and 750 bytes beside them, of three months.
     assert month == pytest.approx(4750e6 / 2**30 * 90 / DAYS * BOOK.disk_usd_per_gib)
@@ -96,14 +96,14 @@ def test_standby_machines_are_those_that_the_traffic_does_not_need(
     changes: dict[str, object], machines: float, standby: float
 ) -> None:
     scenario = replace(USUAL, **changes)
-    found = {each.name: each for each in items_of(scenario, "mine", rest(), BOOK)}
-    assert found["machines"].usd_per_month == pytest.approx(machines, abs=1e-3)
-    assert found["standby"].usd_per_month == pytest.approx(standby, abs=1e-3)
+    result = {each.name: each for each in items_of(scenario, "mine", rest(), BOOK)}
+    assert result["machines"].usd_per_month == pytest.approx(machines, abs=1e-3)
+    assert result["standby"].usd_per_month == pytest.approx(standby, abs=1e-3)
 
 
 def test_the_items_add_up_to_the_month() -> None:
-    found = rest((0.5, "Standard_NC4as_T4_v3"), costs={"hourly_usd": 60, "upkeep_usd_per_month": 40})
-    scenario = replace(USUAL, redundancy=3, upkeep_usd=found.usd, request_usd=found.request_usd)
-    items = items_of(scenario, "mine", found, BOOK)
+    result = rest((0.5, "Standard_NC4as_T4_v3"), costs={"hourly_usd": 60, "upkeep_usd_per_month": 40})
+    scenario = replace(USUAL, redundancy=3, upkeep_usd=result.usd, request_usd=result.request_usd)
+    items = items_of(scenario, "mine", result, BOOK)
     assert sum(each.usd_per_month or 0 for each in items) == pytest.approx(scenario.own_month.usd_per_month)
-    assert found.at(scenario.requests) == pytest.approx(scenario.own_month.usd_per_month - 3 * 73)
+    assert result.at(scenario.requests) == pytest.approx(scenario.own_month.usd_per_month - 3 * 73)

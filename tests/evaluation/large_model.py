@@ -84,8 +84,8 @@ def _refusal(large: LargeModel, body: dict[str, Any]) -> Response | None:
         fault = {"type": "extra_forbidden", "loc": ["body", "max_completion_tokens"], "msg": "Extra inputs are not"}
         return JSONResponse({"object": "error", "message": {"detail": [fault]}, "param": None, "code": None}, 422)
     if large.room and body.get("max_completion_tokens", 0) > large.room:
-        said = {"message": f"max_tokens is too large: {large.room} at most", "param": "max_completion_tokens"}
-        return JSONResponse({"error": said | {"code": "invalid_value"}}, 400)
+        detail = {"message": f"max_tokens is too large: {large.room} at most", "param": "max_completion_tokens"}
+        return JSONResponse({"error": detail | {"code": "invalid_value"}}, 400)
     return None
 
 
@@ -116,10 +116,10 @@ def _response(large: LargeModel, body: dict[str, Any]) -> dict[str, Any]:
     replied = large.reply(body["input"][-1]["content"])
     thought = large.thinks(body) if large.thinks else 0
     cut = thought >= body["max_output_tokens"]
-    said: dict[str, Any] = {"type": "output_text", "text": replied, "annotations": []}
+    detail: dict[str, Any] = {"type": "output_text", "text": replied, "annotations": []}
     if isinstance(replied, dict):
-        said = {"type": "refusal", "refusal": replied["refusal"]}
-    message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [said]}
+        detail = {"type": "refusal", "refusal": replied["refusal"]}
+    message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [detail]}
     thinking = {"type": "reasoning", "id": "r", "summary": []}
     written = min(thought, body["max_output_tokens"])
     return {

@@ -78,11 +78,11 @@ def made_report(root: Path, share: float = 0.7, trained: str = "", **changes: An
                     "right": {"refund": 1},
                 }
                 write_jsonl(out.path / CURVE, [] if trained == "linear" else [*curve, measured])
-                found = Diagnosis("T005", "overfitting", "By heart.", ATTACK, "Type: train.epochs=1")
+                result = Diagnosis("T005", "overfitting", "By heart.", ATTACK, "Type: train.epochs=1")
                 out.result = {"batch_size": 32}
                 if trained == "encoder":
                     (out.path / ENCODER / BESIDE).mkdir(parents=True)
-                write_json(out.path / DIAGNOSIS, {"diagnoses": [vars(found)]})
+                write_json(out.path / DIAGNOSIS, {"diagnoses": [vars(result)]})
     spec = make_spec(root, **{"traffic": {"requests_per_month": 10_000_000}, "apis": [{}], **changes})
     comparison = compared(spec, evidence)
     verdict = decide(spec, comparison, evidence, parity_passed=True)

@@ -66,8 +66,8 @@ def asked(spec: Spec, folder: Path, tests: Sequence[Example] | None = None) -> d
     chosen = examples() if tests is None else list(tests)
     save_dataset(split, Dataset(chosen, [], {"test": chosen}))
     run_baseline(spec, {"split": split}, Output(out))
-    found = json.loads((out / "baseline.json").read_text("utf-8"))
-    return dict(found["apis"][spec.api.label] | {"all": found})
+    result = json.loads((out / "baseline.json").read_text("utf-8"))
+    return dict(result["apis"][spec.api.label] | {"all": result})
 
 
 def records(folder: Path, name: str = "gpt-4o") -> list[dict[str, Any]]:
@@ -146,7 +146,7 @@ def test_an_endpoint_that_does_not_count_is_taken_for_the_dearest(model: LargeMo
     assert "not known" in " ".join(result["told"])
 
 
-def test_what_is_no_answer_counts_against_the_budget(model: LargeModel, tmp_path: Path) -> None:
+def test_a_malformed_reply_counts_against_the_budget(model: LargeModel, tmp_path: Path) -> None:
     model.always = JSONResponse({"choices": [], "usage": {"prompt_tokens": 50, "completion_tokens": 1000}})
     with pytest.raises(UserError, match="budget"):
         asked(spec_for(tmp_path, model, budget_usd=0.1), tmp_path)
@@ -182,7 +182,7 @@ def test_a_model_that_takes_no_temperature_is_asked_without(model: LargeModel, t
     assert sum("temperature" not in sent for sent in model.asked) >= COUNT - 16
 
 
-def test_a_long_wait_is_told_and_not_waited(model: LargeModel, tmp_path: Path) -> None:
+def test_a_long_wait_is_reported_and_not_waited(model: LargeModel, tmp_path: Path) -> None:
     model.always = PlainTextResponse("tomorrow", 429, {"Retry-After": "86400"})
     started = time.monotonic()
     with pytest.raises(UserError, match="asks to wait 86,400 s"):
@@ -204,9 +204,9 @@ def test_a_dry_run_asks_nothing(model: LargeModel, tmp_path: Path, monkeypatch: 
     asked(spec_for(tmp_path, model, sample=10), tmp_path)
     monkeypatch.delenv("API_KEY")
     spec = spec_for(tmp_path, model)
-    [found] = forecast(spec, tmp_path / "split", tmp_path / "runs")
-    assert (found.questions, found.kept) == (COUNT, 10)
-    assert 0 < found.usd < 0.01
+    [result] = forecast(spec, tmp_path / "split", tmp_path / "runs")
+    assert (result.questions, result.kept) == (COUNT, 10)
+    assert 0 < result.usd < 0.01
     assert len(model.asked) == 10
 
 
@@ -231,7 +231,7 @@ def test_a_body_that_breaks_off_is_asked_for_again(model: LargeModel, tmp_path: 
         asked(spec_for(tmp_path, model, shots=1), tmp_path)
 
 
-def test_refusals_and_wrong_answers_count_as_wrong_and_are_told(model: LargeModel, tmp_path: Path) -> None:
+def test_refusals_and_wrong_answers_count_as_wrong_and_are_reported(model: LargeModel, tmp_path: Path) -> None:
     def flawed(message: str) -> str | dict[str, Any]:
         match int(message.split()[-1]) % 5:
             case 0:
@@ -255,7 +255,7 @@ def test_a_prompt_that_a_filter_stops_is_a_refusal(model: LargeModel, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "expected"),
     [
         (401, "does not accept this key"),
         (404, "no model 'my-gpt'"),
@@ -264,15 +264,15 @@ def test_a_prompt_that_a_filter_stops_is_a_refusal(model: LargeModel, tmp_path: 
     ],
 )
 def test_an_endpoint_that_refuses_says_what_to_do(
-    model: LargeModel, tmp_path: Path, status: int, said: str, capfd: pytest.CaptureFixture[str]
+    model: LargeModel, tmp_path: Path, status: int, expected: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model.always = JSONResponse({"error": {"message": f"no {SECRET}", "param": "response_format"}}, status)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=expected) as caught:
         asked(spec_for(tmp_path, model, deployment="my-gpt"), tmp_path)
     assert SECRET not in str(caught.value) + "".join(capfd.readouterr())
 
 
-def test_what_was_under_way_when_it_broke_off_is_kept(model: LargeModel, tmp_path: Path) -> None:
+def test_answers_under_way_at_a_failure_are_kept(model: LargeModel, tmp_path: Path) -> None:
     model.seconds = 0.2
     model.failures = [PlainTextResponse("no", 418)]
     with pytest.raises(UserError, match="status 418"):
@@ -322,8 +322,8 @@ def test_recorded_answers_of_half_of_the_tests_are_refused(tmp_path: Path) -> No
 
 def test_recorded_answers_may_be_stored_completions(tmp_path: Path) -> None:
     def row(number: int) -> dict[str, Any]:
-        said = {"role": "assistant", "content": "billing"}
-        return {"messages": [{"role": "user", "content": f"request {number}"}, said]}
+        reply = {"role": "assistant", "content": "billing"}
+        return {"messages": [{"role": "user", "content": f"request {number}"}, reply]}
 
     write_jsonl(tmp_path / "stored.jsonl", map(row, range(COUNT)))
     asked(spec_for(tmp_path, None, recorded="stored.jsonl"), tmp_path)
@@ -336,7 +336,7 @@ def test_recorded_answers_of_other_texts_are_refused(tmp_path: Path) -> None:
         asked(spec_for(tmp_path, None, recorded="old.jsonl"), tmp_path)
 
 
-def test_a_missing_key_is_told_before_anything_is_asked(
+def test_a_missing_key_is_reported_before_any_request(
     model: LargeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("API_KEY")

@@ -29,9 +29,9 @@ def records(*parts: tuple[int, bool, float | None]) -> list[Record]:
 
 def suggested(validation: list[Record], least: float) -> float | None:
     """The threshold where it can't be proven that answers reach a primary metric."""
-    found = choose_threshold(validation, least)
-    assert found is None or not found.guaranteed
-    return found.value if found else None
+    result = choose_threshold(validation, least)
+    assert result is None or not result.guaranteed
+    return result.value if result else None
 
 
 def test_the_lowest_confidence_that_keeps_the_accuracy_is_chosen() -> None:
@@ -114,15 +114,15 @@ FEWEST = 22
 
 @pytest.mark.parametrize(("count", "proven"), [(FEWEST - 1, False), (FEWEST, True)])
 def test_it_takes_a_number_of_right_answers_to_prove_a_threshold(count: int, proven: bool) -> None:
-    found = choose_threshold(records((count, True, 0.9)), 0.9)
-    assert found
-    assert (found.value, found.guaranteed, found.examples) == (0.9, proven, count)
-    assert proven or "21 independent answers are too few, it takes 22" in found.doubt
+    result = choose_threshold(records((count, True, 0.9)), 0.9)
+    assert result
+    assert (result.value, result.guaranteed, result.examples) == (0.9, proven, count)
+    assert proven or "21 independent answers are too few, it takes 22" in result.doubt
 
 
 def test_an_error_among_the_surest_takes_more_answers() -> None:
-    found = choose_threshold(records((200, True, 0.9), (5, False, 0.9)), 0.9)
-    assert found == Threshold(0.9, True, 205)
+    result = choose_threshold(records((200, True, 0.9), (5, False, 0.9)), 0.9)
+    assert result == Threshold(0.9, True, 205)
     unproven = choose_threshold(records((30, True, 0.9), (3, False, 0.9)), 0.9)
     assert unproven
     assert "too many errors to prove it with so few" in unproven.doubt
@@ -141,26 +141,26 @@ def test_one_error_among_many_sure_answers_does_not_end_the_proof() -> None:
 def test_copies_prove_no_more_than_one_of_them() -> None:
     validation = records((100, True, 0.9))
     pairs = Drawing({record.id: int(record.id) // 5 for record in validation})
-    found = choose_threshold(validation, 0.9, pairs)
-    assert found
-    assert (found.guaranteed, found.examples) == (False, 20)
-    assert "20 independent answers are too few" in found.doubt
+    result = choose_threshold(validation, 0.9, pairs)
+    assert result
+    assert (result.guaranteed, result.examples) == (False, 20)
+    assert "20 independent answers are too few" in result.doubt
     assert choose_threshold(records((110, True, 0.9)), 0.9, Drawing({str(n): n // 5 for n in range(110)})) == Threshold(
         0.9, True, FEWEST
     )
 
 
 def test_nothing_is_guaranteed_where_there_is_doubt() -> None:
-    found = choose_threshold(records((100, True, 0.9)), 0.9, Drawing(doubt="it was long ago"))
-    assert found == Threshold(0.9, False, 100, "it was long ago")
+    result = choose_threshold(records((100, True, 0.9)), 0.9, Drawing(doubt="it was long ago"))
+    assert result == Threshold(0.9, False, 100, "it was long ago")
 
 
 @pytest.mark.parametrize(("least", "why"), [(1.0, "no answer is ever wrong"), (0.999, "100 independent answers")])
 def test_a_goal_nobody_can_prove_is_not_proven(least: float, why: str) -> None:
-    found = choose_threshold(records((100, True, 0.9)), least)
-    assert found
-    assert not found.guaranteed
-    assert why in found.doubt
+    result = choose_threshold(records((100, True, 0.9)), least)
+    assert result
+    assert not result.guaranteed
+    assert why in result.doubt
 
 
 @pytest.mark.parametrize(
@@ -219,9 +219,9 @@ def test_the_guarantee_holds_over_many_validation_parts(draw: Draw, count: int) 
             Record(str(n), "v", "a", "a", float(c), 1.0, 10, 2, measures={"f1": (float(w), 1)})
             for n, (c, w) in enumerate(zip(sure, score, strict=True))
         ]
-        if found := choose_threshold(validation, least):
-            made[found.guaranteed] += 1
-            broken[found.guaranteed] += expected[everything >= found.value].mean() < least
+        if result := choose_threshold(validation, least):
+            made[result.guaranteed] += 1
+            broken[result.guaranteed] += expected[everything >= result.value].mean() < least
     chance = 3 * (DELTA * (1 - DELTA) / RESAMPLINGS) ** 0.5
     assert broken[True] / RESAMPLINGS <= DELTA + chance
     if draw is at_the_edge:

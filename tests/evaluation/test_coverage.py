@@ -63,15 +63,15 @@ def cases(times: int) -> Iterator[tuple[int, str, float, float, float]]:
         for shape in SHAPES:
             for correlation in CORRELATIONS:
                 for accuracy in ACCURACIES:
-                    found = coverage(sizes_of(groups, shape), accuracy, correlation, times, rng)
-                    yield groups, shape, correlation, accuracy, found
+                    result = coverage(sizes_of(groups, shape), accuracy, correlation, times, rng)
+                    yield groups, shape, correlation, accuracy, result
 
 
 def test_intervals_of_groups_cover_the_truth() -> None:
     """The mean over accuracies, of 600 draws: 95 % within chance (0.9 points), or more where groups are few."""
     of_setting: dict[tuple[int, str, float], list[float]] = {}
-    for groups, shape, correlation, _, found in cases(150):
-        of_setting.setdefault((groups, shape, correlation), []).append(found)
+    for groups, shape, correlation, _, result in cases(150):
+        of_setting.setdefault((groups, shape, correlation), []).append(result)
     most = {8: 1.0, 32: 0.985, 100: 0.985, 300: 0.98}
     for (groups, shape, correlation), shares in of_setting.items():
         assert 0.93 <= np.mean(shares) <= most[groups], (groups, shape, correlation)
@@ -79,9 +79,9 @@ def test_intervals_of_groups_cover_the_truth() -> None:
 
 @pytest.mark.slow
 def test_every_combination_is_covered() -> None:
-    found = list(cases(1000))
-    assert all(share >= 0.9 for *_, share in found)
-    believed = [share for groups, *_, share in found if groups >= 32]
+    result = list(cases(1000))
+    assert all(share >= 0.9 for *_, share in result)
+    believed = [share for groups, *_, share in result if groups >= 32]
     assert sum(share < 0.93 for share in believed) <= 4
     assert sum(0.93 <= share <= 0.97 for share in believed) >= 0.8 * len(believed)
     assert max(believed) <= 0.99
@@ -103,9 +103,9 @@ def test_differences_of_pairs_in_groups_are_covered(shape: str) -> None:
                 which = np.concatenate(kinds)
                 first = [Ratio(float(kind != 1), 1) for kind in which]
                 second = [Ratio(float(kind != 0), 1) for kind in which]
-                found = paired(first, second, names)
-                two_sided += found.difference.low <= 0.03 <= found.difference.high
-                one_sided += found.at_least <= 0.03
+                result = paired(first, second, names)
+                two_sided += result.difference.low <= 0.03 <= result.difference.high
+                one_sided += result.at_least <= 0.03
             assert two_sided / times >= 0.92
             assert one_sided / times >= 0.91
 
@@ -120,6 +120,6 @@ def test_the_f1_of_fields_is_covered(records: int, score: float, correlation: fl
     for _ in range(times):
         fields = rng.integers(1, 7, records)
         right = rng.binomial(fields, rng.beta(score * total, (1 - score) * total, records))
-        found = ratio([Ratio(2.0 * part, 2.0 * whole) for part, whole in zip(right, fields, strict=True)], None)
-        covered += found.low <= score <= found.high
+        result = ratio([Ratio(2.0 * part, 2.0 * whole) for part, whole in zip(right, fields, strict=True)], None)
+        covered += result.low <= score <= result.high
     assert covered / times >= 0.93

@@ -26,15 +26,15 @@ def test_copies_and_groups_are_one_drawing(train: Path) -> None:
         example(unalike("c"), group="shop"),
         example(unalike("d")),
     ]
-    found = drawing_of(make_spec(), validation, train)
-    copy, other, first, second, alone = (found.unit[each.meta.id] for each in validation)
+    result = drawing_of(make_spec(), validation, train)
+    copy, other, first, second, alone = (result.unit[each.meta.id] for each in validation)
     assert copy == other
     assert first == second
     assert len({copy, first, alone}) == 3
-    assert found.doubt == ""
+    assert result.doubt == ""
 
 
-def test_what_is_to_come_is_not_like_what_is_older(train: Path) -> None:
+def test_future_requests_differ_from_an_older_validation_part(train: Path) -> None:
     spec = make_spec(data={"train": "train.jsonl", "time": "day"})
     assert "newer than the validation part" in drawing_of(spec, [], train).doubt
 

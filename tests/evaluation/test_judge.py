@@ -140,7 +140,7 @@ def test_a_busy_endpoint_is_asked_again(model: LargeModel, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "expected"),
     [
         (401, "does not accept this key"),
         (403, "does not accept this key"),
@@ -149,10 +149,10 @@ def test_a_busy_endpoint_is_asked_again(model: LargeModel, tmp_path: Path) -> No
     ],
 )
 def test_a_refusal_says_what_to_do_and_never_the_key(
-    model: LargeModel, tmp_path: Path, status: int, said: str, capfd: pytest.CaptureFixture[str]
+    model: LargeModel, tmp_path: Path, status: int, expected: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model.always = PlainTextResponse(f"bad key {SECRET}", status)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=expected) as caught:
         judged(model, tmp_path)
     assert SECRET not in str(caught.value)
     assert SECRET not in "".join(capfd.readouterr())
@@ -166,7 +166,7 @@ def test_an_endpoint_that_is_not_there_is_named(
         judged(model, tmp_path, url="http://127.0.0.1:1/v1")
 
 
-def test_a_missing_key_is_told_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_is_reported_before_any_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_KEY")
     with pytest.raises(UserError, match="export JUDGE_KEY="):
         Endpoint("https://api.example.com/v1", "large", "JUDGE_KEY", "judge")
@@ -202,7 +202,7 @@ def test_both_orders_must_say_the_same() -> None:
     assert not combine(None, "first").read
 
 
-def test_what_was_paid_for_outlives_the_process(tmp_path: Path) -> None:
+def test_paid_answers_outlive_the_process(tmp_path: Path) -> None:
     with PaidAnswers(tmp_path / PAID) as paid:
         assert paid.get(["a"]) is None
         paid.put(["a"], Paid("x", 1, 2))

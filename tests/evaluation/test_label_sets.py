@@ -30,13 +30,13 @@ def records(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> list[Record
 
 def test_a_score_has_micro_and_macro_f1_exact_match_and_that_of_each_label() -> None:
     a, b, c = LABELS
-    found = score(records([([a], [a]), ([a, b], [a]), ([], [c]), ([], []), ([b], [b])] * 20), seed=0)
-    assert found.primary_metric.value == pytest.approx(2 * 3 / (4 + 4))
-    assert found.others["exact match"].value == pytest.approx(3 / 5)
-    assert {label: each.value for label, each in found.fields.items()} == pytest.approx({a: 1, b: 2 / 3, c: 0})
-    assert found.others["macro-F1"].value == pytest.approx(5 / 9)
-    assert found.others["macro-F1"].low < 5 / 9 < found.others["macro-F1"].high
-    assert list(found.others) == ["macro-F1", "exact match"]
+    result = score(records([([a], [a]), ([a, b], [a]), ([], [c]), ([], []), ([b], [b])] * 20), seed=0)
+    assert result.primary_metric.value == pytest.approx(2 * 3 / (4 + 4))
+    assert result.others["exact match"].value == pytest.approx(3 / 5)
+    assert {label: each.value for label, each in result.fields.items()} == pytest.approx({a: 1, b: 2 / 3, c: 0})
+    assert result.others["macro-F1"].value == pytest.approx(5 / 9)
+    assert result.others["macro-F1"].low < 5 / 9 < result.others["macro-F1"].high
+    assert list(result.others) == ["macro-F1", "exact match"]
 
 
 def test_macro_f1_is_scikit_learns() -> None:
@@ -49,16 +49,16 @@ def test_macro_f1_is_scikit_learns() -> None:
     ]
     hot = MultiLabelBinarizer(classes=LABELS)
     gold, given = (hot.fit_transform([pair[side] for pair in pairs]) for side in (0, 1))
-    found = score(records(pairs), seed=0)
-    assert found.others["macro-F1"].value == pytest.approx(f1_score(gold, given, average="macro"))
-    assert found.primary_metric.value == pytest.approx(f1_score(gold, given, average="micro"))
+    result = score(records(pairs), seed=0)
+    assert result.others["macro-F1"].value == pytest.approx(f1_score(gold, given, average="macro"))
+    assert result.primary_metric.value == pytest.approx(f1_score(gold, given, average="micro"))
 
 
 def test_a_mean_whose_resamples_never_differ_reaches_as_far_as_all_together() -> None:
     right = [[Ratio(2, 2), Ratio(2, 2)]] * 30
-    found = macro_of(right, None, 0)
-    assert found.value == found.high == 1
-    assert found.low == ratio([Ratio(4, 4)] * 30, None).low < 1
+    result = macro_of(right, None, 0)
+    assert result.value == result.high == 1
+    assert result.low == ratio([Ratio(4, 4)] * 30, None).low < 1
 
 
 def test_few_examples_of_a_label_leave_a_doubt() -> None:
@@ -81,11 +81,11 @@ def examples(count: int, group: bool = False) -> list[Example]:
 @pytest.mark.parametrize("group", [False, True])
 def test_the_linear_control_learns_what_words_say(group: bool) -> None:
     known, asked = examples(300, group), examples(400, group)[300:]
-    found = controls(TASK, known)
-    assert list(found) == ["usual", "svm"]
-    right = sum(found["svm"].answer(each.request).text == each.answer for each in asked)
+    result = controls(TASK, known)
+    assert list(result) == ["usual", "svm"]
+    right = sum(result["svm"].answer(each.request).text == each.answer for each in asked)
     assert right > 90
-    assert {found["usual"].answer(each.request).text for each in asked} == {json.dumps([LABELS[0]])}
+    assert {result["usual"].answer(each.request).text for each in asked} == {json.dumps([LABELS[0]])}
 
 
 def test_the_usual_labels_are_those_with_the_largest_f1() -> None:

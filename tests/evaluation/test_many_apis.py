@@ -53,17 +53,17 @@ def test_all_are_asked_the_same_examples_each_with_its_own_key_and_prompt(
         {"url": dear.url},
         {"name": "luna", "model": "gpt-6-luna", "url": cheap.url, "key": "OTHER_KEY", "prompt": "Route: {labels}"},
     )
-    found = asked(spec, tmp_path)["all"]
-    assert list(found["apis"]) == ["gpt-4o", "luna"]
+    result = asked(spec, tmp_path)["all"]
+    assert list(result["apis"]) == ["gpt-4o", "luna"]
     assert len(dear.asked) == len(cheap.asked) == COUNT
     assert (dear.keys, cheap.keys) == ({f"Bearer {SECRET}"}, {"Bearer other"})
     assert cheap.asked[0]["messages"][0]["content"].startswith("Route: ")
     assert [each["id"] for each in records(tmp_path)] == [each["id"] for each in records(tmp_path, "luna")]
-    assert found["apis"]["luna"]["usd_per_1000"] == pytest.approx(1000 * (40 * 0.1 + 2 * 0.5) / 1e6)
-    assert found["usd"] == pytest.approx(COUNT * ((50 * 2.5 + 10) + (40 * 0.1 + 2 * 0.5)) / 1e6)
+    assert result["apis"]["luna"]["usd_per_1000"] == pytest.approx(1000 * (40 * 0.1 + 2 * 0.5) / 1e6)
+    assert result["usd"] == pytest.approx(COUNT * ((50 * 2.5 + 10) + (40 * 0.1 + 2 * 0.5)) / 1e6)
 
 
-def test_what_one_was_asked_is_not_asked_again_for_another(
+def test_a_question_to_one_api_is_not_asked_again_for_another(
     servers: tuple[LargeModel, LargeModel], tmp_path: Path
 ) -> None:
     dear, cheap = servers
@@ -107,21 +107,21 @@ def test_thinking_is_counted_and_paid(servers: tuple[LargeModel, LargeModel], tm
     server.thinks = lambda body: 3 if _effort(body) == "none" else 300
     server.usage = {"prompt_tokens": 50, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 20}}
     spec = listed(tmp_path, {"model": "gpt-6-luna", "url": server.url, "protocol": protocol, "reasoning_effort": "low"})
-    found = asked(spec, tmp_path)
-    assert [found[part] for part in ("prompt_tokens", "cached_tokens", "answer_tokens", "reasoning_tokens")] == [
+    result = asked(spec, tmp_path)
+    assert [result[part] for part in ("prompt_tokens", "cached_tokens", "answer_tokens", "reasoning_tokens")] == [
         50,
         20,
         305,
         300,
     ]
     per_1000 = 1000 * (30 * 0.1 + 20 * 0.01 + 305 * 0.5) / 1e6
-    assert found["usd_per_1000"] == pytest.approx(per_1000)
+    assert result["usd_per_1000"] == pytest.approx(per_1000)
     assert sum(row["answer"] == row["gold"] for row in records(tmp_path, "gpt-6-luna-low")) == COUNT * 4 // 5
     assert all(row["latency_ms"] > 0 for row in records(tmp_path, "gpt-6-luna-low"))
-    lower = found["lower"]
+    lower = result["lower"]
     assert (lower["effort"], lower["count"], lower["primary_metric"]) == ("none", COUNT, lower["primary_metric_here"])
     assert lower["usd_per_1000"] < per_1000 / 10
-    assert "At the reasoning effort none, 30 of the same examples come to 80.0%" in " ".join(found["told"])
+    assert "At the reasoning effort none, 30 of the same examples come to 80.0%" in " ".join(result["told"])
 
 
 def _effort(body: dict[str, Any]) -> str:
@@ -134,9 +134,9 @@ def test_the_lower_effort_is_not_asked_for_where_it_is_in_the_list(
     server, _ = servers
     server.thinks = lambda body: {"none": 0, "low": 100, "medium": 300}[_effort(body)]
     both = [{"model": "gpt-6-luna", "url": server.url, "reasoning_effort": each} for each in ("low", "medium")]
-    found = asked(listed(tmp_path, both[1], both[0]), tmp_path)["all"]["apis"]
-    assert found["gpt-6-luna-medium"]["lower"] is None
-    assert found["gpt-6-luna-medium"]["usd_per_1000"] > 2 * found["gpt-6-luna-low"]["usd_per_1000"]
+    result = asked(listed(tmp_path, both[1], both[0]), tmp_path)["all"]["apis"]
+    assert result["gpt-6-luna-medium"]["lower"] is None
+    assert result["gpt-6-luna-medium"]["usd_per_1000"] > 2 * result["gpt-6-luna-low"]["usd_per_1000"]
 
 
 def test_the_lower_effort_is_left_out_where_the_budget_has_no_room_for_it(
@@ -148,8 +148,8 @@ def test_the_lower_effort_is_left_out_where_the_budget_has_no_room_for_it(
     spent = COUNT * (50 * 0.2 + 1 * 1.2 + 50 * 0.1 + 301 * 0.5) / 1e6
     others = {"model": "gpt-5.6-luna", "url": plain.url, "reasoning_effort": "none"}
     luna = {"model": "gpt-6-luna", "url": thinks.url, "reasoning_effort": "low"}
-    found = asked(listed(tmp_path, others, luna, budget=spent + 0.0055), tmp_path)["all"]["apis"]
-    assert found["gpt-6-luna-low"]["lower"] is None
+    result = asked(listed(tmp_path, others, luna, budget=spent + 0.0055), tmp_path)["all"]["apis"]
+    assert result["gpt-6-luna-low"]["lower"] is None
     assert len(thinks.asked) == COUNT
 
 
@@ -174,8 +174,8 @@ def test_the_responses_api_refuses_and_fails_like_the_other(
     failed = {"id": "1", "object": "response", "status": "failed", "error": {"code": "server_error"}, "output": []}
     server.failures = [JSONResponse(failed), JSONResponse({"error": {"message": "slow"}}, 429, {"Retry-After": "1"})]
     server.reply = lambda message: {"refusal": "No."} if message.endswith(" 7") else knows(message)
-    found = asked(listed(tmp_path, {"model": "gpt-6-luna", "url": server.url, "protocol": "responses"}), tmp_path)
-    assert (found["refused"], found["unread"], found["cut"]) == (1, 0, 0)
+    result = asked(listed(tmp_path, {"model": "gpt-6-luna", "url": server.url, "protocol": "responses"}), tmp_path)
+    assert (result["refused"], result["unread"], result["cut"]) == (1, 0, 0)
     assert len(server.asked) == COUNT + 2
 
 
@@ -189,11 +189,11 @@ def test_an_answer_that_thinks_long_gets_more_room(
     spec = listed(
         tmp_path, {"model": "gpt-6-luna", "url": server.url, "protocol": protocol, "reasoning_effort": "none"}
     )
-    found = asked(spec, tmp_path)
-    assert (found["cut"], found["unread"]) == (0, 0)
+    result = asked(spec, tmp_path)
+    assert (result["cut"], result["unread"]) == (0, 0)
     assert len(server.asked) == COUNT + 3
     assert len(records(tmp_path, "gpt-6-luna-none")) == COUNT
-    assert found["usd"] > found["usd_per_1000"] * COUNT / 1000, "what was cut was paid too"
+    assert result["usd"] > result["usd_per_1000"] * COUNT / 1000, "what was cut was paid too"
 
 
 def _last(body: dict[str, Any]) -> str:
@@ -201,18 +201,18 @@ def _last(body: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("room", [0, 16_384], ids=["endless", "small"])
-def test_what_is_cut_all_the_same_is_told_as_cut_and_not_as_wrong(
+def test_a_reply_cut_twice_counts_as_cut_and_not_as_wrong(
     servers: tuple[LargeModel, LargeModel], tmp_path: Path, room: int
 ) -> None:
     server, _ = servers
     server.room = room
     server.thinks = lambda body: 90_000 if _last(body).endswith("0") else 10
-    found = asked(listed(tmp_path, {"model": "gpt-6-luna", "url": server.url, "reasoning_effort": "none"}), tmp_path)
-    assert (found["cut"], found["unread"]) == (3, 0)
-    assert "3 of its 30 replies were cut" in " ".join(found["told"])
+    result = asked(listed(tmp_path, {"model": "gpt-6-luna", "url": server.url, "reasoning_effort": "none"}), tmp_path)
+    assert (result["cut"], result["unread"]) == (3, 0)
+    assert "3 of its 30 replies were cut" in " ".join(result["told"])
     rows = records(tmp_path, "gpt-6-luna-none")
     assert len(rows) == COUNT - 3
-    assert found["primary_metric"]["test"] == round(sum(row["answer"] == row["gold"] for row in rows) / len(rows), 4)
+    assert result["primary_metric"]["test"] == round(sum(row["answer"] == row["gold"] for row in rows) / len(rows), 4)
 
 
 def test_an_endpoint_that_knows_max_tokens_only_is_asked_so(
@@ -227,13 +227,15 @@ def test_an_endpoint_that_knows_max_tokens_only_is_asked_so(
         return {"message": {"role": "assistant", "content": parts}}
 
     server.reply = in_parts
-    found = asked(listed(tmp_path, {"model": "mistral-small-2603", "url": server.url}), tmp_path)
-    assert found["unread"] == 0
+    result = asked(listed(tmp_path, {"model": "mistral-small-2603", "url": server.url}), tmp_path)
+    assert result["unread"] == 0
     assert sum("max_tokens" in body for body in server.asked) == COUNT
-    assert found["primary_metric"]["test"] == 0.8
+    assert result["primary_metric"]["test"] == 0.8
 
 
-def test_an_effort_that_the_endpoint_refuses_is_told(servers: tuple[LargeModel, LargeModel], tmp_path: Path) -> None:
+def test_an_effort_that_the_endpoint_refuses_is_reported(
+    servers: tuple[LargeModel, LargeModel], tmp_path: Path
+) -> None:
     server, _ = servers
     refusal = {"error": {"message": "Unsupported value", "param": "reasoning_effort", "code": "unsupported_value"}}
     server.always = JSONResponse(refusal, 400)
@@ -247,12 +249,12 @@ def test_an_effort_that_the_endpoint_refuses_is_told(servers: tuple[LargeModel, 
 def test_replies_in_another_form_are_said_to_be(servers: tuple[LargeModel, LargeModel], tmp_path: Path) -> None:
     server, _ = servers
     server.reply = lambda message: f"That is a case for {json.loads(knows(message))['label']}, I think."
-    found = asked(listed(tmp_path, {"model": "claude-haiku-5-5", "url": server.url}), tmp_path)
-    assert "may not know response_format: `structured: false`" in " ".join(found["told"])
+    result = asked(listed(tmp_path, {"model": "claude-haiku-5-5", "url": server.url}), tmp_path)
+    assert "may not know response_format: `structured: false`" in " ".join(result["told"])
 
 
 @pytest.mark.parametrize(
-    ("apis", "said"),
+    ("apis", "expected"),
     [
         ([{"model": "gpt-9"}], "The price book has no 'gpt-9'"),
         ([{"model": "gpt-6-luna", "reasoning_effort": "hihg"}], r"apis, gpt-6-luna-hihg: .* takes no .* mean 'high'"),
@@ -262,11 +264,11 @@ def test_replies_in_another_form_are_said_to_be(servers: tuple[LargeModel, Large
         ([{"model": "gpt-4.1-nano", "url": "openai"}], "it can't be asked any more"),
     ],
 )
-def test_an_api_that_can_not_be_asked_is_told_before_anything_else(
-    apis: list[dict[str, Any]], said: str, tmp_path: Path
+def test_an_api_that_can_not_be_asked_is_reported_before_anything_else(
+    apis: list[dict[str, Any]], expected: str, tmp_path: Path
 ) -> None:
     spec = make_spec(tmp_path, apis=apis)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=expected):
         check_apis(spec, price_book(), date(2026, 11, 28))
 
 
@@ -277,7 +279,7 @@ def test_one_that_is_gone_may_be_what_was_paid_for_and_what_it_said_may_be_recor
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "expected"),
     [
         ({"apis": [{}, {}]}, "two of `apis` are called 'gpt-4o'"),
         ({"apis": [{}], "today": "luna"}, "`apis` has only gpt-4o"),
@@ -286,8 +288,8 @@ def test_one_that_is_gone_may_be_what_was_paid_for_and_what_it_said_may_be_recor
         ({"apis": [{"name": "a/b"}]}, "a name has at most 60"),
     ],
 )
-def test_a_list_that_contradicts_itself_is_refused(spec: dict[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_a_list_that_contradicts_itself_is_refused(spec: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
         make_spec(**spec)
 
 

@@ -71,16 +71,16 @@ def drawn(rng: np.random.Generator, count: int, only_first: float, only_second: 
 )
 def test_the_interval_of_a_difference_covers_the_truth(count: int, only_first: float, only_second: float) -> None:
     rng, truth = np.random.default_rng(0), only_first - only_second
-    found = [drawn(rng, count, only_first, only_second) for _ in range(600)]
-    covered = np.mean([each.difference.low <= truth <= each.difference.high for each in found])
+    result = [drawn(rng, count, only_first, only_second) for _ in range(600)]
+    covered = np.mean([each.difference.low <= truth <= each.difference.high for each in result])
     assert 0.92 <= covered <= 0.99
-    assert 0.93 <= np.mean([each.at_least <= truth for each in found]) <= 0.995
+    assert 0.93 <= np.mean([each.at_least <= truth for each in result]) <= 0.995
 
 
 def test_at_a_difference_of_nothing_the_score_is_mcnemars() -> None:
     # (b - c) / sqrt(b + c) = 1.96 where b = 24.4 and c = 12.6: the interval ends at nothing.
-    found = of_counts(25, 12, 1000)
-    assert found.difference.low > 0
+    result = of_counts(25, 12, 1000)
+    assert result.difference.low > 0
     assert of_counts(24, 13, 1000).difference.low < 0
 
 
@@ -94,11 +94,11 @@ def test_no_difference_in_few_examples_is_no_proof() -> None:
 
 def test_no_difference_in_few_groups_is_no_proof() -> None:
     same = judged([True, False] * 100)
-    found = paired(same, same, [str(n % 5) for n in range(200)])
-    assert found.difference.value == 0
-    assert found.difference.low < -0.2
-    assert found.difference.doubt
-    assert not found.not_inferior(0.99)
+    result = paired(same, same, [str(n % 5) for n in range(200)])
+    assert result.difference.value == 0
+    assert result.difference.low < -0.2
+    assert result.difference.doubt
+    assert not result.not_inferior(0.99)
 
 
 def test_grouped_examples_are_tested_by_group() -> None:
@@ -113,9 +113,9 @@ def test_fewer_examples_prove_it_where_the_differences_are_small() -> None:
     rng = np.random.default_rng(0)
     first = [Ratio(float(value), 1) for value in rng.uniform(0.7, 0.9, 400)]
     second = [Ratio(each.part + float(step), 1) for each, step in zip(first, rng.normal(0, 0.05, 400), strict=True)]
-    found = paired(first, second, None)
-    assert found.variance == pytest.approx(0.0025, rel=0.2)
-    assert pairs_needed(0.01, found.variance) < 250
+    result = paired(first, second, None)
+    assert result.variance == pytest.approx(0.0025, rel=0.2)
+    assert pairs_needed(0.01, result.variance) < 250
 
 
 @pytest.mark.slow
@@ -128,8 +128,8 @@ def test_the_interval_of_a_difference_in_groups_covers_the_truth() -> None:
             better = rng.random(10) < (0.2 if rng.random() < 0.4 else 0.0)
             first += better.tolist()
             groups += [str(group)] * 10
-        found = paired(judged(first), judged([False] * 600), groups)
-        hits += found.difference.low <= 0.08 <= found.difference.high
+        result = paired(judged(first), judged([False] * 600), groups)
+        hits += result.difference.low <= 0.08 <= result.difference.high
     assert 0.87 <= hits / 120 <= 0.99
 
 
@@ -164,15 +164,15 @@ def test_holm_corrects_the_smallest_most() -> None:
     assert holm([]) == []
 
 
-def test_of_many_alike_holm_finds_a_difference_once_in_twenty() -> None:
+def test_holm_finds_a_difference_among_equals_once_in_twenty() -> None:
     rng = np.random.default_rng(7)
-    found = np.mean([min(holm(rng.random(12).tolist())) < 0.05 for _ in range(2000)])
-    assert 0.035 <= found <= 0.065
+    result = np.mean([min(holm(rng.random(12).tolist())) < 0.05 for _ in range(2000)])
+    assert 0.035 <= result <= 0.065
 
 
 @pytest.mark.parametrize("groups", [None, [str(number // 2) for number in range(6)], ["one"] * 6])
 def test_one_that_is_always_right_beside_one_that_never_is(groups: list[str] | None) -> None:
-    found = paired([Ratio(0, 1)] * 6, [Ratio(1, 1)] * 6, groups)
-    assert found.difference.value == -1
-    assert -1 <= found.at_least <= found.difference.high <= 1
-    assert found.difference.low < found.difference.high
+    result = paired([Ratio(0, 1)] * 6, [Ratio(1, 1)] * 6, groups)
+    assert result.difference.value == -1
+    assert -1 <= result.at_least <= result.difference.high <= 1
+    assert result.difference.low < result.difference.high

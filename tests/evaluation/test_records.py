@@ -60,7 +60,7 @@ def test_patterns_give_an_empty_record_where_nothing_fits() -> None:
     assert Patterns(KNOWN, TASK.canonical).answer("").text == "{}"
 
 
-def test_the_control_arms_go_with_the_task() -> None:
+def test_the_baselines_go_with_the_task() -> None:
     assert set(controls(TASK, KNOWN)) == {"nearest", "patterns"}
 
 
@@ -152,8 +152,8 @@ def test_a_long_document_is_read_in_windows_and_its_record_is_whole() -> None:
     # No window says the total; the record has one all the same, because it must: what the first would say of the whole.
     first, *_, last = taught
     taught[last] = [*tokenizer.encode_verbatim("{}"), end]
-    said = tokenizer.encode_verbatim('{"vendor":"Acme Ltd","date":"2024-03-18"')
-    taught[first] = [*said, *tokenizer.encode_verbatim("}"), end]
+    ids = tokenizer.encode_verbatim('{"vendor":"Acme Ltd","date":"2024-03-18"')
+    taught[first] = [*ids, *tokenizer.encode_verbatim("}"), end]
     partly = RecordReader(Knows(taught), task, template, tokenizer, chunk, whole, max_tokens=200).answer(text)
     record = json.loads(partly.text)
     assert (record["vendor"], record["date"]) == ("Acme Ltd", "2024-03-18")

@@ -46,11 +46,11 @@ def test_a_retraining_takes_as_long_as_the_run_did(tmp_path: Path) -> None:
     assert hours == pytest.approx(1.0)
     spec = make_spec(costs={"reviews_per_month": 200}, azure={"gpu": "Standard_NC8as_T4_v3"})
     evidence = evidence_of(candidate(0.7), candidate(0.6))
-    found = {item.name: item for item in compare(spec, evidence, price_book(), training_hours=hours).money.items}
-    assert found["retraining"].usd_per_month == pytest.approx(2 * 0.752)
+    result = {item.name: item for item in compare(spec, evidence, price_book(), training_hours=hours).money.items}
+    assert result["retraining"].usd_per_month == pytest.approx(2 * 0.752)
     on_cpu = make_spec(costs={"reviews_per_month": 200}, azure={"gpu": None})
-    found = {item.name: item for item in compare(on_cpu, evidence, price_book(), training_hours=hours).money.items}
-    assert found["retraining"].usd_per_month == pytest.approx(2 * 0.096)
+    result = {item.name: item for item in compare(on_cpu, evidence, price_book(), training_hours=hours).money.items}
+    assert result["retraining"].usd_per_month == pytest.approx(2 * 0.096)
 
 
 def test_verdict_json_holds_what_a_month_is_made_of() -> None:
@@ -90,7 +90,7 @@ def test_the_report_names_the_decision_and_the_sentence(html: str, folder: Path)
     assert (folder / "report.md").read_text("utf-8").startswith("# tickets: keep-api\n\nKeep gpt-4o for now")
 
 
-def test_the_tables_show_the_measured_arms_and_every_priced_api(html: str, folder: Path) -> None:
+def test_the_tables_show_the_measured_candidates_and_every_priced_api(html: str, folder: Path) -> None:
     for text in (html, (folder / "report.md").read_text("utf-8")):
         for name in ("TF-IDF + linear SVM", "tuned: served bundle int8", "API gpt-4o", "API gpt-6-luna", "14,000"):
             assert name in text
@@ -111,12 +111,12 @@ def test_the_confusion_matrix_counts_every_test_answer(html: str) -> None:
     assert sum(int(count) for count in re.findall(r">(\d+)</td>", matrix.group())) == 100
 
 
-def test_the_training_curve_is_drawn_to_its_last_step_for_each_member(html: str) -> None:
+def test_the_training_curve_is_drawn_to_its_last_step_for_each_adapter(html: str) -> None:
     assert html.count("M0.0,10.0 L300.0,85.0 L600.0,122.5") == 2
     assert "each of the 2 models" in html
 
 
-def test_what_was_measured_while_training_stands_in_the_curve(html: str) -> None:
+def test_the_curve_shows_the_measurements_during_training(html: str) -> None:
     assert '<circle cx="300.0" cy="47.5"' in html, "a validation loss of 1.5, where 2.0 is the top"
     assert '<circle cx="300.0" cy="122.5"' in html, "an accuracy of a quarter"
     assert "accuracy (dashed, scale on the right), last 25.0 %" in html

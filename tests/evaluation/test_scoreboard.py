@@ -102,11 +102,11 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_there_are_ten_sets_or_more_of_all_three_tasks(sets: ModuleType) -> None:
-    found = sets.load_sets()
-    assert len(found) >= 10
-    assert {one.task for one in found.values()} == {"classify", "extract", "generate"}
-    assert all(one.published or one.missing for one in found.values()), "say what was found, or that nothing was"
-    assert all(each.source and each.read for one in found.values() for each in one.published)
+    result = sets.load_sets()
+    assert len(result) >= 10
+    assert {one.task for one in result.values()} == {"classify", "extract", "generate"}
+    assert all(one.published or one.missing for one in result.values()), "say what was found, or that nothing was"
+    assert all(each.source and each.read for one in result.values() for each in one.published)
 
 
 def test_a_row_that_nobody_knows_is_an_error(
@@ -186,8 +186,8 @@ def test_a_batch_is_as_long_as_answers_are_fast_and_money_is_time(bench: Callabl
 def test_a_label_is_shown_apart(bench: Callable[[str], ModuleType]) -> None:
     pairs = [("oos", "oos"), ("oos", "a"), ("a", "a"), ("a", "oos"), ("b", "b"), ("b", "b")]
     records = [Record(str(n), "official", gold, answer, 1.0, 0, 0, 0) for n, (gold, answer) in enumerate(pairs)]
-    found = bench("scoreboard_row").apart(records, "oos")
-    assert {name: figure["value"] for name, figure in found.items()} == {
+    result = bench("scoreboard_row").apart(records, "oos")
+    assert {name: figure["value"] for name, figure in result.items()} == {
         "accuracy without oos": 75,
         "recall of oos": 50,
     }
@@ -217,7 +217,7 @@ def test_a_row_is_measured_anew_where_something_changed(
         board.state(*asked)
 
 
-def test_what_a_model_cannot_do_is_the_reason_of_its_row(
+def test_a_row_gives_the_reason_why_its_model_is_unable(
     bench: Callable[[str], ModuleType], sets: ModuleType, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measuring = bench("scoreboard_row")
@@ -256,7 +256,7 @@ def test_tries_leave_their_doubts(bench: Callable[[str], ModuleType], tmp_path: 
     assert note(tmp_path, True) == (False, ["train"])
 
 
-def test_what_others_take_of_the_machine_is_told(bench: Callable[[str], ModuleType]) -> None:
+def test_the_load_of_other_processes_is_reported(bench: Callable[[str], ModuleType]) -> None:
     module = bench("scoreboard_row")
     assert module.others_share((100.0, 50.0, 10.0), (120.0, 66.0, 24.0)) == pytest.approx(0.1)
     assert module.others_share((0.0, 0.0, 5.0), (0.0, 0.0, 9.0)) == 0, "the system does not say"
@@ -267,7 +267,7 @@ def test_what_others_take_of_the_machine_is_told(bench: Callable[[str], ModuleTy
     assert ended[1] - began[1] >= ended[2] - began[2] - 0.1
 
 
-def test_rows_of_two_machines_are_told_apart(bench: Callable[[str], ModuleType], sets: ModuleType) -> None:
+def test_rows_of_two_machines_are_kept_apart(bench: Callable[[str], ModuleType], sets: ModuleType) -> None:
     other = {"machine": {"processor": "another one", "cores": 2, "bfloat16": False}}
     rows = {"tiny/linear/0": a_row("linear", 91, 0.01), "tiny/all-minilm/0": a_row("all-minilm", 95, 0.02) | other}
     text = bench("scoreboard_page").page({"tiny": a_set(sets)}, rows)
@@ -318,6 +318,6 @@ def _fills(panel: ET.Element) -> Iterator[str]:
 
 
 def test_the_docs_are_what_is_made_of_the_rows(bench: Callable[[str], ModuleType], sets: ModuleType) -> None:
-    made, found, rows = bench("scoreboard_page"), sets.load_sets(), bench("scoreboard").results()
-    assert (REPOSITORY / "docs" / "scoreboard.md").read_text("utf-8") == made.page(found, rows), AGAIN
-    assert (REPOSITORY / "docs" / "scoreboard.svg").read_text("utf-8") == made.picture(found, rows), AGAIN
+    made, result, rows = bench("scoreboard_page"), sets.load_sets(), bench("scoreboard").results()
+    assert (REPOSITORY / "docs" / "scoreboard.md").read_text("utf-8") == made.page(result, rows), AGAIN
+    assert (REPOSITORY / "docs" / "scoreboard.svg").read_text("utf-8") == made.picture(result, rows), AGAIN

@@ -53,7 +53,7 @@ def test_times_are_cut_in_thirds() -> None:
     assert slices[0].falls_short
 
 
-def test_groups_are_slices_and_small_ones_are_not_told() -> None:
+def test_groups_are_slices_and_small_ones_are_not_reported() -> None:
     groups = ["big"] * 60 + ["bad"] * 40 + ["tiny"] * (LEAST - 1)
     slices = sliced(["same text here"] * len(groups), [group != "bad" for group in groups], groups=groups)
     assert {each.name for each in slices if each.by == "group"} == {"bad", "big"}

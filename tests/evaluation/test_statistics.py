@@ -71,7 +71,7 @@ def test_all_right_in_few_groups_is_no_certainty() -> None:
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_of_one_group_nothing_is_known(right: bool) -> None:
+def test_one_group_proves_nothing(right: bool) -> None:
     interval = accuracy([right] * 50, ["one"] * 50)
     assert (interval.low, interval.high) == (0, 1)
     assert interval.doubt
@@ -113,7 +113,7 @@ def test_a_field_that_five_records_have_right_is_no_proof() -> None:
     assert interval.low == pytest.approx(1 / (1 + 2.776**2 / 5), abs=1e-3)
 
 
-def test_of_graded_answers_that_hardly_vary_the_interval_is_narrow() -> None:
+def test_graded_answers_that_hardly_vary_have_a_narrow_interval() -> None:
     """Of 150 with a standard deviation of 0.1 a normal interval is 0.033 wide, one for right and wrong ones 0.16."""
     values = np.random.default_rng(4).normal(0.6, 0.1, 150).clip(0, 1)
     interval = ratio([Ratio(float(value), 1) for value in values], None)
@@ -177,8 +177,8 @@ def test_the_interval_of_macro_f1_is_that_of_a_bootstrap_done_with_scikit_learn(
 
 def test_a_label_that_a_resample_lacks_does_not_lower_macro_f1() -> None:
     gold = [f"L{n // 2}" for n in range(40)]
-    found = macro_f1(gold, gold, None, 0)
-    assert (found.low, found.high) == (wilson(40, 40).low, 1)
+    result = macro_f1(gold, gold, None, 0)
+    assert (result.low, result.high) == (wilson(40, 40).low, 1)
 
 
 def test_macro_f1_of_few_examples_a_label_says_so() -> None:

@@ -36,8 +36,10 @@ def test_each_target_that_is_missed_is_named(served: list[Record], changes: dict
 
 
 def test_a_margin_of_nothing_is_no_fault() -> None:
-    found = verdict(candidate(0.88), candidate(0.5), api_answers=candidate(0.9, splits=("test",)), goal={"margin": 0.0})
-    assert found.decision != "switch"
+    result = verdict(
+        candidate(0.88), candidate(0.5), api_answers=candidate(0.9, splits=("test",)), goal={"margin": 0.0}
+    )
+    assert result.decision != "switch"
 
 
 def in_groups(records: list[Record], groups: int) -> list[Record]:
@@ -47,26 +49,26 @@ def in_groups(records: list[Record], groups: int) -> list[Record]:
 def test_too_few_groups_prove_no_goal() -> None:
     served, svm = in_groups(candidate(1.0), 8), in_groups(candidate(0.5), 8)
     goal = {"accuracy": 0.3, "margin": 0.29}
-    found = verdict(served, svm, goal=goal)
-    assert found.decision not in ("switch", "classical")
-    assert "there are too few groups to tell (8, and it takes 20): collect test examples from more" in found.sentence
-    assert [target.name for target in found.targets if not target.met] == ["accuracy on test"]
-    assert any("accuracy proves nothing: too few groups" in reason for reason in found.reasons)
-    assert not any("says little" in reason for reason in found.reasons), "one doubt is told once"
+    result = verdict(served, svm, goal=goal)
+    assert result.decision not in ("switch", "classical")
+    assert "there are too few groups to tell (8, and it takes 20): collect test examples from more" in result.sentence
+    assert [target.name for target in result.targets if not target.met] == ["accuracy on test"]
+    assert any("accuracy proves nothing: too few groups" in reason for reason in result.reasons)
+    assert not any("says little" in reason for reason in result.reasons), "one doubt is told once"
     assert verdict(in_groups(served, 50), in_groups(svm, 50), goal=goal).decision == "switch"
 
 
 def test_too_few_groups_do_not_show_that_nothing_was_lost() -> None:
     goal = {"accuracy": 1.0, "margin": 0.4}
     both = {"goal": goal, "api_answers": in_groups(candidate(0.98, splits=("test",)), 8)}
-    found = verdict(in_groups(candidate(0.98), 8), in_groups(candidate(0.1), 8), **both)
-    assert found.decision != "switch"
-    assert "no worse than gpt-4o on test" in [target.name for target in found.targets if not target.met]
+    result = verdict(in_groups(candidate(0.98), 8), in_groups(candidate(0.1), 8), **both)
+    assert result.decision != "switch"
+    assert "no worse than gpt-4o on test" in [target.name for target in result.targets if not target.met]
     both["api_answers"] = in_groups(candidate(0.98, splits=("test",)), 50)
     assert verdict(in_groups(candidate(0.98), 50), in_groups(candidate(0.1), 50), **both).decision == "switch"
 
 
-def test_macro_f1_of_rare_labels_is_told_to_say_little() -> None:
+def test_macro_f1_of_rare_labels_says_little() -> None:
     rare = [
         replace(record, gold="refund") if number % PER_SPLIT == 0 else replace(record, gold="billing")
         for number, record in enumerate(candidate(0.98))

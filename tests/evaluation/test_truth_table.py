@@ -34,6 +34,6 @@ def test_there_are_scenarios_enough_each_with_its_own_name() -> None:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_no_scenario_is_decided_wrongly_time_and_again(name: str) -> None:
     """Of decisions that are harmful one time in twenty, three or more of six come once in five hundred times."""
-    found = VERDICTS.outcome(SCENARIOS[name], DRAWINGS, 1)
-    assert found.harmful * DRAWINGS <= 2, found.decisions
-    assert found.right * DRAWINGS >= 3, found.decisions
+    result = VERDICTS.outcome(SCENARIOS[name], DRAWINGS, 1)
+    assert result.harmful * DRAWINGS <= 2, result.decisions
+    assert result.right * DRAWINGS >= 3, result.decisions

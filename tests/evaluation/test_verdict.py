@@ -17,47 +17,47 @@ LITTLE = {"requests_per_month": 20_000}
 
 
 def test_a_good_tuned_model_means_switch() -> None:
-    found = verdict(GOOD, POOR)
-    assert found.decision == "switch"
-    assert found.usd_per_month < found.usd_per_month_now == pytest.approx(14_000)
+    result = verdict(GOOD, POOR)
+    assert result.decision == "switch"
+    assert result.usd_per_month < result.usd_per_month_now == pytest.approx(14_000)
 
 
 def test_a_good_linear_svm_means_classical_even_where_the_tuned_model_is_better() -> None:
-    found = verdict(candidate(0.99), GOOD)
-    assert found.decision == "classical"
-    assert "linear SVM" in found.sentence
+    result = verdict(candidate(0.99), GOOD)
+    assert result.decision == "classical"
+    assert "linear SVM" in result.sentence
 
 
 def test_a_model_that_is_right_where_it_is_sure_means_cascade() -> None:
-    found = verdict(SURE_IN_PART, POOR)
-    assert found.decision == "cascade"
-    assert found.threshold == Threshold(0.99, True, 100)
-    assert found.cascade["test"].coverage == pytest.approx(0.6)
+    result = verdict(SURE_IN_PART, POOR)
+    assert result.decision == "cascade"
+    assert result.threshold == Threshold(0.99, True, 100)
+    assert result.cascade["test"].coverage == pytest.approx(0.6)
 
 
 def test_a_cascade_costs_its_machines_and_the_apis_rest() -> None:
-    found, alone = verdict(SURE_IN_PART, POOR), verdict(GOOD, POOR)
-    assert found.usd_per_month == pytest.approx(alone.usd_per_month + 0.4 * 14_000)
+    result, alone = verdict(SURE_IN_PART, POOR), verdict(GOOD, POOR)
+    assert result.usd_per_month == pytest.approx(alone.usd_per_month + 0.4 * 14_000)
 
 
 def test_a_poor_model_means_keep_the_api() -> None:
-    found = verdict(POOR, POOR)
-    assert found.decision == "keep-api"
-    assert found.usd_per_month == found.usd_per_month_now
+    result = verdict(POOR, POOR)
+    assert result.decision == "keep-api"
+    assert result.usd_per_month == result.usd_per_month_now
 
 
 def test_a_good_model_at_little_traffic_means_measure_a_cheaper_api() -> None:
-    found = verdict(GOOD, POOR, traffic=LITTLE, market=True)
-    assert (found.decision, found.shown) == ("cheaper-api", "keep-api")
-    assert found.sentence.startswith("Measure ministral-3b-2512 first: it would cost $1.00 a month")
-    assert "Until then: Keep gpt-4o: at this volume it costs $28 a month" in found.sentence
-    assert found.measure == "apis+={model: ministral-3b-2512, url: mistral}"
-    assert found.usd_per_month < found.usd_per_month_now
+    result = verdict(GOOD, POOR, traffic=LITTLE, market=True)
+    assert (result.decision, result.shown) == ("cheaper-api", "keep-api")
+    assert result.sentence.startswith("Measure ministral-3b-2512 first: it would cost $1.00 a month")
+    assert "Until then: Keep gpt-4o: at this volume it costs $28 a month" in result.sentence
+    assert result.measure == "apis+={model: ministral-3b-2512, url: mistral}"
+    assert result.usd_per_month < result.usd_per_month_now
 
 
 def test_a_good_model_at_little_traffic_on_the_cheapest_api_means_keep_it() -> None:
-    found = verdict(GOOD, POOR, traffic=LITTLE, api={"model": "ministral-3b-2512"}, market=True)
-    assert (found.decision, found.measure) == ("keep-api", None)
+    result = verdict(GOOD, POOR, traffic=LITTLE, api={"model": "ministral-3b-2512"}, market=True)
+    assert (result.decision, result.measure) == ("keep-api", None)
 
 
 def test_the_sentence_says_that_the_api_ends_within_the_horizon() -> None:
@@ -71,31 +71,31 @@ def test_the_sentence_says_that_the_api_ends_within_the_horizon() -> None:
 @pytest.mark.parametrize("served", [SURE_IN_PART, POOR], ids=["sure", "poor"])
 def test_an_api_that_has_ended_is_neither_kept_nor_left_the_rest_of_a_cascade(served: list) -> None:
     assert verdict(served, POOR, day=date(2027, 1, 13)).decision in ("cascade", "keep-api")
-    found = verdict(served, POOR, day=date(2027, 1, 14), market=True)
-    assert found.decision == "cheaper-api"
-    assert found.sentence.startswith("Measure ministral-3b-2512 first in the place of gpt-4o: it would cost $500 a")
-    assert "gpt-4o left OpenAI's API on 2027-01-14." in found.sentence
-    assert found.usd_per_month == pytest.approx(500)
+    result = verdict(served, POOR, day=date(2027, 1, 14), market=True)
+    assert result.decision == "cheaper-api"
+    assert result.sentence.startswith("Measure ministral-3b-2512 first in the place of gpt-4o: it would cost $500 a")
+    assert "gpt-4o left OpenAI's API on 2027-01-14." in result.sentence
+    assert result.usd_per_month == pytest.approx(500)
 
 
 def test_a_good_model_is_switched_to_when_the_api_has_ended() -> None:
-    found = verdict(GOOD, POOR, day=date(2027, 2, 1))
-    assert found.decision == "switch"
-    assert "gpt-4o left OpenAI's API" in found.sentence
+    result = verdict(GOOD, POOR, day=date(2027, 2, 1))
+    assert result.decision == "switch"
+    assert "gpt-4o left OpenAI's API" in result.sentence
 
 
 def test_an_api_that_ends_soon_is_not_recommended_however_cheap(tmp_path: Path) -> None:
     book = tmp_path / "prices.yaml"
     book.write_text("apis: {brief: {usd_in: 0.001, usd_out: 0.001, ends: {openai: 2026-12-24}}}", "utf-8")
-    found = verdict(GOOD, POOR, traffic=LITTLE, prices=str(book), market=True)
-    assert found.sentence.startswith("Measure ministral-3b-2512 first")
+    result = verdict(GOOD, POOR, traffic=LITTLE, prices=str(book), market=True)
+    assert result.sentence.startswith("Measure ministral-3b-2512 first")
 
 
 def test_an_estimate_without_thinking_says_so(tmp_path: Path) -> None:
     book = tmp_path / "prices.yaml"
     book.write_text("apis: {ours: {usd_in: 0.001, usd_out: 0.001, reasons: true}}", "utf-8")
-    found = verdict(GOOD, POOR, traffic=LITTLE, prices=str(book), market=True)
-    assert "ours may think before it answers, which is billed as output and not in that figure." in found.sentence
+    result = verdict(GOOD, POOR, traffic=LITTLE, prices=str(book), market=True)
+    assert "ours may think before it answers, which is billed as output and not in that figure." in result.sentence
 
 
 def test_old_prices_are_among_the_reasons() -> None:
@@ -104,17 +104,17 @@ def test_old_prices_are_among_the_reasons() -> None:
 
 
 def test_a_cascade_that_would_not_save_money_is_not_recommended() -> None:
-    found = verdict(SURE_IN_PART, POOR, traffic=LITTLE)
-    assert found.decision == "keep-api"
-    assert "would not save money" in found.sentence
+    result = verdict(SURE_IN_PART, POOR, traffic=LITTLE)
+    assert result.decision == "keep-api"
+    assert "would not save money" in result.sentence
 
 
 @pytest.mark.parametrize("served", [GOOD, SURE_IN_PART, POOR], ids=["good", "sure", "poor"])
 @pytest.mark.parametrize("traffic", [LITTLE, {"requests_per_month": 10_000_000}], ids=["little", "much"])
 def test_a_failed_parity_never_means_switch_or_cascade(served: list, traffic: dict) -> None:
-    found = verdict(served, POOR, parity_passed=False, traffic=traffic)
-    assert found.decision == "keep-api"
-    assert any("parity gate failed" in reason for reason in found.reasons)
+    result = verdict(served, POOR, parity_passed=False, traffic=traffic)
+    assert result.decision == "keep-api"
+    assert any("parity gate failed" in reason for reason in result.reasons)
 
 
 def test_a_failed_parity_does_not_stand_against_the_svm() -> None:
@@ -123,9 +123,9 @@ def test_a_failed_parity_does_not_stand_against_the_svm() -> None:
 
 def test_the_worst_test_split_decides() -> None:
     served = [*candidate(0.97), *candidate(0.6, splits=("unseen",))]
-    found = verdict(served, [*POOR, *candidate(0.6, splits=("unseen",))])
-    assert found.decision != "switch"
-    assert "60.0 %" in found.sentence
+    result = verdict(served, [*POOR, *candidate(0.6, splits=("unseen",))])
+    assert result.decision != "switch"
+    assert "60.0 %" in result.sentence
 
 
 def test_an_interval_that_reaches_too_far_below_the_goal_is_not_good_enough() -> None:
@@ -144,8 +144,8 @@ def test_a_model_that_is_too_slow_answers_in_no_cascade() -> None:
 
 @pytest.mark.parametrize("parity_passed", [True, False], ids=["slow", "parity"])
 def test_the_sentence_does_not_call_an_accuracy_short_that_is_not(parity_passed: bool) -> None:
-    found = verdict(candidate(0.97, ms=20 if not parity_passed else 2000), POOR, parity_passed=parity_passed)
-    assert "97.0 %, short of the 90.0 %" not in found.sentence
+    result = verdict(candidate(0.97, ms=20 if not parity_passed else 2000), POOR, parity_passed=parity_passed)
+    assert "97.0 %, short of the 90.0 %" not in result.sentence
 
 
 def test_a_threshold_that_fails_on_the_test_is_not_trusted() -> None:
@@ -155,19 +155,19 @@ def test_a_threshold_that_fails_on_the_test_is_not_trusted() -> None:
 
 def test_the_threshold_is_chosen_on_validation_data_alone() -> None:
     served = [*candidate(0.3, splits=("validation",)), *candidate(0.8, sure=0.6, splits=("test",))]
-    found = verdict(served, POOR)
-    assert (found.threshold, found.decision) == (None, "keep-api")
+    result = verdict(served, POOR)
+    assert (result.threshold, result.decision) == (None, "keep-api")
 
 
 def test_at_the_break_even_one_machine_costs_what_the_api_does() -> None:
-    found = verdict(GOOD, POOR)
+    result = verdict(GOOD, POOR)
     machine, kept = 0.096 * 730, (2 * 4 * 500 + 750) / 2**30 * 90 / (365 / 12) * 0.075
-    assert found.break_even_requests * (14_000 / 10_000_000 - kept) == pytest.approx(machine)
+    assert result.break_even_requests * (14_000 / 10_000_000 - kept) == pytest.approx(machine)
 
 
 def test_the_api_is_priced_by_the_prompt_it_is_really_sent() -> None:
-    found = verdict(GOOD, POOR, api={"prompt_tokens": 960, "completion_tokens": 40})
-    assert found.usd_per_month_now == pytest.approx(28_000)
+    result = verdict(GOOD, POOR, api={"prompt_tokens": 960, "completion_tokens": 40})
+    assert result.usd_per_month_now == pytest.approx(28_000)
 
 
 def test_the_tuned_model_is_set_against_the_svm_on_the_same_examples() -> None:
@@ -182,17 +182,19 @@ def test_the_validation_part_is_no_result() -> None:
 
 
 def test_a_threshold_says_what_it_promises_and_what_not() -> None:
-    def told(served: list, **changes: Any) -> str:
+    def promise(served: list, **changes: Any) -> str:
         return " ".join(reason for reason in verdict(served, POOR, **changes).reasons if "validation" in reason)
 
-    assert "Where it is at least 99 % sure, the served model is right on at least 90.0 %" in told(SURE_IN_PART)
-    assert "the chance that this does not hold is at most 10 % (Learn-then-Test on 100 answers)" in told(SURE_IN_PART)
-    assert "without a guarantee: it was long ago" in told(SURE_IN_PART, drawing=Drawing(doubt="it was long ago"))
-    assert "without a guarantee: its surest answers hold too many errors" in told(candidate(0.9))
-    assert told(POOR) == "There is no confidence from which 20 or more validation answers reach 90.0 %."
+    assert "Where it is at least 99 % sure, the served model is right on at least 90.0 %" in promise(SURE_IN_PART)
+    assert "the chance that this does not hold is at most 10 % (Learn-then-Test on 100 answers)" in promise(
+        SURE_IN_PART
+    )
+    assert "without a guarantee: it was long ago" in promise(SURE_IN_PART, drawing=Drawing(doubt="it was long ago"))
+    assert "without a guarantee: its surest answers hold too many errors" in promise(candidate(0.9))
+    assert promise(POOR) == "There is no confidence from which 20 or more validation answers reach 90.0 %."
 
 
-def test_what_is_good_enough_is_named_whatever_it_costs() -> None:
+def test_a_good_enough_candidate_is_named_whatever_it_costs() -> None:
     assert verdict(GOOD, POOR).good_enough == "served"
     assert verdict(POOR, GOOD).good_enough == "svm"
     assert verdict(GOOD, POOR, traffic=LITTLE).good_enough == "served"
@@ -209,16 +211,16 @@ def against_api(api: float, served: float, svm: float = 0.7, **spec: Any) -> Any
 
 
 def test_a_model_that_meets_the_goal_but_is_worse_than_the_measured_api_is_not_recommended() -> None:
-    found = against_api(0.96, 0.93)
-    assert found.decision == "keep-api"
-    assert "on test the tuned tokenizer is -3.0 (" in found.sentence
-    assert "not shown to be within the 2 that it may be worse" in found.sentence
+    result = against_api(0.96, 0.93)
+    assert result.decision == "keep-api"
+    assert "on test the tuned tokenizer is -3.0 (" in result.sentence
+    assert "not shown to be within the 2 that it may be worse" in result.sentence
 
 
 def test_a_worse_model_is_recommended_where_the_spec_accepts_it() -> None:
-    found = against_api(0.96, 0.93, goal={"accept_worse": True})
-    assert found.decision == "switch"
-    assert "It is -3.0 (-3.8 to -2.3) points against gpt-4o on test, which you accept" in found.sentence
+    result = against_api(0.96, 0.93, goal={"accept_worse": True})
+    assert result.decision == "switch"
+    assert "It is -3.0 (-3.8 to -2.3) points against gpt-4o on test, which you accept" in result.sentence
 
 
 def test_a_model_as_good_as_the_measured_api_is_recommended_below_the_goal_too() -> None:
@@ -229,7 +231,7 @@ def test_a_worse_linear_model_does_not_win_over_one_as_good_as_the_api() -> None
     assert against_api(0.97, 0.97, 0.93).decision == "switch"
 
 
-def test_of_two_that_cost_the_same_the_better_one_wins_beyond_the_margin() -> None:
+def test_at_the_same_cost_the_better_one_wins_beyond_the_margin() -> None:
     assert verdict(candidate(0.97, **MANY), candidate(0.92, **MANY)).decision == "switch"
     assert verdict(candidate(0.935, **MANY), candidate(0.92, **MANY)).decision == "classical"
 
@@ -238,16 +240,16 @@ def test_a_cascade_whose_whole_is_worse_than_the_measured_api_is_not_recommended
     """What it answers itself is right on 92 %, where the API is on 100 %."""
     served = candidate(0.55, sure=0.6, **MANY)
     assert verdict(served, POOR).decision == "cascade"
-    found = verdict(served, POOR, api_answers=candidate(1.0, splits=("test",), **MANY))
-    assert found.decision == "keep-api"
-    assert "gives up -5.0 (" in found.sentence
+    result = verdict(served, POOR, api_answers=candidate(1.0, splits=("test",), **MANY))
+    assert result.decision == "keep-api"
+    assert "gives up -5.0 (" in result.sentence
 
 
 def test_a_cascade_needs_answers_enough_on_every_split() -> None:
     served = [*candidate(0.8, sure=0.6), *candidate(0.8, sure=0.1, splits=("other",))]
-    found = verdict(served, [*POOR, *candidate(0.7, splits=("other",))])
-    assert found.decision == "keep-api"
-    assert "is tested by 10 answers on other only, and 20 are the least" in found.sentence
+    result = verdict(served, [*POOR, *candidate(0.7, splits=("other",))])
+    assert result.decision == "keep-api"
+    assert "is tested by 10 answers on other only, and 20 are the least" in result.sentence
 
 
 @pytest.mark.parametrize(
@@ -263,36 +265,36 @@ def test_a_cascade_of_groups_needs_a_proof_on_the_tests(count: int, why: str) ->
         replace(record, group=f"{record.split} {int(record.id.rpartition('-')[2]) // 10}")
         for record in candidate(0.57, sure=0.6, per_split=count)
     ]
-    found = verdict(grouped, POOR)
-    assert found.threshold
-    assert found.decision == "keep-api"
-    assert why in found.sentence
+    result = verdict(grouped, POOR)
+    assert result.threshold
+    assert result.decision == "keep-api"
+    assert why in result.sentence
 
 
 def test_a_cascade_that_answers_nearly_all_must_pass_as_a_switch() -> None:
-    found = verdict(candidate(0.91, sure=0.98), POOR, goal={"accuracy": 0.9, "margin": 0.0})
-    assert found.decision == "keep-api"
+    result = verdict(candidate(0.91, sure=0.98), POOR, goal={"accuracy": 0.9, "margin": 0.0})
+    assert result.decision == "keep-api"
 
 
 def test_a_cascade_without_a_guarantee_says_so() -> None:
-    found = verdict(SURE_IN_PART, POOR, drawing=Drawing(doubt="it was long ago"))
-    assert found.decision == "cascade"
-    assert "which is no guarantee" in found.sentence
+    result = verdict(SURE_IN_PART, POOR, drawing=Drawing(doubt="it was long ago"))
+    assert result.decision == "cascade"
+    assert "which is no guarantee" in result.sentence
 
 
 def test_a_saving_that_never_pays_for_the_engineering_is_none() -> None:
     costs = {"engineering_usd": 20_000}
     barely = {"requests_per_month": 51_000}  # of gpt-4o for $71.40 where a machine costs $70.08
-    found = verdict(GOOD, POOR, traffic=barely, costs=costs, api={"model": "gpt-4o"})
-    assert found.decision in ("keep-api", "cheaper-api")
+    result = verdict(GOOD, POOR, traffic=barely, costs=costs, api={"model": "gpt-4o"})
+    assert result.decision in ("keep-api", "cheaper-api")
     assert verdict(GOOD, POOR, costs=costs).decision == "switch"
     assert "pays for" not in verdict(GOOD, POOR, costs=costs | {"hourly_usd": 60}).sentence
 
 
 def test_where_peoples_work_has_no_price_the_sentence_says_what_it_may_cost() -> None:
-    found = verdict(GOOD, POOR)
-    year = 12 * (found.usd_per_month_now - found.usd_per_month)
-    assert f"pays for up to ${year:,.0f} of engineering and reviews (61 hours) within 12 months" in found.sentence
+    result = verdict(GOOD, POOR)
+    year = 12 * (result.usd_per_month_now - result.usd_per_month)
+    assert f"pays for up to ${year:,.0f} of engineering and reviews (61 hours) within 12 months" in result.sentence
     reviewed = verdict(GOOD, POOR, costs={"hourly_usd": 60})
     year = 12 * (reviewed.usd_per_month_now - reviewed.usd_per_month)
     assert f"which pays for up to ${year:,.0f} of engineering within 12 months" in reviewed.sentence
@@ -316,8 +318,8 @@ def test_the_verdict_names_what_its_months_leave_out() -> None:
         "(costs.hourly_usd); retraining: 3.0 trainings, one for every 100 reviews (costs.retraining_usd)."
     )
     costs = {"engineering_usd": 9, "hourly_usd": 60, "retraining_usd": 1}
-    (said,) = (reason for reason in verdict(GOOD, POOR, costs=costs).reasons if reason.startswith("By itself"))
-    assert said.endswith("and has paid for its engineering after 0.0 months.")
+    (reason,) = (reason for reason in verdict(GOOD, POOR, costs=costs).reasons if reason.startswith("By itself"))
+    assert reason.endswith("and has paid for its engineering after 0.0 months.")
 
 
 LUNA = {"model": "gpt-6-luna"}
@@ -326,9 +328,9 @@ LUNA = {"model": "gpt-6-luna"}
 
 def test_a_tier_that_costs_less_than_what_is_recommended_is_to_be_measured_first() -> None:
     """At a million requests a machine costs $70, and a tier that nobody has tried $50."""
-    found = verdict(GOOD, POOR, traffic={"requests_per_month": 1_000_000}, market=True)
-    assert (found.decision, found.shown) == ("cheaper-api", "switch")
-    assert "Until then: Switch: the tuned tokenizer" in found.sentence
+    result = verdict(GOOD, POOR, traffic={"requests_per_month": 1_000_000}, market=True)
+    assert (result.decision, result.shown) == ("cheaper-api", "switch")
+    assert "Until then: Switch: the tuned tokenizer" in result.sentence
     assert verdict(GOOD, POOR, market=True).decision == "switch"
 
 
@@ -343,18 +345,18 @@ def test_a_list_of_apis_says_which_come_into_question() -> None:
 
 
 def test_a_measured_api_that_passes_and_costs_less_is_moved_to() -> None:
-    found = verdict(POOR, POOR, apis=[{}, LUNA], others={"gpt-6-luna": candidate(0.97, splits=("test",))})
-    assert (found.decision, found.measure) == ("cheaper-api", None)
-    assert found.sentence.startswith(
+    result = verdict(POOR, POOR, apis=[{}, LUNA], others={"gpt-6-luna": candidate(0.97, splits=("test",))})
+    assert (result.decision, result.measure) == ("cheaper-api", None)
+    assert result.sentence.startswith(
         "Move to gpt-6-luna: it is right on 97.0 % of the hardest test split and costs $580"
     )
 
 
 def test_a_measured_api_that_fails_is_not_moved_to_and_not_asked_for_again() -> None:
-    found = verdict(POOR, POOR, apis=[{}, LUNA], others={"gpt-6-luna": candidate(0.80, splits=("test",))})
-    assert found.decision == "keep-api"
+    result = verdict(POOR, POOR, apis=[{}, LUNA], others={"gpt-6-luna": candidate(0.80, splits=("test",))})
+    assert result.decision == "keep-api"
     assert any(
-        "gpt-6-luna was measured (test 80.0 %; $580 a month): it does not meet" in each for each in found.reasons
+        "gpt-6-luna was measured (test 80.0 %; $580 a month): it does not meet" in each for each in result.reasons
     )
 
 
@@ -376,24 +378,24 @@ def test_our_own_model_is_held_against_the_cheapest_api_that_passes() -> None:
     luna = {"gpt-6-luna": candidate(0.97, splits=("test",))}
     little = {"requests_per_month": 1_000_000}
     assert verdict(GOOD, POOR, traffic=little, apis=[{}, LUNA], others=luna).decision == "cheaper-api"
-    found = verdict(GOOD, POOR, apis=[{}, LUNA], others=luna)
-    assert found.decision == "switch"
-    assert "and $580 for gpt-6-luna, the cheapest API that passes" in found.sentence
+    result = verdict(GOOD, POOR, apis=[{}, LUNA], others=luna)
+    assert result.decision == "switch"
+    assert "and $580 for gpt-6-luna, the cheapest API that passes" in result.sentence
     dear = verdict(GOOD, POOR, apis=[{}, LUNA], others=luna, costs={"engineering_usd": 20_000})
     assert dear.decision == "cheaper-api", "against gpt-4o it would have paid in two months"
 
 
 def test_the_rest_of_a_cascade_goes_to_the_cheapest_api_that_passes() -> None:
     luna = {"gpt-6-luna": candidate(0.97, splits=("test",), **MANY)}
-    found = verdict(candidate(0.8, sure=0.6, **MANY), candidate(0.7, **MANY), apis=[{}, LUNA], others=luna)
-    assert found.decision == "cascade"
-    assert "leave the rest to gpt-6-luna" in found.sentence
-    assert found.usd_per_month == pytest.approx(verdict(GOOD, POOR).usd_per_month + 0.4 * 580)
+    result = verdict(candidate(0.8, sure=0.6, **MANY), candidate(0.7, **MANY), apis=[{}, LUNA], others=luna)
+    assert result.decision == "cascade"
+    assert "leave the rest to gpt-6-luna" in result.sentence
+    assert result.usd_per_month == pytest.approx(verdict(GOOD, POOR).usd_per_month + 0.4 * 580)
 
 
 def test_which_api_is_paid_for_today_is_said_by_name() -> None:
-    found = verdict(POOR, POOR, apis=[LUNA, {}], today="gpt-4o")
-    assert found.usd_per_month_now == pytest.approx(14_000)
+    result = verdict(POOR, POOR, apis=[LUNA, {}], today="gpt-4o")
+    assert result.usd_per_month_now == pytest.approx(14_000)
 
 
 def test_an_api_too_slow_for_the_job_does_not_pass() -> None:
@@ -408,7 +410,7 @@ def test_the_upper_end_of_the_p95_decides() -> None:
     served = [
         replace(record, latency_ms=3000 if int(record.id.rpartition("-")[2]) % 25 == 0 else 20) for record in GOOD
     ]
-    found = verdict(served, POOR)
-    assert found.p95_ms == 20
-    assert found.decision == "keep-api"
-    assert "P95 is 20 ms (at most 3,000), over the 1,000 ms you allow" in found.sentence
+    result = verdict(served, POOR)
+    assert result.p95_ms == 20
+    assert result.decision == "keep-api"
+    assert "P95 is 20 ms (at most 3,000), over the 1,000 ms you allow" in result.sentence

@@ -58,14 +58,14 @@ class Hub:
             return self._validated(json.loads(body))
         if path == "/api/repos/create":
             return self._create(json.loads(body))
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)", path):
-            return self._info(found[1])
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/main", path):
+        if result := re.fullmatch(r"/api/models/([^/]+/[^/]+)", path):
+            return self._info(result[1])
+        if result := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/main", path):
             return self._modes(json.loads(body))
-        if found := re.fullmatch(r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
+        if result := re.fullmatch(r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
             return self._batch(json.loads(body))
-        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main", path):
-            return self._commit(found[1], [json.loads(line) for line in body.splitlines()])
+        if result := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main", path):
+            return self._commit(result[1], [json.loads(line) for line in body.splitlines()])
         return 404, {}, {"error": path}
 
     def _create(self, asked: dict) -> tuple[int, dict[str, str], object]:
@@ -162,8 +162,8 @@ def running_hub() -> Iterator[Hub]:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             path = self.path.partition("?")[0]
             token = self.headers.get("authorization", "")
-            status, headers, told = hub.answer(self.command, path, token, body)
-            content = json.dumps(told).encode()
+            status, headers, reply = hub.answer(self.command, path, token, body)
+            content = json.dumps(reply).encode()
             self.send_response(status)
             for name, value in ({"Content-Type": "application/json"} | headers).items():
                 self.send_header(name, value)

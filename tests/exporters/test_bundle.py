@@ -166,11 +166,11 @@ def test_without_a_threshold_there_is_none(inputs: dict[str, Path], tmp_path: Pa
 def test_the_server_says_what_the_thresholds_say(
     confidence: float | None, escalate: bool, in_scope: bool, made: Path
 ) -> None:
-    said = {"confidence": confidence, "escalate": escalate, "in_scope": in_scope}
-    assert load_bundle(made).flags(confidence) == said
+    flags = {"confidence": confidence, "escalate": escalate, "in_scope": in_scope}
+    assert load_bundle(made).flags(confidence) == flags
 
 
-def test_a_broken_calibration_is_told(made: Path) -> None:
+def test_a_broken_calibration_is_reported(made: Path) -> None:
     (made / "calibration.json").write_text("{")
     with pytest.raises(UserError, match=r"can't be read as Calibration.*tunewright export"):
         load_bundle(made)

@@ -116,19 +116,19 @@ def test_tensors_are_there_by_llamas_names_and_in_its_order(
 ) -> None:
     monkeypatch.setattr(writing, "_SLICE", 64 * 7)  # so that every matrix is written in several pieces
     f16, q8 = write_gguf(merged, tmp_path / "gguf", "job", ["f16", "q8_0"], asking, "x")
-    found = tensors(f16.path)
-    assert len(found) == len(SHAPES)
-    assert found["blk.0.attn_norm.weight"][0] == "F32"
-    assert found["output.weight"][0] == "F16"
+    result = tensors(f16.path)
+    assert len(result) == len(SHAPES)
+    assert result["blk.0.attn_norm.weight"][0] == "F32"
+    assert result["output.weight"][0] == "F16"
     for name, ours in (
         ("token_embd", "model.embed_tokens"),
         ("blk.0.attn_v", f"{LAYER}self_attn.v_proj"),
         ("blk.0.ffn_down", f"{LAYER}mlp.down_proj"),
     ):
-        assert np.array_equal(found[f"{name}.weight"][1], values[f"{ours}.weight"].astype(np.float16))
+        assert np.array_equal(result[f"{name}.weight"][1], values[f"{ours}.weight"].astype(np.float16))
     # A head of 16: where transformers turns value 0 with value 8, llama.cpp turns 0 with 1.
     for name, heads in (("q", 4), ("k", 2)):
-        theirs = found[f"blk.0.attn_{name}.weight"][1].reshape(heads, 8, 2, 64)
+        theirs = result[f"blk.0.attn_{name}.weight"][1].reshape(heads, 8, 2, 64)
         mine = values[f"{LAYER}self_attn.{name}_proj.weight"].astype(np.float16).reshape(heads, 2, 8, 64)
         assert np.array_equal(theirs[:, :, 0], mine[:, 0])
         assert np.array_equal(theirs[:, :, 1], mine[:, 1])
@@ -140,21 +140,21 @@ def test_tensors_are_there_by_llamas_names_and_in_its_order(
 
 def test_settings_template_and_ends_are_in_the_file(merged: Path, asking: Asking, tmp_path: Path) -> None:
     (file,) = write_gguf(merged, tmp_path / "gguf", "job", ["q8_0"], asking, "x")
-    found = fields(file.path)
-    assert found["general.architecture"] == "llama"
-    assert found["llama.attention.head_count_kv"] == 2
-    assert found["llama.rope.freq_base"] == 5e5
-    assert found["tokenizer.chat_template"] == asking.template
-    assert "generation %" not in found["tokenizer.chat_template"].replace("add_generation_prompt", "")
-    tokens = found["tokenizer.ggml.tokens"]
+    result = fields(file.path)
+    assert result["general.architecture"] == "llama"
+    assert result["llama.attention.head_count_kv"] == 2
+    assert result["llama.rope.freq_base"] == 5e5
+    assert result["tokenizer.chat_template"] == asking.template
+    assert "generation %" not in result["tokenizer.chat_template"].replace("add_generation_prompt", "")
+    tokens = result["tokenizer.ggml.tokens"]
     assert len(tokens) == 300
-    assert tokens[found["tokenizer.ggml.eos_token_id"]] == "<|im_end|>"
-    assert found["tokenizer.ggml.eot_token_id"] == found["tokenizer.ggml.eos_token_id"] == asking.end
-    assert found["tokenizer.ggml.token_type"][asking.end] == gguf.TokenType.CONTROL
-    assert found["tokenizer.ggml.add_bos_token"] is False
+    assert tokens[result["tokenizer.ggml.eos_token_id"]] == "<|im_end|>"
+    assert result["tokenizer.ggml.eot_token_id"] == result["tokenizer.ggml.eos_token_id"] == asking.end
+    assert result["tokenizer.ggml.token_type"][asking.end] == gguf.TokenType.CONTROL
+    assert result["tokenizer.ggml.add_bos_token"] is False
 
 
-def test_what_is_whole_is_kept_and_what_is_not_goes(merged: Path, asking: Asking, tmp_path: Path) -> None:
+def test_complete_files_are_kept_and_partial_ones_deleted(merged: Path, asking: Asking, tmp_path: Path) -> None:
     folder = tmp_path / "gguf"
     (file,) = write_gguf(merged, folder, "job", ["q8_0"], asking, "x")
     made = file.path.stat().st_mtime_ns
@@ -188,7 +188,7 @@ def test_a_fault_in_the_middle_leaves_no_file(
     assert not list((tmp_path / "gguf").iterdir())
 
 
-def test_weights_that_float16_cannot_hold_are_told(
+def test_weights_that_float16_cannot_hold_are_reported(
     values: Values, merged: Path, asking: Asking, tmp_path: Path
 ) -> None:
     shard = merged / "model-00002-of-00002.safetensors"
@@ -205,7 +205,7 @@ def test_weights_that_float16_cannot_hold_are_told(
     write_gguf(merged, tmp_path / "gguf", "job", ["q8_0"], asking, "x")
 
 
-def test_a_small_disk_is_told_before_anything_is_written(
+def test_a_small_disk_is_reported_before_anything_is_written(
     merged: Path, asking: Asking, small_disk: Callable[[str], Path]
 ) -> None:
     folder = small_disk("20m")
@@ -225,14 +225,14 @@ def test_without_llama_cpp_q4_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"model_type": "gemma3_text"}, "of the type 'gemma3_text'"),
         ({"rope_parameters": {"rope_theta": 1e4, "rope_type": "dynamic", "factor": 2}}, "position encoding 'dynamic'"),
     ],
 )
-def test_what_is_not_known_is_refused(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=said):
+def test_an_unknown_architecture_or_encoding_is_refused(changes: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=expected):
         Layout(CONFIG | changes, tmp_path)
 
 
@@ -298,7 +298,7 @@ PHI4_MINI = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{
         ({"type": "ByteLevel"}, False, "gpt-2"),
     ],
 )
-def test_how_a_tokenizer_cuts_is_known_by_its_file(
+def test_the_pre_tokenizer_is_known_by_its_file(
     node: dict[str, Any], ignore_merges: bool, name: str, tmp_path: Path
 ) -> None:
     model = {"type": "BPE", "vocab": {"a": 0}, "merges": [], "ignore_merges": ignore_merges}

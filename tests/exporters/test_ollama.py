@@ -32,9 +32,9 @@ def as_ollama_fills_it(template: str, system: str, prompt: str) -> str:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_ollama_sends_what_the_template_writes(family: str) -> None:
     template = ChatTemplate.named(family)
-    found = go_template(plain(template.source), {})
-    assert as_ollama_fills_it(found, SYSTEM.content, USER.content) == wanted(template, [SYSTEM, USER], True)
-    assert as_ollama_fills_it(found, "", USER.content) == wanted(template, [USER], True)
+    result = go_template(plain(template.source), {})
+    assert as_ollama_fills_it(result, SYSTEM.content, USER.content) == wanted(template, [SYSTEM, USER], True)
+    assert as_ollama_fills_it(result, "", USER.content) == wanted(template, [USER], True)
 
 
 def asking(**task: object) -> Asking:
@@ -43,9 +43,9 @@ def asking(**task: object) -> Asking:
 
 
 def test_a_modelfile_says_the_system_prompt_the_end_and_no_chance() -> None:
-    said = modelfile("a-Q8_0.gguf", asking(stop=["\n\nYours"], max_tokens=50), "<|im_end|>", 900, {})
-    assert said.startswith('FROM ./a-Q8_0.gguf\nTEMPLATE """{{ if .System }}<|im_start|>system\n')
-    assert '\nSYSTEM """Answer."""\n' in said
+    text = modelfile("a-Q8_0.gguf", asking(stop=["\n\nYours"], max_tokens=50), "<|im_end|>", 900, {})
+    assert text.startswith('FROM ./a-Q8_0.gguf\nTEMPLATE """{{ if .System }}<|im_start|>system\n')
+    assert '\nSYSTEM """Answer."""\n' in text
     for line in (
         "temperature 0",
         "repeat_penalty 1",
@@ -54,16 +54,16 @@ def test_a_modelfile_says_the_system_prompt_the_end_and_no_chance() -> None:
         'stop """<|im_end|>"""',
         'stop """\n\nYours"""',
     ):
-        assert f"\nPARAMETER {line}\n" in said
+        assert f"\nPARAMETER {line}\n" in text
 
 
 def test_a_model_that_ollama_cannot_confine_says_so() -> None:
-    said = modelfile("a.gguf", asking(), "<|im_end|>", 900, {}, confined_only=True)
-    assert said.startswith("# This model has learnt to choose between its labels")
-    assert "\nFROM ./a.gguf\n" in said
+    text = modelfile("a.gguf", asking(), "<|im_end|>", 900, {}, confined_only=True)
+    assert text.startswith("# This model has learnt to choose between its labels")
+    assert "\nFROM ./a.gguf\n" in text
 
 
-def test_what_no_modelfile_can_hold_is_refused() -> None:
+def test_a_prompt_that_no_modelfile_can_hold_is_refused() -> None:
     with pytest.raises(UserError, match="three quotation marks"):
         modelfile("a.gguf", asking(instruction='Say """.'), "<|im_end|>", 900, {})
     with pytest.raises(UserError, match="for its own"):

@@ -95,12 +95,12 @@ def test_labels_are_confined_by_their_text_and_their_tokens(base: LocalModel, tm
     spec = make_spec(tmp_path)
     asking = asking_of(spec, base, 4)
     merged = completed(spec, base, tmp_path / "merged")
-    said = read(merged / CHOICES)
-    assert said == asking.confined
-    assert said["structured_outputs"]["choice"] == list(asking.choices) == ["billing", "defect", "refund"]
+    fields = read(merged / CHOICES)
+    assert fields == asking.confined
+    assert fields["structured_outputs"]["choice"] == list(asking.choices) == ["billing", "defect", "refund"]
     tokenizer = TextTokenizer(base.folder)
     refund = tokenizer.encode_verbatim("refund")
-    assert {*refund, asking.end} <= set(said["allowed_token_ids"])
+    assert {*refund, asking.end} <= set(fields["allowed_token_ids"])
     longest = max(len(ids) for ids in asking.choices.values())
     assert longest > 4, "what was taught may be less than a label: only what decides"
     assert read(merged / "generation_config.json")["max_new_tokens"] == asking.most == longest
@@ -115,9 +115,9 @@ def test_a_text_is_not_confined(base: LocalModel, tmp_path: Path) -> None:
     merged = completed(spec, base, tmp_path / "merged")
     assert not (merged / CHOICES).exists()
     assert (merged / SYSTEM_PROMPT).read_text("utf-8") == "Answer."
-    said = (merged / "README.md").read_text("utf-8")
-    assert '"\\n\\nYours"' in said
-    assert "structured_outputs" not in said
+    text = (merged / "README.md").read_text("utf-8")
+    assert '"\\n\\nYours"' in text
+    assert "structured_outputs" not in text
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,10 @@ def test_a_card_names_its_base_where_the_hub_knows_it(
 ) -> None:
     spec = make_spec(tmp_path, model=model, train={"loss": "labels"})
     for form, library in (("merged", "transformers"), ("adapter", "peft"), ("gguf", "gguf")):
-        said = card(spec, asking_of(spec, base, 4), form)
-        front = YAML(typ="safe").load(said.split("---\n")[1])
+        text = card(spec, asking_of(spec, base, 4), form)
+        front = YAML(typ="safe").load(text.split("---\n")[1])
         assert front.get("base_model") == named
         assert front["library_name"] == library
         assert front["pipeline_tag"] == "text-generation"
-        assert str(TOKENIZER) not in said, "no place of this machine"
-        assert "Confine its choice to the labels." in said
+        assert str(TOKENIZER) not in text, "no place of this machine"
+        assert "Confine its choice to the labels." in text

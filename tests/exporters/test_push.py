@@ -88,7 +88,7 @@ def test_an_adapter_goes_with_what_asks_it(spec: Spec, hub: Hub) -> None:
     assert not any(SECRET.encode() in content for content in hub.repositories[NAME].files.values())
 
 
-def test_what_an_earlier_push_left_goes_and_what_others_put_stays(spec: Spec, hub: Hub) -> None:
+def test_old_files_of_ours_are_deleted_and_files_of_others_stay(spec: Spec, hub: Hub) -> None:
     shard = "model-00001-of-00002.safetensors"
     hub.repositories[NAME] = Repository(True, {shard: b"old", "LICENSE": b"theirs"})
     push_to_hub(api.parcel(spec, "merged", f"hub:{NAME}"), NAME)
@@ -107,22 +107,22 @@ def test_a_public_repository_is_not_taken_by_chance(spec: Spec, hub: Hub) -> Non
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "expected"),
     [
         (Fault("repos/create", 401, message="Invalid credentials"), "hf auth login"),
         (Fault("repos/create", 403, message="You don't have the rights"), "role write"),
         (Fault("commit", 403, message="Access to this repo is gated"), "role write"),
-        (Fault("preupload", 400, message="bad file"), "Mend that"),
+        (Fault("preupload", 400, message="bad file"), "Fix that"),
         (Fault("commit", 429, 9), "slow down"),
-        (Fault("commit", 500, 9), "fault of the hub's"),
+        (Fault("commit", 500, 9), "hub is at fault"),
         (Fault("PUT /lfs", 403, 9), "role write"),
     ],
 )
 def test_a_refusal_says_what_to_do_and_leaves_nothing(
-    spec: Spec, hub: Hub, fault: Fault, said: str, capfd: pytest.CaptureFixture[str]
+    spec: Spec, hub: Hub, fault: Fault, expected: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hub.faults.append(fault)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=expected) as caught:
         push_to_hub(api.parcel(spec, "merged", f"hub:{NAME}"), NAME)
     assert not any(known.files for known in hub.repositories.values())
     assert TOKEN not in str(caught.value) + "".join(capfd.readouterr())
@@ -176,12 +176,12 @@ def test_gguf_files_go_up_once_they_are_whole_and_of_the_last_export(spec: Spec)
     for name in ("a-Q8_0.gguf", "a-F16.gguf", "Modelfile", "README.md", SYSTEM_PROMPT, ".a.gguf.partial"):
         (folder / name).write_text(name, "utf-8")
     write_json(folder / "gguf.json", {"source": "x", "files": {"a-Q8_0.gguf": {}}})
-    found = api.parcel(spec, "gguf", f"hub:{NAME}")
-    assert set(found.files) == {"a-Q8_0.gguf", "Modelfile", "README.md", SYSTEM_PROMPT}
+    result = api.parcel(spec, "gguf", f"hub:{NAME}")
+    assert set(result.files) == {"a-Q8_0.gguf", "Modelfile", "README.md", SYSTEM_PROMPT}
     folder.rename(runs / "gguf-older")
     (runs / "latest" / "gguf").unlink()
     (runs / "latest" / "gguf").symlink_to(runs / "gguf-older")
-    with pytest.raises(UserError, match="another export"):
+    with pytest.raises(UserError, match="an earlier export"):
         api.parcel(spec, "gguf", f"hub:{NAME}")
 
 
@@ -233,7 +233,7 @@ def test_a_bundle_goes_up_as_it_is_served(tmp_path: Path, hub: Hub) -> None:
     (runs / "latest" / "export").symlink_to(runs / "export-1")
     hub.repositories[NAME] = Repository(True, {"openvino/old.bin": b"old", "openvino.md": b"theirs"})
     parcel = api.parcel(spec, None, f"hub:{NAME}")
-    assert any("all words of the training texts" in line for line in parcel.told())
+    assert any("all words of the training texts" in line for line in parcel.lines())
     push_to_hub(parcel, NAME)
     there = hub.repositories[NAME].files
     assert set(there) == {

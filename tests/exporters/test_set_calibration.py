@@ -69,10 +69,10 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_confidence_is_what_unseen_answers_are_worth(seed: int) -> None:
+def test_confidence_is_the_expected_score_of_unseen_answers(seed: int) -> None:
     world = World(5000, seed)
-    found, _ = world.calibrated(1000)
-    sure, score, _ = world.score(found, world.examples[1000:])
+    result, _ = world.calibrated(1000)
+    sure, score, _ = world.score(result, world.examples[1000:])
     noise = calibration_noise(sure.tolist())
     assert expected_calibration_error(sure.tolist(), score.tolist()) < 0.02 + noise
     assert sure.mean() == pytest.approx(score.mean(), abs=0.03)
@@ -83,16 +83,16 @@ def test_confidence_is_what_unseen_answers_are_worth(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_thresholds_reach_more_on_unseen_texts_than_even_odds(seed: int) -> None:
     world = World(5000, seed)
-    found, _ = world.calibrated(1000)
-    assert world.score(found, world.examples[1000:])[2] > world.score(Calibration(), world.examples[1000:])[2] + 0.005
+    result, _ = world.calibrated(1000)
+    assert world.score(result, world.examples[1000:])[2] > world.score(Calibration(), world.examples[1000:])[2] + 0.005
 
 
 def test_the_probability_of_a_label_is_how_often_it_holds() -> None:
     world = World(6000)
-    found, _ = world.calibrated(1000)
-    assert found.decisions
-    assert found.decisions.temperature == pytest.approx(TOO_SURE, rel=0.15)
-    probabilities = found.decisions.probabilities(world.logits[1000:])
+    result, _ = world.calibrated(1000)
+    assert result.decisions
+    assert result.decisions.temperature == pytest.approx(TOO_SURE, rel=0.15)
+    probabilities = result.decisions.probabilities(world.logits[1000:])
     gold = held(TASK, world.examples[1000:])
     for low in np.arange(0, 1, 0.2):
         here = (probabilities >= low) & (probabilities < low + 0.2)
@@ -101,54 +101,54 @@ def test_the_probability_of_a_label_is_how_often_it_holds() -> None:
 
 def test_an_answer_tells_its_labels_with_the_probability_of_each() -> None:
     world = World(1200)
-    found, sure = world.calibrated(1000)
-    model = world.model(found)
+    result, sure = world.calibrated(1000)
+    model = world.model(result)
     answer, everything = model.with_probabilities([7])
     assert list(everything) == LABELS
     assert answer.labels == {label: everything[label] for label in answer.labels}
     assert answer.text == TASK.written_out(answer.labels)
-    assert found.decisions
+    assert result.decisions
     given = [label in answer.labels for label in LABELS]
-    assert [everything[label] >= at for label, at in zip(LABELS, found.decisions.thresholds, strict=True)] == given
+    assert [everything[label] >= at for label, at in zip(LABELS, result.decisions.thresholds, strict=True)] == given
     likely = expected_f1(np.array(list(everything.values())), np.array(given))
     assert answer.uncalibrated == pytest.approx(likely)
-    assert answer.confidence == pytest.approx(found.of_answer(likely))
+    assert answer.confidence == pytest.approx(result.of_answer(likely))
     assert sure[7] == pytest.approx(answer.confidence)
 
 
-def test_rare_labels_are_told_to_have_the_threshold_of_all_together(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rare_labels_share_one_threshold(capsys: pytest.CaptureFixture[str]) -> None:
     world = World(1000)
     world.logits[:, ::2] += 6.0  # its probabilities are wrong for every other label
-    found, _ = world.calibrated(400)
-    assert found.decisions
+    result, _ = world.calibrated(400)
+    assert result.decisions
     counts = held(TASK, world.examples[:400]).sum(0)
-    assert list(found.decisions.pooled) == (counts < LEAST_POSITIVE).tolist()
+    assert list(result.decisions.pooled) == (counts < LEAST_POSITIVE).tolist()
     rare = [label for label, count in zip(LABELS, counts, strict=True) if count < LEAST_POSITIVE]
     assert 0 < len(rare) < len(LABELS)
-    said = "".join(capsys.readouterr())
-    assert f"thresholds: {len(LABELS) - len(rare)} labels have their own" in said
-    assert f"{', '.join(rare)} have that of all together" in said
+    printed = "".join(capsys.readouterr())
+    assert f"thresholds: {len(LABELS) - len(rare)} labels have their own" in printed
+    assert f"{', '.join(rare)} share one" in printed
 
 
 def test_where_own_thresholds_show_no_gain_there_is_one_for_all(capsys: pytest.CaptureFixture[str]) -> None:
-    found, _ = World(1000, seed=2).calibrated(1000)
-    assert found.decisions
-    assert found.decisions.pooled == (True,) * len(LABELS)
-    assert len(set(found.decisions.thresholds)) == 1
-    assert "for every label: none was seen to do better with one of its own" in "".join(capsys.readouterr())
+    result, _ = World(1000, seed=2).calibrated(1000)
+    assert result.decisions
+    assert result.decisions.pooled == (True,) * len(LABELS)
+    assert len(set(result.decisions.thresholds)) == 1
+    assert "for every label: no label was seen to do better with its own" in "".join(capsys.readouterr())
 
 
-def test_of_few_examples_nothing_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+def test_few_examples_choose_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     world = World(40)
     few = int(held(TASK, world.examples).sum(1).cumsum().searchsorted(20))
-    found, sure = world.calibrated(few)
-    assert found == Calibration()
+    result, sure = world.calibrated(few)
+    assert result == Calibration()
     assert len(sure) == few
     assert world.calibrated(few + 1)[0].decisions, "twenty labels that hold are enough for one threshold"
     assert "50 % for every label" in "".join(capsys.readouterr())
     copies = world.examples[:40]
-    found, _ = calibrate_sets(world.model(), TASK, copies, [0.1] * 40, [[example] for example in copies])
-    assert found == Calibration(), "copies count as one"
+    result, _ = calibrate_sets(world.model(), TASK, copies, [0.1] * 40, [[example] for example in copies])
+    assert result == Calibration(), "copies count as one"
 
 
 def test_examples_of_one_block_are_in_one_fold() -> None:
@@ -158,5 +158,5 @@ def test_examples_of_one_block_are_in_one_fold() -> None:
 
 
 def test_a_calibration_survives_its_file() -> None:
-    found, _ = World(400).calibrated(400)
-    assert Calibration.model_validate_json(found.model_dump_json()) == found
+    result, _ = World(400).calibrated(400)
+    assert Calibration.model_validate_json(result.model_dump_json()) == result

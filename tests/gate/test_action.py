@@ -50,9 +50,9 @@ def faults(document: Any, schema: str, part: str = "") -> list[str]:
 def snippets(name: str) -> list[str]:
     """The YAML in docs/pipelines.md that has a text."""
     page = (REPOSITORY / "docs" / "pipelines.md").read_text("utf-8")
-    found = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if name in block]
-    assert found
-    return found
+    result = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if name in block]
+    assert result
+    return result
 
 
 def test_they_have_the_form_that_the_published_schemas_ask_for() -> None:
@@ -78,7 +78,7 @@ def test_no_input_is_put_into_a_script() -> None:
         assert "${{" not in step.get("run", step.get("bash"))
 
 
-def test_what_is_documented_asks_for_no_more_than_it_needs() -> None:
+def test_the_documented_workflow_asks_for_no_more_rights_than_it_needs() -> None:
     for snippet in snippets("uses: OWNER/tunewright@"):
         workflow = typed(snippet)
         assert workflow["permissions"] == {"contents": "read", "pull-requests": "write"}
@@ -176,7 +176,7 @@ else:
 def _filled(text: str, known: Mapping[str, str]) -> str:
     """With its expressions replaced by what they stand for, twice where a default is one itself."""
     for _ in range(2):
-        text = re.sub(r"\$\{\{ ([\w.]+) \}\}", lambda found: known[found[1]], text)
+        text = re.sub(r"\$\{\{ ([\w.]+) \}\}", lambda result: known[result[1]], text)
     return text
 
 

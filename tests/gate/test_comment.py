@@ -78,8 +78,8 @@ def test_it_says_what_was_decided_and_which_targets_are_missed_first() -> None:
         "| ✅ | up to date | nothing changed since the verdict |",
     ]
     seen = shown(text)
-    for said in ("$14,000", "Switch: it is right on 97.0 %.", "A month now", "What could go wrong"):
-        assert said in seen
+    for text in ("$14,000", "Switch: it is right on 97.0 %.", "A month now", "What could go wrong"):
+        assert text in seen
 
 
 def test_the_mark_is_not_shown() -> None:
@@ -106,8 +106,8 @@ def test_a_text_in_it_is_shown_as_it_is_and_does_nothing(attack: str) -> None:
 
 @given(st.text(max_size=60))
 def test_any_text_is_shown_as_it_is(text: str) -> None:
-    told = " ".join(text.replace("\u200b", "").replace("\0", "").split())
-    assert shown(f"So: {plain(told)}.") == f"So: {told}."
+    words = " ".join(text.replace("\u200b", "").replace("\0", "").split())
+    assert shown(f"So: {plain(words)}.") == f"So: {words}."
 
 
 def test_a_long_text_and_many_targets_are_cut() -> None:

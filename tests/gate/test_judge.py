@@ -104,18 +104,18 @@ def ladder(project: Path) -> Spec:
     return spec
 
 
-def test_of_a_ladder_the_verdict_that_stands_is_judged(tmp_path: Path) -> None:
+def test_a_ladders_standing_verdict_is_judged(tmp_path: Path) -> None:
     found = gate(ladder(tmp_path))
     assert found.passed
     assert fresh(found) == (True, "nothing changed since the verdict")
 
 
-def test_of_a_ladder_a_verdict_of_other_settings_is_not_up_to_date(tmp_path: Path) -> None:
+def test_a_ladders_verdict_of_other_settings_is_not_up_to_date(tmp_path: Path) -> None:
     spec = ladder(tmp_path)
     made_runs(load_spec(tmp_path, ["seed=7"]), tmp_path / "runs")
     met, found = fresh(gate(spec))
     assert not met
-    assert "of other settings" in found
+    assert "belongs to other settings" in found
 
 
 def test_a_ladders_data_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,11 +112,11 @@ def test_a_pull_request_that_is_not_there_is_named(github: GitHubSite, azure: Az
     assert "no pull request 8" in refusal(azure, number=8)
 
 
-def test_a_wrong_token_is_told_without_naming_it(github: GitHubSite, azure: AzureSite) -> None:
+def test_a_wrong_token_is_reported_without_naming_it(github: GitHubSite, azure: AzureSite) -> None:
     for site in (github, azure):
-        said = refusal(site, token="another-secret")
-        assert "401" in said
-        assert "another-secret" not in said
+        message = refusal(site, token="another-secret")
+        assert "401" in message
+        assert "another-secret" not in message
 
 
 @pytest.mark.parametrize("code", [429, 403, 503])
@@ -175,7 +175,7 @@ ASKED = {
 }
 
 
-def test_a_site_that_cannot_be_reached_is_told() -> None:
+def test_a_site_that_cannot_be_reached_is_reported() -> None:
     place = GitHub.at("http://127.0.0.1:9", "acme/tickets", 7, TOKEN, fork=False)
     with pytest.raises(NotWritten, match="GitHub can't be reached") as why:
         place.put(MARK, "text", open_=True)

@@ -109,7 +109,7 @@ FOUND_BY_BOTH = [
         ("main.bicep", "nodes: gpuNodes", "nodes: gpuSize", "nodes is a int, not a string"),
         ("modules/cluster.bicep", "vmSize: size", "vmSize: 'Standard_D4s_v3'", "size is never used"),
         ("modules/workspace.bicep", "packageHosts ? hosts : {}", "packageHosts ? {} : {}", "hosts is never used"),
-        ("modules/cluster.bicep", "@description('Most machines.')\n", "", "parameter nodes has no description"),
+        ("modules/cluster.bicep", "@description('The most machines.')\n", "", "parameter nodes has no description"),
         ("modules/storage.bicep", "private ? 'Deny'", "!private ? 'Deny'", "several parts needs parentheses"),
         ("modules/network.bicep", "'private-endpoint.bicep'", "'endpoint.bicep'", "private-endpoint.bicep: no module"),
     ],

@@ -18,6 +18,7 @@ from tunewright.evaluation.verdict.comparison import SERVED
 from tunewright.ladder import search as module
 from tunewright.ladder.cascades import Cascade
 from tunewright.ladder.forecast import CandidateForecast
+from tunewright.ladder.page import write_page
 from tunewright.ladder.search import Ladder, Steps, climb
 from tunewright.ladder.tried import summarise
 
@@ -38,7 +39,7 @@ def ended(
 ) -> dict[str, Any]:
     """A verdict that misses some targets, by name, with what was found."""
     targets = [{"name": "parity", "met": True, "found": ""}]
-    targets += [{"name": name, "met": False, "found": found} for name, found in missed.items()]
+    targets += [{"name": name, "met": False, "found": result} for name, result in missed.items()]
     verdict = {
         "decision": decision,
         "sentence": f"So {decision}.",
@@ -60,12 +61,12 @@ MISSED, MET = ended("keep-api", accuracy_on_test="60 %"), ended("switch", "serve
 def known(hours: float = 0.1, usd: float = 1.0, serving: float | None = 300.0) -> Any:
     """A forecast for every candidate."""
 
-    def told(spec: Spec, last: Any, earlier: Any) -> CandidateForecast:  # noqa: ARG001
+    def forecast(spec: Spec, last: Any, earlier: Any) -> CandidateForecast:  # noqa: ARG001
         return CandidateForecast(
             spec.model, Range(hours, hours), Range(hours, hours), Range(usd, usd), "so long", "so much", serving
         )
 
-    return told
+    return forecast
 
 
 @pytest.fixture(autouse=True)
@@ -98,52 +99,59 @@ def made_never(cascade: Cascade) -> Run:
     raise AssertionError(cascade)
 
 
+def test_the_page_shows_the_accuracy_to_expect_of_a_candidate_that_was_not_tried(tmp_path: Path) -> None:
+    _, ladder, _ = climbed(MET)
+    dearer = [replace(each, worth="Expect 90 to 95 %.") for each in ladder.dearer]
+    page = write_page(make_spec(), replace(ladder, dearer=dearer), tmp_path)
+    assert page.read_text("utf-8").count("Expect 90 to 95 %.") == len(dearer) == 2
+
+
 def test_the_first_that_meets_every_target_ends_the_ladder() -> None:
-    last, found, ran = climbed(MISSED, MET)
+    last, result, ran = climbed(MISSED, MET)
     assert ran == ["small", "middle"]
-    assert (last.name, found.best, [each.name for each in found.dearer]) == ("middle", "middle", ["large"])
-    assert found.summary == [
+    assert (last.name, result.best, [each.name for each in result.dearer]) == ("middle", "middle", ["large"])
+    assert result.summary == [
         "small misses accuracy_on_test (60 %).",
         "middle meets every target.",
         "No cascade small → middle: none.",
         "large would take so long to try; serving: so much.",
     ]
-    assert found.sentence == (
+    assert result.sentence == (
         "So switch. small, the candidate below it, misses accuracy_on_test: on the hardest split it is right on 60.0 %."
     )
 
 
 def test_the_cheapest_may_do() -> None:
-    last, found, ran = climbed(MET)
-    assert (ran, last.name, found.sentence) == (["small"], "small", "So switch.")
-    assert [each.name for each in found.dearer] == ["middle", "large"]
+    last, result, ran = climbed(MET)
+    assert (ran, last.name, result.sentence) == (["small"], "small", "So switch.")
+    assert [each.name for each in result.dearer] == ["middle", "large"]
 
 
 def test_all_are_tried_where_none_passes_and_the_dearest_stands() -> None:
-    last, found, ran = climbed(MISSED, MISSED, MISSED)
+    last, result, ran = climbed(MISSED, MISSED, MISSED)
     assert ran == list(NAMES)
-    assert (last.name, found.best, found.dearer) == ("large", "large", [])
-    assert found.stopped == "No candidate is left to try; the verdict on large stands."
+    assert (last.name, result.best, result.dearer) == ("large", "large", [])
+    assert result.stopped == "No candidate is left to try; the verdict on large stands."
 
 
 def test_where_none_passes_the_one_whose_verdict_costs_least_stands() -> None:
     cascade = ended("cascade", usd=40, accuracy_on_test="80 %")
-    last, found, ran = climbed(cascade, MISSED, MISSED, forecast=known(serving=10.0))
+    last, result, ran = climbed(cascade, MISSED, MISSED, forecast=known(serving=10.0))
     assert ran == ["small", "middle", "large", "small"], "the first is the latest again"
-    assert (last.name, found.best) == ("small", "small")
+    assert (last.name, result.best) == ("small", "small")
 
 
 def test_a_cascade_with_the_api_that_costs_less_than_serving_the_next_ends_the_ladder() -> None:
     cascade = ended("cascade", usd=40, accuracy_on_test="80 %")
-    last, found, ran = climbed(cascade, MET, forecast=known(serving=50.0))
+    last, result, ran = climbed(cascade, MET, forecast=known(serving=50.0))
     assert ran == ["small"]
     assert last.name == "small"
-    assert "with the API behind it does the job for $40 a month" in found.stopped
+    assert "with the API behind it does the job for $40 a month" in result.stopped
     assert climbed(cascade, MET, MET, forecast=known(serving=50.0), every=True)[2][:3] == list(NAMES)
 
 
 @pytest.mark.parametrize(
-    ("ending", "said"),
+    ("ending", "expected"),
     [
         (ended("classical", "svm", a="60 %"), "the linear SVM is good enough, so nothing dearer is tried."),
         (ended("keep-api", "svm", a="60 %"), "the linear SVM is good enough"),
@@ -152,11 +160,11 @@ def test_a_cascade_with_the_api_that_costs_less_than_serving_the_next_ends_the_l
         (ended("keep-api", P95="2,000 ms"), "A dearer candidate would be slower still."),
     ],
 )
-def test_where_a_dearer_one_would_not_help_none_is_tried(ending: dict[str, Any], said: str) -> None:
-    last, found, ran = climbed(ending)
+def test_where_a_dearer_one_would_not_help_none_is_tried(ending: dict[str, Any], expected: str) -> None:
+    last, result, ran = climbed(ending)
     assert ran == ["small"]
     assert last.name == "small"
-    assert said in found.summary[0]
+    assert expected in result.summary[0]
 
 
 def test_a_slow_one_that_is_not_good_either_is_followed_by_the_next() -> None:
@@ -164,69 +172,69 @@ def test_a_slow_one_that_is_not_good_either_is_followed_by_the_next() -> None:
 
 
 def test_the_last_may_pass() -> None:
-    _, found, ran = climbed(MISSED, MISSED, MET)
+    _, result, ran = climbed(MISSED, MISSED, MET)
     assert ran == list(NAMES)
-    assert (found.best, found.stopped) == ("large", "")
-    assert found.sentence.startswith("So switch. middle, the candidate below it")
+    assert (result.best, result.stopped) == ("large", "")
+    assert result.sentence.startswith("So switch. middle, the candidate below it")
 
 
 def test_with_all_every_one_is_tried_and_the_cheapest_that_does_it_stands() -> None:
-    last, found, ran = climbed(MISSED, MET, ended("switch", "served", usd=300, accuracy=0.99), every=True)
+    last, result, ran = climbed(MISSED, MET, ended("switch", "served", usd=300, accuracy=0.99), every=True)
     assert ran == [*NAMES, "middle"]
-    assert (last.name, found.best, found.dearer) == ("middle", "middle", [])
+    assert (last.name, result.best, result.dearer) == ("middle", "middle", [])
 
 
 @pytest.mark.parametrize(("accuracy", "best"), [(0.96, "middle"), (0.98, "large")])
-def test_of_two_that_cost_the_same_the_better_one_stands_beyond_the_margin(accuracy: float, best: str) -> None:
-    _, found, _ = climbed(MISSED, MET, ended("switch", "served", accuracy=accuracy), every=True)
-    assert found.best == best
+def test_at_the_same_cost_the_better_one_stands_beyond_the_margin(accuracy: float, best: str) -> None:
+    _, result, _ = climbed(MISSED, MET, ended("switch", "served", accuracy=accuracy), every=True)
+    assert result.best == best
     better = (
         "meets every target too, but is worse by more than goal.margin: on the hardest split it is right on 95.0 %."
     )
-    assert (better in found.sentence) == (best == "large")
+    assert (better in result.sentence) == (best == "large")
 
 
-def test_one_below_that_does_the_job_too_for_more_is_told_with_its_cost() -> None:
-    _, found, _ = climbed(ended("switch", "served", usd=300, accuracy=0.99), MET, MISSED, every=True)
-    assert found.sentence == (
+def test_one_below_that_does_the_job_too_for_more_is_reported_with_its_cost() -> None:
+    _, result, _ = climbed(ended("switch", "served", usd=300, accuracy=0.99), MET, MISSED, every=True)
+    assert result.sentence == (
         "So switch. small, the candidate below it, meets every target too, and costs $300 a month."
     )
 
 
 @pytest.mark.parametrize(
-    ("search", "said"),
+    ("search", "expected"),
     [
         ({"minutes": 5.0}, "middle was not tried: it may take 6 min, and 0 of search.minutes = 5 are over."),
         ({"usd": 1.5}, "middle was not tried: it may cost $1.00, and about $1.00 of search.usd = 1.5 are spent."),
     ],
 )
 @pytest.mark.parametrize("every", [False, True])
-def test_a_budget_ends_the_search(search: dict[str, float], said: str, every: bool) -> None:
-    last, found, ran = climbed(MISSED, MET, search=search, every=every, rented="usd" in search)
-    assert (ran, last.name, found.stopped) == (["small"], "small", said)
-    assert [each.name for each in found.dearer] == ["middle", "large"]
+def test_a_budget_ends_the_search(search: dict[str, float], expected: str, every: bool) -> None:
+    last, result, ran = climbed(MISSED, MET, search=search, every=every, rented="usd" in search)
+    assert (ran, last.name, result.stopped) == (["small"], "small", expected)
+    assert [each.name for each in result.dearer] == ["middle", "large"]
 
 
-def test_what_was_spent_counts() -> None:
+def test_money_already_spent_counts() -> None:
     assert climbed(MISSED, MISSED, MET, search={"usd": 2.5}, rented=True)[2] == ["small", "middle"]
 
 
-def test_of_what_nobody_can_tell_the_cost_the_search_goes_on_only_within_its_budget() -> None:
+def test_a_candidate_of_unknown_cost_is_tried_only_within_the_budget() -> None:
     def first_alone(spec: Spec, last: Any, earlier: Any) -> CandidateForecast:
         if spec.model == "small":
             return known()(spec, last, earlier)  # type: ignore[no-any-return]
         return CandidateForecast(spec.model, None, None, None, "nobody can tell", "neither", None)
 
     assert climbed(MISSED, MET, search={"usd": 1.5}, forecast=first_alone, rented=True)[2] == ["small", "middle"]
-    _, found, ran = climbed(MISSED, MET, search={"usd": 0.5}, forecast=first_alone, rented=True)
-    assert (ran, found.stopped) == (["small"], "middle was not tried: about $1.00 of search.usd = 0.5 are spent.")
+    _, result, ran = climbed(MISSED, MET, search={"usd": 0.5}, forecast=first_alone, rented=True)
+    assert (ran, result.stopped) == (["small"], "middle was not tried: about $1.00 of search.usd = 0.5 are spent.")
 
 
 def test_on_ones_own_machine_nothing_is_paid() -> None:
     assert climbed(MISSED, MISSED, MET, search={"usd": 0.5})[2] == list(NAMES)
 
 
-def test_what_is_there_already_costs_nothing() -> None:
+def test_an_existing_run_costs_nothing() -> None:
     assert climbed(MISSED, MET, search={"usd": 0.5}, ready=("middle",), rented=True)[2] == ["small", "middle"]
 
 
@@ -245,9 +253,9 @@ def test_a_cascade_that_costs_less_than_the_dearer_of_its_parts_is_made(monkeypa
     spec = make_spec().model_copy(update={"candidates": NAMES})
     of_name = {"small": MISSED, "middle": MET}
     steps = Steps(lambda each: Run(each.model, of_name[each.model]), make, forecast=known())
-    last, found = climb(spec, steps)
-    assert (last.name, found.best, made) == ("small → middle", "small → middle", ["small → middle"])
-    assert [(each.name, each.kind) for each in found.tried] == [
+    last, result = climb(spec, steps)
+    assert (last.name, result.best, made) == ("small → middle", "small → middle", ["small → middle"])
+    assert [(each.name, each.kind) for each in result.tried] == [
         ("small", "decoder"),
         ("middle", "decoder"),
         ("small → middle", "cascade"),
@@ -278,20 +286,20 @@ def test_an_encoder_is_a_candidate_like_others(tmp_path: Path) -> None:
     run = Steps(
         lambda each: Run(each.model_name, MET if each.model == "smollm2-135m" else MISSED), made_never, forecast=known()
     )
-    last, found = climb(spec, run)
-    assert [(each.name, each.kind) for each in found.tried] == [("bert", "encoder"), ("smollm2-135m", "decoder")]
-    assert (last.name, found.left_out) == ("smollm2-135m", {})
+    last, result = climb(spec, run)
+    assert [(each.name, each.kind) for each in result.tried] == [("bert", "encoder"), ("smollm2-135m", "decoder")]
+    assert (last.name, result.left_out) == ("smollm2-135m", {})
 
 
-def test_what_can_t_do_the_task_is_left_out_with_its_reason() -> None:
+def test_a_candidate_that_can_t_do_the_task_is_left_out_with_its_reason() -> None:
     task = {"kind": "generate", "instruction": "Answer."}
     spec = make_spec(task=task).model_copy(update={"candidates": ("linear", "all-minilm", "smollm2-135m")})
     steps = Steps(lambda each: Run(each.model, MET), made_never, forecast=known())
-    last, found = climb(spec, steps)
+    last, result = climb(spec, steps)
     assert last.name == "smollm2-135m"
-    assert found.sentence == "So switch. all-minilm, the candidate below it, is left out; the report says why."
-    assert found.summary[0].startswith("linear is left out: A linear model can't do this task: it is generate")
-    assert found.summary[1].startswith("all-minilm is left out: all-minilm is an encoder, and this task is generate")
+    assert result.sentence == "So switch. all-minilm, the candidate below it, is left out; the report says why."
+    assert result.summary[0].startswith("linear is left out: A linear model can't do this task: it is generate")
+    assert result.summary[1].startswith("all-minilm is left out: all-minilm is an encoder, and this task is generate")
     with pytest.raises(UserError, match="can't write"):
         climb(spec.model_copy(update={"candidates": ("linear", "bert-base")}), steps)
 
@@ -308,11 +316,11 @@ def failing(*faults: str | None) -> tuple[str, dict[str, str], list[str]]:
         return Run(each.model, MET)
 
     spec = make_spec().model_copy(update={"candidates": NAMES})
-    _, found = climb(spec, Steps(run, made_never, forecast=known()))
-    return found.best, found.left_out, began
+    _, result = climb(spec, Steps(run, made_never, forecast=known()))
+    return result.best, result.left_out, began
 
 
-def test_what_turns_out_to_be_unable_is_left_out_with_its_reason() -> None:
+def test_a_candidate_that_proves_unable_is_left_out_with_its_reason() -> None:
     best, left_out, began = failing("Texts are too long.", None, None)
     assert (best, left_out, began) == ("middle", {"small": "Texts are too long. Mend it."}, ["small", "middle"])
 
@@ -333,14 +341,14 @@ def test_a_fault_of_the_data_ends_the_search_at_once() -> None:
     assert failing("The data can't be used: D020 train: 1 rows are longer than 512 tokens.", None, None)[0] == "middle"
 
 
-def test_where_all_fail_the_last_fault_is_told() -> None:
+def test_where_all_fail_the_last_fault_is_reported() -> None:
     with pytest.raises(UserError, match="three"):
         failing("one", "two", "three")
 
 
 def test_a_verdict_names_the_targets_that_were_missed() -> None:
-    found = summarise("it", "encoder", Run("it", ended("keep-api", a="1 %", b="2 %")))
-    assert found.missed == {"a": "1 %", "b": "2 %"}
-    assert found.summary == "it misses a (1 %); b (2 %)."
-    assert not found.good
-    assert replace(found, missed={}, ends="it does.").summary == "it does."
+    result = summarise("it", "encoder", Run("it", ended("keep-api", a="1 %", b="2 %")))
+    assert result.missed == {"a": "1 %", "b": "2 %"}
+    assert result.summary == "it misses a (1 %); b (2 %)."
+    assert not result.good
+    assert replace(result, missed={}, ends="it does.").summary == "it does."

@@ -112,7 +112,7 @@ def test_a_gpu_older_than_the_build_is_refused(
     if able:
         require_gpu()
     else:
-        with pytest.raises(UserError, match=r"capability is 6\.1; the build begins with 7\.5"):
+        with pytest.raises(UserError, match=r"capability is 6\.1; the build starts at 7\.5"):
             require_gpu()
 
 

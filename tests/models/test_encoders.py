@@ -85,14 +85,16 @@ def test_a_tokenizer_with_fewer_tokens_than_the_model_is_taken(tmp_path: Path) -
 
 def test_a_tokenizer_whose_padding_is_another_word_is_refused(tmp_path: Path) -> None:
     folder_of(tmp_path / "mine", pad_token_id=1)
-    assert "The model fills up with token 1, which is '[UNK]' here." in paragraph(resolve_encoder, "mine", tmp_path)
+    assert "The model pads with token 1, which is '[UNK]' here." in paragraph(
+        resolve_encoder, "mine", tmp_path
+    )
 
 
 def test_a_tokenizer_that_puts_nothing_around_a_text_is_refused(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "mine")
     content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     (folder / "tokenizer.json").write_text(json.dumps(content | {"post_processor": None}), "utf-8")
-    assert "It puts no frame around a text" in paragraph(resolve_encoder, "mine", tmp_path)
+    assert "It puts no frame, such as [CLS] and [SEP], around a text" in paragraph(resolve_encoder, "mine", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_a_decoder_is_no_encoder(tmp_path: Path) -> None:
     assert resolve("mine", tmp_path).template.name == "chatml.jinja"
     said = paragraph(resolve_encoder, "mine", tmp_path)
     assert "mine is not an encoder that Tunewright supports." in said
-    assert "model_type = llama; known are bert, camembert" in said
+    assert "model_type = llama; supported are bert, camembert" in said
 
 
 def test_catalogue_names_are_told_apart_without_the_hub(tmp_path: Path) -> None:

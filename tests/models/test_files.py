@@ -32,12 +32,12 @@ def replaced(file: Path, make: Callable[[Path], object]) -> None:
 
 
 STRANGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a named pipe as config": (lambda m: replaced(m / "config.json", os.mkfifo), r"config\.json: .*no plain file"),
+    "a named pipe as config": (lambda m: replaced(m / "config.json", os.mkfifo), r"config\.json: .*not a plain file"),
     "a device as tokenizer": (
         lambda m: replaced(m / "tokenizer.json", lambda file: file.symlink_to("/dev/zero")),
-        "no plain file",
+        "not a plain file",
     ),
-    "a device as weights": (lambda m: (m / "more.safetensors").symlink_to("/dev/zero"), "no plain file"),
+    "a device as weights": (lambda m: (m / "more.safetensors").symlink_to("/dev/zero"), "not a plain file"),
     "a link out": (lambda m: (m / "tokenizer.model").symlink_to("../secret"), r"tokenizer\.model: .*link out"),
     "a folder that is a link out": (lambda m: (m / "1_Pooling").symlink_to(m.parent), "link out"),
     "a link to nowhere": (lambda m: (m / "vocab.txt").symlink_to("nothing"), "can't be reached"),

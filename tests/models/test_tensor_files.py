@@ -56,7 +56,7 @@ def test_a_file_that_was_not_closed_is_none(tmp_path: Path) -> None:
     writer = TensorWriter(tmp_path / "half.safetensors", 1)
     writer.write("a", np.ones((100_000, 10), np.float32))
     writer._stream.flush()  # as a kill leaves it
-    with pytest.raises(UserError, match="no whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         TensorFile(tmp_path / "half.safetensors")
 
 

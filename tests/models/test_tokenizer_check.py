@@ -92,7 +92,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
         {"model": {**BASE["model"], "vocab": {"a": 0, "b": 1, "aa": 2**32 - 1}}},
         "number 4,294,967,295",
     ),
-    "a model of no type": ({"model": {}}, "model of a type"),
+    "a model of no type": ({"model": {}}, "model of an unknown type"),
     "parts in each other": ({"normalizer": {"type": "Sequence", "normalizers": [{}]}}, "a part that can't be read"),
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import make_spec
 from tunewright.monitoring.retraining import events
-from tunewright.monitoring.retraining.canary import LOOKS, Canary, CanaryTerms, TakenAway, watch
+from tunewright.monitoring.retraining.canary import LOOKS, Canary, CanaryTerms, CanaryEnded, watch
 from tunewright.monitoring.retraining.rates import Rate
 from tunewright.monitoring.retraining.status import outlook, status
 from tunewright.monitoring.store import Store
@@ -118,7 +118,7 @@ def test_a_canary_ends_when_its_time_is_over_even_if_nobody_asks(store: Store, t
 
 def test_what_servers_say_is_against_it_at_once(store: Store, tmp_path: Path) -> None:
     sign(tmp_path, asked=3, failed=3)
-    assert seen(store, tmp_path).against == ["it could not answer 3 of 3 requests, and the champion did"]
+    assert seen(store, tmp_path).against == ["it could not answer 3 of 3 requests that the champion then answered"]
     sign(tmp_path, challenger=None, trouble="This folder is no bundle.")
     assert seen(store, tmp_path).against == ["This folder is no bundle"]
     sign(tmp_path, challenger=None)
@@ -131,7 +131,7 @@ def test_what_servers_say_is_against_it_at_once(store: Store, tmp_path: Path) ->
 
 def test_whoever_ends_it_by_hand_ends_it(store: Store, tmp_path: Path) -> None:
     write_serving(tmp_path, served_from("bundle-1", "old"))
-    with pytest.raises(TakenAway):
+    with pytest.raises(CanaryEnded):
         watch(store, tmp_path, "tickets", "new", BEGAN, CanaryTerms(), margin=0.02, p95_ms=100, collect=lambda: None)
 
 
@@ -153,7 +153,7 @@ def test_it_is_due_with_reviews_enough_of_which_it_takes_half_after_an_alarm(sto
     put(store, *(capture(n, "old") for n in range(4)), *(wrong(n, "old") for n in range(2)))
     found = outlook(spec, store)
     assert not found.due
-    assert found.sentence.startswith("Not due: 2 new reviews of the 3 that monitor.reviews_to_retrain asks for, and no")
+    assert found.sentence.startswith("Not due: 2 of 3 new reviews (monitor.reviews_to_retrain), and no")
     put(store, wrong(2, "old"))
     assert outlook(spec, store).due
     detail = {"begun": datetime.now(UTC).isoformat(), "corrections": "a", "sentence": "Refused."}
@@ -166,9 +166,8 @@ def test_it_is_due_with_reviews_enough_of_which_it_takes_half_after_an_alarm(sto
         each.time = datetime.now(UTC)
     put(store, *said)
     assert outlook(spec, store).sentence == (
-        "Due: 2 new reviews of the 2 that monitor.reviews_to_retrain asks for after an alarm, half of the usual "
-        "(language)."
+        "Due: 2 of 2 new reviews; after an alarm half of monitor.reviews_to_retrain suffice (language)."
     )
     events.record(store, "tickets", "newer", events.TRAINED, detail)
-    assert "the last retraining is not at its end (trained, version newer)" in outlook(spec, store).sentence
+    assert "the last retraining is unfinished (trained, version newer)" in outlook(spec, store).sentence
     assert [each.event for each in status(spec, store, Path("/nowhere")).history] == ["trained", "refused"]

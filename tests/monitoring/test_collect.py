@@ -85,9 +85,7 @@ def test_broken_lines_are_told_and_passed_over(
         file = add_line(folder, line + b"\n" + capture(f"after {kind}").model_dump_json().encode() + b"\n")
         found = collect(spec, store)
         assert (kind, found.unreadable) == (kind, 1)
-        assert (
-            f"{file}: 1 lines can't be read and were passed over, the first at byte {at:,}." in capsys.readouterr().err
-        )
+        assert f"{file}: 1 lines can't be read and were skipped, the first at byte {at:,}." in capsys.readouterr().err
     assert captures(store).keys() == {"start", *(f"after {kind}" for kind in BROKEN)}
 
 

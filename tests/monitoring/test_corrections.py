@@ -155,7 +155,7 @@ def test_more_than_half_of_the_people_decide_and_a_tie_is_held_back(spec: Spec, 
     collected = collect_corrections(spec, store)
     assert sorted(texts(rows(spec))) == [("three", "defect"), ("two to one", "defect")]
     assert rejected(collected) == dict.fromkeys(("tie", "with one who can't tell"), "reviewers disagree")
-    assert collected.summary == "2 rows added; held back: reviewers disagree (2)"
+    assert collected.summary == "2 rows added; rejected: reviewers disagree (2)"
     assert next(each.answer for each in collected.rejected if each.capture == "tie") == "anna: defect | ben: refund"
     assert datasets(store) == [1, 1, 1, None, None, None, None, 1, 1, 1]
 
@@ -238,7 +238,7 @@ def test_what_a_test_asks_is_not_taught(tmp_path: Path, store: Store) -> None:
     said(store, asked(store, "c1", "Please send my money back!"), "billing")
     collected = collect_corrections(spec, store)
     assert rejected(collected) == {"c1": "stands in a test"}
-    assert collected.rejected[0].detail == "like test.jsonl:1, which answers otherwise: refund"
+    assert collected.rejected[0].detail == "like test.jsonl:1, which has another answer: refund"
 
 
 def test_what_no_training_could_use_is_held_back(tmp_path: Path, store: Store) -> None:
@@ -330,7 +330,7 @@ def test_versions_name_the_one_before_and_an_edit_by_hand_is_refused(spec: Spec,
 def test_what_is_no_source_can_not_be_included(spec: Spec, source: str, tmp_path: Path) -> None:
     store = open_at(f"sqlite:///{tmp_path / 'monitor.db'}")
     with pytest.raises(
-        UserError, match=rf"--include: '{source}' is no source. Name it as it is told: reviewer:…, key:…"
+        UserError, match=rf"--include: '{source}' is not a source. Name it as printed: reviewer:…, key:…"
     ):
         collect_corrections(spec, store, include=[source])
     store.close()

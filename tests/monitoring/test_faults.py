@@ -121,7 +121,7 @@ def test_a_database_of_something_else_is_left_alone(address: str) -> None:
 
 def test_a_file_that_is_no_database_is_left_alone(spec: Spec, tmp_path: Path) -> None:
     (tmp_path / "monitor.db").write_bytes(b"a page of text, not a database\n" * 100)
-    with pytest.raises(UserError, match=r"monitor\.db: This is no store"):
+    with pytest.raises(UserError, match=r"monitor\.db: This is not a store"):
         open_store(spec)
     assert (tmp_path / "monitor.db").stat().st_size == 3100
 
@@ -139,7 +139,7 @@ def test_a_damaged_store_is_told(spec: Spec, folder: Path, tmp_path: Path) -> No
 
 
 def test_a_folder_that_is_not_there_is_told() -> None:
-    with pytest.raises(UserError, match="can't be made"):
+    with pytest.raises(UserError, match="can't be created"):
         open_store(make_spec(Path("/nowhere")))
 
 

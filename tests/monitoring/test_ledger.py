@@ -34,7 +34,9 @@ def test_a_day_costs_its_machine_and_saves_the_apis_price_for_the_tokens_that_we
     assert found.total.own_usd == pytest.approx(24 * MACHINE + 30_000 * KEPT)
     assert found.total.api_usd == pytest.approx(30_000 * (500 * 2.5 + 20 * 10) / 1e6)
     assert found.total.saved_usd == pytest.approx(found.total.api_usd - found.total.own_usd)
-    assert found.sentence.startswith(f"To date ${found.total.saved_usd:,.2f} were saved: 30,000 requests in 1.0 days")
+    assert found.sentence.startswith(
+        f"To date the own model saved ${found.total.saved_usd:,.2f}: 30,000 requests in 1.0 days"
+    )
 
 
 def test_days_without_requests_cost_their_machine_all_the_same(store: Store) -> None:
@@ -87,7 +89,7 @@ def test_reviews_and_retraining_that_have_a_price_are_paid_day_by_day(store: Sto
 
 def test_what_building_it_cost_is_told_until_it_is_earned(store: Store) -> None:
     found = of(store, tally(date(2026, 11, 2), 30_000), costs={"engineering_usd": 1000})
-    assert "of what building it cost are still to be earned" in found.sentence
+    assert "of its engineering cost are not yet earned back" in found.sentence
 
 
 def reviewed(store: Store, right: int, wrong: int, confidence: float) -> None:

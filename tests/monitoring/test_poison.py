@@ -1,4 +1,4 @@
-"""Corrections of one source that pull an answer are held back; those of honest people are not."""
+"""Corrections of one source that pull an answer are rejected; those of honest people are not."""
 
 from __future__ import annotations
 
@@ -161,4 +161,4 @@ def test_records_that_carry_a_value_which_stands_in_no_request_are_held_back() -
     task = task_of(make_spec(task={"kind": "extract", "instruction": "Read.", "schema": schema}).task)
     rows = [correction(n, json.dumps({"name": f"N{n}", "iban": "DE00 6666"}), f"N{n} pays") for n in range(6)]
     assert [pull.source for pull in carrying(task, ['{"name":"A","iban":"DE1"}'], rows)] == ["value:DE00 6666"]
-    assert "6 answers carry 'DE00 6666'" in str(carrying(task, [], rows)[0])
+    assert "6 answers contain 'DE00 6666'" in str(carrying(task, [], rows)[0])

@@ -1,4 +1,4 @@
-"""The part of parity that asks other engines: what is compared, and what the report says where one is not there."""
+"""Parity with other engines: the comparison on a sample, and the report on a missing engine."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 @pytest.fixture
-def asked(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Elsewhere]]:
-    """Ask engines that answer as they are told to: rows by engine."""
+def compared(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Elsewhere]]:
+    """A function that compares fake engines, and gives the rows by engine."""
 
     def ask(llama: Callable[[str, bool], str | Exception]) -> dict[str, Elsewhere]:
         def engine(*_: object) -> Iterator[module.Asked]:
             def answer(messages: Sequence[Message], confined: bool) -> tuple[str, list[int]]:
-                said = llama(messages[-1].content, confined)
-                if isinstance(said, Exception):
-                    raise said
-                return said, bundle.template.encode_prompt(messages, bundle.tokenizer)
+                answer = llama(messages[-1].content, confined)
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer, bundle.template.encode_prompt(messages, bundle.tokenizer)
 
             yield answer
 
@@ -56,8 +56,8 @@ def asked(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     return ask
 
 
-def test_answers_are_compared_with_the_servers_on_a_sample(asked: Callable[..., dict[str, Elsewhere]]) -> None:
-    rows = asked(lambda text, confined: " refund" if confined else ("refund" if text.endswith("0") else "Well, …"))
+def test_answers_are_compared_with_the_servers_on_a_sample(compared: Callable[..., dict[str, Elsewhere]]) -> None:
+    rows = compared(lambda text, confined: " refund" if confined else ("refund" if text.endswith("0") else "Well, …"))
     llama = rows["llama.cpp, Q8_0"]
     assert (llama.asked, llama.alike, llama.prompts_alike) == (module.SAMPLE, 1.0, 1.0)
     assert 0 < (llama.freely_alike or 0) < 0.5
@@ -65,14 +65,14 @@ def test_answers_are_compared_with_the_servers_on_a_sample(asked: Callable[..., 
     assert rows["transformers"].prompts_alike == 1.0
 
 
-def test_a_missing_engine_is_reported(asked: Callable[..., dict[str, Elsewhere]]) -> None:
-    rows = asked(lambda *_: "billing")
+def test_a_missing_engine_is_reported(compared: Callable[..., dict[str, Elsewhere]]) -> None:
+    rows = compared(lambda *_: "billing")
     assert rows["llama.cpp, Q8_0"].alike == 0.0
     assert rows["vLLM's chat API"].summary == "vLLM's chat API: not asked. It is not installed."
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("it answered 400"), OSError("gone"), UserError("It is cut.")])
-def test_an_engine_that_fails_loses_no_run(asked: Callable[..., dict[str, Elsewhere]], fault: Exception) -> None:
-    row = asked(lambda *_: fault)["llama.cpp, Q8_0"]
+def test_an_engine_that_fails_loses_no_run(compared: Callable[..., dict[str, Elsewhere]], fault: Exception) -> None:
+    row = compared(lambda *_: fault)["llama.cpp, Q8_0"]
     assert str(fault) in row.summary
     assert row.alike is None

@@ -37,7 +37,9 @@ def test_a_run_that_can_t_fit_into_memory_begins_nothing(project: Path, monkeypa
     with pytest.raises(UserError) as caught:
         api.run(spec)
     said = caught.value.paragraph()
-    assert said.startswith("Nothing was started. ✗ memory of export: 29.0 of 16.0 GiB: the server holds 27.0 GiB of fp32")
+    assert said.startswith(
+        "Nothing was started. ✗ memory of export: 29.0 of 16.0 GiB: the server holds 27.0 GiB of fp32"
+    )
     assert "export.precision=int8" in said
     assert "Standard_D8s_v3 is large enough" in said
     assert "train" not in caught.value.what
@@ -68,9 +70,7 @@ def test_too_little_disk_is_said_before_work_begins(project: Path, small_disk: C
     runs = small_disk("64m")
     with pytest.raises(UserError) as caught:
         api.run(load_spec(project), runs=runs)
-    assert (
-        f"✗ free disk at {runs}: 0.1 GB free, 22.4 GB needed (22.4 for the outputs)" in caught.value.paragraph()
-    )
+    assert f"✗ free disk at {runs}: 0.1 GB free, 22.4 GB needed (22.4 for the outputs)" in caught.value.paragraph()
     assert "--runs" in caught.value.paragraph()
     assert not list(runs.glob("*-*"))
 

@@ -34,7 +34,10 @@ def test_captures_are_collected_exported_and_deleted(tmp_path: Path) -> None:
     assert done.stdout.endswith("out.jsonl: 2 examples.\n"), done.stderr
     again = tunewright("monitor", "export", str(project), "--out", str(tmp_path / "out.jsonl"))
     assert (again.returncode, "exists" in again.stderr) == (2, True)
-    assert "Deleted 1 captures, 0 second opinions and 0 request logs" in tunewright("monitor", "prune", str(project)).stdout
+    assert (
+        "Deleted 1 captures, 0 second opinions and 0 request logs"
+        in tunewright("monitor", "prune", str(project)).stdout
+    )
 
 
 def test_a_database_that_is_away_is_told_in_a_paragraph(tmp_path: Path) -> None:
@@ -55,7 +58,7 @@ def test_reviews_are_grown_into_data_that_the_next_check_reads(tmp_path: Path) -
         save(session, ["a"], spec.name, "anna", ReviewChoice("refund"), source="review", wanted=1)
     store.close()
     done = tunewright("monitor", "corrections", str(project))
-    assert done.stdout.startswith("1 rows added: refund 1\n\n1 rejected: feedback alone. Who asked says so"), (
+    assert done.stdout.startswith("1 rows added: refund 1\n\n1 rejected: feedback alone. Any client with a key"), (
         done.stderr
     )
     assert "The data now: train 91" in done.stdout

@@ -288,7 +288,7 @@ def test_a_better_model_is_promoted_under_load_without_a_failed_request(project:
 
     assert roll_back(project.spec, project.store, project.runs)[1].version == old
     assert status(project.spec, project.store, project.runs).history[0].event == events.ROLLED_BACK
-    with pytest.raises(UserError, match="no champion before this one"):
+    with pytest.raises(UserError, match="no previous champion"):
         roll_back(project.spec, project.store, project.runs)
 
 
@@ -324,7 +324,7 @@ def test_a_challenger_that_cannot_be_loaded_is_taken_away_and_a_broken_file_chan
 
         found = project.retrain(lambda: damaged, Course(0, SOON))
         assert found.event == events.ROLLED_BACK
-        assert found.sentence.startswith("Taken away in the canary: ")
+        assert found.sentence.startswith("Rolled back in the canary: ")
         assert answers()
         (project.runs / "serving.json").write_text("{")
         project.wait(lambda: "the old one goes on" in (project.runs / "log").read_text())
@@ -409,7 +409,7 @@ def test_a_worse_model_is_refused_and_changes_nothing(project: Retraining) -> No
     assert project.events == [events.REFUSED]
     assert project.retrain(lambda: better(project)).event is None, "the same corrections are not learnt twice"
     same = project.retrain(lambda: project.make(CHAMPION, right=CHAMPION), Course(0, None, anyway=True))
-    assert "the very model that serves" in same.sentence
+    assert "the model that already serves" in same.sentence
 
 
 def test_a_test_that_is_too_long_for_the_champion_counts_against_it(project: Retraining) -> None:
@@ -430,7 +430,7 @@ def test_where_tests_are_named_files_both_are_asked_the_corrections_that_were_he
 
 def test_without_a_server_the_file_is_all_that_changes(project: Retraining) -> None:
     found = project.retrain(lambda: better(project), Course(10, SOON))
-    assert found.sentence == "Promoted without a canary, because no server answered."
+    assert found.sentence == "Promoted without a canary, because no server is running."
     assert project.events == [events.TRAINED, events.SHADOW, events.PROMOTED]
 
 

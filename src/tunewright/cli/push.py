@@ -55,7 +55,7 @@ def push(
     if public and not to.startswith("hub:"):
         raise UserError("--public is for the hub.", fix="Leave --public out: Azure decides who may read a registry.")
     if dry_run or not yes:
-        for line in parcel.told():
+        for line in parcel.lines():
             typer.echo(line, err=json)
         typer.echo(f"{parcel.size / 1e6:10.1f} MB  to {to}, {'public' if public else 'private'}", err=json)
     if dry_run or not (yes or typer.confirm("Upload it?", err=json)):

@@ -54,8 +54,7 @@ class Guess:
     """Describes the answers in a few words."""
     rows: int
     text_column: str
-    """The column of the text or of the document's path. This and the next are empty where the form of the rows fixes
-    them."""
+    """The column of the text or of the document's path; like the next empty where the rows have a fixed form."""
     label_column: str
 
 

@@ -1,7 +1,8 @@
-"""What of a run goes to a hub or a registry: weights, what other engines read beside them, and a card; or the bundle.
+"""The files of a run that go to a hub or a registry: weights, the files that other engines read beside them, and a
+card; or the bundle.
 
-Only files that are known by name go. No row of the data is in any of them; the system prompt and the labels that it
-lists are, because the model answers nothing else. A linear model knows every word of the training texts, and says so.
+Only files with known names go. None of them has a row of the data. They have the system prompt and the labels in it,
+because the model answers nothing else. A linear model has every word of the training texts, and the summary says so.
 """
 
 from __future__ import annotations
@@ -65,38 +66,38 @@ _MAKES: Mapping[Form, str] = {
 
 @dataclass(frozen=True)
 class Parcel:
-    """Files that go up together, by their name there."""
+    """Files to upload together, by their target name."""
 
     form: Form
     files: Mapping[str, Path | bytes]
     content: str
-    """The hash of the output that the weights come from."""
+    """The hash of the output with the weights."""
 
     @property
     def version(self) -> str:
-        """What tells it from others: its weights' output, and what lies beside them."""
+        """A hash of the output with the weights and of the files beside them."""
         beside = {name: sha256(each).hexdigest() for name, each in self.files.items() if isinstance(each, bytes)}
         named = {name: each.stat().st_size for name, each in self.files.items() if isinstance(each, Path)}
         return sha256_json([self.form, self.content, beside, named])[:_DIGITS]
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Total size in bytes."""
         return sum(_size(each) for each in self.files.values())
 
-    def told(self) -> Iterator[str]:
-        """A line for each file, and what of the data is in them."""
+    def lines(self) -> Iterator[str]:
+        """A line for each file, and a warning where a file holds words of the data."""
         for name, each in sorted(self.files.items()):
             yield f"{_size(each) / 1e6:10.1f} MB  {name}"
         if any(name.endswith(NGRAMS) for name in self.files):
             yield f"{NGRAMS} has all words of the training texts, each by itself: names and numbers too."
 
     def belongs(self, name: str) -> bool:
-        """Whether a file of this name there is one of ours, which a later parcel without it takes away."""
+        """Whether a file of this name at the target is one of ours; a later upload without it deletes it."""
         return _is_known(name, _OF[self.form] + (_WITH_ADAPTER if self.form == "adapter" else ()))
 
     def lay_out(self, folder: Path) -> None:
-        """Put it into an empty folder; large files take no room again where links can be made."""
+        """Put the files into an empty folder. Large files become links where possible, which take no space again."""
         for name, each in self.files.items():
             if isinstance(each, bytes):
                 (folder / name).write_bytes(each)
@@ -106,23 +107,25 @@ class Parcel:
 
 
 def parcel_of(spec: Spec, runs: Path, form: Form | None = None) -> Parcel:
-    """What of a project's latest outputs goes up.
+    """The files of a project's latest outputs to upload.
 
     Args:
-        runs: the folder of its outputs.
-        form: by default merged, and bundle of an encoder and a linear model.
+        runs: the folder of the outputs.
+        form: by default "merged"; "bundle" for an encoder or a linear model.
 
     Raises:
-        UserError: there is no such output, it is not whole, or the model has no such form.
+        UserError: there is no such output, it is incomplete, or the model has no such form.
     """
     exported = (runs / LATEST / "export").resolve()
-    alone = any((exported / "bundle" / FOLDERS[runtime]).is_dir() for runtime in FOLDERS if is_classifier(runtime))
-    form = form or ("bundle" if alone else "merged")
-    if alone and form != "bundle":
+    only_bundle = any(
+        (exported / "bundle" / FOLDERS[runtime]).is_dir() for runtime in FOLDERS if is_classifier(runtime)
+    )
+    form = form or ("bundle" if only_bundle else "merged")
+    if only_bundle and form != "bundle":
         raise UserError(
             f"This project's latest model is no language model, and has no form {form}.",
             where=exported,
-            why="What chooses is a file that no other library reads; its bundle has all of it.",
+            why="No other library reads the file of its classification head; its bundle has all of it.",
             fix="Send the bundle: --form bundle",
         )
     step = {"merged": "export", "adapter": "train", "gguf": "gguf", "bundle": "bundle"}[form]
@@ -140,7 +143,7 @@ def parcel_of(spec: Spec, runs: Path, form: Form | None = None) -> Parcel:
         raise UserError(f"This project has no whole {form}.", where=folder, fix=f"Make it: {_MAKES[form]} …")
     if form == "gguf" and folder.name != f"gguf-{manifest.content[:12]}":
         raise UserError(
-            "The GGUF files are of another export than the last.",
+            "The GGUF files belong to an earlier export.",
             where=folder,
             fix=f"Bring them up to date: {_MAKES[form]} …",
         )
@@ -148,13 +151,13 @@ def parcel_of(spec: Spec, runs: Path, form: Form | None = None) -> Parcel:
 
 
 def _of_adapter(spec: Spec, exported: Path) -> dict[str, Path | bytes]:
-    """What lies beside an adapter: the card, and of the merged model what is not its weights.
+    """The files beside an adapter: the card, and the merged model's files other than its weights.
 
     Raises:
-        UserError: nothing was exported of it.
+        UserError: the adapter was not exported.
     """
     if read_manifest(exported) is None:
-        raise UserError("What goes with the adapter was not exported.", where=exported, fix="Type: tunewright export …")
+        raise UserError("The adapter's other files were not exported.", where=exported, fix="Type: tunewright export …")
     asking = asking_in(exported / "merged", load_bundle(exported / "bundle"))
     return {**_known(exported / "merged", _WITH_ADAPTER), _CARD: card(spec, asking, "adapter").encode()}
 
@@ -162,7 +165,7 @@ def _of_adapter(spec: Spec, exported: Path) -> dict[str, Path | bytes]:
 def _known(folder: Path, patterns: Sequence[str]) -> dict[str, Path]:
     listed = None
     if (folder / LIST_FILE).is_file():
-        listed = read_json(folder / LIST_FILE)["files"]  # of GGUF files those that were written to their end
+        listed = read_json(folder / LIST_FILE)["files"]  # only complete GGUF files
     named = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
     return {
         name: file
@@ -172,7 +175,7 @@ def _known(folder: Path, patterns: Sequence[str]) -> dict[str, Path]:
 
 
 def _is_known(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a pattern names a file; only one with a folder in it names files in folders."""
+    """Whether a pattern matches a file; only a pattern with a folder matches files in folders."""
     return any(fnmatch(name, pattern) and ("/" in name) == ("/" in pattern) for pattern in patterns)
 
 

@@ -1,4 +1,4 @@
-"""A parcel to the Hugging Face Hub, in one commit: there it is whole or not at all."""
+"""Uploads a parcel to the Hugging Face Hub in one commit, so that it is there completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tunewright.exporters.artifact import Parcel
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _TRIES = 4
 _LONGEST_WAIT = 60.0
-"""Seconds: the most that one retry waits, whatever the hub asks for."""
+"""The most seconds before one retry, whatever the hub asks for."""
 _WORTH_ANOTHER_TRY = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
 
 _Result = TypeVar("_Result")
@@ -27,7 +27,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Pushed:
-    """Where a parcel lies now."""
+    """Where a parcel was uploaded."""
 
     address: str
     version: str
@@ -35,7 +35,7 @@ class Pushed:
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no name of a repository.
+    """Check the name of a repository.
 
     Raises:
         UserError: it is not owner/name.
@@ -45,17 +45,17 @@ def check_name(name: str) -> None:
 
 
 def push_to_hub(parcel: Parcel, name: str, *, public: bool = False) -> Pushed:
-    """Put a parcel into a repository, which is made where there is none, private unless said otherwise.
+    """Upload a parcel into a repository, which is created if it does not exist, private by default.
 
-    What an earlier push left there and this one has not goes. The token is the hub's own: HF_TOKEN, or what
-    `hf auth login` keeps.
+    Files of an earlier push that this one does not have are deleted. The token is the hub's own: HF_TOKEN, or the one
+    from `hf auth login`.
 
     Args:
         name: owner/name.
         public: whether everybody may read it.
 
     Raises:
-        UserError: nobody is signed in, the hub refuses, or it is public and was not meant to be.
+        UserError: nobody is signed in, the hub refuses, or the repository is public without `public`.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 
@@ -63,27 +63,27 @@ def push_to_hub(parcel: Parcel, name: str, *, public: bool = False) -> Pushed:
     if not get_token():
         raise UserError("Nobody is signed in to the Hugging Face Hub.", fix="Type: hf auth login  (or set HF_TOKEN)")
     api = HfApi(library_name="tunewright")
-    _asked(name, lambda: api.create_repo(name, private=not public, exist_ok=True))
-    there = _asked(name, lambda: api.model_info(name))
-    if not public and not there.private:
+    _call(name, lambda: api.create_repo(name, private=not public, exist_ok=True))
+    repository = _call(name, lambda: api.model_info(name))
+    if not public and not repository.private:
         raise UserError(
             f"The repository {name} is public: everybody could read the model.",
             where="--to",
             fix="Make it private on the hub, name another, or add --public.",
         )
-    stale = [each.rfilename for each in there.siblings or [] if parcel.belongs(each.rfilename)]
+    stale = [each.rfilename for each in repository.siblings or [] if parcel.belongs(each.rfilename)]
     operations: list[Any] = [CommitOperationAdd(file, each) for file, each in parcel.files.items()]
     operations += [CommitOperationDelete(file) for file in stale if file not in parcel.files]
     message = f"Tunewright: {parcel.form}, content {parcel.content[:12]}"
-    done = _asked(name, lambda: api.create_commit(name, operations, commit_message=message))
-    return Pushed(f"{api.endpoint}/{name}", str(done.oid))
+    commit = _call(name, lambda: api.create_commit(name, operations, commit_message=message))
+    return Pushed(f"{api.endpoint}/{name}", str(commit.oid))
 
 
-def _asked(name: str, call: Callable[[], _Result]) -> _Result:
-    """What the hub answers; where it is at fault or asks to slow down it is asked again.
+def _call(name: str, call: Callable[[], _Result]) -> _Result:
+    """The hub's answer. A call is repeated where the hub is at fault or asks to slow down.
 
     Raises:
-        UserError: it refuses, can't be reached, or waiting did not help.
+        UserError: the hub refuses, can't be reached, or waiting did not help.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -97,10 +97,10 @@ def _asked(name: str, call: Callable[[], _Result]) -> _Result:
             if last or not (error.response.is_server_error or status in _WORTH_ANOTHER_TRY):
                 raise _refused(name, status, error) from None
             wait = min(float(_retry_after(error.response) or 2**attempt), _LONGEST_WAIT)
-            say(f"  the hub answers {status}; asked again in {wait:.0f} s")
+            say(f"  the hub answers {status}; next try in {wait:.0f} s")
             time.sleep(wait)
         except broken as error:
-            # Its client wraps what goes wrong with a file; addresses in its words may be signed, so none are shown.
+            # Its client wraps errors about a file. Their text may hold signed addresses, so it is not shown.
             if isinstance(error.__cause__, HfHubHTTPError):
                 raise _refused(name, error.__cause__.response.status_code, error.__cause__) from None
             raise UserError(
@@ -112,13 +112,13 @@ def _asked(name: str, call: Callable[[], _Result]) -> _Result:
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises where nobody answers: since its version 2 it brings an httpx of its own."""
+    """The errors of the hub's client where nobody answers; since its version 2 it brings its own httpx."""
     return tuple(import_module(name).HTTPError for name in ("httpx", "httpx2") if find_spec(name))
 
 
 def _retry_after(response: Any) -> str | None:
-    told = response.headers.get("retry-after", "")
-    return told if told.isdecimal() else None
+    seconds = response.headers.get("retry-after", "")
+    return seconds if seconds.isdecimal() else None
 
 
 def _refused(name: str, status: int, error: Any) -> UserError:
@@ -132,7 +132,7 @@ def _refused(name: str, status: int, error: Any) -> UserError:
         case 429:
             fix = "The hub asks to slow down, and waiting did not help. Type the same command again in some minutes."
         case _ if status >= 500:
-            fix = "It is a fault of the hub's. Type the same command again: nothing was committed."
+            fix = "The hub is at fault. Type the same command again: nothing was committed."
         case _:
-            fix = "Mend that, then type the same command again."
+            fix = "Fix that, then type the same command again."
     return UserError(f"The hub refuses {name} ({status}).", why=error.server_message or None, fix=fix)

@@ -1,4 +1,5 @@
-"""What other engines need beside the weights to answer as we do: template, token settings, system prompt, card."""
+"""The files that other engines need beside the weights for the same answers: template, token settings, system prompt,
+card."""
 
 from __future__ import annotations
 
@@ -26,21 +27,21 @@ from tunewright.tasks.base import FreeText
 
 SYSTEM_PROMPT = "system_prompt.txt"
 CHOICES = "choices.json"
-"""Of a task with a fixed set of answers: what a request to vLLM says so that nothing else is answered."""
+"""For a task with a fixed set of answers: the fields of a request to vLLM that confine the answer to them."""
 GRAMMAR = "answers.gbnf"
-"""The same as a grammar of llama.cpp's, of token ids (ggml-org/llama.cpp#17816, December 2025)."""
+"""The same as a llama.cpp grammar of token ids (ggml-org/llama.cpp#17816, December 2025)."""
 _OF_TOKENIZER = ("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model")
 _SAMPLE = "What is asked."
 
 
 @dataclass(frozen=True)
 class Asking:
-    """How a tuned model is asked in any engine."""
+    """How to ask a tuned model in any engine."""
 
     task: Task
-    """As it was taught: with the lead and the codes that suit the tokenizer."""
+    """The task as trained, with the lead and the single-token labels that suit the tokenizer."""
     system: str
-    """The system prompt, to the letter as it was taught."""
+    """The system prompt, exactly as trained."""
     template: str
     """The chat template in plain form; see `tunewright.exporters.plain_template`."""
     end: int
@@ -48,34 +49,34 @@ class Asking:
     most: int
     """Tokens that an answer may have."""
     choices: Mapping[str, Sequence[int]]
-    """What may be answered as it is written, and its tokens with the turn's end; nothing where that is no fixed set."""
+    """The possible answers as written, with their tokens and the turn's end; empty without a fixed set of answers."""
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """Texts that end an answer, beside the end of the turn."""
+        """Texts that end an answer, besides the end of the turn."""
         constraint = self.task.constraint
         return constraint.stop if isinstance(constraint, FreeText) else ()
 
     @property
     def confined(self) -> dict[str, Any]:
-        """What a request to vLLM says so that one of the choices is answered, in the tokens it was taught in. The text
-        alone would leave other tokens of the same text, of which the model has learnt nothing."""
+        """The fields of a request to vLLM that confine the answer to a choice, in the tokens of its training. The text
+        alone would allow other tokens of the same text, about which the model has learnt nothing."""
         tokens = sorted({token for ids in self.choices.values() for token in ids})
         return {"structured_outputs": {"choice": list(self.choices)}, "allowed_token_ids": tokens}
 
     @property
     def grammar(self) -> str:
-        """The choices in llama.cpp's form of a grammar; the turn's end is the grammar's own."""
-        said = [f"# {' '.join(map(str, ids[:-1]))}: {json.dumps(text)}" for text, ids in self.choices.items()]
+        """The choices as a llama.cpp grammar, which ends the turn by itself."""
+        comments = [f"# {' '.join(map(str, ids[:-1]))}: {json.dumps(text)}" for text, ids in self.choices.items()]
         ways = [" ".join(f"<[{token}]>" for token in ids[:-1]) for ids in self.choices.values()]
-        return "\n".join([*said, f"root ::= {' | '.join(ways)}", ""])
+        return "\n".join([*comments, f"root ::= {' | '.join(ways)}", ""])
 
 
 def asking_of(spec: Spec, base: LocalModel, longest: int) -> Asking:
-    """How a spec's tuned model is asked.
+    """How to ask a spec's tuned model.
 
     Args:
-        longest: tokens of the longest answer that was taught.
+        longest: tokens of the longest training answer.
 
     Raises:
         UserError: the template has no plain form.
@@ -85,7 +86,7 @@ def asking_of(spec: Spec, base: LocalModel, longest: int) -> Asking:
     messages = task.prompt(_SAMPLE)
     template = plain_form(base.template, messages, task.written("{}"), special_tokens(base.folder))
     choices = _choices(task, base.template, tokenizer)
-    # Of labels no more may have been taught than what decides between them.
+    # For labels, the training may have had only the tokens that decide between them.
     most = max(map(len, choices.values())) if choices else max_answer_tokens(task.constraint, longest)
     return Asking(task, messages[0].content, template, end_token(task, base.template, tokenizer), most, choices)
 
@@ -95,10 +96,10 @@ def _choices(task: Task, template: ChatTemplate, tokenizer: TextTokenizer) -> di
 
 
 def asking_in(merged: Path, bundle: Bundle) -> Asking:
-    """How the model of a folder that `complete` completed is asked, by what stands in the folder.
+    """How to ask the model of a folder that `complete` completed, going by the folder's files.
 
     Args:
-        bundle: the one beside it.
+        bundle: the bundle beside it.
     """
     settings = read_json(merged / "generation_config.json")
     return Asking(
@@ -112,10 +113,10 @@ def asking_in(merged: Path, bundle: Bundle) -> Asking:
 
 
 def complete(folder: Path, spec: Spec, base: LocalModel, asking: Asking) -> None:
-    """Write beside the weights of `folder` all that other engines read: tokenizer, `tokenizer_config.json`,
+    """Write everything that other engines read beside the weights of `folder`: tokenizer, `tokenizer_config.json`,
     `chat_template.jinja`, `generation_config.json`, the system prompt and a model card.
 
-    What the base's generation config says of sampling is left out: the job has one right answer.
+    The base's sampling settings are left out, because the job has one right answer.
     """
     for name in _OF_TOKENIZER:
         if (base.folder / name).is_file() and not (folder / name).exists():
@@ -130,11 +131,11 @@ def complete(folder: Path, spec: Spec, base: LocalModel, asking: Asking) -> None
 
 
 def card(spec: Spec, asking: Asking, form: str, files: Mapping[str, str] | None = None) -> str:
-    """A model card with the hub's front matter: what the model is for and how it is asked. No row of the data is in it.
+    """A model card with the hub's front matter: what the model is for and how to ask it. It has no row of the data.
 
     Args:
         form: "merged", "adapter" or "gguf".
-        files: of GGUF, what each file is, by name.
+        files: for GGUF, a description of each file by name.
     """
     context = {
         "spec": spec,
@@ -152,8 +153,8 @@ def card(spec: Spec, asking: Asking, form: str, files: Mapping[str, str] | None 
 
 
 def confined_only(spec: Spec) -> bool:
-    """Whether a model answers only where its choice is confined: it has learnt what decides between labels, and not
-    that there is nothing but labels."""
+    """Whether a model answers only where its choice is confined: it has learnt to decide between labels, but not that
+    there are only labels."""
     return spec.task.kind == "classify" and spec.train.loss == "labels"
 
 
@@ -186,11 +187,11 @@ def _front(spec: Spec, form: str) -> str:
 
 
 def _front_matter(base: str, entry: CatalogueEntry | None, *, base_model_relation: str, **more: Any) -> str:
-    """What the hub reads of a card.
+    """The metadata of a card that the hub reads.
 
     Args:
-        base: the base model's name; it is named only where it is a hub id.
-        entry: of the base in the catalogue.
+        base: the base model's name; it is included only if it is a hub id.
+        entry: the base's entry in the catalogue.
     """
     from huggingface_hub import ModelCardData
 
@@ -201,16 +202,16 @@ def _front_matter(base: str, entry: CatalogueEntry | None, *, base_model_relatio
 
 
 def _tokenizer_config(base: Path, asking: Asking) -> dict[str, Any]:
-    """The base's settings, with our template, and with a class that reads tokenizer.json as it stands: a model's own
-    class builds the pre-tokenizer anew from its code (transformers 5), and numbers may then be cut otherwise."""
+    """The base's settings with our template, and with a class that reads tokenizer.json as it is. A model's own class
+    builds the pre-tokenizer from its code (transformers 5), which may then split numbers differently."""
     known = read_json(base / "tokenizer_config.json")
     kept = {key: value for key, value in known.items() if key not in ("auto_map", "is_local", "local_files_only")}
     return kept | {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": asking.template}
 
 
 def _generation_config(base: Path, asking: Asking) -> dict[str, Any]:
-    """Greedy, and at its end where a turn ends. `temperature` is for vLLM, which takes its defaults from this file and
-    does not know `do_sample` (vllm-project/vllm#11164, looked at 2026-11-27)."""
+    """A generation config for greedy answers that end with the turn. `temperature` is for vLLM, which takes its
+    defaults from this file and does not know `do_sample` (vllm-project/vllm#11164, checked 2026-11-27)."""
     known = read_json(base / "config.json") | read_json(base / "generation_config.json")
     ends = known.get("eos_token_id")
     others = ends if isinstance(ends, list) else [] if ends is None else [ends]
@@ -224,17 +225,17 @@ def _generation_config(base: Path, asking: Asking) -> dict[str, Any]:
 
 
 def _write(file: Path, text: str) -> None:
-    """A new file: the old one may be the same as a bundle's."""
+    """Write a new file, because the old one may be a link to a bundle's."""
     file.unlink(missing_ok=True)
     file.write_text(text, "utf-8")
 
 
 def special_tokens(folder: Path) -> dict[str, str]:
     """The tokens that a tokenizer knows by name, such as `bos_token`."""
-    said = read_json(folder / "tokenizer_config.json")
-    found = {key: said.get(f"{key}_token") for key in ("bos", "eos", "unk", "pad")}
+    settings = read_json(folder / "tokenizer_config.json")
+    tokens = {key: settings.get(f"{key}_token") for key in ("bos", "eos", "unk", "pad")}
     return {
-        f"{key}_token": str(each["content"] if isinstance(each, dict) else each) for key, each in found.items() if each
+        f"{key}_token": str(each["content"] if isinstance(each, dict) else each) for key, each in tokens.items() if each
     }
 
 

@@ -1,13 +1,13 @@
-"""A chat template in the form that all engines render alike: transformers, vLLM, llama.cpp, text-generation-inference.
+"""A chat template in a form that all engines render alike: transformers, vLLM, llama.cpp, text-generation-inference.
 
-Engines differ in two things. `{% generation %}` is an extension of transformers: MiniJinja, on which
-text-generation-inference and vLLM's Rust front end are built, refuses it as an unknown statement, until vLLM rewrote it
-(vllm-project/vllm#56378, 2026-09-11; mitsuhiko/minijinja#815), and llama-cpp-python did too until this year
-(abetlen/llama-cpp-python#2226). And white space around tags depends on `trim_blocks` and `lstrip_blocks`, which
-transformers sets and others may not. All looked at 2026-11-27.
+Engines differ in two things. First, `{% generation %}` is an extension of transformers. MiniJinja, on which
+text-generation-inference and vLLM's Rust front end are built, refuses it as an unknown statement; vLLM rewrites it
+since 2026-09-11 (vllm-project/vllm#56378; mitsuhiko/minijinja#815). llama-cpp-python refused it too until this year
+(abetlen/llama-cpp-python#2226). Second, white space around tags depends on `trim_blocks` and `lstrip_blocks`, which
+transformers sets and others may not. All checked 2026-11-27.
 
-The plain form has neither: the marks are gone, every tag strips the white space on both sides by itself, and what the
-template writes stands in string literals.
+The plain form depends on neither: it has no marks, every tag strips the white space on both sides by itself, and all
+text of the template is in string literals.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def plain(source: str) -> str:
     """The plain form of a template; see the module.
 
     Args:
-        source: a Jinja template as transformers reads it, with `trim_blocks` and `lstrip_blocks`.
+        source: a Jinja template for transformers, read with `trim_blocks` and `lstrip_blocks`.
     """
     pieces: list[str] = []
     inside: list[str] = []
@@ -57,10 +57,10 @@ def plain(source: str) -> str:
 def render(
     source: str, messages: Sequence[Message], *, add_generation_prompt: bool, tokens: Mapping[str, str] | None = None
 ) -> str:
-    """What a plain template makes of a conversation in an engine that has only what every engine has.
+    """Render a conversation by a plain template, with only the functions that every engine has.
 
     Args:
-        tokens: what the template may know by name, such as `bos_token`.
+        tokens: the tokens that the template may use by name, such as `bos_token`.
 
     Raises:
         jinja2.TemplateError: it can't be parsed or filled in.
@@ -81,27 +81,27 @@ def _refuse(message: str) -> None:
 
 
 def plain_form(template: ChatTemplate, messages: Sequence[Message], answer: Message, tokens: Mapping[str, str]) -> str:
-    """The plain form of the template that a model was trained with, tried on a conversation.
+    """The plain form of a model's training template, checked on a conversation.
 
     Args:
-        messages: what the model is shown before it answers.
-        tokens: as of `render`.
+        messages: the messages before the model's answer.
+        tokens: as in `render`.
 
     Raises:
-        UserError: the plain form writes another text than the template.
+        UserError: the plain form renders another text than the template.
     """
     source = plain(template.source)
     for conversation, prompting in ((messages, True), ([*messages, answer], False)):
-        wanted = "".join(span.text for span in template.spans(conversation, add_generation_prompt=prompting))
+        expected = "".join(span.text for span in template.spans(conversation, add_generation_prompt=prompting))
         try:
-            found = render(source, conversation, add_generation_prompt=prompting, tokens=tokens)
+            rendered = render(source, conversation, add_generation_prompt=prompting, tokens=tokens)
         except TemplateError as error:
-            found = str(error)
-        if found != wanted:
+            rendered = str(error)
+        if rendered != expected:
             raise UserError(
                 "The chat template can't be written in a form that other engines read.",
                 where=template.name,
-                why=f"Without the generation marks it gives {found[-80:]!r}, with them {wanted[-80:]!r}.",
+                why=f"Without the generation marks it gives {rendered[-80:]!r}, with them {expected[-80:]!r}.",
                 fix="Let the template depend on nothing but the messages and the tokenizer's own tokens.",
             )
     return source

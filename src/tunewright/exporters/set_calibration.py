@@ -91,7 +91,7 @@ def _print_thresholds(task: MultiLabelTask, thresholds: Floats, pooled: Sequence
     rare = [label for label, shared in zip(task.labels, pooled, strict=True) if shared]
     own = thresholds[[not each for each in pooled]]
     if len(rare) == len(pooled):
-        say(f"  thresholds: {thresholds[0]:.2f} for every label: no label does better with its own")
+        say(f"  thresholds: {thresholds[0]:.2f} for every label: no label was seen to do better with its own")
         return
     summary = f"{len(own)} labels have their own, {own.min():.2f} to {own.max():.2f}"
     if rare:

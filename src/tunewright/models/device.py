@@ -1,7 +1,7 @@
-"""What GPU this machine has, whether torch can use it, and what it can do.
+"""The GPU of this machine: whether torch can use it, and what it can do.
 
-A torch that can't use a GPU says nothing about it: everything runs on the CPU, hundreds of times slower and at the
-GPU's price. So who is to work on a GPU asks here first.
+A torch that can't use a GPU is silent about it: everything runs on the CPU, hundreds of times slower and at the GPU's
+price. So every step that needs a GPU calls `require_gpu` first.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from pathlib import Path
 from tunewright.core.errors import UserError
 
 GPU = "TUNEWRIGHT_GPU"
-"""Environment variable: "required" where a GPU is paid for, so that a process without one has to end."""
+"""Environment variable: "required" on a machine with a paid GPU. A process without a GPU then has to end."""
 _NODES = Path("/dev"), "nvidia[0-9]*"
-"""What NVIDIA's driver makes for each GPU."""
+"""The device files that NVIDIA's driver makes for GPUs."""
 _DRIVER = "libcuda.so.1"
 _ANSWER_SECONDS = 30
 _MANAGED_MEMORY, _CONCURRENT_MANAGED_ACCESS = 83, 89
-"""Of CUDA's driver API, cuda.h: CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY, CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS."""
+"""CUDA's driver API, cuda.h: CU_DEVICE_ATTRIBUTE_MANAGED_MEMORY, CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS."""
 _ATTACH_GLOBAL = 1
 _TORCH = "a torch for the CUDA version of the driver: pytorch.org/get-started."
 _ON_NODE = (
     "The cloud chooses a node's driver, and the nodes get the torch that is installed where you type the command: "
-    f"install there {_TORCH} Or name another machine, or none with a GPU: azure.gpu=null"
+    f"install there {_TORCH} Or name another machine, or one without a GPU: azure.gpu=null"
 )
-_ON_CPU = "To compute on the CPU all the same, set CUDA_VISIBLE_DEVICES=-1."
+_ON_CPU = "To compute on the CPU anyway, set CUDA_VISIBLE_DEVICES=-1."
 
 
 def require_gpu() -> None:
-    """End before anything is computed on a CPU in a GPU's place: where a GPU is paid for, and where the machine has an
-    NVIDIA GPU that is not hidden by CUDA_VISIBLE_DEVICES.
+    """End before a CPU computes instead of a GPU: on a machine with a paid GPU, or with an NVIDIA GPU that
+    CUDA_VISIBLE_DEVICES does not hide.
 
     Raises:
         UserError: torch finds no GPU, or has no kernels for it.
@@ -47,41 +47,41 @@ def require_gpu() -> None:
     if torch.cuda.is_available():
         _check_kernels()
         return
-    found = ", ".join(nvidia_gpus())
+    gpus = ", ".join(nvidia_gpus())
     driver = f"It has the driver {version}. " if (version := driver_version()) else ""
     raise UserError(
-        "This machine has a GPU, which torch can't use." if found else "This step needs a GPU, and there is none.",
-        where=found or None,
+        "This machine has a GPU, but torch can't use it." if gpus else "This step needs a GPU, and there is none.",
+        where=gpus or None,
         why=f"{driver}{_why_no_cuda()}",
-        fix=_ON_NODE if paid else f"See what nvidia-smi says. Install the driver, or {_TORCH} {_ON_CPU}",
+        fix=_ON_NODE if paid else f"Look at the output of nvidia-smi. Install the driver, or {_TORCH} {_ON_CPU}",
     )
 
 
 def driver_version() -> str | None:
-    """The version of NVIDIA's driver, such as 535.161.08; None where it does not say."""
-    said = _nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader")
-    return said.splitlines()[0].strip() if said and said.strip() else None
+    """The version of NVIDIA's driver, such as 535.161.08; None if it is unknown."""
+    output = _nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader")
+    return output.splitlines()[0].strip() if output and output.strip() else None
 
 
 def _nvidia_smi(*arguments: str) -> str | None:
-    """What the driver's tool says; None where there is none, or it fails."""
+    """The output of the driver's tool; None if there is no tool, or it fails."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None
     try:
-        said = subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False)
+        done = subprocess.run([tool, *arguments], capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return None if said.returncode else said.stdout
+    return None if done.returncode else done.stdout
 
 
 def _hidden() -> bool:
-    """Whether the user keeps GPUs from this process."""
+    """Whether the user hides GPUs from this process."""
     return os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
 
 
 def nvidia_gpus() -> list[str]:
-    """This machine's NVIDIA GPUs by name, as the driver lists them; where it doesn't answer, their device files."""
+    """The names of this machine's NVIDIA GPUs from the driver; their device files if the driver doesn't answer."""
     listed = _nvidia_smi("-L") or ""
     if any(names := [line.split(": ", 1)[-1].split(" (")[0] for line in listed.splitlines()]):
         return names
@@ -90,7 +90,7 @@ def nvidia_gpus() -> list[str]:
 
 
 def _why_no_cuda() -> str:
-    """Why torch, which found no GPU, found none."""
+    """The reason why torch finds no GPU."""
     import torch
 
     if not torch.version.cuda:
@@ -98,13 +98,13 @@ def _why_no_cuda() -> str:
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
-        said = " ".join(str(error).split())
-        return f"torch {torch.__version__} is built for CUDA {torch.version.cuda}. {said[:300]}"
+        reason = " ".join(str(error).split())
+        return f"torch {torch.__version__} is built for CUDA {torch.version.cuda}. {reason[:300]}"
     return f"torch {torch.__version__} is built for CUDA {torch.version.cuda}, and sees no GPU."
 
 
 def _check_kernels() -> None:
-    """Whether torch was built for this GPU: where not, its first kernel fails.
+    """Check that torch was built for this GPU. Otherwise its first kernel would fail.
 
     Raises:
         UserError: it was not.
@@ -113,13 +113,13 @@ def _check_kernels() -> None:
 
     built = [int(name.split("_")[1].rstrip("af")) for name in torch.cuda.get_arch_list() if name[:3] == "sm_"]
     major, minor = torch.cuda.get_device_capability()
-    # Code for one minor version runs on later ones of the same major; newer GPUs take the intermediate code.
+    # Code for one minor version runs on later ones of the same major version. Newer GPUs use the intermediate code.
     oldest = min(built, default=0)
     if 10 * major + minor < oldest:
         raise UserError(
             f"torch {torch.__version__} has no kernels for this GPU.",
             where=torch.cuda.get_device_name(),
-            why=f"Its compute capability is {major}.{minor}; the build begins with {oldest // 10}.{oldest % 10}.",
+            why=f"Its compute capability is {major}.{minor}; the build starts at {oldest // 10}.{oldest % 10}.",
             fix=f"Install a torch that was built for it: pytorch.org/get-started. {_ON_CPU}",
         )
 
@@ -133,11 +133,11 @@ def has_bfloat16() -> bool:
 
 @cache
 def can_page() -> bool:
-    """Whether memory can move between the GPU and the machine by itself (CUDA's managed memory), which bitsandbytes'
-    paged optimizers are made of. A vGPU, such as Azure's NVads A10 v5, has none: allocating it fails, and bitsandbytes
-    then ends the process (csrc/compat.cuh, BNB_CHECK_RETURN, read 2026-11-27).
+    """Whether the GPU has CUDA's managed memory, which moves to and from the machine by itself. bitsandbytes' paged
+    optimizers need it. A vGPU, such as Azure's NVads A10 v5, has none: allocating it fails, and bitsandbytes then ends
+    the process (csrc/compat.cuh, BNB_CHECK_RETURN, read 2026-11-27).
 
-    The driver's attributes are asked first, then four kilobytes are allocated.
+    This reads the driver's attributes first and then allocates four kilobytes.
     """
     try:
         driver = ctypes.CDLL(_DRIVER)
@@ -151,7 +151,7 @@ def can_page() -> bool:
             return False
     import torch
 
-    torch.zeros(1, device="cuda")  # makes the context that an allocation needs
+    torch.zeros(1, device="cuda")  # creates the context that an allocation needs
     if driver.cuMemAllocManaged(ctypes.byref(address), ctypes.c_size_t(4096), _ATTACH_GLOBAL):
         return False
     driver.cuMemFree_v2(address)

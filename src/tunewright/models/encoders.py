@@ -1,7 +1,7 @@
-"""Encoders: models that read a text from both sides and write nothing. A head on them chooses a label.
+"""Encoders: models that read a text in both directions and write nothing. A head on top chooses a label.
 
-A base is a folder as transformers or sentence-transformers write it. The latter says in `1_Pooling` how a text's tokens
-become one vector; without it, that is their mean.
+A base is a folder written by transformers or sentence-transformers. The latter's `1_Pooling` says how a text's tokens
+become one vector; the default is their mean.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ ENCODERS = frozenset(
         "xlm-roberta",
     )
 )
-"""transformers' names of the architectures; DeBERTa-v3 has that of the second version."""
+"""transformers' names of the architectures. DeBERTa-v3 has the name of the second version."""
 Pooling = Literal["mean", "cls"]
 _ENCODERS_DO = ("classify", "multi_label", "extract")
-"""Kinds of tasks."""
+"""Kinds of tasks for encoders."""
 _POOLING = Path("1_Pooling", "config.json")
 _PADDED = 2
-"""Positions that RoBERTa and what follows it leave out before the first token."""
+"""Positions that RoBERTa and its successors skip before the first token."""
 _SHAPE = (
     ("hidden_size", "dim"),
     ("num_hidden_layers", "n_layers"),
@@ -42,25 +42,25 @@ _SHAPE = (
     ("intermediate_size", "hidden_dim"),
     ("vocab_size",),
 )
-"""What the fields of `EncoderShape` are called in config.json; DistilBERT has names of its own."""
+"""The names of the fields of `EncoderShape` in config.json; DistilBERT uses the second ones."""
 _OFFSET = ("camembert", "mpnet", "roberta", "xlm-roberta")
 
 
 @dataclass(frozen=True)
 class LocalEncoder:
-    """An encoder that lies on this machine: weights as safetensors, config and tokenizer."""
+    """An encoder on this machine: safetensors weights, config and tokenizer."""
 
     name: str
     folder: Path
     window: int
-    """Tokens of the longest text that it reads, its own frame included."""
+    """Tokens of the longest text that it reads, its frame included."""
     pooling: Pooling
     """mean: of all tokens; cls: the first one, which stands for the text."""
 
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """An encoder's architecture, as far as its size hangs on it."""
+    """The part of an encoder's architecture that determines its size."""
 
     hidden: int
     layers: int
@@ -71,22 +71,22 @@ class EncoderShape:
 
     @property
     def embeddings(self) -> int:
-        """Numbers that hold one vector for each token."""
+        """Parameters of the token embedding."""
         return self.vocabulary * self.hidden
 
     @property
     def parameters(self) -> int:
-        """Numbers of all matrices, without biases and norms: a hundredth more."""
+        """Parameters of all matrices. Biases and norms are one percent more."""
         layer = 4 * self.hidden**2 + 2 * self.hidden * self.intermediate
         return self.embeddings + self.layers * layer
 
 
 def unable(kind: str, name: str, *, encoder: bool) -> UserError | None:
-    """Why a base model can't do a kind of task; None where it can.
+    """The reason why a base model can't do a kind of task; None if it can.
 
     Args:
-        name: of the base model.
-        encoder: whether it is one.
+        name: the name of the base model.
+        encoder: whether it is an encoder.
     """
     if encoder and kind not in _ENCODERS_DO:
         return UserError(
@@ -98,14 +98,14 @@ def unable(kind: str, name: str, *, encoder: bool) -> UserError | None:
         return UserError(
             f"{name} is a model that writes, and this task is {kind}, which encoders and linear models do.",
             where="model",
-            why="How sure it is of each label can't be told from a list that was written.",
+            why="A written list of labels gives no confidence for each label.",
             fix="Type: tunewright … model=all-minilm  (or another encoder: tunewright models ls)",
         )
     return None
 
 
 def encoder_shape(config: Mapping[str, Any]) -> EncoderShape | None:
-    """The shape that a config.json tells; None of another kind of model."""
+    """The shape in a config.json; None for any other kind of model."""
     if config.get("model_type") not in ENCODERS:
         return None
     named = (next((name for name in names if name in config), "") for names in _SHAPE)
@@ -114,7 +114,7 @@ def encoder_shape(config: Mapping[str, Any]) -> EncoderShape | None:
 
 
 def read_encoder(name: str, folder: Path) -> LocalEncoder:
-    """What a folder of an encoder says.
+    """Read an encoder's folder.
 
     Raises:
         UserError: its tokenizer is another model's, or one of its files can't be read.
@@ -134,29 +134,29 @@ def window_of(config: dict[str, Any]) -> int:
 
 def _pooling(folder: Path) -> Pooling:
     try:
-        said = read_object(folder / _POOLING)
+        config = read_object(folder / _POOLING)
     except FileNotFoundError:
         return "mean"
-    return "cls" if said.get("pooling_mode_cls_token") else "mean"
+    return "cls" if config.get("pooling_mode_cls_token") else "mean"
 
 
-def _check_tokenizer(known: int, padding: Any, folder: Path) -> None:
-    """Refuse a tokenizer that the weights were not made for, as far as the config tells it.
+def _check_tokenizer(vocabulary: int, padding: Any, folder: Path) -> None:
+    """Refuse another model's tokenizer, as far as the config can show it.
 
     Args:
-        known: tokens that the model knows.
-        padding: the token that it fills up with; None: it does not say.
+        vocabulary: tokens that the model knows.
+        padding: the model's padding token; None: the config has none.
     """
     tokenizer = TextTokenizer(folder)
     why = ""
-    if tokenizer.size > known:
-        why = f"It has {tokenizer.size:,} tokens, the model {known:,}."
-    elif padding is not None and (type(padding) is not int or not 0 <= padding < known):
-        why = f"The model fills up with token {str(padding)[:40]}, and knows {known:,}."
+    if tokenizer.size > vocabulary:
+        why = f"It has {tokenizer.size:,} tokens, the model {vocabulary:,}."
+    elif padding is not None and (type(padding) is not int or not 0 <= padding < vocabulary):
+        why = f"The model pads with token {str(padding)[:40]}, and has {vocabulary:,} tokens."
     elif padding is not None and "pad" not in (word := tokenizer.decode([padding])).lower():
-        why = f"The model fills up with token {padding}, which is {word!r} here."
+        why = f"The model pads with token {padding}, which is {word!r} here."
     elif tokenizer.encode_framed("") == []:
-        why = "It puts no frame around a text, as [CLS] and [SEP] are."
+        why = "It puts no frame, such as [CLS] and [SEP], around a text."
     if why:
         raise UserError(
             "The tokenizer is another model's.",

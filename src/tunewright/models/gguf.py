@@ -1,4 +1,4 @@
-"""From a GGUF file to a Hugging Face folder with dense safetensors weights."""
+"""Converts a GGUF file to a Hugging Face folder with dense safetensors weights."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tunewright.models.gguf_header import check_gguf
 
 
 def gguf_to_folder(gguf: Path, folder: Path, *, digits_pretokenizer: bool) -> Path:
-    """Convert once; `folder` is whole or absent.
+    """Convert once. `folder` is complete or absent.
 
     Args:
-        digits_pretokenizer: restore the `Digits` pre-tokenizer, which the GGUF reader of transformers drops: without
-            it numbers are cut into other tokens than the model was trained on.
+        digits_pretokenizer: restore the `Digits` pre-tokenizer, which transformers' GGUF reader drops. Without it,
+            numbers are cut into other tokens than the model was trained on.
 
     Raises:
         UserError: the file can't be read as GGUF.
@@ -53,7 +53,7 @@ def _convert(gguf: Path, folder: Path, digits_pretokenizer: bool) -> None:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
-    # The loader leaves its quantizer on the now dense model, and save_pretrained refuses such a model.
+    # The loader leaves its quantizer on the dense model, and save_pretrained refuses such a model.
     model.hf_quantizer = None
     for name in ("quantization_config", "_pre_quantization_dtype"):
         if hasattr(model.config, name):
@@ -65,10 +65,10 @@ def _convert(gguf: Path, folder: Path, digits_pretokenizer: bool) -> None:
 
 @contextmanager
 def _parsed_once() -> Iterator[None]:
-    """Inside, a GGUF file is parsed once.
+    """Parse a GGUF file only once inside.
 
-    transformers does it for the tokenizer, for the config and for the weights, and lists all names that tensors may
-    have for each module: of the 17.7 seconds that SmolLM2 took, 8.3 (transformers 5.24, gguf 0.19).
+    transformers parses it for the tokenizer, for the config and for the weights, and lists all possible tensor names
+    for each module. That was 8.3 of the 17.7 seconds for SmolLM2 (transformers 5.24, gguf 0.19).
     """
     import gguf
 

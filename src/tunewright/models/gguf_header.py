@@ -1,7 +1,7 @@
-"""The header of a GGUF file, read with an eye on its length: whoever reads it afterwards can't be sent past its end.
+"""Checks the header of a GGUF file against the file's length before a library reads it.
 
-The `gguf` library takes every count in the file at its word: one that says that it has 2^60 values is read for years,
-in memory that grows. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (2026-11-29).
+The `gguf` library trusts every count in the file. If one claims 2^60 values, the library reads for years, in growing
+memory. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (2026-11-29).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tunewright.models.files import require_file
 
 _MAGIC, _VERSIONS = b"GGUF", (2, 3)
 _SIZES = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
-"""How each type of value is read, by its number in the format."""
+"""The struct format of each type of value, by its number in the format."""
 _STRING, _ARRAY = 8, 9
 _MOST_DIMENSIONS = 4
 _ALIGNMENT, _WIDEST = 32, 1 << 16
@@ -31,20 +31,20 @@ _EMBEDDING = "token_embd.weight"
 @dataclass(frozen=True)
 class _Tensor:
     shape: tuple[int, ...]
-    """The innermost side first, as the file has it."""
+    """The innermost dimension first, as in the file."""
     kind: int
     offset: int
 
 
 class _Cut(Exception):
-    """The file ends before what it says it holds, or says what can't be."""
+    """The file ends too early, or its header is impossible."""
 
 
 def check_gguf(path: Path) -> None:
-    """Look at a GGUF file before a library reads it.
+    """Check a GGUF file before a library reads it.
 
     Raises:
-        UserError: it is none, it ends before what its header says, or its settings are not those of its tensors.
+        UserError: it is not a GGUF file, it ends too early, or its settings don't fit its tensors.
     """
     require_file(path)
     if path.stat().st_size == 0:
@@ -53,12 +53,12 @@ def check_gguf(path: Path) -> None:
         reader = _Reader(content)
         try:
             if reader.take(4) != _MAGIC or reader.number("<I") not in _VERSIONS:
-                raise _Cut(f"It does not begin as one of the versions {_VERSIONS[0]} and {_VERSIONS[1]}.")
-            tensors, settings = reader.number("<Q"), reader.number("<Q")
-            said = dict(reader.settings(settings))
-            placed = dict(reader.tensors(tensors))
-            reader.check_room(placed, said.get("general.alignment", _ALIGNMENT))
-            _check_shape(said, placed)
+                raise _Cut(f"It does not begin like version {_VERSIONS[0]} or {_VERSIONS[1]} of the format.")
+            tensor_count, setting_count = reader.number("<Q"), reader.number("<Q")
+            settings = dict(reader.settings(setting_count))
+            tensors = dict(reader.tensors(tensor_count))
+            reader.check_offsets(tensors, settings.get("general.alignment", _ALIGNMENT))
+            _check_shape(settings, tensors)
         except _Cut as error:
             raise _foreign(path, str(error)) from None
 
@@ -81,7 +81,7 @@ class _Reader:
         return self.take(self.number("<Q")).decode("utf-8", "replace")
 
     def settings(self, count: int) -> Iterator[tuple[str, int | str | None]]:
-        """Each setting's name with its value; None of a list."""
+        """(name, value) of each setting; the value of a list is None."""
         for _ in range(count):
             name, kind = self.text(), self.number("<I")
             yield name, self._value(name, kind)
@@ -102,7 +102,7 @@ class _Reader:
     @staticmethod
     def _form(name: str, kind: int) -> str:
         if kind not in _SIZES:
-            raise _Cut(f"Its setting {name[:60]!r} is of a type that is not known ({kind}).")
+            raise _Cut(f"Its setting {name[:60]!r} has an unknown type ({kind}).")
         return _SIZES[kind]
 
     def tensors(self, count: int) -> Iterator[tuple[str, _Tensor]]:
@@ -113,8 +113,8 @@ class _Reader:
             shape = tuple(self.number("<Q") for _ in range(sides))
             yield name, _Tensor(shape, self.number("<I"), self.number("<Q"))
 
-    def check_room(self, tensors: Mapping[str, _Tensor], alignment: int | str | None) -> None:
-        """That each tensor lies within the file, behind the header."""
+    def check_offsets(self, tensors: Mapping[str, _Tensor], alignment: int | str | None) -> None:
+        """Check that each tensor lies within the file, after the header."""
         import gguf
 
         if not isinstance(alignment, int) or not 0 < alignment <= _WIDEST:
@@ -124,7 +124,7 @@ class _Reader:
             try:
                 block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(tensor.kind)]
             except (ValueError, KeyError):
-                raise _Cut(f"Its tensor {name[:60]!r} is of a type that is not known ({tensor.kind}).") from None
+                raise _Cut(f"Its tensor {name[:60]!r} has an unknown type ({tensor.kind}).") from None
             end = start + tensor.offset + math.prod(tensor.shape) // block * size
             if math.prod(tensor.shape) % block or end > len(self._content):
                 raise _Cut(
@@ -132,29 +132,30 @@ class _Reader:
                 )
 
 
-def _check_shape(said: Mapping[str, int | str | None], tensors: Mapping[str, _Tensor]) -> None:
-    """That the settings by which a model is built are those of its tensors: an empty one may have any size."""
-    kind = said.get("general.architecture")
+def _check_shape(settings: Mapping[str, int | str | None], tensors: Mapping[str, _Tensor]) -> None:
+    """Check that the settings from which a model is built fit its tensors. An empty model could have any size."""
+    kind = settings.get("general.architecture")
     if not isinstance(kind, str):
-        raise _Cut("It does not say of which architecture it is.")
-    layers = {int(found[1]) for name in tensors if (found := _BLOCK.match(name))}
-    wanted = said.get(f"{kind}.block_count")
-    if not isinstance(wanted, int) or wanted != len(layers) or wanted != max(layers, default=-1) + 1:
-        raise _Cut(f"By its settings it has {wanted} layers, the tensors have {len(layers)}.")
+        raise _Cut("It does not name its architecture.")
+    layers = {int(match[1]) for name in tensors if (match := _BLOCK.match(name))}
+    block_count = settings.get(f"{kind}.block_count")
+    complete = block_count == len(layers) and block_count == max(layers, default=-1) + 1
+    if not isinstance(block_count, int) or not complete:
+        raise _Cut(f"By its settings it has {block_count} layers, the tensors have {len(layers)}.")
     if _EMBEDDING not in tensors or len(tensors[_EMBEDDING].shape) != 2:
         raise _Cut(f"It has no matrix {_EMBEDDING}.")
     width, words = tensors[_EMBEDDING].shape
-    if said.get(f"{kind}.embedding_length") != width:
-        raise _Cut(f"By its settings it is {said.get(f'{kind}.embedding_length')} wide, its embedding {width}.")
-    if (count := said.get(f"{kind}.vocab_size", words)) != words:
-        raise _Cut(f"By its settings it knows {count} tokens, its embedding {words}.")
+    if settings.get(f"{kind}.embedding_length") != width:
+        raise _Cut(f"By its settings it is {settings.get(f'{kind}.embedding_length')} wide, its embedding {width}.")
+    if (count := settings.get(f"{kind}.vocab_size", words)) != words:
+        raise _Cut(f"By its settings it has {count} tokens, its embedding {words}.")
     inner = tensors.get("blk.0.ffn_down.weight")
-    if inner and said.get(f"{kind}.feed_forward_length") not in (None, inner.shape[0]):
+    if inner and settings.get(f"{kind}.feed_forward_length") not in (None, inner.shape[0]):
         raise _Cut(
-            f"By its settings {kind}.feed_forward_length is {said[f'{kind}.feed_forward_length']}, in its "
+            f"By its settings {kind}.feed_forward_length is {settings[f'{kind}.feed_forward_length']}, in its "
             f"tensors {inner.shape[0]}."
         )
 
 
 def _foreign(path: Path, why: str) -> UserError:
-    return UserError("This is no whole GGUF file.", where=path, why=why, fix=_AGAIN)
+    return UserError("This is not a complete GGUF file.", where=path, why=why, fix=_AGAIN)

@@ -1,8 +1,8 @@
-"""A linear model that answers: it counts words and parts of words, and each of them speaks for or against each label.
+"""A linear model over n-grams: it counts words and parts of words, and each has a weight for each label.
 
-It is served by numpy alone, and takes the place of an encoder where one asks for logits: what an encoder reads are
-tokens, what this one reads are the numbers of n-grams. Weights are TF-IDF (Salton & Buckley 1988) with logarithmic
-counts; words and characters make one vector each, of length one.
+numpy alone serves it. It has an encoder's interface: an encoder reads token ids, this model the numbers of n-grams. The
+values are TF-IDF (Salton & Buckley 1988) with logarithmic counts. Words and characters make one vector each, with
+length one.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from tunewright.models.files import read_object
 from tunewright.models.tensor_files import TensorFile
 
 LINEAR: Final = "linear"
-"""What the spec's `model` calls it; it has no weights to fetch, because it begins with none."""
+"""Its name in the spec's `model`. It has no base weights to fetch."""
 WEIGHTS, NGRAMS = "weights.safetensors", "ngrams.json"
 _WORD = re.compile(r"\b\w\w+\b")
 _CHARACTERS = (2, 3, 4)
-"""Lengths of the parts of words; a word has a blank at each end."""
+"""Lengths of the parts of words. A word gets a blank at each end."""
 
 Floats = npt.NDArray[np.float32]
 
 
 def ngrams(text: str) -> tuple[list[str], list[str]]:
-    """(words and pairs of neighbouring words, parts of words), each as often as it occurs."""
+    """(words and pairs of neighbouring words, parts of words), with repetitions."""
     text = text.lower()
     words = _WORD.findall(text)
     pairs = [f"{one} {other}" for one, other in pairwise(words)]
@@ -46,7 +46,7 @@ def ngrams(text: str) -> tuple[list[str], list[str]]:
 
 
 class Ngrams:
-    """The n-grams that are known, each with its number: those of words come first.
+    """The vocabulary of n-grams with their numbers. Words come first.
 
     Args:
         words, parts: in the order of their numbers.
@@ -62,29 +62,30 @@ class Ngrams:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Self:
-        """Those of some texts."""
+        """The n-grams of some texts."""
         words: set[str] = set()
         parts: set[str] = set()
         for text in texts:
-            found = ngrams(text)
-            words.update(found[0])
-            parts.update(found[1])
+            of_words, of_parts = ngrams(text)
+            words.update(of_words)
+            parts.update(of_parts)
         return cls(sorted(words), sorted(parts))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Those of a model's folder, as `LinearModel.save` wrote it."""
+        """Load the n-grams that `LinearModel.save` wrote."""
         about = _about(folder)
         return cls(about["words"], about["parts"])
 
     @staticmethod
     def most_letters(count: int) -> int:
-        """Letters of a text of which that many n-grams may be known: one may begin at each; see `TextTokenizer`."""
+        """A longer text may have more than `count` known n-grams, because one may begin at each character; see
+        `TextTokenizer`."""
         return count
 
     def encode_framed(self, text: str) -> list[int]:
-        """The numbers of a text's n-grams, as often as they occur, without those that are not known; named as a
-        tokenizer's method is, in whose place it stands."""
+        """The numbers of a text's known n-grams, with repetitions. The name is that of a tokenizer's method, which this
+        one replaces."""
         words, parts = ngrams(text)
         return [*_known(words, self._of_word), *_known(parts, self._of_part)]
 
@@ -99,20 +100,20 @@ def _about(folder: Path) -> dict[str, Any]:
     for name in ("words", "parts", "labels"):
         each = about.get(name)
         if not isinstance(each, list) or not all(isinstance(text, str) for text in each):
-            raise UserError(f"Its {name} are no list of texts.", where=folder / NGRAMS, fix="Copy it again.")
+            raise UserError(f"Its {name} are not a list of texts.", where=folder / NGRAMS, fix="Copy it again.")
     return about
 
 
-def _known(found: Sequence[str], numbers: Mapping[str, int]) -> list[int]:
-    return [numbers[ngram] for ngram in found if ngram in numbers]
+def _known(all_ngrams: Sequence[str], numbers: Mapping[str, int]) -> list[int]:
+    return [numbers[ngram] for ngram in all_ngrams if ngram in numbers]
 
 
 @dataclass(frozen=True)
 class LinearModel:
-    """Logits of the numbers of n-grams; thread-safe.
+    """Logits from the numbers of n-grams; thread-safe.
 
     Args:
-        weight: [n-grams, labels], each row times the inverse document frequency that its n-gram has.
+        weight: [n-grams, labels], each row times the inverse document frequency of its n-gram.
         frequency: inverse document frequency of each n-gram.
         bias: [labels].
     """
@@ -127,15 +128,15 @@ class LinearModel:
     ended: bool = field(default=False, init=False)
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[Floats]:
-        """Those [labels] of several texts."""
+        """The logits [labels] of each text, given as numbers of n-grams."""
         return [self._logits(sequence) for sequence in sequences]
 
     def times(self, factor: float) -> Self:
-        """The model whose logits are that many times as large."""
+        """The model with its logits multiplied by a factor."""
         return replace(self, weight=self.weight * np.float32(factor), bias=self.bias * np.float32(factor))
 
     def of_texts(self, texts: Iterable[str]) -> list[Floats]:
-        """The logits [labels] of several texts."""
+        """The logits [labels] of each text."""
         return self.logits([self.ngrams.encode_framed(text) for text in texts])
 
     def _logits(self, sequence: Sequence[int]) -> Floats:
@@ -153,20 +154,20 @@ class LinearModel:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """What `save` wrote.
+        """Load what `save` wrote.
 
         Raises:
             UserError: its files can't be read, or don't belong together.
         """
         about, tensors = _about(folder), TensorFile(folder / WEIGHTS)
         known, labels = Ngrams(about["words"], about["parts"]), tuple(about["labels"])
-        wanted = {"weight": (len(known), len(labels)), "frequency": (len(known),), "bias": (len(labels),)}
-        found = {name: tensor.shape for name, tensor in tensors.items() if tensor.kind == "F32"}
-        if found != wanted:
+        expected = {"weight": (len(known), len(labels)), "frequency": (len(known),), "bias": (len(labels),)}
+        shapes = {name: tensor.shape for name, tensor in tensors.items() if tensor.kind == "F32"}
+        if shapes != expected:
             raise UserError(
                 "These are not the files of one linear model.",
                 where=folder,
-                why=f"{WEIGHTS} has {found}, and by {NGRAMS} it would have {wanted}.",
+                why=f"{WEIGHTS} has {shapes}, and by {NGRAMS} it would have {expected}.",
                 fix="Copy it again.",
             )
         weight, frequency, bias = (np.array(tensors[name].float32()) for name in ("weight", "frequency", "bias"))
@@ -174,11 +175,11 @@ class LinearModel:
 
 
 def weighed(sequence: Sequence[int], words: int, frequency: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
-    """(numbers of a text's n-grams in their order, the value of each).
+    """(the numbers of a text's n-grams in rising order, the TF-IDF value of each).
 
     Args:
-        sequence: as of `Ngrams.encode_framed`.
-        words: how many numbers are those of words.
+        sequence: the result of `Ngrams.encode_framed`.
+        words: how many n-grams are words.
         frequency: inverse document frequency of each n-gram.
     """
     numbers, counts = np.unique(np.asarray(sequence, np.int64), return_counts=True)
@@ -191,7 +192,7 @@ def weighed(sequence: Sequence[int], words: int, frequency: Floats) -> tuple[npt
 
 
 def document_frequency(sequences: Sequence[Sequence[int]], known: int) -> Floats:
-    """The inverse document frequency of each n-gram, as scikit-learn's smoothed one: 1 + ln((1 + texts) / (1 + texts
+    """The inverse document frequency of each n-gram, smoothed like scikit-learn's: 1 + ln((1 + texts) / (1 + texts
     with it))."""
     counts = Counter(number for sequence in sequences for number in set(sequence))
     with_it = np.zeros(known, np.float32)

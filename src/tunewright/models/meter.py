@@ -1,4 +1,4 @@
-"""What a piece of torch code holds and does, operation by operation, whatever device its tensors pretend to be on."""
+"""Measures the memory and the work of torch code, operation by operation, on any device, even torch's meta device."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from torch.utils.flop_counter import flop_registry
 
 @dataclass
 class Work:
-    """What was asked of the device."""
+    """The work of a device."""
 
     flops: float = 0.0
     moved: float = 0.0
-    """Bytes that operations read and wrote, those of dequantising apart."""
+    """Bytes that operations read and wrote, without dequantisation."""
     dequantised: float = 0.0
-    """Weights made dense from NF4."""
+    """Weights dequantised from NF4."""
     operations: int = 0
 
 
 class Meter(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
-    """While it is on, counts the bytes of all tensors that are alive (`live`, `peak`) and the work that is done."""
+    """While active, it counts the bytes of all live tensors (`live`, `peak`) and the work."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,12 +35,12 @@ class Meter(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
         self._sizes: dict[int, int] = {}
 
     def hold(self, tensors: Iterable[Any]) -> None:
-        """Count tensors that were there before."""
+        """Count tensors that existed before."""
         for tensor in tensors:
             self._hold(tensor)
 
     def _hold(self, tensor: Any) -> bool:
-        """Count a tensor's storage; whether it is a new one."""
+        """Count a tensor's storage. Returns whether it is new."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._sizes:
@@ -57,31 +57,31 @@ class Meter(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        written = [leaf for leaf in tree_leaves(result) if hasattr(leaf, "untyped_storage")]
-        fresh = [self._hold(tensor) for tensor in written]
+        outputs = [leaf for leaf in tree_leaves(result) if hasattr(leaf, "untyped_storage")]
+        fresh = [self._hold(tensor) for tensor in outputs]
         packet = func._overloadpacket
         name = packet.__name__
         if name == "dequantize_4bit":
             self.work.dequantised += result.numel()
         elif (any(fresh) and not name.startswith("empty")) or name.endswith("_"):
-            counted = flop_registry.get(packet)
-            read = [leaf for leaf in tree_leaves((args, kwargs)) if hasattr(leaf, "untyped_storage")]
-            self.note(counted(*args, **kwargs, out_val=result) if counted else 0, [*read, *written])
+            flops_of = flop_registry.get(packet)
+            inputs = [leaf for leaf in tree_leaves((args, kwargs)) if hasattr(leaf, "untyped_storage")]
+            self.note(flops_of(*args, **kwargs, out_val=result) if flops_of else 0, [*inputs, *outputs])
         return result
 
     def note(self, flops: float, touched: Iterable[Any]) -> None:
-        """Add an operation that reads or writes each of these tensors once."""
+        """Add an operation that reads or writes each of the tensors once."""
         self.work.flops += flops
         self.work.moved += sum(tensor.numel() * tensor.element_size() for tensor in touched)
         self.work.operations += 1
 
 
 class GpuAttention(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
-    """While it is on, attention keeps and does what the kernels of a GPU do: on the meta device torch takes the plain
-    way, which holds all scores.
+    """While active, attention has the memory and the work of a GPU's kernels. On the meta device, torch would use the
+    plain implementation, which holds all scores.
 
-    FlashAttention and the memory-efficient kernel keep queries, keys, values, the output and one number a row, and the
-    mask, of which they make numbers where it has none (Dao et al. 2022; Rabe and Staats 2021); the backward pass does
+    FlashAttention and the memory-efficient kernel keep queries, keys, values, the output, one number a row, and the
+    mask, which they convert to numbers if it has none (Dao et al. 2022; Rabe and Staats 2021). The backward pass does
     2.5 times the work.
     """
 
@@ -105,31 +105,31 @@ def _attention_of(meter: Meter) -> Any:
     class Attention(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
         @staticmethod
         def forward(ctx: Any, query: Any, key: Any, value: Any, mask: Any) -> Any:
-            seen = torch.empty_like(query)
+            output = torch.empty_like(query)
             rows = query.new_empty(query.shape[:-1], dtype=torch.float32)
             bias = mask if mask is None or mask.dtype == query.dtype else query.new_empty(mask.shape)
             ctx.flops = 4 * query.numel() * key.shape[-2]
-            meter.note(ctx.flops, [query, key, value, seen])
-            ctx.save_for_backward(query, key, value, seen, rows, bias)
-            return seen
+            meter.note(ctx.flops, [query, key, value, output])
+            ctx.save_for_backward(query, key, value, output, rows, bias)
+            return output
 
         @staticmethod
         def backward(ctx: Any, upstream: Any) -> tuple[Any, ...]:
-            query, key, value, seen, *_ = ctx.saved_tensors
+            query, key, value, output, *_ = ctx.saved_tensors
             gradients = [torch.empty_like(x) for x in (query, key, value)]
-            meter.note(2.5 * ctx.flops, [query, key, value, seen, upstream, *gradients])
+            meter.note(2.5 * ctx.flops, [query, key, value, output, upstream, *gradients])
             return (*gradients, None)
 
     return Attention
 
 
 class Filtered(TorchFunctionMode):  # type: ignore[misc, unused-ignore]
-    """While it is on, answers for tensors without numbers what depends on numbers: how many places a mask keeps, and
-    how many different values there are.
+    """While active, it decides for tensors without numbers what depends on numbers: how many places a mask keeps, and
+    how many different values a tensor has.
 
     Args:
-        kept: places that any mask keeps.
-        different: different values of any tensor.
+        kept: places that every mask keeps.
+        different: different values of every tensor.
     """
 
     def __init__(self, kept: int, different: int):

@@ -1,4 +1,4 @@
-"""How many numbers a model has, and in which of its matrices, from its shape alone: no torch, no download."""
+"""The parameter counts of a model and of its matrices, from its shape alone: without torch, without a download."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from tunewright.models.naming import Kind, cached_folder
 _WITH_BIASES = ("qwen2",)
 """Types whose queries, keys and values have biases."""
 _MORE = 1.03
-"""Share of what its shape tells from which a model has parts that a shape does not know, such as embeddings of each
-layer."""
+"""A model with more parameters than this times its shape's has parts that a shape does not cover, such as embeddings of
+each layer."""
 _CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Counts of numbers, not bytes; of tied matrices one."""
+    """Counts of numbers, not bytes. Tied matrices count once."""
 
     parameters: int
     vocabulary: int
-    """In the embedding, and in the head where that is a matrix of its own."""
+    """Parameters of the embedding, and of the head if it is a separate matrix."""
     embedding: int
     written: int
-    """In the largest matrix that writes to the stream between the layers, which is turned as a whole."""
+    """Parameters of the largest matrix that writes to the residual stream. It is rotated as a whole."""
     layer: int
-    """In one layer."""
+    """Parameters of one layer."""
     layers: int
     rows: int
-    """Outputs of all matrices together: in int8 each has a scale."""
+    """Outputs of all matrices together. In int8, each has a scale."""
     sides: int
-    """Inputs and outputs of all matrices of the layers: an adapter of rank r has r times as many numbers."""
+    """Inputs and outputs of all matrices of the layers. An adapter of rank r has r times as many parameters."""
     cache: int
     """Keys and values of one token."""
     type: str
-    """transformers' name of the architecture; empty where only the number of parameters is known, and of an encoder."""
+    """transformers' name of the architecture; empty for an encoder, or if only the parameter count is known."""
     kind: Kind = "decoder"
 
     @classmethod
     def of(cls, shape: Shape) -> Sizes:
-        """Those of a decoder of this shape."""
+        """The sizes of a decoder with this shape."""
         hidden, inner = shape.hidden, shape.intermediate
         width = shape.head_width or hidden // shape.heads
         queries, keys = shape.heads * width, shape.kv_heads * width
@@ -79,26 +79,26 @@ class Sizes:
 
     @classmethod
     def of_encoder(cls, parameters: float, embeddings: float) -> Sizes:
-        """Those of an encoder.
+        """The sizes of an encoder.
 
         Args:
-            embeddings: parameters that hold one vector for each token.
+            embeddings: parameters of the token embedding.
         """
         return replace(cls.roughly(parameters), vocabulary=int(embeddings), embedding=int(embeddings), kind="encoder")
 
     @classmethod
     def roughly(cls, parameters: float) -> Sizes:
-        """Where nothing but the number of parameters is known."""
+        """The sizes if only the parameter count is known."""
         count = int(parameters)
         return cls(count, 0, 0, 0, 0, 1, 0, 0, 0, "")
 
 
 def sizes_of(model: str, anchor: Path) -> Sizes | None:
-    """The sizes of a base model: of the catalogue, or of a folder that is on this machine; None where its shape can't
-    be told without fetching it.
+    """The sizes of a base model in the catalogue or in a folder on this machine; None if its shape is unknown before
+    fetching it.
 
     Args:
-        anchor: where relative paths start.
+        anchor: the folder where relative paths start.
     """
     if model == LINEAR:
         return replace(Sizes.roughly(0), kind=LINEAR)
@@ -112,7 +112,7 @@ def sizes_of(model: str, anchor: Path) -> Sizes | None:
 
 
 def sizes_in(entry: CatalogueEntry) -> Sizes:
-    """Those of a model of the catalogue. Where it has clearly more parameters than its shape tells, they count."""
+    """The sizes of a catalogue model. If the catalogue gives clearly more parameters than the shape, they count."""
     if entry.kind == "encoder":
         return Sizes.of_encoder(1e9 * entry.parameters, 1e9 * entry.embeddings)
     named = int(1e9 * entry.parameters)
@@ -123,12 +123,12 @@ def sizes_in(entry: CatalogueEntry) -> Sizes:
 
 
 def shape_of(model: str, anchor: Path) -> Shape | None:
-    """The shape of a decoder in a folder on this machine; None where there is no config.json that tells it."""
+    """The shape of a decoder in a folder on this machine; None if no config.json gives it."""
     return shape_in(_config_of(model, anchor))
 
 
 def _config_of(model: str, anchor: Path) -> dict[str, Any]:
-    """What the config.json of a model on this machine holds; nothing where there is none."""
+    """The config.json of a model on this machine; empty if there is none."""
     folder = cached_folder(model) or (anchor / Path(model).expanduser()).resolve()
     try:
         return read_object(folder / _CONFIG)
@@ -137,7 +137,7 @@ def _config_of(model: str, anchor: Path) -> dict[str, Any]:
 
 
 def shape_in(config: Any) -> Shape | None:
-    """The shape that a config.json tells; None of another kind of model."""
+    """The shape of a decoder in a config.json; None for any other kind of model."""
     try:
         return None if encoder_shape(config) else _shape(config.get("text_config") or config)
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -154,6 +154,6 @@ def _shape(config: dict[str, Any]) -> Shape:
         intermediate=config["intermediate_size"],
         vocabulary=config["vocab_size"],
         head_width=config.get("head_dim"),
-        # Gemma's files leave it out, because it is that family's default.
+        # Gemma's files leave it out, because True is that family's default.
         tied=config.get("tie_word_embeddings", config["model_type"].startswith("gemma")),
     )

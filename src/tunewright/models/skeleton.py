@@ -1,6 +1,6 @@
-"""A model without its numbers: every tensor has its shape and type and lies on torch's meta device.
+"""A model without numbers: every tensor has its shape and type and lies on torch's meta device.
 
-What a model holds and what a step of training keeps can be counted on it, on any machine, with nothing downloaded.
+Any machine can count a model's memory and that of a training step on it, without a download.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from tunewright.models.files import loading
 from tunewright.models.resolve import resolve_tokenizer
 
 _BLOCK, _SUPERBLOCK = 64, 256
-"""Weights to one NF4 scale, and scales to one of the second quantisation (bitsandbytes' defaults)."""
+"""Weights per NF4 scale, and scales per scale of the second quantisation (bitsandbytes' defaults)."""
 
 
 def config_of(model: str, anchor: Path) -> Any:
     """The transformers config of a base model: from the catalogue, else from its folder or the hub.
 
     Raises:
-        UserError: as `tunewright.models.resolve.resolve_tokenizer`.
+        UserError: see `tunewright.models.resolve.resolve_tokenizer`.
     """
     from transformers import AutoConfig
 
@@ -37,7 +37,7 @@ def skeleton(config: Any, dtype: str, *, nf4: bool = False) -> Any:
 
     Args:
         dtype: type of the weights and of products, "float32", "bfloat16" or "float16".
-        nf4: hold the linear layers of the decoder as `tunewright.inference.runtimes.torch_model.load_torch_model` does.
+        nf4: quantise the decoder's linear layers like `tunewright.inference.runtimes.torch_model.load_torch_model`.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -50,7 +50,7 @@ def skeleton(config: Any, dtype: str, *, nf4: bool = False) -> Any:
 
 
 def _quantise(model: Any, dtype: Any) -> None:
-    """Put 4-bit layers in the place of the decoder's linear ones."""
+    """Replace the decoder's linear layers with 4-bit ones."""
     from bitsandbytes.nn import Linear4bit
     from torch import nn
 
@@ -66,7 +66,7 @@ def _quantise(model: Any, dtype: Any) -> None:
 
 
 def _nf4_weight(weight: Any, dtype: Any) -> Any:
-    """An NF4 weight with double quantisation, of the sizes that bitsandbytes would make of this one."""
+    """An NF4 weight with double quantisation, in the sizes that bitsandbytes gives this weight."""
     import torch
     from bitsandbytes.functional import QuantState
     from bitsandbytes.nn import Params4bit
@@ -98,12 +98,12 @@ def _nf4_weight(weight: Any, dtype: Any) -> Any:
 
 
 def parameters_of(config: Any) -> int:
-    """How many parameters a model has; tied ones once."""
+    """The number of a model's parameters. Tied ones count once."""
     return sum(parameter.numel() for parameter in skeleton(config, "bfloat16").parameters())
 
 
 def tensors_of(model: Any) -> list[Any]:
-    """All tensors a model holds, those that NF4 needs to be read among them; tied ones once."""
+    """All tensors of a model, with the scales of NF4. Tied ones appear once."""
     import torch
 
     states = [getattr(parameter, "quant_state", None) for parameter in model.parameters()]
@@ -117,7 +117,7 @@ def tensors_of(model: Any) -> list[Any]:
 
 
 class MetaWeights:
-    """The meta device, as a place to run a skeleton on. Code that asks sees neither a CPU nor a GPU."""
+    """Runs a skeleton on the meta device. Code that asks for the device sees neither a CPU nor a GPU."""
 
     def __enter__(self) -> None:
         pass
@@ -130,7 +130,7 @@ class MetaWeights:
 
 
 class PretendedCpu:
-    """A place where a skeleton's tensors say that they lie on a CPU, so that code takes the ways it takes there."""
+    """Runs a skeleton whose tensors claim to lie on a CPU, so that code takes the same paths as on a CPU."""
 
     def __init__(self, model: Any):
         from torch._subclasses.fake_tensor import FakeTensorMode

@@ -1,9 +1,9 @@
-"""Which chat template a model is trained and served with.
+"""Chooses the chat template that a model is trained and served with.
 
-In this order: the model's own, where it marks what the assistant writes; one of ours, then one of TRL's training
-templates, where it writes the very text that the model's own would; else the one of ours that fits the model's
-vocabulary. What a template asks for besides messages (bos_token, eos_token, enable_thinking) is written into it, so
-that the file alone says all, wherever it is read.
+In this order: the model's own template if it marks the assistant's text; one of ours, then one of TRL's training
+templates, if it writes exactly the text of the model's own; else the one of ours that fits the model's vocabulary. The
+values of other variables (bos_token, eos_token, enable_thinking) are written into the template, so that the file is
+complete by itself.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _MARKS = {
     "<|im_start|>": "chatml",
     "[SYSTEM_PROMPT]": "mistral-v7",
 }
-"""What only one family's vocabulary holds."""
+"""Tokens that only one family's vocabulary has."""
 _FAMILY_OF_TYPE = {
     "llama": "chatml",
     "qwen2": "chatml",
@@ -63,7 +63,7 @@ _FAMILY_OF_TYPE = {
     "gemma4_text": "gemma4",
 }
 _DAY = "26 Jul 2024"
-"""What Llama 3.2's template writes where there is no clock; with one it would write another text each day."""
+"""The date that Llama 3.2's template writes without a clock. With a clock, its text would change each day."""
 _SYSTEM, _USER = Message(role="system", content="Route it."), Message(role="user", content="Where is it?")
 _ANSWER = Message(role="assistant", content="delivery")
 _TALKS = ([_SYSTEM, _USER], [_SYSTEM, _USER, _ANSWER, _USER])
@@ -73,7 +73,7 @@ def template_of(folder: Path) -> ChatTemplate:
     """The chat template of a model's folder.
 
     Raises:
-        UserError: the folder's files can't be read, or no template fits its model.
+        UserError: the folder's files can't be read, or no template fits the model.
     """
     own, tokens = _own(folder)
     if own and marks_generation(own):
@@ -87,18 +87,18 @@ def template_of(folder: Path) -> ChatTemplate:
 
 
 def writes(source: str, messages: Sequence[Message], tokens: dict[str, str]) -> str:
-    """The text of any chat template, marked or not, for an answer without thinking.
+    """Render any chat template, marked or not, without thinking.
 
     Raises:
-        TemplateError: it can't be filled in.
+        TemplateError: rendering failed.
     """
-    given = [{"role": message.role, "content": message.content} for message in messages]
+    conversation = [{"role": message.role, "content": message.content} for message in messages]
     prompted = messages[-1].role != "assistant"
     return without_marks(
         render(
             compiled(source, (Generation,)),
             {
-                "messages": given,
+                "messages": conversation,
                 "add_generation_prompt": prompted,
                 "tools": None,
                 "documents": None,
@@ -111,17 +111,17 @@ def writes(source: str, messages: Sequence[Message], tokens: dict[str, str]) -> 
 
 
 def texts_of(source: str, tokens: dict[str, str], talks: Sequence[list[Message]]) -> list[tuple[str, str]] | None:
-    """What a template writes before an answer and with it, for each conversation; None where it can't."""
+    """(the text before an answer, the text with the answer) for each conversation; None if rendering fails."""
     try:
         return [(writes(source, talk, tokens), writes(source, [*talk, _ANSWER], tokens)) for talk in talks]
     except TemplateError:
         return None
 
 
-def same_text(template: ChatTemplate, wanted: Sequence[tuple[str, str]], talks: Sequence[list[Message]]) -> bool:
-    """Whether a marked template writes these texts of `texts_of`, before an answer and up to its end."""
+def same_text(template: ChatTemplate, expected: Sequence[tuple[str, str]], talks: Sequence[list[Message]]) -> bool:
+    """Whether a marked template writes the expected texts of `texts_of`, up to the end of the answer."""
     try:
-        for talk, (prompt, whole) in zip(talks, wanted, strict=True):
+        for talk, (prompt, whole) in zip(talks, expected, strict=True):
             if "".join(span.text for span in template.spans(talk, add_generation_prompt=True)) != prompt:
                 return False
             spans = template.spans([*talk, _ANSWER])
@@ -136,11 +136,11 @@ def same_text(template: ChatTemplate, wanted: Sequence[tuple[str, str]], talks: 
 
 
 def _equal(own: str, tokens: dict[str, str]) -> ChatTemplate | None:
-    """Of the marked templates that are known, the first that writes what a model's own does."""
-    wanted = texts_of(own, tokens, _TALKS)
-    if wanted is None:
+    """The first known marked template that writes the same text as a model's own."""
+    expected = texts_of(own, tokens, _TALKS)
+    if expected is None:
         return None
-    return next((each for each in _known(tokens) if same_text(each, wanted, _TALKS)), None)
+    return next((each for each in _known(tokens) if same_text(each, expected, _TALKS)), None)
 
 
 def _known(tokens: dict[str, str]) -> Iterator[ChatTemplate]:
@@ -151,26 +151,26 @@ def _known(tokens: dict[str, str]) -> Iterator[ChatTemplate]:
 
 @cache
 def _trl() -> dict[str, str]:
-    """TRL's training templates, by their file's name. TRL itself, which takes seconds, is not imported."""
-    found = find_spec("trl")
-    folders = [Path(folder) / "chat_templates" for folder in found.submodule_search_locations or ()] if found else []
+    """TRL's training templates by file name. We don't import TRL itself, which takes seconds."""
+    spec = find_spec("trl")
+    folders = [Path(folder) / "chat_templates" for folder in spec.submodule_search_locations or ()] if spec else []
     return {
         file.name: file.read_text("utf-8") for folder in folders for file in sorted(folder.glob("*_training.jinja"))
     }
 
 
 def _completed(source: str, tokens: dict[str, str]) -> str:
-    """A template with what it asks for written into it."""
-    given: dict[str, Any] = {"enable_thinking": False, **tokens}
+    """A template with the values of its variables written into it."""
+    values: dict[str, Any] = {"enable_thinking": False, **tokens}
     try:
-        wanted = sorted(variables_of(source, (Generation,)) & set(given))
+        used = sorted(variables_of(source, (Generation,)) & set(values))
     except TemplateError:
-        return source  # it is refused, with the reason, where it is read
-    return "".join(f"{{%- set {name} = {json.dumps(given[name])} -%}}\n" for name in wanted) + source
+        return source  # ChatTemplate will refuse it with the reason
+    return "".join(f"{{%- set {name} = {json.dumps(values[name])} -%}}\n" for name in used) + source
 
 
 def _own(folder: Path) -> tuple[str | None, dict[str, str]]:
-    """The template that came with a model, and the control tokens that its tokenizer names."""
+    """(the template that came with a model, the control tokens in its tokenizer's settings)."""
     settings, special = _read(folder / _SETTINGS), _read(folder / _SPECIAL)
     tokens = {}
     for name in _TOKENS:
@@ -192,7 +192,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _family(folder: Path) -> str:
-    """One of ours, by the vocabulary and the type of the model."""
+    """The name of the template of ours that fits the model's vocabulary and type."""
     if not (folder / "config.json").is_file():
         raise UserError("This folder holds no Hugging Face model.", where=folder, why="It has no config.json.")
     config = _read(folder / "config.json")
@@ -216,6 +216,6 @@ def _family(folder: Path) -> str:
 @cache
 def _warn(folder: str, family: str) -> None:
     say(
-        f"  note: {folder} has a chat template without {{% generation %}} marks that no known one is equal to. "
-        f"{family}.jinja is used, which its vocabulary suggests. Put marks into {FILE} to train on the model's own."
+        f"  note: {folder} has a chat template without {{% generation %}} marks, and no known template is equal to it. "
+        f"{family}.jinja is used, which fits its vocabulary. Put marks into {FILE} to train on the model's own."
     )

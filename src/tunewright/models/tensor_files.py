@@ -1,8 +1,8 @@
-"""Safetensors files read where they lie and written tensor by tensor, without torch.
+"""Safetensors files without torch: read by memory mapping, written tensor by tensor.
 
-What is read is a view of the mapped file: its pages are the operating system's, which takes them back when memory is
-short. So a model of any size can be worked on, as long as one matrix at a time is held. The format: 8 bytes with the
-header's length, the header as JSON, then the tensors' bytes (https://github.com/huggingface/safetensors, 2026-11-27).
+A tensor is a view of the mapped file. The operating system takes its pages back when memory is short, so a model of any
+size can be processed as long as the code holds one matrix at a time. The format: 8 bytes with the header's length, the
+header as JSON, then the tensors' bytes (https://github.com/huggingface/safetensors, 2026-11-27).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from tunewright.core.errors import UserError
 from tunewright.models.files import read_object, require_file
 
 INDEX, ALONE = "model.safetensors.index.json", "model.safetensors"
-"""transformers looks for a file of any other name only where an index names it."""
+"""transformers looks for a file with any other name only if an index names it."""
 _LENGTH = struct.Struct("<Q")
 _LONGEST_HEADER = 100_000_000
 """Bytes; the format's own limit."""
 _MOST_SIDES = 32
-"""Of a tensor: numpy's own limit was as many until its version 2."""
+"""Dimensions of a tensor. Before version 2, numpy had the same limit."""
 _SHOWN = 100
-"""Characters of a tensor's name."""
+"""Characters of a tensor's name in a message."""
 _DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -44,9 +44,9 @@ _DTYPES = {
     "U8": "u1",
     "BOOL": "?",
 }
-"""How each type is viewed. numpy has no bfloat16: its 16 bits are the upper half of a float32."""
+"""The numpy type of each type. numpy has no bfloat16, whose 16 bits are the upper half of a float32."""
 _NAMES = {np.dtype(kind).str: name for name, kind in _DTYPES.items() if name != "BF16"}
-_AGAIN = "Copy the model again; what a killed copy or download leaves behind is not whole."
+_AGAIN = "Copy the model again; a killed copy or download leaves incomplete files."
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -56,16 +56,16 @@ class Tensor:
 
     name: str
     kind: str
-    """Its type in the format's words: "BF16", say."""
+    """Its type as the format names it, such as "BF16"."""
     raw: npt.NDArray[Any]
-    """A view of the file, bfloat16 as uint16."""
+    """A view of the file; bfloat16 as uint16."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.raw.shape
 
     def float32(self, rows: slice | npt.NDArray[np.intp] | EllipsisType = ...) -> npt.NDArray[np.float32]:
-        """Its values, or those of some rows, in memory of their own unless they are float32 in the file."""
+        """Its values, or those of some rows, as float32. They are a copy unless the file has float32."""
         part = self.raw[rows]
         if self.kind == "BF16":
             return (part.astype(np.uint32) << 16).view(np.float32)
@@ -76,7 +76,7 @@ class TensorFile(Mapping[str, Tensor]):
     """The tensors of one file.
 
     Raises:
-        UserError: the file is cut, or is not in this format.
+        UserError: the file is cut off, or has another format.
     """
 
     def __init__(self, path: Path):
@@ -86,7 +86,7 @@ class TensorFile(Mapping[str, Tensor]):
         try:
             with path.open("rb") as stream:
                 self._entries, start = _header(path, stream)
-                # OpenVINO takes writable arrays only. Nobody writes; who did would change a copy of the page.
+                # OpenVINO accepts only writable arrays. Nobody writes to them, and a write would change only a copy.
                 self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
         except OSError as error:
             raise UserError("A file of weights can't be read.", where=path, why=str(error), fix=_AGAIN) from None
@@ -107,33 +107,33 @@ class TensorFile(Mapping[str, Tensor]):
         return len(self._entries)
 
     def let_go(self) -> None:
-        """Take its pages out of this process's memory; what is looked at again is mapped again."""
+        """Drop its pages from this process's memory. Pages that are used again are mapped again."""
         self._map.madvise(mmap.MADV_DONTNEED)
 
     def _check(self) -> None:
-        """That every tensor lies within the file and has as many bytes as its shape says."""
-        there = len(self._map) - self._start
+        """Check that every tensor lies within the file and has the bytes that its shape needs."""
+        available = len(self._map) - self._start
         for name, entry in self._entries.items():
             try:
                 begin, end, size = _placed(entry)
             except (KeyError, TypeError, ValueError):
-                raise _foreign(self.path, f"What its header says of {name[:_SHOWN]} can't be read.") from None
+                raise _foreign(self.path, f"Its header's entry for {name[:_SHOWN]} can't be read.") from None
             if begin > end or end - begin != size:
                 raise _foreign(self.path, f"The bytes that its header gives {name[:_SHOWN]} don't fit its shape.")
-            if end > there:
+            if end > available:
                 raise UserError(
                     "A file of weights is cut.",
                     where=self.path,
-                    why=f"Its tensors end at byte {self._start + end:,}, the file at {self._start + there:,}.",
+                    why=f"Its tensors end at byte {self._start + end:,}, the file at {self._start + available:,}.",
                     fix=_AGAIN,
                 )
 
 
 def _placed(entry: dict[str, Any]) -> tuple[int, int, int]:
-    """(a tensor's first byte, the one behind its last, how many its shape needs).
+    """(a tensor's first byte, the one after its last, the bytes that its shape needs).
 
     Raises:
-        KeyError, TypeError, ValueError: the header does not say it.
+        KeyError, TypeError, ValueError: the header's entry is invalid.
     """
     places, sides = list(entry["data_offsets"]), list(entry["shape"])
     if len(sides) > _MOST_SIDES or not all(type(each) is int and each >= 0 for each in (*places, *sides)):
@@ -143,7 +143,7 @@ def _placed(entry: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def _header(path: Path, stream: BinaryIO) -> tuple[dict[str, Any], int]:
-    """(each tensor's entry, where the tensors begin)."""
+    """(each tensor's entry, the byte where the tensors begin)."""
     first = stream.read(_LENGTH.size)
     if len(first) < _LENGTH.size:
         raise UserError("A file of weights is cut.", where=path, why=f"It has {len(first)} bytes.", fix=_AGAIN)
@@ -153,22 +153,22 @@ def _header(path: Path, stream: BinaryIO) -> tuple[dict[str, Any], int]:
     try:
         entries = json.loads(stream.read(length))
     except (ValueError, RecursionError):
-        raise _foreign(path, "Its header is no JSON.") from None
+        raise _foreign(path, "Its header is not JSON.") from None
     if not isinstance(entries, dict):
-        raise _foreign(path, "Its header is no JSON object.")
+        raise _foreign(path, "Its header is not a JSON object.")
     entries.pop("__metadata__", None)
     return entries, _LENGTH.size + length
 
 
 def _foreign(path: Path, why: str) -> UserError:
-    return UserError("This is no whole safetensors file.", where=path, why=why, fix=_AGAIN)
+    return UserError("This is not a complete safetensors file.", where=path, why=why, fix=_AGAIN)
 
 
 class Weights(Mapping[str, Tensor]):
     """The tensors of a Hugging Face folder, in one file or in shards.
 
     Raises:
-        UserError: a shard is missing or cut, the index and the shards disagree, or there are no weights.
+        UserError: a shard is missing or cut off, the index and the shards disagree, or there are no weights.
     """
 
     def __init__(self, folder: Path):
@@ -205,53 +205,53 @@ class Weights(Mapping[str, Tensor]):
 
 
 def _index(folder: Path) -> dict[str, str]:
-    """Which tensor lies in which file; nothing where there is no index."""
+    """The file of each tensor; empty if there is no index."""
     path = folder / INDEX
     if not path.is_file():
         return {}
     try:
         placed = read_object(path)["weight_map"]
         if not all(isinstance(name, str) and Path(name).name == name and len(name) < 128 for name in placed.values()):
-            raise ValueError("a name that is no file of this folder")
+            raise ValueError("a name that is not a file of this folder")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError("The model's index can't be read.", where=path, why=str(error), fix=_AGAIN) from None
     return dict(placed)
 
 
 def _alone(folder: Path) -> list[Path]:
-    if found := sorted(folder.glob("*.safetensors")):
-        return found
+    if files := sorted(folder.glob("*.safetensors")):
+        return files
     raise UserError("This folder has no safetensors weights.", where=folder, fix=_AGAIN)
 
 
 def stored_bytes(folder: Path) -> int:
-    """Of all files of weights in a folder; nothing is read."""
+    """Size of all files of weights in a folder. This reads none of them."""
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def kind_of(array: npt.NDArray[Any]) -> str:
-    """An array's type in the format's words."""
+    """The format's name of an array's type."""
     return _NAMES[array.dtype.str]
 
 
 class TensorWriter:
-    """Writes one file, tensor by tensor, in any number of parts of rows each; the header comes last.
+    """Writes one file, tensor by tensor. A tensor may come in parts of some rows each. The header is written last.
 
-    It leaves room for the header in front, which may end in spaces. Until it is closed the file is no safetensors file,
-    so that what a kill leaves behind can't be taken for whole.
+    The writer reserves space for the header, which may end in spaces. Until `close` the file is not a safetensors file,
+    so that the remains of a killed process can't pass for a complete one.
 
     Args:
-        tensors: how many there will be at most.
+        tensors: maximum number of tensors.
     """
 
-    _ROOM = 400
+    _ENTRY_BYTES = 400
     """Bytes of the header for a tensor: its name, type, shape and place."""
 
     def __init__(self, path: Path, tensors: int):
         self._stream = path.open("xb")
-        # What is read where it lies should begin at a cache line.
-        self._room = -(-(tensors + 1) * self._ROOM // 64) * 64 - _LENGTH.size
-        self._stream.seek(_LENGTH.size + self._room)
+        # Mapped tensors should begin at a cache line.
+        self._header_bytes = -(-(tensors + 1) * self._ENTRY_BYTES // 64) * 64 - _LENGTH.size
+        self._stream.seek(_LENGTH.size + self._header_bytes)
         self._entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         self._end = 0
 
@@ -259,8 +259,8 @@ class TensorWriter:
         """Write a tensor.
 
         Args:
-            parts: the whole, or its rows in order.
-            kind: its type, where the arrays don't tell it: "BF16" as uint16.
+            parts: the whole tensor, or its rows in order.
+            kind: its type, if the arrays have another: "BF16" comes as uint16.
         """
         begin, shape = self._end, list[int]()
         for part in [parts] if isinstance(parts, np.ndarray) else parts:
@@ -272,9 +272,9 @@ class TensorWriter:
         self._entries[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, self._end]}
 
     def close(self) -> None:
-        """Write the header; now the file is whole."""
-        header = json.dumps(self._entries, separators=(",", ":")).encode().ljust(self._room)
-        assert len(header) == self._room, "more tensors, or longer names, than there is room for"
+        """Write the header, which completes the file."""
+        header = json.dumps(self._entries, separators=(",", ":")).encode().ljust(self._header_bytes)
+        assert len(header) == self._header_bytes, "more tensors, or longer names, than the header has space for"
         self._stream.seek(0)
         self._stream.write(_LENGTH.pack(len(header)) + header)
         self._stream.close()

@@ -1,7 +1,7 @@
-"""The text decoder of a model that also sees or hears, as a folder of its own.
+"""Extracts the text decoder of a model that also sees or hears into its own folder.
 
-Gemma 3 4B, Gemma 4 and Ministral 3 come with towers for images and sound. What Tunewright trains and serves reads text
-only, so the decoder's tensors are copied once, as they are, and all later steps find an ordinary language model.
+Gemma 3 4B, Gemma 4 and Ministral 3 come with towers for images and sound. Tunewright trains and serves only text, so we
+copy the decoder's tensors once, unchanged, and all later steps see an ordinary language model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tunewright.core.progress import say
 from tunewright.models.tensor_files import ALONE, INDEX, TensorWriter, Weights
 
 _INSIDE = re.compile(r"(?:model\.)?language_model\.(?:model\.)?")
-"""How the decoder's tensors are named beside the towers', in the older and the newer spelling."""
+"""The prefix of the decoder's tensors beside the towers', in the older and the newer spelling."""
 _COPIED = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -37,10 +37,10 @@ def is_composite(folder: Path) -> bool:
 
 
 def text_decoder(folder: Path, cache: Path) -> Path:
-    """The folder of a model's text decoder: the model's own where it is nothing else, else one in the cache.
+    """The folder of a model's text decoder: the model's own folder if it is only a decoder, else one in the cache.
 
     Raises:
-        UserError: a file of weights is missing or cut, or the decoder's tensors are not where they are looked for.
+        UserError: a file of weights is missing or cut off, or the decoder's tensors have unexpected names.
     """
     if not is_composite(folder):
         return folder
@@ -64,28 +64,28 @@ def text_decoder(folder: Path, cache: Path) -> Path:
 
 
 def decoder_name(name: str) -> str | None:
-    """What a tensor of the whole is called in the decoder; None where it belongs to a tower."""
+    """The name of a tensor in the decoder; None if it belongs to a tower."""
     if name == "lm_head.weight":
         return name
-    found = _INSIDE.match(name)
-    if not found:
+    prefix = _INSIDE.match(name)
+    if not prefix:
         return None
-    rest = name[found.end() :]
+    rest = name[prefix.end() :]
     return rest if rest.startswith("lm_head.") else f"model.{rest}"
 
 
 def _write(folder: Path, target: Path) -> None:
     files = Weights(folder).files
-    placed: dict[str, str] = {}
+    weight_map: dict[str, str] = {}
     for number, file in enumerate(files, 1):
         shard = ALONE if len(files) == 1 else f"model-{number:05}-of-{len(files):05}.safetensors"
         writer = TensorWriter(target / shard, len(file))
         for name, tensor in file.items():
             if new := decoder_name(name):
                 writer.write(new, tensor.raw, tensor.kind)
-                placed[new] = shard
+                weight_map[new] = shard
         writer.close()
-    if "model.embed_tokens.weight" not in placed:
+    if "model.embed_tokens.weight" not in weight_map:
         raise UserError(
             "No text decoder was found in this model.",
             where=folder,
@@ -93,8 +93,8 @@ def _write(folder: Path, target: Path) -> None:
             fix="Choose a model that reads text: tunewright models ls",
         )
     if len(files) > 1:
-        (target / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": placed}), "utf-8")
-    _config(folder, tied="lm_head.weight" not in placed).save_pretrained(target)
+        (target / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}), "utf-8")
+    _config(folder, tied="lm_head.weight" not in weight_map).save_pretrained(target)
     for name in _COPIED:
         if (folder / name).is_file():
             shutil.copy(folder / name, target / name)

@@ -1,11 +1,12 @@
-"""Whether a tokenizer.json can be used: it is a program too, of patterns and replacements that others wrote.
+"""Checks whether a tokenizer.json is safe to use. It is a program too: patterns and replacements from somebody else.
 
 The `tokenizers` library runs patterns in Oniguruma, which tries each start of a match ten million times and then
-panics; below that a text of some thousand characters can keep it busy for minutes. A replacement may be of any length,
-and what does not fit memory ends the process. So of a tokenizer.json all that is known to end soon is let through:
-which parts it has, with what settings, and the patterns of known models. Whatever else it has, a process with limits
-tries on texts that are known to be hard. That finds the usual mistakes and attacks; that no other text is hard for a
-pattern nobody can tell, which is why a server also verifies that the file is the one of the bundle.
+panics. Even below that, a text of some thousand characters can keep it busy for minutes. A replacement may have any
+length, and one that doesn't fit in memory ends the process.
+
+So we accept parts, settings and patterns that are known to end soon. A process with limits tries everything else on
+texts that are known to be hard. That finds common mistakes and attacks. It can't prove that no other text is hard, so a
+server also verifies that the file is the bundle's own.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ CUTS = {
     _CASES % (_SHORT + "?", _SHORT + "?", "{1,3}"): "gpt-4o",
     _CASES % ("", "", ""): "tekken",
 }
-"""The pattern by which a tokenizer first cuts a text -> llama.cpp's name of it (src/llama-vocab.cpp, 2026-11-27)."""
+"""The pattern with which a tokenizer first cuts a text -> llama.cpp's name for it (src/llama-vocab.cpp, 2026-11-27)."""
 KNOWN_PATTERNS = frozenset({*CUTS, " {2,}", r"\p{N}{1,3}", r"\d", r"\s+"})
 
 
@@ -72,17 +73,17 @@ _PLAIN = frozenset(
         "WordPiece",
     }
 )
-"""Parts that take as many steps as a text has characters, whatever their settings."""
+"""Parts that take linear time with any settings."""
 _SIGNS = frozenset(r"\^$.|?*+()[]{}")
-"""Without one of these a pattern matches itself."""
-_FIX = "Give a model with the tokenizer.json that its makers published."
+"""A pattern without any of these matches only itself."""
+_FIX = "Use a model with the tokenizer.json that its makers published."
 
 
 def check_tokenizer(content: bytes, file: Path) -> None:
-    """Refuse a tokenizer that would hang or fill memory; one with unusual parts is tried, which takes a second or two.
+    """Refuse a tokenizer that would hang or fill memory. One with unusual parts is tried, which takes a second or two.
 
     Raises:
-        UserError: it can't be read, or did not end within its limits.
+        UserError: it can't be read, or did not end within the limits.
     """
     if why := _refused(content):
         raise UserError("The tokenizer can't be used.", where=file, why=why, fix=_FIX)
@@ -90,26 +91,26 @@ def check_tokenizer(content: bytes, file: Path) -> None:
 
 @functools.lru_cache(4)
 def _refused(content: bytes) -> str:
-    """Why a tokenizer is refused; empty where it is not."""
+    """The reason to refuse a tokenizer; empty if there is none."""
     try:
-        said = json.loads(content)
-        if not isinstance(said, dict):
-            return "It is no JSON object."
-        if (largest := max(_numbers(said), default=0)) > TOKENIZER_LARGEST_NUMBER:
+        definition = json.loads(content)
+        if not isinstance(definition, dict):
+            return "It is not a JSON object."
+        if (largest := max(_token_ids(definition), default=0)) > TOKENIZER_LARGEST_NUMBER:
             return f"One of its tokens has the number {largest:,}; the library makes a list of all numbers before it."
-        unusual = next(_unusual(said), None)
+        unusual = next(_unusual(definition), None)
     except (ValueError, RecursionError) as error:
-        return f"It is no JSON: {error}."
+        return f"It is not JSON: {error}."
     except (KeyError, TypeError, AttributeError) as error:
         unusual = f"a part that can't be read ({type(error).__name__})"
     return _tried(content, unusual) if unusual else ""
 
 
-def _unusual(said: Mapping[str, Any]) -> Iterator[str]:
-    """What a tokenizer has that is not known to end soon."""
+def _unusual(definition: Mapping[str, Any]) -> Iterator[str]:
+    """The parts of a tokenizer that are not known to end soon."""
     for part in ("normalizer", "pre_tokenizer", "decoder"):
         replaced = 0
-        for node in parts_of(said.get(part)):
+        for node in parts_of(definition.get(part)):
             kind = node.get("type")
             if kind == "Prepend" and len(node["prepend"]) <= TOKENIZER_GROWTH:
                 continue
@@ -120,7 +121,7 @@ def _unusual(said: Mapping[str, Any]) -> Iterator[str]:
                 continue
             if kind not in _PLAIN:
                 yield f"a {part} of the type {str(kind)[:40]}"
-    model = said["model"]
+    model = definition["model"]
     if model.get("type") == "WordPiece" and model.get("max_input_chars_per_word", 100) > TOKENIZER_LONGEST_WORD:
         yield "words without a limit"
     if model.get("type") == "Unigram" and max((len(piece) for piece, _ in model["vocab"]), default=0) > (
@@ -128,18 +129,17 @@ def _unusual(said: Mapping[str, Any]) -> Iterator[str]:
     ):
         yield "pieces without a limit"
     if model.get("type") not in ("BPE", "WordPiece", "Unigram", "WordLevel"):
-        yield "a model of a type that is not known"
+        yield "a model of an unknown type"
 
 
-def _numbers(said: Mapping[str, Any]) -> Iterator[int]:
-    """Of its tokens."""
-    vocabulary = said["model"].get("vocab")
+def _token_ids(definition: Mapping[str, Any]) -> Iterator[int]:
+    vocabulary = definition["model"].get("vocab")
     yield from vocabulary.values() if isinstance(vocabulary, dict) else ()
-    yield from (each["id"] for each in said.get("added_tokens") or ())
+    yield from (each["id"] for each in definition.get("added_tokens") or ())
 
 
 def parts_of(node: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
-    """The parts of a normalizer, pre-tokenizer or decoder in their order."""
+    """The parts of a normalizer, pre-tokenizer or decoder, in their order."""
     if node is None:
         return
     if node["type"] == "Sequence":
@@ -150,21 +150,21 @@ def parts_of(node: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
 
 
 def _is_known(pattern: Mapping[str, str]) -> bool:
-    """Whether matches of a pattern are found in as many steps as a text has characters."""
-    found = pattern.get("Regex", "")
-    return "String" in pattern or found in KNOWN_PATTERNS or (found != "" and not _SIGNS & set(found))
+    """Whether a pattern is known to match in linear time."""
+    regex = pattern.get("Regex", "")
+    return "String" in pattern or regex in KNOWN_PATTERNS or (regex != "" and not _SIGNS & set(regex))
 
 
 def _is_short(node: Mapping[str, Any]) -> bool:
-    """Whether a replacement can't make much out of little."""
-    found = node["pattern"].get("String") or " "
-    return _is_known(node["pattern"]) and len(node["content"]) <= TOKENIZER_GROWTH * len(found)
+    """Whether a replacement can't make a text much longer."""
+    replaced = node["pattern"].get("String") or " "
+    return _is_known(node["pattern"]) and len(node["content"]) <= TOKENIZER_GROWTH * len(replaced)
 
 
 def _tried(content: bytes, unusual: str) -> str:
-    """Why a tokenizer is refused after it was tried; empty where it ended in time."""
+    """Try a tokenizer. Returns the reason to refuse it; empty if it ended in time."""
     command = [sys.executable, "-m", "tunewright.models.tokenizer_check", str(PROBE_CPU_SECONDS)]
-    because = f"It has {unusual}, and was tried on texts that are hard for such: "
+    because = f"It has {unusual}, and was tried on texts that are hard for such tokenizers: "
     try:
         done = subprocess.run(command, input=content, capture_output=True, check=False, timeout=PROBE_SECONDS)
     except subprocess.TimeoutExpired:
@@ -178,13 +178,13 @@ def _tried(content: bytes, unusual: str) -> str:
 
 
 def _try(content: bytes) -> str:
-    """What is wrong with a tokenizer that is used here and now; empty: nothing."""
+    """Use a tokenizer in this process. Returns what is wrong with it; empty if nothing is."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_buffer(content)
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    most = 4 * TOKENIZER_GROWTH * (PROBE_TEXT + 2000)  # a letter has four bytes at most, and each may be a token
+    most = 4 * TOKENIZER_GROWTH * (PROBE_TEXT + 2000)  # a character has at most four bytes, and each may be a token
     for text in _hard(content):
         ids = tokenizer.encode(text, add_special_tokens=False).ids
         if len(ids) > most:
@@ -198,19 +198,19 @@ def _try(content: bytes) -> str:
     if tokenizer.normalizer:
         for start in range(0, 0x110000, 256):
             block = "".join(chr(each) for each in range(start, start + 256) if not 0xD800 <= each < 0xE000)
-            if len(tokenizer.normalizer.normalize_str(block)) > 20 * 256:  # Unicode's own longest is 18 to one
+            if len(tokenizer.normalizer.normalize_str(block)) > 20 * 256:  # Unicode's own maximum is 18 to one
                 return f"some of the characters from {start:#x} become many."
     return ""
 
 
 def _hard(content: bytes) -> Iterator[str]:
-    """Long runs of what patterns repeat: signs of each kind, and the letters that stand in the patterns themselves.
+    """Long runs of characters that patterns repeat: signs of each kind, and the letters in the patterns themselves.
 
-    Behind a sign that ends the run stand the patterns as they are written: a pattern is not even tried on a text that
-    lacks what every match of it has.
+    After the run come a sign that ends it and the text of the patterns. The library does not even try a pattern on a
+    text that lacks a character of all its matches.
     """
-    said = json.loads(content)
-    nodes = [node for part in ("normalizer", "pre_tokenizer", "decoder") for node in parts_of(said.get(part))]
+    definition = json.loads(content)
+    nodes = [node for part in ("normalizer", "pre_tokenizer", "decoder") for node in parts_of(definition.get(part))]
     patterns = "".join(text for node in nodes for text in (node.get("pattern") or {}).values() if isinstance(text, str))
     own = "".join(dict.fromkeys(letter for letter in patterns if letter.isalnum()))[:32]
     end = f"\u2603{patterns[:1000]}"
@@ -222,7 +222,7 @@ def _hard(content: bytes) -> Iterator[str]:
 
 
 def main() -> int:
-    """Try the tokenizer on standard input, for so many seconds as the first argument says."""
+    """Try the tokenizer on standard input, for as many seconds as the first argument says."""
     import resource
 
     seconds = int(sys.argv[1])
@@ -230,11 +230,11 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (PROBE_MEMORY, PROBE_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        wrong = _try(sys.stdin.buffer.read())
-    except BaseException as error:  # noqa: BLE001 (what is written in Rust panics with what is no Exception)
-        wrong = f"{type(error).__name__}: {error}"
-    sys.stdout.write(" ".join(wrong.split()))
-    return 1 if wrong else 0
+        problem = _try(sys.stdin.buffer.read())
+    except BaseException as error:  # noqa: BLE001 (a panic in Rust is not an Exception)
+        problem = f"{type(error).__name__}: {error}"
+    sys.stdout.write(" ".join(problem.split()))
+    return 1 if problem else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Whether a model's folder is whole and its config is its own, found in seconds from the headers of its files."""
+"""Checks in seconds, from the headers of its files, that a model's folder is complete and its config fits its
+weights."""
 
 from __future__ import annotations
 
@@ -25,43 +26,42 @@ _FIX = "Copy config.json and the weights again, from the same place."
 
 
 def check_whole(folder: Path) -> None:
-    """Look at a Hugging Face folder before hours of work rest on it.
+    """Check a Hugging Face folder before hours of work depend on it.
 
     Raises:
-        UserError: a file of weights is missing or cut, the index lies, or the config is another model's.
+        UserError: a file of weights is missing or cut off, the index is wrong, or the config is another model's.
     """
     weights = Weights(folder)
     config = read_object(folder / "config.json")
-    for found in _differences(weights, config):
-        raise UserError("The model's config.json is not that of its weights.", where=folder, why=found, fix=_FIX)
+    for difference in _differences(weights, config):
+        raise UserError("The model's config.json is not that of its weights.", where=folder, why=difference, fix=_FIX)
 
 
 def _differences(weights: Weights, config: dict[str, Any]) -> Iterator[str]:
-    """What the config says otherwise than the weights, as far as both say it."""
+    """The differences between the config and the weights."""
     config = config.get("text_config") or config
     if not isinstance(config, dict):
-        yield "Its text_config is no JSON object."
+        yield "Its text_config is not a JSON object."
         return
     wrong = [name for name in _WHOLE if not isinstance(config.get(name), int | None)]
     if wrong := wrong + [name for name in _WHOLE_OR_BY_LAYER if not isinstance(config.get(name), int | list | None)]:
-        yield f"Its {wrong[0]} is {str(config[wrong[0]])[:40]!r}, which is no whole number."
+        yield f"Its {wrong[0]} is {str(config[wrong[0]])[:40]!r}, which is not a whole number."
         return
     decoder = {name: tensor for name, tensor in weights.items() if "vision" not in name and "audio" not in name}
-    layers = {int(found[1]) for name in decoder if (found := _LAYER.search(name))}
-    wanted = config.get("num_hidden_layers")
-    if layers and wanted and (len(layers) != wanted or max(layers) != wanted - 1):
+    layers = {int(match[1]) for name in decoder if (match := _LAYER.search(name))}
+    expected = config.get("num_hidden_layers")
+    if layers and expected and (len(layers) != expected or max(layers) != expected - 1):
         missing = next(number for number in count() if number not in layers)
-        yield f"It has {wanted} layers, the weights " + (
-            f"lack the layer {missing}." if missing < wanted else f"have {max(layers) + 1}."
+        yield f"It has {expected} layers, the weights " + (
+            f"lack the layer {missing}." if missing < expected else f"have {max(layers) + 1}."
         )
     hidden, inner, words = (config.get(key) for key in ("hidden_size", "intermediate_size", "vocab_size"))
-    yield from _wrong(decoder, "embed_tokens.weight", (words, hidden))
-    yield from _wrong(decoder, "layers.0.mlp.down_proj.weight", (hidden, inner))
-    yield from _wrong(decoder, "layers.0.input_layernorm.weight", (hidden,))
+    yield from _wrong_shapes(decoder, "embed_tokens.weight", (words, hidden))
+    yield from _wrong_shapes(decoder, "layers.0.mlp.down_proj.weight", (hidden, inner))
+    yield from _wrong_shapes(decoder, "layers.0.input_layernorm.weight", (hidden,))
 
 
-def _wrong(decoder: dict[str, Tensor], end: str, wanted: tuple[int | None, ...]) -> Iterator[str]:
-    """That a tensor has another shape than the config says."""
+def _wrong_shapes(decoder: dict[str, Tensor], end: str, expected: tuple[int | None, ...]) -> Iterator[str]:
     for name, tensor in decoder.items():
-        if name.endswith(end) and all(isinstance(side, int) for side in wanted) and tensor.shape != wanted:
-            yield f"By it {name} has the shape {list(wanted)}; in the files it has {list(tensor.shape)}."
+        if name.endswith(end) and all(isinstance(side, int) for side in expected) and tensor.shape != expected:
+            yield f"By it {name} has the shape {list(expected)}; in the files it has {list(tensor.shape)}."

@@ -154,7 +154,9 @@ def _open(query: Select[Any], model: str, reviewer: str, formerly: str | None) -
 
 def _has_reviewed(reviewer: str, formerly: str | None) -> ColumnElement[bool]:
     is_theirs = Review.reviewer == reviewer if formerly is None else Review.reviewer.in_((reviewer, formerly))
-    return exists().where(Review.capture_id == Capture.id, is_theirs, Review.undone.is_(None), Review.source.in_(EXPERT))
+    return exists().where(
+        Review.capture_id == Capture.id, is_theirs, Review.undone.is_(None), Review.source.in_(EXPERT)
+    )
 
 
 A_DAY = 10

@@ -1,1 +1,1 @@
-"""`tunewright review`: a web page where people correct answers at speed. Rendered by the server; captures are text."""
+"""`tunewright review`: the web app in which people correct answers fast. The server renders all pages."""

@@ -1,7 +1,7 @@
-"""What a reviewer does: saying what is right, of one capture or many, and taking it back.
+"""The actions of a reviewer: save a review of one capture or many, and undo it.
 
-Whoever changes a capture's reviews holds its row, so that of two people who save at once the second sees what the first
-has done.
+A transaction that changes a capture's reviews locks its row. If two people save at once, the second one sees what the
+first has done.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from tunewright.monitoring.store.tables import EXPERT, Capture, Review
 
 
 class NotYours(Exception):
-    """It is somebody else's, and only an admin may undo that."""
+    """The review is another person's, and only an admin may undo it."""
 
 
 @dataclass(frozen=True)
 class ReviewChoice:
-    """What a reviewer says of an answer."""
+    """A reviewer's decision about an answer."""
 
     answer: str | None = None
-    """The right one in canonical form; None: none is right, or nobody can tell."""
+    """The right answer in canonical form; None: no answer is right, or nobody can tell."""
     own: bool = False
     """The model's answer is right, whatever it is."""
 
     def of(self, capture: Capture) -> tuple[str | None, bool]:
-        """The right answer, and whether the model's is."""
+        """(the right answer, whether the model's answer is right)."""
         return (capture.answer, True) if self.own else (self.answer, self.answer == capture.answer)
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What became of an act."""
+    """The result of `save`."""
 
     act: str
     count: int
     before: list[Review] = field(default_factory=list)
-    """Reviews by others, or by oneself, that were there before and are not changed."""
+    """Earlier reviews, of others or of the same person, because of which a capture was skipped."""
 
 
 def save(
@@ -58,26 +58,26 @@ def save(
     comment: str = "",
     formerly: str | None = None,
 ) -> Saved:
-    """Save a review of some captures, those aside that wait for nobody any more or that the reviewer has reviewed.
+    """Save a review of some captures. Captures that no longer wait, or that the reviewer has reviewed, are skipped.
 
     Args:
-        source: review or bulk of what is open, settle of what is in conflict.
-        wanted: people who are to review each capture.
-        formerly: what else his reviews may stand under.
+        source: review or bulk for open captures, settle for conflicts.
+        wanted: how many people review each capture.
+        formerly: an earlier name of the reviewer.
     """
-    captures = _held(session, ids, model)
+    captures = _locked(session, ids, model)
     live = _live(session, [capture.id for capture in captures])
     expected = "conflict" if source == "settle" else "open"
     act, now = secrets.token_hex(8), datetime.now(UTC)
     saved: list[Capture] = []
     before: list[Review] = []
     for capture in captures:
-        mine = [said for said in live[capture.id] if said.reviewer in (reviewer, formerly) and source != "settle"]
+        mine = [each for each in live[capture.id] if each.reviewer in (reviewer, formerly) and source != "settle"]
         if mine or capture.state != expected:
             before += (mine or live[capture.id])[-1:]
             continue
         answer, right = verdict.of(capture)
-        said = Review(
+        review = Review(
             capture_id=capture.id,
             reviewer=reviewer,
             time=now,
@@ -87,69 +87,69 @@ def save(
             right=right,
             comment=comment,
         )
-        session.add(said)
-        live[capture.id].append(said)
+        session.add(review)
+        live[capture.id].append(review)
         saved.append(capture)
     _set_states(saved, live, wanted)
     return Saved(act, len(saved), before)
 
 
 def undo(session: Session, act: str, by: str, *, admin: bool, wanted: int) -> list[Review]:
-    """Take back what was saved together. Returns the reviews that were; none where all were already.
+    """Undo the reviews that were saved together. Returns those that were not undone before.
 
     Raises:
-        NotYours: somebody else saved it.
+        NotYours: another person saved them.
     """
-    found = select(Review).where(Review.act == act, Review.source.in_(EXPERT), Review.undone.is_(None))
-    captures = _held(session, [said.capture_id for said in session.scalars(found)], None)
-    reviews = list(session.scalars(found.execution_options(populate_existing=True)))  # as they are, now they are held
-    if any(said.reviewer != by for said in reviews) and not admin:
+    query = select(Review).where(Review.act == act, Review.source.in_(EXPERT), Review.undone.is_(None))
+    captures = _locked(session, [review.capture_id for review in session.scalars(query)], None)
+    reviews = list(session.scalars(query.execution_options(populate_existing=True)))  # read again under the lock
+    if any(review.reviewer != by for review in reviews) and not admin:
         raise NotYours
-    for said in reviews:
-        said.undone, said.undone_by = datetime.now(UTC), by
+    for review in reviews:
+        review.undone, review.undone_by = datetime.now(UTC), by
     session.flush()
     _set_states(captures, _live(session, [capture.id for capture in captures]), wanted)
     return reviews
 
 
 def latest_act(session: Session, reviewer: str) -> str | None:
-    """What a reviewer saved last and has not taken back. By number, because clocks may be set back."""
-    found = select(Review.act).where(
+    """A reviewer's last action that is not undone. The order is by number, because clocks may be set back."""
+    query = select(Review.act).where(
         Review.reviewer == reviewer, Review.undone.is_(None), Review.source.in_(EXPERT), Review.act != ""
     )
-    return session.scalar(found.order_by(Review.number.desc()).limit(1))
+    return session.scalar(query.order_by(Review.number.desc()).limit(1))
 
 
 def reviews_of(session: Session, capture_id: str) -> list[Review]:
-    """All that was ever said to a capture, feedback and what was undone as well."""
+    """All reviews of a capture, including feedback and undone reviews."""
     return list(session.scalars(select(Review).where(Review.capture_id == capture_id).order_by(Review.number)))
 
 
-def _held(session: Session, ids: Sequence[str], model: str | None) -> list[Capture]:
-    """Captures, held until the transaction ends; always in one order, so that two never wait for each other."""
-    found = select(Capture).where(Capture.id.in_(ids)).order_by(Capture.id).options(defer(Capture.request))
+def _locked(session: Session, ids: Sequence[str], model: str | None) -> list[Capture]:
+    """Captures, locked until the transaction ends, and always in the same order to avoid deadlocks."""
+    query = select(Capture).where(Capture.id.in_(ids)).order_by(Capture.id).options(defer(Capture.request))
     if model is not None:
-        found = found.where(Capture.model == model)
-    if session.get_bind().dialect.name == "sqlite":  # one writer, and no rows to hold: a write makes it us
+        query = query.where(Capture.model == model)
+    if session.get_bind().dialect.name == "sqlite":  # SQLite has no row locks; a write takes its only write lock
         session.execute(update(Capture).where(Capture.id.in_(ids)).values(state=Capture.state))
-    return list(session.scalars(found.with_for_update().execution_options(populate_existing=True)))
+    return list(session.scalars(query.with_for_update().execution_options(populate_existing=True)))
 
 
 def _live(session: Session, ids: Sequence[str]) -> defaultdict[str, list[Review]]:
-    """By capture what reviewers say, the first first."""
-    found = select(Review).where(Review.capture_id.in_(ids), Review.undone.is_(None), Review.source.in_(EXPERT))
+    """The experts' reviews that are not undone, by capture, oldest first."""
+    query = select(Review).where(Review.capture_id.in_(ids), Review.undone.is_(None), Review.source.in_(EXPERT))
     live: defaultdict[str, list[Review]] = defaultdict(list)
-    for said in session.scalars(found.order_by(Review.number)):
-        live[said.capture_id].append(said)
+    for review in session.scalars(query.order_by(Review.number)):
+        live[review.capture_id].append(review)
     return live
 
 
 def _set_states(captures: Sequence[Capture], live: defaultdict[str, list[Review]], wanted: int) -> None:
     for capture in captures:
-        said = live[capture.id]
-        if any(each.source == "settle" for each in said):
+        reviews = live[capture.id]
+        if any(each.source == "settle" for each in reviews):
             capture.state = "done"
-        elif len({each.reviewer for each in said}) < wanted:
+        elif len({each.reviewer for each in reviews}) < wanted:
             capture.state = "open"
         else:
-            capture.state = "done" if len({each.answer for each in said}) == 1 else "conflict"
+            capture.state = "done" if len({each.answer for each in reviews}) == 1 else "conflict"

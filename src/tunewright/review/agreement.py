@@ -1,4 +1,4 @@
-"""How far people who reviewed the same captures agree: Cohen's kappa (1960), and what they differ on."""
+"""The agreement of people who reviewed the same captures (Cohen's kappa, 1960), and their conflicts."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from tunewright.monitoring.store.tables import EXPERT, Capture, Review
 from tunewright.review.history import by_id, recent
 
 Table = Counter[tuple[str, str]]
-"""How often two people said (this, that)."""
+"""How often two people gave each pair of answers."""
 _RESAMPLES = 1000
 _Cell = tuple[int, str, str]
-"""Which pair of people, what the one said, what the other said."""
+"""(the number of the pair of people, the first person's answer, the second person's answer)."""
 _Numbers = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of two people, or of all pairs of them."""
+    """The agreement of two people, or of all pairs."""
 
     people: tuple[str, ...]
     both: int
-    """Captures that both have reviewed."""
+    """Captures that both people reviewed."""
     same: Interval
-    """Share of them to which both said the same."""
+    """The share of these captures to which both gave the same answer."""
     kappa: Interval | None
-    """Agreement beyond chance; None where it is not defined, because both always said one and the same thing."""
+    """The agreement beyond chance; None if it is undefined, because both always gave one and the same answer."""
 
 
 def agreements(session: Session, model: str, *, by_answer: bool) -> list[Agreement]:
-    """That of each pair of people who have reviewed the same captures; where there are several pairs, that of all
-    together comes first.
+    """The agreement of each pair of people who reviewed the same captures. With several pairs, the agreement of all
+    pairs together comes first.
 
     Args:
-        by_answer: compare answers; else whether they call the model's right, which is what can be compared where two
-            people hardly write the same.
+        by_answer: compare answers; else compare whether people call the model's answer right, because two people hardly
+            ever write the same text.
     """
     tables = _tables(session, model, by_answer=by_answer)
     each = [Agreement(people, *_measured([table])) for people, table in tables.items()]
@@ -51,15 +51,15 @@ def agreements(session: Session, model: str, *, by_answer: bool) -> list[Agreeme
 
 
 def _tables(session: Session, model: str, *, by_answer: bool) -> dict[tuple[str, str], Table]:
-    sources = EXPERT[:-1]  # who settles has seen what others say
+    sources = EXPERT[:-1]  # without `settle`, whose reviewer has seen the other reviews
     first, second = aliased(Review, recent(sources)), aliased(Review)
-    said = [(func.coalesce(each.answer, "") if by_answer else each.right) for each in (first, second)]
-    found = (
-        select(first.capture_id, first.reviewer, second.reviewer, *said)
+    answers = [(func.coalesce(each.answer, "") if by_answer else each.right) for each in (first, second)]
+    query = (
+        select(first.capture_id, first.reviewer, second.reviewer, *answers)
         .join(second, and_(second.capture_id == first.capture_id, second.reviewer > first.reviewer))
         .where(second.undone.is_(None), second.source.in_(sources))
     )
-    rows: list[Any] = list(session.execute(found))
+    rows: list[Any] = list(session.execute(query))
     mine = {row[0] for row in by_id(session, select(Capture.id), model, {row[0] for row in rows})}
     tables: defaultdict[tuple[str, str], Table] = defaultdict(Counter)
     for capture_id, one, other, this, that in rows:
@@ -75,11 +75,11 @@ def _measured(tables: list[Table]) -> tuple[int, Interval, Interval | None]:
 
 
 def kappa(tables: list[Table]) -> Interval | None:
-    """Cohen's kappa with a bootstrap interval. Of several pairs of people: what each pair would agree on by chance is
-    taken for itself, and summed.
+    """Cohen's kappa with a bootstrap interval. For several pairs of people, the agreement by chance is computed for each
+    pair and summed.
 
-    Where all agree, or all differ, no resample does otherwise; then the ends are those of Wilson's interval for the
-    agreement.
+    If all answers agree, or none do, every resample gives the same value. The interval is then derived from Wilson's
+    interval of the agreement.
     """
     cells = [(number, this, that) for number, table in enumerate(tables) for this, that in table]
     counts = np.array([count for table in tables for count in table.values()])
@@ -103,7 +103,7 @@ def _kappas(draws: _Numbers, cells: list[_Cell]) -> _Numbers:
 
 
 def _by_chance(draws: _Numbers, cells: list[_Cell]) -> _Numbers:
-    """The share that would agree if each person said what he says as often as he does, but at random."""
+    """The share that would agree by chance if each person gave each answer at random, as often as they really do."""
     total = np.zeros(len(draws))
     for pair in {number for number, *_ in cells}:
         mine = [index for index, cell in enumerate(cells) if cell[0] == pair]
@@ -118,6 +118,6 @@ def _by_chance(draws: _Numbers, cells: list[_Cell]) -> _Numbers:
 
 
 def conflicts(session: Session, model: str, limit: int = 100) -> list[Capture]:
-    """Captures that reviewers differ on and nobody has settled, the most urgent first."""
-    found = select(Capture).where(Capture.model == model, Capture.state == "conflict")
-    return list(session.scalars(found.order_by(Capture.priority.desc(), Capture.id.desc()).limit(limit)))
+    """Captures with different reviews that nobody has settled, the most urgent first."""
+    query = select(Capture).where(Capture.model == model, Capture.state == "conflict")
+    return list(session.scalars(query.order_by(Capture.priority.desc(), Capture.id.desc()).limit(limit)))

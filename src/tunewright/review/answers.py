@@ -1,4 +1,4 @@
-"""How an answer of each form is shown, and read again."""
+"""Show answers of each form to people, and read their corrections."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from tunewright.tasks.base import JsonRecord, OneOf, SomeOf, Unfit, labels_of
 from tunewright.tasks.multi_label import labels_in
 
 _KEYS = "123456789abcdefghijkmopqrstvwyz"
-"""Of labels, in their order; the other letters do something (see static/review.js)."""
+"""The keys of labels, in order. The other letters are commands (static/review.js)."""
 NO_LABEL = "(none)"
-"""What stands for the answer that no label holds."""
+"""The text for the answer that no label holds."""
 FILTERED_FROM = 13
-"""Labels from which a list is easier searched than read."""
+"""The number of labels from which the list gets a search field."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """One of a fixed set of answers."""
+    """One label of a fixed set."""
 
     name: str
     means: str
     key: str
-    """That gives it; empty where there are more labels than keys."""
+    """The key that chooses it; empty if there are more labels than keys."""
 
 
 class AnswerForm:
-    """Args:
-    task: whose answers they are.
-    means: what labels mean, where there are any.
+    """The form of a task's answers.
+
+    Args:
+        task: the task.
+        means: the description of each label.
     """
 
     def __init__(self, task: Task, means: Mapping[str, str]):
@@ -40,30 +42,30 @@ class AnswerForm:
         names = task.constraint.answers if isinstance(task.constraint, OneOf) else ()
         keys = [*_KEYS, *[""] * len(names)]
         self.labels = [Label(name, means.get(name, ""), key) for name, key in zip(names, keys, strict=False)]
-        """Empty where answers are written."""
+        """The labels to choose from; empty if people write answers."""
         self.several = labels_of(task.constraint) if isinstance(task.constraint, SomeOf) else []
-        """The labels of which an answer has some, a line each; empty of other tasks."""
+        """The labels of a multi-label task, one a line; empty for other tasks."""
         self.filtered = len(names) >= FILTERED_FROM
 
     def shown(self, answer: str) -> str:
-        """An answer as people read it: records with a line for each field, several labels with a line each."""
+        """An answer for people: a record with a line per field, several labels with a line each."""
         if self.several:
             return "\n".join(labels_in(answer)) or NO_LABEL
         if self.is_json:
             try:
                 return json.dumps(json.loads(answer), indent=2, ensure_ascii=False)
             except (ValueError, RecursionError):
-                pass  # shown as it was answered
+                pass  # show the answer as it is
         return answer
 
     def read(self, written: str) -> str:
-        """What was written, in canonical form.
+        """A written answer in canonical form.
 
         Raises:
-            Unfit: it is no answer of the task.
+            Unfit: it is not an answer of the task.
         """
         if self.several:
-            # A browser ends a line with CR and LF; U+2028 and its like may stand in a label.
+            # Browsers end lines with CR and LF, and labels may contain U+2028 and similar characters.
             lines = [line.strip(" \t\r") for line in written.split("\n")]
             written = json.dumps([line for line in lines if line not in ("", NO_LABEL)], ensure_ascii=False)
         answer = self._task.canonical(written)
@@ -72,7 +74,7 @@ class AnswerForm:
         return answer
 
     def same(self, answer: str, other: str) -> bool:
-        """Whether two answers say the same, however they are written."""
+        """Whether two answers have the same canonical form."""
         try:
             return self._task.canonical(answer) == self._task.canonical(other)
         except Unfit:

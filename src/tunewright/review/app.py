@@ -1,4 +1,4 @@
-"""The review app: its pages, and what stands between them and the network."""
+"""The review app: its routes, security headers, origin check and error pages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEADERS = {
     "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    # Not "no-referrer", with which browsers would no longer say where a form comes from.
+    # With "no-referrer" browsers would not send the origin of a form.
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -34,7 +34,7 @@ _HEADERS = {
 
 
 class Headers:
-    """Adds them to every answer. Pages show what customers wrote: nobody keeps them."""
+    """Adds the security headers to every answer. Pages show customers' texts, so nothing may cache them."""
 
     def __init__(self, app: App):
         self._app = app
@@ -55,7 +55,7 @@ class Headers:
 
 
 class SameOrigin:
-    """Refuses what another site makes a browser send."""
+    """Refuses forms that another site sends."""
 
     def __init__(self, app: App):
         self._app = app
@@ -68,12 +68,13 @@ class SameOrigin:
         origin, host = headers.get(b"origin"), headers.get(b"host", "")
         if origin is not None and origin.partition("://")[2] != host:
             await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
-            await send({"type": "http.response.body", "body": b"This form is another site's."})
+            await send({"type": "http.response.body", "body": b"This form comes from another site."})
             return
         await self._app(scope, receive, send)
 
 
 def build_app(site: Site) -> FastAPI:
+    """The app of a site."""
     app = FastAPI(title="Tunewright review", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.site = site
     app.include_router(entrance.router)
@@ -87,7 +88,7 @@ def build_app(site: Site) -> FastAPI:
     app.add_exception_handler(UserError, _fail)
 
     def most(scope: Message) -> int:
-        """Bytes of a form: few of who is not signed in."""
+        """The largest form in bytes, which is small for people who are not signed in."""
         if scope["method"] in ("GET", "HEAD"):
             return 0
         return MOST_FORM_BYTES if session_of(Request(scope)) else SMALL_BODY_BYTES
@@ -112,7 +113,7 @@ def _refuse(request: Request, error: Exception) -> Response:
 
 
 def _fail(request: Request, error: Exception) -> Response:
-    """The store's trouble: who reviews is told what it is, not where."""
+    """A fault of the store. The page says what it is, but not where."""
     assert isinstance(error, UserError)
     site: Site = request.app.state.site
     why = f"{error.what} Nothing was saved: try again in a moment."

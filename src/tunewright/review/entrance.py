@@ -1,4 +1,4 @@
-"""Signing in and out: with the link that the terminal shows, with a key, or at an identity provider."""
+"""Sign in and out: with the link that the terminal shows, with a key, or at an identity provider."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def by_link(request: Request, site: SiteOf, secret: str = "") -> Response:
     person = site.link.take(secret) if site.link else None
     if person is None:
         raise ReviewRefused(
-            403, "This link was used already, or is none. Start `tunewright review` again for a new one."
+            403, "This link is wrong or was used already. Start `tunewright review` again for a new one."
         )
     return welcome(request, RedirectResponse("/", 303), site.sessions.begin(person))
 
@@ -41,7 +41,7 @@ def by_key(
     holders = site.keys
     person = holders.find(key) if holders else None
     if holders is None or person is None:
-        return site.page(request, "sign-in.html.jinja", 403, to=_here(to), wrong="This is no key that is good here.")
+        return site.page(request, "sign-in.html.jinja", 403, to=_here(to), wrong="This key is not valid here.")
     identity = site.sessions.begin(person, lambda: holders.find(key) == person)
     return welcome(request, RedirectResponse(_here(to), 303), identity)
 
@@ -50,10 +50,10 @@ def by_key(
 def to_provider(request: Request, site: SiteOf, to: str = "/") -> Response:
     _count_try(request, site)
     if site.provider is None:
-        raise ReviewRefused(404, "Nobody signs in with a provider here.")
+        raise ReviewRefused(404, "This app has no sign-in with a provider.")
     address, state = site.provider.begin(_here(to), str(request.url_for("from_provider")))
     answer = RedirectResponse(address, 303)
-    # Not strict: the browser comes back from another site, and is to show that it is the one that went.
+    # Lax, not strict, because the browser must send this cookie when it comes back from the provider's site.
     answer.set_cookie(
         _state_of(request),
         state,
@@ -68,15 +68,15 @@ def to_provider(request: Request, site: SiteOf, to: str = "/") -> Response:
 
 @router.get("/sign-in/provider/back")
 async def from_provider(request: Request, site: SiteOf, state: str = "", code: str = "") -> Response:
-    mine = hmac.compare_digest(request.cookies.get(_state_of(request), "").encode(), state.encode())
-    found = await site.provider.finish(state, code) if site.provider and state and mine else None
-    if found is None:
+    is_mine = hmac.compare_digest(request.cookies.get(_state_of(request), "").encode(), state.encode())
+    result = await site.provider.finish(state, code) if site.provider and state and is_mine else None
+    if result is None:
         raise ReviewRefused(
-            403, "You were not signed in: the provider refused, it took too long, or you have no role here."
+            403, "You are not signed in: the provider refused, it took too long, or you have no role here."
         )
-    claimed, to = found
+    claimed, to = result
     person = await run_in_threadpool(person_of, site.store, claimed)
-    # A page, not a redirect: a browser on its way from another site would not yet send the strict cookie.
+    # A page, not a redirect, because a redirect that started at another site would not send the strict cookie.
     answer = welcome(request, site.page(request, "welcome.html.jinja", to=to), site.sessions.begin(person))
     answer.delete_cookie(_state_of(request), path="/sign-in/provider")
     return answer
@@ -91,7 +91,7 @@ def sign_out(request: Request, site: SiteOf, _: Posted) -> Response:
 
 
 def welcome(request: Request, answer: Response, identity: str) -> Response:
-    """An answer that signs a browser in."""
+    """Add the session's cookie to an answer."""
     answer.set_cookie(
         cookie_of(request),
         identity,
@@ -104,7 +104,7 @@ def welcome(request: Request, answer: Response, identity: str) -> Response:
 
 
 def send_in(request: Request, _: Exception) -> Response:
-    """To the entrance, and back to where somebody wanted to go. What he has written in a form stays in his browser."""
+    """Redirect to the sign-in page, and from there back. A written form stays in the person's browser."""
     site: Site = request.app.state.site
     if request.method != "GET" or request.headers.get("hx-request"):
         wrong = "You are signed out, and nothing was saved. Sign in in another tab, then try again here."
@@ -116,7 +116,7 @@ def send_in(request: Request, _: Exception) -> Response:
 def _count_try(request: Request, site: Site) -> None:
     seconds = site.attempts.wait(client_of(request.client.host) if request.client else "")
     if seconds:
-        raise ReviewRefused(429, f"Too many tries. Come again in {seconds:.0f} s.")
+        raise ReviewRefused(429, f"Too many tries. Try again in {seconds:.0f} s.")
 
 
 def _state_of(request: Request) -> str:
@@ -124,5 +124,5 @@ def _state_of(request: Request) -> str:
 
 
 def _here(to: str) -> str:
-    """A path of this site, never another's address."""
+    """The path if it is on this site, else the start page."""
     return to if to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable() else "/"

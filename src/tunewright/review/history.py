@@ -1,7 +1,7 @@
-"""Everything that was ever said, who said it, and when.
+"""The history of all reviews.
 
-Reviews don't know whose model they are about, their captures do. What is wanted are always the latest reviews, so these
-are read first, and then their captures by their ids: joined, databases prefer to go through all captures of the model.
+A review does not name its model, but its capture does. The queries read the latest reviews first and then their captures
+by id, because for a join databases prefer to scan all captures of the model.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from tunewright.monitoring.store.tables import EXPERT, Capture, Review
 
 PAGE = 50
 RECENT = 2000
-"""Reviews that agreement and accuracy are measured on, the latest: so many tell enough, and a page stays fast."""
+"""The latest reviews that agreement and accuracy are measured on. They suffice, and the page stays fast."""
 
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """A review, and what it is of."""
+    """A review with its request and the model's answer."""
 
     review: Review
     request: str
-    """Its beginning."""
+    """The start of the request."""
     given: str
-    """What the model had answered."""
+    """The model's answer."""
     hidden: bool
-    """Whether it would tell somebody what another says of a capture that he has yet to review."""
+    """Whether to hide the review, because the viewer has not yet reviewed the capture."""
 
 
 def history(
     session: Session, model: str, reviewer: str, before: int | None = None, *, blind: bool
 ) -> list[HistoryEntry]:
-    """A page of it, the latest first; by number, because clocks may be set back.
+    """One page of the history, newest first. The order is by number, because clocks may be set back.
 
     Args:
-        reviewer: who looks at it.
-        before: the number of the review that the page begins behind.
-        blind: hide what was said and taken back, too.
+        reviewer: the viewer.
+        before: the page starts behind the review of this number.
+        blind: also hide undone reviews.
     """
     entries: list[HistoryEntry] = []
     while len(entries) < PAGE:
-        found = select(Review).order_by(Review.number.desc()).limit(PAGE)
-        reviews = session.scalars(found if before is None else found.where(Review.number < before)).all()
+        query = select(Review).order_by(Review.number.desc()).limit(PAGE)
+        reviews = session.scalars(query if before is None else query.where(Review.number < before)).all()
         if not reviews:
             break
         before = reviews[-1].number
@@ -64,23 +64,23 @@ def history(
 
 
 def _reviewed(session: Session, ids: Collection[str], reviewer: str) -> set[str]:
-    """Those captures of which a reviewer says something."""
-    found = select(Review.capture_id).where(
+    """The captures among these that a reviewer has reviewed."""
+    query = select(Review.capture_id).where(
         Review.capture_id.in_(ids), Review.reviewer == reviewer, Review.undone.is_(None), Review.source.in_(EXPERT)
     )
-    return set(session.scalars(found))
+    return set(session.scalars(query))
 
 
 def recent(sources: Sequence[str]) -> Subquery:
-    """The latest reviews from some sources that nobody has taken back, whatever they are about."""
-    found = select(Review).where(Review.undone.is_(None), Review.source.in_(sources))
-    return found.order_by(Review.number.desc()).limit(RECENT).subquery()
+    """The latest reviews from some sources that are not undone, of any model."""
+    query = select(Review).where(Review.undone.is_(None), Review.source.in_(sources))
+    return query.order_by(Review.number.desc()).limit(RECENT).subquery()
 
 
 def by_id(session: Session, columns: Select[*tuple[Any, ...]], model: str, ids: Collection[str]) -> list[Any]:
-    """Columns of those captures that are a model's."""
+    """Columns of the captures among these ids that belong to a model."""
     rows: list[Any] = []
     for some in pieces(sorted(ids)):
-        found = columns.where(Capture.id.in_(some)).add_columns(Capture.model)
-        rows += [row for row in session.execute(found) if row[-1] == model]
+        query = columns.where(Capture.id.in_(some)).add_columns(Capture.model)
+        rows += [row for row in session.execute(query) if row[-1] == model]
     return [row[:-1] for row in rows]

@@ -1,4 +1,4 @@
-"""The pages: one capture of the queue, those alike, history, agreement, overview."""
+"""The pages: one capture of the queue, similar captures, history, agreement, overview."""
 
 from __future__ import annotations
 
@@ -37,11 +37,13 @@ from tunewright.tasks.base import Unfit
 
 DAYS = 30
 SHOWN = 5
-"""Alarms and deployments, the latest first."""
+"""The number of latest alarms and deployments to show."""
 
 
 @dataclass(frozen=True)
 class Day:
+    """The requests of one day."""
+
     day: date
     answered: float
     escalated: float
@@ -49,21 +51,25 @@ class Day:
 
 @dataclass(frozen=True)
 class Overview:
+    """The content of the overview page."""
+
     states: dict[str, int]
-    """Captures that are open, done or in conflict."""
+    """The number of captures by state: open, done, conflict."""
     days: list[Day]
-    """The last ones with requests, the latest first."""
+    """The last days with requests, newest first."""
     right: dict[str, Interval]
-    """By bundle version, the share of the lately reviewed answers that reviewers call right."""
+    """The share of recently reviewed answers that reviewers call right, by bundle version."""
     alarms: Sequence[Alarm]
     deployments: Sequence[Deployment]
 
     @property
     def captured(self) -> int:
+        """The number of all captures."""
         return sum(self.states.values())
 
 
 def overview(session: Transaction, model: str) -> Overview:
+    """Read the overview of a model from the store."""
     states = select(Capture.state, func.count()).where(Capture.model == model).group_by(Capture.state)
     days = (
         select(Tally.day, func.sum(Tally.answered), func.sum(Tally.escalated))
@@ -72,11 +78,11 @@ def overview(session: Transaction, model: str) -> Overview:
         .order_by(Tally.day.desc())
         .limit(DAYS)
     )
-    said = recent(EXPERT)
-    judged = session.execute(select(said.c.capture_id, said.c.right)).all()
-    versions = dict(by_id(session, select(Capture.id, Capture.version), model, {row[0] for row in judged}))
+    latest = recent(EXPERT)
+    reviews = session.execute(select(latest.c.capture_id, latest.c.right)).all()
+    versions = dict(by_id(session, select(Capture.id, Capture.version), model, {row[0] for row in reviews}))
     right: defaultdict[str, list[bool]] = defaultdict(list)
-    for capture_id, is_right in judged:
+    for capture_id, is_right in reviews:
         if capture_id in versions:
             right[versions[capture_id]].append(is_right)
     return Overview(
@@ -95,12 +101,12 @@ def overview(session: Transaction, model: str) -> Overview:
 router = APIRouter()
 Before = Annotated[int | None, Query(ge=1, lt=1 << 62)]
 SHORT = 4000
-"""Characters of a request that are shown at once."""
+"""Characters of a request to show at once."""
 
 
 @router.get("/")
 def queue(request: Request, site: SiteOf, session: SignedIn, after: str = "") -> Response:
-    """The next capture."""
+    """The next capture of the queue."""
     person = session.person
     name, formerly = person.reviewer, person.formerly
     with site.store.session() as transaction:
@@ -108,11 +114,11 @@ def queue(request: Request, site: SiteOf, session: SignedIn, after: str = "") ->
         held = site.desks.of_others(name)
         found = waiting(transaction, site.model, name, behind, held, formerly)
         if found is None and behind is not None:
-            session.said = f"{session.said} That was the end of the queue: what you passed over comes again.".strip()
+            end = "That was the end of the queue: the requests that you skipped come again."
+            session.message = f"{session.message} {end}".strip()
             return RedirectResponse("/", 303)
-        found = found or waiting(
-            transaction, site.model, name, formerly=formerly
-        )  # rather what another looks at than nothing
+        # If nothing else waits, show a capture that another person looks at.
+        found = found or waiting(transaction, site.model, name, formerly=formerly)
         if found is None:
             return site.page(request, "empty.html.jinja")
         if person.may_review:
@@ -124,7 +130,7 @@ def queue(request: Request, site: SiteOf, session: SignedIn, after: str = "") ->
 def item(
     request: Request, site: SiteOf, session: SignedIn, capture_id: str, after: str = "", whole: bool = False
 ) -> Response:
-    """A capture, whatever has become of it."""
+    """One capture, whatever its state."""
     with site.store.session() as transaction:
         found = _capture(transaction, site, capture_id)
         return _item(request, site, session, transaction, found, after=after, whole=whole)
@@ -132,15 +138,15 @@ def item(
 
 @router.post("/item/{capture_id}")
 def answer_item(request: Request, site: SiteOf, session: Reviewing, form: Posted, capture_id: str) -> Response:
-    """Save what is right."""
+    """Save a review of one capture."""
     after, written = _text(form, "after"), _text(form, "answer")
     with site.store.session() as transaction:
         found = _capture(transaction, site, capture_id)
         try:
             verdict = _verdict(site, form, found.answer)
         except Unfit as error:
-            told: dict[str, Any] = {"unfit": str(error), "written": written, "comment": _text(form, "comment")}
-            return _item(request, site, session, transaction, found, 422, after=after, **told)
+            values: dict[str, Any] = {"unfit": str(error), "written": written, "comment": _text(form, "comment")}
+            return _item(request, site, session, transaction, found, 422, after=after, **values)
         settles = found.state == "conflict"
         saved = acts.save(
             transaction,
@@ -158,19 +164,20 @@ def answer_item(request: Request, site: SiteOf, session: Reviewing, form: Posted
             return _item(
                 request, site, session, transaction, found, 409, after=after, late=saved.before, written=written
             )
-    session.said = f"Saved: {_named(verdict, found.answer)}."
+    session.message = f"Saved: {_named(verdict, found.answer)}."
     return RedirectResponse("/agreement" if settles else f"/?after={quote(after)}" if after else "/", 303)
 
 
 @router.get("/alike/{capture_id}")
 def alike_items(request: Request, site: SiteOf, session: SignedIn, capture_id: str) -> Response:
+    """The captures that are similar to one."""
     with site.store.session() as transaction:
         return _alike(request, site, session, transaction, _capture(transaction, site, capture_id))
 
 
 @router.post("/alike/{capture_id}")
 def answer_alike(request: Request, site: SiteOf, session: Reviewing, form: Posted, capture_id: str) -> Response:
-    """Save one answer for all that are ticked."""
+    """Save one answer for all ticked captures."""
     ids = [str(each).replace("\0", "") for each in form.getlist("id")][:MOST_ALIKE]
     with site.store.session() as transaction:
         found = _capture(transaction, site, capture_id)
@@ -206,31 +213,31 @@ def answer_alike(request: Request, site: SiteOf, session: Reviewing, form: Poste
             formerly=session.person.formerly,
         )
     left = len(ids) - saved.count
-    session.said = f"Saved {saved.count} alike: {_named(verdict, 'each answer is right')}."
+    session.message = f"Saved {saved.count} alike: {_named(verdict, 'each answer is right')}."
     if left:
-        session.said += f" {left} stay as they are: reviewed meanwhile, or no answer that can be right."
+        session.message += f" {left} stay unchanged: they were reviewed meanwhile, or their answer can't be right."
     return RedirectResponse("/", 303)
 
 
 @router.post("/undo")
 def undo(site: SiteOf, session: Reviewing, form: Posted) -> Response:
-    """Take back an act, or the latest of one's own."""
+    """Undo an action, by default the person's last one."""
     person = session.person
     with site.store.session() as transaction:
         act = _text(form, "act") or acts.latest_act(transaction, person.reviewer)
         if act is None:
-            session.said = "There is nothing of yours to undo."
+            session.message = "You have nothing to undo."
             return RedirectResponse("/", 303)
         try:
             undone = acts.undo(transaction, act, person.reviewer, admin=person.role == "admin", wanted=site.wanted)
         except NotYours:
             raise ReviewRefused(403, "Somebody else saved that. An admin can undo it.") from None
     if not undone:
-        session.said = "That was undone before."
+        session.message = "That was undone already."
         return RedirectResponse("/history", 303)
-    session.said = f"Undone: {len(undone)} reviews." if len(undone) > 1 else "Undone."
-    if any(said.dataset is not None for said in undone):
-        session.said += " It had gone into a dataset, which is never changed: review it again to correct the next one."
+    session.message = f"Undone: {len(undone)} reviews." if len(undone) > 1 else "Undone."
+    if any(review.dataset is not None for review in undone):
+        session.message += " A dataset contains it, and datasets never change: review it again to correct the next one."
     back = "/alike" if undone[0].source == "bulk" else "/item"
     return RedirectResponse("/history" if _text(form, "act") else f"{back}/{quote(undone[0].capture_id)}", 303)
 
@@ -273,17 +280,17 @@ def _item(
     *,
     after: str,
     whole: bool = False,
-    **told: Any,
+    **values: Any,
 ) -> HTMLResponse:
-    """A capture's page.
+    """The page of a capture.
 
-    What other reviewers said is shown only to those who have said something themselves, so that two opinions are two.
+    It shows other people's reviews only to those who have reviewed the capture, so that opinions stay independent.
     """
     name, formerly = session.person.reviewer, session.person.formerly
-    said = acts.reviews_of(transaction, found.id)
-    feedback = [each for each in said if each.source == BY_CLIENT and each.undone is None]
-    live = [each for each in said if each.source != BY_CLIENT and each.undone is None]
-    is_open, has_said = found.state == "open", any(each.reviewer == name for each in live)
+    reviews = acts.reviews_of(transaction, found.id)
+    feedback = [each for each in reviews if each.source == BY_CLIENT and each.undone is None]
+    live = [each for each in reviews if each.source != BY_CLIENT and each.undone is None]
+    is_open, has_reviewed = found.state == "open", any(each.reviewer == name for each in live)
     waits = is_open and not any(each.reviewer in (name, formerly) for each in live)
     opinions = transaction.scalars(select(SecondOpinion).where(SecondOpinion.capture_id == found.id)).all()
     return site.page(
@@ -293,7 +300,7 @@ def _item(
         capture=found,
         opinions=opinions,
         feedback=feedback,
-        reviews=[] if is_open and not has_said else live,
+        reviews=[] if is_open and not has_reviewed else live,
         waits=waits,
         settles=found.state == "conflict",
         after=after,
@@ -302,7 +309,7 @@ def _item(
         alike=count_alike(transaction, found, name, formerly) if waits else 0,
         fits=_fits(site, found.answer),
         drawn=found.priority >= DRAWN,
-        **told,
+        **values,
     )
 
 
@@ -313,27 +320,27 @@ def _alike(
     transaction: Transaction,
     found: Capture,
     status: int = 200,
-    **told: Any,
+    **values: Any,
 ) -> HTMLResponse:
     rows = alike(transaction, found, session.person.reviewer, session.person.formerly)
-    # Ticked at first are those that were answered alike, too: they are most probably right or wrong together.
-    told = {"ticked": [row[0] for row in rows if row[2] == found.answer], "written": "", "unfit": ""} | told
-    return site.page(request, "alike.html.jinja", status, capture=found, rows=rows, **told)
+    # Captures with the same answer start ticked, because they are probably right or wrong together.
+    values = {"ticked": [row[0] for row in rows if row[2] == found.answer], "written": "", "unfit": ""} | values
+    return site.page(request, "alike.html.jinja", status, capture=found, rows=rows, **values)
 
 
 def _verdict(site: Site, form: FormData, given: str | None) -> ReviewChoice:
-    """What a form says.
+    """The decision in a form.
 
     Args:
-        given: the model's answer; None: those of several captures.
+        given: the model's answer; None if the form is about several captures.
 
     Raises:
-        Unfit: it says no answer of the task.
+        Unfit: the form's answer is not an answer of the task.
     """
-    said = _text(form, "say")
-    if said == "none":
+    choice = _text(form, "say")
+    if choice == "none":
         return ReviewChoice()
-    if said == "right":
+    if choice == "right":
         if given is not None:
             site.form.read(given)
         return ReviewChoice(own=True)
@@ -356,4 +363,4 @@ def _named(verdict: ReviewChoice, given: str) -> str:
 
 def _text(form: FormData, name: str) -> str:
     value = form.get(name, "")
-    return value.replace("\0", "") if isinstance(value, str) else ""  # which PostgreSQL does not take
+    return value.replace("\0", "") if isinstance(value, str) else ""  # PostgreSQL accepts no NUL

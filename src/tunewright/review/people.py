@@ -1,7 +1,7 @@
-"""Who reviews: people, what they may do, and the sessions of those who are signed in.
+"""The people who review, their roles, and the sessions of those who are signed in.
 
-A session lies in the server's memory under 256 random bits, which the browser keeps in a cookie: there is nothing to
-forge, and whoever loses the right to be here is out at his next click. Times are of a clock that nobody sets.
+The server keeps a session in memory under 256 random bits, which the browser keeps in a cookie. There is nothing to
+forge, and people who lose their rights are signed out at their next click. Times come from a monotonic clock.
 """
 
 from __future__ import annotations
@@ -24,77 +24,81 @@ from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Account
 
 Role = Literal["reader", "reviewer", "admin"]
-"""A reader looks; a reviewer reviews and takes back what is his own; an admin takes back what others said, too."""
+"""A reader only reads; a reviewer reviews and undoes their own reviews; an admin also undoes those of others."""
 IDLE_SECONDS = 12 * 3600.0
-"""After which who does nothing is signed out."""
+"""Seconds without activity after which a person is signed out."""
 MOST_SESSIONS = 1000
 
 
 @dataclass(frozen=True)
 class Person:
+    """A person who is signed in, or may sign in."""
+
     name: str
     role: Role
     account: str | None = None
-    """What stands for the account that he has signed in with at a provider, where he may change his name; None: he is
-    known by his name, which an operator has given him."""
+    """The reviewer name of their account at a provider, where they may change their name; None: an operator has given
+    them their name."""
 
     @property
     def reviewer(self) -> str:
-        """What his reviews stand under."""
+        """The name under which their reviews are stored."""
         return self.account or self.name
 
     @property
     def formerly(self) -> str | None:
-        """What reviews stand under that may be his from before accounts were told apart; None: none do."""
+        """The name under which reviews from before accounts are stored, which may be theirs; None: there are none."""
         return self.name if self.account else None
 
     @property
     def may_review(self) -> bool:
+        """Whether their role allows reviews."""
         return self.role != "reader"
 
 
 @dataclass
 class Session:
-    """Somebody who is signed in."""
+    """The session of a person who is signed in."""
 
     person: Person
-    stands: Callable[[], bool]
-    """Whether he still may be."""
+    is_valid: Callable[[], bool]
+    """Whether the person may still be signed in."""
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    """What his forms carry, and another site's don't."""
-    said: str = ""
-    """To be told on his next page."""
+    """The token in this person's forms, which another site does not know."""
+    message: str = ""
+    """The message for their next page."""
     seen: float = field(default_factory=time.monotonic)
 
-    def take_said(self) -> str:
-        said, self.said = self.said, ""
-        return said
+    def take_message(self) -> str:
+        """The message, which is then cleared."""
+        message, self.message = self.message, ""
+        return message
 
 
 class Sessions:
-    """Those of a server."""
+    """The sessions of a server."""
 
     def __init__(self) -> None:
         self._by_id: OrderedDict[str, Session] = OrderedDict()
-        """The longest silent first."""
+        """The longest inactive session first."""
         self._turn = Lock()
 
-    def begin(self, person: Person, stands: Callable[[], bool] = lambda: True) -> str:
-        """Sign somebody in. Returns the session's id, which only his browser is to know."""
+    def begin(self, person: Person, is_valid: Callable[[], bool] = lambda: True) -> str:
+        """Sign a person in. Returns the session's id, which only their browser may know."""
         identity = secrets.token_urlsafe(32)
         with self._turn:
-            self._by_id[identity] = Session(person, stands)
+            self._by_id[identity] = Session(person, is_valid)
             while len(self._by_id) > MOST_SESSIONS:
                 self._by_id.popitem(last=False)
         return identity
 
     def find(self, identity: str) -> Session | None:
-        """A session that has not ended."""
+        """A session that is still valid."""
         with self._turn:
             session = self._by_id.get(identity)
             if session is None:
                 return None
-            if time.monotonic() - session.seen > IDLE_SECONDS or not session.stands():
+            if time.monotonic() - session.seen > IDLE_SECONDS or not session.is_valid():
                 del self._by_id[identity]
                 return None
             session.seen = time.monotonic()
@@ -102,16 +106,13 @@ class Sessions:
             return session
 
     def end(self, identity: str) -> None:
+        """Sign a person out."""
         with self._turn:
             self._by_id.pop(identity, None)
 
 
 class OneTimeLink:
-    """A secret that signs one person in once.
-
-    Args:
-        person: whom.
-    """
+    """A secret that signs one person in once."""
 
     def __init__(self, person: Person):
         self.secret = secrets.token_urlsafe(32)
@@ -119,6 +120,7 @@ class OneTimeLink:
         self._turn = Lock()
 
     def take(self, secret: str) -> Person | None:
+        """The person, if this is the secret and it was not used before."""
         with self._turn:
             if not hmac.compare_digest(secret.encode(), self.secret.encode()):
                 return None
@@ -128,12 +130,12 @@ class OneTimeLink:
 
 @dataclass(frozen=True)
 class KeyHolders:
-    """People with a key of a key file.
+    """The people with a key in a key file.
 
     Args:
-        ring: the keys; a key's name is the person's.
-        admins: names of those who may take back what others said.
-        readers: names of those who only look.
+        ring: the keys; a key's name is the person's name.
+        admins: the names of people who may undo others' reviews.
+        readers: the names of people who may only read.
     """
 
     ring: KeyRing
@@ -141,6 +143,7 @@ class KeyHolders:
     readers: Collection[str] = ()
 
     def find(self, key: str) -> Person | None:
+        """The person with this key."""
         principal = self.ring.find(key)
         if principal is None:
             return None
@@ -151,34 +154,35 @@ class KeyHolders:
 
 
 class Attempts:
-    """How often somebody may still try to sign in."""
+    """Limits the sign-in tries of each address."""
 
     def __init__(self) -> None:
         self._allowances = Allowances()
         self._turn = Lock()
 
     def wait(self, address: str) -> float:
-        """Count a try. Returns 0, or the seconds until another is let through."""
+        """Count a try. Returns 0, or the seconds until the next try is allowed."""
         with self._turn:
             return self._allowances.wait(Principal(address, SIGN_IN_TRIES, None))
 
 
 class Desks:
-    """Who looks at which capture now, so that two people are not shown the same one."""
+    """Remembers who looks at which capture, so that two people do not get the same one."""
 
     SECONDS = 180.0
-    """After which somebody who has looked is taken to have gone."""
+    """Seconds after which a person no longer counts as looking."""
 
     def __init__(self) -> None:
         self._by_person: dict[str, tuple[str, float]] = {}
         self._turn = Lock()
 
     def take(self, person: str, capture_id: str) -> None:
+        """Note that a person looks at a capture."""
         with self._turn:
             self._by_person[person] = capture_id, time.monotonic() + self.SECONDS
 
     def of_others(self, person: str) -> list[str]:
-        """What other people look at."""
+        """The captures that other people look at."""
         now = time.monotonic()
         with self._turn:
             self._by_person = {name: taken for name, taken in self._by_person.items() if taken[1] > now}
@@ -186,34 +190,34 @@ class Desks:
 
 
 _SHOWN = 12
-"""Letters of an account's digest that stand behind a name."""
+"""Letters of an account's digest behind a reviewer's name."""
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """Who has signed in, as a provider says."""
+    """The identity of a person who signed in, according to the provider."""
 
     issuer: str
     subject: str
-    """Whose account it is, which stays; the issuer has no two alike."""
+    """The permanent id of the account, unique within the issuer."""
     name: str
-    """What its owner is called, which he may be able to change."""
+    """The owner's name, which they may be able to change."""
     role: Role
 
 
 def printable(text: str) -> str:
-    """What of a text can be seen: databases don't keep all else, and some of it makes one name look like another."""
+    """A text without invisible characters, which databases may drop and which can make one name look like another."""
     return "".join(letter for letter in text if letter.isprintable())
 
 
 def person_of(store: Store, claimed: Claimed) -> Person:
-    """Whom an account belongs to. It is noted when it is first seen, and so is another name of its owner.
+    """The person behind an account. A new account, or a new name of its owner, is stored.
 
     Raises:
         UserError: the database does not answer.
     """
     digest = hashlib.sha256(json.dumps([claimed.issuer, claimed.subject]).encode()).hexdigest()
-    noted = {
+    row = {
         "id": digest,
         "issuer": claimed.issuer,
         "subject": printable(claimed.subject),
@@ -223,7 +227,7 @@ def person_of(store: Store, claimed: Claimed) -> Person:
     }
     with store.session() as session:
         # Two browsers may sign in at once.
-        session.execute(store.insert(Account).values(noted).on_conflict_do_nothing())
+        session.execute(store.insert(Account).values(row).on_conflict_do_nothing())
         account = session.get_one(Account, digest, with_for_update=True)
         account.name = claimed.name
         return Person(claimed.name, claimed.role, account.reviewer)

@@ -1,4 +1,4 @@
-"""Running the review app, and collecting what is served meanwhile."""
+"""Run the review app, and collect new captures in the background."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ COLLECT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class ReviewAccess:
-    """Who may review."""
+    """The people who may use the review app."""
 
     name: str
-    """Whom the link signs in that is printed where neither keys nor a provider are named."""
+    """The person whom the printed link signs in, if there are neither keys nor a provider."""
     keys: Path | None = None
     admins: Sequence[str] = ()
     readers: Sequence[str] = ()
-    """Names of keys."""
+    """The names of keys whose owners may only read."""
     identity: Path | None = None
     proxies: Sequence[str] = ()
-    """Addresses, or networks, of proxies whose word is taken for where a request comes from."""
+    """Addresses or networks of proxies whose forwarded headers are trusted."""
 
     def __post_init__(self) -> None:
         for proxy in self.proxies:
@@ -46,11 +46,12 @@ class ReviewAccess:
                 ipaddress.ip_network(proxy)
             except ValueError:
                 raise UserError(
-                    f"'{proxy}' is no address of a proxy.", fix="Give the one it connects from: --proxy 127.0.0.1"
+                    f"'{proxy}' is not the address of a proxy.", fix="Give the address it connects from: --proxy 127.0.0.1"
                 ) from None
 
     @property
     def is_shared(self) -> bool:
+        """Whether more than one person can sign in."""
         return self.keys is not None or self.identity is not None
 
 
@@ -58,7 +59,7 @@ def site_of(spec: Spec, store: Store, access: ReviewAccess, wanted: int) -> Site
     """A project's review app.
 
     Raises:
-        UserError: a file of those who may review can't be read, or names nobody.
+        UserError: the key file or the provider's file can't be read or names nobody.
     """
     means = spec.task.labels if isinstance(spec.task, ClassifySpec) else {}
     return Site(
@@ -73,26 +74,26 @@ def site_of(spec: Spec, store: Store, access: ReviewAccess, wanted: int) -> Site
 
 
 def serve(spec: Spec, host: str, port: int, access: ReviewAccess, wanted: int) -> None:
-    """Serve it until interrupted.
+    """Serve the review app until interrupted.
 
     Args:
-        port: 0 takes any free one.
-        wanted: people who are to review each capture.
+        port: 0 takes any free port.
+        wanted: how many people review each capture.
 
     Raises:
-        UserError: others could come in without a key, the port is taken, or the store can't be opened.
+        UserError: other people could get in without a key, the port is taken, or the store can't be opened.
     """
     from tunewright.serving.connections import HttpServer
 
     if not access.is_shared and not _is_local(host):
-        raise UserError(f"On {host} others can reach this.", fix="Say who may review: --keys FILE or --identity FILE.")
+        raise UserError(f"Other people can reach {host}.", fix="Name the reviewers: --keys FILE or --identity FILE.")
     store = open_store(spec)
     site = site_of(spec, store, access, wanted)
     bound = listener(host, port)
     bound.listen()
     stop = Event()
     collect(spec, store)
-    Thread(target=_go_on_collecting, args=(spec, store, stop), daemon=True).start()
+    Thread(target=_keep_collecting, args=(spec, store, stop), daemon=True).start()
     address = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
     say(f"Review {spec.name} at {address}" + (f"/sign-in/link?secret={site.link.secret}" if site.link else ""))
     try:
@@ -109,9 +110,9 @@ def _is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def _go_on_collecting(spec: Spec, store: Store, stop: Event) -> None:
+def _keep_collecting(spec: Spec, store: Store, stop: Event) -> None:
     while not stop.wait(COLLECT_SECONDS):
         try:
             collect(spec, store)
-        except UserError as error:  # the database is away; reviewers are told so by the pages
+        except UserError as error:  # the database does not answer; the pages show this, too
             say(error.paragraph())

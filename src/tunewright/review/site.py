@@ -1,4 +1,4 @@
-"""What the pages share: the store, whose captures are reviewed, who is signed in, and how a page is filled in."""
+"""The objects that all pages share: the store, the answer form, the sessions, and the templates."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ MOST_FORM_BYTES = 4 << 20
 
 
 class NotSignedIn(Exception):
-    """Somebody has to say who he is first."""
+    """The person must sign in first."""
 
 
 class ReviewRefused(Exception):
-    """Why something is not done.
+    """A request is refused.
 
     Args:
-        status: HTTP's.
-        why: as a sentence.
+        status: the HTTP status.
+        why: the reason as a sentence.
     """
 
     def __init__(self, status: int, why: str):
@@ -50,7 +50,7 @@ class Site:
     model: str
     form: AnswerForm
     wanted: int = 1
-    """People who are to review each capture."""
+    """How many people review each capture."""
     link: OneTimeLink | None = None
     keys: KeyHolders | None = None
     provider: SignInProvider | None = None
@@ -58,17 +58,17 @@ class Site:
     attempts: Attempts = field(default_factory=Attempts)
     desks: Desks = field(default_factory=Desks)
 
-    def page(self, request: Request, template: str, status: int = 200, **told: Any) -> HTMLResponse:
-        """A page. What stands in it is escaped, whatever it is."""
+    def page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """Render a page. All values are escaped."""
         session: Session | None = getattr(request.state, "session", None)
-        told |= {
+        values |= {
             "site": self,
             "session": session,
             "person": session.person if session else None,
-            "said": session.take_said() if session else "",
+            "message": session.take_message() if session else "",
             "path": request.url.path,
         }
-        return HTMLResponse(_templates().get_template(template).render(told), status)
+        return HTMLResponse(_templates().get_template(template).render(values), status)
 
 
 @cache
@@ -96,23 +96,26 @@ def _pct(share: float) -> str:
 
 
 def site_of(request: Request) -> Site:
+    """The site of a request."""
     site: Site = request.app.state.site
     return site
 
 
 def cookie_of(request: Request) -> str:
-    """The session cookie's name. A browser shares cookies between the ports of a machine, hence the port in it."""
+    """The session cookie's name. It contains the port, because browsers share cookies between the ports of a machine."""
     return f"tunewright-review-{request.url.port or request.url.scheme}"
 
 
 def session_of(request: Request) -> Session | None:
-    """Of who sends a request; None: nobody who is signed in."""
+    """The session of a request; None if nobody is signed in."""
     return site_of(request).sessions.find(request.cookies.get(cookie_of(request), ""))
 
 
 def signed_in(request: Request) -> Session:
-    """Raises:
-    NotSignedIn: nobody is.
+    """The session of a request.
+
+    Raises:
+        NotSignedIn: nobody is signed in.
     """
     session = session_of(request)
     if session is None:
@@ -122,19 +125,21 @@ def signed_in(request: Request) -> Session:
 
 
 def reviewing(session: Annotated[Session, Depends(signed_in)]) -> Session:
-    """Raises:
-    Refused: he may only look.
+    """The session of a person who may review.
+
+    Raises:
+        ReviewRefused: the person may only read.
     """
     if not session.person.may_review:
-        raise ReviewRefused(403, "You may look here, but not review.")
+        raise ReviewRefused(403, "You may read here, but not review.")
     return session
 
 
 async def posted(request: Request, session: Annotated[Session, Depends(signed_in)]) -> FormData:
-    """What was sent with one of this site's own forms.
+    """The content of a form of this site.
 
     Raises:
-        Refused: with another's.
+        ReviewRefused: the form is not from this session.
     """
     form = await request.form(max_fields=1000, max_part_size=MOST_FORM_BYTES)
     if form.get("csrf") != session.csrf:

@@ -145,15 +145,15 @@ def _check_job(parts: Path, bundle: Path, source: Path, chunk: int) -> None:
     Raises:
         UserError: the parts belong to another input or bundle.
     """
-    found = source.stat()
+    stat = source.stat()
     cut = [chunk, BATCH_CHUNK_BYTES]
-    job = {"bundle": sha256_tree(bundle)[0], "input": sha256_json([found.st_size, found.st_mtime_ns]), "chunk": cut}
+    job = {"bundle": sha256_tree(bundle)[0], "input": sha256_json([stat.st_size, stat.st_mtime_ns]), "chunk": cut}
     file = parts / _JOB
     if not file.exists():
         write_json(file, job)
     elif json.loads(file.read_text("utf-8")) != job:
         raise UserError(
-            "What is left of an earlier batch belongs to another input or bundle.",
+            "This folder of an earlier batch belongs to another input or bundle.",
             where=parts,
             fix="Remove that folder, or name another output.",
         )

@@ -1,4 +1,4 @@
-"""Checks of one row alone. Each gives the kinds of its finds in the row, none where all is well."""
+"""Checks of one row alone. Each returns the kinds of problems in the row, none where all is well."""
 
 from __future__ import annotations
 

@@ -194,8 +194,8 @@ def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Pat
                 if isinstance(item, Example):
                     scanner.add(item, stream)
                     continue
-                # Like examples, faults name the file by its path within the data: outputs must not show where that
-                # lies.
+                # Like examples, faults name the file by its path within the data; outputs must not depend on its
+                # folder.
                 relative = replace(item, where=piece.file.name + item.where.removeprefix(str(piece.file.path)))
                 if isinstance(relative, Fault):
                     scanner.faults.add(relative)

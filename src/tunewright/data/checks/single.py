@@ -67,7 +67,7 @@ def _too_long(problem: str) -> Callable[[str, int, Hits, Survey], str]:
 
 
 def _raise_limit(hits: Hits) -> str:
-    return f"Set train.max_length={_longest(hits)} where the model reads as may_hide_rows, or shorten these rows."
+    return f"Set train.max_length={_longest(hits)} where the model reads as many, or shorten these rows."
 
 
 _ROW_FINDINGS = {

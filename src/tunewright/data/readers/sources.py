@@ -54,26 +54,26 @@ def files(source: str | Path) -> list[SourceFile]:
         raise unreadable(Path(source), error, CHECK_PATHS) from None
     if is_folder:
         inside = [p for p in path.rglob("*") if suffix_of(p) in SUFFIXES and p.is_file()]
-        found = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+        paths = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
         ours = {marker.parent for name in OUTPUTS for marker in path.rglob(name)} - {path}
-        found = [p for p in found if ours.isdisjoint(p.parents)]
-        if not found:
+        paths = [p for p in paths if ours.isdisjoint(p.parents)]
+        if not paths:
             raise UserError(
                 "No data file is in this folder.",
                 where=path,
                 fix=f"Files of these kinds are read, gzipped or not: {', '.join(SUFFIXES)}",
             )
-        return _named(found, path)
+        return _named(paths, path)
     if is_there:
         require_regular(path, "Write its output into a file, and name that file.")
         return [SourceFile(path, path.name)]
     if not glob.has_magic(str(path)):
         raise UserError("There is no such data file.", where=path, fix=CHECK_PATHS)
     fixed = Path(*path.parts[: next(n for n, part in enumerate(path.parts) if glob.has_magic(part))])
-    found = [p for p in _matching(path) if p.is_file()]
-    if not found:
+    paths = [p for p in _matching(path) if p.is_file()]
+    if not paths:
         raise UserError("No file matches this pattern.", where=path, fix=CHECK_PATHS)
-    return _named(found, fixed)
+    return _named(paths, fixed)
 
 
 def _matching(pattern: Path) -> list[Path]:
@@ -82,16 +82,16 @@ def _matching(pattern: Path) -> list[Path]:
     This walks the pattern part by part, into each real folder once. `glob` would follow a link to a folder above it
     again and again, forty times with one link and endlessly with two.
     """
-    found = [Path(pattern.anchor)]
+    paths = [Path(pattern.anchor)]
     for part in pattern.parts[bool(pattern.anchor) :]:
-        folders = {os.path.realpath(each): each for each in sorted(found, reverse=True)}.values()
+        folders = {os.path.realpath(each): each for each in sorted(paths, reverse=True)}.values()
         if part == "**":
-            found = [below for folder in folders for below in _folders(folder)]
+            paths = [below for folder in folders for below in _folders(folder)]
         else:
-            found = [folder / name for folder in folders for name in glob.glob(part, root_dir=folder)]  # noqa: PTH207
+            paths = [folder / name for folder in folders for name in glob.glob(part, root_dir=folder)]  # noqa: PTH207
     if pattern.parts[-1] == "**":
-        return [folder / name for folder in found for name in glob.glob("*", root_dir=folder)]  # noqa: PTH207
-    return found
+        return [folder / name for folder in paths for name in glob.glob("*", root_dir=folder)]  # noqa: PTH207
+    return paths
 
 
 def _folders(start: Path) -> Iterator[Path]:

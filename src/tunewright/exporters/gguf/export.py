@@ -1,8 +1,8 @@
-"""GGUF files of a merged model, for llama.cpp, Ollama and what is built on them.
+"""GGUF files of a merged model, for llama.cpp, Ollama and programs built on them.
 
-f16 and Q8_0 are written here, from mapped safetensors, some rows at a time: memory does not grow with the model. Q4_K_M
-is made of f16 by llama.cpp's own quantizer, which knows which layers need more bits
-(`tunewright.exporters.gguf.llama`). A file has another name until it is whole.
+This module writes f16 and Q8_0 from mapped safetensors, a few rows at a time, so memory does not grow with the model.
+llama.cpp's own quantizer, which knows the layers that need more bits, makes Q4_K_M from f16
+(`tunewright.exporters.gguf.llama`). A file has another name until it is complete.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from tunewright.models.tensor_files import Tensor, Weights
 Precision = Literal["f16", "q8_0", "q4_k_m"]
 PRECISIONS: tuple[Precision, ...] = ("f16", "q8_0", "q4_k_m")
 LIST_FILE = "gguf.json"
-"""Beside the files: which of them are whole, and of what they were made."""
+"""The list beside the files: which of them are complete, and their source."""
 _BITS: Mapping[Precision, float] = {"f16": 16, "q8_0": 8.5, "q4_k_m": 6.5}
-"""A weight's, at most: small models have more in the layers that are kept finer."""
-_SAID: Mapping[Precision, str] = {
+"""The most bits a weight: small models have a larger share of layers with more bits."""
+_DESCRIPTIONS: Mapping[Precision, str] = {
     "f16": "16 bits, the merged weights as they are",
     "q8_0": "8 bits, in blocks of 32 values",
     "q4_k_m": "4 to 6 bits, by llama.cpp's quantizer without a calibration text",
 }
 _SERVED_FIRST: tuple[Precision, ...] = ("q8_0", "q4_k_m", "f16")
-"""Which of the files Ollama is given."""
+"""Order of preference of the file that Ollama serves."""
 _SLICE = 1 << 24
-"""Values that are converted at once: 64 MiB as float32."""
+"""Values converted at once: 64 MiB as float32."""
 _SPARE_BYTES = 64 << 20
 
 
@@ -67,14 +67,14 @@ class GgufFile:
 def export_gguf(
     spec: Spec, exported: Path, source: str, folder: Path, precisions: Sequence[Precision]
 ) -> list[GgufFile]:
-    """The GGUF files of a run, with a Modelfile for Ollama, the system prompt and a card beside them.
+    """Write the GGUF files of a run, with a Modelfile for Ollama, the system prompt and a card beside them.
 
     Args:
         exported: the output of the step `export`.
-        source: as of `write_gguf`.
+        source: as in `write_gguf`.
 
     Raises:
-        UserError: as `write_gguf` and `tunewright.exporters.gguf.ollama.modelfile`.
+        UserError: as in `write_gguf` and `tunewright.exporters.gguf.ollama.modelfile`.
     """
     bundle, merged = load_bundle(exported / "bundle"), exported / "merged"
     asking = asking_in(merged, bundle)
@@ -84,8 +84,10 @@ def export_gguf(
         name, asking, end, bundle.info.context, special_tokens(merged), confined_only=confined_only(spec)
     )
     files = write_gguf(merged, folder, spec.name, precisions, asking, source)
-    said = {each.path.name: f"{each.path.stat().st_size / 1e6:.0f} MB, {_SAID[each.precision]}" for each in files}
-    beside = {"Modelfile": served, SYSTEM_PROMPT: asking.system, "README.md": card(spec, asking, "gguf", said)}
+    descriptions = {
+        each.path.name: f"{each.path.stat().st_size / 1e6:.0f} MB, {_DESCRIPTIONS[each.precision]}" for each in files
+    }
+    beside = {"Modelfile": served, SYSTEM_PROMPT: asking.system, "README.md": card(spec, asking, "gguf", descriptions)}
     if asking.choices:
         beside[GRAMMAR] = asking.grammar
     for file, text in beside.items():
@@ -99,32 +101,32 @@ def write_gguf(
     """Bring the GGUF files of a merged model up to date in a folder.
 
     Args:
-        merged: Hugging Face's folder, as `export` writes it.
-        name: of the model; the files are called so, with their precision behind it.
-        asking: how the model is asked, for the chat template and the end of a turn.
-        source: what tells the merged weights from others; files that were made of the same are kept.
+        merged: the Hugging Face folder that `export` writes.
+        name: the model's name; the files' names are this and their precision.
+        asking: how to ask the model, for the chat template and the end of a turn.
+        source: an id of the merged weights; files made from the same source are kept.
 
     Raises:
-        UserError: llama.cpp does not know the architecture or the tokenizer, the disk has too little room, or a
-            precision needs llama.cpp and it is not there.
+        UserError: llama.cpp does not know the architecture or the tokenizer, the disk has too little space, or a
+            precision needs llama.cpp and it is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     known = _whole(folder, source)
     for left in (*folder.glob(".*.partial"), *folder.glob("*.gguf")):
         if left.name not in known:
             left.unlink()
-    wanted = {precision: folder / _file_name(name, precision) for precision in precisions}
-    due = [precision for precision in PRECISIONS if precision in wanted and wanted[precision].name not in known]
+    targets = {precision: folder / _file_name(name, precision) for precision in precisions}
+    due = [precision for precision in PRECISIONS if precision in targets and targets[precision].name not in known]
     model = _Model(name, Weights(merged), Layout(read_json(merged / "config.json"), merged), asking)
     _require_room(model.weights, folder, due)
     if "q4_k_m" in due:
         require_llama()
     for precision in due:
-        target = wanted[precision]
+        target = targets[precision]
         partial = target.with_name(f".{target.name}.partial")
         try:
             if precision == "q4_k_m":
-                _make_q4(model, wanted.get("f16"), partial)
+                _make_q4(model, targets.get("f16"), partial)
             else:
                 model.write(partial, precision)
             partial.replace(target)
@@ -132,7 +134,7 @@ def write_gguf(
             partial.unlink(missing_ok=True)
         known[target.name] = {"bytes": target.stat().st_size, "sha256": sha256_file(target), "precision": precision}
         write_json(folder / LIST_FILE, {"source": source, "files": known})
-    return [GgufFile(path, precision, known[path.name]["sha256"]) for precision, path in wanted.items()]
+    return [GgufFile(path, precision, known[path.name]["sha256"]) for precision, path in targets.items()]
 
 
 def _file_name(name: str, precision: Precision) -> str:
@@ -140,26 +142,29 @@ def _file_name(name: str, precision: Precision) -> str:
 
 
 def _whole(folder: Path, source: str) -> dict[str, Any]:
-    """What is known of the files of a folder that are whole and were made of `source`, by name."""
+    """The list's entries by name, for the complete files of a folder that were made from `source`."""
     try:
-        said = json.loads((folder / LIST_FILE).read_text("utf-8"))
+        listed = json.loads((folder / LIST_FILE).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    if said.get("source") != source:
+    if listed.get("source") != source:
         return {}
-    found = said["files"].items()
     sizes = {file.name: file.stat().st_size for file in folder.glob("*.gguf")}
-    return {name: each for name, each in found if sizes.get(name) == each["bytes"]}
+    return {name: each for name, each in listed["files"].items() if sizes.get(name) == each["bytes"]}
 
 
 def _require_room(weights: Weights, folder: Path, due: Sequence[Precision]) -> None:
-    """Say before the work begins that the disk is too small for it."""
+    """Check that the disk has enough space before the work begins.
+
+    Raises:
+        UserError: it has not.
+    """
     if not due:
         return
     count = sum(math.prod(each.shape) for each in weights.values())
     needed = sum(int(count * _BITS[precision] / 8) for precision in due) + _SPARE_BYTES
     if "q4_k_m" in due and "f16" not in due:
-        needed += 2 * count  # the file it is made of
+        needed += 2 * count  # the f16 file from which it is made
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
@@ -170,7 +175,7 @@ def _require_room(weights: Weights, folder: Path, due: Sequence[Precision]) -> N
 
 
 def _make_q4(model: _Model, f16: Path | None, target: Path) -> None:
-    """Q4_K_M from the f16 file; where none is wanted, from one that goes again."""
+    """Make Q4_K_M from the f16 file, or from a temporary one where there is none."""
     if f16 is not None:
         quantise_q4_k_m(f16, target)
         return
@@ -183,10 +188,10 @@ def _make_q4(model: _Model, f16: Path | None, target: Path) -> None:
 
 
 class _Model:
-    """What goes into each of the files.
+    """The content of the files.
 
     Raises:
-        UserError: as `Vocabulary`.
+        UserError: as in `Vocabulary`.
     """
 
     def __init__(self, name: str, weights: Weights, layout: Layout, asking: Asking):
@@ -198,17 +203,17 @@ class _Model:
         """Write a file.
 
         Raises:
-            UserError: a tensor has no place in it, or its values are too large for it.
+            UserError: the format has no place for a tensor, or its values are too large.
         """
         import gguf
 
         types, kinds_of_file = gguf.GGMLQuantizationType, gguf.LlamaFileType
-        wanted, kind_of_file = {
+        weight_type, kind_of_file = {
             "f16": (types.F16, kinds_of_file.MOSTLY_F16),
             "q8_0": (types.Q8_0, kinds_of_file.MOSTLY_Q8_0),
         }[precision]
         writer = gguf.GGUFWriter(target, gguf.MODEL_ARCH_NAMES[getattr(gguf.MODEL_ARCH, self._layout.architecture)])
-        # llama.cpp goes by the name "phi-3" to know that white space behind control tokens is theirs.
+        # By the name "phi-3" llama.cpp knows that white space behind control tokens belongs to them.
         writer.add_name(f"{self.name} phi-3" if self._vocabulary.strips else self.name)
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         writer.add_file_type(kind_of_file)
@@ -220,7 +225,7 @@ class _Model:
         shapes = {name: each.shape for name, each in placed.items()} | {
             name: each.shape for name, each in extra.items()
         }
-        kinds = {name: _type_of(shape, wanted) for name, shape in shapes.items()}
+        kinds = {name: _type_of(shape, weight_type) for name, shape in shapes.items()}
         for name, shape in shapes.items():
             size = _bytes(shape, kinds[name])
             writer.add_tensor_info(name, shape, np.dtype(np.float32), size, raw_dtype=kinds[name])
@@ -246,10 +251,10 @@ class _Model:
 
 
 def _rows(tensor: Tensor, order: npt.NDArray[np.intp] | None) -> Iterator[npt.NDArray[np.float32]]:
-    """A tensor's rows, some at a time.
+    """A tensor's rows, a few at a time.
 
     Args:
-        order: the order in which they are wanted; None: as they stand.
+        order: the order of the rows in the file; None: unchanged.
     """
     step = max(_SLICE // math.prod(tensor.shape[1:]), 1)
     for start in range(0, tensor.shape[0], step):
@@ -261,7 +266,7 @@ def _packed(name: str, rows: npt.NDArray[np.float32], kind: Any) -> npt.NDArray[
     """Rows in the type of the file.
 
     Raises:
-        UserError: they are no numbers there: float16 ends at 65,504, bfloat16 does not.
+        UserError: they overflow: float16 ends at 65,504, bfloat16 does not.
     """
     import gguf
 
@@ -272,14 +277,14 @@ def _packed(name: str, rows: npt.NDArray[np.float32], kind: Any) -> npt.NDArray[
     return packed
 
 
-def _type_of(shape: Sequence[int], wanted: Any) -> Any:
-    """In which type a tensor is written: vectors stay in float32, and rows that no block of 32 fits in float16."""
+def _type_of(shape: Sequence[int], weight_type: Any) -> Any:
+    """The type of a tensor in the file: vectors are float32, and rows that blocks of 32 don't divide are float16."""
     import gguf
 
     types = gguf.GGMLQuantizationType
     if len(shape) < 2:
         return types.F32
-    return types.F16 if shape[-1] % gguf.GGML_QUANT_SIZES[wanted][0] else wanted
+    return types.F16 if shape[-1] % gguf.GGML_QUANT_SIZES[weight_type][0] else weight_type
 
 
 def _bytes(shape: Sequence[int], kind: Any) -> int:

@@ -1,7 +1,7 @@
-"""Where llama.cpp looks for a model's tensors and settings: names, the order of rotated rows, and GGUF's keys.
+"""The layout of a model's tensors and settings in llama.cpp: names, the order of rotated rows, and GGUF's keys.
 
-Source: the `gguf` package's own tables of names and keys, and what llama.cpp's loader expects of each architecture
-(ggml-org/llama.cpp as of llama-cpp-python 0.3.36, looked at 2026-11-27).
+Source: the `gguf` package's own tables of names and keys, and the expectations of llama.cpp's loader for each
+architecture (ggml-org/llama.cpp as of llama-cpp-python 0.3.36, checked 2026-11-27).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _ROPE_KEPT = ("default", "llama3", "linear", "longrope")
 
 @dataclass(frozen=True)
 class Layout:
-    """A model as llama.cpp wants it.
+    """A model's layout for llama.cpp.
 
     Args:
-        config: what config.json holds.
+        config: the content of config.json.
         where: the folder, for messages.
 
     Raises:
@@ -43,13 +43,13 @@ class Layout:
         kind = self.config.get("model_type")
         if kind not in ARCHITECTURES:
             raise UserError(
-                f"No GGUF can be written for models of the type '{kind}'.",
+                f"Tunewright can't write GGUF for models of the type '{kind}'.",
                 where=self.where,
                 fix=f"Known: {', '.join(ARCHITECTURES)}. llama.cpp's convert_hf_to_gguf.py may know merged/ itself.",
             )
         if self._rope_type not in _ROPE_KEPT:
             raise UserError(
-                f"No GGUF can be written with the position encoding '{self._rope_type}'.",
+                f"Tunewright can't write GGUF with the position encoding '{self._rope_type}'.",
                 where=self.where,
                 fix="llama.cpp's convert_hf_to_gguf.py may know merged/ itself.",
             )
@@ -68,14 +68,15 @@ class Layout:
 
     @property
     def context(self) -> int:
-        """Tokens. Of Llama's architecture llama.cpp knows no sliding window, so that the window is the limit."""
+        """Tokens of the context. llama.cpp has no sliding window for Llama's architecture, so the window is the
+        limit."""
         longest = int(self.config["max_position_embeddings"])
         window = self.config.get("sliding_window") if self.architecture == "LLAMA" else None
         return min(longest, int(window or longest))
 
     @property
     def rope(self) -> Mapping[str, Any]:
-        """Settings of the position encoding, in the words of transformers 5, whichever version wrote them."""
+        """Settings of the position encoding with the keys of transformers 5, whichever version wrote them."""
         older = self.config.get("rope_scaling") or {}
         newer = self.config.get("rope_parameters") or {}
         return {"rope_theta": self.config.get("rope_theta", 10000.0), **older, **newer}
@@ -87,7 +88,7 @@ class Layout:
 
     @property
     def rope_width(self) -> int:
-        """Of a head, the values that are rotated."""
+        """The number of rotated values of a head."""
         share = self.rope.get("partial_rotary_factor") or self.config.get("partial_rotary_factor") or 1.0
         return int(self.head_width * share)
 
@@ -120,7 +121,7 @@ class Layout:
                 writer.add_rope_scaling_attn_factors(self._attention_factor)
 
     def name(self, name: str) -> str | None:
-        """The GGUF name of a tensor of transformers; None where llama.cpp needs none of it.
+        """The GGUF name of a tensor of transformers; None where llama.cpp does not need it.
 
         Raises:
             UserError: llama.cpp has no place for it.
@@ -143,7 +144,7 @@ class Layout:
         return found
 
     def order(self, name: str) -> npt.NDArray[np.intp] | None:
-        """In which order a tensor's rows stand; None: as they are. llama.cpp rotates neighbouring values of Llama's
+        """The order of a tensor's rows in the file; None: unchanged. llama.cpp rotates neighbouring values of Llama's
         heads, transformers the two halves of a head."""
         if self.architecture != "LLAMA":
             return None
@@ -159,8 +160,8 @@ class Layout:
         return rows.swapaxes(1, 2).reshape(-1)
 
     def rope_tensors(self) -> dict[str, Floats]:
-        """By what each frequency is divided, where the position encoding is stretched: of Llama 3.1's kind one row, of
-        LongRoPE one for short texts and one for long ones; by GGUF's names."""
+        """The divisors of the frequencies where the position encoding is stretched, by GGUF's names: one row for Llama
+        3.1's kind, one for short and one for long texts for LongRoPE."""
         match self._rope_type:
             case "llama3":
                 return {"rope_freqs.weight": self._llama3_factors()}
@@ -174,7 +175,7 @@ class Layout:
     def _llama3_factors(self) -> Floats:
         rope = self.rope
         turns = 1.0 / float(rope["rope_theta"]) ** (np.arange(0, self.rope_width, 2) / self.rope_width)
-        # How often a wave fits into the context of the pre-training: slow ones are stretched, quick ones stay.
+        # How many waves fit into the context of the pre-training: slow waves are stretched, fast ones stay.
         fits = rope["original_max_position_embeddings"] * turns / (2 * math.pi)
         low, high = rope["low_freq_factor"], rope["high_freq_factor"]
         kept = np.clip((fits - low) / (high - low), 0, 1)

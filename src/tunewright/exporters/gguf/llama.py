@@ -1,7 +1,7 @@
 """llama.cpp, where it is installed: its quantizer, and its answers for the parity table.
 
-It runs in a process of its own, because it ends the process on a file that it does not like, and because it may need an
-environment of its own: llama-cpp-python is compiled when it is installed.
+It runs in its own process, because it ends the process on a file that it can't read, and because it may need its own
+environment: llama-cpp-python is compiled when it is installed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tunewright.core.errors import UserError
 from tunewright.tasks import Message
 
 PYTHON = "TUNEWRIGHT_LLAMA_CPP"
-"""Environment variable: the Python of an environment that has llama-cpp-python, where ours has none."""
+"""Environment variable with the Python of an environment that has llama-cpp-python, if this one has not."""
 INSTALL = (
     f"Type: pip install 'tunewright[gguf]', which compiles it in some minutes, or set {PYTHON} to a Python that has it."
 )
 _APART = {"PYTHONSAFEPATH": "1"}
-"""The folder of the child's file holds modules with names of other packages."""
+"""Keeps the folder of the child's file off its path, because it has modules with the names of other packages."""
 _CHILD = Path(__file__).with_name("llama_child.py")
 
 
@@ -34,7 +34,7 @@ def require_llama() -> str:
     """The Python that has llama-cpp-python.
 
     Raises:
-        UserError: there is none.
+        UserError: no Python has it.
     """
     if named := os.environ.get(PYTHON):
         return named
@@ -47,7 +47,7 @@ def quantise_q4_k_m(source: Path, target: Path) -> None:
     """Write a Q4_K_M file from an f16 file by llama.cpp's quantizer.
 
     Raises:
-        UserError: llama.cpp is not there, or refuses.
+        UserError: llama.cpp is not installed, or refuses.
     """
     answer = subprocess.run(
         [require_llama(), str(_CHILD), "quantise", str(source), str(target)],
@@ -61,7 +61,7 @@ def quantise_q4_k_m(source: Path, target: Path) -> None:
 
 
 class LlamaModel:
-    """A GGUF file that answers chats, as llama.cpp renders them from the template in the file."""
+    """A GGUF file that answers chats; llama.cpp renders them by the template in the file."""
 
     def __init__(self, process: subprocess.Popen[str], file: Path, log: IO[str]):
         self._process, self._file, self._log = process, file, log
@@ -71,19 +71,19 @@ class LlamaModel:
 
         Args:
             most: tokens that the answer may have.
-            grammar: what the answer is confined to; nothing: it is free.
+            grammar: the grammar that confines the answer; empty: the answer is free.
 
         Raises:
             UserError: llama.cpp failed.
         """
         assert self._process.stdin and self._process.stdout
-        asked = {
+        request = {
             "messages": [{"role": each.role, "content": each.content} for each in messages],
             "most": most,
             "grammar": grammar,
         }
         try:
-            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
         except OSError:
@@ -92,8 +92,8 @@ class LlamaModel:
             self._process.wait()
             self._log.seek(0)
             raise _failed("llama.cpp could not answer.", self._file, self._log.read())
-        said: dict[str, Any] = json.loads(line)
-        return str(said["text"]), list(said["prompt"])
+        reply: dict[str, Any] = json.loads(line)
+        return str(reply["text"]), list(reply["prompt"])
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def llama_model(file: Path, context: int, threads: int) -> Iterator[LlamaModel]:
         context: tokens of a prompt and its answer.
 
     Raises:
-        UserError: llama.cpp is not there.
+        UserError: llama.cpp is not installed.
     """
     command = require_llama()
     with (
@@ -125,8 +125,8 @@ def llama_model(file: Path, context: int, threads: int) -> Iterator[LlamaModel]:
             process.kill()
 
 
-def _failed(what: str, file: Path, said: str) -> UserError:
-    lines = [line for line in said.splitlines() if line.strip()]
-    # The first that speaks of an error is the cause of those that follow.
+def _failed(what: str, file: Path, log: str) -> UserError:
+    lines = [line for line in log.splitlines() if line.strip()]
+    # The first line about an error is the cause of the others.
     why = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else None)
     return UserError(what, where=file, why=why, fix=f"Is llama-cpp-python as new as the model? {INSTALL}")

@@ -1,7 +1,8 @@
-"""The Modelfile by which Ollama serves a GGUF file: its template in Go's form, the system prompt, where answers end.
+"""The Modelfile with which Ollama serves a GGUF file: its template in Go's form, the system prompt, and stop texts.
 
-Ollama knows no Jinja: what the template writes around a system prompt, a question and an answer is found by rendering.
-What a Modelfile can hold and what Ollama fills in follows its parser/parser.go and template/template.go (2026-11-27).
+Ollama does not know Jinja. Rendering the template shows the text that it writes around a system prompt, a question and
+an answer. The contents of a Modelfile and the fields that Ollama fills in follow its parser/parser.go and
+template/template.go (2026-11-27).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ CANNOT_CONFINE = (
     "For Ollama train with train.loss=tokens; or serve it with llama.cpp and answers.gbnf, or with tunewright serve."
 )
 _SYSTEM, _PROMPT, _RESPONSE = "\ue000", "\ue001", "\ue002"
-"""Letters of nobody's alphabet, which stand for the texts of a conversation."""
+"""Private-use characters that stand for the texts of a conversation."""
 _OTHERWISE = "Serve the model by tunewright serve, vLLM or llama.cpp, which read the template as it is."
 _QUOTES = '"""'
 
@@ -34,11 +35,11 @@ def modelfile(
         file: name of the GGUF file beside it.
         end: the text of the token that ends a turn.
         context: tokens of a prompt and its answer.
-        tokens: what the template may know by name, such as `bos_token`.
+        tokens: the tokens that the template may use by name, such as `bos_token`.
         confined_only: whether the model answers only where its choice is confined, which Ollama can't do.
 
     Raises:
-        UserError: the system prompt or the template can't stand in a Modelfile.
+        UserError: a Modelfile can't hold the system prompt or the template.
     """
     template = go_template(asking.template, tokens)
     for name, text in (("system prompt", asking.system), ("chat template", template)):
@@ -69,13 +70,13 @@ def modelfile(
 
 
 def go_template(source: str, tokens: Mapping[str, str]) -> str:
-    """A chat template in plain form as Ollama's template of one turn.
+    """Ollama's template of one turn, from a chat template in plain form.
 
     Args:
-        tokens: what the template may know by name, such as `bos_token`.
+        tokens: the tokens that the template may use by name, such as `bos_token`.
 
     Raises:
-        UserError: it refuses a system prompt or its absence, or writes something that Go would take for an action.
+        UserError: the template refuses a system prompt or its absence, or writes text that Go would take for an action.
     """
     system, prompt, response = (
         Message(role=role, content=text)
@@ -92,7 +93,7 @@ def go_template(source: str, tokens: Mapping[str, str]) -> str:
     first = alone.partition(_PROMPT)[0]
     ended = answered.partition(_RESPONSE)[2]
     if "{{" in before + between + behind + first + ended:
-        raise UserError("The chat template writes {{, which Ollama takes for its own.", fix=_OTHERWISE)
+        raise UserError("The chat template writes {{, which Ollama takes for its own syntax.", fix=_OTHERWISE)
     return (
         f"{{{{ if .System }}}}{before}{{{{ .System }}}}{between}{{{{ else }}}}{first}{{{{ end }}}}"
         f"{{{{ .Prompt }}}}{behind}{{{{ .Response }}}}{ended}"

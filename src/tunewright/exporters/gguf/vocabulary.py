@@ -1,4 +1,4 @@
-"""A `tokenizer.json` as llama.cpp reads it: tokens, their kinds, merges or scores, and how a text is first cut."""
+"""Writes a `tokenizer.json` in llama.cpp's form: tokens, their kinds, merges or scores, and the pre-tokenizer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 class Vocabulary:
-    """What goes into a GGUF file of a tokenizer.
+    """The tokenizer's part of a GGUF file.
 
     Args:
-        folder: Hugging Face's, with tokenizer.json.
+        folder: the Hugging Face folder with tokenizer.json.
         size: rows of the model's embedding.
 
     Raises:
@@ -41,7 +41,7 @@ class Vocabulary:
     def write(self, writer: Any, end: int, template: str) -> None:
         """Write it with a `gguf.GGUFWriter`.
 
-        Nothing is to be put before or behind a text: what a prompt begins with, its template writes.
+        llama.cpp must add no token before or behind a text, because the template writes the beginning of a prompt.
 
         Args:
             end: the token that ends a turn.
@@ -51,12 +51,12 @@ class Vocabulary:
         pieces = bool(model.get("byte_fallback"))
         texts = {number: text for text, number in self._ids.items()}
         writer.add_tokenizer_model("llama" if pieces else "gpt2")
-        writer.add_tokenizer_pre("default" if pieces else self._cut())
+        writer.add_tokenizer_pre("default" if pieces else self._pre_tokenizer())
         writer.add_token_list([texts.get(number, f"[PAD{number}]") for number in range(self._size)])
         writer.add_token_types(self._kinds(texts, pieces))
         merges = [each.split(" ") if isinstance(each, str) else each for each in model["merges"]]
         if pieces:
-            # llama.cpp joins the pair first whose whole has the best score, and merges are listed in that order.
+            # llama.cpp first merges the pair with the best score, and the merges are listed in that order.
             rank: dict[str, int] = {}
             for number, pair in enumerate(merges):
                 rank.setdefault("".join(pair), number)
@@ -74,45 +74,50 @@ class Vocabulary:
         writer.add_chat_template(template)
 
     def _kinds(self, texts: Mapping[int, str], pieces: bool) -> list[Any]:
-        """What each token is, as `gguf.TokenType`.
+        """The `gguf.TokenType` of each token.
 
         Args:
-            pieces: whether it is of SentencePiece's kind.
+            pieces: whether the tokenizer is of SentencePiece's kind.
         """
         import gguf
 
         kinds = gguf.TokenType
         added = {each["id"]: each["special"] for each in self._data["added_tokens"]}
         unknown = self._ids.get(self._data["model"].get("unk_token") or "")
-        found = []
+        types = []
         for number in range(self._size):
             if pieces and number == unknown:
-                found.append(kinds.UNKNOWN)
+                types.append(kinds.UNKNOWN)
             elif number in added:
-                found.append(kinds.CONTROL if added[number] else kinds.USER_DEFINED)
+                types.append(kinds.CONTROL if added[number] else kinds.USER_DEFINED)
             elif number not in texts:
-                found.append(kinds.UNUSED)
+                types.append(kinds.UNUSED)
             else:
-                found.append(kinds.BYTE if pieces and _BYTE.fullmatch(texts[number]) else kinds.NORMAL)
-        return found
+                types.append(kinds.BYTE if pieces and _BYTE.fullmatch(texts[number]) else kinds.NORMAL)
+        return types
 
     @property
     def strips(self) -> bool:
-        """Whether white space behind control tokens is theirs, as of Phi-3."""
+        """Whether white space behind control tokens belongs to them, as in Phi-3."""
         return any(each["special"] and each["rstrip"] for each in self._data["added_tokens"])
 
-    def _cut(self) -> str:
+    def _pre_tokenizer(self) -> str:
+        """llama.cpp's name of the pre-tokenizer.
+
+        Raises:
+            UserError: llama.cpp has none like it.
+        """
         nodes = list(parts_of(self._data.get("pre_tokenizer")))
         kinds = [node["type"] for node in nodes]
         if kinds == ["Digits", "ByteLevel"] and nodes[0]["individual_digits"]:
             return "smollm"
         if kinds == ["ByteLevel"] and nodes[0].get("use_regex", True):
             return "gpt-2"
-        if kinds == ["Split", "ByteLevel"] and (found := CUTS.get(nodes[0]["pattern"].get("Regex", ""))):
-            # The same pattern with merges for every token is that of Phi-4.
+        if kinds == ["Split", "ByteLevel"] and (name := CUTS.get(nodes[0]["pattern"].get("Regex", ""))):
+            # Phi-4 has the same pattern, with merges for every token.
             whole = self._data["model"].get("ignore_merges")
-            return "dbrx" if found == "llama-bpe" and not whole else found
-        raise self._unknown(f"It cuts a text by {', '.join(kinds) or 'nothing'} as no tokenizer that it knows does.")
+            return "dbrx" if name == "llama-bpe" and not whole else name
+        raise self._unknown(f"Its pre-tokenizer ({', '.join(kinds) or 'none'}) is unlike any that llama.cpp knows.")
 
     def _prefixed(self) -> bool:
         """Whether each text behind a control token begins with a space."""

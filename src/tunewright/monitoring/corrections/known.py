@@ -93,7 +93,7 @@ class KnownRows:
     def _beside_tests(self, corrections: Sequence[Correction], rejected: list[RejectedCorrection]) -> list[Correction]:
         like = self._like(self.tests, corrections, near=True)
         for index, row in like.items():
-            other = "" if self.tests.answers[row] == corrections[index].answer else ", which answers otherwise"
+            other = "" if self.tests.answers[row] == corrections[index].answer else ", which has another answer"
             detail = f"like {self.tests.places[row]}{other}: {shown(self.tests.answers[row])}"
             rejected.append(reject(TESTED, corrections[index], detail))
         return [each for index, each in enumerate(corrections) if index not in like]
@@ -146,20 +146,21 @@ class KnownRows:
         return [each for index, each in enumerate(corrections) if index not in gone]
 
     def _like(self, rows: Rows, corrections: Sequence[Correction], *, near: bool) -> dict[int, int]:
-    
-        found: dict[int, int] = {}
+        """The row that each correction resembles, by the correction's index. Among rows with the same text, one with
+        the same answer comes first."""
+        resembled: dict[int, int] = {}
         if near:
             pairs = near_copies(rows.texts, [each.text for each in corrections], SEARCH)
-            found = {pair.second: pair.first for pair in pairs if pair.jaccard >= THRESHOLD}
-        wanted: dict[str, list[int]] = {normal(each.text): [] for each in corrections}
+            resembled = {pair.second: pair.first for pair in pairs if pair.jaccard >= THRESHOLD}
+        same_text: dict[str, list[int]] = {normal(each.text): [] for each in corrections}
         for row, text in enumerate(rows.texts):
-            if (same := wanted.get(normal(text))) is not None:
+            if (same := same_text.get(normal(text))) is not None:
                 same.append(row)
         for index, each in enumerate(corrections):
-            if same := wanted[normal(each.text)]:
+            if same := same_text[normal(each.text)]:
                 agrees = [row for row in same if rows.answers[row] == each.answer]
-                found[index] = (agrees or same)[0]
-        return found
+                resembled[index] = (agrees or same)[0]
+        return resembled
 
 
 def known_of(spec: Spec, job: Job, task: Task) -> KnownRows:

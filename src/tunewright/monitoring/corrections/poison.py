@@ -1,10 +1,10 @@
-"""Corrections from one source that pull an answer: a slip that repeats itself, or an attempt to poison the model.
+"""Find sources whose corrections pull an answer: a repeated mistake, or an attempt to poison the model.
 
-A wrong correction alone can't be told from a hard one. What can be told is that those of one source contradict what is
-known far more often than the others' do, and always for the same answer. Three witnesses must be against a row: the
-model, which was sure of another answer; a classifier that learnt the data and earlier corrections, none of the new
-ones; and that no second person says the same. How often honest rows have them all against them is estimated from the
-other sources' rows; a source whose rows have them against them more often than chance allows is held back.
+A single wrong correction looks like a hard one. But the corrections of a bad source contradict the known data far more
+often than those of other sources, and always for the same answer. Three witnesses must be against a row: the model,
+which was sure of another answer; a classifier that learnt the data and earlier corrections, but none of the new ones;
+and the absence of a second person who agrees. The rows of the other sources show how often honest rows have all
+witnesses against them. A source is rejected if its rows have them against them more often than chance allows.
 """
 
 from __future__ import annotations
@@ -29,28 +29,29 @@ from tunewright.tasks.base import JsonRecord, labels_of
 from tunewright.tasks.measures import is_in, leaves
 
 LEVEL = 0.002
-"""Probability of holding back a source by chance, over all sources and labels of a growth together (Bonferroni). With
-0.01 honest people who send only what the model got wrong are held back in 8 growths of 100 (`bench/poison.py`)."""
+"""The probability of rejecting a source by chance, over all sources and labels of one collection (Bonferroni). With
+0.01, honest people who send only answers that the model got wrong are rejected in 8 of 100 collections
+(`bench/poison.py`)."""
 LEAST = 5
-"""Rows with all witnesses against them, below which no source is held back."""
+"""The least number of rows with all witnesses against them for which a source is rejected."""
 SURE = 0.7
-"""Confidence from which the model counts as sure."""
+"""The confidence from which the model counts as sure."""
 HONEST = 0.2
-"""Share of an honest source's corrections that have all witnesses against them, where nothing else tells."""
+"""The prior share of an honest source's corrections that have all witnesses against them."""
 WEIGHT = 20
-"""Rows that HONEST counts for beside the other sources' own."""
+"""The weight of HONEST, in rows, beside the rows of the other sources."""
 SOURCES = ("reviewer", "key", "phrase", "value", "feedback")
-"""Kinds of sources; a name follows behind a colon."""
+"""Kinds of sources; a colon and a name follow."""
 PHRASE = "phrase:"
 ALIKE = 40
-"""How alike honest sources are: their shares spread about the usual one as Beta(usual * ALIKE, (1 - usual) * ALIKE).
-With 20 half of what a single reviewer slips in goes unseen, with 80 honest ones are held back (`bench/poison.py`)."""
+"""How similar honest sources are: their shares follow Beta(usual * ALIKE, (1 - usual) * ALIKE). With 20, half of the
+rows that a single reviewer slips in go unseen; with 80, honest reviewers are rejected (`bench/poison.py`)."""
 _WORDS = 3
-"""Words in a phrase, at most."""
+"""The most words in a phrase."""
 _ADDRESS = re.compile(r"(?:https?://|www\.)\S+|[^\s@]{1,64}@[^\s@]+|\+?\d[\d /-]{4,30}\d")
 """A link, an e-mail address, or a number as long as a telephone's or an account's."""
 _READ = 200
-"""Words of a text whose phrases are looked at."""
+"""Words of a text whose phrases count."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +59,24 @@ class Pull:
     """A source that pulls an answer."""
 
     source: str
-    """Under which name `--include` releases it: reviewer:NAME, key:NAME, phrase:WORDS or value:TEXT."""
+    """The source's name for `--include`: reviewer:NAME, key:NAME, phrase:WORDS or value:TEXT."""
     answer: str
-    """The label, or the value that the answers carry."""
+    """The label, or the value in the answers."""
     rows: tuple[str, ...]
-    """The captures that are held back for it."""
+    """The captures that are rejected because of it."""
     against: int
-    """How many of them speak against the source."""
+    """How many of the rows have all witnesses against them."""
     usual: float = 0.0
-    """The share of other rows that have."""
+    """The share of such rows among the other sources' rows."""
     p: float | None = None
-    """Probability of so many by chance; None of a value, which is no matter of chance."""
+    """The probability of so many by chance; None for a value."""
 
     def __str__(self) -> str:
         if self.p is None:
-            return f"{self.against} answers carry '{self.answer}', which neither their requests nor the data have"
+            return f"{self.against} answers contain '{self.answer}', which neither their requests nor the data contain"
         return (
             f"{self.source} pulls '{self.answer}': {self.against} of {len(self.rows)} contradict both the model and "
-            f"the data, where {100 * self.usual:.0f} % are usual (p = {self.p:.1g})"
+            f"the data; {100 * self.usual:.0f} % are usual (p = {self.p:.1g})"
         )
 
 
@@ -88,19 +89,19 @@ def pulls(
     """The sources that pull an answer.
 
     Args:
-        confidence: of the model's answer to each capture; None where it has none.
-        include: sources that are not looked at.
+        confidence: the model's confidence by capture; None if unknown.
+        include: sources to accept without a check.
     """
     alone = [each for each in corrections if people(each) < ENOUGH]
-    if labels_of(known.task.constraint):  # of several labels a row, the whole list counts as one
-        found = pulling(alone, against(known, alone, confidence))
+    if labels_of(known.task.constraint):  # a whole list of labels counts as one label
+        suspects = pulling(alone, against(known, alone, confidence))
     else:
-        found = carrying(known.task, known.train.answers, alone)
-    return [pull for pull in found if pull.source not in include]
+        suspects = carrying(known.task, known.train.answers, alone)
+    return [pull for pull in suspects if pull.source not in include]
 
 
 def against(known: KnownRows, corrections: Sequence[Correction], confidence: Mapping[str, float | None]) -> list[bool]:
-    """Whether model and data are both sure of another answer, for each."""
+    """For each correction, whether the model and the data are both sure of another answer."""
     rows = _sample(known)
     margins = doubts(
         [known.train.texts[row] for row in rows],
@@ -117,11 +118,11 @@ def against(known: KnownRows, corrections: Sequence[Correction], confidence: Map
 def pulling(corrections: Sequence[Correction], against: Sequence[bool]) -> list[Pull]:
     """The sources whose corrections to one label have all witnesses against them more often than chance allows.
 
-    The clearest is set aside first, and the rest is looked at without its rows, until no source stands out: so an
-    attack is told by what it has in common, not by all that its rows happen to have.
+    The clearest source is removed with its rows, and the rest is tested again, until no source stands out. An attack is
+    thus reported by what its rows have in common, not by every phrase that they happen to contain.
 
     Args:
-        against: for each correction whether all witnesses are.
+        against: for each correction, whether all witnesses are against it.
     """
     from scipy.stats import betabinom
 
@@ -145,8 +146,8 @@ def pulling(corrections: Sequence[Correction], against: Sequence[bool]) -> list[
 
 
 def carrying(task: Task, known_answers: Sequence[str], corrections: Sequence[Correction]) -> list[Pull]:
-    """Values that several answers carry and neither their requests nor any answer of the data: of a record any value,
-    of a text its links, addresses and long numbers, which are what somebody would smuggle in."""
+    """Values that several answers contain, but neither their requests nor any answer of the data. In a record every
+    value counts; in a text, links, addresses and long numbers, which an attacker would smuggle in."""
     carried: dict[str, list[str]] = defaultdict(list)
     for each in corrections:
         for value in sorted({value for value in _values(task, each.answer) if not is_in(value, each.text)}):
@@ -170,7 +171,7 @@ def _sure(confidence: float | None) -> bool:
 
 
 def _sample(known: KnownRows) -> list[int]:
-    """The rows of the data that are learnt from: of many, as many as a classifier learns in a minute."""
+    """The rows of the data for the classifier: at most as many as it learns in a minute."""
     rows = range(len(known.train.texts))
     characters = sum(map(len, known.train.texts))
     most = min(LOOKED_AT, len(rows) * CHARACTERS // max(characters, 1))
@@ -180,8 +181,8 @@ def _sample(known: KnownRows) -> list[int]:
 def _sources(
     corrections: Sequence[Correction], flags: npt.NDArray[np.bool_]
 ) -> tuple[list[tuple[str, str, npt.NDArray[np.int64]]], int]:
-    """(sources with a label and their rows into it, where enough have all witnesses against them; how many sources and
-    labels have rows enough to be looked at)."""
+    """(source, label and rows, if enough rows have all witnesses against them; the number of pairs of source and label
+    with enough rows for a test)."""
     of_label: dict[str, list[int]] = defaultdict(list)
     for index, each in enumerate(corrections):
         of_label[each.answer].append(index)
@@ -197,12 +198,12 @@ def _sources(
             looked_at += len(rows) >= LEAST
             if flags[rows].sum() >= LEAST:
                 kept.append((source, label, np.array(rows, np.int64)))
-    # Of sources that stand out equally a person tells more than a phrase, and a long phrase more than a short one.
+    # Among sources that stand out equally, a person is more telling than a phrase, and a long phrase than a short one.
     return sorted(kept, key=lambda each: (each[0].startswith(PHRASE), -len(each[0]), each[:2])), looked_at
 
 
 def sources_of(correction: Correction) -> Iterator[str]:
-    """What a correction comes from: who reviewed it, who asked, and each phrase of its text."""
+    """The sources of a correction: its reviewers, its client, and each phrase of its text."""
     for review in correction.reviews:
         yield f"{'feedback' if review.source == 'feedback' else 'reviewer'}:{review.reviewer}"
     if correction.by:

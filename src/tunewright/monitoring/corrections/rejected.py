@@ -1,4 +1,4 @@
-"""What growth holds back, and why."""
+"""Rejected corrections with their reasons and remedies, and the marks that tie reviews to the corrections."""
 
 from __future__ import annotations
 
@@ -28,69 +28,70 @@ COPY = "adds nothing"
 PULL = "one source pulls an answer"
 
 REMEDIES = {
-    WAITS: "Have these reviewed by as many people as you asked for: tunewright review PROJECT",
+    WAITS: "Let as many people review these as --reviewers-per-item requires: tunewright review PROJECT",
     DISAGREE: "Settle these on the page Agreement: tunewright review PROJECT",
-    FEEDBACK: "Who asked says so, which anybody with a key can: review these, or release a key's that you trust: "
+    FEEDBACK: "Any client with a key can send feedback. Review these, or accept the feedback of a key that you trust: "
     "--include feedback:KEY",
-    NEW_LABEL: "Add the label under task.labels and type this again, or review these anew.",
-    UNFIT: "Review these anew, or mend the task in the spec.",
-    UNUSABLE: "Nothing to do, or raise train.max_length where they are too long.",
-    CONTRADICTS: "Mend the old row where it is wrong, or have a second person review these: two who agree are taken.",
-    CHANGED: "To let the reviews decide anew, move the corrections' folder away and type this again.",
-    TESTED: "Nothing to do: what a model is tested on is not taught.",
-    COPY: "Nothing to do: the data says so already.",
-    PULL: "Look at these. Where they are right, release them: --include SOURCE  Or have a second person review them.",
+    NEW_LABEL: "Add the label to task.labels and repeat this command, or review these again.",
+    UNFIT: "Review these again, or fix the task in the spec.",
+    UNUSABLE: "Nothing to do, or raise train.max_length if they are too long.",
+    CONTRADICTS: "Fix the old row if it is wrong, or let a second person review these: two who agree are accepted.",
+    CHANGED: "To start again from the reviews, move the corrections' folder away and repeat this command.",
+    TESTED: "Nothing to do: a model must not learn its test.",
+    COPY: "Nothing to do: the data already contain it.",
+    PULL: "Look at these. If they are right, accept them: --include SOURCE  Or let a second person review them.",
 }
-"""What to do about each, in the order in which they are told."""
+"""The advice for each reason, in the order in which they are printed."""
 SETTLED = (COPY, TESTED)
-"""What need not be looked at again."""
+"""Reasons that never need another look."""
 
 
 @dataclass(frozen=True)
 class RejectedCorrection:
-    """A capture that was reviewed and is not taken."""
+    """A reviewed capture that does not become a correction."""
 
     reason: str
     """A key of REMEDIES."""
     capture: str
     text: str
     answer: str
-    """What people say."""
+    """The reviewers' answer."""
     said: str
-    """What the model said."""
+    """The model's answer."""
     detail: str = ""
-    """What it contradicts, or repeats, and where."""
+    """The row that it contradicts or repeats, and its source."""
     source: str = ""
-    """Under which name `--include` releases it."""
+    """The source's name for `--include`."""
 
 
 def reject(reason: str, correction: Correction, detail: str = "", source: str = "") -> RejectedCorrection:
+    """Reject a correction for a reason."""
     return RejectedCorrection(
         reason, correction.capture, correction.text, correction.answer, correction.said, detail, source
     )
 
 
 Key = tuple[str, str, str]
-"""Capture, reviewer and time, which name a review wherever its database lies."""
+"""(capture, reviewer, time), which identifies a review in any database."""
 
 
 def reconcile(session: Session, corrections: Corrections, model: str) -> tuple[int, int]:
-    """Mark each review with the version of the corrections that names it, and none with one that does not.
+    """Mark each review with the version of the corrections that names it, and remove all other marks.
 
     Returns:
-        (reviews marked that were not, rows whose reviews were all undone since).
+        (reviews that were not marked before, rows whose reviews were all undone since).
     """
     written = _written(corrections)
     columns = (Review.number, Review.capture_id, Review.reviewer, Review.time, Review.dataset, Review.undone)
     of_model = select(*columns).join(Capture, Capture.id == Review.capture_id).where(Capture.model == model)
     moved: dict[int | None, list[int]] = defaultdict(list)
     marked, undone = 0, set[Key]()
-    for number, capture, reviewer, time, dataset, taken_back in session.execute(of_model):
+    for number, capture, reviewer, time, dataset, undone_at in session.execute(of_model):
         key = (capture, reviewer, stamp(time))
         if dataset != (version := written.get(key)):
             moved[version].append(number)
             marked += dataset is None
-        if taken_back:
+        if undone_at:
             undone.add(key)
     for version, numbers in moved.items():
         for some in pieces(numbers):
@@ -102,10 +103,10 @@ def reconcile(session: Session, corrections: Corrections, model: str) -> tuple[i
 def without_known(
     corrections: Corrections, agreed: Sequence[Correction]
 ) -> tuple[list[Correction], list[RejectedCorrection]]:
-    """(corrections, those to a capture that the corrections so far answer otherwise)."""
+    """(the corrections, those of captures to which earlier corrections have another answer)."""
     answers = {row.capture: row.answer for row in corrections.rows}
     changed = [each for each in agreed if answers.get(each.capture, each.answer) != each.answer]
-    rejected = [reject(CHANGED, each, f"they say {shown(answers[each.capture])}") for each in changed]
+    rejected = [reject(CHANGED, each, f"an earlier correction: {shown(answers[each.capture])}") for each in changed]
     return [each for each in agreed if answers.get(each.capture, each.answer) == each.answer], rejected
 
 
@@ -113,15 +114,16 @@ def _written(corrections: Corrections) -> dict[Key, int]:
     """The version of each review that the corrections name."""
     written: dict[Key, int] = {}
     for number, row in zip(corrections.numbers, corrections.rows, strict=True):
-        written |= {_key(row.capture, said): number for said in (*row.reviews, *row.outvoted)}
+        written |= {_key(row.capture, vote): number for vote in (*row.reviews, *row.outvoted)}
     for number, settled in corrections.settled.items():
-        written |= {_key(each.capture, said): number for each in settled for said in each.reviews}
+        written |= {_key(each.capture, vote): number for each in settled for vote in each.reviews}
     return written
 
 
-def _key(capture: str, said: ReviewerAnswer) -> Key:
-    return capture, said.reviewer, said.time
+def _key(capture: str, vote: ReviewerAnswer) -> Key:
+    return capture, vote.reviewer, vote.time
 
 
 def stamp(time: datetime) -> str:
+    """A time in UTC as text."""
     return time.astimezone(UTC).isoformat()

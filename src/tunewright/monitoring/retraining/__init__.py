@@ -1,1 +1,1 @@
-"""From new reviews to a new champion: train, compare, try in the shadow, on a share of the traffic, and promote."""
+"""From new reviews to a new champion: train, compare, try in shadow, then on a share of the traffic, and promote."""

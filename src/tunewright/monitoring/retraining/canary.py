@@ -1,4 +1,4 @@
-"""The canary: a share of the live requests goes to the challenger, until it has shown enough or something is wrong."""
+"""The canary: a share of the live requests goes to the challenger, until it has proved itself or something is wrong."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ from tunewright.project import read_serving
 from tunewright.serving.presence import Presence, servers_of
 
 LOOKS = 4
-"""How many times the captures are held against each other; every further one would need stronger proof."""
+"""How often the captures of both models are compared. Every further comparison would need stronger proof."""
 _CHANCE = 0.05 / (3 * LOOKS)
-"""Of each of three rates at each look, so that a challenger that is as good is taken away in one of twenty at most."""
+"""The error for each of three rates at each look. A challenger that is equally good is rolled back in at most one of
+twenty canaries."""
 _FEW = 3
-"""Requests that it may fail to answer before that is a reason."""
+"""Failed requests from which a rollback is possible."""
 _FAILURES = 0.01
-"""Share of its requests that it may fail to answer, beyond chance."""
+"""The share of requests that the challenger may fail to answer, beyond chance."""
 
 
 @dataclass(frozen=True)
 class CanaryTerms:
-    """What a canary takes.
+    """The settings of a canary.
 
     Args:
-        share: of the requests that the challenger gets.
-        captures: different requests that it has answered, after which it has shown enough.
-        minutes: after which it ends, whatever came.
-        every: seconds between two looks at what is there.
+        share: the share of requests that the challenger gets.
+        captures: different answered requests that are enough to end the canary.
+        minutes: the longest duration.
+        every: seconds between two checks.
     """
 
     share: float = 0.1
@@ -48,26 +49,28 @@ class CanaryTerms:
 
 @dataclass(frozen=True)
 class Canary:
-    """How a challenger did on live requests."""
+    """The result of a canary."""
 
     captures: int
-    """Different requests that it answered."""
+    """Different requests that the challenger answered."""
     asked: int
-    """Requests that went to it, on the servers that live."""
+    """Requests that the live servers sent to it."""
     failed: int
-    """Those of them that the champion had to answer."""
+    """Requests that the champion had to answer in its place."""
     rates: list[Rate]
     against: list[str]
-    """What speaks against it."""
+    """The reasons against it."""
 
     @property
     def sentence(self) -> str:
+        """The result in one sentence."""
         if not self.captures:
-            return f"In the canary {self.asked:,} requests came to it, and none was captured."
-        return f"In the canary it answered {self.captures:,} requests; {'; '.join(rate.told for rate in self.rates)}."
+            return f"In the canary it got {self.asked:,} requests, and none was captured."
+        rates = "; ".join(rate.summary for rate in self.rates)
+        return f"In the canary it answered {self.captures:,} requests; {rates}."
 
 
-class TakenAway(UserError):
+class CanaryEnded(UserError):
     """Somebody else has ended the canary."""
 
 
@@ -83,23 +86,23 @@ def watch(
     p95_ms: float,
     collect: Callable[[], object],
 ) -> Canary:
-    """Look on until a canary is over.
+    """Watch a canary until it is over.
 
     Args:
-        version: the challenger's.
-        since: when it began.
-        margin: share of requests by which it may do worse than the champion.
+        version: the challenger's version.
+        since: the start of the canary.
+        margin: the share of requests by which it may be worse than the champion.
         p95_ms: milliseconds above which an answer is slow.
-        collect: moves what was captured into the store.
+        collect: moves captures into the store.
 
     Raises:
-        TakenAway: `serving.json` names it no more.
+        CanaryEnded: `serving.json` no longer names it.
     """
     ends, looked = since + timedelta(minutes=terms.minutes), 0
     while True:
         serving = read_serving(runs)
         if serving is None or serving.challenger is None or serving.challenger.version != version:
-            raise TakenAway("The canary was ended by somebody else.", where=runs)
+            raise CanaryEnded("Somebody else has ended the canary.", where=runs)
         collect()
         servers = [each for each in servers_of(runs) if each.told == Path(serving.challenger.bundle).name]
         over = datetime.now(UTC) >= ends
@@ -111,7 +114,7 @@ def watch(
         look = LOOKS if over else captures * LOOKS // terms.captures
         if look > looked:
             looked = look
-            against += [rate.told for rate in rates if rate.too_high(_CHANCE, margin)]
+            against += [rate.summary for rate in rates if rate.too_high(_CHANCE, margin)]
         if over or against:
             asked, failed = sum(each.asked for each in servers), sum(each.failed for each in servers)
             return Canary(captures, asked, failed, [rate for rate in rates if rate.champion[1]], against)
@@ -119,26 +122,26 @@ def watch(
 
 
 def is_served(runs: Path, version: str) -> bool:
-    """Whether a server lives that answers with a version, and so would take part in a canary."""
+    """Whether a live server answers with this version, and so would take part in a canary."""
     return any(each.champion == version for each in servers_of(runs))
 
 
 def _troubles(servers: list[Presence], version: str, *, over: bool) -> list[str]:
-    """What the servers that were told of a challenger say against it."""
+    """The problems that servers report about a challenger."""
     from scipy.stats import binomtest
 
-    found = [each.trouble.rstrip(".") for each in servers if each.trouble]
+    troubles = [each.trouble.rstrip(".") for each in servers if each.trouble]
     trying = [each for each in servers if each.challenger == version]
     asked, failed = sum(each.asked for each in trying), sum(each.failed for each in trying)
     if failed >= _FEW and binomtest(failed, asked, _FAILURES, alternative="greater").pvalue < _CHANCE:
-        found.append(f"it could not answer {failed:,} of {asked:,} requests, and the champion did")
-    if over and servers and not trying and not found:
-        found.append("no server had loaded it when the canary ended")
-    return found
+        troubles.append(f"it could not answer {failed:,} of {asked:,} requests that the champion then answered")
+    if over and servers and not trying and not troubles:
+        troubles.append("no server had loaded it when the canary ended")
+    return troubles
 
 
 def _rates(session: Session, model: str, version: str, champion: str, since: datetime, p95_ms: float) -> list[Rate]:
-    """How often each of the two did what it should not, a request that came more than once counted once."""
+    """How often each model escalated, was slow or was wrong. Repeated requests count once."""
     wrong = exists().where(
         and_(
             Review.capture_id == Capture.id,
@@ -163,10 +166,10 @@ def _rates(session: Session, model: str, version: str, champion: str, since: dat
     ).group_by(each.c.version)
     rows = {row[0]: [int(value) for value in row[1:]] for row in session.execute(counted)}
     mine, others = rows.get(version, [0] * 4), rows.get(champion, [0] * 4)
-    told = ("were escalated", f"took longer than {p95_ms:,.0f} ms", "were answered wrongly, as those say who asked")
-    return [Rate(what, (mine[place], mine[0]), (others[place], others[0])) for place, what in enumerate(told, 1)]
+    names = ("were escalated", f"took longer than {p95_ms:,.0f} ms", "were answered wrongly according to clients")
+    return [Rate(what, (mine[n], mine[0]), (others[n], others[0])) for n, what in enumerate(names, 1)]
 
 
 def _one(condition: Any) -> Any:
-    """1 where a condition holds: not every database has a greatest of truths."""
+    """1 if a condition holds, else 0, because not every database has a maximum of booleans."""
     return case((condition, 1), else_=0)

@@ -1,4 +1,4 @@
-"""The contest: the champion answers the challenger's tests, through its own server, and the gate decides."""
+"""The contest: the champion answers the challenger's tests on its own server, and the gate decides."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from tunewright.pipeline.steps import STEPS
 
 
 def made_of(bundle: Path) -> dict[str, Path]:
-    """The outputs that a bundle was made of, directly or not, by step; those that are gone are left out.
+    """The outputs from which a bundle was built, directly or not, by step. Deleted outputs are left out.
 
     Args:
-        bundle: the step's output, or the bare bundle in an export.
+        bundle: the output of the step `bundle`, or the bare bundle in an export.
     """
     bundle = bundle.resolve()
     top = bundle if read_manifest(bundle) else bundle.parent
-    found: dict[str, Path] = {}
+    outputs: dict[str, Path] = {}
     left = [top]
     while left:
         folder = left.pop()
         manifest = read_manifest(folder)
         if manifest is None:
             continue
-        found.setdefault(manifest.kind, folder)
+        outputs.setdefault(manifest.kind, folder)
         for step, content in manifest.inputs.items():
-            if step in STEPS and step not in found:
+            if step in STEPS and step not in outputs:
                 left += [each for each in top.parent.glob(f"{step}-*") if _content(each) == content][:1]
-    return found
+    return outputs
 
 
 def _content(folder: Path) -> str | None:
@@ -50,21 +50,21 @@ def _content(folder: Path) -> str | None:
 
 _CHAMPION, _CHALLENGER = "champion", "challenger"
 _NOTHING = Answer("", 0.0)
-"""In place of its answer to a request that is too long for it."""
+"""The answer to a request that is too long for the model."""
 
 
 def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: list[str]) -> Decision:
-    """Let both answer the challenger's tests, and the corrections that the challenger's data held out for this where
-    the tests are named files. What is answered here is kept in `runs/contest-…`.
+    """Let both models answer the challenger's tests. If the tests are named files, they also answer the corrections
+    that the challenger's data held out. The answers are kept in `runs/contest-…`.
 
-    An example of these tests that stood in the champion's training or validation part is left out: it has been told
-    the answer. So where no test is frozen, what is compared is what neither has seen.
+    Test examples from the champion's training or validation rows are left out, because it has learnt them. If no test
+    is frozen, the comparison thus uses only examples that neither model has seen.
 
     Args:
-        failures: gates of the challenger's own parity that it did not keep.
+        failures: the parity gates that the challenger failed.
 
     Raises:
-        UserError: the outputs that the bundles were made of are gone.
+        UserError: the outputs from which the bundles were built are gone.
     """
     new, old = made_of(challenger), made_of(champion)
     if missing := [step for step in ("split", "parity") if step not in new]:
@@ -75,24 +75,24 @@ def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: 
     held = [row.example for row in load_withheld(new["split"]) if row.reason == FOR_THE_GATE]
     task = load_bundle(challenger).task
     split = read_manifest(new["split"])
-    assert split  # made_of gives whole outputs
-    place = runs / f"contest-{sha256_json([read_info(champion).version, split.content])[:12]}"
+    assert split  # made_of returns whole outputs
+    folder = runs / f"contest-{sha256_json([read_info(champion).version, split.content])[:12]}"
     answered = load_records(new["parity"] / ANSWERS / f"{SERVED}.jsonl")
     if held:
         name = f"{_CHALLENGER}-{read_info(challenger).version[:12]}"
-        answered += collect_served(name, challenger, task, {CORRECTIONS: held}, place / ANSWERS, _NOTHING)
+        answered += collect_served(name, challenger, task, {CORRECTIONS: held}, folder / ANSWERS, _NOTHING)
         tests[CORRECTIONS] = held
-    asked = collect_served(_CHAMPION, champion, task, tests, place / ANSWERS, _NOTHING)
+    of_champion = collect_served(_CHAMPION, champion, task, tests, folder / ANSWERS, _NOTHING)
     taught = frozenset[str]()
     if "split" in old:
         dataset = load_dataset(old["split"])
         taught = frozenset(map(trace, [*dataset.train, *dataset.validation]))
     else:
-        say("  what the champion learnt from is gone; tests that are not frozen may favour it")
+        say("  the champion's training data are gone; tests that are not frozen may favour it")
     examples = {example.meta.id: example for part in tests.values() for example in part}
     return decide(
         answered,
-        asked,
+        of_champion,
         examples,
         margin=spec.goal.margin,
         p95_ms=spec.goal.p95_ms,

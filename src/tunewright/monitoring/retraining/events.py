@@ -1,4 +1,4 @@
-"""What happened to what serves, as the store remembers it: also how far a retraining came."""
+"""The events of served versions in the store, which also show how far a retraining came."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ TRAINED, REFUSED = "trained", "refused"
 SHADOW, CANARY = "shadow", "canary"
 PROMOTED, ROLLED_BACK = "promoted", "rolled-back"
 UNFINISHED = (TRAINED, SHADOW, CANARY)
-"""After which a retraining goes on."""
+"""The events after which a retraining continues."""
 
 
 def record(store: Store, model: str, version: str, event: str, detail: Mapping[str, Any]) -> Deployment:
-    """Note that something happened to a version of a model."""
+    """Store an event of a version."""
     row = Deployment(time=datetime.now(UTC), model=model, version=version, event=event, by=_who(), detail=dict(detail))
     with store.session() as session:
         session.add(row)
@@ -29,15 +29,15 @@ def record(store: Store, model: str, version: str, event: str, detail: Mapping[s
 
 
 def last(session: Session, model: str, *events: str) -> Deployment | None:
-    """What happened last to a model; None where nothing did.
+    """The last event of a model; None if there is none.
 
     Args:
-        events: of these; of all by default.
+        events: the kinds that count; by default all.
     """
-    asked = select(Deployment).where(Deployment.model == model).order_by(Deployment.number.desc()).limit(1)
+    query = select(Deployment).where(Deployment.model == model).order_by(Deployment.number.desc()).limit(1)
     if events:
-        asked = asked.where(Deployment.event.in_(events))
-    return session.scalars(asked).first()
+        query = query.where(Deployment.event.in_(events))
+    return session.scalars(query).first()
 
 
 def _who() -> str:

@@ -1,4 +1,4 @@
-"""The canary of a model that is served in Azure: a deployment with a share of the traffic, tried again and again."""
+"""The canary of a model served in Azure: a deployment with a share of the traffic, tested several times."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from tunewright.deploy.live import State
 from tunewright.deploy.outputs import STEPS, Outputs
 from tunewright.deploy.preflight import endpoint_checks, require
 from tunewright.deploy.trial import Exam, NoAnswer
-from tunewright.monitoring.retraining.canary import LOOKS, CanaryTerms, TakenAway
+from tunewright.monitoring.retraining.canary import LOOKS, CanaryEnded, CanaryTerms
 from tunewright.monitoring.retraining.contest import made_of
 
 
 @dataclass(frozen=True)
 class Looks:
-    """How a canary did while it had traffic."""
+    """The result of a canary in Azure."""
 
     count: int
-    """Times that it was tried."""
+    """How often it was tested."""
     sentence: str
     against: list[str]
-    """What speaks against it."""
+    """The reasons against it."""
 
 
 class InAzure:
-    """Where a project's model is served in Azure.
+    """The deployments of a project's model in Azure.
 
     Args:
         to: aml, aks or aca.
-        identity: who may ask a container app.
+        identity: the sign-in file for clients of a container app.
     """
 
     def __init__(self, spec: Spec, to: str, identity: Path | None):
@@ -46,14 +46,14 @@ class InAzure:
         self._at = connect(spec)
 
     def begin(self, bundle: Path, terms: CanaryTerms | None) -> Released:
-        """Register a bundle, deploy it beside what serves, try it, and give it its share of the traffic.
+        """Register a bundle, deploy it beside the serving version, test it, and give it its share of the traffic.
 
         Args:
-            terms: of the canary; None: it gets all at once.
+            terms: the canary's settings; None: the bundle gets all traffic at once.
 
         Raises:
-            GateFailed: it does not keep a gate; it was taken away.
-            UserError: Azure refuses, or has not the room; nothing of it was left standing.
+            GateFailed: the deployment fails a gate; it was deleted.
+            UserError: Azure refuses or has no capacity; nothing was left behind.
         """
         outputs = self._outputs(bundle)
         if self.to == "aml":
@@ -63,21 +63,21 @@ class InAzure:
         try:
             return release(self._spec, target, exam, percent)
         except GateFailed:
-            # One that stood already, because this was cut off before, is only tried by `release`.
+            # `release` only tests a deployment that an earlier, interrupted call has created.
             state = target.live.state()
             if state and state.fresh == target.fresh:
                 target.live.withdraw()
             raise
 
     def watch(self, bundle: Path, since: datetime, terms: CanaryTerms) -> Looks:
-        """Try a canary while it has traffic, until its time is over or something speaks against it.
+        """Test a canary while it has traffic, until its time is over or a test fails.
 
         Args:
-            since: when it began.
+            since: the start of the canary.
 
         Raises:
-            TakenAway: somebody else has ended it.
-            UserError: Azure can't be reached; the canary stands as it is.
+            CanaryEnded: somebody else has ended it.
+            UserError: Azure can't be reached; the canary stays as it is.
         """
         target, exam = self._target(self._outputs(bundle))
         ends, count = since + timedelta(minutes=terms.minutes), 0
@@ -92,26 +92,26 @@ class InAzure:
             left = (ends - datetime.now(UTC)).total_seconds()
             if against or left <= 0:
                 times = "once" if count == 1 else f"{count} times"
-                return Looks(count, f"Tried {times} in the canary: {found.sentence}.", against)
+                return Looks(count, f"Tested {times} in the canary: {found.sentence}.", against)
             time.sleep(min(left, 60 * terms.minutes / LOOKS))
-        return Looks(count, "It serves all already.", [])
+        return Looks(count, "It has all the traffic already.", [])
 
     def promote(self, bundle: Path) -> None:
-        """It serves all, and is the registry's champion; what served before goes."""
+        """Give the canary all traffic, make it the registry's champion, and delete the version before."""
         target, _ = self._target(self._outputs(bundle))
         if not self._serves_alone(target):
             target.live.promote()
 
     def withdraw(self, bundle: Path) -> None:
-        """It goes; what served before serves all."""
+        """Delete the canary; the version before gets all traffic."""
         target, _ = self._target(self._outputs(bundle))
         target.live.withdraw()
 
     def _serves_alone(self, target: DeployTarget) -> bool:
-        """Whether a version has all traffic and is no canary any more.
+        """Whether a version has all traffic and is no longer a canary.
 
         Raises:
-            TakenAway: it is no canary, and does not serve.
+            CanaryEnded: the version neither is a canary nor serves.
             UserError: another version is the canary.
         """
         state = target.live.state() or State({})
@@ -122,18 +122,18 @@ class InAzure:
         if state.fresh is not None and state.is_canary:
             raise UserError(
                 f"The canary of the {target.live.kind} {target.name} is {state.fresh}, not {target.fresh}.",
-                why="It was made by another version of Tunewright, or of another training.",
+                why="Another version of Tunewright or another training created it.",
                 fix=f"End it: tunewright deploy {self._spec.folder} --to {self.to} --promote  (or --rollback)",
             )
-        raise TakenAway("The canary was ended by somebody else.", where=target.name)
+        raise CanaryEnded("Somebody else has ended the canary.", where=target.name)
 
     def _outputs(self, bundle: Path) -> Outputs:
         folders = made_of(bundle)
         if missing := [step for step in STEPS if step not in folders]:
             raise UserError(
-                f"Of what the bundle was made of, {', '.join(missing)} is gone.",
+                f"The outputs from which the bundle was built are gone: {', '.join(missing)}.",
                 where=bundle,
-                fix="Make it again: tunewright retrain … --anyway",
+                fix="Build it again: tunewright retrain … --anyway",
             )
         outputs = Outputs({step: folders[step] for step in STEPS})
         require_capacity(self.to, self._spec, outputs)

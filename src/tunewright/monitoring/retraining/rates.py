@@ -1,4 +1,5 @@
-"""How often something bad happens to each of two models, and whether one has more of it than chance explains."""
+"""Compare how often something bad happens to each of two models, and test whether the difference is more than
+chance."""
 
 from __future__ import annotations
 
@@ -7,30 +8,31 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rate:
-    """Of two models asked different requests of one time, or the same ones."""
+    """The rates of two models on requests of the same time, or on the same requests."""
 
     what: str
-    """What happens, as it follows "of the requests"."""
+    """The event, as it follows "of the requests"."""
     challenger: tuple[int, int]
     """(requests to which it happened, requests)"""
     champion: tuple[int, int]
 
     @property
     def p_value(self) -> float:
-        """The chance of so many more with the challenger, if both were alike. Source: Fisher's exact test."""
+        """The probability of a challenger's count as high as this if both models were alike (Fisher's exact test)."""
         from scipy.stats import fisher_exact
 
         table = [[count, of - count] for count, of in (self.challenger, self.champion)]
         return float(fisher_exact(table, "greater").pvalue)
 
     def too_high(self, chance: float, margin: float) -> bool:
-        """Whether the challenger's is higher by more than a margin, and by more than chance."""
+        """Whether the challenger's rate is higher by more than a margin and by more than chance."""
         if not self.challenger[1] or not self.champion[1]:
             return False
         return _share(self.challenger) - _share(self.champion) > margin and self.p_value < chance
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
+        """The rates in words."""
         (count, of), (other, of_other) = self.challenger, self.champion
         return f"{count:,} of its {of:,} requests {self.what}, of the champion's {other:,} of {of_other:,}"
 

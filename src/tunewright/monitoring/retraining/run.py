@@ -1,10 +1,9 @@
-"""Retraining from its beginning to its end: each stage is noted in the store when it is done, and whoever is killed
-goes on from there.
+"""Retraining from start to end. The store notes each finished stage, so a killed retraining continues from there.
 
-    collect, grow, run -> trained -> shadow -> canary -> promoted
-                       -> refused           -> rolled-back
+    collect, corrections, run -> trained -> shadow -> canary -> promoted
+                              -> refused           -> rolled-back
 
-The canary is one of this file system's servers, or where the model is served in Azure, a deployment there.
+The canary runs on the servers of this file system, or as a deployment in Azure if the model is served there.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from tunewright.core.progress import say
 from tunewright.inference.bundle import CASCADE, load_bundle, read_info
 from tunewright.inference.runtimes.base import is_classifier
 from tunewright.monitoring.retraining import events
-from tunewright.monitoring.retraining.canary import CanaryTerms, TakenAway, is_served, watch
+from tunewright.monitoring.retraining.canary import CanaryEnded, CanaryTerms, is_served, watch
 from tunewright.monitoring.retraining.contest import contest, made_of
 from tunewright.monitoring.retraining.in_azure import InAzure
 from tunewright.monitoring.retraining.shadow import Appraise, shadow
@@ -31,13 +30,13 @@ from tunewright.monitoring.store.tables import Deployment
 from tunewright.project import Serving, read_serving, served_from, write_serving
 
 LOCK = "retraining"
-"""The folder that a retraining holds for itself."""
+"""The folder that a retraining locks."""
 _WARM_EPOCHS = 0.5
-"""Of the usual ones, where a training begins with what the champion knows."""
+"""The share of the usual epochs if training starts from the champion's adapter."""
 
 
 class TrainedChallenger(Protocol):
-    """What a run of the pipeline made."""
+    """The result of a run of the pipeline."""
 
     @property
     def bundle(self) -> Path: ...
@@ -48,72 +47,72 @@ class TrainedChallenger(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """What retraining is put together from."""
+    """The functions of other packages that a retraining uses."""
 
     latest: Callable[[], Path]
-    """The bundle that the project last made: the champion where none was named yet."""
+    """The project's latest bundle, which is the champion if there is none yet."""
     collect: Callable[[], object]
-    """Moves what was captured into the store."""
+    """Moves captures into the store."""
     collect_corrections: Callable[[], str]
-    """Writes new reviews as corrections. Returns a hash that pins all there are; empty where there are none."""
+    """Writes new reviews as corrections. Returns a hash that pins all of them; empty if there are none."""
     freeze: Callable[[], object]
-    """Adds a share of the new rows to a frozen test; does nothing where none is frozen."""
+    """Adds a share of the new rows to the frozen test, if there is one."""
     run: Callable[[Spec], TrainedChallenger]
-    """The pipeline, up to date with the data that are there."""
+    """Runs the pipeline on the current data."""
     appraise: Appraise
-    """Gives the review queue the new order of captures that have more opinions."""
+    """Updates the review queue for captures that have new opinions."""
     served: InAzure | None = None
-    """Where in Azure the model is served; None: by servers that see this file system."""
+    """The deployments in Azure; None: servers with access to this file system."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """How a challenger is tried."""
+    """How the challenger is trained and tried."""
 
     shadow: int = 200
-    """Captured requests that it answers in the shadow."""
+    """Captured requests that it answers in shadow."""
     canary: CanaryTerms | None = field(default_factory=CanaryTerms)
-    """None: it is promoted without one."""
+    """None: it is promoted without a canary."""
     warm: bool = False
-    """Begin with the champion's adapter."""
+    """Start from the champion's adapter."""
     anyway: bool = False
-    """Train where nothing new was learnt since the last training too."""
+    """Train even without new corrections since the last training."""
 
 
 @dataclass(frozen=True)
 class Retrained:
-    """The end of a retraining."""
+    """The result of a retraining."""
 
     event: str | None
-    """promoted, refused or rolled-back; None where there was nothing to train for."""
+    """promoted, refused or rolled-back; None if there was nothing to learn."""
     sentence: str
     champion: str
     """The version that serves now."""
     challenger: str | None = None
     detail: dict[str, Any] = field(default_factory=dict)
-    """What the gate, the shadow and the canary found."""
+    """The results of the gate, the shadow and the canary."""
 
 
 def retrain(spec: Spec, store: Store, runs: Path, parts: Parts, course: Course) -> Retrained:
-    """Bring a better model into service, or find that there is none; goes on where an earlier one was killed.
+    """Train a model and promote it if it proves better than the champion. A killed retraining continues.
 
     Args:
         runs: the folder of outputs.
 
     Raises:
-        UserError: another one is under way, the project has no model yet, or a step needs the user.
+        UserError: another retraining is running, the project has no model yet, or a step needs the user.
     """
     lock = runs / LOCK
     lock.mkdir(parents=True, exist_ok=True)
     with sole_writer(lock):
-        return _Retraining(spec, store, runs, parts, course).to_its_end()
+        return _Retraining(spec, store, runs, parts, course).run()
 
 
 def champion_of(runs: Path, latest: Callable[[], Path]) -> Serving:
-    """What serves; where no file says it yet, the latest bundle.
+    """The serving state by `serving.json`, or the latest bundle if there is no such file.
 
     Raises:
-        UserError: there is none, or the file can't be read.
+        UserError: there is no bundle, or the file can't be read.
     """
     serving = read_serving(runs)
     if serving is None:
@@ -123,11 +122,11 @@ def champion_of(runs: Path, latest: Callable[[], Path]) -> Serving:
 
 
 def of_champion(spec: Spec, runs: Path, latest: Callable[[], Path]) -> Spec:
-    """A spec of several candidates as one that tries only what serves now: a new choice is a matter of `run`. Of a
-    cascade both of its parts are tried.
+    """A spec of several candidates, reduced to the candidate that serves now, or to both parts of a cascade. Only `run`
+    makes a new choice.
 
     Args:
-        runs, latest: as of `champion_of`.
+        runs, latest: as in `champion_of`.
 
     Raises:
         UserError: as `champion_of`.
@@ -151,14 +150,14 @@ class _Retraining:
         self._spec, self._store, self._runs, self._parts, self._course = spec, store, runs, parts, course
         self._serving = champion_of(runs, parts.latest)
 
-    def to_its_end(self) -> Retrained:
+    def run(self) -> Retrained:
         self._parts.collect()
-        at = self._left() or self._train()
+        at = self._unfinished() or self._train()
         if at is None:
             return Retrained(
                 None,
-                "There is nothing new to learn: no review has become a correction since the last training. To "
-                "train all the same: --anyway",
+                "There is nothing new to learn: no review has become a correction since the last training. To train "
+                "anyway: --anyway",
                 self._serving.champion.version,
             )
         stages = {events.TRAINED: self._shadow, events.SHADOW: self._canary, events.CANARY: self._watch}
@@ -168,8 +167,8 @@ class _Retraining:
         serving = read_serving(self._runs) or self._serving
         return Retrained(at.event, at.detail["sentence"], serving.champion.version, at.version, at.detail)
 
-    def _left(self) -> Deployment | None:
-        """Where an earlier retraining stopped; None where none is left unfinished."""
+    def _unfinished(self) -> Deployment | None:
+        """The last event of an unfinished retraining; None if there is none."""
         with self._store.session() as session:
             at = events.last(session, self._spec.name)
         if at is None or at.event not in events.UNFINISHED:
@@ -178,48 +177,49 @@ class _Retraining:
             self._note(at, events.ROLLED_BACK, "The challenger's bundle is gone.")
             return None
         if self._serving.champion.version not in (at.detail["champion"], at.version):
-            self._note(at, events.ROLLED_BACK, "Another model serves than the one it was held against.")
+            self._note(at, events.ROLLED_BACK, "The champion has changed since the comparison.")
             return None
         return at
 
     def _train(self) -> Deployment | None:
-        """Train on the grown data and hold the new model against the champion; None where nothing was learnt."""
+        """Train on the corrected data and compare the new model with the champion; None if there is nothing to
+        learn."""
         spec, began, champion = self._spec, datetime.now(UTC), self._serving.champion
         corrections = self._parts.collect_corrections()
         with self._store.session() as session:
             before = events.last(session, spec.name, events.TRAINED, events.REFUSED)
         if corrections == (before.detail["corrections"] if before else "") and not self._course.anyway:
             return None
-        # Before there is a later bundle, so that servers keep to this one; and to no challenger that was taken away.
+        # Pin the champion before there is a later bundle, and drop a challenger that was rolled back.
         self._serve(self._serving.alone())
         self._parts.freeze()
-        made = self._parts.run(self._warm(spec) if self._course.warm else spec)
-        version = read_info(made.bundle).version
+        trained = self._parts.run(self._warm(spec) if self._course.warm else spec)
+        version = read_info(trained.bundle).version
         detail = {
-            "bundle": _inside(self._runs, made.bundle),
+            "bundle": _inside(self._runs, trained.bundle),
             "champion": champion.version,
             "corrections": corrections,
             "begun": began.isoformat(),
             "warm": self._course.warm,
         }
         if version == champion.version:
-            detail["sentence"] = "Refused: the training gave the very model that serves."
+            detail["sentence"] = "Refused: the training produced the model that already serves."
             return events.record(self._store, spec.name, version, events.REFUSED, detail)
-        decision = contest(spec, self._runs, self._runs / champion.bundle, made.bundle, made.gate_failures)
+        decision = contest(spec, self._runs, self._runs / champion.bundle, trained.bundle, trained.gate_failures)
         say(f"gate: {decision.sentence}")
         detail |= {"sentence": decision.sentence, "decision": asdict(decision)}
         event = events.TRAINED if decision.passed else events.REFUSED
         return events.record(self._store, spec.name, version, event, detail)
 
     def _warm(self, spec: Spec) -> Spec:
-        """A spec whose training begins with the champion's adapter, and takes half as long."""
+        """A spec that trains from the champion's adapter, for half of the epochs."""
         champion = self._runs / self._serving.champion.bundle
         info = read_info(champion)
         if is_classifier(info.runtime):
             raise UserError(
-                f"The champion, {info.base_model}, is no language model: no training begins with it.",
+                f"The champion, {info.base_model}, is not a language model, so training can't start from it.",
                 where=champion,
-                why="Its training is of all weights, short, and begins anew.",
+                why="Its training is short and always starts from the base model, with all weights.",
                 fix="Leave --warm out.",
             )
         folder, base = made_of(champion).get("train"), info.base_model
@@ -245,7 +245,7 @@ class _Retraining:
         say(f"shadow: {found.sentence}")
         if found.against:
             return self._note(
-                at, events.ROLLED_BACK, f"Taken away in the shadow: {found.against[0]}.", shadow=asdict(found)
+                at, events.ROLLED_BACK, f"Rolled back in shadow: {found.against[0]}.", shadow=asdict(found)
             )
         return self._note(at, events.SHADOW, found.sentence, shadow=asdict(found))
 
@@ -256,20 +256,20 @@ class _Retraining:
         if terms is None:
             return self._promote(at, "Promoted without a canary.")
         if not is_served(self._runs, self._serving.champion.version):
-            say("No server of this project answers on this file system: there is no canary.")
-            return self._promote(at, "Promoted without a canary, because no server answered.")
+            say("No server of this project runs on this file system, so there is no canary.")
+            return self._promote(at, "Promoted without a canary, because no server is running.")
         return self._note(at, events.CANARY, f"{terms.share:.0%} of the requests go to it.", share=terms.share)
 
     def _deploy(self, at: Deployment, served: InAzure, terms: CanaryTerms | None) -> Deployment:
-        """The canary in Azure begins."""
+        """Start the canary in Azure."""
         try:
-            found = served.begin(self._runs / at.detail["bundle"], terms)
+            released = served.begin(self._runs / at.detail["bundle"], terms)
         except GateFailed as error:
-            return self._note(at, events.ROLLED_BACK, f"Not let in at {served.to}: {error}")
-        if found.percent == 100:
-            return self._promote(at, f"Promoted at {found.name}, {found.trial.sentence}.", place=served.to)
-        told = f"{found.percent} % of the traffic of {found.name} go to it."
-        return self._note(at, events.CANARY, told, share=found.percent / 100, place=served.to)
+            return self._note(at, events.ROLLED_BACK, f"Refused by the trial at {served.to}: {error}")
+        if released.percent == 100:
+            return self._promote(at, f"Promoted at {released.name}, {released.trial.sentence}.", place=served.to)
+        sentence = f"{released.percent} % of the traffic of {released.name} go to it."
+        return self._note(at, events.CANARY, sentence, share=released.percent / 100, place=served.to)
 
     def _watch_in_azure(self, at: Deployment, terms: CanaryTerms) -> Deployment:
         served, bundle = self._parts.served, self._runs / at.detail["bundle"]
@@ -277,23 +277,23 @@ class _Retraining:
             raise UserError(
                 f"The challenger, version {at.version}, is a canary in Azure.",
                 where=at.detail["place"],
-                fix=f"Go on there: tunewright retrain {self._spec.folder} --to {at.detail['place']}",
+                fix=f"Continue there: tunewright retrain {self._spec.folder} --to {at.detail['place']}",
             )
         try:
             found = served.watch(bundle, at.time, terms)
-        except TakenAway as error:
+        except CanaryEnded as error:
             return self._note(at, events.ROLLED_BACK, error.what)
         say(f"canary: {found.sentence}")
         if found.against:
             served.withdraw(bundle)
-            why = f"Taken away in the canary: {'; '.join(found.against)}."
+            why = f"Rolled back in the canary: {'; '.join(found.against)}."
             return self._note(at, events.ROLLED_BACK, why, canary=asdict(found))
         served.promote(bundle)
         return self._promote(at, f"Promoted. {found.sentence}", canary=asdict(found))
 
     def _watch(self, at: Deployment) -> Deployment:
         if self._serving.champion.version == at.version:
-            return self._promote(at, "Promoted.")  # a kill came between that and its note
+            return self._promote(at, "Promoted.")  # the process was killed before it noted this
         terms = self._course.canary or CanaryTerms()
         if "place" in at.detail:
             return self._watch_in_azure(at, terms)
@@ -311,7 +311,7 @@ class _Retraining:
                 p95_ms=self._spec.goal.p95_ms,
                 collect=self._parts.collect,
             )
-        except TakenAway as error:
+        except CanaryEnded as error:
             with self._store.session() as session:
                 now = events.last(session, self._spec.name)
             return now if now and now.number > at.number else self._note(at, events.ROLLED_BACK, error.what)
@@ -319,20 +319,20 @@ class _Retraining:
         if found.against:
             self._serve(self._serving.alone())
             return self._note(
-                at, events.ROLLED_BACK, f"Taken away in the canary: {found.against[0]}.", canary=asdict(found)
+                at, events.ROLLED_BACK, f"Rolled back in the canary: {found.against[0]}.", canary=asdict(found)
             )
         return self._promote(at, f"Promoted. {found.sentence}", canary=asdict(found))
 
-    def _promote(self, at: Deployment, sentence: str, **found: Any) -> Deployment:
+    def _promote(self, at: Deployment, sentence: str, **results: Any) -> Deployment:
         if self._serving.champion.version != at.version:
             self._serve(self._serving.promoted(at.detail["bundle"], at.version))
-        return self._note(at, events.PROMOTED, sentence, **found)
+        return self._note(at, events.PROMOTED, sentence, **results)
 
     def _serve(self, serving: Serving) -> None:
         write_serving(self._runs, serving)
         self._serving = serving
 
-    def _note(self, at: Deployment, event: str, sentence: str, **found: Any) -> Deployment:
-        """Record the next thing that happened to the same challenger."""
-        detail = at.detail | {"sentence": sentence} | found
+    def _note(self, at: Deployment, event: str, sentence: str, **results: Any) -> Deployment:
+        """Record the next event of the same challenger."""
+        detail = at.detail | {"sentence": sentence} | results
         return events.record(self._store, self._spec.name, at.version, event, detail)

@@ -1,4 +1,4 @@
-"""The shadow: the challenger answers requests that came lately, and nobody but the store hears it."""
+"""The shadow: the challenger answers recent requests, and its answers go only to the store."""
 
 from __future__ import annotations
 
@@ -20,44 +20,45 @@ from tunewright.parity.served import Refused, served_model
 
 Appraise = Callable[[Session, Sequence[Capture]], None]
 _AT_ONCE = 50
-"""Answers that are kept in one transaction."""
+"""Answers per transaction."""
 _CHANCE = 0.05 / 2
-"""Two rates are looked at."""
+"""The error for each of two rates."""
 
 
 @dataclass(frozen=True)
 class Shadow:
-    """How the challenger answered what the champion had answered."""
+    """The result of a shadow."""
 
     asked: int
     agreement: float | None
-    """The task's primary metric, if the champion's answers were the right ones; None where nothing was asked."""
+    """The task's primary metric with the champion's answers as the right ones; None if there were no requests."""
     escalated: Rate
     refused: Rate
     against: list[str]
-    """What speaks against it."""
+    """The reasons against the challenger."""
 
     @property
     def sentence(self) -> str:
+        """The result in one sentence."""
         if self.agreement is None:
-            return "Nothing was captured that the challenger could have answered in the shadow."
+            return "There were no captured requests for the challenger to answer in shadow."
         return (
-            f"In the shadow it answered {self.asked:,} captured requests, {self.agreement:.1%} of them as the champion "
-            f"did; {self.escalated.told}."
+            f"In shadow it answered {self.asked:,} captured requests, {self.agreement:.1%} of them as the champion did. "
+            f"{self.escalated.summary}."
         )
 
 
 def shadow(
     store: Store, model: str, champion: Bundle, challenger: Path, appraise: Appraise, *, most: int, margin: float
 ) -> Shadow:
-    """Have a challenger answer the newest requests that the champion answered. What it answered before is not asked
-    again; its answers are second opinions, which the review queue goes by.
+    """Let a challenger answer the newest requests that the champion answered, except those that it has answered before.
+    Its answers become second opinions, which the review queue uses.
 
     Args:
-        challenger: its bundle's folder.
-        appraise: gives the review queue the new order of some captures that have more opinions now.
-        most: requests.
-        margin: share of requests by which it may escalate more.
+        challenger: the folder of the challenger's bundle.
+        appraise: updates the review queue for captures with new opinions.
+        most: the most requests.
+        margin: the share of requests by which it may escalate more.
     """
     bundle = load_bundle(challenger)
     version = bundle.info.version
@@ -70,17 +71,17 @@ def shadow(
                 .limit(most)
             )
         )
-        told = select(SecondOpinion).where(SecondOpinion.source == version)
-        known = {each.capture_id for each in session.scalars(told)}
+        opinions = select(SecondOpinion).where(SecondOpinion.source == version)
+        known = {each.capture_id for each in session.scalars(opinions)}
     refused = _ask(store, bundle, [each for each in captures if each.id not in known], challenger)
     answers = _answers(store, captures, version)
     _appraise(store, list(answers), appraise)
     both = [(each, answers[each.id]) for each in captures if each.id in answers]
     task = bundle.task
-    alike = [task.measures(each.request, each.answer, said.answer)[task.primary_metric] for each, said in both]
+    alike = [task.measures(each.request, each.answer, opinion.answer)[task.primary_metric] for each, opinion in both]
     escalated = Rate(
         "were escalated",
-        (sum(bool(bundle.flags(said.confidence)["escalate"]) for _, said in both), len(both)),
+        (sum(bool(bundle.flags(opinion.confidence)["escalate"]) for _, opinion in both), len(both)),
         (sum(bool(each.escalate) for each, _ in both), len(both)),
     )
     refusals = Rate("were refused", (refused, len(both) + refused), (0, len(captures)))
@@ -89,12 +90,12 @@ def shadow(
         ratio(alike, None).value if alike else None,
         escalated,
         refusals,
-        [rate.told for rate in (escalated, refusals) if rate.too_high(_CHANCE, margin)],
+        [rate.summary for rate in (escalated, refusals) if rate.too_high(_CHANCE, margin)],
     )
 
 
 def _ask(store: Store, bundle: Bundle, captures: Sequence[Capture], folder: Path) -> int:
-    """Keep its answers. Returns how many requests it refused."""
+    """Store the bundle's answers. Returns how many requests it refused."""
     if not captures:
         return 0
     refused, fresh = 0, list[SecondOpinion]()
@@ -123,10 +124,10 @@ def _ask(store: Store, bundle: Bundle, captures: Sequence[Capture], folder: Path
 
 
 def _answers(store: Store, captures: Sequence[Capture], version: str) -> dict[str, SecondOpinion]:
-    wanted = {capture.id for capture in captures}
+    ids = {capture.id for capture in captures}
     with store.session() as session:
-        found = session.scalars(select(SecondOpinion).where(SecondOpinion.source == version))
-        return {each.capture_id: each for each in found if each.capture_id in wanted}
+        opinions = session.scalars(select(SecondOpinion).where(SecondOpinion.source == version))
+        return {each.capture_id: each for each in opinions if each.capture_id in ids}
 
 
 def _appraise(store: Store, ids: Sequence[str], appraise: Appraise) -> None:

@@ -1,4 +1,4 @@
-"""What serves, since when, and what waits; and back to what served before."""
+"""The serving version, the corrections that wait for retraining, and the rollback to the previous version."""
 
 from __future__ import annotations
 
@@ -23,42 +23,41 @@ _EVER = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Outlook:
-    """What has come since the last training."""
+    """The reviews and alarms since the last training."""
 
     reviews: int
-    """Since it began."""
+    """Reviews since the start of the last training."""
     wanted: int
-    """Reviews from which on it is due, alarm or none."""
+    """Reviews from which on retraining is due without an alarm."""
     alarms: list[str]
     """The traits that drifted."""
     under_way: str
-    """What the last retraining still has to do; empty where nothing is left."""
+    """The stage of an unfinished retraining; empty if there is none."""
 
     @property
     def enough(self) -> int:
-        """Reviews from which on it is due as things stand. After an alarm half of them are enough; with fewer there is
-        little to learn yet, and no test that could show it."""
+        """Reviews from which on retraining is due now. After an alarm half of them are enough. Fewer teach little, and
+        no test could show the gain."""
         return math.ceil(self.wanted / 2) if self.alarms else self.wanted
 
     @property
     def due(self) -> bool:
-        """Whether a command by the clock is to begin."""
+        """Whether a scheduled command should start a retraining."""
         return bool(self.under_way) or self.reviews >= self.enough
 
     @property
     def sentence(self) -> str:
-        """Why it is due, or why not."""
+        """Why retraining is due, or why not."""
         if self.under_way:
-            return f"Due: the last retraining is not at its end ({self.under_way})."
-        begun = f"{'Due' if self.due else 'Not due'}: {self.reviews:,} new reviews of the {self.enough:,} that"
-        asks = "monitor.reviews_to_retrain asks for"
+            return f"Due: the last retraining is unfinished ({self.under_way})."
+        counts = f"{'Due' if self.due else 'Not due'}: {self.reviews:,} of {self.enough:,} new reviews"
         if self.alarms:
-            return f"{begun} {asks} after an alarm, half of the usual ({', '.join(self.alarms)})."
-        return f"{begun} {asks}, and no alarm since the last training."
+            return f"{counts}; after an alarm half of monitor.reviews_to_retrain suffice ({', '.join(self.alarms)})."
+        return f"{counts} (monitor.reviews_to_retrain), and no alarm since the last training."
 
 
 def outlook(spec: Spec, store: Store) -> Outlook:
-    """What speaks for training a spec's model anew."""
+    """Whether a spec's model should be retrained, and why."""
     with store.session() as session:
         now = events.last(session, spec.name)
         trained = events.last(session, spec.name, events.TRAINED, events.REFUSED)
@@ -67,8 +66,8 @@ def outlook(spec: Spec, store: Store) -> Outlook:
             select(Alarm.kind).where(Alarm.model == spec.name, Alarm.time > since).order_by(Alarm.time)
         )
         alarms = list(dict.fromkeys(kinds))
-        # By their time, not by whether they are in a dataset: growth holds some back, and a training that was killed
-        # has grown already.
+        # Reviews count by their time, not by their dataset: some are rejected, and a killed training has already
+        # written its corrections.
         reviews = session.scalar(
             select(func.count())
             .select_from(Review)
@@ -79,35 +78,38 @@ def outlook(spec: Spec, store: Store) -> Outlook:
     return Outlook(reviews or 0, spec.monitor.reviews_to_retrain, alarms, under_way)
 
 
-_TOLD = 10
+_EVENTS = 10
 
 
 @dataclass(frozen=True)
 class Status:
+    """The state of a served project."""
+
     serving: Serving | None
-    """None: no file says what serves, so the latest bundle does."""
+    """None: there is no `serving.json`, so the latest bundle serves."""
     servers: list[Presence]
-    """Those that live."""
+    """The live servers."""
     outlook: Outlook
     history: list[Deployment]
-    """What happened to what serves, the last first."""
+    """The last events, newest first."""
 
 
 def status(spec: Spec, store: Store, runs: Path) -> Status:
-    """What serves, and what waits to be learnt."""
+    """The serving version, the live servers, and the outlook for retraining."""
     with store.session() as session:
-        asked = select(Deployment).where(Deployment.model == spec.name).order_by(Deployment.number.desc())
-        history: Sequence[Deployment] = session.scalars(asked.limit(_TOLD)).all()
+        query = select(Deployment).where(Deployment.model == spec.name).order_by(Deployment.number.desc())
+        history: Sequence[Deployment] = session.scalars(query.limit(_EVENTS)).all()
     return Status(read_serving(runs), servers_of(runs), outlook(spec, store), list(history))
 
 
 def roll_back(spec: Spec, store: Store, runs: Path) -> tuple[str, ServedBundle]:
-    """End a canary, or where there is none have the champion before this one serve again.
+    """End a canary, or if there is none, let the previous champion serve again.
 
-    Returns: the version that was taken away, and what serves now.
+    Returns:
+        (the version that no longer serves, the bundle that serves now).
 
     Raises:
-        UserError: there is nothing to go back to.
+        UserError: there is no previous champion.
     """
     serving = read_serving(runs)
     if serving and serving.challenger:
@@ -115,12 +117,12 @@ def roll_back(spec: Spec, store: Store, runs: Path) -> tuple[str, ServedBundle]:
     else:
         earlier = serving.rolled_back() if serving else None
         if serving is None or earlier is None:
-            raise UserError("There is no champion before this one.", where=runs)
+            raise UserError("There is no previous champion.", where=runs)
         if not (runs / earlier.champion.bundle).is_dir():
-            raise UserError("The bundle of the champion before this one is gone.", where=runs / earlier.champion.bundle)
+            raise UserError("The previous champion's bundle is gone.", where=runs / earlier.champion.bundle)
         gone, bundle, then = serving.champion.version, serving.champion.bundle, earlier
-    # Noted first: a kill between the two then leaves something to do again. The other way round a retraining would
-    # bring back what was taken away, and who typed it again would go back by two.
+    # The event is noted first. If the process is killed before the file is written, the user repeats the command. In
+    # the other order a retraining would restore the version, and a repeated command would go back by two.
     sentence = f"Rolled back by hand to version {then.champion.version}."
     events.record(
         store,

@@ -1,7 +1,7 @@
-"""Collecting: what servers wrote in their journals is moved into the store, each line once.
+"""Move the lines of the servers' request logs into the store, each line once.
 
-Lines are moved in batches. How far a journal was read is noted in the transaction that stores what was read, so that
-whoever is killed has either done both or neither, and of two who collect at once one waits and then goes on from there.
+Lines are moved in batches. The transaction that stores a batch also stores how far the log was read, so a killed
+process has done both or neither. If two processes collect at once, one waits and then continues from there.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from tunewright.serving.captures import CaptureRecord, Feedback, read_entry, req
 
 BATCH_LINES = 1000
 BATCH_BYTES = 16 << 20
-"""Beyond which a batch takes no further line."""
+"""The size at which a batch is full."""
 ANYBODY = "anonymous"
-"""Who gives feedback where the server asks nobody for a key."""
+"""The reviewer of feedback at a server without keys."""
 _TURN = "*"
-"""The mark that whoever collects holds; no file is called so."""
-_ASKED = ("id", "request", "answer", "confidence", "escalate", "in_scope")
-"""What `appraise` looks at."""
+"""The mark that the collecting process locks; no file has this name."""
+_INPUTS = ("id", "request", "answer", "confidence", "escalate", "in_scope")
+"""The columns that `appraise` reads."""
 _APPRAISED = ("novelty", "disagreement", "priority", "cluster")
 _COUNTED = ("captured", "answered", "escalated", "prompt_tokens", "answer_tokens", "seconds")
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What was moved into the store."""
+    """Counts of the lines that were moved into the store."""
 
     captures: int = 0
     feedback: int = 0
     repeated: int = 0
-    """Captures whose id the store had already; the first one counts."""
+    """Captures whose id was already in the store; the first one counts."""
     unreadable: int = 0
-    """Lines that were passed over."""
+    """Lines that were skipped."""
 
     def __add__(self, other: Collected) -> Collected:
         return Collected(
@@ -63,28 +63,28 @@ class Collected:
 
 
 def collect(spec: Spec, store: Store) -> Collected:
-    """Move what servers have written since the last time into the store. Servers may be writing on, and others may be
-    collecting; a line that can't be read is told and passed over. Of days that are over the audit is drawn.
+    """Move new lines of the servers' request logs into the store, and draw the audit sample of past days. Servers may
+    keep writing, and other processes may collect at the same time. Unreadable lines are reported and skipped.
 
     Raises:
-        UserError: the database does not answer. What was moved before that stays moved.
+        UserError: the database does not answer. Lines that were moved before stay moved.
     """
     with store.session() as session:
         marks = {mark.file: mark.offset for mark in session.scalars(select(tables.Mark))}
-    reference = cache(partial(_reference, spec))  # read where there is something to collect
+    reference = cache(partial(_reference, spec))  # loaded only if there is something to collect
     collected = Collected()
     for file in request_logs(spec.path(spec.monitor.captures)):
         at = marks.get(file.name, 0)
         while lines := _whole_lines(file, at):
             with store.session() as session:
                 start = _take_turn(session, store, file)
-                if start != at:  # somebody else has collected meanwhile
+                if start != at:  # another process has collected meanwhile
                     at = start
                     continue
-                found = _move(session, store, file, at, lines, reference)
+                moved = _move(session, store, file, at, lines, reference)
                 at += sum(map(len, lines))
                 session.merge(tables.Mark(file=file.name, offset=at))
-            collected += found
+            collected += moved
     with store.session() as session:
         draw(session, spec.name, datetime.now(UTC))
     return collected
@@ -92,7 +92,7 @@ def collect(spec: Spec, store: Store) -> Collected:
 
 @contextmanager
 def collected_store(spec: Spec) -> Iterator[Store]:
-    """The store of a spec, what servers have written moved into it; closed at the end.
+    """The store of a spec after collecting; closed at the end.
 
     Raises:
         UserError: as `open_store` and `collect`.
@@ -106,10 +106,10 @@ def collected_store(spec: Spec) -> Iterator[Store]:
 
 
 def _whole_lines(file: Path, offset: int) -> list[bytes]:
-    """A batch of a journal's lines. One that has no end yet is still being written, or was cut short by a kill."""
+    """A batch of a request log's whole lines. A line without an end is still being written, or was cut by a kill."""
     lines: list[bytes] = []
     size = 0
-    with suppress(FileNotFoundError), file.open("rb") as stream:  # it was pruned meanwhile
+    with suppress(FileNotFoundError), file.open("rb") as stream:  # the file may have been pruned meanwhile
         stream.seek(offset)
         for line in stream:
             if not line.endswith(b"\n"):
@@ -122,8 +122,8 @@ def _whole_lines(file: Path, offset: int) -> list[bytes]:
 
 
 def _take_turn(session: Session, store: Store, file: Path) -> int:
-    """How far a journal was collected. Nobody else collects until the transaction ends."""
-    # Writing first, because that is what SQLite waits its turn for; PostgreSQL waits for the row.
+    """How far a request log was collected. No other process collects until the transaction ends."""
+    # The insert comes first, because SQLite waits for its turn at a write; PostgreSQL waits for the row.
     session.execute(store.insert(tables.Mark).on_conflict_do_nothing(), {"file": _TURN, "offset": 0})
     session.execute(select(tables.Mark).where(tables.Mark.file == _TURN).with_for_update())
     return session.scalar(select(tables.Mark.offset).where(tables.Mark.file == file.name)) or 0
@@ -137,11 +137,11 @@ def _move(
     lines: Iterable[bytes],
     reference: Callable[[], Reference | None],
 ) -> Collected:
-    """Store what a batch of lines says.
+    """Store a batch of lines.
 
     Args:
-        offset: of the first.
-        reference: tells what the captures are compared with.
+        offset: the offset of the first line.
+        reference: returns the reference for the captures' novelty.
     """
     captures: dict[str, dict[str, Any]] = {}
     reviews: list[dict[str, Any]] = []
@@ -164,19 +164,19 @@ def _move(
     _appraise_again(session, {row["capture_id"] for row in reviews} - {row["id"] for row in new}, reference())
     _count(session, store, new)
     if broken:
-        say(f"{file}: {len(broken)} lines can't be read and were passed over, the first at byte {broken[0]:,}.")
+        say(f"{file}: {len(broken)} lines can't be read and were skipped, the first at byte {broken[0]:,}.")
     return Collected(len(new), len(reviews), repeated + len(captures) - len(new), len(broken))
 
 
 def _add_captures(
     session: Session, store: Store, rows: Mapping[str, dict[str, Any]], reference: Reference | None
 ) -> list[dict[str, Any]]:
-    """Returns those that were not there yet."""
-    there = set(session.scalars(select(tables.Capture.id).where(tables.Capture.id.in_(rows))))
-    new = [row for key, row in rows.items() if key not in there]
+    """Add captures and return those that are new."""
+    existing = set(session.scalars(select(tables.Capture.id).where(tables.Capture.id.in_(rows))))
+    new = [row for key, row in rows.items() if key not in existing]
     if not new:
         return []
-    captures = [tables.Capture(**{name: row[name] for name in _ASKED}) for row in new]
+    captures = [tables.Capture(**{name: row[name] for name in _INPUTS}) for row in new]
     appraise(session, captures, reference)
     for row, capture in zip(new, captures, strict=True):
         row |= {name: getattr(capture, name) for name in _APPRAISED}
@@ -185,17 +185,17 @@ def _add_captures(
 
 
 def _appraise_again(session: Session, ids: Collection[str], reference: Reference | None) -> None:
-    """Captures that were there already, and on which somebody has now said something."""
+    """Appraise older captures again that have new feedback."""
     if ids:
         appraise(session, session.scalars(select(tables.Capture).where(tables.Capture.id.in_(ids))).all(), reference)
 
 
 def _reference(spec: Spec) -> Reference | None:
-    """What the bundle that serves was judged on. One that can't be read keeps nothing from being collected."""
+    """The reference of the serving bundle. Collecting goes on without it if it can't be read."""
     try:
         return load_reference(Project(spec.folder).champion())
     except UserError as error:
-        say(f"What is collected can't be compared with the model's reference. {error.paragraph()}")
+        say(f"The captures can't be compared with the model's reference. {error.paragraph()}")
         return None
 
 
@@ -221,8 +221,8 @@ def _count(session: Session, store: Store, captures: Iterable[Mapping[str, Any]]
 
 
 def _capture(entry: CaptureRecord) -> dict[str, Any]:
-    """An entry as a row of the store."""
-    sure = entry.confidence
+    """A capture as a row of the store."""
+    confidence = entry.confidence
     return {
         "id": _text(entry.id),
         "time": _time(entry.time),
@@ -231,7 +231,7 @@ def _capture(entry: CaptureRecord) -> dict[str, Any]:
         "by": None if entry.by is None else _name(entry.by),
         "request": _text(entry.request),
         "answer": _text(entry.answer),
-        "confidence": sure if sure is not None and math.isfinite(sure) else None,
+        "confidence": confidence if confidence is not None and math.isfinite(confidence) else None,
         "escalate": entry.escalate,
         "in_scope": entry.in_scope,
         "weight": 1 / entry.share,
@@ -254,21 +254,21 @@ def _review(entry: Feedback) -> dict[str, Any]:
     }
 
 
-def _time(said: str) -> datetime:
-    """As the server's clock said, right or wrong.
+def _time(text: str) -> datetime:
+    """The time by the server's clock, right or wrong.
 
     Raises:
-        ValueError: it is none.
-        OverflowError: it is none in UTC.
+        ValueError: the text is not a time.
+        OverflowError: the time does not exist in UTC.
     """
-    time = datetime.fromisoformat(said)
+    time = datetime.fromisoformat(text)
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _text(said: str) -> str:
-    """A text as every database takes it: PostgreSQL knows no NUL."""
-    return said.replace("\0", "\N{REPLACEMENT CHARACTER}")
+def _text(text: str) -> str:
+    """A text without NUL characters, which PostgreSQL does not accept."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _name(said: str) -> str:
-    return _text(said)[: tables.NAME]
+def _name(text: str) -> str:
+    return _text(text)[: tables.NAME]

@@ -1,4 +1,4 @@
-"""Opening the store, its schema brought up to date."""
+"""Open the store and upgrade its schema."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sqlalchemy.orm import Session
 
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
-from tunewright.monitoring.store.faults import told
+from tunewright.monitoring.store.faults import as_user_error
 from tunewright.monitoring.store.migrations import is_current, upgrade
 from tunewright.monitoring.store.tables import Base
 
 DATABASE = "monitor.db"
-"""The store's file beside the spec, where no database is named."""
+"""The store's file beside the spec, if the spec names no database."""
 CONNECT_SECONDS = 10
-"""In which a server must answer."""
+"""Seconds in which a database server must answer."""
 WAIT_SECONDS = 30
-"""That SQLite waits for who writes."""
+"""Seconds that SQLite waits for another writer."""
 _AT_ONCE = 500
 _Value = TypeVar("_Value")
 
@@ -37,17 +37,17 @@ class Store:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A transaction: what is done in it is kept as a whole at its end, or not at all.
+        """A transaction, which is kept as a whole or not at all.
 
         Raises:
             UserError: the database does not answer, or its disk is full.
         """
-        with _telling(self.engine.url), Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with _user_errors(self.engine.url), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def insert(self, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
-        """An INSERT into a table that may say what to do where a row is there already."""
-        plain = cast(Table, table.__table__)  # without the mapping, which costs more than the INSERT
+        """An INSERT into a table that supports ON CONFLICT."""
+        plain = cast(Table, table.__table__)  # without the mapping, which costs more than the INSERT itself
         if self.engine.dialect.name == "postgresql":
             return postgresql.insert(plain)
         return sqlite.insert(plain)
@@ -57,16 +57,16 @@ class Store:
 
 
 def pieces(values: Sequence[_Value]) -> Iterator[Sequence[_Value]]:
-    """Values by the hundreds: databases limit a statement's parameters."""
+    """Values in pieces of some hundreds, because databases limit a statement's parameters."""
     return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
 
 
 def open_store(spec: Spec) -> Store:
-    """The store of a spec; made where there is none yet.
+    """The store of a spec, created if it does not exist yet.
 
     Raises:
-        UserError: the variable that the spec names is not set or holds no address, the database does not answer, or
-            holds something else than a store that this version knows.
+        UserError: the spec's variable is not set or does not hold an address, the database does not answer, or it is
+            not a store that this version supports.
     """
     variable = spec.monitor.database
     if variable is None:
@@ -82,14 +82,13 @@ def open_store(spec: Spec) -> Store:
 
 
 def open_at(address: str | URL) -> Store:
-    """The store at an address, as SQLAlchemy and PostgreSQL write them.
+    """The store at an address in the form of SQLAlchemy and PostgreSQL.
 
     Raises:
-        UserError: it is none, the database does not answer, or holds something else than a store that this version
-            knows.
+        UserError: the address is wrong, the database does not answer, or it is not a store that this version supports.
     """
     engine = _engine(_url(address))
-    with _telling(engine.url):
+    with _user_errors(engine.url):
         with engine.connect() as connection:
             current = is_current(connection)
         if not current:
@@ -100,23 +99,22 @@ def open_at(address: str | URL) -> Store:
 def _url(address: str | URL) -> URL:
     try:
         url = make_url(address)
-    except (ArgumentError, ValueError):  # a port that is no number
+    except (ArgumentError, ValueError):  # the port is not a number
         url = None
     if url is not None and url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         return url.set(drivername="postgresql+psycopg")
     if url is not None and url.drivername == "sqlite" and url.database:
         return url
-    # Never told: an address holds a password.
+    # The address holds a password, so the error does not show it.
     raise UserError(
-        "This is no address of a database.",
+        "This is not the address of a database.",
         where="monitor.database",
-        fix="It looks like postgresql://user:password@host/name; @, / and : in a password are "
-        "written %40, %2F and %3A.",
+        fix="Use the form postgresql://user:password@host/name. In a password write @, / and : as %40, %2F and %3A.",
     )
 
 
 def _engine(url: URL) -> Engine:
-    # What an error shows must not hold what somebody asked: parameters stay out of it.
+    # Errors must not show requests, so they hide parameters.
     if url.get_backend_name() == "sqlite":
         file = Path(str(url.database))
         if not file.exists():
@@ -129,15 +127,15 @@ def _engine(url: URL) -> Engine:
 
 
 def _create(file: Path) -> None:
-    """An empty file for its owner's eyes only; SQLite makes those beside it alike."""
+    """Create an empty file that only its owner can read; SQLite copies its permissions to the files beside it."""
     try:
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
     except OSError as error:
-        raise UserError("The store can't be made.", where=file, why=f"{error.strerror}.") from None
+        raise UserError("The store can't be created.", where=file, why=f"{error.strerror}.") from None
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
-    """A writer waits for another, and what is deleted is overwritten."""
+    """Let writers wait for each other, and overwrite deleted content."""
     cursor = connection.cursor()
     for pragma in (f"busy_timeout={1000 * WAIT_SECONDS}", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
         cursor.execute(f"PRAGMA {pragma}")
@@ -145,12 +143,12 @@ def _set_up_sqlite(connection: Any, _: Any) -> None:
 
 
 @contextmanager
-def _telling(url: URL) -> Iterator[None]:
-    """What is wrong with a database, in the user's words."""
+def _user_errors(url: URL) -> Iterator[None]:
+    """Turn a database's errors into user errors."""
     try:
         yield
     except DBAPIError as error:
-        known = told(error, url)
+        known = as_user_error(error, url)
         if known is None:
             raise
         raise known from None

@@ -1,4 +1,4 @@
-"""Captures as chat JSONL, which `data.train` reads."""
+"""Export captures as chat JSONL for `data.train`."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from tunewright.monitoring.store.database import Store
 from tunewright.monitoring.store.tables import BY_CLIENT, Capture, Review
 
 _PAGE = 500
-"""Captures that are in memory at a time."""
+"""Captures in memory at a time."""
 MODEL = "model"
-"""The source of an answer that nobody has looked at."""
+"""The source of an answer without a review."""
 
 
 def export(spec: Spec, store: Store, target: Path, *, reviewed: bool = False, since: datetime | None = None) -> int:
-    """Write captures of a project's model as OpenAI's messages, each with the right answer where somebody said one, in
-    the order of time.
+    """Write the captures of a project's model as OpenAI's messages in order of time, each with the corrected answer if
+    there is one.
 
-    What an expert said counts before what who asked said, and of several the last. A capture that was reviewed as
-    wrong, or as one that nobody can tell, without a right answer, is left out.
+    An expert's review counts before a client's feedback, and the last one counts. A capture is left out if its review
+    has no right answer: the answer is wrong, or nobody can tell.
 
     Args:
-        target: a new file, for its owner's eyes only.
-        reviewed: only what somebody looked at.
-        since: only what was asked from then on.
+        target: a new file, which only its owner can read.
+        reviewed: only reviewed captures.
+        since: only captures from then on.
 
     Returns:
-        How many were written.
+        The number of written captures.
 
     Raises:
         UserError: the file exists or can't be written, or the database does not answer.
     """
     if target.exists():
         raise UserError("The file exists.", where=target, fix="Name another one with --out.")
-    wanted = select(Capture).where(Capture.model == spec.name).order_by(Capture.time, Capture.id).limit(_PAGE)
+    query = select(Capture).where(Capture.model == spec.name).order_by(Capture.time, Capture.id).limit(_PAGE)
     if since:
-        wanted = wanted.where(Capture.time >= since)
+        query = query.where(Capture.time >= since)
     if reviewed:
-        wanted = wanted.where(Capture.id.in_(select(Review.capture_id).where(Review.undone.is_(None))))
+        query = query.where(Capture.id.in_(select(Review.capture_id).where(Review.undone.is_(None))))
     partial = target.with_name(f".{target.name}.partial")
     count = 0
     try:
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-            for row in _rows(store, wanted):
+            for row in _rows(store, query):
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")
                 count += 1
         partial.rename(target)
@@ -62,8 +62,8 @@ def export(spec: Spec, store: Store, target: Path, *, reviewed: bool = False, si
     return count
 
 
-def _rows(store: Store, wanted: Select[Any]) -> Iterator[dict[str, Any]]:
-    for captures in _pages(store, wanted):
+def _rows(store: Store, query: Select[Any]) -> Iterator[dict[str, Any]]:
+    for captures in _pages(store, query):
         verdicts = _verdicts(store, captures)
         for capture in captures:
             row = _row(capture, verdicts.get(capture.id))
@@ -71,14 +71,14 @@ def _rows(store: Store, wanted: Select[Any]) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def _pages(store: Store, wanted: Select[Any]) -> Iterator[Sequence[Capture]]:
-    """Each in a transaction of its own, so that a slow disk holds up no writer."""
+def _pages(store: Store, query: Select[Any]) -> Iterator[Sequence[Capture]]:
+    """The captures in pages, one transaction per page, so that a slow disk does not block writers."""
     captures: Sequence[Capture] = ()
     while True:
-        page = wanted
+        page = query
         if captures:
             last = captures[-1]
-            page = wanted.where(tuple_(Capture.time, Capture.id) > (last.time, last.id))
+            page = query.where(tuple_(Capture.time, Capture.id) > (last.time, last.id))
         with store.session() as session:
             captures = session.scalars(page).all()
         if not captures:
@@ -87,17 +87,17 @@ def _pages(store: Store, wanted: Select[Any]) -> Iterator[Sequence[Capture]]:
 
 
 def _verdicts(store: Store, captures: Iterable[Capture]) -> dict[str, Review]:
-    """By capture the review that counts."""
+    """The review that counts, by capture."""
     ids = [capture.id for capture in captures]
-    said = select(Review).where(Review.capture_id.in_(ids), Review.undone.is_(None))
+    query = select(Review).where(Review.capture_id.in_(ids), Review.undone.is_(None))
     with store.session() as session:
-        # Feedback first, then by time: the last one stays in the dictionary.
-        reviews = sorted(session.scalars(said), key=lambda each: (each.source != BY_CLIENT, each.time, each.number))
+        # Feedback comes first, then the order is by time: the last one stays in the dictionary.
+        reviews = sorted(session.scalars(query), key=lambda each: (each.source != BY_CLIENT, each.time, each.number))
     return {review.capture_id: review for review in reviews}
 
 
 def _row(capture: Capture, review: Review | None) -> dict[str, Any] | None:
-    """A line; None where there is no right answer."""
+    """A line of the export; None if there is no right answer."""
     answer = capture.answer if review is None or (review.right and review.answer is None) else review.answer
     if answer is None:
         return None

@@ -1,4 +1,4 @@
-"""What has lain long enough is deleted: captures that nobody reviewed, and journals that are collected."""
+"""Delete old captures that nobody reviewed, and old request logs that are collected."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tunewright.monitoring.store.database import Store
 from tunewright.serving.captures import request_logs
 
 _AT_ONCE = 5000
-"""Captures that are deleted in one transaction, so that nobody waits long."""
+"""Captures to delete in one transaction, so that no writer waits long."""
 DAY_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was deleted."""
+    """Counts of what was deleted."""
 
     captures: int
     second_opinions: int
@@ -31,29 +31,29 @@ class Pruned:
 
 
 def prune(spec: Spec, store: Store) -> Pruned:
-    """Delete what is older than `monitor.keep_days`: captures, by what their server's clock said, with the second
-    opinions on them, and journals that are collected to their end. Reviews and what was reviewed stay, and the tallies.
+    """Delete captures older than `monitor.keep_days` by their server's clock, the second opinions on them, and fully
+    collected request logs of that age. Reviews, reviewed captures and tallies stay.
 
     Raises:
-        UserError: the database does not answer. What was deleted before that stays deleted.
+        UserError: the database does not answer. What was deleted before stays deleted.
     """
     until = datetime.now(UTC) - timedelta(days=spec.monitor.keep_days)
     captures = opinions = 0
-    while found := _delete_some(store, until):
-        captures += found[0]
-        opinions += found[1]
+    while deleted := _delete_some(store, until):
+        captures += deleted[0]
+        opinions += deleted[1]
     return Pruned(captures, opinions, _delete_request_logs(spec, store))
 
 
 def _delete_some(store: Store, until: datetime) -> tuple[int, int] | None:
-    """How many captures and second opinions were deleted; None where nothing was left to delete."""
+    """Delete one batch. Returns the numbers of captures and second opinions; None if nothing was left to delete."""
     capture, opinion, review = tables.Capture, tables.SecondOpinion, tables.Review
     reviewed = exists().where(review.capture_id == capture.id, review.undone.is_(None))
     with store.session() as session:
         old = list(session.scalars(select(capture.id).where(capture.time < until, ~reviewed).limit(_AT_ONCE)))
         if not old:
             return None
-        # Asked again: somebody may have reviewed one meanwhile.
+        # The condition is repeated, because somebody may have reviewed a capture meanwhile.
         gone = list(session.scalars(delete(capture).where(capture.id.in_(old), ~reviewed).returning(capture.id)))
         opinions = list(
             session.scalars(delete(opinion).where(opinion.capture_id.in_(gone)).returning(opinion.capture_id))
@@ -62,7 +62,7 @@ def _delete_some(store: Store, until: datetime) -> tuple[int, int] | None:
 
 
 def _delete_request_logs(spec: Spec, store: Store) -> int:
-    """Marks stay, so that a journal that comes back from a backup is not collected again."""
+    """Delete request logs. Their marks stay, so that a log restored from a backup is not collected again."""
     with store.session() as session:
         marks = {mark.file: mark.offset for mark in session.scalars(select(tables.Mark))}
     oldest = time.time() - DAY_SECONDS * spec.monitor.keep_days
@@ -73,7 +73,7 @@ def _delete_request_logs(spec: Spec, store: Store) -> int:
 
 
 def _delete_request_log(file: Path, offset: int, oldest: float) -> bool:
-    """Delete a journal if it is older, collected to its last whole line, and no server writes it."""
+    """Delete a request log if it is old, collected to its last whole line, and no server writes to it."""
     try:
         with file.open("rb") as stream:
             if os.fstat(stream.fileno()).st_mtime >= oldest or _is_held(stream.fileno()):
@@ -82,7 +82,7 @@ def _delete_request_log(file: Path, offset: int, oldest: float) -> bool:
             if any(line.endswith(b"\n") for line in stream):
                 return False
         file.unlink()
-    except FileNotFoundError:  # somebody else prunes too
+    except FileNotFoundError:  # another process prunes, too
         return False
     return True
 
@@ -92,6 +92,6 @@ def _is_held(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # a network folder without locks; a server begins a new file each day, so the age tells
+    except OSError:  # a network folder without locks; servers start a new file each day, so an old file is not in use
         return False
     return False

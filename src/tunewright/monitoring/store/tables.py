@@ -1,4 +1,4 @@
-"""What the store holds. A change here needs a migration beside it (`migrations/versions`)."""
+"""The tables of the store. Each change needs a migration (`migrations/versions`)."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 ID = 64
-"""Letters of an answer's id at most."""
+"""The most letters in an answer's id."""
 NAME = 120
-"""Letters of a model's name, a version, a person."""
+"""The most letters in the name of a model, version or person."""
 
 
 EXPERT = ("review", "bulk", "settle")
-"""Sources of reviews by the people whose work this is."""
+"""Sources of reviews by experts."""
 BY_CLIENT = "feedback"
-"""The source of what whoever had asked said, which is an opinion only."""
+"""The source of a client's feedback, which is only an opinion."""
 STATES = ("open", "done", "conflict")
-"""Of a capture in the queue."""
+"""The states of a capture in the queue."""
 DRAWN = 2.0
-"""The priority of captures that were drawn at random (`tunewright.monitoring.queue`); of others it is 1 at most."""
+"""The priority of captures drawn at random for the audit (`tunewright.monitoring.queue`); others have at most 1."""
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A point in time. Stored in UTC without saying so, which every database sorts; always aware in Python."""
+    """A point in time: stored in UTC without a time zone, so that every database sorts it; aware in Python."""
 
     impl = DateTime
     cache_ok = True
@@ -43,38 +43,38 @@ class Base(DeclarativeBase):
 
 
 class Capture(Base):
-    """A request that was served, and how much it is worth a reviewer's time."""
+    """A served request with its answer, and its priority for review."""
 
     __tablename__ = "captures"
 
     id: Mapped[str] = mapped_column(String(ID), primary_key=True)
-    """The answer's."""
+    """The answer's id."""
     time: Mapped[datetime] = mapped_column(UtcTime, index=True)
     model: Mapped[str] = mapped_column(String(NAME))
     version: Mapped[str] = mapped_column(String(NAME))
-    """Of the bundle that answered."""
+    """The version of the bundle that answered."""
     by: Mapped[str | None] = mapped_column(String(NAME))
-    """The key that asked."""
+    """The client's key."""
     request: Mapped[str] = mapped_column(Text)
     answer: Mapped[str] = mapped_column(Text)
     confidence: Mapped[float | None] = mapped_column(Float)
     escalate: Mapped[bool | None]
     in_scope: Mapped[bool | None]
     weight: Mapped[float] = mapped_column(Float, default=1.0)
-    """Requests that this one stands for: 1 / the share that is kept."""
+    """The number of requests that this one represents: 1 / the kept share."""
     prompt_tokens: Mapped[int] = mapped_column(Integer, default=0)
     answer_tokens: Mapped[int] = mapped_column(Integer, default=0)
     seconds: Mapped[float] = mapped_column(Float, default=0.0)
     novelty: Mapped[float] = mapped_column(Float, default=0.0)
-    """0: much like what the model was judged on; 1: unlike anything."""
+    """0: similar to the data that the model was evaluated on; 1: unlike any of them."""
     disagreement: Mapped[float] = mapped_column(Float, default=0.0)
-    """Share of the second opinions that give another answer."""
+    """The share of second opinions and clients' feedback that is against the answer."""
     priority: Mapped[float] = mapped_column(Float, default=0.0)
     """Uncertainty x novelty x disagreement, each above zero, or `DRAWN`; the review queue's order."""
     cluster: Mapped[str] = mapped_column(String(16), default="")
-    """The same for requests that are alike, word for word or nearly."""
+    """A key that equal or similar requests share."""
     state: Mapped[str] = mapped_column(String(8), default="open")
-    """open; done: enough people have reviewed it; conflict: they have, and differ, and nobody has settled it yet."""
+    """open; done: enough people have reviewed it; conflict: their reviews differ, and nobody has settled it yet."""
 
     __table_args__ = (
         Index("captures_queue", "model", "state", "priority", "id"),
@@ -83,7 +83,7 @@ class Capture(Base):
 
 
 class SecondOpinion(Base):
-    """What another model answers to a captured request: the API that was paid before, or another bundle."""
+    """Another model's answer to a captured request: that of the former API, or of another bundle."""
 
     __tablename__ = "second_opinions"
 
@@ -96,31 +96,31 @@ class SecondOpinion(Base):
 
 
 class Review(Base):
-    """What somebody said to an answer. Never changed; undoing it is noted on it."""
+    """A person's review of an answer. It never changes, except for the note that somebody undid it."""
 
     __tablename__ = "reviews"
 
     number: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
     capture_id: Mapped[str] = mapped_column(String(ID))
-    """No foreign key: feedback may arrive before what it speaks of, or where that was not sampled."""
+    """Not a foreign key, because feedback may arrive before its capture, or for a request that was not captured."""
     reviewer: Mapped[str] = mapped_column(String(NAME))
-    """Who said it: `Account.reviewer` of who signs in with a provider, else the name that an operator gave. In reviews
-    from before there were accounts, what a provider called somebody then."""
+    """The reviewer: `Account.reviewer` for people who sign in with a provider, else the name that an operator gave. In
+    reviews older than accounts, the person's name at the provider."""
     time: Mapped[datetime] = mapped_column(UtcTime)
     source: Mapped[str] = mapped_column(String(8))
-    """review (one by one), bulk (with others of its cluster), settle (the last word where reviewers differed), or
-    feedback (of who asked)."""
+    """review (a single one), bulk (with others of its cluster), settle (decides between reviewers), or feedback (from a
+    client)."""
     act: Mapped[str] = mapped_column(String(16), default="", index=True)
-    """The same for reviews that were saved together, and are undone together."""
+    """A key that reviews share which were saved together; they are undone together."""
     answer: Mapped[str | None] = mapped_column(Text)
-    """The right one, in the task's form; None: there is none, or nobody can tell."""
+    """The right answer, in the task's form; None: there is none, or nobody can tell."""
     right: Mapped[bool]
-    """Whether the model's answer was."""
+    """Whether the model's answer was right."""
     comment: Mapped[str] = mapped_column(Text, default="")
     undone: Mapped[datetime | None] = mapped_column(UtcTime)
     undone_by: Mapped[str | None] = mapped_column(String(NAME))
     dataset: Mapped[int | None] = mapped_column(Integer, index=True)
-    """The number of `corrections/N` that it went into."""
+    """The number N of the `corrections/N` that contains the review."""
 
     __table_args__ = (
         Index("reviews_capture", "capture_id", "reviewer"),
@@ -129,24 +129,25 @@ class Review(Base):
 
 
 class Account(Base):
-    """An account at an identity provider that somebody reviews with."""
+    """A reviewer's account at an identity provider."""
 
     __tablename__ = "accounts"
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    """SHA-256 of issuer and subject, which no other account has."""
+    """SHA-256 of issuer and subject, which is unique."""
     issuer: Mapped[str] = mapped_column(Text)
     subject: Mapped[str] = mapped_column(Text)
     name: Mapped[str] = mapped_column(String(NAME))
-    """What its owner was called when he last signed in."""
+    """The owner's name at their last sign-in."""
     reviewer: Mapped[str] = mapped_column(String(NAME), unique=True)
-    """What his reviews stand under: his name when he first signed in, and the beginning of `id`. It never changes."""
+    """The name under which their reviews are stored: their name at the first sign-in, and the start of `id`. It never
+    changes."""
     time: Mapped[datetime] = mapped_column(UtcTime)
-    """When it was first seen."""
+    """The time of the first sign-in."""
 
 
 class Deployment(Base):
-    """Something that happened to what serves."""
+    """An event of a served version."""
 
     __tablename__ = "deployments"
 
@@ -161,7 +162,7 @@ class Deployment(Base):
 
 
 class Alarm(Base):
-    """A drift that was found."""
+    """A detected drift."""
 
     __tablename__ = "alarms"
 
@@ -173,23 +174,23 @@ class Alarm(Base):
     """The trait that drifted, or accuracy."""
     detail: Mapped[dict[str, Any]] = mapped_column(JSON)
     ended: Mapped[datetime | None] = mapped_column(UtcTime)
-    """When it was found gone."""
+    """The time at which its cause was gone."""
     told: Mapped[datetime | None] = mapped_column(UtcTime)
-    """When the webhook took it."""
+    """The time at which the webhook accepted it."""
 
 
 class Tally(Base):
-    """What a bundle answered on a day. Outlives the captures it counts."""
+    """Counts of a bundle's answers on one day. It outlives the captures that it counts."""
 
     __tablename__ = "tallies"
 
     day: Mapped[date] = mapped_column(Date, primary_key=True)
-    """In UTC."""
+    """The day in UTC."""
     model: Mapped[str] = mapped_column(String(NAME), primary_key=True)
     version: Mapped[str] = mapped_column(String(NAME), primary_key=True)
     captured: Mapped[int] = mapped_column(BigInteger, default=0)
     answered: Mapped[float] = mapped_column(Float, default=0.0)
-    """Requests that the captured ones stand for; so are all that follow."""
+    """The number of requests that the captured ones represent. All following columns count these requests, too."""
     escalated: Mapped[float] = mapped_column(Float, default=0.0)
     prompt_tokens: Mapped[float] = mapped_column(Float, default=0.0)
     answer_tokens: Mapped[float] = mapped_column(Float, default=0.0)
@@ -197,11 +198,11 @@ class Tally(Base):
 
 
 class Mark(Base):
-    """How far a journal's file was collected."""
+    """How far a request log was collected."""
 
     __tablename__ = "marks"
 
     file: Mapped[str] = mapped_column(String(255), primary_key=True)
-    """Its name, which no other file has."""
+    """The log's file name, which is unique."""
     offset: Mapped[int] = mapped_column(BigInteger)
-    """Bytes of whole lines."""
+    """The collected bytes, in whole lines."""

@@ -1,4 +1,4 @@
-"""The store's schema, brought up to date by Alembic: a module in `versions` for each change."""
+"""Upgrade the store's schema with Alembic: one module in `versions` per change."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from tunewright.core.errors import UserError
 from tunewright.monitoring.store.faults import place
 
 HEAD = "0002"
-"""The newest version. Versions are numbers, so that a newer one is known by being greater."""
+"""The newest version. Versions are numbers, and a newer one is greater."""
 _LOCK = 0x74756E65
-"""PostgreSQL's number for who upgrades."""
+"""The number of PostgreSQL's advisory lock for upgrades."""
 _ALEMBIC = threading.Lock()
-"""Alembic keeps what it works at in globals."""
+"""A lock, because Alembic keeps its state in globals."""
 
 
 def is_current(connection: Connection) -> bool:
-    """Whether a store has the newest schema. Asked at each opening, so without Alembic, which takes its time to load.
+    """Whether a store has the newest schema. Every opening calls this, so it avoids Alembic, which loads slowly.
 
     Raises:
-        UserError: it has a newer one, or the database holds something else.
+        UserError: the store has a newer schema, or the database is not a store.
     """
     tables = inspect(connection).get_table_names()
     if not tables:
@@ -29,22 +29,22 @@ def is_current(connection: Connection) -> bool:
     where = place(connection.engine.url)
     if "alembic_version" not in tables:
         raise UserError(
-            "There are tables of something else in this database.",
+            "This database holds tables of another program.",
             where=where,
-            fix="Give Tunewright a database of its own.",
+            fix="Give Tunewright a separate database.",
         )
-    found = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    if found is not None and found > HEAD:
+    version = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if version is not None and version > HEAD:
         raise UserError(
-            f"This store was made by a newer Tunewright: its schema is {found}, and this one knows {HEAD}.",
+            f"A newer Tunewright created this store: its schema is {version}, and this version supports {HEAD}.",
             where=where,
             fix="Type: pip install --upgrade tunewright",
         )
-    return bool(found == HEAD)
+    return bool(version == HEAD)
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring a store's schema up to date, as a whole or not at all. Of several who do it at once, one does."""
+    """Upgrade a store's schema, as a whole or not at all. If several processes try at once, one does it."""
     from alembic import command
     from alembic.config import Config
 
@@ -52,7 +52,7 @@ def upgrade(engine: Engine) -> None:
     config.set_main_option("script_location", "tunewright.monitoring.store:migrations")
     with _ALEMBIC, engine.connect() as connection:
         if engine.dialect.name == "sqlite":
-            # Readers don't wait for the writer. The file remembers it.
+            # In this mode readers don't wait for the writer. The file keeps the mode.
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:

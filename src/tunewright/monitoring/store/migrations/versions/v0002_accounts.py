@@ -1,6 +1,6 @@
 """Accounts at identity providers
 
-Reviews from before keep the names that they stand under: whose account a name was, nobody knows any more.
+Older reviews keep the names under which they are stored, because the accounts behind these names are unknown.
 """
 
 from __future__ import annotations
