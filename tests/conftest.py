@@ -28,6 +28,10 @@ from tunewright.tasks import ClassifyTask, Example, Meta
 SYLLABLES = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
 LABELS = ["billing", "defect", "refund"]
 REPOSITORY = Path(__file__).parents[1]
+PUBLIC = Path(__file__).parent / "data" / "public"
+"""Rows of public data sets; its README has their licences."""
+BAD_INPUTS = Path(__file__).parent / "data" / "bad_inputs"
+"""Malformed data files, each with one fault."""
 TOKENIZER = Path(__file__).parent / "tokenizer"
 """A tokenizer without a model: one token a byte."""
 SHORT_RUN = tuple(

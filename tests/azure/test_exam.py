@@ -42,6 +42,6 @@ def beside(exam: Exam, address: str, monkeypatch: pytest.MonkeyPatch) -> Deploym
 
 def test_a_trial_beside_a_server_says_that_it_answers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     exam = Exam("m", [TrialQuestion([], "a")], 1.0, 1, 0, wake_seconds=0.1)
-    with pytest.raises(NoAnswer, match=r"answered nothing in .* s\. It said ConnectError") as raised:
+    with pytest.raises(NoAnswer, match=r"answered nothing in .* s\. The last failure: ConnectError") as raised:
         beside(exam, f"http://127.0.0.1:{free_port()}/v1", monkeypatch)
     assert raised.value.fix == "See its log in the Azure portal, then type the same command again."

@@ -205,7 +205,7 @@ def uploading(bench: Bench) -> tuple[Callable[[], str], str]:
     Row("asset: a lock", r"PUT management.*/data/fault", LOCKED, ("az lock list",)),
     Row("asset: 503 with HTML", r"PUT management.*/data/fault", html(503), ("503", "fault of Azure's")),
     Row("asset: a proxy's page with 200", r"GET management.*/data/fault", html(200), ("a page of HTML", "HTTPS_PROXY")),
-    Row("asset: 200 without JSON", r"GET management.*/data/fault", NO_JSON, ("not whole, or not Azure's",)),
+    Row("asset: 200 without JSON", r"GET management.*/data/fault", NO_JSON, ("did not come from Azure",)),
 )
 def test_an_upload(bench: Bench, row: Row) -> None:
     command, name = uploading(bench)
@@ -262,10 +262,10 @@ SECOND = r"GET .*windows\.net/.*given/.*/b\.bin"
 
 
 @rows(
-    Row("cut half way, for ever", SECOND, half, ("was not whole", "goes on from there")),
+    Row("cut half way, for ever", SECOND, half, ("was cut off", "goes on from there")),
     Row("cut half way, twice", SECOND, half, times=2),
     Row("cut before a word", SECOND, BROKEN, times=2),
-    Row("half of it, for ever", SECOND, short, ("bytes", "not brought again")),
+    Row("half of it, for ever", SECOND, short, ("bytes", "not downloaded again")),
     Row("half of it, once", SECOND, short, times=1),
     Row("401 in the middle", SECOND, refusal(401, "InvalidAuthenticationInfo", "The token is expired."), ("az login",)),
     Row("503 with HTML", SECOND, html(503), ("503", "fault of Azure's")),
@@ -623,7 +623,10 @@ NOTHING = "Nothing of the new version is left"
         ("aml", Row("401 in the middle", f"(PUT|GET) .*{VERSION}", EXPIRED, ("az login",), times=9)),
         ("aml", Row("answer lost, for ever", f"PUT .*{VERSION}", lost, ("could not be reached", NOTHING), times=6)),
         ("aml", Row("503 with HTML", f"PUT .*{VERSION}", html(503), (NOTHING, "fault of Azure's"))),
-        ("aml", Row("200 without JSON", f"PUT .*{ENDPOINT}", NO_JSON, ("not whole, or not Azure's",), times=1)),
+        (
+            "aml",
+            Row("200 without JSON", f"PUT .*{ENDPOINT}", NO_JSON, ("did not come from Azure",), times=1),
+        ),
         ("aca", Row("never ready", f"GET .*{APP}", stays("InProgress"), ("did not start (InProgress)", NOTHING))),
         ("aca", Row("a page with 200", f"PUT .*{APP}", html(200), ("a page of HTML",))),
         ("aca", Row("403", f"PUT .*{APP}", NO_ROLE, ("azure preflight",))),

@@ -65,7 +65,7 @@ def test_an_upload_that_broke_off_goes_on(azure: AzureEmulator, job: MakeJob) ->
     spec = job()
     fault = fails(azure, r"PUT .*windows\.net/.*-model/.*tokenizer\.json", 500, "InternalError", "Broken.", FOR_EVER)
     told = refused(spec)
-    assert "upload" in told and "500" in told and "what is done is not done twice" in told
+    assert "upload" in told and "500" in told and "finished work is not repeated" in told
     assert not puts(azure, f"{spec.name}-model/versions")
     assert not puts(azure, f"/jobs/tw-{spec.name[:30]}")
     fault.times = 0

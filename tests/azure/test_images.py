@@ -73,7 +73,7 @@ def test_jobs_run_in_an_image_that_was_built_elsewhere(
     assert name.endswith(made["name"]) and made["properties"]["image"] == image and not made["properties"].get("build")
     assert "azure: environment tunewright-steps" in capsys.readouterr().err
     other = job(azure={"job_image": image[:-4] + "0000"})
-    with pytest.raises(UserError, match=r"other packages than are installed here.*tunewright azure image"):
+    with pytest.raises(UserError, match=r"other packages than those installed here.*tunewright azure image"):
         assets.environment(connect(other), other, {})
     again = tunewright("azure", "image", str(spec.folder), str(tmp_path / "image"))
     assert again.returncode == 2 and "Name a new one" in again.stderr

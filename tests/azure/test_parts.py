@@ -114,7 +114,7 @@ def test_limits_add_up_to_the_budget() -> None:
     assert 4.9 < usd <= 5.0
     assert limits["train"] * 2 * 0.526 > limits["export"] * 0.526
     assert max(machines.limits(steps, spec, 1e6).values()) == 7 * 24 * 3600
-    with pytest.raises(UserError, match=r"pays for \d+ s of the step"):
+    with pytest.raises(UserError, match=r"pays for only \d+ s of the step"):
         machines.limits(steps, spec, 0.01)
 
 

@@ -52,7 +52,7 @@ def no_helm(azure: AzureEmulator, monkeypatch: pytest.MonkeyPatch, command: str)
 
 @pytest.mark.parametrize("to", ALL)
 def test_without_a_canary_nothing_is_rolled_back_or_promoted(project: Deploying, to: str) -> None:
-    assert "is not there" in refused(lambda: project.conclude(to))
+    assert "does not exist" in refused(lambda: project.conclude(to))
     old = project.release(to)
     for promote in (True, False):
         told = refused(lambda: project.conclude(to, promote=promote, confirm=lambda *_: True))  # noqa: B023
@@ -338,7 +338,7 @@ def test_a_deployment_that_serves_and_does_not_end_is_not_undone(
     fails(azure, ENDING[to], 403, "Forbidden", "No role for that.")
     told = refused(lambda: project.release(to, "two"))
     new = project.target(to, "two").fresh
-    assert "did not come to its end" in told and "No role for that" in told and "same command again" in told
+    assert "did not finish" in told and "No role for that" in told and "same command again" in told
     assert f"{old.fresh} (0 % of the traffic" in told
     assert project.serving(to) == {new: 100}
     project.release(to, "two")  # the same command again

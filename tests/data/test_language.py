@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import PUBLIC, REPOSITORY
 from tunewright.data.language import READ, WORDS, language_of
 
 SENTENCES = json.loads(Path(__file__).with_name("foreign_sentences.json").read_text(encoding="utf-8"))
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 UNCLEAR = [
     "",
     "   ",
@@ -85,14 +85,17 @@ def test_only_the_beginning_of_a_long_text_counts() -> None:
     assert time.perf_counter() - started < 1
 
 
-@pytest.mark.parametrize("name", ["banking77", "bitext_support", "demo_tickets"])
-def test_at_most_one_english_text_in_a_thousand_is_called_foreign(name: str) -> None:
-    paths = [
-        path for path in sorted((SHARED / name).glob("*.jsonl")) if path.name != "train.jsonl" or name != "banking77"
-    ]
-    if not paths:
-        pytest.skip(f"the shared data set is not here: {SHARED / name}")
-    texts = [json.loads(line)["text"] for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+ENGLISH = (
+    PUBLIC / "banking77.jsonl",
+    PUBLIC / "clinc150_oos.jsonl",
+    *sorted((REPOSITORY / "examples" / "tickets" / "data").glob("*.jsonl")),
+)
+
+
+def test_at_most_one_english_text_in_a_thousand_is_called_foreign() -> None:
+    """`bench/language.py` asks the same of whole data sets."""
+    texts = [json.loads(line)["text"] for path in ENGLISH for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(texts) > 2_500
     languages = [language_of(text) for text in texts]
     assert len(languages) - languages.count("en") - languages.count(None) <= len(languages) / 1000
     assert languages.count("en") > 0.8 * len(languages)

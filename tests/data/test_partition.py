@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import LABELS, make_spec, unalike
+from tests.conftest import BAD_INPUTS, LABELS, PUBLIC, make_spec, unalike
 from tests.data.rows import assert_apart, ids, lists_of_rows, row, spec_of, split_rows
 from tunewright.core.errors import UserError
 from tunewright.data.dataset import load_dataset
@@ -17,13 +17,9 @@ from tunewright.data.splits.partition import partition
 from tunewright.data.splits.withholding import load_withheld
 from tunewright.tasks import Example
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 
-
-def shared(name: str) -> list[Example]:
-    if not SHARED.is_dir():
-        pytest.skip(f"the shared data sets are not at {SHARED}")
-    rows = (item for item in read(SHARED / name) if isinstance(item, Example))
+def examples_in(file: Path) -> list[Example]:
+    rows = (item for item in read(file) if isinstance(item, Example))
     return [e.model_copy(update={"meta": e.meta.model_copy(update={"extra": {}})}) for e in rows]
 
 
@@ -124,7 +120,7 @@ def test_without_a_cut_rows_keep_their_order() -> None:
 
 
 def test_one_class_and_classes_of_one_row_are_split() -> None:
-    rows = shared("bad_inputs/31_one_class_and_singletons.jsonl")
+    rows = examples_in(BAD_INPUTS / "31_one_class_and_singletons.jsonl")
     dataset = partition(spec_of(), {"train": rows}, None).dataset
     alone = {answer for answer in {e.answer for e in rows} if sum(e.answer == answer for e in rows) == 1}
     assert len(alone) == 4
@@ -133,12 +129,12 @@ def test_one_class_and_classes_of_one_row_are_split() -> None:
 
 @pytest.mark.slow
 def test_no_question_of_banking77_has_a_near_copy_on_another_side() -> None:
-    rows = shared("banking77/train.jsonl")
+    rows = examples_in(PUBLIC / "banking77.jsonl")
     dataset = partition(spec_of(), {"train": rows}, None).dataset
     train, validation, test = (
         [e.request for e in part] for part in (dataset.train, dataset.validation, dataset.test["test"])
     )
-    assert len(test) == pytest.approx(0.2 * len(rows), rel=0.02)
+    assert len(test) == pytest.approx(0.2 * len(rows), rel=0.05)
     for left, right in ((train, test), (validation, test), (train, validation)):
         assert [pair for pair in near_copies(left, right, 0.6) if pair.jaccard >= 0.8] == []
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import BAD_INPUTS
 from tunewright.core.errors import UserError
 from tunewright.data.readers import read_rows
 
-BAD_INPUTS = Path(__file__).parents[2].parent / "shared" / "data" / "bad_inputs"
 GOOD = '{"text": "Grüße", "label": "a"}\n{"text": "two", "label": "b"}\n'
 
 
@@ -139,8 +139,6 @@ def test_a_csv_field_may_be_as_long_as_a_line(tmp_path: Path) -> None:
 
 
 def _shared(name: str) -> Path:
-    if not BAD_INPUTS.is_dir():
-        pytest.skip(f"the shared malformed files are not here: {BAD_INPUTS}")
     return BAD_INPUTS / name
 
 

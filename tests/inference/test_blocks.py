@@ -1,4 +1,4 @@
-"""Blocks of keys and values: what is found is what was read, and nothing is given away that somebody needs."""
+"""Blocks of keys and values: found blocks have the right content, and blocks in use are never reused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Memory:
         return chain
 
     def write(self, chain: BlockChain, ids: list[int], to: int) -> bool:
-        """Read a sequence on, as a model would; whether there was room."""
+        """Run a sequence further, like a model. Returns whether there was enough memory."""
         if not self.pool.grow(chain, to):
             return False
         for place in range(chain.known, to):
@@ -43,7 +43,7 @@ class Memory:
         return True
 
     def check(self, chain: BlockChain, ids: list[int]) -> None:
-        """What the chain says it knows is there."""
+        """Check that the known tokens of the chain are in memory."""
         found = [self.places[chain.blocks[p // SIZE].index][p % SIZE] for p in range(chain.known)]
         assert found == [tuple(ids[: place + 1]) for place in range(chain.known)]
 
@@ -56,11 +56,11 @@ class Memory:
         return self.read - before
 
 
-def test_what_is_common_is_read_once() -> None:
+def test_a_common_prefix_runs_once() -> None:
     memory = Memory(20)
     system = list(range(100, 110))
     assert memory.ask([*system, 1, 2, 3]) == 13
-    # Two blocks of the system prompt, and of the third what is worth no copy is read again.
+    # Two blocks of the system prompt are found. The rest of the third is too short to copy and runs again.
     assert memory.ask([*system, 4, 5, 6]) == 5
     assert memory.copies == 0
 
@@ -101,7 +101,7 @@ def test_a_block_in_use_is_never_given_away() -> None:
     assert memory.write(two, second, 12)
 
 
-def test_two_who_read_the_same_keep_one_of_it() -> None:
+def test_two_sequences_with_the_same_tokens_share_their_blocks() -> None:
     memory = Memory(8)
     ids = [7] * 8
     one, two = memory.begin(ids), memory.begin(ids)
@@ -115,7 +115,7 @@ def test_two_who_read_the_same_keep_one_of_it() -> None:
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=300, deadline=None)
-def test_whatever_is_asked_in_whatever_order_the_content_is_right(seed: int) -> None:
+def test_the_content_is_right_for_any_requests_in_any_order(seed: int) -> None:
     rng = random.Random(seed)
     memory = Memory(10)
     under_way: list[tuple[BlockChain, list[int]]] = []
@@ -140,7 +140,7 @@ def test_whatever_is_asked_in_whatever_order_the_content_is_right(seed: int) -> 
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_the_end_of_a_sequence_is_given_away_before_its_beginning(count: int) -> None:
+def test_the_end_of_a_sequence_is_reused_before_its_beginning(count: int) -> None:
     memory = Memory(4)
     memory.ask(ids := list(range(16)))
     memory.ask([50 + n for n in range(SIZE * count)])

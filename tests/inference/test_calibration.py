@@ -47,7 +47,7 @@ def test_the_temperature_is_found_again(temperature: float) -> None:
     assert fit_labels(scores, gold).temperature == pytest.approx(temperature, rel=0.05)
 
 
-def test_calibration_on_some_examples_mends_the_confidence_in_others() -> None:
+def test_calibration_on_some_examples_corrects_the_confidence_in_others() -> None:
     scores, gold = drawn(3.0)
     found = fit_labels(scores[: COUNT // 2], gold[: COUNT // 2])
     rest, right = scores[COUNT // 2 :], gold[COUNT // 2 :]
@@ -89,7 +89,7 @@ def test_copies_count_as_one() -> None:
     assert (weighted.temperature, weighted.bias) == pytest.approx((plain.temperature, plain.bias), rel=1e-2)
 
 
-def test_a_written_answers_probability_becomes_what_it_is_worth() -> None:
+def test_a_written_answers_probability_becomes_its_score() -> None:
     """The product of many tokens' probabilities is far below the chance that a record is right."""
     random = np.random.default_rng(0)
     odds = random.normal(-1, 2, COUNT)
@@ -150,7 +150,7 @@ def test_a_broken_file_is_not_taken_for_none(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [40, 400, 4000])
-def test_the_noise_of_calibration_is_what_an_exact_confidence_shows(count: int) -> None:
+def test_the_calibration_noise_is_the_error_of_an_exact_confidence(count: int) -> None:
     random = np.random.default_rng(count)
     sure = random.beta(8, 1, count)
     shown = [expected_calibration_error(sure.tolist(), random.random(count) < sure) for _ in range(300)]

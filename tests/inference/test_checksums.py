@@ -1,4 +1,4 @@
-"""What is loaded of a bundle is what it was made with."""
+"""A bundle loads only with the files that it was made with."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_bundle_that_is_not_what_it_was_made_as_is_refused(damage: str, bundle: Path) -> None:
+def test_a_changed_bundle_is_refused(damage: str, bundle: Path) -> None:
     hurt, said = DAMAGES[damage]
     hurt(bundle)
     with pytest.raises(UserError, match=said):
@@ -171,12 +171,12 @@ def test_the_server_refuses_another_bundle_than_the_pinned_one(bundle: Path) -> 
 
 
 @pytest.mark.parametrize(("on", "pin", "said"), [(True, "abc", "64 hex"), (False, "0" * 64, "not verified")])
-def test_a_pin_that_would_hold_nothing_is_refused(on: bool, pin: str, said: str) -> None:
+def test_a_useless_pin_is_refused(on: bool, pin: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         Verification(on, pin)
 
 
-def test_a_pin_holds_the_second_of_a_cascade_too(bundle: Path) -> None:
+def test_a_pin_covers_the_second_bundle_of_a_cascade(bundle: Path) -> None:
     shutil.copytree(bundle, bundle / SECOND)
     write_info(bundle, read_info(bundle).model_copy(update={"second_below": 0.5}))
     digest = seal(bundle)
@@ -189,7 +189,7 @@ def test_a_pin_holds_the_second_of_a_cascade_too(bundle: Path) -> None:
         answer(bundle)
 
 
-def test_what_is_written_anew_is_noted_and_the_rest_is_not_looked_at(bundle: Path) -> None:
+def test_amending_reads_only_the_changed_file(bundle: Path) -> None:
     write_info(bundle, read_info(bundle).model_copy(update={"threshold": 0.5}))
     answer(bundle)
     flip(bundle / WEIGHTS)

@@ -1,4 +1,4 @@
-"""Free text ends where it should, and says nothing but text."""
+"""Free text ends where it should, and holds nothing but text."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_no_answer_opens_another_turn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("constraint", "room"),
+    ("constraint", "limit"),
     [
         (OneOf(("a", "b")), 10),
         (FreeText(7, ()), 7),
@@ -67,8 +67,8 @@ def test_no_answer_opens_another_turn() -> None:
         (JsonRecord({}, {}), 52),
     ],
 )
-def test_an_answer_has_the_room_that_its_kind_may_take(constraint: OneOf | FreeText | JsonRecord, room: int) -> None:
-    assert max_answer_tokens(constraint, 10) == room
+def test_the_token_limit_depends_on_the_kind_of_task(constraint: OneOf | FreeText | JsonRecord, limit: int) -> None:
+    assert max_answer_tokens(constraint, 10) == limit
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_an_answer_has_the_room_that_its_kind_may_take(constraint: OneOf | FreeT
         ("", ""),
     ],
 )
-def test_only_what_is_certain_is_shown(so_far: str, shown: str) -> None:
+def test_only_stable_text_is_shown(so_far: str, shown: str) -> None:
     assert StableText(["\nUser:"]).add(so_far) == shown
     one_by_one = StableText(["\nUser:"])
     assert "".join(map(one_by_one.add, so_far)) == shown
@@ -97,7 +97,7 @@ def generator(stop: Sequence[str], model: Reciter) -> TextGenerator:
 
 
 @pytest.mark.parametrize("text", ["Grüße, 東京 🎉 done", TEXT, " leading and trailing ", "one\r\ntwo", "נא להזמין"])
-def test_the_pieces_of_an_answer_are_the_answer(text: str) -> None:
+def test_the_pieces_of_an_answer_add_up_to_it(text: str) -> None:
     asked = generator(["\n\nKind"], Reciter(text))
     *pieces, answer = asked.stream([], GenerationConfig())
     assert isinstance(answer, Answer)

@@ -1,4 +1,4 @@
-"""Whatever a model would rather say, its answer is a record; what the grammar forces costs no model call."""
+"""The answer is a record with any model, and forced tokens cost no forward pass."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Reciter:
 
 @pytest.mark.parametrize("name", SCHEMAS)
 @pytest.mark.parametrize("most", [0, 5, 60])
-def test_whatever_a_model_says_the_answer_is_a_record(name: str, most: int) -> None:
+def test_the_answer_of_any_model_is_a_record(name: str, most: int) -> None:
     rules, form = grammar(SCHEMAS[name])
     for seed in range(8):
         decoded = generate(rules, Babbler(seed), [], most)
@@ -92,7 +92,7 @@ def test_whatever_a_model_says_the_answer_is_a_record(name: str, most: int) -> N
         assert all(score <= 0 for score in decoded.log_probabilities)
 
 
-def test_an_answer_that_is_known_is_given_and_what_is_forced_is_not_asked_for() -> None:
+def test_a_known_answer_is_written_and_forced_tokens_need_no_forward_pass() -> None:
     rules, form = grammar(SCHEMAS["flat"])
     text = form.written({"vendor": "Vantage Cleaning LLC", "date": "2024-03-18", "total": 12.5, "currency": "EUR"})
     model = Reciter(text)
@@ -113,7 +113,7 @@ def test_an_answer_that_would_not_end_is_cut_and_stays_a_record() -> None:
     assert len(record["date"]) == 10
 
 
-def test_what_follows_a_cut_is_as_short_as_it_may_be() -> None:
+def test_a_cut_record_takes_the_shortest_way_to_its_end() -> None:
     rules, _ = grammar({"properties": {name: {"type": "string"} for name in "abc"}, "required": list("abc")})
     assert TOKENS.decode(generate(rules, Babbler(0), [], 0).ids) == '{"a":"","b":"","c":""}'
 

@@ -27,7 +27,7 @@ def test_importing_openvino_tells_nobody(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # its first sending writes to ~/intel
 
 
-def test_onnx_runtime_is_told_to_be_silent_before_it_is_loaded() -> None:
+def test_telemetry_is_off_before_onnx_runtime_is_loaded() -> None:
     """The emulated Azure refuses and tells every host that is not Azure's: so it came out that it was not."""
     program = (
         "import os, sys\n"

@@ -1,4 +1,4 @@
-"""Tokens are decoded one by one as they would be all together."""
+"""Incremental decoding gives the same text as decoding all tokens together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_text_comes_piece_by_piece(text: str) -> None:
     assert list(ends) == [len(TOKENS.decode(ids[: count + 1])) for count in range(len(ids))]
 
 
-def test_what_is_no_text_comes_as_it_would_be_read_at_once() -> None:
+def test_tokens_that_are_not_text_decode_as_they_do_together() -> None:
     for seed in range(50):
         ids, decoder = random.Random(seed).choices(range(VOCABULARY), k=30), IncrementalDecoder(TOKENS.decode)
         ends = [decoder.add(token)[1] for token in ids]

@@ -27,7 +27,7 @@ def test_openvino_serves_where_it_knows_model_and_processor(
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_bundle_shows_what_its_weights_are_for(name: RuntimeName, tmp_path: Path) -> None:
+def test_a_bundles_folders_give_its_runtime(name: RuntimeName, tmp_path: Path) -> None:
     (tmp_path / FOLDERS[name]).mkdir()
     if name.endswith("-lora"):
         (tmp_path / ADAPTER_FOLDER).mkdir()

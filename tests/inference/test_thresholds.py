@@ -1,4 +1,4 @@
-"""Thresholds of labels: the micro-F1 that they reach, what falls back on all together, and the F1 to be expected."""
+"""Thresholds of labels: their micro-F1, the common threshold, and the expected F1."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_labels_whose_probabilities_are_wrong_get_their_own_thresholds_and_exact
     assert choose_belief(few, truth, np.ones(150), folds[:150]) >= 10
 
 
-def test_what_is_unseen_had_no_say_in_its_thresholds() -> None:
+def test_cross_validation_leaves_out_the_own_fold() -> None:
     probabilities, gold = drawn(8, 200, 3)
     folds = np.arange(200) % 4
     before = cross_validated(probabilities, gold, np.ones(200), folds, 0.0)

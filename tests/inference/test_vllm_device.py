@@ -1,4 +1,4 @@
-"""What vLLM is told of the device it finds, by a Python that answers in its place."""
+"""The options of vLLM for its device, with a fake Python that reports the device."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def finds(tmp_path: Path) -> Finds:
     ],
     ids=["a T4", "an A10", "half of a card is another's"],
 )
-def test_a_card_is_told_its_type_and_what_is_free(
+def test_the_options_follow_the_card_and_its_free_memory(
     finds: Finds, capability: str, free: int, total: int, weights: int, told: list[str]
 ) -> None:
     assert _for_device(finds("cuda", capability, free, total), weights) == told

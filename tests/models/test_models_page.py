@@ -1,4 +1,4 @@
-"""docs/models.md says of each model what the code says. `python -m tests.models.test_models_page` writes its table."""
+"""docs/models.md agrees with the code about each model. `python -m tests.models.test_models_page` writes its table."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_each_type_of_the_catalogue_is_tried_in_tiny() -> None:
 
 
 @pytest.mark.parametrize(("model_type", "runtime"), [("gemma4_text", "vllm"), ("granite", "onnxruntime")])
-def test_what_the_graph_does_not_know_has_another_runtime(model_type: str, runtime: str, tmp_path: Path) -> None:
+def test_a_type_that_the_graph_lacks_has_another_runtime(model_type: str, runtime: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}"}}', "utf-8")
     assert best_runtime(tmp_path) == runtime
 

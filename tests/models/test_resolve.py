@@ -84,7 +84,7 @@ def test_the_default_model_is_found_in_the_cache(tmp_path: Path) -> None:
     assert cached_folder("smollm2-135m") == folder == resolve("smollm2-135m", tmp_path).folder
 
 
-def test_a_hub_id_that_is_not_here_offline_says_what_was_tried(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_hub_id_offline_lists_the_tries(tmp_path: Path) -> None:
     message = refusal("owner/name", tmp_path)
     assert "HF_HUB_OFFLINE forbids fetching" in message
     assert "Tried in order: the catalogue, a local folder, the hub's local cache" in message
@@ -114,7 +114,7 @@ def test_a_path_that_can_be_no_hub_id_is_a_user_error(model: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("model", ["smollm", "./absent", "/absent/model", "a/b/c"])
-def test_a_name_that_is_nothing_says_what_was_tried_in_order(model: str, tmp_path: Path) -> None:
+def test_the_error_for_an_unknown_name_lists_the_tries_in_order(model: str, tmp_path: Path) -> None:
     message = refusal(model, tmp_path)
     assert f"No base model '{model}'" in message
     assert message.index("the catalogue") < message.index("the folder or file") < message.index("a hub id")
@@ -149,7 +149,7 @@ def test_a_folders_own_template_without_marks_gives_way_to_the_familys(tmp_path:
     assert resolve("mine", tmp_path).template.name == "chatml.jinja"
 
 
-def test_llama_3_is_told_from_other_llamas_by_its_vocabulary(tmp_path: Path) -> None:
+def test_llama_3_is_recognised_by_its_vocabulary(tmp_path: Path) -> None:
     (model_folder(tmp_path / "mine") / "tokenizer.json").write_text('{"<|start_header_id|>": 1}')
     assert resolve("mine", tmp_path).template.name == "llama3.jinja"
 

@@ -1,4 +1,4 @@
-"""A template of a downloaded model ends soon and stays small, and is given what transformers gives it."""
+"""A downloaded template ends soon, stays small, and gets the functions that transformers offers."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ SHARED = {
     "attributes without end": "{{ a" + ".a" * 50000 + " }}",
     "half a letter": r"{{ '\ud800' }}",
 }
-"""What got through before a value cost as much as all that it holds, and what was no error of the template."""
+"""Attacks that passed before a value cost as much as all its content, or that raised no template error."""
 GENERATORS = (
     "{% set n = namespace(g=['a']) %}{% for i in range(99999) %}{% set n.g = n.g | map('upper') %}{% endfor %}{{ n.g }}"
 )
@@ -144,13 +144,13 @@ print("done")
 """
 
 
-def test_what_holds_the_same_text_many_times_costs_as_much_as_if_it_were_written_out() -> None:
+def test_a_list_of_one_text_many_times_costs_as_much_as_written_out() -> None:
     """In a process that may take 3 GiB and 200 s; all together they take some seconds."""
     ended = subprocess.run([sys.executable, "-c", _HOSTILE], capture_output=True, text=True, check=False, timeout=500)
     assert ended.stdout.split("\n") == ["done", ""], ended.stderr[-500:]
 
 
-def test_what_templates_do_with_lists_works_as_before() -> None:
+def test_templates_can_still_use_lists() -> None:
     assert text_of("{{ [3, 1, 2] | sort | map('string') | join(',') }}{{ [1, 2] | reverse | list }}") == "1,2,3[2, 1]"
     assert text_of("{{ messages | selectattr('role', 'equalto', 'user') | list | length }}") == "1"
     assert (
@@ -172,7 +172,7 @@ def test_a_long_conversation_is_within_its_budget() -> None:
     assert len(text_of(source, messages=talk)) > 39_000_000
 
 
-def test_what_transformers_gives_is_given() -> None:
+def test_templates_get_the_functions_of_transformers() -> None:
     assert text_of("{{ strftime_now('%Y') }}") == str(datetime.now().year)
     assert text_of("{{ {'b': '<é>', 'a': [1, none]} | tojson }}") == '{"b": "<é>", "a": [1, null]}'
     assert text_of("{% for a in [1, 2, 3] %}{% if a == 2 %}{% break %}{% endif %}{{ a }}{% endfor %}") == "1"
@@ -190,7 +190,7 @@ def test_a_misspelt_name_is_an_error_where_it_would_be_written() -> None:
         text_of("{{ mesages }}")
 
 
-def test_a_message_is_told_what_its_template_says() -> None:
+def test_an_error_carries_the_message_of_the_template() -> None:
     template = ChatTemplate("{% generation %}{{ raise_exception('no system') }}{% endgeneration %}", "own.jinja")
     with pytest.raises(UserError, match=r"own\.jinja: .*no system"):
         template.spans([Message(role="user", content="x")])

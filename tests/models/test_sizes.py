@@ -57,7 +57,7 @@ def test_a_folder_is_read_without_transformers(tmp_path: Path) -> None:
     assert shape_of(str(tmp_path), Path()) == shape.model_copy(update={"head_width": 64, "more": {}})
 
 
-def test_what_is_not_here_has_no_sizes(tmp_path: Path) -> None:
+def test_an_unknown_model_has_no_sizes(tmp_path: Path) -> None:
     assert sizes_of("owner/name", tmp_path) is None
     (tmp_path / "config.json").write_text("{}", "utf-8")
     assert sizes_of(str(tmp_path), tmp_path) is None

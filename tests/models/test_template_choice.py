@@ -1,4 +1,4 @@
-"""Which template a folder stands for, and that ours write and encode what the models' own do."""
+"""The template of a folder. Our templates write and encode the same as the models' own."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def tokens_of(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
-def test_ours_writes_what_the_models_own_does(name: str) -> None:
+def test_our_template_writes_the_same_as_the_models_own(name: str) -> None:
     def alike(talks: tuple[list[Message], ...]) -> bool:
         return same_text(
             ChatTemplate.named(ORIGINALS[name]), texts_of(of_trl(name), tokens_of(name), talks) or [], talks
@@ -63,7 +63,7 @@ def test_ours_writes_what_the_models_own_does(name: str) -> None:
     assert alike(WITHOUT) == (name != "qwen2_5")
 
 
-def test_the_sandbox_writes_what_transformers_does() -> None:
+def test_the_sandbox_writes_the_same_as_transformers() -> None:
     """All templates that TRL knows, to the last character."""
     from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import render_jinja_template
@@ -108,7 +108,7 @@ def folder_with(folder: Path, own: str | None, model_type: str = "llama", **sett
     return folder
 
 
-def test_a_models_own_template_is_known_by_what_it_writes(tmp_path: Path) -> None:
+def test_a_models_own_template_is_recognised_by_its_text(tmp_path: Path) -> None:
     own = "{# another file #}" + of_trl("phi3")
     assert template_of(folder_with(tmp_path, own, eos_token="<|endoftext|>")).name == "phi3.jinja"
 
@@ -118,7 +118,7 @@ def test_an_older_folder_has_its_template_in_the_tokenizers_settings(tmp_path: P
     assert found.name == "qwen3.jinja"
 
 
-def test_what_ours_are_not_equal_to_is_looked_for_among_trls(tmp_path: Path) -> None:
+def test_trls_templates_come_after_ours(tmp_path: Path) -> None:
     found = template_of(folder_with(tmp_path, of_trl("cohere"), bos_token="<BOS_TOKEN>"))
     assert found.name == "trl/cohere_training.jinja"
     assert "".join(span.text for span in found.spans([SYSTEM])).startswith("<BOS_TOKEN>"), "the file alone says all"
@@ -142,7 +142,7 @@ def test_a_template_that_nothing_is_equal_to_gives_way_with_a_note(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert template_of(folder_with(tmp_path, "{{ messages[0].content }}")).name == "chatml.jinja"
-    assert "that no known one is equal to" in "".join(capsys.readouterr())
+    assert "no known template is equal to it" in "".join(capsys.readouterr())
 
 
 def test_a_template_that_never_ends_gives_way_too(tmp_path: Path) -> None:

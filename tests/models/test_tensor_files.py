@@ -1,4 +1,4 @@
-"""Weights read where they lie: what safetensors writes is read, what is cut or lies is refused."""
+"""Mapped weights: files of safetensors are read, cut or wrong ones are refused."""
 
 from __future__ import annotations
 

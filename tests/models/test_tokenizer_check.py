@@ -133,7 +133,7 @@ def test_an_unusual_tokenizer_that_ends_is_used(folder: Path) -> None:
         {"pre_tokenizer": {"type": "Digits"}},
     ],
 )
-def test_what_known_tokenizers_have_is_not_tried(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_parts_of_known_tokenizers_are_not_tried(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer_check, "_tried", lambda _, unusual: pytest.fail(unusual))
     tokenizer_check.check_tokenizer(json.dumps(BASE | changes).encode(), Path("x"))
     tokenizer_check.check_tokenizer((TOKENIZER / "tokenizer.json").read_bytes(), Path("x"))

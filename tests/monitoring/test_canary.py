@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import make_spec
 from tunewright.monitoring.retraining import events
-from tunewright.monitoring.retraining.canary import LOOKS, Canary, CanaryTerms, CanaryEnded, watch
+from tunewright.monitoring.retraining.canary import LOOKS, Canary, CanaryEnded, CanaryTerms, watch
 from tunewright.monitoring.retraining.rates import Rate
 from tunewright.monitoring.retraining.status import outlook, status
 from tunewright.monitoring.store import Store
@@ -160,7 +160,9 @@ def test_it_is_due_with_reviews_enough_of_which_it_takes_half_after_an_alarm(sto
     events.record(store, "tickets", "new", events.REFUSED, detail)
     assert not outlook(spec, store).due, "what a training has looked at is not new"
     put(store, Alarm(time=datetime.now(UTC), model="tickets", version="old", kind="language", detail={}))
-    assert outlook(spec, store).sentence.startswith("Not due: 0 new reviews of the 2 that"), "there is nothing to learn"
+    assert outlook(spec, store).sentence.startswith("Not due: 0 of 2 new reviews; after an alarm"), (
+        "there is nothing to learn"
+    )
     said = [wrong(n, "old") for n in range(2)]
     for each in said:
         each.time = datetime.now(UTC)

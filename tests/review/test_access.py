@@ -227,7 +227,7 @@ def test_a_proxy_is_named_by_its_address() -> None:
 
     ReviewAccess("ann", proxies=["127.0.0.1", "::1", "10.0.0.0/8"])
     for wrong in ("proxy.example", "*", "10.0.0.1/8", ""):
-        with pytest.raises(UserError, match="is no address of a proxy"):
+        with pytest.raises(UserError, match="is not the address of a proxy"):
             ReviewAccess("ann", proxies=[wrong])
 
 

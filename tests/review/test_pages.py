@@ -62,7 +62,7 @@ def test_what_is_passed_over_comes_again_at_the_end(store: Store) -> None:
     assert f'action="/item/{low}"' in page
     page = ann.submit(f"/item/{low}", say="right", after=high).text
     assert f'action="/item/{high}"' in page
-    assert "passed over" in said(page)
+    assert "that you skipped" in said(page)
 
 
 def test_each_label_has_its_key_and_its_meaning(store: Store) -> None:
@@ -164,7 +164,7 @@ def test_an_answer_that_is_left_as_it_is_counts_as_right(store: Store) -> None:
     ann.submit(f"/item/{ids[0]}", say="written", answer='{\r\n  "total": 12\r\n}')
     assert reviews(store) == [("ann", '{"total":12}', True, "review")]
     page = ann.get(f"/item/{ids[1]}").text
-    assert "no answer of this task" in page
+    assert "not an answer of this task" in page
     assert ann.submit(f"/item/{ids[1]}", say="right").status_code == 422
     assert len(reviews(store)) == 1
 
@@ -193,7 +193,7 @@ def test_alike_requests_are_answered_at_once_and_undone_at_once(store: Store) ->
     bob.submit(f"/item/{ids[1]}", answer="defect")
     page = ann.submit(f"/alike/{ids[0]}", answer="refund", id=ticked).text
     assert said(page) == (
-        "Saved 3 alike: refund. 1 stay as they are: reviewed meanwhile, or no answer that can be right."
+        "Saved 3 alike: refund. 1 stay unchanged: they were reviewed meanwhile, or their answer can't be right."
     )
     assert {row for row in reviews(store) if row[0] == "ann"} == {("ann", "refund", False, "bulk")}
     page = ann.submit("/undo").text
@@ -244,10 +244,10 @@ def test_where_two_are_wanted_both_are_kept_and_what_they_differ_on_is_settled(s
     assert "67 %" in page
     assert f"/item/{ids[2]}" in page
     both = cleo.get(f"/item/{ids[2]}").text
-    assert "<b>ann</b> says it is right" in both
+    assert "<b>ann</b> says that it is right" in both
     cleo.submit(f"/item/{ids[2]}", answer="refund")
     assert reviews(store)[-1] == ("cleo", "refund", False, "settle")
-    assert "no two reviewers differ" in cleo.get("/agreement").text
+    assert "There are no conflicts." in cleo.get("/agreement").text
 
 
 def test_history_tells_who_said_what_and_what_was_undone(store: Store) -> None:

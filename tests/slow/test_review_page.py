@@ -229,7 +229,7 @@ def test_single_keys_can_be_switched_off(page: playwright.Page, start: Start) ->
     app = start(tickets())
     app.enter(page)
     press(page, "?")
-    page.get_by_label("Single keys do this").uncheck()
+    page.get_by_label("Use single keys").uncheck()
     page.reload()
     press(page, "2", "x", "n")
     page.wait_for_timeout(300)

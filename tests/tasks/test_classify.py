@@ -63,7 +63,7 @@ def test_only_a_label_is_an_answer() -> None:
             TASK.canonical(text)
 
 
-def test_an_answer_is_worth_one_where_it_is_right() -> None:
+def test_a_right_answer_scores_one() -> None:
     assert TASK.measures("help", "refund", "refund") == {"accuracy": (1, 1)}
     assert TASK.measures("help", "refund", "billing") == {"accuracy": (0, 1)}
 
@@ -88,7 +88,7 @@ def test_each_label_is_one_token_of_its_own_where_labels_have_codes() -> None:
     assert [fitted.canonical(each) for each in written.values()] == fitted.answers
 
 
-def test_the_label_list_says_what_codes_stand_for() -> None:
+def test_the_label_list_explains_single_token_labels() -> None:
     lines = Coded.TASK.fitted(Coded.encode).system.splitlines()
     assert "- refund" in lines
     assert "- fee: card fee" in lines
@@ -100,12 +100,12 @@ def test_no_code_is_the_name_of_another_label() -> None:
     assert fitted.canonical("card") == "card"
 
 
-def test_a_model_that_was_not_trained_is_asked_for_labels_in_words() -> None:
+def test_an_untrained_model_writes_labels_out() -> None:
     untaught = Coded.TASK.fitted(Coded.encode).untaught().fitted(Coded.encode)
     assert (untaught.label_tokens, untaught.system) == ({}, ClassifyTask("Choose one:\n{labels}", Coded.LABELS).system)
     assert untaught.written("card fee").content == untaught.lead + "card fee"
 
 
-def test_too_few_tokens_for_codes_are_told() -> None:
+def test_too_few_single_tokens_for_the_labels_are_an_error() -> None:
     with pytest.raises(UserError, match="no 5 words of one token"):
         Coded.TASK.fitted(lambda text: list(range(2 * len(text))))

@@ -1,4 +1,4 @@
-"""What a record is worth against the right one."""
+"""The scores of a record against the right one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_list_items_are_compared_in_any_order() -> None:
     assert found["field F1"] == (4, 5)
 
 
-def test_what_is_no_record_is_an_empty_one() -> None:
+def test_any_other_text_counts_as_an_empty_record() -> None:
     found = measured({"vendor": "ACME Ltd."}, "I don't know")
     assert (found["records"], found["field F1"], found["invented"]) == ((0, 1), (0, 1), (0, 0))
 

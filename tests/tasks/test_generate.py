@@ -1,4 +1,4 @@
-"""Free texts: their one form, and what they are worth."""
+"""Free texts: their canonical form and their scores."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_first_text_that_ends_an_answer_counts_whatever_their_order() -> Non
     assert cut_at_stop("a b", []) == "a b"
 
 
-def test_the_right_answer_is_worth_all_and_another_little() -> None:
+def test_the_right_answer_scores_one_and_another_little() -> None:
     task = GenerateTask("Answer.")
     right = task.measures("How do I get a refund?", GOLD, GOLD)
     wrong = task.measures("How do I get a refund?", GOLD, "We are open from nine to five.")
@@ -61,7 +61,7 @@ def test_chrf_is_that_of_its_paper() -> None:
     assert chrf("abc", "xyz") == 0
 
 
-def test_what_is_copied_and_what_is_said_twice_is_counted_in_runs_of_four_words() -> None:
+def test_copied_and_repeated_text_counts_in_runs_of_four_words() -> None:
     assert copied("please cancel my order number 17", "we cancel my order number 17 today") == (2, 4)
     assert copied("hello there", "one two three four five") == (0, 2)
     assert repeated("no no no no no no") == (2, 3)
@@ -69,6 +69,6 @@ def test_what_is_copied_and_what_is_said_twice_is_counted_in_runs_of_four_words(
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
-def test_a_worth_is_a_share(gold: str, answer: str) -> None:
+def test_a_score_is_a_share(gold: str, answer: str) -> None:
     for part, whole in GenerateTask("Answer.").measures("a b c d", gold, answer).values():
         assert 0 <= part <= max(whole, 0) + 1e-9

@@ -78,7 +78,7 @@ def test_extreme_logits_do_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("sequences", [[[1, 2], [1, 2]], [[1], [1, 2]], [[1, 2], [1]], [[], [1]]])
-def test_labels_that_cannot_be_told_apart_are_refused(sequences: list[list[int]]) -> None:
+def test_labels_with_the_same_tokens_are_refused(sequences: list[list[int]]) -> None:
     with pytest.raises(ValueError, match="another"):
         LabelTrie(sequences)
 
@@ -92,7 +92,7 @@ def many_labels(count: int, seed: int) -> list[list[int]]:
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.5, 3.0])
 @pytest.mark.parametrize("seed", range(5))
-def test_what_is_not_asked_changes_neither_the_answer_nor_much_of_its_confidence(seed: int, temperature: float) -> None:
+def test_skipped_branches_hardly_change_the_confidence_and_never_the_answer(seed: int, temperature: float) -> None:
     trie = LabelTrie(many_labels(120, seed))
     whole, part = TableModel(), TableModel()
     for prompt in ([7, n] for n in range(20)):
@@ -108,7 +108,7 @@ def test_what_is_not_asked_changes_neither_the_answer_nor_much_of_its_confidence
         assert len(part.asked) < 0.6 * len(whole.asked)
 
 
-def test_a_sure_model_is_asked_once_for_each_decision_of_its_answer() -> None:
+def test_a_confident_model_runs_once_for_each_decision() -> None:
     trie = LabelTrie(many_labels(120, 0))
     asked = []
 
@@ -133,7 +133,7 @@ class BatchTable(TableModel):
 
 
 @pytest.mark.parametrize("temperature", [None, 0.7, 1.5])
-def test_what_must_be_asked_is_asked_at_once(temperature: float | None) -> None:
+def test_open_branches_run_together(temperature: float | None) -> None:
     trie = LabelTrie(many_labels(120, 3))
     for number in range(20):
         alone, together = TableModel(), BatchTable()

@@ -1,4 +1,4 @@
-"""Several labels a text: the form of an answer, and what it is worth."""
+"""Several labels a text: the form and the scores of an answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_an_answer_is_a_list_in_the_specs_order_with_each_label_once(written: st
 
 
 @pytest.mark.parametrize("written", ["refund", "", "refund; billing", '"refund"', "[1.5]", "[null]", "[true]", "{"])
-def test_what_is_no_list_is_no_answer(written: str) -> None:
+def test_text_that_is_not_a_list_is_not_an_answer(written: str) -> None:
     with pytest.raises(Unfit):
         TASK.canonical(written)
 
@@ -57,7 +57,7 @@ def test_numbers_may_be_labels() -> None:
     assert MultiLabelTask("Which?", {"1": "", "2": ""}).canonical("[2, 1]") == '["1","2"]'
 
 
-def test_its_worth_is_the_f1_of_its_labels() -> None:
+def test_the_score_is_the_f1_of_the_labels() -> None:
     measured = TASK.measures("", '["billing","refund"]', '["defect","refund"]')
     assert next(iter(measured)) == TASK.primary_metric == "micro-F1"
     assert measured == {

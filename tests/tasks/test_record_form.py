@@ -1,4 +1,4 @@
-"""Records have one way to be written, and what is no record of the schema is refused with its place."""
+"""Records have one canonical form, and an invalid record is refused with the place of the error."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_required_field_stays_without_a_value() -> None:
         ("[]", r"the record: \[\] is not of type 'object'"),
     ],
 )
-def test_what_is_no_record_is_refused_with_its_place(text: str, reason: str) -> None:
+def test_an_invalid_record_is_refused_with_the_place(text: str, reason: str) -> None:
     with pytest.raises(Unfit, match=reason):
         FORM.canonical(text)
 
@@ -132,7 +132,7 @@ def test_no_schema_and_no_record_takes_long(name: str) -> None:
     assert ends_in_time(check)
 
 
-def test_what_takes_too_many_steps_is_refused() -> None:
+def test_a_record_that_takes_too_many_steps_is_refused() -> None:
     form = object_of(a={"type": "array", "items": {"anyOf": [{"const": number} for number in range(200)]}})
     assert form.canonical(json.dumps({"a": list(range(200))}))
     with pytest.raises(Unfit, match="the check takes more than 200,000 steps"):
@@ -185,7 +185,7 @@ def test_exactly_one_form_or_any() -> None:
         form.written({"b": 2})
 
 
-def test_a_long_value_is_not_told_whole() -> None:
+def test_a_message_shortens_a_long_value() -> None:
     with pytest.raises(Unfit) as caught:
         object_of(a={"type": "integer"}).written({"a": "x" * 10_000})
     assert str(caught.value).endswith("is not of type 'integer'")

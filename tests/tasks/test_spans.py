@@ -94,7 +94,7 @@ def test_only_the_readings_that_values_need_are_kept_and_rare_ones_are_not() -> 
     assert aligner.align(examples[-1]) == Aligned((), (), ("date",)), "two dates as they stand are too few"
 
 
-def test_of_several_places_the_one_where_other_values_stand_is_taught_and_the_others_are_not() -> None:
+def test_training_uses_the_place_that_is_like_the_other_values_places() -> None:
     schema = schema_of(total=TEXT)
     plain = [example(f"item {n}.10\nTOTAL {n}.50 thanks", {"total": f"{n}.50"}, n) for n in range(10, 30)]
     twice = example("item 7.30\nTOTAL 7.30 thanks", {"total": "7.30"})
@@ -121,7 +121,7 @@ def test_equal_values_of_two_fields_and_of_a_list_have_places_of_their_own() -> 
     assert aligner_of(schema, three).align(three).lost == ("b",)
 
 
-def test_fields_are_named_by_their_paths_and_what_is_chosen_is_told_from_what_is_read() -> None:
+def test_fields_have_paths_and_choices_differ_from_pieces() -> None:
     schema = schema_of(
         ("a", "c", "inner"),
         a=TEXT,
@@ -152,7 +152,7 @@ def test_fields_are_named_by_their_paths_and_what_is_chosen_is_told_from_what_is
         ({"anyOf": [TEXT, schema_of(a=TEXT)]}, "object"),
     ],
 )
-def test_what_tags_cant_say_is_refused_with_the_field_and_the_reason(part: dict[str, Any], why: str) -> None:
+def test_a_field_without_tags_is_refused_with_the_reason(part: dict[str, Any], why: str) -> None:
     if not why:
         assert not fields_of(RecordForm(schema_of(field=part)))[0].choices, "a text may be any"
         return
@@ -174,7 +174,7 @@ def test_a_field_that_mostly_does_not_stand_in_the_text_is_refused_with_its_shar
         require_literal(literal(fields, [{}], [()]))
 
 
-def test_what_is_taught_is_read_back() -> None:
+def test_training_targets_are_read_back() -> None:
     schema = schema_of(
         ("who", "kind"),
         who=TEXT,
@@ -220,7 +220,7 @@ def test_tokens_that_join_a_value_with_its_neighbour_cant_say_it_and_their_text_
     assert parted.tags == [0, 0, 1, 0]
 
 
-def test_of_a_single_value_the_surest_piece_counts_and_of_a_list_all() -> None:
+def test_a_single_value_takes_the_best_piece_and_a_list_all() -> None:
     text = "one two three"
     for part, expected in ((TEXT, {"a": "three"}), ({"type": "array", "items": TEXT}, {"a": ["one", "three"]})):
         tags = TagSet(fields_of(RecordForm(schema_of(a=part))), [("a", "text")])
@@ -229,7 +229,7 @@ def test_of_a_single_value_the_surest_piece_counts_and_of_a_list_all() -> None:
         assert SpanReader(tags, logits, words(text), text).read(whole=True).record == expected
 
 
-def test_what_must_be_there_is_looked_for_and_what_cant_be_read_is_left_out() -> None:
+def test_a_required_field_takes_a_candidate_and_unreadable_pieces_are_left_out() -> None:
     date = {"type": "string", "format": "date"}
     tags = TagSet(fields_of(RecordForm(schema_of(("a",), a=date, b=date))), [("a", "dmy"), ("a", "mdy"), ("b", "dmy")])
     text = "5 18.03.2024 5"
@@ -329,7 +329,7 @@ def test_seams_are_between_words_numbers_and_characters() -> None:
     assert end == [False, True, True, False, True, True]
 
 
-def test_each_window_teaches_what_stands_in_it() -> None:
+def test_each_window_has_its_own_values() -> None:
     schema = schema_of(a=TEXT, b=TEXT, many={"type": "array", "items": TEXT}, c={"enum": ["X", "Y"]})
     text = "a: one\nmany: p\nb: two\nmany: q Y"
     windows = ["a: one\nmany: p\n", "many: p\nb: two\n", "b: two\nmany: q Y"]

@@ -80,7 +80,7 @@ def test_a_line_without_an_end_is_cut_at_spaces() -> None:
     assert all(window.startswith("word") for window in windows)
 
 
-def test_each_window_teaches_what_stands_in_it() -> None:
+def test_each_window_has_its_own_values() -> None:
     training_examples = TASK.training_examples(
         Example.of(TEXT, TASK.canonical(json.dumps(RECORD)), Meta(id="1")), count
     )
@@ -101,7 +101,7 @@ def test_a_number_that_is_part_of_another_is_not_found_there() -> None:
     assert divided({"date": "2024-03-18"}, ["nothing", "on 18.03.2024"]) == [{}, {"date": "2024-03-18"}]
 
 
-def test_what_was_taught_in_portions_comes_together_again() -> None:
+def test_the_records_of_windows_join_to_the_whole() -> None:
     windows = cut(TEXT, 128, count)
     read = [(record, {"vendor": 0.9, "total": 0.8, "lines[].item": 0.7}) for record in divided(RECORD, windows)]
     record, fields = joined(read)
@@ -117,7 +117,7 @@ def test_of_two_values_the_surer_one_counts() -> None:
 
 
 @pytest.mark.parametrize("window", [None, 64])
-def test_a_whole_record_has_what_it_must_have(window: int | None) -> None:
+def test_a_whole_record_has_its_required_fields(window: int | None) -> None:
     task = ExtractTask("Read this.", SCHEMA, window=window)
     with pytest.raises(ValueError, match="required"):
         task.canonical('{"vendor":"Acme"}')

@@ -209,7 +209,7 @@ def test_a_deployment_that_is_stuck_is_taken_away(
     for module in (endpoint, live_endpoint):
         monkeypatch.setattr(module, "STUCK_SECONDS", 3.0)
     cloud.endpoints.stuck = True
-    with pytest.raises(UserError, match=r"was not ready after 0 minutes\. Nothing of the new version was left"):
+    with pytest.raises(UserError, match=r"was not ready after 0 minutes\. Nothing of the new version is left"):
         versions_of_it[0].release("aml")
     assert api.standing(versions_of_it[0].spec) == []
 

@@ -103,8 +103,8 @@ class Clusters:
         return HttpResponse(202, None, {"location": where, "retry-after": "0"})
 
     def _result(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
-        found = self._results.get(path.rpartition("/")[2])
-        return HttpResponse(body=found) if found else error(404, "NotFound", path)
+        result = self._results.get(path.rpartition("/")[2])
+        return HttpResponse(body=result) if result else error(404, "NotFound", path)
 
     def _done(self, command: str, files: dict[str, bytes]) -> tuple[int, str]:
         """(exit code, output) of a command. The rule helm-hides-pending holds for lists."""

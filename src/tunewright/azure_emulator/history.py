@@ -23,16 +23,16 @@ class RunHistory:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.path.startswith("/discovery"):
             return HttpResponse(body={"api": f"https://{request.host}", "history": f"https://{request.host}"})
-        found = _RUN.match(request.path)
-        job = self._runner.jobs.get(found["run"]) if found else None
-        if found is None or job is None:
+        match = _RUN.match(request.path)
+        job = self._runner.jobs.get(match["run"]) if match else None
+        if match is None or job is None:
             return error(404, "NotFound", f"no run at {request.path}")
-        if found["what"] == "details":
+        if match["what"] == "details":
             return HttpResponse(body=self._run(job) | {"logFiles": self._runner.logs(job)})
-        if found["what"] == "children":
+        if match["what"] == "children":
             children = [self._run(each) for each in list(self._runner.jobs.values()) if each.parent == job.name]
             return HttpResponse(body={"value": children})
-        if found["what"] == "artifacts/batch/metadata":
+        if match["what"] == "artifacts/batch/metadata":
             named = [str(each["path"]) for each in request.json()["paths"]]
             return HttpResponse(
                 body={

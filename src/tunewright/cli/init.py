@@ -85,7 +85,9 @@ def _copy_example(name: str, out: Path | None) -> None:
         raise UserError(f"There is no example '{name}'.", why=examples, fix=did_you_mean(name, known, ""))
     target = out if out is not None else Path(name)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise UserError("This path exists; it was left unchanged.", where=target, fix="Name another folder with --out.")
+        raise UserError(
+            "This path exists already; it was left unchanged.", where=target, fix="Name another folder with --out."
+        )
     source = examples_folder() / name
     for file in sorted(source.rglob("*")):
         inside = file.relative_to(source)

@@ -85,8 +85,8 @@ def _of_model(named: str, folder: Path, allow_code: bool) -> dict[str, Any]:
             f"The spec names code to run: {shortened(named, 100)}.",
             where="task.schema",
             why="Importing the module runs its code with your rights.",
-            fix="If you trust it, add --allow-code to the command (in Python: load_spec(…, allow_code=True)). Else name "
-            "a .json file with the model's schema: json.dumps(Model.model_json_schema()).",
+            fix="If you trust it, add --allow-code to the command (in Python: load_spec(…, allow_code=True)). Else "
+            "name a .json file with the model's schema: json.dumps(Model.model_json_schema()).",
         )
     module, _, name = named.partition(":")
     sys.path.insert(0, str(folder))

@@ -142,8 +142,8 @@ def _jobs(spec: Spec, at: Connection) -> Iterator[Thing]:
 
 def _endpoints(spec: Spec, at: Connection) -> Iterator[Thing]:
     with azure_errors("the endpoints"):
-        found = [each for each in at.ml.online_endpoints.list() if _is_ours(spec, each.tags)]
-    for each in found:
+        endpoints = [each for each in at.ml.online_endpoints.list() if _is_ours(spec, each.tags)]
+    for each in endpoints:
 
         def remove(name: str = each.name) -> None:
             wait_for(at.ml.online_endpoints.begin_delete(name), f"the endpoint {name} to be deleted", _LONGEST)
@@ -185,8 +185,8 @@ def _releases(spec: Spec, at: Connection) -> Iterator[Thing | UserError]:
 
 def _computes(spec: Spec, at: Connection) -> Iterator[Thing]:
     with azure_errors("the clusters"):
-        found = [each for each in at.ml.compute.list() if _is_ours(spec, each.tags)]
-    for each in found:
+        computes = [each for each in at.ml.compute.list() if _is_ours(spec, each.tags)]
+    for each in computes:
         is_instance = each.type == "computeinstance"
         cost = "costs money until it is stopped" if is_instance else "no machine while it is idle"
 

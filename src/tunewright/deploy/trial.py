@@ -189,7 +189,7 @@ def _wake(ask: _Client, exam: Exam, costs: str) -> float:
         if refused or over:
             raise (UserError if refused else NoAnswer)(
                 f"The new version answered nothing in {time.monotonic() - start:.0f} s.",
-                why=f"It said {ask.fault}.",
+                why=f"The last failure: {ask.fault}.",
                 fix="Give yourself a role that may call it, then type the same command again."
                 if refused
                 else "See its log in the Azure portal, then type the same command again.",

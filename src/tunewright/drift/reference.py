@@ -105,7 +105,7 @@ class Reference:
     @classmethod
     def of(
         cls,
-        taught: Sequence[str],
+        training_texts: Sequence[str],
         texts: Sequence[str],
         answers: Sequence[str],
         confidences: Sequence[float | None],
@@ -120,7 +120,7 @@ class Reference:
             texts: the texts to compare windows with, with the model's answers and confidences.
             groups: the customer of each text; None where the texts are independent, or that is not known.
         """
-        known = KnownTexts.of(taught)
+        known = KnownTexts.of(training_texts)
         return cls.from_traits(known, traits_of(texts, answers, confidences, task, known), groups)
 
     @classmethod
@@ -140,9 +140,9 @@ class Reference:
             effects: the design effects of the reference that this one replaces; captures do not name the customer.
         """
         order = np.random.default_rng(seed).permutation(len(texts))
-        taught, window = order[::2], order[1::2]
+        training_texts, window = order[::2], order[1::2]
         reference = cls.of(
-            [texts[row] for row in taught],
+            [texts[row] for row in training_texts],
             [texts[row] for row in window],
             [answers[row] for row in window],
             [confidences[row] for row in window],

@@ -75,8 +75,8 @@ def _measured(tables: list[Table]) -> tuple[int, Interval, Interval | None]:
 
 
 def kappa(tables: list[Table]) -> Interval | None:
-    """Cohen's kappa with a bootstrap interval. For several pairs of people, the agreement by chance is computed for each
-    pair and summed.
+    """Cohen's kappa with a bootstrap interval. For several pairs of people, the agreement by chance is computed for
+    each pair and summed.
 
     If all answers agree, or none do, every resample gives the same value. The interval is then derived from Wilson's
     interval of the agreement.

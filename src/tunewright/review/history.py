@@ -1,7 +1,7 @@
 """The history of all reviews.
 
-A review does not name its model, but its capture does. The queries read the latest reviews first and then their captures
-by id, because for a join databases prefer to scan all captures of the model.
+A review does not name its model, but its capture does. The queries read the latest reviews first and then their
+captures by id, because for a join databases prefer to scan all captures of the model.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ class ReviewAccess:
                 ipaddress.ip_network(proxy)
             except ValueError:
                 raise UserError(
-                    f"'{proxy}' is not the address of a proxy.", fix="Give the address it connects from: --proxy 127.0.0.1"
+                    f"'{proxy}' is not the address of a proxy.",
+                    fix="Give the address that it connects from: --proxy 127.0.0.1",
                 ) from None
 
     @property

@@ -102,7 +102,8 @@ def site_of(request: Request) -> Site:
 
 
 def cookie_of(request: Request) -> str:
-    """The session cookie's name. It contains the port, because browsers share cookies between the ports of a machine."""
+    """The session cookie's name. It contains the port, because browsers share cookies between the ports of a
+    machine."""
     return f"tunewright-review-{request.url.port or request.url.scheme}"
 
 

@@ -1,4 +1,4 @@
-"""The shared malformed files in the whole check: each check finishes, and finds the faults that no reader can judge."""
+"""The malformed files in the whole check: each check finishes, and finds the faults that no reader can judge."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.readers.helpers import SHARED
+from tests.conftest import BAD_INPUTS
 from tests.data.readers.test_shared_cases import CASES
 from tunewright.config import file_spec
 from tunewright.core.artifacts import read_jsonl
@@ -17,9 +17,7 @@ from tunewright.data.job import job_of_files
 
 def checked(name: str, out: Path, *overrides: str) -> dict[str, str]:
     """The findings by code."""
-    if not SHARED.is_dir():
-        pytest.skip(f"the shared malformed files are not here: {SHARED}")
-    job = job_of_files(file_spec(SHARED / f"{name}.jsonl", overrides))
+    job = job_of_files(file_spec(BAD_INPUTS / f"{name}.jsonl", overrides))
     return {finding.code: finding.what for finding in examine(job, out).findings}
 
 
@@ -55,7 +53,7 @@ def test_a_dominating_label_and_singletons_are_found(tmp_path: Path) -> None:
 
 
 def test_one_exact_and_one_near_leak_are_found(tmp_path: Path) -> None:
-    found = checked("32_leak_train", tmp_path, f"data.test.held={SHARED / '32_leak_test.jsonl'}")
+    found = checked("32_leak_train", tmp_path, f"data.test.held={BAD_INPUTS / '32_leak_test.jsonl'}")
     assert found["D008"] == "held: 1 test texts are also in train"
     assert found["D012"].startswith("held: 1 test texts have a near copy in train")
 

@@ -11,8 +11,6 @@ from typing import Any
 from tunewright.data.readers import Columns, Fault, Note, read
 from tunewright.tasks import Example
 
-SHARED = Path(__file__).parents[3].parent / "shared" / "data" / "bad_inputs"
-
 
 @dataclass
 class Read:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.readers.helpers import SHARED, Read, read_all
+from tests.conftest import BAD_INPUTS
+from tests.data.readers.helpers import Read, read_all
 from tunewright.data.readers import Columns, quarantine_line, write_chat
 
 # file: (examples, faults as (line, code), notes as (line, code))
@@ -57,9 +58,7 @@ CASES: dict[str, tuple[int, list[tuple[int, str]], list[tuple[int, str]]]] = {
 
 
 def case(name: str) -> Read:
-    if not SHARED.is_dir():
-        pytest.skip(f"the shared malformed files are not here: {SHARED}")
-    return read_all(SHARED / f"{name}.jsonl")
+    return read_all(BAD_INPUTS / f"{name}.jsonl")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -82,9 +81,7 @@ def test_all_examples_of_a_shared_file_can_be_written(name: str, tmp_path: Path)
 
 
 def test_every_shared_file_has_its_case() -> None:
-    if not SHARED.is_dir():
-        pytest.skip(f"the shared malformed files are not here: {SHARED}")
-    assert {path.stem for path in SHARED.glob("*.jsonl")} == set(CASES)
+    assert {path.stem for path in BAD_INPUTS.glob("*.jsonl")} == set(CASES)
 
 
 @pytest.mark.parametrize("name", ["01_bom", "02_crlf", "03_cr_only", "10_no_final_newline", "13_json_array", "39_gzip"])

@@ -80,9 +80,9 @@ def probe(spec: Spec, at: Connection) -> Probe:
         names, things = _names(at), Throwaway(spec, at)
         questions = _Questions(things)
         with things.taken_away():
-            found = {rule: ask() for rule, ask in questions.by_rule.items()}
+            rows_by_rule = {rule: ask() for rule, ask in questions.by_rule.items()}
             notes = questions.notes()
-    rows = tuple(found.get(rule) or _unasked(rule) for rule in rules().rules)
+    rows = tuple(rows_by_rule.get(rule) or _unasked(rule) for rule in rules().rules)
     hide = names | {things.name: "tw-probe", spec.name: "<project>"}
     return Probe(at.region, datetime.now(UTC).date(), rows, notes, tuple(things.left), hide)
 

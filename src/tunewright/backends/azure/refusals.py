@@ -214,7 +214,7 @@ def _refused(what: str, error: Any) -> UserError:
         case 429:
             fix = "Azure asks to slow down, and waiting did not help. Type the same command again in some minutes."
         case status if status and status >= 500:
-            fix = "The fault is Azure's. Type the same command again: finished work is not repeated."
+            fix = "It is a fault of Azure's. Type the same command again: finished work is not repeated."
         case _:
             fix = "Fix that, then type the same command again."
     fix = _HINTS.get(code, fix)

@@ -43,8 +43,8 @@ class Shadow:
         if self.agreement is None:
             return "There were no captured requests for the challenger to answer in shadow."
         return (
-            f"In shadow it answered {self.asked:,} captured requests, {self.agreement:.1%} of them as the champion did. "
-            f"{self.escalated.summary}."
+            f"In shadow it answered {self.asked:,} captured requests, {self.agreement:.1%} of them as the champion "
+            f"did. {self.escalated.summary}."
         )
 
 
