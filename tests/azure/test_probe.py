@@ -157,7 +157,7 @@ def test_typed(job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
     done = run(cli, ["azure", "probe", str(spec.folder), "--out", str(out), "--yes"])
     assert done.exit_code == 0, done.output
-    assert "endpoint-name: holds; an endpoint's name of 33 signs: refused (400, BadRequest" in done.output
+    assert "endpoint-name: holds; an endpoint's name of 33 characters: refused (400, BadRequest" in done.output
     assert out.is_file()
     monkeypatch.setattr(arm, "_refused", lambda *_: None)
     assert run(cli, ["azure", "probe", str(spec.folder), "--out", str(out), "--yes"]).exit_code == 1

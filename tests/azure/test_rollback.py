@@ -363,13 +363,13 @@ def test_pods_are_there_before_the_traffic(
     assert (values["stable"]["replicas"], values["canary"]["replicas"]) == (4, 1)
     values["server"] = {"timeoutSeconds": 20, "limitConcurrency": 9}
     seen = []
-    original = azure.clusters._installed
+    original = azure.clusters._install
 
     def watched(release: str, values: dict[str, Any], files: dict[str, bytes]) -> tuple[int, str]:
         seen.append((values["traffic"], values["stable"]["replicas"], values["canary"]["replicas"]))
         return original(release, values, files)
 
-    monkeypatch.setattr(azure.clusters, "_installed", watched)
+    monkeypatch.setattr(azure.clusters, "_install", watched)
     project.conclude("aks", promote=True)
     assert seen == [("all", 4, 4), ("canary", 4, 4), ("canary", 4, 4), ("all", 4, 0)]
     values = azure.clusters.releases[target.name]

@@ -93,7 +93,7 @@ def test_the_command_tells_the_speed_and_that_a_line_was_refused(
     done = tunewright("batch", str(short_run.project), str(source), str(target))
     assert done.returncode == 1, done.stderr
     assert "61 lines, 1 refused, 0 answered before." in done.stdout
-    assert "a million would take" in done.stdout
+    assert "A million would take" in done.stdout
     again = tunewright("batch", str(short_run.project), str(source), str(target))
     assert again.returncode == 2
     assert "The output is there already." in again.stderr

@@ -82,7 +82,7 @@ def test_a_training_whose_node_is_taken_away_ends_with_the_same_weights(
     assert azure.storage.names("tunewright/kept/") == []
 
     run = azure.tracking._client.get(
-        "/api/2.0/mlflow/runs/get", params={"run_id": azure.tracking._theirs[training.name]}
+        "/api/2.0/mlflow/runs/get", params={"run_id": azure.tracking._run_ids[training.name]}
     )
     data = run.json()["run"]["data"]
     params = {each["key"]: each["value"] for each in data["params"]}

@@ -436,7 +436,7 @@ def test_without_a_server_the_file_is_all_that_changes(project: Retraining) -> N
 
 def test_two_retrainings_do_not_run_at_once(project: Retraining) -> None:
     def second() -> Path:
-        with pytest.raises(UserError, match="at work in this folder"):
+        with pytest.raises(UserError, match="works in this folder"):
             project.retrain(lambda: better(project))
         return better(project)
 
