@@ -18,6 +18,9 @@ ONE_MORE = $(shell expr $$(nproc) + 1)
 # There is a process for each core; more threads than cores wait for each other ten times as long as they work.
 ONE_THREAD = OMP_NUM_THREADS=1
 
+# What `make test` leaves out: engines that have environments of their own, and the longest tests.
+ELSEWHERE = (vllm or llama or nightly)
+
 # Tests start hundreds of processes, each of which would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -26,15 +29,15 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(READY) ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
 
+# The first part needs no model. In the second a file's tests share what they have trained, so one process runs them.
 test: lint ## everything: lint, types, import rules, fast tests, tests on tiny models and on the real one
-	$(ONE_THREAD) $(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/llama \
-	  --ignore tests/azure -m "not nightly" --numprocesses auto
-	$(ONE_THREAD) $(BIN)/pytest tests/model tests/tiny tests/azure --numprocesses $(ONE_MORE) --dist loadfile \
+	$(ONE_THREAD) $(BIN)/pytest -m "not model and not emulator and not $(ELSEWHERE)" --numprocesses auto
+	$(ONE_THREAD) $(BIN)/pytest -m "(model or emulator) and not $(ELSEWHERE)" --numprocesses $(ONE_MORE) --dist loadfile \
 	  --no-loadscope-reorder --durations 40
 
 test-fast: $(TOOLS) ## only the tests that need no model and take no seconds each
-	$(ONE_THREAD) $(BIN)/pytest --ignore tests/model --ignore tests/tiny --ignore tests/vllm --ignore tests/llama \
-	  --ignore tests/slow --ignore tests/azure --ignore tests/fuzz -m "not slow" --numprocesses auto
+	$(ONE_THREAD) $(BIN)/pytest --ignore tests/fuzz --ignore tests/crash \
+	  -m "not slow and not model and not emulator and not $(ELSEWHERE)" --numprocesses auto
 
 fuzz: $(TOOLS) ## what nobody would write, other inputs each time, for ten minutes; `make test` tries a few, the same each time
 	TUNEWRIGHT_FUZZ_SECONDS=600 $(ONE_THREAD) $(BIN)/pytest tests/fuzz

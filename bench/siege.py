@@ -30,7 +30,7 @@ import numpy as np
 from attacks import attacks
 from soak_server import Server
 from tests.documents import hostile
-from tests.tiny.conftest import FAMILIES, run_example, write_tiny_model
+from tests.fixtures.tiny import FAMILIES, run_example, write_tiny_model
 
 from tunewright.core.artifacts import read_jsonl
 from tunewright.serving.captures import CaptureRecord, read_captures

@@ -34,10 +34,18 @@ BAD_INPUTS = Path(__file__).parent / "data" / "bad_inputs"
 """Malformed data files, each with one fault."""
 TOKENIZER = Path(__file__).parent / "tokenizer"
 """A tokenizer without a model: one token a byte."""
-SHORT_RUN = tuple(
-    f"test_{name}.py" for name in ("base_model", "batch", "elsewhere", "faults", "ladder", "openvino", "short_run")
-)
-"""The files of tests/model that need the fixture `short_run`."""
+SHORT_RUN = {
+    "tests/models/test_base_model.py",
+    "tests/serving/test_batch_run.py",
+    "tests/parity/test_elsewhere.py",
+    "tests/pipeline/test_faults.py",
+    "tests/ladder/test_real_ladder.py",
+    "tests/inference/test_smollm2_openvino.py",
+    "tests/pipeline/test_short_run.py",
+}
+"""The files that need the fixture `short_run`."""
+
+pytest_plugins = ["tests.fixtures.tiny", "tests.fixtures.short_run", "tests.fixtures.browser"]
 
 
 class ByFile(LoadScopeScheduling):
@@ -45,7 +53,7 @@ class ByFile(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "short run" if file.startswith("tests/model/") and file.endswith(SHORT_RUN) else file
+        return "short run" if file in SHORT_RUN else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:

@@ -4,7 +4,7 @@
     python tools/arm_schemas.py azure-resource-manager-schemas/schemas
 
 Kept of each api-version are the kinds of resources below and the definitions they lead to, without their descriptions.
-Whether that is all, `tests/azure/test_schemas.py` and `tests/infra/test_bicep.py` tell. They were cut at commit a145443
+Whether that is all, `tests/backends/azure/test_schemas.py` and `tests/infra/test_bicep.py` tell. They were cut at commit a145443
 (2026-08-16).
 """
 

@@ -1,4 +1,4 @@
-"""Scales of an adapter, which its settings give by regular expressions. tests/tiny compare them with peft's."""
+"""Scales of an adapter, which its settings give by regular expressions. tests/training compare them with peft's."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import make_spec
-from tests.tiny.exported import ARCHITECTURES, TEXTS, exported
+from tests.fixtures.exported import ARCHITECTURES, TEXTS, exported
 from tunewright.core.errors import UserError
 from tunewright.exporters.gguf.export import PRECISIONS, write_gguf
 from tunewright.exporters.gguf.llama import llama_model, quantise_q4_k_m, require_llama

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import make_spec
+from tests.fixtures.encoders import FAMILIES, WINDOW, with_pooling, write_encoder, write_tokenizer
 from tests.models.test_resolve import hub_snapshot
-from tests.tiny.encoders import FAMILIES, WINDOW, with_pooling, write_encoder, write_tokenizer
 from tunewright.config.sections import ExtractSpec, GenerateSpec
 from tunewright.core.errors import UserError
 from tunewright.models import resolve as resolving

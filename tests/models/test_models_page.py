@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.tiny.conftest import FAMILIES, NEWER
+from tests.fixtures.tiny import FAMILIES, NEWER
 from tunewright.inference.runtimes.base import best_runtime
 from tunewright.models.architectures import VLLM_ONLY, unsupported
 from tunewright.models.catalogue import CatalogueEntry, catalogue

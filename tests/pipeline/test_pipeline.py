@@ -152,7 +152,7 @@ def test_a_run_goes_on_after_the_step_that_failed(project: Path) -> None:
     ("changes", "again"),
     [
         # The check reads these too. A real one then finds the same rows, and what follows is reused:
-        # tests/model/test_short_run.py.
+        # tests/pipeline/test_short_run.py.
         ({"goal": {"accuracy": 0.8}}, ALL),
         ({"model": "qwen3-0.6b"}, ALL),
         ({"train": {"max_length": 99}}, ALL),

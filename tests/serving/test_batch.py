@@ -1,4 +1,4 @@
-"""Answering files. The engine is a fake that echoes the request; tests/model use a real one."""
+"""Answering files. The engine is a fake that echoes the request; tests marked `model` use a real one."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from tests.tiny.test_engine import assert_same, gradients, plain
+from tests.training.test_fast_paths import assert_same, gradients, plain
 from tunewright.config.sections import TrainSpec
 from tunewright.models.meter import GpuAttention, Meter
 from tunewright.tasks import LabelTrie

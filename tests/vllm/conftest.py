@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import make_spec
-from tests.tiny.test_adapters import peft_adapter
+from tests.serving.test_adapters import peft_adapter
 from tunewright.exporters.bundle import write_bundle
 from tunewright.exporters.steps import link_weights
 from tunewright.inference.bundle import load_bundle
@@ -48,11 +48,13 @@ TASKS: dict[str, dict[str, Any]] = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = [item for item in items if Path(item.fspath).parent == Path(__file__).parent]
+    for item in here:
+        item.add_marker(pytest.mark.vllm)
     if PYTHON not in os.environ:
         skip = pytest.mark.skip(reason=f"{PYTHON} names no Python that has vLLM: make test-vllm")
-        for item in items:
-            if Path(item.fspath).parent == Path(__file__).parent:
-                item.add_marker(skip)
+        for item in here:
+            item.add_marker(skip)
 
 
 @pytest.fixture(scope="session")

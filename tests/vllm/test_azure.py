@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.azure.served import entered
+from tests.backends.azure.served import entered
 from tests.conftest import make_spec
 from tests.vllm.conftest import MODEL, TASKS
 from tunewright.azure_emulator import emulated_azure

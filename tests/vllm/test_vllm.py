@@ -17,7 +17,7 @@ import numpy as np
 import openai
 import pytest
 
-from tests.tiny.test_adapters import peft_adapter
+from tests.serving.test_adapters import peft_adapter
 from tests.vllm.conftest import TASKS
 from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model

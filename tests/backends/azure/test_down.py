@@ -1,0 +1,161 @@
+"""`azure ls` and `azure down`: each kind by itself. If one can't be listed, the error names it, and the rest is
+done."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.backends.azure.conftest import Emulation, MakeJob, fails
+from tunewright import api
+from tunewright.azure_emulator import AzureEmulator
+from tunewright.azure_emulator.arm import PAGE
+from tunewright.backends.azure.connection import connect
+from tunewright.config import Spec
+from tunewright.core.errors import EXIT_USER
+from tunewright.deploy import images
+from tunewright.deploy.down import Unseen, take_down
+
+
+def app(azure: AzureEmulator, name: str, project: str) -> str:
+    """Put a container app that belongs to a project. Returns its path."""
+    group = f"/subscriptions/{azure.cloud.subscription}/resourceGroups/{azure.cloud.group}"
+    path = f"{group}/providers/Microsoft.App/containerApps/{name}"
+    azure.cloud.put(path, {"tags": {"tunewright": project}, "properties": {}})
+    return path
+
+
+def cluster(azure: AzureEmulator, name: str, project: str) -> str:
+    """Like `app`, for a cluster of machines."""
+    path = f"{azure.cloud.workspace}/computes/{name}"
+    machines = {"vmSize": "Standard_D4s_v3", "scaleSettings": {"maxNodeCount": 1}}
+    azure.cloud.put(
+        path,
+        {
+            "location": "eastus",
+            "tags": {"tunewright": project},
+            "properties": {"computeType": "AmlCompute", "provisioningState": "Succeeded", "properties": machines},
+        },
+    )
+    return path
+
+
+def typed(emulation: Emulation, spec: Spec, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tunewright", "azure", words[0], str(spec.folder), *words[1:]]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | emulation.variables)
+
+
+@pytest.mark.parametrize(
+    ("refused", "named"),
+    [
+        (r"GET .*/schedules$", "the schedules"),
+        (r"GET .*/jobs$", "the jobs"),
+        (r"GET .*/onlineEndpoints$", "the endpoints"),
+        (r"GET .*/managedClusters$", "the AKS clusters"),
+        (r"POST .*/runCommand$", "the cluster emulator"),
+    ],
+)
+def test_a_kind_that_can_not_be_listed_keeps_none_of_the_others(
+    azure: AzureEmulator, job: MakeJob, refused: str, named: str
+) -> None:
+    spec = job()
+    paths = [app(azure, f"app-{spec.name[-20:]}", spec.name), cluster(azure, f"c-{spec.name[-20:]}", spec.name)]
+    fails(azure, refused, 403, "AuthorizationFailed", "No authorization.", times=2)
+    with pytest.raises(Unseen, match=f"{named} .403, AuthorizationFailed.*No authorization") as unseen:
+        api.standing(spec)
+    assert [each.kind for each in unseen.value.found] == ["container app", "cluster"]
+    with pytest.raises(Unseen, match=named):
+        take_down(unseen.value.found, unseen.value)
+    assert [azure.cloud.get(path) for path in paths] == [None, None]
+
+
+def test_a_provider_that_is_not_registered_has_nothing(azure: AzureEmulator, job: MakeJob) -> None:
+    """No resource of the provider can exist."""
+    spec = job()
+    made = cluster(azure, f"c-{spec.name[-20:]}", spec.name)
+    for provider in ("Microsoft.App/containerApps", "Microsoft.ContainerService/managedClusters"):
+        said = f"The subscription is not registered to use namespace '{provider.partition('/')[0]}'."
+        fails(azure, f"GET .*/{provider}$", 409, "MissingSubscriptionRegistration", said)
+    assert [each.kind for each in api.standing(spec)] == ["cluster"]
+    azure.cloud.remove(made)
+
+
+def test_the_command_takes_the_rest_away_and_fails(azure: AzureEmulator, emulation: Emulation, job: MakeJob) -> None:
+    spec = job()
+    path = app(azure, f"app-{spec.name[-20:]}", spec.name)
+    fails(azure, r"GET .*/onlineEndpoints$", 403, "AuthorizationFailed", "No authorization.", times=2)
+    listed = typed(emulation, spec, "ls")
+    assert listed.returncode == EXIT_USER
+    assert f"container app app-{spec.name[-20:]}" in listed.stdout
+    assert "Azure refused the endpoints (403, AuthorizationFailed)" in listed.stderr
+    done = typed(emulation, spec, "down", "--yes")
+    assert done.returncode == EXIT_USER
+    assert "is gone" in done.stderr and azure.cloud.get(path) is None
+    assert "Azure refused the endpoints" in done.stderr.splitlines()[-1]
+    fails(azure, r"GET .*/onlineEndpoints$", 403, "AuthorizationFailed", "No authorization.")
+    assert "This project has nothing" not in typed(emulation, spec, "ls").stdout
+    clear = typed(emulation, spec, "ls")
+    assert (clear.returncode, clear.stdout.strip()) == (
+        0,
+        "This project has nothing in Azure that costs money.",
+    )
+
+
+def test_lists_are_read_to_their_last_page(azure: AzureEmulator, job: MakeJob) -> None:
+    spec = job()
+    others = [app(azure, f"other-{n}-{spec.name[-15:]}", "somebody-else") for n in range(PAGE)]
+    mine = app(azure, f"app-{spec.name[-20:]}", spec.name)
+    assert [each.name for each in api.standing(spec)] == [mine.rpartition("/")[2]]
+    for path in (*others, mine):
+        azure.cloud.remove(path)
+
+
+def test_an_image_is_found_among_many_builds(
+    azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = connect(job())
+    builds = {
+        f"cb{n}": {
+            "properties": {"status": "Succeeded", "outputImages": [{"repository": "tunewright/x", "tag": str(n)}]}
+        }
+        for n in range(PAGE + 1)
+    }
+    registry = next(each for each in azure.clusters._registry.hooks if each[2].__name__ == "_list")[2].__self__
+    monkeypatch.setattr(registry, "_runs", builds)
+    assert images.is_built(at, images.registry_of(at), f"tunewright/x:{PAGE}")
+    assert not images.is_built(at, images.registry_of(at), f"tunewright/x:{PAGE + 1}")
+
+
+def test_every_aks_cluster_is_looked_into(azure: AzureEmulator, job: MakeJob) -> None:
+    """With two clusters, a release in either must be found, and the error names a cluster that refuses."""
+    spec = job()
+    group = f"/subscriptions/{azure.cloud.subscription}/resourceGroups/{azure.cloud.group}"
+    second = f"{group}/providers/Microsoft.ContainerService/managedClusters/foreign"
+    azure.cloud.put(second, {"location": "eastus", "properties": {}})
+    try:
+        fails(azure, r"POST .*/managedClusters/foreign/runCommand$", 403, "AuthorizationFailed", "Not yours.")
+        image = f"x.azurecr.io/tunewright/{spec.name}:1"
+        azure.clusters.releases[f"tw-{spec.name}"[:38].rstrip("-")] = {"stable": {"image": image}}
+        with pytest.raises(Unseen, match=r"the cluster foreign \(403") as unseen:
+            api.standing(spec)
+        (release,) = unseen.value.found
+        assert (release.kind, release.cost) == ("Helm release", "its pods take machines of emulator")
+        release.remove()
+        assert api.standing(spec) == []
+    finally:
+        azure.cloud.remove(second)
+        azure.clusters.releases.clear()
+
+
+def test_what_a_cluster_says_beside_the_answer_is_not_taken_for_it(
+    azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = job()
+    monkeypatch.setattr(azure.clusters, "says", "[]\nWARNING: an old client")
+    assert api.standing(spec) == []
+    monkeypatch.setattr(azure.clusters, "says", "no answer at all")
+    with pytest.raises(Unseen, match=r"did not answer in JSON\. no answer at all"):
+        api.standing(spec)
