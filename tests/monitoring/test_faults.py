@@ -115,7 +115,7 @@ def test_a_database_of_something_else_is_left_alone(address: str) -> None:
             connection.execute(text(f"DROP TABLE {name}"))
         connection.execute(text("CREATE TABLE orders (number INTEGER)"))
     store.close()
-    with pytest.raises(UserError, match="something else"):
+    with pytest.raises(UserError, match="tables of another program"):
         open_at(address)
 
 

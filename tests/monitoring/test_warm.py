@@ -33,5 +33,5 @@ def test_a_champion_that_is_an_encoder_is_no_beginning(tmp_path: Path) -> None:
         run=run,
         appraise=lambda _session, _captures: None,
     )
-    with pytest.raises(UserError, match=r"The champion, bert, is no language model.*Leave --warm out"):
+    with pytest.raises(UserError, match=r"The champion, bert, is not a language model.*Leave --warm out"):
         retrain(spec, open_store(spec), runs, parts, Course(0, None, warm=True))
