@@ -18,6 +18,7 @@ from tunewright.core.artifacts import LATEST, read_manifest
 from tunewright.core.errors import UserError
 
 SERVING = "serving.json"
+STORE = "monitor.db"
 _REMEMBERED = 10
 """Former champions that `serving.json` keeps."""
 
@@ -137,6 +138,11 @@ class Project:
     def is_one(path: Path) -> bool:
         """Whether a folder is a project."""
         return (path / SPEC_FILE).is_file()
+
+    @property
+    def store(self) -> Path:
+        """The database of its monitoring, unless the spec names another one."""
+        return self.folder / STORE
 
     def latest(self, step: str) -> Path:
         """The output that a step last made or reused."""

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunewright.api.steps import plan
-from tunewright.config import RUNS, Spec
+from tunewright.config import Spec
 from tunewright.core.errors import Check
 from tunewright.pipeline.steps import STEPS, steps_to
+from tunewright.project import Project
 
 if TYPE_CHECKING:
     from tunewright.backends.azure.answers import Probe
@@ -107,7 +108,7 @@ def deployment(spec: Spec, to: str, *, runs: Path | None = None, identity: Path 
     from tunewright.deploy.capacity import require_capacity
     from tunewright.deploy.outputs import outputs_of
 
-    outputs = outputs_of(runs or spec.folder / RUNS)
+    outputs = outputs_of(Project(spec.folder, runs).runs)
     require_capacity(to, spec, outputs)
     return target_of(to, spec, connect(spec), outputs, identity, dry=True).blueprint()
 
@@ -143,7 +144,7 @@ def deploy(
     from tunewright.deploy.preflight import endpoint_checks, require
     from tunewright.deploy.rights import TARGETS, image_checks
 
-    outputs = outputs_of(runs or spec.folder / RUNS)
+    outputs = outputs_of(Project(spec.folder, runs).runs)
     if not anyway:
         require_worth(outputs)
     require_capacity(to, spec, outputs)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tunewright.api.pipeline import On, run
 from tunewright.api.steps import split
-from tunewright.config import RUNS, Spec
+from tunewright.config import Spec
 from tunewright.core.progress import say
 from tunewright.project import Project, Traffic
 
@@ -117,7 +117,7 @@ def retrain(
 
         appraise(session, captures, load_reference(traffic_of(spec.folder).champion))
 
-    spec = of_champion(spec, spec.folder / RUNS, lambda: Project(spec.folder).latest_bundle())
+    spec = of_champion(spec, Project(spec.folder).runs, lambda: Project(spec.folder).latest_bundle())
     with closing(open_store(spec)) as store:
         parts = Parts(
             latest=lambda: Project(spec.folder).latest_bundle(),
@@ -128,7 +128,7 @@ def retrain(
             appraise=appraise_captures,
             served=InAzure(spec, to, identity) if to else None,
         )
-        return run_retraining(spec, store, spec.folder / RUNS, parts, course or Course())
+        return run_retraining(spec, store, Project(spec.folder).runs, parts, course or Course())
 
 
 def serving_status(spec: Spec) -> Status:
@@ -138,7 +138,7 @@ def serving_status(spec: Spec) -> Status:
     from tunewright.monitoring.store.collect import collected_store
 
     with collected_store(spec) as store:
-        return status(spec, store, spec.folder / RUNS)
+        return status(spec, store, Project(spec.folder).runs)
 
 
 def roll_back(spec: Spec) -> tuple[str, ServedBundle]:
@@ -147,4 +147,4 @@ def roll_back(spec: Spec) -> tuple[str, ServedBundle]:
     from tunewright.monitoring.store.collect import collected_store
 
     with collected_store(spec) as store:
-        return restore_previous(spec, store, spec.folder / RUNS)
+        return restore_previous(spec, store, Project(spec.folder).runs)

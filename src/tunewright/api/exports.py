@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunewright.api.pipeline import On, bring_up_to_date
-from tunewright.config import RUNS, Spec
+from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
 from tunewright.models.resolve import kind_of
 from tunewright.pipeline.fingerprint import code_version
 from tunewright.pipeline.runner import point_latest
+from tunewright.project import Project
 
 if TYPE_CHECKING:
     from tunewright.exporters.artifact import Form, Parcel
@@ -74,7 +75,7 @@ def parcel(spec: Spec, form: Form | None, to: str, *, runs: Path | None = None) 
     from tunewright.exporters.artifact import parcel_of
 
     _destination(to)
-    return parcel_of(spec, (runs or spec.folder / RUNS).resolve(), form)
+    return parcel_of(spec, Project(spec.folder, runs).runs.resolve(), form)
 
 
 def push(spec: Spec, files: Parcel, to: str, *, public: bool = False) -> Pushed:

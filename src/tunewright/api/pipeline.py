@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunewright.backends.local import LocalBackend
-from tunewright.config import RUNS, Spec
+from tunewright.config import Spec
 from tunewright.core.errors import GateFailed
 from tunewright.core.progress import say
 from tunewright.models.naming import absolute, require_known
@@ -19,6 +19,7 @@ from tunewright.models.resolve import locate
 from tunewright.pipeline.fingerprint import read_once
 from tunewright.pipeline.runner import Backend, PipelineResult, due, run_pipeline, standing
 from tunewright.pipeline.steps import Step, steps_to
+from tunewright.project import Project
 from tunewright.training.capabilities import require_able, unused
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def run(
 
     for model in spec.candidates:
         locate(model, spec.folder)  # report a model that can't be loaded before the first one is trained
-    home, sources = (runs if runs is not None else spec.folder / RUNS).resolve(), read_once()
+    home, sources = Project(spec.folder, runs).runs.resolve(), read_once()
 
     def is_ready(candidate: Spec) -> bool:
         rerun = force or from_step is not None
@@ -176,7 +177,7 @@ def bring_up_to_date(
         local = LocalBackend(spec, file, check_room if on == "local" else None)
 
         def run_on(backend: Backend) -> PipelineResult:
-            folder = runs if runs is not None else spec.folder / RUNS
+            folder = Project(spec.folder, runs).runs
             return run_pipeline(spec, backend, runs=folder.resolve(), to=step, from_step=from_step, force=force)
 
         if on == "local":

@@ -12,7 +12,7 @@ from tunewright.backends.azure.bases import require_reachable
 from tunewright.backends.azure.connection import ARM, Connection
 from tunewright.backends.azure.refusals import azure_errors
 from tunewright.backends.azure.rules import endpoint_family
-from tunewright.config import RUNS, Spec
+from tunewright.config import Spec
 from tunewright.core.errors import Check, UserError
 from tunewright.deploy import is_standing, target_of
 from tunewright.deploy.live import State
@@ -25,6 +25,7 @@ from tunewright.models.sizes import sizes_of
 from tunewright.pipeline.planning.machines import priced_machine
 from tunewright.pipeline.planning.preflight import memory_checks
 from tunewright.pipeline.steps import STEPS, Step
+from tunewright.project import Project
 
 if TYPE_CHECKING:
     from tunewright.pipeline.planning.project import ProjectPlan
@@ -150,7 +151,7 @@ def _vllm_image(spec: Spec, at: Connection) -> Iterator[Check]:
 def _outputs(spec: Spec) -> Outputs | None:
     """The outputs that a deployment would serve by now; None if there is no whole run."""
     try:
-        return outputs_of(spec.folder / RUNS)
+        return outputs_of(Project(spec.folder).runs)
     except UserError:
         return None
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tunewright.config import RUNS, Spec, load_spec
+from tunewright.config import Spec, load_spec
 from tunewright.core.errors import EXTRA_OF, Check, UserError
 from tunewright.core.processes import machine_memory
 from tunewright.data.steps import raw_files
@@ -22,6 +22,7 @@ from tunewright.models.sizes import sizes_of
 from tunewright.pipeline.planning.machines import this_machine
 from tunewright.pipeline.planning.preflight import disk_checks, memory_checks
 from tunewright.pipeline.steps import steps_to
+from tunewright.project import Project
 from tunewright.tasks import task_of
 from tunewright.training.capabilities import require_able
 
@@ -125,7 +126,7 @@ def _project(project: Path | None, allow_code: bool) -> Iterator[Check]:
     if sizes is not None:
         here, steps = this_machine(), steps_to(spec, "bundle")
         yield from memory_checks(spec, sizes, steps, lambda _: here)
-        yield from disk_checks(spec, sizes, steps, spec.folder / RUNS)
+        yield from disk_checks(spec, sizes, steps, Project(spec.folder).runs)
 
 
 def _data(spec: Spec) -> Check:

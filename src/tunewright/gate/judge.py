@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunewright.config import RUNS, Spec
+from tunewright.config import Spec
 from tunewright.core.artifacts import LATEST, read_manifest
 from tunewright.core.errors import UserError
 from tunewright.evaluation.verdict.targets import Target
 from tunewright.pipeline.fingerprint import Sources, fingerprint, read_once
 from tunewright.pipeline.runner import UpToDate, standing
+from tunewright.project import Project
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def gate(spec: Spec, runs: Path | None = None) -> Gate:
     Raises:
         UserError: there is no verdict.
     """
-    home = runs or spec.folder / RUNS
+    home = Project(spec.folder, runs).runs
     latest = (home / LATEST / "verdict").resolve()
     sources = read_once()
     standings = [standing(each, "bundle", home, sources=sources, whole=False) for each in spec.each_candidate]

@@ -18,9 +18,8 @@ from tunewright.core.errors import UserError
 from tunewright.monitoring.store.faults import as_user_error
 from tunewright.monitoring.store.migrations import is_current, upgrade
 from tunewright.monitoring.store.tables import Base
+from tunewright.project import Project
 
-DATABASE = "monitor.db"
-"""The store's file beside the spec, if the spec names no database."""
 CONNECT_SECONDS = 10
 """Seconds in which a database server must answer."""
 WAIT_SECONDS = 30
@@ -70,7 +69,7 @@ def open_store(spec: Spec) -> Store:
     """
     variable = spec.monitor.database
     if variable is None:
-        return open_at(URL.create("sqlite", database=str(spec.path(Path(DATABASE)))))
+        return open_at(URL.create("sqlite", database=str(Project(spec.folder).store)))
     address = os.environ.get(variable)
     if not address:
         raise UserError(
