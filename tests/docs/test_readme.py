@@ -1,4 +1,4 @@
-"""The README's commands, typed as they stand there, in a copy of the example that is only a few steps long."""
+"""The commands of README and pages, typed as they stand there, in a copy of the example that is a few steps long."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, tunewright
+from tests.docs.pages import commands as page_command_lines
 from tests.fixtures.short_run import SHORT
 from tunewright.config import load_spec
 
@@ -87,6 +88,45 @@ def test_every_tunewright_command_runs() -> None:
         refusal = next((said for start, said in REFUSED.items() if command.startswith(start)), None)
         assert done.returncode == (2 if refusal else 0), f"{command}\n{done.stderr}"
         assert (refusal or "") in done.stderr
+
+
+OFFLINE = {"assess", "data", "doctor", "gate", "keys", "models", "monitor", "plan", "recipes", "spec"}
+"""Verbs that take seconds, train nothing and need nothing but a project."""
+NEEDS_MORE = {
+    "data freeze": "a project of its own, which it changes; tests/data/test_freeze.py types it",
+    "data curve": "a minute; tests/data/test_curve_and_fit.py fits it",
+    "data text": "a PDF of the reader's own",
+    "doctor --gpu": "a GPU",
+    "models prices --refresh": "a network",
+    "plan examples/tickets model=llama": "a model of the hub",
+    "plan examples/tickets --recipe": "a model of the hub",
+}
+"""What other commands need that this test has not, by how they begin."""
+_REFUSED = {
+    "monitor drift": "comparing needs 100",
+    "monitor rollback": "There is no previous champion",
+    "gate": "cheaper-api",
+}
+"""What a project that was never deployed is refused, and what the message says."""
+
+
+def page_commands() -> list[str]:
+    """Whole commands on the pages that can be typed here, on the README's example as the project."""
+    found = [each.words for each in page_command_lines("tunewright") if each.whole and each.words[0] in OFFLINE]
+    lines = {" ".join(words).replace("PROJECT", "examples/tickets"): words for words in found}
+    return sorted(
+        line
+        for line in lines
+        if not re.search(r"\b(?!D0)[A-Z]{4,}|my-job|…|\.\.\.| \.$", line) and not line.startswith(tuple(NEEDS_MORE))
+    )
+
+
+@pytest.mark.usefixtures("as_in_the_readme")
+@pytest.mark.parametrize("line", page_commands())
+def test_a_command_of_the_pages_runs(line: str) -> None:
+    done = subprocess.run(["bash", "-c", f"tunewright {line}"], capture_output=True, text=True, check=False)
+    refusal = next((message for start, message in _REFUSED.items() if line.startswith(start)), None)
+    assert done.returncode == 0 or (refusal and refusal in done.stdout + done.stderr), f"{line}\n{done.stderr}"
 
 
 @pytest.mark.usefixtures("as_in_the_readme")

@@ -29,7 +29,7 @@ def test_hosts_that_are_mapped() -> None:
         "blob.core.windows.net",
         "xmanagement.azure.com",
         "managementxazure.com",
-        "pypi.org",
+        "example.org",
         "",
     ):
         assert not is_mapped(host, known)
@@ -38,12 +38,12 @@ def test_hosts_that_are_mapped() -> None:
 def test_any_other_host_is_refused(azure: AzureEmulator) -> None:
     with pytest.raises(httpx.ProxyError, match="403"):
         httpx.get("https://huggingface.co/api/models", timeout=5)
-    code = "import urllib.request as u; u.urlopen('https://pypi.org/simple', timeout=5)"
+    code = "import urllib.request as u; u.urlopen('https://example.org/simple', timeout=5)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "403" in done.stderr
     plain = httpx.Client(proxy=azure.proxy.url, trust_env=False, timeout=5)
     assert plain.get("http://management.azure.com/").status_code == 403
-    assert azure.proxy.refused == ["huggingface.co", "pypi.org", "plain http"]
+    assert azure.proxy.refused == ["huggingface.co", "example.org", "plain http"]
     assert azure.bill.refused == azure.proxy.refused
     azure.proxy.refused.clear()
 
