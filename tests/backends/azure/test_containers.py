@@ -90,7 +90,7 @@ def failure(call):
     except Exception as error:
         return f'{type(error).__name__} {error}'
 print(failure(lambda: httpx.get('https://huggingface.co/api/models', timeout=5)))
-print(failure(lambda: urllib.request.urlopen('http://pypi.org/simple', timeout=5)))
+print(failure(lambda: urllib.request.urlopen('http://example.org/simple', timeout=5)))
 print(failure(lambda: httpx.get('https://files.pythonhosted.org', trust_env=False, timeout=5)))
 print(failure(lambda: socket.create_connection(('1.1.1.1', 443), timeout=5)))
 print(failure(lambda: httpx.get('https://prices.azure.com/api/retail/prices', timeout=5).status_code))
