@@ -73,7 +73,7 @@ def test_the_make_commands_do_what_the_readme_says() -> None:
 
 REFUSED = {
     "tunewright deploy": "The verdict is cheaper-api, not to serve this model",
-    "tunewright monitor drift": "The reference has 40 answers; comparing needs 100.",
+    "tunewright monitor drift": "The reference has 40 answers; a comparison needs 100.",
 }
 """What so short a run is not enough for, and what is said then."""
 
@@ -103,7 +103,7 @@ NEEDS_MORE = {
 }
 """What other commands need that this test has not, by how they begin."""
 _REFUSED = {
-    "monitor drift": "comparing needs 100",
+    "monitor drift": "a comparison needs 100",
     "monitor rollback": "There is no previous champion",
     "gate": "cheaper-api",
 }

@@ -240,7 +240,7 @@ def test_a_server_with_keys_answers_those_who_have_one(short_run: ShortRun, tmp_
         client = openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0)
         assert client.chat.completions.create(**asked).choices[0].message.content
         assert client.models.list().data[0].id == "tickets"
-        with pytest.raises(openai.RateLimitError, match="2 times a minute"):
+        with pytest.raises(openai.RateLimitError, match="2 requests a minute"):
             client.chat.completions.create(**asked)
         with pytest.raises(openai.AuthenticationError, match="The request needs a key"):
             client.with_options(api_key="tw-other").models.list()

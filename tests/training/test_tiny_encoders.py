@@ -356,7 +356,7 @@ def test_a_text_becomes_the_vector_that_its_base_says(make_encoder: Callable[[st
 def test_a_precision_that_encoders_are_not_served_in_is_refused(precision: str, tmp_path: Path) -> None:
     from tunewright.exporters.encoders import build_encoder
 
-    with pytest.raises(UserError, match=f"not served in {precision}"):
+    with pytest.raises(UserError, match=f"can't be served in {precision}"):
         build_encoder(tmp_path, tmp_path / "graph", "openvino-encoder", precision)
     assert not (tmp_path / "graph").exists()
 

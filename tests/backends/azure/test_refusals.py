@@ -220,7 +220,7 @@ def test_free_credit_builds_no_image(azure: AzureEmulator, at: Connection, tmp_p
     azure.registry.on_free_credit = True
     with pytest.raises(UserError, match=r"400, TasksOperationsNotAllowed.*are not permitted") as refused:
         build(at, tmp_path, "python:3.12-slim")
-    assert "go over to pay as you go" in str(refused.value.fix)
+    assert "change to pay as you go" in str(refused.value.fix)
     azure.registry.on_free_credit = False
     build(at, tmp_path, "python:3.12-slim")
 

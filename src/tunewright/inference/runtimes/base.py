@@ -92,7 +92,7 @@ def require_encoder_precision(precision: str) -> None:
         raise UserError(
             f"An encoder can't be served in {precision}.",
             where="export.precision",
-            why="Its weights are small, and four bits lose too much.",
+            why="Its weights are small: in four bits they lose too much, and there is no graph of them in 16 bits.",
             fix="Set export.precision=int8, or fp32.",
         )
 
