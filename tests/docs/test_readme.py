@@ -113,10 +113,11 @@ _REFUSED = {
 def page_commands() -> list[str]:
     """Whole commands on the pages that can be typed here, on the README's example as the project."""
     found = [each.words for each in page_command_lines("tunewright") if each.whole and each.words[0] in OFFLINE]
-    lines = {" ".join(words).replace("PROJECT", "examples/tickets"): words for words in found}
+    lines = {" ".join(words).replace("PROJECT", "examples/tickets") for words in found}
+    typed_there = {line.removeprefix("tunewright ") for line in commands()}
     return sorted(
         line
-        for line in lines
+        for line in lines - typed_there
         if not re.search(r"\b(?!D0)[A-Z]{4,}|my-job|…|\.\.\.| \.$", line) and not line.startswith(tuple(NEEDS_MORE))
     )
 
