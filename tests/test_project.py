@@ -6,8 +6,7 @@ import pytest
 
 from tunewright.api import traffic_of
 from tunewright.core.artifacts import atomic_folder, read_manifest
-from tunewright.core.errors import UserError
-from tunewright.project import Project, served_from, write_serving
+from tunewright.project import NoBundle, Project, served_from, write_serving
 
 
 def step(latest: Path, name: str, text: str, **inputs: str) -> str:
@@ -50,7 +49,7 @@ def test_a_whole_bundle_is_served_without_its_export(project: Path) -> None:
 
 
 def test_a_project_without_a_bundle_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no bundle yet"):
+    with pytest.raises(NoBundle, match="no bundle yet"):
         Project(tmp_path).latest_bundle()
 
 

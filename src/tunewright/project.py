@@ -123,6 +123,10 @@ def write_serving(runs: Path, serving: Serving) -> None:
         raise
 
 
+class NoBundle(UserError):
+    """A project has made no bundle yet."""
+
+
 class Project:
     """A project: the folder with its spec, and what its runs, its servers and its monitoring leave beside the spec.
 
@@ -161,7 +165,7 @@ class Project:
         ):
             return self.latest("bundle")
         if exported is None:
-            raise UserError(
+            raise NoBundle(
                 "This project has no bundle yet.", where=self.folder, fix=f"Type: tunewright export {self.folder}"
             )
         return self.latest("export") / "bundle"

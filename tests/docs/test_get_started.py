@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.docs.pages import blocks
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 PAGE = REPOSITORY / "docs" / "get-started.md"
 LINES = [line.split("  #")[0].strip() for block in blocks(PAGE, "bash") for line in block.splitlines()]
 

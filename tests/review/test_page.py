@@ -197,7 +197,7 @@ def test_alike_requests_are_answered_together(page: playwright.Page, start: Star
     )
     app.enter(page)
     press(page, "l")
-    page.get_by_role("heading", name="8 alike").wait_for()
+    page.get_by_role("heading", name="8 similar requests").wait_for()
     page.get_by_label("All").uncheck()
     assert page.locator("input[name=id]:checked").count() == 0
     page.get_by_label("All").check()
@@ -206,7 +206,7 @@ def test_alike_requests_are_answered_together(page: playwright.Page, start: Star
     told(page, "Saved 7 alike: refund")
     assert app.saved() == ["refund"] * 7
     press(page, "u")
-    page.get_by_role("heading", name="8 alike").wait_for()
+    page.get_by_role("heading", name="8 similar requests").wait_for()
     assert app.saved() == []
 
 

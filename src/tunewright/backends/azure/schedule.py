@@ -21,7 +21,7 @@ from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.pipeline.steps import STEPS, WATCHING_STEPS, Step
-from tunewright.project import Project
+from tunewright.project import NoBundle, Project
 
 LONGEST = 900.0
 """Seconds that Azure may take to make, change or delete a schedule."""
@@ -136,8 +136,8 @@ def _served(spec: Spec) -> Path | None:
         return None
     try:
         folder = Project(spec.folder).champion()
-    except UserError:
-        return None  # nothing serves yet
+    except NoBundle:
+        return None
     return folder.resolve() if load_reference(folder) else None
 
 

@@ -26,7 +26,7 @@ from tunewright.drift.reference import Reference, load_reference
 from tunewright.monitoring.queue import appraise, draw
 from tunewright.monitoring.store import tables
 from tunewright.monitoring.store.database import Store, open_store
-from tunewright.project import Project
+from tunewright.project import NoBundle, Project
 from tunewright.serving.captures import CaptureRecord, Feedback, read_entry, request_logs
 
 BATCH_LINES = 1000
@@ -194,6 +194,8 @@ def _reference(spec: Spec) -> Reference | None:
     """The reference of the serving bundle. Collecting goes on without it if it can't be read."""
     try:
         return load_reference(Project(spec.folder).champion())
+    except NoBundle:
+        return None
     except UserError as error:
         say(f"The captures can't be compared with the model's reference. {error.paragraph()}")
         return None
