@@ -4,8 +4,8 @@
     python tools/arm_schemas.py azure-resource-manager-schemas/schemas
 
 Kept of each api-version are the kinds of resources below and the definitions they lead to, without their descriptions.
-Whether that is all, `tests/backends/azure/test_schemas.py` and `tests/infra/test_bicep.py` tell. They were cut at commit a145443
-(2026-08-16).
+Whether that is all, `tests/backends/azure/test_schemas.py` and `tests/infra/test_bicep.py` tell. They were cut at
+commit a145443 (2026-08-16).
 """
 
 from __future__ import annotations
