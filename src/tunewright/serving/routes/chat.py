@@ -11,7 +11,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
 from tunewright.inference.predictors import Answer, Pieces, Token
@@ -21,7 +21,7 @@ from tunewright.serving.hosts import BaseEngine
 from tunewright.serving.recorder import RecordedQuestion
 from tunewright.serving.replies import events, head, likeliest, log_probabilities, usage
 from tunewright.serving.requests import ChatRequest
-from tunewright.serving.routes.state import Client, Served, ServerState, name_of
+from tunewright.serving.routes.state import ServerState, client_of, name_of, served_by
 from tunewright.serving.strict import StrictRoute
 from tunewright.tasks import Message
 from tunewright.tasks.base import JsonRecord
@@ -30,7 +30,8 @@ router = APIRouter(route_class=StrictRoute)
 
 
 @router.post("/v1/chat/completions", response_model=None)
-def chat(served: Served, client: Client, request: ChatRequest) -> dict[str, Any] | StreamingResponse:
+def chat(http: Request, request: ChatRequest) -> dict[str, Any] | StreamingResponse:
+    served, client = served_by(http), client_of(http)
     engine = served.engine(client, request.model)
     _check_format(engine, request.generation_config.schema)
     text = None if isinstance(engine, BaseEngine) else _one_message(request)

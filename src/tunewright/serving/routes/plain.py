@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from tunewright.auth.keys import Principal
 from tunewright.core.errors import UserError, missing_extra
@@ -18,14 +18,15 @@ from tunewright.serving.errors import ApiError
 from tunewright.serving.recorder import RecordedQuestion
 from tunewright.serving.replies import usage
 from tunewright.serving.requests import ClassifyRequest, GenerateRequest
-from tunewright.serving.routes.state import Client, Served, ServerState, name_of
+from tunewright.serving.routes.state import ServerState, client_of, name_of, served_by
 from tunewright.serving.strict import StrictRoute
 
 router = APIRouter(route_class=StrictRoute)
 
 
 @router.post("/v1/classify")
-def classify(served: Served, client: Client, request: ClassifyRequest) -> dict[str, Any]:
+def classify(http: Request, request: ClassifyRequest) -> dict[str, Any]:
+    served, client = served_by(http), client_of(http)
     question = _question(served, client, request, "classify")
     if request.probabilities:
         question, found = served.answer(question, lambda engine: engine.classify(question.prompt))
@@ -34,13 +35,15 @@ def classify(served: Served, client: Client, request: ClassifyRequest) -> dict[s
 
 
 @router.post("/v1/extract")
-def extract(served: Served, client: Client, request: RequestInput) -> dict[str, Any]:
+def extract(http: Request, request: RequestInput) -> dict[str, Any]:
+    served, client = served_by(http), client_of(http)
     question = _question(served, client, request, "extract")
     return _reply(served, *served.answer(question, lambda engine: engine.answer(question.prompt)))
 
 
 @router.post("/v1/generate")
-def generate(served: Served, client: Client, request: GenerateRequest) -> dict[str, Any]:
+def generate(http: Request, request: GenerateRequest) -> dict[str, Any]:
+    served, client = served_by(http), client_of(http)
     question = _question(served, client, request, "generate")
     config = GenerationConfig(request.stop, request.max_tokens)
     return _reply(served, *served.answer(question, lambda engine: whole_answer(engine.stream(question.prompt, config))))

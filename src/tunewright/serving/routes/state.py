@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Request
 
 from tunewright.auth.keys import Principal
 from tunewright.core.call import Abandoned, OutOfTime
@@ -94,20 +94,17 @@ def _may_use(principal: Principal | None, model: str) -> bool:
     return principal is None or principal.may_use(model)
 
 
-# Coroutines: FastAPI would run plain functions in a worker thread, which costs each request a change of threads.
-async def _server_state(request: Request) -> ServerState:
-    state: ServerState = request.app.state.server
+# Plain functions that routes call: FastAPI resolves its dependencies anew in each request, which takes time.
+def served_by(http: Request) -> ServerState:
+    """The state of the server that a request came to."""
+    state: ServerState = http.app.state.server
     return state
 
 
-async def _principal(request: Request) -> Principal | None:
-    principal: Principal | None = request.scope.get(PRINCIPAL)
+def client_of(http: Request) -> Principal | None:
+    """The client that `CheckPrincipal` let in; None: the server has no keys."""
+    principal: Principal | None = http.scope.get(PRINCIPAL)
     return principal
-
-
-Served = Annotated[ServerState, Depends(_server_state)]
-Client = Annotated[Principal | None, Depends(_principal)]
-"""The client that `CheckPrincipal` let in; None: the server has no keys."""
 
 
 def name_of(principal: Principal | None) -> str | None:
