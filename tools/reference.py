@@ -182,7 +182,7 @@ def cli_page() -> str:
         "| 2 | something for you to mend: one paragraph says what, where and how |\n"
         "| 130 | interrupted: finished steps are kept, and the same command continues from there |\n\n"
     )
-    return start + "".join(_overview(root)) + "".join(_commands(root, "tunewright"))
+    return start + "".join(_overview()) + "".join(_commands(root, "tunewright"))
 
 
 def commands() -> dict[str, Any]:
@@ -201,12 +201,11 @@ def _walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
             yield from _walk(inner, f"{name} {verb}")
 
 
-def _overview(root: Any) -> Iterator[str]:
+def _overview() -> Iterator[str]:
     yield "| command | |\n|---|---|\n"
-    for name, command in _walk(root, "tunewright"):
-        if name != "tunewright" and not _inner(command):
-            verb = name.removeprefix("tunewright ")
-            yield f"| [`{verb}`](#{name.replace(' ', '-')}) | {_cell(_first(command.help))} |\n"
+    for name, command in commands().items():
+        verb = name.removeprefix("tunewright ")
+        yield f"| [`{verb}`](#{name.replace(' ', '-')}) | {_cell(_first(command.help))} |\n"
 
 
 def _commands(root: Any, program: str) -> Iterator[str]:
@@ -216,11 +215,11 @@ def _commands(root: Any, program: str) -> Iterator[str]:
         level = "##" if name.count(" ") == 1 else "###"
         yield f"\n{level} `{name}` {{#{name.replace(' ', '-')}}}\n\n{_text(command.help)}\n"
         context = typer.Context(command, info_name=name)
-        if not _inner(command) or any(_rows(command, context, kind) for kind in ("argument", "option")):
+        tables = {kind: rows for kind in ("argument", "option") if (rows := _rows(command, context, kind))}
+        if tables or not _inner(command):
             yield f"\n```text\n{_usage(name, command)}\n```\n"
-        for kind, title in (("argument", "argument"), ("option", "option")):
-            if rows := _rows(command, context, kind):
-                yield "\n" + _wide(f"| {title} | value | default | |\n|---|---|---|---|\n" + "".join(rows))
+        for kind, rows in tables.items():
+            yield "\n" + _wide(f"| {kind} | value | default | |\n|---|---|---|---|\n" + "".join(rows))
 
 
 def _usage(name: str, command: Any) -> str:

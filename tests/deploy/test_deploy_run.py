@@ -24,6 +24,7 @@ from tunewright.deploy.down import take_down
 from tunewright.deploy.exam import exam_of
 from tunewright.deploy.outputs import Outputs, outputs_of
 from tunewright.deploy.trial import Exam
+from tunewright.project import Project
 from tunewright.serving.captures import RequestLog
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
@@ -63,7 +64,7 @@ class Deployed:
         place = [f"azure.workspace={'/'.join(WORKSPACE)}", "traffic.machine=Standard_F4s_v2"]
         wanted = [*place, f"model={model}", *TINY, *changes]
         self.spec: Spec = load_spec(project, wanted)
-        self.outputs: Outputs = outputs_of(project / "runs")
+        self.outputs: Outputs = outputs_of(Project(project))
         exam = exam_of(self.spec, self.outputs.folders["split"], self.outputs.folders["parity"])
         self.exam: Exam = replace(exam, rate=20.0, count=10)
 

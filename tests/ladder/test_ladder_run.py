@@ -129,7 +129,7 @@ def test_each_request_is_answered_by_one_of_the_two(
 
 def test_the_latest_outputs_belong_together(cascade: Path, done: tuple[Path, list[str], dict[str, Any]]) -> None:
     project, changes, _ = done
-    outputs = outputs_of(project / "runs")
+    outputs = outputs_of(Project(project))
     assert outputs.bundle == cascade.resolve()
     assert Project(project).latest_bundle().resolve() == cascade.resolve()
     found = gate(load_spec(project, changes))

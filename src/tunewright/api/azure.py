@@ -108,7 +108,7 @@ def deployment(spec: Spec, to: str, *, runs: Path | None = None, identity: Path 
     from tunewright.deploy.capacity import require_capacity
     from tunewright.deploy.outputs import outputs_of
 
-    outputs = outputs_of(Project(spec.folder, runs).runs)
+    outputs = outputs_of(Project(spec.folder, runs))
     require_capacity(to, spec, outputs)
     return target_of(to, spec, connect(spec), outputs, identity, dry=True).blueprint()
 
@@ -144,7 +144,7 @@ def deploy(
     from tunewright.deploy.preflight import endpoint_checks, require
     from tunewright.deploy.rights import TARGETS, image_checks
 
-    outputs = outputs_of(Project(spec.folder, runs).runs)
+    outputs = outputs_of(Project(spec.folder, runs))
     if not anyway:
         require_worth(outputs)
     require_capacity(to, spec, outputs)

@@ -49,8 +49,9 @@ def traffic_of(path: Path) -> Traffic:
     """
     if not Project.is_one(path):
         return Traffic(bundle_of(path))
-    traffic = Project(path).traffic()
-    if traffic.champion == Project(path).latest("export") / "bundle":
+    project = Project(path)
+    traffic = project.traffic()
+    if traffic.champion == project.latest("export") / "bundle":
         say(f"This bundle is newer than the last verdict and has no threshold. To judge it: tunewright run {path}")
     return traffic
 
@@ -117,10 +118,11 @@ def retrain(
 
         appraise(session, captures, load_reference(traffic_of(spec.folder).champion))
 
-    spec = of_champion(spec, Project(spec.folder).runs, lambda: Project(spec.folder).latest_bundle())
+    project = Project(spec.folder)
+    spec = of_champion(spec, project.runs, project.latest_bundle)
     with closing(open_store(spec)) as store:
         parts = Parts(
-            latest=lambda: Project(spec.folder).latest_bundle(),
+            latest=project.latest_bundle,
             collect=lambda: collect(spec, store),
             collect_corrections=lambda: add_corrections(store),
             freeze=extend_frozen_test,
@@ -128,7 +130,7 @@ def retrain(
             appraise=appraise_captures,
             served=InAzure(spec, to, identity) if to else None,
         )
-        return run_retraining(spec, store, Project(spec.folder).runs, parts, course or Course())
+        return run_retraining(spec, store, project.runs, parts, course or Course())
 
 
 def serving_status(spec: Spec) -> Status:

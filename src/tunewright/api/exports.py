@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunewright.api.pipeline import On, bring_up_to_date
 from tunewright.config import Spec
+from tunewright.core.artifacts import output_folder
 from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
 from tunewright.models.resolve import kind_of
@@ -53,7 +54,7 @@ def export_gguf(
         )
     done = bring_up_to_date(spec, "export", runs, None, force, on)
     manifest = done.steps["export"].manifest
-    folder = done.runs / f"gguf-{manifest.content[:12]}"
+    folder = output_folder(done.runs, "gguf", manifest.content)
     folder.mkdir(exist_ok=True)
     source = f"{manifest.content} {code_version('exporters')}"
     with sole_writer(folder):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tunewright.api.pipeline import On, bring_up_to_date
 from tunewright.config import Spec
-from tunewright.core.artifacts import partial_of
+from tunewright.core.artifacts import output_folder, partial_of
 from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
 from tunewright.models.linear_model import LINEAR
@@ -130,4 +130,4 @@ def evaluate(spec: Spec, *, runs: Path | None = None, force: bool = False, on: O
 def _training_folder(spec: Spec, split: PipelineResult, kind: str) -> Path:
     """The folder of a training, or of a sweep around it, on an up-to-date split."""
     pinned = fingerprint(spec, STEPS["train"], {"split": split.steps["split"].manifest.content})["fingerprint"]
-    return split.runs / f"{kind}-{pinned[:12]}"
+    return output_folder(split.runs, kind, pinned)

@@ -141,9 +141,9 @@ app.command("split")(step_command("split", "Split the checked data into train, v
 
 
 def _is_project(target: Path) -> bool:
-    from tunewright.config import SPEC_FILE
+    from tunewright.project import Project
 
-    return (target / SPEC_FILE).is_file() or target.suffix.lower() in (".yaml", ".yml")
+    return Project.is_one(target) or target.suffix.lower() in (".yaml", ".yml")
 
 
 def _job(target: Path, overrides: list[str] | None, allow_code: bool) -> Job:

@@ -114,6 +114,11 @@ class Output:
     """Peak memory of the step's other processes, in MB (10^6 bytes)."""
 
 
+def output_folder(runs: Path, name: str, sha256: str) -> Path:
+    """The folder of an output in the folder of all outputs: its name, and the start of a hash of what it depends on."""
+    return runs / f"{name}-{sha256[:12]}"
+
+
 def partial_of(target: Path) -> Path:
     """The folder in which a step writes its output before it is whole."""
     return target.with_name(f".{target.name}.partial")

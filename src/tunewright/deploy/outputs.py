@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.config import Spec
-from tunewright.core.artifacts import LATEST, read_manifest
+from tunewright.core.artifacts import read_manifest
 from tunewright.core.errors import UserError
 from tunewright.economics.cost import Service
 from tunewright.evaluation.verdict.decision import SERVES
 from tunewright.inference.bundle import BundleInfo, read_info
+from tunewright.project import Project
 
 STEPS = ("split", "train", "export", "parity", "verdict", "bundle")
 """The steps whose outputs a deployment needs."""
@@ -60,19 +61,19 @@ class Outputs:
         return int(self.served["cost"]["replicas"] or 1)
 
 
-def outputs_of(runs: Path) -> Outputs:
+def outputs_of(project: Project) -> Outputs:
     """The latest outputs of a project.
 
     Raises:
         UserError: there is no whole run, or the bundle was made from older outputs than the latest.
     """
-    folders = {step: (runs / LATEST / step).resolve() for step in STEPS}
+    folders = {step: project.latest(step).resolve() for step in STEPS}
     manifests = {step: read_manifest(folder) for step, folder in folders.items()}
     whole = {step: manifest for step, manifest in manifests.items() if manifest}
     if missing := [step for step in STEPS if step not in whole]:
         raise UserError(
             f"This project has no whole run: {', '.join(missing)} is missing.",
-            where=runs,
+            where=project.runs,
             fix="Make one: tunewright run …",
         )
     inputs = whole["bundle"].inputs

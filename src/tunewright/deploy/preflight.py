@@ -151,7 +151,7 @@ def _vllm_image(spec: Spec, at: Connection) -> Iterator[Check]:
 def _outputs(spec: Spec) -> Outputs | None:
     """The outputs that a deployment would serve by now; None if there is no whole run."""
     try:
-        return outputs_of(Project(spec.folder).runs)
+        return outputs_of(Project(spec.folder))
     except UserError:
         return None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunewright.config import Spec
-from tunewright.core.artifacts import LATEST, link_file, read_manifest, sha256_json
+from tunewright.core.artifacts import LATEST, link_file, output_folder, read_manifest, sha256_json
 from tunewright.core.errors import UserError
 from tunewright.exporters.gguf.export import LIST_FILE
 from tunewright.exporters.other_engines import CHOICES, GRAMMAR, SYSTEM_PROMPT, asking_in, bundle_card, card, read_json
@@ -141,7 +141,7 @@ def parcel_of(spec: Spec, runs: Path, form: Form | None = None) -> Parcel:
             files[_CARD] = bundle_card(folder, read_info(folder)).encode()
     if manifest is None or not any(name.endswith((".safetensors", ".gguf", BUNDLE_FILE)) for name in files):
         raise UserError(f"This project has no whole {form}.", where=folder, fix=f"Make it: {_MAKES[form]} …")
-    if form == "gguf" and folder.name != f"gguf-{manifest.content[:12]}":
+    if form == "gguf" and folder != output_folder(folder.parent, "gguf", manifest.content):
         raise UserError(
             "The GGUF files belong to an earlier export.",
             where=folder,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.config import Spec
-from tunewright.core.artifacts import LATEST, read_manifest
+from tunewright.core.artifacts import read_manifest
 from tunewright.core.errors import UserError
 from tunewright.evaluation.verdict.targets import Target
 from tunewright.pipeline.fingerprint import Sources, fingerprint, read_once
@@ -43,24 +43,23 @@ def gate(spec: Spec, runs: Path | None = None) -> Gate:
     Raises:
         UserError: there is no verdict.
     """
-    home = Project(spec.folder, runs).runs
-    latest = (home / LATEST / "verdict").resolve()
+    project = Project(spec.folder, runs)
     sources = read_once()
-    standings = [standing(each, "bundle", home, sources=sources, whole=False) for each in spec.each_candidate]
+    standings = [standing(each, "bundle", project.runs, sources=sources, whole=False) for each in spec.each_candidate]
     # One base model has one verdict. It need not be the latest: the spec may have been changed back.
     by_verdict = {each.folders["verdict"].resolve(): each for each in standings if "verdict" in each.folders}
-    folder = next(iter(by_verdict)) if by_verdict and not spec.candidates else latest
+    folder = next(iter(by_verdict)) if by_verdict and not spec.candidates else project.latest("verdict").resolve()
     if not read_manifest(folder, whole=False):
         raise UserError(
             "There is no verdict to judge.",
-            where=home,
+            where=project.runs,
             why="The gate runs nothing by itself.",
             fix=f"Type: tunewright gate {spec.folder} --update  (it brings the project up to date, trainings included)",
         )
     data = _read(folder / "verdict.json")
     verdict = data["verdict"]
     judged = by_verdict.get(folder) or _second_of(folder, standings)
-    fresh, finding = _freshness(spec, judged, standings, home, sources)
+    fresh, finding = _freshness(spec, judged, standings, project, sources)
     return Gate(
         spec.name,
         verdict["decision"],
@@ -100,7 +99,7 @@ def _second_of(verdict: Path, standings: Sequence[UpToDate]) -> UpToDate | None:
 
 
 def _freshness(
-    spec: Spec, judged: UpToDate | None, standings: Sequence[UpToDate], home: Path, sources: Sources
+    spec: Spec, judged: UpToDate | None, standings: Sequence[UpToDate], project: Project, sources: Sources
 ) -> tuple[bool, str]:
     """(whether the verdict is up to date, why)."""
     nearest = judged or min(standings, key=lambda each: len(each.outdated))
@@ -110,14 +109,14 @@ def _freshness(
         )
     names = ", ".join(step.name for step in nearest.outdated)
     candidate = spec.each_candidate[next(number for number, each in enumerate(standings) if each is nearest)]
-    changed = _changed(candidate, nearest, home, sources) or "data, spec or tunewright"
+    changed = _changed(candidate, nearest, project, sources) or "data, spec or tunewright"
     return False, f"{changed} changed since the verdict; these steps would run again: {names} (--update)"
 
 
-def _changed(spec: Spec, state: UpToDate, home: Path, sources: Sources) -> str:
+def _changed(spec: Spec, state: UpToDate, project: Project, sources: Sources) -> str:
     """The inputs of the first outdated step that changed since its last output."""
     step = state.outdated[0]
-    last = read_manifest(home / LATEST / step.name, whole=False)
+    last = read_manifest(project.latest(step.name), whole=False)
     inputs = {name: read_manifest(state.folders[name], whole=False) for name in step.inputs_of(spec)}
     contents = {name: manifest.content for name, manifest in inputs.items() if manifest}
     now = fingerprint(spec, step, contents, sources)

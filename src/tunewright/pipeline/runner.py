@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunewright.config import Spec
-from tunewright.core.artifacts import LATEST, Manifest, Output, atomic_folder, partial_of, read_manifest
+from tunewright.core.artifacts import LATEST, Manifest, Output, atomic_folder, output_folder, partial_of, read_manifest
 from tunewright.core.errors import UserError
 from tunewright.core.processes import is_leader, sole_writer
 from tunewright.core.progress import say
-from tunewright.pipeline.fingerprint import Sources, fingerprint, source_hashes
+from tunewright.pipeline.fingerprint import Sources, fingerprint
 from tunewright.pipeline.steps import STEPS, Step, StepFunction, resolve, steps_to
 
 
@@ -79,7 +79,7 @@ def _bring_up_to_date(
 ) -> StepOutcome:
     inputs = {name: done.folder(name) for name in step.inputs_of(spec)}
     provenance = fingerprint(spec, step, {name: done.steps[name].manifest.content for name in inputs})
-    target = _target(done.runs, step, provenance)
+    target = output_folder(done.runs, step.name, provenance["fingerprint"])
     manifest = read_manifest(target)
     if manifest and not forced:
         say(f"{label} ✓ unchanged, reused")
@@ -126,7 +126,7 @@ def standing(spec: Spec, to: str, runs: Path, *, sources: Sources | None = None,
     """
     folders: dict[str, Path] = {}
     names = [each.name for each in steps_to(spec, to)]
-    return UpToDate(folders, _outdated(spec, names, set(), folders, runs, sources or source_hashes, whole=whole))
+    return UpToDate(folders, _outdated(spec, names, set(), folders, runs, sources, whole=whole))
 
 
 def _outdated(
@@ -141,23 +141,21 @@ def _outdated(
 ) -> list[Step]:
     """The steps, of an ordered list, that depend on a fresh one or have no up-to-date output. The up-to-date outputs
     are added to `folders`."""
+    manifests = {name: read_manifest(folder, whole=whole) for name, folder in folders.items()}
+    contents = {name: manifest.content for name, manifest in manifests.items() if manifest}
     later = []
     for name in names:
-        inputs = STEPS[name].inputs_of(spec)
+        step = STEPS[name]
+        inputs = step.inputs_of(spec)
         if fresh.isdisjoint(inputs):
-            manifests = {each: read_manifest(folders[each], whole=whole) for each in inputs}
-            contents = {each: manifest.content for each, manifest in manifests.items() if manifest}
-            folder = _target(runs, STEPS[name], fingerprint(spec, STEPS[name], contents, sources))
-            if read_manifest(folder, whole=whole):
-                folders[name] = folder
+            known = {each: contents[each] for each in inputs if each in contents}
+            folder = output_folder(runs, name, fingerprint(spec, step, known, sources)["fingerprint"])
+            if manifest := read_manifest(folder, whole=whole):
+                folders[name], contents[name] = folder, manifest.content
                 continue
         fresh.add(name)
-        later.append(STEPS[name])
+        later.append(step)
     return later
-
-
-def _target(runs: Path, step: Step, provenance: Mapping[str, str]) -> Path:
-    return runs / f"{step.name}-{provenance['fingerprint'][:12]}"
 
 
 def _summary(manifest: Manifest) -> str:
@@ -179,17 +177,17 @@ def execute_step(step: Step, spec: Spec, inputs: Mapping[str, Path], target: Pat
 
     if step.needs_gpu == "torch" or os.environ.get(GPU) == "required":
         require_gpu()
-    manifests = {}
+    contents = {}
     required = step.inputs_of(spec)
     for name in required:
         if name not in inputs:
             raise UserError(f"The step {step.name} needs --in {name}=PATH.", fix=f"Its inputs: {', '.join(required)}.")
-        manifests[name] = read_manifest(inputs[name])
-        if manifests[name] is None:
+        manifest = read_manifest(inputs[name])
+        if manifest is None:
             raise UserError(
                 "This input folder is absent or not whole.", where=inputs[name], fix=f"Run the step {name}."
             )
-    contents = {name: manifest.content for name, manifest in manifests.items() if manifest}
+        contents[name] = manifest.content
     provenance = fingerprint(spec, step, contents)
     recorded = contents | {k.removeprefix("source."): v for k, v in provenance.items() if k.startswith("source.")}
     function: StepFunction = resolve(step.function)
