@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,6 +37,7 @@ def test_a_store_that_is_up_to_date_is_opened_without_alembic(spec: Spec, tmp_pa
     open_store(spec).close()
     code = f"""
 import sys
+import threading
 from tunewright.monitoring.store.database import open_at
 open_at("sqlite:///{tmp_path}/monitor.db")
 print("alembic" in sys.modules)
@@ -53,6 +55,7 @@ def test_what_a_store_holds_is_its_owners_to_read(spec: Spec, folder: Path, tmp_
 
 OPEN = """
 import sys
+import threading
 from tunewright.monitoring.store.database import open_at
 from tunewright.monitoring.store.tables import Mark
 input()
@@ -75,6 +78,17 @@ def test_many_processes_make_a_store_at_once(address: str) -> None:
     assert [process.wait(60) for process in processes] == [0] * 3
     with open_at(address).session() as session:
         assert sorted(session.scalars(select(tables.Mark.file))) == ["0", "1", "2"]
+
+
+def test_a_store_is_made_while_another_process_writes_to_it(tmp_path: Path) -> None:
+    file = tmp_path / "monitor.db"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.3, other.execute, ["COMMIT"]).start()
+    store = open_at(f"sqlite:///{file}")
+    assert "captures" in inspect(store.engine).get_table_names()
+    store.close()
+    other.close()
 
 
 def test_many_threads_make_a_store_at_once(address: str) -> None:

@@ -16,14 +16,12 @@ from sqlalchemy.orm import Session
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.monitoring.store.faults import as_user_error
-from tunewright.monitoring.store.migrations import is_current, upgrade
+from tunewright.monitoring.store.migrations import WAIT_SECONDS, is_current, upgrade
 from tunewright.monitoring.store.tables import Base
 from tunewright.project import Project
 
 CONNECT_SECONDS = 10
 """Seconds in which a database server must answer."""
-WAIT_SECONDS = 30
-"""Seconds that SQLite waits for another writer."""
 _AT_ONCE = 500
 _Value = TypeVar("_Value")
 
