@@ -22,6 +22,7 @@ from pydantic_core import PydanticUndefined
 import tunewright
 from tunewright.cli.app import app
 from tunewright.config import Spec
+from tunewright.gateway.config import GatewaySpec
 
 _PLAIN = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path", Any: "any value"}
 _BOUNDS = {
@@ -50,9 +51,25 @@ def spec_page() -> str:
     return start + "".join(_sections(Spec, "", ""))
 
 
+def gateway_page() -> str:
+    """Every key of `gateway.yaml`."""
+    start = (
+        "# Gateway keys\n\n"
+        "After reading this page you can look up any key of `gateway.yaml`, the settings of "
+        "[the gateway](../gateway.md).\n\n"
+        "`tunewright gateway schema` prints the JSON Schema that editors use to complete and check the file.\n"
+    )
+    return start + "".join(_sections(GatewaySpec, "", ""))
+
+
 def spec_keys() -> set[str]:
     """Every key with its sections, such as `train.lora.r`; of a list of sections the keys of one entry."""
     return set(_keys(Spec, ""))
+
+
+def gateway_keys() -> set[str]:
+    """The same of `gateway.yaml`; of `upstreams` the keys of one."""
+    return set(_keys(GatewaySpec, ""))
 
 
 def _keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
@@ -332,7 +349,12 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
-PAGES = {"reference/spec.md": spec_page, "reference/cli.md": cli_page, "reference/python.md": python_page}
+PAGES = {
+    "reference/spec.md": spec_page,
+    "reference/gateway.md": gateway_page,
+    "reference/cli.md": cli_page,
+    "reference/python.md": python_page,
+}
 
 
 def main(words: list[str]) -> int:

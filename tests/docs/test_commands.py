@@ -16,6 +16,7 @@ from tests.conftest import REPOSITORY
 from tests.docs.pages import PAGES, Command, blocks, commands, names, spans
 from tunewright.cli.app import app
 from tunewright.config.yaml_text import read_yaml
+from tunewright.gateway.config import GatewaySpec
 
 TYPED = list(commands("tunewright"))
 _KEY = re.compile(r"([a-z_]+(?:\.[\w-]+)*)=")
@@ -34,8 +35,8 @@ REFERENCE = _reference()
 KEYS = REFERENCE.spec_keys()
 SECTIONS = {key.partition(".")[0] for key in KEYS if "." in key}
 TOP = {key for key in KEYS if "." not in key}
-NO_SPEC = {"on", "jobs", "steps", "resources", "pool", "as_of"}
-"""Keys of a pipeline, and of the price book."""
+NO_SPEC = {"on", "jobs", "steps", "resources", "pool", "as_of", "upstreams"}
+"""Keys of a pipeline, of the price book, and of the gateway."""
 FILES = (".db", ".html", ".json", ".jsonl", ".yaml")
 MAPPINGS = ("data.test.", "data.label.", "task.labels.", "azure.base_images.")
 """What stands behind these is the user's own."""
@@ -149,6 +150,14 @@ def test_a_spec_that_a_page_shows_has_known_keys(page: Path) -> None:
     shown = [read_yaml(block, page.name) for block in blocks(page, "yaml")]
     specs = [each for each in shown if isinstance(each, dict) and set(each) & TOP and not set(each) & NO_SPEC]
     assert not [key for spec in specs for key in _paths(spec, "")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_settings_of_a_gateway_that_a_page_shows_are_right(page: Path) -> None:
+    shown = [read_yaml(block, page.name) for block in blocks(page, "yaml")]
+    for settings in shown:
+        if isinstance(settings, dict) and "upstreams" in settings:
+            GatewaySpec.model_validate(settings)
 
 
 @pytest.mark.parametrize("target", sorted({each.words[0] for each in commands("make") if each.words}))

@@ -17,7 +17,7 @@ from tests.serving.test_app import Echo
 from tunewright.auth.keys import KeyRing, add_key
 from tunewright.core.errors import UserError
 from tunewright.inference.predictors import Answer
-from tunewright.serving import captures
+from tunewright.serving import line_log
 from tunewright.serving.app import build_app
 from tunewright.serving.captures import CaptureRecord, Feedback, RequestLog, now, read_captures
 from tunewright.serving.hosts import OneModel
@@ -187,11 +187,11 @@ def test_a_new_file_is_begun_each_day_and_beyond_a_size(tmp_path: Path, monkeypa
         for number in range(4)
     ]
     assert request_log.keep(entries[0])
-    monkeypatch.setattr(captures, "MOST_BYTES", 1)
+    monkeypatch.setattr(line_log, "MOST_BYTES", 1)
     assert request_log.keep(entries[1])
     monkeypatch.undo()
     assert request_log.keep(entries[2])
-    monkeypatch.setattr(captures, "MOST_SECONDS", 0)
+    monkeypatch.setattr(line_log, "MOST_SECONDS", 0)
     assert request_log.keep(entries[3])
     assert len(list(tmp_path.iterdir())) == 3
     assert sorted(each.id for each in read_captures(tmp_path)) == ["0", "1", "2", "3"]

@@ -15,6 +15,7 @@ from tunewright.cli import (
     doctor,
     export,
     gate,
+    gateway,
     init,
     keys,
     models,
@@ -68,6 +69,7 @@ app.command("export")(export.export)
 app.command("evaluate")(steps.evaluate)
 app.command("push")(push.push)
 app.command("serve")(serve.serve)
+app.add_typer(gateway.app, name="gateway")
 app.command("deploy")(deploy.deploy)
 app.command("batch")(batch.batch)
 app.command("review")(review.review)

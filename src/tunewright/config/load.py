@@ -22,6 +22,7 @@ _Schema = TypeVar("_Schema", bound=BaseModel)
 _EITHER = {"model": "candidates", "candidates": "model", "api": "apis", "apis": "api"}
 """Keys that exclude each other: an override of one removes the other."""
 _CHECK = "Name a project's folder, or a spec file."
+_KEYS = "Type: tunewright spec schema  (it lists every key with its meaning)"
 
 
 def load_spec(
@@ -49,6 +50,29 @@ def load_money(path: str | Path, overrides: Iterable[str] = (), *, allow_code: b
     """
     file, text = _read(path)
     return _validated(MoneySpec, _mapping(text, file), overrides, file).anchored(file.parent, allow_code=allow_code)
+
+
+def load_settings(schema: type[_Schema], file: Path, keys: str) -> _Schema:
+    """Read a YAML file of settings that are no spec.
+
+    Args:
+        keys: how to see the keys that the file may have, for errors.
+
+    Raises:
+        UserError: the file is absent, is not YAML, or does not fit the schema; all faults are listed at once.
+    """
+    try:
+        text = read_bytes(file, SPEC_BYTES, keys).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError("This file does not exist.", where=file, fix=keys) from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"The file is not UTF-8 text (byte {error.start}).", where=file, fix="Save it as UTF-8."
+        ) from None
+    data = read_yaml(text, str(file))
+    if not isinstance(data, dict):
+        raise UserError("The file must be a mapping of keys to values.", where=file, fix=keys)
+    return _validated(schema, data, (), file, keys)
 
 
 def _read(path: str | Path) -> tuple[Path, str]:
@@ -103,7 +127,9 @@ def file_spec(train: Path, overrides: Iterable[str] = ()) -> FileSpec:
     return _validated(FileSpec, {"data": {"train": str(train)}}, overrides, train)
 
 
-def _validated(schema: type[_Schema], data: dict[str, Any], overrides: Iterable[str], file: Path) -> _Schema:
+def _validated(
+    schema: type[_Schema], data: dict[str, Any], overrides: Iterable[str], file: Path, keys: str = _KEYS
+) -> _Schema:
     overrides = list(overrides)
     for override in overrides:
         _apply(data, override)
@@ -118,7 +144,7 @@ def _validated(schema: type[_Schema], data: dict[str, Any], overrides: Iterable[
         raise UserError(
             faults if faults.endswith("?") else f"{faults}.",
             where=file,
-            fix="Type: tunewright spec schema  (it lists every key with its meaning)",
+            fix=keys,
         ) from None
 
 
@@ -169,7 +195,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
             what = (
                 f"The override '{shortened(override, 100)}' sets a key of '{parent}', which is a value, not a section."
             )
-            raise UserError(what, fix="Type: tunewright spec schema  (it lists every key with its meaning)")
+            raise UserError(what, fix=_KEYS)
         data = child
     # YAML 1.1 reads 1e-4 as text, so numbers are tried first.
     try:

@@ -40,7 +40,8 @@ developers.openai.com/api (2026-11-28).
 """
 
 
-def _endpoint(url: str) -> str:
+def endpoint(url: str) -> str:
+    """The address of an OpenAI-compatible endpoint, which a vendor's name may stand for."""
     if url in USUAL:
         return USUAL[url][0]
     if not re.fullmatch(r"https?://[^\s@?#]+", url):
@@ -311,7 +312,7 @@ class ApiSpec(Section):
 own, shorter prompt."""
     completion_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens in one answer, if the API writes more than the bare answer."""
-    url: Annotated[str, AfterValidator(_endpoint)] | None = None
+    url: Annotated[str, AfterValidator(endpoint)] | None = None
     """An OpenAI-compatible endpoint that answers the test examples, for money: openai, anthropic, google or mistral \
 for the vendor's own, or an address such as https://NAME.openai.azure.com/openai/v1. By default no API is \
 called."""
@@ -398,7 +399,7 @@ class JudgeSpec(Section):
     """The judging model, by its name at the endpoint."""
     rubric: str = "It does what was asked, is right in every detail, and says nothing that is not needed."
     """The criteria that make one answer better than another."""
-    url: Annotated[str, AfterValidator(_endpoint)] = "https://api.openai.com/v1"
+    url: Annotated[str, AfterValidator(endpoint)] = "https://api.openai.com/v1"
     """An OpenAI-compatible endpoint; for Azure OpenAI https://NAME.openai.azure.com/openai/v1."""
     key: Secret = "OPENAI_API_KEY"
     """The environment variable that holds the key, never the key itself. null: the endpoint needs no key. entra: \

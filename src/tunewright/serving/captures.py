@@ -1,33 +1,21 @@
 """The request log: questions, answers and feedback, kept in a folder for review and retraining.
 
-Each server writes its own files, a JSON line at a time. It reports an entry as kept only when the operating system has
-the line, so a server that is killed at any moment loses nothing that it reported as kept. Readers skip a line that a
-kill cut short; the server has not reported it.
+See `tunewright.serving.line_log` for what a kill may cost.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
-import threading
-import time
-import uuid
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from tunewright.core.errors import UserError
+from tunewright.serving.line_log import LineLog, files_of
 
-_PATTERN = "captures-*.jsonl"
-MOST_BYTES = 64 << 20
-"""Size of a file at which the server begins a new one."""
-MOST_SECONDS = 24 * 3600
-"""Age of a file at which the server begins a new one."""
+_STEM = "captures"
 MOST_ID = 64
 """Letters that an answer's id may have."""
 LEAST_SHARE = 1e-6
@@ -88,11 +76,8 @@ class Redact(Protocol):
 class RequestLog:
     """Writes a server's entries to a folder. Thread-safe.
 
-    It begins a new file each day and at `MOST_BYTES`, so that old ones can be deleted. It holds a lock on the file that
-    it writes.
-
     Args:
-        folder: created if absent, with access for its owner only.
+        folder: as `LineLog`'s.
         share: the share of the requests to keep.
         redact: applied to each entry before it is written.
 
@@ -100,25 +85,14 @@ class RequestLog:
         UserError: the folder can't be written to.
     """
 
-    _size: int
-    """Bytes of the current file; `MOST_BYTES` where the next entry must begin a new one."""
-    _begun: float
-    """When the current file was begun, by the monotonic clock."""
-
     def __init__(self, folder: Path, share: float = 1.0, redact: Redact | None = None):
         self.share = share
-        self._folder, self._redact = folder, redact
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file = self._begin()
-        except OSError as error:
-            raise UserError("Captures can't be written.", where=folder, why=error.strerror) from None
-        self._turn = threading.Lock()
+        self._redact = redact
+        self._lines = LineLog(folder, _STEM)
 
     def takes(self, identity: str) -> bool:
         """Whether the request with this id belongs to the share to keep. The id alone decides, on every server."""
-        drawn = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8])
-        return drawn < self.share * 2**64
+        return is_drawn(identity, self.share)
 
     def keep(self, entry: CaptureRecord | Feedback, *, from_fixed_set: bool = False) -> bool:
         """Write an entry. Returns whether it is kept; False where the disk is full or gone.
@@ -128,35 +102,15 @@ class RequestLog:
         """
         if self._redact:
             entry = self._redact(entry, from_fixed_set=from_fixed_set)
-        line = entry.model_dump_json().encode() + b"\n"
-        with self._turn:
-            try:
-                if self._size >= MOST_BYTES or time.monotonic() - self._begun >= MOST_SECONDS:
-                    ended, self._file = self._file, self._begin()
-                    os.close(ended)
-                written = os.write(self._file, line)
-            except OSError:
-                return False
-            if written < len(line):  # the disk filled up within the line
-                try:
-                    os.ftruncate(self._file, self._size)
-                except OSError:
-                    self._size = MOST_BYTES  # half a line stays, so the next one must begin a new file
-                return False
-            self._size += written
-        return True
+        return self._lines.append(entry.model_dump_json().encode() + b"\n")
 
     def close(self) -> None:
-        os.close(self._file)
+        self._lines.close()
 
-    def _begin(self) -> int:
-        """Open a new file."""
-        file = self._folder / _PATTERN.replace("*", f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}")
-        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        with suppress(OSError):  # some network folders have no locks; there readers go by the file's age alone
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._size, self._begun = 0, time.monotonic()
-        return opened
+
+def is_drawn(identity: str, share: float) -> bool:
+    """Whether an id belongs to a share of all ids. The id alone decides, in every process."""
+    return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8]) < share * 2**64
 
 
 def now() -> str:
@@ -165,8 +119,7 @@ def now() -> str:
 
 def request_logs(folder: Path) -> list[Path]:
     """The request logs in a folder and in its subfolders, one subfolder a server."""
-    found = [file for pattern in (_PATTERN, f"*/{_PATTERN}") for file in folder.glob(pattern) if file.is_file()]
-    return sorted(found, key=lambda file: file.name)
+    return files_of(folder, _STEM)
 
 
 def read_entry(line: bytes) -> CaptureRecord | Feedback:

@@ -40,6 +40,8 @@ from tunewright.core.limits import (
 )
 from tunewright.serving.errors import error_body, refusal
 
+HANG_UP = "tunewright.hang_up"
+"""The key of a request's scope with a function that ends its connection, once the client has what was sent so far."""
 _LOOKS = 10
 """How often the server checks a connection within its time limit."""
 _AGAIN_SECONDS = 0.1
@@ -204,6 +206,7 @@ class ClientConnection(H11Protocol):
             reason = f"The request's head has more than {HEAD_BYTES >> 10} KiB."
             await refusal(431, reason, "headers_too_large")(scope, receive, send)
         else:
+            scope[HANG_UP] = self.transport.close
             await self._application(scope, receive, send)
 
     def _note_state(self) -> None:
@@ -244,14 +247,16 @@ class HttpServer(uvicorn.Server):
     Args:
         proxies: addresses or networks of the proxies that the server trusts for a client's address and scheme.
         drain: seconds that requests under way have to end when the server stops; None: no limit.
+        date: add a Date header to answers.
     """
 
-    def __init__(self, app: Any, proxies: Sequence[str] = (), drain: int | None = None):
+    def __init__(self, app: Any, proxies: Sequence[str] = (), drain: int | None = None, *, date: bool = True):
         config = uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
             server_header=False,
+            date_header=date,
             timeout_graceful_shutdown=drain,
             http="h11",
             h11_max_incomplete_event_size=HEAD_BYTES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 
 from tunewright.pii import Span, find_pii
 from tunewright.pii.whole_words import WholeWords
@@ -26,33 +27,54 @@ def redact(entry: CaptureRecord | Feedback, *, from_fixed_set: bool) -> CaptureR
     Args:
         from_fixed_set: the answer is a label, and stays as it is.
     """
-    names = ["request"] if isinstance(entry, CaptureRecord) else ["comment"]
-    texts = {name: getattr(entry, name) for name in names if getattr(entry, name)}
-    if entry.answer and not from_fixed_set:
-        texts["answer"] = entry.answer
-    strings = _strings(texts["answer"]) if "answer" in texts else None
-    pieces = [text for name, text in texts.items() if name != "answer" or strings is None] + list(strings or ())
-    redacting = _Redacting(pieces)
-    changed = {name: redacting(text) for name, text in texts.items()}
-    if strings is not None:
-        changed["answer"] = _STRING.sub(lambda match: _redacted_string(match, redacting), texts["answer"])
+    name = "request" if isinstance(entry, CaptureRecord) else "comment"
+    text = getattr(entry, name)
+    answer = None if from_fixed_set else entry.answer
+    redaction = Redaction([text], [answer] if answer else [])
+    changed = {name: redaction.plain(text)}
+    if answer:
+        changed["answer"] = redaction.answer(answer)
     return entry.model_copy(update=changed)
 
 
-class _Redacting:
-    """Replaces the personal data of some texts, wherever it stands in any of them as a whole word."""
+class Redaction:
+    """Replaces the personal data of some texts by its kind, wherever it stands in any of them as a whole word.
 
-    def __init__(self, texts: list[str]):
-        self._found: dict[str, list[Span]] = {text: find_pii(text) for text in texts}
+    Args:
+        texts: texts that belong together.
+        answers: further ones. Of one that is JSON, only the strings count.
+    """
+
+    def __init__(self, texts: Iterable[str], answers: Iterable[str]):
+        found = ((answer, _strings(answer)) for answer in answers)
+        pieces = [*texts, *(each for answer, strings in found for each in ([answer] if strings is None else strings))]
+        self._found: dict[str, list[Span]] = {text: find_pii(text) for text in pieces}
         self._kinds = {span.text: span.kind for spans in self._found.values() for span in spans}
         self._others = WholeWords(value for value in self._kinds if len(value) >= _SHORTEST)
 
-    def __call__(self, text: str) -> str:
+    def plain(self, text: str) -> str:
+        """A text, redacted."""
         parts, end = [], 0
         for span in self._found.get(text, ()):
             parts += [self._without_known(text[end : span.start]), f"[{span.kind}]"]
             end = span.end
         return "".join([*parts, self._without_known(text[end:])])
+
+    def answer(self, text: str) -> str:
+        """An answer, redacted; if it is JSON, it stays JSON."""
+        if _strings(text) is None:
+            return self.plain(text)
+        return _STRING.sub(self._redacted_string, text)
+
+    def _redacted_string(self, match: re.Match[str]) -> str:
+        string, colon = match.groups()
+        if colon:
+            return match.group()
+        value = json.loads(string)
+        redacted = self.plain(value)
+        if redacted == value:
+            return string
+        return json.dumps(redacted, ensure_ascii=bool(_HALF_LETTER.search(redacted)))
 
     def _without_known(self, text: str) -> str:
         longest = dict(self._others.spans(text))  # the last value that begins at a place is the longest
@@ -72,14 +94,3 @@ def _strings(text: str) -> list[str] | None:
     except (ValueError, RecursionError):
         return None
     return [json.loads(string) for string, colon in _STRING.findall(text) if not colon]
-
-
-def _redacted_string(match: re.Match[str], redacting: _Redacting) -> str:
-    string, colon = match.groups()
-    if colon:
-        return match.group()
-    value = json.loads(string)
-    redacted = redacting(value)
-    if redacted == value:
-        return string
-    return json.dumps(redacted, ensure_ascii=bool(_HALF_LETTER.search(redacted)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
+from tunewright.economics.usage import TokenUsage, read_usage
 from tunewright.evaluation.api.paid import Ending, Paid
 
 CHAT = "chat-completions"
@@ -70,10 +72,7 @@ def read_completion(reply: Any, latency_ms: float) -> Paid:
     ending: Ending = "cut" if choice.finish_reason == "length" else "whole"
     if choice.finish_reason == "content_filter" or getattr(choice.message, "refusal", None):
         ending = "refused"
-    usage = getattr(reply, "usage", None)
-    prompt, completion = (_part(usage, f"{part}_tokens_details") for part in ("prompt", "completion"))
-    counts = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    return _paid(text, ending, latency_ms, *counts, prompt, completion)
+    return _paid(text, ending, latency_ms, reply)
 
 
 def read_response(reply: Any, latency_ms: float) -> Paid:
@@ -96,33 +95,14 @@ def read_response(reply: Any, latency_ms: float) -> Paid:
     ending: Ending = "cut" if status == "incomplete" else "whole"
     if reason == "content_filter" or any(part.type == "refusal" for part in parts):
         ending = "refused"
-    usage = getattr(reply, "usage", None)
-    prompt, completion = (_part(usage, f"{part}_tokens_details") for part in ("input", "output"))
-    counts = _count(usage, "input_tokens"), _count(usage, "output_tokens")
-    return _paid(text, ending, latency_ms, *counts, prompt, completion)
+    return _paid(text, ending, latency_ms, reply)
 
 
-def _paid(
-    text: str,
-    ending: Ending,
-    latency_ms: float,
-    prompt_tokens: int,
-    answer_tokens: int,
-    prompt_details: Any,
-    completion_details: Any,
-) -> Paid:
+def _paid(text: str, ending: Ending, latency_ms: float, reply: Any) -> Paid:
+    usage = read_usage(getattr(reply, "usage", None)) or TokenUsage()
     # A file can't hold half of a pair of surrogates.
     plain = text.encode("utf-8", "replace").decode()
-    return Paid(
-        plain,
-        prompt_tokens,
-        answer_tokens,
-        _count(prompt_details, "cached_tokens"),
-        ending,
-        round(latency_ms, 1),
-        _count(prompt_details, "cache_write_tokens"),
-        _count(completion_details, "reasoning_tokens"),
-    )
+    return Paid(plain, ending=ending, latency_ms=round(latency_ms, 1), **asdict(usage))
 
 
 def _text_of(content: Any) -> str | None:
@@ -136,8 +116,3 @@ def _text_of(content: Any) -> str | None:
 
 def _part(whole: Any, name: str) -> Any:
     return whole.get(name) if isinstance(whole, Mapping) else getattr(whole, name, None)
-
-
-def _count(usage: Any, name: str) -> int:
-    count = _part(usage, name)
-    return count if isinstance(count, int) else 0

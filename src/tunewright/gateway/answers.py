@@ -1,0 +1,314 @@
+"""Read an upstream's answer while it passes: its texts and tool calls, streams put together, and its usage block.
+
+The reader gets the bytes that the client gets. Whatever it can't read it gives up: an answer passes in any case.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunewright.economics.usage import TokenUsage, read_usage
+from tunewright.gateway.routes import Kind
+
+ENCODINGS = ("gzip", "deflate")
+"""The encodings of a body that the reader decodes."""
+_TAIL = 4 << 10
+"""Bytes at the end of a large answer in which its usage block lies."""
+_LONGEST_EVENT = 8 << 20
+"""Bytes of an event that the reader holds. Parts of pictures come in megabytes."""
+_ENDS = ("response.completed", "response.incomplete", "response.failed")
+"""The last event of a stream of the Responses API. Source: developers.openai.com/api/reference (2026-11-28)."""
+
+
+@dataclass
+class AnswerChoice:
+    """One of the alternatives of an answer; nearly always there is one."""
+
+    text: str = ""
+    refusal: str = ""
+    tool_calls: list[dict[str, str]] = field(default_factory=list)
+    """Each with `name` and `arguments`, a JSON text."""
+    finish_reason: str | None = None
+
+
+@dataclass
+class ReadAnswer:
+    """What is known of an answer."""
+
+    model: str | None = None
+    """The model that answered, by the upstream's name, which often has a date."""
+    choices: list[AnswerChoice] = field(default_factory=list)
+    usage: TokenUsage | None = None
+    is_whole: bool = True
+    """False: the answer is not all in `choices`, because it is too large or can't be read."""
+
+
+class AnswerReader:
+    """Reads one answer.
+
+    Args:
+        content_type: of the answer, as sent.
+        encoding: the Content-Encoding; empty for none.
+        largest: bytes of texts above which the reader keeps none of them.
+    """
+
+    def __init__(self, kind: Kind, content_type: str, encoding: str, largest: int):
+        self._largest = largest
+        self._decode = _decoder(encoding, largest)
+        self._answer = ReadAnswer()
+        is_stream = content_type.partition(";")[0].strip().lower() == "text/event-stream"
+        self._body: _Stream | _Whole = _Stream(kind, largest) if is_stream else _Whole(kind, largest)
+
+    def feed(self, piece: bytes) -> bool:
+        """Read further bytes. Returns whether the answer has ended by its own words, before the connection says so."""
+        if self._decode is None:
+            return False
+        try:
+            return self._body.feed(self._decode(piece))
+        except _Unreadable:
+            self._decode = None
+            self._answer.is_whole = False
+            return False
+
+    def result(self) -> ReadAnswer:
+        """What was read."""
+        if self._decode is not None:
+            self._body.finish(self._answer)
+        return self._answer
+
+
+class _Unreadable(Exception):
+    """The bytes are not what they claim to be."""
+
+
+def _decoder(encoding: str, largest: int) -> Callable[[bytes], bytes] | None:
+    """A function that decodes pieces; None for an encoding that the reader does not know."""
+    if encoding in ("", "identity"):
+        return bytes
+    if encoding not in ENCODINGS:
+        return None
+    inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip's or zlib's head
+    left = 64 * largest
+
+    def decode(piece: bytes) -> bytes:
+        nonlocal left
+        try:
+            decoded = inflate.decompress(piece, left)
+        except zlib.error:
+            raise _Unreadable from None
+        left -= len(decoded)
+        if left <= 0:  # a few kilobytes can become gigabytes
+            raise _Unreadable
+        return decoded
+
+    return decode
+
+
+class _Whole:
+    """An answer that is one JSON object."""
+
+    def __init__(self, kind: Kind, largest: int):
+        # Vectors are many and are not kept, but the usage block behind them is.
+        self._kind, self._largest = kind, 0 if kind == "embeddings" else largest
+        self._bytes = bytearray()
+        self._is_cut = False
+
+    def feed(self, piece: bytes) -> bool:
+        self._bytes += piece
+        if len(self._bytes) > max(self._largest, 2 * _TAIL):
+            self._is_cut = True
+            del self._bytes[:-_TAIL]
+        return False
+
+    def finish(self, answer: ReadAnswer) -> None:
+        if self._is_cut:
+            answer.is_whole = self._kind == "embeddings"
+            answer.usage = _usage_in(bytes(self._bytes))
+            return
+        try:
+            reply = json.loads(self._bytes)
+        except (ValueError, RecursionError):
+            answer.is_whole = False
+            return
+        if isinstance(reply, dict):
+            _fill(answer, self._kind, reply)
+
+
+class _Parts:
+    """The parts of a choice of a stream."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.refusals: list[str] = []
+        self.calls: dict[int, tuple[list[str], list[str]]] = {}
+        """(names, arguments) by the call's index."""
+        self.finish_reason: str | None = None
+
+    def joined(self) -> AnswerChoice:
+        calls = [
+            {"name": "".join(names), "arguments": "".join(arguments)}
+            for _, (names, arguments) in sorted(self.calls.items())
+        ]
+        return AnswerChoice("".join(self.texts), "".join(self.refusals), calls, self.finish_reason)
+
+
+class _Stream:
+    """An answer in server-sent events."""
+
+    def __init__(self, kind: Kind, largest: int):
+        self._kind, self._largest = kind, largest
+        self._line: list[bytes] = []
+        """The pieces of the line that has not ended."""
+        self._line_bytes = 0
+        self._kept = 0
+        """Characters of the parts."""
+        self._answer = ReadAnswer()
+        self._choices: dict[int, _Parts] = {}
+
+    def feed(self, piece: bytes) -> bool:
+        first, *others = piece.split(b"\n")
+        self._line.append(first)
+        self._line_bytes += len(first)
+        if self._line_bytes > _LONGEST_EVENT:
+            raise _Unreadable
+        if not others:
+            return False
+        *lines, last = others
+        ended = False
+        for line in (b"".join(self._line), *lines):
+            ended |= self._read(line)
+        self._line, self._line_bytes = [last], len(last)
+        return ended
+
+    def finish(self, answer: ReadAnswer) -> None:
+        self._read(b"".join(self._line))
+        answer.model, answer.usage, answer.is_whole = self._answer.model, self._answer.usage, self._answer.is_whole
+        answer.choices = self._answer.choices or [parts.joined() for _, parts in sorted(self._choices.items())]
+
+    def _read(self, line: bytes) -> bool:
+        """Read a line. Returns whether it is the last event."""
+        if not line.startswith(b"data:"):
+            return False
+        data = line[5:].strip()
+        if data == b"[DONE]":
+            return True
+        try:
+            event = json.loads(data)
+        except (ValueError, RecursionError):
+            self._answer.is_whole = False
+            return False
+        if not isinstance(event, dict):
+            return False
+        if self._kind == "responses":
+            is_last = event.get("type") in _ENDS and isinstance(event.get("response"), dict)
+            if is_last:
+                _fill(self._answer, self._kind, event["response"])
+            return is_last
+        self._answer.model = _text(event.get("model")) or self._answer.model
+        self._answer.usage = read_usage(event.get("usage")) or self._answer.usage
+        for choice in _objects(event.get("choices")):
+            self._add(choice)
+        return False
+
+    def _add(self, choice: Mapping[str, Any]) -> None:
+        """Add a part of a choice to those before it."""
+        parts = self._choices.setdefault(_index(choice), _Parts())
+        parts.finish_reason = _text(choice.get("finish_reason")) or parts.finish_reason
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            self._keep(parts.texts, choice.get("text"))
+            return
+        self._keep(parts.texts, _content(delta.get("content")))
+        self._keep(parts.refusals, delta.get("refusal"))
+        for call in _objects(delta.get("tool_calls")):
+            names, arguments = parts.calls.setdefault(_index(call), ([], []))
+            self._keep(names, _function(call).get("name"))
+            self._keep(arguments, _function(call).get("arguments"))
+
+    def _keep(self, parts: list[str], part: Any) -> None:
+        if not isinstance(part, str):
+            return
+        self._kept += len(part)
+        if self._kept <= self._largest:
+            parts.append(part)
+        else:
+            self._answer.is_whole = False
+            self._choices.clear()
+
+
+def _fill(answer: ReadAnswer, kind: Kind, reply: Mapping[str, Any]) -> None:
+    """Fill an answer from the object of a whole reply."""
+    answer.model, answer.usage = _text(reply.get("model")), read_usage(reply.get("usage"))
+    if kind == "responses":
+        answer.choices = [_response(reply)]
+    elif kind in ("chat", "completions"):
+        answer.choices = [_choice(choice) for choice in _objects(reply.get("choices"))]
+
+
+def _choice(choice: Mapping[str, Any]) -> AnswerChoice:
+    finish = _text(choice.get("finish_reason"))
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return AnswerChoice(_text(choice.get("text")) or "", finish_reason=finish)
+    calls = [_call(_function(call)) for call in _objects(message.get("tool_calls"))]
+    return AnswerChoice(_content(message.get("content")), _text(message.get("refusal")) or "", calls, finish)
+
+
+def _response(reply: Mapping[str, Any]) -> AnswerChoice:
+    choice = AnswerChoice(finish_reason=_text(reply.get("status")))
+    for item in _objects(reply.get("output")):
+        if item.get("type") == "function_call":
+            choice.tool_calls.append(_call(item))
+        for part in _objects(item.get("content")):
+            if part.get("type") == "output_text":
+                choice.text += _text(part.get("text")) or ""
+            elif part.get("type") == "refusal":
+                choice.refusal += _text(part.get("refusal")) or ""
+    return choice
+
+
+def _call(function: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _text(function.get(name)) or "" for name in ("name", "arguments")}
+
+
+def _function(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    function = call.get("function")
+    return function if isinstance(function, dict) else {}
+
+
+def _content(content: Any) -> str:
+    """The text of a message, which Mistral's thinking models send in parts."""
+    if isinstance(content, list):
+        return "".join(_text(part.get("text")) or "" for part in _objects(content) if part.get("type") == "text")
+    return _text(content) or ""
+
+
+def _index(part: Mapping[str, Any]) -> int:
+    index = part.get("index")
+    return index if isinstance(index, int) else 0
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _usage_in(tail: bytes) -> TokenUsage | None:
+    """The usage block near the end of a large answer."""
+    text = tail.decode("utf-8", "replace")
+    start = text.rfind('"usage"')
+    brace = text.find("{", start) if start >= 0 else -1
+    if brace < 0:
+        return None
+    try:
+        block, _ = json.JSONDecoder().raw_decode(text, brace)
+    except (ValueError, RecursionError):
+        return None
+    return read_usage(block)

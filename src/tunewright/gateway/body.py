@@ -1,0 +1,105 @@
+"""A request's body: read whole where the gateway has to know it, passed on piece by piece where not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from tunewright.core.limits import BODY_BYTES_AT_ONCE, BODY_SECONDS
+from tunewright.serving.guard import Receive
+
+_LEAST_RATE = 16 << 10
+"""Bytes a second that a client must send on average after the first `BODY_SECONDS`."""
+
+
+class ClientLeft(Exception):
+    """The client has disconnected."""
+
+
+class TooSlow(Exception):
+    """The client sends its body too slowly."""
+
+
+class BodyMemory:
+    """The bytes that bodies may take in memory together."""
+
+    def __init__(self, size: int = BODY_BYTES_AT_ONCE):
+        self.free = size
+
+
+class Body:
+    """A request's body.
+
+    Args:
+        memory: what `read` takes its memory from, until `close`.
+    """
+
+    def __init__(self, receive: Receive, memory: BodyMemory):
+        self._receive, self._memory = receive, memory
+        self._begun = asyncio.get_running_loop().time()
+        self._pieces: list[bytes] = []
+        """What `read` has read."""
+        self._ended = asyncio.Event()
+        self.size = 0
+        """Bytes so far."""
+        self._held = 0
+
+    async def read(self, most: int) -> bytes | None:
+        """The whole body; None if it has more than `most` bytes or there is no memory for it. Then `pieces` gives all
+        of it.
+
+        Raises:
+            ClientLeft, TooSlow
+        """
+        while not self._ended.is_set():
+            piece = await self._next()
+            self._pieces.append(piece)
+            self._held += len(piece)
+            self._memory.free -= len(piece)
+            if self._held > most or self._memory.free < 0:
+                return None
+        return b"".join(self._pieces)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body, piece by piece, as it arrives.
+
+        Raises:
+            ClientLeft, TooSlow
+        """
+        while self._pieces:
+            piece = self._pieces.pop(0)
+            self._release(len(piece))
+            yield piece
+        while not self._ended.is_set():
+            if piece := await self._next():
+                yield piece
+
+    async def client_left(self) -> None:
+        """Wait until the client disconnects. The body must be read by somebody else meanwhile."""
+        await self._ended.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._pieces = []
+        self._release(self._held)
+
+    def _release(self, size: int) -> None:
+        self._held -= size
+        self._memory.free += size
+
+    async def _next(self) -> bytes:
+        ends = self._begun + BODY_SECONDS + self.size / _LEAST_RATE
+        try:
+            async with asyncio.timeout_at(ends):
+                message = await self._receive()
+        except TimeoutError:
+            raise TooSlow from None
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        if not message.get("more_body", False):
+            self._ended.set()
+        piece: bytes = message.get("body", b"")
+        self.size += len(piece)
+        return piece

@@ -1,0 +1,103 @@
+"""`gateway.yaml`: the upstreams, and what the gateway captures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from tunewright.config.load import load_settings
+from tunewright.config.sections import Secret, Section, endpoint
+from tunewright.core.errors import UserError
+from tunewright.serving.captures import LEAST_SHARE
+
+ENTRA = "entra"
+"""Sign in through Entra ID, in place of a key's environment variable."""
+_AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
+
+
+def _name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("a name has up to 60 letters, digits, '_', '.' and '-'")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class UpstreamSpec(Section):
+    url: Annotated[str, AfterValidator(endpoint)]
+    """An OpenAI-compatible endpoint: openai, anthropic, google or mistral for the vendor's own, or an address such as \
+https://NAME.openai.azure.com or http://vllm:8000/v1."""
+    kind: Literal["openai", "azure"] | None = None
+    """The form of its paths and keys. By default azure for the hosts of Azure OpenAI, else openai."""
+    key: Secret = None
+    """The environment variable that holds the key, never the key itself. entra: sign in through Entra ID. By default \
+the client's own key is passed on."""
+    models: list[str] = Field(["*"], min_length=1)
+    """The models, or Azure deployments, that this upstream answers for; * stands for any letters. The first upstream \
+with the requested model gets the request."""
+    connections: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """Connections to this upstream at a time. Further requests wait for a free one."""
+    connect_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """Time limit for a connection, and for the wait for a free one."""
+    timeout: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds without a byte of the answer after which the gateway gives up. The official clients wait as long."""
+    retries: Annotated[int, Field(ge=0, le=5)] = 0
+    """Times that the gateway repeats a request that got 408, 409, 429 or 5xx, if the upstream allows it and asks for \
+no more than a few seconds. The official clients repeat such requests themselves."""
+
+    @model_validator(mode="after")
+    def _kind_by_host(self) -> UpstreamSpec:
+        if self.kind is None:
+            host = urlsplit(self.url).hostname or ""
+            self.kind = "azure" if host.endswith(_AZURE_HOSTS) else "openai"
+        if self.key == ENTRA and self.kind != "azure":
+            raise ValueError("key: entra signs in to Azure OpenAI; for another endpoint name a variable")
+        return self
+
+
+class CaptureSpec(Section):
+    folder: Path = Path("captures")
+    """The folder of the captured exchanges, relative to this file."""
+    share: Annotated[float, Field(ge=LEAST_SHARE, le=1)] = 1.0
+    """The share of the exchanges to capture, drawn at random."""
+    redact: bool = False
+    """Replace personal data in captures by its kind, such as [EMAIL]."""
+    largest_kib: Annotated[int, Field(ge=1, le=16 << 10)] = 256
+    """The largest request, and the largest answer, that is captured whole. Larger ones are captured without their \
+text, but with their size, tokens and price."""
+
+
+class GatewaySpec(Section):
+    """The settings of a gateway."""
+
+    upstreams: Annotated[dict[Name, UpstreamSpec], Field(min_length=1)]
+    """The endpoints behind the gateway, by names of your choice."""
+    capture: CaptureSpec | None = None
+    """What is captured. By default nothing is."""
+    limit_concurrency: Annotated[int, Field(ge=1)] = 1000
+    """The most requests at a time; more get status 429."""
+    prices: Path | None = None
+    """A price book of your own, relative to this file; see docs/economics.md."""
+
+
+def load_gateway(file: Path) -> GatewaySpec:
+    """Read a gateway's settings. Relative paths start at the file's folder.
+
+    Raises:
+        UserError: the file is absent, is not YAML, or does not fit the schema; all faults are listed at once.
+    """
+    if not file.exists():
+        raise UserError("There are no settings here.", where=file, fix="Two lines are enough: see docs/gateway.md")
+    spec = load_settings(GatewaySpec, file, "Type: tunewright gateway schema  (it lists every key with its meaning)")
+    folder = file.parent
+    if spec.capture:
+        spec.capture.folder = folder / spec.capture.folder.expanduser()
+    if spec.prices:
+        spec.prices = folder / spec.prices.expanduser()
+    return spec

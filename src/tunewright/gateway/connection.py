@@ -1,0 +1,184 @@
+"""Ask an upstream: connections, time limits, and what may be tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import ssl
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+
+from tunewright.gateway.body import Body, ClientLeft, TooSlow
+from tunewright.gateway.headers import to_upstream
+from tunewright.gateway.upstreams import Upstream
+from tunewright.serving.guard import Message
+
+_PAUSES = (0.1, 0.4)
+"""Seconds before the second and third attempt to connect."""
+_KEEP_SECONDS = 30.0
+"""Seconds for which an idle connection is kept."""
+_HEAD_BYTES = 64 << 10
+"""Bytes of a header of an answer."""
+_MAY_REPEAT = (408, 409, 429)
+"""Statuses below 500 after which OpenAI's own clients send a request again. Source: openai-python (2026-11-28)."""
+_LONGEST_PAUSE = 5.0
+"""Seconds that the gateway waits at an upstream's request before it sends a request again."""
+_LARGE = 1 << 20
+"""Bytes of a body above which it is sent in pieces, so that other requests get a turn."""
+
+
+class UpstreamFault(Exception):
+    """An upstream can't be asked, or does not answer.
+
+    Args:
+        status: what the client gets.
+    """
+
+    def __init__(self, status: int, message: str, code: str):
+        self.status, self.code = status, code
+        super().__init__(message)
+
+
+class UpstreamConnection:
+    """An upstream with its connections."""
+
+    def __init__(self, upstream: Upstream):
+        self.upstream = upstream
+        spec = upstream.spec
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_note_reuse)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=spec.connections,
+                keepalive_timeout=_KEEP_SECONDS,
+                ttl_dns_cache=60,
+                ssl=ssl.create_default_context(),
+            ),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=spec.connect_seconds, sock_connect=spec.connect_seconds, sock_read=spec.timeout
+            ),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            max_field_size=_HEAD_BYTES,
+            max_line_size=_HEAD_BYTES,
+            trace_configs=[trace],
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def ask(self, scope: Message, body: Body, whole: bytes | None) -> aiohttp.ClientResponse:
+        """The head of the upstream's answer to a request, its body still to be read.
+
+        A request is sent again only if the upstream can't have answered it: it did not take the connection, or it had
+        closed an idle one; and after a refusal that allows it, as often as the settings say.
+
+        Args:
+            whole: the body, if it is in memory; else it is passed on as it arrives, and can't be sent twice.
+
+        Raises:
+            UpstreamFault, ClientLeft, TooSlow
+        """
+        connects, repeats, was_stale = 0, 0, False
+        while True:
+            reused = SimpleNamespace(is_reused=False)
+            try:
+                response = await self._send(scope, body, whole, reused)
+            except aiohttp.ClientConnectorError as error:
+                if whole is None or connects == len(_PAUSES) or isinstance(error, aiohttp.ClientSSLError):
+                    raise self._unreachable(error) from None
+                await asyncio.sleep(_PAUSES[connects])
+                connects += 1
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                if whole is None or was_stale or not reused.is_reused:
+                    raise self._unreachable(error) from None
+                was_stale = True
+            except (aiohttp.ConnectionTimeoutError, aiohttp.SocketTimeoutError) as error:
+                raise self._late(error) from None
+            except aiohttp.ClientError as error:
+                raise self._unreachable(error) from None
+            else:
+                pause = _pause(response, repeats)
+                if whole is None or repeats >= self.upstream.spec.retries or pause is None:
+                    return response
+                response.close()
+                repeats += 1
+                await asyncio.sleep(pause)
+
+    async def _send(self, scope: Message, body: Body, whole: bytes | None, trace: Any) -> aiohttp.ClientResponse:
+        upstream = self.upstream
+        headers = to_upstream(scope["headers"], await upstream.credential())
+        data: Any = None
+        if whole is None:
+            data = body.pieces()
+        elif whole or any(name == "content-length" for name, _ in headers):
+            data = io.BytesIO(whole) if len(whole) > _LARGE else whole
+            headers = [(name, value) for name, value in headers if name != "content-length"]
+        failure: list[Exception] = []
+        address = upstream.address(scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1"))
+        try:
+            return await self._session.request(
+                scope["method"],
+                address,
+                headers=headers,
+                data=_noting(data, failure) if whole is None else data,
+                allow_redirects=False,
+                proxy=upstream.proxy,
+                trace_request_ctx=trace,
+            )
+        except aiohttp.ClientError:
+            if failure:
+                raise failure[0] from None
+            raise
+
+    def _unreachable(self, error: Exception) -> UpstreamFault:
+        reason = str(error) or type(error).__name__
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            reason = str(error.certificate_error)
+        elif isinstance(error, aiohttp.ClientConnectorError):
+            reason = f"no connection to {error.host}:{error.port} ({error.strerror})"
+        elif isinstance(error, aiohttp.ServerDisconnectedError):
+            reason = "it closed the connection without an answer"
+        return UpstreamFault(
+            502, f"The upstream '{self.upstream.name}' can't be asked: {reason}.", "upstream_unreachable"
+        )
+
+    def _late(self, error: Exception) -> UpstreamFault:
+        spec = self.upstream.spec
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            what = f"took no connection within {spec.connect_seconds:g} s"
+        else:
+            what = f"sent nothing within {spec.timeout:g} s"
+        return UpstreamFault(504, f"The upstream '{self.upstream.name}' {what}.", "upstream_timeout")
+
+
+async def _noting(pieces: Any, failure: list[Exception]) -> Any:
+    """The pieces of a body. An error in them is noted, because aiohttp reports it as the connection's."""
+    try:
+        async for piece in pieces:
+            yield piece
+    except (ClientLeft, TooSlow) as error:
+        failure.append(error)
+        raise
+
+
+async def _note_reuse(_session: Any, context: Any, _params: Any) -> None:
+    context.trace_request_ctx.is_reused = True
+
+
+def _pause(response: aiohttp.ClientResponse, repeats: int) -> float | None:
+    """Seconds after which a request may be sent again; None: it may not, or not so soon."""
+    headers = response.headers
+    allowed = headers.get("x-should-retry")
+    if allowed == "false" or not (allowed == "true" or response.status in _MAY_REPEAT or response.status >= 500):
+        return None
+    pause = 0.5 * 2**repeats
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        with suppress(KeyError, ValueError):
+            pause = float(headers[name]) / unit
+            break
+    return pause if 0 <= pause <= _LONGEST_PAUSE else None

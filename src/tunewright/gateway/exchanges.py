@@ -1,0 +1,129 @@
+"""Captured exchanges: what applications asked, what came back, what it cost and how long it took.
+
+Headers are never captured, so no key can be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunewright.economics.usage import TokenUsage
+from tunewright.gateway.answers import AnswerChoice
+from tunewright.gateway.config import CaptureSpec
+from tunewright.gateway.routes import Kind
+from tunewright.serving.captures import is_drawn
+from tunewright.serving.line_log import LineLog, files_of
+
+_STEM = "exchanges"
+_DATA_URL = re.compile(r"data:([\w.+-]{1,60}/[\w.+-]{1,60});base64,([A-Za-z0-9+/=_-]{200,})")
+Ending = Literal["whole", "left", "broken"]
+
+
+class Exchange(BaseModel):
+    """A request and its answer."""
+
+    model_config = ConfigDict(extra="ignore")  # the reader may be older than the gateway that wrote the exchange
+
+    id: str
+    time: str
+    """When the request came, in UTC."""
+    upstream: str
+    kind: Kind
+    path: str
+    """Without the query."""
+    client: str | None
+    """The name of the client's key; None: the gateway has no keys of its own."""
+    model: str | None
+    """As the request names it."""
+    request: dict[str, Any] | None
+    """The request's JSON object, files in it replaced by their size and hash. None: it is too large, or no JSON."""
+    request_bytes: int
+    status: int
+    answered_model: str | None = None
+    """As the answer names it, often with a date."""
+    choices: list[AnswerChoice] = []
+    is_whole: bool = True
+    """Whether `choices` hold the whole answer."""
+    answer_bytes: int = 0
+    usage: TokenUsage | None = None
+    """None: the upstream sent no token counts."""
+    usd: float | None = None
+    """The price by the book; None: no token counts, or no such model in the book."""
+    seconds: float
+    """From the request's first byte to the answer's last."""
+    first_seconds: float | None = None
+    """To the answer's first byte."""
+    streamed: bool = False
+    ending: Ending = "whole"
+    """left: the client left before the answer's end. broken: the upstream broke the answer off."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The share of exchanges that the gateway captures: this one stands for 1 / share."""
+
+
+Redact = Callable[[dict[str, Any]], dict[str, Any]]
+"""A function that takes personal data out of the fields of an exchange."""
+
+
+class ExchangeLog:
+    """Writes exchanges to a folder. Thread-safe.
+
+    Raises:
+        UserError: the folder can't be written to.
+    """
+
+    def __init__(self, spec: CaptureSpec, redact: Redact | None = None):
+        self.share, self.largest = spec.share, spec.largest_kib << 10
+        self.redact = redact
+        self._lines = LineLog(spec.folder, _STEM)
+
+    def takes(self, identity: str) -> bool:
+        """Whether the exchange with this id belongs to the share to capture."""
+        return is_drawn(identity, self.share)
+
+    def keep(self, fields: dict[str, Any]) -> bool:
+        """Write the fields of an `Exchange`. Returns whether it is kept; False where the disk is full or gone."""
+        if self.redact:
+            fields = self.redact(fields)
+        line = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), default=asdict)
+        return self._lines.append(line.encode("utf-8", "replace") + b"\n")
+
+    def close(self) -> None:
+        self._lines.close()
+
+
+def read_exchanges(folder: Path) -> Iterator[Exchange]:
+    """All exchanges in a folder, file by file. A gateway may still be writing to it.
+
+    Raises:
+        ValueError: a line is no exchange.
+    """
+    for file in files_of(folder, _STEM):
+        with file.open("rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):
+                    yield Exchange.model_validate_json(line)
+
+
+def without_files(value: Any) -> Any:
+    """A JSON value with its base64 files replaced by their type, size and hash."""
+    if isinstance(value, str):
+        return _DATA_URL.sub(_named, value) if len(value) > 200 and "base64," in value else value
+    if isinstance(value, list):
+        return [without_files(each) for each in value]
+    if isinstance(value, dict):
+        return {name: without_files(each) for name, each in value.items()}
+    return value
+
+
+def _named(found: re.Match[str]) -> str:
+    data = found[2]
+    size = len(data) * 3 // 4
+    return f"data:{found[1]};{size} bytes, sha256 {hashlib.sha256(data.encode()).hexdigest()[:16]}"

@@ -1,0 +1,166 @@
+"""Pass a request to an upstream, and its answer back, as they are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+
+from tunewright.core.limits import JSON_PARTS, SMALL_BODY_BYTES
+from tunewright.gateway.answers import AnswerReader
+from tunewright.gateway.body import Body, BodyMemory, ClientLeft, TooSlow
+from tunewright.gateway.connection import UpstreamConnection, UpstreamFault
+from tunewright.gateway.headers import OWN, to_client, value_of
+from tunewright.gateway.observation import Observation, Observer
+from tunewright.gateway.routes import Route, route_of
+from tunewright.gateway.upstreams import Upstreams
+from tunewright.serving.connections import HANG_UP
+from tunewright.serving.errors import refusal
+from tunewright.serving.guard import PRINCIPAL, Message, Receive, Send
+
+_READ_BYTES = 32 << 20
+"""Bytes of a request's body that the gateway reads before it asks an upstream. Larger ones pass unread."""
+_LARGE = 1 << 20
+"""Bytes of JSON that a thread reads, because they take tens of milliseconds."""
+_NO_CAPTURE = OWN + b"capture"
+
+
+class Forwarder:
+    """Answers requests from upstreams.
+
+    Args:
+        connections: by the upstreams' names.
+    """
+
+    def __init__(self, upstreams: Upstreams, connections: Mapping[str, UpstreamConnection], observer: Observer):
+        self._upstreams, self._connections, self._observer = upstreams, connections, observer
+        self._memory = BodyMemory()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        route = route_of(scope["method"], scope["path"])
+        principal = scope.get(PRINCIPAL)
+        wanted = value_of(scope["headers"], _NO_CAPTURE).strip().lower() != "no"
+        body = Body(receive, self._memory)
+        seen = Observation(route, scope["path"], body, principal.name if principal else None, wanted)
+        sent = _Sent(send)
+        try:
+            await self._answer(scope, route, body, sent, seen)
+        except ClientLeft:
+            seen.status = seen.status or 499
+            await self._observer.note(seen, "left")
+        except TooSlow:
+            await self._fail(
+                scope, receive, sent, seen, UpstreamFault(408, "The request did not arrive in time.", "timeout")
+            )
+        except UpstreamFault as fault:
+            await self._fail(scope, receive, sent, seen, fault)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            reason = str(error) or type(error).__name__
+            broken = UpstreamFault(502, f"The upstream '{seen.upstream}' broke off: {reason}.", "upstream_broke_off")
+            await self._fail(scope, receive, sent, seen, broken)
+        finally:
+            body.close()
+
+    async def _answer(self, scope: Message, route: Route, body: Body, send: _Sent, seen: Observation) -> None:
+        if not scope["raw_path"].startswith(b"/"):  # behind a host's name it would be part of another host's
+            raise UpstreamFault(400, "The path of a request begins with a slash.", "invalid_request")
+        whole = await body.read(SMALL_BODY_BYTES if route.kind == "other" else _READ_BYTES)
+        if whole is not None and route.kind != "other":
+            seen.request = await _read_json(whole)
+        if whole is None and self._upstreams.needs_model(route):
+            what = f"This gateway has several upstreams, and reads only {_READ_BYTES >> 20} MiB to choose one."
+            raise UpstreamFault(413, what, "request_too_large")
+        upstream = self._upstreams.choose(scope["path"], seen.model)
+        seen.upstream = upstream.name
+        limit = asyncio.timeout(None)
+        watch = asyncio.create_task(_end_when_left(body, limit))
+        try:
+            async with limit:
+                response = await self._connections[upstream.name].ask(scope, body, whole)
+                try:
+                    await self._pass_back(scope, response, send, seen)
+                finally:
+                    response.release()
+        except TimeoutError:
+            if limit.expired():
+                raise ClientLeft from None
+            raise
+        finally:
+            watch.cancel()
+
+    async def _pass_back(
+        self, scope: Message, response: aiohttp.ClientResponse, send: Callable[..., Any], seen: Observation
+    ) -> None:
+        kind = response.headers.get("content-type", "")
+        seen.status, seen.streamed = response.status, kind.startswith("text/event-stream")
+        if seen.route.kind != "other":
+            encoding = response.headers.get("content-encoding", "").strip().lower()
+            seen.reader = AnswerReader(seen.route.kind, kind, encoding, self._observer.largest)
+        headers = to_client(response.raw_headers)
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        length = response.headers.get("content-length", "")
+        expected = int(length) if length.isdigit() and scope["method"] != "HEAD" else -1
+        async for piece in response.content.iter_any():
+            if seen.first is None:
+                seen.first = time.perf_counter()
+            seen.answer_bytes += len(piece)
+            ended = seen.reader.feed(piece) if seen.reader else False
+            # Noted before the client can know that the answer has ended, so that a kill loses no exchange that ended.
+            if ended or seen.answer_bytes == expected:
+                await self._observer.note(seen, "whole")
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._observer.note(seen, "whole")
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _fail(
+        self, scope: Message, receive: Receive, send: _Sent, seen: Observation, fault: UpstreamFault
+    ) -> None:
+        """Tell the client of a fault; once the answer has begun, only the end of the connection can."""
+        if send.has_begun:
+            await self._observer.note(seen, "broken")
+            scope[HANG_UP]()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
+        seen.status = fault.status
+        await self._observer.note(seen, "whole")
+        retry_after = 1.0 if fault.status in (502, 503) else None
+        await refusal(fault.status, str(fault), fault.code, retry_after)(scope, receive, send)
+
+
+class _Sent:
+    """A `send` that knows whether an answer has begun."""
+
+    def __init__(self, send: Send):
+        self._send = send
+        self.has_begun = False
+
+    async def __call__(self, message: Message) -> None:
+        self.has_begun = True
+        await self._send(message)
+
+
+async def _end_when_left(body: Body, limit: asyncio.Timeout) -> None:
+    """Give up when the client disconnects."""
+    await body.client_left()
+    limit.reschedule(asyncio.get_running_loop().time())
+
+
+async def _read_json(body: bytes) -> dict[str, Any] | None:
+    """The JSON object of a body; None: it is none."""
+    # Counted first, because reading keeps all other requests waiting.
+    if sum(map(body.count, (b"[", b"{", b","))) > JSON_PARTS:
+        return None
+    value = await asyncio.to_thread(_parsed, body) if len(body) > _LARGE else _parsed(body)
+    return value if isinstance(value, dict) else None
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,72 @@
+"""Which headers pass through the gateway, and which belong to one connection, or to the gateway, alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tunewright.gateway.answers import ENCODINGS
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""Names in lower case, and values."""
+
+OWN = b"x-tunewright-"
+"""The beginning of the gateway's own headers."""
+_OF_ONE_CONNECTION = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+"""Headers of one connection (RFC 9110, section 7.6.1)."""
+_CREDENTIALS = (b"authorization", b"api-key", b"x-api-key")
+
+
+def value_of(headers: Headers, name: bytes) -> str:
+    """The first value of a header; empty if there is none."""
+    return next((value.decode("latin-1") for key, value in headers if key == name), "")
+
+
+def to_upstream(headers: Headers, credential: tuple[str, str] | None) -> list[tuple[str, str]]:
+    """The headers of a request to an upstream.
+
+    Args:
+        credential: the header that replaces the client's own key; None: the client's key is passed on.
+    """
+    dropped = _dropped(headers) | {b"host", b"expect"}
+    if credential:
+        dropped |= {*_CREDENTIALS}
+    sent = [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in headers
+        if name not in dropped and not name.startswith(OWN) and name != b"accept-encoding"
+    ]
+    sent.append(("accept-encoding", _encodings(value_of(headers, b"accept-encoding"))))
+    if credential:
+        sent.append(credential)
+    return sent
+
+
+def to_client(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of an upstream's answer for the client."""
+    lowered = [(name.lower(), value) for name, value in headers]
+    dropped = _dropped(lowered)
+    return [(name, value) for name, value in lowered if name not in dropped]
+
+
+def _dropped(headers: Headers) -> set[bytes]:
+    """Headers of one connection: those of the standard, and those that `Connection` names."""
+    named = (value for name, value in headers if name == b"connection")
+    return {*_OF_ONE_CONNECTION, *(each.strip().lower() for value in named for each in value.split(b","))}
+
+
+def _encodings(accepted: str) -> str:
+    """What the client accepts of the encodings that the gateway can read."""
+    known = [each.strip() for each in accepted.split(",") if each.partition(";")[0].strip().lower() in ENCODINGS]
+    return ", ".join(known) or "identity"

@@ -1,0 +1,79 @@
+"""The gateway's metrics for Prometheus. They hold no texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from tunewright.economics.usage import TokenUsage
+
+if TYPE_CHECKING:
+    from tunewright.gateway.observation import Observation
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20, 30, 60, 120, 300)
+
+
+class GatewayMetrics:
+    """The metrics of one gateway, in a registry of their own. Clients name models, so no label has them."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        labels = ["upstream", "kind"]
+        self._requests = Counter(
+            "tunewright_gateway_requests", "Requests by status.", [*labels, "status"], registry=self._registry
+        )
+        self._seconds = Histogram(
+            "tunewright_gateway_request_seconds",
+            "Time from a request's first byte to the last of its answer.",
+            labels,
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._first = Histogram(
+            "tunewright_gateway_first_byte_seconds",
+            "Time from a request's first byte to the first of its answer.",
+            labels,
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._tokens = Counter("tunewright_gateway_tokens", "Tokens.", [*labels, "tokens"], registry=self._registry)
+        self._usd = Counter(
+            "tunewright_gateway_usd", "Paid to upstreams, by the price book.", labels, registry=self._registry
+        )
+        self._unpriced = Counter(
+            "tunewright_gateway_unpriced",
+            "Answers without token counts or without a price.",
+            labels,
+            registry=self._registry,
+        )
+        self._captures = Counter(
+            "tunewright_gateway_captures",
+            "Exchanges, by whether they could be kept.",
+            ["kept"],
+            registry=self._registry,
+        )
+        self.under_way = Gauge("tunewright_gateway_under_way", "Requests under way.", registry=self._registry)
+
+    def answered(self, seen: Observation, usage: TokenUsage | None, usd: float | None, seconds: float) -> None:
+        """Count a request, when its answer has ended."""
+        labels = seen.upstream, seen.route.kind
+        self._requests.labels(*labels, str(seen.status)).inc()
+        self._seconds.labels(*labels).observe(seconds)
+        if seen.first is not None:
+            self._first.labels(*labels).observe(seen.first - seen.begun)
+        if usage:
+            fresh = usage.prompt_tokens - usage.cached_tokens
+            for name, count in (("prompt", fresh), ("cached", usage.cached_tokens), ("answer", usage.answer_tokens)):
+                self._tokens.labels(*labels, name).inc(max(0, count))
+        if usd is not None:
+            self._usd.labels(*labels).inc(usd)
+        elif seen.route.kind != "other" and seen.status < 400:
+            self._unpriced.labels(*labels).inc()
+
+    def captured(self, *, kept: bool) -> None:
+        self._captures.labels(str(kept).lower()).inc()
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,117 @@
+"""What the gateway notes of one request and its answer, and where it goes: the captures and the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunewright.economics.prices import PriceBook
+from tunewright.gateway.answers import AnswerReader, ReadAnswer
+from tunewright.gateway.body import Body
+from tunewright.gateway.exchanges import Ending, ExchangeLog, without_files
+from tunewright.gateway.metrics import GatewayMetrics
+from tunewright.gateway.routes import Route
+from tunewright.serving.captures import now
+
+_DATED = re.compile(r"(.+?)-(?:\d{4}-\d\d-\d\d|\d{8}|\d{4})")
+"""A model's name with the date of its version, such as gpt-4o-2024-08-06."""
+
+
+@dataclass
+class Observation:
+    """One request and its answer."""
+
+    route: Route
+    path: str
+    body: Body
+    client: str | None
+    is_wanted: bool
+    """Whether the client lets the gateway capture it."""
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    came: str = field(default_factory=now)
+    begun: float = field(default_factory=time.perf_counter)
+    request: dict[str, Any] | None = None
+    upstream: str = ""
+    status: int = 0
+    first: float | None = None
+    """When the answer's first byte came."""
+    answer_bytes: int = 0
+    streamed: bool = False
+    reader: AnswerReader | None = None
+    is_noted: bool = False
+
+    @property
+    def model(self) -> str | None:
+        """The model that the request names."""
+        model = (self.request or {}).get("model")
+        return model if isinstance(model, str) else self.route.deployment
+
+
+class Observer:
+    """Notes each request once, when its answer has ended.
+
+    Args:
+        exchanges: None: nothing is captured.
+    """
+
+    def __init__(self, metrics: GatewayMetrics, exchanges: ExchangeLog | None, prices: PriceBook):
+        self.metrics, self._exchanges, self._prices = metrics, exchanges, prices
+        self.largest = exchanges.largest if exchanges else 0
+
+    async def note(self, seen: Observation, ending: Ending) -> None:
+        """Count a request and capture it, unless that was done before."""
+        if seen.is_noted:
+            return
+        seen.is_noted = True
+        answer = seen.reader.result() if seen.reader else ReadAnswer(is_whole=False)
+        usd = self._usd(seen, answer)
+        seconds = time.perf_counter() - seen.begun
+        self.metrics.answered(seen, answer.usage, usd, seconds)
+        log = self._exchanges
+        if log is None or seen.route.kind == "other" or not seen.is_wanted or not log.takes(seen.id):
+            return
+        fields = {
+            "id": seen.id,
+            "time": seen.came,
+            "upstream": seen.upstream,
+            "kind": seen.route.kind,
+            "path": seen.path,
+            "client": seen.client,
+            "model": seen.model,
+            "request": without_files(seen.request) if seen.body.size <= log.largest else None,
+            "request_bytes": seen.body.size,
+            "status": seen.status,
+            "answered_model": answer.model,
+            "choices": answer.choices,
+            "is_whole": answer.is_whole,
+            "answer_bytes": seen.answer_bytes,
+            "usage": answer.usage,
+            "usd": usd,
+            "seconds": round(seconds, 6),
+            "first_seconds": None if seen.first is None else round(seen.first - seen.begun, 6),
+            "streamed": seen.streamed,
+            "ending": ending,
+            "share": log.share,
+        }
+        # Finding personal data takes milliseconds, writing a line some microseconds.
+        kept = await asyncio.to_thread(log.keep, fields) if log.redact else log.keep(fields)
+        self.metrics.captured(kept=kept)
+
+    def _usd(self, seen: Observation, answer: ReadAnswer) -> float | None:
+        """The price of an answer by the book."""
+        if answer.usage is None:
+            return None
+        for name in (seen.model, answer.model):
+            for model in (name, _without_date(name)):
+                if model in self._prices.apis:
+                    return answer.usage.usd(self._prices.apis[model])
+        return None
+
+
+def _without_date(model: str | None) -> str | None:
+    dated = _DATED.fullmatch(model or "")
+    return dated[1] if dated else None

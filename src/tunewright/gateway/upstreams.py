@@ -1,0 +1,129 @@
+"""The endpoints behind the gateway: which one gets a request, at which address, and with which key."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from yarl import URL
+
+from tunewright.core.errors import UserError
+from tunewright.gateway.config import ENTRA, GatewaySpec, UpstreamSpec
+from tunewright.gateway.routes import Route, is_azure
+
+_SCOPE = "https://cognitiveservices.azure.com/.default"
+_EARLY = 300.0
+"""Seconds before its end at which a token of Entra ID is replaced."""
+
+
+class Upstream:
+    """An endpoint.
+
+    Raises:
+        UserError: its key is not set, or the library that signs in is not installed.
+    """
+
+    def __init__(self, name: str, spec: UpstreamSpec):
+        self.name, self.spec = name, spec
+        self.is_azure = spec.kind == "azure"
+        parts = urlsplit(spec.url)
+        self._host = f"{parts.scheme}://{parts.netloc}"
+        self._root = self._azure_root(parts.path) if self.is_azure else spec.url
+        self.proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+        self._key = _key(name, spec)
+
+    def answers_for(self, model: str) -> bool:
+        return any(fnmatchcase(model, pattern) for pattern in self.spec.models)
+
+    def address(self, path: str, query: str) -> URL:
+        """The address of a request.
+
+        Args:
+            path: as the client sent it, still encoded. What follows /v1 is added to the endpoint's own root; any other
+                path begins at its host.
+        """
+        if path == "/v1" or path.startswith("/v1/"):
+            address = self._root + path.removeprefix("/v1")
+        else:
+            address = self._host + path
+        return URL(f"{address}?{query}" if query else address, encoded=True)
+
+    async def credential(self) -> tuple[str, str] | None:
+        """The header with the upstream's key; None: the client's own key is passed on.
+
+        Raises:
+            UserError: Entra ID gives no token.
+        """
+        if self._key is None:
+            return None
+        key = self._key if isinstance(self._key, str) else await self._key()
+        if self.is_azure and self.spec.key != ENTRA:
+            return "api-key", key
+        return "authorization", f"Bearer {key}"
+
+    def _azure_root(self, path: str) -> str:
+        """Azure's root is /openai/v1, whether the settings give the resource's address or the root's."""
+        return self._host + (path if path.rstrip("/").endswith("/v1") else "/openai/v1")
+
+
+class Upstreams:
+    """All endpoints of a gateway.
+
+    Raises:
+        UserError: as `Upstream`.
+    """
+
+    def __init__(self, spec: GatewaySpec):
+        self.all = [Upstream(name, each) for name, each in spec.upstreams.items()]
+
+    def needs_model(self, route: Route) -> bool:
+        """Whether the body's model decides which upstream gets a request."""
+        return len(self.all) > 1 and route.kind != "other" and route.deployment is None
+
+    def choose(self, path: str, model: str | None) -> Upstream:
+        """The upstream for a request: the first that has the model, of those that know such a path.
+
+        Args:
+            model: the model or deployment that the request names; None: not known.
+        """
+        able = [each for each in self.all if each.is_azure] if is_azure(path) else self.all
+        able = able or self.all
+        named = (each for each in able if model is not None and each.answers_for(model))
+        return next(named, able[0])
+
+
+def _key(name: str, spec: UpstreamSpec) -> str | Callable[[], Awaitable[str]] | None:
+    if spec.key is None:
+        return None
+    if spec.key == ENTRA:
+        return _entra()
+    if key := os.environ.get(spec.key):
+        return key
+    raise UserError(
+        f"The key of the upstream '{name}' is not set.",
+        where=f"environment variable {spec.key}",
+        fix=f"Type: export {spec.key}=…  (or leave `key` out: then the client's own key is passed on)",
+    )
+
+
+def _entra() -> Callable[[], Awaitable[str]]:
+    from azure.identity import DefaultAzureCredential
+
+    credential = DefaultAzureCredential()
+    token, ends = "", 0.0
+    turn = asyncio.Lock()
+
+    async def key() -> str:
+        nonlocal token, ends
+        async with turn:
+            if time.time() > ends - _EARLY:
+                got = await asyncio.to_thread(credential.get_token, _SCOPE)
+                token, ends = got.token, float(got.expires_on)
+        return token
+
+    return key

@@ -1,0 +1,265 @@
+"""What passes is captured: texts, tokens, price and time, and never a key."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiohttp import web
+from openai import OpenAI
+
+from tests.gateway.conftest import Running, Start
+from tests.gateway.test_pass_through import CHAT, KEY, client_of
+from tests.gateway.upstream import Upstream, refused
+from tunewright.economics.prices import price_book
+from tunewright.economics.usage import TokenUsage
+from tunewright.gateway.config import CaptureSpec
+from tunewright.gateway.exchanges import Exchange, read_exchanges
+from tunewright.serving import line_log
+
+SECRETS = (KEY, "__cf_bm", "secret", "authorization", "cookie")
+
+
+def only(gateway: Running) -> Exchange:
+    (exchange,) = gateway.exchanges()
+    return exchange
+
+
+def test_an_exchange_is_captured_with_tokens_price_and_time(gateway: Running, paid: Upstream) -> None:
+    paid.seconds = 0.05
+    client_of(gateway).chat.completions.create(**CHAT)
+    exchange = only(gateway)
+    assert exchange.request == CHAT
+    assert (exchange.kind, exchange.model, exchange.upstream, exchange.status) == ("chat", "gpt-6-luna", "openai", 200)
+    assert exchange.answered_model == "gpt-6-luna-2026-09-01"
+    assert [choice.text for choice in exchange.choices] == ["MY CARD IS LOST"]
+    assert exchange.choices[0].finish_reason == "stop"
+    assert exchange.usage == TokenUsage(8, 4, 4)
+    assert exchange.usd == pytest.approx(price_book().api("gpt-6-luna").usd(8, 4, 4))
+    assert exchange.first_seconds is not None
+    assert 0.05 < exchange.first_seconds <= exchange.seconds < 5
+    assert (exchange.is_whole, exchange.ending, exchange.streamed, exchange.client) == (True, "whole", False, None)
+    assert exchange.path == "/v1/chat/completions"
+
+
+def test_streams_are_put_together(gateway: Running) -> None:
+    tools: Any = [{"type": "function", "function": {"name": "route", "parameters": {"type": "object"}}}]
+    client = client_of(gateway)
+    list(client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True}))
+    list(client.chat.completions.create(**CHAT, stream=True))
+    list(client.chat.completions.create(**CHAT, stream=True, tools=tools))
+    list(client.responses.create(model="gpt-6-luna", input="hello you", stream=True))
+    with_usage, without, called, response = gateway.exchanges()
+    assert with_usage.streamed and with_usage.choices[0].text == "MY CARD IS LOST"
+    assert with_usage.usage == TokenUsage(8, 4, 4)
+    assert without.choices == with_usage.choices
+    assert (without.usage, without.usd) == (None, None)
+    (call,) = called.choices[0].tool_calls
+    assert (call["name"], json.loads(call["arguments"])) == ("route", {"text": "MY CARD IS LOST"})
+    assert called.choices[0].finish_reason == "tool_calls"
+    assert (response.kind, response.choices[0].text) == ("responses", "HELLO YOU")
+    assert response.usage == TokenUsage(3, 2, 1)
+
+
+def test_other_kinds_are_captured_too(gateway: Running) -> None:
+    client = client_of(gateway)
+    client.completions.create(model="gpt-6-luna", prompt="hello")
+    client.embeddings.create(model="e", input="hello", encoding_format="float")
+    client.responses.create(model="gpt-6-luna", input="a")
+    client.models.list()
+    completion, embedding, response = gateway.exchanges()
+    assert completion.choices[0].text == "HELLO"
+    assert (embedding.choices, embedding.usage) == ([], TokenUsage(3))
+    assert (response.choices[0].text, response.usage) == ("A", TokenUsage(2, 1, 1))
+
+
+def test_a_refusal_is_captured_with_its_status(gateway: Running, paid: Upstream) -> None:
+    paid.faults = [refused(429, "rate_limit_exceeded")]
+    httpx.post(f"{gateway.url}/v1/chat/completions", json=CHAT)
+    exchange = only(gateway)
+    assert (exchange.status, exchange.choices, exchange.usage, exchange.usd) == (429, [], None, None)
+
+
+def test_no_key_and_no_cookie_is_written(gateway: Running) -> None:
+    httpx.post(
+        f"{gateway.url}/v1/chat/completions?api-key=secret",
+        json=CHAT,
+        headers={"Authorization": f"Bearer {KEY}", "Cookie": "session=secret", "api-key": KEY, "x-api-key": KEY},
+    )
+    assert only(gateway).status == 200
+    (file,) = gateway.captures.iterdir()
+    written = file.read_text("utf-8").lower()
+    assert not [secret for secret in SECRETS if secret in written]
+
+
+def test_a_client_can_opt_out(gateway: Running, paid: Upstream) -> None:
+    for value in ("no", "No"):
+        httpx.post(f"{gateway.url}/v1/chat/completions", json=CHAT, headers={"x-tunewright-capture": value})
+    httpx.post(f"{gateway.url}/v1/chat/completions", json=CHAT, headers={"x-tunewright-capture": "yes"})
+    assert only(gateway).status == 200
+    assert len(paid.asked) == 3
+
+
+def test_a_share_is_captured(start: Start, paid: Upstream, tmp_path: Path) -> None:
+    gateway = start({"openai": paid.url}, capture=CaptureSpec(folder=tmp_path / "captures", share=0.3))
+    with httpx.Client() as client:
+        for _ in range(100):
+            client.post(f"{gateway.url}/v1/chat/completions", json=CHAT)
+    kept = gateway.exchanges()
+    assert 10 < len(kept) < 55
+    assert {each.share for each in kept} == {0.3}
+
+
+def test_personal_data_can_be_left_out(start: Start, paid: Upstream, tmp_path: Path) -> None:
+    gateway = start({"openai": paid.url}, capture=CaptureSpec(folder=tmp_path / "captures", redact=True))
+    paid.reply = lambda text: json.dumps({"mail": text.split()[-1]})
+    asked = "write to ada@example.org"
+    tools: Any = [{"type": "function", "function": {"name": "send", "parameters": {"type": "object"}}}]
+    client = client_of(gateway)
+    for more in ({}, {"tools": tools}):
+        client.chat.completions.create(model="gpt-6-luna", messages=[{"role": "user", "content": asked}], **more)
+    plain, called = gateway.exchanges()
+    assert plain.request and plain.request["messages"] == [{"role": "user", "content": "write to [EMAIL]"}]
+    assert json.loads(plain.choices[0].text) == {"mail": "[EMAIL]"}
+    assert "ada@" not in called.choices[0].tool_calls[0]["arguments"]
+    assert called.request and called.request["model"] == "gpt-6-luna"
+
+
+def test_files_are_captured_by_size_and_hash(gateway: Running) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 4000}}
+    messages: Any = [{"role": "user", "content": [{"type": "text", "text": "what is it"}, picture]}]
+    client_of(gateway).chat.completions.create(model="gpt-6-luna", messages=messages)
+    request = only(gateway).request
+    assert request
+    assert request["messages"][0]["content"][1]["image_url"]["url"].startswith("data:image/png;3000 bytes, sha256 ")
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_large_texts_are_counted_but_not_kept(start: Start, paid: Upstream, tmp_path: Path, *, streamed: bool) -> None:
+    gateway = start({"openai": paid.url}, capture=CaptureSpec(folder=tmp_path / "captures", largest_kib=16))
+    text = "word " * 5000
+    answer = OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY).chat.completions.create(
+        model="gpt-6-luna",
+        messages=[{"role": "user", "content": text}],
+        stream=streamed,  # type: ignore[arg-type]
+        **({"stream_options": {"include_usage": True}} if streamed else {}),
+    )
+    if streamed:
+        assert len("".join(part.choices[0].delta.content or "" for part in answer if part.choices)) == len(text)
+    exchange = only(gateway)
+    assert (exchange.request, exchange.choices, exchange.is_whole) == (None, [], False)
+    assert exchange.request_bytes > len(text) and exchange.answer_bytes > len(text)
+    assert exchange.usage and exchange.usage.answer_tokens == 5000
+    assert exchange.usd
+
+
+@pytest.mark.parametrize(("encoding", "packed"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_compressed_answers_pass_and_are_read(
+    gateway: Running, paid: Upstream, encoding: str, packed: Callable[[bytes], bytes]
+) -> None:
+    sent = packed(json.dumps({"model": "m", "choices": [{"message": {"content": "hello"}}]}).encode())
+
+    async def compressed(request: web.Request) -> web.Response:
+        assert request.headers["accept-encoding"] == "gzip, deflate"
+        return web.Response(body=sent, headers={"content-encoding": encoding, "content-type": "application/json"})
+
+    paid.faults = [compressed]
+    with httpx.stream(
+        "POST", f"{gateway.url}/v1/chat/completions", json=CHAT, headers={"accept-encoding": "br, gzip, deflate, zstd"}
+    ) as answer:
+        assert b"".join(answer.iter_raw()) == sent
+    assert only(gateway).choices[0].text == "hello"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"no JSON",
+        b"[" * 100_000,
+        b'{"choices": 1, "usage": 2, "model": 3}',
+        b'{"choices": [1, {"message": {"content": {}, "tool_calls": [null, {"function": 3}]}}]}',
+        b'{"choices": [{}], "usage": {"prompt_tokens": "x", "completion_tokens": -3}}',
+        b'{"choices": [{"message": {"content": "\\ud800"}}]}',
+        b"null",
+        b"\xff\xfe",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+def test_odd_answers_pass_as_they_are(gateway: Running, paid: Upstream, body: bytes, kind: str) -> None:
+    sent = b"data: " + body + b"\n\ndata:x\n:\n\n" if "event" in kind else body
+
+    async def odd(_request: web.Request) -> web.Response:
+        return web.Response(body=sent, headers={"content-type": kind})
+
+    paid.faults = [odd, odd]
+    for path, asked in (("chat/completions", CHAT), ("responses", {"input": "a"})):
+        answer = httpx.post(f"{gateway.url}/v1/{path}", json=asked)
+        assert (answer.status_code, answer.content) == (200, sent)
+    assert [each.status for each in gateway.exchanges()] == [200, 200]
+
+
+def test_a_bomb_passes_and_is_not_unpacked(gateway: Running, paid: Upstream) -> None:
+    bomb = gzip.compress(b"a" * (64 << 20))
+
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response(body=bomb, headers={"content-encoding": "gzip", "content-type": "application/json"})
+
+    paid.faults = [handler]
+    with httpx.stream("POST", f"{gateway.url}/v1/chat/completions", json=CHAT) as answer:
+        assert b"".join(answer.iter_raw()) == bomb
+    assert not only(gateway).is_whole
+
+
+def test_a_full_disk_stops_captures_and_no_answer(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_file: int, _line: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    client = client_of(gateway)
+    with monkeypatch.context() as patch:
+        patch.setattr(line_log.os, "write", full)
+        assert client.chat.completions.create(**CHAT).choices[0].message.content == "MY CARD IS LOST"
+    assert gateway.exchanges() == []
+    metrics = httpx.get(f"{gateway.url}/metrics").text
+    assert 'tunewright_gateway_captures_total{kept="false"} 1.0' in metrics
+    client.chat.completions.create(**CHAT)
+    assert only(gateway).status == 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streamed", [True, False])
+def test_what_a_client_has_whole_survives_a_kill(paid: Upstream, tmp_path: Path, *, streamed: bool) -> None:
+    settings = tmp_path / "gateway.yaml"
+    settings.write_text(f"upstreams:\n  openai: {{url: '{paid.url}'}}\ncapture: {{folder: kept}}\n", "utf-8")
+    got = 0
+    for _ in range(5):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tunewright", "gateway", "gateway.yaml", "--port", "0"],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr
+        line = next(line for line in process.stderr if "is ready at" in line)
+        address = line.partition("ready at ")[2].split()[0]
+        for _ in range(3):
+            with httpx.stream("POST", f"{address}/v1/chat/completions", json={**CHAT, "stream": streamed}) as answer:
+                for text in answer.iter_text():
+                    if "[DONE]" in text or (not streamed and text.endswith("}")):
+                        break
+                got += 1
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+    kept = list(read_exchanges(tmp_path / "kept"))
+    assert len(kept) == got == 15
+    assert {choice.text for each in kept for choice in each.choices} == {"MY CARD IS LOST"}
