@@ -1,0 +1,124 @@
+"""Group a log of requests by the job behind each, in one pass over a sample and one over all."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tunewright.traffic.prompts import PLAIN, Prompt
+from tunewright.traffic.templates import Template, find_templates
+from tunewright.traffic.words import Triples, Words
+
+_SAMPLE = 4000
+"""Prompts of each form that templates are found in."""
+_MOST_FORMS = 500
+"""Forms that are told apart; requests of further ones belong to no job."""
+_MOST_JOBS = 300
+"""Jobs that are told apart, the most frequent first."""
+_BELONGS = 0.7
+"""The share of a template's triples that a prompt of its job has."""
+_LEAST_TEMPLATE = 3
+"""Triples without which prompts share nothing that makes a job."""
+
+Form = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class FoundJob:
+    """A job that was found."""
+
+    form: Form
+    template: Template
+    """Without triples: requests of this form that share no more."""
+
+
+class JobFinder:
+    """Finds the jobs in a sample of a log, and says of each request which it belongs to.
+
+    Args:
+        seed: of the sample.
+    """
+
+    def __init__(self, seed: int = 0):
+        self._words = Words()
+        self._random = random.Random(seed)
+        self._seen: dict[Form, int] = defaultdict(int)
+        self._sample: dict[Form, list[Triples]] = defaultdict(list)
+        self.jobs: list[FoundJob] = []
+        self._index: dict[Form, _Index] = {}
+
+    def add(self, prompts: Iterable[Prompt]) -> None:
+        """Draw from further prompts of the log, so that each has the same chance to be in the sample."""
+        for prompt in prompts:
+            form = _form(prompt)
+            if form not in self._seen and len(self._seen) >= _MOST_FORMS:
+                continue
+            self._seen[form] += 1
+            sample = self._sample[form]
+            if len(sample) < _SAMPLE:
+                sample.append(self._words.triples(prompt))
+            elif (place := self._random.randrange(self._seen[form])) < _SAMPLE:
+                sample[place] = self._words.triples(prompt)
+
+    def find(self) -> None:
+        """Find the jobs of what was added."""
+        found: list[tuple[float, FoundJob]] = []
+        for form, sample in self._sample.items():
+            for template in find_templates(sample):
+                if len(template.triples) >= _LEAST_TEMPLATE or _is_job(form):
+                    frequency = self._seen[form] * len(template.rows) / len(sample)
+                    found.append((frequency, FoundJob(form, template)))
+        found.sort(key=lambda each: -each[0])
+        self.jobs = [job for _, job in found[:_MOST_JOBS]]
+        self._sample.clear()
+        numbered: dict[Form, list[tuple[int, Triples]]] = defaultdict(list)
+        for number, job in enumerate(self.jobs):
+            numbered[job.form].append((number, job.template.triples))
+        self._index = {form: _Index(templates) for form, templates in numbered.items()}
+
+    def job_of(self, prompt: Prompt) -> int | None:
+        """The number of a request's job; None: it belongs to none."""
+        index = self._index.get(_form(prompt))
+        return index.job_of(self._words.triples(prompt)) if index else None
+
+
+class _Index:
+    """The templates of one form.
+
+    Args:
+        templates: each with its job's number.
+    """
+
+    def __init__(self, templates: Sequence[tuple[int, Triples]]):
+        self._numbers = [number for number, _ in templates]
+        self._rest = next((number for number, triples in templates if not len(triples)), None)
+        self._sizes = np.array([len(triples) for _, triples in templates])
+        together = np.concatenate([triples for _, triples in templates])
+        owners = np.repeat(np.arange(len(templates)), self._sizes)
+        order = np.argsort(together, kind="stable")
+        self._triples, self._owners = together[order], owners[order]
+
+    def job_of(self, triples: Triples) -> int | None:
+        """The job whose template a prompt has most of, by triples."""
+        begin = np.searchsorted(self._triples, triples, "left")
+        end = np.searchsorted(self._triples, triples, "right")
+        hits = end - begin
+        places = np.repeat(end - np.cumsum(hits), hits) + np.arange(hits.sum())
+        counts = np.bincount(self._owners[places], minlength=len(self._numbers))
+        counts[counts < _BELONGS * self._sizes] = 0
+        best = int(counts.argmax())
+        return self._numbers[best] if counts[best] else self._rest
+
+
+def _form(prompt: Prompt) -> Form:
+    return prompt.kind, prompt.form
+
+
+def _is_job(form: Form) -> bool:
+    """Whether requests of a form are a job though their prompts share nothing: their answers have the same use."""
+    kind, asked = form
+    return kind == "embeddings" or asked != PLAIN

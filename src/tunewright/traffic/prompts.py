@@ -1,0 +1,104 @@
+"""What a request says to a model, in the one form that jobs are found by: messages, and the form of the answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SYSTEM, USER, ASSISTANT, TOOL = "system", "user", "assistant", "tool"
+_ROLES = {"developer": SYSTEM, "function": TOOL}
+"""OpenAI's other names for the roles."""
+PLAIN = json.dumps([[], None, []])
+"""The form of an answer that may be any text."""
+_MOST_KEYS = 500
+"""Keys of a schema that count towards a job's form."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A request's messages, and what it asks of the answer's form."""
+
+    kind: str
+    """Of the route, as `tunewright.gateway.routes.Kind`."""
+    form: str
+    """What the answer has to look like: the tools' names, and the keys of the schema. The same for all of a job."""
+    messages: tuple[tuple[str, str], ...]
+    """(role, text), in order. A picture's text is its type."""
+
+    @property
+    def last(self) -> str:
+        """The text of the last message."""
+        return self.messages[-1][1] if self.messages else ""
+
+
+def read_prompt(kind: str, request: Mapping[str, Any]) -> Prompt:
+    """The prompt of a request's JSON object. Whatever is not of OpenAI's form is left out."""
+    if kind == "responses":
+        given = request.get("input")
+        listed = given if isinstance(given, list) else [{"role": USER, "content": given}]
+        messages = [(SYSTEM, request["instructions"])] if isinstance(request.get("instructions"), str) else []
+        messages += _messages(listed)
+    elif kind == "chat":
+        messages = list(_messages(request.get("messages")))
+    else:
+        given = request.get("prompt" if kind == "completions" else "input")
+        messages = [(USER, text) for text in _texts(given)]
+    return Prompt(kind, _form(request), tuple(messages))
+
+
+def _messages(listed: Any) -> Iterator[tuple[str, str]]:
+    for message in listed if isinstance(listed, list) else ():
+        if isinstance(message, Mapping) and isinstance(role := message.get("role"), str):
+            yield _ROLES.get(role, role), "\n".join(_texts(message.get("content")))
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """The texts of a message's content, which is a text or a list of parts."""
+    if isinstance(content, str):
+        yield content
+        return
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, Mapping):
+            text = part.get("text")
+            yield text if isinstance(text, str) else f"[{part.get('type')}]"
+
+
+def _form(request: Mapping[str, Any]) -> str:
+    listed = request.get("tools")
+    tools = sorted(
+        _tool_name(each) for each in (listed if isinstance(listed, list) else ()) if isinstance(each, Mapping)
+    )
+    form = request.get("response_format")
+    text = request.get("text")
+    if form is None and isinstance(text, Mapping):
+        form = text.get("format")  # of the Responses API
+    schema = None
+    kind = form.get("type") if isinstance(form, Mapping) else None
+    if isinstance(form, Mapping) and kind == "json_schema":
+        schema = form.get("json_schema", form)
+    keys = sorted(set(_keys(schema)))[:_MOST_KEYS]
+    return json.dumps([tools, kind if kind != "text" else None, keys])
+
+
+def _tool_name(tool: Mapping[str, Any]) -> str:
+    function = tool.get("function")
+    name = function.get("name") if isinstance(function, Mapping) else tool.get("name", tool.get("type"))
+    return str(name)
+
+
+def _keys(schema: Any) -> Iterator[str]:
+    """The names of all properties in a schema."""
+    waiting = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Mapping):
+            properties = part.get("properties")
+            if isinstance(properties, Mapping):
+                yield from map(str, properties)
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
