@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from tunewright.cli.options import (
     AllowCodeOption,
@@ -16,6 +15,7 @@ from tunewright.cli.options import (
     RunsOption,
     console_of,
     print_json,
+    with_default,
 )
 from tunewright.core.errors import UserError
 
@@ -24,16 +24,8 @@ if TYPE_CHECKING:
     from tunewright.economics.fit import FitForecast
 
 
-class _MoneyFirst(TyperGroup):
-    """`tunewright assess SPEC` is `tunewright assess money SPEC`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        named = bool(args) and (args[0] in self.commands or args[0].startswith("-"))
-        return super().parse_args(ctx, args if named or not args else ["money", *args])
-
-
 app = typer.Typer(
-    cls=_MoneyFirst,
+    cls=with_default("money"),
     help="Estimate costs, fit and sample sizes before any model is trained. `tunewright assess SPEC` is short for "
     "`tunewright assess money SPEC`.",
     no_args_is_help=True,

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from tunewright.cli.options import print_json
-
-
-class _FileOrCommand(TyperGroup):
-    """A group whose command `run` may be left out: what is no command is its file or an option."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        return super().resolve_command(ctx, args if args[0] in self.commands else ["run", *args])
-
+from tunewright.cli.options import print_json, with_default
 
 app = typer.Typer(
-    cls=_FileOrCommand,
+    cls=with_default("run"),
     help="Run the gateway between your applications and the APIs that they pay for: tunewright gateway gateway.yaml",
     no_args_is_help=True,
-    context_settings={"ignore_unknown_options": True},
 )
 
 

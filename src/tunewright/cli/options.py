@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +33,17 @@ AllowCodeOption = Annotated[
     bool, typer.Option("--allow-code", help="Import the Python module that the spec's task.schema names.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def with_default(name: str) -> type[TyperGroup]:
+    """The class of a group in which one command's name may be left out: what is no command belongs to it."""
+
+    class DefaultCommand(TyperGroup):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            named = not args or args[0] in self.commands or args[0] in ctx.help_option_names
+            return super().parse_args(ctx, args if named else [name, *args])
+
+    return DefaultCommand
 
 
 def console_of(width: int) -> Console:
