@@ -28,6 +28,7 @@ from tunewright.cli import (
     serve,
     spec,
     steps,
+    traffic,
     train,
 )
 from tunewright.cli.monitor import retrain
@@ -70,6 +71,7 @@ app.command("evaluate")(steps.evaluate)
 app.command("push")(push.push)
 app.command("serve")(serve.serve)
 app.add_typer(gateway.app, name="gateway")
+app.add_typer(traffic.app, name="traffic")
 app.command("deploy")(deploy.deploy)
 app.command("batch")(batch.batch)
 app.command("review")(review.review)

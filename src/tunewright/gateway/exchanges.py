@@ -99,17 +99,28 @@ class ExchangeLog:
         self._lines.close()
 
 
-def read_exchanges(folder: Path) -> Iterator[Exchange]:
+def read_exchanges(folder: Path, unreadable: Callable[[Path, int], None] | None = None) -> Iterator[Exchange]:
     """All exchanges in a folder, file by file. A gateway may still be writing to it.
+
+    Args:
+        unreadable: is called with the file and the number, from 1, of each line that is no exchange. None: raise.
 
     Raises:
         ValueError: a line is no exchange.
     """
     for file in files_of(folder, _STEM):
         with file.open("rb") as lines:
-            for line in lines:
-                if line.endswith(b"\n"):
-                    yield Exchange.model_validate_json(line)
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    continue
+                try:
+                    exchange = Exchange.model_validate_json(line)
+                except ValueError:
+                    if unreadable is None:
+                        raise
+                    unreadable(file, number)
+                else:
+                    yield exchange
 
 
 def without_files(value: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tunewright.traffic.prompts import PLAIN, Prompt
 from tunewright.traffic.templates import Template, find_templates
-from tunewright.traffic.words import Triples, Words
+from tunewright.traffic.words import Triples, triples_of
 
 _SAMPLE = 4000
 """Prompts of each form that templates are found in."""
@@ -44,7 +44,6 @@ class JobFinder:
     """
 
     def __init__(self, seed: int = 0):
-        self._words = Words()
         self._random = random.Random(seed)
         self._seen: dict[Form, int] = defaultdict(int)
         self._sample: dict[Form, list[Triples]] = defaultdict(list)
@@ -60,9 +59,9 @@ class JobFinder:
             self._seen[form] += 1
             sample = self._sample[form]
             if len(sample) < _SAMPLE:
-                sample.append(self._words.triples(prompt))
+                sample.append(triples_of(prompt))
             elif (place := self._random.randrange(self._seen[form])) < _SAMPLE:
-                sample[place] = self._words.triples(prompt)
+                sample[place] = triples_of(prompt)
 
     def find(self) -> None:
         """Find the jobs of what was added."""
@@ -83,7 +82,7 @@ class JobFinder:
     def job_of(self, prompt: Prompt) -> int | None:
         """The number of a request's job; None: it belongs to none."""
         index = self._index.get(_form(prompt))
-        return index.job_of(self._words.triples(prompt)) if index else None
+        return index.job_of(triples_of(prompt)) if index else None
 
 
 class _Index:

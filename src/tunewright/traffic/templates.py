@@ -59,7 +59,7 @@ def find_templates(prompts: Sequence[Triples]) -> list[Template]:
     """The templates in a sample of prompts of one form, the most frequent first. Each prompt has exactly one.
 
     Args:
-        prompts: as `Words.triples` gives them.
+        prompts: as `tunewright.traffic.words.triples_of` gives them.
     """
     least = max(_LEAST_PROMPTS, round(_LEAST_SHARE * len(prompts)))
     found = _Sample(prompts, least)

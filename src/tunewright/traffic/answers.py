@@ -1,0 +1,76 @@
+"""What the answers of a job look like: labels, records, texts, tool calls or vectors."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tunewright.gateway.answers import AnswerChoice
+
+AnswerKind = Literal["labels", "record", "short text", "long text", "tool calls", "vectors", "unknown"]
+
+_LABEL_WORDS = 8
+"""Words that a label may have."""
+_LABELS = 300
+"""Labels that a job may have."""
+_MOSTLY = 0.9
+"""The share of answers that must have a form."""
+_REPEATED = 0.8
+"""The share of answers that must occur more than once, if they are labels."""
+_LONG = 50
+"""Words from which a text is long: no evidence supports a small model there (`tunewright.economics.fit`)."""
+
+
+@dataclass(frozen=True)
+class AnswerForm:
+    """What the answers of a job look like."""
+
+    kind: AnswerKind
+    names: list[str] = field(default_factory=list)
+    """The labels, the keys of a record, or the tools; the most frequent first."""
+    words: float = 0.0
+    """Words of an answer, the median."""
+
+
+def answer_form(kind: str, choices: Sequence[AnswerChoice]) -> AnswerForm:
+    """The form of some answers.
+
+    Args:
+        kind: of the route, as `tunewright.gateway.routes.Kind`.
+    """
+    if kind == "embeddings":
+        return AnswerForm("vectors")
+    if not choices:
+        return AnswerForm("unknown")
+    texts = [choice.text.strip() for choice in choices]
+    words = sorted(len(text.split()) for text in texts)[len(texts) // 2]
+    called = [call["name"] for choice in choices for call in choice.tool_calls]
+    if sum(bool(choice.tool_calls) for choice in choices) > len(choices) / 2:
+        return AnswerForm("tool calls", _frequent(called), words)
+    records = [record for text in texts if (record := _record(text)) is not None]
+    if len(records) >= _MOSTLY * len(texts):
+        return AnswerForm("record", _frequent([key for record in records for key in record]), words)
+    short = [text for text in texts if text and len(text.split()) <= _LABEL_WORDS]
+    counts = Counter(short)
+    repeated = [text for text, count in counts.items() if count > 1]
+    in_set = sum(counts[text] for text in repeated)
+    if len(short) >= _MOSTLY * len(texts) and 2 <= len(repeated) <= _LABELS and in_set >= _REPEATED * len(texts):
+        return AnswerForm("labels", sorted(repeated, key=lambda text: -counts[text]), words)
+    return AnswerForm("long text" if words >= _LONG else "short text", words=words)
+
+
+def _record(text: str) -> dict[str, object] | None:
+    if not text.startswith("{"):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _frequent(names: Sequence[str]) -> list[str]:
+    return [name for name, _ in Counter(names).most_common(_LABELS)]

@@ -1,0 +1,202 @@
+"""The jobs in a folder of captured exchanges, with what each costs, takes and answers."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from tunewright.core.errors import UserError
+from tunewright.gateway.answers import AnswerChoice
+from tunewright.gateway.exchanges import Exchange, read_exchanges
+from tunewright.traffic.answers import AnswerForm, answer_form
+from tunewright.traffic.grouping import FoundJob, JobFinder
+from tunewright.traffic.prompts import Prompt, read_prompt
+from tunewright.traffic.slots import outline, parts_of, variable_text
+
+DAYS_OF_MONTH = 30.44
+_DRAWN = 2000
+"""Exchanges of each job that are looked at more closely, drawn at random."""
+_SHOWN = 3
+_NAME_WORDS = 5
+"""Words of a template that name its job."""
+_NAMES = re.compile(r"[A-Za-z][A-Za-z'-]+")
+_DULL = ("a", "an", "and", "are", "as", "for", "from", "in", "is", "it", "of", "on", "or", "the", "to", "with", "you")
+"""Words that say nothing of a job in its name."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An exchange of a job."""
+
+    input: str
+    """What varies in the prompt."""
+    choice: AnswerChoice
+
+
+@dataclass
+class Job:
+    """A job that was found in traffic. Counts stand for all requests, also where a share was captured."""
+
+    name: str
+    requests: float
+    days: float
+    """From the first to the last exchange of the whole traffic."""
+    failed: float
+    """Requests that got no answer."""
+    usd: float
+    """Of the requests with a price."""
+    unpriced: float
+    """Answers without token counts or without a price."""
+    prompt_tokens: float
+    cached_tokens: float
+    answer_tokens: float
+    models: dict[str, float]
+    """Requests by the model that they name."""
+    seconds: list[float]
+    """Of the drawn answers, sorted."""
+    form: AnswerForm
+    outline: str
+    """The prompt with `{…}` in place of what varies."""
+    drawn: list[Drawn] = field(repr=False)
+
+    @property
+    def usd_per_month(self) -> float | None:
+        """The price of a month like this one; None: no answer has a price."""
+        priced = self.requests - self.failed - self.unpriced
+        if priced <= 0:
+            return None
+        return self.usd / priced * (self.requests - self.failed) * self.months
+
+    @property
+    def months(self) -> float:
+        """What a count is multiplied with for a month of 30.44 days."""
+        return DAYS_OF_MONTH / self.days
+
+    def quantile(self, share: float) -> float:
+        """Seconds that a share of the answers takes at most."""
+        return self.seconds[min(len(self.seconds) - 1, int(share * len(self.seconds)))] if self.seconds else 0.0
+
+
+@dataclass
+class TrafficReport:
+    """What was found in a folder of captures."""
+
+    jobs: list[Job]
+    """The dearest first."""
+    others: float
+    """Requests that belong to no job."""
+    requests: float
+    unreadable: list[str]
+    """Lines that are no captured exchange: file and number."""
+
+
+def find_jobs(folder: Path) -> TrafficReport:
+    """The jobs in a folder of captures.
+
+    Raises:
+        UserError: there are no captures in the folder.
+    """
+    finder = JobFinder()
+    unreadable: list[str] = []
+    exchanges = read_exchanges(folder, lambda file, number: unreadable.append(f"{file.name}:{number}"))
+    finder.add(_prompt(exchange) for exchange in exchanges if exchange.request is not None)
+    finder.find()
+    tallies: dict[int | None, _Tally] = defaultdict(_Tally)
+    first, last = "9", "0"
+    for exchange in read_exchanges(folder, lambda *_: None):
+        if exchange.request is None:
+            continue
+        first, last = min(first, exchange.time), max(last, exchange.time)
+        prompt = _prompt(exchange)
+        tallies[finder.job_of(prompt)].add(exchange, prompt)
+    if not tallies:
+        raise UserError(
+            "There are no captured requests here.",
+            where=folder,
+            fix="Set `capture` in gateway.yaml and let requests pass: tunewright gateway gateway.yaml",
+        )
+    days = max(1 / 24, (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() / 86400)
+    others = tallies.pop(None, _Tally())
+    names: Counter[str] = Counter()
+    jobs = [tally.job(found, days, names) for number, found in enumerate(finder.jobs) if (tally := tallies.get(number))]
+    requests = others.requests + sum(job.requests for job in jobs)
+    jobs.sort(key=lambda job: -(job.usd or job.requests * 1e-12))
+    return TrafficReport(jobs, others.requests, requests, unreadable)
+
+
+def _prompt(exchange: Exchange) -> Prompt:
+    return read_prompt(exchange.kind, exchange.request or {})
+
+
+class _Tally:
+    """Adds up the exchanges of a job."""
+
+    def __init__(self) -> None:
+        self.requests = self._failed = self._usd = self._unpriced = 0.0
+        self._prompt_tokens = self._cached_tokens = self._answer_tokens = 0.0
+        self._kind = ""
+        self._models: dict[str, float] = defaultdict(float)
+        self._chance = random.Random(0)
+        self._seen = 0
+        self._drawn: list[tuple[Exchange, Prompt]] = []
+
+    def add(self, exchange: Exchange, prompt: Prompt) -> None:
+        stands_for = 1 / exchange.share
+        self._kind = exchange.kind
+        self.requests += stands_for
+        self._models[exchange.model or ""] += stands_for
+        if exchange.status >= 400 or exchange.ending != "whole":
+            self._failed += stands_for
+            return
+        if usage := exchange.usage:
+            self._prompt_tokens += stands_for * usage.prompt_tokens
+            self._cached_tokens += stands_for * usage.cached_tokens
+            self._answer_tokens += stands_for * usage.answer_tokens
+        if exchange.usd is None:
+            self._unpriced += stands_for
+        else:
+            self._usd += stands_for * exchange.usd
+        self._seen += 1
+        if len(self._drawn) < _DRAWN:
+            self._drawn.append((exchange, prompt))
+        elif (place := self._chance.randrange(self._seen)) < _DRAWN:
+            self._drawn[place] = exchange, prompt
+
+    def job(self, found: FoundJob, days: float, names: Counter[str]) -> Job:
+        cut = [parts_of(prompt, found.template.triples) for _, prompt in self._drawn]
+        choices = [each for exchange, _ in self._drawn for each in exchange.choices[:1]]
+        shown = outline(min(cut, key=lambda parts: sum(len(part.text) for part in parts))) if cut else ""
+        inputs = [variable_text(parts) for parts in cut]
+        return Job(
+            name=_name(shown, self._kind, found, names),
+            requests=self.requests,
+            days=days,
+            failed=self._failed,
+            usd=self._usd,
+            unpriced=self._unpriced,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            answer_tokens=self._answer_tokens,
+            models=dict(sorted(self._models.items(), key=lambda each: -each[1])),
+            seconds=sorted(exchange.seconds for exchange, _ in self._drawn),
+            form=answer_form(self._kind, choices),
+            outline=shown,
+            drawn=[
+                Drawn(text, exchange.choices[0])
+                for text, (exchange, _) in zip(inputs, self._drawn, strict=True)
+                if exchange.choices
+            ],
+        )
+
+
+def _name(shown: str, kind: str, found: FoundJob, taken: Counter[str]) -> str:
+    """A name of a few words of the template, or of the form's names where there is no template."""
+    told = _NAMES.findall(shown.replace("{…}", " ")) or _NAMES.findall(found.form[1].replace("null", " ")) or [kind]
+    words = [word.lower() for word in told if word.lower() not in _DULL] or told
+    name = "-".join(re.sub("[^a-z0-9]", "", word.lower()) for word in words[:_NAME_WORDS])
+    taken[name] += 1
+    return name if taken[name] == 1 else f"{name}-{taken[name]}"

@@ -1,0 +1,176 @@
+"""What each job in captured traffic costs, takes and answers."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faker import Faker
+from typer.testing import CliRunner
+
+from tests.traffic.test_grouping import Maker, short_to_french, with_a_template, with_a_tool
+from tunewright.cli.app import app
+from tunewright.core.errors import UserError
+from tunewright.economics.usage import TokenUsage
+from tunewright.gateway.answers import AnswerChoice
+from tunewright.gateway.config import CaptureSpec
+from tunewright.gateway.exchanges import ExchangeLog
+from tunewright.traffic.jobs import Job, TrafficReport, find_jobs
+
+BEGUN = datetime(2026, 11, 1, tzinfo=UTC)
+LABELS = ("billing", "delivery", "account")
+
+
+class Traffic:
+    """Writes captures as the gateway does."""
+
+    def __init__(self, folder: Path, share: float = 1.0):
+        self._log = ExchangeLog(CaptureSpec(folder=folder, share=share))
+        self._fake, self._chance = Faker(), random.Random(3)
+        self._fake.seed_instance(3)
+        self._count = 0
+
+    def add(self, make: Maker, count: int, choice: AnswerChoice | None = None, **fields: Any) -> None:
+        for number in range(count):
+            self._count += 1
+            begun = BEGUN + timedelta(minutes=self._count)
+            made = {
+                "id": str(self._count),
+                "time": begun.isoformat(),
+                "upstream": "openai",
+                "kind": "chat",
+                "path": "/v1/chat/completions",
+                "client": None,
+                "model": "gpt-6-luna",
+                "request": make(self._fake, self._chance),
+                "request_bytes": 500,
+                "status": 200,
+                "choices": [choice or AnswerChoice(LABELS[number % 3])],
+                "usage": TokenUsage(100, 2, 50),
+                "usd": 0.001,
+                "seconds": 0.5 + number / 1000,
+                "share": self._log.share,
+            }
+            assert self._log.keep(made | fields)
+
+    def close(self) -> None:
+        self._log.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The captures of three jobs and of some other requests."""
+    folder = tmp_path / "captures"
+    traffic = Traffic(folder)
+    traffic.add(with_a_template, 200)
+    traffic.add(with_a_template, 10, status=429, choices=[], usage=None, usd=None)
+    traffic.add(short_to_french, 100, AnswerChoice("Bonjour tout le monde"), usd=None, usage=None)
+    called = AnswerChoice(tool_calls=[{"name": "save", "arguments": '{"total": 3}'}])
+    traffic.add(with_a_tool, 50, called, usd=0.01)
+    traffic.add(lambda fake, _: {"messages": [{"role": "user", "content": fake.paragraph()}]}, 30)
+    traffic.close()
+    return folder
+
+
+def by_name(report: TrafficReport, beginning: str) -> Job:
+    (found,) = [job for job in report.jobs if job.name.startswith(beginning)]
+    return found
+
+
+def test_jobs_have_counts_tokens_and_dollars(folder: Path) -> None:
+    report = find_jobs(folder)
+    assert (report.requests, report.others, len(report.jobs)) == (390, 30, 3)
+    intents = by_name(report, "which-intent")
+    assert (intents.requests, intents.failed, intents.unpriced) == (210, 10, 0)
+    assert (intents.prompt_tokens, intents.cached_tokens, intents.answer_tokens) == (20_000, 10_000, 400)
+    assert intents.usd == pytest.approx(0.2)
+    assert intents.days == pytest.approx(389 / 1440)
+    assert intents.usd_per_month == pytest.approx(0.2 * 30.44 / intents.days)
+    assert intents.models == {"gpt-6-luna": 210}
+    assert intents.quantile(0.5) == pytest.approx(0.6, abs=0.01)
+
+
+def test_the_dearest_job_comes_first_and_unknown_prices_are_unknown(folder: Path) -> None:
+    report = find_jobs(folder)
+    assert [job.form.kind for job in report.jobs] == ["tool calls", "labels", "short text"]
+    assert (report.jobs[2].usd_per_month, report.jobs[2].unpriced) == (None, 100)
+
+
+def test_answers_are_known_by_their_form(folder: Path) -> None:
+    report = find_jobs(folder)
+    intents, french, tool = (by_name(report, name) for name in ("which-intent", "translate", "save"))
+    assert (intents.form.kind, sorted(intents.form.names)) == ("labels", sorted(LABELS))
+    assert french.form.kind == "short text"
+    assert (tool.form.kind, tool.form.names) == ("tool calls", ["save"])
+
+
+def test_the_prompt_is_cut_into_what_is_fixed_and_what_varies(folder: Path) -> None:
+    report = find_jobs(folder)
+    assert by_name(report, "which-intent").outline.startswith('Which intent has this request?\n\nRequest: "{…}')
+    french = by_name(report, "translate")
+    assert french.outline == "Translate to French: {…}"
+    assert all(each.input and not each.input.startswith("Translate") for each in french.drawn)
+
+
+def test_a_share_stands_for_all(tmp_path: Path) -> None:
+    traffic = Traffic(tmp_path / "kept", share=0.1)
+    traffic.add(with_a_template, 100)
+    traffic.close()
+    (job,) = find_jobs(tmp_path / "kept").jobs
+    assert job.requests == pytest.approx(1000)
+    assert job.usd == pytest.approx(1.0)
+
+
+def test_a_line_that_a_kill_cut_short_is_passed_over_and_others_are_told(folder: Path) -> None:
+    (file,) = folder.iterdir()
+    with file.open("ab") as lines:
+        lines.write(b'no exchange\n{"id": 3}\n{"id": "half')
+    report = find_jobs(folder)
+    assert (report.requests, report.unreadable) == (390, [f"{file.name}:391", f"{file.name}:392"])
+    shown = CliRunner().invoke(app, ["traffic", "ls", str(folder)]).stdout
+    assert f"2 lines are no captures, the first is {file.name}:391." in shown
+
+
+def test_the_table_has_every_job(folder: Path) -> None:
+    shown = CliRunner().invoke(app, ["traffic", "ls", str(folder)])
+    assert shown.exit_code == 0
+    for text in ("which-intent", "translate-french", "save", "3 labels", "short text", "unknown", "6.5 hours"):
+        assert text in shown.stdout
+    assert "7.7% of 390 requests belong to no job." in shown.stdout
+
+
+def test_settings_of_a_gateway_name_the_folder(folder: Path) -> None:
+    settings = folder.parent / "gateway.yaml"
+    settings.write_text("upstreams: {openai: {url: openai}}\ncapture: {folder: captures}\n", "utf-8")
+    shown = CliRunner().invoke(app, ["traffic", "ls", str(settings), "--json"])
+    told = json.loads(shown.stdout)
+    assert told["requests"] == 390
+    assert {job["form"]["kind"] for job in told["jobs"]} == {"tool calls", "labels", "short text"}
+    assert all(len(job["examples"]) == 3 for job in told["jobs"])
+
+
+def test_a_job_is_shown_with_its_prompt_and_examples(folder: Path) -> None:
+    name = by_name(find_jobs(folder), "which-intent").name
+    shown = CliRunner().invoke(app, ["traffic", "show", str(folder), name]).stdout
+    assert 'Request: "{…}' in shown
+    assert "Labels: billing, delivery, account" in shown
+    assert shown.count("  answer: ") == 3
+
+
+def test_wrong_input_is_one_paragraph(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"There is no job 'which'.*tunewright traffic ls"):
+        CliRunner().invoke(app, ["traffic", "show", str(folder), "which"], catch_exceptions=False)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="There are no captured requests here"):
+        find_jobs(tmp_path / "empty")
+    for given, told in (("nothing", "There is no such folder"), ("nothing.yaml", "There are no settings here")):
+        with pytest.raises(UserError, match=told):
+            CliRunner().invoke(app, ["traffic", "ls", str(tmp_path / given)], catch_exceptions=False)
+    settings = tmp_path / "g.yaml"
+    settings.write_text("upstreams: {openai: {url: openai}}\n", "utf-8")
+    with pytest.raises(UserError, match="This gateway captures nothing"):
+        CliRunner().invoke(app, ["traffic", "ls", str(settings)], catch_exceptions=False)
