@@ -59,7 +59,7 @@ def remove(root: Path, bundles: list[Path]) -> None:  # noqa: ARG001 (one signat
         AdapterStore(root).remove("three")
 
 
-@pytest.mark.parametrize("act", [add_second, add_another, roll_back, remove])
+@pytest.mark.parametrize("act", [add_second, pytest.param(add_another, marks=pytest.mark.nightly), roll_back, remove])
 def test_a_change(root: Path, home: Path, bundles: list[Path], act: Callable[[Path, list[Path]], None]) -> None:
     add_adapter(root, bundles[0], "one")
     for bundle in bundles:

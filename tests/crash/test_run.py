@@ -13,7 +13,7 @@ from tunewright.pipeline.steps import STEPS
 
 pytestmark = pytest.mark.slow
 NAMES = [name for name, step in STEPS.items() if not step.only_with]
-LONG = ("bundle", "check", "evaluate", "parity")
+LONG = ("bundle", "check", "evaluate", "parity", "verdict")
 """Steps that write so often that all their crashes take ten seconds each, and in the same way as the others."""
 
 

@@ -1,9 +1,12 @@
-"""The command line of one step, in processes of their own."""
+"""The command line of one step: what it writes and says, and how it ends."""
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -12,12 +15,24 @@ from tests.conftest import python, write_project
 from tunewright.core.artifacts import read_manifest
 from tunewright.data import load_dataset
 from tunewright.data.dataset import load_examples
+from tunewright.pipeline.step import main
 
 pytestmark = pytest.mark.slow
 
 
-def step(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def process(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     return python("-m", "tunewright.pipeline.step", *map(str, arguments), **environment)
+
+
+def step(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which takes a tenth of the time."""
+    words, before = [str(each) for each in arguments], signal.getsignal(signal.SIGTERM)
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as errors:
+        try:
+            code = main(words)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), errors.getvalue())
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
@@ -48,8 +63,8 @@ def project(tmp_path: Path) -> Path:
 
 def test_check_then_split_make_a_dataset(project: Path) -> None:
     check, split = project / "check", project / "split"
-    assert step("check", "--spec", project, "--out", check).returncode == 0
-    assert step("split", "--spec", project, "--in", f"check={check}", "--out", split).returncode == 0
+    assert process("check", "--spec", project, "--out", check).returncode == 0
+    assert process("split", "--spec", project, "--in", f"check={check}", "--out", split).returncode == 0
     dataset = load_dataset(split)
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test["test"])] == [66, 6, 18]
     assert read_manifest(split)
@@ -184,19 +199,19 @@ def test_too_few_rows_to_hold_any_out_is_one_paragraph(project: Path) -> None:
 
 
 def test_an_unknown_step_exits_with_2(project: Path) -> None:
-    done = step("bogus", "--spec", project, "--out", project / "out")
+    done = process("bogus", "--spec", project, "--out", project / "out")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
 
 
 def test_the_error_is_left_in_a_file_where_the_caller_wants_that(project: Path, tmp_path: Path) -> None:
-    done = step("split", "--spec", project, "--out", project / "out", TUNEWRIGHT_ERROR_FILE=str(tmp_path / "said"))
+    done = process("split", "--spec", project, "--out", project / "out", TUNEWRIGHT_ERROR_FILE=str(tmp_path / "said"))
     assert (done.returncode, done.stderr) == (2, "")
     assert (tmp_path / "said").read_text().startswith("The step split needs")
 
 
 def test_a_trace_can_be_asked_for(project: Path) -> None:
-    done = step("split", "--spec", project, "--out", project / "out", TUNEWRIGHT_TRACE="1")
+    done = process("split", "--spec", project, "--out", project / "out", TUNEWRIGHT_TRACE="1")
     assert done.returncode == 2
     assert "Traceback" in done.stderr
 

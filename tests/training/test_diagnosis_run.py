@@ -99,12 +99,14 @@ def test_a_learning_rate_that_is_too_high_is_said_while_it_trains(
     assert "train.lr=0.0005" in said
 
 
+@pytest.mark.nightly
 def test_shuffled_labels_carry_no_signal(train: Train, tickets: list[dict[str, Any]]) -> None:
     labels = [row["label"] for row in tickets]
     random.Random(1).shuffle(labels)
     assert train(count=112, labels=labels, batch_size=16, epochs=3, max_steps=None) == ["T004"]
 
 
+@pytest.mark.nightly
 def test_a_few_examples_many_times_over_are_learnt_by_heart(train: Train, tickets: list[dict[str, Any]]) -> None:
     labels = [row["label"] for row in tickets]
     for wrong in range(0, 16, 4):

@@ -145,7 +145,7 @@ def children(process: int) -> list[int]:
 
 def test_divided_trainings_go_on_where_they_were(make_project: MakeProject) -> None:
     """After SIGTERM to the step, after kill -9 of one of its processes, and of the one that started them."""
-    project = make_project(batch_size=16, epochs=12, num_checkpoints=11, lora={"dropout": 0.2})
+    project = make_project(batch_size=16, epochs=6, num_checkpoints=5, lora={"dropout": 0.2})
     straight = train(project, "straight", OMP_NUM_THREADS="2")
     for name, code in (("terminated", EXIT_INTERRUPTED), ("one-killed", 128 + SIGKILL), ("killed", -SIGKILL)):
         training = start(project, name)

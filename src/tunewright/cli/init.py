@@ -26,7 +26,11 @@ def example_names() -> list[str]:
 
 def init(
     data: Annotated[
-        Path | None, typer.Argument(help="A data file: JSONL, CSV, TSV or Parquet.", show_default=False)
+        Path | None,
+        typer.Argument(
+            help="A data file: JSONL, CSV, TSV or Parquet; with --from-traffic the gateway's captures.",
+            show_default=False,
+        ),
     ] = None,
     example: Annotated[
         str | None,
@@ -37,18 +41,33 @@ def init(
             autocompletion=example_names,
         ),
     ] = None,
+    from_traffic: Annotated[
+        str | None,
+        typer.Option(
+            "--from-traffic",
+            help="Make a project of this job in captured traffic (tunewright traffic ls).",
+            metavar="JOB",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
-            help="The output path. (default: tunewright.yaml beside the data; for an example, a folder of its name)",
+            help="The output path. (default: tunewright.yaml beside the data; for an example or a job, a folder of its "
+            "name)",
         ),
     ] = None,
 ) -> None:
     """Write a commented tunewright.yaml for a data file, or copy an example project."""
     from tunewright.core.errors import UserError
 
-    if example is not None and data is None:
+    if from_traffic is not None and data is not None and example is None:
+        _write_project(data, from_traffic, out or Path(from_traffic))
+    elif from_traffic is not None:
+        raise UserError(
+            "--from-traffic needs the captures.", fix=f"Type: tunewright init captures --from-traffic {from_traffic}"
+        )
+    elif example is not None and data is None:
         _copy_example(example, out)
     elif data is not None and example is None:
         _write_spec(data, out)
@@ -73,6 +92,17 @@ def _write_spec(data: Path, out: Path | None) -> None:
     typer.echo(f"Wrote {target}: {guess.kind}, {guess.rows} rows, {guess.what}{columns}.")
     project = target.parent if target.name == SPEC_FILE else target
     typer.echo(f"Read it, improve the instruction, then type: tunewright run {project}")
+
+
+def _write_project(captures: Path, job: str, out: Path) -> None:
+    from tunewright.cli.traffic import captures_folder
+    from tunewright.config import SPEC_FILE
+    from tunewright.traffic.project import project_of
+
+    made = project_of(captures_folder(captures), job, out)
+    typer.echo(f"Wrote {out}: {made.guess.kind}, {made.rows:,} captured requests, {made.guess.what}.")
+    typer.echo("Their labels are the API's answers: right means what the API said, until people have corrected some.")
+    typer.echo(f"Look at {out / SPEC_FILE}, then type: tunewright run {out}")
 
 
 def _copy_example(name: str, out: Path | None) -> None:

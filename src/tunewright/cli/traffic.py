@@ -25,7 +25,7 @@ def ls(captures: CapturesArgument, json: JsonOption = False) -> None:
     """List the jobs, the dearest first, with requests and dollars of a month like the captured time."""
     from tunewright.traffic.jobs import find_jobs
 
-    report = find_jobs(_folder(captures))
+    report = find_jobs(captures_folder(captures))
     if json:
         print_json({**vars(report), "jobs": [_plain(job) for job in report.jobs]})
     else:
@@ -41,7 +41,7 @@ def show(
     from tunewright.core.errors import UserError, did_you_mean
     from tunewright.traffic.jobs import find_jobs
 
-    folder = _folder(captures)
+    folder = captures_folder(captures)
     jobs = {each.name: each for each in find_jobs(folder).jobs}
     if job not in jobs:
         raise UserError(
@@ -50,7 +50,8 @@ def show(
     _print_job(jobs[job])
 
 
-def _folder(captures: Path) -> Path:
+def captures_folder(captures: Path) -> Path:
+    """The folder of captures that a user names, by itself or by the settings of the gateway."""
     from tunewright.core.errors import UserError
     from tunewright.gateway.config import load_gateway
 

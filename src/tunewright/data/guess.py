@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,19 @@ class Guess:
     label_column: str
 
 
-def guess_spec(path: Path, folder: Path) -> Guess:
+@dataclass(frozen=True)
+class PaidToday:
+    """What is measured of the API that does a job today."""
+
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    prompt: str
+    """Its system prompt; empty where that varies from request to request."""
+    requests_per_month: int
+
+
+def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess:
     """Read a data file and write the spec that a user would start from.
 
     Answers that repeat few values are labels, objects are records, and a column with a usual name for answers holds
@@ -66,6 +78,7 @@ def guess_spec(path: Path, folder: Path) -> Guess:
 
     Args:
         folder: the folder of the future spec; the spec's data path is relative to it.
+        paid: the API whose answers the data are; None: not known.
 
     Raises:
         UserError: no column looks like an answer, or none like a text.
@@ -97,6 +110,7 @@ def guess_spec(path: Path, folder: Path) -> Guess:
         text=_quoted(text) if text else "",
         key=key,
         label=_quoted(label) if label else "",
+        paid=paid and replace(paid, model=_quoted(paid.model), prompt=json.dumps(paid.prompt) if paid.prompt else ""),
     )
     return Guess(content, kind, _in_words(kind, details), len(answers), text, label)
 

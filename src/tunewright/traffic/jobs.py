@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,13 +15,12 @@ from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.exchanges import Exchange, read_exchanges
 from tunewright.traffic.answers import AnswerForm, answer_form
 from tunewright.traffic.grouping import FoundJob, JobFinder
-from tunewright.traffic.prompts import Prompt, read_prompt
+from tunewright.traffic.prompts import SYSTEM, Prompt, read_prompt
 from tunewright.traffic.slots import outline, parts_of, variable_text
 
 DAYS_OF_MONTH = 30.44
-_DRAWN = 2000
-"""Exchanges of each job that are looked at more closely, drawn at random."""
-_SHOWN = 3
+DRAWN = 2000
+"""Answered requests of each job that are looked at more closely, drawn at random."""
 _NAME_WORDS = 5
 """Words of a template that name its job."""
 _NAMES = re.compile(r"[A-Za-z][A-Za-z'-]+")
@@ -59,6 +59,8 @@ class Job:
     seconds: list[float]
     """Of the drawn answers, sorted."""
     form: AnswerForm
+    system: str
+    """The system prompt; empty where it varies or there is none."""
     outline: str
     """The prompt with `{…}` in place of what varies."""
     drawn: list[Drawn] = field(repr=False)
@@ -94,8 +96,11 @@ class TrafficReport:
     """Lines that are no captured exchange: file and number."""
 
 
-def find_jobs(folder: Path) -> TrafficReport:
+def find_jobs(folder: Path, drawn: int = DRAWN) -> TrafficReport:
     """The jobs in a folder of captures.
+
+    Args:
+        drawn: the most answered requests of each job to keep, drawn at random.
 
     Raises:
         UserError: there are no captures in the folder.
@@ -105,7 +110,7 @@ def find_jobs(folder: Path) -> TrafficReport:
     exchanges = read_exchanges(folder, lambda file, number: unreadable.append(f"{file.name}:{number}"))
     finder.add(_prompt(exchange) for exchange in exchanges if exchange.request is not None)
     finder.find()
-    tallies: dict[int | None, _Tally] = defaultdict(_Tally)
+    tallies: dict[int | None, _Tally] = defaultdict(lambda: _Tally(drawn))
     first, last = "9", "0"
     for exchange in read_exchanges(folder, lambda *_: None):
         if exchange.request is None:
@@ -120,7 +125,7 @@ def find_jobs(folder: Path) -> TrafficReport:
             fix="Set `capture` in gateway.yaml and let requests pass: tunewright gateway gateway.yaml",
         )
     days = max(1 / 24, (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() / 86400)
-    others = tallies.pop(None, _Tally())
+    others = tallies.pop(None, _Tally(0))
     names: Counter[str] = Counter()
     jobs = [tally.job(found, days, names) for number, found in enumerate(finder.jobs) if (tally := tallies.get(number))]
     requests = others.requests + sum(job.requests for job in jobs)
@@ -135,7 +140,8 @@ def _prompt(exchange: Exchange) -> Prompt:
 class _Tally:
     """Adds up the exchanges of a job."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self.requests = self._failed = self._usd = self._unpriced = 0.0
         self._prompt_tokens = self._cached_tokens = self._answer_tokens = 0.0
         self._kind = ""
@@ -161,9 +167,9 @@ class _Tally:
         else:
             self._usd += stands_for * exchange.usd
         self._seen += 1
-        if len(self._drawn) < _DRAWN:
+        if len(self._drawn) < self._most:
             self._drawn.append((exchange, prompt))
-        elif (place := self._chance.randrange(self._seen)) < _DRAWN:
+        elif (place := self._chance.randrange(self._seen)) < self._most:
             self._drawn[place] = exchange, prompt
 
     def job(self, found: FoundJob, days: float, names: Counter[str]) -> Job:
@@ -184,6 +190,7 @@ class _Tally:
             models=dict(sorted(self._models.items(), key=lambda each: -each[1])),
             seconds=sorted(exchange.seconds for exchange, _ in self._drawn),
             form=answer_form(self._kind, choices),
+            system=_fixed_system([prompt for _, prompt in self._drawn]),
             outline=shown,
             drawn=[
                 Drawn(text, exchange.choices[0])
@@ -191,6 +198,13 @@ class _Tally:
                 if exchange.choices
             ],
         )
+
+
+def _fixed_system(prompts: Sequence[Prompt]) -> str:
+    """The system prompt that nearly all of some prompts have; empty if there is none."""
+    systems = Counter("\n\n".join(text for role, text in each.messages if role == SYSTEM) for each in prompts)
+    text, count = systems.most_common(1)[0] if systems else ("", 0)
+    return text if count >= 0.9 * len(prompts) else ""
 
 
 def _name(shown: str, kind: str, found: FoundJob, taken: Counter[str]) -> str:

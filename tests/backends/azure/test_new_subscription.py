@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from azure.core.exceptions import HttpResponseError
 
 from tests.backends.azure.conftest import GROUP, REGION, SUBSCRIPTION, Emulation, MakeJob, emulating, entered, puts
 from tunewright import api
-from tunewright.azure_emulator import AzureEmulator
+from tunewright.azure_emulator import AzureEmulator, roles
 from tunewright.azure_emulator.cloud import PERSON
 from tunewright.azure_emulator.endpoints import EndpointDeployment
 from tunewright.azure_emulator.offers import family
@@ -256,37 +257,52 @@ def test_what_runs_as_an_identity_needs_leave_to_assign_it(new: AzureEmulator, j
         machines.cluster(at, STEPS["train"], spec, {})
 
 
-def test_a_role_that_was_just_given_is_not_in_force(new: AzureEmulator, job: MakeJob) -> None:
+@pytest.fixture
+def minutes_pass(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Moves the clock of roles on by ten minutes."""
+    begun, moved = time.monotonic, 0.0
+
+    def move() -> None:
+        nonlocal moved
+        moved += 600
+
+    monkeypatch.setattr(roles, "time", SimpleNamespace(monotonic=lambda: begun() + moved))
+    return move
+
+
+def test_a_role_that_was_just_given_is_not_in_force(
+    new: AzureEmulator, job: MakeJob, minutes_pass: Callable[[], None]
+) -> None:
     spec = job()
     new.access.assignments[:] = [each for each in new.access.assignments if "Blob" not in each.role]
-    new.access.assign("Storage Blob Data Contributor", new.access.storage, after=1.0)
+    new.access.assign("Storage Blob Data Contributor", new.access.storage, after=600)
     found = checks(spec)
     assert failed(found) == ["storage"] and "up to ten minutes" in found["storage"].remedy
-    time.sleep(1.0)
+    minutes_pass()
     assert failed(checks(spec)) == []
 
 
 def test_a_role_counts_a_while_after_it_is_assigned_and_taken(
-    new: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+    new: AzureEmulator, job: MakeJob, minutes_pass: Callable[[], None]
 ) -> None:
     at = connect(job())
     given = f"{new.access.storage}/providers/Microsoft.Authorization/roleAssignments/mine"
     role = rules().roles["Storage Blob Data Contributor"].id
-    roles = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Authorization/roleDefinitions"
-    body = {"properties": {"roleDefinitionId": f"{roles}/{role}", "principalId": PERSON, "principalType": "User"}}
+    defined = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Authorization/roleDefinitions"
+    body = {"properties": {"roleDefinitionId": f"{defined}/{role}", "principalId": PERSON, "principalType": "User"}}
     with pytest.raises(UserError, match=r"403, AuthorizationFailed.*roleAssignments/write"):
         asked(at, "PUT", given, body)
     new.access.assignments.clear()
     new.access.assign("Owner", f"/subscriptions/{SUBSCRIPTION}")
-    monkeypatch.setattr(new.access, "slow", 1.0)
+    new.access.slow = 600
     asked(at, "PUT", given, body)
     found = checks(job())
     assert failed(found) == ["storage"] and "up to ten minutes" in found["storage"].remedy
-    time.sleep(1.0)
+    minutes_pass()
     assert failed(checks(job())) == []
     asked(at, "DELETE", given)
     assert new.access.allows_blobs("read", PERSON)
-    time.sleep(1.0)
+    minutes_pass()
     assert not new.access.allows_blobs("read", PERSON)
 
 

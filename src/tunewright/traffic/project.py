@@ -1,0 +1,91 @@
+"""A project from a job that was found in traffic: its data, and a spec with the API as it was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewright.config import SPEC_FILE
+from tunewright.core.errors import UserError, did_you_mean
+from tunewright.data.guess import Guess, PaidToday, guess_spec
+from tunewright.traffic.jobs import Job, find_jobs
+
+DRAWN = 50_000
+"""The most rows that a project gets, drawn at random."""
+_LEAST = 20
+_COLUMNS = {"labels": "label", "record": "record", "short text": "answer", "long text": "answer"}
+"""The column of the answers, by their form. Other forms are no kind of task yet."""
+
+
+@dataclass(frozen=True)
+class NewProject:
+    folder: Path
+    job: Job
+    rows: int
+    guess: Guess
+
+
+def project_of(captures: Path, name: str, folder: Path) -> NewProject:
+    """Write a project for a job: `data/train.jsonl` with each captured input and the API's answer, and the spec.
+
+    Args:
+        name: as `tunewright traffic ls` prints it.
+        folder: of the project; it must not exist, or be empty.
+
+    Raises:
+        UserError: there is no such job, its answers are no kind of task, or the folder holds something.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(
+            "This path exists already; it was left unchanged.", where=folder, fix="Name another folder with --out."
+        )
+    jobs = {job.name: job for job in find_jobs(captures, DRAWN).jobs}
+    if name not in jobs:
+        otherwise = f"See: tunewright traffic ls {captures}"
+        raise UserError(f"There is no job '{name}'.", where=captures, fix=did_you_mean(name, jobs, otherwise))
+    job = jobs[name]
+    if job.form.kind not in _COLUMNS:
+        raise UserError(
+            f"No project can be made of '{name}': its answers are {job.form.kind}.",
+            fix="Projects choose labels, fill records or write texts.",
+        )
+    rows = list(_rows(job))
+    if len(rows) < _LEAST:
+        raise UserError(
+            f"'{name}' has {len(rows)} rows with an answer that can be used; a project needs {_LEAST} at least.",
+            where=captures,
+            fix="Capture more traffic first.",
+        )
+    data = folder / "data" / "train.jsonl"
+    data.parent.mkdir(parents=True)
+    data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8", "surrogatepass")
+    answered = max(1.0, job.requests - job.failed)
+    paid = PaidToday(
+        model=next((model for model in job.models if model), "gpt-4o"),
+        prompt_tokens=max(1, round(job.prompt_tokens / answered)),
+        completion_tokens=max(1, round(job.answer_tokens / answered)),
+        prompt=job.system,
+        requests_per_month=max(1, round(job.requests * job.months)),
+    )
+    guess = guess_spec(data, folder.resolve(), paid)
+    (folder / SPEC_FILE).write_text(guess.text, "utf-8")
+    return NewProject(folder, job, len(rows), guess)
+
+
+def _rows(job: Job) -> Iterator[dict[str, Any]]:
+    """The rows of a job. Answers of another form than the job's are left out."""
+    column = _COLUMNS[job.form.kind]
+    labels = set(job.form.names)
+    for each in job.drawn:
+        answer: Any = each.choice.text.strip()
+        if job.form.kind == "record":
+            try:
+                answer = json.loads(answer)
+            except (ValueError, RecursionError):
+                continue
+        if not each.input or not answer or (job.form.kind == "labels" and answer not in labels):
+            continue
+        yield {"text": each.input, column: answer}

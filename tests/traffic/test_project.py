@@ -1,0 +1,106 @@
+"""A job that was found in traffic becomes a project that can be checked and run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faker import Faker
+from typer.testing import CliRunner, Result
+
+from tests.traffic.test_grouping import chat, short_to_french, with_a_template
+from tests.traffic.test_jobs import LABELS, Traffic
+from tunewright.cli.app import app
+from tunewright.config import load_spec
+from tunewright.core.errors import UserError
+from tunewright.gateway.answers import AnswerChoice
+from tunewright.traffic.jobs import find_jobs
+
+SYSTEM = "Which team answers this message? Answer with its name: billing, delivery or account."
+
+
+def routed(fake: Faker, _: Any) -> dict[str, Any]:
+    return chat(("system", SYSTEM), ("user", str(fake.paragraph(nb_sentences=2))))
+
+
+def as_record(fake: Faker, _: Any) -> dict[str, Any]:
+    return chat(("user", f"Read this order and give it as JSON with the keys total and city.\n\n{fake.paragraph()}"))
+
+
+@pytest.fixture
+def captures(tmp_path: Path) -> Path:
+    traffic = Traffic(tmp_path / "captures")
+    traffic.add(routed, 120)
+    traffic.add(routed, 1, AnswerChoice("I can't tell."))
+    traffic.add(as_record, 60, AnswerChoice('{"total": 3.5, "city": "Oslo"}'))
+    traffic.add(short_to_french, 60, AnswerChoice("Bonjour tout le monde"))
+    traffic.add(with_a_template, 15)
+    traffic.add(
+        lambda *_: chat(("user", "x"), tools=[{"function": {"name": "save"}}]),
+        30,
+        AnswerChoice("", tool_calls=[{"name": "save", "arguments": "{}"}]),
+    )
+    traffic.close()
+    return tmp_path / "captures"
+
+
+def made(captures: Path, job: str, *more: str) -> Result:
+    return CliRunner().invoke(
+        app,
+        ["init", str(captures), "--from-traffic", job, "--out", str(captures.parent / "made"), *more],
+        catch_exceptions=False,
+    )
+
+
+def name_of(captures: Path, beginning: str) -> str:
+    (name,) = [job.name for job in find_jobs(captures).jobs if job.name.startswith(beginning)]
+    return name
+
+
+def test_a_job_of_labels_becomes_a_project(captures: Path) -> None:
+    shown = made(captures, name_of(captures, "which-team")).stdout
+    assert "classify, 120 captured requests, 3 labels" in shown
+    assert "right means what the API said" in shown
+    folder = captures.parent / "made"
+    rows = [json.loads(line) for line in (folder / "data" / "train.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == 120
+    assert {row["label"] for row in rows} == set(LABELS)
+    assert not [row for row in rows if "Which team" in row["text"]]
+    spec = load_spec(folder)
+    assert (spec.api.model, spec.api.prompt_tokens, spec.api.completion_tokens) == ("gpt-6-luna", 100, 2)
+    assert spec.api.prompt == SYSTEM
+    assert spec.api.recorded and spec.api.measured
+    assert spec.traffic.requests_per_month > 120
+    checked = CliRunner().invoke(app, ["data", "check", str(folder)], catch_exceptions=False)
+    assert checked.exit_code == 0
+
+
+def test_jobs_of_records_and_texts_become_projects(captures: Path) -> None:
+    assert "extract, 60 captured requests" in made(captures, name_of(captures, "read-this-order")).stdout
+    spec = load_spec(captures.parent / "made")
+    assert spec.task.kind == "extract"
+    shown = CliRunner().invoke(
+        app,
+        ["init", str(captures), "--from-traffic", name_of(captures, "translate"), "--out", str(captures.parent / "t")],
+        catch_exceptions=False,
+    )
+    assert "generate, 60 captured requests" in shown.stdout
+
+
+def test_what_cant_be_made_is_one_paragraph(captures: Path, tmp_path: Path) -> None:
+    name = name_of(captures, "which-team")
+    with pytest.raises(UserError, match=r"There is no job 'which'.*did you mean|See: tunewright traffic ls"):
+        made(captures, "which")
+    with pytest.raises(UserError, match="its answers are tool calls"):
+        made(captures, name_of(captures, "save"))
+    with pytest.raises(UserError, match="15 rows with an answer"):
+        made(captures, name_of(captures, "which-intent"))
+    with pytest.raises(UserError, match="--from-traffic needs the captures"):
+        CliRunner().invoke(app, ["init", "--from-traffic", name], catch_exceptions=False)
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "mine").touch()
+    with pytest.raises(UserError, match="This path exists already"):
+        made(captures, name)
+    assert [file.name for file in (tmp_path / "made").iterdir()] == ["mine"]
