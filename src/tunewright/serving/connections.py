@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import gc
 import ipaddress
 import json
 import logging
@@ -269,6 +270,9 @@ class HttpServer(uvicorn.Server):
         self._taking: list[asyncio.Task[None]] = []
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
+        # What was loaded stays, and looking through it for garbage takes milliseconds in which nobody is answered.
+        gc.collect()
+        gc.freeze()
         with _throttled_logs():
             super().run(sockets)
 
