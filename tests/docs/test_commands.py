@@ -42,7 +42,7 @@ MAPPINGS = ("data.test.", "data.label.", "task.labels.", "azure.base_images.")
 """What stands behind these is the user's own."""
 OTHERS = {
     "az": ("--purge", "--use-device-code"),
-    "bench": ("--choose", "--database", "--names", "--part", "--with"),
+    "bench": ("--choose", "--database", "--litellm", "--names", "--part", "--rate", "--seconds", "--with"),
     "llama.cpp": ("--grammar-file",),
     "vLLM": ("--enable-lora",),
 }
