@@ -12,7 +12,7 @@ import pytest
 from faker import Faker
 from typer.testing import CliRunner
 
-from tests.traffic.test_grouping import Maker, short_to_french, with_a_template, with_a_tool
+from tests.traffic.test_grouping import Maker, chat, short_to_french, with_a_template, with_a_tool
 from tunewright.cli.app import app
 from tunewright.core.errors import UserError
 from tunewright.economics.usage import TokenUsage
@@ -20,6 +20,7 @@ from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.config import CaptureSpec
 from tunewright.gateway.exchanges import ExchangeLog
 from tunewright.traffic.jobs import Job, TrafficReport, find_jobs
+from tunewright.traffic.ownable import of_the_bill, ownable
 
 BEGUN = datetime(2026, 11, 1, tzinfo=UTC)
 LABELS = ("billing", "delivery", "account")
@@ -56,6 +57,9 @@ class Traffic:
                 "share": self._log.share,
             }
             assert self._log.keep(made | fields)
+
+    def text(self) -> str:
+        return str(self._fake.paragraph(nb_sentences=2))
 
     def close(self) -> None:
         self._log.close()
@@ -174,3 +178,33 @@ def test_wrong_input_is_one_paragraph(folder: Path, tmp_path: Path) -> None:
     settings.write_text("upstreams: {openai: {url: openai}}\n", "utf-8")
     with pytest.raises(UserError, match="This gateway captures nothing"):
         CliRunner().invoke(app, ["traffic", "ls", str(settings)], catch_exceptions=False)
+
+
+def test_what_could_be_owned_is_forecast_from_the_captured_answers(tmp_path: Path) -> None:
+    """Words that decide the label, and labels that no word tells."""
+    traffic = Traffic(tmp_path / "kept")
+    chance = random.Random(4)
+    for number in range(450):
+        label = LABELS[number % 3]
+        made = chat(("system", SORTED), ("user", f"{traffic.text()} It is about {label} number {chance.random()}."))
+        traffic.add(lambda *_, made=made: made, 1, AnswerChoice(label))
+        other = chat(("system", GUESSED), ("user", traffic.text()))
+        traffic.add(lambda *_, other=other: other, 1, AnswerChoice(chance.choice(LABELS)), usd=0.003)
+    traffic.add(with_a_tool, 30, AnswerChoice(tool_calls=[{"name": "save", "arguments": "{}"}]), usd=0.01)
+    traffic.close()
+    report = find_jobs(tmp_path / "kept")
+    shares = {job.name.partition("-")[0]: ownable(job, 0.9) for job in report.jobs}
+    assert (shares["sort"].low, shares["sort"].high) == (1.0, 1.0)
+    assert (shares["guess"].low, shares["guess"].high) == (0.0, 0.0)
+    assert shares["save"].low is None
+    monthly = {job.name.partition("-")[0]: job.usd_per_month or 0 for job in report.jobs}
+    low, high, unknown = of_the_bill(report.jobs, [shares[job.name.partition("-")[0]] for job in report.jobs])
+    assert low == high == pytest.approx(monthly["sort"])
+    assert unknown == pytest.approx(monthly["save"])
+    shown = CliRunner().invoke(app, ["traffic", "ls", str(tmp_path / "kept")]).stdout
+    assert "nothing" in shown and "not known" in shown
+    assert f"an owned model could answer ${low:,.2f} at 90% agreement" in " ".join(shown.split())
+
+
+SORTED = "Sort the message into one of the three queues of our shop: billing, delivery or account. One word only."
+GUESSED = "Guess which colleague will take this: they are called billing, delivery and account. Give just that name."

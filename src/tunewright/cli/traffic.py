@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from tunewright.cli.options import JsonOption, console_of, print_json
 
 if TYPE_CHECKING:
     from tunewright.traffic.jobs import Job, TrafficReport
+    from tunewright.traffic.ownable import Ownable
 
 app = typer.Typer(help="Find the jobs in captured traffic: what each costs, takes and answers.", no_args_is_help=True)
 
@@ -20,26 +22,39 @@ CapturesArgument = Annotated[
 ]
 
 
+GoalOption = Annotated[
+    float,
+    typer.Option(min=0.5, max=1, help="The share of answers in which an owned model must agree with the API's."),
+]
+_GOAL = 0.9
+
+
 @app.command("ls")
-def ls(captures: CapturesArgument, json: JsonOption = False) -> None:
-    """List the jobs, the dearest first, with requests and dollars of a month like the captured time."""
+def ls(captures: CapturesArgument, goal: GoalOption = _GOAL, json: JsonOption = False) -> None:
+    """List the jobs, the dearest first, with requests and dollars of a month like the captured time, and forecast how
+    much of each an owned model could answer."""
     from tunewright.traffic.jobs import find_jobs
+    from tunewright.traffic.ownable import ownable
 
     report = find_jobs(captures_folder(captures))
+    shares = [ownable(job, goal) for job in report.jobs]
     if json:
-        print_json({**vars(report), "jobs": [_plain(job) for job in report.jobs]})
+        jobs = [{**_plain(job), "ownable": asdict(share)} for job, share in zip(report.jobs, shares, strict=True)]
+        print_json({**vars(report), "goal": goal, "jobs": jobs})
     else:
-        _print_jobs(report)
+        _print_jobs(report, shares, goal)
 
 
 @app.command("show")
 def show(
     captures: CapturesArgument,
     job: Annotated[str, typer.Argument(help="The job's name, as `tunewright traffic ls` prints it.")],
+    goal: GoalOption = _GOAL,
 ) -> None:
-    """Show one job: its prompt, what varies in it, its answers, and examples."""
+    """Show one job: its prompt, what varies in it, its answers, examples, and the forecast."""
     from tunewright.core.errors import UserError, did_you_mean
     from tunewright.traffic.jobs import find_jobs
+    from tunewright.traffic.ownable import ownable
 
     folder = captures_folder(captures)
     jobs = {each.name: each for each in find_jobs(folder).jobs}
@@ -48,6 +63,7 @@ def show(
             f"There is no job '{job}'.", fix=did_you_mean(job, jobs, f"See: tunewright traffic ls {captures}")
         )
     _print_job(jobs[job])
+    typer.echo(f"\nForecast, with right meaning what the API said: {ownable(jobs[job], goal).why}")
 
 
 def captures_folder(captures: Path) -> Path:
@@ -76,8 +92,10 @@ def _plain(job: Job) -> dict[str, Any]:
     return {**told, **latency, "usd_per_month": job.usd_per_month, "examples": [asdict(each) for each in job.drawn[:3]]}
 
 
-def _print_jobs(report: TrafficReport) -> None:
+def _print_jobs(report: TrafficReport, shares: Sequence[Ownable], goal: float) -> None:
     from rich.table import Table
+
+    from tunewright.traffic.ownable import of_the_bill
 
     table = Table(header_style="bold")
     table.add_column("job", overflow="fold")
@@ -85,7 +103,8 @@ def _print_jobs(report: TrafficReport) -> None:
         table.add_column(column, justify="right")
     table.add_column("model", overflow="fold")
     table.add_column("answers", overflow="fold")
-    for job in report.jobs:
+    table.add_column("could be owned", overflow="fold")
+    for job, share in zip(report.jobs, shares, strict=True):
         usd = job.usd_per_month
         table.add_row(
             job.name,
@@ -95,6 +114,7 @@ def _print_jobs(report: TrafficReport) -> None:
             f"{1000 * job.quantile(0.95):,.0f}",
             next(iter(job.models), ""),
             _form(job),
+            _share(share),
         )
     console_of(140).print(table)
     if report.jobs:
@@ -103,6 +123,16 @@ def _print_jobs(report: TrafficReport) -> None:
         typer.echo(f"A month is {captured} of captures, scaled to 30.44 days.")
         if days < 7:
             typer.echo("That is less than a week: a month has weekends and month ends too.")
+    low, high, unknown = of_the_bill(report.jobs, shares)
+    total = sum(job.usd_per_month or 0 for job in report.jobs)
+    if unknown < total:
+        told = f"${low:,.2f} to ${high:,.2f}" if round(low, 2) < round(high, 2) else f"${high:,.2f}"
+        rest = f", and of ${unknown:,.2f} that is not known" if unknown >= 0.005 else ""
+        typer.echo(
+            f"Of ${total:,.2f} a month an owned model could answer {told} at {goal:.0%} agreement with the API{rest}."
+        )
+    elif total:
+        typer.echo(f"How much of ${total:,.2f} a month could be owned is not known yet: capture more.")
     if report.unreadable:
         typer.echo(f"{len(report.unreadable):,} lines are no captures, the first is {report.unreadable[0]}.")
     if report.others:
@@ -116,6 +146,14 @@ def _form(job: Job) -> str:
     if form.names:
         return f"{form.kind}: {', '.join(form.names[:4])}{' …' if len(form.names) > 4 else ''}"
     return form.kind
+
+
+def _share(share: Ownable) -> str:
+    if share.low is None or share.high is None:
+        return "not known"
+    if share.low < share.high:
+        return f"{share.low:.0%} to {'all' if share.high == 1 else f'{share.high:.0%}'}"
+    return {0.0: "nothing", 1.0: "all"}[share.high]
 
 
 def _print_job(job: Job) -> None:
