@@ -19,7 +19,7 @@ from tunewright.economics.usage import TokenUsage
 from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.config import CaptureSpec
 from tunewright.gateway.exchanges import ExchangeLog
-from tunewright.traffic.jobs import Job, TrafficReport, find_jobs
+from tunewright.traffic.jobs import TrafficJob, TrafficReport, find_jobs
 from tunewright.traffic.ownable import of_the_bill, ownable
 
 BEGUN = datetime(2026, 11, 1, tzinfo=UTC)
@@ -80,7 +80,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def by_name(report: TrafficReport, beginning: str) -> Job:
+def by_name(report: TrafficReport, beginning: str) -> TrafficJob:
     (found,) = [job for job in report.jobs if job.name.startswith(beginning)]
     return found
 

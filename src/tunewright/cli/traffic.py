@@ -12,7 +12,7 @@ import typer
 from tunewright.cli.options import JsonOption, console_of, print_json
 
 if TYPE_CHECKING:
-    from tunewright.traffic.jobs import Job, TrafficReport
+    from tunewright.traffic.jobs import TrafficJob, TrafficReport
     from tunewright.traffic.ownable import Ownable
 
 app = typer.Typer(help="Find the jobs in captured traffic: what each costs, takes and answers.", no_args_is_help=True)
@@ -85,7 +85,7 @@ def captures_folder(captures: Path) -> Path:
     return spec.capture.folder
 
 
-def _plain(job: Job) -> dict[str, Any]:
+def _plain(job: TrafficJob) -> dict[str, Any]:
     told = asdict(job)
     del told["drawn"], told["seconds"]
     latency = {"p50_seconds": job.quantile(0.5), "p95_seconds": job.quantile(0.95)}
@@ -139,7 +139,7 @@ def _print_jobs(report: TrafficReport, shares: Sequence[Ownable], goal: float) -
         typer.echo(f"{report.others / report.requests:.1%} of {report.requests:,.0f} requests belong to no job.")
 
 
-def _form(job: Job) -> str:
+def _form(job: TrafficJob) -> str:
     form = job.form
     if form.kind == "labels":
         return f"{len(form.names)} labels"
@@ -156,7 +156,7 @@ def _share(share: Ownable) -> str:
     return {0.0: "nothing", 1.0: "all"}[share.high]
 
 
-def _print_job(job: Job) -> None:
+def _print_job(job: TrafficJob) -> None:
     typer.echo(f"{job.name}: {job.requests:,.0f} requests in {job.days:.1f} days, answers: {_form(job)}")
     if job.failed:
         typer.echo(f"{job.failed:,.0f} requests got no answer.")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
+from tunewright.auth.keys import KeyRing
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say
 from tunewright.economics.prices import price_book
 from tunewright.gateway.config import GatewaySpec
 from tunewright.gateway.connection import UpstreamConnection
@@ -15,70 +19,138 @@ from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.observation import Observer
 from tunewright.gateway.upstreams import Upstreams
 from tunewright.serving.errors import refusal
-from tunewright.serving.guard import Message, Receive, Send
+from tunewright.serving.guard import App, CheckPrincipal, Message, Receive, Send
 from tunewright.serving.metrics import METRICS_TYPE
+
+_LOOK_SECONDS = 0.5
+"""How often a replaced setting looks whether its last request has ended."""
 
 
 class Gateway:
     """The application.
 
+    Args:
+        load: reads the settings, at once and at each `reload_soon`. If that fails later, the old ones stay.
+
     Raises:
-        UserError: the key of an upstream is not set, or captures can't be written.
+        UserError: as `load`; the key of an upstream is not set, or captures can't be written.
     """
 
-    def __init__(self, spec: GatewaySpec):
-        self._most = spec.limit_concurrency
-        self._upstreams = Upstreams(spec)
-        self._exchanges = _exchange_log(spec)
+    def __init__(self, load: Callable[[], GatewaySpec]):
+        self._load = load
         self.metrics = GatewayMetrics()
-        self._observer = Observer(self.metrics, self._exchanges, price_book(spec.prices))
-        self._connections: Mapping[str, UpstreamConnection] = {}
-        self._forward: Forwarder | None = None
-        self._under_way = 0
+        self._now = _Settings(load(), self.metrics)
+        self._closing: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._are_stale = False
+        """Whether the settings are to be read again as soon as the event loop runs."""
         self._own = {"/health": self._health, "/ready": self._ready, "/metrics": self._metrics}
+
+    @property
+    def spec(self) -> GatewaySpec:
+        """The settings by which it answers now."""
+        return self._now.spec
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif scope["method"] in ("GET", "HEAD") and scope["path"] in self._own:
-            status, media_type, body = self._own[scope["path"]]()
+            media_type, body = self._own[scope["path"]]()
             headers = [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-        elif self._forward is None or self._under_way >= self._most:
-            reason = f"{self._under_way} requests are under way already; try again later."
-            await refusal(429, reason, "overloaded", 1.0)(scope, receive, send)
         else:
-            self._under_way += 1
-            self.metrics.under_way.inc()
-            try:
-                await self._forward(scope, receive, send)
-            finally:
-                self._under_way -= 1
-                self.metrics.under_way.dec()
+            await self._now(scope, receive, send)
+
+    def reload_soon(self) -> None:
+        """Read the settings again. Requests under way end by the old ones. May be called from a signal's handler."""
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._reload)
+        else:
+            self._are_stale = True
+
+    def _reload(self) -> None:
+        try:
+            new = _Settings(self._load(), self.metrics)
+        except UserError as error:
+            say(f"The old settings stay. Error: {error.paragraph()}")
+            return
+        new.open()
+        old, self._now = self._now, new
+        closing = asyncio.get_running_loop().create_task(old.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        say("The settings were read again.")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        # Connections belong to an event loop, so they are made in it.
-        self._connections = {each.name: UpstreamConnection(each) for each in self._upstreams.all}
-        self._forward = Forwarder(self._upstreams, self._connections, self._observer)
+        self._now.open()
+        self._loop = asyncio.get_running_loop()
+        if self._are_stale:
+            self._reload()
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        await asyncio.gather(self._now.close(), *self._closing)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _health(self) -> tuple[str, bytes]:
+        return "application/json", b'{"status":"ok"}'
+
+    def _ready(self) -> tuple[str, bytes]:
+        body: dict[str, Any] = {"status": "ready", "upstreams": [each.name for each in self._now.upstreams.all]}
+        return "application/json", json.dumps(body).encode()
+
+    def _metrics(self) -> tuple[str, bytes]:
+        return METRICS_TYPE, self.metrics.text()
+
+
+class _Settings:
+    """The gateway by one reading of its settings. It answers once it is open."""
+
+    _connections: dict[str, UpstreamConnection]
+    _forward: App
+    _app: App
+
+    def __init__(self, spec: GatewaySpec, metrics: GatewayMetrics):
+        self.spec = spec
+        self._most, self._metrics = spec.limit_concurrency, metrics
+        self.upstreams = Upstreams(spec)
+        self._keys = KeyRing(spec.keys) if spec.keys else None
+        self._exchanges = _exchange_log(spec)
+        self._observer = Observer(metrics, self._exchanges, price_book(spec.prices))
+        self._under_way = 0
+
+    def open(self) -> None:
+        """Make the connections, which belong to the running event loop."""
+        self._connections = {each.name: UpstreamConnection(each) for each in self.upstreams.all}
+        self._forward = Forwarder(self.upstreams, self._connections, self._observer)
+        within_limit = self._forward_within_limit
+        self._app = CheckPrincipal(within_limit, self._keys, None) if self._keys else within_limit
+
+    async def close(self) -> None:
+        """Close everything once the last request has ended."""
+        while self._under_way:
+            await asyncio.sleep(_LOOK_SECONDS)
         for connection in self._connections.values():
             await connection.close()
         if self._exchanges:
             self._exchanges.close()
-        await send({"type": "lifespan.shutdown.complete"})
 
-    def _health(self) -> tuple[int, str, bytes]:
-        return 200, "application/json", b'{"status":"ok"}'
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
-    def _ready(self) -> tuple[int, str, bytes]:
-        body: dict[str, Any] = {"status": "ready", "upstreams": [each.name for each in self._upstreams.all]}
-        return 200, "application/json", json.dumps(body).encode()
-
-    def _metrics(self) -> tuple[int, str, bytes]:
-        return 200, METRICS_TYPE, self.metrics.text()
+    async def _forward_within_limit(self, scope: Message, receive: Receive, send: Send) -> None:
+        if self._under_way >= self._most:
+            reason = f"{self._under_way} requests are under way already; try again later."
+            await refusal(429, reason, "overloaded", 1.0)(scope, receive, send)
+            return
+        self._under_way += 1
+        self._metrics.under_way.inc()
+        try:
+            await self._forward(scope, receive, send)
+        finally:
+            self._under_way -= 1
+            self._metrics.under_way.dec()
 
 
 def _exchange_log(spec: GatewaySpec) -> ExchangeLog | None:

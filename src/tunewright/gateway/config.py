@@ -80,10 +80,21 @@ class GatewaySpec(Section):
     """The endpoints behind the gateway, by names of your choice."""
     capture: CaptureSpec | None = None
     """What is captured. By default nothing is."""
+    keys: Path | None = None
+    """A file of keys (`tunewright keys add`), relative to this file; clients need one of them. By default every \
+client may use the gateway."""
     limit_concurrency: Annotated[int, Field(ge=1)] = 1000
     """The most requests at a time; more get status 429."""
     prices: Path | None = None
     """A price book of your own, relative to this file; see docs/economics.md."""
+
+    @model_validator(mode="after")
+    def _keys_stay_here(self) -> GatewaySpec:
+        if self.keys:
+            for name, upstream in self.upstreams.items():
+                if upstream.key is None:
+                    raise ValueError(f"with keys, upstreams.{name} needs a key: the client's own is the gateway's")
+        return self
 
 
 def load_gateway(file: Path) -> GatewaySpec:
@@ -98,6 +109,8 @@ def load_gateway(file: Path) -> GatewaySpec:
     folder = file.parent
     if spec.capture:
         spec.capture.folder = folder / spec.capture.folder.expanduser()
+    if spec.keys:
+        spec.keys = folder / spec.keys.expanduser()
     if spec.prices:
         spec.prices = folder / spec.prices.expanduser()
     return spec

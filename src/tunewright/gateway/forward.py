@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from tunewright.auth.keys import Principal
 from tunewright.core.limits import JSON_PARTS, SMALL_BODY_BYTES
 from tunewright.gateway.answers import AnswerReader
 from tunewright.gateway.body import Body, BodyMemory, ClientLeft, TooSlow
@@ -26,6 +27,7 @@ _READ_BYTES = 32 << 20
 """Bytes of a request's body that the gateway reads before it asks an upstream. Larger ones pass unread."""
 _LARGE = 1 << 20
 """Bytes of JSON that a thread reads, because they take tens of milliseconds."""
+_WITHOUT_BODY = (204, 304)
 _NO_CAPTURE = OWN + b"capture"
 
 
@@ -74,6 +76,11 @@ class Forwarder:
         if whole is None and self._upstreams.needs_model(route):
             what = f"This gateway has several upstreams, and reads only {_READ_BYTES >> 20} MiB to choose one."
             raise UpstreamFault(413, what, "request_too_large")
+        principal: Principal | None = scope.get(PRINCIPAL)
+        if principal and principal.models is not None and not (seen.model and principal.may_use(seen.model)):
+            raise UpstreamFault(
+                403, f"'{principal.name}' may use these models only: {', '.join(principal.models)}.", "no_model"
+            )
         upstream = self._upstreams.choose(scope["path"], seen.model)
         seen.upstream = upstream.name
         limit = asyncio.timeout(None)
@@ -101,15 +108,17 @@ class Forwarder:
             encoding = response.headers.get("content-encoding", "").strip().lower()
             seen.reader = AnswerReader(seen.route.kind, kind, encoding, self._observer.largest)
         headers = to_client(response.raw_headers)
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
         length = response.headers.get("content-length", "")
-        expected = int(length) if length.isdigit() and scope["method"] != "HEAD" else -1
+        expected = int(length) if length.isdigit() else -1
+        # Noted before the client can know that the answer has ended, so that a kill loses no exchange that ended.
+        if expected == 0 or scope["method"] == "HEAD" or response.status in _WITHOUT_BODY:
+            await self._observer.note(seen, "whole")
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
         async for piece in response.content.iter_any():
             if seen.first is None:
                 seen.first = time.perf_counter()
             seen.answer_bytes += len(piece)
             ended = seen.reader.feed(piece) if seen.reader else False
-            # Noted before the client can know that the answer has ended, so that a kill loses no exchange that ended.
             if ended or seen.answer_bytes == expected:
                 await self._observer.note(seen, "whole")
             await send({"type": "http.response.body", "body": piece, "more_body": True})

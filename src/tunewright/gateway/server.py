@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
 from pathlib import Path
@@ -9,13 +10,13 @@ from pathlib import Path
 from tunewright.core.processes import listener
 from tunewright.core.progress import say
 from tunewright.gateway.app import Gateway
-from tunewright.gateway.config import load_gateway
+from tunewright.gateway.config import ENTRA, load_gateway
 from tunewright.serving.connections import HttpServer
 from tunewright.serving.server import DRAIN_SECONDS
 
 
 def serve_gateway(file: Path, host: str, port: int) -> None:
-    """Answer until interrupted. Requests under way are answered first.
+    """Answer until interrupted. Requests under way are answered first. At SIGHUP the settings are read again.
 
     Args:
         file: the settings.
@@ -25,15 +26,17 @@ def serve_gateway(file: Path, host: str, port: int) -> None:
         UserError: the settings can't be used, the port is taken, a key is not set, or captures can't be written.
     """
     started = time.monotonic()
-    spec = load_gateway(file)
-    gateway = Gateway(spec)
+    gateway = Gateway(lambda: load_gateway(file))
+    signal.signal(signal.SIGHUP, lambda *_: gateway.reload_soon())
     listening = listener(host, port)
     # From here on the system queues connections instead of refusing them, so the message "ready" below is true.
     listening.listen(socket.SOMAXCONN)
     address = f"http://{host}:{listening.getsockname()[1]}"
-    captured = f", capturing to {spec.capture.folder}" if spec.capture else ", capturing nothing"
+    captured = f", capturing to {gateway.spec.capture.folder}" if gateway.spec.capture else ", capturing nothing"
     say(f"The gateway is ready at {address} after {time.monotonic() - started:.1f} s{captured}")
-    for name, upstream in spec.upstreams.items():
-        key = f"its key is in {upstream.key}" if upstream.key else "clients bring their own key"
+    for name, upstream in gateway.spec.upstreams.items():
+        key = {None: "clients bring their own key", ENTRA: "signs in through Entra ID"}.get(
+            upstream.key, f"its key is in {upstream.key}"
+        )
         say(f"  {name}: {upstream.url} ({key}; models {', '.join(upstream.models)})")
     HttpServer(gateway, drain=DRAIN_SECONDS, date=False).run(sockets=[listening])

@@ -82,9 +82,10 @@ class CheckPrincipal:
 
 
 def _token(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    given = next((value for name, value in headers if name.lower() == b"authorization"), b"")
-    scheme, _, token = given.decode("latin-1").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    """The key of a request: OpenAI's clients send it as a bearer token, Azure OpenAI's as `api-key`."""
+    given = {name.lower(): value.decode("latin-1") for name, value in headers}
+    scheme, _, token = given.get(b"authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else given.get(b"api-key", "").strip()
 
 
 class LimitBody:

@@ -25,7 +25,7 @@ _LONG = 50
 
 
 @dataclass(frozen=True)
-class AnswerForm:
+class AnswerShape:
     """What the answers of a job look like."""
 
     kind: AnswerKind
@@ -35,31 +35,31 @@ class AnswerForm:
     """Words of an answer, the median."""
 
 
-def answer_form(kind: str, choices: Sequence[AnswerChoice]) -> AnswerForm:
+def answer_shape(kind: str, choices: Sequence[AnswerChoice]) -> AnswerShape:
     """The form of some answers.
 
     Args:
         kind: of the route, as `tunewright.gateway.routes.Kind`.
     """
     if kind == "embeddings":
-        return AnswerForm("vectors")
+        return AnswerShape("vectors")
     if not choices:
-        return AnswerForm("unknown")
+        return AnswerShape("unknown")
     texts = [choice.text.strip() for choice in choices]
     words = sorted(len(text.split()) for text in texts)[len(texts) // 2]
     called = [call["name"] for choice in choices for call in choice.tool_calls]
     if sum(bool(choice.tool_calls) for choice in choices) > len(choices) / 2:
-        return AnswerForm("tool calls", _frequent(called), words)
+        return AnswerShape("tool calls", _frequent(called), words)
     records = [record for text in texts if (record := _record(text)) is not None]
     if len(records) >= _MOSTLY * len(texts):
-        return AnswerForm("record", _frequent([key for record in records for key in record]), words)
+        return AnswerShape("record", _frequent([key for record in records for key in record]), words)
     short = [text for text in texts if text and len(text.split()) <= _LABEL_WORDS]
     counts = Counter(short)
     repeated = [text for text, count in counts.items() if count > 1]
     in_set = sum(counts[text] for text in repeated)
     if len(short) >= _MOSTLY * len(texts) and 2 <= len(repeated) <= _LABELS and in_set >= _REPEATED * len(texts):
-        return AnswerForm("labels", sorted(repeated, key=lambda text: -counts[text]), words)
-    return AnswerForm("long text" if words >= _LONG else "short text", words=words)
+        return AnswerShape("labels", sorted(repeated, key=lambda text: -counts[text]), words)
+    return AnswerShape("long text" if words >= _LONG else "short text", words=words)
 
 
 def _record(text: str) -> dict[str, object] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tunewright.core.errors import UserError
 from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.exchanges import Exchange, read_exchanges
-from tunewright.traffic.answers import AnswerForm, answer_form
+from tunewright.traffic.answers import AnswerShape, answer_shape
 from tunewright.traffic.grouping import FoundJob, JobFinder
 from tunewright.traffic.prompts import SYSTEM, Prompt, read_prompt
 from tunewright.traffic.slots import outline, parts_of, variable_text
@@ -38,7 +38,7 @@ class Drawn:
 
 
 @dataclass
-class Job:
+class TrafficJob:
     """A job that was found in traffic. Counts stand for all requests, also where a share was captured."""
 
     name: str
@@ -58,7 +58,7 @@ class Job:
     """Requests by the model that they name."""
     seconds: list[float]
     """Of the drawn answers, sorted."""
-    form: AnswerForm
+    form: AnswerShape
     system: str
     """The system prompt; empty where it varies or there is none."""
     outline: str
@@ -87,7 +87,7 @@ class Job:
 class TrafficReport:
     """What was found in a folder of captures."""
 
-    jobs: list[Job]
+    jobs: list[TrafficJob]
     """The dearest first."""
     others: float
     """Requests that belong to no job."""
@@ -172,12 +172,12 @@ class _Tally:
         elif (place := self._chance.randrange(self._seen)) < self._most:
             self._drawn[place] = exchange, prompt
 
-    def job(self, found: FoundJob, days: float, names: Counter[str]) -> Job:
+    def job(self, found: FoundJob, days: float, names: Counter[str]) -> TrafficJob:
         cut = [parts_of(prompt, found.template.triples) for _, prompt in self._drawn]
         choices = [each for exchange, _ in self._drawn for each in exchange.choices[:1]]
         shown = outline(min(cut, key=lambda parts: sum(len(part.text) for part in parts))) if cut else ""
         inputs = [variable_text(parts) for parts in cut]
-        return Job(
+        return TrafficJob(
             name=_name(shown, self._kind, found, names),
             requests=self.requests,
             days=days,
@@ -189,7 +189,7 @@ class _Tally:
             answer_tokens=self._answer_tokens,
             models=dict(sorted(self._models.items(), key=lambda each: -each[1])),
             seconds=sorted(exchange.seconds for exchange, _ in self._drawn),
-            form=answer_form(self._kind, choices),
+            form=answer_shape(self._kind, choices),
             system=_fixed_system([prompt for _, prompt in self._drawn]),
             outline=shown,
             drawn=[

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tunewright.core.errors import UserError
 from tunewright.economics.fit import FitForecast, forecast_fit
 from tunewright.tasks import Example, Meta
-from tunewright.traffic.jobs import Job
+from tunewright.traffic.jobs import TrafficJob
 
 _ROWS = 600
 """Answered requests of a job that the forecast looks at."""
@@ -28,7 +28,7 @@ class Ownable:
     why: str
 
 
-def ownable(job: Job, goal: float) -> Ownable:
+def ownable(job: TrafficJob, goal: float) -> Ownable:
     """The forecast for a job.
 
     Right is here what the API said, so the goal is an agreement with the API: the API's own errors count as right.
@@ -62,7 +62,7 @@ def _shares(forecast: FitForecast) -> tuple[float | None, float | None]:
             return None, None
 
 
-def of_the_bill(jobs: Sequence[Job], shares: Sequence[Ownable]) -> tuple[float, float, float]:
+def of_the_bill(jobs: Sequence[TrafficJob], shares: Sequence[Ownable]) -> tuple[float, float, float]:
     """(dollars of a month that could be owned at least, at most, and those of jobs where that is not known)."""
     low = high = unknown = 0.0
     for job, share in zip(jobs, shares, strict=True):

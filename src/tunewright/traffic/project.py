@@ -11,7 +11,7 @@ from typing import Any
 from tunewright.config import SPEC_FILE
 from tunewright.core.errors import UserError, did_you_mean
 from tunewright.data.guess import Guess, PaidToday, guess_spec
-from tunewright.traffic.jobs import Job, find_jobs
+from tunewright.traffic.jobs import TrafficJob, find_jobs
 
 DRAWN = 50_000
 """The most rows that a project gets, drawn at random."""
@@ -23,7 +23,7 @@ _COLUMNS = {"labels": "label", "record": "record", "short text": "answer", "long
 @dataclass(frozen=True)
 class NewProject:
     folder: Path
-    job: Job
+    job: TrafficJob
     rows: int
     guess: Guess
 
@@ -75,7 +75,7 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
     return NewProject(folder, job, len(rows), guess)
 
 
-def _rows(job: Job) -> Iterator[dict[str, Any]]:
+def _rows(job: TrafficJob) -> Iterator[dict[str, Any]]:
     """The rows of a job. Answers of another form than the job's are left out."""
     column = _COLUMNS[job.form.kind]
     labels = set(job.form.names)

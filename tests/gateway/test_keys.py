@@ -1,0 +1,83 @@
+"""Clients' keys are the gateway's own, and the upstream's key never leaves it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+from openai import AuthenticationError, AzureOpenAI, OpenAI, PermissionDeniedError, RateLimitError
+
+from tests.gateway.conftest import Running, Start
+from tests.gateway.test_pass_through import CHAT
+from tests.gateway.upstream import Upstream
+from tunewright.auth.keys import add_key
+from tunewright.core.errors import UserError
+from tunewright.gateway.app import Gateway
+from tunewright.gateway.config import UpstreamSpec, load_gateway
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+@pytest.fixture
+def guarded(start: Start, paid: Upstream, keys: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
+    """A gateway with keys of its own, whose upstream has another."""
+    monkeypatch.setenv("PAID_KEY", "sk-upstream")
+    add_key(keys, "first")
+    return start({"openai": UpstreamSpec(url=paid.url, key="PAID_KEY")}, keys=keys)
+
+
+def client_with(gateway: Running, key: str) -> OpenAI:
+    return OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0)
+
+
+def test_the_gateways_key_is_replaced_by_the_upstreams(guarded: Running, paid: Upstream, keys: Path) -> None:
+    key = add_key(keys, "shop")
+    assert client_with(guarded, key).chat.completions.create(**CHAT).choices
+    azure = AzureOpenAI(azure_endpoint=guarded.url, api_version="2024-10-21", api_key=key)
+    assert azure.chat.completions.create(**CHAT).choices
+    for asked in paid.asked:
+        assert asked.headers["authorization"] == "Bearer sk-upstream"
+        assert key not in str(asked.headers)
+    assert {each.client for each in guarded.exchanges()} == {"shop"}
+
+
+def test_without_a_key_nobody_is_asked(guarded: Running, paid: Upstream) -> None:
+    for key in ("sk-upstream", "tw-made-up"):
+        with pytest.raises(AuthenticationError):
+            client_with(guarded, key).chat.completions.create(**CHAT)
+    assert httpx.post(f"{guarded.url}/v1/files", content=b"x").status_code == 401
+    assert paid.asked == []
+    assert httpx.get(f"{guarded.url}/health").status_code == 200
+
+
+def test_a_key_may_have_a_rate_and_models(guarded: Running, paid: Upstream, keys: Path) -> None:
+    slow = client_with(guarded, add_key(keys, "slow", per_minute=1))
+    assert slow.chat.completions.create(**CHAT).choices
+    with pytest.raises(RateLimitError, match="'slow' may send 1 requests a minute"):
+        slow.chat.completions.create(**CHAT)
+    few = client_with(guarded, add_key(keys, "few", models=["gpt-6-luna"]))
+    assert few.chat.completions.create(**CHAT).choices
+    with pytest.raises(PermissionDeniedError, match="'few' may use these models only: gpt-6-luna"):
+        few.chat.completions.create(model="gpt-6", messages=CHAT["messages"])
+    with pytest.raises(PermissionDeniedError):
+        few.files.list()
+    assert len(paid.asked) == 2
+
+
+def test_keys_need_upstreams_with_a_key(tmp_path: Path) -> None:
+    settings = tmp_path / "gateway.yaml"
+    settings.write_text("upstreams: {openai: {url: openai}}\nkeys: keys.json\n", "utf-8")
+    with pytest.raises(UserError, match=r"upstreams.openai needs a key: the client's own is the gateway's"):
+        load_gateway(settings)
+
+
+def test_a_key_that_is_not_set_is_one_paragraph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    settings = tmp_path / "gateway.yaml"
+    settings.write_text("upstreams: {openai: {url: openai, key: NOT_SET}}\n", "utf-8")
+    with pytest.raises(UserError, match=r"key of the upstream 'openai' is not set.*export NOT_SET="):
+        Gateway(lambda: load_gateway(settings))
