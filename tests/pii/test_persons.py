@@ -41,6 +41,7 @@ PERSONS = [
     ("we met Petrovskaya there", "Petrovskaya"),
     ("Will Smith called", "Will Smith"),
     ("Sinéad O'Brien's order", "Sinéad O'Brien"),
+    ("we met Medina Yunis there", "Medina Yunis"),  # the family name first
 ]
 NO_PERSONS = [
     "Dear Customer, Hello There, Hi Team, Dear Sir or Madam",

@@ -218,8 +218,10 @@ def _begins(words: list[re.Match[str]]) -> bool:
 
 
 def _is_full_name(words: list[re.Match[str]], name: str) -> bool:
-    given = words[0][0].split("-")[0] in gazetteer().given
-    return given or _is_family(words[-1][0]) or bool(_MIDDLE_INITIAL.search(name))
+    first, last = words[0][0], words[-1][0]
+    if first.split("-")[0] in gazetteer().given or _is_family(last) or _MIDDLE_INITIAL.search(name):
+        return True
+    return _is_family(first) and last in gazetteer().given  # the family name comes first in much of the world
 
 
 def _is_single_name(word: re.Match[str], text: str) -> bool:
