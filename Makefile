@@ -43,7 +43,7 @@ fuzz: $(TOOLS) ## what nobody would write, other inputs each time, for ten minut
 	TUNEWRIGHT_FUZZ_SECONDS=600 $(ONE_THREAD) $(BIN)/pytest tests/fuzz
 
 test-nightly: $(TOOLS) ## the longest of the crash tests and trainings, and the commands of docs/get-started.md
-	$(ONE_THREAD) $(BIN)/pytest -m nightly --numprocesses auto
+	$(ONE_THREAD) $(BIN)/pytest -m nightly --numprocesses auto --dist loadfile
 
 test-vllm: $(TOOLS) $(VLLM)/.ready ## the contract with the real vLLM (CPU build): 3.3 GB, 8 GB of memory, ten minutes
 	TUNEWRIGHT_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest tests/vllm --durations 10

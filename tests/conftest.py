@@ -50,14 +50,9 @@ pytest_plugins = ["tests.fixtures.tiny", "tests.fixtures.short_run", "tests.fixt
 
 LONGEST = (
     *sorted(SHORT_RUN),
-    "tests/training/test_diagnosis_run.py",
     "tests/training/test_distributed.py",
     "tests/backends/azure/test_retrain.py",
     "tests/docs/test_readme.py",
-    "tests/deploy/test_azure_encoder.py",
-    "tests/monitoring/test_month.py",
-    "tests/backends/test_azure_run.py",
-    "tests/backends/test_azure_train.py",
     "tests/deploy/test_deploy_run.py",
 )
 """The files that take minutes each. They begin first, so that no process works alone at the end."""

@@ -13,7 +13,7 @@ from tests.conftest import tunewright
 from tests.fixtures.tiny import TINY, run_example
 from tunewright.core.artifacts import read_manifest
 
-pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
+pytestmark = [pytest.mark.model, pytest.mark.nightly, pytest.mark.usefixtures("forked_steps")]
 
 PLAYED = ("azure.emulate=seasoned",)
 """With GPUs."""

@@ -54,6 +54,7 @@ def assert_same_weights(left: Path, right: Path) -> None:
         assert torch.equal(value, two[name]), name
 
 
+@pytest.mark.nightly
 def test_a_training_whose_node_is_taken_away_ends_with_the_same_weights(
     azure: AzureEmulator, job: Callable[..., Spec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_training_whose_node_is_taken_away_ends_with_the_same_weights(
     assert azure.proxy.refused == []
 
 
+@pytest.mark.nightly
 def test_two_nodes_train_one_adapter_and_both_are_taken_away(azure: AzureEmulator, job: Callable[..., Spec]) -> None:
     """Each in a folder of its own, as separate machines have; with notice, and at once."""
     spec = job({"nodes": 2}, batch_size=4, max_steps=24, num_checkpoints=6, num_evaluations=6)

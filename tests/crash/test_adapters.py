@@ -73,6 +73,7 @@ def test_a_change(root: Path, home: Path, bundles: list[Path], act: Callable[[Pa
     assert found.kills > 1 and found.full > 1
 
 
+@pytest.mark.nightly
 def test_the_first_one(root: Path, home: Path, bundles: list[Path]) -> None:
     found = crash_everywhere(Case(root, lambda: add_second(root, bundles), lambda: served(root)), home)
     assert not found.faults

@@ -100,6 +100,7 @@ def test_collecting(root: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert found.kills > 5 and found.full > 5
 
 
+@pytest.mark.nightly
 def test_growth(root: Path, home: Path) -> None:
     spec = load_spec(write_project(root))
     with closing(open_store(spec)) as store:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import REPOSITORY, tunewright
 
-pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
+pytestmark = [pytest.mark.model, pytest.mark.nightly, pytest.mark.usefixtures("forked_steps")]
 
 SMALL = [
     "model=all-minilm",

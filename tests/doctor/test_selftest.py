@@ -56,7 +56,7 @@ def wrong_layout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "_masks", FAULTS["sees what comes later"])
 
 
-@pytest.mark.parametrize("fault", [wrong_gradient, wrong_layout])
+@pytest.mark.parametrize("fault", [pytest.param(wrong_gradient, marks=pytest.mark.nightly), wrong_layout])
 def test_what_is_wrong_is_a_row(monkeypatch: pytest.MonkeyPatch, fault: Any) -> None:
     fault(monkeypatch)
     monkeypatch.setattr("tunewright.doctor.run._trained", lambda *_: iter(()))

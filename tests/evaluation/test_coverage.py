@@ -78,6 +78,7 @@ def test_intervals_of_groups_cover_the_truth() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_every_combination_is_covered() -> None:
     result = list(cases(1000))
     assert all(share >= 0.9 for *_, share in result)

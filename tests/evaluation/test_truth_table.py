@@ -31,7 +31,10 @@ def test_there_are_scenarios_enough_each_with_its_own_name() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.nightly if number % 3 else ()) for number, name in enumerate(SCENARIOS)],
+)
 def test_no_scenario_is_decided_wrongly_time_and_again(name: str) -> None:
     """Of decisions that are harmful one time in twenty, three or more of six come once in five hundred times."""
     result = VERDICTS.outcome(SCENARIOS[name], DRAWINGS, 1)

@@ -42,6 +42,7 @@ def climbed(short_run: ShortRun, small: Path, *changes: str) -> dict:
     return dict(json.loads(done.stdout))
 
 
+@pytest.mark.nightly
 def test_a_small_model_that_misses_a_target_is_followed_by_the_next(short_run: ShortRun, small: Path) -> None:
     report = climbed(short_run, small)
     first, second = report["ladder"]["tried"][:2]
@@ -52,6 +53,7 @@ def test_a_small_model_that_misses_a_target_is_followed_by_the_next(short_run: S
     assert report["ladder"]["best"] != "smollm2-135m" or report["verdict"] == short_run.report["verdict"]
 
 
+@pytest.mark.nightly
 def test_where_an_svm_is_good_enough_the_ladder_ends(short_run: ShortRun, small: Path) -> None:
     report = climbed(short_run, small, *EASY)
     (only,) = report["ladder"]["tried"]

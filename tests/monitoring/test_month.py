@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY, tunewright
 from tests.month import Day, Ticket, play
 from tunewright.monitoring.retraining.run import Course
 
-pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
+pytestmark = [pytest.mark.model, pytest.mark.nightly, pytest.mark.usefixtures("forked_steps")]
 
 KNOWN, TESTED = 250, 0.55
 """Tickets that the first model is made of, and the share of them in the test: it is taught so few that the corrections

@@ -164,7 +164,12 @@ def test_a_machine_taken_away_leaves_a_checkpoint_of_its_last_step(short_run: Sh
 
 
 @pytest.mark.parametrize(
-    ("name", "sign"), [("export", "merged"), ("evaluate", "answers/few_shot.jsonl"), ("parity", ".fingerprint")]
+    ("name", "sign"),
+    [
+        ("export", "merged"),
+        pytest.param("evaluate", "answers/few_shot.jsonl", marks=pytest.mark.nightly),
+        ("parity", ".fingerprint"),
+    ],
 )
 def test_another_killed_step_leaves_nothing_that_looks_whole_and_runs_again(
     short_run: ShortRun, tmp_path: Path, name: str, sign: str

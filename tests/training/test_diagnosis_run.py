@@ -75,6 +75,7 @@ def train(tickets: list[dict[str, Any]], tmp_path: Path) -> Train:
     return run
 
 
+@pytest.mark.nightly
 def test_a_clean_training_is_left_alone_and_recorded_in_mlflow(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

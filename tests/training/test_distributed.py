@@ -143,6 +143,7 @@ def children(process: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text("ascii").split()]
 
 
+@pytest.mark.nightly
 def test_divided_trainings_go_on_where_they_were(make_project: MakeProject) -> None:
     """After SIGTERM to the step, after kill -9 of one of its processes, and of the one that started them."""
     project = make_project(batch_size=16, epochs=6, num_checkpoints=5, lora={"dropout": 0.2})
@@ -253,6 +254,7 @@ end(0)
 """
 
 
+@pytest.mark.nightly
 def test_processes_that_have_done_their_work_end_without_being_aborted(tmp_path: Path) -> None:
     """Without `end` a quarter of such pairs lost a process to torch's threads, which Python had left running."""
     (tmp_path / "ending.py").write_text(_ENDING, "utf-8")

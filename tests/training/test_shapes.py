@@ -36,7 +36,9 @@ def test_every_linear_layer_is_adapted_the_fused_ones_too(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.nightly if number % 2 else ()) for number, name in enumerate(SHAPES)]
+)
 def test_a_step_is_counted_on_rows_of_its_template(name: str) -> None:
     """QLoRA's weights take half a byte a parameter; the embeddings stay in two bytes."""
     entry = SHAPES[name]

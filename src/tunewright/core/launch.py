@@ -53,6 +53,9 @@ def launch(arguments: Sequence[str], count: int) -> int:
 def end(code: int) -> NoReturn:
     """End this process. A member of a torch process group leaves the group first and then skips Python's cleanup,
     because threads that the group leaves behind sometimes abort a process that has finished its work."""
+    # There is nothing left to interrupt, and a signal now would end the cleanup in a traceback.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

@@ -117,7 +117,14 @@ def breaks(azure: AzureEmulator, to: str) -> None:
 
 
 @pytest.mark.usefixtures("prepared_steps")
-@pytest.mark.parametrize(("to", "on"), [("aml", "azure"), ("aca", "local"), ("aks", "local")])
+@pytest.mark.parametrize(
+    ("to", "on"),
+    [
+        pytest.param("aml", "azure", marks=pytest.mark.nightly),
+        ("aca", "local"),
+        pytest.param("aks", "local", marks=pytest.mark.nightly),
+    ],
+)
 def test_from_corrections_to_a_canary_that_is_taken_away_and_one_that_is_promoted(
     spec: Spec, azure: AzureEmulator, to: str, on: On, identity: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
