@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import httpx
@@ -81,3 +83,26 @@ def test_a_key_that_is_not_set_is_one_paragraph(tmp_path: Path, monkeypatch: pyt
     settings.write_text("upstreams: {openai: {url: openai, key: NOT_SET}}\n", "utf-8")
     with pytest.raises(UserError, match=r"key of the upstream 'openai' is not set.*export NOT_SET="):
         Gateway(lambda: load_gateway(settings))
+
+
+def test_entra_signs_in_with_the_real_credential_chain(
+    start: Start, paid: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chain's last link is Azure's command line, which a script plays; the rest is azure-identity itself."""
+    program = tmp_path / "bin" / "az"
+    program.parent.mkdir()
+    told = {"accessToken": "entra-token", "expiresOn": "2099-01-01 00:00:00.000000", "expires_on": 4070908800}
+    program.write_text(f"#!/bin/sh\necho asked >> {tmp_path}/asked\necho '{json.dumps(told)}'\n", "utf-8")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "AzureCliCredential")
+    azure = UpstreamSpec(url=paid.url.removesuffix("/v1"), kind="azure", key="entra")
+    gateway = start({"azure": azure})
+    for _ in range(3):
+        assert client_with(gateway, "sk-of-the-client").chat.completions.create(**CHAT).choices
+    assert {asked.headers["authorization"] for asked in paid.asked} == {"Bearer entra-token"}
+    assert (tmp_path / "asked").read_text("utf-8") == "asked\n", "one token serves many requests"
+    program.write_text("#!/bin/sh\necho 'Please run az login' >&2\nexit 1\n", "utf-8")
+    refused = httpx.post(f"{start({'azure': azure}).url}/v1/chat/completions", json=CHAT)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (502, "no_token")
+    assert len(paid.asked) == 3

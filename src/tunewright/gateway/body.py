@@ -58,7 +58,9 @@ class Body:
             self._memory.free -= len(piece)
             if self._held > most or self._memory.free < 0:
                 return None
-        return b"".join(self._pieces)
+        whole = b"".join(self._pieces)
+        self._pieces = []
+        return whole
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body, piece by piece, as it arrives.

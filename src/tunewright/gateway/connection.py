@@ -13,7 +13,7 @@ import aiohttp
 
 from tunewright.gateway.body import Body, ClientLeft, TooSlow
 from tunewright.gateway.headers import to_upstream
-from tunewright.gateway.upstreams import Upstream
+from tunewright.gateway.upstreams import Upstream, UpstreamFault
 from tunewright.serving.guard import Message
 
 _PAUSES = (0.1, 0.4)
@@ -28,18 +28,6 @@ _LONGEST_PAUSE = 5.0
 """Seconds that the gateway waits at an upstream's request before it sends a request again."""
 _LARGE = 1 << 20
 """Bytes of a body above which it is sent in pieces, so that other requests get a turn."""
-
-
-class UpstreamFault(Exception):
-    """An upstream can't be asked, or does not answer.
-
-    Args:
-        status: what the client gets.
-    """
-
-    def __init__(self, status: int, message: str, code: str):
-        self.status, self.code = status, code
-        super().__init__(message)
 
 
 class UpstreamConnection:
@@ -141,6 +129,10 @@ class UpstreamConnection:
             reason = str(error.certificate_error)
         elif isinstance(error, aiohttp.ClientConnectorError):
             reason = f"no connection to {error.host}:{error.port} ({error.strerror})"
+        elif isinstance(
+            error, aiohttp.ClientHttpProxyError
+        ):  # whose own text has the proxy's address, and so its password
+            reason = f"the proxy on the way answers with status {error.status}"
         elif isinstance(error, aiohttp.ServerDisconnectedError):
             reason = "it closed the connection without an answer"
         return UpstreamFault(

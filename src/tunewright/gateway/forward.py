@@ -14,11 +14,11 @@ from tunewright.auth.keys import Principal
 from tunewright.core.limits import JSON_PARTS, SMALL_BODY_BYTES
 from tunewright.gateway.answers import AnswerReader
 from tunewright.gateway.body import Body, BodyMemory, ClientLeft, TooSlow
-from tunewright.gateway.connection import UpstreamConnection, UpstreamFault
+from tunewright.gateway.connection import UpstreamConnection
 from tunewright.gateway.headers import OWN, to_client, value_of
 from tunewright.gateway.observation import Observation, Observer
 from tunewright.gateway.routes import Route, route_of
-from tunewright.gateway.upstreams import Upstreams
+from tunewright.gateway.upstreams import UpstreamFault, Upstreams
 from tunewright.serving.connections import HANG_UP
 from tunewright.serving.errors import refusal
 from tunewright.serving.guard import PRINCIPAL, Message, Receive, Send

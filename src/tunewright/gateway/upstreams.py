@@ -13,12 +13,25 @@ from urllib.request import getproxies, proxy_bypass
 from yarl import URL
 
 from tunewright.core.errors import UserError
+from tunewright.core.progress import say
 from tunewright.gateway.config import ENTRA, GatewaySpec, UpstreamSpec
 from tunewright.gateway.routes import Route, is_azure
 
 _SCOPE = "https://cognitiveservices.azure.com/.default"
 _EARLY = 300.0
 """Seconds before its end at which a token of Entra ID is replaced."""
+
+
+class UpstreamFault(Exception):
+    """An upstream can't be asked, or does not answer.
+
+    Args:
+        status: what the client gets.
+    """
+
+    def __init__(self, status: int, message: str, code: str):
+        self.status, self.code = status, code
+        super().__init__(message)
 
 
 class Upstream:
@@ -57,7 +70,7 @@ class Upstream:
         """The header with the upstream's key; None: the client's own key is passed on.
 
         Raises:
-            UserError: Entra ID gives no token.
+            UpstreamFault: Entra ID gives no token.
         """
         if self._key is None:
             return None
@@ -112,6 +125,7 @@ def _key(name: str, spec: UpstreamSpec) -> str | Callable[[], Awaitable[str]] | 
 
 
 def _entra() -> Callable[[], Awaitable[str]]:
+    from azure.core.exceptions import ClientAuthenticationError
     from azure.identity import DefaultAzureCredential
 
     credential = DefaultAzureCredential()
@@ -122,7 +136,13 @@ def _entra() -> Callable[[], Awaitable[str]]:
         nonlocal token, ends
         async with turn:
             if time.time() > ends - _EARLY:
-                got = await asyncio.to_thread(credential.get_token, _SCOPE)
+                try:
+                    got = await asyncio.to_thread(credential.get_token, _SCOPE)
+                except ClientAuthenticationError as error:
+                    say(f"Entra ID gives no token: {error.message.strip()}")
+                    raise UpstreamFault(
+                        502, "The gateway can't sign in to Entra ID; its log says why.", "no_token"
+                    ) from None
                 token, ends = got.token, float(got.expires_on)
         return token
 
