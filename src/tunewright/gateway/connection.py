@@ -129,9 +129,8 @@ class UpstreamConnection:
             reason = str(error.certificate_error)
         elif isinstance(error, aiohttp.ClientConnectorError):
             reason = f"no connection to {error.host}:{error.port} ({error.strerror})"
-        elif isinstance(
-            error, aiohttp.ClientHttpProxyError
-        ):  # whose own text has the proxy's address, and so its password
+        elif isinstance(error, aiohttp.ClientHttpProxyError):
+            # Its own text has the proxy's address, and perhaps a password in it.
             reason = f"the proxy on the way answers with status {error.status}"
         elif isinstance(error, aiohttp.ServerDisconnectedError):
             reason = "it closed the connection without an answer"
