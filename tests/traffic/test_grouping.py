@@ -131,6 +131,21 @@ def test_one_job_alone_is_one_job(make: Maker) -> None:
     assert Counter(jobs)[0] >= 198
 
 
+def test_jobs_are_told_apart_behind_any_preamble() -> None:
+    fake = Faker()
+    fake.seed_instance(8)
+    preamble = fake.paragraph(nb_sentences=60)
+    tasks = ("Say which of our warehouses has to send what the customer asks for.", "List the dates in the text below.")
+
+    def made(number: int) -> Prompt:
+        system = f"{preamble}\n\n{tasks[number % 2]}"
+        return read_prompt("chat", chat(("system", system), ("user", fake.paragraph(nb_sentences=3))))
+
+    finder, jobs = grouped([made(number) for number in range(200)])
+    assert len(finder.jobs) == 2
+    assert len({jobs[number] for number in range(0, 200, 2)}) == len({jobs[number] for number in range(1, 200, 2)}) == 1
+
+
 def test_requests_that_share_nothing_are_no_job() -> None:
     finder, jobs = grouped([prompt for _, prompt in mixed([], each=0, noise=300)])
     assert finder.jobs == []

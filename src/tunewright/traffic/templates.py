@@ -36,7 +36,7 @@ _COVERED = 0.6
 _VALUES = 20
 """Alternatives from which they are values of one slot, such as passages that were looked up, and no instructions."""
 _SIMILAR = 0.75
-"""The overlap (Jaccard) of two templates from which they are versions of one."""
+"""The overlap (Jaccard) of two templates from which they may be versions of one."""
 _BLOCKS = 8
 """Sets of triples that are tried in a group, the largest first."""
 _CONSIDERED = 1500
@@ -68,10 +68,11 @@ def find_templates(prompts: Sequence[Triples]) -> list[Template]:
     return sorted(_merged(templates), key=lambda each: -len(each.rows))
 
 
-def overlap(first: Triples, second: Triples) -> float:
-    """The Jaccard index of two templates."""
+def _are_versions(first: Triples, second: Triples) -> bool:
+    """Whether one template only adds to the other. Two that differ both ways may be jobs that share a long preamble."""
     both = len(np.intersect1d(first, second, assume_unique=True))
-    return both / max(1, len(first) + len(second) - both)
+    either = len(first) + len(second) - both
+    return both >= _SIMILAR * max(1, either) and min(len(first), len(second)) - both < _TEMPLATE
 
 
 class _Sample:
@@ -177,9 +178,7 @@ def _merged(templates: list[Template]) -> list[Template]:
     """Templates without those that are a version of another."""
     merged: list[Template] = []
     for each in sorted(templates, key=lambda template: -len(template.rows)):
-        same = next(
-            (index for index, kept in enumerate(merged) if overlap(kept.triples, each.triples) >= _SIMILAR), None
-        )
+        same = next((index for index, kept in enumerate(merged) if _are_versions(kept.triples, each.triples)), None)
         if same is None:
             merged.append(each)
         else:
