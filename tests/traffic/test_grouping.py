@@ -146,6 +146,55 @@ def test_jobs_are_told_apart_behind_any_preamble() -> None:
     assert len({jobs[number] for number in range(0, 200, 2)}) == len({jobs[number] for number in range(1, 200, 2)}) == 1
 
 
+DISCLAIMER = (
+    "This message and its attachments are confidential and meant for the addressee alone. If you are not the "
+    "addressee, tell the sender, delete the message, and neither copy nor use what it holds in any way."
+)
+
+
+def mail(fake: Faker, chance: random.Random) -> str:
+    return f"{text_of(fake, chance)}\n{DISCLAIMER if chance.random() < 0.7 else ''}"
+
+
+def of_mails_one(fake: Faker, chance: random.Random) -> dict[str, Any]:
+    return chat(("user", f"Sum this mail up in three points for the account manager:\n\n{mail(fake, chance)}"))
+
+
+def of_mails_another(fake: Faker, chance: random.Random) -> dict[str, Any]:
+    return chat(("user", f"List what has to be done by whom according to this mail:\n\n{mail(fake, chance)}"))
+
+
+def with_forms_of_few_firms(fake: Faker, chance: random.Random) -> dict[str, Any]:
+    """Most texts come in the layout of one of three firms."""
+    firm = chance.choice(("Alpha", "Beta", "Gamma", ""))
+    form = f"{firm} company, invoice to be paid within thirty days to {firm} bank, account of {firm} trading, "
+    system = "Extract the fields of the invoice that the user sends, and answer with the JSON object alone."
+    return chat(("system", system), ("user", f"{form * bool(firm)}{text_of(fake, chance)}"))
+
+
+def test_a_signature_that_recurs_hides_no_instruction() -> None:
+    rows = mixed([of_mails_one, of_mails_another, short_to_french], each=150, noise=20)
+    finder, jobs = grouped([prompt for _, prompt in rows])
+    went = Counter((name, job) for (name, _), job in zip(rows, jobs, strict=True))
+    assert len(finder.jobs) == 3, went
+    assert adjusted_rand_score([name for name, _ in rows], [-1 if job is None else job for job in jobs]) >= 0.98, went
+
+
+def test_layouts_behind_one_system_prompt_are_one_job() -> None:
+    rows = mixed([with_forms_of_few_firms, one_of_a_shared_preamble], each=240)
+    finder, _ = grouped([prompt for _, prompt in rows])
+    assert len(finder.jobs) == 2
+
+
+@pytest.mark.parametrize("share", [0.92, 0.97])
+def test_a_job_that_is_nearly_all_of_the_traffic_hides_no_other(share: float) -> None:
+    few = round(1000 * (1 - share))
+    rows = mixed([with_variables_in_the_system_prompt], each=1000 - few) + mixed([with_a_template], each=few, seed=2)
+    finder, jobs = grouped([prompt for _, prompt in rows])
+    assert len(finder.jobs) == 2
+    assert adjusted_rand_score([name for name, _ in rows], jobs) >= 0.98
+
+
 def test_requests_that_share_nothing_are_no_job() -> None:
     finder, jobs = grouped([prompt for _, prompt in mixed([], each=0, noise=300)])
     assert finder.jobs == []

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tunewright.traffic.words import Triples, are_edges, are_leads
+from tunewright.traffic.words import Triples, are_edges, are_leads, are_systems
 
 _FIXED = 0.9
 """The share of a job's prompts that have a triple of its template. Templates have optional parts, too."""
@@ -33,8 +33,13 @@ _NEVER = 0.1
 """The share of prompts with one instruction that may have another, too. Passages that are looked up come together."""
 _COVERED = 0.6
 """The share of the other prompts that must have an instruction of their own, for a set of triples to be one."""
-_VALUES = 20
-"""Alternatives from which they are values of one slot, such as passages that were looked up, and no instructions."""
+_VALUES = 10
+"""Alternatives behind one template from which they are values of a slot, such as the policies of a tenant, and no
+instructions."""
+_TRIED = 60
+"""Alternatives that are looked at."""
+_ALL = 0.995
+"""The share of a group's prompts from which all have a triple; one job may be nearly all of a group."""
 _SIMILAR = 0.75
 """The overlap (Jaccard) of two templates from which they may be versions of one."""
 _BLOCKS = 8
@@ -114,43 +119,55 @@ class _Sample:
         if len(rows) < 2 * self._least:
             return None
         counts = self._counts(rows)
-        fixed = counts >= _FIXED * len(rows)
+        fixed = counts >= _ALL * len(rows)
         partial = np.flatnonzero((counts >= self._least) & ~fixed)
         partial = partial[np.argsort(-counts[partial], kind="stable")][:_CONSIDERED]
         here = self._matrix[rows][:, partial].toarray()
         triples, shared = self._triples[partial], int(fixed.sum())
-        for block in _blocks(here, _BLOCKS):
-            if len(block) < max(_SHORT_TEMPLATE, min(_TEMPLATE, shared)):
+        is_bare = shared < _SHORT_TEMPLATE
+        has_system = are_systems(self._triples[fixed]).sum() >= _TEMPLATE
+        blocks = [
+            block
+            for block in _blocks(here, _BLOCKS)
+            if len(block) >= max(_SHORT_TEMPLATE, min(_TEMPLATE, shared))
+            and self._least <= _with(here, block).sum() <= len(rows) - self._least
+        ]
+        # What recurs in the middle of messages, such as a signature, may be content.
+        placed = [
+            bool(are_edges(triples[block]).any() or are_systems(triples[block]).mean() >= 0.5) for block in blocks
+        ]
+        for is_placed, block in sorted(zip(placed, blocks, strict=True), key=lambda each: not each[0]):
+            if has_system and not is_placed:
                 break
-            has = _with(here, block)
-            is_part = self._least <= has.sum() <= len(rows) - self._least
-            is_lead = shared < _SHORT_TEMPLATE and are_edges(triples[block]).any()
-            left = np.delete(here, block, axis=1)
-            if is_part and (is_lead or self._have_another(left[~has], left[has], len(block))):
+            has, left = _with(here, block), np.delete(here, block, axis=1)
+            most = len(left) if is_bare else _VALUES
+            begins = is_bare and are_edges(triples[block]).any()
+            if begins or self._have_another(left[~has], left[has], len(block), most):
                 return [rows[has], rows[~has]]
-        if shared < _SHORT_TEMPLATE and len(leads := np.flatnonzero(are_leads(triples))):
+        if is_bare and len(leads := np.flatnonzero(are_leads(triples))):
             has = here[:, leads[0]] > 0
             return [rows[has], rows[~has]]
         return None
 
-    def _have_another(self, others: NDArray[np.float32], own: NDArray[np.float32], size: int) -> bool:
+    def _have_another(self, others: NDArray[np.float32], own: NDArray[np.float32], size: int, most: int) -> bool:
         """Whether prompts without a set of triples have another one in its place.
 
         Args:
             own: the prompts with the set, without its columns.
             size: triples of the set.
+            most: alternatives from which they are values of one slot.
         """
         frequent = np.flatnonzero(others.sum(axis=0) >= self._least)
         others, own = others[:, frequent], own[:, frequent]
         covered, in_own = np.zeros(len(others), bool), np.zeros(len(own), bool)
         alternatives = 0
-        for block in _blocks(others, _VALUES):
+        for block in _blocks(others, min(most, _TRIED)):
             if len(block) < min(size, _TEMPLATE) / 2:
                 break
             covered |= _with(others, block)
             in_own |= _with(own, block)
             alternatives += 1
-        return alternatives < _VALUES and covered.mean() >= _COVERED and in_own.mean() <= _NEVER
+        return alternatives < most and covered.mean() >= _COVERED and in_own.mean() <= _NEVER
 
 
 def _with(here: NDArray[np.float32], block: Rows) -> NDArray[np.bool_]:

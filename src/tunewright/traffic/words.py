@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tunewright.traffic.prompts import Prompt
+from tunewright.traffic.prompts import SYSTEM, Prompt
 
 Triples = NDArray[np.uint64]
 
@@ -18,8 +18,8 @@ _MOST_LETTERS = 12_000
 """Letters of a message that count: this many at its start, and a quarter of it at its end."""
 _LEAD_WORDS = 8
 """Words of an instruction so short that it ends with a colon, such as `Translate to French:`."""
-_EDGE, _LEAD = np.uint64(1), np.uint64(2)
-_PLAIN = ~(_EDGE | _LEAD)
+_EDGE, _LEAD, _SYSTEM = np.uint64(1), np.uint64(2), np.uint64(4)
+_PLAIN = ~(_EDGE | _LEAD | _SYSTEM)
 """Bits of a hash that tell its kind; the other bits are the words'."""
 _MULTIPLIERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
 _CACHED = 1 << 20
@@ -36,6 +36,12 @@ def are_edges(triples: Triples) -> NDArray[np.bool_]:
 def are_leads(triples: Triples) -> NDArray[np.bool_]:
     """Which of them stand for a message's first words up to a colon."""
     found: NDArray[np.bool_] = (triples & _LEAD) != 0
+    return found
+
+
+def are_systems(triples: Triples) -> NDArray[np.bool_]:
+    """Which of them are in a system message."""
+    found: NDArray[np.bool_] = (triples & _SYSTEM) != 0
     return found
 
 
@@ -56,7 +62,7 @@ def words_in(role: str, text: str, template: Triples) -> list[tuple[int, bool]]:
     ids = _ids(role, [each.group() for each in found])
     covered = np.zeros(len(ids), bool)
     if len(ids) > 2:
-        hits = np.flatnonzero(np.isin(_runs(ids), template))
+        hits = np.flatnonzero(np.isin(_runs(ids) | _kind(role), template))
         for offset in range(3):
             covered[hits + offset] = True
     return [(each.start(), bool(is_in)) for each, is_in in zip(found, covered[1:-1], strict=True)]
@@ -75,7 +81,11 @@ def _of_message(role: str, text: str) -> Triples:
     if colon:
         lead = ids[:colon] * _MULTIPLIERS[0] ** np.arange(colon, dtype=np.uint64)
         parts.append(lead.sum(keepdims=True) & _PLAIN | _LEAD)
-    return np.concatenate(parts)
+    return np.concatenate(parts) | _kind(role)
+
+
+def _kind(role: str) -> np.uint64:
+    return _SYSTEM if role == SYSTEM else np.uint64(0)
 
 
 def _ids(role: str, words: Sequence[str]) -> Triples:
