@@ -109,6 +109,10 @@ BODY_BYTES_AT_ONCE = 256 << 20
 ten of the largest requests; the text and JSON of a body take a few times as much."""
 FORM_BYTES_AT_ONCE = 64 << 20
 """The same for the review app, whose largest form has 4 MiB."""
+GATEWAY_BODY_BYTES = 32 << 20
+"""Bytes of a request that the gateway reads before it passes it on. Larger ones pass unread, piece by piece."""
+GATEWAY_BODY_RATE = 16 << 10
+"""Bytes a second that a client of the gateway must send on average after `BODY_SECONDS`. Files may have any size."""
 READERS_PER_PLACE = 4
 """Bodies that may arrive at a time, for each request that is answered at a time."""
 FORM_READERS = 64

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from tunewright.core.limits import BODY_BYTES_AT_ONCE, BODY_SECONDS
+from tunewright.core.limits import BODY_BYTES_AT_ONCE, BODY_SECONDS, GATEWAY_BODY_RATE
 from tunewright.serving.guard import Receive
-
-_LEAST_RATE = 16 << 10
-"""Bytes a second that a client must send on average after the first `BODY_SECONDS`."""
 
 
 class ClientLeft(Exception):
@@ -92,7 +89,7 @@ class Body:
         self._memory.free += size
 
     async def _next(self) -> bytes:
-        ends = self._begun + BODY_SECONDS + self.size / _LEAST_RATE
+        ends = self._begun + BODY_SECONDS + self.size / GATEWAY_BODY_RATE
         try:
             async with asyncio.timeout_at(ends):
                 message = await self._receive()

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from tunewright.auth.keys import Principal
-from tunewright.core.limits import JSON_PARTS, SMALL_BODY_BYTES
+from tunewright.core.limits import GATEWAY_BODY_BYTES, JSON_PARTS, SMALL_BODY_BYTES
 from tunewright.gateway.answers import AnswerReader
 from tunewright.gateway.body import Body, BodyMemory, ClientLeft, TooSlow
 from tunewright.gateway.connection import UpstreamConnection
@@ -23,8 +23,6 @@ from tunewright.serving.connections import HANG_UP
 from tunewright.serving.errors import refusal
 from tunewright.serving.guard import PRINCIPAL, Message, Receive, Send
 
-_READ_BYTES = 32 << 20
-"""Bytes of a request's body that the gateway reads before it asks an upstream. Larger ones pass unread."""
 _LARGE = 1 << 20
 """Bytes of JSON that a thread reads, because they take tens of milliseconds."""
 _WITHOUT_BODY = (204, 304)
@@ -70,11 +68,11 @@ class Forwarder:
     async def _answer(self, scope: Message, route: Route, body: Body, send: _Sent, seen: Observation) -> None:
         if not scope["raw_path"].startswith(b"/"):  # behind a host's name it would be part of another host's
             raise UpstreamFault(400, "The path of a request begins with a slash.", "invalid_request")
-        whole = await body.read(SMALL_BODY_BYTES if route.kind == "other" else _READ_BYTES)
+        whole = await body.read(SMALL_BODY_BYTES if route.kind == "other" else GATEWAY_BODY_BYTES)
         if whole is not None and route.kind != "other":
             seen.request = await _read_json(whole)
         if whole is None and self._upstreams.needs_model(route):
-            what = f"This gateway has several upstreams, and reads only {_READ_BYTES >> 20} MiB to choose one."
+            what = f"This gateway has several upstreams, and reads only {GATEWAY_BODY_BYTES >> 20} MiB to choose one."
             raise UpstreamFault(413, what, "request_too_large")
         principal: Principal | None = scope.get(PRINCIPAL)
         if principal and principal.models is not None and not (seen.model and principal.may_use(seen.model)):
