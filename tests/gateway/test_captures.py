@@ -180,6 +180,30 @@ def test_compressed_answers_pass_and_are_read(
     assert only(gateway).choices[0].text == "hello"
 
 
+def test_compressed_answers_are_counted_where_nothing_is_captured(start: Start, paid: Upstream) -> None:
+    gateway = start({"openai": paid.url}, capture=None)
+    usage = {"prompt_tokens": 7, "completion_tokens": 2}
+    sent = gzip.compress(json.dumps({"model": "m", "choices": [], "usage": usage}).encode())
+
+    async def compressed(_request: web.Request) -> web.Response:
+        return web.Response(body=sent, headers={"content-encoding": "gzip", "content-type": "application/json"})
+
+    paid.faults = [compressed]
+    assert httpx.post(f"{gateway.url}/v1/chat/completions", json=CHAT).json()["usage"] == usage
+    metrics = httpx.get(f"{gateway.url}/metrics").text
+    assert 'tunewright_gateway_tokens_total{kind="chat",tokens="prompt",upstream="openai"} 7.0' in metrics
+
+
+def test_an_answer_in_an_unknown_encoding_passes_and_is_not_called_whole(gateway: Running, paid: Upstream) -> None:
+    async def packed(_request: web.Request) -> web.Response:
+        return web.Response(body=b"\x28\xb5", headers={"content-encoding": "zstd", "content-type": "application/json"})
+
+    paid.faults = [packed]
+    with httpx.stream("POST", f"{gateway.url}/v1/chat/completions", json=CHAT) as answer:
+        assert b"".join(answer.iter_raw()) == b"\x28\xb5"
+    assert not only(gateway).is_whole
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -18,6 +18,8 @@ ENCODINGS = ("gzip", "deflate")
 """The encodings of a body that the reader decodes."""
 _TAIL = 4 << 10
 """Bytes at the end of a large answer in which its usage block lies."""
+_UNPACKED = 16 << 20
+"""Bytes that the reader unpacks of an answer whose texts are not kept, for the usage block at its end."""
 _LONGEST_EVENT = 8 << 20
 """Bytes of an event that the reader holds. Parts of pictures come in megabytes."""
 _ENDS = ("response.completed", "response.incomplete", "response.failed")
@@ -57,9 +59,7 @@ class AnswerReader:
     """
 
     def __init__(self, kind: Kind, content_type: str, encoding: str, largest: int):
-        self._largest = largest
         self._decode = _decoder(encoding, largest)
-        self._answer = ReadAnswer()
         is_stream = content_type.partition(";")[0].strip().lower() == "text/event-stream"
         self._body: _Stream | _Whole = _Stream(kind, largest) if is_stream else _Whole(kind, largest)
 
@@ -71,14 +71,11 @@ class AnswerReader:
             return self._body.feed(self._decode(piece))
         except _Unreadable:
             self._decode = None
-            self._answer.is_whole = False
             return False
 
     def result(self) -> ReadAnswer:
         """What was read."""
-        if self._decode is not None:
-            self._body.finish(self._answer)
-        return self._answer
+        return ReadAnswer(is_whole=False) if self._decode is None else self._body.result()
 
 
 class _Unreadable(Exception):
@@ -92,7 +89,7 @@ def _decoder(encoding: str, largest: int) -> Callable[[bytes], bytes] | None:
     if encoding not in ENCODINGS:
         return None
     inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip's or zlib's head
-    left = 64 * largest
+    left = max(64 * largest, _UNPACKED)
 
     def decode(piece: bytes) -> bytes:
         nonlocal left
@@ -124,18 +121,14 @@ class _Whole:
             del self._bytes[:-_TAIL]
         return False
 
-    def finish(self, answer: ReadAnswer) -> None:
+    def result(self) -> ReadAnswer:
         if self._is_cut:
-            answer.is_whole = self._kind == "embeddings"
-            answer.usage = _usage_in(bytes(self._bytes))
-            return
+            return ReadAnswer(usage=_usage_in(bytes(self._bytes)), is_whole=self._kind == "embeddings")
         try:
             reply = json.loads(self._bytes)
         except (ValueError, RecursionError):
-            answer.is_whole = False
-            return
-        if isinstance(reply, dict):
-            _fill(answer, self._kind, reply)
+            return ReadAnswer(is_whole=False)
+        return _read_reply(self._kind, reply) if isinstance(reply, dict) else ReadAnswer()
 
 
 class _Parts:
@@ -184,10 +177,11 @@ class _Stream:
         self._line, self._line_bytes = [last], len(last)
         return ended
 
-    def finish(self, answer: ReadAnswer) -> None:
+    def result(self) -> ReadAnswer:
         self._read(b"".join(self._line))
-        answer.model, answer.usage, answer.is_whole = self._answer.model, self._answer.usage, self._answer.is_whole
-        answer.choices = self._answer.choices or [parts.joined() for _, parts in sorted(self._choices.items())]
+        if not self._answer.choices:
+            self._answer.choices = [parts.joined() for _, parts in sorted(self._choices.items())]
+        return self._answer
 
     def _read(self, line: bytes) -> bool:
         """Read a line. Returns whether it is the last event."""
@@ -206,7 +200,9 @@ class _Stream:
         if self._kind == "responses":
             is_last = event.get("type") in _ENDS and isinstance(event.get("response"), dict)
             if is_last:
-                _fill(self._answer, self._kind, event["response"])
+                is_whole = self._answer.is_whole
+                self._answer = _read_reply(self._kind, event["response"])
+                self._answer.is_whole = is_whole
             return is_last
         self._answer.model = _text(event.get("model")) or self._answer.model
         self._answer.usage = read_usage(event.get("usage")) or self._answer.usage
@@ -240,13 +236,14 @@ class _Stream:
             self._choices.clear()
 
 
-def _fill(answer: ReadAnswer, kind: Kind, reply: Mapping[str, Any]) -> None:
-    """Fill an answer from the object of a whole reply."""
-    answer.model, answer.usage = _text(reply.get("model")), read_usage(reply.get("usage"))
+def _read_reply(kind: Kind, reply: Mapping[str, Any]) -> ReadAnswer:
+    """The answer in the object of a whole reply."""
+    answer = ReadAnswer(_text(reply.get("model")), usage=read_usage(reply.get("usage")))
     if kind == "responses":
         answer.choices = [_response(reply)]
     elif kind in ("chat", "completions"):
         answer.choices = [_choice(choice) for choice in _objects(reply.get("choices"))]
+    return answer
 
 
 def _choice(choice: Mapping[str, Any]) -> AnswerChoice:
