@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from tests.conftest import LABELS, make_spec
 from tests.evaluation.large_model import SECRET, LargeModel, large_model
 from tunewright.config import Spec
+from tunewright.config.sections import ENTRA
 from tunewright.core.artifacts import Output, read_jsonl, write_jsonl
 from tunewright.core.errors import UserError
 from tunewright.data.dataset import Dataset, save_dataset
@@ -363,8 +364,8 @@ def test_entra_signs_in_with_the_real_credential_chain(
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "AzureCliCredential")
-    asked(spec_for(tmp_path, model, key=endpoint.ENTRA), tmp_path)
+    asked(spec_for(tmp_path, model, key=ENTRA), tmp_path)
     assert model.keys == {"Bearer entra-token"}
     program.write_text("#!/bin/sh\necho 'Please run az login' >&2\nexit 1\n")
     with pytest.raises(UserError, match="az login"):
-        asked(spec_for(tmp_path, model, key=endpoint.ENTRA, shots=1), tmp_path)
+        asked(spec_for(tmp_path, model, key=ENTRA, shots=1), tmp_path)

@@ -146,12 +146,12 @@ def test_files_are_captured_by_size_and_hash(gateway: Running) -> None:
 @pytest.mark.parametrize("streamed", [True, False])
 def test_large_texts_are_counted_but_not_kept(start: Start, paid: Upstream, tmp_path: Path, *, streamed: bool) -> None:
     gateway = start({"openai": paid.url}, capture=CaptureSpec(folder=tmp_path / "captures", largest_kib=16))
+    more: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if streamed else {}
     text = "word " * 5000
     answer = OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY).chat.completions.create(
         model="gpt-6-luna",
         messages=[{"role": "user", "content": text}],
-        stream=streamed,  # type: ignore[arg-type]
-        **({"stream_options": {"include_usage": True}} if streamed else {}),
+        **more,
     )
     if streamed:
         assert len("".join(part.choices[0].delta.content or "" for part in answer if part.choices)) == len(text)

@@ -107,6 +107,7 @@ def _write_project(captures: Path, job: str, out: Path) -> None:
 
 def _copy_example(name: str, out: Path | None) -> None:
     from tunewright.config import SPEC_FILE
+    from tunewright.core.artifacts import require_free
     from tunewright.core.errors import UserError, did_you_mean
 
     known = example_names()
@@ -114,10 +115,7 @@ def _copy_example(name: str, out: Path | None) -> None:
         examples = f"The examples are: {', '.join(known)}."
         raise UserError(f"There is no example '{name}'.", why=examples, fix=did_you_mean(name, known, ""))
     target = out if out is not None else Path(name)
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise UserError(
-            "This path exists already; it was left unchanged.", where=target, fix="Name another folder with --out."
-        )
+    require_free(target)
     source = examples_folder() / name
     for file in sorted(source.rglob("*")):
         inside = file.relative_to(source)

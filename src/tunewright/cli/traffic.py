@@ -52,18 +52,12 @@ def show(
     goal: GoalOption = _GOAL,
 ) -> None:
     """Show one job: its prompt, what varies in it, its answers, examples, and the forecast."""
-    from tunewright.core.errors import UserError, did_you_mean
     from tunewright.traffic.jobs import find_jobs
     from tunewright.traffic.ownable import ownable
 
-    folder = captures_folder(captures)
-    jobs = {each.name: each for each in find_jobs(folder).jobs}
-    if job not in jobs:
-        raise UserError(
-            f"There is no job '{job}'.", fix=did_you_mean(job, jobs, f"See: tunewright traffic ls {captures}")
-        )
-    _print_job(jobs[job])
-    typer.echo(f"\nForecast, with right meaning what the API said: {ownable(jobs[job], goal).why}")
+    found = find_jobs(captures_folder(captures)).job(job, captures)
+    _print_job(found)
+    typer.echo(f"\nForecast, with right meaning what the API said: {ownable(found, goal).why}")
 
 
 def captures_folder(captures: Path) -> Path:
@@ -86,10 +80,15 @@ def captures_folder(captures: Path) -> Path:
 
 
 def _plain(job: TrafficJob) -> dict[str, Any]:
-    told = asdict(job)
-    del told["drawn"], told["seconds"]
+    fields = asdict(job)
+    del fields["drawn"], fields["seconds"]
     latency = {"p50_seconds": job.quantile(0.5), "p95_seconds": job.quantile(0.95)}
-    return {**told, **latency, "usd_per_month": job.usd_per_month, "examples": [asdict(each) for each in job.drawn[:3]]}
+    return {
+        **fields,
+        **latency,
+        "usd_per_month": job.usd_per_month,
+        "examples": [asdict(each) for each in job.drawn[:3]],
+    }
 
 
 def _print_jobs(report: TrafficReport, shares: Sequence[Ownable], goal: float) -> None:
@@ -126,10 +125,10 @@ def _print_jobs(report: TrafficReport, shares: Sequence[Ownable], goal: float) -
     low, high, unknown = of_the_bill(report.jobs, shares)
     total = sum(job.usd_per_month or 0 for job in report.jobs)
     if unknown < total:
-        told = f"${low:,.2f} to ${high:,.2f}" if round(low, 2) < round(high, 2) else f"${high:,.2f}"
+        amount = f"${low:,.2f} to ${high:,.2f}" if round(low, 2) < round(high, 2) else f"${high:,.2f}"
         rest = f", and of ${unknown:,.2f} that is not known" if unknown >= 0.005 else ""
         typer.echo(
-            f"Of ${total:,.2f} a month an owned model could answer {told} at {goal:.0%} agreement with the API{rest}."
+            f"Of ${total:,.2f} a month an owned model could answer {amount} at {goal:.0%} agreement with the API{rest}."
         )
     elif total:
         typer.echo(f"How much of ${total:,.2f} a month could be owned is not known yet: capture more.")

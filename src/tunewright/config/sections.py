@@ -40,6 +40,12 @@ developers.openai.com/api (2026-11-28).
 """
 
 
+ENTRA = "entra"
+"""Sign in through Entra ID, in place of a key's environment variable."""
+ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"
+"""What a token for Azure OpenAI is asked for."""
+
+
 def endpoint(url: str) -> str:
     """The address of an OpenAI-compatible endpoint, which a vendor's name may stand for."""
     if url in USUAL:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
 
 MANIFEST = "manifest.json"
@@ -112,6 +113,16 @@ class Output:
     result: dict[str, Any] = field(default_factory=dict)
     others_mb: float = 0.0
     """Peak memory of the step's other processes, in MB (10^6 bytes)."""
+
+
+def require_free(folder: Path) -> None:
+    """Raises:
+    UserError: the path of a new project holds something.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(
+            "This path exists already; it was left unchanged.", where=folder, fix="Name another folder with --out."
+        )
 
 
 def output_folder(runs: Path, name: str, sha256: str) -> Path:

@@ -10,12 +10,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from tunewright.config.load import load_settings
-from tunewright.config.sections import Secret, Section, endpoint
+from tunewright.config.sections import ENTRA, Secret, Section, endpoint
 from tunewright.core.errors import UserError
 from tunewright.serving.captures import LEAST_SHARE
 
-ENTRA = "entra"
-"""Sign in through Entra ID, in place of a key's environment variable."""
 _AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 

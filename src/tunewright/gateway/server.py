@@ -7,10 +7,11 @@ import socket
 import time
 from pathlib import Path
 
+from tunewright.config.sections import ENTRA
 from tunewright.core.processes import listener
 from tunewright.core.progress import say
 from tunewright.gateway.app import Gateway
-from tunewright.gateway.config import ENTRA, load_gateway
+from tunewright.gateway.config import load_gateway
 from tunewright.serving.connections import HttpServer
 from tunewright.serving.server import DRAIN_SECONDS
 

@@ -12,12 +12,12 @@ from urllib.request import getproxies, proxy_bypass
 
 from yarl import URL
 
+from tunewright.config.sections import ENTRA, ENTRA_SCOPE
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
-from tunewright.gateway.config import ENTRA, GatewaySpec, UpstreamSpec
+from tunewright.gateway.config import GatewaySpec, UpstreamSpec
 from tunewright.gateway.routes import Route, is_azure
 
-_SCOPE = "https://cognitiveservices.azure.com/.default"
 _EARLY = 300.0
 """Seconds before its end at which a token of Entra ID is replaced."""
 
@@ -137,7 +137,7 @@ def _entra() -> Callable[[], Awaitable[str]]:
         async with turn:
             if time.time() > ends - _EARLY:
                 try:
-                    got = await asyncio.to_thread(credential.get_token, _SCOPE)
+                    got = await asyncio.to_thread(credential.get_token, ENTRA_SCOPE)
                 except ClientAuthenticationError as error:
                     say(f"Entra ID gives no token: {error.message.strip()}")
                     raise UpstreamFault(

@@ -6,10 +6,12 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from tunewright.traffic.prompts import PLAIN, Prompt
+from tunewright.traffic.reservoir import Reservoir
 from tunewright.traffic.templates import Template, find_templates
 from tunewright.traffic.words import Triples, triples_of
 
@@ -44,9 +46,8 @@ class JobFinder:
     """
 
     def __init__(self, seed: int = 0):
-        self._random = random.Random(seed)
-        self._seen: dict[Form, int] = defaultdict(int)
-        self._sample: dict[Form, list[Triples]] = defaultdict(list)
+        chance = random.Random(seed)
+        self._samples: dict[Form, Reservoir[Triples]] = defaultdict(lambda: Reservoir(_SAMPLE, chance))
         self.jobs: list[FoundJob] = []
         self._index: dict[Form, _Index] = {}
 
@@ -54,26 +55,20 @@ class JobFinder:
         """Draw from further prompts of the log, so that each has the same chance to be in the sample."""
         for prompt in prompts:
             form = _form(prompt)
-            if form not in self._seen and len(self._seen) >= _MOST_FORMS:
-                continue
-            self._seen[form] += 1
-            sample = self._sample[form]
-            if len(sample) < _SAMPLE:
-                sample.append(triples_of(prompt))
-            elif (place := self._random.randrange(self._seen[form])) < _SAMPLE:
-                sample[place] = triples_of(prompt)
+            if form in self._samples or len(self._samples) < _MOST_FORMS:
+                self._samples[form].offer(partial(triples_of, prompt))
 
     def find(self) -> None:
         """Find the jobs of what was added."""
         found: list[tuple[float, FoundJob]] = []
-        for form, sample in self._sample.items():
-            for template in find_templates(sample):
+        for form, sample in self._samples.items():
+            for template in find_templates(sample.items):
                 if len(template.triples) >= _LEAST_TEMPLATE or _is_job(form):
-                    frequency = self._seen[form] * len(template.rows) / len(sample)
+                    frequency = sample.seen * len(template.rows) / len(sample.items)
                     found.append((frequency, FoundJob(form, template)))
         found.sort(key=lambda each: -each[0])
         self.jobs = [job for _, job in found[:_MOST_JOBS]]
-        self._sample.clear()
+        self._samples.clear()
         numbered: dict[Form, list[tuple[int, Triples]]] = defaultdict(list)
         for number, job in enumerate(self.jobs):
             numbered[job.form].append((number, job.template.triples))

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from tunewright.core.errors import UserError
+from tunewright.core.errors import UserError, did_you_mean
 from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.exchanges import Exchange, read_exchanges
 from tunewright.traffic.answers import AnswerShape, answer_shape
 from tunewright.traffic.grouping import FoundJob, JobFinder
 from tunewright.traffic.prompts import SYSTEM, Prompt, read_prompt
+from tunewright.traffic.reservoir import Reservoir
 from tunewright.traffic.slots import outline, parts_of, variable_text
 
 DAYS_OF_MONTH = 30.44
@@ -95,6 +96,21 @@ class TrafficReport:
     unreadable: list[str]
     """Lines that are no captured exchange: file and number."""
 
+    def job(self, name: str, captures: Path) -> TrafficJob:
+        """The job of a name.
+
+        Args:
+            captures: as the user named them, for errors.
+
+        Raises:
+            UserError: there is no such job.
+        """
+        jobs = {job.name: job for job in self.jobs}
+        if name not in jobs:
+            otherwise = f"See: tunewright traffic ls {captures}"
+            raise UserError(f"There is no job '{name}'.", where=captures, fix=did_you_mean(name, jobs, otherwise))
+        return jobs[name]
+
 
 def find_jobs(folder: Path, drawn: int = DRAWN) -> TrafficReport:
     """The jobs in a folder of captures.
@@ -141,14 +157,11 @@ class _Tally:
     """Adds up the exchanges of a job."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
         self.requests = self._failed = self._usd = self._unpriced = 0.0
         self._prompt_tokens = self._cached_tokens = self._answer_tokens = 0.0
         self._kind = ""
         self._models: dict[str, float] = defaultdict(float)
-        self._chance = random.Random(0)
-        self._seen = 0
-        self._drawn: list[tuple[Exchange, Prompt]] = []
+        self._sample: Reservoir[tuple[Exchange, Prompt]] = Reservoir(most, random.Random(0))
 
     def add(self, exchange: Exchange, prompt: Prompt) -> None:
         stands_for = 1 / exchange.share
@@ -166,15 +179,12 @@ class _Tally:
             self._unpriced += stands_for
         else:
             self._usd += stands_for * exchange.usd
-        self._seen += 1
-        if len(self._drawn) < self._most:
-            self._drawn.append((exchange, prompt))
-        elif (place := self._chance.randrange(self._seen)) < self._most:
-            self._drawn[place] = exchange, prompt
+        self._sample.offer(lambda: (exchange, prompt))
 
     def job(self, found: FoundJob, days: float, names: Counter[str]) -> TrafficJob:
-        cut = [parts_of(prompt, found.template.triples) for _, prompt in self._drawn]
-        choices = [each for exchange, _ in self._drawn for each in exchange.choices[:1]]
+        drawn = self._sample.items
+        cut = [parts_of(prompt, found.template.triples) for _, prompt in drawn]
+        choices = [each for exchange, _ in drawn for each in exchange.choices[:1]]
         shown = outline(min(cut, key=lambda parts: sum(len(part.text) for part in parts))) if cut else ""
         inputs = [variable_text(parts) for parts in cut]
         return TrafficJob(
@@ -188,13 +198,13 @@ class _Tally:
             cached_tokens=self._cached_tokens,
             answer_tokens=self._answer_tokens,
             models=dict(sorted(self._models.items(), key=lambda each: -each[1])),
-            seconds=sorted(exchange.seconds for exchange, _ in self._drawn),
+            seconds=sorted(exchange.seconds for exchange, _ in drawn),
             form=answer_shape(self._kind, choices),
-            system=_fixed_system([prompt for _, prompt in self._drawn]),
+            system=_fixed_system([prompt for _, prompt in drawn]),
             outline=shown,
             drawn=[
                 Drawn(text, exchange.choices[0])
-                for text, (exchange, _) in zip(inputs, self._drawn, strict=True)
+                for text, (exchange, _) in zip(inputs, drawn, strict=True)
                 if exchange.choices
             ],
         )
@@ -209,8 +219,8 @@ def _fixed_system(prompts: Sequence[Prompt]) -> str:
 
 def _name(shown: str, kind: str, found: FoundJob, taken: Counter[str]) -> str:
     """A name of a few words of the template, or of the form's names where there is no template."""
-    told = _NAMES.findall(shown.replace("{…}", " ")) or _NAMES.findall(found.form[1].replace("null", " ")) or [kind]
-    words = [word.lower() for word in told if word.lower() not in _DULL] or told
+    named = _NAMES.findall(shown.replace("{…}", " ")) or _NAMES.findall(found.form[1].replace("null", " ")) or [kind]
+    words = [word.lower() for word in named if word.lower() not in _DULL] or named
     name = "-".join(re.sub("[^a-z0-9]", "", word.lower()) for word in words[:_NAME_WORDS])
     taken[name] += 1
     return name if taken[name] == 1 else f"{name}-{taken[name]}"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.config import SPEC_FILE
-from tunewright.core.errors import UserError, did_you_mean
+from tunewright.core.artifacts import require_free
+from tunewright.core.errors import UserError
 from tunewright.data.guess import Guess, PaidToday, guess_spec
 from tunewright.traffic.jobs import TrafficJob, find_jobs
 
@@ -38,15 +39,8 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
     Raises:
         UserError: there is no such job, its answers are no kind of task, or the folder holds something.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(
-            "This path exists already; it was left unchanged.", where=folder, fix="Name another folder with --out."
-        )
-    jobs = {job.name: job for job in find_jobs(captures, DRAWN).jobs}
-    if name not in jobs:
-        otherwise = f"See: tunewright traffic ls {captures}"
-        raise UserError(f"There is no job '{name}'.", where=captures, fix=did_you_mean(name, jobs, otherwise))
-    job = jobs[name]
+    require_free(folder)
+    job = find_jobs(captures, DRAWN).job(name, captures)
     if job.form.kind not in _COLUMNS:
         raise UserError(
             f"No project can be made of '{name}': its answers are {job.form.kind}.",

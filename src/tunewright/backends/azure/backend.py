@@ -22,6 +22,7 @@ from tunewright.backends.azure.store import DATASTORE, FOLDER, BlobStore
 from tunewright.backends.azure.waiting import Wait
 from tunewright.backends.ending import names_memory
 from tunewright.config import Spec
+from tunewright.config.sections import ENTRA
 from tunewright.core.artifacts import MANIFEST, Manifest, partial_of, read_manifest, sha256_json, sha256_tree
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
@@ -344,4 +345,4 @@ def spec_text(spec: Spec) -> str:
 
 def stays_here(step: Step, spec: Spec) -> bool:
     """Whether a step asks an API whose key is a variable of this machine, so that it has to run here."""
-    return any(each.key not in (None, "entra") for each in step.asked_apis(spec))
+    return any(each.key not in (None, ENTRA) for each in step.asked_apis(spec))

@@ -12,15 +12,13 @@ from functools import cached_property
 from threading import Event
 from typing import Any
 
+from tunewright.config.sections import ENTRA, ENTRA_SCOPE
 from tunewright.core.errors import UserError
 from tunewright.economics.prices import ApiPrice
 from tunewright.evaluation.api.budget import Budget, BudgetReachedError
 from tunewright.evaluation.api.pace import Pace, wait_asked_for
 from tunewright.evaluation.api.paid import Paid, PaidAnswers
 from tunewright.evaluation.api.protocols import CHAT, MAX_TOKENS_NAMES, MalformedError, ask
-
-ENTRA = "entra"
-"""Sign in through Entra ID, in place of a key's environment variable."""
 
 _AT_ONCE = 16
 _RETRIES = 6
@@ -34,7 +32,6 @@ MAX_TOKENS, WIDE_MAX_TOKENS = 4_000, 32_000
 _TEMPERATURE = "temperature"
 """An argument that models which think before they answer refuse."""
 _EFFORT = "reasoning_effort"
-_SCOPE = "https://cognitiveservices.azure.com/.default"
 
 Chat = Sequence[dict[str, str]]
 """Messages of a conversation, with role and content."""
@@ -105,7 +102,7 @@ class Endpoint:
         if key == ENTRA:
             from azure.identity import DefaultAzureCredential, get_bearer_token_provider
 
-            signed_in: Callable[[], str] = get_bearer_token_provider(DefaultAzureCredential(), _SCOPE)
+            signed_in: Callable[[], str] = get_bearer_token_provider(DefaultAzureCredential(), ENTRA_SCOPE)
             return signed_in
         if found := os.environ.get(key):
             return found
