@@ -21,7 +21,7 @@ from data_sets import root
 from sklearn.metrics import adjusted_rand_score
 
 from tunewright.traffic.grouping import JobFinder
-from tunewright.traffic.prompts import read_prompt
+from tunewright.gateway.jobs.prompts import read_prompt
 
 SEED = 0
 NAMES = [

@@ -160,7 +160,7 @@ def test_a_folder_that_is_not_there_is_told() -> None:
 def test_who_waits_for_another_writer_in_vain_is_told(
     spec: Spec, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tunewright.monitoring.store.database.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("tunewright.core.database.WAIT_SECONDS", 0.1)
     store = open_store(spec)
     write(folder, capture("a"))
     other = sqlite3.connect(tmp_path / "monitor.db")

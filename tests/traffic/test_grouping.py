@@ -11,8 +11,8 @@ import pytest
 from faker import Faker
 from sklearn.metrics import adjusted_rand_score
 
+from tunewright.gateway.jobs.prompts import PLAIN, Prompt, read_prompt
 from tunewright.traffic.grouping import JobFinder
-from tunewright.traffic.prompts import PLAIN, Prompt, read_prompt
 
 PREAMBLE = (
     "You are the assistant of a household goods shop with branches in eleven countries. Be polite, never promise "

@@ -16,6 +16,7 @@ from tunewright.cli.app import app
 from tunewright.config import load_spec
 from tunewright.core.errors import UserError
 from tunewright.gateway.answers import AnswerChoice
+from tunewright.gateway.jobs.signature import read_signature
 from tunewright.traffic.jobs import find_jobs
 
 SYSTEM = "Which team answers this message? Answer with its name: billing, delivery or account."
@@ -37,11 +38,12 @@ def captures(tmp_path: Path) -> Path:
     traffic.add(as_record, 60, AnswerChoice('{"total": 3.5, "city": "Oslo"}'))
     traffic.add(short_to_french, 60, AnswerChoice("Bonjour tout le monde"))
     traffic.add(with_a_template, 15)
-    traffic.add(
-        lambda *_: chat(("user", "x"), tools=[{"function": {"name": "save"}}]),
-        30,
-        AnswerChoice("", tool_calls=[{"name": "save", "arguments": "{}"}]),
-    )
+    tools = [{"function": {"name": "save"}}, {"function": {"name": "send"}}]
+    for name in ("save", "send"):
+        called = AnswerChoice("", tool_calls=[{"name": name, "arguments": "{}"}])
+        traffic.add(lambda fake, _: chat(("user", fake.sentence()), tools=tools), 15, called)
+    called = AnswerChoice("", tool_calls=[{"name": "book", "arguments": '{"total": 3, "city": "Oslo"}'}])
+    traffic.add(lambda fake, _: chat(("user", fake.sentence()), tools=[{"function": {"name": "book"}}]), 40, called)
     traffic.close()
     return tmp_path / "captures"
 
@@ -89,12 +91,20 @@ def test_jobs_of_records_and_texts_become_projects(captures: Path) -> None:
     assert "generate, 60 captured requests" in shown.stdout
 
 
+def test_the_arguments_of_one_tool_are_records(captures: Path) -> None:
+    assert "extract, 40 captured requests" in made(captures, name_of(captures, "book")).stdout
+    signature = read_signature(captures.parent / "made")
+    assert (signature.answer, signature.tool, signature.kind) == ("record", "book", "chat")
+    row = json.loads((captures.parent / "made" / "data" / "train.jsonl").read_text("utf-8").splitlines()[0])
+    assert row["record"] == {"total": 3, "city": "Oslo"}
+
+
 def test_what_cant_be_made_is_one_paragraph(captures: Path, tmp_path: Path) -> None:
     name = name_of(captures, "which-team")
     with pytest.raises(UserError, match=r"There is no job 'which'.*did you mean|See: tunewright traffic ls"):
         made(captures, "which")
-    with pytest.raises(UserError, match="its answers are tool calls"):
-        made(captures, name_of(captures, "save"))
+    with pytest.raises(UserError, match="its answers are tool calls of several tools"):
+        made(captures, name_of(captures, "save-send"))
     with pytest.raises(UserError, match="15 rows with an answer"):
         made(captures, name_of(captures, "which-intent"))
     with pytest.raises(UserError, match="--from-traffic needs the captures"):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
-from tunewright.traffic.prompts import PLAIN, Prompt
+from tunewright.gateway.jobs.prompts import PLAIN, Prompt
+from tunewright.gateway.jobs.templates import TemplateIndex
+from tunewright.gateway.jobs.words import Triples, triples_of
 from tunewright.traffic.reservoir import Reservoir
 from tunewright.traffic.templates import Template, find_templates
-from tunewright.traffic.words import Triples, triples_of
 
 _SAMPLE = 4000
 """Prompts of each form that templates are found in."""
@@ -21,8 +20,6 @@ _MOST_FORMS = 500
 """Forms that are told apart; requests of further ones belong to no job."""
 _MOST_JOBS = 300
 """Jobs that are told apart, the most frequent first."""
-_BELONGS = 0.7
-"""The share of a template's triples that a prompt of its job has."""
 _LEAST_TEMPLATE = 3
 """Triples without which prompts share nothing that makes a job."""
 
@@ -49,7 +46,7 @@ class JobFinder:
         chance = random.Random(seed)
         self._samples: dict[Form, Reservoir[Triples]] = defaultdict(lambda: Reservoir(_SAMPLE, chance))
         self.jobs: list[FoundJob] = []
-        self._index: dict[Form, _Index] = {}
+        self._index: dict[Form, TemplateIndex] = {}
 
     def add(self, prompts: Iterable[Prompt]) -> None:
         """Draw from further prompts of the log, so that each has the same chance to be in the sample."""
@@ -72,40 +69,13 @@ class JobFinder:
         numbered: dict[Form, list[tuple[int, Triples]]] = defaultdict(list)
         for number, job in enumerate(self.jobs):
             numbered[job.form].append((number, job.template.triples))
-        self._index = {form: _Index(templates) for form, templates in numbered.items()}
+        self._index = {form: TemplateIndex(templates) for form, templates in numbered.items()}
 
     def job_of(self, prompt: Prompt) -> int | None:
         """The number of a request's job; None: it belongs to none."""
         index = self._index.get(_form(prompt))
-        return index.job_of(triples_of(prompt)) if index else None
-
-
-class _Index:
-    """The templates of one form.
-
-    Args:
-        templates: each with its job's number.
-    """
-
-    def __init__(self, templates: Sequence[tuple[int, Triples]]):
-        self._numbers = [number for number, _ in templates]
-        self._rest = next((number for number, triples in templates if not len(triples)), None)
-        self._sizes = np.array([len(triples) for _, triples in templates])
-        together = np.concatenate([triples for _, triples in templates])
-        owners = np.repeat(np.arange(len(templates)), self._sizes)
-        order = np.argsort(together, kind="stable")
-        self._triples, self._owners = together[order], owners[order]
-
-    def job_of(self, triples: Triples) -> int | None:
-        """The job whose template a prompt has most of, by triples."""
-        begin = np.searchsorted(self._triples, triples, "left")
-        end = np.searchsorted(self._triples, triples, "right")
-        hits = end - begin
-        places = np.repeat(end - np.cumsum(hits), hits) + np.arange(hits.sum())
-        counts = np.bincount(self._owners[places], minlength=len(self._numbers))
-        counts[counts < _BELONGS * self._sizes] = 0
-        best = int(counts.argmax())
-        return self._numbers[best] if counts[best] else self._rest
+        found = index.best(triples_of(prompt)) if index else None
+        return found[0] if found else None
 
 
 def _form(prompt: Prompt) -> Form:

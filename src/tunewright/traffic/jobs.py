@@ -9,19 +9,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from tunewright.core.errors import UserError, did_you_mean
 from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.exchanges import Exchange, read_exchanges
-from tunewright.traffic.answers import AnswerShape, answer_shape
+from tunewright.gateway.jobs.prompts import SYSTEM, Prompt, read_prompt
+from tunewright.gateway.jobs.signature import JobSignature, fixed_in, signature_of
+from tunewright.gateway.jobs.slots import outline, parts_of, variable_text
+from tunewright.gateway.jobs.words import Triples
+from tunewright.traffic.answers import AnswerKind, AnswerShape, answer_shape
 from tunewright.traffic.grouping import FoundJob, JobFinder
-from tunewright.traffic.prompts import SYSTEM, Prompt, read_prompt
 from tunewright.traffic.reservoir import Reservoir
-from tunewright.traffic.slots import outline, parts_of, variable_text
 
 DAYS_OF_MONTH = 30.44
 DRAWN = 2000
 """Answered requests of each job that are looked at more closely, drawn at random."""
+ANSWERS: dict[AnswerKind, Literal["label", "record", "text"]] = {
+    "labels": "label",
+    "record": "record",
+    "tool calls": "record",
+    "short text": "text",
+    "long text": "text",
+}
+"""What an owned model answers, by the form of the API's answers. Other forms are no kind of task yet."""
 _NAME_WORDS = 5
 """Words of a template that name its job."""
 _NAMES = re.compile(r"[A-Za-z][A-Za-z'-]+")
@@ -65,6 +76,18 @@ class TrafficJob:
     outline: str
     """The prompt with `{…}` in place of what varies."""
     drawn: list[Drawn] = field(repr=False)
+    prompts: list[Prompt] = field(repr=False)
+    """Of the drawn answers."""
+    template: Triples = field(repr=False)
+    rivals: list[Triples] = field(repr=False)
+    """The templates of the other jobs of the same form."""
+
+    @property
+    def signature(self) -> JobSignature:
+        """By what the gateway recognises its requests."""
+        tool = self.form.names[0] if self.form.kind == "tool calls" else None
+        answer = ANSWERS[self.form.kind]
+        return signature_of(self.name, self.prompts, self.template, self.rivals, answer, tool)
 
     @property
     def usd_per_month(self) -> float | None:
@@ -143,7 +166,11 @@ def find_jobs(folder: Path, drawn: int = DRAWN) -> TrafficReport:
     days = max(1 / 24, (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() / 86400)
     others = tallies.pop(None, _Tally(0))
     names: Counter[str] = Counter()
-    jobs = [tally.job(found, days, names) for number, found in enumerate(finder.jobs) if (tally := tallies.get(number))]
+    jobs = []
+    for number, found in enumerate(finder.jobs):
+        if tally := tallies.get(number):
+            rivals = [each.template.triples for each in finder.jobs if each.form == found.form and each is not found]
+            jobs.append(tally.job(found, rivals, days, names))
     requests = others.requests + sum(job.requests for job in jobs)
     jobs.sort(key=lambda job: -(job.usd or job.requests * 1e-12))
     return TrafficReport(jobs, others.requests, requests, unreadable)
@@ -159,7 +186,7 @@ class _Tally:
     def __init__(self, most: int) -> None:
         self.requests = self._failed = self._usd = self._unpriced = 0.0
         self._prompt_tokens = self._cached_tokens = self._answer_tokens = 0.0
-        self._kind = ""
+        self._kind: str = ""
         self._models: dict[str, float] = defaultdict(float)
         self._sample: Reservoir[tuple[Exchange, Prompt]] = Reservoir(most, random.Random(0))
 
@@ -181,9 +208,10 @@ class _Tally:
             self._usd += stands_for * exchange.usd
         self._sample.offer(lambda: (exchange, prompt))
 
-    def job(self, found: FoundJob, days: float, names: Counter[str]) -> TrafficJob:
+    def job(self, found: FoundJob, rivals: list[Triples], days: float, names: Counter[str]) -> TrafficJob:
         drawn = self._sample.items
-        cut = [parts_of(prompt, found.template.triples) for _, prompt in drawn]
+        fixed = fixed_in([prompt for _, prompt in drawn])
+        cut = [parts_of(prompt, fixed) for _, prompt in drawn]
         choices = [each for exchange, _ in drawn for each in exchange.choices[:1]]
         shown = outline(min(cut, key=lambda parts: sum(len(part.text) for part in parts))) if cut else ""
         inputs = [variable_text(parts) for parts in cut]
@@ -207,6 +235,9 @@ class _Tally:
                 for text, (exchange, _) in zip(inputs, drawn, strict=True)
                 if exchange.choices
             ],
+            prompts=[prompt for _, prompt in drawn],
+            template=found.template.triples,
+            rivals=rivals,
         )
 
 

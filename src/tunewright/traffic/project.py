@@ -12,13 +12,15 @@ from tunewright.config import SPEC_FILE
 from tunewright.core.artifacts import require_free
 from tunewright.core.errors import UserError
 from tunewright.data.guess import Guess, PaidToday, guess_spec
-from tunewright.traffic.jobs import TrafficJob, find_jobs
+from tunewright.gateway.answers import AnswerChoice
+from tunewright.gateway.jobs.signature import write_signature
+from tunewright.traffic.jobs import ANSWERS, TrafficJob, find_jobs
 
 DRAWN = 50_000
 """The most rows that a project gets, drawn at random."""
 _LEAST = 20
-_COLUMNS = {"labels": "label", "record": "record", "short text": "answer", "long text": "answer"}
-"""The column of the answers, by their form. Other forms are no kind of task yet."""
+_COLUMNS = {"label": "label", "record": "record", "text": "answer"}
+"""The column of the answers, by what an owned model answers."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class NewProject:
 
 
 def project_of(captures: Path, name: str, folder: Path) -> NewProject:
-    """Write a project for a job: `data/train.jsonl` with each captured input and the API's answer, and the spec.
+    """Write a project for a job: `data/train.jsonl` with each captured input and the API's answer, the spec, and
+    `job.json`, by which the gateway recognises the job's requests.
 
     Args:
         name: as `tunewright traffic ls` prints it.
@@ -41,10 +44,11 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
     """
     require_free(folder)
     job = find_jobs(captures, DRAWN).job(name, captures)
-    if job.form.kind not in _COLUMNS:
+    several = job.form.kind == "tool calls" and len(job.form.names) > 1
+    if job.form.kind not in ANSWERS or several:
         raise UserError(
-            f"No project can be made of '{name}': its answers are {job.form.kind}.",
-            fix="Projects choose labels, fill records or write texts.",
+            f"No project can be made of '{name}': its answers are {job.form.kind}{' of several tools' * several}.",
+            fix="Projects choose labels, fill records (the arguments of one tool, too) or write texts.",
         )
     rows = list(_rows(job))
     if len(rows) < _LEAST:
@@ -66,20 +70,29 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
     )
     guess = guess_spec(data, folder.resolve(), paid)
     (folder / SPEC_FILE).write_text(guess.text, "utf-8")
+    write_signature(folder, job.signature)
     return NewProject(folder, job, len(rows), guess)
 
 
 def _rows(job: TrafficJob) -> Iterator[dict[str, Any]]:
     """The rows of a job. Answers of another form than the job's are left out."""
-    column = _COLUMNS[job.form.kind]
+    column = _COLUMNS[ANSWERS[job.form.kind]]
     labels = set(job.form.names)
     for each in job.drawn:
-        answer: Any = each.choice.text.strip()
-        if job.form.kind == "record":
+        answer: Any = _text_of(each.choice, job)
+        if column == "record":
             try:
                 answer = json.loads(answer)
             except (ValueError, RecursionError):
                 continue
-        if not each.input or not answer or (job.form.kind == "labels" and answer not in labels):
+        if not each.input or not answer or (column == "label" and answer not in labels):
             continue
         yield {"text": each.input, column: answer}
+
+
+def _text_of(choice: AnswerChoice, job: TrafficJob) -> str:
+    """An answer's text; of a job of tool calls, the arguments of its one call."""
+    if job.form.kind != "tool calls":
+        return choice.text.strip()
+    calls = [call["arguments"] for call in choice.tool_calls]
+    return calls[0] if len(calls) == 1 else ""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from tunewright.traffic.words import Triples, are_edges, are_leads, are_systems
+from tunewright.gateway.jobs.words import Triples, are_edges, are_leads, are_systems
 
 _FIXED = 0.9
 """The share of a job's prompts that have a triple of its template. Templates have optional parts, too."""
@@ -64,7 +64,7 @@ def find_templates(prompts: Sequence[Triples]) -> list[Template]:
     """The templates in a sample of prompts of one form, the most frequent first. Each prompt has exactly one.
 
     Args:
-        prompts: as `tunewright.traffic.words.triples_of` gives them.
+        prompts: as `tunewright.gateway.jobs.words.triples_of` gives them.
     """
     least = max(_LEAST_PROMPTS, round(_LEAST_SHARE * len(prompts)))
     found = _Sample(prompts, least)

@@ -5,23 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
-from sqlalchemy import URL, Engine, Table, create_engine, event, make_url
+from sqlalchemy import URL, Engine, Table
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
 
 from tunewright.config import Spec
+from tunewright.core.database import database_engine, database_url, user_errors
 from tunewright.core.errors import UserError
-from tunewright.monitoring.store.faults import as_user_error
-from tunewright.monitoring.store.migrations import WAIT_SECONDS, is_current, upgrade
+from tunewright.monitoring.store.migrations import is_current, upgrade
 from tunewright.monitoring.store.tables import Base
 from tunewright.project import Project
 
-CONNECT_SECONDS = 10
-"""Seconds in which a database server must answer."""
 _AT_ONCE = 500
 _Value = TypeVar("_Value")
 
@@ -39,7 +35,7 @@ class Store:
         Raises:
             UserError: the database does not answer, or its disk is full.
         """
-        with _user_errors(self.engine.url), Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with user_errors(self.engine.url), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def insert(self, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
@@ -84,68 +80,10 @@ def open_at(address: str | URL) -> Store:
     Raises:
         UserError: the address is wrong, the database does not answer, or it is not a store that this version supports.
     """
-    engine = _engine(_url(address))
-    with _user_errors(engine.url):
+    engine = database_engine(database_url(address, "monitor.database"))
+    with user_errors(engine.url):
         with engine.connect() as connection:
             current = is_current(connection)
         if not current:
             upgrade(engine)
     return Store(engine)
-
-
-def _url(address: str | URL) -> URL:
-    try:
-        url = make_url(address)
-    except (ArgumentError, ValueError):  # the port is not a number
-        url = None
-    if url is not None and url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
-        return url.set(drivername="postgresql+psycopg")
-    if url is not None and url.drivername == "sqlite" and url.database:
-        return url
-    # The address holds a password, so the error does not show it.
-    raise UserError(
-        "This is not the address of a database.",
-        where="monitor.database",
-        fix="Use the form postgresql://user:password@host/name. In a password write @, / and : as %40, %2F and %3A.",
-    )
-
-
-def _engine(url: URL) -> Engine:
-    # Errors must not show requests, so they hide parameters.
-    if url.get_backend_name() == "sqlite":
-        file = Path(str(url.database))
-        if not file.exists():
-            _create(file)
-        engine = create_engine(url, hide_parameters=True)
-        event.listen(engine, "connect", _set_up_sqlite)
-        return engine
-    limit = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_SECONDS}
-    return create_engine(url, hide_parameters=True, pool_pre_ping=True, connect_args=limit)
-
-
-def _create(file: Path) -> None:
-    """Create an empty file that only its owner can read; SQLite copies its permissions to the files beside it."""
-    try:
-        os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
-    except OSError as error:
-        raise UserError("The store can't be created.", where=file, why=f"{error.strerror}.") from None
-
-
-def _set_up_sqlite(connection: Any, _: Any) -> None:
-    """Let writers wait for each other, and overwrite deleted content."""
-    cursor = connection.cursor()
-    for pragma in (f"busy_timeout={1000 * WAIT_SECONDS}", "synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-@contextmanager
-def _user_errors(url: URL) -> Iterator[None]:
-    """Turn a database's errors into user errors."""
-    try:
-        yield
-    except DBAPIError as error:
-        known = as_user_error(error, url)
-        if known is None:
-            raise
-        raise known from None

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from sqlalchemy import Connection, Engine, inspect, text
-from sqlalchemy.exc import OperationalError
 
+from tunewright.core.database import place, write_ahead
 from tunewright.core.errors import UserError
-from tunewright.monitoring.store.faults import place
 
 HEAD = "0002"
 """The newest version. Versions are numbers, and a newer one is greater."""
@@ -17,8 +15,6 @@ _LOCK = 0x74756E65
 """The number of PostgreSQL's advisory lock for upgrades."""
 _ALEMBIC = threading.Lock()
 """A lock, because Alembic keeps its state in globals."""
-WAIT_SECONDS = 30
-"""Seconds that SQLite waits for another writer."""
 
 
 def is_current(connection: Connection) -> bool:
@@ -56,7 +52,7 @@ def upgrade(engine: Engine) -> None:
     config.set_main_option("script_location", "tunewright.monitoring.store:migrations")
     with _ALEMBIC, engine.connect() as connection:
         if engine.dialect.name == "sqlite":
-            _write_ahead(connection)
+            write_ahead(connection)
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
@@ -64,19 +60,3 @@ def upgrade(engine: Engine) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
         connection.commit()
-
-
-def _write_ahead(connection: Connection) -> None:
-    """Set the mode in which readers don't wait for the writer. The file keeps it.
-
-    SQLite's own waiting does not cover this: a connection that meets a writer here is refused at once.
-    """
-    end = time.monotonic() + WAIT_SECONDS
-    while True:
-        try:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            return
-        except OperationalError as error:
-            if getattr(error.orig, "sqlite_errorname", "") != "SQLITE_BUSY" or time.monotonic() > end:
-                raise
-        time.sleep(0.02)

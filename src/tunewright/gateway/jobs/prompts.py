@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tunewright.gateway.routes import Kind
+
 SYSTEM, USER, ASSISTANT, TOOL = "system", "user", "assistant", "tool"
 _ROLES = {"developer": SYSTEM, "function": TOOL}
 """OpenAI's other names for the roles."""
@@ -20,12 +22,14 @@ _MOST_KEYS = 500
 class Prompt:
     """A request's messages, and what it asks of the answer's form."""
 
-    kind: str
-    """Of the route, as `tunewright.gateway.routes.Kind`."""
+    kind: Kind
+    """Of the route."""
     form: str
     """What the answer has to look like: the tools' names, and the keys of the schema. The same for all of a job."""
     messages: tuple[tuple[str, str], ...]
     """(role, text), in order. A picture's text is its type."""
+    is_text: bool = True
+    """Whether `messages` hold all that was sent: there are no pictures, sounds, files and tool calls."""
 
     @property
     def last(self) -> str:
@@ -33,25 +37,38 @@ class Prompt:
         return self.messages[-1][1] if self.messages else ""
 
 
-def read_prompt(kind: str, request: Mapping[str, Any]) -> Prompt:
+def read_prompt(kind: Kind, request: Mapping[str, Any]) -> Prompt:
     """The prompt of a request's JSON object. Whatever is not of OpenAI's form is left out."""
+    listed: Any
+    messages = []
     if kind == "responses":
         given = request.get("input")
         listed = given if isinstance(given, list) else [{"role": USER, "content": given}]
         messages = [(SYSTEM, request["instructions"])] if isinstance(request.get("instructions"), str) else []
-        messages += _messages(listed)
     elif kind == "chat":
-        messages = list(_messages(request.get("messages")))
+        listed = request.get("messages")
     else:
         given = request.get("prompt" if kind == "completions" else "input")
-        messages = [(USER, text) for text in _texts(given)]
-    return Prompt(kind, _form(request), tuple(messages))
+        listed = [{"role": USER, "content": text} for text in _texts(given)]
+    messages += _messages(listed)
+    is_text = isinstance(listed, list) and all(map(_is_text, listed))
+    return Prompt(kind, _form(request), tuple(messages), is_text)
 
 
 def _messages(listed: Any) -> Iterator[tuple[str, str]]:
     for message in listed if isinstance(listed, list) else ():
         if isinstance(message, Mapping) and isinstance(role := message.get("role"), str):
             yield _ROLES.get(role, role), "\n".join(_texts(message.get("content")))
+
+
+def _is_text(message: Any) -> bool:
+    """Whether a message is text alone."""
+    if not isinstance(message, Mapping) or "role" not in message or message.get("tool_calls"):
+        return False
+    content = message.get("content")
+    if not isinstance(content, list):
+        return isinstance(content, str)
+    return all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in content)
 
 
 def _texts(content: Any) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tunewright.traffic.prompts import SYSTEM, Prompt
+from tunewright.gateway.jobs.prompts import SYSTEM, Prompt
 
 Triples = NDArray[np.uint64]
 
@@ -56,13 +56,27 @@ def triples_of(prompt: Prompt) -> Triples:
     return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.uint64)
 
 
-def words_in(role: str, text: str, template: Triples) -> list[tuple[int, bool]]:
-    """For each word of a message, where it begins and whether it is part of a triple of the template."""
+def fixed_triples_of(prompt: Prompt) -> Triples:
+    """The runs of three words by which a prompt is cut into fixed and variable parts (`words_in`), each once, sorted.
+
+    Outside of system messages they hold numbers as they are: an amount or an order's number belongs to the input. The
+    date in a system message does not.
+    """
+    runs = [_fixed_runs(role, _ids(role, _WORD.findall(text), role == SYSTEM)) for role, text in prompt.messages]
+    return np.unique(np.concatenate(runs)) if runs else np.empty(0, np.uint64)
+
+
+def words_in(role: str, text: str, fixed: Triples) -> list[tuple[int, bool]]:
+    """For each word of a message, where it begins and whether it is part of a fixed triple.
+
+    Args:
+        fixed: as `fixed_triples_of` gives them.
+    """
     found = list(_WORD.finditer(text))
-    ids = _ids(role, [each.group() for each in found])
+    ids = _ids(role, [each.group() for each in found], role == SYSTEM)
     covered = np.zeros(len(ids), bool)
     if len(ids) > 2:
-        hits = np.flatnonzero(np.isin(_runs(ids) | _kind(role), template))
+        hits = np.flatnonzero(np.isin(_fixed_runs(role, ids), fixed))
         for offset in range(3):
             covered[hits + offset] = True
     return [(each.start(), bool(is_in)) for each, is_in in zip(found, covered[1:-1], strict=True)]
@@ -84,19 +98,26 @@ def _of_message(role: str, text: str) -> Triples:
     return np.concatenate(parts) | _kind(role)
 
 
+def _fixed_runs(role: str, ids: Triples) -> Triples:
+    return _runs(ids) | _kind(role) if len(ids) > 2 else np.empty(0, np.uint64)
+
+
 def _kind(role: str) -> np.uint64:
     return _SYSTEM if role == SYSTEM else np.uint64(0)
 
 
-def _ids(role: str, words: Sequence[str]) -> Triples:
+def _ids(role: str, words: Sequence[str], are_numbers_alike: bool = True) -> Triples:
     """A hash for each word, the marks of its role around them."""
     if len(_hashes) > _CACHED:
         _hashes.clear()
     ids = []
     for word in (f"<{role}>", *words, f"</{role}>"):
+        if word.isdigit():
+            ids.append(zlib.crc32(b"0" if are_numbers_alike else word.encode()))
+            continue
         number = _hashes.get(word)
         if number is None:
-            number = _hashes[word] = zlib.crc32(b"0" if word.isdigit() else word.encode("utf-8", "replace"))
+            number = _hashes[word] = zlib.crc32(word.encode("utf-8", "replace"))
         ids.append(number)
     return np.array(ids, dtype=np.uint64)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tunewright.traffic.prompts import Prompt
-from tunewright.traffic.words import Triples, words_in
+from tunewright.gateway.jobs.prompts import Prompt
+from tunewright.gateway.jobs.words import Triples, words_in
 
 
 @dataclass(frozen=True)
@@ -19,22 +19,36 @@ class Part:
     is_fixed: bool
 
 
-def parts_of(prompt: Prompt, template: Triples) -> list[Part]:
+def parts_of(prompt: Prompt, fixed: Triples) -> list[Part]:
     """A prompt, cut into what all prompts of the job share and what varies.
 
     White space belongs to the part before it.
+
+    Args:
+        fixed: the job's triples, as `tunewright.gateway.jobs.words.fixed_triples_of` gives those of a prompt.
     """
     return [
         Part(number, text, is_fixed)
         for number, (role, message) in enumerate(prompt.messages)
-        for text, is_fixed in _runs(message, words_in(role, message, template))
+        for text, is_fixed in _runs(message, words_in(role, message, fixed))
     ]
 
 
 def variable_text(parts: Sequence[Part]) -> str:
-    """What varies, from the last message with a variable part: the input of the job."""
-    last = max((part.message for part in parts if not part.is_fixed), default=-1)
-    return "".join(part.text for part in parts if part.message == last and not part.is_fixed).strip()
+    """All that varies, in order: the input of the job. A line for each part, a paragraph for each message."""
+    messages: dict[int, list[str]] = {}
+    for part in parts:
+        if not part.is_fixed and (text := part.text.strip()):
+            messages.setdefault(part.message, []).append(text)
+    return "\n\n".join("\n".join(texts) for texts in messages.values())
+
+
+def pattern_of(prompt: Prompt, parts: Sequence[Part]) -> str:
+    """How fixed and variable parts follow each other in a prompt, such as `system:f user:fv`."""
+    marks = [f"{role}:" for role, _ in prompt.messages]
+    for part in parts:
+        marks[part.message] += "f" if part.is_fixed else "v"
+    return " ".join(marks)
 
 
 def outline(parts: Sequence[Part]) -> str:
