@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.gateway.tickets import finished_project
 from tests.gateway.upstream import Upstream, upstream
 from tunewright.core.processes import listener
 from tunewright.gateway.app import Gateway
@@ -25,6 +26,8 @@ class Running:
     url: str
     """Its address without a path."""
     captures: Path
+    spec: GatewaySpec
+    gateway: Gateway
 
     def exchanges(self) -> list[Exchange]:
         return list(read_exchanges(self.captures))
@@ -51,6 +54,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         }
         folder = tmp_path / "captures"
         settings.setdefault("capture", CaptureSpec(folder=folder))
+        settings.setdefault("store", tmp_path / "gateway.db")
         bound = listener("127.0.0.1", 0)
         bound.listen()
         spec = GatewaySpec(upstreams=specs, **settings)
@@ -59,12 +63,18 @@ def start(tmp_path: Path) -> Iterator[Start]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         running.append((server, thread))
-        return Running(f"http://127.0.0.1:{bound.getsockname()[1]}", folder)
+        return Running(f"http://127.0.0.1:{bound.getsockname()[1]}", folder, spec, gateway)
 
     yield begin
     for server, thread in running:
         server.should_exit = True
         thread.join(60)
+
+
+@pytest.fixture(scope="session")
+def tickets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job's project, with a bundle. Tests may not change it."""
+    return finished_project(tmp_path_factory.mktemp("job"))
 
 
 @pytest.fixture

@@ -17,6 +17,9 @@ from tunewright.gateway.exchanges import ExchangeLog
 from tunewright.gateway.forward import Forwarder
 from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.observation import Observer
+from tunewright.gateway.takeover.jobs import Takeover
+from tunewright.gateway.takeover.models import Hosts
+from tunewright.gateway.takeover.store import Setting
 from tunewright.gateway.upstreams import Upstreams
 from tunewright.serving.errors import refusal
 from tunewright.serving.guard import App, CheckPrincipal, Message, Receive, Send
@@ -39,9 +42,12 @@ class Gateway:
     def __init__(self, load: Callable[[], GatewaySpec]):
         self._load = load
         self.metrics = GatewayMetrics()
-        self._now = _Settings(load(), self.metrics)
+        self._hosts = Hosts()
+        self._now = _Settings(load(), self.metrics, self._hosts)
         self._closing: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn = asyncio.Lock()
+        """Held while settings are read again."""
         self._are_stale = False
         """Whether the settings are to be read again as soon as the event loop runs."""
         self._own = {"/health": self._health, "/ready": self._ready, "/metrics": self._metrics}
@@ -50,6 +56,12 @@ class Gateway:
     def spec(self) -> GatewaySpec:
         """The settings by which it answers now."""
         return self._now.spec
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """How each job is answered now."""
+        takeover = self._now.takeover
+        return {name: job.setting for name, job in takeover.jobs.items()} if takeover else {}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -65,32 +77,34 @@ class Gateway:
     def reload_soon(self) -> None:
         """Read the settings again. Requests under way end by the old ones. May be called from a signal's handler."""
         if self._loop:
-            self._loop.call_soon_threadsafe(self._reload)
+            asyncio.run_coroutine_threadsafe(self._reload(), self._loop)
         else:
             self._are_stale = True
 
-    def _reload(self) -> None:
-        try:
-            new = _Settings(self._load(), self.metrics)
-        except UserError as error:
-            say(f"The old settings stay. Error: {error.paragraph()}")
-            return
-        new.open()
-        old, self._now = self._now, new
-        closing = asyncio.get_running_loop().create_task(old.close())
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
-        say("The settings were read again.")
+    async def _reload(self) -> None:
+        async with self._turn:
+            try:  # in a thread, because bundles take seconds to load
+                new = await asyncio.to_thread(lambda: _Settings(self._load(), self.metrics, self._hosts))
+            except UserError as error:
+                say(f"The old settings stay. Error: {error.paragraph()}")
+                return
+            new.open()
+            old, self._now = self._now, new
+            closing = asyncio.get_running_loop().create_task(old.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            say("The settings were read again.")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         self._now.open()
         self._loop = asyncio.get_running_loop()
         if self._are_stale:
-            self._reload()
+            await self._reload()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await asyncio.gather(self._now.close(), *self._closing)
+        self._hosts.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     def _health(self) -> tuple[str, bytes]:
@@ -108,22 +122,25 @@ class _Settings:
     """The gateway by one reading of its settings. It answers once it is open."""
 
     _connections: dict[str, UpstreamConnection]
-    _forward: App
+    _forward: Forwarder
     _app: App
 
-    def __init__(self, spec: GatewaySpec, metrics: GatewayMetrics):
+    def __init__(self, spec: GatewaySpec, metrics: GatewayMetrics, hosts: Hosts):
         self.spec = spec
         self._most, self._metrics = spec.limit_concurrency, metrics
         self.upstreams = Upstreams(spec)
         self._keys = KeyRing(spec.keys) if spec.keys else None
         self._exchanges = _exchange_log(spec)
         self._observer = Observer(metrics, self._exchanges, price_book(spec.prices))
+        self.takeover = _takeover(spec, hosts, metrics)
         self._under_way = 0
 
     def open(self) -> None:
         """Make the connections, which belong to the running event loop."""
         self._connections = {each.name: UpstreamConnection(each) for each in self.upstreams.all}
-        self._forward = Forwarder(self.upstreams, self._connections, self._observer)
+        self._forward = Forwarder(self.upstreams, self._connections, self._observer, self.takeover)
+        if self.takeover:
+            self.takeover.open()
         within_limit = self._forward_within_limit
         self._app = CheckPrincipal(within_limit, self._keys, None) if self._keys else within_limit
 
@@ -131,6 +148,9 @@ class _Settings:
         """Close everything once the last request has ended."""
         while self._under_way:
             await asyncio.sleep(_LOOK_SECONDS)
+        await self._forward.close()
+        if self.takeover:
+            await self.takeover.close()
         for connection in self._connections.values():
             await connection.close()
         if self._exchanges:
@@ -151,6 +171,10 @@ class _Settings:
         finally:
             self._under_way -= 1
             self._metrics.under_way.dec()
+
+
+def _takeover(spec: GatewaySpec, hosts: Hosts, metrics: GatewayMetrics) -> Takeover | None:
+    return Takeover(spec, hosts, metrics) if spec.jobs else None
 
 
 def _exchange_log(spec: GatewaySpec) -> ExchangeLog | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -71,6 +71,65 @@ class CaptureSpec(Section):
 text, but with their size, tokens and price."""
 
 
+Mode = Literal["observe", "shadow", "cascade", "own"]
+
+
+class ModelSpec(Section):
+    """An own model: a bundle in this process, or a server of bundles."""
+
+    bundle: Path | None = None
+    """The folder of a bundle, or of adapters, relative to this file. It answers in this process."""
+    url: Annotated[str, AfterValidator(endpoint)] | None = None
+    """The address of a `tunewright serve`, such as http://own:8080."""
+    name: str | None = None
+    """The model's name in a folder of adapters, or at a server of several models."""
+    key: Secret = None
+    """The environment variable that holds the server's key."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, value: Any) -> Any:
+        """A text is an address or a folder."""
+        if not isinstance(value, str):
+            return value
+        return {"url" if value.startswith(("http://", "https://")) else "bundle": value}
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> ModelSpec:
+        if (self.bundle is None) == (self.url is None):
+            raise ValueError("a model has either a bundle or a url")
+        return self
+
+
+class JobSpec(Section):
+    """A job whose requests own models may answer."""
+
+    project: Path
+    """The job's project, relative to this file, as `tunewright init --from-traffic` makes it: its job.json tells the \
+gateway which requests belong to the job, its spec what the goal is."""
+    models: list[ModelSpec] = Field([])
+    """The own models, each a folder of a bundle or the address of a `tunewright serve`. They are asked in this order \
+until one is sure. By default the bundle that the project serves."""
+    mode: Mode = "observe"
+    """observe: the API answers. shadow: the API answers, and the own model too, but only for comparison. cascade: the \
+own model answers if it is sure, else the API. own: the own model answers, the API only where that fails."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The share of the requests that `mode` holds for; the API answers the others. Equal inputs fall on the same \
+side."""
+    audit: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """The share of the own answers that the API is asked for too, so that agreement stays measured."""
+    fallback: bool = True
+    """Whether the own model answers where the API fails, in every mode and also where it is not sure."""
+    least_agreement: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The agreement with the API below which the gateway takes the own model back. By default the project's goal, \
+`goal.accuracy` less `goal.margin`."""
+    p95_ms: Annotated[float, Field(gt=0)] | None = None
+    """The longest 95th percentile of the own answers' latency, above which the gateway takes the own model back. By \
+default the project's `goal.p95_ms`."""
+    limit_concurrency: Annotated[int, Field(ge=1)] = 64
+    """Requests that the own model may have under way; the API answers further ones."""
+
+
 class GatewaySpec(Section):
     """The settings of a gateway."""
 
@@ -81,6 +140,15 @@ class GatewaySpec(Section):
     keys: Path | None = None
     """A file of keys (`tunewright keys add`), relative to this file; clients need one of them. By default every \
 client may use the gateway."""
+    jobs: dict[Name, JobSpec] = Field({})
+    """The jobs that own models may take over, by names of your choice."""
+    store: Path = Path("gateway.db")
+    """The file of the jobs' modes, counts and savings, relative to this file."""
+    database: Secret = None
+    """The environment variable with the address of a PostgreSQL database in place of that file. Several gateways may \
+share it."""
+    machine: str | None = None
+    """The machine that the own models run on, by its name in the price book. Its cost counts in the ledger."""
     limit_concurrency: Annotated[int, Field(ge=1)] = 1000
     """The most requests at a time; more get status 429."""
     prices: Path | None = None
@@ -93,6 +161,11 @@ client may use the gateway."""
                 if upstream.key is None:
                     raise ValueError(f"with keys, upstreams.{name} needs a key: the client's own is the gateway's")
         return self
+
+
+def is_gateway(file: Path) -> bool:
+    """Whether a file is a gateway's settings, and not a project's spec."""
+    return file.is_file() and re.search(r"^upstreams\s*:", file.read_text("utf-8", "replace"), re.MULTILINE) is not None
 
 
 def load_gateway(file: Path) -> GatewaySpec:
@@ -111,4 +184,9 @@ def load_gateway(file: Path) -> GatewaySpec:
         spec.keys = folder / spec.keys.expanduser()
     if spec.prices:
         spec.prices = folder / spec.prices.expanduser()
+    spec.store = folder / spec.store.expanduser()
+    for job in spec.jobs.values():
+        job.project = folder / job.project.expanduser()
+        for model in job.models:
+            model.bundle = model.bundle and folder / model.bundle.expanduser()
     return spec

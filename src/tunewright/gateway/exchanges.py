@@ -66,6 +66,15 @@ class Exchange(BaseModel):
     """left: the client left before the answer's end. broken: the upstream broke the answer off."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The share of exchanges that the gateway captures: this one stands for 1 / share."""
+    job: str | None = None
+    """The job in gateway.yaml; None: no own model may answer. The next fields are of such jobs alone."""
+    mode: str | None = None
+    answered_by: Literal["own", "upstream"] = "upstream"
+    version: str | None = None
+    """Of the own model that answered."""
+    confidence: float | None = None
+    fallback: str | None = None
+    """The upstream's fault for which the own model answered."""
 
 
 Redact = Callable[[dict[str, Any]], dict[str, Any]]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -18,6 +19,8 @@ from tunewright.gateway.connection import UpstreamConnection
 from tunewright.gateway.headers import OWN, to_client, value_of
 from tunewright.gateway.observation import Observation, Observer
 from tunewright.gateway.routes import Route, route_of
+from tunewright.gateway.takeover.answering import JobAnswerer
+from tunewright.gateway.takeover.jobs import Takeover
 from tunewright.gateway.upstreams import UpstreamFault, Upstreams
 from tunewright.serving.connections import HANG_UP
 from tunewright.serving.errors import refusal
@@ -25,6 +28,7 @@ from tunewright.serving.guard import PRINCIPAL, Message, Receive, Send
 
 _LARGE = 1 << 20
 """Bytes of JSON that a thread reads, because they take tens of milliseconds."""
+_LOG = logging.getLogger(__name__)
 _WITHOUT_BODY = (204, 304)
 _NO_CAPTURE = OWN + b"capture"
 
@@ -34,11 +38,23 @@ class Forwarder:
 
     Args:
         connections: by the upstreams' names.
+        takeover: the jobs that own models may answer; None: there are none.
     """
 
-    def __init__(self, upstreams: Upstreams, connections: Mapping[str, UpstreamConnection], observer: Observer):
-        self._upstreams, self._connections, self._observer = upstreams, connections, observer
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        connections: Mapping[str, UpstreamConnection],
+        observer: Observer,
+        takeover: Takeover | None,
+    ):
+        self._upstreams, self._connections, self._observer, self._takeover = upstreams, connections, observer, takeover
+        self._answer_job = JobAnswerer(observer)
         self._memory = BodyMemory()
+
+    async def close(self) -> None:
+        """Give up what goes on behind the answers."""
+        await self._answer_job.close()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         route = route_of(scope["method"], scope["path"])
@@ -85,17 +101,41 @@ class Forwarder:
         watch = asyncio.create_task(_end_when_left(body, limit))
         try:
             async with limit:
-                response = await self._connections[upstream.name].ask(scope, body, whole)
-                try:
-                    await self._pass_back(scope, response, send, seen)
-                finally:
-                    response.release()
+                await self._by_job_or_upstream(scope, route, body, whole, send, seen)
         except TimeoutError:
             if limit.expired():
                 raise ClientLeft from None
             raise
         finally:
             watch.cancel()
+
+    async def _by_job_or_upstream(
+        self, scope: Message, route: Route, body: Body, whole: bytes | None, send: _Sent, seen: Observation
+    ) -> None:
+        connection = self._connections[seen.upstream]
+
+        def ask() -> Awaitable[aiohttp.ClientResponse]:
+            return connection.ask(scope, body, whole)
+
+        async def pass_back(response: aiohttp.ClientResponse) -> None:
+            try:
+                await self._pass_back(scope, response, send, seen)
+            finally:
+                response.release()
+
+        found = self._takeover.find(route.kind, seen.request) if self._takeover and seen.request else None
+        if found:
+            try:
+                await self._answer_job(*found, seen, send, ask, pass_back)
+                return
+            except (UpstreamFault, ClientLeft, TooSlow, aiohttp.ClientError, TimeoutError):
+                raise
+            except Exception as error:
+                # Whatever is wrong with the own model, the API answers. The message may hold some of the request.
+                _LOG.error("A request of the job %s failed: %s", found[0].name, type(error).__name__)
+                if send.has_begun:
+                    raise
+        await pass_back(await ask())
 
     async def _pass_back(
         self, scope: Message, response: aiohttp.ClientResponse, send: Callable[..., Any], seen: Observation
@@ -104,7 +144,7 @@ class Forwarder:
         seen.status, seen.streamed = response.status, kind.startswith("text/event-stream")
         if seen.route.kind != "other":
             encoding = response.headers.get("content-encoding", "").strip().lower()
-            seen.reader = AnswerReader(seen.route.kind, kind, encoding, self._observer.largest)
+            seen.reader = AnswerReader(seen.route.kind, kind, encoding, self._observer.largest(seen))
         headers = to_client(response.raw_headers)
         length = response.headers.get("content-length", "")
         expected = int(length) if length.isdigit() else -1

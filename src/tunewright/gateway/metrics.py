@@ -53,6 +53,37 @@ class GatewayMetrics:
             ["kept"],
             registry=self._registry,
         )
+        self._jobs = Counter(
+            "tunewright_gateway_job_requests",
+            "Requests of jobs that own models may take over, by who answered.",
+            ["job", "mode", "answered_by"],
+            registry=self._registry,
+        )
+        self._own_seconds = Histogram(
+            "tunewright_gateway_own_seconds",
+            "Time that own models take to answer.",
+            ["job"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._compared = Counter(
+            "tunewright_gateway_compared", "Own answers compared with the API's.", ["job"], registry=self._registry
+        )
+        self._agreed = Counter(
+            "tunewright_gateway_agreed", "The sum of their agreements, 0 to 1 each.", ["job"], registry=self._registry
+        )
+        self._unlike = Counter(
+            "tunewright_gateway_unlike",
+            "Requests that have a job's template and besides something new, so that only the API answers them.",
+            ["job"],
+            registry=self._registry,
+        )
+        self._taken_back = Counter(
+            "tunewright_gateway_taken_back",
+            "Times that the gateway took a job back from its own model.",
+            ["job"],
+            registry=self._registry,
+        )
         self.under_way = Gauge("tunewright_gateway_under_way", "Requests under way.", registry=self._registry)
 
     def answered(self, seen: Observation, usage: TokenUsage | None, usd: float | None, seconds: float) -> None:
@@ -70,6 +101,22 @@ class GatewayMetrics:
             self._usd.labels(*labels).inc(usd)
         elif seen.route.kind != "other" and seen.status < 400:
             self._unpriced.labels(*labels).inc()
+
+    def job_answered(self, job: str, mode: str, answered_by: str) -> None:
+        self._jobs.labels(job, mode, answered_by).inc()
+
+    def own_answered(self, job: str, seconds: float) -> None:
+        self._own_seconds.labels(job).observe(seconds)
+
+    def compared(self, job: str, agreement: float) -> None:
+        self._compared.labels(job).inc()
+        self._agreed.labels(job).inc(agreement)
+
+    def unlike(self, job: str) -> None:
+        self._unlike.labels(job).inc()
+
+    def taken_back(self, job: str) -> None:
+        self._taken_back.labels(job).inc()
 
     def captured(self, *, kept: bool) -> None:
         self._captures.labels(str(kept).lower()).inc()

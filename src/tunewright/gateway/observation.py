@@ -6,8 +6,9 @@ import asyncio
 import re
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from tunewright.economics.prices import PriceBook
 from tunewright.gateway.answers import AnswerReader, ReadAnswer
@@ -19,6 +20,28 @@ from tunewright.serving.captures import now
 
 _DATED = re.compile(r"(.+?)-(?:\d{4}-\d\d-\d\d|\d{8}|\d{4})")
 """A model's name with the date of its version, such as gpt-4o-2024-08-06."""
+BY_OWN_MODEL = "own model"
+"""In place of an upstream's name, which has no spaces."""
+COMPARED_BYTES = 64 << 10
+"""The largest answer of a job that is compared with an own model's."""
+JOB_FIELDS = ("job", "mode", "answered_by", "version", "confidence", "fallback")
+"""Of `JobNote`, in captures."""
+
+
+@dataclass
+class JobNote:
+    """What the gateway notes of a request of a job that an own model may take over."""
+
+    job: str
+    mode: str
+    noted: Callable[[Observation, float | None, float], None]
+    """Is called with the price and the seconds when the answer has ended."""
+    answered_by: Literal["own", "upstream"] = "upstream"
+    version: str | None = None
+    """Of the own model that answered."""
+    confidence: float | None = None
+    fallback: str | None = None
+    """Why the own model answered where it would not have: the fault of the upstream."""
 
 
 @dataclass
@@ -42,6 +65,10 @@ class Observation:
     answer_bytes: int = 0
     streamed: bool = False
     reader: AnswerReader | None = None
+    job: JobNote | None = None
+    """None: the request is of no job that an own model may take over."""
+    answer: ReadAnswer = field(default_factory=lambda: ReadAnswer(is_whole=False))
+    """What was answered, once it is noted."""
     is_noted: bool = False
 
     @property
@@ -60,20 +87,29 @@ class Observer:
 
     def __init__(self, metrics: GatewayMetrics, exchanges: ExchangeLog | None, prices: PriceBook):
         self.metrics, self._exchanges, self._prices = metrics, exchanges, prices
-        self.largest = exchanges.largest if exchanges else 0
+        self._captured = exchanges.largest if exchanges else 0
+
+    def largest(self, seen: Observation) -> int:
+        """Bytes of an answer whose texts are needed."""
+        return max(self._captured, COMPARED_BYTES) if seen.job else self._captured
 
     async def note(self, seen: Observation, ending: Ending) -> None:
         """Count a request and capture it, unless that was done before."""
         if seen.is_noted:
             return
         seen.is_noted = True
-        answer = seen.reader.result() if seen.reader else ReadAnswer(is_whole=False)
-        usd = self._usd(seen, answer)
+        answer = seen.answer = seen.reader.result() if seen.reader else seen.answer
+        is_own = seen.job is not None and seen.job.answered_by == "own"
+        usd = 0.0 if is_own else self.usd(seen, answer)
         seconds = time.perf_counter() - seen.begun
         self.metrics.answered(seen, answer.usage, usd, seconds)
+        if seen.job:
+            seen.job.noted(seen, usd, seconds)
         log = self._exchanges
         if log is None or seen.route.kind == "other" or not seen.is_wanted or not log.takes(seen.id):
             return
+        # Texts of jobs are kept for comparisons too.
+        is_small = seen.job is None or seen.answer_bytes <= log.largest
         fields = {
             "id": seen.id,
             "time": seen.came,
@@ -86,8 +122,8 @@ class Observer:
             "request_bytes": seen.body.size,
             "status": seen.status,
             "answered_model": answer.model,
-            "choices": answer.choices,
-            "is_whole": answer.is_whole,
+            "choices": answer.choices if is_small else [],
+            "is_whole": answer.is_whole and is_small,
             "answer_bytes": seen.answer_bytes,
             "usage": answer.usage,
             "usd": usd,
@@ -97,11 +133,13 @@ class Observer:
             "ending": ending,
             "share": log.share,
         }
+        if job := seen.job:
+            fields |= {name: getattr(job, name) for name in JOB_FIELDS}
         # Finding personal data takes milliseconds, writing a line some microseconds.
         kept = await asyncio.to_thread(log.keep, fields) if log.redact else log.keep(fields)
         self.metrics.captured(kept=kept)
 
-    def _usd(self, seen: Observation, answer: ReadAnswer) -> float | None:
+    def usd(self, seen: Observation, answer: ReadAnswer) -> float | None:
         """The price of an answer by the book."""
         if answer.usage is None:
             return None

@@ -40,4 +40,6 @@ def serve_gateway(file: Path, host: str, port: int) -> None:
             upstream.key, f"its key is in {upstream.key}"
         )
         say(f"  {name}: {upstream.url} ({key}; models {', '.join(upstream.models)})")
+    for name, setting in gateway.settings.items():
+        say(f"  job {name}: {setting}")
     HttpServer(gateway, drain=DRAIN_SECONDS, date=False).run(sockets=[listening])

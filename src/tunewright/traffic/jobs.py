@@ -206,7 +206,8 @@ class _Tally:
             self._unpriced += stands_for
         else:
             self._usd += stands_for * exchange.usd
-        self._sample.offer(lambda: (exchange, prompt))
+        if exchange.answered_by == "upstream":  # an own answer says nothing of what is right
+            self._sample.offer(lambda: (exchange, prompt))
 
     def job(self, found: FoundJob, rivals: list[Triples], days: float, names: Counter[str]) -> TrafficJob:
         drawn = self._sample.items

@@ -26,7 +26,16 @@ def savings(
     json: JsonOption = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
-    """Show the real savings to date, month by month from served requests, and the quality of the answers."""
+    """Show the real savings to date, month by month from served requests, and the quality of the answers.
+
+    With gateway.yaml in place of a project, show the ledger of all its jobs (tunewright gateway ledger)."""
+    from tunewright.gateway.config import is_gateway
+
+    if is_gateway(project):
+        from tunewright.cli.gateway import show_ledger
+
+        show_ledger(project, json=json)
+        return
     from tunewright import load_spec
     from tunewright.economics import price_book
     from tunewright.monitoring.ledger import ledger

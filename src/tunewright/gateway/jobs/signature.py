@@ -26,6 +26,9 @@ _RECOGNISED = 0.98
 """The share of the captured prompts that must be recognised. The rarest forms are left to the API."""
 _LOOKED_AT = 2000
 """Prompts that fixed triples and patterns are found in."""
+_MAY_LACK = 2
+"""Triples of the template that a prompt may lack, such as a full stop at a message's end that all captured ones had. A
+sentence that is gone from the instruction takes more with it."""
 _RIVAL = -1
 _RIVALS = 30
 """Templates of other jobs that are kept, the most similar first."""
@@ -150,7 +153,7 @@ def signature_of(
         form=prompts[0].form,
         template=template,
         fixed=fixed,
-        least_share=shares[int((1 - _RECOGNISED) * len(shares))] if len(template) else 0.0,
+        least_share=max(0.0, shares[int((1 - _RECOGNISED) * len(shares))] - _MAY_LACK / max(1, len(template))),
         patterns=frozenset(_most_frequent(patterns)),
         rivals=alike[:_RIVALS],
         answer=answer,

@@ -1,0 +1,231 @@
+"""One job that own models may take over: how it is answered now, and what is known of its own model."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tunewright.config import load_spec
+from tunewright.core.progress import say
+from tunewright.gateway.answers import AnswerChoice
+from tunewright.gateway.config import JobSpec
+from tunewright.gateway.jobs.signature import JobSignature
+from tunewright.gateway.metrics import GatewayMetrics
+from tunewright.gateway.observation import Observation
+from tunewright.gateway.takeover.evidence import ChangeDetector
+from tunewright.gateway.takeover.models import Chain, OwnAnswer, OwnModelFailed
+from tunewright.gateway.takeover.store import Setting, of_file
+from tunewright.gateway.takeover.tallies import Tallies
+from tunewright.tasks.base import Unfit
+from tunewright.tasks.registry import task_of
+
+LONGEST = 60.0
+"""Seconds after which an own answer is given up in any case."""
+_LATENCIES = 1000
+"""The last latencies, whose 99th percentile is the own model's patience."""
+_LEAST_LATENCIES = 100
+_LEAST_PATIENCE = 0.02
+_LATE, _FAILED = 0.05, 0.01
+"""The shares of own answers that may be slower than the goal's 95th percentile, and that may fail."""
+
+TakeBack = Callable[[str, str], None]
+"""Takes a job back from its own model: the job's name, and why."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a request is answered."""
+
+    own_first: bool
+    """Whether the own model is asked before the API."""
+    any_confidence: bool
+    """Whether its answer is given even if it is not sure."""
+    compares: bool
+    """Whether both are asked, and compared."""
+
+
+class Overloaded(OwnModelFailed):
+    """The own model has as many requests under way as it may have."""
+
+
+class OwnedJob:
+    """A job.
+
+    Args:
+        take_back: is called once when something is proven against the own model.
+
+    Raises:
+        UserError: the project's spec can't be read.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: JobSpec,
+        signature: JobSignature,
+        model: Chain,
+        tallies: Tallies,
+        metrics: GatewayMetrics,
+        take_back: TakeBack,
+    ):
+        self.name, self.spec, self.signature = name, spec, signature
+        self.setting: Setting = of_file(spec)
+        self._model, self._tallies, self._metrics, self._take_back = model, tallies, metrics, take_back
+        project = load_spec(spec.project)
+        self._task = task_of(project.task)
+        goal = project.goal
+        self.least_agreement = spec.least_agreement or max(0.01, goal.accuracy - goal.margin)
+        self.p95_seconds = (spec.p95_ms or goal.p95_ms) / 1000
+        self._under_way = 0
+        self._latencies: deque[float] = deque(maxlen=_LATENCIES)
+        self._patience = self.p95_seconds
+        self._begin_again()
+
+    def change(self, setting: Setting) -> None:
+        """Answer by another setting from now on. What was proven against the own model before no longer counts."""
+        if setting != self.setting:
+            self.setting = setting
+            self._begin_again()
+            say(f"{self.name}: {setting}.")
+        if setting.mode == "cascade" and not self._model.has_threshold:
+            say(f"{self.name}: the own model has no threshold, so it is never sure, and the API answers everything.")
+
+    def plan(self, identity: str, text: str) -> Plan:
+        """How a request is answered now.
+
+        Args:
+            identity: of the request.
+            text: its input, which decides whether it falls in the share.
+        """
+        setting = self.setting
+        is_in = setting.share == 1 or _drawn(f"{self.name}\n{text}") < setting.share
+        own_first = is_in and setting.mode in ("cascade", "own")
+        audited = own_first and _drawn(identity) < setting.audit
+        return Plan(own_first, setting.mode == "own", audited or (is_in and setting.mode == "shadow"))
+
+    @property
+    def patience(self) -> float:
+        """Seconds that the own model has before the API is asked too: its 99th percentile."""
+        return self._patience
+
+    async def own_answer(self, text: str, *, in_background: bool = False) -> OwnAnswer:
+        """The own model's answer.
+
+        Raises:
+            OwnModelFailed: it gave none; `Overloaded`: it was not asked.
+        """
+        if self._under_way >= self.spec.limit_concurrency:
+            raise Overloaded("it has too many requests under way")
+        self._under_way += 1
+        begun = time.perf_counter()
+        try:
+            answer = await self._model.answer(text, LONGEST, in_background=in_background)
+        except OwnModelFailed:
+            self._tell(failed=True, late=False, in_background=in_background)
+            raise
+        except asyncio.CancelledError:  # the API answered first, or the client has left
+            late = time.perf_counter() - begun > self.p95_seconds
+            self._tell(failed=False, late=late, in_background=in_background)
+            raise
+        finally:
+            self._under_way -= 1
+        self._add(own_seconds=answer.seconds)
+        self._metrics.own_answered(self.name, answer.seconds)
+        if not in_background:
+            self._latencies.append(answer.seconds)
+            if len(self._latencies) >= _LEAST_LATENCIES:
+                self._patience = max(_LEAST_PATIENCE, sorted(self._latencies)[int(0.99 * len(self._latencies))])
+        self._tell(failed=False, late=answer.seconds > self.p95_seconds, in_background=in_background)
+        return answer
+
+    def given(self, seen: Observation, *, is_fallback: bool) -> None:
+        """Count an own answer that a client gets."""
+        self._add(seen.model, own=1, own_bytes=seen.body.size, fallbacks=float(is_fallback))
+
+    def unsure(self) -> None:
+        """Count an own answer that is not given because the model is not sure."""
+        self._add(unsure=1)
+
+    def noted(self, seen: Observation, usd: float | None, seconds: float) -> None:
+        """Count a request whose answer has ended."""
+        assert seen.job
+        self._metrics.job_answered(self.name, seen.job.mode, seen.job.answered_by)
+        if seen.job.answered_by == "own":
+            self._add(requests=1)
+            return
+        self._add(seen.model, requests=1, api_seconds=seconds, paid_usd=usd or 0.0, **_tokens(seen, usd))
+
+    def audited(self, seen: Observation, usd: float | None) -> None:
+        """Count an answer of the API that no client gets."""
+        self._add(seen.model, audits=1, audit_usd=usd or 0.0, **_tokens(seen, usd))
+
+    def compare(self, text: str, own: OwnAnswer, api: AnswerChoice, *, was_given: bool) -> float:
+        """The agreement of an own answer with the API's, 0 to 1, counted.
+
+        Args:
+            was_given: whether the client got the own answer, so that a disagreement speaks against that.
+        """
+        agreement = self._agreement(text, own.text, api)
+        self._add(compared=1, agreed=agreement)
+        if own.is_sure:
+            self._add(compared_sure=1, agreed_sure=agreement)
+        self._metrics.compared(self.name, agreement)
+        if was_given and self._disagreements.add(1 - agreement):
+            self._against(f"it agrees with the API less often than {self.least_agreement:.1%}")
+        return agreement
+
+    async def close(self) -> None:
+        await self._model.close()
+
+    def _agreement(self, text: str, own: str, api: AnswerChoice) -> float:
+        said = api.tool_calls[0]["arguments"] if self.signature.tool and api.tool_calls else api.text
+        try:
+            gold, given = self._task.canonical(said.strip()), self._task.canonical(own)
+        except Unfit:
+            return 0.0
+        return self._task.measures(text, gold, given)[self._task.primary_metric].score
+
+    def _tell(self, *, failed: bool, late: bool, in_background: bool) -> None:
+        """Count how the own model did, which may speak against it where clients wait for it."""
+        self._add(failed=float(failed), late=float(late))
+        if in_background:
+            return
+        if self._failures.add(float(failed)):
+            self._against(f"it fails on more than {_FAILED:.0%} of the requests")
+        if self._slow.add(float(late)):
+            self._against(f"more than {_LATE:.0%} of its answers take longer than {1000 * self.p95_seconds:,.0f} ms")
+
+    def _against(self, why: str) -> None:
+        if self.setting.mode in ("cascade", "own"):
+            self._metrics.taken_back(self.name)
+            self._take_back(self.name, why)
+
+    def _begin_again(self) -> None:
+        self._disagreements = ChangeDetector(1 - self.least_agreement)
+        self._failures, self._slow = ChangeDetector(_FAILED), ChangeDetector(_LATE)
+
+    def _add(self, model: str | None = None, **amounts: float) -> None:
+        self._tallies.add(self.name, self.setting.mode, self._model.version, model, **amounts)
+
+
+def _tokens(seen: Observation, usd: float | None) -> dict[str, float]:
+    """The amounts of an API's answer; none of one without token counts and a price."""
+    usage = seen.answer.usage
+    if usage is None or usd is None:
+        return {}
+    return {
+        "priced": 1,
+        "bytes": seen.body.size,
+        "prompt_tokens": usage.prompt_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "answer_tokens": usage.answer_tokens,
+    }
+
+
+def _drawn(text: str) -> float:
+    """A number from 0 to 1 that is always the same for a text."""
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8]) / 2**64

@@ -1,0 +1,117 @@
+"""All jobs of a gateway: recognising their requests, following changes of their modes, and keeping their tallies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say
+from tunewright.gateway.config import GatewaySpec
+from tunewright.gateway.jobs.signature import Recogniser, read_signature
+from tunewright.gateway.metrics import GatewayMetrics
+from tunewright.gateway.routes import Kind
+from tunewright.gateway.takeover.job import OwnedJob
+from tunewright.gateway.takeover.models import Hosts, own_models
+from tunewright.gateway.takeover.store import THE_GATEWAY, Setting, of_file, open_store
+from tunewright.gateway.takeover.tallies import Tallies
+
+_EVERY = 1.0
+"""Seconds between two looks at the store."""
+
+
+class Takeover:
+    """The jobs that own models may take over.
+
+    Raises:
+        UserError: a project, a bundle or the store can't be used.
+    """
+
+    def __init__(self, spec: GatewaySpec, hosts: Hosts, metrics: GatewayMetrics):
+        self._spec, self._metrics = spec, metrics
+        self._store = open_store(spec)
+        self._tallies = Tallies(self._store)
+        signatures = {name: read_signature(job.project) for name, job in spec.jobs.items()}
+        self._recogniser = Recogniser(signatures)
+        self.jobs = {
+            name: OwnedJob(
+                name,
+                job,
+                signatures[name],
+                own_models(job, signatures[name], hosts),
+                self._tallies,
+                metrics,
+                self._take_back,
+            )
+            for name, job in spec.jobs.items()
+        }
+        self._seen = -1
+        self._taken_back: dict[str, str] = {}
+        self._troubled = False
+        self._follow()
+        self._task: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Begin to follow the store, in the running event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._keep_on())
+
+    async def close(self) -> None:
+        """End, with the last counts written."""
+        if self._task:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await asyncio.to_thread(self._look)
+        for job in self.jobs.values():
+            await job.close()
+        self._store.close()
+
+    def find(self, kind: Kind, request: Mapping[str, Any]) -> tuple[OwnedJob, str] | None:
+        """The job of a request and its input; None: it is of none, or unlike the job's other requests."""
+        found = self._recogniser.recognise(kind, request)
+        if found is None:
+            return None
+        if found.text is None:
+            self._metrics.unlike(found.job)
+            return None
+        return self.jobs[found.job], found.text
+
+    def _take_back(self, name: str, why: str) -> None:
+        job = self.jobs[name]
+        before = job.setting
+        if name in self._taken_back:
+            return
+        self._taken_back[name] = f"{why}; it was {before}"
+        job.change(Setting("shadow", 1.0, before.audit))
+        say(f"{name} was taken back from the own model: {why}. The API answers; the own model is only compared.")
+
+    async def _keep_on(self) -> None:
+        while True:
+            await asyncio.sleep(_EVERY)
+            await asyncio.to_thread(self._look)
+
+    def _look(self) -> None:
+        """Write what was counted and taken back, and read what was changed."""
+        try:
+            for name, why in list(self._taken_back.items()):
+                setting, file = self.jobs[name].setting, of_file(self._spec.jobs[name])
+                self._store.change(name, setting, file, THE_GATEWAY, why)
+                del self._taken_back[name]
+            self._tallies.flush()
+            if self._store.newest_change() != self._seen:
+                self._follow()
+        except UserError as error:
+            if not self._troubled:
+                say(f"Modes and counts can't be kept at the moment; answers go on. {error.paragraph()}")
+            self._troubled = True
+        else:
+            self._troubled = False
+
+    def _follow(self) -> None:
+        settings = self._store.settings(self._spec.jobs)
+        self._seen = self._store.newest_change()
+        for name, setting in settings.items():
+            if name not in self._taken_back:
+                self.jobs[name].change(setting)

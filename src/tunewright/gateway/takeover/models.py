@@ -1,0 +1,292 @@
+"""Asking own models: bundles in this process and servers of bundles."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+
+from tunewright.core.call import CALL, Call
+from tunewright.core.errors import UserError
+from tunewright.gateway.config import JobSpec, ModelSpec
+from tunewright.gateway.jobs.signature import JobSignature
+from tunewright.inference.bundle import load_bundle
+from tunewright.inference.checksums import Verification
+from tunewright.project import Project, Traffic
+from tunewright.serving.adapters import AdapterStore
+from tunewright.serving.hosts import Host, ManyModels
+from tunewright.serving.watcher import BundleWatcher
+
+_ROUTES = {"label": "classify", "record": "extract", "text": "generate"}
+_NICENESS = 10
+"""How far the threads for comparisons stand back behind those that clients wait for."""
+
+
+@dataclass(frozen=True)
+class OwnAnswer:
+    """What an own model answers."""
+
+    text: str
+    """A label, a record's JSON, or a text."""
+    confidence: float | None
+    is_sure: bool
+    """Whether its confidence reaches the bundle's threshold."""
+    version: str
+    prompt_tokens: int
+    answer_tokens: int
+    is_cut: bool = False
+    seconds: float = 0.0
+
+
+class OwnModelFailed(Exception):
+    """An own model gave no answer. The message holds no text of the request."""
+
+
+class OwnModel(Protocol):
+    """A model that answers a job's input."""
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether it can tell when it is sure."""
+        ...
+
+    async def answer(self, text: str, seconds: float, *, in_background: bool) -> OwnAnswer:
+        """Its answer.
+
+        Args:
+            seconds: after which nobody needs the answer any more.
+            in_background: whether nobody waits for it.
+
+        Raises:
+            OwnModelFailed
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Hosts:
+    """The bundles in this process, each loaded once, however many jobs use it.
+
+    Args:
+        threads: requests that are answered at a time.
+    """
+
+    def __init__(self, threads: int = 4):
+        self._hosts: dict[Path, tuple[Host, BundleWatcher | None]] = {}
+        self.live = ThreadPoolExecutor(threads, "own-model")
+        self.background = ThreadPoolExecutor(1, "own-model-background", initializer=_stand_back)
+
+    def host(self, folder: Path) -> Host:
+        """The model or models of a bundle, a folder of adapters or a project, whose changes are followed.
+
+        Raises:
+            UserError: it is none of these, or can't be loaded.
+        """
+        key = folder.resolve()
+        if key not in self._hosts:
+            self._hosts[key] = self._load(folder)
+        return self._hosts[key][0]
+
+    def close(self) -> None:
+        for _, watcher in self._hosts.values():
+            if watcher:
+                watcher.end()
+        self.live.shutdown(wait=False, cancel_futures=True)
+        self.background.shutdown(wait=False, cancel_futures=True)
+
+    @staticmethod
+    def _load(folder: Path) -> tuple[Host, BundleWatcher | None]:
+        if AdapterStore.is_one(folder):
+            return ManyModels(AdapterStore(folder)), None
+        project = Project(folder) if Project.is_one(folder) else None
+
+        def find() -> Traffic:
+            return project.traffic() if project else Traffic(folder)
+
+        bundle = load_bundle(find().champion, verification=Verification.by_environment())
+        watcher = BundleWatcher(find, bundle, project.runs if project else None, None)
+        watcher.start("gateway")
+        return watcher.models, watcher
+
+
+class InProcess:
+    """A bundle in this process.
+
+    Args:
+        name: in a folder of adapters.
+    """
+
+    def __init__(self, hosts: Hosts, folder: Path, name: str | None):
+        self._hosts, self._name = hosts, name
+        self._host = hosts.host(folder)
+
+    @property
+    def version(self) -> str:
+        return self._host.engine(self._name).bundle.info.version
+
+    @property
+    def has_threshold(self) -> bool:
+        return self._host.engine(self._name).bundle.info.threshold is not None
+
+    async def answer(self, text: str, seconds: float, *, in_background: bool) -> OwnAnswer:
+        call = Call(seconds)
+        context = copy_context()
+        context.run(CALL.set, call)
+        pool = self._hosts.background if in_background else self._hosts.live
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, context.run, self._answer, text)
+        except asyncio.CancelledError:
+            call.gone.set()
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever it is, the API answers instead)
+            raise OwnModelFailed(type(error).__name__) from None
+
+    async def close(self) -> None:
+        """Nothing: `Hosts` ends the bundles."""
+
+    def _answer(self, text: str) -> OwnAnswer:
+        engine, trial = self._host.choose(self._host.engine(self._name), text)
+        try:
+            answer = engine.answer(text)
+        except Exception as error:
+            if trial is None:
+                raise
+            engine = self._host.engine(self._name)
+            answer = engine.answer(text)
+            trial.fail(error)
+        flags = engine.bundle.flags(answer.confidence)
+        return OwnAnswer(
+            answer.text,
+            answer.confidence,
+            flags["escalate"] is False and flags["in_scope"] is not False,
+            engine.bundle.info.version,
+            answer.prompt_tokens,
+            answer.answer_tokens,
+            answer.cut,
+        )
+
+
+class AtServer:
+    """A model at a `tunewright serve`.
+
+    Raises:
+        UserError: the variable of its key is not set.
+    """
+
+    def __init__(self, spec: ModelSpec, signature: JobSignature):
+        self._url = f"{str(spec.url).removesuffix('/v1')}/v1/{_ROUTES[signature.answer]}"
+        self._name, self._answer_key = spec.name, signature.answer
+        self._key = os.environ.get(spec.key) if spec.key else None
+        if spec.key and not self._key:
+            raise UserError(
+                f"The key of the model at {spec.url} is not set.",
+                where=f"environment variable {spec.key}",
+                fix=f"Type: export {spec.key}=…",
+            )
+        self.version = f"{spec.url}{f'/{spec.name}' if spec.name else ''}"
+        self.has_threshold = True  # an answer without one says so, and counts as not sure
+        self._session: aiohttp.ClientSession | None = None
+
+    async def answer(self, text: str, seconds: float, *, in_background: bool) -> OwnAnswer:  # noqa: ARG002 (the protocol's)
+        if self._session is None:
+            headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
+            self._session = aiohttp.ClientSession(headers=headers, cookie_jar=aiohttp.DummyCookieJar())
+        body = {"text": text, "model": self._name} if self._name else {"text": text}
+        try:
+            timeout = aiohttp.ClientTimeout(total=seconds)
+            async with self._session.post(self._url, json=body, timeout=timeout) as response:
+                if response.status != 200:
+                    raise OwnModelFailed(f"status {response.status}")
+                return self._read(await response.json())
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
+            raise OwnModelFailed(type(error).__name__) from None
+
+    async def close(self) -> None:
+        if self._session:
+            await self._session.close()
+
+    def _read(self, reply: Mapping[str, Any]) -> OwnAnswer:
+        value = reply[self._answer_key] if "labels" not in reply else reply["labels"]
+        usage = reply["usage"]
+        return OwnAnswer(
+            value if isinstance(value, str) else _json(value),
+            reply.get("confidence"),
+            reply.get("escalate") is False and reply.get("in_scope") is not False,
+            self.version,
+            usage["prompt_tokens"],
+            usage["completion_tokens"],
+            reply.get("finish_reason") == "length",
+        )
+
+
+class Chain:
+    """Own models that are asked one after the other, until one is sure."""
+
+    def __init__(self, models: Sequence[OwnModel]):
+        self._models = models
+
+    @property
+    def version(self) -> str:
+        return " > ".join(model.version for model in self._models)
+
+    @property
+    def has_threshold(self) -> bool:
+        return all(model.has_threshold for model in self._models)
+
+    async def answer(self, text: str, seconds: float, *, in_background: bool) -> OwnAnswer:
+        begun = time.perf_counter()
+        answer: OwnAnswer | None = None
+        failure: OwnModelFailed | None = None
+        for model in self._models:
+            try:
+                left = seconds - (time.perf_counter() - begun)
+                answer = await model.answer(text, left, in_background=in_background)
+            except OwnModelFailed as error:
+                failure = error
+            else:
+                if answer.is_sure:
+                    break
+        if answer is None:
+            raise failure or OwnModelFailed("no model")
+        return replace(answer, seconds=time.perf_counter() - begun)
+
+    async def close(self) -> None:
+        for model in self._models:
+            await model.close()
+
+
+def own_models(job: JobSpec, signature: JobSignature, hosts: Hosts) -> Chain:
+    """The own models of a job, loaded.
+
+    Raises:
+        UserError: a bundle can't be loaded, a key is not set, or a model's task is another one.
+    """
+    specs = job.models or [ModelSpec(bundle=job.project)]
+    return Chain(
+        [InProcess(hosts, each.bundle, each.name) if each.bundle else AtServer(each, signature) for each in specs]
+    )
+
+
+def _stand_back() -> None:
+    """Let the threads that clients wait for go first. Linux has a niceness for each thread."""
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

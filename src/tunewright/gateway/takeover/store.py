@@ -1,0 +1,271 @@
+"""The gateway's store: every change of a job's mode, and by day what each job was asked, answered and paid.
+
+It is a SQLite file, or a PostgreSQL database that several gateways share. It holds no texts.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, URL, Date, DateTime, Double, Engine, String, UniqueConstraint, func, insert, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from tunewright.core.database import database_engine, database_url, place, user_errors, write_ahead
+from tunewright.core.errors import UserError
+from tunewright.gateway.config import GatewaySpec, JobSpec, Mode
+
+SCHEMA = 1
+"""The version of the tables."""
+_LOCK = 0x74776777
+"""The number of PostgreSQL's advisory lock for making the tables."""
+THE_FILE, THE_GATEWAY = "gateway.yaml", "the gateway"
+"""Who changes modes, beside people."""
+AMOUNTS = (
+    "requests",
+    "own",
+    "unsure",
+    "fallbacks",
+    "failed",
+    "late",
+    "bytes",
+    "own_bytes",
+    "prompt_tokens",
+    "cached_tokens",
+    "answer_tokens",
+    "priced",
+    "paid_usd",
+    "audits",
+    "audit_usd",
+    "compared",
+    "agreed",
+    "compared_sure",
+    "agreed_sure",
+)
+"""What is added up of a job and day; see `Tally`."""
+
+
+class _Table(DeclarativeBase):
+    type_annotation_map: ClassVar = {dict[str, Any]: JSON, datetime: DateTime(timezone=True), float: Double}
+
+
+class _Schema(_Table):
+    __tablename__ = "gateway_schema"
+    version: Mapped[int] = mapped_column(primary_key=True)
+
+
+class ModeChange(_Table):
+    """A change of a job's mode. Changes are only ever added."""
+
+    __tablename__ = "mode_changes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    time: Mapped[datetime]
+    job: Mapped[str] = mapped_column(String(60), index=True)
+    mode: Mapped[str] = mapped_column(String(10))
+    share: Mapped[float]
+    audit: Mapped[float]
+    by: Mapped[str]
+    """The person's name on the machine, or one of `THE_FILE` and `THE_GATEWAY`."""
+    why: Mapped[str]
+    file: Mapped[str]
+    """Mode, share and audit as gateway.yaml had them: if it has other ones later, it was changed later."""
+
+
+class Tally(_Table):
+    """What a job was asked and answered on a day in a mode, in one gateway."""
+
+    __tablename__ = "tallies"
+    __table_args__ = (UniqueConstraint("day", "job", "mode", "version", "gateway"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(Date)
+    job: Mapped[str] = mapped_column(String(60))
+    mode: Mapped[str] = mapped_column(String(10))
+    version: Mapped[str] = mapped_column(String(200))
+    """Of the own models."""
+    gateway: Mapped[str] = mapped_column(String(80))
+    """Host and process."""
+    model: Mapped[str] = mapped_column(String(200))
+    """The API's model, as the last request named it."""
+    requests: Mapped[float]
+    own: Mapped[float]
+    """Answered by the own model, fallbacks included."""
+    unsure: Mapped[float]
+    """Asked of the own model, which was not sure enough."""
+    fallbacks: Mapped[float]
+    """Answered by the own model because the API failed."""
+    failed: Mapped[float]
+    """Asked of the own model, which gave no answer."""
+    late: Mapped[float]
+    """Asked of the own model, which was slower than the job's goal."""
+    bytes: Mapped[float]
+    """Of the requests that the API answered with a price, audits included; the next three are of the same."""
+    own_bytes: Mapped[float]
+    """Of the requests that the own model answered."""
+    prompt_tokens: Mapped[float]
+    cached_tokens: Mapped[float]
+    answer_tokens: Mapped[float]
+    priced: Mapped[float]
+    """API answers with token counts and a price."""
+    paid_usd: Mapped[float]
+    """For the API's answers, without audits."""
+    audits: Mapped[float]
+    """Own answers for which the API was asked too."""
+    audit_usd: Mapped[float]
+    compared: Mapped[float]
+    """Own answers that were compared with the API's."""
+    agreed: Mapped[float]
+    """The sum of their agreements, 0 to 1 each."""
+    compared_sure: Mapped[float]
+    """Those of them that the own model was sure of."""
+    agreed_sure: Mapped[float]
+    own_seconds: Mapped[dict[str, Any]]
+    """Histogram of the own model's latency: counts by bucket; see `tunewright.gateway.takeover.tallies`."""
+    api_seconds: Mapped[dict[str, Any]]
+    """The same of the API's."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a job is answered now."""
+
+    mode: Mode
+    share: float
+    audit: float
+
+    def __str__(self) -> str:
+        share = "" if self.share == 1 else f" for {self.share:.4g} of the requests"
+        return f"{self.mode}{share}"
+
+
+def of_file(job: JobSpec) -> Setting:
+    """The setting in gateway.yaml."""
+    return Setting(job.mode, job.share, job.audit)
+
+
+class GatewayStore:
+    """The store. All methods may be called from any thread.
+
+    Raises:
+        UserError: the database does not answer, can't be written, or belongs to another program or version.
+    """
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+        with user_errors(engine.url), engine.connect() as connection:
+            if engine.dialect.name == "sqlite":
+                write_ahead(connection)
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
+            _Table.metadata.create_all(connection)
+            version = connection.scalar(select(_Schema.version))
+            if version is None:
+                connection.execute(insert(_Schema), {"version": SCHEMA})
+            connection.commit()
+        if version not in (None, SCHEMA):
+            raise UserError(
+                f"Another version of Tunewright made this store: its schema is {version}, this version has {SCHEMA}.",
+                where=place(engine.url),
+                fix="Name another file with `store` in gateway.yaml.",
+            )
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def change(self, job: str, setting: Setting, file: Setting, by: str, why: str) -> None:
+        """Set how a job is answered. Running gateways follow within seconds."""
+        with self._session() as session:
+            session.add(
+                ModeChange(
+                    time=datetime.now(UTC),
+                    job=job,
+                    mode=setting.mode,
+                    share=setting.share,
+                    audit=setting.audit,
+                    by=by,
+                    why=why,
+                    file=_key(file),
+                )
+            )
+
+    def settings(self, jobs: Mapping[str, JobSpec]) -> dict[str, Setting]:
+        """How each job is answered now: what was changed last counts, the file or the store."""
+        with self._session() as session:
+            last = select(func.max(ModeChange.id)).group_by(ModeChange.job)
+            found = {each.job: each for each in session.scalars(select(ModeChange).where(ModeChange.id.in_(last)))}
+        settings = {}
+        for name, job in jobs.items():
+            change, file = found.get(name), of_file(job)
+            if change is None or change.file != _key(file):
+                self.change(name, file, file, THE_FILE, "changed in the file" if change else "first start")
+                settings[name] = file
+            else:
+                settings[name] = Setting(change.mode, change.share, change.audit)  # type: ignore[arg-type]
+        return settings
+
+    def newest_change(self) -> int:
+        """A number that grows with every change of a mode."""
+        with self._session() as session:
+            return session.scalar(select(func.max(ModeChange.id))) or 0
+
+    def changes(self, job: str | None = None) -> list[ModeChange]:
+        """All changes, the newest first."""
+        with self._session() as session:
+            asked = select(ModeChange).order_by(ModeChange.id.desc())
+            return list(session.scalars(asked if job is None else asked.where(ModeChange.job == job)))
+
+    def save(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the tallies of a gateway, each in place of what it wrote of the same day, job, mode and version."""
+        with self._session() as session:
+            for row in rows:
+                keys = [getattr(Tally, key) == row[key] for key in ("day", "job", "mode", "version", "gateway")]
+                known = session.scalar(select(Tally).where(*keys))
+                if known is None:
+                    session.add(Tally(**row))
+                else:
+                    for name, value in row.items():
+                        setattr(known, name, value)
+
+    def tallies(self) -> list[Tally]:
+        """All tallies, the oldest first."""
+        with self._session() as session:
+            return list(session.scalars(select(Tally).order_by(Tally.day, Tally.id)))
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        with user_errors(self._engine.url), Session(self._engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+
+def open_store(spec: GatewaySpec) -> GatewayStore:
+    """The store of a gateway, made if it does not exist yet.
+
+    Raises:
+        UserError: as `GatewayStore`; the variable with the database's address is not set.
+    """
+    if spec.database is None:
+        return GatewayStore(database_engine(URL.create("sqlite", database=str(spec.store))))
+    address = os.environ.get(spec.database)
+    if not address:
+        raise UserError(
+            f"The environment variable {spec.database} is not set.",
+            where="database",
+            fix=f"Type: export {spec.database}=postgresql://user:password@host/name",
+        )
+    return GatewayStore(database_engine(database_url(address, "database")))
+
+
+def whoami() -> str:
+    """The name of the person who types a command."""
+    with suppress(OSError, KeyError):
+        return getpass.getuser()
+    return f"user {os.getuid()}"
+
+
+def _key(setting: Setting) -> str:
+    return f"{setting.mode} {setting.share:g} {setting.audit:g}"

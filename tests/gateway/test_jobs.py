@@ -1,0 +1,104 @@
+"""Requests are recognised as a job's by its signature, and none that is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateway.tickets import SYSTEM, Messages, captured, request
+from tests.traffic.test_grouping import chat
+from tests.traffic.test_jobs import Traffic
+from tunewright.gateway.answers import AnswerChoice
+from tunewright.gateway.jobs.signature import Recogniser, read_signature, write_signature
+from tunewright.traffic.jobs import find_jobs
+
+PREAMBLE = "You work for Contoso, a shop for garden tools. Be brief, never promise anything, and write plain English. "
+
+
+def add(traffic: Traffic, body: dict[str, Any], answer: str) -> None:
+    traffic.add(lambda *_: body, 1, AnswerChoice(answer))
+
+
+@pytest.fixture(scope="module")
+def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Recogniser:
+    folder = tmp_path_factory.mktemp("captured")
+    (job,) = find_jobs(captured(folder / "captures")).jobs
+    write_signature(folder, job.signature)
+    return Recogniser({"tickets": read_signature(folder)})
+
+
+def text_of(recogniser: Recogniser, body: dict[str, Any], kind: Any = "chat") -> str | None:
+    found = recogniser.recognise(kind, body)
+    return found.text if found else None
+
+
+def test_a_request_of_the_job_gives_its_input(recogniser: Recogniser) -> None:
+    messages = Messages(7)
+    for _ in range(50):
+        text = messages.clear()
+        assert text_of(recogniser, request(text)) == text
+    parts = [{"type": "text", "text": "my parcel is late"}]
+    assert text_of(recogniser, chat(("system", SYSTEM), ("user", parts))) == "my parcel is late"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat(("system", "Translate to French."), ("user", "my parcel is late")),
+        chat(("user", "my parcel is late")),
+        chat(("system", f"{SYSTEM} Always answer in capitals."), ("user", "my parcel is late")),
+        chat(("system", f"Today is Monday. {SYSTEM}"), ("user", "my parcel is late")),
+        chat(("system", SYSTEM), ("user", "my parcel is late"), ("assistant", "delivery"), ("user", "sure?")),
+        chat(("system", SYSTEM), ("user", [{"type": "image_url", "image_url": {"url": "https://x"}}])),
+        chat(("system", SYSTEM), ("user", "my parcel"), response_format={"type": "json_object"}),
+        chat(("system", SYSTEM), ("user", "my parcel"), tools=[{"type": "function", "function": {"name": "x"}}]),
+        chat(("system", SYSTEM), ("user", "")),
+        {"messages": "nonsense"},
+        {},
+    ],
+)
+def test_anything_else_does_not(body: dict[str, Any], recogniser: Recogniser) -> None:
+    assert text_of(recogniser, body) is None
+
+
+def test_other_routes_are_other_jobs(recogniser: Recogniser) -> None:
+    assert text_of(recogniser, {"instructions": SYSTEM, "input": "my parcel is late"}, "responses") is None
+
+
+def test_numbers_and_all_that_varies_belong_to_the_input(tmp_path: Path) -> None:
+    """An amount in the middle of a template, and a customer's line in the system prompt."""
+    traffic, messages = Traffic(tmp_path / "captures"), Messages(3)
+
+    def body(number: int, tier: str, text: str) -> dict[str, Any]:
+        system = f"{PREAMBLE}The customer has the tier {tier} and pays in euros. Say refund or reject."
+        return chat(("system", system), ("user", f"Order total: {number} EUR. The message: {text}"))
+
+    for number in range(200):
+        tier = ("gold", "silver", "bronze")[number % 3]
+        text = messages.clear()
+        add(traffic, body(number, tier, text), "refund" if number % 2 else "reject")
+    traffic.close()
+    (job,) = find_jobs(tmp_path / "captures").jobs
+    found = text_of(Recogniser({"refunds": job.signature}), body(987, "gold", "the rake broke"))
+    assert found is not None
+    assert all(word in found for word in ("987", "gold", "the rake broke"))
+    assert "garden tools" not in found
+
+
+def test_a_rival_with_the_same_preamble_is_not_the_job(tmp_path: Path) -> None:
+    traffic, messages = Traffic(tmp_path / "captures"), Messages(4)
+    first = f"{PREAMBLE}Which department handles this message? Answer sales, repairs or accounts."
+    second = f"{PREAMBLE}Is the writer of this message angry? Answer with yes or no and nothing else."
+    for number in range(150):
+        for system, labels in ((first, ("sales", "repairs", "accounts")), (second, ("yes", "no"))):
+            text = messages.unclear()
+            add(traffic, chat(("system", system), ("user", text)), labels[number % len(labels)])
+    traffic.close()
+    jobs = find_jobs(tmp_path / "captures").jobs
+    assert len(jobs) == 2
+    signature = next(job.signature for job in jobs if len(job.form.names) == 3)
+    recogniser = Recogniser({"departments": signature})
+    assert text_of(recogniser, chat(("system", first), ("user", "hello there"))) == "hello there"
+    assert recogniser.recognise("chat", chat(("system", second), ("user", "hello there"))) is None

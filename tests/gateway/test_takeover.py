@@ -1,0 +1,273 @@
+"""Own models in the API's place: who answers in each mode, what clients get, and what takes a job back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai import OpenAI
+
+from tests.gateway.conftest import Running, Start
+from tests.gateway.test_faults import until
+from tests.gateway.tickets import SYSTEM, Messages, request, team_of
+from tests.gateway.upstream import Upstream, hang_up, refused, upstream
+from tests.traffic.test_grouping import chat
+from tunewright.gateway.config import JobSpec, ModelSpec
+from tunewright.gateway.takeover.store import AMOUNTS, Setting, open_store
+
+FAR = 30.0
+
+
+@pytest.fixture
+def paid() -> Iterator[Upstream]:
+    """The API, which is always right."""
+    with upstream(team_of) as played:
+        yield played
+
+
+@pytest.fixture
+def begin(start: Start, paid: Upstream, tickets: Path) -> Callable[..., Running]:
+    """Starts a gateway with the job `tickets`."""
+
+    def begin(mode: str, **settings: Any) -> Running:
+        return start({"openai": paid.url}, jobs={"tickets": JobSpec(project=tickets, mode=mode, **settings)})  # type: ignore[arg-type]
+
+    return begin
+
+
+@pytest.fixture
+def messages() -> Messages:
+    return Messages(1)
+
+
+def ask(running: Running, body: dict[str, Any], path: str = "/v1/chat/completions") -> httpx.Response:
+    return httpx.post(f"{running.url}{path}", json=body, timeout=FAR)
+
+
+def text_of(answer: httpx.Response) -> str:
+    return str(answer.json()["choices"][0]["message"]["content"])
+
+
+def counts(running: Running) -> dict[str, float]:
+    """All that was counted of the job."""
+    running.gateway._now.takeover._look()  # type: ignore[union-attr]
+    store = open_store(running.spec)
+    tallies = store.tallies()
+    store.close()
+    return {name: sum(getattr(each, name) for each in tallies) for name in AMOUNTS}
+
+
+def test_observed_requests_are_answered_by_the_api_and_known(
+    begin: Callable[..., Running], paid: Upstream, messages: Messages
+) -> None:
+    running = begin("observe")
+    for _ in range(5):
+        answer = ask(running, request(messages.clear()))
+        assert not [name for name in answer.headers if name.startswith("x-tunewright")]
+    assert len(paid.asked) == 5
+    assert {(each.job, each.mode, each.answered_by) for each in running.exchanges()} == {
+        ("tickets", "observe", "upstream")
+    }
+    found = counts(running)
+    assert (found["requests"], found["own"], found["compared"], found["priced"]) == (5, 0, 0, 5)
+    assert found["paid_usd"] == pytest.approx(sum(each.usd or 0 for each in running.exchanges()))
+
+
+def test_in_shadow_both_answer_and_the_client_gets_the_apis(
+    begin: Callable[..., Running], paid: Upstream, messages: Messages
+) -> None:
+    running = begin("shadow")
+    texts = [messages.clear() for _ in range(20)]
+    for text in texts:
+        answer = ask(running, request(text))
+        assert (text_of(answer), answer.headers["x-request-id"]) == (team_of(text), "req_1f8e")
+    assert len(paid.asked) == 20
+    until(lambda: counts(running)["compared"] == 20)
+    found = counts(running)
+    assert found["agreed"] >= 19
+    assert found["own"] == 0
+
+
+def test_in_cascade_the_own_model_answers_what_it_is_sure_of(
+    begin: Callable[..., Running], paid: Upstream, messages: Messages
+) -> None:
+    running = begin("cascade", audit=0)
+    sure = [ask(running, request(messages.clear())) for _ in range(20)]
+    own = [each for each in sure if each.headers.get("x-tunewright-answered-by") == "own"]
+    assert len(own) >= 15
+    first = own[0]
+    assert first.json()["model"] == "gpt-6-luna"
+    assert float(first.headers["x-tunewright-confidence"]) > 0.9
+    assert first.headers["x-tunewright-bundle"] == counts_version(running)
+    assert first.json()["usage"]["total_tokens"] == sum(
+        first.json()["usage"][name] for name in ("prompt_tokens", "completion_tokens")
+    )
+    before = len(paid.asked)
+    assert before == 20 - len(own)
+    unsure = [ask(running, request(messages.unclear())) for _ in range(5)]
+    assert all("x-tunewright-answered-by" not in each.headers for each in unsure)
+    assert len(paid.asked) == before + 5
+    found = counts(running)
+    assert (found["own"], found["unsure"], found["requests"]) == (len(own), 25 - len(own), 25)
+    captured = [each for each in running.exchanges() if each.answered_by == "own"]
+    assert len(captured) == len(own)
+    assert {(each.upstream, each.usd, each.status) for each in captured} == {("own model", 0.0, 200)}
+
+
+def counts_version(running: Running) -> str:
+    return running.gateway._now.takeover.jobs["tickets"]._model.version  # type: ignore[union-attr]
+
+
+def test_an_own_model_answers_everything_and_is_audited(
+    begin: Callable[..., Running], paid: Upstream, messages: Messages
+) -> None:
+    running = begin("own", audit=1)
+    for text in (messages.clear(), messages.unclear(), messages.clear()):
+        assert ask(running, request(text)).headers["x-tunewright-answered-by"] == "own"
+    until(lambda: counts(running)["audits"] == 3)
+    found = counts(running)
+    assert (found["own"], found["compared"], found["paid_usd"]) == (3, 3, 0)
+    assert found["audit_usd"] > 0
+    assert len(paid.asked) == 3
+
+
+def test_the_official_client_gets_what_it_asked_for(begin: Callable[..., Running], messages: Messages) -> None:
+    running = begin("own", audit=0)
+    client = OpenAI(base_url=f"{running.url}/v1", api_key="k", max_retries=0)
+    text = messages.clear()
+    stream = client.chat.completions.create(**request(text), stream=True, stream_options={"include_usage": True})
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == team_of(text)
+    assert chunks[-1].usage is not None
+    (exchange,) = running.exchanges()
+    assert exchange.streamed
+    assert exchange.choices[0].text == team_of(text)
+
+
+def test_what_the_own_model_cant_give_the_api_gives(
+    begin: Callable[..., Running], paid: Upstream, messages: Messages
+) -> None:
+    running = begin("own", audit=0)
+    for more in ({"n": 2}, {"logprobs": True}, {"tools": [{"type": "function", "function": {"name": "x"}}]}):
+        ask(running, request(messages.clear(), **more))
+    assert len(paid.asked) == 3
+
+
+def test_another_prompt_is_another_job(begin: Callable[..., Running], paid: Upstream, messages: Messages) -> None:
+    running = begin("own", audit=0)
+    text = messages.clear()
+    changed = [
+        chat(("system", f"{SYSTEM} Answer in French, and in capital letters."), ("user", text)),
+        chat(("system", SYSTEM), ("user", text), ("assistant", "billing"), ("user", "are you sure?")),
+        chat(("system", "You are helpful."), ("user", text)),
+        chat(("user", [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": "https://x"}}])),
+    ]
+    for body in changed:
+        ask(running, {"model": "gpt-6-luna", **body})
+    assert len(paid.asked) == len(changed)
+    metrics = httpx.get(f"{running.url}/metrics").text
+    assert 'tunewright_gateway_unlike_total{job="tickets"} 2.0' in metrics
+
+
+def test_a_share_is_sticky(begin: Callable[..., Running], messages: Messages) -> None:
+    running = begin("own", share=0.5, audit=0)
+    texts = [messages.clear() for _ in range(30)]
+
+    def by_own() -> list[bool]:
+        return ["x-tunewright-answered-by" in ask(running, request(text)).headers for text in texts]
+
+    first = by_own()
+    assert 5 <= sum(first) <= 25
+    assert by_own() == first
+
+
+@pytest.mark.parametrize("mode", ["observe", "cascade"])
+def test_where_the_api_fails_the_own_model_answers(
+    mode: str, begin: Callable[..., Running], paid: Upstream, messages: Messages
+) -> None:
+    running = begin(mode, audit=0)
+    for faults, reason in (
+        ([refused(429, "rate_limit")], "status 429"),
+        ([refused(500, "server_error")], "status 500"),
+        ([hang_up, hang_up], "upstream_unreachable"),  # an idle connection may be closed, so it is tried twice
+    ):
+        paid.faults += faults
+        text = messages.unclear()
+        answer = ask(running, request(text))
+        assert answer.status_code == 200
+        assert answer.headers["x-tunewright-fallback"] == reason
+    paid.faults.append(refused(401, "invalid_api_key"))
+    assert ask(running, request(messages.unclear())).status_code == 401
+    assert counts(running)["fallbacks"] == 3
+
+
+def test_a_job_may_forbid_that(begin: Callable[..., Running], paid: Upstream, messages: Messages) -> None:
+    running = begin("observe", fallback=False)
+    paid.faults.append(refused(429, "rate_limit"))
+    assert ask(running, request(messages.clear())).status_code == 429
+
+
+def test_a_proven_drop_in_agreement_takes_the_job_back(
+    begin: Callable[..., Running], paid: Upstream, messages: Messages
+) -> None:
+    running = begin("own", audit=1)
+    for _ in range(10):
+        ask(running, request(messages.clear()))
+    until(lambda: counts(running)["compared"] == 10)
+    assert running.gateway._now.takeover.jobs["tickets"].setting.mode == "own"  # type: ignore[union-attr]
+    paid.reply = lambda _: "account"
+    for _ in range(200):
+        if "x-tunewright-answered-by" not in ask(running, request(messages.clear())).headers:
+            break
+        time.sleep(0.01)
+    else:
+        raise AssertionError("it was not taken back")
+    store = open_store(running.spec)
+    until(lambda: store.changes("tickets")[0].mode == "shadow")
+    newest = store.changes("tickets")[0]
+    assert newest.by == "the gateway"
+    assert "agrees with the API less often than" in newest.why
+    assert "it was own" in newest.why
+    store.close()
+
+
+def test_modes_change_at_run_time(begin: Callable[..., Running], messages: Messages) -> None:
+    running = begin("observe")
+    assert "x-tunewright-answered-by" not in ask(running, request(messages.clear())).headers
+    store = open_store(running.spec)
+    store.change("tickets", Setting("own", 1.0, 0.0), Setting("observe", 1.0, 0.02), "anna", "trial")
+    store.close()
+    until(lambda: "x-tunewright-answered-by" in ask(running, request(messages.clear())).headers)
+
+
+def test_a_slow_own_model_is_overtaken_by_the_api(
+    start: Start, paid: Upstream, tickets: Path, messages: Messages
+) -> None:
+    with upstream(str.upper) as slow:
+        slow.seconds = 5
+        job = JobSpec(project=tickets, mode="own", models=[ModelSpec(url=slow.url)], p95_ms=100)
+        running = start({"openai": paid.url}, jobs={"tickets": job})
+        begun = time.monotonic()
+        text = messages.clear()
+        assert text_of(ask(running, request(text))) == team_of(text)
+        assert time.monotonic() - begun < 3
+
+
+def test_an_own_model_that_fails_is_no_failure_for_the_client(
+    start: Start, paid: Upstream, tickets: Path, messages: Messages
+) -> None:
+    job = JobSpec(project=tickets, mode="own", models=[ModelSpec(url="http://127.0.0.1:9")])
+    running = start({"openai": paid.url}, jobs={"tickets": job})
+    for _ in range(3):
+        assert ask(running, request(messages.clear())).status_code == 200
+    assert counts(running)["failed"] == 3
+    for _ in range(40):
+        ask(running, request(messages.clear()))
+    store = open_store(running.spec)
+    until(lambda: store.changes("tickets")[0].mode == "shadow")
+    assert "fails on more than 1%" in store.changes("tickets")[0].why
+    store.close()
