@@ -20,8 +20,8 @@ from typing import Any
 from data_sets import root
 from sklearn.metrics import adjusted_rand_score
 
-from tunewright.traffic.grouping import JobFinder
 from tunewright.gateway.jobs.prompts import read_prompt
+from tunewright.traffic.grouping import JobFinder
 
 SEED = 0
 NAMES = [

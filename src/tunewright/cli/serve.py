@@ -19,31 +19,70 @@ def serve(
             envvar="TUNEWRIGHT_BUNDLE",
         ),
     ],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8080,
+    host: Annotated[str, typer.Option(help="Address to listen on.", envvar="TUNEWRIGHT_SERVE_HOST")] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.", envvar="TUNEWRIGHT_SERVE_PORT"),
+    ] = 8080,
     engine: Annotated[
         Literal["onnxruntime", "openvino", "linear", "vllm"] | None,
-        typer.Option(help="The runtime that the bundle must have. (default: any; export.runtime chose it)"),
+        typer.Option(
+            help="The runtime that the bundle must have. (default: any; export.runtime chose it)",
+            envvar="TUNEWRIGHT_SERVE_ENGINE",
+        ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. (default: all cores)")] = None,
-    keys: Annotated[Path | None, typer.Option(help="Clients need a key of this file (tunewright keys add).")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads. (default: all cores)", envvar="TUNEWRIGHT_SERVE_THREADS"),
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="Clients need a key of this file (tunewright keys add).", envvar="TUNEWRIGHT_SERVE_KEYS"),
+    ] = None,
     identity: Annotated[
         Path | None,
-        typer.Option(help="Clients sign in with the OpenID Connect provider of this file."),
+        typer.Option(
+            help="Clients sign in with the OpenID Connect provider of this file.", envvar="TUNEWRIGHT_SERVE_IDENTITY"
+        ),
     ] = None,
     limit_concurrency: Annotated[
         int,
-        typer.Option("--limit-concurrency", min=1, help="The most requests at a time; more get status 429."),
+        typer.Option(
+            "--limit-concurrency",
+            min=1,
+            help="The most requests at a time; more get status 429.",
+            envvar="TUNEWRIGHT_SERVE_LIMIT_CONCURRENCY",
+        ),
     ] = 64,
-    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds after which a request fails.")] = 120,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout", min=1, help="Seconds after which a request fails.", envvar="TUNEWRIGHT_SERVE_TIMEOUT"
+        ),
+    ] = 120,
     captures: Annotated[
-        Path | None, typer.Option(help="Keep questions, answers and feedback in this folder. (default: keep nothing)")
+        Path | None,
+        typer.Option(
+            help="Keep questions, answers and feedback in this folder. (default: keep nothing)",
+            envvar="TUNEWRIGHT_SERVE_CAPTURES",
+        ),
     ] = None,
     capture_share: Annotated[
-        float, typer.Option(min=1e-6, max=1, help="The share of questions to keep, drawn at random.")
+        float,
+        typer.Option(
+            min=1e-6,
+            max=1,
+            help="The share of questions to keep, drawn at random.",
+            envvar="TUNEWRIGHT_SERVE_CAPTURE_SHARE",
+        ),
     ] = 1.0,
     redact: Annotated[
-        bool, typer.Option("--redact", help="Replace personal data in captures by its kind, such as [EMAIL].")
+        bool,
+        typer.Option(
+            "--redact",
+            help="Replace personal data in captures by its kind, such as [EMAIL].",
+            envvar="TUNEWRIGHT_SERVE_REDACT",
+        ),
     ] = False,
     verify: VerifyOption = "on",
     pin: Annotated[

@@ -1,7 +1,7 @@
 """The HTTP API as one FastAPI application: its middlewares, its error bodies and its routes.
 
-The routes are OpenAI's chat completions and model list, plain /v1/classify, /v1/extract and /v1/generate, feedback,
-metrics, and health.
+The routes are OpenAI's chat completions, completions, responses and model list, plain /v1/classify, /v1/extract and
+/v1/generate, feedback, metrics, and health.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tunewright.auth.keys import KeyRing
 from tunewright.core.limits import ANSWER_SECONDS, MOST_UNDER_WAY
 from tunewright.serving.captures import RequestLog
 from tunewright.serving.errors import REFUSALS, add_error_handlers
-from tunewright.serving.guard import Admission, CheckPrincipal, TrackCall
+from tunewright.serving.guard import Admission, CheckPrincipal, GiveRequestId, TrackCall
 from tunewright.serving.hosts import Host
 from tunewright.serving.metrics import Metrics
 from tunewright.serving.recorder import Recorder
@@ -51,6 +51,7 @@ def build_app(
     if keys or identity:
         app.add_middleware(CheckPrincipal, keys=keys, identity=identity)
     app.add_middleware(metrics.middleware)
+    app.add_middleware(GiveRequestId)
     for router in ROUTERS:
         app.include_router(router)
     return app

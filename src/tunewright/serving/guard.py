@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -33,6 +35,7 @@ PRINCIPAL = "tunewright.principal"
 """The key of a request's scope that has its `Principal`."""
 _OPEN = ("/health", "/ready", "/metrics")
 """Paths that need no key."""
+_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -43,6 +46,27 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 def _is_api_request(scope: Message) -> bool:
     """Whether a request is for a model or for the list of models."""
     return scope["type"] == "http" and str(scope["path"]).startswith("/v1/")
+
+
+class GiveRequestId:
+    """Gives every reply an `x-request-id`: the client's own, if it is short and plain, else a new one."""
+
+    def __init__(self, app: App):
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        identity = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
+
+        async def identified(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", identity)]
+            await send(message)
+
+        await self._app(scope, receive, identified)
 
 
 class CheckPrincipal:

@@ -1,32 +1,22 @@
-"""Replies in OpenAI's form: usage, log-probabilities, streamed events."""
+"""What replies have beside an answer's text: log-probabilities; and the events of a streamed answer."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from tunewright.inference.predictors import Answer, Pieces, Token
 from tunewright.serving.engine import finish_reason
 from tunewright.serving.errors import error_of
+from tunewright.serving.forms import Form, event, tokens_of
 
 Flagged = Callable[[Answer], dict[str, Any]]
 """Records an answer and returns its flags for the reply; `Recorder.note`."""
 SMALLEST = 1e-300
 """Smaller probabilities count as this one, so that their logarithm is a number."""
 _LOG = logging.getLogger(__name__)
-
-
-def head(kind: str, identity: str, model: str) -> dict[str, Any]:
-    return {"id": identity, "object": kind, "created": int(time.time()), "model": model}
-
-
-def usage(answer: Answer) -> dict[str, int]:
-    prompt, written = answer.prompt_tokens, answer.answer_tokens
-    return {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
 
 
 def likeliest(probabilities: Mapping[str, float], count: int) -> list[Token]:
@@ -48,39 +38,24 @@ def log_probabilities(tokens: Sequence[Token], others: Sequence[Token]) -> dict[
     return {"content": content or None, "refusal": None}
 
 
-async def events(
-    pieces: Pieces, beginning: Mapping[str, Any], flagged: Flagged, *, with_usage: bool
-) -> AsyncIterator[str]:
-    """A streamed answer as server-sent events. An error on the way becomes the last event.
-
-    Args:
-        beginning: the fields that each event has; see `head`.
-    """
+async def events(pieces: Pieces, form: Form, flagged: Flagged) -> AsyncIterator[str]:
+    """A streamed answer as server-sent events. An error on the way becomes the last event."""
     from starlette.concurrency import iterate_in_threadpool
 
-    def event(delta: dict[str, str], finish: str | None = None, **more: Any) -> str:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return _event({**beginning, "choices": [choice], **more})
-
     try:
-        yield event({"role": "assistant", "content": ""})
+        for each in form.begin():
+            yield each
         async for piece in iterate_in_threadpool(pieces):
             if isinstance(piece, str):
-                yield event({"content": piece})
+                yield form.piece(piece)
                 continue
-            yield event({}, finish_reason(piece), **flagged(piece))
-            if with_usage:
-                yield _event({**beginning, "choices": [], "usage": usage(piece)})
-        yield "data: [DONE]\n\n"
+            for each in form.end(finish_reason(piece), tokens_of(piece), flagged(piece)):
+                yield each
     except Exception as error:  # noqa: BLE001 (whatever it is, the client must get it)
         failure = error_of(error)
         if failure.status == 500:
             _LOG.exception("A streamed answer failed.")
-        yield _event(failure.body())
+        yield event(failure.body())
     finally:
         # If the client has disconnected, the next request must not wait for the rest of this answer.
         pieces.close()
-
-
-def _event(content: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(content)}\n\n"

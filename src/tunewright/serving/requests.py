@@ -110,9 +110,107 @@ class ChatRequest(BaseModel):
         return self
 
     @property
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
     def generation_config(self) -> GenerationConfig:
         schema = self.response_format.schema_of_answer if self.response_format else None
         return GenerationConfig(self.stop, self.max_completion_tokens or self.max_tokens, schema)
+
+
+class CompletionRequest(BaseModel):
+    """A request to /v1/completions: the prompt is the one message of a chat."""
+
+    model: str
+    prompt: Text
+    n: Literal[1] = 1
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    stop: Stop = ()
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def as_chat(self) -> ChatRequest:
+        message = ChatMessage(role="user", content=self.prompt)
+        return ChatRequest(
+            model=self.model,
+            messages=[message],
+            stream=self.stream,
+            max_tokens=self.max_tokens,
+            stop=self.stop,
+        )
+
+
+class InputPart(BaseModel):
+    type: Literal["input_text", "output_text", "text"]
+    text: Text
+
+
+class InputMessage(BaseModel):
+    type: Literal["message"] = "message"
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | list[InputPart]
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class TextFormat(BaseModel):
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    name: str = ""
+    form: dict[str, Any] | None = Field(None, alias="schema")
+
+
+class TextOptions(BaseModel):
+    format: TextFormat = TextFormat()
+
+
+class ResponsesRequest(BaseModel):
+    """A request to /v1/responses. The server keeps no conversations, so each request brings its own."""
+
+    model: str
+    input: Text | list[InputMessage]
+    instructions: Text | None = None
+    stream: bool = False
+    max_output_tokens: int | None = Field(None, ge=1)
+    text: TextOptions | None = None
+    previous_response_id: None = None
+    background: Literal[False] | None = None
+    metadata: dict[str, str] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+
+    @model_validator(mode="after")
+    def _is_a_chat(self) -> Self:
+        self.as_chat()
+        return self
+
+    def as_chat(self) -> ChatRequest:
+        given = [InputMessage(role="user", content=self.input)] if isinstance(self.input, str) else self.input
+        messages = [ChatMessage(role=each.role, content=each.text) for each in given]
+        if self.instructions:
+            messages.insert(0, ChatMessage(role="system", content=self.instructions))
+        return ChatRequest(
+            model=self.model,
+            messages=messages,
+            stream=self.stream,
+            max_tokens=self.max_output_tokens,
+            response_format=self._response_format(),
+        )
+
+    def _response_format(self) -> ResponseFormat | None:
+        if self.text is None:
+            return None
+        form = self.text.format
+        schema = JsonSchema(name=form.name, schema=form.form or {}) if form.type == "json_schema" else None
+        return ResponseFormat(type=form.type, json_schema=schema)
 
 
 class FeedbackRequest(BaseModel):

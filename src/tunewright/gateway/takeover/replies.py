@@ -4,8 +4,7 @@ call."""
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +14,7 @@ from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.jobs.signature import JobSignature
 from tunewright.gateway.routes import Kind
 from tunewright.gateway.takeover.models import OwnAnswer
+from tunewright.serving.forms import ChatForm, CompletionForm, Form, ResponseForm
 from tunewright.tasks import base as tasks
 from tunewright.tasks.record_form import RecordForm
 
@@ -72,152 +72,20 @@ def reply_body(
         identity: of the request, 32 letters.
         model: as the client named it.
     """
-    make = {"chat": _chat, "responses": _responses, "completions": _completions}[kind]
-    whole, events = make(identity, model, choice, answer, request)
-    if request.get("stream") is not True:
-        return "application/json", json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
-    return "text/event-stream; charset=utf-8", "".join(events).encode()
-
-
-def _chat(
-    identity: str, model: str, choice: AnswerChoice, answer: OwnAnswer, request: Mapping[str, Any]
-) -> tuple[dict[str, Any], Iterator[str]]:
-    head = {"id": f"chatcmpl-{identity}", "created": int(time.time()), "model": model}
-    usage = _usage(answer)
-    calls = [{"id": f"call_{identity[:24]}", "type": "function", "function": dict(call)} for call in choice.tool_calls]
-    content = None if calls else choice.text
-    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
-    if calls:
-        message["tool_calls"] = calls
-    one = {"index": 0, "message": message, "logprobs": None, "finish_reason": choice.finish_reason}
-    whole = {**head, "object": "chat.completion", "choices": [one], "usage": usage}
-    with_usage = _wants_usage(request)
-
-    def chunk(delta: dict[str, Any], finish: str | None = None) -> str:
-        part = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        more = {"usage": None} if with_usage else {}
-        return _data({**head, "object": "chat.completion.chunk", "choices": [part], **more})
-
-    def events() -> Iterator[str]:
-        yield chunk({"role": "assistant", "content": None if calls else ""})
-        yield chunk({"tool_calls": [{"index": 0, **calls[0]}]} if calls else {"content": choice.text})
-        yield chunk({}, choice.finish_reason)
-        if with_usage:
-            yield _data({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
-        yield "data: [DONE]\n\n"
-
-    return whole, events()
-
-
-def _completions(
-    identity: str, model: str, choice: AnswerChoice, answer: OwnAnswer, request: Mapping[str, Any]
-) -> tuple[dict[str, Any], Iterator[str]]:
-    head = {"id": f"cmpl-{identity}", "object": "text_completion", "created": int(time.time()), "model": model}
-    one = {"index": 0, "text": choice.text, "logprobs": None, "finish_reason": choice.finish_reason}
-    whole = {**head, "choices": [one], "usage": _usage(answer)}
-
-    def events() -> Iterator[str]:
-        yield _data({**head, "choices": [one]})
-        if _wants_usage(request):
-            yield _data({**head, "choices": [], "usage": _usage(answer)})
-        yield "data: [DONE]\n\n"
-
-    return whole, events()
-
-
-def _responses(
-    identity: str, model: str, choice: AnswerChoice, answer: OwnAnswer, request: Mapping[str, Any]
-) -> tuple[dict[str, Any], Iterator[str]]:
-    item: dict[str, Any]
-    if choice.tool_calls:
-        (call,) = choice.tool_calls
-        item = {
-            "id": f"fc_{identity}",
-            "type": "function_call",
-            "status": "completed",
-            "call_id": f"call_{identity[:24]}",
-            **call,
-        }
+    call = choice.tool_calls[0] if choice.tool_calls else None
+    tool, text = (call["name"], call["arguments"]) if call else (None, choice.text)
+    form: Form
+    if kind == "responses":
+        form = ResponseForm(identity, model, request, tool)
+    elif kind == "completions":
+        form = CompletionForm(f"cmpl-{identity}", model, with_usage=_wants_usage(request))
     else:
-        part = {"type": "output_text", "text": choice.text, "annotations": [], "logprobs": []}
-        item = {
-            "id": f"msg_{identity}",
-            "type": "message",
-            "role": "assistant",
-            "status": "completed",
-            "content": [part],
-        }
-    whole = {
-        "id": f"resp_{identity}",
-        "object": "response",
-        "created_at": int(time.time()),
-        "status": "completed",
-        "error": None,
-        "incomplete_details": None,
-        "instructions": request.get("instructions"),
-        "model": model,
-        "output": [item],
-        "parallel_tool_calls": request.get("parallel_tool_calls", True),
-        "previous_response_id": None,
-        "temperature": request.get("temperature", 1.0),
-        "text": request.get("text", {"format": {"type": "text"}}),
-        "tool_choice": request.get("tool_choice", "auto"),
-        "tools": request.get("tools", []),
-        "top_p": request.get("top_p", 1.0),
-        "metadata": request.get("metadata") or {},
-        "usage": {
-            "input_tokens": answer.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens": answer.answer_tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": answer.prompt_tokens + answer.answer_tokens,
-        },
-    }
-
-    def events() -> Iterator[str]:
-        begun = {**whole, "status": "in_progress", "output": [], "usage": None}
-        listed = [
-            {"type": "response.created", "response": begun},
-            {"type": "response.in_progress", "response": begun},
-            *_item_events(item, choice),
-            {"type": "response.completed", "response": whole},
-        ]
-        for number, event in enumerate(listed):
-            yield f"event: {event['type']}\n{_data({**event, 'sequence_number': number})}"
-
-    return whole, events()
-
-
-def _item_events(item: Mapping[str, Any], choice: AnswerChoice) -> list[dict[str, Any]]:
-    """The events of a response's only item. Source: developers.openai.com/api/reference (2026-11-30)."""
-    place = {"item_id": item["id"], "output_index": 0}
-    added, done = "response.output_item.added", "response.output_item.done"
-    if choice.tool_calls:
-        arguments = item["arguments"]
-        return [
-            {"type": added, "output_index": 0, "item": {**item, "status": "in_progress", "arguments": ""}},
-            {"type": "response.function_call_arguments.delta", **place, "delta": arguments},
-            {"type": "response.function_call_arguments.done", **place, "arguments": arguments, "name": item["name"]},
-            {"type": done, "output_index": 0, "item": item},
-        ]
-    (part,) = item["content"]
-    place["content_index"] = 0
-    return [
-        {"type": added, "output_index": 0, "item": {**item, "status": "in_progress", "content": []}},
-        {"type": "response.content_part.added", **place, "part": {**part, "text": ""}},
-        {"type": "response.output_text.delta", **place, "delta": choice.text, "logprobs": []},
-        {"type": "response.output_text.done", **place, "text": choice.text, "logprobs": []},
-        {"type": "response.content_part.done", **place, "part": part},
-        {"type": done, "output_index": 0, "item": item},
-    ]
-
-
-def _usage(answer: OwnAnswer) -> dict[str, Any]:
-    return {
-        "prompt_tokens": answer.prompt_tokens,
-        "completion_tokens": answer.answer_tokens,
-        "total_tokens": answer.prompt_tokens + answer.answer_tokens,
-    }
+        form = ChatForm(f"chatcmpl-{identity}", model, with_usage=_wants_usage(request), tool=tool)
+    usage = answer.prompt_tokens, answer.answer_tokens
+    if request.get("stream") is not True:
+        return "application/json", json.dumps(form.whole(text, "stop", usage)).encode()
+    events = [*form.begin(), form.piece(text), *form.end("stop", usage, {})]
+    return "text/event-stream; charset=utf-8", "".join(events).encode()
 
 
 def _wants_usage(request: Mapping[str, Any]) -> bool:
@@ -264,7 +132,3 @@ def _form(schema: str) -> RecordForm:
     if (fault := schema_fault(parsed)) is not None:
         raise UserError(fault[1])
     return RecordForm(parsed)
-
-
-def _data(event: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(event, ensure_ascii=False, separators=(',', ':'))}\n\n"

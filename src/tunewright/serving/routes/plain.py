@@ -15,8 +15,8 @@ from tunewright.inference.predictors import Answer, GenerationConfig
 from tunewright.serving.body import RequestInput
 from tunewright.serving.engine import answer_fields, whole_answer
 from tunewright.serving.errors import ApiError
+from tunewright.serving.forms import tokens_of, usage_block
 from tunewright.serving.recorder import RecordedQuestion
-from tunewright.serving.replies import usage
 from tunewright.serving.requests import ClassifyRequest, GenerateRequest
 from tunewright.serving.routes.state import ServerState, client_of, name_of, served_by
 from tunewright.serving.strict import StrictRoute
@@ -69,5 +69,5 @@ def _text(request: RequestInput) -> str:
 
 def _reply(served: ServerState, question: RecordedQuestion, answer: Answer) -> dict[str, Any]:
     """Record an answer, and give the body of its reply."""
-    more = {"id": question.id, **served.recorder.note(question, answer), "usage": usage(answer)}
+    more = {"id": question.id, **served.recorder.note(question, answer), "usage": usage_block(*tokens_of(answer))}
     return {**answer_fields(question.engine.kind, answer), **more}

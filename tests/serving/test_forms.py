@@ -1,0 +1,78 @@
+"""OpenAI's routes, asked by the official client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from openai import BadRequestError, OpenAI
+from starlette.testclient import TestClient
+
+from tests.serving.test_app import Echo
+from tunewright.serving.app import build_app
+from tunewright.serving.hosts import OneModel
+
+
+@pytest.fixture(params=["classify", "generate"])
+def client(request: pytest.FixtureRequest) -> Iterator[OpenAI]:
+    with TestClient(build_app(OneModel(Echo(request.param)))) as http:  # type: ignore[arg-type]
+        yield OpenAI(api_key="k", base_url="http://testserver/v1", http_client=http, max_retries=0)
+
+
+def test_a_response(client: OpenAI) -> None:
+    asked: Any = [{"role": "user", "content": [{"type": "input_text", "text": "my card is lost"}]}]
+    for given in ("my card is lost", asked):
+        found = client.responses.create(model="echo", input=given, instructions="Be brief.")
+        assert (found.output_text, found.status, found.model) == ("my card is lost", "completed", "echo")
+        assert found.instructions == "Be brief."
+        assert found.usage
+        assert (found.usage.input_tokens, found.usage.output_tokens) == (1, 1)
+    assert found.model_extra is not None
+    assert found.model_extra["escalate"] is True
+
+
+def test_a_streamed_response(client: OpenAI) -> None:
+    with client.responses.stream(model="echo", input="my card is lost") as stream:
+        events = list(stream)
+        final: Any = stream.get_final_response()
+    assert final.output_text == "my card is lost"
+    assert final.confidence == 1.0
+    assert [event.sequence_number for event in events] == sorted(event.sequence_number for event in events)
+    assert {"response.output_text.delta", "response.output_item.done"} <= {event.type for event in events}
+
+
+def test_a_completion(client: OpenAI) -> None:
+    whole = client.completions.create(model="echo", prompt="my card is lost")
+    assert (whole.choices[0].text, whole.choices[0].finish_reason) == ("my card is lost", "stop")
+    options: Any = {"include_usage": True}
+    chunks = list(client.completions.create(model="echo", prompt="lost", stream=True, stream_options=options))
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "lost"
+    assert chunks[-1].usage
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"input": []},
+        {"input": "x", "previous_response_id": "resp_1"},
+        {"input": "x", "background": True},
+        {"input": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+        {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+        {"input": "x", "text": {"format": {"type": "json_schema", "name": "a", "schema": {"a": "b" * 70_000}}}},
+        {"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]},
+    ],
+)
+def test_what_a_response_cant_be_is_refused(body: dict[str, Any], client: OpenAI) -> None:
+    with pytest.raises(BadRequestError):
+        client.responses.create(model="echo", **body)
+
+
+def test_every_reply_has_an_id_that_a_client_may_choose(client: OpenAI) -> None:
+    raw = client.responses.with_raw_response.create(model="echo", input="x")
+    assert len(raw.headers["x-request-id"]) >= 20
+    mine: Any = {"X-Request-Id": "order-7"}
+    assert client.models.with_raw_response.list(extra_headers=mine).headers["x-request-id"] == "order-7"
+    for evil in ("a b", "x" * 200):
+        found = client.models.with_raw_response.list(extra_headers={"x-request-id": evil})
+        assert found.headers["x-request-id"] not in (evil, "order-7")
