@@ -111,6 +111,9 @@ class Proxy:
                 client.sendall(_REFUSAL)
                 return
             with socket.create_connection(("127.0.0.1", self._port), timeout=10) as server:
+                for each in (client, server):
+                    # A head and its body come in two parts, and without this the second waits 40 ms.
+                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
                 server.settimeout(None)
                 _relay(client, server)

@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
 from typing import Any, Self
@@ -260,6 +261,7 @@ def pinned(extras: Iterable[str]) -> list[str]:
     return sorted(pins.values())
 
 
+@cache  # what is installed does not change while a command runs, and reading it takes 0.3 s
 def _required(name: str, extras: frozenset[str]) -> list[Any]:
     from packaging.requirements import Requirement
 
@@ -271,6 +273,7 @@ def _required(name: str, extras: frozenset[str]) -> list[Any]:
     ]
 
 
+@cache
 def _installed(name: str) -> str | None:
     """The version that is installed here, without a local build's label."""
     try:
