@@ -11,6 +11,8 @@ from azure.ai.ml.entities import ManagedNetwork
 
 from tunewright.backends.azure.probe import is_isolated
 
+pytestmark = pytest.mark.slow  # its libraries take seconds to import
+
 
 @pytest.mark.parametrize(
     ("mode", "isolated"),

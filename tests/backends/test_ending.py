@@ -55,6 +55,7 @@ def test_a_killed_step_names_its_own_remedy(
     assert ("go on from there" in said) == bool(STEPS[name].resumes)
 
 
+@pytest.mark.slow
 def test_a_step_that_the_kernel_ended_is_said_to_have_run_out_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_group: Callable[[int], Path]
 ) -> None:

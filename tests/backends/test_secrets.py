@@ -101,6 +101,7 @@ def retrying() -> Any:
     return RequestsTransport(session=requests.Session(), session_owner=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sender", "quoted"), [(transport, "Connection refused"), (retrying, "&sig=<secret>&sp=c")])
 def test_an_upload_that_nobody_takes_tells_no_signature(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sender: Any, quoted: str

@@ -211,6 +211,7 @@ def own_data_bytes() -> int:
     return int(Path("/proc/self/statm").read_text("ascii").split()[5]) * resource.getpagesize()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_spec_takes_long_and_each_fault_is_one_paragraph(name: str, tmp_path: Path) -> None:
     text, reason = HOSTILE[name]

@@ -51,6 +51,7 @@ def test_what_is_no_schema_is_refused(named: Any, reason: str, tmp_path: Path) -
         record_schema(named, tmp_path, allow_code=True)
 
 
+@pytest.mark.slow
 def test_a_spec_runs_code_only_where_that_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.chdir(tmp_path)

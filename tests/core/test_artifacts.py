@@ -59,6 +59,7 @@ def test_the_manifest_says_what_the_folder_was_made_from(tmp_path: Path) -> None
     assert manifest.peak_memory_mb > 1
 
 
+@pytest.mark.slow
 def test_peak_memory_is_not_that_of_the_parent_process() -> None:
     held = bytearray(b"x") * 400_000_000
     script = "from tunewright.core.artifacts import peak_memory_mb; print(peak_memory_mb())"
@@ -74,6 +75,7 @@ def test_an_exception_leaves_no_target(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_target(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path; from tests.core.test_artifacts import writing\n"

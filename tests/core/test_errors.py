@@ -82,6 +82,7 @@ def test_a_quota_is_not_told_with_the_disk_s_free_space(tmp_path: Path) -> None:
     assert "MB" not in found.what
 
 
+@pytest.mark.slow
 def test_a_read_only_disk_is_one_paragraph(read_only: Path, tmp_path: Path) -> None:
     project, elsewhere = str(read_only / "project"), write_project(tmp_path / "project", model="smollm2-135m")
     for command, environment in (
@@ -109,6 +110,7 @@ def test_captures_and_batches_on_a_read_only_disk(read_only: Path) -> None:
         assert found.where == str(read_only / "out.jsonl.parts")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x" * 5000, "loop"])
 def test_a_path_that_leads_nowhere_is_one_paragraph(name: str, tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")

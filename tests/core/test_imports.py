@@ -12,6 +12,8 @@ import pytest
 
 import tunewright
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(tunewright.__file__).parents[1]
 
 

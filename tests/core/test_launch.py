@@ -10,6 +10,7 @@ from tunewright.core.errors import ERROR_FILE, EXIT_USER
 from tunewright.core.launch import launch
 
 
+@pytest.mark.slow
 def test_an_error_that_all_processes_meet_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,6 +53,7 @@ def ends_in_time(function: Callable[[], object], seconds: int = CPU_SECONDS) -> 
     return not os.WIFSIGNALED(status)
 
 
+@pytest.mark.slow
 def test_what_never_ends_is_found_out() -> None:
     def forever() -> None:
         while True:
@@ -74,11 +75,13 @@ TEXTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
 def test_finding_personal_data(text: str) -> None:
     assert ends_in_time(lambda: find_pii(text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["many values with a label", "many names"])
 def test_redacting(name: str) -> None:
     entry = CaptureRecord(
@@ -113,6 +116,7 @@ def test_aligning_a_value_with_a_text() -> None:
     assert ends_in_time(lambda: list(pieces("Main St, Bern", "Main St," + "\n" * MANY + "x")))
 
 
+@pytest.mark.slow
 def test_reading_a_table_with_a_stray_quote(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text('text,label\n"' + "a\n" * 10 * MANY, "utf-8")

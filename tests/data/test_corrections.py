@@ -158,6 +158,7 @@ def test_corrections_edited_by_hand_are_refused_by_every_reader(tmp_path: Path) 
             read()
 
 
+@pytest.mark.slow
 def test_freezing_again_adds_a_share_of_the_corrections_and_old_test_rows_are_never_trained_on(tmp_path: Path) -> None:
     spec = project(tmp_path)
     freeze(spec, split(spec, tmp_path / "one"))
@@ -192,6 +193,7 @@ def test_corrections_are_uploaded_with_the_data_and_found_there(tmp_path: Path) 
     assert fingerprint(there, STEPS["check"], {}) == fingerprint(spec, STEPS["check"], {})
 
 
+@pytest.mark.slow
 def test_with_named_tests_a_share_of_each_version_is_kept_for_the_gate(tmp_path: Path) -> None:
     """Every split keeps the same rows, or the next champion would be trained on the rows of its own comparison."""
     spec = project(tmp_path, test={"seen": "test.jsonl"}, test_fraction=0.3)

@@ -47,6 +47,7 @@ def curve() -> LearningCurve:
     return learning_curve(examples(), 0)
 
 
+@pytest.mark.slow
 def test_a_curve_has_measured_points_and_forecasts(curve: LearningCurve) -> None:
     assert (curve.rows, curve.labels, curve.shape) == (120, 4, "flat")
     assert [point.rows for point in curve.points] == sorted(point.rows for point in curve.points)
@@ -65,16 +66,19 @@ def test_the_forecast_interval_holds_the_later_accuracy(curve: LearningCurve) ->
     assert twice.low - 0.01 <= right <= twice.high + 0.01
 
 
+@pytest.mark.slow
 def test_the_order_of_the_rows_does_not_matter(curve: LearningCurve) -> None:
     shuffled = examples()
     random.Random(5).shuffle(shuffled)
     assert learning_curve(shuffled, 0) == curve
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_measurement(curve: LearningCurve) -> None:
     assert learning_curve(examples(), 1).points != curve.points
 
 
+@pytest.mark.slow
 def test_random_labels_promise_no_gain() -> None:
     found = learning_curve(random_labels(200), 0)
     assert found.shape in ("flat", "unclear")
@@ -122,6 +126,7 @@ def test_parts_are_made_of_whole_groups() -> None:
     assert not np.array_equal(order, _shuffled(np.arange(100), groups, 1)[0])
 
 
+@pytest.mark.slow
 def test_the_measured_error_is_that_of_a_sample_of_that_size() -> None:
     """Unbiased even with few rows a label, where folds dealt by label would hide a part of the error."""
     draw = random.Random(3)
@@ -144,6 +149,7 @@ def test_the_measured_error_is_that_of_a_sample_of_that_size() -> None:
     assert np.mean(measured) == pytest.approx(np.mean(real), abs=0.03)
 
 
+@pytest.mark.slow
 def test_labels_with_one_row_are_accepted() -> None:
     rare = [Example.of(f"something rare {n}", f"rare {n}", Meta(id=f"r{n}")) for n in range(5)]
     assert learning_curve(examples(25) + rare, 0).labels == 9

@@ -59,6 +59,7 @@ def written(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_everything_is_written_and_nothing_is_left_over(data: Path, tmp_path: Path) -> None:
     found = examined(data, tmp_path / "out")
     names = {FINDINGS, REPORT, f"{EXAMPLES}/train.jsonl", f"{QUARANTINE}/train.jsonl"}
@@ -112,6 +113,7 @@ lines = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=lines, part=st.integers(1, 200), final=st.booleans())
 def test_a_file_read_in_parts_gives_the_same_as_read_whole(
@@ -151,6 +153,7 @@ def test_a_note_on_a_whole_file_comes_once(tmp_path: Path, monkeypatch: pytest.M
     assert [f.count for f in found if f.code == "D010"] == [1]
 
 
+@pytest.mark.slow
 def test_a_line_in_another_format_loses_no_other_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = json.dumps({"text": "a" * 60, "label": "b"}).encode()
     for odd in (b"\x00x", b"\x1f\x8bxx", b"\xef\xbb\xbf" + good, b"PAR1"):
@@ -173,6 +176,7 @@ def test_rows_of_an_array_in_one_line_have_ids_of_their_own(tmp_path: Path) -> N
     assert ids == ["train-1", "train-1.1", "train-1.2", "train-1.3", "train-1.4"]
 
 
+@pytest.mark.slow
 def test_the_output_of_a_check_is_no_source(data: Path) -> None:
     folder = data.parent
     first = examined(folder, folder / "data-check")
@@ -180,6 +184,7 @@ def test_the_output_of_a_check_is_no_source(data: Path) -> None:
     assert first.rows == again.rows
 
 
+@pytest.mark.slow
 def test_nothing_of_an_earlier_check_is_left(data: Path, tmp_path: Path) -> None:
     examined(data, tmp_path / "out")
     clean = tmp_path / "clean.jsonl"

@@ -77,6 +77,7 @@ def rows_of(path: Path) -> list[tuple[str, str]]:
     return [(e.request, e.answer) for e in read(path, columns=Columns()) if isinstance(e, Example)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [code for code in SHOWN if "# differs" not in SHOWN[code]])
 def test_the_finding_is_there_before_and_gone_after(code: str, tmp_path: Path) -> None:
     before, after = samples(code)

@@ -279,6 +279,7 @@ rows = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(given_rows=st.lists(rows, max_size=12), codes=st.sets(st.sampled_from(sorted(fixable())), min_size=1))
 def test_a_fix_changes_no_row_that_it_does_not_list(

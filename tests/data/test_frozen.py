@@ -276,6 +276,7 @@ EDITS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edit_of_a_frozen_test_is_refused_by_name(project: Project, edit: str) -> None:
     project.freeze(ROWS)

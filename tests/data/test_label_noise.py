@@ -156,6 +156,7 @@ def test_probabilities_are_calibrated() -> None:
     assert abs(right[sure > 0.85].mean() - sure[sure > 0.85].mean()) < 0.03
 
 
+@pytest.mark.slow
 def test_a_weak_classifier_judges_nothing() -> None:
     """The shipped tickets' labels are right. A linear classifier got two of three right and suspected 194 of 1,024."""
     rows = read_jsonl(REPOSITORY / "examples" / "tickets" / "data" / "train.jsonl")

@@ -62,6 +62,7 @@ def test_a_texts_candidates_are_bounded_however_many_agree() -> None:
     assert counts.min() >= 1 and counts.max() <= 2 * (2 * WINDOW + 1)
 
 
+@pytest.mark.slow
 def test_the_bytes_of_a_signature_estimate_the_jaccard_similarity() -> None:
     draw = np.random.default_rng(0)
     words = [f"w{n}" for n in range(4000)]

@@ -156,6 +156,7 @@ def test_no_block_is_on_both_sides_and_nothing_is_lost(
     assert (ids(members(again.held)), ids(again.newer)) == (ids(held), ids(cut.newer))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(rows=lists_of_rows(texts=200), share=st.sampled_from([0.1, 0.2, 0.5]), seed=st.integers(0, 9))
 def test_nothing_kept_is_newer_than_a_block_held_out(rows: list[Example], share: float, seed: int) -> None:
@@ -231,6 +232,7 @@ def test_the_oldest_is_kept_whatever_the_share() -> None:
     assert ids(members(cut_newest(blocks_of(rows), 0.9, 0, instants_of(rows)).kept)) == ["train-0"]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(rows=lists_of_rows(), share=st.sampled_from([0.1, 0.2, 0.5, 0.9]), seed=st.integers(0, 9))
 def test_every_answer_keeps_an_example(rows: list[Example], share: float, seed: int) -> None:

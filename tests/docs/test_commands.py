@@ -93,6 +93,7 @@ def test_the_pages_have_commands() -> None:
     assert {names(each.page) for each in TYPED} >= {"README.md", "docs/index.md", "docs/get-started.md"}
 
 
+@pytest.mark.slow
 @_shown([each for each in TYPED if each.whole])
 def test_what_can_be_typed_is_parsed(command: Command) -> None:
     # Raises a usage error for a wrong verb, option, value or number of arguments.
@@ -122,6 +123,7 @@ def test_each_override_is_a_key_of_the_spec(command: Command, key: str) -> None:
     assert key in KEYS or key.startswith(MAPPINGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=names)
 def test_each_key_and_option_that_a_page_names_exists(page: Path) -> None:
     options = {name for each in REFERENCE.commands().values() for name in _options(each)}

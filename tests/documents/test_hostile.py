@@ -33,6 +33,7 @@ READ: dict[str, tuple[str, Callable[[], bytes]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "make"), HARMFUL.values(), ids=HARMFUL)
 def test_a_document_that_takes_any_memory_is_refused(name: str, make: Callable[[], bytes]) -> None:
     content = make()
@@ -50,6 +51,7 @@ def test_a_document_that_takes_quadratic_time_is_refused(name: str, make: Callab
     assert ends_in_time(lambda: kinds.text_of(name, content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "make"), READ.values(), ids=READ)
 def test_a_document_that_took_quadratic_time_is_read(name: str, make: Callable[[], bytes]) -> None:
     content = make()
@@ -90,6 +92,7 @@ def test_a_word_may_hold_a_line_separator() -> None:
     assert kinds.text_of("a.tsv", tsv(words("one two")).replace("\n", "\r\n").encode()) == "one two"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["a <" * 90 + "@", "2026/1/1 a" + " <@>" * 71 + "x"])
 def test_lines_of_many_addresses(line: str) -> None:
     """They stand in each message of a thread."""
@@ -99,6 +102,7 @@ def test_lines_of_many_addresses(line: str) -> None:
     assert line in kinds.text_of("a.eml", content)
 
 
+@pytest.mark.slow
 def test_many_control_characters_take_little_memory() -> None:
     content = b"\x01" * (32 << 20)
 
@@ -113,6 +117,7 @@ def test_many_control_characters_take_little_memory() -> None:
         text_of("a.txt", content)
 
 
+@pytest.mark.slow
 def test_very_many_right_to_left_words() -> None:
     line = [Word("ש" * 500, number * 9, 0, number * 9 + 5, 9) for number in range(40_000)]
     others = [Word("a", 0, 50 * number, 9, 50 * number + 9) for number in range(1, 41_000)]

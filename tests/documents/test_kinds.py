@@ -109,6 +109,7 @@ def test_the_libraries_are_loaded_when_they_are_needed() -> None:
     assert done.stdout == "set()\n", done.stderr
 
 
+@pytest.mark.slow
 def test_a_missing_library_names_the_extra(tmp_path: Path) -> None:
     (tmp_path / "in.pdf").write_bytes(pdf([(50, 50, "hello there")]))
     without = path_without("pypdfium2", tmp_path)

@@ -122,6 +122,7 @@ NUMBERS = st.floats(-1e6, 1e6)
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.tuples(TEXTS, NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=30))
 def test_no_word_is_ever_lost_wherever_it_lies(places: list[tuple[str, float, float, float, float]]) -> None:

@@ -181,6 +181,7 @@ def test_deeply_nested_parts_are_refused_in_one_paragraph() -> None:
         text_of_message(b"Subject: x\n" + nested)
 
 
+@pytest.mark.slow
 def test_damaged_mails_never_end_in_a_traceback() -> None:
     message = mail("Größe 5\n", "Größe", "<p>Größe <b>5</b></p>")
     message.add_attachment(mail("inner"))

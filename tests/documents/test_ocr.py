@@ -202,6 +202,7 @@ def test_invalid_ocr_is_refused_in_one_paragraph(name: str, text: str, reason: s
     assert reason in refusal(name, text)
 
 
+@pytest.mark.slow
 def test_a_megabyte_of_words() -> None:
     page = words("\n".join(" ".join(f"w{line}x{column}" for column in range(12)) for line in range(700)))
     text = text_of("a.hocr", hocr(page).encode())

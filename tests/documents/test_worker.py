@@ -100,6 +100,7 @@ def test_a_document_is_read_again_where_its_worker_was_killed(own: Pool) -> None
     assert found == [TEXT]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_stuck_is_killed_and_replaced(own: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     text_of("a.eml", MAIL)
     first = worker_of(own)
@@ -119,6 +120,7 @@ def test_a_worker_that_is_stuck_is_killed_and_replaced(own: Pool, monkeypatch: p
     assert text_of("a.eml", MAIL) == TEXT
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own")
 @pytest.mark.parametrize("may_take_back", [True, False])
 def test_a_document_that_takes_long_gets_a_low_priority(
@@ -147,6 +149,7 @@ def test_a_document_that_takes_long_gets_a_low_priority(
     assert text_of("a.eml", MAIL) == TEXT
 
 
+@pytest.mark.slow
 def test_the_processor_time_of_each_document_is_limited() -> None:
     with pytest.raises(UserError, match="took more than 1 seconds of processor time"):
         text_of("a.json", hostile.slow_words(), seconds=1)
@@ -163,6 +166,7 @@ def abandoned() -> None:
         context.run(text_of, "a.eml", MAIL)
 
 
+@pytest.mark.slow
 def test_reading_stops_when_the_client_has_gone(own: Pool) -> None:
     text_of("a.eml", MAIL)
     first = worker_of(own)
@@ -172,6 +176,7 @@ def test_reading_stops_when_the_client_has_gone(own: Pool) -> None:
     assert text_of("a.eml", MAIL) == TEXT
 
 
+@pytest.mark.slow
 def test_waiting_for_a_worker_stops_when_the_client_has_gone(own: Pool) -> None:
     taken = 0
     while own._places.acquire(blocking=False):
@@ -181,6 +186,7 @@ def test_waiting_for_a_worker_stops_when_the_client_has_gone(own: Pool) -> None:
     assert text_of("a.eml", MAIL) == TEXT
 
 
+@pytest.mark.slow
 def test_an_ended_worker_is_replaced_before_the_next_document(own: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Importing the parsers takes a tenth of a second, and no document waits for it. The pool
     never grows beyond its size."""
@@ -199,6 +205,7 @@ def test_an_ended_worker_is_replaced_before_the_next_document(own: Pool, monkeyp
     assert text_of("invoice.pdf", pdf(INVOICE))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own")
 def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
@@ -208,6 +215,7 @@ def test_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text_of("a.eml", MAIL) == TEXT
 
 
+@pytest.mark.slow
 def test_a_worker_that_grew_too_large_is_replaced(own: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "DOCUMENT_MEMORY_BYTES", 256 << 20)
     with pytest.raises(UserError, match="The JSON must have an object here, not list"):
@@ -271,6 +279,7 @@ def test_a_missing_library_is_no_fault_of_the_document(tmp_path: Path, monkeypat
     assert text_of("a.eml", MAIL) == TEXT
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own")
 def test_a_worker_that_ends_by_itself_is_no_fault_of_the_document(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -294,6 +303,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("busy", [False, True])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_worker_outlives_its_parent(how: signal.Signals, busy: bool) -> None:

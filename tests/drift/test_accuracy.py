@@ -69,6 +69,7 @@ def test_reviews_of_one_day_show_no_fall() -> None:
     assert fall_of_accuracy(_reviewed(np.ones(200), np.ones(200), np.zeros(200, np.int64))) is None
 
 
+@pytest.mark.slow
 def test_a_fall_is_found_on_its_day() -> None:
     random = np.random.default_rng(1)
     (before, first), (after, second) = _answers(random), _answers(random, loss=0.2)
@@ -98,6 +99,7 @@ def test_a_queue_that_turns_to_the_unsure_is_no_fall() -> None:
     assert not result.counts(0.001)
 
 
+@pytest.mark.slow
 def test_without_a_change_one_is_rarely_found() -> None:
     random, result = np.random.default_rng(3), 0
     for _ in range(100):

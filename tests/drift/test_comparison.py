@@ -27,6 +27,7 @@ def test_the_tests_of_a_month_together_have_the_monthly_false_alarm_rate() -> No
     assert (len(DAYS) + 1) * CHECKS * ALPHA == pytest.approx(MONTH)
 
 
+@pytest.mark.slow
 def test_undrifted_windows_are_not_called_drift() -> None:
     for seed in range(20):
         assert drifted(asked(300, 100 + seed)) == set()
@@ -69,6 +70,7 @@ def test_customers_with_five_requests_each_are_no_drift() -> None:
     assert alarms["ignored"] >= 20
 
 
+@pytest.mark.slow
 def test_a_season_is_found_though_customers_have_several_requests() -> None:
     what, whose = customers(200, 5, 6)
     one = Reference.from_traits(REFERENCE.known, what.traits(REFERENCE.known), whose)

@@ -30,6 +30,7 @@ def test_it_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert (loaded.novelty(texts) == saved.novelty(texts)).all()
 
 
+@pytest.mark.slow
 def test_the_same_answers_make_the_same_bytes(tmp_path: Path) -> None:
     first, second = reference().save(tmp_path).read_bytes(), reference().save(tmp_path).read_bytes()
     assert first == second
@@ -127,6 +128,7 @@ def test_free_text_is_monitored_by_its_length() -> None:
     assert traits.kinds.keys() == {"language", "topic"}
 
 
+@pytest.mark.slow
 def test_importing_the_room_imports_no_heavy_library() -> None:
     code = (
         "import sys, tunewright.drift.comparison, tunewright.drift.accuracy, tunewright.drift.two_sample\n"

@@ -33,6 +33,7 @@ def _worse_numbers(random: np.random.Generator, rows: int, window: int) -> Diffe
     return shift(_numbers(random, rows), _numbers(random, window), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("test", [_of_kinds, _of_numbers, _worse_numbers])
 @pytest.mark.parametrize(("rows", "window"), [(400, 200), (300, 3000)])
 def test_without_drift_no_p_value_is_likelier_than_it_says(

@@ -164,6 +164,7 @@ def test_jobs_without_labels_go_by_lengths_and_copied_words(changes: dict[str, o
     assert judged(facts(curve=None, classification=False, **changes), 0.9).answer == answer
 
 
+@pytest.mark.slow
 def test_a_job_the_cheap_model_does_is_recognised_from_its_rows_alone() -> None:
     forecast = forecast_fit(examples(50), goal=0.8, seed=0, test_rows=400)
     assert forecast.answer == "classical"
@@ -171,6 +172,7 @@ def test_a_job_the_cheap_model_does_is_recognised_from_its_rows_alone() -> None:
     assert forecast.facts.contradicting == 0
 
 
+@pytest.mark.slow
 def test_labels_by_chance_carry_no_signal() -> None:
     forecast = forecast_fit(random_labels(200), goal=0.95, seed=0, test_rows=400)
     assert forecast.answer == "no signal"
@@ -204,6 +206,7 @@ def test_extraction_is_recognised_by_the_words_that_its_answers_copy() -> None:
     assert forecast_fit(rows, goal=0.9, seed=0).answer == "worth a try"
 
 
+@pytest.mark.slow
 def test_equal_texts_with_different_labels_are_counted_by_the_rarer_one() -> None:
     rows = [*examples(30), *(Example.of("Just  THIS", label, Meta(id=label)) for label in ("refund", "login", "login"))]
     rows.append(Example.of("just this", "login", Meta(id="x")))
@@ -260,6 +263,7 @@ def test_no_row_of_the_book_is_refused_by_the_others() -> None:
         assert forecast_from(job, row.accuracy / 100, known).answer != "poor fit", row
 
 
+@pytest.mark.slow
 def test_the_shipped_example_is_worth_a_try() -> None:
     """Its new phrasings are answered by a tuned model, in part at least, while the cheap model knows little."""
     rows = [json.loads(line) for line in (EXAMPLE / "data" / "train.jsonl").read_text("utf-8").splitlines()]

@@ -78,6 +78,7 @@ def prices() -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.slow
 def test_only_plain_linux_machines_by_the_hour_count_and_pages_are_followed(prices: Server) -> None:
     made, missing = refreshed(price_book(), "westeurope", url(prices))
     assert made["machines"] == {
@@ -91,17 +92,20 @@ def test_only_plain_linux_machines_by_the_hour_count_and_pages_are_followed(pric
     assert "armSkuName eq 'Standard_D2s_v5'" in question
 
 
+@pytest.mark.slow
 def test_a_busy_list_is_asked_again(prices: Server) -> None:
     prices.refusals = [(429, {"Retry-After": "0"}), (503, {})]
     assert refreshed(price_book(), "eastus", url(prices))[0]["machines"]
 
 
+@pytest.mark.slow
 def test_a_region_without_machines_is_reported(prices: Server) -> None:
     prices.items = []
     with pytest.raises(UserError, match=r"none of these machines in 'atlantis'.*list-locations"):
         refreshed(price_book(), "atlantis", url(prices))
 
 
+@pytest.mark.slow
 def test_a_list_that_refuses_or_is_not_there_is_reported(prices: Server) -> None:
     prices.refusals = [(400, {})]
     with pytest.raises(UserError, match="status 400"):

@@ -115,6 +115,7 @@ def test_another_form_is_refused(providers: list[Any]) -> None:
         api_prices(providers, DAY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "body"), [(404, b"[]"), (200, b"<html>"), (200, b'{"a": 1}')])
 def test_a_list_that_refuses_is_reported(listed: Server, status: int, body: bytes) -> None:
     listed.status, listed.body = status, body
@@ -127,6 +128,7 @@ def test_a_list_that_is_not_there_is_reported() -> None:
         published("http://127.0.0.1:1/")
 
 
+@pytest.mark.slow
 def test_a_refresh_has_both_halves_and_lies_over_the_built_in_book(listed: Server, tmp_path: Path) -> None:
     listed.body = listed.body.replace(b'"input_mtok": 2.5', b'"input_mtok": 2.25')
     made, left = refreshed_book(price_book(), "westeurope", url(listed), url(listed))

@@ -67,6 +67,7 @@ def cases(times: int) -> Iterator[tuple[int, str, float, float, float]]:
                     yield groups, shape, correlation, accuracy, result
 
 
+@pytest.mark.slow
 def test_intervals_of_groups_cover_the_truth() -> None:
     """The mean over accuracies, of 600 draws: 95 % within chance (0.9 points), or more where groups are few."""
     of_setting: dict[tuple[int, str, float], list[float]] = {}

@@ -70,6 +70,7 @@ def judged(model: LargeModel, folder: Path, **settings: Any) -> dict[str, Any]:
     return dict(json.loads((out / "judge.json").read_text("utf-8")))
 
 
+@pytest.mark.slow
 def test_each_pair_is_judged_in_either_order(model: LargeModel, tmp_path: Path) -> None:
     result = judged(model, tmp_path)
     found = result["splits"]["test"]
@@ -94,6 +95,7 @@ def test_a_judge_that_favours_a_place_finds_nothing_better(model: LargeModel, tm
     assert "0% of the pairs that differ got the same word in either order" in " ".join(result["told"])
 
 
+@pytest.mark.slow
 def test_nothing_is_paid_twice(model: LargeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "_RETRIES", 0)
     first = judged(model, tmp_path)
@@ -104,6 +106,7 @@ def test_nothing_is_paid_twice(model: LargeModel, tmp_path: Path, monkeypatch: p
         judged(model, tmp_path, rubric="Another rubric is another question.", sample=1)
 
 
+@pytest.mark.slow
 def test_replies_that_are_none_of_the_words_say_nothing(model: LargeModel, tmp_path: Path) -> None:
     model.reply = lambda _: "Both answers have their merits."
     result = judged(model, tmp_path)
@@ -111,6 +114,7 @@ def test_replies_that_are_none_of_the_words_say_nothing(model: LargeModel, tmp_p
     assert result["splits"]["test"]["ties"] == 4
 
 
+@pytest.mark.slow
 def test_pairs_judged_by_people_tell_how_far_to_trust_it(model: LargeModel, tmp_path: Path) -> None:
     rows = [("aa", "b", "first"), ("a", "bb", "second"), ("aa", "bb", "tie"), ("aa", "b", "second")]
     write_jsonl(
@@ -133,12 +137,14 @@ def test_a_row_that_is_no_judged_pair_is_named(model: LargeModel, tmp_path: Path
     assert not model.asked, "nothing is paid before the files are read"
 
 
+@pytest.mark.slow
 def test_a_busy_endpoint_is_asked_again(model: LargeModel, tmp_path: Path) -> None:
     model.failures = [PlainTextResponse("slow down", 429, {"Retry-After": "0"}), PlainTextResponse("oops", 500)]
     assert judged(model, tmp_path)["splits"]["test"]["better"] == 2
     assert len(model.asked) == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "expected"),
     [

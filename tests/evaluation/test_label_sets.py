@@ -78,6 +78,7 @@ def examples(count: int, group: bool = False) -> list[Example]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [False, True])
 def test_the_linear_control_learns_what_words_say(group: bool) -> None:
     known, asked = examples(300, group), examples(400, group)[300:]

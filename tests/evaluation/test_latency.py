@@ -23,6 +23,7 @@ def timed(times: list[float]) -> list[Record]:
     return [replace(blank, id=str(n), latency_ms=ms) for n, ms in enumerate(times)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [59, 100, 320, 2000])
 def test_the_upper_end_is_above_the_true_p95_nineteen_times_in_twenty(count: int) -> None:
     rng = np.random.default_rng(count)

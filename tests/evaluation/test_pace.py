@@ -7,6 +7,7 @@ import pytest
 from tunewright.evaluation.api.pace import Pace, wait_asked_for
 
 
+@pytest.mark.slow
 def test_a_refusal_halves_the_pace_and_answers_raise_it() -> None:
     class Reply:
         def __init__(self, status: int, **headers: str):

@@ -41,6 +41,7 @@ def page(browser: playwright.Browser, report: Path) -> Iterator[playwright.Page]
     assert said == []
 
 
+@pytest.mark.slow
 def test_on_a_phone_the_verdict_is_seen_first_and_nothing_hangs_over(page: playwright.Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     box = page.locator(".verdict").bounding_box()
@@ -50,6 +51,7 @@ def test_on_a_phone_the_verdict_is_seen_first_and_nothing_hangs_over(page: playw
     assert wide, "a wide table scrolls in its own box"
 
 
+@pytest.mark.slow
 def test_each_part_of_the_report_is_there_in_its_order(page: playwright.Page) -> None:
     titles = page.locator("h2").all_inner_texts()
     expected = [
@@ -71,6 +73,7 @@ def test_each_part_of_the_report_is_there_in_its_order(page: playwright.Page) ->
     assert [title[: len(start)] for title, start in zip(titles, expected, strict=True)] == expected
 
 
+@pytest.mark.slow
 def test_the_page_for_the_one_who_pays_is_the_first_sheet_and_no_more(
     browser: playwright.Browser, tmp_path: Path
 ) -> None:
@@ -90,12 +93,14 @@ def test_the_page_for_the_one_who_pays_is_the_first_sheet_and_no_more(
     opened.close()
 
 
+@pytest.mark.slow
 def test_hostile_texts_are_text(page: playwright.Page) -> None:
     assert page.locator("script").count() == 0
     assert page.locator("img").count() == 0
     assert page.get_by_text('<script>alert("1")</script>').count() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(page: playwright.Page, scheme: str) -> None:
     """At least 4.5 to 1, as WCAG 2 asks (contrast ratio of relative luminances)."""
@@ -118,6 +123,7 @@ def test_text_stands_out_from_its_ground(page: playwright.Page, scheme: str) -> 
     assert ratio >= 4.5
 
 
+@pytest.mark.slow
 def test_on_paper_no_table_is_cut_off(page: playwright.Page, tmp_path: Path) -> None:
     page.set_viewport_size({"width": 718, "height": 1000})  # A4 between its margins
     page.emulate_media(media="print", color_scheme="dark")

@@ -217,6 +217,7 @@ def test_a_row_is_measured_anew_where_something_changed(
         board.state(*asked)
 
 
+@pytest.mark.slow
 def test_a_row_gives_the_reason_why_its_model_is_unable(
     bench: Callable[[str], ModuleType], sets: ModuleType, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ def test_a_slice_in_which_there_was_nothing_to_find_is_not_named() -> None:
         assert all(0 <= each.p_value <= 1 and not each.falls_short for each in slices)
 
 
+@pytest.mark.slow
 def test_where_nothing_is_wrong_a_slice_is_named_once_in_twenty() -> None:
     rng, named = np.random.default_rng(1), 0
     for _ in range(200):

@@ -22,6 +22,7 @@ def test_wilson_gives_the_published_intervals(successes: int, trials: int, low: 
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-5)
 
 
+@pytest.mark.slow
 def test_wilson_covers_the_truth_about_95_times_in_100() -> None:
     rng = np.random.default_rng(0)
     for truth in (0.5, 0.9, 0.97):
@@ -164,6 +165,7 @@ def test_an_answer_that_is_no_right_label_of_any_example_counts_as_wrong() -> No
     assert macro_f1(["a", "a", "b"], ["a", "other", "b"], None, 0).value == pytest.approx(5 / 6)
 
 
+@pytest.mark.slow
 def test_the_interval_of_macro_f1_is_that_of_a_bootstrap_done_with_scikit_learn() -> None:
     gold, answers = map(np.array, random_answers(3, 150))
     rng = np.random.default_rng(9)

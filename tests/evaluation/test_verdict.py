@@ -360,6 +360,7 @@ def test_a_measured_api_that_fails_is_not_moved_to_and_not_asked_for_again() -> 
     )
 
 
+@pytest.mark.slow
 def test_another_api_is_held_against_the_one_paid_for_today_where_both_were_measured() -> None:
     now = candidate(0.99, splits=("test",), **MANY)
 
@@ -385,6 +386,7 @@ def test_our_own_model_is_held_against_the_cheapest_api_that_passes() -> None:
     assert dear.decision == "cheaper-api", "against gpt-4o it would have paid in two months"
 
 
+@pytest.mark.slow
 def test_the_rest_of_a_cascade_goes_to_the_cheapest_api_that_passes() -> None:
     luna = {"gpt-6-luna": candidate(0.97, splits=("test",), **MANY)}
     result = verdict(candidate(0.8, sure=0.6, **MANY), candidate(0.7, **MANY), apis=[{}, LUNA], others=luna)

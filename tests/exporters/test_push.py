@@ -185,6 +185,7 @@ def test_gguf_files_go_up_once_they_are_whole_and_of_the_last_export(spec: Spec)
         api.parcel(spec, "gguf", f"hub:{NAME}")
 
 
+@pytest.mark.slow
 def test_the_command_shows_what_would_go_and_asks(spec: Spec, hub: Hub) -> None:
     from typer.testing import CliRunner
 

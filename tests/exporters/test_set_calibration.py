@@ -68,6 +68,7 @@ class World:
         return sure, np.array([each.score for each in measured]), whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_confidence_is_the_expected_score_of_unseen_answers(seed: int) -> None:
     world = World(5000, seed)
@@ -80,6 +81,7 @@ def test_confidence_is_the_expected_score_of_unseen_answers(seed: int) -> None:
     assert expected_calibration_error(before.tolist(), score.tolist()) > 0.05 + noise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_thresholds_reach_more_on_unseen_texts_than_even_odds(seed: int) -> None:
     world = World(5000, seed)
@@ -87,6 +89,7 @@ def test_thresholds_reach_more_on_unseen_texts_than_even_odds(seed: int) -> None
     assert world.score(result, world.examples[1000:])[2] > world.score(Calibration(), world.examples[1000:])[2] + 0.005
 
 
+@pytest.mark.slow
 def test_the_probability_of_a_label_is_how_often_it_holds() -> None:
     world = World(6000)
     result, _ = world.calibrated(1000)
@@ -130,6 +133,7 @@ def test_rare_labels_share_one_threshold(capsys: pytest.CaptureFixture[str]) -> 
     assert f"{', '.join(rare)} share one" in printed
 
 
+@pytest.mark.slow
 def test_where_own_thresholds_show_no_gain_there_is_one_for_all(capsys: pytest.CaptureFixture[str]) -> None:
     result, _ = World(1000, seed=2).calibrated(1000)
     assert result.decisions

@@ -110,6 +110,7 @@ def test_a_ladders_standing_verdict_is_judged(tmp_path: Path) -> None:
     assert fresh(found) == (True, "nothing changed since the verdict")
 
 
+@pytest.mark.slow
 def test_a_ladders_verdict_of_other_settings_is_not_up_to_date(tmp_path: Path) -> None:
     spec = ladder(tmp_path)
     made_runs(load_spec(tmp_path, ["seed=7"]), tmp_path / "runs")
@@ -147,6 +148,7 @@ def test_tunewrights_own_source_is_hashed_once(monkeypatch: pytest.MonkeyPatch) 
     assert set(hashed.values()) == {1}
 
 
+@pytest.mark.slow
 def test_it_loads_no_library_that_trains_or_serves(project: Path) -> None:
     script = (
         "import sys; from tunewright.cli import main\n"

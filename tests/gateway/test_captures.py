@@ -34,6 +34,7 @@ def only(gateway: Running) -> Exchange:
     return exchange
 
 
+@pytest.mark.slow
 def test_an_exchange_is_captured_with_tokens_price_and_time(gateway: Running, paid: Upstream) -> None:
     paid.seconds = 0.05
     client_of(gateway).chat.completions.create(**CHAT)
@@ -51,6 +52,7 @@ def test_an_exchange_is_captured_with_tokens_price_and_time(gateway: Running, pa
     assert exchange.path == "/v1/chat/completions"
 
 
+@pytest.mark.slow
 def test_streams_are_put_together(gateway: Running) -> None:
     tools: Any = [{"type": "function", "function": {"name": "route", "parameters": {"type": "object"}}}]
     client = client_of(gateway)
@@ -70,6 +72,7 @@ def test_streams_are_put_together(gateway: Running) -> None:
     assert response.usage == TokenUsage(3, 2, 1)
 
 
+@pytest.mark.slow
 def test_other_kinds_are_captured_too(gateway: Running) -> None:
     client = client_of(gateway)
     client.completions.create(model="gpt-6-luna", prompt="hello")
@@ -82,6 +85,7 @@ def test_other_kinds_are_captured_too(gateway: Running) -> None:
     assert (response.choices[0].text, response.usage) == ("A", TokenUsage(2, 1, 1))
 
 
+@pytest.mark.slow
 def test_a_refusal_is_captured_with_its_status(gateway: Running, paid: Upstream) -> None:
     paid.faults = [refused(429, "rate_limit_exceeded")]
     httpx.post(f"{gateway.url}/v1/chat/completions", json=CHAT)
@@ -89,6 +93,7 @@ def test_a_refusal_is_captured_with_its_status(gateway: Running, paid: Upstream)
     assert (exchange.status, exchange.choices, exchange.usage, exchange.usd) == (429, [], None, None)
 
 
+@pytest.mark.slow
 def test_no_key_and_no_cookie_is_written(gateway: Running) -> None:
     httpx.post(
         f"{gateway.url}/v1/chat/completions?api-key=secret",
@@ -101,6 +106,7 @@ def test_no_key_and_no_cookie_is_written(gateway: Running) -> None:
     assert not [secret for secret in SECRETS if secret in written]
 
 
+@pytest.mark.slow
 def test_a_client_can_opt_out(gateway: Running, paid: Upstream) -> None:
     for value in ("no", "No"):
         httpx.post(f"{gateway.url}/v1/chat/completions", json=CHAT, headers={"x-tunewright-capture": value})
@@ -109,6 +115,7 @@ def test_a_client_can_opt_out(gateway: Running, paid: Upstream) -> None:
     assert len(paid.asked) == 3
 
 
+@pytest.mark.slow
 def test_a_share_is_captured(start: Start, paid: Upstream, tmp_path: Path) -> None:
     gateway = start({"openai": paid.url}, capture=CaptureSpec(folder=tmp_path / "captures", share=0.3))
     with httpx.Client() as client:
@@ -119,6 +126,7 @@ def test_a_share_is_captured(start: Start, paid: Upstream, tmp_path: Path) -> No
     assert {each.share for each in kept} == {0.3}
 
 
+@pytest.mark.slow
 def test_personal_data_can_be_left_out(start: Start, paid: Upstream, tmp_path: Path) -> None:
     gateway = start({"openai": paid.url}, capture=CaptureSpec(folder=tmp_path / "captures", redact=True))
     paid.reply = lambda text: json.dumps({"mail": text.split()[-1]})
@@ -143,6 +151,7 @@ def test_files_are_captured_by_size_and_hash(gateway: Running) -> None:
     assert request["messages"][0]["content"][1]["image_url"]["url"].startswith("data:image/png;3000 bytes, sha256 ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streamed", [True, False])
 def test_large_texts_are_counted_but_not_kept(start: Start, paid: Upstream, tmp_path: Path, *, streamed: bool) -> None:
     gateway = start({"openai": paid.url}, capture=CaptureSpec(folder=tmp_path / "captures", largest_kib=16))
@@ -162,6 +171,7 @@ def test_large_texts_are_counted_but_not_kept(start: Start, paid: Upstream, tmp_
     assert exchange.usd
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("encoding", "packed"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
 def test_compressed_answers_pass_and_are_read(
     gateway: Running, paid: Upstream, encoding: str, packed: Callable[[bytes], bytes]
@@ -204,6 +214,7 @@ def test_an_answer_in_an_unknown_encoding_passes_and_is_not_called_whole(gateway
     assert not only(gateway).is_whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
@@ -232,6 +243,7 @@ def test_odd_answers_pass_as_they_are(gateway: Running, paid: Upstream, body: by
     assert [each.status for each in gateway.exchanges()] == [200, 200]
 
 
+@pytest.mark.slow
 def test_a_bomb_passes_and_is_not_unpacked(gateway: Running, paid: Upstream) -> None:
     bomb = gzip.compress(b"a" * (64 << 20))
 
@@ -244,6 +256,7 @@ def test_a_bomb_passes_and_is_not_unpacked(gateway: Running, paid: Upstream) -> 
     assert not only(gateway).is_whole
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_captures_and_no_answer(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_file: int, _line: bytes) -> int:
         raise OSError(28, "No space left on device")

@@ -46,6 +46,7 @@ def opened(gateway: Running) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(parts.hostname, parts.port, timeout=FAR)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
@@ -63,6 +64,7 @@ def test_an_upstream_that_is_gone_is_a_502(start: Start, url: str, reason: str) 
     assert [each.status for each in gateway.exchanges()] == [502]
 
 
+@pytest.mark.slow
 def test_a_certificate_that_nobody_vouches_for_is_a_502(start: Start) -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
@@ -100,6 +102,7 @@ def test_a_storm_of_429_is_the_clients_to_wait_out(gateway: Running, paid: Upstr
     assert [each.status for each in gateway.exchanges()] == [429] * 4 + [200]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("faults", "retries", "status", "asked"),
     [
@@ -121,6 +124,7 @@ def test_retries_are_those_of_the_settings_and_the_upstream(
     assert [each.status for each in gateway.exchanges()] == [status]
 
 
+@pytest.mark.slow
 def test_a_request_without_an_answer_is_not_sent_twice(gateway: Running, paid: Upstream) -> None:
     paid.faults = [hang_up, hang_up]
     answer = chat(gateway)
@@ -129,6 +133,7 @@ def test_a_request_without_an_answer_is_not_sent_twice(gateway: Running, paid: U
     assert len(paid.asked) == 1
 
 
+@pytest.mark.slow
 def test_a_connection_that_was_closed_while_idle_costs_nothing(gateway: Running, paid: Upstream) -> None:
     assert chat(gateway).status_code == 200
     paid.faults = [hang_up]  # what a server does that closes an idle connection when the next request is on its way
@@ -136,6 +141,7 @@ def test_a_connection_that_was_closed_while_idle_costs_nothing(gateway: Running,
     assert len(paid.connections) == 2
 
 
+@pytest.mark.slow
 def test_half_an_event_ends_the_clients_stream_too(gateway: Running, paid: Upstream) -> None:
     paid.faults = [half_an_event]
     got = b""
@@ -165,6 +171,7 @@ def test_a_client_that_leaves_ends_the_upstreams_work(gateway: Running, paid: Up
     assert (exchange.status, exchange.ending) == (200, "left")
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_before_the_answer_ends_it_too(gateway: Running, paid: Upstream) -> None:
     paid.seconds = 60
     with pytest.raises(APITimeoutError):
@@ -175,6 +182,7 @@ def test_a_client_that_leaves_before_the_answer_ends_it_too(gateway: Running, pa
     assert (exchange.status, exchange.ending) == (499, "left")
 
 
+@pytest.mark.slow
 def test_an_upstream_that_is_late_is_a_504(start: Start, paid: Upstream) -> None:
     gateway = start({"openai": UpstreamSpec(url=paid.url, timeout=0.2)})
     paid.seconds = 60
@@ -184,6 +192,7 @@ def test_an_upstream_that_is_late_is_a_504(start: Start, paid: Upstream) -> None
     until(lambda: paid.left == 1)
 
 
+@pytest.mark.slow
 def test_waiting_for_a_connection_ends(start: Start, paid: Upstream) -> None:
     gateway = start({"openai": UpstreamSpec(url=paid.url, connections=1, connect_seconds=0.2)})
     paid.seconds = 1
@@ -194,6 +203,7 @@ def test_waiting_for_a_connection_ends(start: Start, paid: Upstream) -> None:
     assert "took no connection within 0.2 s" in late.json()["error"]["message"]
 
 
+@pytest.mark.slow
 def test_more_requests_than_allowed_are_refused_at_once(start: Start, paid: Upstream) -> None:
     gateway = start({"openai": paid.url}, limit_concurrency=2)
     paid.seconds = 1
@@ -203,6 +213,7 @@ def test_more_requests_than_allowed_are_refused_at_once(start: Start, paid: Upst
     assert httpx.get(f"{gateway.url}/health").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_body_of_100_mb_passes_unread(gateway: Running, paid: Upstream) -> None:
     size = 100 << 20
 
@@ -232,6 +243,7 @@ def test_a_body_of_100_mb_is_refused_where_its_model_decides(start: Start, paid:
     assert paid.asked == []
 
 
+@pytest.mark.slow
 def test_a_slow_body_is_ended(gateway: Running, paid: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body, "BODY_SECONDS", 0.2)
     for path in ("/v1/chat/completions", "/v1/files"):
@@ -245,6 +257,7 @@ def test_a_slow_body_is_ended(gateway: Running, paid: Upstream, monkeypatch: pyt
     assert paid.asked == []
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_changes_no_duration(gateway: Running, paid: Upstream) -> None:
     paid.seconds = 0.2
 
@@ -261,6 +274,7 @@ def test_a_clock_that_jumps_changes_no_duration(gateway: Running, paid: Upstream
     assert 0.2 <= exchange.seconds < 10
 
 
+@pytest.mark.slow
 def test_two_gateways_on_one_folder_write_files_of_their_own(start: Start, paid: Upstream) -> None:
     both = [start({"openai": paid.url}) for _ in range(2)]
     with ThreadPoolExecutor(8) as pool:
@@ -270,6 +284,7 @@ def test_two_gateways_on_one_folder_write_files_of_their_own(start: Start, paid:
     assert len(both[0].exchanges()) == 60
 
 
+@pytest.mark.slow
 def test_an_upstream_that_comes_back_is_asked_again(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -279,6 +294,7 @@ def test_an_upstream_that_comes_back_is_asked_again(start: Start) -> None:
         assert chat(gateway).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_restart_of_the_upstream_within_half_a_second_is_not_seen(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -290,6 +306,7 @@ def test_a_restart_of_the_upstream_within_half_a_second_is_not_seen(start: Start
             assert asked.result().status_code == 200
 
 
+@pytest.mark.slow
 def test_a_client_can_tell_a_refusal_from_a_failure(start: Start) -> None:
     gateway = start({"openai": "http://127.0.0.1:9/v1"})
     with pytest.raises(APIStatusError) as caught:

@@ -36,6 +36,7 @@ def client_with(gateway: Running, key: str) -> OpenAI:
     return OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=0)
 
 
+@pytest.mark.slow
 def test_the_gateways_key_is_replaced_by_the_upstreams(guarded: Running, paid: Upstream, keys: Path) -> None:
     key = add_key(keys, "shop")
     assert client_with(guarded, key).chat.completions.create(**CHAT).choices
@@ -47,6 +48,7 @@ def test_the_gateways_key_is_replaced_by_the_upstreams(guarded: Running, paid: U
     assert {each.client for each in guarded.exchanges()} == {"shop"}
 
 
+@pytest.mark.slow
 def test_without_a_key_nobody_is_asked(guarded: Running, paid: Upstream) -> None:
     for key in ("sk-upstream", "tw-made-up"):
         with pytest.raises(AuthenticationError):
@@ -56,6 +58,7 @@ def test_without_a_key_nobody_is_asked(guarded: Running, paid: Upstream) -> None
     assert httpx.get(f"{guarded.url}/health").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_key_may_have_a_rate_and_models(guarded: Running, paid: Upstream, keys: Path) -> None:
     slow = client_with(guarded, add_key(keys, "slow", per_minute=1))
     assert slow.chat.completions.create(**CHAT).choices
@@ -85,6 +88,7 @@ def test_a_key_that_is_not_set_is_one_paragraph(tmp_path: Path, monkeypatch: pyt
         Gateway(lambda: load_gateway(settings))
 
 
+@pytest.mark.slow
 def test_entra_signs_in_with_the_real_credential_chain(
     start: Start, paid: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

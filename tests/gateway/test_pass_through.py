@@ -28,6 +28,7 @@ def raw(url: str, path: str, body: bytes | None = None, method: str = "POST", **
     return httpx.request(method, f"{url}{path}", content=body, headers=headers)
 
 
+@pytest.mark.slow
 def test_the_official_client_gets_every_kind_of_answer(gateway: Running, paid: Upstream) -> None:
     client = client_of(gateway)
     assert client.chat.completions.create(**CHAT).choices[0].message.content == "MY CARD IS LOST"
@@ -38,6 +39,7 @@ def test_the_official_client_gets_every_kind_of_answer(gateway: Running, paid: U
     assert {each.headers["authorization"] for each in paid.asked} == {f"Bearer {KEY}"}
 
 
+@pytest.mark.slow
 def test_streams_arrive_as_they_are_sent(gateway: Running, paid: Upstream) -> None:
     paid.between = 0.1
     client = client_of(gateway)
@@ -47,6 +49,7 @@ def test_streams_arrive_as_they_are_sent(gateway: Running, paid: Upstream) -> No
         assert events.get_final_response().output_text == "A B C"
 
 
+@pytest.mark.slow
 def test_the_asynchronous_client_streams_tool_calls(gateway: Running) -> None:
     tools: Any = [{"type": "function", "function": {"name": "route", "parameters": {"type": "object"}}}]
 
@@ -63,6 +66,7 @@ def test_the_asynchronous_client_streams_tool_calls(gateway: Running) -> None:
     assert json.loads(asyncio.run(ask())) == {"text": "MY CARD IS LOST"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
@@ -98,6 +102,7 @@ def test_both_ways_are_the_same_bytes_as_without_the_gateway(
     assert kept[0] == kept[1]
 
 
+@pytest.mark.slow
 def test_refusals_pass_with_their_headers(gateway: Running, paid: Upstream) -> None:
     paid.faults = [refused(429, "rate_limit_exceeded", **{"Retry-After": "7", "retry-after-ms": "6500"})]
     with pytest.raises(RateLimitError) as caught:
@@ -108,12 +113,14 @@ def test_refusals_pass_with_their_headers(gateway: Running, paid: Upstream) -> N
     assert len(paid.asked) == 1
 
 
+@pytest.mark.slow
 def test_a_redirect_is_the_clients_to_follow(gateway: Running, paid: Upstream) -> None:
     paid.faults = [refused(307, "moved", Location="https://example.org/")]
     answer = raw(gateway.url, "/v1/models", method="GET")
     assert (answer.status_code, answer.headers["location"]) == (307, "https://example.org/")
 
 
+@pytest.mark.slow
 def test_azures_form_reaches_azure_with_its_own_key(
     start: Start, paid: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,12 +140,14 @@ def test_azures_form_reaches_azure_with_its_own_key(
     assert [each.model for each in gateway.exchanges()] == ["gpt-6-luna"] * 2
 
 
+@pytest.mark.slow
 def test_plain_v1_requests_reach_azures_root(start: Start, paid: Upstream) -> None:
     gateway = start({"azure": UpstreamSpec(url=paid.url.removesuffix("/v1"), kind="azure")})
     client_of(gateway).chat.completions.create(**CHAT)
     assert paid.asked[0].target == "/openai/v1/chat/completions"
 
 
+@pytest.mark.slow
 def test_the_model_chooses_the_upstream(start: Start, paid: Upstream) -> None:
     gateway = start(
         {
@@ -151,6 +160,7 @@ def test_the_model_chooses_the_upstream(start: Start, paid: Upstream) -> None:
         client_of(gateway).chat.completions.create(model="claude-5", messages=CHAT["messages"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["@example.org/v1/models", "http://example.org/v1/models", ".example.org/", "*"])
 def test_a_request_cant_name_another_host(gateway: Running, paid: Upstream, target: str) -> None:
     parts = urlsplit(gateway.url)
@@ -164,11 +174,13 @@ def test_a_request_cant_name_another_host(gateway: Running, paid: Upstream, targ
     assert paid.asked == []
 
 
+@pytest.mark.slow
 def test_gateways_own_headers_stay_here(gateway: Running, paid: Upstream) -> None:
     raw(gateway.url, "/v1/models", method="GET", **{"x-tunewright-capture": "no", "connection": "x-private"})
     assert not [name for name in paid.asked[0].headers if name.startswith("x-tunewright")]
 
 
+@pytest.mark.slow
 def test_own_paths(gateway: Running, paid: Upstream) -> None:
     raw(gateway.url, "/v1/chat/completions", json.dumps(CHAT).encode())
     assert raw(gateway.url, "/health", method="GET").json() == {"status": "ok"}

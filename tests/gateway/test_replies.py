@@ -14,7 +14,7 @@ from tunewright.gateway.answers import AnswerReader
 from tunewright.gateway.jobs.signature import JobSignature
 from tunewright.gateway.routes import Kind
 from tunewright.gateway.takeover.models import OwnAnswer
-from tunewright.gateway.takeover.replies import Unfit, asks_for_more, choice_of, reply_body
+from tunewright.gateway.takeover.replies import CantReplace, asks_for_more, choice_of, reply_body
 
 SCHEMA = {
     "type": "object",
@@ -144,17 +144,17 @@ def test_a_completion() -> None:
     ],
 )
 def test_what_does_not_fit_is_left_to_the_api(answer: OwnAnswer, request_fields: dict[str, Any]) -> None:
-    with pytest.raises(Unfit):
+    with pytest.raises(CantReplace):
         choice_of(answer, signature("record"), request_fields)
 
 
 def test_a_schema_of_a_client_can_neither_fetch_nor_hang() -> None:
     evil = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}, "required": ["a"]}
     form: dict[str, Any] = {"type": "json_schema", "json_schema": {"name": "x", "schema": evil}}
-    with pytest.raises(Unfit):
+    with pytest.raises(CantReplace):
         choice_of(own(json.dumps({"a": "a" * 40 + "!"})), signature("record"), {"response_format": form})
     away = {"type": "object", "$ref": "http://127.0.0.1:9/schema"}
-    with pytest.raises(Unfit):
+    with pytest.raises(CantReplace):
         choice_of(
             own("{}"),
             signature("record"),

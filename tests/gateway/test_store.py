@@ -19,8 +19,10 @@ from tunewright.core.errors import UserError
 from tunewright.economics.prices import price_book
 from tunewright.gateway.config import GatewaySpec, JobSpec, UpstreamSpec, is_gateway, load_gateway
 from tunewright.gateway.takeover.ledger import ledger
-from tunewright.gateway.takeover.store import AMOUNTS, GatewayStore, Setting, Tally
+from tunewright.gateway.takeover.store import AMOUNTS, GatewayStore, JobTally, Setting
 from tunewright.gateway.takeover.tallies import Tallies
+
+pytestmark = pytest.mark.slow
 
 OBSERVE, CASCADE = Setting("observe", 1.0, 0.02), Setting("cascade", 0.1, 0.02)
 TODAY = datetime.now(UTC).date()
@@ -121,7 +123,7 @@ def test_a_store_of_another_version_is_one_paragraph(tmp_path: Path) -> None:
         at(tmp_path / "text.db")
 
 
-def tally(day: date, **amounts: Any) -> Tally:
+def tally(day: date, **amounts: Any) -> JobTally:
     fields: dict[str, Any] = {
         "day": day,
         "job": "tickets",
@@ -133,7 +135,7 @@ def tally(day: date, **amounts: Any) -> Tally:
         "api_seconds": {"70": 10},
         **dict.fromkeys(AMOUNTS, 0.0),
     }
-    return Tally(**(fields | amounts))
+    return JobTally(**(fields | amounts))
 
 
 def spec_of(machine: str | None = None) -> GatewaySpec:

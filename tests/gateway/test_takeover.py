@@ -20,6 +20,7 @@ from tunewright.gateway.config import JobSpec, ModelSpec
 from tunewright.gateway.takeover.store import AMOUNTS, Setting, open_store
 
 FAR = 30.0
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from tunewright.gateway.takeover.models import InProcess, OwnAnswer, OwnModelFai
 from tunewright.gateway.takeover.store import open_store
 
 # ruff: noqa: F811 (fixtures)
+pytestmark = pytest.mark.slow
 
 
 def settings_of(paid: Upstream, project: Path, mode: str = "own", more: str = "") -> str:
@@ -51,7 +52,6 @@ def project(tickets: Path, tmp_path: Path) -> Path:
     return tmp_path / "mine"
 
 
-@pytest.mark.slow
 def test_a_kill_loses_nothing_that_was_acknowledged_but_a_second_of_counts(
     paid: Upstream, tickets: Path, tmp_path: Path, messages: Messages
 ) -> None:
@@ -81,7 +81,6 @@ def test_a_kill_loses_nothing_that_was_acknowledged_but_a_second_of_counts(
     assert kept() == 6
 
 
-@pytest.mark.slow
 def test_a_mode_in_the_file_is_read_at_a_hangup(
     paid: Upstream, tickets: Path, tmp_path: Path, messages: Messages
 ) -> None:

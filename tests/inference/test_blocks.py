@@ -113,6 +113,7 @@ def test_two_sequences_with_the_same_tokens_share_their_blocks() -> None:
     assert memory.pool.available == 8
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32))
 @settings(max_examples=300, deadline=None)
 def test_the_content_is_right_for_any_requests_in_any_order(seed: int) -> None:

@@ -107,6 +107,7 @@ def test_a_changed_bundle_is_refused(damage: str, bundle: Path) -> None:
         answer(bundle)
 
 
+@pytest.mark.slow
 def test_the_server_and_a_batch_refuse_random_weights(bundle: Path, tmp_path: Path) -> None:
     _random(bundle)
     (tmp_path / "in.jsonl").write_text('{"text": "it crashes"}\n')
@@ -118,6 +119,7 @@ def test_the_server_and_a_batch_refuse_random_weights(bundle: Path, tmp_path: Pa
         assert "Traceback" not in said.stderr
 
 
+@pytest.mark.slow
 def test_one_can_serve_unverified(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flip(bundle / WEIGHTS)
     assert answer(bundle, OFF)
@@ -163,6 +165,7 @@ def test_a_pin_holds_one_bundle(bundle: Path) -> None:
         answer(bundle, Verification(pin=checksums.digest))
 
 
+@pytest.mark.slow
 def test_the_server_refuses_another_bundle_than_the_pinned_one(bundle: Path) -> None:
     said = tunewright("serve", str(bundle), "--port", "0", TUNEWRIGHT_PIN="0" * 64)
     assert (said.returncode, "not the pinned bundle" in said.stderr) == (2, True), said.stderr

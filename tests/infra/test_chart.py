@@ -121,6 +121,7 @@ def test_helm_finds_nothing_to_say(case: str) -> None:
     assert [each["error"] for each in report["messages"]] == ["icon is recommended"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_kubernetes_takes_everything(case: str) -> None:
     for each in made(case):

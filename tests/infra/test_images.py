@@ -27,6 +27,7 @@ def tool() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_every_image_is_looked_at_with_all_that_it_installs(tool: ModuleType) -> None:
     images = {image.name: image for image in tool.served((tool.DOCKER / "Dockerfile").read_text("utf-8"))}
     assert images.keys() == {"base", "linear", "onnxruntime", "openvino", "vllm"}

@@ -265,6 +265,7 @@ def test_the_catalogues_wheel_is_found_in_the_cache(tmp_path: Path) -> None:
     assert "is an encoder" in paragraph(resolve, "all-minilm", tmp_path)
 
 
+@pytest.mark.slow
 def test_two_that_want_an_encoder_at_once_fetch_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second found the folder of the first, and could not put its own there."""
     waiting = threading.Barrier(2)

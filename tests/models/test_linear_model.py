@@ -92,6 +92,7 @@ def test_without_any_signal_the_commonest_label_is_given(texts: list[str], label
     assert model.labels[int(logits.argmax())] == usual
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(max_size=60), max_size=5))
 def test_no_text_has_other_logits_among_others(texts: list[str]) -> None:
     model = fit_linear(TEXTS, LABELS)

@@ -265,6 +265,7 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_damaged_file_loads_or_is_refused(case: str) -> None:
     ended = subprocess.run(

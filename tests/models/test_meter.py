@@ -54,6 +54,7 @@ def test_results_that_depend_on_numbers_are_given_without_them() -> None:
     assert places.shape == values.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_shape_of_the_catalogue_has_the_parameters_it_says(name: str) -> None:
     model = skeleton(SHAPES[name].shape.config(), "bfloat16")

@@ -144,6 +144,7 @@ def test_a_folders_own_template_with_marks_is_used(tmp_path: Path) -> None:
     assert resolve("mine", tmp_path).template.source == source
 
 
+@pytest.mark.slow
 def test_a_folders_own_template_without_marks_gives_way_to_the_familys(tmp_path: Path) -> None:
     (model_folder(tmp_path / "mine") / "chat_template.jinja").write_text("{{ messages }}")
     assert resolve("mine", tmp_path).template.name == "chatml.jinja"

@@ -63,6 +63,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_template_that_would_hang_or_fill_memory_ends_with_an_error(
     bomb: str, monkeypatch: pytest.MonkeyPatch
@@ -144,6 +145,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_a_list_of_one_text_many_times_costs_as_much_as_written_out() -> None:
     """In a process that may take 3 GiB and 200 s; all together they take some seconds."""
     ended = subprocess.run([sys.executable, "-c", _HOSTILE], capture_output=True, text=True, check=False, timeout=500)

@@ -63,6 +63,7 @@ def test_our_template_writes_the_same_as_the_models_own(name: str) -> None:
     assert alike(WITHOUT) == (name != "qwen2_5")
 
 
+@pytest.mark.slow
 def test_the_sandbox_writes_the_same_as_transformers() -> None:
     """All templates that TRL knows, to the last character."""
     from jinja2 import TemplateError
@@ -138,6 +139,7 @@ def test_a_template_that_asks_for_tokens_and_thinking_is_completed(tmp_path: Pat
     assert decode(found.encode_answer([USER], ANSWER, CharTokenizer())) == "billing</s>"
 
 
+@pytest.mark.slow
 def test_a_template_that_nothing_is_equal_to_gives_way_with_a_note(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +147,7 @@ def test_a_template_that_nothing_is_equal_to_gives_way_with_a_note(
     assert "no known template is equal to it" in "".join(capsys.readouterr())
 
 
+@pytest.mark.slow
 def test_a_template_that_never_ends_gives_way_too(tmp_path: Path) -> None:
     own = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     assert template_of(folder_with(tmp_path, own)).name == "chatml.jinja"

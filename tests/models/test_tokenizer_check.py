@@ -107,6 +107,7 @@ def write(folder: Path, changes: dict[str, Any]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", HOSTILE)
 def test_a_hostile_tokenizer_is_refused(attack: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer_check, "PROBE_CPU_SECONDS", 3)
@@ -116,6 +117,7 @@ def test_a_hostile_tokenizer_is_refused(attack: str, folder: Path, monkeypatch: 
     assert "\n" not in refused.value.paragraph()
 
 
+@pytest.mark.slow
 def test_an_unusual_tokenizer_that_ends_is_used(folder: Path) -> None:
     """It has a pattern that nobody else has, and a replacement."""
     assert TextTokenizer(write(folder, split("b+|[^b]+"))).encode_text("aab") == [2, 1]
@@ -139,6 +141,7 @@ def test_the_parts_of_known_tokenizers_are_not_tried(changes: dict[str, Any], mo
     tokenizer_check.check_tokenizer((TOKENIZER / "tokenizer.json").read_bytes(), Path("x"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", sorted(KNOWN_PATTERNS))
 def test_known_patterns_take_as_many_steps_as_a_text_has_characters(pattern: str) -> None:
     """They are let through without being tried; here they are."""

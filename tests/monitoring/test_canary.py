@@ -18,6 +18,8 @@ from tunewright.monitoring.store.tables import Alarm, Capture, Review
 from tunewright.project import served_from, write_serving
 from tunewright.serving.presence import Presence, Sign, now
 
+pytestmark = pytest.mark.slow
+
 BEGAN = datetime.now(UTC) - timedelta(hours=1)
 
 

@@ -186,6 +186,7 @@ def test_captures_are_compared_with_what_the_serving_model_was_judged_on(
     assert "can't be compared with the model's reference" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_many_who_collect_at_once_double_nothing(address: str, store: Store, spec: Spec, folder: Path) -> None:
     for server in range(3):
         # The same ids in other orders, so that the collectors meet.

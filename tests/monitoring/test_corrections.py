@@ -22,6 +22,8 @@ from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.database import open_at
 from tunewright.monitoring.store.tables import Capture, Review
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 11, 27, 9, 30, tzinfo=UTC)
 RECORD = {
     "kind": "extract",

@@ -86,6 +86,7 @@ def test_only_what_was_looked_at_where_that_is_asked_for(filled: Store, spec: Sp
     assert rows(tmp_path / "some.jsonl").keys() == {"b", "c", "d", "g"}
 
 
+@pytest.mark.slow
 def test_only_what_was_asked_since(store: Store, spec: Spec, folder: Path, tmp_path: Path) -> None:
     times = [datetime(2026, 11, 1, tzinfo=UTC) + timedelta(minutes=minute % 1200) for minute in range(1500)]
     write(folder, *(capture(f"{n:04d}", time=time.isoformat()) for n, time in enumerate(times)))

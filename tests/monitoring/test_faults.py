@@ -33,6 +33,7 @@ def test_the_newest_schema_is_the_one_that_is_expected() -> None:
     assert scripts.get_heads() == [migrations.HEAD]
 
 
+@pytest.mark.slow
 def test_a_store_that_is_up_to_date_is_opened_without_alembic(spec: Spec, tmp_path: Path) -> None:
     open_store(spec).close()
     code = f"""
@@ -80,6 +81,7 @@ def test_many_processes_make_a_store_at_once(address: str) -> None:
         assert sorted(session.scalars(select(tables.Mark.file))) == ["0", "1", "2"]
 
 
+@pytest.mark.slow
 def test_a_store_is_made_while_another_process_writes_to_it(tmp_path: Path) -> None:
     file = tmp_path / "monitor.db"
     other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
@@ -205,6 +207,7 @@ def test_what_was_asked_stands_in_no_error(spec: Spec) -> None:
     assert "my secret" not in str(failed.value)
 
 
+@pytest.mark.slow
 def test_a_database_that_goes_and_comes_back_loses_nothing(
     postgresql_server: PostgreSQL, spec: Spec, folder: Path
 ) -> None:
@@ -233,6 +236,7 @@ def test_a_database_that_goes_and_comes_back_loses_nothing(
         assert "half" not in session.scalars(select(tables.Mark.file)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_is_told_and_nothing_is_half_done(folder: Path, small_disk: Callable[[str], Path]) -> None:
     spec = make_spec(small_disk("2m"), monitor={"captures": str(folder)})

@@ -144,6 +144,7 @@ def test_a_failed_gate_of_its_own_parity_is_a_reason() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_validation_part_is_no_test() -> None:
     new, old, examples = records(np.random.default_rng(9), {"old": 600, VALIDATION: 600}, everywhere(OTHER))
     assert held(new, old, examples).parts[0].count == 600

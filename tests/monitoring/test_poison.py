@@ -80,6 +80,7 @@ def test_a_reviewer_who_pulls_a_label_is_held_back_and_the_others_are_not(spec: 
     assert "reviewer:mallory pulls 'refund': 10 of 10" in str(collected.pulls[0])
 
 
+@pytest.mark.slow
 def test_what_is_released_by_name_or_said_by_a_second_person_is_taken(spec: Spec, store: Store) -> None:
     honest(store, 60)
     names = attack(store, 10, "mallory")
@@ -90,6 +91,7 @@ def test_what_is_released_by_name_or_said_by_a_second_person_is_taken(spec: Spec
     assert (collected.rows, collected.pulls) == (70, [])
 
 
+@pytest.mark.slow
 def test_requests_of_one_key_that_everybody_relabels_the_same_way_are_held_back(spec: Spec, store: Store) -> None:
     honest(store, 90)
     draw = random.Random(4)
@@ -99,6 +101,7 @@ def test_requests_of_one_key_that_everybody_relabels_the_same_way_are_held_back(
     assert [pull.source for pull in collect_corrections(spec, store).pulls] == ["key:portal"]
 
 
+@pytest.mark.slow
 def test_a_phrase_that_pulls_a_label_is_named(spec: Spec, store: Store) -> None:
     honest(store, 90)
     draw = random.Random(5)
@@ -108,6 +111,7 @@ def test_a_phrase_that_pulls_a_label_is_named(spec: Spec, store: Store) -> None:
     assert [pull.source for pull in collect_corrections(spec, store).pulls] == ["phrase:zephyr quokka"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("people", [("anna",), ("anna", "ben", "carla")])
 def test_honest_people_are_not_held_back_even_a_single_one(spec: Spec, store: Store, people: tuple[str, ...]) -> None:
     honest(store, 120, people)

@@ -172,6 +172,7 @@ def test_spans_are_in_order_and_never_overlap() -> None:
     assert {span.kind for span in spans} == set(TEXTS)
 
 
+@pytest.mark.slow
 def test_hostile_texts_take_no_longer_than_their_length() -> None:
     pieces = [
         "a",
@@ -312,6 +313,7 @@ def test_no_secret_is_in_a_repr_a_log_or_an_error(caplog: pytest.LogCaptureFixtu
     assert "short secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_no_text_fails_and_text_between_spans_stays() -> None:
     draw = random.Random(0)
     pieces = [

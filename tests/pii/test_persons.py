@@ -169,6 +169,7 @@ TEXTS = st.lists(PIECES | st.text(max_size=4), max_size=8).flatmap(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None)
 @given(TEXTS)
 def test_the_gates_change_nothing(text: str) -> None:
@@ -268,6 +269,7 @@ def test_a_stand_in_is_found_as_the_same_kind_in_the_same_place(text: str, more:
     assert [span.kind for span in find_pii(twice)] == kinds
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.text("0123456789", min_size=15, max_size=15), st.binary(min_size=16), st.binary(min_size=16))
 def test_another_key_gives_other_stand_ins_that_pass_their_checks(digits: str, one: bytes, other: bytes) -> None:

@@ -120,6 +120,7 @@ def test_a_judge_is_asked_where_the_spec_names_one(project: Path) -> None:
     assert ran(project) == []
 
 
+@pytest.mark.slow
 def test_the_api_is_measured_where_the_spec_says_how(project: Path) -> None:
     ran(project)
     recorded = project / "old.jsonl"
@@ -148,6 +149,7 @@ def test_a_run_goes_on_after_the_step_that_failed(project: Path) -> None:
     assert ran(project) == ["export", "evaluate", "parity", "verdict", "bundle"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "again"),
     [
@@ -265,6 +267,7 @@ def test_an_executed_step_records_its_inputs_and_sources(project: Path) -> None:
     assert _manifest(project / "split").inputs == {"check": _manifest(project / "check").content}
 
 
+@pytest.mark.slow
 def test_changed_documents_run_everything_again(project: Path) -> None:
     rows = [{"file": f"{name}.txt", "label": LABELS[0]} for name in "ab"]
     (project / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")

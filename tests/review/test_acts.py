@@ -111,6 +111,7 @@ def test_many_are_answered_in_one_act_and_taken_back_in_one(store: Store, ids: l
         assert waiting(session, "tickets", "ann") is not None
 
 
+@pytest.mark.slow
 def test_taking_back_is_noted_and_removes_nothing(store: Store, ids: list[str]) -> None:
     done = save(store, ids[:1], "ann")
     with store.session() as session:

@@ -123,6 +123,7 @@ def told(page: playwright.Page, text: str) -> None:
     page.locator("#toast", has_text=text).wait_for(timeout=5000)
 
 
+@pytest.mark.slow
 def test_six_requests_are_answered_with_keys_alone(page: playwright.Page, start: Start) -> None:
     app = start(tickets())
     app.enter(page)
@@ -146,6 +147,7 @@ def test_six_requests_are_answered_with_keys_alone(page: playwright.Page, start:
     assert page.evaluate("document.activeElement.id") == "main", "who listens is led to what is new"
 
 
+@pytest.mark.slow
 def test_a_label_is_found_by_typing(page: playwright.Page, start: Start) -> None:
     labels = {f"topic {number}": "" for number in range(76)} | {"lost card": "the customer's card is gone"}
     app = start(tickets(), {"kind": "classify", "instruction": "Which?\n{labels}", "labels": labels})
@@ -164,6 +166,7 @@ def test_a_label_is_found_by_typing(page: playwright.Page, start: Start) -> None
     assert app.saved() == ["lost card"]
 
 
+@pytest.mark.slow
 def test_a_record_is_corrected_in_place(page: playwright.Page, start: Start) -> None:
     records = [
         capture(number, f"Invoice {number}", json.dumps({"total": number}), confidence=0.1 + number / 5)
@@ -190,6 +193,7 @@ def test_a_record_is_corrected_in_place(page: playwright.Page, start: Start) -> 
     assert app.saved() == ['{"total":7,"vendor":"ACME"}', '{"total": 1}']
 
 
+@pytest.mark.slow
 def test_alike_requests_are_answered_together(page: playwright.Page, start: Start) -> None:
     app = start(
         [capture(number, "Where is my parcel" + "?" * number, confidence=0.2) for number in range(8)]
@@ -210,6 +214,7 @@ def test_alike_requests_are_answered_together(page: playwright.Page, start: Star
     assert app.saved() == []
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_when_the_server_does_not_answer(page: playwright.Page, start: Start) -> None:
     app = start([capture(0, "Where is it?", "On its way."), capture(1, "And mine?", "Soon.")], GENERATE)
     app.enter(page)
@@ -228,6 +233,7 @@ def test_nothing_is_lost_when_the_server_does_not_answer(page: playwright.Page, 
     assert app.saved() == []
 
 
+@pytest.mark.slow
 def test_single_keys_can_be_switched_off(page: playwright.Page, start: Start) -> None:
     app = start(tickets())
     app.enter(page)
@@ -240,6 +246,7 @@ def test_single_keys_can_be_switched_off(page: playwright.Page, start: Start) ->
     shows(page, "Where is my money?")
 
 
+@pytest.mark.slow
 def test_it_works_without_javascript(browser: playwright.Browser, start: Start) -> None:
     app = start(tickets())
     context = browser.new_context(java_script_enabled=False)
@@ -258,6 +265,7 @@ def test_it_works_without_javascript(browser: playwright.Browser, start: Start) 
 PAGES = ("/", "/history", "/agreement", "/overview", f"/alike/{capture(0).id}", f"/item/{capture(0).id}", "/nothing")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_stands_out_from_its_ground(page: playwright.Page, start: Start, scheme: str) -> None:
     """At least 4.5 to 1, as WCAG 2.2 asks at level AA."""
@@ -271,6 +279,7 @@ def test_all_text_stands_out_from_its_ground(page: playwright.Page, start: Start
         assert page.evaluate(CONTRAST) == [], path
 
 
+@pytest.mark.slow
 def test_on_a_phone_nothing_hangs_over(page: playwright.Page, start: Start) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     app = start([*tickets(), capture(20, "x" * 3000, confidence=0.0)])
@@ -282,6 +291,7 @@ def test_on_a_phone_nothing_hangs_over(page: playwright.Page, start: Start) -> N
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
 
 
+@pytest.mark.slow
 def test_every_field_and_button_has_a_name(page: playwright.Page, start: Start) -> None:
     app = start(tickets())
     app.enter(page)

@@ -16,6 +16,8 @@ from tunewright.monitoring.store.database import open_at
 from tunewright.monitoring.store.tables import Alarm, Capture, Deployment, Review, Tally
 from tunewright.review.pages import SHORT
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} \u202egnp"
 
 

@@ -101,6 +101,7 @@ def test_a_request_has_either_text_or_document(body: dict[str, Any], client: Tes
     assert refusal(client, route, body)["message"] == "body: give either text or document"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "param", "reason"),
     [
@@ -143,6 +144,7 @@ def test_a_document_that_cannot_be_read_is_refused(
     assert reason in error["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ["extract"], indirect=True)
 def test_a_hostile_document_is_refused_and_the_next_is_answered(client: TestClient, route: str) -> None:
     harmful = [
@@ -159,6 +161,7 @@ def test_a_hostile_document_is_refused_and_the_next_is_answered(client: TestClie
         assert echoed(client, route, document("mail.eml", b"Subject: lamp\n\nbroken")) == "Subject: lamp\n\nbroken"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ["extract"], indirect=True)
 def test_a_document_in_a_request_has_less_time(client: TestClient, route: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_body, "REQUEST_DOCUMENT_CPU_SECONDS", 1)
@@ -166,6 +169,7 @@ def test_a_document_in_a_request_has_less_time(client: TestClient, route: str, m
     assert "more than 1 seconds of processor time" in error["message"]
 
 
+@pytest.mark.slow
 def test_a_document_above_the_limit_is_refused(client: TestClient, route: str) -> None:
     error = refusal(client, route, document("a.txt", b"a" * (REQUEST_DOCUMENT_BYTES + 1)))
     assert "larger than 16 MiB" in error["message"]
@@ -225,6 +229,7 @@ def test_sampling_settings_are_accepted(client: TestClient) -> None:
     assert chat(client, seed=7, temperature=0.2, top_p=0.9, user="me", presence_penalty=1).status_code == 200
 
 
+@pytest.mark.slow
 def test_reading_documents_loads_neither_torch_nor_scikit_learn() -> None:
     code = (
         "import sys, tunewright.serving.app, tunewright.serving.engine, tunewright.documents as d;"

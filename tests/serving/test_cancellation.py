@@ -84,6 +84,7 @@ class Slow(Echo):
             time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_an_answer_after_the_deadline_is_a_504() -> None:
     with TestClient(build_app(OneModel(Slow("classify")), seconds=0.2)) as client:  # type: ignore[arg-type]
         answer = client.post("/v1/classify", json={"text": "a"})

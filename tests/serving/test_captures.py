@@ -64,6 +64,7 @@ def test_questions_and_answers_are_kept(client: TestClient, tmp_path: Path) -> N
     assert 0 < first.seconds < 10
 
 
+@pytest.mark.slow
 def test_each_answer_says_whether_it_belongs_to_the_share_that_is_kept(tmp_path: Path) -> None:
     request_log = RequestLog(tmp_path / "kept", share=0.25)
     with TestClient(build_app(OneModel(Labels()), request_log=request_log)) as client:  # type: ignore[arg-type]
@@ -175,6 +176,7 @@ def test_capture_options_need_a_folder() -> None:
             Limits(**options)
 
 
+@pytest.mark.slow
 def test_a_server_loads_name_lists_only_for_redaction() -> None:
     code = "import sys, tunewright.serving.server, tunewright.serving.app; print('tunewright.pii' in sys.modules)"
     assert python("-c", code).stdout.strip() == "False"
@@ -284,6 +286,7 @@ print(len(kept))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     """A limit on the size of a file ends a write as a full disk does: within the line, and then with an error."""
     assert int(python("-c", FULL, str(tmp_path)).stdout) > 0

@@ -84,6 +84,7 @@ def connected(port: int, count: int = 1, source: str = "127.0.0.1") -> Iterator[
         ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["serve", "review"])
 def test_silent_connections_keep_nobody_out_and_fill_no_log(kind: str, tmp_path: Path) -> None:
     with child(tmp_path, kind, str(tmp_path)) as server, connected(server.port, 330):
@@ -98,6 +99,7 @@ def test_silent_connections_keep_nobody_out_and_fill_no_log(kind: str, tmp_path:
         assert server.log.stat().st_size < 10_000
 
 
+@pytest.mark.slow
 def test_the_server_survives_a_lack_of_file_descriptors(tmp_path: Path) -> None:
     with child(tmp_path, "serve", "hold") as server:
         into, output = cast(IO[str], server.process.stdin), cast(IO[str], server.process.stdout)
@@ -119,6 +121,7 @@ def test_the_server_survives_a_lack_of_file_descriptors(tmp_path: Path) -> None:
         assert all("Too many open files" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_many_large_bodies_at_once_stay_within_the_memory_limit(tmp_path: Path) -> None:
     """The clients send 1.2 GB, of bodies that never end."""
     large = b'{"text": "' + b"a" * (20 << 20)
@@ -137,6 +140,7 @@ def test_many_large_bodies_at_once_stay_within_the_memory_limit(tmp_path: Path) 
         assert answer.status_code == 400
 
 
+@pytest.mark.slow
 def test_the_descriptor_limit_is_raised_with_a_reserve_for_files() -> None:
     code = (
         "import resource as r; from tunewright.serving.connections import connections_allowed as allowed;"
@@ -195,6 +199,7 @@ def is_ended(connection: socket.socket) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["first", "second"])
 @pytest.mark.parametrize("piece", [b"", b"GET / HTTP/1.1\r\n"], ids=["silent", "slow"])
 def test_a_request_that_does_not_arrive_times_out(
@@ -260,6 +265,7 @@ class Streaming:
         self.ended.set()
 
 
+@pytest.mark.slow
 def test_a_client_that_takes_no_answer_is_disconnected(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "STALLED_SECONDS", 0.3)
     app = Streaming()
@@ -270,6 +276,7 @@ def test_a_client_that_takes_no_answer_is_disconnected(start: Start, monkeypatch
     assert app.sent < 64 << 20, "what the kernel takes"
 
 
+@pytest.mark.slow
 def test_a_whole_answer_that_is_not_taken_is_dropped(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "STALLED_SECONDS", 0.3)
     large = 64 << 20
@@ -291,6 +298,7 @@ def test_a_whole_answer_that_is_not_taken_is_dropped(start: Start, monkeypatch: 
         assert taken < large
 
 
+@pytest.mark.slow
 def test_a_slow_client_gets_the_whole_answer(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes longer than the time limits of a stalled and of an idle client."""
     monkeypatch.setattr(connections, "STALLED_SECONDS", 2.0)
@@ -312,6 +320,7 @@ def test_a_slow_client_gets_the_whole_answer(start: Start, monkeypatch: pytest.M
             time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_one_client_has_half_of_the_connections_at_most(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "connections_allowed", lambda: 4)
     engine = Waiting()
@@ -387,6 +396,7 @@ def test_an_ipv6_client_is_a_network() -> None:
     assert client_of("testclient") == "testclient"
 
 
+@pytest.mark.slow
 def test_invalid_requests_fill_no_log(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
     started = time.monotonic()
     address = start(answering)

@@ -39,6 +39,7 @@ def test_a_killed_server_names_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "export.precision=int4" in message
 
 
+@pytest.mark.slow
 def test_a_running_server_that_does_not_answer_is_another_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,6 +211,7 @@ def labels(client: TestClient, texts: list[str]) -> list[str]:
 TEXTS = [f"ticket {number}" for number in range(80)]
 
 
+@pytest.mark.slow
 def test_captures_and_metrics_have_the_version_that_answered(
     serving: Callable[[ChallengerShare | None], TestClient], tmp_path: Path
 ) -> None:
@@ -224,6 +225,7 @@ def test_captures_and_metrics_have_the_version_that_answered(
     assert f'tunewright_confidence_count{{model="echo",version="two"}} {2.0 * found.count("two")}' in metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError("secret text"), MemoryError(), ZeroDivisionError()])
 def test_the_champion_answers_when_the_challenger_fails(
     error: Exception,

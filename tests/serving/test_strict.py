@@ -27,6 +27,7 @@ BODIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ["/v1/generate", "/v1/chat/completions", "/v1/feedback"])
 @pytest.mark.parametrize("name", BODIES)
 def test_invalid_json_is_refused(name: str, route: str) -> None:

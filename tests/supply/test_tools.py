@@ -96,6 +96,7 @@ def test_every_package_that_is_not_accepted_is_told_and_every_exception_that_is_
     ]
 
 
+@pytest.mark.slow
 def test_all_that_runs_is_looked_at(tool: Tool) -> None:
     """Extras, and the extras that requirements ask for, among it."""
     found = tool("licences").runtime("tunewright", ("dev", "supply"))

@@ -90,6 +90,7 @@ def many_labels(count: int, seed: int) -> list[list[int]]:
     return [[*label, END] for label in sorted(drawn)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.5, 3.0])
 @pytest.mark.parametrize("seed", range(5))
 def test_skipped_branches_hardly_change_the_confidence_and_never_the_answer(seed: int, temperature: float) -> None:

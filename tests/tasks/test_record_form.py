@@ -118,6 +118,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_schema_and_no_record_takes_long(name: str) -> None:
     part, value = HOSTILE[name]
@@ -132,6 +133,7 @@ def test_no_schema_and_no_record_takes_long(name: str) -> None:
     assert ends_in_time(check)
 
 
+@pytest.mark.slow
 def test_a_record_that_takes_too_many_steps_is_refused() -> None:
     form = object_of(a={"type": "array", "items": {"anyOf": [{"const": number} for number in range(200)]}})
     assert form.canonical(json.dumps({"a": list(range(200))}))

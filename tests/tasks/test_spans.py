@@ -268,6 +268,7 @@ def test_an_optional_choice_may_have_no_value() -> None:
     assert found.record == {"a": "y"}
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.lists(st.floats(-4, 4), min_size=5, max_size=5), st.booleans(), st.booleans()), max_size=5)
 )
@@ -299,6 +300,7 @@ def test_the_sequence_of_tags_is_the_likeliest_of_all_legal_ones(
     assert score(found) == pytest.approx(score(best))
 
 
+@pytest.mark.slow
 @given(st.text(alphabet="ab1 .\n", max_size=12), st.data())
 @settings(max_examples=200, deadline=None)
 def test_any_tags_of_any_text_are_read_as_pieces_that_begin_and_end_whole(text: str, data: st.DataObject) -> None:

@@ -114,6 +114,7 @@ def grouped(prompts: list[Prompt]) -> tuple[JobFinder, list[int | None]]:
     return finder, [finder.job_of(prompt) for prompt in prompts]
 
 
+@pytest.mark.slow
 def test_jobs_of_every_form_are_told_apart() -> None:
     rows = mixed(JOBS, each=150, noise=60)
     finder, jobs = grouped([prompt for _, prompt in rows])
@@ -124,6 +125,7 @@ def test_jobs_of_every_form_are_told_apart() -> None:
     assert {job for name, job in zip(true, jobs, strict=True) if name == "none"} == {None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", JOBS)
 def test_one_job_alone_is_one_job(make: Maker) -> None:
     finder, jobs = grouped([prompt for _, prompt in mixed([make], each=200)])
@@ -186,6 +188,7 @@ def test_layouts_behind_one_system_prompt_are_one_job() -> None:
     assert len(finder.jobs) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.92, 0.97])
 def test_a_job_that_is_nearly_all_of_the_traffic_hides_no_other(share: float) -> None:
     few = round(1000 * (1 - share))
@@ -201,6 +204,7 @@ def test_requests_that_share_nothing_are_no_job() -> None:
     assert set(jobs) == {None}
 
 
+@pytest.mark.slow
 def test_a_flood_of_junk_makes_few_jobs() -> None:
     chance = random.Random(2)
     junk = [chat(("user", "x"), tools=[{"type": chr(97 + chance.randrange(26)) * number}]) for number in range(3000)]

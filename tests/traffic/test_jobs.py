@@ -129,6 +129,7 @@ def test_a_share_stands_for_all(tmp_path: Path) -> None:
     assert job.usd == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_a_line_that_a_kill_cut_short_is_passed_over_and_others_are_told(folder: Path) -> None:
     (file,) = folder.iterdir()
     with file.open("ab") as lines:
@@ -139,6 +140,7 @@ def test_a_line_that_a_kill_cut_short_is_passed_over_and_others_are_told(folder:
     assert f"2 lines are no captures, the first is {file.name}:391." in shown
 
 
+@pytest.mark.slow
 def test_the_table_has_every_job(folder: Path) -> None:
     shown = CliRunner().invoke(app, ["traffic", "ls", str(folder)])
     assert shown.exit_code == 0
@@ -147,6 +149,7 @@ def test_the_table_has_every_job(folder: Path) -> None:
     assert "7.7% of 390 requests belong to no job." in shown.stdout
 
 
+@pytest.mark.slow
 def test_settings_of_a_gateway_name_the_folder(folder: Path) -> None:
     settings = folder.parent / "gateway.yaml"
     settings.write_text("upstreams: {openai: {url: openai}}\ncapture: {folder: captures}\n", "utf-8")
@@ -157,6 +160,7 @@ def test_settings_of_a_gateway_name_the_folder(folder: Path) -> None:
     assert all(len(job["examples"]) == 3 for job in told["jobs"])
 
 
+@pytest.mark.slow
 def test_a_job_is_shown_with_its_prompt_and_examples(folder: Path) -> None:
     name = by_name(find_jobs(folder), "which-intent").name
     shown = CliRunner().invoke(app, ["traffic", "show", str(folder), name]).stdout
@@ -165,6 +169,7 @@ def test_a_job_is_shown_with_its_prompt_and_examples(folder: Path) -> None:
     assert shown.count("  answer: ") == 3
 
 
+@pytest.mark.slow
 def test_wrong_input_is_one_paragraph(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"There is no job 'which'.*tunewright traffic ls"):
         CliRunner().invoke(app, ["traffic", "show", str(folder), "which"], catch_exceptions=False)
@@ -180,6 +185,7 @@ def test_wrong_input_is_one_paragraph(folder: Path, tmp_path: Path) -> None:
         CliRunner().invoke(app, ["traffic", "ls", str(settings)], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_what_could_be_owned_is_forecast_from_the_captured_answers(tmp_path: Path) -> None:
     """Words that decide the label, and labels that no word tells."""
     traffic = Traffic(tmp_path / "kept")

@@ -61,6 +61,7 @@ def name_of(captures: Path, beginning: str) -> str:
     return name
 
 
+@pytest.mark.slow
 def test_a_job_of_labels_becomes_a_project(captures: Path) -> None:
     shown = made(captures, name_of(captures, "which-team")).stdout
     assert "classify, 120 captured requests, 3 labels" in shown
@@ -79,6 +80,7 @@ def test_a_job_of_labels_becomes_a_project(captures: Path) -> None:
     assert checked.exit_code == 0
 
 
+@pytest.mark.slow
 def test_jobs_of_records_and_texts_become_projects(captures: Path) -> None:
     assert "extract, 60 captured requests" in made(captures, name_of(captures, "read-this-order")).stdout
     spec = load_spec(captures.parent / "made")
@@ -99,6 +101,7 @@ def test_the_arguments_of_one_tool_are_records(captures: Path) -> None:
     assert row["record"] == {"total": 3, "city": "Oslo"}
 
 
+@pytest.mark.slow
 def test_what_cant_be_made_is_one_paragraph(captures: Path, tmp_path: Path) -> None:
     name = name_of(captures, "which-team")
     with pytest.raises(UserError, match=r"There is no job 'which'.*did you mean|See: tunewright traffic ls"):

@@ -25,6 +25,8 @@ from tunewright.training.loop.answering import likeliest_labels
 from tunewright.training.loop.encode import IGNORED, Row
 from tunewright.training.planning.footprint import footprint
 
+pytestmark = pytest.mark.slow  # its libraries take seconds to import
+
 SHAPE: dict[str, Any] = {
     "vocab_size": 96,
     "hidden_size": 32,

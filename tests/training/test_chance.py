@@ -30,6 +30,7 @@ def values(
     return list(of_group + draw.normal(0, within, groups * size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [8, 16, 64])
 def test_a_change_is_beyond_chance_in_one_of_twenty_where_there_is_none(groups: int) -> None:
     """Both ends of the interval. If the rows of a group counted as independent, it would be three of ten."""
@@ -49,6 +50,7 @@ def test_examples_without_groups_stand_by_themselves() -> None:
     assert change([0.0] * 4, after, []) == change([0.0] * 4, after, list("abcd"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", [8, 30, 100])
 def test_a_share_lies_above_its_highest_in_one_of_twenty(units: int) -> None:
     draw, names = np.random.default_rng(1), [str(n) for n in range(units)]
@@ -137,18 +139,22 @@ STEADY = (0.0, 0.0, 0.0, 0.0)
 RISING = (0.0, 0.6, 0.6, 0.6)
 
 
+@pytest.mark.slow
 def test_few_groups_that_wander_are_no_overfitting() -> None:
     assert reported("T005", lambda draw: wandering(draw, STEADY, grouped(8, 8))) <= 0.05
 
 
+@pytest.mark.slow
 def test_a_rise_on_many_examples_is_overfitting() -> None:
     assert reported("T005", lambda draw: wandering(draw, RISING, grouped(64, 1))) >= 0.95
 
 
+@pytest.mark.slow
 def test_examples_that_were_seen_once_are_not_memorised() -> None:
     assert reported("T005", lambda draw: wandering(draw, RISING, grouped(64, 1), epochs=1.0)) == 0
 
 
+@pytest.mark.slow
 def test_answers_that_get_better_are_no_overfitting_though_probabilities_become_too_sure() -> None:
     def improving(draw: np.random.Generator) -> History:
         training = wandering(draw, RISING, grouped(64, 1))
@@ -167,6 +173,7 @@ def test_a_shorter_training_is_never_advised_below_an_epoch() -> None:
     assert min(advised) >= 1
 
 
+@pytest.mark.slow
 def test_a_fall_within_chance_is_no_reason_to_train_longer() -> None:
     few, many = ((lambda draw, at=at: wandering(draw, STEADY, at, last=1.0)) for at in (grouped(8, 8), grouped(64, 1)))
     assert reported("T003", few) <= 0.05

@@ -32,6 +32,7 @@ def test_an_estimate_is_a_range_that_grows_with_the_spread_of_the_probes() -> No
     assert wide == Range(narrow.low, 2 * narrow.high)
 
 
+@pytest.mark.slow
 def test_more_threads_are_counted_as_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "rate", lambda _: Range(1e11, 1e11))
     monkeypatch.setattr(cpu, "_PROBES", 1)

@@ -122,6 +122,7 @@ def test_steps_that_float16_always_leaves_out_are_an_overflow() -> None:
     assert codes(replace(CLEAN, precision="float16", rows=rows)) == ["T008"]
 
 
+@pytest.mark.slow
 @given(order=st.permutations(list(CLEAN.facts.labels)))
 def test_names_of_labels_change_nothing(order: list[str]) -> None:
     new = dict(zip(CLEAN.facts.labels, order, strict=True))

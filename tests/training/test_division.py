@@ -90,6 +90,7 @@ def test_two_processes_pay_where_a_prompt_is_short() -> None:
     assert work(1, 2, shared=20, own=800) == pytest.approx(0.6 * work(1, 1, shared=20, own=800))
 
 
+@pytest.mark.slow
 @given(lengths=st.lists(st.integers(1, 50), min_size=4, max_size=40), count=st.sampled_from([1, 2, 4]))
 def test_each_row_of_a_batch_is_in_one_share(lengths: list[int], count: int) -> None:
     batch = [{"input_ids": [0] * length, "labels": [number]} for number, length in enumerate(lengths)]

@@ -14,6 +14,8 @@ from tunewright.models.skeleton import tensors_of
 from tunewright.training.engine.fast_paths import fit_engine, supervised_loss
 from tunewright.training.planning.footprint import footprint
 
+pytestmark = pytest.mark.slow  # its libraries take seconds to import
+
 CONFIG = {
     "hidden_size": 64,
     "num_hidden_layers": 6,
@@ -51,7 +53,6 @@ def real(settings: TrainSpec, batch: list[dict[str, Any]]) -> tuple[int, int, fl
     return kept[0], meter.peak - fixed, meter.work.flops
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_step_on_the_meta_device_holds_as_much_as_a_real_one(checkpointing: bool) -> None:
     settings = TrainSpec(gradient_checkpointing=checkpointing)
@@ -80,7 +81,6 @@ def test_a_shared_prefix_is_kept_once() -> None:
     assert alike / apart == pytest.approx((30 + 16 * 20) / (16 * 50), rel=0.15)
 
 
-@pytest.mark.slow
 def test_accumulated_gradients_are_there_in_the_next_pass() -> None:
     config = AutoConfig.for_model("llama", **CONFIG)
     settings = TrainSpec()

@@ -54,6 +54,7 @@ def planned(model: str, **train: Any) -> Plan:
     return plan.plan(spec, examples, validation=20)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bytes_for_tokens")
 def test_phi_3_mini_fits_a_t4_in_float16_and_no_sixth_of_an_a10() -> None:
     found = planned("phi-3-mini", method="qlora")
@@ -68,6 +69,7 @@ def test_phi_3_mini_fits_a_t4_in_float16_and_no_sixth_of_an_a10() -> None:
     assert all(found.cheapest.usd <= option.usd for option in found.options if option.fits)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_footprint")
 def test_bfloat16_by_name_does_not_fit_a_t4() -> None:
     options = {option.machine: option for option in planned("smollm2-135m", precision="bfloat16").options}
@@ -75,6 +77,7 @@ def test_bfloat16_by_name_does_not_fit_a_t4() -> None:
     assert "train.precision=float16" in options["Standard_NC4as_T4_v3"].why
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bytes_for_tokens")
 def test_a_model_too_large_for_one_gpu_is_divided_or_refused() -> None:
     options = {option.machine: option for option in planned("mistral-nemo", gradient_checkpointing=True).options}
@@ -95,6 +98,7 @@ def test_steps_and_dollars() -> None:
         assert option.hours > plan._START_SECONDS / 3600
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_footprint")
 def test_twice_the_epochs_are_twice_the_time_behind_the_start() -> None:
     start = plan._START_SECONDS / 3600
@@ -122,6 +126,7 @@ def test_a_model_that_is_not_here_is_counted_with_the_default_tokenizer(monkeypa
         batches.draw_batches(make_spec(model="owner/name"), [example("x")])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_footprint")
 def test_this_machine_is_planned_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "machine_memory", lambda: 2**34)
@@ -132,6 +137,7 @@ def test_this_machine_is_planned_for_too(monkeypatch: pytest.MonkeyPatch) -> Non
     assert 0 < found.here.hours.low < found.here.hours.high
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_footprint")
 def test_each_process_that_shares_batches_holds_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "machine_memory", lambda: 2**34)
@@ -182,6 +188,7 @@ def test_every_gpu_of_the_price_book_has_its_card() -> None:
     assert catalogue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("consistency", "readings"), [(0.0, 1), (1.0, 2)])
 def test_an_encoder_takes_16_bytes_a_parameter_and_six_operations_a_token(
     consistency: float, readings: int, tmp_path: Path

@@ -14,6 +14,8 @@ from tunewright.training.loop import trainer as trainer_module
 from tunewright.training.loop.soup_training import _last_checkpoint
 from tunewright.training.loop.trainer import _arguments, planned_steps
 
+pytestmark = pytest.mark.slow  # its libraries take seconds to import
+
 
 def planned(rows: int, **train: float) -> int:
     return planned_steps(make_spec(train=train), rows)

@@ -17,6 +17,8 @@ from tunewright.training.engine import attention
 from tunewright.training.engine import fast_paths as engine
 from tunewright.training.engine.fast_paths import fit_engine
 
+pytestmark = pytest.mark.slow  # its libraries take seconds to import
+
 SOME = rows(40, 30, 31, 32, 33, 34, 35)
 
 

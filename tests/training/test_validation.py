@@ -53,6 +53,7 @@ def test_as_many_examples_lost_as_won_show_nothing() -> None:
     assert not marked("10" * 50).worse_than(marked("01" * 50))
 
 
+@pytest.mark.slow
 def test_a_few_examples_lost_could_be_chance() -> None:
     assert not marked("1" * 97 + "000").worse_than(marked("1" * 99 + "0"))
     assert marked("1" * 95 + "00000").worse_than(marked("1" * 99 + "0"))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tunewright.gateway.config import GatewaySpec
-    from tunewright.gateway.takeover.ledger import Ledger
+    from tunewright.gateway.takeover.ledger import GatewayLedger
     from tunewright.gateway.takeover.store import GatewayStore, Setting
 
 app = typer.Typer(
@@ -154,16 +154,16 @@ def changes(settings: SettingsArgument = _SETTINGS, json: JsonOption = False) ->
         typer.echo(f"{each.time:%Y-%m-%d %H:%M:%S} UTC  {each.job}  {each.mode}{share}, by {each.by}{why}")
 
 
-def print_ledger(found: Ledger) -> None:
+def print_ledger(found: GatewayLedger) -> None:
     """Print a ledger by month."""
     from rich.table import Table
 
-    from tunewright.gateway.takeover.ledger import LedgerEntry
+    from tunewright.gateway.takeover.ledger import SavedSums
 
-    months: dict[tuple[str, str], LedgerEntry] = {}
+    months: dict[tuple[str, str], SavedSums] = {}
     for job in found.jobs:
         for day, entry in job.days.items():
-            months.setdefault((f"{day:%Y-%m}", job.name), LedgerEntry()).add(entry)
+            months.setdefault((f"{day:%Y-%m}", job.name), SavedSums()).add(entry)
     table = Table(header_style="bold")
     table.add_column("month")
     table.add_column("job", overflow="fold")
@@ -198,14 +198,14 @@ def _opened(settings: Path) -> Iterator[tuple[GatewaySpec, GatewayStore]]:
         store.close()
 
 
-def _ledger(spec: GatewaySpec, store: GatewayStore) -> Ledger:
+def _ledger(spec: GatewaySpec, store: GatewayStore) -> GatewayLedger:
     from tunewright.economics.prices import price_book
     from tunewright.gateway.takeover.ledger import ledger
 
     return ledger(spec, store.tallies(), price_book(spec.prices))
 
 
-def _print_jobs(now: dict[str, Setting], found: Ledger) -> None:
+def _print_jobs(now: dict[str, Setting], found: GatewayLedger) -> None:
     from rich.table import Table
 
     table = Table(header_style="bold")

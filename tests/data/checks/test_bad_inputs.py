@@ -21,6 +21,7 @@ def checked(name: str, out: Path, *overrides: str) -> dict[str, str]:
     return {finding.code: finding.what for finding in examine(job, out).findings}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_file_ends_in_findings_with_all_rows_accounted_for(name: str, tmp_path: Path) -> None:
     found = checked(name, tmp_path)

@@ -100,6 +100,7 @@ def test_the_raw_text_of_a_fault_is_kept_and_cut(tmp_path: Path) -> None:
     assert len(found.fault.raw) < 2010
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     import tracemalloc
 

@@ -67,6 +67,7 @@ examples = st.builds(
 )
 
 
+@pytest.mark.slow
 @quick
 @given(written=st.lists(examples, min_size=1, max_size=4))
 def test_written_examples_read_back_the_same(written: list[Example], tmp_path: Path) -> None:
@@ -78,6 +79,7 @@ def test_written_examples_read_back_the_same(written: list[Example], tmp_path: P
     assert found.examples == written
 
 
+@pytest.mark.slow
 @quick
 @given(examples)
 def test_a_dataset_row_holds_the_whole_example(example: Example) -> None:
@@ -107,6 +109,7 @@ def test_random_bytes_never_raise(name: str, content: bytes, packed: bool, tmp_p
     assert found.faults or found.examples or content.strip(b'", \t\r\n;|')
 
 
+@pytest.mark.slow
 @quick
 @given(rows=st.lists(st.dictionaries(st.sampled_from(["messages", "tools", "weight", "choices"]), value), max_size=4))
 def test_random_objects_never_raise_and_none_is_lost(rows: list[dict[str, Any]], tmp_path: Path) -> None:

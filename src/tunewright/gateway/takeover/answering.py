@@ -14,7 +14,7 @@ from tunewright.gateway.headers import OWN
 from tunewright.gateway.observation import BY_OWN_MODEL, COMPARED_BYTES, JobNote, Observation, Observer
 from tunewright.gateway.takeover.job import OwnedJob
 from tunewright.gateway.takeover.models import OwnAnswer, OwnModelFailed
-from tunewright.gateway.takeover.replies import Unfit, asks_for_more, choice_of, reply_body
+from tunewright.gateway.takeover.replies import CantReplace, asks_for_more, choice_of, reply_body
 from tunewright.gateway.upstreams import UpstreamFault
 from tunewright.serving.guard import Send
 
@@ -123,7 +123,7 @@ class JobAnswerer:
         assert seen.request is not None and seen.job is not None
         try:
             choice = choice_of(own, job.signature, seen.request)
-        except Unfit:
+        except CantReplace:
             return False
         model = seen.model or ""
         content_type, body = reply_body(seen.route.kind, seen.id, model, choice, own, seen.request)

@@ -17,7 +17,7 @@ from tunewright.gateway.jobs.signature import JobSignature
 from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.observation import Observation
 from tunewright.gateway.takeover.evidence import ChangeDetector
-from tunewright.gateway.takeover.models import Chain, OwnAnswer, OwnModelFailed
+from tunewright.gateway.takeover.models import ModelChain, OwnAnswer, OwnModelFailed
 from tunewright.gateway.takeover.store import Setting, of_file
 from tunewright.gateway.takeover.tallies import Tallies
 from tunewright.tasks.base import Unfit
@@ -37,7 +37,7 @@ TakeBack = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class AnswerPlan:
     """How a request is answered."""
 
     own_first: bool
@@ -67,7 +67,7 @@ class OwnedJob:
         name: str,
         spec: JobSpec,
         signature: JobSignature,
-        model: Chain,
+        model: ModelChain,
         tallies: Tallies,
         metrics: GatewayMetrics,
         take_back: TakeBack,
@@ -94,7 +94,7 @@ class OwnedJob:
         if setting.mode == "cascade" and not self._model.has_threshold:
             say(f"{self.name}: the own model has no threshold, so it is never sure, and the API answers everything.")
 
-    def plan(self, identity: str, text: str) -> Plan:
+    def plan(self, identity: str, text: str) -> AnswerPlan:
         """How a request is answered now.
 
         Args:
@@ -105,7 +105,7 @@ class OwnedJob:
         is_in = setting.share == 1 or _drawn(f"{self.name}\n{text}") < setting.share
         own_first = is_in and setting.mode in ("cascade", "own")
         audited = own_first and _drawn(identity) < setting.audit
-        return Plan(own_first, setting.mode == "own", audited or (is_in and setting.mode == "shadow"))
+        return AnswerPlan(own_first, setting.mode == "own", audited or (is_in and setting.mode == "shadow"))
 
     @property
     def patience(self) -> float:

@@ -12,7 +12,7 @@ from tunewright.economics.lifetimes import lifetime
 from tunewright.economics.prices import PriceBook
 from tunewright.gateway.config import GatewaySpec
 from tunewright.gateway.takeover.evidence import interval, quantile_interval
-from tunewright.gateway.takeover.store import AMOUNTS, Tally
+from tunewright.gateway.takeover.store import AMOUNTS, JobTally
 from tunewright.gateway.takeover.tallies import BOUNDS, summed
 
 _BASIS_DAYS = 30
@@ -22,7 +22,7 @@ _MONTHS = 12
 
 
 @dataclass
-class LedgerEntry:
+class SavedSums:
     """A day of a job, or a sum of them."""
 
     requests: float = 0.0
@@ -48,13 +48,13 @@ class LedgerEntry:
         """Negative if the own models cost more."""
         return self.spared_usd - self.audit_usd - self.machine_usd
 
-    def add(self, other: LedgerEntry) -> None:
+    def add(self, other: SavedSums) -> None:
         for name in vars(self):
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 @dataclass
-class Quality:
+class OwnQuality:
     """How an own model did."""
 
     compared: float
@@ -65,17 +65,17 @@ class Quality:
 
 
 @dataclass
-class JobLedger:
+class JobSavings:
     """One job."""
 
     name: str
     model: str
     """The API's."""
-    days: dict[date, LedgerEntry]
-    total: LedgerEntry
-    quality: dict[str, Quality]
+    days: dict[date, SavedSums]
+    total: SavedSums
+    quality: dict[str, OwnQuality]
     """Of all own answers that were compared, by the version of the own model."""
-    sure_quality: dict[str, Quality]
+    sure_quality: dict[str, OwnQuality]
     """The same of those that it was sure of."""
     own_seconds: dict[str, tuple[float, float, float]]
     """p50 and p95 with the ends of their 95 % intervals; empty: nothing was measured."""
@@ -85,11 +85,11 @@ class JobLedger:
 
 
 @dataclass
-class Ledger:
+class GatewayLedger:
     """All jobs of a gateway."""
 
-    jobs: list[JobLedger]
-    total: LedgerEntry
+    jobs: list[JobSavings]
+    total: SavedSums
     machine: str | None
     notes: list[str] = field(default_factory=list)
 
@@ -113,20 +113,22 @@ class Ledger:
         )
 
 
-def ledger(spec: GatewaySpec, tallies: Sequence[Tally], book: PriceBook, now: datetime | None = None) -> Ledger:
+def ledger(
+    spec: GatewaySpec, tallies: Sequence[JobTally], book: PriceBook, now: datetime | None = None
+) -> GatewayLedger:
     """The ledger of a gateway.
 
     Raises:
         UserError: the price book does not have the machine.
     """
     now = now or datetime.now(UTC)
-    by_job: dict[str, list[Tally]] = {}
+    by_job: dict[str, list[JobTally]] = {}
     for tally in tallies:
         by_job.setdefault(tally.job, []).append(tally)
     jobs = [_job(name, of_job, book, now.date()) for name, of_job in by_job.items()]
     if spec.machine:
         _add_machine(jobs, book.machine(spec.machine).usd_per_hour, now)
-    total = LedgerEntry()
+    total = SavedSums()
     for job in jobs:
         for entry in job.days.values():
             job.total.add(entry)
@@ -137,10 +139,10 @@ def ledger(spec: GatewaySpec, tallies: Sequence[Tally], book: PriceBook, now: da
             f"For {total.unknown:,.0f} own answers nothing tells what the API would have cost, because it answered no "
             f"such request in the {_BASIS_DAYS} days before; they count as nothing."
         )
-    return Ledger(sorted(jobs, key=lambda job: -job.total.api_usd), total, spec.machine, notes)
+    return GatewayLedger(sorted(jobs, key=lambda job: -job.total.api_usd), total, spec.machine, notes)
 
 
-def _job(name: str, tallies: Sequence[Tally], book: PriceBook, today: date) -> JobLedger:
+def _job(name: str, tallies: Sequence[JobTally], book: PriceBook, today: date) -> JobSavings:
     by_day: dict[date, dict[str, float]] = {}
     for tally in tallies:
         amounts = by_day.setdefault(tally.day, dict.fromkeys(AMOUNTS, 0.0))
@@ -148,11 +150,11 @@ def _job(name: str, tallies: Sequence[Tally], book: PriceBook, today: date) -> J
             amounts[each] += getattr(tally, each)
     model = max(tallies, key=lambda tally: (tally.day, bool(tally.model))).model
     price = book.apis.get(model)
-    return JobLedger(
+    return JobSavings(
         name,
         model,
         {day: _entry(by_day, day) for day in sorted(by_day)},
-        LedgerEntry(),
+        SavedSums(),
         _qualities(tallies, "compared", "agreed"),
         _qualities(tallies, "compared_sure", "agreed_sure"),
         _latency(tally.own_seconds for tally in tallies),
@@ -161,12 +163,12 @@ def _job(name: str, tallies: Sequence[Tally], book: PriceBook, today: date) -> J
     )
 
 
-def _entry(by_day: Mapping[date, Mapping[str, float]], day: date) -> LedgerEntry:
+def _entry(by_day: Mapping[date, Mapping[str, float]], day: date) -> SavedSums:
     amounts = by_day[day]
     basis = [each for other, each in by_day.items() if timedelta(0) <= day - other < timedelta(days=_BASIS_DAYS)]
     usd = sum(each["paid_usd"] + each["audit_usd"] for each in basis)
     size = sum(each["bytes"] for each in basis)
-    return LedgerEntry(
+    return SavedSums(
         amounts["requests"],
         amounts["own"],
         amounts["paid_usd"],
@@ -177,7 +179,7 @@ def _entry(by_day: Mapping[date, Mapping[str, float]], day: date) -> LedgerEntry
     )
 
 
-def _add_machine(jobs: Sequence[JobLedger], usd_per_hour: float, now: datetime) -> None:
+def _add_machine(jobs: Sequence[JobSavings], usd_per_hour: float, now: datetime) -> None:
     """Divide the machine's cost of each day between the jobs, by their own answers."""
     days = {day for job in jobs for day, entry in job.days.items() if entry.own}
     for day in days:
@@ -188,14 +190,14 @@ def _add_machine(jobs: Sequence[JobLedger], usd_per_hour: float, now: datetime) 
                 job.days[day].machine_usd = usd_per_hour * hours * job.days[day].own / own
 
 
-def _qualities(tallies: Sequence[Tally], counted: str, summed_up: str) -> dict[str, Quality]:
+def _qualities(tallies: Sequence[JobTally], counted: str, summed_up: str) -> dict[str, OwnQuality]:
     """By version, the last one used last."""
     sums: dict[str, tuple[float, float]] = {}
     for tally in tallies:
         count, agreed = sums.pop(tally.version, (0.0, 0.0))
         sums[tally.version] = count + getattr(tally, counted), agreed + getattr(tally, summed_up)
     return {
-        version: Quality(count, agreed / count, *interval(agreed, count))
+        version: OwnQuality(count, agreed / count, *interval(agreed, count))
         for version, (count, agreed) in sums.items()
         if count
     }

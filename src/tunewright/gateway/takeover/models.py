@@ -234,7 +234,7 @@ class AtServer:
         )
 
 
-class Chain:
+class ModelChain:
     """Own models that are asked one after the other, until one is sure."""
 
     def __init__(self, models: Sequence[OwnModel]):
@@ -270,14 +270,14 @@ class Chain:
             await model.close()
 
 
-def own_models(job: JobSpec, signature: JobSignature, hosts: Hosts) -> Chain:
+def own_models(job: JobSpec, signature: JobSignature, hosts: Hosts) -> ModelChain:
     """The own models of a job, loaded.
 
     Raises:
         UserError: a bundle can't be loaded, a key is not set, or a model's task is another one.
     """
     specs = job.models or [ModelSpec(bundle=job.project)]
-    return Chain(
+    return ModelChain(
         [InProcess(hosts, each.bundle, each.name) if each.bundle else AtServer(each, signature) for each in specs]
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core.page import render
-from tunewright.gateway.takeover.ledger import Ledger, LedgerEntry
+from tunewright.gateway.takeover.ledger import GatewayLedger, SavedSums
 from tunewright.gateway.takeover.store import ModeChange, Setting
 
 _DAYS = 92
@@ -16,17 +16,17 @@ _DAYS = 92
 _CHANGES = 50
 
 
-def write_page(path: Path, ledger: Ledger, settings: Mapping[str, Setting], changes: list[ModeChange]) -> None:
+def write_page(path: Path, ledger: GatewayLedger, settings: Mapping[str, Setting], changes: list[ModeChange]) -> None:
     """Write the page.
 
     Args:
         settings: how each job is answered now.
         changes: of modes, the newest first.
     """
-    days: dict[date, LedgerEntry] = {}
+    days: dict[date, SavedSums] = {}
     for job in ledger.jobs:
         for day, entry in job.days.items():
-            days.setdefault(day, LedgerEntry()).add(entry)
+            days.setdefault(day, SavedSums()).add(entry)
     shown = sorted(days.items())[-_DAYS:]
     context: dict[str, Any] = {
         "ledger": ledger,

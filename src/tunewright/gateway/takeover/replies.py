@@ -32,7 +32,7 @@ _SCHEMAS = 100
 """Schemas of clients that are kept in the form that records are checked by."""
 
 
-class Unfit(Exception):
+class CantReplace(Exception):
     """An own answer can't stand in for the API's."""
 
 
@@ -47,13 +47,13 @@ def choice_of(answer: OwnAnswer, signature: JobSignature, request: Mapping[str, 
     """An own answer as the API would give it.
 
     Raises:
-        Unfit: it was cut, is longer than the client allows, or does not fit the client's schema.
+        CantReplace: it was cut, is longer than the client allows, or does not fit the client's schema.
     """
     if answer.is_cut:
-        raise Unfit("it was cut")
+        raise CantReplace("it was cut")
     limits = (request.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
     if any(isinstance(limit, int) and answer.answer_tokens > limit for limit in limits):
-        raise Unfit("it is longer than the client allows")
+        raise CantReplace("it is longer than the client allows")
     if signature.answer != "record":
         return AnswerChoice(answer.text, finish_reason="stop")
     schema = _schema(signature, request)
@@ -118,12 +118,12 @@ def _fitted(text: str, schema: str) -> str:
     """A record's JSON in the form of the client's schema.
 
     Raises:
-        Unfit: it does not fit, or the schema can't be checked in bounded time.
+        CantReplace: it does not fit, or the schema can't be checked in bounded time.
     """
     try:
         return _form(schema).canonical(text)
     except (UserError, tasks.Unfit):
-        raise Unfit("it does not fit the client's schema") from None
+        raise CantReplace("it does not fit the client's schema") from None
 
 
 @lru_cache(_SCHEMAS)

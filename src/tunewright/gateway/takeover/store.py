@@ -47,7 +47,7 @@ AMOUNTS = (
     "compared_sure",
     "agreed_sure",
 )
-"""What is added up of a job and day; see `Tally`."""
+"""What is added up of a job and day; see `JobTally`."""
 
 
 class _Table(DeclarativeBase):
@@ -76,7 +76,7 @@ class ModeChange(_Table):
     """Mode, share and audit as gateway.yaml had them: if it has other ones later, it was changed later."""
 
 
-class Tally(_Table):
+class JobTally(_Table):
     """What a job was asked and answered on a day in a mode, in one gateway."""
 
     __tablename__ = "tallies"
@@ -223,18 +223,18 @@ class GatewayStore:
         """Write the tallies of a gateway, each in place of what it wrote of the same day, job, mode and version."""
         with self._session() as session:
             for row in rows:
-                keys = [getattr(Tally, key) == row[key] for key in ("day", "job", "mode", "version", "gateway")]
-                known = session.scalar(select(Tally).where(*keys))
+                keys = [getattr(JobTally, key) == row[key] for key in ("day", "job", "mode", "version", "gateway")]
+                known = session.scalar(select(JobTally).where(*keys))
                 if known is None:
-                    session.add(Tally(**row))
+                    session.add(JobTally(**row))
                 else:
                     for name, value in row.items():
                         setattr(known, name, value)
 
-    def tallies(self) -> list[Tally]:
+    def tallies(self) -> list[JobTally]:
         """All tallies, the oldest first."""
         with self._session() as session:
-            return list(session.scalars(select(Tally).order_by(Tally.day, Tally.id)))
+            return list(session.scalars(select(JobTally).order_by(JobTally.day, JobTally.id)))
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
