@@ -26,7 +26,7 @@ TOOL = {"name": "book", "parameters": SCHEMA}
 NOTHING = np.empty(0, np.uint64)
 
 
-def signature(answer: str, tool: str | None = None, kind: Kind = "chat") -> JobSignature:
+def signature(answer: str, tool: str | None = None, kind: Kind = "chat", key: str | None = None) -> JobSignature:
     return JobSignature(
         name="x",
         kind=kind,
@@ -38,6 +38,7 @@ def signature(answer: str, tool: str | None = None, kind: Kind = "chat") -> JobS
         rivals=[],
         answer=answer,  # type: ignore[arg-type]
         tool=tool,
+        key=key,
     )
 
 
@@ -82,6 +83,17 @@ def test_a_record_in_the_clients_schema_and_order() -> None:
     assert whole.choices[0].message.content == '{"total":3.5,"city":"Oslo"}'
     plain = client.chat.completions.create(model="gpt-6-luna", messages=MESSAGES)
     assert plain.choices[0].message.content == '{"total":3.5,"city":"Oslo"}'
+
+
+def test_a_label_in_a_record() -> None:
+    client = client_of(own("billing"), signature("label", key="team"))
+    schema = {"type": "object", "properties": {"team": {"enum": ["billing", "other"]}}, "required": ["team"]}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    whole = client.chat.completions.create(model="m", messages=MESSAGES, response_format=form)
+    assert json.loads(whole.choices[0].message.content or "") == {"team": "billing"}
+    schema["properties"]["team"]["enum"] = ["other"]  # type: ignore[index]
+    with pytest.raises(CantReplace):
+        choice_of(own("billing"), signature("label", key="team"), {"response_format": form})
 
 
 @pytest.mark.parametrize("stream", [False, True])

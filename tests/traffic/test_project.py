@@ -93,6 +93,23 @@ def test_jobs_of_records_and_texts_become_projects(captures: Path) -> None:
     assert "generate, 60 captured requests" in shown.stdout
 
 
+def test_a_record_of_one_label_is_a_label(tmp_path: Path) -> None:
+    traffic = Traffic(tmp_path / "captures")
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"properties": {"team": {}}}}}
+    for label in LABELS:
+        answer = AnswerChoice(json.dumps({"team": label}))
+        traffic.add(lambda fake, _: chat(("user", fake.sentence()), response_format=form), 30, answer)
+    traffic.close()
+    assert (
+        "classify, 90 captured requests, 3 labels"
+        in made(tmp_path / "captures", name_of(tmp_path / "captures", "")).stdout
+    )
+    signature = read_signature(tmp_path / "made")
+    assert (signature.answer, signature.key) == ("label", "team")
+    rows = (tmp_path / "made" / "data" / "train.jsonl").read_text("utf-8").splitlines()
+    assert {json.loads(row)["label"] for row in rows} == set(LABELS)
+
+
 def test_the_arguments_of_one_tool_are_records(captures: Path) -> None:
     assert "extract, 40 captured requests" in made(captures, name_of(captures, "book")).stdout
     signature = read_signature(captures.parent / "made")

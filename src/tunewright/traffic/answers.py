@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tunewright.gateway.answers import AnswerChoice
+from tunewright.gateway.jobs.outcomes import record_in
 
 AnswerKind = Literal["labels", "record", "short text", "long text", "tool calls", "vectors", "unknown"]
 
@@ -33,6 +33,8 @@ class AnswerShape:
     """The labels, the keys of a record, or the tools; the most frequent first."""
     words: float = 0.0
     """Words of an answer, the median."""
+    key: str | None = None
+    """Of labels: the only key of the record that holds the label; None: the answer is the label itself."""
 
 
 def answer_shape(kind: str, choices: Sequence[AnswerChoice]) -> AnswerShape:
@@ -50,26 +52,26 @@ def answer_shape(kind: str, choices: Sequence[AnswerChoice]) -> AnswerShape:
     called = [call["name"] for choice in choices for call in choice.tool_calls]
     if sum(bool(choice.tool_calls) for choice in choices) > len(choices) / 2:
         return AnswerShape("tool calls", _frequent(called), words)
-    records = [record for text in texts if (record := _record(text)) is not None]
+    records = [record for text in texts if (record := record_in(text)) is not None]
     if len(records) >= _MOSTLY * len(texts):
-        return AnswerShape("record", _frequent([key for record in records for key in record]), words)
+        names = _frequent([key for record in records for key in record])
+        if len(names) == 1 and (labels := _labels([str(record.get(names[0])) for record in records])):
+            return AnswerShape("labels", labels, words, names[0])
+        return AnswerShape("record", names, words)
+    if labels := _labels(texts):
+        return AnswerShape("labels", labels, words)
+    return AnswerShape("long text" if words >= _LONG else "short text", words=words)
+
+
+def _labels(texts: Sequence[str]) -> list[str]:
+    """The labels that some texts consist of, the most frequent first; empty: they are no labels."""
     short = [text for text in texts if text and len(text.split()) <= _LABEL_WORDS]
     counts = Counter(short)
     repeated = [text for text, count in counts.items() if count > 1]
     in_set = sum(counts[text] for text in repeated)
     if len(short) >= _MOSTLY * len(texts) and 2 <= len(repeated) <= _LABELS and in_set >= _REPEATED * len(texts):
-        return AnswerShape("labels", sorted(repeated, key=lambda text: -counts[text]), words)
-    return AnswerShape("long text" if words >= _LONG else "short text", words=words)
-
-
-def _record(text: str) -> dict[str, object] | None:
-    if not text.startswith("{"):
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+        return sorted(repeated, key=lambda text: -counts[text])
+    return []
 
 
 def _frequent(names: Sequence[str]) -> list[str]:

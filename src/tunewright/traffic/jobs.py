@@ -87,7 +87,7 @@ class TrafficJob:
         """By what the gateway recognises its requests."""
         tool = self.form.names[0] if self.form.kind == "tool calls" else None
         answer = ANSWERS[self.form.kind]
-        return signature_of(self.name, self.prompts, self.template, self.rivals, answer, tool)
+        return signature_of(self.name, self.prompts, self.template, self.rivals, answer, tool, self.form.key)
 
     @property
     def usd_per_month(self) -> float | None:

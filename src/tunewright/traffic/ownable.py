@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tunewright.core.errors import UserError
 from tunewright.economics.fit import FitForecast, forecast_fit
+from tunewright.gateway.jobs.outcomes import label_in
 from tunewright.tasks import Example, Meta
 from tunewright.traffic.jobs import TrafficJob
 
@@ -39,9 +40,9 @@ def ownable(job: TrafficJob, goal: float) -> Ownable:
     if job.form.kind not in _FORECAST:
         return Ownable(None, None, f"No project can be made of {job.form.kind} yet.")
     rows = [
-        Example.of(each.input, each.choice.text.strip(), Meta(id=str(number)))
+        Example.of(each.input, answer, Meta(id=str(number)))
         for number, each in enumerate(job.drawn[:_ROWS])
-        if each.input and each.choice.text.strip()
+        if each.input and (answer := label_in(each.choice.text, job.form.key))
     ]
     try:
         forecast = forecast_fit(rows, goal=goal, seed=0, test_rows=len(job.drawn) // 5)

@@ -13,6 +13,7 @@ from tunewright.core.artifacts import require_free
 from tunewright.core.errors import UserError
 from tunewright.data.guess import Guess, PaidToday, guess_spec
 from tunewright.gateway.answers import AnswerChoice
+from tunewright.gateway.jobs.outcomes import label_in
 from tunewright.gateway.jobs.signature import write_signature
 from tunewright.traffic.jobs import ANSWERS, TrafficJob, find_jobs
 
@@ -80,7 +81,9 @@ def _rows(job: TrafficJob) -> Iterator[dict[str, Any]]:
     labels = set(job.form.names)
     for each in job.drawn:
         answer: Any = _text_of(each.choice, job)
-        if column == "record":
+        if column == "label":
+            answer = label_in(answer, job.form.key)
+        elif column == "record":
             try:
                 answer = json.loads(answer)
             except (ValueError, RecursionError):

@@ -69,6 +69,8 @@ class JobSignature(BaseModel):
     answer: Literal["label", "record", "text"]
     tool: str | None = None
     """The tool whose arguments the record is; None: the record is the answer's text."""
+    key: str | None = None
+    """The only key of a record that holds the label; None: the label is the answer's text."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def signature_of(
     rivals: Sequence[Triples],
     answer: Literal["label", "record", "text"],
     tool: str | None = None,
+    key: str | None = None,
 ) -> JobSignature:
     """The signature of a job.
 
@@ -158,6 +161,7 @@ def signature_of(
         rivals=alike[:_RIVALS],
         answer=answer,
         tool=tool,
+        key=key,
     )
 
 

@@ -13,6 +13,7 @@ from tunewright.config import load_spec
 from tunewright.core.progress import say
 from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.config import JobSpec
+from tunewright.gateway.jobs.outcomes import label_in
 from tunewright.gateway.jobs.signature import JobSignature
 from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.observation import Observation
@@ -183,6 +184,8 @@ class OwnedJob:
 
     def _agreement(self, text: str, own: str, api: AnswerChoice) -> float:
         said = api.tool_calls[0]["arguments"] if self.signature.tool and api.tool_calls else api.text
+        if self.signature.key:
+            said = label_in(said, self.signature.key) or ""
         try:
             gold, given = self._task.canonical(said.strip()), self._task.canonical(own)
         except Unfit:

@@ -54,10 +54,11 @@ def choice_of(answer: OwnAnswer, signature: JobSignature, request: Mapping[str, 
     limits = (request.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
     if any(isinstance(limit, int) and answer.answer_tokens > limit for limit in limits):
         raise CantReplace("it is longer than the client allows")
-    if signature.answer != "record":
-        return AnswerChoice(answer.text, finish_reason="stop")
+    text = answer.text if signature.key is None else json.dumps({signature.key: answer.text}, ensure_ascii=False)
+    if signature.answer != "record" and signature.key is None:
+        return AnswerChoice(text, finish_reason="stop")
     schema = _schema(signature, request)
-    text = answer.text if schema is None else _fitted(answer.text, json.dumps(schema))
+    text = text if schema is None else _fitted(text, json.dumps(schema))
     if signature.tool:
         return AnswerChoice(tool_calls=[{"name": signature.tool, "arguments": text}], finish_reason="tool_calls")
     return AnswerChoice(text, finish_reason="stop")
