@@ -25,20 +25,40 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import numpy as np
 from aiohttp import web
+from data_sets import root
 
 from tunewright.core.processes import free_port
+from tunewright.economics.usage import TokenUsage
+from tunewright.gateway.answers import AnswerChoice
+from tunewright.gateway.config import CaptureSpec
+from tunewright.gateway.exchanges import ExchangeLog
+from tunewright.traffic.jobs import find_jobs
+from tunewright.traffic.project import project_of
 
 DELAY = 0.05
 CORE = max(os.sched_getaffinity(0))
 PROMPT = "Classify the customer's message. Answer with one of: " + ", ".join(f"label_{number}" for number in range(77))
-ASKED = {
-    "model": "gpt-6-luna",
-    "messages": [{"role": "system", "content": PROMPT}, {"role": "user", "content": "My card is lost. " * 6}],
-}
+HOME = Path(__file__).parent / "runs" / "gateway"
+
+
+def rows(part: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (root() / "banking77" / f"{part}.jsonl").read_text("utf-8").splitlines()]
+
+
+def asked_of(text: str) -> dict[str, Any]:
+    return {
+        "model": "gpt-6-luna",
+        "messages": [{"role": "system", "content": PROMPT}, {"role": "user", "content": text}],
+    }
+
+
+TEXTS = [row["text"] for row in rows("test")]
+ASKED = asked_of(TEXTS[0])
 ANSWER = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
@@ -155,6 +175,58 @@ def by_gateway(capture: bool) -> Start:
     return started
 
 
+def by_own_model(mode: str) -> Start:
+    @contextmanager
+    def started(target: str, folder: Path) -> Iterator[int]:
+        port, settings = free_port(), folder / "gateway.yaml"
+        folder.mkdir(parents=True, exist_ok=True)
+        # The upstream always answers alike, so audits would take the job back.
+        job = f"{{project: '{HOME / 'project'}', mode: {mode}, audit: 0, least_agreement: 0.001}}"
+        settings.write_text(
+            f"upstreams: {{openai: {{url: '{target}/v1'}}}}\ncapture: {{folder: captures}}\njobs: {{bank: {job}}}\n",
+            "utf-8",
+        )
+        words = sys.executable, "-m", "tunewright", "gateway", str(settings), "--port", str(port)
+        with process(*words, port=port, core=CORE):
+            yield port
+        shutil.rmtree(folder / "captures")
+        (folder / "gateway.db").unlink()
+
+    return started
+
+
+def make_job() -> None:
+    """The project of the job and its bundle, made once from captures of BANKING77's training part."""
+    if (HOME / "project" / "runs" / "latest" / "bundle").exists():
+        return
+    shutil.rmtree(HOME, ignore_errors=True)
+    log = ExchangeLog(CaptureSpec(folder=HOME / "captures"))
+    for number, row in enumerate(rows("train")):
+        log.keep(
+            {
+                "id": str(number),
+                "time": f"2026-11-{1 + number % 28:02}T00:00:00+00:00",
+                "upstream": "openai",
+                "kind": "chat",
+                "path": "/v1/chat/completions",
+                "client": None,
+                "model": "gpt-6-luna",
+                "request": asked_of(row["text"]),
+                "request_bytes": 1000,
+                "status": 200,
+                "choices": [AnswerChoice(row["label"])],
+                "usage": TokenUsage(420, 4),
+                "seconds": 0.5,
+            }
+        )
+    log.close()
+    (job,) = find_jobs(HOME / "captures").jobs
+    project_of(HOME / "captures", job.name, HOME / "project")
+    file = HOME / "project" / "tunewright.yaml"
+    file.write_text(re.sub(r"(?m)^candidates: .*$", "model: linear", file.read_text("utf-8")), "utf-8")
+    subprocess.run([sys.executable, "-m", "tunewright", "run", str(HOME / "project")], check=True, capture_output=True)
+
+
 def by_litellm(environment: Path) -> Start:
     @contextmanager
     def started(target: str, folder: Path) -> Iterator[int]:
@@ -179,12 +251,13 @@ def by_litellm(environment: Path) -> Start:
 
 async def latencies(port: int, rate: int, seconds: float, *, stream: bool) -> tuple[np.ndarray, int]:
     """(milliseconds of each answer from when its request was due, failures)."""
-    asked = json.dumps({**ASKED, "stream": stream}).encode()
+    bodies = [json.dumps({**asked_of(text), "stream": stream}).encode() for text in TEXTS]
     taken: list[float] = []
     failed = 0
 
-    async def ask(session: aiohttp.ClientSession, due: float) -> None:
+    async def ask(session: aiohttp.ClientSession, number: int, due: float) -> None:
         nonlocal failed
+        asked = bodies[number % len(bodies)]
         await asyncio.sleep(max(0, due - time.perf_counter()))
         try:
             async with session.post(f"http://127.0.0.1:{port}/v1/chat/completions", data=asked, headers=HEAD) as answer:
@@ -197,7 +270,7 @@ async def latencies(port: int, rate: int, seconds: float, *, stream: bool) -> tu
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         begun = time.perf_counter() + 0.2
         warm = rate * 2
-        tasks = [asyncio.create_task(ask(session, begun + n / rate)) for n in range(int(rate * seconds) + warm)]
+        tasks = [asyncio.create_task(ask(session, n, begun + n / rate)) for n in range(int(rate * seconds) + warm)]
         await asyncio.gather(*tasks)
     return np.array(taken[warm:]), failed
 
@@ -229,9 +302,13 @@ def main(options: argparse.Namespace) -> None:
         "nginx": by_nginx,
         "gateway": by_gateway(capture=False),
         "gateway, capturing": by_gateway(capture=True),
+        "gateway, shadow": by_own_model("shadow"),
+        "gateway, cascade": by_own_model("cascade"),
+        "gateway, own": by_own_model("own"),
     }
     if options.litellm:
         proxies["LiteLLM"] = by_litellm(options.litellm)
+    make_job()
     os.sched_setaffinity(0, range(CORE))
     slow, fast = free_port(), free_port()
     print(f"{options.rate} requests a second for {options.seconds:g} s; one core for each proxy")

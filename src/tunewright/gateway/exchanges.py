@@ -75,6 +75,8 @@ class Exchange(BaseModel):
     confidence: float | None = None
     fallback: str | None = None
     """The upstream's fault for which the own model answered."""
+    is_audit: bool = False
+    """Whether no client got this answer: it was asked for to compare it with an own one, which another line has."""
 
 
 Redact = Callable[[dict[str, Any]], dict[str, Any]]

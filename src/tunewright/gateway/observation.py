@@ -24,7 +24,7 @@ BY_OWN_MODEL = "own model"
 """In place of an upstream's name, which has no spaces."""
 COMPARED_BYTES = 64 << 10
 """The largest answer of a job that is compared with an own model's."""
-JOB_FIELDS = ("job", "mode", "answered_by", "version", "confidence", "fallback")
+JOB_FIELDS = ("job", "mode", "answered_by", "version", "confidence", "fallback", "is_audit")
 """Of `JobNote`, in captures."""
 
 
@@ -42,6 +42,8 @@ class JobNote:
     confidence: float | None = None
     fallback: str | None = None
     """Why the own model answered where it would not have: the fault of the upstream."""
+    is_audit: bool = False
+    """Whether no client got the answer: it was asked for to compare it with an own one."""
 
 
 @dataclass
@@ -102,7 +104,8 @@ class Observer:
         is_own = seen.job is not None and seen.job.answered_by == "own"
         usd = 0.0 if is_own else self.usd(seen, answer)
         seconds = time.perf_counter() - seen.begun
-        self.metrics.answered(seen, answer.usage, usd, seconds)
+        if not (seen.job and seen.job.is_audit):
+            self.metrics.answered(seen, answer.usage, usd, seconds)
         if seen.job:
             seen.job.noted(seen, usd, seconds)
         log = self._exchanges

@@ -191,7 +191,7 @@ class _Tally:
         self._sample: Reservoir[tuple[Exchange, Prompt]] = Reservoir(most, random.Random(0))
 
     def add(self, exchange: Exchange, prompt: Prompt) -> None:
-        stands_for = 1 / exchange.share
+        stands_for = 0.0 if exchange.is_audit else 1 / exchange.share
         self._kind = exchange.kind
         self.requests += stands_for
         self._models[exchange.model or ""] += stands_for

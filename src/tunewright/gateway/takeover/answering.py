@@ -47,6 +47,7 @@ class JobAnswerer:
         """
         plan = job.plan(seen.id, text)
         note = seen.job = JobNote(job.name, job.setting.mode, job.noted)
+        upstream = seen.upstream
         able = not asks_for_more(seen.request or {})
         own: OwnAnswer | None = None
         asked: asyncio.Task[aiohttp.ClientResponse] | None = None
@@ -55,7 +56,7 @@ class JobAnswerer:
                 own, asked = await self._own_first(job, text, ask)
                 if own and (own.is_sure or plan.any_confidence) and await self._give(job, seen, send, own):
                     if asked or (plan.compares and self._has_room(seen)):
-                        self._later(self._audit(job, text, seen, own, asked or asyncio.ensure_future(ask())))
+                        self._later(self._audit(job, text, seen, own, asked or asyncio.ensure_future(ask()), upstream))
                         asked = None
                     return
                 if own:
@@ -166,6 +167,7 @@ class JobAnswerer:
         seen: Observation,
         own: OwnAnswer,
         asked: asyncio.Task[aiohttp.ClientResponse],
+        upstream: str,
     ) -> None:
         """Read the API's answer to a request that the own model has answered, and compare."""
         try:
@@ -181,12 +183,20 @@ class JobAnswerer:
             answer = reader.result()
         finally:
             _release(asked)
-        if response.status != 200:
-            return
-        audit = Observation(seen.route, seen.path, seen.body, seen.client, is_wanted=False, request=seen.request)
-        audit.answer = answer
-        job.audited(audit, self._observer.usd(audit, answer))
-        if answer.is_whole and answer.choices:
+        audit = Observation(
+            seen.route,
+            seen.path,
+            seen.body,
+            seen.client,
+            seen.is_wanted,
+            request=seen.request,
+            upstream=upstream,
+            status=response.status,
+            job=JobNote(job.name, job.setting.mode, job.audited, is_audit=True),
+            answer=answer,
+        )
+        await self._observer.note(audit, "whole")
+        if response.status == 200 and answer.is_whole and answer.choices:
             job.compare(text, own, answer.choices[0], was_given=True)
 
     async def _compare(self, job: OwnedJob, text: str, seen: Observation, own: OwnAnswer | None) -> None:

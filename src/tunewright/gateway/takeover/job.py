@@ -17,7 +17,7 @@ from tunewright.gateway.jobs.outcomes import label_in
 from tunewright.gateway.jobs.signature import JobSignature
 from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.observation import Observation
-from tunewright.gateway.takeover.evidence import ChangeDetector
+from tunewright.gateway.takeover.evidence import ChangeDetector, interval
 from tunewright.gateway.takeover.models import ModelChain, OwnAnswer, OwnModelFailed
 from tunewright.gateway.takeover.store import Setting, of_file
 from tunewright.gateway.takeover.tallies import Tallies
@@ -32,6 +32,13 @@ _LEAST_LATENCIES = 100
 _LEAST_PATIENCE = 0.02
 _LATE, _FAILED = 0.05, 0.01
 """The shares of own answers that may be slower than the goal's 95th percentile, and that may fail."""
+
+_KNOWN = 300
+"""Own answers after which it is known how many of its answers a model is sure of."""
+_SLACK = 0.05
+"""How much more often than before it may be unsure, beyond chance."""
+_HOPELESS = 0.9
+"""The share of unsure answers from which a rise says nothing."""
 
 TakeBack = Callable[[str, str], None]
 """Takes a job back from its own model: the job's name, and why."""
@@ -81,10 +88,22 @@ class OwnedJob:
         goal = project.goal
         self.least_agreement = spec.least_agreement or max(0.01, goal.accuracy - goal.margin)
         self.p95_seconds = (spec.p95_ms or goal.p95_ms) / 1000
+        self._asked = self._sure = 0.0
+        self._unsure: ChangeDetector | None = None
+        """None: too little is known of the model yet."""
         self._under_way = 0
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
         self._patience = self.p95_seconds
         self._begin_again()
+
+    @property
+    def version(self) -> str:
+        """Of the own model."""
+        return self._model.version
+
+    def recall(self, asked: float, sure: float) -> None:
+        """What was known of this version before: its answers, and those of them that it was sure of."""
+        self._asked, self._sure = asked, sure
 
     def change(self, setting: Setting) -> None:
         """Answer by another setting from now on. What was proven against the own model before no longer counts."""
@@ -134,7 +153,8 @@ class OwnedJob:
             raise
         finally:
             self._under_way -= 1
-        self._add(own_seconds=answer.seconds)
+        self._add(own_seconds=answer.seconds, asked=1, sure=float(answer.is_sure))
+        self._watch_requests(answer)
         self._metrics.own_answered(self.name, answer.seconds)
         if not in_background:
             self._latencies.append(answer.seconds)
@@ -160,7 +180,7 @@ class OwnedJob:
             return
         self._add(seen.model, requests=1, api_seconds=seconds, paid_usd=usd or 0.0, **_tokens(seen, usd))
 
-    def audited(self, seen: Observation, usd: float | None) -> None:
+    def audited(self, seen: Observation, usd: float | None, _seconds: float) -> None:
         """Count an answer of the API that no client gets."""
         self._add(seen.model, audits=1, audit_usd=usd or 0.0, **_tokens(seen, usd))
 
@@ -202,6 +222,20 @@ class OwnedJob:
         if self._slow.add(float(late)):
             self._against(f"more than {_LATE:.0%} of its answers take longer than {1000 * self.p95_seconds:,.0f} ms")
 
+    def _watch_requests(self, answer: OwnAnswer) -> None:
+        """Find out whether the requests have changed: then a model is sure of fewer of them. That shows long before
+        audits do, because every answer tells."""
+        if self._unsure is None:
+            self._asked, self._sure = self._asked + 1, self._sure + answer.is_sure
+            if self._asked >= _KNOWN:
+                usual = interval(self._asked - self._sure, self._asked)[1] + _SLACK
+                self._unsure = ChangeDetector(min(usual, _HOPELESS))
+        elif self._unsure.add(float(not answer.is_sure)):
+            usual = self._sure / self._asked
+            self._against(
+                f"the requests have changed: it is sure of clearly fewer of them than of the first ({usual:.0%})"
+            )
+
     def _against(self, why: str) -> None:
         if self.setting.mode in ("cascade", "own"):
             self._metrics.taken_back(self.name)
@@ -210,6 +244,8 @@ class OwnedJob:
     def _begin_again(self) -> None:
         self._disagreements = ChangeDetector(1 - self.least_agreement)
         self._failures, self._slow = ChangeDetector(_FAILED), ChangeDetector(_LATE)
+        if self._unsure:
+            self._unsure = ChangeDetector(self._unsure.allowed)
 
     def _add(self, model: str | None = None, **amounts: float) -> None:
         self._tallies.add(self.name, self.setting.mode, self._model.version, model, **amounts)

@@ -47,6 +47,8 @@ class Takeover:
             )
             for name, job in spec.jobs.items()
         }
+        for name, owned in self.jobs.items():
+            owned.recall(*self._store.known(name, owned.version))
         self._seen = -1
         self._taken_back: dict[str, str] = {}
         self._troubled = False

@@ -28,6 +28,8 @@ THE_FILE, THE_GATEWAY = "gateway.yaml", "the gateway"
 """Who changes modes, beside people."""
 AMOUNTS = (
     "requests",
+    "asked",
+    "sure",
     "own",
     "unsure",
     "fallbacks",
@@ -92,6 +94,10 @@ class JobTally(_Table):
     model: Mapped[str] = mapped_column(String(200))
     """The API's model, as the last request named it."""
     requests: Mapped[float]
+    asked: Mapped[float]
+    """Answered by the own model, whether or not the client got that answer."""
+    sure: Mapped[float]
+    """Those of them that it was sure of."""
     own: Mapped[float]
     """Answered by the own model, fallbacks included."""
     unsure: Mapped[float]
@@ -230,6 +236,13 @@ class GatewayStore:
                 else:
                     for name, value in row.items():
                         setattr(known, name, value)
+
+    def known(self, job: str, version: str) -> tuple[float, float]:
+        """(own answers of a version so far, those of them that it was sure of)."""
+        with self._session() as session:
+            sums = select(func.sum(JobTally.asked), func.sum(JobTally.sure))
+            asked, sure = session.execute(sums.where(JobTally.job == job, JobTally.version == version)).one()
+            return asked or 0.0, sure or 0.0
 
     def tallies(self) -> list[JobTally]:
         """All tallies, the oldest first."""
