@@ -8,6 +8,9 @@ Each proxy has one core (the last), what it passes to and what asks have the oth
 fixed rate, whether or not earlier ones have ended, before an upstream that answers after 50 ms; a latency counts from
 the moment when its request was due. For throughput, 64 connections ask as fast as they can before an upstream that
 answers at once (nginx), so that the proxy's core is the limit.
+
+The rows with a mode have a job whose own model is linear, trained once on BANKING77 (`bench/runs/gateway`). It answers
+in the gateway's process, on the same core. Requests are questions of BANKING77's test.
 """
 
 from __future__ import annotations

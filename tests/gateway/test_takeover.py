@@ -18,6 +18,7 @@ from tests.gateway.upstream import Upstream, hang_up, refused, upstream
 from tests.traffic.test_grouping import chat
 from tunewright.gateway.config import JobSpec, ModelSpec
 from tunewright.gateway.takeover.store import AMOUNTS, Setting, open_store
+from tunewright.traffic.jobs import find_jobs
 
 FAR = 30.0
 pytestmark = pytest.mark.slow
@@ -234,6 +235,54 @@ def test_a_proven_drop_in_agreement_takes_the_job_back(
     assert "agrees with the API less often than" in newest.why
     assert "it was own" in newest.why
     store.close()
+
+
+def test_requests_that_have_changed_take_the_job_back_before_audits_do(
+    begin: Callable[..., Running], messages: Messages
+) -> None:
+    running = begin("cascade", audit=0)
+    job = running.gateway._now.takeover.jobs["tickets"]  # type: ignore[union-attr]
+    job.recall(400, 380)
+    for _ in range(20):
+        ask(running, request(messages.clear()))
+    assert job.setting.mode == "cascade"
+    for _ in range(200):
+        ask(running, request(messages.unclear()))
+        if job.setting.mode == "shadow":
+            break
+    store = open_store(running.spec)
+    until(lambda: store.changes("tickets")[0].mode == "shadow")
+    assert "the requests have changed: it was sure of 95% of the first 401" in store.changes("tickets")[0].why
+    store.close()
+
+
+def test_how_sure_a_model_usually_is_outlives_the_process(
+    start: Start, paid: Upstream, tickets: Path, messages: Messages
+) -> None:
+    for _ in range(2):
+        running = start({"openai": paid.url}, jobs={"tickets": JobSpec(project=tickets, mode="shadow")})
+        for _ in range(5):
+            ask(running, request(messages.clear()))
+        until(lambda: counts(running)["asked"] % 5 == 0 and counts(running)["asked"] > 0)  # noqa: B023
+        job = running.gateway._now.takeover.jobs["tickets"]  # type: ignore[union-attr]
+    assert job._asked == 10
+
+
+def test_audits_are_captured_and_are_no_requests_of_their_own(
+    begin: Callable[..., Running], messages: Messages
+) -> None:
+    running = begin("own", audit=1)
+    for _ in range(12):
+        ask(running, request(messages.clear()))
+    until(lambda: counts(running)["audits"] == 12)
+    audits = [each for each in running.exchanges() if each.is_audit]
+    assert {(each.upstream, each.answered_by) for each in audits} == {("openai", "upstream")}
+    assert all(each.usd for each in audits)
+    assert len(running.exchanges()) == 24
+    (job,) = find_jobs(running.captures).jobs
+    assert (job.requests, len(job.drawn), job.usd) == (12, 12, 0)
+    requests = httpx.get(f"{running.url}/metrics").text
+    assert 'tunewright_gateway_requests_total{kind="chat",status="200",upstream="own model"} 12.0' in requests
 
 
 def test_modes_change_at_run_time(begin: Callable[..., Running], messages: Messages) -> None:
