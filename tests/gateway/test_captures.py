@@ -300,3 +300,22 @@ def test_what_a_client_has_whole_survives_a_kill(paid: Upstream, tmp_path: Path,
     kept = list(read_exchanges(tmp_path / "kept"))
     assert len(kept) == got == 9
     assert {choice.text for each in kept for choice in each.choices} == {"MY CARD IS LOST"}
+
+
+def test_streams_without_token_counts_are_estimated_from_answers_with(gateway: Running) -> None:
+    def ask(**more: Any) -> None:
+        body = {"model": "gpt-6-luna", "messages": [{"role": "user", "content": "my card is lost " * 10}], **more}
+        httpx.post(f"{gateway.url}/v1/chat/completions", json=body, timeout=30)
+
+    ask(stream=True)
+    for _ in range(20):
+        ask()
+    ask(stream=True)
+    first, *known, last = gateway.exchanges()
+    assert (first.usage, first.usd) == (None, None)
+    counted = known[0].usage
+    assert counted and last.usage and last.usage_is_estimated
+    assert not known[0].usage_is_estimated
+    assert last.usage.prompt_tokens == pytest.approx(counted.prompt_tokens, rel=0.1)
+    assert last.usage.answer_tokens == pytest.approx(counted.answer_tokens, rel=0.1)
+    assert last.usd == pytest.approx(known[0].usd, rel=0.1)

@@ -55,6 +55,8 @@ class Exchange(BaseModel):
     answer_bytes: int = 0
     usage: TokenUsage | None = None
     """None: the upstream sent no token counts."""
+    usage_is_estimated: bool = False
+    """Whether the token counts are an estimate, because a stream came without."""
     usd: float | None = None
     """The price by the book; None: no token counts, or no such model in the book."""
     seconds: float

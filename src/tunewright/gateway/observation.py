@@ -13,6 +13,7 @@ from typing import Any, Literal
 from tunewright.economics.prices import PriceBook
 from tunewright.gateway.answers import AnswerReader, ReadAnswer
 from tunewright.gateway.body import Body
+from tunewright.gateway.estimates import UsageEstimates
 from tunewright.gateway.exchanges import Ending, ExchangeLog, without_files
 from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.routes import Route
@@ -89,6 +90,7 @@ class Observer:
 
     def __init__(self, metrics: GatewayMetrics, exchanges: ExchangeLog | None, prices: PriceBook):
         self.metrics, self._exchanges, self._prices = metrics, exchanges, prices
+        self._estimates = UsageEstimates()
         self._captured = exchanges.largest if exchanges else 0
 
     def largest(self, seen: Observation) -> int:
@@ -101,6 +103,7 @@ class Observer:
             return
         seen.is_noted = True
         answer = seen.answer = seen.reader.result() if seen.reader else seen.answer
+        is_estimated = self._complete_usage(seen, answer)
         is_own = seen.job is not None and seen.job.answered_by == "own"
         usd = 0.0 if is_own else self.usd(seen, answer)
         seconds = time.perf_counter() - seen.begun
@@ -129,6 +132,7 @@ class Observer:
             "is_whole": answer.is_whole and is_small,
             "answer_bytes": seen.answer_bytes,
             "usage": answer.usage,
+            "usage_is_estimated": is_estimated,
             "usd": usd,
             "seconds": round(seconds, 6),
             "first_seconds": None if seen.first is None else round(seen.first - seen.begun, 6),
@@ -141,6 +145,18 @@ class Observer:
         # Finding personal data takes milliseconds, writing a line some microseconds.
         kept = await asyncio.to_thread(log.keep, fields) if log.redact else log.keep(fields)
         self.metrics.captured(kept=kept)
+
+    def _complete_usage(self, seen: Observation, answer: ReadAnswer) -> bool:
+        """Learn from an answer's token counts, or estimate those of a stream without. Returns whether they are
+        estimated."""
+        if seen.upstream == BY_OWN_MODEL or seen.status != 200 or not answer.is_whole:
+            return False
+        key = seen.upstream, seen.model or "", seen.body.size, answer.choices
+        if answer.usage:
+            self._estimates.learn(*key, answer.usage)
+            return False
+        answer.usage = self._estimates.estimate(*key) if seen.streamed else None
+        return answer.usage is not None
 
     def usd(self, seen: Observation, answer: ReadAnswer) -> float | None:
         """The price of an answer by the book."""

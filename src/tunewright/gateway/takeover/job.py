@@ -231,8 +231,8 @@ class OwnedJob:
                 usual = interval(self._asked - self._sure, self._asked)[1] + _SLACK
                 self._unsure = ChangeDetector(min(usual, _HOPELESS))
         elif self._unsure.add(float(not answer.is_sure)):
-            usual = f"{self._sure / self._asked:.0%} of the first {self._asked:,.0f}"
-            self._against(f"the requests have changed: it was sure of {usual}, and is of clearly fewer")
+            share = f"{self._sure / self._asked:.0%} of the first {self._asked:,.0f}"
+            self._against(f"the requests have changed: it was sure of {share}, and is of clearly fewer")
 
     def _against(self, why: str) -> None:
         if self.setting.mode in ("cascade", "own"):
