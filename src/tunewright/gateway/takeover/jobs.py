@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -52,6 +53,8 @@ class Takeover:
         self._seen = -1
         self._taken_back: dict[str, str] = {}
         self._troubled = False
+        self._turn = threading.Lock()
+        """Held during a look, because a cancelled one may still run in its thread while the last begins."""
         self._follow()
         self._task: asyncio.Task[None] | None = None
 
@@ -96,6 +99,10 @@ class Takeover:
 
     def _look(self) -> None:
         """Write what was counted and taken back, and read what was changed."""
+        with self._turn:
+            self._write_and_follow()
+
+    def _write_and_follow(self) -> None:
         try:
             for name, why in list(self._taken_back.items()):
                 setting, file = self.jobs[name].setting, of_file(self._spec.jobs[name])
