@@ -114,3 +114,10 @@ def test_it_loads_neither_torch_nor_scikit_learn() -> None:
     code = "import sys, tunewright.gateway.server; print(*sys.modules)"
     loaded = python("-c", code).stdout.split()
     assert not {"torch", "sklearn", "openvino", "onnxruntime", "tunewright.pii"} & set(loaded)
+
+
+def test_without_jobs_it_needs_no_library_of_models_or_of_the_store() -> None:
+    absent = ("openvino", "onnxruntime", "torch", "transformers", "tokenizers", "safetensors", "sqlalchemy")
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import tunewright.gateway.app"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

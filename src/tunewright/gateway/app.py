@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunewright.auth.keys import KeyRing
 from tunewright.core.errors import UserError
@@ -17,13 +17,15 @@ from tunewright.gateway.exchanges import ExchangeLog
 from tunewright.gateway.forward import Forwarder
 from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.observation import Observer
-from tunewright.gateway.takeover.jobs import Takeover
-from tunewright.gateway.takeover.models import Hosts
-from tunewright.gateway.takeover.store import Setting
 from tunewright.gateway.upstreams import Upstreams
 from tunewright.serving.errors import refusal
 from tunewright.serving.guard import App, CheckPrincipal, Message, Receive, Send
 from tunewright.serving.metrics import METRICS_TYPE
+
+if TYPE_CHECKING:
+    from tunewright.gateway.takeover.jobs import Takeover
+    from tunewright.gateway.takeover.models import Hosts
+    from tunewright.gateway.takeover.store import Setting
 
 _LOOK_SECONDS = 0.5
 """How often a replaced setting looks whether its last request has ended."""
@@ -42,8 +44,9 @@ class Gateway:
     def __init__(self, load: Callable[[], GatewaySpec]):
         self._load = load
         self.metrics = GatewayMetrics()
-        self._hosts = Hosts()
-        self._now = _Settings(load(), self.metrics, self._hosts)
+        self._hosts: Hosts | None = None
+        """The own models; None: there were never any jobs."""
+        self._now = self._read()
         self._closing: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = asyncio.Lock()
@@ -84,7 +87,7 @@ class Gateway:
     async def _reload(self) -> None:
         async with self._turn:
             try:  # in a thread, because bundles take seconds to load
-                new = await asyncio.to_thread(lambda: _Settings(self._load(), self.metrics, self._hosts))
+                new = await asyncio.to_thread(self._read)
             except UserError as error:
                 say(f"The old settings stay. Error: {error.paragraph()}")
                 return
@@ -95,6 +98,17 @@ class Gateway:
             closing.add_done_callback(self._closing.discard)
             say("The settings were read again.")
 
+    def _read(self) -> _Settings:
+        spec = self._load()
+        if not spec.jobs:
+            return _Settings(spec, self.metrics, None)
+        # Imported only for jobs: the libraries of models and of the store take time, and may not be installed.
+        from tunewright.gateway.takeover.jobs import Takeover
+        from tunewright.gateway.takeover.models import Hosts
+
+        self._hosts = self._hosts or Hosts()
+        return _Settings(spec, self.metrics, Takeover(spec, self._hosts, self.metrics))
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         self._now.open()
@@ -104,7 +118,8 @@ class Gateway:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await asyncio.gather(self._now.close(), *self._closing)
-        self._hosts.close()
+        if self._hosts:
+            self._hosts.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     def _health(self) -> tuple[str, bytes]:
@@ -125,22 +140,26 @@ class _Settings:
     _forward: Forwarder
     _app: App
 
-    def __init__(self, spec: GatewaySpec, metrics: GatewayMetrics, hosts: Hosts):
+    def __init__(self, spec: GatewaySpec, metrics: GatewayMetrics, takeover: Takeover | None):
         self.spec = spec
         self._most, self._metrics = spec.limit_concurrency, metrics
         self.upstreams = Upstreams(spec)
         self._keys = KeyRing(spec.keys) if spec.keys else None
         self._exchanges = _exchange_log(spec)
         self._observer = Observer(metrics, self._exchanges, price_book(spec.prices))
-        self.takeover = _takeover(spec, hosts, metrics)
+        self.takeover = takeover
         self._under_way = 0
 
     def open(self) -> None:
         """Make the connections, which belong to the running event loop."""
         self._connections = {each.name: UpstreamConnection(each) for each in self.upstreams.all}
-        self._forward = Forwarder(self.upstreams, self._connections, self._observer, self.takeover)
+        jobs = None
         if self.takeover:
+            from tunewright.gateway.takeover.answering import JobAnswerer
+
             self.takeover.open()
+            jobs = JobAnswerer(self.takeover, self._observer)
+        self._forward = Forwarder(self.upstreams, self._connections, self._observer, jobs)
         within_limit = self._forward_within_limit
         self._app = CheckPrincipal(within_limit, self._keys, None) if self._keys else within_limit
 
@@ -171,10 +190,6 @@ class _Settings:
         finally:
             self._under_way -= 1
             self._metrics.under_way.dec()
-
-
-def _takeover(spec: GatewaySpec, hosts: Hosts, metrics: GatewayMetrics) -> Takeover | None:
-    return Takeover(spec, hosts, metrics) if spec.jobs else None
 
 
 def _exchange_log(spec: GatewaySpec) -> ExchangeLog | None:

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -19,12 +19,13 @@ from tunewright.gateway.connection import UpstreamConnection
 from tunewright.gateway.headers import OWN, to_client, value_of
 from tunewright.gateway.observation import Observation, Observer
 from tunewright.gateway.routes import Route, route_of
-from tunewright.gateway.takeover.answering import JobAnswerer
-from tunewright.gateway.takeover.jobs import Takeover
 from tunewright.gateway.upstreams import UpstreamFault, Upstreams
 from tunewright.serving.connections import HANG_UP
 from tunewright.serving.errors import refusal
 from tunewright.serving.guard import PRINCIPAL, Message, Receive, Send
+
+if TYPE_CHECKING:
+    from tunewright.gateway.takeover.answering import JobAnswerer
 
 _LARGE = 1 << 20
 """Bytes of JSON that a thread reads, because they take tens of milliseconds."""
@@ -38,7 +39,7 @@ class Forwarder:
 
     Args:
         connections: by the upstreams' names.
-        takeover: the jobs that own models may answer; None: there are none.
+        jobs: answers the jobs that own models may take over; None: there are none.
     """
 
     def __init__(
@@ -46,15 +47,15 @@ class Forwarder:
         upstreams: Upstreams,
         connections: Mapping[str, UpstreamConnection],
         observer: Observer,
-        takeover: Takeover | None,
+        jobs: JobAnswerer | None,
     ):
-        self._upstreams, self._connections, self._observer, self._takeover = upstreams, connections, observer, takeover
-        self._answer_job = JobAnswerer(observer)
+        self._upstreams, self._connections, self._observer, self._jobs = upstreams, connections, observer, jobs
         self._memory = BodyMemory()
 
     async def close(self) -> None:
         """Give up what goes on behind the answers."""
-        await self._answer_job.close()
+        if self._jobs:
+            await self._jobs.close()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         route = route_of(scope["method"], scope["path"])
@@ -123,10 +124,10 @@ class Forwarder:
             finally:
                 response.release()
 
-        found = self._takeover.find(route.kind, seen.request) if self._takeover and seen.request else None
-        if found:
+        found = self._jobs.find(route.kind, seen.request) if self._jobs and seen.request else None
+        if self._jobs and found:
             try:
-                await self._answer_job(*found, seen, send, ask, pass_back)
+                await self._jobs(*found, seen, send, ask, pass_back)
                 return
             except (UpstreamFault, ClientLeft, TooSlow, aiohttp.ClientError, TimeoutError):
                 raise

@@ -13,6 +13,7 @@ from tunewright.gateway.answers import AnswerReader
 from tunewright.gateway.headers import OWN
 from tunewright.gateway.observation import BY_OWN_MODEL, COMPARED_BYTES, JobNote, Observation, Observer
 from tunewright.gateway.takeover.job import OwnedJob
+from tunewright.gateway.takeover.jobs import Takeover
 from tunewright.gateway.takeover.models import OwnAnswer, OwnModelFailed
 from tunewright.gateway.takeover.replies import CantReplace, asks_for_more, choice_of, reply_body
 from tunewright.gateway.upstreams import UpstreamFault
@@ -33,7 +34,8 @@ _LARGEST = 1 << 20
 class JobAnswerer:
     """Answers requests of jobs. Comparisons go on after the client has its answer."""
 
-    def __init__(self, observer: Observer):
+    def __init__(self, takeover: Takeover, observer: Observer):
+        self.find = takeover.find
         self._observer = observer
         self._comparing: set[asyncio.Task[None]] = set()
 
