@@ -82,7 +82,7 @@ class JobAnswerer:
                 raise fault
             assert response
             await pass_back(response)
-            if own or (plan.compares and self._has_room(seen)):
+            if own or (plan.compares and not plan.own_first and self._has_room(seen)):
                 self._later(self._compare(job, text, seen, own))
         finally:
             if asked:
