@@ -30,7 +30,7 @@ def tool() -> ModuleType:
 @pytest.mark.slow
 def test_every_image_is_looked_at_with_all_that_it_installs(tool: ModuleType) -> None:
     images = {image.name: image for image in tool.served((tool.DOCKER / "Dockerfile").read_text("utf-8"))}
-    assert images.keys() == {"base", "linear", "onnxruntime", "openvino", "vllm"}
+    assert images.keys() == {"base", "linear", "onnxruntime", "openvino", "gateway", "vllm"}
     assert {image.python for image in images.values()} == {"3.12"}
     assert "fastapi" in images["vllm"].lists[0]
     for name in ("linear", "onnxruntime", "openvino"):
