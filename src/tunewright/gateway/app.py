@@ -23,6 +23,7 @@ from tunewright.serving.guard import App, CheckPrincipal, Message, Receive, Send
 from tunewright.serving.metrics import METRICS_TYPE
 
 if TYPE_CHECKING:
+    from tunewright.gateway.takeover.budgets import Budgets
     from tunewright.gateway.takeover.jobs import Takeover
     from tunewright.gateway.takeover.models import Hosts
     from tunewright.gateway.takeover.store import Setting
@@ -99,15 +100,20 @@ class Gateway:
             say("The settings were read again.")
 
     def _read(self) -> _Settings:
-        spec = self._load()
-        if not spec.jobs:
-            return _Settings(spec, self.metrics, None)
-        # Imported only for jobs: the libraries of models and of the store take time, and may not be installed.
-        from tunewright.gateway.takeover.jobs import Takeover
-        from tunewright.gateway.takeover.models import Hosts
+        spec, takeover, budgets = self._load(), None, None
+        # Imported only where needed: the libraries of models and of the store take time, and may not be installed.
+        if spec.budgets:
+            from tunewright.gateway.takeover.budgets import Budgets
+            from tunewright.gateway.takeover.store import open_store
 
-        self._hosts = self._hosts or Hosts()
-        return _Settings(spec, self.metrics, Takeover(spec, self._hosts, self.metrics))
+            budgets = Budgets(spec.budgets, open_store(spec), self.metrics)
+        if spec.jobs:
+            from tunewright.gateway.takeover.jobs import Takeover
+            from tunewright.gateway.takeover.models import Hosts
+
+            self._hosts = self._hosts or Hosts()
+            takeover = Takeover(spec, self._hosts, self.metrics)
+        return _Settings(spec, self.metrics, takeover, budgets)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -140,14 +146,14 @@ class _Settings:
     _forward: Forwarder
     _app: App
 
-    def __init__(self, spec: GatewaySpec, metrics: GatewayMetrics, takeover: Takeover | None):
+    def __init__(self, spec: GatewaySpec, metrics: GatewayMetrics, takeover: Takeover | None, budgets: Budgets | None):
         self.spec = spec
         self._most, self._metrics = spec.limit_concurrency, metrics
         self.upstreams = Upstreams(spec)
         self._keys = KeyRing(spec.keys) if spec.keys else None
         self._exchanges = _exchange_log(spec)
-        self._observer = Observer(metrics, self._exchanges, price_book(spec.prices))
-        self.takeover = takeover
+        self._observer = Observer(metrics, self._exchanges, price_book(spec.prices), budgets)
+        self.takeover, self._budgets = takeover, budgets
         self._under_way = 0
 
     def open(self) -> None:
@@ -159,7 +165,9 @@ class _Settings:
 
             self.takeover.open()
             jobs = JobAnswerer(self.takeover, self._observer)
-        self._forward = Forwarder(self.upstreams, self._connections, self._observer, jobs)
+        if self._budgets:
+            self._budgets.open()
+        self._forward = Forwarder(self.upstreams, self._connections, self._observer, jobs, self._budgets)
         within_limit = self._forward_within_limit
         self._app = CheckPrincipal(within_limit, self._keys, None) if self._keys else within_limit
 
@@ -170,6 +178,8 @@ class _Settings:
         await self._forward.close()
         if self.takeover:
             await self.takeover.close()
+        if self._budgets:
+            await self._budgets.close()
         for connection in self._connections.values():
             await connection.close()
         if self._exchanges:

@@ -130,6 +130,32 @@ default the project's `goal.p95_ms`."""
     """Requests that the own model may have under way; the API answers further ones."""
 
 
+class BudgetSpec(Section):
+    """What may be paid to upstreams in a calendar month (UTC), by the price book."""
+
+    usd_per_month: Annotated[float, Field(gt=0)]
+    key: Name | None = None
+    """The client's key that it holds for (`tunewright keys ls`)."""
+    job: Name | None = None
+    """The job that it holds for. Without key and job it holds for everything."""
+    then: Literal["refuse", "own"] = "refuse"
+    """What happens once it is used up. refuse: status 429. own: own models answer jobs, sure or not; all else is \
+refused."""
+    warn_at: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """The share of it at which the gateway's log warns."""
+
+    @model_validator(mode="after")
+    def _one_holder(self) -> BudgetSpec:
+        if self.key and self.job:
+            raise ValueError("a budget is of a key or of a job")
+        return self
+
+    @property
+    def scope(self) -> str:
+        """Whom it holds for, in words."""
+        return f"key {self.key}" if self.key else f"job {self.job}" if self.job else "everything"
+
+
 class GatewaySpec(Section):
     """The settings of a gateway."""
 
@@ -142,8 +168,10 @@ class GatewaySpec(Section):
 client may use the gateway."""
     jobs: dict[Name, JobSpec] = Field({})
     """The jobs that own models may take over, by names of your choice."""
+    budgets: list[BudgetSpec] = Field([])
+    """The most that may be paid in a month, of a key, of a job, or of everything."""
     store: Path = Path("gateway.db")
-    """The file of the jobs' modes, counts and savings, relative to this file."""
+    """The file of the jobs' modes, counts and savings and of what was spent, relative to this file."""
     database: Secret = None
     """The environment variable with the address of a PostgreSQL database in place of that file. Several gateways may \
 share it."""
@@ -160,6 +188,11 @@ share it."""
             for name, upstream in self.upstreams.items():
                 if upstream.key is None:
                     raise ValueError(f"with keys, upstreams.{name} needs a key: the client's own is the gateway's")
+        for number, budget in enumerate(self.budgets):
+            if budget.key and not self.keys:
+                raise ValueError(f"budgets.{number} is of a key, and the gateway has no `keys`")
+            if budget.job and budget.job not in self.jobs:
+                raise ValueError(f"budgets.{number}: there is no job '{budget.job}'")
         return self
 
 

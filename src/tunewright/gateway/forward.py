@@ -26,6 +26,7 @@ from tunewright.serving.guard import PRINCIPAL, Message, Receive, Send
 
 if TYPE_CHECKING:
     from tunewright.gateway.takeover.answering import JobAnswerer
+    from tunewright.gateway.takeover.budgets import Budgets
 
 _LARGE = 1 << 20
 """Bytes of JSON that a thread reads, because they take tens of milliseconds."""
@@ -40,6 +41,7 @@ class Forwarder:
     Args:
         connections: by the upstreams' names.
         jobs: answers the jobs that own models may take over; None: there are none.
+        budgets: None: there are none.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class Forwarder:
         connections: Mapping[str, UpstreamConnection],
         observer: Observer,
         jobs: JobAnswerer | None,
+        budgets: Budgets | None,
     ):
-        self._upstreams, self._connections, self._observer, self._jobs = upstreams, connections, observer, jobs
+        self._upstreams, self._connections, self._observer = upstreams, connections, observer
+        self._jobs, self._budgets = jobs, budgets
         self._memory = BodyMemory()
 
     async def close(self) -> None:
@@ -125,6 +129,14 @@ class Forwarder:
                 response.release()
 
         found = self._jobs.find(route.kind, seen.request) if self._jobs and seen.request else None
+        job = found[0].name if found else None
+        if self._budgets and (budget := self._budgets.used_up(seen.client, job)):
+            what = f"The budget of {budget.scope} for this month (${budget.usd_per_month:,.2f}) is used up."
+            used_up = UpstreamFault(429, what, "insufficient_quota")
+            if self._jobs and found and budget.then == "own":
+                await self._jobs.without_api(*found, seen, send, used_up)
+                return
+            raise used_up
         if self._jobs and found:
             try:
                 await self._jobs(*found, seen, send, ask, pass_back)

@@ -84,6 +84,12 @@ class GatewayMetrics:
             ["job"],
             registry=self._registry,
         )
+        self._budgets = Gauge(
+            "tunewright_gateway_budget_used",
+            "The share of a month's budget that is used.",
+            ["scope"],
+            registry=self._registry,
+        )
         self.under_way = Gauge("tunewright_gateway_under_way", "Requests under way.", registry=self._registry)
 
     def answered(self, seen: Observation, usage: TokenUsage | None, usd: float | None, seconds: float) -> None:
@@ -117,6 +123,9 @@ class GatewayMetrics:
 
     def taken_back(self, job: str) -> None:
         self._taken_back.labels(job).inc()
+
+    def budget_used(self, scope: str, share: float) -> None:
+        self._budgets.labels(scope).set(share)
 
     def captured(self, *, kept: bool) -> None:
         self._captures.labels(str(kept).lower()).inc()

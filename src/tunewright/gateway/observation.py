@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunewright.economics.prices import PriceBook
 from tunewright.gateway.answers import AnswerReader, ReadAnswer
@@ -18,6 +18,9 @@ from tunewright.gateway.exchanges import Ending, ExchangeLog, without_files
 from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.routes import Route
 from tunewright.serving.captures import now
+
+if TYPE_CHECKING:
+    from tunewright.gateway.takeover.budgets import Budgets
 
 _DATED = re.compile(r"(.+?)-(?:\d{4}-\d\d-\d\d|\d{8}|\d{4})")
 """A model's name with the date of its version, such as gpt-4o-2024-08-06."""
@@ -86,10 +89,13 @@ class Observer:
 
     Args:
         exchanges: None: nothing is captured.
+        budgets: None: there are none.
     """
 
-    def __init__(self, metrics: GatewayMetrics, exchanges: ExchangeLog | None, prices: PriceBook):
-        self.metrics, self._exchanges, self._prices = metrics, exchanges, prices
+    def __init__(
+        self, metrics: GatewayMetrics, exchanges: ExchangeLog | None, prices: PriceBook, budgets: Budgets | None = None
+    ):
+        self.metrics, self._exchanges, self._prices, self._budgets = metrics, exchanges, prices, budgets
         self._estimates = UsageEstimates()
         self._captured = exchanges.largest if exchanges else 0
 
@@ -111,6 +117,8 @@ class Observer:
             self.metrics.answered(seen, answer.usage, usd, seconds)
         if seen.job:
             seen.job.noted(seen, usd, seconds)
+        if self._budgets and usd:
+            self._budgets.spend(seen.client, seen.job.job if seen.job else None, usd)
         log = self._exchanges
         if log is None or seen.route.kind == "other" or not seen.is_wanted or not log.takes(seen.id):
             return

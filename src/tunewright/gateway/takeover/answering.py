@@ -88,6 +88,22 @@ class JobAnswerer:
             if asked:
                 _release(asked)
 
+    async def without_api(
+        self, job: OwnedJob, text: str, seen: Observation, send: Send, otherwise: UpstreamFault
+    ) -> None:
+        """Answer a request by the own model alone.
+
+        Raises:
+            UpstreamFault: `otherwise`: the own model has no answer.
+        """
+        seen.job = JobNote(job.name, job.setting.mode, job.noted, fallback=otherwise.code)
+        if not asks_for_more(seen.request or {}):
+            with suppress(OwnModelFailed):
+                if await self._give(job, seen, send, await job.own_answer(text)):
+                    return
+        seen.job.fallback = None
+        raise otherwise
+
     async def close(self) -> None:
         """Give up the comparisons under way."""
         for task in self._comparing:

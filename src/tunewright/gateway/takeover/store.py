@@ -135,6 +135,19 @@ class JobTally(_Table):
     """The same of the API's."""
 
 
+class Spending(_Table):
+    """What one gateway has paid in a month in the scope of a budget."""
+
+    __tablename__ = "spending"
+    __table_args__ = (UniqueConstraint("month", "scope", "gateway"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    month: Mapped[str] = mapped_column(String(7))
+    """Such as 2026-11."""
+    scope: Mapped[str] = mapped_column(String(80))
+    gateway: Mapped[str] = mapped_column(String(80))
+    usd: Mapped[float]
+
+
 @dataclass(frozen=True)
 class Setting:
     """How a job is answered now."""
@@ -236,6 +249,22 @@ class GatewayStore:
                 else:
                     for name, value in row.items():
                         setattr(known, name, value)
+
+    def spend(self, gateway: str, month: str, usd: Mapping[str, float]) -> dict[str, float]:
+        """Write what a gateway has paid in a month so far, by scope. Returns what the others have."""
+        with self._session() as session:
+            of_month = select(Spending).where(Spending.month == month)
+            rows = {(each.gateway, each.scope): each for each in session.scalars(of_month)}
+            others: dict[str, float] = {}
+            for (name, scope), row in rows.items():
+                if name != gateway:
+                    others[scope] = others.get(scope, 0.0) + row.usd
+            for scope, amount in usd.items():
+                if (gateway, scope) in rows:
+                    rows[gateway, scope].usd = amount
+                else:
+                    session.add(Spending(month=month, scope=scope, gateway=gateway, usd=amount))
+            return others
 
     def known(self, job: str, version: str) -> tuple[float, float]:
         """(own answers of a version so far, those of them that it was sure of)."""

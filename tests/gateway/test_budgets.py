@@ -1,0 +1,155 @@
+"""What may be paid in a month: of a key, of a job, of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from openai import OpenAI, RateLimitError
+from pydantic import ValidationError
+
+from tests.gateway.conftest import Running, Start
+from tests.gateway.test_faults import until
+from tests.gateway.test_takeover import ask
+from tests.gateway.tickets import Messages, request, team_of
+from tests.gateway.upstream import Upstream, upstream
+from tunewright.auth.keys import add_key
+from tunewright.core.errors import UserError
+from tunewright.gateway.config import BudgetSpec, GatewaySpec, JobSpec, UpstreamSpec
+from tunewright.gateway.metrics import GatewayMetrics
+from tunewright.gateway.takeover.budgets import Budgets
+from tunewright.gateway.takeover.store import open_store
+
+pytestmark = pytest.mark.slow
+LITTLE = 1e-7
+"""USD that one answer costs more than."""
+
+
+@pytest.fixture
+def paid() -> Iterator[Upstream]:
+    with upstream(team_of) as played:
+        yield played
+
+
+def test_a_key_that_has_spent_its_budget_is_refused_and_no_other(
+    start: Start, paid: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PAID_KEY", "sk-upstream")
+    keys = tmp_path / "keys.json"
+    first, second = add_key(keys, "first"), add_key(keys, "second")
+    running = start(
+        {"openai": UpstreamSpec(url=paid.url, key="PAID_KEY")},
+        keys=keys,
+        budgets=[BudgetSpec(key="first", usd_per_month=LITTLE)],
+    )
+
+    def asked(key: str) -> Any:
+        client = OpenAI(base_url=f"{running.url}/v1", api_key=key, max_retries=0)
+        return client.chat.completions.create(**request("my parcel is late"))
+
+    assert asked(first).choices
+    with pytest.raises(
+        RateLimitError, match=r"The budget of key first for this month \(\$0.00\) is used up"
+    ) as refused:
+        asked(first)
+    assert refused.value.code == "insufficient_quota"
+    assert asked(second).choices
+    assert len(paid.asked) == 2
+    assert "of the budget of key first" in capsys.readouterr().err
+
+
+def test_a_job_without_budget_is_answered_by_its_own_model_alone(start: Start, paid: Upstream, tickets: Path) -> None:
+    running = start(
+        {"openai": paid.url},
+        jobs={"tickets": JobSpec(project=tickets)},
+        budgets=[BudgetSpec(job="tickets", usd_per_month=LITTLE, then="own")],
+    )
+    messages = Messages(2)
+    assert "x-tunewright-answered-by" not in ask(running, request(messages.clear())).headers
+    for text in (messages.clear(), messages.unclear()):
+        answer = ask(running, request(text))
+        assert answer.headers["x-tunewright-answered-by"] == "own"
+        assert answer.headers["x-tunewright-fallback"] == "insufficient_quota"
+    assert ask(running, request(messages.clear(), n=2)).status_code == 429
+    assert ask(running, {"model": "m", "messages": [{"role": "user", "content": "hello"}]}).status_code == 200
+    assert len(paid.asked) == 2
+
+
+def test_what_was_spent_outlives_the_process_and_counts_for_all_gateways(start: Start, paid: Upstream) -> None:
+    def begin() -> Running:
+        return start({"openai": paid.url}, budgets=[BudgetSpec(usd_per_month=LITTLE)])
+
+    first = begin()
+    assert ask(first, request("my parcel is late")).status_code == 200
+    first.gateway._now._budgets.write()  # type: ignore[union-attr]
+    second = begin()
+    assert ask(second, request("my parcel is late")).status_code == 429
+    metrics = second.gateway._now._budgets
+    metrics.write()  # type: ignore[union-attr]
+    assert b'tunewright_gateway_budget_used{scope="everything"}' in second.gateway.metrics.text()
+
+
+def test_a_new_month_begins_with_nothing_spent(tmp_path: Path) -> None:
+    spec = GatewaySpec(upstreams={"o": UpstreamSpec(url="openai")}, store=tmp_path / "gateway.db")
+    with time_machine.travel("2026-11-30 23:59:00+00:00", tick=False) as clock:
+        budgets = Budgets([BudgetSpec(usd_per_month=1)], open_store(spec), GatewayMetrics())
+        budgets.spend(None, None, 2)
+        budgets.write()
+        assert budgets.used_up(None, None)
+        clock.shift(120)
+        assert budgets.used_up(None, None) is None
+        budgets.write()
+        assert budgets.used_up(None, None) is None
+
+
+def test_what_cant_be_written_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = GatewaySpec(upstreams={"o": UpstreamSpec(url="openai")}, store=tmp_path / "gateway.db")
+    store = open_store(spec)
+    budgets = Budgets([BudgetSpec(usd_per_month=1)], store, GatewayMetrics())
+
+    def full(*_: object) -> None:
+        raise UserError("The disk is full.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "spend", full)
+        budgets.spend(None, None, 2)
+        budgets.write()
+        budgets.write()
+    assert capsys.readouterr().err.count("can't be kept at the moment") == 1
+    assert budgets.used_up("anybody", "anything")
+    budgets.write()
+    assert Budgets([BudgetSpec(usd_per_month=1)], open_store(spec), GatewayMetrics()).used_up(None, None)
+
+
+@pytest.mark.parametrize(
+    ("budget", "fault"),
+    [
+        ({"key": "a", "job": "b"}, "of a key or of a job"),
+        ({"key": "a"}, "has no `keys`"),
+        ({"job": "b"}, "there is no job 'b'"),
+        ({"usd_per_month": 0}, "greater than 0"),
+    ],
+)
+def test_a_budget_that_can_hold_for_nobody_is_refused(budget: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ValidationError, match=fault):
+        GatewaySpec.model_validate(
+            {"upstreams": {"o": {"url": "openai"}}, "budgets": [{"usd_per_month": 5.0, **budget}]}
+        )
+
+
+def test_time_runs_until_it_is_written(start: Start, paid: Upstream) -> None:
+    running = start({"openai": paid.url}, budgets=[BudgetSpec(usd_per_month=1000)])
+    assert ask(running, request("my parcel is late")).status_code == 200
+
+    def kept() -> float:
+        store = open_store(running.spec)
+        others = store.spend("another", running.gateway._now._budgets._month, {})  # type: ignore[union-attr]
+        store.close()
+        return sum(others.values())
+
+    until(lambda: kept() > 0)
