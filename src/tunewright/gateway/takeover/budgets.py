@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.gateway.config import BudgetSpec
 from tunewright.gateway.metrics import GatewayMetrics
+from tunewright.gateway.takeover.regularly import Regularly
 from tunewright.gateway.takeover.store import GatewayStore
-
-_EVERY = 1.0
-"""Seconds between two writings; several gateways may together overspend by what they pay in that time."""
 
 
 class Budgets:
-    """The budgets of a gateway, and what was spent of them. Thread-safe.
+    """The budgets of a gateway, and what was spent of them. Thread-safe. It is written every second, so several
+    gateways may together overspend by what they pay in that time.
 
     Args:
         store: keeps what was spent; closed with the budgets.
@@ -35,19 +32,15 @@ class Budgets:
         self._others: dict[str, float] = store.spend(self._name, self._month, {})
         self._warned: set[tuple[str, str]] = set()
         self._troubled = False
-        self._task: asyncio.Task[None] | None = None
+        self._writes = Regularly(self._write)
 
     def open(self) -> None:
         """Begin to write, in the running event loop."""
-        self._task = asyncio.get_running_loop().create_task(self._keep_on())
+        self._writes.open()
 
     async def close(self) -> None:
         """End, with all that was spent written."""
-        if self._task:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-        await asyncio.to_thread(self.write)
+        await self._writes.close()
         self._store.close()
 
     def spend(self, client: str | None, job: str | None, usd: float) -> None:
@@ -65,7 +58,10 @@ class Budgets:
             return next((each for each in self._of(client, job) if self._spent(each) >= each.usd_per_month), None)
 
     def write(self) -> None:
-        """Write what was spent, and read what other gateways have spent."""
+        """Write what was spent, and read what other gateways have spent, at once."""
+        self._writes.now()
+
+    def _write(self) -> None:
         with self._lock:
             self._begin_month()
             month, own = self._month, dict(self._own)
@@ -100,11 +96,6 @@ class Budgets:
     def _begin_month(self) -> None:
         if (month := _this_month()) != self._month:
             self._month, self._own, self._others = month, {}, {}
-
-    async def _keep_on(self) -> None:
-        while True:
-            await asyncio.sleep(_EVERY)
-            await asyncio.to_thread(self.write)
 
 
 def _this_month() -> str:

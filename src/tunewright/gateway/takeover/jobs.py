@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from tunewright.core.errors import UserError
@@ -16,11 +13,9 @@ from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.routes import Kind
 from tunewright.gateway.takeover.job import OwnedJob
 from tunewright.gateway.takeover.models import Hosts, own_models
+from tunewright.gateway.takeover.regularly import Regularly
 from tunewright.gateway.takeover.store import THE_GATEWAY, Setting, of_file, open_store
 from tunewright.gateway.takeover.tallies import Tallies
-
-_EVERY = 1.0
-"""Seconds between two looks at the store."""
 
 
 class Takeover:
@@ -53,25 +48,23 @@ class Takeover:
         self._seen = -1
         self._taken_back: dict[str, str] = {}
         self._troubled = False
-        self._turn = threading.Lock()
-        """Held during a look, because a cancelled one may still run in its thread while the last begins."""
+        self._looks = Regularly(self._write_and_follow)
         self._follow()
-        self._task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
         """Begin to follow the store, in the running event loop."""
-        self._task = asyncio.get_running_loop().create_task(self._keep_on())
+        self._looks.open()
 
     async def close(self) -> None:
         """End, with the last counts written."""
-        if self._task:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
-        await asyncio.to_thread(self._look)
+        await self._looks.close()
         for job in self.jobs.values():
             await job.close()
         self._store.close()
+
+    def look(self) -> None:
+        """Write what was counted and taken back, and read what was changed, at once."""
+        self._looks.now()
 
     def find(self, kind: Kind, request: Mapping[str, Any]) -> tuple[OwnedJob, str] | None:
         """The job of a request and its input; None: it is of none, or unlike the job's other requests."""
@@ -91,16 +84,6 @@ class Takeover:
         self._taken_back[name] = f"{why}; it was {before}"
         job.change(Setting("shadow", 1.0, before.audit))
         say(f"{name} was taken back from the own model: {why}. The API answers; the own model is only compared.")
-
-    async def _keep_on(self) -> None:
-        while True:
-            await asyncio.sleep(_EVERY)
-            await asyncio.to_thread(self._look)
-
-    def _look(self) -> None:
-        """Write what was counted and taken back, and read what was changed."""
-        with self._turn:
-            self._write_and_follow()
 
     def _write_and_follow(self) -> None:
         try:

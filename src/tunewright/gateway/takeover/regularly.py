@@ -1,0 +1,46 @@
+"""Work that is done every second in a thread, and once more at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+_EVERY = 1.0
+
+
+class Regularly:
+    """Does a piece of work every second.
+
+    Args:
+        work: done in a thread, one at a time.
+    """
+
+    def __init__(self, work: Callable[[], None]):
+        self._work = work
+        self._turn = threading.Lock()
+        """Held during the work, because a cancelled one may still run in its thread while the last begins."""
+        self._task: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Begin, in the running event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._keep_on())
+
+    async def close(self) -> None:
+        """End, after the work was done once more."""
+        if self._task:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await asyncio.to_thread(self.now)
+
+    def now(self) -> None:
+        """Do the work at once."""
+        with self._turn:
+            self._work()
+
+    async def _keep_on(self) -> None:
+        while True:
+            await asyncio.sleep(_EVERY)
+            await asyncio.to_thread(self.now)
