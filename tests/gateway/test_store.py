@@ -222,6 +222,7 @@ def test_a_job_or_a_bundle_that_is_not_there_is_one_paragraph(settings: Path, tm
 
 
 def test_the_ledger_is_shown_written_and_found_by_monitor(settings: Path, tmp_path: Path) -> None:
+    assert "No request of a job in these settings has passed" in run("gateway", "ledger", settings)
     store = at(load_gateway(settings).store)
     tallies = Tallies(store)
     tallies.add("tickets", "own", "v1", "gpt-4o", requests=3, own=1, own_bytes=500, bytes=1000, paid_usd=0.5)

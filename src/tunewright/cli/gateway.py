@@ -160,6 +160,9 @@ def print_ledger(found: GatewayLedger) -> None:
 
     from tunewright.gateway.takeover.ledger import SavedSums
 
+    if not found.jobs:
+        typer.echo("No request of a job in these settings has passed the gateway yet.")
+        return
     months: dict[tuple[str, str], SavedSums] = {}
     for job in found.jobs:
         for day, entry in job.days.items():
