@@ -16,7 +16,7 @@ from tunewright.gateway.takeover.store import GatewayStore
 
 
 class Budgets:
-    """The budgets of a gateway, and what was spent of them. Thread-safe. It is written every second, so several
+    """The budgets of a gateway, and what was spent of them. Thread-safe. It is written four times a second, so several
     gateways may together overspend by what they pay in that time.
 
     Args:

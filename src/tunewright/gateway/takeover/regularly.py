@@ -1,4 +1,4 @@
-"""Work that is done every second in a thread, and once more at the end."""
+"""Work that is done several times a second in a thread, and once more at the end."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-_EVERY = 1.0
+_EVERY = 0.25
+"""Seconds between two times, and so what a kill may cost of the counts."""
 
 
 class Regularly:
-    """Does a piece of work every second.
+    """Does a piece of work several times a second.
 
     Args:
         work: done in a thread, one at a time.

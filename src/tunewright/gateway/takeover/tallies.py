@@ -1,4 +1,4 @@
-"""Adding up what each job was asked and answered, and writing it to the store every second."""
+"""Adding up what each job was asked and answered, and writing it to the store."""
 
 from __future__ import annotations
 
