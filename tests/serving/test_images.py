@@ -38,5 +38,5 @@ def test_files_that_images_copy_exist() -> None:
     assert copied
     assert all((REPOSITORY / source).exists() for source in copied - {"bundle"})
     stages = {line.split(" AS ")[1] for line in lines if line.startswith("FROM ")}
-    assert stages == {"base", *TARGETS, *(f"{target}-bundle" for target in TARGETS)}
-    assert len([line for line in lines if line.startswith("ENTRYPOINT ")]) == len(TARGETS)
+    assert stages == {"base", "gateway", *TARGETS, *(f"{target}-bundle" for target in TARGETS)}
+    assert len([line for line in lines if line.startswith("ENTRYPOINT ")]) == len(TARGETS) + 1
