@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,11 +80,10 @@ def captures_folder(captures: Path) -> Path:
 
 
 def _plain(job: TrafficJob) -> dict[str, Any]:
-    fields = asdict(job)
-    del fields["drawn"], fields["seconds"]
     latency = {"p50_seconds": job.quantile(0.5), "p95_seconds": job.quantile(0.95)}
     return {
-        **fields,
+        **{each.name: getattr(job, each.name) for each in fields(job) if each.repr and each.name != "seconds"},
+        "form": asdict(job.form),
         **latency,
         "usd_per_month": job.usd_per_month,
         "examples": [asdict(each) for each in job.drawn[:3]],
