@@ -133,7 +133,7 @@ def show_ledger(
             }
         )
     else:
-        print_ledger(found)
+        _print_ledger(found)
     if page:
         write_page(page, found, now, changes)
         typer.echo(f"Wrote {page}", err=json)
@@ -149,12 +149,11 @@ def changes(settings: SettingsArgument = _SETTINGS, json: JsonOption = False) ->
         print_json([{name: getattr(each, name) for name in names} for each in found])
         return
     for each in found:
-        share = f" for {each.share:.4g} of the requests" if each.share < 1 else ""
         why = f": {each.why}" if each.why else ""
-        typer.echo(f"{each.time:%Y-%m-%d %H:%M:%S} UTC  {each.job}  {each.mode}{share}, by {each.by}{why}")
+        typer.echo(f"{each.time:%Y-%m-%d %H:%M:%S} UTC  {each.job}  {each.setting}, by {each.by}{why}")
 
 
-def print_ledger(found: GatewayLedger) -> None:
+def _print_ledger(found: GatewayLedger) -> None:
     """Print a ledger by month."""
     from rich.table import Table
 

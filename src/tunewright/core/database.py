@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from tunewright.core.errors import UserError
@@ -108,7 +108,39 @@ def user_errors(url: URL) -> Iterator[None]:
         raise known from None
 
 
-def write_ahead(connection: Connection) -> None:
+def url_in(variable: str, where: str) -> URL:
+    """The address that an environment variable holds.
+
+    Args:
+        where: the key that names the variable, for errors.
+
+    Raises:
+        UserError: it is not set, or holds no address.
+    """
+    address = os.environ.get(variable)
+    if not address:
+        raise UserError(
+            f"The environment variable {variable} is not set.",
+            where=where,
+            fix=f"Type: export {variable}=postgresql://user:password@host/name",
+        )
+    return database_url(address, where)
+
+
+def lock_tables(connection: Connection, number: int) -> None:
+    """Begin a transaction in which no other process makes or changes tables.
+
+    Args:
+        number: of PostgreSQL's advisory lock.
+    """
+    if connection.engine.dialect.name == "sqlite":
+        _write_ahead(connection)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+
+
+def _write_ahead(connection: Connection) -> None:
     """Set the mode in which readers don't wait for the writer. The file keeps it.
 
     SQLite's own waiting does not cover this: a connection that meets a writer here is refused at once.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
+from tunewright.core.call import Abandoned, OutOfTime
 from tunewright.core.progress import say
 from tunewright.inference.bundle import Bundle, load_bundle, read_info
 from tunewright.inference.checksums import Verification
@@ -24,6 +25,7 @@ from tunewright.serving.adapters import BASE, AdapterStore, AdapterVersion
 from tunewright.serving.engine import Engine
 from tunewright.tasks import Message
 
+_Answer = TypeVar("_Answer")
 _MEMORY = 512 * 2**20
 """Bytes of a folder's adapters and other weights, without the base, that stay loaded. The longest unused go first."""
 MOST_FAILURES = 10
@@ -102,6 +104,29 @@ class ChallengerShare:
         # The error's message is left out: it may hold some of the request's text.
         ends = "; it gets no more requests" if self.over else ""
         say(f"The challenger {self.version} could not answer ({type(error).__name__}), the champion did{ends}.")
+
+
+def ask_host(
+    host: Host, engine: Engine, text: str, ask: Callable[[Engine], _Answer]
+) -> tuple[Engine, _Answer, ChallengerShare | None]:
+    """(the engine that answered, its answer, the challenger that could not). The challenger on trial answers its share
+    of the requests. Where it fails, the champion answers instead.
+
+    Args:
+        engine: the champion.
+        ask: gets the answer from an engine.
+    """
+    chosen, trial = host.choose(engine, text)
+    if trial is None:
+        return chosen, ask(chosen), None
+    try:
+        return chosen, ask(chosen), None
+    except (Abandoned, OutOfTime):
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever the challenger's fault is, the champion answers)
+        answer = ask(engine)  # if the champion refuses too, the challenger is not to blame
+        trial.fail(error)
+        return engine, answer, trial
 
 
 class OneModel:

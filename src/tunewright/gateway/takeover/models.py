@@ -25,10 +25,12 @@ from tunewright.inference.bundle import load_bundle
 from tunewright.inference.checksums import Verification
 from tunewright.project import Project, Traffic
 from tunewright.serving.adapters import AdapterStore
-from tunewright.serving.hosts import Host, ManyModels
+from tunewright.serving.hosts import Host, ManyModels, ask_host
 from tunewright.serving.watcher import BundleWatcher
 
 _ROUTES = {"label": "classify", "record": "extract", "text": "generate"}
+_AT_ONCE = 4
+"""Requests that own models in this process answer at a time, for clients that wait."""
 _NICENESS = 10
 """How far the threads for comparisons stand back behind those that clients wait for."""
 
@@ -56,8 +58,8 @@ class OwnModelFailed(Exception):
 class OwnModel(Protocol):
     """A model that answers a job's input."""
 
-    @property
-    def version(self) -> str: ...
+    version: str
+    """Of the bundle that answered last."""
 
     @property
     def has_threshold(self) -> bool:
@@ -80,15 +82,11 @@ class OwnModel(Protocol):
 
 
 class Hosts:
-    """The bundles in this process, each loaded once, however many jobs use it.
+    """The bundles in this process, each loaded once, however many jobs use it."""
 
-    Args:
-        threads: requests that are answered at a time.
-    """
-
-    def __init__(self, threads: int = 4):
+    def __init__(self) -> None:
         self._hosts: dict[Path, tuple[Host, BundleWatcher | None]] = {}
-        self.live = ThreadPoolExecutor(threads, "own-model")
+        self.live = ThreadPoolExecutor(_AT_ONCE, "own-model")
         self.background = ThreadPoolExecutor(1, "own-model-background", initializer=_stand_back)
 
     def host(self, folder: Path) -> Host:
@@ -134,10 +132,8 @@ class InProcess:
     def __init__(self, hosts: Hosts, folder: Path, name: str | None):
         self._hosts, self._name = hosts, name
         self._host = hosts.host(folder)
-
-    @property
-    def version(self) -> str:
-        return self._host.engine(self._name).bundle.info.version
+        # Kept, because of a folder of adapters the engine may first have to be loaded.
+        self.version = self._host.engine(name).bundle.info.version
 
     @property
     def has_threshold(self) -> bool:
@@ -160,15 +156,9 @@ class InProcess:
         """Nothing: `Hosts` ends the bundles."""
 
     def _answer(self, text: str) -> OwnAnswer:
-        engine, trial = self._host.choose(self._host.engine(self._name), text)
-        try:
-            answer = engine.answer(text)
-        except Exception as error:
-            if trial is None:
-                raise
-            engine = self._host.engine(self._name)
-            answer = engine.answer(text)
-            trial.fail(error)
+        champion = self._host.engine(self._name)
+        self.version = champion.bundle.info.version
+        engine, answer, _ = ask_host(self._host, champion, text, lambda engine: engine.answer(text))
         flags = engine.bundle.flags(answer.confidence)
         return OwnAnswer(
             answer.text,

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, URL, Date, DateTime, Double, Engine, String, UniqueConstraint, func, insert, select, text
+from sqlalchemy import JSON, URL, Date, DateTime, Double, Engine, String, UniqueConstraint, func, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from tunewright.core.database import database_engine, database_url, place, user_errors, write_ahead
+from tunewright.core.database import database_engine, lock_tables, place, url_in, user_errors
 from tunewright.core.errors import UserError
 from tunewright.gateway.config import GatewaySpec, JobSpec, Mode
 
@@ -76,6 +76,11 @@ class ModeChange(_Table):
     why: Mapped[str]
     file: Mapped[str]
     """Mode, share and audit as gateway.yaml had them: if it has other ones later, it was changed later."""
+
+    @property
+    def setting(self) -> Setting:
+        """How the job is answered from then on."""
+        return Setting(self.mode, self.share, self.audit)  # type: ignore[arg-type]
 
 
 class JobTally(_Table):
@@ -176,11 +181,7 @@ class GatewayStore:
     def __init__(self, engine: Engine):
         self._engine = engine
         with user_errors(engine.url), engine.connect() as connection:
-            if engine.dialect.name == "sqlite":
-                write_ahead(connection)
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            else:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
+            lock_tables(connection, _LOCK)
             _Table.metadata.create_all(connection)
             version = connection.scalar(select(_Schema.version))
             if version is None:
@@ -224,7 +225,7 @@ class GatewayStore:
                 self.change(name, file, file, THE_FILE, "changed in the file" if change else "first start")
                 settings[name] = file
             else:
-                settings[name] = Setting(change.mode, change.share, change.audit)  # type: ignore[arg-type]
+                settings[name] = change.setting
         return settings
 
     def newest_change(self) -> int:
@@ -292,14 +293,7 @@ def open_store(spec: GatewaySpec) -> GatewayStore:
     """
     if spec.database is None:
         return GatewayStore(database_engine(URL.create("sqlite", database=str(spec.store))))
-    address = os.environ.get(spec.database)
-    if not address:
-        raise UserError(
-            f"The environment variable {spec.database} is not set.",
-            where="database",
-            fix=f"Type: export {spec.database}=postgresql://user:password@host/name",
-        )
-    return GatewayStore(database_engine(database_url(address, "database")))
+    return GatewayStore(database_engine(url_in(spec.database, "database")))
 
 
 def whoami() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar, cast
@@ -12,8 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from tunewright.config import Spec
-from tunewright.core.database import database_engine, database_url, user_errors
-from tunewright.core.errors import UserError
+from tunewright.core.database import database_engine, database_url, url_in, user_errors
 from tunewright.monitoring.store.migrations import is_current, upgrade
 from tunewright.monitoring.store.tables import Base
 from tunewright.project import Project
@@ -64,14 +62,7 @@ def open_store(spec: Spec) -> Store:
     variable = spec.monitor.database
     if variable is None:
         return open_at(URL.create("sqlite", database=str(Project(spec.folder).store)))
-    address = os.environ.get(variable)
-    if not address:
-        raise UserError(
-            f"The environment variable {variable} is not set.",
-            where="monitor.database",
-            fix=f"Type: export {variable}=postgresql://user:password@host/name",
-        )
-    return open_at(address)
+    return open_at(url_in(variable, "monitor.database"))
 
 
 def open_at(address: str | URL) -> Store:

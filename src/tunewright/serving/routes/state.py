@@ -10,11 +10,10 @@ from typing import TypeVar
 from fastapi import Request
 
 from tunewright.auth.keys import Principal
-from tunewright.core.call import Abandoned, OutOfTime
 from tunewright.serving.engine import Engine
 from tunewright.serving.errors import ApiError
 from tunewright.serving.guard import PRINCIPAL
-from tunewright.serving.hosts import Host, UnknownModel
+from tunewright.serving.hosts import Host, UnknownModel, ask_host
 from tunewright.serving.metrics import Metrics
 from tunewright.serving.recorder import RecordedQuestion, Recorder
 
@@ -76,18 +75,10 @@ class ServerState:
         Args:
             ask: gets the answer from an engine.
         """
-        engine, trial = self.models.choose(question.engine, question.prompt)
-        if trial is None:
-            return question, ask(engine)
-        try:
-            return replace(question, engine=engine), ask(engine)
-        except (Abandoned, OutOfTime):
-            raise
-        except Exception as error:  # noqa: BLE001 (whatever the challenger's fault is, the champion answers)
-            answer = ask(question.engine)  # if the champion refuses too, the challenger is not to blame
-            trial.fail(error)
-            self.metrics.challenger_failed(trial.version)
-            return question, answer
+        engine, answer, failed = ask_host(self.models, question.engine, question.prompt, ask)
+        if failed:
+            self.metrics.challenger_failed(failed.version)
+        return replace(question, engine=engine), answer
 
 
 def _may_use(principal: Principal | None, model: str) -> bool:

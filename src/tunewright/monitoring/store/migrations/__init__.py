@@ -6,7 +6,7 @@ import threading
 
 from sqlalchemy import Connection, Engine, inspect, text
 
-from tunewright.core.database import place, write_ahead
+from tunewright.core.database import lock_tables, place
 from tunewright.core.errors import UserError
 
 HEAD = "0002"
@@ -51,11 +51,7 @@ def upgrade(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", "tunewright.monitoring.store:migrations")
     with _ALEMBIC, engine.connect() as connection:
-        if engine.dialect.name == "sqlite":
-            write_ahead(connection)
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        else:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
+        lock_tables(connection, _LOCK)
         if not is_current(connection):
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
