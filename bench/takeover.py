@@ -420,13 +420,13 @@ def report(
     total = found["total"]
     counted = observed + total["paid_usd"] + total["audit_usd"]
     would = sum(alone(api, by_name[each.job], each.text) for each in application.got)
-    told = observed + total["api_usd"]
+    in_ledger = observed + total["api_usd"]
     print(f"paid: the meter ${meter['usd']:.4f}, the gateway ${counted:.4f} ({counted / meter['usd'] - 1:+.2%})")
-    print(f"the API alone: by its meter ${would:.4f}, by the ledger ${told:.4f} ({told / would - 1:+.2%})")
+    print(f"the API alone: by its meter ${would:.4f}, by the ledger ${in_ledger:.4f} ({in_ledger / would - 1:+.2%})")
     print(f"faults of the API: {meter['faults']}; requests that failed at a client: {len(application.failed)}")
-    for wanted, value in ((meter["usd"], counted), (would, told)):
-        if abs(value / wanted - 1) > 0.01:
-            faults.append(f"${value:.4f} is more than 1 % from ${wanted:.4f}")
+    for expected, value in ((meter["usd"], counted), (would, in_ledger)):
+        if abs(value / expected - 1) > 0.01:
+            faults.append(f"${value:.4f} is more than 1 % from ${expected:.4f}")
     faults += application.failed[:5]
     if faults:
         sys.exit("\n".join(["It does not hold:", *faults]))

@@ -84,11 +84,11 @@ def test_what_was_spent_outlives_the_process_and_counts_for_all_gateways(start: 
 
     first = begin()
     assert ask(first, request("my parcel is late")).status_code == 200
-    first.gateway._now._budgets.write()  # type: ignore[union-attr]
+    first.gateway._now._budgets.writes.now()  # type: ignore[union-attr]
     second = begin()
     assert ask(second, request("my parcel is late")).status_code == 429
     metrics = second.gateway._now._budgets
-    metrics.write()  # type: ignore[union-attr]
+    metrics.writes.now()  # type: ignore[union-attr]
     assert b'tunewright_gateway_budget_used{scope="everything"}' in second.gateway.metrics.text()
 
 
@@ -97,11 +97,11 @@ def test_a_new_month_begins_with_nothing_spent(tmp_path: Path) -> None:
     with time_machine.travel("2026-11-30 23:59:00+00:00", tick=False) as clock:
         budgets = Budgets([BudgetSpec(usd_per_month=1)], open_store(spec), GatewayMetrics())
         budgets.spend(None, None, 2)
-        budgets.write()
+        budgets.writes.now()
         assert budgets.used_up(None, None)
         clock.shift(120)
         assert budgets.used_up(None, None) is None
-        budgets.write()
+        budgets.writes.now()
         assert budgets.used_up(None, None) is None
 
 
@@ -118,11 +118,11 @@ def test_what_cant_be_written_is_written_later(
     with monkeypatch.context() as patched:
         patched.setattr(store, "spend", full)
         budgets.spend(None, None, 2)
-        budgets.write()
-        budgets.write()
+        budgets.writes.now()
+        budgets.writes.now()
     assert capsys.readouterr().err.count("can't be kept at the moment") == 1
     assert budgets.used_up("anybody", "anything")
-    budgets.write()
+    budgets.writes.now()
     assert Budgets([BudgetSpec(usd_per_month=1)], open_store(spec), GatewayMetrics()).used_up(None, None)
 
 

@@ -56,7 +56,7 @@ def text_of(answer: httpx.Response) -> str:
 
 def counts(running: Running) -> dict[str, float]:
     """All that was counted of the job."""
-    running.gateway._now.takeover.look()  # type: ignore[union-attr]
+    running.gateway._now.takeover.looks.now()  # type: ignore[union-attr]
     store = open_store(running.spec)
     tallies = store.tallies()
     store.close()

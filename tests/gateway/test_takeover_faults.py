@@ -133,8 +133,8 @@ def test_answers_go_on_where_counts_cant_be_kept(
         patched.setattr(takeover._store, "save", full)
         for _ in range(3):
             assert is_own(ask(running, request(messages.clear())))
-        takeover.look()
-        takeover.look()
+        takeover.looks.now()
+        takeover.looks.now()
     assert capsys.readouterr().err.count("Modes and counts can't be kept at the moment; answers go on.") == 1
     assert counts(running)["own"] == 3
 

@@ -158,7 +158,7 @@ def test_settings_of_a_gateway_name_the_folder(folder: Path) -> None:
     assert told["requests"] == 390
     assert {job["form"]["kind"] for job in told["jobs"]} == {"tool calls", "labels", "short text"}
     assert all(len(job["examples"]) == 3 for job in told["jobs"])
-    assert all(job.keys().isdisjoint({"drawn", "prompts", "template", "rivals"}) for job in told["jobs"])
+    assert all(job.keys().isdisjoint({"drawn", "prompts", "template", "fixed", "rivals"}) for job in told["jobs"])
 
 
 @pytest.mark.slow

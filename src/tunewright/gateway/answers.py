@@ -49,6 +49,12 @@ class ReadAnswer:
     """False: the answer is not all in `choices`, because it is too large or can't be read."""
 
 
+def reader_of(kind: Kind, headers: Mapping[str, str], largest: int) -> AnswerReader:
+    """The reader of an answer with these headers; see `AnswerReader`."""
+    encoding = headers.get("content-encoding", "").strip().lower()
+    return AnswerReader(kind, headers.get("content-type", ""), encoding, largest)
+
+
 class AnswerReader:
     """Reads one answer.
 

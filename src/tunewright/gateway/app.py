@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tunewright.gateway.takeover.budgets import Budgets
     from tunewright.gateway.takeover.jobs import Takeover
     from tunewright.gateway.takeover.models import Hosts
-    from tunewright.gateway.takeover.store import Setting
+    from tunewright.gateway.takeover.store import GatewayStore, Setting
 
 _LOOK_SECONDS = 0.5
 """How often a replaced setting looks whether its last request has ended."""
@@ -100,20 +100,22 @@ class Gateway:
             say("The settings were read again.")
 
     def _read(self) -> _Settings:
-        spec, takeover, budgets = self._load(), None, None
+        spec = self._load()
+        if not spec.budgets and not spec.jobs:
+            return _Settings(spec, self.metrics)
         # Imported only where needed: the libraries of models and of the store take time, and may not be installed.
-        if spec.budgets:
-            from tunewright.gateway.takeover.budgets import Budgets
-            from tunewright.gateway.takeover.store import open_store
+        from tunewright.gateway.takeover.budgets import Budgets
+        from tunewright.gateway.takeover.store import open_store
 
-            budgets = Budgets(spec.budgets, open_store(spec), self.metrics)
+        store, takeover = open_store(spec), None
         if spec.jobs:
             from tunewright.gateway.takeover.jobs import Takeover
             from tunewright.gateway.takeover.models import Hosts
 
             self._hosts = self._hosts or Hosts()
-            takeover = Takeover(spec, self._hosts, self.metrics)
-        return _Settings(spec, self.metrics, takeover, budgets)
+            takeover = Takeover(spec, store, self._hosts, self.metrics)
+        budgets = Budgets(spec.budgets, store, self.metrics) if spec.budgets else None
+        return _Settings(spec, self.metrics, store, takeover, budgets)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -146,8 +148,15 @@ class _Settings:
     _forward: Forwarder
     _app: App
 
-    def __init__(self, spec: GatewaySpec, metrics: GatewayMetrics, takeover: Takeover | None, budgets: Budgets | None):
-        self.spec = spec
+    def __init__(
+        self,
+        spec: GatewaySpec,
+        metrics: GatewayMetrics,
+        store: GatewayStore | None = None,
+        takeover: Takeover | None = None,
+        budgets: Budgets | None = None,
+    ):
+        self.spec, self._store = spec, store
         self._most, self._metrics = spec.limit_concurrency, metrics
         self.upstreams = Upstreams(spec)
         self._keys = KeyRing(spec.keys) if spec.keys else None
@@ -163,10 +172,10 @@ class _Settings:
         if self.takeover:
             from tunewright.gateway.takeover.answering import JobAnswerer
 
-            self.takeover.open()
+            self.takeover.looks.open()
             jobs = JobAnswerer(self.takeover, self._observer)
         if self._budgets:
-            self._budgets.open()
+            self._budgets.writes.open()
         self._forward = Forwarder(self.upstreams, self._connections, self._observer, jobs, self._budgets)
         within_limit = self._forward_within_limit
         self._app = CheckPrincipal(within_limit, self._keys, None) if self._keys else within_limit
@@ -179,7 +188,9 @@ class _Settings:
         if self.takeover:
             await self.takeover.close()
         if self._budgets:
-            await self._budgets.close()
+            await self._budgets.writes.close()
+        if self._store:
+            self._store.close()
         for connection in self._connections.values():
             await connection.close()
         if self._exchanges:

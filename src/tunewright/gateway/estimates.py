@@ -13,7 +13,7 @@ from tunewright.gateway.answers import AnswerChoice
 _LEAST = 20
 """Answers with token counts from which others are estimated."""
 _MOST_MODELS = 1000
-"""Models that are told apart; clients name them, so their number is bounded."""
+"""Models that are kept apart; clients name them, so their number is bounded."""
 
 
 @dataclass

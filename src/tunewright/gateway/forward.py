@@ -13,7 +13,7 @@ import aiohttp
 
 from tunewright.auth.keys import Principal
 from tunewright.core.limits import GATEWAY_BODY_BYTES, JSON_PARTS, SMALL_BODY_BYTES
-from tunewright.gateway.answers import AnswerReader
+from tunewright.gateway.answers import reader_of
 from tunewright.gateway.body import Body, BodyMemory, ClientLeft, TooSlow
 from tunewright.gateway.connection import UpstreamConnection
 from tunewright.gateway.headers import OWN, to_client, value_of
@@ -156,8 +156,7 @@ class Forwarder:
         kind = response.headers.get("content-type", "")
         seen.status, seen.streamed = response.status, kind.startswith("text/event-stream")
         if seen.route.kind != "other":
-            encoding = response.headers.get("content-encoding", "").strip().lower()
-            seen.reader = AnswerReader(seen.route.kind, kind, encoding, self._observer.largest(seen))
+            seen.reader = reader_of(seen.route.kind, response.headers, self._observer.largest(seen))
         headers = to_client(response.raw_headers)
         length = response.headers.get("content-length", "")
         expected = int(length) if length.isdigit() else -1

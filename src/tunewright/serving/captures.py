@@ -110,7 +110,7 @@ class RequestLog:
 
 def is_drawn(identity: str, share: float) -> bool:
     """Whether an id belongs to a share of all ids. The id alone decides, in every process."""
-    return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8]) < share * 2**64
+    return int.from_bytes(hashlib.sha256(identity.encode("utf-8", "surrogatepass")).digest()[:8]) < share * 2**64
 
 
 def now() -> str:

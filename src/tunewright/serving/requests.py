@@ -50,6 +50,16 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+class StreamableRequest(BaseModel):
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
 class JsonSchema(BaseModel):
     name: str = ""
     form: dict[str, Any] = Field(alias="schema")
@@ -82,15 +92,13 @@ class ResponseFormat(BaseModel):
         return {"type": "object"} if self.type == "json_object" else None
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(StreamableRequest):
     """OpenAI's request. The server accepts sampling settings and ignores them: it always gives the likeliest answer.
     Limits and stop texts hold for generated text; labels and records are always whole."""
 
     model: str
     messages: list[ChatMessage] = Field(min_length=1)
     n: Literal[1] = 1
-    stream: bool = False
-    stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     stop: Stop = ()
@@ -110,31 +118,19 @@ class ChatRequest(BaseModel):
         return self
 
     @property
-    def wants_usage(self) -> bool:
-        """Whether a stream ends with the token counts."""
-        return self.stream_options is not None and self.stream_options.include_usage
-
-    @property
     def generation_config(self) -> GenerationConfig:
         schema = self.response_format.schema_of_answer if self.response_format else None
         return GenerationConfig(self.stop, self.max_completion_tokens or self.max_tokens, schema)
 
 
-class CompletionRequest(BaseModel):
+class CompletionRequest(StreamableRequest):
     """A request to /v1/completions: the prompt is the one message of a chat."""
 
     model: str
     prompt: Text
     n: Literal[1] = 1
-    stream: bool = False
-    stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1)
     stop: Stop = ()
-
-    @property
-    def wants_usage(self) -> bool:
-        """Whether a stream ends with the token counts."""
-        return self.stream_options is not None and self.stream_options.include_usage
 
     def as_chat(self) -> ChatRequest:
         message = ChatMessage(role="user", content=self.prompt)

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 from tunewright.core.errors import UserError, did_you_mean
 from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.exchanges import Exchange, read_exchanges
 from tunewright.gateway.jobs.prompts import SYSTEM, Prompt, read_prompt
-from tunewright.gateway.jobs.signature import JobSignature, fixed_in, signature_of
+from tunewright.gateway.jobs.signature import JobSignature, OwnAnswerKind, fixed_in, signature_of
 from tunewright.gateway.jobs.slots import outline, parts_of, variable_text
 from tunewright.gateway.jobs.words import Triples
 from tunewright.traffic.answers import AnswerKind, AnswerShape, answer_shape
@@ -25,7 +24,7 @@ from tunewright.traffic.reservoir import Reservoir
 DAYS_OF_MONTH = 30.44
 DRAWN = 2000
 """Answered requests of each job that are looked at more closely, drawn at random."""
-ANSWERS: dict[AnswerKind, Literal["label", "record", "text"]] = {
+ANSWERS: dict[AnswerKind, OwnAnswerKind] = {
     "labels": "label",
     "record": "record",
     "tool calls": "record",
@@ -79,6 +78,8 @@ class TrafficJob:
     prompts: list[Prompt] = field(repr=False)
     """Of the drawn answers."""
     template: Triples = field(repr=False)
+    fixed: Triples = field(repr=False)
+    """By these its prompts are cut; see `fixed_in`."""
     rivals: list[Triples] = field(repr=False)
     """The templates of the other jobs of the same form."""
 
@@ -87,7 +88,9 @@ class TrafficJob:
         """By what the gateway recognises its requests."""
         tool = self.form.names[0] if self.form.kind == "tool calls" else None
         answer = ANSWERS[self.form.kind]
-        return signature_of(self.name, self.prompts, self.template, self.rivals, answer, tool, self.form.key)
+        return signature_of(
+            self.name, self.prompts, self.template, self.fixed, self.rivals, answer, tool, self.form.key
+        )
 
     @property
     def usd_per_month(self) -> float | None:
@@ -238,6 +241,7 @@ class _Tally:
             ],
             prompts=[prompt for _, prompt in drawn],
             template=found.template.triples,
+            fixed=fixed,
             rivals=rivals,
         )
 

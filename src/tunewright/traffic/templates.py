@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from tunewright.gateway.jobs.templates import FIXED
 from tunewright.gateway.jobs.words import Triples, are_edges, are_leads, are_systems
 
-_FIXED = 0.9
-"""The share of a job's prompts that have a triple of its template. Templates have optional parts, too."""
 _TOGETHER = 0.8
 """The overlap (Jaccard) from which two triples occur together."""
 _LEAST_PROMPTS = 10
@@ -98,7 +97,7 @@ class _Sample:
 
     def shared(self, rows: Rows) -> Triples:
         """The triples that nearly all of some prompts have."""
-        return self._triples[self._counts(rows) >= _FIXED * len(rows)]
+        return self._triples[self._counts(rows) >= FIXED * len(rows)]
 
     def split(self, rows: Rows) -> list[Rows]:
         """Some prompts, split into those of one template each."""

@@ -15,13 +15,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from tunewright.core.errors import UserError
 from tunewright.gateway.jobs.prompts import Prompt, read_prompt
 from tunewright.gateway.jobs.slots import parts_of, pattern_of, variable_text
-from tunewright.gateway.jobs.templates import TemplateIndex
+from tunewright.gateway.jobs.templates import FIXED, TemplateIndex
 from tunewright.gateway.jobs.words import Triples, fixed_triples_of, triples_of
 from tunewright.gateway.routes import Kind
 
 JOB_FILE = "job.json"
-_FIXED = 0.9
-"""The share of a job's prompts that have a fixed triple. Templates have optional parts, too."""
+OwnAnswerKind = Literal["label", "record", "text"]
+"""What an own model answers."""
 _RECOGNISED = 0.98
 """The share of the captured prompts that must be recognised. The rarest forms are left to the API."""
 _LOOKED_AT = 2000
@@ -30,6 +30,7 @@ _MAY_LACK = 2
 """Triples of the template that a prompt may lack, such as a full stop at a message's end that all captured ones had. A
 sentence that is gone from the instruction takes more with it."""
 _RIVAL = -1
+"""In place of a job's number."""
 _RIVALS = 30
 """Templates of other jobs that are kept, the most similar first."""
 
@@ -66,7 +67,7 @@ class JobSignature(BaseModel):
     """The patterns of its prompts, as `pattern_of`. A prompt with another one has a text that the job never had."""
     rivals: list[_StoredTriples]
     """Templates of other jobs of the same form. A prompt that has more of one of these is not of this job."""
-    answer: Literal["label", "record", "text"]
+    answer: OwnAnswerKind
     tool: str | None = None
     """The tool whose arguments the record is; None: the record is the answer's text."""
     key: str | None = None
@@ -128,15 +129,16 @@ def fixed_in(prompts: Sequence[Prompt]) -> Triples:
     looked_at = prompts[:_LOOKED_AT]
     together = np.concatenate([np.empty(0, np.uint64), *map(fixed_triples_of, looked_at)])
     triples, counts = np.unique(together, return_counts=True)
-    return triples[counts >= max(2.0, _FIXED * len(looked_at))]
+    return triples[counts >= max(2.0, FIXED * len(looked_at))]
 
 
 def signature_of(
     name: str,
     prompts: Sequence[Prompt],
     template: Triples,
+    fixed: Triples,
     rivals: Sequence[Triples],
-    answer: Literal["label", "record", "text"],
+    answer: OwnAnswerKind,
     tool: str | None = None,
     key: str | None = None,
 ) -> JobSignature:
@@ -144,9 +146,10 @@ def signature_of(
 
     Args:
         prompts: some of the job, drawn at random.
+        fixed: as `fixed_in` finds them.
         rivals: the templates of the other jobs of the same form.
     """
-    fixed, looked_at = fixed_in(prompts), prompts[:_LOOKED_AT]
+    looked_at = prompts[:_LOOKED_AT]
     patterns = Counter(pattern_of(prompt, parts_of(prompt, fixed)) for prompt in looked_at)
     shares = sorted(_overlap(triples_of(prompt), template) / max(1, len(template)) for prompt in looked_at)
     alike = sorted(rivals, key=lambda rival: -_overlap(rival, template))

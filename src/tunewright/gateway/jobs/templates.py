@@ -8,6 +8,8 @@ import numpy as np
 
 from tunewright.gateway.jobs.words import Triples
 
+FIXED = 0.9
+"""The share of a job's prompts that have a triple of its template. Templates have optional parts, too."""
 _BELONGS = 0.7
 """The share of a template's triples that a prompt of its job has."""
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import aiohttp
 
-from tunewright.gateway.answers import AnswerReader
+from tunewright.gateway.answers import reader_of
 from tunewright.gateway.headers import OWN
 from tunewright.gateway.observation import BY_OWN_MODEL, COMPARED_BYTES, JobNote, Observation, Observer
 from tunewright.gateway.takeover.job import OwnedJob
@@ -190,12 +190,7 @@ class JobAnswerer:
         """Read the API's answer to a request that the own model has answered, and compare."""
         try:
             response = await asked
-            reader = AnswerReader(
-                seen.route.kind,
-                response.headers.get("content-type", ""),
-                response.headers.get("content-encoding", "").strip().lower(),
-                COMPARED_BYTES,
-            )
+            reader = reader_of(seen.route.kind, response.headers, COMPARED_BYTES)
             async for piece in response.content.iter_any():
                 reader.feed(piece)
             answer = reader.result()

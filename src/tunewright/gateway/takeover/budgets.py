@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.gateway.config import BudgetSpec
 from tunewright.gateway.metrics import GatewayMetrics
@@ -20,7 +19,7 @@ class Budgets:
     gateways may together overspend by what they pay in that time.
 
     Args:
-        store: keeps what was spent; closed with the budgets.
+        store: keeps what was spent.
     """
 
     def __init__(self, budgets: Sequence[BudgetSpec], store: GatewayStore, metrics: GatewayMetrics):
@@ -31,17 +30,8 @@ class Budgets:
         self._own: dict[str, float] = {}
         self._others: dict[str, float] = store.spend(self._name, self._month, {})
         self._warned: set[tuple[str, str]] = set()
-        self._troubled = False
-        self._writes = Regularly(self._write)
-
-    def open(self) -> None:
-        """Begin to write, in the running event loop."""
-        self._writes.open()
-
-    async def close(self) -> None:
-        """End, with all that was spent written."""
-        await self._writes.close()
-        self._store.close()
+        self.writes = Regularly(self._write, "What is spent can't be kept at the moment; answers go on.")
+        """Write what was spent, and read what other gateways have spent."""
 
     def spend(self, client: str | None, job: str | None, usd: float) -> None:
         """Count what was paid for an answer."""
@@ -57,22 +47,11 @@ class Budgets:
             self._begin_month()
             return next((each for each in self._of(client, job) if self._spent(each) >= each.usd_per_month), None)
 
-    def write(self) -> None:
-        """Write what was spent, and read what other gateways have spent, at once."""
-        self._writes.now()
-
     def _write(self) -> None:
         with self._lock:
             self._begin_month()
             month, own = self._month, dict(self._own)
-        try:
-            others = self._store.spend(self._name, month, own)
-        except UserError as error:
-            if not self._troubled:
-                say(f"What is spent can't be kept at the moment; answers go on. {error.paragraph()}")
-            self._troubled = True
-            return
-        self._troubled = False
+        others = self._store.spend(self._name, month, own)
         with self._lock:
             if month == self._month:
                 self._others = others

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from tunewright.gateway.takeover.evidence import ChangeDetector, interval
 from tunewright.gateway.takeover.models import ModelChain, OwnAnswer, OwnModelFailed
 from tunewright.gateway.takeover.store import Setting, of_file
 from tunewright.gateway.takeover.tallies import Tallies
+from tunewright.serving.captures import is_drawn
 from tunewright.tasks.base import Unfit
 from tunewright.tasks.registry import task_of
 
@@ -29,7 +30,9 @@ LONGEST = 60.0
 _LATENCIES = 1000
 """The last latencies, whose 99th percentile is the own model's patience."""
 _LEAST_LATENCIES = 100
+"""Latencies from which that is known; before, the goal's 95th percentile is the patience."""
 _LEAST_PATIENCE = 0.02
+"""Seconds."""
 _LATE, _FAILED = 0.05, 0.01
 """The shares of own answers that may be slower than the goal's 95th percentile, and that may fail."""
 
@@ -92,7 +95,9 @@ class OwnedJob:
         self._unsure: ChangeDetector | None = None
         """None: too little is known of the model yet."""
         self._under_way = 0
-        self._latencies: deque[float] = deque(maxlen=_LATENCIES)
+        self._latencies: deque[float] = deque()
+        self._sorted: list[float] = []
+        """The same, the shortest first: sorting them anew for each answer would take the event loop's time."""
         self._patience = self.p95_seconds
         self._begin_again()
 
@@ -122,9 +127,9 @@ class OwnedJob:
             text: its input, which decides whether it falls in the share.
         """
         setting = self.setting
-        is_in = setting.share == 1 or _drawn(f"{self.name}\n{text}") < setting.share
+        is_in = is_drawn(f"{self.name}\n{text}", setting.share)
         own_first = is_in and setting.mode in ("cascade", "own")
-        audited = own_first and _drawn(identity) < setting.audit
+        audited = own_first and is_drawn(identity, setting.audit)
         return AnswerPlan(own_first, setting.mode == "own", audited or (is_in and setting.mode == "shadow"))
 
     @property
@@ -157,9 +162,7 @@ class OwnedJob:
         self._watch_requests(answer)
         self._metrics.own_answered(self.name, answer.seconds)
         if not in_background:
-            self._latencies.append(answer.seconds)
-            if len(self._latencies) >= _LEAST_LATENCIES:
-                self._patience = max(_LEAST_PATIENCE, sorted(self._latencies)[int(0.99 * len(self._latencies))])
+            self._learn_patience(answer.seconds)
         self._tell(failed=False, late=answer.seconds > self.p95_seconds, in_background=in_background)
         return answer
 
@@ -184,8 +187,8 @@ class OwnedJob:
         """Count an answer of the API that no client gets."""
         self._add(seen.model, audits=1, audit_usd=usd or 0.0, **_tokens(seen, usd))
 
-    def compare(self, text: str, own: OwnAnswer, api: AnswerChoice, *, was_given: bool) -> float:
-        """The agreement of an own answer with the API's, 0 to 1, counted.
+    def compare(self, text: str, own: OwnAnswer, api: AnswerChoice, *, was_given: bool) -> None:
+        """Count the agreement of an own answer with the API's, 0 to 1.
 
         Args:
             was_given: whether the client got the own answer, so that a disagreement speaks against that.
@@ -197,7 +200,6 @@ class OwnedJob:
         self._metrics.compared(self.name, agreement)
         if was_given and self._disagreements.add(1 - agreement):
             self._against(f"it agrees with the API less often than {self.least_agreement:.1%}")
-        return agreement
 
     async def close(self) -> None:
         await self._model.close()
@@ -221,6 +223,14 @@ class OwnedJob:
             self._against(f"it fails on more than {_FAILED:.0%} of the requests")
         if self._slow.add(float(late)):
             self._against(f"more than {_LATE:.0%} of its answers take longer than {1000 * self.p95_seconds:,.0f} ms")
+
+    def _learn_patience(self, seconds: float) -> None:
+        if len(self._latencies) == _LATENCIES:
+            del self._sorted[bisect_left(self._sorted, self._latencies.popleft())]
+        self._latencies.append(seconds)
+        insort(self._sorted, seconds)
+        if len(self._sorted) >= _LEAST_LATENCIES:
+            self._patience = max(_LEAST_PATIENCE, self._sorted[int(0.99 * len(self._sorted))])
 
     def _watch_requests(self, answer: OwnAnswer) -> None:
         """Find out whether the requests have changed: then a model is sure of fewer of them. That shows long before
@@ -261,8 +271,3 @@ def _tokens(seen: Observation, usd: float | None) -> dict[str, float]:
         "cached_tokens": usage.cached_tokens,
         "answer_tokens": usage.answer_tokens,
     }
-
-
-def _drawn(text: str) -> float:
-    """A number from 0 to 1 that is always the same for a text."""
-    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:8]) / 2**64

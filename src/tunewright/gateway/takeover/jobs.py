@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.gateway.config import GatewaySpec
 from tunewright.gateway.jobs.signature import Recogniser, read_signature
@@ -14,7 +13,7 @@ from tunewright.gateway.routes import Kind
 from tunewright.gateway.takeover.job import OwnedJob
 from tunewright.gateway.takeover.models import Hosts, own_models
 from tunewright.gateway.takeover.regularly import Regularly
-from tunewright.gateway.takeover.store import THE_GATEWAY, Setting, of_file, open_store
+from tunewright.gateway.takeover.store import THE_GATEWAY, GatewayStore, Setting, of_file
 from tunewright.gateway.takeover.tallies import Tallies
 
 
@@ -22,12 +21,11 @@ class Takeover:
     """The jobs that own models may take over.
 
     Raises:
-        UserError: a project, a bundle or the store can't be used.
+        UserError: a project or a bundle can't be used, or the store does not answer.
     """
 
-    def __init__(self, spec: GatewaySpec, hosts: Hosts, metrics: GatewayMetrics):
-        self._spec, self._metrics = spec, metrics
-        self._store = open_store(spec)
+    def __init__(self, spec: GatewaySpec, store: GatewayStore, hosts: Hosts, metrics: GatewayMetrics):
+        self._spec, self._store, self._metrics = spec, store, metrics
         self._tallies = Tallies(self._store)
         signatures = {name: read_signature(job.project) for name, job in spec.jobs.items()}
         self._recogniser = Recogniser(signatures)
@@ -47,24 +45,15 @@ class Takeover:
             owned.recall(*self._store.known(name, owned.version))
         self._seen = -1
         self._taken_back: dict[str, str] = {}
-        self._troubled = False
-        self._looks = Regularly(self._write_and_follow)
+        self.looks = Regularly(self._look, "Modes and counts can't be kept at the moment; answers go on.")
+        """Write what was counted and taken back, and read what was changed."""
         self._follow()
-
-    def open(self) -> None:
-        """Begin to follow the store, in the running event loop."""
-        self._looks.open()
 
     async def close(self) -> None:
         """End, with the last counts written."""
-        await self._looks.close()
+        await self.looks.close()
         for job in self.jobs.values():
             await job.close()
-        self._store.close()
-
-    def look(self) -> None:
-        """Write what was counted and taken back, and read what was changed, at once."""
-        self._looks.now()
 
     def find(self, kind: Kind, request: Mapping[str, Any]) -> tuple[OwnedJob, str] | None:
         """The job of a request and its input; None: it is of none, or unlike the job's other requests."""
@@ -85,21 +74,14 @@ class Takeover:
         job.change(Setting("shadow", 1.0, before.audit))
         say(f"{name} was taken back from the own model: {why}. The API answers; the own model is only compared.")
 
-    def _write_and_follow(self) -> None:
-        try:
-            for name, why in list(self._taken_back.items()):
-                setting, file = self.jobs[name].setting, of_file(self._spec.jobs[name])
-                self._store.change(name, setting, file, THE_GATEWAY, why)
-                del self._taken_back[name]
-            self._tallies.flush()
-            if self._store.newest_change() != self._seen:
-                self._follow()
-        except UserError as error:
-            if not self._troubled:
-                say(f"Modes and counts can't be kept at the moment; answers go on. {error.paragraph()}")
-            self._troubled = True
-        else:
-            self._troubled = False
+    def _look(self) -> None:
+        for name, why in list(self._taken_back.items()):
+            setting, file = self.jobs[name].setting, of_file(self._spec.jobs[name])
+            self._store.change(name, setting, file, THE_GATEWAY, why)
+            del self._taken_back[name]
+        self._tallies.flush()
+        if self._store.newest_change() != self._seen:
+            self._follow()
 
     def _follow(self) -> None:
         settings = self._store.settings(self._spec.jobs)

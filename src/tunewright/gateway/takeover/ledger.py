@@ -18,7 +18,7 @@ from tunewright.gateway.takeover.tallies import BOUNDS, summed
 _BASIS_DAYS = 30
 """Days up to a day whose answers of the API say what its own answers would have cost there."""
 _MONTHS = 12
-"""Months within which the end of an API is told."""
+"""Months before an API's end in which the ledger mentions it."""
 
 
 @dataclass

@@ -7,19 +7,24 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say
+
 _EVERY = 0.25
 """Seconds between two times, and so what a kill may cost of the counts."""
 
 
 class Regularly:
-    """Does a piece of work several times a second.
+    """Does a piece of work several times a second. If it fails, that is said once, and it is tried again.
 
     Args:
         work: done in a thread, one at a time.
+        trouble: what to say where it raises a `UserError`.
     """
 
-    def __init__(self, work: Callable[[], None]):
-        self._work = work
+    def __init__(self, work: Callable[[], None], trouble: str):
+        self._work, self._trouble = work, trouble
+        self._is_troubled = False
         self._turn = threading.Lock()
         """Held during the work, because a cancelled one may still run in its thread while the last begins."""
         self._task: asyncio.Task[None] | None = None
@@ -39,7 +44,14 @@ class Regularly:
     def now(self) -> None:
         """Do the work at once."""
         with self._turn:
-            self._work()
+            try:
+                self._work()
+            except UserError as error:
+                if not self._is_troubled:
+                    say(f"{self._trouble} {error.paragraph()}")
+                self._is_troubled = True
+            else:
+                self._is_troubled = False
 
     async def _keep_on(self) -> None:
         while True:

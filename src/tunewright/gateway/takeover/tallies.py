@@ -8,7 +8,7 @@ import threading
 import uuid
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from tunewright.gateway.takeover.store import AMOUNTS, GatewayStore
@@ -17,19 +17,19 @@ BOUNDS = tuple(0.001 * 1.1**step for step in range(140))
 """Upper bounds of the buckets of latencies in seconds, a millisecond to ten minutes, each a tenth above the last."""
 
 
+_Key = tuple[date, str, str, str]
+"""Day, job, mode and version."""
+
+
 class Tallies:
-    """The tallies of this process. Thread-safe.
+    """The tallies of this process. Thread-safe."""
 
-    Args:
-        name: of this gateway among several; None: host, process and start.
-    """
-
-    def __init__(self, store: GatewayStore, name: str | None = None):
+    def __init__(self, store: GatewayStore):
         self._store = store
-        self._name = name or f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._name = f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._lock = threading.Lock()
-        self._rows: dict[tuple[str, str, str, str], dict[str, Any]] = {}
-        self._changed: set[tuple[str, str, str, str]] = set()
+        self._rows: dict[_Key, dict[str, Any]] = {}
+        self._changed: set[_Key] = set()
 
     def add(self, job: str, mode: str, version: str, model: str | None = None, **amounts: float) -> None:
         """Add amounts to a job's row of today.
@@ -39,7 +39,7 @@ class Tallies:
             amounts: of `AMOUNTS`; and own_seconds or api_seconds, one latency.
         """
         today = datetime.now(UTC).date()
-        key = str(today), job, mode, version
+        key = today, job, mode, version
         with self._lock:
             row = self._rows.get(key)
             if row is None:
@@ -81,7 +81,7 @@ class Tallies:
             with self._lock:
                 self._changed |= changed
             raise
-        today = str(datetime.now(UTC).date())
+        today = datetime.now(UTC).date()
         with self._lock:
             for key in changed - self._changed:
                 if key[0] != today:
