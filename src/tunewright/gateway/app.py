@@ -17,6 +17,7 @@ from tunewright.gateway.exchanges import ExchangeLog
 from tunewright.gateway.forward import Forwarder
 from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.observation import Observer
+from tunewright.gateway.trace_settings import tracing_by_environment
 from tunewright.gateway.upstreams import Upstreams
 from tunewright.serving.errors import refusal
 from tunewright.serving.guard import App, CheckPrincipal, Message, Receive, Send
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tunewright.gateway.takeover.jobs import Takeover
     from tunewright.gateway.takeover.models import Hosts
     from tunewright.gateway.takeover.store import GatewayStore, Setting
+    from tunewright.gateway.tracing import Tracing
 
 _LOOK_SECONDS = 0.5
 """How often a replaced setting looks whether its last request has ended."""
@@ -45,6 +47,7 @@ class Gateway:
     def __init__(self, load: Callable[[], GatewaySpec]):
         self._load = load
         self.metrics = GatewayMetrics()
+        self._tracing = tracing_by_environment()
         self._hosts: Hosts | None = None
         """The own models; None: there were never any jobs."""
         self._now = self._read()
@@ -102,7 +105,7 @@ class Gateway:
     def _read(self) -> _Settings:
         spec = self._load()
         if not spec.budgets and not spec.jobs:
-            return _Settings(spec, self.metrics)
+            return _Settings(spec, self.metrics, self._tracing)
         # Imported only where needed: the libraries of models and of the store take time, and may not be installed.
         from tunewright.gateway.takeover.budgets import Budgets
         from tunewright.gateway.takeover.store import open_store
@@ -115,7 +118,7 @@ class Gateway:
             self._hosts = self._hosts or Hosts()
             takeover = Takeover(spec, store, self._hosts, self.metrics)
         budgets = Budgets(spec.budgets, store, self.metrics) if spec.budgets else None
-        return _Settings(spec, self.metrics, store, takeover, budgets)
+        return _Settings(spec, self.metrics, self._tracing, store, takeover, budgets)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -128,6 +131,8 @@ class Gateway:
         await asyncio.gather(self._now.close(), *self._closing)
         if self._hosts:
             self._hosts.close()
+        if self._tracing:
+            await asyncio.to_thread(self._tracing.close)
         await send({"type": "lifespan.shutdown.complete"})
 
     def _health(self) -> tuple[str, bytes]:
@@ -152,12 +157,13 @@ class _Settings:
         self,
         spec: GatewaySpec,
         metrics: GatewayMetrics,
+        tracing: Tracing | None,
         store: GatewayStore | None = None,
         takeover: Takeover | None = None,
         budgets: Budgets | None = None,
     ):
         self.spec, self._store = spec, store
-        self._most, self._metrics = spec.limit_concurrency, metrics
+        self._most, self._metrics, self._tracing = spec.limit_concurrency, metrics, tracing
         self.upstreams = Upstreams(spec)
         self._keys = KeyRing(spec.keys) if spec.keys else None
         self._exchanges = _exchange_log(spec)
@@ -173,10 +179,10 @@ class _Settings:
             from tunewright.gateway.takeover.answering import JobAnswerer
 
             self.takeover.looks.open()
-            jobs = JobAnswerer(self.takeover, self._observer)
+            jobs = JobAnswerer(self.takeover, self._observer, self._tracing)
         if self._budgets:
             self._budgets.writes.open()
-        self._forward = Forwarder(self.upstreams, self._connections, self._observer, jobs, self._budgets)
+        self._forward = Forwarder(self.upstreams, self._connections, self._observer, jobs, self._budgets, self._tracing)
         within_limit = self._forward_within_limit
         self._app = CheckPrincipal(within_limit, self._keys, None) if self._keys else within_limit
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
+from collections.abc import Mapping
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -59,7 +60,9 @@ class UpstreamConnection:
     async def close(self) -> None:
         await self._session.close()
 
-    async def ask(self, scope: Message, body: Body, whole: bytes | None) -> aiohttp.ClientResponse:
+    async def ask(
+        self, scope: Message, body: Body, whole: bytes | None, trace: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
         """The head of the upstream's answer to a request, its body still to be read.
 
         A request is sent again only if the upstream can't have answered it: it did not take the connection, or it had
@@ -67,15 +70,17 @@ class UpstreamConnection:
 
         Args:
             whole: the body, if it is in memory; else it is passed on as it arrives, and can't be sent twice.
+            trace: headers that replace the client's own.
 
         Raises:
             UpstreamFault, ClientLeft, TooSlow
         """
         connects, repeats, was_stale = 0, 0, False
+        headers = to_upstream(scope["headers"], await self.upstream.credential(), trace)
         while True:
             reused = SimpleNamespace(is_reused=False)
             try:
-                response = await self._send(scope, body, whole, reused)
+                response = await self._send(scope, headers, body, whole, reused)
             except aiohttp.ClientConnectorError as error:
                 if whole is None or connects == len(_PAUSES) or isinstance(error, aiohttp.ClientSSLError):
                     raise self._unreachable(error) from None
@@ -97,9 +102,10 @@ class UpstreamConnection:
                 repeats += 1
                 await asyncio.sleep(pause)
 
-    async def _send(self, scope: Message, body: Body, whole: bytes | None, trace: Any) -> aiohttp.ClientResponse:
+    async def _send(
+        self, scope: Message, headers: list[tuple[str, str]], body: Body, whole: bytes | None, context: Any
+    ) -> aiohttp.ClientResponse:
         upstream = self.upstream
-        headers = to_upstream(scope["headers"], await upstream.credential())
         data: Any = None
         if whole is None:
             data = body.pieces()
@@ -116,7 +122,7 @@ class UpstreamConnection:
                 data=_noting(data, failure) if whole is None else data,
                 allow_redirects=False,
                 proxy=upstream.proxy,
-                trace_request_ctx=trace,
+                trace_request_ctx=context,
             )
         except aiohttp.ClientError:
             if failure:

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -27,6 +28,7 @@ from tunewright.serving.guard import PRINCIPAL, Message, Receive, Send
 if TYPE_CHECKING:
     from tunewright.gateway.takeover.answering import JobAnswerer
     from tunewright.gateway.takeover.budgets import Budgets
+    from tunewright.gateway.tracing import Tracing
 
 _LARGE = 1 << 20
 """Bytes of JSON that a thread reads, because they take tens of milliseconds."""
@@ -42,6 +44,7 @@ class Forwarder:
         connections: by the upstreams' names.
         jobs: answers the jobs that own models may take over; None: there are none.
         budgets: None: there are none.
+        tracing: None: no traces are sent.
     """
 
     def __init__(
@@ -51,9 +54,10 @@ class Forwarder:
         observer: Observer,
         jobs: JobAnswerer | None,
         budgets: Budgets | None,
+        tracing: Tracing | None,
     ):
         self._upstreams, self._connections, self._observer = upstreams, connections, observer
-        self._jobs, self._budgets = jobs, budgets
+        self._jobs, self._budgets, self._tracing = jobs, budgets, tracing
         self._memory = BodyMemory()
 
     async def close(self) -> None:
@@ -68,6 +72,12 @@ class Forwarder:
         body = Body(receive, self._memory)
         seen = Observation(route, scope["path"], body, principal.name if principal else None, wanted)
         sent = _Sent(send)
+        with self._tracing.request(scope, seen) if self._tracing else nullcontext():
+            await self._answer_or_fail(scope, receive, route, body, sent, seen)
+
+    async def _answer_or_fail(
+        self, scope: Message, receive: Receive, route: Route, body: Body, sent: _Sent, seen: Observation
+    ) -> None:
         try:
             await self._answer(scope, route, body, sent, seen)
         except ClientLeft:
@@ -120,7 +130,9 @@ class Forwarder:
         connection = self._connections[seen.upstream]
 
         def ask() -> Awaitable[aiohttp.ClientResponse]:
-            return connection.ask(scope, body, whole)
+            if self._tracing:
+                return _ask_traced(self._tracing, connection, scope, body, whole, seen)
+            return connection.ask(scope, body, whole, {})
 
         async def pass_back(response: aiohttp.ClientResponse) -> None:
             try:
@@ -201,6 +213,19 @@ class _Sent:
     async def __call__(self, message: Message) -> None:
         self.has_begun = True
         await self._send(message)
+
+
+async def _ask_traced(
+    tracing: Tracing, connection: UpstreamConnection, scope: Message, body: Body, whole: bytes | None, seen: Observation
+) -> aiohttp.ClientResponse:
+    question = seen.question = tracing.question(connection.upstream, scope["method"], seen)
+    try:
+        response = await connection.ask(scope, body, whole, question.passed_on())
+    except BaseException as error:
+        question.failed(error)
+        raise
+    question.answered(response.status)
+    return response
 
 
 async def _end_when_left(body: Body, limit: asyncio.Timeout) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tunewright.gateway.answers import ENCODINGS
 
@@ -33,15 +33,19 @@ def value_of(headers: Headers, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in headers if key == name), "")
 
 
-def to_upstream(headers: Headers, credential: tuple[str, str] | None) -> list[tuple[str, str]]:
+def to_upstream(
+    headers: Headers, credential: tuple[str, str] | None, trace: Mapping[str, str]
+) -> list[tuple[str, str]]:
     """The headers of a request to an upstream.
 
     Args:
         credential: the header that replaces the client's own key; None: the client's key is passed on.
+        trace: headers that replace the client's own, so that the upstream continues the gateway's trace.
     """
     dropped = _dropped(headers) | {b"host", b"expect"}
     if credential:
         dropped |= {*_CREDENTIALS}
+    dropped |= {name.encode("latin-1") for name in trace}
     sent = [
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in headers
@@ -50,7 +54,7 @@ def to_upstream(headers: Headers, credential: tuple[str, str] | None) -> list[tu
     sent.append(("accept-encoding", _encodings(value_of(headers, b"accept-encoding"))))
     if credential:
         sent.append(credential)
-    return sent
+    return [*sent, *trace.items()]
 
 
 def to_client(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

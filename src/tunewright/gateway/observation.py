@@ -21,6 +21,7 @@ from tunewright.serving.captures import now
 
 if TYPE_CHECKING:
     from tunewright.gateway.takeover.budgets import Budgets
+    from tunewright.gateway.tracing import UpstreamSpan
 
 _DATED = re.compile(r"(.+?)-(?:\d{4}-\d\d-\d\d|\d{8}|\d{4})")
 """A model's name with the date of its version, such as gpt-4o-2024-08-06."""
@@ -75,6 +76,8 @@ class Observation:
     """None: the request is of no job that an own model may take over."""
     answer: ReadAnswer = field(default_factory=lambda: ReadAnswer(is_whole=False))
     """What was answered, once it is noted."""
+    question: UpstreamSpan | None = None
+    """The span of the question to the upstream; None: it was not asked, or there are no traces."""
     is_noted: bool = False
 
     @property
@@ -117,6 +120,8 @@ class Observer:
             self.metrics.answered(seen, answer.usage, usd, seconds)
         if seen.job:
             seen.job.noted(seen, usd, seconds)
+        if seen.question and not is_own:
+            seen.question.ended(seen, usd, ending)
         if self._budgets and usd:
             self._budgets.spend(seen.client, seen.job.job if seen.job else None, usd)
         log = self._exchanges

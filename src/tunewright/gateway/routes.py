@@ -11,12 +11,13 @@ _ROOT = re.compile(
     r"/(?P<azure>openai/)?(?P<v1>v1/)?(?:deployments/(?P<deployment>[^/]+)/)?"
     r"(?P<rest>chat/completions|responses|completions|embeddings)/?"
 )
-_KINDS: dict[str, Kind] = {
+KINDS: dict[str, Kind] = {
     "chat/completions": "chat",
     "responses": "responses",
     "completions": "completions",
     "embeddings": "embeddings",
 }
+"""The kinds of requests whose bodies the gateway reads, by the ends of their paths."""
 
 
 class Route(NamedTuple):
@@ -35,7 +36,7 @@ def route_of(method: str, path: str) -> Route:
     found = _ROOT.fullmatch(path)
     if method != "POST" or not found or not (found["azure"] or found["v1"]):
         return Route("other", _deployment(path))
-    return Route(_KINDS[found["rest"]], found["deployment"])
+    return Route(KINDS[found["rest"]], found["deployment"])
 
 
 def is_azure(path: str) -> bool:

@@ -46,6 +46,7 @@ class Upstream:
         self.is_azure = spec.kind == "azure"
         parts = urlsplit(spec.url)
         self._host = f"{parts.scheme}://{parts.netloc}"
+        self.hostname, self.port = parts.hostname or "", parts.port or {"https": 443}.get(parts.scheme, 80)
         self._root = self._azure_root(parts.path) if self.is_azure else spec.url
         self.proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
         self._key = _key(name, spec)

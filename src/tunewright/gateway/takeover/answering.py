@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -18,6 +19,9 @@ from tunewright.gateway.takeover.models import OwnAnswer, OwnModelFailed
 from tunewright.gateway.takeover.replies import CantReplace, asks_for_more, choice_of, reply_body
 from tunewright.gateway.upstreams import UpstreamFault
 from tunewright.serving.guard import Send
+
+if TYPE_CHECKING:
+    from tunewright.gateway.tracing import Tracing
 
 Ask = Callable[[], Awaitable[aiohttp.ClientResponse]]
 """Asks the API: the head of its answer."""
@@ -34,9 +38,9 @@ _LARGEST = 1 << 20
 class JobAnswerer:
     """Answers requests of jobs. Comparisons go on after the client has its answer."""
 
-    def __init__(self, takeover: Takeover, observer: Observer):
+    def __init__(self, takeover: Takeover, observer: Observer, tracing: Tracing | None):
         self.find = takeover.find
-        self._observer = observer
+        self._observer, self._tracing = observer, tracing
         self._comparing: set[asyncio.Task[None]] = set()
 
     async def __call__(
@@ -55,7 +59,7 @@ class JobAnswerer:
         asked: asyncio.Task[aiohttp.ClientResponse] | None = None
         try:
             if plan.own_first and able:
-                own, asked = await self._own_first(job, text, ask)
+                own, asked = await self._own_first(job, text, seen, ask)
                 if own and (own.is_sure or plan.any_confidence) and await self._give(job, seen, send, own):
                     if asked or (plan.compares and self._has_room(seen)):
                         self._later(self._audit(job, text, seen, own, asked or asyncio.ensure_future(ask()), upstream))
@@ -73,7 +77,7 @@ class JobAnswerer:
             reason = fault.code if fault else _failing(response)
             if reason and job.spec.fallback and able:
                 with suppress(OwnModelFailed):
-                    own = own or await job.own_answer(text)
+                    own = own or await self._own_answer(job, text, seen)
                     note.fallback = reason
                     if await self._give(job, seen, send, own):
                         return
@@ -99,7 +103,7 @@ class JobAnswerer:
         seen.job = JobNote(job.name, job.setting.mode, job.noted, fallback=otherwise.code)
         if not asks_for_more(seen.request or {}):
             with suppress(OwnModelFailed):
-                if await self._give(job, seen, send, await job.own_answer(text)):
+                if await self._give(job, seen, send, await self._own_answer(job, text, seen)):
                     return
         seen.job.fallback = None
         raise otherwise
@@ -111,11 +115,11 @@ class JobAnswerer:
         await asyncio.gather(*self._comparing, return_exceptions=True)
 
     async def _own_first(
-        self, job: OwnedJob, text: str, ask: Ask
+        self, job: OwnedJob, text: str, seen: Observation, ask: Ask
     ) -> tuple[OwnAnswer | None, asyncio.Task[aiohttp.ClientResponse] | None]:
         """(the own answer, the API's if it was asked meanwhile). If the own model takes longer than nearly always, the
         API is asked too, and the first usable answer counts."""
-        own = asyncio.ensure_future(job.own_answer(text))
+        own = asyncio.ensure_future(self._own_answer(job, text, seen))
         asked: asyncio.Task[aiohttp.ClientResponse] | None = None
         try:
             done, _ = await asyncio.wait({own}, timeout=job.patience)
@@ -136,6 +140,21 @@ class JobAnswerer:
             elif not own.cancelled():
                 own.exception()  # looked at, so that asyncio reports no lost one
         return None, asked
+
+    async def _own_answer(
+        self, job: OwnedJob, text: str, seen: Observation, *, in_background: bool = False
+    ) -> OwnAnswer:
+        """The own model's answer, in a span of its own.
+
+        Raises:
+            OwnModelFailed: as `OwnedJob.own_answer`.
+        """
+        if self._tracing is None:
+            return await job.own_answer(text, in_background=in_background)
+        with self._tracing.own(job.name, job.version, seen.route.kind) as answered:
+            answer = await job.own_answer(text, in_background=in_background)
+            answered(answer)
+            return answer
 
     async def _give(self, job: OwnedJob, seen: Observation, send: Send, own: OwnAnswer) -> bool:
         """Send an own answer to the client. Returns False if it can't stand in for the API's."""
@@ -194,6 +213,10 @@ class JobAnswerer:
             async for piece in response.content.iter_any():
                 reader.feed(piece)
             answer = reader.result()
+        except BaseException as error:
+            if seen.question:
+                seen.question.failed(error)
+            raise
         finally:
             _release(asked)
         audit = Observation(
@@ -207,6 +230,7 @@ class JobAnswerer:
             status=response.status,
             job=JobNote(job.name, job.setting.mode, job.audited, is_audit=True),
             answer=answer,
+            question=seen.question,
         )
         await self._observer.note(audit, "whole")
         if response.status == 200 and answer.is_whole and answer.choices:
@@ -217,7 +241,7 @@ class JobAnswerer:
         answer = seen.answer
         if seen.status != 200 or not answer.is_whole or not answer.choices:
             return
-        own = own or await job.own_answer(text, in_background=True)
+        own = own or await self._own_answer(job, text, seen, in_background=True)
         job.compare(text, own, answer.choices[0], was_given=False)
 
 
