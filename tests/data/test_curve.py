@@ -9,7 +9,7 @@ import pytest
 from tests.data.test_label_noise import tickets
 from tunewright.core.errors import UserError
 from tunewright.data.curve import curve_points
-from tunewright.data.curve.classical import LinearSvmClassifier
+from tunewright.data.curve.classical import LinearSvmClassifier, NgramCounts
 from tunewright.data.curve.curve_points import BUDGET, VECTORISING, _shuffled, measure, plan
 from tunewright.data.curve.learning_curve import LEAST_ROWS, LearningCurve, learning_curve
 from tunewright.tasks import Example, Meta
@@ -183,3 +183,18 @@ def test_the_classifier_falls_back_to_the_usual_label() -> None:
     assert LinearSvmClassifier(["a b", "c d", "e"], ["x", "x", "x"]).predict(["anything"]) == ["x"]
     assert LinearSvmClassifier(["?", "!", "…"], ["x", "y", "y"]).predict(["?"]) == ["y"]
     assert LinearSvmClassifier(["good word", "bad thing"], ["x", "y"]).predict([]) == []
+
+
+@pytest.mark.parametrize("count", [2, 5, 60])
+def test_texts_counted_once_are_learnt_as_if_they_were_alone(count: int) -> None:
+    rows = [*random_labels(20), *examples(20)]
+    random.Random(count).shuffle(rows)
+    texts, labels = [*(row.request for row in rows), "?", ""], [*(row.answer for row in rows), "a", "b"]
+    learnt, asked = np.arange(count), np.arange(count, len(texts))
+    alone = LinearSvmClassifier(texts[:count], labels[:count]).predict(texts[count:])
+    assert NgramCounts(texts).predictions(learnt, labels[:count], asked) == alone
+
+
+def test_of_texts_counted_once_too_the_usual_label_is_the_last_resort() -> None:
+    assert NgramCounts(["a b", "c d", "e"]).predictions(np.arange(2), ["x", "x"], np.arange(2, 3)) == ["x"]
+    assert NgramCounts(["?", "!", "…", "word"]).predictions(np.arange(3), ["x", "y", "y"], np.arange(3, 4)) == ["y"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.data.curve.classical import LinearSvmClassifier
+from tunewright.data.curve.classical import NgramCounts
 from tunewright.data.splits.folds import Indices, group_folds, group_of
 from tunewright.tasks import Example
 
@@ -90,6 +90,7 @@ def measure(examples: Sequence[Example], seed: int) -> Points:
     ]
     sizes, affordable = plan(min(int((dealt != fold).sum()) for _, fold, dealt in rounds), len(set(answers)), texts)
     wrong, times_held, trained = np.zeros((len(rows), len(sizes))), np.zeros(len(rows)), np.zeros(len(sizes))
+    counts = NgramCounts(texts)
     truth: list[str] = []
     predictions: list[str] = []
     rounds = rounds[:affordable]
@@ -100,8 +101,7 @@ def measure(examples: Sequence[Example], seed: int) -> Points:
         for column, size in enumerate(sizes):
             # Whole groups only, and at least the first.
             learnt = order[: max(ends[0], ends[np.searchsorted(ends, size, side="right") - 1])]
-            model = LinearSvmClassifier([texts[row] for row in learnt], [answers[row] for row in learnt])
-            predicted = model.predict([texts[row] for row in held])
+            predicted = counts.predictions(learnt, [answers[row] for row in learnt], held)
             wrong[held, column] += [answers[row] != label for row, label in zip(held, predicted, strict=True)]
             trained[column] += len(learnt)
         truth += [answers[row] for row in held]
