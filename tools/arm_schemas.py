@@ -61,7 +61,7 @@ DECLARED = {
         "storageAccounts_blobServices",
         "storageAccounts_fileServices",
     ],
-    f"2025-07-01/{_APPS}": ["managedEnvironments"],
+    f"2025-07-01/{_APPS}": ["containerApps", "managedEnvironments"],
     f"2025-12-01/{_ML}": ["workspaces", "workspaces_computes"],
 }
 _OURS = "#/definitions/"

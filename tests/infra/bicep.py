@@ -30,6 +30,8 @@ Settings = dict[str, Any]
 
 INTERPOLATED = re.compile(r"\$\{(.*?)\}")
 OUTPUT = re.compile(r"\b(\w+)!?\.outputs\.(\w+)")
+ROOTS = {"main.bicep", "gateway/container-app.bicep"}
+"""What people deploy; everything else is a module of it."""
 NOT_SENT = {"parent", "scope", "dependsOn"}  # Bicep's own, never part of a resource's body
 
 
@@ -121,6 +123,11 @@ def settle(value: Any, template: Template, settings: Settings) -> Any:
             return [settled(item) for item in value]
         case {"operator": {"type": kind, "operands": operands}} if len(value) == 1:
             return _operated(kind, operands, settled)
+        case {"function": {"type": "concat", "parameters": lists}} if len(value) == 1:
+            parts = [settled(part) for part in lists.values()]
+            return (
+                [item for part in parts for item in part] if all(isinstance(part, list) for part in parts) else UNKNOWN
+            )
         case {"function": {"type": _}} if len(value) == 1:
             return UNKNOWN
         case {"loop_type": _, "config": body}:
@@ -135,7 +142,7 @@ def settle(value: Any, template: Template, settings: Settings) -> Any:
 def wiring_faults(templates: dict[str, Template]) -> list[str]:
     """What a compiler would say of names: undeclared, unused, undescribed, not passed, not there."""
     faults: list[str] = []
-    used_files = {"main.bicep"}
+    used_files = set(ROOTS)
     for path, template in templates.items():
         names = _names_in_file(template)
         declared = {

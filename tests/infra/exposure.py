@@ -43,6 +43,10 @@ ALWAYS: dict[str, dict[str, Any]] = {
     "Microsoft.OperationalInsights/workspaces": {"properties.features.disableLocalAuth": True},
     "Microsoft.Insights/components": {"properties.DisableLocalAuth": True},
     "Microsoft.App/managedEnvironments": {"properties.appLogsConfiguration.destination": "azure-monitor"},
+    "Microsoft.App/containerApps": {
+        "identity.type": "UserAssigned",
+        "properties.configuration.ingress.allowInsecure": False,
+    },
 }
 
 PRIVATE: dict[str, dict[str, Any]] = {

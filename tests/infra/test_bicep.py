@@ -20,6 +20,7 @@ from tunewright.economics.prices import price_book
 
 from .arm import Schemas
 from .bicep import (
+    ROOTS,
     Template,
     read_folder,
     read_text,
@@ -169,7 +170,8 @@ def test_the_second_parser_finds_these_faults_too(path: str, before: str, after:
 
 
 @pytest.mark.may_skip
-def test_the_compiler_takes_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("root", sorted(ROOTS))
+def test_the_compiler_takes_it(root: str, tmp_path: Path) -> None:
     """Where one is on the path: CI's workflow installs it."""
     bicep, az = shutil.which("bicep"), shutil.which("az")
     if not (bicep or az):
@@ -177,14 +179,14 @@ def test_the_compiler_takes_it(tmp_path: Path) -> None:
     command = [bicep, "build"] if bicep else [az, "bicep", "build", "--file"]
     made = tmp_path / "main.json"
     done = subprocess.run(
-        [*map(str, command), str(INFRA / "main.bicep"), "--outfile", str(made)],
+        [*map(str, command), str(INFRA / root), "--outfile", str(made)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr, done.stderr
-    assert json.loads(made.read_text())["parameters"].keys() == infra()["main.bicep"].part("parameters").keys()
+    assert json.loads(made.read_text())["parameters"].keys() == infra()[root].part("parameters").keys()
 
 
 def test_resources_are_what_their_schemas_allow() -> None:
@@ -201,6 +203,7 @@ def test_every_type_exists_with_its_api_version() -> None:
 
 
 WORKSPACE, CLUSTER, APPS = (f"modules/{name}.bicep" for name in ("workspace", "cluster", "container-apps"))
+GATEWAY = "gateway/container-app.bicep"
 
 
 @pytest.mark.parametrize(
@@ -228,6 +231,14 @@ WORKSPACE, CLUSTER, APPS = (f"modules/{name}.bicep" for name in ("workspace", "c
         (CLUSTER, "  name: name\n  location", "  name: '1st'\n  location", ".name: '1st' does not match"),
         (APPS, "internal: true", "inside: true", ".vnetConfiguration.inside: unknown property"),
         (APPS, "        name: 'Consumption'\n", "", ".workloadProfiles[0].name: required"),
+        (GATEWAY, "'Single'", "'One'", ".configuration.activeRevisionsMode: 'One'"),
+        (GATEWAY, "keyVaultUrl: each.value", "vaultUrl: each.value", ".secrets[1].vaultUrl: unknown property"),
+        (GATEWAY, "storageType: 'Secret'", "storageType: 'Secrets'", ".volumes[0].storageType: 'Secrets'"),
+        (GATEWAY, "? 'AzureFile'", "? 'AzureFiles'", ".volumes[1].storageType: 'AzureFiles'"),
+        (GATEWAY, "path: each.key", "file: each.key", ".volumes[0].secrets[1].file: unknown property"),
+        (GATEWAY, "secretRef: toLower", "secret: toLower", ".containers[0].env[3].secret: unknown property"),
+        (GATEWAY, "type: 'Startup'", "type: 'Start'", ".probes[0].type: 'Start'"),
+        (GATEWAY, "port: 8081", "port: 'http'", ".httpGet.port: 'http' is not of type 'integer'"),
     ],
 )
 def test_what_a_schema_forbids_is_found(path: str, before: str, after: str, fault: str) -> None:
@@ -294,6 +305,10 @@ STORAGE, REGISTRY, VAULT = (f"modules/{name}.bicep" for name in ("storage", "reg
         ("modules/monitoring.bicep", "DisableLocalAuth: true", "DisableLocalAuth: false", "DisableLocalAuth is False"),
         (APPS, "'azure-monitor'", "'log-analytics'", "destination is 'log-analytics'"),
         (APPS, "internal: true", "internal: false", "vnetConfiguration.internal is False"),
+        (GATEWAY, "allowInsecure: false", "allowInsecure: true", "ingress.allowInsecure is True"),
+        (GATEWAY, "'UserAssigned'", "'SystemAssigned'", "identity.type is 'SystemAssigned'"),
+        (GATEWAY, "  tags: tags\n", "", "gateway: has no tags"),
+        (GATEWAY, "= gateway.properties.configuration.ingress.fqdn", "= listSecrets(gateway.id)", "listSecrets asks"),
         ("main.bicep", "    private: private\n", "    private: false\n", "storage is not told whether all is private"),
         (STORAGE, "string = storage.id", "string = storage.listKeys().keys[0].value", "listKeys asks for a key"),
         (REGISTRY, "string = registry.name", "string = registry.listCredentials().username", "listCredentials asks"),

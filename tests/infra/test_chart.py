@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -67,7 +67,7 @@ ENTRA: Object = {
     },
     "networkPolicy": {"egress": [{"cidr": "0.0.0.0/0", "ports": [443]}]},
 }
-CASES: dict[str, Object] = {
+SERVERS: dict[str, Object] = {
     "cpu": STABLE,
     "onnxruntime": STABLE | {"engine": "onnxruntime", "cpu": {"cores": 4, "tolerations": [{"key": "spot"}]}},
     "gpu": STABLE | {"engine": "vllm", "autoscaling": {"by": "none"}},
@@ -83,10 +83,63 @@ CASES: dict[str, Object] = {
     "claimed captures": STABLE | {"captures": {"enabled": True, "claim": "journal"}},
     "entra": STABLE | ENTRA,
     "ingress": STABLE | KEYS | {"ingress": INGRESS | {"namespace": "gate", "annotations": {"size": "24m"}}},
-    "gateway outside": STABLE | KEYS | {"ingress": INGRESS, "networkPolicy": {"cidrs": ["10.1.0.0/24"]}},
+    "controller outside": STABLE | KEYS | {"ingress": INGRESS, "networkPolicy": {"cidrs": ["10.1.0.0/24"]}},
     "metrics": STABLE | {"metrics": {"podMonitor": "azmonitoring.coreos.com/v1"}},
     "open network": STABLE | {"networkPolicy": {"enabled": False}},
 }
+
+
+def merged(values: Mapping[str, Any], others: Mapping[str, Any]) -> Object:
+    """As Helm puts one file of values on another."""
+    mixed = dict(values)
+    for key, value in others.items():
+        both = isinstance(value, dict) and isinstance(values.get(key), dict)
+        mixed[key] = merged(values[key], value) if both else value
+    return mixed
+
+
+GATEWAY = merged(YAML(typ="safe").load(REPOSITORY / "infra" / "gateway" / "values.yaml"), STABLE)
+"""The value set of the gateway, with an image."""
+JOBS: Object = {"gateway": {"settings": {"jobs": {"tickets": {"project": "/data/tickets"}}}}}
+ALONE: Object = {
+    "gateway": {"settings": {"database": None}},
+    "stable": {"replicas": 1},
+    "autoscaling": {"by": "none"},
+}
+"""What infra/gateway/values.yaml names for one pod with SQLite."""
+GATEWAYS: dict[str, Object] = {
+    "gateways": GATEWAY,
+    "gateways with jobs": merged(GATEWAY, merged(JOBS, {"gateway": {"projectsClaim": "projects"}})),
+    "gateway alone": merged(merged(GATEWAY, JOBS), ALONE),
+    "gateways without a store": merged(GATEWAY, {"gateway": {"settings": {"database": None}}}),
+    "gateway without keys": {
+        "engine": "gateway",
+        "stable": {"image": IMAGE},
+        "gateway": {"settings": {"upstreams": {"openai": {"url": "openai"}}}},
+        "networkPolicy": {"egress": [{"cidr": "0.0.0.0/0", "ports": [443]}]},
+    },
+    "gateway with a canary": merged(
+        GATEWAY, {"canary": {"image": NEXT, "replicas": 1}, "stable": {"replicas": 3}, "traffic": "stable"}
+    ),
+    "gateway with entra": merged(
+        GATEWAY,
+        {
+            "gateway": {
+                "settings": {"upstreams": {"azure": {"url": "https://acme.openai.azure.com", "key": "entra"}}},
+            },
+            "workloadIdentity": {"clientId": CLIENT},
+        },
+    ),
+    "gateway outside of the cluster": merged(
+        GATEWAY,
+        {
+            "ingress": INGRESS | {"namespace": "gate"},
+            "metrics": {"podMonitor": "monitoring.coreos.com/v1"},
+            "networkPolicy": {"egress": [{"cidr": "0.0.0.0/0", "ports": [443]}, {"namespace": "db", "ports": [5432]}]},
+        },
+    ),
+}
+CASES = SERVERS | GATEWAYS
 
 
 def render(values: Object, name: str = "tickets") -> list[Object]:
@@ -197,7 +250,7 @@ def test_no_secret_is_in_it(case: str) -> None:
     text = json.dumps(made(case))
     assert not re.search(r"tw-[\w-]{20}|AccountKey|eyJ[\w-]{10}|BEGIN [A-Z ]*PRIVATE|[Pp]assword|client.?secret", text)
     for pod in pods(case):
-        assert [each["name"] for each in server(pod).get("env", [])] in ([], ["HOME"])
+        assert [each["name"] for each in server(pod).get("env", [])] in ([], ["HOME"], ["TUNEWRIGHT_GATEWAY"])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -218,7 +271,7 @@ def test_a_name_that_yaml_takes_for_something_else_stays_a_name() -> None:
         assert each["metadata"]["name"].split("-")[0] == "true"
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", SERVERS)
 def test_the_server_takes_its_command_line(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEWRIGHT_BUNDLE", "/bundle")  # as the image does
     dockerfile = (REPOSITORY / "infra" / "docker" / "Dockerfile").read_text("utf-8")
@@ -247,8 +300,10 @@ def test_nothing_under_way_is_lost_when_a_pod_goes() -> None:
     defaults = YAML(typ="safe").load(VALUES)["server"]
     assert defaults["timeoutSeconds"] <= DRAIN_SECONDS
     assert defaults["limitConcurrency"] == MOST_UNDER_WAY
-    for deployment in (each for case in CASES for each in of(case, "Deployment").values()):
-        assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    for case in CASES:
+        for deployment in of(case, "Deployment").values():
+            rolls = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+            assert deployment["spec"]["strategy"] == ({"type": "Recreate"} if case == "gateway alone" else rolls)
 
 
 def test_a_start_has_the_time_it_takes() -> None:
@@ -446,11 +501,13 @@ def test_prometheus_finds_the_pods() -> None:
 
 
 def gates(case: str) -> tuple[set[str], list[Object]]:
-    """(who is let in, what is let out beside DNS); what is let in is always port 8080."""
+    """(who is let in, what is let out beside DNS); what is let in is always the port on which the pods listen."""
     (policy,) = of(case, "NetworkPolicy").values()
     (ingress,), (dns, *egress) = policy["spec"]["ingress"], policy["spec"]["egress"]
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
-    assert ingress["ports"] == [{"port": 8080, "protocol": "TCP"}]
+    port = 8081 if case in GATEWAYS else 8080
+    assert ingress["ports"] == [{"port": port, "protocol": "TCP"}]
+    assert {each["containerPort"] for pod in pods(case) for each in server(pod)["ports"]} == {port}
     assert {port["port"] for port in dns["ports"]} == {53}
     assert all(
         policy["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items() for pod in pods(case)
@@ -467,7 +524,7 @@ def gates(case: str) -> tuple[set[str], list[Object]]:
 def test_the_network_is_closed() -> None:
     assert gates("cpu") == gates("gpu") == gates("captures") == gates("workload identity") == ({NAMESPACE}, [])
     assert gates("ingress") == ({NAMESPACE, "gate"}, [])
-    assert gates("gateway outside") == ({NAMESPACE, "10.1.0.0/24"}, [])
+    assert gates("controller outside") == ({NAMESPACE, "10.1.0.0/24"}, [])
     assert gates("metrics") == ({NAMESPACE, "kube-system"}, [])
     assert gates("entra") == (
         {NAMESPACE},
@@ -535,6 +592,13 @@ def test_an_ingress_leads_to_the_api_alone_and_by_tls() -> None:
         ({"auth": {"keys": ["tw-secret"]}}, "additional properties 'keys' not allowed"),
         ({"ingress": {"enable": True}}, "additional properties 'enable' not allowed"),
         ({"networkPolicy": {"egress": [{"cidr": "0.0.0.0/0"}]}}, "missing property 'ports'"),
+        ({"networkPolicy": {"egress": [{"ports": [443]}]}}, "oneOf"),
+        ({"networkPolicy": {"egress": [{"cidr": "10.0.0.0/8", "namespace": "db", "ports": [443]}]}}, "oneOf"),
+        ({"gateway": {"settings": "gateway.yaml"}}, "got string, want object"),
+        ({"gateway": {"secret": "Gateway_Secrets"}}, "does not match pattern"),
+        ({"gateway": {"keys": ["tw-secret"]}}, "additional properties 'keys' not allowed"),
+        ({"gateway": {"store": {"size": "1GB"}}}, "does not match pattern"),
+        ({"gateway": {"store": {"storageClass": ""}}}, "does not match pattern"),
         ({"networkPolicy": {"egress": [{"cidr": "0.0.0.0/0", "ports": [70000]}]}}, "maximum"),
         ({"networkPolicy": {"namespaces": ["Team_A"]}}, "does not match pattern"),
         ({"networkPolicy": {"cidrs": ["10.1.0.4"]}}, "does not match pattern"),
@@ -548,7 +612,7 @@ def test_an_ingress_leads_to_the_api_alone_and_by_tls() -> None:
         ({"cpu": {"cores": 0}}, "minimum"),
         ({"gpu": {"memory": 16}}, "got number, want string"),
         ({"gpu": {"gpus": 2}}, "additional properties 'gpus' not allowed"),
-        ({"engine": "tgi"}, "value must be one of 'openvino', 'onnxruntime', 'linear', 'vllm'"),
+        ({"engine": "tgi"}, "value must be one of 'openvino', 'onnxruntime', 'linear', 'vllm', 'gateway'"),
         ({"autoscaling": {"by": "hpa"}}, "value must be one of"),
         ({"autoscaling": {"prometheus": "https://name:word@host"}}, "does not match pattern"),
         ({"workloadIdentity": {"clientId": "my-identity"}}, "does not match pattern"),
@@ -594,7 +658,7 @@ def test_a_name_that_services_could_not_have_is_refused(name: str) -> None:
 def paths(values: Object, above: str = "") -> Iterator[str]:
     """The names of all values, as a.b.c."""
     for key, value in values.items():
-        free = key in ("nodeSelector", "annotations")
+        free = key in ("nodeSelector", "annotations", "settings")
         yield from paths(value, f"{above}{key}.") if isinstance(value, dict) and not free else [f"{above}{key}"]
 
 

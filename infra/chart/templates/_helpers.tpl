@@ -1,3 +1,13 @@
+{{/* What the pods are: a server of a bundle, or the gateway. _server.tpl and _gateway.tpl have what differs. */}}
+{{- define "tunewright.role" -}}
+{{ ternary "gateway" "server" (eq .Values.engine "gateway") }}
+{{- end }}
+
+{{/* The port on which the image of that role listens. */}}
+{{- define "tunewright.port" -}}
+{{ ternary 8081 8080 (eq .Values.engine "gateway") }}
+{{- end }}
+
 {{/* The labels by which pods are found. They can't change, so nothing of a version is among them. */}}
 {{- define "tunewright.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
@@ -8,7 +18,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- define "tunewright.labels" -}}
 {{ include "tunewright.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/component: server
+app.kubernetes.io/component: {{ include "tunewright.role" . }}
 app.kubernetes.io/part-of: tunewright
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
