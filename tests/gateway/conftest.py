@@ -73,7 +73,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="session")
 def tickets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A job's project, with a bundle. Tests may not change it."""
+    """A job's project, with a bundle. Gateways write their captures into it; tests may not change it otherwise."""
     return finished_project(tmp_path_factory.mktemp("job"))
 
 

@@ -43,7 +43,7 @@ def signature(answer: str, tool: str | None = None, kind: Kind = "chat", key: st
 
 
 def own(text: str, **more: Any) -> OwnAnswer:
-    return OwnAnswer(text, 0.97, True, "abc", 70, 3, **more)
+    return OwnAnswer(text, 0.97, False, True, "tickets", "abc", 70, 3, **more)
 
 
 def client_of(answer: OwnAnswer, found: JobSignature) -> OpenAI:

@@ -23,12 +23,12 @@ pytestmark = pytest.mark.slow
 
 
 class GatewayProcess:
-    def __init__(self, folder: Path, settings: str):
+    def __init__(self, folder: Path, settings: str, port: int = 0):
         self.settings = folder / "gateway.yaml"
         self.settings.write_text(settings, "utf-8")
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tunewright", "gateway", "gateway.yaml", "--port", "0"],
+            [sys.executable, "-m", "tunewright", "gateway", "gateway.yaml", "--port", str(port)],
             cwd=folder,
             stderr=subprocess.PIPE,
             text=True,

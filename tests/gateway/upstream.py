@@ -43,6 +43,10 @@ class Upstream:
     """Seconds between the events of a stream."""
     faults: list[Handler] = field(default_factory=list)
     """What it does instead, one after the other."""
+    fault: Callable[[], Handler | None] = lambda: None
+    """Draws what it does instead of an answer; None: it answers."""
+    billed: list[dict[str, Any]] = field(default_factory=list)
+    """The usage blocks of its answers to chat requests: its meter."""
     asked: list[Asked] = field(default_factory=list)
     left: int = 0
     """Requests whose client left before the answer's end."""
@@ -112,8 +116,8 @@ async def _answer(played: Upstream, request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
         played.asked.append(Asked(request.method, request.raw_path, headers, body))
         played.connections.add(id(request.transport))
-        if played.faults:
-            answer: web.StreamResponse = await played.faults.pop(0)(request)
+        if fault := played.faults.pop(0) if played.faults else played.fault():
+            answer: web.StreamResponse = await fault(request)
             return answer
         await asyncio.sleep(played.seconds)
         return await _routed(played, request, body)
@@ -153,6 +157,7 @@ async def _chat(played: Upstream, request: web.Request, asked: dict[str, Any]) -
     last = asked["messages"][-1]["content"]
     text = played.reply(last if isinstance(last, str) else last[0]["text"])
     usage = played.usage(json.dumps(asked["messages"]), text)
+    played.billed.append(usage)
     head = {"id": "chatcmpl-1", "created": 1, "model": f"{asked['model']}-2026-09-01"}
     call = _call(asked, text)
     if not asked.get("stream"):

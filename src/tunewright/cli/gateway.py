@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tunewright.gateway.config import GatewaySpec
-    from tunewright.gateway.takeover.ledger import GatewayLedger
+    from tunewright.gateway.takeover.ledger import GatewayLedger, Reviews
     from tunewright.gateway.takeover.store import GatewayStore, Setting
 
 app = typer.Typer(
@@ -169,7 +169,7 @@ def _print_ledger(found: GatewayLedger) -> None:
     table = Table(header_style="bold")
     table.add_column("month")
     table.add_column("job", overflow="fold")
-    for column in ("requests", "own", "API alone", "paid", "audits", "machine", "saved"):
+    for column in ("requests", "own", "corrected", "API alone", "paid", "audits", "machine", "saved"):
         table.add_column(column, justify="right")
     for (month, name), entry in [*sorted(months.items()), (("total", ""), found.total)]:
         usd = (entry.api_usd, entry.paid_usd, entry.audit_usd, entry.machine_usd, entry.saved_usd)
@@ -178,6 +178,7 @@ def _print_ledger(found: GatewayLedger) -> None:
             name,
             f"{entry.requests:,.0f}",
             f"{entry.own:,.0f}",
+            f"{entry.corrected:,.0f} of {entry.reviewed:,.0f}" if entry.reviewed else "",
             *(f"${amount:,.2f}" for amount in usd),
             style="bold" if month == "total" else None,
         )
@@ -204,7 +205,28 @@ def _ledger(spec: GatewaySpec, store: GatewayStore) -> GatewayLedger:
     from tunewright.economics.prices import price_book
     from tunewright.gateway.takeover.ledger import ledger
 
-    return ledger(spec, store.tallies(), price_book(spec.prices))
+    reviews, notes = _reviews(spec)
+    found = ledger(spec, store.tallies(), price_book(spec.prices), reviews)
+    found.notes += notes
+    return found
+
+
+def _reviews(spec: GatewaySpec) -> tuple[dict[str, Reviews], list[str]]:
+    """(the reviews of each job, why those of a job are not known). The ledger is shown without them."""
+    from tunewright.config import load_spec
+    from tunewright.core.errors import UserError
+
+    found: dict[str, Reviews] = {}
+    notes = []
+    for name, job in spec.jobs.items():
+        try:
+            from tunewright.monitoring.reviewed import reviews_by_day
+
+            found[name] = reviews_by_day(load_spec(job.project))
+        except (UserError, ImportError) as error:
+            reason = error.paragraph() if isinstance(error, UserError) else f"{error}."
+            notes.append(f"{name}: corrections are not known. {reason}")
+    return found, notes
 
 
 def _print_jobs(now: dict[str, Setting], found: GatewayLedger) -> None:

@@ -63,8 +63,16 @@ class Feedback(_Entry):
     comment: str
 
 
-Entry = Annotated[CaptureRecord | Feedback, Field(discriminator="kind")]
-_ENTRY: TypeAdapter[CaptureRecord | Feedback] = TypeAdapter(Entry)
+class SecondAnswer(_Entry):
+    """Another model's answer to a request that was kept. `by` says whose it is: `api`, or a bundle's version."""
+
+    kind: Literal["second"] = "second"
+    by: str
+    answer: str
+
+
+Entry = CaptureRecord | Feedback | SecondAnswer
+_ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 
 
 class Redact(Protocol):
@@ -94,13 +102,13 @@ class RequestLog:
         """Whether the request with this id belongs to the share to keep. The id alone decides, on every server."""
         return is_drawn(identity, self.share)
 
-    def keep(self, entry: CaptureRecord | Feedback, *, from_fixed_set: bool = False) -> bool:
+    def keep(self, entry: Entry, *, from_fixed_set: bool = False) -> bool:
         """Write an entry. Returns whether it is kept; False where the disk is full or gone.
 
         Args:
             from_fixed_set: the answer is a label, which needs no redaction.
         """
-        if self._redact:
+        if self._redact and not isinstance(entry, SecondAnswer):
             entry = self._redact(entry, from_fixed_set=from_fixed_set)
         return self._lines.append(entry.model_dump_json().encode() + b"\n")
 
@@ -122,7 +130,7 @@ def request_logs(folder: Path) -> list[Path]:
     return files_of(folder, _STEM)
 
 
-def read_entry(line: bytes) -> CaptureRecord | Feedback:
+def read_entry(line: bytes) -> Entry:
     """A line of a request log.
 
     Raises:
@@ -131,7 +139,7 @@ def read_entry(line: bytes) -> CaptureRecord | Feedback:
     return _ENTRY.validate_json(line)
 
 
-def read_captures(folder: Path) -> Iterator[CaptureRecord | Feedback]:
+def read_captures(folder: Path) -> Iterator[Entry]:
     """All entries in a folder, file by file. A server may still be writing to it."""
     for file in request_logs(folder):
         with file.open("rb") as lines:

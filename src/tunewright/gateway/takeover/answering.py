@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -144,17 +144,17 @@ class JobAnswerer:
     async def _own_answer(
         self, job: OwnedJob, text: str, seen: Observation, *, in_background: bool = False
     ) -> OwnAnswer:
-        """The own model's answer, in a span of its own.
+        """The own model's answer, in a span of its own and captured for review.
 
         Raises:
             OwnModelFailed: as `OwnedJob.own_answer`.
         """
-        if self._tracing is None:
-            return await job.own_answer(text, in_background=in_background)
-        with self._tracing.own(job.name, job.version, seen.route.kind) as answered:
+        with self._tracing.own(job.name, job.version, seen.route.kind) if self._tracing else nullcontext() as answered:
             answer = await job.own_answer(text, in_background=in_background)
-            answered(answer)
-            return answer
+            if answered:
+                answered(answer)
+        await job.keep(seen, text, answer)
+        return answer
 
     async def _give(self, job: OwnedJob, seen: Observation, send: Send, own: OwnAnswer) -> bool:
         """Send an own answer to the client. Returns False if it can't stand in for the API's."""
@@ -235,6 +235,7 @@ class JobAnswerer:
         await self._observer.note(audit, "whole")
         if response.status == 200 and answer.is_whole and answer.choices:
             job.compare(text, own, answer.choices[0], was_given=True)
+            await job.keep_second(seen, text, own, answer.choices[0])
 
     async def _compare(self, job: OwnedJob, text: str, seen: Observation, own: OwnAnswer | None) -> None:
         """Compare the API's answer, which the client has, with the own model's."""
@@ -243,6 +244,7 @@ class JobAnswerer:
             return
         own = own or await self._own_answer(job, text, seen, in_background=True)
         job.compare(text, own, answer.choices[0], was_given=False)
+        await job.keep_second(seen, text, own, answer.choices[0])
 
 
 async def _quietly(comparison: Awaitable[None]) -> None:

@@ -7,22 +7,25 @@ import time
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from tunewright.config import load_spec
+from tunewright.config import Spec, load_spec
+from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.gateway.answers import AnswerChoice
-from tunewright.gateway.config import JobSpec
+from tunewright.gateway.config import CaptureSpec, JobSpec
 from tunewright.gateway.jobs.outcomes import label_in
 from tunewright.gateway.jobs.signature import JobSignature
 from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.observation import Observation
+from tunewright.gateway.takeover.answer_log import AnswerLog
 from tunewright.gateway.takeover.evidence import ChangeDetector, interval
 from tunewright.gateway.takeover.models import ModelChain, OwnAnswer, OwnModelFailed
 from tunewright.gateway.takeover.store import Setting, of_file
 from tunewright.gateway.takeover.tallies import Tallies
 from tunewright.serving.captures import is_drawn
-from tunewright.tasks.base import Unfit
+from tunewright.tasks.base import Unfit, labels_of
 from tunewright.tasks.registry import task_of
 
 LONGEST = 60.0
@@ -68,6 +71,7 @@ class OwnedJob:
 
     Args:
         take_back: is called once when something is proven against the own model.
+        capture: how the own model's answers are captured for review; None: they are not.
 
     Raises:
         UserError: the project's spec can't be read.
@@ -82,12 +86,14 @@ class OwnedJob:
         tallies: Tallies,
         metrics: GatewayMetrics,
         take_back: TakeBack,
+        capture: CaptureSpec | None,
     ):
         self.name, self.spec, self.signature = name, spec, signature
         self.setting: Setting = of_file(spec)
         self._model, self._tallies, self._metrics, self._take_back = model, tallies, metrics, take_back
         project = load_spec(spec.project)
         self._task = task_of(project.task)
+        self._answers = _answer_log(name, capture, project)
         goal = project.goal
         self.least_agreement = spec.least_agreement or max(0.01, goal.accuracy - goal.margin)
         self.p95_seconds = (spec.p95_ms or goal.p95_ms) / 1000
@@ -166,6 +172,19 @@ class OwnedJob:
         self._tell(failed=False, late=answer.seconds > self.p95_seconds, in_background=in_background)
         return answer
 
+    async def keep(self, seen: Observation, text: str, own: OwnAnswer) -> None:
+        """Capture an own answer for review, if answers are captured."""
+        if self._answers:
+            await self._answers.keep(seen, text, own)
+
+    async def keep_second(self, seen: Observation, text: str, own: OwnAnswer, api: AnswerChoice) -> None:
+        """Capture the API's answer beside an own one."""
+        if self._answers:
+            said = self._said(api)
+            with suppress(Unfit):
+                said = self._task.canonical(said)
+            await self._answers.keep_second(seen, text, own, said)
+
     def given(self, seen: Observation, *, is_fallback: bool) -> None:
         """Count an own answer that a client gets."""
         self._add(seen.model, own=1, own_bytes=seen.body.size, fallbacks=float(is_fallback))
@@ -203,13 +222,19 @@ class OwnedJob:
 
     async def close(self) -> None:
         await self._model.close()
+        if self._answers:
+            self._answers.close()
+
+    def _said(self, api: AnswerChoice) -> str:
+        """The API's answer, in the form that own models answer in."""
+        text = api.tool_calls[0]["arguments"] if self.signature.tool and api.tool_calls else api.text
+        if self.signature.key:
+            text = label_in(text, self.signature.key) or ""
+        return text.strip()
 
     def _agreement(self, text: str, own: str, api: AnswerChoice) -> float:
-        said = api.tool_calls[0]["arguments"] if self.signature.tool and api.tool_calls else api.text
-        if self.signature.key:
-            said = label_in(said, self.signature.key) or ""
         try:
-            gold, given = self._task.canonical(said.strip()), self._task.canonical(own)
+            gold, given = self._task.canonical(self._said(api)), self._task.canonical(own)
         except Unfit:
             return 0.0
         return self._task.measures(text, gold, given)[self._task.primary_metric].score
@@ -257,6 +282,18 @@ class OwnedJob:
 
     def _add(self, model: str | None = None, **amounts: float) -> None:
         self._tallies.add(self.name, self.setting.mode, self._model.version, model, **amounts)
+
+
+def _answer_log(name: str, capture: CaptureSpec | None, project: Spec) -> AnswerLog | None:
+    """Where the answers of a job's own models are captured. A folder that can't be written to costs no answer."""
+    if capture is None:
+        return None
+    from_fixed_set = bool(labels_of(task_of(project.task).constraint))
+    try:
+        return AnswerLog(capture, project.path(project.monitor.captures), from_fixed_set=from_fixed_set)
+    except UserError as error:
+        say(f"{name}: the own model's answers are not captured for review. {error.paragraph()}")
+        return None
 
 
 def _tokens(seen: Observation, usd: float | None) -> dict[str, float]:

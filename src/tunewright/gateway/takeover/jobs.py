@@ -38,6 +38,7 @@ class Takeover:
                 self._tallies,
                 metrics,
                 self._take_back,
+                spec.capture,
             )
             for name, job in spec.jobs.items()
         }

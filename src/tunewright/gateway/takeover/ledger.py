@@ -37,6 +37,10 @@ class SavedSums:
     """What the API would have cost for the own answers."""
     unknown: float = 0.0
     """Own answers for which that is not known, because the API answered no such request shortly before."""
+    reviewed: float = 0.0
+    """Own answers that people reviewed."""
+    corrected: float = 0.0
+    """Those of them that they found wrong."""
 
     @property
     def api_usd(self) -> float:
@@ -113,10 +117,21 @@ class GatewayLedger:
         )
 
 
+Reviews = Mapping[date, tuple[int, int]]
+"""(reviewed, corrected) own answers of each day."""
+
+
 def ledger(
-    spec: GatewaySpec, tallies: Sequence[JobTally], book: PriceBook, now: datetime | None = None
+    spec: GatewaySpec,
+    tallies: Sequence[JobTally],
+    book: PriceBook,
+    reviews: Mapping[str, Reviews] | None = None,
+    now: datetime | None = None,
 ) -> GatewayLedger:
     """The ledger of a gateway.
+
+    Args:
+        reviews: by job; None: nobody reviewed an answer.
 
     Raises:
         UserError: the price book does not have the machine.
@@ -126,6 +141,9 @@ def ledger(
     for tally in tallies:
         by_job.setdefault(tally.job, []).append(tally)
     jobs = [_job(name, of_job, book, now.date()) for name, of_job in by_job.items()]
+    for job in jobs:
+        for day, (reviewed, corrected) in (reviews or {}).get(job.name, {}).items():
+            job.days.setdefault(day, SavedSums()).add(SavedSums(reviewed=reviewed, corrected=corrected))
     if spec.machine:
         _add_machine(jobs, book.machine(spec.machine).usd_per_hour, now)
     total = SavedSums()

@@ -42,13 +42,21 @@ class OwnAnswer:
     text: str
     """A label, a record's JSON, or a text."""
     confidence: float | None
-    is_sure: bool
-    """Whether its confidence reaches the bundle's threshold."""
+    escalate: bool | None
+    """Whether its confidence is below the bundle's threshold; None: there is no threshold."""
+    in_scope: bool | None
+    model: str | None
+    """The bundle's name; None: a server's, which keeps a request log of its own."""
     version: str
     prompt_tokens: int
     answer_tokens: int
     is_cut: bool = False
     seconds: float = 0.0
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether its confidence reaches the bundle's threshold."""
+        return self.escalate is False and self.in_scope is not False
 
 
 class OwnModelFailed(Exception):
@@ -163,7 +171,9 @@ class InProcess:
         return OwnAnswer(
             answer.text,
             answer.confidence,
-            flags["escalate"] is False and flags["in_scope"] is not False,
+            flags["escalate"],
+            flags["in_scope"],
+            engine.bundle.info.name,
             engine.bundle.info.version,
             answer.prompt_tokens,
             answer.answer_tokens,
@@ -216,7 +226,9 @@ class AtServer:
         return OwnAnswer(
             value if isinstance(value, str) else _json(value),
             reply.get("confidence"),
-            reply.get("escalate") is False and reply.get("in_scope") is not False,
+            reply.get("escalate"),
+            reply.get("in_scope"),
+            None,
             self.version,
             usage["prompt_tokens"],
             usage["completion_tokens"],

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, URL, Date, DateTime, Double, Engine, String, UniqueConstraint, func, insert, select
+from sqlalchemy import JSON, URL, Date, DateTime, Double, Engine, String, UniqueConstraint, func, insert, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from tunewright.core.database import database_engine, lock_tables, place, url_in, user_errors
@@ -244,12 +244,13 @@ class GatewayStore:
         with self._session() as session:
             for row in rows:
                 keys = [getattr(JobTally, key) == row[key] for key in ("day", "job", "mode", "version", "gateway")]
-                known = session.scalar(select(JobTally).where(*keys))
+                known = session.scalar(select(JobTally.id).where(*keys))
                 if known is None:
                     session.add(JobTally(**row))
                 else:
-                    for name, value in row.items():
-                        setattr(known, name, value)
+                    # All columns. Of an object SQLAlchemy writes those that changed, and keeps a compiled statement for
+                    # each combination of columns, of which there are hundreds.
+                    session.execute(update(JobTally).where(JobTally.id == known).values(row))
 
     def spend(self, gateway: str, month: str, usd: Mapping[str, float]) -> dict[str, float]:
         """Write what a gateway has paid in a month so far, by scope. Returns what the others have."""

@@ -27,7 +27,7 @@ from tunewright.monitoring.queue import appraise, draw
 from tunewright.monitoring.store import tables
 from tunewright.monitoring.store.database import Store, open_store
 from tunewright.project import NoBundle, Project
-from tunewright.serving.captures import CaptureRecord, Feedback, read_entry, request_logs
+from tunewright.serving.captures import CaptureRecord, Feedback, SecondAnswer, read_entry, request_logs
 
 BATCH_LINES = 1000
 BATCH_BYTES = 16 << 20
@@ -145,23 +145,29 @@ def _move(
     """
     captures: dict[str, dict[str, Any]] = {}
     reviews: list[dict[str, Any]] = []
+    opinions: list[dict[str, Any]] = []
     repeated, broken = 0, list[int]()
     for line in lines:
         try:
             entry = read_entry(line)
-            row = _capture(entry) if isinstance(entry, CaptureRecord) else _review(entry)
+            row = _row(entry)
         except (ValueError, OverflowError):
             broken.append(offset)
         else:
             if isinstance(entry, Feedback):
                 reviews.append(row)
+            elif isinstance(entry, SecondAnswer):
+                opinions.append(row)
             elif captures.setdefault(row["id"], row) is not row:
                 repeated += 1
         offset += len(line)
     if reviews:
         session.execute(insert(tables.Review), reviews)
+    if opinions:
+        session.execute(store.insert(tables.SecondOpinion).on_conflict_do_nothing(), opinions)
     new = _add_captures(session, store, captures, reference())
-    _appraise_again(session, {row["capture_id"] for row in reviews} - {row["id"] for row in new}, reference())
+    judged = {row["capture_id"] for row in (*reviews, *opinions)}
+    _appraise_again(session, judged - {row["id"] for row in new}, reference())
     _count(session, store, new)
     if broken:
         say(f"{file}: {len(broken)} lines can't be read and were skipped, the first at byte {broken[0]:,}.")
@@ -185,7 +191,7 @@ def _add_captures(
 
 
 def _appraise_again(session: Session, ids: Collection[str], reference: Reference | None) -> None:
-    """Appraise older captures again that have new feedback."""
+    """Appraise older captures again that have new feedback or second opinions."""
     if ids:
         appraise(session, session.scalars(select(tables.Capture).where(tables.Capture.id.in_(ids))).all(), reference)
 
@@ -222,6 +228,13 @@ def _count(session: Session, store: Store, captures: Iterable[Mapping[str, Any]]
     session.execute(new.on_conflict_do_update(index_elements=["day", "model", "version"], set_=more), rows)
 
 
+def _row(entry: CaptureRecord | Feedback | SecondAnswer) -> dict[str, Any]:
+    """An entry as a row of its table."""
+    if isinstance(entry, CaptureRecord):
+        return _capture(entry)
+    return _review(entry) if isinstance(entry, Feedback) else _opinion(entry)
+
+
 def _capture(entry: CaptureRecord) -> dict[str, Any]:
     """A capture as a row of the store."""
     confidence = entry.confidence
@@ -253,6 +266,17 @@ def _review(entry: Feedback) -> dict[str, Any]:
         "answer": None if entry.answer is None else _text(entry.answer),
         "right": entry.right,
         "comment": _text(entry.comment),
+    }
+
+
+def _opinion(entry: SecondAnswer) -> dict[str, Any]:
+    """Another model's answer as a row of the store."""
+    return {
+        "capture_id": _text(entry.id),
+        "source": _name(entry.by),
+        "time": _time(entry.time),
+        "answer": _text(entry.answer),
+        "confidence": None,
     }
 
 
