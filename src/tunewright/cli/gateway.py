@@ -213,7 +213,6 @@ def _ledger(spec: GatewaySpec, store: GatewayStore) -> GatewayLedger:
 
 def _reviews(spec: GatewaySpec) -> tuple[dict[str, Reviews], list[str]]:
     """(the reviews of each job, why those of a job are not known). The ledger is shown without them."""
-    from tunewright.config import load_spec
     from tunewright.core.errors import UserError
 
     found: dict[str, Reviews] = {}
@@ -222,7 +221,7 @@ def _reviews(spec: GatewaySpec) -> tuple[dict[str, Reviews], list[str]]:
         try:
             from tunewright.monitoring.reviewed import reviews_by_day
 
-            found[name] = reviews_by_day(load_spec(job.project))
+            found[name] = reviews_by_day(job.project)
         except (UserError, ImportError) as error:
             reason = error.paragraph() if isinstance(error, UserError) else f"{error}."
             notes.append(f"{name}: corrections are not known. {reason}")
