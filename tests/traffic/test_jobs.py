@@ -137,7 +137,7 @@ def test_a_line_that_a_kill_cut_short_is_passed_over_and_others_are_told(folder:
     report = find_jobs(folder)
     assert (report.requests, report.unreadable) == (390, [f"{file.name}:391", f"{file.name}:392"])
     shown = CliRunner().invoke(app, ["traffic", "ls", str(folder)]).stdout
-    assert f"2 lines are no captures, the first is {file.name}:391." in shown
+    assert f"2 lines are no exchanges, the first is {file.name}:391" in shown
 
 
 @pytest.mark.slow
@@ -177,7 +177,7 @@ def test_wrong_input_is_one_paragraph(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="There are no captured requests here"):
         find_jobs(tmp_path / "empty")
-    for given, told in (("nothing", "There is no such folder"), ("nothing.yaml", "There are no settings here")):
+    for given, told in (("nothing", "There is no such file or folder"), ("nothing.yaml", "There are no settings here")):
         with pytest.raises(UserError, match=told):
             CliRunner().invoke(app, ["traffic", "ls", str(tmp_path / given)], catch_exceptions=False)
     settings = tmp_path / "g.yaml"

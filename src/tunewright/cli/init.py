@@ -95,11 +95,11 @@ def _write_spec(data: Path, out: Path | None) -> None:
 
 
 def _write_project(captures: Path, job: str, out: Path) -> None:
-    from tunewright.cli.traffic import captures_folder
+    from tunewright.cli.traffic import traffic_source
     from tunewright.config import SPEC_FILE
     from tunewright.traffic.project import project_of
 
-    made = project_of(captures_folder(captures), job, out)
+    made = project_of(traffic_source(captures), job, out)
     typer.echo(f"Wrote {out}: {made.guess.kind}, {made.rows:,} captured requests, {made.guess.what}.")
     typer.echo("Their labels are the API's answers: right means what the API said, until people have corrected some.")
     typer.echo(f"Look at {out / SPEC_FILE}, then type: tunewright run {out}")

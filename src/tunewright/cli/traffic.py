@@ -1,9 +1,10 @@
-"""`tunewright traffic`: the jobs in what the gateway captured."""
+"""`tunewright traffic`: the jobs in what the gateway captured, or in logs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Find the jobs in captured traffic: what each costs, takes and answers.", no_args_is_help=True)
 
 CapturesArgument = Annotated[
-    Path, typer.Argument(help="The folder of the gateway's captures, or the gateway.yaml that names it.")
+    Path,
+    typer.Argument(
+        help="The folder of the gateway's captures, or the gateway.yaml that names it; or logs of others: a file, a "
+        "folder or a pattern."
+    ),
 ]
 
 
@@ -36,7 +41,7 @@ def ls(captures: CapturesArgument, goal: GoalOption = _GOAL, json: JsonOption = 
     from tunewright.traffic.jobs import find_jobs
     from tunewright.traffic.ownable import ownable
 
-    report = find_jobs(captures_folder(captures))
+    report = find_jobs(traffic_source(captures))
     shares = [ownable(job, goal) for job in report.jobs]
     if json:
         jobs = [{**_plain(job), "ownable": asdict(share)} for job, share in zip(report.jobs, shares, strict=True)]
@@ -55,26 +60,28 @@ def show(
     from tunewright.traffic.jobs import find_jobs
     from tunewright.traffic.ownable import ownable
 
-    found = find_jobs(captures_folder(captures)).job(job, captures)
+    found = find_jobs(traffic_source(captures)).job(job, captures)
     _print_job(found)
     typer.echo(f"\nForecast, with right meaning what the API said: {ownable(found, goal).why}")
 
 
-def captures_folder(captures: Path) -> Path:
-    """The folder of captures that a user names, by itself or by the settings of the gateway."""
+def traffic_source(named: Path) -> Path:
+    """The traffic that a user names: by itself, or by the settings of the gateway that captures it."""
     from tunewright.core.errors import UserError
     from tunewright.gateway.config import load_gateway
 
-    if captures.is_dir():
-        return captures
-    if captures.suffix not in (".yaml", ".yml"):
-        raise UserError(
-            "There is no such folder.", where=captures, fix="Name the folder of captures, or the gateway.yaml."
-        )
-    spec = load_gateway(captures)
+    if named.suffix not in (".yaml", ".yml"):
+        if not named.exists() and not has_magic(str(named)):
+            raise UserError(
+                "There is no such file or folder.",
+                where=named,
+                fix="Name the gateway's captures, the gateway.yaml, or logs.",
+            )
+        return named
+    spec = load_gateway(named)
     if spec.capture is None:
         raise UserError(
-            "This gateway captures nothing.", where=captures, fix="Add two lines: capture: and  folder: captures"
+            "This gateway captures nothing.", where=named, fix="Add two lines: capture: and  folder: captures"
         )
     return spec.capture.folder
 
@@ -115,8 +122,10 @@ def _print_jobs(report: TrafficReport, shares: Sequence[Ownable], goal: float) -
             _share(share),
         )
     console_of(140).print(table)
-    if report.jobs:
-        days = report.jobs[0].days
+    if report.days is None:
+        typer.echo("The log has no times, so all of it counts as one month.")
+    else:
+        days = report.days
         captured = f"{days:.1f} days" if days >= 2 else f"{24 * days:.1f} hours"
         typer.echo(f"A month is {captured} of captures, scaled to 30.44 days.")
         if days < 7:
@@ -132,7 +141,7 @@ def _print_jobs(report: TrafficReport, shares: Sequence[Ownable], goal: float) -
     elif total:
         typer.echo(f"How much of ${total:,.2f} a month could be owned is not known yet: capture more.")
     if report.unreadable:
-        typer.echo(f"{len(report.unreadable):,} lines are no captures, the first is {report.unreadable[0]}.")
+        typer.echo(f"{len(report.unreadable):,} lines are no exchanges, the first is {report.unreadable[0]}")
     if report.others:
         typer.echo(f"{report.others / report.requests:.1%} of {report.requests:,.0f} requests belong to no job.")
 

@@ -148,15 +148,34 @@ answer."""
 TaskSpec = Annotated[ClassifySpec | MultiLabelSpec | ExtractSpec | GenerateSpec, Field(discriminator="kind")]
 
 
+DataForm = Literal[
+    "chat",
+    "stored",
+    "sharegpt",
+    "alpaca",
+    "prompt",
+    "labelled",
+    "gateway",
+    "mlflow",
+    "openai-batch",
+    "openai-batch-input",
+    "openai-response",
+    "openai-stream",
+    "openai-stored",
+    "openai-stored-messages",
+    "pairs",
+]
+
+
 class DataSpec(Section):
     train: Path
     """The training data, relative to the spec: a file, a folder or a pattern such as data/*.csv. The formats are \
 JSONL, CSV, TSV and Parquet, gzipped or not."""
     test: dict[SplitName, Path] = {}
     """Test files by name. Without any, `test_fraction` of the training rows is held out."""
-    form: Literal["chat", "stored", "sharegpt", "alpaca", "prompt", "labelled"] | None = None
+    form: DataForm | None = None
     """The shape of a row; by default Tunewright detects it for each file. stored: stored completions; labelled: text \
-and label."""
+and label; pairs: requests with their responses; the others: logs, each by the name of what wrote it."""
     text: str = "text"
     """The column that holds the input."""
     document: str | None = None

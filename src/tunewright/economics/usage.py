@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tunewright.economics.prices import ApiPrice
+from tunewright.economics.prices import ApiPrice, PriceBook
+
+_DATED = re.compile(r"(.+?)-(?:\d{4}-\d\d-\d\d|\d{8}|\d{4})")
+"""A model's name with the date of its version, such as gpt-4o-2024-08-06."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,22 @@ class TokenUsage:
 
     def usd(self, price: ApiPrice) -> float:
         return price.usd(self.prompt_tokens, self.answer_tokens, self.cached_tokens, self.cache_write_tokens)
+
+
+def usd_by_book(usage: TokenUsage, book: PriceBook, *models: str | None) -> float | None:
+    """The price of an answer; None: the book has none of the models.
+
+    Args:
+        models: the model's names, as the request and as the answer have it. A date at the end may be missing in the
+            book, and so may a provider's name before a slash.
+    """
+    for name in filter(None, models):
+        for plain in (name, name.rpartition("/")[2]):
+            dated = _DATED.fullmatch(plain)
+            for model in (plain, dated[1] if dated else None):
+                if model in book.apis:
+                    return usage.usd(book.apis[model])
+    return None
 
 
 def read_usage(block: Any) -> TokenUsage | None:

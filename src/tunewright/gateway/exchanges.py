@@ -136,6 +136,11 @@ def read_exchanges(folder: Path, unreadable: Callable[[Path, int], None] | None 
                     yield exchange
 
 
+def has_exchanges(folder: Path) -> bool:
+    """Whether a folder has the captures of a gateway."""
+    return folder.is_dir() and bool(files_of(folder, _STEM))
+
+
 def without_files(value: Any) -> Any:
     """A JSON value with its base64 files replaced by their type, size and hash."""
     if isinstance(value, str):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import uuid
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunewright.economics.prices import PriceBook
+from tunewright.economics.usage import usd_by_book
 from tunewright.gateway.answers import AnswerReader, ReadAnswer
 from tunewright.gateway.body import Body
 from tunewright.gateway.estimates import UsageEstimates
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from tunewright.gateway.takeover.budgets import Budgets
     from tunewright.gateway.tracing import UpstreamSpan
 
-_DATED = re.compile(r"(.+?)-(?:\d{4}-\d\d-\d\d|\d{8}|\d{4})")
-"""A model's name with the date of its version, such as gpt-4o-2024-08-06."""
 BY_OWN_MODEL = "own model"
 """In place of an upstream's name, which has no spaces."""
 COMPARED_BYTES = 64 << 10
@@ -173,15 +171,4 @@ class Observer:
 
     def usd(self, seen: Observation, answer: ReadAnswer) -> float | None:
         """The price of an answer by the book."""
-        if answer.usage is None:
-            return None
-        for name in (seen.model, answer.model):
-            for model in (name, _without_date(name)):
-                if model in self._prices.apis:
-                    return answer.usage.usd(self._prices.apis[model])
-        return None
-
-
-def _without_date(model: str | None) -> str | None:
-    dated = _DATED.fullmatch(model or "")
-    return dated[1] if dated else None
+        return usd_by_book(answer.usage, self._prices, seen.model, answer.model) if answer.usage else None

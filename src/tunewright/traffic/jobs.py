@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tunewright.core.errors import UserError, did_you_mean
 from tunewright.gateway.answers import AnswerChoice
-from tunewright.gateway.exchanges import Exchange, read_exchanges
+from tunewright.gateway.exchanges import Exchange
 from tunewright.gateway.jobs.prompts import SYSTEM, Prompt, read_prompt
 from tunewright.gateway.jobs.signature import JobSignature, OwnAnswerKind, fixed_in, signature_of
 from tunewright.gateway.jobs.slots import outline, parts_of, variable_text
@@ -20,6 +20,7 @@ from tunewright.gateway.jobs.words import Triples
 from tunewright.traffic.answers import AnswerKind, AnswerShape, answer_shape
 from tunewright.traffic.grouping import FoundJob, JobFinder
 from tunewright.traffic.reservoir import Reservoir
+from tunewright.traffic.sources import has_time, read_traffic
 
 DAYS_OF_MONTH = 30.44
 DRAWN = 2000
@@ -119,8 +120,10 @@ class TrafficReport:
     others: float
     """Requests that belong to no job."""
     requests: float
+    days: float | None
+    """From the first to the last exchange; None: the log has no times, and counts as a month."""
     unreadable: list[str]
-    """Lines that are no captured exchange: file and number."""
+    """Places of lines that are no exchange."""
 
     def job(self, name: str, captures: Path) -> TrafficJob:
         """The job of a name.
@@ -138,45 +141,49 @@ class TrafficReport:
         return jobs[name]
 
 
-def find_jobs(folder: Path, drawn: int = DRAWN) -> TrafficReport:
-    """The jobs in a folder of captures.
+def find_jobs(source: Path, drawn: int = DRAWN) -> TrafficReport:
+    """The jobs in traffic.
 
     Args:
+        source: as of `read_traffic`.
         drawn: the most answered requests of each job to keep, drawn at random.
 
     Raises:
-        UserError: there are no captures in the folder.
+        UserError: there are no requests in it.
     """
     finder = JobFinder()
     unreadable: list[str] = []
-    exchanges = read_exchanges(folder, lambda file, number: unreadable.append(f"{file.name}:{number}"))
+    exchanges = read_traffic(source, unreadable.append)
     finder.add(_prompt(exchange) for exchange in exchanges if exchange.request is not None)
     finder.find()
     tallies: dict[int | None, _Tally] = defaultdict(lambda: _Tally(drawn))
     first, last = "9", "0"
-    for exchange in read_exchanges(folder, lambda *_: None):
+    for exchange in read_traffic(source, lambda _: None):
         if exchange.request is None:
             continue
-        first, last = min(first, exchange.time), max(last, exchange.time)
+        if has_time(exchange):
+            first, last = min(first, exchange.time), max(last, exchange.time)
         prompt = _prompt(exchange)
         tallies[finder.job_of(prompt)].add(exchange, prompt)
     if not tallies:
         raise UserError(
             "There are no captured requests here.",
-            where=folder,
+            where=source,
             fix="Set `capture` in gateway.yaml and let requests pass: tunewright gateway gateway.yaml",
         )
-    days = max(1 / 24, (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() / 86400)
+    days = None
+    if last >= first:
+        days = max(1 / 24, (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() / 86400)
     others = tallies.pop(None, _Tally(0))
     names: Counter[str] = Counter()
     jobs = []
     for number, found in enumerate(finder.jobs):
         if tally := tallies.get(number):
             rivals = [each.template.triples for each in finder.jobs if each.form == found.form and each is not found]
-            jobs.append(tally.job(found, rivals, days, names))
+            jobs.append(tally.job(found, rivals, days or DAYS_OF_MONTH, names))
     requests = others.requests + sum(job.requests for job in jobs)
     jobs.sort(key=lambda job: -(job.usd or job.requests * 1e-12))
-    return TrafficReport(jobs, others.requests, requests, unreadable)
+    return TrafficReport(jobs, others.requests, requests, days, unreadable)
 
 
 def _prompt(exchange: Exchange) -> Prompt:
@@ -230,7 +237,7 @@ class _Tally:
             cached_tokens=self._cached_tokens,
             answer_tokens=self._answer_tokens,
             models=dict(sorted(self._models.items(), key=lambda each: -each[1])),
-            seconds=sorted(exchange.seconds for exchange, _ in drawn),
+            seconds=sorted(exchange.seconds for exchange, _ in drawn if exchange.seconds),
             form=answer_shape(self._kind, choices),
             system=_fixed_system([prompt for _, prompt in drawn]),
             outline=shown,

@@ -2,28 +2,31 @@
 
 files    -> sources.py   a file, a folder or a pattern
 lines    -> lines.py     gzip, encodings, line ends
-rows     -> jsonl.py, array.py (both on tunewright.core.strict_json), tables.py
-examples -> forms.py, chat.py; the package `documents` reads documents that rows name
+rows     -> opening.py, then jsonl.py, array.py (both on tunewright.core.strict_json) or tables.py
+examples -> forms.py, chat.py; the package `logs` reads logs of model calls, `documents` the documents that rows name
+calls    -> calls.py, for the traffic's side
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tunewright.core.errors import UserError
 from tunewright.core.strict_json import JsonRefusal
-from tunewright.data.readers import jsonl, tables
+from tunewright.data.readers import jsonl
 from tunewright.data.readers.base import Fault, Note, Row, fault, note
-from tunewright.data.readers.forms import FORMS, Columns, detect, example
-from tunewright.data.readers.lines import head_of
+from tunewright.data.readers.forms import FORMS, Columns, detect, example, form_of, logged_example
+from tunewright.data.readers.opening import reader_of, sampled, unpaged
 from tunewright.data.readers.parts import Piece
-from tunewright.data.readers.sources import SourceFile, files, suffix_of
+from tunewright.data.readers.sources import SourceFile, files
 from tunewright.data.readers.writing import quarantine_line, write_chat
 from tunewright.data.shown import shown
+from tunewright.logs import LOG_FORMS, REQUESTS_ALONE
+from tunewright.logs.beside import RequestsBeside, answers_are_beside
 from tunewright.tasks import Example
 
 __all__ = [
@@ -39,18 +42,6 @@ __all__ = [
     "read_rows",
     "write_chat",
 ]
-
-_SAMPLE = 20
-"""Rows whose keys decide the form of a file."""
-
-_Reader = Callable[[Path], Iterator[Row | Fault | Note]]
-_READERS: dict[str, _Reader] = {
-    ".jsonl": jsonl.rows,
-    ".csv": tables.csv_rows,
-    ".tsv": tables.csv_rows,
-    ".parquet": tables.parquet_rows,
-    ".ndjson": jsonl.rows,
-}
 
 _ONCE = ("extra-keys", "role")
 """Notes that are the same for every row, and are given only for the first."""
@@ -70,8 +61,8 @@ def read(
     Raises:
         UserError: there is no such file or form, or a library is missing (raised at the first item).
     """
-    if form is not None and form not in FORMS:
-        raise UserError(f"There is no form '{form}'.", fix=f"Choose one of: {', '.join(FORMS)}")
+    if form is not None and form not in FORMS and form not in LOG_FORMS:
+        raise UserError(f"There is no form '{form}'.", fix=f"Choose one of: {', '.join((*FORMS, *LOG_FORMS))}")
     return chain.from_iterable(read_piece(Piece(file), form, columns) for file in files(source))
 
 
@@ -83,7 +74,7 @@ def read_rows(source: str | Path) -> list[Row]:
     """
     rows: list[Row] = []
     for file in files(source):
-        reader = _reader_of(file.path)
+        reader = reader_of(file.path)
         for item in [reader] if isinstance(reader, Fault) else reader(file.path):
             if isinstance(item, Fault):
                 raise UserError(item.reason, where=item.where)
@@ -96,7 +87,7 @@ def read_rows(source: str | Path) -> list[Row]:
 
 def documents_of(file: SourceFile, column: str) -> Iterator[Path]:
     """The documents that the rows of a file name, in order, existing or not."""
-    reader = _reader_of(file.path)
+    reader = reader_of(file.path)
     for item in () if file.corrected or isinstance(reader, Fault) else reader(file.path):
         if isinstance(item, tuple) and (name := item[1].get(column)) is not None:
             yield file.path.parent / str(name)
@@ -107,78 +98,81 @@ def read_piece(piece: Piece, form: str | None, columns: Columns | None) -> Itera
     file, path = piece.file, piece.file.path
     if file.corrected:
         form, columns = "labelled", Columns("text", "answer", time="time" if columns and columns.time else None)
-    reader = _reader_of(path)
+    reader = reader_of(path)
     if isinstance(reader, Fault):
         yield reader
         return
-    sample, objects, items = _sampled(reader(path))
+    sample, objects, items = sampled(unpaged(reader(path)))
     if piece.span:
-        sample, items = [], jsonl.rows(path, piece.span)
+        sample, items = [], unpaged(jsonl.rows(path, piece.span))
     elif not any(isinstance(item, (tuple, Fault)) for item in sample):
         yield fault(path, 1, "empty", "The data file holds no rows. Check the export, then run again.")
     form = form or detect(objects, columns)
     named = columns or Columns()
     noted: set[str] = set()
+    requests = RequestsBeside(path.parent)
+    if form in REQUESTS_ALONE and answers_are_beside(path.parent, form):
+        yield note(path, 1, "requests", "These are requests alone; they are read with their answers in a file beside.")
+        return
     for item in chain(sample, items):
         if not isinstance(item, tuple):
             yield item
             continue
         number, row = item
         remarks: list[tuple[str, str]] = []
+        for read in _examples(row, number, form, named, file, requests, remarks):
+            if isinstance(read, JsonRefusal):
+                yield fault(path, number, read.code, read.reason, _text(row))
+                continue
+            for code, reason in remarks:
+                if code not in _ONCE or reason not in noted:
+                    yield note(path, number, code, reason)
+                    noted.add(reason)
+            remarks.clear()
+            yield read
+
+
+def _examples(
+    row: dict[str, Any],
+    number: int,
+    form: str | None,
+    columns: Columns,
+    file: SourceFile,
+    requests: RequestsBeside,
+    remarks: list[tuple[str, str]],
+) -> Iterator[Example | JsonRefusal]:
+    """The examples of a row: one, or of a log's row each call's. A refusal says why there is none."""
+    source = f"{file.name}:{number}"
+    try:
+        if form is None:
+            raise JsonRefusal("form", _no_form(row))
+        if form not in LOG_FORMS:
+            yield example(row, form, columns, source, file, remarks)
+            return
+        if not LOG_FORMS[form].fits(row):
+            raise JsonRefusal("form", _other_form(row, form))
+    except JsonRefusal as refusal:
+        yield refusal
+        return
+    for place, call in enumerate(LOG_FORMS[form].calls(row, requests)):
         try:
-            if form is None:
-                raise JsonRefusal("form", _no_form(row))
-            read = example(row, form, named, f"{file.name}:{number}", file, remarks)
+            yield logged_example(row, call, columns, f"{source}.{place}" if place else source, remarks)
         except JsonRefusal as refusal:
-            yield fault(path, number, refusal.code, refusal.reason, _text(row))
-            continue
-        for code, reason in remarks:
-            if code not in _ONCE or reason not in noted:
-                yield note(path, number, code, reason)
-                noted.add(reason)
-        yield read
-
-
-def _sampled(
-    items: Iterator[Row | Fault | Note],
-) -> tuple[list[Row | Fault | Note], list[dict[str, Any]], Iterator[Row | Fault | Note]]:
-    """(the items up to the end of the sample, the objects among them, the remaining items)."""
-    sample: list[Row | Fault | Note] = []
-    objects: list[dict[str, Any]] = []
-    for item in items:
-        sample.append(item)
-        if isinstance(item, tuple):
-            objects.append(item[1])
-            if len(objects) == _SAMPLE:
-                break
-    return sample, objects, items
-
-
-def _reader_of(path: Path) -> _Reader | Fault:
-    """The reader of a file, by its first bytes where they are clear, else by its name."""
-    head = head_of(path)
-    if head.startswith(b"PAR1"):
-        return tables.parquet_rows
-    if head.startswith(b"PK\x03\x04"):
-        reason = "This is a zip archive or an Excel file; unpack it, or export the sheet as CSV."
-        return fault(path, 1, "format", reason)
-    suffix = suffix_of(path)
-    if suffix in _READERS:
-        return _READERS[suffix]
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
-        return jsonl.rows
-    reason = (
-        f"Files of the form '{suffix or path.name}' can't be read. Export the data as one of: {', '.join(_READERS)}"
-    )
-    return fault(path, 1, "format", reason, head)
+            yield refusal
 
 
 def _no_form(row: dict[str, Any]) -> str:
     names = ", ".join(f"'{shown(key, 40)}'" for key in list(row)[:12]) or "none"
     return (
-        f"The keys of this file's rows match no known form ({', '.join(FORMS)}); this row has {names}. "
+        f"The keys of this file's rows match no known form ({', '.join((*FORMS, *LOG_FORMS))}); this row has {names}. "
         "Name the form, or the columns of text and label."
     )
+
+
+def _other_form(row: dict[str, Any], form: str) -> str:
+    other = form_of(row)
+    hint = f" It looks like the form '{other}': put such rows in a file of their own." if other else ""
+    return f"This row is not of the form '{form}' that most rows of this file have.{hint}"
 
 
 def _text(row: dict[str, Any]) -> str:

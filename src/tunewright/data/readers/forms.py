@@ -18,6 +18,9 @@ from tunewright.data.readers.chat import Remarks
 from tunewright.data.readers.sources import SourceFile
 from tunewright.data.shown import shown
 from tunewright.documents import read_document, require_within
+from tunewright.logs import LoggedCall, log_form_of
+from tunewright.logs.openai import NO_ANSWER
+from tunewright.logs.values import items
 from tunewright.tasks import Example
 
 _SHAREGPT_ROLES = {
@@ -84,6 +87,30 @@ def example(
     parts = FORMS[form].parts(row, columns, remarks)
     if columns.document and form == "labelled":
         parts.messages[0]["content"] = _document(file, parts.messages[0]["content"], columns)
+    return _example(row, parts, columns, source, remarks)
+
+
+def logged_example(row: dict[str, Any], call: LoggedCall, columns: Columns, source: str, remarks: Remarks) -> Example:
+    """The canonical example of a call in a log. What the log knows of it is in `meta.extra`.
+
+    Raises:
+        JsonRefusal: nothing can be learnt from it.
+    """
+    if fault := call.fault or (call.answer and call.answer.fault):
+        raise JsonRefusal(*fault)
+    message = call.answer_message
+    if message is None:
+        raise JsonRefusal("no-answer", NO_ANSWER)
+    tools = items(call.request.get("tools"))
+    parts = _Parts([*call.messages, message], tuple(row), _chat_tools(tools), {"call": call.meta})
+    if columns.time and columns.time not in row and call.time:
+        row, parts.used = {**row, columns.time: call.time.isoformat()}, (*parts.used, columns.time)
+    return _example(row, parts, columns, source, remarks, from_log=True)
+
+
+def _example(
+    row: dict[str, Any], parts: _Parts, columns: Columns, source: str, remarks: Remarks, *, from_log: bool = False
+) -> Example:
     meta: dict[str, Any] = {"id": source, "source": source}
     used = {*parts.used, "weight"}
     for name, column in (("group", columns.group), ("time", columns.time)):
@@ -95,10 +122,11 @@ def example(
     data: dict[str, Any] = {"messages": chat.messages(parts.messages, remarks), "meta": meta}
     if tools := chat.tools(parts.tools):
         data["tools"] = tools
-    if row.get("weight") not in (None, ""):
+    if not from_log and row.get("weight") not in (None, ""):
         data["weight"] = chat.weight(row["weight"], "the row")
     if extra := {key: value for key, value in row.items() if key not in used} | parts.extra:
         meta["extra"] = extra
+    if extra and not from_log:
         remarks.append(("extra-keys", f"Rows have other keys, which are kept: {', '.join(map(repr, sorted(extra)))}."))
     try:
         return Example.model_validate(data)
@@ -118,9 +146,24 @@ def detect(rows: Iterable[dict[str, Any]], columns: Columns | None = None) -> st
 
 
 def form_of(row: dict[str, Any], columns: Columns | None = None) -> str | None:
+    """The form of a row, by its keys: a log's own, one of training data, or a log's that people write themselves."""
     if columns and columns.request in row and any(column in row for column in _answer_columns(columns)):
         return "labelled"
-    return next((name for name, form in FORMS.items() if form.fits(row)), None)
+    if log := log_form_of(row, plain=False):
+        return log
+    if _is_stored(row):
+        return "stored"
+    return log_form_of(row, plain=True) or next((name for name, form in FORMS.items() if form.fits(row)), None)
+
+
+def _chat_tools(tools: list[Any]) -> list[Any]:
+    """Tools in the form of chat completions; the Responses API has the function's fields in the tool itself."""
+    return [
+        {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
+        if isinstance(tool, dict) and tool.get("type") == "function" and "function" not in tool
+        else tool
+        for tool in tools
+    ]
 
 
 def _chat(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts:

@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tunewright.core.strict_json import JSON_FAULTS, JsonRefusal, StrictJson, described
 from tunewright.data.readers import array
 from tunewright.data.readers.base import RAW_LIMIT, Fault, Note, Row, fault, note
-from tunewright.data.readers.lines import LineSpan, head_of, text_lines
+from tunewright.data.readers.lines import BROKEN_GZIP, MAX_LINE, LineSpan, head_of, text_lines, unpacked
 
 _Item = tuple[int, str] | Fault | Note
 _AGAIN = "Export the file again, or delete that line."
@@ -26,6 +27,9 @@ def rows(path: Path, span: LineSpan | None = None) -> Iterator[Row | Fault | Not
     """
     if span is None and array.begins(head_of(path)):
         yield from array.rows(path)
+        return
+    if span is None and (whole := _whole_object(path)) is not None:
+        yield 1, whole
         return
     source: Iterator[_Item] = text_lines(path, span)
     parser = StrictJson()
@@ -52,6 +56,27 @@ def rows(path: Path, span: LineSpan | None = None) -> Iterator[Row | Fault | Not
                 yield fault(path, number, "shape", reason, text)
             item = next(source, None)
         first = False
+
+
+def _whole_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object that a whole file is, over several lines, as an API's answer is often saved; None: it is none.
+    Rows that take several lines each are reported instead."""
+    head = head_of(path).lstrip(b"\xef\xbb\xbf \t\r\n")
+    first, _, rest = head.partition(b"\n")
+    if not head.startswith(b"{") or not rest.strip() or rest.lstrip().startswith(b"{") or first.rstrip().endswith(b"}"):
+        return None
+    try:
+        with unpacked(path) as stream:
+            content = stream.read(MAX_LINE + 1)
+    except BROKEN_GZIP:
+        return None
+    if len(content) > MAX_LINE:
+        return None
+    try:
+        value, _ = StrictJson().read(content.decode("utf-8-sig"))
+    except JSON_FAULTS:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _diagnosed(

@@ -1,0 +1,204 @@
+"""A call of a language model, as some log has it: what every reader of logs gives, and what the rest of Tunewright
+reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from tunewright.logs.values import count, mapping, mappings, parsed, text
+
+CallKind = Literal["chat", "responses", "completions"]
+"""OpenAI's API whose form the request has."""
+_CUT = ("length", "max_tokens", "content_filter", "max_output_tokens", "SAFETY", "MAX_TOKENS")
+"""Reasons for an end before the answer's own."""
+
+
+@dataclass(frozen=True)
+class LoggedAnswer:
+    """What a model answered."""
+
+    text: str = ""
+    refusal: str = ""
+    tool_calls: list[dict[str, str]] = field(default_factory=list)
+    """Each with `id`, `name` and `arguments`, a JSON text."""
+    finish_reason: str | None = None
+
+    @property
+    def fault(self) -> tuple[str, str] | None:
+        """(code, reason) why it can't be learnt from; None: it can."""
+        if self.finish_reason in _CUT:
+            return "cut-answer", f"The answer was cut off ({self.finish_reason}) and would teach cut answers."
+        if self.refusal:
+            return "refusal", "The model refused to answer."
+        if not self.text.strip() and not self.tool_calls:
+            return "empty-answer", "The answer is empty."
+        return None
+
+
+@dataclass(frozen=True)
+class LoggedUsage:
+    """Token counts."""
+
+    prompt_tokens: int = 0
+    """Of the whole prompt, what was cached included."""
+    answer_tokens: int = 0
+    """Of the answer, its thinking included."""
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class LoggedCall:
+    """One call."""
+
+    kind: CallKind
+    request: Mapping[str, Any]
+    """In the form of OpenAI's API: messages, input or prompt, and the parameters."""
+    answer: LoggedAnswer | None
+    """None: the log has none."""
+    fault: tuple[str, str] | None = None
+    """(code, reason) why it has no answer, or one that says nothing: it failed, or the log left it out."""
+    id: str | None = None
+    model: str | None = None
+    """As the request names it."""
+    answered_model: str | None = None
+    """As the answer names it."""
+    time: datetime | None = None
+    """Of the request."""
+    seconds: float | None = None
+    first_seconds: float | None = None
+    """To the answer's first piece."""
+    usage: LoggedUsage | None = None
+    usd: float | None = None
+    """As the log has it."""
+    is_streamed: bool = False
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The request in the form of chat messages."""
+        if self.kind == "chat":
+            return [dict(each) for each in mappings(self.request.get("messages"))]
+        if self.kind == "completions":
+            return [{"role": "user", "content": self.request.get("prompt")}]
+        system = text(self.request.get("instructions"))
+        return [*([{"role": "system", "content": system}] if system else []), *_of_items(self.request.get("input"))]
+
+    @property
+    def answer_message(self) -> dict[str, Any] | None:
+        """The answer in the form of a chat message."""
+        if self.answer is None:
+            return None
+        message: dict[str, Any] = {"role": "assistant", "content": self.answer.text or None}
+        if self.answer.tool_calls:
+            message["tool_calls"] = [tool_call(**call) for call in self.answer.tool_calls]
+        return message
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the log knows of the call beside its texts."""
+        usage = self.usage and {name: value for name, value in vars(self.usage).items() if value}
+        known = {
+            "id": self.id,
+            "model": self.model,
+            "answered_model": self.answered_model,
+            "time": self.time and self.time.isoformat(timespec="milliseconds"),
+            "seconds": self.seconds,
+            "first_seconds": self.first_seconds,
+            "usage": usage,
+            "usd": self.usd,
+        }
+        return {name: value for name, value in known.items() if value is not None}
+
+
+def tool_call(name: str, arguments: str, id: str = "") -> dict[str, Any]:
+    """A tool call in the form of chat messages."""
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def answer_of_message(message: Mapping[str, Any], finish_reason: Any = None) -> LoggedAnswer:
+    """The answer in an assistant's chat message."""
+    calls = [
+        {"id": str(call.get("id") or ""), "name": str(each.get("name")), "arguments": _json(each.get("arguments"))}
+        for call in mappings(message.get("tool_calls"))
+        if (each := mapping(call.get("function")) or call).get("name")
+    ]
+    old = mapping(message.get("function_call"))
+    if old.get("name"):
+        calls.append({"id": "", "name": str(old["name"]), "arguments": _json(old.get("arguments"))})
+    return LoggedAnswer(joined(message.get("content")), text(message.get("refusal")) or "", calls, text(finish_reason))
+
+
+def answer_of_output(response: Mapping[str, Any]) -> LoggedAnswer:
+    """The answer in an object of the Responses API."""
+    texts, refusals, calls = [], [], []
+    for item in mappings(response.get("output")):
+        if item.get("type") == "message" or (item.get("type") is None and "content" in item):
+            for part in mappings(item.get("content")):
+                texts.append(str(part.get("text") or ""))
+                refusals.append(str(part.get("refusal") or ""))
+        elif item.get("type") in ("function_call", "custom_tool_call"):
+            given = _json(item.get("arguments", item.get("input")))
+            calls.append({"id": str(item.get("call_id") or ""), "name": str(item.get("name")), "arguments": given})
+    cut = text(mapping(response.get("incomplete_details")).get("reason"))
+    return LoggedAnswer("".join(texts), "".join(refusals), calls, cut or ("tool_calls" if calls else "stop"))
+
+
+def joined(content: Any) -> str:
+    """The text of a message's content: a text, or a list of parts."""
+    if isinstance(content, str):
+        return content
+    listed = content if isinstance(content, list) else []
+    parts = (each.get("text") if isinstance(each, Mapping) else each for each in listed)
+    return "\n".join(part for part in parts if isinstance(part, str))
+
+
+def usage_of(block: Any) -> LoggedUsage | None:
+    """The counts of OpenAI's usage block, of either API; None: it is none."""
+    block = mapping(block)
+    for prompt, answer in (("prompt", "completion"), ("input", "output")):
+        if block.get(f"{prompt}_tokens") is not None:
+            read, written = (mapping(block.get(f"{part}_tokens_details")) for part in (prompt, answer))
+            return LoggedUsage(
+                count(block.get(f"{prompt}_tokens")),
+                count(block.get(f"{answer}_tokens")),
+                count(read.get("cached_tokens")),
+                count(read.get("cache_write_tokens")),
+                count(written.get("reasoning_tokens")),
+            )
+    return None
+
+
+def _of_items(given: Any) -> Iterator[dict[str, Any]]:
+    """Chat messages of the Responses API's input: a text, or a list of items."""
+    given = parsed(given)
+    if isinstance(given, str):
+        yield {"role": "user", "content": given}
+        return
+    for item in mappings(given):
+        kind = item.get("type")
+        if kind == "function_call":
+            call = tool_call(str(item.get("name")), _json(item.get("arguments")), str(item.get("call_id") or ""))
+            yield {"role": "assistant", "content": None, "tool_calls": [call]}
+        elif kind == "function_call_output":
+            yield {"role": "tool", "content": _json(item.get("output")), "tool_call_id": str(item.get("call_id") or "")}
+        elif kind in (None, "message") and "role" in item:
+            yield {"role": item["role"], "content": _chat_content(item.get("content"))}
+
+
+def _chat_content(content: Any) -> Any:
+    """The Responses API's content in the form of chat messages."""
+    if not isinstance(content, list):
+        return content
+    parts = [each for each in content if isinstance(each, Mapping)]
+    if all(isinstance(part.get("text"), str) for part in parts):
+        return [{"type": "text", "text": part["text"]} for part in parts]
+    return content
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

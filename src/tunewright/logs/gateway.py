@@ -1,0 +1,54 @@
+"""The gateway's own captures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tunewright.logs.call import LoggedAnswer, LoggedCall, LoggedUsage
+from tunewright.logs.values import mapping, mappings, moment, number, text
+
+
+def is_exchange(row: Mapping[str, Any]) -> bool:
+    return {"upstream", "kind", "request_bytes", "choices"} <= row.keys()
+
+
+def exchange_calls(row: Mapping[str, Any]) -> Iterator[LoggedCall]:
+    if row["kind"] not in ("chat", "responses", "completions"):
+        return
+    choice = next(mappings(row.get("choices")), None)
+    answer = choice and LoggedAnswer(
+        str(choice.get("text") or ""),
+        str(choice.get("refusal") or ""),
+        [{"id": "", **call} for call in mappings(choice.get("tool_calls"))],
+        text(choice.get("finish_reason")),
+    )
+    usage = mapping(row.get("usage"))
+    yield LoggedCall(
+        row["kind"],
+        mapping(row.get("request")),
+        answer or None,
+        _fault(row, answer),
+        text(row.get("id")),
+        text(row.get("model")),
+        text(row.get("answered_model")),
+        moment(row.get("time")),
+        number(row.get("seconds")),
+        number(row.get("first_seconds")),
+        LoggedUsage(**usage) if usage else None,
+        number(row.get("usd")),
+        row.get("streamed") is True,
+    )
+
+
+def _fault(row: Mapping[str, Any], answer: Any) -> tuple[str, str] | None:
+    status = row.get("status")
+    if isinstance(status, int) and status >= 400:
+        return "failed", f"The call failed with status {status}."
+    if row.get("ending", "whole") != "whole":
+        return "cut-answer", "The answer did not arrive whole."
+    if row.get("answered_by") == "own":
+        return "own-answer", "An own model gave this answer, and nothing says that it is right."
+    if row.get("request") is None or not answer or row.get("is_whole") is False:
+        return "no-answer", "The gateway captured it without its texts, because they were too large."
+    return None

@@ -1,0 +1,35 @@
+"""The gateway's own captures as a log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.traffic.test_grouping import chat
+from tests.traffic.test_jobs import Traffic
+from tunewright.data.readers import Fault, read
+from tunewright.data.readers.calls import read_calls
+from tunewright.gateway.answers import AnswerChoice
+from tunewright.logs import LoggedCall
+from tunewright.tasks import Example
+
+
+def test_captures_are_training_data(tmp_path: Path) -> None:
+    traffic = Traffic(tmp_path / "captures")
+    body = chat(("system", "Which team?"), ("user", "My invoice is wrong"))
+    traffic.add(lambda *_: body, 2, AnswerChoice("billing"), usd=0.002)
+    traffic.close()
+    examples = [each for each in read(tmp_path / "captures") if isinstance(each, Example)]
+    assert [(each.request, each.answer) for each in examples] == [("My invoice is wrong", "billing")] * 2
+    assert [message.role for message in examples[0].messages] == ["system", "user", "assistant"]
+    assert examples[0].meta.extra["call"]["usd"] == 0.002
+
+
+def test_what_an_own_model_answered_is_no_label(tmp_path: Path) -> None:
+    traffic = Traffic(tmp_path / "captures")
+    body = chat(("user", "My invoice is wrong"))
+    traffic.add(lambda *_: body, 1, AnswerChoice("billing"), answered_by="own")
+    traffic.add(lambda *_: body, 1, AnswerChoice("billing"), status=500)
+    traffic.close()
+    codes = [each.code for each in read(tmp_path / "captures") if isinstance(each, Fault)]
+    assert codes == ["own-answer", "failed"]
+    assert all(isinstance(each, LoggedCall) for each in read_calls(tmp_path / "captures"))

@@ -1,0 +1,89 @@
+"""Jobs in logs that others wrote."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faker import Faker
+from typer.testing import CliRunner
+
+from tunewright.cli.app import app
+from tunewright.traffic.jobs import find_jobs
+
+LABELS = ("billing", "delivery", "account")
+pytestmark = pytest.mark.slow
+
+
+def pairs(count: int) -> Iterator[dict[str, Any]]:
+    """Requests of two jobs beside their responses, with what such a log has."""
+    fake, chance = Faker(), random.Random(0)
+    fake.seed_instance(0)
+    for number in range(count):
+        label = chance.choice(LABELS)
+        text = f"{fake.sentence()} It is about {label}."
+        sorts = number % 3 < 2
+        system = "Sort the customer's message: billing, delivery or account." if sorts else "Translate it into French."
+        answer = label if sorts else fake.paragraph()
+        request = {
+            "model": "gpt-4o",
+            "messages": [{"role": "system", "content": system}, {"role": "user", "content": text}],
+        }
+        choice = {"message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 100, "completion_tokens": 10}
+        yield {
+            "timestamp": f"2026-11-{1 + number * 20 // count:02}T08:00:00Z",
+            "requestBody": request,
+            "responseBody": {"model": "gpt-4o-2024-08-06", "choices": [choice], "usage": usage},
+        }
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    file = tmp_path / "log.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in pairs(450)), "utf-8")
+    return file
+
+
+def test_the_jobs_of_a_mixed_log_are_found_and_priced(log: Path) -> None:
+    report = find_jobs(log)
+    sorting, translating = sorted(report.jobs, key=lambda job: -job.requests)
+    assert (sorting.requests, translating.requests) == (300, 150)
+    assert sorting.system.startswith("Sort the customer's message")
+    assert sorted(sorting.form.names) == sorted(LABELS)
+    assert sorting.usd == pytest.approx(300 * (100 * 2.5 + 10 * 10) / 1e6)
+    assert report.days == pytest.approx(19)
+    assert not report.unreadable
+
+
+def test_a_project_is_made_of_one(log: Path, tmp_path: Path) -> None:
+    name = max(find_jobs(log).jobs, key=lambda job: job.requests).name
+    done = CliRunner().invoke(app, ["init", str(log), "--from-traffic", name, "--out", str(tmp_path / "made")])
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in (tmp_path / "made" / "data" / "train.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == 300
+    assert all(row["label"] in row["text"] for row in rows)
+    assert (tmp_path / "made" / "job.json").exists()
+
+
+def test_a_log_without_times_counts_as_a_month(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    rows = [{name: value for name, value in row.items() if name != "timestamp"} for row in pairs(300)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    shown = CliRunner().invoke(app, ["traffic", "ls", str(file)])
+    assert "The log has no times, so all of it counts as one month." in shown.output
+    assert find_jobs(file).jobs[0].months == 1
+
+
+def test_lines_that_are_no_call_are_told_and_nothing_else_is_lost(log: Path) -> None:
+    with log.open("a") as file:
+        file.write('{"requestBody": {"model": "gpt-4o", "mess')
+    report = find_jobs(log)
+    assert report.requests == 450
+    (place,) = report.unreadable
+    assert "log.jsonl:451" in place
+    assert "cut off" in place
