@@ -207,6 +207,25 @@ KINDS = {
         '"No label" is an answer too, and the model learns it.',
         "Delete the rows that nobody has labelled yet: they would teach the model to give no label.",
     ),
+    "D029": FindingKind(
+        "earlier turns that are not taught",
+        "served",
+        "The model sees the last user message alone, in training and when it serves. An answer that depends on earlier "
+        "turns can only be guessed.",
+        "Write what the answer depends on into the last user message, or delete these rows.",
+    ),
+    "D030": FindingKind(
+        "tool call in the answer's place",
+        "labels",
+        "The answer has no text, and this task has no tool calls.",
+        "Delete these rows. Of a log, `tunewright init LOG --from-traffic JOB` makes records of one tool's arguments.",
+    ),
+    "D031": FindingKind(
+        "weight that does not count",
+        "served",
+        "Every row counts once, in training and in every figure, whatever its weight.",
+        "Delete the rows of weight 0; repeat or leave out the others as they should count.",
+    ),
 }
 
 

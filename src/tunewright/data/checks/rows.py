@@ -35,9 +35,16 @@ def row_checks(job: Job) -> dict[str, RowCheck]:
         "D016": template_tokens,
         "D021": language,
         "D024": damage,
+        "D029": earlier_turns,
+        "D031": weights,
     }
-    if (task := job.task) and labels_of(task.constraint):
-        checks["D002"] = lambda example: [label[:60] for label in unknown_labels(task, example.answer)]
+    task = job.task
+    if task:
+        checks["D030"] = lambda example: ("tool call",) if calls_a_tool(example) else ()
+    if task and labels_of(task.constraint):
+        checks["D002"] = lambda example: (
+            [] if calls_a_tool(example) else [label[:60] for label in unknown_labels(task, example.answer)]
+        )
     if task and isinstance(task.constraint, SomeOf):
         checks["D028"] = lambda example: ("no label",) if example.answer == "[]" else ()
     if job.limit:
@@ -45,6 +52,25 @@ def row_checks(job: Job) -> dict[str, RowCheck]:
         checks["D019"] = lambda example: lengths.of(example)[0]
         checks["D020"] = lambda example: lengths.of(example)[1]
     return checks
+
+
+def earlier_turns(example: Example) -> tuple[str, ...]:
+    """What stands between the system prompt and the last user message."""
+    before = [message for message in example.messages[:-1] if message.role != "system"]
+    return () if len(before) == 1 else (f"{len(before) - 1} turns" if len(before) > 2 else "1 turn",)
+
+
+def weights(example: Example) -> tuple[str, ...]:
+    """The weight of a row, or of its answer, that is not 1."""
+    last = example.messages[-1].weight
+    weight = example.weight if last is None else example.weight * last
+    return () if weight == 1 else (f"{weight:g}",)
+
+
+def calls_a_tool(example: Example) -> bool:
+    """Whether the answer is a tool call without a text."""
+    last = example.messages[-1]
+    return bool(last.tool_calls) and not last.content.strip()
 
 
 STAND_INS = "stand_ins"

@@ -17,12 +17,13 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.data.checks.rows import row_checks
+from tunewright.data.checks.rows import calls_a_tool, row_checks
 from tunewright.data.corrections import version_of_correction
 from tunewright.data.dedup.near import THRESHOLD, Sketcher, Sketches
 from tunewright.data.job import Job
 from tunewright.data.label_sets import counted
 from tunewright.data.readers import Fault, Note, quarantine_line, read_piece
+from tunewright.data.readers.forms import LOGGED
 from tunewright.data.readers.parts import Piece
 from tunewright.data.text import normal, system_prompt
 from tunewright.tasks import Example, Meta, MultiLabelTask
@@ -268,8 +269,10 @@ class Scanner:
             if not answer:
                 raise Unfit("nothing is left of the answer where its stop text is cut off")
         except UnknownLabels:
-            return example  # D002
+            return example  # D002, or D030
         except Unfit as reason:
+            if calls_a_tool(example):
+                return example  # D030
             self._hits["D026"].add(self._rows, (str(reason)[:80],))
             return example
         if answer == example.answer:
@@ -278,14 +281,17 @@ class Scanner:
         return example.model_copy(update={"messages": [*before, last.model_copy(update={"content": answer})]})
 
     def _with_id(self, example: Example) -> Example:
-        """The example with a short unique id, without the columns that the spec does not name."""
+        """The example with a short unique id. Of the columns that the spec does not name, only what a log knows of its
+        call is kept."""
         place = str(example.meta.source)
         # All elements of a JSON array may stand in one line.
         self._same_place = self._same_place + 1 if place == self._last_place else 0
         self._last_place = place
         alone = self._alone and not version_of_correction(place)
         key = (place.rsplit(":", 1)[1] if alone else place) + (f".{self._same_place}" if self._same_place else "")
-        meta = Meta(id=f"{self._split}-{key}", source=place, group=example.meta.group, time=example.meta.time)
+        known = example.meta
+        call = {LOGGED: known.extra[LOGGED]} if LOGGED in known.extra else {}
+        meta = Meta(id=f"{self._split}-{key}", source=place, group=known.group, time=known.time, extra=call)
         return example.model_copy(update={"meta": meta})
 
     def scan(self) -> Scan:

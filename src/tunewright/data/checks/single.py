@@ -78,6 +78,13 @@ _ROW_FINDINGS = {
     ),
     "D027": _RowFinding("note", lambda _n, rows, h, _s: f"{rows} rows name a label twice: {quoted(h.kinds)}"),
     "D028": _RowFinding("note", lambda n, rows, _h, s: f"{rows} of {len(s.splits[n].table)} rows have no label"),
+    "D029": _RowFinding(
+        "warning", lambda _n, rows, h, _s: f"{rows} rows have turns before the last user message: {listed(h.kinds)}"
+    ),
+    "D030": _RowFinding("error", lambda _n, rows, _h, _s: f"{rows} rows have a tool call in the answer's place"),
+    "D031": _RowFinding(
+        "warning", lambda _n, rows, h, _s: f"{rows} rows have a weight that is not 1: {listed(h.kinds)}"
+    ),
     "D015": _RowFinding(
         "warning", lambda _n, rows, h, _s: f"{rows} rows hold personal data or secrets: {listed(h.kinds)}"
     ),

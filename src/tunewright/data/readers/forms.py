@@ -37,6 +37,10 @@ _SHAREGPT_ROLES = {
 }
 
 
+LOGGED = "call"
+"""The key of `meta.extra` under which an example of a log has what the log knows of its call."""
+
+
 @dataclass(frozen=True)
 class Columns:
     """The keys (in a table: columns) of an example's text and label, and of its group and time if it has any."""
@@ -102,7 +106,7 @@ def logged_example(row: dict[str, Any], call: LoggedCall, columns: Columns, sour
     if message is None:
         raise JsonRefusal("no-answer", NO_ANSWER)
     tools = items(call.request.get("tools"))
-    parts = _Parts([*call.messages, message], tuple(row), _chat_tools(tools), {"call": call.meta})
+    parts = _Parts([*call.messages, message], tuple(row), _chat_tools(tools), {LOGGED: call.meta})
     if columns.time and columns.time not in row and call.time:
         row, parts.used = {**row, columns.time: call.time.isoformat()}, (*parts.used, columns.time)
     return _example(row, parts, columns, source, remarks, from_log=True)
