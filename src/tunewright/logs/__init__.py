@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tunewright.logs import beside, gateway, mlflow, openai
+from tunewright.logs import beside, gateway, langfuse, mlflow, openai, otlp
 from tunewright.logs.beside import RequestsBeside
 from tunewright.logs.call import LoggedAnswer, LoggedCall, LoggedUsage
 
@@ -46,7 +46,10 @@ def _alone(read: Callable[[Row], Iterator[LoggedCall]]) -> Callable[[Row, Reques
 
 LOG_FORMS: dict[str, LogForm] = {
     "gateway": LogForm(gateway.is_exchange, _alone(gateway.exchange_calls)),
+    "langfuse": LogForm(langfuse.is_langfuse, _alone(langfuse.langfuse_calls)),
     "mlflow": LogForm(mlflow.is_trace, _alone(mlflow.trace_calls)),
+    "otlp": LogForm(otlp.is_otlp, _alone(otlp.otlp_calls)),
+    "phoenix": LogForm(otlp.is_phoenix, _alone(otlp.phoenix_calls)),
     "openai-batch": LogForm(beside.is_batch_output, openai.batch_output_calls),
     "openai-batch-input": LogForm(beside.is_batch_input, _alone(openai.batch_input_calls)),
     "openai-response": LogForm(openai.is_response, _alone(openai.response_calls)),

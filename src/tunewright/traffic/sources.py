@@ -52,8 +52,14 @@ def _exchange(call: LoggedCall, identity: str, book: PriceBook) -> Exchange:
     if usd is None and usage:
         usd = usd_by_book(usage, book, call.model, call.answered_model)
     answer = call.answer
-    choice = answer and AnswerChoice(answer.text, answer.refusal, _calls(answer.tool_calls), answer.finish_reason)
-    is_cut = call.fault is not None and call.fault[0] == "cut-answer"
+    code = call.fault[0] if call.fault else None
+    # Of an answer that can't be learnt from, only tokens and price count.
+    is_label = answer is not None and code is None and answer.fault is None
+    choice = (
+        AnswerChoice(answer.text, answer.refusal, _calls(answer.tool_calls), answer.finish_reason)
+        if answer and is_label
+        else None
+    )
     return Exchange(
         id=identity,
         time=call.time.isoformat(timespec="milliseconds") if call.time else _WITHOUT_TIME,
@@ -64,7 +70,7 @@ def _exchange(call: LoggedCall, identity: str, book: PriceBook) -> Exchange:
         model=call.model or call.answered_model,
         request=dict(call.request),
         request_bytes=0,
-        status=_FAILED if call.fault and not is_cut else 200,
+        status=_FAILED if code == "failed" else 200,
         answered_model=call.answered_model,
         choices=[choice] if choice else [],
         usage=usage,
@@ -72,7 +78,7 @@ def _exchange(call: LoggedCall, identity: str, book: PriceBook) -> Exchange:
         seconds=call.seconds or 0.0,
         first_seconds=call.first_seconds,
         streamed=call.is_streamed,
-        ending="broken" if is_cut else "whole",
+        answered_by="own" if code == "own-answer" else "upstream",
     )
 
 
