@@ -42,10 +42,13 @@ def pairs(count: int) -> Iterator[dict[str, Any]]:
         }
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
+@pytest.fixture(params=["requestBody responseBody", "request response"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The same log with other keys."""
+    asked, answered = request.param.split()
     file = tmp_path / "log.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in pairs(450)), "utf-8")
+    named = ({asked: row.pop("requestBody"), answered: row.pop("responseBody"), **row} for row in pairs(450))
+    file.write_text("".join(json.dumps(row) + "\n" for row in named), "utf-8")
     return file
 
 
@@ -81,7 +84,7 @@ def test_a_log_without_times_counts_as_a_month(tmp_path: Path) -> None:
 
 def test_lines_that_are_no_call_are_told_and_nothing_else_is_lost(log: Path) -> None:
     with log.open("a") as file:
-        file.write('{"requestBody": {"model": "gpt-4o", "mess')
+        file.write('{"request": {"model": "gpt-4o", "mess')
     report = find_jobs(log)
     assert report.requests == 450
     (place,) = report.unreadable

@@ -146,16 +146,28 @@ def _are_messages(value: Any) -> bool:
 def pair_calls(row: Mapping[str, Any]) -> Iterator[LoggedCall]:
     found = _pair(row)
     assert found
-    request, response = found
+    yield _beside(row, *found)
+
+
+def completion_call(row: Mapping[str, Any]) -> LoggedCall:
+    """The call of a chat completion with its request's messages: in one object, or under `request` and `response`."""
+    request, response = (row[key] if isinstance(row.get(key), Mapping) else row for key in ("request", "response"))
+    given: list[Any] = next((request[key] for key in ("messages", "input") if isinstance(request.get(key), list)), [])
+    known = {name: request[name] for name in ("model", *_PARAMETERS) if request.get(name) is not None}
+    return _beside(row, {**known, "messages": given}, response)
+
+
+def _beside(row: Mapping[str, Any], request: Mapping[str, Any], response: Any) -> LoggedCall:
+    """The call of a request and a response, with what stands beside them in a row."""
     begun = moment(first(row, "time", "timestamp", "created_at", "createdAt", "start_time", "startTime"))
     ended = moment(first(row, "end_time", "endTime", "completed_at"))
     status = row.get("status_code", row.get("status"))
     failed = isinstance(status, int) and status >= 400
-    yield call_of(
+    return call_of(
         request,
         response,
         id=text(first(row, "id", "request_id", "requestId")),
-        model=text(row.get("model")),
+        model=text(request.get("model")) or text(row.get("model")),
         time=begun,
         seconds=between(begun, ended),
         usage=usage_of(row.get("usage")),

@@ -247,6 +247,7 @@ def test_a_stored_completion_of_request_and_response(tmp_path: Path) -> None:
         "metadata": {"job": "x"},
         "request": {"model": "gpt-4o"},
         "response": {"created": 1},
+        "call": {"id": "chatcmpl-1", "model": "gpt-4o", "time": "1970-01-01T00:00:01.000+00:00"},
     }
     assert (1, "choices") in found.noted
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.readers.base import Fault, fault
-from tunewright.data.readers.forms import Columns, detect, example
+from tunewright.data.readers.forms import Columns, detect, example, is_stored
 from tunewright.data.readers.opening import reader_of, sampled, unpaged
 from tunewright.data.readers.sources import SourceFile, files
 from tunewright.logs import LOG_FORMS, REQUESTS_ALONE, LoggedCall
 from tunewright.logs.beside import RequestsBeside, answers_are_beside
 from tunewright.logs.call import answer_of_message
+from tunewright.logs.openai import completion_call
 
 
 def read_calls(source: str | Path) -> Iterator[LoggedCall | Fault]:
@@ -44,6 +45,9 @@ def _calls(file: SourceFile) -> Iterator[LoggedCall | Fault]:
             number, row = item
             if form in LOG_FORMS and LOG_FORMS[form].fits(row):
                 yield from LOG_FORMS[form].calls(row, requests)
+                continue
+            if form == "stored" and is_stored(row):
+                yield completion_call(row)
                 continue
             try:
                 if form is None or form in LOG_FORMS:

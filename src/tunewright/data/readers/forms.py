@@ -19,7 +19,7 @@ from tunewright.data.readers.sources import SourceFile
 from tunewright.data.shown import shown
 from tunewright.documents import read_document, require_within
 from tunewright.logs import LoggedCall, log_form_of
-from tunewright.logs.openai import NO_ANSWER
+from tunewright.logs.openai import NO_ANSWER, completion_call
 from tunewright.logs.values import items
 from tunewright.tasks import Example
 
@@ -130,7 +130,7 @@ def _example(
         data["weight"] = chat.weight(row["weight"], "the row")
     if extra := {key: value for key, value in row.items() if key not in used} | parts.extra:
         meta["extra"] = extra
-    if extra and not from_log:
+    if (extra := {key: value for key, value in extra.items() if key != LOGGED}) and not from_log:
         remarks.append(("extra-keys", f"Rows have other keys, which are kept: {', '.join(map(repr, sorted(extra)))}."))
     try:
         return Example.model_validate(data)
@@ -155,7 +155,7 @@ def form_of(row: dict[str, Any], columns: Columns | None = None) -> str | None:
         return "labelled"
     if log := log_form_of(row, plain=False):
         return log
-    if _is_stored(row):
+    if is_stored(row):
         return "stored"
     return log_form_of(row, plain=True) or next((name for name, form in FORMS.items() if form.fits(row)), None)
 
@@ -268,14 +268,18 @@ def _stored(row: dict[str, Any], _columns: Columns, remarks: Remarks) -> _Parts:
         if part is not row
     }
     turns = [*request[messages_key], choice["message"]]
-    return _Parts(turns, (*used, *nested), request.get("tools"), {key: part for key, part in nested.items() if part})
+    extra = {key: part for key, part in nested.items() if part}
+    if meta := completion_call(row).meta:
+        extra[LOGGED] = meta
+    return _Parts(turns, (*used, *nested), request.get("tools"), extra)
 
 
 def _has(*keys: str) -> Callable[[dict[str, Any]], bool]:
     return lambda row: all(key in row for key in keys)
 
 
-def _is_stored(row: dict[str, Any]) -> bool:
+def is_stored(row: dict[str, Any]) -> bool:
+    """Whether a row is a chat completion, with or without the request's messages."""
     response = row.get("response") if "request" in row else row
     choices = response.get("choices") if isinstance(response, dict) else None
     return isinstance(choices, list) and all(isinstance(each, dict) and "message" in each for each in choices)
@@ -289,7 +293,7 @@ class _Form:
 
 
 FORMS: dict[str, _Form] = {
-    "stored": _Form(_stored, _is_stored),
+    "stored": _Form(_stored, is_stored),
     "chat": _Form(_chat, _has("messages")),
     "sharegpt": _Form(_sharegpt, _has("conversations")),
     "alpaca": _Form(_alpaca, _has("instruction", "output")),
