@@ -156,6 +156,8 @@ DataForm = Literal[
     "prompt",
     "labelled",
     "gateway",
+    "litellm",
+    "helicone",
     "langfuse",
     "mlflow",
     "otlp",

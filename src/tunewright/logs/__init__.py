@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tunewright.logs import beside, gateway, langfuse, mlflow, openai, otlp
+from tunewright.logs import beside, gateway, helicone, langfuse, litellm, mlflow, openai, otlp
 from tunewright.logs.beside import RequestsBeside
 from tunewright.logs.call import LoggedAnswer, LoggedCall, LoggedUsage
 
@@ -46,6 +46,8 @@ def _alone(read: Callable[[Row], Iterator[LoggedCall]]) -> Callable[[Row, Reques
 
 LOG_FORMS: dict[str, LogForm] = {
     "gateway": LogForm(gateway.is_exchange, _alone(gateway.exchange_calls)),
+    "litellm": LogForm(litellm.is_litellm, _alone(litellm.litellm_calls)),
+    "helicone": LogForm(helicone.is_helicone, _alone(helicone.helicone_calls)),
     "langfuse": LogForm(langfuse.is_langfuse, _alone(langfuse.langfuse_calls)),
     "mlflow": LogForm(mlflow.is_trace, _alone(mlflow.trace_calls)),
     "otlp": LogForm(otlp.is_otlp, _alone(otlp.otlp_calls)),

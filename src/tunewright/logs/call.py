@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from tunewright.logs.values import count, mapping, mappings, parsed, text
+from tunewright.logs.values import count, first, mapping, mappings, parsed, text
 
 CallKind = Literal["chat", "responses", "completions"]
 """OpenAI's API whose form the request has."""
 _CUT = ("length", "max_tokens", "content_filter", "max_output_tokens", "SAFETY", "MAX_TOKENS")
 """Reasons for an end before the answer's own."""
+_LABEL = 24
+"""Tokens that a label may have."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,13 @@ def answer_of_output(response: Mapping[str, Any]) -> LoggedAnswer:
             calls.append({"id": str(item.get("call_id") or ""), "name": str(item.get("name")), "arguments": given})
     cut = text(mapping(response.get("incomplete_details")).get("reason"))
     return LoggedAnswer("".join(texts), "".join(refusals), calls, cut or ("tool_calls" if calls else "stop"))
+
+
+def ended_by_limit(request: Mapping[str, Any], usage: LoggedUsage | None) -> str | None:
+    """`length` if an answer is as long as its request allows, for logs that don't keep the reason of the end. A limit
+    for a label may just be the label's length."""
+    limit = count(first(request, "max_completion_tokens", "max_tokens", "max_output_tokens"))
+    return "length" if usage and _LABEL < limit <= usage.answer_tokens else None
 
 
 def joined(content: Any) -> str:

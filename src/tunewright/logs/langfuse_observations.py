@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunewright.logs.call import LoggedCall, LoggedUsage, usage_of
+from tunewright.logs.call import LoggedCall, LoggedUsage, ended_by_limit, usage_of
 from tunewright.logs.langfuse_texts import opened, opened_repr, request_of, response_of, texts_in, unquoted
 from tunewright.logs.openai import call_of
 from tunewright.logs.values import between, count, items, mapping, moment, number, text
@@ -24,8 +24,6 @@ _PARAMETERS = (
     "tool_choice",
     "response_format",
 )
-_LABEL = 24
-"""Tokens that a label may have."""
 _REDACTED = "redacted-by-litellm"
 _MEDIA = "@@@langfuseMedia:"
 """How a text begins that stands for a file (packages/shared/src/server/media/MediaPayloadProcessor.ts, 2026-11-30)."""
@@ -46,7 +44,7 @@ def observation_call(row: Row, *, is_quoted: bool) -> LoggedCall:
     started = moment(_known(row, "completionStartTime", "completion_start_time"))
     # LiteLLM writes the end here if the answer did not stream.
     is_streamed = started is not None and started != ended
-    finish_reason = text(details.get("finish_reason")) or _reason_by_length(request, usage)
+    finish_reason = text(details.get("finish_reason")) or ended_by_limit(request, usage)
     return call_of(
         request,
         # LiteLLM writes an error's text as the output.
@@ -144,13 +142,6 @@ def fault_in(*values: Any) -> tuple[str, str] | None:
 
 
 # Figures
-
-
-def _reason_by_length(request: Row, usage: LoggedUsage | None) -> str | None:
-    """`length` if an answer is as long as the request allows; Langfuse keeps the reason of an end only of streams. A
-    limit for a label may just be the label's length."""
-    limit = count(request.get("max_completion_tokens") or request.get("max_tokens"))
-    return "length" if usage and _LABEL < limit <= usage.answer_tokens else None
 
 
 def _usage(row: Row) -> LoggedUsage | None:

@@ -1,0 +1,214 @@
+"""Requests and answers of Anthropic's and Gemini's APIs in OpenAI's form, for logs that keep bodies as they were.
+
+Sources: platform.claude.com/docs/en/api/messages and ai.google.dev/api/generate-content (2026-11-30).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+from tunewright.logs.call import joined, tool_call
+from tunewright.logs.values import count, first, items, mapping, mappings, parsed, text
+
+_THOUGHTS = ("thinking", "redacted_thinking")
+_ANTHROPIC_BLOCKS = ("tool_use", "tool_result", *_THOUGHTS)
+_CUT = ("model_context_window_exceeded", "pause_turn")
+"""Anthropic's reasons for an end before the answer's own, beside `max_tokens`."""
+
+
+def openai_request(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A request in the form of OpenAI's API. One that has it already stays as it is."""
+    if "contents" in body:
+        return _of_gemini(body)
+    request = dict(body)
+    if "messages" in request:
+        turns = list(chain.from_iterable(map(_turns, items(request["messages"]))))
+        system = joined(request.pop("system", None))
+        request["messages"] = [{"role": "system", "content": system}, *turns] if system else turns
+    if isinstance(request.get("tools"), list):
+        request["tools"] = list(chain.from_iterable(map(_tools, request["tools"])))
+    return request
+
+
+def openai_response(body: Any) -> Any:
+    """A response in the form of OpenAI's API. One that has it already stays as it is."""
+    body = parsed(body)
+    if isinstance(body, list) and any("candidates" in each for each in mappings(body)):
+        return _of_pieces(body)
+    if not isinstance(body, Mapping):
+        return body
+    if isinstance(body.get("candidates"), list):
+        return _of_candidates(body)
+    if isinstance(body.get("content"), list) and "stop_reason" in body:
+        return _of_message(body)
+    return body
+
+
+def openai_usage(block: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A usage block in the form of OpenAI's API, whose prompt tokens include cached ones. Anthropic's do not."""
+    if "promptTokenCount" in block:
+        thoughts = count(block.get("thoughtsTokenCount"))
+        return {
+            "prompt_tokens": count(block.get("promptTokenCount")),
+            "completion_tokens": count(block.get("candidatesTokenCount")) + thoughts,
+            "prompt_tokens_details": {"cached_tokens": count(block.get("cachedContentTokenCount"))},
+            "completion_tokens_details": {"reasoning_tokens": thoughts},
+        }
+    if "input_tokens" in block and ("cache_read_input_tokens" in block or "cache_creation_input_tokens" in block):
+        read, written = (count(block.get(f"cache_{way}_input_tokens")) for way in ("read", "creation"))
+        return {
+            "prompt_tokens": count(block["input_tokens"]) + read + written,
+            "completion_tokens": count(block.get("output_tokens")),
+            "prompt_tokens_details": {"cached_tokens": read, "cache_write_tokens": written},
+        }
+    return block
+
+
+# Anthropic
+
+
+def _turns(message: Any) -> Iterator[Any]:
+    """The chat messages of one of Anthropic's, in which calls of tools and their results are blocks."""
+    blocks = message.get("content") if isinstance(message, Mapping) else None
+    if not isinstance(blocks, list) or not any(each.get("type") in _ANTHROPIC_BLOCKS for each in mappings(blocks)):
+        yield message
+        return
+    for block in mappings(blocks):
+        if block.get("type") == "tool_result":
+            identity = text(block.get("tool_use_id")) or ""
+            yield {"role": "tool", "tool_call_id": identity, "content": joined(block.get("content"))}
+    calls = _calls(blocks)
+    if rest := [each for each in mappings(blocks) if each.get("type") not in _ANTHROPIC_BLOCKS]:
+        yield {"role": message.get("role"), "content": rest, **({"tool_calls": calls} if calls else {})}
+    elif calls:
+        yield {"role": "assistant", "content": None, "tool_calls": calls}
+
+
+def _calls(blocks: Any) -> list[dict[str, Any]]:
+    used = (each for each in mappings(blocks) if each.get("type") == "tool_use")
+    return [_call(each.get("name"), each.get("input"), each.get("id")) for each in used]
+
+
+def _call(name: Any, arguments: Any, identity: Any = None) -> dict[str, Any]:
+    given = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
+    return tool_call(text(name) or "", given, text(identity) or "")
+
+
+def _tools(tool: Any) -> Iterator[Any]:
+    """The tools that one entry defines: Gemini lists several in one."""
+    if not isinstance(tool, Mapping):
+        yield tool
+        return
+    if "input_schema" in tool:
+        yield _tool(tool, tool["input_schema"])
+        return
+    declared = first(tool, "functionDeclarations", "function_declarations")
+    if declared is None:
+        yield tool
+    for each in mappings(declared):
+        yield _tool(each, first(each, "parametersJsonSchema", "parameters"))
+
+
+def _tool(tool: Mapping[str, Any], schema: Any) -> dict[str, Any]:
+    known = {"name": tool.get("name"), "description": tool.get("description"), "parameters": schema}
+    return {"type": "function", "function": {name: value for name, value in known.items() if value is not None}}
+
+
+def _of_message(body: Mapping[str, Any]) -> dict[str, Any]:
+    reason = body.get("stop_reason")
+    # Text that cites sources comes in several blocks, which are one text.
+    answer = "".join(str(each["text"]) for each in mappings(body["content"]) if isinstance(each.get("text"), str))
+    message: dict[str, Any] = {"role": "assistant", "content": answer, "tool_calls": _calls(body["content"])}
+    if reason == "refusal":
+        message["refusal"] = answer or "refused"
+    choice = {"message": message, "finish_reason": "length" if reason in _CUT else reason}
+    return {**_identity(body), "choices": [choice], "usage": openai_usage(mapping(body.get("usage")))}
+
+
+def _identity(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": first(body, "id", "responseId"),
+        "model": first(body, "model", "modelVersion"),
+        "error": body.get("error"),
+        "streamed_data": body.get("streamed_data"),
+    }
+
+
+# Gemini
+
+
+def _of_gemini(body: Mapping[str, Any]) -> dict[str, Any]:
+    config = mapping(first(body, "generationConfig", "generation_config"))
+    system = _text(mapping(first(body, "systemInstruction", "system_instruction")))
+    contents = body["contents"] if isinstance(body["contents"], list) else [body["contents"]]
+    request: dict[str, Any] = {
+        "model": body.get("model"),
+        "messages": [
+            *([{"role": "system", "content": system}] if system else []),
+            *chain.from_iterable(map(_gemini_turns, contents)),
+        ],
+        "temperature": config.get("temperature"),
+        "max_tokens": first(config, "maxOutputTokens", "max_output_tokens"),
+    }
+    if tools := list(chain.from_iterable(map(_tools, items(body.get("tools"))))):
+        request["tools"] = tools
+    if schema := first(config, "responseJsonSchema", "responseSchema", "response_schema"):
+        request["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    return {name: value for name, value in request.items() if value is not None}
+
+
+def _gemini_turns(content: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(content, str):
+        yield {"role": "user", "content": content}
+        return
+    content = mapping(content)
+    for part in mappings(content.get("parts")):
+        if found := first(part, "functionResponse", "function_response"):
+            answered = mapping(found)
+            given = json.dumps(answered.get("response"), ensure_ascii=False)
+            yield {"role": "tool", "tool_call_id": text(answered.get("id")) or "", "content": given}
+    calls, said = _gemini_calls(content), _text(content)
+    # Other parts than texts stay, so that whoever reads the message sees that it is no text alone.
+    foreign = [each for each in mappings(content.get("parts")) if "inlineData" in each or "fileData" in each]
+    if said or calls or foreign:
+        role = "assistant" if content.get("role") == "model" else "user"
+        whole = [{"type": "text", "text": said}, *foreign] if foreign else said
+        yield {"role": role, "content": whole or None, **({"tool_calls": calls} if calls else {})}
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    """What the parts say, thoughts left out."""
+    parts = (each.get("text") for each in mappings(content.get("parts")) if each.get("thought") is not True)
+    return "".join(part for part in parts if isinstance(part, str))
+
+
+def _gemini_calls(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = (mapping(first(each, "functionCall", "function_call")) for each in mappings(content.get("parts")))
+    return [_call(each["name"], each.get("args"), each.get("id")) for each in found if each.get("name")]
+
+
+def _of_candidates(body: Mapping[str, Any]) -> dict[str, Any]:
+    choices = [
+        {
+            "message": {
+                "role": "assistant",
+                "content": _text(mapping(each.get("content"))),
+                "tool_calls": _gemini_calls(mapping(each.get("content"))),
+            },
+            "finish_reason": each.get("finishReason"),
+        }
+        for each in mappings(body["candidates"])
+    ]
+    return {**_identity(body), "choices": choices, "usage": openai_usage(mapping(body.get("usageMetadata")))}
+
+
+def _of_pieces(pieces: list[Any]) -> dict[str, Any]:
+    """The response whose stream has these pieces; the last one has the usage."""
+    candidates = [next(mappings(each.get("candidates")), {}) for each in mappings(pieces)]
+    parts = [part for each in candidates for part in items(mapping(each.get("content")).get("parts"))]
+    ends = [each["finishReason"] for each in candidates if each.get("finishReason")]
+    whole = {"content": {"parts": parts}, "finishReason": ends[-1] if ends else None}
+    return _of_candidates({**list(mappings(pieces))[-1], "candidates": [whole]})
