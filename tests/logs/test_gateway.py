@@ -31,5 +31,5 @@ def test_what_an_own_model_answered_is_no_label(tmp_path: Path) -> None:
     traffic.add(lambda *_: body, 1, AnswerChoice("billing"), status=500)
     traffic.close()
     codes = [each.code for each in read(tmp_path / "captures") if isinstance(each, Fault)]
-    assert codes == ["own-answer", "failed"]
+    assert codes == ["call-own-answer", "call-failed"]
     assert all(isinstance(each, LoggedCall) for each in read_calls(tmp_path / "captures"))

@@ -127,7 +127,7 @@ def test_rows_become_examples(name: str) -> None:
     examples = [each for each in found if isinstance(each, Example)]
     faults = [each for each in found if isinstance(each, Fault)]
     assert len(examples) == len(OBSERVATIONS[name]) - (FAILED in OBSERVATIONS[name])
-    assert [fault.code for fault in faults] == ["failed"] * (FAILED in OBSERVATIONS[name])
+    assert [fault.code for fault in faults] == ["call-failed"] * (FAILED in OBSERVATIONS[name])
     for example in examples:
         logged = (example.meta.extra or {})["call"]
         assert example.messages[-2].content == ASKED[logged["id"]]

@@ -273,7 +273,7 @@ def test_it_is_training_data_from_a_table() -> None:
     assert examples[1].tools
     call = examples[0].meta.extra["call"]
     assert (call["usd"], call["seconds"], call["model"]) == (9.9e-06, 0.741, "support-fast")
-    assert [each.code for each in found if isinstance(each, Fault)] == ["failed"]
+    assert [each.code for each in found if isinstance(each, Fault)] == ["call-failed"]
 
 
 def test_no_row_is_taken_for_another_form() -> None:

@@ -73,6 +73,6 @@ def test_they_are_training_data(tmp_path: Path) -> None:
     call = examples[0].meta.extra["call"]
     assert call["usage"] == {"prompt_tokens": 58, "answer_tokens": 10}
     assert call["model"] == "gpt-5-mini"
-    assert {each.code for each in read_items if isinstance(each, Fault)} == {"failed", "cut-answer"}
+    assert {each.code for each in read_items if isinstance(each, Fault)} == {"call-failed", "call-cut-answer"}
     ids = [example.meta.id for example in examples]
     assert len(set(ids)) == len(ids)

@@ -153,7 +153,7 @@ def test_an_answer_that_was_cut_or_refused_is_no_label(tmp_path: Path) -> None:
     rows = [row("length"), row("stop", content=None, refusal="I can't."), row("stop", content=" ")]
     (tmp_path / "out.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows), "utf-8")
     codes = [each.code for each in read(tmp_path) if isinstance(each, Fault)]
-    assert codes == ["cut-answer", "refusal", "empty-answer"]
+    assert codes == ["call-cut-answer", "call-refusal", "call-empty-answer"]
 
 
 def test_a_page_of_an_api_is_its_rows(tmp_path: Path) -> None:

@@ -226,6 +226,12 @@ KINDS = {
         "Every row counts once, in training and in every figure, whatever its weight.",
         "Delete the rows of weight 0; repeat or leave out the others as they should count.",
     ),
+    "D032": FindingKind(
+        "logged call that teaches nothing",
+        "readable",
+        "A failed call has no answer, and a cut or hidden text would teach what nobody wrote.",
+        "They are left out, and listed in quarantine/ of this check's output. Nothing has to be done.",
+    ),
 }
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace, places
-from tunewright.data.checks.scan import FIRST, Hits
+from tunewright.data.checks.scan import FIRST, Hits, RowTally
 from tunewright.data.checks.survey import Survey
+from tunewright.data.readers.base import CALL
 from tunewright.data.shown import shown
 
 
@@ -136,17 +137,29 @@ _UNREMARKABLE = {"extra-keys"}
 
 
 def unreadable(survey: Survey) -> Iterator[Finding]:
-    """D009: rows that can't be read."""
+    """D009: rows that can't be read. D032: calls of a log from which nothing can be learnt."""
     for name, split in survey.splits.items():
-        count, rows = split.quarantined, split.quarantined + len(split.table)
-        if not count:
-            continue
-        may_hide_rows = any(split.faults.codes[code] for code in _FOR_MANY)
-        severity = "error" if may_hide_rows or count > survey.job.data.max_unreadable * rows else "warning"
-        listing = ", ".join(f"{kind} ({times})" for kind, times in split.faults.codes.most_common(FIRST))
-        what = f"{name}: {count} of {rows} rows can't be read: {listing}. The first: {split.faults.first[0].reason}"
-        places = tuple(FindingPlace(fault.where, fault.reason) for fault in split.faults.first[:FIRST])
-        yield Finding("D009", severity, what.rstrip("."), KINDS["D009"].fix, places, count, count / rows, name)
+        rows = split.quarantined + len(split.table)
+        calls = Counter({code: times for code, times in split.faults.codes.items() if code.startswith(CALL)})
+        broken = split.faults.codes - calls
+        if broken:
+            may_hide_rows = any(broken[code] for code in _FOR_MANY)
+            too_many = broken.total() > survey.job.data.max_unreadable * (rows - calls.total())
+            severity = "error" if may_hide_rows or too_many else "warning"
+            yield _of_faults("D009", severity, name, split.faults, broken, rows, "rows can't be read")
+        if calls:
+            yield _of_faults("D032", "warning", name, split.faults, calls, rows, "logged calls teach nothing")
+
+
+def _of_faults(
+    code: str, severity: str, split: str, faults: RowTally, codes: Counter[str], rows: int, problem: str
+) -> Finding:
+    listing = ", ".join(f"{kind.removeprefix(CALL)} ({times})" for kind, times in codes.most_common(FIRST))
+    first = [fault for fault in faults.first if fault.code in codes]
+    what = f"{split}: {codes.total()} of {rows} {problem}: {listing}. The first: {first[0].reason}"
+    places = tuple(FindingPlace(fault.where, fault.reason) for fault in first[:FIRST])
+    share = codes.total() / rows
+    return Finding(code, severity, what.rstrip("."), KINDS[code].fix, places, codes.total(), share, split)
 
 
 def remarks(survey: Survey) -> Iterator[Finding]:

@@ -16,6 +16,10 @@ Row = tuple[int, dict[str, Any]]
 """A line number (in Parquet: row number), counted from 1, and the object there."""
 
 
+CALL = "call-"
+"""How the code of a fault begins that is a logged call from which nothing can be learnt, and no damage of the data."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """A row, or a whole file, that can't be used."""

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from tunewright.core.errors import UserError
 from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.readers import chat
+from tunewright.data.readers.base import CALL
 from tunewright.data.readers.chat import Remarks
 from tunewright.data.readers.sources import SourceFile
 from tunewright.data.shown import shown
@@ -100,11 +101,11 @@ def logged_example(row: dict[str, Any], call: LoggedCall, columns: Columns, sour
     Raises:
         JsonRefusal: nothing can be learnt from it.
     """
-    if fault := call.fault or (call.answer and call.answer.fault):
-        raise JsonRefusal(*fault)
     message = call.answer_message
-    if message is None:
-        raise JsonRefusal("no-answer", NO_ANSWER)
+    fault = call.fault or (call.answer and call.answer.fault)
+    if fault or message is None:
+        code, reason = fault or ("no-answer", NO_ANSWER)
+        raise JsonRefusal(f"{CALL}{code}", reason)
     tools = items(call.request.get("tools"))
     parts = _Parts([*call.messages, message], tuple(row), _chat_tools(tools), {LOGGED: call.meta})
     if columns.time and columns.time not in row and call.time:
