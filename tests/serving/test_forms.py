@@ -68,6 +68,20 @@ def test_what_a_response_cant_be_is_refused(body: dict[str, Any], client: OpenAI
         client.responses.create(model="echo", **body)
 
 
+TOOL: Any = {"type": "function", "function": {"name": "find_parcel", "parameters": {"type": "object"}}}
+
+
+def test_tools_are_refused_because_no_call_would_ever_come(client: OpenAI) -> None:
+    asked: Any = {"model": "echo", "messages": [{"role": "user", "content": "x"}]}
+    for tools in ({"tools": [TOOL]}, {"functions": [TOOL["function"]]}):
+        with pytest.raises(BadRequestError, match="calls no tools"):
+            client.chat.completions.create(**asked, **tools)
+    with pytest.raises(BadRequestError, match="calls no tools"):
+        client.responses.create(model="echo", input="x", tools=[{"name": "find_parcel", "type": "function"}])  # type: ignore[list-item]
+    assert client.chat.completions.create(**asked, tools=[TOOL], tool_choice="none").choices[0].message.content
+    assert client.chat.completions.create(**asked, tools=[]).choices[0].message.content
+
+
 def test_every_reply_has_an_id_that_a_client_may_choose(client: OpenAI) -> None:
     raw = client.responses.with_raw_response.create(model="echo", input="x")
     assert len(raw.headers["x-request-id"]) >= 20

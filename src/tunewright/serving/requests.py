@@ -92,7 +92,22 @@ class ResponseFormat(BaseModel):
         return {"type": "object"} if self.type == "json_object" else None
 
 
-class ChatRequest(StreamableRequest):
+class WithoutTools(BaseModel):
+    """A request to a model that calls no tools. Without an error, a client would wait for calls that never come."""
+
+    tools: list[dict[str, Any]] | None = None
+    functions: list[dict[str, Any]] | None = None
+    """OpenAI's former name of tools."""
+    tool_choice: str | dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _no_tools(self) -> Self:
+        if (self.tools or self.functions) and self.tool_choice != "none":
+            raise ValueError("this model calls no tools; leave tools away, or send tool_choice: none")
+        return self
+
+
+class ChatRequest(StreamableRequest, WithoutTools):
     """OpenAI's request. The server accepts sampling settings and ignores them: it always gives the likeliest answer.
     Limits and stop texts hold for generated text; labels and records are always whole."""
 
@@ -168,7 +183,7 @@ class TextOptions(BaseModel):
     format: TextFormat = TextFormat()
 
 
-class ResponsesRequest(BaseModel):
+class ResponsesRequest(WithoutTools):
     """A request to /v1/responses. The server keeps no conversations, so each request brings its own."""
 
     model: str
