@@ -13,7 +13,7 @@ from tests.logs.reading import SAMPLES, read_sample, rows_in
 from tunewright.data.readers import Fault, Note, read
 from tunewright.data.readers.calls import read_calls
 from tunewright.data.readers.forms import form_of
-from tunewright.logs import LoggedCall, LoggedUsage
+from tunewright.logs import LoggedCall, TokenCounts
 from tunewright.tasks import Example
 
 
@@ -124,7 +124,7 @@ def test_what_people_write_themselves(row: dict[str, Any], tmp_path: Path) -> No
     if form_of(row) == "pairs":
         (call,) = read_calls(file)
         assert isinstance(call, LoggedCall)
-        assert call.usage == LoggedUsage(9, 1, 4)
+        assert call.usage == TokenCounts(9, 1, 4)
         assert call.model == "gpt-4o"
         assert call.time and call.time.hour == 8
 

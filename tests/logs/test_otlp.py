@@ -17,7 +17,7 @@ from tests.logs.reading import SAMPLES, read_sample, rows_in
 from tunewright.data.readers import Fault, read
 from tunewright.data.readers.calls import read_calls
 from tunewright.data.readers.forms import form_of
-from tunewright.logs import LoggedCall, LoggedUsage
+from tunewright.logs import LoggedCall, TokenCounts
 from tunewright.logs.otlp import is_otlp, is_phoenix, otlp_calls, phoenix_calls
 from tunewright.logs.otlp_texts import loosely_parsed
 from tunewright.tasks import Example
@@ -94,7 +94,7 @@ def test_a_question_and_its_label(name: str) -> None:
     assert (call.model, call.answered_model) == ("gpt-5-mini", "gpt-5-mini-2025-08-07")
     assert call.time and call.time.replace(microsecond=0) == datetime(2026, 11, 24, 9, 20, tzinfo=UTC)
     assert call.seconds == (0.83 if "genai" in name else 0.9)
-    assert call.usage == LoggedUsage(58, 10 if name in OPENINFERENCE else 2)
+    assert call.usage == TokenCounts(58, 10 if name in OPENINFERENCE else 2)
     assert call.id and call.id.startswith("chatcmpl-")
     assert call.usd is None
     assert not call.is_streamed
@@ -193,7 +193,7 @@ def test_thinking_is_counted_but_is_no_text() -> None:
     assert [message["role"] for message in call.messages] == ["system", "user"]
     assert call.messages[0]["content"] == LABELS
     assert call.answer and call.answer.text == "account"
-    assert call.usage == LoggedUsage(49, 31, reasoning_tokens=22)
+    assert call.usage == TokenCounts(49, 31, reasoning_tokens=22)
 
 
 def test_phoenix_for_otlp_is_the_same_as_the_spans() -> None:
@@ -325,7 +325,7 @@ def test_names_of_2024() -> None:
     given = {"llm.request.type": "completion", "llm.request.model": "m", "llm.prompts.0.user": "a"}
     call = one({**given, "llm.completions.0.content": "b", "llm.usage.prompt_tokens": "3"})
     assert call.messages == [{"role": "user", "content": "a"}]
-    assert (call.model, answers([call]), call.usage) == ("m", ["b"], LoggedUsage(3, 0))
+    assert (call.model, answers([call]), call.usage) == ("m", ["b"], TokenCounts(3, 0))
 
 
 def test_numbers_of_openinference_may_have_holes() -> None:
@@ -358,7 +358,7 @@ def test_openinference_of_the_responses_api() -> None:
     assert call.kind == "responses"
     assert call.messages == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "a"}]
     assert (answers([call]), call.fault, call.id, call.answered_model) == (["b"], None, "resp_1", "m-1")
-    assert call.usage == LoggedUsage(5, 1, 4)
+    assert call.usage == TokenCounts(5, 1, 4)
 
 
 def test_plain_texts_of_a_span_written_by_hand() -> None:

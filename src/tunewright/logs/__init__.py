@@ -12,7 +12,8 @@ from typing import Any
 
 from tunewright.logs import beside, gateway, helicone, langfuse, litellm, mlflow, openai, otlp
 from tunewright.logs.beside import RequestsBeside
-from tunewright.logs.call import LoggedAnswer, LoggedCall, LoggedUsage
+from tunewright.logs.call import LoggedAnswer, LoggedCall
+from tunewright.logs.usage import TokenCounts
 
 __all__ = [
     "LOG_FORMS",
@@ -20,8 +21,8 @@ __all__ = [
     "LogForm",
     "LoggedAnswer",
     "LoggedCall",
-    "LoggedUsage",
     "RequestsBeside",
+    "TokenCounts",
     "log_form_of",
 ]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from tunewright.logs.usage import TokenCounts, token_counts
 from tunewright.logs.values import count, first, mapping, mappings, parsed, text
 
 CallKind = Literal["chat", "responses", "completions"]
@@ -42,19 +43,6 @@ class LoggedAnswer:
 
 
 @dataclass(frozen=True)
-class LoggedUsage:
-    """Token counts."""
-
-    prompt_tokens: int = 0
-    """Of the whole prompt, what was cached included."""
-    answer_tokens: int = 0
-    """Of the answer, its thinking included."""
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-    reasoning_tokens: int = 0
-
-
-@dataclass(frozen=True)
 class LoggedCall:
     """One call."""
 
@@ -75,7 +63,7 @@ class LoggedCall:
     seconds: float | None = None
     first_seconds: float | None = None
     """To the answer's first piece."""
-    usage: LoggedUsage | None = None
+    usage: TokenCounts | None = None
     usd: float | None = None
     """As the log has it."""
     is_streamed: bool = False
@@ -150,7 +138,7 @@ def answer_of_output(response: Mapping[str, Any]) -> LoggedAnswer:
     return LoggedAnswer("".join(texts), "".join(refusals), calls, cut or ("tool_calls" if calls else "stop"))
 
 
-def ended_by_limit(request: Mapping[str, Any], usage: LoggedUsage | None) -> str | None:
+def ended_by_limit(request: Mapping[str, Any], usage: TokenCounts | None) -> str | None:
     """`length` if an answer is as long as its request allows, for logs that don't keep the reason of the end. A limit
     for a label may just be the label's length."""
     limit = count(first(request, "max_completion_tokens", "max_tokens", "max_output_tokens"))
@@ -166,20 +154,9 @@ def joined(content: Any) -> str:
     return "\n".join(part for part in parts if isinstance(part, str))
 
 
-def usage_of(block: Any) -> LoggedUsage | None:
-    """The counts of OpenAI's usage block, of either API; None: it is none."""
-    block = mapping(block)
-    for prompt, answer in (("prompt", "completion"), ("input", "output")):
-        if block.get(f"{prompt}_tokens") is not None:
-            read, written = (mapping(block.get(f"{part}_tokens_details")) for part in (prompt, answer))
-            return LoggedUsage(
-                count(block.get(f"{prompt}_tokens")),
-                count(block.get(f"{answer}_tokens")),
-                count(read.get("cached_tokens")),
-                count(read.get("cache_write_tokens")),
-                count(written.get("reasoning_tokens")),
-            )
-    return None
+def usage_of(block: Any) -> TokenCounts | None:
+    """The counts of a usage block, which may be JSON text; None: it is none."""
+    return token_counts(mapping(block))
 
 
 def _of_items(given: Any) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tunewright.logs.call import LoggedAnswer, LoggedCall, LoggedUsage
+from tunewright.logs.call import LoggedAnswer, LoggedCall
+from tunewright.logs.usage import TokenCounts
 from tunewright.logs.values import mapping, mappings, moment, number, text
 
 
@@ -35,7 +36,7 @@ def exchange_calls(row: Mapping[str, Any]) -> Iterator[LoggedCall]:
         moment(row.get("time")),
         number(row.get("seconds")),
         number(row.get("first_seconds")),
-        LoggedUsage(**usage) if usage else None,
+        TokenCounts(**usage) if usage else None,
         number(row.get("usd")),
         row.get("streamed") is True,
     )

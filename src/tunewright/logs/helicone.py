@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tunewright.logs.call import LoggedCall, LoggedUsage, ended_by_limit, usage_of
+from tunewright.logs.call import LoggedCall, ended_by_limit, usage_of
 from tunewright.logs.helicone_python import from_python
 from tunewright.logs.openai import call_of, kind_of
+from tunewright.logs.usage import TokenCounts
 from tunewright.logs.values import between, count, first, mapping, mappings, moment, number, parsed, text
 from tunewright.logs.vendors import openai_request, openai_response, openai_usage
 
@@ -151,7 +152,7 @@ def _is_other(row: Row, asked: Any, answered: Any) -> bool:
 def _belongs(response: Row, row: Row) -> bool:
     """Whether a response is that of its row, by its model and usage."""
     models = [name for name in (row.get("response_model"), row.get("model"), row.get("request_model")) if text(name)]
-    usage = usage_of(openai_usage(mapping(response.get("usage")))) or LoggedUsage()
+    usage = usage_of(openai_usage(mapping(response.get("usage")))) or TokenCounts()
     prompt = count(row.get("prompt_tokens"))
     return (
         (not text(response.get("model")) or response["model"] in models)
@@ -221,13 +222,13 @@ def _ended(call: LoggedCall) -> LoggedCall:
     return replace(call, answer=replace(call.answer, finish_reason=reason))
 
 
-def _usage(row: Row, response: Row) -> LoggedUsage | None:
+def _usage(row: Row, response: Row) -> TokenCounts | None:
     """The response's own counts, else the row's, which leave out cached tokens and thinking."""
     if usage := usage_of(openai_usage(mapping(response.get("usage")))):
         return usage
     read, written = (count(row.get(f"prompt_cache_{way}_tokens")) for way in ("read", "write"))
     fresh, answered = count(row.get("prompt_tokens")), count(row.get("completion_tokens"))
-    return LoggedUsage(fresh + read + written, answered, read, written) if fresh or answered else None
+    return TokenCounts(fresh + read + written, answered, read, written) if fresh or answered else None
 
 
 def _usd(row: Row) -> float | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunewright.logs.call import LoggedCall, LoggedUsage, ended_by_limit, usage_of
+from tunewright.logs.call import LoggedCall, ended_by_limit, usage_of
 from tunewright.logs.langfuse_texts import opened, opened_repr, request_of, response_of, texts_in, unquoted
 from tunewright.logs.openai import call_of
+from tunewright.logs.usage import TokenCounts
 from tunewright.logs.values import between, count, items, mapping, moment, number, text
 
 Row = Mapping[str, Any]
@@ -144,7 +145,7 @@ def fault_in(*values: Any) -> tuple[str, str] | None:
 # Figures
 
 
-def _usage(row: Row) -> LoggedUsage | None:
+def _usage(row: Row) -> TokenCounts | None:
     """Langfuse takes each detail out of `input` and `output`, so that a whole is the sum of its parts
     (packages/shared/src/server/ingestion/types.ts, 2026-11-30)."""
     details = mapping(opened(_known(row, "usageDetails", "usage_details")))
@@ -155,7 +156,7 @@ def _usage(row: Row) -> LoggedUsage | None:
 
     if not any("input" in name or "output" in name for name in details):
         return usage_of(details) or _old_usage(row)
-    return LoggedUsage(
+    return TokenCounts(
         total("input"),
         total("output"),
         total("input", "cached", "cache_read"),
@@ -164,14 +165,14 @@ def _usage(row: Row) -> LoggedUsage | None:
     )
 
 
-def _old_usage(row: Row) -> LoggedUsage | None:
+def _old_usage(row: Row) -> TokenCounts | None:
     """The counts of versions without details; they may be of characters."""
     block = mapping(opened(row.get("usage")))
     if block.get("unit") not in (None, "TOKENS"):
         return None
     read = count(block.get("input")) or count(_known(row, "promptTokens", "inputUsage"))
     written = count(block.get("output")) or count(_known(row, "completionTokens", "outputUsage"))
-    return LoggedUsage(read, written) if read or written else None
+    return TokenCounts(read, written) if read or written else None
 
 
 def _usd(row: Row) -> float | None:

@@ -12,9 +12,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from tunewright.logs.call import LoggedCall, LoggedUsage, usage_of
+from tunewright.logs.call import LoggedCall, usage_of
 from tunewright.logs.litellm_marks import REDACTED, fault_of_marks
 from tunewright.logs.openai import call_of, kind_of
+from tunewright.logs.usage import TokenCounts
 from tunewright.logs.values import between, count, first, items, mapping, moment, number, parsed, text
 from tunewright.logs.vendors import openai_request, openai_response, openai_usage
 
@@ -249,14 +250,14 @@ def _usd(value: Any, row: Row) -> float | None:
     return number(value) or (0.0 if str(row.get("cache_hit")).lower() == "true" else None)
 
 
-def _usage(row: Row, metadata: Row, response: Any) -> LoggedUsage | None:
+def _usage(row: Row, metadata: Row, response: Any) -> TokenCounts | None:
     blocks = (metadata.get("usage_object"), mapping(response).get("usage"), row.get("usage"))
     block = next((each for each in map(mapping, blocks) if each), {})
-    usage = usage_of(openai_usage(block)) or LoggedUsage()
+    usage = usage_of(openai_usage(block)) or TokenCounts()
     if not usage.prompt_tokens and not usage.answer_tokens:
         # The columns are LiteLLM's sums, cached tokens included.
         more = mapping(metadata.get("additional_usage_values"))
-        usage = LoggedUsage(
+        usage = TokenCounts(
             count(row.get("prompt_tokens")),
             count(row.get("completion_tokens")),
             count(more.get("cache_read_input_tokens")),

@@ -9,8 +9,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tunewright.logs.call import LoggedCall, LoggedUsage
+from tunewright.logs.call import LoggedCall
 from tunewright.logs.openai import NO_ANSWER, NO_REQUEST, call_of, kind_of
+from tunewright.logs.usage import TokenCounts
 from tunewright.logs.values import between, count, first, items, mapping, mappings, moment, number, parsed, text
 
 _CALLS = ("CHAT_MODEL", "LLM")
@@ -64,7 +65,7 @@ def _call(span: Mapping[str, Any]) -> LoggedCall:
     }
     request, response = _request(span), _response(span)
     if usage and not mapping(response).get("usage"):
-        known["usage"] = LoggedUsage(
+        known["usage"] = TokenCounts(
             count(usage.get("input_tokens")),
             count(usage.get("output_tokens")),
             count(usage.get("cache_read_input_tokens")),

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunewright.logs.call import LoggedUsage
 from tunewright.logs.otlp_spans import Span
+from tunewright.logs.usage import TokenCounts
 from tunewright.logs.values import count, first, mapping, number, text
 
 _MODEL = ("gen_ai.request.model", "llm.request.model_name", "llm.request.model")
@@ -57,14 +57,14 @@ _OPENINFERENCES_COUNTS = {
 }
 
 
-def usage_in(attributes: Mapping[str, Any]) -> LoggedUsage | None:
+def usage_in(attributes: Mapping[str, Any]) -> TokenCounts | None:
     found = {
         name: first(attributes, *names, f"llm.token_count.{_OPENINFERENCES_COUNTS[name]}")
         for name, names in _COUNTS.items()
     }
     if found["prompt_tokens"] is None and found["answer_tokens"] is None:
         return None
-    return LoggedUsage(**{name: count(value) for name, value in found.items()})
+    return TokenCounts(**{name: count(value) for name, value in found.items()})
 
 
 def settings_in(attributes: Mapping[str, Any]) -> dict[str, Any]:
