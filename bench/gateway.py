@@ -9,8 +9,10 @@ fixed rate, whether or not earlier ones have ended, before an upstream that answ
 the moment when its request was due. For throughput, 64 connections ask as fast as they can before an upstream that
 answers at once (nginx), so that the proxy's core is the limit.
 
-The rows with a mode have a job whose own model is linear, trained once on BANKING77 (`bench/runs/gateway`). It answers
-in the gateway's process, on the same core. Requests are questions of BANKING77's test.
+The row `traces` captures too, and sends a span for each request and for each question to the upstream to a server
+that takes them at once. The rows with a mode have a job whose own model is linear, trained once on BANKING77
+(`bench/runs/gateway`). It answers in the gateway's process, on the same core. Requests are questions of BANKING77's
+test.
 """
 
 from __future__ import annotations
@@ -162,7 +164,10 @@ def by_nginx(target: str, folder: Path) -> Iterator[int]:
         yield port
 
 
-def by_gateway(capture: bool) -> Start:
+def by_gateway(*, capture: bool, traces: int | None = None) -> Start:
+    """The gateway. `traces` is the port of what takes its traces; None: it sends none."""
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{traces}"} if traces else {}
+
     @contextmanager
     def started(target: str, folder: Path) -> Iterator[int]:
         port, settings = free_port(), folder / "gateway.yaml"
@@ -170,7 +175,7 @@ def by_gateway(capture: bool) -> Start:
         kept = "capture: {folder: captures}\n" if capture else ""
         settings.write_text(f"upstreams: {{openai: {{url: '{target}/v1'}}}}\n{kept}", "utf-8")
         words = sys.executable, "-m", "tunewright", "gateway", str(settings), "--port", str(port)
-        with process(*words, port=port, core=CORE):
+        with process(*words, port=port, core=CORE, **environment):
             yield port
         if capture:
             shutil.rmtree(folder / "captures")
@@ -300,11 +305,13 @@ def throughput(port: int, seconds: float, folder: Path) -> float:
 
 def main(options: argparse.Namespace) -> None:
     """Print a row for each proxy, or for those that `--only` names."""
+    slow, fast = free_port(), free_port()
     proxies: dict[str, Start] = {
         "direct": direct,
         "nginx": by_nginx,
         "gateway": by_gateway(capture=False),
         "gateway, capturing": by_gateway(capture=True),
+        "gateway, traces": by_gateway(capture=True, traces=fast),
         "gateway, shadow": by_own_model("shadow"),
         "gateway, cascade": by_own_model("cascade"),
         "gateway, own": by_own_model("own"),
@@ -313,7 +320,6 @@ def main(options: argparse.Namespace) -> None:
         proxies["LiteLLM"] = by_litellm(options.litellm)
     make_job()
     os.sched_setaffinity(0, range(CORE))
-    slow, fast = free_port(), free_port()
     print(f"{options.rate} requests a second for {options.seconds:g} s; one core for each proxy")
     print(f"{'':20}{'P50':>8}{'P99':>8}{'stream P50':>12}{'P99':>8}{'answers/s':>12}{'failed':>8}")
     with ExitStack() as stack:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from faker import Faker
 from openai import APIConnectionError, AsyncOpenAI, OpenAI
@@ -34,6 +35,8 @@ from tunewright.economics.usage import read_usage
 from tunewright.gateway.exchanges import read_exchanges
 
 MODEL = "gpt-4o"
+LOST = (APIConnectionError, httpx.TransportError)
+"""A connection that fails; the official client passes on the second where a stream breaks off."""
 RIGHT = 0.94
 """The share of texts that the API answers rightly."""
 MARGIN = 0.02
@@ -164,7 +167,7 @@ class Application:
                         stream = client.chat.completions.create(**question.body, stream=True, stream_options=options)
                         text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
                     break
-                except APIConnectionError:
+                except LOST:
                     time.sleep(0.05)
             self._note(question, text)
 
@@ -177,7 +180,7 @@ class Application:
                         try:
                             reply = await client.chat.completions.create(**question.body)
                             break
-                        except APIConnectionError:
+                        except LOST:
                             await asyncio.sleep(0.05)
                     self._note(question, reply.choices[0].message.content or "")
 
