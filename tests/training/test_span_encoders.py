@@ -240,6 +240,8 @@ def test_losses_are_those_of_the_rows_one_by_one_and_agreeing_readings_cost_noth
     counts = [sum(label != IGNORED for label in row["labels"]) for row in rows]
     mean = sum(loss * count for loss, count in zip(alone, counts, strict=True)) / sum(counts)
     torch.testing.assert_close(objective.loss(logits, gold), mean)
+    heavy = sum(w * loss * count for w, loss, count in zip((2.0, 0.5), alone, counts, strict=True)) / sum(counts)
+    torch.testing.assert_close(objective.loss(logits, gold, torch.tensor([2.0, 0.5])), heavy)
     assert float(objective.disagreement(logits, logits, gold)) == pytest.approx(0, abs=1e-6)
     assert float(objective.disagreement(logits, logits.flip(0), gold)) > 0.1
 

@@ -42,6 +42,8 @@ class Record:
     """The predictor's confidence in single fields."""
     uncalibrated: float | None = None
     """A language model's confidence before calibration, where it is known."""
+    weight: float = 1.0
+    """How many examples it counts as in every figure."""
 
     @property
     def right(self) -> bool:
@@ -49,7 +51,9 @@ class Record:
 
     @property
     def primary_metric(self) -> Ratio:
-        return self.measure(next(iter(self.measures))) if self.measures else Ratio(float(self.right), 1)
+        if self.measures:
+            return self.measure(next(iter(self.measures)))
+        return Ratio(self.right * self.weight, self.weight)
 
     @property
     def score(self) -> float:
@@ -58,7 +62,8 @@ class Record:
 
     def measure(self, name: str) -> Ratio:
         """Part and whole of a measure; 0 of 0 where the example has no such measure."""
-        return Ratio(*self.measures.get(name, (0, 0)))
+        part, whole = self.measures.get(name, (0, 0))
+        return Ratio(part * self.weight, whole * self.weight)
 
 
 _TIMED = 20
@@ -130,6 +135,7 @@ def record_of(split: str, example: Example, answer: Answer, latency_ms: float, t
         task.measures(example.request, example.answer, answer.text),
         answer.fields,
         answer.uncalibrated,
+        example.importance,
     )
 
 

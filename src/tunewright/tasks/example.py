@@ -53,6 +53,12 @@ system prompt comes from the task."""
     """The tools that the assistant may call, in the form of OpenAI's API."""
 
     @property
+    def importance(self) -> float:
+        """How many rows it counts as, in training and in every figure: its weight times that of its answer."""
+        answer = next((message.weight for message in reversed(self.messages) if message.role == "assistant"), None)
+        return self.weight if answer is None else self.weight * answer
+
+    @property
     def request(self) -> str:
         """The last user message before the answer."""
         return self._last("user")
@@ -66,10 +72,9 @@ system prompt comes from the task."""
         return next((message.content for message in reversed(self.messages) if message.role == role), "")
 
     @classmethod
-    def of(cls, request: str, answer: str, meta: Meta) -> Example:
-        return cls(
-            messages=[Message(role="user", content=request), Message(role="assistant", content=answer)], meta=meta
-        )
+    def of(cls, request: str, answer: str, meta: Meta, weight: float = 1.0) -> Example:
+        messages = [Message(role="user", content=request), Message(role="assistant", content=answer)]
+        return cls(messages=messages, meta=meta, weight=weight)
 
     def row(self) -> dict[str, Any]:
         """The JSON form, one line of a dataset file. It leaves out absent values and defaults."""

@@ -89,7 +89,7 @@ class ExtractTask(Conversation):
             return [example]
         records = divided(json.loads(example.answer), windows)
         return [
-            Example.of(window, self._chunk.written(record), example.meta)
+            Example.of(window, self._chunk.written(record), example.meta, example.importance)
             for window, record in zip(windows, records, strict=True)
         ]
 

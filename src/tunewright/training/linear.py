@@ -51,10 +51,12 @@ def train_linear(spec: Spec, split: Path, output: Output) -> None:
         raise error
     dataset, task = load_dataset(split), task_of(spec.task)
     texts = [example.request for example in dataset.train]
+    importance = [example.importance for example in dataset.train]
+    weights = None if all(each == 1 for each in importance) else importance
     if isinstance(task, MultiLabelTask):
-        model = fit_linear_sets(texts, held(task, dataset.train), list(task.labels))
+        model = fit_linear_sets(texts, held(task, dataset.train), list(task.labels), weights)
     else:
-        model = fit_linear(texts, [example.answer for example in dataset.train], task.answers)
+        model = fit_linear(texts, [example.answer for example in dataset.train], task.answers, weights)
     model.save(output.path / LINEAR)
     lines = audit(model, [label for example in dataset.train for label in counted(task, example.answer)])
     for line in lines:

@@ -221,10 +221,10 @@ KINDS = {
         "Delete these rows. Of a log, `tunewright init LOG --from-traffic JOB` makes records of one tool's arguments.",
     ),
     "D031": FindingKind(
-        "weight that does not count",
+        "weighted row",
         "served",
-        "Every row counts once, in training and in every figure, whatever its weight.",
-        "Delete the rows of weight 0; repeat or leave out the others as they should count.",
+        "It counts as more or as less than one row, in training and in every figure. Numbers of rows count it once.",
+        "Nothing has to be done, if the weights are meant. Rename the column if it means something else.",
     ),
     "D032": FindingKind(
         "logged call that teaches nothing",

@@ -61,10 +61,8 @@ def earlier_turns(example: Example) -> tuple[str, ...]:
 
 
 def weights(example: Example) -> tuple[str, ...]:
-    """The weight of a row, or of its answer, that is not 1."""
-    last = example.messages[-1].weight
-    weight = example.weight if last is None else example.weight * last
-    return () if weight == 1 else (f"{weight:g}",)
+    """The weight of a row, if it does not count once."""
+    return () if example.importance == 1 else (f"{example.importance:g}",)
 
 
 def calls_a_tool(example: Example) -> bool:

@@ -192,9 +192,11 @@ def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Pat
     with examples.open("wb") as stream, quarantine.open("w", encoding="utf-8") as unreadable:
         for piece in pieces:
             for item in read_piece(piece, job.data.form, job.columns):
-                if isinstance(item, Example):
+                if isinstance(item, Example) and item.importance:
                     scanner.add(item, stream)
                     continue
+                if isinstance(item, Example):
+                    item = _left_out(item, piece)
                 # Like examples, faults name the file by its path within the data; outputs must not depend on its
                 # folder.
                 relative = replace(item, where=piece.file.name + item.where.removeprefix(str(piece.file.path)))
@@ -205,6 +207,12 @@ def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Pat
                     scanner.notes.add(relative)
     scanner.table().save(folder / "table.npz")
     return scanner.scan()
+
+
+def _left_out(example: Example, piece: Piece) -> Note:
+    """The note on a row of weight 0."""
+    number = str(example.meta.source).rpartition(":")[2]
+    return Note(f"{piece.file.path}:{number}", "weight-0", "The row has the weight 0, so it is left out.")
 
 
 class Scanner:

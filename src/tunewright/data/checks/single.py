@@ -83,9 +83,7 @@ _ROW_FINDINGS = {
         "warning", lambda _n, rows, h, _s: f"{rows} rows have turns before the last user message: {listed(h.kinds)}"
     ),
     "D030": _RowFinding("error", lambda _n, rows, _h, _s: f"{rows} rows have a tool call in the answer's place"),
-    "D031": _RowFinding(
-        "warning", lambda _n, rows, h, _s: f"{rows} rows have a weight that is not 1: {listed(h.kinds)}"
-    ),
+    "D031": _RowFinding("note", lambda _n, rows, h, _s: f"{rows} rows have a `weight`: {listed(h.kinds)}"),
     "D015": _RowFinding(
         "warning", lambda _n, rows, h, _s: f"{rows} rows hold personal data or secrets: {listed(h.kinds)}"
     ),

@@ -18,7 +18,12 @@ _UNSEEN = -1.0
 """Logit of a label that no row has: a support vector machine gives it to rows without the label."""
 
 
-def fit_linear(texts: Sequence[str], labels: Sequence[str], among: Sequence[str] | None = None) -> LinearModel:
+def fit_linear(
+    texts: Sequence[str],
+    labels: Sequence[str],
+    among: Sequence[str] | None = None,
+    weights: Sequence[float] | None = None,
+) -> LinearModel:
     """Fit one support vector machine for each label against the rest (Fan et al. 2008, LIBLINEAR).
 
     With one label, or without a letter in any text, the model always gives the most frequent label.
@@ -27,6 +32,7 @@ def fit_linear(texts: Sequence[str], labels: Sequence[str], among: Sequence[str]
         texts: n training texts, at least one.
         labels: the label of each.
         among: all labels in their order, including those without a text; by default the labels of the texts.
+        weights: by which each text's loss is multiplied; None: all count once.
     """
     counts = Counter(labels)
     every = tuple(among if among is not None else sorted(counts))
@@ -37,7 +43,7 @@ def fit_linear(texts: Sequence[str], labels: Sequence[str], among: Sequence[str]
     if len(counts) == 1 or not known.words:
         bias[place[_most_frequent(labels)]] = -_UNSEEN
         return LinearModel(known, frequency, weight, bias, every)
-    machine = _machine(features, labels)
+    machine = _machine(features, labels, weights)
     coefficients, intercepts = machine.coef_, machine.intercept_
     if len(machine.classes_) == 2:
         coefficients, intercepts = np.vstack([-coefficients, coefficients]), np.hstack([-intercepts, intercepts])
@@ -46,7 +52,12 @@ def fit_linear(texts: Sequence[str], labels: Sequence[str], among: Sequence[str]
     return LinearModel(known, frequency, weight, bias, every)
 
 
-def fit_linear_sets(texts: Sequence[str], held: npt.NDArray[np.bool_], labels: Sequence[str]) -> LinearModel:
+def fit_linear_sets(
+    texts: Sequence[str],
+    held: npt.NDArray[np.bool_],
+    labels: Sequence[str],
+    weights: Sequence[float] | None = None,
+) -> LinearModel:
     """Fit one support vector machine for each label; a text may have any number of labels.
 
     Where all of the texts have a label, or none has it, the model gives it always or never.
@@ -54,6 +65,7 @@ def fit_linear_sets(texts: Sequence[str], held: npt.NDArray[np.bool_], labels: S
     Args:
         texts: n training texts, at least one.
         held: whether each text has each label, [n, labels].
+        weights: as of `fit_linear`.
     """
     from sklearn.svm import LinearSVC
 
@@ -61,7 +73,7 @@ def fit_linear_sets(texts: Sequence[str], held: npt.NDArray[np.bool_], labels: S
     weight = np.zeros((len(known), len(labels)), np.float32)
     bias = np.where(held.all(0), -_UNSEEN, _UNSEEN).astype(np.float32)
     for number in np.flatnonzero(held.any(0) & ~held.all(0)) if known.words else ():
-        machine = LinearSVC(random_state=0).fit(features, held[:, number])
+        machine = LinearSVC(random_state=0).fit(features, held[:, number], sample_weight=weights)
         weight[:, number], bias[number] = machine.coef_[0], machine.intercept_[0]
     return LinearModel(known, frequency, weight, bias, tuple(labels))
 
@@ -83,14 +95,14 @@ def _sparse(values: Any, columns: Any, ends: Any, shape: tuple[int, int]) -> Any
     return csr_matrix((values, columns, ends), shape=shape)
 
 
-def _machine(features: Any, labels: Sequence[str]) -> Any:
+def _machine(features: Any, labels: Sequence[str], weights: Sequence[float] | None = None) -> Any:
     """The support vector machines of at least two labels."""
     from sklearn.svm import LinearSVC
 
     with warnings.catch_warnings():
         # scikit-learn warns that labels with one or two rows look like a regression.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-        return LinearSVC(random_state=0).fit(features, list(labels))
+        return LinearSVC(random_state=0).fit(features, list(labels), sample_weight=weights)
 
 
 def _most_frequent(labels: Sequence[str]) -> str:

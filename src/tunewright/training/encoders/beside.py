@@ -21,7 +21,7 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example
 from tunewright.training.encoders.network import Network
 from tunewright.training.encoders.passes import logits_of
-from tunewright.training.loop.encode import Row
+from tunewright.training.loop.encode import Row, weights_of
 
 _FEWEST = 100
 """Fewest independent validation examples with which a linear model is put beside an encoder."""
@@ -54,7 +54,8 @@ def fit_beside(
     if size > LARGEST:
         say(f"  no linear model stands beside it: it would take {size / 1e6:,.0f} MB, more than {LARGEST / 1e6:.0f}")
         return None
-    linear = fit_linear(texts, [network.labels[row["labels"][0]] for row in rows], network.labels)
+    labels = [network.labels[row["labels"][0]] for row in rows]
+    linear = fit_linear(texts, labels, network.labels, weights_of(rows))
     read = [row["input_ids"] for row in validation_rows]
     encoder = logits_of(network, read).numpy().astype(np.float64)
     beside = np.array(Beside(linear, tokenizer).logits(read), np.float64)

@@ -51,9 +51,11 @@ class SomeLabels:
         """[rows, labels] in float32."""
         return torch.tensor([row["labels"] for row in rows], dtype=torch.float32)
 
-    def loss(self, logits: Any, gold: Any) -> Any:
+    def loss(self, logits: Any, gold: Any, weights: Any = None) -> Any:
         aim = gold * (1 - self._smoothing) + self._smoothing / 2
-        return F.binary_cross_entropy_with_logits(logits, aim)
+        if weights is None:
+            return F.binary_cross_entropy_with_logits(logits, aim)
+        return (F.binary_cross_entropy_with_logits(logits, aim, reduction="none").mean(1) * weights).mean()
 
     def disagreement(self, one: Any, other: Any, gold: Any) -> Any:  # noqa: ARG002 (the protocol)
         # The two divergences between sigmoids sum to (p - q)(a - b), where a and b are their logits.

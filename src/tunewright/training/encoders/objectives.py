@@ -43,12 +43,13 @@ class Objective(Protocol):
         """The targets of a batch [rows, …], padded as its texts are."""
         ...
 
-    def loss(self, logits: Any, gold: Any) -> Any:
+    def loss(self, logits: Any, gold: Any, weights: Any = None) -> Any:
         """The loss: the mean over the targets of a batch, in nats.
 
         Args:
             logits: the network's [rows, …].
             gold: as `gold` returns it.
+            weights: by which each row's losses are multiplied [rows]; None: all count once.
         """
         ...
 
@@ -127,8 +128,10 @@ class OneLabel:
         """The indices of the labels [rows]."""
         return torch.tensor([row["labels"][0] for row in rows])
 
-    def loss(self, logits: Any, gold: Any) -> Any:
-        return F.cross_entropy(logits, gold, label_smoothing=self._smoothing)
+    def loss(self, logits: Any, gold: Any, weights: Any = None) -> Any:
+        if weights is None:
+            return F.cross_entropy(logits, gold, label_smoothing=self._smoothing)
+        return (F.cross_entropy(logits, gold, label_smoothing=self._smoothing, reduction="none") * weights).mean()
 
     def disagreement(self, one: Any, other: Any, gold: Any) -> Any:  # noqa: ARG002 (the protocol)
         first, second = one.log_softmax(-1), other.log_softmax(-1)

@@ -9,7 +9,7 @@ from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example
-from tunewright.training.loop.encode import Row
+from tunewright.training.loop.encode import Row, weight_of
 
 if TYPE_CHECKING:
     from tunewright.training.encoders.objectives import Objective
@@ -38,7 +38,7 @@ def encoded(
     Raises:
         UserError: a text is longer.
     """
-    rows = [objective.row(example, tokenizer) for example in examples]
+    rows = [objective.row(example, tokenizer) | weight_of(example) for example in examples]
     require_short(examples, [len(row["input_ids"]) for row in rows], most, key)
     return rows
 

@@ -78,7 +78,8 @@ class SpanTags:
         shared = records(self.tags.fields, json.loads(example.answer), parts, windows)
         for window, part, record in zip(windows, parts, shared, strict=True):
             plain = Example.of(window, self._canonical(record), example.meta)
-            yield SpanExample(messages=plain.messages, meta=plain.meta, aligned=part)
+            weight = example.importance
+            yield SpanExample(messages=plain.messages, meta=plain.meta, aligned=part, weight=weight)
 
     def row(self, example: Example, tokenizer: TextTokenizer) -> Row:
         """Also `text`, its tokens' `offsets`, and `whole`: whether the text is a whole document rather than a
@@ -109,13 +110,19 @@ class SpanTags:
             ]
         ).view(len(rows), longest + choices)
 
-    def loss(self, logits: Any, gold: Any) -> Any:
+    def loss(self, logits: Any, gold: Any, weights: Any = None) -> Any:
         """The mean over all targets of the batch."""
-        parts = [
+        count = (gold != IGNORED).sum().clamp(min=1)
+        if weights is None:
+            return self._sum(logits, gold) / count
+        rows = [self._sum(one, other) for one, other in zip(logits.split(1), gold.split(1), strict=True)]
+        return (torch.stack(rows) * weights).sum() / count
+
+    def _sum(self, logits: Any, gold: Any) -> Any:
+        return sum(
             F.cross_entropy(scores, targets, reduction="sum", ignore_index=IGNORED, label_smoothing=self._smoothing)
             for scores, targets in self._parts(logits, gold)
-        ]
-        return sum(parts) / (gold != IGNORED).sum().clamp(min=1)
+        )
 
     def disagreement(self, one: Any, other: Any, gold: Any) -> Any:
         total = 0.0

@@ -21,7 +21,7 @@ from tunewright.training.encoders.dropout import give_fast_dropout, give_fast_gr
 from tunewright.training.encoders.network import EncoderVocabulary, Network
 from tunewright.training.encoders.objectives import Objective
 from tunewright.training.encoders.passes import filled_up
-from tunewright.training.loop.encode import Row
+from tunewright.training.loop.encode import Row, weights_of
 
 _MIXED = 50
 """Batches among which texts are sorted by their length: with more there would be less padding, and less mixing."""
@@ -44,8 +44,12 @@ class EncoderEngine:
     reasons: dict[str, str] = field(default_factory=dict)
 
     def collate(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """A batch: `input_ids` and `attention_mask` [rows, tokens], and the targets as `labels` [rows, …]."""
-        return filled_up([row["input_ids"] for row in rows], self.padding) | {"labels": self.objective.gold(rows)}
+        """A batch: `input_ids` and `attention_mask` [rows, tokens], the targets as `labels` [rows, …], and `weights`
+        [rows] if rows have some."""
+        batch = filled_up([row["input_ids"] for row in rows], self.padding) | {"labels": self.objective.gold(rows)}
+        if (weights := weights_of(rows)) is not None:
+            batch["weights"] = torch.tensor(weights)
+        return batch
 
 
 class Buckets(Sampler[list[int]]):  # type: ignore[misc, unused-ignore]
@@ -104,12 +108,13 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
         num_items_in_batch: Any = None,  # noqa: ARG002 (transformers' contract)
     ) -> Any:
         ids, mask, gold = (inputs[name] for name in ("input_ids", "attention_mask", "labels"))
-        objective = self.engine.objective
+        objective, weights = self.engine.objective, inputs.get("weights")
         if not self._consistency:
-            loss = objective.loss(model(ids, mask), gold)
+            loss = objective.loss(model(ids, mask), gold, weights)
         else:
             logits = model(ids.repeat(2, 1), mask.repeat(2, 1))  # dropout differs between the halves
-            loss = objective.loss(logits, torch.cat([gold, gold]))
+            twice = None if weights is None else weights.repeat(2)
+            loss = objective.loss(logits, torch.cat([gold, gold]), twice)
             one, other = logits.chunk(2)
             loss = loss + self._consistency * objective.disagreement(one, other, gold)
         return (loss, None) if return_outputs else loss

@@ -252,14 +252,16 @@ def _loss(model: Any, batch: dict[str, Any]) -> float:
 
 
 def supervised_loss(model: Any, batch: dict[str, Any]) -> Any:
-    """Summed cross-entropy of a batch's labelled tokens, with gradients."""
+    """Summed cross-entropy of a batch's labelled tokens, each times its weight, with gradients."""
+    if "weights" in batch:
+        return (token_losses(model, batch) * batch["weights"]).sum()
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     return model(**inputs, supervised=batch["labels"]).loss
 
 
 def token_losses(model: Any, batch: dict[str, Any]) -> Any:
     """Cross-entropy of each of a batch's labelled tokens, in the batch's order."""
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    inputs = {name: value for name, value in batch.items() if name not in ("labels", "weights")}
     return model(**inputs, supervised=batch["labels"], each=True).loss
 
 

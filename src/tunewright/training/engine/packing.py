@@ -39,6 +39,8 @@ class _Stem:
     ids: list[int]
     targets: list[int]
     choices: list[list[int]] | None
+    weight: float
+    """Of each of its labelled tokens."""
 
     @property
     def shareable(self) -> int:
@@ -48,7 +50,9 @@ class _Stem:
 
 def _stem(row: Row) -> _Stem:
     last = max(place for place, label in enumerate(row["labels"]) if label != IGNORED)
-    return _Stem(row["input_ids"][:last], row["labels"][1 : last + 1], row.get("choices"))
+    weight = row.get("weight")
+    targets = row["labels"][1 : last + 1]
+    return _Stem(row["input_ids"][:last], targets, row.get("choices"), 1.0 if weight is None else float(weight))
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def pack(rows: Sequence[Row], *, long_lines: bool = False) -> dict[str, Any]:
         same shape; `key_position`, the keys' positions, which are the same; `seen`, bool [lines, length, length], true
         where the row's token sees the column's; `back` [own], the place of each own token in the lines;
         `attention_mask`, a dummy that keeps transformers from building one; with rows that have choices `choices`
-        [labelled tokens, most choices], in order.
+        [labelled tokens, most choices], in order; with rows that have a weight `weights` [labelled tokens].
     """
     import torch
 
@@ -80,6 +84,7 @@ def pack(rows: Sequence[Row], *, long_lines: bool = False) -> dict[str, Any]:
     targets: list[int] = []
     layout = []
     choices: list[list[int]] = []
+    weights: list[float] = []
     for group in _grouped([_stem(row) for row in rows]):
         prefix = group.stems[0].ids[: group.shared]
         start = len(ids)
@@ -91,6 +96,7 @@ def pack(rows: Sequence[Row], *, long_lines: bool = False) -> dict[str, Any]:
             positions += range(group.shared, len(stem.ids))
             targets += stem.targets[group.shared :]
             choices += stem.choices or []
+            weights += _token_weights(stem)
         least = min(group.shared, _LONG_LINE) if long_lines else 0
         layout.append({"start": start, "shared": group.shared, **_lines(group, least)})
     batch = {
@@ -102,7 +108,19 @@ def pack(rows: Sequence[Row], *, long_lines: bool = False) -> dict[str, Any]:
     }
     if choices:
         batch["choices"] = _padded_choices(choices)
-    return batch
+    return _weighted(batch, weights)
+
+
+def _token_weights(stem: _Stem) -> list[float]:
+    """The weights of a stem's labelled tokens."""
+    return [stem.weight] * sum(token != IGNORED for token in stem.targets)
+
+
+def _weighted(batch: dict[str, Any], weights: Sequence[float]) -> dict[str, Any]:
+    """The batch with `weights` [labelled tokens], in order, if they differ from 1."""
+    import torch
+
+    return batch if all(weight == 1 for weight in weights) else batch | {"weights": torch.tensor(weights)}
 
 
 def in_packed_order(rows: Sequence[Row]) -> list[int]:
@@ -129,7 +147,7 @@ def pad(rows: Sequence[Row]) -> dict[str, Any]:
     choices = [offered for stem in stems for offered in stem.choices or []]
     if choices:
         batch["choices"] = _padded_choices(choices)
-    return batch
+    return _weighted(batch, [weight for stem in stems for weight in _token_weights(stem)])
 
 
 def numbered(ids: Sequence[int], number: int) -> Row:

@@ -15,7 +15,18 @@ IGNORED = -100
 
 Row = dict[str, Any]
 """`input_ids` and `labels`, lists of the same length. With the loss "labels" also `choices`: for each labelled
-token, in order, the tokens it is chosen from."""
+token, in order, the tokens it is chosen from. `weight`, by which its losses are multiplied, if it is not 1."""
+
+
+def weight_of(example: Example) -> Row:
+    """The `weight` of an example's row; empty if it counts once."""
+    return {} if example.importance == 1 else {"weight": example.importance}
+
+
+def weights_of(rows: Sequence[Row]) -> list[float] | None:
+    """The weight of each row; None: all count once. Rows of a table have None where they have no weight."""
+    weights = [1.0 if row.get("weight") is None else float(row["weight"]) for row in rows]
+    return None if all(weight == 1 for weight in weights) else weights
 
 
 def encode_examples(
@@ -55,7 +66,7 @@ def encode_examples(
                 fix="Put {% generation %} … {% endgeneration %} around the assistant's content and end token only.",
             )
         row: Row = {"input_ids": encoded.ids, "labels": [IGNORED] * ignored + answer}
-        rows.append(_only_decisions(row, answer, trie) if trie else row)
+        rows.append((_only_decisions(row, answer, trie) if trie else row) | weight_of(example))
     if too_long:
         longest, example = max(too_long, key=lambda pair: pair[0])
         raise UserError(
