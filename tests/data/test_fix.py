@@ -323,3 +323,10 @@ def test_rows_with_documents_come_out_with_their_text(tmp_path: Path) -> None:
     assert [row["note"] for row in read_jsonl(fixed.files["train"])] == ["a", "c"]
     again = [item for item in read(fixed.files["train"], columns=Columns(document="file")) if isinstance(item, Example)]
     assert [(example.request, example.answer) for example in again] == fixed_rows(fixed)
+
+
+def test_rows_of_weight_0_move_no_fix_to_another_row(tmp_path: Path) -> None:
+    rows = [{"text": t, "label": "refund", "weight": w} for t, w in (("zero", 0), ("one", 1), ("two", 1), ("two", 1))]
+    fixed = fix(job(write(tmp_path / "d.jsonl", rows)), ["D007"], tmp_path / "out")
+    assert [text for text, _ in fixed_rows(fixed)] == ["zero", "one", "two"]
+    assert [entry["where"] for entry in log(fixed)] == ["d.jsonl:4"]

@@ -143,9 +143,9 @@ def _fixed_rows(
                 log.append(_entry("D009", "left out", name, item.where, {"reason": item.reason}))
             if not isinstance(item, Example):
                 continue
-            row += 1
             example, where = item, str(item.meta.source)
-            if row in deleted:
+            row += bool(item.importance)  # the survey numbers no row of weight 0
+            if item.importance and row in deleted:
                 log.append(_entry(deleted[row], "deleted", name, where, {"text": excerpt(example)}))
                 continue
             for code, edit in edits.items():
