@@ -28,7 +28,7 @@ from tunewright.serving.hosts import OneModel
 class Echo:
     ended = False
     bundle = SimpleNamespace(
-        info=SimpleNamespace(name="echo", precision="int8", version="1"),
+        info=SimpleNamespace(name="echo", precision="int8", version="1", task=SimpleNamespace(earlier_turns=0)),
         flags=lambda sure: {"confidence": sure, "escalate": True, "in_scope": None},
     )
 
@@ -207,6 +207,43 @@ def test_a_missing_library_is_a_501(
 def chat(client: TestClient, **more: Any) -> Any:
     body = {"model": "echo", "messages": [{"role": "user", "content": "hello"}], **more}
     return client.post("/v1/chat/completions", json=body)
+
+
+CONVERSATION = [
+    {"role": "system", "content": "Route it."},
+    {"role": "user", "content": "My card."},
+    {"role": "assistant", "content": "What about it?"},
+    {"role": "user", "content": [{"type": "text", "text": "It is gone."}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("most", "read"),
+    [
+        (1, "assistant: What about it?\n\nuser: It is gone."),
+        (9, "user: My card.\n\nassistant: What about it?\n\nuser: It is gone."),
+    ],
+)
+def test_a_model_reads_as_many_earlier_turns_as_it_was_taught(most: int, read: str) -> None:
+    engine = Echo("classify")
+    engine.bundle = SimpleNamespace(
+        info=SimpleNamespace(**{**vars(Echo.bundle.info), "task": SimpleNamespace(earlier_turns=most)}),
+        flags=Echo.bundle.flags,
+    )
+    with TestClient(build_app(OneModel(engine))) as client:  # type: ignore[arg-type]
+        assert chat(client, messages=CONVERSATION).json()["choices"][0]["message"]["content"] == read
+        given = client.post("/v1/responses", json={"model": "echo", "input": [*CONVERSATION[:3], CONVERSATION[1]]})
+        assert given.json()["output"][0]["content"][0]["text"].endswith("assistant: What about it?\n\nuser: My card.")
+        assert chat(client).json()["choices"][0]["message"]["content"] == "hello"
+        unanswerable = chat(client, messages=CONVERSATION[:3])
+        assert unanswerable.status_code == 400
+        assert unanswerable.json()["error"]["message"] == "The last message must be a user's."
+
+
+def test_a_conversation_is_refused_by_a_model_that_reads_one_message(client: TestClient) -> None:
+    answer = chat(client, messages=CONVERSATION)
+    assert answer.status_code == 400
+    assert "exactly one user message" in answer.json()["error"]["message"]
 
 
 def test_log_probabilities_come_on_request(client: TestClient, route: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving.test_app import Echo
+from tests.serving.test_app import CONVERSATION, Echo
 from tunewright.core.errors import UserError
 from tunewright.core.limits import BATCH_LINE_BYTES
 from tunewright.inference.predictors import Answer
@@ -227,6 +227,19 @@ def test_openais_batch_format_is_read() -> None:
     flags = {"confidence": 1.0, "escalate": True, "in_scope": None}
     expected = {"custom_id": "c-1", "label": "hello", **flags}
     assert answer_lines(Counting(), [(1, line)]) == [expected]  # type: ignore[arg-type]
+
+
+def test_a_conversation_in_openais_format_is_refused_or_read_as_the_server_reads_it() -> None:
+    line = json.dumps({"custom_id": "c", "body": {"messages": CONVERSATION}}).encode()
+    alone, taught = Counting(), Counting()
+    taught.bundle = SimpleNamespace(
+        info=SimpleNamespace(**{**vars(Echo.bundle.info), "task": SimpleNamespace(earlier_turns=1)}),
+        flags=Echo.bundle.flags,
+    )
+    (refused,) = answer_lines(alone, [(1, line)])  # type: ignore[arg-type]
+    assert "exactly one user message" in refused["error"]["message"]
+    (answered,) = answer_lines(taught, [(1, line)])  # type: ignore[arg-type]
+    assert answered["label"] == "assistant: What about it?\n\nuser: It is gone."
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ class Version(Echo):
         super().__init__(kind)
         self.error = error
         self.bundle = SimpleNamespace(
-            info=SimpleNamespace(name="echo", precision="int8", version=version),
+            info=SimpleNamespace(**{**vars(Echo.bundle.info), "version": version}),
             flags=Echo.bundle.flags,
             task=ClassifyTask("Which?", {"one": "", "two": ""}),
         )

@@ -94,7 +94,15 @@ def _at_least_two(labels: dict[str, str]) -> dict[str, str]:
 Labels = Annotated[dict[str, str], BeforeValidator(_labels_as_mapping), AfterValidator(_at_least_two)]
 
 
-class ClassifySpec(Section):
+class _TaskSection(Section):
+    """What every kind of task may have."""
+
+    earlier_turns: Annotated[int, Field(ge=0, le=100)] = 0
+    """Turns of a conversation before its last user message that belong to the input; of longer conversations the \
+newest count. By default the model reads the last user message alone."""
+
+
+class ClassifySpec(_TaskSection):
     kind: Literal["classify"]
     """The task: the model chooses one label of a fixed set."""
     instruction: str
@@ -107,7 +115,7 @@ the label where no other label has taken it, else one or two letters. The model 
 in the spec that trains."""
 
 
-class MultiLabelSpec(Section):
+class MultiLabelSpec(_TaskSection):
     kind: Literal["multi_label"]
     """The task: the model says which labels of a fixed set hold. Any number of them may hold, or none."""
     instruction: str
@@ -117,7 +125,7 @@ with their descriptions, one a line, replace `{labels}` in it."""
     """The labels: a list, or a mapping from each label to a description of one line."""
 
 
-class ExtractSpec(Section):
+class ExtractSpec(_TaskSection):
     model_config = ConfigDict(serialize_by_alias=True)
 
     kind: Literal["extract"]
@@ -133,7 +141,7 @@ windows, and the results of the windows are merged. By default the model reads w
 that are too long are refused."""
 
 
-class GenerateSpec(Section):
+class GenerateSpec(_TaskSection):
     kind: Literal["generate"]
     """The task: the model writes free text."""
     instruction: str

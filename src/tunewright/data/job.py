@@ -44,6 +44,8 @@ class Job:
     """The folder of corrections, which are read after "train"; None: there are none to read."""
     documents_root: Path | None = None
     """The folder in which documents must lie; None: the folder of the data that names them."""
+    earlier_turns: int = 0
+    """Turns before the last user message that belong to the input."""
 
     @property
     def columns(self) -> Columns:
@@ -78,6 +80,7 @@ def job_of(spec: Spec) -> Job:
         spec.seed,
         spec.corrections_folder,
         spec.documents_root,
+        spec.task.earlier_turns,
     )
 
 

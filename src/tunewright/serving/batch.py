@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from tunewright.core.artifacts import sha256_json, sha256_tree, write_json
 from tunewright.core.errors import UserError
@@ -29,7 +29,9 @@ from tunewright.core.workers import CLUSTER, cores, each
 from tunewright.inference.bundle import load_bundle
 from tunewright.inference.predictors import Answer
 from tunewright.serving.body import RequestInput
+from tunewright.serving.conversations import UnfitMessages, one_text
 from tunewright.serving.engine import Engine, TooLong, answer_fields
+from tunewright.serving.requests import ChatMessage
 
 CHUNK = 500
 """Lines in a chunk: a killed worker loses this many at most."""
@@ -37,6 +39,7 @@ _SHARED_FROM = 1 << 30
 """Bytes of weights above which a machine has one worker that uses one copy of them with all cores. Smaller weights are
 copied into several processes, which don't wait for each other's Python."""
 _JOB = "job.json"
+_MESSAGES = TypeAdapter(list[ChatMessage])
 _MACHINE_ERRORS = (UserError, OSError, MemoryError, ImportError)
 """Errors that no line causes: they end the batch, and the same command resumes it."""
 
@@ -196,7 +199,8 @@ def _engine(bundle: Path, streams: int) -> Engine:
 
 def answer_lines(engine: Engine, lines: Sequence[tuple[int, bytes]]) -> list[dict[str, Any]]:
     """The output for some lines of the input, each with its number."""
-    read = [_question(number, line) for number, line in lines]
+    turns = engine.bundle.info.task.earlier_turns
+    read = [_question(number, line, turns) for number, line in lines]
     answers = iter(_answers(engine, [each.text for each in read if isinstance(each, _Question)]))
     return [_output(engine, each.name, next(answers)) if isinstance(each, _Question) else each for each in read]
 
@@ -243,7 +247,7 @@ class _Question:
     text: str
 
 
-def _question(number: int, line: bytes) -> _Question | dict[str, Any]:
+def _question(number: int, line: bytes, earlier_turns: int) -> _Question | dict[str, Any]:
     """A line's question, or the line of the output where it can't be answered."""
     if len(line) > BATCH_LINE_BYTES:
         reason = f"The line is longer than {BATCH_LINE_BYTES >> 20} MiB."
@@ -259,10 +263,12 @@ def _question(number: int, line: bytes) -> _Question | dict[str, Any]:
         return _refused({"line": number}, "invalid_json", "The line is no JSON object.")
     name = {key: row[key] for key in ("id", "custom_id") if key in row} or {"line": number}
     try:
-        return _Question(name, _input_of(row).read())
+        return _Question(name, _input_of(row, earlier_turns).read())
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         return _refused(name, "invalid_value", reason)
+    except UnfitMessages as error:
+        return _refused(name, "invalid_value", str(error))
     except UserError as error:
         return _refused(name, "invalid_document", error.paragraph())
     except _MACHINE_ERRORS:
@@ -279,13 +285,12 @@ def _output(engine: Engine, name: dict[str, Any], answer: Answer | TooLong | _Br
     return {**name, **answer_fields(engine.kind, answer), **engine.bundle.flags(answer.confidence)}
 
 
-def _input_of(row: dict[str, Any]) -> RequestInput:
-    """A line's text or document, or the one user message of OpenAI's format."""
+def _input_of(row: dict[str, Any], earlier_turns: int) -> RequestInput:
+    """A line's text or document, or the messages of OpenAI's format as one text."""
     if "body" not in row:
         return RequestInput.model_validate({key: row[key] for key in ("text", "document") if key in row})
     messages = row["body"].get("messages") if isinstance(row["body"], dict) else None
-    texts = [m.get("content") for m in messages or () if isinstance(m, dict) and m.get("role") == "user"]
-    return RequestInput.model_validate({"text": texts[0] if len(texts) == 1 else None})
+    return RequestInput(text=one_text(_MESSAGES.validate_python(messages), earlier_turns))
 
 
 def _refused(name: dict[str, Any], code: str, message: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from tunewright.core.limits import LONGEST_STOP, REQUEST_SCHEMA_BYTES
 from tunewright.inference.predictors import GenerationConfig
 from tunewright.serving.body import RequestInput, Text, whole_letters
+from tunewright.tasks import Message
 
 
 class ClassifyRequest(RequestInput):
@@ -44,6 +45,9 @@ class ChatMessage(BaseModel):
     @property
     def text(self) -> str:
         return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+    def as_message(self) -> Message:
+        return Message(role="system" if self.role == "developer" else self.role, content=self.text)
 
 
 class StreamOptions(BaseModel):

@@ -210,9 +210,9 @@ KINDS = {
     "D029": FindingKind(
         "earlier turns that are not taught",
         "served",
-        "The model sees the last user message alone, in training and when it serves. An answer that depends on earlier "
-        "turns can only be guessed.",
-        "Write what the answer depends on into the last user message, or delete these rows.",
+        "The model sees the last user message and the `task.earlier_turns` before it, in training and when it serves. "
+        "An answer that depends on more can only be guessed.",
+        "Set `task.earlier_turns` to the turns that an answer depends on, or delete these rows.",
     ),
     "D030": FindingKind(
         "tool call in the answer's place",

@@ -35,7 +35,6 @@ def row_checks(job: Job) -> dict[str, RowCheck]:
         "D016": template_tokens,
         "D021": language,
         "D024": damage,
-        "D029": earlier_turns,
         "D031": weights,
     }
     task = job.task
@@ -52,12 +51,6 @@ def row_checks(job: Job) -> dict[str, RowCheck]:
         checks["D019"] = lambda example: lengths.of(example)[0]
         checks["D020"] = lambda example: lengths.of(example)[1]
     return checks
-
-
-def earlier_turns(example: Example) -> tuple[str, ...]:
-    """What stands between the system prompt and the last user message."""
-    before = [message for message in example.messages[:-1] if message.role != "system"]
-    return () if len(before) == 1 else (f"{len(before) - 1} turns" if len(before) > 2 else "1 turn",)
 
 
 def weights(example: Example) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from tunewright.data.text import normal, system_prompt
 from tunewright.tasks import Example, Meta, MultiLabelTask
 from tunewright.tasks.base import OneOf, Unfit, labels_of
 from tunewright.tasks.multi_label import UnknownLabels
+from tunewright.tasks.turns import in_one_request, turns_left_out
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
@@ -229,14 +230,14 @@ class Scanner:
         self._columns = {name: array("Q") for name in ("text", "answer", "group", "system")}
         self._numbers = {name: array("q") for name in ("words", "characters", "answer_words", "offsets")}
         self._sketcher = Sketcher(THRESHOLD)
-        self._hits = {code: Hits() for code in (*self._checks, "D026", "D027")}
+        self._hits = {code: Hits() for code in (*self._checks, "D026", "D027", "D029")}
         self._answers: Counter[str] = Counter()
         self._allowed = frozenset(labels_of(job.task.constraint) if job.task else ())
         self._rows = self._offset = 0
         self.faults, self.notes = RowTally(), RowTally()
 
     def add(self, example: Example, stream: IO[bytes]) -> None:
-        example = self._canonical(example)
+        example = self._canonical(self._with_turns(example))
         line = self._with_id(example).model_dump_json(exclude_defaults=True).encode() + b"\n"
         stream.write(line)
         request, answer, system = self._job.request_of(example), example.answer, system_prompt(example)
@@ -259,6 +260,13 @@ class Scanner:
                 self._hits[code].add(self._rows, kinds)
         self._rows += 1
         self._offset += len(line)
+
+    def _with_turns(self, example: Example) -> Example:
+        """The example with those earlier turns in its request that belong there. Counts D029 for the others."""
+        most = self._job.earlier_turns
+        if left_out := turns_left_out(example, most):
+            self._hits["D029"].add(self._rows, (f"{left_out} turns" if left_out > 1 else "1 turn",))
+        return in_one_request(example, most)
 
     def _canonical(self, example: Example) -> Example:
         """The example with its answer in the one form in which it is taught.

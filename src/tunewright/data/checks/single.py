@@ -80,7 +80,8 @@ _ROW_FINDINGS = {
     "D027": _RowFinding("note", lambda _n, rows, h, _s: f"{rows} rows name a label twice: {quoted(h.kinds)}"),
     "D028": _RowFinding("note", lambda n, rows, _h, s: f"{rows} of {len(s.splits[n].table)} rows have no label"),
     "D029": _RowFinding(
-        "warning", lambda _n, rows, h, _s: f"{rows} rows have turns before the last user message: {listed(h.kinds)}"
+        "warning",
+        lambda _n, rows, h, _s: f"{rows} rows have turns that the model does not see: {listed(h.kinds)}",
     ),
     "D030": _RowFinding("error", lambda _n, rows, _h, _s: f"{rows} rows have a tool call in the answer's place"),
     "D031": _RowFinding("note", lambda _n, rows, h, _s: f"{rows} rows have a `weight`: {listed(h.kinds)}"),

@@ -21,6 +21,7 @@ from tunewright.evaluation.steps import tests_of
 from tunewright.inference.predictors.prompted import shots_of
 from tunewright.tasks import Example
 from tunewright.tasks.base import labels_of
+from tunewright.tasks.turns import in_one_request
 
 
 def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
@@ -41,7 +42,7 @@ def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
                 f"'{data.label}'.",
             )
         if not isinstance(item, Note):
-            answers[key(item.request)] = item.answer
+            answers[key(in_one_request(item, spec.task.earlier_turns).request)] = item.answer
     return answers
 
 

@@ -11,6 +11,7 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 
 from tunewright.inference.predictors import Answer, Pieces
+from tunewright.serving.conversations import UnfitMessages, one_text
 from tunewright.serving.engine import Engine, whole_answer
 from tunewright.serving.errors import ApiError
 from tunewright.serving.forms import Form
@@ -19,7 +20,6 @@ from tunewright.serving.recorder import RecordedQuestion
 from tunewright.serving.replies import events
 from tunewright.serving.requests import ChatRequest
 from tunewright.serving.routes.state import ServerState, client_of, name_of, served_by
-from tunewright.tasks import Message
 from tunewright.tasks.base import JsonRecord
 
 
@@ -32,7 +32,7 @@ def question_of(http: Request, request: ChatRequest, identity: str) -> RecordedQ
     served, client = served_by(http), client_of(http)
     engine = served.engine(client, request.model)
     _check_format(engine, request.generation_config.schema)
-    text = None if isinstance(engine, BaseEngine) else _one_message(request)
+    text = None if isinstance(engine, BaseEngine) else _one_text(engine, request)
     return RecordedQuestion(engine, request.model, name_of(client), text, identity)
 
 
@@ -57,11 +57,7 @@ def stream_of(served: ServerState, question: RecordedQuestion, request: ChatRequ
 def _pieces(engine: Engine, question: RecordedQuestion, request: ChatRequest) -> Pieces:
     """The answer to a chat: a tuned model answers its one message, a base the whole conversation."""
     if isinstance(engine, BaseEngine):
-        messages = [
-            Message(role="system" if each.role == "developer" else each.role, content=each.text)
-            for each in request.messages
-        ]
-        return engine.converse(messages, request.generation_config)
+        return engine.converse([each.as_message() for each in request.messages], request.generation_config)
     return engine.stream(question.prompt, request.generation_config)
 
 
@@ -95,10 +91,8 @@ def _check_format(engine: Engine, schema: Mapping[str, Any] | None) -> None:
         )
 
 
-def _one_message(request: ChatRequest) -> str:
-    users = [message for message in request.messages if message.role == "user"]
-    if len(users) != 1 or any(message.role == "assistant" for message in request.messages):
-        raise ApiError(
-            400, "This model takes exactly one user message; the system prompt is its own.", "invalid_value", "messages"
-        )
-    return users[0].text
+def _one_text(engine: Engine, request: ChatRequest) -> str:
+    try:
+        return one_text(request.messages, engine.bundle.info.task.earlier_turns)
+    except UnfitMessages as error:
+        raise ApiError(400, str(error), "invalid_value", "messages") from None

@@ -22,6 +22,7 @@ from tunewright.tasks.record_form import RecordForm
 from tunewright.tasks.spans.align import Aligner
 from tunewright.tasks.spans.fields import fields_of
 from tunewright.tasks.spans.literal import literal, require_literal
+from tunewright.tasks.turns import in_one_request
 
 _ROWS = 200
 _SURELY = 0.4
@@ -82,8 +83,9 @@ def _examples(spec: Spec, task: ExtractTask) -> Sequence[Example]:
     columns = Columns(data.text, data.label, data.group, data.time, data.document, documents_root=spec.documents_root)
     rows = (row for row in read(spec.path(data.train), form=data.form, columns=columns) if isinstance(row, Example))
     for row in islice(rows, _ROWS):
+        request = in_one_request(row, spec.task.earlier_turns).request
         try:
-            examples.append(Example.of(row.request, task.canonical(row.answer), row.meta))
+            examples.append(Example.of(request, task.canonical(row.answer), row.meta))
         except Unfit:
             continue
     return examples

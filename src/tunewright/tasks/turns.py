@@ -1,0 +1,49 @@
+"""Conversations as one text: the last user message after the turns before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tunewright.tasks.example import Example, Message
+
+
+def as_one_text(turns: Sequence[Message], most: int) -> str:
+    """The last turn after up to `most` of the turns before it, each with its speaker.
+
+    Without earlier turns it is the last message as it is.
+
+    Args:
+        turns: in order, without system messages; at least one.
+    """
+    kept = turns[-1 - most :]
+    if len(kept) == 1:
+        return kept[0].content
+    return "\n\n".join(f"{turn.role}: {_said(turn)}" for turn in kept)
+
+
+def in_one_request(example: Example, most: int) -> Example:
+    """The example with up to `most` of its earlier turns in its one user message, as a server gives them to the model.
+
+    An example whose last message before the answer is no user's stays as it is.
+    """
+    turns = _before_the_answer(example)
+    if not most or len(turns) < 2 or turns[-1].role != "user":
+        return example
+    system = [message for message in example.messages[:-1] if message.role == "system"]
+    asked = Message(role="user", content=as_one_text(turns, most))
+    return example.model_copy(update={"messages": [*system, asked, example.messages[-1]]})
+
+
+def turns_left_out(example: Example, most: int) -> int:
+    """How many of its turns the model is not shown, if it is shown up to `most` before the last user message."""
+    return max(0, len(_before_the_answer(example)) - 1 - most)
+
+
+def _before_the_answer(example: Example) -> list[Message]:
+    return [message for message in example.messages[:-1] if message.role != "system"]
+
+
+def _said(turn: Message) -> str:
+    calls = [call.get("function", {}) for call in turn.tool_calls or ()]
+    written = [f"{call.get('name')}({call.get('arguments')})" for call in calls]
+    return "\n".join([*([turn.content] if turn.content else []), *written])

@@ -1,0 +1,71 @@
+"""Conversations whose answer stands in an earlier turn, from the data to the running server, on a linear model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import LABELS, spec_data, unalike, whole_run
+from tunewright.core.artifacts import read_jsonl
+from tunewright.serving.server import running_server
+
+pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
+
+NAME = "tickets"
+ASKED = {"role": "assistant", "content": "What can I do?"}
+
+
+def turns(label: str, key: str) -> list[dict[str, str]]:
+    """What the job is about stands in the first turn alone."""
+    return [
+        {"role": "user", "content": f"Hello, it is about {label} {unalike(key)}"},
+        ASKED,
+        {"role": "user", "content": f"Tell me more {unalike(f'last {key}')}"},
+    ]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """(the folder `runs/latest` of a whole run, its report)."""
+    folder = tmp_path_factory.mktemp("conversations") / NAME
+    folder.mkdir()
+    rows = [
+        [*turns(label, f"{label} {n}"), {"role": "assistant", "content": label}] for n in range(60) for label in LABELS
+    ]
+    lines = [json.dumps({"messages": row}) for row in rows]
+    (folder / "train.jsonl").write_text("\n".join(lines), "utf-8")
+    task = {**spec_data()["task"], "earlier_turns": 2}
+    data = {"train": "train.jsonl", "validation_fraction": 0.3}
+    (folder / "tunewright.yaml").write_text(json.dumps(spec_data(model="linear", task=task, data=data)), "utf-8")
+    return whole_run(folder, "export.max_disagreement=0.9", "export.max_accuracy_drop=0.9")
+
+
+@pytest.fixture(scope="module")
+def address(done: tuple[Path, dict[str, Any]]) -> Iterator[str]:
+    with running_server(done[0] / "bundle") as url:
+        yield url
+
+
+def test_an_answer_in_an_earlier_turn_is_learnt(done: tuple[Path, dict[str, Any]]) -> None:
+    latest, report = done
+    (trained,) = latest.glob("check/examples/train.jsonl")
+    assert all(len(row["messages"]) == 2 for row in read_jsonl(trained))
+    assert not [
+        each for each in json.loads((latest / "check/findings.json").read_text())["findings"] if each["code"] == "D029"
+    ]
+    assert report["comparison"]["candidates"]["served"]["scores"]["test"]["primary_metric"]["value"] > 0.9
+
+
+def test_a_server_reads_a_conversation_as_the_training_did(address: str) -> None:
+    for label in LABELS:
+        conversation = turns(label, f"new {label}")
+        body = {"model": NAME, "messages": conversation}
+        reply = httpx.post(f"{address}/v1/chat/completions", json=body).raise_for_status().json()
+        text = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in conversation)
+        plain = httpx.post(f"{address}/v1/classify", json={"text": text}).json()
+        assert reply["choices"][0]["message"]["content"] == plain["label"] == label
