@@ -56,6 +56,6 @@ def test_a_text_that_stands_there_a_hundred_times_counts_once() -> None:
 
 def test_beside_the_ceiling_stands_what_it_can_not_see() -> None:
     result = label_ceiling(labelled(np.random.default_rng(1), 0.8, 4, 200), 4)
-    (reason,) = Details({}, [], [], result, {}).reasons("accuracy")
+    (reason,) = Details({}, [], [], result, {}, []).reasons("accuracy")
     assert "200 texts that were labelled more than once" in reason
     assert reason.endswith(UNSEEN)

@@ -1,4 +1,4 @@
-"""Conversations whose answer stands in an earlier turn, from the data to the running server, on a linear model."""
+"""A log of conversations whose answer depends on an earlier turn, to the running server, on a linear model."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tunewright.serving.server import running_server
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
 
 NAME = "tickets"
+TEACHER = "gpt-4o-mini"
 ASKED = {"role": "assistant", "content": "What can I do?"}
 
 
@@ -37,7 +38,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     rows = [
         [*turns(label, f"{label} {n}"), {"role": "assistant", "content": label}] for n in range(60) for label in LABELS
     ]
-    lines = [json.dumps({"messages": row}) for row in rows]
+    lines = [
+        json.dumps({"request": {"model": TEACHER, "messages": asked}, "response": {"choices": [{"message": answer}]}})
+        for *asked, answer in rows
+    ]
     (folder / "train.jsonl").write_text("\n".join(lines), "utf-8")
     task = {**spec_data()["task"], "earlier_turns": 2}
     data = {"train": "train.jsonl", "validation_fraction": 0.3}
@@ -59,6 +63,14 @@ def test_an_answer_in_an_earlier_turn_is_learnt(done: tuple[Path, dict[str, Any]
         each for each in json.loads((latest / "check/findings.json").read_text())["findings"] if each["code"] == "D029"
     ]
     assert report["comparison"]["candidates"]["served"]["scores"]["test"]["primary_metric"]["value"] > 0.9
+
+
+def test_the_verdict_says_that_right_means_the_apis_answers(done: tuple[Path, dict[str, Any]]) -> None:
+    latest, report = done
+    said = f'"Right" means here what {TEACHER} answered, not what people say.'
+    assert report["verdict"]["sentence"].endswith(said)
+    assert any("no model can be shown to be better" in each for each in report["verdict"]["reasons"])
+    assert said in (latest / "verdict" / "report.md").read_text("utf-8")
 
 
 def test_a_server_reads_a_conversation_as_the_training_did(address: str) -> None:

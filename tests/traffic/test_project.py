@@ -71,6 +71,8 @@ def test_a_job_of_labels_becomes_a_project(captures: Path) -> None:
     assert len(rows) == 120
     assert {row["label"] for row in rows} == set(LABELS)
     assert not [row for row in rows if "Which team" in row["text"]]
+    assert {row["call"]["model"] for row in rows} == {"gpt-6-luna"}
+    assert all(row["call"]["time"] for row in rows)
     spec = load_spec(folder)
     assert (spec.api.model, spec.api.prompt_tokens, spec.api.completion_tokens) == ("gpt-6-luna", 100, 2)
     assert spec.api.prompt == SYSTEM

@@ -35,6 +35,7 @@ from tunewright.evaluation.verdict.comparison import (
 )
 from tunewright.evaluation.verdict.decision import decide
 from tunewright.evaluation.verdict.details import gather_details
+from tunewright.evaluation.verdict.truth import caveat
 from tunewright.inference.calibration import load_calibration
 from tunewright.inference.decoding.writing import max_answer_tokens
 from tunewright.inference.predictors import language_model
@@ -133,7 +134,9 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"], drawing=drawing)
     examples = {example.meta.id: example for example in dataset.test_examples}
     details = gather_details(spec, inputs["check"], examples, evidence)
-    verdict = replace(verdict, reasons=[*verdict.reasons, *details.reasons(comparison.primary_metric)])
+    sentence = " ".join(filter(None, [verdict.sentence, caveat(details.truths)]))
+    reasons = [*verdict.reasons, *details.reasons(comparison.primary_metric)]
+    verdict = replace(verdict, sentence=sentence, reasons=reasons)
     data = verdict_data(spec, comparison, verdict, parity) | {"details": asdict(details)}
     if baseline:
         data["baseline"] = baseline

@@ -47,6 +47,8 @@ class Drawn:
     input: str
     """What varies in the prompt."""
     choice: AnswerChoice
+    model: str | None
+    time: str | None
 
 
 @dataclass
@@ -242,7 +244,7 @@ class _Tally:
             system=_fixed_system([prompt for _, prompt in drawn]),
             outline=shown,
             drawn=[
-                Drawn(text, exchange.choices[0])
+                Drawn(text, exchange.choices[0], exchange.model, exchange.time if has_time(exchange) else None)
                 for text, (exchange, _) in zip(inputs, drawn, strict=True)
                 if exchange.choices
             ],

@@ -12,6 +12,7 @@ from tunewright.config import SPEC_FILE
 from tunewright.core.artifacts import require_free
 from tunewright.core.errors import UserError
 from tunewright.data.guess import Guess, PaidToday, guess_spec
+from tunewright.data.readers.forms import LOGGED
 from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.jobs.outcomes import label_in
 from tunewright.gateway.jobs.signature import write_signature
@@ -33,8 +34,8 @@ class NewProject:
 
 
 def project_of(captures: Path, name: str, folder: Path) -> NewProject:
-    """Write a project for a job: `data/train.jsonl` with each captured input and the API's answer, the spec, and
-    `job.json`, by which the gateway recognises the job's requests.
+    """Write a project for a job: `data/train.jsonl` with each captured input, the API's answer and which API gave
+    it when, the spec, and `job.json`, by which the gateway recognises the job's requests.
 
     Args:
         name: as `tunewright traffic ls` prints it.
@@ -90,7 +91,8 @@ def _rows(job: TrafficJob) -> Iterator[dict[str, Any]]:
                 continue
         if not each.input or not answer or (column == "label" and answer not in labels):
             continue
-        yield {"text": each.input, column: answer}
+        call = {name: value for name, value in (("model", each.model), ("time", each.time)) if value}
+        yield {"text": each.input, column: answer, LOGGED: call}
 
 
 def _text_of(choice: AnswerChoice, job: TrafficJob) -> str:

@@ -15,6 +15,7 @@ from tunewright.evaluation.statistics.intervals import Interval, accuracy
 from tunewright.evaluation.statistics.pairs import Paired, holm, paired_records
 from tunewright.evaluation.statistics.slices import Slice, find_slices
 from tunewright.evaluation.verdict.comparison import EXPORTED, SERVED
+from tunewright.evaluation.verdict.truth import Truth, truths
 from tunewright.inference.calibration import Bin, bins, calibration_noise, expected_calibration_error
 from tunewright.tasks import Example, task_of
 
@@ -66,10 +67,13 @@ class Details:
     ceiling: Ceiling | None
     reliability: dict[str, Reliability]
     """By test split: how far the served model's confidence can be trusted."""
+    truths: list[Truth]
+    """The test splits of which an API gave answers that count as right."""
 
     def reasons(self, primary_metric: str) -> list[str]:
         """The details that belong beside the verdict, a sentence each."""
-        sentences = [
+        sentences = [each.reason for each in self.truths]
+        sentences += [
             f"On {part.split}, {primary_metric} is lower where {part.by} is {part.name}: "
             f"{part.primary_metric.value:.1%} of {part.count:,} examples against {part.rest:.1%} of the rest."
             for part in self.slices
@@ -105,7 +109,7 @@ def gather_details(
     parts = find_slices(served, examples, spec.seed)
     exported = by_test(evidence.get(EXPORTED, ()))
     reliability = {split: reliability_of(part, exported.get(split, [])) for split, part in served.items()}
-    return Details(labels, parts, against(evidence), limit, reliability)
+    return Details(labels, parts, against(evidence), limit, reliability, truths(served, examples))
 
 
 def reliability_of(served: Sequence[Record], exported: Sequence[Record]) -> Reliability:
