@@ -102,6 +102,15 @@ def test_chat_rows_with_repeated_answers_are_to_be_classified(tmp_path: Path) ->
     assert list(spec.task.labels) == ["billing", "refund"]
 
 
+def test_of_conversations_the_model_reads_as_many_turns_as_nearly_all_have(tmp_path: Path) -> None:
+    asked, said = {"role": "user", "content": "Hello"}, {"role": "assistant", "content": "What is it?"}
+    turns = [[asked, said] * (40 if n == 0 else 1 if n < 25 else 0) for n in range(40)]
+    last = [{"role": "user", "content": "Money back"}, {"role": "assistant", "content": "refund"}]
+    other = [{"role": "user", "content": "It is broken"}, {"role": "assistant", "content": "billing"}]
+    rows: list[dict[str, object]] = [{"messages": [*before, *(last, other)[n % 2]]} for n, before in enumerate(turns)]
+    assert guessed(write(tmp_path / "d.jsonl", rows)).task.earlier_turns == 2
+
+
 def test_chat_rows_with_free_answers_are_to_be_generated(tmp_path: Path) -> None:
     spec = guessed(write(tmp_path / "d.jsonl", [chat(text, f"Thank you. {text}") for text in TEXTS]))
     assert spec.task.kind == "generate"

@@ -94,10 +94,14 @@ def _at_least_two(labels: dict[str, str]) -> dict[str, str]:
 Labels = Annotated[dict[str, str], BeforeValidator(_labels_as_mapping), AfterValidator(_at_least_two)]
 
 
+MAX_TURNS = 100
+"""The most earlier turns that a task may include."""
+
+
 class _TaskSection(Section):
     """What every kind of task may have."""
 
-    earlier_turns: Annotated[int, Field(ge=0, le=100)] = 0
+    earlier_turns: Annotated[int, Field(ge=0, le=MAX_TURNS)] = 0
     """Turns of a conversation before its last user message that belong to the input; of longer conversations the \
 newest count. By default the model reads the last user message alone."""
 

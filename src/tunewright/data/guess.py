@@ -11,12 +11,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tunewright.config.sections import MAX_TURNS
 from tunewright.core.errors import UserError
 from tunewright.data.guess_schema import described, guess_schema
 from tunewright.data.label_sets import guess_labels
 from tunewright.data.readers import detect, read, read_rows
 from tunewright.documents import SUFFIXES, is_there
 from tunewright.tasks import Example
+from tunewright.tasks.turns import turns_left_out
 
 MAX_LABELS = 300
 _SAMPLE = 20
@@ -86,6 +88,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
     rows = [row for _, row in read_rows(path)]
     form = detect(rows[:_SAMPLE])
     text = label = key = ""
+    turns = 0
     if form in (None, "labelled"):
         columns = {name: [row.get(name) for row in rows] for name in rows[0]}
         label = _answer_column(columns, path)
@@ -93,7 +96,9 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
         key, text = ("document", document) if document else ("text", _text_column(columns, label, path))
         answers = columns[label]
     else:
-        answers = [item.answer for item in read(path) if isinstance(item, Example)]
+        examples = [item for item in read(path) if isinstance(item, Example)]
+        answers = [each.answer for each in examples]
+        turns = _usual_turns(examples)
     kind, details = _task(answers)
     labelled = kind in ("classify", "multi_label")
     template = (resources.files("tunewright.data") / "templates" / "tunewright.yaml.jinja").read_text("utf-8")
@@ -110,6 +115,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
         text=_quoted(text) if text else "",
         key=key,
         label=_quoted(label) if label else "",
+        turns=turns,
         paid=paid and replace(paid, model=_quoted(paid.model), prompt=json.dumps(paid.prompt) if paid.prompt else ""),
     )
     return Guess(content, kind, _in_words(kind, details), len(answers), text, label)
@@ -125,6 +131,12 @@ def project_name(path: Path) -> str:
     names = (stem, folder.name, *(each.name for each in folder.parents))
     name = next(name for name in names if not _PART.fullmatch(name))
     return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:60] or "job"
+
+
+def _usual_turns(examples: Sequence[Example]) -> int:
+    """As many earlier turns as nineteen of twenty conversations have at most."""
+    counts = sorted(turns_left_out(each, 0) for each in examples)
+    return min(counts[int(0.95 * (len(counts) - 1))], MAX_TURNS) if counts else 0
 
 
 def _task(answers: Sequence[Any]) -> tuple[str, Any]:

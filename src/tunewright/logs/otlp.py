@@ -23,11 +23,11 @@ from tunewright.logs.otlp_numbers import (
 )
 from tunewright.logs.otlp_openinference import openinference_said
 from tunewright.logs.otlp_openllmetry import openllmetry_said
-from tunewright.logs.otlp_spans import Span, attributes_of, otlp_span, phoenix_span, spans_of_request
+from tunewright.logs.otlp_spans import TraceSpan, attributes_of, otlp_span, phoenix_span, spans_of_request
 from tunewright.logs.otlp_texts import Said
 from tunewright.logs.values import first, mapping, mappings, number, text
 
-_VOCABULARIES: tuple[Callable[[Span], Said | None], ...] = (
+_VOCABULARIES: tuple[Callable[[TraceSpan], Said | None], ...] = (
     openinference_said,
     genai_said,
     openllmetry_said,
@@ -106,7 +106,7 @@ def phoenix_calls(row: Mapping[str, Any]) -> Iterator[LoggedCall]:
 # From spans to calls
 
 
-def _calls(spans: Iterable[Span]) -> Iterator[LoggedCall]:
+def _calls(spans: Iterable[TraceSpan]) -> Iterator[LoggedCall]:
     """The model calls among spans, each once."""
     parents: dict[tuple[str, str], tuple[str, str]] = {}
     calls: dict[tuple[str, str], LoggedCall] = {}
@@ -155,7 +155,7 @@ def _is_bare(call: LoggedCall) -> bool:
     return call.answer is None and kind_of(call.request) is None
 
 
-def _call(span: Span) -> LoggedCall | None:
+def _call(span: TraceSpan) -> LoggedCall | None:
     """The call that a span is; None: it is none."""
     try:
         return _read(span)
@@ -164,7 +164,7 @@ def _call(span: Span) -> LoggedCall | None:
         return LoggedCall("chat", {}, None, ("no-request", reason), span.id or None)
 
 
-def _read(span: Span) -> LoggedCall | None:
+def _read(span: TraceSpan) -> LoggedCall | None:
     attributes = span.attributes
     is_call = _is_call(attributes)
     if is_call is False:
@@ -218,7 +218,9 @@ def _usual(answer: LoggedAnswer | None) -> LoggedAnswer | None:
     return replace(answer, finish_reason="tool_calls") if answer and answer.finish_reason == "tool_call" else answer
 
 
-def _fault(span: Span, said: Said, request: Mapping[str, Any], answer: LoggedAnswer | None) -> tuple[str, str] | None:
+def _fault(
+    span: TraceSpan, said: Said, request: Mapping[str, Any], answer: LoggedAnswer | None
+) -> tuple[str, str] | None:
     error = text(span.attributes.get("error.type"))
     if span.is_failed or (error and answer is None):
         raised = next((event.attributes for event in span.events if event.name == "exception"), {})
@@ -248,7 +250,7 @@ def _fault(span: Span, said: Said, request: Mapping[str, Any], answer: LoggedAns
     return None
 
 
-def _is_redacted(span: Span, request: Mapping[str, Any], answer: LoggedAnswer | None, asks: bool) -> bool:
+def _is_redacted(span: TraceSpan, request: Mapping[str, Any], answer: LoggedAnswer | None, asks: bool) -> bool:
     if not asks or answer is None:
         return _REDACTED in (span.attributes.get("input.value"), span.attributes.get("output.value"))
     contents = [message.get("content") for message in mappings(request.get("messages"))]

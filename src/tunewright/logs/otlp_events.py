@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunewright.logs.call import LoggedAnswer, answer_of_message
-from tunewright.logs.otlp_spans import Span, SpanEvent
+from tunewright.logs.otlp_spans import SpanEvent, TraceSpan
 from tunewright.logs.otlp_texts import Said, call_of_tool, first_reason, is_cut, loosely_parsed, message_of
 from tunewright.logs.values import first, mapping, mappings, text
 
@@ -19,7 +19,7 @@ _BODY = "gen_ai.event.content"
 _ROLES = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
 
 
-def events_said(span: Span) -> Said | None:
+def events_said(span: TraceSpan) -> Said | None:
     """What the events of a span say; None: they say nothing."""
     found = dict(span.attributes)
     for event in span.events:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tunewright.logs.call import LoggedAnswer, answer_of_message
-from tunewright.logs.otlp_spans import Span
+from tunewright.logs.otlp_spans import TraceSpan
 from tunewright.logs.otlp_texts import (
     Said,
     call_of_tool,
@@ -28,7 +28,7 @@ _DETAILS = "gen_ai.client.inference.operation.details"
 """The name of an event that has the same attributes."""
 
 
-def genai_said(span: Span) -> Said | None:
+def genai_said(span: TraceSpan) -> Said | None:
     """What a span says in these attributes; None: it has none of them."""
     attributes = dict(span.attributes)
     for event in span.events:

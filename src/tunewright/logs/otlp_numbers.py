@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunewright.logs.otlp_spans import Span
+from tunewright.logs.otlp_spans import TraceSpan
 from tunewright.logs.usage import TokenCounts
 from tunewright.logs.values import count, first, mapping, number, text
 
@@ -96,7 +96,7 @@ def is_streamed(attributes: Mapping[str, Any]) -> bool:
     return any(_is_true(attributes.get(name)) for name in _STREAMED)
 
 
-def first_seconds_of(span: Span) -> float | None:
+def first_seconds_of(span: TraceSpan) -> float | None:
     """Seconds to the answer's first piece."""
     told = number(span.attributes.get("gen_ai.response.time_to_first_chunk"))
     return told if told is not None else span.until(*_FIRST_PIECE)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tunewright.logs.call import LoggedAnswer, answer_of_message
 from tunewright.logs.openai import answer_in
-from tunewright.logs.otlp_spans import Span
+from tunewright.logs.otlp_spans import TraceSpan
 from tunewright.logs.otlp_texts import Said, call_of_tool, is_cut, loosely_parsed, message_of, nested
 from tunewright.logs.values import mapping, mappings, parsed, text
 
@@ -18,7 +18,7 @@ _ASKED, _ANSWERED = "input.value", "output.value"
 _SETTINGS = "llm.invocation_parameters"
 
 
-def openinference_said(span: Span) -> Said | None:
+def openinference_said(span: TraceSpan) -> Said | None:
     """What a span says in these attributes; None: it has none of them.
 
     `input.value` and `output.value` hold the whole request and answer of OpenAI's SDK, and are better than the

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunewright.logs.call import LoggedAnswer, answer_of_message
-from tunewright.logs.otlp_spans import Span
+from tunewright.logs.otlp_spans import TraceSpan
 from tunewright.logs.otlp_texts import Said, call_of_tool, first_reason, function_tool, message_of, nested
 from tunewright.logs.values import first, items, mapping, mappings, text
 
@@ -21,7 +21,7 @@ _FILTERED = "FILTERED"
 """Stands where an answer was filtered."""
 
 
-def openllmetry_said(span: Span) -> Said | None:
+def openllmetry_said(span: TraceSpan) -> Said | None:
     """What a span says in these attributes; None: it has none of them."""
     prompts, completions = (_mappings(span.attributes, names) for names in (_PROMPTS, _COMPLETIONS))
     if not prompts and not completions:

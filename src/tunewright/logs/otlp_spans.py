@@ -32,7 +32,7 @@ class SpanEvent:
 
 
 @dataclass(frozen=True)
-class Span:
+class TraceSpan:
     trace: str
     id: str
     parent: str
@@ -56,14 +56,14 @@ class Span:
         return next((between(self.begin, event.time) for event in self.events if event.name in names), None)
 
 
-def spans_of_request(row: Mapping[str, Any]) -> Iterator[Span]:
+def spans_of_request(row: Mapping[str, Any]) -> Iterator[TraceSpan]:
     """The spans of one request of OTLP, which is a line of the collector's file exporter."""
     for resource in mappings(first(row, "resourceSpans", "resource_spans")):
         for scope in mappings(first(resource, "scopeSpans", "scope_spans", "instrumentationLibrarySpans")):
             yield from map(otlp_span, mappings(scope.get("spans")))
 
 
-def otlp_span(span: Mapping[str, Any]) -> Span:
+def otlp_span(span: Mapping[str, Any]) -> TraceSpan:
     """A span of OTLP. The keys of JSON are in camel case; Phoenix writes those of protocol buffers."""
     status = mapping(span.get("status"))
     events = [
@@ -74,7 +74,7 @@ def otlp_span(span: Mapping[str, Any]) -> Span:
         )
         for event in mappings(span.get("events"))
     ]
-    return Span(
+    return TraceSpan(
         _name(first(span, "traceId", "trace_id")),
         _name(first(span, "spanId", "span_id")),
         _name(first(span, "parentSpanId", "parent_span_id")),
@@ -88,7 +88,7 @@ def otlp_span(span: Mapping[str, Any]) -> Span:
     )
 
 
-def phoenix_span(span: Mapping[str, Any]) -> Span:
+def phoenix_span(span: Mapping[str, Any]) -> TraceSpan:
     """A span of Phoenix's API, or a row of its data frames, in which each attribute is a column."""
     context = mapping(span.get("context"))
     attributes = {key: value for key, value in mapping(span.get("attributes")).items() if _is_there(value)}
@@ -101,7 +101,7 @@ def phoenix_span(span: Mapping[str, Any]) -> Span:
         SpanEvent(str(event.get("name")), _time(event.get("timestamp")), mapping(event.get("attributes")))
         for event in mappings(span.get("events"))
     ]
-    return Span(
+    return TraceSpan(
         _name(first(context, "trace_id") or span.get("context.trace_id")),
         _name(first(context, "span_id") or span.get("context.span_id")),
         _name(span.get("parent_id")),
