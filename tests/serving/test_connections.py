@@ -206,6 +206,8 @@ def test_a_request_that_does_not_arrive_times_out(
     before: bytes, piece: bytes, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.3)
+    if not piece:
+        monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", 0.3)
     address = start(answering)
     with connected(port_of(address)) as (connection,):
         connection.sendall(before)
@@ -224,6 +226,18 @@ def test_a_request_that_does_not_arrive_times_out(
             except ConnectionError:
                 return
         raise AssertionError("it is still waited for")
+
+
+@pytest.mark.slow
+def test_a_connection_is_kept_between_requests(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a request is lost that a client sends while the server closes: clients keep connections for 5 s and more."""
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.2)
+    address = start(answering)
+    with connected(port_of(address)) as (connection,):
+        for _ in range(2):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert received(connection) == (200, b"ok")
+            time.sleep(1)
 
 
 def test_a_large_head_is_refused(start: Start) -> None:

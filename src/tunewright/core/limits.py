@@ -93,8 +93,11 @@ RESERVED_DESCRIPTORS = 128
 """File descriptors reserved for a server's model, request log, database and outgoing calls, which connections may not
 take."""
 REQUEST_SECONDS = 10.0
-"""Seconds in which a connection must send a request's head, counted from its start or its last answer. Honest clients
-send it at once; a mobile phone that loses packets takes a few seconds."""
+"""Seconds in which a connection must send a request's head, counted from its start or the head's first byte. Honest
+clients send it at once; a mobile phone that loses packets takes a few seconds."""
+KEEP_ALIVE_SECONDS = 75
+"""Seconds for which a connection is kept between requests. Longer than clients and proxies keep theirs (httpx, so
+OpenAI's client, 5 s, aiohttp 15 s, nginx 60 s): the side that closes first loses no request that is on its way."""
 STALLED_SECONDS = 30.0
 """Seconds in which a client must accept `STALLED_BYTES` of its answer."""
 STALLED_BYTES = 16 << 10

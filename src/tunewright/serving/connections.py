@@ -32,6 +32,7 @@ from uvicorn.server import ServerState
 
 from tunewright.core.limits import (
     HEAD_BYTES,
+    KEEP_ALIVE_SECONDS,
     LOGGED_SECONDS,
     MOST_CONNECTIONS,
     REQUEST_SECONDS,
@@ -157,6 +158,8 @@ class ClientConnection(H11Protocol):
         self._state = False, True
         """Whether a request is under way; whether the server waits for one, or for the rest of it."""
         self._idle_since: float | None = self.loop.time()
+        self._is_kept = False
+        """Whether it is kept between requests, without a byte of the next one."""
         self._unsent = 0
         """Bytes of answers that were waiting in memory when the client last took some."""
         self._taken = self.loop.time()
@@ -180,12 +183,15 @@ class ClientConnection(H11Protocol):
             self._check.cancel()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_kept:
+            self._is_kept, self._idle_since = False, self.loop.time()
         super().data_received(data)
         self._note_state()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._note_state()
+        self._is_kept = self._idle_since is not None
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -234,7 +240,8 @@ class ClientConnection(H11Protocol):
         if waiting:  # add the kernel's buffer: the kernel takes more only when a good part of it has gone
             waiting += _unsent(self.transport.get_extra_info("socket"))
         if waiting == 0 and self._unsent == 0:
-            return self._idle_since is not None and now - max(self._idle_since, self._taken) > REQUEST_SECONDS
+            allowed = KEEP_ALIVE_SECONDS if self._is_kept else REQUEST_SECONDS
+            return self._idle_since is not None and now - max(self._idle_since, self._taken) > allowed
         if self._unsent == 0 or waiting == 0 or waiting <= self._unsent - STALLED_BYTES:
             self._unsent, self._taken = waiting, now
             return False
@@ -259,6 +266,7 @@ class HttpServer(uvicorn.Server):
             server_header=False,
             date_header=date,
             timeout_graceful_shutdown=drain,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             http="h11",
             h11_max_incomplete_event_size=HEAD_BYTES,
             ws="none",
