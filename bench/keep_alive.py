@@ -3,8 +3,8 @@
     python bench/keep_alive.py [SECONDS]
 
 200 clients with httpx, as OpenAI's client uses it, ask 12 times each and pause for about 5 seconds, the time for which
-httpx keeps an idle connection. SECONDS is how long the server keeps one (default: as `tunewright serve` and the gateway
-do).
+httpx keeps an idle connection. SECONDS is how long the server keeps one (by default, and at most, as long as
+`tunewright serve` and the gateway do).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import httpx
 
 from tunewright.core.limits import KEEP_ALIVE_SECONDS
 from tunewright.core.processes import listener
-from tunewright.serving import connections
+from tunewright.serving.connections import HttpServer
 
 CLIENTS, REQUESTS = 200, 12
 PAUSES = 4.985, 5.002
@@ -53,10 +53,10 @@ async def lost_by_all(port: int) -> int:
 
 def main() -> None:
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else KEEP_ALIVE_SECONDS
-    connections.KEEP_ALIVE_SECONDS = seconds  # type: ignore[attr-defined]
     bound = listener("127.0.0.1", 0)
     bound.listen(socket.SOMAXCONN)
-    server = connections.HttpServer(answering)
+    server = HttpServer(answering)
+    server.config.timeout_keep_alive = seconds
     serving = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     serving.start()
     lost = asyncio.run(lost_by_all(bound.getsockname()[1]))

@@ -18,6 +18,7 @@ from tunewright.data.label_sets import counted, held
 from tunewright.models.linear_model import LINEAR, LinearModel
 from tunewright.tasks import Example, MultiLabelTask, Task, task_of
 from tunewright.training.diagnosis.history import CURVE, DIAGNOSIS
+from tunewright.training.loop.encode import weight_of, weights_of
 
 _AUDITED_NGRAMS = 5
 """N-grams of a label that the audit shows."""
@@ -51,8 +52,7 @@ def train_linear(spec: Spec, split: Path, output: Output) -> None:
         raise error
     dataset, task = load_dataset(split), task_of(spec.task)
     texts = [example.request for example in dataset.train]
-    importance = [example.importance for example in dataset.train]
-    weights = None if all(each == 1 for each in importance) else importance
+    weights = weights_of([weight_of(example) for example in dataset.train])
     if isinstance(task, MultiLabelTask):
         model = fit_linear_sets(texts, held(task, dataset.train), list(task.labels), weights)
     else:

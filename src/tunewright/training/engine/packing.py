@@ -21,7 +21,7 @@ from itertools import pairwise
 from typing import Any
 
 from tunewright.inference.runtimes.prefix import common_prefix
-from tunewright.training.loop.encode import IGNORED, Row
+from tunewright.training.loop.encode import IGNORED, Row, weight_in
 
 LINE = 64
 """A line is filled up to at least so many tokens: longer lines cost more in attention than they save in padding."""
@@ -50,9 +50,7 @@ class _Stem:
 
 def _stem(row: Row) -> _Stem:
     last = max(place for place, label in enumerate(row["labels"]) if label != IGNORED)
-    weight = row.get("weight")
-    targets = row["labels"][1 : last + 1]
-    return _Stem(row["input_ids"][:last], targets, row.get("choices"), 1.0 if weight is None else float(weight))
+    return _Stem(row["input_ids"][:last], row["labels"][1 : last + 1], row.get("choices"), weight_in(row))
 
 
 @dataclass(frozen=True)

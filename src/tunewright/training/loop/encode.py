@@ -23,9 +23,15 @@ def weight_of(example: Example) -> Row:
     return {} if example.importance == 1 else {"weight": example.importance}
 
 
+def weight_in(row: Row) -> float:
+    """The weight of a row. Rows of a table have None where they have no weight."""
+    weight = row.get("weight")
+    return 1.0 if weight is None else float(weight)
+
+
 def weights_of(rows: Sequence[Row]) -> list[float] | None:
-    """The weight of each row; None: all count once. Rows of a table have None where they have no weight."""
-    weights = [1.0 if row.get("weight") is None else float(row["weight"]) for row in rows]
+    """The weight of each row; None: all count once."""
+    weights = [weight_in(row) for row in rows]
     return None if all(weight == 1 for weight in weights) else weights
 
 
