@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.tickets import finished_project
+from tests.gateway.tickets import finished_project, team_of
 from tests.gateway.upstream import Upstream, upstream
 from tunewright.core.processes import listener
 from tunewright.gateway.app import Gateway
@@ -40,6 +40,13 @@ Start = Callable[..., Running]
 def paid() -> Iterator[Upstream]:
     """An upstream that answers with the last message in capitals."""
     with upstream(str.upper) as played:
+        yield played
+
+
+@pytest.fixture
+def team_api() -> Iterator[Upstream]:
+    """The API of the job `tickets`, which is always right."""
+    with upstream(team_of) as played:
         yield played
 
 

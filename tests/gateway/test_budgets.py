@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from pydantic import ValidationError
 from tests.gateway.conftest import Running, Start
 from tests.gateway.test_faults import until
 from tests.gateway.test_takeover import ask
-from tests.gateway.tickets import Messages, request, team_of
-from tests.gateway.upstream import Upstream, upstream
+from tests.gateway.tickets import Messages, request
+from tests.gateway.upstream import Upstream
 from tunewright.auth.keys import add_key
 from tunewright.core.errors import UserError
 from tunewright.gateway.config import BudgetSpec, GatewaySpec, JobSpec, UpstreamSpec
@@ -28,20 +27,18 @@ LITTLE = 1e-7
 """USD that one answer costs more than."""
 
 
-@pytest.fixture
-def paid() -> Iterator[Upstream]:
-    with upstream(team_of) as played:
-        yield played
-
-
 def test_a_key_that_has_spent_its_budget_is_refused_and_no_other(
-    start: Start, paid: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    start: Start,
+    team_api: Upstream,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PAID_KEY", "sk-upstream")
     keys = tmp_path / "keys.json"
     first, second = add_key(keys, "first"), add_key(keys, "second")
     running = start(
-        {"openai": UpstreamSpec(url=paid.url, key="PAID_KEY")},
+        {"openai": UpstreamSpec(url=team_api.url, key="PAID_KEY")},
         keys=keys,
         budgets=[BudgetSpec(key="first", usd_per_month=LITTLE)],
     )
@@ -57,13 +54,15 @@ def test_a_key_that_has_spent_its_budget_is_refused_and_no_other(
         asked(first)
     assert refused.value.code == "insufficient_quota"
     assert asked(second).choices
-    assert len(paid.asked) == 2
+    assert len(team_api.asked) == 2
     assert "of the budget of key first" in capsys.readouterr().err
 
 
-def test_a_job_without_budget_is_answered_by_its_own_model_alone(start: Start, paid: Upstream, tickets: Path) -> None:
+def test_a_job_without_budget_is_answered_by_its_own_model_alone(
+    start: Start, team_api: Upstream, tickets: Path
+) -> None:
     running = start(
-        {"openai": paid.url},
+        {"openai": team_api.url},
         jobs={"tickets": JobSpec(project=tickets)},
         budgets=[BudgetSpec(job="tickets", usd_per_month=LITTLE, then="own")],
     )
@@ -75,12 +74,12 @@ def test_a_job_without_budget_is_answered_by_its_own_model_alone(start: Start, p
         assert answer.headers["x-tunewright-fallback"] == "insufficient_quota"
     assert ask(running, request(messages.clear(), n=2)).status_code == 429
     assert ask(running, {"model": "m", "messages": [{"role": "user", "content": "hello"}]}).status_code == 200
-    assert len(paid.asked) == 2
+    assert len(team_api.asked) == 2
 
 
-def test_what_was_spent_outlives_the_process_and_counts_for_all_gateways(start: Start, paid: Upstream) -> None:
+def test_what_was_spent_outlives_the_process_and_counts_for_all_gateways(start: Start, team_api: Upstream) -> None:
     def begin() -> Running:
-        return start({"openai": paid.url}, budgets=[BudgetSpec(usd_per_month=LITTLE)])
+        return start({"openai": team_api.url}, budgets=[BudgetSpec(usd_per_month=LITTLE)])
 
     first = begin()
     assert ask(first, request("my parcel is late")).status_code == 200
@@ -142,8 +141,8 @@ def test_a_budget_that_can_hold_for_nobody_is_refused(budget: dict[str, Any], fa
         )
 
 
-def test_time_runs_until_it_is_written(start: Start, paid: Upstream) -> None:
-    running = start({"openai": paid.url}, budgets=[BudgetSpec(usd_per_month=1000)])
+def test_time_runs_until_it_is_written(start: Start, team_api: Upstream) -> None:
+    running = start({"openai": team_api.url}, budgets=[BudgetSpec(usd_per_month=1000)])
     assert ask(running, request("my parcel is late")).status_code == 200
 
     def kept() -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests.gateway.test_faults import until
 from tests.gateway.test_store import run
 from tests.gateway.test_takeover import ask, counts
 from tests.gateway.tickets import Messages, request, team_of
-from tests.gateway.upstream import Upstream, upstream
+from tests.gateway.upstream import Upstream
 from tunewright.config import load_spec
 from tunewright.gateway.config import CaptureSpec, JobSpec
 from tunewright.monitoring.store import open_store
@@ -28,22 +28,16 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def paid() -> Iterator[Upstream]:
-    with upstream(team_of) as played:
-        yield played
-
-
-@pytest.fixture
 def project(tickets: Path, tmp_path: Path) -> Path:
     """A copy of the job's project, without captures."""
     return Path(shutil.copytree(tickets, tmp_path / "mine", symlinks=True, ignore=shutil.ignore_patterns("captures")))
 
 
 @pytest.fixture
-def begin(start: Start, paid: Upstream, project: Path) -> Callable[..., Running]:
+def begin(start: Start, team_api: Upstream, project: Path) -> Callable[..., Running]:
     def begin(mode: str, audit: float = 1.0, **settings: object) -> Running:
         job = JobSpec(project=project, mode=mode, audit=audit)  # type: ignore[arg-type]
-        return start({"openai": paid.url}, jobs={"tickets": job}, **settings)
+        return start({"openai": team_api.url}, jobs={"tickets": job}, **settings)
 
     return begin
 

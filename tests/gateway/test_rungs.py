@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -15,7 +15,7 @@ from tests.gateway.conftest import Running, Start
 from tests.gateway.test_faults import until
 from tests.gateway.test_takeover import ask, counts, text_of
 from tests.gateway.tickets import Messages, request, team_of
-from tests.gateway.upstream import Upstream, upstream
+from tests.gateway.upstream import Upstream
 from tests.serving.test_adapters import LABELS, base, encoder_bundle, linear_bundle, make_bundle, store  # noqa: F401
 from tunewright.gateway.config import JobSpec, ModelSpec
 from tunewright.inference.bundle import read_info, write_info
@@ -29,18 +29,12 @@ ALWAYS, NEVER = 0.0, 1.0
 
 
 @pytest.fixture
-def paid() -> Iterator[Upstream]:
-    with upstream(team_of) as played:
-        yield played
-
-
-@pytest.fixture
-def begin(start: Start, paid: Upstream, tickets: Path) -> Callable[..., Running]:
+def begin(start: Start, team_api: Upstream, tickets: Path) -> Callable[..., Running]:
     """Starts a gateway whose job is answered by these models."""
 
     def begin(mode: str, *models: ModelSpec) -> Running:
         job = JobSpec(project=tickets, models=list(models), mode=mode, audit=0)  # type: ignore[arg-type]
-        return start({"openai": paid.url}, jobs={"tickets": job})
+        return start({"openai": team_api.url}, jobs={"tickets": job})
 
     return begin
 
@@ -63,7 +57,7 @@ def sure(bundle: Path, threshold: float) -> ModelSpec:
 
 @pytest.mark.parametrize("rung", ["linear", "encoder", "lm"])
 def test_a_bundle_of_each_kind_answers_in_the_clients_form(
-    rung: str, rungs: dict[str, Path], begin: Callable[..., Running], paid: Upstream
+    rung: str, rungs: dict[str, Path], begin: Callable[..., Running], team_api: Upstream
 ) -> None:
     running = begin("own", ModelSpec(bundle=rungs[rung]))
     body = request(Messages(1).clear())
@@ -76,12 +70,12 @@ def test_a_bundle_of_each_kind_answers_in_the_clients_form(
     assert text_of(whole) in streamed
     assert streamed.endswith("data: [DONE]\n\n")
     until(lambda: counts(running)["own"] == 2)
-    assert not paid.asked
+    assert not team_api.asked
 
 
 @pytest.mark.parametrize("answers", ["linear", "encoder", "lm", None])
 def test_a_chain_asks_the_dearer_one_only_where_the_cheaper_is_not_sure(
-    answers: str | None, rungs: dict[str, Path], begin: Callable[..., Running], paid: Upstream
+    answers: str | None, rungs: dict[str, Path], begin: Callable[..., Running], team_api: Upstream
 ) -> None:
     models = [sure(bundle, ALWAYS if name == answers else NEVER) for name, bundle in rungs.items()]
     running = begin("cascade", *models)
@@ -90,14 +84,14 @@ def test_a_chain_asks_the_dearer_one_only_where_the_cheaper_is_not_sure(
     if answers:
         assert text_of(answer).endswith(answers)
         assert answer.headers["x-tunewright-bundle"] == read_info(rungs[answers]).version
-        assert not paid.asked
+        assert not team_api.asked
     else:
         assert text_of(answer) == team_of(text)
-        assert len(paid.asked) == 1
+        assert len(team_api.asked) == 1
 
 
 def test_a_model_at_a_server_answers_by_its_name(
-    rungs: dict[str, Path], begin: Callable[..., Running], paid: Upstream
+    rungs: dict[str, Path], begin: Callable[..., Running], team_api: Upstream
 ) -> None:
     with running_server(rungs["lm"]) as address:
         running = begin("own", ModelSpec(url=address, name="lm"))
@@ -109,12 +103,12 @@ def test_a_model_at_a_server_answers_by_its_name(
             alone["label"],
             pytest.approx(alone["confidence"], abs=1e-4),
         )
-    assert not paid.asked
+    assert not team_api.asked
 
 
 def test_jobs_share_a_base(
     start: Start,
-    paid: Upstream,
+    team_api: Upstream,
     tickets: Path,
     store: Path,  # noqa: F811 (a fixture of another file)
 ) -> None:
@@ -122,7 +116,7 @@ def test_jobs_share_a_base(
         name: JobSpec(project=tickets, models=[ModelSpec(bundle=store, name=name)], mode="own", audit=0)
         for name in ("shop", "bank")
     }
-    running = start({"openai": paid.url}, jobs=jobs)
+    running = start({"openai": team_api.url}, jobs=jobs)
     assert running.gateway._hosts and len(running.gateway._hosts._hosts) == 1
     takeover = running.gateway._now.takeover
     assert takeover

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def paid() -> Iterator[Upstream]:
-    """The API, which is always right."""
-    with upstream(team_of) as played:
-        yield played
-
-
-@pytest.fixture
-def begin(start: Start, paid: Upstream, tickets: Path) -> Callable[..., Running]:
+def begin(start: Start, team_api: Upstream, tickets: Path) -> Callable[..., Running]:
     """Starts a gateway with the job `tickets`."""
 
     def begin(mode: str, **settings: Any) -> Running:
-        return start({"openai": paid.url}, jobs={"tickets": JobSpec(project=tickets, mode=mode, **settings)})  # type: ignore[arg-type]
+        return start({"openai": team_api.url}, jobs={"tickets": JobSpec(project=tickets, mode=mode, **settings)})  # type: ignore[arg-type]
 
     return begin
 
@@ -64,13 +57,13 @@ def counts(running: Running) -> dict[str, float]:
 
 
 def test_observed_requests_are_answered_by_the_api_and_known(
-    begin: Callable[..., Running], paid: Upstream, messages: Messages
+    begin: Callable[..., Running], team_api: Upstream, messages: Messages
 ) -> None:
     running = begin("observe")
     for _ in range(5):
         answer = ask(running, request(messages.clear()))
         assert not [name for name in answer.headers if name.startswith("x-tunewright")]
-    assert len(paid.asked) == 5
+    assert len(team_api.asked) == 5
     assert {(each.job, each.mode, each.answered_by) for each in running.exchanges()} == {
         ("tickets", "observe", "upstream")
     }
@@ -80,14 +73,14 @@ def test_observed_requests_are_answered_by_the_api_and_known(
 
 
 def test_in_shadow_both_answer_and_the_client_gets_the_apis(
-    begin: Callable[..., Running], paid: Upstream, messages: Messages
+    begin: Callable[..., Running], team_api: Upstream, messages: Messages
 ) -> None:
     running = begin("shadow")
     texts = [messages.clear() for _ in range(20)]
     for text in texts:
         answer = ask(running, request(text))
         assert (text_of(answer), answer.headers["x-request-id"]) == (team_of(text), "req_1f8e")
-    assert len(paid.asked) == 20
+    assert len(team_api.asked) == 20
     until(lambda: counts(running)["compared"] == 20)
     found = counts(running)
     assert found["agreed"] >= 19
@@ -95,7 +88,7 @@ def test_in_shadow_both_answer_and_the_client_gets_the_apis(
 
 
 def test_in_cascade_the_own_model_answers_what_it_is_sure_of(
-    begin: Callable[..., Running], paid: Upstream, messages: Messages
+    begin: Callable[..., Running], team_api: Upstream, messages: Messages
 ) -> None:
     running = begin("cascade", audit=0)
     sure = [ask(running, request(messages.clear())) for _ in range(20)]
@@ -108,11 +101,11 @@ def test_in_cascade_the_own_model_answers_what_it_is_sure_of(
     assert first.json()["usage"]["total_tokens"] == sum(
         first.json()["usage"][name] for name in ("prompt_tokens", "completion_tokens")
     )
-    before = len(paid.asked)
+    before = len(team_api.asked)
     assert before == 20 - len(own)
     unsure = [ask(running, request(messages.unclear())) for _ in range(5)]
     assert all("x-tunewright-answered-by" not in each.headers for each in unsure)
-    assert len(paid.asked) == before + 5
+    assert len(team_api.asked) == before + 5
     found = counts(running)
     assert (found["own"], found["unsure"], found["requests"]) == (len(own), 25 - len(own), 25)
     captured = [each for each in running.exchanges() if each.answered_by == "own"]
@@ -125,7 +118,7 @@ def counts_version(running: Running) -> str:
 
 
 def test_an_own_model_answers_everything_and_is_audited(
-    begin: Callable[..., Running], paid: Upstream, messages: Messages
+    begin: Callable[..., Running], team_api: Upstream, messages: Messages
 ) -> None:
     running = begin("own", audit=1)
     for text in (messages.clear(), messages.unclear(), messages.clear()):
@@ -134,7 +127,7 @@ def test_an_own_model_answers_everything_and_is_audited(
     found = counts(running)
     assert (found["own"], found["compared"], found["paid_usd"]) == (3, 3, 0)
     assert found["audit_usd"] > 0
-    assert len(paid.asked) == 3
+    assert len(team_api.asked) == 3
 
 
 def test_the_official_client_gets_what_it_asked_for(begin: Callable[..., Running], messages: Messages) -> None:
@@ -151,15 +144,15 @@ def test_the_official_client_gets_what_it_asked_for(begin: Callable[..., Running
 
 
 def test_what_the_own_model_cant_give_the_api_gives(
-    begin: Callable[..., Running], paid: Upstream, messages: Messages
+    begin: Callable[..., Running], team_api: Upstream, messages: Messages
 ) -> None:
     running = begin("own", audit=0)
     for more in ({"n": 2}, {"logprobs": True}, {"tools": [{"type": "function", "function": {"name": "x"}}]}):
         ask(running, request(messages.clear(), **more))
-    assert len(paid.asked) == 3
+    assert len(team_api.asked) == 3
 
 
-def test_another_prompt_is_another_job(begin: Callable[..., Running], paid: Upstream, messages: Messages) -> None:
+def test_another_prompt_is_another_job(begin: Callable[..., Running], team_api: Upstream, messages: Messages) -> None:
     running = begin("own", audit=0)
     text = messages.clear()
     changed = [
@@ -170,7 +163,7 @@ def test_another_prompt_is_another_job(begin: Callable[..., Running], paid: Upst
     ]
     for body in changed:
         ask(running, {"model": "gpt-6-luna", **body})
-    assert len(paid.asked) == len(changed)
+    assert len(team_api.asked) == len(changed)
     metrics = httpx.get(f"{running.url}/metrics").text
     assert 'tunewright_gateway_unlike_total{job="tickets"} 2.0' in metrics
 
@@ -189,7 +182,7 @@ def test_a_share_is_sticky(begin: Callable[..., Running], messages: Messages) ->
 
 @pytest.mark.parametrize("mode", ["observe", "cascade"])
 def test_where_the_api_fails_the_own_model_answers(
-    mode: str, begin: Callable[..., Running], paid: Upstream, messages: Messages
+    mode: str, begin: Callable[..., Running], team_api: Upstream, messages: Messages
 ) -> None:
     running = begin(mode, audit=0)
     for faults, reason in (
@@ -197,31 +190,31 @@ def test_where_the_api_fails_the_own_model_answers(
         ([refused(500, "server_error")], "status 500"),
         ([hang_up, hang_up], "upstream_unreachable"),  # an idle connection may be closed, so it is tried twice
     ):
-        paid.faults += faults
+        team_api.faults += faults
         text = messages.unclear()
         answer = ask(running, request(text))
         assert answer.status_code == 200
         assert answer.headers["x-tunewright-fallback"] == reason
-    paid.faults.append(refused(401, "invalid_api_key"))
+    team_api.faults.append(refused(401, "invalid_api_key"))
     assert ask(running, request(messages.unclear())).status_code == 401
     assert counts(running)["fallbacks"] == 3
 
 
-def test_a_job_may_forbid_that(begin: Callable[..., Running], paid: Upstream, messages: Messages) -> None:
+def test_a_job_may_forbid_that(begin: Callable[..., Running], team_api: Upstream, messages: Messages) -> None:
     running = begin("observe", fallback=False)
-    paid.faults.append(refused(429, "rate_limit"))
+    team_api.faults.append(refused(429, "rate_limit"))
     assert ask(running, request(messages.clear())).status_code == 429
 
 
 def test_a_proven_drop_in_agreement_takes_the_job_back(
-    begin: Callable[..., Running], paid: Upstream, messages: Messages
+    begin: Callable[..., Running], team_api: Upstream, messages: Messages
 ) -> None:
     running = begin("own", audit=1)
     for _ in range(10):
         ask(running, request(messages.clear()))
     until(lambda: counts(running)["compared"] == 10)
     assert running.gateway._now.takeover.jobs["tickets"].setting.mode == "own"  # type: ignore[union-attr]
-    paid.reply = lambda _: "account"
+    team_api.reply = lambda _: "account"
     for _ in range(200):
         if "x-tunewright-answered-by" not in ask(running, request(messages.clear())).headers:
             break
@@ -257,10 +250,10 @@ def test_requests_that_have_changed_take_the_job_back_before_audits_do(
 
 
 def test_how_sure_a_model_usually_is_outlives_the_process(
-    start: Start, paid: Upstream, tickets: Path, messages: Messages
+    start: Start, team_api: Upstream, tickets: Path, messages: Messages
 ) -> None:
     for _ in range(2):
-        running = start({"openai": paid.url}, jobs={"tickets": JobSpec(project=tickets, mode="shadow")})
+        running = start({"openai": team_api.url}, jobs={"tickets": JobSpec(project=tickets, mode="shadow")})
         for _ in range(5):
             ask(running, request(messages.clear()))
         until(lambda: counts(running)["asked"] % 5 == 0 and counts(running)["asked"] > 0)  # noqa: B023
@@ -295,12 +288,12 @@ def test_modes_change_at_run_time(begin: Callable[..., Running], messages: Messa
 
 
 def test_a_slow_own_model_is_overtaken_by_the_api(
-    start: Start, paid: Upstream, tickets: Path, messages: Messages
+    start: Start, team_api: Upstream, tickets: Path, messages: Messages
 ) -> None:
     with upstream(str.upper) as slow:
         slow.seconds = 5
         job = JobSpec(project=tickets, mode="own", models=[ModelSpec(url=slow.url)], p95_ms=100)
-        running = start({"openai": paid.url}, jobs={"tickets": job})
+        running = start({"openai": team_api.url}, jobs={"tickets": job})
         begun = time.monotonic()
         text = messages.clear()
         assert text_of(ask(running, request(text))) == team_of(text)
@@ -308,10 +301,10 @@ def test_a_slow_own_model_is_overtaken_by_the_api(
 
 
 def test_an_own_model_that_fails_is_no_failure_for_the_client(
-    start: Start, paid: Upstream, tickets: Path, messages: Messages
+    start: Start, team_api: Upstream, tickets: Path, messages: Messages
 ) -> None:
     job = JobSpec(project=tickets, mode="own", models=[ModelSpec(url="http://127.0.0.1:9")])
-    running = start({"openai": paid.url}, jobs={"tickets": job})
+    running = start({"openai": team_api.url}, jobs={"tickets": job})
     for _ in range(3):
         assert ask(running, request(messages.clear())).status_code == 200
     assert counts(running)["failed"] == 3
