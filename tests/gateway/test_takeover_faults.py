@@ -16,7 +16,7 @@ from tests.gateway.conftest import Start
 from tests.gateway.test_faults import FAR, until
 from tests.gateway.test_server import GatewayProcess
 from tests.gateway.test_store import run
-from tests.gateway.test_takeover import ask, begin, counts, messages, paid  # noqa: F401 (fixtures)
+from tests.gateway.test_takeover import ask, begin, counts, messages  # noqa: F401 (fixtures)
 from tests.gateway.tickets import Messages, request, team_of
 from tests.gateway.upstream import Upstream
 from tunewright.core.errors import UserError
@@ -28,9 +28,9 @@ from tunewright.gateway.takeover.store import open_store
 pytestmark = pytest.mark.slow
 
 
-def settings_of(paid: Upstream, project: Path, mode: str = "own", more: str = "") -> str:
+def settings_of(team_api: Upstream, project: Path, mode: str = "own", more: str = "") -> str:
     return (
-        f"upstreams: {{openai: {{url: '{paid.url}'}}}}\ncapture: {{folder: captures}}\n"
+        f"upstreams: {{openai: {{url: '{team_api.url}'}}}}\ncapture: {{folder: captures}}\n"
         f"jobs: {{tickets: {{project: '{project}', mode: {mode}, audit: 0{more}}}}}\n"
     )
 
@@ -53,9 +53,9 @@ def project(tickets: Path, tmp_path: Path) -> Path:
 
 
 def test_a_kill_loses_nothing_that_was_acknowledged_but_a_second_of_counts(
-    paid: Upstream, tickets: Path, tmp_path: Path, messages: Messages
+    team_api: Upstream, tickets: Path, tmp_path: Path, messages: Messages
 ) -> None:
-    gateway = GatewayProcess(tmp_path, settings_of(paid, tickets))
+    gateway = GatewayProcess(tmp_path, settings_of(team_api, tickets))
     assert "job tickets: own" in "\n".join(gateway.lines)
     for _ in range(5):
         assert is_own(httpx.post(f"{gateway.url}/v1/chat/completions", json=request(messages.clear()), timeout=FAR))
@@ -70,7 +70,7 @@ def test_a_kill_loses_nothing_that_was_acknowledged_but_a_second_of_counts(
     until(lambda: kept() == 5)
     gateway.process.send_signal(signal.SIGKILL)
     gateway.process.wait()
-    again = GatewayProcess(tmp_path, settings_of(paid, tickets))
+    again = GatewayProcess(tmp_path, settings_of(team_api, tickets))
     assert is_own(httpx.post(f"{again.url}/v1/chat/completions", json=request(messages.clear()), timeout=FAR))
     shown = run("gateway", "mode", "tickets", "observe", "--settings", tmp_path / "gateway.yaml")
     assert "tickets: own → observe." in shown
@@ -82,14 +82,14 @@ def test_a_kill_loses_nothing_that_was_acknowledged_but_a_second_of_counts(
 
 
 def test_a_mode_in_the_file_is_read_at_a_hangup(
-    paid: Upstream, tickets: Path, tmp_path: Path, messages: Messages
+    team_api: Upstream, tickets: Path, tmp_path: Path, messages: Messages
 ) -> None:
-    gateway = GatewayProcess(tmp_path, settings_of(paid, tickets, "observe"))
-    gateway.settings.write_text(settings_of(paid, tickets, "own"), "utf-8")
+    gateway = GatewayProcess(tmp_path, settings_of(team_api, tickets, "observe"))
+    gateway.settings.write_text(settings_of(team_api, tickets, "own"), "utf-8")
     gateway.process.send_signal(signal.SIGHUP)
     until(lambda: gateway.said("The settings were read again."))
     assert is_own(httpx.post(f"{gateway.url}/v1/chat/completions", json=request(messages.clear()), timeout=FAR))
-    gateway.settings.write_text(settings_of(paid, tmp_path / "nothing", "own"), "utf-8")
+    gateway.settings.write_text(settings_of(team_api, tmp_path / "nothing", "own"), "utf-8")
     gateway.process.send_signal(signal.SIGHUP)
     until(lambda: gateway.said("The old settings stay."))
     assert is_own(httpx.post(f"{gateway.url}/v1/chat/completions", json=request(messages.clear()), timeout=FAR))
@@ -98,9 +98,9 @@ def test_a_mode_in_the_file_is_read_at_a_hangup(
 
 
 def test_a_corrupt_bundle_that_comes_later_changes_nothing(
-    start: Start, paid: Upstream, project: Path, messages: Messages
+    start: Start, team_api: Upstream, project: Path, messages: Messages
 ) -> None:
-    running = start({"openai": paid.url}, jobs={"tickets": JobSpec(project=project, mode="own", audit=0)})
+    running = start({"openai": team_api.url}, jobs={"tickets": JobSpec(project=project, mode="own", audit=0)})
     assert is_own(ask(running, request(messages.clear())))
     bundle = (project / "runs" / "latest" / "bundle").resolve()
     other = bundle.with_name("bundle-other")
@@ -113,11 +113,13 @@ def test_a_corrupt_bundle_that_comes_later_changes_nothing(
         assert is_own(ask(running, request(messages.clear())))
 
 
-def test_a_bundle_that_is_corrupt_at_the_start_is_one_paragraph(start: Start, paid: Upstream, project: Path) -> None:
+def test_a_bundle_that_is_corrupt_at_the_start_is_one_paragraph(
+    start: Start, team_api: Upstream, project: Path
+) -> None:
     bundle = (project / "runs" / "latest" / "bundle").resolve()
     damage(bundle)
     with pytest.raises(UserError, match="linear"):
-        start({"openai": paid.url}, jobs={"tickets": JobSpec(project=project, mode="own")})
+        start({"openai": team_api.url}, jobs={"tickets": JobSpec(project=project, mode="own")})
 
 
 def test_answers_go_on_where_counts_cant_be_kept(
@@ -193,7 +195,7 @@ def test_a_client_that_leaves_ends_the_own_models_work(
 
 
 def test_more_than_the_own_model_takes_goes_to_the_api(
-    begin: Any, paid: Upstream, messages: Messages, monkeypatch: pytest.MonkeyPatch
+    begin: Any, team_api: Upstream, messages: Messages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = begin("own", audit=0, limit_concurrency=1)
     answer = InProcess.answer
@@ -212,25 +214,27 @@ def test_more_than_the_own_model_takes_goes_to_the_api(
 
     assert asyncio.run(all_at_once()) == [team_of(text) for text in texts]
     found = counts(running)
-    assert (found["own"], len(paid.asked), found["failed"]) == (1, 7, 0)
+    assert (found["own"], len(team_api.asked), found["failed"]) == (1, 7, 0)
 
 
-def test_an_audit_that_fails_is_no_failure(begin: Any, paid: Upstream, messages: Messages) -> None:
+def test_an_audit_that_fails_is_no_failure(begin: Any, team_api: Upstream, messages: Messages) -> None:
     running = begin("own", audit=1)
 
     async def hang(_: object) -> Any:
         await asyncio.sleep(0.2)
         raise ConnectionResetError
 
-    paid.faults += [hang] * 3
+    team_api.faults += [hang] * 3
     for _ in range(3):
         assert is_own(ask(running, request(messages.clear())))
-    until(lambda: len(paid.asked) >= 3)
+    until(lambda: len(team_api.asked) >= 3)
     assert is_own(ask(running, request(messages.clear())))
     until(lambda: counts(running)["compared"] >= 1)
 
 
-def test_a_store_that_is_no_store_is_one_paragraph(start: Start, paid: Upstream, tickets: Path, tmp_path: Path) -> None:
+def test_a_store_that_is_no_store_is_one_paragraph(
+    start: Start, team_api: Upstream, tickets: Path, tmp_path: Path
+) -> None:
     (tmp_path / "bad.db").write_text("no database\n" * 300, "utf-8")
     with pytest.raises(UserError, match="This is not a store"):
-        start({"openai": paid.url}, jobs={"tickets": JobSpec(project=tickets)}, store=tmp_path / "bad.db")
+        start({"openai": team_api.url}, jobs={"tickets": JobSpec(project=tickets)}, store=tmp_path / "bad.db")

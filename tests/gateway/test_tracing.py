@@ -178,6 +178,7 @@ def test_what_the_client_does_not_want_sampled_is_not_sent(collector: Collector,
     httpx.post(f"{running.url}/v1/chat/completions", json=BODY, headers=unsampled)
     httpx.post(f"{running.url}/v1/chat/completions", json=BODY | {"model": "other"})
     collector.named("chat other")
+    collector.named("POST /chat/completions")  # a span's parent may come in a later batch
     assert len(collector.spans) == 2
     assert paid.asked[0].headers["traceparent"].startswith(f"00-{TRACE}-")
     assert paid.asked[0].headers["traceparent"].endswith("-00")
