@@ -120,6 +120,8 @@ async def _answer(played: Upstream, request: web.Request) -> web.StreamResponse:
             answer: web.StreamResponse = await fault(request)
             return answer
         await asyncio.sleep(played.seconds)
+        if request.headers.get("upgrade", "").lower() == "websocket":
+            return await _websocket(played, request)
         return await _routed(played, request, body)
     except asyncio.CancelledError:
         played.left += 1
@@ -243,6 +245,23 @@ async def _responses(played: Upstream, request: web.Request, asked: dict[str, An
             yield f"event: {event['type']}\ndata: {json.dumps(event | {'sequence_number': number})}\n\n"
 
     return await _stream(played, request, numbered())
+
+
+async def _websocket(played: Upstream, request: web.Request) -> web.StreamResponse:
+    """Answers each event by two: a word, and the end of the answer. Its own close is the answer to `bye`."""
+    socket = web.WebSocketResponse(protocols=("realtime",), max_msg_size=0)
+    socket.headers.update(HEADERS)
+    await socket.prepare(request)
+    async for message in socket:
+        if message.data == "bye":
+            await socket.close(code=4001, message=b"as asked")
+        elif isinstance(message.data, bytes):
+            await socket.send_bytes(message.data[::-1])
+        else:
+            asked = json.loads(message.data)
+            await socket.send_json({"type": "response.output_text.delta", "delta": played.reply(asked["input"])})
+            await socket.send_json({"type": "response.completed", "stream_id": asked.get("stream_id")})
+    return socket
 
 
 async def _stream(played: Upstream, request: web.Request, events: AsyncIterator[str]) -> web.StreamResponse:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,12 @@ from tunewright.core.limits import GATEWAY_BODY_BYTES, JSON_PARTS, SMALL_BODY_BY
 from tunewright.gateway.answers import reader_of
 from tunewright.gateway.body import Body, BodyMemory, ClientLeft, TooSlow
 from tunewright.gateway.connection import UpstreamConnection
-from tunewright.gateway.headers import OWN, to_client, value_of
+from tunewright.gateway.headers import OWN, asks_for_websocket, to_client, value_of
 from tunewright.gateway.observation import Observation, Observer
 from tunewright.gateway.routes import Route, route_of
+from tunewright.gateway.tunnel import tunnel
 from tunewright.gateway.upstreams import UpstreamFault, Upstreams
-from tunewright.serving.connections import HANG_UP
+from tunewright.serving.connections import HANG_UP, SWITCH, SWITCHING
 from tunewright.serving.errors import refusal
 from tunewright.serving.guard import PRINCIPAL, Message, Receive, Send
 
@@ -163,10 +164,13 @@ class Forwarder:
         await pass_back(await ask())
 
     async def _pass_back(
-        self, scope: Message, response: aiohttp.ClientResponse, send: Callable[..., Any], seen: Observation
+        self, scope: Message, response: aiohttp.ClientResponse, send: _Sent, seen: Observation
     ) -> None:
         kind = response.headers.get("content-type", "")
         seen.status, seen.streamed = response.status, kind.startswith("text/event-stream")
+        if response.status == SWITCHING:
+            await self._tunnel(scope, response, send, seen)
+            return
         if seen.route.kind != "other":
             seen.reader = reader_of(seen.route.kind, response.headers, self._observer.largest(seen))
         headers = to_client(response.raw_headers)
@@ -186,6 +190,19 @@ class Forwarder:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._observer.note(seen, "whole")
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _tunnel(self, scope: Message, response: aiohttp.ClientResponse, send: _Sent, seen: Observation) -> None:
+        if not asks_for_websocket(scope["headers"]) or response.connection is None:
+            what = f"The upstream '{seen.upstream}' switches to another protocol, which nobody asked for."
+            raise UpstreamFault(502, what, "upstream_broke_off")
+
+        def received(size: int) -> None:
+            seen.first = seen.first or time.perf_counter()
+            seen.answer_bytes += size
+
+        send.has_begun = True
+        await tunnel(scope[SWITCH], response, received)
+        await self._observer.note(seen, "whole")
 
     async def _fail(
         self, scope: Message, receive: Receive, send: _Sent, seen: Observation, fault: UpstreamFault

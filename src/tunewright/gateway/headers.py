@@ -33,6 +33,12 @@ def value_of(headers: Headers, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in headers if key == name), "")
 
 
+def asks_for_websocket(headers: Headers) -> bool:
+    """Whether a request asks to go on as a WebSocket (RFC 6455, section 4.2.1)."""
+    named = value_of(headers, b"connection").lower().split(",")
+    return "upgrade" in map(str.strip, named) and value_of(headers, b"upgrade").lower() == "websocket"
+
+
 def to_upstream(
     headers: Headers, credential: tuple[str, str] | None, trace: Mapping[str, str]
 ) -> list[tuple[str, str]]:
@@ -52,6 +58,8 @@ def to_upstream(
         if name not in dropped and not name.startswith(OWN) and name != b"accept-encoding"
     ]
     sent.append(("accept-encoding", _encodings(value_of(headers, b"accept-encoding"))))
+    if asks_for_websocket(headers):
+        sent += [("connection", "Upgrade"), ("upgrade", "websocket")]
     if credential:
         sent.append(credential)
     return [*sent, *trace.items()]

@@ -22,11 +22,11 @@ import sys
 import termios
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
-from h11 import IDLE, SEND_RESPONSE
+from h11 import IDLE, SEND_RESPONSE, InformationalResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
@@ -44,6 +44,10 @@ from tunewright.serving.errors import error_body, refusal
 
 HANG_UP = "tunewright.hang_up"
 """The key of a request's scope with a function that ends its connection, once the client has what was sent so far."""
+SWITCH = "tunewright.switch"
+"""The key of a request's scope with its connection's `switch`."""
+SWITCHING = 101
+"""The status that ends HTTP on a connection: bytes of another protocol follow."""
 _LOOKS = 10
 """How often the server checks a connection within its time limit."""
 _AGAIN_SECONDS = 0.1
@@ -52,6 +56,9 @@ _KIND = 20
 """Letters at the beginning of a log message that give its kind; the rest may differ each time."""
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _log = logging.getLogger("uvicorn.error")
+
+Write = Callable[[bytes], Awaitable[None]]
+"""Sends bytes, and waits while too many are unsent."""
 
 
 def connections_allowed() -> int:
@@ -165,6 +172,8 @@ class ClientConnection(H11Protocol):
         self._taken = self.loop.time()
         """When the client last took some."""
         self._check: asyncio.TimerHandle | None = None
+        self._raw: asyncio.StreamReader | None = None
+        """What comes from the client after `switch`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -178,11 +187,16 @@ class ClientConnection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._connections.leave(self)
+        if self._raw:
+            self._raw.feed_eof()
         self._unset_keepalive_if_required()  # uvicorn leaves this timer behind when a connection breaks
         if self._check:
             self._check.cancel()
 
     def data_received(self, data: bytes) -> None:
+        if self._raw:
+            self._raw.feed_data(data)
+            return
         if self._is_kept:
             self._is_kept, self._idle_since = False, self.loop.time()
         super().data_received(data)
@@ -196,6 +210,37 @@ class ClientConnection(H11Protocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._taken = self.loop.time()
+
+    @contextlib.contextmanager
+    def switch(self, headers: list[tuple[bytes, bytes]]) -> Iterator[tuple[asyncio.StreamReader, Write]]:
+        """Answer the request under way with `SWITCHING`, and end the connection at the end of the context.
+
+        Yields: what the client sends from here on, and a function that sends bytes to it.
+        """
+        cycle, reader = self.cycle, asyncio.StreamReader()
+        head = InformationalResponse(status_code=SWITCHING, headers=headers, reason=b"Switching Protocols")
+        self.transport.write(self.conn.send(head) or b"")
+        cycle.response_started = True
+        reader.set_transport(self.transport)
+        reader.feed_data(self.conn.trailing_data[0])
+        self._raw = reader
+        # A peer that is gone without a word is noticed by the system, because such a connection may rest for hours.
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self.flow.resume_reading()
+
+        async def write(data: bytes) -> None:
+            self.transport.write(data)
+            await self.flow.drain()
+
+        try:
+            yield reader, write
+        finally:
+            cycle.response_complete = True
+            self.transport.close()
+
+    def _should_upgrade(self) -> bool:
+        """Whether uvicorn shall speak another protocol: never, and it shall not warn of it."""
+        return False
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's own)
         if self.conn.our_state in (IDLE, SEND_RESPONSE):
@@ -214,6 +259,7 @@ class ClientConnection(H11Protocol):
             await refusal(431, reason, "headers_too_large")(scope, receive, send)
         else:
             scope[HANG_UP] = self.transport.close
+            scope[SWITCH] = self.switch
             await self._application(scope, receive, send)
 
     def _note_state(self) -> None:
