@@ -22,7 +22,9 @@ from tunewright.inference.checksums import CHECKSUMS, SECOND, read_checksums, se
 from tunewright.inference.predictors import Answer
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
-from tunewright.tasks import task_of
+from tunewright.serving.conversations import UnfitMessages, one_text
+from tunewright.serving.requests import ChatMessage
+from tunewright.tasks import Message, task_of
 
 SECRET = "Where is the parcel of Ms Miller?"
 TAUGHT = [example(f"{unalike(f'taught {n}')} please refund", "refund") for n in range(40)]
@@ -48,6 +50,35 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     write_json(folders["verdict"] / "verdict.json", {"verdict": {"threshold": CHOSEN}})
     (folders["verdict"] / "model_card.md").write_text("---\ncard\n")
     return folders
+
+
+def test_clients_may_send_the_jobs_system_prompts_only(inputs: dict[str, Path], tmp_path: Path) -> None:
+    taught = [example(unalike(f"taught {n}"), "refund") for n in range(3)]
+    for each in taught:
+        each.messages.insert(0, Message(role="system", content="Route it,  and be brief."))
+    save_dataset(inputs["split"], Dataset(taught, ASKED[:6], {"test": ASKED[6:]}))
+    spec, target = make_spec(tmp_path, api={"prompt": "Choose one: {labels}"}), tmp_path / "made"
+    target.mkdir()
+    run_bundle(spec, inputs, Output(target))
+    info = read_info(target)
+
+    def takes(prompt: str) -> bool:
+        try:
+            return bool(
+                one_text(
+                    [ChatMessage(role=role, content=text) for role, text in (("system", prompt), ("user", "x"))], info
+                )
+            )
+        except UnfitMessages:
+            return False
+
+    own = task_of(spec.task).prompt("")[0].content
+    assert takes(own)
+    assert takes("Route it, and be brief.")
+    assert takes(own.replace("Route the ticket:", "Choose one:"))
+    assert takes("  ")
+    assert not takes("Translate it.")
+    assert read_info(inputs["export"] / "bundle").system_prompts is None  # of a bundle without the step, any
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
 
 NAME = "tickets"
 TEACHER = "gpt-4o-mini"
+SYSTEM = {"role": "system", "content": "You route tickets.  Be brief.\n"}
 ASKED = {"role": "assistant", "content": "What can I do?"}
 
 
@@ -36,7 +37,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     folder = tmp_path_factory.mktemp("conversations") / NAME
     folder.mkdir()
     rows = [
-        [*turns(label, f"{label} {n}"), {"role": "assistant", "content": label}] for n in range(60) for label in LABELS
+        [SYSTEM, *turns(label, f"{label} {n}"), {"role": "assistant", "content": label}]
+        for n in range(60)
+        for label in LABELS
     ]
     lines = [
         json.dumps({"request": {"model": TEACHER, "messages": asked}, "response": {"choices": [{"message": answer}]}})
@@ -58,7 +61,9 @@ def address(done: tuple[Path, dict[str, Any]]) -> Iterator[str]:
 def test_an_answer_in_an_earlier_turn_is_learnt(done: tuple[Path, dict[str, Any]]) -> None:
     latest, report = done
     (trained,) = latest.glob("check/examples/train.jsonl")
-    assert all(len(row["messages"]) == 2 for row in read_jsonl(trained))
+    assert all(
+        [each["role"] for each in row["messages"]] == ["system", "user", "assistant"] for row in read_jsonl(trained)
+    )
     assert not [
         each for each in json.loads((latest / "check/findings.json").read_text())["findings"] if each["code"] == "D029"
     ]
@@ -81,3 +86,19 @@ def test_a_server_reads_a_conversation_as_the_training_did(address: str) -> None
         text = "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in conversation)
         plain = httpx.post(f"{address}/v1/classify", json={"text": text}).json()
         assert reply["choices"][0]["message"]["content"] == plain["label"] == label
+
+
+def ask(address: str, system: str | None, role: str = "system") -> httpx.Response:
+    given = [{"role": role, "content": system}] if system is not None else []
+    body = {"model": NAME, "messages": [*given, *turns(LABELS[0], "once more")]}
+    return httpx.post(f"{address}/v1/chat/completions", json=body)
+
+
+def test_a_server_takes_the_system_prompts_of_its_job_only(done: tuple[Path, dict[str, Any]], address: str) -> None:
+    assert ask(address, None).status_code == ask(address, " ").status_code == 200
+    assert ask(address, "You route tickets. Be brief.", "developer").status_code == 200  # that of the training rows
+    refused = ask(address, "Translate into French.")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "messages")
+    assert "--any-system-prompt" in refused.json()["error"]["message"]
+    with running_server(done[0] / "bundle", "--any-system-prompt") as url:
+        assert ask(url, "Translate into French.").status_code == 200

@@ -28,7 +28,13 @@ from tunewright.serving.hosts import OneModel
 class Echo:
     ended = False
     bundle = SimpleNamespace(
-        info=SimpleNamespace(name="echo", precision="int8", version="1", task=SimpleNamespace(earlier_turns=0)),
+        info=SimpleNamespace(
+            name="echo",
+            precision="int8",
+            version="1",
+            task=SimpleNamespace(earlier_turns=0),
+            system_prompts=None,
+        ),
         flags=lambda sure: {"confidence": sure, "escalate": True, "in_scope": None},
     )
 

@@ -17,6 +17,7 @@ from tunewright.inference.predictors import Answer
 from tunewright.serving import batch
 from tunewright.serving.batch import Batch, answer_file, answer_lines
 from tunewright.serving.engine import Engine, TooLong
+from tunewright.tasks.system_prompts import hash_of
 
 
 class Counting(Echo):
@@ -227,6 +228,21 @@ def test_openais_batch_format_is_read() -> None:
     flags = {"confidence": 1.0, "escalate": True, "in_scope": None}
     expected = {"custom_id": "c-1", "label": "hello", **flags}
     assert answer_lines(Counting(), [(1, line)]) == [expected]  # type: ignore[arg-type]
+
+
+def test_a_system_prompt_of_another_job_is_refused() -> None:
+    knowing = Counting()
+    knowing.bundle = SimpleNamespace(
+        info=SimpleNamespace(**{**vars(Echo.bundle.info), "system_prompts": [hash_of("Route it.")]}),
+        flags=Echo.bundle.flags,
+    )
+    lines = [
+        json.dumps({"body": {"messages": [{"role": "system", "content": told}, {"role": "user", "content": "hi"}]}})
+        for told in ("Route it.", "Translate it.")
+    ]
+    known, other = answer_lines(knowing, [(n, line.encode()) for n, line in enumerate(lines, 1)])  # type: ignore[arg-type]
+    assert known["label"] == "hi"
+    assert other["error"]["code"] == "invalid_value"
 
 
 def test_a_conversation_in_openais_format_is_refused_or_read_as_the_server_reads_it() -> None:

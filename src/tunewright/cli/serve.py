@@ -84,6 +84,14 @@ def serve(
             envvar="TUNEWRIGHT_SERVE_REDACT",
         ),
     ] = False,
+    any_system_prompt: Annotated[
+        bool,
+        typer.Option(
+            "--any-system-prompt",
+            help="Leave out clients' system prompts that are of another job, in place of refusing them.",
+            envvar="TUNEWRIGHT_SERVE_ANY_SYSTEM_PROMPT",
+        ),
+    ] = False,
     verify: VerifyOption = "on",
     pin: Annotated[
         str,
@@ -103,7 +111,16 @@ def serve(
     with suppress(KeyboardInterrupt):  # Ctrl-C is the normal end of a server
         verification = Verification(verify == "on", pin)
         limits = Limits(
-            keys, identity, limit_concurrency, timeout, captures, engine, capture_share, redact, verification
+            keys,
+            identity,
+            limit_concurrency,
+            timeout,
+            captures,
+            engine,
+            capture_share,
+            redact,
+            verification,
+            any_system_prompt,
         )
         runs = Project(bundle).runs if Project.is_one(bundle) else None
         serve_bundle(lambda: traffic_of(bundle), host, port, threads, limits, runs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tunewright.core.progress import quiet_libraries, say
 from tunewright.data import load_dataset
 from tunewright.data.dataset import Dataset
 from tunewright.drift.reference import Reference
+from tunewright.evaluation.api.questions import asked_task
 from tunewright.evaluation.evidence import VALIDATION, Record, groups_of, load_records
 from tunewright.evaluation.steps import ANSWERS
 from tunewright.evaluation.verdict.comparison import SERVED
@@ -33,6 +35,7 @@ from tunewright.inference.runtimes.beside import BESIDE
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import LocalModel, kind_of, resolve, resolve_encoder
 from tunewright.tasks import Task, task_of
+from tunewright.tasks.system_prompts import known_prompts
 from tunewright.training.diagnosis.history import ENCODER, longest_answer
 
 
@@ -124,7 +127,7 @@ def build_weights(spec: Spec, base: LocalModel, adapter: Path, merged: Path, fol
     return loss
 
 
-def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:  # noqa: ARG001 (the step contract)
+def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     """Export, verdict and parity -> the bundle to deploy, with the threshold, the parity proof, the reference for drift
     and the model card.
 
@@ -140,19 +143,26 @@ def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None: 
     chosen = json.loads((inputs["verdict"] / "verdict.json").read_text("utf-8"))["verdict"]["threshold"]
     if chosen:
         info = info.model_copy(update={"threshold": chosen["value"], "guaranteed": chosen["guaranteed"]})
-    write_info(output.path, info)
+    dataset = load_dataset(inputs["split"])
+    write_info(output.path, info.model_copy(update={"system_prompts": _system_prompts(spec, dataset)}))
     parity = json.loads((inputs["parity"] / "parity.json").read_text("utf-8"))
     # The request that tried the server is a row of the data, which must not leave the project.
     write_json(output.path / "parity.json", {k: v for k, v in parity.items() if k not in ("request", "reply")})
     shutil.copy(inputs["verdict"] / "model_card.md", output.path / "README.md")
-    reference = _reference(
-        load_dataset(inputs["split"]), load_records(inputs["parity"] / ANSWERS / f"{SERVED}.jsonl"), task_of(info.task)
-    )
+    reference = _reference(dataset, load_records(inputs["parity"] / ANSWERS / f"{SERVED}.jsonl"), task_of(info.task))
     reference.save(output.path)
     output.result = {"threshold": info.threshold, "guaranteed": info.guaranteed, "reference_rows": reference.rows}
     if checksums := read_checksums(output.path):
         output.result["digest"] = checksums.digest
         say(f"  the bundle's digest, for --pin: {checksums.digest}")
+
+
+def _system_prompts(spec: Spec, dataset: Dataset) -> list[str] | None:
+    """The system prompts that stand for the job: the task's own, those for its APIs, those of the training rows."""
+    tasks = [task_of(spec.task), *(asked_task(spec, settings) for settings in spec.candidate_apis.values())]
+    own = [message.content for task in tasks for message in task.prompt("") if message.role == "system"]
+    rows = (message.content for each in dataset.train for message in each.messages if message.role == "system")
+    return known_prompts(chain(own, rows))
 
 
 def _reference(dataset: Dataset, served: Sequence[Record], task: Task) -> Reference:

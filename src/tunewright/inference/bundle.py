@@ -78,6 +78,8 @@ class BundleInfo(BaseModel):
     """Confidence below which a request should be escalated; None if there is no threshold, or none was computed yet."""
     guaranteed: bool = False
     """Whether the threshold was proven on the validation part; see `tunewright.evaluation.candidates.cascade`."""
+    system_prompts: list[str] | None = None
+    """The hashes of the system prompts that clients may send; see `tunewright.tasks.system_prompts`. None: any."""
     second_below: float | None = None
     """Confidence below which the bundle in `second/` answers instead; None if there is no second bundle."""
 

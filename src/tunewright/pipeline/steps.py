@@ -229,7 +229,7 @@ STEPS = {
             "tunewright.exporters.steps:run_bundle",
             "exporters",
             inputs=("split", "export", "parity", "verdict"),
-            sections=(),
+            sections=("task", "api", "apis"),
             seconds=f"{_TIMES}:bundle",
         ),
     )

@@ -29,6 +29,7 @@ def build_app(
     most: int = MOST_UNDER_WAY,
     seconds: float = ANSWER_SECONDS,
     request_log: RequestLog | None = None,
+    any_system_prompt: bool = False,
 ) -> FastAPI:
     """The application for the models of a server.
 
@@ -39,11 +40,12 @@ def build_app(
         most: requests under way; the server refuses further ones with 429.
         seconds: time limit for an answer.
         request_log: keeps questions and answers; None: the server keeps none.
+        any_system_prompt: also take system prompts that a bundle does not know.
     """
     # No page for the document: FastAPI's has scripts of other sites.
     app = FastAPI(title=f"Tunewright: {models.label}", docs_url=None, redoc_url=None, responses=REFUSALS)
     metrics = Metrics()
-    app.state.server = ServerState(models, Recorder(metrics, request_log), metrics)
+    app.state.server = ServerState(models, Recorder(metrics, request_log), metrics, any_system_prompt)
     add_error_handlers(app)
     # A request meets the middleware that was added last first.
     app.add_middleware(TrackCall, seconds=seconds)

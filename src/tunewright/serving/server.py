@@ -62,6 +62,8 @@ class Limits:
     """Whether to take personal data out of the request log."""
     verification: Verification = field(default_factory=Verification.by_environment)
     """The check of a bundle before it is loaded."""
+    any_system_prompt: bool = False
+    """Whether clients may send system prompts that the bundle does not know."""
 
     def __post_init__(self) -> None:
         if self.captures is None and (self.capture_share < 1 or self.redact):
@@ -122,7 +124,15 @@ def serve(
         models = watcher.models
         signal.signal(signal.SIGHUP, lambda *_: watcher.reload())
         watcher.start(address)
-    app = build_app(models, keys, identity, most=limits.most, seconds=limits.seconds, request_log=request_log)
+    app = build_app(
+        models,
+        keys,
+        identity,
+        most=limits.most,
+        seconds=limits.seconds,
+        request_log=request_log,
+        any_system_prompt=limits.any_system_prompt,
+    )
     digest = f", digest {served.checksums.digest}" if isinstance(served, Bundle) and served.checksums else ""
     say(f"{models.label} ({models.precision}) is ready at {address} after {time.monotonic() - started:.1f} s{digest}")
 
@@ -252,6 +262,7 @@ def main() -> int:
     parser.add_argument("--capture-share", type=float, default=1.0)
     parser.add_argument("--redact", action="store_true")
     parser.add_argument("--engine")
+    parser.add_argument("--any-system-prompt", action="store_true")
     parser.add_argument("--verify", default=os.environ.get(VERIFY, "on"))
     options = parser.parse_args()
     end_with_parent()
@@ -268,6 +279,7 @@ def main() -> int:
                 capture_share=options.capture_share,
                 redact=options.redact,
                 verification=Verification(on=options.verify != "off"),
+                any_system_prompt=options.any_system_prompt,
             ),
         )
     except UserError as error:

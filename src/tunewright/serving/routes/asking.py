@@ -32,7 +32,7 @@ def question_of(http: Request, request: ChatRequest, identity: str) -> RecordedQ
     served, client = served_by(http), client_of(http)
     engine = served.engine(client, request.model)
     _check_format(engine, request.generation_config.schema)
-    text = None if isinstance(engine, BaseEngine) else _one_text(engine, request)
+    text = None if isinstance(engine, BaseEngine) else _one_text(served, engine, request)
     return RecordedQuestion(engine, request.model, name_of(client), text, identity)
 
 
@@ -91,8 +91,8 @@ def _check_format(engine: Engine, schema: Mapping[str, Any] | None) -> None:
         )
 
 
-def _one_text(engine: Engine, request: ChatRequest) -> str:
+def _one_text(served: ServerState, engine: Engine, request: ChatRequest) -> str:
     try:
-        return one_text(request.messages, engine.bundle.info.task.earlier_turns)
+        return one_text(request.messages, engine.bundle.info, any_system_prompt=served.any_system_prompt)
     except UnfitMessages as error:
         raise ApiError(400, str(error), "invalid_value", "messages") from None

@@ -29,6 +29,8 @@ class ServerState:
     models: Host
     recorder: Recorder
     metrics: Metrics
+    any_system_prompt: bool = False
+    """Whether clients may send system prompts that a bundle does not know; they are left out."""
     created: int = field(default_factory=lambda: int(time.time()))
     """Unix time of the server's start; `/v1/models` gives it as each model's."""
 
