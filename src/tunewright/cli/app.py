@@ -18,6 +18,7 @@ from tunewright.cli import (
     gateway,
     init,
     keys,
+    label,
     models,
     monitor,
     plan,
@@ -63,6 +64,7 @@ app.command("run")(run.run)
 app.command("gate")(gate.gate)
 app.add_typer(assess.app, name="assess")
 app.add_typer(data.app, name="data")
+app.command("label")(label.label)
 app.command("baseline")(baseline.baseline)
 app.command("plan")(plan.plan)
 app.command("train")(train.train)

@@ -36,6 +36,9 @@ def review(
     reviewers_per_item: Annotated[
         int, typer.Option("--reviewers-per-item", min=1, max=9, help="How many people review each request.")
     ] = 1,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Answer the requests that `tunewright label` asks people about.")
+    ] = False,
     allow_code: AllowCodeOption = False,
 ) -> None:
     """Correct the model's answers in the browser: the most doubtful, new and disputed requests first."""
@@ -44,4 +47,4 @@ def review(
 
     access = ReviewAccess(name or getpass.getuser(), keys, admin or (), reader or (), identity, proxy or ())
     with suppress(KeyboardInterrupt):  # Ctrl-C is the normal end of a server
-        serve(load_spec(project, allow_code=allow_code), host, port, access, reviewers_per_item)
+        serve(load_spec(project, allow_code=allow_code), host, port, access, reviewers_per_item, labels=labels)

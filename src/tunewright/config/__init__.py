@@ -13,7 +13,7 @@ from tunewright.config.schema import (
     spec_schema,
     spec_sha256,
 )
-from tunewright.config.sections import USUAL, ApiSpec, DataSpec, GoalSpec, JudgeSpec
+from tunewright.config.sections import USUAL, ApiSpec, DataSpec, GoalSpec, JudgeSpec, LabelSpec, TeacherSpec
 
 __all__ = [
     "CORRECTIONS",
@@ -27,8 +27,10 @@ __all__ = [
     "FileSpec",
     "GoalSpec",
     "JudgeSpec",
+    "LabelSpec",
     "MoneySpec",
     "Spec",
+    "TeacherSpec",
     "file_spec",
     "load_money",
     "load_spec",

@@ -22,6 +22,7 @@ from tunewright.config.sections import (
     ExtractSpec,
     GoalSpec,
     JudgeSpec,
+    LabelSpec,
     MonitorSpec,
     MultiLabelSpec,
     SearchSpec,
@@ -159,6 +160,8 @@ larger one. `tunewright run` tries each one until one does the job. The other co
     """How the candidates are compared on the test examples."""
     export: ExportSpec = ExportSpec()
     """The form in which the model is served, and the gates that it must pass."""
+    label: LabelSpec | None = None
+    """How requests without answers get them: from teachers, and a sample of them from people."""
     baseline: BaselineSpec = BaselineSpec()
     """How the APIs answer the test examples."""
     traffic: TrafficSpec = TrafficSpec()

@@ -406,6 +406,33 @@ class BaselineSpec(Section):
 before it exceeds the budget."""
 
 
+class TeacherSpec(Section):
+    api: str
+    """The name of an API of the spec that has an endpoint."""
+    samples: Annotated[int, Field(ge=1, le=20)] = 1
+    """How often it is asked about each request. Several answers tell how sure it is."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    """The temperature of its answers, if it gives several; one alone is asked for at 0."""
+
+
+class LabelSpec(Section):
+    requests: Path
+    """The requests without answers: rows with the column `data.text`, or with `messages`."""
+    teachers: tuple[TeacherSpec, ...] = ()
+    """The APIs that answer them. By default every API of the spec that has an endpoint, once."""
+    budget_usd: Annotated[float, Field(ge=0)] = 5.0
+    """The most that the answers of all teachers may cost together, in USD at the price book's prices."""
+    rows: Annotated[int, Field(ge=1)] | None = None
+    """The most requests that the teachers answer beside the sample; those that teach most come first. By default \
+all of them."""
+    people: Annotated[int, Field(ge=0)] = 200
+    """Requests of the random sample that people answer: the test set, which also says how good the teachers are."""
+    two_people: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """The share of the sample that two people answer, so that their agreement is known."""
+    least_agreement: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Labels on which the teachers agree less than this are left out, and people are asked."""
+
+
 class TrafficSpec(Section):
     requests_per_month: Annotated[int, Field(ge=1)] = 1_000_000
     """Requests in a month."""

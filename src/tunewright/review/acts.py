@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, defer
 
-from tunewright.monitoring.store.tables import EXPERT, Capture, Review
+from tunewright.monitoring.store.tables import EXPERT, PAIRED, Capture, Review
 
 
 class NotYours(Exception):
@@ -149,7 +149,7 @@ def _set_states(captures: Sequence[Capture], live: defaultdict[str, list[Review]
         reviews = live[capture.id]
         if any(each.source == "settle" for each in reviews):
             capture.state = "done"
-        elif len({each.reviewer for each in reviews}) < wanted:
+        elif len({each.reviewer for each in reviews}) < (max(wanted, 2) if capture.priority >= PAIRED else wanted):
             capture.state = "open"
         else:
             capture.state = "done" if len({each.answer for each in reviews}) == 1 else "conflict"

@@ -14,6 +14,7 @@ from tunewright.config.sections import ClassifySpec
 from tunewright.core.errors import UserError
 from tunewright.core.processes import listener
 from tunewright.core.progress import say
+from tunewright.labelling.people import queue_of
 from tunewright.monitoring.store import Store, open_store
 from tunewright.monitoring.store.collect import collect
 from tunewright.review.answers import AnswerForm
@@ -56,8 +57,11 @@ class ReviewAccess:
         return self.keys is not None or self.identity is not None
 
 
-def site_of(spec: Spec, store: Store, access: ReviewAccess, wanted: int) -> Site:
+def site_of(spec: Spec, store: Store, access: ReviewAccess, wanted: int, *, labels: bool = False) -> Site:
     """A project's review app.
+
+    Args:
+        labels: for the requests that `tunewright label` asks people about.
 
     Raises:
         UserError: the key file or the provider's file can't be read or names nobody.
@@ -65,21 +69,23 @@ def site_of(spec: Spec, store: Store, access: ReviewAccess, wanted: int) -> Site
     means = spec.task.labels if isinstance(spec.task, ClassifySpec) else {}
     return Site(
         store,
-        spec.name,
+        queue_of(spec.name) if labels else spec.name,
         AnswerForm(task_of(spec.task), means),
         wanted,
+        labels=labels,
         link=None if access.is_shared else OneTimeLink(Person(access.name, "admin")),
         keys=KeyHolders(KeyRing(access.keys), access.admins, access.readers) if access.keys else None,
         provider=SignInProvider(access.identity) if access.identity else None,
     )
 
 
-def serve(spec: Spec, host: str, port: int, access: ReviewAccess, wanted: int) -> None:
+def serve(spec: Spec, host: str, port: int, access: ReviewAccess, wanted: int, *, labels: bool = False) -> None:
     """Serve the review app until interrupted.
 
     Args:
         port: 0 takes any free port.
         wanted: how many people review each capture.
+        labels: as of `site_of`.
 
     Raises:
         UserError: other people could get in without a key, the port is taken, or the store can't be opened.
@@ -89,7 +95,7 @@ def serve(spec: Spec, host: str, port: int, access: ReviewAccess, wanted: int) -
     if not access.is_shared and not _is_local(host):
         raise UserError(f"Other people can reach {host}.", fix="Name the reviewers: --keys FILE or --identity FILE.")
     store = open_store(spec)
-    site = site_of(spec, store, access, wanted)
+    site = site_of(spec, store, access, wanted, labels=labels)
     bound = listener(host, port)
     bound.listen()
     stop = Event()

@@ -51,6 +51,8 @@ class Site:
     form: AnswerForm
     wanted: int = 1
     """How many people review each capture."""
+    labels: bool = False
+    """Whether people answer requests that have no answer, in place of reviewing answers."""
     link: OneTimeLink | None = None
     keys: KeyHolders | None = None
     provider: SignInProvider | None = None

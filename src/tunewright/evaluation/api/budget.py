@@ -27,10 +27,13 @@ class Budget:
     Args:
         limit: in USD.
         price: the model's price.
+        key: the key of the spec that sets the limit.
+        fewer: the key of the spec that sets how much is asked.
     """
 
-    def __init__(self, limit: float, price: ApiPrice):
+    def __init__(self, limit: float, price: ApiPrice, key: str = "baseline.budget_usd", fewer: str = "baseline.sample"):
         self._limit, self._price = limit, price
+        self.key, self.fewer = key, fewer
         self._changed = Condition()
         self._reserved, self._under_way = 0.0, 0
         self._tokens_a_byte: float | None = None

@@ -46,6 +46,8 @@ class Question:
     """Other arguments of the request."""
     most: int = 0
     """Tokens that the answer may have; the budget counts with them."""
+    sample: int = 0
+    """Which of several answers to the same question it asks for; each is paid by itself."""
 
     @property
     def wider(self) -> Question:
@@ -65,6 +67,10 @@ class Question:
     def size(self) -> int:
         """Bytes of everything that is sent."""
         return len(self.sent.encode())
+
+
+class BudgetSpent(UserError):
+    """The next answer could pass the budget."""
 
 
 class Endpoint:
@@ -146,7 +152,7 @@ class Endpoint:
                     for index in pending[done]:
                         yield index, answer
             except BudgetReachedError:
-                raise self._no_budget(len(questions)) from None
+                raise self._no_budget(len(questions), budget) from None
             finally:
                 stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -236,12 +242,12 @@ class Endpoint:
             fix="Type: az login  (on Azure: give the machine's identity the role Cognitive Services OpenAI User)",
         )
 
-    def _no_budget(self, count: int) -> UserError:
-        return UserError(
-            "The next answer could pass the budget (baseline.budget_usd).",
+    def _no_budget(self, count: int, budget: Budget) -> BudgetSpent:
+        return BudgetSpent(
+            f"The next answer could pass the budget ({budget.key}).",
             where=self._url,
             why=f"The answers so far, of {count:,} questions, are kept and are not paid again.",
-            fix="Allow more, or ask fewer: baseline.budget_usd=…, baseline.sample=…; then type the same command again.",
+            fix=f"Allow more ({budget.key}=…), or ask fewer ({budget.fewer}=…); then type the same command again.",
         )
 
     def _explained(self, error: Exception) -> UserError:
@@ -288,14 +294,16 @@ def cache_key(url: str, model: str, question: Question, protocol: str = CHAT) ->
     key: list[Any] = [url, model, list(question.messages)]
     if question.options:
         key.append(dict(question.options))
+    if question.sample:
+        key.append({"sample": question.sample})
     return key if protocol == CHAT else [*key, protocol]
 
 
 def alike(questions: Sequence[Question]) -> list[list[int]]:
     """The indices of equal questions together, because each is asked once."""
-    indices: dict[str, list[int]] = {}
+    indices: dict[tuple[str, int], list[int]] = {}
     for index, question in enumerate(questions):
-        indices.setdefault(question.sent, []).append(index)
+        indices.setdefault((question.sent, question.sample), []).append(index)
     return list(indices.values())
 
 

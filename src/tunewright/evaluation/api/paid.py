@@ -54,6 +54,11 @@ class PaidAnswers:
         row = self._database.execute("SELECT answer FROM paid WHERE asked = ?", (sha256_json(key),)).fetchone()
         return Paid(**json.loads(row[0])) if row else None
 
+    def day(self, key: Any) -> str:
+        """The day on which the answer kept under a key was paid, in UTC; empty if there is none."""
+        row = self._database.execute("SELECT at FROM paid WHERE asked = ?", (sha256_json(key),)).fetchone()
+        return str(row[0])[:10] if row else ""
+
     def put(self, key: Any, answer: Paid) -> None:
         with self._database:
             self._database.execute(

@@ -52,7 +52,11 @@ def label_ceiling(examples: Iterable[Example], labels: int) -> Ceiling | None:
         return None
     # Each text counts once, however often it occurs.
     agreement = ratio([Ratio(_agreement(answers), 1) for answers in several], None)
-    right = Interval(_right(agreement.value, labels), _right(agreement.low, labels), _right(agreement.high, labels))
+    right = Interval(
+        right_from_agreement(agreement.value, labels),
+        right_from_agreement(agreement.low, labels),
+        right_from_agreement(agreement.high, labels),
+    )
     return Ceiling(len(several), agreement, right)
 
 
@@ -62,7 +66,7 @@ def _agreement(answers: Sequence[str]) -> float:
     return same / (len(answers) * (len(answers) - 1))
 
 
-def _right(agreement: float, labels: int) -> float:
+def right_from_agreement(agreement: float, labels: int) -> float:
     """The probability that a label is right, from the probability that two agree; below chance agreement 1 / k."""
     inside = (labels - 1) * (labels * agreement - 1)
     return (1 + math.sqrt(max(inside, 0.0))) / labels

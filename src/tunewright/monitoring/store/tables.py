@@ -21,6 +21,8 @@ BY_CLIENT = "feedback"
 """The source of a client's feedback, which is only an opinion."""
 STATES = ("open", "done", "conflict")
 """The states of a capture in the queue."""
+PAIRED = 3.0
+"""The priority from which two people review a capture, whatever else is set: some of the requests to label."""
 DRAWN = 2.0
 """The priority of captures drawn at random for the audit (`tunewright.monitoring.queue`); others have at most 1."""
 

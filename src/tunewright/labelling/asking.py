@@ -1,0 +1,185 @@
+"""Teachers: the spec's APIs, asked about requests that have no answer, within one budget."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tunewright.config import Spec, TeacherSpec
+from tunewright.core.errors import UserError
+from tunewright.core.progress import say, track
+from tunewright.economics import price_book
+from tunewright.economics.cost import LETTERS_A_TOKEN
+from tunewright.economics.prices import ApiPrice
+from tunewright.evaluation.api.asking import address_of, endpoint_of
+from tunewright.evaluation.api.budget import Budget
+from tunewright.evaluation.api.endpoint import BudgetSpent, Endpoint, Question, alike, cache_key
+from tunewright.evaluation.api.paid import Paid, PaidAnswers
+from tunewright.evaluation.api.questions import asked_task, question, read
+from tunewright.labelling.requests import Unlabelled
+from tunewright.labelling.votes import Vote
+from tunewright.tasks import Task
+
+_BUDGET, _FEWER = "label.budget_usd", "label.rows"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """An API that labels."""
+
+    name: str
+    task: Task
+    """The job with the API's prompt."""
+    price: ApiPrice
+    settings: TeacherSpec
+    endpoint: Endpoint | None
+    """None: it is not asked, only counted."""
+
+
+@dataclass
+class Lessons:
+    """The votes so far."""
+
+    votes: dict[str, list[Vote]]
+    """By the request's id, the teachers in the spec's order. A request that not all teachers answered has none."""
+    days: dict[str, str]
+    """By the request's id, the day on which its last vote was paid."""
+    usd: float
+    """What all of these answers cost, those included that were paid for earlier."""
+    is_spent: bool = False
+    """Whether the budget ended the asking."""
+
+
+@dataclass(frozen=True)
+class LabelForecast:
+    """What asking one teacher would cost."""
+
+    teacher: str
+    questions: int
+    kept: int
+    """Questions that were paid for before."""
+    usd: float
+    """Of the others at the prices of the price book, with short answers and without thinking."""
+    reasons: bool
+    """Whether the model may think before it answers."""
+
+
+def teachers_of(spec: Spec, *, asked: bool = True) -> list[Teacher]:
+    """The spec's teachers; each key is checked before the first answer is paid.
+
+    Args:
+        asked: they will be asked, and not only counted.
+
+    Raises:
+        UserError: the spec has no API with an endpoint, a teacher is none of them, or a key is not set.
+    """
+    settings, apis = spec.label, spec.asked_apis
+    assert settings
+    if not apis:
+        raise UserError(
+            "No API can be asked.",
+            where="api",
+            why="Teachers are the spec's APIs that have an endpoint (`url`), and it has none.",
+            fix="Write `api: {model: gpt-6-luna, url: openai}`, or several under `apis`.",
+        )
+    chosen = settings.teachers or tuple(TeacherSpec(api=name) for name in apis)
+    if unknown := [each.api for each in chosen if each.api not in apis]:
+        raise UserError(
+            f"The teacher '{unknown[0]}' is no API of the spec with an endpoint.",
+            where="label.teachers",
+            fix=f"Name one of: {', '.join(apis)}.",
+        )
+    book = price_book(spec.price_file)
+    return [
+        Teacher(
+            each.api,
+            asked_task(spec, apis[each.api]),
+            book.api(apis[each.api].model),
+            each,
+            endpoint_of(spec, each.api, apis[each.api]) if asked else None,
+        )
+        for each in chosen
+    ]
+
+
+def ask_teachers(
+    spec: Spec, teachers: Sequence[Teacher], rows: Sequence[Unlabelled], paid: PaidAnswers, usd: float
+) -> Lessons:
+    """The votes of all teachers on some requests. Answers that were paid for before are not paid again.
+
+    Args:
+        usd: what may be spent.
+
+    Raises:
+        UserError: an endpoint refuses, or can't be reached. The answers so far are kept.
+    """
+    replies: dict[str, dict[str, list[Vote]]] = defaultdict(dict)
+    days: dict[str, str] = {}
+    spent, is_spent = 0.0, False
+    for teacher in teachers:
+        assert teacher.endpoint
+        questions = questions_of(spec, teacher, rows)
+        budget = Budget(max(0.0, usd - spent), teacher.price, _BUDGET, _FEWER)
+        answers: dict[int, Paid] = {}
+        try:
+            with track(f"label, {teacher.name}", max(len(questions), 1), "answers") as tracker:
+                for index, answer in teacher.endpoint.ask_all(questions, paid, budget):
+                    answers[index] = answer
+                    tracker.update(len(answers))
+        except BudgetSpent as error:
+            say(f"  {error.paragraph()}")
+            is_spent = True
+        spent += budget.spent
+        api, samples = spec.asked_apis[teacher.name], teacher.settings.samples
+        for number, row in enumerate(rows):
+            mine = [answers.get(number * samples + sample) for sample in range(samples)]
+            if whole := [each for each in mine if each is not None]:
+                replies[row.id][teacher.name] = [_vote(teacher, each) for each in whole]
+                key = cache_key(*address_of(api), questions[number * samples], api.protocol)
+                days[row.id] = max(days.get(row.id, ""), paid.day(key))
+        if is_spent:
+            break
+    votes = {
+        key: [vote for teacher in teachers for vote in by_teacher[teacher.name]]
+        for key, by_teacher in replies.items()
+        if len(by_teacher) == len(teachers)
+    }
+    return Lessons(votes, days, spent, is_spent)
+
+
+def _vote(teacher: Teacher, answer: Paid) -> Vote:
+    return Vote(teacher.name, read(teacher.task, answer.text) if answer.ending == "whole" else None)
+
+
+def questions_of(spec: Spec, teacher: Teacher, rows: Sequence[Unlabelled]) -> list[Question]:
+    """The questions to a teacher, as many in a row about each request as it gives samples."""
+    settings, api = teacher.settings, spec.asked_apis[teacher.name]
+    questions = []
+    for row in rows:
+        plain = question(teacher.task, row.text, (), api)
+        if settings.samples > 1:
+            plain = replace(plain, options={**plain.options, "temperature": settings.temperature})
+        questions += [replace(plain, sample=sample) for sample in range(settings.samples)]
+    return questions
+
+
+def label_forecast(
+    spec: Spec, teachers: Sequence[Teacher], rows: Sequence[Unlabelled], paid: PaidAnswers | None
+) -> list[LabelForecast]:
+    """What `ask_teachers` would ask and pay, teacher by teacher. Answers are as long as the longest label, or as a
+    tenth of their request."""
+    forecasts = []
+    for teacher in teachers:
+        api, questions = spec.asked_apis[teacher.name], questions_of(spec, teacher, rows)
+        unique = [same[0] for same in alike(questions)]
+        keys = {index: cache_key(*address_of(api), questions[index], api.protocol) for index in unique}
+        left = [index for index in unique if not (paid and paid.get(keys[index]))]
+        sent = sum(questions[index].size for index in left) / LETTERS_A_TOKEN
+        longest = max(map(len, teacher.task.answers), default=0)
+        written = (
+            sum(longest or len(rows[index // teacher.settings.samples].text) / 10 for index in left) / LETTERS_A_TOKEN
+        )
+        usd = teacher.price.usd(sent, written)
+        forecasts.append(LabelForecast(teacher.name, len(unique), len(unique) - len(left), usd, teacher.price.reasons))
+    return forecasts

@@ -1,0 +1,125 @@
+"""The requests that have no answer yet, and the sample of them that people answer."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tunewright.config import DataSpec, Spec
+from tunewright.core.errors import UserError
+from tunewright.data.readers import read_rows
+from tunewright.tasks import Message
+from tunewright.tasks.turns import as_one_text
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """A request without an answer."""
+
+    id: str
+    """A hash of its text: equal texts are one request."""
+    text: str
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    """The columns of group and time, which its training row needs."""
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What a file of requests holds."""
+
+    rows: list[Unlabelled]
+    """In the file's order."""
+    left_out: dict[str, int]
+    """How many rows are none, by the reason."""
+
+
+def read_requests(spec: Spec, source: Path) -> Requests:
+    """The requests of a file: rows with the column `data.text`, or with `messages` whose last one is a user's.
+
+    Raises:
+        UserError: there is no such file, a line can't be read, or no row is a request without an answer.
+    """
+    data = spec.data
+    if data.document:
+        raise UserError(
+            "Documents can't be labelled by teachers yet, because APIs are asked with texts.",
+            where="data.document",
+            fix="Put the documents' texts into a column, and name that under `data.text`.",
+        )
+    found: dict[str, Unlabelled] = {}
+    left_out: Counter[str] = Counter()
+    for _, row in read_rows(source):
+        text = _text(row, data, spec.task.earlier_turns)
+        if isinstance(text, _LeftOut):
+            left_out[text.why] += 1
+            continue
+        identity = id_of(text)
+        if identity in found:
+            left_out["repeats an earlier one"] += 1
+            continue
+        kept = {column: row[column] for column in (data.group, data.time) if column and column in row}
+        found[identity] = Unlabelled(identity, text, kept)
+    if not found:
+        reasons = "; ".join(f"{count:,} rows: {why}" for why, count in left_out.most_common())
+        raise UserError(
+            "No row is a request without an answer.",
+            where=source,
+            why=f"{reasons[:1].upper()}{reasons[1:]}.",
+            fix=f"Name the column of the text under `data.text` (now '{data.text}'), or give rows with `messages`.",
+        )
+    return Requests(list(found.values()), dict(left_out))
+
+
+def id_of(text: str) -> str:
+    """The id of a text, whatever its white space."""
+    return hashlib.sha256(" ".join(text.split()).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    why: str
+
+
+_ANSWERED = _LeftOut("has an answer already")
+_EMPTY = _LeftOut("has no text")
+
+
+def _text(row: Mapping[str, Any], data: DataSpec, earlier_turns: int) -> str | _LeftOut:
+    if "messages" in row:
+        return _of_messages(row["messages"], earlier_turns)
+    columns = (data.label,) if isinstance(data.label, str) else tuple(data.label.values())
+    if any(row.get(column) not in (None, "") for column in columns):
+        return _ANSWERED
+    text = row.get(data.text)
+    return text if isinstance(text, str) and text.strip() else _EMPTY
+
+
+def _of_messages(messages: Any, earlier_turns: int) -> str | _LeftOut:
+    try:
+        read = [Message.model_validate(each) for each in messages]
+    except (ValidationError, TypeError):
+        return _LeftOut("has messages that can't be read")
+    turns = [each for each in read if each.role != "system"]
+    if not turns or not turns[-1].content.strip():
+        return _EMPTY
+    return as_one_text(turns, earlier_turns) if turns[-1].role == "user" else _ANSWERED
+
+
+def draw_sample(rows: Sequence[Unlabelled], count: int, seed: int, before: Sequence[str] = ()) -> list[str]:
+    """The ids of a random sample.
+
+    Args:
+        before: the ids of an earlier draw, which stay; a larger sample adds to them.
+    """
+    known = {row.id for row in rows}
+    kept = [each for each in before if each in known]
+    others = sorted(known - set(kept))
+    random.Random(seed).shuffle(others)
+    return [*kept, *others[: max(0, count - len(kept))]]

@@ -1,0 +1,223 @@
+"""`tunewright label`: teachers answer requests, people answer a sample, and both become a training and a test set.
+
+Everything lies in the project's folder `labels`. The command may be typed again at any time: what was paid or answered
+counts, nothing is asked twice, and the files are written anew.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunewright.config import RUNS, Spec
+from tunewright.config.sections import LabelSpec
+from tunewright.core.artifacts import read_jsonl, write_jsonl
+from tunewright.core.errors import UserError
+from tunewright.core.processes import sole_writer
+from tunewright.data.curve.classical import fit_linear
+from tunewright.evaluation.api.paid import PAID, PaidAnswers
+from tunewright.labelling.asking import (
+    LabelForecast,
+    Lessons,
+    Teacher,
+    ask_teachers,
+    label_forecast,
+    teachers_of,
+)
+from tunewright.labelling.choosing import Cover, Floats
+from tunewright.labelling.people import PeoplesAnswer, answers_of_people, ask_people
+from tunewright.labelling.requests import Requests, Unlabelled, draw_sample, read_requests
+from tunewright.labelling.settling import Labelled, Settled, settle
+from tunewright.labelling.votes import elect
+from tunewright.labelling.writing import LABELS, PEOPLE, SAMPLE, LabelReport, write_labels
+from tunewright.monitoring.store import open_store
+from tunewright.tasks import Task, task_of
+from tunewright.tasks.base import OneOf
+
+_ROUNDS, _LEAST_ROUND = 4, 50
+"""Into how many rounds the asking is divided where not every request is asked, and how many each has at least."""
+
+
+def forecast(spec: Spec) -> list[LabelForecast]:
+    """What asking all teachers would cost at most; nothing is asked.
+
+    Raises:
+        UserError: as `label`.
+    """
+    settings, requests = _settings(spec), _requests(spec)
+    wanted = len(requests.rows)
+    if settings.rows is not None:
+        wanted = min(wanted, settings.rows + settings.people)
+    paid = spec.path(Path(RUNS)) / PAID
+    with PaidAnswers(paid) if paid.exists() else nullcontext() as answers:
+        return label_forecast(spec, teachers_of(spec, asked=False), requests.rows[:wanted], answers)
+
+
+def label(spec: Spec) -> LabelReport:
+    """Ask the teachers, ask people, and write the files.
+
+    Raises:
+        UserError: the spec has no `label`, the requests can't be read, a teacher refuses or can't be reached, or the
+            store does not answer. What was paid is kept.
+    """
+    settings, requests = _settings(spec), _requests(spec)
+    task, folder = task_of(spec.task), spec.path(Path(LABELS))
+    teachers = teachers_of(spec)
+    folder.mkdir(exist_ok=True)
+    spec.path(Path(RUNS)).mkdir(exist_ok=True)
+    with sole_writer(folder):
+        sample = _sample(folder, requests.rows, settings, spec.seed)
+        with PaidAnswers(spec.path(Path(RUNS)) / PAID) as paid:
+            lessons, asked = _ask(spec, task, teachers, requests.rows, sample, paid)
+        people = _people(spec, folder, requests.rows)
+        settled = settle(task, asked, lessons.votes, people, sample)
+        disputed = _disputed(settled, people, sample, settings)
+        _ask_people(spec, [each for each in requests.rows if each.id in set(sample)], disputed, settings)
+        return write_labels(spec, folder, requests, lessons, settled, people, sample, disputed)
+
+
+def _settings(spec: Spec) -> LabelSpec:
+    if spec.label is None:
+        raise UserError(
+            "The spec does not say which requests to label.",
+            where="label",
+            fix="Write `label: {requests: requests.jsonl}`; docs/labels.md has an example.",
+        )
+    return spec.label
+
+
+def _requests(spec: Spec) -> Requests:
+    return read_requests(spec, spec.path(_settings(spec).requests))
+
+
+def _sample(folder: Path, rows: Sequence[Unlabelled], settings: LabelSpec, seed: int) -> list[str]:
+    """The random sample, which is drawn once."""
+    file = folder / SAMPLE
+    before = [row["id"] for row in read_jsonl(file)] if file.exists() else []
+    drawn = draw_sample(rows, settings.people, seed, before)
+    texts = {row.id: row.text for row in rows}
+    if drawn != before:
+        write_jsonl(file, ({"id": key, "text": texts[key]} for key in drawn))
+    return drawn
+
+
+def _ask(
+    spec: Spec,
+    task: Task,
+    teachers: Sequence[Teacher],
+    rows: Sequence[Unlabelled],
+    sample: Sequence[str],
+    paid: PaidAnswers,
+) -> tuple[Lessons, list[Unlabelled]]:
+    """(the votes, the requests that have them). The sample comes first, then what teaches most."""
+    settings, of_sample = _settings(spec), set(sample)
+    left = settings.budget_usd
+    lessons = Lessons({}, {}, 0.0)
+
+    def ask(some: Sequence[Unlabelled]) -> None:
+        nonlocal left
+        found = ask_teachers(spec, teachers, some, paid, left)
+        left -= found.usd
+        lessons.votes.update(found.votes)
+        lessons.days.update(found.days)
+        lessons.usd += found.usd
+        lessons.is_spent = lessons.is_spent or found.is_spent
+
+    ask([row for row in rows if row.id in of_sample])
+    others = [row for row in rows if row.id not in of_sample]
+    if settings.rows is None or settings.rows >= len(others):
+        if not lessons.is_spent:
+            ask(others)
+    else:
+        _ask_in_rounds(spec, task, others, settings.rows, lessons, ask)
+    return lessons, [row for row in rows if row.id in lessons.votes]
+
+
+def _ask_in_rounds(
+    spec: Spec,
+    task: Task,
+    rows: Sequence[Unlabelled],
+    most: int,
+    lessons: Lessons,
+    ask: Callable[[Sequence[Unlabelled]], None],
+) -> None:
+    """Ask about the requests that teach most, in rounds, so that a cheap model's doubts choose the later ones."""
+    cover = Cover([row.text for row in rows], spec.seed)
+    free = np.ones(len(rows), bool)
+    is_labels = isinstance(task.constraint, OneOf)
+    size = max(_LEAST_ROUND, -(-most // _ROUNDS)) if is_labels else most
+    while most and not lessons.is_spent:
+        doubts = _doubts(task, rows, lessons) if is_labels else None
+        chosen = cover.choose(min(size, most), doubts, among=free)
+        if not chosen:
+            return
+        ask([rows[number] for number in chosen])
+        free[chosen] = False
+        most -= len(chosen)
+
+
+def _doubts(task: Task, rows: Sequence[Unlabelled], lessons: Lessons) -> Floats | None:
+    """How unsure a linear model is of each request, from 0 to 1; None: there is nothing to learn from yet."""
+    learnt = [(row.text, each.answer) for row in rows if (each := _elected(task, row, lessons))]
+    if len({answer for _, answer in learnt}) < 2:
+        return None
+    model = fit_linear([text for text, _ in learnt], [answer for _, answer in learnt])
+    best = np.array([np.sort(logits)[-2:] for logits in model.of_texts([row.text for row in rows])])
+    return np.asarray(np.clip(1 - (best[:, 1] - best[:, 0]), 0.0, 1.0), float)
+
+
+def _elected(task: Task, row: Unlabelled, lessons: Lessons) -> Any:
+    return elect(task, row.text, lessons.votes[row.id]) if row.id in lessons.votes else None
+
+
+def _people(spec: Spec, folder: Path, rows: Sequence[Unlabelled]) -> dict[str, PeoplesAnswer]:
+    """People's answers: those of the store, and those that an earlier run has kept."""
+    file = folder / PEOPLE
+    kept = {
+        row["id"]: PeoplesAnswer(row["answer"], tuple(row["first"]), row["is_settled"])
+        for row in (read_jsonl(file) if file.exists() else ())
+    }
+    store = open_store(spec)
+    try:
+        found = kept | answers_of_people(store, spec.name, rows)
+    finally:
+        store.close()
+    texts = {row.id: row.text for row in rows}
+    found = {key: each for key, each in found.items() if key in texts}
+    write_jsonl(
+        file,
+        (
+            {"id": key, "text": texts[key], "answer": each.answer, "first": each.first, "is_settled": each.is_settled}
+            for key, each in sorted(found.items())
+        ),
+    )
+    return found
+
+
+def _disputed(
+    settled: Settled, people: dict[str, PeoplesAnswer], sample: Sequence[str], settings: LabelSpec
+) -> list[Labelled]:
+    """What teachers disagree on, and people have not answered; the most disputed first."""
+    of_sample = set(sample)
+    open_ones = [
+        each
+        for key, each in settled.labels.items()
+        if key not in of_sample and key not in people and each.agreement < settings.least_agreement
+    ]
+    return sorted(open_ones, key=lambda each: (each.agreement, each.row.id))
+
+
+def _ask_people(spec: Spec, sample: Sequence[Unlabelled], disputed: Sequence[Labelled], settings: LabelSpec) -> None:
+    shuffled = sorted(row.id for row in sample)
+    random.Random(spec.seed).shuffle(shuffled)
+    paired = set(shuffled[: round(settings.two_people * len(shuffled))])
+    store = open_store(spec)
+    try:
+        ask_people(store, spec.name, sample, paired, [each.row for each in disputed])
+    finally:
+        store.close()

@@ -1,0 +1,66 @@
+"""One answer out of several: what the teachers say about a request, and how far they agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunewright.tasks import Task
+from tunewright.tasks.base import OneOf
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One answer of a teacher to a request."""
+
+    teacher: str
+    answer: str | None
+    """In canonical form; None: the reply was no answer of the task."""
+
+
+@dataclass(frozen=True)
+class Elected:
+    """The answer that has the votes."""
+
+    answer: str
+    agreement: float
+    """The mean agreement of all votes with it, from 0 to 1. Each teacher counts once, however often it was asked, and a
+    vote without an answer agrees with nothing."""
+
+
+def elect(task: Task, request: str, votes: Sequence[Vote]) -> Elected | None:
+    """The answer that agrees best with all votes; of equals the one that came first. None: nobody gave one.
+
+    Two labels agree or they don't; records and texts agree as far as the task's primary metric says.
+    """
+    asked = Counter(vote.teacher for vote in votes)
+    shares = [1 / (len(asked) * asked[vote.teacher]) for vote in votes]
+    given = dict.fromkeys(vote.answer for vote in votes if vote.answer is not None)
+    if not given:
+        return None
+    sums = {
+        answer: sum(
+            share * agreement(task, request, vote.answer, answer)
+            for vote, share in zip(votes, shares, strict=True)
+            if vote.answer is not None
+        )
+        for answer in given
+    }
+    best = max(given, key=lambda answer: round(sums[answer], 9))
+    return Elected(best, min(1.0, sums[best]))
+
+
+def agreement(task: Task, request: str, answer: str, other: str) -> float:
+    """How far two answers in canonical form agree, from 0 to 1."""
+    if answer == other:
+        return 1.0
+    if isinstance(task.constraint, OneOf):
+        return 0.0
+    return task.measures(request, answer, other)[task.primary_metric].score
+
+
+def own_answer(task: Task, request: str, votes: Sequence[Vote], teacher: str) -> str | None:
+    """What one teacher answers: what most of its own votes say."""
+    elected = elect(task, request, [vote for vote in votes if vote.teacher == teacher])
+    return elected.answer if elected else None

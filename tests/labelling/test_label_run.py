@@ -1,0 +1,237 @@
+"""From requests without answers to a training set with weights and a test set of people's answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from fastapi.responses import JSONResponse
+from typer.testing import CliRunner
+
+from tests.conftest import LABELS
+from tests.evaluation.large_model import LargeModel, large_model
+from tests.labelling.played import KEY, answer, project, rows_of, teacher, text, truth
+from tunewright.cli import app
+from tunewright.core.errors import UserError
+from tunewright.data.readers import Columns, read
+from tunewright.labelling.run import forecast, label
+from tunewright.labelling.summary import summary
+from tunewright.tasks import Example
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "sk-of-the-teacher")
+
+
+@pytest.fixture
+def play() -> Iterator[Callable[..., LargeModel]]:
+    """Starts teachers."""
+    with ExitStack() as stack:
+        yield lambda right, name="": stack.enter_context(large_model(teacher(right, name)))
+
+
+def test_teachers_then_people_make_both_sets(play: Callable[..., LargeModel], tmp_path: Path) -> None:
+    good, poor = play(0.95), play(0.8, "poor")
+    spec = project(tmp_path, {"good": good.url, "poor": poor.url, "third": play(0.85, "third").url}, 160, people=60)
+    first = label(spec)
+    assert (first.requests, first.asked, first.test, first.sample) == (160, 160, 0, 60)
+    assert not first.weights_by_people
+    assert "Nobody knows yet how good these labels are: 60 random requests" in "\n".join(summary(spec, first))
+    asked = len(good.asked)
+    assert answer(spec, "ann") == 60 + first.disputed
+    assert answer(spec, "bob", lambda asked: "refund" if asked.endswith("e") else truth(asked)) == 12
+    second = label(spec)
+    assert len(good.asked) == asked  # nothing is paid twice
+    audit = second.audit
+    assert audit.answered == second.test == 60 - sum(each.state == "conflict" for each in captures(spec))
+    assert audit.teachers["good"].low <= 0.95 <= audit.teachers["good"].high
+    assert audit.teachers["poor"].low <= 0.8 <= audit.teachers["poor"].high
+    assert audit.pairs == 12
+    train, test = rows_of(spec, "train.jsonl"), rows_of(spec, "test.jsonl")
+    assert not train.keys() & test.keys()
+    assert all(row["label"] == truth(row["text"]) for row in test.values())
+    assert all("call" not in row for row in test.values())
+    by_people = [row for row in train.values() if "call" not in row]
+    assert len(by_people) == second.by_people == first.disputed
+    by_teachers = [row for row in train.values() if "call" in row]
+    assert {row["call"]["model"] for row in by_teachers} == {"good + poor + third"}
+    right = sum(row["label"] == truth(row["text"]) for row in by_teachers) / len(by_teachers)
+    assert right > 0.93
+
+
+def captures(spec: object) -> list[object]:
+    from tunewright.labelling.people import queue_of
+    from tunewright.monitoring.store import open_store
+    from tunewright.monitoring.store.tables import Capture
+
+    store = open_store(spec)  # type: ignore[arg-type]
+    with store.session() as session:
+        found = session.query(Capture).filter_by(model=queue_of(spec.name)).all()  # type: ignore[attr-defined]
+    store.close()
+    return list(found)
+
+
+def test_people_say_what_one_teachers_labels_are_worth(play: Callable[..., LargeModel], tmp_path: Path) -> None:
+    spec = project(tmp_path, {"only": play(0.7).url}, count=300, people=120)
+    assert {row["weight"] for row in label(spec) and rows_of(spec, "train.jsonl").values()} == {1.0}
+    answer(spec)
+    report = label(spec)
+    assert report.weights_by_people
+    rows = rows_of(spec, "train.jsonl").values()
+    right, wrong = (
+        [row["weight"] for row in rows if (row["label"] == truth(row["text"])) is is_right]
+        for is_right in (True, False)
+    )
+    assert sum(right) / len(right) > sum(wrong) / len(wrong) + 0.2
+
+
+def test_the_training_file_is_read_with_its_weights(play: Callable[..., LargeModel], tmp_path: Path) -> None:
+    spec = project(
+        tmp_path, {"one": play(0.9).url, "two": play(0.9, "two").url, "three": play(0.9, "three").url}, 100, people=20
+    )
+    report = label(spec)
+    examples = [each for each in read(tmp_path / "labels/train.jsonl", columns=Columns()) if isinstance(each, Example)]
+    assert len(examples) == report.training
+    assert {round(each.weight, 2) for each in examples} == {0.67, 1.0}
+    assert all(each.meta.extra["call"]["model"] == "one + two + three" for each in examples)
+
+
+def test_several_answers_of_one_teacher_tell_how_sure_it_is(play: Callable[..., LargeModel], tmp_path: Path) -> None:
+    played = play(1.0)
+    answers = iter(range(10_000))
+    played.reply = lambda asked: truth(asked) if next(answers) % 4 else LABELS[0]
+    spec = project(tmp_path, {"api": played.url}, count=40, people=0, teachers=[{"api": "api", "samples": 4}])
+    report = label(spec)
+    assert len(played.asked) == 160
+    assert {body["temperature"] for body in played.asked} == {0.7}
+    assert 0.7 < report.agreement < 1
+    assert all(row["label"] == truth(row["text"]) for row in rows_of(spec, "train.jsonl").values())
+
+
+def test_the_budget_ends_the_asking_and_loses_nothing(play: Callable[..., LargeModel], tmp_path: Path) -> None:
+    played = play(1.0)
+    usd = 0.003
+    spec = project(tmp_path, {"api": played.url}, people=10, budget_usd=usd)
+    report = label(spec)
+    assert report.is_spent
+    assert 10 <= report.asked < 300
+    assert report.training == report.asked - 10
+    assert report.usd <= usd
+    assert "label.budget_usd" in "\n".join(summary(spec, report))
+    asked = len(played.asked)
+    again = label(project(tmp_path, {"api": played.url}, people=10, budget_usd=5))
+    assert (again.asked, len(played.asked)) == (300, 300)
+    assert asked < 300
+
+
+def test_a_teacher_that_fails_is_one_paragraph_and_what_was_paid_stays(
+    play: Callable[..., LargeModel], tmp_path: Path
+) -> None:
+    played = play(1.0)
+    spec = project(tmp_path, {"api": played.url}, count=60, people=0)
+    fine = played.reply
+
+    def fails_later(asked: str) -> str:
+        if len(played.asked) >= 30:
+            played.always = JSONResponse({"error": {"message": "no", "code": "invalid_api_key"}}, 401)
+        return str(fine(asked))
+
+    played.reply = fails_later
+    with pytest.raises(UserError, match="does not accept this key"):
+        label(spec)
+    played.always, played.reply = None, fine
+    before = len(played.asked)
+    assert label(spec).asked == 60
+    assert len(played.asked) - before <= 40
+
+
+def test_what_teaches_most_is_asked_first(play: Callable[..., LargeModel], tmp_path: Path) -> None:
+    played = play(1.0)
+    spec = project(tmp_path, {"api": played.url}, count=300, people=20, rows=100)
+    report = label(spec)
+    assert (report.asked, report.training) == (120, 100)
+    assert len(played.asked) == 120
+    first = rows_of(spec, "train.jsonl")
+    assert label(spec).asked == 120
+    assert len(played.asked) == 120
+    assert rows_of(spec, "train.jsonl") == first
+
+
+def test_the_sample_stays_where_requests_are_added(play: Callable[..., LargeModel], tmp_path: Path) -> None:
+    played = play(1.0)
+    spec = project(tmp_path, {"api": played.url}, count=100, people=20)
+    label(spec)
+    answer(spec)
+    label(spec)
+    before = rows_of(spec, "test.jsonl")
+    spec = project(tmp_path, {"api": played.url}, count=150, people=30)
+    report = label(spec)
+    assert (report.sample, report.test) == (30, 20)
+    assert rows_of(spec, "test.jsonl") == before
+
+
+def test_people_who_differ_make_no_test_row_until_somebody_settles(
+    play: Callable[..., LargeModel], tmp_path: Path
+) -> None:
+    spec = project(tmp_path, {"api": play(1.0).url}, count=60, people=20, two_people=1.0)
+    label(spec)
+    answer(spec, "ann")
+    assert label(spec).test == 20  # one word is enough until there is another
+    answer(spec, "bob", lambda _: LABELS[0])
+    report = label(spec)
+    assert report.test == sum(truth(row["text"]) == LABELS[0] for row in rows_of(spec, "sample.jsonl").values())
+    assert report.audit.people_agree
+    assert report.audit.people_agree.value == pytest.approx(report.test / 20)
+
+
+def test_the_command_tells_the_cost_before_it_asks(play: Callable[..., LargeModel], tmp_path: Path) -> None:
+    played = play(1.0)
+    spec = project(tmp_path, {"api": played.url}, count=50, people=10)
+    (found,) = forecast(spec)
+    assert (found.questions, found.kept, played.asked) == (50, 0, [])
+    label(spec)
+    (found,) = forecast(spec)
+    assert (found.kept, found.usd) == (50, 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "what"),
+    [
+        ('{"question": "hello"}', "has no text"),
+        ('{"text": "hello", "label": "billing"}', "has an answer already"),
+        ('{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "x"}]}', "an answer"),
+    ],
+)
+def test_a_file_without_requests_is_one_paragraph(
+    lines: str, what: str, play: Callable[..., LargeModel], tmp_path: Path
+) -> None:
+    spec = project(tmp_path, {"api": play(1.0).url})
+    (tmp_path / "requests.jsonl").write_text(lines, "utf-8")
+    with pytest.raises(UserError, match="No row is a request") as told:
+        label(spec)
+    assert what in told.value.paragraph()
+
+
+def test_conversations_are_asked_with_their_earlier_turns(play: Callable[..., LargeModel], tmp_path: Path) -> None:
+    played = play(1.0)
+    spec = project(tmp_path, {"api": played.url}, people=0)
+    spec.task.earlier_turns = 2
+    turns = [("user", text(0)), ("assistant", "Yes?"), ("user", "Help")]
+    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    (tmp_path / "requests.jsonl").write_text(json.dumps(row), "utf-8")
+    label(spec)
+    assert played.asked[0]["messages"][-1]["content"] == f"user: {text(0)}\n\nassistant: Yes?\n\nuser: Help"
+
+
+def test_a_spec_without_teachers_or_requests_is_one_paragraph(tmp_path: Path) -> None:
+    (tmp_path / "tunewright.yaml").write_text(
+        "name: x\ntask: {kind: classify, instruction: Route, labels: [a, b]}\ndata: {train: labels/train.jsonl}\n"
+    )
+    told = CliRunner().invoke(app.app, ["label", str(tmp_path)])
+    assert "label: {requests: requests.jsonl}" in str(told.exception.paragraph())  # type: ignore[union-attr]

@@ -1,0 +1,79 @@
+"""People answer requests that have no answer: nobody sees what a teacher says, and some are asked of two people."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from tests.conftest import LABELS
+from tests.monitoring.reviewing import EXTRACT, Browser, site_with
+from tunewright.labelling.people import PeoplesAnswer, answers_of_people, ask_people, queue_of
+from tunewright.labelling.requests import Unlabelled
+from tunewright.monitoring.store import Store
+from tunewright.monitoring.store.tables import Capture
+from tunewright.review.site import Site
+
+pytestmark = pytest.mark.slow
+
+ROWS = [Unlabelled(str(number), f"request {number}\0") for number in range(4)]
+NAME = "tickets"
+
+
+def site(store: Store, task: object = None) -> Site:
+    ask_people(store, NAME, ROWS[:3], {"0"}, ROWS[3:])
+    made = site_with(store, task) if task else site_with(store)
+    made.model, made.labels = queue_of(NAME), True
+    return made
+
+
+def test_requests_are_shown_without_any_answer_and_the_sample_comes_first(store: Store) -> None:
+    ann = Browser(site(store))
+    page = ann.get("/").text
+    assert "request 0" in page
+    assert "Drawn at random" in page
+    for hidden in ("The model's answer", "Doubt", "Right <kbd>", "version"):
+        assert hidden not in page
+    ann.submit(f"/item/{ann.shown()}", answer=LABELS[1])
+    ann.submit(f"/item/{ann.shown()}", say="none")
+    ann.submit(f"/item/{ann.shown()}", answer=LABELS[0])
+    page = ann.get("/").text
+    assert "The teachers disagree" in page
+    assert "request 3" in page
+    ann.submit(f"/item/{ann.shown()}", answer=LABELS[2])
+    assert "tunewright label" in ann.get("/").text
+    said = answers_of_people(store, NAME, ROWS)
+    assert said["0"] == PeoplesAnswer(LABELS[1], (LABELS[1],), is_settled=False)
+    assert {each.answer for each in said.values()} == {LABELS[1], None, LABELS[0], LABELS[2]}
+    assert "Answers that reviewers call right" not in ann.get("/overview").text
+
+
+def test_some_wait_for_two_people_and_their_differences_for_a_third_word(store: Store) -> None:
+    made = site(store)
+    ann, bob = Browser(made), Browser(made, "bob")
+    first = ann.shown()
+    ann.submit(f"/item/{first}", answer=LABELS[0])
+    with store.session() as session:
+        assert session.get_one(Capture, first).state == "open"
+    assert "hidden until" in bob.get("/history").text
+    assert bob.shown() == first
+    bob.submit(f"/item/{first}", answer=LABELS[1])
+    said = answers_of_people(store, NAME, ROWS)["0"]
+    assert (said.answer, said.first, said.is_open) == (None, (LABELS[0], LABELS[1]), True)
+    ann.submit(f"/item/{first}", answer=LABELS[1])
+    said = answers_of_people(store, NAME, ROWS)["0"]
+    assert (said.answer, said.first, said.is_settled) == (LABELS[1], (LABELS[0], LABELS[1]), True)
+
+
+def test_records_are_written_into_an_empty_field(store: Store) -> None:
+    page = Browser(site(store, EXTRACT)).get("/").text
+    assert "Write the answer" in page
+    assert "Correct it here" not in page
+
+
+def test_asking_again_changes_nothing(store: Store) -> None:
+    site(store)
+    ask_people(store, NAME, ROWS[:3], set(), ROWS[3:])
+    with store.session() as session:
+        captures = session.scalars(select(Capture).where(Capture.model == queue_of(NAME))).all()
+        assert sorted(each.priority for each in captures) == [1.0, 2.0, 2.0, 3.0]
+        assert all("\0" not in each.request for each in captures)
