@@ -99,8 +99,11 @@ def _sections(model: type[BaseModel], prefix: str, intro: str) -> Iterator[str]:
                 yield f"\n### `{key}.kind: {kind}` {{#{key}.{kind}}}\n\n"
                 yield _table(each.model_fields, f"{key}.", f"{key}.{kind}")
         elif inner and get_origin(field.annotation) is tuple:
-            one = next(other for other, its in fields.items() if its.annotation is inner[0])
-            yield f"\n## `{key}` {{#{key}}}\n\n{meaning} Each entry has the keys of [`{one}`](#{one}).\n"
+            one = next((other for other, its in fields.items() if its.annotation is inner[0]), None)
+            if one:
+                yield f"\n## `{key}` {{#{key}}}\n\n{meaning} Each entry has the keys of [`{one}`](#{one}).\n"
+            else:
+                yield from _sections(inner[0], f"{key}.", meaning)
         elif inner:
             yield from _sections(inner[0], f"{key}.", meaning)
 

@@ -32,7 +32,7 @@ from tunewright.labelling.asking import (
 from tunewright.labelling.choosing import Cover, Floats
 from tunewright.labelling.people import PeoplesAnswer, answers_of_people, ask_people
 from tunewright.labelling.requests import Requests, Unlabelled, draw_sample, read_requests
-from tunewright.labelling.settling import Labelled, Settled, settle
+from tunewright.labelling.settling import Labelled, SettledLabels, settle
 from tunewright.labelling.votes import elect
 from tunewright.labelling.writing import LABELS, PEOPLE, SAMPLE, LabelReport, write_labels
 from tunewright.monitoring.store import open_store
@@ -200,7 +200,7 @@ def _people(spec: Spec, folder: Path, rows: Sequence[Unlabelled]) -> dict[str, P
 
 
 def _disputed(
-    settled: Settled, people: dict[str, PeoplesAnswer], sample: Sequence[str], settings: LabelSpec
+    settled: SettledLabels, people: dict[str, PeoplesAnswer], sample: Sequence[str], settings: LabelSpec
 ) -> list[Labelled]:
     """What teachers disagree on, and people have not answered; the most disputed first."""
     of_sample = set(sample)

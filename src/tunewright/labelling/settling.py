@@ -36,7 +36,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettledLabels:
     """What all votes give."""
 
     labels: dict[str, Labelled]
@@ -53,7 +53,7 @@ def settle(
     votes: Mapping[str, Sequence[Vote]],
     people: Mapping[str, PeoplesAnswer],
     sample: Sequence[str],
-) -> Settled:
+) -> SettledLabels:
     """Decide on each request.
 
     Where several teachers choose labels, their tables of confusion decide (`dawid_skene`), else the vote. What people
@@ -88,7 +88,7 @@ def settle(
         row.id: Labelled(row, answer, float(agreement), float(weight))
         for row, answer, agreement, weight in zip(kept, answers, agreements, weights, strict=True)
     }
-    return Settled(labels, own, trust.coefficients is not None)
+    return SettledLabels(labels, own, trust.coefficients is not None)
 
 
 def _is_right(task: Task, request: str, said: str | None, answer: str) -> bool:

@@ -19,7 +19,7 @@ from tunewright.labelling.asking import Lessons
 from tunewright.labelling.audit import TOGETHER, Audit, audit
 from tunewright.labelling.people import PeoplesAnswer
 from tunewright.labelling.requests import Requests, Unlabelled
-from tunewright.labelling.settling import Labelled, Settled
+from tunewright.labelling.settling import Labelled, SettledLabels
 from tunewright.tasks import Example, Meta, Task, task_of
 from tunewright.tasks.base import JsonRecord, OneOf, SomeOf
 
@@ -69,7 +69,7 @@ def write_labels(
     folder: Path,
     requests: Requests,
     lessons: Lessons,
-    settled: Settled,
+    settled: SettledLabels,
     people: dict[str, PeoplesAnswer],
     sample: Sequence[str],
     disputed: Sequence[Labelled],
@@ -120,7 +120,9 @@ def write_labels(
     return report
 
 
-def _taught(rows: Sequence[Unlabelled], settled: Settled, people: Mapping[str, PeoplesAnswer]) -> Iterator[Labelled]:
+def _taught(
+    rows: Sequence[Unlabelled], settled: SettledLabels, people: Mapping[str, PeoplesAnswer]
+) -> Iterator[Labelled]:
     """The training rows: people's answer where there is one, else the teachers'."""
     for row in rows:
         said, voted = people.get(row.id), settled.labels.get(row.id)

@@ -245,7 +245,9 @@ def undo(site: SiteOf, session: Reviewing, form: Posted) -> Response:
 @router.get("/history")
 def all_reviews(request: Request, site: SiteOf, session: SignedIn, before: Before = None) -> HTMLResponse:
     with site.store.session() as transaction:
-        entries = history(transaction, site.model, session.person.reviewer, before, blind=site.wanted > 1 or site.labels)
+        entries = history(
+            transaction, site.model, session.person.reviewer, before, blind=site.wanted > 1 or site.labels
+        )
         return site.page(request, "history.html.jinja", entries=entries, before=before)
 
 
