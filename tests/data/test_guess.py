@@ -211,7 +211,7 @@ def test_csv_files_are_read_too(tmp_path: Path) -> None:
     "rows", [[{"text": t} for t in TEXTS], labelled("same"), labelled("a", ""), labelled("a", None)]
 )
 def test_data_without_a_label_column_is_refused_with_its_columns(rows: list[dict[str, object]], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"No column looks like labels.*The columns are: text"):
+    with pytest.raises(UserError, match=r"No column looks like labels.*The columns are: text.*tunewright label"):
         guess_spec(write(tmp_path / "d.jsonl", rows), tmp_path)
 
 

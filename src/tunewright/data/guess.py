@@ -215,7 +215,8 @@ def _answer_column(columns: dict[str, list[Any]], path: Path) -> str:
         "labels (two or more values that repeat, or lists of them), records (objects) or answers (a column named "
         "reply, answer, …)"
     )
-    return _best(columns, score, path, what)
+    fix = f"{_ROWS} If nobody has answered these requests yet, APIs can: tunewright label  (docs/labels.md)"
+    return _best(columns, score, path, what, fix)
 
 
 def _text_column(columns: dict[str, list[Any]], label: str, path: Path) -> str:
@@ -226,7 +227,7 @@ def _text_column(columns: dict[str, list[Any]], label: str, path: Path) -> str:
         length = sum(map(len, values)) / len(columns[name])
         return length * (3 if name.lower() in _TEXT_NAMES else 1)
 
-    return _best(columns, score, path, "text")
+    return _best(columns, score, path, "text", _ROWS)
 
 
 def _document_column(columns: dict[str, list[Any]], folder: Path) -> str:
@@ -238,14 +239,17 @@ def _document_column(columns: dict[str, list[Any]], folder: Path) -> str:
     return next((name for name in columns if all(map(is_document, columns[name][:_SAMPLE]))), "")
 
 
-def _best(columns: dict[str, list[Any]], score: Any, path: Path, what: str) -> str:
+_ROWS = 'Rows look like {"text": …, "label": …}; compare the data in examples/.'
+
+
+def _best(columns: dict[str, list[Any]], score: Any, path: Path, what: str, fix: str) -> str:
     scored = {name: value for name in columns if (value := score(name)) is not None}
     if not scored:
         raise UserError(
             f"No column looks like {what}.",
             where=path,
             why=f"The columns are: {', '.join(columns)}.",
-            fix='Rows look like {"text": …, "label": …}; compare the data in examples/.',
+            fix=fix,
         )
     return max(scored, key=lambda name: float(scored[name]))
 
