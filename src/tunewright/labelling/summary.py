@@ -45,7 +45,6 @@ def summary(spec: Spec, report: LabelReport) -> Iterator[str]:
 
 def _of_people(spec: Spec, report: LabelReport) -> Iterator[str]:
     found = report.audit
-    waiting = report.sample - report.test
     if not found.answered:
         yield (
             f"Nobody knows yet how good these labels are: {report.sample:,} random requests wait for people, who don't "
@@ -56,8 +55,11 @@ def _of_people(spec: Spec, report: LabelReport) -> Iterator[str]:
         if name != TOGETHER or len(found.teachers) > 2:
             who = "All together" if name == TOGETHER else name
             yield f"{who}: right on {_shown(each)} of {found.answered:,} requests that people answered."
-    if waiting > 0:
-        yield f"{waiting:,} requests of the sample still wait for people: tunewright review {spec.folder} --labels"
+    if report.waiting:
+        waiting = f"{report.waiting:,} requests of the sample still wait for people"
+        yield f"{waiting}: tunewright review {spec.folder} --labels"
+    if report.unsettled:
+        yield f"On {report.unsettled:,} requests people differ: decide on the page Agreement of the same app."
     if together := found.together:
         margin, half = spec.goal.margin, (together.high - together.low) / 2
         needed = answers_needed(together.value, margin)

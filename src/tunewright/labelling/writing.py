@@ -55,6 +55,10 @@ class LabelReport:
     test: int
     """Rows of `test.jsonl`."""
     sample: int
+    waiting: int
+    """Requests of the sample that nobody has answered."""
+    unsettled: int
+    """Requests on which people differ, and nobody has decided."""
     agreement: float
     """The mean agreement of the teachers' votes."""
     weights_by_people: bool
@@ -111,6 +115,8 @@ def write_labels(
         disputed=len(disputed),
         test=len(answered),
         sample=len(sample),
+        waiting=sum(key not in people for key in sample),
+        unsettled=sum(each.is_open for each in people.values()),
         agreement=float(np.mean([each.agreement for each in settled.labels.values()])) if settled.labels else 0.0,
         weights_by_people=settled.by_people,
         audit=audit(task, sampled, people, own),
