@@ -27,10 +27,11 @@ class Budget:
     Args:
         limit: in USD.
         price: the model's price.
+        section: the section of the spec whose `budget_usd` is the limit, for error messages.
     """
 
-    def __init__(self, limit: float, price: ApiPrice):
-        self._limit, self._price = limit, price
+    def __init__(self, limit: float, price: ApiPrice, section: str = "baseline"):
+        self._limit, self._price, self.section = limit, price, section
         self._changed = Condition()
         self._reserved, self._under_way = 0.0, 0
         self._tokens_a_byte: float | None = None

@@ -146,7 +146,7 @@ class Endpoint:
                     for index in pending[done]:
                         yield index, answer
             except BudgetReachedError:
-                raise self._no_budget(len(questions)) from None
+                raise self._no_budget(len(questions), budget.section) from None
             finally:
                 stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -236,12 +236,15 @@ class Endpoint:
             fix="Type: az login  (on Azure: give the machine's identity the role Cognitive Services OpenAI User)",
         )
 
-    def _no_budget(self, count: int) -> UserError:
+    def _no_budget(self, count: int, section: str) -> UserError:
+        changes = f"Allow more: {section}.budget_usd=…"
+        if section == "baseline":
+            changes = "Allow more, or ask fewer: baseline.budget_usd=…, baseline.sample=…"
         return UserError(
-            "The next answer could pass the budget (baseline.budget_usd).",
+            f"The next answer could pass the budget ({section}.budget_usd).",
             where=self._url,
             why=f"The answers so far, of {count:,} questions, are kept and are not paid again.",
-            fix="Allow more, or ask fewer: baseline.budget_usd=…, baseline.sample=…; then type the same command again.",
+            fix=f"{changes}; then type the same command again.",
         )
 
     def _explained(self, error: Exception) -> UserError:
@@ -265,11 +268,13 @@ class Endpoint:
             case openai.APIConnectionError():
                 what = "The endpoint can't be reached."
                 fix = f"Check `url` under {section}, and the network. {again}"
-            case openai.BadRequestError() | openai.UnprocessableEntityError() if section != "judge":
+            case openai.BadRequestError() | openai.UnprocessableEntityError():
                 complaint = _complaint(error)
                 what = f"The endpoint does not take this request (status {error.status_code}"
                 what += f", {complaint})." if complaint else ")."
-                fix = f"Where it takes no response_format, write `structured: false` under {section}. {again}"
+                fix = again
+                if section != "judge":
+                    fix = f"Where it takes no response_format, write `structured: false` under {section}. {again}"
                 if complaint in (_EFFORT, "reasoning", "reasoning.effort"):
                     fix = f"Give it another `reasoning_effort` under {section}, or none. {again}"
             case openai.APIStatusError(status_code=status):
