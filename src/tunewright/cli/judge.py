@@ -103,7 +103,7 @@ def _print(judged: JudgedData) -> None:
         f"{judged.share:.1%}. Its marks cost ${judged.usd:,.4f}."
     )
     if judged.unread:
-        typer.echo(f"It gave {judged.unread:,} rows no mark that can be read; they stay.")
+        typer.echo(f"It gave {judged.unread:,} rows no mark: refused, too long for it, or none of 1 to 5. They stay.")
     for row in judged.worst:
         typer.echo(f"  {row.mark}  {row.where}  {shortened(row.text, _LETTERS)} → {shortened(row.answer, _LETTERS)}")
     for sentence in judged.told:

@@ -38,9 +38,11 @@ def test_both_errors_at_the_mark_are_counted_apart() -> None:
     assert found.within_one.value == pytest.approx(8 / 9)
     assert found.missed and found.missed.value == pytest.approx(1 / 4)
     assert found.lost and found.lost.value == pytest.approx(2 / 5)
+    assert found.right and found.right.value == pytest.approx(3 / 5)
     said = " ".join(found.sentences)
     assert "Of 4 answers that people put below 3, the judge keeps 25%" in said
     assert "Of 5 that people keep, the judge leaves out 40%" in said
+    assert "People would leave out 60%" in said
     assert "no mark to 1 further" in said
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from tests.conftest import make_spec
 from tests.evaluation.large_model import SECRET, LargeModel, large_model
@@ -150,6 +150,23 @@ def test_faults_of_the_endpoint_cost_no_row(model: LargeModel, tmp_path: Path) -
     found = judged(project(model, tmp_path))
     assert (found.left_out, found.unread) == (2, 0)
     assert len(model.asked) == 13
+
+
+def test_a_row_that_is_too_long_for_the_judge_stops_nothing(model: LargeModel, tmp_path: Path) -> None:
+    detail = {"message": "This model reads 8192 tokens", "param": "messages", "code": "context_length_exceeded"}
+    model.failures = [JSONResponse({"error": detail}, 400)]
+    found = judged(project(model, tmp_path))
+    assert (found.rows, found.unread) == (10, 1)
+
+
+def test_a_call_of_a_tool_is_marked_as_one(model: LargeModel, tmp_path: Path) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "track", "arguments": '{"parcel": "<2>"}'}}
+    answer = {"role": "assistant", "content": None, "tool_calls": [call]}
+    chat = [{"role": "user", "content": "r"}]
+    rows = [{"messages": [*chat, answer]}, {"messages": [*chat, {"role": "assistant", "content": "a <5>"}]}]
+    assert judged(project(model, tmp_path, rows)).left_out == 1
+    answers = {json.loads(body["messages"][-1]["content"])["answer"] for body in model.asked}
+    assert answers == {'track({"parcel": "<2>"})', "a <5>"}
 
 
 def test_a_mark_that_thinking_cut_off_is_asked_for_with_more_room(model: LargeModel, tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ _TEMPERATURE = "temperature"
 """An argument that models which think before they answer refuse."""
 _EFFORT = "reasoning_effort"
 
+_NO_ANSWER = ("content_filter", "context_length_exceeded")
+"""Codes of refusals that concern one request only: a filter's, and that of a prompt longer than the model reads."""
+
 Chat = Sequence[dict[str, str]]
 """Messages of a conversation, with role and content."""
 
@@ -200,7 +203,7 @@ class Endpoint:
         try:
             return ask(self._protocol, self._client, self._model, question.messages, options)
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            if error.code == "content_filter":
+            if error.code in _NO_ANSWER:
                 return Paid("", ending="refused")
             complaint = _complaint(error)
             if complaint == _TEMPERATURE and _TEMPERATURE in options:

@@ -49,6 +49,8 @@ class MarkAgreement:
     """Of the answers that people put below the least mark, the share that the judge does not; None: there are none."""
     lost: Interval | None
     """Of the answers that people do not put below it, the share that the judge does; None: there are none."""
+    right: Interval | None
+    """Of the answers that the judge puts below it, the share that people do too; None: there are none."""
     below: int
     """Answers that people put below the least mark."""
     p_value: float
@@ -78,6 +80,13 @@ class MarkAgreement:
             )
         if self.lost:
             told.append(f"Of {self.rows - self.below:,} that people keep, the judge leaves out {_share(self.lost)}.")
+        if self.right:
+            told.append(f"People would leave out {_share(self.right)} of what the judge leaves out.")
+        if self.missed and (self.missed.high - self.missed.low) / 2 > MARGIN:
+            told.append(
+                f"To tell the share that it keeps to within {100 * MARGIN:.0f} points (95 %) takes about "
+                f"{self.rows * enough(MARGIN) / self.below:,.0f} marks of rows drawn at random."
+            )
         if self.unread:
             told.append(f"It gave no mark to {self.unread:,} further answers that people marked.")
         if not self.beyond_chance and not self.by_chance:
@@ -123,6 +132,7 @@ def agreement_of(people: Sequence[int], judge: Sequence[int | None], least: int,
         least,
         wilson(missed, found + missed) if found + missed else None,
         wilson(lost, lost + kept) if lost + kept else None,
+        wilson(found, found + lost) if found + lost else None,
         found + missed,
         float(fisher_exact(table, alternative="greater").pvalue),
     )

@@ -268,7 +268,9 @@ def _on_biases(settings: JudgeSpec, marker: Marker, people: list[PeoplesMark], t
     lengths = [len(each.text.answer) for each, _ in both]
     of_people = by_length([each.mark for each, _ in both], lengths)
     of_judge = by_length([mark for _, mark in both], lengths)
-    return bias_sentences(settings.model, tally, by_length(tally.marks, tally.lengths), (of_people, of_judge))
+    return bias_sentences(
+        settings.priced_as or settings.model, tally, by_length(tally.marks, tally.lengths), (of_people, of_judge)
+    )
 
 
 def _no_marks(settings: JudgeSpec) -> UserError:
