@@ -296,7 +296,9 @@ def test_a_test_drawn_from_the_rows_is_warned_of(model: LargeModel, tmp_path: Pa
     assert "tunewright data freeze" in found.told[-1]
 
 
-def test_the_forecast_asks_nothing_and_knows_what_is_paid(model: LargeModel, tmp_path: Path) -> None:
+def test_the_forecast_asks_nothing_and_knows_what_is_paid(
+    model: LargeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [*ROWS, ROWS[0], {"text": "I am jane.doe@corp.test", "label": "<4>"}]
     spec = project(model, tmp_path, rows, human_marks=peoples(tmp_path, [("<5>", 5)]))
     found = marking_forecast(spec, tmp_path / "runs")
@@ -304,6 +306,8 @@ def test_the_forecast_asks_nothing_and_knows_what_is_paid(model: LargeModel, tmp
     assert found.usd == pytest.approx(price_book().api("gpt-4o").usd(found.prompt_tokens, 12))
     assert not model.asked
     judged(spec)
+    assert "12 rows to large" in (said := capsys.readouterr().err)
+    assert "1 of them hold personal data (D015)" in said
     left = marking_forecast(spec, tmp_path / "runs")
     assert (left.questions, left.kept, left.prompt_tokens, left.usd) == (12, 12, 0, 0)
 

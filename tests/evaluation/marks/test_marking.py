@@ -31,6 +31,7 @@ from tunewright.evaluation.marks.marking import MarkedText, mark_of, price_of, q
         ("4/10", None),
         ("The answer has 3 faults", None),
         ("5 because it is polite", None),
+        ("." * 200_000, None),
     ],
 )
 def test_a_reply_is_read_where_it_is_a_mark(reply: str, mark: int | None) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tunewright.config import JudgeSpec, Spec
 from tunewright.core.artifacts import write_json, write_jsonl
 from tunewright.core.errors import UserError
-from tunewright.core.progress import Tracker, track
+from tunewright.core.progress import Tracker, say, track
 from tunewright.data.checks.rows import personal_data
 from tunewright.data.shown import shown
 from tunewright.economics import price_book
@@ -141,7 +141,7 @@ def leave_out(
     settings = judge_of(spec)
     price, people = price_of(settings, price_book(spec.price_file)), peoples_marks(spec)
     require_replaceable(spec, output)
-    rows = sum(1 for _ in judged_rows(spec))
+    rows = _counted(spec, settings)
     if not rows:
         raise UserError(
             "No training row can be judged.", where=spec.path(spec.data.train), fix="Type: tunewright data check"
@@ -159,6 +159,17 @@ def leave_out(
             judged = replace(judged, unreadable=unreadable)
             write_json(folder / SUMMARY, asdict(judged))
     return judged, refusal
+
+
+def _counted(spec: Spec, settings: JudgeSpec) -> int:
+    """The number of rows to judge. Says what goes where, before anything does."""
+    rows = personal = 0
+    for example, _ in judged_rows(spec):
+        rows, personal = rows + 1, personal + bool(personal_data(example))
+    say(f"  {rows:,} rows to {settings.model} at {settings.url}, for ${settings.budget_usd:,.2f} at most")
+    if personal:
+        say(f"  {personal:,} of them hold personal data (D015)")
+    return rows
 
 
 def _instruction(spec: Spec) -> str:
