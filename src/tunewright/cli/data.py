@@ -1,4 +1,4 @@
-"""`tunewright data`: check, fix, split and freeze the data, and print documents as the model reads them."""
+"""`tunewright data`: check, fix, judge, split and freeze the data, and print documents as the model reads them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 
 from tunewright.cli.curve import curve
 from tunewright.cli.freeze import freeze
+from tunewright.cli.judge import judge
 from tunewright.cli.options import AllowCodeOption, ForceOption, JsonOption, OverridesArgument, RunsOption, print_json
 from tunewright.cli.steps import step_command
 from tunewright.core.errors import GateFailed, UserError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from tunewright.data.job import Job
     from tunewright.pii import Pseudonymiser
 
-app = typer.Typer(help="Check, fix, split and freeze the data.", no_args_is_help=True)
+app = typer.Typer(help="Check, fix, judge, split and freeze the data.", no_args_is_help=True)
 
 TargetArgument = Annotated[
     Path,
@@ -137,6 +138,7 @@ def text(
 
 app.command("curve")(curve)
 app.command("freeze")(freeze)
+app.command("judge")(judge)
 app.command("split")(step_command("split", "Split the checked data into train, validation and test."))
 
 

@@ -259,6 +259,7 @@ docs/economics.md lists its keys."""
         named |= {f"{RECORDED}{name}": each.recorded for name, each in self.candidate_apis.items()}
         named |= {
             "judge.human": self.judge.human if self.judge else None,
+            "judge.human_marks": self.judge.human_marks if self.judge else None,
             "train.init_adapter": self.train.init_adapter,
         }
         captures = self.path(self.monitor.captures)
@@ -355,6 +356,8 @@ class FileSpec(Section):
     goal: GoalSpec = GoalSpec()
 
 
+_MARKING = ("least_mark", "human_marks", "budget_usd", "priced_as")
+"""Keys of `judge` that `tunewright data judge` alone reads, which is no step."""
 SourceKind = Literal["data", "corrections", "folder", "file"]
 _SOURCE_KINDS: dict[str, SourceKind] = {
     "data.train": "data",
@@ -364,6 +367,7 @@ _SOURCE_KINDS: dict[str, SourceKind] = {
     "prices": "file",
     RECORDED.rstrip("."): "data",
     "judge.human": "data",
+    "judge.human_marks": "data",
     "train.init_adapter": "folder",
     "monitor.captures": "folder",
 }
@@ -384,7 +388,8 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
     """SHA-256 of the spec, or only of the named sections (`train`) and keys (`train.max_length`).
 
     The hash excludes the paths of the user's files and of the base model, because each step hashes their content
-    (`tunewright.pipeline.fingerprint`). It also excludes `azure` and `monitor`, which do not change a step's output.
+    (`tunewright.pipeline.fingerprint`). It also excludes what changes no step's output: `azure`, `monitor`, and the
+    keys of `judge` that no step reads.
     """
     whole = spec.model_dump(mode="json")
     data = spec.model_dump(
@@ -398,7 +403,7 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
             "monitor": True,
             "data": {"train", "frozen", "corrections", "documents_root"},
             "train": {"init_adapter"},
-            "judge": {"human"},
+            "judge": {"human", *_MARKING},
             "api": {"recorded"},
             "apis": {"__all__": {"recorded"}},
         },

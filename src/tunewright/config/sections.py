@@ -63,6 +63,7 @@ def _variable(name: str | None) -> str | None:
 
 Secret = Annotated[str | None, AfterValidator(_variable)]
 SplitName = Annotated[str, AfterValidator(_split_name)]
+Effort = Annotated[str, Field(pattern=r"^[a-z]{1,20}$")] | None
 
 
 class Section(BaseModel):
@@ -370,7 +371,7 @@ sign in through Entra ID. By default the usual variable of the vendor that `url`
 with a list of the possible answers."""
     shots: Annotated[int, Field(ge=0)] = 0
     """Solved training examples in the prompt before each request."""
-    reasoning_effort: Annotated[str, Field(pattern=r"^[a-z]{1,20}$")] | None = None
+    reasoning_effort: Effort = None
     """The reasoning effort to request, such as none, low or high. By default the API's own default."""
     structured: bool = True
     """Confine the answers to the labels or the record's schema (response_format), if the endpoint can."""
@@ -467,7 +468,7 @@ class JudgeSpec(Section):
     model: str
     """The judging model, by its name at the endpoint."""
     rubric: str = "It does what was asked, is right in every detail, and says nothing that is not needed."
-    """The criteria that make one answer better than another."""
+    """The criteria that make an answer good, and one better than another."""
     url: Annotated[str, AfterValidator(endpoint)] = "https://api.openai.com/v1"
     """An OpenAI-compatible endpoint; for Azure OpenAI https://NAME.openai.azure.com/openai/v1."""
     key: Secret = "OPENAI_API_KEY"
@@ -477,6 +478,18 @@ sign in through Entra ID."""
     """Examples of each test split that the judge compares, each with two questions."""
     human: Path | None = None
     """A JSON Lines file of pairs that people have judged: text, first, second, and better (first, second or tie)."""
+    reasoning_effort: Effort = None
+    """The reasoning effort to request, such as none, low or high. By default the model's own default."""
+    least_mark: Annotated[int, Field(ge=2, le=5)] = 3
+    """`tunewright data judge` leaves out the training rows whose answers the judge gives a mark below this one, of 1 \
+(useless) to 5 (without a fault)."""
+    human_marks: Path | None = None
+    """A JSON Lines file of answers that people have marked: text, answer, and mark (1 to 5). It tells how far the \
+judge's marks can be trusted."""
+    budget_usd: Annotated[float, Field(ge=0)] = 5.0
+    """The most that the marks of `tunewright data judge` may cost, in USD at the price book's prices."""
+    priced_as: str | None = None
+    """The model's name in the price book, if it differs from the name at the endpoint."""
 
 
 class GoalSpec(Section):

@@ -49,8 +49,7 @@ class Job:
 
     @property
     def columns(self) -> Columns:
-        data = self.data
-        return Columns(data.text, data.label, data.group, data.time, data.document, data.separator, self.documents_root)
+        return columns_of(self.data, self.documents_root)
 
     def request_of(self, example: Example) -> str:
         """The text a model must answer: with a task, which has its own prompt, the last request; else all turns."""
@@ -64,6 +63,10 @@ class Job:
         """
         by_split = {name: files(source) for name, source in self.sources.items()}
         return by_split | {"train": with_corrections(by_split["train"], self.corrections)}
+
+
+def columns_of(data: DataSpec, documents_root: Path | None) -> Columns:
+    return Columns(data.text, data.label, data.group, data.time, data.document, data.separator, documents_root)
 
 
 def job_of(spec: Spec) -> Job:

@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tunewright.config import Spec, TeacherSpec
+from tunewright.config import ApiSpec, Spec, TeacherSpec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say, track
 from tunewright.economics import price_book
 from tunewright.economics.cost import LETTERS_A_TOKEN
 from tunewright.economics.prices import ApiPrice
-from tunewright.evaluation.api.asking import address_of, endpoint_of
+from tunewright.evaluation.api.asking import address_of, answers_of, endpoint_of
 from tunewright.evaluation.api.budget import Budget
 from tunewright.evaluation.api.endpoint import BudgetSpent, Endpoint, Question, alike, cache_key
 from tunewright.evaluation.api.paid import Paid, PaidAnswers
@@ -20,8 +20,6 @@ from tunewright.evaluation.api.questions import asked_task, question, read
 from tunewright.labelling.requests import Unlabelled
 from tunewright.labelling.votes import Vote
 from tunewright.tasks import Task
-
-_BUDGET, _FEWER = "label.budget_usd", "label.rows"
 
 
 @dataclass(frozen=True)
@@ -120,18 +118,16 @@ def ask_teachers(
     for teacher in teachers:
         assert teacher.endpoint
         questions = questions_of(spec, teacher, rows)
-        budget = Budget(max(0.0, usd - spent), teacher.price, _BUDGET, _FEWER)
-        answers: dict[int, Paid] = {}
+        api, samples = spec.asked_apis[teacher.name], teacher.settings.samples
+        budget = Budget(max(0.0, usd - spent), teacher.price, "label", "rows")
         try:
             with track(f"label, {teacher.name}", max(len(questions), 1), "answers") as tracker:
-                for index, answer in teacher.endpoint.ask_all(questions, paid, budget):
-                    answers[index] = answer
-                    tracker.update(len(answers))
+                answers = answers_of(teacher.endpoint, questions, paid, budget, tracker.update)
         except BudgetSpent as error:
             say(f"  {error.paragraph()}")
             is_spent = True
+            answers = _kept(api, questions, paid)
         spent += budget.spent
-        api, samples = spec.asked_apis[teacher.name], teacher.settings.samples
         for number, row in enumerate(rows):
             mine = [answers.get(number * samples + sample) for sample in range(samples)]
             if whole := [each for each in mine if each is not None]:
@@ -146,6 +142,16 @@ def ask_teachers(
         if len(by_teacher) == len(teachers)
     }
     return Lessons(votes, days, spent, is_spent)
+
+
+def _kept(api: ApiSpec, questions: Sequence[Question], paid: PaidAnswers) -> dict[int, Paid]:
+    """The answers that are paid, by the index of their question."""
+    found: dict[int, Paid] = {}
+    for index, each in enumerate(questions):
+        for asked in (each, each.wider):
+            if answer := paid.get(cache_key(*address_of(api), asked, api.protocol)):
+                found[index] = answer
+    return found
 
 
 def _vote(teacher: Teacher, answer: Paid) -> Vote:

@@ -18,7 +18,7 @@ def as_one_text(turns: Sequence[Message], most: int) -> str:
     kept = turns[-1 - most :]
     if len(kept) == 1:
         return kept[0].content
-    return "\n\n".join(f"{turn.role}: {_said(turn)}" for turn in kept)
+    return "\n\n".join(f"{turn.role}: {said(turn)}" for turn in kept)
 
 
 def in_one_request(example: Example, most: int) -> Example:
@@ -43,7 +43,8 @@ def _before_the_answer(example: Example) -> list[Message]:
     return [message for message in example.messages[:-1] if message.role != "system"]
 
 
-def _said(turn: Message) -> str:
+def said(turn: Message) -> str:
+    """What a message says, with its calls of tools in the form `name(arguments)`."""
     calls = [call.get("function", {}) for call in turn.tool_calls or ()]
     written = [f"{call.get('name')}({call.get('arguments')})" for call in calls]
     return "\n".join([*([turn.content] if turn.content else []), *written])

@@ -12,8 +12,8 @@ from tunewright.core.errors import UserError
 from tunewright.core.regular import require_regular, unreadable
 from tunewright.data.readers.base import CHECK_PATHS
 
-OUTPUTS = ("findings.json", "fixes.jsonl")
-"""Files that mark a folder as the output of a check or a fix, which is no source."""
+OUTPUTS = ("findings.json", "fixes.jsonl", "marks.jsonl")
+"""Files that mark a folder as the output of a check, a fix or a judge, which is no source."""
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
 
@@ -39,8 +39,8 @@ def suffix_of(path: Path) -> str:
 def files(source: str | Path) -> list[SourceFile]:
     """The files of a source, sorted by name.
 
-    A folder gives all files below it with one of SUFFIXES (gzipped too), except hidden ones and the output of a check
-    or a fix. A pattern (`*`, `?`, `[…]`, `**`) gives all files that match, with any suffix. It follows links to
+    A folder gives all files below it with one of SUFFIXES (gzipped too), except hidden ones and the output of a check,
+    a fix or a judge. A pattern (`*`, `?`, `[…]`, `**`) gives all files that match, with any suffix. It follows links to
     folders, each folder once.
 
     Raises:

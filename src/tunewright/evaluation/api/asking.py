@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunewright.config import ApiSpec, Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import track
 from tunewright.data import Dataset, evenly
-from tunewright.data.readers import Columns, Fault, Note, read
+from tunewright.data.job import columns_of
+from tunewright.data.readers import Fault, Note, read
 from tunewright.economics.prices import ApiPrice
 from tunewright.evaluation.api.budget import Budget
 from tunewright.evaluation.api.endpoint import Endpoint, Question, alike
@@ -31,9 +32,8 @@ def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
         UserError: the file does not exist, or one of its rows can't be read.
     """
     data = spec.data
-    columns = Columns(data.text, data.label, None, None, data.document, data.separator, spec.documents_root)
     answers = {}
-    for item in read(file, columns=columns):
+    for item in read(file, columns=replace(columns_of(data, spec.documents_root), group=None, time=None)):
         if isinstance(item, Fault):
             raise UserError(
                 item.reason,
@@ -116,22 +116,36 @@ def collect_replies(endpoint: Endpoint, asked: ApiQuestions, paid: PaidAnswers, 
     Raises:
         UserError: the endpoint refuses, or can't be reached, or the budget is reached. The answers so far are kept.
     """
-    answers = _answers(endpoint, asked.questions, paid, budget)
-    cut = [index for index, answer in answers.items() if answer.ending == "cut"]
-    if cut:
-        wider = _answers(endpoint, [asked.questions[index].wider for index in cut], paid, budget)
-        # Where the model allows no higher limit, its first reply stands.
-        answers |= {cut[n]: answer for n, answer in wider.items() if answer.text or answer.ending != "cut"}
+    with track("baseline", max(len(asked.questions), 1), "answers") as tracker:
+        answers = answers_of(endpoint, asked.questions, paid, budget, tracker.update)
     first = {same[0] for same in alike(asked.questions)}
     return [Reply(*asked.examples[index], answers[index], index in first) for index in sorted(answers)]
 
 
-def _answers(endpoint: Endpoint, questions: Sequence[Question], paid: PaidAnswers, budget: Budget) -> dict[int, Paid]:
+def answers_of(
+    endpoint: Endpoint,
+    questions: Sequence[Question],
+    paid: PaidAnswers,
+    budget: Budget,
+    update: Callable[[int], None],
+) -> dict[int, Paid]:
+    """The answer to every question, by its index. One that its token limit cut is asked for once more with a higher
+    limit, and both are paid.
+
+    Args:
+        update: called with the number of answers so far.
+
+    Raises:
+        UserError: as for `collect_replies`.
+    """
     answers: dict[int, Paid] = {}
-    with track("baseline", max(len(questions), 1), "answers") as tracker:
-        for index, answer in endpoint.ask_all(questions, paid, budget):
-            answers[index] = answer
-            tracker.update(len(answers))
+    for index, answer in endpoint.ask_all(questions, paid, budget):
+        answers[index] = answer
+        update(len(answers))
+    if cut := [index for index, answer in answers.items() if answer.ending == "cut"]:
+        wider = dict(endpoint.ask_all([questions[index].wider for index in cut], paid, budget))
+        # Where the model allows no higher limit, its first reply stands.
+        answers |= {cut[n]: answer for n, answer in wider.items() if answer.text or answer.ending != "cut"}
     return answers
 
 

@@ -27,13 +27,13 @@ class Budget:
     Args:
         limit: in USD.
         price: the model's price.
-        key: the key of the spec that sets the limit.
-        fewer: the key of the spec that sets how much is asked.
+        section: the section of the spec whose `budget_usd` is the limit, for error messages.
+        fewer: its key that sets how much is asked; empty: there is none.
     """
 
-    def __init__(self, limit: float, price: ApiPrice, key: str = "baseline.budget_usd", fewer: str = "baseline.sample"):
+    def __init__(self, limit: float, price: ApiPrice, section: str = "baseline", fewer: str = "sample"):
         self._limit, self._price = limit, price
-        self.key, self.fewer = key, fewer
+        self.section, self.fewer = section, fewer
         self._changed = Condition()
         self._reserved, self._under_way = 0.0, 0
         self._tokens_a_byte: float | None = None

@@ -33,6 +33,9 @@ _TEMPERATURE = "temperature"
 """An argument that models which think before they answer refuse."""
 _EFFORT = "reasoning_effort"
 
+_NO_ANSWER = ("content_filter", "context_length_exceeded")
+"""Codes of refusals that concern one request only: a filter's, and that of a prompt longer than the model reads."""
+
 Chat = Sequence[dict[str, str]]
 """Messages of a conversation, with role and content."""
 
@@ -206,7 +209,7 @@ class Endpoint:
         try:
             return ask(self._protocol, self._client, self._model, question.messages, options)
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            if error.code == "content_filter":
+            if error.code in _NO_ANSWER:
                 return Paid("", ending="refused")
             complaint = _complaint(error)
             if complaint == _TEMPERATURE and _TEMPERATURE in options:
@@ -243,11 +246,13 @@ class Endpoint:
         )
 
     def _no_budget(self, count: int, budget: Budget) -> BudgetSpent:
+        key, fewer = f"{budget.section}.budget_usd", f"{budget.section}.{budget.fewer}"
+        changes = f"Allow more, or ask fewer: {key}=…, {fewer}=…" if budget.fewer else f"Allow more: {key}=…"
         return BudgetSpent(
-            f"The next answer could pass the budget ({budget.key}).",
+            f"The next answer could pass the budget ({key}).",
             where=self._url,
             why=f"The answers so far, of {count:,} questions, are kept and are not paid again.",
-            fix=f"Allow more ({budget.key}=…), or ask fewer ({budget.fewer}=…); then type the same command again.",
+            fix=f"{changes}; then type the same command again.",
         )
 
     def _explained(self, error: Exception) -> UserError:
@@ -271,11 +276,13 @@ class Endpoint:
             case openai.APIConnectionError():
                 what = "The endpoint can't be reached."
                 fix = f"Check `url` under {section}, and the network. {again}"
-            case openai.BadRequestError() | openai.UnprocessableEntityError() if section != "judge":
+            case openai.BadRequestError() | openai.UnprocessableEntityError():
                 complaint = _complaint(error)
                 what = f"The endpoint does not take this request (status {error.status_code}"
                 what += f", {complaint})." if complaint else ")."
-                fix = f"Where it takes no response_format, write `structured: false` under {section}. {again}"
+                fix = again
+                if section != "judge":
+                    fix = f"Where it takes no response_format, write `structured: false` under {section}. {again}"
                 if complaint in (_EFFORT, "reasoning", "reasoning.effort"):
                     fix = f"Give it another `reasoning_effort` under {section}, or none. {again}"
             case openai.APIStatusError(status_code=status):

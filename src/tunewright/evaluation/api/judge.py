@@ -20,6 +20,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.progress import say, track
 from tunewright.data import evenly, load_dataset
 from tunewright.data.readers import read_rows
+from tunewright.data.readers.base import Row
 from tunewright.evaluation.api.endpoint import Chat, Endpoint, Question
 from tunewright.evaluation.api.paid import PAID, PaidAnswers
 from tunewright.evaluation.evidence import Record, groups_of, load_records
@@ -154,8 +155,11 @@ def _judge(settings: JudgeSpec, pairs: Sequence[Pair], file: Path) -> tuple[list
     """(each pair judged, tokens used)."""
     endpoint = Endpoint(settings.url, settings.model, settings.key, "judge")
     differing = [index for index, pair in enumerate(pairs) if pair.first != pair.second]
+    options = {"reasoning_effort": settings.reasoning_effort} if settings.reasoning_effort else {}
     questions = [
-        Question(_chat(settings.rubric, pair)) for index in differing for pair in (pairs[index], _turned(pairs[index]))
+        Question(_chat(settings.rubric, pair), options)
+        for index in differing
+        for pair in (pairs[index], _turned(pairs[index]))
     ]
     say(f"  {len(questions)} questions to {settings.model} at {settings.url}")
     words: dict[int, str | None] = {}
@@ -209,16 +213,27 @@ def _human(spec: Spec, settings: JudgeSpec) -> list[tuple[Pair, str]]:
         return []
     file, judged = spec.path(settings.human), []
     form = 'Each row is {"text": …, "first": …, "second": …, "better": "first", "second" or "tie"}.'
-    try:
-        rows = read_rows(file)
-    except UserError as error:
-        raise UserError(error.what, where=error.where, fix=f"Check judge.human. {form}") from None
-    for number, row in rows:
+    for number, row in rows_of_people(file, "judge.human", form):
         parts = [str(row[name]) for name in _COLUMNS if isinstance(row.get(name), str)]
         if len(parts) < 4 or parts[3] not in _TURNED:
             raise UserError("This row is no judged pair.", where=f"{file}:{number}", fix=form)
         judged.append((Pair(*parts[:3]), parts[3]))
     return judged
+
+
+def rows_of_people(file: Path, key: str, form: str) -> list[Row]:
+    """The rows of a file with what people judged, with their line numbers.
+
+    Args:
+        key: the spec's key of the file, and `form` a sentence about its rows, for the error.
+
+    Raises:
+        UserError: the file can't be read.
+    """
+    try:
+        return read_rows(file)
+    except UserError as error:
+        raise UserError(error.what, where=error.where, fix=f"Check {key}. {form}") from None
 
 
 def _agreement(human: Sequence[str], judged: Sequence[Judgement]) -> JudgeAgreement | None:

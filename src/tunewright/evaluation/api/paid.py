@@ -27,7 +27,8 @@ class Paid:
     cached_tokens: int = 0
     """Prompt tokens from the endpoint's cache, which cost less."""
     ending: Ending = "whole"
-    """cut: the answer reached its token limit. refused: the model, or a filter before or behind it, did not answer."""
+    """cut: the answer reached its token limit. refused: the model, or a filter before or behind it, did not answer, or
+    the prompt is longer than it reads."""
     latency_ms: float = 0.0
     """Time from sending the request that was answered to having its answer."""
     cache_write_tokens: int = 0

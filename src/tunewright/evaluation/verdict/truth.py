@@ -53,7 +53,7 @@ def truths(served: Mapping[str, Sequence[Record]], examples: Mapping[str, Exampl
     """
     found = []
     for split, records in served.items():
-        teachers = Counter(teacher for record in records if (teacher := _teacher(examples[record.id])))
+        teachers = Counter(teacher for record in records if (teacher := teacher_of(examples[record.id])))
         if teachers:
             found.append(Truth(split, len(records), dict(teachers.most_common())))
     return found
@@ -66,7 +66,7 @@ def caveat(found: Sequence[Truth]) -> str:
     return f'"Right" means here what {found[0].whose} answered, not what people say.'
 
 
-def _teacher(example: Example) -> str | None:
+def teacher_of(example: Example) -> str | None:
     """The model whose answer the example has; None: no log names one, so it is taken as people's."""
     call = example.meta.extra.get(LOGGED)
     return call.get("model") or call.get("answered_model") if isinstance(call, dict) else None
