@@ -73,9 +73,8 @@ class ToolsTask(Conversation):
         """The call of a message with tool calls (or the former `function_call`), or its text. A text that is an answer
         in JSON already stays as it is; several calls become a list, which is no answer."""
         calls = [call.get("function") for call in message.tool_calls or ()] or [message.extra.get("function_call")]
-        given = [{NAME: call.get(NAME), ARGUMENTS: call.get(ARGUMENTS)} for call in calls if isinstance(call, Mapping)]
-        if given:
-            return json.dumps(given[0] if len(given) == 1 else given, ensure_ascii=False)
+        if given := [call for call in calls if isinstance(call, Mapping)]:
+            return as_answer([(call.get(NAME), call.get(ARGUMENTS)) for call in given])
         if not message.content.strip() or _is_answer(message.content):
             return message.content
         return json.dumps({TEXT: message.content}, ensure_ascii=False)
@@ -142,6 +141,16 @@ class ToolsTask(Conversation):
             part = 2.0 * (same_tool and name == right.tool)
             scores[f"{LABEL}{name or NO_CALL}"] = Ratio(part, part or 1)
         return scores
+
+
+def as_answer(calls: Sequence[tuple[Any, Any]]) -> str:
+    """Some calls as the JSON of an answer, not yet in canonical form. Several are a list, which is no answer.
+
+    Args:
+        calls: (the tool's name, the arguments as JSON text or as values) of each, at least one.
+    """
+    given = [{NAME: name, ARGUMENTS: arguments} for name, arguments in calls]
+    return json.dumps(given[0] if len(given) == 1 else given, ensure_ascii=False)
 
 
 def said(answer: str) -> Call | None:

@@ -269,7 +269,7 @@ class Endpoint:
                 complaint = _complaint(error)
                 what = f"The endpoint does not take this request (status {error.status_code}"
                 what += f", {complaint})." if complaint else ")."
-                fix = f"Where it takes no response_format, write `structured: false` under {section}. {again}"
+                fix = f"Where it takes no response_format or tools, write `structured: false` under {section}. {again}"
                 if complaint in (_EFFORT, "reasoning", "reasoning.effort"):
                     fix = f"Give it another `reasoning_effort` under {section}, or none. {again}"
             case openai.APIStatusError(status_code=status):
