@@ -63,7 +63,7 @@ class ToolsTask(Conversation):
         return f"{len(self._forms)} tools"
 
     def claim(self, share: str) -> str:
-        return f"is right, as a whole call or in making none, on {share}"
+        return f"makes the right call, or rightly none, on {share}"
 
     @property
     def answers(self) -> list[str]:
@@ -151,6 +151,18 @@ def as_answer(calls: Sequence[tuple[Any, Any]]) -> str:
     """
     given = [{NAME: name, ARGUMENTS: arguments} for name, arguments in calls]
     return json.dumps(given[0] if len(given) == 1 else given, ensure_ascii=False)
+
+
+def replied(message: Mapping[str, Any]) -> str:
+    """What the assistant's message in the reply of a chat says: its text, or its call as canonical answers have it.
+
+    Raises:
+        ValueError, KeyError: it is no such message.
+    """
+    calls = [call["function"] for call in message.get("tool_calls") or ()]
+    if not calls:
+        return str(message["content"])
+    return "".join(_written({NAME: call[NAME], ARGUMENTS: json.loads(call[ARGUMENTS])}) for call in calls)
 
 
 def said(answer: str) -> Call | None:
