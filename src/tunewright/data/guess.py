@@ -174,7 +174,7 @@ def _in_words(kind: str, details: Any) -> str:
         case "extract":
             return f"records of {', '.join(described(details))}"
         case "tools":
-            return f"calls of {len(details)} tools, or texts"
+            return f"calls of {len(details)} tool{'s' * (len(details) > 1)}, or texts"
         case _:
             return "texts"
 
