@@ -202,6 +202,6 @@ def test_a_wrong_key_of_a_task_is_named_with_those_of_its_kind(tmp_path: Path) -
     task["kind"] = "extrct"
     (tmp_path / "tunewright.yaml").write_text(json.dumps(spec_data(task=task)), "utf-8")
     with pytest.raises(
-        UserError, match=r"'task.kind' is one of: classify, multi_label, extract, generate \(it is 'extrct'\)"
+        UserError, match=r"'task.kind' is one of: classify, multi_label, extract, generate, tools \(it is 'extrct'\)"
     ):
         load_spec(tmp_path)

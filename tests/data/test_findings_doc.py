@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import TOKENIZER
 from tunewright.config import file_spec
+from tunewright.config.tool_list import tool_list
 from tunewright.core.artifacts import read_jsonl
 from tunewright.data.checks import KINDS, SEVERITIES
 from tunewright.data.examine import examine
@@ -20,6 +21,7 @@ from tunewright.data.readers import Columns, read
 from tunewright.pii import Pseudonymiser
 from tunewright.tasks import ClassifyTask, Example, MultiLabelTask, Task
 from tunewright.tasks.extract import ExtractTask
+from tunewright.tasks.tools import ToolsTask
 
 PAGE = Path(__file__).parents[2] / "docs" / "findings.md"
 SECTION = re.compile(r"^### (D\d+) (.+?) \((.+?)\)\n(.*?)(?=^### |\Z)", re.M | re.S)
@@ -45,6 +47,8 @@ class Sample:
         labels, schema = self.settings.get("labels"), self.settings.get("schema")
         task: Task | None = ClassifyTask("Which team?", dict.fromkeys(labels.split(", "), "")) if labels else None
         task = ExtractTask("Read.", json.loads(schema)) if schema else task
+        if tools := self.settings.get("tools"):
+            task = ToolsTask("Help.", tool_list(json.loads(tools), folder))
         if several := self.settings.get("several"):
             task = MultiLabelTask("Which hold?", dict.fromkeys(several.split(", "), ""))
         return Job(base.data, base.sources, task, base.limit, base.limit_unknown, base.goal)

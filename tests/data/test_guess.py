@@ -232,3 +232,38 @@ def test_a_column_of_paths_is_recognised_by_existing_documents(tmp_path: Path) -
     assert (
         guessed(write(tmp_path / "d.jsonl", [row | {"file": "x" * 400 + ".txt"} for row in rows])).data.text == "file"
     )
+
+
+def calling(
+    text: str, call: dict[str, object] | None, tools: list[dict[str, object]] | None = None
+) -> dict[str, object]:
+    answer: dict[str, object] = {"role": "assistant", "content": None if call else "Good day!"}
+    if call:
+        answer["tool_calls"] = [{"id": "1", "type": "function", "function": call}]
+    return {"messages": [{"role": "user", "content": text}, answer], **({"tools": tools} if tools else {})}
+
+
+def test_rows_that_call_tools_make_a_job_of_those_tools(tmp_path: Path) -> None:
+    tools = [
+        {"type": "function", "function": {"name": name, "description": 'Says: "é"', "parameters": {"type": "object"}}}
+        for name in ("now", "never_called")
+    ]
+    seen = {"name": "find", "arguments": json.dumps({"what": "a thing"})}
+    rows = [
+        calling(text, ({"name": "now", "arguments": "{}"}, seen, None)[n % 3], tools) for n, text in enumerate(TEXTS)
+    ]
+    spec = guessed(write(tmp_path / "d.jsonl", rows))
+    assert spec.task.kind == "tools"
+    assert [tool["function"]["name"] for tool in spec.task.tools] == ["now", "never_called", "find"]
+    assert spec.task.tools[0]["function"]["description"] == 'Says: "é"'
+    assert spec.task.tools[2]["function"]["parameters"] == {
+        "type": "object",
+        "properties": {"what": {"type": "string"}},
+        "required": ["what"],
+    }
+    assert spec.model == "smollm2-135m"
+
+
+def test_a_few_calls_make_no_job_of_tools(tmp_path: Path) -> None:
+    rows = [chat(f"{text} {n}", ("refund", "billing")[n % 2]) for n in range(3) for text in TEXTS]
+    assert guessed(write(tmp_path / "d.jsonl", [*rows, calling("now?", {"name": "now"})])).task.kind != "tools"

@@ -22,7 +22,8 @@ class LargeModel:
     """What the server does; tests change it."""
 
     reply: Callable[[str], str | dict[str, Any]]
-    """From the last message to the text of the answer, or to keys of its choice."""
+    """From the last message to the text of the answer, or to keys of its choice: a refusal, or a message that calls
+    tools."""
     failures: list[Response] = field(default_factory=list)
     """What it answers instead, one after the other."""
     always: Response | None = None
@@ -117,9 +118,12 @@ def _response(large: LargeModel, body: dict[str, Any]) -> dict[str, Any]:
     thought = large.thinks(body) if large.thinks else 0
     cut = thought >= body["max_output_tokens"]
     detail: dict[str, Any] = {"type": "output_text", "text": replied, "annotations": []}
-    if isinstance(replied, dict):
+    if isinstance(replied, dict) and "refusal" in replied:
         detail = {"type": "refusal", "refusal": replied["refusal"]}
     message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [detail]}
+    if isinstance(replied, dict) and "refusal" not in replied:
+        calls = [call["function"] for call in replied["message"]["tool_calls"]]
+        message = {"type": "function_call", "id": "f", "call_id": "c", "status": "completed", **calls[0]}
     thinking = {"type": "reasoning", "id": "r", "summary": []}
     written = min(thought, body["max_output_tokens"])
     return {

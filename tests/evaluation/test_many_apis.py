@@ -250,7 +250,7 @@ def test_replies_in_another_form_are_said_to_be(servers: tuple[LargeModel, Large
     server, _ = servers
     server.reply = lambda message: f"That is a case for {json.loads(knows(message))['label']}, I think."
     result = asked(listed(tmp_path, {"model": "claude-haiku-5-5", "url": server.url}), tmp_path)
-    assert "may not know response_format: `structured: false`" in " ".join(result["told"])
+    assert "may not know response_format or tools: `structured: false`" in " ".join(result["told"])
 
 
 @pytest.mark.parametrize(

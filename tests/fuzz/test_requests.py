@@ -72,7 +72,7 @@ KINDS = (
 
 
 class Labels(Echo):
-    bundle = SimpleNamespace(**vars(Echo.bundle), task=ClassifyTask("Which?", {"billing": "", "refund": ""}))
+    bundle = SimpleNamespace(**{**vars(Echo.bundle), "task": ClassifyTask("Which?", {"billing": "", "refund": ""})})
 
 
 @pytest.fixture(params=ROUTES)

@@ -187,3 +187,42 @@ def test_a_schema_of_a_client_can_neither_fetch_nor_hang() -> None:
 )
 def test_some_requests_ask_for_what_only_the_api_has(more: dict[str, Any], expected: bool) -> None:
     assert asks_for_more({"model": "m", **more}) is expected
+
+
+BOOKED = '{"name":"book","arguments":{"total":3,"city":"Oslo"}}'
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_or_a_text_of_a_job_of_tools(stream: bool) -> None:
+    tools: Any = [{"type": "function", "function": TOOL}, {"type": "function", "function": {"name": "now"}}]
+    asked: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x"}], "tools": tools}
+
+    def replied(answer: str) -> Any:
+        client = client_of(own(answer), signature("call"))
+        if not stream:
+            return client.chat.completions.create(**asked).choices[0]
+        with client.chat.completions.stream(**asked) as events:
+            return events.get_final_completion().choices[0]
+
+    booked = replied(BOOKED)
+    assert booked.finish_reason == "tool_calls"
+    (call,) = booked.message.tool_calls
+    assert (call.function.name, json.loads(call.function.arguments)) == ("book", {"city": "Oslo", "total": 3})
+    (call,) = replied('{"name":"now","arguments":{}}').message.tool_calls
+    assert (call.function.name, call.function.arguments) == ("now", "{}")
+    text = replied('{"text":"Where to?"}')
+    assert (text.message.content, text.message.tool_calls, text.finish_reason) == ("Where to?", None, "stop")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"tools": [{"type": "function", "function": {"name": "now"}}]},
+        {},
+        {"tools": [{"type": "function", "function": TOOL}], "tool_choice": "required"},
+        {"tools": [{"type": "function", "function": {**TOOL, "parameters": {**SCHEMA, "required": ["day"]}}}]},
+    ],
+)
+def test_a_call_that_the_client_does_not_expect_is_left_to_the_api(request_: dict[str, Any]) -> None:
+    with pytest.raises(CantReplace):
+        choice_of(own(BOOKED), signature("call"), request_)

@@ -23,6 +23,7 @@ from tunewright.serving import body as request_body
 from tunewright.serving.app import build_app
 from tunewright.serving.engine import Classification
 from tunewright.serving.hosts import OneModel
+from tunewright.tasks.generate import GenerateTask
 
 
 class Echo:
@@ -36,6 +37,7 @@ class Echo:
             system_prompts=None,
         ),
         flags=lambda sure: {"confidence": sure, "escalate": True, "in_scope": None},
+        task=GenerateTask("Echo."),
     )
 
     def __init__(self, kind: str):
@@ -235,6 +237,7 @@ def test_a_model_reads_as_many_earlier_turns_as_it_was_taught(most: int, read: s
     engine.bundle = SimpleNamespace(
         info=SimpleNamespace(**{**vars(Echo.bundle.info), "task": SimpleNamespace(earlier_turns=most)}),
         flags=Echo.bundle.flags,
+        task=Echo.bundle.task,
     )
     with TestClient(build_app(OneModel(engine))) as client:  # type: ignore[arg-type]
         assert chat(client, messages=CONVERSATION).json()["choices"][0]["message"]["content"] == read

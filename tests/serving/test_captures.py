@@ -28,7 +28,7 @@ from tunewright.tasks.extract import ExtractTask
 
 
 class Labels(Echo):
-    bundle = SimpleNamespace(**vars(Echo.bundle), task=ClassifyTask("Which?", {"a": "", "b": ""}))
+    bundle = SimpleNamespace(**{**vars(Echo.bundle), "task": ClassifyTask("Which?", {"a": "", "b": ""})})
 
     def __init__(self) -> None:
         super().__init__("classify")
@@ -95,7 +95,7 @@ NAMED = {"type": "object", "properties": {"name": {"type": "string"}}, "required
 
 
 class Records(Echo):
-    bundle = SimpleNamespace(**vars(Echo.bundle), task=ExtractTask("Who?", NAMED))
+    bundle = SimpleNamespace(**{**vars(Echo.bundle), "task": ExtractTask("Who?", NAMED)})
 
     def __init__(self) -> None:
         super().__init__("extract")

@@ -120,13 +120,39 @@ def test_the_arguments_of_one_tool_are_records(captures: Path) -> None:
     assert row["record"] == {"total": 3, "city": "Oslo"}
 
 
+def test_calls_of_several_tools_are_a_job_of_tools(captures: Path) -> None:
+    assert (
+        "tools, 30 captured requests, calls of 2 tools, or texts"
+        in made(captures, name_of(captures, "save-send")).stdout
+    )
+    signature = read_signature(captures.parent / "made")
+    assert (signature.answer, signature.tool) == ("call", None)
+    task = load_spec(captures.parent / "made").task
+    assert [tool["function"]["name"] for tool in task.tools] == ["save", "send"]
+    rows = [json.loads(line) for line in (captures.parent / "made/data/train.jsonl").read_text("utf-8").splitlines()]
+    assert [bool(row.get("tools")) for row in rows] == [True] + [False] * 29
+    assert all(row["call"]["model"] == "gpt-6-luna" for row in rows)
+    checked = CliRunner().invoke(app, ["data", "check", str(captures.parent / "made")], catch_exceptions=False)
+    assert checked.exit_code == 0, checked.output
+
+
+def test_one_tool_and_texts_are_a_job_of_tools_too(tmp_path: Path) -> None:
+    traffic = Traffic(tmp_path / "captures")
+    tools = [{"type": "function", "function": {"name": "book"}}]
+    called = AnswerChoice("", tool_calls=[{"name": "book", "arguments": "{}"}])
+    for count, answer in ((30, called), (20, AnswerChoice("Where to?"))):
+        traffic.add(lambda fake, _: chat(("user", fake.sentence()), tools=tools), count, answer)
+    traffic.close()
+    name = name_of(tmp_path / "captures", "")
+    assert "tools, 50 captured requests, calls of 1 tool, or texts" in made(tmp_path / "captures", name).stdout
+    assert read_signature(tmp_path / "made").answer == "call"
+
+
 @pytest.mark.slow
 def test_what_cant_be_made_is_one_paragraph(captures: Path, tmp_path: Path) -> None:
     name = name_of(captures, "which-team")
     with pytest.raises(UserError, match=r"There is no job 'which'.*did you mean|See: tunewright traffic ls"):
         made(captures, "which")
-    with pytest.raises(UserError, match="its answers are tool calls of several tools"):
-        made(captures, name_of(captures, "save-send"))
     with pytest.raises(UserError, match="15 rows with an answer"):
         made(captures, name_of(captures, "which-intent"))
     with pytest.raises(UserError, match="--from-traffic needs the captures"):

@@ -62,16 +62,29 @@ def _is_import(named: str) -> bool:
     return ":" in named and not named.endswith(".json")
 
 
-def _of_file(file: Path) -> dict[str, Any]:
+def json_of_file(file: Path, what: str, fix: str) -> Any:
+    """The JSON value in a file that a spec names.
+
+    Args:
+        what: names its content in errors.
+
+    Raises:
+        UserError: it can't be found or read, or is not JSON.
+    """
     try:
-        text = read_bytes(file, SCHEMA_BYTES, _FIX).decode("utf-8-sig")
-        schema, _ = StrictJson(keys_once=True).read(text)
+        text = read_bytes(file, SCHEMA_BYTES, fix).decode("utf-8-sig")
+        value, _ = StrictJson(keys_once=True).read(text)
     except FileNotFoundError:
-        raise UserError("There is no such schema file.", where=file, fix=_FIX) from None
+        raise UserError(f"There is no such {what} file.", where=file, fix=fix) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"The schema is not JSON: {error}.", where=file, fix=_FIX) from None
+        raise UserError(f"The {what} is not JSON: {error}.", where=file, fix=fix) from None
     except JSON_FAULTS as error:
-        raise UserError(described(error, "The schema", "").reason, where=file, fix="Fix the schema.") from None
+        raise UserError(described(error, f"The {what}", "").reason, where=file, fix=f"Fix the {what}.") from None
+    return value
+
+
+def _of_file(file: Path) -> dict[str, Any]:
+    schema = json_of_file(file, "schema", _FIX)
     if not isinstance(schema, dict):
         raise UserError("The schema is not a JSON object.", where=file, fix=_FIX)
     return schema

@@ -28,9 +28,11 @@ from tunewright.config.sections import (
     SearchSpec,
     Section,
     TaskSpec,
+    ToolsSpec,
     TrafficSpec,
     TrainSpec,
 )
+from tunewright.config.tool_list import tool_list
 from tunewright.core.artifacts import sha256_json
 from tunewright.core.regular import unreadable
 
@@ -143,7 +145,7 @@ class Spec(_WithApis):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
     """The short name of the job, which the served model carries."""
     task: TaskSpec
-    """The task, by its `kind`: classify, multi_label, extract or generate."""
+    """The task, by its `kind`: classify, multi_label, extract, generate or tools."""
     data: DataSpec
     """The training and test data, and how their rows are read and split."""
     model: str = "smollm2-135m"
@@ -203,17 +205,19 @@ docs/economics.md lists its keys."""
         return data
 
     def anchored(self, folder: Path, *, allow_code: bool = False) -> Spec:
-        """Resolve this spec's paths against a folder, and read the schema that its task names.
+        """Resolve this spec's paths against a folder, and read the schema or the tools that its task names.
 
         Args:
             allow_code: import the module that `task.schema` names, if it names one.
 
         Raises:
-            UserError: the task's schema can't be read, or needs `allow_code`.
+            UserError: the task's schema or tools can't be read or used, or need `allow_code`.
         """
         self._folder = folder.resolve()
         if isinstance(self.task, ExtractSpec):
             self.task.record = record_schema(self.task.record, self._folder, allow_code=allow_code)
+        elif isinstance(self.task, ToolsSpec):
+            self.task.tools = tool_list(self.task.tools, self._folder)
         return self
 
     @property

@@ -158,7 +158,19 @@ answer."""
     """Texts that end an answer and do not belong to it."""
 
 
-TaskSpec = Annotated[ClassifySpec | MultiLabelSpec | ExtractSpec | GenerateSpec, Field(discriminator="kind")]
+class ToolsSpec(_TaskSection):
+    kind: Literal["tools"]
+    """The task: the model calls one of some tools with its arguments, or answers with a text."""
+    instruction: str
+    """The system prompt. The tools with their descriptions, one a line, replace `{tools}` in it."""
+    tools: list[dict[str, Any]] | str
+    """The tools in the form of OpenAI's API, or a .json file that holds the list. Each has a name, a description and \
+the JSON Schema of its arguments (`parameters`)."""
+
+
+TaskSpec = Annotated[
+    ClassifySpec | MultiLabelSpec | ExtractSpec | GenerateSpec | ToolsSpec, Field(discriminator="kind")
+]
 
 
 DataForm = Literal[

@@ -14,6 +14,7 @@ from typing import Any
 from tunewright.config.sections import MAX_TURNS
 from tunewright.core.errors import UserError
 from tunewright.data.guess_schema import described, guess_schema
+from tunewright.data.guess_tools import guess_tools
 from tunewright.data.label_sets import guess_labels
 from tunewright.data.readers import detect, read, read_rows
 from tunewright.documents import SUFFIXES, is_there
@@ -51,7 +52,7 @@ class Guess:
     text: str
     """The spec, as commented YAML."""
     kind: str
-    """classify, multi_label, extract or generate."""
+    """classify, multi_label, extract, generate or tools."""
     what: str
     """Describes the answers in a few words."""
     rows: int
@@ -75,8 +76,9 @@ class PaidToday:
 def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess:
     """Read a data file and write the spec that a user would start from.
 
-    Answers that repeat few values are labels, objects are records, and a column with a usual name for answers holds
-    free answers. The text column is the one with the longest texts among the rest. Usual names win ties.
+    Answers that repeat few values are labels, objects are records, tool calls are calls of the tools that the rows
+    name, and a column with a usual name for answers holds free answers. The text column is the one with the longest
+    texts among the rest. Usual names win ties.
 
     Args:
         folder: the folder of the future spec; the spec's data path is relative to it.
@@ -88,7 +90,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
     rows = [row for _, row in read_rows(path)]
     form = detect(rows[:_SAMPLE])
     text = label = key = ""
-    turns = 0
+    turns, tools = 0, None
     if form in (None, "labelled"):
         columns = {name: [row.get(name) for row in rows] for name in rows[0]}
         label = _answer_column(columns, path)
@@ -98,8 +100,10 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
     else:
         examples = [item for item in read(path) if isinstance(item, Example)]
         answers = [each.answer for each in examples]
-        turns = _usual_turns(examples)
-    kind, details = _task(answers)
+        turns, tools = _usual_turns(examples), guess_tools(examples)
+    kind: str
+    details: Any
+    kind, details = _task(answers) if tools is None else ("tools", tools)
     labelled = kind in ("classify", "multi_label")
     template = (resources.files("tunewright.data") / "templates" / "tunewright.yaml.jinja").read_text("utf-8")
     from jinja2 import Environment
@@ -111,6 +115,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
         labels=[_quoted(str(name)) for name in (details[0] if kind == "multi_label" else details)] if labelled else (),
         separator=json.dumps(details[1]) if kind == "multi_label" and details[1] else "",
         schema=_flow(details) if kind == "extract" else "",
+        tools=[json.dumps(tool, ensure_ascii=False) for tool in details] if kind == "tools" else (),
         data=_quoted(os.path.relpath(path.resolve(), folder)),
         text=_quoted(text) if text else "",
         key=key,
@@ -168,6 +173,8 @@ def _in_words(kind: str, details: Any) -> str:
             return f"any of {len(details[0])} labels"
         case "extract":
             return f"records of {', '.join(described(details))}"
+        case "tools":
+            return f"calls of {len(details)} tool{'s' * (len(details) > 1)}, or texts"
         case _:
             return "texts"
 

@@ -9,6 +9,9 @@ from tunewright.core.artifacts import read_jsonl
 from tunewright.data.dataset import load_examples
 from tunewright.deploy.trial import DeploymentTrial, Exam, TrialQuestion
 from tunewright.economics.cost import LATE, SECONDS_A_MONTH, cold_share
+from tunewright.tasks import task_of
+from tunewright.tasks.base import ToolCall
+from tunewright.tasks.tools import said
 
 _SAMPLE = 40
 """How many examples' answers are compared."""
@@ -26,7 +29,7 @@ def exam_of(spec: Spec, split: Path, parity: Path) -> Exam:
     """
     rate = max(peak_rate(spec), _FEWEST / _LOAD_SECONDS)
     count = int(min(max(rate * _LOAD_SECONDS, _FEWEST), _MOST))
-    return Exam(spec.name, _questions(split, parity), rate, count, spec.seed, _WAKE_SECONDS)
+    return Exam(spec.name, _questions(spec, split, parity), rate, count, spec.seed, _WAKE_SECONDS)
 
 
 def peak_rate(spec: Spec) -> float:
@@ -55,14 +58,17 @@ def failures(trial: DeploymentTrial, spec: Spec) -> list[str]:
     return messages
 
 
-def _questions(split: Path, parity: Path) -> list[TrialQuestion]:
-    """A sample of the test examples, spread evenly over the tests."""
+def _questions(spec: Spec, split: Path, parity: Path) -> list[TrialQuestion]:
+    """A sample of the test examples, spread evenly over the tests, each with what a reply must say."""
+    calls_tools = isinstance(task_of(spec.task).constraint, ToolCall)
     answers = {(row["split"], row["id"]): row["answer"] for row in read_jsonl(parity / "answers" / "served.jsonl")}
     questions = []
     for file in sorted((split / "test").glob("*.jsonl")):
         for example in load_examples(file):
             answer = answers.get((file.stem, example.meta.id))
             if answer is not None:
-                questions.append(TrialQuestion(example.row()["messages"][:-1], answer))
+                call = said(answer) if calls_tools else None
+                text = call.content if call and call.tool is None else answer
+                questions.append(TrialQuestion(example.row()["messages"][:-1], text))
     step = max(1, len(questions) // _SAMPLE)
     return questions[::step][:_SAMPLE]

@@ -23,6 +23,7 @@ from tunewright.backends.azure.answers import without_secrets
 from tunewright.backends.azure.waiting import Wait
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say, track
+from tunewright.tasks.tools import replied
 
 _AT_ONCE = 64
 _TRY_SECONDS = 2.0
@@ -169,7 +170,7 @@ class _Client:
             if reply.is_error:
                 self.fault = f"{reply.status_code}: {without_secrets(reply.text)[:_MAX_CHARACTERS]}"
                 return None
-            return str(reply.json()["choices"][0]["message"]["content"])
+            return replied(reply.json()["choices"][0]["message"])
         except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
             self.fault = f"{type(error).__name__}: {without_secrets(str(error))[:_MAX_CHARACTERS]}"
             return None

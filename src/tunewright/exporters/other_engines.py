@@ -161,7 +161,8 @@ def confined_only(spec: Spec) -> bool:
 def bundle_card(bundle: Path, info: BundleInfo) -> str:
     """A bundle's own card with the hub's front matter."""
     entry = catalogue().get(info.base_model)
-    task = {"extract": "token-classification", "generate": "text-generation"}.get(info.task.kind, "text-classification")
+    written = {"extract": "token-classification", "generate": "text-generation", "tools": "text-generation"}
+    task = written.get(info.task.kind, "text-classification")
     front = _front_matter(
         entry.hub if entry else info.base_model,
         entry,

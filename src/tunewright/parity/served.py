@@ -15,7 +15,7 @@ from tunewright.evaluation.evidence import Record, collect, load_records
 from tunewright.inference.bundle import read_info
 from tunewright.inference.predictors import Answer
 from tunewright.serving.server import running_server
-from tunewright.tasks import Example, Task
+from tunewright.tasks import Example, Message, Task, task_of
 
 _SECONDS = 60
 
@@ -28,12 +28,16 @@ class ServedModel:
     """A predictor: a server's only model.
 
     Args:
+        task: of the model; its replies are read as answers of this task.
         refused: the answer to count for a request that the server refuses; None: a refusal is an error.
         start_seconds: time until the server was ready.
     """
 
-    def __init__(self, client: httpx.Client, model: str, refused: Answer | None = None, start_seconds: float = 0.0):
-        self._client, self._model, self._refused, self.start_seconds = client, model, refused, start_seconds
+    def __init__(
+        self, client: httpx.Client, model: str, task: Task, refused: Answer | None = None, start_seconds: float = 0.0
+    ):
+        self._client, self._model, self._task = client, model, task
+        self._refused, self.start_seconds = refused, start_seconds
 
     def answer(self, request: str) -> Answer:
         """The server's answer.
@@ -52,7 +56,11 @@ class ServedModel:
                 fix="Take it out of the data, or train with a larger train.max_length.",
             )
         reply: dict[str, Any] = response.raise_for_status().json()
-        text, usage = str(reply["choices"][0]["message"]["content"]), reply["usage"]
+        replied, usage = reply["choices"][0]["message"], reply["usage"]
+        message = Message(
+            role="assistant", content=replied["content"] or "", tool_calls=replied.get("tool_calls") or None
+        )
+        text = self._task.canonical(self._task.answer_in(message))
         return Answer(text, reply["confidence"], usage["prompt_tokens"], usage["completion_tokens"])
 
 
@@ -68,7 +76,8 @@ def served_model(bundle: Path, refused: Answer | None = None) -> Iterator[Served
     """
     began = time.perf_counter()
     with running_server(bundle) as address, httpx.Client(base_url=address, timeout=_SECONDS) as client:
-        yield ServedModel(client, read_info(bundle).name, refused, time.perf_counter() - began)
+        info = read_info(bundle)
+        yield ServedModel(client, info.name, task_of(info.task), refused, time.perf_counter() - began)
 
 
 def collect_served(

@@ -1,7 +1,7 @@
 """The HTTP API as one FastAPI application: its middlewares, its error bodies and its routes.
 
-The routes are OpenAI's chat completions, completions, responses and model list, plain /v1/classify, /v1/extract and
-/v1/generate, feedback, metrics, and health.
+The routes are OpenAI's chat completions, completions, responses and model list, plain /v1/classify, /v1/extract,
+/v1/call and /v1/generate, feedback, metrics, and health.
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tunewright.config.tool_list import TEXT
 from tunewright.core.errors import UserError
 from tunewright.core.limits import MOST_CHUNKS
 from tunewright.inference.bundle import Bundle
@@ -20,12 +21,15 @@ from tunewright.inference.predictors import (
     LabelScorer,
     LabelSetClassifier,
     Pieces,
+    RecordReader,
     TextGenerator,
 )
 from tunewright.inference.runtimes.base import Runtime
 from tunewright.serving.cancellation import cancellable, slot
 
 _DEFAULT_CONFIG = GenerationConfig()
+_ROUTES = {"multi_label": "classify", "tools": "call"}
+"""The plain routes of tasks that have another name."""
 
 
 def answer_fields(kind: str, answer: Answer) -> dict[str, Any]:
@@ -41,8 +45,15 @@ def answer_fields(kind: str, answer: Answer) -> dict[str, Any]:
             return {"labels": json.loads(answer.text), "probabilities": answer.labels}
         case "extract":
             return {"record": json.loads(answer.text), "fields": answer.fields}
+        case "tools":
+            return {"call": None, "text": None, **_call_or_text(answer.text), "fields": answer.fields}
         case _:
             return {"text": answer.text, "finish_reason": finish_reason(answer)}
+
+
+def _call_or_text(answer: str) -> dict[str, Any]:
+    whole = json.loads(answer)
+    return {"text": whole[TEXT]} if TEXT in whole else {"call": whole}
 
 
 def finish_reason(answer: Answer) -> str:
@@ -104,30 +115,42 @@ class Engine:
 
     @property
     def kind(self) -> str:
-        """The model's task: classify, multi_label, extract or generate."""
+        """The model's task: classify, multi_label, extract, generate or tools."""
         return self.bundle.task.kind
 
     @property
     def route(self) -> str:
-        """The name of the model's plain route: classify, extract or generate."""
-        return "classify" if self.kind == "multi_label" else self.kind
+        """The name of the model's plain route: classify, extract, generate or call."""
+        return _ROUTES.get(self.kind, self.kind)
 
-    def answer(self, text: str) -> Answer:
+    def answer(self, text: str, narrowed: Mapping[str, Any] | None = None) -> Answer:
         """The answer to one text.
+
+        Args:
+            narrowed: as in `GenerationConfig`, for a model that writes records.
 
         Raises:
             TooLong: the prompt and the longest answer do not fit the bundle's context; nothing is ever cut silently.
         """
         if self._second:
-            first = self._answer_or_refuse(text)
-            return self._second.answer(text) if isinstance(first, TooLong) or self._unsure(first) else first
-        return self._answer(text)
+            first = self._answer_or_refuse(text, narrowed)
+            if isinstance(first, TooLong) or self._unsure(first):
+                return self._second.answer(text, narrowed)
+            return first
+        return self._answer(text, narrowed)
 
-    def _answer(self, text: str) -> Answer:
+    def _answer(self, text: str, narrowed: Mapping[str, Any] | None = None) -> Answer:
         """As the public method, by the first model alone."""
         prompts = self._prompts(text)
         with slot(self._slots):
+            return self._confined(prompts, narrowed)
+
+    def _confined(self, prompts: list[list[int]], narrowed: Mapping[str, Any] | None) -> Answer:
+        if narrowed is None:
             return self._model.answer_prompts(prompts)
+        assert isinstance(self._model, RecordReader)
+        (prompt,) = prompts
+        return self._model.answer_confined(prompt, narrowed)
 
     def _unsure(self, answer: Answer) -> bool:
         """Whether the second model must answer instead."""
@@ -162,9 +185,9 @@ class Engine:
             answers = iter(self._model.answers_of([each for each in prompts if not isinstance(each, TooLong)]))
         return [each if isinstance(each, TooLong) else next(answers) for each in prompts]
 
-    def _answer_or_refuse(self, text: str) -> Answer | TooLong:
+    def _answer_or_refuse(self, text: str, narrowed: Mapping[str, Any] | None = None) -> Answer | TooLong:
         try:
-            return self._answer(text)
+            return self._answer(text, narrowed)
         except TooLong as error:
             return error
 
@@ -194,27 +217,27 @@ class Engine:
         requests wait for its end.
 
         Args:
-            generation_config: for generated text; labels and records are always whole.
+            generation_config: for generated text; labels and records are always whole, and records may be narrowed.
 
         Raises:
             TooLong: as in `answer`, at the call.
             GrammarError: the schema can't be followed; at the call.
         """
         if self._second:  # a cascade knows which model answers only when the answer is whole
-            return self._whole(self.answer(text))
+            return self._whole(self.answer(text, generation_config.narrowed))
         return self._pieces(self._prompts(text), generation_config)
 
     def _pieces(self, prompts: list[list[int]], generation_config: GenerationConfig) -> Pieces:
         if isinstance(self._model, TextGenerator):
             return self._in_slot(self._model.stream(prompts[0], generation_config))
-        return self._in_slot(self._in_one_piece(prompts))
+        return self._in_slot(self._in_one_piece(prompts, generation_config.narrowed))
 
     def _in_slot(self, pieces: Pieces) -> Pieces:
         with slot(self._slots):
             yield from pieces
 
-    def _in_one_piece(self, prompts: list[list[int]]) -> Pieces:
-        yield from self._whole(self._model.answer_prompts(prompts))
+    def _in_one_piece(self, prompts: list[list[int]], narrowed: Mapping[str, Any] | None) -> Pieces:
+        yield from self._whole(self._confined(prompts, narrowed))
 
     @staticmethod
     def _whole(answer: Answer) -> Pieces:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from tunewright.inference.predictors import Answer
+from tunewright.tasks.tools import said
 
 
 class Form(Protocol):
@@ -205,6 +206,39 @@ class ResponseForm:
     def _event(self, kind: str, **fields: Any) -> str:
         self._number += 1
         return f"event: {kind}\n{event({'type': kind, 'sequence_number': self._number - 1, **fields})}"
+
+
+class CallForm:
+    """Of a model that calls tools: which form an answer takes shows only in the answer, which comes in one piece.
+
+    Args:
+        form_of: the form of an answer that calls a tool; of None: of a text.
+    """
+
+    def __init__(self, form_of: Callable[[str | None], Form]):
+        self._form_of = form_of
+        self._form = form_of(None)
+
+    def whole(self, text: str, finish: str, usage: tuple[int, int]) -> dict[str, Any]:
+        content = self._content(text)
+        return self._form.whole(content, finish, usage)
+
+    def begin(self) -> Iterator[str]:
+        return iter(())
+
+    def piece(self, text: str) -> str:
+        content = self._content(text)
+        return "".join((*self._form.begin(), self._form.piece(content)))
+
+    def end(self, finish: str, usage: tuple[int, int], more: Mapping[str, Any]) -> Iterator[str]:
+        return self._form.end(finish, usage, more)
+
+    def _content(self, answer: str) -> str:
+        """The arguments of the call in an answer, or its text; afterwards the form is theirs."""
+        call = said(answer)
+        assert call, "the model's answers are in canonical form"
+        self._form = self._form_of(call.tool)
+        return call.content
 
 
 def usage_block(prompt_tokens: int, answer_tokens: int) -> dict[str, int]:

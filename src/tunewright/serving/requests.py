@@ -96,22 +96,16 @@ class ResponseFormat(BaseModel):
         return {"type": "object"} if self.type == "json_object" else None
 
 
-class WithoutTools(BaseModel):
-    """A request to a model that calls no tools. Without an error, a client would wait for calls that never come."""
+class ToolsRequest(BaseModel):
+    """What a request says about tools. Which of it a model takes is up to the model: `tunewright.serving.tools`."""
 
     tools: list[dict[str, Any]] | None = None
     functions: list[dict[str, Any]] | None = None
     """OpenAI's former name of tools."""
     tool_choice: str | dict[str, Any] | None = None
 
-    @model_validator(mode="after")
-    def _no_tools(self) -> Self:
-        if (self.tools or self.functions) and self.tool_choice != "none":
-            raise ValueError("this model calls no tools; leave tools away, or send tool_choice: none")
-        return self
 
-
-class ChatRequest(StreamableRequest, WithoutTools):
+class ChatRequest(StreamableRequest, ToolsRequest):
     """OpenAI's request. The server accepts sampling settings and ignores them: it always gives the likeliest answer.
     Limits and stop texts hold for generated text; labels and records are always whole."""
 
@@ -187,7 +181,7 @@ class TextOptions(BaseModel):
     format: TextFormat = TextFormat()
 
 
-class ResponsesRequest(WithoutTools):
+class ResponsesRequest(ToolsRequest):
     """A request to /v1/responses. The server keeps no conversations, so each request brings its own."""
 
     model: str
@@ -218,6 +212,8 @@ class ResponsesRequest(WithoutTools):
             stream=self.stream,
             max_tokens=self.max_output_tokens,
             response_format=self._response_format(),
+            tools=self.tools,
+            tool_choice=self.tool_choice,
         )
 
     def _response_format(self) -> ResponseFormat | None:

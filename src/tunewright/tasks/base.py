@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
+from tunewright.config.tool_list import TEXT
 from tunewright.tasks.example import Example, Message
 from tunewright.tasks.measures import Ratio
 
@@ -35,6 +36,23 @@ class JsonRecord:
     schema: Mapping[str, Any]
     chunk: Mapping[str, Any]
     """The schema of the record of one chunk of a request; the same as `schema` if requests are read whole."""
+
+    @property
+    def unjudged(self) -> frozenset[str]:
+        """The paths of values that no metric looks at, so that they have no part in the confidence."""
+        return frozenset()
+
+
+@dataclass(frozen=True)
+class ToolCall(JsonRecord):
+    """An answer is the JSON of a tool call with its arguments, or of a text; see `tunewright.tasks.tools`."""
+
+    tools: tuple[Mapping[str, Any], ...]
+    """As `tunewright.config.tool_list.plain_tool` gives them."""
+
+    @property
+    def unjudged(self) -> frozenset[str]:
+        return frozenset({TEXT})
 
 
 @dataclass(frozen=True)
@@ -128,6 +146,10 @@ class Task(Protocol):
 
     def written(self, answer: str) -> Message:
         """The assistant's message for an answer, as the model is trained to write it."""
+        ...
+
+    def answer_in(self, message: Message) -> str:
+        """What an assistant's message answers, not yet in canonical form; empty if it answers nothing."""
         ...
 
     def canonical(self, answer: str) -> str:

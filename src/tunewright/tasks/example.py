@@ -100,6 +100,9 @@ class Conversation(ABC):
     def untaught(self) -> Self:
         return self
 
+    def answer_in(self, message: Message) -> str:
+        return message.content
+
     @abstractmethod
     def canonical(self, answer: str) -> str: ...
 

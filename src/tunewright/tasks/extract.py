@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from tunewright.tasks.base import JsonRecord
 from tunewright.tasks.example import Conversation, Example
-from tunewright.tasks.measures import FIELD, Ratio, f1, is_in, leaves, tokens
+from tunewright.tasks.measures import FIELD, Ratio, at, f1, is_in, leaves, tokens
 from tunewright.tasks.record_form import RecordForm
 from tunewright.tasks.windows import divided, places
 
@@ -110,7 +110,7 @@ class ExtractTask(Conversation):
             "invented": Ratio(sum(not is_in(value, request) for _, value in copied), len(copied)),
         }
         for path in dict.fromkeys(path for path, _ in (*right, *given)):
-            scores[f"{FIELD}{path}"] = f1(_at(path, right), _at(path, given))
+            scores[f"{FIELD}{path}"] = f1(at(path, right), at(path, given))
         return scores
 
 
@@ -128,10 +128,6 @@ def _leaves(record: str) -> Iterator[tuple[str, str]]:
 
 def _words(values: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
     return Counter((path, word) for path, value in values.elements() for word in tokens(value).elements())
-
-
-def _at(path: str, values: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
-    return Counter({leaf: count for leaf, count in values.items() if leaf[0] == path})
 
 
 def _chosen(form: RecordForm, schema: Any, path: str = "") -> Iterator[str]:

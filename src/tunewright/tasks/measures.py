@@ -82,6 +82,11 @@ def f1(gold: Counter[Any], given: Counter[Any]) -> Ratio:
     return Ratio(2 * (gold & given).total(), gold.total() + given.total())
 
 
+def at(path: str, values: Counter[Leaf]) -> Counter[Leaf]:
+    """The values at a path."""
+    return Counter({leaf: count for leaf, count in values.items() if leaf[0] == path})
+
+
 def tokens(text: str) -> Counter[str]:
     """The words and numbers of a text as a multiset, ignoring case."""
     return Counter(re.findall(r"\w+", text.casefold()))

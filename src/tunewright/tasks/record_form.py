@@ -48,15 +48,7 @@ class RecordForm:
         Raises:
             Unfit: it is not JSON, repeats a key, does not fit the schema, or is too large to be checked.
         """
-        if len(text) > RECORD_BYTES:
-            raise Unfit(f"it is longer than {RECORD_BYTES:,} characters")
-        try:
-            value, _ = StrictJson(keys_once=True).read(text)
-        except json.JSONDecodeError as error:
-            raise Unfit(f"it is not JSON: {error.msg} at character {error.pos}") from None
-        except JSON_FAULTS as error:
-            raise Unfit(described(error, "it", "").reason.strip().rstrip(".")) from None
-        return self.written(value)
+        return self.written(json_value(text))
 
     def written(self, value: Any) -> str:
         """A record given as plain values, in canonical form.
@@ -153,6 +145,23 @@ class RecordForm:
                 return {}
             schema = referred
         return dict(schema)
+
+
+def json_value(text: str) -> Any:
+    """The JSON value of an answer.
+
+    Raises:
+        Unfit: it is not JSON, repeats a key, or is too large to be checked.
+    """
+    if len(text) > RECORD_BYTES:
+        raise Unfit(f"it is longer than {RECORD_BYTES:,} characters")
+    try:
+        value, _ = StrictJson(keys_once=True).read(text)
+    except json.JSONDecodeError as error:
+        raise Unfit(f"it is not JSON: {error.msg} at character {error.pos}") from None
+    except JSON_FAULTS as error:
+        raise Unfit(described(error, "it", "").reason.strip().rstrip(".")) from None
+    return value
 
 
 def _absent(value: Any) -> bool:

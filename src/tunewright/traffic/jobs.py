@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from tunewright.core.errors import UserError, did_you_mean
 from tunewright.gateway.answers import AnswerChoice
@@ -28,11 +29,13 @@ DRAWN = 2000
 ANSWERS: dict[AnswerKind, OwnAnswerKind] = {
     "labels": "label",
     "record": "record",
-    "tool calls": "record",
     "short text": "text",
     "long text": "text",
 }
-"""What an owned model answers, by the form of the API's answers. Other forms are no kind of task yet."""
+"""What an owned model answers, by the form of the API's answers. Tool calls are `TrafficJob.answer`'s affair; other
+forms are no kind of task yet."""
+_STRAYS = 0.05
+"""The share of texts up to which the answers of a job are the arguments of its one tool."""
 _NAME_WORDS = 5
 """Words of a template that name its job."""
 _NAMES = re.compile(r"[A-Za-z][A-Za-z'-]+")
@@ -85,12 +88,24 @@ class TrafficJob:
     """By these its prompts are cut; see `fixed_in`."""
     rivals: list[Triples] = field(repr=False)
     """The templates of the other jobs of the same form."""
+    tools: list[Any] = field(default_factory=list, repr=False)
+    """The tools of the newest drawn request that has some."""
+
+    @property
+    def answer(self) -> OwnAnswerKind | None:
+        """What an owned model answers; None: its answers are no kind of task."""
+        if self.form.kind != "tool calls":
+            return ANSWERS.get(self.form.kind)
+        texts = sum(not each.choice.tool_calls for each in self.drawn)
+        is_one_tool = len(self.form.names) == 1 and texts <= _STRAYS * len(self.drawn)
+        return "record" if is_one_tool else "call"
 
     @property
     def signature(self) -> JobSignature:
         """By what the gateway recognises its requests."""
-        tool = self.form.names[0] if self.form.kind == "tool calls" else None
-        answer = ANSWERS[self.form.kind]
+        tool = self.form.names[0] if self.form.kind == "tool calls" and self.answer == "record" else None
+        answer = self.answer
+        assert answer, "a project can be made of it"
         return signature_of(
             self.name, self.prompts, self.template, self.fixed, self.rivals, answer, tool, self.form.key
         )
@@ -252,7 +267,14 @@ class _Tally:
             template=found.template.triples,
             fixed=fixed,
             rivals=rivals,
+            tools=_newest_tools([exchange for exchange, _ in drawn]),
         )
+
+
+def _newest_tools(exchanges: Sequence[Exchange]) -> list[Any]:
+    tools = [(exchange.time, (exchange.request or {}).get("tools")) for exchange in exchanges]
+    listed = [(time, each) for time, each in tools if isinstance(each, list) and each]
+    return max(listed, key=lambda pair: pair[0])[1] if listed else []
 
 
 def _fixed_system(prompts: Sequence[Prompt]) -> str:

@@ -38,7 +38,8 @@ def ownable(job: TrafficJob, goal: float) -> Ownable:
         goal: the share of answers that must be right.
     """
     if job.form.kind not in _FORECAST:
-        return Ownable(None, None, f"No project can be made of {job.form.kind} yet.")
+        what = "There is no forecast for" if job.answer else "No project can be made of"
+        return Ownable(None, None, f"{what} {job.form.kind} yet.")
     rows = [
         Example.of(each.input, answer, Meta(id=str(number)))
         for number, each in enumerate(job.drawn[:_ROWS])

@@ -16,7 +16,8 @@ from tunewright.data.readers.forms import LOGGED
 from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.jobs.outcomes import label_in
 from tunewright.gateway.jobs.signature import write_signature
-from tunewright.traffic.jobs import ANSWERS, TrafficJob, find_jobs
+from tunewright.logs.call import tool_call
+from tunewright.traffic.jobs import Drawn, TrafficJob, find_jobs
 
 DRAWN = 50_000
 """The most rows that a project gets, drawn at random."""
@@ -46,13 +47,12 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
     """
     require_free(folder)
     job = find_jobs(captures, DRAWN).job(name, captures)
-    several = job.form.kind == "tool calls" and len(job.form.names) > 1
-    if job.form.kind not in ANSWERS or several:
+    if job.answer is None:
         raise UserError(
-            f"No project can be made of '{name}': its answers are {job.form.kind}{' of several tools' * several}.",
-            fix="Projects choose labels, fill records (the arguments of one tool, too) or write texts.",
+            f"No project can be made of '{name}': its answers are {job.form.kind}.",
+            fix="Projects choose labels, fill records, call tools or write texts.",
         )
-    rows = list(_rows(job))
+    rows = list(_calls(job) if job.answer == "call" else _rows(job))
     if len(rows) < _LEAST:
         raise UserError(
             f"'{name}' has {len(rows)} rows with an answer that can be used; a project needs {_LEAST} at least.",
@@ -78,7 +78,8 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
 
 def _rows(job: TrafficJob) -> Iterator[dict[str, Any]]:
     """The rows of a job. Answers of another form than the job's are left out."""
-    column = _COLUMNS[ANSWERS[job.form.kind]]
+    assert job.answer
+    column = _COLUMNS[job.answer]
     labels = set(job.form.names)
     for each in job.drawn:
         answer: Any = _text_of(each.choice, job)
@@ -91,12 +92,28 @@ def _rows(job: TrafficJob) -> Iterator[dict[str, Any]]:
                 continue
         if not each.input or not answer or (column == "label" and answer not in labels):
             continue
-        call = {name: value for name, value in (("model", each.model), ("time", each.time)) if value}
-        yield {"text": each.input, column: answer, LOGGED: call}
+        yield {"text": each.input, column: answer, LOGGED: _origin(each)}
+
+
+def _calls(job: TrafficJob) -> Iterator[dict[str, Any]]:
+    """The rows of a job of tool calls, in the chat form. The first names the tools, of which the spec is made."""
+    tools = {"tools": job.tools} if job.tools else {}
+    for each in job.drawn:
+        message: dict[str, Any] = {"role": "assistant", "content": each.choice.text or None}
+        if each.choice.tool_calls:
+            message["tool_calls"] = [tool_call(call["name"], call["arguments"]) for call in each.choice.tool_calls]
+        if each.input and (each.choice.tool_calls or each.choice.text.strip()):
+            yield {"messages": [{"role": "user", "content": each.input}, message], LOGGED: _origin(each), **tools}
+            tools = {}
+
+
+def _origin(drawn: Drawn) -> dict[str, str]:
+    """Which API gave an answer when."""
+    return {name: value for name, value in (("model", drawn.model), ("time", drawn.time)) if value}
 
 
 def _text_of(choice: AnswerChoice, job: TrafficJob) -> str:
-    """An answer's text; of a job of tool calls, the arguments of its one call."""
+    """An answer's text; of a job of one tool, the arguments of its one call."""
     if job.form.kind != "tool calls":
         return choice.text.strip()
     calls = [call["arguments"] for call in choice.tool_calls]

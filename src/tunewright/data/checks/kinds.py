@@ -218,7 +218,7 @@ KINDS = {
         "tool call in the answer's place",
         "labels",
         "The answer has no text, and this task has no tool calls.",
-        "Delete these rows. Of a log, `tunewright init LOG --from-traffic JOB` makes records of one tool's arguments.",
+        "Set `task.kind: tools`, with the tools that rows may call, or delete these rows.",
     ),
     "D031": FindingKind(
         "weighted row",
@@ -231,6 +231,18 @@ KINDS = {
         "readable",
         "A failed call has no answer, and a cut or hidden text would teach what nobody wrote.",
         "They are left out, and listed in quarantine/ of this check's output. Nothing has to be done.",
+    ),
+    "D034": FindingKind(
+        "other tools than the spec's",
+        "served",
+        "The model chooses among the spec's tools. With other tools, the row's answer may have been another.",
+        "Let `task.tools` be the tools that clients send, and leave out rows from before the tools changed.",
+    ),
+    "D035": FindingKind(
+        "text beside a tool call",
+        "labels",
+        "An answer is a text or a call. A job of tool calls teaches the call, any other job the text.",
+        "Nothing has to be done, if clients do not need the part that is left out.",
     ),
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from tunewright.config.tool_list import UnfitTool, name_of, plain_tool, same_tools
 from tunewright.data.job import Job, Limit
 from tunewright.data.label_sets import unknown_labels
 from tunewright.data.language import language_of
@@ -15,7 +16,7 @@ from tunewright.data.mojibake import lost_characters, mojibake
 from tunewright.models.chat import ChatTemplate, token_counter
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, Task
-from tunewright.tasks.base import SomeOf, labels_of
+from tunewright.tasks.base import SomeOf, ToolCall, labels_of
 
 RowCheck = Callable[[Example], Iterable[str]]
 
@@ -39,10 +40,10 @@ def row_checks(job: Job) -> dict[str, RowCheck]:
     }
     task = job.task
     if task:
-        checks["D030"] = lambda example: ("tool call",) if calls_a_tool(example) else ()
+        checks["D030"] = lambda example: ("tool call",) if is_untaught_call(task, example) else ()
     if task and labels_of(task.constraint):
         checks["D002"] = lambda example: (
-            [] if calls_a_tool(example) else [label[:60] for label in unknown_labels(task, example.answer)]
+            [] if is_untaught_call(task, example) else [label[:60] for label in unknown_labels(task, example.answer)]
         )
     if task and isinstance(task.constraint, SomeOf):
         checks["D028"] = lambda example: ("no label",) if example.answer == "[]" else ()
@@ -58,10 +59,25 @@ def weights(example: Example) -> tuple[str, ...]:
     return () if example.importance == 1 else (f"{example.importance:g}",)
 
 
-def calls_a_tool(example: Example) -> bool:
-    """Whether the answer is a tool call without a text."""
+def is_untaught_call(task: Task, example: Example) -> bool:
+    """Whether the answer is a tool call without a text, and the task teaches none."""
     last = example.messages[-1]
-    return bool(last.tool_calls) and not last.content.strip()
+    return bool(last.tool_calls) and not task.answer_in(last).strip()
+
+
+def other_tools(rule: ToolCall, example: Example) -> tuple[str, ...]:
+    """What is other about the tools of a row than those of the task; nothing where the row names none."""
+    if not example.tools:
+        return ()
+    try:
+        tools = [plain_tool(tool) for tool in example.tools]
+    except UnfitTool as error:
+        return (str(error)[:80],)
+    if same_tools(tools, rule.tools):
+        return ()
+    given, known = {name_of(tool) for tool in tools}, {name_of(tool) for tool in rule.tools}
+    strange = (*(f"'{name}' is new" for name in given - known), *(f"'{name}' is absent" for name in known - given))
+    return tuple(sorted(strange)) or ("other arguments",)
 
 
 STAND_INS = "stand_ins"

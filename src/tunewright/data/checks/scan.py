@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.data.checks.rows import calls_a_tool, row_checks
+from tunewright.data.checks.rows import is_untaught_call, other_tools, row_checks
 from tunewright.data.corrections import version_of_correction
 from tunewright.data.dedup.near import THRESHOLD, Sketcher, Sketches
 from tunewright.data.job import Job
@@ -27,7 +27,7 @@ from tunewright.data.readers.forms import LOGGED
 from tunewright.data.readers.parts import Piece
 from tunewright.data.text import normal, system_prompt
 from tunewright.tasks import Example, Meta, MultiLabelTask
-from tunewright.tasks.base import OneOf, Unfit, labels_of
+from tunewright.tasks.base import OneOf, ToolCall, Unfit, labels_of
 from tunewright.tasks.multi_label import UnknownLabels
 from tunewright.tasks.turns import in_one_request, turns_left_out
 
@@ -230,13 +230,14 @@ class Scanner:
         self._columns = {name: array("Q") for name in ("text", "answer", "group", "system")}
         self._numbers = {name: array("q") for name in ("words", "characters", "answer_words", "offsets")}
         self._sketcher = Sketcher(THRESHOLD)
-        self._hits = {code: Hits() for code in (*self._checks, "D026", "D027", "D029")}
+        self._hits = {code: Hits() for code in (*self._checks, "D026", "D027", "D029", "D034", "D035")}
         self._answers: Counter[str] = Counter()
         self._allowed = frozenset(labels_of(job.task.constraint) if job.task else ())
         self._rows = self._offset = 0
         self.faults, self.notes = RowTally(), RowTally()
 
     def add(self, example: Example, stream: IO[bytes]) -> None:
+        self._count_tools(example)
         example = self._canonical(self._with_turns(example))
         line = self._with_id(example).model_dump_json(exclude_defaults=True).encode() + b"\n"
         stream.write(line)
@@ -268,33 +269,48 @@ class Scanner:
             self._hits["D029"].add(self._rows, (f"{left_out} turns" if left_out > 1 else "1 turn",))
         return in_one_request(example, most)
 
+    def _count_tools(self, example: Example) -> None:
+        """Count D034, and D035. Afterwards the row has neither its own tools nor two answers."""
+        task, last = self._job.task, example.messages[-1]
+        if task is None:
+            return
+        if isinstance(task.constraint, ToolCall) and (kinds := other_tools(task.constraint, example)):
+            self._hits["D034"].add(self._rows, kinds)
+        if last.tool_calls and last.content.strip():
+            taught = "text" if task.answer_in(last) == last.content else "call"
+            self._hits["D035"].add(self._rows, (f"the {taught} is taught",))
+
     def _canonical(self, example: Example) -> Example:
         """The example with its answer in the one form in which it is taught.
 
         Counts D026 where the answer has no such form, and D027 where it names a label twice. These are not among the
         row checks, because finding them and rewriting the answer are one computation.
         """
-        if self._job.task is None or isinstance(self._job.task.constraint, OneOf):
+        task = self._job.task
+        if task is None or isinstance(task.constraint, OneOf):
             return example
+        *before, last = example.messages
         try:
-            if isinstance(self._job.task, MultiLabelTask):
-                labels = Counter(self._job.task.parsed(example.answer))
+            if isinstance(task, MultiLabelTask):
+                labels = Counter(task.parsed(example.answer))
                 if twice := [label[:60] for label, count in labels.items() if count > 1]:
                     self._hits["D027"].add(self._rows, twice)
-            answer = self._job.task.canonical(example.answer)
+            answer = task.canonical(task.answer_in(last))
             if not answer:
                 raise Unfit("nothing is left of the answer where its stop text is cut off")
         except UnknownLabels:
             return example  # D002, or D030
         except Unfit as reason:
-            if calls_a_tool(example):
+            if is_untaught_call(task, example):
                 return example  # D030
             self._hits["D026"].add(self._rows, (str(reason)[:80],))
             return example
         if answer == example.answer:
             return example
-        *before, last = example.messages
-        return example.model_copy(update={"messages": [*before, last.model_copy(update={"content": answer})]})
+        plain = last.model_copy(update={"content": answer, "tool_calls": None})
+        # The tools are the task's: a log repeats them in each row.
+        tools = None if isinstance(task.constraint, ToolCall) else example.tools
+        return example.model_copy(update={"messages": [*before, plain], "tools": tools})
 
     def _with_id(self, example: Example) -> Example:
         """The example with a short unique id. Of the columns that the spec does not name, only what a log knows of its

@@ -84,6 +84,12 @@ _ROW_FINDINGS = {
         lambda _n, rows, h, _s: f"{rows} rows have turns that the model does not see: {listed(h.kinds)}",
     ),
     "D030": _RowFinding("error", lambda _n, rows, _h, _s: f"{rows} rows have a tool call in the answer's place"),
+    "D034": _RowFinding(
+        "warning", lambda _n, rows, h, _s: f"{rows} rows offered other tools than the spec's: {listed(h.kinds)}"
+    ),
+    "D035": _RowFinding(
+        "note", lambda _n, rows, h, _s: f"{rows} rows have a text beside their tool call: {listed(h.kinds)}"
+    ),
     "D031": _RowFinding("note", lambda _n, rows, h, _s: f"{rows} rows have a `weight`: {listed(h.kinds)}"),
     "D015": _RowFinding(
         "warning", lambda _n, rows, h, _s: f"{rows} rows hold personal data or secrets: {listed(h.kinds)}"

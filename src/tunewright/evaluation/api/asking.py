@@ -20,8 +20,8 @@ from tunewright.evaluation.api.paid import Paid, PaidAnswers
 from tunewright.evaluation.api.questions import asked_task, question
 from tunewright.evaluation.steps import tests_of
 from tunewright.inference.predictors.prompted import shots_of
-from tunewright.tasks import Example
-from tunewright.tasks.base import labels_of
+from tunewright.tasks import Example, task_of
+from tunewright.tasks.base import ToolCall, labels_of
 from tunewright.tasks.turns import in_one_request
 
 
@@ -32,7 +32,7 @@ def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
         UserError: the file does not exist, or one of its rows can't be read.
     """
     data = spec.data
-    answers = {}
+    answers, task = {}, task_of(spec.task)
     for item in read(file, columns=replace(columns_of(data, spec.documents_root), group=None, time=None)):
         if isinstance(item, Fault):
             raise UserError(
@@ -42,7 +42,7 @@ def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
                 f"'{data.label}'.",
             )
         if not isinstance(item, Note):
-            answers[key(in_one_request(item, spec.task.earlier_turns).request)] = item.answer
+            answers[key(in_one_request(item, spec.task.earlier_turns).request)] = task.answer_in(item.messages[-1])
     return answers
 
 
@@ -82,6 +82,13 @@ class Reply:
 def questions_for(spec: Spec, settings: ApiSpec, dataset: Dataset) -> ApiQuestions:
     """The questions for one API, about the same examples as for every other."""
     task = asked_task(spec, settings)
+    if settings.shots and settings.structured and isinstance(task.constraint, ToolCall):
+        raise UserError(
+            f"{settings.model} can't be shown solved examples of tool calls.",
+            where="shots",
+            why="In a request with tools, each call shown must have its tool's result, which the data does not have.",
+            fix="Leave `shots` away, or write `structured: false` beside it: the prompt then describes the tools.",
+        )
     shots = shots_of(dataset.train, labels_of(task.constraint), settings.shots, str.encode) if settings.shots else []
     examples = list(_sampled(spec, dataset))
     return ApiQuestions(examples, [question(task, example.request, shots, settings) for _, example in examples])

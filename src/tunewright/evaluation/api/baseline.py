@@ -203,7 +203,9 @@ def _summary(
     ]:
         sentences.append(f"Among its replies: {', '.join(flaws)}; all of these count as they are, mostly as wrong.")
     if settings.structured and settings.url and unread > _ODD * max(len(rows), 1):
-        sentences.append(f"{name} may not know response_format: `structured: false` asks for the form in words.")
+        sentences.append(
+            f"{name} may not know response_format or tools: `structured: false` asks for the form in words."
+        )
     if endings["cut"]:
         sentences.append(
             f"{endings['cut']:,} of its {len(rows):,} replies were cut, at {WIDE_MAX_TOKENS:,} tokens or the "

@@ -282,7 +282,8 @@ class Endpoint:
                 what += f", {complaint})." if complaint else ")."
                 fix = again
                 if section != "judge":
-                    fix = f"Where it takes no response_format, write `structured: false` under {section}. {again}"
+                    fix = f"Where it takes no response_format or tools, write `structured: false` under {section}. "
+                    fix += again
                 if complaint in (_EFFORT, "reasoning", "reasoning.effort"):
                     fix = f"Give it another `reasoning_effort` under {section}, or none. {again}"
             case openai.APIStatusError(status_code=status):

@@ -22,6 +22,7 @@ class Paid:
     """An answer of an API."""
 
     text: str
+    """Its text; where it calls tools, the calls as `tunewright.tasks.tools.as_answer` writes them."""
     prompt_tokens: int = 0
     answer_tokens: int = 0
     cached_tokens: int = 0

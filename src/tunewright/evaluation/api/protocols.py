@@ -8,6 +8,7 @@ from typing import Any
 
 from tunewright.economics.usage import TokenUsage, read_usage
 from tunewright.evaluation.api.paid import Ending, Paid
+from tunewright.tasks.tools import as_answer
 
 CHAT = "chat-completions"
 MAX_TOKENS_NAMES = ("max_completion_tokens", "max_tokens", "max_output_tokens")
@@ -55,6 +56,8 @@ def for_responses(options: Mapping[str, Any]) -> dict[str, Any]:
         renamed["reasoning"] = {"effort": effort}
     if form := renamed.pop("response_format", None):
         renamed["text"] = {"format": {"type": form["type"], **form["json_schema"]}}
+    if tools := renamed.pop("tools", None):
+        renamed["tools"] = [{"type": "function", **tool["function"]} for tool in tools]
     return renamed
 
 
@@ -69,6 +72,8 @@ def read_completion(reply: Any, latency_ms: float) -> Paid:
     text = _text_of(getattr(getattr(choice, "message", None), "content", 0))
     if choice is None or text is None:
         raise MalformedError
+    functions = [getattr(call, "function", None) for call in getattr(choice.message, "tool_calls", None) or ()]
+    text = _calls_of(functions) or text
     ending: Ending = "cut" if choice.finish_reason == "length" else "whole"
     if choice.finish_reason == "content_filter" or getattr(choice.message, "refusal", None):
         ending = "refused"
@@ -91,6 +96,7 @@ def read_response(reply: Any, latency_ms: float) -> Paid:
         for part in getattr(item, "content", None) or ()
     ]
     text = "".join(str(getattr(part, "text", "") or "") for part in parts if part.type == "output_text")
+    text = _calls_of([item for item in output if getattr(item, "type", None) == "function_call"]) or text
     reason = getattr(getattr(reply, "incomplete_details", None), "reason", None)
     ending: Ending = "cut" if status == "incomplete" else "whole"
     if reason == "content_filter" or any(part.type == "refusal" for part in parts):
@@ -103,6 +109,12 @@ def _paid(text: str, ending: Ending, latency_ms: float, reply: Any) -> Paid:
     # A file can't hold half of a pair of surrogates.
     plain = text.encode("utf-8", "replace").decode()
     return Paid(plain, ending=ending, latency_ms=round(latency_ms, 1), **asdict(usage))
+
+
+def _calls_of(functions: Iterable[Any]) -> str:
+    """Tool calls as the JSON of an answer; empty without any."""
+    calls = [(_part(each, "name"), _part(each, "arguments")) for each in functions if each is not None]
+    return as_answer(calls) if calls else ""
 
 
 def _text_of(content: Any) -> str | None:

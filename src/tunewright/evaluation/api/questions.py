@@ -9,19 +9,23 @@ from typing import Any
 from tunewright.config import ApiSpec, Spec
 from tunewright.evaluation.api.endpoint import MAX_TOKENS, Question
 from tunewright.tasks import Example, Task, task_of
-from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, Unfit, labels_of
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, ToolCall, Unfit, labels_of
 
 _LABEL, _LABELS = "label", "labels"
 """The key of the label, or of several, in a structured reply."""
+_TOOLS = "{tools}"
 _LISTS = {
     "classify": ("{labels}", "The labels:"),
     "multi_label": ("{labels}", "The labels:"),
     "extract": ("{fields}", "The fields:"),
+    "tools": (_TOOLS, "The tools:"),
 }
 _FORMS = {
     OneOf: "Reply with one of the labels, spelt as it stands there, and nothing else.",
     SomeOf: "Reply with a JSON list of the labels that hold, spelt as they stand there, and nothing else; [] where "
     "none does.",
+    ToolCall: "Call the tool that does what is asked, or answer with a text where none does: reply with a JSON object "
+    "of this JSON Schema, and nothing else.\n{schema}",
     JsonRecord: "Reply with a JSON object of this JSON Schema, and nothing else. What the text does not say is left "
     "out. Dates are written as YYYY-MM-DD where the schema asks for dates.\n{schema}",
 }
@@ -35,7 +39,8 @@ def asked_task(spec: Spec, settings: ApiSpec) -> Task:
     task = spec.task
     instruction = settings.prompt or task.instruction
     placeholder, title = _LISTS.get(task.kind, ("", ""))
-    if placeholder and placeholder not in instruction and not settings.prompt:
+    sent_apart = placeholder == _TOOLS and settings.structured
+    if placeholder and placeholder not in instruction and not settings.prompt and not sent_apart:
         instruction = f"{instruction.rstrip()}\n\n{title}\n{placeholder}"
     return task_of(task.model_copy(update={"instruction": instruction}))
 
@@ -50,8 +55,8 @@ def question(task: Task, request: str, shots: Sequence[Example], settings: ApiSp
     if not isinstance(constraint, FreeText):
         structured = settings.structured
         if structured:
-            options["response_format"] = _response_format(constraint)
-        if not structured or isinstance(constraint, JsonRecord):
+            options |= _confining(constraint)
+        if not structured or ("tools" not in options and isinstance(constraint, JsonRecord)):
             schema = json.dumps(getattr(constraint, "schema", None), ensure_ascii=False)
             form = _FORMS[type(constraint)].replace("{schema}", schema)
             messages[0] = {**messages[0], "content": f"{messages[0]['content']}\n\n{form}"}
@@ -79,13 +84,12 @@ def read(task: Task, text: str) -> str | None:
             return _label(plain, answers)
         case SomeOf(labels):
             return _some(task, plain, labels)
+        case ToolCall():
+            return _canonical(task, plain if plain.startswith(("{", "[{")) else text)
         case JsonRecord():
             return _record(task, plain)
         case FreeText():
-            try:
-                return task.canonical(text)
-            except Unfit:
-                return None
+            return _canonical(task, text)
 
 
 def _label(text: str, answers: Sequence[str]) -> str | None:
@@ -117,6 +121,13 @@ def _some(task: Task, text: str, labels: Sequence[str]) -> str | None:
     return None if None in given else task.canonical(json.dumps(given, ensure_ascii=False))
 
 
+def _canonical(task: Task, text: str) -> str | None:
+    try:
+        return task.canonical(text)
+    except Unfit:
+        return None
+
+
 def _bare(label: str) -> str:
     return label.casefold().strip().strip("\"'`.").strip()
 
@@ -141,6 +152,13 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _without_nulls(part) for name, part in value.items() if part is not None}
     return [_without_nulls(part) for part in value] if isinstance(value, list) else value
+
+
+def _confining(constraint: OneOf | SomeOf | JsonRecord) -> dict[str, Any]:
+    """The arguments of a request that confine its answer."""
+    if isinstance(constraint, ToolCall):
+        return {"tools": list(constraint.tools)}
+    return {"response_format": _response_format(constraint)}
 
 
 def _response_format(constraint: OneOf | SomeOf | JsonRecord) -> dict[str, Any]:

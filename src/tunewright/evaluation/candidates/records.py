@@ -19,7 +19,7 @@ from tunewright.inference.predictors.base import Answer, Predictor
 from tunewright.inference.thresholds import Floats, choose_belief, choose_thresholds, sigmoid
 from tunewright.models.linear_model import LinearModel
 from tunewright.tasks import Example, MultiLabelTask, Task
-from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, Unfit
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, ToolCall, Unfit
 from tunewright.tasks.measures import bare
 from tunewright.tasks.multi_label import labels_in
 
@@ -273,6 +273,8 @@ def controls(task: Task, known: Sequence[Example]) -> dict[str, Predictor]:
         case SomeOf():
             assert isinstance(task, MultiLabelTask)
             return {"usual": UsualSet(known, task), "svm": LabelSetSvm(known, task)}
+        case ToolCall():
+            return {"nearest": Nearest(known)}
         case JsonRecord():
             return {"nearest": Nearest(known), "patterns": Patterns(known, task.canonical)}
         case FreeText():

@@ -23,6 +23,7 @@ _PIPELINES = {
     "multi_label": "text-classification",
     "extract": "text-generation",
     "generate": "text-generation",
+    "tools": "text-generation",
 }
 LICENCES = {
     "Apache-2.0": "apache-2.0",

@@ -20,8 +20,8 @@ from tunewright.gateway.jobs.words import Triples, fixed_triples_of, triples_of
 from tunewright.gateway.routes import Kind
 
 JOB_FILE = "job.json"
-OwnAnswerKind = Literal["label", "record", "text"]
-"""What an own model answers."""
+OwnAnswerKind = Literal["label", "record", "text", "call"]
+"""What an own model answers. call: a call of one of several tools, or a text."""
 _RECOGNISED = 0.98
 """The share of the captured prompts that must be recognised. The rarest forms are left to the API."""
 _LOOKED_AT = 2000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from bisect import bisect_left, insort
 from collections import deque
@@ -11,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tunewright.config import Spec, load_spec
+from tunewright.config.tool_list import TEXT
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.gateway.answers import AnswerChoice
@@ -27,6 +29,7 @@ from tunewright.gateway.takeover.tallies import Tallies
 from tunewright.serving.captures import is_drawn
 from tunewright.tasks.base import Unfit, labels_of
 from tunewright.tasks.registry import task_of
+from tunewright.tasks.tools import as_answer
 
 LONGEST = 60.0
 """Seconds after which an own answer is given up in any case."""
@@ -227,6 +230,9 @@ class OwnedJob:
 
     def _said(self, api: AnswerChoice) -> str:
         """The API's answer, in the form that own models answer in."""
+        if self.signature.answer == "call":
+            calls = [(call["name"], call["arguments"]) for call in api.tool_calls]
+            return as_answer(calls) if calls else json.dumps({TEXT: api.text})
         text = api.tool_calls[0]["arguments"] if self.signature.tool and api.tool_calls else api.text
         if self.signature.key:
             text = label_in(text, self.signature.key) or ""

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from tunewright.config.tool_list import TEXT
 from tunewright.core.call import CALL, Call
 from tunewright.core.errors import UserError
 from tunewright.gateway.config import JobSpec, ModelSpec
@@ -28,7 +29,7 @@ from tunewright.serving.adapters import AdapterStore
 from tunewright.serving.hosts import Host, ManyModels, ask_host
 from tunewright.serving.watcher import BundleWatcher
 
-_ROUTES = {"label": "classify", "record": "extract", "text": "generate"}
+_ROUTES = {"label": "classify", "record": "extract", "text": "generate", "call": "call"}
 _AT_ONCE = 4
 """Requests that own models in this process answer at a time, for clients that wait."""
 _NICENESS = 10
@@ -40,7 +41,7 @@ class OwnAnswer:
     """What an own model answers."""
 
     text: str
-    """A label, a record's JSON, or a text."""
+    """A label, a record's JSON, a call's or a text's JSON, or a text."""
     confidence: float | None
     escalate: bool | None
     """Whether its confidence is below the bundle's threshold; None: there is no threshold."""
@@ -222,6 +223,8 @@ class AtServer:
 
     def _read(self, reply: Mapping[str, Any]) -> OwnAnswer:
         value = reply[self._answer_key] if "labels" not in reply else reply["labels"]
+        if self._answer_key == "call" and value is None:
+            value = {TEXT: reply[TEXT]}
         usage = reply["usage"]
         return OwnAnswer(
             value if isinstance(value, str) else _json(value),

@@ -17,6 +17,7 @@ from tunewright.gateway.takeover.models import OwnAnswer
 from tunewright.serving.forms import ChatForm, CompletionForm, Form, ResponseForm
 from tunewright.tasks import base as tasks
 from tunewright.tasks.record_form import RecordForm
+from tunewright.tasks.tools import said
 
 _ASKS_FOR_MORE = (
     "logprobs",
@@ -54,14 +55,37 @@ def choice_of(answer: OwnAnswer, signature: JobSignature, request: Mapping[str, 
     limits = (request.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
     if any(isinstance(limit, int) and answer.answer_tokens > limit for limit in limits):
         raise CantReplace("it is longer than the client allows")
+    if signature.answer == "call":
+        return _call_or_text(answer.text, request)
     text = answer.text if signature.key is None else json.dumps({signature.key: answer.text}, ensure_ascii=False)
     if signature.answer != "record" and signature.key is None:
         return AnswerChoice(text, finish_reason="stop")
-    schema = _schema(signature, request)
+    schema = _schema(signature.tool, request)
     text = text if schema is None else _fitted(text, json.dumps(schema))
     if signature.tool:
         return AnswerChoice(tool_calls=[{"name": signature.tool, "arguments": text}], finish_reason="tool_calls")
     return AnswerChoice(text, finish_reason="stop")
+
+
+def _call_or_text(answer: str, request: Mapping[str, Any]) -> AnswerChoice:
+    """The answer of a model that calls tools.
+
+    Raises:
+        CantReplace: the client has chosen what is called, wants its text in a form, or does not have that tool.
+    """
+    call = said(answer)
+    if call is None or request.get("tool_choice") not in (None, "auto"):
+        raise CantReplace("the client has chosen what is called")
+    if call.tool is None:
+        if _schema(None, request) is not None:
+            raise CantReplace("the client wants a text of a form")
+        return AnswerChoice(call.content, finish_reason="stop")
+    function = _function(call.tool, request)
+    if function is None:
+        raise CantReplace("the client has no such tool")
+    schema = _object(function.get("parameters")) or {"type": "object", "properties": {}}
+    arguments = _fitted(call.content, json.dumps(schema))
+    return AnswerChoice(tool_calls=[{"name": call.tool, "arguments": arguments}], finish_reason="tool_calls")
 
 
 def reply_body(
@@ -94,14 +118,10 @@ def _wants_usage(request: Mapping[str, Any]) -> bool:
     return isinstance(options, Mapping) and options.get("include_usage") is True
 
 
-def _schema(signature: JobSignature, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The schema that the client wants a record to fit; None: none."""
-    if signature.tool:
-        for tool in request.get("tools") or ():
-            function = tool.get("function", tool) if isinstance(tool, Mapping) else {}
-            if isinstance(function, Mapping) and function.get("name") == signature.tool:
-                return _object(function.get("parameters"))
-        return None
+def _schema(tool: str | None, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The schema that the client wants a record, or a tool's arguments, to fit; None: none."""
+    if tool:
+        return _object((_function(tool, request) or {}).get("parameters"))
     form = request.get("response_format")
     if form is None and isinstance(text := request.get("text"), Mapping):
         form = text.get("format")
@@ -109,6 +129,15 @@ def _schema(signature: JobSignature, request: Mapping[str, Any]) -> Mapping[str,
         return None
     inner = form.get("json_schema", form)
     return _object(inner.get("schema")) if isinstance(inner, Mapping) else None
+
+
+def _function(name: str, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """One of the functions that a request offers as tools; None: it does not offer that one."""
+    for each in request.get("tools") or ():
+        function = each.get("function", each) if isinstance(each, Mapping) else {}
+        if isinstance(function, Mapping) and function.get("name") == name:
+            return function
+    return None
 
 
 def _object(schema: Any) -> Mapping[str, Any] | None:

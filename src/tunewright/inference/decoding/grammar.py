@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,16 @@ class RecordGrammar:
             list(_tokens_of(self.tokens, texts)) for texts in (_CLOSING_TEXT, _CLOSING_VALUE, _ONWARD)
         )
         self.in_text = set(_tokens_of(self.tokens, ("a", "}")))
+
+    def of(self, schema: Mapping[str, Any]) -> RecordGrammar:
+        """The values of another schema, as the same tokens.
+
+        Raises:
+            GrammarError: as for this one.
+        """
+        other = copy(self)
+        other.schema, other.grammar = _grammar_of(schema, self.tokens)
+        return other
 
     def begin(self, max_tokens: int) -> RecordWriter:
         """An empty record.

@@ -42,7 +42,9 @@ class GenerationConfig:
     max_tokens: int | None = None
     """Tokens after which the answer is cut, if that is earlier than usual."""
     schema: Mapping[str, Any] | None = None
-    """JSON Schema that the answer must fit; None: text."""
+    """JSON Schema that a generated answer must fit; None: text."""
+    narrowed: Mapping[str, Any] | None = None
+    """JSON Schema of some of the task's records, which the answer must be one of; None: any of them."""
 
 
 Pieces = Generator[str | Answer, None, None]

@@ -20,7 +20,7 @@ from tunewright.inference.predictors.prompted import PromptBatcher, PromptedMode
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.tokenizer import IncrementalDecoder, TextTokenizer
 from tunewright.tasks import Example, Task
-from tunewright.tasks.base import Unfit
+from tunewright.tasks.base import JsonRecord, Unfit
 from tunewright.tasks.generate import cut_at_stop
 from tunewright.tasks.measures import value_spans
 from tunewright.tasks.windows import joined
@@ -98,8 +98,8 @@ class TextGenerator(PromptedModel):
 class RecordReader(PromptedModel):
     """Writes a record under a grammar, taking the likeliest allowed token at each place.
 
-    Its confidence is the product of the probabilities of the record's tokens. If the request was read in chunks, it is
-    the product over the values that were taken from them.
+    Its confidence is the product of the probabilities of the record's tokens, without those of values that no metric
+    looks at. If the request was read in chunks, it is the product over the values that were taken from them.
 
     Args:
         grammar: the grammar of the record of one chunk.
@@ -120,8 +120,18 @@ class RecordReader(PromptedModel):
         calibration: Calibration = UNCALIBRATED,
     ):
         super().__init__(model, task, template, tokenizer, shots, calibration)
+        assert isinstance(task.constraint, JsonRecord)
         self._grammar, self._whole, self._decode = grammar, whole, tokenizer.decode
+        self._unjudged = task.constraint.unjudged
         self.longest_answer = max_tokens
+
+    def answer_confined(self, prompt: Sequence[int], schema: Mapping[str, Any]) -> Answer:
+        """The answer to a request that is read whole, as a record of a narrower schema.
+
+        Raises:
+            GrammarError: the schema has no grammar.
+        """
+        return self._calibrated(self._chunk_answer(prompt, self._whole.of(schema)))
 
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
         grammar = self._grammar_of(prompts)
@@ -181,8 +191,10 @@ class RecordReader(PromptedModel):
 
     def _of_writer(self, prompt: Sequence[int], writer: Written) -> Answer:
         text, ends = _text_and_ends(self._decode, writer.ids)
-        fields = _confidences(text, ends, writer.log_probabilities)
-        confidence = math.exp(sum(writer.log_probabilities))
+        of_fields = _log_confidences(text, ends, writer.log_probabilities)
+        fields = {path: math.exp(value) for path, value in of_fields.items()}
+        unjudged = sum(value for path, value in of_fields.items() if path in self._unjudged)
+        confidence = math.exp(sum(writer.log_probabilities) - unjudged)
         return Answer(
             self._task.of_chunk(text),
             confidence,
@@ -201,7 +213,7 @@ def _text_and_ends(decode: Callable[[Sequence[int]], str], ids: Sequence[int]) -
 
 
 def _tokens(text: str, ends: Sequence[int], log_probabilities: Sequence[float]) -> list[Token]:
-    """The tokens of an answer; for `ends` see `_confidences`."""
+    """The tokens of an answer; for `ends` see `_log_confidences`."""
     starts = [0, *ends[:-1]]
     return [
         Token(text[start:end], log_probability)
@@ -209,8 +221,8 @@ def _tokens(text: str, ends: Sequence[int], log_probabilities: Sequence[float]) 
     ]
 
 
-def _confidences(text: str, ends: Sequence[int], log_probabilities: Sequence[float]) -> dict[str, float]:
-    """The probability of the values at each path.
+def _log_confidences(text: str, ends: Sequence[int], log_probabilities: Sequence[float]) -> dict[str, float]:
+    """The log-probability of the values at each path.
 
     Args:
         ends: for each token, the number of characters up to its end.
@@ -225,4 +237,4 @@ def _confidences(text: str, ends: Sequence[int], log_probabilities: Sequence[flo
         if place < len(spans) and spans[place][1] < end:
             total[spans[place][0]] += log_probability
         start = end
-    return {path: math.exp(value) for path, value in total.items()}
+    return total

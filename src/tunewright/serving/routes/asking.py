@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -14,13 +15,14 @@ from tunewright.inference.predictors import Answer, Pieces
 from tunewright.serving.conversations import UnfitMessages, one_text
 from tunewright.serving.engine import Engine, whole_answer
 from tunewright.serving.errors import ApiError
-from tunewright.serving.forms import Form
+from tunewright.serving.forms import CallForm, Form
 from tunewright.serving.hosts import BaseEngine
 from tunewright.serving.recorder import RecordedQuestion
 from tunewright.serving.replies import events
 from tunewright.serving.requests import ChatRequest
 from tunewright.serving.routes.state import ServerState, client_of, name_of, served_by
-from tunewright.tasks.base import JsonRecord
+from tunewright.serving.tools import narrowed_schema, require_own_tools
+from tunewright.tasks.base import Constraint, JsonRecord, ToolCall
 
 
 def question_of(http: Request, request: ChatRequest, identity: str) -> RecordedQuestion:
@@ -31,9 +33,25 @@ def question_of(http: Request, request: ChatRequest, identity: str) -> RecordedQ
     """
     served, client = served_by(http), client_of(http)
     engine = served.engine(client, request.model)
-    _check_format(engine, request.generation_config.schema)
+    rule = engine.bundle.task.constraint
+    _check_format(rule, request.generation_config.schema)
+    require_own_tools(rule, request)
+    narrowed_schema(rule, request.tool_choice)  # raises here, before an answer begins
     text = None if isinstance(engine, BaseEngine) else _one_text(served, engine, request)
     return RecordedQuestion(engine, request.model, name_of(client), text, identity)
+
+
+class ToolForms(Protocol):
+    """Makes the form of an answer that calls a tool; of None: of a text."""
+
+    def __call__(self, *, tool: str | None) -> Form: ...
+
+
+def form_for(question: RecordedQuestion, form_of: ToolForms) -> Form:
+    """The form of the answer to a question."""
+    if isinstance(question.engine.bundle.task.constraint, ToolCall):
+        return CallForm(lambda tool: form_of(tool=tool))
+    return form_of(tool=None)
 
 
 def answer_to(served: ServerState, question: RecordedQuestion, request: ChatRequest) -> tuple[RecordedQuestion, Answer]:
@@ -58,7 +76,8 @@ def _pieces(engine: Engine, question: RecordedQuestion, request: ChatRequest) ->
     """The answer to a chat: a tuned model answers its one message, a base the whole conversation."""
     if isinstance(engine, BaseEngine):
         return engine.converse([each.as_message() for each in request.messages], request.generation_config)
-    return engine.stream(question.prompt, request.generation_config)
+    narrowed = narrowed_schema(engine.bundle.task.constraint, request.tool_choice)
+    return engine.stream(question.prompt, replace(request.generation_config, narrowed=narrowed))
 
 
 def _begun(pieces: Pieces) -> Pieces:
@@ -73,19 +92,19 @@ def _begun(pieces: Pieces) -> Pieces:
     return resumed()
 
 
-def _check_format(engine: Engine, schema: Mapping[str, Any] | None) -> None:
-    """Refuse a schema that is not the one the model was trained for. A label takes any: it is always whole.
+def _check_format(rule: Constraint, schema: Mapping[str, Any] | None) -> None:
+    """Refuse a schema that is not the one the model was trained for. A label takes any: it is always whole. A model
+    that calls tools takes none.
 
     Raises:
         ApiError: it is another one.
     """
     if schema is None:
         return
-    rule = engine.bundle.task.constraint
-    if isinstance(rule, JsonRecord) and schema not in ({"type": "object"}, rule.schema):
+    if isinstance(rule, ToolCall) or (isinstance(rule, JsonRecord) and schema not in ({"type": "object"}, rule.schema)):
         raise ApiError(
             400,
-            "This model's records have a schema of their own; leave response_format away.",
+            "This model's answers have a schema of their own; leave response_format away.",
             "invalid_value",
             "response_format",
         )

@@ -6,6 +6,8 @@ They are plain functions, as the plain routes are: FastAPI runs them in worker t
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -14,9 +16,10 @@ from fastapi.responses import StreamingResponse
 from tunewright.inference.predictors import Token
 from tunewright.serving.engine import finish_reason
 from tunewright.serving.forms import ChatForm, CompletionForm, Form, ResponseForm, tokens_of
+from tunewright.serving.recorder import RecordedQuestion
 from tunewright.serving.replies import likeliest, log_probabilities
 from tunewright.serving.requests import ChatRequest, CompletionRequest, ResponsesRequest
-from tunewright.serving.routes.asking import answer_to, question_of, stream_of
+from tunewright.serving.routes.asking import answer_to, form_for, question_of, stream_of
 from tunewright.serving.routes.state import served_by
 from tunewright.serving.strict import StrictRoute
 
@@ -27,7 +30,7 @@ router = APIRouter(route_class=StrictRoute)
 def chat(http: Request, request: ChatRequest) -> dict[str, Any] | StreamingResponse:
     served = served_by(http)
     question = question_of(http, request, f"chatcmpl-{uuid.uuid4().hex}")
-    form = ChatForm(question.id, question.model, with_usage=request.wants_usage)
+    form = form_for(question, partial(ChatForm, question.id, question.model, with_usage=request.wants_usage))
     if request.stream:
         return stream_of(served, question, request, form)
     others: list[Token] = []
@@ -46,19 +49,23 @@ def chat(http: Request, request: ChatRequest) -> dict[str, Any] | StreamingRespo
 def complete(http: Request, request: CompletionRequest) -> dict[str, Any] | StreamingResponse:
     identity = f"cmpl-{uuid.uuid4().hex}"
     form = CompletionForm(identity, request.model, with_usage=request.wants_usage)
-    return _answered(http, request.as_chat(), identity, form)
+    return _answered(http, request.as_chat(), identity, lambda _: form)
 
 
 @router.post("/v1/responses", response_model=None)
 def respond(http: Request, request: ResponsesRequest) -> dict[str, Any] | StreamingResponse:
     identity = uuid.uuid4().hex
-    form = ResponseForm(identity, request.model, request.model_dump(exclude={"input"}, exclude_none=True))
-    return _answered(http, request.as_chat(), f"resp_{identity}", form)
+    settings = request.model_dump(exclude={"input"}, exclude_none=True)
+    form_of = partial(ResponseForm, identity, request.model, settings)
+    return _answered(http, request.as_chat(), f"resp_{identity}", lambda question: form_for(question, form_of))
 
 
-def _answered(http: Request, request: ChatRequest, identity: str, form: Form) -> dict[str, Any] | StreamingResponse:
+def _answered(
+    http: Request, request: ChatRequest, identity: str, form_of: Callable[[RecordedQuestion], Form]
+) -> dict[str, Any] | StreamingResponse:
     served = served_by(http)
     question = question_of(http, request, identity)
+    form = form_of(question)
     if request.stream:
         return stream_of(served, question, request, form)
     question, answer = answer_to(served, question, request)

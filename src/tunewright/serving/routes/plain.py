@@ -1,4 +1,4 @@
-"""The plain routes, one a job: /v1/classify, /v1/extract and /v1/generate.
+"""The plain routes, one a job: /v1/classify, /v1/extract, /v1/call and /v1/generate.
 
 They are plain functions: FastAPI runs them in worker threads, so that health routes answer while a request is scored.
 """
@@ -38,6 +38,13 @@ def classify(http: Request, request: ClassifyRequest) -> dict[str, Any]:
 def extract(http: Request, request: RequestInput) -> dict[str, Any]:
     served, client = served_by(http), client_of(http)
     question = _question(served, client, request, "extract")
+    return _reply(served, *served.answer(question, lambda engine: engine.answer(question.prompt)))
+
+
+@router.post("/v1/call")
+def call(http: Request, request: RequestInput) -> dict[str, Any]:
+    served, client = served_by(http), client_of(http)
+    question = _question(served, client, request, "call")
     return _reply(served, *served.answer(question, lambda engine: engine.answer(question.prompt)))
 
 
