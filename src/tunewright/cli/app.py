@@ -21,6 +21,7 @@ from tunewright.cli import (
     models,
     monitor,
     plan,
+    prune,
     push,
     recipes,
     review,
@@ -66,6 +67,7 @@ app.add_typer(data.app, name="data")
 app.command("baseline")(baseline.baseline)
 app.command("plan")(plan.plan)
 app.command("train")(train.train)
+app.command("prune")(prune.prune)
 app.command("export")(export.export)
 app.command("evaluate")(steps.evaluate)
 app.command("push")(push.push)

@@ -94,6 +94,7 @@ def _at_least_two(labels: dict[str, str]) -> dict[str, str]:
 Labels = Annotated[dict[str, str], BeforeValidator(_labels_as_mapping), AfterValidator(_at_least_two)]
 
 
+LeaveOut = Literal["nothing", "descriptions", "list", "instruction"]
 MAX_TURNS = 100
 """The most earlier turns that a task may include."""
 
@@ -105,8 +106,26 @@ class _TaskSection(Section):
     """Turns of a conversation before its last user message that belong to the input; of longer conversations the \
 newest count. By default the model reads the last user message alone."""
 
+    @property
+    def is_pruned(self) -> bool:
+        """Whether the own model reads less than a model that was not trained on the task."""
+        return False
 
-class ClassifySpec(_TaskSection):
+
+class _PromptedTask(_TaskSection):
+    """What every task may have that is taught with a system prompt."""
+
+    leave_out: LeaveOut = "nothing"
+    """What the own model's prompt leaves out of the instruction. descriptions: those of the labels or fields. list: \
+the whole list in the place of `{labels}` or `{fields}`. instruction: all of it, so that the model reads the input \
+alone. APIs are asked with all of it. `tunewright prune` finds out what can be left out."""
+
+    @property
+    def is_pruned(self) -> bool:
+        return self.leave_out != "nothing"
+
+
+class ClassifySpec(_PromptedTask):
     kind: Literal["classify"]
     """The task: the model chooses one label of a fixed set."""
     instruction: str
@@ -129,7 +148,7 @@ with their descriptions, one a line, replace `{labels}` in it."""
     """The labels: a list, or a mapping from each label to a description of one line."""
 
 
-class ExtractSpec(_TaskSection):
+class ExtractSpec(_PromptedTask):
     model_config = ConfigDict(serialize_by_alias=True)
 
     kind: Literal["extract"]
@@ -145,7 +164,7 @@ windows, and the results of the windows are merged. By default the model reads w
 that are too long are refused."""
 
 
-class GenerateSpec(_TaskSection):
+class GenerateSpec(_PromptedTask):
     kind: Literal["generate"]
     """The task: the model writes free text."""
     instruction: str

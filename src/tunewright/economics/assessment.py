@@ -154,7 +154,7 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
         whole = spec.job()
     except ValidationError:
         raise UserError("The spec's task and data can't be used.", fix="Type: tunewright doctor YOUR_PROJECT") from None
-    task, data = task_of(whole.task), whole.data
+    task, data = task_of(whole.task).untaught(), whole.data
     columns = Columns(data.text, data.label, None, None, data.document, data.separator, whole.documents_root)
     rows = (item for item in read(whole.path(data.train), form=data.form, columns=columns) if isinstance(item, Example))
     examples = [in_one_request(row, whole.task.earlier_turns) for row in islice(rows, _ROWS)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
@@ -92,13 +93,17 @@ class Conversation(ABC):
         system: the system prompt.
         lead: the text that the assistant writes before an answer.
         label_tokens: the single token that stands for each label; empty if labels are written out.
+        whole: the system prompt for a model that was not trained on the task; None: the same.
     """
 
-    def __init__(self, system: str, lead: str, label_tokens: Mapping[str, str] = WRITTEN_OUT):
+    def __init__(self, system: str, lead: str, label_tokens: Mapping[str, str] = WRITTEN_OUT, whole: str | None = None):
         self.system, self.lead, self.label_tokens = system.strip(), lead, label_tokens
+        self._whole = self.system if whole is None else whole.strip()
 
     def untaught(self) -> Self:
-        return self
+        task = copy(self)
+        task.system = self._whole
+        return task
 
     @abstractmethod
     def canonical(self, answer: str) -> str: ...

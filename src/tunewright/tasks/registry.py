@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
-from tunewright.config.sections import ExtractSpec, GenerateSpec, MultiLabelSpec, TaskSpec
+from tunewright.config.sections import ExtractSpec, GenerateSpec, LeaveOut, MultiLabelSpec, TaskSpec
 from tunewright.tasks.base import Task
 from tunewright.tasks.classify import ClassifyTask
 from tunewright.tasks.example import WRITTEN_OUT
@@ -17,11 +18,32 @@ def task_of(section: TaskSpec, lead: str = "", label_tokens: Mapping[str, str] =
     """The task of a section. `lead` comes before its answers, and `label_tokens` are its single-token labels if any."""
     if isinstance(section, ExtractSpec):
         assert isinstance(section.record, dict), "anchor a spec before using it"
-        return ExtractTask(section.instruction, section.record, lead, section.window)
+        return ExtractTask(section.instruction, section.record, lead, section.window, section.leave_out)
     if isinstance(section, GenerateSpec):
-        return GenerateTask(section.instruction, section.max_tokens, section.stop, lead)
+        return GenerateTask(section.instruction, section.max_tokens, section.stop, lead, section.leave_out)
     if isinstance(section, MultiLabelSpec):
         return MultiLabelTask(section.instruction, section.labels)
     return ClassifyTask(
-        section.instruction, section.labels, lead, label_tokens, single_token_labels=section.single_token_labels
+        section.instruction,
+        section.labels,
+        lead,
+        label_tokens,
+        single_token_labels=section.single_token_labels,
+        leave_out=section.leave_out,
     )
+
+
+def shorter_prompts(section: TaskSpec) -> list[TaskSpec]:
+    """The task with ever shorter system prompts: each lacks more of the instruction than the one before. Ways that
+    would change nothing, because there is nothing to leave out, are not among them."""
+    if isinstance(section, MultiLabelSpec):
+        return []
+    shorter: list[TaskSpec] = []
+    ways = get_args(LeaveOut)
+    shown = task_of(section).prompt("")[0].content
+    for way in ways[ways.index(section.leave_out) + 1 :]:
+        each = section.model_copy(update={"leave_out": way})
+        if (prompt := task_of(each).prompt("")[0].content) != shown:
+            shorter.append(each)
+            shown = prompt
+    return shorter

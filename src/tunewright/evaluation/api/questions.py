@@ -37,7 +37,7 @@ def asked_task(spec: Spec, settings: ApiSpec) -> Task:
     placeholder, title = _LISTS.get(task.kind, ("", ""))
     if placeholder and placeholder not in instruction and not settings.prompt:
         instruction = f"{instruction.rstrip()}\n\n{title}\n{placeholder}"
-    return task_of(task.model_copy(update={"instruction": instruction}))
+    return task_of(task.model_copy(update={"instruction": instruction})).untaught()
 
 
 def question(task: Task, request: str, shots: Sequence[Example], settings: ApiSpec) -> Question:
