@@ -7,10 +7,16 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.conftest import LABELS, tunewright, unalike
 from tests.fixtures.tiny import TINY
+from tunewright.config import load_spec
+from tunewright.inference.bundle import load_bundle
+from tunewright.serving.batch import answer_lines
+from tunewright.serving.engine import Engine
+from tunewright.serving.server import running_server
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
 
@@ -26,8 +32,12 @@ goal: {margin: 0.9} # a model of three steps knows nothing
 """
 
 
-def project(folder: Path) -> Path:
-    rows = [{"text": f"{label} {unalike(f'{label} {n}')}", "label": label} for n in range(15) for label in LABELS]
+AROUND = "Here is a ticket of today.\n\nTicket: {text}\n\nWhich team is it for?"
+
+
+def project(folder: Path, around: str = "{text}") -> Path:
+    texts = [(f"{label} {unalike(f'{label} {n}')}", label) for n in range(15) for label in LABELS]
+    rows = [{"text": around.replace("{text}", text), "label": label} for text, label in texts]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     (folder / "tunewright.yaml").write_text(SPEC, "utf-8")
     return folder
@@ -62,6 +72,44 @@ def test_a_prompt_is_pruned_and_the_spec_is_changed_only_on_demand(
     assert (folder / "tunewright.yaml").read_text("utf-8") == changed
     nothing = tunewright("prune", str(folder), model)
     assert (nothing.returncode, "nothing more that could be left out" in nothing.stderr) == (2, True)
+
+
+def test_a_text_around_the_inputs_is_found_and_clients_may_go_on_sending_it(
+    tmp_path: Path, make_tiny_model: Callable[[str], tuple[str, Path]]
+) -> None:
+    model = f"model={make_tiny_model('chatml')[1]}"
+    folder = project(tmp_path, AROUND)
+    report = json.loads(pruned(folder, model, "--json", "--write").stdout)
+    whole, without, bare = report["trials"]
+    assert [each["name"] for each in report["trials"]] == ["whole", "template", "instruction"]
+    assert whole["prompt_tokens"] - without["prompt_tokens"] == len(AROUND) - len("{text}")
+    assert bare["keys"] == {"task.input_template": AROUND, "task.leave_out": "instruction"}
+    spec = load_spec(folder)
+    assert (spec.task.input_template, spec.task.model_dump()["leave_out"]) == (AROUND, "instruction")
+    # The bundle that is made with the keys takes the text off by itself, on every route and in batches.
+    done = tunewright("export", str(folder), model, *TINY)
+    assert done.returncode == 0, done.stderr
+    bundle = folder / "runs" / "latest" / "export" / "bundle"
+    text = f"refund {unalike('a new one')}"
+    with running_server(bundle) as address, httpx.Client(base_url=address, timeout=60) as client:
+        tokens = [
+            client.post("/v1/classify", json={"text": each}).raise_for_status().json()["usage"]["prompt_tokens"]
+            for each in (text, AROUND.replace("{text}", text))
+        ]
+        assert tokens[0] == tokens[1]
+        system = {"role": "system", "content": "Route the ticket to one of the teams."}
+        asked = {"role": "user", "content": AROUND.replace("{text}", text)}
+        body = {"model": "tickets", "messages": [system, asked]}
+        reply = client.post("/v1/chat/completions", json=body).raise_for_status().json()
+        assert reply["usage"]["prompt_tokens"] == tokens[0]
+        empty = client.post("/v1/classify", json={"text": AROUND.replace("{text}", " ")})
+        assert (empty.status_code, "between the fixed texts" in empty.text) == (400, True)
+    engine = Engine.load(load_bundle(bundle))
+    lines = [
+        json.dumps({"id": n, "text": each}).encode() for n, each in enumerate((text, AROUND.replace("{text}", text)))
+    ]
+    short, long = answer_lines(engine, list(enumerate(lines, 1)))
+    assert short | {"id": 1} == long
 
 
 @pytest.mark.nightly

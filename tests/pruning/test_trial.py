@@ -13,8 +13,9 @@ from tunewright.evaluation.evidence import VALIDATION, Record
 from tunewright.evaluation.statistics.pairs import pairs_needed
 from tunewright.pruning.search import Pruning
 from tunewright.pruning.trial import PromptTrial, require_provable, trial_of
-from tunewright.pruning.variants import WHOLE, variants_of
+from tunewright.pruning.variants import WHOLE, require_prompt, variants_of
 from tunewright.pruning.words import sentence
+from tunewright.tasks.input_template import InputTemplate
 
 DESCRIBED = {"kind": "classify", "instruction": "Route it:\n{labels}", "labels": {"a": "first", "b": "second"}}
 
@@ -107,8 +108,19 @@ def test_the_variants_name_the_keys_that_make_them() -> None:
     assert variants[2].spec.task.model_dump()["leave_out"] == "list"
 
 
+def test_a_text_around_the_inputs_goes_first_and_all_variants_take_it_off_the_data() -> None:
+    around = InputTemplate.of("Read this ticket: {text}")
+    variants = variants_of(make_spec(task=DESCRIBED), around)
+    assert [each.name for each in variants] == [WHOLE, "template", "descriptions", "list", "instruction"]
+    assert {each.spec.task.input_template for each in variants} == {"Read this ticket: {text}"}
+    assert variants[1].keys == {"task.input_template": "Read this ticket: {text}", "task.leave_out": "template"}
+    named = variants_of(make_spec(task=DESCRIBED | {"input_template": "Ticket: {text}"}), around)
+    assert named[1].keys == {"task.leave_out": "template"}
+    assert named[1].spec.task.input_template == "Ticket: {text}"
+
+
 def test_what_can_not_be_pruned_is_refused() -> None:
     with pytest.raises(UserError, match="all-minilm reads the text alone"):
-        variants_of(make_spec(model="all-minilm"))
+        require_prompt(make_spec(model="all-minilm"))
     with pytest.raises(UserError, match="nothing more that could be left out"):
         variants_of(make_spec(task=DESCRIBED | {"leave_out": "instruction"}, model=str(TOKENIZER)))

@@ -28,7 +28,9 @@ from tunewright.serving.hosts import OneModel
 class Echo:
     ended = False
     bundle = SimpleNamespace(
-        info=SimpleNamespace(name="echo", precision="int8", version="1", task=SimpleNamespace(earlier_turns=0)),
+        info=SimpleNamespace(
+            name="echo", precision="int8", version="1", task=SimpleNamespace(earlier_turns=0, input_template=None)
+        ),
         flags=lambda sure: {"confidence": sure, "escalate": True, "in_scope": None},
     )
 
@@ -227,7 +229,9 @@ CONVERSATION = [
 def test_a_model_reads_as_many_earlier_turns_as_it_was_taught(most: int, read: str) -> None:
     engine = Echo("classify")
     engine.bundle = SimpleNamespace(
-        info=SimpleNamespace(**{**vars(Echo.bundle.info), "task": SimpleNamespace(earlier_turns=most)}),
+        info=SimpleNamespace(
+            **{**vars(Echo.bundle.info), "task": SimpleNamespace(earlier_turns=most, input_template=None)}
+        ),
         flags=Echo.bundle.flags,
     )
     with TestClient(build_app(OneModel(engine))) as client:  # type: ignore[arg-type]

@@ -11,13 +11,16 @@ from tunewright.config import Spec, spec_sha256
 from tunewright.core.artifacts import Output, atomic_folder, output_folder, read_manifest, sha256_json, write_json
 from tunewright.core.progress import say
 from tunewright.data import evenly, load_dataset
+from tunewright.data.boilerplate import find_template, sample_of
+from tunewright.data.examine import EXAMPLES
 from tunewright.evaluation.evidence import VALIDATION
 from tunewright.inference.bundle import load_bundle
 from tunewright.parity.served import collect_served
 from tunewright.pipeline.fingerprint import code_version, lineage_hashes
 from tunewright.pruning.trial import PromptTrial, require_provable, trial_of
-from tunewright.pruning.variants import PromptVariant, variants_of
+from tunewright.pruning.variants import PromptVariant, require_prompt, variants_of
 from tunewright.tasks import Example, task_of
+from tunewright.tasks.input_template import InputTemplate
 
 MOST = 1000
 """Validation rows that each model answers, one at a time."""
@@ -66,8 +69,9 @@ def search(spec: Spec, run: RunTo) -> Pruning:
     Raises:
         UserError: there is nothing to leave out, or too little validation data to show anything.
     """
-    variants = variants_of(spec)
-    split = run(spec, "split")["split"]
+    require_prompt(spec)
+    variants = variants_of(spec, _fixed_text(run(spec, "check")["check"]))
+    split = run(variants[0].spec, "split")["split"]
     examples = evenly(load_dataset(split).validation, MOST)
     weights = [example.importance for example in examples]
     require_provable(weights, _groups(examples), spec.goal.margin)
@@ -89,6 +93,12 @@ def search(spec: Spec, run: RunTo) -> Pruning:
             _search(spec, variants, examples, run, output)
         run(spec, "export")  # so that runs/latest shows the project as it is
     return read_pruning(target / REPORT)
+
+
+def _fixed_text(check: Path) -> InputTemplate | None:
+    """The fixed text around the checked inputs."""
+    with (check / EXAMPLES / "train.jsonl").open(encoding="utf-8") as lines:
+        return find_template(sample_of(Example.model_validate_json(line).request for line in lines))
 
 
 def read_pruning(file: Path) -> Pruning:

@@ -29,9 +29,10 @@ from tunewright.core.workers import CLUSTER, cores, each
 from tunewright.inference.bundle import load_bundle
 from tunewright.inference.predictors import Answer
 from tunewright.serving.body import RequestInput
-from tunewright.serving.conversations import UnfitMessages, one_text
+from tunewright.serving.conversations import UnfitMessages, one_input, one_text
 from tunewright.serving.engine import Engine, TooLong, answer_fields
 from tunewright.serving.requests import ChatMessage
+from tunewright.tasks.input_form import InputForm
 
 CHUNK = 500
 """Lines in a chunk: a killed worker loses this many at most."""
@@ -199,8 +200,8 @@ def _engine(bundle: Path, streams: int) -> Engine:
 
 def answer_lines(engine: Engine, lines: Sequence[tuple[int, bytes]]) -> list[dict[str, Any]]:
     """The output for some lines of the input, each with its number."""
-    turns = engine.bundle.info.task.earlier_turns
-    read = [_question(number, line, turns) for number, line in lines]
+    form = InputForm.of(engine.bundle.info.task)
+    read = [_question(number, line, form) for number, line in lines]
     answers = iter(_answers(engine, [each.text for each in read if isinstance(each, _Question)]))
     return [_output(engine, each.name, next(answers)) if isinstance(each, _Question) else each for each in read]
 
@@ -247,7 +248,7 @@ class _Question:
     text: str
 
 
-def _question(number: int, line: bytes, earlier_turns: int) -> _Question | dict[str, Any]:
+def _question(number: int, line: bytes, form: InputForm) -> _Question | dict[str, Any]:
     """A line's question, or the line of the output where it can't be answered."""
     if len(line) > BATCH_LINE_BYTES:
         reason = f"The line is longer than {BATCH_LINE_BYTES >> 20} MiB."
@@ -263,7 +264,7 @@ def _question(number: int, line: bytes, earlier_turns: int) -> _Question | dict[
         return _refused({"line": number}, "invalid_json", "The line is no JSON object.")
     name = {key: row[key] for key in ("id", "custom_id") if key in row} or {"line": number}
     try:
-        return _Question(name, _input_of(row, earlier_turns).read())
+        return _Question(name, _input_of(row, form))
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         return _refused(name, "invalid_value", reason)
@@ -285,12 +286,13 @@ def _output(engine: Engine, name: dict[str, Any], answer: Answer | TooLong | _Br
     return {**name, **answer_fields(engine.kind, answer), **engine.bundle.flags(answer.confidence)}
 
 
-def _input_of(row: dict[str, Any], earlier_turns: int) -> RequestInput:
-    """A line's text or document, or the messages of OpenAI's format as one text."""
+def _input_of(row: dict[str, Any], form: InputForm) -> str:
+    """The input in a line's text or document, or in the messages of OpenAI's format."""
     if "body" not in row:
-        return RequestInput.model_validate({key: row[key] for key in ("text", "document") if key in row})
+        given = RequestInput.model_validate({key: row[key] for key in ("text", "document") if key in row})
+        return one_input(given.read(), form)
     messages = row["body"].get("messages") if isinstance(row["body"], dict) else None
-    return RequestInput(text=one_text(_MESSAGES.validate_python(messages), earlier_turns))
+    return RequestInput(text=one_text(_MESSAGES.validate_python(messages), form)).read()
 
 
 def _refused(name: dict[str, Any], code: str, message: str) -> dict[str, Any]:

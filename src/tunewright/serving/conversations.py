@@ -1,28 +1,43 @@
-"""A chat request's messages as the one text that a tuned model was trained on."""
+"""A request's messages, or its text, as the one input that a tuned model was trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from tunewright.serving.requests import ChatMessage
-from tunewright.tasks.turns import as_one_text
+from tunewright.tasks.input_form import InputForm
 
 
 class UnfitMessages(ValueError):
-    """A tuned model can't take these messages."""
+    """A tuned model can't take these messages, or this text."""
 
 
-def one_text(messages: Sequence[ChatMessage], earlier_turns: int) -> str:
-    """The last message, a user's, with up to `earlier_turns` of those before it.
+def one_text(messages: Sequence[ChatMessage], form: InputForm) -> str:
+    """The input in the messages: the last one, a user's, with the turns before it that belong to the input.
 
     System prompts are left out: the model has its own.
 
     Raises:
-        UnfitMessages: there is no such message, or the model takes none before it.
+        UnfitMessages: there is no such message, the model takes none before it, or there is no input in it.
     """
     turns = [each for each in (message.as_message() for message in messages) if each.role != "system"]
     if not turns or turns[-1].role != "user":
         raise UnfitMessages("The last message must be a user's.")
-    if len(turns) > 1 and not earlier_turns:
+    if len(turns) > 1 and not form.earlier_turns:
         raise UnfitMessages("This model takes exactly one user message; the system prompt is its own.")
-    return as_one_text(turns, earlier_turns)
+    return _not_empty(turns[-1].content, form.of_turns(turns))
+
+
+def one_input(text: str, form: InputForm) -> str:
+    """The input in one text.
+
+    Raises:
+        UnfitMessages: there is none in it.
+    """
+    return _not_empty(text, form.of_text(text))
+
+
+def _not_empty(text: str, found: str) -> str:
+    if text.strip() and not found.strip():
+        raise UnfitMessages("There is nothing between the fixed texts of this model's template.")
+    return found

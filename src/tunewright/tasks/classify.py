@@ -71,7 +71,7 @@ class ClassifyTask(Conversation):
             if self.single_token_labels
             else WRITTEN_OUT
         )
-        return ClassifyTask(
+        task = ClassifyTask(
             self.instruction,
             self.labels,
             lead,
@@ -79,9 +79,10 @@ class ClassifyTask(Conversation):
             single_token_labels=self.single_token_labels,
             leave_out=self._leave_out,
         )
+        return task.surrounded(self._template, shown=self._shows_template)
 
     def untaught(self) -> ClassifyTask:
-        return ClassifyTask(self.instruction, self.labels, self.lead)
+        return ClassifyTask(self.instruction, self.labels, self.lead).surrounded(self._template, shown=True)
 
     @property
     def constraint(self) -> OneOf:

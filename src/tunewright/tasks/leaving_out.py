@@ -20,5 +20,5 @@ def without(leave_out: LeaveOut, instruction: str, placeholder: str, listing: st
             return instruction.replace(placeholder, "")
         case "descriptions":
             return instruction.replace(placeholder, bare)
-        case "nothing":
+        case "nothing" | "template":
             return instruction.replace(placeholder, listing)

@@ -21,7 +21,7 @@ from tunewright.evaluation.steps import tests_of
 from tunewright.inference.predictors.prompted import shots_of
 from tunewright.tasks import Example
 from tunewright.tasks.base import labels_of
-from tunewright.tasks.turns import in_one_request
+from tunewright.tasks.input_form import InputForm
 
 
 def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
@@ -32,7 +32,7 @@ def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
     """
     data = spec.data
     columns = Columns(data.text, data.label, None, None, data.document, data.separator, spec.documents_root)
-    answers = {}
+    answers, form = {}, InputForm.of(spec.task)
     for item in read(file, columns=columns):
         if isinstance(item, Fault):
             raise UserError(
@@ -42,7 +42,7 @@ def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
                 f"'{data.label}'.",
             )
         if not isinstance(item, Note):
-            answers[key(in_one_request(item, spec.task.earlier_turns).request)] = item.answer
+            answers[key(form.of_example(item).request)] = item.answer
     return answers
 
 

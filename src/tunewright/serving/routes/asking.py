@@ -21,6 +21,7 @@ from tunewright.serving.replies import events
 from tunewright.serving.requests import ChatRequest
 from tunewright.serving.routes.state import ServerState, client_of, name_of, served_by
 from tunewright.tasks.base import JsonRecord
+from tunewright.tasks.input_form import InputForm
 
 
 def question_of(http: Request, request: ChatRequest, identity: str) -> RecordedQuestion:
@@ -93,6 +94,6 @@ def _check_format(engine: Engine, schema: Mapping[str, Any] | None) -> None:
 
 def _one_text(engine: Engine, request: ChatRequest) -> str:
     try:
-        return one_text(request.messages, engine.bundle.info.task.earlier_turns)
+        return one_text(request.messages, InputForm.of(engine.bundle.info.task))
     except UnfitMessages as error:
         raise ApiError(400, str(error), "invalid_value", "messages") from None
