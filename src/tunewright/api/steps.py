@@ -14,8 +14,9 @@ from tunewright.core.processes import sole_writer
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.naming import require_known
 from tunewright.pipeline.fingerprint import fingerprint
-from tunewright.pipeline.runner import PipelineResult
+from tunewright.pipeline.runner import PipelineResult, latest_kept
 from tunewright.pipeline.steps import STEPS
+from tunewright.project import Project
 from tunewright.training.capabilities import require_able
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def prune(spec: Spec, *, runs: Path | None = None) -> Pruning:
         return {name: each.folder for name, each in bring_up_to_date(variant, step, runs).steps.items()}
 
     require_known(spec.model, spec.folder)
-    return search(spec, run)
+    with latest_kept(Project(spec.folder, runs).runs.resolve()):
+        return search(spec, run)
 
 
 def evaluate(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:

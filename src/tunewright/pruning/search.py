@@ -91,7 +91,6 @@ def search(spec: Spec, run: RunTo) -> Pruning:
             keep=(_ANSWERS,),
         ) as output:
             _search(spec, variants, examples, run, output)
-        run(spec, "export")  # so that runs/latest shows the project as it is
     return read_pruning(target / REPORT)
 
 

@@ -59,6 +59,6 @@ def require_prompt(spec: Spec) -> None:
     raise UserError(
         f"{spec.model_name} reads the text alone, so there is no prompt to prune.",
         where="model",
-        fix="Name a language model: tunewright prune YOUR_PROJECT model=smollm2-135m. A fixed text around the inputs is "
-        "taken off with task.input_template.",
+        fix="Name a language model: tunewright prune YOUR_PROJECT model=smollm2-135m. Fixed text around the inputs is "
+        "taken off by task.input_template.",
     )
