@@ -81,6 +81,8 @@ def test_a_sample_is_drawn_from_all_rows() -> None:
     assert len(kept) == len(set(kept)) == SAMPLE
     assert max(map(int, kept)) > 9_000
     assert sample_of(["a", "b"]) == ["a", "b"]
+    (long,) = sample_of([f"{'a' * 1_000_000}{'b' * 1_000_000}"])
+    assert (len(long), long[0], long[-1]) == (40_000, "a", "b")
 
 
 def fixed_texts(folder: Path, texts: list[str]) -> list[Finding]:

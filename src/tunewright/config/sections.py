@@ -115,7 +115,7 @@ class _TaskSection(Section):
     earlier_turns: Annotated[int, Field(ge=0, le=MAX_TURNS)] = 0
     """Turns of a conversation before its last user message that belong to the input; of longer conversations the \
 newest count. By default the model reads the last user message alone."""
-    input_template: Annotated[str | None, Field(max_length=100_000), AfterValidator(_has_one_input)] = None
+    input_template: Annotated[str | None, AfterValidator(_has_one_input)] = None
     """The fixed text around the input in users' messages, with `{text}` in the place of the input. It is taken off \
 before anything else looks at the input: the checks, the split, training, batches and the server. A message without it \
 is the input as it is. Language models read it again around each input, unless `leave_out` leaves it out; encoders and \

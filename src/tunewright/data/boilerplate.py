@@ -19,8 +19,9 @@ _AS_MANY = 0.98
 begins."""
 _LEAST_WORDS, _LEAST_LETTERS = 3, 15
 """Of the fixed text on one side. Less may be a way of speaking, such as "I have a"."""
-_MOST_LETTERS = 50_000
-"""Of a request that are looked at from either end."""
+_MOST_LETTERS = 20_000
+"""Of a request that are looked at from either end. An instruction is shorter, and the sample of long documents stays
+small."""
 _OPENS, _CLOSES = re.compile(r"(\n|[\"'`>\])}:*#=|-])\s*$"), re.compile(r"\s*(\n|[\"'`<\[({*#=|-])")
 """A shorter text before (behind) the input counts if the other side has an instruction and such a sign is next to the
 input: a quotation mark, a tag or a line end."""
@@ -30,13 +31,13 @@ _SENTENCE_ENDS = ".!?…"
 
 
 def sample_of(requests: Iterable[str], seed: int = 0) -> list[str]:
-    """At most SAMPLE of the requests, drawn at random in one pass."""
+    """At most SAMPLE of the requests, drawn at random in one pass. Of long ones the middle is left out."""
     draw, kept = random.Random(seed), list[str]()
     for number, request in enumerate(requests):
-        if len(kept) < SAMPLE:
-            kept.append(request)
-        elif (place := draw.randrange(number + 1)) < SAMPLE:
-            kept[place] = request
+        place = number if len(kept) < SAMPLE else draw.randrange(number + 1)
+        if place < SAMPLE:
+            is_long = len(request) > 2 * _MOST_LETTERS
+            kept[place : place + 1] = [request[:_MOST_LETTERS] + request[-_MOST_LETTERS:] if is_long else request]
     return kept
 
 
@@ -44,10 +45,10 @@ def find_template(requests: Sequence[str]) -> InputTemplate | None:
     """The fixed text around the input; None: nearly all requests have none in common, or nothing else."""
     texts = [request.strip() for request in requests]
     least = _NEARLY_ALL * len(texts)
-    before = _common([text[:_MOST_LETTERS] for text in texts], least)
+    before = _common(texts, least)
     before = before if _is_long(before) or _OPENS.search(before) else ""
     alike = [text for text in texts if text.startswith(before)]
-    backwards = [text[len(before) :][-_MOST_LETTERS:][::-1] for text in alike]
+    backwards = [text[len(before) :][::-1] for text in alike]
     after = _common(backwards, least)[::-1].lstrip(_SENTENCE_ENDS)
     after = after if _is_long(after) or _CLOSES.match(after) else ""
     if not (_is_long(before) or _is_long(after)):
@@ -69,8 +70,17 @@ def _common(texts: Sequence[str], least: float) -> str:
         if count < least or (place and count < _AS_MANY * len(alive)):
             break
         alive = [text for text in alive if text.startswith(piece, place) and _ends(text, place, piece)]
-        place += len(piece)
+        place = _further(alive, place + len(piece))
     return alive[0][:place] if alive else ""
+
+
+def _further(texts: Sequence[str], place: int) -> int:
+    """The end of the last piece but one that all texts share letter by letter: a step over many words at once."""
+    first, last = min(texts), max(texts)  # all between these two share what they share
+    pairs = enumerate(zip(first, last, strict=False))
+    shared = next((number for number, (a, b) in pairs if a != b), min(len(first), len(last)))
+    ends = [found.end() for found in _PIECE.finditer(texts[0], place, shared)]
+    return ends[-2] if len(ends) > 1 else place
 
 
 def _ends(text: str, place: int, piece: str) -> bool:

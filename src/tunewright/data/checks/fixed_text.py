@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tunewright.data.boilerplate import SAMPLE, find_template
+from tunewright.data.boilerplate import SAMPLE, find_template, sample_of
 from tunewright.data.checks.kinds import KINDS, Finding, places
 from tunewright.data.checks.survey import Survey
 from tunewright.data.shown import shown
@@ -22,7 +22,7 @@ def fixed_text(survey: Survey) -> Iterator[Finding]:
     if rows < LEAST_ROWS:
         return
     drawn = np.linspace(0, rows - 1, min(SAMPLE, rows)).astype(int)
-    template = find_template([train.example(int(row)).request for row in drawn])
+    template = find_template(sample_of(train.example(int(row)).request for row in drawn))
     if template is None:
         return
     count = letters = 0
