@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from tunewright.core.version import __version__
 
 if TYPE_CHECKING:
-    from tunewright.api import Report, check, evaluate, export, plan, run, serve, split, sweep, train
+    from tunewright.api import Report, check, evaluate, export, plan, prune, run, serve, split, sweep, train
     from tunewright.config import Spec, load_spec
     from tunewright.core.errors import GateFailed, UserError
 
 _HOME = {
     **dict.fromkeys(
-        ("Report", "check", "evaluate", "export", "plan", "run", "serve", "split", "sweep", "train"), "tunewright.api"
+        ("Report", "check", "evaluate", "export", "plan", "prune", "run", "serve", "split", "sweep", "train"),
+        "tunewright.api",
     ),
     **dict.fromkeys(("GateFailed", "UserError"), "tunewright.core.errors"),
     **dict.fromkeys(("Spec", "load_spec"), "tunewright.config"),
@@ -38,6 +39,7 @@ __all__ = [
     "export",
     "load_spec",
     "plan",
+    "prune",
     "run",
     "serve",
     "split",

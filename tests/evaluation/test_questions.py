@@ -123,3 +123,11 @@ def test_several_labels_are_asked_for_as_a_list_and_shown_so() -> None:
     plainly = question(task, "It never came.", [shot], spec.api.model_copy(update={"structured": False}))
     assert "Reply with a JSON list of the labels that hold" in plainly.messages[0]["content"]
     assert [each["content"] for each in plainly.messages if each["role"] == "assistant"] == ['["late"]']
+
+
+def test_an_api_is_asked_with_all_of_an_instruction_that_the_own_model_does_without() -> None:
+    task = {"kind": "classify", "instruction": "Route it:\n{labels}", "labels": {"a": "the first", "b": ""}}
+    whole, pruned = (make_spec(task=task | {"leave_out": way}) for way in ("nothing", "instruction"))
+    asked = [question(task_asked(spec), "hello", [], spec.api).messages for spec in (whole, pruned)]
+    assert asked[0] == asked[1]
+    assert "the first" in asked[1][0]["content"]

@@ -10,7 +10,7 @@ from tests.conftest import TOKENIZER, make_spec
 from tests.exporters.test_plain_template import FAMILIES, wanted
 from tunewright.core.errors import UserError
 from tunewright.exporters.gguf.ollama import go_template, modelfile
-from tunewright.exporters.other_engines import Asking, asking_of
+from tunewright.exporters.other_engines import Asking, asking_of, card
 from tunewright.exporters.plain_template import plain
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
@@ -35,6 +35,17 @@ def test_ollama_sends_what_the_template_writes(family: str) -> None:
     result = go_template(plain(template.source), {})
     assert as_ollama_fills_it(result, SYSTEM.content, USER.content) == wanted(template, [SYSTEM, USER], True)
     assert as_ollama_fills_it(result, "", USER.content) == wanted(template, [USER], True)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_that_was_taught_with_an_empty_system_prompt_gets_one(family: str) -> None:
+    template = ChatTemplate.named(family)
+    result = go_template(plain(template.source), {}, has_system=False)
+    empty = Message(role="system", content="")
+    assert as_ollama_fills_it(result, "", USER.content) == wanted(template, [empty, USER], True)
+    file = modelfile("a.gguf", asking(leave_out="instruction"), "<|im_end|>", 900, {})
+    assert "\nSYSTEM" not in file
+    assert "{{ else }}<|im_start|>system\n<|im_end|>\n<|im_start|>user" in file
 
 
 def asking(**task: object) -> Asking:
@@ -68,3 +79,16 @@ def test_a_prompt_that_no_modelfile_can_hold_is_refused() -> None:
         modelfile("a.gguf", asking(instruction='Say """.'), "<|im_end|>", 900, {})
     with pytest.raises(UserError, match="for its own"):
         go_template("{{ '{' }}{{ '{' }}{% for m in messages %}{{ m.content }}{% endfor %}", {})
+
+
+def test_the_card_says_what_to_send_with_a_pruned_prompt() -> None:
+    task = {"kind": "generate", "instruction": "Answer.", "input_template": "A ticket: {text}"}
+    cards = []
+    for way in ("nothing", "instruction"):
+        spec = make_spec(task=task | {"leave_out": way})
+        base = LocalModel("tiny", TOKENIZER, ChatTemplate.named("chatml"))
+        cards.append(card(spec, asking_of(spec, base, 20), "merged"))
+    assert "````text\nAnswer.\n````" in cards[0]
+    assert "````text\nA ticket: {text}\n````" in cards[0]
+    assert "It is empty: send a system message without text" in cards[1]
+    assert "A ticket" not in cards[1]

@@ -16,7 +16,7 @@ from tunewright.core.artifacts import Manifest, atomic_folder, read_manifest
 from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
 from tunewright.pipeline.fingerprint import PACKAGES, fingerprint
-from tunewright.pipeline.runner import PipelineResult, execute_step, run_pipeline
+from tunewright.pipeline.runner import PipelineResult, execute_step, latest_kept, run_pipeline
 from tunewright.pipeline.steps import STEPS, Step
 
 ALL = [name for name in STEPS if name not in ("baseline", "judge")]
@@ -246,6 +246,20 @@ def test_latest_leads_to_the_outputs_last_used(project: Path) -> None:
     assert (project / "runs" / "latest" / "train").resolve() == changed.folder("train")
     _, back = run(project)
     assert (project / "runs" / "latest" / "train").resolve() == back.folder("train") != changed.folder("train")
+
+
+def test_trials_leave_the_latest_outputs_alone(project: Path) -> None:
+    runs = project / "runs"
+    with latest_kept(runs):
+        ran(project, to="split")
+    assert not list((runs / "latest").iterdir())
+    ran(project, to="split")
+    before = {link.name: link.resolve() for link in (runs / "latest").iterdir()}
+    with pytest.raises(UserError, match="no luck"), latest_kept(runs):
+        _, changed = run(project, train={"lr": 1e-4})
+        assert (runs / "latest" / "train").resolve() == changed.folder("train")
+        raise UserError("no luck")
+    assert {link.name: link.resolve() for link in (runs / "latest").iterdir()} == before
 
 
 def test_executing_a_step_without_its_input_is_refused(project: Path) -> None:

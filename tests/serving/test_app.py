@@ -33,7 +33,7 @@ class Echo:
             name="echo",
             precision="int8",
             version="1",
-            task=SimpleNamespace(earlier_turns=0),
+            task=SimpleNamespace(earlier_turns=0, input_template=None),
             system_prompts=None,
         ),
         flags=lambda sure: {"confidence": sure, "escalate": True, "in_scope": None},
@@ -235,7 +235,9 @@ CONVERSATION = [
 def test_a_model_reads_as_many_earlier_turns_as_it_was_taught(most: int, read: str) -> None:
     engine = Echo("classify")
     engine.bundle = SimpleNamespace(
-        info=SimpleNamespace(**{**vars(Echo.bundle.info), "task": SimpleNamespace(earlier_turns=most)}),
+        info=SimpleNamespace(
+            **{**vars(Echo.bundle.info), "task": SimpleNamespace(earlier_turns=most, input_template=None)}
+        ),
         flags=Echo.bundle.flags,
         task=Echo.bundle.task,
     )

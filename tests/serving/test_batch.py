@@ -249,7 +249,9 @@ def test_a_conversation_in_openais_format_is_refused_or_read_as_the_server_reads
     line = json.dumps({"custom_id": "c", "body": {"messages": CONVERSATION}}).encode()
     alone, taught = Counting(), Counting()
     taught.bundle = SimpleNamespace(
-        info=SimpleNamespace(**{**vars(Echo.bundle.info), "task": SimpleNamespace(earlier_turns=1)}),
+        info=SimpleNamespace(
+            **{**vars(Echo.bundle.info), "task": SimpleNamespace(earlier_turns=1, input_template=None)}
+        ),
         flags=Echo.bundle.flags,
     )
     (refused,) = answer_lines(alone, [(1, line)])  # type: ignore[arg-type]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tunewright.tasks import Example, Message, Meta
-from tunewright.tasks.turns import as_one_text, in_one_request, turns_left_out
+from tunewright.tasks.input_form import InputForm
+from tunewright.tasks.turns import as_one_text, turns_left_out
 
 TURNS = [
     Message(role="user", content="My card."),
@@ -28,11 +29,11 @@ def test_of_a_long_conversation_the_newest_turns_count() -> None:
 def test_a_request_without_earlier_turns_stays_as_it_is() -> None:
     assert as_one_text(TURNS[-1:], 5) == "It is gone."
     alone = example(TURNS[-1])
-    assert in_one_request(alone, 5) is alone
+    assert InputForm(5).of_example(alone) is alone
 
 
 def test_an_example_keeps_its_system_prompt_and_its_answer() -> None:
-    found = in_one_request(example(Message(role="system", content="Route it."), *TURNS), 1)
+    found = InputForm(1).of_example(example(Message(role="system", content="Route it."), *TURNS))
     assert [message.role for message in found.messages] == ["system", "user", "assistant"]
     assert found.request == "assistant: What about it?\n\nuser: It is gone."
     assert found.answer == "lost"
@@ -50,5 +51,5 @@ def test_calls_of_tools_and_their_results_are_turns_too() -> None:
 
 def test_by_default_an_example_is_not_changed() -> None:
     given = example(*TURNS)
-    assert in_one_request(given, 0) is given
+    assert InputForm(0).of_example(given) is given
     assert given.request == "It is gone."

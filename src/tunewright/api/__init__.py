@@ -8,7 +8,7 @@ from tunewright.api.azure import conclude, deploy, deployment, notebook, preflig
 from tunewright.api.day2 import bundle_of, retrain, roll_back, serve, serving_status, traffic_of
 from tunewright.api.exports import export, export_gguf, parcel, push
 from tunewright.api.pipeline import On, Report, run
-from tunewright.api.steps import baseline, baseline_forecast, check, evaluate, plan, split, sweep, train
+from tunewright.api.steps import baseline, baseline_forecast, check, evaluate, plan, prune, split, sweep, train
 
 __all__ = [
     "On",
@@ -28,6 +28,7 @@ __all__ = [
     "plan",
     "preflight",
     "probe",
+    "prune",
     "push",
     "retrain",
     "roll_back",

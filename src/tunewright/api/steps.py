@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,15 @@ from tunewright.core.processes import sole_writer
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.naming import require_known
 from tunewright.pipeline.fingerprint import fingerprint
-from tunewright.pipeline.runner import PipelineResult
+from tunewright.pipeline.runner import PipelineResult, latest_kept
 from tunewright.pipeline.steps import STEPS
+from tunewright.project import Project
 from tunewright.training.capabilities import require_able
 
 if TYPE_CHECKING:
     from tunewright.evaluation.api.baseline import CostForecast
     from tunewright.pipeline.planning.project import ProjectPlan
+    from tunewright.pruning.search import Pruning
     from tunewright.training.loop.sweep import Sweep
 
 
@@ -120,6 +123,23 @@ def sweep(spec: Spec, *, trials: int, runs: Path | None = None) -> Sweep:
     require_room(spec, [STEPS["train"]], result.runs)
     with sole_writer(result.runs):
         return run_sweep(spec, result.folder("split"), _training_folder(spec, result, "sweep"), trials)
+
+
+def prune(spec: Spec, *, runs: Path | None = None) -> Pruning:
+    """Find the shortest prompt that loses nothing; see `tunewright.pruning.search.search`. Earlier trainings with the
+    same prompts, data and settings count.
+
+    Raises:
+        UserError: there is nothing to leave out, or too little validation data to show anything.
+    """
+    from tunewright.pruning.search import search
+
+    def run(variant: Spec, step: str) -> Mapping[str, Path]:
+        return {name: each.folder for name, each in bring_up_to_date(variant, step, runs).steps.items()}
+
+    require_known(spec.model, spec.folder)
+    with latest_kept(Project(spec.folder, runs).runs.resolve()):
+        return search(spec, run)
 
 
 def evaluate(spec: Spec, *, runs: Path | None = None, force: bool = False, on: On = "local") -> Path:

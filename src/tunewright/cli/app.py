@@ -22,6 +22,7 @@ from tunewright.cli import (
     models,
     monitor,
     plan,
+    prune,
     push,
     recipes,
     review,
@@ -68,6 +69,7 @@ app.command("label")(label.label)
 app.command("baseline")(baseline.baseline)
 app.command("plan")(plan.plan)
 app.command("train")(train.train)
+app.command("prune")(prune.prune)
 app.command("export")(export.export)
 app.command("evaluate")(steps.evaluate)
 app.command("push")(push.push)

@@ -38,7 +38,7 @@ def load_spec(
     Raises:
         UserError: the file is absent, is not YAML, or does not fit the schema; all faults are listed at once.
     """
-    file, text = _read(path)
+    file, text = read_spec_file(path)
     return parse_spec(text, file, overrides, recipe, allow_code=allow_code)
 
 
@@ -48,7 +48,7 @@ def load_money(path: str | Path, overrides: Iterable[str] = (), *, allow_code: b
     Raises:
         UserError: as `load_spec`.
     """
-    file, text = _read(path)
+    file, text = read_spec_file(path)
     return _validated(MoneySpec, _mapping(text, file), overrides, file).anchored(file.parent, allow_code=allow_code)
 
 
@@ -75,8 +75,15 @@ def load_settings(schema: type[_Schema], file: Path, keys: str) -> _Schema:
     return _validated(schema, data, (), file, keys)
 
 
-def _read(path: str | Path) -> tuple[Path, str]:
-    """(the spec file, its text)."""
+def read_spec_file(path: str | Path) -> tuple[Path, str]:
+    """(the spec file, its text).
+
+    Args:
+        path: of the file, or of its folder.
+
+    Raises:
+        UserError: it is absent or unreadable, or is data.
+    """
     try:
         file = Path(path).expanduser()
         if file.is_dir():

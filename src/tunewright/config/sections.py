@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -95,6 +95,17 @@ def _at_least_two(labels: dict[str, str]) -> dict[str, str]:
 Labels = Annotated[dict[str, str], BeforeValidator(_labels_as_mapping), AfterValidator(_at_least_two)]
 
 
+LeaveOut = Literal["nothing", "template", "descriptions", "list", "instruction"]
+INPUT = "{text}"
+"""The place of the input in `task.input_template`."""
+
+
+def _has_one_input(template: str | None) -> str | None:
+    if template is not None and (template.count(INPUT) != 1 or template.strip() == INPUT):
+        raise ValueError(f"the template has {INPUT} once, in the place of the input, and fixed text around it")
+    return template
+
+
 MAX_TURNS = 100
 """The most earlier turns that a task may include."""
 
@@ -105,9 +116,40 @@ class _TaskSection(Section):
     earlier_turns: Annotated[int, Field(ge=0, le=MAX_TURNS)] = 0
     """Turns of a conversation before its last user message that belong to the input; of longer conversations the \
 newest count. By default the model reads the last user message alone."""
+    input_template: Annotated[str | None, AfterValidator(_has_one_input)] = None
+    """The fixed text around the input in users' messages, with `{text}` in the place of the input. It is taken off \
+before anything else looks at the input: the checks, the split, training, batches and the server. A message without it \
+is the input as it is. Language models read it again around each input, unless `leave_out` leaves it out; encoders and \
+linear models do not."""
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether the own model reads less than a model that was not trained on the task."""
+        return False
 
 
-class ClassifySpec(_TaskSection):
+class _PromptedTask(_TaskSection):
+    """What every task may have that is taught with a system prompt."""
+
+    leave_out: LeaveOut = "nothing"
+    """What the own model's prompt lacks. template: the fixed text around the input (`input_template`). descriptions: \
+also those of the labels, fields or tools. list: also the whole list in the place of `{labels}`, `{fields}` or \
+`{tools}`. instruction: \
+all of it, so that the model reads the input alone. APIs are asked with all of it. `tunewright prune` finds out what \
+can be left out."""
+
+    @model_validator(mode="after")
+    def _has_a_template_to_leave_out(self) -> Self:
+        if self.leave_out == "template" and self.input_template is None:
+            raise ValueError("leave_out is 'template', but there is no input_template to leave out")
+        return self
+
+    @property
+    def is_pruned(self) -> bool:
+        return self.leave_out != "nothing"
+
+
+class ClassifySpec(_PromptedTask):
     kind: Literal["classify"]
     """The task: the model chooses one label of a fixed set."""
     instruction: str
@@ -130,7 +172,7 @@ with their descriptions, one a line, replace `{labels}` in it."""
     """The labels: a list, or a mapping from each label to a description of one line."""
 
 
-class ExtractSpec(_TaskSection):
+class ExtractSpec(_PromptedTask):
     model_config = ConfigDict(serialize_by_alias=True)
 
     kind: Literal["extract"]
@@ -146,7 +188,7 @@ windows, and the results of the windows are merged. By default the model reads w
 that are too long are refused."""
 
 
-class GenerateSpec(_TaskSection):
+class GenerateSpec(_PromptedTask):
     kind: Literal["generate"]
     """The task: the model writes free text."""
     instruction: str
@@ -158,7 +200,7 @@ answer."""
     """Texts that end an answer and do not belong to it."""
 
 
-class ToolsSpec(_TaskSection):
+class ToolsSpec(_PromptedTask):
     kind: Literal["tools"]
     """The task: the model calls one of some tools with its arguments, or answers with a text."""
     instruction: str

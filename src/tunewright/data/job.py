@@ -13,6 +13,7 @@ from tunewright.data.readers import Columns
 from tunewright.data.readers.sources import SourceFile, files
 from tunewright.data.text import request_text
 from tunewright.tasks import Example, Task, task_of
+from tunewright.tasks.input_form import InputForm
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Job:
     """The folder of corrections, which are read after "train"; None: there are none to read."""
     documents_root: Path | None = None
     """The folder in which documents must lie; None: the folder of the data that names them."""
-    earlier_turns: int = 0
-    """Turns before the last user message that belong to the input."""
+    input_form: InputForm = field(default_factory=InputForm)
+    """How the input is read from a row's messages."""
 
     @property
     def columns(self) -> Columns:
@@ -83,7 +84,7 @@ def job_of(spec: Spec) -> Job:
         spec.seed,
         spec.corrections_folder,
         spec.documents_root,
-        spec.task.earlier_turns,
+        InputForm.of(spec.task),
     )
 
 

@@ -20,6 +20,7 @@ from tunewright.data.splits.frozen import read_frozen
 from tunewright.data.splits.partition import partition
 from tunewright.data.splits.withholding import save_withheld
 from tunewright.documents import is_there, require_within
+from tunewright.tasks.input_form import InputForm
 
 
 def raw_files(spec: Spec) -> dict[str, list[SourceFile]]:
@@ -95,7 +96,8 @@ def run_split(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     """
     _refuse_errors(spec, inputs["check"])
     splits = {path.stem: load_examples(path) for path in sorted((inputs["check"] / EXAMPLES).glob("*.jsonl"))}
-    parts = partition(spec, splits, read_frozen(spec.frozen_folder) if spec.frozen_folder else None)
+    frozen = read_frozen(spec.frozen_folder).as_read(InputForm.of(spec.task)) if spec.frozen_folder else None
+    parts = partition(spec, splits, frozen)
     save_dataset(output.path, parts.dataset)
     save_withheld(output.path, parts.withheld)
     output.result = parts.result

@@ -23,7 +23,7 @@ from tunewright.models.catalogue import catalogue
 from tunewright.models.encoders import unable
 from tunewright.models.linear_model import LINEAR
 from tunewright.tasks import Example, task_of
-from tunewright.tasks.turns import in_one_request
+from tunewright.tasks.input_form import InputForm
 
 _SIZES = ("smollm2-135m", "llama-3.2-1b", "phi-3-mini", "mistral-7b", "llama-3-8b")
 """The models to assess where the spec names none: one of each size."""
@@ -154,10 +154,11 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
         whole = spec.job()
     except ValidationError:
         raise UserError("The spec's task and data can't be used.", fix="Type: tunewright doctor YOUR_PROJECT") from None
-    task, data = task_of(whole.task), whole.data
+    task, data = task_of(whole.task).untaught(), whole.data
     columns = Columns(data.text, data.label, None, None, data.document, data.separator, whole.documents_root)
     rows = (item for item in read(whole.path(data.train), form=data.form, columns=columns) if isinstance(item, Example))
-    examples = [in_one_request(row, whole.task.earlier_turns) for row in islice(rows, _ROWS)]
+    form = InputForm.of(whole.task)
+    examples = [form.of_example(row) for row in islice(rows, _ROWS)]
     if not examples:
         where, fix = whole.path(data.train), "Type: tunewright data check"
         raise UserError("No row of the data can be read.", where=where, fix=fix)

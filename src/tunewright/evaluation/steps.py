@@ -178,8 +178,9 @@ def compared(
             name for it under "own".
     """
     cascade = parity.get("own")
-    # A classifier, or a cascade with one, reads other tokens than an API would.
-    written = written_usage(spec, dataset) if cascade or kind_in(evidence) != "decoder" else None
+    # A classifier, a cascade with one, and a model with a pruned prompt read other tokens than an API would.
+    differs = cascade or spec.task.is_pruned or kind_in(evidence) != "decoder"
+    written = written_usage(task_of(spec.task).untaught(), dataset) if differs else None
     return compare(
         spec,
         evidence,
@@ -192,9 +193,10 @@ def compared(
     )
 
 
-def written_usage(spec: Spec, dataset: Dataset) -> Usage:
-    """The tokens that an API would read and write for a test example, estimated from its letters."""
-    task, examples = task_of(spec.task), dataset.test_examples
+def written_usage(task: Task, dataset: Dataset) -> Usage:
+    """The tokens that a model with this task's prompt would read and write for a test example, estimated from its
+    letters."""
+    examples = dataset.test_examples
     read = fmean(sum(len(each.content) for each in task.prompt(example.request)) for example in examples)
     answered = fmean(len(example.answer) for example in examples)
     return Usage(read / LETTERS_A_TOKEN, max(1.0, answered / LETTERS_A_TOKEN))

@@ -159,7 +159,11 @@ def run_bundle(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
 
 def _system_prompts(spec: Spec, dataset: Dataset) -> list[str] | None:
     """The system prompts that stand for the job: the task's own, those for its APIs, those of the training rows."""
-    tasks = [task_of(spec.task), *(asked_task(spec, settings) for settings in spec.candidate_apis.values())]
+    tasks = [
+        task_of(spec.task),
+        task_of(spec.task).untaught(),
+        *(asked_task(spec, settings) for settings in spec.candidate_apis.values()),
+    ]
     own = [message.content for task in tasks for message in task.prompt("") if message.role == "system"]
     rows = (message.content for each in dataset.train for message in each.messages if message.role == "system")
     return known_prompts(chain(own, rows))

@@ -16,7 +16,7 @@ from tunewright.config import DataSpec, Spec
 from tunewright.core.errors import UserError
 from tunewright.data.readers import read_rows
 from tunewright.tasks import Message
-from tunewright.tasks.turns import as_one_text
+from tunewright.tasks.input_form import InputForm
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,11 @@ def read_requests(spec: Spec, source: Path) -> Requests:
             where="data.document",
             fix="Put the documents' texts into a column, and name that under `data.text`.",
         )
+    form = InputForm.of(spec.task)
     found: dict[str, Unlabelled] = {}
     left_out: Counter[str] = Counter()
     for _, row in read_rows(source):
-        text = _text(row, data, spec.task.earlier_turns)
+        text = _text(row, data, form)
         if isinstance(text, _LeftOut):
             left_out[text.why] += 1
             continue
@@ -91,17 +92,18 @@ _ANSWERED = _LeftOut("has an answer already")
 _EMPTY = _LeftOut("has no text")
 
 
-def _text(row: Mapping[str, Any], data: DataSpec, earlier_turns: int) -> str | _LeftOut:
+def _text(row: Mapping[str, Any], data: DataSpec, form: InputForm) -> str | _LeftOut:
     if "messages" in row:
-        return _of_messages(row["messages"], earlier_turns)
+        return _of_messages(row["messages"], form)
     columns = (data.label,) if isinstance(data.label, str) else tuple(data.label.values())
     if any(row.get(column) not in (None, "") for column in columns):
         return _ANSWERED
-    text = row.get(data.text)
-    return text if isinstance(text, str) and text.strip() else _EMPTY
+    given = row.get(data.text)
+    text = form.of_text(given) if isinstance(given, str) else ""
+    return text if text.strip() else _EMPTY
 
 
-def _of_messages(messages: Any, earlier_turns: int) -> str | _LeftOut:
+def _of_messages(messages: Any, form: InputForm) -> str | _LeftOut:
     try:
         read = [Message.model_validate(each) for each in messages]
     except (ValidationError, TypeError):
@@ -109,7 +111,7 @@ def _of_messages(messages: Any, earlier_turns: int) -> str | _LeftOut:
     turns = [each for each in read if each.role != "system"]
     if not turns or not turns[-1].content.strip():
         return _EMPTY
-    return as_one_text(turns, earlier_turns) if turns[-1].role == "user" else _ANSWERED
+    return form.of_turns(turns) if turns[-1].role == "user" else _ANSWERED
 
 
 def draw_sample(rows: Sequence[Unlabelled], count: int, seed: int, before: Sequence[str] = ()) -> list[str]:

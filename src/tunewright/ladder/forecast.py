@@ -74,7 +74,7 @@ def forecast_candidate(
     quiet_libraries()
     try:
         planned = (plan or _planned)(spec, last)
-        usage = written_usage(spec, load_dataset(last.folders["split"]))  # its own prompt, not an API's
+        usage = written_usage(task_of(spec.task), load_dataset(last.folders["split"]))  # its own prompt, not an API's
         book = price_book(spec.price_file)
         hosting = hosting_of(spec, spec.model, _entry(spec), book, usage.prompt_tokens, usage.answer_tokens)
     # A model that can't be looked up, or whose config is of another kind, must not lose a search that ended well.

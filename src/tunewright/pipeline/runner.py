@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -226,3 +227,18 @@ def point_latest(runs: Path, name: str, folder: Path) -> None:
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(Path("..") / folder.name)
     fresh.replace(link)
+
+
+@contextmanager
+def latest_kept(runs: Path) -> Iterator[None]:
+    """Leave `runs/latest` as it was, whatever runs inside: a trial is not what people mean by the latest."""
+    latest = runs / LATEST
+    before = {link.name: runs / link.readlink().name for link in latest.glob("*") if link.is_symlink()}
+    try:
+        yield
+    finally:
+        for link in latest.glob("*"):
+            if link.name not in before:
+                link.unlink()
+        for name, folder in before.items():
+            point_latest(runs, name, folder)

@@ -29,9 +29,10 @@ from tunewright.core.workers import CLUSTER, cores, each
 from tunewright.inference.bundle import BundleInfo, load_bundle
 from tunewright.inference.predictors import Answer
 from tunewright.serving.body import RequestInput
-from tunewright.serving.conversations import UnfitMessages, one_text
+from tunewright.serving.conversations import UnfitMessages, one_input, one_text
 from tunewright.serving.engine import Engine, TooLong, answer_fields
 from tunewright.serving.requests import ChatMessage
+from tunewright.tasks.input_form import InputForm
 
 CHUNK = 500
 """Lines in a chunk: a killed worker loses this many at most."""
@@ -263,7 +264,7 @@ def _question(number: int, line: bytes, info: BundleInfo) -> _Question | dict[st
         return _refused({"line": number}, "invalid_json", "The line is no JSON object.")
     name = {key: row[key] for key in ("id", "custom_id") if key in row} or {"line": number}
     try:
-        return _Question(name, _input_of(row, info).read())
+        return _Question(name, _input_of(row, info))
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         return _refused(name, "invalid_value", reason)
@@ -285,12 +286,13 @@ def _output(engine: Engine, name: dict[str, Any], answer: Answer | TooLong | _Br
     return {**name, **answer_fields(engine.kind, answer), **engine.bundle.flags(answer.confidence)}
 
 
-def _input_of(row: dict[str, Any], info: BundleInfo) -> RequestInput:
-    """A line's text or document, or the messages of OpenAI's format as one text."""
+def _input_of(row: dict[str, Any], info: BundleInfo) -> str:
+    """The input in a line's text or document, or in the messages of OpenAI's format."""
     if "body" not in row:
-        return RequestInput.model_validate({key: row[key] for key in ("text", "document") if key in row})
+        given = RequestInput.model_validate({key: row[key] for key in ("text", "document") if key in row})
+        return one_input(given.read(), InputForm.of(info.task))
     messages = row["body"].get("messages") if isinstance(row["body"], dict) else None
-    return RequestInput(text=one_text(_MESSAGES.validate_python(messages), info))
+    return RequestInput(text=one_text(_MESSAGES.validate_python(messages), info)).read()
 
 
 def _refused(name: dict[str, Any], code: str, message: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A chat request's messages as the one text that a tuned model was trained on."""
+"""A request's messages, or its text, as the one input that a tuned model was trained on."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from tunewright.inference.bundle import BundleInfo
 from tunewright.serving.requests import ChatMessage
+from tunewright.tasks.input_form import InputForm
 from tunewright.tasks.system_prompts import hash_of
-from tunewright.tasks.turns import as_one_text
 
 
 class UnfitMessages(ValueError):
-    """A tuned model can't take these messages."""
+    """A tuned model can't take these messages, or this text."""
 
 
 def one_text(messages: Sequence[ChatMessage], info: BundleInfo, *, any_system_prompt: bool = False) -> str:
-    """The last message, a user's, with as many of those before it as the model takes.
+    """The input in the messages: the last one, a user's, with the turns before it that belong to the input.
 
     System prompts are left out: the model has its own.
 
@@ -23,9 +23,10 @@ def one_text(messages: Sequence[ChatMessage], info: BundleInfo, *, any_system_pr
         any_system_prompt: also those that the bundle does not know.
 
     Raises:
-        UnfitMessages: there is no such message, the model takes none before it, or a system prompt is of another job.
+        UnfitMessages: there is no such message, the model takes none before it, there is no input in it, or a system
+            prompt is of another job.
     """
-    earlier_turns, known = info.task.earlier_turns, info.system_prompts
+    form, known = InputForm.of(info.task), info.system_prompts
     given = [message.as_message() for message in messages]
     if known is not None and not any_system_prompt:
         for each in given:
@@ -38,6 +39,21 @@ def one_text(messages: Sequence[ChatMessage], info: BundleInfo, *, any_system_pr
     turns = [each for each in given if each.role != "system"]
     if not turns or turns[-1].role != "user":
         raise UnfitMessages("The last message must be a user's.")
-    if len(turns) > 1 and not earlier_turns:
+    if len(turns) > 1 and not form.earlier_turns:
         raise UnfitMessages("This model takes exactly one user message; the system prompt is its own.")
-    return as_one_text(turns, earlier_turns)
+    return _not_empty(turns[-1].content, form.of_turns(turns))
+
+
+def one_input(text: str, form: InputForm) -> str:
+    """The input in one text.
+
+    Raises:
+        UnfitMessages: there is none in it.
+    """
+    return _not_empty(text, form.of_text(text))
+
+
+def _not_empty(text: str, found: str) -> str:
+    if text.strip() and not found.strip():
+        raise UnfitMessages("There is nothing between the fixed texts of this model's template.")
+    return found

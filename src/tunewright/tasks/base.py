@@ -100,7 +100,7 @@ class Task(Protocol):
         ...
 
     def untaught(self) -> Self:
-        """This task for a model that was not trained on it: labels are written out."""
+        """This task for a model that was not trained on it: labels are written out, and the prompt is whole."""
         ...
 
     primary_metric: str

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from string import ascii_uppercase
 
+from tunewright.config.sections import LeaveOut
 from tunewright.core.errors import UserError
 from tunewright.tasks.base import OneOf, Unfit
 from tunewright.tasks.example import WRITTEN_OUT, Conversation
+from tunewright.tasks.leaving_out import without
 from tunewright.tasks.measures import Ratio
 
 
@@ -23,6 +25,7 @@ class ClassifyTask(Conversation):
         lead: the text that the assistant writes before a label; see `fitted`.
         label_tokens: the single token that stands for each label; empty if labels are written out.
         single_token_labels: whether `fitted` chooses such tokens.
+        leave_out: what of the instruction the model is not shown.
     """
 
     kind = "classify"
@@ -36,10 +39,14 @@ class ClassifyTask(Conversation):
         label_tokens: Mapping[str, str] = WRITTEN_OUT,
         *,
         single_token_labels: bool = False,
+        leave_out: LeaveOut = "nothing",
     ):
         self.instruction, self.labels, self.single_token_labels = instruction, dict(labels), single_token_labels
+        self._leave_out: LeaveOut = leave_out
+        bare = listed((label_tokens.get(label, label), label) for label in labels)
         listing = listed((label_tokens.get(label, label), label, text) for label, text in labels.items())
-        super().__init__(instruction.replace("{labels}", listing), lead, label_tokens)
+        system = without(leave_out, instruction, "{labels}", listing, bare)
+        super().__init__(system, lead, label_tokens)
         self._of_token = {token: label for label, token in label_tokens.items()}
 
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> ClassifyTask:
@@ -64,12 +71,18 @@ class ClassifyTask(Conversation):
             if self.single_token_labels
             else WRITTEN_OUT
         )
-        return ClassifyTask(
-            self.instruction, self.labels, lead, label_tokens, single_token_labels=self.single_token_labels
+        task = ClassifyTask(
+            self.instruction,
+            self.labels,
+            lead,
+            label_tokens,
+            single_token_labels=self.single_token_labels,
+            leave_out=self._leave_out,
         )
+        return task.surrounded(self._template, shown=self._shows_template)
 
     def untaught(self) -> ClassifyTask:
-        return ClassifyTask(self.instruction, self.labels, self.lead)
+        return ClassifyTask(self.instruction, self.labels, self.lead).surrounded(self._template, shown=True)
 
     @property
     def constraint(self) -> OneOf:

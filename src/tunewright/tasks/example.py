@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from tunewright.tasks.input_template import InputTemplate
 
 
 class Message(BaseModel):
@@ -92,13 +95,29 @@ class Conversation(ABC):
         system: the system prompt.
         lead: the text that the assistant writes before an answer.
         label_tokens: the single token that stands for each label; empty if labels are written out.
+        whole: the system prompt for a model that was not trained on the task; None: the same.
     """
 
-    def __init__(self, system: str, lead: str, label_tokens: Mapping[str, str] = WRITTEN_OUT):
+    def __init__(self, system: str, lead: str, label_tokens: Mapping[str, str] = WRITTEN_OUT, whole: str | None = None):
         self.system, self.lead, self.label_tokens = system.strip(), lead, label_tokens
+        self._whole = self.system if whole is None else whole.strip()
+        self._template: InputTemplate | None = None
+        self._shows_template = True
+
+    def surrounded(self, template: InputTemplate | None, *, shown: bool) -> Self:
+        """This task with fixed text around the input in users' messages.
+
+        Args:
+            shown: whether the model reads that text.
+        """
+        task = copy(self)
+        task._template, task._shows_template = template, shown
+        return task
 
     def untaught(self) -> Self:
-        return self
+        task = self.surrounded(self._template, shown=True)
+        task.system = self._whole
+        return task
 
     def answer_in(self, message: Message) -> str:
         return message.content
@@ -119,12 +138,12 @@ class Conversation(ABC):
         return [example]
 
     def prompt(self, request: str, shots: Sequence[Example] = ()) -> list[Message]:
-        shown = [
-            message
-            for shot in shots
-            for message in (Message(role="user", content=shot.request), self.written(shot.answer))
-        ]
-        return [Message(role="system", content=self.system), *shown, Message(role="user", content=request)]
+        shown = [message for shot in shots for message in (self._asked(shot.request), self.written(shot.answer))]
+        return [Message(role="system", content=self.system), *shown, self._asked(request)]
+
+    def _asked(self, request: str) -> Message:
+        around = self._template.around(request) if self._template and self._shows_template else request
+        return Message(role="user", content=around)
 
     def written(self, answer: str) -> Message:
         return Message(role="assistant", content=self.lead + self.label_tokens.get(answer, answer))

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any, Self
 
+from tunewright.config.sections import LeaveOut
 from tunewright.tasks.base import JsonRecord
 from tunewright.tasks.example import Conversation, Example
+from tunewright.tasks.leaving_out import without
 from tunewright.tasks.measures import FIELD, Ratio, at, f1, is_in, leaves, tokens
 from tunewright.tasks.record_form import RecordForm
 from tunewright.tasks.windows import divided, places
@@ -23,19 +25,30 @@ class ExtractTask(Conversation):
         schema: a JSON Schema, draft 2020-12, of an object.
         lead: the text that the assistant writes before a record; see `fitted`.
         window: tokens of a chunk of the text; None: no chunks.
+        leave_out: what of the instruction the model is not shown.
     """
 
     kind = "extract"
     primary_metric = "field F1"
 
-    def __init__(self, instruction: str, schema: Mapping[str, Any], lead: str = "", window: int | None = None):
+    def __init__(
+        self,
+        instruction: str,
+        schema: Mapping[str, Any],
+        lead: str = "",
+        window: int | None = None,
+        leave_out: LeaveOut = "nothing",
+    ):
         self.form, self._window = RecordForm(schema), window
         self._chunk = _of_chunks(schema) if window else self.form
+        fields = schema.get("properties", {})
         listing = "\n".join(
             f"- {name}: {part['description']}" if isinstance(part, Mapping) and "description" in part else f"- {name}"
-            for name, part in schema.get("properties", {}).items()
+            for name, part in fields.items()
         )
-        super().__init__(instruction.replace("{fields}", listing), lead)
+        bare = "\n".join(f"- {name}" for name in fields)
+        system = without(leave_out, instruction, "{fields}", listing, bare)
+        super().__init__(system, lead, whole=instruction.replace("{fields}", listing))
         self._chosen = frozenset(_chosen(self.form, schema))
 
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> ExtractTask:  # noqa: ARG002 (the protocol)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from tunewright.config.sections import LeaveOut
 from tunewright.tasks.base import FreeText
 from tunewright.tasks.example import Conversation
 from tunewright.tasks.measures import Ratio
@@ -19,13 +20,21 @@ class GenerateTask(Conversation):
         max_tokens: tokens that an answer may have; None: derived from the longest training answer.
         stop: texts that end an answer and are not part of it.
         lead: the text that the assistant writes before an answer; see `fitted`.
+        leave_out: what of the instruction the model is not shown.
     """
 
     kind = "generate"
     primary_metric = "chrF"
 
-    def __init__(self, instruction: str, max_tokens: int | None = None, stop: Sequence[str] = (), lead: str = ""):
-        super().__init__(instruction, lead)
+    def __init__(
+        self,
+        instruction: str,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        lead: str = "",
+        leave_out: LeaveOut = "nothing",
+    ):
+        super().__init__("" if leave_out == "instruction" else instruction, lead, whole=instruction)
         self._constraint = FreeText(max_tokens, tuple(stop))
 
     def fitted(self, encode: Callable[[str], Sequence[int]]) -> GenerateTask:  # noqa: ARG002 (the protocol)

@@ -11,10 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tunewright.config.sections import LeaveOut
 from tunewright.config.tool_list import ARGUMENTS, NAME, TEXT, call_schema, name_of, parameters_of
 from tunewright.core.errors import shortened
 from tunewright.tasks.base import ToolCall, Unfit
 from tunewright.tasks.example import Conversation, Message
+from tunewright.tasks.leaving_out import without
 from tunewright.tasks.measures import FIELD, LABEL, Ratio, at, f1, leaves
 from tunewright.tasks.record_form import RecordForm, json_value
 
@@ -38,14 +40,19 @@ class ToolsTask(Conversation):
         instruction: the system prompt; `{tools}` in it stands for the list of tools with their descriptions.
         tools: as `tunewright.config.tool_list.tool_list` gives them.
         lead: the text that the assistant writes before an answer; see `fitted`.
+        leave_out: what of the instruction the model is not shown.
     """
 
     kind = "tools"
     primary_metric = "call accuracy"
 
-    def __init__(self, instruction: str, tools: Sequence[Mapping[str, Any]], lead: str = ""):
+    def __init__(
+        self, instruction: str, tools: Sequence[Mapping[str, Any]], lead: str = "", leave_out: LeaveOut = "nothing"
+    ):
         listing = "\n".join(_listed(tool) for tool in tools)
-        super().__init__(instruction.replace("{tools}", listing), lead)
+        bare = "\n".join(f"- {name_of(tool)}" for tool in tools)
+        shown = without(leave_out, instruction, "{tools}", listing, bare)
+        super().__init__(shown, lead, whole=instruction.replace("{tools}", listing))
         self._forms = {name_of(tool): RecordForm(parameters_of(tool)) for tool in tools}
         schema = call_schema(tools)
         self._constraint = ToolCall(schema, schema, tuple(tools))

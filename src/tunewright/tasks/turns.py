@@ -21,19 +21,6 @@ def as_one_text(turns: Sequence[Message], most: int) -> str:
     return "\n\n".join(f"{turn.role}: {said(turn)}" for turn in kept)
 
 
-def in_one_request(example: Example, most: int) -> Example:
-    """The example with up to `most` of its earlier turns in its one user message, as a server gives them to the model.
-
-    An example whose last message before the answer is no user's stays as it is.
-    """
-    turns = _before_the_answer(example)
-    if not most or len(turns) < 2 or turns[-1].role != "user":
-        return example
-    system = [message for message in example.messages[:-1] if message.role == "system"]
-    asked = Message(role="user", content=as_one_text(turns, most))
-    return example.model_copy(update={"messages": [*system, asked, example.messages[-1]]})
-
-
 def turns_left_out(example: Example, most: int) -> int:
     """How many of its turns the model is not shown, if it is shown up to `most` before the last user message."""
     return max(0, len(_before_the_answer(example)) - 1 - most)

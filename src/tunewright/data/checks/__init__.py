@@ -7,6 +7,7 @@ single.py        findings from those; rows that can't be read; tests that are to
 labels.py        labels without rows, with few, with most; spellings of one label
 copies.py        repeats and near repeats, within a split and across splits
 wrong_labels.py  labels that are probably wrong (by label_noise.py)
+fixed_text.py    text that nearly all inputs have around them
 served.py        training prompts, languages and answers compared with what will be served
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tunewright.data.checks import copies, labels, served, single
+from tunewright.data.checks import copies, fixed_text, labels, served, single
 from tunewright.data.checks.kinds import (
     DIMENSIONS,
     KINDS,
@@ -54,6 +55,7 @@ _CHECKS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
     served.prompts,
     served.languages,
     served.long_answers,
+    fixed_text.fixed_text,
     single.small_tests,
 )
 

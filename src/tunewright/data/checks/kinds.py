@@ -232,6 +232,13 @@ KINDS = {
         "A failed call has no answer, and a cut or hidden text would teach what nobody wrote.",
         "They are left out, and listed in quarantine/ of this check's output. Nothing has to be done.",
     ),
+    "D033": FindingKind(
+        "the same text around every input",
+        "served",
+        "The model reads it again at each request, and rows that differ look alike to the checks for copies.",
+        "Type tunewright prune YOUR_PROJECT: it measures whether the model needs that text. With --write it sets "
+        "task.input_template, which takes it off.",
+    ),
     "D034": FindingKind(
         "other tools than the spec's",
         "served",

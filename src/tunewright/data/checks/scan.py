@@ -29,7 +29,7 @@ from tunewright.data.text import normal, system_prompt
 from tunewright.tasks import Example, Meta, MultiLabelTask
 from tunewright.tasks.base import OneOf, ToolCall, Unfit, labels_of
 from tunewright.tasks.multi_label import UnknownLabels
-from tunewright.tasks.turns import in_one_request, turns_left_out
+from tunewright.tasks.turns import turns_left_out
 
 Hashes = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
@@ -238,7 +238,7 @@ class Scanner:
 
     def add(self, example: Example, stream: IO[bytes]) -> None:
         self._count_tools(example)
-        example = self._canonical(self._with_turns(example))
+        example = self._canonical(self._with_input(example))
         line = self._with_id(example).model_dump_json(exclude_defaults=True).encode() + b"\n"
         stream.write(line)
         request, answer, system = self._job.request_of(example), example.answer, system_prompt(example)
@@ -262,12 +262,13 @@ class Scanner:
         self._rows += 1
         self._offset += len(line)
 
-    def _with_turns(self, example: Example) -> Example:
-        """The example with those earlier turns in its request that belong there. Counts D029 for the others."""
-        most = self._job.earlier_turns
-        if left_out := turns_left_out(example, most):
+    def _with_input(self, example: Example) -> Example:
+        """The example with its input as its request, with those earlier turns that belong there. Counts D029 for the
+        others."""
+        form = self._job.input_form
+        if left_out := turns_left_out(example, form.earlier_turns):
             self._hits["D029"].add(self._rows, (f"{left_out} turns" if left_out > 1 else "1 turn",))
-        return in_one_request(example, most)
+        return form.of_example(example)
 
     def _count_tools(self, example: Example) -> None:
         """Count D034, and D035. Afterwards the row has neither its own tools nor two answers."""

@@ -42,7 +42,7 @@ def prompts(survey: Survey) -> Iterator[Finding]:
 def expected_prompt(survey: Survey) -> int | None:
     """The hash of the expected system prompt: the task's, else train's most frequent one; None without any."""
     if survey.job.task:
-        return hash_of(survey.job.task.prompt("")[0].content)
+        return hash_of(survey.job.task.untaught().prompt("")[0].content)
     values, counts = np.unique(survey.train.table.system, return_counts=True)
     return int(values[counts.argmax()]) if values.any() else None
 

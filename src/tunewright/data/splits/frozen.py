@@ -23,6 +23,7 @@ from tunewright.data.chain import VERSION, Chain, file_hashes, new_version, vers
 from tunewright.data.dataset import load_examples, save_examples
 from tunewright.data.text import normal
 from tunewright.tasks import Example
+from tunewright.tasks.input_form import InputForm
 
 KEPT = "kept.txt"
 _FIX = (
@@ -64,6 +65,11 @@ class Frozen:
     @cached_property
     def examples(self) -> list[Example]:
         return [example for examples in self.parts.values() for example in examples]
+
+    def as_read(self, form: InputForm) -> Frozen:
+        """The same examples as a spec reads its data that was changed since."""
+        parts = {name: list(map(form.of_example, examples)) for name, examples in self.parts.items()}
+        return replace(self, parts=parts)
 
     def extended(
         self, additions: Mapping[str, Sequence[Example]], kept: Iterable[Example], group: str | None

@@ -22,7 +22,7 @@ from tunewright.evaluation.steps import tests_of
 from tunewright.inference.predictors.prompted import shots_of
 from tunewright.tasks import Example, task_of
 from tunewright.tasks.base import ToolCall, labels_of
-from tunewright.tasks.turns import in_one_request
+from tunewright.tasks.input_form import InputForm
 
 
 def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
@@ -32,7 +32,7 @@ def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
         UserError: the file does not exist, or one of its rows can't be read.
     """
     data = spec.data
-    answers, task = {}, task_of(spec.task)
+    answers, task, form = {}, task_of(spec.task), InputForm.of(spec.task)
     for item in read(file, columns=replace(columns_of(data, spec.documents_root), group=None, time=None)):
         if isinstance(item, Fault):
             raise UserError(
@@ -42,7 +42,7 @@ def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
                 f"'{data.label}'.",
             )
         if not isinstance(item, Note):
-            answers[key(in_one_request(item, spec.task.earlier_turns).request)] = task.answer_in(item.messages[-1])
+            answers[key(form.of_example(item).request)] = task.answer_in(item.messages[-1])
     return answers
 
 

@@ -42,7 +42,7 @@ def asked_task(spec: Spec, settings: ApiSpec) -> Task:
     sent_apart = placeholder == _TOOLS and settings.structured
     if placeholder and placeholder not in instruction and not settings.prompt and not sent_apart:
         instruction = f"{instruction.rstrip()}\n\n{title}\n{placeholder}"
-    return task_of(task.model_copy(update={"instruction": instruction}))
+    return task_of(task.model_copy(update={"instruction": instruction})).untaught()
 
 
 def question(task: Task, request: str, shots: Sequence[Example], settings: ApiSpec) -> Question:

@@ -14,7 +14,8 @@ from tunewright.data.readers import Fault, quarantine_line, read, write_chat
 from tunewright.data.readers.sources import files
 from tunewright.evaluation.marks.marking import MarkedText
 from tunewright.tasks import Example
-from tunewright.tasks.turns import in_one_request, said
+from tunewright.tasks.input_form import InputForm
+from tunewright.tasks.turns import said
 
 MARKS_FILE, SUMMARY, TRAIN, TO_MARK = "marks.jsonl", "judged.json", "train.jsonl", "to_mark.jsonl"
 QUARANTINE = "quarantine"
@@ -37,7 +38,7 @@ def judged_rows(spec: Spec) -> Iterator[tuple[Example, MarkedText]]:
 
 
 def text_of(spec: Spec, example: Example) -> MarkedText:
-    return MarkedText(in_one_request(example, spec.task.earlier_turns).request, said(example.messages[-1]))
+    return MarkedText(InputForm.of(spec.task).of_example(example).request, said(example.messages[-1]))
 
 
 def write_copy(spec: Spec, folder: Path, left_out: Callable[[MarkedText], bool]) -> int:

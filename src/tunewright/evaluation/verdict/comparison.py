@@ -167,7 +167,7 @@ def compare(
         training_hours: time of the run, from the raw files to the served answers; None: not known.
         cascade: what sentences call the served model, where it is a cascade of two.
         written: the tokens that an API would read and write, estimated from the letters of the task's prompt; for a
-            model that reads no prompt.
+            model that reads no prompt, or a shorter one.
     """
     machine, served, counted = prices.machine(spec.traffic.machine), _tests(evidence[SERVED]), counted or {}
     named = spec.api.prompt_tokens or spec.api.completion_tokens

@@ -41,7 +41,7 @@ def modelfile(
     Raises:
         UserError: a Modelfile can't hold the system prompt or the template.
     """
-    template = go_template(asking.template, tokens)
+    template = go_template(asking.template, tokens, has_system=bool(asking.system))
     for name, text in (("system prompt", asking.system), ("chat template", template)):
         if _QUOTES in text:
             raise UserError(
@@ -61,7 +61,7 @@ def modelfile(
             *([f"# {CANNOT_CONFINE}"] if confined_only else []),
             f"FROM ./{file}",
             f"TEMPLATE {_QUOTES}{template}{_QUOTES}",
-            f"SYSTEM {_QUOTES}{asking.system}{_QUOTES}",
+            *([f"SYSTEM {_QUOTES}{asking.system}{_QUOTES}"] if asking.system else []),
             *(f"PARAMETER {key} {value}" for key, value in parameters.items()),
             *(f"PARAMETER stop {_QUOTES}{stop}{_QUOTES}" for stop in stops),
             "",
@@ -69,11 +69,13 @@ def modelfile(
     )
 
 
-def go_template(source: str, tokens: Mapping[str, str]) -> str:
+def go_template(source: str, tokens: Mapping[str, str], *, has_system: bool = True) -> str:
     """Ollama's template of one turn, from a chat template in plain form.
 
     Args:
         tokens: the tokens that the template may use by name, such as `bos_token`.
+        has_system: whether the model was taught with a system prompt. One that was taught with an empty one gets that
+            where Ollama has none, and not the prompt that some templates put in its place.
 
     Raises:
         UserError: the template refuses a system prompt or its absence, or writes text that Go would take for an action.
@@ -82,9 +84,10 @@ def go_template(source: str, tokens: Mapping[str, str]) -> str:
         Message(role=role, content=text)
         for role, text in (("system", _SYSTEM), ("user", _PROMPT), ("assistant", _RESPONSE))
     )
+    bare = [prompt] if has_system else [Message(role="system", content=""), prompt]
     try:
         whole = render(source, [system, prompt], add_generation_prompt=True, tokens=tokens)
-        alone = render(source, [prompt], add_generation_prompt=True, tokens=tokens)
+        alone = render(source, bare, add_generation_prompt=True, tokens=tokens)
         answered = render(source, [system, prompt, response], add_generation_prompt=False, tokens=tokens)
     except TemplateError as error:
         raise UserError(f"The chat template can't be written for Ollama: {error}.", fix=_OTHERWISE) from None

@@ -26,8 +26,10 @@ from tunewright.inference.bundle import load_bundle
 from tunewright.inference.checksums import Verification
 from tunewright.project import Project, Traffic
 from tunewright.serving.adapters import AdapterStore
+from tunewright.serving.conversations import one_input
 from tunewright.serving.hosts import Host, ManyModels, ask_host
 from tunewright.serving.watcher import BundleWatcher
+from tunewright.tasks.input_form import InputForm
 
 _ROUTES = {"label": "classify", "record": "extract", "text": "generate", "call": "call"}
 _AT_ONCE = 4
@@ -167,7 +169,8 @@ class InProcess:
     def _answer(self, text: str) -> OwnAnswer:
         champion = self._host.engine(self._name)
         self.version = champion.bundle.info.version
-        engine, answer, _ = ask_host(self._host, champion, text, lambda engine: engine.answer(text))
+        asked = one_input(text, InputForm.of(champion.bundle.info.task))
+        engine, answer, _ = ask_host(self._host, champion, asked, lambda engine: engine.answer(asked))
         flags = engine.bundle.flags(answer.confidence)
         return OwnAnswer(
             answer.text,

@@ -28,7 +28,6 @@ from tunewright.monitoring.corrections.rejected import (
 )
 from tunewright.tasks import Example, Meta, Task
 from tunewright.tasks.base import Unfit, labels_of
-from tunewright.tasks.turns import in_one_request
 
 ENOUGH = 2
 """People who must agree on an answer that contradicts the data, because the data are a person's answer, too."""
@@ -175,7 +174,7 @@ def known_of(spec: Spec, job: Job, task: Task) -> KnownRows:
         for file in files:
             for item in read_piece(Piece(file), job.data.form, job.columns):
                 if isinstance(item, Example) and item.importance:
-                    item = in_one_request(item, job.earlier_turns)
+                    item = job.input_form.of_example(item)
                     read["train" if name == "train" else "tests"].add(task, item)
     for example in read_frozen(spec.frozen_folder).examples if spec.frozen_folder else ():
         read["tests"].add(task, example)

@@ -13,6 +13,7 @@ from tunewright.auth.keys import Principal
 from tunewright.core.errors import UserError, missing_extra
 from tunewright.inference.predictors import Answer, GenerationConfig
 from tunewright.serving.body import RequestInput
+from tunewright.serving.conversations import UnfitMessages, one_input
 from tunewright.serving.engine import answer_fields, whole_answer
 from tunewright.serving.errors import ApiError
 from tunewright.serving.forms import tokens_of, usage_block
@@ -20,6 +21,7 @@ from tunewright.serving.recorder import RecordedQuestion
 from tunewright.serving.requests import ClassifyRequest, GenerateRequest
 from tunewright.serving.routes.state import ServerState, client_of, name_of, served_by
 from tunewright.serving.strict import StrictRoute
+from tunewright.tasks.input_form import InputForm
 
 router = APIRouter(route_class=StrictRoute)
 
@@ -58,15 +60,18 @@ def generate(http: Request, request: GenerateRequest) -> dict[str, Any]:
 
 def _question(served: ServerState, client: Principal | None, request: RequestInput, kind: str) -> RecordedQuestion:
     engine = served.engine(client, request.model, kind)
-    return RecordedQuestion(engine, request.model or served.models.label, name_of(client), _text(request))
+    text = _text(request, InputForm.of(engine.bundle.info.task))
+    return RecordedQuestion(engine, request.model or served.models.label, name_of(client), text)
 
 
-def _text(request: RequestInput) -> str:
+def _text(request: RequestInput, form: InputForm) -> str:
     """Raises:
-    ApiError: the document can't be read.
+    ApiError: the document can't be read, or there is no input in the text.
     """
     try:
-        return request.read()
+        return one_input(request.read(), form)
+    except UnfitMessages as error:
+        raise ApiError(400, str(error), "invalid_value", "text") from None
     except UserError as error:
         raise ApiError(400, error.paragraph(), "invalid_document", "document") from None
     except ModuleNotFoundError as error:

@@ -18,11 +18,11 @@ from tunewright.models.encoders import unable
 from tunewright.tasks import Example, task_of
 from tunewright.tasks.base import JsonRecord, Unfit
 from tunewright.tasks.extract import ExtractTask
+from tunewright.tasks.input_form import InputForm
 from tunewright.tasks.record_form import RecordForm
 from tunewright.tasks.spans.align import Aligner
 from tunewright.tasks.spans.fields import fields_of
 from tunewright.tasks.spans.literal import literal, require_literal
-from tunewright.tasks.turns import in_one_request
 
 _ROWS = 200
 _SURELY = 0.4
@@ -83,7 +83,7 @@ def _examples(spec: Spec, task: ExtractTask) -> Sequence[Example]:
     columns = Columns(data.text, data.label, data.group, data.time, data.document, documents_root=spec.documents_root)
     rows = (row for row in read(spec.path(data.train), form=data.form, columns=columns) if isinstance(row, Example))
     for row in islice(rows, _ROWS):
-        request = in_one_request(row, spec.task.earlier_turns).request
+        request = InputForm.of(spec.task).of_example(row).request
         try:
             examples.append(Example.of(request, task.canonical(row.answer), row.meta))
         except Unfit:
