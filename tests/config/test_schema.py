@@ -23,7 +23,7 @@ def count_keys(model: type[BaseModel]) -> int:
 
 
 def test_the_schema_stays_small() -> None:
-    assert 20 < count_keys(Spec) <= 121
+    assert 20 < count_keys(Spec) <= 122
 
 
 def test_where_documents_lie_is_kept_on_this_machine_and_nowhere_else(tmp_path: Path) -> None:
