@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from tests.conftest import TOKENIZER
+from tunewright.config.tool_list import tool_list
 from tunewright.evaluation.candidates.records import Nearest, Patterns, controls
 from tunewright.inference.decoding.grammar import RecordGrammar
 from tunewright.inference.predictors import RecordReader
@@ -19,6 +21,7 @@ from tunewright.models.chat import ChatTemplate, end_token
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, Meta
 from tunewright.tasks.extract import ExtractTask
+from tunewright.tasks.tools import ToolsTask, narrowed
 
 SCHEMA = {
     "type": "object",
@@ -109,6 +112,24 @@ def test_a_field_is_as_sure_as_the_tokens_that_decide_it() -> None:
     assert answer.confidence == pytest.approx(math.prod(answer.fields.values()), rel=0.5)
     assert answer.prompt_tokens == start
     assert answer.answer_tokens == len(tokenizer.encode_verbatim(text)) + 1
+
+
+def test_the_words_of_a_text_have_no_part_in_how_sure_a_tool_call_is() -> None:
+    task = ToolsTask("Help.", tool_list([{"type": "function", "function": {"name": "now"}}], Path()))
+    template, tokenizer = ChatTemplate.named("chatml"), TextTokenizer(TOKENIZER)
+    end = end_token(task, template, tokenizer)
+    grammar = RecordGrammar(TOKENIZER, task.constraint.schema, end)
+    start = len(template.encode_prompt(task.prompt("x"), tokenizer))
+    for text in ('{"text":"Hello, my dear friend!"}', '{"text":"Hi"}', '{"name":"now","arguments":{}}'):
+        model = Sure([*tokenizer.encode_verbatim(text), end], start, odds=3)
+        reader = RecordReader(model, task, template, tokenizer, grammar, grammar, max_tokens=200)
+        answer = reader.answer("x")
+        assert answer.text == text
+        assert answer.confidence == pytest.approx(1), "there is no other choice but among letters of the text"
+        assert answer.fields.get("text", 0) < 0.9
+        (prompt,) = reader.prompts("x")
+        only = narrowed(task.constraint, [], text=True).schema
+        assert set(json.loads(reader.answer_confined(prompt, only).text)) == {"text"}
 
 
 class Knows:

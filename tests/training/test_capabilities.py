@@ -1,11 +1,12 @@
-"""The note about settings that a model does not use."""
+"""Which jobs a model can do, and the note about settings that it does not use."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.conftest import make_spec
-from tunewright.training.capabilities import unused
+from tunewright.core.errors import UserError
+from tunewright.training.capabilities import require_able, unused
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,11 @@ def test_keys_that_a_model_does_not_use_are_named(model: str, train: dict[str, o
 def test_with_several_candidates_each_uses_its_own_keys() -> None:
     spec = make_spec(train={"lr": 1e-3, "encoder": {"epochs": 3}}).model_copy(update={"candidates": ("linear", "x")})
     assert [unused(each) for each in (spec, *spec.each_candidate)] == ["", "", ""]
+
+
+@pytest.mark.parametrize(("model", "reason"), [("linear", "it is tools"), ("all-minilm", "this task is tools")])
+def test_only_models_that_write_call_tools(model: str, reason: str) -> None:
+    task = {"kind": "tools", "instruction": "Help.", "tools": [{"type": "function", "function": {"name": "now"}}]}
+    with pytest.raises(UserError, match=reason):
+        require_able(make_spec(model=model, task=task))
+    require_able(make_spec(model="smollm2-135m", task=task))
