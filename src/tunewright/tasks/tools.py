@@ -24,7 +24,7 @@ NO_CALL = "no call"
 """What stands for a text among the tools, in figures."""
 
 
-class Call(NamedTuple):
+class SaidCall(NamedTuple):
     """What an answer in canonical form says."""
 
     tool: str | None
@@ -172,7 +172,7 @@ def replied(message: Mapping[str, Any]) -> str:
     return "".join(_written({NAME: call[NAME], ARGUMENTS: json.loads(call[ARGUMENTS])}) for call in calls)
 
 
-def said(answer: str) -> Call | None:
+def said(answer: str) -> SaidCall | None:
     """What an answer in canonical form says; None for any other text."""
     try:
         value = json.loads(answer)
@@ -181,8 +181,8 @@ def said(answer: str) -> Call | None:
     if not isinstance(value, Mapping):
         return None
     if isinstance(value.get(NAME), str) and isinstance(value.get(ARGUMENTS), Mapping):
-        return Call(value[NAME], _written(value[ARGUMENTS]))
-    return Call(None, value[TEXT]) if isinstance(value.get(TEXT), str) else None
+        return SaidCall(value[NAME], _written(value[ARGUMENTS]))
+    return SaidCall(None, value[TEXT]) if isinstance(value.get(TEXT), str) else None
 
 
 def narrowed(constraint: ToolCall, names: Sequence[str], *, text: bool) -> ToolCall:
