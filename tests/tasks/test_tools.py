@@ -16,7 +16,7 @@ from tunewright.inference.decoding.grammar import RecordGrammar
 from tunewright.tasks import Message
 from tunewright.tasks.base import ToolCall, Unfit
 from tunewright.tasks.measures import Ratio
-from tunewright.tasks.tools import Call, ToolsTask, narrowed, said
+from tunewright.tasks.tools import SaidCall, ToolsTask, narrowed, said
 
 TOOLS: list[dict[str, Any]] = [
     {
@@ -116,7 +116,12 @@ def test_several_calls_are_no_answer() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "says"),
-    [(TRACK, Call("track_order", '{"order":"AB-1234"}')), (TEXT, Call(None, "Hello.")), ("?", None), ("[]", None)],
+    [
+        (TRACK, SaidCall("track_order", '{"order":"AB-1234"}')),
+        (TEXT, SaidCall(None, "Hello.")),
+        ("?", None),
+        ("[]", None),
+    ],
 )
 def test_what_an_answer_says(answer: str, says: Call | None) -> None:
     assert said(answer) == says
