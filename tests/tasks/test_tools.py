@@ -123,7 +123,7 @@ def test_several_calls_are_no_answer() -> None:
         ("[]", None),
     ],
 )
-def test_what_an_answer_says(answer: str, says: Call | None) -> None:
+def test_what_an_answer_says(answer: str, says: SaidCall | None) -> None:
     assert said(answer) == says
 
 
