@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 
+from tunewright.cli.costs import DryRunOption, print_costs
 from tunewright.cli.options import AllowCodeOption, JsonOption, OverridesArgument, ProjectArgument, print_json
-
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the questions and their cost; ask nobody.")]
 
 
 def label(
@@ -29,24 +27,12 @@ def label(
     from tunewright.labelling.summary import summary
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
-    if not dry_run:
-        report = run_label(spec)
-        if json:
-            print_json(asdict(report))
-            return
-        for line in summary(spec, report):
-            typer.echo(line)
+    if dry_run:
+        print_costs(forecast(spec), spec.label.budget_usd if spec.label else 0.0, json=json)
         return
-    forecasts = forecast(spec)
+    report = run_label(spec)
     if json:
-        print_json([asdict(each) for each in forecasts])
+        print_json(asdict(report))
         return
-    for each in forecasts:
-        left = each.questions - each.kept
-        reasoning = ", plus its reasoning tokens" if each.reasons else ""
-        typer.echo(
-            f"{each.teacher} has {each.questions:,} questions, {each.kept:,} of them answered before. The other "
-            f"{left:,} take about ${each.usd:,.4f}{reasoning}."
-        )
-    assert spec.label
-    typer.echo(f"The budget for all teachers together is ${spec.label.budget_usd:,.2f}.")
+    for line in summary(spec, report):
+        typer.echo(line)

@@ -13,6 +13,7 @@ from tunewright.economics import price_book
 from tunewright.economics.cost import LETTERS_A_TOKEN
 from tunewright.economics.prices import ApiPrice
 from tunewright.evaluation.api.asking import address_of, answers_of, endpoint_of
+from tunewright.evaluation.api.baseline import CostForecast
 from tunewright.evaluation.api.budget import Budget
 from tunewright.evaluation.api.endpoint import BudgetSpent, Endpoint, Question, alike, cache_key
 from tunewright.evaluation.api.paid import Paid, PaidAnswers
@@ -47,20 +48,6 @@ class Lessons:
     """What all of these answers cost, those included that were paid for earlier."""
     is_spent: bool = False
     """Whether the budget ended the asking."""
-
-
-@dataclass(frozen=True)
-class LabelForecast:
-    """What asking one teacher would cost."""
-
-    teacher: str
-    questions: int
-    kept: int
-    """Questions that were paid for before."""
-    usd: float
-    """Of the others at the prices of the price book, with short answers and without thinking."""
-    reasons: bool
-    """Whether the model may think before it answers."""
 
 
 def teachers_of(spec: Spec, *, asked: bool = True) -> list[Teacher]:
@@ -172,7 +159,7 @@ def questions_of(spec: Spec, teacher: Teacher, rows: Sequence[Unlabelled]) -> li
 
 def label_forecast(
     spec: Spec, teachers: Sequence[Teacher], rows: Sequence[Unlabelled], paid: PaidAnswers | None
-) -> list[LabelForecast]:
+) -> list[CostForecast]:
     """What `ask_teachers` would ask and pay, teacher by teacher. Answers are as long as the longest label, or as a
     tenth of their request."""
     forecasts = []
@@ -187,5 +174,7 @@ def label_forecast(
             sum(longest or len(rows[index // teacher.settings.samples].text) / 10 for index in left) / LETTERS_A_TOKEN
         )
         usd = teacher.price.usd(sent, written)
-        forecasts.append(LabelForecast(teacher.name, len(unique), len(unique) - len(left), usd, teacher.price.reasons))
+        forecasts.append(
+            CostForecast(teacher.name, len(unique), len(unique) - len(left), int(sent), usd, teacher.price.reasons)
+        )
     return forecasts

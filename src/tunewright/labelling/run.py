@@ -20,9 +20,9 @@ from tunewright.core.artifacts import read_jsonl, write_jsonl
 from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
 from tunewright.data.curve.classical import fit_linear
+from tunewright.evaluation.api.baseline import CostForecast
 from tunewright.evaluation.api.paid import PAID, PaidAnswers
 from tunewright.labelling.asking import (
-    LabelForecast,
     Lessons,
     Teacher,
     ask_teachers,
@@ -43,7 +43,7 @@ _ROUNDS, _LEAST_ROUND = 4, 50
 """Into how many rounds the asking is divided where not every request is asked, and how many each has at least."""
 
 
-def forecast(spec: Spec) -> list[LabelForecast]:
+def forecast(spec: Spec) -> list[CostForecast]:
     """What asking all teachers would cost at most; nothing is asked.
 
     Raises:
