@@ -195,10 +195,10 @@ def test_people_who_differ_make_no_test_row_until_somebody_settles(
 def test_the_command_tells_the_cost_before_it_asks(play: Callable[..., LargeModel], tmp_path: Path) -> None:
     played = play(1.0)
     spec = project(tmp_path, {"api": played.url}, count=50, people=10)
-    (found,) = forecast(spec)
-    assert (found.questions, found.kept, played.asked) == (50, 0, [])
+    (found,), personal = forecast(spec)
+    assert (found.questions, found.kept, played.asked, personal) == (50, 0, [], 0)
     label(spec)
-    (found,) = forecast(spec)
+    (found,), _ = forecast(spec)
     assert (found.kept, found.usd) == (50, 0)
 
 
@@ -237,3 +237,12 @@ def test_a_spec_without_teachers_or_requests_is_one_paragraph(tmp_path: Path) ->
     )
     told = CliRunner().invoke(app.app, ["label", str(tmp_path)])
     assert "label: {requests: requests.jsonl}" in str(told.exception.paragraph())  # type: ignore[union-attr]
+
+
+def test_personal_data_that_teachers_would_read_are_told_before(
+    play: Callable[..., LargeModel], tmp_path: Path
+) -> None:
+    spec = project(tmp_path, {"api": play(1.0).url}, count=3)
+    with (tmp_path / "requests.jsonl").open("a") as stream:
+        stream.write('\n{"text": "Refund please, write to anna.schmidt@example.org"}')
+    assert forecast(spec)[1] == pytest.approx(0.25)

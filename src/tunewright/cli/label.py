@@ -28,7 +28,10 @@ def label(
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     if dry_run:
-        print_costs(forecast(spec), spec.label.budget_usd if spec.label else 0.0, json=json)
+        costs, personal = forecast(spec)
+        print_costs(costs, spec.label.budget_usd if spec.label else 0.0, json=json)
+        if personal and not json:
+            typer.echo(f"{personal:.0%} of the requests hold personal data, which the teachers would read.")
         return
     report = run_label(spec)
     if json:

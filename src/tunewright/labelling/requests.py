@@ -14,9 +14,14 @@ from pydantic import ValidationError
 
 from tunewright.config import DataSpec, Spec
 from tunewright.core.errors import UserError
+from tunewright.data import evenly
+from tunewright.data.checks.rows import personal_data
 from tunewright.data.readers import read_rows
-from tunewright.tasks import Message
+from tunewright.tasks import Example, Message, Meta
 from tunewright.tasks.input_form import InputForm
+
+_LOOKED_AT = 500
+"""Requests in which personal data are looked for; it takes milliseconds each."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,13 @@ def _of_messages(messages: Any, form: InputForm) -> str | _LeftOut:
     if not turns or not turns[-1].content.strip():
         return _EMPTY
     return form.of_turns(turns) if turns[-1].role == "user" else _ANSWERED
+
+
+def personal_share(rows: Sequence[Unlabelled]) -> float:
+    """The share of requests with personal data, among those looked at: evenly spaced ones, `_LOOKED_AT` at most."""
+    some = list(evenly(rows, _LOOKED_AT))
+    examples = (Example.of(row.text, "", Meta(id=row.id)) for row in some)
+    return sum(bool(personal_data(each)) for each in examples) / len(some)
 
 
 def draw_sample(rows: Sequence[Unlabelled], count: int, seed: int, before: Sequence[str] = ()) -> list[str]:

@@ -31,7 +31,7 @@ from tunewright.labelling.asking import (
 )
 from tunewright.labelling.choosing import Cover, Floats
 from tunewright.labelling.people import PeoplesAnswer, answers_of_people, ask_people
-from tunewright.labelling.requests import Requests, Unlabelled, draw_sample, read_requests
+from tunewright.labelling.requests import Requests, Unlabelled, draw_sample, personal_share, read_requests
 from tunewright.labelling.settling import Labelled, SettledLabels, settle
 from tunewright.labelling.votes import elect
 from tunewright.labelling.writing import LABELS, PEOPLE, SAMPLE, LabelReport, write_labels
@@ -43,8 +43,8 @@ _ROUNDS, _LEAST_ROUND = 4, 50
 """Into how many rounds the asking is divided where not every request is asked, and how many each has at least."""
 
 
-def forecast(spec: Spec) -> list[CostForecast]:
-    """What asking all teachers would cost at most; nothing is asked.
+def forecast(spec: Spec) -> tuple[list[CostForecast], float]:
+    """(what asking all teachers would cost at most, the share of the requests with personal data); nothing is asked.
 
     Raises:
         UserError: as `label`.
@@ -55,7 +55,8 @@ def forecast(spec: Spec) -> list[CostForecast]:
         wanted = min(wanted, settings.rows + settings.people)
     paid = spec.path(Path(RUNS)) / PAID
     with PaidAnswers(paid) if paid.exists() else nullcontext() as answers:
-        return label_forecast(spec, teachers_of(spec, asked=False), requests.rows[:wanted], answers)
+        costs = label_forecast(spec, teachers_of(spec, asked=False), requests.rows[:wanted], answers)
+    return costs, personal_share(requests.rows)
 
 
 def label(spec: Spec) -> LabelReport:

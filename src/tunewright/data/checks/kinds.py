@@ -90,7 +90,10 @@ KINDS = {
         "They are in quarantine/ of this check's output. Correct them, or allow some by data.max_unreadable.",
     ),
     "D010": FindingKind(
-        "read with a remark", "readable", "The file may not mean what you intended.", "The remark says what was done with the row."
+        "read with a remark",
+        "readable",
+        "The file may not mean what you intended.",
+        "The remark says what was done with the row.",
     ),
     "D011": FindingKind(
         "near repeat",
