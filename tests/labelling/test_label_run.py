@@ -187,7 +187,7 @@ def test_people_who_differ_make_no_test_row_until_somebody_settles(
     report = label(spec)
     assert report.test == sum(truth(row["text"]) == LABELS[0] for row in rows_of(spec, "sample.jsonl").values())
     assert report.unsettled == 20 - report.test
-    assert "people differ" in "\n".join(summary(spec, report))
+    assert "People differ" in "\n".join(summary(spec, report))
     assert report.audit.people_agree
     assert report.audit.people_agree.value == pytest.approx(report.test / 20)
 

@@ -30,7 +30,7 @@ def summary(spec: Spec, report: LabelReport) -> Iterator[str]:
     yield from _of_people(spec, report)
     if report.disputed:
         yield (
-            f"On {report.disputed:,} requests the teachers agree less than label.least_agreement; they are left out "
+            f"Teachers agree less than label.least_agreement on {report.disputed:,} of the requests; these are left out "
             f"({LABELS}/{DISPUTED}) and wait for people: tunewright review {spec.folder} --labels"
         )
     yield _of_weights(report)
@@ -59,7 +59,7 @@ def _of_people(spec: Spec, report: LabelReport) -> Iterator[str]:
         waiting = f"{report.waiting:,} requests of the sample still wait for people"
         yield f"{waiting}: tunewright review {spec.folder} --labels"
     if report.unsettled:
-        yield f"On {report.unsettled:,} requests people differ: decide on the page Agreement of the same app."
+        yield f"People differ on {report.unsettled:,} of the requests: decide on the page Agreement of the same app."
     if together := found.together:
         margin, half = spec.goal.margin, (together.high - together.low) / 2
         needed = answers_needed(together.value, margin)
