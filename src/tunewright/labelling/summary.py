@@ -30,8 +30,8 @@ def summary(spec: Spec, report: LabelReport) -> Iterator[str]:
     yield from _of_people(spec, report)
     if report.disputed:
         yield (
-            f"Teachers agree less than label.least_agreement on {report.disputed:,} of the requests; these are left out "
-            f"({LABELS}/{DISPUTED}) and wait for people: tunewright review {spec.folder} --labels"
+            f"Teachers agree less than label.least_agreement on {report.disputed:,} of the requests. These are left "
+            f"out ({LABELS}/{DISPUTED}) and wait for people: tunewright review {spec.folder} --labels"
         )
     yield _of_weights(report)
     if report.curve:
