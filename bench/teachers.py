@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from data_sets import DATA
@@ -34,11 +35,12 @@ from tunewright.core.artifacts import read_jsonl, write_jsonl
 from tunewright.data.curve.classical import fit_linear
 from tunewright.evaluation.statistics.intervals import wilson
 from tunewright.labelling import dawid_skene as tables
-from tunewright.labelling.choosing import Cover
+from tunewright.labelling.choosing import Cover, doubts_about
 from tunewright.labelling.people import PeoplesAnswer
 from tunewright.labelling.requests import Unlabelled
 from tunewright.labelling.settling import settle
 from tunewright.labelling.votes import Vote
+from tunewright.models.linear_model import LinearModel
 from tunewright.serving.batch import answer_file
 from tunewright.tasks import Task, task_of
 
@@ -169,8 +171,8 @@ def student(truth: Truth, teachers: Sequence[Answers], samples: int = 1, people:
     return float(np.mean(right)), tested(truth, model)
 
 
-def tested(truth: Truth, model: object) -> float:
-    given = [model.labels[int(each.argmax())] for each in model.of_texts([row["text"] for row in truth.test])]  # type: ignore[attr-defined]
+def tested(truth: Truth, model: LinearModel) -> float:
+    given = [model.labels[int(each.argmax())] for each in model.of_texts([row["text"] for row in truth.test])]
     return float(np.mean([answer == row["label"] for answer, row in zip(given, truth.test, strict=True)]))
 
 
@@ -242,7 +244,9 @@ def choice() -> None:
                 order = np.random.default_rng(seed).permutation(len(texts)).tolist()
                 for size in (200, 400, 800, 1600):
                     if chooses:
-                        taken += cover.choose(size - len(taken), _doubts(texts, labels, taken), among=free)
+                        taken += cover.choose(
+                            size - len(taken), doubts_about(texts, [(texts[n], labels[n]) for n in taken]), among=free
+                        )
                         free[taken] = False
                     else:
                         taken = order[:size]
@@ -251,14 +255,6 @@ def choice() -> None:
         for size in (200, 400, 800, 1600):
             chosen, drawn = (f"{100 * np.mean(reached[size, each]):.1f}" for each in (True, False))
             print(f"| {name} | {size} | {chosen} | {drawn} |", flush=True)
-
-
-def _doubts(texts: Sequence[str], labels: Sequence[str], taken: Sequence[int]) -> np.ndarray | None:
-    if not taken:
-        return None
-    model = fit_linear([texts[n] for n in taken], [labels[n] for n in taken])
-    best = np.array([np.sort(each)[-2:] for each in model.of_texts(texts)])
-    return np.clip(1 - (best[:, 1] - best[:, 0]), 0.0, 1.0)
 
 
 def prior() -> None:
@@ -274,8 +270,9 @@ def prior() -> None:
             votes = np.where(random.random((rows, len(accuracies))) < accuracies, truth[:, None], wrong)
             shown = []
             for strength in strengths:
-                tables._PRIOR_ROWS = strength  # type: ignore[misc]
-                shown.append(f"{100 * np.mean(tables.dawid_skene(votes, labels).posterior.argmax(1) == truth):.1f}")
+                with patch.object(tables, "_PRIOR_ROWS", strength):
+                    found = tables.dawid_skene(votes, labels).posterior.argmax(1)
+                shown.append(f"{100 * np.mean(found == truth):.1f}")
             counts = np.stack([(votes == label).sum(1) for label in range(labels)], 1)
             vote = 100 * np.mean(counts.argmax(1) == truth)
             print(f"| {rows} | {labels} | {accuracies} | {' | '.join(shown)} | {vote:.1f} |", flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,14 @@ from tests.conftest import LABELS
 from tests.evaluation.large_model import LargeModel, large_model
 from tests.labelling.played import KEY, answer, project, rows_of, teacher, text, truth
 from tunewright.cli import app
+from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.data.readers import Columns, read
+from tunewright.labelling.people import queue_of
 from tunewright.labelling.run import forecast, label
 from tunewright.labelling.summary import summary
+from tunewright.monitoring.store import open_store
+from tunewright.monitoring.store.tables import Capture
 from tunewright.tasks import Example
 
 pytestmark = pytest.mark.slow
@@ -65,16 +69,9 @@ def test_teachers_then_people_make_both_sets(play: Callable[..., LargeModel], tm
     assert right > 0.93
 
 
-def captures(spec: object) -> list[object]:
-    from tunewright.labelling.people import queue_of
-    from tunewright.monitoring.store import open_store
-    from tunewright.monitoring.store.tables import Capture
-
-    store = open_store(spec)  # type: ignore[arg-type]
-    with store.session() as session:
-        found = session.query(Capture).filter_by(model=queue_of(spec.name)).all()  # type: ignore[attr-defined]
-    store.close()
-    return list(found)
+def captures(spec: Spec) -> list[Capture]:
+    with closing(open_store(spec)) as store, store.session() as session:
+        return list(session.query(Capture).filter_by(model=queue_of(spec.name)).all())
 
 
 def test_people_say_what_one_teachers_labels_are_worth(play: Callable[..., LargeModel], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import LABELS, make_spec
 from tunewright.labelling.audit import answers_needed, audit
 from tunewright.labelling.choosing import Cover
-from tunewright.labelling.dawid_skene import NONE, dawid_skene
+from tunewright.labelling.dawid_skene import NONE, Indices, dawid_skene
 from tunewright.labelling.people import PeoplesAnswer
 from tunewright.labelling.requests import Unlabelled, draw_sample
 from tunewright.labelling.trust import LEAST_TRUST, learn_trust
@@ -63,7 +63,7 @@ def test_the_text_that_is_most_like_the_others_is_elected() -> None:
     assert found.answer in texts[:2]
 
 
-def played(rows: int, labels: int, accuracies: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def played(rows: int, labels: int, accuracies: list[float], seed: int = 0) -> tuple[Indices, Indices]:
     """(the true labels, the votes of teachers who are wrong at random)."""
     random = np.random.default_rng(seed)
     truth = random.integers(0, labels, rows)

@@ -12,10 +12,10 @@ from tunewright.core.progress import say, track
 from tunewright.economics import price_book
 from tunewright.economics.cost import LETTERS_A_TOKEN
 from tunewright.economics.prices import ApiPrice
-from tunewright.evaluation.api.asking import address_of, answers_of, endpoint_of
+from tunewright.evaluation.api.asking import address_of, answers_of, endpoint_of, unpaid
 from tunewright.evaluation.api.baseline import CostForecast
 from tunewright.evaluation.api.budget import Budget
-from tunewright.evaluation.api.endpoint import BudgetSpent, Endpoint, Question, alike, cache_key
+from tunewright.evaluation.api.endpoint import BudgetSpent, Endpoint, Question, cache_key
 from tunewright.evaluation.api.paid import Paid, PaidAnswers
 from tunewright.evaluation.api.questions import asked_task, question, read
 from tunewright.labelling.requests import Unlabelled
@@ -165,9 +165,7 @@ def label_forecast(
     forecasts = []
     for teacher in teachers:
         api, questions = spec.asked_apis[teacher.name], questions_of(spec, teacher, rows)
-        unique = [same[0] for same in alike(questions)]
-        keys = {index: cache_key(*address_of(api), questions[index], api.protocol) for index in unique}
-        left = [index for index in unique if not (paid and paid.get(keys[index]))]
+        unique, left = unpaid(api, questions, paid)
         sent = sum(questions[index].size for index in left) / LETTERS_A_TOKEN
         longest = max(map(len, teacher.task.answers), default=0)
         written = (

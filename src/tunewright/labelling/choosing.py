@@ -13,12 +13,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.data.curve.classical import fit_linear
+
 _FEATURES = 1 << 16
 _READ = 2_000
 """Letters of a text that count."""
 _LEAST_DOUBT = 0.05
 
 Floats = npt.NDArray[np.float64]
+
+
+def doubts_about(texts: Sequence[str], learnt: Sequence[tuple[str, str]]) -> Floats | None:
+    """How unsure a linear model is of each text, from 0 to 1; None: there is nothing to learn from yet.
+
+    Args:
+        learnt: texts with their labels.
+    """
+    if len({label for _, label in learnt}) < 2:
+        return None
+    model = fit_linear([text for text, _ in learnt], [label for _, label in learnt])
+    best = np.array([np.sort(logits)[-2:] for logits in model.of_texts(texts)])
+    return np.asarray(np.clip(1 - (best[:, 1] - best[:, 0]), 0.0, 1.0), float)
 
 
 class Cover:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,11 @@ class Requests:
     """In the file's order."""
     left_out: dict[str, int]
     """How many rows are none, by the reason."""
+
+    def some(self, ids: Collection[str]) -> list[Unlabelled]:
+        """Those with these ids, in the file's order."""
+        wanted = set(ids)
+        return [row for row in self.rows if row.id in wanted]
 
 
 def read_requests(spec: Spec, source: Path) -> Requests:

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tunewright.config import RUNS, Spec
+from tunewright.config import Spec
 from tunewright.config.sections import LabelSpec
 from tunewright.core.artifacts import read_jsonl, write_jsonl
 from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
-from tunewright.data.curve.classical import fit_linear
 from tunewright.evaluation.api.baseline import CostForecast
 from tunewright.evaluation.api.paid import PAID, PaidAnswers
 from tunewright.labelling.asking import (
@@ -29,13 +27,14 @@ from tunewright.labelling.asking import (
     label_forecast,
     teachers_of,
 )
-from tunewright.labelling.choosing import Cover, Floats
+from tunewright.labelling.choosing import Cover, doubts_about
 from tunewright.labelling.people import PeoplesAnswer, answers_of_people, ask_people
 from tunewright.labelling.requests import Requests, Unlabelled, draw_sample, personal_share, read_requests
 from tunewright.labelling.settling import Labelled, SettledLabels, settle
-from tunewright.labelling.votes import elect
+from tunewright.labelling.votes import Elected, elect
 from tunewright.labelling.writing import LABELS, PEOPLE, SAMPLE, LabelReport, write_labels
-from tunewright.monitoring.store import open_store
+from tunewright.monitoring.store import Store, open_store
+from tunewright.project import Project
 from tunewright.tasks import Task, task_of
 from tunewright.tasks.base import OneOf
 
@@ -53,8 +52,7 @@ def forecast(spec: Spec) -> tuple[list[CostForecast], float]:
     wanted = len(requests.rows)
     if settings.rows is not None:
         wanted = min(wanted, settings.rows + settings.people)
-    paid = spec.path(Path(RUNS)) / PAID
-    with PaidAnswers(paid) if paid.exists() else nullcontext() as answers:
+    with PaidAnswers.kept(Project(spec.folder).runs) as answers:
         costs = label_forecast(spec, teachers_of(spec, asked=False), requests.rows[:wanted], answers)
     return costs, personal_share(requests.rows)
 
@@ -67,18 +65,20 @@ def label(spec: Spec) -> LabelReport:
             store does not answer. What was paid is kept.
     """
     settings, requests = _settings(spec), _requests(spec)
-    task, folder = task_of(spec.task), spec.path(Path(LABELS))
+    task, folder, runs = task_of(spec.task), spec.path(Path(LABELS)), Project(spec.folder).runs
     teachers = teachers_of(spec)
     folder.mkdir(exist_ok=True)
-    spec.path(Path(RUNS)).mkdir(exist_ok=True)
+    runs.mkdir(exist_ok=True)
     with sole_writer(folder):
         sample = _sample(folder, requests.rows, settings, spec.seed)
-        with PaidAnswers(spec.path(Path(RUNS)) / PAID) as paid:
+        with PaidAnswers(runs / PAID) as paid:
             lessons, asked = _ask(spec, task, teachers, requests.rows, sample, paid)
-        people = _people(spec, folder, requests.rows)
-        settled = settle(task, asked, lessons.votes, people, sample)
-        disputed = _disputed(settled, people, sample, settings)
-        _ask_people(spec, [each for each in requests.rows if each.id in set(sample)], disputed, settings)
+        with closing(open_store(spec)) as store:
+            people = _people(spec, store, folder, requests.rows)
+            settled = settle(task, asked, lessons.votes, people, sample)
+            disputed = _disputed(settled, people, sample, settings)
+            paired = _paired(sample, settings, spec.seed)
+            ask_people(store, spec.name, requests.some(sample), paired, [each.row for each in disputed])
         return write_labels(spec, folder, requests, lessons, settled, people, sample, disputed)
 
 
@@ -148,12 +148,16 @@ def _ask_in_rounds(
     ask: Callable[[Sequence[Unlabelled]], None],
 ) -> None:
     """Ask about the requests that teach most, in rounds, so that a cheap model's doubts choose the later ones."""
-    cover = Cover([row.text for row in rows], spec.seed)
+    texts = [row.text for row in rows]
+    cover = Cover(texts, spec.seed)
     free = np.ones(len(rows), bool)
     is_labels = isinstance(task.constraint, OneOf)
     size = max(_LEAST_ROUND, -(-most // _ROUNDS)) if is_labels else most
     while most and not lessons.is_spent:
-        doubts = _doubts(task, rows, lessons) if is_labels else None
+        doubts = None
+        if is_labels:
+            learnt = [(row.text, each.answer) for row in rows if (each := _elected(task, row, lessons))]
+            doubts = doubts_about(texts, learnt)
         chosen = cover.choose(min(size, most), doubts, among=free)
         if not chosen:
             return
@@ -162,34 +166,19 @@ def _ask_in_rounds(
         most -= len(chosen)
 
 
-def _doubts(task: Task, rows: Sequence[Unlabelled], lessons: Lessons) -> Floats | None:
-    """How unsure a linear model is of each request, from 0 to 1; None: there is nothing to learn from yet."""
-    learnt = [(row.text, each.answer) for row in rows if (each := _elected(task, row, lessons))]
-    if len({answer for _, answer in learnt}) < 2:
-        return None
-    model = fit_linear([text for text, _ in learnt], [answer for _, answer in learnt])
-    best = np.array([np.sort(logits)[-2:] for logits in model.of_texts([row.text for row in rows])])
-    return np.asarray(np.clip(1 - (best[:, 1] - best[:, 0]), 0.0, 1.0), float)
-
-
-def _elected(task: Task, row: Unlabelled, lessons: Lessons) -> Any:
+def _elected(task: Task, row: Unlabelled, lessons: Lessons) -> Elected | None:
     return elect(task, row.text, lessons.votes[row.id]) if row.id in lessons.votes else None
 
 
-def _people(spec: Spec, folder: Path, rows: Sequence[Unlabelled]) -> dict[str, PeoplesAnswer]:
+def _people(spec: Spec, store: Store, folder: Path, rows: Sequence[Unlabelled]) -> dict[str, PeoplesAnswer]:
     """People's answers: those of the store, and those that an earlier run has kept."""
     file = folder / PEOPLE
     kept = {
         row["id"]: PeoplesAnswer(row["answer"], tuple(row["first"]), row["is_settled"])
         for row in (read_jsonl(file) if file.exists() else ())
     }
-    store = open_store(spec)
-    try:
-        found = kept | answers_of_people(store, spec.name, rows)
-    finally:
-        store.close()
     texts = {row.id: row.text for row in rows}
-    found = {key: each for key, each in found.items() if key in texts}
+    found = {key: each for key, each in (kept | answers_of_people(store, spec.name, rows)).items() if key in texts}
     write_jsonl(
         file,
         (
@@ -213,12 +202,8 @@ def _disputed(
     return sorted(open_ones, key=lambda each: (each.agreement, each.row.id))
 
 
-def _ask_people(spec: Spec, sample: Sequence[Unlabelled], disputed: Sequence[Labelled], settings: LabelSpec) -> None:
-    shuffled = sorted(row.id for row in sample)
-    random.Random(spec.seed).shuffle(shuffled)
-    paired = set(shuffled[: round(settings.two_people * len(shuffled))])
-    store = open_store(spec)
-    try:
-        ask_people(store, spec.name, sample, paired, [each.row for each in disputed])
-    finally:
-        store.close()
+def _paired(sample: Sequence[str], settings: LabelSpec, seed: int) -> set[str]:
+    """The ids of those requests of the sample that two people answer."""
+    shuffled = sorted(sample)
+    random.Random(seed).shuffle(shuffled)
+    return set(shuffled[: round(settings.two_people * len(shuffled))])

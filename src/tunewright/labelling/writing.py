@@ -82,7 +82,7 @@ def write_labels(
     waiting = {each.row.id for each in disputed}
     own: dict[str, Mapping[str, str | None]] = {**settled.own}
     own[TOGETHER] = {key: each.answer for key, each in settled.labels.items()}
-    sampled = [row for row in requests.rows if row.id in of_sample]
+    sampled = requests.some(sample)
     left = [row for row in requests.rows if row.id not in of_sample and row.id not in waiting]
     taught = list(_taught(left, settled, people))
     human = {row.id for row in left if row.id in people}
@@ -91,12 +91,12 @@ def write_labels(
     write_jsonl(
         folder / TRAIN,
         (
-            _row(spec, each.row, each.answer)
+            _row(spec, task, each.row, each.answer)
             | ({} if each.row.id in human else _provenance(each, named, lessons.days.get(each.row.id, "")))
             for each in taught
         ),
     )
-    write_jsonl(folder / TEST, (_row(spec, row, answer) for row, answer in answered))
+    write_jsonl(folder / TEST, (_row(spec, task, row, answer) for row, answer in answered))
     write_jsonl(
         folder / DISPUTED,
         (
@@ -139,10 +139,10 @@ def _taught(
             yield replace(voted, weight=round(voted.weight, 4))
 
 
-def _row(spec: Spec, row: Unlabelled, answer: str) -> dict[str, Any]:
+def _row(spec: Spec, task: Task, row: Unlabelled, answer: str) -> dict[str, Any]:
     """A row of training data, in the columns that `data` names."""
-    constraint, column = task_of(spec.task).constraint, spec.data.label
-    value: Any = json.loads(answer) if isinstance(constraint, JsonRecord | SomeOf) else answer
+    column = spec.data.label
+    value: Any = json.loads(answer) if isinstance(task.constraint, JsonRecord | SomeOf) else answer
     given = {column: value} if isinstance(column, str) else {name: value.get(key) for key, name in column.items()}
     return {spec.data.text: row.text, **given, **row.kept}
 

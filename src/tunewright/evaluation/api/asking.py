@@ -15,7 +15,7 @@ from tunewright.data.job import columns_of
 from tunewright.data.readers import Fault, Note, read
 from tunewright.economics.prices import ApiPrice
 from tunewright.evaluation.api.budget import Budget
-from tunewright.evaluation.api.endpoint import Endpoint, Question, alike
+from tunewright.evaluation.api.endpoint import Endpoint, Question, alike, cache_key
 from tunewright.evaluation.api.paid import Paid, PaidAnswers
 from tunewright.evaluation.api.questions import asked_task, question
 from tunewright.evaluation.steps import tests_of
@@ -114,6 +114,19 @@ def address_of(settings: ApiSpec) -> tuple[str, str]:
     """(the endpoint, the model's name there)."""
     assert settings.url
     return settings.url, settings.deployment or settings.model
+
+
+def unpaid(settings: ApiSpec, questions: Sequence[Question], paid: PaidAnswers | None) -> tuple[list[int], list[int]]:
+    """(the first index of each different question, those of them that were not paid for before).
+
+    Args:
+        paid: None: nothing was.
+    """
+    unique = [same[0] for same in alike(questions)]
+    if paid is None:
+        return unique, unique
+    keys = {index: cache_key(*address_of(settings), questions[index], settings.protocol) for index in unique}
+    return unique, [index for index in unique if not paid.get(keys[index])]
 
 
 def collect_replies(endpoint: Endpoint, asked: ApiQuestions, paid: PaidAnswers, budget: Budget) -> list[Reply]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -26,15 +25,15 @@ from tunewright.economics.prices import ApiPrice, PriceBook
 from tunewright.evaluation.api.asking import (
     ApiQuestions,
     Reply,
-    address_of,
     collect_replies,
     endpoint_of,
     estimate,
     questions_for,
     recorded_replies,
+    unpaid,
 )
 from tunewright.evaluation.api.budget import Budget
-from tunewright.evaluation.api.endpoint import WIDE_MAX_TOKENS, Endpoint, alike, cache_key
+from tunewright.evaluation.api.endpoint import WIDE_MAX_TOKENS, Endpoint
 from tunewright.evaluation.api.paid import PAID, PaidAnswers
 from tunewright.evaluation.api.questions import asked_task, read
 from tunewright.evaluation.evidence import Record, by_test, record_of, score
@@ -135,14 +134,10 @@ def forecast(spec: Spec, split: Path, runs: Path) -> list[CostForecast]:
     """
     dataset, book, forecasts = load_dataset(split), price_book(spec.price_file), []
     check_apis(spec, book, today())
-    with PaidAnswers(runs / PAID) if (runs / PAID).exists() else nullcontext() as paid:
+    with PaidAnswers.kept(runs) as paid:
         for name, settings in spec.asked_apis.items():
             asked, price = questions_for(spec, settings, dataset), book.api(settings.model)
-            unique = [same[0] for same in alike(asked.questions)]
-            left = unique
-            if paid:
-                keys = {n: cache_key(*address_of(settings), asked.questions[n], settings.protocol) for n in unique}
-                left = [index for index in unique if not paid.get(keys[index])]
+            unique, left = unpaid(settings, asked.questions, paid)
             tokens, usd = estimate(asked, left, price, LETTERS_A_TOKEN)
             forecasts.append(CostForecast(name, len(unique), len(unique) - len(left), tokens, usd, price.reasons))
     return forecasts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -67,6 +68,11 @@ class PaidAnswers:
                 "INSERT OR REPLACE INTO paid (asked, answer) VALUES (?, ?)",
                 (sha256_json(key), json.dumps(asdict(answer))),
             )
+
+    @classmethod
+    def kept(cls, runs: Path) -> AbstractContextManager[PaidAnswers | None]:
+        """The answers in a folder of outputs, to look at; None where nothing was paid yet."""
+        return cls(runs / PAID) if (runs / PAID).exists() else nullcontext()
 
     def __enter__(self) -> PaidAnswers:
         return self

@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +21,7 @@ from tunewright.economics.prices import ApiPrice, PriceBook
 from tunewright.evaluation.api.asking import answers_of
 from tunewright.evaluation.api.budget import Budget
 from tunewright.evaluation.api.endpoint import MAX_TOKENS, Endpoint, Question, cache_key
-from tunewright.evaluation.api.paid import PAID, PaidAnswers
+from tunewright.evaluation.api.paid import PaidAnswers
 
 MARKS = (1, 2, 3, 4, 5)
 _SYSTEM = """\
@@ -157,7 +156,7 @@ def forecast(
         runs: the folder where paid answers are kept.
     """
     kept, sent, personal, seen = 0, 0, 0, set[bytes]()
-    with PaidAnswers(runs / PAID) if (runs / PAID).exists() else nullcontext() as paid:
+    with PaidAnswers.kept(runs) as paid:
         for text, is_personal in texts:
             personal += is_personal
             if text.key in seen:
