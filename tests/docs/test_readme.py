@@ -94,6 +94,7 @@ OFFLINE = {"assess", "data", "doctor", "gate", "keys", "models", "monitor", "pla
 """Verbs that take seconds, train nothing and need nothing but a project."""
 NEEDS_MORE = {
     "data freeze": "a project of its own, which it changes; tests/data/test_freeze.py types it",
+    "data judge": "a judge that answers; tests/cli/test_judge.py types it",
     "data curve": "a minute; tests/data/test_curve_and_fit.py fits it",
     "data text": "a PDF of the reader's own",
     "doctor --gpu": "a GPU",

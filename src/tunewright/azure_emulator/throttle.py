@@ -17,19 +17,21 @@ class Bucket:
     Args:
         size: the most at once.
         rate: how many are added each second.
+        clock: gives the time in seconds.
     """
 
     size: int
     rate: float
+    clock: Callable[[], float] = time.monotonic
     left: float = field(init=False)
     since: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.left, self.since = float(self.size), time.monotonic()
+        self.left, self.since = float(self.size), self.clock()
 
     def take(self) -> bool:
         """Take one call out. Returns whether there was one."""
-        now = time.monotonic()
+        now = self.clock()
         self.left = min(self.size, self.left + self.rate * (now - self.since))
         self.since = now
         if self.left < 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tunewright.inference.bundle import read_info
 from tunewright.inference.predictors import Answer
 from tunewright.serving.server import running_server
 from tunewright.tasks import Example, Message, Task, task_of
+from tunewright.tasks.base import Unfit
 
 _SECONDS = 60
 
@@ -60,7 +61,9 @@ class ServedModel:
         message = Message(
             role="assistant", content=replied["content"] or "", tool_calls=replied.get("tool_calls") or None
         )
-        text = self._task.canonical(self._task.answer_in(message))
+        text = self._task.answer_in(message)
+        with suppress(Unfit):  # a record that lacks a required field is served with the fields that were found
+            text = self._task.canonical(text)
         return Answer(text, reply["confidence"], usage["prompt_tokens"], usage["completion_tokens"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -324,18 +325,20 @@ def test_a_deleted_workspace_keeps_its_name(new: AzureEmulator, job: MakeJob) ->
 
 def test_who_asks_too_fast_waits(new: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     at = connect(job())
-    monkeypatch.setattr(new.throttle.buckets["reads"], "left", 0.0)
-    monkeypatch.setattr(new.throttle.buckets["reads"], "rate", 1.0)
+    reads = new.throttle.buckets["reads"]
+    a_second_each_call = map(float, count()).__next__
+    for name, value in {"left": 0.0, "since": 0.0, "rate": 1.0, "clock": a_second_each_call}.items():
+        monkeypatch.setattr(reads, name, value)
     before = len(new.cloud.calls)
     assert asked(at, "GET", at.name.path)["name"]
     statuses = [call.status for call in new.cloud.calls[before:] if call.host == "management.azure.com"]
     assert statuses == [429, 200]
     monkeypatch.setattr(connection, "RETRIES", {"retry_total": 0})
-    monkeypatch.setattr(new.throttle.buckets["reads"], "left", 0.0)
+    reads.left, reads.rate = 0.0, 0.5
     with pytest.raises(HttpResponseError) as refused:
         connect(job(name="other")).ask("GET", at.name.path, "2023-04-01-preview")
     headers = refused.value.response.headers
-    assert headers["retry-after"] == "1" and headers["x-ms-ratelimit-remaining-subscription-reads"] == "0"
+    assert headers["retry-after"] == "2" and headers["x-ms-ratelimit-remaining-subscription-reads"] == "0"
 
 
 def test_one_change_of_an_endpoint_at_a_time(new: AzureEmulator, job: MakeJob) -> None:
