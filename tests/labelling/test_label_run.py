@@ -243,3 +243,11 @@ def test_personal_data_that_teachers_would_read_are_told_before(
     with (tmp_path / "requests.jsonl").open("a") as stream:
         stream.write('\n{"text": "Refund please, write to anna.schmidt@example.org"}')
     assert forecast(spec)[1] == pytest.approx(0.25)
+
+
+def test_a_teacher_is_named_once(play: Callable[..., LargeModel], tmp_path: Path) -> None:
+    spec = project(
+        tmp_path, {"api": play(1.0).url}, 10, people=0, teachers=[{"api": "api"}, {"api": "api", "samples": 3}]
+    )
+    with pytest.raises(UserError, match="'api' is named twice"):
+        label(spec)

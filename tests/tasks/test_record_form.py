@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.core.test_linear_time import ends_in_time
 from tunewright.core.limits import RECORD_BYTES
 from tunewright.tasks.base import Unfit
-from tunewright.tasks.record_form import RecordForm
+from tunewright.tasks.record_form import RecordForm, left_out
 
 INVOICE = {
     "type": "object",
@@ -211,3 +211,20 @@ def test_the_form_does_not_depend_on_how_a_record_was_given(record: dict[str, An
     assert FORM.canonical(written) == written
     shuffled = dict(random.Random(seed).sample(list(record.items()), len(record)))
     assert FORM.canonical(json.dumps(shuffled, indent=seed)) == written
+
+
+@pytest.mark.parametrize(
+    ("record", "paths"),
+    [
+        ({"vendor": "Acme", "lines": []}, []),
+        ({"vendor": "Acme", "note": "", "seller": None}, []),
+        ({"vendor": " Acme ", "note": "paid"}, ["note"]),
+        ({"vendor": "Acme", "lines": [{"what": "Pen", "price": 2}, {"price": 3}]}, ["lines.price", "lines.price"]),
+    ],
+)
+def test_fields_that_the_schema_lacks_are_told(record: dict[str, Any], paths: list[str]) -> None:
+    line = {"type": "object", "properties": {"what": {"type": "string"}}}
+    properties = {"vendor": {"type": "string"}, "lines": {"type": "array", "items": line}}
+    form = RecordForm({"type": "object", "properties": properties})
+    answer = json.dumps(record)
+    assert list(left_out(answer, form.canonical(answer))) == paths

@@ -75,6 +75,13 @@ def teachers_of(spec: Spec, *, asked: bool = True) -> list[Teacher]:
             where="label.teachers",
             fix=f"Name one of: {', '.join(apis)}.",
         )
+    if twice := [each.api for each in chosen if [one.api for one in chosen].count(each.api) > 1]:
+        raise UserError(
+            f"The teacher '{twice[0]}' is named twice.",
+            where="label.teachers",
+            why="Votes are counted by the name of the API.",
+            fix="Name it once and set `samples`, or give the second one an API of its own with another prompt.",
+        )
     book = price_book(spec.price_file)
     return [
         Teacher(

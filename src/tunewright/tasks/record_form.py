@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -162,6 +162,28 @@ def json_value(text: str) -> Any:
     except JSON_FAULTS as error:
         raise Unfit(described(error, "it", "").reason.strip().rstrip(".")) from None
     return value
+
+
+def left_out(answer: str, canonical: str) -> Iterator[str]:
+    """The paths of fields with a value that a record's canonical form lacks, because the schema has no such field.
+
+    Args:
+        answer: the record as JSON.
+        canonical: the same in canonical form.
+    """
+    yield from _left_out(json_value(answer), json.loads(canonical), "")
+
+
+def _left_out(value: Any, kept: Any, path: str) -> Iterator[str]:
+    if isinstance(value, Mapping) and isinstance(kept, Mapping):
+        for name, each in value.items():
+            if name in kept:
+                yield from _left_out(each, kept[name], f"{path}{name}.")
+            elif not _absent(each):
+                yield path + name
+    elif isinstance(value, list) and isinstance(kept, list):
+        for each, item in zip(value, kept, strict=True):
+            yield from _left_out(each, item, path)
 
 
 def _absent(value: Any) -> bool:

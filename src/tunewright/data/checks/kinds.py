@@ -254,6 +254,12 @@ KINDS = {
         "An answer is a text or a call. A job of tool calls teaches the call, any other job the text.",
         "Nothing has to be done, if clients do not need the part that is left out.",
     ),
+    "D036": FindingKind(
+        "fields outside the schema",
+        "labels",
+        "The model is not taught these fields, and its records never have them.",
+        "Add them to the schema if clients need them. Otherwise nothing has to be done.",
+    ),
 }
 
 

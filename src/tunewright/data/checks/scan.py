@@ -27,8 +27,9 @@ from tunewright.data.readers.forms import LOGGED
 from tunewright.data.readers.parts import Piece
 from tunewright.data.text import normal, system_prompt
 from tunewright.tasks import Example, Meta, MultiLabelTask
-from tunewright.tasks.base import OneOf, ToolCall, Unfit, labels_of
+from tunewright.tasks.base import JsonRecord, OneOf, ToolCall, Unfit, labels_of
 from tunewright.tasks.multi_label import UnknownLabels
+from tunewright.tasks.record_form import left_out
 from tunewright.tasks.turns import turns_left_out
 
 Hashes = npt.NDArray[np.uint64]
@@ -230,7 +231,7 @@ class Scanner:
         self._columns = {name: array("Q") for name in ("text", "answer", "group", "system")}
         self._numbers = {name: array("q") for name in ("words", "characters", "answer_words", "offsets")}
         self._sketcher = Sketcher(THRESHOLD)
-        self._hits = {code: Hits() for code in (*self._checks, "D026", "D027", "D029", "D034", "D035")}
+        self._hits = {code: Hits() for code in (*self._checks, "D026", "D027", "D029", "D034", "D035", "D036")}
         self._answers: Counter[str] = Counter()
         self._allowed = frozenset(labels_of(job.task.constraint) if job.task else ())
         self._rows = self._offset = 0
@@ -284,8 +285,8 @@ class Scanner:
     def _canonical(self, example: Example) -> Example:
         """The example with its answer in the one form in which it is taught.
 
-        Counts D026 where the answer has no such form, and D027 where it names a label twice. These are not among the
-        row checks, because finding them and rewriting the answer are one computation.
+        Counts D026 where the answer has no such form, D027 where it names a label twice, and D036 where a record loses
+        fields. These are not among the row checks, because finding them and rewriting the answer are one computation.
         """
         task = self._job.task
         if task is None or isinstance(task.constraint, OneOf):
@@ -308,6 +309,8 @@ class Scanner:
             return example
         if answer == example.answer:
             return example
+        if isinstance(task.constraint, JsonRecord) and (names := list(left_out(example.answer, answer))):
+            self._hits["D036"].add(self._rows, names)
         plain = last.model_copy(update={"content": answer, "tool_calls": None})
         # The tools are the task's: a log repeats them in each row.
         tools = None if isinstance(task.constraint, ToolCall) else example.tools

@@ -90,6 +90,9 @@ _ROW_FINDINGS = {
     "D035": _RowFinding(
         "note", lambda _n, rows, h, _s: f"{rows} rows have a text beside their tool call: {listed(h.kinds)}"
     ),
+    "D036": _RowFinding(
+        "warning", lambda _n, rows, h, _s: f"{rows} rows have fields that the schema lacks: {listed(h.kinds)}"
+    ),
     "D031": _RowFinding("note", lambda _n, rows, h, _s: f"{rows} rows have a `weight`: {listed(h.kinds)}"),
     "D015": _RowFinding(
         "warning", lambda _n, rows, h, _s: f"{rows} rows hold personal data or secrets: {listed(h.kinds)}"
