@@ -56,6 +56,15 @@ def test_the_record_that_is_most_like_the_others_is_elected() -> None:
     assert 0.5 < found.agreement < 1
 
 
+def test_fields_that_most_teachers_read_alike_are_joined() -> None:
+    records = [{"name": "Mill", "total": 6, "date": "3 May"}, {"name": "Miller", "total": 9}, {"total": 6}]
+    records[2] |= {"name": "Miller", "date": "4 May"}
+    given = [FIELDS.canonical(json.dumps(each)) for each in records]
+    found = elect(FIELDS, "Miller 6", votes(*zip("abc", given, strict=True)))
+    assert found
+    assert json.loads(found.answer) == {"name": "Miller", "total": 6}
+
+
 def test_the_text_that_is_most_like_the_others_is_elected() -> None:
     texts = ["Your card is on its way.", "Your card is on the way.", "No."]
     found = elect(WRITE, "", votes(*zip("abc", texts, strict=True)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import json
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunewright.tasks import Task
-from tunewright.tasks.base import OneOf
+from tunewright.tasks.base import JsonRecord, OneOf, Unfit
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,16 @@ class Elected:
 def elect(task: Task, request: str, votes: Sequence[Vote]) -> Elected | None:
     """The answer that agrees best with all votes; of equals the one that came first. None: nobody gave one.
 
-    Two labels agree or they don't; records and texts agree as far as the task's primary metric says.
+    Two labels agree or they don't; records and texts agree as far as the task's primary metric says. Of records, the
+    one of which each field has the most votes is chosen from too, though nobody may have given it whole.
     """
     asked = Counter(vote.teacher for vote in votes)
     shares = [1 / (len(asked) * asked[vote.teacher]) for vote in votes]
     given = dict.fromkeys(vote.answer for vote in votes if vote.answer is not None)
     if not given:
         return None
+    if isinstance(task.constraint, JsonRecord) and len(given) > 1 and (joined := _by_field(task, votes, shares)):
+        given = {joined: None} | given
     sums = {
         answer: sum(
             share * agreement(task, request, vote.answer, answer)
@@ -49,6 +53,26 @@ def elect(task: Task, request: str, votes: Sequence[Vote]) -> Elected | None:
     }
     best = max(given, key=lambda answer: round(sums[answer], 9))
     return Elected(best, min(1.0, sums[best]))
+
+
+def _by_field(task: Task, votes: Sequence[Vote], shares: Sequence[float]) -> str | None:
+    """The record whose fields each have the most votes; None: it does not fit the schema. A record without a field
+    votes for leaving it out."""
+    records = [
+        (json.loads(vote.answer), share) for vote, share in zip(votes, shares, strict=True) if vote.answer is not None
+    ]
+    chosen = {}
+    for name in dict.fromkeys(name for record, _ in records for name in record):
+        tally: dict[str, float] = defaultdict(float)
+        for record, share in records:
+            tally[json.dumps(record.get(name))] += share
+        most = json.loads(max(tally, key=lambda value: round(tally[value], 9)))
+        if most is not None:
+            chosen[name] = most
+    try:
+        return task.canonical(json.dumps(chosen))
+    except Unfit:
+        return None
 
 
 def agreement(task: Task, request: str, answer: str, other: str) -> float:
