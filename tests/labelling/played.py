@@ -38,14 +38,16 @@ def teacher(right: float, name: str = "") -> Callable[[str], str]:
     return reply
 
 
-def project(folder: Path, apis: Mapping[str, str], count: int = 300, **label: Any) -> Spec:
-    """A spec with `count` requests, and with APIs by name and address."""
+def project(
+    folder: Path, apis: Mapping[str, str], count: int = 300, task: Mapping[str, Any] | None = None, **label: Any
+) -> Spec:
+    """A spec with `count` requests, and with APIs by name and address; the task is to route tickets by default."""
     lines = [json.dumps({"text": text(number)}) for number in range(count)]
     (folder / "requests.jsonl").write_text("\n".join(lines), "utf-8")
     listed = [{"name": name, "model": "gpt-6-luna", "url": url, "key": KEY} for name, url in apis.items()]
-    return make_spec(
-        folder, apis=listed, label={"requests": "requests.jsonl", **label}, data={"train": "labels/train.jsonl"}
-    )
+    given = {"task": task} if task else {}
+    data = {"train": "labels/train.jsonl"}
+    return make_spec(folder, apis=listed, label={"requests": "requests.jsonl", **label}, data=data, **given)
 
 
 def answer(spec: Spec, who: str = "ann", says: Callable[[str], str | None] = truth, most: int = 10_000) -> int:

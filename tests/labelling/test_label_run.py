@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -236,13 +237,48 @@ def test_a_spec_without_teachers_or_requests_is_one_paragraph(tmp_path: Path) ->
     assert "label: {requests: requests.jsonl}" in str(told.exception.paragraph())  # type: ignore[union-attr]
 
 
-def test_personal_data_that_teachers_would_read_are_told_before(
+RECORDS = {
+    "kind": "extract",
+    "instruction": "Fill in the fields.",
+    "schema": {
+        "type": "object",
+        "properties": {"mail": {"type": "string"}, "name": {"type": "string"}, "what": {"type": "string"}},
+    },
+}
+LETTER = "Refund please. My name is Anna Schmidt, write to anna.schmidt@example.org"
+
+
+def copied(asked: str) -> str:
+    """What a teacher that reads well says about the letter."""
+    name = re.search(r"My name is (\w+ \w+),", asked)
+    mail = re.search(r"\S+@\S+", asked)
+    assert name
+    assert mail
+    return json.dumps({"mail": mail[0], "name": name[1].split()[-1], "what": "Refund"})
+
+
+def test_teachers_read_stand_ins_and_answers_get_the_values_back(
     play: Callable[..., LargeModel], tmp_path: Path
 ) -> None:
-    spec = project(tmp_path, {"api": play(1.0).url}, count=3)
-    with (tmp_path / "requests.jsonl").open("a") as stream:
-        stream.write('\n{"text": "Refund please, write to anna.schmidt@example.org"}')
-    assert forecast(spec)[1] == pytest.approx(0.25)
+    played = play(1.0)
+    played.reply = copied
+    spec = project(tmp_path, {"api": played.url}, count=0, people=0, task=RECORDS)
+    (tmp_path / "requests.jsonl").write_text(json.dumps({"text": LETTER}))
+    assert forecast(spec)[1] == 1
+    report = label(spec)
+    assert (report.asked, report.pseudonymised) == (1, 1)
+    sent = json.dumps(played.asked)
+    assert not any(each in sent for each in ("Anna", "Schmidt", "schmidt", "example.org"))
+    (row,) = rows_of(spec, "train.jsonl").values()
+    assert row["text"] == LETTER
+    assert row["label"] == {"mail": "anna.schmidt@example.org", "name": "Schmidt", "what": "Refund"}
+    assert (tmp_path / "labels/stand-ins.key").stat().st_mode & 0o777 == 0o600
+    assert "In 1 of them teachers read stand-ins" in "\n".join(summary(spec, report))
+    label(spec)
+    assert len(played.asked) == 1  # the same stand-ins, so nothing is paid twice
+    plain = spec.model_copy(update={"label": spec.label.model_copy(update={"pseudonymise": False})})  # type: ignore[union-attr]
+    assert label(plain).pseudonymised == 0
+    assert "anna.schmidt@example.org" in json.dumps(played.asked[-1])
 
 
 def test_a_teacher_is_named_once(play: Callable[..., LargeModel], tmp_path: Path) -> None:

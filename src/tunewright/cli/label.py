@@ -31,7 +31,8 @@ def label(
         costs, personal = forecast(spec)
         print_costs(costs, spec.label.budget_usd if spec.label else 0.0, json=json)
         if personal and not json:
-            typer.echo(f"{personal:.0%} of the requests hold personal data, which the teachers would read.")
+            read = "stand-ins for it" if spec.label and spec.label.pseudonymise else "it"
+            typer.echo(f"{personal:.0%} of the requests hold personal data. Teachers read {read} (label.pseudonymise).")
         return
     report = run_label(spec)
     if json:

@@ -486,6 +486,9 @@ all of them."""
     """The share of the sample that two people answer, so that their agreement is known."""
     least_agreement: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Labels on which the teachers agree less than this are left out, and people are asked."""
+    pseudonymise: bool = True
+    """Whether teachers read stand-ins for the personal data that are found in a request. The answers get the values \
+back."""
 
 
 class TrafficSpec(Section):

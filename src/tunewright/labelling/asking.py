@@ -19,6 +19,7 @@ from tunewright.evaluation.api.endpoint import BudgetSpent, Endpoint, Question, 
 from tunewright.evaluation.api.paid import Paid, PaidAnswers
 from tunewright.evaluation.api.questions import asked_task, question, read
 from tunewright.labelling.requests import Unlabelled
+from tunewright.labelling.stand_ins import StandIns
 from tunewright.labelling.votes import Vote
 from tunewright.tasks import Task
 
@@ -48,6 +49,8 @@ class Lessons:
     """What all of these answers cost, those included that were paid for earlier."""
     is_spent: bool = False
     """Whether the budget ended the asking."""
+    pseudonymised: int = 0
+    """Of the requests with votes, those in which teachers read stand-ins."""
 
 
 def teachers_of(spec: Spec, *, asked: bool = True) -> list[Teacher]:
@@ -96,11 +99,17 @@ def teachers_of(spec: Spec, *, asked: bool = True) -> list[Teacher]:
 
 
 def ask_teachers(
-    spec: Spec, teachers: Sequence[Teacher], rows: Sequence[Unlabelled], paid: PaidAnswers, usd: float
+    spec: Spec,
+    teachers: Sequence[Teacher],
+    rows: Sequence[Unlabelled],
+    stand_ins: StandIns,
+    paid: PaidAnswers,
+    usd: float,
 ) -> Lessons:
     """The votes of all teachers on some requests. Answers that were paid for before are not paid again.
 
     Args:
+        stand_ins: what teachers read in place of personal data.
         usd: what may be spent.
 
     Raises:
@@ -111,7 +120,7 @@ def ask_teachers(
     spent, is_spent = 0.0, False
     for teacher in teachers:
         assert teacher.endpoint
-        questions = questions_of(spec, teacher, rows)
+        questions = questions_of(spec, teacher, rows, stand_ins)
         api, samples = spec.asked_apis[teacher.name], teacher.settings.samples
         budget = Budget(max(0.0, usd - spent), teacher.price, "label", "rows")
         try:
@@ -125,7 +134,7 @@ def ask_teachers(
         for number, row in enumerate(rows):
             mine = [answers.get(number * samples + sample) for sample in range(samples)]
             if whole := [each for each in mine if each is not None]:
-                replies[row.id][teacher.name] = [_vote(teacher, each) for each in whole]
+                replies[row.id][teacher.name] = [_vote(teacher, row, each, stand_ins) for each in whole]
                 key = cache_key(*address_of(api), questions[number * samples], api.protocol)
                 days[row.id] = max(days.get(row.id, ""), paid.day(key))
         if is_spent:
@@ -135,7 +144,8 @@ def ask_teachers(
         for key, by_teacher in replies.items()
         if len(by_teacher) == len(teachers)
     }
-    return Lessons(votes, days, spent, is_spent)
+    pseudonymised = sum(row.id in votes and bool(stand_ins.hidden(row).pairs) for row in rows)
+    return Lessons(votes, days, spent, is_spent, pseudonymised)
 
 
 def _kept(api: ApiSpec, questions: Sequence[Question], paid: PaidAnswers) -> dict[int, Paid]:
@@ -148,16 +158,17 @@ def _kept(api: ApiSpec, questions: Sequence[Question], paid: PaidAnswers) -> dic
     return found
 
 
-def _vote(teacher: Teacher, answer: Paid) -> Vote:
-    return Vote(teacher.name, read(teacher.task, answer.text) if answer.ending == "whole" else None)
+def _vote(teacher: Teacher, row: Unlabelled, reply: Paid, stand_ins: StandIns) -> Vote:
+    answer = read(teacher.task, reply.text) if reply.ending == "whole" else None
+    return Vote(teacher.name, None if answer is None else stand_ins.answer(teacher.task, row, answer))
 
 
-def questions_of(spec: Spec, teacher: Teacher, rows: Sequence[Unlabelled]) -> list[Question]:
+def questions_of(spec: Spec, teacher: Teacher, rows: Sequence[Unlabelled], stand_ins: StandIns) -> list[Question]:
     """The questions to a teacher, as many in a row about each request as it gives samples."""
     settings, api = teacher.settings, spec.asked_apis[teacher.name]
     questions = []
     for row in rows:
-        plain = question(teacher.task, row.text, (), api)
+        plain = question(teacher.task, stand_ins.hidden(row).text, (), api)
         if settings.samples > 1:
             plain = replace(plain, options={**plain.options, "temperature": settings.temperature})
         questions += [replace(plain, sample=sample) for sample in range(settings.samples)]
@@ -165,13 +176,17 @@ def questions_of(spec: Spec, teacher: Teacher, rows: Sequence[Unlabelled]) -> li
 
 
 def label_forecast(
-    spec: Spec, teachers: Sequence[Teacher], rows: Sequence[Unlabelled], paid: PaidAnswers | None
+    spec: Spec,
+    teachers: Sequence[Teacher],
+    rows: Sequence[Unlabelled],
+    stand_ins: StandIns,
+    paid: PaidAnswers | None,
 ) -> list[CostForecast]:
     """What `ask_teachers` would ask and pay, teacher by teacher. Answers are as long as the longest label, or as a
     tenth of their request."""
     forecasts = []
     for teacher in teachers:
-        api, questions = spec.asked_apis[teacher.name], questions_of(spec, teacher, rows)
+        api, questions = spec.asked_apis[teacher.name], questions_of(spec, teacher, rows, stand_ins)
         unique, left = unpaid(api, questions, paid)
         sent = sum(questions[index].size for index in left) / LETTERS_A_TOKEN
         longest = max(map(len, teacher.task.answers), default=0)

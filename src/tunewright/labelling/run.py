@@ -31,6 +31,7 @@ from tunewright.labelling.choosing import Cover, doubts_about
 from tunewright.labelling.people import PeoplesAnswer, answers_of_people, ask_people
 from tunewright.labelling.requests import Requests, Unlabelled, draw_sample, personal_share, read_requests
 from tunewright.labelling.settling import Labelled, SettledLabels, settle
+from tunewright.labelling.stand_ins import StandIns, key_of
 from tunewright.labelling.votes import Elected, elect
 from tunewright.labelling.writing import LABELS, PEOPLE, SAMPLE, LabelReport, write_labels
 from tunewright.monitoring.store import Store, open_store
@@ -52,8 +53,9 @@ def forecast(spec: Spec) -> tuple[list[CostForecast], float]:
     wanted = len(requests.rows)
     if settings.rows is not None:
         wanted = min(wanted, settings.rows + settings.people)
+    stand_ins = _stand_ins(spec, make=False)
     with PaidAnswers.kept(Project(spec.folder).runs) as answers:
-        costs = label_forecast(spec, teachers_of(spec, asked=False), requests.rows[:wanted], answers)
+        costs = label_forecast(spec, teachers_of(spec, asked=False), requests.rows[:wanted], stand_ins, answers)
     return costs, personal_share(requests.rows)
 
 
@@ -72,7 +74,7 @@ def label(spec: Spec) -> LabelReport:
     with sole_writer(folder):
         sample = _sample(folder, requests.rows, settings, spec.seed)
         with PaidAnswers(runs / PAID) as paid:
-            lessons, asked = _ask(spec, task, teachers, requests.rows, sample, paid)
+            lessons, asked = _ask(spec, task, teachers, requests.rows, sample, _stand_ins(spec, make=True), paid)
         with closing(open_store(spec)) as store:
             people = _people(spec, store, folder, requests.rows)
             settled = settle(task, asked, lessons.votes, people, sample)
@@ -96,6 +98,15 @@ def _requests(spec: Spec) -> Requests:
     return read_requests(spec, spec.path(_settings(spec).requests))
 
 
+def _stand_ins(spec: Spec, *, make: bool) -> StandIns:
+    """What teachers read in place of personal data.
+
+    Args:
+        make: as of `key_of`.
+    """
+    return StandIns(key_of(spec.path(Path(LABELS)), make=make) if _settings(spec).pseudonymise else None)
+
+
 def _sample(folder: Path, rows: Sequence[Unlabelled], settings: LabelSpec, seed: int) -> list[str]:
     """The random sample, which is drawn once."""
     file = folder / SAMPLE
@@ -113,6 +124,7 @@ def _ask(
     teachers: Sequence[Teacher],
     rows: Sequence[Unlabelled],
     sample: Sequence[str],
+    stand_ins: StandIns,
     paid: PaidAnswers,
 ) -> tuple[Lessons, list[Unlabelled]]:
     """(the votes, the requests that have them). The sample comes first, then what teaches most."""
@@ -122,11 +134,12 @@ def _ask(
 
     def ask(some: Sequence[Unlabelled]) -> None:
         nonlocal left
-        found = ask_teachers(spec, teachers, some, paid, left)
+        found = ask_teachers(spec, teachers, some, stand_ins, paid, left)
         left -= found.usd
         lessons.votes.update(found.votes)
         lessons.days.update(found.days)
         lessons.usd += found.usd
+        lessons.pseudonymised += found.pseudonymised
         lessons.is_spent = lessons.is_spent or found.is_spent
 
     ask([row for row in rows if row.id in of_sample])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from tunewright.config import Spec
 from tunewright.evaluation.statistics.intervals import Interval
 from tunewright.labelling.audit import TOGETHER, Audit, answers_needed
+from tunewright.labelling.stand_ins import KEY
 from tunewright.labelling.trust import LEAST_ANSWERED, LEAST_OF_EACH
 from tunewright.labelling.writing import DISPUTED, LABELS, TEST, TRAIN, LabelReport
 
@@ -22,6 +23,11 @@ def summary(spec: Spec, report: LabelReport) -> Iterator[str]:
         f"{LABELS}/{TRAIN} has {report.training:,} rows ({report.by_people:,} of them by people), {LABELS}/{TEST} "
         f"{report.test:,}. Teachers answered {report.asked:,} of {report.requests:,} requests for ${report.usd:,.4f}."
     )
+    if report.pseudonymised:
+        yield (
+            f"In {report.pseudonymised:,} of them teachers read stand-ins for the personal data that were found, and "
+            f"the answers have the values back. {LABELS}/{KEY} repeats the stand-ins: keep it secret."
+        )
     if report.left_out:
         reasons = "; ".join(f"{count:,}: {why}" for why, count in report.left_out.items())
         yield f"Rows of the file that are no requests to label: {reasons}."

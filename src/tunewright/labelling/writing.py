@@ -43,6 +43,8 @@ class LabelReport:
     """Rows of the file that are no requests, by the reason."""
     asked: int
     """Requests that all teachers answered, those of the sample included."""
+    pseudonymised: int
+    """Of these, those in which teachers read stand-ins for personal data."""
     usd: float
     is_spent: bool
     """Whether the budget ended the asking."""
@@ -108,6 +110,7 @@ def write_labels(
         requests=len(requests.rows),
         left_out=requests.left_out,
         asked=len(lessons.votes),
+        pseudonymised=lessons.pseudonymised,
         usd=lessons.usd,
         is_spent=lessons.is_spent,
         training=len(taught),

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,6 +16,15 @@ from tunewright.pii.forms import CANONICAL, FORMS, Draw, StandInSource, token
 from tunewright.pii.spans import Span
 
 _ATTEMPTS = 50
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A value and what stands in its place. Its repr omits both, so that no log shows them."""
+
+    kind: str
+    value: str = field(repr=False)
+    stand_in: str = field(repr=False)
 
 
 class Pseudonymiser:
@@ -54,15 +64,20 @@ class Pseudonymiser:
 
     def replace(self, text: str) -> str:
         """The text with a stand-in for every span of `find_pii`."""
-        parts, end = [], 0
+        return self.replaced(text)[0]
+
+    def replaced(self, text: str) -> tuple[str, list[Replacement]]:
+        """(the text with a stand-in for every span of `find_pii`, what was replaced, in order)."""
+        parts, end, found = [], 0, list[Replacement]()
         for span in find_pii(text):
             stand_in = self._stand_in(span, text)
             used = self._mapping.setdefault(span.text, [])
             if stand_in not in used:
                 used.append(stand_in)
+            found.append(Replacement(span.kind, span.text, stand_in))
             parts += [text[end : span.start], stand_in]
             end = span.end
-        return "".join([*parts, text[end:]])
+        return "".join([*parts, text[end:]]), found
 
     def _stand_in(self, span: Span, text: str) -> str:
         usual = self._stand_ins.get((span.kind, span.text))

@@ -1,0 +1,126 @@
+"""Personal data that teachers do not read: stand-ins in the requests, and the values back in the answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewright.labelling.requests import Unlabelled
+from tunewright.pii import Pseudonymiser, Replacement
+from tunewright.tasks import Task
+from tunewright.tasks.base import JsonRecord, OneOf, SomeOf, Unfit
+from tunewright.tasks.measures import is_in, leaves
+
+KEY = "stand-ins.key"
+"""The file in `labels` whose key repeats the stand-ins, so that paid answers are found again."""
+_ATTEMPTS = 8
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]{2,})?")
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A request as teachers read it."""
+
+    text: str
+    pairs: tuple[tuple[str, str], ...] = ()
+    """(stand-in, value), the longest stand-ins first."""
+
+    def shown(self, text: str) -> str:
+        """A text with the values in place of their stand-ins."""
+        if not self.pairs:
+            return text
+        values = dict(self.pairs)
+        anyone = "|".join(re.escape(stand_in) for stand_in, _ in self.pairs)
+        return re.sub(rf"(?<!\w)(?:{anyone})(?!\w)", lambda match: values[match[0]], text)
+
+
+class StandIns:
+    """Puts stand-ins into requests. The same key gives the same ones.
+
+    Args:
+        key: at least 16 random bytes; None: requests stay as they are.
+    """
+
+    def __init__(self, key: bytes | None):
+        self._key, self._hidden = key, dict[str, Hidden]()
+
+    def hidden(self, row: Unlabelled) -> Hidden:
+        """The request as teachers read it."""
+        if self._key is None:
+            return Hidden(row.text)
+        if row.id not in self._hidden:
+            self._hidden[row.id] = _hidden(row.text, self._key)
+        return self._hidden[row.id]
+
+    def answer(self, task: Task, row: Unlabelled, answer: str) -> str | None:
+        """A teacher's answer, in canonical form, with the values of the request.
+
+        None: a value of a record comes from a stand-in but in another form, such as a date that was written otherwise.
+        """
+        hidden = self.hidden(row)
+        if not hidden.pairs or isinstance(task.constraint, OneOf | SomeOf):
+            return answer
+        if not isinstance(task.constraint, JsonRecord):
+            return hidden.shown(answer)
+        given = json.loads(answer)
+        whole = _mapped(given, hidden.shown)
+        if _of_stand_ins(given, hidden.text) - _of_stand_ins(whole, row.text):
+            return None
+        try:
+            return task.canonical(json.dumps(whole, ensure_ascii=False))
+        except Unfit:
+            return None
+
+
+def key_of(folder: Path, *, make: bool) -> bytes:
+    """The project's key for stand-ins.
+
+    Args:
+        make: write one where there is none, readable by its owner only; otherwise it is drawn and forgotten.
+    """
+    file = folder / KEY
+    if file.exists():
+        return file.read_bytes()
+    key = secrets.token_bytes(32)
+    if make:
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+            opened.write(key)
+    return key
+
+
+def _hidden(text: str, key: bytes) -> Hidden:
+    for attempt in range(_ATTEMPTS):
+        hidden, found = Pseudonymiser(key + bytes([attempt])).replaced(text)
+        pairs = dict(pair for each in found for pair in _pairs(each))
+        # Names are drawn from few, so two of a text may get the same one. Then there is no way back.
+        if len(pairs) == len({pair for each in found for pair in _pairs(each)}):
+            break
+    return Hidden(hidden, tuple(sorted(pairs.items(), key=lambda pair: -len(pair[0]))))
+
+
+def _pairs(replaced: Replacement) -> Sequence[tuple[str, str]]:
+    """(stand-in, value) of a replacement, and of each word of a name: an answer may have the family name alone."""
+    whole = [(replaced.stand_in, replaced.value)]
+    if replaced.kind != "PERSON":
+        return whole
+    words = zip(_WORD.findall(replaced.stand_in), _WORD.findall(replaced.value), strict=True)
+    return [*whole, *(pair for pair in words if len(pair[0]) > 1 and not pair[0].islower())]
+
+
+def _of_stand_ins(record: Any, text: str) -> set[int]:
+    """The places of a record's values that stand in a text."""
+    return {place for place, (_, value) in enumerate(leaves(record)) if is_in(value, text)}
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _mapped(part, change) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_mapped(part, change) for part in value]
+    return change(value) if isinstance(value, str) else value

@@ -1,0 +1,72 @@
+"""Personal data that teachers do not read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.conftest import make_spec
+from tunewright.labelling.requests import Unlabelled
+from tunewright.labelling.stand_ins import Hidden, StandIns
+from tunewright.tasks import task_of
+
+PROPERTIES = {"name": {"type": "string"}, "born": {"type": "string"}, "total": {"type": "number"}}
+SCHEMA = {"type": "object", "properties": PROPERTIES}
+FIELDS = task_of(make_spec(task={"kind": "extract", "instruction": "Read", "schema": SCHEMA}).task)
+WRITE = task_of(make_spec(task={"kind": "generate", "instruction": "Write"}).task)
+LETTER = Unlabelled("1", "My name is Anna Schmidt, born on 03/14/1975. I paid 12.50 for it. Regards, Anna Schmidt")
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def stand_ins() -> StandIns:
+    return StandIns(KEY)
+
+
+def stand_in_of(hidden: Hidden, value: str) -> str:
+    return next(stand_in for stand_in, each in hidden.pairs if each == value)
+
+
+def test_a_request_is_read_without_its_personal_data_and_a_key_repeats_that(stand_ins: StandIns) -> None:
+    hidden = stand_ins.hidden(LETTER)
+    assert not any(each in hidden.text for each in ("Anna", "Schmidt", "1975"))
+    assert "I paid 12.50 for it." in hidden.text
+    assert StandIns(KEY).hidden(LETTER) == hidden
+    assert StandIns(KEY[::-1]).hidden(LETTER) != hidden
+    assert StandIns(None).hidden(LETTER) == Hidden(LETTER.text)
+
+
+def test_a_text_gets_the_values_back_word_by_word(stand_ins: StandIns) -> None:
+    hidden = stand_ins.hidden(LETTER)
+    whole, first = stand_in_of(hidden, "Anna Schmidt"), stand_in_of(hidden, "Anna")
+    assert (
+        stand_ins.answer(WRITE, LETTER, f"Dear {first}, or {whole}. {first}s")
+        == f"Dear Anna, or Anna Schmidt. {first}s"
+    )
+
+
+def test_a_record_gets_the_values_back(stand_ins: StandIns) -> None:
+    hidden = stand_ins.hidden(LETTER)
+    given = {"name": stand_in_of(hidden, "Anna Schmidt"), "born": stand_in_of(hidden, "03/14/1975"), "total": 12.5}
+    found = stand_ins.answer(FIELDS, LETTER, FIELDS.canonical(json.dumps(given)))
+    assert found
+    assert json.loads(found) == {"name": "Anna Schmidt", "born": "03/14/1975", "total": 12.5}
+
+
+def test_a_stand_in_in_another_form_is_no_answer(stand_ins: StandIns) -> None:
+    month, day, year = stand_in_of(stand_ins.hidden(LETTER), "03/14/1975").split("/")
+    given = FIELDS.canonical(json.dumps({"born": f"{year}-{month}-{day}"}))
+    assert stand_ins.answer(FIELDS, LETTER, given) is None
+
+
+def test_there_is_a_way_back_from_many_names() -> None:
+    names = [
+        f"{first} {last}" for first in ("Anna", "Peter", "Maria", "John", "Laura") for last in ("Schmidt", "Miller")
+    ]
+    row = Unlabelled("2", "\n".join(f"My name is {name}." for name in names))
+    for seed in range(20):
+        made = StandIns(bytes([seed]) * 32)
+        hidden = made.hidden(row)
+        assert len({stand_in for stand_in, _ in hidden.pairs}) == len(hidden.pairs)
+        assert hidden.shown(hidden.text) == row.text
