@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.core.processes import threads
+from tunewright.core.threads import threads
 from tunewright.models.catalogue import catalogue
 from tunewright.models.tensor_files import Weights
 

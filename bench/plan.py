@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.config.schema import Spec
-from tunewright.core.processes import threads
 from tunewright.core.progress import quiet_libraries
+from tunewright.core.threads import threads
 from tunewright.economics.memory import TRAINER
 from tunewright.inference.runtimes.torch_model import compute_type
 from tunewright.models.catalogue import catalogue

@@ -15,7 +15,8 @@ from unittest.mock import patch
 
 import torch
 
-from tunewright.core.processes import processor, threads
+from tunewright.core.processes import processor
+from tunewright.core.threads import threads
 from tunewright.inference.runtimes import products
 
 TOKENS, TURNS = 300, 30

@@ -24,7 +24,7 @@ from tunewright.config import ApiSpec, Spec
 from tunewright.core.artifacts import sha256_json, write_json, write_jsonl
 from tunewright.core.errors import UserError
 from tunewright.core.processes import cpu_flags, processor
-from tunewright.core.workers import cores
+from tunewright.core.threads import cores
 from tunewright.data import load_dataset
 from tunewright.economics import price_book
 from tunewright.economics.cost import LETTERS_A_TOKEN

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from tunewright.core.artifacts import link_file
-from tunewright.core.workers import cores
+from tunewright.core.threads import cores
 from tunewright.inference.checksums import CHECKSUMS, is_beside_weights, read_checksums, seal, sums
 from tunewright.serving.server import running_server
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tunewright.core.processes import threads
+from tunewright.core.threads import threads
 from tunewright.economics.speed import Range
 from tunewright.models.meter import Work
 from tunewright.training.planning import cpu

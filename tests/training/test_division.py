@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import make_spec, write_project
 from tunewright.config import load_spec
-from tunewright.core.processes import SHARES, threads
+from tunewright.core.processes import SHARES
+from tunewright.core.threads import threads
 from tunewright.pipeline.runner import execute_step, processes_of
 from tunewright.pipeline.steps import STEPS
 from tunewright.training.loop.distributed import own_share

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from tunewright.core.errors import ERROR_FILE
-from tunewright.core.processes import SHARES, free_port, threads
+from tunewright.core.processes import SHARES, free_port
 from tunewright.core.progress import say
+from tunewright.core.threads import SETTING, threads
 
 _GRACE_SECONDS = 15
 """The time for the other processes to end after one has failed; they notice at their next exchange."""
@@ -76,7 +77,7 @@ def _environment(rank: int, count: int, port: int) -> dict[str, str]:
         "MASTER_PORT": str(port),
         # The machine's own name may not resolve.
         "GLOO_SOCKET_IFNAME": "lo",
-        "OMP_NUM_THREADS": str(max(1, threads() // count)),
+        SETTING: str(max(1, threads() // count)),
         SHARES: str(count),
     }
 

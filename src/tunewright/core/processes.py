@@ -132,14 +132,6 @@ def share() -> tuple[int, int]:
     return (int(os.environ["RANK"]), count) if count > 1 else (0, 1)
 
 
-def threads() -> int:
-    """Threads for numerical libraries: OMP_NUM_THREADS, else all cores on which this process may run."""
-    configured = os.environ.get("OMP_NUM_THREADS", "")
-    if configured.isdecimal() and int(configured):
-        return int(configured)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def free_port() -> int:
     """A TCP port of this machine that is free now."""
     with socket.socket() as probe:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from tunewright.core.errors import UserError
 from tunewright.core.processes import end_with_parent
+from tunewright.core.threads import cores
 
 CLUSTER = "RAY_ADDRESS"
 """Ray's own variable: the cluster's address, or "local" for a cluster on this machine."""
@@ -39,11 +40,6 @@ def each(
         yield from (function(*part) for part in parts)
     else:
         yield from _on_cores(function, parts)
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _on_cores(function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]]) -> Iterator[_Result]:

@@ -22,6 +22,7 @@ from contextlib import suppress
 from tunewright.core import limits
 from tunewright.core.call import check_call
 from tunewright.core.errors import UserError
+from tunewright.core.threads import cores
 from tunewright.documents.frames import ANSWER, ENCODING, ERRORS, MISSING, OUT_OF_MEMORY, READY, REFUSED, REQUEST
 
 _OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
@@ -148,7 +149,7 @@ class Pool:
 
     def _begin(self) -> None:
         # At least two, so that one slow document does not hold up all others.
-        self._most = max(2, _cores())
+        self._most = max(2, cores())
         self._places = threading.BoundedSemaphore(self._most)
         self._idle: list[_Worker] = []
         self._workers: set[_Worker] = set()
@@ -273,10 +274,6 @@ def _failure(name: str, code: int, seconds: int) -> UserError | RuntimeError:
         f"The process that reads documents ended with exit code {code}. "
         "To see why, type: python -m tunewright.documents.worker 1000000000 </dev/null"
     )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 POOL = Pool()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.core.processes import threads
+from tunewright.core.threads import threads
 from tunewright.exporters.decoder import Matrix
 
 Floats = npt.NDArray[np.float32]

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.core.processes import threads
+from tunewright.core.threads import threads
 from tunewright.models.architectures import Architecture
 from tunewright.models.tensor_files import Weights
 

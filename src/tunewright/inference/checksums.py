@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tunewright.core.artifacts import write_json
 from tunewright.core.errors import UserError
-from tunewright.core.workers import cores
+from tunewright.core.threads import cores
 from tunewright.inference.calibration import CALIBRATION
 from tunewright.inference.runtimes.base import ADAPTER_FOLDER, FOLDERS
 from tunewright.models.files import require_file

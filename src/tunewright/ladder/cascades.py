@@ -14,8 +14,9 @@ from typing import Any
 
 from tunewright.config import Spec, spec_sha256
 from tunewright.core.artifacts import Output, atomic_folder, link_file, read_manifest, sha256_json, write_json
-from tunewright.core.processes import processor, threads
+from tunewright.core.processes import processor
 from tunewright.core.progress import say
+from tunewright.core.threads import threads
 from tunewright.data import load_dataset
 from tunewright.data.dedup.blocks import blocks_of
 from tunewright.evaluation.candidates.cascade import Threshold, choose_threshold

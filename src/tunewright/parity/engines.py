@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 
 from tunewright.core.errors import UserError
-from tunewright.core.processes import threads
 from tunewright.core.progress import say, track
+from tunewright.core.threads import threads
 from tunewright.data import evenly
 from tunewright.evaluation.evidence import VALIDATION, Record
 from tunewright.exporters.gguf.export import write_gguf

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tunewright.config import Spec
 from tunewright.core.artifacts import Output, write_json
-from tunewright.core.processes import processor, threads
+from tunewright.core.processes import processor
 from tunewright.core.progress import say
+from tunewright.core.threads import threads
 from tunewright.data import load_dataset
 from tunewright.evaluation.candidates.in_torch import MERGED
 from tunewright.evaluation.evidence import VALIDATION, Record, collect, groups_of, load_records

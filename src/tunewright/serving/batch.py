@@ -25,7 +25,8 @@ from tunewright.core.limits import BATCH_CHUNK_BYTES, BATCH_LINE_BYTES
 from tunewright.core.processes import sole_writer
 from tunewright.core.progress import track
 from tunewright.core.strict_json import JSON_FAULTS, StrictJson, described
-from tunewright.core.workers import CLUSTER, cores, each
+from tunewright.core.threads import cores
+from tunewright.core.workers import CLUSTER, each
 from tunewright.inference.bundle import BundleInfo, load_bundle
 from tunewright.inference.predictors import Answer
 from tunewright.serving.body import RequestInput

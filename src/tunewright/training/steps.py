@@ -10,8 +10,9 @@ from typing import Any
 
 from tunewright.config import Spec
 from tunewright.core.artifacts import Output, peak_memory_mb, read_jsonl, write_json, write_jsonl
-from tunewright.core.processes import is_leader, process_count, share, threads
+from tunewright.core.processes import is_leader, process_count, share
 from tunewright.core.progress import quiet_libraries, say, track
+from tunewright.core.threads import threads
 from tunewright.inference.runtimes.torch_model import compute_type
 from tunewright.models.naming import published_name
 from tunewright.models.resolve import LocalModel

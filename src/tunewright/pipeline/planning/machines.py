@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tunewright.core.processes import cpu_flags, has_gpu, machine_memory, threads
+from tunewright.core.processes import cpu_flags, has_gpu, machine_memory
+from tunewright.core.threads import threads
 from tunewright.economics.machines import free_gpu, free_memory
 from tunewright.economics.memory import GIB
 from tunewright.economics.prices import Card, Gpu, MachinePrice, PriceBook

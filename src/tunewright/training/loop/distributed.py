@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from tunewright.core.processes import process_count, share, threads
+from tunewright.core.processes import process_count, share
+from tunewright.core.threads import threads
 from tunewright.training.loop.encode import Row
 
 _Value = TypeVar("_Value")

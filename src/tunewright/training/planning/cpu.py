@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from tunewright.core.processes import threads
+from tunewright.core.threads import threads
 from tunewright.economics.memory import TRAINER
 from tunewright.economics.speed import Range
 from tunewright.models import tensor_files

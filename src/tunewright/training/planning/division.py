@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_manifest
-from tunewright.core.processes import has_gpu, machine_memory, threads
+from tunewright.core.processes import has_gpu, machine_memory
+from tunewright.core.threads import threads
 from tunewright.models.resolve import kind_of
 from tunewright.tasks import Example, task_of
 from tunewright.training.planning.cpu import stored_bytes

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
-from tunewright.core.processes import machine_memory, threads
+from tunewright.core.processes import machine_memory
+from tunewright.core.threads import threads
 from tunewright.economics.machines import free_gpu
 from tunewright.economics.memory import CUDA, GIB
 from tunewright.economics.prices import Card, Gpu, MachinePrice, price_book

@@ -1,0 +1,73 @@
+"""How many threads there are to use: the one place that knows, for every numerical library.
+
+A process may use the cores that its affinity names, and no more time than its control groups give it: a container with
+a limit of two CPUs on a machine of 64 sees 64 cores, and 64 threads would stop each other most of the time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+SETTING = "OMP_NUM_THREADS"
+"""The variable in which people, schedulers and `tunewright.core.launch` say how many."""
+
+
+def threads() -> int:
+    """Threads for numerical libraries: OMP_NUM_THREADS, else `cores`."""
+    configured = os.environ.get(SETTING, "")
+    if configured.isdecimal() and int(configured):
+        return int(configured)
+    return cores()
+
+
+@cache
+def cores() -> int:
+    """The cores that this process may keep busy: those of its affinity, or the CPU quota of its control groups, rounded
+    up, where that is less. At least one."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([allowed, *map(math.ceil, _quotas(Path("/proc/self")))]))
+
+
+def _quotas(process: Path) -> Iterator[float]:
+    """The cores' worth of time that each control group around a process gives it, in version 1 or 2 of the interface
+    (Linux, Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst).
+
+    Args:
+        process: its folder in /proc.
+    """
+    try:
+        groups = (process / "cgroup").read_text().splitlines()
+        mounts = (process / "mountinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in mounts:
+        before, _, after = line.partition(" - ")
+        root, place = before.split()[3:5]
+        kind, _, options = after.split(maxsplit=2)
+        for group in groups:
+            number, controllers, path = group.split(":", 2)
+            is_second = kind == "cgroup2" and number == "0" and not controllers
+            is_first = kind == "cgroup" and "cpu" in controllers.split(",") and "cpu" in options.split(",")
+            if is_first or is_second:
+                yield from _along(Path(place), path.removeprefix(root.rstrip("/")), is_second=is_second)
+
+
+def _along(mount: Path, path: str, *, is_second: bool) -> Iterator[float]:
+    """The quotas of a group and of all around it, as far as this process sees them."""
+    folder = mount / path.strip("/")
+    for group in (folder, *folder.parents):
+        if not group.is_relative_to(mount):
+            return
+        try:
+            if is_second:
+                quota, period = (group / "cpu.max").read_text().split()
+            else:
+                quota, period = ((group / f"cpu.cfs_{each}_us").read_text().strip() for each in ("quota", "period"))
+            if quota.isdecimal():  # else "max", or -1: none
+                yield int(quota) / int(period)
+        except (OSError, ValueError):  # the root group of version 2 has no such file
+            continue

@@ -1,0 +1,105 @@
+"""As many threads as a process has cores, or time for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tunewright.core import threads as module
+from tunewright.core.threads import cores, threads
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def quotas(folder: Path, groups: str, mounts: str, files: dict[str, str]) -> list[float]:
+    """What is read of a machine whose control groups are these."""
+    process = folder / "proc"
+    process.mkdir()
+    (process / "cgroup").write_text(groups)
+    (process / "mountinfo").write_text(mounts.replace("/sys/fs/cgroup", str(folder / "cgroup")))
+    for name, content in files.items():
+        file = folder / "cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    return list(module._quotas(process))
+
+
+SECOND = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
+FIRST = "35 30 0:31 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:15 - cgroup cgroup rw,cpu,cpuacct\n"
+
+
+@pytest.mark.parametrize(
+    ("groups", "mounts", "files", "found"),
+    [
+        ("0::/\n", SECOND, {"cpu.max": "150000 100000\n"}, [1.5]),
+        ("0::/\n", SECOND, {"cpu.max": "max 100000\n"}, []),
+        ("0::/pod/app\n", SECOND, {"pod/app/cpu.max": "max 100000", "pod/cpu.max": "200000 100000"}, [2.0]),
+        ("0::/pod/app\n", SECOND, {"pod/app/cpu.max": "50000 100000", "pod/cpu.max": "200000 100000"}, [0.5, 2.0]),
+        (
+            "4:memory:/x\n3:cpu,cpuacct:/docker/a\n0::/\n",
+            FIRST,
+            {
+                "cpu,cpuacct/docker/a/cpu.cfs_quota_us": "400000\n",
+                "cpu,cpuacct/docker/a/cpu.cfs_period_us": "100000\n",
+                "cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
+                "cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+            },
+            [4.0],
+        ),
+        # In a container the group's path is that of the machine, and the mount begins there.
+        (
+            "3:cpu,cpuacct:/docker/a\n",
+            FIRST.replace(" / /", " /docker/a /"),
+            {"cpu,cpuacct/cpu.cfs_quota_us": "100000", "cpu,cpuacct/cpu.cfs_period_us": "50000"},
+            [2.0],
+        ),
+        ("", "", {}, []),
+    ],
+)
+def test_quotas_are_those_of_all_groups_around_a_process(
+    groups: str, mounts: str, files: dict[str, str], found: list[float], tmp_path: Path
+) -> None:
+    assert quotas(tmp_path, groups, mounts, files) == found
+
+
+@pytest.mark.parametrize(("quota", "expected"), [([], 8), ([0.5], 1), ([1.5, 4.0], 2), ([64.0], 8), ([8.0, 3.0], 3)])
+def test_cores_are_rounded_up_and_never_more_than_the_affinity(
+    quota: list[float], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_quotas", lambda _process: iter(quota))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)))
+    cores.cache_clear()
+    assert cores() == expected
+    cores.cache_clear()
+
+
+def test_people_say_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads() == 3
+    for nonsense in ("", "many", "0"):
+        monkeypatch.setenv("OMP_NUM_THREADS", nonsense)
+        assert threads() == cores()
+
+
+def test_a_real_quota_of_one_core_is_one_thread() -> None:
+    """In a control group of this machine, where this process may make one."""
+    group = CGROUP / "cpu" / f"tunewright-{os.getpid()}"
+    names = ("cpu.cfs_quota_us", "100000", "cgroup.procs")
+    if not (CGROUP / "cpu").is_dir():
+        group, names = CGROUP / group.name, ("cpu.max", "100000 100000", "cgroup.procs")
+    try:
+        group.mkdir()
+        (group / names[0]).write_text(names[1])
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        enter = f"open({str(group / names[2])!r}, 'w').write('0')"
+        code = f"{enter}; from tunewright.core.threads import cores; print(cores())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "1"
+    finally:
+        group.rmdir()
