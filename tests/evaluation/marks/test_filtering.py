@@ -96,6 +96,25 @@ def test_rows_below_the_mark_have_no_weight_in_the_copy(model: LargeModel, tmp_p
     assert found.usd == pytest.approx(10 * price_book().api("gpt-4o").usd(50, 1))
 
 
+def test_marks_that_people_filled_in_are_kept(model: LargeModel, tmp_path: Path) -> None:
+    spec = project(model, tmp_path)
+    _, refusal = leave_out(spec, tmp_path / "runs", tmp_path / "judged", most=0.0)
+    assert refusal
+    file = tmp_path / "judged" / "to_mark.jsonl"
+    rows = read_jsonl(file)
+    file.write_text("".join(json.dumps(row | {"mark": 4}) + "\n" for row in rows), "utf-8")
+    filled = file.read_bytes()
+    leave_out(spec, tmp_path / "runs", tmp_path / "judged", most=0.0)
+    assert file.read_bytes() == filled
+    leave_out(
+        project(model, tmp_path, human_marks="judged/to_mark.jsonl"),
+        tmp_path / "runs",
+        tmp_path / "judged",
+        unproven=True,
+    )
+    assert file.read_bytes() == filled
+
+
 def test_the_mark_decides_which(model: LargeModel, tmp_path: Path) -> None:
     assert judged(project(model, tmp_path, least_mark=2)).left_out == 1
     assert leave_out(project(model, tmp_path, least_mark=4), tmp_path / "runs", tmp_path / "other")[0].left_out == 3

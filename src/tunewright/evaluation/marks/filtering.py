@@ -37,6 +37,7 @@ from tunewright.evaluation.marks.rows import (
     TO_MARK,
     folder_beside,
     judged_rows,
+    keep_marks,
     require_replaceable,
     write_copy,
 )
@@ -158,6 +159,7 @@ def leave_out(
                 unreadable = write_copy(spec, folder, lambda text: _is_below(marker.of(text), settings.least_mark))
             judged = replace(judged, unreadable=unreadable)
             write_json(folder / SUMMARY, asdict(judged))
+            keep_marks(output, folder)
     return judged, refusal
 
 

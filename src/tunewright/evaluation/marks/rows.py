@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tunewright.config import Spec
+from tunewright.core.artifacts import read_jsonl
 from tunewright.core.errors import UserError
 from tunewright.data.job import columns_of
 from tunewright.data.readers import Fault, quarantine_line, read, write_chat
@@ -83,6 +85,21 @@ def require_replaceable(spec: Spec, output: Path) -> None:
         raise UserError("This folder isn't empty; it was left as it is.", where=output, fix="Name another with --out.")
     if any(file.path.resolve().is_relative_to(output.resolve()) for file in files(spec.path(spec.data.train))):
         raise UserError("The training data lie in this folder.", where=output, fix="Name another with --out.")
+
+
+def keep_marks(output: Path, folder: Path) -> None:
+    """Carry the marks that people have filled in over into the new folder."""
+    file = output / TO_MARK
+    if file.is_file() and not _is_blank(file):
+        shutil.copyfile(file, folder / TO_MARK)
+
+
+def _is_blank(file: Path) -> bool:
+    """Whether nobody has touched the rows to mark."""
+    try:
+        return all(row["mark"] is None for row in read_jsonl(file))
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 @contextmanager
