@@ -57,6 +57,7 @@ FIRST = "35 30 0:31 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:15 - cgroup cg
             {"cpu,cpuacct/cpu.cfs_quota_us": "100000", "cpu,cpuacct/cpu.cfs_period_us": "50000"},
             [2.0],
         ),
+        ("0::/\n", "31 23 0:27 / /mnt rw - tmpfs  rw\n" + SECOND, {"cpu.max": "100000 100000"}, [1.0]),
         ("", "", {}, []),
     ],
 )

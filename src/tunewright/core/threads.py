@@ -40,14 +40,15 @@ def _quotas(process: Path) -> Iterator[float]:
         process: its folder in /proc.
     """
     try:
-        groups = (process / "cgroup").read_text().splitlines()
-        mounts = (process / "mountinfo").read_text().splitlines()
+        groups, mounts = (
+            (process / name).read_text(errors="surrogateescape").splitlines() for name in ("cgroup", "mountinfo")
+        )
     except OSError:  # not Linux
         return
     for line in mounts:
         before, _, after = line.partition(" - ")
-        root, place = before.split()[3:5]
-        kind, _, options = after.split(maxsplit=2)
+        root, place = before.split(" ")[3:5]
+        kind, *_, options = after.split(" ")
         for group in groups:
             number, controllers, path = group.split(":", 2)
             is_second = kind == "cgroup2" and number == "0" and not controllers
