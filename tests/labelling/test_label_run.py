@@ -23,7 +23,7 @@ from tunewright.labelling.people import queue_of
 from tunewright.labelling.run import forecast, label
 from tunewright.labelling.summary import summary
 from tunewright.monitoring.store import open_store
-from tunewright.monitoring.store.tables import Capture
+from tunewright.monitoring.store.tables import Capture, Review
 from tunewright.tasks import Example
 
 pytestmark = pytest.mark.slow
@@ -128,6 +128,21 @@ def test_the_budget_ends_the_asking_and_loses_nothing(play: Callable[..., LargeM
     assert asked < 300
 
 
+def test_a_budget_that_ends_leaves_rows_that_all_teachers_answered(
+    play: Callable[..., LargeModel], tmp_path: Path
+) -> None:
+    one, two = play(1.0), play(1.0, "two")
+    apis = {"one": one.url, "two": two.url}
+    whole = label(project(tmp_path, apis, count=120, people=10))
+    assert whole.asked == 120
+    more = project(tmp_path, apis, count=400, people=10, budget_usd=1.7 * whole.usd)
+    report = label(more)
+    assert report.is_spent
+    assert 120 <= report.asked < 400
+    assert report.training == report.asked - 10
+    assert whole.usd <= report.usd <= 1.7 * whole.usd
+
+
 def test_a_teacher_that_fails_is_one_paragraph_and_what_was_paid_stays(
     play: Callable[..., LargeModel], tmp_path: Path
 ) -> None:
@@ -159,6 +174,9 @@ def test_what_teaches_most_is_asked_first(play: Callable[..., LargeModel], tmp_p
     assert label(spec).asked == 120
     assert len(played.asked) == 120
     assert rows_of(spec, "train.jsonl") == first
+    assert label(project(tmp_path, {"api": played.url}, count=310, people=20, rows=100)).asked == 120
+    assert len(played.asked) == 120
+    assert rows_of(spec, "train.jsonl") == first
 
 
 def test_the_sample_stays_where_requests_are_added(play: Callable[..., LargeModel], tmp_path: Path) -> None:
@@ -172,6 +190,26 @@ def test_the_sample_stays_where_requests_are_added(play: Callable[..., LargeMode
     report = label(spec)
     assert (report.sample, report.test) == (30, 20)
     assert rows_of(spec, "test.jsonl") == before
+
+
+def test_what_people_said_stays_where_the_file_changes_and_what_they_took_back_goes(
+    play: Callable[..., LargeModel], tmp_path: Path
+) -> None:
+    apis = {"api": play(1.0).url}
+    spec = project(tmp_path, apis, count=60, people=20, two_people=0)
+    label(spec)
+    answer(spec)
+    assert label(spec).test == 20
+    (tmp_path / "requests.jsonl").write_text(json.dumps({"text": text(999)}), "utf-8")
+    assert label(spec).test == 0
+    assert {len(rows_of(spec, name)) for name in ("people.jsonl",)} == {20}
+    spec = project(tmp_path, apis, count=60, people=20, two_people=0)
+    assert label(spec).test == 20
+    with closing(open_store(spec)) as store, store.session() as session:
+        for review in session.query(Review).limit(5).all():
+            review.undone = review.time
+        session.commit()
+    assert label(spec).test == 15
 
 
 def test_people_who_differ_make_no_test_row_until_somebody_settles(

@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import make_spec
 from tunewright.labelling.requests import Unlabelled
 from tunewright.labelling.stand_ins import Hidden, StandIns
+from tunewright.pii.gazetteer import gazetteer
 from tunewright.tasks import task_of
 
 PROPERTIES = {"name": {"type": "string"}, "born": {"type": "string"}, "total": {"type": "number"}}
@@ -40,10 +41,7 @@ def test_a_request_is_read_without_its_personal_data_and_a_key_repeats_that(stan
 def test_a_text_gets_the_values_back_word_by_word(stand_ins: StandIns) -> None:
     hidden = stand_ins.hidden(LETTER)
     whole, first = stand_in_of(hidden, "Anna Schmidt"), stand_in_of(hidden, "Anna")
-    assert (
-        stand_ins.answer(WRITE, LETTER, f"Dear {first}, or {whole}. {first}s")
-        == f"Dear Anna, or Anna Schmidt. {first}s"
-    )
+    assert stand_ins.answer(WRITE, LETTER, f"Dear {first}, or {whole}.") == "Dear Anna, or Anna Schmidt."
 
 
 def test_a_record_gets_the_values_back(stand_ins: StandIns) -> None:
@@ -55,9 +53,36 @@ def test_a_record_gets_the_values_back(stand_ins: StandIns) -> None:
 
 
 def test_a_stand_in_in_another_form_is_no_answer(stand_ins: StandIns) -> None:
-    month, day, year = stand_in_of(stand_ins.hidden(LETTER), "03/14/1975").split("/")
-    given = FIELDS.canonical(json.dumps({"born": f"{year}-{month}-{day}"}))
-    assert stand_ins.answer(FIELDS, LETTER, given) is None
+    hidden = stand_ins.hidden(LETTER)
+    month, day, year = stand_in_of(hidden, "03/14/1975").split("/")
+    name = stand_in_of(hidden, "Schmidt")
+    for record in ({"born": f"{year}-{month}-{day}"}, {"name": name.upper()}, {"name": f"{name}s want their money"}):
+        assert stand_ins.answer(FIELDS, LETTER, FIELDS.canonical(json.dumps(record))) is None
+    assert stand_ins.answer(WRITE, LETTER, f"The {name}s were born on {year}-{month}-{day}.") is None
+
+
+def test_what_a_teacher_concludes_is_an_answer(stand_ins: StandIns) -> None:
+    phone = Unlabelled("3", "Call +1 415 555 2671. We lost both keys, says Anna Schmidt.")
+    for count in range(10):
+        given = FIELDS.canonical(json.dumps({"total": count, "name": "no"}))
+        assert stand_ins.answer(FIELDS, phone, given) == given
+
+
+def test_a_stand_in_of_two_persons_has_no_way_back() -> None:
+    firsts = [name.title() for name in sorted(gazetteer().given)[::10][:200]]
+    row = Unlabelled("4", "\n".join(f"My name is {name} Schmidt." for name in firsts))
+    lost = 0
+    for seed in range(2):
+        made = StandIns(bytes([seed]) * 32)
+        hidden = made.hidden(row)
+        for stand_in in hidden.stand_ins - {each for each, _ in hidden.pairs}:
+            lost += 1
+            assert made.answer(WRITE, row, f"Dear {stand_in}") is None
+    assert lost
+
+
+def test_no_log_shows_a_request(stand_ins: StandIns) -> None:
+    assert "Anna" not in repr(stand_ins.hidden(LETTER))
 
 
 def test_there_is_a_way_back_from_many_names() -> None:

@@ -13,6 +13,7 @@ from tunewright.labelling.choosing import Cover
 from tunewright.labelling.dawid_skene import NONE, Indices, dawid_skene
 from tunewright.labelling.people import PeoplesAnswer
 from tunewright.labelling.requests import Unlabelled, draw_sample
+from tunewright.labelling.settling import settle
 from tunewright.labelling.trust import LEAST_TRUST, learn_trust
 from tunewright.labelling.votes import Vote, elect
 from tunewright.tasks import task_of
@@ -63,6 +64,24 @@ def test_fields_that_most_teachers_read_alike_are_joined() -> None:
     found = elect(FIELDS, "Miller 6", votes(*zip("abc", given, strict=True)))
     assert found
     assert json.loads(found.answer) == {"name": "Miller", "total": 6}
+
+
+def test_a_label_that_the_tables_choose_has_the_agreement_of_those_who_said_it() -> None:
+    random = np.random.default_rng(0)
+    rows = [Unlabelled(str(number), f"text {number}") for number in range(200)]
+    given = {}
+    for number, row in enumerate(rows):
+        right = LABELS[number % len(LABELS)]
+        wrong = [right if random.random() < 0.5 else LABELS[0] for _ in range(2)]
+        given[row.id] = votes(("good", right), ("poor", wrong[0]), ("other", wrong[1]))
+    settled = settle(ROUTE, rows, given, {}, [])
+    overruled = 0
+    for row in rows:
+        label = settled.labels[row.id]
+        share = sum(vote.answer == label.answer for vote in given[row.id]) / 3
+        assert label.agreement == pytest.approx(share)
+        overruled += share < 0.5
+    assert overruled
 
 
 def test_the_text_that_is_most_like_the_others_is_elected() -> None:

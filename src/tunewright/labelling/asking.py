@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from typing import Any
 
-from tunewright.config import ApiSpec, Spec, TeacherSpec
+from tunewright.config import Spec, TeacherSpec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say, track
 from tunewright.economics import price_book
@@ -22,6 +25,9 @@ from tunewright.labelling.requests import Unlabelled
 from tunewright.labelling.stand_ins import StandIns
 from tunewright.labelling.votes import Vote
 from tunewright.tasks import Task
+
+_BLOCK = 100
+"""Requests that all teachers answer before the next ones are asked."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Lessons:
     """By the request's id, the teachers in the spec's order. A request that not all teachers answered has none."""
     days: dict[str, str]
     """By the request's id, the day on which its last vote was paid."""
-    usd: float
+    usd: float = 0.0
     """What all of these answers cost, those included that were paid for earlier."""
     is_spent: bool = False
     """Whether the budget ended the asking."""
@@ -98,64 +104,94 @@ def teachers_of(spec: Spec, *, asked: bool = True) -> list[Teacher]:
     ]
 
 
-def ask_teachers(
-    spec: Spec,
-    teachers: Sequence[Teacher],
-    rows: Sequence[Unlabelled],
-    stand_ins: StandIns,
-    paid: PaidAnswers,
-    usd: float,
-) -> Lessons:
-    """The votes of all teachers on some requests. Answers that were paid for before are not paid again.
+class Asker:
+    """Asks all teachers, within one budget. Answers that were paid for before are not paid again, but count in it.
 
     Args:
         stand_ins: what teachers read in place of personal data.
-        usd: what may be spent.
-
-    Raises:
-        UserError: an endpoint refuses, or can't be reached. The answers so far are kept.
     """
-    replies: dict[str, dict[str, list[Vote]]] = defaultdict(dict)
-    days: dict[str, str] = {}
-    spent, is_spent = 0.0, False
-    for teacher in teachers:
+
+    def __init__(self, spec: Spec, teachers: Sequence[Teacher], stand_ins: StandIns, paid: PaidAnswers):
+        assert spec.label
+        self._spec, self._teachers, self._stand_ins, self._paid = spec, teachers, stand_ins, paid
+        self._usd = spec.label.budget_usd
+        self._budgets = {each.name: Budget(self._usd, each.price, "label", "rows") for each in teachers}
+        self.lessons = Lessons({}, {})
+
+    def ask(self, rows: Sequence[Unlabelled]) -> None:
+        """Ask about some requests, and add the votes to `lessons`. Once the budget has ended the asking, only answers
+        that are paid already are added.
+
+        Raises:
+            UserError: an endpoint refuses, or can't be reached. The answers so far are kept.
+        """
+        replies: dict[str, dict[str, list[Vote]]] = defaultdict(dict)
+        done, total = 0, len(rows) * sum(each.settings.samples for each in self._teachers)
+        with track("label", max(total, 1), "answers") as tracker:
+            # Block by block, so that all teachers have answered the same requests where the budget ends the asking.
+            for start, teacher in product(range(0, len(rows), _BLOCK), self._teachers):
+                some, samples = rows[start : start + _BLOCK], teacher.settings.samples
+                questions = questions_of(self._spec, teacher, some, self._stand_ins)
+                answers = self._answers(teacher, questions, partial(_shifted, tracker.update, done))
+                done += len(questions)
+                for number, row in enumerate(some):
+                    mine = [answers.get(number * samples + sample) for sample in range(samples)]
+                    if whole := [each for each in mine if each is not None]:
+                        replies[row.id][teacher.name] = [_vote(teacher, row, each, self._stand_ins) for each in whole]
+                        day = self._paid.day(self._key(teacher, questions[number * samples]))
+                        self.lessons.days[row.id] = max(self.lessons.days.get(row.id, ""), day)
+        for row in rows:
+            if len(by_teacher := replies.get(row.id, {})) == len(self._teachers):
+                self.lessons.votes[row.id] = [vote for each in self._teachers for vote in by_teacher[each.name]]
+                self.lessons.pseudonymised += bool(self._stand_ins.hidden(row).pairs)
+        self.lessons.usd = sum(each.spent for each in self._budgets.values())
+
+    def is_paid(self, row: Unlabelled) -> bool:
+        """Whether every teacher has answered a request already."""
+        return all(
+            self._paid.get(self._key(teacher, each))
+            for teacher in self._teachers
+            for each in questions_of(self._spec, teacher, [row], self._stand_ins)
+        )
+
+    def _answers(
+        self, teacher: Teacher, questions: Sequence[Question], update: Callable[[int], None]
+    ) -> dict[int, Paid]:
+        """The answers by the index of their question; after the budget's end, those that are paid already."""
         assert teacher.endpoint
-        questions = questions_of(spec, teacher, rows, stand_ins)
-        api, samples = spec.asked_apis[teacher.name], teacher.settings.samples
-        budget = Budget(max(0.0, usd - spent), teacher.price, "label", "rows")
+        budget = self._budgets[teacher.name]
+        if self.lessons.is_spent:
+            return self._kept(teacher, questions, budget)
+        budget.limit = self._usd - sum(each.spent for each in self._budgets.values() if each is not budget)
         try:
-            with track(f"label, {teacher.name}", max(len(questions), 1), "answers") as tracker:
-                answers = answers_of(teacher.endpoint, questions, paid, budget, tracker.update)
+            return answers_of(teacher.endpoint, questions, self._paid, budget, update)
         except BudgetSpent as error:
             say(f"  {error.paragraph()}")
-            is_spent = True
-            answers = _kept(api, questions, paid)
-        spent += budget.spent
-        for number, row in enumerate(rows):
-            mine = [answers.get(number * samples + sample) for sample in range(samples)]
-            if whole := [each for each in mine if each is not None]:
-                replies[row.id][teacher.name] = [_vote(teacher, row, each, stand_ins) for each in whole]
-                key = cache_key(*address_of(api), questions[number * samples], api.protocol)
-                days[row.id] = max(days.get(row.id, ""), paid.day(key))
-        if is_spent:
-            break
-    votes = {
-        key: [vote for teacher in teachers for vote in by_teacher[teacher.name]]
-        for key, by_teacher in replies.items()
-        if len(by_teacher) == len(teachers)
-    }
-    pseudonymised = sum(row.id in votes and bool(stand_ins.hidden(row).pairs) for row in rows)
-    return Lessons(votes, days, spent, is_spent, pseudonymised)
+            self.lessons.is_spent = True
+            return self._kept(teacher, questions)
+
+    def _kept(self, teacher: Teacher, questions: Sequence[Question], budget: Budget | None = None) -> dict[int, Paid]:
+        """The answers that are paid.
+
+        Args:
+            budget: counts their cost; None: it has.
+        """
+        found: dict[int, Paid] = {}
+        for index, each in enumerate(questions):
+            for asked in (each, each.wider):
+                if answer := self._paid.get(self._key(teacher, asked)):
+                    found[index] = answer
+                    if budget:
+                        budget.count(asked.size, asked.most, answer)
+        return found
+
+    def _key(self, teacher: Teacher, asked: Question) -> list[Any]:
+        api = self._spec.asked_apis[teacher.name]
+        return cache_key(*address_of(api), asked, api.protocol)
 
 
-def _kept(api: ApiSpec, questions: Sequence[Question], paid: PaidAnswers) -> dict[int, Paid]:
-    """The answers that are paid, by the index of their question."""
-    found: dict[int, Paid] = {}
-    for index, each in enumerate(questions):
-        for asked in (each, each.wider):
-            if answer := paid.get(cache_key(*address_of(api), asked, api.protocol)):
-                found[index] = answer
-    return found
+def _shifted(update: Callable[[int], None], before: int, count: int) -> None:
+    update(before + count)
 
 
 def _vote(teacher: Teacher, row: Unlabelled, reply: Paid, stand_ins: StandIns) -> Vote:

@@ -80,21 +80,21 @@ def ask_people(
             session.execute(store.insert(Capture).on_conflict_do_nothing(), list(some))
 
 
-def answers_of_people(store: Store, name: str, rows: Sequence[Unlabelled]) -> dict[str, PeoplesAnswer]:
-    """People's answers by the request's id."""
+def answers_of_people(store: Store, name: str, rows: Sequence[Unlabelled]) -> dict[str, PeoplesAnswer | None]:
+    """People's answers by the request's id; None where they took all of them back."""
     asked = {_capture_id(name, row.id): row.id for row in rows}
     given: defaultdict[str, list[Review]] = defaultdict(list)
     with store.session() as session:
         for some in pieces(list(asked)):
-            query = select(Review).where(
-                Review.capture_id.in_(some), Review.source.in_(EXPERT), Review.undone.is_(None)
-            )
+            query = select(Review).where(Review.capture_id.in_(some), Review.source.in_(EXPERT))
             for review in session.scalars(query.order_by(Review.number)):
                 given[asked[review.capture_id]].append(review)
-    return {key: _answer(reviews) for key, reviews in given.items()}
+    return {key: _answer([each for each in reviews if each.undone is None]) for key, reviews in given.items()}
 
 
-def _answer(reviews: Sequence[Review]) -> PeoplesAnswer:
+def _answer(reviews: Sequence[Review]) -> PeoplesAnswer | None:
+    if not reviews:
+        return None
     settled = [each for each in reviews if each.source == "settle"]
     first = tuple(each.answer for each in reviews if each.source != "settle")
     if settled:

@@ -7,8 +7,9 @@ counts, nothing is asked twice, and the files are written anew.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
 from tunewright.evaluation.api.baseline import CostForecast
 from tunewright.evaluation.api.paid import PAID, PaidAnswers
-from tunewright.labelling.asking import (
-    Lessons,
-    Teacher,
-    ask_teachers,
-    label_forecast,
-    teachers_of,
-)
+from tunewright.labelling.asking import Asker, Lessons, label_forecast, teachers_of
 from tunewright.labelling.choosing import Cover, doubts_about
 from tunewright.labelling.people import PeoplesAnswer, answers_of_people, ask_people
 from tunewright.labelling.requests import Requests, Unlabelled, draw_sample, personal_share, read_requests
@@ -74,7 +69,8 @@ def label(spec: Spec) -> LabelReport:
     with sole_writer(folder):
         sample = _sample(folder, requests.rows, settings, spec.seed)
         with PaidAnswers(runs / PAID) as paid:
-            lessons, asked = _ask(spec, task, teachers, requests.rows, sample, _stand_ins(spec, make=True), paid)
+            asker = Asker(spec, teachers, _stand_ins(spec, make=True), paid)
+            lessons, asked = _ask(spec, task, asker, requests.rows, sample)
         with closing(open_store(spec)) as store:
             people = _people(spec, store, folder, requests.rows)
             settled = settle(task, asked, lessons.votes, people, sample)
@@ -108,64 +104,42 @@ def _stand_ins(spec: Spec, *, make: bool) -> StandIns:
 
 
 def _sample(folder: Path, rows: Sequence[Unlabelled], settings: LabelSpec, seed: int) -> list[str]:
-    """The random sample, which is drawn once."""
+    """The random sample, which is drawn once. The file goes on holding requests that are in no file any more."""
     file = folder / SAMPLE
-    before = [row["id"] for row in read_jsonl(file)] if file.exists() else []
-    drawn = draw_sample(rows, settings.people, seed, before)
+    before = {row["id"]: row for row in (read_jsonl(file) if file.exists() else ())}
+    drawn = draw_sample(rows, settings.people, seed, list(before))
     texts = {row.id: row.text for row in rows}
-    if drawn != before:
-        write_jsonl(file, ({"id": key, "text": texts[key]} for key in drawn))
+    if not before.keys() >= set(drawn):
+        write_jsonl(file, (before | {key: {"id": key, "text": texts[key]} for key in drawn}).values())
     return drawn
 
 
 def _ask(
-    spec: Spec,
-    task: Task,
-    teachers: Sequence[Teacher],
-    rows: Sequence[Unlabelled],
-    sample: Sequence[str],
-    stand_ins: StandIns,
-    paid: PaidAnswers,
+    spec: Spec, task: Task, asker: Asker, rows: Sequence[Unlabelled], sample: Sequence[str]
 ) -> tuple[Lessons, list[Unlabelled]]:
     """(the votes, the requests that have them). The sample comes first, then what teaches most."""
     settings, of_sample = _settings(spec), set(sample)
-    left = settings.budget_usd
-    lessons = Lessons({}, {}, 0.0)
-
-    def ask(some: Sequence[Unlabelled]) -> None:
-        nonlocal left
-        found = ask_teachers(spec, teachers, some, stand_ins, paid, left)
-        left -= found.usd
-        lessons.votes.update(found.votes)
-        lessons.days.update(found.days)
-        lessons.usd += found.usd
-        lessons.pseudonymised += found.pseudonymised
-        lessons.is_spent = lessons.is_spent or found.is_spent
-
-    ask([row for row in rows if row.id in of_sample])
+    asker.ask([row for row in rows if row.id in of_sample])
     others = [row for row in rows if row.id not in of_sample]
     if settings.rows is None or settings.rows >= len(others):
-        if not lessons.is_spent:
-            ask(others)
+        asker.ask(others)
     else:
-        _ask_in_rounds(spec, task, others, settings.rows, lessons, ask)
-    return lessons, [row for row in rows if row.id in lessons.votes]
+        _ask_in_rounds(task, others, settings.rows, asker, spec.seed)
+    return asker.lessons, [row for row in rows if row.id in asker.lessons.votes]
 
 
-def _ask_in_rounds(
-    spec: Spec,
-    task: Task,
-    rows: Sequence[Unlabelled],
-    most: int,
-    lessons: Lessons,
-    ask: Callable[[Sequence[Unlabelled]], None],
-) -> None:
-    """Ask about the requests that teach most, in rounds, so that a cheap model's doubts choose the later ones."""
-    texts = [row.text for row in rows]
-    cover = Cover(texts, spec.seed)
-    free = np.ones(len(rows), bool)
+def _ask_in_rounds(task: Task, rows: Sequence[Unlabelled], most: int, asker: Asker, seed: int) -> None:
+    """Ask about the requests that teach most, in rounds, so that a cheap model's doubts choose the later ones. Requests
+    with paid answers come first, whatever has been added to the file since."""
+    texts, lessons = [row.text for row in rows], asker.lessons
+    cover, free = Cover(texts, seed), np.ones(len(rows), bool)
     is_labels = isinstance(task.constraint, OneOf)
     size = max(_LEAST_ROUND, -(-most // _ROUNDS)) if is_labels else most
+    paid = [number for number, row in enumerate(rows) if asker.is_paid(row)][:most]
+    cover.add(paid)
+    free[paid] = False
+    asker.ask([rows[number] for number in paid])
+    most -= len(paid)
     while most and not lessons.is_spent:
         doubts = None
         if is_labels:
@@ -174,7 +148,7 @@ def _ask_in_rounds(
         chosen = cover.choose(min(size, most), doubts, among=free)
         if not chosen:
             return
-        ask([rows[number] for number in chosen])
+        asker.ask([rows[number] for number in chosen])
         free[chosen] = False
         most -= len(chosen)
 
@@ -184,22 +158,20 @@ def _elected(task: Task, row: Unlabelled, lessons: Lessons) -> Elected | None:
 
 
 def _people(spec: Spec, store: Store, folder: Path, rows: Sequence[Unlabelled]) -> dict[str, PeoplesAnswer]:
-    """People's answers: those of the store, and those that an earlier run has kept."""
-    file = folder / PEOPLE
-    kept = {
-        row["id"]: PeoplesAnswer(row["answer"], tuple(row["first"]), row["is_settled"])
-        for row in (read_jsonl(file) if file.exists() else ())
+    """People's answers to these requests: those of the store, and those that an earlier run has kept. The file goes on
+    holding answers to requests that are in no file any more."""
+    file, texts = folder / PEOPLE, {row.id: row.text for row in rows}
+    kept = {row["id"]: row for row in (read_jsonl(file) if file.exists() else ())}
+    for key, said in answers_of_people(store, spec.name, rows).items():
+        kept.pop(key, None)
+        if said:
+            kept[key] = {"id": key, "text": texts[key]} | asdict(said)
+    write_jsonl(file, (kept[key] for key in sorted(kept)))
+    return {
+        key: PeoplesAnswer(row["answer"], tuple(row["first"]), row["is_settled"])
+        for key, row in kept.items()
+        if key in texts
     }
-    texts = {row.id: row.text for row in rows}
-    found = {key: each for key, each in (kept | answers_of_people(store, spec.name, rows)).items() if key in texts}
-    write_jsonl(
-        file,
-        (
-            {"id": key, "text": texts[key], "answer": each.answer, "first": each.first, "is_settled": each.is_settled}
-            for key, each in sorted(found.items())
-        ),
-    )
-    return found
 
 
 def _disputed(

@@ -13,7 +13,7 @@ from tunewright.labelling.dawid_skene import NONE, Estimate, dawid_skene
 from tunewright.labelling.people import PeoplesAnswer
 from tunewright.labelling.requests import Unlabelled
 from tunewright.labelling.trust import Floats, Trust, learn_trust
-from tunewright.labelling.votes import Vote, agreement, elect, own_answer
+from tunewright.labelling.votes import Vote, agreement, elect, own_answer, support
 from tunewright.tasks import Task
 from tunewright.tasks.base import OneOf
 
@@ -85,8 +85,8 @@ def settle(
     # Without people's word the tables are too sure of themselves: teachers err alike.
     weights = trust.of(scores if trust.coefficients is not None else agreements, opinions)
     labels = {
-        row.id: Labelled(row, answer, float(agreement), float(weight))
-        for row, answer, agreement, weight in zip(kept, answers, agreements, weights, strict=True)
+        row.id: Labelled(row, answer, support(task, row.text, votes[row.id], answer), float(weight))
+        for row, answer, weight in zip(kept, answers, weights, strict=True)
     }
     return SettledLabels(labels, own, trust.coefficients is not None)
 

@@ -6,8 +6,9 @@ import json
 import os
 import re
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,25 @@ from tunewright.labelling.requests import Unlabelled
 from tunewright.pii import Pseudonymiser, Replacement
 from tunewright.tasks import Task
 from tunewright.tasks.base import JsonRecord, OneOf, SomeOf, Unfit
-from tunewright.tasks.measures import is_in, leaves
+from tunewright.tasks.measures import bare, is_in, leaves
 
 KEY = "stand-ins.key"
 """The file in `labels` whose key repeats the stand-ins, so that paid answers are found again."""
 _ATTEMPTS = 8
+_LEAST = 4
+"""Letters and digits from which on a value is known again in another form."""
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]{2,})?")
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """A request as teachers read it."""
+    """A request as teachers read it. Its repr omits all texts, so that no log shows them."""
 
-    text: str
-    pairs: tuple[tuple[str, str], ...] = ()
-    """(stand-in, value), the longest stand-ins first."""
+    text: str = field(repr=False)
+    pairs: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """(stand-in, value), the longest stand-ins first; without those that stand for two values."""
+    stand_ins: frozenset[str] = field(default=frozenset(), repr=False)
+    """All of them."""
 
     def shown(self, text: str) -> str:
         """A text with the values in place of their stand-ins."""
@@ -38,6 +43,22 @@ class Hidden:
         values = dict(self.pairs)
         anyone = "|".join(re.escape(stand_in) for stand_in, _ in self.pairs)
         return re.sub(rf"(?<!\w)(?:{anyone})(?!\w)", lambda match: values[match[0]], text)
+
+    def is_left_in(self, value: str, request: str) -> bool:
+        """Whether a stand-in is still in a value, in whatever form: in capitals, a number without its spaces, a date
+        written otherwise."""
+        return any(_is_of(stand_in, value, request) for stand_in in self.stand_ins)
+
+
+def _is_of(stand_in: str, value: str, request: str) -> bool:
+    if stand_in.isalpha():
+        words = {word.removesuffix("s") for word in re.findall(r"[^\W\d_]+", value.casefold())}
+        return stand_in.casefold().removesuffix("s") in words
+    form, given = bare(stand_in), bare(value)
+    if len(form) >= _LEAST and form in given and form not in bare(request):
+        return True
+    has_digit = any(map(str.isdigit, given))
+    return len(given) >= _LEAST and has_digit and is_in(value, stand_in) and not is_in(value, request)
 
 
 class StandIns:
@@ -61,19 +82,19 @@ class StandIns:
     def answer(self, task: Task, row: Unlabelled, answer: str) -> str | None:
         """A teacher's answer, in canonical form, with the values of the request.
 
-        None: a value of a record comes from a stand-in but in another form, such as a date that was written otherwise.
+        None: a stand-in is still in it, in another form or without a way back, so what it stands for can't be told.
         """
         hidden = self.hidden(row)
         if not hidden.pairs or isinstance(task.constraint, OneOf | SomeOf):
             return answer
         if not isinstance(task.constraint, JsonRecord):
-            return hidden.shown(answer)
-        given = json.loads(answer)
-        whole = _mapped(given, hidden.shown)
-        if _of_stand_ins(given, hidden.text) - _of_stand_ins(whole, row.text):
+            text = hidden.shown(answer)
+            return None if hidden.is_left_in(text, row.text) else text
+        record = _mapped(json.loads(answer), hidden.shown)
+        if any(hidden.is_left_in(value, row.text) for _, value in leaves(record)):
             return None
         try:
-            return task.canonical(json.dumps(whole, ensure_ascii=False))
+            return task.canonical(json.dumps(record, ensure_ascii=False))
         except Unfit:
             return None
 
@@ -97,11 +118,15 @@ def key_of(folder: Path, *, make: bool) -> bytes:
 def _hidden(text: str, key: bytes) -> Hidden:
     for attempt in range(_ATTEMPTS):
         hidden, found = Pseudonymiser(key + bytes([attempt])).replaced(text)
-        pairs = dict(pair for each in found for pair in _pairs(each))
+        values = defaultdict[str, set[str]](set)
+        for stand_in, value in (pair for each in found for pair in _pairs(each)):
+            values[stand_in].add(value)
         # Names are drawn from few, so two of a text may get the same one. Then there is no way back.
-        if len(pairs) == len({pair for each in found for pair in _pairs(each)}):
+        pairs = {stand_in: of.pop() for stand_in, of in values.items() if len(of) == 1}
+        if len(pairs) == len(values):
             break
-    return Hidden(hidden, tuple(sorted(pairs.items(), key=lambda pair: -len(pair[0]))))
+    longest = sorted(pairs.items(), key=lambda pair: -len(pair[0]))
+    return Hidden(hidden, tuple(longest), frozenset(values))
 
 
 def _pairs(replaced: Replacement) -> Sequence[tuple[str, str]]:
@@ -111,11 +136,6 @@ def _pairs(replaced: Replacement) -> Sequence[tuple[str, str]]:
         return whole
     words = zip(_WORD.findall(replaced.stand_in), _WORD.findall(replaced.value), strict=True)
     return [*whole, *(pair for pair in words if len(pair[0]) > 1 and not pair[0].islower())]
-
-
-def _of_stand_ins(record: Any, text: str) -> set[int]:
-    """The places of a record's values that stand in a text."""
-    return {place for place, (_, value) in enumerate(leaves(record)) if is_in(value, text)}
 
 
 def _mapped(value: Any, change: Callable[[str], str]) -> Any:

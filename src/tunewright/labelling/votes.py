@@ -36,39 +36,48 @@ def elect(task: Task, request: str, votes: Sequence[Vote]) -> Elected | None:
     Two labels agree or they don't; records and texts agree as far as the task's primary metric says. Of records, the
     one of which each field has the most votes is chosen from too, though nobody may have given it whole.
     """
-    asked = Counter(vote.teacher for vote in votes)
-    shares = [1 / (len(asked) * asked[vote.teacher]) for vote in votes]
     given = dict.fromkeys(vote.answer for vote in votes if vote.answer is not None)
     if not given:
         return None
-    if isinstance(task.constraint, JsonRecord) and len(given) > 1 and (joined := _by_field(task, votes, shares)):
+    if isinstance(task.constraint, JsonRecord) and len(given) > 1 and (joined := _by_field(task, votes)):
         given = {joined: None} | given
-    sums = {
-        answer: sum(
-            share * agreement(task, request, vote.answer, answer)
-            for vote, share in zip(votes, shares, strict=True)
-            if vote.answer is not None
-        )
-        for answer in given
-    }
+    sums = {answer: support(task, request, votes, answer) for answer in given}
     best = max(given, key=lambda answer: round(sums[answer], 9))
-    return Elected(best, min(1.0, sums[best]))
+    return Elected(best, sums[best])
 
 
-def _by_field(task: Task, votes: Sequence[Vote], shares: Sequence[float]) -> str | None:
+def support(task: Task, request: str, votes: Sequence[Vote], answer: str) -> float:
+    """The mean agreement of all votes with an answer, from 0 to 1; see `Elected`."""
+    counted = [
+        share * agreement(task, request, vote.answer, answer)
+        for vote, share in zip(votes, _shares(votes), strict=True)
+        if vote.answer is not None
+    ]
+    return min(1.0, sum(counted))
+
+
+def _shares(votes: Sequence[Vote]) -> list[float]:
+    """What each vote counts: all votes of a teacher together as much as those of another."""
+    asked = Counter(vote.teacher for vote in votes)
+    return [1 / (len(asked) * asked[vote.teacher]) for vote in votes]
+
+
+def _by_field(task: Task, votes: Sequence[Vote]) -> str | None:
     """The record whose fields each have the most votes; None: it does not fit the schema. A record without a field
     votes for leaving it out."""
     records = [
-        (json.loads(vote.answer), share) for vote, share in zip(votes, shares, strict=True) if vote.answer is not None
+        (json.loads(vote.answer), share)
+        for vote, share in zip(votes, _shares(votes), strict=True)
+        if vote.answer is not None
     ]
     chosen = {}
     for name in dict.fromkeys(name for record, _ in records for name in record):
-        tally: dict[str, float] = defaultdict(float)
+        tally: dict[str | None, float] = defaultdict(float)
         for record, share in records:
-            tally[json.dumps(record.get(name))] += share
-        most = json.loads(max(tally, key=lambda value: round(tally[value], 9)))
+            tally[json.dumps(record[name]) if name in record else None] += share
+        most = max(tally, key=lambda value: round(tally[value], 9))
         if most is not None:
-            chosen[name] = most
+            chosen[name] = json.loads(most)
     try:
         return task.canonical(json.dumps(chosen))
     except Unfit:

@@ -25,14 +25,14 @@ class Budget:
     An answer without a token count counts at the highest price it could have.
 
     Args:
-        limit: in USD.
+        limit: in USD; it may be changed while nothing is asked.
         price: the model's price.
         section: the section of the spec whose `budget_usd` is the limit, for error messages.
         fewer: its key that sets how much is asked; empty: there is none.
     """
 
     def __init__(self, limit: float, price: ApiPrice, section: str = "baseline", fewer: str = "sample"):
-        self._limit, self._price = limit, price
+        self.limit, self._price = limit, price
         self.section, self.fewer = section, fewer
         self._changed = Condition()
         self._reserved, self._under_way = 0.0, 0
@@ -53,7 +53,7 @@ class Budget:
         End each reservation by `settle`, `lose` or `release`.
         """
         with self._changed:
-            while self.spent + self._reserved + (amount := self._most(size, most)) > self._limit:
+            while self.spent + self._reserved + (amount := self._most(size, most)) > self.limit:
                 if not self._under_way:
                     raise BudgetReachedError
                 self._changed.wait()
@@ -68,7 +68,7 @@ class Budget:
     def allows(self, usd: float, size: int, most: int) -> bool:
         """Whether an amount can be spent and leave enough for one more request of that size."""
         with self._changed:
-            return self.spent + usd + self._most(size, most) <= self._limit
+            return self.spent + usd + self._most(size, most) <= self.limit
 
     def settle(self, amount: float, size: int, most: int, answer: Paid) -> None:
         """End a reservation with the answer to its request."""
