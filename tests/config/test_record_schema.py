@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import REPOSITORY, spec_data, tunewright
 from tunewright.config import load_money, load_spec
+from tunewright.config.literal import literal_fields
 from tunewright.config.record_schema import record_schema
 from tunewright.core.errors import UserError
 
@@ -97,6 +98,39 @@ def test_every_command_that_reads_a_spec_can_allow_code() -> None:
 def test_a_feature_that_no_grammar_can_express_is_named(part: dict[str, Any], feature: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"can't be confined to this schema: .*{feature}"):
         record_schema({"type": "object", "properties": {"a": part}}, tmp_path)
+
+
+LITERAL = {"type": "string", "x-literal": True}
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ({"type": "number", "x-literal": True}, "goes with `type: string` and a description alone"),
+        ({"type": "string", "x-literal": "yes"}, "goes with"),
+        ({"type": "string", "pattern": "^a$", "x-literal": True}, "goes with"),
+        ({"anyOf": [LITERAL, {"type": "null"}]}, "Around a literal field there is no anyOf"),
+        ({"type": "array", "items": LITERAL, "minItems": 1}, "no minItems"),
+        ({"type": "object", "properties": {"b": LITERAL}, "additionalProperties": True}, "no additionalProperties"),
+        ({"type": "array", "items": {"$ref": "#/$defs/l"}, "maxItems": 3}, "no maxItems"),
+        ({"anyOf": [{"$ref": "#/$defs/l"}, {"type": "null"}]}, "no anyOf"),
+        ({"$ref": "#/$defs/l", "minProperties": 1}, "no minProperties"),
+        ({"type": "object", "properties": {"a\x7f": LITERAL}}, "a name without control characters"),
+        ({"type": "object", "properties": {"b": LITERAL, "c": {"$ref": "#/properties/z"}}}, "names a part of .defs"),
+    ],
+)
+def test_a_literal_field_that_can_t_be_confined_is_refused(part: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    defined = {"l": {"type": "object", "properties": {"what": LITERAL}}}
+    properties = {"a": part, "z": {"type": "string"}}
+    with pytest.raises(UserError, match=reason):
+        record_schema({"type": "object", "properties": properties, "$defs": defined}, tmp_path)
+
+
+def test_literal_fields_are_found_behind_lists_and_references(tmp_path: Path) -> None:
+    line = {"type": "object", "properties": {"what": LITERAL, "count": {"type": "integer"}}}
+    properties = {"name": {**LITERAL, "description": "who"}, "lines": {"type": "array", "items": {"$ref": "#/$defs/l"}}}
+    schema = record_schema({"type": "object", "properties": properties, "$defs": {"l": line}}, tmp_path)
+    assert list(literal_fields(schema)) == ["name", "lines[].what"]
 
 
 def laughs(levels: int) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tunewright.core import threads as module
-from tunewright.core.threads import cores, threads
+from tunewright.core.threads import confine, cores, limited, threads
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -86,8 +87,9 @@ def test_people_say_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
         assert threads() == cores()
 
 
-def test_a_real_quota_of_one_core_is_one_thread() -> None:
-    """In a control group of this machine, where this process may make one."""
+@pytest.fixture
+def one_core() -> Iterator[str]:
+    """Code that enters a control group of this machine with the time of one core."""
     group = CGROUP / "cpu" / f"tunewright-{os.getpid()}"
     names = ("cpu.cfs_quota_us", "100000", "cgroup.procs")
     if not (CGROUP / "cpu").is_dir():
@@ -97,10 +99,30 @@ def test_a_real_quota_of_one_core_is_one_thread() -> None:
         (group / names[0]).write_text(names[1])
     except OSError as error:
         pytest.skip(f"no control group can be made here: {error}")
-    try:
-        enter = f"open({str(group / names[2])!r}, 'w').write('0')"
-        code = f"{enter}; from tunewright.core.threads import cores; print(cores())"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "1"
-    finally:
-        group.rmdir()
+    yield f"open({str(group / names[2])!r}, 'w').write('0')\n"
+    group.rmdir()
+
+
+def said(code: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return done.stdout.strip()
+
+
+def test_a_real_quota_of_one_core_is_one_thread(one_core: str) -> None:
+    assert said(f"{one_core}from tunewright.core.threads import cores; print(cores())") == "1"
+
+
+@pytest.mark.slow
+def test_libraries_use_no_more_threads_than_a_quota_gives(one_core: str) -> None:
+    code = f"{one_core}from tunewright.core.threads import confine, limited; confine()\nimport torch\n"
+    assert said(f"{code}print(limited(), torch.get_num_threads())") == "1 1"
+
+
+def test_without_a_quota_libraries_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_quotas", lambda _process: iter([]))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores.cache_clear()
+    confine()
+    assert (limited(), os.environ.get("OMP_NUM_THREADS")) == (None, None)
+    cores.cache_clear()

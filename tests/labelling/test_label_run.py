@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.responses import JSONResponse
 from typer.testing import CliRunner
 
-from tests.conftest import LABELS
+from tests.conftest import LABELS, make_spec
 from tests.evaluation.large_model import LargeModel, large_model
 from tests.labelling.played import KEY, answer, project, rows_of, teacher, text, truth
 from tunewright.cli import app
@@ -20,6 +21,7 @@ from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.data.readers import Columns, read
 from tunewright.labelling.people import queue_of
+from tunewright.labelling.requests import read_requests
 from tunewright.labelling.run import forecast, label
 from tunewright.labelling.summary import summary
 from tunewright.monitoring.store import open_store
@@ -265,6 +267,31 @@ def test_conversations_are_asked_with_their_earlier_turns(play: Callable[..., La
     (tmp_path / "requests.jsonl").write_text(json.dumps(row), "utf-8")
     label(spec)
     assert played.asked[0]["messages"][-1]["content"] == f"user: {text(0)}\n\nassistant: Yes?\n\nuser: Help"
+
+
+@pytest.mark.parametrize(
+    ("messages", "asked"),
+    [
+        ([("user", [{"type": "text", "text": "Help"}])], "Help"),
+        ([("user", "Hi"), ("user", "Help")], "Hi\n\nHelp"),
+        ([("human", "Help")], None),
+        ([("system", "Be brief."), ("user", "Help")], "Help"),
+        ([("user", "Help"), ("assistant", "Yes?")], None),
+        ([("system", "Be brief.")], None),
+        ([("user", {"a": 1})], None),
+        ("Help", None),
+        ([], None),
+    ],
+)
+def test_requests_are_read_as_conversations_are(messages: Any, asked: str | None, tmp_path: Path) -> None:
+    rows = messages
+    if isinstance(messages, list):
+        rows = [{"role": role, "content": content} for role, content in messages]
+    lines = [{"messages": rows}, {"text": "another"}]
+    (tmp_path / "requests.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    found = read_requests(make_spec(tmp_path), tmp_path / "requests.jsonl")
+    assert [row.text for row in found.rows] == [*([asked] if asked else []), "another"]
+    assert sum(found.left_out.values()) == (asked is None)
 
 
 def test_a_spec_without_teachers_or_requests_is_one_paragraph(tmp_path: Path) -> None:

@@ -242,8 +242,10 @@ ONNX = {"fp32": 1e-5, "int8": 0.06, "int4": 0.35}
 """How far ONNX may stray from torch, as a share of the logits' own spread."""
 
 
-ONNX_CASES = [(family, precision) for family in FAMILIES for precision in ONNX]
-ONNX_CASES += [(family, "fp32") for family in NEWER if family != "gemma4"] + [("qwen3", "int8"), ("gemma3", "int8")]
+ONNX_CASES = [pytest.param(family, precision) for family in FAMILIES for precision in ONNX]
+ONNX_CASES += [pytest.param("qwen3", "int8"), pytest.param("gemma3", "int8")]
+ONNX_CASES += [pytest.param(family, "fp32", marks=pytest.mark.nightly) for family in NEWER if family != "gemma4"]
+"""OpenVINO, which serves by default, is tried with every family each time (tests/inference/test_openvino.py)."""
 
 
 @pytest.mark.parametrize(("family", "precision"), ONNX_CASES)

@@ -29,7 +29,10 @@ def bench() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.nightly if number % 3 else ()) for number, name in enumerate(recipe_names())],
+)
 def test_a_recipe_fits_its_card_and_its_header_is_what_is_predicted(name: str, bench: ModuleType) -> None:
     line = bench.predicted(name)
     assert line in recipe_text(name)

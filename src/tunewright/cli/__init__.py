@@ -12,7 +12,9 @@ def main() -> None:
     from tunewright.cli.app import app
     from tunewright.core.errors import EXIT_GATE, EXIT_INTERRUPTED, EXIT_USER, GateFailed, UserError, as_user_error
     from tunewright.core.progress import say
+    from tunewright.core.threads import confine
 
+    confine()
     try:
         app()
     except UserError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tunewright.config.checking import schema_fault
 from tunewright.config.json_schema import require_bounded
+from tunewright.config.literal import require_literal
 from tunewright.core.errors import UserError, shortened
 from tunewright.core.limits import SCHEMA_BYTES
 from tunewright.core.regular import read_bytes
@@ -121,6 +122,7 @@ def _check(schema: Mapping[str, Any], where: str) -> None:
     if fault := schema_fault(schema):
         place, reason = fault
         raise UserError(f"{place or 'The schema'}: {shortened(reason, 300)}.", where=where, fix="Fix the schema.")
+    require_literal(schema, where)
     if schema.get("type") != "object" or not schema.get("properties"):
         raise UserError(
             "The schema does not describe an object with named fields.",

@@ -164,6 +164,8 @@ SCHEMA_BYTES = 256 << 10
 """Bytes in a record's schema. A saved spec contains it."""
 SCHEMA_NODES = 5_000
 """Schemas in a record's schema with its references resolved. A field is one or two."""
+LITERAL_PIECES = 50_000
+"""Words and signs of a request to which literal fields are confined. llguidance takes about twice as many."""
 SCHEMA_PATTERNS = 100
 """Regular expressions in a schema. Each may take PATTERN_MEMORY."""
 PATTERN_LENGTH = 2_000

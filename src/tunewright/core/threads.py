@@ -24,12 +24,26 @@ def threads() -> int:
     return cores()
 
 
+def limited() -> int | None:
+    """The threads to set in a library that looks at the affinity alone; None: it finds the right number itself."""
+    return cores() if cores() < _allowed() else None
+
+
+def confine() -> None:
+    """Tell libraries that are not loaded yet about a quota, in this process and in those that it starts."""
+    if count := limited():
+        os.environ.setdefault(SETTING, str(count))
+
+
 @cache
 def cores() -> int:
     """The cores that this process may keep busy: those of its affinity, or the CPU quota of its control groups, rounded
     up, where that is less. At least one."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([allowed, *map(math.ceil, _quotas(Path("/proc/self")))]))
+    return max(1, min([_allowed(), *map(math.ceil, _quotas(Path("/proc/self")))]))
+
+
+def _allowed() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _quotas(process: Path) -> Iterator[float]:

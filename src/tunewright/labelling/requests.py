@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from tunewright.config import DataSpec, Spec
 from tunewright.core.errors import UserError
+from tunewright.core.strict_json import JsonRefusal
 from tunewright.data import evenly
 from tunewright.data.checks.rows import personal_data
 from tunewright.data.readers import read_rows
+from tunewright.data.readers.chat import messages
 from tunewright.tasks import Example, Message, Meta
 from tunewright.tasks.input_form import InputForm
 
@@ -100,6 +100,8 @@ class _LeftOut:
 
 _ANSWERED = _LeftOut("has an answer already")
 _EMPTY = _LeftOut("has no text")
+_NO_ANSWER = "\N{OBJECT REPLACEMENT CHARACTER}"
+"""Stands where the answer would, for the reader of conversations, which wants one."""
 
 
 def _text(row: Mapping[str, Any], data: DataSpec, form: InputForm) -> str | _LeftOut:
@@ -113,15 +115,15 @@ def _text(row: Mapping[str, Any], data: DataSpec, form: InputForm) -> str | _Lef
     return text if text.strip() else _EMPTY
 
 
-def _of_messages(messages: Any, form: InputForm) -> str | _LeftOut:
+def _of_messages(given: Any, form: InputForm) -> str | _LeftOut:
     try:
-        read = [Message.model_validate(each) for each in messages]
-    except (ValidationError, TypeError):
+        read = messages([*given, {"role": "assistant", "content": _NO_ANSWER}], [])
+    except (JsonRefusal, TypeError):
         return _LeftOut("has messages that can't be read")
-    turns = [each for each in read if each.role != "system"]
-    if not turns or not turns[-1].content.strip():
-        return _EMPTY
-    return form.of_turns(turns) if turns[-1].role == "user" else _ANSWERED
+    *turns, last = [Message.model_validate(each) for each in read if each["role"] != "system"]
+    if last.content != _NO_ANSWER or (turns and turns[-1].role != "user"):
+        return _ANSWERED
+    return form.of_turns(turns) if turns and turns[-1].content.strip() else _EMPTY
 
 
 def personal_share(rows: Sequence[Unlabelled]) -> float:

@@ -14,16 +14,24 @@ from tunewright.models.files import loading, read_bytes
 from tunewright.models.tokenizer_check import check_tokenizer
 
 
-class Framed(list[int]):
-    """The token ids of a text with an encoder's frame around it, and the text.
+class TextPrompt(list[int]):
+    """The token ids of a model's input, and the request, or the chunk of one, that it was made of."""
+
+    def __init__(self, ids: Sequence[int], text: str):
+        super().__init__(ids)
+        self.text = text
+
+
+class Framed(TextPrompt):
+    """The token ids of a text with an encoder's frame around it.
 
     Args:
         offsets: for each token, (its first character, the character after its last).
     """
 
     def __init__(self, ids: Sequence[int], offsets: Sequence[tuple[int, int]], text: str):
-        super().__init__(ids)
-        self.offsets, self.text = list(offsets), text
+        super().__init__(ids, text)
+        self.offsets = list(offsets)
 
 
 _KEEPING = frozenset({"NFC", "Prepend", "Replace"})

@@ -18,6 +18,7 @@ from tunewright.core.errors import EXIT_INTERRUPTED, EXIT_USER, UserError, as_us
 from tunewright.core.launch import end, launch, report_error
 from tunewright.core.processes import end_with_parent
 from tunewright.core.progress import quiet_loggers, say
+from tunewright.core.threads import confine
 from tunewright.pipeline.runner import execute_step, processes_of
 from tunewright.pipeline.steps import STEPS, WATCHING_STEPS
 
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)
     end_with_parent()
     signal.signal(signal.SIGTERM, _interrupt)
+    confine()
     quiet_loggers()  # before a step imports the libraries, because some log at import
     try:
         spec = load_spec(options.spec, options.overrides, recipe=options.recipe, allow_code=options.allow_code)

@@ -145,7 +145,7 @@ class Engine:
         with slot(self._slots):
             return self._confined(prompts, narrowed)
 
-    def _confined(self, prompts: list[list[int]], narrowed: Mapping[str, Any] | None) -> Answer:
+    def _confined(self, prompts: Sequence[list[int]], narrowed: Mapping[str, Any] | None) -> Answer:
         if narrowed is None:
             return self._model.answer_prompts(prompts)
         assert isinstance(self._model, RecordReader)
@@ -175,7 +175,7 @@ class Engine:
         if not isinstance(self._model, EncoderPredictor):
             with ThreadPoolExecutor(self.at_once) as clients:
                 return list(clients.map(self._answer_or_refuse, texts))
-        prompts: list[list[list[int]] | TooLong] = []
+        prompts: list[Sequence[list[int]] | TooLong] = []
         for text in texts:
             try:
                 prompts.append(self._prompts(text))
@@ -227,7 +227,7 @@ class Engine:
             return self._whole(self.answer(text, generation_config.narrowed))
         return self._pieces(self._prompts(text), generation_config)
 
-    def _pieces(self, prompts: list[list[int]], generation_config: GenerationConfig) -> Pieces:
+    def _pieces(self, prompts: Sequence[list[int]], generation_config: GenerationConfig) -> Pieces:
         if isinstance(self._model, TextGenerator):
             return self._in_slot(self._model.stream(prompts[0], generation_config))
         return self._in_slot(self._in_one_piece(prompts, generation_config.narrowed))
@@ -236,7 +236,7 @@ class Engine:
         with slot(self._slots):
             yield from pieces
 
-    def _in_one_piece(self, prompts: list[list[int]], narrowed: Mapping[str, Any] | None) -> Pieces:
+    def _in_one_piece(self, prompts: Sequence[list[int]], narrowed: Mapping[str, Any] | None) -> Pieces:
         yield from self._whole(self._confined(prompts, narrowed))
 
     @staticmethod
@@ -244,7 +244,7 @@ class Engine:
         yield answer.text
         yield answer
 
-    def _prompts(self, text: str) -> list[list[int]]:
+    def _prompts(self, text: str) -> Sequence[list[int]]:
         self._require_letters(text)
         return self._fitting(self._model.prompts(text))
 
@@ -264,7 +264,7 @@ class Engine:
         if letters > most:
             raise TooLong(f"The request has {letters:,} letters, this model takes {most:,}.", fix="Shorten the text.")
 
-    def _fitting(self, prompts: list[list[int]]) -> list[list[int]]:
+    def _fitting(self, prompts: Sequence[list[int]]) -> Sequence[list[int]]:
         """The prompts, if the bundle's context holds them and an answer.
 
         Raises:

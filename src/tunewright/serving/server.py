@@ -25,6 +25,7 @@ from tunewright.core.errors import EXIT_USER, UserError
 from tunewright.core.limits import ANSWER_SECONDS, MOST_UNDER_WAY
 from tunewright.core.processes import end_with_parent, free_port, listener, machine_memory
 from tunewright.core.progress import say
+from tunewright.core.threads import confine
 from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.checksums import SECOND, VERIFY, Verification
 from tunewright.inference.runtimes.base import ENGINES, is_of_encoder
@@ -252,6 +253,7 @@ def _killed() -> UserError:
 
 
 def main() -> int:
+    confine()
     parser = argparse.ArgumentParser(prog="python -m tunewright.serving.server")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--host", default="127.0.0.1")

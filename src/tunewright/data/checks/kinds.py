@@ -260,6 +260,12 @@ KINDS = {
         "The model is not taught these fields, and its records never have them.",
         "Add them to the schema if clients need them. Otherwise nothing has to be done.",
     ),
+    "D037": FindingKind(
+        "literal value that is not in the text",
+        "labels",
+        "A field with `x-literal` is confined to the text's own words, so no model can give this value.",
+        "Correct the value, or remove x-literal from the field.",
+    ),
 }
 
 

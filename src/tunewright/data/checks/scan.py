@@ -17,6 +17,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.config.literal import literal_fields
 from tunewright.data.checks.rows import is_untaught_call, other_tools, row_checks
 from tunewright.data.corrections import version_of_correction
 from tunewright.data.dedup.near import THRESHOLD, Sketcher, Sketches
@@ -28,6 +29,7 @@ from tunewright.data.readers.parts import Piece
 from tunewright.data.text import normal, system_prompt
 from tunewright.tasks import Example, Meta, MultiLabelTask
 from tunewright.tasks.base import JsonRecord, OneOf, ToolCall, Unfit, labels_of
+from tunewright.tasks.literal import not_literal
 from tunewright.tasks.multi_label import UnknownLabels
 from tunewright.tasks.record_form import left_out
 from tunewright.tasks.turns import turns_left_out
@@ -231,9 +233,12 @@ class Scanner:
         self._columns = {name: array("Q") for name in ("text", "answer", "group", "system")}
         self._numbers = {name: array("q") for name in ("words", "characters", "answer_words", "offsets")}
         self._sketcher = Sketcher(THRESHOLD)
-        self._hits = {code: Hits() for code in (*self._checks, "D026", "D027", "D029", "D034", "D035", "D036")}
+        self._hits = {code: Hits() for code in (*self._checks, "D026", "D027", "D029", "D034", "D035", "D036", "D037")}
         self._answers: Counter[str] = Counter()
         self._allowed = frozenset(labels_of(job.task.constraint) if job.task else ())
+        constraint = job.task.constraint if job.task else None
+        self._is_record = isinstance(constraint, JsonRecord) and not isinstance(constraint, ToolCall)
+        self._literal = list(literal_fields(constraint.schema)) if isinstance(constraint, JsonRecord) else []
         self._rows = self._offset = 0
         self.faults, self.notes = RowTally(), RowTally()
 
@@ -285,8 +290,9 @@ class Scanner:
     def _canonical(self, example: Example) -> Example:
         """The example with its answer in the one form in which it is taught.
 
-        Counts D026 where the answer has no such form, D027 where it names a label twice, and D036 where a record loses
-        fields. These are not among the row checks, because finding them and rewriting the answer are one computation.
+        Counts D026 where the answer has no such form, D027 where it names a label twice, D036 where a record loses
+        fields, and D037 where a literal value is not in the text. These are not among the row checks, because finding
+        them and rewriting the answer are one computation.
         """
         task = self._job.task
         if task is None or isinstance(task.constraint, OneOf):
@@ -307,9 +313,11 @@ class Scanner:
                 return example  # D030
             self._hits["D026"].add(self._rows, (str(reason)[:80],))
             return example
+        if self._literal and (names := list(not_literal(answer, example.request, self._literal))):
+            self._hits["D037"].add(self._rows, names)
         if answer == example.answer:
             return example
-        if isinstance(task.constraint, JsonRecord) and (names := list(left_out(example.answer, answer))):
+        if self._is_record and (names := list(left_out(example.answer, answer))):
             self._hits["D036"].add(self._rows, names)
         plain = last.model_copy(update={"content": answer, "tool_calls": None})
         # The tools are the task's: a log repeats them in each row.

@@ -93,6 +93,10 @@ _ROW_FINDINGS = {
     "D036": _RowFinding(
         "warning", lambda _n, rows, h, _s: f"{rows} rows have fields that the schema lacks: {listed(h.kinds)}"
     ),
+    "D037": _RowFinding(
+        "warning",
+        lambda _n, rows, h, _s: f"{rows} rows have a literal value that is not in their text: {listed(h.kinds)}",
+    ),
     "D031": _RowFinding("note", lambda _n, rows, h, _s: f"{rows} rows have a `weight`: {listed(h.kinds)}"),
     "D015": _RowFinding(
         "warning", lambda _n, rows, h, _s: f"{rows} rows hold personal data or secrets: {listed(h.kinds)}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunewright.config import ApiSpec, Spec
+from tunewright.config.literal import LITERAL
 from tunewright.evaluation.api.endpoint import MAX_TOKENS, Question
 from tunewright.tasks import Example, Task, task_of
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, ToolCall, Unfit, labels_of
@@ -29,7 +30,10 @@ _FORMS = {
     JsonRecord: "Reply with a JSON object of this JSON Schema, and nothing else. What the text does not say is left "
     "out. Dates are written as YYYY-MM-DD where the schema asks for dates.\n{schema}",
 }
-_UNKNOWN_TO_STRICT = ("minLength", "maxLength", "title", "default", "examples", "$schema", "$id", "uniqueItems")
+_UNKNOWN_TO_STRICT = (
+    *("minLength", "maxLength", "title", "default", "examples", "$schema", "$id", "uniqueItems"),
+    LITERAL,
+)
 """Keywords that OpenAI's strict mode refuses; the reply is checked against the whole schema anyway."""
 
 

@@ -32,7 +32,7 @@ class TextRules:
         more.stop = (*self.stop, *stop)
         return more
 
-    def begin(self, max_tokens: int) -> TextWriter:
+    def begin(self, max_tokens: int, prompt: Sequence[int] = ()) -> TextWriter:  # noqa: ARG002 (the protocol)
         """An empty answer.
 
         Args:

@@ -18,10 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.config.json_schema import transformed
+from tunewright.config.literal import literal_fields
 from tunewright.core.call import check_call
-from tunewright.core.limits import ENDING_TOKENS
+from tunewright.core.limits import ENDING_TOKENS, LITERAL_PIECES
+from tunewright.inference.decoding.literal import literal_grammar
 from tunewright.inference.decoding.protocols import WritingConfig
 from tunewright.inference.decoding.shortest import Unbounded, require_bounded
+from tunewright.models.tokenizer import TextPrompt
+from tunewright.tasks.literal import pieces
 
 _CLOSING_TEXT = ('"}', '"]', '"', '","')
 _CLOSING_VALUE = ("}", "]", '"}', '"]', '"')
@@ -50,14 +54,16 @@ class RecordGrammar:
         folder: the tokenizer's folder.
         schema: a spec's schema always has a grammar; `tunewright.config.record_schema` checks that.
         end: the token that ends an assistant's turn.
+        literal: the schema is a task's, whose literal fields are confined to the request's text.
 
     Raises:
         GrammarError: the schema is not a JSON Schema, has no grammar, or breaks the limits of `tunewright.core.limits`.
     """
 
-    def __init__(self, folder: Path, schema: Mapping[str, Any], end: int):
+    def __init__(self, folder: Path, schema: Mapping[str, Any], end: int, *, literal: bool = False):
         self.tokens = _vocabulary(folder, end)
         self.schema, self.grammar = _grammar_of(schema, self.tokens)
+        self._is_literal = literal and next(literal_fields(self.schema), None) is not None
         self.end = end
         self.closing_text, self.closing_value, self.onward = (
             list(_tokens_of(self.tokens, texts)) for texts in (_CLOSING_TEXT, _CLOSING_VALUE, _ONWARD)
@@ -65,26 +71,38 @@ class RecordGrammar:
         self.in_text = set(_tokens_of(self.tokens, ("a", "}")))
 
     def of(self, schema: Mapping[str, Any]) -> RecordGrammar:
-        """The values of another schema, as the same tokens.
+        """The values of another schema, as the same tokens; its literal fields are not confined.
 
         Raises:
             GrammarError: as for this one.
         """
         other = copy(self)
         other.schema, other.grammar = _grammar_of(schema, self.tokens)
+        other._is_literal = False
         return other
 
-    def begin(self, max_tokens: int) -> RecordWriter:
+    def begin(self, max_tokens: int, prompt: Sequence[int] = ()) -> RecordWriter:
         """An empty record.
 
         Args:
             max_tokens: tokens after which the record takes the shortest way to its end.
+            prompt: literal fields are confined to the text of a `TextPrompt`.
         """
+        if self._is_literal and isinstance(prompt, TextPrompt):
+            return RecordWriter(self._confined_to(prompt.text), max_tokens)
         return RecordWriter(self, max_tokens)
 
     def follow(self, max_tokens: int) -> RecordFollower:
-        """Like `begin`, for a model that generates the whole record itself."""
+        """Like `begin`, for a model that generates the whole record itself. Literal fields are not confined."""
         return RecordFollower(self, max_tokens)
+
+    def _confined_to(self, text: str) -> RecordGrammar:
+        parts = pieces(text)
+        if len(parts) > LITERAL_PIECES:
+            return self
+        other = copy(self)
+        other.grammar = literal_grammar(self.schema, parts)
+        return other
 
 
 @lru_cache(8)

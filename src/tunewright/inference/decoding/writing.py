@@ -37,7 +37,7 @@ def rules_of(
     """
     match constraint:
         case JsonRecord(_, chunk):
-            return RecordGrammar(folder, chunk, end)
+            return RecordGrammar(folder, chunk, end, literal=True)
         case FreeText(_, stop):
             return TextRules(tokenizer, end, stop)
 
@@ -72,7 +72,7 @@ def begin_generation(
     if isinstance(model, WritingModel):
         follower = rules.follow(max_tokens)
         return follower, _record(follower, model, prompt)
-    writer = rules.begin(max_tokens)
+    writer = rules.begin(max_tokens, prompt)
     return writer, decode(writer, model, prompt)
 
 

@@ -52,7 +52,7 @@ def language_model(
                 return TextGenerator(model, task, template, tokenizer, folder, rules, max_tokens, shots, calibration)
             whole = rules
             if isinstance(constraint, JsonRecord) and constraint.chunk != constraint.schema:
-                whole = RecordGrammar(folder, constraint.schema, end)
+                whole = RecordGrammar(folder, constraint.schema, end, literal=True)
             return RecordReader(model, task, template, tokenizer, rules, whole, max_tokens, shots, calibration)
 
 

@@ -11,6 +11,7 @@ from tunewright.inference.calibration import Calibration, Floats
 from tunewright.inference.decoding.protocols import AnyModel, DecodingRules, Written
 from tunewright.inference.predictors.base import Answer
 from tunewright.models.chat import ChatTemplate, Tokenizer, token_counter
+from tunewright.models.tokenizer import TextPrompt
 from tunewright.tasks import Example, LabelTrie, Task
 from tunewright.tasks.multi_label import labels_in
 
@@ -25,7 +26,7 @@ class LanguageModel(Protocol):
     longest_answer: int
     """Tokens that an answer may have."""
 
-    def prompts(self, request: str) -> list[list[int]]: ...
+    def prompts(self, request: str) -> Sequence[list[int]]: ...
 
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer: ...
 
@@ -71,11 +72,12 @@ class PromptedModel(ABC):
         self._model, self._task, self._template, self._tokenizer = model, task, template, tokenizer
         self._shots, self._calibration = shots, calibration
 
-    def prompts(self, request: str) -> list[list[int]]:
+    def prompts(self, request: str) -> list[TextPrompt]:
         """The prompt for each chunk of a request, as token ids. Most tasks have one chunk."""
         chunks = self._task.chunks(request, token_counter(self._tokenizer))
         return [
-            self._template.encode_prompt(self._task.prompt(chunk, self._shots), self._tokenizer) for chunk in chunks
+            TextPrompt(self._template.encode_prompt(self._task.prompt(chunk, self._shots), self._tokenizer), chunk)
+            for chunk in chunks
         ]
 
     def answer(self, request: str) -> Answer:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.core.errors import UserError
+from tunewright.core.threads import limited
 from tunewright.inference.decoding.protocols import WritingModel
 from tunewright.models.architectures import VLLM_ONLY, unsupported
 from tunewright.models.files import loading, read_object
@@ -164,7 +165,7 @@ def load_runtime(
     Args:
         folder: the folder of a bundle or of an export.
         context: tokens that a sequence may have.
-        threads: CPU threads; all cores by default.
+        threads: CPU threads; by default all cores, or as many as a CPU quota allows.
         streams: parallel passes in OpenVINO; see `tunewright.inference.runtimes.openvino.model.PagedNextToken`.
         tokenizer: an encoder's tokenizer, if it is loaded already.
 
@@ -172,7 +173,7 @@ def load_runtime(
         UserError: the weights can't be loaded.
     """
     with loading(folder / FOLDERS[name], "The weights"):
-        return _load(name, folder, context, threads, streams, tokenizer)
+        return _load(name, folder, context, threads or limited(), streams, tokenizer)
 
 
 def _load(

@@ -23,7 +23,7 @@ def write_all(
     window = _window(model)
     if window and max(map(len, prompts), default=0) + max_tokens > window:
         at_once = 1  # transformers counts a window in columns of the batch, and padding lies between a row's tokens
-    writers = [rules.begin(max_tokens) for _ in prompts]
+    writers = [rules.begin(max_tokens, prompt) for prompt in prompts]
     by_length = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     with torch.inference_mode():
         for start in range(0, len(prompts), at_once):

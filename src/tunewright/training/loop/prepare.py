@@ -16,7 +16,7 @@ from tunewright.models.architectures import longest_exact
 from tunewright.models.chat import answer_tokens, token_counter
 from tunewright.models.encoders import unable
 from tunewright.models.resolve import resolve
-from tunewright.models.tokenizer import TextTokenizer
+from tunewright.models.tokenizer import TextPrompt, TextTokenizer
 from tunewright.tasks import Example, LabelTrie, task_of
 from tunewright.training.diagnosis.history import TrainingFacts
 from tunewright.training.loop.answering import answering_of
@@ -93,7 +93,10 @@ class Encoder:
         some = evenly(training_examples, most)
         rows = self.rows(some)
         prompts = [
-            self.base.template.encode_prompt(self._task.prompt(example.request), self._tokenizer) for example in some
+            TextPrompt(
+                self.base.template.encode_prompt(self._task.prompt(example.request), self._tokenizer), example.request
+            )
+            for example in some
         ]
         longest = max((sum(label != IGNORED for label in row["labels"]) for row in rows), default=0)
         answering = answering_of(self._task, self.base.template, self._tokenizer, self.base.folder, longest)
