@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tunewright.config.record_schema import record_schema
-from tunewright.data.guess_schema import described, guess_schema
+from tunewright.data.guess_schema import described, guess_schema, with_literal_fields
 from tunewright.tasks.record_form import RecordForm
 
 RECORDS = [
@@ -85,3 +85,15 @@ def test_the_records_fit_their_own_schema(records: list[dict[str, Any]]) -> None
 
 def test_a_grammar_can_be_built_from_the_schema(tmp_path: Any) -> None:
     assert record_schema(guess_schema(RECORDS), tmp_path)
+
+
+def test_fields_whose_values_always_stand_in_the_text_are_literal() -> None:
+    records = [{"vendor": f"Acme {n}", "total": n, "who": "me"} for n in range(120)]
+    given = [(f"Invoice {n} of Acme {n} Ltd, paid", json.dumps(record)) for n, record in enumerate(records)]
+    schema = guess_schema(records) | {"title": "x"}
+    schema["properties"]["who"] = {"type": "string"}
+    marked = with_literal_fields(schema, given)
+    assert marked["properties"]["vendor"] == {"type": "string", "x-literal": True}
+    assert [name for name, part in marked["properties"].items() if "x-literal" in part] == ["vendor"]
+    assert with_literal_fields(schema, given[:99]) == schema
+    assert with_literal_fields(schema, [*given, ("Invoice", '{"vendor": "Acme"}')]) == schema

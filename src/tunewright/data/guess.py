@@ -13,7 +13,7 @@ from typing import Any
 
 from tunewright.config.sections import MAX_TURNS
 from tunewright.core.errors import UserError
-from tunewright.data.guess_schema import described, guess_schema
+from tunewright.data.guess_schema import described, guess_schema, with_literal_fields
 from tunewright.data.guess_tools import guess_tools
 from tunewright.data.label_sets import guess_labels
 from tunewright.data.readers import detect, read, read_rows
@@ -104,6 +104,10 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
     kind: str
     details: Any
     kind, details = _task(answers) if tools is None else ("tools", tools)
+    if kind == "extract" and key != "document":
+        texts = columns[text] if text else [each.request for each in examples]
+        records = [json.dumps(_record(answer), ensure_ascii=False) for answer in answers]
+        details = with_literal_fields(details, [(str(each), one) for each, one in zip(texts, records, strict=True)])
     labelled = kind in ("classify", "multi_label")
     template = (resources.files("tunewright.data") / "templates" / "tunewright.yaml.jinja").read_text("utf-8")
     from jinja2 import Environment

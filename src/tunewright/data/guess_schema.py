@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
+
+from tunewright.config.literal import LITERAL
+from tunewright.tasks.literal import not_literal
 
 MOST_CHOICES = 12
 """Different values that a text field may have to count as a choice among them. Each value must be one word: where names
 repeat, other names may follow, and a choice would rule those out."""
 _REPEATS = 5
 """Times that each value must occur, on average."""
+_LEAST_LITERAL = 100
+"""Values that must all stand in their texts before a field is taken for literal."""
 
 
 def guess_schema(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -92,6 +99,22 @@ def _is_date(text: str) -> bool:
     except ValueError:
         return False
     return re.fullmatch(r"\d{4}-\d\d-\d\d", text) is not None
+
+
+def with_literal_fields(schema: Mapping[str, Any], rows: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The schema in which text fields are literal whose value stands in the text in every row.
+
+    Args:
+        rows: (text, record as JSON) of each.
+    """
+    able = {name: {**part, LITERAL: True} for name, part in schema["properties"].items() if part == {"type": "string"}}
+    values: Counter[str] = Counter()
+    for text, answer in rows:
+        values.update(able.keys() & json.loads(answer).keys())
+        for name in set(not_literal(answer, text, list(able))):
+            del able[name]
+    literal = {name: part for name, part in able.items() if values[name] >= _LEAST_LITERAL}
+    return {**schema, "properties": {**schema["properties"], **literal}}
 
 
 def described(schema: Mapping[str, Any]) -> Iterator[str]:
