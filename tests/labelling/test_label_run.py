@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +106,8 @@ def test_the_training_file_is_read_with_its_weights(play: Callable[..., LargeMod
 
 def test_several_answers_of_one_teacher_tell_how_sure_it_is(play: Callable[..., LargeModel], tmp_path: Path) -> None:
     played = play(1.0)
-    answers = iter(range(10_000))
-    played.reply = lambda asked: truth(asked) if next(answers) % 4 else LABELS[0]
+    times = defaultdict[str, "count[int]"](count)
+    played.reply = lambda asked: truth(asked) if next(times[asked]) % 4 else LABELS[0]  # once in four is wrong
     spec = project(tmp_path, {"api": played.url}, count=40, people=0, teachers=[{"api": "api", "samples": 4}])
     report = label(spec)
     assert len(played.asked) == 160
@@ -333,7 +335,7 @@ def test_teachers_read_stand_ins_and_answers_get_the_values_back(
     report = label(spec)
     assert (report.asked, report.pseudonymised) == (1, 1)
     sent = json.dumps(played.asked)
-    assert not any(each in sent for each in ("Anna", "Schmidt", "schmidt", "example.org"))
+    assert not re.search(r"\b(anna|schmidt)\b|example\.org", sent, re.IGNORECASE)
     (row,) = rows_of(spec, "train.jsonl").values()
     assert row["text"] == LETTER
     assert row["label"] == {"mail": "anna.schmidt@example.org", "name": "Schmidt", "what": "Refund"}
