@@ -343,7 +343,8 @@ def test_teachers_read_stand_ins_and_answers_get_the_values_back(
     assert "In 1 of them teachers read stand-ins" in "\n".join(summary(spec, report))
     label(spec)
     assert len(played.asked) == 1  # the same stand-ins, so nothing is paid twice
-    plain = spec.model_copy(update={"label": spec.label.model_copy(update={"pseudonymise": False})})  # type: ignore[union-attr]
+    assert spec.label
+    plain = spec.model_copy(update={"label": spec.label.model_copy(update={"pseudonymise": False})})
     assert label(plain).pseudonymised == 0
     assert "anna.schmidt@example.org" in json.dumps(played.asked[-1])
 

@@ -104,8 +104,8 @@ def teachers_of(spec: Spec, *, asked: bool = True) -> list[Teacher]:
     ]
 
 
-class Asker:
-    """Asks all teachers, within one budget. Answers that were paid for before are not paid again, but count in it.
+class TeacherPanel:
+    """All teachers, asked within one budget. Answers that were paid for before are not paid again, but count in it.
 
     Args:
         stand_ins: what teachers read in place of personal data.
@@ -218,7 +218,7 @@ def label_forecast(
     stand_ins: StandIns,
     paid: PaidAnswers | None,
 ) -> list[CostForecast]:
-    """What `ask_teachers` would ask and pay, teacher by teacher. Answers are as long as the longest label, or as a
+    """What `TeacherPanel.ask` would ask and pay, teacher by teacher. Answers are as long as the longest label, or as a
     tenth of their request."""
     forecasts = []
     for teacher in teachers:

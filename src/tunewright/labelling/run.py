@@ -21,7 +21,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
 from tunewright.evaluation.api.baseline import CostForecast
 from tunewright.evaluation.api.paid import PAID, PaidAnswers
-from tunewright.labelling.asking import Asker, Lessons, label_forecast, teachers_of
+from tunewright.labelling.asking import Lessons, TeacherPanel, label_forecast, teachers_of
 from tunewright.labelling.choosing import Cover, doubts_about
 from tunewright.labelling.people import PeoplesAnswer, answers_of_people, ask_people
 from tunewright.labelling.requests import Requests, Unlabelled, draw_sample, personal_share, read_requests
@@ -69,8 +69,8 @@ def label(spec: Spec) -> LabelReport:
     with sole_writer(folder):
         sample = _sample(folder, requests.rows, settings, spec.seed)
         with PaidAnswers(runs / PAID) as paid:
-            asker = Asker(spec, teachers, _stand_ins(spec, make=True), paid)
-            lessons, asked = _ask(spec, task, asker, requests.rows, sample)
+            panel = TeacherPanel(spec, teachers, _stand_ins(spec, make=True), paid)
+            lessons, asked = _ask(spec, task, panel, requests.rows, sample)
         with closing(open_store(spec)) as store:
             people = _people(spec, store, folder, requests.rows)
             settled = settle(task, asked, lessons.votes, people, sample)
@@ -115,30 +115,30 @@ def _sample(folder: Path, rows: Sequence[Unlabelled], settings: LabelSpec, seed:
 
 
 def _ask(
-    spec: Spec, task: Task, asker: Asker, rows: Sequence[Unlabelled], sample: Sequence[str]
+    spec: Spec, task: Task, panel: TeacherPanel, rows: Sequence[Unlabelled], sample: Sequence[str]
 ) -> tuple[Lessons, list[Unlabelled]]:
     """(the votes, the requests that have them). The sample comes first, then what teaches most."""
     settings, of_sample = _settings(spec), set(sample)
-    asker.ask([row for row in rows if row.id in of_sample])
+    panel.ask([row for row in rows if row.id in of_sample])
     others = [row for row in rows if row.id not in of_sample]
     if settings.rows is None or settings.rows >= len(others):
-        asker.ask(others)
+        panel.ask(others)
     else:
-        _ask_in_rounds(task, others, settings.rows, asker, spec.seed)
-    return asker.lessons, [row for row in rows if row.id in asker.lessons.votes]
+        _ask_in_rounds(task, others, settings.rows, panel, spec.seed)
+    return panel.lessons, [row for row in rows if row.id in panel.lessons.votes]
 
 
-def _ask_in_rounds(task: Task, rows: Sequence[Unlabelled], most: int, asker: Asker, seed: int) -> None:
+def _ask_in_rounds(task: Task, rows: Sequence[Unlabelled], most: int, panel: TeacherPanel, seed: int) -> None:
     """Ask about the requests that teach most, in rounds, so that a cheap model's doubts choose the later ones. Requests
     with paid answers come first, whatever has been added to the file since."""
-    texts, lessons = [row.text for row in rows], asker.lessons
+    texts, lessons = [row.text for row in rows], panel.lessons
     cover, free = Cover(texts, seed), np.ones(len(rows), bool)
     is_labels = isinstance(task.constraint, OneOf)
     size = max(_LEAST_ROUND, -(-most // _ROUNDS)) if is_labels else most
-    paid = [number for number, row in enumerate(rows) if asker.is_paid(row)][:most]
+    paid = [number for number, row in enumerate(rows) if panel.is_paid(row)][:most]
     cover.add(paid)
     free[paid] = False
-    asker.ask([rows[number] for number in paid])
+    panel.ask([rows[number] for number in paid])
     most -= len(paid)
     while most and not lessons.is_spent:
         doubts = None
@@ -148,7 +148,7 @@ def _ask_in_rounds(task: Task, rows: Sequence[Unlabelled], most: int, asker: Ask
         chosen = cover.choose(min(size, most), doubts, among=free)
         if not chosen:
             return
-        asker.ask([rows[number] for number in chosen])
+        panel.ask([rows[number] for number in chosen])
         free[chosen] = False
         most -= len(chosen)
 
