@@ -143,7 +143,7 @@ class TeacherPanel:
         for row in rows:
             if len(by_teacher := replies.get(row.id, {})) == len(self._teachers):
                 self.lessons.votes[row.id] = [vote for each in self._teachers for vote in by_teacher[each.name]]
-                self.lessons.pseudonymised += bool(self._stand_ins.hidden(row).pairs)
+                self.lessons.pseudonymised += bool(self._stand_ins.hidden(row).stand_ins)
         self.lessons.usd = sum(each.spent for each in self._budgets.values())
 
     def is_paid(self, row: Unlabelled) -> bool:

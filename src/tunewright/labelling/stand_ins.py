@@ -14,6 +14,7 @@ from typing import Any
 
 from tunewright.labelling.requests import Unlabelled
 from tunewright.pii import Pseudonymiser, Replacement
+from tunewright.pii.forms import NAME_WORD
 from tunewright.tasks import Task
 from tunewright.tasks.base import JsonRecord, OneOf, SomeOf, Unfit
 from tunewright.tasks.measures import bare, is_in, leaves
@@ -23,7 +24,6 @@ KEY = "stand-ins.key"
 _ATTEMPTS = 8
 _LEAST = 4
 """Letters and digits from which on a value is known again in another form."""
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]{2,})?")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class StandIns:
         None: a stand-in is still in it, in another form or without a way back, so what it stands for can't be told.
         """
         hidden = self.hidden(row)
-        if not hidden.pairs or isinstance(task.constraint, OneOf | SomeOf):
+        if not hidden.stand_ins or isinstance(task.constraint, OneOf | SomeOf):
             return answer
         if not isinstance(task.constraint, JsonRecord):
             text = hidden.shown(answer)
@@ -134,7 +134,7 @@ def _pairs(replaced: Replacement) -> Sequence[tuple[str, str]]:
     whole = [(replaced.stand_in, replaced.value)]
     if replaced.kind != "PERSON":
         return whole
-    words = zip(_WORD.findall(replaced.stand_in), _WORD.findall(replaced.value), strict=True)
+    words = zip(NAME_WORD.findall(replaced.stand_in), NAME_WORD.findall(replaced.value), strict=True)
     return [*whole, *(pair for pair in words if len(pair[0]) > 1 and not pair[0].islower())]
 
 

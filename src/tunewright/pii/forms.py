@@ -159,6 +159,10 @@ def _date(value: str, draw: Draw) -> str:
     return re.sub(r"\d+", number, value)
 
 
+NAME_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]{2,})?")
+"""A word of a name, which has its own stand-in."""
+
+
 def _person(value: str, draw: Draw) -> str:
     """Each word of a name has its own stand-in, so that a first name alone agrees with the whole name."""
 
@@ -171,7 +175,7 @@ def _person(value: str, draw: Draw) -> str:
         name = draw.name("given" if word.title() in gazetteer().given else "family", word)
         return name.upper() if word.isupper() else name
 
-    return re.sub(r"[^\W\d_]+(?:['’][^\W\d_]{2,})?", other, value)
+    return NAME_WORD.sub(other, value)
 
 
 def _address(value: str, draw: Draw) -> str:
