@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,7 +80,7 @@ class _Lengths:
     def __init__(self, *lengths: int):
         self._lengths = iter(lengths)
 
-    def begin(self, most: int) -> _SoMany:
+    def begin(self, most: int, prompt: Sequence[int]) -> _SoMany:  # noqa: ARG002 (the protocol)
         return _SoMany(min(most, next(self._lengths)))
 
 
