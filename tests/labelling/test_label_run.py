@@ -28,6 +28,7 @@ from tunewright.labelling.run import forecast, label
 from tunewright.labelling.summary import summary
 from tunewright.monitoring.store import open_store
 from tunewright.monitoring.store.tables import Capture, Review
+from tunewright.pii import Pseudonymiser, Replacement
 from tunewright.tasks import Example
 
 pytestmark = pytest.mark.slow
@@ -181,6 +182,28 @@ def test_what_teaches_most_is_asked_first(play: Callable[..., LargeModel], tmp_p
     assert label(project(tmp_path, {"api": played.url}, count=310, people=20, rows=100)).asked == 120
     assert len(played.asked) == 120
     assert rows_of(spec, "train.jsonl") == first
+
+
+def test_personal_data_are_looked_for_only_where_teachers_are_or_were_asked(
+    play: Callable[..., LargeModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def look(_: Pseudonymiser, asked: str) -> tuple[str, list[Replacement]]:
+        looked.append(asked)
+        return asked, []
+
+    monkeypatch.setattr(Pseudonymiser, "replaced", look)
+    spec = project(tmp_path, {"api": play(1.0).url}, count=300, people=20, rows=50)
+    forecast(spec)
+    assert not looked
+    label(spec)
+    assert len(set(looked)) == len(looked) == 70
+    with (tmp_path / "labels" / "asked.txt").open("a") as file:
+        file.write("cut off")
+    label(spec)
+    forecast(spec)
+    assert len(set(looked)) == 70
 
 
 def test_the_sample_stays_where_requests_are_added(play: Callable[..., LargeModel], tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tunewright.evaluation.api.budget import Budget
 from tunewright.evaluation.api.endpoint import BudgetSpent, Endpoint, Question, cache_key
 from tunewright.evaluation.api.paid import Paid, PaidAnswers
 from tunewright.evaluation.api.questions import asked_task, question, read
+from tunewright.labelling.asked import Asked
 from tunewright.labelling.requests import Unlabelled
 from tunewright.labelling.stand_ins import StandIns
 from tunewright.labelling.votes import Vote
@@ -109,11 +110,12 @@ class TeacherPanel:
 
     Args:
         stand_ins: what teachers read in place of personal data.
+        asked: what earlier runs asked about.
     """
 
-    def __init__(self, spec: Spec, teachers: Sequence[Teacher], stand_ins: StandIns, paid: PaidAnswers):
+    def __init__(self, spec: Spec, teachers: Sequence[Teacher], stand_ins: StandIns, paid: PaidAnswers, asked: Asked):
         assert spec.label
-        self._spec, self._teachers, self._stand_ins, self._paid = spec, teachers, stand_ins, paid
+        self._spec, self._teachers, self._stand_ins, self._paid, self._asked = spec, teachers, stand_ins, paid, asked
         self._usd = spec.label.budget_usd
         self._budgets = {each.name: Budget(self._usd, each.price, "label", "rows") for each in teachers}
         self.lessons = Lessons({}, {})
@@ -131,6 +133,7 @@ class TeacherPanel:
             # Block by block, so that all teachers have answered the same requests where the budget ends the asking.
             for start, teacher in product(range(0, len(rows), _BLOCK), self._teachers):
                 some, samples = rows[start : start + _BLOCK], teacher.settings.samples
+                self._asked.note(some)
                 questions = questions_of(self._spec, teacher, some, self._stand_ins)
                 answers = self._answers(teacher, questions, partial(_shifted, tracker.update, done))
                 done += len(questions)
@@ -148,7 +151,7 @@ class TeacherPanel:
 
     def is_paid(self, row: Unlabelled) -> bool:
         """Whether every teacher has answered a request already."""
-        return all(
+        return row in self._asked and all(
             self._paid.get(self._key(teacher, each))
             for teacher in self._teachers
             for each in questions_of(self._spec, teacher, [row], self._stand_ins)
@@ -217,12 +220,18 @@ def label_forecast(
     rows: Sequence[Unlabelled],
     stand_ins: StandIns,
     paid: PaidAnswers | None,
+    asked: Asked,
 ) -> list[CostForecast]:
     """What `TeacherPanel.ask` would ask and pay, teacher by teacher. Answers are as long as the longest label, or as a
     tenth of their request."""
     forecasts = []
+    rows = sorted(rows, key=asked.__contains__)
+    new = sum(row not in asked for row in rows)
     for teacher in teachers:
-        api, questions = spec.asked_apis[teacher.name], questions_of(spec, teacher, rows, stand_ins)
+        # What nobody asked about is as long with its personal data.
+        questions = questions_of(spec, teacher, rows[:new], StandIns(None))
+        questions += questions_of(spec, teacher, rows[new:], stand_ins)
+        api = spec.asked_apis[teacher.name]
         unique, left = unpaid(api, questions, paid)
         sent = sum(questions[index].size for index in left) / LETTERS_A_TOKEN
         longest = max(map(len, teacher.task.answers), default=0)

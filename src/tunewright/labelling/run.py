@@ -21,6 +21,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
 from tunewright.evaluation.api.baseline import CostForecast
 from tunewright.evaluation.api.paid import PAID, PaidAnswers
+from tunewright.labelling.asked import ASKED, Asked
 from tunewright.labelling.asking import Lessons, TeacherPanel, label_forecast, teachers_of
 from tunewright.labelling.choosing import Cover, doubts_about
 from tunewright.labelling.people import PeoplesAnswer, answers_of_people, ask_people
@@ -48,9 +49,9 @@ def forecast(spec: Spec) -> tuple[list[CostForecast], float]:
     wanted = len(requests.rows)
     if settings.rows is not None:
         wanted = min(wanted, settings.rows + settings.people)
-    stand_ins = _stand_ins(spec, make=False)
+    stand_ins, asked = _stand_ins(spec, make=False), Asked(spec.path(Path(LABELS)) / ASKED)
     with PaidAnswers.kept(Project(spec.folder).runs) as answers:
-        costs = label_forecast(spec, teachers_of(spec, asked=False), requests.rows[:wanted], stand_ins, answers)
+        costs = label_forecast(spec, teachers_of(spec, asked=False), requests.rows[:wanted], stand_ins, answers, asked)
     return costs, personal_share(requests.rows)
 
 
@@ -69,7 +70,7 @@ def label(spec: Spec) -> LabelReport:
     with sole_writer(folder):
         sample = _sample(folder, requests.rows, settings, spec.seed)
         with PaidAnswers(runs / PAID) as paid:
-            panel = TeacherPanel(spec, teachers, _stand_ins(spec, make=True), paid)
+            panel = TeacherPanel(spec, teachers, _stand_ins(spec, make=True), paid, Asked(folder / ASKED))
             lessons, asked = _ask(spec, task, panel, requests.rows, sample)
         with closing(open_store(spec)) as store:
             people = _people(spec, store, folder, requests.rows)
