@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tunewright.core import threads as module
-from tunewright.core.threads import confine, cores, limited, threads
+from tunewright.core.threads import SETTING, WAITING, confine, cores, limited, threads
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -103,10 +103,13 @@ def one_core() -> Iterator[str]:
     group.rmdir()
 
 
+def run(code: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in {SETTING, *WAITING}} | more
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+
+
 def said(code: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    return done.stdout.strip()
+    return run(code).stdout.strip()
 
 
 def test_a_real_quota_of_one_core_is_one_thread(one_core: str) -> None:
@@ -119,9 +122,24 @@ def test_libraries_use_no_more_threads_than_a_quota_gives(one_core: str) -> None
     assert said(f"{code}print(limited(), torch.get_num_threads())") == "1 1"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [({}, "GOMP_SPINCOUNT = '10000'"), ({"GOMP_SPINCOUNT": "77"}, "= '77'"), ({"OMP_WAIT_POLICY": "passive"}, "= '0'")],
+)
+def test_threads_that_wait_give_their_core_away_soon(given: dict[str, str], told: str) -> None:
+    code = "from tunewright.core.threads import confine; confine()\nimport torch\n"
+    known = run(code, OMP_DISPLAY_ENV="verbose", **given).stderr
+    if "GOMP_SPINCOUNT" not in known:
+        pytest.skip("torch has another OpenMP than GNU's here")
+    (line,) = [line for line in known.splitlines() if "GOMP_SPINCOUNT" in line]
+    assert told in line
+
+
 def test_without_a_quota_libraries_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_quotas", lambda _process: iter([]))
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv(SETTING, raising=False)
+    monkeypatch.setenv(WAITING[0], "1")  # otherwise `confine` sets it for the tests that follow
     cores.cache_clear()
     confine()
     assert (limited(), os.environ.get("OMP_NUM_THREADS")) == (None, None)

@@ -1,7 +1,10 @@
-"""How many threads there are to use: the one place that knows, for every numerical library.
+"""How many threads there are to use and how they wait: the one place that knows, for every numerical library.
 
 A process may use the cores that its affinity names, and no more time than its control groups give it: a container with
 a limit of two CPUs on a machine of 64 sees 64 cores, and 64 threads would stop each other most of the time.
+
+A thread that waits for the others keeps its core for a while, in a loop, because waking up costs time. Beside other
+processes that loop takes the core from the very thread that it waits for, so it has to be short.
 """
 
 from __future__ import annotations
@@ -14,6 +17,11 @@ from pathlib import Path
 
 SETTING = "OMP_NUM_THREADS"
 """The variable in which people, schedulers and `tunewright.core.launch` say how many."""
+WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+"""The variables in which people say how long a thread of GNU's OpenMP, which torch brings, waits in a loop."""
+_TURNS = 10_000
+"""Turns of that loop, some 0.3 ms. GNU's default of 300,000 (libgomp, Environment Variables) lasts longer than the
+system lets a thread run beside others. bench/neighbours.py measures both."""
 
 
 def threads() -> int:
@@ -30,9 +38,12 @@ def limited() -> int | None:
 
 
 def confine() -> None:
-    """Tell libraries that are not loaded yet about a quota, in this process and in those that it starts."""
+    """Tell libraries that are not loaded yet about a quota, and how to wait, in this process and in those that it
+    starts. What the environment says already stays."""
     if count := limited():
         os.environ.setdefault(SETTING, str(count))
+    if not any(name in os.environ for name in WAITING):
+        os.environ[WAITING[0]] = str(_TURNS)
 
 
 @cache
