@@ -1,6 +1,6 @@
 """How much longer a training step takes beside busy processes, with GNU's way of waiting and with ours.
 
-    python bench/neighbours.py [NEIGHBOURS …]    # by default 0, 1, 2 and 4; some six minutes on two quiet cores
+    python bench/neighbours.py [NEIGHBOURS …]    # by default 0, 1, 2 and 4; some fifteen minutes on two quiet cores
 
 A step is forward and backward through SmolLM2-135M for two texts of 128 tokens, in float32, with as many threads as
 there are cores. A neighbour is a process that counts. The fair factor is that of a process whose threads get the same
@@ -19,11 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from time import sleep
 
-from tunewright.core.threads import SETTING, WAITING, cores
+from tunewright.core.threads import POLICY, SETTING, TURNS, cores
 from tunewright.models.resolve import resolve
 
-STEPS, TURNS = 4, 3
+STEPS, ROUNDS = 3, 3
 PR_SET_PDEATHSIG = 1
 STEP = """
 import sys, time
@@ -56,6 +57,7 @@ def neighbours(count: int) -> Iterator[None]:
     code = "while True: pass"
     busy = [subprocess.Popen([sys.executable, "-c", code], preexec_fn=die_with_parent) for _ in range(count)]
     try:
+        sleep(10 if count else 0)  # the system tells about the last ten seconds
         yield
     finally:
         for each in busy:
@@ -65,7 +67,7 @@ def neighbours(count: int) -> Iterator[None]:
 
 def seconds(model: Path, waiting: str) -> float:
     """The median step of a process."""
-    environment = {name: value for name, value in os.environ.items() if name not in {SETTING, *WAITING}}
+    environment = {name: value for name, value in os.environ.items() if name not in {SETTING, TURNS, POLICY}}
     done = subprocess.run(
         [sys.executable, "-c", STEP, str(model), waiting, str(STEPS)],
         check=True,
@@ -83,7 +85,7 @@ def main(counts: list[int]) -> None:
     print("|---|---|---|---|---|")
     for count in counts:
         with neighbours(count):
-            pairs = [(seconds(model, "gnu"), seconds(model, "ours")) for _ in range(TURNS)]
+            pairs = [(seconds(model, "gnu"), seconds(model, "ours")) for _ in range(ROUNDS)]
         theirs, ours = (median(each) for each in zip(*pairs, strict=True))
         fair = max(1.0, (cores() + count) / cores())
         print(f"| {count} | {theirs:.2f} | {ours:.2f} | {theirs / ours:.2f} | {fair:.1f} |", flush=True)

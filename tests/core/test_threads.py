@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tunewright.core import threads as module
-from tunewright.core.threads import SETTING, WAITING, confine, cores, limited, threads
+from tunewright.core.threads import POLICY, SETTING, TURNS, confine, cores, limited, threads
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -104,7 +105,7 @@ def one_core() -> Iterator[str]:
 
 
 def run(code: str, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in {SETTING, *WAITING}} | more
+    environment = {name: value for name, value in os.environ.items() if name not in {SETTING, TURNS, POLICY}} | more
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
 
 
@@ -122,24 +123,54 @@ def test_libraries_use_no_more_threads_than_a_quota_gives(one_core: str) -> None
     assert said(f"{code}print(limited(), torch.get_num_threads())") == "1 1"
 
 
-@pytest.mark.slow
+def pressure(share: float) -> str:
+    return f"some avg10={share:.2f} avg60=0.66 avg300=13.56 total=344\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+
+
 @pytest.mark.parametrize(
-    ("given", "told"),
-    [({}, "GOMP_SPINCOUNT = '10000'"), ({"GOMP_SPINCOUNT": "77"}, "= '77'"), ({"OMP_WAIT_POLICY": "passive"}, "= '0'")],
+    ("told", "crowded"), [(pressure(68.0), True), (pressure(1.9), False), ("", False), ("avg10=", False), (None, False)]
 )
-def test_threads_that_wait_give_their_core_away_soon(given: dict[str, str], told: str) -> None:
+def test_the_system_tells_whether_processes_wait_for_cores(told: str | None, crowded: bool, tmp_path: Path) -> None:
+    file = tmp_path / "cpu"
+    if told is not None:
+        file.write_text(told)
+    assert module._is_crowded(file) is crowded
+
+
+@pytest.mark.parametrize(
+    ("given", "crowded", "turns"),
+    [
+        ({}, False, "10000"),
+        ({}, True, "1000"),
+        ({TURNS: "10000"}, True, "1000"),  # a step decides anew what the command decided before
+        ({TURNS: "77"}, True, "77"),
+        ({POLICY: "active"}, True, None),
+    ],
+)
+def test_threads_wait_less_beside_others_unless_somebody_says(
+    given: dict[str, str], crowded: bool, turns: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_is_crowded", lambda _pressure: crowded)
+    environment = dict(given)
+    monkeypatch.setattr(os, "environ", environment)
+    confine()
+    assert environment.get(TURNS) == turns
+
+
+@pytest.mark.slow
+def test_the_library_is_told_in_time() -> None:
     code = "from tunewright.core.threads import confine; confine()\nimport torch\n"
-    known = run(code, OMP_DISPLAY_ENV="verbose", **given).stderr
-    if "GOMP_SPINCOUNT" not in known:
+    known = run(code, OMP_DISPLAY_ENV="verbose").stderr
+    if TURNS not in known:
         pytest.skip("torch has another OpenMP than GNU's here")
-    (line,) = [line for line in known.splitlines() if "GOMP_SPINCOUNT" in line]
-    assert told in line
+    (line,) = [line for line in known.splitlines() if TURNS in line]
+    assert re.search("'10?000'", line)
 
 
 def test_without_a_quota_libraries_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_quotas", lambda _process: iter([]))
     monkeypatch.delenv(SETTING, raising=False)
-    monkeypatch.setenv(WAITING[0], "1")  # otherwise `confine` sets it for the tests that follow
+    monkeypatch.setenv(TURNS, "1")  # otherwise `confine` sets it for the tests that follow
     cores.cache_clear()
     confine()
     assert (limited(), os.environ.get("OMP_NUM_THREADS")) == (None, None)

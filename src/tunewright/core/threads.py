@@ -17,11 +17,14 @@ from pathlib import Path
 
 SETTING = "OMP_NUM_THREADS"
 """The variable in which people, schedulers and `tunewright.core.launch` say how many."""
-WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+TURNS, POLICY = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
 """The variables in which people say how long a thread of GNU's OpenMP, which torch brings, waits in a loop."""
-_TURNS = 10_000
-"""Turns of that loop, some 0.3 ms. GNU's default of 300,000 (libgomp, Environment Variables) lasts longer than the
-system lets a thread run beside others. bench/neighbours.py measures both."""
+_QUIET, _BUSY = "10000", "1000"
+"""Turns of that loop on a quiet machine (some 0.3 ms) and beside others; the second is what libgomp itself takes if it
+has more threads than cores. Its default of 300,000 lasts longer than the system lets a thread run beside others
+(libgomp, Environment Variables). bench/neighbours.py measures these."""
+_CROWDED = 20.0
+"""Percent of the last ten seconds in which something had to wait for a core, from which on others count as busy."""
 
 
 def threads() -> int:
@@ -42,8 +45,8 @@ def confine() -> None:
     starts. What the environment says already stays."""
     if count := limited():
         os.environ.setdefault(SETTING, str(count))
-    if not any(name in os.environ for name in WAITING):
-        os.environ[WAITING[0]] = str(_TURNS)
+    if POLICY not in os.environ and os.environ.get(TURNS, _QUIET) in (_QUIET, _BUSY):  # else it was not set here
+        os.environ[TURNS] = _BUSY if _is_crowded(Path("/proc/pressure/cpu")) else _QUIET
 
 
 @cache
@@ -51,6 +54,15 @@ def cores() -> int:
     """The cores that this process may keep busy: those of its affinity, or the CPU quota of its control groups, rounded
     up, where that is less. At least one."""
     return max(1, min([_allowed(), *map(math.ceil, _quotas(Path("/proc/self")))]))
+
+
+def _is_crowded(pressure: Path) -> bool:
+    """Whether processes have to wait for cores. Unknown, and so no, where the system does not tell (Linux,
+    Documentation/accounting/psi.rst)."""
+    try:
+        return float(pressure.read_text().partition("avg10=")[2].split()[0]) > _CROWDED
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 def _allowed() -> int:
