@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from economics_plot import Line, drawn
+from economics_plot import Axes, Line, drawn
 
 from tunewright.config import load_money
 from tunewright.economics import host_cost, price_book
@@ -45,6 +45,7 @@ BATCH_SECONDS = 3600.0
 PER_DECADE = 40
 """Volumes that are looked at between one power of ten and the next."""
 VOLUMES = [10 ** (3 + n / PER_DECADE) for n in range(6 * PER_DECADE + 1)]
+AXES = Axes("Dollars a month over tickets a month", "tickets", lowest=10, decades=5)
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ def main() -> None:
         (ARTICLE_VOLUME, ARTICLE_API, f"the article's API, ${ARTICLE_API:,}"),
         (ARTICLE_VOLUME, ARTICLE_OWN, f"the article's own model, ${ARTICLE_OWN:,}"),
     ]
-    (ROOT / "docs" / "article.svg").write_text(drawn(lines(), marks), "utf-8")
+    (ROOT / "docs" / "article.svg").write_text(drawn(AXES, lines(), marks), "utf-8")
 
 
 if __name__ == "__main__":

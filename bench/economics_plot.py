@@ -1,4 +1,4 @@
-"""The picture of bench/economics.py's figures: dollars a month over tickets a month, both logarithmic."""
+"""The pictures of bench/economics.py and bench/million.py: dollars over requests a month, both logarithmic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from html import escape
 
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 800, 560, 100, 16, 185, 58
 VOLUMES = {1e4: "10,000", 1e5: "100,000", 1e6: "1 million", 1e7: "10 million", 1e8: "100 million"}
-DOLLARS = {10: "$10", 100: "$100", 1000: "$1,000", 10_000: "$10,000", 100_000: "$100,000", 1e6: "$1,000,000"}
 APART = 19
 """Between two labels."""
 
@@ -19,8 +18,36 @@ class Line:
     label: str
     colour: str
     points: Sequence[tuple[float, float]]
-    """(tickets a month, dollars a month)."""
+    """(requests a month, dollars)."""
     dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What a picture shows."""
+
+    title: str
+    """For those who can't see it."""
+    requests: str
+    """What a month's requests are called."""
+    lowest: float
+    """The dollars of the lowest line, a power of ten."""
+    decades: int
+
+    @property
+    def dollars(self) -> dict[float, str]:
+        """The lines, and how each is labelled."""
+        return {usd: f"${usd:,.10g}" for usd in (self.lowest * 10.0**n for n in range(self.decades + 1))}
+
+    def y(self, dollars: float) -> float:
+        share = math.log10(dollars / self.lowest) / self.decades
+        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+
+    def inside(self, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        """The points within the picture; a line that leaves it is cut where it does."""
+        highest = self.lowest * 10.0**self.decades
+        kept = [(volume, usd) for volume, usd in points if min(VOLUMES) <= volume <= max(VOLUMES) * 1.0001]
+        return [(volume, usd) for volume, usd in kept if self.lowest <= usd <= highest]
 
 
 def x(volume: float) -> float:
@@ -28,34 +55,29 @@ def x(volume: float) -> float:
     return LEFT + (math.log(volume) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
 
-def y(dollars: float) -> float:
-    low, high = math.log(min(DOLLARS)), math.log(max(DOLLARS))
-    return HEIGHT - BOTTOM - (math.log(dollars) - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
-
-
-def drawn(lines: Sequence[Line], marks: Sequence[tuple[float, float, str]]) -> str:
+def drawn(axes: Axes, lines: Sequence[Line], marks: Sequence[tuple[float, float, str]] = ()) -> str:
     """The SVG.
 
     Args:
-        marks: (tickets, dollars, what it is) of single points.
+        marks: (requests, dollars, what it is) of single points.
     """
     parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>']
-    for dollars, label in DOLLARS.items():
-        parts.append(f'<path d="M{LEFT} {y(dollars):.1f}H{WIDTH - RIGHT}" stroke="#dee2e6"/>')
-        parts.append(_text(LEFT - 8, y(dollars) + 5, label, "end"))
+    for dollars, label in axes.dollars.items():
+        parts.append(f'<path d="M{LEFT} {axes.y(dollars):.1f}H{WIDTH - RIGHT}" stroke="#dee2e6"/>')
+        parts.append(_text(LEFT - 8, axes.y(dollars) + 5, label, "end"))
     for volume, label in VOLUMES.items():
         parts.append(f'<path d="M{x(volume):.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#dee2e6"/>')
         parts.append(_text(x(volume), HEIGHT - BOTTOM + 23, label, "middle"))
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "tickets a month", "middle"))
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, f"{axes.requests} a month", "middle"))
     for line in lines:
-        inside = [(x(volume), y(usd)) for volume, usd in _inside(line.points)]
+        inside = [(x(volume), axes.y(usd)) for volume, usd in axes.inside(line.points)]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in inside)
         dashes = ' stroke-dasharray="6 4"' if line.dashed else ""
         parts.append(f'<polyline points="{path}" fill="none" stroke="{line.colour}" stroke-width="2"{dashes}/>')
-    parts += _labels(lines)
+    parts += _labels(axes, lines)
     for number, (volume, usd, label) in enumerate(marks):
         letter, legend = "ABCDEF"[number], TOP + 24 + 24 * number
-        for a, b in ((x(volume), y(usd)), (LEFT + 24, legend)):
+        for a, b in ((x(volume), axes.y(usd)), (LEFT + 24, legend)):
             parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="9" fill="#000000"/>')
             parts.append(
                 f'<text x="{a:.1f}" y="{b + 4:.1f}" text-anchor="middle" font-size="12" fill="#ffffff">{letter}</text>'
@@ -64,19 +86,13 @@ def drawn(lines: Sequence[Line], marks: Sequence[tuple[float, float, str]]) -> s
     body = "\n".join(parts)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif" '
-        f'font-size="15" role="img" aria-label="Dollars a month over tickets a month">\n{body}\n</svg>\n'
+        f'font-size="15" role="img" aria-label="{escape(axes.title)}">\n{body}\n</svg>\n'
     )
 
 
-def _inside(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points within the picture; a line that leaves it is cut where it does."""
-    kept = [(volume, usd) for volume, usd in points if min(VOLUMES) <= volume <= max(VOLUMES) * 1.0001]
-    return [(volume, usd) for volume, usd in kept if min(DOLLARS) <= usd <= max(DOLLARS)]
-
-
-def _labels(lines: Sequence[Line]) -> list[str]:
+def _labels(axes: Axes, lines: Sequence[Line]) -> list[str]:
     """A label for each line at the right edge, beside its end, moved apart where they would lie on each other."""
-    ends = {line.label: y(_inside(line.points)[-1][1]) for line in lines}
+    ends = {line.label: axes.y(axes.inside(line.points)[-1][1]) for line in lines}
     order = sorted(lines, key=lambda line: ends[line.label])
     places = [ends[line.label] for line in order]
     for _ in range(200):
@@ -89,7 +105,7 @@ def _labels(lines: Sequence[Line]) -> list[str]:
     edge = WIDTH - RIGHT
     made = []
     for line, place in zip(order, places, strict=True):
-        start = x(_inside(line.points)[-1][0])
+        start = x(axes.inside(line.points)[-1][0])
         made.append(f'<path d="M{start:.1f} {ends[line.label]:.1f}L{edge + 10} {place:.1f}" stroke="{line.colour}"/>')
         made.append(_text(edge + 14, place + 5, line.label, "start", line.colour))
     return made
