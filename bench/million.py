@@ -74,9 +74,7 @@ class Job:
     @classmethod
     def of(cls, name: str) -> Job:
         """A set of the scoreboard, by its rows and its texts."""
-        (api,) = [ROWS[f"{name}/{model}/0"]["api"] for model in MODELS if "api" in ROWS.get(f"{name}/{model}/0", {})][
-            :1
-        ]
+        api = next(row["api"] for row in map(ROWS.get, _keys(name)) if row and "api" in row)
         test = next(part for key, part in parts_of(find_set(name), DATA).items() if key != "train")
         text = fmean(len(row["text"]) for row in test) / LETTERS_A_TOKEN
         return cls(name, api["prompt_tokens"], text, api["answer_tokens"])
@@ -195,9 +193,7 @@ def _points(usd: PerMillion) -> Sequence[tuple[float, float]]:
 
 
 def main() -> None:
-    print(
-        f"APIs of {BOOK.apis_as_of}, machines of {BOOK.as_of}; in brackets with ${REVIEWS:,.0f} a month of reviews.\n"
-    )
+    print(f"APIs of {BOOK.apis_as_of}, machines of {BOOK.as_of}; in brackets with reviews, ${REVIEWS:,.0f} a month.\n")
     jobs = [Job.of(name) for name in JOBS]
     for job in jobs:
         print(
