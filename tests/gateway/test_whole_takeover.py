@@ -297,8 +297,7 @@ def test_an_application_notices_nothing_of_a_whole_takeover(paid: Upstream, tmp_
         before = len(paid.billed)
         got = application.run([*traffic.take(200, NEW, ["tickets"]), *traffic.take(100, OLD, ["letters"])])
         assert loss(got) <= MARGIN
-        # The new labels are less sure, and a busy machine's slow answers are hedged.
-        assert len(paid.billed) - before < 0.65 * len(got)
+        assert len(paid.billed) - before < 0.5 * len(got)
 
         time.sleep(0.5)  # the last audits, and the counts
         total = place.ledger()
