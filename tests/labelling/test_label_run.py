@@ -128,6 +128,9 @@ def test_the_budget_ends_the_asking_and_loses_nothing(play: Callable[..., LargeM
     assert report.usd <= usd
     assert "label.budget_usd" in "\n".join(summary(spec, report))
     asked = len(played.asked)
+    assert asked <= len((tmp_path / "labels" / "asked.txt").read_text().split()) < 300, (
+        "the others were not asked about"
+    )
     again = label(project(tmp_path, {"api": played.url}, people=10, budget_usd=5))
     assert (again.asked, len(played.asked)) == (300, 300)
     assert asked < 300

@@ -133,7 +133,8 @@ class TeacherPanel:
             # Block by block, so that all teachers have answered the same requests where the budget ends the asking.
             for start, teacher in product(range(0, len(rows), _BLOCK), self._teachers):
                 some, samples = rows[start : start + _BLOCK], teacher.settings.samples
-                self._asked.note(some)
+                if not self.lessons.is_spent:
+                    self._asked.note(some)
                 questions = questions_of(self._spec, teacher, some, self._stand_ins)
                 answers = self._answers(teacher, questions, partial(_shifted, tracker.update, done))
                 done += len(questions)
