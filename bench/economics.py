@@ -11,7 +11,7 @@ brackets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -125,17 +125,22 @@ def svm_month(requests: float) -> float:
     return cost.usd_per_month + REST.request_usd * requests
 
 
-def pays_from(own: list[float | None], theirs: Callable[[float], float], extra: float = 0.0) -> str:
-    """From how many tickets a month on, up to a thousand million, an own model costs less at any number above."""
+def pays_from(
+    own: list[float | None],
+    theirs: Callable[[float], float],
+    extra: float = 0.0,
+    volumes: Sequence[float] = VOLUMES,
+) -> str:
+    """From how many requests a month on, of those that are looked at, an own model costs less at any number above."""
     first = None
-    for volume, month in reversed(list(zip(VOLUMES, own, strict=True))):
+    for volume, month in reversed(list(zip(volumes, own, strict=True))):
         if month is None or month + extra >= theirs(volume):
             break
         first = volume
-    return "never" if first is None else "always" if first == VOLUMES[0] else _count(first)
+    return "never" if first is None else "always" if first == volumes[0] else count(first)
 
 
-def _count(requests: float) -> str:
+def count(requests: float) -> str:
     rounded = float(f"{requests:.2g}")
     return f"{rounded / 1e6:g} M" if rounded >= 1e6 else f"{rounded / 1e3:g} k"
 
@@ -166,7 +171,7 @@ def months() -> Iterator[str]:
             size = next(each for each, usd in own.items() if usd == ours)
             first = size if ours < theirs[cheap] else cheap
             factor = max(ours, theirs[cheap]) / min(ours, theirs[cheap])
-            yield f"| {_count(volume)} | {traffic.name} | {' | '.join(cells)} | {first}, {_times(factor)} |"
+            yield f"| {count(volume)} | {traffic.name} | {' | '.join(cells)} | {first}, {_times(factor)} |"
 
 
 def largest() -> Iterator[str]:
@@ -176,7 +181,7 @@ def largest() -> Iterator[str]:
     yield f"|{'---|' * len(heads)}"
     for name in ("gpt-4o", "gpt-6-luna"):
         for volume in SHOWN:
-            cells = [name, _count(volume)]
+            cells = [name, count(volume)]
             for traffic in TRAFFIC:
                 month = apis(traffic)[name](volume)
                 priced = {

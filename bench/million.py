@@ -6,7 +6,7 @@ Speeds are those of bench/scoreboard.json: a model's P50 and P95 over HTTP, one 
 of two cores is busy with an answer; the rate of a batch is that of all cores. Nobody measured the larger machines:
 Standard_F8s_v2 counts as four such servers, and a T4 by the plan's estimate. A machine is busy for as much of its time
 as keeps the goal at four times the average traffic, and a second one stands by. Machines alone count; people who review
-are told beside them, for they cost the same with every model.
+are shown beside them: they cost the same with every model.
 
 An API reads the same request, by letters. Its whole instruction counts as cached, which is its best case: OpenAI caches
 prompts from 1,024 tokens on (openai-cookbook, Prompt_Caching_201, read 2026-11-30), and most of these are shorter.
@@ -27,7 +27,8 @@ from data_sets import DATA
 from economics_plot import Axes, Line, drawn
 from scoreboard_sets import MODELS, find_set, parts_of
 
-from tunewright.economics import host_cost, price_book
+from economics import BOOK, PER_DECADE, REVIEWS, count, pays_from
+from tunewright.economics import host_cost
 from tunewright.economics.cost import LETTERS_A_TOKEN, Service
 from tunewright.economics.hosting import service_of
 from tunewright.economics.lifetimes import beside
@@ -38,7 +39,6 @@ ROOT = Path(__file__).parents[1]
 SERVED = {"banking77/smollm2-135m/0": {"p50_ms": 41, "p95_ms": 47, "answers_per_second": 112.7}}
 """Rows that the scoreboard lacks, by bench/serve.py and bench/batch.py (docs/serving.md), on another machine."""
 ROWS: dict[str, dict[str, Any]] = SERVED | json.loads((ROOT / "bench" / "scoreboard.json").read_text("utf-8"))
-BOOK = price_book()
 MACHINE, LARGE, GPU = "Standard_D2s_v5", "Standard_F8s_v2", "Standard_NC4as_T4_v3"
 TODAY = "gpt-6-luna"
 JOBS = ("banking77", "clinc150", "snips_slots", "sroie")
@@ -50,10 +50,7 @@ PEAK, STANDBY, TIMES = 4.0, 2, 10
 """The busiest minute over the average, the least number of machines, and how many times cheaper is asked for."""
 JOBS_TOGETHER = 10
 """Jobs that share the machines, in one folder of heads or adapters."""
-REVIEWS = 304.17
-"""Dollars a month: ten answers a day, a minute each, $60 an hour (docs/economics.md)."""
 SHOWN = (1e4, 1e5, 1e6, 1e7, 1e8)
-PER_DECADE = 40
 VOLUMES = [10 ** (4 + n / PER_DECADE) for n in range(4 * PER_DECADE + 1)]
 """Requests a month that are looked at."""
 
@@ -142,7 +139,7 @@ def _shared(usd: PerMillion) -> PerMillion:
 
 
 def table(job: Job) -> Iterator[str]:
-    yield f"| {job.name} | where | {' | '.join(_count(volume) for volume in SHOWN)} | cheaper | {TIMES} x cheaper |"
+    yield f"| {job.name} | where | {' | '.join(count(volume) for volume in SHOWN)} | cheaper | {TIMES} x cheaper |"
     yield f"|---|---|{'---|' * len(SHOWN)}---|---|"
     for model, where, usd in job.models():
         cells = ["too slow" if (each := usd(volume)) is None else _usd(each) for volume in SHOWN]
@@ -155,18 +152,11 @@ def table(job: Job) -> Iterator[str]:
 
 def _from(usd: PerMillion, limit: float) -> str:
     """From how many requests a month on the price is within a limit, without reviews and with them."""
-
-    def first(extra: float) -> str:
-        below = [(each := usd(volume)) is not None and each + extra / volume * 1e6 <= limit for volume in VOLUMES]
-        lasting = next((n for n in range(len(below)) if all(below[n:])), None)
-        return "never" if lasting is None else _count(VOLUMES[lasting]) if lasting else "always"
-
-    return f"{first(0)} ({first(REVIEWS)})"
-
-
-def _count(requests: float) -> str:
-    rounded = float(f"{requests:.2g}")
-    return f"{rounded / 1e6:g} M" if rounded >= 1e6 else f"{rounded / 1e3:g} k"
+    months = [None if (each := usd(volume)) is None else each * volume / 1e6 for volume in VOLUMES]
+    without, reviewed = (
+        pays_from(months, lambda volume: limit * volume / 1e6, extra, VOLUMES) for extra in (0.0, REVIEWS)
+    )
+    return f"{without} ({reviewed})"
 
 
 def _usd(amount: float) -> str:
