@@ -128,12 +128,12 @@ def pressure(share: float) -> str:
 
 
 @pytest.mark.parametrize(
-    ("told", "crowded"), [(pressure(68.0), True), (pressure(1.9), False), ("", False), ("avg10=", False), (None, False)]
+    ("text", "crowded"), [(pressure(68.0), True), (pressure(1.9), False), ("", False), ("avg10=", False), (None, False)]
 )
-def test_the_system_tells_whether_processes_wait_for_cores(told: str | None, crowded: bool, tmp_path: Path) -> None:
+def test_the_system_tells_whether_processes_wait_for_cores(text: str | None, crowded: bool, tmp_path: Path) -> None:
     file = tmp_path / "cpu"
-    if told is not None:
-        file.write_text(told)
+    if text is not None:
+        file.write_text(text)
     assert module._is_crowded(file) is crowded
 
 
