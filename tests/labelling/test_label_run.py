@@ -209,6 +209,21 @@ def test_personal_data_are_looked_for_only_where_teachers_are_or_were_asked(
     assert len(set(looked)) == 70
 
 
+def test_a_spent_budget_ends_the_look_for_personal_data(
+    play: Callable[..., LargeModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def look(_: Pseudonymiser, asked: str) -> tuple[str, list[Replacement]]:
+        looked.append(asked)
+        return asked, []
+
+    monkeypatch.setattr(Pseudonymiser, "replaced", look)
+    spec = project(tmp_path, {"api": play(1.0).url}, count=300, people=10, budget_usd=0.003)
+    assert label(spec).is_spent
+    assert 10 <= len(looked) == len((tmp_path / "labels" / "asked.txt").read_text().split()) < 300
+
+
 def test_the_sample_stays_where_requests_are_added(play: Callable[..., LargeModel], tmp_path: Path) -> None:
     played = play(1.0)
     spec = project(tmp_path, {"api": played.url}, count=100, people=20)

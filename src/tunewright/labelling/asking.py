@@ -122,7 +122,7 @@ class TeacherPanel:
 
     def ask(self, rows: Sequence[Unlabelled]) -> None:
         """Ask about some requests, and add the votes to `lessons`. Once the budget has ended the asking, only answers
-        that are paid already are added.
+        that earlier runs have paid are added.
 
         Raises:
             UserError: an endpoint refuses, or can't be reached. The answers so far are kept.
@@ -133,7 +133,9 @@ class TeacherPanel:
             # Block by block, so that all teachers have answered the same requests where the budget ends the asking.
             for start, teacher in product(range(0, len(rows), _BLOCK), self._teachers):
                 some, samples = rows[start : start + _BLOCK], teacher.settings.samples
-                if not self.lessons.is_spent:
+                if self.lessons.is_spent:
+                    some = [row for row in some if row in self._asked]
+                else:
                     self._asked.note(some)
                 questions = questions_of(self._spec, teacher, some, self._stand_ins)
                 answers = self._answers(teacher, questions, partial(_shifted, tracker.update, done))
