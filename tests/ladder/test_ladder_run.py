@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,12 +18,14 @@ from tunewright import api, load_spec
 from tunewright.config.sections import GoalSpec
 from tunewright.core.artifacts import read_jsonl, read_manifest, write_jsonl
 from tunewright.deploy.outputs import outputs_of
+from tunewright.economics.cost import HOURS_A_MONTH
 from tunewright.gate import gate
 from tunewright.inference.bundle import load_bundle
 from tunewright.ladder.cascades import Cascade, CascadePart, make, weigh
 from tunewright.ladder.tried import summarise
 from tunewright.models.resolve import kind_of
 from tunewright.monitoring.retraining.contest import made_of
+from tunewright.pipeline.runner import latest_kept
 from tunewright.project import Project
 from tunewright.serving.server import running_server
 
@@ -145,6 +147,24 @@ def test_what_was_made_is_kept(cascade: Path, done: tuple[Path, list[str], dict[
     assert isinstance(found, Cascade)
     assert make(found, project / "runs").folder("bundle") == cascade
     assert {folder.name: read_manifest(folder) for folder in (project / "runs").glob("*-*")} == before
+
+
+def test_other_prices_make_another_verdict(
+    cascade: Path, done: tuple[Path, list[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    project, changes, _ = done
+    book = tmp_path / "prices.yaml"
+    book.write_text(f"machines: {{{load_spec(project, changes).traffic.machine}: {{usd_per_hour: 9.5}}}}\n", "utf-8")
+    with latest_kept(project / "runs"):
+        found = weigh(*parts(project, [*changes, f"prices={book}"]))
+        assert isinstance(found, Cascade)
+        made = make(found, project / "runs")
+    before = made_of(cascade)
+    assert made.folder("parity") == before["parity"], "what was asked does not hang on prices"
+    assert made.folder("verdict") != before["verdict"]
+    verdict = json.loads((made.folder("verdict") / "verdict.json").read_text("utf-8"))
+    for cost in (asdict(found.candidate.cost), verdict["comparison"]["candidates"]["served"]["cost"]):
+        assert cost["usd_per_month"] / cost["replicas"] == pytest.approx(9.5 * HOURS_A_MONTH, rel=0.01)
 
 
 def test_examples_that_only_one_was_asked_make_no_cascade(

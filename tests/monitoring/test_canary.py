@@ -43,6 +43,11 @@ def wrong(number: int, version: str) -> Review:
     return Review(capture_id=f"{version}-{number}", reviewer="shop", time=BEGAN, source="feedback", right=False)
 
 
+def corrected(number: int, version: str, time: datetime = BEGAN) -> Review:
+    said = {"reviewer": "ann", "source": "review", "right": False, "answer": "refund"}
+    return Review(capture_id=f"{version}-{number}", time=time, **said)
+
+
 def put(store: Store, *rows: object) -> None:
     with store.session() as session:
         session.add_all(rows)
@@ -152,11 +157,11 @@ def test_an_equal_challenger_is_hardly_ever_taken_away() -> None:
 
 def test_it_is_due_with_reviews_enough_of_which_it_takes_half_after_an_alarm(store: Store) -> None:
     spec = make_spec(monitor={"reviews_to_retrain": 3})
-    put(store, *(capture(n, "old") for n in range(4)), *(wrong(n, "old") for n in range(2)))
+    put(store, *(capture(n, "old") for n in range(4)), *(corrected(n, "old") for n in range(2)))
     found = outlook(spec, store)
     assert not found.due
     assert found.sentence.startswith("Not due: 2 of 3 new reviews (monitor.reviews_to_retrain), and no")
-    put(store, wrong(2, "old"))
+    put(store, corrected(2, "old"))
     assert outlook(spec, store).due
     detail = {"begun": datetime.now(UTC).isoformat(), "corrections": "a", "sentence": "Refused."}
     events.record(store, "tickets", "new", events.REFUSED, detail)
@@ -165,13 +170,18 @@ def test_it_is_due_with_reviews_enough_of_which_it_takes_half_after_an_alarm(sto
     assert outlook(spec, store).sentence.startswith("Not due: 0 of 2 new reviews; after an alarm"), (
         "there is nothing to learn"
     )
-    said = [wrong(n, "old") for n in range(2)]
-    for each in said:
-        each.time = datetime.now(UTC)
-    put(store, *said)
+    put(store, *(corrected(n, "old", datetime.now(UTC)) for n in range(2)))
     assert outlook(spec, store).sentence == (
         "Due: 2 of 2 new reviews; after an alarm half of monitor.reviews_to_retrain suffice (language)."
     )
     events.record(store, "tickets", "newer", events.TRAINED, detail)
     assert "the last retraining is unfinished (trained, version newer)" in outlook(spec, store).sentence
     assert [each.event for each in status(spec, store, Path("/nowhere")).history] == ["trained", "refused"]
+
+
+def test_what_clients_say_makes_no_retraining_due_and_what_reviewers_say_does(store: Store) -> None:
+    spec = make_spec(monitor={"reviews_to_retrain": 3})
+    put(store, *(capture(n, "old") for n in range(3)), *(wrong(n, "old") for n in range(3)))
+    assert outlook(spec, store).sentence.startswith("Not due: 0 of 3 new reviews")
+    put(store, *(corrected(n, "old") for n in range(3)))
+    assert outlook(spec, store).sentence.startswith("Due: 3 of 3 new reviews")

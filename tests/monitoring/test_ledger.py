@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import make_spec
+from tests.crash import linear
+from tests.monitoring.bundles import bundle_in
+from tunewright.core.artifacts import atomic_folder, read_manifest, write_json
 from tunewright.economics import price_book
+from tunewright.inference.bundle import read_info
 from tunewright.monitoring.ledger import Ledger, Quality, ledger
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Capture, Review, Tally
@@ -18,15 +25,31 @@ NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 
 
 def tally(day: date, answered: float, **changes: object) -> Tally:
-    figures = {"captured": round(answered), "escalated": 0.0, "prompt_tokens": 500 * answered}
-    figures |= {"answer_tokens": 20 * answered, "seconds": 0.05 * answered}
-    return Tally(day=day, model="tickets", version="a", answered=answered, **figures | changes)
+    figures: dict[str, Any] = {"version": "a", "captured": round(answered), "escalated": 0.0}
+    figures |= {"prompt_tokens": 500 * answered, "answer_tokens": 20 * answered, "seconds": 0.05 * answered}
+    return Tally(day=day, model="tickets", answered=answered, **figures | changes)
 
 
-def of(store: Store, *tallies: Tally, now: datetime = NOON, **spec: object) -> Ledger:
+def of(store: Store, *tallies: Tally, now: datetime = NOON, folder: Path = Path("/nowhere"), **spec: object) -> Ledger:
     with store.session() as session:
         session.add_all(tallies)
-    return ledger(make_spec(**spec), store, BOOK, now)
+    return ledger(make_spec(folder, **spec), store, BOOK, now)
+
+
+def judged(project: Path, name: str = "1", shown: str = "switch", usage_from: str = "letters", **usage: float) -> None:
+    """A verdict on version a, and the bundle made by it."""
+    runs = project / "runs"
+    about: dict[str, Any] = {"spec_sha256": "", "seed": 0, "code_version": ""}
+    usage = {"prompt_tokens": 800.0, "answer_tokens": 10.0} | usage
+    verdict = {"comparison": {"usage": usage, "usage_from": usage_from}, "verdict": {"shown": shown}, "name": name}
+    target = runs / f"verdict-{name}"
+    with atomic_folder(target, kind="verdict", fingerprint=name, inputs={}, **about) as output:
+        write_json(output.path / "verdict.json", verdict)
+    made = read_manifest(target)
+    assert made
+    inputs = {"verdict": made.content}
+    with atomic_folder(runs / f"bundle-{name}", kind="bundle", fingerprint=name, inputs=inputs, **about) as output:
+        bundle_in(output.path, "a", None)
 
 
 def test_a_day_costs_its_machine_and_saves_the_apis_price_for_the_tokens_that_were_answered(store: Store) -> None:
@@ -70,6 +93,76 @@ def test_what_a_cascade_passes_on_is_paid_to_the_api_as_well(store: Store) -> No
 def test_the_apis_own_longer_prompt_is_what_it_would_have_been_paid_for(store: Store) -> None:
     found = of(store, tally(date(2026, 11, 2), 1000), api={"prompt_tokens": 2000, "completion_tokens": 100})
     assert found.total.api_usd == pytest.approx(1000 * (2000 * 2.5 + 100 * 10) / 1e6)
+
+
+def test_escalated_requests_cost_nothing_where_the_verdict_is_to_switch(store: Store, tmp_path: Path) -> None:
+    judged(tmp_path)
+    until = datetime(2026, 11, 3, tzinfo=UTC)
+    found = of(store, tally(date(2026, 11, 2), 1000, escalated=250.0), now=until, folder=tmp_path).total
+    assert (found.requests, found.escalated) == (1000, 0)
+    assert found.own_usd == pytest.approx(24 * MACHINE + 1000 * KEPT)
+
+
+def test_what_is_passed_on_is_paid_by_the_tokens_of_the_cascades_verdict(store: Store, tmp_path: Path) -> None:
+    judged(tmp_path, shown="cascade")
+    until = datetime(2026, 11, 3, tzinfo=UTC)
+    found = of(store, tally(date(2026, 11, 2), 1000, escalated=250.0), now=until, folder=tmp_path).total
+    assert found.escalated == 250
+    assert found.api_usd == pytest.approx(1000 * (800 * 2.5 + 10 * 10) / 1e6)
+    assert found.own_usd == pytest.approx(24 * MACHINE + 1000 * KEPT + found.api_usd / 4)
+
+
+@pytest.mark.parametrize(
+    ("usage_from", "settings", "usd"),
+    [
+        ("letters", {}, 800 * 2.5 + 10 * 10),
+        ("letters", {"prompt_tokens": 2000}, 2000 * 2.5 + 10 * 10),
+        ("model", {}, 500 * 2.5 + 20 * 10),
+        ("api", {}, 500 * 2.5 + 300 * 1.25 + 10 * 10),
+        ("api", {"prompt_tokens": 2000}, 500 * 2.5 + 300 * 1.25 + 10 * 10),
+    ],
+)
+def test_a_request_to_the_api_has_the_tokens_that_the_verdict_counts(
+    store: Store, tmp_path: Path, usage_from: str, settings: dict[str, Any], usd: float
+) -> None:
+    judged(tmp_path, usage_from=usage_from, cached_tokens=300.0 if usage_from == "api" else 0.0)
+    found = of(store, tally(date(2026, 11, 2), 1000), folder=tmp_path, api=settings)
+    assert found.total.api_usd == pytest.approx(1000 * usd / 1e6)
+
+
+def test_a_version_whose_verdict_is_gone_is_priced_by_the_last_verdict_and_its_escalations_are_paid(
+    store: Store, tmp_path: Path
+) -> None:
+    judged(tmp_path)
+    found = of(store, tally(date(2026, 11, 2), 1000, version="gone", escalated=250.0), folder=tmp_path).total
+    assert found.escalated == 250
+    assert found.api_usd == pytest.approx(1000 * (800 * 2.5 + 10 * 10) / 1e6)
+
+
+def test_of_two_verdicts_on_a_version_that_of_the_latest_bundle_counts(store: Store, tmp_path: Path) -> None:
+    judged(tmp_path, "1", prompt_tokens=1000.0)
+    judged(tmp_path, "2", prompt_tokens=2000.0)
+    for name, prompt in (("1", 1000), ("2", 2000)):
+        latest = tmp_path / "runs" / "latest"
+        latest.mkdir(exist_ok=True)
+        (latest / "bundle").unlink(missing_ok=True)
+        (latest / "bundle").symlink_to(f"../bundle-{name}")
+        with store.session() as session:
+            session.merge(tally(date(2026, 11, 2), 1000))
+        assert of(store, folder=tmp_path).total.api_usd == pytest.approx(1000 * (prompt * 2.5 + 10 * 10) / 1e6)
+
+
+@pytest.mark.slow
+def test_a_linear_models_requests_cost_with_the_api_what_its_verdict_says(store: Store, tmp_path: Path) -> None:
+    spec = linear.project(tmp_path / "project")
+    linear.bring_up_to_date(spec)
+    latest = spec.folder / "runs" / "latest"
+    version = read_info(latest / "bundle").version
+    with store.session() as session:  # a linear model's tokens are the pieces of words that it knows
+        session.add(tally(date(2026, 11, 2), 1000, version=version, prompt_tokens=9000.0, answer_tokens=0.0))
+    found = ledger(spec, store, BOOK, NOON)
+    verdict = json.loads((latest / "verdict" / "verdict.json").read_text("utf-8"))
+    assert found.total.api_usd == pytest.approx(verdict["comparison"]["apis"][spec.api.label]["cost"]["usd_per_1000"])
 
 
 def test_a_model_that_costs_more_than_the_api_is_called_that(store: Store) -> None:

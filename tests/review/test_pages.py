@@ -3,13 +3,16 @@ from __future__ import annotations
 import html
 import json
 import re
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, select, text, update
 
-from tests.conftest import LABELS
+from tests.conftest import LABELS, unalike, write_project
 from tests.monitoring.captures import NOON, capture, opinion, review
 from tests.monitoring.reviewing import EXTRACT, GENERATE, Browser, site_with
+from tunewright.config import load_spec
+from tunewright.monitoring.corrections import collect_corrections
 from tunewright.monitoring.queue import appraise
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.database import open_at
@@ -203,6 +206,22 @@ def test_alike_requests_are_answered_at_once_and_undone_at_once(store: Store) ->
     assert reviews(store) == [("bob", "defect", False, "review")]
     ann.submit(f"/alike/{ids[0]}", say="right", id=[ids[0], ids[4]])
     assert [row[1:] for row in reviews(store)[1:]] == [("billing", True, "bulk"), ("refund", True, "bulk")]
+
+
+def test_who_undoes_what_the_corrections_contain_is_told_how_to_take_it_out(store: Store, tmp_path: Path) -> None:
+    spec = load_spec(write_project(tmp_path / "project"))
+    (asked,) = put(store, capture(0, unalike("asked")))
+    ann = Browser(site_with(store))
+    ann.submit(f"/item/{asked}", answer="refund")
+    assert collect_corrections(spec, store).answers == {"refund": 1}
+    assert said(ann.submit("/undo").text) == (
+        "Undone. The corrections contain it and never change. To take it out, move their folder away and type: "
+        "tunewright monitor corrections PROJECT"
+    )
+    ann.submit(f"/item/{asked}", answer="defect")
+    assert collect_corrections(spec, store).reasons == {"contradicts the corrections": 1}
+    spec.corrections_folder.rename(tmp_path / "moved away")
+    assert collect_corrections(spec, store).answers == {"defect": 1}
 
 
 def test_nothing_ticked_saves_nothing(store: Store) -> None:

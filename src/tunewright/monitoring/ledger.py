@@ -3,24 +3,30 @@ quality that reviews show."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tunewright.config import Spec
+from tunewright.core.artifacts import read_manifest
 from tunewright.drift.accuracy import Accuracy, accuracy_now
 from tunewright.economics.cost import HOURS_A_MONTH, Service, host_cost
 from tunewright.economics.prices import PriceBook
 from tunewright.economics.upkeep import letters_of, upkeep_of
+from tunewright.evaluation.verdict.comparison import Usage
+from tunewright.inference.bundle import read_info
 from tunewright.monitoring.captured import answered, as_numbers, as_reviewed, last_reviews
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Capture, Tally
+from tunewright.project import Project
 
 _READ = 5000
 """Captures whose confidences represent all."""
@@ -72,7 +78,7 @@ class LedgerEntry:
     """The days for which machines stood ready."""
     requests: float
     escalated: float
-    """Requests that a cascade escalated to the API."""
+    """Requests that were escalated to the API. A version whose verdict is `switch` escalates none."""
     api_usd: float
     """The API's price for all requests."""
     own_usd: float
@@ -118,7 +124,8 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
     """The savings ledger of a project.
 
     If servers keep only a share of the requests, the captures stand for all of them and the figures are estimates. A
-    day without requests still costs its machines. All months use the prices of today's book.
+    day without requests still costs its machines. All months use the prices of today's book. The verdict on each bundle
+    version says how many tokens a request to the API has, and whether anything is escalated.
 
     Args:
         now: the time until which machines are counted.
@@ -127,7 +134,8 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
     with store.session() as session:
         tallies = session.scalars(select(Tally).where(Tally.model == spec.name).order_by(Tally.day)).all()
         by_version = quality(session, spec.name)
-    days = _days(spec, book, tallies, now)
+    verdicts = _verdicts(Project(spec.folder))
+    days = _days(spec, book, [_bill(spec, book, tally, verdicts) for tally in tallies], now)
     months = [_sum(name, list(of_month)) for name, of_month in groupby(days, lambda each: f"{each.day:%Y-%m}")]
     return Ledger(
         spec.api.model,
@@ -141,6 +149,47 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
 
 
 @dataclass(frozen=True)
+class _Verdict:
+    """What the verdict on a bundle version says of its requests."""
+
+    usage: Usage
+    usage_from: str
+    """The source of `usage`, as in `Comparison`."""
+    alone: bool
+    """Whether the model answers all requests, so that nothing has to be escalated."""
+
+
+@dataclass(frozen=True)
+class _Verdicts:
+    """The verdicts of a project."""
+
+    by_version: dict[str, _Verdict]
+    """Of several verdicts on a bundle version, that of the latest bundle counts, else the newest."""
+    last: _Verdict | None
+    """The verdict of the latest bundle, else the newest; None: there is none."""
+
+
+def _verdicts(project: Project) -> _Verdicts:
+    judged = {made.content: folder for folder in project.runs.glob("verdict-*") if (made := read_manifest(folder))}
+    bundles = [(made, folder) for folder in project.runs.glob("bundle-*") if (made := read_manifest(folder))]
+    bundles.sort(key=lambda each: each[0].created)
+    if latest := read_manifest(project.latest("bundle")):
+        bundles.append((latest, project.latest("bundle")))
+    by_version: dict[str, _Verdict] = {}
+    last: _Verdict | None = None
+    for manifest, folder in bundles:
+        if verdict := judged.get(manifest.inputs.get("verdict", "")):
+            last = by_version[read_info(folder).version] = _read(verdict)
+    return _Verdicts(by_version, last)
+
+
+def _read(folder: Path) -> _Verdict:
+    data = json.loads((folder / "verdict.json").read_text("utf-8"))
+    comparison = data["comparison"]
+    return _Verdict(Usage(**comparison["usage"]), comparison["usage_from"], data["verdict"]["shown"] == "switch")
+
+
+@dataclass(frozen=True)
 class _Day:
     day: date
     share: float
@@ -151,9 +200,9 @@ class _Day:
     own_usd: float
 
 
-def _days(spec: Spec, book: PriceBook, tallies: Iterable[Tally], now: datetime) -> list[_Day]:
+def _days(spec: Spec, book: PriceBook, bills: Iterable[_Bill], now: datetime) -> list[_Day]:
     """Every day from the first tally on, including days without requests."""
-    by_day = {day: list(of_day) for day, of_day in groupby(tallies, lambda tally: tally.day)}
+    by_day = {day: list(of_day) for day, of_day in groupby(bills, lambda bill: bill.tally.day)}
     if not by_day:
         return []
     first, last = min(by_day), max(max(by_day), now.astimezone(UTC).date())
@@ -163,12 +212,11 @@ def _days(spec: Spec, book: PriceBook, tallies: Iterable[Tally], now: datetime) 
     ]
 
 
-def _priced(spec: Spec, book: PriceBook, day: date, tallies: list[Tally], now: datetime) -> _Day:
+def _priced(spec: Spec, book: PriceBook, day: date, bills: list[_Bill], now: datetime) -> _Day:
+    tallies = [bill.tally for bill in bills]
     passed = (now - datetime.combine(day, time(), UTC)) / timedelta(days=1)
     requests = sum(tally.answered for tally in tallies)
     share = min(1.0, passed) if passed > 0 else float(requests > 0)  # with a clock that was set back
-    escalated = sum(tally.escalated for tally in tallies)
-    api = sum(_api_usd(spec, book, tally) for tally in tallies)
     machine = book.machine(spec.traffic.machine)
     tokens = sum(tally.prompt_tokens for tally in tallies), sum(tally.answer_tokens for tally in tallies)
     rest = upkeep_of(spec, book, letters=letters_of(*tokens) / requests if requests else 0.0)
@@ -186,16 +234,45 @@ def _priced(spec: Spec, book: PriceBook, day: date, tallies: list[Tally], now: d
     else:
         ready = spec.traffic.redundancy - machine.scales_to_zero
         month = ready * machine.usd_per_hour * HOURS_A_MONTH + rest.usd
-    own = month * share / _DAYS_A_MONTH + (api * escalated / requests if requests else 0)
+    own = month * share / _DAYS_A_MONTH + sum(bill.escalated_usd for bill in bills)
     own += rest.request_usd * sum(tally.captured for tally in tallies)
+    escalated, api = sum(bill.escalated for bill in bills), sum(bill.api_usd for bill in bills)
     return _Day(day, share, requests, escalated, api, own)
 
 
-def _api_usd(spec: Spec, book: PriceBook, tally: Tally) -> float:
-    """The API's price for a tally's requests. The spec may give the length of the API's own prompt and answers."""
-    prompt = spec.api.prompt_tokens * tally.answered if spec.api.prompt_tokens else tally.prompt_tokens
-    answer = spec.api.completion_tokens * tally.answered if spec.api.completion_tokens else tally.answer_tokens
-    return book.api(spec.api.model).usd(prompt, answer)
+@dataclass(frozen=True)
+class _Bill:
+    """The API's price for a tally's requests."""
+
+    tally: Tally
+    api_usd: float
+    escalated: float
+    escalated_usd: float
+    """The part of `api_usd` for the escalated requests, which is really paid."""
+
+
+def _bill(spec: Spec, book: PriceBook, tally: Tally, verdicts: _Verdicts) -> _Bill:
+    verdict = verdicts.by_version.get(tally.version)
+    # A version whose verdict is gone had the same job, so its requests are those of another version.
+    usage = _usage(spec, tally, verdict or verdicts.last)
+    tokens = usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens, usage.cache_write_tokens
+    each = book.api(spec.api.model).usd(*tokens)
+    # The bundle carries a threshold, and servers say `escalate`, whatever the verdict.
+    escalated = 0.0 if verdict and verdict.alone else tally.escalated
+    return _Bill(tally, each * tally.answered, escalated, each * escalated)
+
+
+def _usage(spec: Spec, tally: Tally, verdict: _Verdict | None) -> Usage:
+    """Mean tokens of one request to the API, by the verdict's rule: as the API counted them, else the spec's figures,
+    else those of the verdict. Where these are the own model's, the tally has them for the requests that really came."""
+    if verdict and verdict.usage_from == "api":
+        return verdict.usage
+    if verdict and verdict.usage_from != "model":
+        own = verdict.usage
+    else:
+        requests = tally.answered or 1.0
+        own = Usage(tally.prompt_tokens / requests, tally.answer_tokens / requests)
+    return Usage(spec.api.prompt_tokens or own.prompt_tokens, spec.api.completion_tokens or own.answer_tokens)
 
 
 def _sum(name: str, days: list[_Day]) -> LedgerEntry:

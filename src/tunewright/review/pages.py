@@ -237,7 +237,10 @@ def undo(site: SiteOf, session: Reviewing, form: Posted) -> Response:
         return RedirectResponse("/history", 303)
     session.message = f"Undone: {len(undone)} reviews." if len(undone) > 1 else "Undone."
     if any(review.dataset is not None for review in undone):
-        session.message += " A dataset contains it, and datasets never change: review it again to correct the next one."
+        session.message += (
+            " The corrections contain it and never change. To take it out, move their folder away and type: "
+            "tunewright monitor corrections PROJECT"
+        )
     back = "/alike" if undone[0].source == "bulk" else "/item"
     return RedirectResponse("/history" if _text(form, "act") else f"{back}/{quote(undone[0].capture_id)}", 303)
 

@@ -14,7 +14,7 @@ from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.monitoring.retraining import events
 from tunewright.monitoring.store import Store
-from tunewright.monitoring.store.tables import Alarm, Capture, Deployment, Review
+from tunewright.monitoring.store.tables import EXPERT, Alarm, Capture, Deployment, Review
 from tunewright.project import ServedBundle, Serving, read_serving, write_serving
 from tunewright.serving.presence import Presence, servers_of
 
@@ -26,7 +26,7 @@ class Outlook:
     """The reviews and alarms since the last training."""
 
     reviews: int
-    """Reviews since the start of the last training."""
+    """Experts' reviews since the start of the last training."""
     wanted: int
     """Reviews from which on retraining is due without an alarm."""
     alarms: list[str]
@@ -67,12 +67,13 @@ def outlook(spec: Spec, store: Store) -> Outlook:
         )
         alarms = list(dict.fromkeys(kinds))
         # Reviews count by their time, not by their dataset: some are rejected, and a killed training has already
-        # written its corrections.
+        # written its corrections. A client's feedback alone becomes no data, so a training would learn nothing from it.
         reviews = session.scalar(
             select(func.count())
             .select_from(Review)
             .join(Capture, Capture.id == Review.capture_id)
-            .where(Capture.model == spec.name, Review.undone.is_(None), Review.time > since)
+            .where(Capture.model == spec.name, Review.source.in_(EXPERT))
+            .where(Review.undone.is_(None), Review.time > since)
         )
     under_way = f"{now.event}, version {now.version}" if now and now.event in events.UNFINISHED else ""
     return Outlook(reviews or 0, spec.monitor.reviews_to_retrain, alarms, under_way)
