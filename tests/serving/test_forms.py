@@ -51,6 +51,55 @@ def test_a_completion(client: OpenAI) -> None:
     assert chunks[-1].usage
 
 
+@pytest.mark.parametrize("streamed", [None, True])
+def test_null_is_the_default_of_a_setting(client: OpenAI, streamed: bool | None) -> None:
+    asked: Any = {"model": "echo", "stream": streamed, "temperature": None, "top_p": None}
+    plain: Any = {"n": None, "stop": None, "max_tokens": None, "logprobs": None, "seed": None}
+    plain["stream_options"] = {"include_usage": None} if streamed else None
+    messages: Any = [{"role": "user", "content": "lost"}]
+    chat: Any = client.chat.completions.create(**asked, **plain, messages=messages, top_logprobs=None)
+    completion: Any = client.completions.create(**asked, **plain, prompt="lost", echo=None, suffix=None)
+    unset: Any = {"instructions": None, "max_output_tokens": None, "metadata": None, "parallel_tool_calls": None}
+    response: Any = client.responses.create(**asked, **unset, input="lost", background=None, store=None)
+    if streamed:
+        assert "".join(each.choices[0].delta.content or "" for each in chat) == "lost"
+        assert "".join(each.choices[0].text for each in completion) == "lost"
+        response = list(response)[-1].response
+    else:
+        assert (chat.choices[0].message.content, chat.choices[0].logprobs) == ("lost", None)
+        assert completion.choices[0].text == "lost"
+    assert (response.output_text, response.temperature, response.parallel_tool_calls) == ("lost", 1.0, True)
+
+
+def test_a_list_of_one_prompt_is_that_prompt(client: OpenAI) -> None:
+    assert client.completions.create(model="echo", prompt=["lost"]).choices[0].text == "lost"
+    for several in (["lost", "found"], [], [[1, 2]]):
+        with pytest.raises(BadRequestError, match="prompt"):
+            client.completions.create(model="echo", prompt=several)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "text"},
+        {
+            "type": "json_schema",
+            "name": "team",
+            "description": "Who answers.",
+            "schema": {"type": "object", "properties": {"team": {"enum": ["a", None], "default": None}}},
+            "strict": True,
+        },
+    ],
+)
+def test_a_response_repeats_its_text_format(client: OpenAI, given: Any) -> None:
+    whole = client.responses.create(model="echo", input="lost", text={"format": given})
+    *_, last = client.responses.create(model="echo", input="lost", text={"format": given}, stream=True)
+    assert last.type == "response.completed"
+    for found in (whole, last.response):
+        assert found.text and found.text.format
+        assert found.text.format.to_dict() == given
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -51,17 +51,18 @@ class ChatMessage(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    include_usage: bool = False
+    include_usage: bool | None = False
 
 
 class StreamableRequest(BaseModel):
-    stream: bool = False
+    stream: bool | None = False
+    """Here and in other settings null is the default, as OpenAI has it."""
     stream_options: StreamOptions | None = None
 
     @property
     def wants_usage(self) -> bool:
         """Whether a stream ends with the token counts."""
-        return self.stream_options is not None and self.stream_options.include_usage
+        return self.stream_options is not None and self.stream_options.include_usage is True
 
 
 class JsonSchema(BaseModel):
@@ -111,14 +112,14 @@ class ChatRequest(StreamableRequest, ToolsRequest):
 
     model: str
     messages: list[ChatMessage] = Field(min_length=1)
-    n: Literal[1] = 1
+    n: Literal[1] | None = 1
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     stop: Stop = ()
     response_format: ResponseFormat | None = None
     """A model that generates text takes any. A model of records takes its own schema, or json_object. A label stays
     the same."""
-    logprobs: bool = False
+    logprobs: bool | None = False
     """Whether the reply lists the tokens' log-probabilities. A label is one token, and its probability is the
     confidence. Streamed answers have none."""
     top_logprobs: int | None = Field(None, ge=0, le=20)
@@ -136,12 +137,22 @@ class ChatRequest(StreamableRequest, ToolsRequest):
         return GenerationConfig(self.stop, self.max_completion_tokens or self.max_tokens, schema)
 
 
+Prompt = Annotated[
+    Text,
+    BeforeValidator(
+        lambda value: value[0] if isinstance(value, list) and len(value) == 1 else value,
+        json_schema_input_type=str | Annotated[list[str], Field(min_length=1, max_length=1)],
+    ),
+]
+"""OpenAI's `prompt`: a text, or a list of one. A longer list asks for several answers."""
+
+
 class CompletionRequest(StreamableRequest):
     """A request to /v1/completions: the prompt is the one message of a chat."""
 
     model: str
-    prompt: Text
-    n: Literal[1] = 1
+    prompt: Prompt
+    n: Literal[1] | None = 1
     max_tokens: int | None = Field(None, ge=1)
     stop: Stop = ()
 
@@ -172,8 +183,10 @@ class InputMessage(BaseModel):
 
 
 class TextFormat(BaseModel):
+    model_config = ConfigDict(extra="allow")  # the answer repeats all of it
+
     type: Literal["text", "json_object", "json_schema"] = "text"
-    name: str = ""
+    name: str | None = None
     form: dict[str, Any] | None = Field(None, alias="schema")
 
 
@@ -187,7 +200,7 @@ class ResponsesRequest(ToolsRequest):
     model: str
     input: Text | list[InputMessage]
     instructions: Text | None = None
-    stream: bool = False
+    stream: bool | None = False
     max_output_tokens: int | None = Field(None, ge=1)
     text: TextOptions | None = None
     previous_response_id: None = None
@@ -220,7 +233,7 @@ class ResponsesRequest(ToolsRequest):
         if self.text is None:
             return None
         form = self.text.format
-        schema = JsonSchema(name=form.name, schema=form.form or {}) if form.type == "json_schema" else None
+        schema = JsonSchema(name=form.name or "", schema=form.form or {}) if form.type == "json_schema" else None
         return ResponseFormat(type=form.type, json_schema=schema)
 
 

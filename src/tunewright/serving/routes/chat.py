@@ -55,7 +55,7 @@ def complete(http: Request, request: CompletionRequest) -> dict[str, Any] | Stre
 @router.post("/v1/responses", response_model=None)
 def respond(http: Request, request: ResponsesRequest) -> dict[str, Any] | StreamingResponse:
     identity = uuid.uuid4().hex
-    settings = request.model_dump(exclude={"input"}, exclude_none=True)
+    settings = request.model_dump(exclude={"input"}, exclude_none=True, by_alias=True)
     form_of = partial(ResponseForm, identity, request.model, settings)
     return _answered(http, request.as_chat(), f"resp_{identity}", lambda question: form_for(question, form_of))
 
