@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -12,7 +13,7 @@ from tunewright.config import Spec
 from tunewright.economics import price_book
 from tunewright.evaluation.candidates.cascade import ONE_BY_ONE, Drawing
 from tunewright.evaluation.evidence import VALIDATION, Record
-from tunewright.evaluation.verdict.comparison import Comparison, compare
+from tunewright.evaluation.verdict.comparison import Comparison, Usage, compare
 from tunewright.evaluation.verdict.decision import Verdict, decide
 
 PER_SPLIT = 100
@@ -41,10 +42,12 @@ def evidence_of(served: list[Record], svm: list[Record]) -> dict[str, list[Recor
     return {"svm": svm, "adapter": served, "served": served}
 
 
-def compared(spec: Spec, evidence: dict[str, list[Record]], *, day: date = DAY) -> Comparison:
+def compared(
+    spec: Spec, evidence: dict[str, list[Record]], *, day: date = DAY, counted: Mapping[str, Usage] | None = None
+) -> Comparison:
     """As of the day on which the built-in prices were read, or of another."""
     with time_machine.travel(datetime.combine(day, time(12), UTC)):
-        return compare(spec, evidence, price_book(spec.price_file))
+        return compare(spec, evidence, price_book(spec.price_file), counted)
 
 
 def verdict(

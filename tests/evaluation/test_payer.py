@@ -200,6 +200,11 @@ def test_a_cascade_whose_rest_goes_to_another_api_names_that() -> None:
     shown = lines(result)
     assert "gpt-6-luna for the rest $232" in shown["A month after"]
     assert "$268 less than gpt-6-luna alone" in shown["A month after"]
+    risks = shown["What could go wrong"]
+    assert "gpt-4o leaves OpenAI's API on 2027-01-14: the move must be made before that day." in risks
+    assert "needs another API" not in risks, "gpt-6-luna stays"
+    assert "Against gpt-4o the whole cascade is +0.0 points on test, and could be -" in risks
+    assert "-18.0 points" not in risks, "that is the model answering everything"
 
 
 def test_a_saving_counts_against_the_cheapest_api_that_passes() -> None:

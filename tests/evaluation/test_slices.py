@@ -74,6 +74,26 @@ def test_groups_that_all_differ_are_not_named() -> None:
     assert not any(each.falls_short for each in sliced(["same text here"] * 600, right, groups=groups))
 
 
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize(("inside", "outside"), [(1, 0), (2, 1)])
+def test_one_error_or_two_make_no_group_fall_short(inside: int, outside: int, measured: bool) -> None:
+    """Where nearly all is right the other groups hardly differ, and their spread says nothing."""
+    groups = [f"g{n // 30}" for n in range(300)]
+    wrong = [*range(inside), *(30 * group for group in range(1, 1 + outside))]
+    slices = sliced(["same text here"] * 300, [n not in wrong for n in range(300)], groups=groups, measured=measured)
+    assert len(slices) == 10
+    assert not any(each.falls_short for each in slices)
+
+
+def test_a_group_with_hardly_anything_to_measure_does_not_fall_short() -> None:
+    examples, records = {}, []
+    for n in range(300):
+        examples[str(n)] = Example.of("same text here", "[]", Meta(id=str(n), group=f"g{n // 30}"))
+        measured = (0.0, 0.0) if 0 < n < 30 else (4.0 - (n == 0), 4.0)
+        records.append(Record(str(n), "test", "[]", "[]", 0.9, 1.0, 10, 1, f"g{n // 30}", {"micro-F1": measured}))
+    assert not any(each.falls_short for each in find_slices({"test": records}, examples, 0))
+
+
 def test_measures_that_are_shares_are_sliced_too() -> None:
     right = [True] * 100 + [n % 2 == 0 for n in range(60)]
     slices = sliced([ENGLISH] * 100 + [GERMAN] * 60, right, measured=True)
@@ -114,4 +134,15 @@ def test_where_nothing_is_wrong_a_slice_is_named_once_in_twenty() -> None:
     for _ in range(200):
         texts = ["word " * int(length) for length in rng.integers(3, 40, 150)]
         named += any(each.falls_short for each in sliced(texts, (rng.random(150) < 0.85).tolist()))
+    assert named / 200 <= 0.08
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.85, 0.995])
+def test_where_groups_are_alike_one_is_named_once_in_twenty(share: float) -> None:
+    rng, named = np.random.default_rng(1), 0
+    groups = [f"g{n // 30}" for n in range(300)]
+    for _ in range(200):
+        slices = sliced(["same text here"] * 300, (rng.random(300) < share).tolist(), groups=groups)
+        named += any(each.falls_short for each in slices)
     assert named / 200 <= 0.08

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.evaluation.scenario import candidate, verdict
+from tests.conftest import make_spec
+from tests.evaluation.scenario import candidate, compared, evidence_of, verdict
+from tunewright.economics import price_book
 from tunewright.evaluation.candidates.cascade import Drawing, Threshold
+from tunewright.evaluation.verdict.comparison import Usage
+from tunewright.evaluation.verdict.decision import decide
 
 GOOD, POOR = candidate(0.97), candidate(0.7)
 SURE_IN_PART = candidate(0.8, sure=0.6)
@@ -393,6 +397,23 @@ def test_the_rest_of_a_cascade_goes_to_the_cheapest_api_that_passes() -> None:
     assert result.decision == "cascade"
     assert "leave the rest to gpt-6-luna" in result.sentence
     assert result.usd_per_month == pytest.approx(verdict(GOOD, POOR).usd_per_month + 0.4 * 580)
+
+
+def test_the_cache_of_todays_prompt_is_not_that_of_a_shorter_one() -> None:
+    spec = make_spec(
+        traffic={"requests_per_month": 1_000_000},
+        apis=[{}, {"name": "short", "model": "gpt-6-luna", "prompt_tokens": 400, "completion_tokens": 5}],
+        goal={"margin": 0.05},
+    )
+    same = candidate(0.98, splits=("test",))
+    evidence = evidence_of(POOR, POOR) | {"api": same, "api short": same}
+    comparison = compared(spec, evidence, counted={"gpt-4o": Usage(1500, 5, 1408)})
+    today, luna = price_book().api("gpt-4o"), price_book().api("gpt-6-luna")
+    cost = {name: each.cost.usd_per_month for name, each in comparison.apis.items()}
+    assert cost["gpt-4o"] == pytest.approx(1e6 * today.usd(1500, 5, 1408))
+    assert cost["short"] >= 1e6 * luna.usd(400, 5, 400), "as if a cache held all of it"
+    assert cost["short"] == pytest.approx(1e6 * luna.usd(400, 5)), "nobody knows what a cache would hold"
+    assert "costs $42 a month" in decide(spec, comparison, evidence, parity_passed=True).sentence
 
 
 def test_which_api_is_paid_for_today_is_said_by_name() -> None:

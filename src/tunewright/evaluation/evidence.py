@@ -185,7 +185,8 @@ def score(records: Sequence[Record], seed: int) -> Score:
     primary_metric = ratio([record.primary_metric for record in records], groups)
     names = list(dict.fromkeys(name for record in records for name in record.measures))
     if len(names) < 2:
-        macro = macro_f1([record.gold for record in records], [record.answer for record in records], groups, seed)
+        gold, answers = [record.gold for record in records], [record.answer for record in records]
+        macro = macro_f1(gold, answers, groups, seed, [record.weight for record in records])
         return Score(len(records), primary_metric, {"macro-F1": macro})
     measured = {name: ratio([record.measure(name) for record in records], groups) for name in names[1:]}
     fields = {name.split(" ", 1)[1]: value for name, value in measured.items() if name.startswith(SINGLE)}

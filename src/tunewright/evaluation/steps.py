@@ -130,7 +130,7 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     evidence, baseline, parity = evidence_of(spec, inputs)
     dataset = load_dataset(inputs["split"])
     comparison = compared(spec, inputs, evidence, baseline, parity, dataset)
-    drawing = drawing_of(spec, dataset.validation, inputs["train"])
+    drawing = drawing_of(spec, dataset.validation, inputs["train"], is_cascade=bool(parity.get("own")))
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"], drawing=drawing)
     examples = {example.meta.id: example for example in dataset.test_examples}
     details = gather_details(spec, inputs["check"], examples, evidence)
@@ -208,11 +208,17 @@ def training_hours(inputs: Mapping[str, Path]) -> float:
     return sum(float(manifest["wall_seconds"]) for manifest in manifests) / 3600
 
 
-def drawing_of(spec: Spec, validation: Sequence[Example], train: Path) -> Drawing:
-    """How the validation part was drawn: copies, near copies and groups were drawn as one."""
+def drawing_of(spec: Spec, validation: Sequence[Example], train: Path, *, is_cascade: bool = False) -> Drawing:
+    """How the validation part was drawn: copies, near copies and groups were drawn as one.
+
+    Args:
+        train: the output of the step `train`; in a cascade of two, the second model's.
+    """
     doubt = ""
     if spec.data.time:
         doubt = "future requests are newer than the validation part"
+    elif is_cascade:
+        doubt = "the threshold between its two models was chosen on the same validation part"
     elif spec.train.init_adapter:
         doubt = "the training began with an adapter that may have learnt the validation part"
     elif kept_early(train):

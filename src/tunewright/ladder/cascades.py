@@ -19,7 +19,7 @@ from tunewright.core.progress import say
 from tunewright.core.threads import threads
 from tunewright.data import load_dataset
 from tunewright.data.dedup.blocks import blocks_of
-from tunewright.evaluation.candidates.cascade import Threshold, choose_threshold
+from tunewright.evaluation.candidates.cascade import Threshold, apply_threshold, choose_threshold
 from tunewright.evaluation.evidence import VALIDATION, Record, by_test, collect, load_records
 from tunewright.evaluation.statistics.pairs import paired_records
 from tunewright.evaluation.steps import ANSWERS, compared, deployed_splits, drawing_of, evidence_of, run_verdict
@@ -32,8 +32,9 @@ from tunewright.inference.checksums import CHECKSUMS, SECOND, is_beside_weights,
 from tunewright.ladder.tried import Outcome, Tried
 from tunewright.parity.served import beginning, served_model
 from tunewright.parity.step import gate_failures, link
-from tunewright.pipeline.fingerprint import code_version
+from tunewright.pipeline.fingerprint import code_version, fingerprint
 from tunewright.pipeline.runner import PipelineResult, StepOutcome, point_latest
+from tunewright.pipeline.steps import STEPS
 from tunewright.tasks import task_of
 from tunewright.tasks.base import FreeText
 
@@ -106,7 +107,7 @@ def weigh(first: CascadePart, second: CascadePart) -> Cascade | str:
     if threshold is None:
         return f"{first.tried.name} is not sure enough of anything"
     mixed = [_mixed(record, answers[record.split, record.id], threshold) for record in one]
-    coverage = {split: sum(map(threshold.accepts, part)) / len(part) for split, part in by_test(one).items()}
+    coverage = {split: apply_threshold(part, threshold).coverage for split, part in by_test(one).items()}
     evidence, baseline, parity = evidence_of(second.spec, inputs)
     named = parity | {"own": _own(first.spec, second.spec)}
     comparison = compared(second.spec, inputs, {SERVED: mixed}, baseline, named, dataset)
@@ -146,13 +147,15 @@ def make(cascade: Cascade, runs: Path) -> PipelineResult:
         contents = {key: _content(folder) for key, folder in inputs.items()}
         spec = cascade.second.spec
         code, hashed = code_version("parity"), spec_sha256(spec)
-        fingerprint = sha256_json([name, contents, cascade.threshold.value, hashed, code])
-        target = runs / f"{name}-{fingerprint[:_DIGITS]}"
+        # The step's own fingerprint covers what the hash of the spec leaves out, such as the price book.
+        known = fingerprint(spec, STEPS[name], contents)["fingerprint"]
+        whole = sha256_json([known, cascade.threshold.value, hashed, code])
+        target = runs / f"{name}-{whole[:_DIGITS]}"
         if not read_manifest(target):
             with atomic_folder(
                 target,
                 kind=name,
-                fingerprint=fingerprint,
+                fingerprint=whole,
                 spec_sha256=hashed,
                 inputs=contents,
                 seed=spec.seed,

@@ -61,7 +61,7 @@ class CascadeResult:
     """The small model's result where its confidence reaches the threshold."""
 
     coverage: float
-    """Share of requests that it answers itself."""
+    """Share of requests that it answers itself, each example by its weight."""
     accepted: int
     """Number of examples that it answers itself."""
     primary_metric: Interval | None
@@ -95,12 +95,13 @@ def cascade_curve(
     other = {record.id: record.primary_metric for record in answered}
     measured = all(record.id in other for record in records)
     ranked, ends = _surest_first(records)
+    weights = list(accumulate(record.weight for record in ranked))
     points = []
-    for count in _steps(len(ranked), ends):
+    for count in _steps(weights, ends):
         inside, rest = ranked[:count], ranked[count:]
         own = [record.primary_metric for record in inside]
         both = own + [other[record.id] for record in rest] if measured else []
-        coverage = count / len(ranked)
+        coverage = weights[count - 1] / weights[-1]
         points.append(
             CascadePoint(
                 ranked[count - 1].confidence or 0.0,
@@ -161,7 +162,7 @@ def _proven(singles: Sequence[Record], least: float) -> float | None:
     lost = list(accumulate(1 - record.score for record in ranked))
     binary = all(record.score in (0, 1) for record in ranked)
     first = max(_fewest(least), _FIRST * len(ranked))
-    counts = [n for n in _steps(len(ranked), ends) if n >= first]
+    counts = [n for n in _steps(range(1, len(ranked) + 1), ends) if n >= first]
     passed = list(takewhile(lambda n: _chance(lost[n - 1], n, 1 - least, binary=binary) <= DELTA, counts))
     return ranked[passed[-1] - 1].confidence if passed else None
 
@@ -191,14 +192,22 @@ def _surest_first(records: Sequence[Record]) -> tuple[list[Record], list[int]]:
     return ranked, [n for n in range(1, total + 1) if n == total or confidence[n] != confidence[n - 1]]
 
 
-def _steps(total: int, ends: Sequence[int]) -> list[int]:
-    """About twenty of the possible numbers of accepted records, evenly spaced."""
-    targets = [total * part / _POINTS for part in range(1, _POINTS + 1)]
-    return sorted({next(end for end in ends if end >= target) for target in targets}) if ends else []
+def _steps(weights: Sequence[float], ends: Sequence[int]) -> list[int]:
+    """About twenty of the possible numbers of accepted records, evenly spaced.
+
+    Args:
+        weights: of the first record, of the first two, and so on.
+        ends: the possible numbers, up to all records.
+    """
+    if not ends:
+        return []
+    targets = [weights[-1] * part / _POINTS for part in range(1, _POINTS)]
+    return sorted({ends[-1]} | {next(end for end in ends if weights[end - 1] >= target) for target in targets})
 
 
 def apply_threshold(records: Sequence[Record], threshold: Threshold) -> CascadeResult:
     """The small model's result on some records at a threshold."""
     accepted = [record for record in records if threshold.accepts(record)]
     inside = ratio([record.primary_metric for record in accepted], groups_of(accepted)) if accepted else None
-    return CascadeResult(len(accepted) / len(records), len(accepted), inside)
+    coverage = sum(record.weight for record in accepted) / sum(record.weight for record in records)
+    return CascadeResult(coverage, len(accepted), inside)

@@ -111,31 +111,42 @@ def shares(parts: Any, wholes: Any) -> Any:
     return np.divide(parts, np.maximum(wholes, 1e-12))
 
 
-def macro_f1(gold: Sequence[str], answers: Sequence[str], groups: Sequence[str] | None, seed: int) -> Interval:
+def macro_f1(
+    gold: Sequence[str],
+    answers: Sequence[str],
+    groups: Sequence[str] | None,
+    seed: int,
+    weights: Sequence[float] | None = None,
+) -> Interval:
     """Mean over the labels of F1 = 2 TP / (2 TP + FP + FN), with a bootstrap percentile interval.
 
     The mean runs over the labels that occur in `gold`, and in a resample over those that occur there. Where all
     resamples agree, for example because every answer is right, the interval is as wide as that of accuracy. The F1 of a
     rare label moves the mean as much as that of a common one; the interval then carries a doubt.
+
+    Args:
+        weights: how many examples each counts as; None: one.
     """
     counts = Counter(gold)
     labels = sorted(counts)
     index = {label: i for i, label in enumerate(labels)}
+    weight = np.ones(len(gold)) if weights is None else np.asarray(weights, float)
     gold_hot = np.eye(len(labels))[[index[g] for g in gold]]
     answer_hot = np.zeros_like(gold_hot)
     for row, answer in enumerate(answers):
         if answer in index:
             answer_hot[row, index[answer]] = 1
-    true, total = gold_hot * answer_hot, gold_hot + answer_hot
+    sums = [weight[:, None] * each for each in (gold_hot * answer_hot, gold_hot + answer_hot, gold_hot)]
 
     def f1(true: Numbers, total: Numbers, present: Numbers) -> Numbers:
         scores = np.where(present > 0, 2 * true / np.maximum(total, 1e-12), 0)
         return np.asarray(scores.sum(-1) / (present > 0).sum(-1))
 
-    value = float(f1(true.sum(0), total.sum(0), gold_hot.sum(0)))
-    low, high = np.quantile(f1(*Resamples(groups, len(gold), seed).sums(true, total, gold_hot)), [0.025, 0.975])
+    value = float(f1(*(each.sum(0) for each in sums)))
+    low, high = np.quantile(f1(*Resamples(groups, len(gold), seed).sums(*sums)), [0.025, 0.975])
     if low == high:
-        spread = accuracy([one == other for one, other in zip(gold, answers, strict=True)], groups)
+        right = [one == other for one, other in zip(gold, answers, strict=True)]
+        spread = ratio([Ratio(each * one, each) for one, each in zip(right, weight, strict=True)], groups)
         low, high = min(value, spread.low), max(value, spread.high)
     few = sum(count < FEW_ROWS for count in counts.values())
     rare = f"{few} of {len(labels)} labels have fewer than {FEW_ROWS} examples" if few else ""

@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 Names = npt.NDArray[np.str_]
 
 LEAST = 20
-"""Examples of the smallest slice that is reported."""
+"""Examples of the smallest slice that is reported, and of the smallest group that can fall short."""
 _PARTS = 3
 """Number of slices by length and by time."""
 _CHANCE = 0.05
@@ -76,7 +76,7 @@ def _slice(split: str, by: str, name: str, part: Sequence[Record], chosen: Mask,
     primary_metric = ratio([record.primary_metric for record in inside], groups_of(inside))
     groups = groups_of(part)
     if by == "group" and groups is not None:
-        p_value = _less_than_others(parts, wholes, np.array(groups), name)
+        p_value = _less_than_others(parts, wholes, np.array(groups), name, seed)
     else:
         p_value = _less(parts, wholes, chosen, groups, seed)
     return Slice(split, by, name, len(inside), primary_metric, rest, p_value)
@@ -109,18 +109,23 @@ def _less(parts: Numbers, wholes: Numbers, chosen: Mask, groups: Sequence[str] |
     return _tail(gap, float(draws.std()))
 
 
-def _less_than_others(parts: Numbers, wholes: Numbers, groups: Names, name: str) -> float:
-    """The chance that a group does so much worse than the others, given how much those differ from each other."""
+def _less_than_others(parts: Numbers, wholes: Numbers, groups: Names, name: str, seed: int) -> float:
+    """The chance that a group does so much worse than the others, given how much those differ from each other.
+
+    It is at least the chance if all examples were independent. Where nearly every answer is right, the others hardly
+    differ, and a single error would lie far outside their spread.
+    """
     others = [
         float(shares(parts[groups == group].sum(), wholes[groups == group].sum()))
         for group in np.unique(groups)
         if group != name
     ]
-    if len(others) < _LEAST_GROUPS:
-        return 1.0
     own, mean = groups == name, float(np.mean(others))
+    if len(others) < _LEAST_GROUPS or (wholes[own] > 0).sum() < LEAST:
+        return 1.0
     alone = (mean * (1 - mean) / max(float(wholes[own].sum()), 1.0)) ** 0.5  # if all groups were alike
-    return _tail(float(shares(parts[own].sum(), wholes[own].sum())) - mean, max(float(np.std(others)), alone))
+    tail = _tail(float(shares(parts[own].sum(), wholes[own].sum())) - mean, max(float(np.std(others)), alone))
+    return tail if tail >= _CHANCE else max(tail, _less(parts, wholes, own, None, seed))
 
 
 def _tail(gap: float, spread: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from tunewright.config import Spec
+from tunewright.config import ApiSpec, Spec
 from tunewright.economics import Cost, PriceBook, api_cost, host_cost
 from tunewright.economics.cost import LATE, Service, cold_share
 from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
@@ -286,11 +286,7 @@ def _apis(
 
     candidates = {}
     for name, settings in spec.candidate_apis.items():
-        tokens = counted.get(name) or replace(
-            usage,
-            prompt_tokens=settings.prompt_tokens or usage.prompt_tokens,
-            answer_tokens=settings.completion_tokens or usage.answer_tokens,
-        )
+        tokens = counted.get(name) or _uncounted(settings, usage)
         price = prices.api(settings.model)
         span = lifetime(settings.model, price, settings.url, day, months)
         answered = evidence.get(evidence_key(spec, name), ())
@@ -324,6 +320,19 @@ def _apis(
                 in_question=not spec.apis,
             )
     return candidates
+
+
+def _uncounted(settings: ApiSpec, usage: Usage) -> Usage:
+    """The tokens of an API that did not count them: the spec's figures, else those of the API paid for today.
+
+    A prompt with a length of its own is another prompt, and nobody knows how much of it a cache would hold: many caches
+    take no short prompt at all. All of it is therefore priced as new, so that no saving rests on a cache that nobody
+    has seen.
+    """
+    answer_tokens = settings.completion_tokens or usage.answer_tokens
+    if settings.prompt_tokens:
+        return Usage(settings.prompt_tokens, answer_tokens)
+    return replace(usage, answer_tokens=answer_tokens)
 
 
 def _tests(records: Sequence[Record]) -> list[Record]:

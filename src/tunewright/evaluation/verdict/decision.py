@@ -72,6 +72,9 @@ class Verdict:
     """By test split: the served model against the best baseline on the same examples."""
     against_api: dict[str, Paired] = field(default_factory=dict)
     """By test split: the served model against the API paid for today, on the examples that the API answered."""
+    cascade_against_api: dict[str, Paired] = field(default_factory=dict)
+    """By test split: the served model and the API that takes its rest, as one, against the API paid for today; empty
+    where that was not measured."""
     targets: list[Target] = field(default_factory=list)
     """What the spec asks of the served model, and how it came out."""
 
@@ -161,6 +164,7 @@ def decide(
         curve=_curve(evidence, served, now),
         against_control=paired_records(evidence[SERVED], evidence[control.key]),
         against_api=against[SERVED],
+        cascade_against_api=whole if API in evidence else {},
         targets=[
             *goal_targets(served, comparison.primary_metric, spec),
             *api_targets(against[SERVED], spec),

@@ -11,7 +11,7 @@ from tunewright.core.artifacts import read_jsonl
 from tunewright.data.examine import EXAMPLES
 from tunewright.evaluation.evidence import Record, by_test, groups_of
 from tunewright.evaluation.statistics.ceiling import UNSEEN, Ceiling, label_ceiling
-from tunewright.evaluation.statistics.intervals import Interval, accuracy
+from tunewright.evaluation.statistics.intervals import Interval, ratio
 from tunewright.evaluation.statistics.pairs import Paired, holm, paired_records
 from tunewright.evaluation.statistics.slices import Slice, find_slices
 from tunewright.evaluation.verdict.comparison import EXPORTED, SERVED
@@ -131,12 +131,17 @@ def label_scores(records: Sequence[Record]) -> list[LabelScore]:
             LabelScore(
                 label,
                 len(actual),
-                accuracy([record.right for record in actual], groups_of(actual)),
+                _right(actual),
                 len(given),
-                accuracy([record.right for record in given], groups_of(given)) if given else None,
+                _right(given) if given else None,
             )
         )
     return sorted(scores, key=lambda each: each.recall.value)
+
+
+def _right(records: Sequence[Record]) -> Interval:
+    """The share of right answers, each by its weight."""
+    return ratio([record.primary_metric for record in records], groups_of(records))
 
 
 def against(evidence: Mapping[str, Sequence[Record]]) -> list[Against]:

@@ -199,7 +199,7 @@ def _risks(spec: Spec, comparison: Comparison, verdict: Verdict, now: Candidate,
 def _end(verdict: Verdict, now: Candidate) -> str:
     if not now.lifetime.near:
         return ""
-    if verdict.decision == "cascade":
+    if verdict.decision == "cascade" and verdict.reference == now.key:
         then = "what the model leaves to it needs another API"
     elif verdict.decision == "keep-api":
         then = "nothing here takes its place" if now.lifetime.ended else "this must be decided anew before that day"
@@ -244,12 +244,15 @@ def _cheaper(comparison: Comparison, verdict: Verdict, after: Candidate) -> str:
 def _beside_the_api(verdict: Verdict, now: Candidate, after: Candidate) -> str:
     if not now.scores:
         return f"{now.key} was not measured: whether your users get worse answers than today is not known."
-    pairs = verdict.against_api if after.key == SERVED else {}
+    if verdict.decision == "cascade":
+        name, pairs = "the whole cascade", verdict.cascade_against_api
+    else:
+        name, pairs = "it", verdict.against_api if after.key == SERVED else {}
     worst = min(pairs.items(), key=lambda each: each[1].difference.low, default=None)
     if worst is None or worst[1].difference.low >= 0:
         return ""
     gap = worst[1].difference
-    return f"Against {now.key} it is {points(gap.value)} points on {worst[0]}, and could be {points(gap.low)}."
+    return f"Against {now.key} {name} is {points(gap.value)} points on {worst[0]}, and could be {points(gap.low)}."
 
 
 def _threshold(verdict: Verdict) -> str:

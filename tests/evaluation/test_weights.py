@@ -1,0 +1,71 @@
+"""A row of weight k counts as k rows do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.evaluation.scenario import candidate, verdict
+from tunewright.evaluation.candidates.cascade import Threshold, apply_threshold, cascade_curve
+from tunewright.evaluation.evidence import Record, score
+from tunewright.evaluation.verdict.details import label_scores
+
+NAMES = "aaabbc"
+
+
+def weighted() -> list[Record]:
+    """Records of all kinds of confidence, each of weight 1 to 7."""
+    return [
+        Record(
+            str(n),
+            "test",
+            NAMES[n % 6],
+            NAMES[n % 6] if n % 7 else NAMES[(n + 1) % 4],
+            1 - (n // 2) / 100,
+            1.0,
+            10,
+            2,
+            weight=float(1 + n % 7),
+        )
+        for n in range(120)
+    ]
+
+
+def copies(records: list[Record]) -> list[Record]:
+    """Each record as often as it counts."""
+    return [replace(each, id=f"{each.id} {n}", weight=1.0) for each in records for n in range(int(each.weight))]
+
+
+def test_a_threshold_covers_the_requests_that_its_rows_stand_for() -> None:
+    threshold = Threshold(0.8, True, 100)
+    found, expected = (apply_threshold(each, threshold).coverage for each in (weighted(), copies(weighted())))
+    assert found == pytest.approx(expected)
+    assert found != pytest.approx(sum(map(threshold.accepts, weighted())) / 120)
+
+
+def test_the_curve_of_a_cascade_is_that_of_the_copies() -> None:
+    api = [replace(each, answer="a") for each in weighted()]
+    assert cascade_curve(weighted(), api, 70, 1000) == cascade_curve(copies(weighted()), copies(api), 70, 1000)
+
+
+def test_macro_f1_is_that_of_the_copies() -> None:
+    found, expected = (score(each, 0).others["macro-F1"].value for each in (weighted(), copies(weighted())))
+    assert found == pytest.approx(expected)
+
+
+def test_recall_and_precision_of_labels_are_those_of_the_copies() -> None:
+    found, expected = (
+        {each.label: (each.recall.value, each.precision and each.precision.value) for each in label_scores(records)}
+        for records in (weighted(), copies(weighted()))
+    )
+    assert found == {label: pytest.approx(values) for label, values in expected.items()}
+
+
+def test_a_cascade_is_priced_by_the_requests_that_its_rows_stand_for() -> None:
+    """40 texts that were sent 22 times each, and 60 that were sent twice."""
+    served = [replace(each, weight=22.0 if each.confidence == 0.99 else 2.0) for each in candidate(0.4, sure=0.4)]
+    result = verdict(served, candidate(0.3))
+    assert result.decision == "cascade", result.sentence
+    assert result.cascade["test"].coverage == pytest.approx(0.88)
+    assert result.usd_per_month == pytest.approx(0.12 * 14_000 + 80, abs=1)
