@@ -32,6 +32,8 @@ class LargeModel:
     """From a request to the tokens it is thought about, which count as written."""
     room: int = 0
     """Tokens that the model gives an answer at most; 0: what is asked for. More is refused."""
+    refuses: Callable[[dict[str, Any]], Response | None] = lambda _: None
+    """From a request to the refusal that it gets."""
     old_names: bool = False
     """Whether it knows max_tokens only, and refuses other names, as Mistral's API does."""
     seconds: float = 0.0
@@ -58,7 +60,7 @@ def large_model(reply: Callable[[str], str | dict[str, Any]]) -> Iterator[LargeM
             await asyncio.sleep(large.seconds)
             if large.always or large.failures:
                 return large.always or large.failures.pop(0)
-            return _refusal(large, body) or JSONResponse(_completion(large, body))
+            return large.refuses(body) or _refusal(large, body) or JSONResponse(_completion(large, body))
         finally:
             under_way -= 1
 

@@ -182,6 +182,18 @@ def test_the_audit_counts_a_missing_answer_as_wrong_and_leaves_open_conflicts_ou
     assert found.people_agree.value < found.ceiling.value < 1
 
 
+def test_the_audit_leaves_out_what_a_teacher_was_not_asked_about() -> None:
+    sample = [Unlabelled(str(number), "") for number in range(40)]
+    people = {row.id: PeoplesAnswer(LABELS[0], (LABELS[0],), is_settled=False) for row in sample}
+    own: dict[str, dict[str, str | None]] = {"api": {row.id: LABELS[0] for row in sample[10:]}, "spent": {}}
+    own["api"]["10"] = None
+    own["together"] = own["api"]
+    found = audit(ROUTE, sample, people, own)
+    assert (found.answered, found.compared) == (40, {"api": 30, "together": 30})
+    assert found.teachers["api"].value == pytest.approx(29 / 30)
+    assert (found.labels[0].by_people, found.labels[0].by_teachers) == (30, 29)
+
+
 def test_the_answers_needed_shrink_with_the_margin() -> None:
     assert answers_needed(0.9, 0.02) == 865
     assert answers_needed(0.9, 0.04) == 217

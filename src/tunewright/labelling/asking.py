@@ -53,7 +53,7 @@ class Lessons:
     days: dict[str, str]
     """By the request's id, the day on which its last vote was paid."""
     usd: float = 0.0
-    """What all of these answers cost, those included that were paid for earlier."""
+    """What the teachers' answers cost, those included that earlier runs have paid for."""
     is_spent: bool = False
     """Whether the budget ended the asking."""
     pseudonymised: int = 0
@@ -106,7 +106,8 @@ def teachers_of(spec: Spec, *, asked: bool = True) -> list[Teacher]:
 
 
 class TeacherPanel:
-    """All teachers, asked within one budget. Answers that were paid for before are not paid again, but count in it.
+    """All teachers, asked within one budget. Answers that were paid for before are not paid again, but count in it; so
+    `recall` comes before the first `ask`.
 
     Args:
         stand_ins: what teachers read in place of personal data.
@@ -118,7 +119,28 @@ class TeacherPanel:
         self._spec, self._teachers, self._stand_ins, self._paid, self._asked = spec, teachers, stand_ins, paid, asked
         self._usd = spec.label.budget_usd
         self._budgets = {each.name: Budget(self._usd, each.price, "label", "rows") for each in teachers}
+        self._shares: dict[str, float] = {}
         self.lessons = Lessons({}, {})
+
+    def recall(self, rows: Sequence[Unlabelled]) -> None:
+        """Count what earlier runs have paid for some requests: all of them, whatever is asked first now."""
+        whole = sum(each.settings.samples for each in self._teachers)
+        for row in rows:
+            if row not in self._asked:
+                continue
+            answered = 0
+            for teacher in self._teachers:
+                for each in questions_of(self._spec, teacher, [row], self._stand_ins):
+                    kept = self._kept(teacher, each)
+                    for asked, answer in kept:
+                        key = self._key(teacher, asked)
+                        self._budgets[teacher.name].count_kept(key, asked.size, asked.most, answer)
+                    answered += bool(kept)
+            self._shares[row.id] = answered / whole
+
+    def paid_share(self, row: Unlabelled) -> float:
+        """The share of a request's answers that earlier runs have paid for."""
+        return self._shares.get(row.id, 0.0)
 
     def ask(self, rows: Sequence[Unlabelled]) -> None:
         """Ask about some requests, and add the votes to `lessons`. Once the budget has ended the asking, only answers
@@ -152,14 +174,6 @@ class TeacherPanel:
                 self.lessons.pseudonymised += bool(self._stand_ins.hidden(row).stand_ins)
         self.lessons.usd = sum(each.spent for each in self._budgets.values())
 
-    def is_paid(self, row: Unlabelled) -> bool:
-        """Whether every teacher has answered a request already."""
-        return row in self._asked and all(
-            self._paid.get(self._key(teacher, each))
-            for teacher in self._teachers
-            for each in questions_of(self._spec, teacher, [row], self._stand_ins)
-        )
-
     def _answers(
         self, teacher: Teacher, questions: Sequence[Question], update: Callable[[int], None]
     ) -> dict[int, Paid]:
@@ -167,28 +181,28 @@ class TeacherPanel:
         assert teacher.endpoint
         budget = self._budgets[teacher.name]
         if self.lessons.is_spent:
-            return self._kept(teacher, questions, budget)
+            return self._last_kept(teacher, questions)
         budget.limit = self._usd - sum(each.spent for each in self._budgets.values() if each is not budget)
         try:
             return answers_of(teacher.endpoint, questions, self._paid, budget, update)
         except BudgetSpent as error:
             say(f"  {error.paragraph()}")
             self.lessons.is_spent = True
-            return self._kept(teacher, questions)
+            return self._last_kept(teacher, questions)
 
-    def _kept(self, teacher: Teacher, questions: Sequence[Question], budget: Budget | None = None) -> dict[int, Paid]:
-        """The answers that are paid.
+    def _last_kept(self, teacher: Teacher, questions: Sequence[Question]) -> dict[int, Paid]:
+        """The answers that are paid, by the index of their question."""
+        return {index: kept[-1][1] for index, each in enumerate(questions) if (kept := self._kept(teacher, each))}
 
-        Args:
-            budget: counts their cost; None: it has.
-        """
-        found: dict[int, Paid] = {}
-        for index, each in enumerate(questions):
-            for asked in (each, each.wider):
-                if answer := self._paid.get(self._key(teacher, asked)):
-                    found[index] = answer
-                    if budget:
-                        budget.count(asked.size, asked.most, answer)
+    def _kept(self, teacher: Teacher, question: Question) -> list[tuple[Question, Paid]]:
+        """What is paid of a question: its answer, and where that was cut perhaps the one with more room."""
+        found: list[tuple[Question, Paid]] = []
+        for asked in (question, question.wider):
+            if not (answer := self._paid.get(self._key(teacher, asked))):
+                break
+            found.append((asked, answer))
+            if answer.ending != "cut":
+                break
         return found
 
     def _key(self, teacher: Teacher, asked: Question) -> list[Any]:

@@ -26,7 +26,7 @@ class LabelAudit:
 
     label: str
     by_people: int
-    """Requests of the sample that people call so."""
+    """Requests of the sample that teachers were asked about and people call so."""
     recall: Interval | None
     """The share of these that the teachers call so too; None: there are too few."""
     by_teachers: int
@@ -43,6 +43,8 @@ class Audit:
     """Requests of the sample that people answered."""
     teachers: dict[str, Interval]
     """The primary metric of each teacher against people's answers, and of all of them together under `together`."""
+    compared: dict[str, int]
+    """Of the requests that people answered, those that each of these was asked about."""
     labels: list[LabelAudit]
     """Of the labels that teachers most often miss or mean, if answers are labels."""
     pairs: int
@@ -72,16 +74,17 @@ def audit(
     Args:
         sample: the random sample.
         people: people's answers by the request's id.
-        own: each teacher's answers by the request's id, those of all together under `TOGETHER`. A request without an
-            answer counts as wrong.
+        own: each teacher's answers by the request's id, those of all together under `TOGETHER`. None is a reply that
+            was no answer, and counts as wrong; a request that is not there was not asked about, and does not count.
     """
     texts = {row.id: row.text for row in sample}
     truth = {key: each.answer for key, each in people.items() if key in texts and each.answer is not None}
-    teachers = {
-        name: ratio([_score(task, texts[key], truth[key], answers.get(key)) for key in truth], None)
+    scores = {
+        name: [_score(task, texts[key], gold, answers[key]) for key, gold in truth.items() if key in answers]
         for name, answers in own.items()
-        if truth
     }
+    teachers = {name: ratio(each, None) for name, each in scores.items() if each}
+    compared = {name: len(scores[name]) for name in teachers}
     pairs = [each.first[:2] for key, each in people.items() if key in texts and len(each.first) > 1]
     enough = len(pairs) >= LEAST_PAIRS
     agree = ratio([_between(task, one, other) for one, other in pairs], None) if enough else None
@@ -90,7 +93,9 @@ def audit(
     if agree and labels > 1:
         value, low, high = (right_from_agreement(each, labels) for each in (agree.value, agree.low, agree.high))
         ceiling = Interval(value, low, high)
-    return Audit(len(truth), teachers, _by_label(task, truth, own.get(TOGETHER, {})), len(pairs), agree, ceiling)
+    together = own.get(TOGETHER, {})
+    known = {key: gold for key, gold in truth.items() if key in together}
+    return Audit(len(truth), teachers, compared, _by_label(task, known, together), len(pairs), agree, ceiling)
 
 
 def _score(task: Task, request: str, gold: str, answer: str | None) -> Ratio:

@@ -7,7 +7,7 @@ counts, nothing is asked twice, and the files are written anew.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +29,7 @@ from tunewright.labelling.requests import Requests, Unlabelled, draw_sample, per
 from tunewright.labelling.settling import Labelled, SettledLabels, settle
 from tunewright.labelling.stand_ins import StandIns, key_of
 from tunewright.labelling.votes import Elected, elect
+from tunewright.labelling.withheld import related
 from tunewright.labelling.writing import LABELS, PEOPLE, SAMPLE, LabelReport, write_labels
 from tunewright.monitoring.store import Store, open_store
 from tunewright.project import Project
@@ -69,16 +70,17 @@ def label(spec: Spec) -> LabelReport:
     runs.mkdir(exist_ok=True)
     with sole_writer(folder):
         sample = _sample(folder, requests.rows, settings, spec.seed)
+        withheld = related(spec.data, requests.rows, sample)
         with PaidAnswers(runs / PAID) as paid:
             panel = TeacherPanel(spec, teachers, _stand_ins(spec, make=True), paid, Asked(folder / ASKED))
-            lessons, asked = _ask(spec, task, panel, requests.rows, sample)
+            lessons, asked = _ask(spec, task, panel, requests.rows, sample, withheld)
         with closing(open_store(spec)) as store:
             people = _people(spec, store, folder, requests.rows)
             settled = settle(task, asked, lessons.votes, people, sample)
             disputed = _disputed(settled, people, sample, settings)
             paired = _paired(sample, settings, spec.seed)
             ask_people(store, spec.name, requests.some(sample), paired, [each.row for each in disputed])
-        return write_labels(spec, folder, requests, lessons, settled, people, sample, disputed)
+        return write_labels(spec, folder, requests, lessons, settled, people, sample, withheld, disputed)
 
 
 def _settings(spec: Spec) -> LabelSpec:
@@ -116,31 +118,53 @@ def _sample(folder: Path, rows: Sequence[Unlabelled], settings: LabelSpec, seed:
 
 
 def _ask(
-    spec: Spec, task: Task, panel: TeacherPanel, rows: Sequence[Unlabelled], sample: Sequence[str]
+    spec: Spec,
+    task: Task,
+    panel: TeacherPanel,
+    rows: Sequence[Unlabelled],
+    sample: Sequence[str],
+    withheld: Collection[str],
 ) -> tuple[Lessons, list[Unlabelled]]:
-    """(the votes, the requests that have them). The sample comes first, then what teaches most."""
+    """(the votes, the requests that have them). What was paid for comes first, so that it is not thrown away where the
+    budget ends; then the sample, then what teaches most.
+
+    Args:
+        withheld: the ids of those that nobody is asked about.
+    """
     settings, of_sample = _settings(spec), set(sample)
-    panel.ask([row for row in rows if row.id in of_sample])
-    others = [row for row in rows if row.id not in of_sample]
+    panel.recall(rows)
+    others = [row for row in rows if row.id not in of_sample and row.id not in withheld]
+    known = sorted(filter(panel.paid_share, others), key=panel.paid_share, reverse=True)[: settings.rows]
+    first = of_sample | {row.id for row in known}
+    panel.ask(
+        sorted(
+            (row for row in rows if row.id in first and panel.paid_share(row)),
+            key=lambda row: (panel.paid_share(row) < 1, row.id not in of_sample, -panel.paid_share(row)),
+        )
+    )
+    panel.ask([row for row in rows if row.id in of_sample and not panel.paid_share(row)])
     if settings.rows is None or settings.rows >= len(others):
-        panel.ask(others)
+        panel.ask([row for row in others if row.id not in first])
     else:
-        _ask_in_rounds(task, others, settings.rows, panel, spec.seed)
+        _ask_in_rounds(task, others, first, settings.rows, panel, spec.seed)
     return panel.lessons, [row for row in rows if row.id in panel.lessons.votes]
 
 
-def _ask_in_rounds(task: Task, rows: Sequence[Unlabelled], most: int, panel: TeacherPanel, seed: int) -> None:
-    """Ask about the requests that teach most, in rounds, so that a cheap model's doubts choose the later ones. Requests
-    with paid answers come first, whatever has been added to the file since."""
+def _ask_in_rounds(
+    task: Task, rows: Sequence[Unlabelled], known: Collection[str], most: int, panel: TeacherPanel, seed: int
+) -> None:
+    """Ask about the requests that teach most, in rounds, so that a cheap model's doubts choose the later ones.
+
+    Args:
+        known: the ids of those that were asked about already, which count in `most`.
+    """
     texts, lessons = [row.text for row in rows], panel.lessons
-    cover, free = Cover(texts, seed), np.ones(len(rows), bool)
+    cover, free = Cover(texts, seed), np.array([row.id not in known for row in rows], bool)
     is_labels = isinstance(task.constraint, OneOf)
     size = max(_LEAST_ROUND, -(-most // _ROUNDS)) if is_labels else most
-    paid = [number for number, row in enumerate(rows) if panel.is_paid(row)][:most]
-    cover.add(paid)
-    free[paid] = False
-    panel.ask([rows[number] for number in paid])
-    most -= len(paid)
+    taken = np.flatnonzero(~free).tolist()
+    cover.add(taken)
+    most -= len(taken)
     while most and not lessons.is_spent:
         doubts = None
         if is_labels:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tunewright.config import Spec
+from tunewright.data.splits.withholding import GROUP, NEAR_COPY, REPEAT
 from tunewright.evaluation.statistics.intervals import Interval
 from tunewright.labelling.audit import TOGETHER, Audit, answers_needed
 from tunewright.labelling.stand_ins import KEY
 from tunewright.labelling.trust import LEAST_ANSWERED, LEAST_OF_EACH
 from tunewright.labelling.writing import DISPUTED, LABELS, TEST, TRAIN, LabelReport
 
+_RELATIONS = {
+    REPEAT: "differ from one of it in capitals alone",
+    NEAR_COPY: "nearly repeat one of it",
+    GROUP: "share a group with one of it (data.group)",
+}
+"""What the reasons mean for which requests outside the sample are withheld."""
 _WORST = 3
 """The most labels that are named."""
 _FAR = 0.1
@@ -31,6 +38,11 @@ def summary(spec: Spec, report: LabelReport) -> Iterator[str]:
     if report.left_out:
         reasons = "; ".join(f"{count:,}: {why}" for why, count in report.left_out.items())
         yield f"Rows of the file that are no requests to label: {reasons}."
+    if withheld := [f"{report.withheld[why]:,} {what}" for why, what in _RELATIONS.items() if why in report.withheld]:
+        yield (
+            f"Of the requests outside the sample, {', '.join(withheld)}. The sample is the test, so these are neither "
+            "asked about nor taught."
+        )
     if report.is_spent:
         yield "The budget ended the asking: allow more with label.budget_usd=… and type the same command again."
     yield from _of_people(spec, report)
@@ -60,7 +72,7 @@ def _of_people(spec: Spec, report: LabelReport) -> Iterator[str]:
     for name, each in found.teachers.items():
         if name != TOGETHER or len(found.teachers) > 2:
             who = "All together" if name == TOGETHER else name
-            yield f"{who}: right on {_shown(each)} of {found.answered:,} requests that people answered."
+            yield f"{who}: right on {_shown(each)} of {found.compared[name]:,} requests that people answered."
     if report.waiting:
         waiting = f"{report.waiting:,} requests of the sample still wait for people"
         yield f"{waiting}: tunewright review {spec.folder} --labels"

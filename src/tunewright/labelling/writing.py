@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -41,6 +42,8 @@ class LabelReport:
     requests: int
     left_out: dict[str, int]
     """Rows of the file that are no requests, by the reason."""
+    withheld: dict[str, int]
+    """Requests that are neither asked about nor taught, because the sample has them, or nearly; by the reason."""
     asked: int
     """Requests that all teachers answered, those of the sample included."""
     pseudonymised: int
@@ -78,14 +81,20 @@ def write_labels(
     settled: SettledLabels,
     people: dict[str, PeoplesAnswer],
     sample: Sequence[str],
+    withheld: Mapping[str, str],
     disputed: Sequence[Labelled],
 ) -> LabelReport:
-    task, of_sample = task_of(spec.task), set(sample)
-    waiting = {each.row.id for each in disputed}
+    """Write them.
+
+    Args:
+        withheld: the reason by the id of each request that is not taught.
+    """
+    task, labels = task_of(spec.task), settled.labels
     own: dict[str, Mapping[str, str | None]] = {**settled.own}
-    own[TOGETHER] = {key: each.answer for key, each in settled.labels.items()}
+    own[TOGETHER] = {key: labels[key].answer if key in labels else None for key in lessons.votes}
     sampled = requests.some(sample)
-    left = [row for row in requests.rows if row.id not in of_sample and row.id not in waiting]
+    untaught = {*sample, *withheld, *(each.row.id for each in disputed)}
+    left = [row for row in requests.rows if row.id not in untaught]
     taught = list(_taught(left, settled, people))
     human = {row.id for row in left if row.id in people}
     answered = [(row, said.answer) for row in sampled if (said := people.get(row.id)) and said.answer is not None]
@@ -109,6 +118,7 @@ def write_labels(
     report = LabelReport(
         requests=len(requests.rows),
         left_out=requests.left_out,
+        withheld=dict(Counter(withheld.values())),
         asked=len(lessons.votes),
         pseudonymised=lessons.pseudonymised,
         usd=lessons.usd,
@@ -120,7 +130,7 @@ def write_labels(
         sample=len(sample),
         waiting=sum(key not in people for key in sample),
         unsettled=sum(each.is_open for each in people.values()),
-        agreement=float(np.mean([each.agreement for each in settled.labels.values()])) if settled.labels else 0.0,
+        agreement=float(np.mean([each.agreement for each in labels.values()])) if labels else 0.0,
         weights_by_people=settled.by_people,
         audit=audit(task, sampled, people, own),
         curve=_curve(task, taught, spec.seed),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from threading import Condition
+from typing import Any
 
+from tunewright.core.artifacts import sha256_json
 from tunewright.economics.prices import ApiPrice
 from tunewright.evaluation.api.paid import Paid
 
@@ -37,6 +39,7 @@ class Budget:
         self._changed = Condition()
         self._reserved, self._under_way = 0.0, 0
         self._tokens_a_byte: float | None = None
+        self._kept: set[str] = set()
         self.spent = 0.0
         """Cost in USD of the answers so far."""
 
@@ -88,6 +91,17 @@ class Budget:
             self._reserved -= amount
             self._under_way -= 1
             self._changed.notify_all()
+
+    def count_kept(self, key: Any, size: int, most: int, answer: Paid) -> None:
+        """Add the cost of an answer that was paid for before, once.
+
+        Args:
+            key: of the answer among the paid ones.
+        """
+        with self._changed:
+            if (known := sha256_json(key)) not in self._kept:
+                self._kept.add(known)
+                self.count(size, most, answer)
 
     def count(self, size: int, most: int, answer: Paid) -> None:
         """Add an answer's cost to `spent`."""

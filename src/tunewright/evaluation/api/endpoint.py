@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from tunewright.economics.prices import ApiPrice
 from tunewright.evaluation.api.budget import Budget, BudgetReachedError
 from tunewright.evaluation.api.pace import Pace, wait_asked_for
 from tunewright.evaluation.api.paid import Paid, PaidAnswers
-from tunewright.evaluation.api.protocols import CHAT, MAX_TOKENS_NAMES, MalformedError, ask
+from tunewright.evaluation.api.protocols import CHAT, MAX_TOKENS_NAMES, REFUSED_TEXT, MalformedError, ask
 
 _AT_ONCE = 16
 _RETRIES = 6
@@ -33,8 +34,22 @@ _TEMPERATURE = "temperature"
 """An argument that models which think before they answer refuse."""
 _EFFORT = "reasoning_effort"
 
-_NO_ANSWER = ("content_filter", "context_length_exceeded")
+_LONG = "context_length_exceeded"
+_NO_ANSWER = ("content_filter", _LONG)
 """Codes of refusals that concern one request only: a filter's, and that of a prompt longer than the model reads."""
+_TOO_LONG = re.compile(
+    r"context[ _](?:length|window|size)|maximum model length|(?:prompt|input) is too long|input token count"
+    r"|`inputs` (?:must have less|tokens \+ `max_new_tokens`)",
+    re.IGNORECASE,
+)
+"""What endpoints without that code say of a prompt that is longer than the model reads: vLLM, SGLang, Mistral and
+DeepSeek (context length), llama.cpp (context size), Anthropic and Bedrock (is too long), Google (token count), and
+Text Generation Inference (`inputs`)."""
+_REFUSED = Paid("", ending="refused")
+_OF_THE_REQUEST = (400, 413, 422)
+"""Statuses of refusals for what a request holds: an argument, or its text."""
+_TEXT = ("messages", "input", "prompt")
+"""Arguments that hold the text; endpoints name a place in them too, such as messages[1].content."""
 
 Chat = Sequence[dict[str, str]]
 """Messages of a conversation, with role and content."""
@@ -76,6 +91,20 @@ class BudgetSpent(UserError):
     """The next answer could pass the budget."""
 
 
+class RefusedError(Exception):
+    """The endpoint refuses a request, and names no argument that every request has. Whether it refuses that text alone
+    only its answers to others can tell.
+
+    Args:
+        explained: the error that ends the command if it refuses all.
+        says_why: whether the reason that it gives is one of a single text.
+    """
+
+    def __init__(self, explained: UserError, *, says_why: bool):
+        self.explained, self.says_why = explained, says_why
+        super().__init__(explained.what)
+
+
 class Endpoint:
     """One model behind an endpoint.
 
@@ -95,6 +124,7 @@ class Endpoint:
         self._url, self._model, self._section, self._protocol = url, model, section, protocol
         self._pace = Pace(_AT_ONCE)
         self._refused: set[str] = set()  # arguments that this model does not take
+        self._taken: list[Mapping[str, Any]] = []  # arguments with which it has answered
         self._max_tokens_name = MAX_TOKENS_NAMES[0]
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [self._pace.before], "response": [self._pace.after]}
         self._client = OpenAI(
@@ -138,7 +168,8 @@ class Endpoint:
             if not known:
                 left.append(same)
                 continue
-            budget.count(question.size, question.most, known)
+            budget.count_kept(self._key(question), question.size, question.most, known)
+            self._note(question, known)
             for index in same:
                 yield index, known
         stop = Event()
@@ -146,22 +177,68 @@ class Endpoint:
             pending = {pool.submit(self._ask, questions[same[0]], budget, stop): same for same in left}
             kept: set[Future[Paid]] = set()
             try:
-                for done in as_completed(pending):
-                    if isinstance(done.exception(), CancelledError):
-                        continue  # another failure ended it
-                    answer = done.result()
-                    paid.put(self._key(questions[pending[done][0]]), answer)
+                for done, answer in self._ended({each: questions[same[0]] for each, same in pending.items()}):
+                    question, refusal = questions[pending[done][0]], done.exception()
+                    if not isinstance(refusal, RefusedError):
+                        paid.put(self._key(question), answer)
+                    elif refusal.says_why:  # it counts now as it will in a later run
+                        paid.put(self._key(question), answer)
+                        budget.count_kept(self._key(question), question.size, question.most, answer)
                     kept.add(done)
                     for index in pending[done]:
                         yield index, answer
             except BudgetReachedError:
                 raise self._no_budget(len(questions), budget) from None
+            except RefusedError as error:
+                raise error.explained from None
             finally:
                 stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 for future in pending.keys() - kept:  # answers under way are paid too
                     if not future.cancelled() and not future.exception():
                         paid.put(self._key(questions[pending[future][0]]), future.result())
+
+    def _ended(self, pending: Mapping[Future[Paid], Question]) -> Iterator[tuple[Future[Paid], Paid]]:
+        """The requests with their answers, as they end.
+
+        A refusal that names no argument is an answer to its text once the endpoint answers another one after it, or
+        gives a reason that holds for one text and has answered before. As many in a row as are under way at once refuse
+        the settings or the account.
+
+        Raises:
+            RefusedError: the endpoint refuses all of them.
+            UserError: it can't be reached, or refuses otherwise.
+        """
+        refused: list[Future[Paid]] = []
+        for done in as_completed(pending):
+            error = done.exception()
+            if isinstance(error, CancelledError):
+                continue  # another failure ended it
+            if not isinstance(error, RefusedError):
+                answer = done.result()
+                self._note(pending[done], answer)
+                yield done, answer
+                if answer.text:
+                    yield from ((each, _REFUSED) for each in refused)
+                    refused.clear()
+            elif error.says_why and self._has_taken(pending[done]):
+                yield done, _REFUSED
+            else:
+                refused.append(done)
+                if len(refused) == _AT_ONCE:
+                    raise error
+        for done in refused:
+            if not self._has_taken(pending[done]):
+                done.result()
+            yield done, _REFUSED
+
+    def _note(self, question: Question, answer: Paid) -> None:
+        if answer.text and not self._has_taken(question):
+            self._taken.append(question.options)
+
+    def _has_taken(self, question: Question) -> bool:
+        """Whether the endpoint has answered a question with the same arguments."""
+        return question.options in self._taken
 
     def _key(self, question: Question) -> list[Any]:
         return cache_key(self._url, self._model, question, self._protocol)
@@ -182,6 +259,9 @@ class Endpoint:
                 except MalformedError as error:
                     budget.lose(reserved)
                     broken = error
+                except RefusedError:
+                    budget.release(reserved)
+                    raise
                 except BaseException:
                     stop.set()  # before this turn ends and another begins
                     budget.release(reserved)
@@ -197,6 +277,7 @@ class Endpoint:
 
         Raises:
             MalformedError: the reply is no answer, and may be whole next time.
+            RefusedError: the endpoint does not take this request, and perhaps none.
             UserError: the endpoint refuses, or can't be reached.
         """
         import openai
@@ -208,15 +289,19 @@ class Endpoint:
         }
         try:
             return ask(self._protocol, self._client, self._model, question.messages, options)
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+        except openai.APIStatusError as error:
+            if error.status_code not in _OF_THE_REQUEST:
+                raise self._explained(error) from None
+            complaint, too_long = _complaint(error), _is_too_long(error)
+            if question.most > MAX_TOKENS and (too_long or complaint in MAX_TOKENS_NAMES):
+                return Paid("", ending="cut")  # the endpoint allows no more tokens than the first limit
             if error.code in _NO_ANSWER:
-                return Paid("", ending="refused")
-            complaint = _complaint(error)
+                return _REFUSED
+            if not complaint:
+                raise RefusedError(self._explained(error), says_why=too_long or error.code == REFUSED_TEXT) from None
             if complaint == _TEMPERATURE and _TEMPERATURE in options:
                 self._refused.add(_TEMPERATURE)
                 return self._answered(question)
-            if complaint in MAX_TOKENS_NAMES and question.most > MAX_TOKENS:
-                return Paid("", ending="cut")  # the endpoint allows no more tokens than the first limit
             if complaint == MAX_TOKENS_NAMES[0] and complaint in options:
                 self._max_tokens_name = MAX_TOKENS_NAMES[1]
                 return self._answered(question)
@@ -276,6 +361,9 @@ class Endpoint:
             case openai.APIConnectionError():
                 what = "The endpoint can't be reached."
                 fix = f"Check `url` under {section}, and the network. {again}"
+            case openai.APIStatusError() if _is_too_long(error):
+                what = "The model reads less than a prompt and the room for its answer take."
+                fix = f"Ask a model that reads more, or serve it with a longer context. {again}"
             case openai.BadRequestError() | openai.UnprocessableEntityError():
                 complaint = _complaint(error)
                 what = f"The endpoint does not take this request (status {error.status_code}"
@@ -315,9 +403,17 @@ def alike(questions: Sequence[Question]) -> list[list[int]]:
     return list(indices.values())
 
 
+def _is_too_long(error: Any) -> bool:
+    """Whether an endpoint refuses a prompt that is longer, with the room for its answer, than the model reads."""
+    return error.code == _LONG or bool(_TOO_LONG.search(str(error.body)))
+
+
 def _complaint(error: Any) -> str:
-    """The argument that an endpoint complains about: the name of an argument, never text that was sent."""
+    """The argument that an endpoint complains about: the name of an argument, never text that was sent. Empty where it
+    names none, or complains about the text or its length."""
     named = str(error.param or "")
+    if _is_too_long(error) or named.startswith(_TEXT):
+        return ""
     if named.replace("_", "").replace(".", "").isalpha():
         return named
     ours = (*MAX_TOKENS_NAMES, _TEMPERATURE, _EFFORT, "response_format")

@@ -13,6 +13,8 @@ from tunewright.tasks.tools import as_answer
 CHAT = "chat-completions"
 MAX_TOKENS_NAMES = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 """Names of the limit of an answer's tokens: today's, the one that Mistral's API has kept, and the Responses API's."""
+REFUSED_TEXT = "invalid_prompt"
+"""The code with which OpenAI's reasoning models refuse a text; some accounts get it for every text."""
 
 
 class MalformedError(Exception):
@@ -87,6 +89,8 @@ def read_response(reply: Any, latency_ms: float) -> Paid:
         MalformedError: the reply is none of that API, or reports a failure.
     """
     output, status = getattr(reply, "output", None), getattr(reply, "status", None)
+    if status == "failed" and getattr(getattr(reply, "error", None), "code", None) == REFUSED_TEXT:
+        return _paid("", "refused", latency_ms, reply)
     if not isinstance(output, list) or status not in ("completed", "incomplete"):
         raise MalformedError
     parts = [
