@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from tests.gateway.tickets import Messages, request
 from tests.gateway.upstream import Upstream
 from tunewright.auth.keys import add_key
 from tunewright.core.errors import UserError
+from tunewright.economics.prices import price_book
+from tunewright.economics.usage import read_usage
 from tunewright.gateway.config import BudgetSpec, GatewaySpec, JobSpec, UpstreamSpec
 from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.takeover.budgets import Budgets
@@ -89,6 +92,20 @@ def test_what_was_spent_outlives_the_process_and_counts_for_all_gateways(start: 
     metrics = second.gateway._now._budgets
     metrics.writes.now()  # type: ignore[union-attr]
     assert b'tunewright_gateway_budget_used{scope="everything"}' in second.gateway.metrics.text()
+
+
+@pytest.mark.parametrize("words", [3, 4000])
+def test_streams_without_token_counts_use_a_budget_up_also_where_nothing_is_captured(
+    words: int, start: Start, paid: Upstream
+) -> None:
+    asked: Any = {"model": "gpt-6-luna", "messages": [{"role": "user", "content": "word " * words}]}
+    usage = read_usage(paid.usage(json.dumps(asked["messages"]), asked["messages"][0]["content"]))
+    assert usage
+    budget = BudgetSpec(usd_per_month=22.5 * usage.usd(price_book().api("gpt-6-luna")))
+    running = start({"openai": paid.url}, capture=None, budgets=[budget])
+    assert {ask(running, asked).status_code for _ in range(20)} == {200}
+    streamed = [ask(running, {**asked, "stream": True}).status_code for _ in range(4)]
+    assert streamed == [200, 200, 200, 429]
 
 
 def test_a_new_month_begins_with_nothing_spent(tmp_path: Path) -> None:

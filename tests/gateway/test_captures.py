@@ -22,6 +22,7 @@ from tests.gateway.test_pass_through import CHAT, KEY, client_of
 from tests.gateway.upstream import Upstream, refused
 from tunewright.economics.prices import price_book
 from tunewright.economics.usage import TokenUsage
+from tunewright.gateway.answers import AnswerReader, ReadAnswer
 from tunewright.gateway.config import CaptureSpec
 from tunewright.gateway.exchanges import Exchange, read_exchanges
 from tunewright.serving import line_log
@@ -300,6 +301,24 @@ def test_what_a_client_has_whole_survives_a_kill(paid: Upstream, tmp_path: Path,
     kept = list(read_exchanges(tmp_path / "kept"))
     assert len(kept) == got == 9
     assert {choice.text for each in kept for choice in each.choices} == {"MY CARD IS LOST"}
+
+
+@pytest.mark.parametrize("largest", [0, 1 << 20])
+def test_letters_are_counted_whether_or_not_texts_are_kept(largest: int) -> None:
+    text = "word " * 4000
+
+    def read(content_type: str, *pieces: str) -> ReadAnswer:
+        reader = AnswerReader("chat", content_type, "", largest)
+        for piece in pieces:
+            reader.feed(piece.encode())
+        return reader.result()
+
+    whole = json.dumps({"choices": [{"message": {"content": text}}]})
+    event = f"data: {json.dumps({'choices': [{'delta': {'content': 'word '}}]})}\n\n"
+    for answer in (read("application/json", whole), read("text/event-stream", *[event] * 4000)):
+        assert (answer.letters, answer.is_whole) == (len(text), bool(largest))
+        assert [choice.text for choice in answer.choices] == ([text] if largest else [])
+    assert read("text/event-stream", event, "data: no JSON\n\n").letters is None
 
 
 def test_streams_without_token_counts_are_estimated_from_answers_with(gateway: Running) -> None:

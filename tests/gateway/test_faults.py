@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
@@ -23,7 +24,9 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, Authenti
 from tests.gateway.conftest import Running, Start
 from tests.gateway.test_pass_through import CHAT, KEY, client_of
 from tests.gateway.upstream import Handler, Upstream, half_an_event, hang_up, refused, upstream
+from tunewright.auth.keys import add_key
 from tunewright.gateway import body
+from tunewright.gateway.body import BodyMemory
 from tunewright.gateway.config import UpstreamSpec
 
 FAR = 30.0
@@ -38,6 +41,12 @@ def until(condition: Any) -> None:
 
 def chat(gateway: Running, **more: Any) -> httpx.Response:
     return httpx.post(f"{gateway.url}/v1/chat/completions", json={**CHAT, **more}, timeout=FAR)
+
+
+def little_memory(gateway: Running, size: int) -> None:
+    """Give a gateway so many bytes for bodies."""
+    assert httpx.get(f"{gateway.url}/health").status_code == 200  # it has begun
+    gateway.gateway._now._forward._memory = BodyMemory(size)
 
 
 def opened(gateway: Running) -> http.client.HTTPConnection:
@@ -241,6 +250,53 @@ def test_a_body_of_100_mb_is_refused_where_its_model_decides(start: Start, paid:
     assert "reads only 32 MiB" in json.loads(answer.read())["error"]["message"]
     connection.close()
     assert paid.asked == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_confined", [False, True])
+def test_large_bodies_never_block_small_ones(
+    start: Start, paid: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_confined: bool
+) -> None:
+    """A body must be read where its model decides what its key may do, or which upstream gets it."""
+    monkeypatch.setenv("PAID_KEY", "sk-upstream")
+    keys = tmp_path / "keys.json"
+    key = add_key(keys, "shop", models=[CHAT["model"]] if is_confined else None)
+    spec = UpstreamSpec(url=paid.url, key="PAID_KEY")
+    gateway = start({"openai": spec} if is_confined else {"openai": spec, "other": spec}, keys=keys)
+    little_memory(gateway, 1 << 20)
+    go_on = threading.Event()
+
+    async def slow(_request: web.Request) -> web.Response:
+        while not go_on.is_set():
+            await asyncio.sleep(0.01)
+        return web.json_response({})
+
+    def asked(letters: int) -> httpx.Response:
+        body = {**CHAT, "user": "x" * letters}
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=headers, timeout=FAR)
+
+    paid.faults = [slow]
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            first = pool.submit(asked, 1_000_000)
+            until(lambda: len(paid.asked) == 1)
+            small, large = asked(60_000), asked(300_000)
+        finally:
+            go_on.set()
+        assert first.result().status_code == 200
+    assert small.status_code == 200
+    assert (large.status_code, large.json()["error"]["code"], large.headers["retry-after"]) == (429, "overloaded", "1")
+    until(lambda: asked(300_000).status_code == 200)
+
+
+@pytest.mark.slow
+def test_a_body_without_memory_passes_unread_where_nothing_depends_on_it(gateway: Running) -> None:
+    little_memory(gateway, 1000)
+    assert chat(gateway, user="x" * 300_000).status_code == 200
+    assert chat(gateway, user="x" * 10_000).status_code == 200
+    assert [each.model for each in gateway.exchanges()] == [None, CHAT["model"]]
+    assert gateway.gateway._now._forward._memory.free == 1000
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -71,6 +72,41 @@ def test_a_key_may_have_a_rate_and_models(guarded: Running, paid: Upstream, keys
     with pytest.raises(PermissionDeniedError):
         few.files.list()
     assert len(paid.asked) == 2
+
+
+@pytest.mark.slow
+def test_a_key_with_models_may_use_no_deployment_of_another_name(
+    start: Start, paid: Upstream, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAID_KEY", "azure-secret")
+    few = add_key(keys, "few", models=["gpt-6-luna"])
+    azure = UpstreamSpec(url=paid.url.removesuffix("/v1"), kind="azure", key="PAID_KEY")
+    gateway = start({"azure": azure}, keys=keys)
+
+    def asked(deployment: str, model: str) -> int:
+        path = f"/openai/deployments/{deployment}/chat/completions"
+        body = {**CHAT, "model": model}
+        return httpx.post(f"{gateway.url}{path}", json=body, headers={"api-key": few}).status_code
+
+    assert asked("gpt-6-sol", model="gpt-6-luna") == 403
+    assert paid.asked == []
+    assert asked("gpt-6-luna", model="gpt-6-luna") == 200
+
+
+@pytest.mark.parametrize("step", ["..", "%2e%2e", "."])
+def test_no_path_leads_around_a_keys_deployment(
+    start: Start, paid: Upstream, keys: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setenv("PAID_KEY", "azure-secret")
+    few = add_key(keys, "few", models=["gpt-6-luna"])
+    azure = UpstreamSpec(url=paid.url.removesuffix("/v1"), kind="azure", key="PAID_KEY")
+    address = httpx.URL(start({"azure": azure}, keys=keys).url)
+    connection = HTTPConnection(address.host, address.port)  # httpx itself leaves such steps out
+    path = f"/openai/deployments/gpt-6-luna/{step}/gpt-6-sol/chat/completions"
+    connection.request("POST", path, json.dumps(CHAT), {"api-key": few})
+    assert connection.getresponse().status == 400
+    connection.close()
+    assert paid.asked == []
 
 
 def test_keys_need_upstreams_with_a_key(tmp_path: Path) -> None:

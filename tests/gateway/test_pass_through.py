@@ -14,6 +14,7 @@ from openai import APIStatusError, AsyncOpenAI, AzureOpenAI, OpenAI, RateLimitEr
 
 from tests.gateway.conftest import Running, Start
 from tests.gateway.upstream import Upstream, refused
+from tunewright.economics.prices import price_book
 from tunewright.gateway.config import UpstreamSpec
 
 KEY = "sk-of-the-client"
@@ -138,6 +139,18 @@ def test_azures_form_reaches_azure_with_its_own_key(
         assert asked.headers["api-key"] == "azure-secret"
         assert "authorization" not in asked.headers
     assert [each.model for each in gateway.exchanges()] == ["gpt-6-luna"] * 2
+
+
+@pytest.mark.slow
+def test_a_deployment_in_the_path_counts_before_the_bodys_model(start: Start, paid: Upstream) -> None:
+    host = paid.url.removesuffix("/v1")
+    specs = {name: UpstreamSpec(url=host, kind="azure", models=[name]) for name in ("gpt-6-luna", "gpt-6-sol")}
+    gateway = start(specs)
+    answer = raw(gateway.url, "/openai/deployments/gpt-6-sol/chat/completions", json.dumps(CHAT).encode())
+    assert answer.json()["model"] == "gpt-6-luna-2026-09-01", "this upstream reads the body, and Azure does not"
+    (exchange,) = gateway.exchanges()
+    assert (exchange.model, exchange.upstream) == ("gpt-6-sol", "gpt-6-sol")
+    assert exchange.usd == pytest.approx(price_book().api("gpt-6-sol").usd(8, 4, 4))
 
 
 @pytest.mark.slow

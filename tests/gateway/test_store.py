@@ -34,7 +34,7 @@ def jobs(mode: str = "observe") -> dict[str, JobSpec]:
 
 @pytest.fixture
 def store(address: str) -> Any:  # noqa: F811 (the fixture)
-    opened = GatewayStore(database_engine(database_url(address, "database")))
+    opened = at_address(address)
     yield opened
     opened.close()
 
@@ -54,8 +54,10 @@ def test_the_file_holds_until_somebody_changes_the_mode(store: GatewayStore) -> 
 def test_a_later_change_of_the_file_counts(store: GatewayStore) -> None:
     store.settings(jobs())
     store.change("tickets", CASCADE, OBSERVE, "anna", "")
-    assert store.settings(jobs("own"))["tickets"].mode == "own"
-    assert store.settings(jobs("own"))["tickets"].mode == "own"
+    assert store.settings(jobs("own")) == {"tickets": CASCADE}, "looking changes nothing"
+    for _ in range(2):
+        store.read_file(jobs("own"))
+        assert store.settings(jobs("own"))["tickets"].mode == "own"
     assert [each.by for each in store.changes()] == ["gateway.yaml", "anna", "gateway.yaml"]
 
 
@@ -74,6 +76,28 @@ def test_counts_are_written_over_and_of_several_gateways_added(store: GatewaySto
     assert {each.model for each in rows} == {"gpt-6-luna", ""}
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("model", ["\ud800", "m" * 300, "gpt\0"])
+def test_a_model_of_any_name_is_counted_and_so_are_others(store: GatewayStore, model: str) -> None:
+    tallies, version = Tallies(store), " > ".join(["http://own:8080/tickets"] * 20)
+    tallies.add("tickets", "own", version, model, requests=1, asked=2, sure=1)
+    tallies.add("tickets", "own", "v1", "gpt-6-luna", requests=1)
+    tallies.flush()
+    assert [each.requests for each in store.tallies()] == [1, 1]
+    assert store.known("tickets", version) == (2, 1)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("address", ["postgresql"], indirect=True)
+def test_a_server_that_takes_no_writes_is_one_paragraph(store: GatewayStore, address: str) -> None:  # noqa: F811
+    """As a replica does, which a failover has put in the server's place."""
+    reading = at_address(f"{address}%20-cdefault_transaction_read_only%3Don")
+    with pytest.raises(UserError, match=r"refuses.*cannot execute INSERT in a read-only transaction"):
+        reading.change("tickets", CASCADE, OBSERVE, "anna", "")
+    reading.close()
+    assert store.changes() == []
+
+
 def test_counts_that_cant_be_written_are_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = at(tmp_path / "gateway.db")
     tallies = Tallies(opened)
@@ -89,6 +113,10 @@ def test_counts_that_cant_be_written_are_written_later(tmp_path: Path, monkeypat
     tallies.add("tickets", "own", "v1", requests=1)
     tallies.flush()
     assert [each.requests for each in opened.tallies()] == [2]
+
+
+def at_address(address: str) -> GatewayStore:  # noqa: F811
+    return GatewayStore(database_engine(database_url(address, "database")))
 
 
 def at(file: Path) -> GatewayStore:
@@ -206,6 +234,27 @@ def test_the_commands_change_and_show_modes(settings: Path) -> None:
     assert "cascade for 0.1" in run("gateway", "jobs", settings)
     listed = json.loads(run("gateway", "jobs", settings, "--json"))
     assert listed["settings"]["tickets"] == {"mode": "cascade", "share": 0.1, "audit": 0.02}
+
+
+def test_commands_that_show_something_change_no_mode(settings: Path) -> None:
+    run("gateway", "jobs", settings)
+    file = settings.read_text("utf-8")
+    settings.write_text(file.replace("tickets}}", "tickets, audit: 0.5}}"), "utf-8")
+    assert load_gateway(settings).jobs["tickets"].audit == 0.5
+    assert "tickets: observe since" in run("gateway", "jobs", settings)
+    run("gateway", "ledger", settings)
+    assert [(each["audit"], each["why"]) for each in json.loads(run("gateway", "changes", settings, "--json"))] == [
+        (0.02, "first start")
+    ]
+
+
+def test_a_mode_keeps_what_the_file_says_newly(settings: Path) -> None:
+    run("gateway", "jobs", settings)
+    file = settings.read_text("utf-8")
+    settings.write_text(file.replace("tickets}}", "tickets, audit: 0.5}}"), "utf-8")
+    run("gateway", "mode", "tickets", "shadow", "--settings", settings)
+    listed = json.loads(run("gateway", "jobs", settings, "--json"))
+    assert listed["settings"]["tickets"] == {"mode": "shadow", "share": 1.0, "audit": 0.5}
 
 
 def test_a_job_or_a_bundle_that_is_not_there_is_one_paragraph(settings: Path, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +12,16 @@ from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
 from openai import OpenAI
 
 from tests.gateway.conftest import Running, Start
 from tests.gateway.test_faults import until
 from tests.gateway.tickets import SYSTEM, Messages, request, team_of
-from tests.gateway.upstream import Upstream, hang_up, refused, upstream
+from tests.gateway.upstream import Handler, Upstream, hang_up, refused, upstream
 from tests.traffic.test_grouping import chat
-from tunewright.gateway.config import JobSpec, ModelSpec
+from tunewright.gateway.config import BudgetSpec, JobSpec, ModelSpec
+from tunewright.gateway.exchanges import Exchange
 from tunewright.gateway.takeover.store import AMOUNTS, Setting, open_store
 from tunewright.traffic.jobs import find_jobs
 
@@ -230,6 +235,43 @@ def test_a_proven_drop_in_agreement_takes_the_job_back(
     store.close()
 
 
+async def cut_off(_: web.Request) -> web.Response:
+    """An answer that ends at the client's limit."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": "bil"}, "finish_reason": "length"}
+    return web.json_response({"model": "gpt-6-luna", "choices": [choice]})
+
+
+async def failed(_: web.Request) -> web.Response:
+    """A stream of the Responses API that begins with status 200 and fails."""
+    part = {"type": "output_text", "text": "bil"}
+    response = {"status": "failed", "error": {"code": "server_error"}, "output": [{"content": [part]}]}
+    events = ({"type": "response.output_text.delta", "delta": "bil"}, {"type": "response.failed", "response": response})
+    stream = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    return web.Response(text=stream, content_type="text/event-stream")
+
+
+@pytest.mark.parametrize("fault", [cut_off, failed])
+def test_an_api_that_gives_no_whole_answer_says_nothing_against_the_own_model(
+    fault: Handler, start: Start, team_api: Upstream, tickets: Path, tmp_path: Path, messages: Messages
+) -> None:
+    project = Path(shutil.copytree(tickets, tmp_path / "mine", symlinks=True))
+    path, given = "/v1/chat/completions", "messages"
+    if fault is failed:
+        signature = project / "job.json"
+        signature.write_text(signature.read_text("utf-8").replace('"kind": "chat"', '"kind": "responses"'), "utf-8")
+        path, given = "/v1/responses", "input"
+    team_api.fault = lambda: fault
+    job = JobSpec(project=project, mode="own", audit=1)
+    running = start({"openai": team_api.url}, jobs={"tickets": job})
+    for _ in range(100):
+        body = request(messages.clear(), stream=fault is failed)
+        body[given] = body.pop("messages")
+        assert ask(running, body, path).headers["x-tunewright-answered-by"] == "own"
+    until(lambda: counts(running)["audits"] == 100)
+    assert counts(running)["compared"] == 0
+    assert running.gateway.settings["tickets"].mode == "own"
+
+
 def test_requests_that_have_changed_take_the_job_back_before_audits_do(
     begin: Callable[..., Running], messages: Messages
 ) -> None:
@@ -278,6 +320,42 @@ def test_audits_are_captured_and_are_no_requests_of_their_own(
     assert 'tunewright_gateway_requests_total{kind="chat",status="200",upstream="own model"} 12.0' in requests
 
 
+def test_audits_of_streams_without_token_counts_cost_and_take_time(
+    start: Start, team_api: Upstream, tickets: Path, messages: Messages
+) -> None:
+    job = JobSpec(project=tickets, mode="own", audit=1)
+    running = start({"openai": team_api.url}, jobs={"tickets": job}, budgets=[BudgetSpec(usd_per_month=1000)])
+    for _ in range(20):
+        ask(running, {"model": "gpt-6-luna", **chat(("user", messages.clear()))})
+    asked = 'tunewright_gateway_requests_total{kind="chat",status="200",upstream="openai"} 20.0'
+    assert asked in httpx.get(f"{running.url}/metrics").text
+
+    def paid() -> float:
+        paid = 'tunewright_gateway_usd_total{kind="chat",upstream="openai"} '
+        lines = httpx.get(f"{running.url}/metrics").text.splitlines()
+        return next(float(line.removeprefix(paid)) for line in lines if line.startswith(paid))
+
+    def spent() -> float:
+        return sum(running.gateway._now._budgets._own.values())  # type: ignore[union-attr]
+
+    def audits() -> list[Exchange]:
+        return [each for each in running.exchanges() if each.is_audit]
+
+    before = paid(), spent()
+    team_api.seconds = 0.3
+    answer = ask(running, request(messages.clear(), stream=True))
+    assert answer.headers["x-tunewright-answered-by"] == "own"
+    until(audits)
+    (audit,) = audits()
+    assert audit.streamed and audit.usage_is_estimated and audit.usd
+    assert audit.first_seconds and 0.3 <= audit.first_seconds <= audit.seconds
+    assert audit.answer_bytes > 0
+    assert audit.time == next(each.time for each in running.exchanges() if each.answered_by == "own")
+    assert counts(running)["audit_usd"] == pytest.approx(audit.usd)
+    assert [paid(), spent()] == pytest.approx([each + audit.usd for each in before])
+    assert asked in httpx.get(f"{running.url}/metrics").text
+
+
 def test_modes_change_at_run_time(begin: Callable[..., Running], messages: Messages) -> None:
     running = begin("observe")
     assert "x-tunewright-answered-by" not in ask(running, request(messages.clear())).headers
@@ -298,6 +376,31 @@ def test_a_slow_own_model_is_overtaken_by_the_api(
         text = messages.clear()
         assert text_of(ask(running, request(text))) == team_of(text)
         assert time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("fallback", [True, False])
+def test_an_api_that_refuses_at_once_does_not_overtake_a_slow_own_model(
+    status: int, fallback: bool, start: Start, team_api: Upstream, tickets: Path, messages: Messages
+) -> None:
+    text = messages.clear()
+
+    async def late(_: web.Request) -> web.Response:
+        await asyncio.sleep(0.5)
+        answer = {"label": team_of(text), "confidence": 0.99, "escalate": False, "in_scope": True}
+        return web.json_response(answer | {"usage": {"prompt_tokens": 9, "completion_tokens": 1}})
+
+    with upstream(str.upper) as slow:
+        slow.fault = lambda: late
+        models = [ModelSpec(url=slow.url)]
+        job = JobSpec(project=tickets, mode="own", models=models, p95_ms=100, fallback=fallback, audit=0)
+        running = start({"openai": team_api.url}, jobs={"tickets": job})
+        team_api.faults.append(refused(status, "overloaded"))
+        answer = ask(running, request(text))
+        assert (answer.status_code, text_of(answer)) == (200, team_of(text))
+        assert answer.headers["x-tunewright-answered-by"] == "own"
+        assert "x-tunewright-fallback" not in answer.headers
+        assert (len(slow.asked), len(team_api.asked)) == (1, 1)
 
 
 def test_an_own_model_that_fails_is_no_failure_for_the_client(

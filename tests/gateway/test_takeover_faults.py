@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import signal
 from pathlib import Path
@@ -79,6 +80,30 @@ def test_a_kill_loses_nothing_that_was_acknowledged_but_a_second_of_counts(
     again.process.send_signal(signal.SIGTERM)
     assert again.process.wait(FAR) in (0, -signal.SIGTERM)
     assert kept() == 6
+
+
+def test_a_model_that_no_store_can_write_ends_no_counts(
+    team_api: Upstream, tickets: Path, tmp_path: Path, messages: Messages
+) -> None:
+    gateway = GatewayProcess(tmp_path, settings_of(team_api, tickets))
+    spec = load_gateway(tmp_path / "gateway.yaml")
+
+    def kept() -> float:
+        store = open_store(spec)
+        rows = store.tallies()
+        store.close()
+        return sum(each.own for each in rows)
+
+    for count, model in enumerate(("\ud800", "gpt-6-luna"), 1):
+        body = json.dumps(request(messages.clear()) | {"model": model}).encode()
+        assert is_own(httpx.post(f"{gateway.url}/v1/chat/completions", content=body, timeout=FAR))
+        until(lambda: kept() == count)  # noqa: B023
+    run("gateway", "mode", "tickets", "observe", "--settings", tmp_path / "gateway.yaml")
+    until(lambda: gateway.said("tickets: observe."))
+    gateway.process.send_signal(signal.SIGTERM)
+    assert gateway.process.wait(FAR) in (0, -signal.SIGTERM)
+    assert not gateway.said("Traceback")
+    assert not gateway.said("can't be kept")
 
 
 def test_a_mode_in_the_file_is_read_at_a_hangup(

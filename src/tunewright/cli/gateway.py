@@ -88,6 +88,7 @@ def mode(
             otherwise = f"It has: {', '.join(spec.jobs) or 'none; see docs/gateway.md'}"
             raise UserError(f"There is no job '{job}'.", where=settings, fix=did_you_mean(job, spec.jobs, otherwise))
         check_mode(spec.jobs[job], mode)
+        store.read_file({job: spec.jobs[job]})
         before = store.settings(spec.jobs)[job]
         after = Setting(mode, 1.0 if share is None else share, before.audit if audit is None else audit)
         store.change(job, after, of_file(spec.jobs[job]), whoami(), why)

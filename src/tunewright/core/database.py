@@ -19,6 +19,8 @@ CONNECT_SECONDS = 10
 """Seconds in which a database server must answer."""
 WAIT_SECONDS = 30
 """Seconds that SQLite waits for another writer."""
+_READ_ONLY = "25006"
+"""PostgreSQL's code for a server that takes no writes, as a replica is after a failover."""
 _SQLITE = {
     "SQLITE_FULL": (
         "The disk is full.",
@@ -173,7 +175,7 @@ def _as_user_error(error: DBAPIError, url: URL) -> UserError | None:
             return None
         what, fix = _SQLITE[primary]
         return UserError(what, where=place(url), fix=fix)
-    if not isinstance(error, OperationalError):
+    if not isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) != _READ_ONLY:
         return None
     message = " ".join(str(error.orig).split())
     if url.password:

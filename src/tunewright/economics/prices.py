@@ -9,7 +9,7 @@ from __future__ import annotations
 import calendar
 import json
 from datetime import UTC, date, datetime
-from functools import cache
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -21,6 +21,9 @@ from tunewright.config.yaml_text import read_yaml
 from tunewright.core.errors import UserError, did_you_mean
 from tunewright.core.limits import SPEC_BYTES
 from tunewright.core.regular import read_bytes
+
+_BOOKS = 16
+"""Books that are kept."""
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -209,14 +212,27 @@ def _find(name: str, prices: dict[str, Priced], key: str, otherwise: str) -> Pri
     return prices[name]
 
 
-@cache
 def price_book(over: Path | None = None) -> PriceBook:
-    """The built-in price book, overlaid by the user's own.
+    """The built-in price book, overlaid by the user's own as it is now.
 
     Raises:
         UserError: the user's book does not exist, is not YAML, has other keys or values than a price book, or is dated
             in the future.
     """
+    return _price_book(over, _stamp_of(over) if over else None)
+
+
+def _stamp_of(file: Path) -> tuple[int, int, int] | None:
+    """What differs once a file has changed; None: it can't be looked at, and reading it will say why."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+@lru_cache(_BOOKS)
+def _price_book(over: Path | None, _stamp: tuple[int, int, int] | None) -> PriceBook:
     data = _built_in()
     if over is None:
         return PriceBook.model_validate(data)

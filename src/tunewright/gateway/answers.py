@@ -18,10 +18,14 @@ ENCODINGS = ("gzip", "deflate")
 """The encodings of a body that the reader decodes."""
 _TAIL = 4 << 10
 """Bytes at the end of a large answer in which its usage block lies."""
+_COUNTED = 64 << 10
+"""Bytes of an answer in one piece whose letters are counted even if its texts are not kept."""
 _UNPACKED = 16 << 20
 """Bytes that the reader unpacks of an answer whose texts are not kept, for the usage block at its end."""
 _LONGEST_EVENT = 8 << 20
 """Bytes of an event that the reader holds. Parts of pictures come in megabytes."""
+_FINISHED = ("stop", "tool_calls", "function_call", "completed")
+"""How an answer ends that the API has finished: not cut, filtered or failed."""
 _ENDS = ("response.completed", "response.incomplete", "response.failed")
 """The last event of a stream of the Responses API. Source: developers.openai.com/api/reference (2026-11-28)."""
 
@@ -36,6 +40,12 @@ class AnswerChoice:
     """Each with `name` and `arguments`, a JSON text."""
     finish_reason: str | None = None
 
+    @property
+    def letters(self) -> int:
+        """Of all that the model wrote."""
+        called = sum(len(part) for call in self.tool_calls for part in call.values())
+        return len(self.text) + len(self.refusal) + called
+
 
 @dataclass
 class ReadAnswer:
@@ -46,7 +56,16 @@ class ReadAnswer:
     choices: list[AnswerChoice] = field(default_factory=list)
     usage: TokenUsage | None = None
     is_whole: bool = True
-    """False: the answer is not all in `choices`, because it is too large or can't be read."""
+    """False: the answer is not all in `choices`, because it is too large, can't be read, or broke off with an error."""
+    letters: int | None = None
+    """Of all choices, also of those that are too large for `choices`; None: not known."""
+
+    @property
+    def finished(self) -> AnswerChoice | None:
+        """The first choice, if the API has finished it; None: it is cut, filtered, refused or failed, so it does not
+        show what the API would have answered."""
+        first = self.choices[0] if self.is_whole and self.choices else None
+        return first if first and first.finish_reason in _FINISHED and not first.refusal else None
 
 
 def reader_of(kind: Kind, headers: Mapping[str, str], largest: int) -> AnswerReader:
@@ -116,13 +135,16 @@ class _Whole:
 
     def __init__(self, kind: Kind, largest: int):
         # Vectors are many and are not kept, but the usage block behind them is.
-        self._kind, self._largest = kind, 0 if kind == "embeddings" else largest
+        has_texts = kind != "embeddings"
+        self._kind, self._kept = kind, max(largest if has_texts else 0, 2 * _TAIL)
+        self._most = max(self._kept, _COUNTED if has_texts else 0)
+        """Bytes above which only the answer's end is read."""
         self._bytes = bytearray()
         self._is_cut = False
 
     def feed(self, piece: bytes) -> bool:
         self._bytes += piece
-        if len(self._bytes) > max(self._largest, 2 * _TAIL):
+        if len(self._bytes) > self._most:
             self._is_cut = True
             del self._bytes[:-_TAIL]
         return False
@@ -134,7 +156,10 @@ class _Whole:
             reply = json.loads(self._bytes)
         except (ValueError, RecursionError):
             return ReadAnswer(is_whole=False)
-        return _read_reply(self._kind, reply) if isinstance(reply, dict) else ReadAnswer()
+        answer = _read_reply(self._kind, reply) if isinstance(reply, dict) else ReadAnswer()
+        if len(self._bytes) > self._kept:
+            answer.choices, answer.is_whole = [], False
+        return answer
 
 
 class _Parts:
@@ -163,8 +188,10 @@ class _Stream:
         self._line: list[bytes] = []
         """The pieces of the line that has not ended."""
         self._line_bytes = 0
-        self._kept = 0
-        """Characters of the parts."""
+        self._letters = 0
+        """Of the parts, also of those that are not kept."""
+        self._is_readable = True
+        """Whether all events could be read so far."""
         self._answer = ReadAnswer()
         self._choices: dict[int, _Parts] = {}
 
@@ -187,6 +214,7 @@ class _Stream:
         self._read(b"".join(self._line))
         if not self._answer.choices:
             self._answer.choices = [parts.joined() for _, parts in sorted(self._choices.items())]
+            self._answer.letters = self._letters if self._is_readable else None
         return self._answer
 
     def _read(self, line: bytes) -> bool:
@@ -199,10 +227,12 @@ class _Stream:
         try:
             event = json.loads(data)
         except (ValueError, RecursionError):
-            self._answer.is_whole = False
+            self._answer.is_whole = self._is_readable = False
             return False
         if not isinstance(event, dict):
             return False
+        if event.get("error") or event.get("type") == "error":
+            self._answer.is_whole = False
         if self._kind == "responses":
             is_last = event.get("type") in _ENDS and isinstance(event.get("response"), dict)
             if is_last:
@@ -234,8 +264,8 @@ class _Stream:
     def _keep(self, parts: list[str], part: Any) -> None:
         if not isinstance(part, str):
             return
-        self._kept += len(part)
-        if self._kept <= self._largest:
+        self._letters += len(part)
+        if self._letters <= self._largest:
             parts.append(part)
         else:
             self._answer.is_whole = False
@@ -249,6 +279,7 @@ def _read_reply(kind: Kind, reply: Mapping[str, Any]) -> ReadAnswer:
         answer.choices = [_response(reply)]
     elif kind in ("chat", "completions"):
         answer.choices = [_choice(choice) for choice in _objects(reply.get("choices"))]
+    answer.letters = sum(choice.letters for choice in answer.choices)
     return answer
 
 

@@ -97,6 +97,10 @@ class Gateway:
                 return
             new.open()
             old, self._now = self._now, new
+            if old.takeover:
+                old.takeover.end_following()
+            if new.takeover and self._hosts:
+                self._hosts.reload()
             closing = asyncio.get_running_loop().create_task(old.close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
@@ -118,7 +122,10 @@ class Gateway:
             self._hosts = self._hosts or Hosts()
             takeover = Takeover(spec, store, self._hosts, self.metrics)
         budgets = Budgets(spec.budgets, store, self.metrics) if spec.budgets else None
-        return _Settings(spec, self.metrics, self._tracing, store, takeover, budgets)
+        settings = _Settings(spec, self.metrics, self._tracing, store, takeover, budgets)
+        if takeover:
+            takeover.read_file()
+        return settings
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

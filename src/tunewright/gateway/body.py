@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from tunewright.core.limits import BODY_BYTES_AT_ONCE, BODY_SECONDS, GATEWAY_BODY_RATE
+from tunewright.core.limits import BODY_BYTES_AT_ONCE, BODY_SECONDS, GATEWAY_BODY_RATE, SMALL_BODY_BYTES
 from tunewright.serving.guard import Receive
 
 
@@ -18,7 +18,7 @@ class TooSlow(Exception):
 
 
 class BodyMemory:
-    """The bytes that bodies may take in memory together."""
+    """The bytes that bodies may take in memory together, without the first `SMALL_BODY_BYTES` of each."""
 
     def __init__(self, size: int = BODY_BYTES_AT_ONCE):
         self.free = size
@@ -39,11 +39,13 @@ class Body:
         self._ended = asyncio.Event()
         self.size = 0
         """Bytes so far."""
-        self._held = 0
+        self.lacked_memory = False
+        """Whether `read` gave up only because other bodies take the memory."""
+        self._held = self._taken = 0
+        """Bytes that `read` has read and nothing has released, and those of them that the memory counts."""
 
     async def read(self, most: int) -> bytes | None:
-        """The whole body; None if it has more than `most` bytes or there is no memory for it. Then `pieces` gives all
-        of it.
+        """The whole body; None if it has more than `most` bytes or lacks memory. Then `pieces` gives all of it.
 
         Raises:
             ClientLeft, TooSlow
@@ -51,9 +53,11 @@ class Body:
         while not self._ended.is_set():
             piece = await self._next()
             self._pieces.append(piece)
-            self._held += len(piece)
-            self._memory.free -= len(piece)
-            if self._held > most or self._memory.free < 0:
+            self._hold(len(piece))
+            if self._held > most:
+                return None
+            if self._taken and self._memory.free < 0:
+                self.lacked_memory = True
                 return None
         whole = b"".join(self._pieces)
         self._pieces = []
@@ -67,7 +71,7 @@ class Body:
         """
         while self._pieces:
             piece = self._pieces.pop(0)
-            self._release(len(piece))
+            self._hold(-len(piece))
             yield piece
         while not self._ended.is_set():
             if piece := await self._next():
@@ -82,11 +86,14 @@ class Body:
     def close(self) -> None:
         """Give the memory back."""
         self._pieces = []
-        self._release(self._held)
+        self._hold(-self._held)
 
-    def _release(self, size: int) -> None:
-        self._held -= size
-        self._memory.free += size
+    def _hold(self, size: int) -> None:
+        """Hold so many bytes more, or fewer."""
+        self._held += size
+        taken = max(0, self._held - SMALL_BODY_BYTES)
+        self._memory.free -= taken - self._taken
+        self._taken = taken
 
     async def _next(self) -> bytes:
         ends = self._begun + BODY_SECONDS + self.size / GATEWAY_BODY_RATE

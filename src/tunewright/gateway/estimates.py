@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tunewright.economics.usage import TokenUsage
-from tunewright.gateway.answers import AnswerChoice
 
 _LEAST = 20
 """Answers with token counts from which others are estimated."""
@@ -30,9 +29,7 @@ class UsageEstimates:
     def __init__(self) -> None:
         self._sums: dict[tuple[str, str], _Sums] = {}
 
-    def learn(
-        self, upstream: str, model: str, request_bytes: int, choices: list[AnswerChoice], usage: TokenUsage
-    ) -> None:
+    def learn(self, upstream: str, model: str, request_bytes: int, letters: int, usage: TokenUsage) -> None:
         """Take an answer with token counts into account."""
         key = upstream, model
         if key not in self._sums and len(self._sums) >= _MOST_MODELS:
@@ -40,7 +37,7 @@ class UsageEstimates:
         sums = self._sums.setdefault(key, _Sums())
         sums.answers += 1
         sums.request_bytes += request_bytes
-        sums.letters += _letters(choices)
+        sums.letters += letters
         known = sums.usage
         sums.usage = TokenUsage(
             known.prompt_tokens + usage.prompt_tokens,
@@ -50,12 +47,12 @@ class UsageEstimates:
             known.reasoning_tokens + usage.reasoning_tokens,
         )
 
-    def estimate(self, upstream: str, model: str, request_bytes: int, choices: list[AnswerChoice]) -> TokenUsage | None:
+    def estimate(self, upstream: str, model: str, request_bytes: int, letters: int) -> TokenUsage | None:
         """The token counts of an answer without; None: too little is known of its model."""
         sums = self._sums.get((upstream, model))
         if sums is None or sums.answers < _LEAST or not sums.request_bytes:
             return None
-        read, written = request_bytes / sums.request_bytes, _letters(choices) / max(1, sums.letters)
+        read, written = request_bytes / sums.request_bytes, letters / max(1, sums.letters)
         return TokenUsage(
             round(sums.usage.prompt_tokens * read),
             round(sums.usage.answer_tokens * written),
@@ -63,9 +60,3 @@ class UsageEstimates:
             round(sums.usage.cache_write_tokens * read),
             round(sums.usage.reasoning_tokens * written),
         )
-
-
-def _letters(choices: list[AnswerChoice]) -> int:
-    return sum(
-        len(each.text) + len(each.refusal) + sum(len(call["arguments"]) for call in each.tool_calls) for each in choices
-    )

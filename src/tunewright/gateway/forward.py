@@ -14,7 +14,6 @@ import aiohttp
 
 from tunewright.auth.keys import Principal
 from tunewright.core.limits import GATEWAY_BODY_BYTES, JSON_PARTS, SMALL_BODY_BYTES
-from tunewright.gateway.answers import reader_of
 from tunewright.gateway.body import Body, BodyMemory, ClientLeft, TooSlow
 from tunewright.gateway.connection import UpstreamConnection
 from tunewright.gateway.headers import OWN, asks_for_websocket, to_client, value_of
@@ -24,7 +23,7 @@ from tunewright.gateway.tunnel import tunnel
 from tunewright.gateway.upstreams import UpstreamFault, Upstreams
 from tunewright.serving.connections import HANG_UP, SWITCH, SWITCHING
 from tunewright.serving.errors import refusal
-from tunewright.serving.guard import PRINCIPAL, Message, Receive, Send
+from tunewright.serving.guard import NO_MEMORY, PRINCIPAL, Message, Receive, Send
 
 if TYPE_CHECKING:
     from tunewright.gateway.takeover.answering import JobAnswerer
@@ -36,6 +35,8 @@ _LARGE = 1 << 20
 _LOG = logging.getLogger(__name__)
 _WITHOUT_BODY = (204, 304)
 _NO_CAPTURE = OWN + b"capture"
+_OVERLOADED = "overloaded"
+"""The code of a refusal after which a client may try again soon."""
 
 
 class Forwarder:
@@ -100,13 +101,18 @@ class Forwarder:
     async def _answer(self, scope: Message, route: Route, body: Body, send: _Sent, seen: Observation) -> None:
         if not scope["raw_path"].startswith(b"/"):  # behind a host's name it would be part of another host's
             raise UpstreamFault(400, "The path of a request begins with a slash.", "invalid_request")
+        if {".", ".."} & set(scope["path"].split("/")):  # an upstream may take it for another deployment's path
+            raise UpstreamFault(400, "The path of a request has no steps '.' and '..'.", "invalid_request")
         whole = await body.read(SMALL_BODY_BYTES if route.kind == "other" else GATEWAY_BODY_BYTES)
         if whole is not None and route.kind != "other":
             seen.request = await _read_json(whole)
+        principal: Principal | None = scope.get(PRINCIPAL)
+        is_confined = principal is not None and principal.models is not None
+        if body.lacked_memory and seen.model is None and (is_confined or self._upstreams.needs_model(route)):
+            raise UpstreamFault(429, NO_MEMORY, _OVERLOADED)
         if whole is None and self._upstreams.needs_model(route):
             what = f"This gateway has several upstreams, and reads only {GATEWAY_BODY_BYTES >> 20} MiB to choose one."
             raise UpstreamFault(413, what, "request_too_large")
-        principal: Principal | None = scope.get(PRINCIPAL)
         if principal and principal.models is not None and not (seen.model and principal.may_use(seen.model)):
             raise UpstreamFault(
                 403, f"'{principal.name}' may use these models only: {', '.join(principal.models)}.", "no_model"
@@ -131,6 +137,7 @@ class Forwarder:
         connection = self._connections[seen.upstream]
 
         def ask() -> Awaitable[aiohttp.ClientResponse]:
+            seen.asked = time.perf_counter()
             if self._tracing:
                 return _ask_traced(self._tracing, connection, scope, body, whole, seen)
             return connection.ask(scope, body, whole, {})
@@ -166,13 +173,10 @@ class Forwarder:
     async def _pass_back(
         self, scope: Message, response: aiohttp.ClientResponse, send: _Sent, seen: Observation
     ) -> None:
-        kind = response.headers.get("content-type", "")
-        seen.status, seen.streamed = response.status, kind.startswith("text/event-stream")
+        seen.begin_answer(response.status, response.headers, self._observer.largest(seen))
         if response.status == SWITCHING:
             await self._tunnel(scope, response, send, seen)
             return
-        if seen.route.kind != "other":
-            seen.reader = reader_of(seen.route.kind, response.headers, self._observer.largest(seen))
         headers = to_client(response.raw_headers)
         length = response.headers.get("content-length", "")
         expected = int(length) if length.isdigit() else -1
@@ -181,11 +185,7 @@ class Forwarder:
             await self._observer.note(seen, "whole")
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         async for piece in response.content.iter_any():
-            if seen.first is None:
-                seen.first = time.perf_counter()
-            seen.answer_bytes += len(piece)
-            ended = seen.reader.feed(piece) if seen.reader else False
-            if ended or seen.answer_bytes == expected:
+            if seen.add_piece(piece) or seen.answer_bytes == expected:
                 await self._observer.note(seen, "whole")
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._observer.note(seen, "whole")
@@ -216,7 +216,7 @@ class Forwarder:
             return
         seen.status = fault.status
         await self._observer.note(seen, "whole")
-        retry_after = 1.0 if fault.status in (502, 503) else None
+        retry_after = 1.0 if fault.status in (502, 503) or fault.code == _OVERLOADED else None
         await refusal(fault.status, str(fault), fault.code, retry_after)(scope, receive, send)
 
 

@@ -92,13 +92,17 @@ class GatewayMetrics:
         )
         self.under_way = Gauge("tunewright_gateway_under_way", "Requests under way.", registry=self._registry)
 
-    def answered(self, seen: Observation, usage: TokenUsage | None, usd: float | None, seconds: float) -> None:
+    def answered(self, seen: Observation, seconds: float) -> None:
         """Count a request, when its answer has ended."""
         labels = seen.upstream, seen.route.kind
         self._requests.labels(*labels, str(seen.status)).inc()
         self._seconds.labels(*labels).observe(seconds)
         if seen.first is not None:
             self._first.labels(*labels).observe(seen.first - seen.begun)
+
+    def paid(self, seen: Observation, usage: TokenUsage | None, usd: float | None) -> None:
+        """Count the tokens and the price of an answer. An audit has them too, though it is no request."""
+        labels = seen.upstream, seen.route.kind
         if usage:
             fresh = usage.prompt_tokens - usage.cached_tokens
             for name, count in (("prompt", fresh), ("cached", usage.cached_tokens), ("answer", usage.answer_tokens)):

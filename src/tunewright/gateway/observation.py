@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunewright.economics.prices import PriceBook
 from tunewright.economics.usage import usd_by_book
-from tunewright.gateway.answers import AnswerReader, ReadAnswer
+from tunewright.gateway.answers import AnswerReader, ReadAnswer, reader_of
 from tunewright.gateway.body import Body
 from tunewright.gateway.estimates import UsageEstimates
 from tunewright.gateway.exchanges import Ending, ExchangeLog, without_files
@@ -62,6 +62,8 @@ class Observation:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     came: str = field(default_factory=now)
     begun: float = field(default_factory=time.perf_counter)
+    asked: float | None = None
+    """When the upstream was asked; None: it was not."""
     request: dict[str, Any] | None = None
     upstream: str = ""
     status: int = 0
@@ -80,9 +82,27 @@ class Observation:
 
     @property
     def model(self) -> str | None:
-        """The model that the request names."""
+        """The model that the request names. Azure reads the path and not the body, where the path has a deployment."""
         model = (self.request or {}).get("model")
-        return model if isinstance(model, str) else self.route.deployment
+        return self.route.deployment or (model if isinstance(model, str) else None)
+
+    def begin_answer(self, status: int, headers: Mapping[str, str], largest: int) -> None:
+        """Note the head of an upstream's answer.
+
+        Args:
+            largest: as of `AnswerReader`.
+        """
+        self.status = status
+        self.streamed = headers.get("content-type", "").startswith("text/event-stream")
+        if self.route.kind != "other":
+            self.reader = reader_of(self.route.kind, headers, largest)
+
+    def add_piece(self, piece: bytes) -> bool:
+        """Note a piece of the answer. Returns whether it is the last one by the answer's own words."""
+        if self.first is None:
+            self.first = time.perf_counter()
+        self.answer_bytes += len(piece)
+        return self.reader.feed(piece) if self.reader else False
 
 
 class Observer:
@@ -115,7 +135,8 @@ class Observer:
         usd = 0.0 if is_own else self.usd(seen, answer)
         seconds = time.perf_counter() - seen.begun
         if not (seen.job and seen.job.is_audit):
-            self.metrics.answered(seen, answer.usage, usd, seconds)
+            self.metrics.answered(seen, seconds)
+        self.metrics.paid(seen, answer.usage, usd)
         if seen.job:
             seen.job.noted(seen, usd, seconds)
         if seen.question and not is_own:
@@ -160,9 +181,9 @@ class Observer:
     def _complete_usage(self, seen: Observation, answer: ReadAnswer) -> bool:
         """Learn from an answer's token counts, or estimate those of a stream without. Returns whether they are
         estimated."""
-        if seen.upstream == BY_OWN_MODEL or seen.status != 200 or not answer.is_whole:
+        if seen.upstream == BY_OWN_MODEL or seen.status != 200 or answer.letters is None:
             return False
-        key = seen.upstream, seen.model or "", seen.body.size, answer.choices
+        key = seen.upstream, seen.model or "", seen.body.size, answer.letters
         if answer.usage:
             self._estimates.learn(*key, answer.usage)
             return False

@@ -33,6 +33,8 @@ from tunewright.serving.errors import refusal
 
 PRINCIPAL = "tunewright.principal"
 """The key of a request's scope that has its `Principal`."""
+NO_MEMORY = "Other large requests take all the memory for request bodies; try again later."
+"""Why a large body is refused where others take all of `BODY_BYTES_AT_ONCE`."""
 _OPEN = ("/health", "/ready", "/metrics")
 """Paths that need no key."""
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
@@ -195,9 +197,7 @@ class LimitBody:
         if size > most:
             return refusal(413, f"The request is larger than {_size_text(most)}.", "request_too_large")
         if size - SMALL_BODY_BYTES - held.taken > self._left:
-            return refusal(
-                429, "Other large requests take all the memory for request bodies; try again later.", "overloaded", 1.0
-            )
+            return refusal(429, NO_MEMORY, "overloaded", 1.0)
         return None
 
 

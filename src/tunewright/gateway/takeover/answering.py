@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from tunewright.gateway.answers import reader_of
 from tunewright.gateway.headers import OWN
 from tunewright.gateway.observation import BY_OWN_MODEL, COMPARED_BYTES, JobNote, Observation, Observer
 from tunewright.gateway.takeover.job import OwnedJob
@@ -126,7 +125,8 @@ class JobAnswerer:
             if not done:
                 asked = asyncio.ensure_future(ask())
                 await asyncio.wait({own, asked}, return_when=asyncio.FIRST_COMPLETED)
-                if not own.done() and asked.exception():  # the API fails, so the own model has all the time it needs
+                # If the API fails, the own model has all the time it needs.
+                if not own.done() and (asked.exception() or _failing(asked.result())):
                     await asyncio.wait({own})
             if own.done() and own.exception() is None:
                 return own.result(), asked
@@ -209,42 +209,41 @@ class JobAnswerer:
         """Read the API's answer to a request that the own model has answered, and compare."""
         try:
             response = await asked
-            reader = reader_of(seen.route.kind, response.headers, COMPARED_BYTES)
+            audit = Observation(
+                seen.route,
+                seen.path,
+                seen.body,
+                seen.client,
+                seen.is_wanted,
+                came=seen.came,
+                begun=seen.asked or seen.begun,  # its time is the API's alone, without what the own model took before
+                request=seen.request,
+                upstream=upstream,
+                job=JobNote(job.name, job.setting.mode, job.audited, is_audit=True),
+                question=seen.question,
+            )
+            audit.begin_answer(response.status, response.headers, COMPARED_BYTES)
             async for piece in response.content.iter_any():
-                reader.feed(piece)
-            answer = reader.result()
+                audit.add_piece(piece)
         except BaseException as error:
             if seen.question:
                 seen.question.failed(error)
             raise
         finally:
             _release(asked)
-        audit = Observation(
-            seen.route,
-            seen.path,
-            seen.body,
-            seen.client,
-            seen.is_wanted,
-            request=seen.request,
-            upstream=upstream,
-            status=response.status,
-            job=JobNote(job.name, job.setting.mode, job.audited, is_audit=True),
-            answer=answer,
-            question=seen.question,
-        )
         await self._observer.note(audit, "whole")
-        if response.status == 200 and answer.is_whole and answer.choices:
-            job.compare(text, own, answer.choices[0], was_given=True)
-            await job.keep_second(seen, text, own, answer.choices[0])
+        if audit.status == 200 and (said := audit.answer.finished):
+            job.compare(text, own, said, was_given=True)
+            await job.keep_second(seen, text, own, said)
 
     async def _compare(self, job: OwnedJob, text: str, seen: Observation, own: OwnAnswer | None) -> None:
         """Compare the API's answer, which the client has, with the own model's."""
-        answer = seen.answer
-        if seen.status != 200 or not answer.is_whole or not answer.choices:
+        said = seen.answer.finished
+        if seen.status != 200 or said is None:
             return
         own = own or await self._own_answer(job, text, seen, in_background=True)
-        job.compare(text, own, answer.choices[0], was_given=False)
-        await job.keep_second(seen, text, own, answer.choices[0])
+        job.compare(text, own, said, was_given=False)
+        await job.keep_second(seen, text, own, said)
 
 
 async def _quietly(comparison: Awaitable[None]) -> None:

@@ -24,7 +24,7 @@ from tunewright.gateway.observation import Observation
 from tunewright.gateway.takeover.answer_log import AnswerLog
 from tunewright.gateway.takeover.evidence import ChangeDetector, interval
 from tunewright.gateway.takeover.models import ModelChain, OwnAnswer, OwnModelFailed
-from tunewright.gateway.takeover.store import Setting, of_file
+from tunewright.gateway.takeover.store import OWN_FIRST, Setting, of_file
 from tunewright.gateway.takeover.tallies import Tallies
 from tunewright.serving.captures import is_drawn
 from tunewright.tasks.base import Unfit, labels_of
@@ -137,7 +137,7 @@ class OwnedJob:
         """
         setting = self.setting
         is_in = is_drawn(f"{self.name}\n{text}", setting.share)
-        own_first = is_in and setting.mode in ("cascade", "own")
+        own_first = is_in and setting.mode in OWN_FIRST
         audited = own_first and is_drawn(identity, setting.audit)
         return AnswerPlan(own_first, setting.mode == "own", audited or (is_in and setting.mode == "shadow"))
 
@@ -276,8 +276,7 @@ class OwnedJob:
             self._against(f"the requests have changed: it was sure of {share}, and is of clearly fewer")
 
     def _against(self, why: str) -> None:
-        if self.setting.mode in ("cascade", "own"):
-            self._metrics.taken_back(self.name)
+        if self.setting.mode in OWN_FIRST:
             self._take_back(self.name, why)
 
     def _begin_again(self) -> None:

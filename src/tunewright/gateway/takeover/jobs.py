@@ -13,12 +13,12 @@ from tunewright.gateway.routes import Kind
 from tunewright.gateway.takeover.job import OwnedJob
 from tunewright.gateway.takeover.models import Hosts, own_models
 from tunewright.gateway.takeover.regularly import Regularly
-from tunewright.gateway.takeover.store import THE_GATEWAY, GatewayStore, Setting, of_file
+from tunewright.gateway.takeover.store import GatewayStore, Setting
 from tunewright.gateway.takeover.tallies import Tallies
 
 
 class Takeover:
-    """The jobs that own models may take over.
+    """The jobs that own models may take over, by one reading of the settings.
 
     Raises:
         UserError: a project or a bundle can't be used, or the store does not answer.
@@ -26,6 +26,7 @@ class Takeover:
 
     def __init__(self, spec: GatewaySpec, store: GatewayStore, hosts: Hosts, metrics: GatewayMetrics):
         self._spec, self._store, self._metrics = spec, store, metrics
+        hosts.begin_reading()
         self._tallies = Tallies(self._store)
         signatures = {name: read_signature(job.project) for name, job in spec.jobs.items()}
         self._recogniser = Recogniser(signatures)
@@ -46,9 +47,20 @@ class Takeover:
             owned.recall(*self._store.known(name, owned.version))
         self._seen = -1
         self._taken_back: dict[str, str] = {}
+        self._follows = True
         self.looks = Regularly(self._look, "Modes and counts can't be kept at the moment; answers go on.")
         """Write what was counted and taken back, and read what was changed."""
+
+    def read_file(self) -> None:
+        """Answer as the file says that was just read, or as was changed since it said something new. Other gateways of
+        the store follow, so this comes once, when nothing else is wrong with the settings."""
+        self._store.read_file(self._spec.jobs)
         self._follow()
+
+    def end_following(self) -> None:
+        """Newer settings answer from now on: only write what was counted and taken back until now. What the last
+        requests of these settings show changes no mode, because it may be of other models."""
+        self._follows = False
 
     async def close(self) -> None:
         """End, with the last counts written."""
@@ -69,24 +81,25 @@ class Takeover:
     def _take_back(self, name: str, why: str) -> None:
         job = self.jobs[name]
         before = job.setting
-        if name in self._taken_back:
+        if not self._follows or name in self._taken_back:
             return
+        self._metrics.taken_back(name)
         self._taken_back[name] = f"{why}; it was {before}"
         job.change(Setting("shadow", 1.0, before.audit))
         say(f"{name} was taken back from the own model: {why}. The API answers; the own model is only compared.")
 
     def _look(self) -> None:
         for name, why in list(self._taken_back.items()):
-            setting, file = self.jobs[name].setting, of_file(self._spec.jobs[name])
-            self._store.change(name, setting, file, THE_GATEWAY, why)
+            self._store.take_back(name, why)
             del self._taken_back[name]
         self._tallies.flush()
-        if self._store.newest_change() != self._seen:
+        if self._follows and self._store.newest_change() != self._seen:
             self._follow()
 
     def _follow(self) -> None:
-        settings = self._store.settings(self._spec.jobs)
+        # Looked up first: a change that comes between the two is then read twice, and not overlooked.
         self._seen = self._store.newest_change()
+        settings = self._store.settings(self._spec.jobs)
         for name, setting in settings.items():
             if name not in self._taken_back:
                 self.jobs[name].change(setting)

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import aiohttp
 
@@ -92,29 +93,77 @@ class OwnModel(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass
+class _Loaded:
+    """The model or models of a folder in this process."""
+
+    host: Host
+    watcher: BundleWatcher | None
+    """None: the host looks at its folder itself."""
+    loaded: int
+    """The reading of the settings that first named it."""
+    named: int
+    """The last one that did."""
+    users: WeakSet[InProcess] = field(default_factory=WeakSet)
+    """Weak, because settings that turn out to be wrong never close theirs."""
+
+    def end(self) -> None:
+        if self.watcher:
+            self.watcher.end()
+
+
 class Hosts:
-    """The bundles in this process, each loaded once, however many jobs use it."""
+    """The bundles in this process, each loaded once, however many jobs use it, and until none does. Thread-safe."""
 
     def __init__(self) -> None:
-        self._hosts: dict[Path, tuple[Host, BundleWatcher | None]] = {}
+        self._hosts: dict[Path, _Loaded] = {}
+        self._reading = 0
+        self._lock = threading.Lock()
+        """Held while a bundle is loaded too, so that none is dropped that is just being named again."""
         self.live = ThreadPoolExecutor(_AT_ONCE, "own-model")
         self.background = ThreadPoolExecutor(1, "own-model-background", initializer=_stand_back)
 
-    def host(self, folder: Path) -> Host:
+    def begin_reading(self) -> None:
+        """Settings are read, and will name bundles."""
+        self._reading += 1
+
+    def host(self, folder: Path, user: InProcess) -> Host:
         """The model or models of a bundle, a folder of adapters or a project, whose changes are followed.
+
+        Args:
+            user: gives it back.
 
         Raises:
             UserError: it is none of these, or can't be loaded.
         """
         key = folder.resolve()
-        if key not in self._hosts:
-            self._hosts[key] = self._load(folder)
-        return self._hosts[key][0]
+        with self._lock:
+            if key not in self._hosts:
+                self._hosts[key] = _Loaded(*self._load(folder), self._reading, self._reading)
+            found = self._hosts[key]
+            found.named = self._reading
+            found.users.add(user)
+        return found.host
+
+    def reload(self) -> None:
+        """Load soon what the last reading named and an earlier one had loaded: there may be newer bundles."""
+        with self._lock:
+            for each in self._hosts.values():
+                if each.watcher and each.loaded < each.named == self._reading:
+                    each.watcher.reload()
+
+    def give_back(self, user: InProcess) -> None:
+        """End what nobody uses after this user."""
+        with self._lock:
+            for each in self._hosts.values():
+                each.users.discard(user)
+            unused = [self._hosts.pop(key) for key, each in [*self._hosts.items()] if not each.users]
+        for each in unused:
+            each.end()
 
     def close(self) -> None:
-        for _, watcher in self._hosts.values():
-            if watcher:
-                watcher.end()
+        for each in self._hosts.values():
+            each.end()
         self.live.shutdown(wait=False, cancel_futures=True)
         self.background.shutdown(wait=False, cancel_futures=True)
 
@@ -142,7 +191,7 @@ class InProcess:
 
     def __init__(self, hosts: Hosts, folder: Path, name: str | None):
         self._hosts, self._name = hosts, name
-        self._host = hosts.host(folder)
+        self._host = hosts.host(folder, self)
         # Kept, because of a folder of adapters the engine may first have to be loaded.
         self.version = self._host.engine(name).bundle.info.version
 
@@ -164,7 +213,7 @@ class InProcess:
             raise OwnModelFailed(type(error).__name__) from None
 
     async def close(self) -> None:
-        """Nothing: `Hosts` ends the bundles."""
+        await asyncio.to_thread(self._hosts.give_back, self)
 
     def _answer(self, text: str) -> OwnAnswer:
         champion = self._host.engine(self._name)

@@ -19,7 +19,7 @@ class Regularly:
 
     Args:
         work: done in a thread, one at a time.
-        trouble: what to say where it raises a `UserError`.
+        trouble: what to say where it fails.
     """
 
     def __init__(self, work: Callable[[], None], trouble: str):
@@ -46,9 +46,11 @@ class Regularly:
         with self._turn:
             try:
                 self._work()
-            except UserError as error:
+            except Exception as error:  # noqa: BLE001 (whatever it is, the work must go on)
                 if not self._is_troubled:
-                    say(f"{self._trouble} {error.paragraph()}")
+                    # The message of any other error may hold some of a request.
+                    reason = error.paragraph() if isinstance(error, UserError) else f"{type(error).__name__}."
+                    say(f"{self._trouble} {reason}")
                 self._is_troubled = True
             else:
                 self._is_troubled = False

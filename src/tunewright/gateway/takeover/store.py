@@ -26,6 +26,10 @@ _LOCK = 0x74776777
 """The number of PostgreSQL's advisory lock for making the tables."""
 THE_FILE, THE_GATEWAY = "gateway.yaml", "the gateway"
 """Who changes modes, beside people."""
+OWN_FIRST = ("cascade", "own")
+"""Modes in which the own model is asked first."""
+_NAME_LETTERS = 200
+"""The most of a version or of a model's name."""
 AMOUNTS = (
     "requests",
     "asked",
@@ -92,11 +96,11 @@ class JobTally(_Table):
     day: Mapped[date] = mapped_column(Date)
     job: Mapped[str] = mapped_column(String(60))
     mode: Mapped[str] = mapped_column(String(10))
-    version: Mapped[str] = mapped_column(String(200))
+    version: Mapped[str] = mapped_column(String(_NAME_LETTERS))
     """Of the own models."""
     gateway: Mapped[str] = mapped_column(String(80))
     """Host and process."""
-    model: Mapped[str] = mapped_column(String(200))
+    model: Mapped[str] = mapped_column(String(_NAME_LETTERS))
     """The API's model, as the last request named it."""
     requests: Mapped[float]
     asked: Mapped[float]
@@ -171,6 +175,12 @@ def of_file(job: JobSpec) -> Setting:
     return Setting(job.mode, job.share, job.audit)
 
 
+def storable(text: str) -> str:
+    """A model's name or a version as both databases take it. A client may name anything: half a character, a NUL, or
+    a whole book."""
+    return text[:_NAME_LETTERS].encode("utf-8", "replace").decode().replace("\0", "")
+
+
 class GatewayStore:
     """The store. All methods may be called from any thread.
 
@@ -213,19 +223,46 @@ class GatewayStore:
                 )
             )
 
-    def settings(self, jobs: Mapping[str, JobSpec]) -> dict[str, Setting]:
-        """How each job is answered now: what was changed last counts, the file or the store."""
+    def take_back(self, job: str, why: str) -> None:
+        """Let the API answer a job again, unless somebody has already changed that its own model is asked first."""
         with self._session() as session:
-            last = select(func.max(ModeChange.id)).group_by(ModeChange.job)
-            found = {each.job: each for each in session.scalars(select(ModeChange).where(ModeChange.id.in_(last)))}
-        settings = {}
+            of_job = select(ModeChange).where(ModeChange.job == job)
+            last = session.scalar(of_job.order_by(ModeChange.id.desc()).limit(1))
+            if last is None or last.mode not in OWN_FIRST:
+                return
+            # With the file of the last change: the one that this gateway has read may be older.
+            session.add(
+                ModeChange(
+                    time=datetime.now(UTC),
+                    job=job,
+                    mode="shadow",
+                    share=1.0,
+                    audit=last.audit,
+                    by=THE_GATEWAY,
+                    why=why,
+                    file=last.file,
+                )
+            )
+
+    def read_file(self, jobs: Mapping[str, JobSpec]) -> None:
+        """Set what a file says that was just read, of each job of which it says something new.
+
+        Only a reading may do that, and once. Gateways that read the file at other times would else set their own again
+        and again, and undo what was changed since.
+        """
+        for name, last in self._last_changes().items():
+            if name in jobs and last.file != _key(file := of_file(jobs[name])):
+                self.change(name, file, file, THE_FILE, "changed in the file")
+
+    def settings(self, jobs: Mapping[str, JobSpec]) -> dict[str, Setting]:
+        """How each job is answered now: as it was changed last. A job that is new begins as its file says."""
+        found, settings = self._last_changes(), {}
         for name, job in jobs.items():
-            change, file = found.get(name), of_file(job)
-            if change is None or change.file != _key(file):
-                self.change(name, file, file, THE_FILE, "changed in the file" if change else "first start")
-                settings[name] = file
+            if name in found:
+                settings[name] = found[name].setting
             else:
-                settings[name] = change.setting
+                settings[name] = of_file(job)
+                self.change(name, settings[name], settings[name], THE_FILE, "first start")
         return settings
 
     def newest_change(self) -> int:
@@ -272,13 +309,20 @@ class GatewayStore:
         """(own answers of a version so far, those of them that it was sure of)."""
         with self._session() as session:
             sums = select(func.sum(JobTally.asked), func.sum(JobTally.sure))
-            asked, sure = session.execute(sums.where(JobTally.job == job, JobTally.version == version)).one()
+            of_version = JobTally.job == job, JobTally.version == storable(version)
+            asked, sure = session.execute(sums.where(*of_version)).one()
             return asked or 0.0, sure or 0.0
 
     def tallies(self) -> list[JobTally]:
         """All tallies, the oldest first."""
         with self._session() as session:
             return list(session.scalars(select(JobTally).order_by(JobTally.day, JobTally.id)))
+
+    def _last_changes(self) -> dict[str, ModeChange]:
+        """The last change of each job."""
+        with self._session() as session:
+            last = select(func.max(ModeChange.id)).group_by(ModeChange.job)
+            return {each.job: each for each in session.scalars(select(ModeChange).where(ModeChange.id.in_(last)))}
 
     @contextmanager
     def _session(self) -> Iterator[Session]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
-from tunewright.gateway.takeover.store import AMOUNTS, GatewayStore
+from tunewright.gateway.takeover.store import AMOUNTS, GatewayStore, storable
 
 BOUNDS = tuple(0.001 * 1.1**step for step in range(140))
 """Upper bounds of the buckets of latencies in seconds, a millisecond to ten minutes, each a tenth above the last."""
@@ -39,7 +39,7 @@ class Tallies:
             amounts: of `AMOUNTS`; and own_seconds or api_seconds, one latency.
         """
         today = datetime.now(UTC).date()
-        key = today, job, mode, version
+        key = today, job, mode, storable(version)
         with self._lock:
             row = self._rows.get(key)
             if row is None:
@@ -47,14 +47,14 @@ class Tallies:
                     "day": today,
                     "job": job,
                     "mode": mode,
-                    "version": version,
+                    "version": key[3],
                     "gateway": self._name,
                     "model": "",
                     "own_seconds": {},
                     "api_seconds": {},
                     **dict.fromkeys(AMOUNTS, 0.0),
                 }
-            row["model"] = model or row["model"]
+            row["model"] = storable(model) if model else row["model"]
             for name, amount in amounts.items():
                 if name.endswith("_seconds"):
                     bucket = str(min(bisect_left(BOUNDS, amount), len(BOUNDS) - 1))

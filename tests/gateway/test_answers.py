@@ -1,0 +1,93 @@
+"""Which answers of an API show what it would have answered: those that it has finished."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tunewright.gateway.answers import AnswerReader, ReadAnswer
+from tunewright.gateway.routes import Kind
+
+
+def events(*given: dict[str, Any] | str) -> bytes:
+    lines = [each if isinstance(each, str) else json.dumps(each) for each in given]
+    return "".join(f"data: {line}\n\n" for line in lines).encode()
+
+
+def piece(text: str | None, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    """An event of a stream of chat completions."""
+    delta = {"content": text} | more
+    return {"model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+
+def message(finish: str | None, **more: Any) -> bytes:
+    """A chat completion in one piece."""
+    choice = {"index": 0, "message": {"content": "yes"} | more, "finish_reason": finish}
+    return json.dumps({"choices": [choice]}).encode()
+
+
+def response(status: str, part: dict[str, Any] | None = None) -> dict[str, Any]:
+    part = part or {"type": "output_text", "text": "yes"}
+    return {"object": "response", "status": status, "output": [{"type": "message", "content": [part]}]}
+
+
+def last(status: str) -> dict[str, Any]:
+    """The last event of a stream of the Responses API."""
+    return {"type": f"response.{status}", "response": response(status)}
+
+
+def read(kind: Kind, body: bytes) -> ReadAnswer:
+    content_type = "text/event-stream" if body.startswith(b"data:") else "application/json"
+    reader = AnswerReader(kind, content_type, "", 1 << 16)
+    reader.feed(body)
+    return reader.result()
+
+
+TOOL: dict[str, Any] = {"tool_calls": [{"index": 0, "function": {"name": "route", "arguments": "{}"}}]}
+ERROR = {"error": {"message": "The server had an error.", "type": "server_error"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("chat", message("stop")),
+        ("chat", message("tool_calls", **TOOL)),
+        ("chat", message("function_call")),
+        ("chat", events(piece("yes"), piece(None, "stop"), "[DONE]")),
+        ("chat", events(piece("yes") | {"error": None}, piece(None, "stop"), "[DONE]")),
+        ("chat", events(piece(None, **TOOL), piece(None, "tool_calls"), "[DONE]")),
+        ("completions", b'{"choices": [{"text": "yes", "finish_reason": "stop"}]}'),
+        ("responses", json.dumps(response("completed")).encode()),
+        ("responses", events(last("completed"))),
+    ],
+)
+def test_a_finished_answer_is_one_to_compare_with(kind: Kind, body: bytes) -> None:
+    assert read(kind, body).finished == read(kind, body).choices[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("chat", message("length")),
+        ("chat", message("content_filter")),
+        ("chat", message("stop", refusal="I can't help with that.")),
+        ("chat", message(None)),
+        ("chat", json.dumps(ERROR).encode()),
+        ("chat", events(piece("ye"), piece(None, "length"), "[DONE]")),
+        ("chat", events(piece("ye"))),
+        ("chat", events(piece("ye"), ERROR, "[DONE]")),
+        ("chat", events(piece("yes"), piece(None, "stop"), ERROR)),
+        ("chat", events(piece("", refusal="I can't"), piece(None, "stop"), "[DONE]")),
+        ("completions", b'{"choices": [{"text": "ye", "finish_reason": "length"}]}'),
+        ("responses", json.dumps(response("failed")).encode()),
+        ("responses", json.dumps(response("incomplete")).encode()),
+        ("responses", json.dumps(response("completed", {"type": "refusal", "refusal": "I can't"})).encode()),
+        ("responses", events(last("failed"))),
+        ("responses", events(last("incomplete"))),
+        ("responses", events({"type": "error", "code": "server_error"}, last("completed"))),
+    ],
+)
+def test_what_the_api_has_not_finished_is_none(kind: Kind, body: bytes) -> None:
+    assert read(kind, body).finished is None
