@@ -16,12 +16,14 @@ from tunewright.config import file_spec
 from tunewright.core import workers
 from tunewright.core.artifacts import read_jsonl
 from tunewright.core.errors import UserError
+from tunewright.data.dataset import load_examples
 from tunewright.data.examine import EXAMPLES, FINDINGS, QUARANTINE, REPORT, SUSPECTS, Examination, examine
 from tunewright.data.job import Job, job_of_files
 from tunewright.data.readers import Note, read, read_piece
 from tunewright.data.readers import parts as parts_module
 from tunewright.data.readers.parts import parts
 from tunewright.data.readers.sources import files
+from tunewright.data.splits.frozen import NOTHING, read_frozen, write_version
 from tunewright.tasks import Example
 
 WORDS = ["parcel", "kettle", "garden", "window", "ladder", "candle", "basket", "bridge", "pocket", "mirror"]
@@ -174,6 +176,64 @@ def test_rows_of_an_array_in_one_line_have_ids_of_their_own(tmp_path: Path) -> N
     examine(job(path), tmp_path / "out")
     ids = [row["meta"]["id"] for row in read_jsonl(tmp_path / "out" / EXAMPLES / "train.jsonl")]
     assert ids == ["train-1", "train-1.1", "train-1.2", "train-1.3", "train-1.4"]
+
+
+def traced(name: str, *failed: bool) -> dict[str, Any]:
+    """A trace of Langfuse with a call for each of `failed`."""
+    calls = [
+        {
+            "id": f"{name}{number}",
+            "traceId": name,
+            "startTime": "2026-11-28T09:14:03.120Z",
+            "parentObservationId": None,
+            "type": "GENERATION",
+            "level": "ERROR" if fails else "DEFAULT",
+            "model": "gpt-5-mini",
+            "input": [{"role": "user", "content": f"Where is parcel {name} {number}?"}],
+            "output": {"role": "assistant", "content": "delivery"},
+        }
+        for number, fails in enumerate(failed)
+    ]
+    return {"id": name, "timestamp": "2026-11-28T09:14:03Z", "htmlPath": "/t", "observations": calls}
+
+
+def checked(path: Path, content: Any) -> list[Example]:
+    """The examples of a check of one file."""
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    out = path.with_suffix(".out")
+    out.mkdir()
+    examine(job(path), out)
+    return load_examples(out / EXAMPLES / "train.jsonl")
+
+
+@pytest.mark.parametrize("is_page", [True, False])
+def test_calls_of_several_rows_in_one_line_have_ids_of_their_own(is_page: bool, tmp_path: Path) -> None:
+    traces = [traced("A", False, False), traced("B", False, True, False), traced("C", False)]
+    examples = checked(tmp_path / "d.json", {"data": traces, "meta": {}} if is_page else traces)
+    ids = [example.meta.id for example in examples]
+    assert ids == ["train-1", "train-1.1", "train-1.2", "train-1.3", "train-1.4"]
+    write_version(tmp_path / "frozen", NOTHING, NOTHING.extended({"test": examples}, [], None), None)
+    assert read_frozen(tmp_path / "frozen").parts == {"test": examples}
+
+
+def test_the_id_of_a_call_is_its_place_in_its_row(tmp_path: Path) -> None:
+    traces = [traced("A", False, True, False), traced("B", True, False)]
+    examples = checked(tmp_path / "d.jsonl", "".join(json.dumps(row) + "\n" for row in traces))
+    assert [example.meta.id for example in examples] == ["train-1", "train-1.2", "train-2.1"]
+
+
+def test_a_json_file_beside_the_data_that_is_not_read_is_a_finding(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("a.jsonl", "b.json"):
+        (folder / name).write_text('{"text": "a", "label": "b"}\n')
+    for name in ("c.json", "d.json"):
+        (folder / name).write_text('[{"body": "a", "queue": "b"}]')
+    found = examined(folder, tmp_path / "out")
+    assert found.rows == {"train": 2}
+    (remark,) = (finding for finding in found.findings if "left-out" in finding.what)
+    assert (remark.code, remark.count) == ("D010", 2)
+    assert [place.where for place in remark.examples] == ["c.json:1", "d.json:1"]
 
 
 @pytest.mark.slow

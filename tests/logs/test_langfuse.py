@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.logs.reading import SAMPLES, read_sample, rows_in
+from tests.logs.reading import CLAUDE_ASKED, CLAUDE_CALLS, SAMPLES, check_claude, claude_said, read_sample, rows_in
 from tunewright.data.readers import Fault, read
-from tunewright.logs import LOG_FORMS, LoggedCall
+from tunewright.logs import LOG_FORMS, LoggedCall, TokenCounts
 from tunewright.logs.langfuse import is_langfuse, langfuse_calls
 from tunewright.tasks import Example
 
@@ -197,6 +198,29 @@ def test_an_answer_in_json_is_written_back_as_text() -> None:
     assert answer_to(["a", "b"]) == '["a","b"]'
     assert answer_to("4") == "4"
     assert answer_to(True) == "true"
+
+
+def read_claude(row_of: Callable[..., Any], written: Callable[[Any], Any], response: dict[str, Any]) -> LoggedCall:
+    return one(row_of(input=CLAUDE_ASKED, output=written(response)))
+
+
+def test_anthropics_bodies() -> None:
+    for row_of in (trace, observation):
+        for written in (dict, json.dumps, lambda response: [response]):
+            check_claude(partial(read_claude, row_of, written))
+    assert read_claude(observation, dict, claude_said("Cologne.")).usage == TokenCounts(60, 7, 50)
+
+
+def test_a_message_without_a_reason_for_its_end_keeps_its_calls() -> None:
+    message = {"role": "assistant", "content": [CLAUDE_CALLS]}
+    call = one(observation(output=message, metadata={"finish_reason": "tool_use"}))
+    assert call.answer and call.answer.finish_reason == "tool_use"
+    assert [each["name"] for each in call.answer.tool_calls] == ["track"]
+
+
+def test_an_answer_in_json_may_have_candidates() -> None:
+    assert answer_to({"candidates": [{"name": "Ada"}]}) == '{"candidates":[{"name":"Ada"}]}'
+    assert answer_to({"candidates": []}) == '{"candidates":[]}'
 
 
 def test_of_several_answers_the_first_counts() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.logs.reading import read_sample, rows_in
+from tests.logs.reading import CLAUDE_ASKED, CLAUDE_CALLS, check_claude, claude_said, read_sample, rows_in
 from tunewright.data.readers import Fault, read
 from tunewright.data.readers.forms import form_of
-from tunewright.logs import LoggedCall
+from tunewright.logs import LoggedCall, TokenCounts
+from tunewright.logs.mlflow import trace_calls
 from tunewright.tasks import Example
 
 ALL = sorted(each.name for each in (Path(__file__).parent / "samples").glob("mlflow_*"))
@@ -76,3 +78,35 @@ def test_they_are_training_data(tmp_path: Path) -> None:
     assert {each.code for each in read_items if isinstance(each, Fault)} == {"call-failed", "call-cut-answer"}
     ids = [example.meta.id for example in examples]
     assert len(set(ids)) == len(ids)
+
+
+def traced(asked: Any, answered: Any) -> LoggedCall:
+    attributes = {"mlflow.spanType": "CHAT_MODEL", "mlflow.spanInputs": asked, "mlflow.spanOutputs": answered}
+    span = {"span_id": "s", "attributes": {name: json.dumps(value) for name, value in attributes.items()}}
+    (call,) = trace_calls({"info": {}, "data": {"spans": [span]}})
+    return call
+
+
+def test_anthropics_bodies() -> None:
+    check_claude(lambda response: traced(CLAUDE_ASKED, response))
+    assert traced(CLAUDE_ASKED, claude_said("Cologne.")).usage == TokenCounts(60, 7, 50)
+
+
+def test_langchains_answers_say_how_they_ended_and_what_they_call() -> None:
+    def told(message: dict[str, Any], **beside: Any) -> LoggedCall:
+        generation = {"text": "", "message": {"type": "ai", **message}, **beside}
+        return traced({"messages": [[{"type": "human", "content": "Where is A-1?"}]]}, {"generations": [[generation]]})
+
+    half = "The first half of"
+    for cut in (
+        told({"content": half, "response_metadata": {"finish_reason": "length"}}),
+        told({"content": half}, generation_info={"finish_reason": "length"}),
+        told({"content": [{"type": "text", "text": half}], "response_metadata": {"stop_reason": "max_tokens"}}),
+    ):
+        assert cut.answer and cut.answer.text == half
+        assert cut.answer.fault and cut.answer.fault[0] == "cut-answer"
+    call = {"name": "track", "args": {"id": "A-1"}, "id": "t1", "type": "tool_call"}
+    for content in ("", [{"type": "text", "text": ""}], [CLAUDE_CALLS]):
+        called = told({"content": content, "tool_calls": [call]})
+        assert called.answer and called.answer.fault is None
+        assert called.answer.tool_calls == [{"id": "t1", "name": "track", "arguments": '{"id": "A-1"}'}]

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.logs.reading import SAMPLES, read_sample, rows_in
+from tests.logs.reading import (
+    CLAUDE_ASKED,
+    CLAUDE_USAGE,
+    SAMPLES,
+    check_claude,
+    claude_said,
+    read_sample,
+    rows_in,
+)
 from tunewright.data.readers import Fault, Note, read
 from tunewright.data.readers.calls import read_calls
 from tunewright.data.readers.forms import form_of
-from tunewright.logs import LoggedCall, TokenCounts
+from tunewright.logs import LoggedAnswer, LoggedCall, TokenCounts, beside
+from tunewright.logs.beside import rows_of
+from tunewright.logs.gateway import exchange_calls
+from tunewright.logs.openai import call_of, pair_calls, response_calls
+from tunewright.logs.otlp import phoenix_calls
+from tunewright.logs.vendors import openai_response
 from tunewright.tasks import Example
 
 
@@ -161,3 +175,144 @@ def test_a_page_of_an_api_is_its_rows(tmp_path: Path) -> None:
     shutil.copy(SAMPLES / "openai_stored_messages.jsonl", tmp_path)
     found = list(read_calls(tmp_path / "openai_stored_completions.json"))
     assert len(found) == len(rows_in("openai_stored_completions.jsonl"))
+
+
+# Bodies of Anthropic's API
+
+
+def pair(request: Any, response: Any, **beside: Any) -> LoggedCall:
+    (call,) = pair_calls({"request": request, "response": response, **beside})
+    return call
+
+
+def test_pairs_with_anthropics_bodies() -> None:
+    check_claude(lambda response: pair(CLAUDE_ASKED, response))
+    check_claude(lambda response: pair(json.dumps(CLAUDE_ASKED), json.dumps(response)))
+    assert pair(CLAUDE_ASKED, claude_said("Cologne.")).usage == TokenCounts(60, 7, 50)
+    assert pair(CLAUDE_ASKED, "Cologne.", usage=CLAUDE_USAGE).usage == TokenCounts(60, 7, 50)
+
+
+def test_a_system_prompt_beside_the_messages_belongs_to_the_request() -> None:
+    beside = {"system": "Answer in one sentence.", "tools": CLAUDE_ASKED["tools"]}
+
+    def read(response: dict[str, Any]) -> LoggedCall:
+        (call,) = pair_calls({"messages": CLAUDE_ASKED["messages"], "response": response, **beside})
+        return call
+
+    check_claude(read)
+    system = {"role": "system", "content": "Sort."}
+    (call,) = pair_calls({"messages": [system, *ASKED], "system": "Sort.", "response": "refund"})
+    assert call.messages == [system, *ASKED]
+
+
+def test_an_answer_that_is_a_text_stays_as_it_is() -> None:
+    request = {"messages": ASKED}
+    assert call_of(request, '["late", "lost"]').answer == LoggedAnswer('["late", "lost"]')
+    half = {"role": "assistant", "content": "The first half of", "stop_reason": "max_tokens"}
+    cut = call_of(request, half).answer
+    assert cut and cut.fault and cut.fault[0] == "cut-answer"
+
+
+def test_pairs_with_geminis_bodies() -> None:
+    asked = {"contents": [{"role": "user", "parts": [{"text": "Money back!"}]}]}
+    said = {"candidates": [{"content": {"parts": [{"text": "The first half of"}]}, "finishReason": "MAX_TOKENS"}]}
+    cut = pair(asked, said)
+    assert cut.messages == ASKED
+    assert cut.answer and cut.answer.fault and cut.answer.fault[0] == "cut-answer"
+    people = {"candidates": [{"name": "Ada"}]}
+    assert openai_response(people) == people
+
+
+# Batches in one folder
+
+
+def write_batch(folder: Path, name: str, text: str, answer: str) -> None:
+    """A batch of two requests, whose ids are those of every batch."""
+    asked, answered = [], []
+    for number in range(2):
+        messages = [{"role": "user", "content": f"{text} {number}"}]
+        identity = f"request-{number}"
+        asked.append({"custom_id": identity, "method": "POST", "url": "/v1/chat", "body": {"messages": messages}})
+        choice = {"message": {"role": "assistant", "content": f"{answer} {number}"}, "finish_reason": "stop"}
+        body = {"choices": [choice]}
+        answered.append({"custom_id": identity, "error": None, "response": {"status_code": 200, "body": body}})
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}_in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked), "utf-8")
+    (folder / f"{name}_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answered), "utf-8")
+
+
+def test_ids_that_several_batches_of_a_folder_use_name_no_request(tmp_path: Path) -> None:
+    write_batch(tmp_path, "january", "Snow", "winter")
+    write_batch(tmp_path, "june", "Sun", "summer")
+    found = list(read(tmp_path))
+    assert not [each for each in found if isinstance(each, Example)]
+    faults = [each for each in found if isinstance(each, Fault)]
+    assert [each.code for each in faults] == ["call-no-request"] * 4
+    assert all("Several batches in this folder" in each.reason for each in faults)
+    assert all("give each batch a folder" in each.reason for each in faults)
+
+
+def test_batches_in_folders_of_their_own_may_use_the_same_ids(tmp_path: Path) -> None:
+    write_batch(tmp_path / "january", "january", "Snow", "winter")
+    write_batch(tmp_path / "june", "june", "Sun", "summer")
+    shutil.copy(tmp_path / "june" / "june_in.jsonl", tmp_path / "june" / "again.jsonl")
+    taught = [(each.request, each.answer) for each in read(tmp_path) if isinstance(each, Example)]
+    assert taught == [("Snow 0", "winter 0"), ("Snow 1", "winter 1"), ("Sun 0", "summer 0"), ("Sun 1", "summer 1")]
+
+
+def test_the_requests_of_a_folder_are_read_once_for_all_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_batch(tmp_path, "january", "Snow", "winter")
+    for number in range(9):
+        shutil.copy(tmp_path / "january_out.jsonl", tmp_path / f"out_{number}.jsonl")
+    opened: list[str] = []
+
+    def counted(file: Path) -> Iterator[dict[str, Any]]:
+        opened.append(file.name)
+        return rows_of(file)
+
+    monkeypatch.setattr(beside, "rows_of", counted)
+    assert len([each for each in read(tmp_path) if isinstance(each, Example)]) == 20
+    assert max(map(opened.count, opened)) <= 3  # twice for the index, and once to look for answers
+
+
+# Conversations that the API keeps
+
+
+SAID = {"output": [{"type": "message", "content": [{"type": "output_text", "text": "On Friday."}]}]}
+
+
+@pytest.mark.parametrize("name", ["previous_response_id", "conversation"])
+@pytest.mark.parametrize("value", ["conv_1", {"id": "conv_1"}])
+def test_a_conversation_that_the_api_keeps_teaches_nothing(name: str, value: Any) -> None:
+    asked = {"model": "gpt-5-mini", "input": "And when?", name: value}
+    calls = [pair(asked, SAID), pair({"input": "And when?"}, {**SAID, name: value})]
+    calls += response_calls({"object": "response", "input": "And when?", **SAID, name: value})
+    captured = {"kind": "responses", "request": asked, "choices": [{"text": "On Friday."}], "status": 200}
+    calls += exchange_calls(captured)
+    whole = {"input.value": json.dumps(asked), "output.value": json.dumps(SAID)}
+    numbered = {
+        "llm.input_messages.0.message.role": "user",
+        "llm.input_messages.0.message.content": "And when?",
+        "llm.output_messages.0.message.role": "assistant",
+        "llm.output_messages.0.message.content": "On Friday.",
+        "llm.invocation_parameters": json.dumps({name: value}),
+    }
+    for attributes in (whole, numbered):
+        calls += phoenix_calls({"span_kind": "LLM", "attributes": attributes, "context": {"span_id": "s"}})
+    assert len(calls) == 6
+    for call in calls:
+        assert call.fault and call.fault[0] == "partial"
+        assert "earlier turns" in call.fault[1]
+    nothing = pair({"input": "When?", name: None}, {**SAID, name: None})
+    assert nothing.fault is None
+    assert nothing.answer and nothing.answer.text == "On Friday."
+
+
+def test_an_input_that_names_what_the_api_keeps_teaches_nothing() -> None:
+    said = {"role": "user", "content": "And when?"}
+    call = pair({"input": [{"type": "item_reference", "id": "msg_1"}, said]}, SAID)
+    assert call.fault and call.fault[0] == "partial"
+    failed = pair({"input": "And when?", "conversation": "c"}, {"error": {"code": "server_error"}})
+    assert failed.fault and failed.fault[0] == "failed"

@@ -102,6 +102,22 @@ def object_of(**fields: Any) -> RecordForm:
     return RecordForm({"type": "object", "properties": fields})
 
 
+@pytest.mark.parametrize("kind", ["integer", "number"])
+def test_a_whole_number_as_text_keeps_all_its_digits(kind: str) -> None:
+    form = object_of(a={"type": kind})
+    for digits in ("1234567890123456789", "-9007199254740993", "9" * 400):
+        assert form.written({"a": digits}) == form.canonical(f'{{"a": {digits}}}') == f'{{"a":{digits}}}'
+    assert form.written({"a": "+007"}) == '{"a":7}'
+    assert form.written({"a": "-0"}) == '{"a":0}'
+    assert form.written({"a": "1e3"}) == '{"a":1000}'
+
+
+@pytest.mark.parametrize("text", ["1_000", "1_000.5", "9" * 5000])
+def test_what_no_json_has_is_no_number(text: str) -> None:
+    with pytest.raises(Unfit, match="is not of type 'number'"):
+        object_of(a={"type": "number"}).written({"a": text})
+
+
 EVIL = "x" * 100_000
 HOSTILE = {
     "a pattern that repeats what repeats": ({"pattern": "^(x+x+)+y$"}, EVIL),

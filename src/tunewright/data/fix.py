@@ -31,6 +31,7 @@ from tunewright.data.mojibake import mojibake
 from tunewright.data.readers import Fault, read_piece, write_chat
 from tunewright.data.shown import shown
 from tunewright.data.text import system_prompt
+from tunewright.logs.beside import Neighbours
 from tunewright.pii import Pseudonymiser
 from tunewright.tasks import Example, Task
 
@@ -136,9 +137,9 @@ def _fixed_rows(
 ) -> Iterator[Example]:
     """The examples of a split that stay, fixed. Adds every change to the log."""
     row = -1
-    job = surveyed.job
+    job, neighbours = surveyed.job, Neighbours()
     for piece in surveyed.pieces[name]:
-        for item in read_piece(piece, job.data.form, job.columns):
+        for item in read_piece(piece, job.data.form, job.columns, neighbours):
             if isinstance(item, Fault):
                 log.append(_entry("D009", "left out", name, item.where, {"reason": item.reason}))
             if not isinstance(item, Example):

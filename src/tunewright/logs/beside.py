@@ -50,13 +50,15 @@ class RequestsBeside:
     """
 
     def __init__(self, folder: Path):
-        self._folder = folder
+        self.folder = folder
         self._index: sqlite3.Connection | None = None
+        self._answered: dict[str, bool] = {}
 
-    def of_batch(self, identity: str) -> Mapping[str, Any] | None:
-        """The body of a batch's request, by its `custom_id`; None: no file has it."""
-        row = self._opened().execute("SELECT body FROM requests WHERE id = ?", (identity,)).fetchone()
-        return json.loads(row[0]) if row else None
+    def of_batch(self, identity: str) -> list[dict[str, Any]]:
+        """The body of a batch's request, by its `custom_id`; empty: no file has it. Two: it is not known which one it
+        is, because the ids are unique only within a batch."""
+        query = "SELECT body FROM requests WHERE id = ? LIMIT 2"
+        return [json.loads(body) for (body,) in self._opened().execute(query, (identity,))]
 
     def messages_of(self, identity: str) -> list[dict[str, Any]]:
         """The messages of a stored completion, in their order; empty: no file has them."""
@@ -67,13 +69,21 @@ class RequestsBeside:
         if self._index is None:
             # An empty name is a temporary file, which SQLite deletes at the end.
             self._index = sqlite3.connect("", check_same_thread=False)
-            self._index.execute("CREATE TABLE requests (id TEXT PRIMARY KEY, body TEXT) WITHOUT ROWID")
+            self._index.execute("CREATE TABLE requests (id TEXT, body TEXT, PRIMARY KEY (id, body)) WITHOUT ROWID")
             self._index.execute(
                 "CREATE TABLE messages (id TEXT, number INTEGER, body TEXT, PRIMARY KEY (id, number)) WITHOUT ROWID"
             )
-            for file in _files(self._folder):
+            for file in _files(self.folder):
                 self._add(self._index, file)
         return self._index
+
+    def have_answers(self, form: str) -> bool:
+        """Whether the folder has the answers to requests of this form, a name in REQUESTS_ALONE."""
+        if form not in self._answered:
+            is_answer = is_batch_output if form == "openai-batch-input" else is_stored_alone
+            firsts = (next(rows_of(file), None) for file in _files(self.folder))
+            self._answered[form] = any(row is not None and is_answer(row) for row in firsts)
+        return self._answered[form]
 
     @staticmethod
     def _add(index: sqlite3.Connection, file: Path) -> None:
@@ -88,10 +98,17 @@ class RequestsBeside:
             index.executemany("INSERT OR IGNORE INTO messages VALUES (?, ?, ?)", messages)
 
 
-def answers_are_beside(folder: Path, of: str) -> bool:
-    """Whether a folder has the answers to requests of a form, `openai-batch-input` or `openai-stored-messages`."""
-    is_answer = is_batch_output if of == "openai-batch-input" else is_stored_alone
-    return any(is_answer(row) for file in _files(folder) if (row := next(rows_of(file), None)) is not None)
+class Neighbours:
+    """The requests beside files that are read one after the other. Those of one folder are read once for all its files,
+    and kept until another folder comes."""
+
+    def __init__(self) -> None:
+        self._last: RequestsBeside | None = None
+
+    def of(self, file: Path) -> RequestsBeside:
+        if self._last is None or self._last.folder != file.parent:
+            self._last = RequestsBeside(file.parent)
+        return self._last
 
 
 def is_stored_alone(row: Mapping[str, Any]) -> bool:

@@ -18,6 +18,8 @@ _CUT = ("length", "max_tokens", "content_filter", "max_output_tokens", "SAFETY",
 """Reasons for an end before the answer's own."""
 _LABEL = 24
 """Tokens that a label may have."""
+_KEPT_BY_API = ("previous_response_id", "conversation")
+"""Under which a request of the Responses API, and its response, name the conversation that the API keeps."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class LoggedAnswer:
         """(code, reason) why it can't be learnt from; None: it can."""
         if self.finish_reason in _CUT:
             return "cut-answer", f"The answer was cut off ({self.finish_reason}) and would teach cut answers."
-        if self.refusal:
+        if self.refusal or self.finish_reason == "refusal":
             return "refusal", "The model refused to answer."
         if not self.text.strip() and not self.tool_calls:
             return "empty-answer", "The answer is empty."
@@ -113,7 +115,11 @@ def tool_call(name: str, arguments: str, id: str = "") -> dict[str, Any]:
 def answer_of_message(message: Mapping[str, Any], finish_reason: Any = None) -> LoggedAnswer:
     """The answer in an assistant's chat message."""
     calls = [
-        {"id": str(call.get("id") or ""), "name": str(each.get("name")), "arguments": _json(each.get("arguments"))}
+        {
+            "id": str(call.get("id") or ""),
+            "name": str(each.get("name")),
+            "arguments": _json(first(each, "arguments", "args")),  # LangChain's word is `args`
+        }
         for call in mappings(message.get("tool_calls"))
         if (each := mapping(call.get("function")) or call).get("name")
     ]
@@ -136,6 +142,15 @@ def answer_of_output(response: Mapping[str, Any]) -> LoggedAnswer:
             calls.append({"id": str(item.get("call_id") or ""), "name": str(item.get("name")), "arguments": given})
     cut = text(mapping(response.get("incomplete_details")).get("reason"))
     return LoggedAnswer("".join(texts), "".join(refusals), calls, cut or ("tool_calls" if calls else "stop"))
+
+
+def earlier_turns_fault(request: Mapping[str, Any], response: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(code, reason) why a call of the Responses API can't be learnt from: a part of its conversation is not in the
+    request. None: all of it is."""
+    is_named = any(body.get(name) for body in (request, response) for name in _KEPT_BY_API)
+    if is_named or any(item.get("type") == "item_reference" for item in mappings(request.get("input"))):
+        return "partial", "The earlier turns of this conversation are kept by the API, not in the log."
+    return None
 
 
 def ended_by_limit(request: Mapping[str, Any], usage: TokenCounts | None) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tunewright.logs.call import LoggedAnswer, LoggedCall
+from tunewright.logs.call import LoggedAnswer, LoggedCall, earlier_turns_fault
 from tunewright.logs.usage import TokenCounts
 from tunewright.logs.values import mapping, mappings, moment, number, text
 
@@ -52,4 +52,4 @@ def _fault(row: Mapping[str, Any], answer: Any) -> tuple[str, str] | None:
         return "own-answer", "An own model gave this answer, and nothing says that it is right."
     if row.get("request") is None or not answer or row.get("is_whole") is False:
         return "no-answer", "The gateway captured it without its texts, because they were too large."
-    return None
+    return earlier_turns_fault(mapping(row["request"]), {}) if row["kind"] == "responses" else None

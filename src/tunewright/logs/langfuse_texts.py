@@ -15,8 +15,9 @@ from typing import Any
 
 from tunewright.core.limits import JSON_DEPTH
 from tunewright.core.strict_json import depth_of
-from tunewright.logs.call import tool_call
+from tunewright.logs.call import joined, tool_call
 from tunewright.logs.values import first, items, mapping, mappings, parsed, text
+from tunewright.logs.vendors import openai_response
 
 _ANSWERING = ("assistant", "ai", "model")
 _MESSAGE_PARTS = ("content", "tool_calls", "function_call", "parts")
@@ -94,7 +95,7 @@ def _of_object(given: Mapping[str, Any]) -> dict[str, Any]:
     if "role" in given:
         return _of_list([given])
     request: dict[str, Any] = {}
-    system = text(first(given, "system", "instructions"))
+    system = joined(first(given, "system", "instructions"))
     if given.get("input") is not None and "messages" not in given:
         if not isinstance(given["input"], str | list):
             return {}
@@ -176,13 +177,15 @@ def response_of(written: Any, finish_reason: str | None = None) -> dict[str, Any
     """The response that an output is, in OpenAI's form; None: there is none.
 
     Args:
-        finish_reason: of a message that has none of its own.
+        finish_reason: of an answer that has none of its own.
     """
     given = opened(written)
     if given is None or given == "":
         return None
-    if isinstance(given, Mapping) and _is_whole_response(given):
-        return dict(given)
+    # Anthropic's messages look like items of the Responses API, so they are told apart first.
+    whole = openai_response(given[0] if isinstance(given, list) and len(given) == 1 else given)
+    if isinstance(whole, Mapping) and _is_whole_response(whole):
+        return _ended(whole, finish_reason)
     listed = given if isinstance(given, list) else [given]
     if any(map(_is_output_item, listed)):
         return {"output": listed}
@@ -195,6 +198,14 @@ def response_of(written: Any, finish_reason: str | None = None) -> dict[str, Any
         message = {"content": written if isinstance(written, str) else text_of(given)}
     reason = text(message.get("finish_reason")) or finish_reason
     return {"choices": [{"message": {**message, "role": "assistant"}, "finish_reason": reason}]}
+
+
+def _ended(response: Mapping[str, Any], finish_reason: str | None) -> dict[str, Any]:
+    """A response whose first choice has a reason for its end, if one is known."""
+    choices = [dict(each) for each in mappings(response.get("choices"))]
+    if not choices or choices[0].get("finish_reason"):
+        return dict(response)
+    return {**response, "choices": [{**choices[0], "finish_reason": finish_reason}, *choices[1:]]}
 
 
 def _is_whole_response(given: Mapping[str, Any]) -> bool:

@@ -118,17 +118,24 @@ def _plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
 def _response(span: Mapping[str, Any]) -> Any:
     """The response. Of a stream MLflow puts only the texts together, so its pieces are read where they are."""
     given = parsed(_value(span, "mlflow.spanOutputs"))
-    if isinstance(given, Mapping) and isinstance(given.get("generations"), list):  # LangChain's
-        generation = next((each for part in given["generations"] for each in mappings(part)), {})
-        return (
-            mapping(generation.get("message")) and _plain_message(mapping(generation["message"]))
-        ) or generation.get("text")
+    if isinstance(given, Mapping) and isinstance(given.get("generations"), list):
+        return _of_langchain(next((each for part in given["generations"] for each in mappings(part)), {}))
     pieces = [
         mapping(mapping(event.get("attributes")).get("mlflow.chunk.value"))
         for event in mappings(span.get("events"))
         if str(event.get("name")).startswith(_CHUNK)
     ]
     return _put_together(pieces, given) if any("choices" in piece for piece in pieces) else given
+
+
+def _of_langchain(generation: Mapping[str, Any]) -> dict[str, Any]:
+    """LangChain has the reason for the end beside the message, or in it."""
+    message = mapping(generation.get("message"))
+    about = {**mapping(generation.get("generation_info")), **mapping(message.get("response_metadata"))}
+    reason = first(about, "finish_reason", "stop_reason")
+    if message:
+        return {**_plain_message(message), "stop_reason": reason}
+    return {"choices": [{"text": generation.get("text"), "finish_reason": reason}]}
 
 
 def _put_together(pieces: Sequence[Mapping[str, Any]], given: Any) -> dict[str, Any]:

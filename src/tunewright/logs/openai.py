@@ -12,10 +12,13 @@ from tunewright.logs.call import (
     LoggedCall,
     answer_of_message,
     answer_of_output,
+    earlier_turns_fault,
     joined,
     usage_of,
 )
+from tunewright.logs.usage import TokenCounts
 from tunewright.logs.values import between, first, mapping, mappings, moment, parsed, text
+from tunewright.logs.vendors import openai_request, openai_response, openai_usage
 
 NO_ANSWER = "The log has no answer to this request."
 NO_REQUEST = "The log has this answer without its request, so nothing can be learnt from it."
@@ -32,17 +35,22 @@ def kind_of(request: Mapping[str, Any]) -> CallKind | None:
 
 
 def call_of(request: Mapping[str, Any], response: Any, **known: Any) -> LoggedCall:
-    """The call of a request and a response in OpenAI's forms.
+    """The call of a request and a response in the forms of OpenAI, Anthropic or Gemini.
 
     Args:
         response: the response's object, or a text that is the answer.
         known: other fields of `LoggedCall`, which count before the objects' own.
     """
+    request, converted = openai_request(request), openai_response(response)
+    # A text that is a list in JSON stays a text: it is the answer.
+    response = converted if isinstance(converted, Mapping) else response
     kind = kind_of(request)
     answer, fault = answer_in(response)
+    body = mapping(response)
     if kind is None:
         kind, fault = "chat", ("no-request", NO_REQUEST)
-    body = mapping(response)
+    elif kind == "responses":
+        fault = fault or earlier_turns_fault(request, body)
     begun = moment(first(body, "created", "created_at"))
     usual: dict[str, Any] = {
         "id": text(body.get("id")),
@@ -50,11 +58,16 @@ def call_of(request: Mapping[str, Any], response: Any, **known: Any) -> LoggedCa
         "answered_model": text(body.get("model")),
         "time": begun,
         "seconds": between(begun, moment(body.get("completed_at"))),
-        "usage": usage_of(body.get("usage")),
+        "usage": _usage(body),
         "is_streamed": request.get("stream") is True,
     }
     found = {name: value for name, value in known.items() if value is not None}
     return LoggedCall(kind, request, answer, **{"fault": fault, **usual, **found})
+
+
+def _usage(source: Mapping[str, Any]) -> TokenCounts | None:
+    """The counts of the usage block in a response or a row; None: it has none."""
+    return usage_of(openai_usage(mapping(source.get("usage"))))
 
 
 def answer_in(response: Any) -> tuple[LoggedAnswer | None, tuple[str, str] | None]:
@@ -74,10 +87,8 @@ def answer_in(response: Any) -> tuple[LoggedAnswer | None, tuple[str, str] | Non
             return answer_of_message(choice["message"], choice.get("finish_reason")), None
         if isinstance(choice.get("text"), str):
             return LoggedAnswer(choice["text"], finish_reason=text(choice.get("finish_reason"))), None
-    if body.get("role") == "assistant":
-        return answer_of_message(body), None
-    if isinstance(body.get("content"), str | list) and joined(body["content"]):  # Anthropic's form, and a bare message
-        return answer_of_message(body, body.get("stop_reason")), None
+    if body.get("role") == "assistant" or joined(body.get("content")):  # a bare message
+        return answer_of_message(body, first(body, "finish_reason", "stop_reason")), None
     return None, ("no-answer", NO_ANSWER)
 
 
@@ -124,11 +135,13 @@ def _pair(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any] | None:
             continue
         request, response = parsed(row[asked]), parsed(row[answered])
         if isinstance(request, Mapping):
-            if kind_of(request):
+            if kind_of(request) or "contents" in request:  # Gemini's
                 return request, response
             continue
-        beside = {name: row[name] for name in ("model", *_PARAMETERS) if row.get(name) is not None}
+        beside = {name: row[name] for name in ("model", "system", *_PARAMETERS) if row.get(name) is not None}
         if _are_messages(request):
+            if request[0]["role"] in ("system", "developer"):
+                beside.pop("system", None)  # the messages have it themselves
             return {**beside, "messages": request}, response
         if isinstance(request, str) and asked != "messages":
             return {**beside, "messages": [{"role": "user", "content": request}]}, response
@@ -170,7 +183,7 @@ def _beside(row: Mapping[str, Any], request: Mapping[str, Any], response: Any) -
         model=text(request.get("model")) or text(row.get("model")),
         time=begun,
         seconds=between(begun, ended),
-        usage=usage_of(row.get("usage")),
+        usage=_usage(row),
         fault=("failed", f"The call failed with status {status}.") if failed else None,
     )
 
@@ -184,7 +197,7 @@ def batch_output_calls(row: Mapping[str, Any], beside: RequestsBeside) -> Iterat
     Source: github.com/openai/openai-openapi/issues/302 (2026-11-30).
     """
     identity = str(row["custom_id"])
-    request = beside.of_batch(identity)
+    requests = beside.of_batch(identity)
     response, error = mapping(row.get("response")), mapping(row.get("error"))
     status, body = response.get("status_code"), response.get("body")
     fault = answer_in(body)[1]
@@ -192,10 +205,16 @@ def batch_output_calls(row: Mapping[str, Any], beside: RequestsBeside) -> Iterat
         fault = ("failed", f"The call failed: {first(error, 'code', 'message') or 'the batch has no answer to it'}.")
     elif isinstance(status, int) and status >= 400 and not body.get("error"):
         fault = ("failed", f"The call failed with status {status}.")
-    elif request is None and fault is None:
+    elif not requests and fault is None:
         reason = f"The request '{identity}' of this batch is not here: put the batch's input file beside its output."
         fault = ("no-request", reason)
-    yield call_of(request or {}, body, id=identity, fault=fault)
+    elif len(requests) > 1 and fault is None:
+        reason = (
+            f"Several batches in this folder have a request '{identity}', and nothing says which one this answers: "
+            "give each batch a folder."
+        )
+        fault = ("no-request", reason)
+    yield call_of(requests[0] if len(requests) == 1 else {}, body, id=identity, fault=fault)
 
 
 def batch_input_calls(row: Mapping[str, Any]) -> Iterator[LoggedCall]:

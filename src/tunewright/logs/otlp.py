@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tunewright.logs.call import LoggedAnswer, LoggedCall, usage_of
+from tunewright.logs.call import LoggedAnswer, LoggedCall, earlier_turns_fault, usage_of
 from tunewright.logs.openai import NO_ANSWER, NO_REQUEST, kind_of
 from tunewright.logs.otlp_events import events_said
 from tunewright.logs.otlp_genai import genai_said
@@ -247,7 +247,7 @@ def _fault(
         return "partial", "The model called a tool, but the log does not have the request's tools."
     if any(_is_empty(tool) for tool in mappings(request.get("tools"))):
         return "partial", "The log has the names of the request's tools, but not what they are."
-    return None
+    return earlier_turns_fault(request, said.response)  # some spans have the Responses API's calls as chats
 
 
 def _is_redacted(span: TraceSpan, request: Mapping[str, Any], answer: LoggedAnswer | None, asks: bool) -> bool:

@@ -40,11 +40,9 @@ def openai_response(body: Any) -> Any:
         return _of_pieces(body)
     if not isinstance(body, Mapping):
         return body
-    if isinstance(body.get("candidates"), list):
+    if _is_of_gemini(body):
         return _of_candidates(body)
-    if isinstance(body.get("content"), list) and "stop_reason" in body:
-        return _of_message(body)
-    return body
+    return _of_message(body) if _is_of_anthropic(body) else body
 
 
 def openai_usage(block: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -70,6 +68,13 @@ def openai_usage(block: Mapping[str, Any]) -> Mapping[str, Any]:
 # Anthropic
 
 
+def _is_of_anthropic(body: Mapping[str, Any]) -> bool:
+    content = body.get("content")
+    if not isinstance(content, list):
+        return False
+    return "stop_reason" in body or any(each.get("type") == "tool_use" for each in mappings(content))
+
+
 def _turns(message: Any) -> Iterator[Any]:
     """The chat messages of one of Anthropic's, in which calls of tools and their results are blocks."""
     blocks = message.get("content") if isinstance(message, Mapping) else None
@@ -80,7 +85,8 @@ def _turns(message: Any) -> Iterator[Any]:
         if block.get("type") == "tool_result":
             identity = text(block.get("tool_use_id")) or ""
             yield {"role": "tool", "tool_call_id": identity, "content": joined(block.get("content"))}
-    calls = _calls(blocks)
+    # LangChain has the calls beside the blocks, too.
+    calls = _calls(blocks) or [dict(each) for each in mappings(message.get("tool_calls"))]
     if rest := [each for each in mappings(blocks) if each.get("type") not in _ANTHROPIC_BLOCKS]:
         yield {"role": message.get("role"), "content": rest, **({"tool_calls": calls} if calls else {})}
     elif calls:
@@ -121,7 +127,8 @@ def _of_message(body: Mapping[str, Any]) -> dict[str, Any]:
     reason = body.get("stop_reason")
     # Text that cites sources comes in several blocks, which are one text.
     answer = "".join(str(each["text"]) for each in mappings(body["content"]) if isinstance(each.get("text"), str))
-    message: dict[str, Any] = {"role": "assistant", "content": answer, "tool_calls": _calls(body["content"])}
+    calls = _calls(body["content"]) or [dict(each) for each in mappings(body.get("tool_calls"))]
+    message: dict[str, Any] = {"role": "assistant", "content": answer, "tool_calls": calls}
     if reason == "refusal":
         message["refusal"] = answer or "refused"
     choice = {"message": message, "finish_reason": "length" if reason in _CUT else reason}
@@ -138,6 +145,15 @@ def _identity(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # Gemini
+
+
+def _is_of_gemini(body: Mapping[str, Any]) -> bool:
+    """Whether a response has Gemini's form. An answer in JSON may have a list of candidates, too."""
+    candidates = body.get("candidates")
+    if not isinstance(candidates, list):
+        return False
+    has_answer = any("finishReason" in each or "parts" in mapping(each.get("content")) for each in mappings(candidates))
+    return has_answer or not candidates
 
 
 def _of_gemini(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -21,6 +22,7 @@ from tunewright.tasks.base import Unfit
 from tunewright.tasks.normal import normalised
 
 _BRANCHES = ("anyOf", "oneOf")
+_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _SHOWN = 300
 """Characters of an error that a message shows; the error may hold the whole record."""
 
@@ -192,7 +194,11 @@ def _absent(value: Any) -> bool:
 
 def _number(text: str, schema: Mapping[str, Any]) -> Any:
     """A number given as text, as in tables; the text unchanged if it is not a number."""
+    if "_" in text:  # Python reads it, JSON does not
+        return text
     try:
+        if _WHOLE.fullmatch(text):
+            return int(text)  # of a float with so many digits the last ones would be lost
         number = float(text)
     except ValueError:
         return text

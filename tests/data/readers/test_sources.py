@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import socket
 from pathlib import Path
@@ -9,7 +11,8 @@ import pytest
 from tests.core.test_linear_time import ends_in_time
 from tests.data.readers.helpers import lines, read_all, talk, write
 from tunewright.core.errors import UserError
-from tunewright.data.readers import read_rows
+from tunewright.data.readers import Columns, Fault, read_rows
+from tunewright.data.readers.calls import read_calls
 from tunewright.data.readers.sources import files
 
 ROW = lines([talk()])
@@ -132,3 +135,73 @@ def test_a_path_that_is_no_regular_file_is_refused_before_it_is_opened(tmp_path:
         files(tmp_path / ("x" * 5000))
     write(tmp_path / "good.jsonl", ROW)
     assert names(tmp_path) == ["good.jsonl"], "in a folder they are left out"
+
+
+# .json files beside data files
+
+LABELLED = {"body": "a", "queue": "b"}
+OTHERS = {
+    "settings.json": {"theme": "dark"},
+    "manifest.json": {"step": "train", "inputs": {"split": "3fa9"}, "result": {"rows": 9}, "seed": 0},
+    "verdict.json": {"verdict": {"answer": "yes", "reasons": ["It is right."]}, "candidates": [{"name": "encoder"}]},
+    "labels.json": {"requests": 9, "left_out": {}, "asked": 9, "usd": 0.1, "training": 8, "test": 1},
+    "version.json": {"number": 1, "previous": None, "files": {}, "examples": {"test": {"test-1": "00"}}},
+    "job.json": {"name": "sort", "kind": "chat", "template": "AA==", "answer": "label"},
+    "page.json": {"pages": [{"words": [{"content": "Total", "polygon": [0, 1]}]}]},
+    "numbers.json": [1, 2],
+    "empty.json": "",
+    "broken.json": '[{"text": "a", ',
+}
+"""What lies beside data, and is none."""
+
+
+def write_others(folder: Path) -> None:
+    for name, content in OTHERS.items():
+        write(folder / name, content if isinstance(content, str) else json.dumps(content, indent=1))
+
+
+def test_a_folders_json_files_are_data_if_their_rows_have_a_known_form(tmp_path: Path) -> None:
+    write(tmp_path / "2026-01.jsonl", lines([talk("one")]))
+    write(tmp_path / "2026-02.json", json.dumps([talk("two"), talk("three")], indent=1))
+    write(tmp_path / "sub" / "2026-03.json.gz", gzip.compress(lines([talk("four")]).encode()))
+    found = read_all(tmp_path)
+    assert (found.requests, found.faults) == (["one", "two", "three", "four"], [])
+    assert [row for _, row in read_rows(tmp_path)] == [talk(each) for each in ("one", "two", "three", "four")]
+    assert len(list(read_calls(tmp_path))) == 4
+
+
+def test_other_json_files_are_left_out_with_a_note(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", ROW)
+    write_others(tmp_path)
+    found = read_all(tmp_path)
+    assert (len(found.examples), found.faults) == (1, [])
+    assert sorted(Path(each.where).name for each in found.notes) == sorted(f"{name}:1" for name in OTHERS)
+    assert {each.code for each in found.notes} == {"left-out"}
+    assert "name it" in found.notes[0].reason
+    assert len(read_rows(tmp_path)) == 1
+    unread = [each for each in read_calls(tmp_path) if isinstance(each, Fault)]
+    assert len(unread) == len(OTHERS)
+    assert read_all(tmp_path / "settings.json").placed == [(1, "form")], "by its name it is data"
+
+
+def test_named_columns_tell_what_is_data(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", lines([LABELLED]))
+    write(tmp_path / "b.json", json.dumps([LABELLED]))
+    assert len(read_all(tmp_path, columns=Columns(text="body", label="queue")).examples) == 2
+    assert [Path(each.where).name for each in read_all(tmp_path).notes] == ["b.json:1"]
+
+
+def test_documents_in_json_are_no_data(tmp_path: Path) -> None:
+    write(tmp_path / "rows.jsonl", lines([{"file": "a.hocr.json", "label": "b"}] * 2))
+    write(tmp_path / "a.hocr.json", json.dumps(OTHERS["page.json"]))
+    found = read_all(tmp_path, columns=Columns(document="file"))
+    assert found.notes == []
+    assert len(found.faults) + len(found.examples) == 2
+
+
+def test_json_files_alone_are_what_the_user_means(tmp_path: Path) -> None:
+    write(tmp_path / "a.json", json.dumps([talk()]))
+    write(tmp_path / "b.json", '[{"theme": "dark"}]')
+    found = read_all(tmp_path)
+    assert len(found.examples) == 1
+    assert found.placed == [(1, "form")]

@@ -27,6 +27,7 @@ from tunewright.data.readers import Fault, Note, quarantine_line, read_piece
 from tunewright.data.readers.forms import LOGGED
 from tunewright.data.readers.parts import Piece
 from tunewright.data.text import normal, system_prompt
+from tunewright.logs.beside import Neighbours
 from tunewright.tasks import Example, Meta, MultiLabelTask
 from tunewright.tasks.base import JsonRecord, OneOf, ToolCall, Unfit, labels_of
 from tunewright.tasks.literal import not_literal
@@ -41,7 +42,7 @@ FIRST = 5
 """Examples that a finding shows."""
 _KINDS = 1000
 """Most kinds that are counted separately."""
-_OF_A_FILE = ("extra-keys", "role", "bom", "gzip", "cr", "array")
+_OF_A_FILE = ("extra-keys", "role", "bom", "gzip", "cr", "array", "left-out")
 """Notes on a whole file, which the reader repeats for each of its pieces."""
 _REMEMBERED = 1000
 """Most notes that are remembered, to count each once a file."""
@@ -193,9 +194,10 @@ def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Pat
     scanner = Scanner(job, split, alone=alone)
     # Large results go by file: a process killed while it sends one would leave the receiver waiting.
     examples, quarantine = folder / "examples.jsonl", folder / "quarantine.jsonl"
+    neighbours = Neighbours()
     with examples.open("wb") as stream, quarantine.open("w", encoding="utf-8") as unreadable:
         for piece in pieces:
-            for item in read_piece(piece, job.data.form, job.columns):
+            for item in read_piece(piece, job.data.form, job.columns, neighbours):
                 if isinstance(item, Example) and item.importance:
                     scanner.add(item, stream)
                     continue
@@ -228,7 +230,7 @@ class Scanner:
 
     def __init__(self, job: Job, split: str, *, alone: bool):
         self._job, self._split, self._alone = job, split, alone
-        self._last_place, self._same_place = "", 0
+        self._last_line, self._last_number = "", 0
         self._checks = row_checks(job)
         self._columns = {name: array("Q") for name in ("text", "answer", "group", "system")}
         self._numbers = {name: array("q") for name in ("words", "characters", "answer_words", "offsets")}
@@ -328,11 +330,15 @@ class Scanner:
         """The example with a short unique id. Of the columns that the spec does not name, only what a log knows of its
         call is kept."""
         place = str(example.meta.source)
-        # All elements of a JSON array may stand in one line.
-        self._same_place = self._same_place + 1 if place == self._last_place else 0
-        self._last_place = place
+        file, _, numbers = place.rpartition(":")
+        number_of_line, _, in_row = numbers.partition(".")
+        line, number = f"{file}:{number_of_line}", int(in_row or 0)
+        # All elements of a JSON array may stand in one line, each with several calls.
+        if line == self._last_line:
+            number = max(number, self._last_number + 1)
+        self._last_line, self._last_number = line, number
         alone = self._alone and not version_of_correction(place)
-        key = (place.rsplit(":", 1)[1] if alone else place) + (f".{self._same_place}" if self._same_place else "")
+        key = (number_of_line if alone else line) + (f".{number}" if number else "")
         known = example.meta
         call = {LOGGED: known.extra[LOGGED]} if LOGGED in known.extra else {}
         meta = Meta(id=f"{self._split}-{key}", source=place, group=known.group, time=known.time, extra=call)

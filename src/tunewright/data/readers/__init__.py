@@ -20,13 +20,13 @@ from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.readers import jsonl
 from tunewright.data.readers.base import Fault, Note, Row, fault, note
 from tunewright.data.readers.forms import FORMS, Columns, detect, example, form_of, logged_example
-from tunewright.data.readers.opening import reader_of, sampled, unpaged
+from tunewright.data.readers.opening import LEFT_OUT, reader_of, sampled, unpaged
 from tunewright.data.readers.parts import Piece
 from tunewright.data.readers.sources import SourceFile, files
 from tunewright.data.readers.writing import quarantine_line, write_chat
 from tunewright.data.shown import shown
 from tunewright.logs import LOG_FORMS, REQUESTS_ALONE
-from tunewright.logs.beside import RequestsBeside, answers_are_beside
+from tunewright.logs.beside import Neighbours, RequestsBeside
 from tunewright.tasks import Example
 
 __all__ = [
@@ -63,11 +63,13 @@ def read(
     """
     if form is not None and form not in FORMS and form not in LOG_FORMS:
         raise UserError(f"There is no form '{form}'.", fix=f"Choose one of: {', '.join((*FORMS, *LOG_FORMS))}")
-    return chain.from_iterable(read_piece(Piece(file), form, columns) for file in files(source))
+    neighbours = Neighbours()
+    return chain.from_iterable(read_piece(Piece(file), form, columns, neighbours) for file in files(source))
 
 
 def read_rows(source: str | Path) -> list[Row]:
-    """All rows of a file, a folder or a pattern as they are, with their line numbers; notes are left out.
+    """All rows of a file, a folder or a pattern as they are, with their line numbers; notes are left out, and so are
+    those files of a folder that may be no data.
 
     Raises:
         UserError: there is no such file, it holds no rows, or a row can't be read.
@@ -75,6 +77,8 @@ def read_rows(source: str | Path) -> list[Row]:
     rows: list[Row] = []
     for file in files(source):
         reader = reader_of(file.path)
+        if file.is_doubtful and (isinstance(reader, Fault) or detect(sampled(unpaged(reader(file.path)))[1]) is None):
+            continue
         for item in [reader] if isinstance(reader, Fault) else reader(file.path):
             if isinstance(item, Fault):
                 raise UserError(item.reason, where=item.where)
@@ -93,16 +97,27 @@ def documents_of(file: SourceFile, column: str) -> Iterator[Path]:
             yield file.path.parent / str(name)
 
 
-def read_piece(piece: Piece, form: str | None, columns: Columns | None) -> Iterator[Example | Fault | Note]:
-    """`read` for one piece of a source; a span of a file has the form of its file."""
+def read_piece(
+    piece: Piece, form: str | None, columns: Columns | None, neighbours: Neighbours | None = None
+) -> Iterator[Example | Fault | Note]:
+    """`read` for one piece of a source; a span of a file has the form of its file.
+
+    Args:
+        neighbours: the requests beside the pieces, if several are read.
+    """
     file, path = piece.file, piece.file.path
     if file.corrected:
         form, columns = "labelled", Columns("text", "answer", time="time" if columns and columns.time else None)
     reader = reader_of(path)
     if isinstance(reader, Fault):
-        yield reader
+        yield note(path, 1, *LEFT_OUT) if file.is_doubtful else reader
         return
     sample, objects, items = sampled(unpaged(reader(path)))
+    if file.is_doubtful and detect(objects, columns) is None:
+        # Where rows name documents, these are most of such files.
+        if columns is None or columns.document is None:
+            yield note(path, 1, *LEFT_OUT)
+        return
     if piece.span:
         sample, items = [], unpaged(jsonl.rows(path, piece.span))
     elif not any(isinstance(item, (tuple, Fault)) for item in sample):
@@ -110,8 +125,8 @@ def read_piece(piece: Piece, form: str | None, columns: Columns | None) -> Itera
     form = form or detect(objects, columns)
     named = columns or Columns()
     noted: set[str] = set()
-    requests = RequestsBeside(path.parent)
-    if form in REQUESTS_ALONE and answers_are_beside(path.parent, form):
+    requests = (neighbours or Neighbours()).of(path)
+    if form in REQUESTS_ALONE and requests.have_answers(form):
         yield note(path, 1, "requests", "These are requests alone; they are read with their answers in a file beside.")
         return
     for item in chain(sample, items):

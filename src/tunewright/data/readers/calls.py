@@ -10,10 +10,10 @@ from typing import Any
 from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.readers.base import Fault, fault
 from tunewright.data.readers.forms import Columns, detect, example, is_stored
-from tunewright.data.readers.opening import reader_of, sampled, unpaged
+from tunewright.data.readers.opening import LEFT_OUT, reader_of, sampled, unpaged
 from tunewright.data.readers.sources import SourceFile, files
 from tunewright.logs import LOG_FORMS, REQUESTS_ALONE, LoggedCall
-from tunewright.logs.beside import RequestsBeside, answers_are_beside
+from tunewright.logs.beside import Neighbours
 from tunewright.logs.call import answer_of_message
 from tunewright.logs.openai import completion_call
 
@@ -25,18 +25,22 @@ def read_calls(source: str | Path) -> Iterator[LoggedCall | Fault]:
     Raises:
         UserError: there is no such file.
     """
-    return chain.from_iterable(map(_calls, files(source)))
+    neighbours = Neighbours()
+    return chain.from_iterable(_calls(file, neighbours) for file in files(source))
 
 
-def _calls(file: SourceFile) -> Iterator[LoggedCall | Fault]:
+def _calls(file: SourceFile, neighbours: Neighbours) -> Iterator[LoggedCall | Fault]:
     path = file.path
     reader = reader_of(path)
     if isinstance(reader, Fault):
-        yield reader
+        yield fault(path, 1, *LEFT_OUT) if file.is_doubtful else reader
         return
     sample, objects, items = sampled(unpaged(reader(path)))
-    form, requests = detect(objects), RequestsBeside(path.parent)
-    if form in REQUESTS_ALONE and answers_are_beside(path.parent, form):
+    form, requests = detect(objects), neighbours.of(path)
+    if file.is_doubtful and form is None:
+        yield fault(path, 1, *LEFT_OUT)
+        return
+    if form in REQUESTS_ALONE and requests.have_answers(form):
         return
     for item in chain(sample, items):
         if isinstance(item, Fault):

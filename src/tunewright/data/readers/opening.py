@@ -15,6 +15,13 @@ from tunewright.logs.beside import unwrapped
 _SAMPLE = 20
 """Rows whose keys decide the form of a file."""
 
+LEFT_OUT = (
+    "left-out",
+    "This .json file is not read: its rows have no known form, so it may be no data. If it is, name it, or a pattern "
+    "such as *.json.",
+)
+"""(code, reason) of a file of a folder whose rows have no known form."""
+
 _Reader = Callable[[Path], Iterator[Row | Fault | Note]]
 _READERS: dict[str, _Reader] = {
     ".jsonl": jsonl.rows,

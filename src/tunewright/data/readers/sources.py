@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunewright.core.errors import UserError
@@ -15,6 +15,8 @@ from tunewright.data.readers.base import CHECK_PATHS
 OUTPUTS = ("findings.json", "fixes.jsonl", "marks.jsonl")
 """Files that mark a folder as the output of a check, a fix or a judge, which is no source."""
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+_DOUBTFUL = ".json"
+"""The suffix of data, and of documents, reports and settings too."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class SourceFile:
     """The path relative to the folder or to the fixed part of the pattern, which is the same wherever the data lies."""
     corrected: bool = False
     """Whether it is a file of corrections, which have a fixed form, whatever form the spec gives the data."""
+    is_doubtful: bool = False
+    """Whether it is data only if its rows have a known form: a .json file beside data files in a folder."""
 
     @property
     def folder(self) -> Path:
@@ -39,9 +43,9 @@ def suffix_of(path: Path) -> str:
 def files(source: str | Path) -> list[SourceFile]:
     """The files of a source, sorted by name.
 
-    A folder gives all files below it with one of SUFFIXES (gzipped too), except hidden ones and the output of a check,
-    a fix or a judge. A pattern (`*`, `?`, `[…]`, `**`) gives all files that match, with any suffix. It follows links to
-    folders, each folder once.
+    A folder gives all files below it with one of SUFFIXES or .json (gzipped too), except hidden ones and the output of
+    a check, a fix or a judge. A pattern (`*`, `?`, `[…]`, `**`) gives all files that match, with any suffix. It follows
+    links to folders, each folder once.
 
     Raises:
         UserError: the file does not exist, the folder has no data file, no file matches the pattern, or the file is a
@@ -53,7 +57,7 @@ def files(source: str | Path) -> list[SourceFile]:
     except (OSError, RuntimeError) as error:
         raise unreadable(Path(source), error, CHECK_PATHS) from None
     if is_folder:
-        inside = [p for p in path.rglob("*") if suffix_of(p) in SUFFIXES and p.is_file()]
+        inside = [p for p in path.rglob("*") if suffix_of(p) in (*SUFFIXES, _DOUBTFUL) and p.is_file()]
         paths = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
         ours = {marker.parent for name in OUTPUTS for marker in path.rglob(name)} - {path}
         paths = [p for p in paths if ours.isdisjoint(p.parents)]
@@ -61,9 +65,12 @@ def files(source: str | Path) -> list[SourceFile]:
             raise UserError(
                 "No data file is in this folder.",
                 where=path,
-                fix=f"Files of these kinds are read, gzipped or not: {', '.join(SUFFIXES)}",
+                fix=f"Files of these kinds are read, gzipped or not: {', '.join((*SUFFIXES, _DOUBTFUL))}",
             )
-        return _named(paths, path)
+        found = _named(paths, path)
+        # Where there are .json files alone, they are what the user means.
+        has_others = any(suffix_of(file.path) in SUFFIXES for file in found)
+        return [replace(file, is_doubtful=has_others and suffix_of(file.path) == _DOUBTFUL) for file in found]
     if is_there:
         require_regular(path, "Write its output into a file, and name that file.")
         return [SourceFile(path, path.name)]
