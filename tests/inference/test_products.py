@@ -77,7 +77,7 @@ def test_an_adapters_gradients_outlast_the_scale_of_a_float16_training() -> None
     """Summed over the tokens of a batch they pass 65,504 long before any token's own does."""
     x = torch.full((1000, 4), 30.0).half()
     down, up = torch.full((2, 4), 0.5, requires_grad=True), torch.full((3, 2), 0.5, requires_grad=True)
-    y = _fused_lora().apply(x, torch.zeros(3, 4).half(), None, torch.float16, None, down, up, 1.0, 0.0)
+    y = _fused_lora().apply(x, None, torch.zeros(3, 4).half(), None, torch.float16, None, down, up, 1.0, 0.0)
     y.backward(torch.full_like(y, 100.0))
     assert up.grad is not None
     assert down.grad is not None
@@ -160,7 +160,7 @@ def test_an_adapter_learns_the_same_from_either_library(monkeypatch: pytest.Monk
     for faster in (True, False):
         monkeypatch.setattr(products, "onednn_is_faster", lambda faster=faster: faster)
         x, down, up = draw(30, 24).requires_grad_(), draw(4, 24).requires_grad_(), draw(40, 4).requires_grad_()
-        y = _fused_lora().apply(x, draw(40, 24), None, torch.float32, draw(40), down, up, 2.0, 0.0)
+        y = _fused_lora().apply(x, None, draw(40, 24), None, torch.float32, draw(40), down, up, 2.0, 0.0)
         y.square().sum().backward()
         found.append([y.detach(), x.grad, down.grad, up.grad])
     for one, other in zip(*found, strict=True):

@@ -1,5 +1,5 @@
-"""Attention over packed batches by a GPU's kernels, which a CPU also has: exact, and with masks built once for all
-layers."""
+"""Attention over packed batches, by a GPU's kernels, which a CPU also has, and by a CPU's products: exact, with masks
+built once for all layers, and without scores that are kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.training.test_fast_paths import assert_same, gradients, plain
 from tunewright.config.sections import TrainSpec
 from tunewright.models.meter import GpuAttention, Meter
 from tunewright.tasks import LabelTrie
-from tunewright.training.engine import attention
+from tunewright.training.engine import attention, line_attention
 from tunewright.training.engine.fast_paths import TrainingEngine, fit_engine, supervised_loss
 from tunewright.training.engine.packing import pack
 from tunewright.training.loop.answering import likeliest_labels
@@ -91,6 +91,42 @@ def test_gpu_paths_give_the_loss_and_gradients_of_examples_one_by_one(
         loss = supervised_loss(tuned, engine.collate(some))
         loss.backward()
         assert_same((float(loss.detach()), gradients(tuned)), expected)
+
+
+@pytest.mark.parametrize("scores", [2**22, 2**12, 1], ids=["at once", "some lines", "line by line"])
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("model", MODELS)
+def test_products_give_the_loss_and_gradients_of_examples_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, model: str, batch: str, scores: int
+) -> None:
+    monkeypatch.setattr(line_attention, "_AT_ONCE", scores)
+    tuned, some = adapted(MODELS[model]), BATCHES[batch]
+    expected = plain(copy.deepcopy(tuned), some)
+    engine = fit_engine(tuned, some)
+    assert engine.shared_prefix, engine.reasons
+    loss = supervised_loss(tuned, engine.collate(some))
+    loss.backward()
+    assert_same((float(loss.detach()), gradients(tuned)), expected)
+
+
+def test_a_cpu_keeps_no_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer's attention keeps queries, keys, values and masks: a fraction of the scores, which it computes twice."""
+    shared, some = 400, rows(400, *[60] * 16)
+    (group,) = pack(some)["layout"]
+    lines, length = group["index"].shape
+    query, key, value = (torch.randn(1, heads, shared + group["own"], 8).requires_grad_() for heads in (4, 2, 2))
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Any) -> Any:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    monkeypatch.setattr(line_attention, "_AT_ONCE", 2**16)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        seen, _ = attention.packed_attention(None, query, key, value, None, layout=[group])
+    assert sum(kept.values()) < 4 * 4 * lines * length * (shared + length) / 4
+    seen.sum().backward()
+    assert query.grad is not None
 
 
 @pytest.mark.parametrize("model", MODELS)

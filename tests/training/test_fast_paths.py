@@ -204,7 +204,7 @@ def test_dropout_drops_as_often_as_it_says_and_keeps_the_mean(name: str, rate: f
     dtype = getattr(torch, name)
     x, weight = torch.ones(40_000, 5, dtype=dtype, requires_grad=True), torch.zeros(1, 5, dtype=dtype)
     down, up = torch.eye(5)[:1], torch.ones(1, 1)
-    y = _fused_lora().apply(x, weight, None, dtype, None, down, up, 1.0, rate)
+    y = _fused_lora().apply(x, None, weight, None, dtype, None, down, up, 1.0, rate)
     chance = 4 * (rate * (1 - rate) / len(y)) ** 0.5  # four standard deviations of the share of 40,000 draws
     assert float((y == 0).double().mean()) == pytest.approx(rate, abs=chance)
     # 16 bits round what is kept, 1 / (1 - rate), by up to 0.4 %.
@@ -333,7 +333,7 @@ def test_paths_not_asked_for_are_left_out(tiny_model: tuple[str, Path]) -> None:
         assert (engine.shared_prefix, engine.fused_head, bool(engine.fused_layers)) == (
             wanted.shared_prefix,
             wanted.fused_head,
-            wanted.fused_lora,
+            wanted.fused_layers,
         )
         loss = supervised_loss(model, engine.collate(some))
         loss.backward()

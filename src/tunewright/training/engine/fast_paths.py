@@ -16,6 +16,7 @@ from typing import Any
 from tunewright.core.errors import UserError
 from tunewright.inference.runtimes.products import exact
 from tunewright.training.engine.attention import NAME, register_attention
+from tunewright.training.engine.elementwise import fuse_elementwise
 from tunewright.training.engine.head import add_supervision, is_linear
 from tunewright.training.engine.lora import fuse_lora
 from tunewright.training.engine.packing import numbered, pack, pad
@@ -40,7 +41,8 @@ class RequestedPaths:
 
     shared_prefix: bool = True
     fused_head: bool = True
-    fused_lora: bool = True
+    fused_layers: bool = True
+    """LoRA layers, norms and gated activations, each as one operation."""
 
 
 @dataclass
@@ -91,8 +93,9 @@ def fit_engine(model: Any, rows: Sequence[Row], requested: RequestedPaths | None
         register_attention()
         base.set_attn_implementation(NAME)
     engine.shared_prefix = "shared_prefix" not in engine.reasons
-    if requested.fused_lora:
+    if requested.fused_layers:
         engine.fused_layers = fuse_lora(model)
+        fuse_elementwise(base)
     return engine
 
 

@@ -2,9 +2,10 @@
 
     y = x W^T + s (drop(x) A^T) B^T
 
-The forward pass keeps only x, the dropout mask, and drop(x) A^T. The backward pass adds the adapter's part of the
-gradient into the base's product. A 4-bit NF4 base is dequantised once in each direction and never kept. The adapter's
-master weights stay in float32; products are computed in the base's type.
+The forward pass keeps only x, the dropout mask, and drop(x) A^T; of an x = silu(g) u it keeps g and u, and computes it
+anew. The backward pass adds the adapter's part of the gradient into the base's product. A 4-bit NF4 base is dequantised
+once in each direction and never kept. The adapter's master weights stay in float32; products are computed in the base's
+type.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ def fuse_lora(model: Any) -> int:
     layers = [module for module in model.modules() if isinstance(module, LoraLayer) and _is_plain(module)]
     for layer in layers:
         layer.forward = types.MethodType(_forward_of(layer), layer)  # type: ignore[method-assign, unused-ignore]
+        (layer.fused_adapter,) = layer.lora_A  # type: ignore[assignment, unused-ignore]
     return len(layers)
 
 
@@ -47,27 +49,42 @@ def _forward_of(layer: Any) -> Any:
     original = layer.forward
 
     def forward(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.disable_adapters or self.merged or args or kwargs:
+        if args or kwargs or not _is_active(self):
             return original(x, *args, **kwargs)
-        drop = self.lora_dropout[name]
-        rate = drop.p if self.training and hasattr(drop, "p") else 0.0
-        base = self.base_layer
-        # FSDP puts a plain tensor in the weight's place; the layer still has the quantization state.
-        state = getattr(base.weight, "quant_state", None) or getattr(base, "quant_state", None)
-        dtype = base.weight.dtype if state is None else base.compute_dtype or x.dtype
-        return _fused_lora().apply(
-            x,
-            base.weight,
-            state,
-            dtype,
-            base.bias,
-            self.lora_A[name].weight,
-            self.lora_B[name].weight,
-            self.scaling[name],
-            rate,
-        )
+        return _fused(self, name, x)
 
     return forward
+
+
+def _is_active(layer: Any) -> bool:
+    return not layer.disable_adapters and not layer.merged
+
+
+def of_gates(layer: Any, gate: Any, up: Any) -> Any:
+    """A layer's result for x = silu(gate) * up; None if it is no fused layer, or its adapter is off."""
+    name = getattr(layer, "fused_adapter", None)
+    return _fused(layer, name, gate, up) if name and _is_active(layer) else None
+
+
+def _fused(layer: Any, name: str, x: Any, up: Any = None) -> Any:
+    """The fused forward pass for x, or for silu(x) * up."""
+    drop, base = layer.lora_dropout[name], layer.base_layer
+    rate = drop.p if layer.training and hasattr(drop, "p") else 0.0
+    # FSDP puts a plain tensor in the weight's place; the layer still has the quantization state.
+    state = getattr(base.weight, "quant_state", None) or getattr(base, "quant_state", None)
+    dtype = base.weight.dtype if state is None else base.compute_dtype or x.dtype
+    return _fused_lora().apply(
+        x,
+        up,
+        base.weight,
+        state,
+        dtype,
+        base.bias,
+        layer.lora_A[name].weight,
+        layer.lora_B[name].weight,
+        layer.scaling[name],
+        rate,
+    )
 
 
 def _dense(weight: Any, state: Any, dtype: Any) -> Any:
@@ -103,15 +120,23 @@ def _keep(values: Any, kept: Any) -> Any:
     return (values.view(integers) & kept.to(integers)).view(values.dtype)
 
 
+def _input(x: Any, gated: Any) -> Any:
+    from torch.nn.functional import silu
+
+    return x if gated is None else silu(x).mul_(gated)
+
+
 @functools.cache
 def _fused_lora() -> Any:
     import torch
+    from torch.nn.functional import silu
 
     class FusedLora(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
         @staticmethod
         def forward(
             ctx: Any,
             x: Any,
+            gated: Any,
             weight: Any,
             state: Any,
             dtype: Any,
@@ -121,7 +146,7 @@ def _fused_lora() -> Any:
             scale: float,
             rate: float,
         ) -> Any:
-            flat = x.reshape(-1, x.shape[-1]).to(dtype)
+            flat = _input(x, gated).reshape(-1, x.shape[-1]).to(dtype)
             down, up = down.to(dtype), up.to(dtype)
             y = product(flat, _dense(weight, state, dtype).t())
             if bias is not None:
@@ -130,20 +155,21 @@ def _fused_lora() -> Any:
             inner = _keep(flat, kept) @ down.t()
             scale /= 1 - rate
             y.addmm_(inner, up.t(), alpha=scale)
-            ctx.save_for_backward(flat, inner, kept, weight, down, up)
+            ctx.save_for_backward(flat if gated is None else x, gated, inner, kept, weight, down, up)
             ctx.state, ctx.scale, ctx.shape, ctx.type = state, scale, x.shape, x.dtype
             return y.view(*x.shape[:-1], -1)
 
         @staticmethod
         def backward(ctx: Any, upstream: Any) -> tuple[Any, ...]:
-            flat, inner, kept, weight, down, up = ctx.saved_tensors
+            x, gated, inner, kept, weight, down, up = ctx.saved_tensors
+            flat = _input(x, gated).reshape(-1, x.shape[-1]).to(down.dtype)
             grad_y = upstream.reshape(-1, upstream.shape[-1])
             grad_inner = (grad_y @ up).mul_(ctx.scale)
             # float32, because these are sums over all tokens of the batch, and float16 training multiplies gradients by
             # up to 65,536.
             grad_up = float32_product(grad_y.t(), inner).mul_(ctx.scale)
             grad_down = float32_product(grad_inner.t(), _keep(flat, kept))
-            grad_x = None
+            grad_x = grad_gated = None
             if ctx.needs_input_grad[0]:
                 grad_x = product(grad_y, _dense(weight, ctx.state, grad_y.dtype))
                 if kept is None:
@@ -151,6 +177,9 @@ def _fused_lora() -> Any:
                 else:
                     grad_x.add_(_keep(grad_inner @ down, kept))
                 grad_x = grad_x.view(ctx.shape).to(ctx.type)
-            return grad_x, None, None, None, None, grad_down, grad_up, None, None
+                if gated is not None:
+                    grad_gated = silu(x).mul_(grad_x)
+                    grad_x = torch.ops.aten.silu_backward(grad_x.mul_(gated), x)
+            return grad_x, grad_gated, None, None, None, None, grad_down, grad_up, None, None
 
     return FusedLora

@@ -6,12 +6,14 @@ import gc
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from tunewright.config import Spec
 from tunewright.config.sections import LoraSpec, TrainSpec
 from tunewright.core.errors import UserError
 from tunewright.core.processes import process_count, share
+from tunewright.inference.runtimes.prefix import common_prefix
 from tunewright.inference.runtimes.torch_model import compute_type, load_torch_model
 from tunewright.models.device import can_page
 from tunewright.training.engine.fast_paths import (
@@ -25,6 +27,7 @@ from tunewright.training.engine.fast_paths import (
 from tunewright.training.engine.packing import in_packed_order
 from tunewright.training.loop.distributed import own_share, whole_batches
 from tunewright.training.loop.encode import IGNORED, Row
+from tunewright.training.loop.passes import passes_of
 
 if TYPE_CHECKING:
     from trl import SFTConfig
@@ -72,7 +75,7 @@ def build_trainer(
     set_seed(seed)
     trainer = Trainer(
         model=_base_model(spec, folder),
-        args=_arguments(spec, checkpoints, planned_steps(spec, len(rows)), seed),
+        args=_arguments(spec, checkpoints, planned_steps(spec, len(rows)), seed, _passes(spec, rows)),
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=AutoTokenizer.from_pretrained(folder, local_files_only=True),
         data_collator=lambda _: {},
@@ -94,6 +97,17 @@ def build_trainer(
         # Padded batches waste least if their examples have the same length; packed ones have no padding.
         trainer.args.train_sampling_strategy = "group_by_length"
     return trainer
+
+
+def _passes(spec: Spec, rows: Sequence[Row]) -> int:
+    """Passes for this process's share of a batch. A GPU and checkpointed layers take it in one."""
+    import torch
+
+    if torch.cuda.is_available() or spec.train.gradient_checkpointing:
+        return 1
+    ids = [row["input_ids"] for row in rows]
+    shared = common_prefix(min(ids), max(ids))
+    return passes_of(shared, fmean(map(len, ids)) - shared, spec.train.batch_size, share()[1], len(rows))
 
 
 def lora_config(settings: LoraSpec) -> Any:
@@ -215,7 +229,7 @@ def optimizer_name(settings: TrainSpec) -> str:
     return "adamw_torch_fused"
 
 
-def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfig:
+def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int, passes: int) -> SFTConfig:
     import torch
     from trl import SFTConfig
 
@@ -227,9 +241,9 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int) -> SFTConfi
         # learning
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
-        per_device_train_batch_size=settings.batch_size // share()[1],
+        per_device_train_batch_size=settings.batch_size // share()[1] // passes,
         per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps * passes,
         train_sampling_strategy="random",
         learning_rate=settings.lr,
         lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
