@@ -306,3 +306,5 @@ def test_the_packages_of_a_fingerprint_stand_in_import_order() -> None:
         name.strip().removeprefix("tunewright.") for line in reversed(contract["layers"]) for name in line.split("|")
     ]
     assert [name for name in layers if name in PACKAGES] == list(PACKAGES)
+    below = layers[layers.index("config") : layers.index("parity")]
+    assert set(below) - set(PACKAGES) <= {"project", "gateway"}, "each shapes what a step writes"

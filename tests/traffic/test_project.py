@@ -83,6 +83,20 @@ def test_a_job_of_labels_becomes_a_project(captures: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("counted", "expected"), [(60, (100, 2)), (0, (None, None))])
+def test_answers_without_token_counts_do_not_make_todays_api_cheap(
+    tmp_path: Path, counted: int, expected: tuple[int | None, int | None]
+) -> None:
+    traffic = Traffic(tmp_path / "captures")
+    traffic.add(routed, counted)
+    traffic.add(routed, 60, usage=None, usd=None)
+    traffic.close()
+    made(tmp_path / "captures", name_of(tmp_path / "captures", "which-team"))
+    spec = load_spec(tmp_path / "made")
+    assert (spec.api.prompt_tokens, spec.api.completion_tokens) == expected
+
+
+@pytest.mark.slow
 def test_jobs_of_records_and_texts_become_projects(captures: Path) -> None:
     assert "extract, 60 captured requests" in made(captures, name_of(captures, "read-this-order")).stdout
     spec = load_spec(captures.parent / "made")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tunewright.models.catalogue import catalogue
 from tunewright.models.meter import Work
 from tunewright.training.capabilities import require_able
 from tunewright.training.encoders.steps import train_encoder
+from tunewright.training.loop.encode import Row
 from tunewright.training.planning import batches, cpu, plan
 from tunewright.training.planning.division import Division
 from tunewright.training.planning.footprint import Footprint, footprint
@@ -152,6 +154,18 @@ def test_each_process_that_shares_batches_holds_the_model(monkeypatch: pytest.Mo
     assert two.processes == 2
     assert two.peak_gib == pytest.approx(2 * one.peak_gib)
     assert two.hours.middle == pytest.approx(0.75 * one.hours.middle)
+
+
+def test_the_heaviest_pass_is_one_of_the_trainings_own() -> None:
+    """A pass has rows that follow each other, so two long ones may share one."""
+    rows: list[Row] = [
+        {"input_ids": [number, *range(length)], "labels": [-100] * length + [1]}
+        for number, length in enumerate([1000] * 8 + [50] * 8)
+    ]
+    drawn = batches.DrawnBatches("t", rows, rows, 8400.0, 1001, 0, 525.0, 1.0, is_whole=False)
+    assert sum(len(each["input_ids"]) - 1 for each in drawn.heaviest_pass()) == 2000
+    assert len(replace(drawn, is_whole=True).heaviest_pass()) == 16
+    assert len(drawn.heaviest_pass(2)) == 2, "of a pass of four, which are two for each process"
 
 
 def test_mapped_files_are_not_memory_that_a_training_holds(tmp_path: Path) -> None:

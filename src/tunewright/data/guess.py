@@ -66,8 +66,9 @@ class PaidToday:
     """What is measured of the API that does a job today."""
 
     model: str
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    """Of a mean request and its answer; None: nobody counted them."""
     prompt: str
     """Its system prompt; empty where that varies from request to request."""
     requests_per_month: int

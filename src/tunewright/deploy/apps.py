@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.deploy.blueprint import Blueprint, Resource, RunningMachines
 from tunewright.deploy.capacity import container_of
+from tunewright.deploy.held_token import HeldToken
 from tunewright.deploy.images import built, registry_of, tag_of
 from tunewright.deploy.live import marks, take_back
 from tunewright.deploy.live_app import FRESH_LABEL, VERSION, LiveApp, app_cost, traffic_of
@@ -34,6 +36,8 @@ _DRAIN_SECONDS = 60
 _POLL_SECONDS = 2.0
 _STUCK_SECONDS = 20 * 60.0
 _ENDED = ("Succeeded", "Failed", "Canceled")
+_ENTRA = re.compile(r"https?://[^/]+/([^/]+)")
+"""An issuer with a tenant: Entra ID's, in any cloud."""
 
 
 class App:
@@ -64,6 +68,7 @@ class App:
         self._identity, self._service, self._replicas = identity, service, replicas
         self._engine = engine
         self._provider = json.loads(identity.read_text("utf-8"))
+        self._tenant = _tenant_of(self._provider["issuer"], identity)
         self.live, self._made = LiveApp(spec, at), False
         self.name, self.path = self.live.name, self.live.path
         self._suffix = f"v{tag_of(spec, bundle, identity)[:12]}"
@@ -178,11 +183,10 @@ class App:
         app = self.live.get()
         host = str(app["properties"]["configuration"]["ingress"]["fqdn"]) if app else ""
         first, _, domain = host.partition(".")
-        audience, tenant = self._provider["audience"], self._provider["issuer"].split("/")[3]
+        token = HeldToken(self._at.credential, f"{self._provider['audience']}/.default", tenant_id=self._tenant)
 
         def headers() -> dict[str, str]:
-            token = self._at.credential.get_token(f"{audience}/.default", tenant_id=tenant).token
-            return {"Authorization": f"Bearer {token}"}
+            return {"Authorization": f"Bearer {token()}"}
 
         return DeploymentAddress(f"https://{first}---{FRESH_LABEL}.{domain}/v1", headers)
 
@@ -277,6 +281,21 @@ class App:
         """The app's state in Resource Manager."""
         app = self.live.get()
         return str(app["properties"].get("provisioningState")) if app else "Waiting"
+
+
+def _tenant_of(issuer: str, file: Path) -> str:
+    """The tenant of Entra ID whose tokens a provider's file asks for.
+
+    Raises:
+        UserError: it is another provider.
+    """
+    if tenant := _ENTRA.match(issuer):
+        return tenant[1]
+    raise UserError(
+        f"A container app is tried with tokens of Entra ID, and this provider is {issuer}.",
+        where=file,
+        fix="Write the issuer as https://login.microsoftonline.com/TENANT/v2.0; docs/azure.md has an example.",
+    )
 
 
 def _container(image: str, cores: int, memory: str) -> dict[str, Any]:

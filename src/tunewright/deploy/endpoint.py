@@ -19,6 +19,7 @@ from tunewright.core.artifacts import sha256_json
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.deploy.blueprint import Blueprint, Resource, standing
+from tunewright.deploy.held_token import HeldToken
 from tunewright.deploy.images import context, tag_of
 from tunewright.deploy.live import hourly, take_back
 from tunewright.deploy.live_endpoint import STUCK_SECONDS, LiveEndpoint
@@ -115,9 +116,10 @@ class ManagedEndpoint:
         with azure_errors(f"the endpoint {self.name}"):
             scoring = str(self._at.ml.online_endpoints.get(self.name).scoring_uri)
 
+        token = HeldToken(self._at.credential, _SCOPE)
+
         def headers() -> dict[str, str]:
-            token = self._at.credential.get_token(_SCOPE).token
-            return {"Authorization": f"Bearer {token}", "azureml-model-deployment": self.fresh}
+            return {"Authorization": f"Bearer {token()}", "azureml-model-deployment": self.fresh}
 
         return DeploymentAddress(scoring.rpartition("/chat/completions")[0], headers)
 

@@ -171,7 +171,7 @@ class _Client:
                 self.fault = f"{reply.status_code}: {without_secrets(reply.text)[:_MAX_CHARACTERS]}"
                 return None
             return replied(reply.json()["choices"][0]["message"])
-        except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
+        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             self.fault = f"{type(error).__name__}: {without_secrets(str(error))[:_MAX_CHARACTERS]}"
             return None
 
@@ -213,7 +213,10 @@ def _load(ask: _Client, exam: Exam) -> tuple[list[float], int]:
 
     def send(question: TrialQuestion, due: float) -> None:
         nonlocal failed
-        answer = ask(question)
+        try:
+            answer = ask(question)
+        except Exception:  # noqa: BLE001 (whatever it is, this request has no answer)
+            answer = None
         with lock:
             if answer is None:
                 failed += 1

@@ -20,6 +20,7 @@ PACKAGES = (
     "inference",
     "documents",
     "pii",
+    "logs",
     "data",
     "economics",
     "training",

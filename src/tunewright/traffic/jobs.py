@@ -68,6 +68,8 @@ class TrafficJob:
     """Of the requests with a price."""
     unpriced: float
     """Answers without token counts or without a price."""
+    counted: float
+    """Answers with token counts, over which the next three are summed."""
     prompt_tokens: float
     cached_tokens: float
     answer_tokens: float
@@ -212,7 +214,7 @@ class _Tally:
 
     def __init__(self, most: int) -> None:
         self.requests = self._failed = self._usd = self._unpriced = 0.0
-        self._prompt_tokens = self._cached_tokens = self._answer_tokens = 0.0
+        self._counted = self._prompt_tokens = self._cached_tokens = self._answer_tokens = 0.0
         self._kind: str = ""
         self._models: dict[str, float] = defaultdict(float)
         self._sample: Reservoir[tuple[Exchange, Prompt]] = Reservoir(most, random.Random(0))
@@ -226,6 +228,7 @@ class _Tally:
             self._failed += stands_for
             return
         if usage := exchange.usage:
+            self._counted += stands_for
             self._prompt_tokens += stands_for * usage.prompt_tokens
             self._cached_tokens += stands_for * usage.cached_tokens
             self._answer_tokens += stands_for * usage.answer_tokens
@@ -250,6 +253,7 @@ class _Tally:
             failed=self._failed,
             usd=self._usd,
             unpriced=self._unpriced,
+            counted=self._counted,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
             answer_tokens=self._answer_tokens,

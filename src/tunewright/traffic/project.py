@@ -62,11 +62,10 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
     data = folder / "data" / "train.jsonl"
     data.parent.mkdir(parents=True)
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8", "surrogatepass")
-    answered = max(1.0, job.requests - job.failed)
     paid = PaidToday(
         model=next((model for model in job.models if model), "gpt-4o"),
-        prompt_tokens=max(1, round(job.prompt_tokens / answered)),
-        completion_tokens=max(1, round(job.answer_tokens / answered)),
+        prompt_tokens=_each(job.prompt_tokens, job.counted),
+        completion_tokens=_each(job.answer_tokens, job.counted),
         prompt=job.system,
         requests_per_month=max(1, round(job.requests * job.months)),
     )
@@ -74,6 +73,11 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
     (folder / SPEC_FILE).write_text(guess.text, "utf-8")
     write_signature(folder, job.signature)
     return NewProject(folder, job, len(rows), guess)
+
+
+def _each(tokens: float, counted: float) -> int | None:
+    """Mean tokens of an answer that has counts; None: none has."""
+    return max(1, round(tokens / counted)) if counted else None
 
 
 def _rows(job: TrafficJob) -> Iterator[dict[str, Any]]:

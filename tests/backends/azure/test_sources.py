@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from tests.conftest import LABELS, unalike
 from tunewright import api
 from tunewright.api.pipeline import bring_up_to_date
 from tunewright.azure_emulator import AzureEmulator
-from tunewright.backends.azure.sources import needed, sources_of
+from tunewright.backends.azure.sources import BaseModelSource, needed, sources_of
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_manifest
 from tunewright.core.errors import UserError
 from tunewright.data.splits.freezing import freeze
+from tunewright.models.catalogue import catalogue
 from tunewright.pipeline.steps import STEPS
 
 
@@ -124,3 +126,8 @@ def test_a_step_is_given_what_it_reads_and_nothing_else(job: MakeJob) -> None:
     assert given["train"] == ["model"]
     assert given["verdict"] == ["prices"]
     assert given["bundle"] == []
+
+
+def test_every_base_model_has_a_name_that_azure_takes() -> None:
+    assets = [BaseModelSource("model", {}, name, "1").asset("p") for name in (*catalogue(), "Qwen/Qwen2.5-0.5B")]
+    assert [name for name in assets if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,254}", name)] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -23,6 +24,7 @@ from tunewright.pipeline.steps import Step
 
 LAID_OUT = "given"
 """The folder on the node that holds all of them."""
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class BaseModelSource(Source):
     """Identifies its content, such as a commit."""
 
     def asset(self, project: str) -> str:  # noqa: ARG002 (one for all projects)
-        return f"tunewright-base-{self.place.replace('/', '-')}"
+        # Azure takes no other characters, and many models have a dot in their name (rule asset-name).
+        return f"tunewright-base-{_NOT_IN_NAMES.sub('-', self.place)}"
 
     @property
     def sha256(self) -> str:

@@ -147,7 +147,7 @@ def _on_rented_cpu(training: Plan, machine: Machine) -> tuple[Memory, Range]:
     """(memory, hours) of a training in float32 on a machine of the price book without a GPU."""
     assert machine.speed
     batches = training.batches
-    peak, middle = (training.count(rows, "float32", on_cpu=True) for rows in (batches.heaviest, batches.middle))
+    peak, middle = (training.count(rows, "float32", on_cpu=True) for rows in (batches.heaviest_pass(), batches.middle))
     usable = None if machine.memory is None else machine.memory / GIB
     speed, work = machine.speed, middle.work
     dense = work.dequantised / (speed.nf4 / PLAIN_NF4 * DEQUANTISED)

@@ -126,4 +126,5 @@ def draw_encoder_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatche
         prefix=0,
         mean=fmean(lengths),
         learnt=0.0,
+        is_whole=True,
     )

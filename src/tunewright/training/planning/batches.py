@@ -16,7 +16,9 @@ from tunewright.models.resolve import resolve_tokenizer
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, task_of
 from tunewright.training.engine.packing import pack
+from tunewright.training.loop.distributed import dealt
 from tunewright.training.loop.encode import IGNORED, Row, encode_examples
+from tunewright.training.loop.passes import passes_of
 
 _EXAMPLES = 4000
 """Examples that are encoded; batches drawn from more look no different."""
@@ -42,6 +44,20 @@ class DrawnBatches:
     """Mean tokens of an example, answer included."""
     learnt: float
     """Mean learnt tokens of an example: its whole answer, or the tokens that decide."""
+    is_whole: bool
+    """Whether a batch goes through in one pass on a CPU too, whatever its length."""
+
+    def heaviest_pass(self, processes: int = 1) -> list[Row]:
+        """The rows of one process in the heaviest pass of the heaviest batch on a CPU. As in a training, a pass has the
+        rows that follow each other, long or short."""
+        rows, size = self.heaviest, len(self.heaviest)
+        own = self.mean - self.prefix
+        passes = 1 if self.is_whole else passes_of(self.prefix, own, size, processes, size)
+        if passes == processes == 1:
+            return rows
+        cuts = range(0, size, -(-size // passes))
+        shares = [share for start in cuts for share in dealt(rows[start : start + cuts.step], processes) if share]
+        return max(shares, key=lambda share: pack(share)["input_ids"].numel())
 
 
 def draw_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatches:
@@ -70,6 +86,7 @@ def draw_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatches:
         prefix=common_prefix(min(ids), max(ids)),
         mean=fmean(map(len, ids)),
         learnt=fmean(sum(label != IGNORED for label in row["labels"]) for row in rows),
+        is_whole=spec.train.gradient_checkpointing,
     )
 
 

@@ -25,9 +25,7 @@ from tunewright.models.resolve import is_encoder
 from tunewright.models.skeleton import config_of
 from tunewright.tasks import Example
 from tunewright.training.encoders.footprint import counted
-from tunewright.training.loop.distributed import dealt
 from tunewright.training.loop.encode import Row
-from tunewright.training.loop.passes import passes_of
 from tunewright.training.loop.trainer import planned_steps
 from tunewright.training.loop.validation import MOST
 from tunewright.training.planning.batches import DrawnBatches, draw_batches
@@ -212,10 +210,8 @@ def _here(count: Counted, spec: Spec, batches: DrawnBatches, passes: float, divi
         trial: the work of trying fast paths, in steps.
     """
     dtype = compute_type(spec.train.precision)
-    size = spec.train.batch_size
-    parts = passes_of(batches.prefix, batches.mean - batches.prefix, size, divided.processes, size)
-    share, *_ = dealt(batches.heaviest, divided.processes * (1 if spec.train.gradient_checkpointing else parts))
-    peak, middle = (count(rows, dtype, on_cpu=True) for rows in (share, batches.middle))
+    heaviest = batches.heaviest_pass(divided.processes)
+    peak, middle = (count(rows, dtype, on_cpu=True) for rows in (heaviest, batches.middle))
     memory = divided.processes * held(peak)
     speed = cpu_speed(dtype)
     # A step dequantises weights forward and backward; each plain forward pass of the trial does so once.
