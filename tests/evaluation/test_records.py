@@ -180,3 +180,29 @@ def test_a_long_document_is_read_in_windows_and_its_record_is_whole() -> None:
     assert (record["vendor"], record["date"]) == ("Acme Ltd", "2024-03-18")
     assert set(partly.fields) == {"vendor", "date", "total"}
     assert task.canonical(partly.text) == partly.text
+
+
+def test_a_required_field_may_be_null_or_empty_in_one_window_and_in_many() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "vendor": {"type": "string"},
+            "iban": {"type": ["string", "null"]},
+            "items": {"type": "array", "items": {"type": "string"}},
+        },
+        "required": ["vendor", "iban", "items"],
+    }
+    task = ExtractTask("Read the invoice.", schema, window=64)
+    template, tokenizer = ChatTemplate.named("chatml"), TextTokenizer(TOKENIZER)
+    end = end_token(task, template, tokenizer)
+    chunk, whole = (RecordGrammar(TOKENIZER, form, end) for form in (task.constraint.chunk, schema))
+    written = task.canonical('{"vendor":"Acme","iban":null,"items":[]}')
+    for text in ("Acme", "Acme\n" + "".join(f"Article {n}, as agreed\n" for n in range(40))):
+        first, *others = task.chunks(text, lambda text: len(tokenizer.encode_verbatim(text)))
+        said = {first: written} | dict.fromkeys(others, "{}")
+        taught = {
+            tuple(template.encode_prompt(task.prompt(part), tokenizer)): [*tokenizer.encode_verbatim(answer), end]
+            for part, answer in said.items()
+        }
+        reader = RecordReader(Knows(taught), task, template, tokenizer, chunk, whole, max_tokens=200)
+        assert reader.answer(text).text == written

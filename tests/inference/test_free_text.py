@@ -119,3 +119,14 @@ def test_how_sure_a_text_is_does_not_depend_on_its_length() -> None:
     short, long = (generator([], Reciter(text)).answer_prompts([[]]) for text in ("yes", "yes " * 40))
     assert short.confidence == pytest.approx(long.confidence)
     assert TOKENIZER.exists()
+
+
+def test_a_control_token_that_the_model_lacks_is_no_fault() -> None:
+    """Gemma 3's tokenizer has one for pictures, whose number is the size of the text model's vocabulary."""
+    rules = TextRules(TOKENS, END, ())
+    rules.suppress_tokens = np.array([3, 300], np.int64)
+    writer = rules.begin(5)
+    logits = np.zeros(300, np.float32)
+    logits[[3, 7]] = 9, 8
+    writer.choose(logits)
+    assert writer.ids == [7]

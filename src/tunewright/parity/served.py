@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from tunewright.core.errors import UserError
+from tunewright.core.limits import ANSWER_SECONDS
 from tunewright.evaluation.evidence import Record, collect, load_records
 from tunewright.inference.bundle import read_info
 from tunewright.inference.predictors import Answer
@@ -18,7 +19,8 @@ from tunewright.serving.server import running_server
 from tunewright.tasks import Example, Message, Task, task_of
 from tunewright.tasks.base import Unfit
 
-_SECONDS = 60
+_SECONDS = ANSWER_SECONDS + 10
+"""The server itself gives up first, and says so."""
 
 
 class Refused(UserError):
@@ -45,9 +47,15 @@ class ServedModel:
 
         Raises:
             Refused: the server doesn't take the request.
+            UserError: the answer takes longer than the server allows.
         """
         body = {"model": self._model, "messages": [{"role": "user", "content": request}]}
-        response = self._client.post("/v1/chat/completions", json=body)
+        try:
+            response = self._client.post("/v1/chat/completions", json=body)
+        except httpx.TimeoutException:
+            raise _too_slow(request) from None
+        if response.status_code == httpx.codes.GATEWAY_TIMEOUT:
+            raise _too_slow(request)
         if response.status_code == 400 and self._refused:
             return self._refused
         if response.status_code == 400:
@@ -102,6 +110,14 @@ def collect_served(
         return load_records(file)
     with served_model(bundle, refused) as model:
         return collect(name, model, task, splits, answers)
+
+
+def _too_slow(request: str) -> UserError:
+    return UserError(
+        f"The model took more than {ANSWER_SECONDS:.0f} s for one answer, and its server gives up then.",
+        where=beginning(request),
+        fix="Choose a smaller base model, shorter answers (task.max_tokens), or a machine with more cores or a GPU.",
+    )
 
 
 def beginning(request: str) -> str:

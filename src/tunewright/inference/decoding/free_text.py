@@ -67,7 +67,8 @@ class TextWriter:
             logits: those after `ids`, [vocabulary].
         """
         allowed = logits.copy()
-        allowed[self._rules.suppress_tokens] = -np.inf
+        # A tokenizer may have tokens that the model lacks, such as Gemma 3's for pictures.
+        allowed[self._rules.suppress_tokens[self._rules.suppress_tokens < len(allowed)]] = -np.inf
         best = int(allowed.argmax())
         allowed -= allowed[best]
         self.take(best, -float(np.log(np.exp(allowed, out=allowed).sum(dtype=np.float64))))

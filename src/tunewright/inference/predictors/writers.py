@@ -145,7 +145,7 @@ class RecordReader(PromptedModel):
             ]
             writers = batcher.generate(grammar, [prompt for _, prompt in some], self.longest_answer)
             for (number, prompt), writer in zip(some, writers, strict=True):
-                of_chunks.setdefault(number, []).append(self._of_writer(prompt, writer))
+                of_chunks.setdefault(number, []).append(self._of_writer(prompt, writer, grammar))
             if self._whole is self._grammar:
                 break
         return [self._joined(each, of_chunks[number]) for number, each in enumerate(prompts)]
@@ -187,16 +187,18 @@ class RecordReader(PromptedModel):
         return True
 
     def _chunk_answer(self, prompt: Sequence[int], grammar: RecordGrammar) -> Answer:
-        return self._of_writer(prompt, generate(grammar, self._model, prompt, self.longest_answer))
+        return self._of_writer(prompt, generate(grammar, self._model, prompt, self.longest_answer), grammar)
 
-    def _of_writer(self, prompt: Sequence[int], writer: Written) -> Answer:
+    def _of_writer(self, prompt: Sequence[int], writer: Written, grammar: RecordGrammar) -> Answer:
         text, ends = _text_and_ends(self._decode, writer.ids)
         of_fields = _log_confidences(text, ends, writer.log_probabilities)
         fields = {path: math.exp(value) for path, value in of_fields.items()}
         unjudged = sum(value for path, value in of_fields.items() if path in self._unjudged)
         confidence = math.exp(sum(writer.log_probabilities) - unjudged)
+        # A chunk's form requires nothing, so it would leave out required fields that are null or empty.
+        canonical = self._task.canonical if grammar is self._whole else self._task.of_chunk
         return Answer(
-            self._task.of_chunk(text),
+            canonical(text),
             confidence,
             len(prompt),
             len(writer.ids) + 1,
