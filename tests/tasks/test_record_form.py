@@ -244,3 +244,12 @@ def test_fields_that_the_schema_lacks_are_told(record: dict[str, Any], paths: li
     form = RecordForm({"type": "object", "properties": properties})
     answer = json.dumps(record)
     assert list(left_out(answer, form.canonical(answer))) == paths
+
+
+def test_a_multiple_is_one_as_it_is_written() -> None:
+    form = RecordForm({"type": "object", "properties": {"total": {"type": "number", "multipleOf": 0.01}}})
+    for total in ("19.99", "0.07", "4.35", "0", "-12", "1e300"):
+        assert json.loads(form.canonical(f'{{"total": {total}}}')) == {"total": float(total)}
+    for total in ("19.995", "1e-3"):
+        with pytest.raises(Unfit, match=r"is not a multiple of 0\.01"):
+            form.canonical(f'{{"total": {total}}}')

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
+from fractions import Fraction
 from functools import cache, wraps
 from typing import Any
 
@@ -76,6 +78,7 @@ def _class() -> Any:
         "patternProperties": _pattern_properties,
         "additionalProperties": _additional_properties,
         "uniqueItems": _unique_items,
+        "multipleOf": _multiple_of,
         "anyOf": _any_of,
         "oneOf": _one_of,
     }
@@ -105,6 +108,14 @@ def _is_pattern(instance: Any) -> bool:
 def _pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[Any]:
     if isinstance(instance, str) and not is_found(pattern, instance):
         yield _fault(f"{instance!r} does not match {pattern!r}")
+
+
+def _multiple_of(_: Any, factor: float, instance: Any, __: Any) -> Iterator[Any]:
+    """As written: 19.99 is a multiple of 0.01, though no product of the binary numbers nearest to these."""
+    if isinstance(instance, bool) or not isinstance(instance, int | float) or not math.isfinite(instance):
+        return
+    if (Fraction(str(instance)) / Fraction(str(factor))).denominator != 1:
+        yield _fault(f"{instance!r} is not a multiple of {factor!r}")
 
 
 def _pattern_properties(validator: Any, patterns: Mapping[str, Any], instance: Any, _: Any) -> Iterator[Any]:

@@ -116,7 +116,7 @@ def _too_slow(request: str) -> UserError:
     return UserError(
         f"The model took more than {ANSWER_SECONDS:.0f} s for one answer, and its server gives up then.",
         where=beginning(request),
-        fix="Choose a smaller base model, shorter answers (task.max_tokens), or a machine with more cores or a GPU.",
+        fix="Choose a smaller base model, let it write less, or take a machine with more cores or a GPU.",
     )
 
 
