@@ -266,3 +266,23 @@ def test_a_required_field_that_nothing_can_be_read_as_is_left_out_without_confid
     outputs = ["O", "B dmy when", "I dmy when", "B text who", "I text who"]
     answer = RecordTagger(says_who, task, TextTokenizer(bert), outputs, WINDOW).answer("x hello")
     assert (answer.text, answer.confidence, list(answer.fields)) == ('{"who":"x"}', 0.0, ["who"])
+
+
+@pytest.mark.parametrize("text", ["x hello", "x " + "hello " * 200], ids=["one window", "many"])
+def test_a_required_field_may_be_null_where_the_text_has_no_value(bert: Path, text: str) -> None:
+    date = {"anyOf": [{"type": "string", "format": "date"}, {"type": "null"}]}
+    schema = {"type": "object", "properties": {"when": date, "who": {"type": "string"}}, "required": ["when", "who"]}
+    task = ExtractTask("Read.", schema, window=64)
+
+    def says_who(texts: Any) -> list[Any]:
+        found = [np.zeros((len(ids), 5)) for ids in texts]
+        for number, logits in enumerate(found):
+            logits[:, 0] = 30
+            if number == 0:
+                logits[1, 3] = 60
+        return found
+
+    outputs = ["O", "B dmy when", "I dmy when", "B text who", "I text who"]
+    answer = RecordTagger(says_who, task, TextTokenizer(bert), outputs, WINDOW).answer(text)
+    assert json.loads(answer.text) == {"when": None, "who": "x"}
+    assert answer.confidence > 0.99

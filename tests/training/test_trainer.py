@@ -49,7 +49,7 @@ def test_several_processes_share_the_steps(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_constant_rate_is_warmed_up_too(tmp_path: Path) -> None:
     spec = make_spec(train={"schedule": "constant", "warmup_ratio": 0.5, "precision": "float32"})
-    arguments = _arguments(spec, tmp_path, steps=10, seed=0)
+    arguments = _arguments(spec, tmp_path, steps=10, seed=0, passes=1)
     trainer = Trainer(torch.nn.Linear(1, 1), arguments)
     scheduler = trainer.create_scheduler(10, torch.optim.SGD(trainer.model.parameters(), lr=spec.train.lr))
     assert scheduler.get_last_lr() == [0.0]

@@ -71,6 +71,10 @@ class RecordTagger(EncoderPredictor):
         whole = len(readers) == 1
         results = [reader.read(whole=whole) for reader in readers]
         result = results[0] if whole else self._joined(readers, results)
+        for each in self._tags.fields:
+            # Only now: a window without the value must not tell against one that has it.
+            if each.required and each.nullable and not each.among(result.record):
+                each.put(result.record, None)
         try:
             text = self._task.canonical(json.dumps(result.record))
         except Unfit:

@@ -32,7 +32,7 @@ class Field:
     listed: bool
     """Whether it may be a list of values. If it may be both, several values make a list."""
     required: bool
-    """Whether every record has it."""
+    """Whether every record has it, if only as null where it is `nullable`."""
     nullable: bool = False
     choices: tuple[Any, ...] = ()
     """The values of an enum or a boolean, in the schema's order."""
@@ -111,7 +111,7 @@ def _field(form: RecordForm, schema: Any, path: str, *, required: bool) -> Itera
     if choices is not None and (lists or len(choices) == 0):
         raise _refused(path, "it is one of the values that the schema offers, or something else")
     unique = tuple({repr(part): part for part in (*single, *items)}.values())
-    yield Field(path, form, unique, bool(single), bool(lists), required and not nullable, nullable, choices or ())
+    yield Field(path, form, unique, bool(single), bool(lists), required, nullable, choices or ())
 
 
 def _alternatives(form: RecordForm, schema: Any, path: str) -> Iterator[Mapping[str, Any]]:

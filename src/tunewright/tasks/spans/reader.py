@@ -166,9 +166,7 @@ def _put(result: SpanRecord, field: Field, values: Sequence[tuple[float, float, 
         values: (score for the length, log-probability, value) of each, in the order of the text.
     """
     if not values:
-        if field.required and field.nullable:
-            field.put(result.record, None)
-        elif field.required and not field.single:
+        if field.required and not field.nullable and not field.single:
             field.put(result.record, [])
         return
     if field.listed and (len(values) > 1 or not field.single):
