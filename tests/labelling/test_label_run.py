@@ -187,9 +187,9 @@ def test_what_teaches_most_is_asked_first(play: Callable[..., LargeModel], tmp_p
     assert rows_of(spec, "train.jsonl") == first
 
 
-def test_personal_data_are_looked_for_only_where_teachers_are_or_were_asked(
-    play: Callable[..., LargeModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts in which personal data were looked for; none has any."""
     looked: list[str] = []
 
     def look(_: Pseudonymiser, asked: str) -> tuple[str, list[Replacement]]:
@@ -197,6 +197,12 @@ def test_personal_data_are_looked_for_only_where_teachers_are_or_were_asked(
         return asked, []
 
     monkeypatch.setattr(Pseudonymiser, "replaced", look)
+    return looked
+
+
+def test_personal_data_are_looked_for_only_where_teachers_are_or_were_asked(
+    play: Callable[..., LargeModel], tmp_path: Path, looked: list[str]
+) -> None:
     spec = project(tmp_path, {"api": play(1.0).url}, count=300, people=20, rows=50)
     forecast(spec)
     assert not looked
@@ -210,15 +216,8 @@ def test_personal_data_are_looked_for_only_where_teachers_are_or_were_asked(
 
 
 def test_a_spent_budget_ends_the_look_for_personal_data(
-    play: Callable[..., LargeModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    play: Callable[..., LargeModel], tmp_path: Path, looked: list[str]
 ) -> None:
-    looked: list[str] = []
-
-    def look(_: Pseudonymiser, asked: str) -> tuple[str, list[Replacement]]:
-        looked.append(asked)
-        return asked, []
-
-    monkeypatch.setattr(Pseudonymiser, "replaced", look)
     spec = project(tmp_path, {"api": play(1.0).url}, count=300, people=10, budget_usd=0.003)
     assert label(spec).is_spent
     assert 10 <= len(looked) == len((tmp_path / "labels" / "asked.txt").read_text().split()) < 300

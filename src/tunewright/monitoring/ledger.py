@@ -21,7 +21,7 @@ from tunewright.drift.accuracy import Accuracy, accuracy_now
 from tunewright.economics.cost import HOURS_A_MONTH, Service, host_cost
 from tunewright.economics.prices import PriceBook
 from tunewright.economics.upkeep import letters_of, upkeep_of
-from tunewright.evaluation.verdict.comparison import Usage
+from tunewright.evaluation.verdict.comparison import Usage, uncounted
 from tunewright.inference.bundle import read_info
 from tunewright.monitoring.captured import answered, as_numbers, as_reviewed, last_reviews
 from tunewright.monitoring.store import Store
@@ -272,7 +272,7 @@ def _usage(spec: Spec, tally: Tally, verdict: _Verdict | None) -> Usage:
     else:
         requests = tally.answered or 1.0
         own = Usage(tally.prompt_tokens / requests, tally.answer_tokens / requests)
-    return Usage(spec.api.prompt_tokens or own.prompt_tokens, spec.api.completion_tokens or own.answer_tokens)
+    return uncounted(spec.api, own)
 
 
 def _sum(name: str, days: list[_Day]) -> LedgerEntry:

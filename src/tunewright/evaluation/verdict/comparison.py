@@ -286,7 +286,7 @@ def _apis(
 
     candidates = {}
     for name, settings in spec.candidate_apis.items():
-        tokens = counted.get(name) or _uncounted(settings, usage)
+        tokens = counted.get(name) or uncounted(settings, usage)
         price = prices.api(settings.model)
         span = lifetime(settings.model, price, settings.url, day, months)
         answered = evidence.get(evidence_key(spec, name), ())
@@ -322,7 +322,7 @@ def _apis(
     return candidates
 
 
-def _uncounted(settings: ApiSpec, usage: Usage) -> Usage:
+def uncounted(settings: ApiSpec, usage: Usage) -> Usage:
     """The tokens of an API that did not count them: the spec's figures, else those of the API paid for today.
 
     A prompt with a length of its own is another prompt, and nobody knows how much of it a cache would hold: many caches

@@ -175,6 +175,24 @@ def of_file(job: JobSpec) -> Setting:
     return Setting(job.mode, job.share, job.audit)
 
 
+def _change(job: str, setting: Setting, by: str, why: str, file: str) -> ModeChange:
+    """A change now.
+
+    Args:
+        file: `_key` of what the file says.
+    """
+    return ModeChange(
+        time=datetime.now(UTC),
+        job=job,
+        mode=setting.mode,
+        share=setting.share,
+        audit=setting.audit,
+        by=by,
+        why=why,
+        file=file,
+    )
+
+
 def storable(text: str) -> str:
     """A model's name or a version as both databases take it. A client may name anything: half a character, a NUL, or
     a whole book."""
@@ -210,18 +228,7 @@ class GatewayStore:
     def change(self, job: str, setting: Setting, file: Setting, by: str, why: str) -> None:
         """Set how a job is answered. Running gateways follow within seconds."""
         with self._session() as session:
-            session.add(
-                ModeChange(
-                    time=datetime.now(UTC),
-                    job=job,
-                    mode=setting.mode,
-                    share=setting.share,
-                    audit=setting.audit,
-                    by=by,
-                    why=why,
-                    file=_key(file),
-                )
-            )
+            session.add(_change(job, setting, by, why, _key(file)))
 
     def take_back(self, job: str, why: str) -> None:
         """Let the API answer a job again, unless somebody has already changed that its own model is asked first."""
@@ -231,18 +238,7 @@ class GatewayStore:
             if last is None or last.mode not in OWN_FIRST:
                 return
             # With the file of the last change: the one that this gateway has read may be older.
-            session.add(
-                ModeChange(
-                    time=datetime.now(UTC),
-                    job=job,
-                    mode="shadow",
-                    share=1.0,
-                    audit=last.audit,
-                    by=THE_GATEWAY,
-                    why=why,
-                    file=last.file,
-                )
-            )
+            session.add(_change(job, Setting("shadow", 1.0, last.audit), THE_GATEWAY, why, last.file))
 
     def read_file(self, jobs: Mapping[str, JobSpec]) -> None:
         """Set what a file says that was just read, of each job of which it says something new.

@@ -12,3 +12,8 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
         if left[position] != right[position]:
             return position
     return limit
+
+
+def prefix_of_all(sequences: Sequence[list[int]]) -> int:
+    """How many tokens all of them begin with, by `common_prefix`: the first and the last in order differ soonest."""
+    return common_prefix(min(sequences), max(sequences))

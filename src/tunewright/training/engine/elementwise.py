@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from tunewright.training.engine.lora import of_gates
+from tunewright.training.engine.lora import is_fused, of_gates
 
 _EPSILON = 0.1
 """Of the norms that are tried: so large that it counts."""
@@ -94,7 +94,7 @@ def _norm_forward(self: Any, x: Any, original: Callable[[Any], Any]) -> Any:
 
 
 def _gated_forward(self: Any, x: Any, original: Callable[[Any], Any]) -> Any:
-    return original(x) if (y := of_gates(self.down_proj, self.gate_proj(x), self.up_proj(x))) is None else y
+    return of_gates(self.down_proj, self.gate_proj(x), self.up_proj(x)) if is_fused(self.down_proj) else original(x)
 
 
 @functools.cache

@@ -94,9 +94,19 @@ def fit_engine(model: Any, rows: Sequence[Row], requested: RequestedPaths | None
         base.set_attn_implementation(NAME)
     engine.shared_prefix = "shared_prefix" not in engine.reasons
     if requested.fused_layers:
-        engine.fused_layers = fuse_lora(model)
-        fuse_elementwise(base)
+        engine.fused_layers = fuse_layers(model)
     return engine
+
+
+def fuse_layers(model: Any) -> int:
+    """Give a model's LoRA layers, norms and gated activations their fused forward passes.
+
+    Returns:
+        The number of LoRA layers that were changed.
+    """
+    count = fuse_lora(model)
+    fuse_elementwise(base_of(model))
+    return count
 
 
 def base_of(model: Any) -> Any:

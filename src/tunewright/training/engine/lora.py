@@ -60,10 +60,14 @@ def _is_active(layer: Any) -> bool:
     return not layer.disable_adapters and not layer.merged
 
 
+def is_fused(layer: Any) -> bool:
+    """Whether a layer has the fused forward pass, and its adapter is on."""
+    return hasattr(layer, "fused_adapter") and _is_active(layer)
+
+
 def of_gates(layer: Any, gate: Any, up: Any) -> Any:
-    """A layer's result for x = silu(gate) * up; None if it is no fused layer, or its adapter is off."""
-    name = getattr(layer, "fused_adapter", None)
-    return _fused(layer, name, gate, up) if name and _is_active(layer) else None
+    """A fused layer's result for x = silu(gate) * up."""
+    return _fused(layer, layer.fused_adapter, gate, up)
 
 
 def _fused(layer: Any, name: str, x: Any, up: Any = None) -> Any:

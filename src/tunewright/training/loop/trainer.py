@@ -13,7 +13,7 @@ from tunewright.config import Spec
 from tunewright.config.sections import LoraSpec, TrainSpec
 from tunewright.core.errors import UserError
 from tunewright.core.processes import process_count, share
-from tunewright.inference.runtimes.prefix import common_prefix
+from tunewright.inference.runtimes.prefix import prefix_of_all
 from tunewright.inference.runtimes.torch_model import compute_type, load_torch_model
 from tunewright.models.device import can_page
 from tunewright.training.engine.fast_paths import (
@@ -106,7 +106,7 @@ def _passes(spec: Spec, rows: Sequence[Row]) -> int:
     if torch.cuda.is_available() or spec.train.gradient_checkpointing:
         return 1
     ids = [row["input_ids"] for row in rows]
-    shared = common_prefix(min(ids), max(ids))
+    shared = prefix_of_all(ids)
     return passes_of(shared, fmean(map(len, ids)) - shared, spec.train.batch_size, share()[1], len(rows))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tunewright.config.sections import TrainSpec
 from tunewright.core.processes import share
-from tunewright.inference.runtimes.prefix import common_prefix
+from tunewright.inference.runtimes.prefix import prefix_of_all
 from tunewright.tasks import Example, Task
 from tunewright.training.engine.fast_paths import TrainingEngine, evaluating
 from tunewright.training.loop.answering import Answering
@@ -158,7 +158,7 @@ def _fitting(prompts: Sequence[list[int]]) -> int:
 
     if torch.cuda.is_available() or not prompts:
         return _AT_ONCE
-    longest = max(map(len, prompts)) - common_prefix(min(prompts), max(prompts))
+    longest = max(map(len, prompts)) - prefix_of_all(prompts)
     return max(1, _TOKENS // max(1, longest))
 
 

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
-from tunewright.inference.runtimes.prefix import common_prefix
+from tunewright.inference.runtimes.prefix import prefix_of_all
 from tunewright.models.catalogue import catalogue
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import resolve_tokenizer
@@ -83,7 +83,7 @@ def draw_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatches:
         middle=drawn[weighed[len(weighed) // 2][1]],
         tokens=sum(tokens for tokens, _ in weighed) / len(weighed),
         longest=max(len(row["input_ids"]) for row in rows),
-        prefix=common_prefix(min(ids), max(ids)),
+        prefix=prefix_of_all(ids),
         mean=fmean(map(len, ids)),
         learnt=fmean(sum(label != IGNORED for label in row["labels"]) for row in rows),
         is_whole=spec.train.gradient_checkpointing,

@@ -16,10 +16,8 @@ from tunewright.config.sections import TrainSpec
 from tunewright.models.meter import Filtered, GpuAttention, Meter, Work
 from tunewright.models.skeleton import MetaWeights, PretendedCpu, skeleton, tensors_of
 from tunewright.training.engine.attention import NAME, register_attention
-from tunewright.training.engine.elementwise import fuse_elementwise
-from tunewright.training.engine.fast_paths import supervised_loss
+from tunewright.training.engine.fast_paths import fuse_layers, supervised_loss
 from tunewright.training.engine.head import add_supervision, is_linear
-from tunewright.training.engine.lora import fuse_lora
 from tunewright.training.engine.packing import pack
 from tunewright.training.loop.encode import IGNORED, Row
 from tunewright.training.loop.trainer import hold_adapter_in_float32, lora_config
@@ -92,8 +90,7 @@ def adapted_skeleton(config: Any, settings: TrainSpec, dtype: str, again: Any = 
     base.fused_head = is_linear(base.get_output_embeddings())
     register_attention()
     base.set_attn_implementation(NAME)
-    fuse_lora(model)
-    fuse_elementwise(base)
+    fuse_layers(model)
     if settings.gradient_checkpointing:
         model.enable_input_require_grads()
         contexts = {} if again is None else {"context_fn": lambda: (nullcontext(), again)}
