@@ -15,6 +15,7 @@ checksum/identity: {{ toJson . | sha256sum }}
 {{- end }}
 {{- end }}
 
+{{/* Of a track, with its `cores` beside the values. */}}
 {{- define "tunewright.server.command" -}}
 {{- $gpu := eq .Values.engine "vllm" -}}
 # Appended to the image's own: tunewright serve /bundle --engine … --host 0.0.0.0
@@ -22,7 +23,7 @@ args:
   - --timeout={{ int .Values.server.timeoutSeconds }}
   - --limit-concurrency={{ int .Values.server.limitConcurrency }}
   {{- if not $gpu }}
-  - --threads={{ int .Values.cpu.cores }}
+  - --threads={{ .cores }}
   {{- end }}
   {{- if .Values.auth.keysSecret }}
   - --keys=/etc/tunewright/keys/keys.json

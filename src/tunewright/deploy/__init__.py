@@ -54,6 +54,11 @@ class DeployTarget(Protocol):
         """Make the new version beside the one that serves, marked as on trial. It gets no traffic yet."""
         ...
 
+    def resize(self) -> None:
+        """Give this version, which serves already or is the canary, the machines that it would be made with now. They
+        are no part of its name, unless Azure makes another version of other machines."""
+        ...
+
     def try_out(self, exam: Exam) -> DeploymentTrial:
         """Send the exam to the new version alone."""
         ...
@@ -127,7 +132,7 @@ def target_of(
 
 
 def is_standing(target: DeployTarget, state: State) -> bool:
-    """Whether a version serves already or is the canary, so that deploying it would make nothing."""
+    """Whether a version serves already or is the canary, so that deploying it would make no other one."""
     return bool(state.shares.get(target.fresh)) or (state.fresh == target.fresh and state.is_canary)
 
 
@@ -143,8 +148,8 @@ class Released:
 
 
 def release(spec: Spec, target: DeployTarget, exam: Exam, canary: int | None, mirror: int | None = None) -> Released:
-    """Make the new version, try it, and give it the traffic if it passes the gates. A version that serves already is
-    only tried.
+    """Make the new version, try it, and give it the traffic if it passes the gates. A version that serves already gets
+    the machines that it needs now, and is tried again.
 
     Args:
         canary: the share that it gets for now; None for all of it. The first version shares with none, and gets all.
@@ -195,8 +200,10 @@ def release(spec: Spec, target: DeployTarget, exam: Exam, canary: int | None, mi
 
 
 def _try_again(spec: Spec, target: DeployTarget, exam: Exam, state: State) -> Released:
-    """Try the version that serves already. It goes on serving, whatever the result is."""
-    say(f"  azure: this version serves already as {target.name}; trying it as it is")
+    """Try the version that serves already, with the machines that it needs now. It goes on serving, whatever the result
+    is."""
+    say(f"  azure: this version serves already as {target.name}; trying it again")
+    target.resize()
     result = target.try_out(exam)
     say(f"  trial: {result.sentence}")
     if failed := failures(result, spec):

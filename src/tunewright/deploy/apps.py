@@ -16,6 +16,7 @@ from tunewright.backends.azure.connection import Connection
 from tunewright.backends.azure.refusals import azure_errors
 from tunewright.backends.azure.waiting import Wait
 from tunewright.config import Spec
+from tunewright.core.artifacts import sha256_json
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.deploy.blueprint import Blueprint, Resource, RunningMachines
@@ -71,9 +72,10 @@ class App:
         self._tenant = _tenant_of(self._provider["issuer"], identity)
         self.live, self._made = LiveApp(spec, at), False
         self.name, self.path = self.live.name, self.live.path
-        self._suffix = f"v{tag_of(spec, bundle, identity)[:12]}"
+        size = [self._machine.cores, self._memory, replicas]
+        self._suffix = f"v{sha256_json([tag_of(spec, bundle, identity), size])[:12]}"
         self.fresh = f"{self.name}--{self._suffix}"
-        """The revision of this version."""
+        """The revision of this version. Its size is part of the name, because no revision can be changed."""
         self._is_new = False
         """Whether this process made the revision, so that nobody else calls it yet."""
         self._environments = f"{self.live.providers}/Microsoft.App/managedEnvironments"
@@ -132,6 +134,9 @@ class App:
             self._at.ask("PUT", self.path, VERSION, body, costs=self.cost)
         self._wait_until_ready()
         self._is_new = True
+
+    def resize(self) -> None:
+        """See `DeployTarget`. A revision of this name has this size."""
 
     def try_out(self, exam: Exam) -> DeploymentTrial:
         """See `DeployTarget`. It also measures the start of a new revision after it has scaled to zero."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tunewright.backends.azure.backend import TAG
 from tunewright.backends.azure.connection import Connection
@@ -35,6 +37,10 @@ class Thing:
     cost: str
     """What it costs, or may cost, in words."""
     remove: Callable[[], object] = field(repr=False, compare=False)
+
+
+class StillUsed(UserError):
+    """Something of this project is used by another one, so it stays."""
 
 
 class Unseen(UserError):
@@ -80,7 +86,8 @@ def things(spec: Spec, at: Connection) -> list[Thing]:
 
 
 def take_down(found: Sequence[Thing], unseen: Unseen | None = None) -> None:
-    """Remove things one after the other. If one can't be removed, the others still are.
+    """Remove things one after the other. If one can't be removed, the others still are. What another project uses
+    stays.
 
     Args:
         unseen: the error if Azure did not list everything.
@@ -93,6 +100,9 @@ def take_down(found: Sequence[Thing], unseen: Unseen | None = None) -> None:
         try:
             with azure_errors(f"{thing.kind} {thing.name}"):
                 thing.remove()
+        except StillUsed as used:
+            say(f"  azure: {thing.kind} {thing.name} stays. {used}")
+            continue
         except UserError as error:
             left.append(f"{thing.kind} {thing.name} ({error.why or error.what})")
             continue
@@ -191,6 +201,39 @@ def _computes(spec: Spec, at: Connection) -> Iterator[Thing]:
         cost = "costs money until it is stopped" if is_instance else "no machine while it is idle"
 
         def remove(name: str = each.name) -> None:
+            # Clusters are named by their machines, so any project of the workspace runs jobs on one that exists.
+            if users := _others_on(name, spec, at):
+                raise StillUsed(f"It is used by {', '.join(users)}.")
             wait_for(at.ml.compute.begin_delete(name), f"{name} to be deleted", _LONGEST)
 
         yield Thing("compute instance" if is_instance else "cluster", each.name, cost, remove)
+
+
+def _others_on(compute: str, spec: Spec, at: Connection) -> list[str]:
+    """The jobs and schedules of others than this project that need a compute, for people. A scheduled job makes no
+    cluster, so it would fail without this one."""
+    with azure_errors("the jobs"):
+        jobs = [each for each in at.ml.jobs.list() if each is not None and each.status not in OVER]
+    with azure_errors("the schedules"):
+        schedules = [each for each in at.ml.schedules.list() if each.is_enabled]
+    found = [("job", each, each) for each in jobs]
+    found += [("schedule", each, getattr(each, "create_job", None)) for each in schedules]
+    return [
+        f"the {kind} {each.name} of {_owner(each.tags)}"
+        for kind, each, job in found
+        if compute in computes_of(job) and not _is_ours(spec, each.tags)
+    ]
+
+
+def _owner(tags: dict[str, str] | None) -> str:
+    """The project that made something, by its tags, for people."""
+    project = (tags or {}).get(TAG)
+    return f"the project {project}" if project else "somebody else"
+
+
+def computes_of(job: Any) -> set[str]:
+    """The names of the computes that a job, as the SDK reads it, runs on: its own, and those of a pipeline's parts."""
+    parts = getattr(job, "jobs", None) or {}
+    addresses = [getattr(each, "compute", None) for each in (job, *parts.values())]
+    addresses.append(getattr(getattr(job, "settings", None), "default_compute", None))
+    return {re.split("[/:]", str(each))[-1] for each in addresses if each}

@@ -62,7 +62,8 @@ class ManagedEndpoint:
         self.name, self._made = self.live.name, False
         self._image = tag_of(spec, None)
         self.fresh = f"v{sha256_json([model.content, self._image, spec.traffic.machine])[:12]}"
-        """The name of the deployment: a hash of the model, the code that serves it, and the machine."""
+        """The name of the deployment: a hash of the model, the code that serves it, and the machine. The number of
+        machines is no part of it: Azure changes that while a deployment serves, without quota for both numbers."""
 
     def blueprint(self) -> Blueprint:
         machine = machines.price_of(self._spec.traffic.machine, self._spec)
@@ -100,6 +101,17 @@ class ManagedEndpoint:
         """
         self._made = self.live.state() is None
         self.live.begin(self.fresh)
+        self._put()
+
+    def resize(self) -> None:
+        """See `DeployTarget`. A deployment takes another number of machines while it serves."""
+        with azure_errors(f"the deployment {self.fresh}"):
+            known = self._at.ml.online_deployments.get(self.fresh, self.name)
+        if known.instance_count != self._instances or str(known.provisioning_state).lower() == "failed":
+            self._put()
+
+    def _put(self) -> None:
+        """Make the deployment, or change it to what it would be made as, and wait until it is ready."""
         deployment = self._deployment(self._environment())
         say(f"  azure: deployment {self.fresh}: {self.cost}")
         self.live.costs[self.fresh] = self.cost

@@ -21,6 +21,8 @@ from tunewright.deploy.trial import DeploymentTrial, Exam, NoAnswer, report
 _RELEASE_SECONDS = 1500
 NONE = {"image": "", "replicas": 0}
 """A track without pods."""
+_PROMOTED = "promotedReplicas"
+"""The canary's value that says how many pods it gets when it is promoted: until then they follow its share."""
 _REPOSITORY = re.compile(r"/tunewright/([^:@/]+)[:@]")
 _MODULE = "tunewright.deploy.trial"
 
@@ -79,9 +81,9 @@ class LiveRelease:
         """See `Live`. First the canary gets as many pods as it will need, then the traffic, then the stable track
         becomes the new version. At every point the values say how to go on."""
         values = self._fresh()
-        pods = (values["stable"] if values["traffic"] == "all" else values["canary"])["replicas"]
+        pods = _promoted_pods(values)
         canary = values["canary"] | {"replicas": max(pods, values["canary"]["replicas"])}
-        stable = canary | {"replicas": pods}
+        stable = {key: value for key, value in canary.items() if key != _PROMOTED} | {"replicas": pods}
         if canary != values["canary"]:
             self.install(values | {"canary": canary})
         self.install(values | {"canary": canary, "traffic": "canary"})
@@ -148,7 +150,7 @@ class Release:
         size = self._spec.traffic.machine
         machine = machines.price_of(size, self._spec)
         image = f"{registry_of(self._at).rpartition('/')[2]}.azurecr.io/tunewright/{self._spec.name}:…"
-        values = self._with({"image": image, "replicas": self._replicas}, NONE, "all")
+        values = self._values(image)
         pods = f"{self._replicas} pod{'s' if self._replicas > 1 else ''}"
         return Blueprint(
             self.target,
@@ -169,7 +171,8 @@ class Release:
         return pods_cost(self._replicas, self._spec)
 
     def create(self) -> None:
-        """See `DeployTarget`. It makes the canary track without traffic; the first version gets the stable track.
+        """See `DeployTarget`. It makes the canary track without traffic; the first version gets the stable track. All
+        other values stay, because the serving pods have them too.
 
         Raises:
             UserError: the release serves with another engine, the cluster refuses, or pods are not ready in time.
@@ -183,9 +186,28 @@ class Release:
         image = built(self._at, self._spec, self._bundle, f"{self._engine}-bundle")
         values = self.live.values()
         self._made = values is None
-        track = {"image": image, "replicas": self._replicas}
         say(f"  azure: Helm release {self.name} in {self.live.cluster.name}, version {self.fresh}")
-        self.live.install(self._with(values["stable"], track, "stable") if values else self._with(track, NONE, "all"))
+        if values is None:
+            self.live.install(self._values(image))
+        else:
+            canary = self._track(image) | {_PROMOTED: self._replicas}
+            self.live.install(values | {"canary": canary, "traffic": "stable"})
+
+    def resize(self) -> None:
+        """See `DeployTarget`. Helm is asked even if the values say so already: an upgrade whose pods did not get ready
+        has left its values."""
+        values = self.live.values()
+        assert values, "only a version that exists is resized"
+        stable, canary = values["stable"], values["canary"]
+        if _tag(canary) == self.fresh:
+            share = {"replicas": canary["replicas"], _PROMOTED: self._replicas}
+            canary = self._track(canary["image"]) | share
+        else:
+            # Another version's canary keeps its share of the traffic, which follows the pods.
+            pods = round(canary["replicas"] * self._replicas / stable["replicas"])
+            canary = canary | {"replicas": max(pods, 1) if canary["replicas"] else 0}
+            stable = self._track(stable["image"])
+        self.live.install(values | {"stable": stable, "canary": canary})
 
     def try_out(self, exam: Exam) -> DeploymentTrial:
         """See `DeployTarget`. The trial runs inside a pod, so that no port has to be opened.
@@ -232,22 +254,24 @@ class Release:
         """See `DeployTarget`."""
         take_back(self.live, self.fresh, self._made)
 
-    def _with(self, stable: dict[str, Any], canary: dict[str, Any], traffic: str) -> dict[str, Any]:
-        machine = machines.price_of(self._spec.traffic.machine, self._spec)
-        # AKS keeps a part of each node for itself.
-        cores = max(1, machine.cores - 1)
-        machine_of = (
-            {"gpu": {"cores": cores}} if self._engine == "vllm" else {"cpu": {"cores": cores, "memory": self._memory}}
-        )
+    def _values(self, image: str) -> dict[str, Any]:
+        """The values of a new release, which serves this version alone."""
         return {
             "engine": self._engine,
-            "stable": stable,
-            "canary": canary,
-            "traffic": traffic,
-            **machine_of,
+            "stable": self._track(image),
+            "canary": NONE,
+            "traffic": "all",
             "autoscaling": {"by": "none"},
             "networkPolicy": {"namespaces": [self.name]},
         }
+
+    def _track(self, image: str) -> dict[str, Any]:
+        """The track of this version. It has its own cores and memory: those of the whole release are the other
+        version's too, whose pods would restart with what this bundle needs."""
+        machine = machines.price_of(self._spec.traffic.machine, self._spec)
+        # AKS keeps a part of each node for itself.
+        track = {"image": image, "replicas": self._replicas, "cores": max(1, machine.cores - 1)}
+        return track if self._engine == "vllm" else track | {"memory": self._memory}
 
 
 def owner_of(values: dict[str, Any], spec: Spec) -> str | None:
@@ -261,6 +285,13 @@ def owner_of(values: dict[str, Any], spec: Spec) -> str | None:
 def pods_cost(count: int, spec: Spec) -> str:
     """What pods cost, in words."""
     return f"{hourly(count, spec.traffic.machine, spec)}, if each pod takes a machine"
+
+
+def _promoted_pods(values: dict[str, Any]) -> int:
+    """How many pods the canary of a release gets when it is promoted. A canary that an earlier version of this package
+    made does not say so: it gets as many as the track that has the traffic."""
+    serving = values["stable"] if values["traffic"] == "all" else values["canary"]
+    return int(values["canary"].get(_PROMOTED) or serving["replicas"])
 
 
 def _tag(track: dict[str, Any]) -> str:

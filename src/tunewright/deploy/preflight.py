@@ -78,8 +78,8 @@ def preflight(
 
 def endpoint_checks(spec: Spec, at: Connection, outputs: Outputs) -> list[Check]:
     """What a managed endpoint needs of the region, before the model is registered: its machine, the quota, and the
-    price that the verdict counted with. There are no checks if this version exists already, because nothing is made
-    then.
+    price that the verdict counted with. There are no checks if this version exists already: no other one is made,
+    and if Azure refuses it more machines, it serves on with those that it has.
 
     Raises:
         UserError: an endpoint can't serve this bundle, or Azure refuses.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,13 @@ def cluster(azure: AzureEmulator, name: str, project: str) -> str:
             "properties": {"computeType": "AmlCompute", "provisioningState": "Succeeded", "properties": machines},
         },
     )
+    return path
+
+
+def work(azure: AzureEmulator, kind: str, name: str, project: str, **properties: Any) -> str:
+    """Put a job or a schedule that belongs to a project. Returns its path."""
+    path = f"{azure.cloud.workspace}/{kind}/{name}"
+    azure.cloud.put(path, {"properties": properties | {"tags": {"tunewright": project}}})
     return path
 
 
@@ -81,6 +89,42 @@ def test_a_provider_that_is_not_registered_has_nothing(azure: AzureEmulator, job
         fails(azure, f"GET .*/{provider}$", 409, "MissingSubscriptionRegistration", said)
     assert [each.kind for each in api.standing(spec)] == ["cluster"]
     azure.cloud.remove(made)
+
+
+def test_a_cluster_that_another_project_uses_stays(
+    azure: AzureEmulator, job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Clusters are named by their machines, so the projects of a workspace share them."""
+    spec, end = job(), "".join(filter(str.isalnum, job().name))[-18:]
+    own, alone, parted, planned = (cluster(azure, f"c{n}-{end}", spec.name) for n in range(4))
+    command = {"jobType": "Command", "command": "true", "environmentId": "azureml:env:1"}
+    part = {"type": "command", "componentId": "azureml:train:1", "computeId": parted}
+    others = [
+        work(azure, "jobs", f"j1-{end}", "theirs", **command, computeId=alone, status="Running"),
+        work(azure, "jobs", f"j2-{end}", "theirs", jobType="Pipeline", jobs={"train": part}, status="Queued"),
+        work(
+            azure,
+            "schedules",
+            f"s-{end}",
+            "theirs",
+            isEnabled=True,
+            trigger={"triggerType": "Cron", "expression": "0 0 * * *"},
+            action={"actionType": "CreateJob", "jobDefinition": command | {"computeId": planned}},
+        ),
+        work(azure, "jobs", f"j3-{end}", "theirs", **command, computeId=own, status="Completed"),
+    ]
+    try:
+        take_down(api.standing(spec))
+        said = capsys.readouterr().err
+        for compute, user in ((alone, f"job j1-{end}"), (parted, f"job j2-{end}"), (planned, f"schedule s-{end}")):
+            assert azure.cloud.get(compute)
+            assert f"{compute.rpartition('/')[2]} stays. It is used by the {user} of the project theirs." in said
+        assert azure.cloud.get(own) is None
+    finally:
+        for path in others:
+            azure.cloud.remove(path)
+    take_down(api.standing(spec))
+    assert [azure.cloud.get(path) for path in (alone, parted, planned)] == [None] * 3
 
 
 def test_the_command_takes_the_rest_away_and_fails(azure: AzureEmulator, emulation: Emulation, job: MakeJob) -> None:

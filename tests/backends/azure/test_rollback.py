@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.backends.azure.conftest import MakeJob, fails
+from tests.backends.azure.conftest import MakeJob, fails, puts
 from tests.backends.azure.deploying import EXAM, GOOD, SERVING, SLOW, Deploying
 from tunewright import api
 from tunewright.azure_emulator import AzureEmulator
@@ -412,6 +412,25 @@ def test_a_release_has_one_engine(project: Deploying) -> None:
     told = refused(lambda: release(project.spec, other, EXAM, 10))
     assert "serves with onnxruntime, and this bundle needs openvino" in told
     assert project.state("aks").shares == {old.fresh: 100}
+
+
+def test_the_same_version_gets_another_number_of_machines(project: Deploying, azure: AzureEmulator) -> None:
+    old = project.release("aml")
+    path = f"{azure.cloud.workspace}/onlineEndpoints/{old.name}/deployments/{old.fresh}"
+
+    def machines() -> int:
+        found = azure.cloud.get(path)
+        assert found
+        return int(found["sku"]["capacity"])
+
+    more: Any = project.target("aml")
+    more._instances = 3
+    assert machines() == 2
+    for made in (1, 0):  # the second time there is nothing to change
+        since = len(azure.cloud.calls)
+        assert release(project.spec, more, EXAM, None).percent == 100
+        assert (machines(), len(puts(azure, "/deployments/", since))) == (3, made)
+    assert project.state("aml").shares == {old.fresh: 100}
 
 
 def test_a_compute_instance_of_another_project_stays(azure: AzureEmulator, job: MakeJob) -> None:  # noqa: ARG001
