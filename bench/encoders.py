@@ -44,7 +44,7 @@ from tunewright.inference.runtimes.beside import Beside
 from tunewright.models.resolve import resolve_encoder
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.serving.batch import answer_file
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 from tunewright.tasks import Example, task_of
 from tunewright.training.encoders.beside import weight_beside
 from tunewright.training.encoders.settings import for_encoder

@@ -30,7 +30,7 @@ from tunewright.exporters.bundle import write_bundle
 from tunewright.exporters.openvino import build_openvino
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
 from tunewright.models.resolve import resolve
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 
 HOME = RUNS / "generate"
 CLIENTS = 16

@@ -20,7 +20,7 @@ import httpx
 from tunewright.core.artifacts import read_jsonl
 from tunewright.evaluation.statistics.intervals import wilson
 from tunewright.inference.bundle import load_bundle
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 from tunewright.tasks.measures import is_in, leaves
 
 ROOT = Path(__file__).parents[1]

@@ -49,7 +49,7 @@ from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
 from tunewright.inference.runtimes.torch_model import load_torch_model
 from tunewright.models.resolve import resolve
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 from tunewright.training.diagnosis.history import longest_answer
 
 NAME = "banking77"

@@ -18,7 +18,7 @@ from pathlib import Path
 from tunewright.core.artifacts import link_file
 from tunewright.core.threads import cores
 from tunewright.inference.checksums import CHECKSUMS, is_beside_weights, read_checksums, seal, sums
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 
 _TRIES = 5
 

@@ -282,7 +282,7 @@ def latest(done: tuple[Path, dict[str, Any]]) -> Path:
 @pytest.fixture(scope="module")
 def server(latest: Path) -> Iterator[str]:
     """The address of a server of what that run made."""
-    from tunewright.serving.server import running_server
+    from tunewright.serving.child import running_server
 
     with running_server(latest / "bundle") as address:
         yield address

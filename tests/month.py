@@ -28,7 +28,7 @@ from tunewright.monitoring.store.collect import collect
 from tunewright.monitoring.watch import watch
 from tunewright.project import Project
 from tunewright.review.acts import ReviewChoice, save
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 
 EXPERT = "expert"
 LOG = "serve.log"

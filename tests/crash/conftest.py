@@ -13,7 +13,7 @@ from tests.crash.crashes import in_fork
 from tests.crash.linear import bring_up_to_date, project
 from tunewright.pipeline.fingerprint import code_version
 from tunewright.pipeline.steps import STEPS
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 
 
 @pytest.fixture

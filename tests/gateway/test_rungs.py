@@ -19,7 +19,7 @@ from tests.gateway.upstream import Upstream
 from tests.serving.test_adapters import LABELS, base, encoder_bundle, linear_bundle, make_bundle, store  # noqa: F401
 from tunewright.gateway.config import JobSpec, ModelSpec
 from tunewright.inference.bundle import read_info, write_info
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
 

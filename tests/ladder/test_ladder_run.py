@@ -27,7 +27,7 @@ from tunewright.models.resolve import kind_of
 from tunewright.monitoring.retraining.contest import made_of
 from tunewright.pipeline.runner import latest_kept
 from tunewright.project import Project
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
 

@@ -341,7 +341,7 @@ def test_two_bundles_are_loaded_only_while_one_is_on_trial(project: Retraining) 
     serving = served_from(old.name, "old")
     watcher = BundleWatcher(
         lambda: Project(project.runs.parent).traffic() if (project.runs / "serving.json").exists() else Traffic(old),
-        load_bundle(old),
+        Engine.load(load_bundle(old), 1),
         project.runs,
         1,
     )

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import LABELS, spec_data, unalike, whole_run
 from tunewright.core.artifacts import read_jsonl
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
 

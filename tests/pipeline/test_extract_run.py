@@ -18,7 +18,7 @@ from tests.fixtures.tiny import run_example
 from tunewright.config import load_spec
 from tunewright.core.artifacts import read_jsonl
 from tunewright.documents import text_of
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 from tunewright.tasks import task_of
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]

@@ -26,7 +26,7 @@ from tests.inference.test_grammar import HOSTILE
 from tunewright.core.artifacts import read_jsonl
 from tunewright.core.processes import free_port
 from tunewright.inference.bundle import read_info, write_info
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
 

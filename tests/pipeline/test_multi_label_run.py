@@ -18,7 +18,7 @@ from tunewright.core.artifacts import read_jsonl
 from tunewright.core.errors import EXIT_USER
 from tunewright.inference.bundle import load_bundle
 from tunewright.inference.calibration import load_calibration
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
 

@@ -128,7 +128,7 @@ def test_the_official_client_talks_to_the_server(short_run: ShortRun) -> None:
     import httpx
     import openai
 
-    from tunewright.serving.server import running_server
+    from tunewright.serving.child import running_server
 
     with running_server(short_run.latest("export") / "bundle") as address:
         client = openai.OpenAI(base_url=f"{address}/v1", api_key="unused")
@@ -208,7 +208,7 @@ def test_the_server_says_what_is_to_be_escalated(
     import openai
 
     from tunewright.inference.bundle import load_bundle, write_info
-    from tunewright.serving.server import running_server
+    from tunewright.serving.child import running_server
 
     bundle = tmp_path / "bundle"
     shutil.copytree(short_run.latest("bundle"), bundle, copy_function=os.link)
@@ -228,7 +228,7 @@ def test_the_server_says_what_is_to_be_escalated(
 def test_a_server_with_keys_answers_those_who_have_one(short_run: ShortRun, tmp_path: Path) -> None:
     import openai
 
-    from tunewright.serving.server import running_server
+    from tunewright.serving.child import running_server
 
     file = tmp_path / "keys.json"
     made = tunewright("keys", "add", "shop", "--file", str(file), "--per-minute", "2")
@@ -250,7 +250,7 @@ def test_a_server_with_keys_answers_those_who_have_one(short_run: ShortRun, tmp_
 
 
 def test_the_server_can_be_the_api_that_is_paid_for(short_run: ShortRun, tmp_path: Path) -> None:
-    from tunewright.serving.server import running_server
+    from tunewright.serving.child import running_server
 
     runs = tmp_path / "runs"
     shutil.copytree(short_run.runs, runs, symlinks=True)

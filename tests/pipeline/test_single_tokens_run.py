@@ -16,7 +16,7 @@ from tunewright.core.artifacts import read_jsonl
 from tunewright.data import load_dataset
 from tunewright.evaluation.candidates import in_torch
 from tunewright.inference.bundle import load_bundle
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
 

@@ -16,7 +16,7 @@ from tests.fixtures.tiny import TINY
 from tunewright.config import load_spec
 from tunewright.core.artifacts import read_jsonl
 from tunewright.data.guess import guess_spec
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 from tunewright.tasks import task_of
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]

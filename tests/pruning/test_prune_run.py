@@ -15,8 +15,8 @@ from tests.fixtures.tiny import TINY
 from tunewright.config import load_spec
 from tunewright.inference.bundle import load_bundle
 from tunewright.serving.batch import answer_lines
+from tunewright.serving.child import running_server
 from tunewright.serving.engine import Engine
-from tunewright.serving.server import running_server
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
 

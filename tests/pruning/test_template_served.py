@@ -19,8 +19,8 @@ from tunewright.data.splits.frozen import read_frozen
 from tunewright.gateway.takeover.models import Hosts, InProcess, OwnModelFailed
 from tunewright.inference.bundle import load_bundle
 from tunewright.serving.batch import answer_lines
+from tunewright.serving.child import running_server
 from tunewright.serving.engine import Engine
-from tunewright.serving.server import running_server
 
 pytestmark = pytest.mark.slow
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -24,7 +26,7 @@ from tunewright.data.curve.classical import fit_linear
 from tunewright.exporters.bundle import write_bundle, write_encoder_bundle, write_linear_bundle
 from tunewright.exporters.encoders import build_encoder
 from tunewright.exporters.openvino import build_openvino, export_adapter
-from tunewright.inference.bundle import read_info, write_info
+from tunewright.inference.bundle import load_bundle, read_info, write_info
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
 from tunewright.inference.checksums import SECOND, Verification, seal
 from tunewright.inference.runtimes.openvino.adapter import Adapter, load_adapter
@@ -34,8 +36,10 @@ from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import resolve
 from tunewright.project import Traffic
 from tunewright.serving.adapters import AdapterStore, add_adapter
+from tunewright.serving.child import running_server
+from tunewright.serving.engine import Engine
 from tunewright.serving.hosts import ManyModels
-from tunewright.serving.server import Limits, running_server, serve
+from tunewright.serving.server import EarlyLoad, Limits, serve
 from tunewright.training.encoders.network import Network
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
@@ -288,6 +292,19 @@ def test_a_folder_of_adapters_answers_with_what_was_added(store: Path, make_bund
         add_adapter(store, hurt)
     with pytest.raises(UserError, match="can't be pinned"):
         serve(lambda: Traffic(store), "127.0.0.1", 0, limits=Limits(verification=Verification(pin="0" * 64)))
+
+
+def test_weights_that_load_early_answer_as_ever_and_are_let_go(make_bundle: Callable[..., Path]) -> None:
+    """A server that has reloaded its bundle must not keep the first one."""
+    folder, early = make_bundle("shop", 0), EarlyLoad(1)
+    bundle = load_bundle(folder, early=early)
+    runtime = early.runtime()
+    assert runtime and early.runtime() is None
+    engine = Engine.load(bundle, 1, runtime=runtime)
+    assert engine.answer("where is it?") == Engine.load(bundle, 1).answer("where is it?")
+    first = weakref.ref(runtime)
+    del engine, runtime
+    assert gc.collect() >= 0 and first() is None
 
 
 def flip(path: Path) -> None:

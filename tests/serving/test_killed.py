@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from tunewright.core.errors import UserError
-from tunewright.serving import server
-from tunewright.serving.server import running_server
+from tunewright.serving import child
+from tunewright.serving.child import running_server
 
 LOADING = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 ANSWERING = """
@@ -31,7 +31,7 @@ def test_a_killed_server_names_a_fix(tmp_path: Path, monkeypatch: pytest.MonkeyP
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/server.py "$@"\n', "utf-8")
     python.chmod(0o755)
-    monkeypatch.setattr(server.sys, "executable", str(python))
+    monkeypatch.setattr(child.sys, "executable", str(python))
     with pytest.raises(UserError) as caught, running_server(tmp_path) as address:
         httpx.post(f"{address}/v1/chat/completions", json={})
     message = caught.value.paragraph()
@@ -47,6 +47,6 @@ def test_a_running_server_that_does_not_answer_is_another_fault(
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/server.py "$@"\n', "utf-8")
     python.chmod(0o755)
-    monkeypatch.setattr(server.sys, "executable", str(python))
+    monkeypatch.setattr(child.sys, "executable", str(python))
     with pytest.raises(httpx.ConnectError), running_server(tmp_path):
         httpx.get("http://127.0.0.1:9/")

@@ -22,8 +22,8 @@ from tests.vllm.conftest import TASKS
 from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 from tunewright.inference.runtimes.vllm_model import VllmModel
+from tunewright.serving.child import running_server
 from tunewright.serving.engine import Engine
-from tunewright.serving.server import running_server
 
 TEXTS = [
     "I want my money back for the lamp.",

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tunewright.auth.keys import Principal
@@ -71,9 +70,11 @@ class Signer:
     """
 
     def __init__(self, issuer: str, audience: str, file: Path):
+        # Imported here, because most servers have no identity provider.
+        import httpx
         import jwt
 
-        self._jwt = jwt
+        self._http, self._jwt = httpx, jwt
         self._issuer, self._audience = issuer, audience
         self._keys: dict[str, Any] = {}
         self._refreshed = -_REFRESH
@@ -84,11 +85,13 @@ class Signer:
     def _discover(self, file: Path) -> dict[str, Any]:
         issuer, fix = self._issuer.rstrip("/"), f"Check issuer in {file}."
         try:
-            reply = httpx.get(f"{issuer}/.well-known/openid-configuration", timeout=_SECONDS, follow_redirects=True)
+            reply = self._http.get(
+                f"{issuer}/.well-known/openid-configuration", timeout=_SECONDS, follow_redirects=True
+            )
             configuration: dict[str, Any] = dict(reply.raise_for_status().json())
             named = str(configuration["issuer"])
-            self._set_keys(httpx.get(str(configuration["jwks_uri"]), timeout=_SECONDS).raise_for_status().json())
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, self._jwt.PyJWTError) as error:
+            self._set_keys(self._http.get(str(configuration["jwks_uri"]), timeout=_SECONDS).raise_for_status().json())
+        except (self._http.HTTPError, ValueError, KeyError, TypeError, self._jwt.PyJWTError) as error:
             why = f"{type(error).__name__}: {error}"
             raise UserError("The identity provider can't be reached.", where=issuer, why=why, fix=fix) from None
         if named.rstrip("/") != issuer:
@@ -126,10 +129,10 @@ class Signer:
             if identity not in self._keys and time.monotonic() - self._refreshed > _REFRESH:
                 self._refreshed = time.monotonic()
                 try:
-                    async with httpx.AsyncClient(timeout=_SECONDS) as client:
+                    async with self._http.AsyncClient(timeout=_SECONDS) as client:
                         reply = await client.get(str(self.configuration["jwks_uri"]))
                     self._set_keys(reply.raise_for_status().json())
-                except (httpx.HTTPError, ValueError, self._jwt.PyJWTError):
+                except (self._http.HTTPError, ValueError, self._jwt.PyJWTError):
                     pass  # the known keys stay valid
         return self._keys.get(identity)
 

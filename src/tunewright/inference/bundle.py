@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +97,42 @@ class BundleInfo(BaseModel):
 
 
 @dataclass(frozen=True)
+class BundleWeights:
+    """The weights of a bundle. They can be loaded before the rest of the bundle is read."""
+
+    folder: Path
+    """The bundle's folder."""
+    info: BundleInfo
+    checksums: Checksums | None
+    """See `Bundle`."""
+    verification: Verification
+
+    def load(self, threads: int | None = None, streams: int = 1, tokenizer: TextTokenizer | None = None) -> Runtime:
+        """Load them, verified or not, into their runtime. See `tunewright.inference.runtimes.base.load_runtime`."""
+        return load_runtime(
+            self.info.runtime,
+            self.folder,
+            context=self.info.context,
+            threads=threads,
+            streams=streams,
+            tokenizer=tokenizer,
+        )
+
+    def verify(self) -> None:
+        """Check that they are those that the bundle was made with, unless verification is off.
+
+        Raises:
+            UserError: they have changed.
+        """
+        if not self.verification.on:
+            return
+        if self.checksums:
+            self.checksums.check(self.folder, [name for name in self.checksums.files if not is_beside_weights(name)])
+        else:
+            _check_version(self.folder, self.info)
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A bundle that was read and is complete."""
 
@@ -130,35 +167,23 @@ class Bundle:
         """Whether its model is an encoder or a linear model."""
         return is_classifier(self.info.runtime)
 
+    @property
+    def weights(self) -> BundleWeights:
+        return BundleWeights(self.folder, self.info, self.checksums, self.verification)
+
     def load(self, threads: int | None = None, streams: int = 1) -> Runtime:
-        """Load its model into its runtime; for the arguments see `tunewright.inference.runtimes.base.load_runtime`.
+        """Verify its model and load it into its runtime; for the arguments see
+        `tunewright.inference.runtimes.base.load_runtime`.
 
         Raises:
-            UserError: see `verify`.
+            UserError: the weights have changed, or can't be loaded.
         """
         self.verify()
-        return load_runtime(
-            self.info.runtime,
-            self.folder,
-            context=self.info.context,
-            threads=threads,
-            streams=streams,
-            tokenizer=self.reader if isinstance(self.reader, TextTokenizer) else None,
-        )
+        return self.weights.load(threads, streams, self.reader if isinstance(self.reader, TextTokenizer) else None)
 
     def verify(self) -> None:
-        """Check that its weights are those that it was made with, unless verification is off. The second bundle of a
-        cascade is verified when it is loaded.
-
-        Raises:
-            UserError: the weights have changed.
-        """
-        if not self.verification.on:
-            return
-        if self.checksums:
-            self.checksums.check(self.folder, [name for name in self.checksums.files if not is_beside_weights(name)])
-        else:
-            _check_version(self.folder, self.info)
+        """See `BundleWeights.verify`. The second bundle of a cascade is verified when it is loaded."""
+        self.weights.verify()
 
     @property
     def weight_bytes(self) -> int:
@@ -263,13 +288,17 @@ def _unreadable(folder: Path, error: ValidationError) -> UserError:
 
 
 def load_bundle(
-    folder: Path, tokenizer: TextTokenizer | None = None, verification: Verification | None = None
+    folder: Path,
+    tokenizer: TextTokenizer | None = None,
+    verification: Verification | None = None,
+    early: Callable[[BundleWeights], None] | None = None,
 ) -> Bundle:
     """Read a bundle without its weights.
 
     Args:
         tokenizer: its tokenizer, if it is loaded already.
         verification: the checks; by default those that the environment sets.
+        early: gets the weights before the tokenizer is read, which takes a while.
 
     Raises:
         UserError: the folder is not a bundle, a file is missing or has changed, or the chat template is not the one
@@ -284,6 +313,8 @@ def load_bundle(
         checksums.check(folder, [name for name in checksums.files if is_beside_weights(name)])
     try:
         info = read_info(folder)
+        if early:
+            early(BundleWeights(folder, info, checksums, verification))
         source = "" if is_classifier(info.runtime) else _text(folder / "chat_template.jinja")
         if checksums and info.runtime == LINEAR:
             checksums.check(folder, [name for name in checksums.files if not is_beside_weights(name)])

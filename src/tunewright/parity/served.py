@@ -15,7 +15,7 @@ from tunewright.core.limits import ANSWER_SECONDS
 from tunewright.evaluation.evidence import Record, collect, load_records
 from tunewright.inference.bundle import read_info
 from tunewright.inference.predictors import Answer
-from tunewright.serving.server import running_server
+from tunewright.serving.child import running_server
 from tunewright.tasks import Example, Message, Task, task_of
 from tunewright.tasks.base import Unfit
 

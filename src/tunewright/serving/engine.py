@@ -97,14 +97,15 @@ class Engine:
         self._slots = threading.BoundedSemaphore(model.at_once)
 
     @classmethod
-    def load(cls, bundle: Bundle, threads: int | None = None, streams: int = 1) -> Self:
+    def load(cls, bundle: Bundle, threads: int | None = None, streams: int = 1, runtime: Runtime | None = None) -> Self:
         """The engine of a bundle that has weights, warmed up with one request: the system prompt is prefilled.
 
         Args:
             threads, streams: as in `tunewright.inference.runtimes.base.load_runtime`.
+            runtime: its loaded weights, if they are there already.
         """
         second = cls.load(bundle.second, threads, streams) if bundle.second else None
-        engine = cls(bundle, bundle.load(threads, streams), second)
+        engine = cls(bundle, runtime or bundle.load(threads, streams), second)
         engine.answer("warm-up")
         return engine
 

@@ -1,42 +1,33 @@
-"""Running the server: in this process for `tunewright serve`, in a child process for tests and the parity step."""
+"""Running the server in this process, for `tunewright serve`. `tunewright.serving.child` runs it in another one."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
-
-import httpx
 
 from tunewright.auth.identity import Identity
 from tunewright.auth.keys import KeyRing
 from tunewright.core.errors import EXIT_USER, UserError
 from tunewright.core.limits import ANSWER_SECONDS, MOST_UNDER_WAY
-from tunewright.core.processes import end_with_parent, free_port, listener, machine_memory
+from tunewright.core.processes import end_with_parent, listener
 from tunewright.core.progress import say
 from tunewright.core.threads import confine
-from tunewright.inference.bundle import Bundle, load_bundle
+from tunewright.inference.bundle import Bundle, BundleWeights, load_bundle
 from tunewright.inference.checksums import SECOND, VERIFY, Verification
-from tunewright.inference.runtimes.base import ENGINES, is_of_encoder
+from tunewright.inference.runtimes.base import ENGINES, Runtime, is_of_encoder
 from tunewright.models.linear_model import LINEAR
 from tunewright.project import Traffic
 from tunewright.serving.adapters import AdapterStore
 from tunewright.serving.captures import RequestLog
 
-READY_SECONDS = 900.0
-"""Time that a child process has to become ready: vLLM takes minutes."""
-_ENDING_SECONDS = 1.0
 DRAIN_SECONDS = 30
 """Time that requests under way have to end when the server stops."""
 
@@ -97,19 +88,19 @@ def serve(
     Raises:
         UserError: the folder is no bundle or fails verification, the port is taken, or the key file can't be read.
     """
+    started, early = time.monotonic(), EarlyLoad(threads)
+    served = _opened(find().champion, limits.verification, early)
     from tunewright.serving.app import build_app
     from tunewright.serving.connections import HttpServer
+    from tunewright.serving.engine import Engine
     from tunewright.serving.hosts import Host, ManyModels
 
-    folder = find().champion
-    served = _opened(folder, limits.verification)
     if limits.engine:
         _check_engine(served, limits.engine)
     keys = KeyRing(limits.keys) if limits.keys else None
     identity = Identity(limits.identity) if limits.identity else None
     request_log = _request_log(limits)
     listening = listener(host, port)
-    started = time.monotonic()
     # From here on the system queues connections instead of refusing them, so the message "ready" below is true.
     listening.listen(socket.SOMAXCONN)
     address = f"http://{host}:{listening.getsockname()[1]}"
@@ -121,7 +112,7 @@ def serve(
     else:
         from tunewright.serving.watcher import BundleWatcher
 
-        watcher = BundleWatcher(find, served, runs, threads)
+        watcher = BundleWatcher(find, Engine.load(served, threads, runtime=early.runtime()), runs, threads)
         models = watcher.models
         signal.signal(signal.SIGHUP, lambda *_: watcher.reload())
         watcher.start(address)
@@ -146,9 +137,43 @@ def serve(
     Server(app, drain=DRAIN_SECONDS).run(sockets=[listening])
 
 
-def _opened(folder: Path, verification: Verification) -> AdapterStore | Bundle:
+class EarlyLoad:
+    """Loads a decoder's weights in a thread of its own. OpenVINO compiles a graph without Python's lock, so meanwhile
+    this thread imports the server and reads the tokenizer, which together take about as long."""
+
+    def __init__(self, threads: int | None):
+        self._threads = threads
+        self._loading: Future[Runtime] | None = None
+
+    def __call__(self, weights: BundleWeights) -> None:
+        """Verify the weights, begin to load them, and import the server. Encoders and linear models load at once, and
+        vLLM's process would end with the thread that starts it.
+
+        Raises:
+            UserError: the weights have changed.
+        """
+        if weights.info.runtime not in ("openvino", "openvino-lora"):
+            return
+        weights.verify()
+        pool = ThreadPoolExecutor(1, "early-load")
+        self._loading = pool.submit(weights.load, self._threads)
+        pool.shutdown(wait=False)
+        # Before the tokenizer, which holds the lock while it is read: by then the graph is being compiled.
+        from tunewright.serving import app, connections, watcher  # noqa: F401
+
+    def runtime(self) -> Runtime | None:
+        """The loaded weights, once, so that nothing else keeps them; None if nothing was loaded early.
+
+        Raises:
+            UserError: they can't be loaded.
+        """
+        loading, self._loading = self._loading, None
+        return loading.result() if loading else None
+
+
+def _opened(folder: Path, verification: Verification, early: EarlyLoad) -> AdapterStore | Bundle:
     if not AdapterStore.is_one(folder):
-        return load_bundle(folder, verification=verification)
+        return load_bundle(folder, verification=verification, early=early)
     if verification.pin:
         raise UserError(
             "A folder of adapters changes while it is served, and can't be pinned.",
@@ -189,67 +214,6 @@ def _request_log(limits: Limits) -> RequestLog | None:
     from tunewright.serving.redaction import redact
 
     return RequestLog(limits.captures, limits.capture_share, redact)
-
-
-@contextmanager
-def running_server(folder: Path, *options: str) -> Iterator[str]:
-    """Run a server on a free port of this machine, in a child process. Yields its address.
-
-    Args:
-        options: further command-line options of the server.
-
-    Raises:
-        UserError: the server did not become ready (with the last line of its log), or was killed during a request.
-    """
-    with tempfile.TemporaryFile("w+") as log:
-        port = free_port()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tunewright.serving.server", str(folder), "--port", str(port), *options],
-            stderr=log,
-            stdout=log,
-        )
-        try:
-            address = f"http://127.0.0.1:{port}"
-            _wait_ready(process, address, log)
-            yield address
-        except httpx.TransportError:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # the process may take a moment to end
-                process.wait(_ENDING_SECONDS)
-            if process.poll() == -signal.SIGKILL:
-                raise _killed() from None
-            raise
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _wait_ready(process: subprocess.Popen[bytes], address: str, log: IO[str]) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{address}/ready", timeout=2).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    if process.poll() == -signal.SIGKILL:
-        raise _killed()
-    log.seek(0)
-    lines = log.read().strip().splitlines()
-    raise UserError(
-        "The server did not become ready.", why=lines[-1] if lines else None, fix="Try: tunewright serve BUNDLE"
-    )
-
-
-def _killed() -> UserError:
-    return UserError(
-        "The server of the bundle was killed.",
-        why=f"Most often memory has run out: there are {machine_memory() / 2**30:.1f} GiB here.",
-        fix="Halve the weights' size with export.precision=int4, or use a machine with more memory.",
-    )
 
 
 def main() -> int:

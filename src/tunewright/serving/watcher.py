@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
-from tunewright.inference.bundle import Bundle, load_bundle
+from tunewright.inference.bundle import load_bundle
 from tunewright.project import SERVING, Traffic
 from tunewright.serving.engine import Engine
 from tunewright.serving.hosts import ChallengerShare, OneModel
@@ -24,14 +24,14 @@ class BundleWatcher:
 
     Args:
         find: gives the champion and the challenger.
-        bundle: the first champion; later bundles are verified as this one was.
+        engine: of the first champion; later bundles are verified as this one was.
         runs: the folder of outputs whose `serving.json` is watched; None: only `reload` calls `find` again.
         threads: CPU threads of an engine.
     """
 
-    def __init__(self, find: Callable[[], Traffic], bundle: Bundle, runs: Path | None, threads: int | None):
+    def __init__(self, find: Callable[[], Traffic], engine: Engine, runs: Path | None, threads: int | None):
         self._find, self._threads = find, threads
-        self._verification = bundle.verification
+        self._verification = engine.bundle.verification
         self._file = runs / SERVING if runs else None
         self._sign = Sign(runs) if runs else None
         self._wake, self._end = threading.Event(), threading.Event()
@@ -40,9 +40,9 @@ class BundleWatcher:
         """The folder name of the challenger that `serving.json` names."""
         self._thread: threading.Thread | None = None
         self._seen = self._state()
-        self._champion = bundle.folder.resolve()
+        self._champion = engine.bundle.folder.resolve()
         self._trial: Path | None = None
-        self.models = OneModel(Engine.load(bundle, threads))
+        self.models = OneModel(engine)
         self._update(reload=False)
 
     def start(self, address: str) -> None:

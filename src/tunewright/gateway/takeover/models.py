@@ -28,6 +28,7 @@ from tunewright.inference.checksums import Verification
 from tunewright.project import Project, Traffic
 from tunewright.serving.adapters import AdapterStore
 from tunewright.serving.conversations import one_input
+from tunewright.serving.engine import Engine
 from tunewright.serving.hosts import Host, ManyModels, ask_host
 from tunewright.serving.watcher import BundleWatcher
 from tunewright.tasks.input_form import InputForm
@@ -177,7 +178,7 @@ class Hosts:
             return project.traffic() if project else Traffic(folder)
 
         bundle = load_bundle(find().champion, verification=Verification.by_environment())
-        watcher = BundleWatcher(find, bundle, project.runs if project else None, None)
+        watcher = BundleWatcher(find, Engine.load(bundle), project.runs if project else None, None)
         watcher.start("gateway")
         return watcher.models, watcher
 

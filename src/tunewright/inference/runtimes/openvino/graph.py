@@ -33,6 +33,9 @@ from tunewright.models.tensor_files import TensorFile
 # OpenVINO's package tells Google Analytics that it is imported; without this module it has a stub that does not.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
+_SMALL = 16
+"""Values of a constant that is kept to be used again."""
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -105,6 +108,8 @@ class _Builder:
         self._half = half
         self._adapter = adapter
         self._inputs: list[Any] = []
+        self._small: dict[tuple[str, tuple[int, ...], bytes], Any] = {}
+        """The constants of a few values."""
         self._shares = [self._input(SHARE, [-1, -1], np.float32)] if adapted else []
 
     def model(self) -> Any:
@@ -193,7 +198,14 @@ class _Builder:
         ]
 
     def _constant(self, value: Any) -> Any:
-        return self._ops.constant(np.asarray(value))
+        """A constant. Equal small ones are one node: OpenVINO takes as long to compile as there are nodes."""
+        array = np.asarray(value)
+        if array.size > _SMALL:
+            return self._ops.constant(array)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._small:
+            self._small[key] = self._ops.constant(array)
+        return self._small[key]
 
     def _shared(self, weights: Any) -> Any:
         """A constant that uses the mapped file's memory, without a copy."""
