@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import TOKENIZER
 from tunewright.config.tool_list import tool_list
 from tunewright.evaluation.candidates.records import Nearest, Patterns, controls
+from tunewright.inference.calibration import Calibration
 from tunewright.inference.decoding.grammar import RecordGrammar
 from tunewright.inference.predictors import RecordReader
 from tunewright.inference.predictors.prompted import shots_of
@@ -206,3 +207,44 @@ def test_a_required_field_may_be_null_or_empty_in_one_window_and_in_many() -> No
         }
         reader = RecordReader(Knows(taught), task, template, tokenizer, chunk, whole, max_tokens=200)
         assert reader.answer(text).text == written
+
+
+NEEDS_A_LETTER = {
+    "type": "object",
+    "properties": {"vendor": {"type": "string", "minLength": 1}, "total": {"type": "number"}},
+    "required": ["vendor", "total"],
+}
+
+
+def reader_of(task: ExtractTask | ToolsTask, written: str, text: str) -> RecordReader:
+    """The reader of a model that writes this in each window of a text."""
+    template, tokenizer = ChatTemplate.named("chatml"), TextTokenizer(TOKENIZER)
+    end = end_token(task, template, tokenizer)
+    chunk, whole = (RecordGrammar(TOKENIZER, schema, end) for schema in (task.constraint.chunk, task.constraint.schema))
+    windows = task.chunks(text, lambda text: len(tokenizer.encode_verbatim(text)))
+    taught = {
+        tuple(template.encode_prompt(task.prompt(window), tokenizer)): [*tokenizer.encode_verbatim(written), end]
+        for window in windows
+    }
+    calibration = Calibration(temperature=3, bias=2)
+    return RecordReader(Knows(taught), task, template, tokenizer, chunk, whole, 200, calibration=calibration)
+
+
+@pytest.mark.parametrize("text", ["x", "Article 1, as agreed\n" * 20], ids=["whole", "in windows"])
+def test_a_record_that_the_canonical_form_refuses_is_an_answer_without_confidence(text: str) -> None:
+    """The grammar takes white space for a letter, and the canonical form does not."""
+    task = ExtractTask("Read.", NEEDS_A_LETTER, window=64)
+    answer = reader_of(task, '{"vendor":" ","total":5.0}', text).answer(text)
+    assert (answer.text, answer.confidence, list(answer.fields)) == ('{"total":5}', 0.0, ["total"])
+    assert task.measures("", '{"vendor":"A","total":5}', answer.text)["records"].score == 0
+
+
+def test_a_call_that_the_canonical_form_refuses_is_an_answer_without_confidence() -> None:
+    function = {"name": "pay", "parameters": NEEDS_A_LETTER}
+    task = ToolsTask("Help.", tool_list([{"type": "function", "function": function}], Path()))
+    answer = reader_of(task, '{"name":"pay","arguments":{"vendor":" ","total":5.0}}', "x").answer("x")
+    assert (answer.text, answer.confidence) == ('{"name":"pay","arguments":{"total":5}}', 0.0)
+    assert list(answer.fields) == ["name", "arguments.total"]
+    assert task.measures("", '{"name":"pay","arguments":{"vendor":"A","total":5}}', answer.text)[
+        task.primary_metric
+    ] == (0, 1)

@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.evaluation.scenario import candidate, verdict
+from tests.conftest import make_spec
+from tests.evaluation.scenario import candidate, compared, evidence_of, verdict
 from tunewright.evaluation.candidates.cascade import Threshold, apply_threshold, cascade_curve
 from tunewright.evaluation.evidence import Record, score
-from tunewright.evaluation.verdict.details import label_scores
+from tunewright.evaluation.verdict.details import label_scores, reliability_of
+from tunewright.parity.step import link
+from tunewright.tasks import ClassifyTask
 
 NAMES = "aaabbc"
 
@@ -60,6 +63,28 @@ def test_recall_and_precision_of_labels_are_those_of_the_copies() -> None:
         for records in (weighted(), copies(weighted()))
     )
     assert found == {label: pytest.approx(values) for label, values in expected.items()}
+
+
+def test_the_calibration_error_is_that_of_the_copies() -> None:
+    raw = [[replace(each, uncalibrated=each.confidence) for each in some] for some in (weighted(), copies(weighted()))]
+    found, expected = (reliability_of(each, each) for each in raw)
+    assert (found.before, found.after) == pytest.approx((expected.before, expected.after))
+    assert found.after != pytest.approx(reliability_of([replace(each, weight=1.0) for each in weighted()], []).after)
+
+
+def test_parity_agrees_as_the_copies_do() -> None:
+    task = ClassifyTask("Sort.", dict.fromkeys("abc", ""))
+    found, expected = (
+        link("served", [replace(each, answer="a") for each in some], some, task).agreement
+        for some in (weighted(), copies(weighted()))
+    )
+    assert found == pytest.approx(expected)
+
+
+def test_the_mean_tokens_are_those_of_the_copies() -> None:
+    served = [replace(each, prompt_tokens=100 if each.weight > 3 else 10) for each in weighted()]
+    found, expected = (compared(make_spec(), evidence_of(some, some)).usage for some in (served, copies(served)))
+    assert found.prompt_tokens == pytest.approx(expected.prompt_tokens)
 
 
 def test_a_cascade_is_priced_by_the_requests_that_its_rows_stand_for() -> None:

@@ -160,3 +160,27 @@ def test_the_calibration_noise_is_the_error_of_an_exact_confidence(count: int) -
 def test_certainty_makes_no_noise() -> None:
     assert calibration_noise([1.0] * 50) == 0
     assert calibration_noise([0.0] * 50) == 0
+
+
+def test_a_weighted_answer_counts_as_so_many() -> None:
+    sure, score, weights = [0.9, 0.9, 0.91, 0.1], [1.0, 0.0, 1.0, 0.0], [1.0, 3.0, 2.0, 4.0]
+    copies = [(one, right) for one, right, times in zip(sure, score, weights, strict=True) for _ in range(int(times))]
+    assert expected_calibration_error(sure, score, weights) == pytest.approx(
+        expected_calibration_error(*zip(*copies, strict=True))
+    )
+    found = bins(sure, score, weights)
+    assert [(each.count, each.weight, each.score) for each in found] == [(1, 4.0, 0.0), (3, 6.0, 0.5)]
+    assert found[1].effective == pytest.approx(36 / 14)
+
+
+def test_the_noise_of_equal_weights_is_that_of_none_and_unequal_ones_make_more() -> None:
+    sure = [0.9] * 100
+    noise = calibration_noise(sure)
+    assert calibration_noise(sure, [3.0] * 100) == pytest.approx(noise)
+    assert calibration_noise(sure, [1.0] * 50 + [9.0] * 50) > noise
+
+
+def test_an_answer_of_which_only_parts_fit_stays_without_confidence_and_teaches_nothing() -> None:
+    plain = fit_answers([0.9] * 40, [1.0, 0.0] * 20)
+    assert fit_answers([0.9] * 40 + [0.0] * 10, [1.0, 0.0] * 20 + [1.0] * 10) == plain
+    assert plain.of_answer(0.0) == 0

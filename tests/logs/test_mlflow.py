@@ -87,6 +87,11 @@ def traced(asked: Any, answered: Any) -> LoggedCall:
     return call
 
 
+def test_an_answer_that_is_a_record_as_text_stays_as_it_is() -> None:
+    answer = traced({"messages": [{"role": "user", "content": "Read this."}]}, '{"total": 5}').answer
+    assert answer and answer.text == '{"total": 5}'
+
+
 def test_anthropics_bodies() -> None:
     check_claude(lambda response: traced(CLAUDE_ASKED, response))
     assert traced(CLAUDE_ASKED, claude_said("Cologne.")).usage == TokenCounts(60, 7, 50)

@@ -213,6 +213,41 @@ def test_an_answer_that_is_a_text_stays_as_it_is() -> None:
     assert cut and cut.fault and cut.fault[0] == "cut-answer"
 
 
+RECORDS = [
+    {"vendor": "Acme", "total": 5},
+    {"error": "E42", "severity": "high"},
+    {"content": "Boxes", "weight": 3},
+    {"choices": ["red", "blue"], "output": [{"watts": 40}]},
+]
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_a_text_that_is_a_record_is_the_answer(record: dict[str, Any], tmp_path: Path) -> None:
+    written = json.dumps(record)
+    pairs = [("prompt", "response"), ("input", "output"), ("prompt", "completion")]
+    rows = [{asked: "Read this.", answered: written} for asked, answered in pairs]
+    for number, row in enumerate([*rows, {"messages": ASKED, "response": written}]):
+        file = tmp_path / f"{number}.jsonl"
+        file.write_text(json.dumps(row) + "\n", "utf-8")
+        (example,) = (each for each in read(file) if isinstance(each, Example))
+        assert example.answer == written
+
+
+@pytest.mark.parametrize(
+    ("response", "code"),
+    [
+        ({"error": {"code": "rate_limit"}}, "failed"),
+        ({"error": "overloaded"}, "failed"),
+        ({}, "no-answer"),
+        ({"object": "chat.completion", "choices": []}, "no-answer"),
+    ],
+)
+def test_a_response_without_an_answer_is_none_also_as_text(response: dict[str, Any], code: str) -> None:
+    for each in (response, json.dumps(response)):
+        call = pair({"messages": ASKED}, each)
+        assert (call.answer, call.fault and call.fault[0]) == (None, code)
+
+
 def test_pairs_with_geminis_bodies() -> None:
     asked = {"contents": [{"role": "user", "parts": [{"text": "Money back!"}]}]}
     said = {"candidates": [{"content": {"parts": [{"text": "The first half of"}]}, "finishReason": "MAX_TOKENS"}]}

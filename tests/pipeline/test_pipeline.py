@@ -12,10 +12,11 @@ import pytest
 
 from tests.conftest import LABELS, REPOSITORY, make_spec, write_project
 from tunewright.config import Spec
+from tunewright.core import limits
 from tunewright.core.artifacts import Manifest, atomic_folder, read_manifest
 from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
-from tunewright.pipeline.fingerprint import PACKAGES, fingerprint
+from tunewright.pipeline.fingerprint import PACKAGES, code_version, fingerprint
 from tunewright.pipeline.runner import PipelineResult, execute_step, latest_kept, run_pipeline
 from tunewright.pipeline.steps import STEPS, Step
 
@@ -308,3 +309,20 @@ def test_the_packages_of_a_fingerprint_stand_in_import_order() -> None:
     assert [name for name in layers if name in PACKAGES] == list(PACKAGES)
     below = layers[layers.index("config") : layers.index("parity")]
     assert set(below) - set(PACKAGES) <= {"project", "gateway"}, "each shapes what a step writes"
+
+
+@pytest.mark.parametrize(
+    ("limit", "changed"),
+    [
+        ("RECORD_BYTES", ["data", "parity"]),
+        ("ANSWER_SECONDS", ["parity"]),
+        ("SIGN_IN_TRIES", []),
+    ],
+)
+def test_a_limit_counts_for_the_steps_whose_code_names_it(
+    limit: str, changed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record's longest text decides which rows are read; sign-ins belong to no step."""
+    of_packages = {package: code_version.__wrapped__(package) for package in ("data", "parity")}
+    monkeypatch.setattr(limits, limit, getattr(limits, limit) + 1)
+    assert [each for each, before in of_packages.items() if code_version.__wrapped__(each) != before] == changed

@@ -112,6 +112,21 @@ def test_a_whole_number_as_text_keeps_all_its_digits(kind: str) -> None:
     assert form.written({"a": "1e3"}) == '{"a":1000}'
 
 
+@pytest.mark.parametrize(
+    ("kinds", "written", "value"),
+    [
+        (["integer", "null"], "42", 42),
+        (["null", "number"], "1.5", 1.5),
+        (["integer", "number"], "1.5", 1.5),
+        (["string", "integer"], "42", "42"),
+    ],
+)
+def test_a_number_as_text_is_one_also_where_a_field_has_several_types(
+    kinds: list[str], written: str, value: object
+) -> None:
+    assert json.loads(object_of(a={"type": kinds}).written({"a": written})) == {"a": value}
+
+
 @pytest.mark.parametrize("text", ["1_000", "1_000.5", "9" * 5000])
 def test_what_no_json_has_is_no_number(text: str) -> None:
     with pytest.raises(Unfit, match="is not of type 'number'"):

@@ -56,6 +56,26 @@ def test_a_short_text_is_read_whole() -> None:
     assert ExtractTask("Read this.", SCHEMA).chunks(TEXT, count) == [TEXT]
 
 
+def test_the_items_of_a_list_may_be_too_few_in_a_window() -> None:
+    """The whole list has enough of them."""
+    pair = {"type": "array", "items": {"type": "string"}, "minItems": 2}
+    fields = {"names": pair, "places": {"$ref": "#/$defs/pair"}, "days": {"anyOf": [{"type": "null"}, pair]}}
+    schema = {
+        "type": "object",
+        "properties": fields,
+        "required": [*fields],
+        "minProperties": 3,
+        "$defs": {"pair": pair},
+    }
+    task = ExtractTask("Read this.", schema, window=16)
+    text = "alpha\n" + "filler words go on\n" * 10 + "beta\n"
+    record = json.dumps({name: ["alpha", "beta"] for name in fields})
+    windows = task.training_examples(Example.of(text, record, Meta(id="1")), lambda text: len(text.split()))
+    answers = [json.loads(each.answer) for each in windows]
+    assert answers[0] == {name: ["alpha"] for name in fields}
+    assert answers[-1] == {name: ["beta"] for name in fields}
+
+
 def test_windows_hold_all_and_overlap() -> None:
     windows = cut(TEXT, 128, count)
     assert len(windows) > 2

@@ -158,12 +158,13 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
     columns = Columns(data.text, data.label, None, None, data.document, data.separator, whole.documents_root)
     rows = (item for item in read(whole.path(data.train), form=data.form, columns=columns) if isinstance(item, Example))
     form = InputForm.of(whole.task)
-    examples = [form.of_example(row) for row in islice(rows, _ROWS)]
+    examples = [form.of_example(row) for row in islice(rows, _ROWS) if row.importance]
     if not examples:
         where, fix = whole.path(data.train), "Type: tunewright data check"
         raise UserError("No row of the data can be read.", where=where, fix=fix)
-    sent = fmean(sum(len(each.content) for each in task.prompt(example.request)) for example in examples)
-    written = fmean(len(example.answer) for example in examples)
+    weights = [example.importance for example in examples]
+    sent = fmean((sum(len(each.content) for each in task.prompt(example.request)) for example in examples), weights)
+    written = fmean((len(example.answer) for example in examples), weights)
     return prompt or sent / LETTERS_A_TOKEN, answer or max(1.0, written / LETTERS_A_TOKEN)
 
 

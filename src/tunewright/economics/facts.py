@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from tunewright.data.curve.learning_curve import NORMAL_90, LearningCurve, is_cl
 from tunewright.data.splits.folds import group_of
 from tunewright.data.text import normal
 from tunewright.tasks import Example
+from tunewright.tasks.measures import wilson_limits
 
 SUSPECTS_WRONG = 0.55
 """Share of suspected labels that are wrong: the precision `bench/label_noise.py` measures."""
@@ -68,9 +68,8 @@ class JobFacts:
 
         It is Wilson's limit, with each group counted once.
         """
-        share, more = self.contradicting, NORMAL_90**2 / self.groups
-        least = share + more / 2 - math.sqrt(more * share * (1 - share) + more**2 / 4)
-        return 1 - max(least / (1 + more), 0.0)
+        least, _ = wilson_limits(self.contradicting, self.groups, NORMAL_90)
+        return 1 - float(least)
 
     @property
     def likely_ceiling(self) -> float:

@@ -197,8 +197,9 @@ def written_usage(task: Task, dataset: Dataset) -> Usage:
     """The tokens that a model with this task's prompt would read and write for a test example, estimated from its
     letters."""
     examples = dataset.test_examples
-    read = fmean(sum(len(each.content) for each in task.prompt(example.request)) for example in examples)
-    answered = fmean(len(example.answer) for example in examples)
+    weights = [example.importance for example in examples]
+    read = fmean((sum(len(each.content) for each in task.prompt(example.request)) for example in examples), weights)
+    answered = fmean((len(example.answer) for example in examples), weights)
     return Usage(read / LETTERS_A_TOKEN, max(1.0, answered / LETTERS_A_TOKEN))
 
 

@@ -55,8 +55,8 @@ class Calibration(BaseModel):
         return np.asarray(np.exp(scaled - np.logaddexp.reduce(scaled, axis=-1, keepdims=True)))
 
     def of_answer(self, probability: float) -> float:
-        """Confidence in a written answer."""
-        if (self.temperature, self.bias) == (1, 0):
+        """Confidence in a written answer. It stays 0 for an answer of which only parts fit the task."""
+        if not probability or (self.temperature, self.bias) == (1, 0):
             return probability
         return float(_logistic(_log_odds(probability) / self.temperature + self.bias))
 
@@ -113,16 +113,18 @@ def fit_answers(
     """Fit the temperature and bias that make the probability of a written answer its score on average.
 
     Args:
-        probabilities: the model's probability of each answer.
+        probabilities: the model's probability of each answer. Those of 0 stay 0, so they have no part in it.
         score: the score of each answer, 0 to 1.
         weights: see `fit_labels`.
     """
     from scipy.optimize import minimize
 
     counts = np.ones(len(score)) if weights is None else np.asarray(weights, float)
+    kept = np.asarray(probabilities, float) > 0
+    counts = counts[kept]
     if round(counts.sum()) < MIN_EXAMPLES:
         return UNCALIBRATED
-    odds, target = _log_odds(probabilities), np.asarray(score, float)
+    odds, target = _log_odds(probabilities)[kept], np.asarray(score, float)[kept]
 
     def loss(at: Floats) -> float:
         scaled = odds / np.exp(at[0]) + at[1]
@@ -159,29 +161,47 @@ class Bin:
     """Their mean confidence."""
     score: float
     """Their mean score; for labels, the share that is right."""
+    weight: float
+    """The sum of their weights."""
+    effective: float
+    """The number of answers of equal weight that would vary as much (Kish 1965)."""
 
 
-def bins(confidence: Sequence[float], score: Sequence[float]) -> list[Bin]:
-    """The bins of equal width that hold an answer, in rising confidence."""
+def bins(confidence: Sequence[float], score: Sequence[float], weights: Sequence[float] | None = None) -> list[Bin]:
+    """The bins of equal width that hold an answer, in rising confidence.
+
+    Args:
+        weights: how many answers each counts as; None: one.
+    """
     x, y = np.asarray(confidence, float), np.asarray(score, float)
+    counts = np.ones(len(x)) if weights is None else np.asarray(weights, float)
     place = np.minimum((x * BINS).astype(int), BINS - 1)
-    return [
-        Bin(int(here.sum()), float(x[here].mean()), float(y[here].mean()))
-        for number in range(BINS)
-        if (here := place == number).any()
-    ]
+
+    def bin_of(here: npt.NDArray[np.bool_]) -> Bin:
+        weight = counts[here]
+        of_bin = (float(np.average(values[here], weights=weight)) for values in (x, y))
+        total = float(weight.sum())
+        return Bin(int(here.sum()), *of_bin, total, total**2 / float(np.square(weight).sum()))
+
+    return [bin_of(here) for number in range(BINS) if (here := place == number).any()]
 
 
-def expected_calibration_error(confidence: Sequence[float], score: Sequence[float]) -> float:
+def expected_calibration_error(
+    confidence: Sequence[float], score: Sequence[float], weights: Sequence[float] | None = None
+) -> float:
     """How far confidence is from the score: |confidence - score| of each bin, averaged over the answers.
 
     With few answers it is too high, because chance alone separates the two by `calibration_noise`.
+
+    Args:
+        weights: as for `bins`.
     """
-    found = bins(confidence, score)
-    return sum(each.count * abs(each.confidence - each.score) for each in found) / len(score)
+    found = bins(confidence, score, weights)
+    total = sum(each.weight for each in found)
+    return sum(each.weight * abs(each.confidence - each.score) for each in found) / total
 
 
-def calibration_noise(confidence: Sequence[float]) -> float:
+def calibration_noise(confidence: Sequence[float], weights: Sequence[float] | None = None) -> float:
     """The expected calibration error that so many answers have on average if their confidence is exactly right.
 
     It is the mean absolute deviation of a binomial share in each bin, at the bin's mean confidence (De Moivre's
@@ -190,14 +210,17 @@ def calibration_noise(confidence: Sequence[float]) -> float:
 
     Args:
         confidence: the confidence of each answer, shape [n].
+        weights: as for `bins`. An answer of weight k is one answer, not k, so a bin has its effective number.
     """
     from scipy.stats import binom
 
-    total = 0.0
-    for each in bins(confidence, confidence):
-        next_up = int(each.count * each.confidence) + 1
-        total += 2 * next_up * (1 - each.confidence) * float(binom.pmf(next_up, each.count, each.confidence))
-    return total / len(confidence)
+    found, total = bins(confidence, confidence, weights), 0.0
+    for each in found:
+        answers = round(each.effective)
+        next_up = int(answers * each.confidence) + 1
+        deviation = 2 * next_up * (1 - each.confidence) * float(binom.pmf(next_up, answers, each.confidence)) / answers
+        total += each.weight * deviation
+    return total / sum(each.weight for each in found)
 
 
 def _log_odds(probability: Any) -> Floats:

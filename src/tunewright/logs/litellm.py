@@ -107,7 +107,7 @@ def _is_model_call(row: Row, metadata: Row, response: Any) -> bool:
 
 
 def _spend_calls(row: Row) -> Iterator[LoggedCall]:
-    metadata, response = mapping(row.get("metadata")), openai_response(row.get("response"))
+    metadata, response = mapping(row.get("metadata")), openai_response(parsed(row.get("response")))
     if not _is_model_call(row, metadata, response):
         return
     request = _spend_request(row)
@@ -150,7 +150,7 @@ def _why_not_kept(row: Row, metadata: Row) -> tuple[str, str]:
 
 
 def _payload_calls(row: Row) -> Iterator[LoggedCall]:
-    metadata, response = mapping(row.get("metadata")), openai_response(row.get("response"))
+    metadata, response = mapping(row.get("metadata")), openai_response(parsed(row.get("response")))
     if not _is_model_call(row, metadata, response):
         return
     request = _payload_request(row, mapping(response))

@@ -117,9 +117,9 @@ def _plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def _response(span: Mapping[str, Any]) -> Any:
     """The response. Of a stream MLflow puts only the texts together, so its pieces are read where they are."""
-    given = parsed(_value(span, "mlflow.spanOutputs"))
-    if isinstance(given, Mapping) and isinstance(given.get("generations"), list):
-        return _of_langchain(next((each for part in given["generations"] for each in mappings(part)), {}))
+    given = _value(span, "mlflow.spanOutputs")
+    if isinstance(generations := mapping(given).get("generations"), list):
+        return _of_langchain(next((each for part in generations for each in mappings(part)), {}))
     pieces = [
         mapping(mapping(event.get("attributes")).get("mlflow.chunk.value"))
         for event in mappings(span.get("events"))

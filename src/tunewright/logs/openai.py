@@ -41,12 +41,10 @@ def call_of(request: Mapping[str, Any], response: Any, **known: Any) -> LoggedCa
         response: the response's object, or a text that is the answer.
         known: other fields of `LoggedCall`, which count before the objects' own.
     """
-    request, converted = openai_request(request), openai_response(response)
-    # A text that is a list in JSON stays a text: it is the answer.
-    response = converted if isinstance(converted, Mapping) else response
+    request, response = openai_request(request), openai_response(response)
     kind = kind_of(request)
     answer, fault = answer_in(response)
-    body = mapping(response)
+    body = response if isinstance(response, Mapping) else {}
     if kind is None:
         kind, fault = "chat", ("no-request", NO_REQUEST)
     elif kind == "responses":
@@ -71,8 +69,8 @@ def _usage(source: Mapping[str, Any]) -> TokenCounts | None:
 
 
 def answer_in(response: Any) -> tuple[LoggedAnswer | None, tuple[str, str] | None]:
-    """(the answer in a response, why there is none)."""
-    if isinstance(response, str) and not isinstance(parsed(response), Mapping):
+    """(the answer in a response as `openai_response` gives it, why there is none)."""
+    if isinstance(response, str):
         return LoggedAnswer(response), None
     body = mapping(response)
     if body.get("error"):
@@ -133,7 +131,7 @@ def _pair(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any] | None:
     for asked, answered in _PAIRS:
         if asked not in row or answered not in row:
             continue
-        request, response = parsed(row[asked]), parsed(row[answered])
+        request, response = parsed(row[asked]), row[answered]
         if isinstance(request, Mapping):
             if kind_of(request) or "contents" in request:  # Gemini's
                 return request, response

@@ -18,6 +18,11 @@ _ANTHROPIC_BLOCKS = ("tool_use", "tool_result", *_THOUGHTS)
 _CUT = ("model_context_window_exceeded", "pause_turn")
 """Anthropic's reasons for an end before the answer's own, beside `max_tokens`."""
 
+_OBJECTS = ("response", "chat.completion", "text_completion")
+_OUTPUT_ITEMS = ("message", "reasoning", "function_call", "custom_tool_call")
+_OF_MESSAGES = {"content", "refusal", "tool_calls", "finish_reason", "stop_reason", "id", "type", "model", "usage"}
+"""The keys of a message that has no role."""
+
 
 def openai_request(body: Mapping[str, Any]) -> dict[str, Any]:
     """A request in the form of OpenAI's API. One that has it already stays as it is."""
@@ -34,8 +39,12 @@ def openai_request(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def openai_response(body: Any) -> Any:
-    """A response in the form of OpenAI's API. One that has it already stays as it is."""
-    body = parsed(body)
+    """A response in the form of OpenAI's API. One that has it already stays as it is, and so does a text that is no
+    response in JSON: it is the answer itself, perhaps a record or a list."""
+    if isinstance(body, str):
+        value = parsed(body)
+        found = body if isinstance(value, str) else openai_response(value)
+        return found if _is_body(found) else body
     if isinstance(body, list) and any("candidates" in each for each in mappings(body)):
         return _of_pieces(body)
     if not isinstance(body, Mapping):
@@ -43,6 +52,23 @@ def openai_response(body: Any) -> Any:
     if _is_of_gemini(body):
         return _of_candidates(body)
     return _of_message(body) if _is_of_anthropic(body) else body
+
+
+def _is_body(value: Any) -> bool:
+    """Whether the value of a text is a response, or a message of one, and no answer that is JSON. An empty object
+    stands for a response that was not kept."""
+    if not isinstance(value, Mapping):
+        return False
+    return (
+        not value
+        or value.get("object") in _OBJECTS
+        or value.get("role") == "assistant"
+        or isinstance(value.get("error"), Mapping)
+        or value.keys() == {"error"}
+        or any("message" in each or "finish_reason" in each for each in mappings(value.get("choices")))
+        or any(each.get("type") in _OUTPUT_ITEMS for each in mappings(value.get("output")))
+        or ("content" in value and value.keys() <= _OF_MESSAGES)
+    )
 
 
 def openai_usage(block: Mapping[str, Any]) -> Mapping[str, Any]:

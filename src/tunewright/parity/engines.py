@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import httpx
 
@@ -48,8 +49,8 @@ class Elsewhere:
     engine: str
     asked: int = 0
     alike: float | None = None
-    """Mean score of its answers with the server's taken as the right ones; for labels, the share that is equal. The
-    answer is confined to the labels, as on the server."""
+    """Mean score of its answers with the server's taken as the right ones, each by its example's weight; for labels,
+    the share that is equal. The answer is confined to the labels, as on the server."""
     freely_alike: float | None = None
     """The same where the engine writes labels freely, as for a client without a constraint."""
     prompts_alike: float | None = None
@@ -104,7 +105,7 @@ def elsewhere(
 
 
 def _compare(engine: str, ask: Ask, bundle: Bundle, sample: Sequence[Example], served: Mapping[str, str]) -> Elsewhere:
-    score, freely, prompts = [], [], []
+    score, freely, weights, prompts = [], [], [], []
     confined = isinstance(bundle.task.constraint, OneOf)
     until = time.monotonic() + _SECONDS
     with track(engine, len(sample), "answers") as tracker:
@@ -114,17 +115,20 @@ def _compare(engine: str, ask: Ask, bundle: Bundle, sample: Sequence[Example], s
             text, ids = ask(messages, confined)
             prompts.append(ids == bundle.template.encode_prompt(messages, bundle.tokenizer))
             if text is not None:
+                weights.append(example.importance)
                 score.append(_score_of(bundle.task, example.request, right, text))
                 if confined:
                     freely.append(_score_of(bundle.task, example.request, right, ask(messages, False)[0] or ""))
             tracker.update(number)
             if time.monotonic() > until:
                 break
-    return Elsewhere(engine, len(prompts), _mean(score), _mean(freely), _mean(prompts))
+    alike = fmean(prompts) if prompts else None  # whether prompts are alike is no share of the requests
+    return Elsewhere(engine, len(prompts), _mean(score, weights), _mean(freely, weights), alike)
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def _mean(values: Sequence[float], weights: Sequence[float]) -> float | None:
+    """The mean, each example by its weight; None where there are no values."""
+    return fmean(values, weights) if values else None
 
 
 def _score_of(task: Task, request: str, right: str, text: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,10 @@ class ServedModel:
             role="assistant", content=replied["content"] or "", tool_calls=replied.get("tool_calls") or None
         )
         text = self._task.answer_in(message)
-        with suppress(Unfit):  # a record that lacks a required field is served with the fields that were found
+        try:
             text = self._task.canonical(text)
+        except Unfit:  # a record that the canonical form refuses is served with the parts that fit
+            text = self._task.fitting_part(text)
         return Answer(text, reply["confidence"], usage["prompt_tokens"], usage["completion_tokens"])
 
 

@@ -118,7 +118,8 @@ def link(candidate: str, records: Sequence[Record], trained: Sequence[Record], t
     same = [(first, second) for first, second in pairs if first.answer == second.answer]
 
     def agreement(first: Record, second: Record) -> Ratio:
-        return task.measures("", first.answer, second.answer)[task.primary_metric]
+        part, whole = task.measures("", first.answer, second.answer)[task.primary_metric]
+        return Ratio(part * second.weight, whole * second.weight)
 
     gap = max((abs((first.confidence or 0) - (second.confidence or 0)) for first, second in same), default=0.0)
     return Link(

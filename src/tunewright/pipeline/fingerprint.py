@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from tunewright.config import Spec, spec_sha256
 from tunewright.config.schema import source_kind
+from tunewright.core import limits
 from tunewright.core.artifacts import sha256_file, sha256_json, sha256_tree
 from tunewright.core.errors import UserError
 from tunewright.core.version import __version__
@@ -35,6 +38,7 @@ PACKAGES = (
 """The packages that shape the steps' outputs, in import order. A step may use its own package and those before it."""
 _OF_CORE = ("core/artifacts.py", "core/strict_json.py", "core/workers.py", "core/page/*.*", "project.py")
 """The modules outside these packages that shape outputs, too."""
+_CONSTANT = re.compile(r"\b[A-Z][A-Z_]+\b")
 
 Sources = Callable[[Spec, Step], Mapping[str, str]]
 """A function that hashes the user's files that a step reads, as `source_hashes` does."""
@@ -123,12 +127,22 @@ def lineage_hashes(spec: Spec, to: str) -> dict[str, str]:
 
 @cache
 def code_version(package: str) -> str:
-    """Tunewright's version, and a hash of the source code that can shape the outputs of a package's steps."""
+    """Tunewright's version, and a hash of the source code that can shape the outputs of a package's steps, with the
+    values of the limits that this code names."""
     root = Path(__file__).parents[1]
     folders = [root / name for name in PACKAGES[: PACKAGES.index(package) + 1]]
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
     files += sorted(path for pattern in _OF_CORE for path in root.glob(pattern))
-    return f"{__version__}+{sha256_json([(f.relative_to(root).as_posix(), source_sha256(f)) for f in files])[:12]}"
+    hashes = [(f.relative_to(root).as_posix(), source_sha256(f)) for f in files]
+    return f"{__version__}+{sha256_json([hashes, _limits_in(files)])[:12]}"
+
+
+def _limits_in(files: Iterable[Path]) -> dict[str, float]:
+    """The limits of `tunewright.core.limits` that some of these sources name. The module as a whole is in no hash,
+    because many limits are those of servers, and most steps do not depend on them."""
+    known = {name: value for name, value in vars(limits).items() if name.isupper()}
+    words = set(chain.from_iterable(_CONSTANT.findall(f.read_text("utf-8")) for f in files if f.suffix == ".py"))
+    return {name: value for name, value in known.items() if name in words}
 
 
 @cache

@@ -55,7 +55,8 @@ def trial_of(
     """
     groups = groups_of(records)
     measured = [each.primary_metric for each in records]
-    metric, tokens = ratio(measured, groups).value, fmean(each.prompt_tokens for each in records)
+    metric = ratio(measured, groups).value
+    tokens = fmean((each.prompt_tokens for each in records), [each.weight for each in records])
     speed = latency(records).p50_ms
     if records is whole:
         return PromptTrial(name, keys, "whole", metric, tokens, speed)

@@ -168,6 +168,10 @@ class Task(Protocol):
         """
         ...
 
+    def fitting_part(self, answer: str) -> str:
+        """What is left of an answer that is none of this task: the parts that fit, in canonical form."""
+        ...
+
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:
         """The scores of an answer by the name of the metric, the primary metric first. Both answers are in canonical
         form."""

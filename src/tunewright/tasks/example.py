@@ -128,6 +128,10 @@ class Conversation(ABC):
     def of_chunk(self, answer: str) -> str:
         return self.canonical(answer)
 
+    def fitting_part(self, answer: str) -> str:
+        """The answer unchanged: only a record has parts."""
+        return answer
+
     def within(self, tokens: int) -> Self:  # noqa: ARG002 (the protocol)
         return self
 

@@ -13,7 +13,7 @@ from tunewright.tasks.base import JsonRecord
 from tunewright.tasks.example import Conversation, Example
 from tunewright.tasks.leaving_out import without
 from tunewright.tasks.measures import FIELD, Ratio, at, f1, is_in, leaves, tokens
-from tunewright.tasks.record_form import RecordForm
+from tunewright.tasks.record_form import RecordForm, kinds_of
 from tunewright.tasks.windows import divided, places
 
 
@@ -88,6 +88,10 @@ class ExtractTask(Conversation):
     def of_chunk(self, answer: str) -> str:
         return self._chunk.canonical(answer)
 
+    def fitting_part(self, answer: str) -> str:
+        """A record of the fields that fit the schema. It may lack required ones."""
+        return self.form.fitting_part(answer)
+
     def chunks(self, request: str, count: Callable[[str], int]) -> list[str]:
         return [request[start:end] for start, end in self.places(request, count)]
 
@@ -128,8 +132,21 @@ class ExtractTask(Conversation):
 
 
 def _of_chunks(schema: Mapping[str, Any]) -> RecordForm:
-    """The form of a chunk's record. It requires no field, because a required one need not stand in each chunk."""
-    return RecordForm({**schema, "required": []})
+    """The form of a chunk's record. It requires no field and no number of items, because a required field need not
+    stand in each chunk, and a list's items may stand in several."""
+    form = RecordForm(schema)
+    fields = {name: _of_any_length(form, part) for name, part in schema["properties"].items()}
+    kept = {key: value for key, value in schema.items() if key != "minProperties"}
+    return RecordForm({**kept, "properties": fields, "required": []})
+
+
+def _of_any_length(form: RecordForm, schema: Any) -> Any:
+    """The schema of a field without the least number of its items."""
+    part = form.resolved(schema)
+    if "minItems" in part:
+        return {key: value for key, value in part.items() if key != "minItems"}
+    branches = {key: [_of_any_length(form, each) for each in part[key]] for key in ("anyOf", "oneOf") if key in part}
+    return {**part, **branches} if branches else schema
 
 
 def _leaves(record: str) -> Iterator[tuple[str, str]]:
@@ -146,7 +163,7 @@ def _words(values: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
 def _chosen(form: RecordForm, schema: Any, path: str = "") -> Iterator[str]:
     """The paths whose values the schema offers, so that they need not stand in the text."""
     schema = form.resolved(schema)
-    if "enum" in schema or "const" in schema or schema.get("type") == "boolean":
+    if "enum" in schema or "const" in schema or kinds_of(schema) - {"null"} == {"boolean"}:
         yield path
     for branch in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
         yield from _chosen(form, branch, path)

@@ -32,6 +32,25 @@ class Ratio(NamedTuple):
         return self.part / self.whole if self.whole else 1.0
 
 
+def wilson_limits(share: Any, rows: Any, z: float) -> tuple[Any, Any]:
+    """The ends of Wilson's (1927) score interval of a share.
+
+    At an effective number of rows, with Student's t in the place of z, this is Korn and Graubard's (1998) correction of
+    the number by (z / t)^2, because the formula has z and rows only as z^2 / rows.
+
+    Args:
+        share, rows: numbers, or arrays of one shape.
+        z: standard errors from the share to an end; where it is infinite, the interval is 0 to 1.
+    """
+    import numpy as np
+
+    if np.isinf(z):
+        return np.zeros_like(share), np.ones_like(share)
+    more = z**2 / rows
+    middle, reach = share + more / 2, np.sqrt(more * share * (1 - share) + more**2 / 4)
+    return np.maximum((middle - reach) / (1 + more), 0.0), np.minimum((middle + reach) / (1 + more), 1.0)
+
+
 Leaf = tuple[str, str]
 """(the path of a value in a record, without list positions; the value as text)."""
 

@@ -78,6 +78,33 @@ class RecordForm:
             raise Unfit("a number in it is too large") from None
         return text
 
+    def fitting_part(self, text: str) -> str:
+        """The fields of a JSON record that have a value and fit the schema, in canonical form. Required ones may be
+        missing, and of a text that is no JSON object nothing is left."""
+        try:
+            value = json_value(text)
+        except Unfit:
+            value = {}
+        fields = value if isinstance(value, Mapping) else {}
+        parts = [
+            written
+            for name, part in self.schema["properties"].items()
+            if not _absent(fields.get(name)) and (written := self._field(name, fields[name], part))
+        ]
+        return f"{{{','.join(parts)}}}"
+
+    def _field(self, name: str, value: Any, part: Any) -> str:
+        """A field and its value in canonical form; empty if the value does not fit the field's part of the schema."""
+        ordered = self.ordered(value, part)
+        if not self.fits(ordered, part):
+            return ""
+        try:
+            text = json.dumps({name: ordered}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            text.encode()
+        except (ValueError, RecursionError):
+            return ""
+        return text[1:-1]
+
     @cached_property
     def _validator(self) -> Any:
         return checking.checker(self.schema)
@@ -111,7 +138,8 @@ class RecordForm:
             return [self._ordered(item, items) for item in value]
         if isinstance(value, str):
             text = " ".join(normalised("NFC", value).split())
-            return _number(text, schema) if schema.get("type") in ("number", "integer") else text
+            kinds = kinds_of(schema)
+            return _number(text, kinds) if "string" not in kinds and kinds & {"number", "integer"} else text
         if isinstance(value, float) and value.is_integer() and math.isfinite(value):
             return int(value)
         return value
@@ -192,8 +220,14 @@ def _absent(value: Any) -> bool:
     return value is None or value == [] or (isinstance(value, str) and not value.strip())
 
 
-def _number(text: str, schema: Mapping[str, Any]) -> Any:
-    """A number given as text, as in tables; the text unchanged if it is not a number."""
+def kinds_of(schema: Mapping[str, Any]) -> set[str]:
+    """The types that a schema names: one, or a list of them."""
+    kinds = schema.get("type", ())
+    return {kinds} if isinstance(kinds, str) else set(kinds)
+
+
+def _number(text: str, kinds: set[str]) -> Any:
+    """A number given as text, as in tables; the text unchanged if it is not a number of these types."""
     if "_" in text:  # Python reads it, JSON does not
         return text
     try:
@@ -204,4 +238,4 @@ def _number(text: str, schema: Mapping[str, Any]) -> Any:
         return text
     if not math.isfinite(number):
         return text
-    return int(number) if number.is_integer() else text if schema["type"] == "integer" else number
+    return int(number) if number.is_integer() else number if "number" in kinds else text

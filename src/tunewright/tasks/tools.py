@@ -115,7 +115,21 @@ class ToolsTask(Conversation):
             written = form.written(arguments)
         except Unfit as error:
             raise Unfit(f"{value[NAME]}: {error}") from None
-        return f"{_written({NAME: value[NAME]})[:-1]},{_written(ARGUMENTS)}:{written}}}"
+        return _call(value[NAME], written)
+
+    def fitting_part(self, answer: str) -> str:
+        """The call with the arguments that fit the tool's schema, or an empty text if there is no such tool."""
+        try:
+            value = json_value(answer)
+        except Unfit:
+            value = None
+        name = value.get(NAME) if isinstance(value, Mapping) else None
+        form = self._forms.get(name) if isinstance(name, str) else None
+        if form is None:
+            return _written({TEXT: ""})
+        arguments = value.get(ARGUMENTS)
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+        return _call(name, form.fitting_part(text))
 
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:  # noqa: ARG002 (the protocol)
         """The scores of an answer: whether it is the right call as a whole, or makes none where none is due; whether
@@ -229,6 +243,11 @@ def _plain(text: str) -> str:
     except UnicodeEncodeError:
         raise Unfit("it contains a lone surrogate, which is not a character") from None
     return plain
+
+
+def _call(name: str, arguments: str) -> str:
+    """A call with its arguments, which are JSON in canonical form."""
+    return f"{_written({NAME: name})[:-1]},{_written(ARGUMENTS)}:{arguments}}}"
 
 
 def _written(value: Any) -> str:

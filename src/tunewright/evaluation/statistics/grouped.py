@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -126,18 +125,3 @@ def quantile(units: int, level: float) -> float:
     from scipy.stats import t
 
     return float(t.ppf(level, units - 1)) if units > 1 else float("inf")
-
-
-def wilson_limits(share: Any, rows: Any, t: float) -> tuple[Any, Any]:
-    """The ends of Wilson's interval at an effective number of rows. With t in the place of z this is Korn and
-    Graubard's (1998) correction of the number by (z / t)^2, because Wilson's formula has z and rows only as z^2 / rows.
-
-    Args:
-        share, rows: numbers, or arrays of one shape.
-        t: standard errors from the share to an end; where it is infinite, the interval is 0 to 1.
-    """
-    if np.isinf(t):
-        return np.zeros_like(share), np.ones_like(share)
-    more = t**2 / rows
-    middle, reach = share + more / 2, np.sqrt(more * share * (1 - share) + more**2 / 4)
-    return np.maximum((middle - reach) / (1 + more), 0.0), np.minimum((middle + reach) / (1 + more), 1.0)

@@ -19,9 +19,8 @@ from tunewright.evaluation.statistics.grouped import (
     rests_on,
     sums_of,
     too_few_groups,
-    wilson_limits,
 )
-from tunewright.tasks.measures import Ratio
+from tunewright.tasks.measures import Ratio, wilson_limits
 
 Z = NormalDist().inv_cdf(0.975)
 RESAMPLES = 2000
@@ -44,10 +43,9 @@ class Interval:
 
 def wilson(successes: int, trials: int) -> Interval:
     """Share of successes with Wilson's score interval. Source: Wilson 1927; independent trials are assumed."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, trials).proportion_ci(method="wilson")
-    return Interval(successes / trials, float(interval.low), float(interval.high))
+    share = successes / trials
+    low, high = wilson_limits(share, trials, Z)
+    return Interval(share, float(low), float(high))
 
 
 def accuracy(right: Sequence[bool], groups: Sequence[str] | None) -> Interval:

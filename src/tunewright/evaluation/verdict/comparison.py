@@ -172,7 +172,7 @@ def compare(
     machine, served, counted = prices.machine(spec.traffic.machine), _tests(evidence[SERVED]), counted or {}
     named = spec.api.prompt_tokens or spec.api.completion_tokens
     usage_from = "api" if spec.api.label in counted else "spec" if named else "letters" if written else "model"
-    own = written or Usage(fmean(each.prompt_tokens for each in served), fmean(each.answer_tokens for each in served))
+    own = written or _own_usage(served)
     usage = counted.get(spec.api.label) or Usage(
         spec.api.prompt_tokens or own.prompt_tokens, spec.api.completion_tokens or own.answer_tokens
     )
@@ -242,6 +242,13 @@ def _measured_on(spec: Spec, machine: MachinePrice, measured: Measured) -> str:
 def _service(speed: Latency, spec: Spec) -> Service:
     """How fast a machine answers, from the latency measured with one request at a time."""
     return Service(speed.mean_ms / 1000, speed.p95_ms / 1000, spec.goal.p95_ms / 1000)
+
+
+def _own_usage(served: Sequence[Record]) -> Usage:
+    """The served model's own mean tokens, each example by its weight."""
+    weights = [each.weight for each in served]
+    read, written = ([each.prompt_tokens for each in served], [each.answer_tokens for each in served])
+    return Usage(fmean(read, weights), fmean(written, weights))
 
 
 def _training_machine(spec: Spec) -> str:

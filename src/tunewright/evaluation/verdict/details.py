@@ -114,11 +114,12 @@ def gather_details(
 
 def reliability_of(served: Sequence[Record], exported: Sequence[Record]) -> Reliability:
     """The reliability of the served model's confidence on one split, before and after calibration."""
-    raw = [(record.uncalibrated, record.score) for record in exported if record.uncalibrated is not None]
+    raw = [(each.uncalibrated, each.score, each.weight) for each in exported if each.uncalibrated is not None]
     before = expected_calibration_error(*zip(*raw, strict=True)) if raw else None
     confidence, score = [record.confidence or 0.0 for record in served], [record.score for record in served]
-    after = expected_calibration_error(confidence, score)
-    return Reliability(before, after, calibration_noise(confidence), bins(confidence, score))
+    weights = [record.weight for record in served]
+    after = expected_calibration_error(confidence, score, weights)
+    return Reliability(before, after, calibration_noise(confidence, weights), bins(confidence, score, weights))
 
 
 def label_scores(records: Sequence[Record]) -> list[LabelScore]:

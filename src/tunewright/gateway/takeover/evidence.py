@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import sqrt
 
+from tunewright.tasks.measures import wilson_limits
+
 _STAKES = (0.05, 0.15, 0.4)
 """Shares of the largest bet that can't lose everything at once. Small ones find small changes, large ones large."""
 _FALSE_ALARM = 10_000
@@ -40,13 +42,11 @@ class ChangeDetector:
 
 
 def interval(total: float, count: float) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), from the sum of `count` observations between 0 and 1."""
+    """The 95 % interval of a share (Wilson's), from the sum of `count` observations between 0 and 1."""
     if not count:
         return 0.0, 1.0
-    share, z2 = total / count, _Z**2
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = _Z / (1 + z2 / count) * sqrt(max(0.0, share * (1 - share)) / count + z2 / (4 * count**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    low, high = wilson_limits(total / count, count, _Z)
+    return float(low), float(high)
 
 
 def quantile_interval(counts: Sequence[int], bounds: Sequence[float], share: float) -> tuple[float, float, float]:

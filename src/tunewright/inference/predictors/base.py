@@ -1,10 +1,14 @@
-"""The protocol of a predictor."""
+"""The protocol of a predictor, and its answers."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
+
+from tunewright.tasks import Task
+from tunewright.tasks.base import Unfit
+from tunewright.tasks.measures import value_spans
 
 
 class Token(NamedTuple):
@@ -31,6 +35,25 @@ class Answer:
     """The tokens that a language model wrote, or its label as one token; empty for a joined answer."""
     labels: Mapping[str, float] = field(default_factory=dict)
     """The probability of each label in an answer of several labels."""
+
+
+def settled(
+    task: Task, canonical: Callable[[str], str], text: str, confidence: float, fields: Mapping[str, float]
+) -> tuple[str, float, Mapping[str, float]]:
+    """(a record in canonical form, the confidence in it, that in the values at each path).
+
+    A grammar, or the words of a text, can give a record that the canonical form refuses: a required field is missing,
+    or it needs a letter and white space is none. The parts that fit are left, and the confidence is 0.
+
+    Args:
+        canonical: the form: that of the whole record, or that of a chunk's.
+    """
+    try:
+        return canonical(text), confidence, fields
+    except Unfit:
+        kept = task.fitting_part(text)
+    left = {path for path, _, _ in value_spans(kept)}
+    return kept, 0.0, {path: each for path, each in fields.items() if path in left}
 
 
 @dataclass(frozen=True)

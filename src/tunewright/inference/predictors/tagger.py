@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tunewright.inference.calibration import UNCALIBRATED, Calibration
-from tunewright.inference.predictors.base import Answer
+from tunewright.inference.predictors.base import Answer, settled
 from tunewright.inference.predictors.encoder import EncoderPredictor, LabelClassifier, LabelSetClassifier, Logits
 from tunewright.models.chat import token_counter
 from tunewright.models.linear_model import Ngrams
 from tunewright.models.tokenizer import Framed, TextTokenizer
 from tunewright.tasks import MultiLabelTask, Task
-from tunewright.tasks.base import JsonRecord, Unfit
+from tunewright.tasks.base import JsonRecord
 from tunewright.tasks.record_form import RecordForm
 from tunewright.tasks.spans.fields import fields_of
 from tunewright.tasks.spans.reader import SpanReader
@@ -75,27 +74,11 @@ class RecordTagger(EncoderPredictor):
             # Only now: a window without the value must not tell against one that has it.
             if each.required and each.nullable and not each.among(result.record):
                 each.put(result.record, None)
-        try:
-            text = self._task.canonical(json.dumps(result.record))
-        except Unfit:
-            text, result.confidence = self._fitting(result.record), 0.0
-            kept = json.loads(text)
-            result.fields = {
-                path: probability for path, probability in result.fields.items() if re.split(r"[.\[]", path)[0] in kept
-            }
-        confidence = self._calibration.of_answer(result.confidence) if result.confidence else 0.0
-        return Answer(text, confidence, sum(map(len, windows)), 0, result.fields, uncalibrated=result.confidence)
-
-    def _fitting(self, record: Mapping[str, Any]) -> str:
-        """The fields of a record that fit the schema."""
-        kept: dict[str, Any] = {}
-        for name, value in record.items():
-            try:
-                self._task.of_chunk(json.dumps({name: value}))
-            except Unfit:
-                continue
-            kept[name] = value
-        return self._task.of_chunk(json.dumps(kept))
+        text, sure, fields = settled(
+            self._task, self._task.canonical, json.dumps(result.record), result.confidence, result.fields
+        )
+        confidence = self._calibration.of_answer(sure)
+        return Answer(text, confidence, sum(map(len, windows)), 0, fields, uncalibrated=sure)
 
     def _joined(self, readers: Sequence[SpanReader], results: Sequence[SpanRecord]) -> SpanRecord:
         """Join the records of the windows of one document. If a required field is in none of them, take the best

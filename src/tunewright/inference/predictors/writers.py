@@ -15,7 +15,7 @@ from tunewright.inference.decoding.free_text import StableText, TextRules
 from tunewright.inference.decoding.grammar import RecordGrammar
 from tunewright.inference.decoding.protocols import AnyModel, DecodingRules, Written
 from tunewright.inference.decoding.writing import begin_generation, generate
-from tunewright.inference.predictors.base import Answer, GenerationConfig, Pieces, Token
+from tunewright.inference.predictors.base import Answer, GenerationConfig, Pieces, Token, settled
 from tunewright.inference.predictors.prompted import PromptBatcher, PromptedModel
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.tokenizer import IncrementalDecoder, TextTokenizer
@@ -99,7 +99,8 @@ class RecordReader(PromptedModel):
     """Writes a record under a grammar, taking the likeliest allowed token at each place.
 
     Its confidence is the product of the probabilities of the record's tokens, without those of values that no metric
-    looks at. If the request was read in chunks, it is the product over the values that were taken from them.
+    looks at. If the request was read in chunks, it is the product over the values that were taken from them. It is 0 if
+    the canonical form refuses the record; see `settled`.
 
     Args:
         grammar: the grammar of the record of one chunk.
@@ -168,13 +169,16 @@ class RecordReader(PromptedModel):
             if not self._fits(record):
                 record, fields = whole, dict(first.fields)
             of_chunks.append(first)
+        text, confidence, of_fields = settled(
+            self._task, self._task.canonical, json.dumps(record), math.prod(fields.values()), fields
+        )
         return self._calibrated(
             Answer(
-                self._task.canonical(json.dumps(record)),
-                math.prod(fields.values()),
+                text,
+                confidence,
                 sum(each.prompt_tokens for each in of_chunks),
                 sum(each.answer_tokens for each in of_chunks),
-                fields,
+                of_fields,
                 any(each.cut for each in of_chunks),
             )
         )
@@ -192,13 +196,15 @@ class RecordReader(PromptedModel):
     def _of_writer(self, prompt: Sequence[int], writer: Written, grammar: RecordGrammar) -> Answer:
         text, ends = _text_and_ends(self._decode, writer.ids)
         of_fields = _log_confidences(text, ends, writer.log_probabilities)
-        fields = {path: math.exp(value) for path, value in of_fields.items()}
         unjudged = sum(value for path, value in of_fields.items() if path in self._unjudged)
         confidence = math.exp(sum(writer.log_probabilities) - unjudged)
         # A chunk's form requires nothing, so it would leave out required fields that are null or empty.
         canonical = self._task.canonical if grammar is self._whole else self._task.of_chunk
+        kept, confidence, fields = settled(
+            self._task, canonical, text, confidence, {path: math.exp(value) for path, value in of_fields.items()}
+        )
         return Answer(
-            canonical(text),
+            kept,
             confidence,
             len(prompt),
             len(writer.ids) + 1,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tunewright.tasks.measures import wilson_limits
+
 _LEVEL = 0.95
 """One-sided."""
 
@@ -50,5 +52,5 @@ def highest_share(share: float, groups: Sequence[str]) -> float:
     units = len(set(groups))
     if units < 2:
         return 1.0
-    more = float(t.ppf(_LEVEL, units - 1)) ** 2 / units
-    return (share + more / 2 + math.sqrt(more * share * (1 - share) + more**2 / 4)) / (1 + more)
+    _, most = wilson_limits(share, units, float(t.ppf(_LEVEL, units - 1)))
+    return float(most)
