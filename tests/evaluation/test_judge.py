@@ -107,6 +107,18 @@ def test_nothing_is_paid_twice(model: LargeModel, tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.slow
+def test_the_budget_holds_for_all_runs(model: LargeModel, tmp_path: Path) -> None:
+    model.usage = {"prompt_tokens": 1000, "completion_tokens": 2000}
+    answer, room = (1000 * 2.5 + 2000 * 10) / 1e6, 4000 * 10 / 1e6
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"judge\.budget_usd.*judge\.sample"):
+            judged(model, tmp_path, priced_as="gpt-4o", budget_usd=2 * answer + room + 0.005)
+        assert len(model.asked) == 3
+    judged(model, tmp_path, priced_as="gpt-4o")
+    assert len(model.asked) == 6
+
+
+@pytest.mark.slow
 def test_replies_that_are_none_of_the_words_say_nothing(model: LargeModel, tmp_path: Path) -> None:
     model.reply = lambda _: "Both answers have their merits."
     result = judged(model, tmp_path)

@@ -90,6 +90,36 @@ def test_one_budget_holds_for_all(servers: tuple[LargeModel, LargeModel], tmp_pa
     assert len(dear.asked) + len(cheap.asked) == 2 * COUNT
 
 
+def test_a_new_api_at_the_head_of_the_list_leaves_what_the_others_have_cost(
+    servers: tuple[LargeModel, LargeModel], tmp_path: Path
+) -> None:
+    new, known = servers
+    new.usage = known.usage = {"prompt_tokens": 50, "completion_tokens": 400}
+    spent = asked(listed(tmp_path, {"url": known.url}), tmp_path)["all"]["usd"]
+    both = {"model": "gpt-4.1", "url": new.url}, {"url": known.url}
+    with pytest.raises(UserError, match=r"budget_usd"):
+        asked(listed(tmp_path, *both, budget=spent + 0.043), tmp_path)
+    assert 0 < len(new.asked) < COUNT
+    assert asked(listed(tmp_path, *both), tmp_path)["all"]["usd"] == pytest.approx(
+        spent + COUNT * (50 * 2 + 400 * 8) / 1e6
+    )
+    assert len(known.asked) == COUNT
+
+
+def test_a_lower_effort_that_was_paid_for_stays_however_little_is_left(
+    servers: tuple[LargeModel, LargeModel], tmp_path: Path
+) -> None:
+    server, _ = servers
+    server.thinks = lambda body: 3 if _effort(body) == "none" else 300
+    luna = {"model": "gpt-6-luna", "url": server.url, "reasoning_effort": "low"}
+    paid = COUNT * (50 * 0.1 + 301 * 0.5) / 1e6
+    spec = listed(tmp_path, luna, budget=2 * paid + 0.0021)
+    first = asked(spec, tmp_path)
+    assert first["lower"]
+    assert asked(spec, tmp_path) == first
+    assert len(server.asked) == 2 * COUNT
+
+
 def test_every_key_is_looked_for_before_anything_is_paid(
     servers: tuple[LargeModel, LargeModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

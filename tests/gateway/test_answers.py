@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tunewright.gateway.answers import AnswerReader, ReadAnswer
+from tunewright.gateway.answers import AnswerChoice, AnswerReader, ReadAnswer
 from tunewright.gateway.routes import Kind
 
 
@@ -38,9 +38,14 @@ def last(status: str) -> dict[str, Any]:
     return {"type": f"response.{status}", "response": response(status)}
 
 
-def read(kind: Kind, body: bytes) -> ReadAnswer:
+def delta(part: str, text: str) -> dict[str, Any]:
+    """An event of a stream of the Responses API with a part of the answer."""
+    return {"type": f"response.{part}.delta", "output_index": 1, "delta": text}
+
+
+def read(kind: Kind, body: bytes, largest: int = 1 << 16) -> ReadAnswer:
     content_type = "text/event-stream" if body.startswith(b"data:") else "application/json"
-    reader = AnswerReader(kind, content_type, "", 1 << 16)
+    reader = AnswerReader(kind, content_type, "", largest)
     reader.feed(body)
     return reader.result()
 
@@ -91,3 +96,32 @@ def test_a_finished_answer_is_one_to_compare_with(kind: Kind, body: bytes) -> No
 )
 def test_what_the_api_has_not_finished_is_none(kind: Kind, body: bytes) -> None:
     assert read(kind, body).finished is None
+
+
+BEGUN = {"type": "response.created", "response": {"model": "gpt-6-luna", "status": "in_progress", "output": []}}
+CALLED = {"type": "function_call", "name": "route", "arguments": ""}
+ADDED = {"type": "response.output_item.added", "output_index": 1, "item": CALLED}
+
+
+@pytest.mark.parametrize(
+    ("came", "choice"),
+    [
+        ([delta("output_text", "ye"), delta("output_text", "s, bu")], AnswerChoice("yes, bu")),
+        ([delta("refusal", "I can")], AnswerChoice(refusal="I can")),
+        (
+            [ADDED, delta("function_call_arguments", '{"team":')],
+            AnswerChoice(tool_calls=[{"name": "route", "arguments": '{"team":'}]),
+        ),
+    ],
+)
+def test_a_response_whose_client_left_has_what_came_of_it(came: list[dict[str, Any]], choice: AnswerChoice) -> None:
+    answer = read("responses", events(BEGUN, *came))
+    assert (answer.choices, answer.letters, answer.model) == ([choice], choice.letters, "gpt-6-luna")
+    assert answer.finished is None
+
+
+@pytest.mark.parametrize(("largest", "kept"), [(1 << 16, ["yes"]), (2, [])])
+def test_the_last_event_of_a_response_repeats_what_came_before(largest: int, kept: list[str]) -> None:
+    answer = read("responses", events(BEGUN, delta("output_text", "yes"), last("completed")), largest)
+    assert (answer.letters, answer.is_whole) == (3, bool(kept))
+    assert [choice.text for choice in answer.choices] == kept

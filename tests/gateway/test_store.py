@@ -41,6 +41,7 @@ def store(address: str) -> Any:  # noqa: F811 (the fixture)
 
 @pytest.mark.postgres
 def test_the_file_holds_until_somebody_changes_the_mode(store: GatewayStore) -> None:
+    store.read_file(jobs())
     assert store.settings(jobs()) == {"tickets": OBSERVE}
     store.change("tickets", CASCADE, OBSERVE, "anna", "the audit looks good")
     assert store.settings(jobs()) == {"tickets": CASCADE}
@@ -52,7 +53,7 @@ def test_the_file_holds_until_somebody_changes_the_mode(store: GatewayStore) -> 
 
 @pytest.mark.postgres
 def test_a_later_change_of_the_file_counts(store: GatewayStore) -> None:
-    store.settings(jobs())
+    store.read_file(jobs())
     store.change("tickets", CASCADE, OBSERVE, "anna", "")
     assert store.settings(jobs("own")) == {"tickets": CASCADE}, "looking changes nothing"
     for _ in range(2):
@@ -125,7 +126,7 @@ def at(file: Path) -> GatewayStore:
 
 def _made(file: Path) -> None:
     store = at(file)
-    store.settings(jobs())
+    store.read_file(jobs())
     store.close()
 
 
@@ -236,8 +237,24 @@ def test_the_commands_change_and_show_modes(settings: Path) -> None:
     assert listed["settings"]["tickets"] == {"mode": "cascade", "share": 0.1, "audit": 0.02}
 
 
+def test_commands_that_show_something_write_nothing_of_a_new_job(settings: Path) -> None:
+    assert "tickets: observe as in the file, once a gateway has read it" in run("gateway", "jobs", settings)
+    run("gateway", "ledger", settings)
+    listed = json.loads(run("gateway", "jobs", settings, "--json"))
+    assert listed["settings"]["tickets"]["mode"] == "observe"
+    assert json.loads(run("gateway", "changes", settings, "--json")) == []
+
+
+def begin(settings: Path) -> None:
+    """Read the settings as a gateway does that starts."""
+    spec = load_gateway(settings)
+    store = at(spec.store)
+    store.read_file(spec.jobs)
+    store.close()
+
+
 def test_commands_that_show_something_change_no_mode(settings: Path) -> None:
-    run("gateway", "jobs", settings)
+    begin(settings)
     file = settings.read_text("utf-8")
     settings.write_text(file.replace("tickets}}", "tickets, audit: 0.5}}"), "utf-8")
     assert load_gateway(settings).jobs["tickets"].audit == 0.5
@@ -249,7 +266,7 @@ def test_commands_that_show_something_change_no_mode(settings: Path) -> None:
 
 
 def test_a_mode_keeps_what_the_file_says_newly(settings: Path) -> None:
-    run("gateway", "jobs", settings)
+    begin(settings)
     file = settings.read_text("utf-8")
     settings.write_text(file.replace("tickets}}", "tickets, audit: 0.5}}"), "utf-8")
     run("gateway", "mode", "tickets", "shadow", "--settings", settings)

@@ -36,12 +36,27 @@ def of(store: Store, *tallies: Tally, now: datetime = NOON, folder: Path = Path(
     return ledger(make_spec(folder, **spec), store, BOOK, now)
 
 
-def judged(project: Path, name: str = "1", shown: str = "switch", usage_from: str = "letters", **usage: float) -> None:
-    """A verdict on version a, and the bundle made by it."""
+def judged(
+    project: Path,
+    name: str = "1",
+    shown: str = "switch",
+    usage_from: str = "letters",
+    rest: str = "gpt-4o",
+    counted: dict[str, float] | None = None,
+    **usage: float,
+) -> None:
+    """A verdict on version a, and the bundle made by it.
+
+    Args:
+        rest: the API to which a cascade leaves its rest, with the tokens that it counted.
+    """
     runs = project / "runs"
     about: dict[str, Any] = {"spec_sha256": "", "seed": 0, "code_version": ""}
     usage = {"prompt_tokens": 800.0, "answer_tokens": 10.0} | usage
-    verdict = {"comparison": {"usage": usage, "usage_from": usage_from}, "verdict": {"shown": shown}, "name": name}
+    comparison = {"usage": usage, "usage_from": usage_from, "apis": {rest: {"model": rest}}}
+    verdict = {"comparison": comparison, "verdict": {"shown": shown, "reference": rest}, "name": name}
+    if counted:
+        verdict["baseline"] = {"apis": {rest: counted}}
     target = runs / f"verdict-{name}"
     with atomic_folder(target, kind="verdict", fingerprint=name, inputs={}, **about) as output:
         write_json(output.path / "verdict.json", verdict)
@@ -110,6 +125,30 @@ def test_what_is_passed_on_is_paid_by_the_tokens_of_the_cascades_verdict(store: 
     assert found.escalated == 250
     assert found.api_usd == pytest.approx(1000 * (800 * 2.5 + 10 * 10) / 1e6)
     assert found.own_usd == pytest.approx(24 * MACHINE + 1000 * KEPT + found.api_usd / 4)
+
+
+COUNTED = {"prompt_tokens": 600.0, "answer_tokens": 30.0, "cached_tokens": 100.0, "cache_write_tokens": 0.0}
+
+
+@pytest.mark.parametrize("version", ["a", "gone"])
+@pytest.mark.parametrize(
+    ("counted", "settings", "usd"),
+    [
+        (COUNTED, {}, 500 * 0.1 + 100 * 0.01 + 30 * 0.5),
+        (None, {}, 800 * 0.1 + 10 * 0.5),
+        (None, {"prompt_tokens": 2000, "completion_tokens": 40}, 2000 * 0.1 + 40 * 0.5),
+    ],
+)
+def test_what_is_passed_on_is_paid_at_the_api_to_which_the_cascade_leaves_its_rest(
+    store: Store, tmp_path: Path, version: str, counted: dict[str, float] | None, settings: dict[str, Any], usd: float
+) -> None:
+    judged(tmp_path, shown="cascade", rest="gpt-6-luna", counted=counted)
+    until = datetime(2026, 11, 3, tzinfo=UTC)
+    passed_on = tally(date(2026, 11, 2), 1000, version=version, escalated=250.0)
+    apis = [{}, {"model": "gpt-6-luna", **settings}]
+    found = of(store, passed_on, now=until, folder=tmp_path, apis=apis).total
+    assert found.api_usd == pytest.approx(1000 * (800 * 2.5 + 10 * 10) / 1e6)
+    assert found.own_usd == pytest.approx(24 * MACHINE + 1000 * KEPT + 250 * usd / 1e6)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tunewright.gateway.config import GatewaySpec
     from tunewright.gateway.takeover.ledger import GatewayLedger, Reviews
-    from tunewright.gateway.takeover.store import GatewayStore, Setting
+    from tunewright.gateway.takeover.store import GatewayStore, ModeChange, Setting
 
 app = typer.Typer(
     cls=with_default("run"),
@@ -106,10 +106,8 @@ def jobs(settings: SettingsArgument = _SETTINGS, json: JsonOption = False) -> No
         print_json({"settings": modes, "jobs": [_plain(job) for job in found.jobs]})
     else:
         _print_jobs(now, found)
-        for name in now:
-            change = changes[name]
-            why = f": {change.why}" if change.why else ""
-            typer.echo(f"{name}: {change.mode} since {change.time:%Y-%m-%d %H:%M} UTC, by {change.by}{why}")
+        for name, setting in now.items():
+            typer.echo(f"{name}: {_since(setting, changes.get(name))}")
 
 
 @app.command("ledger")
@@ -187,6 +185,14 @@ def _print_ledger(found: GatewayLedger) -> None:
     typer.echo(found.sentence)
     for line in [*found.notes, *(f"{job.name}: {job.end}" for job in found.jobs if job.end)]:
         typer.echo(line)
+
+
+def _since(setting: Setting, change: ModeChange | None) -> str:
+    """How a job is answered, since when, and who changed that; None: nobody, because no gateway has begun with it."""
+    if change is None:
+        return f"{setting} as in the file, once a gateway has read it"
+    why = f": {change.why}" if change.why else ""
+    return f"{change.mode} since {change.time:%Y-%m-%d %H:%M} UTC, by {change.by}{why}"
 
 
 @contextmanager

@@ -27,7 +27,8 @@ _LONGEST_EVENT = 8 << 20
 _FINISHED = ("stop", "tool_calls", "function_call", "completed")
 """How an answer ends that the API has finished: not cut, filtered or failed."""
 _ENDS = ("response.completed", "response.incomplete", "response.failed")
-"""The last event of a stream of the Responses API. Source: developers.openai.com/api/reference (2026-11-28)."""
+"""The last event of a stream of the Responses API. Source of this and of its other events:
+developers.openai.com/api/reference (2026-11-28)."""
 
 
 @dataclass
@@ -172,6 +173,10 @@ class _Parts:
         """(names, arguments) by the call's index."""
         self.finish_reason: str | None = None
 
+    def call(self, index: int) -> tuple[list[str], list[str]]:
+        """(names, arguments) of a call, which may be new."""
+        return self.calls.setdefault(index, ([], []))
+
     def joined(self) -> AnswerChoice:
         calls = [
             {"name": "".join(names), "arguments": "".join(arguments)}
@@ -234,21 +239,42 @@ class _Stream:
         if event.get("error") or event.get("type") == "error":
             self._answer.is_whole = False
         if self._kind == "responses":
-            is_last = event.get("type") in _ENDS and isinstance(event.get("response"), dict)
-            if is_last:
-                is_whole = self._answer.is_whole
-                self._answer = _read_reply(self._kind, event["response"])
-                self._answer.is_whole = is_whole
-            return is_last
+            return self._read_event(event)
         self._answer.model = _text(event.get("model")) or self._answer.model
         self._answer.usage = read_usage(event.get("usage")) or self._answer.usage
         for choice in _objects(event.get("choices")):
             self._add(choice)
         return False
 
+    def _read_event(self, event: Mapping[str, Any]) -> bool:
+        """Read an event of the Responses API. Returns whether it is the last one, which holds the whole answer again;
+        a client may leave before it comes."""
+        kind, response = event.get("type"), _object(event.get("response"))
+        if kind in _ENDS and response:
+            is_whole = self._answer.is_whole
+            self._answer = _read_reply(self._kind, response)
+            self._answer.is_whole = is_whole
+            if self._letters > self._largest:
+                self._answer.choices = []
+            return True
+        self._answer.model = _text(response.get("model")) or self._answer.model
+        item = _object(event.get("item"))
+        if kind == "response.output_text.delta":
+            self._keep(self._parts().texts, event.get("delta"))
+        elif kind == "response.refusal.delta":
+            self._keep(self._parts().refusals, event.get("delta"))
+        elif kind == "response.output_item.added" and item.get("type") == "function_call":
+            self._keep(self._parts().call(_index(event, "output_index"))[0], item.get("name"))
+        elif kind == "response.function_call_arguments.delta":
+            self._keep(self._parts().call(_index(event, "output_index"))[1], event.get("delta"))
+        return False
+
+    def _parts(self, index: int = 0) -> _Parts:
+        return self._choices.setdefault(index, _Parts())
+
     def _add(self, choice: Mapping[str, Any]) -> None:
         """Add a part of a choice to those before it."""
-        parts = self._choices.setdefault(_index(choice), _Parts())
+        parts = self._parts(_index(choice))
         parts.finish_reason = _text(choice.get("finish_reason")) or parts.finish_reason
         delta = choice.get("delta")
         if not isinstance(delta, dict):
@@ -257,7 +283,7 @@ class _Stream:
         self._keep(parts.texts, _content(delta.get("content")))
         self._keep(parts.refusals, delta.get("refusal"))
         for call in _objects(delta.get("tool_calls")):
-            names, arguments = parts.calls.setdefault(_index(call), ([], []))
+            names, arguments = parts.call(_index(call))
             self._keep(names, _function(call).get("name"))
             self._keep(arguments, _function(call).get("arguments"))
 
@@ -310,8 +336,7 @@ def _call(function: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _function(call: Mapping[str, Any]) -> Mapping[str, Any]:
-    function = call.get("function")
-    return function if isinstance(function, dict) else {}
+    return _object(call.get("function"))
 
 
 def _content(content: Any) -> str:
@@ -321,9 +346,13 @@ def _content(content: Any) -> str:
     return _text(content) or ""
 
 
-def _index(part: Mapping[str, Any]) -> int:
-    index = part.get("index")
+def _index(part: Mapping[str, Any], key: str = "index") -> int:
+    index = part.get(key)
     return index if isinstance(index, int) else 0
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from tunewright.drift.accuracy import Accuracy, accuracy_now
 from tunewright.economics.cost import HOURS_A_MONTH, Service, host_cost
 from tunewright.economics.prices import PriceBook
 from tunewright.economics.upkeep import letters_of, upkeep_of
+from tunewright.evaluation.steps import usages_of
 from tunewright.evaluation.verdict.comparison import Usage, uncounted
 from tunewright.inference.bundle import read_info
 from tunewright.monitoring.captured import answered, as_numbers, as_reviewed, last_reviews
@@ -82,7 +83,7 @@ class LedgerEntry:
     api_usd: float
     """The API's price for all requests."""
     own_usd: float
-    """The cost of machines, upkeep, and the API for escalated requests."""
+    """The cost of machines, upkeep, and the escalated requests, at the API to which the cascade leaves its rest."""
 
     @property
     def saved_usd(self) -> float:
@@ -125,7 +126,7 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
 
     If servers keep only a share of the requests, the captures stand for all of them and the figures are estimates. A
     day without requests still costs its machines. All months use the prices of today's book. The verdict on each bundle
-    version says how many tokens a request to the API has, and whether anything is escalated.
+    version says how many tokens a request to the API has, whether anything is escalated, and to which API.
 
     Args:
         now: the time until which machines are counted.
@@ -149,6 +150,17 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
 
 
 @dataclass(frozen=True)
+class _Rest:
+    """The API to which a cascade leaves the requests that it does not answer itself."""
+
+    name: str
+    model: str
+    """Its name in the price book."""
+    usage: Usage | None
+    """Mean tokens of a request, as the API counted them; None: it did not."""
+
+
+@dataclass(frozen=True)
 class _Verdict:
     """What the verdict on a bundle version says of its requests."""
 
@@ -157,6 +169,8 @@ class _Verdict:
     """The source of `usage`, as in `Comparison`."""
     alone: bool
     """Whether the model answers all requests, so that nothing has to be escalated."""
+    rest: _Rest | None
+    """None: no cascade is recommended, so what is escalated goes to the API paid for today."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +199,12 @@ def _verdicts(project: Project) -> _Verdicts:
 
 def _read(folder: Path) -> _Verdict:
     data = json.loads((folder / "verdict.json").read_text("utf-8"))
-    comparison = data["comparison"]
-    return _Verdict(Usage(**comparison["usage"]), comparison["usage_from"], data["verdict"]["shown"] == "switch")
+    comparison, shown = data["comparison"], data["verdict"]["shown"]
+    rest = None
+    if shown == "cascade":
+        name = data["verdict"]["reference"]
+        rest = _Rest(name, comparison["apis"][name]["model"], usages_of(data.get("baseline", {})).get(name))
+    return _Verdict(Usage(**comparison["usage"]), comparison["usage_from"], shown == "switch", rest)
 
 
 @dataclass(frozen=True)
@@ -242,24 +260,43 @@ def _priced(spec: Spec, book: PriceBook, day: date, bills: list[_Bill], now: dat
 
 @dataclass(frozen=True)
 class _Bill:
-    """The API's price for a tally's requests."""
+    """The APIs' prices for a tally's requests."""
 
     tally: Tally
     api_usd: float
+    """All of them at the API paid for today."""
     escalated: float
     escalated_usd: float
-    """The part of `api_usd` for the escalated requests, which is really paid."""
+    """The escalated ones at the API to which they go, which is really paid."""
 
 
 def _bill(spec: Spec, book: PriceBook, tally: Tally, verdicts: _Verdicts) -> _Bill:
     verdict = verdicts.by_version.get(tally.version)
     # A version whose verdict is gone had the same job, so its requests are those of another version.
-    usage = _usage(spec, tally, verdict or verdicts.last)
-    tokens = usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens, usage.cache_write_tokens
-    each = book.api(spec.api.model).usd(*tokens)
+    alike = verdict or verdicts.last
+    usage = _usage(spec, tally, alike)
+    each = passed_on = _usd(book, spec.api.model, usage)
     # The bundle carries a threshold, and servers say `escalate`, whatever the verdict.
     escalated = 0.0 if verdict and verdict.alone else tally.escalated
-    return _Bill(tally, each * tally.answered, escalated, each * escalated)
+    if alike and alike.rest and alike.rest.name != spec.api.label:
+        passed_on = _usd(book, alike.rest.model, _rest_usage(spec, alike.rest, usage))
+    return _Bill(tally, each * tally.answered, escalated, passed_on * escalated)
+
+
+def _usd(book: PriceBook, model: str, usage: Usage) -> float:
+    """The price of a request to an API."""
+    tokens = usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens, usage.cache_write_tokens
+    return book.api(model).usd(*tokens)
+
+
+def _rest_usage(spec: Spec, rest: _Rest, usage: Usage) -> Usage:
+    """Mean tokens of one request that a cascade passes on, by the rule of `compare`.
+
+    Args:
+        usage: of the API paid for today.
+    """
+    settings = spec.candidate_apis.get(rest.name)
+    return rest.usage or (uncounted(settings, usage) if settings else usage)
 
 
 def _usage(spec: Spec, tally: Tally, verdict: _Verdict | None) -> Usage:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tunewright.config import ApiSpec, Spec
 from tunewright.core.errors import UserError
@@ -125,8 +126,25 @@ def unpaid(settings: ApiSpec, questions: Sequence[Question], paid: PaidAnswers |
     unique = [same[0] for same in alike(questions)]
     if paid is None:
         return unique, unique
-    keys = {index: cache_key(*address_of(settings), questions[index], settings.protocol) for index in unique}
-    return unique, [index for index in unique if not paid.get(keys[index])]
+    return unique, [index for index in unique if not paid.get(key_of(settings, questions[index]))]
+
+
+def key_of(settings: ApiSpec, asked: Question) -> list[Any]:
+    """The key under which an API's answer to a question is kept."""
+    return cache_key(*address_of(settings), asked, settings.protocol)
+
+
+def kept_answers(settings: ApiSpec, asked: Question, paid: PaidAnswers) -> list[tuple[Question, Paid]]:
+    """What is paid of a question: its answer, and where that was cut perhaps the one with more room, each with the
+    question as it was asked."""
+    found: list[tuple[Question, Paid]] = []
+    for each in (asked, asked.wider):
+        if not (answer := paid.get(key_of(settings, each))):
+            break
+        found.append((each, answer))
+        if answer.ending != "cut":
+            break
+    return found
 
 
 def collect_replies(endpoint: Endpoint, asked: ApiQuestions, paid: PaidAnswers, budget: Budget) -> list[Reply]:

@@ -1,7 +1,7 @@
 """The step `baseline`: how the candidate APIs answer the test examples.
 
 The step asks each API (`url`) and keeps its answers, so that nothing is paid twice, or reads its recorded answers
-(`recorded`). One budget holds for all of them.
+(`recorded`). One budget holds for all of them, and for what earlier runs have paid for the same questions.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from tunewright.evaluation.api.asking import (
     collect_replies,
     endpoint_of,
     estimate,
+    kept_answers,
+    key_of,
     questions_for,
     recorded_replies,
     unpaid,
@@ -95,24 +97,27 @@ def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
     # Every key is checked before the first answer is paid.
     endpoints = {name: endpoint_of(spec, name, each) for name, each in spec.asked_apis.items()}
     summaries: dict[str, dict[str, Any]] = {}
-    left = spec.baseline.budget_usd
     with PaidAnswers(output.path.parent / PAID) as paid:
+        budgets = _budgets(spec, dataset, book, paid)
         for name, settings in spec.measured_apis.items():
-            task, budget, lower = asked_task(spec, settings), Budget(left, book.api(settings.model)), None
+            task, usd, lower = asked_task(spec, settings), 0.0, None
             if settings.recorded:
                 rows, records = _read(task, recorded_replies(spec, spec.path(settings.recorded), dataset))
             else:
-                asked = questions_for(spec, settings, dataset)
-                say(f"  {len(asked.questions):,} questions to {name} at {settings.url}, for ${left:,.2f} at most")
+                asked, budget = questions_for(spec, settings, dataset), budgets[name]
+                others = sum(each.spent for each in budgets.values() if each is not budget)
+                budget.limit = max(spec.baseline.budget_usd - others, 0.0)
+                count, limit = len(asked.questions), budget.limit
+                say(f"  {count:,} questions to {name} at {settings.url}, for ${limit:,.2f} at most")
                 replies = collect_replies(endpoints[name], asked, paid, budget)
                 rows, records = _read(task, replies)
                 lower = _try_lower_effort(spec, name, endpoints[name], asked, replies, records, paid, budget)
-            left -= budget.spent
-            summaries[name] = _summary(spec, name, dataset, records, rows, book, lower) | {"usd": budget.spent}
+                usd = budget.spent
+            summaries[name] = _summary(spec, name, dataset, records, rows, book, lower) | {"usd": usd}
             write_jsonl(output.path / ANSWERS / f"{name}.jsonl", (asdict(record) for record in records))
             write_jsonl(output.path / "replies" / f"{name}.jsonl", rows)
     sentences = [sentence for each in summaries.values() for sentence in each["told"]]
-    total = spec.baseline.budget_usd - left
+    total = sum(each.spent for each in budgets.values())
     write_json(output.path / BASELINE, {"apis": summaries, "usd": total, "told": sentences})
     for sentence in sentences:
         say(f"  {sentence}")
@@ -124,6 +129,21 @@ def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
         },
         "usd": round(total, 4),
     }
+
+
+def _budgets(spec: Spec, dataset: Dataset, book: PriceBook, paid: PaidAnswers) -> dict[str, Budget]:
+    """The budget of each API that is asked. What earlier runs have paid for its answers is spent already, so that no
+    API takes what one behind it in the list has cost."""
+    budgets: dict[str, Budget] = {}
+    for name, settings in spec.asked_apis.items():
+        price, asked = book.api(settings.model), questions_for(spec, settings, dataset)
+        budgets[name] = budget = Budget(spec.baseline.budget_usd, price)
+        effort = _lower_effort(spec, settings, price)
+        lower = _at_effort(asked, effort).questions if effort else []
+        for each in (*asked.questions, *lower):
+            for question, answer in kept_answers(settings, each, paid):
+                budget.count_kept(key_of(settings, question), question.size, question.most, answer)
+    return budgets
 
 
 def forecast(spec: Spec, split: Path, runs: Path) -> list[CostForecast]:
@@ -153,6 +173,7 @@ def _read(task: Task, replies: Sequence[Reply]) -> tuple[list[dict[str, Any]], l
             {
                 "id": reply.example.meta.id,
                 "split": reply.split,
+                "weight": reply.example.importance,
                 "readable": answer is not None,
                 "paid": reply.first,
                 **asdict(raw),
@@ -179,7 +200,8 @@ def _summary(
     endings = Counter(row["ending"] for row in rows)
     unread = sum(not row["readable"] and row["ending"] == "whole" for row in rows)
     counted = [row for row in rows if row["prompt_tokens"]]
-    means = {part: fmean(row[part] for row in counted) for part in TOKENS} if counted else {}
+    weights = [row["weight"] for row in counted]
+    means = {part: fmean((row[part] for row in counted), weights) for part in TOKENS} if counted else {}
     primary_metric, sentences = {}, []
     for split, part in by_test(records).items():
         interval = score(part, spec.seed).primary_metric
@@ -251,15 +273,14 @@ def _try_lower_effort(
     it, and the spec does not ask at that effort anyway."""
     settings, book = spec.candidate_apis[name], price_book(spec.price_file)
     price, task = book.api(settings.model), asked_task(spec, settings)
-    effort, cost = next_lower(settings, price), _usd_per_1000(price, replies)
-    thought = 1000 * price.usd(0, fmean(reply.raw.reasoning_tokens for reply in replies))
-    others = (each for each in spec.asked_apis.values() if each.model == settings.model)
-    if effort is None or thought < _THOUGHT * cost or not thought or effort in {e.reasoning_effort for e in others}:
+    effort, cost = _lower_effort(spec, settings, price), _usd_per_1000(price, replies)
+    thought = 1000 * price.usd(0, _mean_tokens(replies, "reasoning_tokens"))
+    if effort is None or thought < _THOUGHT * cost or not thought:
         return None
-    some = asked.some(_TRIED)
-    some = ApiQuestions(some.examples, [each.at_effort(effort) for each in some.questions])
+    some = _at_effort(asked, effort)
+    _, left = unpaid(settings, some.questions, paid)
     dearest = max(some.questions, key=lambda each: each.size)
-    if not budget.allows(len(some.questions) * cost / 1000, dearest.size, dearest.most):
+    if left and not budget.allows(len(left) * cost / 1000, dearest.size, dearest.most):
         return None
     say(f"  {len(some.questions):,} of them at the effort {effort}, because {name} thinks for most of its price")
     lesser = collect_replies(endpoint, some, paid, budget)
@@ -271,5 +292,23 @@ def _try_lower_effort(
     return Lower(effort, len(lesser), there, here, _usd_per_1000(price, lesser))
 
 
+def _lower_effort(spec: Spec, settings: ApiSpec, price: ApiPrice) -> str | None:
+    """The next lower effort of an API; None: there is none, or the spec asks the model at that effort anyway."""
+    effort = next_lower(settings, price)
+    listed = {each.reasoning_effort for each in spec.asked_apis.values() if each.model == settings.model}
+    return None if effort in listed else effort
+
+
+def _at_effort(asked: ApiQuestions, effort: str) -> ApiQuestions:
+    """Some of the questions at another effort."""
+    some = asked.some(_TRIED)
+    return ApiQuestions(some.examples, [each.at_effort(effort) for each in some.questions])
+
+
 def _usd_per_1000(price: ApiPrice, replies: Sequence[Reply]) -> float:
-    return 1000 * price.usd(*(fmean(getattr(reply.raw, part) for reply in replies) for part in TOKENS[:4]))
+    return 1000 * price.usd(*(_mean_tokens(replies, part) for part in TOKENS[:4]))
+
+
+def _mean_tokens(replies: Sequence[Reply], part: str) -> float:
+    """The mean of one of TOKENS, each example by its weight."""
+    return fmean((getattr(reply.raw, part) for reply in replies), [reply.example.importance for reply in replies])

@@ -21,7 +21,9 @@ from tunewright.core.progress import say, track
 from tunewright.data import evenly, load_dataset
 from tunewright.data.readers import read_rows
 from tunewright.data.readers.base import Row
-from tunewright.evaluation.api.endpoint import Chat, Endpoint, Question
+from tunewright.economics import PriceBook, price_book
+from tunewright.evaluation.api.budget import Budget
+from tunewright.evaluation.api.endpoint import MAX_TOKENS, Chat, Endpoint, Question
 from tunewright.evaluation.api.paid import PAID, PaidAnswers
 from tunewright.evaluation.evidence import Record, groups_of, load_records
 from tunewright.evaluation.statistics.intervals import Interval, ratio, wilson
@@ -89,7 +91,8 @@ def run_judge(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     sampled = _sampled(spec, inputs, settings.sample)
     human = _human(spec, settings)
     pairs = [pair for _, pair in sampled] + [pair for pair, _ in human]
-    judged, tokens = _judge(settings, pairs, output.path.parent / PAID)
+    budget = _budget(settings, price_book(spec.price_file))
+    judged, tokens = _judge(settings, pairs, output.path.parent / PAID, budget)
     by_split: dict[str, list[tuple[Record, Judgement]]] = {}
     for (record, _), judgement in zip(sampled, judged, strict=False):
         by_split.setdefault(record.split, []).append((record, judgement))
@@ -151,21 +154,39 @@ def _sampled(spec: Spec, inputs: Mapping[str, Path], most: int) -> list[tuple[Re
     ]
 
 
-def _judge(settings: JudgeSpec, pairs: Sequence[Pair], file: Path) -> tuple[list[Judgement], dict[str, int]]:
-    """(each pair judged, tokens used)."""
+def _budget(settings: JudgeSpec, book: PriceBook) -> Budget | None:
+    """The budget of the answers, those that were paid for before included; None: nothing tells what one costs."""
+    if not settings.priced_as and settings.model not in book.apis:
+        say(
+            f"  The price book has no '{settings.model}', so judge.budget_usd can't hold. "
+            "Set judge.priced_as to a name that it has."
+        )
+        return None
+    return Budget(settings.budget_usd, book.api(settings.priced_as or settings.model), "judge")
+
+
+def _judge(
+    settings: JudgeSpec, pairs: Sequence[Pair], file: Path, budget: Budget | None
+) -> tuple[list[Judgement], dict[str, int]]:
+    """(each pair judged, tokens used).
+
+    Raises:
+        UserError: the endpoint refuses, or can't be reached, or the budget is reached. The answers so far are kept.
+    """
     endpoint = Endpoint(settings.url, settings.model, settings.key, "judge")
     differing = [index for index, pair in enumerate(pairs) if pair.first != pair.second]
     options = {"reasoning_effort": settings.reasoning_effort} if settings.reasoning_effort else {}
     questions = [
-        Question(_chat(settings.rubric, pair), options)
+        Question(_chat(settings.rubric, pair), options, MAX_TOKENS)
         for index in differing
         for pair in (pairs[index], _turned(pairs[index]))
     ]
-    say(f"  {len(questions)} questions to {settings.model} at {settings.url}")
+    limit = f", for ${budget.limit:,.2f} at most" if budget else ""
+    say(f"  {len(questions)} questions to {settings.model} at {settings.url}{limit}")
     words: dict[int, str | None] = {}
     used = {"prompt_tokens": 0, "answer_tokens": 0}
     with PaidAnswers(file) as paid, track("judge", max(len(questions), 1), "answers") as tracker:
-        for number, answer in endpoint.ask_all(questions, paid):
+        for number, answer in endpoint.ask_all(questions, paid, budget):
             words[number] = word_of(answer.text)
             used["prompt_tokens"] += answer.prompt_tokens
             used["answer_tokens"] += answer.answer_tokens

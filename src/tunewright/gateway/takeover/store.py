@@ -241,25 +241,23 @@ class GatewayStore:
             session.add(_change(job, Setting("shadow", 1.0, last.audit), THE_GATEWAY, why, last.file))
 
     def read_file(self, jobs: Mapping[str, JobSpec]) -> None:
-        """Set what a file says that was just read, of each job of which it says something new.
+        """Set what a file says that was just read, of each job that is new or of which it says something new.
 
         Only a reading may do that, and once. Gateways that read the file at other times would else set their own again
         and again, and undo what was changed since.
         """
-        for name, last in self._last_changes().items():
-            if name in jobs and last.file != _key(file := of_file(jobs[name])):
+        found = self._last_changes()
+        for name, job in jobs.items():
+            file = of_file(job)
+            if name not in found:
+                self.change(name, file, file, THE_FILE, "first start")
+            elif found[name].file != _key(file):
                 self.change(name, file, file, THE_FILE, "changed in the file")
 
     def settings(self, jobs: Mapping[str, JobSpec]) -> dict[str, Setting]:
-        """How each job is answered now: as it was changed last. A job that is new begins as its file says."""
-        found, settings = self._last_changes(), {}
-        for name, job in jobs.items():
-            if name in found:
-                settings[name] = found[name].setting
-            else:
-                settings[name] = of_file(job)
-                self.change(name, settings[name], settings[name], THE_FILE, "first start")
-        return settings
+        """How each job is answered now: as it was changed last. A job that is new will begin as its file says."""
+        found = self._last_changes()
+        return {name: found[name].setting if name in found else of_file(job) for name, job in jobs.items()}
 
     def newest_change(self) -> int:
         """A number that grows with every change of a mode."""

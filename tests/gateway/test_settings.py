@@ -1,0 +1,46 @@
+"""Faults in a gateway's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tunewright.core.errors import UserError
+from tunewright.gateway.config import load_gateway
+
+GOOD = "upstreams: {openai: {url: openai}}\n"
+
+
+def refusal(folder: Path, text: str) -> str:
+    file = folder / "gateway.yaml"
+    file.write_text(text, "utf-8")
+    with pytest.raises(UserError) as caught:
+        load_gateway(file)
+    return caught.value.paragraph()
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        (f"{GOOD}database: postgresql://u:SECRET@h/db\n", "'database': give the name of an environment variable"),
+        ("upstreams: {own: {url: 'https://u:SECRET@h/v1'}}\n", "'upstreams.own.url': an endpoint is"),
+        ("upstreams: {own: {url: openai, key: sk-SECRET}}\n", "'upstreams.own.key': give the name"),
+        ("upstreams: {own: 'https://u:SECRET@h/v1'}\n", "'upstreams.own' is a section"),
+        ("upstreams: https://u:SECRET@h/v1\n", "'upstreams': input should be a valid dictionary"),
+        (f"{GOOD}jobs: {{a: {{project: p, models: ['https://u:SECRET@h']}}}}\n", "'jobs.a.models.0.url': an endpoint"),
+        (
+            f"{GOOD}jobs: {{a: {{project: p, models: [{{url: 'http://h', key: sk-SECRET}}]}}}}\n",
+            "'jobs.a.models.0.key'",
+        ),
+    ],
+)
+def test_no_value_that_may_be_a_secret_is_shown(text: str, quoted: str, tmp_path: Path) -> None:
+    message = refusal(tmp_path, text)
+    assert quoted in message
+    assert "SECRET" not in message
+
+
+def test_an_unknown_key_names_the_keys_of_its_own_section(tmp_path: Path) -> None:
+    text = f"{GOOD}jobs: {{a: {{project: p, models: [{{url: 'http://h', names: b}}]}}}}\n"
+    assert "unknown key 'jobs.a.models.0.names', did you mean 'name'?" in refusal(tmp_path, text)
