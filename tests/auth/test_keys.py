@@ -27,6 +27,15 @@ def test_a_key_is_shown_once_and_only_its_hash_is_kept(file: Path) -> None:
     assert KeyRing(file).find(token) == kept.principal
 
 
+def test_a_link_leads_to_the_file_with_the_new_key(file: Path, tmp_path: Path) -> None:
+    add_key(file, "first")
+    link = tmp_path / "keys.json"
+    link.symlink_to(file)
+    add_key(link, "second")
+    assert link.is_symlink()
+    assert [key.name for key in read_keys(file)] == ["first", "second"]
+
+
 @pytest.mark.parametrize("token", ["", "tw-", "tw-wrong", "x" * 10_000, "tw-\x00"])
 def test_an_unknown_key_finds_no_client(token: str, file: Path) -> None:
     add_key(file, "shop")

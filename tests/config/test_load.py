@@ -141,8 +141,54 @@ def test_an_override_below_a_value_is_refused() -> None:
 
 def test_an_override_with_an_unknown_key_is_refused_with_the_nearest_key() -> None:
     message = refusal(GOOD, "train.epoch=3")
-    assert "override 'train.epoch=3': unknown key 'train.epoch', did you mean 'epochs'?" in message
+    assert "override 'train.epoch=…': unknown key 'train.epoch', did you mean 'epochs'?" in message
     assert "line " not in message, "no line of the file is at fault"
+
+
+@pytest.mark.parametrize(
+    ("lines", "quoted"),
+    [
+        ("monitor: {database: 'postgresql://u:SECRET@h/db'}", "line 8: 'monitor.database': give the name"),
+        ("monitor: {webhook: 'https://hooks.example/SECRET'}", "line 8: 'monitor.webhook': give the name"),
+        ("monitor: postgresql://u:SECRET@h/db", "line 8: 'monitor' is a section of keys and values."),
+        ("judge: https://u:SECRET@h/v1", "line 8: 'judge' is a section of keys and values."),
+        ("apis: ['https://u:SECRET@h/v1']", "line 8: 'apis.0' is a section of keys and values."),
+        ("apis: [{model: a, url: 'https://u:SECRET@h/v1'}]", "line 8: 'apis.0.url': an endpoint is"),
+        ("api: {model: a, key:SECRET}", "line 8: unknown key 'api.key…', did you mean 'key'?"),
+        ("api: {key: SECRET, key: other}", 'found duplicate key "key".'),
+        ("seed: 1\nseed: SECRET", 'found duplicate key "seed".'),
+    ],
+)
+def test_no_value_that_may_be_a_secret_is_shown(lines: str, quoted: str) -> None:
+    message = refusal(f"{GOOD}{lines}\n")
+    assert quoted in message
+    assert "SECRET" not in message
+
+
+@pytest.mark.parametrize(
+    ("override", "quoted"),
+    [
+        ("monitor.webhook=https://hooks.example/SECRET", "override 'monitor.webhook=…': 'monitor.webhook': give"),
+        ("monitor.webhok=https://hooks.example/SECRET", "override 'monitor.webhok=…': unknown key"),
+        ("api={modell: gpt-4o, key: SECRET}", "override 'api=…': unknown key 'api.modell'"),
+        ("api={url: 'https://u:SECRET@h/v1', shots: -1}", "override 'api=…': 'api.shots': input should be"),
+        ("apis=[{url: 'https://u:SECRET@h/v1'}]", "override 'apis=…': 'apis.0.url': an endpoint is"),
+        ("api=https://u:SECRET@h/v1", "override 'api=…': 'api' is a section"),
+        ("api={key: SECRET", "override 'api=…'"),
+        ("api.key.name=SECRET", "The override 'api.key.name=…' sets a key of 'key'"),
+        ("api.key:SECRET", "The override 'api.key…' is not of the form"),
+        ("judge+={key: SECRET}", "The override 'judge+=…' adds to 'judge'"),
+    ],
+)
+def test_no_override_that_may_hold_a_secret_is_shown(override: str, quoted: str) -> None:
+    message = refusal(f"{GOOD}api: {{key: A_NAME}}\n", override)
+    assert quoted in message
+    assert "SECRET" not in message
+
+
+def test_other_values_and_overrides_are_shown() -> None:
+    assert "line 9: 'train.lr': input should be greater than 0 (it is -1)" in refusal(f"{GOOD}train:\n  lr: -1\n")
+    assert "override 'train.lr=-1': 'train.lr'" in refusal(GOOD, "train.lr=-1")
 
 
 def test_a_value_in_the_place_of_a_section_is_refused() -> None:
@@ -151,7 +197,7 @@ def test_a_value_in_the_place_of_a_section_is_refused() -> None:
 
 @pytest.mark.parametrize("override", ["name=[", "model={a", "name='x", "data.text=a: b: c"])
 def test_an_override_that_is_no_yaml_is_refused_as_a_user_error(override: str) -> None:
-    assert override in refusal(GOOD, override)
+    assert f"override '{override.partition('=')[0]}=…'" in refusal(GOOD, override)
 
 
 @pytest.mark.parametrize("name", ["no", "yes", "on", "off", "1", "null", "it's", "a: b"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,20 @@ def test_line_ends_and_a_byte_order_mark_stay(tmp_path: Path) -> None:
     kind = "    kind: classify   # one of two\r\n"
     assert file.read_bytes().decode("utf-8-sig") == text.replace(kind, f"{kind}    leave_out: list\r\n")
     assert file.read_bytes().startswith(b"\xef\xbb\xbf")
+
+
+def test_a_link_stays_and_so_does_the_mode_of_the_file_that_it_leads_to(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    file = written(shared, SPEC)
+    file.chmod(0o640)
+    link = tmp_path / "tunewright.yaml"
+    link.symlink_to(file)
+    assert set_keys(tmp_path, {"task.leave_out": "list"}) == link
+    assert link.is_symlink()
+    assert "leave_out: list" in file.read_text("utf-8")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert [each.name for each in shared.iterdir()] == ["tunewright.yaml"]
 
 
 def test_a_text_of_several_lines_is_one_line(tmp_path: Path) -> None:

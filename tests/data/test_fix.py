@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tunewright.data.fix import LOG, Fixed, fix, fixable
 from tunewright.data.job import Job, job_of_files
 from tunewright.data.readers import Columns, read
 from tunewright.pii import Pseudonymiser, find_pii
-from tunewright.tasks import ClassifyTask, Example
+from tunewright.tasks import ClassifyTask, Example, MultiLabelTask
 
 KEY = b"0123456789abcdef"
 
@@ -238,6 +239,81 @@ def test_labels_do_not_count_as_personal_data(tmp_path: Path) -> None:
     ]
     fixed = fix(job(write(tmp_path / "d.jsonl", rows)), ["D015"], tmp_path / "out", Pseudonymiser(KEY))
     assert {label for _, label in fixed_rows(fixed)} == {"a@b.test", "c"}
+    assert {tuple(row["stand_ins"]) for row in read_jsonl(fixed.files["train"])} == {("EMAIL",)}
+    again = fix(job(fixed.files["train"]), ["D015"], tmp_path / "again", Pseudonymiser(KEY))
+    assert not again.changes, "a label hides no stand-in"
+
+
+def contents(folder: Path) -> str:
+    """All that a fix wrote."""
+    return "".join(file.read_text("utf-8") for file in sorted(folder.rglob("*.jsonl")))
+
+
+def test_personal_data_of_a_row_that_cannot_be_read_is_in_no_new_file(tmp_path: Path) -> None:
+    train = write(tmp_path / "d.jsonl", [{"text": "one", "label": "a"}])
+    with train.open("a", encoding="utf-8") as stream:
+        stream.write('{"text": "\\u00fcber jane.doe@corp.test, DE89370400440532013000\n')
+    fixed = fix(job(train), ["D015"], tmp_path / "out", Pseudonymiser(KEY))
+    assert [entry["code"] for entry in log(fixed)] == ["D009"]
+    (kept,) = read_jsonl(tmp_path / "out" / "quarantine" / "train.jsonl")
+    assert kept.keys() == {"where", "code", "reason"}
+    assert "jane" not in contents(tmp_path / "out")
+    assert "DE89" not in contents(tmp_path / "out")
+
+
+def test_numbers_and_names_are_personal_data_too(tmp_path: Path) -> None:
+    card, mail = 4111111111111111, "jane.doe@corp.test"
+    extra = {"card": card, "paid": {mail: [float(card), True, None, 7, 0.5]}, "open": 12}
+    train = write(tmp_path / "d.jsonl", [{"text": "one", "label": "a", **extra}])
+    fixed = fix(job(train), ["D015"], tmp_path / "out", Pseudonymiser(KEY))
+    (row,) = read_jsonl(fixed.files["train"])
+    assert str(card) not in contents(tmp_path / "out")
+    assert mail not in contents(tmp_path / "out")
+    assert (type(row["card"]), row["open"]) == (int, 12)
+    ((name, values),) = row["paid"].items()
+    assert [span.kind for span in find_pii(name)] == ["EMAIL"]
+    assert values == [float(row["card"]), True, None, 7, 0.5]
+
+
+def test_no_value_is_lost_where_two_names_get_the_same_stand_in(tmp_path: Path) -> None:
+    class OneForAll(Pseudonymiser):
+        def replace(self, text: str) -> str:
+            return "Ann Other" if find_pii(text) else text
+
+    calls = {"jane.doe@corp.test": 1, "john.roe@corp.test": 2}
+    train = write(tmp_path / "d.jsonl", [{"text": "one", "label": "a", "calls": calls}])
+    fixed = fix(job(train), ["D015"], tmp_path / "out", OneForAll(KEY))
+    assert read_jsonl(fixed.files["train"])[0]["calls"] == {"Ann Other": 1, "Ann Other 2": 2}
+
+
+@pytest.mark.parametrize(
+    ("answer", "stays"),
+    [
+        ("[]", True),
+        ('["a", "hr@corp.test"]', True),
+        ('{"a": 1, "hr@corp.test": 0}', True),
+        ("call me: jane.doe@corp.test", False),
+        ('["a", "jane.doe@corp.test"]', False),
+        ('{"a": 1, "jane.doe@corp.test": 0}', False),
+        ('{"a": "jane.doe@corp.test"}', False),
+    ],
+)
+def test_of_several_labels_only_known_ones_stay(answer: str, stays: bool, tmp_path: Path) -> None:
+    base = job(write(tmp_path / "d.jsonl", [{"text": "write to john.roe@corp.test", "label": answer}]))
+    task = MultiLabelTask("Route it.", {"a": "", "hr@corp.test": ""})
+    fixed = fix(replace(base, task=task), ["D015"], tmp_path / "out", Pseudonymiser(KEY))
+    (row,) = read_jsonl(fixed.files["train"])
+    assert (row["messages"][-1]["content"] == answer) == stays
+    assert "jane.doe" not in contents(tmp_path / "out")
+    assert row["stand_ins"] == ["EMAIL"] * (1 if stays else 2)
+
+
+def test_beside_a_label_that_stays_everything_is_replaced(tmp_path: Path) -> None:
+    answer = {"role": "assistant", "content": "b", "agent": "jane.doe@corp.test"}
+    train = write(tmp_path / "d.jsonl", [{"messages": [{"role": "user", "content": "one"}, answer]}])
+    fixed = fix(job(train, labels=["b", "c"]), ["D015"], tmp_path / "out", Pseudonymiser(KEY))
+    assert fixed_rows(fixed) == [("one", "b")]
+    assert "jane.doe" not in contents(tmp_path / "out")
 
 
 def test_a_fix_that_would_leave_nothing_to_train_on_is_refused(tmp_path: Path) -> None:

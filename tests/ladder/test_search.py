@@ -270,6 +270,31 @@ def test_a_cascade_that_costs_less_than_the_dearer_of_its_parts_is_made(monkeypa
     assert not made
 
 
+@pytest.mark.parametrize(("middle", "best"), [(MET, "middle"), (ended("keep-api", usd=50.0, a="60 %"), "large")])
+def test_a_candidate_whose_cascade_can_not_be_made_is_tried_all_the_same(
+    middle: dict[str, Any], best: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Found:
+        good, usd_per_month = True, 60.0
+        name, summary = "small → middle", "It would do."
+
+    def make(cascade: Any) -> Run:
+        raise UserError(f"There is no room for {cascade.name}.", fix="Make some.")
+
+    monkeypatch.setattr(module, "weigh", lambda first, second: Found() if second.tried.name == "middle" else "none")  # noqa: ARG005
+    spec = make_spec().model_copy(update={"candidates": NAMES})
+    verdicts = {"small": MISSED, "middle": middle, "large": ended("switch", "served", usd=300.0)}
+    steps = Steps(lambda each: Run(each.model, verdicts[each.model]), make, forecast=known())
+    last, result = climb(spec, steps, every=True)
+    assert (last.name, result.best, result.left_out) == (best, best, {})
+    assert [each.name for each in result.tried] == list(NAMES)
+    assert result.dearer == []
+    assert result.cascades[:2] == [
+        "It would do.",
+        "No cascade with middle was made: There is no room for small → middle. Make some.",
+    ]
+
+
 def test_where_neither_part_does_it_a_cascade_of_both_may(monkeypatch: pytest.MonkeyPatch) -> None:
     class Found:
         good, usd_per_month = True, 150.0

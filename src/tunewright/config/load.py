@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from tunewright.config.aliases import our_key
 from tunewright.config.recipes import recipe_text
 from tunewright.config.schema import SPEC_FILE, FileSpec, MoneySpec, Spec
-from tunewright.config.sections import ApiSpec
+from tunewright.config.sections import HIDDEN, ApiSpec
 from tunewright.config.yaml_text import read_yaml
 from tunewright.core.errors import UserError, shortened
 from tunewright.core.limits import SPEC_BYTES, SPEC_DEPTH, SPEC_FAULTS
@@ -191,7 +195,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign or not key.strip():
         raise UserError(
-            f"The override '{shortened(override, 100)}' is not of the form key=value.", fix="For example: train.lr=1e-4"
+            f"The override '{_without_value(override)}' is not of the form key=value.", fix="For example: train.lr=1e-4"
         )
     if key.endswith("+"):
         return _add(data, key.removesuffix("+").strip(), text, override)
@@ -200,7 +204,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         child = data.setdefault(parent, {})
         if not isinstance(child, dict):
             what = (
-                f"The override '{shortened(override, 100)}' sets a key of '{parent}', which is a value, not a section."
+                f"The override '{_without_value(override)}' sets a key of '{parent}', which is a value, not a section."
             )
             raise UserError(what, fix=_KEYS)
         data = child
@@ -209,13 +213,20 @@ def _apply(data: dict[str, Any], override: str) -> None:
         data[last] = float(text) if any(mark in text.lower() for mark in ".e") else int(text)
     except ValueError:
         fix = "Close what it opens, or quote it: 'task.instruction=\"a: b\"'"
-        data[last] = read_yaml(text, f"override '{shortened(override, 100)}'", fix)
+        data[last] = read_yaml(text, f"override '{_without_value(override)}'", fix)
+
+
+def _without_value(override: str) -> str:
+    """The key of an override, for errors: its value may hold a secret."""
+    start = re.match(r"[\w.-]*\s*\+?=?", override)
+    key = start.group() if start else ""
+    return shortened(key, 100) + ("…" if key != override else "")
 
 
 def _add(data: dict[str, Any], key: str, text: str, override: str) -> None:
     if key != "apis":
         raise UserError(
-            f"The override '{shortened(override, 100)}' adds to '{key}'; += works with `apis` only.",
+            f"The override '{_without_value(override)}' adds to '{key}'; += works with `apis` only.",
             fix="For example: 'apis+={model: gpt-6-luna, url: openai}'",
         )
     parsed: dict[str, Any] = {}
@@ -241,14 +252,19 @@ def _api_name(api: Any) -> str | None:
 
 
 def _fault(entry: Any, data: Any, schema: type[BaseModel], overrides: Iterable[str]) -> str:
-    location, section = _place(entry["loc"], schema)
+    place = _place(entry["loc"], schema)
+    location, section = place.keys, place.section
+    is_unknown = entry["type"] == "extra_forbidden"
+    if is_unknown:
+        location = [*location[:-1], _without_joined_value(str(location[-1]))]
     key = shortened(".".join(str(part) for part in location), 200) or "spec"
+    line = _line_of(place.keys, data)
+    is_hidden = is_unknown or isinstance(entry.get("input"), (dict, list)) or _may_be_secret(place.expected)
     overridden = next((text for text in overrides if f"{key}.".startswith(f"{text.partition('=')[0].strip()}.")), None)
-    line = _line_of(location, data)
-    if overridden and location[-1:] in (["url"], ["key"]):
-        overridden = f"{key}=…"
+    if overridden and (is_hidden or overridden.partition("=")[0].strip() != key):
+        overridden = _without_value(overridden)
     at = f"override '{overridden}': " if overridden else f"line {line}: " if line else ""
-    if entry["type"] == "extra_forbidden":
+    if is_unknown:
         if ours := our_key(key):
             return f"{at}unknown key '{key}': Tunewright calls it '{ours}'"
         name, options = str(location[-1])[:100], [field.alias or name for name, field in section.model_fields.items()]
@@ -257,22 +273,22 @@ def _fault(entry: Any, data: Any, schema: type[BaseModel], overrides: Iterable[s
         return f"{at}unknown key '{key}'{hint}"
     if entry["type"] == "missing":
         return f"{at}'{key}' is missing"
+    shown = "" if is_hidden else f" (it is {shortened(repr(entry.get('input')), 100)})"
     if entry["type"] == "model_type":
-        return f"{at}'{key}' is a section of keys and values (it is {_shown(entry)})"
+        return f"{at}'{key}' is a section of keys and values{shown}"
     if entry["type"] in ("union_tag_invalid", "union_tag_not_found"):
         tag = entry.get("ctx", {}).get("tag")
         return f"{at}'{key}.kind' is one of: {', '.join(_kinds(location, schema))}" + (
             f" (it is {shortened(repr(tag), 100)})" if tag else ""
         )
     message = shortened(entry["msg"].removeprefix("Value error, "), 300)
-    # The value of an address or a key may hold a secret.
-    hidden = isinstance(entry.get("input"), (dict, list)) or location[-1:] in (["url"], ["key"])
-    shown = "" if hidden else f" (it is {_shown(entry)})"
     return f"{at}'{key}': {message[:1].lower() + message[1:]}{shown}"
 
 
-def _shown(entry: Any) -> str:
-    return shortened(repr(entry.get("input")), 100)
+def _without_joined_value(name: str) -> str:
+    """An unknown key without the value that YAML takes for a part of it where the space after the colon is missing."""
+    key, colon, _ = name.partition(":")
+    return key + ("…" if colon else "")
 
 
 def _line_of(location: list[Any], data: Any) -> int | None:
@@ -286,31 +302,69 @@ def _line_of(location: list[Any], data: Any) -> int | None:
     return line
 
 
-def _place(location: Iterable[Any], schema: type[BaseModel]) -> tuple[list[Any], type[BaseModel]]:
-    """A fault's location without the tags of sections that have several kinds, and the section that it is in."""
-    place: list[Any] = []
-    sections = [schema]
-    section = schema
+@dataclass(frozen=True)
+class _Place:
+    """The place of a fault in a schema."""
+
+    keys: list[Any]
+    """The way to it in the spec: a location without the tags of sections that have several kinds."""
+    section: type[BaseModel]
+    """The innermost section on the way."""
+    expected: Any
+    """The type, or the field, of what belongs there; None if the key is unknown."""
+
+
+def _place(location: Iterable[Any], schema: type[BaseModel]) -> _Place:
+    keys: list[Any] = []
+    section, expected = schema, cast(Any, schema)
     for part in location:
+        sections = _sections(expected)
         if len(sections) > 1:
-            section = next(each for each in sections if part in get_args(each.model_fields["kind"].annotation))
-            sections = [section]
+            section = expected = next(
+                each for each in sections if part in get_args(each.model_fields["kind"].annotation)
+            )
             continue
-        place.append(part)
+        keys.append(part)
         if sections:
             section = sections[0]
-            field = next((f for name, f in section.model_fields.items() if part in (name, f.alias)), None)
-            sections = _sections(field.annotation) if field else []
-    return place, section
+            expected = next((f for name, f in section.model_fields.items() if part in (name, f.alias)), None)
+        else:
+            expected = _item(expected)
+    return _Place(keys, section, expected)
 
 
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    return [
-        each for each in (annotation, *get_args(annotation)) if isinstance(each, type) and issubclass(each, BaseModel)
-    ]
+def _alternatives(expected: Any) -> list[Any]:
+    """The types that a type or a field allows."""
+    if isinstance(expected, FieldInfo):
+        return _alternatives(expected.annotation)
+    if get_origin(expected) is Annotated:
+        return _alternatives(get_args(expected)[0])
+    if get_origin(expected) in (Union, UnionType):
+        return [each for part in get_args(expected) for each in _alternatives(part)]
+    return [expected]
+
+
+def _sections(expected: Any) -> list[type[BaseModel]]:
+    """The sections that a type or a field allows."""
+    return [each for each in _alternatives(expected) if isinstance(each, type) and issubclass(each, BaseModel)]
+
+
+def _item(expected: Any) -> Any:
+    """The type of the items of a list, or of the values of a mapping; None for any other type."""
+    items = [get_args(each) for each in _alternatives(expected) if get_origin(each) in (list, tuple, dict)]
+    return next((each[1] if len(each) == 2 and each[1] is not ... else each[0] for each in items), None)
+
+
+def _may_be_secret(expected: Any) -> bool:
+    """Whether a type or a field is marked HIDDEN, or something in it is."""
+    if isinstance(expected, FieldInfo):
+        return HIDDEN in expected.metadata or _may_be_secret(expected.annotation)
+    if isinstance(expected, type) and issubclass(expected, BaseModel):
+        return any(map(_may_be_secret, expected.model_fields.values()))
+    return expected == HIDDEN or any(map(_may_be_secret, get_args(expected)))
 
 
 def _kinds(location: list[Any], schema: type[BaseModel]) -> list[str]:
     """The kinds of a section that has several, such as `task`."""
-    sections = _sections(schema.model_fields[location[-1]].annotation)
+    sections = _sections(schema.model_fields[location[-1]])
     return [kind for section in sections for kind in get_args(section.model_fields["kind"].annotation)]

@@ -361,7 +361,8 @@ class FileSpec(Section):
 
 
 _MARKING = ("least_mark", "human_marks", "budget_usd", "priced_as")
-"""Keys of `judge` that `tunewright data judge` alone reads, which is no step."""
+"""Keys of `judge` that change no step's output: what `tunewright data judge` alone reads, which is no step, and what
+may be paid."""
 SourceKind = Literal["data", "corrections", "folder", "file"]
 _SOURCE_KINDS: dict[str, SourceKind] = {
     "data.train": "data",
@@ -392,8 +393,8 @@ def spec_sha256(spec: Spec, *sections: str) -> str:
     """SHA-256 of the spec, or only of the named sections (`train`) and keys (`train.max_length`).
 
     The hash excludes the paths of the user's files and of the base model, because each step hashes their content
-    (`tunewright.pipeline.fingerprint`). It also excludes what changes no step's output: `azure`, `monitor`, and the
-    keys of `judge` that no step reads.
+    (`tunewright.pipeline.fingerprint`). It also excludes what changes no step's output: `azure`, `monitor`, and some
+    keys of `judge`.
     """
     whole = spec.model_dump(mode="json")
     data = spec.model_dump(

@@ -61,7 +61,10 @@ def _variable(name: str | None) -> str | None:
     return name
 
 
-Secret = Annotated[str | None, AfterValidator(_variable)]
+HIDDEN = "may hold a secret"
+"""Marks a type whose values no error shows, because people write a secret where its name or an address belongs."""
+Endpoint = Annotated[str, AfterValidator(endpoint), HIDDEN]
+Secret = Annotated[str | None, AfterValidator(_variable), HIDDEN]
 SplitName = Annotated[str, AfterValidator(_split_name)]
 Effort = Annotated[str, Field(pattern=r"^[a-z]{1,20}$")] | None
 
@@ -409,7 +412,7 @@ class ApiSpec(Section):
 own, shorter prompt."""
     completion_tokens: Annotated[int, Field(ge=1)] | None = None
     """Tokens in one answer, if the API writes more than the bare answer."""
-    url: Annotated[str, AfterValidator(endpoint)] | None = None
+    url: Endpoint | None = None
     """An OpenAI-compatible endpoint that answers the test examples, for money: openai, anthropic, google or mistral \
 for the vendor's own, or an address such as https://NAME.openai.azure.com/openai/v1. By default no API is \
 called."""
@@ -526,7 +529,7 @@ class JudgeSpec(Section):
     """The judging model, by its name at the endpoint."""
     rubric: str = "It does what was asked, is right in every detail, and says nothing that is not needed."
     """The criteria that make an answer good, and one better than another."""
-    url: Annotated[str, AfterValidator(endpoint)] = "https://api.openai.com/v1"
+    url: Endpoint = "https://api.openai.com/v1"
     """An OpenAI-compatible endpoint; for Azure OpenAI https://NAME.openai.azure.com/openai/v1."""
     key: Secret = "OPENAI_API_KEY"
     """The environment variable that holds the key, never the key itself. null: the endpoint needs no key. entra: \
@@ -544,7 +547,8 @@ sign in through Entra ID."""
     """A JSON Lines file of answers that people have marked: text, answer, and mark (1 to 5). It tells how far the \
 judge's marks can be trusted."""
     budget_usd: Annotated[float, Field(ge=0)] = 5.0
-    """The most that the marks of `tunewright data judge` may cost, in USD at the price book's prices."""
+    """The most that the comparisons may cost, and likewise the marks of `tunewright data judge`, in USD at the price \
+book's prices."""
     priced_as: str | None = None
     """The model's name in the price book, if it differs from the name at the endpoint."""
 

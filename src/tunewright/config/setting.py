@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from codecs import BOM_UTF8
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,10 +40,18 @@ def set_keys(path: str | Path, keys: Mapping[str, str]) -> Path:
                 fix=f"Add {line} to its section '{section}'.",
             )
         text = after
-    sibling = file.with_name(f".{file.name}.tmp")
-    sibling.write_bytes(mark + text.encode())
-    sibling.replace(file)
+    _overwrite(file, mark + text.encode())
     return file
+
+
+def _overwrite(file: Path, content: bytes) -> None:
+    """Write a user's file whole or not at all. Its mode stays, and a link still leads to it."""
+    target = file.resolve()
+    sibling = target.with_name(f".{target.name}.tmp")
+    with sibling.open("wb") as stream:
+        shutil.copymode(target, sibling)  # before the content is there, which others may not read
+        stream.write(content)
+    sibling.replace(target)
 
 
 def _with(text: str, data: Any, section: str, line: str, name: str) -> str | None:

@@ -50,6 +50,7 @@ def read_yaml(text: str, where: str, fix: str = "Fix that line, then run again."
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        problem = problem.partition(" with value ")[0]  # of a duplicate key, which may hold a secret
         raise _broken(problem, f"{where}:{mark.line + 1}" if mark else where, fix) from None
     except (MemoryError, OSError):
         raise

@@ -6,9 +6,10 @@ read, in their order.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,15 @@ from tunewright.data.checks.served import expected_prompt
 from tunewright.data.checks.survey import Split, Survey, excerpt
 from tunewright.data.examine import QUARANTINE, survey
 from tunewright.data.job import Job
-from tunewright.data.label_sets import counted, respelled
+from tunewright.data.label_sets import respelled
 from tunewright.data.mojibake import mojibake
 from tunewright.data.readers import Fault, read_piece, write_chat
 from tunewright.data.shown import shown
 from tunewright.data.text import system_prompt
 from tunewright.logs.beside import Neighbours
 from tunewright.pii import Pseudonymiser
-from tunewright.tasks import Example, Task
+from tunewright.tasks import Example, MultiLabelTask, Task
+from tunewright.tasks.base import Unfit
 
 LOG = "fixes.jsonl"
 _LOGGED = 200
@@ -62,7 +64,7 @@ def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymis
     """Write every split to a new chat JSONL file, with the fixes for some codes; `fixes.jsonl` lists each change.
 
     Corrections stay as they are, outside the new files. Rows that can't be read are in no new file: the log lists them
-    as D009, and `quarantine/` keeps them.
+    as D009, and `quarantine/` keeps them, with D015 without their text.
 
     Args:
         output: a folder that is absent or empty.
@@ -90,9 +92,22 @@ def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymis
                 write_chat(files[name], _fixed_rows(surveyed, name, deleted, edits, log), job.columns)
         quarantine = Path(scratch) / QUARANTINE
         if quarantine.exists():
+            if "D015" in requested:
+                _leave_out_texts(quarantine)
             quarantine.rename(output / QUARANTINE)
     write_jsonl(output / LOG, log)
     return Fixed(files, Counter(entry["code"] for entry in log))
+
+
+def _leave_out_texts(quarantine: Path) -> None:
+    """Leave the text of each row out of the quarantine files.
+
+    Personal data in it can't be found for sure, because it is cut off, damaged or full of escapes.
+    """
+    for file in quarantine.iterdir():
+        with file.open(encoding="utf-8") as lines:
+            rows = map(json.loads, lines)
+            write_jsonl(file, ({key: value for key, value in row.items() if key != "raw"} for row in rows))
 
 
 def _require_rows(job: Job, surveyed: Survey) -> None:
@@ -251,7 +266,10 @@ def _respelled(
         return None
     last = len(example.messages) - 1
     messages = [m.model_copy(update={"content": best}) if n == last else m for n, m in enumerate(example.messages)]
-    return example.model_copy(update={"messages": messages}), {"before": shown(example.answer, _LOGGED), "after": best}
+    return example.model_copy(update={"messages": messages}), {
+        "before": shown(example.answer, _LOGGED),
+        "after": shown(best, _LOGGED),
+    }
 
 
 def _without_tokens(example: Example) -> tuple[Example, dict[str, Any]] | None:
@@ -287,28 +305,73 @@ def _pseudonymised(
     """The example with stand-ins for personal data.
 
     The log holds only the kinds, never the data that was replaced. The row lists the kinds too, see STAND_INS. Labels
-    stay, because the spec knows their names.
+    stay, because the spec knows their names, and no kind is listed for them.
     """
-    known = example.meta.extra.get(STAND_INS)
-    if known and not personal_data(example):
+    stays = _has_only_labels(task, example.answer, labels)
+    if example.meta.extra.get(STAND_INS) and not personal_data(_to_replace(example, stays)):
         return None
     plain = example.model_dump()
     changed = _replaced(plain, pseudonymiser.replace)
     for key in ("id", "source", "time"):
         changed["meta"][key] = plain["meta"][key]
-    if labels and labels.issuperset(counted(task, example.answer)):
-        changed["messages"][-1] = plain["messages"][-1]
+    if stays:
+        changed["messages"][-1]["content"] = plain["messages"][-1]["content"]
     if changed == plain:
         return None
     changed["meta"]["extra"].pop(STAND_INS, None)
-    kinds = personal_data(Example.model_validate(changed))
+    kinds = personal_data(_to_replace(Example.model_validate(changed), stays))
     changed["meta"]["extra"][STAND_INS] = kinds
     return Example.model_validate(changed), {"replaced": kinds}
 
 
+def _has_only_labels(task: Task | None, answer: str, labels: frozenset[str]) -> bool:
+    """Whether an answer is one of the labels, or names some of them and nothing else."""
+    if not isinstance(task, MultiLabelTask):
+        return answer in labels
+    try:
+        task.parsed(answer)
+    except Unfit:
+        return False
+    return labels.issuperset(str(name) for name in json.loads(answer))
+
+
+def _to_replace(example: Example, answer_stays: bool) -> Example:
+    """The example without the answer, if that stays."""
+    if not answer_stays:
+        return example
+    *before, answer = example.messages
+    return example.model_copy(update={"messages": [*before, answer.model_copy(update={"content": ""})]})
+
+
 def _replaced(value: Any, replace: Callable[[str], str]) -> Any:
+    """A JSON value with its texts, names and numbers replaced."""
     if isinstance(value, str):
         return replace(value)
     if isinstance(value, dict):
-        return {key: _replaced(inner, replace) for key, inner in value.items()}
+        named: dict[str, Any] = {}
+        for name, inner in value.items():
+            named[_unused(replace(name), named)] = _replaced(inner, replace)
+        return named
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _replaced_number(value, replace)
     return [_replaced(inner, replace) for inner in value] if isinstance(value, list) else value
+
+
+def _replaced_number(value: float, replace: Callable[[str], str]) -> float | str:
+    """A number such as a card's with its stand-in, which is a text if it is no number."""
+    text = str(value)
+    if (stand_in := replace(text)) == text:
+        return value
+    try:
+        return type(value)(stand_in)
+    except ValueError:
+        return stand_in
+
+
+def _unused(name: str, names: Container[str]) -> str:
+    """The name, with a number if it is among `names`, because two values may get the same stand-in."""
+    unused, number = name, 1
+    while unused in names:
+        number += 1
+        unused = f"{name} {number}"
+    return unused

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from tunewright.config.load import load_settings
-from tunewright.config.sections import ENTRA, Secret, Section, endpoint
+from tunewright.config.sections import ENTRA, Endpoint, Secret, Section
 from tunewright.core.errors import UserError
 from tunewright.serving.captures import LEAST_SHARE
 
@@ -28,7 +28,7 @@ Name = Annotated[str, AfterValidator(_name)]
 
 
 class UpstreamSpec(Section):
-    url: Annotated[str, AfterValidator(endpoint)]
+    url: Endpoint
     """An OpenAI-compatible endpoint: openai, anthropic, google or mistral for the vendor's own, or an address such as \
 https://NAME.openai.azure.com or http://vllm:8000/v1."""
     kind: Literal["openai", "azure"] | None = None
@@ -79,7 +79,7 @@ class ModelSpec(Section):
 
     bundle: Path | None = None
     """The folder of a bundle, or of adapters, relative to this file. It answers in this process."""
-    url: Annotated[str, AfterValidator(endpoint)] | None = None
+    url: Endpoint | None = None
     """The address of a `tunewright serve`, such as http://own:8080."""
     name: str | None = None
     """The model's name in a folder of adapters, or at a server of several models."""

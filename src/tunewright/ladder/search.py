@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -158,21 +158,30 @@ class _Search(Generic[_Run]):
         self._outcomes[name] = outcome
         if is_paid and (usd := self._forecast(spec, outcome).usd):
             self._usd += usd.middle
+        earlier, part = tuple(self.parts), CascadePart(candidate, spec, outcome)
         self._tried.append(candidate)
+        self.parts.append(part)
         if candidate.summary:
             say(candidate.summary)
-        part = CascadePart(candidate, spec, outcome)
-        if cascade := self._worthwhile(part):
-            self._made[cascade.name] = cascade
-            self._outcomes[cascade.name] = self._steps.make(cascade)
-            self._tried.append(summarise(cascade.name, "cascade", self._outcomes[cascade.name]))
-        self.parts.append(part)
+        try:
+            self._try_cascade(earlier, part)
+        except UserError as error:  # the candidate itself was tried, so it is not left out
+            self._cascades.append(f"No cascade with {name} was made: {error.paragraph()}")
+            say(self._cascades[-1])
 
-    def _worthwhile(self, second: CascadePart) -> Cascade | None:
+    def _try_cascade(self, earlier: Sequence[CascadePart], part: CascadePart) -> None:
+        """Make the cascade of a candidate with an earlier one that is worth it, if there is one."""
+        if cascade := self._worthwhile(earlier, part):
+            outcome = self._steps.make(cascade)
+            tried = summarise(cascade.name, "cascade", outcome)
+            self._made[cascade.name], self._outcomes[cascade.name] = cascade, outcome
+            self._tried.append(tried)
+
+    def _worthwhile(self, earlier: Sequence[CascadePart], second: CascadePart) -> Cascade | None:
         """The cheapest cascade of a candidate with an earlier one that does the job; None where there is none, or where
         the candidate alone does the job for no more money."""
         good: list[Cascade] = []
-        for first in self.parts:
+        for first in earlier:
             cascade = weigh(first, second)
             if isinstance(cascade, str):
                 self._cascades.append(f"No cascade {first.tried.name} → {second.tried.name}: {cascade}.")
