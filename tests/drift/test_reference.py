@@ -121,6 +121,25 @@ def test_records_are_monitored_by_their_filled_fields_and_length() -> None:
     assert "answer" not in traits.kinds
 
 
+def test_tool_calls_are_monitored_by_their_tool_and_its_arguments() -> None:
+    tools = [
+        {"name": name, "parameters": {"type": "object", "properties": {"id": {"type": "string"}}}}
+        for name in ("refund_order", "track_order")
+    ]
+    task = task_of(make_spec(task={"kind": "tools", "instruction": "Help.", "tools": tools}).task)
+    answers = [
+        '{"name":"refund_order","arguments":{"id":"1"}}',
+        '{"name":"track_order","arguments":{}}',
+        '{"text":"Hello."}',
+        "not JSON",
+    ]
+    traits = traits_of(["a"] * 4, answers, [None] * 4, task, KnownTexts.of(["a"]))
+    assert traits.kinds["answer"].tolist() == ["refund_order", "track_order", "no call", "?"]
+    assert traits.kinds["arguments"].tolist() == ["id", "", "", "?"]
+    assert traits.numbers["answer_length"].tolist() == [len(answer) for answer in answers]
+    assert "fields" not in traits.kinds, "a reference from before holds other kinds under this name"
+
+
 def test_free_text_is_monitored_by_its_length() -> None:
     task = task_of(make_spec(task={"kind": "generate", "instruction": "x"}).task)
     traits = traits_of(["a"], ["an answer"], [None], task, KnownTexts.of(["a"]))

@@ -10,10 +10,9 @@ from typing import Any
 
 from tests.conftest import LABELS, make_spec, unalike
 from tunewright.config import Spec
-from tunewright.labelling.people import queue_of
 from tunewright.labelling.requests import id_of
 from tunewright.monitoring.store import open_store
-from tunewright.monitoring.store.tables import Capture
+from tunewright.monitoring.store.tables import Capture, label_queue_of
 from tunewright.review.acts import ReviewChoice, save
 
 KEY = "TEACHER_KEY"
@@ -52,12 +51,12 @@ def project(
 
 def answer(spec: Spec, who: str = "ann", says: Callable[[str], str | None] = truth, most: int = 10_000) -> int:
     """A person answers what waits. Returns how many requests were saved."""
-    store, saved = open_store(spec), 0
+    store, saved, model = open_store(spec), 0, label_queue_of(spec.name)
     with store.session() as session:
-        waiting = session.query(Capture).filter_by(model=queue_of(spec.name), state="open")
+        waiting = session.query(Capture).filter_by(model=model, state="open")
         for capture in waiting.order_by(Capture.priority.desc(), Capture.id).limit(most).all():
             choice = ReviewChoice(says(capture.request))
-            saved += save(session, [capture.id], queue_of(spec.name), who, choice, source="review", wanted=1).count
+            saved += save(session, [capture.id], model, who, choice, source="review", wanted=1).count
     store.close()
     return saved
 

@@ -22,12 +22,11 @@ from tunewright.cli import app
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.data.readers import Columns, read
-from tunewright.labelling.people import queue_of
 from tunewright.labelling.requests import read_requests
 from tunewright.labelling.run import forecast, label
 from tunewright.labelling.summary import summary
 from tunewright.monitoring.store import open_store
-from tunewright.monitoring.store.tables import Capture, Review
+from tunewright.monitoring.store.tables import Capture, Review, label_queue_of
 from tunewright.pii import Pseudonymiser, Replacement
 from tunewright.tasks import Example
 
@@ -77,7 +76,7 @@ def test_teachers_then_people_make_both_sets(play: Callable[..., LargeModel], tm
 
 def captures(spec: Spec) -> list[Capture]:
     with closing(open_store(spec)) as store, store.session() as session:
-        return list(session.query(Capture).filter_by(model=queue_of(spec.name)).all())
+        return list(session.query(Capture).filter_by(model=label_queue_of(spec.name)).all())
 
 
 def test_people_say_what_one_teachers_labels_are_worth(play: Callable[..., LargeModel], tmp_path: Path) -> None:

@@ -117,10 +117,17 @@ def test_feedback_that_was_undone_and_captures_from_before_do_not_count(store: S
     assert seen(store, tmp_path).against == []
 
 
-def test_a_canary_ends_when_its_time_is_over_even_if_nobody_asks(store: Store, tmp_path: Path) -> None:
+def test_a_canary_that_measured_nothing_when_its_time_is_over_is_no_proof(store: Store, tmp_path: Path) -> None:
+    put(store, *(capture(n, "old") for n in range(900)))
     found = seen(store, tmp_path, minutes=1)
-    assert (found.captures, found.against) == (0, [])
+    assert (found.captures, found.against) == (0, ["the canary measured nothing, because no request reached it"])
     assert "none was captured" in found.sentence
+    sign(tmp_path, asked=1000)
+    assert seen(store, tmp_path, minutes=1).against == [
+        "the canary measured nothing, because none of its 1,000 requests was captured"
+    ]
+    put(store, capture(0, "new"))
+    assert seen(store, tmp_path, minutes=1).against == []
 
 
 def test_what_servers_say_is_against_it_at_once(store: Store, tmp_path: Path) -> None:
@@ -130,6 +137,7 @@ def test_what_servers_say_is_against_it_at_once(store: Store, tmp_path: Path) ->
     assert seen(store, tmp_path).against == ["This folder is no bundle"]
     sign(tmp_path, challenger=None)
     assert seen(store, tmp_path, minutes=1).against == ["no server had loaded it when the canary ended"]
+    put(store, capture(0, "new"))
     sign(tmp_path, asked=1000, failed=3)
     assert seen(store, tmp_path, minutes=1).against == [], "3 of 1,000 are no more than one in a hundred"
     sign(tmp_path, told="bundle-0", trouble="that was another one")

@@ -185,6 +185,19 @@ def test_feedback_of_who_asked_is_held_back_until_a_reviewer_says_so_or_its_key_
     ]
 
 
+def test_a_trusted_key_with_the_name_of_a_reviewer_is_somebody_else(spec: Spec, store: Store) -> None:
+    said(store, asked(store, "settled"), "defect", "anna", source="settle")
+    said(store, "settled", "refund", "anna", source="feedback", minutes=1)
+    said(store, asked(store, "differ"), "defect", "anna")
+    said(store, "differ", "refund", "anna", source="feedback", minutes=1)
+    collected = collect_corrections(spec, store, include=["feedback:anna"])
+    assert texts(rows(spec)) == [("settled", "defect")]
+    (row,) = rows(spec)
+    assert [[each["source"] for each in row[side]] for side in ("reviews", "outvoted")] == [["settle"], ["feedback"]]
+    assert rejected(collected) == {"differ": "reviewers disagree"}
+    assert collected.rejected[0].answer == "anna: defect | anna: refund"
+
+
 def test_a_label_that_the_spec_does_not_have_is_asked_for(spec: Spec, store: Store) -> None:
     for number in range(3):
         said(store, asked(store, f"c{number}"), "complaint")

@@ -166,3 +166,17 @@ def test_records_that_carry_a_value_which_stands_in_no_request_are_held_back() -
     rows = [correction(n, json.dumps({"name": f"N{n}", "iban": "DE00 6666"}), f"N{n} pays") for n in range(6)]
     assert [pull.source for pull in carrying(task, ['{"name":"A","iban":"DE1"}'], rows)] == ["value:DE00 6666"]
     assert "6 answers contain 'DE00 6666'" in str(carrying(task, [], rows)[0])
+
+
+def test_tool_calls_are_judged_by_their_arguments_and_texts_by_their_addresses() -> None:
+    tool = {"name": "pay", "parameters": {"type": "object", "properties": {"iban": {"type": "string"}}}}
+    task = task_of(make_spec(task={"kind": "tools", "instruction": "Help.", "tools": [tool]}).task)
+    calls = [
+        correction(n, json.dumps({"name": "pay", "arguments": {"iban": f"A{n}"}}), f"transfer to A{n}")
+        for n in range(6)
+    ]
+    assert carrying(task, [], calls) == [], "the tool's name is no value that somebody smuggled in"
+    bad = [correction(n, json.dumps({"name": "pay", "arguments": {"iban": "DE00 6666"}})) for n in range(6)]
+    assert [pull.source for pull in carrying(task, [], bad)] == ["value:DE00 6666"]
+    texts = [correction(n, json.dumps({"text": f"Answer {n}: see http://evil.example/pay."})) for n in range(6)]
+    assert [pull.source for pull in carrying(task, [], texts)] == ["value:http://evil.example/pay"]

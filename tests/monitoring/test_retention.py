@@ -68,6 +68,22 @@ def test_old_captures_go_with_their_second_opinions_and_reviewed_ones_stay(
     assert prune(spec, store) == Pruned(0, 0, 0)
 
 
+def test_other_projects_in_the_same_store_keep_what_they_have(tmp_path: Path, store: Store) -> None:
+    spec = make_spec(tmp_path, monitor={"keep_days": 30})
+    old = datetime.now(UTC) - timedelta(days=31)
+    models = (spec.name, tables.label_queue_of(spec.name), "others", tables.label_queue_of("others"))
+    with store.session() as session:
+        for model in models:
+            session.add(
+                tables.Capture(id=model, time=old, model=model, version="v1", request="a", answer="", confidence=None)
+            )
+            session.add(tables.SecondOpinion(capture_id=model, source="api", time=old, answer="refund"))
+    assert prune(spec, store) == Pruned(captures=2, second_opinions=2, request_logs=0)
+    assert ids(store) == {"others", "others/labels"}
+    with store.session() as session:
+        assert set(session.scalars(select(tables.SecondOpinion.capture_id))) == {"others", "others/labels"}
+
+
 def test_a_journal_goes_when_it_is_old_and_collected_and_nobody_writes_it(
     spec: Spec, store: Store, folder: Path
 ) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from tests.monitoring.captures import capture
 from tunewright.monitoring.queue import waiting
 from tunewright.monitoring.store import Store
-from tunewright.monitoring.store.tables import Capture, Review
+from tunewright.monitoring.store.tables import Capture, Review, label_queue_of
 from tunewright.review import acts
 from tunewright.review.acts import NotYours, ReviewChoice, Saved, latest_act, reviews_of, undo
 
@@ -92,7 +92,7 @@ def test_two_who_differ_leave_a_conflict_that_a_third_settles(store: Store, ids:
     assert state(store, ids[0]) == "done"
     assert save(store, ids[:1], "dan", REFUND, "settle", wanted=2).count == 0
     with store.session() as session:
-        undo(session, settled.act, "cleo", admin=False, wanted=2)
+        undo(session, settled.act, "cleo", "tickets", admin=False, wanted=2)
     assert state(store, ids[0]) == "conflict"
 
 
@@ -101,13 +101,13 @@ def test_many_are_answered_in_one_act_and_taken_back_in_one(store: Store, ids: l
     bulk = save(store, ids, "ann", REFUND, "bulk")
     assert (bulk.count, [each.reviewer for each in bulk.before]) == (3, ["bob"])
     with store.session() as session:
-        assert latest_act(session, "ann") == bulk.act
-        taken_back = undo(session, bulk.act, "ann", admin=False, wanted=1)
+        assert latest_act(session, "ann", "tickets") == bulk.act
+        taken_back = undo(session, bulk.act, "ann", "tickets", admin=False, wanted=1)
     assert len(taken_back) == 3
     assert [state(store, capture_id) for capture_id in ids] == ["open", "done", "open", "open"]
     with store.session() as session:
-        assert latest_act(session, "ann") is None
-        assert undo(session, bulk.act, "ann", admin=False, wanted=1) == [], "a second time nothing happens"
+        assert latest_act(session, "ann", "tickets") is None
+        assert undo(session, bulk.act, "ann", "tickets", admin=False, wanted=1) == [], "a second time nothing happens"
         assert waiting(session, "tickets", "ann") is not None
 
 
@@ -115,7 +115,7 @@ def test_many_are_answered_in_one_act_and_taken_back_in_one(store: Store, ids: l
 def test_taking_back_is_noted_and_removes_nothing(store: Store, ids: list[str]) -> None:
     done = save(store, ids[:1], "ann")
     with store.session() as session:
-        undo(session, done.act, "root", admin=True, wanted=1)
+        undo(session, done.act, "root", "tickets", admin=True, wanted=1)
     with store.session() as session:
         (kept,) = reviews_of(session, ids[0])
     assert (kept.reviewer, kept.undone_by, kept.undone is not None) == ("ann", "root", True)
@@ -124,7 +124,7 @@ def test_taking_back_is_noted_and_removes_nothing(store: Store, ids: list[str]) 
 def test_only_an_admin_takes_back_what_others_said(store: Store, ids: list[str]) -> None:
     done = save(store, ids[:1], "ann")
     with pytest.raises(NotYours), store.session() as session:
-        undo(session, done.act, "bob", admin=False, wanted=1)
+        undo(session, done.act, "bob", "tickets", admin=False, wanted=1)
     assert state(store, ids[0]) == "done"
 
 
@@ -134,7 +134,7 @@ def test_a_clock_that_is_set_back_does_not_change_what_came_last(store: Store, i
         late = session.scalars(select(Review).where(Review.act == last.act)).one()
         late.time -= timedelta(days=400)
     with store.session() as session:
-        assert latest_act(session, "ann") == last.act != first.act
+        assert latest_act(session, "ann", "tickets") == last.act != first.act
 
 
 def test_feedback_is_no_review(store: Store, ids: list[str]) -> None:
@@ -149,4 +149,24 @@ def test_what_belongs_to_another_model_or_nobody_is_left_alone(store: Store, ids
         other = acts.save(session, [*ids, "nothing"], "others", "ann", RIGHT, source="review", wanted=1)
     assert (other.count, other.before) == (0, [])
     with store.session() as session:
-        assert undo(session, "nothing", "ann", admin=True, wanted=1) == []
+        assert undo(session, "nothing", "ann", "tickets", admin=True, wanted=1) == []
+
+
+def test_taking_back_leaves_the_requests_to_label_of_the_same_project_alone(store: Store, ids: list[str]) -> None:
+    """Both apps share the store and the reviewer's name."""
+    queue = label_queue_of("tickets")
+    with store.session() as session:
+        session.add(capture(9, model=queue, answer=""))
+    save(store, ids[:1], "ann")
+    with store.session() as session:
+        label = acts.save(session, [capture(9).id], queue, "ann", REFUND, source="review", wanted=1)
+    with store.session() as session:
+        mine, of_labels = latest_act(session, "ann", "tickets"), latest_act(session, "ann", queue)
+        assert (mine != label.act, of_labels) == (True, label.act)
+        assert undo(session, label.act, "ann", "tickets", admin=True, wanted=1) == []
+    assert state(store, capture(9).id) == "done"
+    with store.session() as session:
+        assert [each.capture_id for each in undo(session, mine or "", "ann", "tickets", admin=False, wanted=1)] == ids[
+            :1
+        ]
+    assert (state(store, ids[0]), state(store, capture(9).id)) == ("open", "done")

@@ -6,23 +6,25 @@ import pytest
 from sqlalchemy import select
 
 from tests.conftest import LABELS
-from tests.monitoring.reviewing import EXTRACT, Browser, site_with
-from tunewright.labelling.people import PeoplesAnswer, answers_of_people, ask_people, queue_of
+from tests.monitoring.captures import capture, review
+from tests.monitoring.reviewing import EXTRACT, GENERATE, Browser, site_with
+from tunewright.labelling.people import PeoplesAnswer, answers_of_people, ask_people
 from tunewright.labelling.requests import Unlabelled
 from tunewright.monitoring.store import Store
-from tunewright.monitoring.store.tables import Capture
+from tunewright.monitoring.store.tables import Capture, label_queue_of
 from tunewright.review.site import Site
 
 pytestmark = pytest.mark.slow
 
 ROWS = [Unlabelled(str(number), f"request {number}\0") for number in range(4)]
 NAME = "tickets"
+SEVERAL = {"kind": "multi_label", "instruction": "Name them.", "labels": LABELS}
 
 
 def site(store: Store, task: object = None) -> Site:
     ask_people(store, NAME, ROWS[:3], {"0"}, ROWS[3:])
     made = site_with(store, task) if task else site_with(store)
-    made.model, made.labels = queue_of(NAME), True
+    made.model, made.labels = label_queue_of(NAME), True
     return made
 
 
@@ -74,6 +76,33 @@ def test_asking_again_changes_nothing(store: Store) -> None:
     site(store)
     ask_people(store, NAME, ROWS[:3], set(), ROWS[3:])
     with store.session() as session:
-        captures = session.scalars(select(Capture).where(Capture.model == queue_of(NAME))).all()
+        captures = session.scalars(select(Capture).where(Capture.model == label_queue_of(NAME))).all()
         assert sorted(each.priority for each in captures) == [1.0, 2.0, 2.0, 3.0]
         assert all("\0" not in each.request for each in captures)
+
+
+@pytest.mark.parametrize(("section", "answers"), [(SEVERAL, ("billing", "refund")), (GENERATE, ("One.", "Two."))])
+def test_people_who_write_different_answers_do_not_agree(
+    store: Store, section: dict[str, object], answers: tuple[str, str]
+) -> None:
+    """No answer of a model is there that both could call wrong."""
+    made = site(store, section)
+    ann, bob = Browser(made), Browser(made, "bob")
+    first = ann.shown()
+    for browser, answer in ((ann, answers[0]), (bob, answers[1])):
+        browser.submit(f"/item/{first}", say="written", answer=answer)
+    page = ann.get("/agreement").text
+    assert "<td>0 %</td>" in page
+    assert "Same answer" in page and "Same verdict" not in page
+    assert "hardly ever write the same text" not in page
+
+
+def test_sets_of_labels_are_compared_where_a_model_has_answered(store: Store) -> None:
+    asked = capture(0, answer="[]")
+    with store.session() as session:
+        session.add(asked)
+        session.add(review(asked, "ann", '["billing"]'))
+        session.add(review(asked, "bob", '["refund"]'))
+    page = Browser(site_with(store, SEVERAL)).get("/agreement").text
+    assert "<td>0 %</td>" in page
+    assert "Same answer" in page

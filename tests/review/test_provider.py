@@ -6,8 +6,10 @@ import base64
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -22,6 +24,7 @@ from tunewright.core.errors import UserError
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.database import open_at
 from tunewright.monitoring.store.tables import Review
+from tunewright.review import people
 from tunewright.review import provider as module
 from tunewright.review.provider import SignInProvider
 from tunewright.review.site import Site
@@ -131,6 +134,21 @@ def test_who_signs_in_there_reviews_here_under_his_name(provider: SigningIn, sit
     cookies = back.headers.get_list("set-cookie")
     assert any("samesite=strict" in cookie.lower() and "httponly" in cookie.lower() for cookie in cookies)
     assert ">ann@example.com<" in browser.get("/").text
+
+
+def test_who_signed_in_there_must_do_so_again_after_a_while_however_active(
+    provider: SigningIn, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the provider knows whether he still has a role."""
+    began, hours = time.monotonic(), 0
+    monkeypatch.setattr(people, "time", SimpleNamespace(monotonic=lambda: began + 3600 * hours))
+    browser, with_key = stranger(site), Browser(site, "bob")
+    go(browser, provider)
+    for hours in range(1, 8):  # noqa: B007 (the clock reads it)
+        assert [each.get("/").status_code for each in (browser, with_key)] == [200, 200]
+    hours = 8
+    assert browser.get("/").headers["location"] == "/sign-in"
+    assert with_key.get("/").status_code == 200, "an operator ends the sessions of others"
 
 
 def reviews(store: Store) -> list[tuple[str, str | None]]:

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from tunewright.data.language import language_of
 from tunewright.drift.known import KnownTexts, Numbers
 from tunewright.tasks import Task
-from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf
+from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, ToolCall
 from tunewright.tasks.measures import leaves
+from tunewright.tasks.tools import NO_CALL, said
 
 UNKNOWN = "?"
 """The language of a text that is too short to identify it."""
@@ -35,6 +36,7 @@ class Trait:
 KINDS = {
     "answer": Trait("mix of answers"),
     "fields": Trait("fields that are filled"),
+    "arguments": Trait("arguments that are filled"),
     "language": Trait("languages"),
     "topic": Trait("mix of topics"),
 }
@@ -95,6 +97,11 @@ def traits_of(
     match task.constraint:
         case OneOf() | SomeOf():
             kinds["answer"] = list(answers)
+        case ToolCall():
+            calls = [said(answer) for answer in answers]
+            kinds["answer"] = [(call.tool or NO_CALL) if call else UNKNOWN for call in calls]
+            kinds["arguments"] = [(_filled(call.content) if call.tool else "") if call else UNKNOWN for call in calls]
+            numbers["answer_length"] = np.array([len(answer) for answer in answers], np.float32)
         case JsonRecord():
             kinds["fields"] = [_filled(answer) for answer in answers]
             numbers["answer_length"] = np.array([len(answer) for answer in answers], np.float32)

@@ -16,16 +16,11 @@ from sqlalchemy import select
 
 from tunewright.labelling.requests import Unlabelled
 from tunewright.monitoring.store.database import Store, pieces
-from tunewright.monitoring.store.tables import DRAWN, EXPERT, PAIRED, Capture, Review
+from tunewright.monitoring.store.tables import DRAWN, EXPERT, PAIRED, Capture, Review, label_queue_of
 
 _UNLABELLED = "unlabelled"
 _DISPUTED = 1.0
 """The priority of requests that teachers disagree on: after the sample."""
-
-
-def queue_of(name: str) -> str:
-    """The name under which a project's requests to label wait."""
-    return f"{name}/labels"
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ def ask_people(
         {
             "id": _capture_id(name, row.id),
             "time": now,
-            "model": queue_of(name),
+            "model": label_queue_of(name),
             "version": _UNLABELLED,
             "request": row.text.replace("\0", "\N{REPLACEMENT CHARACTER}"),  # PostgreSQL accepts no NUL
             "answer": "",

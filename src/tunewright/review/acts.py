@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, exists, select, update
 from sqlalchemy.orm import Session, defer
 
 from tunewright.monitoring.store.tables import EXPERT, PAIRED, Capture, Review
@@ -94,14 +95,16 @@ def save(
     return Saved(act, len(saved), before)
 
 
-def undo(session: Session, act: str, by: str, *, admin: bool, wanted: int) -> list[Review]:
-    """Undo the reviews that were saved together. Returns those that were not undone before.
+def undo(session: Session, act: str, by: str, model: str, *, admin: bool, wanted: int) -> list[Review]:
+    """Undo the reviews of a model's captures that were saved together. Returns those that were not undone before.
 
     Raises:
         NotYours: another person saved them.
     """
-    query = select(Review).where(Review.act == act, Review.source.in_(EXPERT), Review.undone.is_(None))
-    captures = _locked(session, [review.capture_id for review in session.scalars(query)], None)
+    query = _of_model(select(Review), model).where(
+        Review.act == act, Review.source.in_(EXPERT), Review.undone.is_(None)
+    )
+    captures = _locked(session, [review.capture_id for review in session.scalars(query)], model)
     reviews = list(session.scalars(query.execution_options(populate_existing=True)))  # read again under the lock
     if any(review.reviewer != by for review in reviews) and not admin:
         raise NotYours
@@ -112,12 +115,21 @@ def undo(session: Session, act: str, by: str, *, admin: bool, wanted: int) -> li
     return reviews
 
 
-def latest_act(session: Session, reviewer: str) -> str | None:
-    """A reviewer's last action that is not undone. The order is by number, because clocks may be set back."""
-    query = select(Review.act).where(
+def latest_act(session: Session, reviewer: str, model: str) -> str | None:
+    """A reviewer's last action on a model's captures that is not undone. The order is by number, because clocks may be
+    set back."""
+    query = _of_model(select(Review.act), model).where(
         Review.reviewer == reviewer, Review.undone.is_(None), Review.source.in_(EXPERT), Review.act != ""
     )
-    return session.scalar(query.order_by(Review.number.desc()).limit(1))
+    act: str | None = session.scalar(query.order_by(Review.number.desc()).limit(1))
+    return act
+
+
+def _of_model(query: Select[Any], model: str) -> Select[Any]:
+    """Restrict a query of reviews to those of a model's captures. A store holds several models, and a project's
+    requests to label are a model of their own."""
+    # Not a join, for which databases prefer to scan all captures of the model.
+    return query.where(exists().where(Capture.id == Review.capture_id, Capture.model == model))
 
 
 def reviews_of(session: Session, capture_id: str) -> list[Review]:
@@ -125,11 +137,10 @@ def reviews_of(session: Session, capture_id: str) -> list[Review]:
     return list(session.scalars(select(Review).where(Review.capture_id == capture_id).order_by(Review.number)))
 
 
-def _locked(session: Session, ids: Sequence[str], model: str | None) -> list[Capture]:
-    """Captures, locked until the transaction ends, and always in the same order to avoid deadlocks."""
-    query = select(Capture).where(Capture.id.in_(ids)).order_by(Capture.id).options(defer(Capture.request))
-    if model is not None:
-        query = query.where(Capture.model == model)
+def _locked(session: Session, ids: Sequence[str], model: str) -> list[Capture]:
+    """A model's captures, locked until the transaction ends, and always in the same order to avoid deadlocks."""
+    query = select(Capture).where(Capture.id.in_(ids), Capture.model == model)
+    query = query.order_by(Capture.id).options(defer(Capture.request))
     if session.get_bind().dialect.name == "sqlite":  # SQLite has no row locks; a write takes its only write lock
         session.execute(update(Capture).where(Capture.id.in_(ids)).values(state=Capture.state))
     return list(session.scalars(query.with_for_update().execution_options(populate_existing=True)))

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from tunewright.review.people import IDLE_SECONDS, person_of
+from tunewright.review.people import IDLE_SECONDS, PROVIDER_SECONDS, person_of
 from tunewright.review.site import Posted, ReviewRefused, Site, SiteOf, cookie_of
 from tunewright.serving.connections import client_of
 
@@ -77,7 +77,8 @@ async def from_provider(request: Request, site: SiteOf, state: str = "", code: s
     claimed, to = result
     person = await run_in_threadpool(person_of, site.store, claimed)
     # A page, not a redirect, because a redirect that started at another site would not send the strict cookie.
-    answer = welcome(request, site.page(request, "welcome.html.jinja", to=to), site.sessions.begin(person))
+    identity = site.sessions.begin(person, longest=PROVIDER_SECONDS)
+    answer = welcome(request, site.page(request, "welcome.html.jinja", to=to), identity)
     answer.delete_cookie(_state_of(request), path="/sign-in/provider")
     return answer
 

@@ -224,12 +224,14 @@ def undo(site: SiteOf, session: Reviewing, form: Posted) -> Response:
     """Undo an action, by default the person's last one."""
     person = session.person
     with site.store.session() as transaction:
-        act = _text(form, "act") or acts.latest_act(transaction, person.reviewer)
+        act = _text(form, "act") or acts.latest_act(transaction, person.reviewer, site.model)
         if act is None:
             session.message = "You have nothing to undo."
             return RedirectResponse("/", 303)
         try:
-            undone = acts.undo(transaction, act, person.reviewer, admin=person.role == "admin", wanted=site.wanted)
+            undone = acts.undo(
+                transaction, act, person.reviewer, site.model, admin=person.role == "admin", wanted=site.wanted
+            )
         except NotYours:
             raise ReviewRefused(403, "Somebody else saved that. An admin can undo it.") from None
     if not undone:
@@ -257,7 +259,7 @@ def all_reviews(request: Request, site: SiteOf, session: SignedIn, before: Befor
 @router.get("/agreement")
 def agreement(request: Request, site: SiteOf, _: SignedIn) -> HTMLResponse:
     with site.store.session() as transaction:
-        found = agreements(transaction, site.model, by_answer=bool(site.form.labels))
+        found = agreements(transaction, site.model, by_answer=site.compares_answers)
         open_ones = [(each, acts.reviews_of(transaction, each.id)) for each in conflicts(transaction, site.model)]
     return site.page(request, "agreement.html.jinja", agreements=found, conflicts=open_ones)
 

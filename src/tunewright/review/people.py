@@ -1,7 +1,8 @@
 """The people who review, their roles, and the sessions of those who are signed in.
 
 The server keeps a session in memory under 256 random bits, which the browser keeps in a cookie. There is nothing to
-forge, and people who lose their rights are signed out at their next click. Times come from a monotonic clock.
+forge. People whose key is removed are signed out at their next click. The app does not hear of roles that a provider
+takes away, so people who signed in there do so again after `PROVIDER_SECONDS`. Times come from a monotonic clock.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import math
 import secrets
 import time
 from collections import OrderedDict
@@ -27,6 +29,8 @@ Role = Literal["reader", "reviewer", "admin"]
 """A reader only reads; a reviewer reviews and undoes their own reviews; an admin also undoes those of others."""
 IDLE_SECONDS = 12 * 3600.0
 """Seconds without activity after which a person is signed out."""
+PROVIDER_SECONDS = 8 * 3600.0
+"""Seconds after which a person must sign in at the provider again, however active they are: a working day."""
 MOST_SESSIONS = 1000
 
 
@@ -67,6 +71,8 @@ class Session:
     """The token in this person's forms, which another site does not know."""
     message: str = ""
     """The message for their next page."""
+    ends: float = math.inf
+    """The time at which it ends, however active the person is."""
     seen: float = field(default_factory=time.monotonic)
 
     def take_message(self) -> str:
@@ -83,11 +89,15 @@ class Sessions:
         """The longest inactive session first."""
         self._turn = Lock()
 
-    def begin(self, person: Person, is_valid: Callable[[], bool] = lambda: True) -> str:
-        """Sign a person in. Returns the session's id, which only their browser may know."""
+    def begin(self, person: Person, is_valid: Callable[[], bool] = lambda: True, *, longest: float = math.inf) -> str:
+        """Sign a person in. Returns the session's id, which only their browser may know.
+
+        Args:
+            longest: seconds after which the session ends, however active the person is.
+        """
         identity = secrets.token_urlsafe(32)
         with self._turn:
-            self._by_id[identity] = Session(person, is_valid)
+            self._by_id[identity] = Session(person, is_valid, ends=time.monotonic() + longest)
             while len(self._by_id) > MOST_SESSIONS:
                 self._by_id.popitem(last=False)
         return identity
@@ -98,10 +108,11 @@ class Sessions:
             session = self._by_id.get(identity)
             if session is None:
                 return None
-            if time.monotonic() - session.seen > IDLE_SECONDS or not session.is_valid():
+            now = time.monotonic()
+            if now >= session.ends or now - session.seen > IDLE_SECONDS or not session.is_valid():
                 del self._by_id[identity]
                 return None
-            session.seen = time.monotonic()
+            session.seen = now
             self._by_id.move_to_end(identity)
             return session
 

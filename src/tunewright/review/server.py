@@ -14,9 +14,9 @@ from tunewright.config.sections import ClassifySpec
 from tunewright.core.errors import UserError
 from tunewright.core.processes import listener
 from tunewright.core.progress import say
-from tunewright.labelling.people import queue_of
 from tunewright.monitoring.store import Store, open_store
 from tunewright.monitoring.store.collect import collect
+from tunewright.monitoring.store.tables import label_queue_of
 from tunewright.review.answers import AnswerForm
 from tunewright.review.app import build_app
 from tunewright.review.people import KeyHolders, OneTimeLink, Person
@@ -69,7 +69,7 @@ def site_of(spec: Spec, store: Store, access: ReviewAccess, wanted: int, *, labe
     means = spec.task.labels if isinstance(spec.task, ClassifySpec) else {}
     return Site(
         store,
-        queue_of(spec.name) if labels else spec.name,
+        label_queue_of(spec.name) if labels else spec.name,
         AnswerForm(task_of(spec.task), means),
         wanted,
         labels=labels,

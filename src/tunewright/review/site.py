@@ -60,6 +60,11 @@ class Site:
     attempts: Attempts = field(default_factory=Attempts)
     desks: Desks = field(default_factory=Desks)
 
+    @property
+    def compares_answers(self) -> bool:
+        """Whether reviewers agree if they give the same answer; else if they say the same about the model's answer."""
+        return bool(self.form.labels or self.form.several or self.labels)
+
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """Render a page. All values are escaped."""
         session: Session | None = getattr(request.state, "session", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -49,7 +50,7 @@ def choose(session: Session, task: Task, model: str, include: Collection[str] = 
     """
     agreed, rejected = [], []
     for capture, reviews in _reviewed(session, model):
-        votes = {review.reviewer: review for review in reviews if _is_vote(review, include)}
+        votes = {_voter(review): review for review in reviews if _is_vote(review, include)}
         if not votes:
             if feedback := [review for review in reviews if not (review.right and review.answer is None)]:
                 rejected.append(_feedback_alone(capture, feedback[-1]))
@@ -57,10 +58,10 @@ def choose(session: Session, task: Task, model: str, include: Collection[str] = 
         if capture.state == "open" and any(review.source in EXPERT for review in votes.values()):
             rejected.append(RejectedCorrection(WAITS, capture.id, capture.request, "", capture.answer))
             continue
-        answers = {reviewer: _answer(task, capture, review) for reviewer, review in votes.items()}
-        answer, decided = _decision(votes.values(), answers)
+        answers = {voter: _answer(task, capture, review) for voter, review in votes.items()}
+        answer, decided = _decision(votes, answers)
         if not decided:
-            votes_text = " | ".join(f"{name}: {_as_text(each)}" for name, (each, _) in sorted(answers.items()))
+            votes_text = " | ".join(f"{voter.name}: {_as_text(each)}" for voter, (each, _) in sorted(answers.items()))
             rejected.append(RejectedCorrection(DISAGREE, capture.id, capture.request, votes_text, capture.answer))
         elif answer is not None:
             unfit = next(why for each, why in answers.values() if each == answer)
@@ -80,11 +81,24 @@ def confidences(session: Session, captures: Sequence[str]) -> dict[str, float | 
     return by_capture
 
 
-def _decision(votes: Iterable[Review], answers: Mapping[str, tuple[str | None, str]]) -> tuple[str | None, bool]:
+class Voter(NamedTuple):
+    """Who says something about a capture. A client's key may have the name of a reviewer, and is somebody else."""
+
+    name: str
+    is_client: bool
+
+
+def _voter(review: Review) -> Voter:
+    return Voter(review.reviewer, review.source == BY_CLIENT)
+
+
+def _decision(
+    votes: Mapping[Voter, Review], answers: Mapping[Voter, tuple[str | None, str]]
+) -> tuple[str | None, bool]:
     """(the answer of the person who settled it or of more than half, whether there is one)."""
-    for vote in votes:
+    for voter, vote in votes.items():
         if vote.source == SETTLED_BY:
-            return answers[vote.reviewer][0], True
+            return answers[voter][0], True
     answer, most = Counter(answer for answer, _ in answers.values()).most_common(1)[0]
     return answer, 2 * most > len(answers)
 
@@ -106,11 +120,15 @@ def _answer(task: Task, capture: Capture, review: Review) -> tuple[str | None, s
 
 
 def _correction(
-    task: Task, capture: Capture, answer: str, answers: dict[str, tuple[str | None, str]], reviews: Sequence[Review]
+    task: Task,
+    capture: Capture,
+    answer: str,
+    answers: Mapping[Voter, tuple[str | None, str]],
+    reviews: Sequence[Review],
 ) -> Correction:
     sides: dict[bool, list[ReviewerAnswer]] = {True: [], False: []}
     for review in reviews:
-        vote = answers.get(review.reviewer) if review.source != BY_CLIENT else _answer(task, capture, review)
+        vote = answers.get(_voter(review)) if review.source != BY_CLIENT else _answer(task, capture, review)
         sides[vote is not None and vote[0] == answer].append(_as_vote(review))
     return Correction(
         capture.request,

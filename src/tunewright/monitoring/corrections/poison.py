@@ -25,8 +25,9 @@ from tunewright.data.corrections import Correction
 from tunewright.monitoring.corrections.choose import people
 from tunewright.monitoring.corrections.known import ENOUGH, KnownRows
 from tunewright.tasks import Task
-from tunewright.tasks.base import JsonRecord, labels_of
+from tunewright.tasks.base import JsonRecord, ToolCall, labels_of
 from tunewright.tasks.measures import is_in, leaves
+from tunewright.tasks.tools import said
 
 LEVEL = 0.002
 """The probability of rejecting a source by chance, over all sources and labels of one collection (Bonferroni). With
@@ -146,8 +147,9 @@ def pulling(corrections: Sequence[Correction], against: Sequence[bool]) -> list[
 
 
 def carrying(task: Task, known_answers: Sequence[str], corrections: Sequence[Correction]) -> list[Pull]:
-    """Values that several answers contain, but neither their requests nor any answer of the data. In a record every
-    value counts; in a text, links, addresses and long numbers, which an attacker would smuggle in."""
+    """Values that several answers contain, but neither their requests nor any answer of the data. In a record and in a
+    tool call's arguments every value counts; in a text, links, addresses and long numbers, which an attacker would
+    smuggle in."""
     carried: dict[str, list[str]] = defaultdict(list)
     for each in corrections:
         for value in sorted({value for value in _values(task, each.answer) if not is_in(value, each.text)}):
@@ -160,10 +162,23 @@ def carrying(task: Task, known_answers: Sequence[str], corrections: Sequence[Cor
 
 
 def _values(task: Task, answer: str) -> Iterator[str]:
-    if isinstance(task.constraint, JsonRecord):
-        yield from (value for _, value in leaves(json.loads(answer)))
-    else:
-        yield from (found.group().rstrip(".,;:!?)") for found in _ADDRESS.finditer(answer))
+    match task.constraint:
+        case ToolCall():
+            call = said(answer)
+            assert call, "the answer is in canonical form"
+            yield from _in_record(call.content) if call.tool else _in_text(call.content)
+        case JsonRecord():
+            yield from _in_record(answer)
+        case _:
+            yield from _in_text(answer)
+
+
+def _in_record(record: str) -> Iterator[str]:
+    return (value for _, value in leaves(json.loads(record)))
+
+
+def _in_text(text: str) -> Iterator[str]:
+    return (found.group().rstrip(".,;:!?)") for found in _ADDRESS.finditer(text))
 
 
 def _sure(confidence: float | None) -> bool:

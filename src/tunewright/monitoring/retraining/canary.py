@@ -19,6 +19,7 @@ from tunewright.monitoring.store.tables import BY_CLIENT, Capture, Review
 from tunewright.project import read_serving
 from tunewright.serving.presence import Presence, servers_of
 
+CANARY_ENDED = "Somebody else has ended the canary."
 LOOKS = 4
 """How often the captures of both models are compared. Every further comparison would need stronger proof."""
 _CHANCE = 0.05 / (3 * LOOKS)
@@ -86,7 +87,8 @@ def watch(
     p95_ms: float,
     collect: Callable[[], object],
 ) -> Canary:
-    """Watch a canary until it is over.
+    """Watch a canary until it is over. A canary in which no request was captured is no proof, and counts against the
+    challenger.
 
     Args:
         version: the challenger's version.
@@ -102,7 +104,7 @@ def watch(
     while True:
         serving = read_serving(runs)
         if serving is None or serving.challenger is None or serving.challenger.version != version:
-            raise CanaryEnded("Somebody else has ended the canary.", where=runs)
+            raise CanaryEnded(CANARY_ENDED, where=runs)
         collect()
         servers = [each for each in servers_of(runs) if each.told == Path(serving.challenger.bundle).name]
         over = datetime.now(UTC) >= ends
@@ -117,6 +119,8 @@ def watch(
             against += [rate.summary for rate in rates if rate.too_high(_CHANCE, margin)]
         if over or against:
             asked, failed = sum(each.asked for each in servers), sum(each.failed for each in servers)
+            if not captures and not against:
+                against = [_unmeasured(asked)]
             return Canary(captures, asked, failed, [rate for rate in rates if rate.champion[1]], against)
         time.sleep(terms.every)
 
@@ -124,6 +128,12 @@ def watch(
 def is_served(runs: Path, version: str) -> bool:
     """Whether a live server answers with this version, and so would take part in a canary."""
     return any(each.champion == version for each in servers_of(runs))
+
+
+def _unmeasured(asked: int) -> str:
+    """Why a canary without a captured request says nothing about the challenger."""
+    why = f"none of its {asked:,} requests was captured" if asked else "no request reached it"
+    return f"the canary measured nothing, because {why}"
 
 
 def _troubles(servers: list[Presence], version: str, *, over: bool) -> list[str]:

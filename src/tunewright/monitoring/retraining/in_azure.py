@@ -18,7 +18,7 @@ from tunewright.deploy.live import State
 from tunewright.deploy.outputs import STEPS, Outputs
 from tunewright.deploy.preflight import endpoint_checks, require
 from tunewright.deploy.trial import Exam, NoAnswer
-from tunewright.monitoring.retraining.canary import LOOKS, CanaryEnded, CanaryTerms
+from tunewright.monitoring.retraining.canary import CANARY_ENDED, LOOKS, CanaryEnded, CanaryTerms
 from tunewright.monitoring.retraining.contest import made_of
 
 
@@ -64,9 +64,7 @@ class InAzure:
             return release(self._spec, target, exam, percent)
         except GateFailed:
             # `release` only tests a deployment that an earlier, interrupted call has created.
-            state = target.live.state()
-            if state and state.fresh == target.fresh:
-                target.live.withdraw()
+            _withdraw(target)
             raise
 
     def watch(self, bundle: Path, since: datetime, terms: CanaryTerms) -> Looks:
@@ -103,9 +101,9 @@ class InAzure:
             target.live.promote()
 
     def withdraw(self, bundle: Path) -> None:
-        """Delete the canary; the version before gets all traffic."""
+        """Delete the canary, unless somebody else has; the version before gets all traffic."""
         target, _ = self._target(self._outputs(bundle))
-        target.live.withdraw()
+        _withdraw(target)
 
     def _serves_alone(self, target: DeployTarget) -> bool:
         """Whether a version has all traffic and is no longer a canary.
@@ -125,7 +123,7 @@ class InAzure:
                 why="Another version of Tunewright or another training created it.",
                 fix=f"End it: tunewright deploy {self._spec.folder} --to {self.to} --promote  (or --rollback)",
             )
-        raise CanaryEnded("Somebody else has ended the canary.", where=target.name)
+        raise CanaryEnded(CANARY_ENDED, where=target.name)
 
     def _outputs(self, bundle: Path) -> Outputs:
         folders = made_of(bundle)
@@ -142,3 +140,10 @@ class InAzure:
     def _target(self, outputs: Outputs) -> tuple[DeployTarget, Exam]:
         exam = exam_of(self._spec, outputs.folders["split"], outputs.folders["parity"])
         return target_of(self.to, self._spec, self._at, outputs, self._identity, dry=False), exam
+
+
+def _withdraw(target: DeployTarget) -> None:
+    """Delete a deployment if it is the fresh one."""
+    state = target.live.state()
+    if state and state.fresh == target.fresh:
+        target.live.withdraw()

@@ -21,9 +21,10 @@ from tunewright.core.progress import say
 from tunewright.inference.bundle import CASCADE, load_bundle, read_info
 from tunewright.inference.runtimes.base import is_classifier
 from tunewright.monitoring.retraining import events
-from tunewright.monitoring.retraining.canary import CanaryEnded, CanaryTerms, is_served, watch
+from tunewright.monitoring.retraining.canary import CANARY_ENDED, CanaryEnded, CanaryTerms, is_served, watch
 from tunewright.monitoring.retraining.contest import contest, made_of
 from tunewright.monitoring.retraining.in_azure import InAzure
+from tunewright.monitoring.retraining.serves import changing_what_serves
 from tunewright.monitoring.retraining.shadow import Appraise, shadow
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Deployment
@@ -33,6 +34,7 @@ LOCK = "retraining"
 """The folder that a retraining locks."""
 _WARM_EPOCHS = 0.5
 """The share of the usual epochs if training starts from the champion's adapter."""
+_CHANGED = "The champion has changed since the comparison."
 
 
 class TrainedChallenger(Protocol):
@@ -102,6 +104,7 @@ def retrain(spec: Spec, store: Store, runs: Path, parts: Parts, course: Course) 
     Raises:
         UserError: another retraining is running, the project has no model yet, or a step needs the user.
     """
+    champion_of(runs, parts.latest)  # a project without a model is refused before anything is written
     lock = runs / LOCK
     lock.mkdir(parents=True, exist_ok=True)
     with sole_writer(lock):
@@ -148,7 +151,11 @@ def _inside(runs: Path, folder: Path) -> str:
 class _Retraining:
     def __init__(self, spec: Spec, store: Store, runs: Path, parts: Parts, course: Course):
         self._spec, self._store, self._runs, self._parts, self._course = spec, store, runs, parts, course
-        self._serving = champion_of(runs, parts.latest)
+
+    @property
+    def _serving(self) -> Serving:
+        """What serves now. It is read each time, because a person may roll back while a stage takes hours."""
+        return champion_of(self._runs, self._parts.latest)
 
     def run(self) -> Retrained:
         self._parts.collect()
@@ -163,9 +170,8 @@ class _Retraining:
         stages = {events.TRAINED: self._shadow, events.SHADOW: self._canary, events.CANARY: self._watch}
         while stage := stages.get(at.event):
             say(f"{at.event}: version {at.version}")
-            at = stage(at)
-        serving = read_serving(self._runs) or self._serving
-        return Retrained(at.event, at.detail["sentence"], serving.champion.version, at.version, at.detail)
+            at = self._overtaken(at) or stage(at)
+        return Retrained(at.event, at.detail["sentence"], self._serving.champion.version, at.version, at.detail)
 
     def _unfinished(self) -> Deployment | None:
         """The last event of an unfinished retraining; None if there is none."""
@@ -176,25 +182,33 @@ class _Retraining:
         if not (self._runs / at.detail["bundle"]).is_dir():
             self._note(at, events.ROLLED_BACK, "The challenger's bundle is gone.")
             return None
-        if self._serving.champion.version not in (at.detail["champion"], at.version):
-            self._note(at, events.ROLLED_BACK, "The champion has changed since the comparison.")
+        return None if self._overtaken(at) else at
+
+    def _overtaken(self, at: Deployment) -> Deployment | None:
+        """The event that ends the retraining if another champion serves than the one that the challenger was compared
+        with; None if that one serves, or the challenger itself."""
+        if self._serving.champion.version in (at.detail["champion"], at.version):
             return None
-        return at
+        if "place" in at.detail:
+            self._served_at(at).withdraw(self._runs / at.detail["bundle"])
+        return self._note(at, events.ROLLED_BACK, _CHANGED)
 
     def _train(self) -> Deployment | None:
         """Train on the corrected data and compare the new model with the champion; None if there is nothing to
         learn."""
-        spec, began, champion = self._spec, datetime.now(UTC), self._serving.champion
+        spec, began = self._spec, datetime.now(UTC)
         corrections = self._parts.collect_corrections()
         with self._store.session() as session:
             before = events.last(session, spec.name, events.TRAINED, events.REFUSED)
         if corrections == (before.detail["corrections"] if before else "") and not self._course.anyway:
             return None
         # Pin the champion before there is a later bundle, and drop a challenger that was rolled back.
-        self._serve(self._serving.alone())
+        with changing_what_serves(self._runs):
+            write_serving(self._runs, self._serving.alone())
         self._parts.freeze()
         trained = self._parts.run(self._warm(spec) if self._course.warm else spec)
         version = read_info(trained.bundle).version
+        champion = self._serving.champion  # read after the training: it may have changed meanwhile
         detail = {
             "bundle": _inside(self._runs, trained.bundle),
             "champion": champion.version,
@@ -271,14 +285,23 @@ class _Retraining:
         sentence = f"{released.percent} % of the traffic of {released.name} go to it."
         return self._note(at, events.CANARY, sentence, share=released.percent / 100, place=served.to)
 
-    def _watch_in_azure(self, at: Deployment, terms: CanaryTerms) -> Deployment:
-        served, bundle = self._parts.served, self._runs / at.detail["bundle"]
+    def _served_at(self, at: Deployment) -> InAzure:
+        """The place in Azure where a challenger is a canary.
+
+        Raises:
+            UserError: the command was started for another place.
+        """
+        served = self._parts.served
         if served is None or served.to != at.detail["place"]:
             raise UserError(
                 f"The challenger, version {at.version}, is a canary in Azure.",
                 where=at.detail["place"],
                 fix=f"Continue there: tunewright retrain {self._spec.folder} --to {at.detail['place']}",
             )
+        return served
+
+    def _watch_in_azure(self, at: Deployment, terms: CanaryTerms) -> Deployment:
+        served, bundle = self._served_at(at), self._runs / at.detail["bundle"]
         try:
             found = served.watch(bundle, at.time, terms)
         except CanaryEnded as error:
@@ -288,6 +311,8 @@ class _Retraining:
             served.withdraw(bundle)
             why = f"Rolled back in the canary: {'; '.join(found.against)}."
             return self._note(at, events.ROLLED_BACK, why, canary=asdict(found))
+        if ended := self._overtaken(at):
+            return ended
         served.promote(bundle)
         return self._promote(at, f"Promoted. {found.sentence}", canary=asdict(found))
 
@@ -297,8 +322,7 @@ class _Retraining:
         terms = self._course.canary or CanaryTerms()
         if "place" in at.detail:
             return self._watch_in_azure(at, terms)
-        if self._serving.challenger is None:
-            self._serve(self._serving.trying(at.detail["bundle"], at.version, at.detail["share"]))
+        self._begin(at)
         try:
             found = watch(
                 self._store,
@@ -312,27 +336,56 @@ class _Retraining:
                 collect=self._parts.collect,
             )
         except CanaryEnded as error:
-            with self._store.session() as session:
-                now = events.last(session, self._spec.name)
-            return now if now and now.number > at.number else self._note(at, events.ROLLED_BACK, error.what)
+            return self._ended(at, error.what)
         say(f"canary: {found.sentence}")
         if found.against:
-            self._serve(self._serving.alone())
-            return self._note(
-                at, events.ROLLED_BACK, f"Rolled back in the canary: {found.against[0]}.", canary=asdict(found)
-            )
+            return self._end_canary(at, f"Rolled back in the canary: {found.against[0]}.", canary=asdict(found))
         return self._promote(at, f"Promoted. {found.sentence}", canary=asdict(found))
 
-    def _promote(self, at: Deployment, sentence: str, **results: Any) -> Deployment:
-        if self._serving.champion.version != at.version:
-            self._serve(self._serving.promoted(at.detail["bundle"], at.version))
-        return self._note(at, events.PROMOTED, sentence, **results)
+    def _begin(self, at: Deployment) -> None:
+        """Give the challenger its share of the requests, unless it has it, or somebody has changed what serves."""
+        with changing_what_serves(self._runs):
+            serving = self._serving
+            if serving.challenger is None and serving.champion.version == at.detail["champion"]:
+                write_serving(self._runs, serving.trying(at.detail["bundle"], at.version, at.detail["share"]))
 
-    def _serve(self, serving: Serving) -> None:
-        write_serving(self._runs, serving)
-        self._serving = serving
+    def _end_canary(self, at: Deployment, sentence: str, **results: Any) -> Deployment:
+        """Let the champion answer all requests again."""
+        with changing_what_serves(self._runs):
+            serving = self._serving
+            if why := _conflict(at, serving):
+                return self._ended(at, why)
+            write_serving(self._runs, serving.alone())
+            return self._note(at, events.ROLLED_BACK, sentence, **results)
+
+    def _promote(self, at: Deployment, sentence: str, **results: Any) -> Deployment:
+        """Let the challenger answer all requests, unless somebody has changed what serves since it was compared. In
+        Azure it answers all requests already, so there the file follows."""
+        with changing_what_serves(self._runs):
+            serving = self._serving
+            if serving.champion.version != at.version:
+                if "place" not in at.detail | results and (why := _conflict(at, serving)):
+                    return self._ended(at, why)
+                write_serving(self._runs, serving.promoted(at.detail["bundle"], at.version))
+            return self._note(at, events.PROMOTED, sentence, **results)
+
+    def _ended(self, at: Deployment, why: str) -> Deployment:
+        """The event with which somebody else has ended this retraining, or else a new one."""
+        with self._store.session() as session:
+            now = events.last(session, self._spec.name)
+        if now and now.number > at.number and now.version == at.version:
+            return now
+        return self._note(at, events.ROLLED_BACK, why)
 
     def _note(self, at: Deployment, event: str, sentence: str, **results: Any) -> Deployment:
         """Record the next event of the same challenger."""
         detail = at.detail | {"sentence": sentence} | results
         return events.record(self._store, self._spec.name, at.version, event, detail)
+
+
+def _conflict(at: Deployment, serving: Serving) -> str:
+    """Why a challenger must not take over from what serves; empty if it may."""
+    if serving.champion.version != at.detail["champion"]:
+        return _CHANGED
+    on_trial = serving.challenger.version if serving.challenger else None
+    return CANARY_ENDED if at.event == events.CANARY and on_trial != at.version else ""

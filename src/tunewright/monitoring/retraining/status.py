@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.monitoring.retraining import events
+from tunewright.monitoring.retraining.serves import changing_what_serves
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import EXPERT, Alarm, Capture, Deployment, Review
 from tunewright.project import ServedBundle, Serving, read_serving, write_serving
@@ -104,7 +105,8 @@ def status(spec: Spec, store: Store, runs: Path) -> Status:
 
 
 def roll_back(spec: Spec, store: Store, runs: Path) -> tuple[str, ServedBundle]:
-    """End a canary, or if there is none, let the previous champion serve again.
+    """End a canary, or if there is none, let the previous champion serve again. A retraining that runs meanwhile does
+    not undo this.
 
     Returns:
         (the version that no longer serves, the bundle that serves now).
@@ -112,6 +114,11 @@ def roll_back(spec: Spec, store: Store, runs: Path) -> tuple[str, ServedBundle]:
     Raises:
         UserError: there is no previous champion.
     """
+    with changing_what_serves(runs):
+        return _rolled_back(spec, store, runs)
+
+
+def _rolled_back(spec: Spec, store: Store, runs: Path) -> tuple[str, ServedBundle]:
     serving = read_serving(runs)
     if serving and serving.challenger:
         gone, bundle, then = serving.challenger.version, serving.challenger.bundle, serving.alone()

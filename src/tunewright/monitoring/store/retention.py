@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy import delete, exists, select
 from tunewright.config import Spec
 from tunewright.monitoring.store import tables
 from tunewright.monitoring.store.database import Store
+from tunewright.monitoring.store.tables import label_queue_of
 from tunewright.serving.captures import request_logs
 
 _AT_ONCE = 5000
@@ -31,26 +33,29 @@ class Pruned:
 
 
 def prune(spec: Spec, store: Store) -> Pruned:
-    """Delete captures older than `monitor.keep_days` by their server's clock, the second opinions on them, and fully
-    collected request logs of that age. Reviews, reviewed captures and tallies stay.
+    """Delete a project's captures older than `monitor.keep_days` by their server's clock, the second opinions on them,
+    and fully collected request logs of that age. Requests that wait for a label are captures, too. Reviews, reviewed
+    captures, tallies and what other projects have in the same store stay.
 
     Raises:
         UserError: the database does not answer. What was deleted before stays deleted.
     """
     until = datetime.now(UTC) - timedelta(days=spec.monitor.keep_days)
     captures = opinions = 0
-    while deleted := _delete_some(store, until):
+    while deleted := _delete_some(store, (spec.name, label_queue_of(spec.name)), until):
         captures += deleted[0]
         opinions += deleted[1]
     return Pruned(captures, opinions, _delete_request_logs(spec, store))
 
 
-def _delete_some(store: Store, until: datetime) -> tuple[int, int] | None:
-    """Delete one batch. Returns the numbers of captures and second opinions; None if nothing was left to delete."""
+def _delete_some(store: Store, models: Sequence[str], until: datetime) -> tuple[int, int] | None:
+    """Delete one batch of some models' captures. Returns the numbers of captures and second opinions; None if nothing
+    was left to delete."""
     capture, opinion, review = tables.Capture, tables.SecondOpinion, tables.Review
     reviewed = exists().where(review.capture_id == capture.id, review.undone.is_(None))
     with store.session() as session:
-        old = list(session.scalars(select(capture.id).where(capture.time < until, ~reviewed).limit(_AT_ONCE)))
+        mine = select(capture.id).where(capture.model.in_(models), capture.time < until, ~reviewed)
+        old = list(session.scalars(mine.limit(_AT_ONCE)))
         if not old:
             return None
         # The condition is repeated, because somebody may have reviewed a capture meanwhile.

@@ -27,6 +27,15 @@ DRAWN = 2.0
 """The priority of captures drawn at random for the audit (`tunewright.monitoring.queue`); others have at most 1."""
 
 
+def label_queue_of(name: str) -> str:
+    """The name of the model as whose captures a project's requests to label wait.
+
+    Args:
+        name: the project's.
+    """
+    return f"{name}/labels"
+
+
 class UtcTime(TypeDecorator[datetime]):
     """A point in time: stored in UTC without a time zone, so that every database sorts it; aware in Python."""
 
