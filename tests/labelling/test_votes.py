@@ -66,6 +66,19 @@ def test_fields_that_most_teachers_read_alike_are_joined() -> None:
     assert json.loads(found.answer) == {"name": "Miller", "total": 6}
 
 
+def test_one_votes_tool_does_not_get_anothers_arguments() -> None:
+    order = {"type": "object", "properties": {"order": {"type": "string"}}}
+    tools = [{"type": "function", "function": {"name": name, "parameters": order}} for name in ("track", "cancel")]
+    task = task_of(make_spec(task={"kind": "tools", "instruction": "Help.", "tools": tools}).task)
+    calls = [("cancel", "1"), ("cancel", "2"), ("track", "3"), ("track", "3")]
+    given = [task.canonical(json.dumps({"name": tool, "arguments": {"order": number}})) for tool, number in calls]
+    votes_of_it = [Vote("a", given[0]), Vote("b", given[1]), Vote("c", given[2]), Vote("c", given[3])]
+    votes_of_it += [Vote("d", task.canonical(json.dumps({"name": "cancel", "arguments": {"order": "3"}})))]
+    found = elect(task, "", [*votes_of_it, Vote("e", given[2])])
+    assert found
+    assert found.answer == given[2], "joined, it would cancel the order that three want to track"
+
+
 def test_a_label_that_the_tables_choose_has_the_agreement_of_those_who_said_it() -> None:
     random = np.random.default_rng(0)
     rows = [Unlabelled(str(number), f"text {number}") for number in range(200)]

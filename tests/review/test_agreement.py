@@ -8,6 +8,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from tests.monitoring.captures import capture, review
 from tunewright.monitoring.store import Store
+from tunewright.review import history
 from tunewright.review.agreement import agreements, conflicts, kappa
 
 
@@ -67,6 +68,18 @@ def test_pairs_of_people_are_compared_on_what_both_have_reviewed(store: Store) -
         assert agreements(session, "others", by_answer=True) == []
         _, right, *_ = agreements(session, "tickets", by_answer=False)
         assert right.same == first.same, "with two answers, what is right says which"
+
+
+def test_many_reviews_of_another_model_hide_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest reviews are those of the model that is asked about."""
+    monkeypatch.setattr(history, "RECENT", 4)
+    asked = [capture(number, model="others" if number > 1 else "tickets") for number in range(10)]
+    with store.session() as session:
+        session.add_all(asked)
+        session.add_all(review(each, by, "refund") for each in asked for by in ("ann", "bob"))
+    with store.session() as session:
+        (found,) = agreements(session, "tickets", by_answer=True)
+        assert found.both == 2
 
 
 def test_conflicts_are_listed_by_their_urgency(store: Store) -> None:

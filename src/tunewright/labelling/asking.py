@@ -15,10 +15,10 @@ from tunewright.core.progress import say, track
 from tunewright.economics import price_book
 from tunewright.economics.cost import LETTERS_A_TOKEN
 from tunewright.economics.prices import ApiPrice
-from tunewright.evaluation.api.asking import address_of, answers_of, endpoint_of, unpaid
+from tunewright.evaluation.api.asking import answers_of, endpoint_of, kept_answers, key_of, unpaid
 from tunewright.evaluation.api.baseline import CostForecast
 from tunewright.evaluation.api.budget import Budget
-from tunewright.evaluation.api.endpoint import BudgetSpent, Endpoint, Question, cache_key
+from tunewright.evaluation.api.endpoint import BudgetSpent, Endpoint, Question
 from tunewright.evaluation.api.paid import Paid, PaidAnswers
 from tunewright.evaluation.api.questions import asked_task, question, read
 from tunewright.labelling.asked import Asked
@@ -195,19 +195,10 @@ class TeacherPanel:
         return {index: kept[-1][1] for index, each in enumerate(questions) if (kept := self._kept(teacher, each))}
 
     def _kept(self, teacher: Teacher, question: Question) -> list[tuple[Question, Paid]]:
-        """What is paid of a question: its answer, and where that was cut perhaps the one with more room."""
-        found: list[tuple[Question, Paid]] = []
-        for asked in (question, question.wider):
-            if not (answer := self._paid.get(self._key(teacher, asked))):
-                break
-            found.append((asked, answer))
-            if answer.ending != "cut":
-                break
-        return found
+        return kept_answers(self._spec.asked_apis[teacher.name], question, self._paid)
 
     def _key(self, teacher: Teacher, asked: Question) -> list[Any]:
-        api = self._spec.asked_apis[teacher.name]
-        return cache_key(*address_of(api), asked, api.protocol)
+        return key_of(self._spec.asked_apis[teacher.name], asked)
 
 
 def _shifted(update: Callable[[int], None], before: int, count: int) -> None:

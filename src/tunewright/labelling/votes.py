@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunewright.tasks import Task
-from tunewright.tasks.base import JsonRecord, OneOf, Unfit
+from tunewright.tasks.base import JsonRecord, OneOf, ToolCall, Unfit
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ def elect(task: Task, request: str, votes: Sequence[Vote]) -> Elected | None:
     given = dict.fromkeys(vote.answer for vote in votes if vote.answer is not None)
     if not given:
         return None
-    if isinstance(task.constraint, JsonRecord) and len(given) > 1 and (joined := _by_field(task, votes)):
+    # Not the fields of tool calls: one vote's tool does not go with another's arguments.
+    has_fields = isinstance(task.constraint, JsonRecord) and not isinstance(task.constraint, ToolCall)
+    if has_fields and len(given) > 1 and (joined := _by_field(task, votes)):
         given = {joined: None} | given
     sums = {answer: support(task, request, votes, answer) for answer in given}
     best = max(given, key=lambda answer: round(sums[answer], 9))

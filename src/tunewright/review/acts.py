@@ -11,12 +11,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import Select, exists, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session, defer
 
 from tunewright.monitoring.store.tables import EXPERT, PAIRED, Capture, Review
+from tunewright.review.history import of_model
 
 
 class NotYours(Exception):
@@ -101,9 +101,7 @@ def undo(session: Session, act: str, by: str, model: str, *, admin: bool, wanted
     Raises:
         NotYours: another person saved them.
     """
-    query = _of_model(select(Review), model).where(
-        Review.act == act, Review.source.in_(EXPERT), Review.undone.is_(None)
-    )
+    query = of_model(select(Review), model).where(Review.act == act, Review.source.in_(EXPERT), Review.undone.is_(None))
     captures = _locked(session, [review.capture_id for review in session.scalars(query)], model)
     reviews = list(session.scalars(query.execution_options(populate_existing=True)))  # read again under the lock
     if any(review.reviewer != by for review in reviews) and not admin:
@@ -118,18 +116,11 @@ def undo(session: Session, act: str, by: str, model: str, *, admin: bool, wanted
 def latest_act(session: Session, reviewer: str, model: str) -> str | None:
     """A reviewer's last action on a model's captures that is not undone. The order is by number, because clocks may be
     set back."""
-    query = _of_model(select(Review.act), model).where(
+    query = of_model(select(Review.act), model).where(
         Review.reviewer == reviewer, Review.undone.is_(None), Review.source.in_(EXPERT), Review.act != ""
     )
     act: str | None = session.scalar(query.order_by(Review.number.desc()).limit(1))
     return act
-
-
-def _of_model(query: Select[Any], model: str) -> Select[Any]:
-    """Restrict a query of reviews to those of a model's captures. A store holds several models, and a project's
-    requests to label are a model of their own."""
-    # Not a join, for which databases prefer to scan all captures of the model.
-    return query.where(exists().where(Capture.id == Review.capture_id, Capture.model == model))
 
 
 def reviews_of(session: Session, capture_id: str) -> list[Review]:

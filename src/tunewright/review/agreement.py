@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, aliased
 
 from tunewright.evaluation.statistics.intervals import Interval, wilson
 from tunewright.monitoring.store.tables import EXPERT, Capture, Review
-from tunewright.review.history import by_id, recent
+from tunewright.review.history import recent
 
 Table = Counter[tuple[str, str]]
 """How often two people gave each pair of answers."""
@@ -52,19 +52,16 @@ def agreements(session: Session, model: str, *, by_answer: bool) -> list[Agreeme
 
 def _tables(session: Session, model: str, *, by_answer: bool) -> dict[tuple[str, str], Table]:
     sources = EXPERT[:-1]  # without `settle`, whose reviewer has seen the other reviews
-    first, second = aliased(Review, recent(sources)), aliased(Review)
+    first, second = aliased(Review, recent(sources, model)), aliased(Review)
     answers = [(func.coalesce(each.answer, "") if by_answer else each.right) for each in (first, second)]
     query = (
-        select(first.capture_id, first.reviewer, second.reviewer, *answers)
+        select(first.reviewer, second.reviewer, *answers)
         .join(second, and_(second.capture_id == first.capture_id, second.reviewer > first.reviewer))
         .where(second.undone.is_(None), second.source.in_(sources))
     )
-    rows: list[Any] = list(session.execute(query))
-    mine = {row[0] for row in by_id(session, select(Capture.id), model, {row[0] for row in rows})}
     tables: defaultdict[tuple[str, str], Table] = defaultdict(Counter)
-    for capture_id, one, other, this, that in rows:
-        if capture_id in mine:
-            tables[one, other][str(this), str(that)] += 1
+    for one, other, this, that in session.execute(query):
+        tables[one, other][str(this), str(that)] += 1
     return dict(tables)
 
 

@@ -1,7 +1,7 @@
 """The history of all reviews.
 
-A review does not name its model, but its capture does. The queries read the latest reviews first and then their
-captures by id, because for a join databases prefer to scan all captures of the model.
+A review does not name its model, but its capture does. The queries read the latest reviews first and then look at their
+captures, because for a join databases prefer to scan all captures of the model.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, Subquery, func, select
+from sqlalchemy import Select, Subquery, exists, func, select
 from sqlalchemy.orm import Session
 
 from tunewright.monitoring.store.database import pieces
@@ -71,9 +71,15 @@ def _reviewed(session: Session, ids: Collection[str], reviewer: str) -> set[str]
     return set(session.scalars(query))
 
 
-def recent(sources: Sequence[str]) -> Subquery:
-    """The latest reviews from some sources that are not undone, of any model."""
-    query = select(Review).where(Review.undone.is_(None), Review.source.in_(sources))
+def of_model(query: Select[Any], model: str) -> Select[Any]:
+    """Restrict a query of reviews to those of a model's captures. A store holds several models, and a project's
+    requests to label are a model of their own."""
+    return query.where(exists().where(Capture.id == Review.capture_id, Capture.model == model))
+
+
+def recent(sources: Sequence[str], model: str) -> Subquery:
+    """The latest reviews of a model's captures, from some sources, that are not undone."""
+    query = of_model(select(Review), model).where(Review.undone.is_(None), Review.source.in_(sources))
     return query.order_by(Review.number.desc()).limit(RECENT).subquery()
 
 

@@ -78,7 +78,7 @@ def overview(session: Transaction, model: str) -> Overview:
         .order_by(Tally.day.desc())
         .limit(DAYS)
     )
-    latest = recent(EXPERT)
+    latest = recent(EXPERT, model)
     reviews = session.execute(select(latest.c.capture_id, latest.c.right)).all()
     versions = dict(by_id(session, select(Capture.id, Capture.version), model, {row[0] for row in reviews}))
     right: defaultdict[str, list[bool]] = defaultdict(list)

@@ -164,8 +164,8 @@ class SpanTags:
         text = json.dumps(record, ensure_ascii=False)
         try:
             return self._task.of_chunk(text)
-        except Unfit:  # a required value was not found
-            return text
+        except Unfit:
+            return self._task.fitting_part(text)
 
     def describe(self, row: Row) -> str:
         read = len(row["input_ids"])
