@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -106,6 +107,42 @@ def test_fix_writes_new_files_and_says_what_to_type_next(export: Path) -> None:
     assert export.read_bytes() == before
     again = tunewright("data", "check", "fixed/train.jsonl", "--json")
     assert {"D007", "D013"}.isdisjoint(codes(again))
+
+
+def printed(done: Done) -> list[str]:
+    """The words of the command that `data fix` prints last."""
+    assert done.returncode == 0, done.stderr
+    return shlex.split(done.stdout.strip().rsplit("check the new files: tunewright ", 1)[1])
+
+
+@pytest.mark.parametrize("out", [None, "clean: rows"])
+@pytest.mark.parametrize("form", [None, "labelled"])
+def test_the_command_that_fix_prints_checks_the_new_files_of_a_project(
+    form: str | None, out: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = write_project(tmp_path / "support desk", data={"train": "train.jsonl", "form": form})
+    (project / "seen.jsonl").write_bytes((project / "train.jsonl").read_bytes())
+    instruction = "task.instruction='Route the ticket: {labels}'"
+    options = ["--out", out] if out else []
+    with (project / "train.jsonl").open("a") as stream:
+        stream.write('{"text": "where is my red kettle", "label": "refund"}\n' * 2)
+    done = tunewright(
+        "data", "fix", "support desk", "data.test.seen=seen.jsonl", instruction, "--only", "D007", *options
+    )
+    words = printed(done)
+    assert instruction in words
+    again = tunewright(*words, "--json", "--fail-on", "never")
+    report = json.loads(again.stdout)
+    assert (report["rows"], report["quarantined"]) == ({"train": 91, "seen": 90}, 0)
+    assert "D007" not in codes(again)
+
+
+def test_the_command_that_fix_prints_checks_the_new_file_of_bare_data(export: Path) -> None:
+    done = tunewright("data", "fix", export, *COLUMNS, "data.form=labelled", "--only", "D007", "--out", "new files")
+    again = tunewright(*printed(done), "--json")
+    assert json.loads(again.stdout)["rows"] == {"train": 5}
+    assert "D009" not in codes(again)
 
 
 def test_stand_ins_need_a_key_and_the_mapping_is_for_its_owner_alone(export: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_it_writes_where_out_says_with_a_path_that_holds_from_there(project: Pat
 def test_the_command_it_names_finds_the_spec_it_wrote(project: Path, name: str, typed: str) -> None:
     (project / "sub").mkdir()
     done = tunewright("init", project / "train.jsonl", "--out", project / "sub" / name)
-    named = done.stdout.strip().rsplit("tunewright run ", 1)[1]
+    (named,) = shlex.split(done.stdout.strip().rsplit("tunewright run ", 1)[1])
     assert named == str(project / typed)
     assert tunewright("spec", "show", named).returncode == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,15 @@ def test_the_result_as_json(project: Path) -> None:
     result = json.loads(done.stdout)
     assert (result["rows"], result["left_out"], result["marks"]["2"]) == (20, 4, 4)
     assert (project / "there" / "train.jsonl").is_file()
+
+
+def test_the_fix_that_it_names_is_of_the_data_it_would_send(project: Path) -> None:
+    rows = (project / "train.jsonl").read_text("utf-8")
+    (project / "two months.jsonl").write_text(rows.replace("where is 3?", "mail jane.doe@corp.test"), "utf-8")
+    dry = tunewright("data", "judge", project, "data.train=two months.jsonl", "--dry-run")
+    assert "1 rows hold personal data" in dry.stdout
+    words = shlex.split(dry.stdout.rsplit("stand-ins: tunewright ", 1)[1])
+    assert words == ["data", "fix", str(project), "data.train=two months.jsonl", "--only", "D015"]
 
 
 def test_a_judge_without_a_price_is_named(project: Path) -> None:

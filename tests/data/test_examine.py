@@ -260,3 +260,47 @@ def test_a_loss_of_unknown_size_is_an_error_even_if_losses_are_allowed(tmp_path:
     (tmp_path / "out").mkdir()
     found = examine(job(path, "data.max_unreadable=0.9"), tmp_path / "out")
     assert [finding.severity for finding in found.findings if finding.code == "D009"] == ["error"]
+
+
+ONE = '{"text": "where is my parcel", "label": "delivery"}'
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        pytest.param([ONE] * 60 + ['{"text": "the "blue" kettle", "label": "delivery"}'] + [ONE] * 200, id="quote"),
+        pytest.param([ONE] * 60 + ['{"text": NaN, "label": "delivery"}'] + [ONE] * 200, id="NaN"),
+        pytest.param([ONE] * 60 + ['{"text": "the blue', ""], id="cut off"),
+        pytest.param(
+            [ONE] * 60 + ['{"text": "the blue kettle", "label": "x"}] [' + ONE] + [ONE] * 200, id="two arrays"
+        ),
+    ],
+)
+def test_an_array_that_breaks_midway_is_an_error_even_if_losses_are_allowed(
+    elements: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "d.json"
+    path.write_text(f"[{', '.join(elements)}]", "utf-8")
+    (tmp_path / "out").mkdir()
+    found = examine(job(path, "data.max_unreadable=0.5"), tmp_path / "out")
+    (finding,) = (finding for finding in found.findings if finding.code == "D009")
+    assert finding.severity == "error"
+    assert "others may be lost with them" in finding.what
+
+
+def test_two_objects_in_a_line_are_an_error_even_if_losses_are_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(f"{line}\n" for line in [*[ONE] * 60, ONE * 200]), "utf-8")
+    (tmp_path / "out").mkdir()
+    found = examine(job(path, "data.max_unreadable=0.5"), tmp_path / "out")
+    assert [finding.severity for finding in found.findings if finding.code == "D009"] == ["error"]
+
+
+def test_a_line_of_another_encoding_is_one_lost_row(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(b"".join(line.encode("latin-1") + b"\n" for line in [*[ONE] * 60, ONE.replace("my", "meïn")]))
+    (tmp_path / "out").mkdir()
+    found = examine(job(path, "data.max_unreadable=0.5"), tmp_path / "out")
+    (finding,) = (finding for finding in found.findings if finding.code == "D009")
+    assert (finding.severity, finding.count) == ("warning", 1)
+    assert finding.what.startswith("train: 1 of 61 rows can't be read: encoding (1).")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -267,3 +268,116 @@ def test_rows_that_call_tools_make_a_job_of_those_tools(tmp_path: Path) -> None:
 def test_a_few_calls_make_no_job_of_tools(tmp_path: Path) -> None:
     rows = [chat(f"{text} {n}", ("refund", "billing")[n % 2]) for n in range(3) for text in TEXTS]
     assert guessed(write(tmp_path / "d.jsonl", [*rows, calling("now?", {"name": "now"})])).task.kind != "tools"
+
+
+def many(**columns: Sequence[object]) -> list[dict[str, object]]:
+    """40 rows with a text; each column repeats its values."""
+    return [
+        {"text": f"message number {n} about something", **{name: each[n % len(each)] for name, each in columns.items()}}
+        for n in range(40)
+    ]
+
+
+@pytest.mark.parametrize("blank", [None, "", "  "])
+@pytest.mark.parametrize("labels", [["a", "b", "c"], ["a, b", "a", "c"], [1, 2]])
+def test_a_row_without_a_label_changes_nothing_but_is_named(
+    labels: list[object], blank: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = many(label=labels, priority=["high", "low"])
+    rows[7]["label"] = blank
+    spec = guessed(write(tmp_path / "d.jsonl", rows))
+    assert (spec.task.kind, spec.data.label) == ("classify", "label")
+    assert list(spec.task.labels) == sorted(map(str, labels))
+    assert "1 of 40 rows has no answer (line 8)." in capsys.readouterr().err
+
+
+def test_a_csv_row_without_a_label_changes_nothing_but_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"message {n},{'abc'[n % 3] if n != 50 else ''},{'high' if n % 2 else 'low'}" for n in range(100)]
+    path = tmp_path / "d.csv"
+    path.write_text("\n".join(["text,label,priority", *lines]) + "\n", "utf-8")
+    spec = guessed(path)
+    assert (spec.task.kind, spec.data.label, list(spec.task.labels)) == ("classify", "label", ["a", "b", "c"])
+    assert "1 of 100 rows has no answer (line 52)." in capsys.readouterr().err
+
+
+def test_a_usual_name_with_many_blanks_wins_over_a_full_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "d.jsonl", many(label=["a", "b", None, "a", "b"], priority=["high", "low"]))
+    assert guessed(path).data.label == "label"
+    assert "8 of 40 rows have no answer (line 3, line 8, line 13 and 5 more)." in capsys.readouterr().err
+
+
+def test_a_column_that_is_mostly_blank_holds_no_answers(tmp_path: Path) -> None:
+    rows = many(escalated=["a", "b", None, None, None], label=["a", *[None] * 3], country=["de", "fr"])
+    assert guessed(write(tmp_path / "d.jsonl", rows)).data.label == "country"
+
+
+def test_a_key_that_the_first_row_lacks_is_a_column(tmp_path: Path) -> None:
+    rows = many(label=["a", "b"], priority=["high", "low"])
+    del rows[0]["label"]
+    assert guessed(write(tmp_path / "d.jsonl", rows)).data.label == "label"
+
+
+def test_a_row_without_a_record_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = many(entities=[{"who": "a"}, {"who": "b"}], country=["de", "fr"])
+    rows[3]["entities"] = None
+    spec = guessed(write(tmp_path / "d.jsonl", rows))
+    assert (spec.task.kind, spec.data.label) == ("extract", "entities")
+    assert "1 of 40 rows has no answer (line 4)." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("answer", ["{}", "I can't read this."])
+def test_a_stray_answer_among_records_changes_nothing(answer: str, tmp_path: Path) -> None:
+    rows = [chat(f"message {n}", json.dumps({"place": n}) if n != 5 else answer) for n in range(40)]
+    spec = guessed(write(tmp_path / "d.jsonl", rows))
+    assert spec.task.kind == "extract"
+    assert list(spec.task.record["properties"]) == ["place"]
+
+
+def test_a_reply_that_is_blank_changes_nothing(tmp_path: Path) -> None:
+    rows = [
+        {"text": f"message {n}", "reply": f"answer {n}" if n != 5 else "", "country": "df"[n % 2]} for n in range(40)
+    ]
+    assert guessed(write(tmp_path / "d.jsonl", rows)).data.label == "reply"
+
+
+def test_a_row_without_a_document_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    rows = many(file=["a.txt"], label=["a", "b"])
+    rows[3]["file"] = None
+    assert guessed(write(tmp_path / "d.jsonl", rows)).data.document == "file"
+
+
+@pytest.mark.parametrize("blank", [None, ""])
+def test_a_row_without_a_list_changes_nothing(blank: object, tmp_path: Path) -> None:
+    rows = many(label=[["a"], ["b", "a"], ["b"]], priority=["high", "low"])
+    rows[3]["label"] = blank
+    spec = guessed(write(tmp_path / "d.jsonl", rows))
+    assert (spec.task.kind, spec.data.label, spec.data.separator) == ("multi_label", "label", None)
+
+
+def test_data_of_which_no_row_can_be_read_is_refused_with_the_first_reason(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"messages": [{"role": "user", "content": text}]} for text in TEXTS]
+    with pytest.raises(UserError, match=r"d\.jsonl:1: No example can be made of these rows\. .*assistant"):
+        guess_spec(write(tmp_path / "d.jsonl", rows), tmp_path)
+
+
+def test_rows_that_cannot_be_read_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [chat(f"message {n}", ("refund", "billing")[n % 2]) for n in range(8)]
+    rows.insert(2, {"messages": [{"role": "user", "content": "Hello?"}]})
+    assert guessed(write(tmp_path / "d.jsonl", rows)).task.kind == "classify"
+    assert "1 row can't be read, and did not count for the spec. The first: " in capsys.readouterr().err
+
+
+def test_blank_texts_among_sets_of_labels_and_rows_without_any_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = many(label=["a;b", "b", "a", ""])
+    rows[0]["label"] = None
+    assert guessed(write(tmp_path / "d.jsonl", rows)).data.separator == ";"
+    told = capsys.readouterr().err
+    assert "10 of 40 rows have no answer (line 4, line 8, line 12 and 7 more). Such a row teaches" in told
+    assert "1 of 40 rows has no answer (line 1). Add the answer or delete the row" in told

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -72,7 +74,7 @@ def check(
 
         from tunewright.data.printing import print_examination
 
-        print_examination(examination, [str(target), *(overrides or ())], Console())
+        print_examination(examination, _words(target, overrides or (), allow_code=allow_code), Console())
         typer.echo(f"report: {folder / REPORT}")
     severe = SEVERITIES[: SEVERITIES.index(fail_on) + 1] if fail_on != FailOn.never else ()
     failing = [finding for finding in examination.findings if finding.severity in severe]
@@ -106,10 +108,11 @@ def fix(
     from tunewright.data.fix import LOG
     from tunewright.data.fix import fix as fix_data
 
-    folder = out or ((target if target.is_dir() else target.parent) if _is_project(target) else Path()) / "fixed"
+    folder = out or _anchor(target) / "fixed"
     pseudonymiser = _pseudonymiser(key_file, mapping)
     codes = [code for given in only or () for code in given.split(",")]
-    fixed = fix_data(_job(target, overrides, allow_code), codes, folder, pseudonymiser)
+    job = _job(target, overrides, allow_code)
+    fixed = fix_data(job, codes, folder, pseudonymiser)
     if mapping and pseudonymiser:
         pseudonymiser.save_mapping(mapping)
     if json:
@@ -118,9 +121,10 @@ def fix(
     for code, count in sorted(fixed.changes.items()):
         typer.echo(f"{code}  {count} rows")
     typer.echo(f"{'Log of every change: ' if fixed.changes else 'Nothing had to be changed: '}{folder / LOG}")
-    arguments = [override for override in overrides or () if not override.startswith(("data.train=", "data.test."))]
-    arguments += [f"data.{'train' if name == 'train' else f'test.{name}'}={path}" for name, path in fixed.files.items()]
-    typer.echo(f"Read the log, then check the new files: tunewright data check {target} {' '.join(arguments)}")
+    others = [override for override in overrides or () if not _names_data(override)]
+    form = ["data.form=chat"] if job.data.form not in (None, "chat") else []
+    words = _words(target, [*others, *form, *_as_data(fixed.files, _anchor(target))], allow_code=allow_code)
+    typer.echo(f"Read the log, then check the new files: tunewright data check {join(words)}")
 
 
 @app.command()
@@ -146,6 +150,35 @@ def _is_project(target: Path) -> bool:
     from tunewright.project import Project
 
     return Project.is_one(target) or target.suffix.lower() in (".yaml", ".yml")
+
+
+def _anchor(target: Path) -> Path:
+    """The folder to which the data's paths are relative: the spec's, or the current one."""
+    if not _is_project(target):
+        return Path()
+    return target if target.is_dir() else target.parent
+
+
+def _words(target: Path, overrides: Sequence[str], *, allow_code: bool) -> list[str]:
+    """The arguments of a further command on the same data."""
+    return [str(target), *overrides, *(["--allow-code"] if allow_code else [])]
+
+
+def _names_data(override: str) -> bool:
+    """Whether an override names data files or their form."""
+    key = override.partition("=")[0].strip()
+    return key in ("data.train", "data.test", "data.form") or key.startswith("data.test.")
+
+
+def _as_data(files: Mapping[str, Path], anchor: Path) -> list[str]:
+    """The overrides that make these files the data, by split."""
+    from tunewright.data.guess import yaml_scalar
+
+    root = anchor.resolve()
+    keys = {name: "data.train" if name == "train" else f"data.test.{name}" for name in files}
+    paths = {name: file.resolve() for name, file in files.items()}
+    named = {name: path.relative_to(root) if path.is_relative_to(root) else path for name, path in paths.items()}
+    return [f"{keys[name]}={yaml_scalar(str(path))}" for name, path in named.items()]
 
 
 def _job(target: Path, overrides: list[str] | None, allow_code: bool) -> Job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import join
 from typing import Annotated
 
 import typer
@@ -65,7 +66,8 @@ def init(
         _write_project(data, from_traffic, out or Path(from_traffic))
     elif from_traffic is not None:
         raise UserError(
-            "--from-traffic needs the captures.", fix=f"Type: tunewright init captures --from-traffic {from_traffic}"
+            "--from-traffic needs the captures.",
+            fix=f"Type: {join(['tunewright', 'init', 'captures', '--from-traffic', from_traffic])}",
         )
     elif example is not None and data is None:
         _copy_example(example, out)
@@ -91,7 +93,7 @@ def _write_spec(data: Path, out: Path | None) -> None:
     columns = f", input in '{guess.text_column}', answers in '{guess.label_column}'" if guess.text_column else ""
     typer.echo(f"Wrote {target}: {guess.kind}, {guess.rows} rows, {guess.what}{columns}.")
     project = target.parent if target.name == SPEC_FILE else target
-    typer.echo(f"Read it, improve the instruction, then type: tunewright run {project}")
+    typer.echo(f"Read it, improve the instruction, then type: {join(['tunewright', 'run', str(project)])}")
 
 
 def _write_project(captures: Path, job: str, out: Path) -> None:
@@ -102,7 +104,7 @@ def _write_project(captures: Path, job: str, out: Path) -> None:
     made = project_of(traffic_source(captures), job, out)
     typer.echo(f"Wrote {out}: {made.guess.kind}, {made.rows:,} captured requests, {made.guess.what}.")
     typer.echo("Their labels are the API's answers: right means what the API said, until people have corrected some.")
-    typer.echo(f"Look at {out / SPEC_FILE}, then type: tunewright run {out}")
+    typer.echo(f"Look at {out / SPEC_FILE}, then type: {join(['tunewright', 'run', str(out)])}")
 
 
 def _copy_example(name: str, out: Path | None) -> None:
@@ -129,4 +131,4 @@ def _copy_example(name: str, out: Path | None) -> None:
         (target / inside).write_bytes(content)
     command = "run" if (target / "data").is_dir() else "assess"
     typer.echo(f"Wrote the example project to {target}. Look at {target / SPEC_FILE}, then type:")
-    typer.echo(f"tunewright {command} {target}")
+    typer.echo(join(["tunewright", command, str(target)]))

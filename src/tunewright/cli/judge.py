@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from shlex import join
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,7 +68,7 @@ def judge(
         if found.personal:
             typer.echo(
                 f"{found.personal:,} rows hold personal data, which would go to {settings.url}. First give them "
-                f"stand-ins: tunewright data fix {project} --only D015"
+                f"stand-ins: tunewright data fix {join([str(project), *(overrides or ())])} --only D015"
             )
         return
     output = out or spec.folder / "judged"

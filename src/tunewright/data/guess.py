@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -13,10 +14,12 @@ from typing import Any
 
 from tunewright.config.sections import MAX_TURNS
 from tunewright.core.errors import UserError
+from tunewright.core.progress import say
 from tunewright.data.guess_schema import described, guess_schema, with_literal_fields
 from tunewright.data.guess_tools import guess_tools
+from tunewright.data.guess_values import NEARLY_ALL, filled, is_blank, most
 from tunewright.data.label_sets import guess_labels
-from tunewright.data.readers import detect, read, read_rows
+from tunewright.data.readers import Fault, Note, detect, read, read_rows
 from tunewright.documents import SUFFIXES, is_there
 from tunewright.tasks import Example
 from tunewright.tasks.turns import turns_left_out
@@ -24,6 +27,10 @@ from tunewright.tasks.turns import turns_left_out
 MAX_LABELS = 300
 _SAMPLE = 20
 """Rows from whose keys the form of the data is detected."""
+_NAMED = 3
+"""Rows without an answer that a message names."""
+_LEAST_FILLED = 0.5
+"""The share of the rows that must have a value in a column with a usual name; elsewhere nearly all must."""
 _TEXT_NAMES = (
     "text",
     "message",
@@ -79,56 +86,68 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
 
     Answers that repeat few values are labels, objects are records, tool calls are calls of the tools that the rows
     name, and a column with a usual name for answers holds free answers. The text column is the one with the longest
-    texts among the rest. Usual names win ties.
+    texts among the rest. Usual names win ties. A few blank or stray values do not change the job; a line on standard
+    error tells how many rows have no answer, or can't be read.
 
     Args:
         folder: the folder of the future spec; the spec's data path is relative to it.
         paid: the API whose answers the data are; None: not known.
 
     Raises:
-        UserError: no column looks like an answer, or none like a text.
+        UserError: no column looks like an answer, or none like a text, or no row can be read.
     """
-    rows = [row for _, row in read_rows(path)]
+    numbered = read_rows(path)
+    rows = [row for _, row in numbered]
     form = detect(rows[:_SAMPLE])
     text = label = key = ""
     turns, tools = 0, None
     if form in (None, "labelled"):
-        columns = {name: [row.get(name) for row in rows] for name in rows[0]}
+        columns = _columns(rows)
         label = _answer_column(columns, path)
         document = _document_column(columns, path.parent)
         key, text = ("document", document) if document else ("text", _text_column(columns, label, path))
         answers = columns[label]
+        places = [f"line {number}" for number, _ in numbered] if path.is_file() else []
     else:
-        examples = [item for item in read(path) if isinstance(item, Example)]
+        examples = _examples(path)
         answers = [each.answer for each in examples]
+        places = [str(each.meta.source) for each in examples]
         turns, tools = _usual_turns(examples), guess_tools(examples)
     kind: str
     details: Any
     kind, details = _task(answers) if tools is None else ("tools", tools)
+    if kind != "tools":
+        _say_unanswered(answers, places, has_empty_sets=kind == "multi_label" and details[1] is not None)
     if kind == "extract" and key != "document":
         texts = columns[text] if text else [each.request for each in examples]
-        records = [json.dumps(_record(answer), ensure_ascii=False) for answer in answers]
-        details = with_literal_fields(details, [(str(each), one) for each, one in zip(texts, records, strict=True)])
-    labelled = kind in ("classify", "multi_label")
+        records = [(str(each), _record(answer)) for each, answer in zip(texts, answers, strict=True)]
+        rows_of_records = [(each, json.dumps(one, ensure_ascii=False)) for each, one in records if one is not None]
+        details = with_literal_fields(details, rows_of_records)
+    labels = details[0] if kind == "multi_label" else details if kind == "classify" else ()
     template = (resources.files("tunewright.data") / "templates" / "tunewright.yaml.jinja").read_text("utf-8")
     from jinja2 import Environment
 
     rendered = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True).from_string(template)
     content = rendered.render(
-        name=_quoted(project_name(path)),
+        name=yaml_scalar(project_name(path)),
         kind=kind,
-        labels=[_quoted(str(name)) for name in (details[0] if kind == "multi_label" else details)] if labelled else (),
+        labels=[yaml_scalar(each) for each in labels],
         separator=json.dumps(details[1]) if kind == "multi_label" and details[1] else "",
         schema=_flow(details) if kind == "extract" else "",
         tools=[json.dumps(tool, ensure_ascii=False) for tool in details] if kind == "tools" else (),
-        data=_quoted(os.path.relpath(path.resolve(), folder)),
-        text=_quoted(text) if text else "",
+        data=yaml_scalar(os.path.relpath(path.resolve(), folder)),
+        text=yaml_scalar(text) if text else "",
         key=key,
-        label=_quoted(label) if label else "",
+        label=yaml_scalar(label) if label else "",
         turns=turns,
-        paid=paid and replace(paid, model=_quoted(paid.model), prompt=json.dumps(paid.prompt) if paid.prompt else ""),
+        paid=paid and _written(paid),
     )
     return Guess(content, kind, _in_words(kind, details), len(answers), text, label)
+
+
+def _written(paid: PaidToday) -> PaidToday:
+    """The API's texts as the spec has them."""
+    return replace(paid, model=yaml_scalar(paid.model), prompt=json.dumps(paid.prompt) if paid.prompt else "")
 
 
 def project_name(path: Path) -> str:
@@ -143,6 +162,57 @@ def project_name(path: Path) -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:60] or "job"
 
 
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The values of each column that at least half of the rows have."""
+    counts = Counter(name for row in rows for name in row)
+    usual = [name for name, count in counts.items() if count >= _LEAST_FILLED * len(rows)]
+    return {name: [row.get(name) for row in rows] for name in usual}
+
+
+def _examples(path: Path) -> list[Example]:
+    """The examples of data in a fixed form. A line tells how many rows can't be read.
+
+    Raises:
+        UserError: no row can be read.
+    """
+    items = list(read(path))
+    examples = [item for item in items if isinstance(item, Example)]
+    faults = [item for item in items if isinstance(item, Fault)]
+    if not examples:
+        reasons: list[Fault | Note] = [*faults, *(item for item in items if isinstance(item, Note))]
+        raise UserError(
+            "No example can be made of these rows.",
+            where=reasons[0].where if reasons else path,
+            why=reasons[0].reason if reasons else None,
+        )
+    if faults:
+        rows = "1 row" if len(faults) == 1 else f"{len(faults):,} rows"
+        say(f"{rows} can't be read, and did not count for the spec. The first: {faults[0].where}: {faults[0].reason}")
+    return examples
+
+
+def _say_unanswered(answers: Sequence[Any], places: Sequence[str], *, has_empty_sets: bool) -> None:
+    """Say which rows have no answer, if there are some.
+
+    Args:
+        places: the place of each answer; empty: not known.
+        has_empty_sets: whether a blank text teaches that no label holds.
+    """
+    blank = [row for row, answer in enumerate(answers) if is_blank(answer)]
+    taught = [row for row in blank if has_empty_sets and answers[row] is not None]
+    refused = [row for row in blank if not has_empty_sets or answers[row] is None]
+    for rows, effect in (
+        (taught, "Such a row teaches that no label holds; where one does, add it."),
+        (refused, "Add the answer or delete the row, because the check refuses it."),
+    ):
+        first = ", ".join(places[row] for row in rows[:_NAMED]) if places else ""
+        more = f" and {len(rows) - _NAMED:,} more" if len(rows) > _NAMED else ""
+        where = f" ({first}{more})" if first else ""
+        verb = "has" if len(rows) == 1 else "have"
+        if rows:
+            say(f"{len(rows):,} of {len(answers):,} rows {verb} no answer{where}. {effect}")
+
+
 def _usual_turns(examples: Sequence[Example]) -> int:
     """As many earlier turns as nineteen of twenty conversations have at most."""
     counts = sorted(turns_left_out(each, 0) for each in examples)
@@ -151,13 +221,12 @@ def _usual_turns(examples: Sequence[Example]) -> int:
 
 def _task(answers: Sequence[Any]) -> tuple[str, Any]:
     """(the kind of task, its details: labels, labels with their separator where a row has several, or the schema)."""
-    records = [_record(answer) for answer in answers]
-    if all(record for record in records):
-        return "extract", guess_schema([record for record in records if record])
-    labels = sorted({str(answer) for answer in answers})
+    given = filled(answers)
+    if records := _records(given):
+        return "extract", guess_schema(records)
     if several := guess_labels(answers, MAX_LABELS):
         return "multi_label", several
-    return ("classify", labels) if 2 <= len(labels) <= min(MAX_LABELS, len(answers) / 2) else ("generate", None)
+    return ("classify", sorted(labels)) if (labels := _repeated(given)) else ("generate", None)
 
 
 def _flow(schema: Mapping[str, Any]) -> str:
@@ -194,6 +263,19 @@ def _record(value: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def _records(values: Sequence[Any]) -> list[dict[str, Any]]:
+    """The records, if nearly all values are some and not all are empty; else none."""
+    found = [record for value in values if (record := _record(value)) is not None]
+    return found if any(found) and len(found) >= NEARLY_ALL * len(values) else []
+
+
+def _repeated(values: Sequence[Any]) -> set[str]:
+    """The labels, if nearly all values can be some, and they are few enough and occur again; else none."""
+    labels = most(lambda value: isinstance(value, (str, int)) and not isinstance(value, bool), values)
+    different = {str(label) for label in labels}
+    return different if 2 <= len(different) <= min(MAX_LABELS, len(labels) / 2) else set()
+
+
 def _answer_column(columns: dict[str, list[Any]], path: Path) -> str:
     """The column of the answers.
 
@@ -201,27 +283,26 @@ def _answer_column(columns: dict[str, list[Any]], path: Path) -> str:
     records.
     """
 
-    def repeats(name: str) -> float | None:
-        values = columns[name]
-        if any(not isinstance(v, (str, int)) or isinstance(v, bool) or str(v).strip() == "" for v in values):
-            return None
-        different = len({str(v) for v in values})
-        if different < 2 or different > MAX_LABELS or different > len(values) / 2:
-            return None
-        return -different / len(values)
-
-    def is_text(name: str) -> bool:
-        return all(isinstance(value, str) and value.strip() for value in columns[name])
-
     def score(name: str) -> float | None:
-        usual, labels = name.lower(), repeats(name)
-        if all(map(_record, columns[name])):
-            return 5.0 if usual in _RECORD_NAMES else 1.0
-        if labels is None and guess_labels(columns[name], MAX_LABELS):
-            return 10.0 if usual.rstrip("s") in _LABEL_NAMES else 2.0
-        if labels is not None:
-            return labels + (10.0 if usual in _LABEL_NAMES else 2.0)
-        return 4.0 if usual in _REPLY_NAMES and is_text(name) else None
+        usual, values = name.lower(), columns[name]
+        given = filled(values)
+        share = len(given) / len(values)
+        labels = _repeated(given)
+        if _records(given):
+            is_named = usual in _RECORD_NAMES
+            base = 5.0 if is_named else 1.0
+        elif labels:
+            is_named = usual in _LABEL_NAMES
+            base = (10.0 if is_named else 2.0) - len(labels) / len(given)
+        elif guess_labels(values, MAX_LABELS):
+            is_named = usual.rstrip("s") in _LABEL_NAMES
+            base = 10.0 if is_named else 2.0
+            share = 1 - values.count(None) / len(values)  # a blank text is an answer: no label holds
+        elif usual in _REPLY_NAMES and most(lambda value: isinstance(value, str), given):
+            is_named, base = True, 4.0
+        else:
+            return None
+        return base + share if share >= (_LEAST_FILLED if is_named else NEARLY_ALL) else None
 
     what = (
         "labels (two or more values that repeat, or lists of them), records (objects) or answers (a column named "
@@ -243,12 +324,16 @@ def _text_column(columns: dict[str, list[Any]], label: str, path: Path) -> str:
 
 
 def _document_column(columns: dict[str, list[Any]], folder: Path) -> str:
-    """The column whose first values are all paths of existing documents; empty where there is none."""
+    """The column whose first values are nearly all paths of existing documents; empty where there is none."""
 
     def is_document(value: Any) -> bool:
         return isinstance(value, str) and Path(value).suffix.lower() in SUFFIXES and is_there(folder / value)
 
-    return next((name for name in columns if all(map(is_document, columns[name][:_SAMPLE]))), "")
+    def holds_documents(values: Sequence[Any]) -> bool:
+        given = filled(values)
+        return len(given) >= NEARLY_ALL * len(values) and bool(most(is_document, given[:_SAMPLE]))
+
+    return next((name for name, values in columns.items() if holds_documents(values)), "")
 
 
 _ROWS = 'Rows look like {"text": …, "label": …}; compare the data in examples/.'
@@ -260,13 +345,13 @@ def _best(columns: dict[str, list[Any]], score: Any, path: Path, what: str, fix:
         raise UserError(
             f"No column looks like {what}.",
             where=path,
-            why=f"The columns are: {', '.join(columns)}.",
+            why=f"The columns are: {', '.join(columns)}." if columns else "No column is in half of the rows.",
             fix=fix,
         )
     return max(scored, key=lambda name: float(scored[name]))
 
 
-def _quoted(value: str) -> str:
+def yaml_scalar(value: str) -> str:
     """A YAML scalar: plain where YAML reads the same text back, in double quotes (as in JSON) otherwise."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError

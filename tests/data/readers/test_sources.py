@@ -184,6 +184,20 @@ def test_other_json_files_are_left_out_with_a_note(tmp_path: Path) -> None:
     assert read_all(tmp_path / "settings.json").placed == [(1, "form")], "by its name it is data"
 
 
+def test_whoever_reads_plain_rows_hears_which_files_were_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `init` and `label` do."""
+    write(tmp_path / "a.jsonl", ROW)
+    read_rows(tmp_path)
+    assert capsys.readouterr().err == ""
+    write_others(tmp_path)
+    read_rows(tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{len(OTHERS)} .json files were left out, because the rows have no known form")
+    assert "broken.json, empty.json, job.json and 7 more." in line
+
+
 def test_named_columns_tell_what_is_data(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", lines([LABELLED]))
     write(tmp_path / "b.json", json.dumps([LABELLED]))

@@ -144,12 +144,15 @@ class RowTally:
     first: list[Fault | Note] = field(default_factory=list)
     of_files: set[tuple[str, str, str]] = field(default_factory=set)
     """Notes that count once a file: (file, code, reason)."""
+    hides_rows: bool = False
+    """Whether an unknown number of other rows is lost with a fault."""
 
     def add(self, item: Fault | Note) -> None:
         if isinstance(item, Note) and item.code in _OF_A_FILE and len(self.of_files) < _REMEMBERED:
             if (key := _key(item)) in self.of_files:
                 return
             self.of_files.add(key)
+        self.hides_rows |= isinstance(item, Fault) and item.hides_rows
         self.codes[item.code] += 1
         self._show(item)
 
@@ -159,6 +162,7 @@ class RowTally:
             if _key(item) not in self.of_files:
                 self._show(item)
         self.of_files |= later.of_files
+        self.hides_rows |= later.hides_rows
 
     def _show(self, item: Fault | Note) -> None:
         if sum(item.code == other.code for other in self.first) < FIRST:

@@ -142,8 +142,6 @@ def small_tests(survey: Survey) -> Iterator[Finding]:
             yield Finding("D023", "note", what, KINDS["D023"].fix, (), least - size, 1 - size / least, name)
 
 
-_FOR_MANY = ("array", "csv", "empty", "encoding", "format", "gzip", "header", "long", "parquet", "pretty-printed")
-"""Faults that may stand for more than one row, so that their share of the rows means nothing."""
 _UNREMARKABLE = {"extra-keys"}
 """Notes that are no finding: extra columns are usual, and left out."""
 
@@ -155,10 +153,12 @@ def unreadable(survey: Survey) -> Iterator[Finding]:
         calls = Counter({code: times for code, times in split.faults.codes.items() if code.startswith(CALL)})
         broken = split.faults.codes - calls
         if broken:
-            may_hide_rows = any(broken[code] for code in _FOR_MANY)
+            # Where a fault hides other rows, the share of the faults says nothing about the share that is lost.
+            hidden = split.faults.hides_rows
             too_many = broken.total() > survey.job.data.max_unreadable * (rows - calls.total())
-            severity = "error" if may_hide_rows or too_many else "warning"
-            yield _of_faults("D009", severity, name, split.faults, broken, rows, "rows can't be read")
+            severity = "error" if hidden or too_many else "warning"
+            problem = "rows can't be read, and others may be lost with them" if hidden else "rows can't be read"
+            yield _of_faults("D009", severity, name, split.faults, broken, rows, problem)
         if calls:
             yield _of_faults("D032", "warning", name, split.faults, calls, rows, "logged calls teach nothing")
 

@@ -10,12 +10,13 @@ calls    -> calls.py, for the traffic's side
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tunewright.core.errors import UserError
+from tunewright.core.progress import say
 from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.readers import jsonl
 from tunewright.data.readers.base import Fault, Note, Row, fault, note
@@ -43,6 +44,8 @@ __all__ = [
     "write_chat",
 ]
 
+_NAMED = 3
+"""Files that were left out, by their names in the line about them."""
 _ONCE = ("extra-keys", "role")
 """Notes that are the same for every row, and are given only for the first."""
 
@@ -68,25 +71,39 @@ def read(
 
 
 def read_rows(source: str | Path) -> list[Row]:
-    """All rows of a file, a folder or a pattern as they are, with their line numbers; notes are left out, and so are
-    those files of a folder that may be no data.
+    """All rows of a file, a folder or a pattern as they are, with their line numbers. Notes are left out, and so are
+    those files of a folder that may be no data, which a line names.
 
     Raises:
         UserError: there is no such file, it holds no rows, or a row can't be read.
     """
     rows: list[Row] = []
+    unknown: list[str] = []
     for file in files(source):
         reader = reader_of(file.path)
         if file.is_doubtful and (isinstance(reader, Fault) or detect(sampled(unpaged(reader(file.path)))[1]) is None):
+            unknown.append(file.name)
             continue
         for item in [reader] if isinstance(reader, Fault) else reader(file.path):
             if isinstance(item, Fault):
                 raise UserError(item.reason, where=item.where)
             if isinstance(item, tuple):
                 rows.append(item)
+    if unknown:
+        say(_left_out(unknown))
     if not rows:
         raise UserError("The data file holds no rows.", where=source, fix="Check the export, then run again.")
     return rows
+
+
+def _left_out(names: Sequence[str]) -> str:
+    """The line about the files of a folder that are not read."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    which = "file was" if len(names) == 1 else "files were"
+    return (
+        f"{len(names):,} .json {which} left out, because the rows have no known form and may be no data: "
+        f"{', '.join(names[:_NAMED])}{more}. If they are data, name them, or a pattern such as *.json."
+    )
 
 
 def documents_of(file: SourceFile, column: str) -> Iterator[Path]:
@@ -121,7 +138,8 @@ def read_piece(
     if piece.span:
         sample, items = [], unpaged(jsonl.rows(path, piece.span))
     elif not any(isinstance(item, (tuple, Fault)) for item in sample):
-        yield fault(path, 1, "empty", "The data file holds no rows. Check the export, then run again.")
+        reason = "The data file holds no rows. Check the export, then run again."
+        yield fault(path, 1, "empty", reason, hides_rows=True)
     form = form or detect(objects, columns)
     named = columns or Columns()
     noted: set[str] = set()

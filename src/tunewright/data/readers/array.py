@@ -52,7 +52,7 @@ def rows(path: Path) -> Iterator[Row | Fault | Note]:
             except JSON_FAULTS as error:
                 refusal = described(error)
                 reason = f"{refusal.reason} The rest of the array is lost."
-                yield fault(path, text.line, refusal.code, reason, text.buffer[start:])
+                yield fault(path, text.line, refusal.code, reason, text.buffer[start:], hides_rows=True)
                 return
             for code, reason in remarks:
                 yield note(path, text.line, code, reason)
@@ -63,23 +63,23 @@ def rows(path: Path) -> Iterator[Row | Fault | Note]:
                 yield fault(path, text.line, "shape", reason, text.buffer[start:end])
             text.advance(end)
         if rest := text.buffer[text.at + 1 :].strip():
-            yield fault(
-                path, text.line, "json", "There is text after the end of the JSON array; it was not read.", rest
-            )
+            reason = "There is text after the end of the JSON array; it was not read."
+            yield fault(path, text.line, "json", reason, rest, hides_rows=True)
     except UnicodeDecodeError as error:
         reason = f"{byte_reason(path, error.object[error.start])} The rest of the array is lost."
-        yield fault(path, text.line, "encoding", reason, text.buffer[text.at :])
+        yield fault(path, text.line, "encoding", reason, text.buffer[text.at :], hides_rows=True)
     except BROKEN_GZIP:
-        yield fault(path, text.line, "gzip", "The gzip file is cut off or damaged here; copy or export it again.")
+        reason = "The gzip file is cut off or damaged here; copy or export it again."
+        yield fault(path, text.line, "gzip", reason, hides_rows=True)
 
 
 def _broken(path: Path, text: _Text, error: json.JSONDecodeError) -> Fault:
     rest = text.buffer[text.at :]
     if not rest or unfinished(error, text.buffer):
         reason = "The JSON array is cut off here: the export or the copy probably stopped early. Export it again."
-        return fault(path, text.line, "truncated", reason, rest)
+        return fault(path, text.line, "truncated", reason, rest, hides_rows=True)
     reason = f"The JSON array can't be read from here on: {error.msg}. Export it as JSONL, one object a line."
-    return fault(path, text.line, "json", reason, rest)
+    return fault(path, text.line, "json", reason, rest, hides_rows=True)
 
 
 class _Text:

@@ -33,6 +33,8 @@ class Fault:
     raw: str
     """The refused text for the quarantine file, cut at RAW_LIMIT characters: as it is in the file, or the row as JSON
     where it could be parsed."""
+    hides_rows: bool = False
+    """Whether an unknown number of other rows is lost with it, such as the rest of the file."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,11 @@ class Note:
     reason: str
 
 
-def fault(path: Path, number: int, code: str, reason: str, raw: str | bytes = "") -> Fault:
+def fault(path: Path, number: int, code: str, reason: str, raw: str | bytes = "", *, hides_rows: bool = False) -> Fault:
     """A fault at a line. Bytes that are not UTF-8 become escapes."""
     cut = raw[:RAW_LIMIT]
     text = cut.decode("utf-8", "backslashreplace") if isinstance(cut, bytes) else cut
-    return Fault(f"{path}:{number}", code, reason, text.encode("utf-8", "backslashreplace").decode())
+    return Fault(f"{path}:{number}", code, reason, text.encode("utf-8", "backslashreplace").decode(), hides_rows)
 
 
 def note(path: Path, number: int, code: str, reason: str) -> Note:

@@ -94,7 +94,7 @@ def _diagnosed(
             f"This line is not JSON: lines {number} to {last} look like CSV; "
             "rename the file to .csv, or export it as JSONL."
         )
-        return fault(path, number, "csv", reason, kept), following
+        return fault(path, number, "csv", reason, kept, hides_rows=True), following
     if text.startswith("{") and array.unfinished(error, text):
         if following is None:
             reason = f"The last line is cut off: the export or the copy probably stopped early. {_AGAIN}"
@@ -105,17 +105,17 @@ def _diagnosed(
                 f"This line is not JSON: in lines {number} to {last} a row takes several lines (pretty-printed, or "
                 f"broken within a text); write each row on one line. Type: jq -c . {path.name} > lines-{path.name}"
             )
-            return fault(path, number, "pretty-printed", reason, kept), following
-    refusal = _whole_line(error, text)
+            return fault(path, number, "pretty-printed", reason, kept, hides_rows=True), following
+    if error.msg == "Extra data" and text[error.pos :].startswith("{"):
+        reason = "This line is not JSON: it holds more than one object; put a line break between them."
+        return fault(path, number, "json", reason, text, hides_rows=True), following
+    refusal = _one_row(error, text)
     return fault(path, number, refusal.code, refusal.reason, text), following
 
 
-def _whole_line(error: json.JSONDecodeError, text: str) -> JsonRefusal:
+def _one_row(error: json.JSONDecodeError, text: str) -> JsonRefusal:
+    """The fault of a line that holds one row."""
     rest = text[error.pos :]
-    if error.msg == "Extra data" and rest.startswith("{"):
-        return JsonRefusal(
-            "json", "This line is not JSON: it holds more than one object; put a line break between them."
-        )
     if error.msg == "Extra data" and rest.strip() == ",":
         return JsonRefusal("json", "This line is not JSON: there is a comma after the object; JSONL has none.")
     if re.match(r"\{\s*'", text) or rest.startswith(("None", "True", "False")):

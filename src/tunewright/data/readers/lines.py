@@ -109,7 +109,7 @@ def raw_lines(path: Path, span: LineSpan | None = None) -> Iterator[tuple[int, b
             # A span belongs to a plain file, so only its first one needs a look: it may begin with a byte order mark.
             head = stream.peek(_BUFFER) if span is None or span.start == 0 else b"\n"
             if span is None and (wide := wide_encoding(head)):
-                yield fault(path, 1, "encoding", _wide_reason(path, wide), head)
+                yield fault(path, 1, "encoding", _wide_reason(path, wide), head, hides_rows=True)
                 return
             yield from remarks_on(path, head)
             if head.startswith(BOM):
@@ -123,12 +123,12 @@ def raw_lines(path: Path, span: LineSpan | None = None) -> Iterator[tuple[int, b
                     reason = (
                         f"This line is longer than {MAX_LINE >> 20} MiB; check that each row ends with a line break."
                     )
-                    yield fault(path, number, "long", reason, raw)
+                    yield fault(path, number, "long", reason, raw, hides_rows=True)
                 else:
                     yield number, raw
     except BROKEN_GZIP:
         reason = "The gzip file is cut off or damaged here, and the rest is lost; copy or export it again."
-        yield fault(path, number + 1, "gzip", reason)
+        yield fault(path, number + 1, "gzip", reason, hides_rows=True)
 
 
 def text_lines(path: Path, span: LineSpan | None = None) -> Iterator[tuple[int, str] | Fault | Note]:

@@ -63,7 +63,7 @@ def reader_of(path: Path) -> _Reader | Fault:
         return tables.parquet_rows
     if head.startswith(b"PK\x03\x04"):
         reason = "This is a zip archive or an Excel file; unpack it, or export the sheet as CSV."
-        return fault(path, 1, "format", reason)
+        return fault(path, 1, "format", reason, hides_rows=True)
     suffix = suffix_of(path)
     if suffix in _READERS:
         return _READERS[suffix]
@@ -72,4 +72,4 @@ def reader_of(path: Path) -> _Reader | Fault:
     reason = (
         f"Files of the form '{suffix or path.name}' can't be read. Export the data as one of: {', '.join(_READERS)}"
     )
-    return fault(path, 1, "format", reason, head)
+    return fault(path, 1, "format", reason, head, hides_rows=True)

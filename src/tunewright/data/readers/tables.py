@@ -45,13 +45,13 @@ def csv_rows(path: Path) -> Iterator[Row | Fault | Note]:
         if error:
             until = f" (lines {begin} to {lines.number})" if lines.number > begin else ""
             reason = f"The CSV can't be read: {error}{until}. Double quotes within a quoted field, or export as JSONL."
-            yield fault(path, begin, "csv", reason, lines.taken)
+            yield fault(path, begin, "csv", reason, lines.taken, hides_rows=True)
         elif fields is None:
             return
         elif not fields:
             continue
         elif refusal := _refusal(fields, header, path):
-            yield fault(path, begin, refusal.code, refusal.reason, lines.taken)
+            yield fault(path, begin, refusal.code, refusal.reason, lines.taken, hides_rows=header is None)
             if header is None:
                 return
         elif header is None:
@@ -157,7 +157,7 @@ def parquet_rows(path: Path) -> Iterator[Row | Fault | Note]:
                         yield fault(path, number, "parquet", reason)
         except (pyarrow.ArrowException, OSError, *BROKEN_GZIP) as error:
             reason = f"The Parquet file can't be read: {str(error).splitlines()[0]}. Export it again."
-            yield fault(path, number + 1, "parquet", reason)
+            yield fault(path, number + 1, "parquet", reason, hides_rows=True)
 
 
 def _rows_of(batch: Any) -> Iterator[dict[str, Any] | str]:

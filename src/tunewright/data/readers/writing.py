@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ def write_chat(path: Path, examples: Iterable[Example], columns: Columns) -> Non
 
 def quarantine_line(fault: Fault) -> str:
     """A refused row as a line of a quarantine file: place, code, reason and the raw text."""
-    return json.dumps(asdict(fault), ensure_ascii=False) + "\n"
+    line = {"where": fault.where, "code": fault.code, "reason": fault.reason, "raw": fault.raw}
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _chat_row(example: Example, columns: Columns) -> dict[str, Any]:

@@ -1,0 +1,24 @@
+"""What holds for a column's values, when a few of them are blank or stray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+NEARLY_ALL = 0.95
+"""The share of values that must be alike. The others are strays, which decide nothing about the job."""
+
+
+def is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def filled(values: Iterable[Any]) -> list[Any]:
+    """The values that are not blank."""
+    return [value for value in values if not is_blank(value)]
+
+
+def most(fits: Callable[[Any], bool], values: Sequence[Any]) -> list[Any]:
+    """The values that fit, if there are some and nearly all do; else none."""
+    fitting = [value for value in values if fits(value)]
+    return fitting if len(fitting) >= NEARLY_ALL * len(values) else []
