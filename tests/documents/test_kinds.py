@@ -42,6 +42,32 @@ def test_html_pages_are_read_without_their_marks() -> None:
     assert text_of("upload", b"<!DOCTYPE html><p>hello</p>") == "hello"
 
 
+@pytest.mark.parametrize(
+    "above",
+    [
+        "<font size=2>line<br>" * 300,
+        "<div>" * 260 + "deep" + "</div>" * 260,
+        f"<img src='data:image/png;base64,{'A' * 10_500_000}'>",
+        f"<style>{'a' * 10_500_000}</style>",
+        "<html><body><p>hello</p></body></html>\n",
+    ],
+    ids=["elements left open", "nested elements", "a picture of 10 MB", "a style of 10 MB", "a whole page"],
+)
+def test_html_is_read_to_its_end(above: str) -> None:
+    content = f"{above}<p>Please refund order 4711.</p>".encode()
+    assert kinds.text_of("a.html", b"<html>" + content).endswith("Please refund order 4711.")
+    mail = b"Subject: x\nContent-Type: text/html\n\n" + content
+    assert kinds.text_of("a.eml", mail).endswith("Please refund order 4711.")
+
+
+@pytest.mark.parametrize("depth", [1500, 5000])
+@pytest.mark.parametrize("head", ["", "Subject: x\nContent-Type: text/html\n\n"])
+def test_html_nested_too_deeply_is_refused(depth: int, head: str) -> None:
+    name = "a.eml" if head else "a.html"
+    with pytest.raises(UserError, match=rf"^{name}: The HTML's elements are nested too deeply\. Leave it out\."):
+        kinds.text_of(name, (head + "<html>" + "<div>" * depth + "hello").encode())
+
+
 @pytest.mark.parametrize("name", ["a.txt", "a.html", "a.hocr", "a.json", "a.xml", "a.eml", "a.pdf", "a.tsv", "a"])
 @pytest.mark.parametrize("content", [b"", b" \n\t", b"\xef\xbb\xbf"])
 def test_an_empty_document_is_refused_in_one_paragraph(name: str, content: bytes) -> None:

@@ -152,6 +152,52 @@ def test_text_in_several_parts_is_joined() -> None:
     assert text_of_message(text.encode()) == "Subject: x\n\nabove\n\nbelow"
 
 
+def multipart(kind: str, *parts: str) -> str:
+    """A part of some kind, around parts with their own headers."""
+    boundary = f"{kind}-{len(''.join(parts))}"
+    inner = "".join(f"--{boundary}\n{part}\n" for part in parts)
+    return f"Content-Type: multipart/{kind}; boundary={boundary}\n\n{inner}--{boundary}--\n"
+
+
+PLAIN = "Content-Type: text/plain\n\nplain"
+BLANK = "Content-Type: text/plain\n\n \n"
+RICH = "Content-Type: text/html\n\n<p>rich</p>"
+NAMED = 'Content-Type: text/plain; name="msg.txt"\n\nnamed'
+NOTES = "Content-Type: text/plain; name=notes.txt\nContent-Disposition: attachment\n\nnotes"
+FOOTER = "Content-Type: text/plain\n\nScanned by MailGuard"
+PICTURE = "Content-Type: image/png\nContent-ID: <a>\n\nxyz"
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        (multipart("mixed", multipart("alternative", RICH), FOOTER), "rich\n\nScanned by MailGuard"),
+        (multipart("mixed", RICH, FOOTER), "rich\n\nScanned by MailGuard"),
+        (multipart("mixed", multipart("alternative", PLAIN, RICH), FOOTER), "plain\n\nScanned by MailGuard"),
+        (multipart("mixed", PLAIN, PICTURE, RICH), "plain\n\nrich"),
+        (multipart("alternative", multipart("related", RICH, PICTURE), PLAIN), "plain"),
+        (multipart("alternative", BLANK, multipart("mixed", RICH, NOTES, FOOTER)), "rich\n\nScanned by MailGuard"),
+    ],
+)
+def test_a_text_hides_another_only_where_they_are_alternatives(part: str, text: str) -> None:
+    assert text_of_message(f"Subject: x\n{part}".encode()) == f"Subject: x\n\n{text}"
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        (NAMED, "named"),
+        (multipart("mixed", NAMED, FOOTER), "named\n\nScanned by MailGuard"),
+        (multipart("mixed", BLANK, NAMED), "named"),
+        (multipart("mixed", PLAIN, NAMED), "plain"),
+        (multipart("mixed", multipart("alternative", PLAIN, RICH), NAMED), "plain"),
+        (multipart("mixed", NOTES, NAMED), "named"),
+    ],
+)
+def test_a_text_with_a_name_is_the_body_if_no_other_stands_above_it(part: str, text: str) -> None:
+    assert text_of_message(f"Subject: x\n{part}".encode()) == f"Subject: x\n\n{text}"
+
+
 def test_a_mail_that_is_forwarded_as_an_attachment() -> None:
     message = EmailMessage()
     message["Subject"] = "Fwd: Order 17"

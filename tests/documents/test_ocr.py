@@ -133,6 +133,14 @@ def test_pages_of_every_format_are_joined() -> None:
     assert text_of("a.json", listed.encode()) == "one\n\ntwo"
 
 
+def test_hocr_is_read_to_its_end() -> None:
+    text = hocr(words("one")) + hocr(words("two"))
+    assert text_of("a.hocr", text.encode()) == "one\n\ntwo"
+    text = hocr(words("one two")).replace("two", "<b>" * 260 + "two" + "</b>" * 260)
+    assert text_of("a.hocr", text.encode()) == "one two"
+    assert "nested too deeply" in refusal("a.hocr", hocr(words("one")).replace("one", "<b>" * 5000 + "one"))
+
+
 def test_right_to_left_text_is_read_from_the_right() -> None:
     page = [Word(w.text, 900 - w.right, w.top, 900 - w.left, w.bottom) for w in words("חשבונית מס 12\nסהכ       99.00")]
     assert text_of("page.hocr", hocr(page).encode()) == "חשבונית מס 12\nסהכ       99.00"

@@ -126,6 +126,11 @@ SIGNATURES = [
     "Best regards,\nJane\n\nConfidentiality Notice: this message is for its addressee.\nDelete it if that isn't you.",
     "Diese E-Mail enthält vertrauliche Informationen. Sind Sie nicht gemeint, löschen Sie sie.",
     "Ce message et ses pièces jointes sont confidentiels.",
+    "Thanks\nJane\n\nSent from my iPhone",
+    "Best regards,\nJane Doe\nHead of Sales\nTel: +1 555 0100, Fax: +1 555 0101\nE-mail: jane@acme.example",
+    "Regards\nJane van der Berg\n12 Elm Street, Springfield, IL 62701\nhttps://acme.example\nM: +1 555 0100",
+    "Disclaimer\n\nThis e-mail may be privileged.\nIf you are not the intended recipient, delete it.",
+    "This e-mail is confidential.\nNotify the sender.\n\nDelete it if you are no addressee.\n\nACME Ltd.",
 ]
 
 
@@ -155,6 +160,16 @@ def test_a_signature_above_a_quote_goes(signature: str) -> None:
         "> 5 of the lamps are broken",
         "Best",
         "Disclaimer: none\nof these lamps works.",
+        "please close my account.\nThanks\nAccount number 12345\nReason - moving abroad\nDo it by Friday",
+        "Please close my account.\nThanks\nCustomer 12345",
+        "Please close my account.\nThank you\nKontonummer 12345",
+        "Hi there\n\nBest\nPlease cancel my order",
+        "Order: 1\n--\nProblem: broken screen\n--\nWanted: refund",
+        "Hello\nSent from my iPad\n\nthe screen of it broke yesterday",
+        "Hello\nThis message from your app says my card data is confidential\nI can't log in\nPlease help",
+        "Hello\n\nThis message from your app says my card data is confidential\n\nI can't log in",
+        "Hello\n\nThis message is intended for your accounts team: please refund order 4711.",
+        "Hello\n\nThis e-mail is confidential and intended solely for the addressee.\n\nPlease refund order 4711.",
     ],
 )
 def test_text_that_only_looks_like_a_quote_stays(text: str) -> None:

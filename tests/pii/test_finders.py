@@ -80,6 +80,54 @@ LOOK_ALIKES = [
     "Dr. is a title; mr smith",
     "AKIA is a prefix",
     "550e8400-e29b-41d4-a716-446655440000",
+    "a mean of 4.532015112830366",
+    "pages 123\u2013456 of 2019\u20132020",
+    "http://localhost:3000/users/@me",
+    "the password is late; api key: none",
+]
+SPELLINGS = [
+    ("CARD", "card 4111\u00a01111\u00a01111\u00a01111", "4111\u00a01111\u00a01111\u00a01111"),
+    ("CARD", "paid by 4111\u20091111\u20091111\u20091111.", "4111\u20091111\u20091111\u20091111"),
+    ("CARD", "paid by 4111\u20111111\u20111111\u20111111", "4111\u20111111\u20111111\u20111111"),
+    ("CARD", "paid by 4111\u20131111\u20131111\u20131111 today", "4111\u20131111\u20131111\u20131111"),
+    ("CARD", "paid by 4111.1111.1111.1111.", "4111.1111.1111.1111"),
+    ("CARD", "Paid by:\n-3782.822463.10005", "3782.822463.10005"),
+    (
+        "IBAN",
+        "IBAN DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000",
+        "DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000",
+    ),
+    ("IBAN", "to GB82-WEST-1234-5698-7654-32", "GB82-WEST-1234-5698-7654-32"),
+    (
+        "IBAN",
+        "to DE89\u20133704\u20130044\u20130532\u20130130\u201300 now",
+        "DE89\u20133704\u20130044\u20130532\u20130130\u201300",
+    ),
+    ("PHONE", "phone +49\u00a0170\u00a01234567", "+49\u00a0170\u00a01234567"),
+    ("PHONE", "ring 905\u2011674\u20113793", "905\u2011674\u20113793"),
+    ("PHONE", "Office:\n-905-674-3793", "905-674-3793"),
+    ("PHONE", "it is\u2014905-674-3793", "905-674-3793"),
+    ("SSN", "it leaked: 078\u201305\u20131120", "078\u201305\u20131120"),
+    ("SSN", "my SSN is 078.05.1120", "078.05.1120"),
+    ("EMAIL", "Reach me:\n-john.doe@example.com", "john.doe@example.com"),
+    ("EMAIL", "it is ...john.doe@example.com", "john.doe@example.com"),
+    ("EMAIL", "it is john\u2011doe@example.com", "john\u2011doe@example.com"),
+    ("BIRTH_DATE", "born 24\u00a0March\u00a01984", "24\u00a0March\u00a01984"),
+    ("PERSON", "Mr.\u00a0Xyloqua Zzyzx wrote", "Xyloqua Zzyzx"),
+    ("PERSON", "we met Ann\u2011Marie\u00a0Schmidt there", "Ann\u2011Marie\u00a0Schmidt"),
+    ("ADDRESS", "moved to 12\u00a0Elm\u00a0Street", "12\u00a0Elm\u00a0Street"),
+    ("SECRET", '{"password": "hunter22x9"}', "hunter22x9"),
+    ("SECRET", "{'api_key': '9f8e7d6c'}", "9f8e7d6c"),
+    ("SECRET", "password:  hunter22", "hunter22"),
+    ("SECRET", "password :\u00a0hunter22", "hunter22"),
+    ("SECRET", "my password is hunter22", "hunter22"),
+    ("SECRET", "api key: 9f8e7d6c", "9f8e7d6c"),
+    ("SECRET", "DB_PASSWORD=hunter22", "hunter22"),
+    ("SECRET", '"client_secret":"9f8e7d6c"', "9f8e7d6c"),
+    ("URL_LOGIN", "postgres://u:s3/cret@host/db", "u:s3/cret"),
+    ("URL_LOGIN", "https://u:p@ss@host/x", "u:p@ss"),
+    ("URL_LOGIN", "https://u:p@host/@you", "u:p"),
+    ("URL_LOGIN", "redis://:s3cret@host:6379", ":s3cret"),
 ]
 
 
@@ -112,6 +160,18 @@ def test_each_kind_is_found_whole_and_alone(kind: str) -> None:
     (span,) = find_pii(text)
     assert (span.kind, span.text) == (kind, value)
     assert text[span.start : span.end] == value
+
+
+@pytest.mark.parametrize(("kind", "text", "value"), SPELLINGS)
+def test_other_spellings_are_found_and_replaced(kind: str, text: str, value: str) -> None:
+    (span,) = find_pii(text)
+    assert (span.kind, span.text) == (kind, value) == (kind, text[span.start : span.end])
+    before, after = text.split(value)
+    replaced = Pseudonymiser(KEY).replace(text)
+    assert value not in replaced and replaced.startswith(before) and replaced.endswith(after)
+    if kind in ("CARD", "IBAN"):
+        number = "".join(filter(str.isalnum, replaced.removeprefix(before).removesuffix(after)))
+        assert is_card(number) if kind == "CARD" else is_iban(number)
 
 
 @pytest.mark.parametrize("number", [*CARDS, *IBANS])
@@ -194,6 +254,11 @@ def test_hostile_texts_take_no_longer_than_their_length() -> None:
         "Rue Aa ",
         "sent to 1 Aa ",
         "Anna ",
+        "1111.",
+        "DE89-",
+        "1\u2013",
+        "://a:b/",
+        "pin is ",
     ]
     started = time.perf_counter()
     for piece in pieces:

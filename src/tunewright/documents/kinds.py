@@ -88,7 +88,7 @@ def _reader_of(head: str, suffix: str) -> _Reader | None:
         if "<alto" in head or suffix in (".alto", ".xml"):
             return ocr.text_of_alto
         if suffix in (".html", ".htm") or re.match(r"<(!doctype )?html", head, re.I):
-            return lambda _, text: text_of_html(text)
+            return text_of_html
     return None
 
 

@@ -7,7 +7,7 @@ import re
 from email.errors import HeaderParseError
 from email.header import decode_header
 from email.message import Message
-from typing import Any
+from typing import Any, cast
 
 from tunewright.core.errors import UserError
 from tunewright.core.limits import MAIL_DEPTH, MAIL_HEADER_CHARACTERS, MAIL_PARTS, MAIL_SUBJECT_CHARACTERS
@@ -42,17 +42,17 @@ class _Part(Message):
 def text_of_mail(name: str, content: bytes) -> str:
     """`Subject: …`, a blank line, and the newest message of the thread.
 
-    If the e-mail has plain text and HTML, the plain text counts. Attachments are left out, except a forwarded message
-    if the e-mail has no other text. Sender and date are left out: a model would learn who writes about what.
+    Of alternatives, plain text counts before HTML. Attachments are left out, except a forwarded message if the e-mail
+    has no other text. Sender and date are left out: a model would learn who writes about what.
 
     Raises:
-        UserError: the e-mail has neither a subject nor a text.
+        UserError: the e-mail has neither a subject nor a text, or it is nested too deeply.
     """
     # Not with policy.default: its parsers raise on headers that are only a little broken.
     try:
         message = email.message_from_bytes(content, _class=_Part)
         subject = " ".join(_subject(message).split())
-        body = _body(message)
+        body = _body(name, message)
     except _Refused as error:
         raise UserError(str(error), where=name, fix="Leave it out.") from None
     message_text = newest(body, subject)
@@ -81,36 +81,46 @@ def _bytes(part: str | bytes) -> bytes:
     return part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
 
 
-def _body(message: Message) -> str:
-    parts = _parts(message)
-    plain = [text for kind, text in parts if kind == "text/plain" and text.strip()]
-    if plain:
-        return "\n\n".join(plain)
-    rich = [text_of_html(text) for kind, text in parts if kind == "text/html"]
-    if any(text.strip() for text in rich):
-        return "\n\n".join(rich)
+def _body(name: str, message: Message) -> str:
+    text = _BodyReader(name).text(message)
+    if text:
+        return text
     attached = [part for part in message.walk() if part.get_content_type() == "message/rfc822" and part.is_multipart()]
-    return _body(attached[0].get_payload(0)) if attached else ""  # type: ignore[arg-type]
+    return _body(name, attached[0].get_payload(0)) if attached else ""  # type: ignore[arg-type]
 
 
-def _parts(message: Message) -> list[tuple[str, str]]:
-    """(content type, text) of each part of the body. Attachments and attached messages are left out."""
-    parts: list[tuple[str, str]] = []
-    waiting = [message]
-    seen = 0
-    while waiting and seen < MAIL_PARTS:
-        part = waiting.pop()
-        seen += 1
+class _BodyReader:
+    """Reads the text of one message's body. Attachments and attached messages are left out."""
+
+    def __init__(self, name: str):
+        self._name = name
+        self._seen = 0
+        self._has_text = False
+
+    def text(self, part: Message) -> str:
+        """The text of a part, empty if it is blank: all parts of it, or one of alternatives."""
+        self._seen += 1
+        if self._seen > MAIL_PARTS:
+            return ""
         kind = part.get_content_type()
-        if part.is_multipart():
-            waiting += reversed(part.get_payload()) if kind != "message/rfc822" else ()  # type: ignore[arg-type]
-        elif kind in ("text/plain", "text/html") and not _is_attached(part):
-            parts.append((kind, _text(part)))
-    return parts
+        if part.is_multipart() and kind != "message/rfc822":
+            children = cast("list[Message]", part.get_payload())
+            if kind == "multipart/alternative":
+                children = sorted(children, key=lambda child: child.get_content_type() != "text/plain")
+                return next(filter(None, map(self.text, children)), "")
+            return "\n\n".join(filter(None, map(self.text, children)))
+        if kind not in ("text/plain", "text/html") or self._is_attached(part):
+            return ""
+        text = _text(part) if kind == "text/plain" else text_of_html(self._name, _text(part))
+        if not text.strip():
+            return ""
+        self._has_text = True
+        return text
 
-
-def _is_attached(part: Message) -> bool:
-    return part.get_content_disposition() == "attachment" or bool(part.get_param("name"))
+    def _is_attached(self, part: Message) -> bool:
+        """Whether a part is an attachment. Some programs give the body a name too, so the first text may have one."""
+        named = bool(part.get_param("name"))
+        return part.get_content_disposition() == "attachment" or (named and self._has_text)
 
 
 def _text(part: Message) -> str:

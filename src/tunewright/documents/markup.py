@@ -30,19 +30,44 @@ def xml_root(name: str, text: str) -> _Element:
         raise UserError(f"The XML can't be read: {error.msg}.", where=name, fix="Run the OCR again.") from None
 
 
-def html_root(text: str) -> _Element | None:
-    """The root of an HTML text, however broken; None: the text is empty."""
+def html_root(name: str, text: str) -> _Element | None:
+    """The root of an HTML text, however broken; None: the text is empty.
+
+    Raises:
+        UserError: the parser stopped before the text's end, because elements are nested too deeply.
+    """
     from lxml import etree
 
-    parser = etree.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True)
+    # Without huge_tree the parser stops at 256 open elements or a value of 10 MB; the limits on the process suffice.
+    parser = etree.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True, huge_tree=True)
     try:
-        return etree.fromstring(_DECLARATION.sub("", text).encode(errors="replace"), parser)
+        root = etree.fromstring(_DECLARATION.sub("", text).encode(errors="replace"), parser)
     except etree.XMLSyntaxError:
         return None
+    # The parser recovers from errors, except from fatal ones: there it returns what it has read so far.
+    if parser.error_log.filter_from_level(etree.ErrorLevels.FATAL):
+        raise _too_deep(name)
+    # Text below </html>, such as a mail gateway's, makes a second root.
+    for other in list(root.itersiblings()) if root is not None else ():
+        other.tag = "p"
+        root.append(other)
+    return root
 
 
-def text_of_html(text: str) -> str:
-    """HTML as text: paragraphs, lists, and tables in columns, without scripts, styles and pictures."""
-    from inscriptis import get_text
+def text_of_html(name: str, text: str) -> str:
+    """HTML as text: paragraphs, lists, and tables in columns, without scripts, styles and pictures.
 
-    return str(get_text(_DECLARATION.sub("", text).encode(errors="replace").decode()))
+    Raises:
+        UserError: its elements are nested too deeply.
+    """
+    from inscriptis.html_engine import Inscriptis
+
+    root = html_root(name, text)
+    try:
+        return "" if root is None else str(Inscriptis(root).get_text())
+    except RecursionError:
+        raise _too_deep(name) from None
+
+
+def _too_deep(name: str) -> UserError:
+    return UserError("The HTML's elements are nested too deeply.", where=name, fix="Leave it out.")

@@ -24,7 +24,7 @@ Pages = list[list[Word]]
 
 def text_of_hocr(name: str, text: str) -> str:
     """The text of hOCR, as Tesseract, OCRopus and Kraken write it (http://kba.github.io/hocr-spec/1.2/)."""
-    root = html_root(text)
+    root = html_root(name, text)
     pages: Pages = []
     for page in _of_class(root, ("ocr_page",)) if root is not None else ():
         elements = next(filter(None, (list(_of_class(page, classes)) for classes in _HOCR_WORDS)), [])

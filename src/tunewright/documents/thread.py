@@ -6,8 +6,9 @@ costs some tokens, and a sentence that goes costs the ticket.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 MOST_LINES = 1000
 """Lines that are searched for a quote. New text stands at the top, and the search is quadratic at worst."""
@@ -58,6 +59,36 @@ _DISCLAIMER = re.compile(
     r"|este (?:mensaje|correo)\b.{0,120}confidencial",
     re.IGNORECASE,
 )
+"""The beginning of a disclaimer. An author may begin a sentence like this too."""
+_LEGAL = re.compile(
+    r"\b(?:intended (?:solely|only|exclusively)|(?:intended|named) recipients?|addressees?|any attachments?"
+    r"|notify the sender|(?:received|sent) (?:this|it) (?:e-?mail |message )?in error|delete (?:it|this)"
+    r"|unauthori[sz]ed (?:use|review|disclosure|copying)|disclos(?:e|ure)|disseminat(?:e|ion)|viruses"
+    r"|before printing|registered (?:in|office)"
+    r"|(?:bestimmte|richtige|beabsichtigte)[nr]? (?:adressat|empfänger)|irrtümlich|löschen sie|vernichten sie"
+    r"|pièces jointes|destinataires?|par erreur|archivos adjuntos|sus adjuntos|destinatarios?|por error)\b",
+    re.IGNORECASE,
+)
+"""What a disclaimer says, and hardly any author."""
+_CONTACT = re.compile(
+    r"(?:tel(?:e(?:ph|f)one?|éfono)?|tél(?:éphone)?|phone|ph|mob(?:ile?)?|portable|móvil|handy|cell|fax|office|direct"
+    r"|e-?mail|mail|web(?:site)?|internet|https?|www|skype|linkedin|twitter|facebook|instagram|[a-z]"
+    r"|vat|ust|hrb|sitz|geschäftsführ\w{0,6}|registergericht|amtsgericht)\b",
+    re.IGNORECASE,
+)
+"""The beginning of a signature's line with a label, such as a telephone number's."""
+_FIELD = re.compile(
+    r"[^\W\d_][\w .'’/()-]{0,60}:\s*\S"
+    r"|.{0,60}?(?:\b(?:order|account|invoice|ticket|case|customer|ref(?:erence)?|booking|contract|policy|serial|tracking"
+    r"|bestellung|auftrag|rechnung|konto|vertrag|commande|facture|pedido|factura|number|n[or]|n°|numéro|número|numero"
+    r"|id|code)|nummer)[ .:#°-]{0,4}\w{0,10}\d",
+    re.IGNORECASE,
+)
+"""A field of a form, such as "Reason: moving" or "Account number 12345"."""
+_WORD = re.compile(r"(?<!\S)[^\w\s]{0,3}+([^\W\d_]+(?:['’-][^\W\d_]+)*+)[^\w\s]{0,3}+(?!\S)")
+"""A word without digits, which telephone numbers and addresses on the web have none of."""
+_NAME_PART = re.compile(r"v[ao]n|de[rn]?|dell?a?|di|da|dos|du|l[ae]|[ae]l|of|and|for|und|für|et|y")
+"""Words in lower case within names and titles."""
 
 
 def newest(body: str, subject: str, levels: int = 5) -> str:
@@ -124,23 +155,46 @@ def _signed_off(text: str) -> str:
     """The text without a signature, a disclaimer and a closing below it."""
     lines = text.strip().split("\n")
     first = max(1, len(lines) - _SIGNATURE_LINES)
-    for number in range(first, len(lines)):
-        if _DISCLAIMER.match(lines[number]):
-            lines = lines[:number]
-            break
-    for number in range(first, len(lines)):
-        line = lines[number]
-        cut = (
-            line == "--"
-            or _SENT_FROM.fullmatch(line)
-            or (_CLOSING.fullmatch(line) and not _has_sentence(lines[number + 1 :]))
-        )
-        if cut:
-            lines = lines[:number]
-            break
+    for begins in (_begins_disclaimer, _begins_signature):
+        number = next((number for number in range(first, len(lines)) if begins(lines, number)), len(lines))
+        lines = lines[:number]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-def _has_sentence(lines: Iterable[str]) -> bool:
-    """Whether some lines have a sentence, such as a postscript, and not only a name with its address."""
-    return any(line.endswith((".", "?", "!")) and len(line.split()) > 3 for line in lines)
+def _begins_disclaimer(lines: Sequence[str], number: int) -> bool:
+    """Whether a line begins a disclaimer with nothing of the author's below it.
+
+    It must be a paragraph's first line, or have the words of a disclaimer itself. In each paragraph below it some line
+    has such words, or no line is the author's.
+    """
+    line = lines[number]
+    if not _DISCLAIMER.match(line) or (lines[number - 1] and not _LEGAL.search(line)):
+        return False
+    head, *others = (list(group) for filled, group in itertools.groupby(lines[number:], key=bool) if filled)
+    is_legal = [any(map(_LEGAL.search, paragraph)) for paragraph in (head, *others)]
+    return any(is_legal[:2]) and all(
+        legal or not any(map(_is_authors, paragraph)) for legal, paragraph in zip(is_legal[1:], others, strict=True)
+    )
+
+
+def _begins_signature(lines: Sequence[str], number: int) -> bool:
+    """Whether a line parts the message from a signature, and no line below it is the message's."""
+    line = lines[number]
+    ends = line == "--" or _SENT_FROM.fullmatch(line) or _CLOSING.fullmatch(line)
+    return bool(ends) and not any(map(_is_authors, lines[number + 1 :]))
+
+
+def _is_authors(line: str) -> bool:
+    """Whether a line below a closing may belong to the message: a field of a form, or a sentence.
+
+    A signature has names, titles and addresses: few words, and most of them with a capital.
+    """
+    if _SENT_FROM.fullmatch(line) or _CLOSING.fullmatch(line):
+        return False
+    words = _WORD.findall(line)
+    in_lower_case = sum(word.islower() and not _NAME_PART.fullmatch(word) for word in words)
+    if len(words) > 5 or (len(words) > 2 and in_lower_case > 1):
+        return True
+    if line.endswith((".", "?", "!")) and len(line.split()) > 3:
+        return True
+    return not _CONTACT.match(line) and bool(_FIELD.match(line))

@@ -51,6 +51,11 @@ def iban_check(country: str, account: str) -> str:
     return f"{98 - _mod97(account + country + '00'):02d}"
 
 
+def compact_iban(text: str) -> str:
+    """An IBAN without the signs between its groups."""
+    return "".join(filter(str.isalnum, text))
+
+
 def is_iban(text: str) -> bool:
     """Whether a text without spaces is an IBAN: it has its country's length and right check digits."""
     text = text.upper()

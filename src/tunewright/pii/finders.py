@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from tunewright.pii.addresses import ADDRESSES
 from tunewright.pii.patterns import PATTERNS
 from tunewright.pii.persons import LABELLED_PERSONS, KnownNames, further_mentions
-from tunewright.pii.spans import Finder, Prefilter, Span, SpanFacts
+from tunewright.pii.spans import Finder, Prefilter, Span, SpanFacts, as_typed
 from tunewright.pii.whole_words import WholeWords
 
 _Group = tuple[Prefilter, Sequence[Finder | type[KnownNames]]]
@@ -37,22 +38,27 @@ def find_pii(text: str) -> list[Span]:
     """
     if not text.isascii() and _ODD_LETTERS.search(text):
         return find_without_gates(text)
-    facts = SpanFacts(text)
+    facts = SpanFacts(as_typed(text))  # the patterns know a keyboard's spaces and hyphens only
     finders: list[Finder | type[KnownNames]] = []
     for piece, test, group_finders in _WITH_DIGIT if facts.has_digit else _WITHOUT_DIGIT:
-        if piece in text and test(facts):
+        if piece in facts.text and test(facts):
             finders += group_finders
     words = _BY_WORD.keys() & facts.tokens()
     for gate, group_finders in {id(group): group for word in words for group in _BY_WORD[word]}.values():
         if gate.lets(facts):
             finders += group_finders
     finders.sort(key=lambda finder: _ORDER[id(finder)])  # the order of a set differs between processes
-    return _find(text, finders)
+    return _of_original(text, _find(facts.text, finders))
 
 
 def find_without_gates(text: str) -> list[Span]:
     """As `find_pii`, with every pattern tried on every text. It is slow; tests check the gates against it."""
-    return _find(text, [finder for _, finders in _GROUPS for finder in finders])
+    return _of_original(text, _find(as_typed(text), [finder for _, finders in _GROUPS for finder in finders]))
+
+
+def _of_original(text: str, spans: list[Span]) -> list[Span]:
+    """Spans of a text as typed, with the original text's values."""
+    return spans if text.isascii() else [replace(span, text=text[span.start : span.end]) for span in spans]
 
 
 def _find(text: str, finders: list[Finder | type[KnownNames]]) -> list[Span]:

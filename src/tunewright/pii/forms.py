@@ -10,7 +10,7 @@ import string
 from collections.abc import Callable, Collection, Iterator
 
 from tunewright.pii.addresses import KEPT_ENDINGS, KEPT_WORDS
-from tunewright.pii.checks import digits_of, iban_check, is_ssn, luhn_digit
+from tunewright.pii.checks import compact_iban, digits_of, iban_check, is_ssn, luhn_digit
 from tunewright.pii.gazetteer import gazetteer
 from tunewright.pii.persons import NOT_PERSONS
 
@@ -116,7 +116,7 @@ def _card(value: str, draw: Draw) -> str:
 
 
 def _iban(value: str, draw: Draw) -> str:
-    compact = value.replace(" ", "").upper()
+    compact = compact_iban(value).upper()
     account = "".join(map(draw.like, compact[4:]))
     return _filled(value, compact[:2] + iban_check(compact[:2], account) + account)
 
@@ -236,7 +236,7 @@ CANONICAL: dict[str, Callable[[str], str]] = {
     "ADDRESS": lambda value: " ".join(re.findall(r"\w+", value.casefold())),
     "CARD": digits_of,
     "EMAIL": str.lower,
-    "IBAN": lambda value: value.replace(" ", "").upper(),
+    "IBAN": lambda value: compact_iban(value).upper(),
     "IP": str.lower,
     "PERSON": str.casefold,
     "PHONE": digits_of,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from tunewright.pii.checks import digits_of, is_card, is_iban, is_luhn, is_ssn
+from tunewright.pii.checks import compact_iban, digits_of, is_card, is_iban, is_luhn, is_ssn
 from tunewright.pii.spans import Finder, Prefilter, has_number, holds, says
 
 
@@ -37,14 +37,31 @@ _DATE = (
     r"|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.? \d{1,2}(?:st|nd|rd|th)?,? \d{4}"
 )
 _END = r"(?![A-Za-z0-9_-])"
+_START = r"(?<![\w.+])(?<!\w-)"  # a hyphen without a word before it marks an item of a list
 _SEPARATED = (
     r"\+\d{1,3}[ .-]?(?:\(0?\d{0,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,5}"  # +46 (0)8 928 571 38
     r"|(?:00\d{1,2}[ .-])?\(\d{1,5}\)[ .-]?\d{2,4}(?:[ .-]\d{2,4}){1,3}"  # (37) 788-063
     r"|(?:00?1[ .-])?\d{3}[ .-]\d{3}[ .-]\d{4}"  # 905-674-3793
     r"|00?[1-9]\d{0,3}(?:[ .-]\d{2,4}){2,4}"  # 0490 75 40 81
 )
-_CARD = r"\d(?:[ -]?\d){11,18}(?![\w-])"
+_CARD = r"\d(?:(?:[ -]?|(?<=\d{4})\.(?=\d{4}))\d){11,18}(?![\w-])"  # dots only between groups: 4.11 is a number
 _ANY_PHONE = r"\+?\(?\d(?:[ .()/-]{0,2}\d){6,14}"
+
+
+def _secret(label: str) -> Finder:
+    """A value with a digit after a label, which may have quotes, as in JSON."""
+    return Finder(
+        "SECRET",
+        0.8,
+        re.compile(
+            rf"(?i:{label}\b[\"']?(?: is(?:(?=\s)| ?[:=])|\s?[ \t]{{0,8}}[:=]))\s?[ \t]{{0,8}}[\"']?"
+            r"(?P<v>[^\s\"',;]{4,})"
+        ),
+        lambda v: any(c.isdigit() for c in v),
+    )
+
+
+_NAMED_SECRET = re.compile("_(?:passw|pwd|passphrase|api_?key|secret)")
 
 _PHONE_WORDS = "phone|mobile|cell|tel|telephone|fax|whatsapp|call|text|sms|messages?|reach"
 _CLOUD_KEY = re.compile("A(?:KIA|SIA|ROA|IDA|Iza)")
@@ -59,17 +76,24 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
                 "EMAIL",
                 0.99,
                 # RFC 5321: an address has at most 256 characters, with its angle brackets.
-                re.compile(r"(?<![\w.+-])\w[\w.+%'-]{0,255}+@(?:\w[\w-]*+(?<!-)\.)+[^\W\d_]{2,24}(?![\w@])"),
+                re.compile(r"(?<![\w.+-])[.+-]*+(\w[\w.+%'-]{0,255}+@(?:\w[\w-]*+(?<!-)\.)+[^\W\d_]{2,24})(?![\w@])"),
             ),
-            Finder("URL_LOGIN", 1.0, re.compile(r"(?<=://)(?P<v>[^\s/@:]+:[^\s/@]+)@")),
+            Finder(
+                "URL_LOGIN",
+                1.0,
+                # A password may hold "@" or "/"; digits before "/" are a port.
+                re.compile(r"(?<=://)(?P<v>[^\s/@:]*:(?:[^\s/@]+(?:@[^\s/@\"'<>]+)*|(?!\d{1,5}/)[^\s@\"'<>]{1,64}))@"),
+            ),
         ],
     ),
     (
         Prefilter(digit=True, test=has_number),
         [
-            Finder("CARD", 0.95, re.compile(rf"(?<![\w.+-])(?=({_CARD}))"), lambda v: is_card(digits_of(v)), cut=True),
-            Finder("SSN", 0.9, re.compile(r"(?<![\w.-])\d{3}-\d{2}-\d{4}(?![\w-])"), lambda v: is_ssn(digits_of(v))),
-            Finder("PHONE", 0.7, re.compile(rf"(?<![\w.+/-])(?<!\d )(?:{_SEPARATED})(?![\w]|[./-]\d| \d)"), _is_phone),
+            Finder("CARD", 0.95, re.compile(rf"{_START}(?=({_CARD}))"), lambda v: is_card(digits_of(v)), cut=True),
+            Finder(
+                "SSN", 0.9, re.compile(rf"{_START}\d{{3}}-\d{{2}}-\d{{4}}(?![\w-])"), lambda v: is_ssn(digits_of(v))
+            ),
+            Finder("PHONE", 0.7, re.compile(rf"{_START}(?<!/)(?<!\d )(?:{_SEPARATED})(?![\w]|[./-]\d| \d)"), _is_phone),
         ],
     ),
     (
@@ -90,7 +114,7 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
             Finder(
                 "SSN",
                 0.9,
-                re.compile(_labelled(r"ssn|social security(?: number| no)?", r"\d{3}[ -]?\d{2}[ -]?\d{4}(?!\d)")),
+                re.compile(_labelled(r"ssn|social security(?: number| no)?", r"\d{3}[ .-]?\d{2}[ .-]?\d{4}(?!\d)")),
                 lambda v: is_ssn(digits_of(v)),
             )
         ],
@@ -106,7 +130,7 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
                 "PHONE",
                 0.8,
                 re.compile(
-                    rf"(?<![\w.+/-])(?P<v>{_ANY_PHONE})(?i:[ ,(-]{{1,2}}(?:phone|mobile|cell|fax|office|home|work)\b)"
+                    rf"{_START}(?<!/)(?P<v>{_ANY_PHONE})(?i:[ ,(-]{{1,2}}(?:phone|mobile|cell|fax|office|home|work)\b)"
                 ),
                 _is_phone,
             )
@@ -118,8 +142,8 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
             Finder(
                 "IBAN",
                 0.99,
-                re.compile(r"(?<!\w)[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,4})?(?!\w)"),
-                lambda v: is_iban(v.replace(" ", "")),
+                re.compile(r"(?<!\w)[A-Za-z]{2}\d{2}(?:[ .-]?[A-Za-z0-9]{4}){2,7}(?:[ .-]?[A-Za-z0-9]{1,4})?(?!\w)"),
+                lambda v: is_iban(compact_iban(v)),
                 cut=True,
             ),
             Finder(
@@ -230,16 +254,10 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
     ),
     (
         says("password passwd pwd passphrase pin api_key apikey api secret"),
-        [
-            Finder(
-                "SECRET",
-                0.8,
-                re.compile(
-                    r"(?i:\b(?:password|passwd|pwd|passphrase|pin|api[_-]?key|secret)\b(?: is)?\s?[:=]\s?[\"']?)"
-                    r"(?P<v>[^\s\"',;]{4,})"
-                ),
-                lambda v: any(c.isdigit() for c in v),
-            )
-        ],
+        [_secret(r"\b(?:password|passwd|pwd|passphrase|pin|api[ _-]?key|secret)")],
+    ),
+    (
+        Prefilter(piece="_", test=lambda facts: bool(_NAMED_SECRET.search(facts.lower))),
+        [_secret(r"_(?:password|passwd|pwd|passphrase|api_?key|secret)")],  # DB_PASSWORD=
     ),
 ]

@@ -40,11 +40,21 @@ class Finder:
         for match in self.pattern.finditer(text):
             start, end = match.span(self.pattern.groups)
             while not self.check(text[start:end]):
-                end = max(text.rfind(" ", start, end), text.rfind("-", start, end)) if self.cut else -1
+                end = max(text.rfind(sign, start, end) for sign in " -.") if self.cut else -1
                 if end < 0:
                     break
             else:
                 yield Span(start, end, self.kind, text[start:end], self.score)
+
+
+_SPACES = re.compile("[\N{NO-BREAK SPACE}\u1680\u2000-\u200a\u202f\u205f\u3000]")
+# A dash behind a letter is left alone: it ends a clause more often than it joins a number's groups.
+_DASHES = re.compile("[\N{HYPHEN}\N{NON-BREAKING HYPHEN}\ufe63\uff0d]|(?<![^\\W\\d_])[\u2012\N{EN DASH}\N{MINUS SIGN}]")
+
+
+def as_typed(text: str) -> str:
+    """The text with the spaces and hyphens of a keyboard in place of those of typesetters. Each place stays."""
+    return text if text.isascii() else _DASHES.sub("-", _SPACES.sub(" ", text))
 
 
 class SpanFacts:
