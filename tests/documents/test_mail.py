@@ -227,6 +227,11 @@ def test_deeply_nested_parts_are_refused_in_one_paragraph() -> None:
         text_of_message(b"Subject: x\n" + nested)
 
 
+def test_a_mail_of_too_many_parts_is_refused_and_not_cut() -> None:
+    with pytest.raises(UserError, match="more than 200 parts"):
+        text_of_message(f"Subject: x\n{multipart('mixed', *[PLAIN] * 300)}".encode())
+
+
 @pytest.mark.slow
 def test_damaged_mails_never_end_in_a_traceback() -> None:
     message = mail("Größe 5\n", "Größe", "<p>Größe <b>5</b></p>")

@@ -63,7 +63,7 @@ MAIL_HEADER_CHARACTERS = 8192
 """Characters of a mail's header about its content (Content-Type and such). Python's parser is quadratic in them. Real
 headers have two hundred."""
 MAIL_PARTS = 200
-"""Parts of a mail that are read. Real mails have ten."""
+"""Parts of a mail. Real mails have ten."""
 MAIL_DEPTH = 50
 """Levels of nested parts in a mail: every line is compared with the end of each open part. A forwarded message has two
 or three levels more than the mail around it."""

@@ -46,7 +46,7 @@ def text_of_mail(name: str, content: bytes) -> str:
     has no other text. Sender and date are left out: a model would learn who writes about what.
 
     Raises:
-        UserError: the e-mail has neither a subject nor a text, or it is nested too deeply.
+        UserError: the e-mail has neither a subject nor a text, has too many parts, or is nested too deeply.
     """
     # Not with policy.default: its parsers raise on headers that are only a little broken.
     try:
@@ -101,7 +101,7 @@ class _BodyReader:
         """The text of a part, empty if it is blank: all parts of it, or one of alternatives."""
         self._seen += 1
         if self._seen > MAIL_PARTS:
-            return ""
+            raise _Refused(f"The e-mail has more than {MAIL_PARTS} parts.")
         kind = part.get_content_type()
         if part.is_multipart() and kind != "message/rfc822":
             children = cast("list[Message]", part.get_payload())
