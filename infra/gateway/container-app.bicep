@@ -9,7 +9,7 @@
 //
 // Projects of jobs are in the image, because Container Apps mounts no shares but Azure Files', and those over SMB only
 // with the storage account's key (learn.microsoft.com/azure/container-apps/storage-mounts, 2026-01-15). Such a share is
-// for captures alone.
+// for captures alone. What own models answer goes there too, below own/JOB, because the image's projects are root's.
 //
 // The environment's ingress ends requests after 240 s (learn.microsoft.com/azure/container-apps/ingress-overview,
 // 2025-05-02). The gateway reads a changed secret when its revision is started again.
@@ -32,7 +32,7 @@ param identityName string
 @description('Image of the gateway, with a digest: REGISTRY.azurecr.io/NAME@sha256:….')
 param image string
 
-@description('Content of gateway.yaml. It names variables and holds no keys. Its folder is read-only: name /captures for captures, and /data/… for projects.')
+@description('Content of gateway.yaml. It names variables and holds no keys. Its folder is read-only: name /captures for captures, /data/… for projects, and no store.')
 param settings string
 
 @description('By environment variable that the settings name, the address in the vault of its value: {"OPENAI_API_KEY": "https://NAME.vault.azure.net/secrets/…"}.')
@@ -155,6 +155,11 @@ resource gateway 'Microsoft.App/containerApps@2025-07-01' = {
               value: identity.properties.clientId
             }
             {
+              // Beside the settings nothing can be written.
+              name: 'TUNEWRIGHT_GATEWAY_STORE'
+              value: '/store/gateway.db'
+            }
+            {
               // Changed secrets start no new revision; a changed variable does.
               name: 'SETTINGS_VERSION'
               value: uniqueString(settings, string(variables), string(files))
@@ -201,6 +206,10 @@ resource gateway 'Microsoft.App/containerApps@2025-07-01' = {
               volumeName: 'captures'
               mountPath: '/captures'
             }
+            {
+              volumeName: 'store'
+              mountPath: '/store'
+            }
           ]
         }
       ]
@@ -236,6 +245,11 @@ resource gateway 'Microsoft.App/containerApps@2025-07-01' = {
           storageName: captures ? shareName : null
           // The image's user.
           mountOptions: captures ? 'uid=10001,gid=10001' : null
+        }
+        {
+          // Never a share: SQLite needs locks and shared memory, which SMB does not have.
+          name: 'store'
+          storageType: 'EmptyDir'
         }
       ]
     }

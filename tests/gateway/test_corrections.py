@@ -99,10 +99,34 @@ def test_without_captures_nothing_is_kept(begin: Callable[..., Running], project
     assert not (project / "captures").exists()
 
 
-def test_a_project_that_cant_be_written_to_costs_no_answer(
+def test_a_read_only_projects_answers_are_captured_beside_the_gateways(
     begin: Callable[..., Running], project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """As in a pod, whose projects are mounted read-only."""
     (project / "captures").write_text("a file in the folder's place", "utf-8")
+    running, text = begin("own"), Messages(1).clear()
+    assert ask(running, request(text)).headers["x-tunewright-answered-by"] == "own"
+    until(lambda: counts(running)["audits"] == 1)
+    folder = running.captures / "own" / "tickets"
+    assert f"answers are captured for review in {folder}." in capsys.readouterr().err
+    assert len(running.exchanges()) == 2, "own answers are not among the exchanges"
+    spec = load_spec(project, [f"monitor.captures={folder}"])
+    store = open_store(spec)
+    assert collect(spec, store).captures == 1
+    with store.session() as session:
+        (capture,) = session.scalars(select(Capture))
+        (second,) = session.scalars(select(SecondOpinion))
+    assert (capture.request, capture.answer) == (text, team_of(text))
+    assert (second.capture_id, second.answer) == (capture.id, team_of(text))
+    store.close()
+
+
+def test_folders_that_cant_be_written_to_cost_no_answer(
+    begin: Callable[..., Running], project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in (project / "captures", tmp_path / "captures" / "own"):
+        folder.parent.mkdir(exist_ok=True)
+        folder.write_text("a file in the folder's place", "utf-8")
     assert ask(begin("own", audit=0), request(Messages(1).clear())).headers["x-tunewright-answered-by"] == "own"
     assert "tickets: the own model's answers are not captured for review" in capsys.readouterr().err
 

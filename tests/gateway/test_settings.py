@@ -41,6 +41,18 @@ def test_no_value_that_may_be_a_secret_is_shown(text: str, quoted: str, tmp_path
     assert "SECRET" not in message
 
 
+def test_the_store_is_where_the_settings_or_else_the_variable_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "gateway.yaml"
+    file.write_text(GOOD, "utf-8")
+    assert load_gateway(file).store == tmp_path / "gateway.db"
+    monkeypatch.setenv("TUNEWRIGHT_GATEWAY_STORE", "/store/gateway.db")
+    assert load_gateway(file).store == Path("/store/gateway.db")
+    file.write_text(f"{GOOD}store: mine.db\n", "utf-8")
+    assert load_gateway(file).store == tmp_path / "mine.db"
+
+
 def test_an_unknown_key_names_the_keys_of_its_own_section(tmp_path: Path) -> None:
     text = f"{GOOD}jobs: {{a: {{project: p, models: [{{url: 'http://h', names: b}}]}}}}\n"
     assert "unknown key 'jobs.a.models.0.names', did you mean 'name'?" in refusal(tmp_path, text)

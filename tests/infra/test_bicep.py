@@ -236,7 +236,7 @@ GATEWAY = "gateway/container-app.bicep"
         (GATEWAY, "storageType: 'Secret'", "storageType: 'Secrets'", ".volumes[0].storageType: 'Secrets'"),
         (GATEWAY, "? 'AzureFile'", "? 'AzureFiles'", ".volumes[1].storageType: 'AzureFiles'"),
         (GATEWAY, "path: each.key", "file: each.key", ".volumes[0].secrets[1].file: unknown property"),
-        (GATEWAY, "secretRef: toLower", "secret: toLower", ".containers[0].env[3].secret: unknown property"),
+        (GATEWAY, "secretRef: toLower", "secret: toLower", ".containers[0].env[4].secret: unknown property"),
         (GATEWAY, "type: 'Startup'", "type: 'Start'", ".probes[0].type: 'Start'"),
         (GATEWAY, "port: 8081", "port: 'http'", ".httpGet.port: 'http' is not of type 'integer'"),
     ],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from tunewright.cli.app import app as cli
-from tunewright.gateway.config import GatewaySpec
+from tunewright.gateway.config import GatewaySpec, load_gateway
 from tunewright.serving.server import DRAIN_SECONDS
 
 from .bicep import UNKNOWN, Template
@@ -66,6 +67,22 @@ def test_one_replica_unless_there_is_a_database() -> None:
     assert (app(database=True)["template"]["scale"]["maxReplicas"]) == 4
     parameters = template().part("parameters")
     assert parameters["concurrentRequests"]["default"] < GatewaySpec.model_fields["limit_concurrency"].default
+
+
+def test_without_a_database_jobs_and_budgets_are_kept_in_the_replica(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings' own folder is read-only, so a store in it would keep the gateway from starting."""
+    for each in container()["env"]:
+        if "value" in each and each["value"] is not UNKNOWN:
+            monkeypatch.setenv(each["name"], each["value"])
+    file = tmp_path / "gateway.yaml"
+    file.write_text("upstreams: {openai: {url: openai}}\nbudgets: [{usd_per_month: 9}]\n", "utf-8")
+    folder = str(load_gateway(file).store.parent)
+    (mounted,) = (each["volumeName"] for each in container()["volumeMounts"] if each["mountPath"] == folder)
+    for captures in (False, True):
+        volumes = {each["name"]: each for each in app(database=False, captures=captures)["template"]["volumes"]}
+        assert volumes[mounted]["storageType"] == "EmptyDir", "SQLite can't be on a share"
 
 
 def test_it_is_closed_by_default_and_no_path_is_insecure() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,9 @@ from tunewright.config.sections import ENTRA, Endpoint, Secret, Section
 from tunewright.core.errors import UserError
 from tunewright.serving.captures import LEAST_SHARE
 
+STORE = "TUNEWRIGHT_GATEWAY_STORE"
+"""The environment variable that names the store's file where the settings don't. In a container, the settings' own
+folder is often read-only."""
 _AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 
@@ -171,7 +175,8 @@ client may use the gateway."""
     budgets: list[BudgetSpec] = Field([])
     """The most that may be paid in a month, of a key, of a job, or of everything."""
     store: Path = Path("gateway.db")
-    """The file of the jobs' modes, counts and savings and of what was spent, relative to this file."""
+    """The file of the jobs' modes, counts and savings and of what was spent, relative to this file. By default \
+the file that the environment variable TUNEWRIGHT_GATEWAY_STORE names, or gateway.db."""
     database: Secret = None
     """The environment variable with the address of a PostgreSQL database in place of that file. Several gateways may \
 share it."""
@@ -217,6 +222,8 @@ def load_gateway(file: Path) -> GatewaySpec:
         spec.keys = folder / spec.keys.expanduser()
     if spec.prices:
         spec.prices = folder / spec.prices.expanduser()
+    if "store" not in spec.model_fields_set:
+        spec.store = Path(os.environ.get(STORE, spec.store))
     spec.store = folder / spec.store.expanduser()
     for job in spec.jobs.values():
         job.project = folder / job.project.expanduser()

@@ -20,7 +20,7 @@ class AnswerLog:
     server has that server's request log.
 
     Args:
-        folder: the project's captures.
+        folder: of the request log, by default the project's captures.
         from_fixed_set: answers are labels, which need no redaction.
 
     Raises:

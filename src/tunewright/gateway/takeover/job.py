@@ -31,6 +31,8 @@ from tunewright.tasks.base import Unfit, labels_of
 from tunewright.tasks.registry import task_of
 from tunewright.tasks.tools import as_answer
 
+_OWN = "own"
+"""The folder among the gateway's captures for own answers whose project can't be written to, one folder in it a job."""
 LONGEST = 60.0
 """Seconds after which an own answer is given up in any case."""
 _LATENCIES = 1000
@@ -290,15 +292,24 @@ class OwnedJob:
 
 
 def _answer_log(name: str, capture: CaptureSpec | None, project: Spec) -> AnswerLog | None:
-    """Where the answers of a job's own models are captured. A folder that can't be written to costs no answer."""
+    """Where the answers of a job's own models are captured: in the project, or where that is read-only, as in a pod,
+    beside the gateway's own captures. A folder that can't be written to costs no answer."""
     if capture is None:
         return None
     from_fixed_set = bool(labels_of(task_of(project.task).constraint))
+    in_project, beside = project.path(project.monitor.captures), capture.folder / _OWN / name
+    with suppress(UserError):
+        return AnswerLog(capture, in_project, from_fixed_set=from_fixed_set)
     try:
-        return AnswerLog(capture, project.path(project.monitor.captures), from_fixed_set=from_fixed_set)
+        log = AnswerLog(capture, beside, from_fixed_set=from_fixed_set)
     except UserError as error:
         say(f"{name}: the own model's answers are not captured for review. {error.paragraph()}")
         return None
+    say(
+        f"{name}: {in_project} can't be written to, so the own model's answers are captured for review in {beside}. "
+        "Where you review them, set the project's monitor.captures to that folder."
+    )
+    return log
 
 
 def _tokens(seen: Observation, usd: float | None) -> dict[str, float]:
