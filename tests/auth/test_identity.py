@@ -91,6 +91,7 @@ def file(provider: Provider, tmp_path: Path) -> Path:
         {"role": "Tunewright.Ask"},
         {"role": "Tunewright.Few", "per_minute": 2},
         {"role": "other.scope", "models": ["another"]},
+        {"role": "Tunewright.None", "models": []},
     ]
     file.write_text(json.dumps({"issuer": provider.issuer, "audience": AUDIENCE, "grants": grants}), "utf-8")
     return file
@@ -129,6 +130,10 @@ def test_a_grant_limits_models_and_rate(provider: Provider, status: Callable[[st
     assert status(provider.token(scp="other.scope")) == 403, "to another model"
     assert [status(provider.token("Tunewright.Few")) for _ in range(3)] == [200, 200, 429]
     assert status(provider.token("Tunewright.Few", sub="bob")) == 200, "each client has its own allowance"
+
+
+def test_a_grant_of_no_models_gives_none(provider: Provider, status: Callable[[str], int]) -> None:
+    assert status(provider.token("Tunewright.None")) == 403
 
 
 def part(content: bytes) -> str:

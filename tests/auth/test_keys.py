@@ -5,9 +5,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tunewright.auth import keys
 from tunewright.auth.keys import Allowances, KeyRing, add_key, read_keys, remove_key
+from tunewright.cli.app import app
 from tunewright.core.errors import UserError
 
 
@@ -25,6 +27,13 @@ def test_a_key_is_shown_once_and_only_its_hash_is_kept(file: Path) -> None:
     (kept,) = read_keys(file)
     assert (kept.name, kept.per_minute) == ("shop", 60)
     assert KeyRing(file).find(token) == kept.principal
+
+
+def test_a_list_of_keys_tells_no_models_from_all_models(file: Path) -> None:
+    for name, models in (("all", None), ("some", ["tickets", "mail"]), ("none", [])):
+        add_key(file, name, models=models)
+    shown = CliRunner().invoke(app, ["keys", "ls", "--file", str(file)]).stdout.splitlines()
+    assert [line.partition("any number")[2] for line in shown] == ["", ", models tickets, mail", ", no models"]
 
 
 def test_a_link_leads_to_the_file_with_the_new_key(file: Path, tmp_path: Path) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import stat
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import make_spec
+from tunewright.core.errors import UserError
 from tunewright.labelling.requests import Unlabelled
-from tunewright.labelling.stand_ins import Hidden, StandIns
+from tunewright.labelling.stand_ins import KEY as KEY_FILE
+from tunewright.labelling.stand_ins import Hidden, StandIns, key_of
 from tunewright.pii.gazetteer import gazetteer
 from tunewright.tasks import task_of
 
@@ -27,6 +31,29 @@ def stand_ins() -> StandIns:
 
 def stand_in_of(hidden: Hidden, value: str) -> str:
     return next(stand_in for stand_in, each in hidden.pairs if each == value)
+
+
+def test_a_key_is_drawn_once_and_read_ever_after(tmp_path: Path) -> None:
+    forgotten = key_of(tmp_path, make=False)
+    assert not list(tmp_path.iterdir())
+    key = key_of(tmp_path, make=True)
+    assert len(key) == 32 and key != forgotten
+    assert key_of(tmp_path, make=True) == key_of(tmp_path, make=False) == key
+    assert [(file.name, stat.S_IMODE(file.stat().st_mode)) for file in tmp_path.iterdir()] == [(KEY_FILE, 0o600)]
+
+
+def test_an_empty_key_file_is_none(tmp_path: Path) -> None:
+    (tmp_path / KEY_FILE).touch()
+    key = key_of(tmp_path, make=True)
+    assert StandIns(key).hidden(LETTER).pairs
+    assert key_of(tmp_path, make=True) == key
+
+
+def test_a_cut_key_is_refused_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / KEY_FILE).write_bytes(b"short")
+    with pytest.raises(UserError, match=r"stand-ins\.key: .*at least 16 bytes; this one has 5\..*from a copy"):
+        key_of(tmp_path, make=True)
+    assert (tmp_path / KEY_FILE).read_bytes() == b"short"
 
 
 def test_a_request_is_read_without_its_personal_data_and_a_key_repeats_that(stand_ins: StandIns) -> None:

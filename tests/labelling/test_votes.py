@@ -154,6 +154,22 @@ def test_trust_is_learnt_where_people_say_enough() -> None:
     assert none_wrong.of(np.array([0.7]), np.zeros(1)).tolist() == [0.7]
 
 
+@pytest.mark.parametrize("informative", ["neither", "agreement", "opinion"])
+def test_weights_are_right_on_average_whatever_tells_nothing(informative: str) -> None:
+    """By chance, what tells nothing seems to speak against a label in every second sample."""
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        right = random.random(120) < 0.8
+        agreements, opinions = random.choice([0.5, 0.75, 1.0], 120), random.normal(0, 1, 120)
+        if informative == "agreement":
+            agreements = np.where(right, 1.0, agreements)
+        elif informative == "opinion":
+            opinions = opinions + right
+        trust = learn_trust(agreements, opinions, right.tolist())
+        assert trust.coefficients is not None and (trust.coefficients >= 0).all()
+        assert trust.of(agreements, opinions).mean() == pytest.approx(right.mean(), abs=0.01)
+
+
 def test_cover_takes_what_is_unlike_before_what_is_alike() -> None:
     texts = ["my card was lost in the post"] * 20 + ["refund the hotel", "weather tomorrow", "play some jazz music"]
     chosen = Cover(texts, seed=0).choose(4, among=np.ones(23, bool))

@@ -126,6 +126,38 @@ def test_a_record_of_one_label_is_a_label(tmp_path: Path) -> None:
     assert {json.loads(row)["label"] for row in rows} == set(LABELS)
 
 
+@pytest.mark.parametrize(
+    ("key", "values", "kind"), [("spam", [True, False], "boolean"), ("priority", [1, 2, 3], "integer")]
+)
+def test_a_record_of_one_number_or_truth_value_is_a_record(
+    tmp_path: Path, key: str, values: list[Any], kind: str
+) -> None:
+    traffic = Traffic(tmp_path / "captures")
+    for value in values:
+        ask = f"Read this message and give {key} as JSON.\n\n"
+        answer = AnswerChoice(json.dumps({key: value}))
+        traffic.add(lambda fake, _, ask=ask: chat(("user", f"{ask}{fake.paragraph()}")), 30, answer)
+    traffic.close()
+    count = 30 * len(values)
+    shown = made(tmp_path / "captures", name_of(tmp_path / "captures", "")).stdout
+    assert f"extract, {count} captured requests" in shown
+    rows = (tmp_path / "made" / "data" / "train.jsonl").read_text("utf-8").splitlines()
+    assert sorted(json.loads(row)["record"][key] for row in rows) == sorted(values * 30)
+    task: Any = load_spec(tmp_path / "made").task
+    assert task.record["properties"][key]["type"] == kind
+
+
+def test_an_answer_without_the_label_is_no_label_called_none(tmp_path: Path) -> None:
+    traffic = Traffic(tmp_path / "captures")
+    for label in (*LABELS, None):
+        answer = AnswerChoice(json.dumps({"team": label}))
+        ask = "Which team answers this message? Answer as JSON.\n\n"
+        traffic.add(lambda fake, _: chat(("user", f"{ask}{fake.paragraph()}")), 30 if label else 5, answer)
+    traffic.close()
+    (job,) = find_jobs(tmp_path / "captures").jobs
+    assert (job.form.kind, sorted(job.form.names)) == ("labels", sorted(LABELS))
+
+
 def test_the_arguments_of_one_tool_are_records(captures: Path) -> None:
     assert "extract, 40 captured requests" in made(captures, name_of(captures, "book")).stdout
     signature = read_signature(captures.parent / "made")

@@ -35,7 +35,7 @@ class Grant(BaseModel):
 
     role: str = Field(min_length=1)
     models: list[str] | None = None
-    """The models that its holders may use; None: all."""
+    """The models that its holders may use; None: all, an empty list: none."""
     per_minute: int | None = Field(None, ge=1)
     """Requests that each holder may send in a minute; None: any number."""
 
@@ -168,7 +168,7 @@ class Identity:
         for grant in self.provider.grants:
             if grant.role in roles:
                 return Principal(
-                    f"oidc:{claims['sub']}", grant.per_minute, tuple(grant.models) if grant.models else None
+                    f"oidc:{claims['sub']}", grant.per_minute, tuple(grant.models) if grant.models is not None else None
                 )
         raise NoRole
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -86,7 +86,7 @@ class ResourceManager:
 
     def _stored(self, request: HttpRequest, path: str) -> HttpResponse:
         if request.method == "GET" and _is_collection(path):
-            return HttpResponse(body={"value": list(self._cloud.below(path))})
+            return HttpResponse(body={"value": [*listed(self._cloud.below(path), request)]})
         known = self._cloud.get(path)
         if request.method in ("GET", "HEAD"):
             return HttpResponse(body=known) if known else _absent(path)
@@ -122,6 +122,16 @@ class ResourceManager:
 
     def _permissions(self, request: HttpRequest, path: str) -> HttpResponse:
         return HttpResponse(body={"value": self._access.permissions(path, signed_in(request))})
+
+
+def listed(resources: Iterable[dict[str, Any]], request: HttpRequest) -> Iterator[dict[str, Any]]:
+    """The resources that a list shows: without archived ones, unless the request wants them
+    (learn.microsoft.com/rest/api/azureml/model-versions/list, "listViewType")."""
+    view = request.query.get("listViewType", "ActiveOnly")
+    for resource in resources:
+        is_archived = bool((resource.get("properties") or {}).get("isArchived"))
+        if view == "All" or is_archived == (view == "ArchivedOnly"):
+            yield resource
 
 
 def _refused(path: str, body: dict[str, Any], versioned: re.Match[str] | None) -> HttpResponse | None:

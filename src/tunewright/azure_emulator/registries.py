@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tunewright.azure_emulator.arm import listed
 from tunewright.azure_emulator.cloud import Cloud, HttpRequest, HttpResponse, error
 
 _DISCOVERY = re.compile(r"/registrymanagement/.+/registries/(?P<registry>[^/]+)(?:/discovery)?$", re.I)
@@ -45,7 +46,7 @@ class Registries:
         if request.method == "POST" and what.lower() == "import":
             return self._import(registry, request.json()["properties"])
         if request.method == "GET" and what.count("/") % 2 == 0:
-            return HttpResponse(body={"value": list(self._cloud.below(f"{registry}/{what}"))})
+            return HttpResponse(body={"value": [*listed(self._cloud.below(f"{registry}/{what}"), request)]})
         known = self._cloud.get(f"{registry}/{what}")
         if request.method == "GET":
             return HttpResponse(body=known) if known else error(404, "NotFound", f"The registry has no {what}.")

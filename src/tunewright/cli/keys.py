@@ -39,8 +39,14 @@ def ls(file: FileOption = _FILE) -> None:
 
     for key in read_keys(file):
         allowed = f"{key.per_minute} a minute" if key.per_minute else "any number"
-        models = f", models {', '.join(key.models)}" if key.models else ""
-        typer.echo(f"{key.name}  created {key.created}, {allowed}{models}")
+        typer.echo(f"{key.name}  created {key.created}, {allowed}{_limited(key.models)}")
+
+
+def _limited(models: list[str] | None) -> str:
+    """What a key's line says of the models that it may use."""
+    if models is None:
+        return ""
+    return f", models {', '.join(models)}" if models else ", no models"
 
 
 @app.command("rm")

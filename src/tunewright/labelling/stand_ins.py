@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tunewright.core.errors import UserError
 from tunewright.labelling.requests import Unlabelled
 from tunewright.pii import Pseudonymiser, Replacement
 from tunewright.pii.forms import NAME_WORD
@@ -104,15 +105,43 @@ def key_of(folder: Path, *, make: bool) -> bytes:
 
     Args:
         make: write one where there is none, readable by its owner only; otherwise it is drawn and forgotten.
+
+    Raises:
+        UserError: the file holds something that is no key.
     """
     file = folder / KEY
-    if file.exists():
-        return file.read_bytes()
+    # A version before this one, when its disk was full, left an empty file.
+    if file.exists() and (known := file.read_bytes()):
+        return _checked(known, file)
     key = secrets.token_bytes(32)
     if make:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-            opened.write(key)
+        _write(key, file)
     return key
+
+
+def _checked(key: bytes, file: Path) -> bytes:
+    try:
+        Pseudonymiser(key)
+    except UserError as error:
+        raise UserError(
+            error.what,
+            where=file,
+            why=error.why,
+            fix="Put the file back from a copy. Or delete it: then teachers are asked again, and paid again, about "
+            "requests with personal data.",
+        ) from None
+    return key
+
+
+def _write(key: bytes, file: Path) -> None:
+    """Write a key whole or not at all, readable by its owner only."""
+    sibling = file.with_name(f".{file.name}.tmp")
+    sibling.unlink(missing_ok=True)
+    with os.fdopen(os.open(sibling, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+        opened.write(key)
+        opened.flush()
+        os.fsync(opened.fileno())
+    sibling.replace(file)
 
 
 def _hidden(text: str, key: bytes) -> Hidden:

@@ -7,6 +7,7 @@ logistic regression on the sample that they answered.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,10 +56,23 @@ def learn_trust(agreements: Floats, opinions: Floats, right: Sequence[bool]) -> 
     counted = len(right), sum(right), len(right) - sum(right)
     if counted[0] < LEAST_ANSWERED or min(counted[1:]) < LEAST_OF_EACH:
         return Trust()
+    return _fitted(_features(agreements, opinions), list(right))
+
+
+def _fitted(features: Floats, right: list[bool]) -> Trust:
+    """A logistic regression without the features that would count against a label, which are none: agreement and a good
+    opinion speak for it. It is fitted without them, because the intercept belongs to the features that are used: only
+    then the mean probability is the share of right labels."""
     from sklearn.linear_model import LogisticRegression
 
-    fitted = LogisticRegression().fit(_features(agreements, opinions), list(right))
-    return Trust(np.maximum(fitted.coef_[0], 0.0), float(fitted.intercept_[0]))
+    coefficients, used = np.zeros(features.shape[1]), list(range(features.shape[1]))
+    while used:
+        fitted = LogisticRegression().fit(features[:, used], right)
+        if fitted.coef_.min() >= 0:
+            coefficients[used] = fitted.coef_[0]
+            return Trust(coefficients, float(fitted.intercept_[0]))
+        del used[int(fitted.coef_[0].argmin())]
+    return Trust(coefficients, math.log(sum(right) / (len(right) - sum(right))))
 
 
 def _features(agreements: Floats, opinions: Floats) -> Floats:

@@ -179,7 +179,7 @@ def execute_step(step: Step, spec: Spec, inputs: Mapping[str, Path], target: Pat
     if step.needs_gpu == "torch" or os.environ.get(GPU) == "required":
         require_gpu()
     contents = {}
-    required = step.inputs_of(spec)
+    required = step.inputs_among(inputs, spec)
     for name in required:
         if name not in inputs:
             raise UserError(f"The step {step.name} needs --in {name}=PATH.", fix=f"Its inputs: {', '.join(required)}.")

@@ -8,7 +8,7 @@ must be evaluated, too. A new step needs one record here and the functions that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +44,7 @@ class Step:
         function: the step itself; see `StepFunction`.
         package: the step's package. The step runs again if the source of this package or of one below it changes.
         inputs: the steps whose outputs it reads.
+        optional: those of its inputs that it can do without, because only a machine with an API's key can make them.
         sections: the sections and single keys of the spec on which it depends.
         files: the user's files that it reads, as keys of `Spec.sources` or their first words. `source_kind` says how
             each is hashed.
@@ -64,6 +65,7 @@ class Step:
     package: str
     inputs: tuple[str, ...]
     sections: tuple[str, ...]
+    optional: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     resumes: tuple[str, ...] = ()
     only_with: str = ""
@@ -98,6 +100,10 @@ class Step:
     def inputs_of(self, spec: Spec) -> tuple[str, ...]:
         """The steps of this spec's pipeline whose outputs the step reads."""
         return tuple(name for name in self.inputs if STEPS[name].is_in(spec))
+
+    def inputs_among(self, made: Container[str], spec: Spec) -> tuple[str, ...]:
+        """`inputs_of`, without the optional inputs that are not among the outputs that are made."""
+        return tuple(name for name in self.inputs_of(spec) if name in made or name not in self.optional)
 
     def asked_apis(self, spec: Spec) -> Iterable[ApiSpec | JudgeSpec]:
         """The APIs that the step calls."""
@@ -205,6 +211,7 @@ STEPS = {
             "tunewright.evaluation.steps:run_verdict",
             "evaluation",
             inputs=("check", "split", "baseline", "train", "export", "evaluate", "parity", "judge"),
+            optional=("baseline", "judge"),
             sections=(
                 "name",
                 "task",

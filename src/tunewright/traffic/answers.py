@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tunewright.gateway.answers import AnswerChoice
-from tunewright.gateway.jobs.outcomes import record_in
+from tunewright.gateway.jobs.outcomes import label_in, record_in
 
 AnswerKind = Literal["labels", "record", "short text", "long text", "tool calls", "vectors", "unknown"]
 
@@ -55,7 +55,8 @@ def answer_shape(kind: str, choices: Sequence[AnswerChoice]) -> AnswerShape:
     records = [record for text in texts if (record := record_in(text)) is not None]
     if len(records) >= _MOSTLY * len(texts):
         names = _frequent([key for record in records for key in record])
-        if len(names) == 1 and (labels := _labels([str(record.get(names[0])) for record in records])):
+        # Only texts can be labels: a project whose answers are true or 3 fills records.
+        if len(names) == 1 and (labels := _labels([label_in(text, names[0]) or "" for text in texts])):
             return AnswerShape("labels", labels, words, names[0])
         return AnswerShape("record", names, words)
     if labels := _labels(texts):

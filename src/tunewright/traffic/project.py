@@ -14,7 +14,7 @@ from tunewright.core.errors import UserError
 from tunewright.data.guess import Guess, PaidToday, guess_spec
 from tunewright.data.readers.forms import LOGGED
 from tunewright.gateway.answers import AnswerChoice
-from tunewright.gateway.jobs.outcomes import label_in
+from tunewright.gateway.jobs.outcomes import label_in, record_in
 from tunewright.gateway.jobs.signature import write_signature
 from tunewright.logs.call import tool_call
 from tunewright.traffic.jobs import Drawn, TrafficJob, find_jobs
@@ -90,10 +90,7 @@ def _rows(job: TrafficJob) -> Iterator[dict[str, Any]]:
         if column == "label":
             answer = label_in(answer, job.form.key)
         elif column == "record":
-            try:
-                answer = json.loads(answer)
-            except (ValueError, RecursionError):
-                continue
+            answer = record_in(answer.strip())
         if not each.input or not answer or (column == "label" and answer not in labels):
             continue
         yield {"text": each.input, column: answer, LOGGED: _origin(each)}

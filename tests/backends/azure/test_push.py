@@ -68,3 +68,24 @@ def test_other_content_is_the_next_version_also_where_others_share_the_name(azur
     azure.cloud.put(f"{versions}/2", ours | {"name": "2", "id": ours["id"][:-1] + "2", "properties": theirs})
     assert api.push(spec, other, "azureml:shared").address.endswith(f"/models/{name}/versions/3")
     assert api.push(spec, parcel, "azureml:shared").address.endswith(f"/models/{name}/versions/1")
+
+
+def test_an_archived_version_keeps_its_number_and_no_longer_stands_for_its_content(
+    azure: AzureEmulator, job: MakeJob
+) -> None:
+    """Lists leave it out, but Azure refuses its number."""
+    spec = with_outputs(job())
+    first = api.parcel(spec, "adapter", "azureml:shared")
+    second, third = (replace(first, content=digit * 64) for digit in "ef")
+    name, models = f"tunewright-{spec.name}-adapter", connect(spec).ml.models
+    assert [api.push(spec, each, "azureml:shared").version for each in (first, second)] == ["1", "2"]
+    for place in (azure.cloud.workspace, azure.cloud.workspace.partition("/workspaces/")[0] + "/registries/shared"):
+        newest = azure.cloud.get(f"{place}/models/{name}/versions/2")
+        assert newest
+        archived = newest | {"properties": newest["properties"] | {"isArchived": True}}
+        azure.cloud.put(f"{place}/models/{name}/versions/2", archived)
+    assert [each.version for each in models.list(name)] == ["1"]
+    assert api.push(spec, third, "azureml").address == f"azureml:{name}:3"
+    assert api.push(spec, third, "azureml:shared").address.endswith(f"/models/{name}/versions/3")
+    assert api.push(spec, second, "azureml").address == f"azureml:{name}:4"
+    assert not azure.cloud.violations

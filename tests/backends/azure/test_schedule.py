@@ -13,6 +13,8 @@ from tests.backends.azure.conftest import MakeJob, ended, puts
 from tunewright import api
 from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure import schedule
+from tunewright.backends.azure.connection import connect
+from tunewright.backends.azure.store import BlobStore
 from tunewright.core.errors import UserError
 
 IDENTITY = (
@@ -71,6 +73,43 @@ def test_what_the_calendar_begins_runs_as_the_identity_alone(
     assert (status("check"), status("split")) == (("Completed",) * 2 if identity else ("Failed", None)), fired.error
     if identity is None:
         assert "nobody did" in (fired.error or "")
+
+
+def test_apis_and_judges_with_keys_stay_here_and_the_rest_goes_by_the_calendar(
+    azure: AzureEmulator, job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api_here = {"model": "gpt-4o-mini", "url": "https://api.openai.com/v1", "key": "OPENAI_API_KEY"}
+    made = api.schedule(job(azure={"identity": IDENTITY}, api=api_here, judge={"model": "gpt-4o"}), "month", 3)
+    assert made.steps == ["check", "split", "train", "export", "evaluate", "parity", "verdict", "bundle"]
+    jobs = put(azure, made.name)["action"]["jobDefinition"]["jobs"]
+    assert set(jobs) == set(made.steps)
+    assert not {"baseline", "judge"} & set(jobs["verdict"]["inputs"])
+    assert "without baseline and judge, because their APIs' keys stay on this machine" in capsys.readouterr().err
+
+
+def test_what_is_gone_here_is_gone_there_and_what_others_put_there_stays(
+    azure: AzureEmulator, job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Deleted rows must not be trained on, and purged captures must not stay in the cloud."""
+    spec = job(azure={"identity": IDENTITY}, data={"train": "data", "test": {"old": "old.jsonl"}})
+    rows, folder = (spec.folder / "train.jsonl").read_text("utf-8"), f"tunewright/{spec.name}/current"
+    (spec.folder / "data").mkdir()
+    for file in ("data/kept.jsonl", "data/deleted.jsonl", "old.jsonl"):
+        (spec.folder / file).write_text(rows, "utf-8")
+    api.schedule(spec, "month", 3)
+    storage = BlobStore(connect(spec))
+    sent = {"data_train/data/kept.jsonl", "data_train/data/deleted.jsonl", "data_test_old/old.jsonl"}
+    assert sent <= set(storage.names(folder))
+    storage.write(f"{folder}/data_train/data/copied.jsonl", rows)
+    (spec.folder / "data" / "deleted.jsonl").unlink()
+    capsys.readouterr()
+    api.schedule(spec.model_copy(update={"data": spec.data.model_copy(update={"test": {}})}), "month", 3)
+    lying = {name for name in storage.names(folder) if name.endswith(".jsonl")}
+    assert lying == {"data_train/data/kept.jsonl", "data_train/data/copied.jsonl"}
+    told = capsys.readouterr().err
+    assert "removed data_test_old/old.jsonl, data_train/data/deleted.jsonl from" in told
+    assert "also has data_train/data/copied.jsonl" in told
+    assert azure.cloud.violations == []
 
 
 def test_the_identity_of_azd_is_one(azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:

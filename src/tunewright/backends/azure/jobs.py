@@ -50,6 +50,10 @@ class JobWork:
     tags: Mapping[str, str]
     kept: Mapping[str, str]
 
+    def inputs_of(self, step: Step, spec: Spec) -> tuple[str, ...]:
+        """The steps whose outputs a step reads in this job."""
+        return step.inputs_among({*self.given, *(each.name for each in self.steps)}, spec)
+
 
 def output_of(job: str, step: str) -> str:
     """The path in the storage of a step's output."""
@@ -101,7 +105,7 @@ def _component(step: Step, work: JobWork, spec: Spec, inputs: Mapping[str, Any],
     gpu = {GPU: "required"} if has_gpu(size_of(step, spec), spec) else {}
     return command(
         display_name=step.name,
-        command=command_line(step, step.inputs_of(spec), sources),
+        command=command_line(step, work.inputs_of(step, spec), sources),
         environment=work.environment,
         compute=work.clusters[step.name],
         inputs=dict(inputs),
@@ -126,9 +130,10 @@ def _inputs(step: Step, work: JobWork, spec: Spec, outputs: Mapping[str, Any]) -
     from azure.ai.ml import Input
 
     addresses = {"code": work.code} | {source.name: address for source, address in work.sources[step.name]}
-    addresses |= {name: work.given[name] for name in step.inputs_of(spec) if name not in outputs}
+    read = work.inputs_of(step, spec)
+    addresses |= {name: work.given[name] for name in read if name not in outputs}
     assets = {name: Input(type=_type(name), path=path, mode="download") for name, path in addresses.items()}
-    return assets | {name: outputs[name] for name in step.inputs_of(spec) if name in outputs}
+    return assets | {name: outputs[name] for name in read if name in outputs}
 
 
 def _type(name: str) -> str:

@@ -74,9 +74,9 @@ def _share(at: Connection, registry: str, model: Registered) -> str:
     same name."""
     with at.ml.models._set_registry_client(registry):
         known = versions(at, model.name)
-    if shared := with_content(model.content, known):
-        return shared.version
-    version = next_version(known)
+        if shared := with_content(model.content, known):
+            return shared.version
+        version = next_version(at, model.name, known)
     at.ml.models.share(
         model.name, model.version, share_with_name=model.name, share_with_version=version, registry_name=registry
     )

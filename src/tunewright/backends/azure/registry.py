@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def enter(
     from azure.ai.ml.entities import Model
     from azure.core.exceptions import ResourceExistsError
 
-    version = next_version(known)
+    version = next_version(at, name, known)
     try:
         with azure_errors(f"the model {name}"):
             path = str(at.ml.data.get(*output.split(":")[1:]).path)
@@ -130,14 +131,15 @@ def enter(
         now = versions(at, name)
         if entered := with_content(content, now):
             return entered
-        if not isinstance(error.__cause__, ResourceExistsError) or next_version(now) == version:
+        if not isinstance(error.__cause__, ResourceExistsError) or next_version(at, name, now) == version:
             raise
         return enter(at, name, now, content, output, tags=tags, properties=properties, description=description)
     return Registered(name, version, tags.get(STATE, ""), content)
 
 
 def versions(at: Connection, name: str) -> list[Registered]:
-    """The registered versions of a model, the newest first.
+    """The registered versions of a model, the newest first. An archived one is not among them: it neither serves nor
+    stands for its content.
 
     Raises:
         UserError: Azure refuses.
@@ -150,9 +152,16 @@ def versions(at: Connection, name: str) -> list[Registered]:
     ]
 
 
-def next_version(known: Sequence[Registered]) -> str:
-    """The version after the known ones."""
-    return str(1 + max((int(each.version) for each in known), default=0))
+def next_version(at: Connection, name: str, known: Sequence[Registered]) -> str:
+    """The first free version after the known ones. An archived version keeps its number, and the client can't list
+    those of a registry, so each number is asked for.
+
+    Raises:
+        UserError: Azure refuses.
+    """
+    numbers = count(1 + max((int(each.version) for each in known), default=0))
+    with azure_errors(f"the models {name}"):
+        return next(version for version in map(str, numbers) if found(at.ml.models.get, name, version) is None)
 
 
 def promote(at: Connection, name: str, version: str) -> None:

@@ -4,6 +4,7 @@ storage by then."""
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from tunewright.backends.azure.backend import TAG, spec_text, stays_here
 from tunewright.backends.azure.connection import Connection
 from tunewright.backends.azure.jobs import JobWork, job_of
 from tunewright.backends.azure.refusals import azure_errors
-from tunewright.backends.azure.sources import BaseModelSource, needed, taken_along
+from tunewright.backends.azure.sources import BaseModelSource, Source, needed, taken_along
 from tunewright.backends.azure.store import DATASTORE, FOLDER, BlobStore
 from tunewright.backends.azure.waiting import wait_for
 from tunewright.config import Spec
@@ -46,6 +47,12 @@ EVERY = {
 every day (learn.microsoft.com/azure/machine-learning/how-to-schedule-pipeline-job, limitations, read 2026-11-28)."""
 
 
+_SENT = "sent.txt"
+"""The file beside the data that lists the files which schedules of this project have put there."""
+_SHOWN = 5
+"""The most files of others that a line names."""
+
+
 @dataclass(frozen=True)
 class Scheduled:
     name: str
@@ -61,8 +68,9 @@ def schedule(spec: Spec, at: Connection, every: str, hour: int) -> Scheduled:
     """Run the pipeline by the calendar. This replaces the project's schedule, if it has one. If servers have captured
     their answers, the first step compares those with the data on which the serving model was judged.
 
-    Data and captures go into a folder of the workspace's storage. Each run reads the files that lie there under the
-    same names by then. Steps that ask an API with a key are left out.
+    Data and captures go into a folder of the workspace's storage, in place of those that the last call put there. Each
+    run reads the files that lie there under the same names by then. Steps that ask an API with a key are left out, and
+    the verdict does without them.
 
     Args:
         every: one of `EVERY`.
@@ -74,10 +82,10 @@ def schedule(spec: Spec, at: Connection, every: str, hour: int) -> Scheduled:
     from azure.ai.ml.entities import JobSchedule, RecurrencePattern, RecurrenceTrigger
 
     _require_identity(spec)
-    steps = [step for step in STEPS.values() if step.is_in(spec) and not stays_here(step, spec)]
-    steps = [step for step in steps if all(name in {each.name for each in steps} for name in step.inputs_of(spec))]
     served = _served(spec)
-    steps = [*([WATCHING_STEPS["drift"]] if served else []), *steps]
+    if left := [step.name for step in STEPS.values() if step.is_in(spec) and stays_here(step, spec)]:
+        say(f"  azure: without {' and '.join(left)}, because their APIs' keys stay on this machine")
+    steps = [*([WATCHING_STEPS["drift"]] if served else []), *steps_there(spec)]
     folder, tags = f"{FOLDER}/{spec.name}/current", {TAG: spec.name}
     name = f"tw-{spec.name}-retrain"
     job = job_of(_work(spec, at, name, steps, folder, tags, served), spec)
@@ -94,6 +102,16 @@ def schedule(spec: Spec, at: Connection, every: str, hour: int) -> Scheduled:
         wait_for(at.ml.schedules.begin_create_or_update(entity), f"the schedule {name}", LONGEST)
     say(f"  azure: schedule {name}: {when}")
     return Scheduled(name, every, when, f"{DATASTORE}{folder}", [step.name for step in steps])
+
+
+def steps_there(spec: Spec) -> list[Step]:
+    """The steps of the pipeline that nodes can run: without those that ask an API with a key, and without those that
+    can't do without them."""
+    there: dict[str, Step] = {}
+    for step in STEPS.values():
+        if step.is_in(spec) and not stays_here(step, spec) and there.keys() >= set(step.inputs_among(there, spec)):
+            there[step.name] = step
+    return list(there.values())
 
 
 def start_of(now: datetime, hour: int) -> str:
@@ -145,16 +163,15 @@ def _work(
     spec: Spec, at: Connection, name: str, steps: list[Step], folder: str, tags: dict[str, str], served: Path | None
 ) -> JobWork:
     sources, addresses = taken_along(spec, steps), {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for key, source in sources.items():
-            laid_out = source.laid_out(Path(scratch) / source.name)
-            if isinstance(source, BaseModelSource):
-                version = source.sha256[: assets.DIGITS]
+    for key, source in sources.items():
+        if isinstance(source, BaseModelSource):
+            version = source.sha256[: assets.DIGITS]
+            with tempfile.TemporaryDirectory() as scratch:
+                laid_out = source.laid_out(Path(scratch) / source.name)
                 addresses[key] = assets.data_asset(at, source.asset(spec.name), version, laid_out, tags)
-                continue
-            say(f"  azure: {key} goes to {folder}/{source.name}")
-            BlobStore(at).upload(laid_out, f"{folder}/{source.name}", anew=True)
+        else:
             addresses[key] = f"{DATASTORE}{folder}/{source.name}"
+    _replace(BlobStore(at), folder, [each for each in sources.values() if not isinstance(each, BaseModelSource)])
     return JobWork(
         name="",
         title=name,
@@ -168,6 +185,33 @@ def _work(
         tags=tags,
         kept={step.name: f"{FOLDER}/kept/{spec.name}-{step.name}-scheduled" for step in steps if step.resumes},
     )
+
+
+def _replace(store: BlobStore, folder: str, sources: Sequence[Source]) -> None:
+    """Put sources into a folder of the storage, in place of those that an earlier call put there: rows and captures
+    that were deleted here must not be trained on. What others put there stays, and a line names it."""
+    listed, sent = f"{folder}/{_SENT}", {f"{source.name}/{name}" for source in sources for name in source.files}
+    before = set(filter(None, (store.text(listed) or "").split("\n")))
+    # All names first, so that the next call removes them even if this one is cut off.
+    store.write(listed, "\n".join(sorted(before | sent)))
+    for source in sources:
+        say(f"  azure: {source.key} goes to {folder}/{source.name}")
+        with tempfile.TemporaryDirectory() as scratch:
+            laid_out = source.laid_out(Path(scratch) / source.name)
+            store.upload(laid_out, f"{folder}/{source.name}", anew=True)
+    for name in sorted(before - sent):
+        store.remove(f"{folder}/{name}")
+    store.write(listed, "\n".join(sorted(sent)))
+    if before - sent:
+        say(f"  azure: removed {_named(before - sent)} from {folder}, because this project no longer has them")
+    if others := set(store.names(folder)) - sent - {_SENT}:
+        say(f"  azure: {folder} also has {_named(others)}, which this command did not send; jobs may read that, too")
+
+
+def _named(files: Collection[str]) -> str:
+    """The first names of some files, and how many more there are."""
+    more = f" and {len(files) - _SHOWN:,} more" if len(files) > _SHOWN else ""
+    return ", ".join(sorted(files)[:_SHOWN]) + more
 
 
 def scheduled(at: Connection, spec: Spec) -> list[Any]:

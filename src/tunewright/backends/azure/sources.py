@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.config import Spec
-from tunewright.config.schema import source_kind
+from tunewright.config.schema import RECORDED, source_kind
 from tunewright.core.artifacts import sha256_file, sha256_json
 from tunewright.core.errors import UserError
 from tunewright.data.readers import documents_of
@@ -24,6 +24,11 @@ from tunewright.pipeline.steps import Step
 
 LAID_OUT = "given"
 """The folder on the node that holds all of them."""
+_CHOSEN = ("data.test.", RECORDED)
+"""What begins the keys whose rest is a name that the user chose."""
+_NOT_IN_INPUTS = re.compile(r"[^A-Za-z0-9_]")
+_DIGITS = 8
+"""How many hexadecimal digits of a hash tell two keys apart."""
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -40,8 +45,11 @@ class Source:
 
     @property
     def name(self) -> str:
-        """A name that Azure accepts for an input."""
-        return "".join(character if character.isalnum() else "_" for character in self.key)
+        """A name that Azure accepts for an input, and that no other key of the spec has: `data.test.v1.0` and
+        `data.test.v1_0` are two."""
+        accepted = _NOT_IN_INPUTS.sub("_", self.key)
+        chosen = next((self.key.removeprefix(start) for start in _CHOSEN if self.key.startswith(start)), "")
+        return f"{accepted}_{sha256_json(self.key)[:_DIGITS]}" if _NOT_IN_INPUTS.search(chosen) else accepted
 
     def asset(self, project: str) -> str:
         """The name of the data asset."""

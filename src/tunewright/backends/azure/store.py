@@ -129,6 +129,26 @@ class BlobStore:
             blob = found(lambda: self._container.download_blob(name, encoding="utf-8").readall())
         return None if blob is None else str(blob)
 
+    def names(self, prefix: str) -> list[str]:
+        """The files below a prefix, by their names after it.
+
+        Raises:
+            UserError: the storage refuses, or can't be reached.
+        """
+        start = f"{prefix.strip('/')}/"
+        with azure_errors(f"the files in {prefix}"):
+            blobs = list(self._container.list_blobs(name_starts_with=start))
+        return [blob.name.removeprefix(start) for blob in blobs if not _is_folder(blob)]
+
+    def write(self, name: str, text: str) -> None:
+        """Write a small file, whole or not at all.
+
+        Raises:
+            UserError: the storage refuses, or can't be reached.
+        """
+        with azure_errors(f"the file {name}"):
+            _slower(lambda: self._container.upload_blob(name, text.encode("utf-8"), overwrite=True))
+
     def remove(self, name: str) -> None:
         """Delete a file, if it exists."""
         with azure_errors(f"the file {name}"):
