@@ -6,7 +6,7 @@
 A scenario says how good each candidate really is, what it costs and how its test came about. Each drawing is a test as
 it could have come out: of every example it is drawn how hard it is, for all candidates in part alike, in part for each
 by itself, and in groups for a whole group alike. `tunewright.evaluation.verdict.decision.decide` decides, as in a
-run.
+run, on the day on which the built-in prices were read, so that gpt-4o has seven weeks left.
 
 A decision is right where it is one of those that the truth allows; harmful where it moves traffic to something that is
 not good enough, or that costs more: switch, cascade or classical where they are not allowed.
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import time_machine
 
 from tunewright.config import Spec
 from tunewright.economics import price_book
@@ -201,9 +202,13 @@ def scenarios() -> Iterator[Truth]:
         0.97,
         spec={"traffic": {"requests_per_month": 51_000}, "costs": {"engineering_usd": 20_000}},
     )
-    yield Truth(
-        "$14,000 a month saved, $20,000 of engineering", ("switch",), 0.97, spec={"costs": {"engineering_usd": 20_000}}
-    )
+    for engineering, allowed in ((20_000, "switch"), (100_000, "keep-api")):
+        yield Truth(
+            f"$14,000 a month saved for seven weeks, ${engineering:,} of engineering",
+            (allowed,),
+            0.97,
+            spec={"costs": {"engineering_usd": engineering}},
+        )
     yield Truth(
         "$70 a month saved, reviewers cost $304",
         ("keep-api", "cheaper-api"),
@@ -232,6 +237,13 @@ def scenarios() -> Iterator[Truth]:
     )
     yield Truth("cheaper tiers unmeasured, own .80", ("cheaper-api",), 0.80, spec=MARKET)
     yield Truth("the cheapest tier at $500 unmeasured, own at $75", ("switch",), 0.97, spec=MARKET)
+    for engineering, allowed in ((1000, "switch"), (10_000, "cheaper-api")):
+        yield Truth(
+            f"the cheapest tier at $500 unmeasured, own at $80, ${engineering:,} of engineering",
+            (allowed,),
+            0.97,
+            spec={**MARKET, "costs": {"engineering_usd": engineering}},
+        )
     yield Truth("luna .97 measured, own .80", ("cheaper-api",), 0.80, luna=0.97, spec=both)
     yield Truth("luna .85 measured, own .80", ("keep-api",), 0.80, luna=0.85, spec=both)
     yield Truth(
@@ -275,7 +287,8 @@ def outcome(truth: Truth, drawings: int, seed: int) -> Outcome:
     decisions: Counter[str] = Counter()
     for number in range(drawings):
         evidence = drawn(truth, seed * 100_003 + number)
-        comparison = compare(spec, evidence, book)
+        with time_machine.travel(f"{book.apis_as_of}T12:00Z"):
+            comparison = compare(spec, evidence, book)
         decisions[decide(spec, comparison, evidence, parity_passed=True).decision] += 1
     return Outcome(truth, decisions)
 

@@ -1,18 +1,26 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests.conftest import python
+from tunewright.core import artifacts
 from tunewright.core.artifacts import (
+    FINGERPRINT,
     MANIFEST,
     Output,
     atomic_folder,
+    partial_of,
     peak_memory_mb,
     read_jsonl,
     read_manifest,
@@ -47,6 +55,23 @@ def test_a_finished_folder_is_whole_and_alone(tmp_path: Path) -> None:
     make(tmp_path / "out")
     assert (tmp_path / "out" / "sub" / "file.txt").read_text() == "hello"
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_who_can_read_the_output_can_read_its_weights(umask: int, mode: int, tmp_path: Path) -> None:
+    """An image's user is another one than who trained."""
+    before = os.umask(umask)
+    try:
+        with writing(tmp_path / "out") as output:
+            (output.path / "linear").mkdir()
+            save_file({"weight": np.zeros(3)}, output.path / "linear" / "weights.safetensors")
+    finally:
+        os.umask(before)
+    made = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert {file.name: file.stat().st_mode & 0o777 for file in made} == {
+        "manifest.json": mode,
+        "weights.safetensors": mode,
+    }
 
 
 def test_the_manifest_says_what_the_folder_was_made_from(tmp_path: Path) -> None:
@@ -100,6 +125,21 @@ def test_success_replaces_an_older_target(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "sub" / "file.txt").read_text() == "new"
 
 
+def test_a_full_disk_at_the_very_end_loses_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, value: object) -> None:
+        if path.name == MANIFEST:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_json(path, value)
+
+    monkeypatch.setattr(artifacts, "write_json", full)
+    with pytest.raises(OSError, match="No space"), writing(tmp_path / "out", ("answers",)) as output:
+        (output.path / "answers").write_text("hours of work")
+    monkeypatch.undo()
+    with writing(tmp_path / "out", ("answers",)) as output:
+        assert (output.path / "answers").read_text() == "hours of work"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["answers", MANIFEST]
+
+
 def interrupted(target: Path, fingerprint: str = "f") -> None:
     with pytest.raises(RuntimeError), writing(target, ("checkpoints",), fingerprint) as output:
         (output.path / "checkpoints").mkdir()
@@ -114,6 +154,46 @@ def test_only_kept_names_survive_an_interruption(tmp_path: Path) -> None:
     with writing(tmp_path / "out", keep=("checkpoints",)) as output:
         assert {p.name for p in output.path.iterdir()} == {"checkpoints", ".fingerprint"}
         assert (output.path / "checkpoints" / "1").read_text() == "x"
+
+
+def wall_seconds(target: Path) -> float:
+    manifest = read_manifest(target)
+    assert manifest
+    return manifest.wall_seconds
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_time_of_a_step_is_that_of_all_its_tries(tmp_path: Path, killed: bool) -> None:
+    """Twice, a try writes a checkpoint after an hour, works on for another, and is interrupted or killed."""
+    partial, target = partial_of(tmp_path / "out"), tmp_path / "out"
+    for number in ("1", "2"):
+        marked = b""
+        with pytest.raises(KeyboardInterrupt), writing(target, ("checkpoints",)) as output:
+            marker, folder = output.path / FINGERPRINT, output.path / "checkpoints"
+            folder.mkdir(exist_ok=True)
+            (folder / number).write_text("x")
+            marked, began = marker.read_bytes(), time.time() - 7200
+            os.utime(marker, (began, began))
+            for file in folder.iterdir():
+                at = began + 3600 if file.name == number else began - 3600
+                os.utime(file, (at, at))
+            raise KeyboardInterrupt
+        if killed:  # nobody wrote the marker anew
+            (partial / FINGERPRINT).write_bytes(marked)
+            os.utime(partial / FINGERPRINT, (began, began))
+    with writing(target, ("checkpoints",)):
+        pass
+    assert wall_seconds(target) == pytest.approx(7200, abs=60)
+
+
+def test_the_time_of_other_work_does_not_count(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), writing(tmp_path / "out", ("checkpoints",)) as output:
+        os.utime(output.path / FINGERPRINT, (0, 0))
+        (output.path / "checkpoints").write_text("x")
+        raise KeyboardInterrupt
+    with writing(tmp_path / "out", ("checkpoints",), fingerprint="g"):
+        pass
+    assert wall_seconds(tmp_path / "out") < 60
 
 
 def test_an_interruption_with_nothing_to_keep_leaves_nothing(tmp_path: Path) -> None:

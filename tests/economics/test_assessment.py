@@ -82,20 +82,57 @@ def test_upkeep_and_retraining_count(spec: Path) -> None:
 
 
 def test_engineering_is_paid_back_within_the_horizon_or_it_says_don_t(spec: Path) -> None:
-    result = assessed(spec, "costs.engineering_usd=20000")
-    assert "paid for its engineering after" in result.sentence
+    """At luna's price a model of $341 saves $239 a month."""
+    luna = "api.model=gpt-6-luna"
+    assert "and has paid for its engineering after 10.5 months" in (
+        assessed(spec, luna, "costs.engineering_usd=2500").sentence
+    )
+    dear = assessed(spec, luna, "costs.engineering_usd=3100").sentence
+    assert (
+        "save $239 a month against gpt-6-luna, which does not pay for $3,100 of engineering within 12 months." in dear
+    )
+    assert "ministral-3b-2512 would cost $500: measure that first." in dear
+    assert assessed(spec, luna, "costs.engineering_usd=3100", "costs.horizon_months=24").sentence.startswith(
+        "Worth a try"
+    )
+
+
+def test_an_api_that_ends_is_saved_until_then_and_the_cheapest_that_lasts_after_that(spec: Path) -> None:
+    """A model of $341 against $14,000 for 48 days, then against $500."""
+    counted = (
+        "It saves $21,540 until gpt-4o ends, and saves $1,655 in the rest of the 12 months against API "
+        "ministral-3b-2512 at $500 a month. gpt-4o leaves"
+    )
+    worth = assessed(spec).sentence
+    assert counted in worth
+    assert "requests a month as long as gpt-4o lasts, and leaves $23,195 for engineering" in worth
+    dear = assessed(spec, "costs.engineering_usd=100000").sentence
+    assert dear.startswith("Don't: at 10,000,000 requests the cheapest model of your own would save $13,659 a month")
+    assert counted in dear
+    little = assessed(spec, "traffic.requests_per_month=200000").sentence
+    assert "against gpt-4o, which does not save money within 12 months. It saves $52 until gpt-4o ends" in little
+    assert "and costs $2,470 more in the rest of the 12 months than API ministral-3b-2512 at $10 a month" in little
+
+
+def test_from_which_volume_it_pays_does_not_contradict_the_saving(spec: Path) -> None:
+    """One T4 does ten million requests, and the second one costs more than luna until it is busy."""
+    steps = ("api.model=gpt-6-luna", "traffic.peak_to_average=10", "model=smollm2-135m")
+    result = assessed(spec, *steps)
     assert result.money
-    dear = f"costs.engineering_usd={13 * result.money.saving}"
-    assert "does not pay for" in assessed(spec, dear).sentence
-    assert "within 12 months" in assessed(spec, dear).sentence
-    assert assessed(spec, dear, "costs.horizon_months=24").sentence.startswith("Worth a try")
+    assert result.money.saving > 0
+    assert result.money.break_even_requests
+    assert result.money.break_even_requests > 10_000_000
+    assert (
+        "it pays at today's volume and at any above about 13,468,662 requests a month, but not at every one between"
+    ) in result.sentence
+    above = assessed(spec, *steps, "traffic.requests_per_month=14000000")
+    assert "; it pays from about " in above.sentence
 
 
 def test_unpriced_work_is_not_counted_and_the_sentence_says_what_is_left_for_it(spec: Path) -> None:
     plain = assessed(spec)
     assert plain.money
-    left = 12 * plain.money.saving
-    assert f"leaves ${left:,.0f} for engineering, reviews (61 hours), retraining within 12 months" in plain.sentence
+    assert "leaves $23,195 for engineering, reviews (61 hours), retraining within 12 months" in plain.sentence
     items = {item.name: item for item in plain.money.items}
     assert (items["reviews"].usd_per_month, items["retraining"].usd_per_month) == (None, None)
     costs = ("costs.hourly_usd=60", "costs.retraining_usd=5", "costs.engineering_usd=20000")

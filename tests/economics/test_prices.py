@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 
@@ -51,6 +52,36 @@ def test_a_book_of_the_old_keys_still_lies_over(tmp_path: Path) -> None:
 def test_a_book_of_machines_leaves_the_date_of_the_apis(tmp_path: Path) -> None:
     book = laid_over(tmp_path, 'as_of: "2026-11"\nmachines: {mine: {usd_per_hour: 1, cores: 2}}')
     assert (book.as_of, book.apis_as_of) == ("2026-11", "2026-11-27")
+
+
+@pytest.mark.parametrize(
+    ("text", "machines", "apis"),
+    [
+        ("apis: {ours: {usd_in: 1, usd_out: 2}}", "2026-11", "2026-11-27"),
+        ("apis: {gpt-4o: {usd_in: 1, usd_out: 2}}", "2026-11", "2026-11-27"),
+        ("machines: {mine: {usd_per_hour: 1, cores: 2}}", "2026-11", "2026-11-27"),
+        ("{machines}", "2027-03-01", "2026-11-27"),
+        ("{apis}", "2026-11", "2027-03-01"),
+        ("{machines}\n{apis}", "2027-03-01", "2027-03-01"),
+        ("{machines}\nunread: {names}", "2027-03-01", "2027-03-01"),
+    ],
+)
+def test_prices_that_a_book_leaves_as_they_are_stay_as_old_as_they_are(
+    tmp_path: Path, text: str, machines: str, apis: str
+) -> None:
+    built_in, file = price_book(), tmp_path / "own.yaml"
+    entries = {
+        "{machines}": f"machines: {json.dumps({name: {'usd_per_hour': 1} for name in built_in.machines})}",
+        "{apis}": f"apis: {json.dumps({name: {'usd_in': 1, 'usd_out': 2} for name in built_in.apis})}",
+        "{names}": json.dumps(list(built_in.apis)),
+    }
+    for key, entry in entries.items():
+        text = text.replace(key, entry)
+    file.write_text(f"as_of: 2027-03-01\napis_as_of: 2027-03-01\n{text}", "utf-8")
+    with time_machine.travel("2027-03-02T12:00Z"):
+        book = price_book(file)
+    assert (book.as_of, book.apis_as_of) == (machines, apis)
+    assert bool(stale(book, date(2027, 3, 2))) == ((machines, apis) != ("2027-03-01", "2027-03-01"))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ USUAL = Scenario(
     peak_to_average=4,
     redundancy=1,
     upkeep_usd=0,
-    engineering_usd=0,
 )
 
 
@@ -29,11 +28,6 @@ def test_a_month_of_each_and_what_is_saved() -> None:
     assert USUAL.api_month.usd_per_month == pytest.approx(1400)
     assert USUAL.own_month.usd_per_month == pytest.approx(73)
     assert USUAL.saving == pytest.approx(1327)
-
-
-def test_engineering_is_paid_back_by_what_is_saved() -> None:
-    assert replace(USUAL, engineering_usd=13_270).payback_months == pytest.approx(10)
-    assert replace(USUAL, engineering_usd=13_270, upkeep_usd=2000).payback_months is None
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from tests.economics.local_server import running, url
 from tunewright.core.errors import UserError
 from tunewright.economics import price_book
+from tunewright.economics.lifetimes import today
 from tunewright.economics.prices import PriceBook
 from tunewright.economics.snapshot import api_prices, published, refreshed_book
 
@@ -132,7 +133,12 @@ def test_a_list_that_is_not_there_is_reported() -> None:
 def test_a_refresh_has_both_halves_and_lies_over_the_built_in_book(listed: Server, tmp_path: Path) -> None:
     listed.body = listed.body.replace(b'"input_mtok": 2.5', b'"input_mtok": 2.25')
     made, left = refreshed_book(price_book(), "westeurope", url(listed), url(listed))
-    assert [sentence.partition(",")[0] for sentence in left] == ["Not offered in westeurope", "Not in genai-prices"]
+    assert [sentence.partition(",")[0] for sentence in left] == [
+        "In neither list",
+        "Not offered in westeurope",
+        "Not in genai-prices",
+    ]
+    assert left[0].endswith(": container-apps-2-4, container-apps-4-8, disks")
     file = tmp_path / "prices.yaml"
     with file.open("w", encoding="utf-8") as stream:
         YAML().dump(made, stream)
@@ -140,4 +146,7 @@ def test_a_refresh_has_both_halves_and_lies_over_the_built_in_book(listed: Serve
     assert book.machine("Standard_D2s_v5").usd_per_hour == 0.111
     assert book.api("gpt-4o").usd_in == 2.25
     assert book.api("gpt-4o").ends == price_book().api("gpt-4o").ends
-    assert book.as_of == book.apis_as_of
+    assert book.as_of == book.apis_as_of == today().isoformat()
+    assert "Container Apps and disks: 2026-11, Azure Retail Prices API" in book.source
+    named = {*made["machines"], *made["apis"], *book.unread}
+    assert named == {*price_book().machines, *price_book().apis}

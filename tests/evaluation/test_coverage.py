@@ -25,10 +25,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from tunewright.evaluation.statistics.grouped import Numbers, effective_rows, wilson_limits
+from tunewright.evaluation.statistics.grouped import Numbers, effective_rows
 from tunewright.evaluation.statistics.intervals import Z, ratio
 from tunewright.evaluation.statistics.pairs import paired
-from tunewright.tasks.measures import Ratio
+from tunewright.tasks.measures import Ratio, wilson_limits
 
 GROUPS = (8, 32, 100, 300)
 SHAPES = ("equal", "1 to 19", "lognormal")

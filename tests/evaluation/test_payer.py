@@ -102,13 +102,15 @@ def test_a_switch_without_a_price_of_engineering_says_what_it_may_cost() -> None
     shown = lines(result)
     assert shown["A month now"] == "$14,000 for 10,000,000 requests to gpt-4o."
     assert shown["A month after"] == ("$80 (1 x Standard_D2s_v5 $70, storage $9.82). That is $13,920 less (99.4 %).")
-    budget = f"{12 * (verdict.usd_per_month_now - verdict.usd_per_month):,.0f}"
     assert shown["What it takes"] == (
-        f"Engineering and reviews (61 hours), which the spec does not price; up to ${budget} for that pays back within "
+        "Engineering and reviews (61 hours), which the spec does not price; up to $21,952 for that pays back within "
         "12 months."
     )
-    assert f"${budget}" in verdict.sentence
-    assert shown["When it pays back"] == "Each $10,000 that it takes needs 22 days of saving."
+    assert "$21,952" in verdict.sentence
+    assert shown["When it pays back"] == (
+        "The first $10,000 that it takes are earned back after 22 days. It saves $21,952 until gpt-4o ends, and "
+        "nothing is counted after that, because no other API that comes into question lasts."
+    )
     assert shown["How good it is"] == (
         "The tuned tokenizer is right on 97.0 % of 100 examples (test), 91.5 % at the least; you need 90.0 %."
     )
@@ -132,9 +134,40 @@ def test_a_switch_with_all_prices_says_when_engineering_is_paid_for() -> None:
         "That is $12,790 less (91.4 %)."
     )
     assert shown["What it takes"] == "$20,000 of engineering, once."
-    assert shown["When it pays back"] == "After 1.6 months; you allow 12."
+    assert shown["When it pays back"].startswith("After 1.6 months; you allow 12. It saves $20,170 until gpt-4o ends")
     assert sources(result)["Engineering, once"] == ("$20,000", "yours: costs.engineering_usd")
     assert sources(result)["Reviews a month"][1].startswith("yours; 600 reviews of 2 minutes")
+
+
+def test_when_it_pays_back_goes_by_what_would_be_paid_at_that_time() -> None:
+    """Against gpt-4o $21,952 within 48 days, against ministral $420 a month after that."""
+    costs = {"engineering_usd": 21_952 + 1260}
+    (reason,) = (each for each in written_page(GOOD, POOR, costs=costs, **MARKET)[0].reasons if "By itself" in each)
+    assert "and has paid for its engineering after 4.6 months" in reason
+    small = {"requests_per_month": 1_000_000}
+    assert lines(written_page(GOOD, POOR, traffic=small)[1])["When it pays back"].startswith(
+        "It saves less than $10,000 in all. It saves $2,096 until"
+    )
+    lasting = lines(written_page(GOOD, POOR, apis=[{"model": "gpt-6-luna"}])[1])["When it pays back"]
+    assert lasting == "The first $10,000 that it takes are earned back after 20 months."
+    gone = lines(written_page(GOOD, POOR, day=date(2027, 2, 1), costs={"engineering_usd": 9})[1])["When it pays back"]
+    assert gone == "Not by what is known here: it is recommended because today's API can't be kept."
+
+
+def test_an_api_against_which_the_engineering_does_not_pay_is_a_risk() -> None:
+    """The list names gpt-4o alone, so the verdict does not ask for others."""
+    verdict, result = written_page(GOOD, POOR, costs={"engineering_usd": 10_000})
+    assert verdict.decision == "switch"
+    risks = lines(result)["What could go wrong"]
+    assert "ministral-3b-2512 would cost $500 a month and was not measured, the cheapest of " in risks
+    assert "such: against it, your own model does not pay." in risks
+    assert "was not measured, the" not in lines(written_page(GOOD, POOR)[1])["What could go wrong"]
+
+
+def test_below_the_break_even_the_api_may_cost_less() -> None:
+    """Machines come one by one, so it need not at every such volume."""
+    risks = lines(written_page(GOOD, POOR)[1])["What could go wrong"]
+    assert "Below 50,092 requests a month gpt-4o may cost less." in risks
 
 
 def test_a_cascade_tells_its_two_bills_and_how_good_what_it_answers_is() -> None:

@@ -187,3 +187,8 @@ def test_the_report_of_a_linear_model_has_no_curve(tmp_path: Path) -> None:
     assert "same answers as the fitted model" in shown
     assert "linear: served bundle" in shown
     assert "it has no curve" in (folder / "report.md").read_text("utf-8")
+
+
+def test_the_figure_of_a_cascade_names_the_api_that_answers_the_rest(html: str) -> None:
+    assert "of all answers with those of gpt-4o for the rest (second line)" in html
+    assert "what a month costs with gpt-4o for the rest (dotted, to its own scale)" in html

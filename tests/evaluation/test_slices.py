@@ -53,6 +53,31 @@ def test_times_are_cut_in_thirds() -> None:
     assert slices[0].falls_short
 
 
+@pytest.mark.parametrize(
+    ("times", "name"),
+    [
+        (["2026-11-01T00:00:00Z", "2026-11-02T01:00:00Z", "2026-11-01T23:00:00-05:00"], "2026-11-01T23:00:00-05:00"),
+        (["999999998", "999999999", "1000000000"], "1000000000"),
+    ],
+)
+def test_times_are_cut_by_their_instants(times: list[str], name: str) -> None:
+    slices = sliced(["same text here"] * 120, [n < 80 for n in range(120)], times=[times[n // 40] for n in range(120)])
+    assert (slices[0].by, slices[0].name, slices[0].falls_short) == ("time", f"{name} to {name}", True)
+
+
+def test_times_whose_order_nobody_knows_are_no_slices() -> None:
+    times = [f"{1 + n % 28:02}/11/2026" for n in range(120)]
+    assert not [each for each in sliced(["same text here"] * 120, [True] * 120, times=times) if each.by == "time"]
+
+
+def test_examples_without_a_time_or_a_group_are_in_no_such_slice() -> None:
+    times = ["", *(f"2026-{1 + n // 20:02}-01" for n in range(119))]
+    groups = ["", *(f"g{n // 30}" for n in range(119))]
+    slices = sliced(["same text here"] * 120, [n < 90 for n in range(120)], times=times, groups=groups)
+    assert sum(each.count for each in slices if each.by == "time") == 119
+    assert {each.name for each in slices if each.by == "group"} == {"g0", "g1", "g2", "g3"}
+
+
 def test_groups_are_slices_and_small_ones_are_not_reported() -> None:
     groups = ["big"] * 60 + ["bad"] * 40 + ["tiny"] * (LEAST - 1)
     slices = sliced(["same text here"] * len(groups), [group != "bad" for group in groups], groups=groups)

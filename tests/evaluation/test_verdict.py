@@ -296,15 +296,13 @@ def test_a_saving_that_never_pays_for_the_engineering_is_none() -> None:
 
 
 def test_where_peoples_work_has_no_price_the_sentence_says_what_it_may_cost() -> None:
-    result = verdict(GOOD, POOR)
-    year = 12 * (result.usd_per_month_now - result.usd_per_month)
-    assert f"pays for up to ${year:,.0f} of engineering and reviews (61 hours) within 12 months" in result.sentence
-    reviewed = verdict(GOOD, POOR, costs={"hourly_usd": 60})
-    year = 12 * (reviewed.usd_per_month_now - reviewed.usd_per_month)
-    assert f"which pays for up to ${year:,.0f} of engineering within 12 months" in reviewed.sentence
-    built = verdict(GOOD, POOR, costs={"engineering_usd": 20_000})
-    year = 12 * (built.usd_per_month_now - built.usd_per_month) - 20_000
-    assert f"which beside its engineering pays for up to ${year:,.0f} of reviews (61 hours)" in built.sentence
+    """Luna costs $580 a month, a machine with its storage $79.90, reviews $304.17."""
+    result = verdict(GOOD, POOR, api=LUNA)
+    assert "pays for up to $6,001 of engineering and reviews (61 hours) within 12 months." in result.sentence
+    reviewed = verdict(GOOD, POOR, api=LUNA, costs={"hourly_usd": 60})
+    assert "which pays for up to $2,351 of engineering within 12 months." in reviewed.sentence
+    built = verdict(GOOD, POOR, api=LUNA, costs={"engineering_usd": 5000})
+    assert "which beside its engineering pays for up to $1,001 of reviews (61 hours)" in built.sentence
     assert "pays for" not in verdict(GOOD, POOR, costs={"engineering_usd": 9, "reviews_per_month": 0}).sentence
 
 
@@ -326,6 +324,63 @@ def test_the_verdict_names_what_its_months_leave_out() -> None:
     assert reason.endswith("and has paid for its engineering after 0.0 months.")
 
 
+def test_a_saving_counts_an_api_that_ends_until_then_and_the_cheapest_that_lasts_after_that() -> None:
+    """48 days of $13,920 a month are $21,952. The rest of the year at ministral's $500 is 10.4 months of $420."""
+    listed = verdict(GOOD, POOR).sentence
+    assert "which pays for up to $21,952 of engineering and reviews (61 hours) within 12 months." in listed
+    assert "It saves $21,952 until gpt-4o ends, and nothing is counted after that" in listed
+    known = verdict(GOOD, POOR, market=True).sentence
+    assert "which pays for up to $26,331 of engineering and reviews (61 hours) within 12 months." in known
+    assert (
+        "It saves $21,952 until gpt-4o ends, and saves $4,379 in the rest of the 12 months against ministral-3b-2512 "
+        "at $500 a month, which nobody has measured. gpt-4o leaves"
+    ) in known
+    short = verdict(GOOD, POOR, costs={"horizon_months": 1}).sentence
+    assert "pays for up to $13,920 of" in short, "it ends after that"
+    assert "until gpt-4o ends" not in short
+
+
+def test_an_api_that_ends_in_weeks_does_not_pay_for_a_year_of_engineering() -> None:
+    result = verdict(GOOD, POOR, costs={"engineering_usd": 100_000})
+    assert (result.decision, result.saving) == ("keep-api", None)
+    assert "a model of your own $80, which would not pay for $100,000 of engineering within 12 months. " in (
+        result.sentence
+    )
+    assert "A model of your own saves $21,952 until gpt-4o ends" in result.sentence
+    cascade = verdict(SURE_IN_PART, POOR, costs={"engineering_usd": 50_000})
+    assert cascade.decision == "keep-api"
+    assert "sure of would not pay for $50,000 of engineering within 12 months. That saves $13,121 until" in (
+        cascade.sentence
+    )
+
+
+def test_a_cheaper_api_after_the_end_takes_from_the_saving() -> None:
+    """A machine for $70 saves $69.90 a month against gpt-4o's $140, for 48 days. Luna costs $5.80."""
+    result = verdict(GOOD, POOR, traffic={"requests_per_month": 100_000}, apis=[{}, LUNA])
+    assert (result.decision, result.shown) == ("cheaper-api", "keep-api")
+    assert "a model of your own $70, which would not save money within 12 months." in result.sentence
+    assert "saves $110 until gpt-4o ends, and costs $671 more in the rest of the 12 months than gpt-6-luna" in (
+        result.sentence
+    )
+
+
+def test_a_measured_api_that_failed_is_not_what_comes_after_the_end() -> None:
+    luna = {"gpt-6-luna": candidate(0.80, splits=("test",))}
+    result = verdict(GOOD, POOR, apis=[{}, LUNA], others=luna)
+    assert "nothing is counted after that, because no other API that comes into question lasts" in result.sentence
+
+
+def test_an_api_that_has_ended_is_no_longer_saved() -> None:
+    day = date(2027, 2, 1)
+    known = verdict(GOOD, POOR, market=True, day=day)
+    assert known.decision == "switch"
+    assert "and costs $80 a month, which pays for up to $5,041 of engineering" in known.sentence
+    assert "It saves $5,041 in 12 months against ministral-3b-2512 at $500 a month, which nobody" in known.sentence
+    assert "pays for" not in verdict(GOOD, POOR, day=day).sentence
+    dear = verdict(GOOD, POOR, market=True, day=day, costs={"engineering_usd": 10_000})
+    assert (dear.decision, dear.shown) == ("cheaper-api", "switch")
+
+
 LUNA = {"model": "gpt-6-luna"}
 """At this traffic for $580 a month, where gpt-4o costs $14,000 and machines of one's own $70."""
 
@@ -336,6 +391,37 @@ def test_a_tier_that_costs_less_than_what_is_recommended_is_to_be_measured_first
     assert (result.decision, result.shown) == ("cheaper-api", "switch")
     assert "Until then: Switch: the tuned tokenizer" in result.sentence
     assert verdict(GOOD, POOR, market=True).decision == "switch"
+
+
+def test_a_tier_against_which_the_engineering_does_not_pay_is_to_be_measured_first() -> None:
+    """It costs more than the machine, but if it passes, $420 a month are left for $10,000."""
+    result = verdict(GOOD, POOR, market=True, costs={"engineering_usd": 10_000})
+    assert (result.decision, result.shown) == ("cheaper-api", "switch")
+    assert result.measure == "apis+={model: ministral-3b-2512, url: mistral}"
+    assert result.sentence.startswith(
+        "Measure ministral-3b-2512 first: it would cost $500 a month, and nobody has tried it on your examples. If it "
+        "does the job, a model of your own would not pay for $10,000 of engineering within 12 months. If it does not: "
+        "Switch: the tuned tokenizer"
+    )
+    assert verdict(GOOD, POOR, market=True, costs={"engineering_usd": 5000}).decision == "switch"
+    measured = {"gpt-6-luna": candidate(0.97, splits=("test",))}
+    passed = verdict(GOOD, POOR, apis=[{}, LUNA], others=measured, costs={"engineering_usd": 10_000})
+    assert passed.decision == "cheaper-api", "what the measurement would have led to"
+
+
+def test_the_curve_of_a_cascade_leaves_the_rest_to_the_api_of_the_sentence() -> None:
+    result = verdict(
+        SURE_IN_PART,
+        POOR,
+        apis=[{}, LUNA],
+        goal={"accept_worse": True},
+        api_answers=candidate(0.99, splits=("test",)),
+        others={"gpt-6-luna": candidate(0.97, splits=("test",))},
+    )
+    assert (result.decision, result.reference) == ("cascade", "gpt-6-luna")
+    (point,) = (each for each in result.curve["test"] if each.coverage == pytest.approx(0.6))
+    assert point.usd_per_month == pytest.approx(result.usd_per_month)
+    assert point.whole == pytest.approx(0.97), "luna is right on 37 of the other 40, gpt-4o on 39"
 
 
 def test_a_list_of_apis_says_which_come_into_question() -> None:

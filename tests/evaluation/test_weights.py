@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
 
 from tests.conftest import make_spec
 from tests.evaluation.scenario import candidate, compared, evidence_of, verdict
-from tunewright.evaluation.candidates.cascade import Threshold, apply_threshold, cascade_curve
+from tunewright.evaluation.candidates.cascade import Threshold, apply_threshold, cascade_curve, choose_threshold
 from tunewright.evaluation.evidence import Record, score
 from tunewright.evaluation.verdict.details import label_scores, reliability_of
 from tunewright.parity.step import link
@@ -47,6 +48,25 @@ def test_a_threshold_covers_the_requests_that_its_rows_stand_for() -> None:
     assert found != pytest.approx(sum(map(threshold.accepts, weighted())) / 120)
 
 
+def test_rows_of_different_weight_guarantee_nothing() -> None:
+    """190 right rows that each stand for a tenth of a request, and ten less sure wrong ones that stand for one."""
+    wrong = range(130, 200, 7)
+    rows = [
+        Record(
+            str(n), "v", "a", "b" if n in wrong else "a", 1 - n / 1000, 1.0, 10, 2, weight=1.0 if n in wrong else 0.1
+        )
+        for n in range(200)
+    ]
+    alike = choose_threshold([replace(each, weight=3.0) for each in rows], 0.9)
+    assert alike == choose_threshold([replace(each, weight=1.0) for each in rows], 0.9)
+    assert alike
+    assert alike.guaranteed
+    found = choose_threshold(rows, 0.9)
+    assert found
+    assert found.value > alike.value
+    assert (found.guaranteed, "different weights" in found.doubt) == (False, True)
+
+
 def test_the_curve_of_a_cascade_is_that_of_the_copies() -> None:
     api = [replace(each, answer="a") for each in weighted()]
     assert cascade_curve(weighted(), api, 70, 1000) == cascade_curve(copies(weighted()), copies(api), 70, 1000)
@@ -68,7 +88,9 @@ def test_recall_and_precision_of_labels_are_those_of_the_copies() -> None:
 def test_the_calibration_error_is_that_of_the_copies() -> None:
     raw = [[replace(each, uncalibrated=each.confidence) for each in some] for some in (weighted(), copies(weighted()))]
     found, expected = (reliability_of(each, each) for each in raw)
-    assert (found.before, found.after) == pytest.approx((expected.before, expected.after))
+    assert found.after == pytest.approx(expected.after)
+    assert found.change and expected.change
+    assert found.change.before == pytest.approx(expected.change.before)
     assert found.after != pytest.approx(reliability_of([replace(each, weight=1.0) for each in weighted()], []).after)
 
 
@@ -94,3 +116,19 @@ def test_a_cascade_is_priced_by_the_requests_that_its_rows_stand_for() -> None:
     assert result.decision == "cascade", result.sentence
     assert result.cascade["test"].coverage == pytest.approx(0.88)
     assert result.usd_per_month == pytest.approx(0.12 * 14_000 + 80, abs=1)
+
+
+def test_the_error_before_calibration_and_the_one_after_are_those_of_the_same_answers() -> None:
+    """Of 4,500 answers of exact confidence, 100 are also known before calibration, which changed nothing."""
+    draw = random.Random(0)
+    confidences = [draw.uniform(0.3, 1) for _ in range(4500)]
+    served = [
+        Record(str(n), "test", "a", "a" if draw.random() < confidence else "b", confidence, 1.0, 10, 2)
+        for n, confidence in enumerate(confidences)
+    ]
+    known = [replace(each, uncalibrated=each.confidence) for each in served[::45]]
+    found = reliability_of(served, known)
+    assert found.change
+    assert (found.change.count, found.change.before) == (100, found.change.after)
+    assert found.change.noise > 3 * found.noise
+    assert found.after < 2 * found.noise

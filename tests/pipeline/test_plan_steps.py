@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import make_spec
+from tests.conftest import example, make_spec
 from tests.pipeline.made import sizes
+from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.economics import price_book
 from tunewright.economics.memory import GIB
 from tunewright.economics.speed import Range
 from tunewright.pipeline.planning.machines import HERE, Machine, Speed, priced_machine
+from tunewright.pipeline.planning.project import ApiForecast, _api_forecasts
 from tunewright.pipeline.planning.steps import START, Memory, StepPlan, StepsPlan, plan_step
 from tunewright.pipeline.planning.times import AT_ONCE, ROOM, PlannedJob, candidate_seconds, seconds_of, served_seconds
 from tunewright.pipeline.steps import STEPS, steps_to
@@ -130,3 +133,34 @@ def test_a_gpu_that_nobody_has_timed_gives_no_hours() -> None:
     assert [step for step, each in found.items() if each.hours is None] == ["train", "evaluate"]
     assert all(each.fits for each in found.values())
     assert planned("parity", job(export={"runtime": "vllm"}), here).hours is None
+
+
+def forecasts_of(folder: Path, **budgets: float) -> dict[str, ApiForecast]:
+    """Of 5,000 questions to gpt-4o, and of a judge that sees 100 of each test."""
+    rows = [example(f"{'word ' * 400}{n}") for n in range(2500)]
+    dataset = Dataset(rows[:10], rows[:10], {"one": rows, "two": rows})
+    save_dataset(folder / "split", dataset)
+    judge = {"model": "house", "url": "http://127.0.0.1:1/v1", "priced_as": "gpt-4o", "rubric": "Which is better?"}
+    spec = make_spec(
+        api={"model": "gpt-4o", "url": "http://127.0.0.1:1/v1"},
+        baseline={"budget_usd": budgets["baseline"]},
+        judge={**judge, "budget_usd": budgets["judge"]},
+    )
+    return _api_forecasts(spec, dataset, job(tests=5000), folder / "split", folder, price_book())
+
+
+def test_no_step_pays_an_api_more_than_its_budget(tmp_path: Path) -> None:
+    found = forecasts_of(tmp_path, baseline=0.5, judge=0.01)
+    assert (found["baseline"].paid, found["judge"].paid) == (Range(0.5, 0.5), Range(0.0, 0.01))
+    stops = [each.stop(name) for name, each in found.items()]
+    assert stops[0].startswith("baseline would stop at its budget, baseline.budget_usd=0.5: its forecast is $3.")
+    assert stops[1].startswith("judge may stop at its budget, judge.budget_usd=0.01")
+
+
+def test_what_a_budget_allows_is_a_range_around_the_forecast(tmp_path: Path) -> None:
+    found = forecasts_of(tmp_path, baseline=100, judge=100)
+    assert found["baseline"].paid.high == pytest.approx(4 * found["baseline"].paid.low)
+    assert not any(each.stop(name) for name, each in found.items())
+    asked = 400 * price_book().api("gpt-4o").usd(216, 1)
+    assert found["judge"].usd == pytest.approx(asked, rel=0.02), "100 pairs of each of two tests, both ways"
+    assert found["judge"].paid.low == 0

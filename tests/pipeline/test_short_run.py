@@ -182,7 +182,7 @@ def test_how_far_confidence_can_be_believed_is_in_the_report(short_run: ShortRun
     answered = read_jsonl(short_run.latest("evaluate") / "answers" / "exported.jsonl")
     assert any(abs(record["uncalibrated"] - record["confidence"]) > 1e-3 for record in answered)
     for found in short_run.report["details"]["reliability"].values():
-        assert 0 <= found["before"] <= 1
+        assert 0 <= found["change"]["before"] <= 1
         assert 0 <= found["after"] <= 1
         assert sum(each["count"] for each in found["bins"]) == 8
     assert "before calibration" in Path(short_run.report["report"]).read_text("utf-8")

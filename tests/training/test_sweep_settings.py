@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pytest
 from optuna.trial import FixedTrial
 
 from tests.conftest import make_spec, spec_data
 from tunewright.config import parse_spec
+from tunewright.core.artifacts import write_jsonl
 from tunewright.training.encoders.settings import for_encoder
 from tunewright.training.loop import sweep
+from tunewright.training.loop.validation import SCORES
 
 
 def test_an_encoders_trial_has_its_own_settings_and_can_be_typed() -> None:
@@ -32,3 +36,24 @@ def test_an_adapters_trial_sets_its_keys() -> None:
     proposed = sweep._with_settings(spec, sweep._adapter_settings(FixedTrial(drawn), spec)).train
     assert (proposed.lora.r, proposed.lora.alpha, proposed.lr, proposed.epochs) == (32, 64, 1e-3, 4)
     assert proposed.encoder == spec.train.encoder
+
+
+@pytest.mark.parametrize(("best", "groups"), [(1.0, 40), (0.9, 40), (0.9, 400), (0.9, 20)])
+def test_trials_that_are_as_good_seldom_differ_by_more_than_the_noise(best: float, groups: int) -> None:
+    """The examples of a group are right or wrong together, and the trials err independently of each other."""
+    noise = sweep.Sweep([sweep.SweepTrial({}, "complete", best, 0.1)], "accuracy", 400, groups).noise
+    of_each = np.random.default_rng(0).binomial(groups, best - noise / 2, (20_000, 2)) / groups
+    assert np.mean(of_each[:, 0] - of_each[:, 1] > noise) < 0.05
+    assert noise > 1 / groups
+
+
+def test_a_trial_is_the_measurement_that_a_training_keeps(tmp_path: Path) -> None:
+    """The last one lost a group of 25, which is chance."""
+    scores = [[1.0] * 500, [0.0] * 25 + [1.0] * 475]
+    rows = [
+        {"step": step, "scores": of, "losses": [0.1] * 500, "tokens": 500} for step, of in enumerate(scores, start=1)
+    ]
+    (tmp_path / "member-0").mkdir()
+    write_jsonl(tmp_path / "member-0" / SCORES, rows)
+    assert sweep._score(tmp_path, [f"g{n // 25}" for n in range(500)]).primary_metric == 0.95
+    assert sweep._score(tmp_path, [str(n) for n in range(500)]).primary_metric == 1.0

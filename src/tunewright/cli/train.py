@@ -88,6 +88,6 @@ def _print(sweep: Sweep) -> None:
         table.add_row(*settings, primary_metric, loss, "" if trial.state == "complete" else trial.state)
     Console(markup=False).print(table)
     typer.echo(
-        f"Measured on {sweep.examples} validation examples: differences below {200 * sweep.noise:.1f} points may be "
+        f"Measured on {sweep.examples} validation examples: differences below {100 * sweep.noise:.1f} points may be "
         f"chance.\nThe best: tunewright train … {written(sweep.trials[0].overrides)}"
     )

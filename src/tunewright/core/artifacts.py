@@ -14,6 +14,7 @@ import os
 import re
 import resource
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,11 +28,14 @@ from tunewright.core.processes import sole_writer
 
 MANIFEST = "manifest.json"
 FINGERPRINT = ".fingerprint"
-"""The file in an unfinished output that holds the step's fingerprint."""
+"""The file in an unfinished output that holds the step's fingerprint and the seconds of its earlier tries. It is
+written at the start of each try."""
 LATEST = "latest"
 """The folder of links to the outputs that the last run wrote or reused. People and servers read it, the pipeline does
 not."""
 SCHEMA_VERSION = 2
+_OWNERS_ALONE = 0o600
+"""The mode of the files that safetensors makes."""
 _LIBRARIES = (
     "numpy",
     "scikit-learn",
@@ -64,6 +68,7 @@ class Manifest:
     code_version: str
     libraries: dict[str, str]
     wall_seconds: float
+    """The time of the step, with that of interrupted tries as far as their files were kept."""
     peak_memory_mb: float
     created: str
     schema_version: int = SCHEMA_VERSION
@@ -80,11 +85,12 @@ def sha256_json(value: Any) -> str:
 
 
 def sha256_tree(folder: Path) -> tuple[str, dict[str, int]]:
-    """SHA-256 over the names and bytes of all files below `folder` except its manifest, and the size of each file."""
+    """SHA-256 over the names and bytes of all files below `folder` except its manifest and the mark of an unfinished
+    output, and the size of each file."""
     sizes, digests = {}, []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name != MANIFEST:
+        if name not in (MANIFEST, FINGERPRINT):
             sizes[name] = path.stat().st_size
             digests.append((name, sha256_file(path)))
     return sha256_json(digests), sizes
@@ -156,17 +162,20 @@ def atomic_folder(
     partial = partial_of(target)
     partial.mkdir(parents=True, exist_ok=True)
     with sole_writer(partial):
-        _clear(partial, fingerprint, keep)
+        earlier = _begin(partial, fingerprint, keep)
         started = time.monotonic()
         output = Output(partial)
         try:
             yield output
         except BaseException:
             # Keep the folder only if the next try can resume from it.
-            if not any((partial / name).exists() for name in keep):
+            if any((partial / name).exists() for name in keep):
+                # The files may be carried to another machine, which changes their times. Without it their times do.
+                with suppress(OSError):
+                    _mark(partial, fingerprint, _seconds_kept(partial, fingerprint, keep) or 0.0)
+            else:
                 shutil.rmtree(partial)
             raise
-        (partial / FINGERPRINT).unlink()
         content, files = sha256_tree(partial)
         manifest = Manifest(
             kind=kind,
@@ -178,27 +187,62 @@ def atomic_folder(
             seed=seed,
             code_version=code_version,
             libraries=library_versions(),
-            wall_seconds=round(time.monotonic() - started, 2),
+            wall_seconds=round(earlier + time.monotonic() - started, 2),
             peak_memory_mb=round(peak_memory_mb() + output.others_mb, 1),
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             result=output.result,
         )
         write_json(partial / MANIFEST, vars(manifest))
+        _open_weights(partial)
         _sync(partial)
         if target.exists():
             shutil.rmtree(target)
+        # Last, because without it the next try would begin anew, and until here the disk may still be full.
+        (partial / FINGERPRINT).unlink()
         partial.rename(target)
         _sync(target.parent)
 
 
-def _clear(partial: Path, fingerprint: str, keep: Sequence[str]) -> None:
-    """Empty a partial folder, except for the names to keep if they belong to the same fingerprint."""
-    marker = partial / FINGERPRINT
-    same_work = marker.is_file() and marker.read_text("utf-8") == fingerprint
+def _begin(partial: Path, fingerprint: str, keep: Sequence[str]) -> float:
+    """Empty a partial folder, except for the names to keep if they belong to the same fingerprint; the seconds that
+    went into these."""
+    earlier = _seconds_kept(partial, fingerprint, keep)
+    if earlier is None:
+        # First, so that files of which a kill leaves only some are nobody's.
+        (partial / FINGERPRINT).unlink(missing_ok=True)
+    kept = () if earlier is None else (FINGERPRINT, *keep)
     for entry in partial.iterdir():
-        if not (same_work and entry.name in keep):
+        if entry.name not in kept:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    marker.write_text(fingerprint, "utf-8")
+    _mark(partial, fingerprint, earlier or 0.0)
+    return earlier or 0.0
+
+
+def _mark(partial: Path, fingerprint: str, seconds: float) -> None:
+    write_json(partial / FINGERPRINT, {"fingerprint": fingerprint, "seconds": round(seconds, 2)})
+
+
+def _seconds_kept(partial: Path, fingerprint: str, keep: Sequence[str]) -> float | None:
+    """The seconds of earlier tries that led to the kept files; None where the folder holds no work or other work.
+
+    The last try may have been killed, so its time is read off the files: from its start, when the marker was written,
+    to the last change of a kept file. Later work is done again, so it does not count.
+    """
+    marker = partial / FINGERPRINT
+    try:
+        marked = json.loads(marker.read_text("utf-8"))
+        same_work, earlier, began = (
+            marked["fingerprint"] == fingerprint,
+            float(marked["seconds"]),
+            marker.stat().st_mtime,
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    if not same_work:
+        return None
+    roots = [partial / name for name in keep]
+    files = [path for root in roots for path in (root, *root.rglob("*")) if path.is_file()]
+    return earlier + max([0.0, *(path.stat().st_mtime - began for path in files)]) if files else 0.0
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -250,6 +294,15 @@ def library_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _open_weights(folder: Path) -> None:
+    """Let everybody read the weights who can read the manifest. safetensors makes files for their owner alone, whatever
+    the umask is, and images run as a user of their own."""
+    mode = stat.S_IMODE((folder / MANIFEST).stat().st_mode)
+    for file in folder.rglob("*.safetensors"):
+        if stat.S_IMODE(file.stat().st_mode) == _OWNERS_ALONE:
+            file.chmod(mode)
 
 
 def _sync(folder: Path) -> None:

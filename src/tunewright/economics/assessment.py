@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
@@ -13,10 +12,11 @@ from tunewright.config import ApiSpec, MoneySpec
 from tunewright.core.errors import UserError, did_you_mean
 from tunewright.data.readers import Columns, read
 from tunewright.economics.candidates import check_apis
-from tunewright.economics.cost import LETTERS_A_TOKEN, Cost, Service, api_cost, host_cost
+from tunewright.economics.cost import LETTERS_A_TOKEN, Cost, Service, api_cost, host_cost, usd
 from tunewright.economics.hosting import Hosting, hosting_of
 from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
 from tunewright.economics.prices import ApiPrice, PriceBook
+from tunewright.economics.saving import ApiBill, Saving, bills_of
 from tunewright.economics.scenario import Money, Scenario, money_of
 from tunewright.economics.upkeep import items_of, letters_of, unpriced, upkeep_of
 from tunewright.models.catalogue import catalogue
@@ -58,6 +58,8 @@ class Assessment:
     """The cheapest of your own models that answers in time."""
     money: Money | None
     """That model against the API."""
+    saving: Saving | None
+    """What that model saves within the horizon."""
     sentence: str
     as_of: str
     """Date of the prices."""
@@ -79,7 +81,9 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
     own = _own(spec, book, prompt, answer)
     best = min((each for each in own if each.in_time), key=lambda each: each.cost.usd_per_month, default=None)
     rest = upkeep_of(spec, book, letters=letters_of(prompt, answer))
-    money = scenario = None
+    now, *others = _apis(spec, book, prompt, answer)
+    cheap = min((way for way in others if not way.lifetime.near), key=lambda way: way.cost.usd_per_month, default=None)
+    money = scenario = saving = None
     if best:
         scenario = Scenario(
             spec.traffic.requests_per_month,
@@ -92,17 +96,17 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
             spec.traffic.peak_to_average,
             spec.traffic.redundancy,
             rest.usd,
-            spec.costs.engineering_usd,
             request_usd=rest.request_usd,
         )
         money = money_of(scenario, items_of(scenario, best.machine, rest, book))
-    now, *others = _apis(spec, book, prompt, answer)
+        bills = bills_of(_bill(spec.api.model, now), _bill(cheap.label, cheap) if cheap else None)
+        saving = Saving(scenario.own_month.usd_per_month, bills, spec.costs.horizon_months)
     batch = Way(f"{now.label}, batch", now.cost.times(book.batch_of(price)), note="answers within a day")
     requests = spec.traffic.requests_per_month
     month = rest.at(requests)
     ways = [now, batch, *others, _classical(spec, book, month), *(_way(each, month, requests) for each in own)]
-    sentence = _sentence(spec, now, others, best, scenario, month)
-    return Assessment(ways, best, money, sentence, book.as_of, prompt, answer, stale(book, today()))
+    sentence = _sentence(spec, now, cheap, best, scenario, saving, month)
+    return Assessment(ways, best, money, saving, sentence, book.as_of, prompt, answer, stale(book, today()))
 
 
 def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Way]:
@@ -209,54 +213,83 @@ def _unable(kind: str | None, model: str) -> UserError | None:
 
 def _way(hosting: Hosting, upkeep_usd: float, requests: float) -> Way:
     late = "" if hosting.in_time else "; too slow"
-    usd = hosting.cost.usd_per_month + upkeep_usd
-    cost = Cost(usd, usd / requests * 1000, hosting.cost.replicas)
+    month = hosting.cost.usd_per_month + upkeep_usd
+    cost = Cost(month, month / requests * 1000, hosting.cost.replicas)
     return Way(f"{hosting.model}, tuned", cost, hosting.service.slowest, f"{hosting.machine}, estimated{late}")
 
 
+def _bill(name: str, way: Way) -> ApiBill:
+    return ApiBill(name, way.cost.usd_per_month, way.lifetime.months_left)
+
+
 def _sentence(
-    spec: MoneySpec, paid: Way, others: Sequence[Way], own: Hosting | None, scenario: Scenario | None, upkeep_usd: float
+    spec: MoneySpec,
+    paid: Way,
+    cheap: Way | None,
+    own: Hosting | None,
+    scenario: Scenario | None,
+    saving: Saving | None,
+    upkeep_usd: float,
 ) -> str:
+    """The advice.
+
+    Args:
+        paid: the API paid for today.
+        cheap: the cheapest other API that lasts.
+        saving: of the own model, within the horizon.
+    """
     now, requests = paid.cost.usd_per_month, spec.traffic.requests_per_month
-    lasting = [way for way in others if not way.lifetime.near]
-    cheap = min(lasting, key=lambda way: way.cost.usd_per_month, default=None)
     cheaper = ""
     if cheap and cheap.cost.usd_per_month < now:
-        cheaper = f" {cheap.label} would cost ${cheap.cost.usd_per_month:,.0f}: measure that first."
+        cheaper = f" {cheap.label} would cost {usd(cheap.cost.usd_per_month)}: measure that first."
         cheaper += f" {cheap.thinking}" if cheap.thinking else ""
-    end = f" {paid.lifetime.summary}{cheaper}" if paid.lifetime.near else ""
+    near = paid.lifetime.near
+    end = f"{f' {paid.lifetime.summary}' if near else ''}{cheaper}"
     if paid.lifetime.ended:
         return f"{paid.lifetime.summary} {_in_its_place(spec, cheap, own, upkeep_usd)}"
-    if not own or not scenario:
+    if not own or not scenario or not saving:
         return (
             f"Keep {spec.api.model}: none of these models answers within {spec.goal.p95_ms:,.0f} ms on a machine of "
             f"the price book.{end}"
         )
-    even = scenario.break_even_requests
-    volume = "at no volume" if even is None else f"from about {even:,.0f} requests a month"
-    if scenario.saving <= 0:
+    volume = f"{_volume(scenario)}{f' as long as {spec.api.model} lasts' if near else ''}"
+    costs, payback = spec.costs, ""
+    left = saving.usd - costs.engineering_usd
+    pays = saving.usd > 0 and left >= 0
+    if not pays and scenario.saving <= 0:
         return (
             f"Don't: at {requests:,} requests {spec.api.model} costs ${now:,.0f} a month, the cheapest model of your "
             f"own about ${scenario.own_month.usd_per_month:,.0f}; it pays {volume}.{end}"
         )
-    costs, payback = spec.costs, ""
-    left = scenario.saving * costs.horizon_months - costs.engineering_usd
-    if left < 0:
+    counted = f" {saving.counted()}".rstrip()
+    if not pays:
+        work = f"pay for ${costs.engineering_usd:,.0f} of engineering" if costs.engineering_usd else "save money"
         return (
             f"Don't: at {requests:,} requests the cheapest model of your own would save "
-            f"${scenario.saving:,.0f} a month against {spec.api.model}, which does not pay for "
-            f"${costs.engineering_usd:,.0f} of engineering within {costs.horizon_months} months.{end}"
+            f"${scenario.saving:,.0f} a month against {spec.api.model}, which does not {work} "
+            f"within {costs.horizon_months} months.{counted}{end}"
         )
-    if costs.engineering_usd:
-        payback = f", and has paid for its engineering after {scenario.payback_months:,.1f} months"
+    if months := saving.payback_months(costs.engineering_usd):
+        payback = f", and has paid for its engineering after {months:,.1f} months"
     work = [*unpriced(spec), *(["retraining"] if costs.retraining_usd is None else [])]
     if work:
         payback += f", and leaves ${left:,.0f} for {', '.join(work)} within {costs.horizon_months} months"
     return (
         f"Worth a try: a tuned {own.model} on {own.cost.replicas} x {own.machine} would cost about "
         f"${scenario.own_month.usd_per_month:,.0f} a month against ${now:,.0f} for {spec.api.model}, if it is as good, "
-        f"which only a training shows; it pays {volume}{payback}.{end or cheaper}"
+        f"which only a training shows; it pays {volume}{payback}.{counted}{end}"
     )
+
+
+def _volume(scenario: Scenario) -> str:
+    """From which volume an own model pays. Machines come one by one, so it may pay at today's volume and not at some
+    larger ones."""
+    even = scenario.break_even_requests
+    if even is None:
+        return "at no volume"
+    if scenario.saving > 0 and scenario.requests < even:
+        return f"at today's volume and at any above about {even:,.0f} requests a month, but not at every one between"
+    return f"from about {even:,.0f} requests a month"
 
 
 def _in_its_place(spec: MoneySpec, cheap: Way | None, own: Hosting | None, upkeep_usd: float) -> str:

@@ -20,6 +20,11 @@ LATE = 0.05
 """The share of requests that may find a machine asleep before its start counts in the 95th percentile."""
 
 
+def usd(amount: float) -> str:
+    """An amount of dollars for a sentence."""
+    return f"${amount:,.0f}" if amount >= 10 else f"${amount:,.2f}"
+
+
 @dataclass(frozen=True)
 class Cost:
     usd_per_month: float

@@ -14,6 +14,7 @@ STALE_DAYS = 45
 SHOWN = 8
 """APIs of the built-in book to show beside the one paid for today; a table holds no more."""
 
+_DAYS_A_MONTH = 365.25 / 12
 _PLACES = {
     "openai": "OpenAI's API",
     "azure": "Azure",
@@ -34,6 +35,8 @@ class Lifetime:
     """Whether it ends within the horizon, or has ended."""
     summary: str = ""
     """A sentence about the end where it is near; else empty."""
+    months_left: float | None = None
+    """Months until the end where it is near, 0 where it has ended; else None."""
 
 
 UNANNOUNCED = Lifetime()
@@ -57,10 +60,11 @@ def lifetime(name: str, price: ApiPrice, url: str | None, day: date, months: int
     end = price.ends.get(place)
     if end is None:
         return Lifetime()
-    ended, near = end <= day, end <= day + timedelta(days=round(365.25 / 12 * months))
+    ended, near = end <= day, end <= day + timedelta(days=round(_DAYS_A_MONTH * months))
     where = _PLACES.get(place, place)
     summary = f"{name} {'left' if ended else 'leaves'} {where} on {end}." if near else ""
-    return Lifetime(end.isoformat(), ended, near, summary)
+    left = max(0, (end - day).days) / _DAYS_A_MONTH if near else None
+    return Lifetime(end.isoformat(), ended, near, summary, left)
 
 
 def _is_azure(url: str | None) -> bool:

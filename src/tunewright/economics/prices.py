@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import calendar
 import json
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from importlib import resources
@@ -152,7 +153,8 @@ class PriceBook(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     as_of: Day
-    """When the prices of machines were read; in a user's own book, all prices."""
+    """When the prices of machines were read; in a user's own book, all its prices. Such a book makes the date newer
+    only where it prices everything, because the others are as old as they were."""
     source: str
     apis_as_of: Day
     """When the prices of APIs were read."""
@@ -165,6 +167,8 @@ class PriceBook(BaseModel):
     batch: Price
     """The price of a batch API, which answers within a day, as a share of the usual price; for APIs without their
     own."""
+    unread: list[str] = []
+    """Machines and APIs that the price lists of a refresh don't have; they don't make its date older."""
 
     @model_validator(mode="after")
     def _cards_are_known(self) -> PriceBook:
@@ -234,8 +238,9 @@ def _stamp_of(file: Path) -> tuple[int, int, int] | None:
 @lru_cache(_BOOKS)
 def _price_book(over: Path | None, _stamp: tuple[int, int, int] | None) -> PriceBook:
     data = _built_in()
+    built_in = PriceBook.model_validate(data)
     if over is None:
-        return PriceBook.model_validate(data)
+        return built_in
     own = _own(over)
     overlay(data, own)
     if "source" not in own:
@@ -257,11 +262,26 @@ def _price_book(over: Path | None, _stamp: tuple[int, int, int] | None) -> Price
                 why="Its prices would count as new for longer than they are.",
                 fix=f"Set `{key}` to the day on which they were read; or set this machine's clock.",
             )
-    return book
+    machines = _priced(book, own.get("machines"), "usd_per_hour")
+    apis = _priced(book, own.get("apis"), "usd_in", "usd_out")
+    as_of = _day_of_all(book.as_of, built_in.as_of, built_in.machines.keys() <= machines)
+    apis_as_of = _day_of_all(book.apis_as_of, built_in.apis_as_of, built_in.apis.keys() <= apis)
+    return book.model_copy(update={"as_of": as_of, "apis_as_of": apis_as_of})
+
+
+def _priced(book: PriceBook, own: Mapping[str, Mapping[str, object]] | None, *prices: str) -> set[str]:
+    """The names for which a user's own book has all these prices, or of which it says that nobody can read them."""
+    return {name for name, entry in (own or {}).items() if all(price in entry for price in prices)} | {*book.unread}
+
+
+def _day_of_all(own: str, built_in: str, replaced: bool) -> str:
+    """The day of a user's own prices where they replace all built-in ones; else the older of both days."""
+    return own if replaced else min(own, built_in, key=_last_day)
 
 
 _KEYS = (
-    "A price book has as_of, source, machines, cards, apis, apis_as_of, apis_source, disk_usd_per_gib and batch: "
+    "A price book has as_of, source, machines, cards, apis, apis_as_of, apis_source, disk_usd_per_gib, batch and "
+    "unread: "
     "tunewright models prices --json"
 )
 

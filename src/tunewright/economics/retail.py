@@ -23,7 +23,8 @@ _OTHERS = ("windows", "spot", "low priority", "cloudservices")
 
 
 def refreshed(book: PriceBook, region: str, url: str = URL) -> tuple[dict[str, Any], list[str]]:
-    """(a price book of the machines with today's prices, the names that the list does not have).
+    """(a price book of the machines with today's prices, the names that the list does not have). Other prices, of
+    Container Apps and disks, are not asked for.
 
     Args:
         region: Azure's name of the region, such as eastus.
@@ -41,7 +42,8 @@ def refreshed(book: PriceBook, region: str, url: str = URL) -> tuple[dict[str, A
         )
     machines = {name: {"usd_per_hour": prices[name]} for name in names if name in prices}
     today = datetime.now(UTC).date().isoformat()
-    refreshed_prices = {"as_of": today, "source": f"Azure Retail Prices API, {region}, {today}", "machines": machines}
+    source = f"Azure Retail Prices API, {region}, {today}; Container Apps and disks: {book.as_of}, {book.source}"
+    refreshed_prices = {"as_of": today, "source": source, "machines": machines}
     return refreshed_prices, [name for name in names if name not in prices]
 
 

@@ -27,8 +27,6 @@ class Scenario:
     redundancy: int
     upkeep_usd: float
     """Costs a month besides the machines, at any traffic: people, retraining."""
-    engineering_usd: float
-    """Costs once."""
     cache_write_tokens: float = 0.0
     request_usd: float = 0.0
     """Cost of each request to your own model besides its machine: storage of its capture."""
@@ -60,11 +58,6 @@ class Scenario:
     def saving(self) -> float:
         """USD a month; negative where the API is cheaper."""
         return self.api_month.usd_per_month - self.own_month.usd_per_month
-
-    @property
-    def payback_months(self) -> float | None:
-        """Months after which the saving has paid for the engineering; None: never."""
-        return self.engineering_usd / self.saving if self.saving > 0 else None
 
     @property
     def break_even_requests(self) -> float | None:
@@ -128,7 +121,6 @@ class Money:
     saving: float
     """USD a month that your own model saves against the API; negative where the API is cheaper."""
     break_even_requests: float | None
-    payback_months: float | None
     swings: list[Swing]
     """The inputs that the saving hinges on, the widest swing first."""
     items: list[Item]
@@ -136,7 +128,7 @@ class Money:
 
 
 def money_of(scenario: Scenario, items: Sequence[Item]) -> Money:
-    return Money(scenario.saving, scenario.break_even_requests, scenario.payback_months, tornado(scenario), list(items))
+    return Money(scenario.saving, scenario.break_even_requests, tornado(scenario), list(items))
 
 
 def tornado(scenario: Scenario) -> list[Swing]:

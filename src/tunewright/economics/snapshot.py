@@ -182,8 +182,10 @@ def refreshed_book(
     """
     refreshed, unoffered = retail.refreshed(book, region, machines_url)
     apis, unlisted = api_prices(published(apis_url), today())
+    others = [name for name in book.machines if name not in refreshed["machines"] and name not in unoffered]
     refreshed |= {"apis_as_of": today().isoformat(), "apis_source": "genai-prices", "apis": apis}
-    left = []
+    refreshed["unread"] = [*unoffered, *others, *unlisted]
+    left = [f"In neither list, so left as built in: {', '.join([*others, 'disks'])}"]
     if unoffered:
         left.append(f"Not offered in {region}, so left as built in: {', '.join(unoffered)}")
     if unlisted:

@@ -12,7 +12,7 @@ from typing import Any
 from tunewright.config import Spec
 from tunewright.core.artifacts import MANIFEST, Output, write_json
 from tunewright.core.progress import say
-from tunewright.data import Dataset, load_dataset
+from tunewright.data import Dataset, evenly, load_dataset
 from tunewright.data.dedup.blocks import blocks_of
 from tunewright.economics import price_book
 from tunewright.economics.cost import LETTERS_A_TOKEN
@@ -85,8 +85,19 @@ def deployed_splits(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]
 
 
 def tests_of(spec: Spec, dataset: Dataset) -> dict[str, Sequence[Example]]:
-    """The test splits, each with at most `evaluate.max_examples` examples."""
-    return {name: examples[: spec.evaluate.max_examples] for name, examples in dataset.test.items()}
+    """The test splits, each with at most `evaluate.max_examples` examples, evenly spaced, because a file may be sorted
+    by label or by time."""
+    most = spec.evaluate.max_examples
+    return {name: evenly(examples, most) if most else examples for name, examples in dataset.test.items()}
+
+
+def left_out(spec: Spec, dataset: Dataset) -> list[str]:
+    """A sentence for each test split of which `evaluate.max_examples` leaves out examples."""
+    return [
+        f"Only {len(asked):,} of the {len(dataset.test[name]):,} examples of {name} were asked (evaluate.max_examples)."
+        for name, asked in tests_of(spec, dataset).items()
+        if len(asked) < len(dataset.test[name])
+    ]
 
 
 def _exported(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequence[Example]], answers: Path) -> None:
@@ -135,7 +146,7 @@ def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     examples = {example.meta.id: example for example in dataset.test_examples}
     details = gather_details(spec, inputs["check"], examples, evidence)
     sentence = " ".join(filter(None, [verdict.sentence, caveat(details.truths)]))
-    reasons = [*verdict.reasons, *details.reasons(comparison.primary_metric)]
+    reasons = [*verdict.reasons, *left_out(spec, dataset), *details.reasons(comparison.primary_metric)]
     verdict = replace(verdict, sentence=sentence, reasons=reasons)
     data = verdict_data(spec, comparison, verdict, parity) | {"details": asdict(details)}
     if baseline:

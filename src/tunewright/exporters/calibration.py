@@ -11,7 +11,7 @@ import numpy as np
 
 from tunewright.core.progress import track
 from tunewright.data import evenly
-from tunewright.data.dedup.blocks import blocks_of
+from tunewright.data.dedup.blocks import Block, blocks_of
 from tunewright.exporters.set_calibration import MOST_EXAMPLES as MOST_OF_SETS
 from tunewright.exporters.set_calibration import calibrate_sets
 from tunewright.inference.bundle import Bundle
@@ -36,10 +36,8 @@ def calibrate(bundle: Bundle, validation: Sequence[Example]) -> Calibration:
     model = bundle.load()
     predictor = replace(bundle, calibration=UNCALIBRATED).predictor(model)
     examples = evenly(validation, MOST_OF_SETS if isinstance(predictor, LabelSetClassifier) else MOST_EXAMPLES)
-    # Copies, near copies and rows of one group count as one.
     blocks = blocks_of(examples)
-    share = {example.meta.id: 1 / len(block) for block in blocks for example in block}
-    weights = [share[example.meta.id] for example in examples]
+    weights = weights_of(examples, blocks)
     if isinstance(predictor, LabelSetClassifier):
         assert isinstance(bundle.task, MultiLabelTask)
         calibration, confidences = calibrate_sets(predictor, bundle.task, examples, weights, blocks)
@@ -49,6 +47,19 @@ def calibrate(bundle: Bundle, validation: Sequence[Example]) -> Calibration:
         calibration, confidences = _of_answers(predictor, bundle.task, examples, weights, model.at_once)
     of_example = {example.meta.id: each for example, each in zip(examples, confidences, strict=True)}
     return calibration.model_copy(update={"in_scope": scope([of_example[block[0].meta.id] for block in blocks])})
+
+
+def weights_of(examples: Sequence[Example], blocks: Sequence[Block]) -> list[float]:
+    """The weight of each example in a fit.
+
+    Copies, near copies and rows of one group count as one, by the mean of their rows' weights. A fit takes the sum of
+    the weights for the number of independent examples, so this is the number of blocks of equal weight that would vary
+    as much (Kish 1965).
+    """
+    of_block = np.array([sum(example.importance for example in block) / len(block) for block in blocks])
+    scale = of_block.sum() / np.square(of_block).sum() if len(blocks) else 1.0
+    share = {example.meta.id: scale * example.importance / len(block) for block in blocks for example in block}
+    return [share[example.meta.id] for example in examples]
 
 
 def _of_labels(

@@ -79,6 +79,15 @@ def test_a_flipped_label_is_found_with_the_right_one(found: Found) -> None:
     assert finding.examples[0].where == "t.jsonl:5"
 
 
+def test_a_group_does_not_confirm_its_own_wrong_labels_because_some_row_has_none(found: Found) -> None:
+    """A customer's variants of one text, all labelled wrongly; one row of the data has no group."""
+    grouped = [row.model_copy(update={"meta": row.meta.model_copy(update={"group": row.meta.id})}) for row in TRAIN]
+    words = TRAIN[5].request.split()
+    variants = [example(" ".join([*words, f"again{n}", "please"]), "refund", group="shop") for n in range(6)]
+    (finding,) = found("D014", [TRAIN[0], *grouped[1:], *variants])
+    assert f"refund to billing ({len(variants)})" in finding.what
+
+
 def test_labels_that_cannot_be_judged_are_not_reported(found: Found) -> None:
     noise = [example(f"thing{n * 7919} stuff{n * 104729}", LABELS[n % 3]) for n in range(90)]
     assert found("D014", noise) == []

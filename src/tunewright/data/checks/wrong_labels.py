@@ -12,6 +12,7 @@ from tunewright.data.checks.label_noise import likely_mislabelled
 from tunewright.data.checks.scan import FIRST
 from tunewright.data.checks.survey import Survey
 from tunewright.data.shown import shown
+from tunewright.data.text import normal
 from tunewright.tasks.base import SomeOf
 
 FEWEST_ROWS = 100
@@ -45,18 +46,19 @@ def suspects(survey: Survey) -> tuple[list[SuspectRow], int]:
     if len(rows) > most:
         rows = sorted(random.Random(0).sample(rows, most))
     examples = [train.example(row) for row in rows]
-    groups = [example.meta.group for example in examples]
+    texts = [survey.job.request_of(example) for example in examples]
     mislabelled = likely_mislabelled(
-        [survey.job.request_of(example) for example in examples],
+        texts,
         [example.answer for example in examples],
-        None if None in groups else groups,
+        # As everywhere, a row without a group belongs to those of its text.
+        [example.meta.group or normal(text) for example, text in zip(examples, texts, strict=True)],
     )
     if mislabelled is None:
         return [], 0
     suspect_rows = [
         SuspectRow(
             place_of(example),
-            shown(survey.job.request_of(example), 160),
+            shown(texts[suspect.index], 160),
             suspect.given,
             suspect.suggested,
             round(suspect.score, 3),

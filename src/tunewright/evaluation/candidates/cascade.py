@@ -129,15 +129,22 @@ def choose_threshold(validation: Sequence[Record], least: float, drawing: Drawin
     None where there is none.
     """
     singles = list({drawing.unit.get(record.id, record.id): record for record in validation}.values())
-    proven = None if drawing.doubt else _proven(singles, least)
+    doubt = drawing.doubt or _doubt_of_weights(validation)
+    proven = None if doubt else _proven(singles, least)
     if proven is not None:
         return Threshold(proven, True, len(singles), grouped=groups_of(validation) is not None)
     ranked, ends = _surest_first(validation)
     parts = list(accumulate(record.primary_metric.part for record in ranked))
     wholes = list(accumulate(record.primary_metric.whole for record in ranked))
     good = (n for n in reversed(ends) if n >= MIN_ACCEPTED and parts[n - 1] >= least * wholes[n - 1])
-    doubt = drawing.doubt or _shortage(len(singles), least)
-    return next((Threshold(ranked[n - 1].confidence or 0.0, False, len(singles), doubt) for n in good), None)
+    why = doubt or _shortage(len(singles), least)
+    return next((Threshold(ranked[n - 1].confidence or 0.0, False, len(singles), why) for n in good), None)
+
+
+def _doubt_of_weights(validation: Sequence[Record]) -> str:
+    """Why rows of different weight prove nothing: the tests count answers, and the goal is about their weights."""
+    differ = len({record.weight for record in validation}) > 1
+    return "its rows have different weights, and the tests count each answer once" if differ else ""
 
 
 def _shortage(count: int, least: float) -> str:

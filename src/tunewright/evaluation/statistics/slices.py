@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.core.errors import UserError
 from tunewright.data.language import language_of
+from tunewright.data.times import instants_of
 from tunewright.evaluation.evidence import Record, groups_of
 from tunewright.evaluation.statistics.grouped import Numbers
 from tunewright.evaluation.statistics.intervals import Interval, Resamples, ratio, shares
@@ -135,29 +137,35 @@ def _tail(gap: float, spread: float) -> float:
 def cuts(examples: Sequence[Example]) -> Iterator[tuple[str, list[str | None]]]:
     """(criterion, the slice of each example or None) for each way to cut a split: length, language, time and group."""
     lengths = [len(example.request.split()) for example in examples]
-    yield "length", _ranked(lengths, "{} to {} words")
+    yield "length", _ranked(lengths, lengths, "{} to {} words")
     yield "language", [language_of(example.request) for example in examples]
-    times = [example.meta.time for example in examples]
-    if all(times):
-        yield "time", _ranked([str(time) for time in times], "{} to {}")
-    groups = [example.meta.group for example in examples]
-    if all(groups):
-        yield "group", groups
+    # Times of several kinds, or that can't be read, have no order.
+    with suppress(UserError):
+        instants = instants_of([example for example in examples if example.meta.time])
+        times = [example.meta.time for example in examples]
+        yield "time", _ranked([instants[time] if time else None for time in times], times, "{} to {}")
+    yield "group", [example.meta.group for example in examples]
 
 
-def _ranked(values: Sequence[Any], form: str) -> list[str | None]:
-    """Thirds by rank, equal values together, named by their ends; None where there are fewer than three values."""
-    if len(set(values)) < _PARTS:
+def _ranked(values: Sequence[float | None], names: Sequence[object], form: str) -> list[str | None]:
+    """Thirds by rank, equal values together, named by their ends; None for no value, and where there are fewer than
+    three values.
+
+    Args:
+        names: the form of each value in which it is an end.
+    """
+    name_of = {value: name for value, name in zip(values, names, strict=True) if value is not None}
+    if len(name_of) < _PARTS:
         return [None] * len(values)
-    ranked = sorted(values)
+    ranked = sorted(value for value in values if value is not None)
     edges = [ranked[len(ranked) * part // _PARTS] for part in range(1, _PARTS)]
 
-    def place(value: Any) -> int:
+    def place(value: float) -> int:
         return sum(value >= edge for edge in edges)
 
     ends = {}
     for part in range(_PARTS):
         inside = [value for value in ranked if place(value) == part]
         if inside:
-            ends[part] = form.format(inside[0], inside[-1])
-    return [ends[place(value)] for value in values]
+            ends[part] = form.format(name_of[inside[0]], name_of[inside[-1]])
+    return [None if value is None else ends[place(value)] for value in values]

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tunewright.config import Spec
+from tunewright.economics.cost import usd
+from tunewright.economics.saving import ApiBill, Saving
 from tunewright.economics.upkeep import unpriced
 from tunewright.evaluation.candidates.cascade import CascadeResult, Threshold
 from tunewright.evaluation.statistics.pairs import Paired
 from tunewright.evaluation.verdict.comparison import CONTROLS, Candidate
-from tunewright.evaluation.verdict.reasons import pct, sureness, usd
+from tunewright.evaluation.verdict.reasons import pct, sureness
 from tunewright.evaluation.verdict.rules import behind, cascade_doubt, gap, is_compared, pays, worst
 from tunewright.evaluation.verdict.targets import is_fast, speed_of
 from tunewright.tasks import task_of
@@ -27,6 +29,8 @@ class Advice:
     answers: Candidate
     usd_per_month: float
     sentence: str
+    saving: Saving | None = None
+    """Where a model of your own answers: what it saves."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,12 @@ class Case:
     """What sentences call the served model."""
     whole: Mapping[str, Paired]
     """By test split: the whole cascade against an API alone, where that was measured."""
+    bills: tuple[ApiBill, ...]
+    """What would be paid to APIs within the horizon without a model of your own."""
+
+    def saving(self, own_usd: float, share: float = 1.0) -> Saving:
+        """What a model of your own saves that costs so much a month and answers this share of the requests."""
+        return Saving(own_usd, self.bills, self.spec.costs.horizon_months, share)
 
 
 def advise(case: Case) -> Advice:
@@ -71,30 +81,28 @@ def _with_an_own_model(case: Case, own: Candidate) -> Advice:
     """One of your own candidates is good enough: now money decides."""
     spec, now, reference = case.spec, case.now, case.reference
     paid, cost = now.cost.usd_per_month, own.cost.usd_per_month
-    if reference is None or pays(reference.cost.usd_per_month - cost, spec):
+    saving = case.saving(cost)
+    if reference is None or pays(saving, spec):
         simple = CONTROLS.get(own.key)
         advice = f"Use {simple}: it" if simple else f"Switch: {case.name}"
-        other = ""
+        apis = [] if now.lifetime.ended else [f"{usd(paid)} for {now.key}"]
         if reference is not None and reference is not now:
-            other = f" and {usd(reference.cost.usd_per_month)} for {reference.key}, the cheapest API that passes"
-        saving = (reference or now).cost.usd_per_month - cost
+            apis.append(f"{usd(reference.cost.usd_per_month)} for {reference.key}, the cheapest API that passes")
         sentence = (
             f"{advice} {task_of(spec.task).claim(pct(worst(own).value))} of the hardest test split"
-            f"{_beside(own, now)} and costs {usd(cost)} a month against {usd(paid)} for {now.key}{other}"
+            f"{_beside(own, now)} and costs {usd(cost)} a month{' against ' if apis else ''}{' and '.join(apis)}"
             f"{_budget(saving, spec)}."
         )
         if lost := behind(case.against[own.key], spec):  # the spec accepts that
             sentence += f" It is {gap(lost[1])} points against {now.key} on {lost[0]}, which you accept."
-        return Advice("classical" if simple else "switch", own, cost, sentence)
+        return Advice("classical" if simple else "switch", own, cost, _joined(sentence, saving.counted()), saving)
+    cheaper = cost < reference.cost.usd_per_month
+    beside = f"a model of your own {usd(cost)}{f', which {_unpaid(spec)}' if cheaper else ''}"
     if reference is not now:
-        return _to_another_api(case, reference, f"a model of your own {usd(cost)}")
-    sentence = f"Keep {now.key}: at this volume it costs {usd(paid)} a month, a model of your own {usd(cost)}"
-    if cost < paid:
-        sentence += (
-            f", which does not pay for {usd(spec.costs.engineering_usd)} of engineering within "
-            f"{spec.costs.horizon_months} months"
-        )
-    return Advice("keep-api", now, paid, f"{sentence}.")
+        return _to_another_api(case, reference, beside)
+    sentence = f"Keep {now.key}: at this volume it costs {usd(paid)} a month, {beside}."
+    counted = saving.counted("A model of your own") if cheaper else ""
+    return Advice("keep-api", now, paid, _joined(sentence, counted))
 
 
 def _as_a_cascade(case: Case, rest: Candidate, shortfall: str) -> Advice:
@@ -103,30 +111,28 @@ def _as_a_cascade(case: Case, rest: Candidate, shortfall: str) -> Advice:
     paid = rest.cost.usd_per_month
     coverage = min((part.coverage for part in case.cascade.values()), default=0.0)
     cost = case.served.cost.usd_per_month + (1 - coverage) * paid
+    saving = case.saving(case.served.cost.usd_per_month, coverage)
     doubt = "is not accurate enough either"
     if threshold:
         doubt = cascade_doubt(case.cascade, threshold, spec, case.whole, rest)
     trusted = case.parity_passed and is_fast(case.served, spec)
-    if threshold and trusted and not doubt and pays(paid - cost, spec):
+    if threshold and trusted and not doubt and pays(saving, spec):
         today = "" if rest is now else f" for {rest.key} alone and {usd(now.cost.usd_per_month)} for {now.key}"
-        return Advice(
-            "cascade",
-            case.served,
-            cost,
-            (
-                f"Run a cascade: {shortfall}, but where it is at least {sureness(threshold.value)} sure it is "
-                f"right often "
-                f"enough{'' if threshold.guaranteed else ' on the tests, which is no guarantee'}, so it can answer "
-                f"{pct(coverage)} of the requests itself and leave the rest to {rest.key}, for "
-                f"{usd(cost)} instead of {usd(paid)} a month{today}{_budget(paid - cost, spec)}."
-            ),
+        sentence = (
+            f"Run a cascade: {shortfall}, but where it is at least {sureness(threshold.value)} sure it is "
+            f"right often "
+            f"enough{'' if threshold.guaranteed else ' on the tests, which is no guarantee'}, so it can answer "
+            f"{pct(coverage)} of the requests itself and leave the rest to {rest.key}, for "
+            f"{usd(cost)} instead of {usd(paid)} a month{today}{_budget(saving, spec)}."
         )
+        return Advice("cascade", case.served, cost, _joined(sentence, saving.counted()), saving)
     if rest is not now:
         return _to_another_api(case, rest, shortfall)
     sentence = f"Keep {now.key} for now: {shortfall}"
     if trusted:
-        sentence += f", and letting it answer only what it is sure of {doubt or 'would not save money'}"
-    return Advice("keep-api", now, paid, f"{sentence}.")
+        sentence += f", and letting it answer only what it is sure of {doubt or _unpaid(spec)}"
+    counted = saving.counted("That") if trusted and not doubt and cost < paid else ""
+    return Advice("keep-api", now, paid, _joined(f"{sentence}.", counted))
 
 
 def _to_another_api(case: Case, other: Candidate, beside: str) -> Advice:
@@ -143,16 +149,20 @@ def _to_another_api(case: Case, other: Candidate, beside: str) -> Advice:
 
 
 def measured_first(api: Candidate, advice: Advice, case: Case) -> Advice:
-    """The advice to measure a cheaper API before acting on what the evidence supports."""
+    """The advice to measure an API before acting on what the evidence supports."""
     cost = api.cost.usd_per_month
     in_place = f" in the place of {case.now.key}" if case.now.lifetime.ended else ""
+    why, then = "", "Until then"
+    if advice.saving and cost >= advice.usd_per_month:
+        why = f" If it does the job, a model of your own {_unpaid(case.spec)}."
+        then = "If it does not"
     return Advice(
         "cheaper-api",
         api,
         cost,
         (
             f"Measure {api.key} first{in_place}: it would cost {usd(cost)} a month, and nobody has tried it on your "
-            f"examples. Until then: {advice.sentence}"
+            f"examples.{why} {then}: {advice.sentence}"
         ),
     )
 
@@ -186,10 +196,22 @@ def _shortfall(case: Case) -> str:
     )
 
 
-def _budget(saving: float, spec: Spec) -> str:
+def _unpaid(spec: Spec) -> str:
+    """Why a saving is not enough."""
+    within = f"within {spec.costs.horizon_months} months"
+    if spec.costs.engineering_usd:
+        return f"would not pay for {usd(spec.costs.engineering_usd)} of engineering {within}"
+    return f"would not save money {within}"
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
+
+
+def _budget(saving: Saving, spec: Spec) -> str:
     """How much unpriced work by people the saving pays for; empty where the spec prices all of it."""
     costs, work = spec.costs, " and ".join(unpriced(spec))
-    left = saving * costs.horizon_months - costs.engineering_usd
+    left = saving.usd - costs.engineering_usd
     if not work or left <= 0:
         return ""
     beside = " beside its engineering" if costs.engineering_usd else ""

@@ -199,7 +199,6 @@ def compare(
         spec.traffic.peak_to_average,
         spec.traffic.redundancy,
         rest.usd,
-        spec.costs.engineering_usd,
         usage.cache_write_tokens,
         rest.request_usd,
     )

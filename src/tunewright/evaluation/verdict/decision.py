@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tunewright.config import USUAL, Spec
+from tunewright.economics.saving import ApiBill, Saving, bills_of
 from tunewright.evaluation.candidates.cascade import (
     ONE_BY_ONE,
     CascadePoint,
@@ -27,7 +28,7 @@ from tunewright.evaluation.verdict.reasons import (
     other_api_reason,
     threshold_reason,
 )
-from tunewright.evaluation.verdict.rules import cheapest, choose, costs_less, is_good, meets, mixed
+from tunewright.evaluation.verdict.rules import bill_of, cheapest, choose, is_good, meets, mixed, would_change
 from tunewright.evaluation.verdict.targets import Target, api_targets, goal_targets
 from tunewright.models.linear_model import LINEAR
 
@@ -61,13 +62,15 @@ class Verdict:
     """The override that has that API measured (`apis+=…`), where the decision waits for it."""
     good_enough: str | None = None
     """Your own candidate that meets the goal, or is as good as the API, whatever it costs; None where none is."""
+    saving: Saving | None = None
+    """Where a model of your own would answer: what it saves within the horizon."""
     threshold: Threshold | None = None
     """The small model answers by itself from this confidence on; chosen on validation data."""
     cascade: dict[str, CascadeResult] = field(default_factory=dict)
     """By test split: coverage and accuracy at that threshold."""
     curve: dict[str, list[CascadePoint]] = field(default_factory=dict)
-    """By test split: accuracy and cost of the cascade at other thresholds. It is for the reader: nothing is chosen on
-    it."""
+    """By test split: accuracy and cost of the cascade at other thresholds, with the rest left to `reference` or, where
+    that is None, the API paid for today. It is for the reader: nothing is chosen on it."""
     against_control: dict[str, Paired] = field(default_factory=dict)
     """By test split: the served model against the best baseline on the same examples."""
     against_api: dict[str, Paired] = field(default_factory=dict)
@@ -97,11 +100,12 @@ def decide(
 
     The verdict recommends the cheapest of your own candidates that is good enough. Of two that cost the same it takes
     the better one, where that is better by more than the margin, else the simpler. The candidate must cost less than
-    the cheapest API that passes, today's among them, and pay for its engineering within `costs.horizon_months`. Where
-    none is good enough, the rule tries a cascade at a threshold chosen on validation data, with the rest left to that
-    API. It neither keeps an API that has been shut down nor leaves the rest to it, and it recommends another API only
-    if that outlasts the horizon. Where a candidate API costs less than the outcome of all this and nobody has measured
-    it, the verdict says to measure it first.
+    the cheapest API that passes, today's among them, and pay for its engineering within `costs.horizon_months`. After
+    that API's end the saving counts against the cheapest one that lasts and may do the job. Where none is good enough,
+    the rule tries a cascade at a threshold chosen on validation data, with the rest left to that API. It neither keeps
+    an API that has been shut down nor leaves the rest to it, and it recommends another API only if that outlasts the
+    horizon. Where a candidate API that nobody has measured would change the outcome if it did the job, the verdict says
+    to measure it first.
     """
     now, *others = comparison.apis.values()
     served, control = comparison.candidates[SERVED], comparison.control
@@ -124,15 +128,21 @@ def decide(
     simpler = [] if spec.model == LINEAR and control.key == SVM else [control]
     good = [candidate for candidate in (*simpler, served) if is_good(candidate, against[candidate.key], spec)]
     own = choose([candidate for candidate in good if candidate is control or parity_passed], spec)
+    rest = reference or now
     whole = {}
     if threshold and reference:
-        rest = keys[reference.key]
-        whole = mixed(evidence, threshold, rest, API if API in evidence else rest)
-    case = Case(spec, now, reference, own, served, parity_passed, against, threshold, cascade, comparison.own, whole)
+        whole = mixed(evidence, threshold, keys[rest.key], API if API in evidence else keys[rest.key])
+    unmeasured = [candidate for candidate in eligible if not candidate.scores]
+    later = cheapest([*passing, *unmeasured])
+    bills = bills_of(bill_of(rest), _later_bill(later))
+    case = Case(
+        spec, now, reference, own, served, parity_passed, against, threshold, cascade, comparison.own, whole, bills
+    )
     advice = advise(case)
-    unmeasured = cheapest([candidate for candidate in eligible if not candidate.scores])
+    least = cheapest(unmeasured)
     nothing_left = own is None and reference is None
-    first = unmeasured if unmeasured and (nothing_left or costs_less(unmeasured, advice.usd_per_month)) else None
+    changes = least and (nothing_left or would_change(least, advice.usd_per_month, advice.saving, spec))
+    first = least if changes else None
     final = measured_first(first, advice, case) if first else advice
     reasons = [goal_reason(candidate, spec, met=meets(candidate, spec)) for candidate in (served, control)]
     reasons += doubt_reasons(served, comparison.primary_metric)
@@ -142,7 +152,8 @@ def decide(
     reasons += [
         other_api_reason(candidate, against[candidate.key], spec, passed=candidate in passing) for candidate in measured
     ]
-    reasons.append(money_reason(comparison, spec))
+    by_itself = Saving(served.cost.usd_per_month, bills_of(bill_of(now), _later_bill(later)), spec.costs.horizon_months)
+    reasons.append(money_reason(comparison, spec, by_itself.payback_months(spec.costs.engineering_usd)))
     reasons += [each for each in (comparison.measured_on, comparison.stale) if each]
     reasons.append(threshold_reason(threshold, spec))
     sentences = [final.sentence, now.lifetime.summary, final.answers.thinking]
@@ -159,9 +170,10 @@ def decide(
         shown=advice.decision,
         measure=_override(first, spec) if first else None,
         good_enough=own.key if own else None,
+        saving=final.saving,
         threshold=threshold,
         cascade=cascade,
-        curve=_curve(evidence, served, now),
+        curve=_curve(evidence, served, rest, keys[rest.key]),
         against_control=paired_records(evidence[SERVED], evidence[control.key]),
         against_api=against[SERVED],
         cascade_against_api=whole if API in evidence else {},
@@ -181,7 +193,22 @@ def _override(api: Candidate, spec: Spec) -> str:
     return f"apis+={{model: {api.model}, url: {url}}}"
 
 
-def _curve(evidence: dict[str, list[Record]], served: Candidate, now: Candidate) -> dict[str, list[CascadePoint]]:
-    own, paid = served.cost.usd_per_month, now.cost.usd_per_month
+def _later_bill(later: Candidate | None) -> ApiBill | None:
+    """What would be paid after the end of the first API."""
+    if later is None:
+        return None
+    return replace(bill_of(later), note="" if later.scores else ", which nobody has measured")
+
+
+def _curve(
+    evidence: dict[str, list[Record]], served: Candidate, rest: Candidate, key: str
+) -> dict[str, list[CascadePoint]]:
+    """The cascade at other thresholds.
+
+    Args:
+        rest: the API that answers the rest.
+        key: its key in the evidence.
+    """
+    own, paid = served.cost.usd_per_month, rest.cost.usd_per_month
     parts = by_test(evidence[SERVED])
-    return {split: cascade_curve(part, evidence.get(API, ()), own, paid) for split, part in parts.items()}
+    return {split: cascade_curve(part, evidence.get(key, ()), own, paid) for split, part in parts.items()}

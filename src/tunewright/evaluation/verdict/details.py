@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunewright.config import Spec
@@ -47,15 +47,28 @@ class Against:
 
 
 @dataclass(frozen=True)
+class CalibrationChange:
+    """ECE before and after calibration, on the same answers, because fewer answers show more of it by chance."""
+
+    count: int
+    """The answers whose confidence before calibration is known."""
+    before: float
+    """Of the same weights without the server."""
+    after: float
+    noise: float
+    """As in `Reliability`, for these answers."""
+
+
+@dataclass(frozen=True)
 class Reliability:
     """How well confidence matches the answers' scores: expected calibration error (ECE), and its bins."""
 
-    before: float | None
-    """ECE before calibration, of the same weights without the server; None where it is not known."""
     after: float
     noise: float
     """ECE that this many answers would show by chance if confidence were exactly right."""
     bins: list[Bin]
+    change: CalibrationChange | None
+    """None where confidence before calibration is not known."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +127,30 @@ def gather_details(
 
 def reliability_of(served: Sequence[Record], exported: Sequence[Record]) -> Reliability:
     """The reliability of the served model's confidence on one split, before and after calibration."""
-    raw = [(each.uncalibrated, each.score, each.weight) for each in exported if each.uncalibrated is not None]
-    before = expected_calibration_error(*zip(*raw, strict=True)) if raw else None
-    confidence, score = [record.confidence or 0.0 for record in served], [record.score for record in served]
-    weights = [record.weight for record in served]
+    change, (confidence, score, weights) = _change(served, exported), _confidences(served)
     after = expected_calibration_error(confidence, score, weights)
-    return Reliability(before, after, calibration_noise(confidence, weights), bins(confidence, score, weights))
+    return Reliability(after, calibration_noise(confidence, weights), bins(confidence, score, weights), change)
+
+
+def _change(served: Sequence[Record], exported: Sequence[Record]) -> CalibrationChange | None:
+    raw = {record.id: record for record in exported if record.uncalibrated is not None}
+    both = [record for record in served if record.id in raw]
+    if not both:
+        return None
+    before = [replace(raw[record.id], confidence=raw[record.id].uncalibrated) for record in both]
+    confidence, score, weights = _confidences(both)
+    return CalibrationChange(
+        len(both),
+        expected_calibration_error(*_confidences(before)),
+        expected_calibration_error(confidence, score, weights),
+        calibration_noise(confidence, weights),
+    )
+
+
+def _confidences(records: Sequence[Record]) -> tuple[list[float], list[float], list[float]]:
+    """(the confidence in each answer, its score, its weight)."""
+    confidence = [record.confidence or 0.0 for record in records]
+    return confidence, [record.score for record in records], [record.weight for record in records]
 
 
 def label_scores(records: Sequence[Record]) -> list[LabelScore]:

@@ -12,12 +12,14 @@ from pydantic import BaseModel
 
 from tunewright.config import Spec
 from tunewright.economics import PriceBook
-from tunewright.economics.cost import Item
+from tunewright.economics.cost import Item, usd
 from tunewright.economics.prices import ApiPrice
+from tunewright.economics.saving import Saving
 from tunewright.economics.upkeep import unpriced
 from tunewright.evaluation.verdict.comparison import CONTROLS, SERVED, Candidate, Comparison
 from tunewright.evaluation.verdict.decision import Verdict
-from tunewright.evaluation.verdict.reasons import pct, points, usd
+from tunewright.evaluation.verdict.reasons import pct, points
+from tunewright.evaluation.verdict.rules import would_change
 from tunewright.tasks import task_of
 
 MOST_LINES = 10
@@ -53,15 +55,14 @@ def page(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook) 
     """Write the page for the person who pays."""
     now = next(iter(comparison.apis.values()))
     after = (comparison.candidates if verdict.decision in _OWN else comparison.apis)[verdict.answers]
-    saving = _reference(comparison, verdict).cost.usd_per_month - verdict.usd_per_month
     lines = [
         Line(
             "A month now",
             f"{usd(verdict.usd_per_month_now)} for {spec.traffic.requests_per_month:,} requests to {now.key}.",
         ),
         Line("A month after", _after(spec, comparison, verdict, now, after)),
-        Line("What it takes", _takes(spec, comparison, verdict, after, saving)),
-        Line("When it pays back", _pays_back(spec, verdict, after, saving)),
+        Line("What it takes", _takes(spec, comparison, verdict, after)),
+        Line("When it pays back", _pays_back(spec, verdict, after)),
         Line("How good it is", _quality(spec, comparison.own, verdict, after)),
     ]
     risks = _risks(spec, comparison, verdict, now, after)
@@ -112,7 +113,7 @@ def _machines(candidate: Candidate, spec: Spec) -> str:
     return f"{candidate.cost.replicas or 1} x {spec.traffic.machine}"
 
 
-def _takes(spec: Spec, comparison: Comparison, verdict: Verdict, after: Candidate, saving: float) -> str:
+def _takes(spec: Spec, comparison: Comparison, verdict: Verdict, after: Candidate) -> str:
     engineering = spec.costs.engineering_usd
     if verdict.decision == "keep-api":
         return "Nothing now."
@@ -128,22 +129,31 @@ def _takes(spec: Spec, comparison: Comparison, verdict: Verdict, after: Candidat
     if work:
         once.append(f"{work}, which the spec does not price")
     needs = "; ".join(once) or "Nothing that has to pay back"
-    left = saving * months - engineering
+    left = verdict.saving.usd - engineering if verdict.saving else 0.0
     pays = f"; up to {usd(left)} for that pays back within {months} months" if work and left > 0 else ""
     return f"{needs[0].upper()}{needs[1:]}{pays}."
 
 
-def _pays_back(spec: Spec, verdict: Verdict, after: Candidate, saving: float) -> str:
-    engineering = spec.costs.engineering_usd
+def _pays_back(spec: Spec, verdict: Verdict, after: Candidate) -> str:
     if verdict.decision == "keep-api":
         return "Nothing is spent, so nothing has to pay back."
     if verdict.decision == "cheaper-api":
         return "At once." if after.scores else f"At once, if {after.key} is good enough."
-    if saving <= 0:
-        return "Never by itself: it costs more than today, and is recommended because today's API can't be kept."
+    assert verdict.saving, "a model of your own answers"
+    counted = verdict.saving.counted()
+    return f"{_earned_back(verdict.saving, spec)}{' ' if counted else ''}{counted}"
+
+
+def _earned_back(saving: Saving, spec: Spec) -> str:
+    engineering = spec.costs.engineering_usd
+    months = saving.payback_months(engineering or _STEP_USD)
+    if months is None and (engineering or saving.usd <= 0):
+        return "Not by what is known here: it is recommended because today's API can't be kept."
+    if months is None:
+        return f"It saves less than {usd(_STEP_USD)} in all."
     if engineering:
-        return f"After {engineering / saving:,.1f} months; you allow {spec.costs.horizon_months}."
-    return f"Each {usd(_STEP_USD)} that it takes needs {_months(_STEP_USD / saving)} of saving."
+        return f"After {months:,.1f} months; you allow {spec.costs.horizon_months}."
+    return f"The first {usd(_STEP_USD)} that it takes are earned back after {_months(months)}."
 
 
 def _months(count: float) -> str:
@@ -182,7 +192,7 @@ def _risks(spec: Spec, comparison: Comparison, verdict: Verdict, now: Candidate,
     risks = [_end(verdict, now)]
     if own:
         risks.append(_could_be_worse(spec, verdict, after))
-    risks += [_cheaper(comparison, verdict, after), comparison.stale]
+    risks += [_cheaper(spec, comparison, verdict, after), comparison.stale]
     if own:
         risks += [_beside_the_api(verdict, now, after), _threshold(verdict)]
         if verdict.decision == "switch":
@@ -226,19 +236,20 @@ def _could_be_worse(spec: Spec, verdict: Verdict, after: Candidate) -> str:
     return f"With {count:,} test examples its accuracy on {split} could be {pct(primary_metric.low)}."
 
 
-def _cheaper(comparison: Comparison, verdict: Verdict, after: Candidate) -> str:
-    """The risk that an API which nobody measured would cost less."""
+def _cheaper(spec: Spec, comparison: Comparison, verdict: Verdict, after: Candidate) -> str:
+    """The risk that an API which nobody measured would cost less, or leave a model of your own too little to save."""
     lasting = [
         candidate
         for candidate in comparison.apis.values()
         if not candidate.scores and not candidate.lifetime.near and candidate is not after
     ]
-    cheaper = [candidate for candidate in lasting if candidate.cost.usd_per_month < verdict.usd_per_month]
+    cheaper = [each for each in lasting if would_change(each, verdict.usd_per_month, verdict.saving, spec)]
     if not cheaper:
         return ""
     least = min(cheaper, key=lambda candidate: candidate.cost.usd_per_month)
     more = f", the cheapest of {len(cheaper)} such" if len(cheaper) > 1 else ""
-    return f"{least.key} would cost {usd(least.cost.usd_per_month)} a month and was not measured{more}."
+    then = "" if least.cost.usd_per_month < verdict.usd_per_month else ": against it, your own model does not pay"
+    return f"{least.key} would cost {usd(least.cost.usd_per_month)} a month and was not measured{more}{then}."
 
 
 def _beside_the_api(verdict: Verdict, now: Candidate, after: Candidate) -> str:
@@ -276,7 +287,7 @@ def _swing(comparison: Comparison) -> str:
 
 def _volume(verdict: Verdict, now: Candidate) -> str:
     even = verdict.break_even_requests
-    return f"Below {even:,.0f} requests a month {now.key} costs less." if even else ""
+    return f"Below {even:,.0f} requests a month {now.key} may cost less." if even else ""
 
 
 def _assumptions(

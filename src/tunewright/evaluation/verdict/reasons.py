@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from math import floor
 
 from tunewright.config import Spec
+from tunewright.economics.cost import usd
 from tunewright.economics.upkeep import NOT_COUNTED
 from tunewright.evaluation.candidates.cascade import DELTA, MIN_ACCEPTED, Threshold
 from tunewright.evaluation.statistics.pairs import Paired, pairs_needed
@@ -87,15 +88,19 @@ def _examples_needed(pair: Paired, spec: Spec) -> str:
     return sentence if needed > pair.count else ""
 
 
-def money_reason(comparison: Comparison, spec: Spec) -> str:
-    """What the served model would save, and what that figure leaves out."""
+def money_reason(comparison: Comparison, spec: Spec, payback_months: float | None) -> str:
+    """What the served model would save, and what that figure leaves out.
+
+    Args:
+        payback_months: after which it has paid for its engineering; None: never.
+    """
     money = comparison.money
     if money.saving <= 0:
         sentence = f"By itself the served model would cost {usd(-money.saving)} a month more than {spec.api.label}"
     else:
         sentence = f"By itself the served model would save {usd(money.saving)} a month against {spec.api.label}"
-    if money.payback_months:
-        sentence += f", and has paid for its engineering after {money.payback_months:,.1f} months"
+    if payback_months:
+        sentence += f", and has paid for its engineering after {payback_months:,.1f} months"
     left_out = [] if spec.costs.engineering_usd else ["engineering (costs.engineering_usd)"]
     left_out += [
         f"{item.name}: {item.basis} ({item.source.removeprefix(NOT_COUNTED)})"
@@ -130,10 +135,6 @@ def sureness(confidence: float) -> str:
 
 def pct(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def usd(amount: float) -> str:
-    return f"${amount:,.0f}" if amount >= 10 else f"${amount:,.2f}"
 
 
 def points(share: float) -> str:

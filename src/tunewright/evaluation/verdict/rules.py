@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tunewright.config import Spec
+from tunewright.economics.saving import ApiBill, Saving
 from tunewright.evaluation.candidates.cascade import MIN_ACCEPTED, CascadeResult, Threshold
 from tunewright.evaluation.evidence import Record
 from tunewright.evaluation.statistics.intervals import Interval
@@ -76,9 +78,27 @@ def costs_less(candidate: Candidate, usd_per_month: float) -> bool:
     return candidate.cost.usd_per_month * (1 + SAME_COST) < usd_per_month
 
 
-def pays(saving: float, spec: Spec) -> bool:
-    """Whether a saving in USD a month pays for the engineering within the horizon."""
-    return saving > 0 and saving * spec.costs.horizon_months >= spec.costs.engineering_usd
+def pays(saving: Saving, spec: Spec) -> bool:
+    """Whether a saving pays for the engineering within the horizon."""
+    return saving.usd > 0 and saving.usd >= spec.costs.engineering_usd
+
+
+def bill_of(api: Candidate) -> ApiBill:
+    """What an API would be paid, until its end."""
+    return ApiBill(api.key, api.cost.usd_per_month, api.lifetime.months_left)
+
+
+def would_change(api: Candidate, usd_per_month: float, saving: Saving | None, spec: Spec) -> bool:
+    """Whether an API that nobody has measured would change what is advised if it turned out to do the job: it costs
+    less, or a model of your own does not pay against it.
+
+    Args:
+        usd_per_month: the cost of what is advised.
+        saving: of the model of your own that is advised; None: none is.
+    """
+    if costs_less(api, usd_per_month):
+        return True
+    return saving is not None and not pays(replace(saving, bills=(bill_of(api),)), spec)
 
 
 def cascade_doubt(

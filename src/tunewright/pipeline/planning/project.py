@@ -42,11 +42,37 @@ class ProjectPlan:
     """Every step on this machine."""
     azure: StepsPlan
     """Every step on the machine that the spec chooses for it in Azure."""
+    stops: list[str]
+    """A sentence for each step that its budget would stop."""
 
     @property
     def sentence(self) -> str:
         """The plan in a line."""
-        return f"Here {_summary(self.here)}. In Azure {_summary(self.azure)}."
+        return " ".join([f"Here {_summary(self.here)}. In Azure {_summary(self.azure)}.", *self.stops])
+
+
+@dataclass(frozen=True)
+class ApiForecast:
+    """What a step that calls an API would pay it."""
+
+    usd: float
+    least: float
+    """The low end of what it may be, in USD; the high end is twice `usd`."""
+    budget: float
+    """The step's `budget_usd`."""
+
+    @property
+    def paid(self) -> Range:
+        """What is paid before the budget stops the step."""
+        return Range(min(self.least, self.budget), min(2 * self.usd, self.budget))
+
+    def stop(self, step: str) -> str:
+        """A sentence that the budget would stop the step; empty where the forecast is within it."""
+        if self.usd <= self.budget:
+            return ""
+        stops = "would" if self.least > self.budget else "may"
+        budget = f"{step}.budget_usd={self.budget:g}"
+        return f"{step} {stops} stop at its budget, {budget}: its forecast is ${self.usd:,.2f}."
 
 
 def _summary(plan: StepsPlan) -> str:
@@ -83,7 +109,8 @@ def plan_project(
     training = plan(spec, dataset.train, len(dataset.validation))
     sizes = _sizes(spec, training)
     job, book, steps = _job(spec, dataset, sizes, training), price_book(spec.price_file), steps_to(spec, "bundle")
-    api = _api_usd(spec, job, split, runs, book)
+    forecasts = _api_forecasts(spec, dataset, job, split, runs, book)
+    api = {name: each.paid for name, each in forecasts.items()}
 
     def plan_steps(machine_of: Callable[[Step], tuple[Machine, int]], factor: float) -> StepsPlan:
         plans = []
@@ -102,6 +129,7 @@ def plan_project(
         training,
         plan_steps(lambda _: (here, 1), _MEASURED),
         plan_steps(lambda step: (rented[size_of(step)], count_of(step)), 2.0),
+        list(filter(None, (each.stop(name) for name, each in forecasts.items()))),
     )
 
 
@@ -155,14 +183,17 @@ def _on_rented_cpu(training: Plan, machine: Machine) -> tuple[Memory, Range]:
     return Memory(held(peak) / GIB, usable, False, "the model, its libraries and a batch"), around(seconds / 3600, 2.0)
 
 
-def _api_usd(spec: Spec, job: PlannedJob, split: Path, runs: Path, book: PriceBook) -> Mapping[str, Range]:
-    """The API costs of each step that calls an API."""
-    costs = {}
+def _api_forecasts(
+    spec: Spec, dataset: Dataset, job: PlannedJob, split: Path, runs: Path, book: PriceBook
+) -> dict[str, ApiForecast]:
+    """The costs of each step that calls an API whose price is known."""
+    forecasts = {}
     if spec.asked_apis:
         usd = sum(each.usd for each in forecast(spec, split, runs))
-        costs["baseline"] = Range(usd / 2, min(2 * usd, spec.baseline.budget_usd))
-    if spec.judge and spec.judge.model in book.apis:
-        questions = 2 * min(job.tests, spec.judge.sample)
+        forecasts["baseline"] = ApiForecast(usd, usd / 2, spec.baseline.budget_usd)
+    if spec.judge and (price := book.apis.get(spec.judge.priced_as or spec.judge.model)):
+        questions = 2 * sum(min(len(examples), spec.judge.sample) for examples in tests_of(spec, dataset).values())
         tokens = _JUDGE_TOKENS + len(spec.judge.rubric) / LETTERS_A_TOKEN + job.own + 2 * job.written
-        costs["judge"] = Range(0.0, 2 * questions * book.api(spec.judge.model).usd(tokens, 1))
-    return costs
+        # Answers like the data's are not judged, so it may pay nothing.
+        forecasts["judge"] = ApiForecast(questions * price.usd(tokens, 1), 0.0, spec.judge.budget_usd)
+    return forecasts

@@ -120,7 +120,7 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
             write_jsonl(self._home / SCORES, [*rows.values(), {"step": state.global_step, **vars(score)}])
         log_too = control.should_log
         right = self._part.right(score)
-        since_kept = len(scores) - 1 - chosen(scores)
+        since_kept = len(scores) - 1 - chosen(scores, self._part.groups)
         kept = since_kept == 0
         measurement = {
             "validation_loss": score.loss,

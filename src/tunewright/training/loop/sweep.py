@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 from tunewright.config import Spec
@@ -22,6 +23,7 @@ from tunewright.models.encoders import LocalEncoder
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import is_encoder
 from tunewright.tasks import task_of
+from tunewright.tasks.measures import wilson_limits
 from tunewright.training.diagnosis.diagnosis import CannotTrain
 from tunewright.training.encoders.settings import for_encoder
 from tunewright.training.loop.prepare import prepare
@@ -33,6 +35,7 @@ _JOURNAL = "journal.log"
 _FAILED = "failed"
 """A trial's attribute in Optuna's journal: the code of its diagnosis, or "memory" if it took too much."""
 _ENCODER = "train.encoder."
+_ONE_SIDED = NormalDist().inv_cdf(0.95)
 _WITHOUT_PRUNING = 4
 """Trials that run to their end before any is pruned."""
 
@@ -58,13 +61,19 @@ class Sweep:
     """The name of the task's primary metric."""
     examples: int
     """Validation examples that each trial was judged on."""
+    groups: int
+    """The groups of these examples; an example without a group is one of its own."""
 
     @property
     def noise(self) -> float:
-        """An upper bound of the standard error of the best primary metric, exact for right and wrong answers: trials
-        closer than that can hardly be told apart."""
+        """How far below the best primary metric a trial may lie by chance, at most.
+
+        It reaches to the lower end of Wilson's one-sided 95 % interval, where each group counts as one example. The
+        variance is that of two trials that err independently of each other; those on the same examples differ by less.
+        """
         best = self.trials[0].primary_metric or 0.0
-        return math.sqrt(best * (1 - best) / self.examples)
+        low, _ = wilson_limits(best, self.groups / 2, _ONE_SIDED)
+        return best - float(low)
 
 
 def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
@@ -112,7 +121,7 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
         else:
             study.tell(trial, primary_metric)
     proposed = [(each, suggest(FixedTrial(each.params), spec)) for each in _finished(study)]
-    result = _result(proposed, spec, folder, len(soup.validation))
+    result = _result(proposed, spec, folder, soup.validation.groups)
     write_json(folder / "sweep.json", {"noise": result.noise, "trials": [vars(trial) for trial in result.trials]})
     return result
 
@@ -222,7 +231,8 @@ def _train_trial(soup: Soup, overrides: dict[str, Any], trial: Any) -> float:
     soup_of_trial = replace(soup, spec=spec, home=home)
     with track("trial", planned_steps(spec, len(soup.rows)), "steps") as tracker:
         soup_of_trial.train(0, tracker, [Pruning()])
-    return _score(home).primary_metric
+    assert soup.validation
+    return _score(home, soup.validation.groups).primary_metric
 
 
 def _with_settings(spec: Spec, overrides: dict[str, Any]) -> Spec:
@@ -239,18 +249,23 @@ def _with_settings(spec: Spec, overrides: dict[str, Any]) -> Spec:
     return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
 
 
-def _score(home: Path) -> ValidationScore:
-    """The score of the adapter that was kept, or of the last measurement before the trial was stopped."""
+def _score(home: Path, groups: Sequence[str]) -> ValidationScore:
+    """The score of the adapter that was kept, or of the last measurement before the trial was stopped.
+
+    Args:
+        groups: the group of each validation example.
+    """
     rows = {row["step"]: row for row in read_jsonl(home / "member-0" / SCORES)}
     scores = [kept_score(row) for _, row in sorted(rows.items())]
-    return scores[chosen(scores)]
+    return scores[chosen(scores, groups)]
 
 
-def _result(ended: Sequence[tuple[Any, dict[str, Any]]], spec: Spec, folder: Path, examples: int) -> Sweep:
+def _result(ended: Sequence[tuple[Any, dict[str, Any]]], spec: Spec, folder: Path, groups: Sequence[str]) -> Sweep:
     """The trials as a result, the best first.
 
     Args:
         ended: each trial that ran to an end, with its settings.
+        groups: the group of each validation example.
     """
     trials = []
     for trial, overrides in ended:
@@ -258,7 +273,7 @@ def _result(ended: Sequence[tuple[Any, dict[str, Any]]], spec: Spec, folder: Pat
         if _FAILED in trial.user_attrs:
             trials.append(SweepTrial(overrides, "failed", None, None))
             continue
-        score = _score(home)
+        score = _score(home, groups)
         trials.append(SweepTrial(overrides, trial.state.name.lower(), score.primary_metric, score.loss))
     trials.sort(key=lambda trial: (trial.state != "complete", -(trial.primary_metric or 0), trial.loss or math.inf))
-    return Sweep(trials, task_of(spec.task).primary_metric, examples)
+    return Sweep(trials, task_of(spec.task).primary_metric, len(groups), len(set(groups)))

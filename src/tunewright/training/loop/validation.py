@@ -49,23 +49,32 @@ class ValidationScore:
         """The mean score; the accuracy if answers are right or wrong."""
         return round(fmean(self.scores), 4)
 
-    def worse_than(self, other: ValidationScore) -> bool:
+    def worse_than(self, other: ValidationScore, groups: Sequence[str]) -> bool:
         """Whether this model's answers to the same examples are worse, beyond chance.
 
-        A one-sided paired z-test at 5 %; for right and wrong answers this is McNemar's.
+        A one-sided paired z-test at 5 % on the sums over each group; for right and wrong answers to independent
+        examples this is McNemar's.
+
+        Args:
+            groups: the group of each example.
         """
-        lost = [theirs - own for theirs, own in zip(other.scores, self.scores, strict=True)]
-        return sum(lost) > _BEYOND_CHANCE * math.sqrt(sum(each * each for each in lost))
+        lost = dict.fromkeys(groups, 0.0)
+        for group, theirs, own in zip(groups, other.scores, self.scores, strict=True):
+            lost[group] += theirs - own
+        return sum(lost.values()) > _BEYOND_CHANCE * math.sqrt(sum(each * each for each in lost.values()))
 
 
-def chosen(scores: Sequence[ValidationScore]) -> int:
+def chosen(scores: Sequence[ValidationScore], groups: Sequence[str]) -> int:
     """The index of the measurement whose adapter is kept.
 
     It is the latest one that is not worse, beyond chance, than the best. If two can't be told apart, the one that has
     learnt longer, with a falling learning rate, is the safer choice.
+
+    Args:
+        groups: the group of each example.
     """
     best = max(scores, key=lambda score: (score.primary_metric, -score.loss))
-    return max(place for place, score in enumerate(scores) if not score.worse_than(best))
+    return max(place for place, score in enumerate(scores) if not score.worse_than(best, groups))
 
 
 def kept_score(row: Mapping[str, Any]) -> ValidationScore:

@@ -1,0 +1,144 @@
+"""Where the time of one answer goes: HTTP, tokenizer, waiting, and each kind of operation of the forward pass.
+
+    python bench/breakdown.py [answers]        # 100 by default
+
+The server of bench/serve.py in its fastest form, OpenVINO in int8 with labels of one token, one client: BANKING77's 77
+labels, a system prompt of 610 tokens that is prefilled once, tickets of 67 tokens. The weights are untuned, because
+tuning changes no time. Every figure is a median; kinds of operations share the time of a pass as OpenVINO's counters
+say, which slow the pass down and are off where the pass is timed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+import openvino
+from quality import project
+from serve import INSTRUCTION, NAME, tickets
+
+import tunewright as tw
+from tunewright.exporters.bundle import write_bundle
+from tunewright.exporters.openvino import build_openvino
+from tunewright.inference.bundle import Bundle, load_bundle
+from tunewright.inference.calibration import UNCALIBRATED, save_calibration
+from tunewright.inference.runtimes.openvino.network import CompiledGraph, PagedNetwork, SequencePart
+from tunewright.models.resolve import resolve
+from tunewright.serving.child import running_server
+from tunewright.serving.engine import Engine
+
+KINDS = {
+    "FullyConnectedCompressed": "matrices",
+    "FullyConnected": "matrices",
+    "PagedAttentionExtension": "attention",
+    "Multiply": "gates",
+    "RMS": "norms, rotations, sums",
+    "RoPE": "norms, rotations, sums",
+    "Add": "norms, rotations, sums",
+}
+"""OpenVINO's type of a node -> the row of the table."""
+
+
+def bundle(folder: Path) -> tuple[Bundle, list[str]]:
+    """(an untuned bundle, the tickets to ask)."""
+    told = [f"task.instruction={json.dumps(INSTRUCTION)}", "task.single_token_labels=true", "train.max_length=1024"]
+    spec = tw.load_spec(project(NAME, final=True, twice=False), [*told, "export.runtime=openvino"])
+    base = resolve(spec.model, spec.folder)
+    build_openvino(base.folder, folder / "openvino", "int8")
+    write_bundle(spec, base, folder, 1)
+    save_calibration(UNCALIBRATED, folder)
+    loaded = load_bundle(folder)
+    return loaded, [text for text, _ in tickets(spec, loaded)]
+
+
+def timed(act: Callable[[str], object], texts: list[str]) -> float:
+    """Median milliseconds of an act with each text."""
+    taken = []
+    for text in texts:
+        began = time.perf_counter()
+        act(text)
+        taken.append(1000 * (time.perf_counter() - began))
+    return median(taken)
+
+
+@contextmanager
+def counting() -> Iterator[None]:
+    """Graphs that are compiled meanwhile count the time of their nodes."""
+    compiled = openvino.Core.compile_model
+
+    def with_counters(core: Any, model: Any, device: str, settings: Mapping[str, Any]) -> Any:
+        return compiled(core, model, device, {**settings, "PERF_COUNT": True})
+
+    openvino.Core.compile_model = with_counters
+    try:
+        yield
+    finally:
+        openvino.Core.compile_model = compiled
+
+
+class Pass:
+    """The forward pass of a ticket behind a system prompt that is in memory."""
+
+    def __init__(self, loaded: Bundle, texts: list[str]):
+        prompts = [loaded.template.encode_prompt(loaded.task.prompt(text), loaded.tokenizer) for text in texts[:2]]
+        self.known = next(n for n, (one, other) in enumerate(zip(*prompts, strict=False)) if one != other)
+        self.new = len(prompts[0]) - self.known
+        self._prompt = prompts[0]
+        self._network = PagedNetwork(CompiledGraph(loaded.folder / "openvino", None, 1, 0, None), loaded.info.context)
+        self._blocks = list(range(-(-len(self._prompt) // self._network.block_size)))
+        head = self._blocks[: -(-self.known // self._network.block_size)]
+        self._network.forward([SequencePart(self._prompt[: self.known], 0, head, None, needs_logits=False)])
+
+    def __call__(self, _: str = "") -> None:
+        rest = self._prompt[self.known :]
+        self._network.forward([SequencePart(rest, self.known, self._blocks, None, needs_logits=True)])
+
+    def by_kind(self) -> dict[str, float]:
+        """Milliseconds of each kind of node in one pass, as OpenVINO counts them."""
+        self()
+        found: dict[str, float] = defaultdict(float)
+        for node in self._network._request.profiling_info:
+            found[KINDS.get(node.node_type, "the rest of the graph")] += 1000 * node.real_time.total_seconds()
+        return found
+
+
+def main(answers: int) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        loaded, texts = bundle(Path(scratch))
+        texts = texts[:answers]
+        engine = Engine.load(loaded)
+        encoded = timed(lambda text: loaded.template.encode_prompt(loaded.task.prompt(text), loaded.tokenizer), texts)
+        answered = timed(engine.answer, texts)
+        forward = Pass(loaded, texts)
+        passed = timed(forward, texts)
+        with counting():
+            counted = Pass(loaded, texts)
+        kinds = [counted.by_kind() for _ in texts]
+        del engine, counted
+        with running_server(loaded.folder) as address, httpx.Client(timeout=60) as client:
+            asked = timed(lambda text: client.post(f"{address}/v1/classify", json={"text": text}), texts)
+    nodes = {kind: median(each[kind] for each in kinds) for kind in dict.fromkeys(KINDS.values())}
+    nodes["the rest of the graph"] = median(each["the rest of the graph"] for each in kinds)
+    share = passed / sum(nodes.values())
+    rows = {
+        "HTTP, its JSON, and the client": asked - answered,
+        "prompt and tokenizer": encoded,
+        "scheduler, logits, Python": answered - encoded - passed,
+    } | {f"pass: {kind}": ms * share for kind, ms in nodes.items()}
+    print(f"{forward.known} tokens in memory, {forward.new} new ones; {len(texts)} answers")
+    for name, ms in rows.items():
+        print(f"| {name} | {ms:.1f} ms | {ms / asked:.0%} |")
+    print(f"| together, over HTTP | {asked:.1f} ms | |")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
