@@ -150,9 +150,8 @@ def test_a_record_of_one_number_or_truth_value_is_a_record(
 def test_an_answer_without_the_label_is_no_label_called_none(tmp_path: Path) -> None:
     traffic = Traffic(tmp_path / "captures")
     for label in (*LABELS, None):
-        answer = AnswerChoice(json.dumps({"team": label}))
-        ask = "Which team answers this message? Answer as JSON.\n\n"
-        traffic.add(lambda fake, _: chat(("user", f"{ask}{fake.paragraph()}")), 30 if label else 5, answer)
+        answer, count = AnswerChoice(json.dumps({"team": label})), 30 if label else 5
+        traffic.add(lambda fake, _: chat(("user", f"Which team? As JSON.\n\n{fake.paragraph()}")), count, answer)
     traffic.close()
     (job,) = find_jobs(tmp_path / "captures").jobs
     assert (job.form.kind, sorted(job.form.names)) == ("labels", sorted(LABELS))

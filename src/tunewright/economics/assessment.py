@@ -263,10 +263,10 @@ def _sentence(
         )
     counted = f" {saving.counted()}".rstrip()
     if not pays:
-        work = f"pay for ${costs.engineering_usd:,.0f} of engineering" if costs.engineering_usd else "save money"
+        aim = f"pay for ${costs.engineering_usd:,.0f} of engineering" if costs.engineering_usd else "save money"
         return (
             f"Don't: at {requests:,} requests the cheapest model of your own would save "
-            f"${scenario.saving:,.0f} a month against {spec.api.model}, which does not {work} "
+            f"${scenario.saving:,.0f} a month against {spec.api.model}, which does not {aim} "
             f"within {costs.horizon_months} months.{counted}{end}"
         )
     if months := saving.payback_months(costs.engineering_usd):

@@ -179,9 +179,9 @@ def bins(confidence: Sequence[float], score: Sequence[float], weights: Sequence[
 
     def bin_of(here: npt.NDArray[np.bool_]) -> Bin:
         weight = counts[here]
-        of_bin = (float(np.average(values[here], weights=weight)) for values in (x, y))
+        sure, right = (float(np.average(values[here], weights=weight)) for values in (x, y))
         total = float(weight.sum())
-        return Bin(int(here.sum()), *of_bin, total, total**2 / float(np.square(weight).sum()))
+        return Bin(int(here.sum()), sure, right, total, total**2 / float(np.square(weight).sum()))
 
     return [bin_of(here) for number in range(BINS) if (here := place == number).any()]
 

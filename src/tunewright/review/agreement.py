@@ -53,15 +53,15 @@ def agreements(session: Session, model: str, *, by_answer: bool) -> list[Agreeme
 def _tables(session: Session, model: str, *, by_answer: bool) -> dict[tuple[str, str], Table]:
     sources = EXPERT[:-1]  # without `settle`, whose reviewer has seen the other reviews
     first, second = aliased(Review, recent(sources, model)), aliased(Review)
-    answers = [(func.coalesce(each.answer, "") if by_answer else each.right) for each in (first, second)]
+    this, that = ((func.coalesce(each.answer, "") if by_answer else each.right) for each in (first, second))
     query = (
-        select(first.reviewer, second.reviewer, *answers)
+        select(first.reviewer, second.reviewer, this, that)
         .join(second, and_(second.capture_id == first.capture_id, second.reviewer > first.reviewer))
         .where(second.undone.is_(None), second.source.in_(sources))
     )
     tables: defaultdict[tuple[str, str], Table] = defaultdict(Counter)
-    for one, other, this, that in session.execute(query):
-        tables[one, other][str(this), str(that)] += 1
+    for one, other, *said in session.execute(query):
+        tables[one, other][str(said[0]), str(said[1])] += 1
     return dict(tables)
 
 

@@ -124,8 +124,7 @@ class ToolsTask(Conversation):
         except Unfit:
             value = None
         name = value.get(NAME) if isinstance(value, Mapping) else None
-        form = self._forms.get(name) if isinstance(name, str) else None
-        if form is None:
+        if not isinstance(name, str) or not (form := self._forms.get(name)):
             return _written({TEXT: ""})
         arguments = value.get(ARGUMENTS)
         text = arguments if isinstance(arguments, str) else json.dumps(arguments)
