@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,6 +210,15 @@ def test_a_whole_spec_is_assessed_too() -> None:
     # "Which team answers this support ticket?" and a ticket of about 20 words; a label.
     assert 20 < result.prompt_tokens < 60
     assert 1 <= result.answer_tokens < 4
+
+
+def test_rows_that_do_not_count_have_no_tokens(tmp_path: Path) -> None:
+    """However many of them stand at the head of the file."""
+    rows = [{"text": "x " * 2000, "label": "a", "weight": 0}] * 1200 + [{"text": "four", "label": "b"}] * 5
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    labels = "task: {kind: classify, instruction: Sort., labels: [a, b]}\ndata: {train: rows.jsonl}\n"
+    (tmp_path / "tunewright.yaml").write_text(f"name: n\n{labels}goal: {{accuracy: 0.9}}\napi: {{model: gpt-4o}}\n")
+    assert 1 <= assessed(tmp_path).prompt_tokens < 20
 
 
 ARTICLE = Path(__file__).parents[2] / "examples" / "article"

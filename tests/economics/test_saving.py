@@ -56,6 +56,18 @@ def test_a_later_api_that_costs_less_than_the_model_takes_from_the_saving() -> N
     )
 
 
+def test_nothing_is_paid_back_where_nothing_was_spent_or_all_is_lost_again() -> None:
+    assert saving(ApiBill("brief", 50, 6.0), LASTING).payback_months(0) is None
+    found = Saving(100, bills_of(ApiBill("brief", 1000, 2.0), ApiBill("tier", 10, None)), 24)
+    assert found.usd == pytest.approx(2 * 900 - 22 * 90)
+    assert found.payback_months(1000) is None, "after 1.1 months it has, and after the 24 it has not"
+    assert not found.pays(1000)
+
+
+def test_a_part_of_cents_is_not_told() -> None:
+    assert saving(ApiBill("brief", 1100, 12.0), LASTING).counted() == "It saves $12,000 until brief ends."
+
+
 def test_an_api_that_has_ended_counts_for_nothing() -> None:
     gone = ApiBill("gone", 9000, 0.0)
     assert saving(gone, LASTING) == saving(LASTING)

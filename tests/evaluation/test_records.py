@@ -17,6 +17,7 @@ from tunewright.evaluation.candidates.records import Nearest, Patterns, controls
 from tunewright.inference.calibration import Calibration
 from tunewright.inference.decoding.grammar import RecordGrammar
 from tunewright.inference.predictors import RecordReader
+from tunewright.inference.predictors.base import settled
 from tunewright.inference.predictors.prompted import shots_of
 from tunewright.models.chat import ChatTemplate, end_token
 from tunewright.models.tokenizer import TextTokenizer
@@ -237,6 +238,15 @@ def test_a_record_that_the_canonical_form_refuses_is_an_answer_without_confidenc
     answer = reader_of(task, '{"vendor":" ","total":5.0}', text).answer(text)
     assert (answer.text, answer.confidence, list(answer.fields)) == ('{"total":5}', 0.0, ["total"])
     assert task.measures("", '{"vendor":"A","total":5}', answer.text)["records"].score == 0
+
+
+def test_a_refused_chunk_keeps_the_items_of_which_another_has_the_rest() -> None:
+    tags = {"type": "array", "items": {"type": "string"}, "minItems": 2}
+    schema = {"type": "object", "properties": {"nick": {"type": "string", "minLength": 2}, "tags": tags}}
+    task, text = ExtractTask("Read.", schema, window=64), '{"nick":"a ","tags":["q"]}'
+    fields = {"nick": 0.9, "tags[]": 0.8}
+    assert settled(task, text, 0.7, fields, is_chunk=True) == ('{"tags":["q"]}', 0.0, {"tags[]": 0.8})
+    assert settled(task, text, 0.7, fields) == ("{}", 0.0, {})
 
 
 def test_a_call_that_the_canonical_form_refuses_is_an_answer_without_confidence() -> None:

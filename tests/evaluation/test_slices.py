@@ -93,6 +93,14 @@ def test_a_group_unlike_many_others_is_named(share: float) -> None:
     assert [each.name for each in slices if each.falls_short] == ["g0"]
 
 
+def test_examples_without_a_group_do_not_hide_a_group_unlike_the_others() -> None:
+    """They are right or wrong, so as groups of one each they would differ far more than groups do."""
+    groups = [*(f"g{n // 30}" for n in range(600)), *[""] * 400]
+    right = [n % 30 < (21 if n < 30 else 28) if n < 600 else n % 20 > 0 for n in range(1000)]
+    slices = sliced(["same text here"] * 1000, right, groups=groups)
+    assert [each.name for each in slices if each.falls_short] == ["g0"]
+
+
 def test_groups_that_all_differ_are_not_named() -> None:
     groups = [f"g{n // 30}" for n in range(600)]
     right = [n % 30 < 12 + 18 * (n // 30 % 7) / 6 for n in range(600)]

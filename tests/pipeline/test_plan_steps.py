@@ -157,6 +157,14 @@ def test_no_step_pays_an_api_more_than_its_budget(tmp_path: Path) -> None:
     assert stops[1].startswith("judge may stop at its budget, judge.budget_usd=0.01")
 
 
+def test_what_earlier_runs_have_paid_is_no_longer_left() -> None:
+    found = ApiForecast(usd=3.0, least=1.5, budget=5.0, spent=4.0)
+    assert found.paid == Range(1.0, 1.0)
+    assert found.stop("baseline") == (
+        "baseline would stop at its budget, baseline.budget_usd=5, of which $4.00 are spent: its forecast is $3.00."
+    )
+
+
 def test_what_a_budget_allows_is_a_range_around_the_forecast(tmp_path: Path) -> None:
     found = forecasts_of(tmp_path, baseline=100, judge=100)
     assert found["baseline"].paid.high == pytest.approx(4 * found["baseline"].paid.low)

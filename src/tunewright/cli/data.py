@@ -74,7 +74,7 @@ def check(
 
         from tunewright.data.printing import print_examination
 
-        print_examination(examination, _words(target, overrides or (), allow_code=allow_code), Console())
+        print_examination(examination, _words(target, overrides or (), with_code=allow_code), Console())
         typer.echo(f"report: {folder / REPORT}")
     severe = SEVERITIES[: SEVERITIES.index(fail_on) + 1] if fail_on != FailOn.never else ()
     failing = [finding for finding in examination.findings if finding.severity in severe]
@@ -123,7 +123,7 @@ def fix(
     typer.echo(f"{'Log of every change: ' if fixed.changes else 'Nothing had to be changed: '}{folder / LOG}")
     others = [override for override in overrides or () if not _names_data(override)]
     form = ["data.form=chat"] if job.data.form not in (None, "chat") else []
-    words = _words(target, [*others, *form, *_as_data(fixed.files, _anchor(target))], allow_code=allow_code)
+    words = _words(target, [*others, *form, *_as_data(fixed.files, _anchor(target))], with_code=allow_code)
     typer.echo(f"Read the log, then check the new files: tunewright data check {join(words)}")
 
 
@@ -159,9 +159,9 @@ def _anchor(target: Path) -> Path:
     return target if target.is_dir() else target.parent
 
 
-def _words(target: Path, overrides: Sequence[str], *, allow_code: bool) -> list[str]:
+def _words(target: Path, overrides: Sequence[str], *, with_code: bool) -> list[str]:
     """The arguments of a further command on the same data."""
-    return [str(target), *overrides, *(["--allow-code"] if allow_code else [])]
+    return [str(target), *overrides, *(["--allow-code"] if with_code else [])]
 
 
 def _names_data(override: str) -> bool:

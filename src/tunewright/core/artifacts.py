@@ -68,7 +68,8 @@ class Manifest:
     code_version: str
     libraries: dict[str, str]
     wall_seconds: float
-    """The time of the step, with that of interrupted tries as far as their files were kept."""
+    """The time of the step, with that of interrupted tries as far as their kept files tell it: copies on another
+    machine do not."""
     peak_memory_mb: float
     created: str
     schema_version: int = SCHEMA_VERSION

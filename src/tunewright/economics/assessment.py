@@ -160,9 +160,10 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
         raise UserError("The spec's task and data can't be used.", fix="Type: tunewright doctor YOUR_PROJECT") from None
     task, data = task_of(whole.task).untaught(), whole.data
     columns = Columns(data.text, data.label, None, None, data.document, data.separator, whole.documents_root)
-    rows = (item for item in read(whole.path(data.train), form=data.form, columns=columns) if isinstance(item, Example))
+    items = read(whole.path(data.train), form=data.form, columns=columns)
+    rows = (item for item in items if isinstance(item, Example) and item.importance)
     form = InputForm.of(whole.task)
-    examples = [form.of_example(row) for row in islice(rows, _ROWS) if row.importance]
+    examples = [form.of_example(row) for row in islice(rows, _ROWS)]
     if not examples:
         where, fix = whole.path(data.train), "Type: tunewright data check"
         raise UserError("No row of the data can be read.", where=where, fix=fix)
@@ -255,7 +256,7 @@ def _sentence(
     volume = f"{_volume(scenario)}{f' as long as {spec.api.model} lasts' if near else ''}"
     costs, payback = spec.costs, ""
     left = saving.usd - costs.engineering_usd
-    pays = saving.usd > 0 and left >= 0
+    pays = saving.pays(costs.engineering_usd)
     if not pays and scenario.saving <= 0:
         return (
             f"Don't: at {requests:,} requests {spec.api.model} costs ${now:,.0f} a month, the cheapest model of your "

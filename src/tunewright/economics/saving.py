@@ -11,6 +11,9 @@ from math import inf
 
 from tunewright.economics.cost import usd
 
+_LEAST_USD = 1.0
+"""A part of a saving that a sentence names."""
+
 
 @dataclass(frozen=True)
 class ApiBill:
@@ -53,8 +56,15 @@ class Saving:
         """The saving within the horizon; negative where the APIs cost less."""
         return sum(self._parts())
 
+    def pays(self, spent_usd: float) -> bool:
+        """Whether the saving pays for what is spent once, within the horizon."""
+        return self.usd > 0 and self.usd >= spent_usd
+
     def payback_months(self, spent_usd: float) -> float | None:
-        """Months after which the saving has paid for what was spent once; None: never."""
+        """Months after which the saving has paid for what was spent once; None: nothing was, or never for good, because
+        the last API costs less than the model."""
+        if spent_usd <= 0 or (self.usd < spent_usd and not any(self._a_month(bill) > 0 for bill in self.bills[-1:])):
+            return None
         start, left = 0.0, spent_usd
         for bill in self.bills:
             month, end = self._a_month(bill), inf if bill.until is None else bill.until
@@ -70,6 +80,8 @@ class Saving:
             return ""
         texts = []
         for bill, part in zip(self.bills, self._parts(), strict=True):
+            if texts and abs(part) < _LEAST_USD:  # the first API ends as the horizon does
+                continue
             amount, beside = (f"saves {usd(part)}", "against") if part >= 0 else (f"costs {usd(-part)} more", "than")
             if bill.until is not None:
                 texts.append(f"{amount} until {bill.name} ends")

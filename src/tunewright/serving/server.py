@@ -89,6 +89,10 @@ def serve(
         UserError: the folder is no bundle or fails verification, the port is taken, or the key file can't be read.
     """
     started, early = time.monotonic(), EarlyLoad(threads)
+    # First what can be wrong without the bundle: weights that are being loaded keep the process until they are.
+    keys = KeyRing(limits.keys) if limits.keys else None
+    identity = Identity(limits.identity) if limits.identity else None
+    listening = listener(host, port)
     served = _opened(find().champion, limits.verification, early)
     from tunewright.serving.app import build_app
     from tunewright.serving.connections import HttpServer
@@ -97,10 +101,7 @@ def serve(
 
     if limits.engine:
         _check_engine(served, limits.engine)
-    keys = KeyRing(limits.keys) if limits.keys else None
-    identity = Identity(limits.identity) if limits.identity else None
     request_log = _request_log(limits)
-    listening = listener(host, port)
     # From here on the system queues connections instead of refusing them, so the message "ready" below is true.
     listening.listen(socket.SOMAXCONN)
     address = f"http://{host}:{listening.getsockname()[1]}"

@@ -168,8 +168,12 @@ class Task(Protocol):
         """
         ...
 
-    def fitting_part(self, answer: str) -> str:
-        """What is left of an answer that is none of this task: the parts that fit, in canonical form."""
+    def fitting_part(self, answer: str, *, is_chunk: bool = False) -> str:
+        """What is left of an answer that is none of this task: the parts that fit, in canonical form.
+
+        Args:
+            is_chunk: whether it is the answer to a chunk of a request; see `of_chunk`.
+        """
         ...
 
     def measures(self, request: str, gold: str, answer: str) -> dict[str, Ratio]:

@@ -128,7 +128,7 @@ class Conversation(ABC):
     def of_chunk(self, answer: str) -> str:
         return self.canonical(answer)
 
-    def fitting_part(self, answer: str) -> str:
+    def fitting_part(self, answer: str, *, is_chunk: bool = False) -> str:  # noqa: ARG002 (the protocol)
         """The answer unchanged: only a record has parts."""
         return answer
 

@@ -88,9 +88,9 @@ class ExtractTask(Conversation):
     def of_chunk(self, answer: str) -> str:
         return self._chunk.canonical(answer)
 
-    def fitting_part(self, answer: str) -> str:
+    def fitting_part(self, answer: str, *, is_chunk: bool = False) -> str:
         """A record of the fields that fit the schema. It may lack required ones."""
-        return self.form.fitting_part(answer)
+        return (self._chunk if is_chunk else self.form).fitting_part(answer)
 
     def chunks(self, request: str, count: Callable[[str], int]) -> list[str]:
         return [request[start:end] for start, end in self.places(request, count)]

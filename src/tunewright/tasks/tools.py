@@ -117,7 +117,7 @@ class ToolsTask(Conversation):
             raise Unfit(f"{value[NAME]}: {error}") from None
         return _call(value[NAME], written)
 
-    def fitting_part(self, answer: str) -> str:
+    def fitting_part(self, answer: str, *, is_chunk: bool = False) -> str:  # noqa: ARG002 (the protocol)
         """The call with the arguments that fit the tool's schema, or an empty text if there is no such tool."""
         try:
             value = json_value(answer)

@@ -163,6 +163,13 @@ def forecast(spec: Spec, split: Path, runs: Path) -> list[CostForecast]:
     return forecasts
 
 
+def paid_before(spec: Spec, split: Path, runs: Path) -> float:
+    """What earlier runs have paid for answers that `run_baseline` would use again, in USD; see `forecast`."""
+    dataset, book = load_dataset(split), price_book(spec.price_file)
+    with PaidAnswers.kept(runs) as paid:
+        return sum(each.spent for each in _budgets(spec, dataset, book, paid).values()) if paid else 0.0
+
+
 def _read(task: Task, replies: Sequence[Reply]) -> tuple[list[dict[str, Any]], list[Record]]:
     """(the raw replies, their records). A reply that was cut has no record: it is neither right nor wrong."""
     rows, records = [], []

@@ -59,10 +59,11 @@ def find_slices(parts: Mapping[str, Sequence[Record]], examples: Mapping[str, Ex
     uncorrected: list[Slice] = []
     for split, part in parts.items():
         for by, names in cuts([examples[record.id] for record in part]):
+            named = np.array([bool(each) for each in names])
             for name in dict.fromkeys(filter(None, names)):
                 chosen = np.array([each == name for each in names])
                 if LEAST <= chosen.sum() <= len(part) - LEAST:
-                    uncorrected.append(_slice(split, by, str(name), part, chosen, seed))
+                    uncorrected.append(_slice(split, by, str(name), part, chosen, named, seed))
     p_values = holm([each.p_value for each in uncorrected])
     slices = [
         replace(each, p_value=p_value, falls_short=p_value < _CHANCE)
@@ -71,14 +72,14 @@ def find_slices(parts: Mapping[str, Sequence[Record]], examples: Mapping[str, Ex
     return sorted(slices, key=lambda each: (each.p_value, each.primary_metric.value))
 
 
-def _slice(split: str, by: str, name: str, part: Sequence[Record], chosen: Mask, seed: int) -> Slice:
+def _slice(split: str, by: str, name: str, part: Sequence[Record], chosen: Mask, named: Mask, seed: int) -> Slice:
     inside = [record for record, is_in in zip(part, chosen, strict=True) if is_in]
     parts, wholes = np.array([record.primary_metric for record in part], float).T
     rest = float(shares(parts[~chosen].sum(), wholes[~chosen].sum()))
     primary_metric = ratio([record.primary_metric for record in inside], groups_of(inside))
     groups = groups_of(part)
     if by == "group" and groups is not None:
-        p_value = _less_than_others(parts, wholes, np.array(groups), name, seed)
+        p_value = _less_than_others(parts, wholes, np.array(groups), named, name, seed)
     else:
         p_value = _less(parts, wholes, chosen, groups, seed)
     return Slice(split, by, name, len(inside), primary_metric, rest, p_value)
@@ -111,15 +112,18 @@ def _less(parts: Numbers, wholes: Numbers, chosen: Mask, groups: Sequence[str] |
     return _tail(gap, float(draws.std()))
 
 
-def _less_than_others(parts: Numbers, wholes: Numbers, groups: Names, name: str, seed: int) -> float:
+def _less_than_others(parts: Numbers, wholes: Numbers, groups: Names, named: Mask, name: str, seed: int) -> float:
     """The chance that a group does so much worse than the others, given how much those differ from each other.
 
     It is at least the chance if all examples were independent. Where nearly every answer is right, the others hardly
     differ, and a single error would lie far outside their spread.
+
+    Args:
+        named: the examples that have a group. The others are groups of one each, which differ by more than groups do.
     """
     others = [
         float(shares(parts[groups == group].sum(), wholes[groups == group].sum()))
-        for group in np.unique(groups)
+        for group in np.unique(groups[named])
         if group != name
     ]
     own, mean = groups == name, float(np.mean(others))

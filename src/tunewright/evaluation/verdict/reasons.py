@@ -100,7 +100,8 @@ def money_reason(comparison: Comparison, spec: Spec, payback_months: float | Non
     else:
         sentence = f"By itself the served model would save {usd(money.saving)} a month against {spec.api.label}"
     if payback_months:
-        sentence += f", and has paid for its engineering after {payback_months:,.1f} months"
+        and_ = "and" if money.saving > 0 else "but"
+        sentence += f", {and_} has paid for its engineering after {payback_months:,.1f} months"
     left_out = [] if spec.costs.engineering_usd else ["engineering (costs.engineering_usd)"]
     left_out += [
         f"{item.name}: {item.basis} ({item.source.removeprefix(NOT_COUNTED)})"

@@ -80,7 +80,7 @@ def costs_less(candidate: Candidate, usd_per_month: float) -> bool:
 
 def pays(saving: Saving, spec: Spec) -> bool:
     """Whether a saving pays for the engineering within the horizon."""
-    return saving.usd > 0 and saving.usd >= spec.costs.engineering_usd
+    return saving.pays(spec.costs.engineering_usd)
 
 
 def bill_of(api: Candidate) -> ApiBill:

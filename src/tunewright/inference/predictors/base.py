@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -38,7 +38,7 @@ class Answer:
 
 
 def settled(
-    task: Task, canonical: Callable[[str], str], text: str, confidence: float, fields: Mapping[str, float]
+    task: Task, text: str, confidence: float, fields: Mapping[str, float], *, is_chunk: bool = False
 ) -> tuple[str, float, Mapping[str, float]]:
     """(a record in canonical form, the confidence in it, that in the values at each path).
 
@@ -46,12 +46,12 @@ def settled(
     or it needs a letter and white space is none. The parts that fit are left, and the confidence is 0.
 
     Args:
-        canonical: the form: that of the whole record, or that of a chunk's.
+        is_chunk: whether it is the record of a chunk, whose form requires nothing.
     """
     try:
-        return canonical(text), confidence, fields
+        return (task.of_chunk(text) if is_chunk else task.canonical(text)), confidence, fields
     except Unfit:
-        kept = task.fitting_part(text)
+        kept = task.fitting_part(text, is_chunk=is_chunk)
     left = {path for path, _, _ in value_spans(kept)}
     return kept, 0.0, {path: each for path, each in fields.items() if path in left}
 

@@ -74,9 +74,7 @@ class RecordTagger(EncoderPredictor):
             # Only now: a window without the value must not tell against one that has it.
             if each.required and each.nullable and not each.among(result.record):
                 each.put(result.record, None)
-        text, sure, fields = settled(
-            self._task, self._task.canonical, json.dumps(result.record), result.confidence, result.fields
-        )
+        text, sure, fields = settled(self._task, json.dumps(result.record), result.confidence, result.fields)
         confidence = self._calibration.of_answer(sure)
         return Answer(text, confidence, sum(map(len, windows)), 0, fields, uncalibrated=sure)
 

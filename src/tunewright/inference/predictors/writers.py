@@ -169,9 +169,9 @@ class RecordReader(PromptedModel):
             if not self._fits(record):
                 record, fields = whole, dict(first.fields)
             of_chunks.append(first)
-        text, confidence, of_fields = settled(
-            self._task, self._task.canonical, json.dumps(record), math.prod(fields.values()), fields
-        )
+        text, confidence, of_fields = settled(self._task, json.dumps(record), math.prod(fields.values()), fields)
+        if not all(each.confidence for each in of_chunks):
+            confidence = 0.0
         return self._calibrated(
             Answer(
                 text,
@@ -199,9 +199,12 @@ class RecordReader(PromptedModel):
         unjudged = sum(value for path, value in of_fields.items() if path in self._unjudged)
         confidence = math.exp(sum(writer.log_probabilities) - unjudged)
         # A chunk's form requires nothing, so it would leave out required fields that are null or empty.
-        canonical = self._task.canonical if grammar is self._whole else self._task.of_chunk
         kept, confidence, fields = settled(
-            self._task, canonical, text, confidence, {path: math.exp(value) for path, value in of_fields.items()}
+            self._task,
+            text,
+            confidence,
+            {path: math.exp(value) for path, value in of_fields.items()},
+            is_chunk=grammar is not self._whole,
         )
         return Answer(
             kept,

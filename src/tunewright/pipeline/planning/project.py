@@ -12,7 +12,7 @@ from tunewright.economics.cost import LETTERS_A_TOKEN
 from tunewright.economics.memory import GIB
 from tunewright.economics.prices import PriceBook, price_book
 from tunewright.economics.speed import PLAIN_NF4, Range, around
-from tunewright.evaluation.api.baseline import forecast
+from tunewright.evaluation.api.baseline import forecast, paid_before
 from tunewright.evaluation.steps import tests_of
 from tunewright.models.resolve import is_encoder
 from tunewright.models.sizes import Sizes, shape_in, sizes_of
@@ -60,19 +60,27 @@ class ApiForecast:
     """The low end of what it may be, in USD; the high end is twice `usd`."""
     budget: float
     """The step's `budget_usd`."""
+    spent: float = 0.0
+    """What earlier runs have spent of it, in USD."""
+
+    @property
+    def left(self) -> float:
+        """What is left of the budget."""
+        return max(self.budget - self.spent, 0.0)
 
     @property
     def paid(self) -> Range:
         """What is paid before the budget stops the step."""
-        return Range(min(self.least, self.budget), min(2 * self.usd, self.budget))
+        return Range(min(self.least, self.left), min(2 * self.usd, self.left))
 
     def stop(self, step: str) -> str:
         """A sentence that the budget would stop the step; empty where the forecast is within it."""
-        if self.usd <= self.budget:
+        if self.usd <= self.left:
             return ""
-        stops = "would" if self.least > self.budget else "may"
+        stops = "would" if self.least > self.left else "may"
         budget = f"{step}.budget_usd={self.budget:g}"
-        return f"{step} {stops} stop at its budget, {budget}: its forecast is ${self.usd:,.2f}."
+        spent = f", of which ${self.spent:,.2f} are spent" if self.spent else ""
+        return f"{step} {stops} stop at its budget, {budget}{spent}: its forecast is ${self.usd:,.2f}."
 
 
 def _summary(plan: StepsPlan) -> str:
@@ -190,7 +198,8 @@ def _api_forecasts(
     forecasts = {}
     if spec.asked_apis:
         usd = sum(each.usd for each in forecast(spec, split, runs))
-        forecasts["baseline"] = ApiForecast(usd, usd / 2, spec.baseline.budget_usd)
+        spent = paid_before(spec, split, runs)
+        forecasts["baseline"] = ApiForecast(usd, usd / 2, spec.baseline.budget_usd, spent)
     if spec.judge and (price := book.apis.get(spec.judge.priced_as or spec.judge.model)):
         questions = 2 * sum(min(len(examples), spec.judge.sample) for examples in tests_of(spec, dataset).values())
         tokens = _JUDGE_TOKENS + len(spec.judge.rubric) / LETTERS_A_TOKEN + job.own + 2 * job.written

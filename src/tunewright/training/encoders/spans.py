@@ -165,7 +165,7 @@ class SpanTags:
         try:
             return self._task.of_chunk(text)
         except Unfit:
-            return self._task.fitting_part(text)
+            return self._task.fitting_part(text, is_chunk=True)
 
     def describe(self, row: Row) -> str:
         read = len(row["input_ids"])
