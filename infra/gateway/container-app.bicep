@@ -9,7 +9,7 @@
 //
 // Projects of jobs are in the image, because Container Apps mounts no shares but Azure Files', and those over SMB only
 // with the storage account's key (learn.microsoft.com/azure/container-apps/storage-mounts, 2026-01-15). Such a share is
-// for captures alone. What own models answer goes there too, below own/JOB, because the image's projects are root's.
+// for captures alone. What own models answer goes there too, below .own/JOB, because the image's projects are root's.
 //
 // The environment's ingress ends requests after 240 s (learn.microsoft.com/azure/container-apps/ingress-overview,
 // 2025-05-02). The gateway reads a changed secret when its revision is started again.

@@ -10,9 +10,11 @@ import pytest
 
 from tests.conftest import make_spec
 from tests.crash.linear import bring_up_to_date, project
+from tests.pipeline.test_step import step
 from tunewright.backends.azure.jobs import JobWork, job_of
-from tunewright.backends.azure.schedule import steps_there
-from tunewright.config import Spec, load_spec
+from tunewright.backends.azure.schedule import steps_not_there, steps_there
+from tunewright.config import Spec
+from tunewright.core.artifacts import atomic_folder
 from tunewright.core.errors import UserError
 from tunewright.pipeline.runner import execute_step
 from tunewright.pipeline.steps import STEPS
@@ -24,7 +26,7 @@ ALWAYS = ["check", "split", "train", "export", "evaluate", "parity", "verdict", 
 
 def job(spec: Spec) -> Any:
     steps = steps_there(spec)
-    names = [step.name for step in steps]
+    names = [each.name for each in steps]
     work = JobWork(
         name="",
         title="x",
@@ -37,6 +39,7 @@ def job(spec: Spec) -> Any:
         environment="azureml:environment:1",
         tags={},
         kept=dict.fromkeys(names, "kept"),
+        without=steps_not_there(spec),
     )
     return job_of(work, spec)
 
@@ -60,6 +63,8 @@ def test_the_verdict_and_the_bundle_are_made_without_what_needs_a_key(asked: dic
         read = set(STEPS[name].inputs_of(spec)) & set(jobs)
         assert {each for each in STEPS if f"--in {each}=" in jobs[name].component.command} == read
         assert read <= set(jobs[name].inputs)
+        left = set(STEPS[name].inputs_of(spec)) - set(jobs)
+        assert {each for each in STEPS if f"--without {each} " in jobs[name].component.command} == left
 
 
 @pytest.mark.slow
@@ -67,8 +72,26 @@ def test_a_node_judges_without_the_answers_of_apis_and_of_the_judge(tmp_path: Pa
     spec = project(tmp_path)
     bring_up_to_date(spec, "parity")
     inputs = {link.name: link.resolve() for link in (tmp_path / "runs" / "latest").iterdir()}
-    keyed = load_spec(tmp_path, [f"api={json.dumps(API)}", f"judge={json.dumps(JUDGE)}"])
-    execute_step(STEPS["verdict"], keyed, inputs, tmp_path / "judged")
-    assert json.loads((tmp_path / "judged" / "verdict.json").read_text("utf-8"))["verdict"]["decision"]
-    with pytest.raises(UserError, match="needs --in split=PATH"):
-        execute_step(STEPS["verdict"], keyed, {"check": inputs["check"]}, tmp_path / "again")
+    arguments = [f"api={json.dumps(API)}", f"judge={json.dumps(JUDGE)}", "--without", "baseline", "--without", "judge"]
+    arguments += [word for name in STEPS["verdict"].inputs_of(spec) for word in ("--in", f"{name}={inputs[name]}")]
+    done = step("verdict", "--spec", tmp_path, *arguments, "--out", tmp_path / "judged")
+    assert done.returncode == 0, done.stderr
+    verdict = json.loads((tmp_path / "judged" / "verdict.json").read_text("utf-8"))["verdict"]
+    assert verdict["decision"]
+    (reason,) = (each for each in verdict["reasons"] if "gpt-4o-mini was not measured in this run" in each)
+    assert "needs a key that the run's machine lacks" in reason
+
+
+def test_a_step_does_without_an_input_only_where_it_is_told_so(tmp_path: Path) -> None:
+    """A forgotten `--in` must not change a verdict."""
+    keyed, verdict = make_spec(tmp_path, api=API), STEPS["verdict"]
+    inputs = {}
+    for name in verdict.inputs_of(keyed, verdict.optional):
+        facts = {"kind": name, "fingerprint": name, "spec_sha256": "", "code_version": ""}
+        with atomic_folder(tmp_path / name, inputs={}, seed=1, **facts) as output:
+            (output.path / "file").write_text(name, "utf-8")
+        inputs[name] = tmp_path / name
+    with pytest.raises(UserError, match="needs --in baseline=PATH"):
+        execute_step(verdict, keyed, inputs, tmp_path / "out")
+    with pytest.raises(UserError, match=r"can't do without split\. It can do without: baseline, judge"):
+        execute_step(verdict, keyed, inputs, tmp_path / "out", without=["split"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import tunewright, write_project
-from tunewright.core.errors import UserError, as_user_error
+from tunewright.core.errors import UserError, as_user_error, first_of
 from tunewright.serving.captures import RequestLog
 
 
@@ -117,3 +117,10 @@ def test_a_path_that_leads_nowhere_is_one_paragraph(name: str, tmp_path: Path) -
     done = tunewright("data", "check", str(tmp_path / name))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_a_line_names_the_first_and_counts_the_rest() -> None:
+    names = [f"n{number}" for number in range(1_203)]
+    assert first_of(names[:2], 3) == "n0, n1"
+    assert first_of(names[:3], 3) == "n0, n1, n2"
+    assert first_of(names, 3) == "n0, n1, n2 and 1,200 more"

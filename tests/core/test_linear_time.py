@@ -70,6 +70,8 @@ TEXTS = {
     "a signed token without an end": "eyJ-" * MANY + " .eyJ",
     "an address without a host": "a%" * MANY + " @",
     "a login without an end": "://a:" * MANY + " @",
+    "a login of many parts": "://a:b" + "@c" * MANY + "@d/" * MANY + "e@" * MANY,
+    "cards beside dashes": "4111 1111 1111 1111\N{EN DASH}" * (MANY // 10),
     "an address behind hyphens": "-" * MANY + "a%-" * MANY + "@",
     "a card without an end": "card " + "1111." * MANY,
     "many values with a label": " ".join(f"pin: a{number:05}" for number in range(MANY // 5)),

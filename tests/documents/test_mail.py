@@ -198,6 +198,27 @@ def test_a_text_with_a_name_is_the_body_if_no_other_stands_above_it(part: str, t
     assert text_of_message(f"Subject: x\n{part}".encode()) == f"Subject: x\n\n{text}"
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        'Content-Type: text/html\nContent-Disposition: inline; filename="report.html"',
+        "Content-Type: text/html\nContent-Disposition: inline; filename*=utf-8''report%C3%A9.html",
+        "Content-Type: text/html\nContent-Disposition: inline; filename*=a\0b''report.html",
+        "Content-Type: text/html; name*=a\0b''report.html",
+        'Content-Type: text/html; name="report.html"\nContent-Disposition: inline',
+    ],
+)
+def test_a_text_below_with_a_name_is_an_attachment(headers: str) -> None:
+    text = f"Subject: x\n{multipart('mixed', PLAIN, headers + chr(10) * 2 + '<p>REPORT</p>')}"
+    assert text_of_message(text.encode()) == "Subject: x\n\nplain"
+
+
+def test_an_inline_attachment_is_left_out() -> None:
+    message = mail()
+    message.add_attachment("<p>REPORT</p>", subtype="html", disposition="inline", filename="report.html")
+    assert text_of_message(message) == "Subject: Order 17\n\nThe lamp is broken."
+
+
 def test_a_mail_that_is_forwarded_as_an_attachment() -> None:
     message = EmailMessage()
     message["Subject"] = "Fwd: Order 17"

@@ -18,6 +18,7 @@ from tests.gateway.test_takeover import ask, counts
 from tests.gateway.tickets import Messages, request, team_of
 from tests.gateway.upstream import Upstream
 from tunewright.config import load_spec
+from tunewright.data.readers.sources import files
 from tunewright.gateway.config import CaptureSpec, JobSpec
 from tunewright.monitoring.store import open_store
 from tunewright.monitoring.store.collect import collect
@@ -107,9 +108,10 @@ def test_a_read_only_projects_answers_are_captured_beside_the_gateways(
     running, text = begin("own"), Messages(1).clear()
     assert ask(running, request(text)).headers["x-tunewright-answered-by"] == "own"
     until(lambda: counts(running)["audits"] == 1)
-    folder = running.captures / "own" / "tickets"
+    folder = running.captures / ".own" / "tickets"
     assert f"answers are captured for review in {folder}." in capsys.readouterr().err
     assert len(running.exchanges()) == 2, "own answers are not among the exchanges"
+    assert {each.path.parent for each in files(running.captures)} == {running.captures}, "nor among data"
     spec = load_spec(project, [f"monitor.captures={folder}"])
     store = open_store(spec)
     assert collect(spec, store).captures == 1
@@ -124,7 +126,7 @@ def test_a_read_only_projects_answers_are_captured_beside_the_gateways(
 def test_folders_that_cant_be_written_to_cost_no_answer(
     begin: Callable[..., Running], project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for folder in (project / "captures", tmp_path / "captures" / "own"):
+    for folder in (project / "captures", tmp_path / "captures" / ".own"):
         folder.parent.mkdir(exist_ok=True)
         folder.write_text("a file in the folder's place", "utf-8")
     assert ask(begin("own", audit=0), request(Messages(1).clear())).headers["x-tunewright-answered-by"] == "own"

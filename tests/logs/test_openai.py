@@ -218,6 +218,12 @@ RECORDS = [
     {"error": "E42", "severity": "high"},
     {"content": "Boxes", "weight": 3},
     {"choices": ["red", "blue"], "output": [{"watts": 40}]},
+    {"id": 7, "question": "Which colour?", "choices": [{"text": "red"}, {"text": "blue"}]},
+    {"choices": []},
+    {"candidates": []},
+    {"candidates": [{"name": "Ada"}], "place": "London"},
+    {"statusCode": 500, "message": "Timeout", "service": "billing"},
+    {"message": "Boxes", "weight": 3},
 ]
 
 
@@ -246,6 +252,45 @@ def test_a_response_without_an_answer_is_none_also_as_text(response: dict[str, A
     for each in (response, json.dumps(response)):
         call = pair({"messages": ASKED}, each)
         assert (call.answer, call.fault and call.fault[0]) == (None, code)
+
+
+COUNTED = {"promptTokenCount": 8, "totalTokenCount": 8}
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": COUNTED},
+        [{"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": COUNTED}],
+        {"prompt_feedback": {"block_reason": "SAFETY"}, "candidates": None},
+        {"candidates": [], "usageMetadata": COUNTED, "modelVersion": "gemini-2.5-flash"},
+        {"id": "a", "choices": [], "model": "m", "usage": {"prompt_tokens": 8, "completion_tokens": 0}},
+        {"choices": [], "usage": {"prompt_tokens": 8, "completion_tokens": 0}},
+        {"choices": [{"delta": {"content": "y"}, "index": 0}], "model": "m"},
+        {"statusCode": 429, "message": "Rate limit is exceeded."},
+        {"detail": "Not authorized.", "message": "Log in."},
+        {"object": "error", "message": "Too long.", "type": "BadRequestError", "param": None, "code": 400},
+    ],
+)
+def test_a_response_in_which_nothing_is_said_is_no_answer_also_as_text(response: Any) -> None:
+    calls = [pair({"messages": ASKED}, each) for each in (response, json.dumps(response))]
+    assert calls[0] == calls[1]
+    assert calls[1].answer is None
+    assert calls[1].fault and calls[1].fault[0] == "no-answer"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        {"choices": [{"text": " yes", "index": 0, "logprobs": None}], "model": "x"},
+        {"id": "cmpl-1", "created": 1764500000, "choices": [{"text": " yes"}]},
+        {"choices": [{"text": " yes", "index": 0}], "model": "x", "prompt_filter_results": []},
+    ],
+)
+def test_a_completion_says_the_same_as_text(response: Any) -> None:
+    calls = [pair({"prompt": "Is it late?"}, each) for each in (response, json.dumps(response))]
+    assert calls[0] == calls[1]
+    assert calls[1].answer and calls[1].answer.text == " yes"
 
 
 def test_pairs_with_geminis_bodies() -> None:

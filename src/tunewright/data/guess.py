@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.config.sections import MAX_TURNS
-from tunewright.core.errors import UserError
+from tunewright.core.errors import UserError, first_of
 from tunewright.core.progress import say
 from tunewright.data.guess_schema import described, guess_schema, with_literal_fields
 from tunewright.data.guess_tools import guess_tools
@@ -205,9 +205,7 @@ def _say_unanswered(answers: Sequence[Any], places: Sequence[str], *, has_empty_
         (taught, "Such a row teaches that no label holds; where one does, add it."),
         (refused, "Add the answer or delete the row, because the check refuses it."),
     ):
-        first = ", ".join(places[row] for row in rows[:_NAMED]) if places else ""
-        more = f" and {len(rows) - _NAMED:,} more" if len(rows) > _NAMED else ""
-        where = f" ({first}{more})" if first else ""
+        where = f" ({first_of([places[row] for row in rows], _NAMED)})" if places else ""
         verb = "has" if len(rows) == 1 else "have"
         if rows:
             say(f"{len(rows):,} of {len(answers):,} rows {verb} no answer{where}. {effect}")

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from tunewright.backends.azure.backend import TAG
@@ -196,33 +197,35 @@ def _releases(spec: Spec, at: Connection) -> Iterator[Thing | UserError]:
 def _computes(spec: Spec, at: Connection) -> Iterator[Thing]:
     with azure_errors("the clusters"):
         computes = [each for each in at.ml.compute.list() if _is_ours(spec, each.tags)]
+    # Once for all clusters, when the first is removed: Azure lists a workspace's whole history of jobs.
+    users_of = cache(lambda: _others(spec, at))
     for each in computes:
         is_instance = each.type == "computeinstance"
         cost = "costs money until it is stopped" if is_instance else "no machine while it is idle"
 
         def remove(name: str = each.name) -> None:
             # Clusters are named by their machines, so any project of the workspace runs jobs on one that exists.
-            if users := _others_on(name, spec, at):
+            if users := users_of().get(name):
                 raise StillUsed(f"It is used by {', '.join(users)}.")
             wait_for(at.ml.compute.begin_delete(name), f"{name} to be deleted", _LONGEST)
 
         yield Thing("compute instance" if is_instance else "cluster", each.name, cost, remove)
 
 
-def _others_on(compute: str, spec: Spec, at: Connection) -> list[str]:
-    """The jobs and schedules of others than this project that need a compute, for people. A scheduled job makes no
-    cluster, so it would fail without this one."""
+def _others(spec: Spec, at: Connection) -> dict[str, list[str]]:
+    """The jobs and schedules of others than this project, for people, by the computes that they need. A scheduled job
+    makes no cluster, so it would fail without its own."""
     with azure_errors("the jobs"):
         jobs = [each for each in at.ml.jobs.list() if each is not None and each.status not in OVER]
     with azure_errors("the schedules"):
         schedules = [each for each in at.ml.schedules.list() if each.is_enabled]
     found = [("job", each, each) for each in jobs]
     found += [("schedule", each, getattr(each, "create_job", None)) for each in schedules]
-    return [
-        f"the {kind} {each.name} of {_owner(each.tags)}"
-        for kind, each, job in found
-        if compute in computes_of(job) and not _is_ours(spec, each.tags)
-    ]
+    users: dict[str, list[str]] = {}
+    for kind, each, job in found:
+        for compute in set() if _is_ours(spec, each.tags) else computes_of(job):
+            users.setdefault(compute, []).append(f"the {kind} {each.name} of {_owner(each.tags)}")
+    return users
 
 
 def _owner(tags: dict[str, str] | None) -> str:

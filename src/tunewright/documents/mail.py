@@ -119,8 +119,15 @@ class _BodyReader:
 
     def _is_attached(self, part: Message) -> bool:
         """Whether a part is an attachment. Some programs give the body a name too, so the first text may have one."""
-        named = bool(part.get_param("name"))
-        return part.get_content_disposition() == "attachment" or (named and self._has_text)
+        return part.get_content_disposition() == "attachment" or (self._has_text and _has_name(part))
+
+
+def _has_name(part: Message) -> bool:
+    """Whether a part has a file's name, in either of the headers that may give one."""
+    try:
+        return bool(part.get_filename())
+    except ValueError:  # a NUL in the charset of the name
+        return True
 
 
 def _text(part: Message) -> str:

@@ -72,11 +72,27 @@ _LEGAL = re.compile(
 """What a disclaimer says, and hardly any author."""
 _CONTACT = re.compile(
     r"(?:tel(?:e(?:ph|f)one?|éfono)?|tél(?:éphone)?|phone|ph|mob(?:ile?)?|portable|móvil|handy|cell|fax|office|direct"
-    r"|e-?mail|mail|web(?:site)?|internet|https?|www|skype|linkedin|twitter|facebook|instagram|[a-z]"
+    r"|hotline|zentrale|durchwahl|e-?mail|mail|web(?:site)?|internet|https?|www|skype|linkedin|twitter|facebook|instagram|whatsapp|xing|[a-z]"
     r"|vat|ust|hrb|sitz|geschäftsführ\w{0,6}|registergericht|amtsgericht)\b",
     re.IGNORECASE,
 )
 """The beginning of a signature's line with a label, such as a telephone number's."""
+_HOURS = re.compile(
+    r"(?:(?:opening|office|business|working) (?:hours|times)|(?:öffnungs|sprech|büro|geschäfts)zeiten"
+    r"|horaires?|horarios?|orari|openingstijden)\b.{0,25}\d",
+    re.IGNORECASE,
+)
+"""The beginning of a line with opening hours. Some have as many words in lower case as a sentence."""
+_EMPLOYER = re.compile(
+    r"registered (?:in|office)\b"
+    r"|(?:(?:(?:postal|street|visiting|business|office|registered|our) )?address|adresse|anschrift|dirección|indirizzo"
+    r"|adres|department|dept|division|abteilung|département|departamento|company|firma|société|empresa|società"
+    r"|(?:(?:managing|executive) )?directors?|board(?: of directors)?|chair(?:man|woman|person)?|ceo|vorstand"
+    r"|aufsichtsrat|inhaber(?:in)?|tax|steuer(?:nummer|-?nr)|handelsregister|commercial register|siren|siret|kvk|btw)\b"
+    r"(?:[ .]{1,2}(?:registration|registered|reg|id|number|no|nr|name)\b)*+[ .]*+[:#\d]",
+    re.IGNORECASE,
+)
+"""The beginning of a line about an author's company. Right below a closing it may be an author's field."""
 _FIELD = re.compile(
     r"[^\W\d_][\w .'’/()-]{0,60}:\s*\S"
     r"|.{0,60}?(?:\b(?:order|account|invoice|ticket|case|customer|ref(?:erence)?|booking|contract|policy|serial|tracking"
@@ -178,23 +194,45 @@ def _begins_disclaimer(lines: Sequence[str], number: int) -> bool:
 
 
 def _begins_signature(lines: Sequence[str], number: int) -> bool:
-    """Whether a line parts the message from a signature, and no line below it is the message's."""
+    """Whether a line parts the message from a signature, and no line below it is the message's.
+
+    Below the last "--", one field under a name is part of the signature: hardly any author writes that line for
+    anything else.
+    """
     line = lines[number]
-    ends = line == "--" or _SENT_FROM.fullmatch(line) or _CLOSING.fullmatch(line)
-    return bool(ends) and not any(map(_is_authors, lines[number + 1 :]))
+    if line != "--" and not _closes(line):
+        return False
+    below = [other for other in lines[number + 1 :] if other and not _closes(other)]
+    if any(map(_is_sentence, below)) or (below and _FIELD.match(below[0]) and not _CONTACT.match(below[0])):
+        return False
+    most_fields = 1 if line == "--" and "--" not in below else 0
+    return sum(map(_is_field, below)) <= most_fields
+
+
+def _closes(line: str) -> bool:
+    """Whether a line is a closing formula, or names the program that sent the message."""
+    return bool(_SENT_FROM.fullmatch(line) or _CLOSING.fullmatch(line))
 
 
 def _is_authors(line: str) -> bool:
-    """Whether a line below a closing may belong to the message: a field of a form, or a sentence.
+    """Whether a line below the message's end may belong to the message."""
+    return not _closes(line) and (_is_sentence(line) or _is_field(line))
 
-    A signature has names, titles and addresses: few words, and most of them with a capital.
+
+def _is_sentence(line: str) -> bool:
+    """Whether a line may be a sentence or a part of one.
+
+    A signature has names, titles and addresses: few words, or words with a capital and only small words between them.
     """
-    if _SENT_FROM.fullmatch(line) or _CLOSING.fullmatch(line):
+    if _HOURS.match(line):
         return False
     words = _WORD.findall(line)
     in_lower_case = sum(word.islower() and not _NAME_PART.fullmatch(word) for word in words)
-    if len(words) > 5 or (len(words) > 2 and in_lower_case > 1):
+    if sum(not word.istitle() for word in words) > 5 or (len(words) > 2 and in_lower_case > 1):
         return True
-    if line.endswith((".", "?", "!")) and len(line.split()) > 3:
-        return True
-    return not _CONTACT.match(line) and bool(_FIELD.match(line))
+    return line.endswith((".", "?", "!")) and len(line.split()) > 3
+
+
+def _is_field(line: str) -> bool:
+    """Whether a line may be a field of a form, and has no label that signatures have."""
+    return bool(_FIELD.match(line)) and not any(label.match(line) for label in (_CONTACT, _EMPLOYER, _HOURS))

@@ -78,7 +78,7 @@ class Saving:
         measured; else empty."""
         if all(bill.until is None and not bill.note for bill in self.bills):
             return ""
-        texts = []
+        texts: list[str] = []
         for bill, part in zip(self.bills, self._parts(), strict=True):
             if texts and abs(part) < _LEAST_USD:  # the first API ends as the horizon does
                 continue

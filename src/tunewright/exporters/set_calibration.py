@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.core.errors import first_of
 from tunewright.core.progress import say
 from tunewright.data.dedup.blocks import Block
 from tunewright.data.label_sets import held
@@ -96,9 +97,7 @@ def _print_thresholds(task: MultiLabelTask, thresholds: Floats, pooled: Sequence
     summary = f"{len(own)} labels have their own, {own.min():.2f} to {own.max():.2f}"
     if rare:
         common = thresholds[list(pooled).index(True)]
-        more = f" and {len(rare) - _NAMED} more" if len(rare) > _NAMED else ""
         summary += (
-            f"; {', '.join(rare[:_NAMED])}{more} share one, {common:.2f}: fewer than {LEAST_POSITIVE} validation "
-            "examples each"
+            f"; {first_of(rare, _NAMED)} share one, {common:.2f}: fewer than {LEAST_POSITIVE} validation examples each"
         )
     say(f"  thresholds: {summary}")

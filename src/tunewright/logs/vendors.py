@@ -18,10 +18,17 @@ _ANTHROPIC_BLOCKS = ("tool_use", "tool_result", *_THOUGHTS)
 _CUT = ("model_context_window_exceeded", "pause_turn")
 """Anthropic's reasons for an end before the answer's own, beside `max_tokens`."""
 
-_OBJECTS = ("response", "chat.completion", "text_completion")
+_OBJECTS = ("response", "chat.completion", "text_completion", "error")
 _OUTPUT_ITEMS = ("message", "reasoning", "function_call", "custom_tool_call")
 _OF_MESSAGES = {"content", "refusal", "tool_calls", "finish_reason", "stop_reason", "id", "type", "model", "usage"}
 """The keys of a message that has no role."""
+_OF_COMPLETIONS = {"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier"}
+_OF_CHOICES = {"message", "finish_reason", "delta"}
+"""Keys that a choice of a model has, and no choice in a record."""
+_OF_GEMINI = {"promptFeedback", "prompt_feedback", "usageMetadata", "usage_metadata"}
+"""Keys of Gemini's responses, in the spellings of its API and of its client for Python."""
+_OF_REFUSALS = {"statusCode", "detail", "details", "code", "type", "message", "activityId", "requestId"}
+"""The keys of a gateway's or a server's refusal that is in no `error`."""
 
 
 def openai_request(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,8 +50,7 @@ def openai_response(body: Any) -> Any:
     response in JSON: it is the answer itself, perhaps a record or a list."""
     if isinstance(body, str):
         value = parsed(body)
-        found = body if isinstance(value, str) else openai_response(value)
-        return found if _is_body(found) else body
+        return openai_response(value) if not isinstance(value, str) and _is_body(value) else body
     if isinstance(body, list) and any("candidates" in each for each in mappings(body)):
         return _of_pieces(body)
     if not isinstance(body, Mapping):
@@ -57,18 +63,44 @@ def openai_response(body: Any) -> Any:
 def _is_body(value: Any) -> bool:
     """Whether the value of a text is a response, or a message of one, and no answer that is JSON. An empty object
     stands for a response that was not kept."""
+    if isinstance(value, list):
+        return any(map(_has_form_of_gemini, mappings(value)))
     if not isinstance(value, Mapping):
         return False
-    return (
-        not value
-        or value.get("object") in _OBJECTS
-        or value.get("role") == "assistant"
-        or isinstance(value.get("error"), Mapping)
-        or value.keys() == {"error"}
-        or any("message" in each or "finish_reason" in each for each in mappings(value.get("choices")))
-        or any(each.get("type") in _OUTPUT_ITEMS for each in mappings(value.get("output")))
-        or ("content" in value and value.keys() <= _OF_MESSAGES)
-    )
+    forms = (_is_message, _is_completion, _is_refusal, _has_form_of_gemini, _is_of_anthropic)
+    return not value or value.get("object") in _OBJECTS or any(is_of_form(value) for is_of_form in forms)
+
+
+def _is_message(value: Mapping[str, Any]) -> bool:
+    is_bare = "content" in value and value.keys() <= _OF_MESSAGES
+    is_output = any(each.get("type") in _OUTPUT_ITEMS for each in mappings(value.get("output")))
+    return value.get("role") == "assistant" or is_bare or is_output
+
+
+def _is_completion(value: Mapping[str, Any]) -> bool:
+    """Whether an object has a completion's choices. A record may have choices with texts too, such as a question's."""
+    choices = value.get("choices")
+    if not isinstance(choices, list):
+        return False
+    if not choices:
+        return not value.keys().isdisjoint(("id", "model", "usage"))
+    if any(each.keys() & _OF_CHOICES for each in mappings(choices)):
+        return True
+    is_whole = value.keys() <= _OF_COMPLETIONS or not value.keys().isdisjoint(("model", "usage"))
+    return is_whole and any("text" in each for each in mappings(choices))
+
+
+def _is_refusal(value: Mapping[str, Any]) -> bool:
+    if isinstance(value.get("error"), Mapping) or value.keys() == {"error"}:
+        return True
+    has_code = not value.keys().isdisjoint(("statusCode", "detail"))
+    return has_code and "message" in value and value.keys() <= _OF_REFUSALS
+
+
+def _has_form_of_gemini(value: Mapping[str, Any]) -> bool:
+    """Whether an object is a response of Gemini, or what it sends in place of one. A record's list of candidates may
+    be empty, too."""
+    return not value.keys().isdisjoint(_OF_GEMINI) or bool(value.get("candidates") and _is_of_gemini(value))
 
 
 def openai_usage(block: Mapping[str, Any]) -> Mapping[str, Any]:

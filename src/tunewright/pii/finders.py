@@ -13,7 +13,7 @@ from dataclasses import replace
 from tunewright.pii.addresses import ADDRESSES
 from tunewright.pii.patterns import PATTERNS
 from tunewright.pii.persons import LABELLED_PERSONS, KnownNames, further_mentions
-from tunewright.pii.spans import Finder, Prefilter, Span, SpanFacts, as_typed
+from tunewright.pii.spans import Finder, Prefilter, Span, SpanFacts, TextReading, readings_of
 from tunewright.pii.whole_words import WholeWords
 
 _Group = tuple[Prefilter, Sequence[Finder | type[KnownNames]]]
@@ -38,7 +38,8 @@ def find_pii(text: str) -> list[Span]:
     """
     if not text.isascii() and _ODD_LETTERS.search(text):
         return find_without_gates(text)
-    facts = SpanFacts(as_typed(text))  # the patterns know a keyboard's spaces and hyphens only
+    readings = readings_of(text)
+    facts = SpanFacts(readings[0].text)  # a gate that lets another reading pass lets this one pass
     finders: list[Finder | type[KnownNames]] = []
     for piece, test, group_finders in _WITH_DIGIT if facts.has_digit else _WITHOUT_DIGIT:
         if piece in facts.text and test(facts):
@@ -48,23 +49,48 @@ def find_pii(text: str) -> list[Span]:
         if gate.lets(facts):
             finders += group_finders
     finders.sort(key=lambda finder: _ORDER[id(finder)])  # the order of a set differs between processes
-    return _of_original(text, _find(facts.text, finders))
+    return _find_in(readings, finders, text)
 
 
 def find_without_gates(text: str) -> list[Span]:
     """As `find_pii`, with every pattern tried on every text. It is slow; tests check the gates against it."""
-    return _of_original(text, _find(as_typed(text), [finder for _, finders in _GROUPS for finder in finders]))
+    return _find_in(readings_of(text), [finder for _, finders in _GROUPS for finder in finders], text)
 
 
-def _of_original(text: str, spans: list[Span]) -> list[Span]:
-    """Spans of a text as typed, with the original text's values."""
-    return spans if text.isascii() else [replace(span, text=text[span.start : span.end]) for span in spans]
+def _find_in(readings: list[TextReading], finders: list[Finder | type[KnownNames]], text: str) -> list[Span]:
+    """The spans of a text's readings, with the text's own values."""
+    if text.isascii():
+        return _find(readings[0], finders)
+    spans = _of_best_readings([_find(reading, finders) for reading in readings], text)
+    return [replace(span, text=text[span.start : span.end]) for span in spans]
 
 
-def _find(text: str, finders: list[Finder | type[KnownNames]]) -> list[Span]:
+def _of_best_readings(found: list[list[Span]], text: str) -> list[Span]:
+    """The spans of several readings; of those that overlap, only one reading's.
+
+    It is the one with the best score, then the one that covers more of the text, then the first.
+    """
+
+    def worth(spans: list[Span]) -> tuple[float, int]:
+        covered = (character.isalnum() for span in spans for character in text[span.start : span.end])
+        return max((span.score for span in spans), default=0), sum(covered)
+
+    runs, end = list[list[list[Span]]](), 0
+    numbered = ((number, span) for number, spans in enumerate(found) for span in spans)
+    for number, span in sorted(numbered, key=lambda pair: pair[1].start):
+        if span.start >= end:
+            runs.append([[] for _ in found])
+        runs[-1][number].append(span)
+        end = max(end, span.end)
+    return [span for run in runs for span in max(run, key=worth)]
+
+
+def _find(reading: TextReading, finders: list[Finder | type[KnownNames]]) -> list[Span]:
+    text = reading.text
     candidates, labelled = list[Span](), dict[str, Span]()
     for finder in finders:
-        spans = list(finder.spans(text))
+        is_copied = isinstance(finder, Finder) and finder.copied
+        spans = list(finder.spans(reading.copied if is_copied else text))
         candidates += spans
         if isinstance(finder, Finder) and finder.is_labelled:
             labelled.update((span.text, span) for span in spans)

@@ -61,6 +61,16 @@ def _secret(label: str) -> Finder:
     )
 
 
+def _copied(kind: str, score: float, pattern: str) -> Finder:
+    """A key whose characters include the hyphen."""
+    return Finder(kind, score, re.compile(pattern), copied=True)
+
+
+# A password may hold "/". If it does, what stands before it must not be a host: digits before "/" are a port.
+_LOGIN = r"[^\s/@:]*:[^\s/@]+|[^\s/@:.\[]*:(?!\d{1,5}/)[^\s@\"'<>]{1,64}"
+# It may hold "@", too, and "/" behind it if that is no host with a dot or a port, and "@" with a host follows.
+_MORE_PASSWORD = r"@[^\s/@\"'<>]+(?=@)|@[^\s/@.:?#\"'<>]+/[^\s@?#\"'<>]{1,64}(?=@\w)"
+
 _NAMED_SECRET = re.compile("_(?:passw|pwd|passphrase|api_?key|secret)")
 
 _PHONE_WORDS = "phone|mobile|cell|tel|telephone|fax|whatsapp|call|text|sms|messages?|reach"
@@ -81,8 +91,7 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
             Finder(
                 "URL_LOGIN",
                 1.0,
-                # A password may hold "@" or "/"; digits before "/" are a port.
-                re.compile(r"(?<=://)(?P<v>[^\s/@:]*:(?:[^\s/@]+(?:@[^\s/@\"'<>]+)*|(?!\d{1,5}/)[^\s@\"'<>]{1,64}))@"),
+                re.compile(rf"(?<=://)(?P<v>(?:{_LOGIN})(?:{_MORE_PASSWORD})*)@"),
             ),
         ],
     ),
@@ -177,7 +186,7 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
         Prefilter(piece="A", test=lambda facts: bool(_CLOUD_KEY.search(facts.text))),
         [
             Finder("AWS_KEY", 0.99, re.compile(rf"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{{16}}{_END}")),
-            Finder("GOOGLE_KEY", 0.99, re.compile(rf"\bAIza[A-Za-z0-9_-]{{35}}{_END}")),
+            _copied("GOOGLE_KEY", 0.99, rf"\bAIza[A-Za-z0-9_-]{{35}}{_END}"),
         ],
     ),
     (
@@ -195,8 +204,8 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
     (
         Prefilter(piece="sk-"),
         [
-            Finder("OPENAI_KEY", 0.95, re.compile(rf"\bsk-(?!ant-)(?:[a-z]+-)?[A-Za-z0-9_-]{{20,}}{_END}")),
-            Finder("ANTHROPIC_KEY", 0.99, re.compile(rf"\bsk-ant-[A-Za-z0-9_-]{{20,}}{_END}")),
+            _copied("OPENAI_KEY", 0.95, rf"\bsk-(?!ant-)(?:[a-z]+-)?[A-Za-z0-9_-]{{20,}}{_END}"),
+            _copied("ANTHROPIC_KEY", 0.99, rf"\bsk-ant-[A-Za-z0-9_-]{{20,}}{_END}"),
         ],
     ),
     (
@@ -206,13 +215,11 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
     (
         Prefilter(piece="xox"),
         [
-            Finder(
+            _copied(
                 "SLACK_TOKEN",
                 0.99,
-                re.compile(
-                    r"(?<![A-Za-z0-9-])(?>[A-Za-z0-9-]*?\b(?=xox[abeoprs]-))"
-                    rf"(xox[abeoprs]-[A-Za-z0-9-]{{10,}}+){_END}"
-                ),
+                r"(?<![A-Za-z0-9-])(?>[A-Za-z0-9-]*?\b(?=xox[abeoprs]-))"
+                rf"(xox[abeoprs]-[A-Za-z0-9-]{{10,}}+){_END}",
             )
         ],
     ),
@@ -227,14 +234,12 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
     (
         Prefilter(piece=".eyJ"),
         [
-            Finder(
+            _copied(
                 "JWT",
                 0.99,
                 # One try for each run of a token's characters, from the first place where a token can begin.
-                re.compile(
-                    r"(?<![A-Za-z0-9_-])(?>[A-Za-z0-9_-]*?\b(?=eyJ))"
-                    rf"(eyJ[A-Za-z0-9_-]{{8,}}+\.eyJ[A-Za-z0-9_-]{{8,}}+\.[A-Za-z0-9_-]*+{_END})"
-                ),
+                r"(?<![A-Za-z0-9_-])(?>[A-Za-z0-9_-]*?\b(?=eyJ))"
+                rf"(eyJ[A-Za-z0-9_-]{{8,}}+\.eyJ[A-Za-z0-9_-]{{8,}}+\.[A-Za-z0-9_-]*+{_END})",
             )
         ],
     ),

@@ -31,6 +31,8 @@ class Finder:
     check: Callable[[str], bool] = lambda _: True
     cut: bool = False
     """Whether the last words may be dropped until the check accepts the value: they may belong to the next text."""
+    copied: bool = False
+    """Whether people copy the value and never type it, so that a dash ends it and none stands for its hyphens."""
 
     @property
     def is_labelled(self) -> bool:
@@ -49,12 +51,32 @@ class Finder:
 
 _SPACES = re.compile("[\N{NO-BREAK SPACE}\u1680\u2000-\u200a\u202f\u205f\u3000]")
 # A dash behind a letter is left alone: it ends a clause more often than it joins a number's groups.
-_DASHES = re.compile("[\N{HYPHEN}\N{NON-BREAKING HYPHEN}\ufe63\uff0d]|(?<![^\\W\\d_])[\u2012\N{EN DASH}\N{MINUS SIGN}]")
+_DASHES = re.compile("(?<![^\\W\\d_])[\u2012\N{EN DASH}\N{MINUS SIGN}]")
+_HYPHENS = re.compile("[\N{HYPHEN}\N{NON-BREAKING HYPHEN}\ufe63\uff0d]")
 
 
-def as_typed(text: str) -> str:
-    """The text with the spaces and hyphens of a keyboard in place of those of typesetters. Each place stays."""
-    return text if text.isascii() else _DASHES.sub("-", _SPACES.sub(" ", text))
+@dataclass(frozen=True)
+class TextReading:
+    """A text as the patterns read it, with a keyboard's signs for those of typesetters. Each place stays."""
+
+    text: str
+    copied: str
+    """The text for finders of copied values."""
+
+
+def readings_of(text: str) -> list[TextReading]:
+    """What a text can mean to the patterns, which know a keyboard's spaces and hyphens only.
+
+    A typesetter's hyphen or dash may join the groups of one value, or part it from what follows. So a text with such
+    signs has two readings: with hyphens in their place, and with the signs themselves.
+    """
+    if text.isascii():
+        return [TextReading(text, text)]
+    spaced = _SPACES.sub(" ", text)
+    hyphened = _HYPHENS.sub("-", spaced)
+    joined = _DASHES.sub("-", hyphened)
+    parted = TextReading(spaced, spaced)
+    return [parted] if joined == spaced else [TextReading(joined, hyphened), parted]
 
 
 class SpanFacts:

@@ -168,18 +168,28 @@ def _summary(manifest: Manifest) -> str:
     return "· " + ", ".join(shown[:5]) if shown else ""
 
 
-def execute_step(step: Step, spec: Spec, inputs: Mapping[str, Path], target: Path) -> None:
+def execute_step(
+    step: Step, spec: Spec, inputs: Mapping[str, Path], target: Path, *, without: Sequence[str] = ()
+) -> None:
     """Run one step in this process and write its folder, whole or not at all.
 
+    Args:
+        without: the optional inputs that this run does without.
+
     Raises:
-        UserError: an input folder is absent or not whole, or torch can't use the machine's GPU.
+        UserError: an input folder is absent or not whole, the step can't do without an input, or torch can't use the
+            machine's GPU.
     """
     from tunewright.models.device import GPU, require_gpu
 
     if step.needs_gpu == "torch" or os.environ.get(GPU) == "required":
         require_gpu()
+    if needed := [name for name in without if name not in step.optional]:
+        can = f"It can do without: {', '.join(step.optional)}." if step.optional else None
+        raise UserError(f"The step {step.name} can't do without {' and '.join(needed)}.", fix=can)
+    inputs = {name: folder for name, folder in inputs.items() if name not in without}
     contents = {}
-    required = step.inputs_among(inputs, spec)
+    required = step.inputs_of(spec, without)
     for name in required:
         if name not in inputs:
             raise UserError(f"The step {step.name} needs --in {name}=PATH.", fix=f"Its inputs: {', '.join(required)}.")

@@ -34,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recipe", help="a recipe that overrides the spec")
     parser.add_argument("--allow-code", action="store_true", help="import the module that the spec's task.schema names")
     parser.add_argument("--in", dest="inputs", action="append", default=[], metavar="NAME=PATH", help="an input folder")
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="NAME", help="an input that this run does without"
+    )
     parser.add_argument("--out", required=True, type=Path, help="the output folder; whole or absent at the end")
     options = parser.parse_intermixed_args(arguments)
     end_with_parent()
@@ -45,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         step, inputs = (STEPS | WATCHING_STEPS)[options.name], dict(_pair(text) for text in options.inputs)
         if (count := processes_of(step, spec, inputs)) > 1:
             return launch(sys.argv[1:] if arguments is None else arguments, count)
-        execute_step(step, spec, inputs, options.out)
+        execute_step(step, spec, inputs, options.out, without=options.without)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 (here errors become messages)

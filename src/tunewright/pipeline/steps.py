@@ -44,7 +44,8 @@ class Step:
         function: the step itself; see `StepFunction`.
         package: the step's package. The step runs again if the source of this package or of one below it changes.
         inputs: the steps whose outputs it reads.
-        optional: those of its inputs that it can do without, because only a machine with an API's key can make them.
+        optional: those of its inputs that it does without if its command line says so, because only a machine with an
+            API's key can make them.
         sections: the sections and single keys of the spec on which it depends.
         files: the user's files that it reads, as keys of `Spec.sources` or their first words. `source_kind` says how
             each is hashed.
@@ -97,13 +98,9 @@ class Step:
         """Whether the step reads the base model's weights, which are fetched if this machine lacks them."""
         return self.reads_model and bool(self.needs_gpu)
 
-    def inputs_of(self, spec: Spec) -> tuple[str, ...]:
-        """The steps of this spec's pipeline whose outputs the step reads."""
-        return tuple(name for name in self.inputs if STEPS[name].is_in(spec))
-
-    def inputs_among(self, made: Container[str], spec: Spec) -> tuple[str, ...]:
-        """`inputs_of`, without the optional inputs that are not among the outputs that are made."""
-        return tuple(name for name in self.inputs_of(spec) if name in made or name not in self.optional)
+    def inputs_of(self, spec: Spec, without: Container[str] = ()) -> tuple[str, ...]:
+        """The steps of this spec's pipeline, but for some, whose outputs the step reads."""
+        return tuple(name for name in self.inputs if STEPS[name].is_in(spec) and name not in without)
 
     def asked_apis(self, spec: Spec) -> Iterable[ApiSpec | JudgeSpec]:
         """The APIs that the step calls."""

@@ -36,6 +36,7 @@ class JobWork:
         clusters: the cluster of each step.
         limits: seconds after which Azure ends each step.
         kept: the folder of the files that a step may resume from, the same in every try, by step.
+        without: the steps whose outputs the others do without.
     """
 
     name: str
@@ -49,10 +50,7 @@ class JobWork:
     environment: str
     tags: Mapping[str, str]
     kept: Mapping[str, str]
-
-    def inputs_of(self, step: Step, spec: Spec) -> tuple[str, ...]:
-        """The steps whose outputs a step reads in this job."""
-        return step.inputs_among({*self.given, *(each.name for each in self.steps)}, spec)
+    without: Sequence[str] = ()
 
 
 def output_of(job: str, step: str) -> str:
@@ -68,12 +66,13 @@ def job_of(work: JobWork, spec: Spec) -> Any:
     return job
 
 
-def command_line(step: Step, inputs: Sequence[str], sources: Sequence[Source]) -> str:
+def command_line(step: Step, inputs: Sequence[str], sources: Sequence[Source], without: Sequence[str]) -> str:
     """The command line of a step on a node.
 
     Args:
         inputs: the steps whose outputs it reads.
         sources: the user's files that it reads.
+        without: the steps whose outputs it does without.
     """
     given = [
         f"--{'base' if isinstance(source, BaseModelSource) else 'given'} "
@@ -90,6 +89,7 @@ def command_line(step: Step, inputs: Sequence[str], sources: Sequence[Source]) -
             *own,
             f"python -m tunewright.pipeline.step {step.name} --spec {SPEC_FILE}",
             *read,
+            *(f"--without {name}" for name in without),
             f"--out {MADE}",
         ]
     )
@@ -105,7 +105,9 @@ def _component(step: Step, work: JobWork, spec: Spec, inputs: Mapping[str, Any],
     gpu = {GPU: "required"} if has_gpu(size_of(step, spec), spec) else {}
     return command(
         display_name=step.name,
-        command=command_line(step, work.inputs_of(step, spec), sources),
+        command=command_line(
+            step, step.inputs_of(spec, work.without), sources, [name for name in work.without if name in step.optional]
+        ),
         environment=work.environment,
         compute=work.clusters[step.name],
         inputs=dict(inputs),
@@ -130,7 +132,7 @@ def _inputs(step: Step, work: JobWork, spec: Spec, outputs: Mapping[str, Any]) -
     from azure.ai.ml import Input
 
     addresses = {"code": work.code} | {source.name: address for source, address in work.sources[step.name]}
-    read = work.inputs_of(step, spec)
+    read = step.inputs_of(spec, work.without)
     addresses |= {name: work.given[name] for name in read if name not in outputs}
     assets = {name: Input(type=_type(name), path=path, mode="download") for name, path in addresses.items()}
     return assets | {name: outputs[name] for name in read if name in outputs}

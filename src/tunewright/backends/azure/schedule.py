@@ -4,7 +4,7 @@ storage by then."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from tunewright.backends.azure.sources import BaseModelSource, Source, needed, t
 from tunewright.backends.azure.store import DATASTORE, FOLDER, BlobStore
 from tunewright.backends.azure.waiting import wait_for
 from tunewright.config import Spec
-from tunewright.core.errors import UserError
+from tunewright.core.errors import UserError, first_of
 from tunewright.core.progress import say
 from tunewright.pipeline.steps import STEPS, WATCHING_STEPS, Step
 from tunewright.project import NoBundle, Project
@@ -49,8 +49,8 @@ every day (learn.microsoft.com/azure/machine-learning/how-to-schedule-pipeline-j
 
 _SENT = "sent.txt"
 """The file beside the data that lists the files which schedules of this project have put there."""
-_SHOWN = 5
-"""The most files of others that a line names."""
+_NAMED = 5
+"""How many files a line names at most."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,15 @@ def steps_there(spec: Spec) -> list[Step]:
     can't do without them."""
     there: dict[str, Step] = {}
     for step in STEPS.values():
-        if step.is_in(spec) and not stays_here(step, spec) and there.keys() >= set(step.inputs_among(there, spec)):
+        if step.is_in(spec) and not stays_here(step, spec) and there.keys() >= set(step.inputs_of(spec, step.optional)):
             there[step.name] = step
     return list(there.values())
+
+
+def steps_not_there(spec: Spec) -> list[str]:
+    """The steps of the pipeline that `steps_there` leaves out, by name."""
+    there = {step.name for step in steps_there(spec)}
+    return [step.name for step in STEPS.values() if step.is_in(spec) and step.name not in there]
 
 
 def start_of(now: datetime, hour: int) -> str:
@@ -184,12 +190,14 @@ def _work(
         environment=assets.environment(at, spec, tags),
         tags=tags,
         kept={step.name: f"{FOLDER}/kept/{spec.name}-{step.name}-scheduled" for step in steps if step.resumes},
+        without=steps_not_there(spec),
     )
 
 
 def _replace(store: BlobStore, folder: str, sources: Sequence[Source]) -> None:
     """Put sources into a folder of the storage, in place of those that an earlier call put there: rows and captures
-    that were deleted here must not be trained on. What others put there stays, and a line names it."""
+    that were deleted here must not be trained on. What others put there stays, and so does what versions without the
+    list did; a line names it."""
     listed, sent = f"{folder}/{_SENT}", {f"{source.name}/{name}" for source in sources for name in source.files}
     before = set(filter(None, (store.text(listed) or "").split("\n")))
     # All names first, so that the next call removes them even if this one is cut off.
@@ -203,15 +211,13 @@ def _replace(store: BlobStore, folder: str, sources: Sequence[Source]) -> None:
         store.remove(f"{folder}/{name}")
     store.write(listed, "\n".join(sorted(sent)))
     if before - sent:
-        say(f"  azure: removed {_named(before - sent)} from {folder}, because this project no longer has them")
+        gone = first_of(sorted(before - sent), _NAMED)
+        say(f"  azure: removed {gone} from {folder}, because this project no longer has them")
     if others := set(store.names(folder)) - sent - {_SENT}:
-        say(f"  azure: {folder} also has {_named(others)}, which this command did not send; jobs may read that, too")
-
-
-def _named(files: Collection[str]) -> str:
-    """The first names of some files, and how many more there are."""
-    more = f" and {len(files) - _SHOWN:,} more" if len(files) > _SHOWN else ""
-    return ", ".join(sorted(files)[:_SHOWN]) + more
+        say(
+            f"  azure: {folder} also has {first_of(sorted(others), _NAMED)}, which an earlier version of this command "
+            "or somebody else put there; jobs may read that, too, so delete what you no longer want"
+        )
 
 
 def scheduled(at: Connection, spec: Spec) -> list[Any]:

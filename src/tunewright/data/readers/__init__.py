@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tunewright.core.errors import UserError
+from tunewright.core.errors import UserError, first_of
 from tunewright.core.progress import say
 from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.readers import jsonl
@@ -98,11 +98,10 @@ def read_rows(source: str | Path) -> list[Row]:
 
 def _left_out(names: Sequence[str]) -> str:
     """The line about the files of a folder that are not read."""
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     which = "file was" if len(names) == 1 else "files were"
     return (
         f"{len(names):,} .json {which} left out, because the rows have no known form and may be no data: "
-        f"{', '.join(names[:_NAMED])}{more}. If they are data, name them, or a pattern such as *.json."
+        f"{first_of(names, _NAMED)}. If they are data, name them, or a pattern such as *.json."
     )
 
 

@@ -46,9 +46,15 @@ def doubt_reasons(candidate: Candidate, primary_metric: str) -> list[str]:
 def api_reasons(now: Candidate, against: Mapping[str, Paired], spec: Spec) -> list[str]:
     """What is known of the API's accuracy, and how the served model compares with it."""
     if not against:
+        goal = f"the goal of {pct(spec.goal.accuracy)} is the spec's."
+        if now.key in spec.measured_apis:
+            return [
+                f"{now.key} was not measured in this run: it went without `baseline`, which needs a key that the run's "
+                f"machine lacks; {goal} A run where that key is measures it."
+            ]
         return [
-            f"The accuracy of {now.key} on these examples has not been measured; the goal of "
-            f"{pct(spec.goal.accuracy)} is the spec's. To measure it: `url` or `recorded` under it in the spec."
+            f"The accuracy of {now.key} on these examples has not been measured; {goal} To measure it: `url` or "
+            "`recorded` under it in the spec."
         ]
     reasons = []
     for split, pair in against.items():

@@ -31,8 +31,9 @@ from tunewright.tasks.base import Unfit, labels_of
 from tunewright.tasks.registry import task_of
 from tunewright.tasks.tools import as_answer
 
-_OWN = "own"
-"""The folder among the gateway's captures for own answers whose project can't be written to, one folder in it a job."""
+_OWN = ".own"
+"""The folder among the gateway's captures for own answers whose project can't be written to, one folder in it a job. It
+is hidden, so that the folder of captures stays readable as data: readers of data skip hidden folders."""
 LONGEST = 60.0
 """Seconds after which an own answer is given up in any case."""
 _LATENCIES = 1000
