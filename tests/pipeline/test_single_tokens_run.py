@@ -13,7 +13,7 @@ import tunewright as tw
 from tests.conftest import tunewright
 from tests.fixtures.tiny import TINY, run_example
 from tunewright.core.artifacts import read_jsonl
-from tunewright.data import load_dataset
+from tunewright.data import evenly, load_dataset
 from tunewright.evaluation.candidates import in_torch
 from tunewright.inference.bundle import load_bundle
 from tunewright.serving.child import running_server
@@ -82,7 +82,7 @@ def test_a_large_model_is_asked_in_processes_that_end_and_answers_the_same(
         ],
     )
     inputs = {name: (run / name).resolve() for name in ("split", "train", "export")}
-    tests = {name: examples[:3] for name, examples in load_dataset(inputs["split"]).test.items()}
+    tests = {name: evenly(examples, 3) for name, examples in load_dataset(inputs["split"]).test.items()}
     monkeypatch.setattr(in_torch, "LARGE", 1)
     in_torch.ask_in_torch(spec, inputs, tests, tmp_path / "answers")
     for name in ("few_shot", "adapter", "merged"):

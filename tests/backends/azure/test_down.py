@@ -16,7 +16,7 @@ from tunewright.azure_emulator import AzureEmulator
 from tunewright.azure_emulator.arm import PAGE
 from tunewright.backends.azure.connection import connect
 from tunewright.config import Spec
-from tunewright.core.errors import EXIT_USER
+from tunewright.core.errors import EXIT_USER, UserError
 from tunewright.deploy import images
 from tunewright.deploy.down import Unseen, take_down
 
@@ -57,27 +57,31 @@ def typed(emulation: Emulation, spec: Spec, *words: str) -> subprocess.Completed
 
 
 @pytest.mark.parametrize(
-    ("refused", "named"),
+    ("refused", "named", "unknown"),
     [
-        (r"GET .*/schedules$", "the schedules"),
-        (r"GET .*/jobs$", "the jobs"),
-        (r"GET .*/onlineEndpoints$", "the endpoints"),
-        (r"GET .*/managedClusters$", "the AKS clusters"),
-        (r"POST .*/runCommand$", "the cluster emulator"),
+        (r"GET .*/schedules$", "the schedules", ["cluster"]),
+        (r"GET .*/jobs$", "the jobs", ["cluster"]),
+        (r"GET .*/onlineEndpoints$", "the endpoints", []),
+        (r"GET .*/managedClusters$", "the AKS clusters", []),
+        (r"POST .*/runCommand$", "the cluster emulator", []),
     ],
 )
 def test_a_kind_that_can_not_be_listed_keeps_none_of_the_others(
-    azure: AzureEmulator, job: MakeJob, refused: str, named: str
+    azure: AzureEmulator, job: MakeJob, refused: str, named: str, unknown: list[str]
 ) -> None:
+    """But a cluster stays where nobody can say who else uses it."""
     spec = job()
     paths = [app(azure, f"app-{spec.name[-20:]}", spec.name), cluster(azure, f"c-{spec.name[-20:]}", spec.name)]
     fails(azure, refused, 403, "AuthorizationFailed", "No authorization.", times=2)
     with pytest.raises(Unseen, match=f"{named} .403, AuthorizationFailed.*No authorization") as unseen:
         api.standing(spec)
     assert [each.kind for each in unseen.value.found] == ["container app", "cluster"]
-    with pytest.raises(Unseen, match=named):
+    with pytest.raises(UserError, match=f"{'These still exist: cluster .*' if unknown else ''}{named}"):
         take_down(unseen.value.found, unseen.value)
-    assert [azure.cloud.get(path) for path in paths] == [None, None]
+    left = [path for path in paths if azure.cloud.get(path)]
+    assert left == (paths[1:] if unknown else [])
+    for path in left:
+        azure.cloud.remove(path)
 
 
 def test_a_provider_that_is_not_registered_has_nothing(azure: AzureEmulator, job: MakeJob) -> None:
