@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -46,6 +47,7 @@ KINDS = {
     "Add": "norms, rotations, sums",
 }
 """OpenVINO's type of a node -> the row of the table."""
+REST = "the rest of the graph"
 
 
 def bundle(folder: Path) -> tuple[Bundle, list[str]]:
@@ -60,14 +62,10 @@ def bundle(folder: Path) -> tuple[Bundle, list[str]]:
     return loaded, [text for text, _ in tickets(spec, loaded)]
 
 
-def timed(act: Callable[[str], object], texts: list[str]) -> float:
-    """Median milliseconds of an act with each text."""
-    taken = []
-    for text in texts:
-        began = time.perf_counter()
-        act(text)
-        taken.append(1000 * (time.perf_counter() - began))
-    return median(taken)
+def milliseconds(act: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    act()
+    return 1000 * (time.perf_counter() - began)
 
 
 @contextmanager
@@ -98,7 +96,7 @@ class Pass:
         head = self._blocks[: -(-self.known // self._network.block_size)]
         self._network.forward([SequencePart(self._prompt[: self.known], 0, head, None, needs_logits=False)])
 
-    def __call__(self, _: str = "") -> None:
+    def __call__(self) -> None:
         rest = self._prompt[self.known :]
         self._network.forward([SequencePart(rest, self.known, self._blocks, None, needs_logits=True)])
 
@@ -107,34 +105,37 @@ class Pass:
         self()
         found: dict[str, float] = defaultdict(float)
         for node in self._network._request.profiling_info:
-            found[KINDS.get(node.node_type, "the rest of the graph")] += 1000 * node.real_time.total_seconds()
+            found[KINDS.get(node.node_type, REST)] += 1000 * node.real_time.total_seconds()
         return found
 
 
 def main(answers: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         loaded, texts = bundle(Path(scratch))
-        texts = texts[:answers]
-        engine = Engine.load(loaded)
-        encoded = timed(lambda text: loaded.template.encode_prompt(loaded.task.prompt(text), loaded.tokenizer), texts)
-        answered = timed(engine.answer, texts)
-        forward = Pass(loaded, texts)
-        passed = timed(forward, texts)
+        engine, forward = Engine.load(loaded), Pass(loaded, texts)
         with counting():
             counted = Pass(loaded, texts)
-        kinds = [counted.by_kind() for _ in texts]
-        del engine, counted
-        with running_server(loaded.folder) as address, httpx.Client(timeout=60) as client:
-            asked = timed(lambda text: client.post(f"{address}/v1/classify", json={"text": text}), texts)
-    nodes = {kind: median(each[kind] for each in kinds) for kind in dict.fromkeys(KINDS.values())}
-    nodes["the rest of the graph"] = median(each["the rest of the graph"] for each in kinds)
+        taken, kinds = [], []
+        with running_server(loaded.folder) as address, httpx.Client(base_url=address, timeout=60) as client:
+            # In turn for each ticket, because a machine's speed changes within minutes.
+            for text in texts[:answers]:
+                acts = (
+                    partial(client.post, "/v1/classify", json={"text": text}),
+                    partial(engine.answer, text),
+                    partial(loaded.template.encode_prompt, loaded.task.prompt(text), loaded.tokenizer),
+                    forward,
+                )
+                taken.append([milliseconds(act) for act in acts])
+                kinds.append(counted.by_kind())
+    asked, answered, encoded, passed = (median(each) for each in zip(*taken, strict=True))
+    nodes = {kind: median(each.get(kind, 0.0) for each in kinds) for kind in (*dict.fromkeys(KINDS.values()), REST)}
     share = passed / sum(nodes.values())
     rows = {
         "HTTP, its JSON, and the client": asked - answered,
         "prompt and tokenizer": encoded,
         "scheduler, logits, Python": answered - encoded - passed,
     } | {f"pass: {kind}": ms * share for kind, ms in nodes.items()}
-    print(f"{forward.known} tokens in memory, {forward.new} new ones; {len(texts)} answers")
+    print(f"{forward.known} tokens in memory, {forward.new} new ones; {len(taken)} answers")
     for name, ms in rows.items():
         print(f"| {name} | {ms:.1f} ms | {ms / asked:.0%} |")
     print(f"| together, over HTTP | {asked:.1f} ms | |")
