@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tunewright.core.errors import UserError
-from tunewright.core.processes import memory_limit, sole_writer
+from tunewright.core.processes import memory_limit, sole_writer, whoami
 
 
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
@@ -91,3 +92,11 @@ def test_a_process_in_a_group_with_a_limit_has_no_more(memory_group: Callable[[i
     with start(script, group) as process:
         assert process.stdout
         assert int(process.stdout.read()) == 300 * 2**20
+
+
+def test_a_user_without_a_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as an id which its list of users lacks."""
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert whoami() == "user 54321"

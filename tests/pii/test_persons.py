@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import runpy
@@ -9,6 +10,7 @@ import shutil
 import stat
 import string
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import given, settings
@@ -304,3 +306,20 @@ def test_the_mapping_is_written_for_its_owner_alone_and_never_over_another(tmp_p
     with pytest.raises(UserError, match="already") as caught:
         stand_ins.save_mapping(path)
     assert "Anna" not in str(caught.value)
+
+
+def test_a_full_disk_leaves_no_half_of_the_mapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would block the next try, which must not write over a file."""
+    stand_ins, path = Pseudonymiser(KEY), tmp_path / "mapping.json"
+    stand_ins.replace("Anna Schmidt, card 4111 1111 1111 1111")
+
+    def full(value: object, file: IO[str], **_: object) -> None:
+        file.write("{")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(json, "dump", full)
+    with pytest.raises(OSError, match="No space"):
+        stand_ins.save_mapping(path)
+    monkeypatch.undo()
+    stand_ins.save_mapping(path)
+    assert json.loads(path.read_text(encoding="utf-8")) == dict(stand_ins.mapping)

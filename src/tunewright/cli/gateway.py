@@ -80,8 +80,9 @@ def mode(
 ) -> None:
     """Change how a job is answered. Running gateways follow within seconds, and the change is kept with your name."""
     from tunewright.core.errors import UserError, did_you_mean
+    from tunewright.core.processes import whoami
     from tunewright.gateway.takeover.checks import check_mode
-    from tunewright.gateway.takeover.store import Setting, of_file, whoami
+    from tunewright.gateway.takeover.store import Setting, of_file
 
     with _opened(settings) as (spec, store):
         if job not in spec.jobs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -43,8 +42,9 @@ def review(
 ) -> None:
     """Correct the model's answers in the browser: the most doubtful, new and disputed requests first."""
     from tunewright.config import load_spec
+    from tunewright.core.processes import whoami
     from tunewright.review.server import ReviewAccess, serve
 
-    access = ReviewAccess(name or getpass.getuser(), keys, admin or (), reader or (), identity, proxy or ())
+    access = ReviewAccess(name or whoami(), keys, admin or (), reader or (), identity, proxy or ())
     with suppress(KeyboardInterrupt):  # Ctrl-C is the normal end of a server
         serve(load_spec(project, allow_code=allow_code), host, port, access, reviewers_per_item, labels=labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import getpass
 import os
 import platform
 import signal
@@ -26,6 +27,14 @@ def end_with_parent() -> None:
     """Ask the kernel to stop this process when its parent dies, even by kill -9. Only Linux can do this."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def whoami() -> str:
+    """The name of the person who types a command; in a container the user may have none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"user {os.getuid()}"
 
 
 def machine_memory() -> int:

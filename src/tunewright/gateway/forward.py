@@ -114,9 +114,8 @@ class Forwarder:
             what = f"This gateway has several upstreams, and reads only {GATEWAY_BODY_BYTES >> 20} MiB to choose one."
             raise UpstreamFault(413, what, "request_too_large")
         if principal and principal.models is not None and not (seen.model and principal.may_use(seen.model)):
-            raise UpstreamFault(
-                403, f"'{principal.name}' may use these models only: {', '.join(principal.models)}.", "no_model"
-            )
+            models = ", ".join(principal.models) or "none"
+            raise UpstreamFault(403, f"'{principal.name}' may use these models only: {models}.", "no_model")
         upstream = self._upstreams.choose(scope["path"], seen.model)
         seen.upstream = upstream.name
         limit = asyncio.timeout(None)

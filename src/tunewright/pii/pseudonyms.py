@@ -110,8 +110,12 @@ class Pseudonymiser:
                 why="It may be the only way back from stand-ins to the values that they replaced.",
                 fix="Move it, or name another file.",
             ) from error
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(self._mapping, file, indent=1)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(self._mapping, file, indent=1)
+        except OSError:  # a full disk leaves no half of the way back
+            path.unlink()
+            raise
 
 
 def _words(text: str) -> frozenset[str]:

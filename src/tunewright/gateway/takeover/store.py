@@ -5,10 +5,8 @@ It is a SQLite file, or a PostgreSQL database that several gateways share. It ho
 
 from __future__ import annotations
 
-import getpass
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, ClassVar
@@ -333,13 +331,6 @@ def open_store(spec: GatewaySpec) -> GatewayStore:
     if spec.database is None:
         return GatewayStore(database_engine(URL.create("sqlite", database=str(spec.store))))
     return GatewayStore(database_engine(url_in(spec.database, "database")))
-
-
-def whoami() -> str:
-    """The name of the person who types a command."""
-    with suppress(OSError, KeyError):
-        return getpass.getuser()
-    return f"user {os.getuid()}"
 
 
 def _key(setting: Setting) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from tunewright.core.processes import whoami
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Deployment
 
@@ -22,7 +22,8 @@ UNFINISHED = (TRAINED, SHADOW, CANARY)
 
 def record(store: Store, model: str, version: str, event: str, detail: Mapping[str, Any]) -> Deployment:
     """Store an event of a version."""
-    row = Deployment(time=datetime.now(UTC), model=model, version=version, event=event, by=_who(), detail=dict(detail))
+    now, by = datetime.now(UTC), whoami()
+    row = Deployment(time=now, model=model, version=version, event=event, by=by, detail=dict(detail))
     with store.session() as session:
         session.add(row)
     return row
@@ -38,10 +39,3 @@ def last(session: Session, model: str, *events: str) -> Deployment | None:
     if events:
         query = query.where(Deployment.event.in_(events))
     return session.scalars(query).first()
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user may have no name
-        return "unknown"
