@@ -313,7 +313,7 @@ def test_a_full_disk_leaves_no_half_of_the_mapping(tmp_path: Path, monkeypatch: 
     stand_ins, path = Pseudonymiser(KEY), tmp_path / "mapping.json"
     stand_ins.replace("Anna Schmidt, card 4111 1111 1111 1111")
 
-    def full(value: object, file: IO[str], **_: object) -> None:
+    def full(_: object, file: IO[str], **__: object) -> None:
         file.write("{")
         raise OSError(errno.ENOSPC, "No space left on device")
 
