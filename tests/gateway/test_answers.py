@@ -125,3 +125,30 @@ def test_the_last_event_of_a_response_repeats_what_came_before(largest: int, kep
     answer = read("responses", events(BEGUN, delta("output_text", "yes"), last("completed")), largest)
     assert (answer.letters, answer.is_whole) == (3, bool(kept))
     assert [choice.text for choice in answer.choices] == kept
+
+
+FLEX = {"service_tier": "flex"}
+COUNTED = {"usage": {"prompt_tokens": 3, "completion_tokens": 1}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "tier"),
+    [
+        ("chat", json.dumps(json.loads(message("stop")) | FLEX).encode(), "flex"),
+        ("chat", message("stop", service_tier="flex"), None),
+        ("chat", json.dumps({"choices": ["service_tier", "x" * 9999], **COUNTED, **FLEX}).encode(), "flex"),
+        ("chat", json.dumps({"choices": ["x" * 9999, '"service_tier": "flex"'], **COUNTED}).encode(), None),
+        ("chat", events(piece("yes") | FLEX, piece(None, "stop") | {"service_tier": None}, "[DONE]"), "flex"),
+        ("responses", json.dumps(response("completed") | FLEX).encode(), "flex"),
+        (
+            "responses",
+            events(
+                {"type": "response.created", "response": {"service_tier": "auto"}},
+                {"type": "response.completed", "response": response("completed") | FLEX},
+            ),
+            "flex",
+        ),
+    ],
+)
+def test_an_answer_names_the_tier_that_is_billed(kind: Kind, body: bytes, tier: str | None) -> None:
+    assert read(kind, body, largest=64).service_tier == tier

@@ -53,6 +53,20 @@ def test_an_exchange_is_captured_with_tokens_price_and_time(gateway: Running, pa
     assert exchange.path == "/v1/chat/completions"
 
 
+@pytest.mark.parametrize(
+    ("tier", "factor"), [("default", 1), ("priority", 2), ("flex", 0.5), ("ultrafast", None), (None, 1)]
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_answer_costs_what_its_service_tier_does(
+    gateway: Running, tier: str | None, factor: float | None, streamed: bool
+) -> None:
+    asked = CHAT | {"stream": streamed, "stream_options": {"include_usage": True}, "service_tier": tier}
+    assert httpx.post(f"{gateway.url}/v1/chat/completions", json=asked).status_code == 200
+    usual = price_book().api("gpt-6-luna").usd(8, 4, 4)
+    assert only(gateway).usd == (None if factor is None else pytest.approx(factor * usual))
+    assert (b"gateway_unpriced_total{" in gateway.gateway.metrics.text()) == (factor is None)
+
+
 @pytest.mark.slow
 def test_streams_are_put_together(gateway: Running) -> None:
     tools: Any = [{"type": "function", "function": {"name": "route", "parameters": {"type": "object"}}}]

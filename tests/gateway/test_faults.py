@@ -28,6 +28,7 @@ from tunewright.auth.keys import add_key
 from tunewright.gateway import body
 from tunewright.gateway.body import BodyMemory
 from tunewright.gateway.config import UpstreamSpec
+from tunewright.gateway.own_responses import own_response
 
 FAR = 30.0
 
@@ -369,3 +370,44 @@ def test_a_client_can_tell_a_refusal_from_a_failure(start: Start) -> None:
         client_of(gateway).chat.completions.create(**CHAT)
     assert not isinstance(caught.value, APIConnectionError)
     assert caught.value.code == "upstream_unreachable"
+
+
+class SlowToFind:
+    """Jobs that are looked for in a long request until another request has been answered, 5 seconds at most."""
+
+    def __init__(self) -> None:
+        self.looks, self.other_answered = threading.Event(), threading.Event()
+        self.waited_in_vain = False
+
+    def find(self, _kind: str, request: dict[str, Any]) -> None:
+        if request["messages"] != CHAT["messages"]:
+            self.looks.set()
+            self.waited_in_vain = not self.other_answered.wait(5)
+
+    async def close(self) -> None: ...
+
+
+def test_a_long_request_whose_job_is_looked_for_keeps_nobody_waiting(gateway: Running) -> None:
+    jobs: Any = SlowToFind()
+    assert chat(gateway).status_code == 200
+    gateway.gateway._now._forward._jobs = jobs
+    with ThreadPoolExecutor(1) as others:
+        long = others.submit(chat, gateway, messages=[{"role": "user", "content": "a " * 20_000}])
+        assert jobs.looks.wait(FAR)
+        assert chat(gateway).status_code == 200
+        jobs.other_answered.set()
+        assert long.result().status_code == 200
+    assert not jobs.waited_in_vain
+
+
+def test_a_conversation_cant_go_on_from_an_own_answer(gateway: Running, paid: Upstream) -> None:
+    def go_on(previous: str) -> httpx.Response:
+        body = {"model": "gpt-6-luna", "input": "and now?", "previous_response_id": previous}
+        return httpx.post(f"{gateway.url}/v1/responses", json=body, timeout=FAR)
+
+    refused = go_on(f"resp_{own_response('0a' * 16)}")
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (400, "previous_response_not_found")
+    assert "An own model gave the previous response" in error["message"]
+    assert paid.asked == []
+    assert go_on(f"resp_{'0a' * 16}").status_code == 200

@@ -10,7 +10,9 @@ import pytest
 from tests.gateway.tickets import SYSTEM, Messages, captured, request
 from tests.traffic.test_grouping import chat
 from tests.traffic.test_jobs import Traffic
+from tunewright.core.limits import JOB_LETTERS, JOB_MESSAGES
 from tunewright.gateway.answers import AnswerChoice
+from tunewright.gateway.jobs import words
 from tunewright.gateway.jobs.signature import Recogniser, read_signature, write_signature
 from tunewright.traffic.jobs import find_jobs
 
@@ -65,6 +67,23 @@ def test_anything_else_does_not(body: dict[str, Any], recogniser: Recogniser) ->
 
 def test_other_routes_are_other_jobs(recogniser: Recogniser) -> None:
     assert text_of(recogniser, {"instructions": SYSTEM, "input": "my parcel is late"}, "responses") is None
+
+
+def test_a_request_far_larger_than_the_jobs_is_not_looked_at(recogniser: Recogniser) -> None:
+    left = JOB_LETTERS - len(SYSTEM)
+    longest = f"my {'parcel ' * left}"[: left - 1] + "."
+    assert text_of(recogniser, request(longest)) == longest
+    assert recogniser.recognise("chat", request(f"{longest}!")) is None
+    most = [("user", "late")] * (JOB_MESSAGES - 1)
+    assert recogniser.recognise("chat", chat(("system", SYSTEM), *most)) is not None
+    assert recogniser.recognise("chat", chat(("system", SYSTEM), *most, most[0])) is None
+
+
+def test_long_words_take_no_memory(recogniser: Recogniser) -> None:
+    for text in ("parcel", "x" * 10_000):
+        assert text_of(recogniser, request(text)) == text
+    assert "parcel" in words._hashes
+    assert "x" * 10_000 not in words._hashes
 
 
 def test_numbers_and_all_that_varies_belong_to_the_input(tmp_path: Path) -> None:

@@ -59,6 +59,13 @@ def test_without_a_key_nobody_is_asked(guarded: Running, paid: Upstream) -> None
     assert httpx.get(f"{guarded.url}/health").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
+def test_without_a_key_nothing_can_be_sent_to_a_probes_path(guarded: Running, paid: Upstream, path: str) -> None:
+    assert httpx.post(f"{guarded.url}{path}", content=b"x").status_code == 401
+    assert paid.asked == []
+    assert httpx.get(f"{guarded.url}{path}").status_code == 200
+
+
 @pytest.mark.slow
 def test_a_key_may_have_a_rate_and_models(guarded: Running, paid: Upstream, keys: Path) -> None:
     slow = client_with(guarded, add_key(keys, "slow", per_minute=1))

@@ -12,6 +12,7 @@ from openai import OpenAI
 
 from tunewright.gateway.answers import AnswerReader
 from tunewright.gateway.jobs.signature import JobSignature
+from tunewright.gateway.own_responses import is_own_response
 from tunewright.gateway.routes import Kind
 from tunewright.gateway.takeover.models import OwnAnswer
 from tunewright.gateway.takeover.replies import CantReplace, asks_for_more, choice_of, reply_body
@@ -115,6 +116,7 @@ def test_a_response_of_the_responses_api() -> None:
     whole = client.responses.create(model="gpt-6-luna", input="hello")
     assert (whole.output_text, whole.status) == ("billing", "completed")
     assert whole.usage and whole.usage.output_tokens == 3
+    assert is_own_response(whole.id)
     with client.responses.stream(model="gpt-6-luna", input="hello") as stream:
         kinds = [event.type for event in stream]
         assert stream.get_final_response().output_text == "billing"
@@ -183,6 +185,9 @@ def test_a_schema_of_a_client_can_neither_fetch_nor_hang() -> None:
         ({"logprobs": True}, True),
         ({"previous_response_id": "resp_1"}, True),
         ({"background": True}, True),
+        ({"store": True}, True),
+        ({"store": False}, False),
+        ({"store": None}, False),
     ],
 )
 def test_some_requests_ask_for_what_only_the_api_has(more: dict[str, Any], expected: bool) -> None:

@@ -56,3 +56,17 @@ def test_the_store_is_where_the_settings_or_else_the_variable_say(
 def test_an_unknown_key_names_the_keys_of_its_own_section(tmp_path: Path) -> None:
     text = f"{GOOD}jobs: {{a: {{project: p, models: [{{url: 'http://h', names: b}}]}}}}\n"
     assert "unknown key 'jobs.a.models.0.names', did you mean 'name'?" in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize("holder", ["", "job: a, ", "key: shop, "])
+def test_two_budgets_of_one_holder_are_refused(holder: str, tmp_path: Path) -> None:
+    upstream = "upstreams: {openai: {url: openai, key: A_KEY}}\nkeys: keys.json\njobs: {a: {project: p}}\n"
+    budgets = f"budgets: [{{{holder}usd_per_month: 5}}, {{{holder}usd_per_month: 9}}]\n"
+    assert "budgets.0 and budgets.1 are both of " in refusal(tmp_path, upstream + budgets)
+
+
+def test_budgets_of_several_holders_stand_beside_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    budgets = "budgets: [{usd_per_month: 5}, {job: a, usd_per_month: 5}, {job: b, usd_per_month: 5}]\n"
+    file.write_text(f"{GOOD}jobs: {{a: {{project: p}}, b: {{project: p}}}}\n{budgets}", "utf-8")
+    assert [each.scope for each in load_gateway(file).budgets] == ["everything", "job a", "job b"]

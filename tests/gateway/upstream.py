@@ -161,6 +161,8 @@ async def _chat(played: Upstream, request: web.Request, asked: dict[str, Any]) -
     usage = played.usage(json.dumps(asked["messages"]), text)
     played.billed.append(usage)
     head = {"id": "chatcmpl-1", "created": 1, "model": f"{asked['model']}-2026-09-01"}
+    if "service_tier" in asked:
+        head["service_tier"] = asked["service_tier"]
     call = _call(asked, text)
     if not asked.get("stream"):
         message: dict[str, Any] = {"role": "assistant", "content": None if call else text, "refusal": None}

@@ -116,6 +116,11 @@ GATEWAY_BODY_BYTES = 32 << 20
 """Bytes of a request that the gateway reads before it passes it on. Larger ones pass unread, piece by piece."""
 GATEWAY_BODY_RATE = 16 << 10
 """Bytes a second that a client of the gateway must send on average after `BODY_SECONDS`. Files may have any size."""
+JOB_LETTERS = 1 << 18
+"""Letters of a request in which the gateway looks for a job; the API answers longer ones. They are 130 pages, more than
+most own models read, and looking takes 0.2 seconds and 30 MB."""
+JOB_MESSAGES = 500
+"""Messages of such a request. A conversation of a job has some tens."""
 READERS_PER_PLACE = 4
 """Bodies that may arrive at a time, for each request that is answered at a time."""
 FORM_READERS = 64

@@ -18,6 +18,7 @@ from tunewright.gateway.body import Body, BodyMemory, ClientLeft, TooSlow
 from tunewright.gateway.connection import UpstreamConnection
 from tunewright.gateway.headers import OWN, asks_for_websocket, to_client, value_of
 from tunewright.gateway.observation import Observation, Observer
+from tunewright.gateway.own_responses import is_own_response
 from tunewright.gateway.routes import Route, route_of
 from tunewright.gateway.tunnel import tunnel
 from tunewright.gateway.upstreams import UpstreamFault, Upstreams
@@ -28,10 +29,13 @@ from tunewright.serving.guard import NO_MEMORY, PRINCIPAL, Message, Receive, Sen
 if TYPE_CHECKING:
     from tunewright.gateway.takeover.answering import JobAnswerer
     from tunewright.gateway.takeover.budgets import Budgets
+    from tunewright.gateway.takeover.job import OwnedJob
     from tunewright.gateway.tracing import Tracing
 
 _LARGE = 1 << 20
 """Bytes of JSON that a thread reads, because they take tens of milliseconds."""
+_LONG = 32 << 10
+"""Bytes of a request in which a thread looks for a job, because that takes milliseconds and more."""
 _LOG = logging.getLogger(__name__)
 _WITHOUT_BODY = (204, 304)
 _NO_CAPTURE = OWN + b"capture"
@@ -116,6 +120,12 @@ class Forwarder:
         if principal and principal.models is not None and not (seen.model and principal.may_use(seen.model)):
             models = ", ".join(principal.models) or "none"
             raise UpstreamFault(403, f"'{principal.name}' may use these models only: {models}.", "no_model")
+        if route.kind == "responses" and is_own_response((seen.request or {}).get("previous_response_id")):
+            what = (
+                "An own model gave the previous response, and no API keeps it. Send the whole conversation as input; "
+                "or send store: true with its first request, which the API then answers and keeps."
+            )
+            raise UpstreamFault(400, what, "previous_response_not_found")
         upstream = self._upstreams.choose(scope["path"], seen.model)
         seen.upstream = upstream.name
         limit = asyncio.timeout(None)
@@ -147,7 +157,7 @@ class Forwarder:
             finally:
                 response.release()
 
-        found = self._jobs.find(route.kind, seen.request) if self._jobs and seen.request else None
+        found = await self._find_job(route, seen)
         job = found[0].name if found else None
         if self._budgets and (budget := self._budgets.used_up(seen.client, job)):
             what = f"The budget of {budget.scope} for this month (${budget.usd_per_month:,.2f}) is used up."
@@ -168,6 +178,14 @@ class Forwarder:
                 if send.has_begun:
                     raise
         await pass_back(await ask())
+
+    async def _find_job(self, route: Route, seen: Observation) -> tuple[OwnedJob, str] | None:
+        """The job of a request and its input; None: there is none."""
+        if not self._jobs or not seen.request:
+            return None
+        if seen.body.size > _LONG:
+            return await asyncio.to_thread(self._jobs.find, route.kind, seen.request)
+        return self._jobs.find(route.kind, seen.request)
 
     async def _pass_back(
         self, scope: Message, response: aiohttp.ClientResponse, send: _Sent, seen: Observation

@@ -78,6 +78,12 @@ class GatewayMetrics:
             ["job"],
             registry=self._registry,
         )
+        self._unfit = Counter(
+            "tunewright_gateway_unfit",
+            "Requests of jobs that their own model can't take, such as too long ones.",
+            ["job"],
+            registry=self._registry,
+        )
         self._taken_back = Counter(
             "tunewright_gateway_taken_back",
             "Times that the gateway took a job back from its own model.",
@@ -124,6 +130,9 @@ class GatewayMetrics:
 
     def unlike(self, job: str) -> None:
         self._unlike.labels(job).inc()
+
+    def unfit(self, job: str) -> None:
+        self._unfit.labels(job).inc()
 
     def taken_back(self, job: str) -> None:
         self._taken_back.labels(job).inc()

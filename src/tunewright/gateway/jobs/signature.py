@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from tunewright.core.errors import UserError
+from tunewright.core.limits import JOB_LETTERS, JOB_MESSAGES
 from tunewright.gateway.jobs.prompts import Prompt, read_prompt
 from tunewright.gateway.jobs.slots import parts_of, pattern_of, variable_text
 from tunewright.gateway.jobs.templates import FIXED, TemplateIndex
@@ -103,7 +104,7 @@ class Recogniser:
         self._index = {form: TemplateIndex(listed) for form, listed in templates.items()}
 
     def recognise(self, kind: Kind, request: Mapping[str, Any]) -> Recognised | None:
-        """The job that a request is of; None: it is of none.
+        """The job that a request is of; None: it is of none, or too large to be looked at. Thread-safe.
 
         Args:
             kind: of the route.
@@ -113,7 +114,7 @@ class Recogniser:
             return None
         prompt = read_prompt(kind, request)
         index = self._index.get((kind, prompt.form))
-        found = index.best(triples_of(prompt)) if index else None
+        found = index.best(triples_of(prompt)) if index and not _is_huge(prompt) else None
         if found is None or found[0] == _RIVAL:
             return None
         name, signature = self._jobs[found[0]]
@@ -189,6 +190,11 @@ def read_signature(folder: Path) -> JobSignature:
         ) from None
     except (OSError, ValidationError, ValueError):
         raise UserError("The gateway can't recognise a job by this file.", where=file, fix=fix) from None
+
+
+def _is_huge(prompt: Prompt) -> bool:
+    """Whether a prompt is too large to look for a job in it."""
+    return len(prompt.messages) > JOB_MESSAGES or sum(len(text) for _, text in prompt.messages) > JOB_LETTERS
 
 
 def _most_frequent(patterns: Counter[str]) -> list[str]:

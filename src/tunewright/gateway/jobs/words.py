@@ -23,6 +23,8 @@ _PLAIN = ~(_EDGE | _LEAD | _SYSTEM)
 """Bits of a hash that tell its kind; the other bits are the words'."""
 _MULTIPLIERS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], dtype=np.uint64)
 _CACHED = 1 << 20
+_LONGEST_CACHED = 40
+"""Letters of a cached word. Longer ones, such as keys and encoded files, never come again, and their memory adds up."""
 _hashes: dict[str, int] = {}
 """The hashes of the last words. Most words occur again and again."""
 
@@ -117,7 +119,9 @@ def _ids(role: str, words: Sequence[str], are_numbers_alike: bool = True) -> Tri
             continue
         number = _hashes.get(word)
         if number is None:
-            number = _hashes[word] = zlib.crc32(word.encode("utf-8", "replace"))
+            number = zlib.crc32(word.encode("utf-8", "replace"))
+            if len(word) <= _LONGEST_CACHED:
+                _hashes[word] = number
         ids.append(number)
     return np.array(ids, dtype=np.uint64)
 

@@ -23,7 +23,7 @@ from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.observation import Observation
 from tunewright.gateway.takeover.answer_log import AnswerLog
 from tunewright.gateway.takeover.evidence import ChangeDetector, interval
-from tunewright.gateway.takeover.models import ModelChain, OwnAnswer, OwnModelFailed
+from tunewright.gateway.takeover.models import CantTake, ModelChain, OwnAnswer, OwnModelFailed
 from tunewright.gateway.takeover.store import OWN_FIRST, Setting, of_file
 from tunewright.gateway.takeover.tallies import Tallies
 from tunewright.serving.captures import is_drawn
@@ -153,7 +153,7 @@ class OwnedJob:
         """The own model's answer.
 
         Raises:
-            OwnModelFailed: it gave none; `Overloaded`: it was not asked.
+            OwnModelFailed: it gave none; `Overloaded`: it was not asked; `CantTake`: the request is none for it.
         """
         if self._under_way >= self.spec.limit_concurrency:
             raise Overloaded("it has too many requests under way")
@@ -161,6 +161,9 @@ class OwnedJob:
         begun = time.perf_counter()
         try:
             answer = await self._model.answer(text, LONGEST, in_background=in_background)
+        except CantTake:
+            self._metrics.unfit(self.name)
+            raise
         except OwnModelFailed:
             self._tell(failed=True, late=False, in_background=in_background)
             raise

@@ -27,8 +27,9 @@ from tunewright.inference.bundle import load_bundle
 from tunewright.inference.checksums import Verification
 from tunewright.project import Project, Traffic
 from tunewright.serving.adapters import AdapterStore
-from tunewright.serving.conversations import one_input
-from tunewright.serving.engine import Engine
+from tunewright.serving.body import whole_letters
+from tunewright.serving.conversations import UnfitMessages, one_input
+from tunewright.serving.engine import Engine, TooLong
 from tunewright.serving.hosts import Host, ManyModels, ask_host
 from tunewright.serving.watcher import BundleWatcher
 from tunewright.tasks.input_form import InputForm
@@ -36,6 +37,8 @@ from tunewright.tasks.input_form import InputForm
 _ROUTES = {"label": "classify", "record": "extract", "text": "generate", "call": "call"}
 _AT_ONCE = 4
 """Requests that own models in this process answer at a time, for clients that wait."""
+_CANT_TAKE = (400, 413)
+"""Statuses with which a server says that the fault is the request's."""
 _NICENESS = 10
 """How far the threads for comparisons stand back behind those that clients wait for."""
 
@@ -68,6 +71,10 @@ class OwnModelFailed(Exception):
     """An own model gave no answer. The message holds no text of the request."""
 
 
+class CantTake(OwnModelFailed):
+    """The request is none for own models: it is too long for them, for example. That says nothing against them."""
+
+
 class OwnModel(Protocol):
     """A model that answers a job's input."""
 
@@ -87,7 +94,7 @@ class OwnModel(Protocol):
             in_background: whether nobody waits for it.
 
         Raises:
-            OwnModelFailed
+            OwnModelFailed: it gave none; `CantTake`: because of the request.
         """
         ...
 
@@ -210,6 +217,8 @@ class InProcess:
         except asyncio.CancelledError:
             call.gone.set()
             raise
+        except (TooLong, UnfitMessages) as error:
+            raise CantTake(type(error).__name__) from None
         except Exception as error:  # noqa: BLE001 (whatever it is, the API answers instead)
             raise OwnModelFailed(type(error).__name__) from None
 
@@ -264,6 +273,8 @@ class AtServer:
         try:
             timeout = aiohttp.ClientTimeout(total=seconds)
             async with self._session.post(self._url, json=body, timeout=timeout) as response:
+                if response.status in _CANT_TAKE:
+                    raise CantTake(f"status {response.status}")
                 if response.status != 200:
                     raise OwnModelFailed(f"status {response.status}")
                 return self._read(await response.json())
@@ -307,6 +318,12 @@ class ModelChain:
         return all(model.has_threshold for model in self._models)
 
     async def answer(self, text: str, seconds: float, *, in_background: bool) -> OwnAnswer:
+        """The answer of the first model that is sure, or else of the last one that gave one.
+
+        Raises:
+            OwnModelFailed: none gave one; `CantTake`: none could take the request, and none failed otherwise.
+        """
+        _require_whole_letters(text)
         begun = time.perf_counter()
         answer: OwnAnswer | None = None
         failure: OwnModelFailed | None = None
@@ -315,7 +332,8 @@ class ModelChain:
                 left = seconds - (time.perf_counter() - begun)
                 answer = await model.answer(text, left, in_background=in_background)
             except OwnModelFailed as error:
-                failure = error
+                if failure is None or not isinstance(error, CantTake):
+                    failure = error
             else:
                 if answer.is_sure:
                     break
@@ -338,6 +356,18 @@ def own_models(job: JobSpec, signature: JobSignature, hosts: Hosts) -> ModelChai
     return ModelChain(
         [InProcess(hosts, each.bundle, each.name) if each.bundle else AtServer(each, signature) for each in specs]
     )
+
+
+def _require_whole_letters(text: str) -> None:
+    """Refuse half a letter (a lone surrogate), which no model can read.
+
+    Raises:
+        CantTake: there is one in the text.
+    """
+    try:
+        whole_letters(text)
+    except ValueError as error:
+        raise CantTake(str(error)) from None
 
 
 def _stand_back() -> None:

@@ -12,6 +12,7 @@ from tunewright.config.checking import schema_fault
 from tunewright.core.errors import UserError
 from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.jobs.signature import JobSignature
+from tunewright.gateway.own_responses import own_response
 from tunewright.gateway.routes import Kind
 from tunewright.gateway.takeover.models import OwnAnswer
 from tunewright.serving.forms import ChatForm, CompletionForm, Form, ResponseForm
@@ -22,6 +23,7 @@ from tunewright.tasks.tools import said
 _ASKS_FOR_MORE = (
     "logprobs",
     "top_logprobs",
+    "store",
     "previous_response_id",
     "conversation",
     "background",
@@ -38,8 +40,8 @@ class CantReplace(Exception):
 
 
 def asks_for_more(request: Mapping[str, Any]) -> bool:
-    """Whether a request asks for something that own models don't give: several answers, probabilities, or a
-    conversation that the API keeps."""
+    """Whether a request asks for something that own models don't give: several answers, probabilities, or an
+    answer or a conversation that the API keeps."""
     several = request.get("n") not in (None, 1)
     return several or any(request.get(name) not in (None, False, 0, {}) for name in _ASKS_FOR_MORE)
 
@@ -101,7 +103,7 @@ def reply_body(
     tool, text = (call["name"], call["arguments"]) if call else (None, choice.text)
     form: Form
     if kind == "responses":
-        form = ResponseForm(identity, model, request, tool)
+        form = ResponseForm(own_response(identity), model, request, tool)
     elif kind == "completions":
         form = CompletionForm(f"cmpl-{identity}", model, with_usage=_wants_usage(request))
     else:
