@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.traffic.test_grouping import chat
 from tests.traffic.test_jobs import Traffic
 from tunewright.data.readers import Fault, read
@@ -33,3 +35,16 @@ def test_what_an_own_model_answered_is_no_label(tmp_path: Path) -> None:
     codes = [each.code for each in read(tmp_path / "captures") if isinstance(each, Fault)]
     assert codes == ["call-own-answer", "call-failed"]
     assert all(isinstance(each, LoggedCall) for each in read_calls(tmp_path / "captures"))
+
+
+@pytest.mark.parametrize("status", ["incomplete", "failed", "cancelled"])
+def test_a_response_that_was_not_completed_is_no_label(status: str, tmp_path: Path) -> None:
+    traffic = Traffic(tmp_path / "captures")
+    cut, whole = (AnswerChoice("Dear Ms Berg, your", finish_reason=reason) for reason in (status, "completed"))
+    for answer in (cut, whole):
+        traffic.add(lambda *_: {"input": "My invoice is wrong"}, 1, answer, kind="responses")
+    traffic.close()
+    refused, example = read(tmp_path / "captures")
+    assert isinstance(refused, Fault)
+    assert refused.code == "call-cut-answer"
+    assert isinstance(example, Example)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai import AuthenticationError, NotFoundError, OpenAI
 from starlette.testclient import TestClient
 
 from tests.serving.test_app import Echo
@@ -343,3 +344,30 @@ def test_a_key_may_use_only_the_models_it_names(file: Path) -> None:
             assert (refused.status_code, refused.json()["error"]["code"]) == (403, "model_not_allowed")
         listed = [client.get("/v1/models", headers=bearer(token)).json()["data"] for token in (theirs, others)]
     assert [len(models) for models in listed] == [1, 0]
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
+def test_a_probes_path_is_open_to_readers_alone(path: str, file: Path) -> None:
+    add_key(file, "shop")
+    with TestClient(build_app(OneModel(Echo("classify")), KeyRing(file))) as client:  # type: ignore[arg-type]
+        assert client.get(path).status_code == 200
+        assert {client.request(method, path, content=b"x").status_code for method in ("POST", "PUT", "DELETE")} == {401}
+
+
+def test_official_clients_retrieve_the_models_that_they_may_use(file: Path) -> None:
+    theirs, others = add_key(file, "shop", models=["maker/echo"]), add_key(file, "other", models=["else"])
+    host = OneModel(Echo("classify"))  # type: ignore[arg-type]
+    host.label = "maker/echo"  # bases are named so
+    with TestClient(build_app(host, KeyRing(file))) as http:
+
+        def client_with(key: str) -> OpenAI:
+            return OpenAI(base_url="http://testserver/v1", api_key=key, http_client=http, max_retries=0)
+
+        (listed,) = client_with(theirs).models.list()
+        assert client_with(theirs).models.retrieve("maker/echo") == listed
+        for key, name in ((theirs, "maker"), (others, "maker/echo"), (others, "else")):
+            with pytest.raises(NotFoundError, match=f"The model '{name}' does not exist") as refused:
+                client_with(key).models.retrieve(name)
+            assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
+        with pytest.raises(AuthenticationError):
+            client_with("tw-wrong").models.retrieve("maker/echo")

@@ -109,6 +109,60 @@ def test_jobs_of_records_and_texts_become_projects(captures: Path) -> None:
     assert "generate, 60 captured requests" in shown.stdout
 
 
+UNFIT: list[tuple[str, dict[str, Any]]] = [
+    ("cut-answer", {"choices": [AnswerChoice("bill", finish_reason="length")]}),
+    ("cut-answer", {"choices": [AnswerChoice("billing", finish_reason="content_filter")]}),
+    ("cut-answer", {"choices": [AnswerChoice("billing", finish_reason="incomplete")]}),
+    ("cut-answer", {"choices": [AnswerChoice("billing")], "ending": "left"}),
+    ("refusal", {"choices": [AnswerChoice("billing", refusal="I can't help with that.")]}),
+    ("empty-answer", {"choices": [AnswerChoice(" ")]}),
+    ("no-answer", {"choices": [AnswerChoice("billing")], "is_whole": False}),
+    ("own-answer", {"choices": [AnswerChoice("billing")], "answered_by": "own"}),
+    ("failed", {"choices": [AnswerChoice("billing")], "status": 500}),
+]
+
+
+@pytest.mark.parametrize(("code", "fields"), UNFIT)
+def test_answers_that_cant_be_learnt_from_are_left_out_and_told(
+    code: str, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    traffic = Traffic(tmp_path / "captures")
+    traffic.add(routed, 30)
+    traffic.add(routed, 5, **fields)
+    traffic.close()
+    (job,) = find_jobs(tmp_path / "captures").jobs
+    assert (job.requests, job.left_out, len(job.drawn)) == (35, {code: 5}, 30)
+    shown = made(tmp_path / "captures", job.name).stdout
+    assert "classify, 30 captured requests" in shown
+    assert f"5 were left out, because their answers can't be learnt from: {code} (5)." in shown
+    rows = (tmp_path / "made" / "data" / "train.jsonl").read_text("utf-8").splitlines()
+    assert len(rows) == 30
+
+
+def test_turns_whose_beginning_the_api_keeps_are_left_out(tmp_path: Path) -> None:
+    def responded(fake: Faker, _: Any) -> dict[str, Any]:
+        return {"instructions": SYSTEM, "input": fake.paragraph(nb_sentences=2)}
+
+    traffic = Traffic(tmp_path / "captures")
+    traffic.add(responded, 30, kind="responses")
+    traffic.add(lambda *some: responded(*some) | {"previous_response_id": "resp_1"}, 6, kind="responses")
+    traffic.close()
+    (job,) = find_jobs(tmp_path / "captures").jobs
+    assert (job.requests, job.left_out, len(job.drawn)) == (36, {"partial": 6}, 30)
+    assert job.usd == pytest.approx(0.036)
+
+
+def test_a_job_without_an_answer_to_learn_from_has_a_prompt_and_no_project(tmp_path: Path) -> None:
+    traffic = Traffic(tmp_path / "captures")
+    traffic.add(routed, 30, AnswerChoice("bill", finish_reason="length"))
+    traffic.close()
+    (job,) = find_jobs(tmp_path / "captures").jobs
+    assert (job.system, job.form.kind, job.drawn) == (SYSTEM, "unknown", [])
+    assert job.name.startswith("which-team")
+    with pytest.raises(UserError, match="its answers are unknown"):
+        made(tmp_path / "captures", job.name)
+
+
 def test_a_record_of_one_label_is_a_label(tmp_path: Path) -> None:
     traffic = Traffic(tmp_path / "captures")
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"properties": {"team": {}}}}}

@@ -11,6 +11,13 @@ from tunewright.logs.usage import TokenCounts, token_counts
 
 _DATED = re.compile(r"(.+?)-(?:\d{4}-\d\d-\d\d|\d{8}|\d{4})")
 """A model's name with the date of its version, such as gpt-4o-2024-08-06."""
+_STANDARD = ("", "auto", "default", "standard", "on_demand")
+"""Service tiers at the usual price, as an answer names them."""
+_FAST = ("priority", "fast")
+"""Service tiers at the price book's `fast`: genai-prices has the same price for both (0.2.3)."""
+_FLEX = "flex"
+"""The service tier that is billed at the rates of the batch API (developers.openai.com/api/docs/guides/flex-processing,
+2026-12-01)."""
 
 
 @dataclass(frozen=True)
@@ -21,20 +28,31 @@ class TokenUsage(TokenCounts):
         return price.usd(self.prompt_tokens, self.answer_tokens, self.cached_tokens, self.cache_write_tokens)
 
 
-def usd_by_book(usage: TokenUsage, book: PriceBook, *models: str | None) -> float | None:
-    """The price of an answer; None: the book has none of the models.
+def usd_by_book(usage: TokenUsage, book: PriceBook, *models: str | None, tier: str | None = None) -> float | None:
+    """The price of an answer; None: the book has none of the models, or not the tier's price.
 
     Args:
         models: the model's names, as the request and as the answer have it. A date at the end may be missing in the
             book, and so may a provider's name before a slash.
+        tier: the service tier that the answer was billed at, as it says; None: it says nothing.
     """
     for name in filter(None, models):
         for plain in (name, name.rpartition("/")[2]):
             dated = _DATED.fullmatch(plain)
             for model in (plain, dated[1] if dated else None):
                 if model in book.apis:
-                    return usage.usd(book.apis[model])
+                    factor = _factor(book.apis[model], (tier or "").lower())
+                    return None if factor is None else factor * usage.usd(book.apis[model])
     return None
+
+
+def _factor(price: ApiPrice, tier: str) -> float | None:
+    """What the usual price is multiplied with in a service tier; None: not known."""
+    if tier in _STANDARD:
+        return 1.0
+    if tier in _FAST:
+        return price.fast
+    return price.batch if tier == _FLEX else None
 
 
 def read_usage(block: Any) -> TokenUsage | None:

@@ -6,6 +6,7 @@ The reader gets the bytes that the client gets. Whatever it can't read it gives 
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ ENCODINGS = ("gzip", "deflate")
 """The encodings of a body that the reader decodes."""
 _TAIL = 4 << 10
 """Bytes at the end of a large answer in which its usage block lies."""
+_TIER = re.compile(r'"service_tier"\s*:\s*"(\w+)"')
+"""The service tier in JSON. A text can't look so, because its quotes are escaped."""
 _COUNTED = 64 << 10
 """Bytes of an answer in one piece whose letters are counted even if its texts are not kept."""
 _UNPACKED = 16 << 20
@@ -60,6 +63,8 @@ class ReadAnswer:
     """False: the answer is not all in `choices`, because it is too large, can't be read, or broke off with an error."""
     letters: int | None = None
     """Of all choices, also of those that are too large for `choices`; None: not known."""
+    service_tier: str | None = None
+    """The tier that the API bills, which may be another than the request asks for; None: the answer names none."""
 
     @property
     def finished(self) -> AnswerChoice | None:
@@ -152,7 +157,9 @@ class _Whole:
 
     def result(self) -> ReadAnswer:
         if self._is_cut:
-            return ReadAnswer(usage=_usage_in(bytes(self._bytes)), is_whole=self._kind == "embeddings")
+            end = bytes(self._bytes).decode("utf-8", "replace")
+            is_whole = self._kind == "embeddings"
+            return ReadAnswer(usage=_usage_in(end), is_whole=is_whole, service_tier=_tier_in(end))
         try:
             reply = json.loads(self._bytes)
         except (ValueError, RecursionError):
@@ -242,6 +249,7 @@ class _Stream:
             return self._read_event(event)
         self._answer.model = _text(event.get("model")) or self._answer.model
         self._answer.usage = read_usage(event.get("usage")) or self._answer.usage
+        self._answer.service_tier = _text(event.get("service_tier")) or self._answer.service_tier
         for choice in _objects(event.get("choices")):
             self._add(choice)
         return False
@@ -258,6 +266,7 @@ class _Stream:
                 self._answer.choices = []
             return True
         self._answer.model = _text(response.get("model")) or self._answer.model
+        self._answer.service_tier = _text(response.get("service_tier")) or self._answer.service_tier
         item = _object(event.get("item"))
         if kind == "response.output_text.delta":
             self._keep(self._parts().texts, event.get("delta"))
@@ -300,7 +309,8 @@ class _Stream:
 
 def _read_reply(kind: Kind, reply: Mapping[str, Any]) -> ReadAnswer:
     """The answer in the object of a whole reply."""
-    answer = ReadAnswer(_text(reply.get("model")), usage=read_usage(reply.get("usage")))
+    usage, tier = read_usage(reply.get("usage")), _text(reply.get("service_tier"))
+    answer = ReadAnswer(_text(reply.get("model")), usage=usage, service_tier=tier)
     if kind == "responses":
         answer.choices = [_response(reply)]
     elif kind in ("chat", "completions"):
@@ -363,15 +373,20 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _usage_in(tail: bytes) -> TokenUsage | None:
+def _tier_in(end: str) -> str | None:
+    """The service tier near the end of a large answer."""
+    found: list[str] = _TIER.findall(end)
+    return found[-1] if found else None
+
+
+def _usage_in(end: str) -> TokenUsage | None:
     """The usage block near the end of a large answer."""
-    text = tail.decode("utf-8", "replace")
-    start = text.rfind('"usage"')
-    brace = text.find("{", start) if start >= 0 else -1
+    start = end.rfind('"usage"')
+    brace = end.find("{", start) if start >= 0 else -1
     if brace < 0:
         return None
     try:
-        block, _ = json.JSONDecoder().raw_decode(text, brace)
+        block, _ = json.JSONDecoder().raw_decode(end, brace)
     except (ValueError, RecursionError):
         return None
     return read_usage(block)

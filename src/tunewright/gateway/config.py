@@ -173,7 +173,7 @@ client may use the gateway."""
     jobs: dict[Name, JobSpec] = Field({})
     """The jobs that own models may take over, by names of your choice."""
     budgets: list[BudgetSpec] = Field([])
-    """The most that may be paid in a month, of a key, of a job, or of everything."""
+    """The most that may be paid in a month, of a key, of a job, or of everything; one budget each."""
     store: Path = Path("gateway.db")
     """The file of the jobs' modes, counts and savings and of what was spent, relative to this file. By default \
 the file that the environment variable TUNEWRIGHT_GATEWAY_STORE names, or gateway.db."""
@@ -193,11 +193,21 @@ share it."""
             for name, upstream in self.upstreams.items():
                 if upstream.key is None:
                     raise ValueError(f"with keys, upstreams.{name} needs a key: the client's own is the gateway's")
+        return self
+
+    @model_validator(mode="after")
+    def _budgets_can_hold(self) -> GatewaySpec:
+        numbers: dict[str, int] = {}
         for number, budget in enumerate(self.budgets):
             if budget.key and not self.keys:
                 raise ValueError(f"budgets.{number} is of a key, and the gateway has no `keys`")
             if budget.job and budget.job not in self.jobs:
                 raise ValueError(f"budgets.{number}: there is no job '{budget.job}'")
+            if (first := numbers.setdefault(budget.scope, number)) != number:
+                raise ValueError(
+                    f"budgets.{first} and budgets.{number} are both of {budget.scope}, and the smaller one alone would "
+                    "hold: leave one of them out"
+                )
         return self
 
 

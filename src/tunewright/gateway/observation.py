@@ -192,4 +192,6 @@ class Observer:
 
     def usd(self, seen: Observation, answer: ReadAnswer) -> float | None:
         """The price of an answer by the book."""
-        return usd_by_book(answer.usage, self._prices, seen.model, answer.model) if answer.usage else None
+        if answer.usage is None:
+            return None
+        return usd_by_book(answer.usage, self._prices, seen.model, answer.model, tier=answer.service_tier)

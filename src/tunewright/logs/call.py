@@ -14,7 +14,10 @@ from tunewright.logs.values import count, first, mapping, mappings, parsed, text
 
 CallKind = Literal["chat", "responses", "completions"]
 """OpenAI's API whose form the request has."""
-_CUT = ("length", "max_tokens", "content_filter", "max_output_tokens", "SAFETY", "MAX_TOKENS")
+_CUT = (
+    *("length", "model_length", "max_tokens", "max_output_tokens", "MAX_TOKENS", "content_filter", "SAFETY", "error"),
+    *("incomplete", "failed", "cancelled"),  # of the Responses API, whose status the gateway keeps
+)
 """Reasons for an end before the answer's own."""
 _LABEL = 24
 """Tokens that a label may have."""

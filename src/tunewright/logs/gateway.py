@@ -29,7 +29,7 @@ def exchange_calls(row: Mapping[str, Any]) -> Iterator[LoggedCall]:
         row["kind"],
         mapping(row.get("request")),
         answer or None,
-        _fault(row, answer),
+        exchange_fault(row, answer or None),
         text(row.get("id")),
         text(row.get("model")),
         text(row.get("answered_model")),
@@ -42,7 +42,13 @@ def exchange_calls(row: Mapping[str, Any]) -> Iterator[LoggedCall]:
     )
 
 
-def _fault(row: Mapping[str, Any], answer: Any) -> tuple[str, str] | None:
+def exchange_fault(row: Mapping[str, Any], answer: LoggedAnswer | None) -> tuple[str, str] | None:
+    """(code, reason) why an exchange has no answer, or one that says nothing; None: its answer says something, though
+    it may have a fault of its own.
+
+    Args:
+        row: its fields, as `tunewright.gateway.exchanges.Exchange` has them.
+    """
     status = row.get("status")
     if isinstance(status, int) and status >= 400:
         return "failed", f"The call failed with status {status}."

@@ -36,7 +36,7 @@ PRINCIPAL = "tunewright.principal"
 NO_MEMORY = "Other large requests take all the memory for request bodies; try again later."
 """Why a large body is refused where others take all of `BODY_BYTES_AT_ONCE`."""
 _OPEN = ("/health", "/ready", "/metrics")
-"""Paths that need no key."""
+"""Paths that may be read without a key."""
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 
 Message = MutableMapping[str, Any]
@@ -48,6 +48,11 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 def _is_api_request(scope: Message) -> bool:
     """Whether a request is for a model or for the list of models."""
     return scope["type"] == "http" and str(scope["path"]).startswith("/v1/")
+
+
+def _is_open(scope: Message) -> bool:
+    """Whether a request needs no key. Only a reading one does: others have a body, and the gateway forwards them."""
+    return scope["path"] in _OPEN and scope["method"] in ("GET", "HEAD")
 
 
 class GiveRequestId:
@@ -79,7 +84,7 @@ class CheckPrincipal:
         self._allowances = Allowances()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _OPEN:
+        if scope["type"] != "http" or _is_open(scope):
             await self._app(scope, receive, send)
             return
         try:

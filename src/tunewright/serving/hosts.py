@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextvars import Context
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
@@ -221,9 +222,10 @@ class ManyModels:
         return engine, None
 
     def _load(self, key: tuple[str, int], version: AdapterVersion, future: Future[tuple[Engine, int]]) -> None:
-        """Load a version outside the lock, so that other models answer meanwhile."""
+        """Load a version outside the lock, so that other models answer meanwhile, and outside the request's context:
+        others wait for the engine too, so it is loaded though the client that came first has left."""
         try:
-            future.set_result(self._engine_and_bytes(version))
+            future.set_result(Context().run(self._engine_and_bytes, version))
         except Exception as error:  # noqa: BLE001 (all requests that wait for the engine must get it)
             with self._lock:
                 self._loaded.pop(key, None)

@@ -21,7 +21,7 @@ from tunewright.gateway.jobs.words import Triples
 from tunewright.traffic.answers import AnswerKind, AnswerShape, answer_shape
 from tunewright.traffic.grouping import FoundJob, JobFinder
 from tunewright.traffic.reservoir import Reservoir
-from tunewright.traffic.sources import has_time, read_traffic
+from tunewright.traffic.sources import ReadExchange, has_time, read_traffic
 
 DAYS_OF_MONTH = 30.44
 DRAWN = 2000
@@ -64,6 +64,8 @@ class TrafficJob:
     """From the first to the last exchange of the whole traffic."""
     failed: float
     """Requests that got no answer."""
+    left_out: dict[str, int]
+    """Captured requests whose answer can't be learnt from, by the code of why; see `ReadExchange.fault`."""
     usd: float
     """Of the requests with a price."""
     unpriced: float
@@ -76,7 +78,7 @@ class TrafficJob:
     models: dict[str, float]
     """Requests by the model that they name."""
     seconds: list[float]
-    """Of the drawn answers, sorted."""
+    """Of the answers whose prompts were drawn, sorted."""
     form: AnswerShape
     system: str
     """The system prompt; empty where it varies or there is none."""
@@ -84,7 +86,7 @@ class TrafficJob:
     """The prompt with `{…}` in place of what varies."""
     drawn: list[Drawn] = field(repr=False)
     prompts: list[Prompt] = field(repr=False)
-    """Of the drawn answers."""
+    """Of the drawn answers; of others where no answer can be learnt from."""
     template: Triples = field(repr=False)
     fixed: Triples = field(repr=False)
     """By these its prompts are cut; see `fixed_in`."""
@@ -172,18 +174,19 @@ def find_jobs(source: Path, drawn: int = DRAWN) -> TrafficReport:
     """
     finder = JobFinder()
     unreadable: list[str] = []
-    exchanges = read_traffic(source, unreadable.append)
+    exchanges = (read.exchange for read in read_traffic(source, unreadable.append))
     finder.add(_prompt(exchange) for exchange in exchanges if exchange.request is not None)
     finder.find()
     tallies: dict[int | None, _Tally] = defaultdict(lambda: _Tally(drawn))
     first, last = "9", "0"
-    for exchange in read_traffic(source, lambda _: None):
+    for read in read_traffic(source, lambda _: None):
+        exchange = read.exchange
         if exchange.request is None:
             continue
         if has_time(exchange):
             first, last = min(first, exchange.time), max(last, exchange.time)
         prompt = _prompt(exchange)
-        tallies[finder.job_of(prompt)].add(exchange, prompt)
+        tallies[finder.job_of(prompt)].add(read, prompt)
     if not tallies:
         raise UserError(
             "There are no captured requests here.",
@@ -217,13 +220,20 @@ class _Tally:
         self._counted = self._prompt_tokens = self._cached_tokens = self._answer_tokens = 0.0
         self._kind: str = ""
         self._models: dict[str, float] = defaultdict(float)
+        self._left_out: Counter[str] = Counter()
         self._sample: Reservoir[tuple[Exchange, Prompt]] = Reservoir(most, random.Random(0))
+        """Of exchanges whose answers can be learnt from."""
+        self._others: Reservoir[tuple[Exchange, Prompt]] = Reservoir(min(most, DRAWN), random.Random(0))
+        """Of an API's other answers: they show what the job's prompts are, where nothing can be learnt from any."""
 
-    def add(self, exchange: Exchange, prompt: Prompt) -> None:
+    def add(self, read: ReadExchange, prompt: Prompt) -> None:
+        exchange = read.exchange
         stands_for = 0.0 if exchange.is_audit else 1 / exchange.share
         self._kind = exchange.kind
         self.requests += stands_for
         self._models[exchange.model or ""] += stands_for
+        if read.fault:
+            self._left_out[read.fault] += 1
         if exchange.status >= 400 or exchange.ending != "whole":
             self._failed += stands_for
             return
@@ -236,14 +246,16 @@ class _Tally:
             self._unpriced += stands_for
         else:
             self._usd += stands_for * exchange.usd
-        if exchange.answered_by == "upstream":  # an own answer says nothing of what is right
+        if read.fault is None:
             self._sample.offer(lambda: (exchange, prompt))
+        elif exchange.answered_by == "upstream":
+            self._others.offer(lambda: (exchange, prompt))
 
     def job(self, found: FoundJob, rivals: list[Triples], days: float, names: Counter[str]) -> TrafficJob:
-        drawn = self._sample.items
+        learnt, drawn = self._sample.items, self._sample.items or self._others.items
         fixed = fixed_in([prompt for _, prompt in drawn])
         cut = [parts_of(prompt, fixed) for _, prompt in drawn]
-        choices = [each for exchange, _ in drawn for each in exchange.choices[:1]]
+        choices = [exchange.choices[0] for exchange, _ in learnt]
         shown = outline(min(cut, key=lambda parts: sum(len(part.text) for part in parts))) if cut else ""
         inputs = [variable_text(parts) for parts in cut]
         return TrafficJob(
@@ -251,6 +263,7 @@ class _Tally:
             requests=self.requests,
             days=days,
             failed=self._failed,
+            left_out=dict(self._left_out.most_common()),
             usd=self._usd,
             unpriced=self._unpriced,
             counted=self._counted,
@@ -264,8 +277,7 @@ class _Tally:
             outline=shown,
             drawn=[
                 Drawn(text, exchange.choices[0], exchange.model, exchange.time if has_time(exchange) else None)
-                for text, (exchange, _) in zip(inputs, drawn, strict=True)
-                if exchange.choices
+                for text, (exchange, _) in zip(inputs, learnt, strict=False)
             ],
             prompts=[prompt for _, prompt in drawn],
             template=found.template.triples,

@@ -33,6 +33,11 @@ class NewProject:
     rows: int
     guess: Guess
 
+    @property
+    def left_out(self) -> str:
+        """How many requests were left out, and why; empty: none was."""
+        return _left_out(self.job)
+
 
 def project_of(captures: Path, name: str, folder: Path) -> NewProject:
     """Write a project for a job: `data/train.jsonl` with each captured input, the API's answer and which API gave
@@ -50,6 +55,7 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
     if job.answer is None:
         raise UserError(
             f"No project can be made of '{name}': its answers are {job.form.kind}.",
+            why=_left_out(job),
             fix="Projects choose labels, fill records, call tools or write texts.",
         )
     rows = list(_calls(job) if job.answer == "call" else _rows(job))
@@ -57,6 +63,7 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
         raise UserError(
             f"'{name}' has {len(rows)} rows with an answer that can be used; a project needs {_LEAST} at least.",
             where=captures,
+            why=_left_out(job),
             fix="Capture more traffic first.",
         )
     data = folder / "data" / "train.jsonl"
@@ -73,6 +80,14 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
     (folder / SPEC_FILE).write_text(guess.text, "utf-8")
     write_signature(folder, job.signature)
     return NewProject(folder, job, len(rows), guess)
+
+
+def _left_out(job: TrafficJob) -> str:
+    """The requests of a job whose answers can't be learnt from, in words; empty: there are none."""
+    if not job.left_out:
+        return ""
+    listing = ", ".join(f"{code} ({count:,})" for code, count in job.left_out.items())
+    return f"{sum(job.left_out.values()):,} were left out, because their answers can't be learnt from: {listing}."
 
 
 def _each(tokens: float, counted: float) -> int | None:

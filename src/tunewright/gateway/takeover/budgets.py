@@ -19,6 +19,7 @@ class Budgets:
     gateways may together overspend by what they pay in that time.
 
     Args:
+        budgets: at most one of each scope, by which what was spent is kept.
         store: keeps what was spent.
     """
 

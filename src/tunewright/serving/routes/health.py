@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from tunewright.serving.routes.state import client_of, served_by
+from tunewright.serving.routes.state import ServerState, client_of, served_by
 from tunewright.serving.strict import StrictRoute
 
 router = APIRouter(route_class=StrictRoute)
@@ -29,10 +29,15 @@ async def ready(http: Request) -> dict[str, str]:
 @router.get("/v1/models")
 async def list_models(http: Request) -> dict[str, Any]:
     served, client = served_by(http), client_of(http)
-    return {
-        "object": "list",
-        "data": [
-            {"id": name, "object": "model", "created": served.created, "owned_by": "tunewright"}
-            for name in served.names(client)
-        ],
-    }
+    return {"object": "list", "data": [_model(served, name) for name in served.names(client)]}
+
+
+@router.get("/v1/models/{name:path}")  # a name may have a slash
+async def retrieve_model(http: Request, name: str) -> dict[str, Any]:
+    served, client = served_by(http), client_of(http)
+    served.require_name(client, name)
+    return _model(served, name)
+
+
+def _model(served: ServerState, name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": served.created, "owned_by": "tunewright"}

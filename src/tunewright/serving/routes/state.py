@@ -58,9 +58,7 @@ class ServerState:
         try:
             engine = self.models.engine(name)
         except UnknownModel:
-            names = ", ".join(self.names(principal)[:_NAMED])
-            reason = f"The model '{name}' does not exist" if name else "This request needs the field model"
-            raise ApiError(404, f"{reason}; this server has {names}.", "model_not_found", "model") from None
+            raise self._not_found(principal, name) from None
         if kind and engine.route != kind:
             raise ApiError(404, f"This model's job is to {engine.route}: POST to /v1/{engine.route}.", "wrong_route")
         return engine
@@ -68,6 +66,18 @@ class ServerState:
     def names(self, principal: Principal | None) -> Sequence[str]:
         """The models that a client may use."""
         return [name for name in self.models.names() if _may_use(principal, name)]
+
+    def require_name(self, principal: Principal | None, name: str) -> None:
+        """Raises:
+        ApiError: the client may use no model of this name.
+        """
+        if name not in self.names(principal):
+            raise self._not_found(principal, name)
+
+    def _not_found(self, principal: Principal | None, name: str | None) -> ApiError:
+        names = ", ".join(self.names(principal)[:_NAMED])
+        reason = f"The model '{name}' does not exist" if name is not None else "This request needs the field model"
+        return ApiError(404, f"{reason}; this server has {names}.", "model_not_found", "model")
 
     def answer(self, question: RecordedQuestion, ask: Callable[[Engine], _Answer]) -> tuple[RecordedQuestion, _Answer]:
         """An answer, and the question with the engine that gave it.
