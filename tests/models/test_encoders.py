@@ -17,12 +17,12 @@ import pytest
 
 from tests.conftest import make_spec
 from tests.fixtures.encoders import FAMILIES, WINDOW, with_pooling, write_encoder, write_tokenizer
-from tests.models.test_resolve import hub_snapshot
+from tests.models.test_resolve import CHATML, hub_snapshot
 from tunewright.config.sections import ExtractSpec, GenerateSpec
 from tunewright.core.errors import UserError
 from tunewright.models import resolve as resolving
 from tunewright.models.catalogue import catalogue
-from tunewright.models.encoders import ENCODERS, read_encoder, window_of
+from tunewright.models.encoders import ENCODERS, LocalEncoder, read_encoder, window_of
 from tunewright.models.fetch import _extract_folder
 from tunewright.models.naming import known_kind
 from tunewright.models.resolve import encoder_window, is_encoder, locate, resolve, resolve_encoder, resolve_tokenizer
@@ -133,6 +133,30 @@ def test_the_pooling_is_read_from_sentence_transformers(pooling: str, tmp_path: 
     assert resolve_encoder("mine", tmp_path).pooling == pooling
 
 
+def test_a_known_encoder_pools_alike_whoever_filled_the_hubs_cache(tmp_path: Path) -> None:
+    """transformers' own `from_pretrained` does not fetch the file that says how to pool."""
+    folder = folder_of(hub_snapshot(tmp_path / "hub", "BAAI", "bge-small-en-v1.5"))
+    for name in ("bge-small", "BAAI/bge-small-en-v1.5"):
+        assert resolve_encoder(name, tmp_path).pooling == "cls"
+    with_pooling(folder, "cls")
+    assert resolve_encoder("bge-small", tmp_path).pooling == "cls"
+    with_pooling(folder, "mean")
+    said = paragraph(resolve_encoder, "bge-small", tmp_path)
+    assert "config.json: This folder pools by mean, and the encoder of this name by cls." in said
+    assert resolve_encoder(str(folder), tmp_path).pooling == "mean", "another encoder's folder speaks for itself"
+
+
+@pytest.mark.slow
+def test_a_trained_encoder_says_how_it_pools_where_its_base_did_not(tmp_path: Path) -> None:
+    from tunewright.training.encoders.network import copy_beside
+
+    base, target = folder_of(tmp_path / "base"), tmp_path / "trained"
+    target.mkdir()
+    shutil.copy(base / "config.json", target)
+    copy_beside(LocalEncoder("bge-small", base, 64, "cls"), target)
+    assert read_encoder("bge-small", target).pooling == "cls"
+
+
 def test_a_model_that_must_write_can_be_no_encoder(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "mine")
     said = paragraph(resolve, "mine", tmp_path)
@@ -141,7 +165,8 @@ def test_a_model_that_must_write_can_be_no_encoder(tmp_path: Path) -> None:
 
 
 def test_a_decoder_is_no_encoder(tmp_path: Path) -> None:
-    folder_of(tmp_path / "mine", model_type="llama")
+    folder = folder_of(tmp_path / "mine", model_type="llama")
+    (folder / "tokenizer.json").write_text(CHATML, "utf-8")
     assert not is_encoder("mine", tmp_path)
     assert resolve("mine", tmp_path).template.name == "chatml.jinja"
     said = paragraph(resolve_encoder, "mine", tmp_path)

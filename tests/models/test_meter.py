@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.models.test_resolve import CHATML
 from tunewright.models.catalogue import catalogue
 from tunewright.models.meter import Filtered, GpuAttention, Meter
 from tunewright.models.skeleton import MetaWeights, PretendedCpu, config_of, skeleton, tensors_of
@@ -89,5 +90,5 @@ def test_a_skeleton_can_pretend_to_lie_on_a_cpu() -> None:
 
 def test_a_local_folder_gives_its_own_config(tmp_path: Path) -> None:
     SHAPES["smollm2-135m"].shape.config().save_pretrained(tmp_path)
-    (tmp_path / "tokenizer.json").write_text('"<|im_start|>"', "utf-8")
+    (tmp_path / "tokenizer.json").write_text(CHATML, "utf-8")
     assert config_of(str(tmp_path), tmp_path).hidden_size == 576

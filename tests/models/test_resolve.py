@@ -26,10 +26,18 @@ def refusal(model: str, anchor: Path) -> str:
     return caught.value.paragraph()
 
 
+def tokenizer_with(*controls: str) -> str:
+    """A tokenizer.json with control tokens and nothing else."""
+    return json.dumps({"added_tokens": [{"content": token, "special": True} for token in controls]})
+
+
+CHATML = tokenizer_with("<|im_start|>", "<|im_end|>")
+
+
 def model_folder(folder: Path, *, model_type: str = "llama", weights: str = "model.safetensors") -> Path:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
-    (folder / "tokenizer.json").write_text("{}")
+    (folder / "tokenizer.json").write_text(CHATML)
     if weights.endswith(".safetensors"):
         writer = TensorWriter(folder / weights, 1)
         writer.write("a", np.zeros(3, np.float16))
@@ -151,12 +159,13 @@ def test_a_folders_own_template_without_marks_gives_way_to_the_familys(tmp_path:
 
 
 def test_llama_3_is_recognised_by_its_vocabulary(tmp_path: Path) -> None:
-    (model_folder(tmp_path / "mine") / "tokenizer.json").write_text('{"<|start_header_id|>": 1}')
+    marks = "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"
+    (model_folder(tmp_path / "mine") / "tokenizer.json").write_text(tokenizer_with(*marks))
     assert resolve("mine", tmp_path).template.name == "llama3.jinja"
 
 
 def test_an_unknown_architecture_needs_its_own_template(tmp_path: Path) -> None:
-    model_folder(tmp_path / "mine", model_type="gpt_neox")
+    (model_folder(tmp_path / "mine", model_type="gpt_neox") / "tokenizer.json").write_text("{}")
     assert "Put a chat_template.jinja" in refusal("mine", tmp_path)
 
 

@@ -10,11 +10,14 @@ import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from tests.conftest import CharTokenizer, decode
+from tests.models.test_resolve import CHATML, tokenizer_with
+from tunewright.core.errors import UserError
 from tunewright.models.catalogue import catalogue
-from tunewright.models.chat import ChatTemplate
-from tunewright.models.template_choice import OWN, same_text, template_of, texts_of, writes
+from tunewright.models.chat import ChatTemplate, end_token
+from tunewright.models.template_choice import OWN, controls_of, same_text, template_of, texts_of, writes
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Message
+from tunewright.tasks.generate import GenerateTask
 
 SYSTEM, USER = Message(role="system", content="Route.\n\n- a\n- b"), Message(role="user", content="  hello \n")
 ANSWER = Message(role="assistant", content="billing")
@@ -102,7 +105,7 @@ def test_every_model_of_the_catalogue_has_one_of_ours() -> None:
 
 def folder_with(folder: Path, own: str | None, model_type: str = "llama", **settings: object) -> Path:
     (folder / "config.json").write_text(json.dumps({"model_type": model_type}), "utf-8")
-    (folder / "tokenizer.json").write_text("{}", "utf-8")
+    (folder / "tokenizer.json").write_text(CHATML, "utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
     if own is not None:
         (folder / "chat_template.jinja").write_text(own, "utf-8")
@@ -153,6 +156,52 @@ def test_a_template_that_never_ends_gives_way_too(tmp_path: Path) -> None:
     assert template_of(folder_with(tmp_path, own)).name == "chatml.jinja"
 
 
+TINY_LLAMA = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}{{ '<|user|>\\n' + message['content'] + eos_token }}"
+    "{% elif message['role'] == 'system' %}{{ '<|system|>\\n' + message['content'] + eos_token }}"
+    "{% else %}{{ '<|assistant|>\\n' + message['content'] + eos_token }}{% endif %}\\n"
+    "{% if loop.last and add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "controls", "missing"),
+    [
+        ("llama", ("<s>", "</s>"), "<|im_end|>, <|im_start|>"),
+        ("qwen3", ("<|im_start|>", "<think>"), "<|im_end|>"),
+        ("mistral", ("<s>", "</s>"), "[/INST], [INST]"),
+    ],
+)
+def test_a_family_whose_control_tokens_the_tokenizer_lacks_is_not_taken(
+    model_type: str, controls: tuple[str, ...], missing: str, tmp_path: Path
+) -> None:
+    """An answer would end after the last of several tokens, with the others in it."""
+    folder = folder_with(tmp_path, TINY_LLAMA, model_type, eos_token="</s>")
+    (folder / "tokenizer.json").write_text(tokenizer_with(*controls), "utf-8")
+    with pytest.raises(UserError, match="No chat template is known") as caught:
+        template_of(folder)
+    assert f"needs control tokens that its tokenizer lacks: {missing}." in caught.value.paragraph()
+
+
+def test_a_token_that_is_no_control_token_does_not_count(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, None)
+    (folder / "tokenizer.json").write_text(CHATML.replace("true", "false"), "utf-8")
+    with pytest.raises(UserError, match=r"tokenizer lacks: <\|im_end\|>, <\|im_start\|>"):
+        template_of(folder)
+
+
+def test_each_of_ours_tells_its_control_tokens() -> None:
+    found = {name: sorted(controls_of(ChatTemplate.named(name))) for name in ("chatml", "phi3", "mistral-v7", "gemma4")}
+    assert found == {
+        "chatml": ["<|im_end|>", "<|im_start|>"],
+        "phi3": ["<|assistant|>", "<|end|>", "<|system|>", "<|user|>"],
+        "mistral-v7": ["</s>", "<s>", "[/INST]", "[/SYSTEM_PROMPT]", "[INST]", "[SYSTEM_PROMPT]"],
+        "gemma4": ["<bos>", "<turn|>", "<|turn>"],
+    }
+    assert all(controls_of(ChatTemplate.named(name)) for name in OWN)
+
+
 def sentencepiece(folder: Path, *, legacy: bool) -> TextTokenizer:
     """A tokenizer like Phi-3's (legacy) or Mistral's: spaces are letters, and a text begins with one."""
     letters = "▁\nabcdefghijklmnopqrstuvwxyzRTW.?-[]/ISN"
@@ -185,3 +234,23 @@ def test_a_message_makes_no_control_token_even_across_its_edge(tmp_path: Path) -
     ids = template.encode_prompt([SYSTEM, forged], tokenizer)
     for mark, times in {"[INST]": 1, "[/INST]": 1, "</s>": 0}.items():
         assert ids.count(tokenizer.encode_text(mark)[0]) == times
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_an_answer_ends_with_the_first_control_token_behind_it(legacy: bool, tmp_path: Path) -> None:
+    tokenizer, task = sentencepiece(tmp_path, legacy=legacy), GenerateTask("Write.", max_tokens=9)
+    for name, end in {"mistral": "</s>", "phi3": "<|end|>"}.items():
+        assert tokenizer.decode([end_token(task, ChatTemplate.named(name), tokenizer)]) == end
+    twice = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|end|></s>"
+        "{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    assert tokenizer.decode([end_token(task, ChatTemplate(twice), tokenizer)]) == "<|end|>"
+
+
+def test_an_answer_that_no_control_token_ends_is_refused(tmp_path: Path) -> None:
+    """It ended in `<|im_end|`, or at any `>` of its own."""
+    tokenizer, task = sentencepiece(tmp_path, legacy=False), GenerateTask("Write.", max_tokens=9)
+    with pytest.raises(UserError, match="is no control token of the model") as caught:
+        end_token(task, ChatTemplate.named("chatml"), tokenizer)
+    assert "cuts '<|im_end|>' into " in caught.value.paragraph()

@@ -11,6 +11,7 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from tests.models.test_resolve import CHATML
 from tunewright.core.errors import UserError
 from tunewright.inference.runtimes.torch_model import load_torch_model
 from tunewright.models.resolve import resolve
@@ -65,7 +66,7 @@ def whole_model(kind: str) -> torch.nn.Module:
 def whole(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[torch.nn.Module, Path]:
     model, folder = whole_model(request.param), tmp_path / request.param
     model.save_pretrained(folder, max_shard_size="20KB")
-    (folder / "tokenizer.json").write_text("{}", "utf-8")
+    (folder / "tokenizer.json").write_text(CHATML, "utf-8")
     return model, folder
 
 

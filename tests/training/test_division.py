@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import make_spec, write_project
+from tests.conftest import example, make_spec, write_project
 from tunewright.config import load_spec
+from tunewright.core.artifacts import MANIFEST
 from tunewright.core.processes import SHARES
 from tunewright.core.threads import threads
 from tunewright.pipeline.runner import execute_step, processes_of
@@ -62,6 +64,25 @@ def test_as_many_as_threads_memory_and_the_batch_allow(split: Path, machine: pyt
     assert processes(split, batch_size=132) == 2
     machine.setattr(division, "machine_memory", lambda: 7 * GB)
     assert processes(split, batch_size=132) == 1
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("documents", "count"),
+    [
+        (1, 2),  # of 7 windows
+        (7, 1),  # of 49 windows; the last of 4 batches has one, which two processes can't share
+    ],
+)
+def test_a_documents_windows_are_what_processes_share(split: Path, documents: int, count: int) -> None:
+    document = example("".join(f"a line of the document {n}\n" for n in range(40)), '{"total":"document 7"}')
+    (split / "train.jsonl").write_text(f"{document.model_dump_json()}\n" * documents, "utf-8")
+    manifest = json.loads((split / MANIFEST).read_text("utf-8"))
+    (split / MANIFEST).write_text(json.dumps(manifest | {"files": {}, "result": {"train": documents}}), "utf-8")
+    record = {"type": "object", "properties": {"total": {"type": "string"}}}
+    task = {"kind": "extract", "instruction": "Read.", "schema": record, "window": 200}
+    spec = make_spec(task=task, train={"batch_size": 16})
+    assert processes_for(spec, {"split": split}) == count
 
 
 @pytest.mark.usefixtures("machine")

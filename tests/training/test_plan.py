@@ -53,7 +53,7 @@ def planned(model: str, **train: Any) -> Plan:
     """A plan for invented tickets."""
     spec = make_spec(Path("/nowhere"), model=model, train=train)
     examples = [example(unalike(f"{label} {n}"), label) for n in range(40) for label in LABELS]
-    return plan.plan(spec, examples, validation=20)
+    return plan.plan(spec, examples, examples[:20])
 
 
 @pytest.mark.slow
@@ -98,6 +98,24 @@ def test_steps_and_dollars() -> None:
     for option in found.options:
         assert option.usd == pytest.approx(option.hours * price_book().machines[option.machine].usd_per_hour)
         assert option.hours > plan._START_SECONDS / 3600
+
+
+RECORD = {"type": "object", "properties": {"total": {"type": "string"}}}
+LONG = example("".join(f"a line of the document {n}\n" for n in range(40)), '{"total":"document 7"}')
+
+
+@pytest.mark.usefixtures("one_footprint")
+def test_a_document_longer_than_a_window_is_planned_as_its_windows() -> None:
+    """As the training has it: the plan refused a job that `run` trains."""
+    task = {"kind": "extract", "instruction": "Read.", "schema": RECORD, "window": 200}
+    train = {"batch_size": 2, "epochs": 1, "max_length": 512, "num_evaluations": 1}
+    spec = make_spec(Path("/nowhere"), model="smollm2-135m", task=task, train=train)
+    windows = len(batches.decoder_examples(spec, [LONG]))
+    assert windows > 4
+    found = plan.plan(spec, [LONG] * 6, [LONG] * 2)
+    assert (found.chunks, found.steps) == (windows, 6 * windows / 2)
+    assert 200 < found.batches.longest <= 512
+    assert found.passes == pytest.approx(found.steps + 2 * windows * plan._MEASURED / 2)
 
 
 @pytest.mark.slow
@@ -209,7 +227,8 @@ def test_an_encoder_takes_16_bytes_a_parameter_and_six_operations_a_token(
 ) -> None:
     encoder = {"epochs": 3, "batch_size": 8, "consistency": consistency}
     spec = make_spec(model=str(encoder_folder(tmp_path)), train={"encoder": encoder})
-    found = plan.plan(spec, [example("a b c", label) for label in LABELS for _ in range(8)], validation=4)
+    examples = [example("a b c", label) for label in LABELS for _ in range(8)]
+    found = plan.plan(spec, examples, examples[:4])
     rows, inner = 8 * len(LABELS), 2 * (4 * 64**2 + 2 * 64 * 256)
     assert found.steps == 3 * rows // 8
     assert found.footprint.fixed + found.footprint.gradients == 16 * (64_000 + inner)
@@ -219,10 +238,19 @@ def test_an_encoder_takes_16_bytes_a_parameter_and_six_operations_a_token(
     assert found.here is None or found.here.hours.low < found.here.hours.high
 
 
+@pytest.mark.slow
+def test_an_encoders_windows_are_counted_too(tmp_path: Path) -> None:
+    task = {"kind": "extract", "instruction": "Read.", "schema": RECORD, "window": 64}
+    spec = make_spec(model=str(encoder_folder(tmp_path)), task=task, train={"encoder": {"epochs": 1, "batch_size": 2}})
+    found = plan.plan(spec, [LONG] * 6, [LONG])
+    assert found.chunks > 4
+    assert found.steps == 6 * found.chunks / 2
+
+
 def test_a_text_longer_than_the_encoder_reads_is_refused(tmp_path: Path) -> None:
     spec = make_spec(model=str(encoder_folder(tmp_path)))
     with pytest.raises(UserError, match=r"longer than the window of .* = 128 tokens"):
-        plan.plan(spec, [example("a " * 127)], validation=0)
+        plan.plan(spec, [example("a " * 127)], [])
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,14 @@ def _extras(needed: Mapping[str, Sequence[str]]) -> Iterator[Check]:
 
 
 def _version(module: str) -> str:
-    distribution = module.replace("_", "-")
-    return f"{distribution} {importlib.metadata.version(distribution)}"
+    """The distributions that an installed module comes from, with their versions."""
+    named = module.replace("_", "-")
+    try:
+        return f"{named} {importlib.metadata.version(named)}"
+    except importlib.metadata.PackageNotFoundError:
+        # A module's distribution may have another name, as mlflow's has: mlflow-skinny.
+        others = sorted(set(importlib.metadata.packages_distributions().get(module, ())))
+        return ", ".join(f"{each} {importlib.metadata.version(each)}" for each in others) or "installed"
 
 
 def _project(project: Path | None, allow_code: bool) -> Iterator[Check]:

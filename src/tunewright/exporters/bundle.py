@@ -20,7 +20,7 @@ from tunewright.models.encoders import LocalEncoder
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import LocalModel
 from tunewright.models.tokenizer import TextTokenizer
-from tunewright.tasks import task_of
+from tunewright.tasks import Task, task_of
 
 
 def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> BundleInfo:
@@ -31,12 +31,11 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
     """
     tokenizer = TextTokenizer(base.folder)
     task = task_of(spec.task).fitted(tokenizer.encode_verbatim)
-    known = longest_exact(json.loads((base.folder / "config.json").read_text("utf-8"))) or sys.maxsize
     info = _write(
         spec,
         folder,
         precision=spec.export.weights,
-        context=min(known, spec.train.max_length + max_answer_tokens(task.constraint, longest)),
+        context=context_of(spec, base, task, longest),
         longest_answer=longest,
         answer_lead=task.lead,
         label_tokens=dict(task.label_tokens),
@@ -45,6 +44,16 @@ def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> Bu
     shutil.copy(base.folder / "tokenizer.json", folder / "tokenizer.json")
     (folder / "chat_template.jinja").write_text(base.template.source, "utf-8")
     return info
+
+
+def context_of(spec: Spec, base: LocalModel, task: Task, longest: int) -> int:
+    """Tokens that a prompt and its answer may have together, in every runtime and engine.
+
+    Args:
+        longest: tokens of the longest training answer.
+    """
+    known = longest_exact(json.loads((base.folder / "config.json").read_text("utf-8"))) or sys.maxsize
+    return min(known, spec.train.max_length + max_answer_tokens(task.constraint, longest))
 
 
 def write_encoder_bundle(

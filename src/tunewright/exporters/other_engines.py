@@ -14,9 +14,11 @@ from tunewright.config import Spec
 from tunewright.core.artifacts import write_json
 from tunewright.core.page import render
 from tunewright.evaluation.report.model_card import LICENCES
+from tunewright.exporters.bundle import context_of
 from tunewright.exporters.plain_template import plain_form
 from tunewright.inference.bundle import Bundle, BundleInfo
 from tunewright.inference.decoding.writing import max_answer_tokens
+from tunewright.inference.runtimes.vllm_model import max_lora_rank
 from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.chat import ChatTemplate, answer_tokens, end_token
 from tunewright.models.naming import published_name
@@ -48,6 +50,9 @@ class Asking:
     """The token that ends a turn."""
     most: int
     """Tokens that an answer may have."""
+    context: int
+    """Tokens that a prompt and its answer may have together. An engine needs it: for a longer context it may encode
+    the positions of all requests in another way."""
     choices: Mapping[str, Sequence[int]]
     """The possible answers as written, with their tokens and the turn's end; empty without a fixed set of answers."""
 
@@ -88,7 +93,15 @@ def asking_of(spec: Spec, base: LocalModel, longest: int) -> Asking:
     choices = _choices(task, base.template, tokenizer)
     # For labels, the training may have had only the tokens that decide between them.
     most = max(map(len, choices.values())) if choices else max_answer_tokens(task.constraint, longest)
-    return Asking(task, messages[0].content, template, end_token(task, base.template, tokenizer), most, choices)
+    return Asking(
+        task,
+        messages[0].content,
+        template,
+        end_token(task, base.template, tokenizer),
+        most,
+        context_of(spec, base, task, longest),
+        choices,
+    )
 
 
 def _choices(task: Task, template: ChatTemplate, tokenizer: TextTokenizer) -> dict[str, list[int]]:
@@ -108,6 +121,7 @@ def asking_in(merged: Path, bundle: Bundle) -> Asking:
         (merged / "chat_template.jinja").read_text("utf-8"),
         settings["eos_token_id"][0],
         settings["max_new_tokens"],
+        bundle.info.context,
         _choices(bundle.task, bundle.template, bundle.tokenizer),
     )
 
@@ -148,6 +162,7 @@ def card(spec: Spec, asking: Asking, form: str, files: Mapping[str, str] | None 
         "choices_file": CHOICES,
         "grammar_file": GRAMMAR,
         "confined_only": confined_only(spec),
+        "max_lora_rank": max_lora_rank(spec.train.lora.r * spec.train.num_seeds),
     }
     return render("tunewright.exporters", "card.md.jinja", context)
 

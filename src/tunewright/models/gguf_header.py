@@ -26,6 +26,7 @@ _ALIGNMENT, _WIDEST = 32, 1 << 16
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 _AGAIN = "Copy the file again, from where it was made."
 _EMBEDDING = "token_embd.weight"
+_PRE_TOKENIZER = "tokenizer.ggml.pre"
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,10 @@ class _Cut(Exception):
     """The file ends too early, or its header is impossible."""
 
 
-def check_gguf(path: Path) -> None:
+def check_gguf(path: Path) -> str | None:
     """Check a GGUF file before a library reads it.
+
+    Returns: llama.cpp's name of the pre-tokenizer; None if the file names none.
 
     Raises:
         UserError: it is not a GGUF file, it ends too early, or its settings don't fit its tensors.
@@ -59,6 +62,8 @@ def check_gguf(path: Path) -> None:
             tensors = dict(reader.tensors(tensor_count))
             reader.check_offsets(tensors, settings.get("general.alignment", _ALIGNMENT))
             _check_shape(settings, tensors)
+            pre_tokenizer = settings.get(_PRE_TOKENIZER)
+            return pre_tokenizer if isinstance(pre_tokenizer, str) else None
         except _Cut as error:
             raise _foreign(path, str(error)) from None
 

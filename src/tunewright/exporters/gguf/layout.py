@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.core.errors import UserError
+from tunewright.models.architectures import longest_exact, windows_of
 
 Floats = npt.NDArray[np.float32]
 
@@ -68,11 +69,12 @@ class Layout:
 
     @property
     def context(self) -> int:
-        """Tokens of the context. llama.cpp has no sliding window for Llama's architecture, so the window is the
-        limit."""
-        longest = int(self.config["max_position_embeddings"])
-        window = self.config.get("sliding_window") if self.architecture == "LLAMA" else None
-        return min(longest, int(window or longest))
+        """Tokens up to which llama.cpp computes what the model does.
+
+        It has no sliding window for these architectures; Phi-3's is switched off (ggml-org/llama.cpp#13676). A context
+        longer than LongRoPE's short factors are for gets the long ones, for short requests too."""
+        limits = (self.config["max_position_embeddings"], longest_exact(self.config), *windows_of(self.config))
+        return min(int(limit) for limit in limits if limit)
 
     @property
     def rope(self) -> Mapping[str, Any]:

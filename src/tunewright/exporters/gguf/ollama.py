@@ -26,15 +26,12 @@ _OTHERWISE = "Serve the model by tunewright serve, vLLM or llama.cpp, which read
 _QUOTES = '"""'
 
 
-def modelfile(
-    file: str, asking: Asking, end: str, context: int, tokens: Mapping[str, str], *, confined_only: bool = False
-) -> str:
+def modelfile(file: str, asking: Asking, end: str, tokens: Mapping[str, str], *, confined_only: bool = False) -> str:
     """A Modelfile.
 
     Args:
         file: name of the GGUF file beside it.
         end: the text of the token that ends a turn.
-        context: tokens of a prompt and its answer.
         tokens: the tokens that the template may use by name, such as `bos_token`.
         confined_only: whether the model answers only where its choice is confined, which Ollama can't do.
 
@@ -53,7 +50,7 @@ def modelfile(
     parameters = {
         "temperature": "0",
         "repeat_penalty": "1",
-        "num_ctx": str(context),
+        "num_ctx": str(asking.context),
         "num_predict": str(asking.most),
     }
     return "\n".join(

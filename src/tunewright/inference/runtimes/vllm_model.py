@@ -53,6 +53,8 @@ _INSTALL = f"Type: python3 -m venv vllm && vllm/bin/pip install vllm && export {
 _NEVER = -100.0
 """Bias on the logit of a token that the model must not write."""
 _MODEL, _ADAPTER = "base", "adapter"
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Values of vLLM's --max-lora-rank (`MaxLoRARanks` in its config/lora.py). 1 is left out: older versions refuse it."""
 
 
 class VllmModel:
@@ -271,11 +273,27 @@ def _our_options(folder: Path, context: int, port: int, adapter: Path | None) ->
         json.dumps({"backend": "guidance", "disable_any_whitespace": True}),
     ]
     if adapter:
-        rank = json.loads((adapter / "adapter_config.json").read_text("utf-8"))["r"]
-        sizes = (8, 16, 32, 64, 128, 256, 320, 512)
-        max_rank = next((size for size in sizes if size >= rank), rank)
-        options += ["--enable-lora", "--lora-modules", f"{_ADAPTER}={adapter}", "--max-lora-rank", str(max_rank)]
+        rank = str(_max_rank_for(adapter))
+        options += ["--enable-lora", "--lora-modules", f"{_ADAPTER}={adapter}", "--max-lora-rank", rank]
     return options
+
+
+def max_lora_rank(rank: int) -> int | None:
+    """The least value of vLLM's --max-lora-rank for adapters of a rank; None: vLLM takes none of that rank."""
+    return next((size for size in _LORA_RANKS if size >= rank), None)
+
+
+def _max_rank_for(adapter: Path) -> int:
+    rank = json.loads((adapter / "adapter_config.json").read_text("utf-8"))["r"]
+    size = max_lora_rank(rank)
+    if size is None:
+        raise UserError(
+            f"The adapter's rank is {rank}, and vLLM takes adapters up to rank {_LORA_RANKS[-1]}.",
+            where=adapter,
+            why="The rank is train.lora.r times train.num_seeds.",
+            fix="Export the merged model (export.runtime=vllm), or train with a lower rank or fewer seeds.",
+        )
+    return size
 
 
 _PROBE = """

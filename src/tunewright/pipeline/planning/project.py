@@ -114,7 +114,7 @@ def plan_project(
         UserError: the base model is unknown, an example can't be trained on, or a machine has no price.
     """
     dataset = load_dataset(split)
-    training = plan(spec, dataset.train, len(dataset.validation))
+    training = plan(spec, dataset.train, dataset.validation)
     sizes = _sizes(spec, training)
     job, book, steps = _job(spec, dataset, sizes, training), price_book(spec.price_file), steps_to(spec, "bundle")
     forecasts = _api_forecasts(spec, dataset, job, split, runs, book)
@@ -158,8 +158,8 @@ def _job(spec: Spec, dataset: Dataset, sizes: Sizes, training: Plan) -> PlannedJ
         len(dataset.validation),
         sum(map(len, tests_of(spec, dataset).values())),
         batches.prefix,
-        max(1.0, batches.mean - batches.prefix - batches.learnt),
-        batches.learnt,
+        training.chunks * max(1.0, batches.mean - batches.prefix - batches.learnt),
+        training.chunks * batches.learnt,
     )
 
 

@@ -56,7 +56,7 @@ class PlannedJob:
     prefix: float
     """Tokens of the prefix that all requests share."""
     own: float
-    """Tokens of a request after the prefix."""
+    """Tokens of a request after the prefix, in all its chunks."""
     written: float
     """Forward passes after the prefill: tokens of an answer, or its decisions."""
 

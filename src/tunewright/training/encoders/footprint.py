@@ -24,7 +24,6 @@ from tunewright.models.sizes import Sizes, sizes_of
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, task_of
 from tunewright.training.encoders.rows import require_short, window_for
-from tunewright.training.encoders.settings import for_encoder
 from tunewright.training.loop.encode import Row
 from tunewright.training.planning.batches import BATCHES, DrawnBatches
 from tunewright.training.planning.footprint import Footprint
@@ -66,20 +65,19 @@ def encoder_footprint(sizes: Sizes, shape: EncoderShape, rows: Sequence[Row], dt
     )
 
 
-def counted(spec: Spec, examples: Sequence[Example]) -> tuple[Spec, DrawnBatches, Any]:
-    """(the spec with an encoder's settings in `train`, the drawn batches, a function that counts a step's footprint).
+def encoder_counter(spec: Spec) -> Any:
+    """A function that counts the footprint of a step; see `tunewright.training.planning.plan.Counted`.
 
     Raises:
-        UserError: as `shape_of_encoder`, or a text is longer than the encoder reads.
+        UserError: as `shape_of_encoder`.
     """
-    spec = for_encoder(spec, len(examples))
     shape, sizes = shape_of_encoder(spec), sizes_of(spec.model, spec.folder)
     sizes = sizes or Sizes.of_encoder(shape.parameters, shape.embeddings)
 
     def count(rows: Sequence[Row], dtype: str, *, on_cpu: bool = False) -> Footprint:  # noqa: ARG001 (the protocol)
         return encoder_footprint(sizes, shape, rows, dtype, 2 if spec.train.encoder.consistency else 1)
 
-    return spec, draw_encoder_batches(spec, examples), count
+    return count
 
 
 def shape_of_encoder(spec: Spec) -> EncoderShape:
@@ -99,8 +97,25 @@ def shape_of_encoder(spec: Spec) -> EncoderShape:
     return shape
 
 
+def encoder_examples(spec: Spec, examples: Sequence[Example]) -> list[Example]:
+    """The training examples that an encoder's training makes of rows: each itself, or its windows if it is longer than
+    the encoder reads.
+
+    Raises:
+        UserError: the encoder can't be found.
+    """
+    folder, window = encoder_window(spec.model, spec.folder)
+    most, _ = window_for(spec, window)
+    tokenizer = TextTokenizer(folder)
+    task, count = task_of(spec.task).within(most - tokenizer.frame), token_counter(tokenizer)
+    return [training_example for example in examples for training_example in task.training_examples(example, count)]
+
+
 def draw_encoder_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatches:
-    """Encode the training rows and draw batches of texts with about the same length.
+    """Encode training examples and draw batches of texts with about the same length.
+
+    Args:
+        examples: as `encoder_examples` returns them.
 
     Raises:
         UserError: a text is longer than the encoder reads.
@@ -108,8 +123,6 @@ def draw_encoder_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatche
     folder, window = encoder_window(spec.model, spec.folder)
     most, key = window_for(spec, window)
     tokenizer = TextTokenizer(folder)
-    task, count = task_of(spec.task).within(most - tokenizer.frame), token_counter(tokenizer)
-    examples = [training_example for example in examples for training_example in task.training_examples(example, count)]
     rows: list[Row] = [{"input_ids": tokenizer.encode_framed(example.request)} for example in examples]
     lengths = [len(row["input_ids"]) for row in rows]
     require_short(examples, lengths, most, key)

@@ -20,7 +20,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from tunewright.inference.runtimes.beside import Beside
-from tunewright.models.encoders import LocalEncoder, Pooling, read_encoder
+from tunewright.models.catalogue import Pooling
+from tunewright.models.encoders import POOLING, LocalEncoder, read_encoder, write_pooling
 from tunewright.models.files import loading
 
 SCALE = 12.0
@@ -191,8 +192,13 @@ def without_pooler(body: Any) -> None:
 
 
 def copy_beside(base: LocalEncoder, target: Path) -> None:
-    """Copy the tokenizer's files and the pooling's config."""
-    for name in (*_COPIED, "1_Pooling/config.json"):
+    """Copy the tokenizer's files and the pooling's config. A base without one gets one, so that the target's folder
+    says by itself how it pools."""
+    for name in _COPIED:
         if (base.folder / name).is_file():
-            (target / name).parent.mkdir(exist_ok=True)
             shutil.copy(base.folder / name, target / name)
+    if (base.folder / POOLING).is_file():
+        (target / POOLING).parent.mkdir(exist_ok=True)
+        shutil.copy(base.folder / POOLING, target / POOLING)
+    else:
+        write_pooling(base.pooling, target)

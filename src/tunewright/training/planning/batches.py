@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean
 
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.inference.runtimes.prefix import prefix_of_all
 from tunewright.models.catalogue import catalogue
-from tunewright.models.chat import ChatTemplate
+from tunewright.models.chat import ChatTemplate, token_counter
 from tunewright.models.resolve import resolve_tokenizer
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, task_of
@@ -60,10 +61,28 @@ class DrawnBatches:
         return max(shares, key=lambda share: pack(share)["input_ids"].numel())
 
 
+def decoder_examples(spec: Spec, examples: Iterable[Example]) -> list[Example]:
+    """The training examples that a decoder's training makes of rows: each itself, or its chunks if it is longer than
+    the task reads at once. The tokenizer is loaded only if a task reads in chunks; see `draw_batches`.
+
+    Raises:
+        UserError: the base model's tokenizer can't be found.
+    """
+    task, counter = task_of(spec.task), cache(lambda: token_counter(_tokenizer_of(spec)[1]))
+    return [
+        training_example
+        for example in examples
+        for training_example in task.training_examples(example, lambda text: counter()(text))
+    ]
+
+
 def draw_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatches:
-    """Encode the training rows and draw batches from them.
+    """Encode training examples and draw batches from them.
 
     If the base model's tokenizer is not on this machine and can't be fetched, the default model's counts.
+
+    Args:
+        examples: as `decoder_examples` returns them.
 
     Raises:
         UserError: an example is too long or would teach something other than its answer.

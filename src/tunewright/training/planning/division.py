@@ -9,11 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 from tunewright.config import Spec
+from tunewright.config.sections import ExtractSpec
 from tunewright.core.artifacts import read_manifest
 from tunewright.core.processes import has_gpu, machine_memory
 from tunewright.core.threads import threads
 from tunewright.models.resolve import kind_of
 from tunewright.tasks import Example, task_of
+from tunewright.training.planning.batches import decoder_examples
 from tunewright.training.planning.cpu import stored_bytes
 
 _COUNTS = (4, 2)
@@ -43,8 +45,16 @@ def processes_for(spec: Spec, inputs: Mapping[str, Path]) -> int:
     if manifest is None or kind_of(spec.model, spec.folder) != "decoder":
         return 1  # the step itself reports that; an encoder's small products are divided among threads
     with (inputs["split"] / "train.jsonl").open(encoding="utf-8") as lines:
-        examples = [Example.model_validate_json(line) for line in islice(lines, _MEASURED)]
-    return division(spec, examples, int(manifest.result["train"])).processes
+        rows = map(Example.model_validate_json, lines)
+        if not _is_windowed(spec):
+            return division(spec, list(islice(rows, _MEASURED)), int(manifest.result["train"])).processes
+        examples = decoder_examples(spec, rows)
+    return division(spec, examples, len(examples)).processes
+
+
+def _is_windowed(spec: Spec) -> bool:
+    """Whether a training may have more examples than rows."""
+    return isinstance(spec.task, ExtractSpec) and spec.task.window is not None
 
 
 def division(spec: Spec, examples: Sequence[Example], rows: int) -> Division:
@@ -53,8 +63,8 @@ def division(spec: Spec, examples: Sequence[Example], rows: int) -> Division:
     QLoRA is not divided: dequantising NF4 weights takes as long for a share of a batch.
 
     Args:
-        examples: training rows; only the first ones are measured.
-        rows: number of training rows.
+        examples: training examples; only the first ones are measured.
+        rows: number of training examples.
     """
     whole = Division(1, 1.0)
     if sys.platform != "linux" or spec.train.method == "qlora" or has_gpu():

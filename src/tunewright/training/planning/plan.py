@@ -24,11 +24,12 @@ from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import is_encoder
 from tunewright.models.skeleton import config_of
 from tunewright.tasks import Example
-from tunewright.training.encoders.footprint import counted
+from tunewright.training.encoders.footprint import draw_encoder_batches, encoder_counter, encoder_examples
+from tunewright.training.encoders.settings import for_encoder
 from tunewright.training.loop.encode import Row
 from tunewright.training.loop.trainer import planned_steps
 from tunewright.training.loop.validation import MOST
-from tunewright.training.planning.batches import DrawnBatches, draw_batches
+from tunewright.training.planning.batches import DrawnBatches, decoder_examples, draw_batches
 from tunewright.training.planning.cpu import cpu_speed, held
 from tunewright.training.planning.division import Division, division
 from tunewright.training.planning.footprint import Footprint, footprint
@@ -103,6 +104,8 @@ class Here:
 @dataclass(frozen=True)
 class Plan:
     model: str
+    chunks: float
+    """Training examples that a row becomes on average; more than one if texts are read in chunks."""
     batches: DrawnBatches
     steps: int
     """Optimizer steps of all adapters, on one GPU."""
@@ -145,12 +148,11 @@ class Plan:
         )
 
 
-def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
+def plan(spec: Spec, train: Sequence[Example], validation: Sequence[Example]) -> Plan:
     """Predict a spec's training on every machine of the price book that has a GPU.
 
     Args:
-        train: the training rows.
-        validation: number of validation rows.
+        train, validation: the rows of both parts.
 
     Raises:
         UserError: the base model is not known, or an example can't be trained on.
@@ -165,17 +167,20 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
             where="model",
             fix="Name another model, such as model=all-minilm.",
         )
-    encoder = is_encoder(spec.model, spec.folder)
+    encoder, rows = is_encoder(spec.model, spec.folder), len(train)
     if encoder:
-        spec, batches, count = counted(spec, train)
+        spec = for_encoder(spec, len(train))
+        train, validation = (encoder_examples(spec, part) for part in (train, validation))
+        batches, count = draw_encoder_batches(spec, train), encoder_counter(spec)
         kv_bytes = 0
     else:
         config = config_of(spec.model, spec.folder)
+        train, validation = (decoder_examples(spec, part) for part in (train, validation))
         batches, count = draw_batches(spec, train), partial(footprint, config, spec.train)
         kv_bytes = _kv_bytes(config, spec.train.max_length)
     peak, middle = count(batches.heaviest, dtype), count(batches.middle, dtype)
     steps = planned_steps(spec, len(train)) * spec.train.num_seeds
-    measured = min(validation, MOST) * spec.train.num_evaluations * spec.train.num_seeds
+    measured = min(len(validation), MOST) * spec.train.num_evaluations * spec.train.num_seeds
     passes = steps * spec.train.gradient_accumulation_steps + measured * _MEASURED / spec.train.batch_size
     book = price_book(spec.price_file)
     options = [
@@ -191,6 +196,7 @@ def plan(spec: Spec, train: Sequence[Example], validation: int) -> Plan:
         here = _here(count, spec, batches, passes, divided, 0.0 if encoder else _trial(batches))
     return Plan(
         spec.model,
+        len(train) / rows,
         batches,
         steps,
         spec.train.gradient_accumulation_steps,

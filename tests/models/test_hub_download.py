@@ -1,0 +1,65 @@
+"""Base models of the hub, fetched by the hub's own client from a server that plays the hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import constants
+from safetensors.numpy import save
+
+from tests.conftest import TOKENIZER
+from tests.exporters.hub import TOKEN, Hub, Repository, running_hub
+from tunewright.core.errors import UserError
+from tunewright.models.resolve import folder_of
+
+NAME = "mistralai/tiny"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """One with a model, beside empty caches."""
+    weights = save({"some.weight": np.zeros((2, 2), np.float32)})
+    with running_hub() as running:
+        running.repositories[NAME] = Repository(
+            private=False,
+            files={
+                "config.json": json.dumps({"model_type": "mistral"}).encode(),
+                "tokenizer.json": (TOKENIZER / "tokenizer.json").read_bytes(),
+                "model.safetensors": weights,
+                "consolidated.safetensors": weights,
+            },
+        )
+        monkeypatch.setattr(constants, "ENDPOINT", running.url)
+        template = "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setenv("TUNEWRIGHT_CACHE", str(tmp_path / "cache"))
+        yield running
+
+
+def test_a_fetched_model_is_found_without_the_second_copy_of_its_weights(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = folder_of(NAME, tmp_path)
+    assert {file.name for file in fetched.iterdir()} == {"config.json", "tokenizer.json", "model.safetensors"}
+    asked = len(hub.calls)
+    assert folder_of(NAME, tmp_path) == fetched
+    assert len(hub.calls) == asked, "a model that is here needs no network"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert folder_of(NAME, tmp_path) == fetched
+
+
+def test_a_model_without_one_of_its_files_is_not_here(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repositories[NAME].files["chat_template.jinja"] = b"{{ messages }}"
+    (folder_of(NAME, tmp_path) / "chat_template.jinja").unlink()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE forbids fetching"):
+        folder_of(NAME, tmp_path)
