@@ -43,8 +43,9 @@ MAPPINGS = ("data.test.", "data.label.", "task.labels.", "azure.base_images.")
 OTHERS = {
     "az": ("--purge", "--use-device-code"),
     "bench": ("--choose", "--database", "--litellm", "--names", "--part", "--rate", "--seconds", "--with"),
-    "llama.cpp": ("--grammar-file",),
-    "vLLM": ("--enable-lora",),
+    "llama.cpp": ("--grammar-file", "--parallel"),
+    "python -m tunewright.pipeline.step": ("--without",),
+    "vLLM": ("--enable-lora", "--max-model-len"),
 }
 """Options that pages name and that are another program's."""
 
