@@ -105,7 +105,7 @@ def test_the_same_request_is_asked_once(model: LargeModel, tmp_path: Path) -> No
     assert len(model.asked) == 1
     assert len(records(tmp_path)) == 5
     assert result["usd"] == pytest.approx((50 * 2.5 + 1 * 10) / 1e6)
-    assert forecast(spec_for(tmp_path, model, shots=1), tmp_path / "split", tmp_path / "runs")[0].questions == 1
+    assert forecast(spec_for(tmp_path, model, shots=1), tmp_path / "split", tmp_path / "runs").apis[0].questions == 1
 
 
 def test_cached_tokens_cost_less(model: LargeModel, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_dry_run_asks_nothing(model: LargeModel, tmp_path: Path, monkeypatch: 
     asked(spec_for(tmp_path, model, sample=10), tmp_path)
     monkeypatch.delenv("API_KEY")
     spec = spec_for(tmp_path, model)
-    [result] = forecast(spec, tmp_path / "split", tmp_path / "runs")
+    [result] = forecast(spec, tmp_path / "split", tmp_path / "runs").apis
     assert (result.questions, result.kept) == (COUNT, 10)
     assert 0 < result.usd < 0.01
     assert len(model.asked) == 10

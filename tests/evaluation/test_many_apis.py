@@ -69,7 +69,7 @@ def test_a_question_to_one_api_is_not_asked_again_for_another(
     dear, cheap = servers
     asked(listed(tmp_path, {"url": dear.url}), tmp_path)
     spec = listed(tmp_path, {"url": dear.url}, {"model": "gpt-6-luna", "url": cheap.url})
-    assert [(each.api, each.kept) for each in forecast(spec, tmp_path / "split", tmp_path / "runs")] == [
+    assert [(each.api, each.kept) for each in forecast(spec, tmp_path / "split", tmp_path / "runs").apis] == [
         ("gpt-4o", COUNT),
         ("gpt-6-luna", 0),
     ]

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.crash.linear import project
+from tests.gateway.test_replies import signature
 from tests.gateway.upstream import Upstream, refused
 from tests.serving.test_adapters import linear_bundle
 from tunewright.gateway.config import GatewaySpec, JobSpec, ModelSpec, UpstreamSpec
-from tunewright.gateway.jobs.signature import JobSignature
 from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.takeover.job import OwnedJob
 from tunewright.gateway.takeover.models import AtServer, CantTake, Hosts, InProcess, ModelChain, OwnModelFailed
@@ -21,22 +20,9 @@ from tunewright.gateway.takeover.store import open_store
 from tunewright.gateway.takeover.tallies import Tallies
 from tunewright.inference.bundle import read_info, write_info
 
-NOTHING = np.empty(0, np.uint64)
-SIGNATURE = JobSignature(
-    name="tickets",
-    kind="chat",
-    form="",
-    template=NOTHING,
-    fixed=NOTHING,
-    least_share=0,
-    patterns=frozenset(),
-    rivals=[],
-    answer="label",
-)
-
 
 def at(server: Upstream) -> AtServer:
-    return AtServer(ModelSpec(url=server.url), SIGNATURE)
+    return AtServer(ModelSpec(url=server.url), signature("label"))
 
 
 def fault_of(*models: AtServer | InProcess, text: str = "my parcel is late") -> OwnModelFailed:
@@ -107,7 +93,7 @@ def job(tmp_path: Path, paid: Upstream, told: list[str]) -> Iterator[Callable[[G
     def make(metrics: GatewayMetrics) -> OwnedJob:
         chain = ModelChain([at(paid)])
         return OwnedJob(
-            "tickets", spec, SIGNATURE, chain, Tallies(store), metrics, lambda _, why: told.append(why), None
+            "tickets", spec, signature("label"), chain, Tallies(store), metrics, lambda _, why: told.append(why), None
         )
 
     yield make

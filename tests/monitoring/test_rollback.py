@@ -187,7 +187,7 @@ def test_a_promotion_and_its_note_are_one_change(played: Played, monkeypatch: py
     write, held = events.record, list[bool]()
 
     def record(*arguments: object) -> Deployment:
-        descriptor = os.open(played.runs / ".serving.lock", os.O_RDWR)
+        descriptor = os.open(played.runs / ".serving.lock", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             held.append(False)

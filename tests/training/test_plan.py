@@ -110,7 +110,7 @@ def test_a_document_longer_than_a_window_is_planned_as_its_windows() -> None:
     task = {"kind": "extract", "instruction": "Read.", "schema": RECORD, "window": 200}
     train = {"batch_size": 2, "epochs": 1, "max_length": 512, "num_evaluations": 1}
     spec = make_spec(Path("/nowhere"), model="smollm2-135m", task=task, train=train)
-    windows = len(batches.decoder_examples(spec, [LONG]))
+    windows = len(batches.decoder_examples(spec, [LONG])[0])
     assert windows > 4
     found = plan.plan(spec, [LONG] * 6, [LONG] * 2)
     assert (found.chunks, found.steps) == (windows, 6 * windows / 2)

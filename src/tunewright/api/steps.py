@@ -55,7 +55,7 @@ def baseline_forecast(spec: Spec, *, runs: Path | None = None) -> list[CostForec
     if not spec.asked_apis:
         raise _no_endpoint("api.url=openai")
     done = bring_up_to_date(spec, "split", runs)
-    return forecast(spec, done.folder("split"), done.runs)
+    return forecast(spec, done.folder("split"), done.runs).apis
 
 
 def _no_endpoint(keys: str) -> UserError:

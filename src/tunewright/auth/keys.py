@@ -4,7 +4,6 @@ kept."""
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import time
 from collections import OrderedDict
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tunewright.core.artifacts import write_private
 from tunewright.core.errors import UserError
 
 PREFIX = "tw-"
@@ -188,8 +188,4 @@ def _write(file: Path, keys: list[Key]) -> None:
     """Write the file whole or not at all, readable for its owner only. A link still leads to it."""
     file = file.resolve()
     file.parent.mkdir(parents=True, exist_ok=True)
-    sibling = file.with_name(f".{file.name}.tmp")
-    sibling.unlink(missing_ok=True)
-    with os.fdopen(os.open(sibling, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(_KeyFile(keys=keys).model_dump_json(indent=2) + "\n")
-    sibling.replace(file)
+    write_private(file, (_KeyFile(keys=keys).model_dump_json(indent=2) + "\n").encode())

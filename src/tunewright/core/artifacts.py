@@ -253,6 +253,17 @@ def write_json(path: Path, value: Any) -> None:
     sibling.replace(path)
 
 
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, readable for its owner only."""
+    sibling = path.with_name(f".{path.name}.tmp")
+    sibling.unlink(missing_ok=True)
+    with os.fdopen(os.open(sibling, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    sibling.replace(path)
+
+
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object per line, through a temporary file, so that the file is whole or absent."""
     sibling = path.with_name(f".{path.name}.tmp")

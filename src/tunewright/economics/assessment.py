@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from statistics import fmean
 
 from pydantic import ValidationError
 
@@ -12,11 +11,11 @@ from tunewright.config import ApiSpec, MoneySpec
 from tunewright.core.errors import UserError, did_you_mean
 from tunewright.data.readers import Columns, read
 from tunewright.economics.candidates import check_apis
-from tunewright.economics.cost import LETTERS_A_TOKEN, Cost, Service, api_cost, host_cost, usd
+from tunewright.economics.cost import Cost, Service, api_cost, host_cost, tokens_by_letters, usd
 from tunewright.economics.hosting import Hosting, hosting_of
 from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
 from tunewright.economics.prices import ApiPrice, PriceBook
-from tunewright.economics.saving import ApiBill, Saving, bills_of
+from tunewright.economics.saving import ApiBill, Saving, aim, bills_of
 from tunewright.economics.scenario import Money, Scenario, money_of
 from tunewright.economics.upkeep import items_of, letters_of, unpriced, upkeep_of
 from tunewright.models.catalogue import catalogue
@@ -167,10 +166,8 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
     if not examples:
         where, fix = whole.path(data.train), "Type: tunewright data check"
         raise UserError("No row of the data can be read.", where=where, fix=fix)
-    weights = [example.importance for example in examples]
-    sent = fmean((sum(len(each.content) for each in task.prompt(example.request)) for example in examples), weights)
-    written = fmean((len(example.answer) for example in examples), weights)
-    return prompt or sent / LETTERS_A_TOKEN, answer or max(1.0, written / LETTERS_A_TOKEN)
+    sent, written = tokens_by_letters(task, examples)
+    return prompt or sent, answer or written
 
 
 def _classical(spec: MoneySpec, book: PriceBook, upkeep_usd: float) -> Way:
@@ -264,11 +261,10 @@ def _sentence(
         )
     counted = f" {saving.counted()}".rstrip()
     if not pays:
-        aim = f"pay for ${costs.engineering_usd:,.0f} of engineering" if costs.engineering_usd else "save money"
         return (
             f"Don't: at {requests:,} requests the cheapest model of your own would save "
-            f"${scenario.saving:,.0f} a month against {spec.api.model}, which does not {aim} "
-            f"within {costs.horizon_months} months.{counted}{end}"
+            f"${scenario.saving:,.0f} a month against {spec.api.model}, which does not "
+            f"{aim(costs.engineering_usd, costs.horizon_months)}.{counted}{end}"
         )
     if months := saving.payback_months(costs.engineering_usd):
         payback = f", and has paid for its engineering after {months:,.1f} months"

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
 
 from tunewright.economics.prices import ApiPrice, MachinePrice
+
+if TYPE_CHECKING:
+    from tunewright.tasks import Example, Task
 
 HOURS_A_MONTH = 730.0
 SECONDS_A_MONTH = HOURS_A_MONTH * 3600
@@ -23,6 +29,14 @@ LATE = 0.05
 def usd(amount: float) -> str:
     """An amount of dollars for a sentence."""
     return f"${amount:,.0f}" if amount >= 10 else f"${amount:,.2f}"
+
+
+def tokens_by_letters(task: Task, examples: Sequence[Example]) -> tuple[float, float]:
+    """(mean tokens of a prompt, of an answer), estimated from their letters, each example by its weight."""
+    weights = [example.importance for example in examples]
+    sent = fmean((sum(len(each.content) for each in task.prompt(example.request)) for example in examples), weights)
+    written = fmean((len(example.answer) for example in examples), weights)
+    return sent / LETTERS_A_TOKEN, max(1.0, written / LETTERS_A_TOKEN)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,12 @@ _LEAST_USD = 1.0
 """A part of a saving that a sentence names."""
 
 
+def aim(engineering_usd: float, horizon_months: int) -> str:
+    """What a saving is for, behind "would not" or "does not"."""
+    what = f"pay for {usd(engineering_usd)} of engineering" if engineering_usd else "save money"
+    return f"{what} within {horizon_months} months"
+
+
 @dataclass(frozen=True)
 class ApiBill:
     """What an API would be paid for all requests, for as long as it can be asked."""

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from tunewright.config import Spec
@@ -15,7 +14,7 @@ from tunewright.core.progress import say
 from tunewright.data import Dataset, evenly, load_dataset
 from tunewright.data.dedup.blocks import blocks_of
 from tunewright.economics import price_book
-from tunewright.economics.cost import LETTERS_A_TOKEN
+from tunewright.economics.cost import tokens_by_letters
 from tunewright.evaluation.candidates.cascade import Drawing
 from tunewright.evaluation.candidates.classifiers import ask_encoder, ask_linear
 from tunewright.evaluation.candidates.in_torch import ask_in_torch, sample_for
@@ -207,11 +206,7 @@ def compared(
 def written_usage(task: Task, dataset: Dataset) -> Usage:
     """The tokens that a model with this task's prompt would read and write for a test example, estimated from its
     letters."""
-    examples = dataset.test_examples
-    weights = [example.importance for example in examples]
-    read = fmean((sum(len(each.content) for each in task.prompt(example.request)) for example in examples), weights)
-    answered = fmean((len(example.answer) for example in examples), weights)
-    return Usage(read / LETTERS_A_TOKEN, max(1.0, answered / LETTERS_A_TOKEN))
+    return Usage(*tokens_by_letters(task, dataset.test_examples))
 
 
 def training_hours(inputs: Mapping[str, Path]) -> float:

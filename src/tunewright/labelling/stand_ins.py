@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 from collections import defaultdict
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tunewright.core.artifacts import write_private
 from tunewright.core.errors import UserError
 from tunewright.labelling.requests import Unlabelled
 from tunewright.pii import Pseudonymiser, Replacement
@@ -115,7 +115,7 @@ def key_of(folder: Path, *, make: bool) -> bytes:
         return _checked(known, file)
     key = secrets.token_bytes(32)
     if make:
-        _write(key, file)
+        write_private(file, key)
     return key
 
 
@@ -131,17 +131,6 @@ def _checked(key: bytes, file: Path) -> bytes:
             "requests with personal data.",
         ) from None
     return key
-
-
-def _write(key: bytes, file: Path) -> None:
-    """Write a key whole or not at all, readable by its owner only."""
-    sibling = file.with_name(f".{file.name}.tmp")
-    sibling.unlink(missing_ok=True)
-    with os.fdopen(os.open(sibling, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-        opened.write(key)
-        opened.flush()
-        os.fsync(opened.fileno())
-    sibling.replace(file)
 
 
 def _hidden(text: str, key: bytes) -> Hidden:

@@ -141,8 +141,14 @@ def _limits_in(files: Iterable[Path]) -> dict[str, float]:
     """The limits of `tunewright.core.limits` that some of these sources name. The module as a whole is in no hash,
     because many limits are those of servers, and most steps do not depend on them."""
     known = {name: value for name, value in vars(limits).items() if name.isupper()}
-    words = set(chain.from_iterable(_CONSTANT.findall(f.read_text("utf-8")) for f in files if f.suffix == ".py"))
+    words = set(chain.from_iterable(_constants_in(file) for file in files if file.suffix == ".py"))
     return {name: value for name, value in known.items() if name in words}
+
+
+@cache
+def _constants_in(path: Path) -> frozenset[str]:
+    """The constants that a source file names, cached as in `source_sha256`: most packages share most files."""
+    return frozenset(_CONSTANT.findall(path.read_text("utf-8")))
 
 
 @cache

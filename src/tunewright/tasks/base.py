@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -180,3 +180,12 @@ class Task(Protocol):
         """The scores of an answer by the name of the metric, the primary metric first. Both answers are in canonical
         form."""
         ...
+
+
+def chunked(task: Task, examples: Iterable[Example], count: Callable[[str], int]) -> list[Example]:
+    """The training examples made of `examples`: each itself, or its chunks if it is longer than the task reads at once.
+
+    Args:
+        count: tokens of a text.
+    """
+    return [training_example for example in examples for training_example in task.training_examples(example, count)]

@@ -69,6 +69,15 @@ class CostForecast:
 
 
 @dataclass(frozen=True)
+class BaselineForecast:
+    """What asking all APIs would cost."""
+
+    apis: list[CostForecast]
+    spent: float
+    """What earlier runs have spent of the budget, in USD."""
+
+
+@dataclass(frozen=True)
 class Lower:
     """An API's result at the next lower reasoning effort, on some of the same examples."""
 
@@ -146,8 +155,8 @@ def _budgets(spec: Spec, dataset: Dataset, book: PriceBook, paid: PaidAnswers) -
     return budgets
 
 
-def forecast(spec: Spec, split: Path, runs: Path) -> list[CostForecast]:
-    """What `run_baseline` would ask and pay, API by API.
+def forecast(spec: Spec, split: Path, runs: Path) -> BaselineForecast:
+    """What `run_baseline` would ask and pay.
 
     Args:
         runs: the folder of all outputs, where paid answers are kept.
@@ -160,14 +169,8 @@ def forecast(spec: Spec, split: Path, runs: Path) -> list[CostForecast]:
             unique, left = unpaid(settings, asked.questions, paid)
             tokens, usd = estimate(asked, left, price, LETTERS_A_TOKEN)
             forecasts.append(CostForecast(name, len(unique), len(unique) - len(left), tokens, usd, price.reasons))
-    return forecasts
-
-
-def paid_before(spec: Spec, split: Path, runs: Path) -> float:
-    """What earlier runs have paid for answers that `run_baseline` would use again, in USD; see `forecast`."""
-    dataset, book = load_dataset(split), price_book(spec.price_file)
-    with PaidAnswers.kept(runs) as paid:
-        return sum(each.spent for each in _budgets(spec, dataset, book, paid).values()) if paid else 0.0
+        budgets = _budgets(spec, dataset, book, paid) if paid else {}
+    return BaselineForecast(forecasts, sum(each.spent for each in budgets.values()))
 
 
 def _read(task: Task, replies: Sequence[Reply]) -> tuple[list[dict[str, Any]], list[Record]]:

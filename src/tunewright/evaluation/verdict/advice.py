@@ -8,7 +8,7 @@ from typing import Literal
 
 from tunewright.config import Spec
 from tunewright.economics.cost import usd
-from tunewright.economics.saving import ApiBill, Saving
+from tunewright.economics.saving import ApiBill, Saving, aim
 from tunewright.economics.upkeep import unpriced
 from tunewright.evaluation.candidates.cascade import CascadeResult, Threshold
 from tunewright.evaluation.statistics.pairs import Paired
@@ -198,10 +198,7 @@ def _shortfall(case: Case) -> str:
 
 def _unpaid(spec: Spec) -> str:
     """Why a saving is not enough."""
-    within = f"within {spec.costs.horizon_months} months"
-    if spec.costs.engineering_usd:
-        return f"would not pay for {usd(spec.costs.engineering_usd)} of engineering {within}"
-    return f"would not save money {within}"
+    return f"would not {aim(spec.costs.engineering_usd, spec.costs.horizon_months)}"
 
 
 def _joined(*sentences: str) -> str:

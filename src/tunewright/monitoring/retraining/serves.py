@@ -3,19 +3,17 @@ changes it between these."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 _LOCK_FILE = ".serving.lock"
 """Not `serving.json` itself, because each change replaces that file."""
 
 
-@contextmanager
-def changing_what_serves(runs: Path) -> Iterator[None]:
-    """Wait for the lock and hold it. The kernel releases it when the process ends, however it ends.
+def changing_what_serves(runs: Path) -> FileLock:
+    """The lock, to be held in a `with` statement, which waits for it. It is free again when the process ends, however
+    it ends.
 
     Hold it for moments only, because `tunewright monitor rollback` waits for it. A process that holds it must not take
     it again.
@@ -24,9 +22,4 @@ def changing_what_serves(runs: Path) -> Iterator[None]:
         runs: the folder of outputs.
     """
     runs.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(runs / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return FileLock(runs / _LOCK_FILE)

@@ -12,7 +12,7 @@ from tunewright.economics.cost import LETTERS_A_TOKEN
 from tunewright.economics.memory import GIB
 from tunewright.economics.prices import PriceBook, price_book
 from tunewright.economics.speed import PLAIN_NF4, Range, around
-from tunewright.evaluation.api.baseline import forecast, paid_before
+from tunewright.evaluation.api.baseline import forecast
 from tunewright.evaluation.steps import tests_of
 from tunewright.models.resolve import is_encoder
 from tunewright.models.sizes import Sizes, shape_in, sizes_of
@@ -197,9 +197,9 @@ def _api_forecasts(
     """The costs of each step that calls an API whose price is known."""
     forecasts = {}
     if spec.asked_apis:
-        usd = sum(each.usd for each in forecast(spec, split, runs))
-        spent = paid_before(spec, split, runs)
-        forecasts["baseline"] = ApiForecast(usd, usd / 2, spec.baseline.budget_usd, spent)
+        asking = forecast(spec, split, runs)
+        usd = sum(each.usd for each in asking.apis)
+        forecasts["baseline"] = ApiForecast(usd, usd / 2, spec.baseline.budget_usd, asking.spent)
     if spec.judge and (price := book.apis.get(spec.judge.priced_as or spec.judge.model)):
         questions = 2 * sum(min(len(examples), spec.judge.sample) for examples in tests_of(spec, dataset).values())
         tokens = _JUDGE_TOKENS + len(spec.judge.rubric) / LETTERS_A_TOKEN + job.own + 2 * job.written

@@ -23,6 +23,7 @@ from tunewright.models.resolve import encoder_window
 from tunewright.models.sizes import Sizes, sizes_of
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, task_of
+from tunewright.tasks.base import chunked
 from tunewright.training.encoders.rows import require_short, window_for
 from tunewright.training.loop.encode import Row
 from tunewright.training.planning.batches import BATCHES, DrawnBatches
@@ -97,9 +98,8 @@ def shape_of_encoder(spec: Spec) -> EncoderShape:
     return shape
 
 
-def encoder_examples(spec: Spec, examples: Sequence[Example]) -> list[Example]:
-    """The training examples that an encoder's training makes of rows: each itself, or its windows if it is longer than
-    the encoder reads.
+def encoder_examples(spec: Spec, *parts: Sequence[Example]) -> list[list[Example]]:
+    """The training examples that an encoder's training makes of the rows of each part.
 
     Raises:
         UserError: the encoder can't be found.
@@ -108,7 +108,7 @@ def encoder_examples(spec: Spec, examples: Sequence[Example]) -> list[Example]:
     most, _ = window_for(spec, window)
     tokenizer = TextTokenizer(folder)
     task, count = task_of(spec.task).within(most - tokenizer.frame), token_counter(tokenizer)
-    return [training_example for example in examples for training_example in task.training_examples(example, count)]
+    return [chunked(task, part, count) for part in parts]
 
 
 def draw_encoder_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatches:

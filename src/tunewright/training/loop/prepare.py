@@ -18,6 +18,7 @@ from tunewright.models.encoders import unable
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextPrompt, TextTokenizer
 from tunewright.tasks import Example, LabelTrie, task_of
+from tunewright.tasks.base import chunked
 from tunewright.training.diagnosis.history import TrainingFacts
 from tunewright.training.loop.answering import answering_of
 from tunewright.training.loop.encode import IGNORED, Row, encode_examples
@@ -43,14 +44,8 @@ class Encoder:
         self._task = task_of(spec.task).fitted(self._tokenizer.encode_verbatim)
 
     def training_examples(self, examples: Sequence[Example]) -> list[Example]:
-        """The training examples made of `examples`: each itself, or its chunks if it is longer than the task reads
-        at once."""
-        count = token_counter(self._tokenizer)
-        return [
-            training_example
-            for example in examples
-            for training_example in self._task.training_examples(example, count)
-        ]
+        """See `tunewright.tasks.base.chunked`."""
+        return chunked(self._task, examples, token_counter(self._tokenizer))
 
     def rows(self, training_examples: Sequence[Example]) -> list[Row]:
         """Encode and audit training examples; see `tunewright.training.loop.encode.encode_examples`.

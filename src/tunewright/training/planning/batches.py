@@ -16,6 +16,7 @@ from tunewright.models.chat import ChatTemplate, token_counter
 from tunewright.models.resolve import resolve_tokenizer
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, task_of
+from tunewright.tasks.base import chunked
 from tunewright.training.engine.packing import pack
 from tunewright.training.loop.distributed import dealt
 from tunewright.training.loop.encode import IGNORED, Row, encode_examples
@@ -61,19 +62,15 @@ class DrawnBatches:
         return max(shares, key=lambda share: pack(share)["input_ids"].numel())
 
 
-def decoder_examples(spec: Spec, examples: Iterable[Example]) -> list[Example]:
-    """The training examples that a decoder's training makes of rows: each itself, or its chunks if it is longer than
-    the task reads at once. The tokenizer is loaded only if a task reads in chunks; see `draw_batches`.
+def decoder_examples(spec: Spec, *parts: Iterable[Example]) -> list[list[Example]]:
+    """The training examples that a decoder's training makes of the rows of each part. The tokenizer is loaded only if
+    the task reads in chunks; see `draw_batches`.
 
     Raises:
         UserError: the base model's tokenizer can't be found.
     """
     task, counter = task_of(spec.task), cache(lambda: token_counter(_tokenizer_of(spec)[1]))
-    return [
-        training_example
-        for example in examples
-        for training_example in task.training_examples(example, lambda text: counter()(text))
-    ]
+    return [chunked(task, part, lambda text: counter()(text)) for part in parts]
 
 
 def draw_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatches:

@@ -48,7 +48,7 @@ def processes_for(spec: Spec, inputs: Mapping[str, Path]) -> int:
         rows = map(Example.model_validate_json, lines)
         if not _is_windowed(spec):
             return division(spec, list(islice(rows, _MEASURED)), int(manifest.result["train"])).processes
-        examples = decoder_examples(spec, rows)
+        (examples,) = decoder_examples(spec, rows)
     return division(spec, examples, len(examples)).processes
 
 

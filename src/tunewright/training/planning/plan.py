@@ -170,12 +170,12 @@ def plan(spec: Spec, train: Sequence[Example], validation: Sequence[Example]) ->
     encoder, rows = is_encoder(spec.model, spec.folder), len(train)
     if encoder:
         spec = for_encoder(spec, len(train))
-        train, validation = (encoder_examples(spec, part) for part in (train, validation))
+        train, validation = encoder_examples(spec, train, validation)
         batches, count = draw_encoder_batches(spec, train), encoder_counter(spec)
         kv_bytes = 0
     else:
         config = config_of(spec.model, spec.folder)
-        train, validation = (decoder_examples(spec, part) for part in (train, validation))
+        train, validation = decoder_examples(spec, train, validation)
         batches, count = draw_batches(spec, train), partial(footprint, config, spec.train)
         kv_bytes = _kv_bytes(config, spec.train.max_length)
     peak, middle = count(batches.heaviest, dtype), count(batches.middle, dtype)
