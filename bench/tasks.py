@@ -42,6 +42,7 @@ from tunewright.models.resolve import is_encoder, resolve, resolve_encoder
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, Task, task_of
 from tunewright.tasks.measures import Ratio
+from tunewright.training.encoders.network import Network
 from tunewright.training.engine.fast_paths import fit_engine
 from tunewright.training.loop.prepare import Encoder
 from tunewright.training.loop.trainer import load_adapter
@@ -177,7 +178,8 @@ def tagging_in_int8(spec: tw.Spec, task: Task, run: Path) -> Callable[[Sequence[
     with tempfile.TemporaryDirectory() as scratch:
         build_encoder(tuned, Path(scratch) / "graph", "openvino-encoder", "int8")
         model = EncoderModel(Path(scratch) / "graph", context=window)
-    tagger = RecordTagger(model.logits, task, TextTokenizer(tuned), token_outputs(tuned), window)
+    outputs, habits = token_outputs(tuned), Network.habits_in(tuned)
+    tagger = RecordTagger(model.logits, task, TextTokenizer(tuned), outputs, window, habits=habits)
     return lambda examples: [tagger.answer(example.request).text for example in examples]
 
 

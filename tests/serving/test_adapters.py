@@ -40,6 +40,7 @@ from tunewright.serving.child import running_server
 from tunewright.serving.engine import Engine
 from tunewright.serving.hosts import ManyModels
 from tunewright.serving.server import EarlyLoad, Limits, serve
+from tunewright.tasks.spans.habits import NONE_KNOWN
 from tunewright.training.encoders.network import Network
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
@@ -337,7 +338,7 @@ def encoder_bundle(name: str, folder: Path) -> Path:
     Network.of(local(base), labels, half=False).save_pretrained(tuned)
     folder.mkdir()
     build_encoder(tuned, folder / "openvino-encoder", "openvino-encoder", "int8")
-    write_encoder_bundle(spec, local(base), tuned, [], folder)
+    write_encoder_bundle(spec, local(base), tuned, [], NONE_KNOWN, folder)
     save_calibration(UNCALIBRATED, folder)
     return folder
 

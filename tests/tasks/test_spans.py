@@ -17,12 +17,14 @@ from tunewright.tasks import Example, Meta
 from tunewright.tasks.record_form import RecordForm
 from tunewright.tasks.spans.align import Aligned, Aligner, ValueSpan, records, within
 from tunewright.tasks.spans.fields import fields_of
+from tunewright.tasks.spans.habits import NONE_KNOWN, Habits
 from tunewright.tasks.spans.literal import literal, require_literal, summary
 from tunewright.tasks.spans.reader import SpanReader
-from tunewright.tasks.spans.readings import READINGS, pieces
+from tunewright.tasks.spans.readings import pieces, read, shaped, spelling_of
 from tunewright.tasks.spans.tags import IGNORED, TagSet, best_tags, runs, seams
 
 TEXT: dict[str, Any] = {"type": "string"}
+SPELLING = {"gmbh": "GmbH"}
 
 
 def schema_of(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
@@ -68,18 +70,60 @@ def logits_for(tags: TagSet, labels: list[int], choices: list[int], sure: float 
         ("2024-03-18", "18. März 2024", {("18. März 2024", "month-named")}),
         ("2024-03-18", "March 18th, 2024", {("March 18th, 2024", "month-named")}),
         ("2024-02-30", "30.02.2024", set()),
+        ("Tormes Envases GmbH", "TORMES ENVASES GMBH", {("TORMES ENVASES GMBH", "spelt")}),
         ("absent", "not there", set()),
     ],
 )
 def test_a_value_is_found_in_the_forms_that_can_be_read_back(
     value: str, text: str, expected: set[tuple[str, str]]
 ) -> None:
-    found = {(text[start:end], name) for start, end, name in pieces(value, text)}
+    found = {(text[start:end], name) for start, end, name in pieces(value, text, SPELLING)}
     # Whatever reads a piece otherwise to the same value is as good; the plain reading is there where one is named.
     assert expected <= found
     assert bool(expected) == bool(found)
     for piece, name in found:
-        assert READINGS[name](piece) is not None
+        assert read(name, piece, SPELLING) is not None
+
+
+def test_a_piece_in_capitals_is_spelt_as_records_are() -> None:
+    spelling = spelling_of(["Tormes GmbH", "Olivo & Figli S.r.l.", "Koi GmbH", "Halden GMBH"])
+    assert spelling == {"gmbh": "GmbH", "s.r.l.": "S.r.l."}
+    assert read("spelt", "SABLE PRINT GMBH", spelling) == "Sable Print GmbH", "an unseen name"
+    assert read("spelt", "sable s.r.l.", spelling) == "Sable S.r.l."
+    assert read("spelt", "van der Berg GMBH", spelling) == "van der Berg GMBH", "already spelt"
+
+
+def test_a_field_is_spelt_only_where_that_reads_more_values() -> None:
+    names = [f"{first} {second} GmbH" for first in ("Koi", "Olivo", "Sable", "Halden") for second in ("Print", "Paper")]
+    plain = [example(f"from {name}", {"a": name}, n) for n, name in enumerate(names)]
+    loud = [example(f"from {name.upper()}", {"a": name}, n) for n, name in enumerate(names)]
+    schema = schema_of(a=TEXT)
+    assert aligner_of(schema, *plain, *loud[:3]).kinds == [("a", "text")], "three are too few"
+    aligner = aligner_of(schema, *plain, *loud)
+    assert (aligner.kinds, aligner.habits.spellings) == ([("a", "spelt")], {"a": {"gmbh": "GmbH"}})
+    assert all(aligner.align(each).spans[0].reading == "spelt" for each in (*plain, *loud))
+    assert aligner_of(schema, *plain).habits.spellings == {}
+
+
+@pytest.mark.parametrize(
+    ("schema", "holds"),
+    [
+        (TEXT, True),
+        ({"type": "string", "pattern": "^[A-Z ]+$"}, True),
+        ({"type": "string", "pattern": r"^RE[0-9]+$"}, False),
+        ({"type": "string", "format": "date"}, False),
+        ({"type": "number"}, False),
+    ],
+)
+def test_a_field_holds_words_or_only_numbers_dates_and_codes(schema: dict[str, Any], holds: bool) -> None:
+    (field,) = fields_of(RecordForm(schema_of(a=schema)))
+    assert field.holds_words is holds
+
+
+def test_numbers_dates_and_codes_are_pieces_of_a_text_whatever_stands_before_them() -> None:
+    text = "2 1 234,00 kr on 7 03.04.2024|2024-05-06, no. F-8795/B"
+    found = {text[start:end] for start, end in shaped(text)}
+    assert found >= {"1 234,00", "234,00", "03.04.2024", "2024-05-06", "F-8795/B"}
 
 
 def test_only_the_readings_that_values_need_are_kept_and_rare_ones_are_not() -> None:
@@ -220,6 +264,72 @@ def test_tokens_that_join_a_value_with_its_neighbour_cant_say_it_and_their_text_
     assert parted.tags == [0, 0, 1, 0]
 
 
+def test_a_number_is_found_though_many_likelier_pieces_are_none() -> None:
+    total = {"type": "string", "pattern": r"^[0-9]+\.[0-9]{2}$"}
+    tags = TagSet(fields_of(RecordForm(schema_of(("a",), a=total))), [("a", "comma")])
+    text = " ".join(["pay", "as", "soon", "as", "you", "can"] * 3) + " due 9.735,83 EUR"
+    logits = logits_for(tags, [0] * len(words(text)), [])
+    logits[1:19, 1:3] = 7.9  # 171 pieces of these words are likelier than the amount
+    found = SpanReader(tags, logits, words(text), text).read(whole=True)
+    assert found.record == {"a": "9735.83"}
+    date = TagSet(fields_of(RecordForm(schema_of(("a",), a={"type": "string", "format": "date"}))), [("a", "text")])
+    text = text.replace("9.735,83", "2024-03-18")
+    logits = logits_for(date, [0] * len(words(text)), [])
+    logits[1:19, 1:3] = 7.9
+    assert SpanReader(date, logits, words(text), text).read(whole=True).record == {"a": "2024-03-18"}
+
+
+def test_a_field_of_one_line_does_not_go_on_in_the_next() -> None:
+    names = [example(f"{n} Main\nat Koi {n} Print\nno. {n}", {"a": f"Koi {n}", "b": f"{n} Main at"}) for n in range(20)]
+    schema = schema_of(("a",), a=TEXT, b=TEXT)
+    habits = aligner_of(schema, *names).habits
+    assert habits.one_line == ("a",)
+    assert aligner_of(schema, *names[1:]).habits.one_line == (), "too few to know"
+    tags = TagSet(fields_of(RecordForm(schema)), [("a", "text"), ("b", "text")], habits)
+    text = "Koi Print\nNo 7"
+    logits = logits_for(tags, [0, 1, 2, 2, 0, 0], [])
+    assert SpanReader(tags, logits, words(text), text).read(whole=True).record == {"a": "Koi Print"}
+    logits = logits_for(tags, [0, 0, 0, 0, 0, 0], [])
+    logits[1:4, 1:3], logits[4, 1] = [-5, 9], -50
+    found = SpanReader(tags, logits, words(text), text).read(whole=True)
+    assert found.record == {"a": "Koi Print"}, "a candidate neither"
+    assert (
+        TagSet.named(tags.fields, tags.outputs, Habits.model_validate_json(habits.model_dump_json())).habits == habits
+    )
+
+
+def test_a_marked_piece_that_cannot_be_read_is_free_for_the_whole_of_it() -> None:
+    date = {"type": "string", "format": "date"}
+    tags = TagSet(fields_of(RecordForm(schema_of(("a",), a=date))), [("a", "dmy")])
+    text = "on 18/03/2024"
+    logits = logits_for(tags, [0, 0, 1, 2, 2, 0, 0, 0], [])
+    assert SpanReader(tags, logits, words(text), text).read(whole=True).record == {"a": "2024-03-18"}
+
+
+def test_a_piece_that_one_field_does_not_take_is_free_for_another() -> None:
+    tags = TagSet(fields_of(RecordForm(schema_of(("a", "b"), a=TEXT, b=TEXT))), [("a", "text"), ("b", "text")])
+    text = "march or april"
+    logits = logits_for(tags, [0, 1, 0, 1, 0], [])
+    logits[1, 1], logits[3, 3] = 9, 2
+    found = SpanReader(tags, logits, words(text), text).read(whole=True)
+    assert found.record == {"a": "march", "b": "april"}
+    assert found.confidence < 0.01, "the model did not say so"
+    logits[2, :4] = [8, 0, 0, 4]
+    found = SpanReader(tags, logits, words(text), text).read(whole=True)
+    assert found.record == {"a": "march", "b": "or"}, "likelier, against what the tags say"
+
+
+def test_two_pieces_marked_as_one_field_are_divided_as_is_likeliest() -> None:
+    tags = TagSet(fields_of(RecordForm(schema_of(("a", "b"), a=TEXT, b=TEXT))), [("a", "text"), ("b", "text")])
+    text = "march or april"
+    for first, expected in ((3, {"a": "march", "b": "april"}), (7, {"a": "april", "b": "march"})):
+        logits = logits_for(tags, [0, 0, 0, 0, 0], [])
+        logits[1, [1, 3]], logits[3, 1] = [10, first], 9  # both are a's, and "march" a little more so
+        logits[3, 3] = 4
+        found = SpanReader(tags, logits, words(text), text).read(whole=True)
+        assert found.record == expected
+
+
 def test_a_single_value_takes_the_best_piece_and_a_list_all() -> None:
     text = "one two three"
     for part, expected in ((TEXT, {"a": "three"}), ({"type": "array", "items": TEXT}, {"a": ["one", "three"]})):
@@ -339,7 +449,7 @@ def test_each_window_has_its_own_values() -> None:
     one = example(text, record)
     whole = aligner_of(schema, one).align(one)
     parts = [within(whole, at, at + len(window)) for at, window in zip([0, 7, 15], windows, strict=True)]
-    shared = records(fields_of(RecordForm(schema)), record, parts, windows)
+    shared = records(fields_of(RecordForm(schema)), NONE_KNOWN, record, parts, windows)
     assert shared == [{"a": "one", "many": ["p"]}, {"b": "two", "many": ["p"]}, {"b": "two", "many": ["q"], "c": "Y"}]
     cut = within(whole, 4, 20)
     assert [span.path for span in cut.spans] == ["many"]

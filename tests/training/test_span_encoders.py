@@ -194,6 +194,24 @@ def test_a_training_learns_to_fill_in_records(bert: Path, tmp_path: Path) -> Non
     assert found["who"] == json.loads(whole.answer)["who"], "it stands in the first of three windows"
 
 
+def test_a_trained_encoder_spells_a_name_in_capitals_as_records_do(bert: Path, tmp_path: Path) -> None:
+    names = ("Koi GmbH", "Olivo GmbH", "Sable GmbH")
+    loud = [
+        Example.of(
+            f"bill {names[n % 3].upper()} oil",
+            TASK.canonical(json.dumps({"who": names[n % 3], "kind": "bill"})),
+            Meta(id=str(n)),
+        )
+        for n in range(9)
+    ]
+    objective = objective_for(bert, loud)
+    trainer = trainer_of(bert, tmp_path / "scratch", objective, loud, max_steps=1)
+    trainer.train()
+    trainer.model.save_pretrained(tmp_path / "tuned")
+    tagger = trained_encoder(tmp_path / "tuned", TASK, WINDOW)
+    assert json.loads(tagger.answer("HALDEN GMBH").text)["who"] in ("Halden", "GmbH", "Halden GmbH")
+
+
 def test_a_row_says_what_it_teaches_and_no_more(bert: Path) -> None:
     objective, tokenizer = objective_for(bert), TextTokenizer(bert)
     row = objective.row(EXAMPLES[0], tokenizer)

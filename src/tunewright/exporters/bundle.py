@@ -21,6 +21,7 @@ from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import LocalModel
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Task, task_of
+from tunewright.tasks.spans.habits import Habits
 
 
 def write_bundle(spec: Spec, base: LocalModel, folder: Path, longest: int) -> BundleInfo:
@@ -57,16 +58,22 @@ def context_of(spec: Spec, base: LocalModel, task: Task, longest: int) -> int:
 
 
 def write_encoder_bundle(
-    spec: Spec, base: LocalEncoder, encoder: Path, outputs: Sequence[str], folder: Path
+    spec: Spec,
+    base: LocalEncoder,
+    encoder: Path,
+    outputs: Sequence[str],
+    habits: Habits,
+    folder: Path,
 ) -> BundleInfo:
     """As `write_bundle`, for an encoder.
 
     Args:
         encoder: the folder of the tuned encoder.
         outputs: the meaning of a token's logits; empty where the logits are those of the labels.
+        habits: see `tunewright.tasks.spans.tags.TagSet`.
     """
     context = min(base.window, spec.train.max_length)
-    info = _write(spec, folder, precision=spec.export.weights, context=context, outputs=list(outputs))
+    info = _write(spec, folder, precision=spec.export.weights, context=context, outputs=list(outputs), habits=habits)
     shutil.copy(encoder / "tokenizer.json", folder / "tokenizer.json")
     return info
 

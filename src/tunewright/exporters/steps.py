@@ -62,13 +62,15 @@ def run_export(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
 
 
 def _export_encoder(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
+    from tunewright.training.encoders.network import Network
+
     base, folder = resolve_encoder(spec.model, spec.folder), output.path / "bundle"
     runtime, tuned = encoder_runtime(spec.export.runtime), inputs["train"] / ENCODER
     say(f"  building {spec.export.weights} weights for {runtime}")
     loss = build_encoder(tuned, folder / FOLDERS[runtime], runtime, spec.export.precision)
     if (tuned / BESIDE).is_dir():
         link_weights(tuned / BESIDE, folder / FOLDERS[runtime] / BESIDE)
-    write_encoder_bundle(spec, base, tuned, token_outputs(tuned), folder)
+    write_encoder_bundle(spec, base, tuned, token_outputs(tuned), Network.habits_in(tuned), folder)
     output.result = _calibrated(folder, inputs["split"], loss)
 
 

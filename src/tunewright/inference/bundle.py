@@ -41,6 +41,7 @@ from tunewright.models.files import read_bytes
 from tunewright.models.linear_model import LINEAR, Ngrams
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Task, task_of
+from tunewright.tasks.spans.habits import NONE_KNOWN, Habits
 
 CASCADE = " → "
 """Separates the names of a cascade's two models."""
@@ -69,6 +70,8 @@ class BundleInfo(BaseModel):
     """The single token that the model writes for each label; empty if labels are written out."""
     outputs: list[str] = []
     """The names of the outputs of an encoder that marks values; see `tunewright.tasks.spans.tags`."""
+    habits: Habits = NONE_KNOWN
+    """What the records have in common that such an encoder was trained on."""
     version: str
     """The version of its weights. Equal versions mean equal weights."""
     context: int
@@ -195,8 +198,9 @@ class Bundle:
     def predictor(self, model: Runtime) -> LanguageModel | EncoderPredictor:
         """The predictor of its loaded model."""
         if isinstance(model, ClassifyingRuntime):
+            info = self.info
             return encoder_predictor(
-                model.logits, self.task, self.reader, self.info.outputs, self.info.context, self.calibration
+                model.logits, self.task, self.reader, info.outputs, info.context, self.calibration, info.habits
             )
         return self.language_model(model)
 

@@ -34,7 +34,8 @@ def ask_encoder(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequ
     tokenizer = TextTokenizer(tuned)
     model = load_runtime(runtime_in(bundle), bundle, context=base.window, tokenizer=tokenizer)
     assert isinstance(model, ClassifyingRuntime)
-    exported = encoder_predictor(model.logits, task, tokenizer, Network.labels_in(tuned), window, calibration)
+    labels, habits = Network.labels_in(tuned), Network.habits_in(tuned)
+    exported = encoder_predictor(model.logits, task, tokenizer, labels, window, calibration, habits)
     collect(EXPORTED, exported, task, tests, answers)
 
 
@@ -57,6 +58,7 @@ def trained_encoder(tuned: Path, task: Task, context: int, calibration: Calibrat
         network.labels,
         context,
         calibration,
+        network.habits,
     )
 
 

@@ -18,6 +18,7 @@ from tunewright.tasks import MultiLabelTask, Task
 from tunewright.tasks.base import JsonRecord
 from tunewright.tasks.record_form import RecordForm
 from tunewright.tasks.spans.fields import fields_of
+from tunewright.tasks.spans.habits import NONE_KNOWN, Habits
 from tunewright.tasks.spans.reader import SpanReader
 from tunewright.tasks.spans.tags import SpanRecord, TagSet
 from tunewright.tasks.windows import joined
@@ -35,6 +36,7 @@ class RecordTagger(EncoderPredictor):
         logits: the function for the tokens' logits, [tokens, outputs] for each text.
         outputs: the names of the outputs; see `TagSet.outputs`.
         context: tokens that the encoder reads.
+        habits: see `TagSet`.
     """
 
     def __init__(
@@ -45,12 +47,13 @@ class RecordTagger(EncoderPredictor):
         outputs: Sequence[str],
         context: int,
         calibration: Calibration = UNCALIBRATED,
+        habits: Habits = NONE_KNOWN,
     ):
         assert isinstance(task.constraint, JsonRecord)
         super().__init__(logits, tokenizer, calibration)
         self._text_tokenizer = tokenizer
         self._task = task.within(context - tokenizer.frame)
-        self._tags = TagSet.named(fields_of(RecordForm(task.constraint.schema)), outputs)
+        self._tags = TagSet.named(fields_of(RecordForm(task.constraint.schema)), outputs, habits)
 
     def prompts(self, request: str) -> list[list[int]]:
         chunks = self._task.chunks(request, token_counter(self._text_tokenizer))
@@ -87,9 +90,9 @@ class RecordTagger(EncoderPredictor):
             if each.required and not each.nullable and each.single and not each.choices and not each.among(record):
                 candidates = [best for best in (reader.best_candidate(each) for reader in readers) if best]
                 if candidates:
-                    _, log_probability, value = max(candidates, key=lambda one: one[0])
-                    each.put(record, value)
-                    fields[each.path] = math.exp(log_probability)
+                    best = max(candidates, key=lambda piece: piece.score)
+                    each.put(record, best.value)
+                    fields[each.path] = math.exp(best.log_probability)
         result.confidence = math.prod(fields.values())
         return result
 
@@ -101,11 +104,12 @@ def encoder_predictor(
     outputs: Sequence[str],
     context: int,
     calibration: Calibration = UNCALIBRATED,
+    habits: Habits = NONE_KNOWN,
 ) -> EncoderPredictor:
     """The predictor of an encoder or a linear model for a task; for the arguments see `RecordTagger`."""
     if isinstance(task.constraint, JsonRecord):
         assert isinstance(reader, TextTokenizer), "records need a tokenizer"
-        return RecordTagger(logits, task, reader, outputs, context, calibration)
+        return RecordTagger(logits, task, reader, outputs, context, calibration, habits)
     if isinstance(task, MultiLabelTask):
         return LabelSetClassifier(logits, task, reader, calibration)
     return LabelClassifier(logits, task, reader, calibration)

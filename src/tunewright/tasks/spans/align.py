@@ -19,13 +19,16 @@ from typing import Any
 from tunewright.tasks.example import Example
 from tunewright.tasks.measures import leaves
 from tunewright.tasks.spans.fields import Field
-from tunewright.tasks.spans.readings import READINGS, pieces
+from tunewright.tasks.spans.habits import Habits
+from tunewright.tasks.spans.readings import NAMES, SPELT, pieces, read, spelling_of
 from tunewright.tasks.windows import divided
 
 ROUNDS = 5
 """Rounds of expectation maximisation."""
 LEAST = 3
 """Values that must need a reading before a field gets it; fewer are too little to learn from."""
+_ONE_LINE = 20
+"""Values in one line from which a field is known to be in one line, if no value is in several."""
 _SMOOTH = 0.5
 
 
@@ -83,17 +86,33 @@ class Aligner:
         self._around: dict[str, Counter[str]] = defaultdict(Counter)
         """For each field, how often each cue was beside any place."""
         self._readings: dict[str, tuple[str, ...]] = {}
+        self._spellings = _spellings(fields, examples)
         values = [(example.request, value) for example in examples for value in self._values(example)[0]]
         self._readings = _needed([value for _, value in values])
         for text, value in values:
             value.places = self._readable(value)
             value.cues = {place: cues(text, place) for place in value.places}
         self._learn([value for _, value in values if value.places])
+        self._lines: dict[str, Counter[bool]] = {each.path: Counter() for each in fields}
+        """For each field, how many values stand in several lines, and how many in one."""
+        for text, value in values:
+            if value.places:
+                self._lines[value.path][all("\n" in text[start:end] for start, end in value.places)] += 1
 
     @property
     def kinds(self) -> list[tuple[str, str]]:
         """(field, reading) of all possible spans, in the fields' order."""
         return [(path, name) for path in self._fields for name in self._readings.get(path, ())]
+
+    @property
+    def habits(self) -> Habits:
+        """What the examples' values have in common."""
+        return Habits(
+            spellings={path: self._spellings[path] for path, name in self.kinds if name == SPELT},
+            one_line=tuple(
+                path for path, count in self._lines.items() if count[False] >= _ONE_LINE and not count[True]
+            ),
+        )
 
     def align(self, example: Example) -> Aligned:
         """Find the places of an example's values in its text."""
@@ -119,9 +138,10 @@ class Aligner:
             for value in each.among(record):
                 places: dict[tuple[int, int], list[str]] = {}
                 ((_, as_text),) = leaves(value)
-                for start, end, reading in pieces(as_text, example.request):
-                    text = example.request
-                    if whole(text, start) and whole(text, end) and _reads(each, reading, text[start:end]) == value:
+                text, spelling = example.request, self._spellings[path]
+                for start, end, reading in pieces(as_text, text, spelling):
+                    piece = read(reading, text[start:end], spelling)
+                    if whole(text, start) and whole(text, end) and piece is not None and each.fit(piece) == value:
                         places.setdefault((start, end), []).append(reading)
                 if places:
                     values.append(_Value(path, {place: tuple(names) for place, names in places.items()}))
@@ -169,7 +189,11 @@ def within(aligned: Aligned, start: int, end: int) -> Aligned:
 
 
 def records(
-    fields: Sequence[Field], record: Mapping[str, Any], parts: Sequence[Aligned], windows: Sequence[str]
+    fields: Sequence[Field],
+    habits: Habits,
+    record: Mapping[str, Any],
+    parts: Sequence[Aligned],
+    windows: Sequence[str],
 ) -> list[dict[str, Any]]:
     """The part of a record that belongs to each window. Values that the schema offers are divided by
     `tunewright.tasks.windows.divided`."""
@@ -180,12 +204,12 @@ def records(
             if each.choices:
                 values = each.among(rest)
             else:
-                read = (
-                    READINGS[span.reading](window[span.start : span.end])
+                found = (
+                    read(span.reading, window[span.start : span.end], habits.spellings.get(each.path, {}))
                     for span in part.spans
                     if span.path == each.path
                 )
-                values = [each.fit(value) for value in read if value is not None]
+                values = [each.fit(value) for value in found if value is not None]
             if values:
                 several = each.listed and (len(values) > 1 or not each.single)
                 each.put(of_window, values if several else values[0])
@@ -218,9 +242,13 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W\d_]+", text.casefold())
 
 
-def _reads(each: Field, reading: str, piece: str) -> object:
-    read = READINGS[reading](piece)
-    return None if read is None else each.fit(read)
+def _spellings(fields: Sequence[Field], examples: Sequence[Example]) -> dict[str, dict[str, str]]:
+    texts: dict[str, list[str]] = {each.path: [] for each in fields}
+    for example in examples:
+        record = json.loads(example.answer)
+        for each in fields:
+            texts[each.path] += [value for value in each.among(record) if isinstance(value, str)]
+    return {path: spelling_of(values) for path, values in texts.items()}
 
 
 def _needed(values: Sequence[_Value]) -> dict[str, tuple[str, ...]]:
@@ -234,7 +262,8 @@ def _needed(values: Sequence[_Value]) -> dict[str, tuple[str, ...]]:
         names: list[str] = []
         while left:
             counts = Counter(name for each in left for name in each)
-            best = max(READINGS, key=lambda name: counts[name])  # the plainest of equal ones
+            # The plainest of equal ones. A spelling must read more values, because it changes unseen ones too.
+            best = max(NAMES, key=lambda name: counts[name] - LEAST * (name == SPELT))
             if names and counts[best] < LEAST:
                 break
             names.append(best)

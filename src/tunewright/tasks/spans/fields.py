@@ -12,6 +12,7 @@ from tunewright.tasks.record_form import RecordForm
 
 _BRANCHES = ("anyOf", "oneOf")
 _FIX = "Choose a model that writes: tunewright models ls"
+_WORDS = ("word", "Word", "WORD", "two words", "Two Words", "TWO WORDS")
 _UNKNOWN = ("allOf", "not", "if", "patternProperties", "prefixItems")
 
 
@@ -41,6 +42,11 @@ class Field:
     def leaf(self) -> str:
         """The path of its values if it holds a list."""
         return f"{self.path}[]"
+
+    @property
+    def holds_words(self) -> bool:
+        """Whether words may be its value, and not only numbers, dates or codes."""
+        return any(self.fit(words) is not None for words in _WORDS)
 
     def fit(self, text: str) -> Any:
         """The value that a text stands for; None if it is not a value of this field."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from tunewright.tasks.spans.fields import Field
-from tunewright.tasks.spans.readings import READINGS
+from tunewright.tasks.spans.readings import OF_LETTERS, read, shaped
 from tunewright.tasks.spans.tags import (
-    OUTSIDE,
     Floats,
     Offsets,
     SpanRecord,
@@ -31,7 +32,24 @@ _LIKELY = 0.5
 """Expected number of values from which we search for candidates although no single place is likely. A total that stands
 at three places may come from any of them."""
 _TRIED = 64
-"""Candidates to try, the likeliest first."""
+"""Candidates to try for a field that holds words, the likeliest first."""
+
+
+class ScoredPiece(NamedTuple):
+    """A piece of the text that can be read as a value."""
+
+    score: float
+    """Its log-probability for its length."""
+    log_probability: float
+    value: Any
+    kind: TagKind
+    first: int
+    last: int
+    """Its first and last token."""
+
+    @property
+    def tags(self) -> list[int]:
+        return [self.kind.begin, *[self.kind.inside] * (self.last - self.first)]
 
 
 class SpanReader:
@@ -53,7 +71,9 @@ class SpanReader:
         begin, end = seams(offsets, text)
         self._begin = [begin[number] for number in self._tokens]
         self._end = [end[number] for number in self._tokens]
-        self._path = best_tags(self._scores, self._begin, self._end)
+        self._line = np.cumsum([text.count("\n", before, after) for before, after in self._gaps()])
+        self._path = best_tags(self._in_one_line(), self._begin, self._end)
+        self._marked, self._taken = self._pieces()
 
     def read(self, *, whole: bool) -> SpanRecord:
         """The record of the text.
@@ -64,79 +84,158 @@ class SpanReader:
         Args:
             whole: whether this is the whole text and not a window.
         """
-        path = list(self._path)
-        marked: dict[str, list[tuple[float, float, Any]]] = {}
-        for first, last, number in runs(path):
-            field = self._field(self._set.kinds[number])
-            value = next(self._values(field, number, first, last), None)
-            if value is not None:
-                log_probability = float(self._scores[range(first, last + 1), path[first : last + 1]].sum())
-                scored = (log_probability / (last + 1 - first), log_probability, value)
-                marked.setdefault(field.path, []).append(scored)
-        result = SpanRecord()
+        result, taken = SpanRecord(), self._taken.copy()
+        found = {field.path: _held(field, self._marked) for field in self._set.fields if not field.choices}
         for field in self._set.fields:
-            if field.choices:
+            if field.choices or not field.single or found[field.path]:
                 continue
-            values = marked.get(field.path, [])
             needed = (whole and field.required and not field.nullable) or self._expected(field) > _LIKELY
-            if field.single and needed and not values and (candidate := self.best_candidate(field, path)):
-                values = [candidate]
-            _put(result, field, values)
+            if needed and (candidate := self.best_candidate(field, taken)):
+                found |= self._exchanged(field, candidate, found) or {field.path: [candidate]}
+                taken[candidate.first : candidate.last + 1] = True
+        path = list(self._path)
+        for piece in itertools.chain(*found.values()):
+            path[piece.first : piece.last + 1] = piece.tags
+        for field in self._set.fields:
+            if not field.choices:
+                _put(result, field, found[field.path])
         result.confidence = probability(self._scores, path)
         self._choose(result)
         self._in_order(result)
         return result
+
+    def _exchanged(
+        self, field: Field, candidate: ScoredPiece, found: Mapping[str, list[ScoredPiece]]
+    ) -> dict[str, list[ScoredPiece]] | None:
+        """The pieces of two fields, of which the first marked both, exchanged; None if that is not likelier.
+
+        Args:
+            candidate: the piece that the first one left to `field`.
+            found: the pieces that fields have so far.
+        """
+        for other in self._set.fields:
+            pieces = [] if other.listed else self._marked.get(other.path, [])
+            left = next((each for each in pieces if (each.first, each.last) == (candidate.first, candidate.last)), None)
+            if left is None or found[other.path] != _held(other, self._marked):
+                continue
+            (best,) = found[other.path]
+            instead = next(self._read_as(field, best.first, best.last), None)
+            if instead and left.score + instead.score > best.score + candidate.score:
+                return {other.path: [left], field.path: [instead]}
+        return None
+
+    def _read_as(self, field: Field, first: int, last: int) -> Iterator[ScoredPiece]:
+        """The readings of some tokens as a value of a field, the likeliest first."""
+        kinds = [kind for kind in self._set.kinds if kind.path == field.path]
+        for kind in sorted(kinds, key=lambda kind: -float(self._scores[first, kind.begin])):
+            if (piece := self._piece(kind, first, last)) is not None:
+                yield piece
+
+    def _gaps(self) -> list[tuple[int, int]]:
+        """The characters between each token and the one before it."""
+        before = [0, *(end for _, end in self._places)]
+        return [(end, start) for end, (start, _) in zip(before, self._places, strict=False)]
+
+    def _in_one_line(self) -> Floats:
+        """The scores, in which no value of a field that stands in one line goes on behind a line's end."""
+        columns = [kind.inside for kind in self._set.kinds if kind.path in self._set.habits.one_line]
+        behind = np.flatnonzero(np.diff(self._line, prepend=self._line[:1]))
+        if not columns or not len(behind):
+            return self._scores
+        scores = self._scores.copy()
+        scores[behind[:, None], columns] = -np.inf
+        return scores
+
+    def _pieces(self) -> tuple[dict[str, list[ScoredPiece]], npt.NDArray[np.bool_]]:
+        """(the values that are marked for each field, whether each token is one of a value that a field takes).
+
+        A piece that can't be read is taken by none, nor is one that a field with one value leaves: both dates of a text
+        may be marked as one of two fields.
+        """
+        marked: dict[str, list[ScoredPiece]] = {}
+        taken = np.zeros(len(self._path), bool)
+        for first, last, number in runs(self._path):
+            if piece := self._piece(self._set.kinds[number], first, last):
+                marked.setdefault(piece.kind.path, []).append(piece)
+        for field in self._set.fields:
+            for piece in _held(field, marked):
+                taken[piece.first : piece.last + 1] = True
+        return marked, taken
+
+    def _piece(self, kind: TagKind, first: int, last: int) -> ScoredPiece | None:
+        """Some tokens as a piece of a kind; None if they can't be read as a value of its field."""
+        value = next(self._values(kind, first, last), None)
+        if value is None:
+            return None
+        piece = ScoredPiece(0.0, 0.0, value, kind, first, last)
+        log_probability = float(self._scores[range(first, last + 1), piece.tags].sum())
+        return piece._replace(score=log_probability / (last + 1 - first), log_probability=log_probability)
 
     def _expected(self, field: Field) -> float:
         """The expected number of values of a field in the text: the sum of their probabilities."""
         columns = [kind.begin for kind in self._set.kinds if kind.path == field.path]
         return float(np.exp(self._scores[self._begin][:, columns]).sum())
 
-    def best_candidate(self, field: Field, path: list[int] | None = None) -> tuple[float, float, Any] | None:
-        """The likeliest unmarked piece that can be read as a value of a field. It is then marked in `path`.
+    def best_candidate(self, field: Field, taken: npt.NDArray[np.bool_] | None = None) -> ScoredPiece | None:
+        """The likeliest piece that no field takes and that can be read as a value of a field; None if there is none.
 
-        Returns: (its score for its length, its log-probability, its value); None if there is none.
+        Args:
+            taken: whether each token is one of a value that a field takes; by default as the tags say.
         """
-        tags = path if path is not None else list(self._path)
-        for kind, first, last in self._likeliest(field, tags):
-            value = next(self._values(field, (kind.begin - 1) // 2, first, last), None)
-            if value is not None:
-                tags[first : last + 1] = [kind.begin, *[kind.inside] * (last - first)]
-                log_probability = float(self._scores[range(first, last + 1), tags[first : last + 1]].sum())
-                return log_probability / (last + 1 - first), log_probability, value
-        return None
+        likeliest = self._likeliest(field, self._taken if taken is None else taken)
+        return next(filter(None, itertools.starmap(self._piece, likeliest)), None)
 
-    def _likeliest(self, field: Field, path: Sequence[int]) -> Iterator[tuple[TagKind, int, int]]:
-        """Unmarked pieces, those that are likeliest to be a value of the field first."""
-        tokens = len(path)
+    def _likeliest(self, field: Field, occupied: npt.NDArray[np.bool_]) -> Iterator[tuple[TagKind, int, int]]:
+        """Pieces that no field takes, those first that are likeliest to be a value of the field and not what their tags
+        say."""
+        tokens = len(occupied)
         if not tokens:
             return
-        kinds = [kind for kind in self._set.kinds if kind.path == field.path]
-        taken = np.cumsum([0, *(tag != OUTSIDE for tag in path)])
+        kinds, wordy = [kind for kind in self._set.kinds if kind.path == field.path], field.holds_words
+        taken = np.cumsum([0, *occupied])
         first = np.arange(tokens)[:, None]
         last = first + np.arange(min(_LONGEST, tokens))
         behind = np.minimum(last + 1, tokens)
         free = (last < tokens) & (taken[behind] == taken[first])
         free &= np.array(self._begin)[:, None] & np.array(self._end)[behind - 1]
         gains = np.full((len(kinds), *free.shape), -np.inf)
+        as_tagged = self._scores[np.arange(tokens), self._path]
         for number, kind in enumerate(kinds):
-            outside = self._scores[:, OUTSIDE]
-            more = np.concatenate([[0.0], np.cumsum(self._scores[:, kind.inside] - outside)])
-            begun = (self._scores[:, kind.begin] - outside)[:, None]
-            gains[number] = np.where(free, begun + more[behind] - more[first + 1], -np.inf)
-        for at in np.argsort(-gains, axis=None, kind="stable")[:_TRIED].tolist():
+            more = np.concatenate([[0.0], np.cumsum(self._scores[:, kind.inside] - as_tagged)])
+            begun = (self._scores[:, kind.begin] - as_tagged)[:, None]
+            fits = free if wordy and kind.reading in OF_LETTERS else free & self._shaped(free.shape)
+            if kind.path in self._set.habits.one_line:
+                fits = fits & (self._line[:, None] == self._line[np.minimum(last, tokens - 1)])
+            gains[number] = np.where(fits, begun + more[behind] - more[first + 1], -np.inf)
+        for at in np.argsort(-gains, axis=None, kind="stable")[: _TRIED if wordy else None].tolist():
             number, begin, length = np.unravel_index(at, gains.shape)
-            if np.isfinite(gains[number, begin, length]):
-                yield kinds[int(number)], int(begin), int(begin + length)
+            if not np.isfinite(gains[number, begin, length]):
+                return
+            yield kinds[int(number)], int(begin), int(begin + length)
 
-    def _values(self, field: Field, number: int, first: int, last: int) -> Iterator[Any]:
+    def _shaped(self, shape: tuple[int, int]) -> Any:
+        """Which pieces, [first tokens, lengths less one], may be a number, a date or a code.
+
+        Without this, all candidates that are tried may be parts of the likeliest place, and none of them a number.
+        """
+        begins = {start: token for token, (start, _) in enumerate(self._places)}
+        ends = {end: token for token, (_, end) in enumerate(self._places)}
+        fits = np.zeros(shape, bool)
+        for start, end in shaped(self._text):
+            first, last = begins.get(start, -1), ends.get(end, -1)
+            if 0 <= first <= last < first + shape[1]:
+                fits[first, last - first] = True
+        return fits
+
+    def _values(self, kind: TagKind, first: int, last: int) -> Iterator[Any]:
         """The possible values of a piece: by the reading of its tags, then by the field's other readings, the likeliest
         first."""
+        field = self._field(kind)
         piece = self._text[self._places[first][0] : self._places[last][1]]
-        here = self._set.kinds[number]
-        others = (kind for kind in self._set.kinds if kind.path == here.path and kind != here)
-        for kind in (here, *sorted(others, key=lambda kind: -float(self._scores[first, kind.begin]))):
-            reading = READINGS[kind.reading](piece)
+        spelling = self._set.habits.spellings.get(field.path, {})
+        others = (each for each in self._set.kinds if each.path == kind.path and each != kind)
+        for each in (kind, *sorted(others, key=lambda each: -float(self._scores[first, each.begin]))):
+            reading = read(each.reading, piece, spelling)
             value = None if reading is None else field.fit(reading)
             if value is not None:
                 yield value
@@ -159,20 +258,30 @@ class SpanReader:
         return next(field for field in self._set.fields if field.path == kind.path)
 
 
-def _put(result: SpanRecord, field: Field, values: Sequence[tuple[float, float, Any]]) -> None:
+def _score(piece: ScoredPiece) -> float:
+    return piece.score
+
+
+def _held(field: Field, marked: Mapping[str, list[ScoredPiece]]) -> list[ScoredPiece]:
+    """The marked pieces that a field takes: all, or the best if it has one value."""
+    pieces = marked.get(field.path, [])
+    return pieces if field.listed or not pieces else [max(pieces, key=_score)]
+
+
+def _put(result: SpanRecord, field: Field, pieces: Sequence[ScoredPiece]) -> None:
     """Put a field's values into a record.
 
     Args:
-        values: (score for the length, log-probability, value) of each, in the order of the text.
+        pieces: in the order of the text.
     """
-    if not values:
+    if not pieces:
         if field.required and not field.nullable and not field.single:
             field.put(result.record, [])
         return
-    if field.listed and (len(values) > 1 or not field.single):
-        field.put(result.record, [value for _, _, value in values])
-        result.fields[field.leaf] = math.exp(sum(log_probability for _, log_probability, _ in values))
+    if field.listed and (len(pieces) > 1 or not field.single):
+        field.put(result.record, [piece.value for piece in pieces])
+        result.fields[field.leaf] = math.exp(sum(piece.log_probability for piece in pieces))
         return
-    _, log_probability, value = max(values, key=lambda each: each[0])
-    field.put(result.record, value)
-    result.fields[field.path] = math.exp(log_probability)
+    best = max(pieces, key=_score)
+    field.put(result.record, best.value)
+    result.fields[field.path] = math.exp(best.log_probability)

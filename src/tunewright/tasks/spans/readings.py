@@ -1,18 +1,24 @@
 """Readings: functions from a piece of a text to a record's form, such as one case, plain numbers, or ISO dates.
 
-A reading depends on the piece alone, so that serving reads back what training aligned. Some dates and amounts are
-ambiguous (03/04/2024, 1.234), and only the text around them tells which is meant. So each meaning is its own reading,
-and the model tells readings apart as it tells fields apart.
+A reading depends on the piece alone, and for words in capitals on the spelling of the training's records, so that
+serving reads back what training aligned. Some dates and amounts are ambiguous (03/04/2024, 1.234), and only the text
+around them tells which is meant. So each meaning is its own reading, and the model tells readings apart as it tells
+fields apart.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 
 TEXT = "text"
 """The reading that returns the piece unchanged, except for white space."""
+SPELT = "spelt"
+"""The reading that writes a piece in capitals, or in small letters, as records spell it."""
+Spelling = Mapping[str, str]
+"""The words of a field that records don't write with one capital in front: in small letters, and as spelt."""
 _MONTHS = (
     "jan",
     "feb fév fev",
@@ -38,6 +44,8 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"(?<![\d.,])-?\d(?:[\d.,'’\u00a0\u202f ]*\d)?(?!\d)")
+_CODE = re.compile(r"\w+(?:[-./:#&'’,]\w+)*")
+_BLANK = re.compile(r"\s+")
 _CENTURY = 2000
 
 
@@ -108,7 +116,7 @@ def _iso(day: str, month: int | None, year: str) -> str | None:
         return None
 
 
-READINGS: dict[str, Callable[[str], str | None]] = {
+_READINGS: dict[str, Callable[[str], str | None]] = {
     TEXT: _words,
     "lines": _lines,
     "lower": lambda piece: _words(piece).lower(),
@@ -121,33 +129,78 @@ READINGS: dict[str, Callable[[str], str | None]] = {
     "mdy": _dated("mdy"),
     "month-named": _dated("month-named"),
 }
-"""All readings by name, the plainest first. Bundles store the names."""
+OF_LETTERS = (TEXT, "lines", "lower", "upper", "title", SPELT)
+"""The readings of words."""
 _OF_NUMBERS, _OF_DATES = ("point", "comma"), ("ymd", "dmy", "mdy", "month-named")
-_OF_LETTERS = (TEXT, "lines", "lower", "upper", "title")
+NAMES = (*OF_LETTERS, *_OF_NUMBERS, *_OF_DATES)
+"""All readings, the plainest first. Bundles store the names."""
 
 
-def pieces(value: str, text: str) -> Iterator[tuple[int, int, str]]:
+def read(name: str, piece: str, spelling: Spelling) -> str | None:
+    """What a reading makes of a piece of a text; None if it can't read it.
+
+    Args:
+        spelling: the field's.
+    """
+    return _spelt(piece, spelling) if name == SPELT else _READINGS[name](piece)
+
+
+def _spelt(piece: str, spelling: Spelling) -> str:
+    words = _words(piece)
+    if words not in (words.upper(), words.lower()):
+        return words
+    return " ".join(spelling.get(word.lower(), word.title()) for word in words.split())
+
+
+def spelling_of(values: Iterable[str]) -> dict[str, str]:
+    """The spelling of a field's words: where records disagree, the commonest one."""
+    spelt: dict[str, Counter[str]] = defaultdict(Counter)
+    for value in values:
+        for word in value.split():
+            spelt[word.lower()][word] += 1
+    commonest = {word: max(ways, key=lambda way: (ways[way], way)) for word, ways in spelt.items()}
+    return {word: way for word, way in sorted(commonest.items()) if way != word.title()}
+
+
+def shaped(text: str) -> list[tuple[int, int]]:
+    """The pieces of a text that may be a number, a date, or a code such as F-8795/B.
+
+    Numbers and dates may hold white space, so what begins behind it, and each part between, is a piece too.
+    """
+    found = [match.span() for form in (_NUMBER, _DATE) for match in form.finditer(text)]
+    later = (
+        form.match(text, start + blank.end())
+        for form in (_NUMBER, _DATE)
+        for start, end in found
+        for blank in _BLANK.finditer(text[start:end])
+    )
+    found += [match.span() for match in later if match]
+    return list(dict.fromkeys([*found, *(match.span() for match in _CODE.finditer(text))]))
+
+
+def pieces(value: str, text: str, spelling: Spelling) -> Iterator[tuple[int, int, str]]:
     """The pieces of a text that a value may come from: (first character, the one after the last, a reading that gives
     the value).
 
     Args:
         value: the record's value as text.
+        spelling: the field's.
     """
-    yield from _of_letters(value, text)
+    yield from _of_letters(value, text, spelling)
     if re.fullmatch(r"-?\d+(\.\d+)?", value):
         yield from _matching(value, text, _NUMBER, _OF_NUMBERS, _same_number)
     if re.fullmatch(r"\d{4}-\d\d-\d\d", value):
         yield from _matching(value, text, _DATE, _OF_DATES, str.__eq__)
 
 
-def _of_letters(value: str, text: str) -> Iterator[tuple[int, int, str]]:
+def _of_letters(value: str, text: str, spelling: Spelling) -> Iterator[tuple[int, int, str]]:
     words = value.split()
     between = [r",?[^\S\n]*+\n\s*+|\s++" if word.endswith(",") else r"\s++" for word in words[:-1]]
     parts = [re.escape(word.rstrip(",")) + ",?" if word.endswith(",") else re.escape(word) for word in words[:-1]]
     pattern = "".join(f"{part}(?:{gap})" for part, gap in zip(parts, between, strict=True)) + re.escape(words[-1])
     for match in re.finditer(pattern, text, re.IGNORECASE):
-        for name in _OF_LETTERS:
-            if READINGS[name](match[0]) == " ".join(words):
+        for name in OF_LETTERS:
+            if read(name, match[0], spelling) == " ".join(words):
                 yield match.start(), match.end(), name
 
 
@@ -156,7 +209,7 @@ def _matching(
 ) -> Iterator[tuple[int, int, str]]:
     for match in form.finditer(text):
         for name in names:
-            reading = READINGS[name](match[0])
+            reading = _READINGS[name](match[0])
             if reading is not None and same(reading, value):
                 yield match.start(), match.end(), name
 

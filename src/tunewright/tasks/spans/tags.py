@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tunewright.tasks.spans.align import Aligned, ValueSpan, whole
 from tunewright.tasks.spans.fields import Field
+from tunewright.tasks.spans.habits import NONE_KNOWN, Habits
 
 IGNORED = -100
 """The target of a token that training skips."""
@@ -75,10 +76,11 @@ class TagSet:
     Args:
         fields: the fields of a schema, in its order.
         kinds: (path of a field, reading) of each kind of span.
+        habits: what training's records have in common.
     """
 
-    def __init__(self, fields: Sequence[Field], kinds: Sequence[tuple[str, str]]):
-        self.fields = list(fields)
+    def __init__(self, fields: Sequence[Field], kinds: Sequence[tuple[str, str]], habits: Habits = NONE_KNOWN):
+        self.fields, self.habits = list(fields), habits
         self.kinds = [TagKind(*kind, 1 + 2 * number) for number, kind in enumerate(kinds)]
         self.size = 1 + 2 * len(self.kinds)
         """Number of tags. The columns of the choices come after them."""
@@ -93,10 +95,10 @@ class TagSet:
         self._begin = {(kind.path, kind.reading): kind.begin for kind in self.kinds}
 
     @classmethod
-    def named(cls, fields: Sequence[Field], outputs: Sequence[str]) -> TagSet:
-        """The tag set with these `outputs`."""
+    def named(cls, fields: Sequence[Field], outputs: Sequence[str], habits: Habits = NONE_KNOWN) -> TagSet:
+        """The tag set with these `outputs` and habits."""
         begun = (name.split(" ", 2) for name in outputs if name.startswith("B "))
-        return cls(fields, [(path, reading) for _, reading, path in begun])
+        return cls(fields, [(path, reading) for _, reading, path in begun], habits)
 
     @property
     def outputs(self) -> list[str]:

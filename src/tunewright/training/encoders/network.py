@@ -23,6 +23,7 @@ from tunewright.inference.runtimes.beside import Beside
 from tunewright.models.catalogue import Pooling
 from tunewright.models.encoders import POOLING, LocalEncoder, read_encoder, write_pooling
 from tunewright.models.files import loading
+from tunewright.tasks.spans.habits import NONE_KNOWN, Habits
 
 SCALE = 12.0
 """Factor that sharpens the cosines."""
@@ -52,6 +53,8 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         self._vocabulary: EncoderVocabulary | None = None
         self.beside: Beside | None = None
         """A linear model whose logits are added to answers, not in training."""
+        self.habits = NONE_KNOWN
+        """What training's records have in common, if the head reads tokens."""
         self._all_tokens: Any = None
         """The original embeddings of all tokens, if `narrow` left some out."""
 
@@ -77,7 +80,7 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
             read_encoder(about["base"], folder), about["labels"], half=half, per_token=about.get("per_token", False)
         )
         network.head.load_state_dict(load_file(folder / HEAD))
-        network.beside = Beside.load(folder, folder)
+        network.beside, network.habits = Beside.load(folder, folder), cls.habits_in(folder)
         network.eval()
         return network
 
@@ -85,6 +88,11 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
     def labels_in(folder: Path) -> list[str]:
         """The labels that a saved network's logits stand for."""
         return list(json.loads((folder / ABOUT).read_text("utf-8"))["labels"])
+
+    @staticmethod
+    def habits_in(folder: Path) -> Habits:
+        """The habits of a saved network's records; of one that was saved before there were any, none are known."""
+        return Habits.model_validate(json.loads((folder / ABOUT).read_text("utf-8")).get("habits", {}))
 
     @property
     def device(self) -> Any:
@@ -167,7 +175,13 @@ class Network(nn.Module):  # type: ignore[misc, unused-ignore]
         )
         save_file({n: state[f"head.{n}"].detach().cpu().contiguous() for n in ("weight", "bias")}, target / HEAD)
         copy_beside(self._base, target)
-        about = {"base": self._base.name, "labels": self.labels, "scale": SCALE, "per_token": self.per_token}
+        about = {
+            "base": self._base.name,
+            "labels": self.labels,
+            "scale": SCALE,
+            "per_token": self.per_token,
+            "habits": self.habits.model_dump(),
+        }
         (target / ABOUT).write_text(json.dumps(about, ensure_ascii=False), "utf-8")
 
 

@@ -52,7 +52,7 @@ class SpanTags:
         self._task, self._tokenizer, self._smoothing = task, tokenizer, settings.label_smoothing
         fields = fields_of(task.form)
         self._aligner = Aligner([each for each in fields if not each.choices], examples)
-        self.tags = TagSet(fields, self._aligner.kinds)
+        self.tags = TagSet(fields, self._aligner.kinds, self._aligner.habits)
         self.outputs = self.tags.outputs
         self.literal = self._literal(examples)
         require_literal(self.literal)
@@ -75,7 +75,7 @@ class SpanTags:
             return
         whole, windows = self._aligner.align(example), [example.request[start:end] for start, end in places]
         parts = [within(whole, start, end) for start, end in places]
-        shared = records(self.tags.fields, json.loads(example.answer), parts, windows)
+        shared = records(self.tags.fields, self.tags.habits, json.loads(example.answer), parts, windows)
         for window, part, record in zip(windows, parts, shared, strict=True):
             plain = Example.of(window, self._canonical(record), example.meta)
             weight = example.importance
@@ -140,8 +140,9 @@ class SpanTags:
         for number, each in enumerate(self.tags.choices):
             yield logits[:, 0, each.columns], gold[:, tokens + number]
 
-    def begin(self, network: Network, rows: Sequence[Row]) -> None:
-        """The head keeps its random values."""
+    def begin(self, network: Network, rows: Sequence[Row]) -> None:  # noqa: ARG002 (the same for every objective)
+        """The head keeps its random values. The network's folder says what training's records have in common."""
+        network.habits = self.tags.habits
 
     def answered(self, network: Network, rows: Sequence[Row]) -> tuple[list[str], list[float]]:
         answers, losses = [], []
