@@ -266,7 +266,9 @@ def _check_version(folder: Path, info: BundleInfo) -> None:
 
 def write_info(folder: Path, info: BundleInfo) -> None:
     """Write a bundle's `bundle.json`, and update its checksum if the bundle has checksums."""
-    write_json(folder / BUNDLE_FILE, info.model_dump(mode="json"))
+    # Left out where there are none, so that an earlier Tunewright reads the bundles of other models.
+    unused = {"habits"} if info.habits == NONE_KNOWN else None
+    write_json(folder / BUNDLE_FILE, info.model_dump(mode="json", exclude=unused))
     amend(folder, BUNDLE_FILE)
 
 

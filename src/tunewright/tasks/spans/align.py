@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,15 +20,18 @@ from tunewright.tasks.example import Example
 from tunewright.tasks.measures import leaves
 from tunewright.tasks.spans.fields import Field
 from tunewright.tasks.spans.habits import Habits
-from tunewright.tasks.spans.readings import NAMES, SPELT, pieces, read, spelling_of
+from tunewright.tasks.spans.readings import NAMES, SPELT, is_in_one_case, pieces, read, spelling_of
 from tunewright.tasks.windows import divided
 
 ROUNDS = 5
 """Rounds of expectation maximisation."""
 LEAST = 3
 """Values that must need a reading before a field gets it; fewer are too little to learn from."""
-_ONE_LINE = 20
-"""Values in one line from which a field is known to be in one line, if no value is in several."""
+_ONE_LINE = 60
+"""Values in one line from which a field is known to be in one line, if no value is in several. Were one value in twenty
+in several lines, 95 % of such fields would show it."""
+_ONE_CASE = 0.05
+"""The most of a field's different values that are in one case, for the others to be spelt."""
 _SMOOTH = 0.5
 
 
@@ -87,17 +90,15 @@ class Aligner:
         """For each field, how often each cue was beside any place."""
         self._readings: dict[str, tuple[str, ...]] = {}
         self._spellings = _spellings(fields, examples)
+        """The spelling of each field that may be spelt."""
+        self._one_line: set[str] = set()
         values = [(example.request, value) for example in examples for value in self._values(example)[0]]
         self._readings = _needed([value for _, value in values])
         for text, value in values:
             value.places = self._readable(value)
             value.cues = {place: cues(text, place) for place in value.places}
         self._learn([value for _, value in values if value.places])
-        self._lines: dict[str, Counter[bool]] = {each.path: Counter() for each in fields}
-        """For each field, how many values stand in several lines, and how many in one."""
-        for text, value in values:
-            if value.places:
-                self._lines[value.path][all("\n" in text[start:end] for start, end in value.places)] += 1
+        self._one_line = _in_one_line(values)
 
     @property
     def kinds(self) -> list[tuple[str, str]]:
@@ -109,9 +110,7 @@ class Aligner:
         """What the examples' values have in common."""
         return Habits(
             spellings={path: self._spellings[path] for path, name in self.kinds if name == SPELT},
-            one_line=tuple(
-                path for path, count in self._lines.items() if count[False] >= _ONE_LINE and not count[True]
-            ),
+            one_line=tuple(sorted(self._one_line)),
         )
 
     def align(self, example: Example) -> Aligned:
@@ -138,8 +137,12 @@ class Aligner:
             for value in each.among(record):
                 places: dict[tuple[int, int], list[str]] = {}
                 ((_, as_text),) = leaves(value)
-                text, spelling = example.request, self._spellings[path]
+                text, spelling = example.request, self._spellings.get(path, {})
                 for start, end, reading in pieces(as_text, text, spelling):
+                    if reading == SPELT and path not in self._spellings:
+                        continue
+                    if path in self._one_line and "\n" in text[start:end]:
+                        continue
                     piece = read(reading, text[start:end], spelling)
                     if whole(text, start) and whole(text, end) and piece is not None and each.fit(piece) == value:
                         places.setdefault((start, end), []).append(reading)
@@ -243,12 +246,35 @@ def _words(text: str) -> list[str]:
 
 
 def _spellings(fields: Sequence[Field], examples: Sequence[Example]) -> dict[str, dict[str, str]]:
+    """The spelling of each field that may be spelt.
+
+    Where values are in one case themselves (codes, acronyms), a piece in one case is one of these, and not a name in
+    other letters.
+    """
     texts: dict[str, list[str]] = {each.path: [] for each in fields}
     for example in examples:
         record = json.loads(example.answer)
         for each in fields:
             texts[each.path] += [value for value in each.among(record) if isinstance(value, str)]
-    return {path: spelling_of(values) for path, values in texts.items()}
+    different = {path: set(values) for path, values in texts.items()}
+    return {
+        path: spelling_of(texts[path])
+        for path, values in different.items()
+        if sum(map(is_in_one_case, values)) <= _ONE_CASE * len(values)
+    }
+
+
+def _in_one_line(values: Iterable[tuple[str, _Value]]) -> set[str]:
+    """The fields whose values stand in one line.
+
+    Args:
+        values: (text, value).
+    """
+    lines: dict[str, Counter[bool]] = defaultdict(Counter)
+    for text, value in values:
+        if value.places:
+            lines[value.path][all("\n" in text[start:end] for start, end in value.places)] += 1
+    return {path for path, split in lines.items() if split[False] >= _ONE_LINE and not split[True]}
 
 
 def _needed(values: Sequence[_Value]) -> dict[str, tuple[str, ...]]:
@@ -263,7 +289,8 @@ def _needed(values: Sequence[_Value]) -> dict[str, tuple[str, ...]]:
         while left:
             counts = Counter(name for each in left for name in each)
             # The plainest of equal ones. A spelling must read more values, because it changes unseen ones too.
-            best = max(NAMES, key=lambda name: counts[name] - LEAST * (name == SPELT))
+            able = [name for name in NAMES if counts[name]]
+            best = max(able, key=lambda name: counts[name] - LEAST * (name == SPELT))
             if names and counts[best] < LEAST:
                 break
             names.append(best)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.tasks.spans.fields import Field
-from tunewright.tasks.spans.readings import OF_LETTERS, read, shaped
+from tunewright.tasks.spans.readings import read, shaped
 from tunewright.tasks.spans.tags import (
+    OUTSIDE,
     Floats,
     Offsets,
     SpanRecord,
@@ -26,13 +28,13 @@ from tunewright.tasks.spans.tags import (
     trimmed,
 )
 
-_LONGEST = 64
-"""Maximum tokens of a candidate for a field that has no value yet."""
+_LONGEST, _LETTERS = 64, 1000
+"""Most tokens and characters of a candidate for a field that has no value yet. White space costs no tokens."""
 _LIKELY = 0.5
 """Expected number of values from which we search for candidates although no single place is likely. A total that stands
 at three places may come from any of them."""
 _TRIED = 64
-"""Candidates to try for a field that holds words, the likeliest first."""
+"""Candidates to try, the likeliest first, besides numbers, dates and codes."""
 
 
 class ScoredPiece(NamedTuple):
@@ -93,9 +95,7 @@ class SpanReader:
             if needed and (candidate := self.best_candidate(field, taken)):
                 found |= self._exchanged(field, candidate, found) or {field.path: [candidate]}
                 taken[candidate.first : candidate.last + 1] = True
-        path = list(self._path)
-        for piece in itertools.chain(*found.values()):
-            path[piece.first : piece.last + 1] = piece.tags
+        path = self._as_held(list(itertools.chain(*found.values())))
         for field in self._set.fields:
             if not field.choices:
                 _put(result, field, found[field.path])
@@ -103,6 +103,19 @@ class SpanReader:
         self._choose(result)
         self._in_order(result)
         return result
+
+    def _as_held(self, pieces: Sequence[ScoredPiece]) -> list[int]:
+        """The tags of the text in which fields hold these pieces.
+
+        What is left of a marked piece that one of them cuts is outside all values.
+        """
+        path = list(self._path)
+        for first, last, _ in runs(self._path):
+            if any(each.first <= last and first <= each.last and each[-2:] != (first, last) for each in pieces):
+                path[first : last + 1] = [OUTSIDE] * (last + 1 - first)
+        for each in pieces:
+            path[each.first : each.last + 1] = each.tags
+        return path
 
     def _exchanged(
         self, field: Field, candidate: ScoredPiece, found: Mapping[str, list[ScoredPiece]]
@@ -126,8 +139,9 @@ class SpanReader:
 
     def _read_as(self, field: Field, first: int, last: int) -> Iterator[ScoredPiece]:
         """The readings of some tokens as a value of a field, the likeliest first."""
-        kinds = [kind for kind in self._set.kinds if kind.path == field.path]
-        for kind in sorted(kinds, key=lambda kind: -float(self._scores[first, kind.begin])):
+        if field.path in self._set.habits.one_line and self._line[first] != self._line[last]:
+            return
+        for kind in sorted(self._kinds(field), key=lambda kind: -float(self._scores[first, kind.begin])):
             if (piece := self._piece(kind, first, last)) is not None:
                 yield piece
 
@@ -173,7 +187,7 @@ class SpanReader:
 
     def _expected(self, field: Field) -> float:
         """The expected number of values of a field in the text: the sum of their probabilities."""
-        columns = [kind.begin for kind in self._set.kinds if kind.path == field.path]
+        columns = [kind.begin for kind in self._kinds(field)]
         return float(np.exp(self._scores[self._begin][:, columns]).sum())
 
     def best_candidate(self, field: Field, taken: npt.NDArray[np.bool_] | None = None) -> ScoredPiece | None:
@@ -182,50 +196,63 @@ class SpanReader:
         Args:
             taken: whether each token is one of a value that a field takes; by default as the tags say.
         """
-        likeliest = self._likeliest(field, self._taken if taken is None else taken)
+        taken = self._taken if taken is None else taken
+        likeliest: Iterator[tuple[TagKind, int, int]] = itertools.islice(self._likeliest(field, taken), _TRIED)
+        if not field.holds_words:
+            # Else all candidates that are tried may be parts of the likeliest place, and none of them a number.
+            likeliest = itertools.chain(self._likeliest(field, taken, self._shaped), likeliest)
         return next(filter(None, itertools.starmap(self._piece, likeliest)), None)
 
-    def _likeliest(self, field: Field, occupied: npt.NDArray[np.bool_]) -> Iterator[tuple[TagKind, int, int]]:
+    def _likeliest(
+        self, field: Field, taken: npt.NDArray[np.bool_], among: Any = True
+    ) -> Iterator[tuple[TagKind, int, int]]:
         """Pieces that no field takes, those first that are likeliest to be a value of the field and not what their tags
-        say."""
-        tokens = len(occupied)
+        say.
+
+        Args:
+            taken: whether each token is one of a value that a field takes.
+            among: whether each piece counts, [first tokens, lengths less one].
+        """
+        tokens = len(taken)
         if not tokens:
             return
-        kinds, wordy = [kind for kind in self._set.kinds if kind.path == field.path], field.holds_words
-        taken = np.cumsum([0, *occupied])
+        kinds = self._kinds(field)
+        before = np.cumsum([0, *taken])
         first = np.arange(tokens)[:, None]
         last = first + np.arange(min(_LONGEST, tokens))
         behind = np.minimum(last + 1, tokens)
-        free = (last < tokens) & (taken[behind] == taken[first])
+        free = (last < tokens) & (before[behind] == before[first]) & among
         free &= np.array(self._begin)[:, None] & np.array(self._end)[behind - 1]
+        begins, ends = np.array(self._places).T
+        free &= ends[behind - 1] - begins[:, None] <= _LETTERS
+        if field.path in self._set.habits.one_line:
+            free &= self._line[:, None] == self._line[behind - 1]
         gains = np.full((len(kinds), *free.shape), -np.inf)
         as_tagged = self._scores[np.arange(tokens), self._path]
         for number, kind in enumerate(kinds):
             more = np.concatenate([[0.0], np.cumsum(self._scores[:, kind.inside] - as_tagged)])
             begun = (self._scores[:, kind.begin] - as_tagged)[:, None]
-            fits = free if wordy and kind.reading in OF_LETTERS else free & self._shaped(free.shape)
-            if kind.path in self._set.habits.one_line:
-                fits = fits & (self._line[:, None] == self._line[np.minimum(last, tokens - 1)])
-            gains[number] = np.where(fits, begun + more[behind] - more[first + 1], -np.inf)
-        for at in np.argsort(-gains, axis=None, kind="stable")[: _TRIED if wordy else None].tolist():
+            gains[number] = np.where(free, begun + more[behind] - more[first + 1], -np.inf)
+        for at in np.argsort(-gains, axis=None, kind="stable").tolist():
             number, begin, length = np.unravel_index(at, gains.shape)
             if not np.isfinite(gains[number, begin, length]):
                 return
             yield kinds[int(number)], int(begin), int(begin + length)
 
-    def _shaped(self, shape: tuple[int, int]) -> Any:
-        """Which pieces, [first tokens, lengths less one], may be a number, a date or a code.
-
-        Without this, all candidates that are tried may be parts of the likeliest place, and none of them a number.
-        """
+    @functools.cached_property
+    def _shaped(self) -> npt.NDArray[np.bool_]:
+        """Which pieces, [first tokens, lengths less one], may be a number, a date or a code."""
         begins = {start: token for token, (start, _) in enumerate(self._places)}
         ends = {end: token for token, (_, end) in enumerate(self._places)}
-        fits = np.zeros(shape, bool)
+        fits = np.zeros((len(self._places), min(_LONGEST, len(self._places))), bool)
         for start, end in shaped(self._text):
             first, last = begins.get(start, -1), ends.get(end, -1)
-            if 0 <= first <= last < first + shape[1]:
+            if 0 <= first <= last < first + fits.shape[1]:
                 fits[first, last - first] = True
         return fits
+
+    def _kinds(self, field: Field) -> list[TagKind]:
+        return [kind for kind in self._set.kinds if kind.path == field.path]
 
     def _values(self, kind: TagKind, first: int, last: int) -> Iterator[Any]:
         """The possible values of a piece: by the reading of its tags, then by the field's other readings, the likeliest
@@ -233,7 +260,7 @@ class SpanReader:
         field = self._field(kind)
         piece = self._text[self._places[first][0] : self._places[last][1]]
         spelling = self._set.habits.spellings.get(field.path, {})
-        others = (each for each in self._set.kinds if each.path == kind.path and each != kind)
+        others = (each for each in self._kinds(field) if each != kind)
         for each in (kind, *sorted(others, key=lambda each: -float(self._scores[first, each.begin]))):
             reading = read(each.reading, piece, spelling)
             value = None if reading is None else field.fit(reading)
@@ -272,7 +299,7 @@ def _put(result: SpanRecord, field: Field, pieces: Sequence[ScoredPiece]) -> Non
     """Put a field's values into a record.
 
     Args:
-        pieces: in the order of the text.
+        pieces: in the order of the text; one, if the field holds no list.
     """
     if not pieces:
         if field.required and not field.nullable and not field.single:
@@ -282,6 +309,6 @@ def _put(result: SpanRecord, field: Field, pieces: Sequence[ScoredPiece]) -> Non
         field.put(result.record, [piece.value for piece in pieces])
         result.fields[field.leaf] = math.exp(sum(piece.log_probability for piece in pieces))
         return
-    best = max(pieces, key=_score)
-    field.put(result.record, best.value)
-    result.fields[field.path] = math.exp(best.log_probability)
+    (piece,) = pieces
+    field.put(result.record, piece.value)
+    result.fields[field.path] = math.exp(piece.log_probability)

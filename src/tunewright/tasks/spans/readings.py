@@ -1,7 +1,7 @@
 """Readings: functions from a piece of a text to a record's form, such as one case, plain numbers, or ISO dates.
 
-A reading depends on the piece alone, and for words in capitals on the spelling of the training's records, so that
-serving reads back what training aligned. Some dates and amounts are ambiguous (03/04/2024, 1.234), and only the text
+A reading depends on the piece alone, and for words in one case on the spelling of training's records, so that serving
+reads back what training aligned. Some dates and amounts are ambiguous (03/04/2024, 1.234), and only the text
 around them tells which is meant. So each meaning is its own reading, and the model tells readings apart as it tells
 fields apart.
 """
@@ -46,6 +46,10 @@ _DATE = re.compile(
 _NUMBER = re.compile(r"(?<![\d.,])-?\d(?:[\d.,'’\u00a0\u202f ]*\d)?(?!\d)")
 _CODE = re.compile(r"\w+(?:[-./:#&'’,]\w+)*")
 _BLANK = re.compile(r"\s+")
+_START = re.compile(r"(?<!\d[-.,'’/])(?:(?<!\w)-?\w|(?<=[^\W\d])\d)")
+"""Where a number, a date or a code may begin: not within another."""
+_FRONT = re.compile(r"(?:^|(?<=[-./&(+])|(?<=^[^\W\d]['’]))[^\W\d]")
+_LONGEST = 64
 _CENTURY = 2000
 
 
@@ -96,7 +100,7 @@ def _dated(order: str) -> Callable[[str], str | None]:
         at = dict(zip(order, parts, strict=True))
         if (len(at["y"]) == 4) != (len(parts[0]) == 4 or len(parts[2]) == 4):
             return None
-        return _iso(at["d"], int(at["m"]), at["y"])
+        return _iso(at["d"], int(at["m"]), at["y"]) if len(at["m"]) <= 2 else None
 
     return read
 
@@ -108,7 +112,7 @@ def _month(word: str) -> int | None:
 
 
 def _iso(day: str, month: int | None, year: str) -> str | None:
-    if month is None or len(year) not in (2, 4):
+    if month is None or len(year) not in (2, 4) or len(day) > 2:
         return None
     try:
         return date(int(year) + (_CENTURY if len(year) == 2 else 0), month, int(day)).isoformat()
@@ -147,35 +151,45 @@ def read(name: str, piece: str, spelling: Spelling) -> str | None:
 
 def _spelt(piece: str, spelling: Spelling) -> str:
     words = _words(piece)
-    if words not in (words.upper(), words.lower()):
+    if not is_in_one_case(words):
         return words
-    return " ".join(spelling.get(word.lower(), word.title()) for word in words.split())
+    return " ".join(spelling.get(word.lower(), _with_capitals(word)) for word in words.split())
+
+
+def _with_capitals(word: str) -> str:
+    """A word with a capital in front and behind each point, hyphen or slash in it: Smith-Jones, O'Neil, Children's."""
+    return _FRONT.sub(lambda front: front[0].upper(), word.lower())
+
+
+def is_in_one_case(text: str) -> bool:
+    """Whether a text has no small letters, or no capitals. ß has no capital in common use."""
+    letters = [letter for letter in text if letter != "ß"]
+    return not any(map(str.islower, letters)) or not any(map(str.isupper, letters))
 
 
 def spelling_of(values: Iterable[str]) -> dict[str, str]:
-    """The spelling of a field's words: where records disagree, the commonest one."""
+    """The spelling of a field's words: where records disagree, the commonest one. A word of one record is left out,
+    because it says nothing about others."""
     spelt: dict[str, Counter[str]] = defaultdict(Counter)
     for value in values:
         for word in value.split():
             spelt[word.lower()][word] += 1
-    commonest = {word: max(ways, key=lambda way: (ways[way], way)) for word, ways in spelt.items()}
-    return {word: way for word, way in sorted(commonest.items()) if way != word.title()}
+    commonest = {word: max(ways, key=lambda way: (ways[way], way)) for word, ways in spelt.items() if ways.total() > 1}
+    return {word: way for word, way in sorted(commonest.items()) if way != _with_capitals(word)}
 
 
 def shaped(text: str) -> list[tuple[int, int]]:
-    """The pieces of a text that may be a number, a date, or a code such as F-8795/B.
+    """The pieces of a text, of at most `_LONGEST` characters, that may be a number, a date, or a code such as F-8795/B.
 
-    Numbers and dates may hold white space, so what begins behind it, and each part between, is a piece too.
+    Numbers and dates may hold white space, so what ends before it is a piece too.
     """
-    found = [match.span() for form in (_NUMBER, _DATE) for match in form.finditer(text)]
-    later = (
-        form.match(text, start + blank.end())
-        for form in (_NUMBER, _DATE)
-        for start, end in found
-        for blank in _BLANK.finditer(text[start:end])
-    )
-    found += [match.span() for match in later if match]
-    return list(dict.fromkeys([*found, *(match.span() for match in _CODE.finditer(text))]))
+    found: dict[tuple[int, int], None] = {}
+    for start in (match.start() for match in _START.finditer(text)):
+        for form in (_NUMBER, _DATE, _CODE):
+            if match := form.match(text, start, start + _LONGEST):
+                ends = [start + blank.start() for blank in _BLANK.finditer(match[0])]
+                found |= dict.fromkeys((start, end) for end in (match.end(), *ends))
+    return list(found)
 
 
 def pieces(value: str, text: str, spelling: Spelling) -> Iterator[tuple[int, int, str]]:
