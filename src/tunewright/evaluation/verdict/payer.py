@@ -55,11 +55,10 @@ def page(spec: Spec, comparison: Comparison, verdict: Verdict, book: PriceBook) 
     """Write the page for the person who pays."""
     now = next(iter(comparison.apis.values()))
     after = (comparison.candidates if verdict.decision in _OWN else comparison.apis)[verdict.answers]
+    paid = f"{usd(verdict.usd_per_month_now)} for {spec.traffic.requests_per_month:,} requests to {now.key}"
+    ended = now.lifetime.ended
     lines = [
-        Line(
-            "A month now",
-            f"{usd(verdict.usd_per_month_now)} for {spec.traffic.requests_per_month:,} requests to {now.key}.",
-        ),
+        Line("A month before" if ended else "A month now", f"{paid}, which has ended." if ended else f"{paid}."),
         Line("A month after", _after(spec, comparison, verdict, now, after)),
         Line("What it takes", _takes(spec, comparison, verdict, after)),
         Line("When it pays back", _pays_back(spec, verdict, after)),

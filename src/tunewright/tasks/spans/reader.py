@@ -233,7 +233,7 @@ class SpanReader:
             more = np.concatenate([[0.0], np.cumsum(self._scores[:, kind.inside] - as_tagged)])
             begun = (self._scores[:, kind.begin] - as_tagged)[:, None]
             gains[number] = np.where(free, begun + more[behind] - more[first + 1], -np.inf)
-        for at in np.argsort(-gains, axis=None, kind="stable").tolist():
+        for at in np.argsort(-gains, axis=None, kind="stable"):
             number, begin, length = np.unravel_index(at, gains.shape)
             if not np.isfinite(gains[number, begin, length]):
                 return

@@ -133,10 +133,9 @@ _READINGS: dict[str, Callable[[str], str | None]] = {
     "mdy": _dated("mdy"),
     "month-named": _dated("month-named"),
 }
-OF_LETTERS = (TEXT, "lines", "lower", "upper", "title", SPELT)
-"""The readings of words."""
+_OF_LETTERS = (TEXT, "lines", "lower", "upper", "title", SPELT)
 _OF_NUMBERS, _OF_DATES = ("point", "comma"), ("ymd", "dmy", "mdy", "month-named")
-NAMES = (*OF_LETTERS, *_OF_NUMBERS, *_OF_DATES)
+NAMES = (*_OF_LETTERS, *_OF_NUMBERS, *_OF_DATES)
 """All readings, the plainest first. Bundles store the names."""
 
 
@@ -213,7 +212,7 @@ def _of_letters(value: str, text: str, spelling: Spelling) -> Iterator[tuple[int
     parts = [re.escape(word.rstrip(",")) + ",?" if word.endswith(",") else re.escape(word) for word in words[:-1]]
     pattern = "".join(f"{part}(?:{gap})" for part, gap in zip(parts, between, strict=True)) + re.escape(words[-1])
     for match in re.finditer(pattern, text, re.IGNORECASE):
-        for name in OF_LETTERS:
+        for name in _OF_LETTERS:
             if read(name, match[0], spelling) == " ".join(words):
                 yield match.start(), match.end(), name
 
