@@ -27,7 +27,7 @@ from tunewright.pii import find_pii
 from tunewright.serving.captures import CaptureRecord
 from tunewright.serving.redaction import redact
 from tunewright.tasks import Message
-from tunewright.tasks.spans.readings import pieces
+from tunewright.tasks.spans.readings import pieces, shaped
 
 MANY = 100_000
 CPU_SECONDS = 20
@@ -118,7 +118,11 @@ def test_marking_a_message_as_quoted() -> None:
 
 
 def test_aligning_a_value_with_a_text() -> None:
-    assert ends_in_time(lambda: list(pieces("Main St, Bern", "Main St," + "\n" * MANY + "x")))
+    assert ends_in_time(lambda: list(pieces("Main St, Bern", "Main St," + "\n" * MANY + "x", {})))
+
+
+def test_the_numbers_of_a_text() -> None:
+    assert ends_in_time(lambda: shaped(("1" + " " * 1000) * (MANY // 1000) + "1" * MANY + ".1.2024"))
 
 
 @pytest.mark.slow
