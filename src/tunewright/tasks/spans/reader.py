@@ -51,7 +51,7 @@ class ScoredPiece(NamedTuple):
 
     @property
     def tags(self) -> list[int]:
-        return [self.kind.begin, *[self.kind.inside] * (self.last - self.first)]
+        return self.kind.tags(self.last + 1 - self.first)
 
 
 class SpanReader:
@@ -73,7 +73,6 @@ class SpanReader:
         begin, end = seams(offsets, text)
         self._begin = [begin[number] for number in self._tokens]
         self._end = [end[number] for number in self._tokens]
-        self._line = np.cumsum([text.count("\n", before, after) for before, after in self._gaps()])
         self._path = best_tags(self._in_one_line(), self._begin, self._end)
         self._marked, self._taken = self._pieces()
 
@@ -81,7 +80,7 @@ class SpanReader:
         """The record of the text.
 
         A field with one value takes the piece with the best score for its length. If a field has no value but is
-        required, or is expected in the text, it takes the best candidate among the unmarked pieces.
+        required, or is expected in the text, it takes the best candidate among the pieces that no other field takes.
 
         Args:
             whole: whether this is the whole text and not a window.
@@ -132,30 +131,30 @@ class SpanReader:
             if left is None or found[other.path] != _held(other, self._marked):
                 continue
             (best,) = found[other.path]
-            instead = next(self._read_as(field, best.first, best.last), None)
+            instead = self._read_as(field, best.first, best.last)
             if instead and left.score + instead.score > best.score + candidate.score:
                 return {other.path: [left], field.path: [instead]}
         return None
 
-    def _read_as(self, field: Field, first: int, last: int) -> Iterator[ScoredPiece]:
-        """The readings of some tokens as a value of a field, the likeliest first."""
+    def _read_as(self, field: Field, first: int, last: int) -> ScoredPiece | None:
+        """Some tokens as a piece of a field's likeliest kind; None if they can't be read as a value of the field."""
         if field.path in self._set.habits.one_line and self._line[first] != self._line[last]:
-            return
-        for kind in sorted(self._kinds(field), key=lambda kind: -float(self._scores[first, kind.begin])):
-            if (piece := self._piece(kind, first, last)) is not None:
-                yield piece
+            return None
+        return self._piece(max(self._kinds(field), key=lambda kind: self._scores[first, kind.begin]), first, last)
 
-    def _gaps(self) -> list[tuple[int, int]]:
-        """The characters between each token and the one before it."""
-        before = [0, *(end for _, end in self._places)]
-        return [(end, start) for end, (start, _) in zip(before, self._places, strict=False)]
+    @functools.cached_property
+    def _line(self) -> npt.NDArray[np.int64]:
+        """The number of each token's line."""
+        ends = [0, *(end for _, end in self._places)]
+        gaps = zip(ends, self._places, strict=False)
+        return np.cumsum([self._text.count("\n", end, start) for end, (start, _) in gaps], dtype=np.int64)
 
     def _in_one_line(self) -> Floats:
         """The scores, in which no value of a field that stands in one line goes on behind a line's end."""
         columns = [kind.inside for kind in self._set.kinds if kind.path in self._set.habits.one_line]
-        behind = np.flatnonzero(np.diff(self._line, prepend=self._line[:1]))
-        if not columns or not len(behind):
+        if not columns:
             return self._scores
+        behind = np.flatnonzero(np.diff(self._line, prepend=self._line[:1]))
         scores = self._scores.copy()
         scores[behind[:, None], columns] = -np.inf
         return scores
@@ -181,9 +180,9 @@ class SpanReader:
         value = next(self._values(kind, first, last), None)
         if value is None:
             return None
-        piece = ScoredPiece(0.0, 0.0, value, kind, first, last)
-        log_probability = float(self._scores[range(first, last + 1), piece.tags].sum())
-        return piece._replace(score=log_probability / (last + 1 - first), log_probability=log_probability)
+        tokens = last + 1 - first
+        log_probability = float(self._scores[range(first, last + 1), kind.tags(tokens)].sum())
+        return ScoredPiece(log_probability / tokens, log_probability, value, kind, first, last)
 
     def _expected(self, field: Field) -> float:
         """The expected number of values of a field in the text: the sum of their probabilities."""

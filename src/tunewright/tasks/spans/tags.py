@@ -57,6 +57,10 @@ class TagKind:
         """The column of the tag of its other tokens."""
         return self.begin + 1
 
+    def tags(self, tokens: int) -> list[int]:
+        """The tags of a span of so many tokens."""
+        return [self.begin, *[self.inside] * (tokens - 1)]
+
 
 @dataclass(frozen=True)
 class TagTargets:
