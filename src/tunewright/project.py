@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -166,7 +167,9 @@ class Project:
             return self.latest("bundle")
         if exported is None:
             raise NoBundle(
-                "This project has no bundle yet.", where=self.folder, fix=f"Type: tunewright export {self.folder}"
+                "This project has no bundle yet.",
+                where=self.folder,
+                fix=f"Type: tunewright export {quote(str(self.folder))}",
             )
         return self.latest("export") / "bundle"
 

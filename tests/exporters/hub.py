@@ -79,7 +79,7 @@ class Hub:
             return self._info(result[1])
         if result := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[0-9a-f]+", path):
             return self._tree(result[1])
-        if result := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[0-9a-f]+/(.+)", path):
+        if result := re.fullmatch(r"/([^/]+/[^/]+)/resolve/(?:main|[0-9a-f]+)/(.+)", path):
             return self._file(result[1], result[2])
         return 404, {}, {"error": path}
 
@@ -115,6 +115,8 @@ class Hub:
 
     def _file(self, name: str, path: str) -> tuple[int, dict[str, str], object]:
         known = self.repositories[name]
+        if path not in known.files:
+            return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": known.commit}, {"error": "Entry not found"}
         content = known.files[path]
         return 200, {"ETag": f'"{_sha1(content)}"', "X-Repo-Commit": known.commit}, content
 

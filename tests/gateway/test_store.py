@@ -243,6 +243,7 @@ def test_commands_that_show_something_write_nothing_of_a_new_job(settings: Path)
     listed = json.loads(run("gateway", "jobs", settings, "--json"))
     assert listed["settings"]["tickets"]["mode"] == "observe"
     assert json.loads(run("gateway", "changes", settings, "--json")) == []
+    assert not load_gateway(settings).store.exists()
 
 
 def begin(settings: Path) -> None:

@@ -133,6 +133,42 @@ def test_the_pooling_is_read_from_sentence_transformers(pooling: str, tmp_path: 
     assert resolve_encoder("mine", tmp_path).pooling == pooling
 
 
+@pytest.mark.parametrize(
+    ("said", "pooling"),
+    [
+        ({"pooling_mode": "cls", "embedding_dimension": 8}, "cls"),
+        ({"pooling_mode": ["cls"]}, "cls"),
+        ({"pooling_mode": "mean", "pooling_mode_cls_token": True}, "mean"),
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, "mean"),
+        ({"word_embedding_dimension": 8}, "mean"),
+    ],
+)
+def test_the_pooling_is_read_in_every_form_of_sentence_transformers(
+    said: dict[str, Any], pooling: str, tmp_path: Path
+) -> None:
+    with_pooling(folder_of(tmp_path / "mine"), "cls").joinpath("1_Pooling/config.json").write_text(json.dumps(said))
+    assert resolve_encoder("mine", tmp_path).pooling == pooling
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ({"pooling_mode": "lasttoken"}, "by lasttoken, and"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, "by cls and mean, and"),
+        ({"pooling_mode": ["mean", "max"]}, "by mean and max, and"),
+        ({"pooling_mode": 7}, "by 7, and"),
+    ],
+)
+def test_a_pooling_that_is_not_ours_is_refused(said: dict[str, Any], named: str, tmp_path: Path) -> None:
+    file = with_pooling(folder_of(tmp_path / "mine"), "cls") / "1_Pooling" / "config.json"
+    file.write_text(json.dumps(said))
+    found = paragraph(resolve_encoder, "mine", tmp_path)
+    assert found.startswith(f"{file}: This encoder pools {named} Tunewright by the mean or the first token.")
+    assert "delete this file" in found
+    file.unlink()
+    assert resolve_encoder("mine", tmp_path).pooling == "mean"
+
+
 def test_a_known_encoder_pools_alike_whoever_filled_the_hubs_cache(tmp_path: Path) -> None:
     """transformers' own `from_pretrained` does not fetch the file that says how to pool."""
     folder = folder_of(hub_snapshot(tmp_path / "hub", "BAAI", "bge-small-en-v1.5"))

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_hub_download
 from safetensors.numpy import save
 
 from tests.conftest import TOKENIZER
 from tests.exporters.hub import TOKEN, Hub, Repository, running_hub
+from tests.fixtures.encoders import with_pooling
+from tests.models.test_encoders import folder_of as folder_of_encoder
 from tunewright.core.errors import UserError
-from tunewright.models.resolve import folder_of
+from tunewright.models.resolve import folder_of, resolve_encoder
 
 NAME = "mistralai/tiny"
 
@@ -63,3 +65,24 @@ def test_a_model_without_one_of_its_files_is_not_here(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="HF_HUB_OFFLINE forbids fetching"):
         folder_of(NAME, tmp_path)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_how_an_encoder_pools_is_asked_of_the_hub_once(
+    has: bool, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers' `from_pretrained` fills the hub's cache file by file, without the one that says it."""
+    made = with_pooling(folder_of_encoder(tmp_path / "made"), "cls")
+    pooling = made / "1_Pooling" / "config.json"
+    files = {file.name: file.read_bytes() for file in made.iterdir() if file.is_file()}
+    extra = {"1_Pooling/config.json": pooling.read_bytes()} if has else {}
+    hub.repositories["owner/encoder"] = Repository(private=False, files=files | extra)
+    for file in files:
+        hf_hub_download("owner/encoder", file)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert resolve_encoder("owner/encoder", tmp_path).pooling == "mean", "the hub can't be asked"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    assert resolve_encoder("owner/encoder", tmp_path).pooling == ("cls" if has else "mean")
+    asked = len(hub.calls)
+    assert resolve_encoder("owner/encoder", tmp_path).pooling == ("cls" if has else "mean")
+    assert len(hub.calls) == asked

@@ -84,6 +84,7 @@ def test_the_record_of_the_training_says_what_was_read(latest: Path) -> None:
     audit = (latest / "train" / "audit.txt").read_text("utf-8")
     assert audit.startswith("[CLS]")
     assert "texts have up to 259 tokens" in audit
+    assert "a text's vector is the mean of its tokens'" in audit
     assert [row["step"] for row in read_jsonl(latest / "train" / "curve.jsonl") if "loss" in row] == [1, 2, 3]
     assert (latest / "train" / "diagnosis.json").exists()
     assert not (latest / "train" / "checkpoints").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from tunewright.api.pipeline import On, run
@@ -52,7 +53,8 @@ def traffic_of(path: Path) -> Traffic:
     project = Project(path)
     traffic = project.traffic()
     if traffic.champion == project.latest("export") / "bundle":
-        say(f"This bundle is newer than the last verdict and has no threshold. To judge it: tunewright run {path}")
+        judge = f"tunewright run {quote(str(path))}"
+        say(f"This bundle is newer than the last verdict and has no threshold. To judge it: {judge}")
     return traffic
 
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -69,10 +70,14 @@ def read_keys(file: Path) -> list[Key]:
         return _KeyFile.model_validate_json(file.read_text("utf-8")).keys
     except FileNotFoundError:
         raise UserError(
-            "There is no such key file.", where=file, fix=f"Make a key: tunewright keys add NAME --file {file}"
+            "There is no such key file.",
+            where=file,
+            fix=f"Make a key: tunewright keys add NAME --file {quote(str(file))}",
         ) from None
     except (ValidationError, UnicodeDecodeError):
-        raise UserError("This is no key file.", where=file, fix="Make one: tunewright keys add NAME") from None
+        raise UserError(
+            "This is no key file.", where=file, fix="Make another: tunewright keys add NAME --file OTHER"
+        ) from None
 
 
 def add_key(file: Path, name: str, per_minute: int | None = None, models: list[str] | None = None) -> str:
@@ -87,7 +92,11 @@ def add_key(file: Path, name: str, per_minute: int | None = None, models: list[s
     """
     keys = read_keys(file) if file.exists() else []
     if any(key.name == name for key in keys):
-        raise UserError(f"There is a key '{name}' already.", where=file, fix=f"Remove it: tunewright keys rm {name}")
+        raise UserError(
+            f"There is a key '{name}' already.",
+            where=file,
+            fix=f"Remove it: tunewright keys rm {quote(name)} --file {quote(str(file))}",
+        )
     token = PREFIX + secrets.token_urlsafe(32)
     try:
         key = Key(name=name, sha256=_hash(token), created=_now(), per_minute=per_minute, models=models)

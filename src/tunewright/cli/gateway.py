@@ -84,7 +84,7 @@ def mode(
     from tunewright.gateway.takeover.checks import check_mode
     from tunewright.gateway.takeover.store import Setting, of_file
 
-    with _opened(settings) as (spec, store):
+    with _opened(settings, make=True) as (spec, store):
         if job not in spec.jobs:
             otherwise = f"It has: {', '.join(spec.jobs) or 'none; see docs/gateway.md'}"
             raise UserError(f"There is no job '{job}'.", where=settings, fix=did_you_mean(job, spec.jobs, otherwise))
@@ -197,12 +197,13 @@ def _since(setting: Setting, change: ModeChange | None) -> str:
 
 
 @contextmanager
-def _opened(settings: Path) -> Iterator[tuple[GatewaySpec, GatewayStore]]:
+def _opened(settings: Path, *, make: bool = False) -> Iterator[tuple[GatewaySpec, GatewayStore]]:
+    """The settings and their store, which a command makes only if it writes."""
     from tunewright.gateway.config import load_gateway
     from tunewright.gateway.takeover.store import open_store
 
     spec = load_gateway(settings)
-    store = open_store(spec)
+    store = open_store(spec, make=make)
     try:
         yield spec, store
     finally:

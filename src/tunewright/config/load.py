@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
@@ -96,7 +97,9 @@ def read_spec_file(path: str | Path) -> tuple[Path, str]:
     except (OSError, RuntimeError) as error:
         raise unreadable(Path(path), error, _CHECK) from None
     if is_data:
-        raise UserError("This is data, not a spec.", where=file, fix=f"For a first spec, type: tunewright init {file}")
+        raise UserError(
+            "This is data, not a spec.", where=file, fix=f"For a first spec, type: tunewright init {quote(str(file))}"
+        )
     try:
         text = read_bytes(file, SPEC_BYTES, _CHECK).decode("utf-8-sig")
     except FileNotFoundError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Protocol
 
 from tunewright.backends.azure import machines
@@ -135,7 +136,11 @@ def conclude(spec: Spec, live: Live, *, promote: bool, confirm: Confirm) -> None
             f"There is no canary: {what} does not exist." if state is None else f"There is no canary at {what}.",
             why="Nothing was changed." if state is None else f"Nothing was changed. {state.sentence}",
             fix=f"Make a canary: {deploy} --canary 10."
-            + ("" if state is None else f" To remove everything of this project: tunewright azure down {spec.folder}"),
+            + (
+                ""
+                if state is None
+                else f" To remove everything of this project: tunewright azure down {quote(str(spec.folder))}"
+            ),
         )
     if promote and not state.is_canary:
         raise UserError(
@@ -193,7 +198,7 @@ def not_taken_back(
     Args:
         cost: of the new version, in case Azure does not say what exists.
     """
-    down, where = f"tunewright azure down {spec.folder}", f"the {live.kind} {live.name}"
+    down, where = f"tunewright azure down {quote(str(spec.folder))}", f"the {live.kind} {live.name}"
     fix = f"Remove it: {command(spec, live)} --rollback; or everything of this project: {down}"
     try:
         state = live.state()
@@ -205,7 +210,7 @@ def not_taken_back(
             fix = fix if state.fresh == version else f"Remove everything of this project: {down}"
         else:
             left = f"The version {version} is gone; {where} {'still exists' if state else 'is gone too'}."
-            fix = f"See what exists: tunewright azure ls {spec.folder}"
+            fix = f"See what exists: tunewright azure ls {quote(str(spec.folder))}"
     return UserError(
         "The deployment failed, and so did removing the new version. "
         f"First: {error_sentence(first)} Then: {error_sentence(second)}",
@@ -225,7 +230,7 @@ def standing_now(live: Live) -> str:
 
 def command(spec: Spec, live: Live) -> str:
     """The command that deploys to this target."""
-    return f"tunewright deploy {spec.folder} --to {live.target}"
+    return f"tunewright deploy {quote(str(spec.folder))} --to {live.target}"
 
 
 def require_fresh(live: Live) -> State:

