@@ -396,3 +396,24 @@ def test_an_input_that_names_what_the_api_keeps_teaches_nothing() -> None:
     assert call.fault and call.fault[0] == "partial"
     failed = pair({"input": "And when?", "conversation": "c"}, {"error": {"code": "server_error"}})
     assert failed.fault and failed.fault[0] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("said", "tier"),
+    [
+        ({"choices": [], "service_tier": "flex"}, "flex"),
+        ({"choices": [], "service_tier": None}, None),
+        ({"object": "response", "output": [], "service_tier": "priority"}, "priority"),
+        ({"content": [], "stop_reason": "end_turn", "usage": {"service_tier": "batch"}}, "batch"),
+        ({"content": [], "stop_reason": "end_turn", "usage": {"service_tier": "priority"}}, None),
+        ({"content": [], "stop_reason": "end_turn", "usage": {"service_tier": "standard", "speed": "fast"}}, "fast"),
+    ],
+)
+def test_the_tier_that_an_answer_was_billed_at(said: dict[str, Any], tier: str | None) -> None:
+    asked = {"messages": [{"role": "user", "content": "hi"}]}
+    assert call_of(asked, said).service_tier == tier
+
+
+def test_a_batchs_answers_are_billed_as_a_batchs(tmp_path: Path) -> None:
+    found = calls("openai_batch_input_chat.jsonl", "openai_batch_output_chat.jsonl", folder=tmp_path)
+    assert {call.service_tier for call in found if call.answer} == {"batch"}

@@ -196,6 +196,13 @@ def test_thinking_is_counted_but_is_no_text() -> None:
     assert call.usage == TokenCounts(49, 31, reasoning_tokens=22)
 
 
+@pytest.mark.parametrize("name", ["openai.response.service_tier", "gen_ai.openai.response.service_tier"])
+def test_the_tier_that_an_answer_was_billed_at(name: str) -> None:
+    said = {"gen_ai.operation.name": "chat", "openai.request.service_tier": "auto"}
+    assert one(said | {name: "flex"}).service_tier == "flex"
+    assert one(said).service_tier is None
+
+
 def test_phoenix_for_otlp_is_the_same_as_the_spans() -> None:
     found, spans = read_sample("phoenix_otlpv1.json"), sample("phoenix_spans.json")
     assert [call.messages for call in found] == [call.messages for call in spans[:2]]

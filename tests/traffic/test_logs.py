@@ -63,6 +63,16 @@ def test_the_jobs_of_a_mixed_log_are_found_and_priced(log: Path) -> None:
     assert not report.unreadable
 
 
+@pytest.mark.parametrize(("tier", "factor"), [("flex", 0.5), ("default", 1), ("batch", 0.5)])
+def test_a_log_costs_what_its_service_tiers_do(tier: str, factor: float, tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    rows = list(pairs(300))
+    for row in rows:
+        row["responseBody"]["service_tier"] = tier
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    assert sum(job.usd or 0 for job in find_jobs(file).jobs) == pytest.approx(factor * 300 * 350 / 1e6)
+
+
 def test_a_project_is_made_of_one(log: Path, tmp_path: Path) -> None:
     name = max(find_jobs(log).jobs, key=lambda job: job.requests).name
     done = CliRunner().invoke(app, ["init", str(log), "--from-traffic", name, "--out", str(tmp_path / "made")])

@@ -15,9 +15,9 @@ _STANDARD = ("", "auto", "default", "standard", "on_demand")
 """Service tiers at the usual price, as an answer names them."""
 _FAST = ("priority", "fast")
 """Service tiers at the price book's `fast`: genai-prices has the same price for both (0.2.3)."""
-_FLEX = "flex"
-"""The service tier that is billed at the rates of the batch API (developers.openai.com/api/docs/guides/flex-processing,
-2026-12-01)."""
+_BATCH = ("batch", "flex")
+"""Service tiers at the rates of the batch API (developers.openai.com/api/docs/guides/flex-processing and
+platform.claude.com/docs/en/api/service-tiers, 2026-12-01)."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _factor(price: ApiPrice, tier: str) -> float | None:
         return 1.0
     if tier in _FAST:
         return price.fast
-    return price.batch if tier == _FLEX else None
+    return price.batch if tier in _BATCH else None
 
 
 def read_usage(block: Any) -> TokenUsage | None:

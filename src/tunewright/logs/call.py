@@ -72,6 +72,8 @@ class LoggedCall:
     usd: float | None = None
     """As the log has it."""
     is_streamed: bool = False
+    service_tier: str | None = None
+    """The tier that the answer was billed at, as it says; `batch` for a batch's."""
 
     @property
     def messages(self) -> list[dict[str, Any]]:

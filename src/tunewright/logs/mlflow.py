@@ -142,7 +142,7 @@ def _put_together(pieces: Sequence[Mapping[str, Any]], given: Any) -> dict[str, 
     """A chat completion from the pieces of its stream."""
     content, calls, finish, whole = "", dict[int, dict[str, Any]](), None, dict(mapping(given))
     for piece in pieces:
-        whole |= {name: piece[name] for name in ("id", "model", "created", "usage") if piece.get(name)}
+        whole |= {name: piece[name] for name in ("id", "model", "created", "usage", "service_tier") if piece.get(name)}
         for choice in mappings(piece.get("choices")):
             delta = mapping(choice.get("delta"))
             content += text(delta.get("content")) or ""

@@ -57,6 +57,7 @@ def call_of(request: Mapping[str, Any], response: Any, **known: Any) -> LoggedCa
         "time": begun,
         "seconds": between(begun, moment(body.get("completed_at"))),
         "usage": _usage(body),
+        "service_tier": text(body.get("service_tier")),
         "is_streamed": request.get("stream") is True,
     }
     found = {name: value for name, value in known.items() if value is not None}
@@ -212,7 +213,7 @@ def batch_output_calls(row: Mapping[str, Any], beside: RequestsBeside) -> Iterat
             "give each batch a folder."
         )
         fault = ("no-request", reason)
-    yield call_of(requests[0] if len(requests) == 1 else {}, body, id=identity, fault=fault)
+    yield call_of(requests[0] if len(requests) == 1 else {}, body, id=identity, fault=fault, service_tier="batch")
 
 
 def batch_input_calls(row: Mapping[str, Any]) -> Iterator[LoggedCall]:

@@ -18,6 +18,7 @@ from tunewright.logs.otlp_numbers import (
     first_seconds_of,
     is_streamed,
     model_in,
+    service_tier_in,
     settings_in,
     usage_in,
 )
@@ -194,6 +195,7 @@ def _read(span: TraceSpan) -> LoggedCall | None:
         usage or usage_of(response.get("usage")),
         number(attributes.get("llm.cost.total")) or None,
         is_streamed(attributes) or request.get("stream") is True,
+        service_tier_in(attributes) or text(response.get("service_tier")),
     )
 
 

@@ -14,6 +14,7 @@ from tunewright.logs.values import count, first, mapping, number, text
 
 _MODEL = ("gen_ai.request.model", "llm.request.model_name", "llm.request.model")
 _ANSWERED_MODEL = ("gen_ai.response.model", "llm.response.model_name", "llm.response.model", "llm.model_name")
+_SERVICE_TIER = ("openai.response.service_tier", "gen_ai.openai.response.service_tier")
 _STREAMED = ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
 _SETTINGS = {
     f"gen_ai.request.{name}": {"stop_sequences": "stop"}.get(name, name)
@@ -90,6 +91,11 @@ def model_in(attributes: Mapping[str, Any]) -> str | None:
 
 def answered_model_in(attributes: Mapping[str, Any]) -> str | None:
     return text(first(attributes, *_ANSWERED_MODEL))
+
+
+def service_tier_in(attributes: Mapping[str, Any]) -> str | None:
+    """The tier that the answer was billed at."""
+    return text(first(attributes, *_SERVICE_TIER))
 
 
 def is_streamed(attributes: Mapping[str, Any]) -> bool:

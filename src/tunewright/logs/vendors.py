@@ -190,7 +190,18 @@ def _of_message(body: Mapping[str, Any]) -> dict[str, Any]:
     if reason == "refusal":
         message["refusal"] = answer or "refused"
     choice = {"message": message, "finish_reason": "length" if reason in _CUT else reason}
-    return {**_identity(body), "choices": [choice], "usage": openai_usage(mapping(body.get("usage")))}
+    usage = mapping(body.get("usage"))
+    said = {"service_tier": _service_tier(usage), "usage": openai_usage(usage)}
+    return {**_identity(body), "choices": [choice], **said}
+
+
+def _service_tier(usage: Mapping[str, Any]) -> str | None:
+    """The tier of an answer of Anthropic's in OpenAI's words. What Anthropic calls priority was paid in advance, so its
+    tokens count at the usual price (platform.claude.com/docs/en/api/service-tiers and
+    platform.claude.com/docs/en/build-with-claude/fast-mode, 2026-12-01)."""
+    if usage.get("speed") == "fast":
+        return "fast"
+    return "batch" if usage.get("service_tier") == "batch" else None
 
 
 def _identity(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def _exchange(call: LoggedCall, identity: str, book: PriceBook) -> Exchange:
     usage = TokenUsage(**vars(call.usage)) if call.usage else None
     usd = call.usd
     if usd is None and usage:
-        usd = usd_by_book(usage, book, call.model, call.answered_model)
+        usd = usd_by_book(usage, book, call.model, call.answered_model, tier=call.service_tier)
     answer = call.answer
     code = call.fault[0] if call.fault else None
     return Exchange(
