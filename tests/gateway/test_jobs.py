@@ -45,6 +45,30 @@ def test_a_request_of_the_job_gives_its_input(recogniser: Recogniser) -> None:
     assert text_of(recogniser, chat(("system", SYSTEM), ("user", parts))) == "my parcel is late"
 
 
+def test_prompts_that_the_api_keeps_are_jobs_of_their_own(tmp_path: Path) -> None:
+    """Their requests have the users' texts alone."""
+
+    def body(text: str, prompt: str, **more: Any) -> dict[str, Any]:
+        return {"input": text, "prompt": {"id": prompt, "version": "2", **more}}
+
+    traffic, messages = Traffic(tmp_path / "captures"), Messages(3)
+    for number in range(60):
+        sent = body(messages.clear(), "pmpt_sort" if number % 3 else "pmpt_translate")
+        answer = AnswerChoice("delivery" if number % 3 else f"Traduit : {sent['input']}")
+        traffic.add(lambda *_, sent=sent: sent, 1, answer, kind="responses")  # type: ignore[misc]
+    traffic.close()
+    jobs = find_jobs(tmp_path / "captures").jobs
+    assert sorted(job.requests for job in jobs) == [20, 40]
+    sorting = max(jobs, key=lambda job: job.requests)
+    write_signature(tmp_path, sorting.signature)
+    found = Recogniser({"sorting": read_signature(tmp_path)})
+    assert text_of(found, body("my parcel is late", "pmpt_sort"), "responses") == "my parcel is late"
+    assert text_of(found, body("my parcel is late", "pmpt_translate"), "responses") is None
+    assert text_of(found, {"input": "my parcel is late"}, "responses") is None
+    filled = body("my parcel is late", "pmpt_sort", variables={"shop": "Berlin"})
+    assert text_of(found, filled, "responses") is None
+
+
 @pytest.mark.parametrize(
     "body",
     [

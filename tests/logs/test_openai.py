@@ -417,3 +417,10 @@ def test_the_tier_that_an_answer_was_billed_at(said: dict[str, Any], tier: str |
 def test_a_batchs_answers_are_billed_as_a_batchs(tmp_path: Path) -> None:
     found = calls("openai_batch_input_chat.jsonl", "openai_batch_output_chat.jsonl", folder=tmp_path)
     assert {call.service_tier for call in found if call.answer} == {"batch"}
+
+
+def test_a_request_that_names_a_prompt_kept_by_the_api_is_one_of_the_responses_api() -> None:
+    asked = {"model": "gpt-6-luna", "prompt": {"id": "pmpt_1", "variables": {"city": "Bonn"}}, "input": "hi"}
+    call = call_of(asked, {"object": "response", "output": []})
+    assert call.kind == "responses"
+    assert call.messages == [{"role": "user", "content": "hi"}]

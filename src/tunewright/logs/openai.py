@@ -29,9 +29,9 @@ def kind_of(request: Mapping[str, Any]) -> CallKind | None:
     """Whose form a request has; None: no known one."""
     if isinstance(request.get("messages"), list):
         return "chat"
-    if "prompt" in request:
+    if "prompt" in request and not isinstance(request["prompt"], Mapping):
         return "completions"
-    return "responses" if "input" in request else None
+    return "responses" if "input" in request or "prompt" in request else None
 
 
 def call_of(request: Mapping[str, Any], response: Any, **known: Any) -> LoggedCall:

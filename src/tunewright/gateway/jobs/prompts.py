@@ -25,11 +25,13 @@ class Prompt:
     kind: Kind
     """Of the route."""
     form: str
-    """What the answer has to look like: the tools' names, and the keys of the schema. The same for all of a job."""
+    """What the answer has to look like: the tools' names, and the keys of the schema; and the prompt that the API keeps
+    and the request only names. The same for all of a job."""
     messages: tuple[tuple[str, str], ...]
     """(role, text), in order. A picture's text is its type."""
     is_text: bool = True
-    """Whether `messages` hold all that was sent: there are no pictures, sounds, files and tool calls."""
+    """Whether `messages` hold all that was sent: there are no pictures, sounds, files and tool calls, and nothing is
+    put into a prompt that the API keeps."""
 
     @property
     def last(self) -> str:
@@ -51,8 +53,22 @@ def read_prompt(kind: Kind, request: Mapping[str, Any]) -> Prompt:
         given = request.get("prompt" if kind == "completions" else "input")
         listed = [{"role": USER, "content": text} for text in _texts(given)]
     messages += _messages(listed)
-    is_text = isinstance(listed, list) and all(map(_is_text, listed))
-    return Prompt(kind, _form(request), tuple(messages), is_text)
+    stored, has_values = _stored_prompt(request)
+    is_text = isinstance(listed, list) and all(map(_is_text, listed)) and not has_values
+    return Prompt(kind, _form(request, stored), tuple(messages), is_text)
+
+
+def _stored_prompt(request: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """(the name of the prompt that the API keeps, None: the request has its own; whether the request fills it in).
+
+    Sources: `ResponsePrompt` of OpenAI's client; docs.litellm.ai/docs/prompt_management (2026-12-01).
+    """
+    named = request.get("prompt")
+    if isinstance(named, Mapping):
+        name, values = named.get("id"), named.get("variables")
+    else:
+        name, values = request.get("prompt_id"), request.get("prompt_variables")
+    return (name, bool(values)) if isinstance(name, str) else (None, False)
 
 
 def _messages(listed: Any) -> Iterator[tuple[str, str]]:
@@ -84,7 +100,7 @@ def _texts(content: Any) -> Iterator[str]:
             yield text if isinstance(text, str) else f"[{part.get('type')}]"
 
 
-def _form(request: Mapping[str, Any]) -> str:
+def _form(request: Mapping[str, Any], stored: str | None) -> str:
     listed = request.get("tools")
     tools = sorted(
         _tool_name(each) for each in (listed if isinstance(listed, list) else ()) if isinstance(each, Mapping)
@@ -98,7 +114,7 @@ def _form(request: Mapping[str, Any]) -> str:
     if isinstance(form, Mapping) and kind == "json_schema":
         schema = form.get("json_schema", form)
     keys = sorted(set(_keys(schema)))[:_MOST_KEYS]
-    return json.dumps([tools, kind if kind != "text" else None, keys])
+    return json.dumps([tools, kind if kind != "text" else None, keys, *([stored] if stored else [])])
 
 
 def _tool_name(tool: Mapping[str, Any]) -> str:
