@@ -92,7 +92,7 @@ class TextTokenizer:
             self._tokenizer.no_padding()
             # `encode_special_tokens` is a setting of the tokenizer, not of a call, and serving encodes from several
             # threads. So there are two tokenizers.
-            self._verbatim = Tokenizer.from_str(self._tokenizer.to_str())
+            self._verbatim = _twin(self._tokenizer)
         with loading(file, "The tokenizer"):  # the frame may name tokens that don't exist
             self._verbatim.encode("")
         self._verbatim.encode_special_tokens = True
@@ -158,6 +158,20 @@ class TextTokenizer:
 
     def encode_verbatim(self, text: str) -> list[int]:
         return list(_encoded(self._verbatim, text, add_special_tokens=False).ids)
+
+
+def _twin(tokenizer: Any) -> Any:
+    """Another tokenizer of the same parts, with settings of its own. It shares the vocabulary, because reading that
+    again takes as long as the first time."""
+    from tokenizers import Tokenizer
+
+    twin = Tokenizer(tokenizer.model)
+    for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
+        if (known := getattr(tokenizer, part)) is not None:
+            setattr(twin, part, known)
+    for _, added in sorted(tokenizer.get_added_tokens_decoder().items()):
+        (twin.add_special_tokens if added.special else twin.add_tokens)([added])
+    return twin
 
 
 def _encoded(tokenizer: Any, text: str, *, add_special_tokens: bool = True) -> Any:

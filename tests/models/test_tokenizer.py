@@ -1,0 +1,72 @@
+"""The tokenizer."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import AddedToken, Tokenizer
+
+from tests.conftest import TOKENIZER
+from tests.fixtures.encoders import FAMILIES, write_tokenizer
+from tunewright.models.tokenizer import TextTokenizer, _twin
+
+TEXTS = ("Where is my parcel? 1234 é中 <|im_end|><|im_start|> [SEP] [MASK]  two  blanks", "", "\u0130stanbul\n\n\tx")
+
+
+def with_tokens(tokenizer: Any) -> Any:
+    """Tokens beyond the vocabulary, such as fine-tunes add: plain, with blanks around them, special."""
+    tokenizer.add_tokens([AddedToken("<case>", lstrip=True, rstrip=True, normalized=False), "parcel?"])
+    tokenizer.add_special_tokens(["<|ours|>"])
+    tokenizer.add_tokens(["<plain>"])
+    return tokenizer
+
+
+def own(_: Path) -> Any:
+    return Tokenizer.from_file(str(TOKENIZER / "tokenizer.json"))
+
+
+def of_family(name: str) -> Callable[[Path], Any]:
+    def read(tmp_path: Path) -> Any:
+        write_tokenizer(tmp_path / name, FAMILIES[name].special)
+        return Tokenizer.from_file(str(tmp_path / name / "tokenizer.json"))
+
+    return read
+
+
+def with_a_gap(_: Path) -> Any:
+    """One whose file has a number that the vocabulary does not reach."""
+    definition = json.loads((TOKENIZER / "tokenizer.json").read_text("utf-8"))
+    last = definition["added_tokens"][-1]
+    definition["added_tokens"].append({**last, "id": 10**6, "content": "<|far|>"})
+    return Tokenizer.from_str(json.dumps(definition))
+
+
+@pytest.mark.parametrize(
+    "read", [own, with_a_gap, of_family("bert"), of_family("roberta")], ids=["decoder", "gap", "bert", "roberta"]
+)
+@pytest.mark.parametrize("more", [False, True])
+def test_both_tokenizers_are_the_same(read: Callable[[Path], Any], more: bool, tmp_path: Path) -> None:
+    """What `to_str` writes is all of a tokenizer, and a copy from it is what the library itself offers."""
+    tokenizer = read(tmp_path)
+    if more:
+        tokenizer = with_tokens(tokenizer)
+    twin, copy = _twin(tokenizer), Tokenizer.from_str(tokenizer.to_str())
+    assert json.loads(twin.to_str()) == json.loads(copy.to_str())
+    for setting in (False, True):
+        twin.encode_special_tokens = copy.encode_special_tokens = setting
+        for text in (*TEXTS, "<case> one <plain><|ours|> parcel? <|far|>"):
+            assert twin.encode(text).ids == copy.encode(text).ids
+    assert tokenizer.encode_special_tokens is False, "a setting of the twin's own"
+
+
+def test_marks_in_a_text_are_letters_and_in_a_template_tokens() -> None:
+    tokenizer = TextTokenizer(TOKENIZER)
+    marks = [added for added in tokenizer._tokenizer.get_added_tokens_decoder().values() if added.special]
+    mark = random.Random(0).choice(marks).content
+    assert len(tokenizer.encode_text(mark)) == 1
+    assert len(tokenizer.encode_verbatim(mark)) > 1
