@@ -275,6 +275,26 @@ def test_numbers_and_names_are_personal_data_too(tmp_path: Path) -> None:
     assert values == [float(row["card"]), True, None, 7, 0.5]
 
 
+def test_personal_data_behind_the_escapes_of_a_record_is_in_no_new_file(tmp_path: Path) -> None:
+    told = {"name": "Jörg Müller", "note": "Please call\njane.doe@corp.test\tor +49 170 1234567"}
+    turns = [
+        {"role": "user", "content": f"Ich bin {told['name']}. {told['note']}"},
+        {"role": "assistant", "content": json.dumps(told)},
+    ]
+    assert "M\\u00fcller" in turns[1]["content"]
+    fixed = fix(
+        job(write(tmp_path / "d.jsonl", [{"messages": turns}]), labels=[]),
+        ["D015"],
+        tmp_path / "out",
+        Pseudonymiser(KEY),
+    )
+    (row,) = read_jsonl(fixed.files["train"])
+    text, record = row["messages"][0]["content"], json.loads(row["messages"][1]["content"])
+    assert record["name"] in text
+    assert record["note"] in text
+    assert not any(part in contents(tmp_path / "out") for part in ("rg M", "doe@corp", "1234567"))
+
+
 def test_no_value_is_lost_where_two_names_get_the_same_stand_in(tmp_path: Path) -> None:
     class OneForAll(Pseudonymiser):
         def replace(self, text: str) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import random
 import time
@@ -168,6 +169,47 @@ def test_each_kind_is_found_whole_and_alone(kind: str) -> None:
     (span,) = find_pii(text)
     assert (span.kind, span.text) == (kind, value)
     assert text[span.start : span.end] == value
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.parametrize("kind", TEXTS)
+def test_each_kind_is_found_behind_the_escapes_of_json(kind: str, ascii_only: bool) -> None:
+    """An answer that is a record is JSON, in which a line's end is a backslash and an n before the next word."""
+    text, value = TEXTS[kind]
+    told = {"note": f'\U0001f642 "Grüße"\n{text}\nbye'}
+    written = json.dumps(told, ensure_ascii=ascii_only)
+    (span,) = find_pii(written)
+    assert (span.kind, span.text) == (kind, value)
+    assert json.loads(f'"{written[span.start : span.end]}"') == value
+    before, after = told["note"].split(value)
+    replaced = json.loads(Pseudonymiser(KEY).replace(written))["note"]
+    assert value not in replaced and replaced.startswith(before) and replaced.endswith(after)
+
+
+def test_a_value_has_the_same_stand_in_in_a_text_and_in_an_escaped_record() -> None:
+    plain, record = "Ich bin Jörg Müller.", json.dumps({"name": "Jörg Müller", "street": "Hauptstr. 5\n10115 Berlin"})
+    assert "\\u00f6" in record
+    stand_ins = Pseudonymiser(KEY)
+    name = stand_ins.replace(plain).removeprefix("Ich bin ").removesuffix(".")
+    replaced = json.loads(stand_ins.replace(record))
+    assert replaced["name"] == name != "Jörg Müller"
+    assert "Hauptstr" not in replaced["street"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"C:\new\users \u00e9",
+        r'{"name": "J\u00f6rg" and so on',
+        r'{"a": "\ud800 half"}',
+        r'["\\n", "\\u0041"]',
+        "{}\\",
+        "[" * 20_000 + "\\n",
+    ],
+)
+def test_a_text_with_backslashes_and_without_personal_data_stays(text: str) -> None:
+    assert find_pii(text) == []
+    assert Pseudonymiser(KEY).replace(text) == text
 
 
 @pytest.mark.parametrize(("kind", "text", "value"), SPELLINGS)

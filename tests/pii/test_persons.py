@@ -323,3 +323,19 @@ def test_a_full_disk_leaves_no_half_of_the_mapping(tmp_path: Path, monkeypatch: 
     monkeypatch.undo()
     stand_ins.save_mapping(path)
     assert json.loads(path.read_text(encoding="utf-8")) == dict(stand_ins.mapping)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Ich bin Jörg Müller. Ich warte.", ["Jörg Müller"]),
+        ("Da bin ich, Anna Schmidt", ["Anna Schmidt"]),
+        ("Per favore, sono Giulia Ferrari. Per ora aspetto.", ["Giulia Ferrari"]),
+        ("Une question de Claire Dubois", ["Claire Dubois"]),
+        ("Het pakket van Jan de Vries is weg", ["Jan de Vries"]),
+        ("Los datos de Carmen García", ["Carmen García"]),
+        ("Khalid bin Walid called, and Per Andersson, and Mia", ["Khalid bin Walid", "Per Andersson", "Mia"]),
+    ],
+)
+def test_the_first_word_of_a_sentence_in_another_language_is_no_name(text: str, names: list[str]) -> None:
+    assert [span.text for span in find_pii(text) if span.kind == "PERSON"] == names

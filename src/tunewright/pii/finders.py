@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tunewright.pii.addresses import ADDRESSES
+from tunewright.pii.opened import opened_json
 from tunewright.pii.patterns import PATTERNS
 from tunewright.pii.persons import LABELLED_PERSONS, KnownNames, further_mentions
 from tunewright.pii.spans import Finder, Prefilter, Span, SpanFacts, TextReading, readings_of
@@ -34,8 +35,18 @@ def find_pii(text: str) -> list[Span]:
     """The spans that hold personal data or secrets, in order and without overlaps.
 
     If forms overlap, the one with the higher score wins, then the longer one. A value that the words beside it reveal,
-    and each word of a person's name, is found in the rest of the text too.
+    and each word of a person's name, is found in the rest of the text too. In a JSON text the values are as they are
+    meant, without escapes, and their places are those of the JSON text.
     """
+    opened = opened_json(text)
+    if opened is None:
+        return _found(text)
+    places = opened.places
+    return [replace(span, start=places[span.start], end=places[span.end]) for span in _found(opened.text)]
+
+
+def _found(text: str) -> list[Span]:
+    """As `find_pii`, without regard to escapes."""
     if not text.isascii() and _ODD_LETTERS.search(text):
         return find_without_gates(text)
     readings = readings_of(text)

@@ -43,6 +43,28 @@ _WORDS_THAT_ARE_NAMES = """
     Winter Wise Wolf Wong Wood Woods Worth Write Year Yes Yesterday York You Young Your Zero Zip
 """
 
+# Words that begin sentences in German, French, Spanish, Italian, Dutch and Portuguese. Some are names somewhere (Da,
+# Mai), and before a particle each looks like one: "Ich bin Anna" has the form of "Khalid bin Walid".
+_FIRST_WORDS = """
+    Aber Als Am An Auch Auf Aus Bei Bin Bis Bitte Da Danke Dann Das Dass Dein Dem Den Denn Der Des Die Dies Diese Doch
+    Du Durch Ein Eine Einen Er Es Euer Falls Frau Für Ganz Guten Habe Haben Hallo Hat Heute Herr Hier Ich Ihr Ihre Im
+    Ist Ja Jetzt Kann Kein Leider Man Mein Meine Mit Nach Nein Nicht Noch Nun Nur Ob Ohne Seit Sehr Sein Sie Sind So
+    Tag Um Und Uns Unser Vom Von Vor Wann War Warum Was Weil Wenn Wer Wie Wir Wo Zu Zum Zur
+    À Au Aux Avec Bien Bonjour Bonsoir Ça Car Ce Ces Cet Cette Chez Comme Dans De Depuis Des Donc Du Elle En Est Et Être
+    Il Ils Je La Le Les Leur Ma Madame Mais Mes Merci Moi Mon Monsieur Ne Non Nos Notre Nous On Où Ou Par Pas Pour
+    Quand Que Qui Sa Salut Sans Se Ses Si Son Sous Suis Sur Ta Tu Un Une Vos Votre Vous
+    Al Algo Ante Aquí Así Aún Buenas Buenos Como Con Cuando De Del Desde Días Donde El Ella Ellos En Era Es Esa Ese Eso
+    Esta Está Este Esto Estoy Gracias Ha Hace Hasta Hay He Hola La Las Le Lo Los Me Mi Mis Muy Ni No Nos Nuestra
+    Para Pero Por Porque Pues Qué Quiero Se Señor Señora Ser Si Sí Sin Sobre Son Soy Su Sus También Te Tengo Todo Tu Un
+    Una Usted Ya Yo
+    Anche Buongiorno Buonasera Che Chi Ci Ciao Come Cosa Da Dal Dalla Dei Del Della Di Dove Gli Grazie Ho Il In Io Lei
+    Loro Lui Ma Mio Nel Noi Non Per Perché Più Prego Quando Questa Questo Salve Scusi Sono Sta Sua Suo Tra Uno
+    Aan Als Bij Daar Dank Dat De Deze Die Dit Een Geen Goed Goedemorgen Graag Heb Heeft Het Hoe Hoi Ik Is Jij Kan
+    Maar Meer Met Mijn Naar Niet Nog Ons Onze Op Over Te Toen Uit Uw Van Voor Waar Waarom Wat We Wel Wij Wil Zij
+    Ao Aos As Bom Boa Com Da Das Do Dos E Ele Em Esta Este Eu Foi Isso Mas Meu Minha Muito Na Nas No Nos O Olá
+    Obrigada Obrigado Os Ou Pela Pelo Porque Qual Quem São Sem Seu Sua Tem Tenho Um Você
+"""
+
 
 @dataclass(frozen=True)
 class Gazetteer:
@@ -68,7 +90,7 @@ def gazetteer() -> Gazetteer:
     ordinary = {word.capitalize() for word in importlib.import_module("faker.providers.lorem.en_US").Provider.word_list}
     places = importlib.import_module("faker.providers.address.en_US").Provider
     short_places = {place for place in [*places.countries, *places.states] if " " not in place}  # not Saint Martin
-    words = set(_WORDS_THAT_ARE_NAMES.split()) | ordinary | short_places
+    words = {*_WORDS_THAT_ARE_NAMES.split(), *_FIRST_WORDS.split()} | ordinary | short_places
     names = (given.keys() | family.keys()) - words
     return Gazetteer(
         given=frozenset(name for name in given if given[name] >= family[name]),

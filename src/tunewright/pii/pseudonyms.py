@@ -13,6 +13,7 @@ from types import MappingProxyType
 from tunewright.core.errors import UserError
 from tunewright.pii.finders import find_pii
 from tunewright.pii.forms import CANONICAL, FORMS, Draw, StandInSource, token
+from tunewright.pii.opened import opened_json
 from tunewright.pii.spans import Span
 
 _ATTEMPTS = 50
@@ -69,13 +70,15 @@ class Pseudonymiser:
     def replaced(self, text: str) -> tuple[str, list[Replacement]]:
         """(the text with a stand-in for every span of `find_pii`, what was replaced, in order)."""
         parts, end, found = [], 0, list[Replacement]()
+        is_escaped = opened_json(text) is not None
         for span in find_pii(text):
             stand_in = self._stand_in(span, text)
             used = self._mapping.setdefault(span.text, [])
             if stand_in not in used:
                 used.append(stand_in)
             found.append(Replacement(span.kind, span.text, stand_in))
-            parts += [text[end : span.start], stand_in]
+            written = json.dumps(stand_in, ensure_ascii=False)[1:-1] if is_escaped else stand_in
+            parts += [text[end : span.start], written]
             end = span.end
         return "".join([*parts, text[end:]]), found
 
