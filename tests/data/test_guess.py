@@ -381,3 +381,14 @@ def test_blank_texts_among_sets_of_labels_and_rows_without_any_are_told_apart(
     told = capsys.readouterr().err
     assert "10 of 40 rows have no answer (line 4, line 8, line 12 and 7 more). Such a row teaches" in told
     assert "1 of 40 rows has no answer (line 1). Add the answer or delete the row" in told
+
+
+@pytest.mark.parametrize(("suffix", "separator"), [("csv", ","), ("csv", ";"), ("tsv", "\t")])
+def test_a_table_without_names_is_told_so(suffix: str, separator: str, tmp_path: Path) -> None:
+    file = tmp_path / f"tickets.{suffix}"
+    rows = [f"my parcel {n} is late{separator}{'billing' if n % 3 else 'delivery'}" for n in range(30)]
+    file.write_text("\n".join(rows), "utf-8")
+    with pytest.raises(UserError, match=rf"tickets\.{suffix}:1: The first line looks like a row.*'delivery' is there"):
+        guess_spec(file, tmp_path)
+    file.write_text("\n".join([f"text{separator}queue", *rows]), "utf-8")
+    assert guess_spec(file, tmp_path).rows == 30

@@ -25,6 +25,7 @@ from tunewright.tasks import Example
 from tunewright.tasks.turns import turns_left_out
 
 MAX_LABELS = 300
+_TABLES = (".csv", ".tsv")
 _SAMPLE = 20
 """Rows from whose keys the form of the data is detected."""
 _NAMED = 3
@@ -94,7 +95,8 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
         paid: the API whose answers the data are; None: not known.
 
     Raises:
-        UserError: no column looks like an answer, or none like a text, or no row can be read.
+        UserError: no column looks like an answer, or none like a text, or no row can be read; or a table begins with a
+            row in place of the columns' names.
     """
     numbered = read_rows(path)
     rows = [row for _, row in numbered]
@@ -104,6 +106,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
     if form in (None, "labelled"):
         columns = _columns(rows)
         label = _answer_column(columns, path)
+        _check_names(columns[label], label, path)
         document = _document_column(columns, path.parent)
         key, text = ("document", document) if document else ("text", _text_column(columns, label, path))
         answers = columns[label]
@@ -308,6 +311,20 @@ def _answer_column(columns: dict[str, list[Any]], path: Path) -> str:
     )
     fix = f"{_ROWS} If nobody has answered these requests yet, APIs can: tunewright label  (docs/labels.md)"
     return _best(columns, score, path, what, fix)
+
+
+def _check_names(answers: Sequence[Any], label: str, path: Path) -> None:
+    """Raises:
+    UserError: the name of the answers' column is itself an answer, as in a table without a line of names.
+    """
+    if path.suffix.lower() in _TABLES and label in map(str, answers):
+        raise UserError(
+            "The first line looks like a row, and should name the columns.",
+            where=f"{path}:1",
+            why=f"'{label}' is there, and other rows have it as their answer.",
+            fix="Put a line with the names above it, in a copy of the file, such as text,label; and separate them as "
+            "the rows are.",
+        )
 
 
 def _text_column(columns: dict[str, list[Any]], label: str, path: Path) -> str:
