@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -392,3 +393,13 @@ def test_a_table_without_names_is_told_so(suffix: str, separator: str, tmp_path:
         guess_spec(file, tmp_path)
     file.write_text("\n".join([f"text{separator}queue", *rows]), "utf-8")
     assert guess_spec(file, tmp_path).rows == 30
+
+
+def test_rows_inside_one_object_are_told_so(tmp_path: Path) -> None:
+    file = tmp_path / "my tickets.json"
+    rows = [{"text": f"my parcel {n} is late", "label": "ab"[n % 2]} for n in range(30)]
+    file.write_text(json.dumps({"exported": "today", "my rows": rows}), "utf-8")
+    with pytest.raises(UserError, match="It has 30 objects under 'my rows'") as caught:
+        guess_spec(file, tmp_path)
+    typed = str(caught.value.fix).removeprefix("Type: ").partition(" > ")[0]
+    assert shlex.split(typed) == ["jq", "-c", '.["my rows"][]', str(file)]

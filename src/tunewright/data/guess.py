@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from tunewright.config.sections import MAX_TURNS
@@ -95,8 +96,8 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
         paid: the API whose answers the data are; None: not known.
 
     Raises:
-        UserError: no column looks like an answer, or none like a text, or no row can be read; or a table begins with a
-            row in place of the columns' names.
+        UserError: no column looks like an answer, or none like a text, or no row can be read; a table begins with a
+            row in place of the columns' names; or one object has all rows in it.
     """
     numbered = read_rows(path)
     rows = [row for _, row in numbered]
@@ -104,6 +105,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
     text = label = key = ""
     turns, tools = 0, None
     if form in (None, "labelled"):
+        _check_not_wrapped(rows, path)
         columns = _columns(rows)
         label = _answer_column(columns, path)
         _check_names(columns[label], label, path)
@@ -311,6 +313,23 @@ def _answer_column(columns: dict[str, list[Any]], path: Path) -> str:
     )
     fix = f"{_ROWS} If nobody has answered these requests yet, APIs can: tunewright label  (docs/labels.md)"
     return _best(columns, score, path, what, fix)
+
+
+def _check_not_wrapped(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Raises:
+    UserError: the only object is no row, but holds a list of them.
+    """
+    if len(rows) != 1:
+        return
+    for key, value in rows[0].items():
+        if isinstance(value, list) and len(value) > 1 and all(isinstance(each, dict) for each in value):
+            jq = quote(f".[{json.dumps(key)}][]")
+            raise UserError(
+                "The rows are inside one object.",
+                where=path,
+                why=f"It has {len(value):,} objects under '{key}'.",
+                fix=f"Type: jq -c {jq} {quote(str(path))} > rows.jsonl  and name that file instead.",
+            )
 
 
 def _check_names(answers: Sequence[Any], label: str, path: Path) -> None:
