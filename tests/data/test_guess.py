@@ -10,6 +10,8 @@ import pytest
 from tunewright.config import Spec, load_spec
 from tunewright.core.errors import UserError
 from tunewright.data.guess import guess_spec
+from tunewright.data.readers import Columns, read
+from tunewright.tasks import Example
 
 TEXTS = [f"a rather long message number {n} about something" for n in range(8)]
 
@@ -403,3 +405,31 @@ def test_rows_inside_one_object_are_told_so(tmp_path: Path) -> None:
         guess_spec(file, tmp_path)
     typed = str(caught.value.fix).removeprefix("Type: ").partition(" > ")[0]
     assert shlex.split(typed) == ["jq", "-c", '.["my rows"][]', str(file)]
+
+
+def test_true_and_false_are_labels(tmp_path: Path) -> None:
+    file = tmp_path / "spam.jsonl"
+    rows = [{"text": f"win {n} dollars", "is_spam": n % 3 == 0} for n in range(30)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    found = guess_spec(file, tmp_path)
+    assert (found.kind, found.label_column, found.rows) == ("classify", "is_spam", 30)
+    (tmp_path / "tunewright.yaml").write_text(found.text, "utf-8")
+    spec = load_spec(tmp_path)
+    assert list(spec.task.labels) == ["false", "true"]
+    answers = [each.answer for each in read(file, columns=Columns("text", "is_spam")) if isinstance(each, Example)]
+    assert answers == ["true" if n % 3 == 0 else "false" for n in range(30)]
+
+
+def test_true_and_false_beside_a_record_are_no_labels(tmp_path: Path) -> None:
+    file = tmp_path / "invoices.jsonl"
+    rows = [{"text": f"invoice {n}", "found": {"number": n}, "checked": n % 2 == 0} for n in range(30)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    assert (guess_spec(file, tmp_path).kind, guess_spec(file, tmp_path).label_column) == ("extract", "found")
+
+
+@pytest.mark.parametrize("labels", ["[true, false, 3]", "{true: yes it is, false: no, 3: perhaps}"])
+def test_labels_that_yaml_takes_for_other_values_are_texts(labels: str, tmp_path: Path) -> None:
+    (tmp_path / "tunewright.yaml").write_text(
+        f"name: spam\ntask: {{kind: classify, instruction: Is it?, labels: {labels}}}\ndata: {{train: d.jsonl}}\n", "utf-8"
+    )
+    assert list(load_spec(tmp_path).task.labels) == ["true", "false", "3"]

@@ -274,8 +274,8 @@ def _records(values: Sequence[Any]) -> list[dict[str, Any]]:
 
 def _repeated(values: Sequence[Any]) -> set[str]:
     """The labels, if nearly all values can be some, and they are few enough and occur again; else none."""
-    labels = most(lambda value: isinstance(value, (str, int)) and not isinstance(value, bool), values)
-    different = {str(label) for label in labels}
+    labels = most(lambda value: isinstance(value, (str, int)), values)
+    different = {json.dumps(label) if isinstance(label, bool) else str(label) for label in labels}
     return different if 2 <= len(different) <= min(MAX_LABELS, len(labels) / 2) else set()
 
 
@@ -296,7 +296,9 @@ def _answer_column(columns: dict[str, list[Any]], path: Path) -> str:
             base = 5.0 if is_named else 1.0
         elif labels:
             is_named = usual in _LABEL_NAMES
-            base = (10.0 if is_named else 2.0) - len(labels) / len(given)
+            # Without a usual name, true and false are often a remark on a row whose answer is a record.
+            otherwise = 0.5 if any(isinstance(each, bool) for each in given) else 2.0
+            base = (10.0 if is_named else otherwise) - len(labels) / len(given)
         elif guess_labels(values, MAX_LABELS):
             is_named = usual.rstrip("s") in _LABEL_NAMES
             base = 10.0 if is_named else 2.0

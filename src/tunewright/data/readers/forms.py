@@ -207,6 +207,8 @@ def _answer(row: dict[str, Any], columns: Columns) -> str:
     value = row[columns.label]
     if isinstance(value, (dict, list)):
         return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bool):
+        return json.dumps(value)
     answer = _scalar(row, columns.label)
     if columns.separator is None or answer.lstrip().startswith("["):
         return answer
