@@ -26,7 +26,7 @@ from typing import Any
 
 from filelock import FileLock
 from scoreboard_page import page, picture
-from scoreboard_row import RUNS, commit, hashes, key_of, measure
+from scoreboard_row import RUNS, hashes, key_of, measure
 from scoreboard_sets import MODELS, DataSet, find_set, letters, load_sets, parts_of, spec_of
 
 from tunewright.core.artifacts import write_json
@@ -84,7 +84,12 @@ def run_row(name: str, model: str, seed: int, data: Path, *, again: bool) -> Non
 
 
 def run_rows(seed: int, data: Path, *, again: bool) -> None:
-    """Every row that has to be measured, each in a process of its own; one that fails does not stop the others."""
+    """Every row that has to be measured, each in a process of its own; one that fails does not stop the others.
+
+    Raises:
+        UserError: some failed; they stay missing.
+    """
+    failed = []
     for one, model in in_order(load_sets().values(), data):
         key = key_of(one, model, seed)
         if not (why := state(one, model, seed, data)) and not again:
@@ -95,14 +100,11 @@ def run_rows(seed: int, data: Path, *, again: bool) -> None:
         if done.returncode in (EXIT_INTERRUPTED, -signal.SIGINT, -signal.SIGTERM):
             raise KeyboardInterrupt
         if done.returncode:
-            made = {
-                "set": one.name,
-                "model": model,
-                "seed": seed,
-                "hashes": hashes_now(one, model, seed, data),
-                **commit(),
-            }
-            keep(key, made | {"reason": f"The row's process ended with exit code {done.returncode}."})
+            failed.append(f"{key} (exit code {done.returncode})")
+    if failed:
+        raise UserError(
+            f"Not measured: {', '.join(failed)}.", fix="The messages above say why. Type the command again."
+        )
 
 
 def in_order(sets: Collection[DataSet], data: Path) -> Iterator[tuple[DataSet, str]]:

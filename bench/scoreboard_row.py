@@ -34,6 +34,7 @@ from tunewright.evaluation.statistics.intervals import accuracy
 from tunewright.evaluation.verdict.comparison import CONTROLS, SERVED
 from tunewright.inference.bundle import load_bundle
 from tunewright.serving.batch import CHUNK, answer_file
+from tunewright.training.capabilities import require_able
 
 ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "bench" / "runs" / "scoreboard"
@@ -63,10 +64,13 @@ def hashes(one: DataSet, spec: Mapping[str, Any], parts: Mapping[str, Any]) -> d
 def measure(one: DataSet, model: str, seed: int, data: Path, *, again: bool) -> dict[str, Any]:
     """Run a row's pipeline to its bundle, and time a batch. A run that was killed goes on.
 
-    Returns: the row: its figures, or `reason` where the package refuses it.
+    Returns: the row: its figures, or `reason` where the model can't do the set's task.
 
     Args:
         again: nothing that an earlier try has left is used.
+
+    Raises:
+        UserError: the run failed, which says nothing about the model.
     """
     folder, parts = RUNS / key_of(one, model, seed), parts_of(one, data)
     if again:
@@ -84,9 +88,10 @@ def measure(one: DataSet, model: str, seed: int, data: Path, *, again: bool) -> 
     quiet, resumed = note_try(folder, others_busy() <= QUIET and "OMP_NUM_THREADS" not in os.environ)
     spec, began = tw.load_spec(folder), busy_seconds()
     try:
-        report = tw.run(spec)
+        require_able(spec)
     except UserError as error:
         return row | {"reason": without_places(error)}
+    report = tw.run(spec)
     row |= figures(report, one) | {"machine": machine(), "epochs": content.get("train", {}).get("epochs")}
     row |= batch(report.bundle, parts, folder, model in WRITERS, row["p50_ms"])
     row |= {"quiet": quiet and others_share(began, busy_seconds()) <= QUIET, "resumed": resumed}

@@ -242,9 +242,26 @@ def test_a_row_that_crashes_does_not_stop_the_others_and_a_kill_does(
         board.run_rows(0, data, again=False)
     assert board.results() == {}, "it can go on"
     program.write_text("raise SystemExit(3)\n", "utf-8")
-    board.run_rows(0, data, again=False)
-    reasons = {key: row["reason"] for key, row in board.results().items()}
-    assert reasons == {f"tiny/{model}/0": "The row's process ended with exit code 3." for model in sorted(sets.MODELS)}
+    with pytest.raises(UserError) as caught:
+        board.run_rows(0, data, again=False)
+    assert all(f"tiny/{model}/0 (exit code 3)" in str(caught.value) for model in sets.MODELS), "all were tried"
+    assert board.results() == {}, "a fault says nothing about a model"
+
+
+def test_a_run_that_fails_gives_no_row(
+    bench: Callable[[str], ModuleType], sets: ModuleType, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(_: Any) -> None:
+        raise UserError("Another Tunewright process works in this folder.")
+
+    measuring, board = bench("scoreboard_row"), bench("scoreboard")
+    monkeypatch.setattr(measuring, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(board, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(board, "find_set", lambda _: a_set(sets))
+    monkeypatch.setattr(measuring.tw, "run", locked)
+    with pytest.raises(UserError, match="Another Tunewright"):
+        board.run_row("tiny", "linear", 0, data, again=False)
+    assert board.results() == {}
 
 
 def test_tries_leave_their_doubts(bench: Callable[[str], ModuleType], tmp_path: Path) -> None:

@@ -66,6 +66,16 @@ TEXTS = {
     "IBAN": ("to DE89 3704 0044 0532 0130 00, please", "DE89 3704 0044 0532 0130 00"),
     **{kind: (f"my key {value}", value) for kind, value in SECRETS.items()},
 }
+NATIONAL_IDS = {
+    "codice fiscale": ("sono RSSMRA85T10A562S", "RSSMRA85T10A562S"),
+    "NIR": ("mon numéro : 2 55 08 14 168 025 38", "2 55 08 14 168 025 38"),
+    "Steuer-ID": ("Meine Steuer-ID ist 86 095 742 719.", "86 095 742 719"),
+    "DNI": ("mi DNI es 12345678-Z", "12345678-Z"),
+    "NIE": ("NIE: X1234567L", "X1234567L"),
+    "BSN": ("mijn BSN is 123456782", "123456782"),
+    "PESEL": ("PESEL 44051401359", "44051401359"),
+}
+"""Published examples, each with its check digit or letter."""
 LOOK_ALIKES = [
     "order 4111111111111112 (fails Luhn) is late",
     "version 1.2.3.4 of the app",
@@ -87,6 +97,10 @@ LOOK_ALIKES = [
     "http://[::1]/x@y",
     "https://example.com:foo/bar@baz",
     "the password is late; api key: none",
+    "NATO 24 members, geb 7 zu 3, Auftrag 0012 4567",
+    "Handy kostet 1200 Euro, unter 100 km",
+    "BG123456A and TN 12 34 56 A",
+    "Rue 7; a la calle",
 ]
 SPELLINGS = [
     ("CARD", "card 4111\u00a01111\u00a01111\u00a01111", "4111\u00a01111\u00a01111\u00a01111"),
@@ -110,6 +124,20 @@ SPELLINGS = [
     ("PHONE", "ring 905\u2011674\u20113793", "905\u2011674\u20113793"),
     ("PHONE", "Office:\n-905-674-3793", "905-674-3793"),
     ("PHONE", "it is\u2014905-674-3793", "905-674-3793"),
+    ("PHONE", "Rufen Sie mich unter 0170 1234567 an", "0170 1234567"),
+    ("PHONE", "Meine Nummer ist 0151-23456789.", "0151-23456789"),
+    ("PHONE", "Mobil: 0043 664 1234567", "0043 664 1234567"),
+    ("PHONE", "erreichbar unter 01701234567", "01701234567"),
+    ("PHONE", "mi teléfono es 612 345 678", "612 345 678"),
+    ("BIRTH_DATE", "geb. am 24. März 1984", "24. März 1984"),
+    ("BIRTH_DATE", "geboren am 24.03.1984", "24.03.1984"),
+    ("BIRTH_DATE", "née le 24/03/1984", "24/03/1984"),
+    ("BIRTH_DATE", "nacida el 24 de marzo de 1984", "24 de marzo de 1984"),
+    ("PERSON", "Sehr geehrte Frau Dr. von der Zzyzx,", "von der Zzyzx"),
+    ("PERSON", "An Herrn Prof. Dr. med. Xyloqua Zzyzx", "Xyloqua Zzyzx"),
+    ("ADDRESS", "au 12 rue de la Paix, 75002 Paris", "12 rue de la Paix, 75002"),
+    ("NATIONAL_ID", "her NINO is AB 12 34 56 C", "AB 12 34 56 C"),
+    ("NATIONAL_ID", "Sozialversicherungsnummer: 12 240384 M 123", "12 240384 M 123"),
     ("SSN", "it leaked: 078\u201305\u20131120", "078\u201305\u20131120"),
     ("SSN", "my SSN is 078.05.1120", "078.05.1120"),
     ("EMAIL", "Reach me:\n-john.doe@example.com", "john.doe@example.com"),
@@ -161,6 +189,19 @@ def test_published_ibans_are_ibans_and_one_changed_character_is_seen(text: str) 
 def test_social_security_numbers_that_were_never_issued_are_none() -> None:
     assert is_ssn("078051120")
     assert not any(map(is_ssn, ("000123456", "666123456", "900123456", "123004567", "123450000")))
+
+
+@pytest.mark.parametrize("name", NATIONAL_IDS)
+def test_national_numbers_are_found_and_one_changed_digit_is_seen(name: str) -> None:
+    text, value = NATIONAL_IDS[name]
+    assert [(span.kind, span.text) for span in find_pii(text)] == [("NATIONAL_ID", value)]
+    missed = 0
+    for place in (place for place, each in enumerate(value) if each.isdecimal()):
+        other = value[:place] + str((int(value[place]) + 1) % 10) + value[place + 1 :]
+        missed += any(span.kind == "NATIONAL_ID" for span in find_pii(text.replace(value, other)))
+    assert missed == 0
+    replaced = Pseudonymiser(KEY).replace(text)
+    assert value not in replaced and len(replaced) == len(text)
 
 
 @pytest.mark.parametrize("kind", TEXTS)

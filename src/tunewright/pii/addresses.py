@@ -21,6 +21,7 @@ _BEHIND = (
 _FRONT = (
     r"Rue|Via|Viale|Vicolo|Corso|Piazza|Calle|Avenida|Avda\.?|Paseo|Plaza|Rua|Travessa|Largo|Praça|Avenue|Av\.?"
     r"|Boulevard|Bd|Chemin|Quai|Impasse|Allée|Strada|Bulevardul|Ulica|[Uu]l\.|Ulice|Aleja|[Aa]l\.|Λεωφόρος|Οδός|Jalan|Jl\."
+    r"|rue|chemin|impasse|allée|quai|calle|piazza|viale"
 )
 _JOINED = (
     r"(?:stra(?:ß|ss)e|str\.|gasse|weg|platz|allee|ufer|damm|gata|gatan|götu|vägen|vegur|vej|vejen|gade|stræti|straeti"

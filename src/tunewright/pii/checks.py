@@ -51,8 +51,8 @@ def iban_check(country: str, account: str) -> str:
     return f"{98 - _mod97(account + country + '00'):02d}"
 
 
-def compact_iban(text: str) -> str:
-    """An IBAN without the signs between its groups."""
+def compact(text: str) -> str:
+    """A number or code without the signs between its groups."""
     return "".join(filter(str.isalnum, text))
 
 
@@ -66,6 +66,49 @@ def is_iban(text: str) -> bool:
 
 def _mod97(text: str) -> int:
     return int("".join(str(int(character, 36)) for character in text)) % 97
+
+
+def is_codice_fiscale(text: str) -> bool:
+    """Whether an Italian tax code's last letter fits the others (Decreto ministeriale 23/12/1976, article 6)."""
+    odd = (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23)
+    places = [ord(each) - ord("0" if each.isdigit() else "A") for each in text[:15]]
+    total = sum(odd[place] for place in places[::2]) + sum(places[1::2])
+    return ord(text[15]) - ord("A") == total % 26
+
+
+def is_nir(text: str) -> bool:
+    """Whether the last two digits of a French social security number fit the others: 97 less the rest of them by 97,
+    with 19 and 18 for the departments 2A and 2B (xml.insee.fr/schema/nir.html, 2026-12-01)."""
+    body = text[:13].replace("2A", "19").replace("2B", "18")
+    return body.isdecimal() and 97 - int(body) % 97 == int(text[13:])
+
+
+def is_steuer_id(number: str) -> bool:
+    """Whether 11 digits are a German tax id: one of the first ten occurs two or three times, and the last one fits them
+    (ISO/IEC 7064 MOD 11,10)."""
+    repeated = [number[:10].count(digit) for digit in set(number[:10])]
+    product = 10
+    for digit in number[:10]:
+        product = 2 * ((int(digit) + product) % 10 or 10) % 11
+    return number[0] != "0" and max(repeated) in (2, 3) and (11 - product) % 10 == int(number[10])
+
+
+def is_dni(text: str) -> bool:
+    """Whether the letter of a Spanish DNI or NIE fits its digits (real decreto 1553/2005; X, Y and Z count 0, 1, 2)."""
+    number = text[:-1].upper().translate(str.maketrans("XYZ", "012"))
+    return len(number) == 8 and "TRWAGMYFPDXBNJZSQVHLCKE"[int(number) % 23] == text[-1].upper()
+
+
+def is_bsn(number: str) -> bool:
+    """Whether nine digits pass the Dutch test of eleven: the last one counts -1, those before it 2, 3 …"""
+    total = sum(weight * int(digit) for weight, digit in zip((9, 8, 7, 6, 5, 4, 3, 2, -1), number, strict=True))
+    return total > 0 and total % 11 == 0
+
+
+def is_pesel(number: str) -> bool:
+    """Whether the last of 11 digits fits the others in a Polish PESEL (weights 1, 3, 7, 9)."""
+    total = sum(weight * int(digit) for weight, digit in zip((1, 3, 7, 9) * 2 + (1, 3, 1), number, strict=True))
+    return total % 10 == 0
 
 
 def is_ssn(number: str) -> bool:

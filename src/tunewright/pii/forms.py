@@ -10,7 +10,7 @@ import string
 from collections.abc import Callable, Collection, Iterator
 
 from tunewright.pii.addresses import KEPT_ENDINGS, KEPT_WORDS
-from tunewright.pii.checks import compact_iban, digits_of, iban_check, is_ssn, luhn_digit
+from tunewright.pii.checks import compact, digits_of, iban_check, is_ssn, luhn_digit
 from tunewright.pii.gazetteer import gazetteer
 from tunewright.pii.persons import NOT_PERSONS
 
@@ -116,9 +116,9 @@ def _card(value: str, draw: Draw) -> str:
 
 
 def _iban(value: str, draw: Draw) -> str:
-    compact = compact_iban(value).upper()
-    account = "".join(map(draw.like, compact[4:]))
-    return _filled(value, compact[:2] + iban_check(compact[:2], account) + account)
+    plain = compact(value).upper()
+    account = "".join(map(draw.like, plain[4:]))
+    return _filled(value, plain[:2] + iban_check(plain[:2], account) + account)
 
 
 def _ssn(value: str, draw: Draw) -> str:
@@ -236,8 +236,9 @@ CANONICAL: dict[str, Callable[[str], str]] = {
     "ADDRESS": lambda value: " ".join(re.findall(r"\w+", value.casefold())),
     "CARD": digits_of,
     "EMAIL": str.lower,
-    "IBAN": lambda value: compact_iban(value).upper(),
+    "IBAN": lambda value: compact(value).upper(),
     "IP": str.lower,
+    "NATIONAL_ID": lambda value: compact(value).upper(),
     "PERSON": str.casefold,
     "PHONE": digits_of,
     "SSN": digits_of,

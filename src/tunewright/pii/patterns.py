@@ -9,7 +9,20 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from tunewright.pii.checks import compact_iban, digits_of, is_card, is_iban, is_luhn, is_ssn
+from tunewright.pii.checks import (
+    compact,
+    digits_of,
+    is_bsn,
+    is_card,
+    is_codice_fiscale,
+    is_dni,
+    is_iban,
+    is_luhn,
+    is_nir,
+    is_pesel,
+    is_ssn,
+    is_steuer_id,
+)
 from tunewright.pii.spans import Finder, Prefilter, has_number, holds, says
 
 
@@ -27,14 +40,22 @@ def _is_phone(text: str) -> bool:
 
 def _labelled(labels: str, value: str) -> str:
     """A value after one of some words, with a little punctuation and up to three small words in between."""
-    between = r"[\s\W]{0,4}?(?i:(?:is|it'?s|was|no|nr|number|me|us|him|her|on|at|to|my)\b[\s\W]{0,3}?){0,3}"
+    between = rf"[\s\W]{{0,4}}?(?i:(?:{_BETWEEN})\b[\s\W]{{0,3}}?){{0,3}}"
     return rf"(?i:\b(?:{labels}))\b{between}(?P<v>{value})"
 
 
+_BETWEEN = (
+    "is|it'?s|was|no|nr|number|me|us|him|her|on|at|to|my"
+    "|ist|lautet|am|unter|auf|nummer|den|le|est|au|numéro|el|es|número|il|è|op"
+)
+_MONTH = (
+    "(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|mär|mrz|mai|okt|dez|fév|avr|juin|juil|aoû|déc|ene|abr|ago|dic"
+    "|gen|mag|giu|lug|set|ott|maa|mei)[a-zà-ÿ]*"
+)
 _DATE = (
     r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
-    r"|\d{1,2}(?:st|nd|rd|th)?\.? (?:of )?(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?,? \d{4}"
-    r"|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.? \d{1,2}(?:st|nd|rd|th)?,? \d{4}"
+    rf"|\d{{1,2}}(?:st|nd|rd|th)?\.? (?:of |de )?{_MONTH}\.?,? (?:de )?\d{{4}}"
+    rf"|{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}}"
 )
 _END = r"(?![A-Za-z0-9_-])"
 _START = r"(?<![\w.+])(?<!\w-)"  # a hyphen without a word before it marks an item of a list
@@ -43,6 +64,8 @@ _SEPARATED = (
     r"|(?:00\d{1,2}[ .-])?\(\d{1,5}\)[ .-]?\d{2,4}(?:[ .-]\d{2,4}){1,3}"  # (37) 788-063
     r"|(?:00?1[ .-])?\d{3}[ .-]\d{3}[ .-]\d{4}"  # 905-674-3793
     r"|00?[1-9]\d{0,3}(?:[ .-]\d{2,4}){2,4}"  # 0490 75 40 81
+    r"|00[1-9]\d{0,2}[ /-]\d{1,5}[ /-]\d{4,8}"  # 0043 664 1234567
+    r"|01[567]\d{1,2}(?:[ /-]\d{6,8}|[ /-]\d{3,4} \d{3,5}|\d{7,8})"  # 0170 1234567, German mobile phones
 )
 _CARD = r"\d(?:(?:[ -]?|(?<=\d{4})\.(?=\d{4}))\d){11,18}(?![\w-])"  # dots only between groups: 4.11 is a number
 _ANY_PHONE = r"\+?\(?\d(?:[ .()/-]{0,2}\d){6,14}"
@@ -73,7 +96,21 @@ _MORE_PASSWORD = r"@[^\s/@\"'<>]+(?=@)|@[^\s/@.:?#\"'<>]+/[^\s@?#\"'<>]{1,64}(?=
 
 _NAMED_SECRET = re.compile("_(?:passw|pwd|passphrase|api_?key|secret)")
 
-_PHONE_WORDS = "phone|mobile|cell|tel|telephone|fax|whatsapp|call|text|sms|messages?|reach"
+_PHONE_WORDS = (
+    "phone|mobile|cell|tel|telephone|fax|whatsapp|call|text|sms|messages?|reach"
+    "|handy|handynummer|mobil|mobilnummer|telefon|telefonnummer|rufnummer|rückruf|rückrufnummer|erreichbar"
+    "|téléphone|tél|portable|teléfono|telefono|móvil|movil|celular|cellulare|telefoon|telefoonnummer|mobiel|telefone"
+)
+_CODICE_FISCALE = r"[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z]"
+_NIR = r"[12] ?\d{2} ?(?:0[1-9]|1[0-2]|[2-9]\d) ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}"
+_NINO = r"(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]"
+# A letter or group that only such numbers have, for the gate.
+_NATIONAL = re.compile(rf"{_CODICE_FISCALE}|{_NIR}|{_NINO}")
+_NATIONAL_WORDS = (
+    "steuer steuerid id idnr identifikationsnummer identnummer steueridentifikationsnummer versicherungsnummer"
+    " sozialversicherungsnummer rentenversicherungsnummer sv rv svnr rvnr dni nie nif documento identidad bsn"
+    " burgerservicenummer pesel"
+)
 _CLOUD_KEY = re.compile("A(?:KIA|SIA|ROA|IDA|Iza)")
 _IBAN_OR_IP = re.compile(r"\d(?:\d(?<=[A-Za-z]{2}\d\d)|\.\d{1,3}\.\d)")
 
@@ -152,7 +189,7 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
                 "IBAN",
                 0.99,
                 re.compile(r"(?<!\w)[A-Za-z]{2}\d{2}(?:[ .-]?[A-Za-z0-9]{4}){2,7}(?:[ .-]?[A-Za-z0-9]{1,4})?(?!\w)"),
-                lambda v: is_iban(compact_iban(v)),
+                lambda v: is_iban(compact(v)),
                 cut=True,
             ),
             Finder(
@@ -171,15 +208,81 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
         [Finder("IP", 0.95, re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{1,4}(?![\w:])"), _is_ip)],
     ),
     (
-        says("birth birthdate birthday dob born geburtsdatum geboren b ob", digit=True),
+        says(
+            "birth birthdate birthday dob born b ob geburtsdatum geburtstag geboren geb né née naissance nacido nacida"
+            " nacimiento nato nata nascita nascido nascida nascimento geboortedatum",
+            digit=True,
+        ),
         [
             Finder(
                 "BIRTH_DATE",
                 0.9,
                 re.compile(
-                    _labelled(r"date of birth|birth ?date|birthday|d\.?o\.?b\.?|born|geburtsdatum|geboren", _DATE)
+                    _labelled(
+                        r"date of birth|birth ?date|birthday|d\.?o\.?b\.?|born|geburtsdatum|geburtstag|geboren|geb"
+                        r"|née?|naissance|nacid[oa]|nacimiento|nat[oa] il|nascita|nascid[oa]|nascimento|geboortedatum",
+                        _DATE,
+                    )
                 ),
             )
+        ],
+    ),
+    (
+        Prefilter(digit=True, test=lambda facts: bool(_NATIONAL.search(facts.text))),
+        [
+            Finder("NATIONAL_ID", 0.95, re.compile(rf"(?<!\w){_CODICE_FISCALE}(?!\w)"), is_codice_fiscale),
+            Finder("NATIONAL_ID", 0.95, re.compile(rf"(?<![\w.+-]){_NIR}(?!\w)"), lambda v: is_nir(compact(v))),
+            Finder("NATIONAL_ID", 0.85, re.compile(rf"(?<![\w-]){_NINO}(?![\w-])")),
+        ],
+    ),
+    (
+        says(_NATIONAL_WORDS, digit=True),
+        [
+            Finder(
+                "NATIONAL_ID",
+                0.9,
+                re.compile(
+                    _labelled(
+                        r"(?:steuer[- ]?|steuerliche )?(?:id|idnr|identifikationsnummer|identnummer)"
+                        r"|steueridentifikationsnummer|steuerid",
+                        r"\d(?: ?\d){10}(?!\d)",
+                    )
+                ),
+                lambda v: is_steuer_id(digits_of(v)),
+            ),
+            Finder(
+                "NATIONAL_ID",
+                0.9,
+                re.compile(
+                    _labelled(
+                        r"(?:sozial|renten)?versicherungsnummer|(?:sv|rv|rvnr|svnr)(?:[- ]?(?:nummer|nr))?",
+                        r"\d{2} ?\d{6} ?[A-Z] ?\d{3}(?!\w)",
+                    )
+                ),
+            ),
+            Finder(
+                "NATIONAL_ID",
+                0.9,
+                re.compile(
+                    _labelled(
+                        "dni|nie|nif|documento|identidad",
+                        r"(?:[XYZ][ -]?)?\d{7,8}[ -]?[A-HJ-NP-TV-Za-hj-np-tv-z](?!\w)",
+                    )
+                ),
+                lambda v: is_dni(compact(v)),
+            ),
+            Finder(
+                "NATIONAL_ID",
+                0.9,
+                re.compile(_labelled("bsn|burgerservicenummer", r"\d(?:[ .]?\d){8}(?!\d)")),
+                lambda v: is_bsn(digits_of(v)),
+            ),
+            Finder(
+                "NATIONAL_ID",
+                0.9,
+                re.compile(_labelled("pesel", r"\d{11}(?!\d)")),
+                lambda v: is_pesel(digits_of(v)),
+            ),
         ],
     ),
     (

@@ -91,8 +91,18 @@ _INTRODUCED, _ASCII_INTRODUCED = _introduced(_CAPITAL, _SMALL), _introduced("[A-
 
 LABELLED_PERSONS: list[tuple[Prefilter, list[Finder]]] = [
     (
-        says("mr mrs ms miss mx dr prof herr frau"),
-        [Finder("PERSON", 0.8, re.compile(rf"\b(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Herr|Frau)\b\.? (?P<v>{_FULL})"))],
+        says("mr mrs ms miss mx dr prof herr herrn frau"),
+        [
+            Finder(
+                "PERSON",
+                0.8,
+                re.compile(
+                    r"\b(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Herrn?|Frau)\b\.? "
+                    r"(?:(?:Dr|Prof|Dipl|Ing|med|jur|phil|rer|nat)\b\.?[ -]?){0,4}+"
+                    rf"(?P<v>(?:{_PARTICLE} ){{0,2}}{_FULL})"
+                ),
+            )
+        ],
     ),
     (
         says(
