@@ -12,7 +12,7 @@ from huggingface_hub import constants, hf_hub_download
 from safetensors.numpy import save
 
 from tests.conftest import TOKENIZER
-from tests.exporters.hub import TOKEN, Hub, Repository, running_hub
+from tests.exporters.hub import TOKEN, Fault, Hub, Repository, running_hub
 from tests.fixtures.encoders import with_pooling
 from tests.models.test_encoders import folder_of as folder_of_encoder
 from tunewright.core.errors import UserError
@@ -82,6 +82,8 @@ def test_how_an_encoder_pools_is_asked_of_the_hub_once(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert resolve_encoder("owner/encoder", tmp_path).pooling == "mean", "the hub can't be asked"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    hub.faults.append(Fault("1_Pooling", 503))
+    assert resolve_encoder("owner/encoder", tmp_path).pooling == "mean", "the hub has trouble"
     assert resolve_encoder("owner/encoder", tmp_path).pooling == ("cls" if has else "mean")
     asked = len(hub.calls)
     assert resolve_encoder("owner/encoder", tmp_path).pooling == ("cls" if has else "mean")

@@ -38,6 +38,8 @@ _TOKENIZER = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
 _SECOND_COPY = ["consolidated*"]
 """The same weights in another library's layout."""
 _NO_COMMIT = "0" * 40
+_ASKED_SECONDS = 5.0
+"""The longest wait for the hub where a model can be used without it."""
 
 
 @dataclass(frozen=True)
@@ -314,13 +316,20 @@ def _snapshot(hub_id: str, name: str, patterns: list[str]) -> Path:
 def _fetch_pooling(hub_id: str, snapshot: Path) -> None:
     """Fetch the file that says how an encoder pools, if a hub folder lacks it: transformers' own `from_pretrained` may
     have filled the cache, and does not fetch it. The hub may have none; without the hub the folder stays as it is."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
     file, commit = POOLING.as_posix(), snapshot.name
-    if try_to_load_from_cache(hub_id, file, revision=commit) is None:
-        with suppress(HfHubHTTPError, LocalEntryNotFoundError):
-            hf_hub_download(hub_id, file, revision=commit)
+    if constants.HF_HUB_OFFLINE or try_to_load_from_cache(hub_id, file, revision=commit) is not None:
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(hub_id, file, revision=commit), timeout=_ASKED_SECONDS)
+    except EntryNotFoundError:
+        pass
+    except Exception:  # noqa: BLE001 (the hub's client passes on the errors of its network library)
+        return  # `hf_hub_download` would wait for minutes
+    with suppress(HfHubHTTPError):  # it keeps in mind that there is no such file
+        hf_hub_download(hub_id, file, revision=commit)
 
 
 def _matching(hub_id: str, patterns: list[str], *, only_cached: bool) -> Path:
