@@ -10,7 +10,8 @@ import pytest
 from tunewright.config import Spec, load_spec
 from tunewright.core.errors import UserError
 from tunewright.data.guess import guess_spec
-from tunewright.data.readers import Columns, read
+from tunewright.data.job import columns_in
+from tunewright.data.readers import Columns, Fault, read
 from tunewright.tasks import Example
 
 TEXTS = [f"a rather long message number {n} about something" for n in range(8)]
@@ -430,6 +431,48 @@ def test_true_and_false_beside_a_record_are_no_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("labels", ["[true, false, 3]", "{true: yes it is, false: no, 3: perhaps}"])
 def test_labels_that_yaml_takes_for_other_values_are_texts(labels: str, tmp_path: Path) -> None:
     (tmp_path / "tunewright.yaml").write_text(
-        f"name: spam\ntask: {{kind: classify, instruction: Is it?, labels: {labels}}}\ndata: {{train: d.jsonl}}\n", "utf-8"
+        f"name: spam\ntask: {{kind: classify, instruction: Is it?, labels: {labels}}}\ndata: {{train: d.jsonl}}\n",
+        "utf-8",
     )
     assert list(load_spec(tmp_path).task.labels) == ["true", "false", "3"]
+
+
+MARKED: dict[str, list[object]] = {
+    "spaCy": [{"start": 0, "end": 4, "label": "PERSON"}, {"start": 10, "end": 11, "label": "SUM"}],
+    "Presidio": [{"entity_type": "PERSON", "start": 0, "end": 4}, {"entity_type": "SUM", "start": 10, "end": 11}],
+    "doccano": [[0, 4, "PERSON"], [10, 11, "SUM"]],
+    "Label Studio": [
+        {"start": 10, "end": 11, "text": "5", "labels": ["SUM"]},
+        {"start": 0, "end": 4, "text": "Anna", "labels": ["PERSON"]},
+    ],
+}
+
+
+@pytest.mark.parametrize("tool", MARKED)
+def test_values_marked_in_the_text_are_records(tool: str, tmp_path: Path) -> None:
+    rows = [{"text": "Anna paid 5 euros", "spans": MARKED[tool], "note": "x"} for _ in range(20)]
+    rows.append({"text": "nobody paid", "spans": [], "note": "x"})
+    file = write(tmp_path / "marked.jsonl", rows)
+    found = guess_spec(file, tmp_path)
+    assert (found.kind, found.label_column, found.text_column) == ("extract", "spans", "text")
+    (tmp_path / "tunewright.yaml").write_text(found.text, "utf-8")
+    spec = load_spec(tmp_path)
+    values = {"type": "array", "items": {"type": "string", "x-literal": True}}
+    assert spec.task.record == {"type": "object", "properties": {"PERSON": values, "SUM": values}}
+    records = [json.loads(each.answer) for each in read(file, columns=columns_in(spec)) if isinstance(each, Example)]
+    assert records == [{"PERSON": ["Anna"], "SUM": ["5"]}] * 20 + [{}]
+
+
+def test_a_mark_outside_its_text_is_a_fault(tmp_path: Path) -> None:
+    rows = [{"text": "Anna paid", "label": [[0, 4, "PERSON"]]}, {"text": "Anna", "label": [[0, 9, "PERSON"]]}]
+    first, second = read(write(tmp_path / "marked.jsonl", rows))
+    assert isinstance(first, Example)
+    assert isinstance(second, Fault)
+    assert "The PERSON from 0 to 9 is not within the text, which has 4 characters." in second.reason
+
+
+def test_a_value_that_is_marked_twice_is_listed_once(tmp_path: Path) -> None:
+    rows = [{"text": "Anna and Anna", "label": [[9, 13, "P"], [0, 4, "P"]]}]
+    (row,) = read(write(tmp_path / "marked.jsonl", rows))
+    assert isinstance(row, Example)
+    assert json.loads(row.answer) == {"P": ["Anna"]}

@@ -16,11 +16,13 @@ from typing import Any
 from tunewright.config.sections import MAX_TURNS
 from tunewright.core.errors import UserError, first_of
 from tunewright.core.progress import say
-from tunewright.data.guess_schema import described, guess_schema, with_literal_fields
+from tunewright.core.strict_json import JsonRefusal
+from tunewright.data.guess_schema import described, guess_schema, schema_of_marks, with_literal_fields
 from tunewright.data.guess_tools import guess_tools
 from tunewright.data.guess_values import NEARLY_ALL, filled, is_blank, most
 from tunewright.data.label_sets import guess_labels
 from tunewright.data.readers import Fault, Note, detect, read, read_rows
+from tunewright.data.readers.marks import marks_in, record_of
 from tunewright.documents import SUFFIXES, is_there
 from tunewright.tasks import Example
 from tunewright.tasks.turns import turns_left_out
@@ -47,7 +49,19 @@ _TEXT_NAMES = (
     "description",
 )
 _LABEL_NAMES = ("label", "intent", "category", "route", "queue", "class", "target", "answer", "topic", "department")
-_RECORD_NAMES = ("record", "fields", "entities", "label", "answer", "output", "json", "target")
+_RECORD_NAMES = (
+    "record",
+    "fields",
+    "entities",
+    "spans",
+    "annotations",
+    "label",
+    "labels",
+    "answer",
+    "output",
+    "json",
+    "target",
+)
 _PART = re.compile(
     r"(all|data|datasets?|dev|eval|examples?|labell?ed|raw|test|train|training|valid|validation)([-_.]?\d[\w-]*)?",
     re.IGNORECASE,
@@ -103,10 +117,10 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
     rows = [row for _, row in numbered]
     form = detect(rows[:_SAMPLE])
     text = label = key = ""
-    turns, tools = 0, None
+    turns, tools, marked = 0, None, frozenset[str]()
     if form in (None, "labelled"):
         _check_not_wrapped(rows, path)
-        columns = _columns(rows)
+        columns, marked = _with_records(_columns(rows), path)
         label = _answer_column(columns, path)
         _check_names(columns[label], label, path)
         document = _document_column(columns, path.parent)
@@ -123,7 +137,9 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
     kind, details = _task(answers) if tools is None else ("tools", tools)
     if kind != "tools":
         _say_unanswered(answers, places, has_empty_sets=kind == "multi_label" and details[1] is not None)
-    if kind == "extract" and key != "document":
+    if kind == "extract" and label in marked:
+        details = schema_of_marks(details)
+    elif kind == "extract" and key != "document":
         texts = columns[text] if text else [each.request for each in examples]
         records = [(str(each), _record(answer)) for each, answer in zip(texts, answers, strict=True)]
         rows_of_records = [(each, json.dumps(one, ensure_ascii=False)) for each, one in records if one is not None]
@@ -172,6 +188,31 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     counts = Counter(name for row in rows for name in row)
     usual = [name for name, count in counts.items() if count >= _LEAST_FILLED * len(rows)]
     return {name: [row.get(name) for row in rows] for name in usual}
+
+
+def _with_records(columns: dict[str, list[Any]], path: Path) -> tuple[dict[str, list[Any]], frozenset[str]]:
+    """(the columns, with records in the place of values that are marked in the text; the columns that had such)."""
+
+    def has_marks(values: Sequence[Any]) -> bool:
+        given = filled(values)
+        listed = most(lambda value: isinstance(value, list) and (value == [] or marks_in(value) is not None), given)
+        return any(listed)
+
+    marked = frozenset(name for name, values in columns.items() if has_marks(values))
+    for name in marked:
+        texts = columns[_text_column(columns, name, path)]
+        columns[name] = [_marked(value, text) for value, text in zip(columns[name], texts, strict=True)]
+    return columns, marked
+
+
+def _marked(value: Any, text: Any) -> Any:
+    marks = marks_in(value)
+    if marks is None or not isinstance(text, str):
+        return {} if value == [] else value
+    try:
+        return record_of(marks, text)
+    except JsonRefusal:
+        return None
 
 
 def _examples(path: Path) -> list[Example]:

@@ -117,6 +117,13 @@ def with_literal_fields(schema: Mapping[str, Any], rows: Sequence[tuple[str, str
     return {**schema, "properties": {**schema["properties"], **literal}}
 
 
+def schema_of_marks(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of records whose values are marked in the text: of each kind any number, none included, and each a
+    piece of the text."""
+    values = {"type": "array", "items": {"type": "string", LITERAL: True}}
+    return {"type": "object", "properties": dict.fromkeys(schema["properties"], values)}
+
+
 def described(schema: Mapping[str, Any]) -> Iterator[str]:
     """The fields of a schema in words: `total (number)`."""
     for name, part in schema["properties"].items():

@@ -13,6 +13,7 @@ from tunewright.data.readers import Columns
 from tunewright.data.readers.sources import SourceFile, files
 from tunewright.data.text import request_text
 from tunewright.tasks import Example, Task, task_of
+from tunewright.tasks.extract import ExtractTask
 from tunewright.tasks.input_form import InputForm
 
 
@@ -50,7 +51,7 @@ class Job:
 
     @property
     def columns(self) -> Columns:
-        return columns_of(self.data, self.documents_root)
+        return columns_of(self.data, self.documents_root, is_record=isinstance(self.task, ExtractTask))
 
     def request_of(self, example: Example) -> str:
         """The text a model must answer: with a task, which has its own prompt, the last request; else all turns."""
@@ -66,8 +67,15 @@ class Job:
         return by_split | {"train": with_corrections(by_split["train"], self.corrections)}
 
 
-def columns_of(data: DataSpec, documents_root: Path | None) -> Columns:
-    return Columns(data.text, data.label, data.group, data.time, data.document, data.separator, documents_root)
+def columns_of(data: DataSpec, documents_root: Path | None, *, is_record: bool) -> Columns:
+    """The columns of a spec's data; the rest is as in `Columns`."""
+    names = (data.text, data.label, data.group, data.time, data.document, data.separator)
+    return Columns(*names, documents_root, is_record)
+
+
+def columns_in(spec: Spec) -> Columns:
+    """The columns of a whole spec's data."""
+    return columns_of(spec.data, spec.documents_root, is_record=spec.task.kind == "extract")
 
 
 def job_of(spec: Spec) -> Job:

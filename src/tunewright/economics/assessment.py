@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from pydantic import ValidationError
 
 from tunewright.config import ApiSpec, MoneySpec
 from tunewright.core.errors import UserError, did_you_mean
-from tunewright.data.readers import Columns, read
+from tunewright.data.job import columns_in
+from tunewright.data.readers import read
 from tunewright.economics.candidates import check_apis
 from tunewright.economics.cost import Cost, Service, api_cost, host_cost, tokens_by_letters, usd
 from tunewright.economics.hosting import Hosting, hosting_of
@@ -158,7 +159,7 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
     except ValidationError:
         raise UserError("The spec's task and data can't be used.", fix="Type: tunewright doctor YOUR_PROJECT") from None
     task, data = task_of(whole.task).untaught(), whole.data
-    columns = Columns(data.text, data.label, None, None, data.document, data.separator, whole.documents_root)
+    columns = replace(columns_in(whole), group=None, time=None)
     items = read(whole.path(data.train), form=data.form, columns=columns)
     rows = (item for item in items if isinstance(item, Example) and item.importance)
     form = InputForm.of(whole.task)

@@ -16,6 +16,7 @@ from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.readers import chat
 from tunewright.data.readers.base import CALL
 from tunewright.data.readers.chat import Remarks
+from tunewright.data.readers.marks import marks_in, record_of
 from tunewright.data.readers.sources import SourceFile
 from tunewright.data.shown import shown
 from tunewright.documents import read_document, require_within
@@ -57,6 +58,8 @@ class Columns:
     """The separator of several labels in one text; None: a text is one answer."""
     documents_root: Path | None = None
     """The folder in which documents must lie; None: the folder of the data."""
+    is_record: bool = False
+    """Whether the answers are records, so that an empty list of marked values is one."""
 
     @property
     def request(self) -> str:
@@ -206,13 +209,21 @@ def _answer(row: dict[str, Any], columns: Columns) -> str:
         return json.dumps({name: row[column] for name, column in columns.label.items()}, ensure_ascii=False)
     value = row[columns.label]
     if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(_with_values(value, row, columns), ensure_ascii=False)
     if isinstance(value, bool):
         return json.dumps(value)
     answer = _scalar(row, columns.label)
     if columns.separator is None or answer.lstrip().startswith("["):
         return answer
     return json.dumps([part.strip() for part in answer.split(columns.separator) if part.strip()], ensure_ascii=False)
+
+
+def _with_values(value: Any, row: dict[str, Any], columns: Columns) -> Any:
+    """Marks in the row's text as the record of their values; another answer as it is."""
+    if value == [] and columns.is_record:
+        return {}
+    marks = None if columns.document else marks_in(value)
+    return record_of(marks, _scalar(row, columns.text)) if marks else value
 
 
 def _alpaca(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts:

@@ -12,7 +12,7 @@ from tunewright.config import ApiSpec, Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import track
 from tunewright.data import Dataset, evenly
-from tunewright.data.job import columns_of
+from tunewright.data.job import columns_in
 from tunewright.data.readers import Fault, Note, read
 from tunewright.economics.prices import ApiPrice
 from tunewright.evaluation.api.budget import Budget
@@ -34,7 +34,7 @@ def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
     """
     data = spec.data
     answers, task, form = {}, task_of(spec.task), InputForm.of(spec.task)
-    for item in read(file, columns=replace(columns_of(data, spec.documents_root), group=None, time=None)):
+    for item in read(file, columns=replace(columns_in(spec), group=None, time=None)):
         if isinstance(item, Fault):
             raise UserError(
                 item.reason,

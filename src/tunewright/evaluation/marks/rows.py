@@ -11,7 +11,7 @@ from pathlib import Path
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_jsonl
 from tunewright.core.errors import UserError
-from tunewright.data.job import columns_of
+from tunewright.data.job import columns_in
 from tunewright.data.readers import Fault, quarantine_line, read, write_chat
 from tunewright.data.readers.sources import files
 from tunewright.evaluation.marks.marking import MarkedText
@@ -25,9 +25,7 @@ QUARANTINE = "quarantine"
 
 def training_rows(spec: Spec) -> Iterator[Example | Fault]:
     """Every row of `data.train`, in order. People's corrections are not among them."""
-    for item in read(
-        spec.path(spec.data.train), form=spec.data.form, columns=columns_of(spec.data, spec.documents_root)
-    ):
+    for item in read(spec.path(spec.data.train), form=spec.data.form, columns=columns_in(spec)):
         if isinstance(item, (Example, Fault)):
             yield item
 
@@ -66,7 +64,7 @@ def write_copy(spec: Spec, folder: Path, left_out: Callable[[MarkedText], bool])
             else:
                 yield item
 
-    write_chat(folder / TRAIN, copied(), columns_of(spec.data, spec.documents_root))
+    write_chat(folder / TRAIN, copied(), columns_in(spec))
     return faults
 
 

@@ -12,7 +12,8 @@ from itertools import islice
 
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
-from tunewright.data.readers import Columns, read
+from tunewright.data.job import columns_in
+from tunewright.data.readers import read
 from tunewright.inference.runtimes.base import encoder_runtime, require_encoder_precision
 from tunewright.models.encoders import unable
 from tunewright.tasks import Example, task_of
@@ -80,8 +81,8 @@ def not_literal(spec: Spec) -> UserError | None:
 def _examples(spec: Spec, task: ExtractTask) -> Sequence[Example]:
     """The first training rows whose answers are records."""
     data, examples = spec.data, []
-    columns = Columns(data.text, data.label, data.group, data.time, data.document, documents_root=spec.documents_root)
-    rows = (row for row in read(spec.path(data.train), form=data.form, columns=columns) if isinstance(row, Example))
+    items = read(spec.path(data.train), form=data.form, columns=columns_in(spec))
+    rows = (row for row in items if isinstance(row, Example))
     for row in islice(rows, _ROWS):
         request = InputForm.of(spec.task).of_example(row).request
         try:
