@@ -334,8 +334,11 @@ def test_a_full_disk_leaves_no_half_of_the_mapping(tmp_path: Path, monkeypatch: 
         ("Une question de Claire Dubois", ["Claire Dubois"]),
         ("Het pakket van Jan de Vries is weg", ["Jan de Vries"]),
         ("Los datos de Carmen García", ["Carmen García"]),
+        ("Alles gut.\nMit freundlichen Grüßen\nXyloqua Zzyzx\nVertrieb", ["Xyloqua Zzyzx"]),
+        ("Alles gut.\nViele Grüße\nIhr Support-Team", []),
+        ("Merci.\nCordialement,\nXyloqua Zzyzx", ["Xyloqua Zzyzx"]),
         ("Khalid bin Walid called, and Per Andersson, and Mia", ["Khalid bin Walid", "Per Andersson", "Mia"]),
     ],
 )
-def test_the_first_word_of_a_sentence_in_another_language_is_no_name(text: str, names: list[str]) -> None:
+def test_sentences_and_signatures_in_other_languages(text: str, names: list[str]) -> None:
     assert [span.text for span in find_pii(text) if span.kind == "PERSON"] == names

@@ -145,6 +145,18 @@ LABELLED_PERSONS: list[tuple[Prefilter, list[Finder]]] = [
         ],
     ),
     (
+        says(
+            "grüßen grüße grüssen grüsse gruß mfg cordialement salutations saludos saluti groeten groet",
+            test=lambda facts: "\n" in facts.text,
+        ),
+        [
+            _labelled(
+                r"(?i:\b(?:grü(?:ß|ss)en?|gruß|mfg|cordialement|salutations|saludos|saluti|groete?n?)"
+                rf"[,.!]?[ \t]{{0,3}}\n\s{{0,3}})(?P<v>{_NAME}(?:{_LINK}{_NAME}){{1,3}})[ \t]{{0,3}}(?:\Z|[,\n])",
+            )
+        ],
+    ),
+    (
         Prefilter(test=lambda facts: bool((_ASCII_INTRODUCED if facts.is_ascii else _INTRODUCED).search(facts.text))),
         [
             _labelled(
