@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -390,7 +391,7 @@ def test_blank_texts_among_sets_of_labels_and_rows_without_any_are_told_apart(
 @pytest.mark.parametrize(("suffix", "separator"), [("csv", ","), ("csv", ";"), ("tsv", "\t")])
 def test_a_table_without_names_is_told_so(suffix: str, separator: str, tmp_path: Path) -> None:
     file = tmp_path / f"tickets.{suffix}"
-    rows = [f"my parcel {n} is late{separator}{'billing' if n % 3 else 'delivery'}" for n in range(30)]
+    rows = [f"my own parcel {n} is late{separator}{'billing' if n % 3 else 'delivery'}" for n in range(30)]
     file.write_text("\n".join(rows), "utf-8")
     with pytest.raises(UserError, match=rf"tickets\.{suffix}:1: The first line looks like a row.*'delivery' is there"):
         guess_spec(file, tmp_path)
@@ -416,9 +417,9 @@ def test_true_and_false_are_labels(tmp_path: Path) -> None:
     assert (found.kind, found.label_column, found.rows) == ("classify", "is_spam", 30)
     (tmp_path / "tunewright.yaml").write_text(found.text, "utf-8")
     spec = load_spec(tmp_path)
-    assert list(spec.task.labels) == ["false", "true"]
+    assert list(spec.task.labels) == ["False", "True"]
     answers = [each.answer for each in read(file, columns=Columns("text", "is_spam")) if isinstance(each, Example)]
-    assert answers == ["true" if n % 3 == 0 else "false" for n in range(30)]
+    assert answers == [str(n % 3 == 0) for n in range(30)]
 
 
 def test_true_and_false_beside_a_record_are_no_labels(tmp_path: Path) -> None:
@@ -426,15 +427,6 @@ def test_true_and_false_beside_a_record_are_no_labels(tmp_path: Path) -> None:
     rows = [{"text": f"invoice {n}", "found": {"number": n}, "checked": n % 2 == 0} for n in range(30)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     assert (guess_spec(file, tmp_path).kind, guess_spec(file, tmp_path).label_column) == ("extract", "found")
-
-
-@pytest.mark.parametrize("labels", ["[true, false, 3]", "{true: yes it is, false: no, 3: perhaps}"])
-def test_labels_that_yaml_takes_for_other_values_are_texts(labels: str, tmp_path: Path) -> None:
-    (tmp_path / "tunewright.yaml").write_text(
-        f"name: spam\ntask: {{kind: classify, instruction: Is it?, labels: {labels}}}\ndata: {{train: d.jsonl}}\n",
-        "utf-8",
-    )
-    assert list(load_spec(tmp_path).task.labels) == ["true", "false", "3"]
 
 
 MARKED: dict[str, list[object]] = {
@@ -465,7 +457,7 @@ def test_values_marked_in_the_text_are_records(tool: str, tmp_path: Path) -> Non
 
 def test_a_mark_outside_its_text_is_a_fault(tmp_path: Path) -> None:
     rows = [{"text": "Anna paid", "label": [[0, 4, "PERSON"]]}, {"text": "Anna", "label": [[0, 9, "PERSON"]]}]
-    first, second = read(write(tmp_path / "marked.jsonl", rows))
+    first, second = read(write(tmp_path / "marked.jsonl", rows), columns=Columns(is_record=True))
     assert isinstance(first, Example)
     assert isinstance(second, Fault)
     assert "The PERSON from 0 to 9 is not within the text, which has 4 characters." in second.reason
@@ -473,6 +465,51 @@ def test_a_mark_outside_its_text_is_a_fault(tmp_path: Path) -> None:
 
 def test_a_value_that_is_marked_twice_is_listed_once(tmp_path: Path) -> None:
     rows = [{"text": "Anna and Anna", "label": [[9, 13, "P"], [0, 4, "P"]]}]
-    (row,) = read(write(tmp_path / "marked.jsonl", rows))
+    file = write(tmp_path / "marked.jsonl", rows)
+    (row,) = read(file, columns=Columns(is_record=True))
     assert isinstance(row, Example)
     assert json.loads(row.answer) == {"P": ["Anna"]}
+    (other,) = read(file)
+    assert isinstance(other, Example)
+    assert json.loads(other.answer) == rows[0]["label"], "an answer of another kind stays as it is"
+
+
+@pytest.mark.parametrize("names", ["message,spam", "text,urgent", "title,x"])
+def test_a_column_may_be_named_as_one_of_its_labels(names: str, tmp_path: Path) -> None:
+    label = names.rpartition(",")[2]
+    rows = [f"my own parcel {n} is late,{label if n % 2 else 'other'}" for n in range(30)]
+    file = tmp_path / "tickets.csv"
+    file.write_text("\n".join([names, *rows]), "utf-8")
+    found = guess_spec(file, tmp_path)
+    assert (found.kind, found.label_column) == ("classify", label)
+
+
+@pytest.mark.parametrize(
+    ("more", "kind", "label"),
+    [
+        ({"label": "ab"}, "classify", "label"),
+        ({"mood": "ab"}, "extract", "spans"),
+        ({"reply": [f"Dear Anna {n}" for n in range(30)]}, "generate", "reply"),
+    ],
+)
+def test_marks_beside_another_answer(more: dict[str, Any], kind: str, label: str, tmp_path: Path) -> None:
+    ((name, values),) = more.items()
+    rows = [
+        {
+            "text": f"Anna paid {n} euros to us",
+            "spans": [[0, 4, "PERSON"]],
+            name: values[n % 2] + "!" * n * (name == "reply"),
+        }
+        for n in range(30)
+    ]
+    found = guess_spec(write(tmp_path / "d.jsonl", rows), tmp_path)
+    assert (found.kind, found.label_column) == (kind, label)
+
+
+@pytest.mark.parametrize(
+    "answer", [[{"start": 9, "end": 10, "type": "meeting"}], [[2, 10, "apple"]], [[1, 1, "a"]], [[3, 4, 5]]]
+)
+def test_other_lists_of_numbers_and_names_are_no_marks(answer: list[Any], tmp_path: Path) -> None:
+    rows = [{"text": f"my meeting number {n} tomorrow please", "answer": answer} for n in range(30)]
+    with pytest.raises(UserError, match="No column looks like"):
+        guess_spec(write(tmp_path / "d.jsonl", rows), tmp_path)

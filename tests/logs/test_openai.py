@@ -420,7 +420,11 @@ def test_a_batchs_answers_are_billed_as_a_batchs(tmp_path: Path) -> None:
 
 
 def test_a_request_that_names_a_prompt_kept_by_the_api_is_one_of_the_responses_api() -> None:
-    asked = {"model": "gpt-6-luna", "prompt": {"id": "pmpt_1", "variables": {"city": "Bonn"}}, "input": "hi"}
+    asked = {"model": "gpt-6-luna", "prompt": {"id": "pmpt_1"}, "input": "hi"}
     call = call_of(asked, {"object": "response", "output": []})
-    assert call.kind == "responses"
+    assert (call.kind, call.fault) == ("responses", None)
     assert call.messages == [{"role": "user", "content": "hi"}]
+    filled = asked | {"prompt": {"id": "pmpt_1", "variables": {"city": "Bonn"}}}
+    fault = call_of(filled, {"object": "response", "output": []}).fault
+    assert fault and fault[0] == "partial"
+    assert "fills in a prompt that the API keeps" in fault[1]

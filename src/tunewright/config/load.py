@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from tunewright.config.aliases import our_key
 from tunewright.config.recipes import recipe_text
 from tunewright.config.schema import SPEC_FILE, FileSpec, MoneySpec, Spec
-from tunewright.config.sections import HIDDEN, ApiSpec, as_label
+from tunewright.config.sections import HIDDEN, ApiSpec
 from tunewright.config.yaml_text import read_yaml
 from tunewright.core.errors import UserError, shortened
 from tunewright.core.limits import SPEC_BYTES, SPEC_DEPTH, SPEC_FAULTS
@@ -168,7 +168,7 @@ def _plain(value: Any, depth: int = 1) -> Any:
         what = f"With its overrides, the spec is nested more than {SPEC_DEPTH} levels deep."
         raise UserError(what, fix="Leave out the deepest override.")
     if isinstance(value, dict):
-        return {as_label(key): _plain(item, depth + 1) for key, item in value.items()}
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item, depth + 1) for item in value]
     if isinstance(value, bool):

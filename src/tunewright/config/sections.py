@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -78,15 +77,10 @@ class Section(BaseModel):
     )
 
 
-def as_label(value: Any) -> str:
-    """A label or a key as it stands in YAML, which takes true, false and numbers for values of their own."""
-    return json.dumps(value) if isinstance(value, bool) else str(value)
-
-
 def _labels_as_mapping(value: Any) -> Any:
     if not isinstance(value, list):
         return value
-    labels = [as_label(label) for label in value]
+    labels = [str(label) for label in value]
     repeated = [label for label, count in Counter(labels).items() if count > 1]
     if repeated:
         raise ValueError(f"the label '{repeated[0]}' is listed twice")

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -22,13 +22,15 @@ from tunewright.data.guess_tools import guess_tools
 from tunewright.data.guess_values import NEARLY_ALL, filled, is_blank, most
 from tunewright.data.label_sets import guess_labels
 from tunewright.data.readers import Fault, Note, detect, read, read_rows
-from tunewright.data.readers.marks import marks_in, record_of
+from tunewright.data.readers.marks import is_word, marks_in, record_of
 from tunewright.documents import SUFFIXES, is_there
 from tunewright.tasks import Example
 from tunewright.tasks.turns import turns_left_out
 
 MAX_LABELS = 300
 _TABLES = (".csv", ".tsv")
+_SENTENCE = 3
+"""Words that a column's name hardly has."""
 _SAMPLE = 20
 """Rows from whose keys the form of the data is detected."""
 _NAMED = 3
@@ -49,19 +51,8 @@ _TEXT_NAMES = (
     "description",
 )
 _LABEL_NAMES = ("label", "intent", "category", "route", "queue", "class", "target", "answer", "topic", "department")
-_RECORD_NAMES = (
-    "record",
-    "fields",
-    "entities",
-    "spans",
-    "annotations",
-    "label",
-    "labels",
-    "answer",
-    "output",
-    "json",
-    "target",
-)
+_RECORD_NAMES = ("record", "fields", "entities", "label", "answer", "output", "json", "target")
+_MARK_NAMES = ("entities", "spans", "annotations")
 _PART = re.compile(
     r"(all|data|datasets?|dev|eval|examples?|labell?ed|raw|test|train|training|valid|validation)([-_.]?\d[\w-]*)?",
     re.IGNORECASE,
@@ -121,10 +112,10 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
     if form in (None, "labelled"):
         _check_not_wrapped(rows, path)
         columns, marked = _with_records(_columns(rows), path)
-        label = _answer_column(columns, path)
-        _check_names(columns[label], label, path)
+        label = _answer_column(columns, marked, path)
         document = _document_column(columns, path.parent)
         key, text = ("document", document) if document else ("text", _text_column(columns, label, path))
+        _check_names(columns[label], label, text, path)
         answers = columns[label]
         places = [f"line {number}" for number, _ in numbered] if path.is_file() else []
     else:
@@ -193,16 +184,17 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 def _with_records(columns: dict[str, list[Any]], path: Path) -> tuple[dict[str, list[Any]], frozenset[str]]:
     """(the columns, with records in the place of values that are marked in the text; the columns that had such)."""
 
-    def has_marks(values: Sequence[Any]) -> bool:
-        given = filled(values)
-        listed = most(lambda value: isinstance(value, list) and (value == [] or marks_in(value) is not None), given)
-        return any(listed)
-
-    marked = frozenset(name for name, values in columns.items() if has_marks(values))
-    for name in marked:
+    marked = set()
+    for name, values in columns.items():
+        listed = most(lambda value: value == [] or marks_in(value) is not None, filled(values))
+        if not any(listed):
+            continue
         texts = columns[_text_column(columns, name, path)]
-        columns[name] = [_marked(value, text) for value, text in zip(columns[name], texts, strict=True)]
-    return columns, marked
+        found = [(marks_in(value) or [], text) for value, text in zip(values, texts, strict=True)]
+        if most(lambda pair: is_word(*pair), [(mark, text) for marks, text in found for mark in marks]):
+            columns[name] = [_marked(value, text) for value, text in zip(values, texts, strict=True)]
+            marked.add(name)
+    return columns, frozenset(marked)
 
 
 def _marked(value: Any, text: Any) -> Any:
@@ -316,11 +308,11 @@ def _records(values: Sequence[Any]) -> list[dict[str, Any]]:
 def _repeated(values: Sequence[Any]) -> set[str]:
     """The labels, if nearly all values can be some, and they are few enough and occur again; else none."""
     labels = most(lambda value: isinstance(value, (str, int)), values)
-    different = {json.dumps(label) if isinstance(label, bool) else str(label) for label in labels}
+    different = {str(label) for label in labels}
     return different if 2 <= len(different) <= min(MAX_LABELS, len(labels) / 2) else set()
 
 
-def _answer_column(columns: dict[str, list[Any]], path: Path) -> str:
+def _answer_column(columns: dict[str, list[Any]], marked: Collection[str], path: Path) -> str:
     """The column of the answers.
 
     Usual names come first (of labels, then of records, then of free answers), then columns that repeat values or hold
@@ -332,7 +324,10 @@ def _answer_column(columns: dict[str, list[Any]], path: Path) -> str:
         given = filled(values)
         share = len(given) / len(values)
         labels = _repeated(given)
-        if _records(given):
+        if name in marked:
+            is_named = usual in _MARK_NAMES
+            base = 3.0 if is_named else 1.5
+        elif _records(given):
             is_named = usual in _RECORD_NAMES
             base = 5.0 if is_named else 1.0
         elif labels:
@@ -375,11 +370,12 @@ def _check_not_wrapped(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             )
 
 
-def _check_names(answers: Sequence[Any], label: str, path: Path) -> None:
+def _check_names(answers: Sequence[Any], label: str, text: str, path: Path) -> None:
     """Raises:
-    UserError: the name of the answers' column is itself an answer, as in a table without a line of names.
+    UserError: the columns' names are a sentence and one of the answers, as in a table without a line of names.
     """
-    if path.suffix.lower() in _TABLES and label in map(str, answers):
+    is_sentence = len(text.split()) >= _SENTENCE
+    if path.suffix.lower() in _TABLES and is_sentence and label in map(str, answers):
         raise UserError(
             "The first line looks like a row, and should name the columns.",
             where=f"{path}:1",

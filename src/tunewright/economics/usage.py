@@ -11,7 +11,7 @@ from tunewright.logs.usage import TokenCounts, token_counts
 
 _DATED = re.compile(r"(.+?)-(?:\d{4}-\d\d-\d\d|\d{8}|\d{4})")
 """A model's name with the date of its version, such as gpt-4o-2024-08-06."""
-_STANDARD = ("", "auto", "default", "standard", "on_demand")
+_STANDARD = ("", "auto", "default", "standard", "on_demand", "scale")
 """Service tiers at the usual price, as an answer names them."""
 _FAST = ("priority", "fast")
 """Service tiers at the price book's `fast`: genai-prices has the same price for both (0.2.3)."""

@@ -150,8 +150,10 @@ def answer_of_output(response: Mapping[str, Any]) -> LoggedAnswer:
 
 
 def earlier_turns_fault(request: Mapping[str, Any], response: Mapping[str, Any]) -> tuple[str, str] | None:
-    """(code, reason) why a call of the Responses API can't be learnt from: a part of its conversation is not in the
-    request. None: all of it is."""
+    """(code, reason) why a call of the Responses API can't be learnt from: a part of its conversation, or its text, is
+    not where it is read. None: all of it is."""
+    if mapping(request.get("prompt")).get("variables"):
+        return "partial", "The request fills in a prompt that the API keeps, so its input is not all of its text."
     is_named = any(body.get(name) for body in (request, response) for name in _KEPT_BY_API)
     if is_named or any(item.get("type") == "item_reference" for item in mappings(request.get("input"))):
         return "partial", "The earlier turns of this conversation are kept by the API, not in the log."

@@ -317,7 +317,7 @@ def _fetch_pooling(hub_id: str, snapshot: Path) -> None:
     """Fetch the file that says how an encoder pools, if a hub folder lacks it: transformers' own `from_pretrained` may
     have filled the cache, and does not fetch it. The hub may have none; without the hub the folder stays as it is."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+    from huggingface_hub.errors import EntryNotFoundError
 
     file, commit = POOLING.as_posix(), snapshot.name
     if constants.HF_HUB_OFFLINE or try_to_load_from_cache(hub_id, file, revision=commit) is not None:
@@ -328,7 +328,7 @@ def _fetch_pooling(hub_id: str, snapshot: Path) -> None:
         pass
     except Exception:  # noqa: BLE001 (the hub's client passes on the errors of its network library)
         return  # `hf_hub_download` would wait for minutes
-    with suppress(HfHubHTTPError):  # it keeps in mind that there is no such file
+    with suppress(OSError):  # it keeps in mind that there is no such file
         hf_hub_download(hub_id, file, revision=commit)
 
 

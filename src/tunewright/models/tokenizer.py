@@ -169,8 +169,8 @@ def _twin(tokenizer: Any) -> Any:
     for part in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
         if (known := getattr(tokenizer, part)) is not None:
             setattr(twin, part, known)
-    for _, added in sorted(tokenizer.get_added_tokens_decoder().items()):
-        (twin.add_special_tokens if added.special else twin.add_tokens)([added])
+    added = tokenizer.get_added_tokens_decoder()
+    twin.add_tokens([added[number] for number in sorted(added)])  # at once: each call builds the matcher anew
     return twin
 
 

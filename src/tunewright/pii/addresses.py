@@ -21,8 +21,9 @@ _BEHIND = (
 _FRONT = (
     r"Rue|Via|Viale|Vicolo|Corso|Piazza|Calle|Avenida|Avda\.?|Paseo|Plaza|Rua|Travessa|Largo|Praça|Avenue|Av\.?"
     r"|Boulevard|Bd|Chemin|Quai|Impasse|Allée|Strada|Bulevardul|Ulica|[Uu]l\.|Ulice|Aleja|[Aa]l\.|Λεωφόρος|Οδός|Jalan|Jl\."
-    r"|rue|chemin|impasse|allée|quai|calle|piazza|viale"
 )
+_SMALL_FRONT = "rue|chemin|impasse|allée|quai|calle|piazza|viale"
+"""Of the same, those that people write in small letters behind a number."""
 _JOINED = (
     r"(?:stra(?:ß|ss)e|str\.|gasse|weg|platz|allee|ufer|damm|gata|gatan|götu|vägen|vegur|vej|vejen|gade|stræti|straeti"
     r"|veien|katu|kuja|polku|laan|straat|plein|gracht|kade|dijk|utca)"
@@ -81,6 +82,7 @@ _LINE = r"\W{0,6}\d[\w/-]{0,12} [\dA-ZÀ-ÞĀ-Ž]"
 _FRONT_MARKS = (
     *(mark.removesuffix("\\.?").replace("\\", "") for mark in _FRONT.split("|") if "[" not in mark),
     *("Ul.", "ul.", "Al.", "al."),
+    *_SMALL_FRONT.split("|"),
 )
 _FRONT_WORDS = frozenset(mark.lower().rstrip(".") for mark in _FRONT_MARKS)
 _FIRST_LINE, _OTHER_LINE = re.compile(_LINE), re.compile(rf"\n{_LINE}")
@@ -112,7 +114,7 @@ ADDRESSES: list[tuple[Prefilter, list[Finder]]] = [
         Prefilter(_FRONT_WORDS, digit=True, test=lambda facts: any(mark in facts.text for mark in _FRONT_MARKS)),
         # 20 Rue Hsine Eloued; ul. Miła 53
         _address(
-            rf"(?<![\w.])(?:{_NUMBER},? ){{1,2}}(?:{_FRONT}) {_OF}{_WORDS}(?:,? {_NUMBER}\b)?{_TAIL}",
+            rf"(?<![\w.])(?:{_NUMBER},? ){{1,2}}(?:{_FRONT}|{_SMALL_FRONT}) {_OF}{_WORDS}(?:,? {_NUMBER}\b)?{_TAIL}",
             rf"(?<!\w)(?:{_FRONT}) {_OF}{_WORDS},? {_NUMBER}\b{_TAIL}",
         ),
     ),

@@ -84,13 +84,13 @@ def is_nir(text: str) -> bool:
 
 
 def is_steuer_id(number: str) -> bool:
-    """Whether 11 digits are a German tax id: one of the first ten occurs two or three times, and the last one fits them
-    (ISO/IEC 7064 MOD 11,10)."""
-    repeated = [number[:10].count(digit) for digit in set(number[:10])]
+    """Whether 11 digits are a German tax id: one of the first ten occurs two or three times, the others once, and the
+    last one fits them (ISO/IEC 7064 MOD 11,10)."""
+    repeated = [count for digit in set(number[:10]) if (count := number[:10].count(digit)) > 1]
     product = 10
     for digit in number[:10]:
         product = 2 * ((int(digit) + product) % 10 or 10) % 11
-    return number[0] != "0" and max(repeated) in (2, 3) and (11 - product) % 10 == int(number[10])
+    return number[0] != "0" and repeated in ([2], [3]) and (11 - product) % 10 == int(number[10])
 
 
 def is_dni(text: str) -> bool:

@@ -43,8 +43,9 @@ _WORDS_THAT_ARE_NAMES = """
     Winter Wise Wolf Wong Wood Woods Worth Write Year Yes Yesterday York You Young Your Zero Zip
 """
 
-# Words that begin sentences in German, French, Spanish, Italian, Dutch and Portuguese. Some are names somewhere (Da,
-# Mai), and before a particle each looks like one: "Ich bin Anna" has the form of "Khalid bin Walid".
+# Words that begin sentences in German, French, Spanish, Italian, Dutch and Portuguese, and German nouns that are family
+# names. Some are names somewhere (Da, Mai), and before a particle each looks like one: "Ich bin Anna" has the form of
+# "Khalid bin Walid".
 _FIRST_WORDS = """
     Aber Als Am An Auch Auf Aus Bei Bin Bis Bitte Da Danke Dann Das Dass Dein Dem Den Denn Der Des Die Dies Diese Doch
     Du Durch Ein Eine Einen Er Es Euer Falls Frau Für Ganz Guten Habe Haben Hallo Hat Heute Herr Hier Ich Ihr Ihre Im
@@ -61,6 +62,8 @@ _FIRST_WORDS = """
     Loro Lui Ma Mio Nel Noi Non Per Perché Più Prego Quando Questa Questo Salve Scusi Sono Sta Sua Suo Tra Uno
     Aan Als Bij Daar Dank Dat De Deze Die Dit Een Geen Goed Goedemorgen Graag Heb Heeft Het Hoe Hoi Ik Is Jij Kan
     Maar Meer Met Mijn Naar Niet Nog Ons Onze Op Over Te Toen Uit Uw Van Voor Waar Waarom Wat We Wel Wij Wil Zij
+    Bett Buch Casa Día Fisch Freitag Handy Herbst Hora Januar Juli Juni Kosten Kunde Mann Ora Schaden Sommer Stein
+    Steuer Ville Ware Zimmer
     Ao Aos As Bom Boa Com Da Das Do Dos E Ele Em Esta Este Eu Foi Isso Mas Meu Minha Muito Na Nas No Nos O Olá
     Obrigada Obrigado Os Ou Pela Pelo Porque Qual Quem São Sem Seu Sua Tem Tenho Um Você
 """
@@ -78,6 +81,8 @@ class Gazetteer:
     """Names of at least two locales. They count as names even at the beginning of a sentence."""
     words: frozenset[str]
     """Ordinary words. They are names only beside another name."""
+    openers: frozenset[str]
+    """Words of other languages than English. Alone, or at the beginning of a sentence, they are no names."""
 
 
 @cache
@@ -90,7 +95,7 @@ def gazetteer() -> Gazetteer:
     ordinary = {word.capitalize() for word in importlib.import_module("faker.providers.lorem.en_US").Provider.word_list}
     places = importlib.import_module("faker.providers.address.en_US").Provider
     short_places = {place for place in [*places.countries, *places.states] if " " not in place}  # not Saint Martin
-    words = {*_WORDS_THAT_ARE_NAMES.split(), *_FIRST_WORDS.split()} | ordinary | short_places
+    words = set(_WORDS_THAT_ARE_NAMES.split()) | ordinary | short_places
     names = (given.keys() | family.keys()) - words
     return Gazetteer(
         given=frozenset(name for name in given if given[name] >= family[name]),
@@ -100,6 +105,7 @@ def gazetteer() -> Gazetteer:
         | {name.upper() for name in names if len(name) > 2},
         alone=frozenset(name for counts in (given, family) for name, locales in counts.items() if locales > 1),
         words=frozenset(words),
+        openers=frozenset(_FIRST_WORDS.split()),
     )
 
 

@@ -35,7 +35,12 @@ def _is_ip(text: str) -> bool:
 
 
 def _is_phone(text: str) -> bool:
-    return 7 <= len(digits_of(text)) <= 15
+    return 7 <= len(digits_of(text)) <= 15 and not _LIKE_A_DATE.match(text)
+
+
+_LIKE_A_DATE = re.compile(
+    r"(?:\d{1,2}[./-]\d{1,2}[./-](?:(?:19|20)\d{2}|\d{2})|(?:19|20)\d{2}[./-]\d{1,2}[./-]\d{1,2})(?![./-]?\d)"
+)
 
 
 def _labelled(labels: str, value: str) -> str:
@@ -64,8 +69,8 @@ _SEPARATED = (
     r"|(?:00\d{1,2}[ .-])?\(\d{1,5}\)[ .-]?\d{2,4}(?:[ .-]\d{2,4}){1,3}"  # (37) 788-063
     r"|(?:00?1[ .-])?\d{3}[ .-]\d{3}[ .-]\d{4}"  # 905-674-3793
     r"|00?[1-9]\d{0,3}(?:[ .-]\d{2,4}){2,4}"  # 0490 75 40 81
-    r"|00[1-9]\d{0,2}[ /-]\d{1,5}[ /-]\d{4,8}"  # 0043 664 1234567
-    r"|01[567]\d{1,2}(?:[ /-]\d{6,8}|[ /-]\d{3,4} \d{3,5}|\d{7,8})"  # 0170 1234567, German mobile phones
+    r"|00[1-9]\d{1,2}[ -]\d{1,5}[ -]\d{6,8}"  # 0043 664 1234567
+    r"|01(?:5[12579]\d?|6[023]|7\d)[ /-](?:\d{7,8}|\d{3,4} \d{3,5})"  # 0170 1234567, German mobile phones
 )
 _CARD = r"\d(?:(?:[ -]?|(?<=\d{4})\.(?=\d{4}))\d){11,18}(?![\w-])"  # dots only between groups: 4.11 is a number
 _ANY_PHONE = r"\+?\(?\d(?:[ .()/-]{0,2}\d){6,14}"
@@ -101,15 +106,14 @@ _PHONE_WORDS = (
     "|handy|handynummer|mobil|mobilnummer|telefon|telefonnummer|rufnummer|rückruf|rückrufnummer|erreichbar"
     "|téléphone|tél|portable|teléfono|telefono|móvil|movil|celular|cellulare|telefoon|telefoonnummer|mobiel|telefone"
 )
-_CODICE_FISCALE = r"[A-Z]{6}\d{2}[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z]"
-_NIR = r"[12] ?\d{2} ?(?:0[1-9]|1[0-2]|[2-9]\d) ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}"
-_NINO = r"(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]"
-# A letter or group that only such numbers have, for the gate.
-_NATIONAL = re.compile(rf"{_CODICE_FISCALE}|{_NIR}|{_NINO}")
+_CODICE_FISCALE = "[A-Z]{6}[0-9]{2}[A-EHLMPRST][0-9]{2}[A-Z][0-9]{3}[A-Z]"
+_NIR = "[12] ?[0-9]{2} ?(?:0[1-9]|1[0-2]|[2-9][0-9]) ?(?:[0-9]{2}|2[AB]) ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}"
+_NINO = "(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?[0-9]{2} ?[0-9]{2} ?[0-9]{2} ?[A-D]"
+_NATIONAL = re.compile(rf"{_CODICE_FISCALE}|{_NIR}")
 _NATIONAL_WORDS = (
-    "steuer steuerid id idnr identifikationsnummer identnummer steueridentifikationsnummer versicherungsnummer"
+    "steuer steuerid idnr identifikationsnummer steueridentifikationsnummer versicherungsnummer"
     " sozialversicherungsnummer rentenversicherungsnummer sv rv svnr rvnr dni nie nif documento identidad bsn"
-    " burgerservicenummer pesel"
+    " burgerservicenummer pesel nino ni insurance"
 )
 _CLOUD_KEY = re.compile("A(?:KIA|SIA|ROA|IDA|Iza)")
 _IBAN_OR_IP = re.compile(r"\d(?:\d(?<=[A-Za-z]{2}\d\d)|\.\d{1,3}\.\d)")
@@ -232,7 +236,6 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
         [
             Finder("NATIONAL_ID", 0.95, re.compile(rf"(?<!\w){_CODICE_FISCALE}(?!\w)"), is_codice_fiscale),
             Finder("NATIONAL_ID", 0.95, re.compile(rf"(?<![\w.+-]){_NIR}(?!\w)"), lambda v: is_nir(compact(v))),
-            Finder("NATIONAL_ID", 0.85, re.compile(rf"(?<![\w-]){_NINO}(?![\w-])")),
         ],
     ),
     (
@@ -243,8 +246,7 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
                 0.9,
                 re.compile(
                     _labelled(
-                        r"(?:steuer[- ]?|steuerliche )?(?:id|idnr|identifikationsnummer|identnummer)"
-                        r"|steueridentifikationsnummer|steuerid",
+                        r"steuer[- ]?id(?:entifikationsnummer|nr)?|(?:steuerliche )?identifikationsnummer|idnr",
                         r"\d(?: ?\d){10}(?!\d)",
                     )
                 ),
@@ -276,6 +278,11 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
                 0.9,
                 re.compile(_labelled("bsn|burgerservicenummer", r"\d(?:[ .]?\d){8}(?!\d)")),
                 lambda v: is_bsn(digits_of(v)),
+            ),
+            Finder(
+                "NATIONAL_ID",
+                0.9,
+                re.compile(_labelled(r"nino|ni (?:number|no)|national insurance(?: number| no)?", rf"{_NINO}(?!\w)")),
             ),
             Finder(
                 "NATIONAL_ID",

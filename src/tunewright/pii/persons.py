@@ -7,7 +7,7 @@ marks it (by a title, a greeting, a signature), if it has an initial, or beside 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tunewright.pii.gazetteer import gazetteer
 from tunewright.pii.spans import Finder, Prefilter, Span, SpanFacts, says
@@ -71,8 +71,13 @@ def _is_name(value: str) -> bool:
     return first not in known.words and not first.endswith(("ian", "ish", "ese"))
 
 
-def _labelled(pattern: str) -> Finder:
-    return Finder("PERSON", 0.75, re.compile(pattern), _is_name)
+def _signs(value: str) -> bool:
+    """Whether the line below a greeting can be a name ("Ihr Support" can't)."""
+    return _is_name(value) and _WORD.findall(value)[0] not in gazetteer().openers
+
+
+def _labelled(pattern: str, check: Callable[[str], bool] = _is_name) -> Finder:
+    return Finder("PERSON", 0.75, re.compile(pattern), check)
 
 
 def _introduced(capital: str, small: str) -> re.Pattern[str]:
@@ -153,6 +158,7 @@ LABELLED_PERSONS: list[tuple[Prefilter, list[Finder]]] = [
             _labelled(
                 r"(?i:\b(?:grü(?:ß|ss)en?|gruß|mfg|cordialement|salutations|saludos|saluti|groete?n?)"
                 rf"[,.!]?[ \t]{{0,3}}\n\s{{0,3}})(?P<v>{_NAME}(?:{_LINK}{_NAME}){{1,3}})[ \t]{{0,3}}(?:\Z|[,\n])",
+                _signs,
             )
         ],
     ),
@@ -209,7 +215,7 @@ class KnownNames:
         firms = [range(*match.span()) for match in _FIRM.finditer(text)]
         for run in _RUN.finditer(text):
             words = list(_WORD.finditer(text, *run.span()))
-            while words and not _begins(words):
+            while words and (not _begins(words) or _opens(words, text)):
                 words.pop(0)
             while words and words[-1][0] in gazetteer().words and not _MIDDLE_INITIAL.search(run[0]):
                 words.pop()
@@ -239,6 +245,18 @@ def _begins(words: list[re.Match[str]]) -> bool:
     return len(words) > 1 and words[0][0] in known.given and _is_family(words[1][0])
 
 
+def _opens(words: list[re.Match[str]], text: str) -> bool:
+    """Whether the first word opens a sentence in another language ("Ich bin Anna"), and is no given name before a
+    family name ("Per Andersson")."""
+    first, known = words[0], gazetteer()
+    if first[0] not in known.openers:
+        return False
+    if len(words) > 1 and first[0] in known.given and _is_family(words[1][0]):
+        return False
+    has_particle = len(words) > 1 and text[first.end() : words[1].start()].strip(" .") != ""
+    return has_particle or bool(_SENTENCE_START.search(text[max(0, first.start() - 20) : first.start()]))
+
+
 def _is_full_name(words: list[re.Match[str]], name: str) -> bool:
     first, last = words[0][0], words[-1][0]
     if first.split("-")[0] in gazetteer().given or _is_family(last) or _MIDDLE_INITIAL.search(name):
@@ -250,7 +268,7 @@ def _is_single_name(word: re.Match[str], text: str) -> bool:
     """Whether a single word is a name. At the beginning of a sentence every word has a capital, so there it must be a
     well-known name, or stand at the text's end."""
     before = text[max(0, word.start() - 20) : word.start()]
-    if _PLACED.search(before):
+    if _PLACED.search(before) or word[0] in gazetteer().openers:
         return False
     if _SENTENCE_START.search(before) and text[word.end() :].strip():
         return word[0] in gazetteer().alone

@@ -211,7 +211,7 @@ def _answer(row: dict[str, Any], columns: Columns) -> str:
     if isinstance(value, (dict, list)):
         return json.dumps(_with_values(value, row, columns), ensure_ascii=False)
     if isinstance(value, bool):
-        return json.dumps(value)
+        return str(value)  # as a spec reads `labels: [true, false]`, and as pandas writes a table
     answer = _scalar(row, columns.label)
     if columns.separator is None or answer.lstrip().startswith("["):
         return answer
@@ -220,9 +220,11 @@ def _answer(row: dict[str, Any], columns: Columns) -> str:
 
 def _with_values(value: Any, row: dict[str, Any], columns: Columns) -> Any:
     """Marks in the row's text as the record of their values; another answer as it is."""
-    if value == [] and columns.is_record:
+    if not columns.is_record or columns.document:
+        return value
+    if value == []:
         return {}
-    marks = None if columns.document else marks_in(value)
+    marks = marks_in(value)
     return record_of(marks, _scalar(row, columns.text)) if marks else value
 
 

@@ -53,6 +53,15 @@ def record_of(marks: Sequence[Mark], text: str) -> dict[str, list[str]]:
     return record
 
 
+def is_word(mark: Mark, text: Any) -> bool:
+    """Whether a mark begins and ends as words do. Other lists of numbers and names, such as hours, seldom do."""
+    if not isinstance(text, str) or not 0 <= mark.start < mark.end <= len(text):
+        return False
+    value, before, behind = text[mark.start : mark.end], text[: mark.start][-1:], text[mark.end :][:1]
+    cuts = (before + value[0]).isalnum() and before, (value[-1] + behind).isalnum() and behind
+    return value == value.strip() and not any(cuts)
+
+
 def _mark(value: Any) -> Mark | None:
     found: list[Any]
     if isinstance(value, Mapping):

@@ -61,14 +61,12 @@ def read_prompt(kind: Kind, request: Mapping[str, Any]) -> Prompt:
 def _stored_prompt(request: Mapping[str, Any]) -> tuple[str | None, bool]:
     """(the name of the prompt that the API keeps, None: the request has its own; whether the request fills it in).
 
-    Sources: `ResponsePrompt` of OpenAI's client; docs.litellm.ai/docs/prompt_management (2026-12-01).
+    Source: `ResponsePrompt` of OpenAI's client (2026-12-01).
     """
     named = request.get("prompt")
-    if isinstance(named, Mapping):
-        name, values = named.get("id"), named.get("variables")
-    else:
-        name, values = request.get("prompt_id"), request.get("prompt_variables")
-    return (name, bool(values)) if isinstance(name, str) else (None, False)
+    if not isinstance(named, Mapping) or not isinstance(named.get("id"), str):
+        return None, False
+    return named["id"], bool(named.get("variables"))
 
 
 def _messages(listed: Any) -> Iterator[tuple[str, str]]:
