@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -513,3 +513,74 @@ def test_other_lists_of_numbers_and_names_are_no_marks(answer: list[Any], tmp_pa
     rows = [{"text": f"my meeting number {n} tomorrow please", "answer": answer} for n in range(30)]
     with pytest.raises(UserError, match="No column looks like"):
         guess_spec(write(tmp_path / "d.jsonl", rows), tmp_path)
+
+
+def table(path: Path, header: str, row: Callable[[int], str], count: int = 36) -> Path:
+    path.write_text("\n".join([header, *map(row, range(count))]) + "\n", "utf-8")
+    return path
+
+
+TEAMS = ("Billing", "Login", "Shipping")
+
+
+def test_the_title_in_an_issue_trackers_table_is_no_answer(tmp_path: Path) -> None:
+    header = "Summary,Issue key,Description,Component"
+    file = table(
+        tmp_path / "jira.csv", header, lambda n: f"title {n},SUP-{n},the longer story of issue {n},{TEAMS[n % 3]}"
+    )
+    found = guess_spec(file, tmp_path)
+    assert (found.kind, found.text_column, found.label_column) == ("classify", "Description", "Component")
+    texts = table(tmp_path / "texts.csv", "id,text,summary", lambda n: f"{n},the longer story of issue {n},title {n}")
+    assert guess_spec(texts, tmp_path).label_column == "summary"
+
+
+def test_a_help_desks_columns_of_work_are_no_answers_and_are_named(tmp_path: Path) -> None:
+    header = "Ticket ID,Subject,Description,Status,Priority,Group"
+    states = ("open", "solved")
+    file = table(
+        tmp_path / "zendesk.csv",
+        header,
+        lambda n: (
+            f"{n},title {n},the longer story of ticket {n},{states[n % 2]},{'low' if n % 5 else 'high'},{TEAMS[n % 3]}"
+        ),
+    )
+    found = guess_spec(file, tmp_path)
+    assert (found.label_column, found.others) == ("Group", ("Status (2)", "Priority (2)"))
+    assert guess_spec(write(tmp_path / "d.jsonl", labelled("a", "b")), tmp_path).others == ()
+
+
+def test_spellings_of_one_label_are_one_label_of_the_spec(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("Billing", "Billing", " Billing", "billing", "Login", "Login")
+    file = table(tmp_path / "case.csv", "text,label", lambda n: f"a message {n},{names[n % 6]}")
+    found = guess_spec(file, tmp_path, file="my spec.yaml")
+    assert found.what.startswith("2 labels")
+    assert "label" in found.text and "Billing: " in found.text and "billing: " not in found.text
+    said = capsys.readouterr().err
+    assert "2 labels are others in another spelling" in said
+    assert "tunewright data fix 'my spec.yaml' --only D013" in said
+    assert "To run it: tunewright run 'my spec.yaml'" in found.text
+
+
+def test_decimals_of_whole_numbers_are_labels(tmp_path: Path) -> None:
+    file = write(tmp_path / "stars.jsonl", [{"body": t, "stars": float(n % 3)} for n, t in enumerate(TEXTS)])
+    found = guess_spec(file, tmp_path)
+    assert (found.kind, found.what.split()[0]) == ("classify", "3")
+    answers = [each.answer for each in read(file, columns=Columns("body", "stars")) if isinstance(each, Example)]
+    assert answers == [str(n % 3) for n in range(8)]
+
+
+def test_a_log_of_several_jobs_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def call(system: str, text: str, answer: str) -> dict[str, object]:
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
+        choice = {"message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
+        return {"request": {"model": "m", "messages": messages}, "response": {"choices": [choice]}}
+
+    one = [call("Sort it.", text, "ab"[n % 2]) for n, text in enumerate(TEXTS)]
+    guess_spec(write(tmp_path / "one.jsonl", one), tmp_path)
+    assert "several jobs" not in capsys.readouterr().err
+    two = [*one, *(call("Sum it up.", text, f"short {text}") for text in TEXTS)]
+    guess_spec(write(tmp_path / "two.jsonl", two), tmp_path)
+    assert "2 different system prompts, so they may be several jobs" in capsys.readouterr().err
+    dated = [call(f"Today is day {n}. Sort it.", text, "ab"[n % 2]) for n, text in enumerate(TEXTS * 4)]
+    guess_spec(write(tmp_path / "dated.jsonl", dated), tmp_path)
+    assert "several jobs" not in capsys.readouterr().err

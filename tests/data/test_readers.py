@@ -7,7 +7,10 @@ import pytest
 
 from tests.conftest import BAD_INPUTS
 from tunewright.core.errors import UserError
-from tunewright.data.readers import read_rows
+from tunewright.data.readers import Columns, Fault, read, read_rows
+from tunewright.data.readers.calls import read_calls
+from tunewright.logs import LoggedCall
+from tunewright.tasks import Example
 
 GOOD = '{"text": "Grüße", "label": "a"}\n{"text": "two", "label": "b"}\n'
 
@@ -177,3 +180,53 @@ def test_the_lone_surrogate_in_the_shared_file_is_named() -> None:
 )
 def test_a_shared_malformed_file_is_refused_with_its_place(name: str, expected: str) -> None:
     assert expected in refusal(_shared(f"{name}.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "sep=;\ntext;label\na;b\n",
+        "\ufeffsep=;\r\ntext;label\r\na;b\r\n",
+        "text,label,,\na,b,,\n",
+        "text,label, \na,b,\n",
+    ],
+)
+def test_what_excel_adds_to_a_table_is_left_out(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "d.csv"
+    file.write_text(content, "utf-8")
+    (row,) = [row for _, row in read_rows(file)]
+    assert row == {"text": "a", "label": "b"}
+
+
+def test_a_value_under_no_name_is_a_fault(tmp_path: Path) -> None:
+    file = tmp_path / "d.csv"
+    file.write_text("text,label,\na,b,c\nd,e,\n", "utf-8")
+    first, second = read(file)
+    assert isinstance(first, Fault)
+    assert "a value in a column that the header does not name" in first.reason
+    assert isinstance(second, Example)
+
+
+def test_a_named_column_in_another_spelling_is_shown(tmp_path: Path) -> None:
+    file = tmp_path / "d.csv"
+    file.write_text("Label,text\nb,a\n", "utf-8")
+    (fault,) = read(file, columns=Columns("text", "label", group="text"))
+    assert isinstance(fault, Fault)
+    assert fault.reason == "This row has no column 'label', which the spec names. Did you mean 'Label'?"
+
+
+def test_a_failed_call_beside_stored_completions_is_a_failed_call(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "hi"}]
+    choice = {"message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}
+    rows = [
+        {"request": {"messages": messages}, "response": {"choices": [choice]}},
+        {"request": {"messages": messages}, "response": {"error": {"message": "rate limit", "code": 429}}},
+    ]
+    file = tmp_path / "log.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    good, failed = read(file)
+    assert isinstance(good, Example)
+    assert isinstance(failed, Fault)
+    assert (failed.code, failed.reason) == ("call-failed", "The call failed: 429.")
+    calls = list(read_calls(file))
+    assert [call.fault and call.fault[0] for call in calls if isinstance(call, LoggedCall)] == [None, "failed"]

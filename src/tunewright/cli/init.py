@@ -88,10 +88,14 @@ def _write_spec(data: Path, out: Path | None) -> None:
     target = out if out is not None else data.parent / SPEC_FILE
     if target.exists():
         raise UserError("This file exists; it was left unchanged.", where=target, fix="Name another with --out.")
-    guess = guess_spec(data, target.resolve().parent)
+    guess = guess_spec(data, target.resolve().parent, file=target.name)
     target.write_text(guess.text, "utf-8")
     columns = f", input in '{guess.text_column}', answers in '{guess.label_column}'" if guess.text_column else ""
     typer.echo(f"Wrote {target}: {guess.kind}, {guess.rows} rows, {guess.what}{columns}.")
+    if guess.others:
+        typer.echo(
+            f"Other columns repeat values, too: {', '.join(guess.others)}. If one is the answer, set data.label."
+        )
     project = target.parent if target.name == SPEC_FILE else target
     typer.echo(f"Read it, improve the instruction, then type: {join(['tunewright', 'run', str(project)])}")
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from tunewright.config import SPEC_FILE
 from tunewright.config.sections import MAX_TURNS
 from tunewright.core.errors import UserError, first_of
 from tunewright.core.progress import say
@@ -22,13 +23,20 @@ from tunewright.data.guess_tools import guess_tools
 from tunewright.data.guess_values import NEARLY_ALL, filled, is_blank, most
 from tunewright.data.label_sets import guess_labels
 from tunewright.data.readers import Fault, Note, detect, read, read_rows
+from tunewright.data.readers.forms import label_text
 from tunewright.data.readers.marks import is_word, marks_in, record_of
+from tunewright.data.text import system_prompt
 from tunewright.documents import SUFFIXES, is_there
+from tunewright.logs import LOG_FORMS
 from tunewright.tasks import Example
 from tunewright.tasks.turns import turns_left_out
 
 MAX_LABELS = 300
+_OF_A_JOB = 0.05
+"""The share of a log's calls that have the same system prompt, where they are a job."""
 _TABLES = (".csv", ".tsv")
+_FEW = 3
+"""Columns that a table of texts and summaries has, an identity included."""
 _SENTENCE = 3
 """Words that a column's name hardly has."""
 _SAMPLE = 20
@@ -50,7 +58,15 @@ _TEXT_NAMES = (
     "prompt",
     "description",
 )
-_LABEL_NAMES = ("label", "intent", "category", "route", "queue", "class", "target", "answer", "topic", "department")
+_LABEL_NAMES = (
+    *("label", "intent", "category", "route", "queue", "class", "target", "answer", "topic", "department"),
+    *("component", "component/", "group", "team", "assigned group", "assignee group", "tag"),  # of help desks
+)
+_WORKFLOW_NAMES = (
+    *("status", "state", "priority", "severity", "urgency", "channel", "source", "language", "locale", "country"),
+    *("region", "resolution", "assignee", "reporter", "requester", "rating", "score"),
+)
+"""Columns that repeat values and say what became of a row, rather than what it is about."""
 _RECORD_NAMES = ("record", "fields", "entities", "label", "answer", "output", "json", "target")
 _MARK_NAMES = ("entities", "spans", "annotations")
 _PART = re.compile(
@@ -73,6 +89,8 @@ class Guess:
     text_column: str
     """The column of the text or of the document's path; like the next empty where the rows have a fixed form."""
     label_column: str
+    others: tuple[str, ...] = ()
+    """Other columns that repeat values, with how many they have; one of them may be the answer."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +106,7 @@ class PaidToday:
     requests_per_month: int
 
 
-def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess:
+def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: str = SPEC_FILE) -> Guess:
     """Read a data file and write the spec that a user would start from.
 
     Answers that repeat few values are labels, objects are records, tool calls are calls of the tools that the rows
@@ -99,6 +117,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
     Args:
         folder: the folder of the future spec; the spec's data path is relative to it.
         paid: the API whose answers the data are; None: not known.
+        file: the name of the future spec.
 
     Raises:
         UserError: no column looks like an answer, or none like a text, or no row can be read; a table begins with a
@@ -108,7 +127,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
     rows = [row for _, row in numbered]
     form = detect(rows[:_SAMPLE])
     text = label = key = ""
-    turns, tools, marked = 0, None, frozenset[str]()
+    turns, tools, marked, others = 0, None, frozenset[str](), tuple[str, ...]()
     if form in (None, "labelled"):
         _check_not_wrapped(rows, path)
         columns, marked = _with_records(_columns(rows), path)
@@ -116,6 +135,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
         document = _document_column(columns, path.parent)
         key, text = ("document", document) if document else ("text", _text_column(columns, label, path))
         _check_names(columns[label], label, text, path)
+        others = tuple(_others(columns, label, text))
         answers = columns[label]
         places = [f"line {number}" for number, _ in numbered] if path.is_file() else []
     else:
@@ -123,6 +143,8 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
         answers = [each.answer for each in examples]
         places = [str(each.meta.source) for each in examples]
         turns, tools = _usual_turns(examples), guess_tools(examples)
+        if form in LOG_FORMS or form == "stored":
+            _say_several_jobs(examples, path)
     kind: str
     details: Any
     kind, details = _task(answers) if tools is None else ("tools", tools)
@@ -135,12 +157,15 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
         records = [(str(each), _record(answer)) for each, answer in zip(texts, answers, strict=True)]
         rows_of_records = [(each, json.dumps(one, ensure_ascii=False)) for each, one in records if one is not None]
         details = with_literal_fields(details, rows_of_records)
+    if kind == "classify":
+        details = _one_of_each(details, Counter(label_text(each) or str(each) for each in filled(answers)), file)
     labels = details[0] if kind == "multi_label" else details if kind == "classify" else ()
     template = (resources.files("tunewright.data") / "templates" / "tunewright.yaml.jinja").read_text("utf-8")
     from jinja2 import Environment
 
     rendered = Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True).from_string(template)
     content = rendered.render(
+        run="." if file == SPEC_FILE else quote(file),
         name=yaml_scalar(project_name(path)),
         kind=kind,
         labels=[yaml_scalar(each) for each in labels],
@@ -154,7 +179,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None) -> Guess
         turns=turns,
         paid=paid and _written(paid),
     )
-    return Guess(content, kind, _in_words(kind, details), len(answers), text, label)
+    return Guess(content, kind, _in_words(kind, details), len(answers), text, label, others)
 
 
 def _written(paid: PaidToday) -> PaidToday:
@@ -249,6 +274,17 @@ def _say_unanswered(answers: Sequence[Any], places: Sequence[str], *, has_empty_
             say(f"{len(rows):,} of {len(answers):,} rows {verb} no answer{where}. {effect}")
 
 
+def _say_several_jobs(examples: Sequence[Example], path: Path) -> None:
+    """A line where the calls of a log have several system prompts that are not just one with changing values."""
+    counts = Counter(map(system_prompt, examples))
+    usual = [count for count in counts.values() if count >= _OF_A_JOB * len(examples)]
+    if len(usual) > 1:
+        say(
+            f"The calls have {len(usual)} different system prompts, so they may be several jobs. "
+            f"To find and part them: tunewright traffic ls {quote(str(path))}"
+        )
+
+
 def _usual_turns(examples: Sequence[Example]) -> int:
     """As many earlier turns as nineteen of twenty conversations have at most."""
     counts = sorted(turns_left_out(each, 0) for each in examples)
@@ -307,8 +343,8 @@ def _records(values: Sequence[Any]) -> list[dict[str, Any]]:
 
 def _repeated(values: Sequence[Any]) -> set[str]:
     """The labels, if nearly all values can be some, and they are few enough and occur again; else none."""
-    labels = most(lambda value: isinstance(value, (str, int)), values)
-    different = {str(label) for label in labels}
+    labels = most(lambda value: isinstance(value, (str, int, float)), values)
+    different = {label_text(label) or str(label) for label in labels}
     return different if 2 <= len(different) <= min(MAX_LABELS, len(labels) / 2) else set()
 
 
@@ -320,7 +356,7 @@ def _answer_column(columns: dict[str, list[Any]], marked: Collection[str], path:
     """
 
     def score(name: str) -> float | None:
-        usual, values = name.lower(), columns[name]
+        usual, values = " ".join(name.lower().replace("_", " ").split()), columns[name]
         given = filled(values)
         share = len(given) / len(values)
         labels = _repeated(given)
@@ -331,16 +367,18 @@ def _answer_column(columns: dict[str, list[Any]], marked: Collection[str], path:
             is_named = usual in _RECORD_NAMES
             base = 5.0 if is_named else 1.0
         elif labels:
-            is_named = usual in _LABEL_NAMES
-            # Without a usual name, true and false are often a remark on a row whose answer is a record.
-            otherwise = 0.5 if any(isinstance(each, bool) for each in given) else 2.0
+            is_named = usual.rstrip("s") in _LABEL_NAMES
+            # Without a usual name, true and false, and decimals, are often a remark on a row whose answer is a record.
+            is_remark = any(isinstance(each, (bool, float)) for each in given)
+            otherwise = 0.5 if is_remark else 1.0 if usual in _WORKFLOW_NAMES else 2.0
             base = (10.0 if is_named else otherwise) - len(labels) / len(given)
         elif guess_labels(values, MAX_LABELS):
             is_named = usual.rstrip("s") in _LABEL_NAMES
             base = 10.0 if is_named else 2.0
             share = 1 - values.count(None) / len(values)  # a blank text is an answer: no label holds
         elif usual in _REPLY_NAMES and most(lambda value: isinstance(value, str), given):
-            is_named, base = True, 4.0
+            # In an issue tracker's table the summary is a title, and another column repeats values.
+            is_named, base = True, 1.6 if usual == "summary" and len(columns) > _FEW else 4.0
         else:
             return None
         return base + share if share >= (_LEAST_FILLED if is_named else NEARLY_ALL) else None
@@ -351,6 +389,33 @@ def _answer_column(columns: dict[str, list[Any]], marked: Collection[str], path:
     )
     fix = f"{_ROWS} If nobody has answered these requests yet, APIs can: tunewright label  (docs/labels.md)"
     return _best(columns, score, path, what, fix)
+
+
+def _others(columns: Mapping[str, Sequence[Any]], label: str, text: str) -> Iterator[str]:
+    """The other columns that repeat values, with how many."""
+    for name, values in columns.items():
+        given = filled(values)
+        if name not in (label, text) and len(given) >= _LEAST_FILLED * len(values) and (found := _repeated(given)):
+            yield f"{name} ({len(found)})"
+
+
+def _one_of_each(labels: Sequence[str], counts: Mapping[str, int], file: str) -> list[str]:
+    """The labels without those that are another one in another spelling; of each the most frequent spelling stays. A
+    line tells of it."""
+    from tunewright.data.checks.survey import bare
+
+    spelled: dict[str, list[str]] = defaultdict(list)
+    for label in labels:
+        spelled[bare(label)].append(label)
+    kept = sorted(max(names, key=lambda name: (counts[name], name)) for names in spelled.values())
+    if len(kept) < 2 or len(kept) == len(labels):
+        return list(labels)
+    alike = next(names for names in spelled.values() if len(names) > 1)
+    say(
+        f"{len(labels) - len(kept)} labels are others in another spelling, such as {alike[0]!r} and {alike[1]!r}; the "
+        f"spec has one of each. To correct the rows: tunewright data fix {quote(file)} --only D013"
+    )
+    return kept
 
 
 def _check_not_wrapped(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

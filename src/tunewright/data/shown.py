@@ -16,6 +16,11 @@ def shown(value: object, limit: int = 60) -> str:
     return shortened("".join(character if character.isprintable() else " " for character in text), limit)
 
 
+def label_shown(value: str) -> str:
+    """A label in quotes, with one blank where it begins or ends with some: they may be what tells it from another."""
+    return f"'{' ' * value[:1].isspace()}{shown(value)}{' ' * value[-1:].isspace()}'"
+
+
 def shortened(text: str, limit: int) -> str:
     """A text on one line, cut off after `limit` characters."""
     line = " ".join(text.split())

@@ -128,9 +128,9 @@ class TrafficJob:
         """What a count is multiplied with for a month of 30.44 days."""
         return DAYS_OF_MONTH / self.days
 
-    def quantile(self, share: float) -> float:
-        """Seconds that a share of the answers takes at most."""
-        return self.seconds[min(len(self.seconds) - 1, int(share * len(self.seconds)))] if self.seconds else 0.0
+    def quantile(self, share: float) -> float | None:
+        """Seconds that a share of the answers takes at most; None: no answer's are known."""
+        return self.seconds[min(len(self.seconds) - 1, int(share * len(self.seconds)))] if self.seconds else None
 
 
 @dataclass

@@ -168,7 +168,6 @@ def test_a_developer_message_is_a_system_message(tmp_path: Path) -> None:
         ({"messages": [user("q"), assistant("")]}, "empty-answer", "Message 2"),
         ({"messages": [user("q"), assistant(None, refusal="No.")]}, "empty-answer", "refused"),
         ({"messages": [SYSTEM, assistant("a")]}, "no-request", "user's"),
-        ({"messages": [user("q"), assistant("a", weight=0)]}, "weight", "nothing to learn"),
         ({"messages": [user("q"), assistant("a", weight="high")]}, "weight", "message 2"),
         ({"messages": [user("q"), assistant("a", name=3)]}, "shape", "name of message 2"),
         ({"messages": [user("q"), assistant(None, tool_calls="x")]}, "tools", "not a list"),
@@ -181,7 +180,6 @@ def test_a_developer_message_is_a_system_message(tmp_path: Path) -> None:
         ({"prompt": ["q"], "completion": "a"}, "content-type", "message 1"),
         ({"prompt": "q", "completion": " "}, "empty-answer", ""),
         ({"text": "q", "label": None}, "content-type", "'label' is missing"),
-        ({"text": "q", "label": 0.5}, "content-type", "not text"),
         ({"instruction": 1, "output": "a"}, "content-type", "int"),
         ({"instruction": "q", "output": {"a": 1}}, "content-type", "an object"),
         ({"conversations": "x"}, "shape", "not a list"),
@@ -257,3 +255,7 @@ def test_a_stored_completion_with_its_input(tmp_path: Path) -> None:
     found = given(tmp_path, row)
     assert turns(found) == [("user", "q"), ("assistant", "a")]
     assert found.example.meta.extra == {"object": "chat.completion"}
+
+
+def test_an_answer_of_weight_0_counts_as_no_row(tmp_path: Path) -> None:
+    assert given(tmp_path, {"messages": [user("q"), assistant("a", weight=0)]}).example.importance == 0

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tunewright.data.checks.kinds import KINDS, Finding, places
 from tunewright.data.checks.scan import FIRST, hash_of
 from tunewright.data.checks.survey import Split, Survey, bare
-from tunewright.data.shown import shown
+from tunewright.data.shown import label_shown, shown
 from tunewright.tasks.base import SomeOf, labels_of
 
 STARVED = 20
@@ -59,9 +59,7 @@ def spellings(survey: Survey) -> Iterator[Finding]:
     together: dict[str, list[str]] = defaultdict(list)
     for name, best in alike.items():
         together[best].append(name)
-    listing = "; ".join(
-        ", ".join(f"'{shown(name)}'" for name in [best, *names]) for best, names in list(together.items())[:FIRST]
-    )
+    listing = "; ".join(", ".join(map(label_shown, [best, *names])) for best, names in list(together.items())[:FIRST])
     count = sum(split.answers[name] for split in survey.splits.values() for name in alike)
     rows = sum(len(split.table) for split in survey.splits.values())
     first = [place for split in survey.splits.values() for place in places(split, _rows_of(split, alike))]

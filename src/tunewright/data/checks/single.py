@@ -13,7 +13,7 @@ from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace, places
 from tunewright.data.checks.scan import FIRST, Hits, RowTally
 from tunewright.data.checks.survey import Survey
 from tunewright.data.readers.base import CALL
-from tunewright.data.shown import shown
+from tunewright.data.shown import label_shown, shown
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def listed(kinds: Counter[str]) -> str:
 
 
 def quoted(kinds: Counter[str]) -> str:
-    return ", ".join(f"'{shown(kind)}' ({count})" for kind, count in kinds.most_common(FIRST))
+    return ", ".join(f"{label_shown(kind)} ({count})" for kind, count in kinds.most_common(FIRST))
 
 
 def _longest(hits: Hits) -> int:

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tunewright.core.errors import UserError, first_of
+from tunewright.core.errors import UserError, did_you_mean, first_of
 from tunewright.core.progress import say
 from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.readers import jsonl
@@ -177,7 +177,7 @@ def _examples(
     source = f"{file.name}:{number}"
     try:
         if form is None:
-            raise JsonRefusal("form", _no_form(row))
+            raise JsonRefusal("form", _no_form(row, columns))
         if form not in LOG_FORMS:
             yield example(row, form, columns, source, file, remarks)
             return
@@ -193,7 +193,12 @@ def _examples(
             yield refusal
 
 
-def _no_form(row: dict[str, Any]) -> str:
+def _no_form(row: dict[str, Any], columns: Columns) -> str:
+    named = (columns.request, *([columns.label] if isinstance(columns.label, str) else columns.label.values()))
+    absent = [name for name in named if name not in row]
+    if columns != Columns() and len(absent) < len(named):
+        close = did_you_mean(absent[0], map(str, row), f"It has {', '.join(repr(shown(key, 40)) for key in row)}.")
+        return f"This row has no column {absent[0]!r}, which the spec names. {close}"
     names = ", ".join(f"'{shown(key, 40)}'" for key in list(row)[:12]) or "none"
     return (
         f"The keys of this file's rows match no known form ({', '.join((*FORMS, *LOG_FORMS))}); this row has {names}. "

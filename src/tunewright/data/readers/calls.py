@@ -9,7 +9,7 @@ from typing import Any
 
 from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.readers.base import Fault, fault
-from tunewright.data.readers.forms import Columns, detect, example, is_stored
+from tunewright.data.readers.forms import Columns, detect, example, is_failed, is_stored
 from tunewright.data.readers.opening import LEFT_OUT, reader_of, sampled, unpaged
 from tunewright.data.readers.sources import SourceFile, files
 from tunewright.logs import LOG_FORMS, REQUESTS_ALONE, LoggedCall
@@ -50,7 +50,7 @@ def _calls(file: SourceFile, neighbours: Neighbours) -> Iterator[LoggedCall | Fa
             if form in LOG_FORMS and LOG_FORMS[form].fits(row):
                 yield from LOG_FORMS[form].calls(row, requests)
                 continue
-            if form == "stored" and is_stored(row):
+            if form == "stored" and (is_stored(row) or is_failed(row)):
                 yield completion_call(row)
                 continue
             try:

@@ -219,8 +219,6 @@ def _check_order(turns: list[dict[str, Any]]) -> None:
         raise JsonRefusal("ends-with-user", reason)
     if "user" not in roles:
         raise JsonRefusal("no-request", "No message is the user's; add the message that the assistant answers.")
-    if all(turn.get("weight") == 0 for turn in turns if turn["role"] == "assistant"):
-        raise JsonRefusal("weight", "All the assistant's messages have the weight 0, so there is nothing to learn.")
 
 
 def _kind(value: Any) -> str:

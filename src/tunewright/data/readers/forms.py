@@ -210,12 +210,18 @@ def _answer(row: dict[str, Any], columns: Columns) -> str:
     value = row[columns.label]
     if isinstance(value, (dict, list)):
         return json.dumps(_with_values(value, row, columns), ensure_ascii=False)
-    if isinstance(value, bool):
-        return str(value)  # as a spec reads `labels: [true, false]`, and as pandas writes a table
-    answer = _scalar(row, columns.label)
+    answer = label_text(value) or _scalar(row, columns.label)
     if columns.separator is None or answer.lstrip().startswith("["):
         return answer
     return json.dumps([part.strip() for part in answer.split(columns.separator) if part.strip()], ensure_ascii=False)
+
+
+def label_text(value: Any) -> str | None:
+    """A label that is no text as a text; None: it is something else. True and False are written as in a spec's labels
+    and in tables of pandas, which makes decimals of whole numbers where a value is missing."""
+    if isinstance(value, float):
+        return str(int(value) if value.is_integer() else value)
+    return str(value) if isinstance(value, (bool, int)) else None
 
 
 def _with_values(value: Any, row: dict[str, Any], columns: Columns) -> Any:
@@ -267,14 +273,17 @@ def _stored(row: dict[str, Any], _columns: Columns, remarks: Remarks) -> _Parts:
     if messages_key is None:
         reason = "The stored completion lacks the request's messages; export it with them, as messages or input."
         raise JsonRefusal("shape", reason)
+    of_log = CALL if request is not row else ""
+    if is_failed(row) and (fault := completion_call(row).fault):
+        raise JsonRefusal(f"{of_log}{fault[0]}", fault[1])
     choices = response.get("choices")
     choices = choices if isinstance(choices, list) else []
     choice = choices[0] if choices else None
     if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
-        raise JsonRefusal("no-answer", "The stored completion has no choices[0].message; delete this row.")
+        raise JsonRefusal(f"{of_log}no-answer", "The stored completion has no choices[0].message; delete this row.")
     if choice.get("finish_reason") in ("length", "content_filter"):
         reason = f"The answer was cut off (finish_reason {choice['finish_reason']}) and would teach cut answers."
-        raise JsonRefusal("cut-answer", f"{reason} Delete this row.")
+        raise JsonRefusal(f"{of_log}cut-answer", f"{reason} Delete this row.")
     if len(choices) > 1:
         remarks.append(("choices", f"The row has {len(choices)} choices; only the first was used."))
     used = (messages_key, "choices", "tools")
@@ -299,6 +308,12 @@ def is_stored(row: dict[str, Any]) -> bool:
     response = row.get("response") if "request" in row else row
     choices = response.get("choices") if isinstance(response, dict) else None
     return isinstance(choices, list) and all(isinstance(each, dict) and "message" in each for each in choices)
+
+
+def is_failed(row: dict[str, Any]) -> bool:
+    """Whether a row is a request with an error in the place of its completion."""
+    response = row.get("response")
+    return isinstance(row.get("request"), dict) and isinstance(response, dict) and bool(response.get("error"))
 
 
 @dataclass(frozen=True)

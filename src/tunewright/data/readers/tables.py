@@ -20,11 +20,13 @@ from tunewright.data.readers.lines import BROKEN_GZIP, MAX_LINE, byte_reason, he
 from tunewright.data.readers.sources import suffix_of
 
 _DELIMITERS = ",\t;|"
+_SEPARATOR = re.compile(r"sep=(.)[\r\n]+")
 _BATCH = 1024
 
 
 def csv_rows(path: Path) -> Iterator[Row | Fault | Note]:
-    """(first line of the row, its fields by the header's names). The delimiter is the header's most frequent one.
+    """(first line of the row, its fields by the header's names). The delimiter is the header's most frequent one, or
+    the one that a line `sep=;` above it names, as Excel does. Columns without a name and values are left out.
 
     Raises:
         UserError: there is no such file.
@@ -55,11 +57,12 @@ def csv_rows(path: Path) -> Iterator[Row | Fault | Note]:
             if header is None:
                 return
         elif header is None:
-            header = fields
+            if not _SEPARATOR.fullmatch(lines.taken):
+                header = fields
         else:
             if "\0" in lines.taken:
                 yield note(path, begin, "nul", "The row holds a NUL character, which is kept.")
-            yield begin, dict(zip(header, fields, strict=True))
+            yield begin, {name: value for name, value in zip(header, fields, strict=True) if name.strip() or value}
 
 
 def _refusal(fields: list[str], header: list[str] | None, path: Path) -> JsonRefusal | None:
@@ -68,9 +71,11 @@ def _refusal(fields: list[str], header: list[str] | None, path: Path) -> JsonRef
     if byte is not None:
         return JsonRefusal("encoding", byte_reason(path, byte))
     if header is None:
-        twice = [name for name, count in Counter(fields).items() if count > 1]
+        twice = [name for name, count in Counter(fields).items() if count > 1 and name.strip()]
         reason = f"The header names the column {twice[0]!r} twice; rename one of them." if twice else ""
         return JsonRefusal("header", reason) if twice else None
+    if any(value for name, value in zip(header, fields, strict=False) if not name.strip()):
+        return JsonRefusal("header", "This row has a value in a column that the header does not name; name the column.")
     if len(fields) != len(header):
         reason = (
             f"This row has {len(fields)} fields, but the header has {len(header)}. "
@@ -114,6 +119,8 @@ class _Lines:
 
 
 def _delimiter(head: bytes, path: Path) -> str:
+    if named := _SEPARATOR.match(head.decode("utf-8", "replace").lstrip("\ufeff")):
+        return named[1]
     header = re.split(r"[\r\n]", head.decode("utf-8", "replace").lstrip("\ufeff\r\n"), maxsplit=1)[0]
     bare = re.sub(r'"(?:[^"]|"")*"', "", header)
     usual = "\t" if suffix_of(path) == ".tsv" else ","
