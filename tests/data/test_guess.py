@@ -584,3 +584,10 @@ def test_a_log_of_several_jobs_is_told_so(tmp_path: Path, capsys: pytest.Capture
     dated = [call(f"Today is day {n}. Sort it.", text, "ab"[n % 2]) for n, text in enumerate(TEXTS * 4)]
     guess_spec(write(tmp_path / "dated.jsonl", dated), tmp_path)
     assert "several jobs" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["class", "Component/s", "Intents", "assigned_group"])
+def test_a_usual_name_of_labels_comes_before_other_columns(name: str, tmp_path: Path) -> None:
+    rows = [{"text": text, "kind": "xy"[n % 2], name: "abc"[n % 3]} for n, text in enumerate(TEXTS * 2)]
+    found = guess_spec(write(tmp_path / "d.jsonl", rows), tmp_path)
+    assert (found.label_column, found.others) == (name, ("kind (2)",))

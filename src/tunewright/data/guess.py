@@ -58,10 +58,9 @@ _TEXT_NAMES = (
     "prompt",
     "description",
 )
-_LABEL_NAMES = (
-    *("label", "intent", "category", "route", "queue", "class", "target", "answer", "topic", "department"),
-    *("component", "component/", "group", "team", "assigned group", "assignee group", "tag"),  # of help desks
-)
+_LABEL_NAMES = frozenset(
+    "label intent category route queue class target answer topic department component component/ group team tag".split()
+) | {"assigned group", "assignee group"}
 _WORKFLOW_NAMES = (
     *("status", "state", "priority", "severity", "urgency", "channel", "source", "language", "locale", "country"),
     *("region", "resolution", "assignee", "reporter", "requester", "rating", "score"),
@@ -367,13 +366,13 @@ def _answer_column(columns: dict[str, list[Any]], marked: Collection[str], path:
             is_named = usual in _RECORD_NAMES
             base = 5.0 if is_named else 1.0
         elif labels:
-            is_named = usual.rstrip("s") in _LABEL_NAMES
+            is_named = not _LABEL_NAMES.isdisjoint({usual, usual.removesuffix("s")})
             # Without a usual name, true and false, and decimals, are often a remark on a row whose answer is a record.
             is_remark = any(isinstance(each, (bool, float)) for each in given)
             otherwise = 0.5 if is_remark else 1.0 if usual in _WORKFLOW_NAMES else 2.0
             base = (10.0 if is_named else otherwise) - len(labels) / len(given)
         elif guess_labels(values, MAX_LABELS):
-            is_named = usual.rstrip("s") in _LABEL_NAMES
+            is_named = not _LABEL_NAMES.isdisjoint({usual, usual.removesuffix("s")})
             base = 10.0 if is_named else 2.0
             share = 1 - values.count(None) / len(values)  # a blank text is an answer: no label holds
         elif usual in _REPLY_NAMES and most(lambda value: isinstance(value, str), given):
