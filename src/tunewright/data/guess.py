@@ -59,7 +59,23 @@ _TEXT_NAMES = (
     "description",
 )
 _LABEL_NAMES = frozenset(
-    "label intent category route queue class target answer topic department component component/ group team tag".split()
+    [
+        "label",
+        "intent",
+        "category",
+        "route",
+        "queue",
+        "class",
+        "target",
+        "answer",
+        "topic",
+        "department",
+        "component",
+        "component/",
+        "group",
+        "team",
+        "tag",
+    ]
 ) | {"assigned group", "assignee group"}
 _WORKFLOW_NAMES = (
     *("status", "state", "priority", "severity", "urgency", "channel", "source", "language", "locale", "country"),
