@@ -198,12 +198,15 @@ def test_what_excel_adds_to_a_table_is_left_out(content: str, tmp_path: Path) ->
     assert row == {"text": "a", "label": "b"}
 
 
-def test_a_value_under_no_name_is_a_fault(tmp_path: Path) -> None:
-    file = tmp_path / "d.csv"
-    file.write_text("text,label,\na,b,c\nd,e,\n", "utf-8")
-    first, second = read(file)
+def test_pandas_index_has_no_name(tmp_path: Path) -> None:
+    rows = [row for _, row in read_rows(write(tmp_path, ",text,label,\n0,a,b,\n1,c,d,\n", "d.csv"))]
+    assert rows == [{"": "0", "text": "a", "label": "b"}, {"": "1", "text": "c", "label": "d"}]
+
+
+def test_values_in_several_columns_without_a_name_are_a_fault(tmp_path: Path) -> None:
+    first, second = read(write(tmp_path, "text,label,,\na,b,c,d\nd,e,,f\n", "d.csv"))
     assert isinstance(first, Fault)
-    assert "a value in a column that the header does not name" in first.reason
+    assert "values in several columns that the header does not name" in first.reason
     assert isinstance(second, Example)
 
 

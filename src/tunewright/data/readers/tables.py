@@ -26,7 +26,7 @@ _BATCH = 1024
 
 def csv_rows(path: Path) -> Iterator[Row | Fault | Note]:
     """(first line of the row, its fields by the header's names). The delimiter is the header's most frequent one, or
-    the one that a line `sep=;` above it names, as Excel does. Columns without a name and values are left out.
+    the one that a line `sep=;` above it names, as Excel does. Columns without a name and a value are left out.
 
     Raises:
         UserError: there is no such file.
@@ -62,6 +62,7 @@ def csv_rows(path: Path) -> Iterator[Row | Fault | Note]:
         else:
             if "\0" in lines.taken:
                 yield note(path, begin, "nul", "The row holds a NUL character, which is kept.")
+            # pandas writes an index under no name, Excel columns without any value.
             yield begin, {name: value for name, value in zip(header, fields, strict=True) if name.strip() or value}
 
 
@@ -74,8 +75,8 @@ def _refusal(fields: list[str], header: list[str] | None, path: Path) -> JsonRef
         twice = [name for name, count in Counter(fields).items() if count > 1 and name.strip()]
         reason = f"The header names the column {twice[0]!r} twice; rename one of them." if twice else ""
         return JsonRefusal("header", reason) if twice else None
-    if any(value for name, value in zip(header, fields, strict=False) if not name.strip()):
-        return JsonRefusal("header", "This row has a value in a column that the header does not name; name the column.")
+    if sum(bool(value) and not name.strip() for name, value in zip(header, fields, strict=False)) > 1:
+        return JsonRefusal("header", "This row has values in several columns that the header does not name; name them.")
     if len(fields) != len(header):
         reason = (
             f"This row has {len(fields)} fields, but the header has {len(header)}. "
