@@ -214,9 +214,15 @@ def test_values_in_several_columns_without_a_name_are_a_fault(tmp_path: Path) ->
 def test_a_named_column_in_another_spelling_is_shown(tmp_path: Path) -> None:
     file = tmp_path / "d.csv"
     file.write_text("Label,text\nb,a\n", "utf-8")
-    (fault,) = read(file, columns=Columns("text", "label", group="text"))
+    (fault,) = read(file)
     assert isinstance(fault, Fault)
-    assert fault.reason == "This row has no column 'label', which the spec names. Did you mean 'Label'?"
+    assert fault.reason == "This row has no column 'label'. Did you mean 'Label'?"
+
+
+def test_rows_of_a_form_of_their_own_are_faults_whatever_columns_are_named(tmp_path: Path) -> None:
+    rows = [{"q": 1}] * 21 + [{"body": "hi", "kind": "a"}]
+    file = write(tmp_path, "".join(json.dumps(row) + "\n" for row in rows))
+    assert all(isinstance(each, Fault) for each in read(file, columns=Columns("body", "kind")))
 
 
 def test_a_failed_call_beside_stored_completions_is_a_failed_call(tmp_path: Path) -> None:

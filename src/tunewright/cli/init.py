@@ -92,11 +92,16 @@ def _write_spec(data: Path, out: Path | None) -> None:
     target.write_text(guess.text, "utf-8")
     columns = f", input in '{guess.text_column}', answers in '{guess.label_column}'" if guess.text_column else ""
     typer.echo(f"Wrote {target}: {guess.kind}, {guess.rows} rows, {guess.what}{columns}.")
+    project = target.parent if target.name == SPEC_FILE else target
+    if guess.alike:
+        fix = join(["tunewright", "data", "fix", str(project), "--only", "D013"])
+        spellings = ", ".join(map(repr, guess.alike[:3]))
+        typer.echo(f"Some labels may be one in several spellings, such as {spellings}; the spec has one of each.")
+        typer.echo(f"If they are one, correct the rows: {fix}")
     if guess.others:
         typer.echo(
             f"Other columns repeat values, too: {', '.join(guess.others)}. If one is the answer, set data.label."
         )
-    project = target.parent if target.name == SPEC_FILE else target
     typer.echo(f"Read it, improve the instruction, then type: {join(['tunewright', 'run', str(project)])}")
 
 

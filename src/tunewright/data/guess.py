@@ -35,8 +35,8 @@ MAX_LABELS = 300
 _OF_A_JOB = 0.05
 """The share of a log's calls that have the same system prompt, where they are a job."""
 _TABLES = (".csv", ".tsv")
-_FEW = 3
-"""Columns that a table of texts and summaries has, an identity included."""
+_PARTED = "\u0590"
+"""Scripts before this one part words by blanks."""
 _SENTENCE = 3
 """Words that a column's name hardly has."""
 _SAMPLE = 20
@@ -70,20 +70,18 @@ _LABEL_NAMES = frozenset(
         "answer",
         "topic",
         "department",
-        "component",
-        "component/",
-        "group",
-        "team",
-        "tag",
     ]
-) | {"assigned group", "assignee group"}
+)
+_DESK_NAMES = frozenset(["component", "component/", "group", "team", "tag", "assigned group", "assignee group"])
+"""Usual names of labels in issue trackers and help desks. Elsewhere they may be something else."""
+_TRACKER_NAMES = frozenset(["issue key", "issue id", "issue type", "ticket id", "status", "priority"])
 _WORKFLOW_NAMES = (
     *("status", "state", "priority", "severity", "urgency", "channel", "source", "language", "locale", "country"),
     *("region", "resolution", "assignee", "reporter", "requester", "rating", "score"),
 )
 """Columns that repeat values and say what became of a row, rather than what it is about."""
 _RECORD_NAMES = ("record", "fields", "entities", "label", "answer", "output", "json", "target")
-_MARK_NAMES = ("entities", "spans", "annotations")
+_MARK_NAMES = ("entities", "spans", "annotations", "label", "labels")
 _PART = re.compile(
     r"(all|data|datasets?|dev|eval|examples?|labell?ed|raw|test|train|training|valid|validation)([-_.]?\d[\w-]*)?",
     re.IGNORECASE,
@@ -106,6 +104,8 @@ class Guess:
     label_column: str
     others: tuple[str, ...] = ()
     """Other columns that repeat values, with how many they have; one of them may be the answer."""
+    alike: tuple[str, ...] = ()
+    """Spellings that may be of one label, of which the spec has one; an example, if there are any."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,8 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: st
     rows = [row for _, row in numbered]
     form = detect(rows[:_SAMPLE])
     text = label = key = ""
-    turns, tools, marked, others = 0, None, frozenset[str](), tuple[str, ...]()
+    turns, tools, marked = 0, None, frozenset[str]()
+    others, alike = tuple[str, ...](), tuple[str, ...]()
     if form in (None, "labelled"):
         _check_not_wrapped(rows, path)
         columns, marked = _with_records(_columns(rows), path)
@@ -173,7 +174,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: st
         rows_of_records = [(each, json.dumps(one, ensure_ascii=False)) for each, one in records if one is not None]
         details = with_literal_fields(details, rows_of_records)
     if kind == "classify":
-        details = _one_of_each(details, Counter(label_text(each) or str(each) for each in filled(answers)), file)
+        details, alike = _one_of_each(details, Counter(label_text(each) or str(each) for each in filled(answers)))
     labels = details[0] if kind == "multi_label" else details if kind == "classify" else ()
     template = (resources.files("tunewright.data") / "templates" / "tunewright.yaml.jinja").read_text("utf-8")
     from jinja2 import Environment
@@ -194,7 +195,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: st
         turns=turns,
         paid=paid and _written(paid),
     )
-    return Guess(content, kind, _in_words(kind, details), len(answers), text, label, others)
+    return Guess(content, kind, _in_words(kind, details), len(answers), text, label, others, alike)
 
 
 def _written(paid: PaidToday) -> PaidToday:
@@ -291,8 +292,8 @@ def _say_unanswered(answers: Sequence[Any], places: Sequence[str], *, has_empty_
 
 def _say_several_jobs(examples: Sequence[Example], path: Path) -> None:
     """A line where the calls of a log have several system prompts that are not just one with changing values."""
-    counts = Counter(map(system_prompt, examples))
-    usual = [count for count in counts.values() if count >= _OF_A_JOB * len(examples)]
+    counts = Counter(re.sub(r"\d+", "0", system_prompt(each)) for each in examples)
+    usual = [count for count in counts.values() if count >= max(2, _OF_A_JOB * len(examples))]
     if len(usual) > 1:
         say(
             f"The calls have {len(usual)} different system prompts, so they may be several jobs. "
@@ -370,8 +371,10 @@ def _answer_column(columns: dict[str, list[Any]], marked: Collection[str], path:
     records.
     """
 
+    of_tracker = not (_TRACKER_NAMES | _DESK_NAMES).isdisjoint(map(_usual, columns))
+
     def score(name: str) -> float | None:
-        usual, values = " ".join(name.lower().replace("_", " ").split()), columns[name]
+        usual, values = _usual(name), columns[name]
         given = filled(values)
         share = len(given) / len(values)
         labels = _repeated(given)
@@ -382,18 +385,16 @@ def _answer_column(columns: dict[str, list[Any]], marked: Collection[str], path:
             is_named = usual in _RECORD_NAMES
             base = 5.0 if is_named else 1.0
         elif labels:
-            is_named = not _LABEL_NAMES.isdisjoint({usual, usual.removesuffix("s")})
-            # Without a usual name, true and false, and decimals, are often a remark on a row whose answer is a record.
-            is_remark = any(isinstance(each, (bool, float)) for each in given)
-            otherwise = 0.5 if is_remark else 1.0 if usual in _WORKFLOW_NAMES else 2.0
-            base = (10.0 if is_named else otherwise) - len(labels) / len(given)
+            is_named, base = _of_labels(usual)
+            if any(isinstance(each, (bool, float)) for each in given) and not is_named:
+                base = 0.5  # often a remark on a row whose answer is a record
+            base -= len(labels) / len(given)
         elif guess_labels(values, MAX_LABELS):
-            is_named = not _LABEL_NAMES.isdisjoint({usual, usual.removesuffix("s")})
-            base = 10.0 if is_named else 2.0
+            is_named, base = _of_labels(usual)
             share = 1 - values.count(None) / len(values)  # a blank text is an answer: no label holds
         elif usual in _REPLY_NAMES and most(lambda value: isinstance(value, str), given):
-            # In an issue tracker's table the summary is a title, and another column repeats values.
-            is_named, base = True, 1.6 if usual == "summary" and len(columns) > _FEW else 4.0
+            # In an issue tracker's table the summary is a title.
+            is_named, base = True, 1.6 if usual == "summary" and of_tracker else 4.0
         else:
             return None
         return base + share if share >= (_LEAST_FILLED if is_named else NEARLY_ALL) else None
@@ -406,6 +407,21 @@ def _answer_column(columns: dict[str, list[Any]], marked: Collection[str], path:
     return _best(columns, score, path, what, fix)
 
 
+def _usual(name: str) -> str:
+    """A column's name in the form of the lists of usual names."""
+    return " ".join(name.lower().replace("_", " ").split())
+
+
+def _of_labels(usual: str) -> tuple[bool, float]:
+    """(whether a column of labels has a usual name, how well the name fits)."""
+    names = {usual, usual.removesuffix("s")}
+    if not _LABEL_NAMES.isdisjoint(names):
+        return True, 10.0
+    if not _DESK_NAMES.isdisjoint(names):
+        return True, 6.0
+    return False, 1.7 if usual in _WORKFLOW_NAMES else 2.0
+
+
 def _others(columns: Mapping[str, Sequence[Any]], label: str, text: str) -> Iterator[str]:
     """The other columns that repeat values, with how many."""
     for name, values in columns.items():
@@ -414,23 +430,16 @@ def _others(columns: Mapping[str, Sequence[Any]], label: str, text: str) -> Iter
             yield f"{name} ({len(found)})"
 
 
-def _one_of_each(labels: Sequence[str], counts: Mapping[str, int], file: str) -> list[str]:
-    """The labels without those that are another one in another spelling; of each the most frequent spelling stays. A
-    line tells of it."""
-    from tunewright.data.checks.survey import bare
-
+def _one_of_each(labels: Sequence[str], counts: Mapping[str, int]) -> tuple[list[str], tuple[str, ...]]:
+    """(the labels, of those that differ in case, blanks and hyphens only the most frequent; an example of such)."""
     spelled: dict[str, list[str]] = defaultdict(list)
     for label in labels:
-        spelled[bare(label)].append(label)
+        plain = re.sub(r"[\s_-]+", "", label.casefold())
+        spelled[plain if len(plain) > 1 else label].append(label)
     kept = sorted(max(names, key=lambda name: (counts[name], name)) for names in spelled.values())
     if len(kept) < 2 or len(kept) == len(labels):
-        return list(labels)
-    alike = next(names for names in spelled.values() if len(names) > 1)
-    say(
-        f"{len(labels) - len(kept)} labels are others in another spelling, such as {alike[0]!r} and {alike[1]!r}; the "
-        f"spec has one of each. To correct the rows: tunewright data fix {quote(file)} --only D013"
-    )
-    return kept
+        return list(labels), ()
+    return kept, tuple(next(names for names in spelled.values() if len(names) > 1))
 
 
 def _check_not_wrapped(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -454,7 +463,11 @@ def _check_names(answers: Sequence[Any], label: str, text: str, path: Path) -> N
     """Raises:
     UserError: the columns' names are a sentence and one of the answers, as in a table without a line of names.
     """
-    is_sentence = len(text.split()) >= _SENTENCE
+    words = text.split()
+    is_sentence = len(words) >= _SENTENCE or (len(words) > 1 and any(each.isdecimal() for each in words))
+    is_sentence = (is_sentence or any(each > _PARTED for each in text)) and not {*map(str.lower, words)} & {
+        *_TEXT_NAMES
+    }
     if path.suffix.lower() in _TABLES and is_sentence and label in map(str, answers):
         raise UserError(
             "The first line looks like a row, and should name the columns.",

@@ -115,7 +115,7 @@ ADDRESSES: list[tuple[Prefilter, list[Finder]]] = [
         # 20 Rue Hsine Eloued; ul. Miła 53
         _address(
             rf"(?<![\w.])(?:{_NUMBER},? ){{1,2}}(?:{_FRONT}|{_SMALL_FRONT}) {_OF}{_WORDS}(?:,? {_NUMBER}\b)?{_TAIL}",
-            rf"(?<!\w)(?:{_FRONT}) {_OF}{_WORDS},? {_NUMBER}\b{_TAIL}",
+            rf"(?<!\w)(?:{_FRONT}|rue|calle|piazza|viale) {_OF}{_WORDS},? {_NUMBER}\b{_TAIL}",
         ),
     ),
     (

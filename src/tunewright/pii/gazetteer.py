@@ -43,29 +43,29 @@ _WORDS_THAT_ARE_NAMES = """
     Winter Wise Wolf Wong Wood Woods Worth Write Year Yes Yesterday York You Young Your Zero Zip
 """
 
-# Words that begin sentences in German, French, Spanish, Italian, Dutch and Portuguese, and German nouns that are family
-# names. Some are names somewhere (Da, Mai), and before a particle each looks like one: "Ich bin Anna" has the form of
-# "Khalid bin Walid".
+# Words that begin sentences in German, French, Spanish, Italian, Dutch and Portuguese. Before a particle each looks like a
+# name: "Ich bin Anna" has the form of "Khalid bin Walid".
 _FIRST_WORDS = """
-    Aber Als Am An Auch Auf Aus Bei Bin Bis Bitte Da Danke Dann Das Dass Dein Dem Den Denn Der Des Die Dies Diese Doch
-    Du Durch Ein Eine Einen Er Es Euer Falls Frau Für Ganz Guten Habe Haben Hallo Hat Heute Herr Hier Ich Ihr Ihre Im
-    Ist Ja Jetzt Kann Kein Leider Man Mein Meine Mit Nach Nein Nicht Noch Nun Nur Ob Ohne Seit Sehr Sein Sie Sind So
-    Tag Um Und Uns Unser Vom Von Vor Wann War Warum Was Weil Wenn Wer Wie Wir Wo Zu Zum Zur
-    À Au Aux Avec Bien Bonjour Bonsoir Ça Car Ce Ces Cet Cette Chez Comme Dans De Depuis Des Donc Du Elle En Est Et Être
-    Il Ils Je La Le Les Leur Ma Madame Mais Mes Merci Moi Mon Monsieur Ne Non Nos Notre Nous On Où Ou Par Pas Pour
-    Quand Que Qui Sa Salut Sans Se Ses Si Son Sous Suis Sur Ta Tu Un Une Vos Votre Vous
-    Al Algo Ante Aquí Así Aún Buenas Buenos Como Con Cuando De Del Desde Días Donde El Ella Ellos En Era Es Esa Ese Eso
-    Esta Está Este Esto Estoy Gracias Ha Hace Hasta Hay He Hola La Las Le Lo Los Me Mi Mis Muy Ni No Nos Nuestra
-    Para Pero Por Porque Pues Qué Quiero Se Señor Señora Ser Si Sí Sin Sobre Son Soy Su Sus También Te Tengo Todo Tu Un
-    Una Usted Ya Yo
-    Anche Buongiorno Buonasera Che Chi Ci Ciao Come Cosa Da Dal Dalla Dei Del Della Di Dove Gli Grazie Ho Il In Io Lei
-    Loro Lui Ma Mio Nel Noi Non Per Perché Più Prego Quando Questa Questo Salve Scusi Sono Sta Sua Suo Tra Uno
-    Aan Als Bij Daar Dank Dat De Deze Die Dit Een Geen Goed Goedemorgen Graag Heb Heeft Het Hoe Hoi Ik Is Jij Kan
-    Maar Meer Met Mijn Naar Niet Nog Ons Onze Op Over Te Toen Uit Uw Van Voor Waar Waarom Wat We Wel Wij Wil Zij
-    Bett Buch Casa Día Fisch Freitag Handy Herbst Hora Januar Juli Juni Kosten Kunde Mann Ora Schaden Sommer Stein
-    Steuer Ville Ware Zimmer
-    Ao Aos As Bom Boa Com Da Das Do Dos E Ele Em Esta Este Eu Foi Isso Mas Meu Minha Muito Na Nas No Nos O Olá
-    Obrigada Obrigado Os Ou Pela Pelo Porque Qual Quem São Sem Seu Sua Tem Tenho Um Você
+    Aan Aber Al Algo Als Am An Anche Ao Aos Aquí As Así Au Auch Auf Aus Aux Avec Aún Bei Bien Bij Bin Bis Bitte Boa
+    Bom Bonjour Bonsoir Buenas Buenos Buonasera Buongiorno Car Ce Ces Cet Cette Chez Ci Ciao Com Come Comme Con Cosa
+    Cuando Daar Dal Dalla Danke Dans Dass Dat Dei Dein Del Della Dem Den Denn Depuis Der Des Desde Deze Di Die Dies
+    Diese Dit Do Doch Donc Donde Dove Du Durch Días E Een Ein Eine Einen El Ele Ella Elle Ellos Em En Er Era Es Esa
+    Ese Eso Est Esta Esto Estoy Está Et Eu Euer Falls Foi Frau Für Ganz Geen Gli Goed Goedemorgen Graag Gracias Grazie
+    Guten Ha Habe Haben Hace Hallo Hasta Hat He Heb Heeft Herr Het Heute Hier Hoe Hoi Hola Ich Ihr Ihre Ik Il Ils Im
+    In Io Is Isso Ist Ja Je Jetzt Jij Kan Kann Kein Las Lei Leider Les Leur Lo Loro Los Lui Madame Mais Man Me Mein
+    Meine Merci Mes Met Meu Mi Mijn Minha Mio Mis Mit Moi Mon Monsieur Muito Muy Na Naar Nach Nas Ne Nein Ni Nicht
+    Niet No Noch Nog Noi Non Nos Notre Nous Nuestra Nun Nur O Ob Obrigada Obrigado Ohne Olá On Ons Onze Op Os Ou Over
+    Où Par Pas Pela Pelo Perché Più Por Porque Pour Prego Pues Qual Quand Quando Que Quem Questa Questo Qui Quiero Qué
+    Sa Salut Salve Sans Scusi Se Sehr Sein Seit Ser Ses Seu Señor Señora Si Sie Sin Sind So Sobre Sono Sous Soy Sta Su
+    Sua Suis Suo Sur Sus São Sí También Tem Tengo Tenho Todo Toen Tra Tu Uit Um Un Und Une Uns Unser Usted Uw Van Você
+    Vom Von Voor Vor Votre Vous Waar Waarom Wann War Warum Was Wat We Weil Wel Wenn Wer Wie Wij Wil Wir Wo Ya Yo Zij
+    Zu Zum Zur À Ça Être
+"""
+# Such words, and German nouns, that are family names, too.
+_OPENERS = """
+    Ante Bett Buch Casa Che Chi Como Da Dank Dann Das De Dos Día Este Fisch Freitag Handy Hay Herbst Ho Hora Januar
+    Juli Juni Kosten Kunde La Le Ma Maar Mann Mas Meer Nel Ora Para Per Pero Schaden Sem Sommer Son Stein Steuer Ta
+    Tag Te Una Uno Ville Vos Ware Zimmer
 """
 
 
@@ -82,7 +82,8 @@ class Gazetteer:
     words: frozenset[str]
     """Ordinary words. They are names only beside another name."""
     openers: frozenset[str]
-    """Words of other languages than English. Alone, or at the beginning of a sentence, they are no names."""
+    """Words of other languages than English that are family names, too. Alone, before a given name or at the beginning
+    of a sentence they are none."""
 
 
 @cache
@@ -95,7 +96,7 @@ def gazetteer() -> Gazetteer:
     ordinary = {word.capitalize() for word in importlib.import_module("faker.providers.lorem.en_US").Provider.word_list}
     places = importlib.import_module("faker.providers.address.en_US").Provider
     short_places = {place for place in [*places.countries, *places.states] if " " not in place}  # not Saint Martin
-    words = set(_WORDS_THAT_ARE_NAMES.split()) | ordinary | short_places
+    words = {*_WORDS_THAT_ARE_NAMES.split(), *_FIRST_WORDS.split()} | ordinary | short_places
     names = (given.keys() | family.keys()) - words
     return Gazetteer(
         given=frozenset(name for name in given if given[name] >= family[name]),
@@ -105,7 +106,7 @@ def gazetteer() -> Gazetteer:
         | {name.upper() for name in names if len(name) > 2},
         alone=frozenset(name for counts in (given, family) for name, locales in counts.items() if locales > 1),
         words=frozenset(words),
-        openers=frozenset(_FIRST_WORDS.split()),
+        openers=frozenset(_OPENERS.split()),
     )
 
 

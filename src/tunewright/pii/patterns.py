@@ -38,8 +38,10 @@ def _is_phone(text: str) -> bool:
     return 7 <= len(digits_of(text)) <= 15 and not _LIKE_A_DATE.match(text)
 
 
+_DAY, _OF_YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])"
 _LIKE_A_DATE = re.compile(
-    r"(?:\d{1,2}[./-]\d{1,2}[./-](?:(?:19|20)\d{2}|\d{2})|(?:19|20)\d{2}[./-]\d{1,2}[./-]\d{1,2})(?![./-]?\d)"
+    rf"{_DAY}[./-]{_OF_YEAR}[./-](?:(?:19|20)\d{{2}}|\d{{2}})(?![./ -]?\d)"
+    rf"|(?:19|20)\d{{2}}[./-]{_OF_YEAR}[./-]{_DAY}(?![./-]?\d)"
 )
 
 
@@ -246,7 +248,7 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
                 0.9,
                 re.compile(
                     _labelled(
-                        r"steuer[- ]?id(?:entifikationsnummer|nr)?|(?:steuerliche )?identifikationsnummer|idnr",
+                        r"steuer[- ]?id(?:ent)?(?:ifikationsnummer|nummer|nr)?|(?:steuerliche )?identifikationsnummer|idnr",
                         r"\d(?: ?\d){10}(?!\d)",
                     )
                 ),

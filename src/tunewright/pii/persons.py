@@ -7,7 +7,7 @@ marks it (by a title, a greeting, a signature), if it has an initial, or beside 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from tunewright.pii.gazetteer import gazetteer
 from tunewright.pii.spans import Finder, Prefilter, Span, SpanFacts, says
@@ -71,13 +71,8 @@ def _is_name(value: str) -> bool:
     return first not in known.words and not first.endswith(("ian", "ish", "ese"))
 
 
-def _signs(value: str) -> bool:
-    """Whether the line below a greeting can be a name ("Ihr Support" can't)."""
-    return _is_name(value) and _WORD.findall(value)[0] not in gazetteer().openers
-
-
-def _labelled(pattern: str, check: Callable[[str], bool] = _is_name) -> Finder:
-    return Finder("PERSON", 0.75, re.compile(pattern), check)
+def _labelled(pattern: str) -> Finder:
+    return Finder("PERSON", 0.75, re.compile(pattern), _is_name)
 
 
 def _introduced(capital: str, small: str) -> re.Pattern[str]:
@@ -158,7 +153,6 @@ LABELLED_PERSONS: list[tuple[Prefilter, list[Finder]]] = [
             _labelled(
                 r"(?i:\b(?:grü(?:ß|ss)en?|gruß|mfg|cordialement|salutations|saludos|saluti|groete?n?)"
                 rf"[,.!]?[ \t]{{0,3}}\n\s{{0,3}})(?P<v>{_NAME}(?:{_LINK}{_NAME}){{1,3}})[ \t]{{0,3}}(?:\Z|[,\n])",
-                _signs,
             )
         ],
     ),
@@ -230,7 +224,7 @@ class KnownNames:
 
 def further_mentions(text: str, names: Iterable[str]) -> Iterator[Span]:
     """Further places of each word of some names in the text, also in capitals."""
-    words = {word for name in names for word in _WORD.findall(name)} - gazetteer().words
+    words = {word for name in names for word in _WORD.findall(name)} - gazetteer().words - gazetteer().openers
     if words:
         for start, end in WholeWords(words | {word.upper() for word in words}).spans(text):
             if "@" not in (text[start - 1 : start], text[end : end + 1]):
@@ -253,8 +247,9 @@ def _opens(words: list[re.Match[str]], text: str) -> bool:
         return False
     if len(words) > 1 and first[0] in known.given and _is_family(words[1][0]):
         return False
-    has_particle = len(words) > 1 and text[first.end() : words[1].start()].strip(" .") != ""
-    return has_particle or bool(_SENTENCE_START.search(text[max(0, first.start() - 20) : first.start()]))
+    if len(words) > 1 and (words[1][0] in known.given or text[first.end() : words[1].start()].strip(" .")):
+        return True  # "Kunde Anna Stein", or a particle
+    return bool(_SENTENCE_START.search(text[max(0, first.start() - 20) : first.start()]))
 
 
 def _is_full_name(words: list[re.Match[str]], name: str) -> bool:

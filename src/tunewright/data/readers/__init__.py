@@ -196,9 +196,10 @@ def _examples(
 def _no_form(row: dict[str, Any], columns: Columns) -> str:
     named = (columns.request, *([columns.label] if isinstance(columns.label, str) else columns.label.values()))
     absent = [name for name in named if name not in row]
-    if columns != Columns() and len(absent) < len(named):
+    are_named = (columns.request, columns.label) != ("text", "label")
+    if 0 < len(absent) < len(named) and (are_named or absent[0].lower() in {str(key).lower() for key in row}):
         close = did_you_mean(absent[0], map(str, row), f"It has {', '.join(repr(shown(key, 40)) for key in row)}.")
-        return f"This row has no column {absent[0]!r}, which the spec names. {close}"
+        return f"This row has no column {absent[0]!r}. {close}"
     names = ", ".join(f"'{shown(key, 40)}'" for key in list(row)[:12]) or "none"
     return (
         f"The keys of this file's rows match no known form ({', '.join((*FORMS, *LOG_FORMS))}); this row has {names}. "

@@ -15,6 +15,10 @@ _KINDS = ("label", "labels", "type", "entity_type", "entity", "entity_group", "t
 """Keys of spaCy, Presidio, doccano, Prodigy, Label Studio and transformers."""
 
 
+_PARTED = "\u0590"
+"""Scripts before this one, such as Latin, Greek and Cyrillic, part words by blanks."""
+
+
 @dataclass(frozen=True)
 class Mark:
     """A place in a text, in characters, and what stands there."""
@@ -54,12 +58,17 @@ def record_of(marks: Sequence[Mark], text: str) -> dict[str, list[str]]:
 
 
 def is_word(mark: Mark, text: Any) -> bool:
-    """Whether a mark begins and ends as words do. Other lists of numbers and names, such as hours, seldom do."""
+    """Whether a mark begins and ends as words do, as far as the script parts them by blanks. Other lists of numbers and
+    names, such as hours, seldom do."""
     if not isinstance(text, str) or not 0 <= mark.start < mark.end <= len(text):
         return False
     value, before, behind = text[mark.start : mark.end], text[: mark.start][-1:], text[mark.end :][:1]
-    cuts = (before + value[0]).isalnum() and before, (value[-1] + behind).isalnum() and behind
-    return value == value.strip() and not any(cuts)
+    return value == value.strip() and not _is_within(before, value[0]) and not _is_within(value[-1], behind)
+
+
+def _is_within(before: str, behind: str) -> bool:
+    """Whether a word goes on between two characters, in a script that parts words."""
+    return before.isalnum() and behind.isalnum() and max(before, behind) < _PARTED
 
 
 def _mark(value: Any) -> Mark | None:
