@@ -463,12 +463,11 @@ def _check_names(answers: Sequence[Any], label: str, text: str, path: Path) -> N
     """Raises:
     UserError: the columns' names are a sentence and one of the answers, as in a table without a line of names.
     """
-    words = text.split()
+    words = text.lower().split()
     is_sentence = len(words) >= _SENTENCE or (len(words) > 1 and any(each.isdecimal() for each in words))
-    is_sentence = (is_sentence or any(each > _PARTED for each in text)) and not {*map(str.lower, words)} & {
-        *_TEXT_NAMES
-    }
-    if path.suffix.lower() in _TABLES and is_sentence and label in map(str, answers):
+    is_sentence = is_sentence or any(each > _PARTED for each in text)
+    is_name = not set(words).isdisjoint(_TEXT_NAMES)
+    if path.suffix.lower() in _TABLES and is_sentence and not is_name and label in map(str, answers):
         raise UserError(
             "The first line looks like a row, and should name the columns.",
             where=f"{path}:1",

@@ -248,7 +248,8 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
                 0.9,
                 re.compile(
                     _labelled(
-                        r"steuer[- ]?id(?:ent)?(?:ifikationsnummer|nummer|nr)?|(?:steuerliche )?identifikationsnummer|idnr",
+                        r"steuer[- ]?id(?:ent)?(?:ifikationsnummer|nummer|nr)?"
+                        r"|(?:steuerliche )?identifikationsnummer|idnr",
                         r"\d(?: ?\d){10}(?!\d)",
                     )
                 ),
