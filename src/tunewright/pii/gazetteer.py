@@ -43,8 +43,8 @@ _WORDS_THAT_ARE_NAMES = """
     Winter Wise Wolf Wong Wood Woods Worth Write Year Yes Yesterday York You Young Your Zero Zip
 """
 
-# Words that begin sentences in German, French, Spanish, Italian, Dutch and Portuguese. Before a particle each looks like
-# a name: "Ich bin Anna" has the form of "Khalid bin Walid".
+# Words that begin sentences in German, French, Spanish, Italian, Dutch and Portuguese. Before a particle each looks
+# like a name: "Ich bin Anna" has the form of "Khalid bin Walid".
 _FIRST_WORDS = """
     Aan Aber Al Algo Als Am An Anche Ao Aos Aquí As Así Au Auch Auf Aus Aux Avec Aún Bei Bien Bij Bin Bis Bitte Boa
     Bom Bonjour Bonsoir Buenas Buenos Buonasera Buongiorno Car Ce Ces Cet Cette Chez Ci Ciao Com Come Comme Con Cosa
