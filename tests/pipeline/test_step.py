@@ -128,13 +128,26 @@ def test_a_missing_column_is_one_paragraph_with_the_columns_there_are(project: P
     assert "This row has no key 'intent', which the form 'labelled' needs; it has 'text', 'label'" in message
 
 
-@pytest.mark.parametrize(("value", "said"), [("null", "is missing"), ("true", "holds 'True'"), ("1.5", "holds '1.5'")])
-def test_a_value_that_is_no_text_is_refused_with_its_place(value: str, said: str, project: Path) -> None:
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ('{"text": "x", "label": null}', "'label' is missing"),
+        ('{"text": true, "label": "refund"}', "'text' holds 'True'"),
+        ('{"text": 1.5, "label": "refund"}', "'text' holds '1.5'"),
+    ],
+)
+def test_a_value_that_is_no_text_is_refused_with_its_place(row: str, said: str, project: Path) -> None:
     with (project / "train.jsonl").open("a") as stream:
-        stream.write(f'{{"text": "x", "label": {value}}}\n')
+        stream.write(f"{row}\n")
     message = refused_data(project)
     assert "train.jsonl:91: " in message
-    assert f"The column 'label' {said}" in message
+    assert f"The column {said}" in message
+
+
+def test_true_is_a_label_that_the_spec_lacks(project: Path) -> None:
+    with (project / "train.jsonl").open("a") as stream:
+        stream.write('{"text": "x", "label": true}\n')
+    assert "D002 train: 1 rows have a label the spec lacks: 'True'" in refused_data(project)
 
 
 def test_a_list_where_one_label_belongs_is_a_label_that_the_spec_lacks(project: Path) -> None:

@@ -15,7 +15,7 @@ from tests.evaluation.large_model import SECRET, LargeModel, large_model
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_jsonl
 from tunewright.core.errors import UserError
-from tunewright.data.job import columns_of
+from tunewright.data.job import columns_in
 from tunewright.data.readers import read
 from tunewright.economics import price_book
 from tunewright.evaluation.api import endpoint
@@ -66,7 +66,7 @@ def judged(spec: Spec, **options: Any) -> JudgedData:
 
 
 def examples(spec: Spec, file: Path) -> list[Example]:
-    items = list(read(file, columns=columns_of(spec.data, None)))
+    items = list(read(file, columns=columns_in(spec)))
     return [item for item in items if isinstance(item, Example)]
 
 

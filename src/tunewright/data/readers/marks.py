@@ -20,7 +20,7 @@ _PARTED = "\u0590"
 
 
 @dataclass(frozen=True)
-class Mark:
+class TextMark:
     """A place in a text, in characters, and what stands there."""
 
     start: int
@@ -28,7 +28,7 @@ class Mark:
     kind: str
 
 
-def marks_in(value: Any) -> list[Mark] | None:
+def marks_in(value: Any) -> list[TextMark] | None:
     """The marks in a list of them, such as {"start": 0, "end": 4, "label": "PERSON"} or [0, 4, "PERSON"]; None: it is
     no such list, or empty."""
     if not isinstance(value, list) or not value:
@@ -37,7 +37,7 @@ def marks_in(value: Any) -> list[Mark] | None:
     return marks if len(marks) == len(value) else None
 
 
-def record_of(marks: Sequence[Mark], text: str) -> dict[str, list[str]]:
+def record_of(marks: Sequence[TextMark], text: str) -> dict[str, list[str]]:
     """The values of each kind, in the text's order; a value that occurs again is listed once.
 
     Raises:
@@ -57,7 +57,7 @@ def record_of(marks: Sequence[Mark], text: str) -> dict[str, list[str]]:
     return record
 
 
-def is_word(mark: Mark, text: Any) -> bool:
+def is_word(mark: TextMark, text: Any) -> bool:
     """Whether a mark begins and ends as words do, as far as the script parts them by blanks. Other lists of numbers and
     names, such as hours, seldom do."""
     if not isinstance(text, str) or not 0 <= mark.start < mark.end <= len(text):
@@ -71,7 +71,7 @@ def _is_within(before: str, behind: str) -> bool:
     return before.isalnum() and behind.isalnum() and max(before, behind) < _PARTED
 
 
-def _mark(value: Any) -> Mark | None:
+def _mark(value: Any) -> TextMark | None:
     found: list[Any]
     if isinstance(value, Mapping):
         found = [next((value[name] for name in names if name in value), None) for names in (_STARTS, _ENDS, _KINDS)]
@@ -84,4 +84,4 @@ def _mark(value: Any) -> Mark | None:
         kind = kind[0]
     if type(start) is not int or type(end) is not int or not isinstance(kind, str) or not kind.strip():
         return None
-    return Mark(start, end, kind)
+    return TextMark(start, end, kind)
