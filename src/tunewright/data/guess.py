@@ -24,7 +24,7 @@ from tunewright.data.guess_values import NEARLY_ALL, filled, is_blank, most
 from tunewright.data.label_sets import guess_labels
 from tunewright.data.readers import Fault, Note, detect, read, read_rows
 from tunewright.data.readers.forms import label_text
-from tunewright.data.readers.marks import is_word, marks_in, record_of
+from tunewright.data.readers.marks import PARTED, TextMark, is_word, marks_in, record_of
 from tunewright.data.text import system_prompt
 from tunewright.documents import SUFFIXES, is_there
 from tunewright.logs import LOG_FORMS
@@ -35,8 +35,6 @@ MAX_LABELS = 300
 _OF_A_JOB = 0.05
 """The share of a log's calls that have the same system prompt, where they are a job."""
 _TABLES = (".csv", ".tsv")
-_PARTED = "\u0590"
-"""Scripts before this one part words by blanks."""
 _SENTENCE = 3
 """Words that a column's name hardly has."""
 _SAMPLE = 20
@@ -59,18 +57,7 @@ _TEXT_NAMES = (
     "description",
 )
 _LABEL_NAMES = frozenset(
-    [
-        "label",
-        "intent",
-        "category",
-        "route",
-        "queue",
-        "class",
-        "target",
-        "answer",
-        "topic",
-        "department",
-    ]
+    ["label", "intent", "category", "route", "queue", "class", "target", "answer", "topic", "department"]
 )
 _DESK_NAMES = frozenset(["component", "component/", "group", "team", "tag", "assigned group", "assignee group"])
 """Usual names of labels in issue trackers and help desks. Elsewhere they may be something else."""
@@ -174,7 +161,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: st
         rows_of_records = [(each, json.dumps(one, ensure_ascii=False)) for each, one in records if one is not None]
         details = with_literal_fields(details, rows_of_records)
     if kind == "classify":
-        details, alike = _one_of_each(details, Counter(label_text(each) or str(each) for each in filled(answers)))
+        details, alike = _one_of_each(details, Counter(label_text(each) or "" for each in filled(answers)))
     labels = details[0] if kind == "multi_label" else details if kind == "classify" else ()
     template = (resources.files("tunewright.data") / "templates" / "tunewright.yaml.jinja").read_text("utf-8")
     from jinja2 import Environment
@@ -224,22 +211,22 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 def _with_records(columns: dict[str, list[Any]], path: Path) -> tuple[dict[str, list[Any]], frozenset[str]]:
     """(the columns, with records in the place of values that are marked in the text; the columns that had such)."""
-
     marked = set()
     for name, values in columns.items():
-        listed = most(lambda value: value == [] or marks_in(value) is not None, filled(values))
-        if not any(listed):
+        found = [marks_in(value) for value in values]
+        given = [(value, marks) for value, marks in zip(values, found, strict=True) if not is_blank(value)]
+        if not any(marks for _, marks in most(lambda pair: pair[0] == [] or pair[1] is not None, given)):
             continue
         texts = columns[_text_column(columns, name, path)]
-        found = [(marks_in(value) or [], text) for value, text in zip(values, texts, strict=True)]
-        if most(lambda pair: is_word(*pair), [(mark, text) for marks, text in found for mark in marks]):
-            columns[name] = [_marked(value, text) for value, text in zip(values, texts, strict=True)]
+        places = [(mark, text) for marks, text in zip(found, texts, strict=True) for mark in marks or ()]
+        if most(lambda place: is_word(*place), places):
+            columns[name] = list(map(_marked, values, found, texts))
             marked.add(name)
     return columns, frozenset(marked)
 
 
-def _marked(value: Any, text: Any) -> Any:
-    marks = marks_in(value)
+def _marked(value: Any, marks: Sequence[TextMark] | None, text: Any) -> Any:
+    """A value, or the record of its marks; None: one of them is not within the text."""
     if marks is None or not isinstance(text, str):
         return {} if value == [] else value
     try:
@@ -360,7 +347,7 @@ def _records(values: Sequence[Any]) -> list[dict[str, Any]]:
 def _repeated(values: Sequence[Any]) -> set[str]:
     """The labels, if nearly all values can be some, and they are few enough and occur again; else none."""
     labels = most(lambda value: isinstance(value, (str, int, float)), values)
-    different = {label_text(label) or str(label) for label in labels}
+    different = {label_text(label) or "" for label in labels}
     return different if 2 <= len(different) <= min(MAX_LABELS, len(labels) / 2) else set()
 
 
@@ -465,7 +452,7 @@ def _check_names(answers: Sequence[Any], label: str, text: str, path: Path) -> N
     """
     words = text.lower().split()
     is_sentence = len(words) >= _SENTENCE or (len(words) > 1 and any(each.isdecimal() for each in words))
-    is_sentence = is_sentence or any(each > _PARTED for each in text)
+    is_sentence = is_sentence or any(each > PARTED for each in text)
     is_name = not set(words).isdisjoint(_TEXT_NAMES)
     if path.suffix.lower() in _TABLES and is_sentence and not is_name and label in map(str, answers):
         raise UserError(

@@ -136,11 +136,7 @@ def conclude(spec: Spec, live: Live, *, promote: bool, confirm: Confirm) -> None
             f"There is no canary: {what} does not exist." if state is None else f"There is no canary at {what}.",
             why="Nothing was changed." if state is None else f"Nothing was changed. {state.sentence}",
             fix=f"Make a canary: {deploy} --canary 10."
-            + (
-                ""
-                if state is None
-                else f" To remove everything of this project: tunewright azure down {quote(str(spec.folder))}"
-            ),
+            + ("" if state is None else f" To remove everything of this project: {_down(spec)}"),
         )
     if promote and not state.is_canary:
         raise UserError(
@@ -198,7 +194,7 @@ def not_taken_back(
     Args:
         cost: of the new version, in case Azure does not say what exists.
     """
-    down, where = f"tunewright azure down {quote(str(spec.folder))}", f"the {live.kind} {live.name}"
+    down, where = _down(spec), f"the {live.kind} {live.name}"
     fix = f"Remove it: {command(spec, live)} --rollback; or everything of this project: {down}"
     try:
         state = live.state()
@@ -226,6 +222,11 @@ def standing_now(live: Live) -> str:
     except UserError:
         return ""
     return state.sentence if state else f"The {live.kind} {live.name} is gone."
+
+
+def _down(spec: Spec) -> str:
+    """The command that removes everything of a project."""
+    return f"tunewright azure down {quote(str(spec.folder))}"
 
 
 def command(spec: Spec, live: Live) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 
 from tunewright.pii.checks import (
     compact,
@@ -94,6 +95,11 @@ def _secret(label: str) -> Finder:
 def _copied(kind: str, score: float, pattern: str) -> Finder:
     """A key whose characters include the hyphen."""
     return Finder(kind, score, re.compile(pattern), copied=True)
+
+
+def _national(labels: str, value: str, check: Callable[[str], bool] = lambda _: True) -> Finder:
+    """A number that a state gives a person, after one of some words."""
+    return Finder("NATIONAL_ID", 0.9, re.compile(_labelled(labels, value)), check)
 
 
 # A password may hold "/". If it does, what stands before it must not be a host: digits before "/" are a port.
@@ -243,56 +249,23 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
     (
         says(_NATIONAL_WORDS, digit=True),
         [
-            Finder(
-                "NATIONAL_ID",
-                0.9,
-                re.compile(
-                    _labelled(
-                        r"steuer[- ]?id(?:ent)?(?:ifikationsnummer|nummer|nr)?"
-                        r"|(?:steuerliche )?identifikationsnummer|idnr",
-                        r"\d(?: ?\d){10}(?!\d)",
-                    )
-                ),
+            _national(
+                r"steuer[- ]?id(?:ent)?(?:ifikationsnummer|nummer|nr)?|(?:steuerliche )?identifikationsnummer|idnr",
+                r"\d(?: ?\d){10}(?!\d)",
                 lambda v: is_steuer_id(digits_of(v)),
             ),
-            Finder(
-                "NATIONAL_ID",
-                0.9,
-                re.compile(
-                    _labelled(
-                        r"(?:sozial|renten)?versicherungsnummer|(?:sv|rv|rvnr|svnr)(?:[- ]?(?:nummer|nr))?",
-                        r"\d{2} ?\d{6} ?[A-Z] ?\d{3}(?!\w)",
-                    )
-                ),
+            _national(
+                r"(?:sozial|renten)?versicherungsnummer|(?:sv|rv|rvnr|svnr)(?:[- ]?(?:nummer|nr))?",
+                r"\d{2} ?\d{6} ?[A-Z] ?\d{3}(?!\w)",
             ),
-            Finder(
-                "NATIONAL_ID",
-                0.9,
-                re.compile(
-                    _labelled(
-                        "dni|nie|nif|documento|identidad",
-                        r"(?:[XYZ][ -]?)?\d{7,8}[ -]?[A-HJ-NP-TV-Za-hj-np-tv-z](?!\w)",
-                    )
-                ),
+            _national(
+                "dni|nie|nif|documento|identidad",
+                r"(?:[XYZ][ -]?)?\d{7,8}[ -]?[A-HJ-NP-TV-Za-hj-np-tv-z](?!\w)",
                 lambda v: is_dni(compact(v)),
             ),
-            Finder(
-                "NATIONAL_ID",
-                0.9,
-                re.compile(_labelled("bsn|burgerservicenummer", r"\d(?:[ .]?\d){8}(?!\d)")),
-                lambda v: is_bsn(digits_of(v)),
-            ),
-            Finder(
-                "NATIONAL_ID",
-                0.9,
-                re.compile(_labelled(r"nino|ni (?:number|no)|national insurance(?: number| no)?", rf"{_NINO}(?!\w)")),
-            ),
-            Finder(
-                "NATIONAL_ID",
-                0.9,
-                re.compile(_labelled("pesel", r"\d{11}(?!\d)")),
-                lambda v: is_pesel(digits_of(v)),
-            ),
+            _national("bsn|burgerservicenummer", r"\d(?:[ .]?\d){8}(?!\d)", lambda v: is_bsn(digits_of(v))),
+            _national(r"nino|ni (?:number|no)|national insurance(?: number| no)?", rf"{_NINO}(?!\w)"),
+            _national("pesel", r"\d{11}(?!\d)", lambda v: is_pesel(digits_of(v))),
         ],
     ),
     (

@@ -249,7 +249,12 @@ def _opens(words: list[re.Match[str]], text: str) -> bool:
         return False
     if len(words) > 1 and (words[1][0] in known.given or text[first.end() : words[1].start()].strip(" .")):
         return True  # "Kunde Anna Stein", or a particle
-    return bool(_SENTENCE_START.search(text[max(0, first.start() - 20) : first.start()]))
+    return bool(_SENTENCE_START.search(_before(first, text)))
+
+
+def _before(word: re.Match[str], text: str) -> str:
+    """What stands just before a word."""
+    return text[max(0, word.start() - 20) : word.start()]
 
 
 def _is_full_name(words: list[re.Match[str]], name: str) -> bool:
@@ -262,7 +267,7 @@ def _is_full_name(words: list[re.Match[str]], name: str) -> bool:
 def _is_single_name(word: re.Match[str], text: str) -> bool:
     """Whether a single word is a name. At the beginning of a sentence every word has a capital, so there it must be a
     well-known name, or stand at the text's end."""
-    before = text[max(0, word.start() - 20) : word.start()]
+    before = _before(word, text)
     if _PLACED.search(before) or word[0] in gazetteer().openers:
         return False
     if _SENTENCE_START.search(before) and text[word.end() :].strip():

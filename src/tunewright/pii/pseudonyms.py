@@ -70,8 +70,9 @@ class Pseudonymiser:
     def replaced(self, text: str) -> tuple[str, list[Replacement]]:
         """(the text with a stand-in for every span of `find_pii`, what was replaced, in order)."""
         parts, end, found = [], 0, list[Replacement]()
-        is_escaped = opened_json(text) is not None
-        for span in find_pii(text):
+        spans = find_pii(text)
+        is_escaped = bool(spans) and opened_json(text) is not None
+        for span in spans:
             stand_in = self._stand_in(span, text)
             used = self._mapping.setdefault(span.text, [])
             if stand_in not in used:

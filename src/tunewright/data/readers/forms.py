@@ -217,11 +217,11 @@ def _answer(row: dict[str, Any], columns: Columns) -> str:
 
 
 def label_text(value: Any) -> str | None:
-    """A label that is no text as a text; None: it is something else. True and False are written as in a spec's labels
-    and in tables of pandas, which makes decimals of whole numbers where a value is missing."""
+    """A label as text; None: the value is something else. True and False are written as in a spec's labels and in
+    tables of pandas, which makes decimals of whole numbers where a value is missing."""
     if isinstance(value, float):
         return str(int(value) if value.is_integer() else value)
-    return str(value) if isinstance(value, (bool, int)) else None
+    return str(value) if isinstance(value, (str, int)) else None
 
 
 def _with_values(value: Any, row: dict[str, Any], columns: Columns) -> Any:

@@ -13,9 +13,7 @@ _STARTS = ("start", "start_offset", "start_char", "begin")
 _ENDS = ("end", "end_offset", "end_char", "stop")
 _KINDS = ("label", "labels", "type", "entity_type", "entity", "entity_group", "tag", "kind", "category")
 """Keys of spaCy, Presidio, doccano, Prodigy, Label Studio and transformers."""
-
-
-_PARTED = "\u0590"
+PARTED = "\u0590"
 """Scripts before this one, such as Latin, Greek and Cyrillic, part words by blanks."""
 
 
@@ -68,7 +66,7 @@ def is_word(mark: TextMark, text: Any) -> bool:
 
 def _is_within(before: str, behind: str) -> bool:
     """Whether a word goes on between two characters, in a script that parts words."""
-    return before.isalnum() and behind.isalnum() and max(before, behind) < _PARTED
+    return before.isalnum() and behind.isalnum() and max(before, behind) < PARTED
 
 
 def _mark(value: Any) -> TextMark | None:

@@ -345,11 +345,11 @@ def open_store(spec: GatewaySpec, *, make: bool = True) -> GatewayStore:
     Raises:
         UserError: as `GatewayStore`; the variable with the database's address is not set.
     """
-    if spec.database is None and not make and not spec.store.exists():
+    if spec.database is not None:
+        return GatewayStore(database_engine(url_in(spec.database, "database")))
+    if not make and not spec.store.exists():
         return GatewayStore(create_engine("sqlite://"))
-    if spec.database is None:
-        return GatewayStore(database_engine(URL.create("sqlite", database=str(spec.store))))
-    return GatewayStore(database_engine(url_in(spec.database, "database")))
+    return GatewayStore(database_engine(URL.create("sqlite", database=str(spec.store))))
 
 
 def _key(setting: Setting) -> str:
