@@ -304,3 +304,20 @@ def test_a_line_of_another_encoding_is_one_lost_row(tmp_path: Path) -> None:
     (finding,) = (finding for finding in found.findings if finding.code == "D009")
     assert (finding.severity, finding.count) == ("warning", 1)
     assert finding.what.startswith("train: 1 of 61 rows can't be read: encoding (1).")
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        pytest.param('{"text": "a", "label": "b", "weight": 0}', "D010", id="weight 0"),
+        pytest.param('{"input": "a", "output": {"error": {"code": "rate_limit_exceeded"}}}', "D032", id="failed calls"),
+    ],
+)
+def test_what_leaves_no_row_is_an_error(line: str, code: str, tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text(f"{line}\n" * 40, "utf-8")
+    (tmp_path / "out").mkdir()
+    found = examine(job(path), tmp_path / "out")
+    (finding,) = (finding for finding in found.findings if finding.code == code)
+    assert (found.rows["train"], finding.severity) == (0, "error")
+    assert finding.what.endswith("; no row is left")

@@ -29,7 +29,7 @@ TargetArgument = Annotated[
     Path,
     typer.Argument(
         help="A project (a folder with tunewright.yaml, or a spec file), or data: a file, a folder, a pattern.",
-        metavar="PROJECT|DATA",
+        metavar="project|data",
     ),
 ]
 _FILE_OVERRIDES = "For data without a spec, name its columns: data.text=body data.label=queue model=phi-3.5-mini"

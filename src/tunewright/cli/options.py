@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ProjectArgument = Annotated[Path, typer.Argument(help="The project: a folder with tunewright.yaml, or a spec file.")]
 OverridesArgument = Annotated[
     list[str] | None,
-    typer.Argument(help="Values that override the spec, such as train.lr=1e-4", metavar="[KEY=VALUE]..."),
+    typer.Argument(help="Values that override the spec, such as train.lr=1e-4", metavar="KEY=VALUE"),
 ]
 RunsOption = Annotated[
     Path | None, typer.Option("--runs", help="The folder for outputs. (default: runs/ beside the spec)")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace, places
 from tunewright.data.checks.scan import FIRST, Hits, RowTally
-from tunewright.data.checks.survey import Survey
+from tunewright.data.checks.survey import Split, Survey
 from tunewright.data.readers.base import CALL
 from tunewright.data.shown import label_shown, shown
 
@@ -160,7 +160,9 @@ def unreadable(survey: Survey) -> Iterator[Finding]:
             problem = "rows can't be read, and others may be lost with them" if hidden else "rows can't be read"
             yield _of_faults("D009", severity, name, split.faults, broken, rows, problem)
         if calls:
-            yield _of_faults("D032", "warning", name, split.faults, calls, rows, "logged calls teach nothing")
+            severity, rest = _left(split)
+            found = _of_faults("D032", severity, name, split.faults, calls, rows, "logged calls teach nothing")
+            yield replace(found, what=found.what + rest)
 
 
 def _of_faults(
@@ -174,13 +176,20 @@ def _of_faults(
     return Finding(code, severity, what.rstrip("."), KINDS[code].fix, places, codes.total(), share, split)
 
 
+def _left(split: Split) -> tuple[str, str]:
+    """The severity of what left rows out, and what its sentence ends with: nothing can go on without any row."""
+    return ("warning", "") if len(split.table) else ("error", "; no row is left")
+
+
 def remarks(survey: Survey) -> Iterator[Finding]:
     """D010: notes of the readers."""
     for name, split in survey.splits.items():
         for code, times in split.notes.codes.items():
             if code not in _UNREMARKABLE:
                 first = [note for note in split.notes.first if note.code == code]
-                what = f"{name}: {first[0].reason.rstrip('.')} ({code}, {'once' if times == 1 else f'{times} times'})"
+                severity, rest = _left(split)
+                count = "once" if times == 1 else f"{times} times"
+                what = f"{name}: {first[0].reason.rstrip('.')} ({code}, {count}){rest}"
                 share = times / max(len(split.table), times)
                 places = tuple(FindingPlace(note.where, note.reason) for note in first)
-                yield Finding("D010", "warning", what, KINDS["D010"].fix, places, times, share, name)
+                yield Finding("D010", severity, what, KINDS["D010"].fix, places, times, share, name)
