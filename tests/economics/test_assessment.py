@@ -313,7 +313,7 @@ def test_a_7b_model_is_not_recommended_where_its_memory_is_not() -> None:
     assert not fits("Standard_D2s_v5")  # 8 GiB, and 7.2 GB of weights
     assert fits("Standard_D2s_v5", "int4")
     assert fits("Standard_D4s_v5")
-    # 14.5 GB in 16 bits: a T4 has 14.56 GiB, of which vLLM takes 92 % with its activations.
+    # 14.5 GB in 16 bits: a T4 has 14.56 GiB, of which vLLM takes 90 % with its activations.
     assert not fits("Standard_NC4as_T4_v3")
     assert fits("Standard_NV36ads_A10_v5")
 

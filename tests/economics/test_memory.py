@@ -58,7 +58,7 @@ def test_a_machine_has_less_free_memory_than_its_data_sheet_says() -> None:
     assert free_gpu(t4.gpu, book.cards["T4"]) == pytest.approx(14.56)
     assert free_gpu(a10.gpu, book.cards["A10"]) < 22.5
     assert free_gpu(sixth.gpu, book.cards["A10"]) == pytest.approx(free_gpu(a10.gpu, book.cards["A10"]) / 6)
-    assert vllm_room(t4.gpu, book.cards["T4"]) < 0.92 * 14.56
+    assert vllm_room(t4.gpu, book.cards["T4"]) < 0.9 * 14.56
     assert all(each.memory_gib for each in book.machines.values())
     small = free_memory(book.machines["Standard_D2s_v5"])
     assert small

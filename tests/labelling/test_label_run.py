@@ -281,6 +281,15 @@ def test_the_command_tells_the_cost_before_it_asks(play: Callable[..., LargeMode
     assert (found.kept, found.usd) == (50, 0)
 
 
+def test_as_json_the_command_tells_the_budget_and_the_personal_data_too(
+    play: Callable[..., LargeModel], tmp_path: Path
+) -> None:
+    spec = project(tmp_path, {"api": play(1.0).url}, count=50, people=10)
+    (tmp_path / "tunewright.yaml").write_text(spec.model_dump_json(exclude_unset=True), "utf-8")
+    told = json.loads(CliRunner().invoke(app.app, ["label", str(tmp_path), "--dry-run", "--json"]).stdout)
+    assert ([each["questions"] for each in told["apis"]], told["budget_usd"], told["personal_share"]) == ([50], 5, 0)
+
+
 @pytest.mark.parametrize(
     ("lines", "what"),
     [

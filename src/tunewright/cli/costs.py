@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the requests, tokens and cost; call no API.")]
 
 
-def print_costs(forecasts: Sequence[CostForecast], budget_usd: float, *, json: bool) -> None:
-    """Print what each API would be asked, and the budget for all of them."""
+def print_costs(forecasts: Sequence[CostForecast], budget_usd: float, *, json: bool, **more: float) -> None:
+    """Print what each API would be asked, and the budget for all of them.
+
+    Args:
+        more: what is printed in JSON only.
+    """
     if json:
-        print_json([asdict(each) for each in forecasts])
+        print_json({"apis": [asdict(each) for each in forecasts], "budget_usd": budget_usd, **more})
         return
     for each in forecasts:
         left = each.questions - each.kept

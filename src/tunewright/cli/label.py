@@ -29,7 +29,7 @@ def label(
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     if dry_run:
         costs, personal = forecast(spec)
-        print_costs(costs, spec.label.budget_usd if spec.label else 0.0, json=json)
+        print_costs(costs, spec.label.budget_usd if spec.label else 0.0, json=json, personal_share=personal)
         if personal and not json:
             read = "stand-ins for it" if spec.label and spec.label.pseudonymise else "it"
             typer.echo(f"{personal:.0%} of the requests hold personal data. Teachers read {read} (label.pseudonymise).")

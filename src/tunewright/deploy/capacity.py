@@ -13,7 +13,6 @@ from tunewright.core.errors import UserError
 from tunewright.deploy.outputs import Outputs
 from tunewright.economics.machines import (
     VLLM_ACTIVATIONS,
-    VLLM_SHARE,
     cheapest_gpu_holding,
     cheapest_holding,
     free_memory,
@@ -24,6 +23,7 @@ from tunewright.economics.memory import GIB, server
 from tunewright.economics.prices import PriceBook, price_book
 from tunewright.inference.bundle import BundleInfo, read_info
 from tunewright.inference.checksums import SECOND
+from tunewright.inference.runtimes import VLLM_SHARE
 from tunewright.inference.runtimes.base import FOLDERS
 from tunewright.models.sizes import Sizes, shape_of
 

@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 from tunewright.economics.memory import GIB
 from tunewright.economics.prices import Card, Gpu, MachinePrice, PriceBook
+from tunewright.inference.runtimes import VLLM_SHARE
 
 SYSTEM = 0.75 * GIB
 """Memory that the operating system and Azure's own agents take from a machine; a container gives them nothing."""
 KUBERNETES_PODS = 110
 """Pods that an AKS node may have. Source: learn.microsoft.com/azure/aks/node-resource-reservations (2026-11-27)."""
-VLLM_SHARE = 0.92
-"""Share of a GPU's memory that vLLM takes: `gpu_memory_utilization` in its vllm/config/cache.py (2026-11-27)."""
 VLLM_ACTIVATIONS = 1.0
 """GiB of that memory for activations, CUDA graphs and the context, before keys and values; an assumption."""
 

@@ -48,7 +48,7 @@ def savings(
         sums = [asdict(entry) | {"saved_usd": entry.saved_usd} for entry in (*result.months, result.total)]
         print_json(asdict(result) | {"months": sums[:-1], "total": sums[-1], "sentence": result.sentence})
     elif not result.months:
-        typer.echo("There are no captures yet. Type: tunewright serve PROJECT --captures captures/")
+        typer.echo("There are no captures yet. Type: tunewright serve PROJECT --captures PROJECT/captures")
     else:
         _print(result)
 

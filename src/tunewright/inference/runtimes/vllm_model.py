@@ -31,6 +31,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.processes import free_port
 from tunewright.core.progress import say
 from tunewright.inference.decoding.protocols import WritingConfig
+from tunewright.inference.runtimes import VLLM_SHARE
 from tunewright.models.tensor_files import stored_bytes
 from tunewright.tasks import Message
 
@@ -43,10 +44,8 @@ _BFLOAT16 = 8
 """Compute capability from which a card has bfloat16. A T4 (7.5) has not."""
 _SHARE_OF_MEMORY = 0.3
 """Share of the memory of a machine without a card. Other programs use that memory too."""
-_MOST_OF_CARD = 0.9
-"""Share of a card's memory that vLLM takes for weights and cache. Its CUDA context and graphs come on top."""
 _CONTEXT_BYTES = 0.6e9
-"""Card memory that vLLM's CUDA context takes before vLLM looks how much is free."""
+"""Card memory that vLLM's CUDA context takes, beside its share, before vLLM looks how much is free."""
 _MIN_CACHE_BYTES = 0.5e9
 """Card memory needed beside the weights: activations, and keys and values of a request or two."""
 _INSTALL = f"Type: python3 -m venv vllm && vllm/bin/pip install vllm && export {PYTHON}=$PWD/vllm/bin/python"
@@ -330,7 +329,7 @@ def _for_device(python: Sequence[str], weights: int) -> list[str]:
     if device != "cuda":
         return ["--dtype", "auto"]
     half = capability != "none" and int(capability) < _BFLOAT16
-    share = min(_MOST_OF_CARD, math.floor(100 * (int(free) - _CONTEXT_BYTES) / int(total)) / 100)
+    share = min(VLLM_SHARE, math.floor(100 * (int(free) - _CONTEXT_BYTES) / int(total)) / 100)
     usable = max(0, share) * int(total)
     if usable < weights + _MIN_CACHE_BYTES:
         raise UserError(

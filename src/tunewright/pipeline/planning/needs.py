@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from tunewright.config import Spec
 from tunewright.economics import memory
-from tunewright.economics.machines import VLLM_ACTIVATIONS, VLLM_SHARE
+from tunewright.economics.machines import VLLM_ACTIVATIONS
 from tunewright.economics.memory import GIB
+from tunewright.inference.runtimes import VLLM_SHARE
 from tunewright.inference.runtimes.base import encoder_runtime
 from tunewright.models.architectures import unsupported
 from tunewright.models.linear_model import LINEAR
