@@ -25,6 +25,7 @@ from tunewright.economics.usage import TokenUsage
 from tunewright.gateway.answers import AnswerReader, ReadAnswer
 from tunewright.gateway.config import CaptureSpec
 from tunewright.gateway.exchanges import Exchange, read_exchanges
+from tunewright.gateway.redaction import redact
 from tunewright.serving import line_log
 
 SECRETS = (KEY, "__cf_bm", "secret", "authorization", "cookie")
@@ -155,6 +156,15 @@ def test_personal_data_can_be_left_out(start: Start, paid: Upstream, tmp_path: P
     assert json.loads(plain.choices[0].text) == {"mail": "[EMAIL]"}
     assert "ada@" not in called.choices[0].tool_calls[0]["arguments"]
     assert called.request and called.request["model"] == "gpt-6-luna"
+
+
+def test_no_key_that_an_application_chooses_hides_personal_data() -> None:
+    ada = "ada@example.org"
+    given = {"model": "m", "prompt": {"id": "pmpt_1", "variables": {"name": ada, "id": "DE89370400440532013000"}}}
+    found = redact({"choices": [], "request": {**given, "metadata": {"name": ada}, "input": f"I am {ada}"}})["request"]
+    assert ada not in json.dumps(found)
+    assert "DE89" not in json.dumps(found)
+    assert (found["model"], found["prompt"]["id"]) == ("m", "pmpt_1")
 
 
 def test_files_are_captured_by_size_and_hash(gateway: Running) -> None:

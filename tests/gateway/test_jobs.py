@@ -12,6 +12,7 @@ from tests.traffic.test_grouping import chat
 from tests.traffic.test_jobs import Traffic
 from tunewright.core.limits import JOB_LETTERS, JOB_MESSAGES
 from tunewright.gateway.answers import AnswerChoice
+from tunewright.gateway.jobs import signature as signature_module
 from tunewright.gateway.jobs import words
 from tunewright.gateway.jobs.signature import Recogniser, read_signature, write_signature
 from tunewright.traffic.jobs import find_jobs
@@ -128,6 +129,24 @@ def test_numbers_and_all_that_varies_belong_to_the_input(tmp_path: Path) -> None
     assert found is not None
     assert all(word in found for word in ("987", "gold", "the rake broke"))
     assert "garden tools" not in found
+
+
+def test_a_form_that_came_late_is_of_the_job_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody adds a sentence to the system prompt after more requests than are looked at."""
+    monkeypatch.setattr(signature_module, "_LOOKED_AT", 60)
+    traffic, messages = Traffic(tmp_path / "captures"), Messages(3)
+
+    def body(told: str, text: str) -> dict[str, Any]:
+        return chat(("system", f"{PREAMBLE}Say refund or reject.{told}"), ("user", text))
+
+    late = " If in doubt, say reject."
+    for number in range(200):
+        add(traffic, body(late if number >= 100 else "", messages.clear()), "refund" if number % 2 else "reject")
+    traffic.close()
+    (job,) = find_jobs(tmp_path / "captures").jobs
+    known = Recogniser({"refunds": job.signature})
+    assert (text_of(known, body("", "the rake broke")) or "").endswith("the rake broke")
+    assert (text_of(known, body(late, "the rake broke")) or "").endswith("the rake broke")
 
 
 def test_a_rival_with_the_same_preamble_is_not_the_job(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tests.crash.linear import project
 from tests.gateway.test_replies import signature
 from tests.gateway.upstream import Upstream, refused
 from tests.serving.test_adapters import linear_bundle
+from tunewright.core.errors import UserError
 from tunewright.gateway.config import GatewaySpec, JobSpec, ModelSpec, UpstreamSpec
 from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.takeover.job import OwnedJob
@@ -19,6 +20,7 @@ from tunewright.gateway.takeover.models import AtServer, CantTake, Hosts, InProc
 from tunewright.gateway.takeover.store import open_store
 from tunewright.gateway.takeover.tallies import Tallies
 from tunewright.inference.bundle import read_info, write_info
+from tunewright.serving.adapters import add_adapter
 
 
 def at(server: Upstream) -> AtServer:
@@ -63,7 +65,24 @@ def test_half_a_letter_is_for_no_model(paid: Upstream) -> None:
 def test_a_request_that_is_too_long_for_a_bundle_is_not_its_fault(tmp_path: Path, hosts: Hosts) -> None:
     bundle = linear_bundle("tickets", tmp_path / "bundle")
     write_info(bundle, read_info(bundle).model_copy(update={"context": 100}))
-    assert isinstance(fault_of(InProcess(hosts, bundle, None), text="my parcel is late " * 20), CantTake)
+    assert isinstance(
+        fault_of(InProcess(hosts, bundle, None, signature("label")), text="my parcel is late " * 20), CantTake
+    )
+
+
+def test_a_model_of_another_job_or_name_is_refused_before_anything_is_asked(tmp_path: Path, hosts: Hosts) -> None:
+    bundle = linear_bundle("tickets", tmp_path / "bundle")
+    with pytest.raises(UserError, match=r"job is to classify, the job's answers are of the kind 'record'"):
+        InProcess(hosts, bundle, None, signature("record"))
+    folder = tmp_path / "adapters"
+    for name in ("tickets", "mails"):
+        add_adapter(folder, bundle, name)
+    with pytest.raises(UserError, match="no model 'tikets' here") as caught:
+        InProcess(hosts, folder, "tikets", signature("label"))
+    assert "Did you mean 'tickets'?" in caught.value.paragraph()
+    with pytest.raises(UserError, match="several models") as caught:
+        InProcess(hosts, folder, None, signature("label"))
+    assert "mails, tickets" in caught.value.paragraph()
 
 
 @pytest.mark.parametrize(

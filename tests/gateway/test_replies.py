@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import httpx
@@ -231,3 +232,22 @@ def test_a_call_or_a_text_of_a_job_of_tools(stream: bool) -> None:
 def test_a_call_that_the_client_does_not_expect_is_left_to_the_api(request_: dict[str, Any]) -> None:
     with pytest.raises(CantReplace):
         choice_of(own(BOOKED), signature("call"), request_)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "is_left"),
+    [
+        ("auto", False),
+        ("required", False),
+        ({"type": "function", "function": {"name": "book"}}, False),
+        ({"type": "function", "name": "book"}, False),
+        ("none", True),
+        ({"type": "function", "function": {"name": "now"}}, True),
+        ({"type": "allowed_tools", "mode": "auto", "tools": []}, True),
+    ],
+)
+def test_of_one_tool_the_clients_choice_counts_too(chosen: Any, is_left: bool) -> None:
+    tools = [{"type": "function", "function": TOOL}, {"type": "function", "function": {"name": "now"}}]
+    asked = {"tools": tools, "tool_choice": chosen}
+    with pytest.raises(CantReplace) if is_left else nullcontext():
+        choice_of(own('{"city": "Oslo", "total": 3}'), signature("record", "book"), asked)

@@ -199,6 +199,19 @@ def test_the_ledger_prices_own_answers_as_the_api_did() -> None:
     assert "gpt-4o leaves" in job.end
 
 
+def test_a_machine_costs_on_days_without_requests_too() -> None:
+    """Own answers on the first and the last of five days, one in shadow between, by two jobs."""
+    days = [TODAY - timedelta(days=number) for number in (5, 4, 3, 2, 1)]
+    tickets = [tally(days[0], requests=10, own=9), tally(days[2], requests=10), tally(days[4], requests=10, own=6)]
+    mails = [tally(day, job="mails", requests=10, own=own) for day, own in ((days[0], 3), (days[4], 2))]
+    found = ledger(spec_of("Standard_D2s_v5"), [*tickets, *mails], price_book())
+    one, other = found.jobs
+    daily = 24 * price_book().machine("Standard_D2s_v5").usd_per_hour
+    assert found.total.machine_usd == pytest.approx(5 * daily)
+    assert (list(one.days), list(other.days)) == (days, days)
+    assert [each.machine_usd for each in one.days.values()] == pytest.approx([0.75 * daily] * 5)
+
+
 def test_prices_follow_what_was_paid_lately() -> None:
     """A price that fell a year ago does not count any more."""
     old = tally(TODAY - timedelta(days=200), requests=100, bytes=1000, priced=100, paid_usd=100.0)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import LABELS, unalike
+from tests.gateway.test_replies import signature
 from tunewright import api, load_spec
 from tunewright.core.artifacts import read_jsonl
 from tunewright.data.splits.freezing import freeze
@@ -107,7 +108,7 @@ def test_a_batch_takes_it_off(bundle: Path) -> None:
 def test_the_gateways_own_model_takes_it_off(bundle: Path) -> None:
     hosts = Hosts()
     try:
-        model = InProcess(hosts, bundle, None)
+        model = InProcess(hosts, bundle, None, signature("label"))
         short, long = (asyncio.run(model.answer(text, 60, in_background=False)) for text in (SHORT, LONG))
         assert short == long
         with pytest.raises(OwnModelFailed):

@@ -38,7 +38,7 @@ from tunewright.project import Traffic
 from tunewright.serving.adapters import AdapterStore, add_adapter
 from tunewright.serving.child import running_server
 from tunewright.serving.engine import Engine
-from tunewright.serving.hosts import ManyModels
+from tunewright.serving.hosts import ManyModels, UnknownModel
 from tunewright.serving.server import EarlyLoad, Limits, serve
 from tunewright.tasks.spans.habits import NONE_KNOWN
 from tunewright.training.encoders.network import Network
@@ -364,6 +364,21 @@ def test_a_folder_has_encoders_and_linear_models_without_a_base(tmp_path: Path) 
         AdapterStore(store).remove("chat")
         only = httpx.post(f"{address}/v1/classify", json={"text": "where is my refund?"}).json()
         assert only["label"] == alone["mail"]["label"]
+
+
+def test_a_model_that_was_removed_does_not_answer_under_its_successors_name(tmp_path: Path) -> None:
+    store = tmp_path / "adapters"
+    add_adapter(store, linear_bundle("shop", tmp_path / "shop"))
+    add_adapter(store, linear_bundle("mail", tmp_path / "mail"), "mail")
+    models = ManyModels(AdapterStore(store))
+    before = models.engine("shop").answer("where is my refund?").text
+    AdapterStore(store).remove("shop")
+    add_adapter(store, linear_bundle("bank", tmp_path / "bank"), "shop")
+    after = models.engine("shop").answer("where is my refund?").text
+    assert (before.split()[-1], after.split()[-1]) == ("shop", "bank")
+    (store / "README.md").write_text("notes", "utf-8")
+    with pytest.raises(UnknownModel):
+        models.engine("README.md")
 
 
 def test_an_encoder_stands_beside_a_base_and_its_adapters(store: Path, tmp_path: Path) -> None:

@@ -97,6 +97,15 @@ def test_a_text_reaches_the_model_unchanged(client: TestClient, route: str) -> N
     assert echoed(client, route, {"text": "  hello\n"}) == "  hello\n"
 
 
+def test_the_text_parts_of_a_message_are_lines_as_in_training(client: TestClient) -> None:
+    parts = [{"type": "text", "text": "two"}, {"type": "text", "text": "lines"}]
+    body = {"model": "echo", "messages": [{"role": "user", "content": parts}]}
+    assert "two\nlines" in client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
+    items = [{"role": "user", "content": [{**part, "type": "input_text"} for part in parts]}]
+    answer = client.post("/v1/responses", json={"model": "echo", "input": items}).json()
+    assert "two\nlines" in answer["output"][0]["content"][0]["text"]
+
+
 @pytest.mark.parametrize(
     ("name", "content"), [("in.pdf", pdf(INVOICE)), ("mail.eml", b"Subject: lamp\n\nbroken\n"), ("note", b"one\r\ntwo")]
 )

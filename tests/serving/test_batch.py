@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -91,6 +92,13 @@ def test_every_line_is_answered_once_and_in_order(count: int, engine: Any, bundl
     assert (found.lines, found.refused, found.kept) == (count, 0, 0)
     assert labels(tmp_path / "out.jsonl") == counting.texts == [f"text {n}" for n in range(count)]
     assert not list(tmp_path.glob("*.parts"))
+
+
+@pytest.mark.parametrize("name", ["0000000.jsonl", "0000001.jsonl", ".joined"])
+def test_the_output_may_be_called_as_a_part_is(name: str, engine: Any, bundle: Path, tmp_path: Path) -> None:
+    engine()
+    answer_file(bundle, written(tmp_path, 7), tmp_path / name, chunk=3)
+    assert labels(tmp_path / name) == [f"text {n}" for n in range(7)]
 
 
 def test_after_a_kill_only_missing_chunks_are_answered(engine: Any, bundle: Path, tmp_path: Path) -> None:
@@ -235,6 +243,7 @@ def test_a_system_prompt_of_another_job_is_refused() -> None:
     knowing.bundle = SimpleNamespace(
         info=SimpleNamespace(**{**vars(Echo.bundle.info), "system_prompts": [hash_of("Route it.")]}),
         flags=Echo.bundle.flags,
+        task=Echo.bundle.task,
     )
     lines = [
         json.dumps({"body": {"messages": [{"role": "system", "content": told}, {"role": "user", "content": "hi"}]}})
@@ -245,6 +254,31 @@ def test_a_system_prompt_of_another_job_is_refused() -> None:
     assert other["error"]["code"] == "invalid_value"
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "a"}}]}, "calls no tools"),
+        ({"stop": ["."]}, "leave stop and response_format away"),
+        ({"response_format": {"type": "json_object"}}, "leave stop and response_format away"),
+        ({"max_tokens": 1}, "The answer has 2 tokens, the line allows 1"),
+        ({"n": 2}, "n: Input should be 1"),
+        ({"max_tokens": 2, "temperature": 0}, None),
+    ],
+)
+def test_a_line_in_openais_format_gets_what_it_asks_for_or_an_error(more: dict[str, Any], told: str | None) -> None:
+    class Writing(Counting):
+        def answer(self, text: str, narrowed: None = None) -> Answer:
+            return replace(super().answer(text, narrowed), answer_tokens=2)
+
+        _answer = answer
+
+    writing = Writing()
+    writing.kind = "generate"
+    line = json.dumps({"custom_id": "c", "body": {"messages": [{"role": "user", "content": "hi"}], **more}}).encode()
+    (found,) = answer_lines(writing, [(1, line)])  # type: ignore[arg-type]
+    assert told in found["error"]["message"] if told else "hi" in found["text"]
+
+
 def test_a_conversation_in_openais_format_is_refused_or_read_as_the_server_reads_it() -> None:
     line = json.dumps({"custom_id": "c", "body": {"messages": CONVERSATION}}).encode()
     alone, taught = Counting(), Counting()
@@ -253,6 +287,7 @@ def test_a_conversation_in_openais_format_is_refused_or_read_as_the_server_reads
             **{**vars(Echo.bundle.info), "task": SimpleNamespace(earlier_turns=1, input_template=None)}
         ),
         flags=Echo.bundle.flags,
+        task=Echo.bundle.task,
     )
     (refused,) = answer_lines(alone, [(1, line)])  # type: ignore[arg-type]
     assert "exactly one user message" in refused["error"]["message"]

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from starlette.testclient import TestClient
 
 from tests.serving.test_app import Echo
 from tunewright.core.call import CALL, Abandoned, Call, OutOfTime
-from tunewright.inference.predictors import Answer
+from tunewright.core.limits import MOST_UNDER_WAY
+from tunewright.inference.predictors import Answer, GenerationConfig, Pieces
 from tunewright.serving.app import build_app
 from tunewright.serving.cancellation import cancellable, slot
 from tunewright.serving.guard import TrackCall
@@ -129,3 +131,27 @@ def test_a_disconnect_is_noticed_during_the_answer() -> None:
 
     asyncio.run(TrackCall(app)({"type": "http", "path": "/v1/classify", "method": "POST"}, receive, send))
     assert seen == [False, True]
+
+
+class OneAtATime(Echo):
+    """A model that holds its only place while a stream is read, as ONNX Runtime's does."""
+
+    def __init__(self) -> None:
+        super().__init__("generate")
+        self._slots = threading.BoundedSemaphore(1)
+
+    def stream(self, text: str, generation_config: GenerationConfig) -> Pieces:
+        with slot(self._slots):
+            yield from super().stream(text, generation_config)
+
+
+def test_streams_that_wait_for_the_model_leave_a_thread_to_the_one_that_has_it() -> None:
+    body = {"model": "echo", "messages": [{"role": "user", "content": "a"}], "stream": True}
+    with (
+        TestClient(build_app(OneModel(OneAtATime()), seconds=4)) as client,  # type: ignore[arg-type]
+        ThreadPoolExecutor(MOST_UNDER_WAY) as clients,
+    ):
+        replies = list(
+            clients.map(lambda _: client.post("/v1/chat/completions", json=body).text, range(MOST_UNDER_WAY))
+        )
+    assert not [reply for reply in replies if not reply.endswith("data: [DONE]\n\n")]

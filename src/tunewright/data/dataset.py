@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from tunewright.core.artifacts import read_jsonl, write_jsonl
 from tunewright.tasks import Example
-
-_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True)
@@ -23,12 +20,6 @@ class Dataset:
     @property
     def test_examples(self) -> list[Example]:
         return [example for examples in self.test.values() for example in examples]
-
-
-def evenly(rows: Sequence[_Row], most: int) -> list[_Row]:
-    """At most `most` of the rows, evenly spaced."""
-    stride = max(1, len(rows) / most)
-    return [rows[int(stride * number)] for number in range(min(most, len(rows)))]
 
 
 def load_examples(path: Path) -> list[Example]:

@@ -92,8 +92,9 @@ class Gateway:
         async with self._turn:
             try:  # in a thread, because bundles take seconds to load
                 new = await asyncio.to_thread(self._read)
-            except UserError as error:
-                say(f"The old settings stay. Error: {error.paragraph()}")
+            except Exception as error:  # noqa: BLE001 (whatever it is, the gateway goes on and says so)
+                why = error.paragraph() if isinstance(error, UserError) else f"{type(error).__name__}."
+                say(f"The old settings stay. Error: {why}")
                 return
             new.open()
             old, self._now = self._now, new

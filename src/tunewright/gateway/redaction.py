@@ -11,6 +11,8 @@ from tunewright.serving.redaction import Redaction
 
 _STRUCTURE = frozenset(("model", "role", "type", "name", "id", "format", "detail", "finish_reason", "tool_call_id"))
 """Keys of a request whose values name something of the API or of the application, and nobody."""
+_FREE = frozenset(("metadata", "variables"))
+"""Keys below which the application chooses the keys, so that no key says what its value is."""
 
 
 def redact(fields: dict[str, Any]) -> dict[str, Any]:
@@ -39,23 +41,28 @@ def _redacted(choice: AnswerChoice, redaction: Redaction) -> AnswerChoice:
     )
 
 
-def _strings(value: Any, key: str = "") -> Iterator[str]:
-    """The texts in a JSON value."""
-    if isinstance(value, str) and key not in _STRUCTURE:
+def _strings(value: Any, key: str = "", *, free: bool = False) -> Iterator[str]:
+    """The texts in a JSON value.
+
+    Args:
+        free: whether the application chose the key.
+    """
+    if isinstance(value, str) and (free or key not in _STRUCTURE):
         yield value
     elif isinstance(value, list):
         for each in value:
-            yield from _strings(each, key)
+            yield from _strings(each, key, free=free)
     elif isinstance(value, dict):
         for name, each in value.items():
-            yield from _strings(each, name)
+            yield from _strings(each, name, free=free or key in _FREE)
 
 
-def _changed(value: Any, change: Callable[[str], str], key: str = "") -> Any:
+def _changed(value: Any, change: Callable[[str], str], key: str = "", *, free: bool = False) -> Any:
     if isinstance(value, str):
-        return value if key in _STRUCTURE else change(value)
+        return change(value) if free or key not in _STRUCTURE else value
     if isinstance(value, list):
-        return [_changed(each, change, key) for each in value]
+        return [_changed(each, change, key, free=free) for each in value]
     if isinstance(value, dict):
-        return {name: _changed(each, change, name) for name, each in value.items()}
+        free = free or key in _FREE
+        return {name: _changed(each, change, name, free=free) for name, each in value.items()}
     return value

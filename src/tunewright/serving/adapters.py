@@ -44,6 +44,18 @@ class AdapterVersion:
     name: str
     number: int
     folder: Path
+    made: tuple[int, int]
+    """What tells it from a version of that number of a model that was removed."""
+
+    @classmethod
+    def at(cls, name: str, number: int, folder: Path) -> AdapterVersion:
+        """The version in a folder.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+        """
+        found = folder.stat()
+        return cls(name, number, folder, (found.st_mtime_ns, found.st_ino))
 
 
 class AdapterStore:
@@ -79,9 +91,9 @@ class AdapterStore:
             return None
         try:
             number = int((self.folder / name / _CURRENT).read_text("utf-8"))
-        except FileNotFoundError:
+            return AdapterVersion.at(name, number, self.folder / name / str(number))
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        return AdapterVersion(name, number, self.folder / name / str(number))
 
     def infos(self) -> dict[str, BundleInfo]:
         """`bundle.json` of each served version, by name."""
@@ -185,7 +197,7 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> AdapterV
             raise
         fresh.rename(home / str(number))
         _write_current(home, number)
-    return AdapterVersion(name, number, home / str(number))
+    return AdapterVersion.at(name, number, home / str(number))
 
 
 def _clear_removed(folder: Path) -> None:

@@ -6,6 +6,10 @@ The routes are OpenAI's chat completions, completions, responses and model list,
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 
 from tunewright.auth.identity import Identity
@@ -19,6 +23,9 @@ from tunewright.serving.metrics import Metrics
 from tunewright.serving.recorder import Recorder
 from tunewright.serving.routes import ROUTERS
 from tunewright.serving.routes.state import ServerState
+
+_OTHER_THREADS = 8
+"""Threads beside those of the requests under way, for the routes that are always let in."""
 
 
 def build_app(
@@ -43,7 +50,8 @@ def build_app(
         any_system_prompt: also take system prompts that a bundle does not know.
     """
     # No page for the document: FastAPI's has scripts of other sites.
-    app = FastAPI(title=f"Tunewright: {models.label}", docs_url=None, redoc_url=None, responses=REFUSALS)
+    title, threads = f"Tunewright: {models.label}", _threads_for(most)
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, responses=REFUSALS, lifespan=threads)
     metrics = Metrics()
     app.state.server = ServerState(models, Recorder(metrics, request_log), metrics, any_system_prompt)
     add_error_handlers(app)
@@ -57,3 +65,15 @@ def build_app(
     for router in ROUTERS:
         app.include_router(router)
     return app
+
+
+def _threads_for(requests: int) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """A thread for each request under way. With fewer, requests that wait for the model could hold all of them, and the
+    stream that has the model could not go on."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        current_default_thread_limiter().total_tokens = requests + _OTHER_THREADS
+        yield
+
+    return lifespan

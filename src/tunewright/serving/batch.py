@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from tunewright.core.artifacts import sha256_json, sha256_tree, write_json
 from tunewright.core.errors import UserError
@@ -27,12 +27,15 @@ from tunewright.core.progress import track
 from tunewright.core.strict_json import JSON_FAULTS, StrictJson, described
 from tunewright.core.threads import cores
 from tunewright.core.workers import CLUSTER, each
-from tunewright.inference.bundle import BundleInfo, load_bundle
+from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.predictors import Answer
 from tunewright.serving.body import RequestInput
 from tunewright.serving.conversations import UnfitMessages, one_input, one_text
 from tunewright.serving.engine import Engine, TooLong, answer_fields
-from tunewright.serving.requests import ChatMessage
+from tunewright.serving.errors import ApiError
+from tunewright.serving.requests import ChatRequest
+from tunewright.serving.tools import narrowed_schema, require_own_schema, require_own_tools
+from tunewright.tasks.base import FreeText
 from tunewright.tasks.input_form import InputForm
 
 CHUNK = 500
@@ -41,7 +44,6 @@ _SHARED_FROM = 1 << 30
 """Bytes of weights above which a machine has one worker that uses one copy of them with all cores. Smaller weights are
 copied into several processes, which don't wait for each other's Python."""
 _JOB = "job.json"
-_MESSAGES = TypeAdapter(list[ChatMessage])
 _MACHINE_ERRORS = (UserError, OSError, MemoryError, ImportError)
 """Errors that no line causes: they end the batch, and the same command resumes it."""
 
@@ -201,10 +203,9 @@ def _engine(bundle: Path, streams: int) -> Engine:
 
 def answer_lines(engine: Engine, lines: Sequence[tuple[int, bytes]]) -> list[dict[str, Any]]:
     """The output for some lines of the input, each with its number."""
-    info = engine.bundle.info
-    read = [_question(number, line, info) for number, line in lines]
+    read = [_question(number, line, engine.bundle) for number, line in lines]
     answers = iter(_answers(engine, [each.text for each in read if isinstance(each, _Question)]))
-    return [_output(engine, each.name, next(answers)) if isinstance(each, _Question) else each for each in read]
+    return [_output(engine, each, next(answers)) if isinstance(each, _Question) else each for each in read]
 
 
 def _answers(engine: Engine, texts: Sequence[str]) -> Sequence[Answer | TooLong | _Broken]:
@@ -247,9 +248,17 @@ class _Question:
     name: dict[str, Any]
     """The fields that name the line in the output: its ids, or its number."""
     text: str
+    most_tokens: int | None = None
+    """Tokens that a written text may have; None: as many as the model writes."""
 
 
-def _question(number: int, line: bytes, info: BundleInfo) -> _Question | dict[str, Any]:
+class _BatchRequest(ChatRequest):
+    """The body of a line in OpenAI's format. It need not name the model, because a batch has one."""
+
+    model: str = ""
+
+
+def _question(number: int, line: bytes, bundle: Bundle) -> _Question | dict[str, Any]:
     """A line's question, or the line of the output where it can't be answered."""
     if len(line) > BATCH_LINE_BYTES:
         reason = f"The line is longer than {BATCH_LINE_BYTES >> 20} MiB."
@@ -265,11 +274,16 @@ def _question(number: int, line: bytes, info: BundleInfo) -> _Question | dict[st
         return _refused({"line": number}, "invalid_json", "The line is no JSON object.")
     name = {key: row[key] for key in ("id", "custom_id") if key in row} or {"line": number}
     try:
-        return _Question(name, _input_of(row, info))
+        if "body" in row:
+            return _asked(name, _BatchRequest.model_validate(row["body"]), bundle)
+        given = RequestInput.model_validate({key: row[key] for key in ("text", "document") if key in row})
+        return _Question(name, one_input(given.read(), InputForm.of(bundle.info.task)))
     except ValidationError as error:
-        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        reason = (f"{place}: " if place else "") + str(first["msg"]).removeprefix("Value error, ")
         return _refused(name, "invalid_value", reason)
-    except UnfitMessages as error:
+    except (UnfitMessages, ApiError) as error:
         return _refused(name, "invalid_value", str(error))
     except UserError as error:
         return _refused(name, "invalid_document", error.paragraph())
@@ -279,21 +293,34 @@ def _question(number: int, line: bytes, info: BundleInfo) -> _Question | dict[st
         return _refused(name, "invalid_document", f"The document can't be read: {type(error).__name__}.")
 
 
-def _output(engine: Engine, name: dict[str, Any], answer: Answer | TooLong | _Broken) -> dict[str, Any]:
+def _output(engine: Engine, question: _Question, answer: Answer | TooLong | _Broken) -> dict[str, Any]:
+    name, most = question.name, question.most_tokens
     if isinstance(answer, _Broken):
         return _refused(name, "internal_error", answer.reason)
     if isinstance(answer, TooLong):
         return _refused(name, "context_length_exceeded", answer.paragraph())
+    if most is not None and answer.answer_tokens > most:
+        reason = f"The answer has {answer.answer_tokens} tokens, the line allows {most}; a batch cuts no answer."
+        return _refused(name, "answer_too_long", reason)
     return {**name, **answer_fields(engine.kind, answer), **engine.bundle.flags(answer.confidence)}
 
 
-def _input_of(row: dict[str, Any], info: BundleInfo) -> str:
-    """The input in a line's text or document, or in the messages of OpenAI's format."""
-    if "body" not in row:
-        given = RequestInput.model_validate({key: row[key] for key in ("text", "document") if key in row})
-        return one_input(given.read(), InputForm.of(info.task))
-    messages = row["body"].get("messages") if isinstance(row["body"], dict) else None
-    return RequestInput(text=one_text(_MESSAGES.validate_python(messages), info)).read()
+def _asked(name: dict[str, Any], request: _BatchRequest, bundle: Bundle) -> _Question:
+    """The question of a line in OpenAI's format.
+
+    Raises:
+        UnfitMessages: as in `one_text`.
+        ApiError: it asks for what the server refuses, or what only the server can do.
+    """
+    rule, config = bundle.task.constraint, request.generation_config
+    require_own_schema(rule, config.schema)
+    require_own_tools(rule, request)
+    writes = isinstance(rule, FreeText)
+    if narrowed_schema(rule, request.tool_choice) is not None or (writes and (config.stop or config.schema)):
+        what = "stop and response_format" if writes else "tool_choice"
+        raise ApiError(400, f"A batch answers as the model was trained; leave {what} away.", "invalid_value")
+    text = RequestInput(text=one_text(request.messages, bundle.info)).read()
+    return _Question(name, text, config.max_tokens if writes else None)
 
 
 def _refused(name: dict[str, Any], code: str, message: str) -> dict[str, Any]:
@@ -302,7 +329,7 @@ def _refused(name: dict[str, Any], code: str, message: str) -> dict[str, Any]:
 
 def _join(parts: Path, chunks: Sequence[_Chunk], target: Path) -> int:
     """Join the parts to one file. Returns how many of its lines are errors."""
-    fresh, refused = parts / target.name, 0
+    fresh, refused = parts / ".joined", 0  # not the target's name, which may be that of a part
     with fresh.open("wb") as stream:
         for chunk in chunks:
             content = _part(parts, chunk.number).read_bytes()

@@ -33,8 +33,8 @@ def one_text(messages: Sequence[ChatMessage], info: BundleInfo, *, any_system_pr
             if each.role == "system" and each.content.strip() and hash_of(each.content) not in known:
                 raise UnfitMessages(
                     "This model has learned one job, and the system prompt is of another: it is neither the model's "
-                    "own, nor that of its API or its training rows. Leave it away, or start the server with "
-                    "--any-system-prompt."
+                    "own, nor that of its API or its training rows. Leave it away; a server started with "
+                    "--any-system-prompt takes it."
                 )
     turns = [each for each in given if each.role != "system"]
     if not turns or turns[-1].role != "user":

@@ -231,14 +231,16 @@ class Engine:
     def _pieces(self, prompts: Sequence[list[int]], generation_config: GenerationConfig) -> Pieces:
         if isinstance(self._model, TextGenerator):
             return self._in_slot(self._model.stream(prompts[0], generation_config))
-        return self._in_slot(self._in_one_piece(prompts, generation_config.narrowed))
+        return self._in_one_piece(prompts, generation_config.narrowed)
 
     def _in_slot(self, pieces: Pieces) -> Pieces:
         with slot(self._slots):
             yield from pieces
 
     def _in_one_piece(self, prompts: Sequence[list[int]], narrowed: Mapping[str, Any] | None) -> Pieces:
-        yield from self._whole(self._confined(prompts, narrowed))
+        with slot(self._slots):
+            answer = self._confined(prompts, narrowed)
+        yield from self._whole(answer)
 
     @staticmethod
     def _whole(answer: Answer) -> Pieces:

@@ -190,8 +190,8 @@ class ManyModels:
             self.label = store.folder.resolve().name
             self.precision = " and ".join(sorted({info.precision for info in store.infos().values()}))
         self._lock = threading.Lock()
-        self._loaded: OrderedDict[tuple[str, int], Future[tuple[Engine, int]]] = OrderedDict()
-        """(engine, bytes that it alone needs) by name and version, the longest unused first."""
+        self._loaded: OrderedDict[AdapterVersion, Future[tuple[Engine, int]]] = OrderedDict()
+        """(engine, bytes that it alone needs) of each version, the longest unused first."""
 
     @property
     def ended(self) -> bool:
@@ -208,27 +208,26 @@ class ManyModels:
         version = self._store.current(name) if name else None
         if version is None:
             raise UnknownModel(name)
-        key = (version.name, version.number)
         with self._lock:
-            future = self._loaded.get(key)
+            future = self._loaded.get(version)
             if mine := future is None:
-                future = self._loaded[key] = Future()
-            self._loaded.move_to_end(key)
+                future = self._loaded[version] = Future()
+            self._loaded.move_to_end(version)
         if mine:
-            self._load(key, version, future)
+            self._load(version, future)
         return future.result()[0]
 
     def choose(self, engine: Engine, text: str) -> tuple[Engine, ChallengerShare | None]:  # noqa: ARG002 (the protocol's)
         return engine, None
 
-    def _load(self, key: tuple[str, int], version: AdapterVersion, future: Future[tuple[Engine, int]]) -> None:
+    def _load(self, version: AdapterVersion, future: Future[tuple[Engine, int]]) -> None:
         """Load a version outside the lock, so that other models answer meanwhile, and outside the request's context:
         others wait for the engine too, so it is loaded though the client that came first has left."""
         try:
             future.set_result(Context().run(self._engine_and_bytes, version))
         except Exception as error:  # noqa: BLE001 (all requests that wait for the engine must get it)
             with self._lock:
-                self._loaded.pop(key, None)
+                self._loaded.pop(version, None)
             # The version may have been removed meanwhile.
             gone = self._store.current(version.name) != version
             future.set_exception(UnknownModel(version.name) if gone else error)

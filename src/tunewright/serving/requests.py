@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -38,13 +39,18 @@ class ContentPart(BaseModel):
     text: Text
 
 
+def _text_of(content: str | Sequence[ContentPart | InputPart]) -> str:
+    """A message's text. Its parts are lines, as in training rows and in captures."""
+    return content if isinstance(content, str) else "\n".join(part.text for part in content)
+
+
 class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | list[ContentPart]
 
     @property
     def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return _text_of(self.content)
 
     def as_message(self) -> Message:
         return Message(role="system" if self.role == "developer" else self.role, content=self.text)
@@ -179,7 +185,7 @@ class InputMessage(BaseModel):
 
     @property
     def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return _text_of(self.content)
 
 
 class TextFormat(BaseModel):

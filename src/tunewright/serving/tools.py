@@ -1,4 +1,4 @@
-"""The tools of a request: a model takes its own, and the choice among them that a request may make."""
+"""The tools and the schema of a request: a model takes its own, and the choice among tools that a request may make."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from tunewright.config.tool_list import UnfitTool, name_of, plain_tool, same_tools
 from tunewright.serving.errors import ApiError
 from tunewright.serving.requests import ToolsRequest
-from tunewright.tasks.base import Constraint, ToolCall
+from tunewright.tasks.base import Constraint, JsonRecord, ToolCall
 from tunewright.tasks.tools import narrowed
 
 
@@ -37,6 +37,24 @@ def require_own_tools(rule: Constraint, request: ToolsRequest) -> None:
     if not same_tools(given, rule.tools):
         changed = [name_of(tool) for tool in given if not any(same_tools([tool], [each]) for each in rule.tools)]
         raise _refused(f"The arguments of {', '.join(changed)} are others than this model was trained for.")
+
+
+def require_own_schema(rule: Constraint, schema: Mapping[str, Any] | None) -> None:
+    """Refuse a schema that is not the one the model was trained for. A label takes any: it is always whole. A model
+    that calls tools takes none.
+
+    Raises:
+        ApiError: it is another one.
+    """
+    if schema is None:
+        return
+    if isinstance(rule, ToolCall) or (isinstance(rule, JsonRecord) and schema not in ({"type": "object"}, rule.schema)):
+        raise ApiError(
+            400,
+            "This model's answers have a schema of their own; leave response_format away.",
+            "invalid_value",
+            "response_format",
+        )
 
 
 def narrowed_schema(rule: Constraint, choice: str | Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunewright.core.errors import UserError
+from tunewright.core.samples import evenly
 from tunewright.economics.fit import FitForecast, forecast_fit
 from tunewright.gateway.jobs.outcomes import label_in
 from tunewright.tasks import Example, Meta
@@ -42,7 +43,7 @@ def ownable(job: TrafficJob, goal: float) -> Ownable:
         return Ownable(None, None, f"{what} {job.form.kind} yet.")
     rows = [
         Example.of(each.input, answer, Meta(id=str(number)))
-        for number, each in enumerate(job.drawn[:_ROWS])
+        for number, each in enumerate(evenly(job.drawn, _ROWS))
         if each.input and (answer := label_in(each.choice.text, job.form.key))
     ]
     try:

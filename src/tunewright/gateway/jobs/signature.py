@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from tunewright.core.errors import UserError
 from tunewright.core.limits import JOB_LETTERS, JOB_MESSAGES
+from tunewright.core.samples import evenly
 from tunewright.gateway.jobs.prompts import Prompt, read_prompt
 from tunewright.gateway.jobs.slots import parts_of, pattern_of, variable_text
 from tunewright.gateway.jobs.templates import FIXED, TemplateIndex
@@ -127,7 +128,7 @@ class Recogniser:
 
 def fixed_in(prompts: Sequence[Prompt]) -> Triples:
     """The triples that nearly all prompts of a job have, as `fixed_triples_of` gives them."""
-    looked_at = prompts[:_LOOKED_AT]
+    looked_at = evenly(prompts, _LOOKED_AT)  # the first would be the oldest
     together = np.concatenate([np.empty(0, np.uint64), *map(fixed_triples_of, looked_at)])
     triples, counts = np.unique(together, return_counts=True)
     return triples[counts >= max(2.0, FIXED * len(looked_at))]
@@ -146,11 +147,11 @@ def signature_of(
     """The signature of a job.
 
     Args:
-        prompts: some of the job, drawn at random.
+        prompts: some of the job, drawn at random; their order may be that of time.
         fixed: as `fixed_in` finds them.
         rivals: the templates of the other jobs of the same form.
     """
-    looked_at = prompts[:_LOOKED_AT]
+    looked_at = evenly(prompts, _LOOKED_AT)
     patterns = Counter(pattern_of(prompt, parts_of(prompt, fixed)) for prompt in looked_at)
     shares = sorted(_overlap(triples_of(prompt), template) / max(1, len(template)) for prompt in looked_at)
     alike = sorted(rivals, key=lambda rival: -_overlap(rival, template))

@@ -198,14 +198,22 @@ def _entry(by_day: Mapping[date, Mapping[str, float]], day: date) -> SavedSums:
 
 
 def _add_machine(jobs: Sequence[JobSavings], usd_per_hour: float, now: datetime) -> None:
-    """Divide the machine's cost of each day between the jobs, by their own answers."""
-    days = {day for job in jobs for day, entry in job.days.items() if entry.own}
-    for day in days:
+    """Divide the machine's cost of each day between the jobs by their own answers: of that day, or if there were none,
+    as on a Sunday, of all days. It costs from the first own answer to the last day with requests."""
+    owned = [day for job in jobs for day, entry in job.days.items() if entry.own]
+    if not owned:
+        return
+    first, last = min(owned), max(day for job in jobs for day in job.days)
+    whole = {job.name: sum(entry.own for entry in job.days.values()) for job in jobs}
+    for day in (first + timedelta(number) for number in range((last - first).days + 1)):
         hours = 24.0 if day < now.date() else (now - datetime.combine(day, datetime.min.time(), UTC)).seconds / 3600
-        own = sum(job.days[day].own for job in jobs if day in job.days)
+        own = {job.name: job.days[day].own for job in jobs if day in job.days}
+        answered = own if any(own.values()) else whole
         for job in jobs:
-            if day in job.days:
-                job.days[day].machine_usd = usd_per_hour * hours * job.days[day].own / own
+            if share := answered.get(job.name, 0.0) / sum(answered.values()):
+                job.days.setdefault(day, SavedSums()).machine_usd = usd_per_hour * hours * share
+    for job in jobs:
+        job.days = dict(sorted(job.days.items()))
 
 
 def _qualities(tallies: Sequence[JobTally], counted: str, summed_up: str) -> dict[str, OwnQuality]:

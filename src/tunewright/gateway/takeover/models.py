@@ -20,7 +20,7 @@ import aiohttp
 
 from tunewright.config.tool_list import TEXT
 from tunewright.core.call import CALL, Call
-from tunewright.core.errors import UserError
+from tunewright.core.errors import UserError, did_you_mean
 from tunewright.gateway.config import JobSpec, ModelSpec
 from tunewright.gateway.jobs.signature import JobSignature
 from tunewright.inference.bundle import load_bundle
@@ -30,7 +30,7 @@ from tunewright.serving.adapters import AdapterStore
 from tunewright.serving.body import whole_letters
 from tunewright.serving.conversations import UnfitMessages, one_input
 from tunewright.serving.engine import Engine, TooLong
-from tunewright.serving.hosts import Host, ManyModels, ask_host
+from tunewright.serving.hosts import Host, ManyModels, UnknownModel, ask_host
 from tunewright.serving.watcher import BundleWatcher
 from tunewright.tasks.input_form import InputForm
 
@@ -195,13 +195,29 @@ class InProcess:
 
     Args:
         name: in a folder of adapters.
+
+    Raises:
+        UserError: there is no such bundle, or it does not give the job's kind of answers.
     """
 
-    def __init__(self, hosts: Hosts, folder: Path, name: str | None):
+    def __init__(self, hosts: Hosts, folder: Path, name: str | None, signature: JobSignature):
         self._hosts, self._name = hosts, name
         self._host = hosts.host(folder, self)
+        try:
+            engine = self._host.engine(name)
+        except UnknownModel:
+            known = self._host.names()
+            what = f"There is no model '{name}' here." if name else "There are several models here."
+            fix = did_you_mean(name or "", known, f"Give one of them as `name`: {', '.join(known)}.")
+            raise UserError(what, where=folder, fix=fix) from None
+        if engine.route != _ROUTES[signature.answer]:
+            raise UserError(
+                f"This model's job is to {engine.route}, the job's answers are of the kind '{signature.answer}'.",
+                where=folder,
+                fix="Name the bundle that was trained for this job.",
+            )
         # Kept, because of a folder of adapters the engine may first have to be loaded.
-        self.version = self._host.engine(name).bundle.info.version
+        self.version = engine.bundle.info.version
 
     @property
     def has_threshold(self) -> bool:
@@ -354,7 +370,10 @@ def own_models(job: JobSpec, signature: JobSignature, hosts: Hosts) -> ModelChai
     """
     specs = job.models or [ModelSpec(bundle=job.project)]
     return ModelChain(
-        [InProcess(hosts, each.bundle, each.name) if each.bundle else AtServer(each, signature) for each in specs]
+        [
+            InProcess(hosts, each.bundle, each.name, signature) if each.bundle else AtServer(each, signature)
+            for each in specs
+        ]
     )
 
 

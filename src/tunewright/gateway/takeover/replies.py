@@ -62,11 +62,23 @@ def choice_of(answer: OwnAnswer, signature: JobSignature, request: Mapping[str, 
     text = answer.text if signature.key is None else json.dumps({signature.key: answer.text}, ensure_ascii=False)
     if signature.answer != "record" and signature.key is None:
         return AnswerChoice(text, finish_reason="stop")
+    if signature.tool and not _may_call(signature.tool, request):
+        raise CantReplace("the client has chosen what is called")
     schema = _schema(signature.tool, request)
     text = text if schema is None else _fitted(text, json.dumps(schema))
     if signature.tool:
         return AnswerChoice(tool_calls=[{"name": signature.tool, "arguments": text}], finish_reason="tool_calls")
     return AnswerChoice(text, finish_reason="stop")
+
+
+def _may_call(tool: str, request: Mapping[str, Any]) -> bool:
+    """Whether a request lets the model call a tool."""
+    match request.get("tool_choice"):
+        case None | "auto" | "required":
+            return True
+        case {"function": {"name": name}} | {"name": name}:
+            return bool(name == tool)
+    return False
 
 
 def _call_or_text(answer: str, request: Mapping[str, Any]) -> AnswerChoice:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -21,8 +20,8 @@ from tunewright.serving.recorder import RecordedQuestion
 from tunewright.serving.replies import events
 from tunewright.serving.requests import ChatRequest
 from tunewright.serving.routes.state import ServerState, client_of, name_of, served_by
-from tunewright.serving.tools import narrowed_schema, require_own_tools
-from tunewright.tasks.base import Constraint, JsonRecord, ToolCall
+from tunewright.serving.tools import narrowed_schema, require_own_schema, require_own_tools
+from tunewright.tasks.base import ToolCall
 
 
 def question_of(http: Request, request: ChatRequest, identity: str) -> RecordedQuestion:
@@ -34,7 +33,7 @@ def question_of(http: Request, request: ChatRequest, identity: str) -> RecordedQ
     served, client = served_by(http), client_of(http)
     engine = served.engine(client, request.model)
     rule = engine.bundle.task.constraint
-    _check_format(rule, request.generation_config.schema)
+    require_own_schema(rule, request.generation_config.schema)
     require_own_tools(rule, request)
     narrowed_schema(rule, request.tool_choice)  # raises here, before an answer begins
     text = None if isinstance(engine, BaseEngine) else _one_text(served, engine, request)
@@ -90,24 +89,6 @@ def _begun(pieces: Pieces) -> Pieces:
             yield from pieces
 
     return resumed()
-
-
-def _check_format(rule: Constraint, schema: Mapping[str, Any] | None) -> None:
-    """Refuse a schema that is not the one the model was trained for. A label takes any: it is always whole. A model
-    that calls tools takes none.
-
-    Raises:
-        ApiError: it is another one.
-    """
-    if schema is None:
-        return
-    if isinstance(rule, ToolCall) or (isinstance(rule, JsonRecord) and schema not in ({"type": "object"}, rule.schema)):
-        raise ApiError(
-            400,
-            "This model's answers have a schema of their own; leave response_format away.",
-            "invalid_value",
-            "response_format",
-        )
 
 
 def _one_text(served: ServerState, engine: Engine, request: ChatRequest) -> str:
