@@ -127,6 +127,18 @@ def test_a_group_with_hardly_anything_to_measure_does_not_fall_short() -> None:
     assert not any(each.falls_short for each in find_slices({"test": records}, examples, 0))
 
 
+def test_a_group_with_nothing_to_measure_hides_no_group_that_falls_short() -> None:
+    """Its score would be 0, which would make the others differ far more than they do."""
+    examples, records = {}, []
+    for n in range(600):
+        examples[str(n)] = Example.of("same text here", "[]", Meta(id=str(n), group=f"g{n // 30}"))
+        parts = 2.4 + n % 2 * 0.4 if n < 30 else 3.0 + n % 2
+        measured = (0.0, 0.0) if 30 <= n < 60 else (parts, 4.0)
+        records.append(Record(str(n), "test", "[]", "[]", 0.9, 1.0, 10, 1, f"g{n // 30}", {"micro-F1": measured}))
+    slices = find_slices({"test": records}, examples, 0)
+    assert [each.name for each in slices if each.by == "group" and each.falls_short] == ["g0"]
+
+
 def test_measures_that_are_shares_are_sliced_too() -> None:
     right = [True] * 100 + [n % 2 == 0 for n in range(60)]
     slices = sliced([ENGLISH] * 100 + [GERMAN] * 60, right, measured=True)

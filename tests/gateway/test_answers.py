@@ -54,6 +54,27 @@ TOOL: dict[str, Any] = {"tool_calls": [{"index": 0, "function": {"name": "route"
 ERROR = {"error": {"message": "The server had an error.", "type": "server_error"}}
 
 
+OLD = {"name": "route", "arguments": '{"team": 1}'}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        message("function_call", content=None, function_call=OLD),
+        events(
+            piece(None, function_call={"name": "route", "arguments": ""}),
+            piece(None, function_call={"arguments": '{"team":'}),
+            piece(None, function_call={"arguments": " 1}"}),
+            piece(None, "function_call"),
+            "[DONE]",
+        ),
+    ],
+)
+def test_a_call_in_the_form_before_tools_is_read_too(body: bytes) -> None:
+    (choice,) = read("chat", body).choices
+    assert (choice.text, choice.tool_calls) == ("", [OLD])
+
+
 @pytest.mark.parametrize(
     ("kind", "body"),
     [

@@ -56,6 +56,16 @@ def made(captures: Path, job: str, *more: str) -> Result:
     )
 
 
+@pytest.mark.slow
+def test_a_job_of_more_requests_than_are_looked_at_gives_them_all(
+    captures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunewright.traffic.jobs.DRAWN", 50)
+    made(captures, name_of(captures, "which-team"))
+    rows = (captures.parent / "made" / "data" / "train.jsonl").read_text("utf-8").splitlines()
+    assert len(rows) == 120
+
+
 def name_of(captures: Path, beginning: str) -> str:
     (name,) = [job.name for job in find_jobs(captures).jobs if job.name.startswith(beginning)]
     return name
@@ -80,6 +90,27 @@ def test_a_job_of_labels_becomes_a_project(captures: Path) -> None:
     assert spec.traffic.requests_per_month > 120
     checked = CliRunner().invoke(app, ["data", "check", str(folder)], catch_exceptions=False)
     assert checked.exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("asked", "answered", "model"),
+    [
+        ("gpt-4o-2024-08-06", None, "gpt-4o"),
+        ("openai/gpt-4o", "gpt-4o-2024-08-06", "gpt-4o"),
+        ("tickets-prod", "gpt-6-luna", "gpt-6-luna"),
+        ("gpt-6-luna", "gpt-6-luna", "gpt-6-luna"),
+    ],
+)
+def test_todays_api_is_named_as_the_price_book_names_it(
+    tmp_path: Path, asked: str, answered: str | None, model: str
+) -> None:
+    traffic = Traffic(tmp_path / "captures")
+    traffic.add(routed, 60, model=asked, answered_model=answered)
+    traffic.close()
+    made(tmp_path / "captures", name_of(tmp_path / "captures", "which-team"))
+    spec = load_spec(tmp_path / "made")
+    assert (spec.api.model, spec.api.deployment) == (model, asked if asked != model else None)
 
 
 @pytest.mark.slow

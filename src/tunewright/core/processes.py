@@ -186,7 +186,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
             raise UserError(
                 "Another Tunewright process works in this folder.",
                 where=folder,
-                fix="Wait for it to end, or choose another folder with --runs.",
+                fix="Wait for it to end, or work in another folder.",
             ) from None
         yield
     finally:

@@ -100,6 +100,9 @@ class PaidToday:
     """What is measured of the API that does a job today."""
 
     model: str
+    """Its name in the price book."""
+    deployment: str
+    """Its name at the endpoint; empty where that is the same."""
     prompt_tokens: int | None
     completion_tokens: int | None
     """Of a mean request and its answer; None: nobody counted them."""
@@ -187,7 +190,9 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: st
 
 def _written(paid: PaidToday) -> PaidToday:
     """The API's texts as the spec has them."""
-    return replace(paid, model=yaml_scalar(paid.model), prompt=json.dumps(paid.prompt) if paid.prompt else "")
+    deployment = yaml_scalar(paid.deployment) if paid.deployment else ""
+    prompt = json.dumps(paid.prompt) if paid.prompt else ""
+    return replace(paid, model=yaml_scalar(paid.model), deployment=deployment, prompt=prompt)
 
 
 def project_name(path: Path) -> str:

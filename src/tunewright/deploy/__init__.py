@@ -189,7 +189,8 @@ def release(spec: Spec, target: DeployTarget, exam: Exam, canary: int | None, mi
             raise _not_ended(spec, target, error) from error
         _take_back(spec, target, error)
         if isinstance(error, GateFailed):
-            raise GateFailed(f"{error} The new version was removed; the earlier one still serves.") from None
+            rest = "the earlier one still serves" if others_serve else "none served there before"
+            raise GateFailed(f"{error} The new version was removed; {rest}.") from None
         if isinstance(error, UserError):
             what = f"{error.what} Nothing of the new version is left."
             raise type(error)(what, where=error.where, why=error.why, fix=error.fix) from error

@@ -277,9 +277,10 @@ class App:
             time.sleep(_POLL_SECONDS)
             state = self._state()
         if state != "Succeeded":
+            group = self._at.name.resource_group
             raise UserError(
                 f"The revision {self._suffix} of {self.name} did not start ({state}).",
-                fix=f"See why: az containerapp logs show --name {self.name}",
+                fix=f"See why: az containerapp logs show --resource-group {group} --name {self.name}",
             )
 
     def _state(self) -> str:

@@ -93,13 +93,10 @@ class Cluster:
         if re.search("forbidden|unauthorized", output, re.I):
             return _ROLES
         if _PENDING.search(output):
-            invoke = (
-                f"az aks command invoke --resource-group {self._at.name.resource_group} --name {self.name} --command"
-            )
             return (
                 "A helm command runs there, or was broken off; helm can't tell which. If nobody runs one: "
-                f'{invoke} "helm rollback RELEASE --namespace RELEASE", or for a release that was never ready "helm '
-                'uninstall RELEASE --namespace RELEASE"; then type the same command again.'
+                f'{self._invoke} "helm rollback RELEASE --namespace RELEASE", or for a release that was never ready '
+                '"helm uninstall RELEASE --namespace RELEASE"; then type the same command again.'
             )
         return "Fix that, then type the same command again."
 
@@ -116,8 +113,13 @@ class Cluster:
         raise UserError(
             f"In the cluster {self.name}, {_head(command)} did not answer in JSON.",
             why=without_secrets(output).strip()[-500:],
-            fix=f"See its output there: az aks command invoke --name {self.name} --command '{command}'",
+            fix=f"See its output there: {self._invoke} '{command}'",
         )
+
+    @property
+    def _invoke(self) -> str:
+        """What a user types to run a command in the cluster."""
+        return f"az aks command invoke --resource-group {self._at.name.resource_group} --name {self.name} --command"
 
     def _sign_in(self) -> dict[str, str]:
         """The token that a call must contain. A cluster with Entra ID needs the caller's token, and refuses a call

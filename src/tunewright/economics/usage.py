@@ -32,17 +32,27 @@ def usd_by_book(usage: TokenUsage, book: PriceBook, *models: str | None, tier: s
     """The price of an answer; None: the book has none of the models, or not the tier's price.
 
     Args:
+        models: as of `name_in_book`.
+        tier: the service tier that the answer was billed at, as it says; None: it says nothing.
+    """
+    name = name_in_book(book, *models)
+    factor = _factor(book.apis[name], (tier or "").lower()) if name else None
+    return None if name is None or factor is None else factor * usage.usd(book.apis[name])
+
+
+def name_in_book(book: PriceBook, *models: str | None) -> str | None:
+    """A model's name in the price book; None: it is not there.
+
+    Args:
         models: the model's names, as the request and as the answer have it. A date at the end may be missing in the
             book, and so may a provider's name before a slash.
-        tier: the service tier that the answer was billed at, as it says; None: it says nothing.
     """
     for name in filter(None, models):
         for plain in (name, name.rpartition("/")[2]):
             dated = _DATED.fullmatch(plain)
             for model in (plain, dated[1] if dated else None):
                 if model in book.apis:
-                    factor = _factor(book.apis[model], (tier or "").lower())
-                    return None if factor is None else factor * usage.usd(book.apis[model])
+                    return model
     return None
 
 

@@ -292,9 +292,13 @@ class _Stream:
         self._keep(parts.texts, _content(delta.get("content")))
         self._keep(parts.refusals, delta.get("refusal"))
         for call in _objects(delta.get("tool_calls")):
-            names, arguments = parts.call(_index(call))
-            self._keep(names, _function(call).get("name"))
-            self._keep(arguments, _function(call).get("arguments"))
+            self._keep_call(parts.call(_index(call)), _function(call))
+        if isinstance(old := delta.get("function_call"), dict):
+            self._keep_call(parts.call(0), old)
+
+    def _keep_call(self, call: tuple[list[str], list[str]], function: Mapping[str, Any]) -> None:
+        for parts, name in zip(call, ("name", "arguments"), strict=True):
+            self._keep(parts, function.get(name))
 
     def _keep(self, parts: list[str], part: Any) -> None:
         if not isinstance(part, str):
@@ -325,6 +329,8 @@ def _choice(choice: Mapping[str, Any]) -> AnswerChoice:
     if not isinstance(message, dict):
         return AnswerChoice(_text(choice.get("text")) or "", finish_reason=finish)
     calls = [_call(_function(call)) for call in _objects(message.get("tool_calls"))]
+    if isinstance(old := message.get("function_call"), dict):  # the name of OpenAI's API before there were tools
+        calls.append(_call(old))
     return AnswerChoice(_content(message.get("content")), _text(message.get("refusal")) or "", calls, finish)
 
 

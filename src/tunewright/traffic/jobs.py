@@ -6,7 +6,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from shlex import quote
@@ -78,6 +78,8 @@ class TrafficJob:
     answer_tokens: float
     models: dict[str, float]
     """Requests by the model that they name."""
+    answered: dict[str, str]
+    """By that name, the model that gave the last answer that says which."""
     seconds: list[float]
     """Of the answers whose prompts were drawn, sorted."""
     form: AnswerShape
@@ -163,22 +165,58 @@ class TrafficReport:
         return jobs[name]
 
 
-def find_jobs(source: Path, drawn: int = DRAWN) -> TrafficReport:
+def find_jobs(source: Path) -> TrafficReport:
     """The jobs in traffic.
 
     Args:
         source: as of `read_traffic`.
-        drawn: the most answered requests of each job to keep, drawn at random.
 
     Raises:
         UserError: there are no requests in it.
     """
+    return _search(source).report
+
+
+def find_job(source: Path, name: str, drawn: int) -> TrafficJob:
+    """A job, with more of its requests than `find_jobs` keeps of each. For these the traffic is read once more, because
+    so many of every job may not fit in memory.
+
+    Args:
+        source: as of `read_traffic`.
+        name: as in `find_jobs`.
+        drawn: the most answered requests to keep, drawn at random.
+
+    Raises:
+        UserError: there is no such job.
+    """
+    found = _search(source)
+    job = found.report.job(name, source)
+    if len(job.drawn) < DRAWN:
+        return job  # these are all
+    tally = _Tally(drawn)
+    for read in read_traffic(source, lambda _: None):
+        if read.exchange.request is not None:
+            prompt = _prompt(read.exchange)
+            if found.finder.job_of(prompt) == found.numbers[name]:
+                tally.add(read, prompt)
+    return replace(tally.job(found.finder, found.numbers[name], job.days, Counter()), name=name)
+
+
+@dataclass
+class _Search:
+    report: TrafficReport
+    finder: JobFinder
+    numbers: dict[str, int]
+    """The finder's numbers of the jobs, by name."""
+
+
+def _search(source: Path) -> _Search:
     finder = JobFinder()
     unreadable: list[str] = []
     exchanges = (read.exchange for read in read_traffic(source, unreadable.append))
     finder.add(_prompt(exchange) for exchange in exchanges if exchange.request is not None)
     finder.find()
-    tallies: dict[int | None, _Tally] = defaultdict(lambda: _Tally(drawn))
+    tallies: dict[int | None, _Tally] = defaultdict(lambda: _Tally(DRAWN))
     first, last = "9", "0"
     for read in read_traffic(source, lambda _: None):
         exchange = read.exchange
@@ -199,14 +237,15 @@ def find_jobs(source: Path, drawn: int = DRAWN) -> TrafficReport:
         days = max(1 / 24, (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() / 86400)
     others = tallies.pop(None, _Tally(0))
     names: Counter[str] = Counter()
-    jobs = []
-    for number, found in enumerate(finder.jobs):
-        if tally := tallies.get(number):
-            rivals = [each.template.triples for each in finder.jobs if each.form == found.form and each is not found]
-            jobs.append(tally.job(found, rivals, days or DAYS_OF_MONTH, names))
+    found = [
+        (tally.job(finder, number, days or DAYS_OF_MONTH, names), number)
+        for number in range(len(finder.jobs))
+        if (tally := tallies.get(number))
+    ]
+    jobs = sorted((job for job, _ in found), key=lambda job: -(job.usd or job.requests * 1e-12))
     requests = others.requests + sum(job.requests for job in jobs)
-    jobs.sort(key=lambda job: -(job.usd or job.requests * 1e-12))
-    return TrafficReport(jobs, others.requests, requests, days, unreadable)
+    report = TrafficReport(jobs, others.requests, requests, days, unreadable)
+    return _Search(report, finder, {job.name: number for job, number in found})
 
 
 def _prompt(exchange: Exchange) -> Prompt:
@@ -221,6 +260,7 @@ class _Tally:
         self._counted = self._prompt_tokens = self._cached_tokens = self._answer_tokens = 0.0
         self._kind: str = ""
         self._models: dict[str, float] = defaultdict(float)
+        self._answered: dict[str, str] = {}
         self._left_out: Counter[str] = Counter()
         self._sample: Reservoir[tuple[Exchange, Prompt]] = Reservoir(most, random.Random(0))
         """Of exchanges whose answers can be learnt from."""
@@ -233,6 +273,8 @@ class _Tally:
         self._kind = exchange.kind
         self.requests += stands_for
         self._models[exchange.model or ""] += stands_for
+        if exchange.answered_model and exchange.answered_by == "upstream":
+            self._answered[exchange.model or ""] = exchange.answered_model
         if read.fault:
             self._left_out[read.fault] += 1
         if exchange.status >= 400 or exchange.ending != "whole":
@@ -252,7 +294,10 @@ class _Tally:
         elif exchange.answered_by == "upstream":
             self._others.offer(lambda: (exchange, prompt))
 
-    def job(self, found: FoundJob, rivals: list[Triples], days: float, names: Counter[str]) -> TrafficJob:
+    def job(self, finder: JobFinder, number: int, days: float, names: Counter[str]) -> TrafficJob:
+        """The job of a number, that these exchanges are of."""
+        found = finder.jobs[number]
+        rivals = [each.template.triples for each in finder.jobs if each.form == found.form and each is not found]
         learnt, drawn = self._sample.items, self._sample.items or self._others.items
         fixed = fixed_in([prompt for _, prompt in drawn])
         cut = [parts_of(prompt, fixed) for _, prompt in drawn]
@@ -272,6 +317,7 @@ class _Tally:
             cached_tokens=self._cached_tokens,
             answer_tokens=self._answer_tokens,
             models=dict(sorted(self._models.items(), key=lambda each: -each[1])),
+            answered=self._answered,
             seconds=sorted(exchange.seconds for exchange, _ in drawn if exchange.seconds),
             form=answer_shape(self._kind, choices),
             system=_fixed_system([prompt for _, prompt in drawn]),

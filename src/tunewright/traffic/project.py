@@ -13,11 +13,13 @@ from tunewright.core.artifacts import require_free
 from tunewright.core.errors import UserError
 from tunewright.data.guess import Guess, PaidToday, guess_spec
 from tunewright.data.readers.forms import LOGGED
+from tunewright.economics.prices import price_book
+from tunewright.economics.usage import name_in_book
 from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.jobs.outcomes import label_in, record_in
 from tunewright.gateway.jobs.signature import write_signature
 from tunewright.logs.call import tool_call
-from tunewright.traffic.jobs import Drawn, TrafficJob, find_jobs
+from tunewright.traffic.jobs import Drawn, TrafficJob, find_job
 
 DRAWN = 50_000
 """The most rows that a project gets, drawn at random."""
@@ -51,7 +53,7 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
         UserError: there is no such job, its answers are no kind of task, or the folder holds something.
     """
     require_free(folder)
-    job = find_jobs(captures, DRAWN).job(name, captures)
+    job = find_job(captures, name, DRAWN)
     if job.answer is None:
         raise UserError(
             f"No project can be made of '{name}': its answers are {job.form.kind}.",
@@ -69,8 +71,11 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
     data = folder / "data" / "train.jsonl"
     data.parent.mkdir(parents=True)
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8", "surrogatepass")
+    asked = next((model for model in job.models if model), "gpt-4o")
+    model = name_in_book(price_book(), asked, job.answered.get(asked)) or asked
     paid = PaidToday(
-        model=next((model for model in job.models if model), "gpt-4o"),
+        model=model,
+        deployment=asked if asked != model else "",
         prompt_tokens=_each(job.prompt_tokens, job.counted),
         completion_tokens=_each(job.answer_tokens, job.counted),
         prompt=job.system,

@@ -124,7 +124,7 @@ def _less_than_others(parts: Numbers, wholes: Numbers, groups: Names, named: Mas
     others = [
         float(shares(parts[groups == group].sum(), wholes[groups == group].sum()))
         for group in np.unique(groups[named])
-        if group != name
+        if group != name and wholes[groups == group].any()  # in a group without anything to measure nothing is wrong
     ]
     own, mean = groups == name, float(np.mean(others))
     if len(others) < _LEAST_GROUPS or (wholes[own] > 0).sum() < LEAST:
