@@ -118,6 +118,20 @@ def test_the_budget_holds_for_all_runs(model: LargeModel, tmp_path: Path) -> Non
     assert len(model.asked) == 6
 
 
+def test_a_reply_has_the_room_that_the_budget_counts_and_more_where_it_was_cut(
+    model: LargeModel, tmp_path: Path
+) -> None:
+    model.thinks = lambda _: 5000
+    found = judged(model, tmp_path)
+    assert (found["unread"], found["splits"]["test"]["better"]) == (0, 2)
+    rooms = [each["max_completion_tokens"] for each in model.asked]
+    assert sorted(rooms) == [4000] * 6 + [32_000] * 6
+    assert {each["temperature"] for each in model.asked} == {0}
+    model.reply = lambda _: {"finish_reason": "length", "message": {"role": "assistant", "content": "A"}}
+    again = judged(model, tmp_path, rubric="Another rubric is another question.")
+    assert again["unread"] == 3, "a reply that is cut says nothing"
+
+
 @pytest.mark.slow
 def test_replies_that_are_none_of_the_words_say_nothing(model: LargeModel, tmp_path: Path) -> None:
     model.reply = lambda _: "Both answers have their merits."

@@ -97,6 +97,32 @@ def test_the_usual_labels_are_those_with_the_largest_f1() -> None:
     assert controls(TASK, rows)["usual"].answer("x").text == TASK.written_out([a])
 
 
+def test_the_usual_labels_are_those_of_the_requests_that_rows_stand_for() -> None:
+    a, b, _ = LABELS
+    rows = [
+        Example.of(str(n), TASK.written_out([a, b] if n < 3 else [a]), Meta(id=str(n)), 0.04 if n < 3 else 0.01)
+        for n in range(10)
+    ]
+    copies = [
+        Example.of(each.request, each.answer, each.meta) for each in rows for _ in range(round(100 * each.weight))
+    ]
+    assert [controls(TASK, each)["usual"].answer("x").text for each in (rows, copies)] == [TASK.written_out([a, b])] * 2
+
+
+def test_the_linear_control_learns_from_rows_by_their_weight() -> None:
+    """Three of four texts with "often" have the label; the fourth stands for a hundred requests."""
+    words, rows = ("always", "often", "never"), []
+    for n in range(120):
+        word, is_fourth = words[n // 40], n // 40 == 1 and n % 4 == 0
+        answer = TASK.written_out([] if word == "never" or is_fourth else LABELS[:1])
+        meta = Meta(id=str(n), group=str(n))
+        rows.append(Example.of(f"{word} again", answer, meta, 100.0 if is_fourth else 1.0))
+    plain = [each.model_copy(update={"weight": 1.0}) for each in rows]
+    given = [[controls(TASK, each)["svm"].answer(word).text for word in words] for each in (plain, rows)]
+    label, none = TASK.written_out(LABELS[:1]), TASK.written_out([])
+    assert given == [[label, label, none], [label, none, none]]
+
+
 @pytest.mark.parametrize("answers", [[LABELS[:1]] * 8, [[]] * 8, [LABELS[:1], []]])
 def test_the_linear_control_bears_labels_that_all_or_none_have(answers: list[list[str]]) -> None:
     rows = [Example.of(f"word{n} again", TASK.written_out(each), Meta(id=str(n))) for n, each in enumerate(answers)]

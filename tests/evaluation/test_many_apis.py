@@ -183,6 +183,36 @@ def test_the_lower_effort_is_left_out_where_the_budget_has_no_room_for_it(
     assert len(thinks.asked) == COUNT
 
 
+@pytest.mark.parametrize("why", ["reasoning_effort", "budget"])
+def test_a_lower_effort_that_can_not_be_asked_for_ends_nothing(
+    servers: tuple[LargeModel, LargeModel], tmp_path: Path, capfd: pytest.CaptureFixture[str], why: str
+) -> None:
+    """The endpoint refuses it, or it thinks for longer than the budget allows, against all expectation."""
+    server, _ = servers
+    server.thinks = lambda body: 3900 if _effort(body) == "none" else 300
+    if why == "reasoning_effort":
+        refusal = JSONResponse({"error": {"message": "Unsupported value", "param": why, "code": "x"}}, 400)
+        server.refuses = lambda body: refusal if _effort(body) == "none" else None
+    spent = COUNT * (50 * 0.1 + 301 * 0.5) / 1e6
+    luna = {"model": "gpt-6-luna", "url": server.url, "reasoning_effort": "low"}
+    result = asked(listed(tmp_path, luna, budget=2 * spent + 0.005), tmp_path)
+    assert result["lower"] is None
+    assert result["primary_metric"] == {"test": 0.8}
+    assert len(server.asked) > COUNT
+    [told] = [line for line in "".join(capfd.readouterr()).splitlines() if "is left out" in line]
+    assert why in told
+
+
+def test_a_lower_effort_is_not_compared_where_every_reply_is_cut(
+    servers: tuple[LargeModel, LargeModel], tmp_path: Path
+) -> None:
+    server, _ = servers
+    server.thinks = lambda body: 90_000 if _effort(body) == "none" else 300
+    luna = {"model": "gpt-6-luna", "url": server.url, "reasoning_effort": "low"}
+    result = asked(listed(tmp_path, luna), tmp_path)
+    assert (result["lower"], result["primary_metric"]) == (None, {"test": 0.8})
+
+
 def test_the_responses_api_gets_its_own_arguments(servers: tuple[LargeModel, LargeModel], tmp_path: Path) -> None:
     server, _ = servers
     spec = listed(

@@ -54,6 +54,19 @@ def test_two_measures_are_compared_by_example() -> None:
     assert (result.only_first, result.only_second, result.p_value) == (1, 1, 1.0)
 
 
+def test_no_label_where_none_is_right_is_better_than_a_spurious_one() -> None:
+    """Ten rows whose right answer is []: the first gives [], the second one label. Ten rows more have no measure."""
+    quiet, spurious, neither = Ratio(0, 0), Ratio(0, 1), Ratio(0, 0)
+    known = [Ratio(2, 2)] * 20
+    first, second = [quiet] * 10 + [neither] * 10 + known, [spurious] * 10 + [neither] * 10 + known
+    result = paired(first, second, None)
+    assert (result.only_first, result.only_second) == (10, 0)
+    assert result.p_value == pytest.approx(2 / 1024)
+    assert result.difference.value > 0
+    by_group = paired(first, second, [str(number) for number in range(40)])
+    assert by_group.p_value == pytest.approx(2 / 1024)
+
+
 def drawn(rng: np.random.Generator, count: int, only_first: float, only_second: float) -> Paired:
     outcomes = rng.multinomial(count, [only_first, only_second, 1 - only_first - only_second])
     return of_counts(int(outcomes[0]), int(outcomes[1]), count)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -51,6 +52,20 @@ def test_a_retraining_takes_as_long_as_the_run_did(tmp_path: Path) -> None:
     on_cpu = make_spec(costs={"reviews_per_month": 200}, azure={"gpu": None})
     result = {item.name: item for item in compare(on_cpu, evidence, price_book(), training_hours=hours).money.items}
     assert result["retraining"].usd_per_month == pytest.approx(2 * 0.096)
+
+
+def test_a_cascades_retraining_takes_as_long_as_its_parts_and_its_own_steps(tmp_path: Path) -> None:
+    def folders(of: str, steps: Sequence[str]) -> dict[str, Path]:
+        for step in steps:
+            (tmp_path / f"{step}-{of}").mkdir()
+            (tmp_path / f"{step}-{of}" / "manifest.json").write_text('{"wall_seconds": 3600}')
+        return {step: tmp_path / f"{step}-{of}" for step in steps}
+
+    shared, own = RETRAINED[:2], ("export", "parity")
+    data = folders("both", shared)
+    first, second = (data | folders(of, RETRAINED[2:]) for of in ("first", "second"))
+    joined = second | folders("joined", own)
+    assert training_hours(joined, (first, second)) == len(shared) + 2 * len(RETRAINED[2:]) + len(own)
 
 
 def test_verdict_json_holds_what_a_month_is_made_of() -> None:

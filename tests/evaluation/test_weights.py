@@ -10,10 +10,11 @@ import pytest
 from tests.conftest import make_spec
 from tests.evaluation.scenario import candidate, compared, evidence_of, verdict
 from tunewright.evaluation.candidates.cascade import Threshold, apply_threshold, cascade_curve, choose_threshold
+from tunewright.evaluation.candidates.records import controls
 from tunewright.evaluation.evidence import Record, score
 from tunewright.evaluation.verdict.details import label_scores, reliability_of
 from tunewright.parity.step import link
-from tunewright.tasks import ClassifyTask
+from tunewright.tasks import ClassifyTask, Example, Meta
 
 NAMES = "aaabbc"
 
@@ -39,6 +40,16 @@ def weighted() -> list[Record]:
 def copies(records: list[Record]) -> list[Record]:
     """Each record as often as it counts."""
     return [replace(each, id=f"{each.id} {n}", weight=1.0) for each in records for n in range(int(each.weight))]
+
+
+def test_the_cheap_baselines_learn_what_the_rows_stand_for() -> None:
+    """Of ten texts alike four have the label a, and one of these weighs ten."""
+    task = ClassifyTask("Sort.", dict.fromkeys("ab", ""))
+    rows = [Example.of("alike", "aaaabbbbbb"[n], Meta(id=str(n)), 1.0 if n else 10.0) for n in range(10)]
+    plain = [each.model_copy(update={"weight": 1.0}) for each in rows]
+    answers = [[each.answer("alike").text for each in controls(task, some).values()] for some in (plain, rows)]
+    assert answers == [["b", "b"], ["a", "a"]]
+    assert controls(task, rows)["majority"].answer("alike").confidence == pytest.approx(13 / 19)
 
 
 def test_a_threshold_covers_the_requests_that_its_rows_stand_for() -> None:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
-from tests.conftest import LABELS
+from tests.conftest import LABELS, make_spec
+from tests.monitoring.bundles import bundle_in
+from tunewright.core.artifacts import atomic_folder, read_manifest, write_jsonl
+from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.evaluation.evidence import VALIDATION, Record, record_of
+from tunewright.evaluation.steps import ANSWERS
+from tunewright.evaluation.verdict.comparison import SERVED
 from tunewright.inference.predictors import Answer
+from tunewright.monitoring.retraining import contest as module
 from tunewright.monitoring.retraining.gate import ALL, NEWEST, Decision, decide
-from tunewright.tasks import Example, Meta, MultiLabelTask
+from tunewright.tasks import ClassifyTask, Example, Meta, MultiLabelTask
 
 Chances = Mapping[str, tuple[float, float]]
 """By label: how often the challenger is right alone, and how often the champion is."""
@@ -61,6 +71,39 @@ def test_a_better_model_passes_and_the_sentence_says_where() -> None:
     assert found.sentence.startswith("Passed: the challenger is better on all tests")
     assert [part.name for part in found.parts if part.kind == "test"] == [ALL, "old", "new"]  # "new" is the newest
     assert {part.kind for part in found.parts} == {"test", "label", "slice"}
+
+
+def test_the_champion_answers_anew_where_more_tests_are_asked(tmp_path: Path) -> None:
+    examples = [Example.of(f"request {n}", "billing", Meta(id=str(n))) for n in range(4)]
+    about: dict[str, Any] = {"spec_sha256": "", "seed": 0, "code_version": "", "fingerprint": "1"}
+    inputs: dict[str, str] = {}
+    for step in ("split", "parity", "bundle"):
+        with atomic_folder(tmp_path / f"{step}-1", kind=step, inputs=dict(inputs), **about) as output:
+            if step == "split":
+                save_dataset(output.path, Dataset([], [], {"test": examples}))
+            elif step == "bundle":
+                bundle_in(output.path, made=None)
+            else:
+                (output.path / ANSWERS).mkdir()
+                write_jsonl(output.path / ANSWERS / f"{SERVED}.jsonl", [])
+        made = read_manifest(tmp_path / f"{step}-1")
+        assert made
+        inputs[step] = made.content
+    asked: dict[Path, list[str]] = {}
+
+    def collect(*given: Any) -> list[Record]:
+        asked.setdefault(given[4], [each.meta.id for part in given[3].values() for each in part])
+        return []
+
+    bundle, task = tmp_path / "bundle-1", SimpleNamespace(task=ClassifyTask("Route.", dict.fromkeys(LABELS, "")))
+    with (
+        mock.patch.object(module, "load_bundle", return_value=task),
+        mock.patch.object(module, "collect_served", collect),
+        mock.patch.object(module, "decide"),
+    ):
+        for most in (2, None, 2):
+            module.contest(make_spec(tmp_path, evaluate={"max_examples": most}), tmp_path, bundle, bundle, [])
+    assert sorted(map(len, asked.values())) == [2, 4]
 
 
 def test_what_is_gained_on_new_requests_does_not_pay_for_what_is_lost_on_the_old_test() -> None:

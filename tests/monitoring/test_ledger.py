@@ -43,17 +43,20 @@ def judged(
     usage_from: str = "letters",
     rest: str = "gpt-4o",
     counted: dict[str, float] | None = None,
+    retraining: float | None = 0.0,
     **usage: float,
 ) -> None:
     """A verdict on version a, and the bundle made by it.
 
     Args:
         rest: the API to which a cascade leaves its rest, with the tokens that it counted.
+        retraining: USD a month.
     """
     runs = project / "runs"
     about: dict[str, Any] = {"spec_sha256": "", "seed": 0, "code_version": ""}
     usage = {"prompt_tokens": 800.0, "answer_tokens": 10.0} | usage
-    comparison = {"usage": usage, "usage_from": usage_from, "apis": {rest: {"model": rest}}}
+    money = {"items": [{"name": "reviews", "usd_per_month": None}, {"name": "retraining", "usd_per_month": retraining}]}
+    comparison = {"usage": usage, "usage_from": usage_from, "apis": {rest: {"model": rest}}, "money": money}
     verdict = {"comparison": comparison, "verdict": {"shown": shown, "reference": rest}, "name": name}
     if counted:
         verdict["baseline"] = {"apis": {rest: counted}}
@@ -217,6 +220,30 @@ def test_reviews_and_retraining_that_have_a_price_are_paid_day_by_day(store: Sto
     costs = {"reviews_per_month": 365, "review_minutes": 2, "hourly_usd": 60, "retraining_usd": 5}
     found = of(store, now=until, costs=costs, monitor={"reviews_to_retrain": 73}).total
     assert found.own_usd - plain.own_usd == pytest.approx((365 * 2 + 5 * 5) / (365 / 12))
+
+
+def test_a_retraining_costs_what_the_verdict_measured_where_the_spec_has_no_price(store: Store, tmp_path: Path) -> None:
+    judged(tmp_path, retraining=365.0)
+    days = tally(date(2026, 11, 1), 1000, captured=0), tally(date(2026, 11, 2), 0)
+    found = of(store, *days, folder=tmp_path, now=datetime(2026, 11, 3, tzinfo=UTC))
+    assert found.total.own_usd == pytest.approx(2 * (24 * MACHINE + 12)), "on a day without requests too"
+    assert found.sentence.endswith(" Not counted: reviews (costs.hourly_usd).")
+    priced = of(store, folder=tmp_path, costs={"retraining_usd": 0, "hourly_usd": 0})
+    assert priced.not_counted == []
+    assert "Not counted" not in priced.sentence
+
+
+@pytest.mark.parametrize("is_judged", [True, False])
+def test_a_retraining_that_nobody_has_measured_is_said_to_be_left_out(
+    store: Store, tmp_path: Path, is_judged: bool
+) -> None:
+    if is_judged:
+        judged(tmp_path, retraining=None)
+    for answered in (3, 30_000):  # with a loss, and with a saving
+        with store.session() as session:
+            session.merge(tally(date(2026, 11, 2), answered))
+        found = of(store, folder=tmp_path).sentence
+        assert found.endswith(" Not counted: reviews (costs.hourly_usd), retraining (costs.retraining_usd).")
 
 
 def test_what_building_it_cost_is_told_until_it_is_earned(store: Store) -> None:

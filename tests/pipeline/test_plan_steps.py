@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import example, make_spec
 from tests.pipeline.made import sizes
+from tunewright.config import Spec
 from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.economics import price_book
 from tunewright.economics.memory import GIB
@@ -18,14 +19,23 @@ from tunewright.economics.speed import Range
 from tunewright.pipeline.planning.machines import HERE, Machine, Speed, priced_machine
 from tunewright.pipeline.planning.project import ApiForecast, _api_forecasts
 from tunewright.pipeline.planning.steps import START, Memory, StepPlan, StepsPlan, plan_step
-from tunewright.pipeline.planning.times import AT_ONCE, ROOM, PlannedJob, candidate_seconds, seconds_of, served_seconds
+from tunewright.pipeline.planning.times import (
+    API,
+    API_AT_ONCE,
+    AT_ONCE,
+    ROOM,
+    PlannedJob,
+    candidate_seconds,
+    seconds_of,
+    served_seconds,
+)
 from tunewright.pipeline.steps import STEPS, steps_to
 
 MACHINE = Machine(HERE, 16 * GIB, False, None, True, 0.0, Speed(1e11, 5e11, 2e10))
 
 
 def job(model: str = "phi-3-mini", tests: int = 320, **changes: Any) -> PlannedJob:
-    return PlannedJob(make_spec(**changes), sizes(model), 576, 64, tests, 300, 60, 1.0)
+    return PlannedJob(make_spec(**changes), sizes(model), 576, 64, (tests,), 300, 60, 1.0)
 
 
 def planned(step: str, of: PlannedJob, machine: Machine = MACHINE, **more: Any) -> StepPlan:
@@ -121,6 +131,21 @@ def test_a_part_is_answered_on_a_cpu_and_all_on_a_gpu() -> None:
     few, many = (seconds_of(STEPS["evaluate"], job(tests=tests), t4, {}) for tests in (400, 4000))
     assert few and many
     assert many.high > 5 * few.high
+
+
+def test_apis_are_asked_so_many_examples_of_each_test() -> None:
+    asked = {"judge": {"model": "gpt-4o", "sample": 100}, "api": {"url": "https://example.com/v1"}}
+    sampled, whole = make_spec(**asked, baseline={"sample": 50}), make_spec(**asked)
+
+    def answers(step: str, spec: Spec, *splits: int) -> float:
+        """That the time of a step is enough for, beside the two seconds of its start."""
+        found = seconds_of(STEPS[step], replace(job(), spec=spec, splits=splits), MACHINE, {})
+        assert found
+        return (found.low * 2 - 2) * API_AT_ONCE / API
+
+    assert answers("baseline", sampled, 400, 400, 9) == pytest.approx(50 + 50 + 9)
+    assert answers("baseline", whole, 400, 400, 9) == pytest.approx(809)
+    assert answers("judge", whole, 400, 400, 9) == pytest.approx(2 * (100 + 100 + 9))
 
 
 def test_what_was_measured_is_not_estimated() -> None:

@@ -135,11 +135,17 @@ def _context(
     return max(least, max(map(len, prompts)) + max_answer_tokens(task.constraint, longest))
 
 
-def run_verdict(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
-    """Evidence and parity -> `verdict.json`, `report.html`, `report.md` and `model_card.md`."""
+def run_verdict(
+    spec: Spec, inputs: Mapping[str, Path], output: Output, parts: Sequence[Mapping[str, Path]] = ()
+) -> None:
+    """Evidence and parity -> `verdict.json`, `report.html`, `report.md` and `model_card.md`.
+
+    Args:
+        parts: for a cascade, the outputs of each of its models.
+    """
     evidence, baseline, parity = evidence_of(spec, inputs)
     dataset = load_dataset(inputs["split"])
-    comparison = compared(spec, inputs, evidence, baseline, parity, dataset)
+    comparison = compared(spec, inputs, evidence, baseline, parity, dataset, parts)
     drawing = drawing_of(spec, dataset.validation, inputs["train"], is_cascade=bool(parity.get("own")))
     verdict = decide(spec, comparison, evidence, parity_passed=parity["passed"], drawing=drawing)
     examples = {example.meta.id: example for example in dataset.test_examples}
@@ -180,12 +186,14 @@ def compared(
     baseline: Mapping[str, Any],
     parity: Mapping[str, Any],
     dataset: Dataset,
+    parts: Sequence[Mapping[str, Path]] = (),
 ) -> Comparison:
     """All candidates side by side, from the outputs of the steps before the verdict.
 
     Args:
         evidence, baseline, parity: as `evidence_of` returns them. The served model is a cascade where `parity` has a
             name for it under "own".
+        parts: for a cascade, the outputs of each of its models.
     """
     cascade = parity.get("own")
     # A classifier, a cascade with one, and a model with a pruned prompt read other tokens than an API would.
@@ -197,7 +205,7 @@ def compared(
         price_book(spec.price_file),
         usages_of(baseline),
         Measured(**parity["measured_on"]),
-        training_hours(inputs),
+        training_hours(inputs, parts),
         written,
         cascade,
     )
@@ -209,9 +217,11 @@ def written_usage(task: Task, dataset: Dataset) -> Usage:
     return Usage(*tokens_by_letters(task, dataset.test_examples))
 
 
-def training_hours(inputs: Mapping[str, Path]) -> float:
-    """Hours of the steps that a retraining repeats."""
-    manifests = [json.loads((inputs[step] / MANIFEST).read_text("utf-8")) for step in RETRAINED]
+def training_hours(inputs: Mapping[str, Path], parts: Sequence[Mapping[str, Path]] = ()) -> float:
+    """Hours of the steps that a retraining repeats. For a cascade these are its own and those of its parts; an output
+    that they share counts once."""
+    folders = sorted({each[step] for each in (inputs, *parts) for step in RETRAINED})
+    manifests = [json.loads((folder / MANIFEST).read_text("utf-8")) for folder in folders]
     return sum(float(manifest["wall_seconds"]) for manifest in manifests) / 3600
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_manifest
 from tunewright.drift.accuracy import Accuracy, accuracy_now
-from tunewright.economics.cost import HOURS_A_MONTH, Service, host_cost
+from tunewright.economics.cost import HOURS_A_MONTH, Item, Service, host_cost
 from tunewright.economics.prices import PriceBook
-from tunewright.economics.upkeep import letters_of, upkeep_of
+from tunewright.economics.upkeep import NOT_COUNTED, letters_of, upkeep_of
 from tunewright.evaluation.steps import usages_of
 from tunewright.evaluation.verdict.comparison import Usage, uncounted
 from tunewright.inference.bundle import read_info
@@ -67,6 +67,8 @@ def _confidences(session: Session, model: str, version: str) -> list[float | Non
 
 
 _DAYS_A_MONTH = HOURS_A_MONTH / 24
+_RETRAINING = "retraining"
+"""The name of its item among a month's costs."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,16 @@ class Ledger:
     engineering_usd: float
     quality: dict[str, Quality]
     """The quality of each bundle version according to reviews."""
+    not_counted: list[str]
+    """The parts of the own model's upkeep that nobody has priced, with the keys that would count them."""
 
     @property
     def sentence(self) -> str:
         """The summary for a manager."""
+        return f"{self._balance} Not counted: {', '.join(self.not_counted)}." if self.not_counted else self._balance
+
+    @property
+    def _balance(self) -> str:
         total, left = self.total, self.engineering_usd - self.total.saved_usd
         if total.saved_usd < 0:
             return (
@@ -126,7 +134,8 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
 
     If servers keep only a share of the requests, the captures stand for all of them and the figures are estimates. A
     day without requests still costs its machines. All months use the prices of today's book. The verdict on each bundle
-    version says how many tokens a request to the API has, whether anything is escalated, and to which API.
+    version says how many tokens a request to the API has, whether anything is escalated, and to which API. A retraining
+    without a price in the spec costs what the last verdict says.
 
     Args:
         now: the time until which machines are counted.
@@ -136,7 +145,9 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
         tallies = session.scalars(select(Tally).where(Tally.model == spec.name).order_by(Tally.day)).all()
         by_version = quality(session, spec.name)
     verdicts = _verdicts(Project(spec.folder))
-    days = _days(spec, book, [_bill(spec, book, tally, verdicts) for tally in tallies], now)
+    upkeep = _upkeep(spec, book, verdicts.last)
+    usd_per_month = sum(item.usd_per_month or 0.0 for item in upkeep)
+    days = _days(spec, book, [_bill(spec, book, tally, verdicts) for tally in tallies], usd_per_month, now)
     months = [_sum(name, list(of_month)) for name, of_month in groupby(days, lambda each: f"{each.day:%Y-%m}")]
     return Ledger(
         spec.api.model,
@@ -146,6 +157,7 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
         _sum("total", days),
         spec.costs.engineering_usd,
         by_version,
+        [f"{each.name} ({each.source.removeprefix(NOT_COUNTED)})" for each in upkeep if each.usd_per_month is None],
     )
 
 
@@ -171,6 +183,8 @@ class _Verdict:
     """Whether the model answers all requests, so that nothing has to be escalated."""
     rest: _Rest | None
     """None: no cascade is recommended, so what is escalated goes to the API paid for today."""
+    retraining_usd: float | None
+    """USD a month for retraining; None: not counted."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +218,23 @@ def _read(folder: Path) -> _Verdict:
     if shown == "cascade":
         name = data["verdict"]["reference"]
         rest = _Rest(name, comparison["apis"][name]["model"], usages_of(data.get("baseline", {})).get(name))
-    return _Verdict(Usage(**comparison["usage"]), comparison["usage_from"], shown == "switch", rest)
+    usd_per_month = {item["name"]: item["usd_per_month"] for item in comparison["money"]["items"]}
+    return _Verdict(
+        Usage(**comparison["usage"]), comparison["usage_from"], shown == "switch", rest, usd_per_month.get(_RETRAINING)
+    )
+
+
+def _upkeep(spec: Spec, book: PriceBook, last: _Verdict | None) -> list[Item]:
+    """The parts of a month that do not depend on the traffic, besides the machines."""
+    items = list(upkeep_of(spec, book, letters=0.0).items)
+    if last is None:
+        return items
+    return [
+        replace(item, usd_per_month=last.retraining_usd)
+        if item.name == _RETRAINING and item.usd_per_month is None
+        else item
+        for item in items
+    ]
 
 
 @dataclass(frozen=True)
@@ -218,26 +248,30 @@ class _Day:
     own_usd: float
 
 
-def _days(spec: Spec, book: PriceBook, bills: Iterable[_Bill], now: datetime) -> list[_Day]:
-    """Every day from the first tally on, including days without requests."""
+def _days(spec: Spec, book: PriceBook, bills: Iterable[_Bill], upkeep_usd: float, now: datetime) -> list[_Day]:
+    """Every day from the first tally on, including days without requests.
+
+    Args:
+        upkeep_usd: a month's upkeep besides storage.
+    """
     by_day = {day: list(of_day) for day, of_day in groupby(bills, lambda bill: bill.tally.day)}
     if not by_day:
         return []
     first, last = min(by_day), max(max(by_day), now.astimezone(UTC).date())
     return [
-        _priced(spec, book, day, by_day.get(day, []), now)
+        _priced(spec, book, day, by_day.get(day, []), upkeep_usd, now)
         for day in (first + timedelta(n) for n in range((last - first).days + 1))
     ]
 
 
-def _priced(spec: Spec, book: PriceBook, day: date, bills: list[_Bill], now: datetime) -> _Day:
+def _priced(spec: Spec, book: PriceBook, day: date, bills: list[_Bill], upkeep_usd: float, now: datetime) -> _Day:
     tallies = [bill.tally for bill in bills]
     passed = (now - datetime.combine(day, time(), UTC)) / timedelta(days=1)
     requests = sum(tally.answered for tally in tallies)
     share = min(1.0, passed) if passed > 0 else float(requests > 0)  # with a clock that was set back
     machine = book.machine(spec.traffic.machine)
     tokens = sum(tally.prompt_tokens for tally in tallies), sum(tally.answer_tokens for tally in tallies)
-    rest = upkeep_of(spec, book, letters=letters_of(*tokens) / requests if requests else 0.0)
+    stored = upkeep_of(spec, book, letters=letters_of(*tokens) / requests if requests else 0.0).request_usd
     if requests:
         seconds = sum(tally.seconds for tally in tallies) / requests
         cost = host_cost(
@@ -246,14 +280,14 @@ def _priced(spec: Spec, book: PriceBook, day: date, bills: list[_Bill], now: dat
             requests=requests / share * _DAYS_A_MONTH,
             peak_to_average=spec.traffic.peak_to_average,
             redundancy=spec.traffic.redundancy,
-            upkeep_usd=rest.usd,
+            upkeep_usd=upkeep_usd,
         )
         month = cost.usd_per_month
     else:
         ready = spec.traffic.redundancy - machine.scales_to_zero
-        month = ready * machine.usd_per_hour * HOURS_A_MONTH + rest.usd
+        month = ready * machine.usd_per_hour * HOURS_A_MONTH + upkeep_usd
     own = month * share / _DAYS_A_MONTH + sum(bill.escalated_usd for bill in bills)
-    own += rest.request_usd * sum(tally.captured for tally in tallies)
+    own += stored * sum(tally.captured for tally in tallies)
     escalated, api = sum(bill.escalated for bill in bills), sum(bill.api_usd for bill in bills)
     return _Day(day, share, requests, escalated, api, own)
 

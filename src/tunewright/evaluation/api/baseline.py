@@ -15,6 +15,7 @@ from typing import Any
 
 from tunewright.config import ApiSpec, Spec
 from tunewright.core.artifacts import Output, write_json, write_jsonl
+from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.data import Dataset, load_dataset
 from tunewright.economics import price_book
@@ -280,7 +281,7 @@ def _try_lower_effort(
     budget: Budget,
 ) -> Lower | None:
     """Ask some of the questions at the next lower effort, where thinking is most of an answer's cost, the budget allows
-    it, and the spec does not ask at that effort anyway."""
+    it, and the spec does not ask at that effort anyway. Where they can't be answered, what was paid before stands."""
     settings, book = spec.candidate_apis[name], price_book(spec.price_file)
     price, task = book.api(settings.model), asked_task(spec, settings)
     effort, cost = _lower_effort(spec, settings, price), _usd_per_1000(price, replies)
@@ -293,12 +294,17 @@ def _try_lower_effort(
     if left and not budget.allows(len(left) * cost / 1000, dearest.size, dearest.most):
         return None
     say(f"  {len(some.questions):,} of them at the effort {effort}, because {name} thinks for most of its price")
-    lesser = collect_replies(endpoint, some, paid, budget)
+    try:
+        lesser = collect_replies(endpoint, some, paid, budget)
+    except UserError as error:
+        say(f"  the effort {effort} is left out: {error.what}")
+        return None
     ids = {reply.example.meta.id for reply in lesser}
-    there, here = (
-        score(each, spec.seed).primary_metric.value
-        for each in (_read(task, lesser)[1], [record for record in records if record.id in ids])
-    )
+    sides = _read(task, lesser)[1], [record for record in records if record.id in ids]
+    if not all(sides):
+        say(f"  the effort {effort} is left out: every reply to compare was cut")
+        return None
+    there, here = (score(each, spec.seed).primary_metric.value for each in sides)
     return Lower(effort, len(lesser), there, here, _usd_per_1000(price, lesser))
 
 

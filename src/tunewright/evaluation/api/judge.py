@@ -8,6 +8,7 @@ verdict does not rest on it.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +23,10 @@ from tunewright.data import evenly, load_dataset
 from tunewright.data.readers import read_rows
 from tunewright.data.readers.base import Row
 from tunewright.economics import PriceBook, price_book
+from tunewright.economics.prices import ApiPrice
+from tunewright.evaluation.api.asking import answers_of
 from tunewright.evaluation.api.budget import Budget
-from tunewright.evaluation.api.endpoint import MAX_TOKENS, Chat, Endpoint, Question
+from tunewright.evaluation.api.endpoint import MAX_TOKENS, Endpoint, Question
 from tunewright.evaluation.api.paid import PAID, PaidAnswers
 from tunewright.evaluation.evidence import Record, groups_of, load_records
 from tunewright.evaluation.statistics.intervals import Interval, ratio, wilson
@@ -154,43 +157,42 @@ def _sampled(spec: Spec, inputs: Mapping[str, Path], most: int) -> list[tuple[Re
     ]
 
 
-def _budget(settings: JudgeSpec, book: PriceBook) -> Budget | None:
-    """The budget of the answers, those that were paid for before included; None: nothing tells what one costs."""
+def _budget(settings: JudgeSpec, book: PriceBook) -> Budget:
+    """The budget of the answers, those that were paid for before included; endless where nothing tells what one
+    costs."""
     if not settings.priced_as and settings.model not in book.apis:
         say(
             f"  The price book has no '{settings.model}', so judge.budget_usd can't hold. "
             "Set judge.priced_as to a name that it has."
         )
-        return None
+        return Budget(math.inf, ApiPrice(usd_in=0, usd_out=0), "judge")
     return Budget(settings.budget_usd, book.api(settings.priced_as or settings.model), "judge")
 
 
 def _judge(
-    settings: JudgeSpec, pairs: Sequence[Pair], file: Path, budget: Budget | None
+    settings: JudgeSpec, pairs: Sequence[Pair], file: Path, budget: Budget
 ) -> tuple[list[Judgement], dict[str, int]]:
-    """(each pair judged, tokens used).
+    """(each pair judged, tokens used, without those of replies that were cut and asked for again).
 
     Raises:
         UserError: the endpoint refuses, or can't be reached, or the budget is reached. The answers so far are kept.
     """
     endpoint = Endpoint(settings.url, settings.model, settings.key, "judge")
     differing = [index for index, pair in enumerate(pairs) if pair.first != pair.second]
-    options = {"reasoning_effort": settings.reasoning_effort} if settings.reasoning_effort else {}
     questions = [
-        Question(_chat(settings.rubric, pair), options, MAX_TOKENS)
+        question_of(settings, _SYSTEM, {"request": pair.request, "A": pair.first, "B": pair.second})
         for index in differing
         for pair in (pairs[index], _turned(pairs[index]))
     ]
-    limit = f", for ${budget.limit:,.2f} at most" if budget else ""
+    limit = f", for ${budget.limit:,.2f} at most" if math.isfinite(budget.limit) else ""
     say(f"  {len(questions)} questions to {settings.model} at {settings.url}{limit}")
-    words: dict[int, str | None] = {}
-    used = {"prompt_tokens": 0, "answer_tokens": 0}
     with PaidAnswers(file) as paid, track("judge", max(len(questions), 1), "answers") as tracker:
-        for number, answer in endpoint.ask_all(questions, paid, budget):
-            words[number] = word_of(answer.text)
-            used["prompt_tokens"] += answer.prompt_tokens
-            used["answer_tokens"] += answer.answer_tokens
-            tracker.update(len(words))
+        answers = answers_of(endpoint, questions, paid, budget, tracker.update)
+    words = {number: word_of(each.text) if each.ending == "whole" else None for number, each in answers.items()}
+    used = {
+        "prompt_tokens": sum(each.prompt_tokens for each in answers.values()),
+        "answer_tokens": sum(each.answer_tokens for each in answers.values()),
+    }
     judged = [Judgement("tie", True, True)] * len(pairs)
     for number, index in enumerate(differing):
         judged[index] = combine(words[2 * number], words[2 * number + 1])
@@ -201,12 +203,20 @@ def _turned(pair: Pair) -> Pair:
     return Pair(pair.request, pair.second, pair.first)
 
 
-def _chat(rubric: str, pair: Pair) -> Chat:
-    material = {"request": pair.request, "A": pair.first, "B": pair.second}
-    return [
-        {"role": "system", "content": _SYSTEM.format(rubric=rubric.strip())},
+def question_of(settings: JudgeSpec, system: str, material: Mapping[str, str]) -> Question:
+    """A question to the judge, with the limit for its answer that the budget counts with.
+
+    Args:
+        system: the system prompt, with a place for the rubric.
+        material: what is judged. All of the rows' own words stand in this one JSON object.
+    """
+    options = {"max_completion_tokens": MAX_TOKENS, "temperature": 0}
+    effort = {"reasoning_effort": settings.reasoning_effort} if settings.reasoning_effort else {}
+    messages = [
+        {"role": "system", "content": system.format(rubric=settings.rubric.strip())},
         {"role": "user", "content": json.dumps(material, ensure_ascii=False, indent=1)},
     ]
+    return Question(messages, options | effort, MAX_TOKENS)
 
 
 def word_of(reply: str) -> str | None:

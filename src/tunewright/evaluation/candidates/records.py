@@ -6,13 +6,13 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tunewright.data.curve.classical import LinearSvmClassifier, fit_linear_sets
+from tunewright.data.curve.classical import fit_linear, fit_linear_sets
 from tunewright.data.label_sets import held
 from tunewright.data.splits.folds import group_of
 from tunewright.inference.predictors.base import Answer, Predictor
@@ -188,25 +188,44 @@ def _readings(piece: str) -> list[str]:
     return []
 
 
+def _counted(train: Sequence[Example], labels_of: Callable[[str], Iterable[str]]) -> dict[str, float]:
+    """How many rows have each label, by their weights, the commonest first.
+
+    Args:
+        labels_of: from an answer to its labels.
+    """
+    counts: dict[str, float] = defaultdict(float)
+    for example in train:
+        for label in labels_of(example.answer):
+            counts[label] += example.importance
+    return dict(sorted(counts.items(), key=lambda each: -each[1]))
+
+
+def _importance(train: Sequence[Example]) -> Floats:
+    return np.array([example.importance for example in train])
+
+
 class Majority:
     """Always the most frequent training label."""
 
     def __init__(self, train: Sequence[Example]):
-        ((self._label, count),) = Counter(example.answer for example in train).most_common(1)
-        self._share = count / len(train)
+        counts = _counted(train, lambda answer: [answer])
+        self._label = next(iter(counts))
+        self._share = counts[self._label] / sum(counts.values())
 
     def answer(self, request: str) -> Answer:  # noqa: ARG002 (the protocol)
         return Answer(self._label, self._share)
 
 
 class LinearSvm:
-    """TF-IDF under a linear support vector machine; see `tunewright.data.curve.classical`."""
+    """TF-IDF under a linear support vector machine; see `tunewright.data.curve.classical.fit_linear`."""
 
     def __init__(self, train: Sequence[Example]):
-        self._model = LinearSvmClassifier([example.request for example in train], [example.answer for example in train])
+        texts, answers = [example.request for example in train], [example.answer for example in train]
+        self._model = fit_linear(texts, answers, weights=_importance(train).tolist())
 
     def answer(self, request: str) -> Answer:
-        return Answer(self._model.predict([request])[0])
+        return Answer(self._model.labels[int(self._model.of_texts([request])[0].argmax())])
 
 
 _FOLDS = 3
@@ -216,13 +235,12 @@ class UsualSet:
     """Always the same labels: the commonest ones, as many as give the largest micro-F1 on the training examples."""
 
     def __init__(self, train: Sequence[Example], task: MultiLabelTask):
-        counts = Counter(label for example in train for label in labels_in(example.answer))
-        common = [label for label, _ in counts.most_common()]
-        total = counts.total()
+        counts, rows = _counted(train, labels_in), float(_importance(train).sum())
+        common, total = list(counts), sum(counts.values())
 
         def score(size: int) -> float:
             given = sum(counts[label] for label in common[:size])
-            return 2 * given / max(size * len(train) + total, 1)
+            return 2 * given / max(size * rows + total, 1e-12)
 
         kept = set(common[: max(range(len(common) + 1), key=score)])
         self._answer = task.written_out(kept)
@@ -237,17 +255,18 @@ class LabelSetSvm:
 
     def __init__(self, train: Sequence[Example], task: MultiLabelTask):
         self._task, labels = task, list(task.labels)
-        texts, gold = [example.request for example in train], held(task, train)
-        self._model = fit_linear_sets(texts, gold, labels)
+        texts, gold, weights = [example.request for example in train], held(task, train), _importance(train)
+        self._model = fit_linear_sets(texts, gold, labels, weights.tolist())
         groups = {group: number for number, group in enumerate(dict.fromkeys(map(group_of, train)))}
         folds = np.array([groups[group_of(example)] % _FOLDS for example in train])
         unseen = np.full(gold.shape, 0.0)
         for fold in np.unique(folds):
             learnt, others = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
             if len(learnt):
-                model = fit_linear_sets([texts[row] for row in learnt], gold[learnt], labels)
+                model = fit_linear_sets([texts[row] for row in learnt], gold[learnt], labels, weights[learnt].tolist())
                 unseen[others] = _probabilities(model, [texts[row] for row in others])
-        counts = np.ones(len(train))
+        # The choice takes the sum for a number of examples: so many of equal weight would vary as much (Kish 1965).
+        counts = weights * (weights.sum() / np.square(weights).sum())
         belief = choose_belief(unseen, gold, counts, folds)
         self._thresholds, _ = choose_thresholds(unseen, gold, counts, belief)
 

@@ -20,7 +20,8 @@ from tunewright.economics.cost import LETTERS_A_TOKEN
 from tunewright.economics.prices import ApiPrice, PriceBook
 from tunewright.evaluation.api.asking import answers_of
 from tunewright.evaluation.api.budget import Budget
-from tunewright.evaluation.api.endpoint import MAX_TOKENS, Endpoint, Question, cache_key
+from tunewright.evaluation.api.endpoint import Endpoint, Question, cache_key
+from tunewright.evaluation.api.judge import question_of
 from tunewright.evaluation.api.paid import PaidAnswers
 
 MARKS = (1, 2, 3, 4, 5)
@@ -110,15 +111,8 @@ class Marker:
 
 
 def question(settings: JudgeSpec, task: str, text: MarkedText) -> Question:
-    """The question about one answer. All of the row's own words stand in one JSON object."""
-    material = {"task": task, "request": text.request, "answer": text.answer}
-    options = {"max_completion_tokens": MAX_TOKENS, "temperature": 0}
-    effort = {"reasoning_effort": settings.reasoning_effort} if settings.reasoning_effort else {}
-    messages = [
-        {"role": "system", "content": _SYSTEM.format(rubric=settings.rubric.strip())},
-        {"role": "user", "content": json.dumps(material, ensure_ascii=False, indent=1)},
-    ]
-    return Question(messages, options | effort, MAX_TOKENS)
+    """The question about one answer."""
+    return question_of(settings, _SYSTEM, {"task": task, "request": text.request, "answer": text.answer})
 
 
 def mark_of(reply: str) -> int | None:

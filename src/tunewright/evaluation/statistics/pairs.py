@@ -71,7 +71,7 @@ def paired(first: Sequence[Ratio], second: Sequence[Ratio], groups: Sequence[str
     from scipy.stats import binomtest
 
     (ones, of_ones), (others, of_others) = np.array(first, float).T, np.array(second, float).T
-    gaps = shares(ones, of_ones) - shares(others, of_others)
+    gaps = _scores(ones, of_ones) - _scores(others, of_others)
     only_first, only_second = int((gaps > 0).sum()), int((gaps < 0).sum())
     better, worse = (only_first, only_second) if groups is None else _by_groups(gaps, groups)
     p_value = float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
@@ -85,6 +85,11 @@ def paired(first: Sequence[Ratio], second: Sequence[Ratio], groups: Sequence[str
         low, high, at_least = _of_lines(difference, lines, groups)
     interval = Interval(difference, low, high, too_few_groups(groups))
     return Paired(interval, at_least, p_value, only_first, only_second, len(gaps), float(gaps.var()))
+
+
+def _scores(parts: Numbers, wholes: Numbers) -> Numbers:
+    """The score of each example alone: as `Ratio.score`, 0 of 0 is 1."""
+    return np.asarray(np.where(wholes > 0, shares(parts, wholes), 1.0))
 
 
 def _of_counts(gaps: Numbers, groups: Sequence[str] | None) -> tuple[float, float, float]:

@@ -76,7 +76,8 @@ def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: 
     task = load_bundle(challenger).task
     split = read_manifest(new["split"])
     assert split  # made_of returns whole outputs
-    folder = runs / f"contest-{sha256_json([read_info(champion).version, split.content])[:12]}"
+    asked = [read_info(champion).version, split.content, spec.evaluate.max_examples]
+    folder = runs / f"contest-{sha256_json(asked)[:12]}"
     answered = load_records(new["parity"] / ANSWERS / f"{SERVED}.jsonl")
     if held:
         name = f"{_CHALLENGER}-{read_info(challenger).version[:12]}"

@@ -156,7 +156,7 @@ def _job(spec: Spec, dataset: Dataset, sizes: Sizes, training: Plan) -> PlannedJ
         sizes,
         len(dataset.train),
         len(dataset.validation),
-        sum(map(len, tests_of(spec, dataset).values())),
+        [len(examples) for examples in tests_of(spec, dataset).values()],
         batches.prefix,
         training.chunks * max(1.0, batches.mean - batches.prefix - batches.learnt),
         training.chunks * batches.learnt,

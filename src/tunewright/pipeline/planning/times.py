@@ -7,7 +7,7 @@ weights once. The estimates are good to a factor of two, so they are ranges.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tunewright.config import Spec
@@ -51,14 +51,23 @@ class PlannedJob:
     sizes: Sizes
     train: int
     validation: int
-    tests: int
-    """Examples of all test splits that are evaluated."""
+    splits: Sequence[int]
+    """Examples of each test split that are evaluated."""
     prefix: float
     """Tokens of the prefix that all requests share."""
     own: float
     """Tokens of a request after the prefix, in all its chunks."""
     written: float
     """Forward passes after the prefill: tokens of an answer, or its decisions."""
+
+    @property
+    def tests(self) -> int:
+        """Examples of all test splits that are evaluated."""
+        return sum(self.splits)
+
+    def sampled(self, most: int) -> int:
+        """Examples of all test splits where at most `most` of each are asked."""
+        return sum(min(count, most) for count in self.splits)
 
     @property
     def rows(self) -> int:
@@ -113,7 +122,7 @@ def data(job: PlannedJob, machine: Machine, speed: Speed) -> float:  # noqa: ARG
 
 
 def baseline(job: PlannedJob, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
-    each = min(job.tests, job.spec.baseline.sample or job.tests)
+    each = job.sampled(job.spec.baseline.sample or job.tests)
     return 2 + len(job.spec.asked_apis) * each * API / API_AT_ONCE
 
 
@@ -153,7 +162,7 @@ def parity(job: PlannedJob, machine: Machine, speed: Speed) -> float:
 
 def judge(job: PlannedJob, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
     assert job.spec.judge
-    return 2 + 2 * min(job.tests, job.spec.judge.sample) * API / API_AT_ONCE
+    return 2 + 2 * job.sampled(job.spec.judge.sample) * API / API_AT_ONCE
 
 
 def verdict(job: PlannedJob, machine: Machine, speed: Speed) -> float:  # noqa: ARG001
