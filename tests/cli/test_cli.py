@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import python, write_project
+from tunewright import api
 from tunewright.cli import main
 from tunewright.core.version import __version__
 
@@ -226,6 +227,18 @@ def test_a_misspelt_model_is_told_before_the_data_are_read(project: Path) -> Non
 @pytest.mark.parametrize("options", [["--trials", "3"], ["--sweep", "--resume"], ["--sweep", "--force"]])
 def test_options_of_train_that_mean_nothing_together_are_refused(options: list[str], project: Path) -> None:
     refused(tunewright("train", project, *options))
+
+
+def test_a_training_is_not_both_continued_and_begun_anew(project: Path) -> None:
+    assert "--resume and --force don't go together" in refused(tunewright("train", project, "--resume", "--force"))
+
+
+@pytest.mark.parametrize(("option", "key"), [("--promote", "promoted"), ("--rollback", "rolled_back")])
+def test_the_end_of_a_canary_as_json(option: str, key: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "conclude", lambda *_, **__: None)
+    done = tunewright("deploy", project, "--to", "aca", option, "--json")
+    assert json.loads(done.stdout) == {key: {"project": "tickets", "target": "aca"}}
+    assert tunewright("deploy", project, "--to", "aca", option).stdout == ""
 
 
 def test_export_and_evaluate_take_the_recipe_that_was_trained(project: Path) -> None:

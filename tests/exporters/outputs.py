@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 from tests.conftest import TOKENIZER
 from tunewright.config import Spec
-from tunewright.core.artifacts import Output, atomic_folder
+from tunewright.core.artifacts import Output, atomic_folder, read_manifest
 from tunewright.exporters.bundle import write_bundle
 from tunewright.exporters.other_engines import asking_of, complete
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
@@ -23,12 +23,21 @@ def with_outputs(spec: Spec) -> Spec:
     latest = spec.folder / "runs" / "latest"
     latest.mkdir(parents=True)
 
-    def whole(step: str) -> AbstractContextManager[Output]:
+    def whole(step: str, **inputs: str) -> AbstractContextManager[Output]:
         folder = spec.folder / "runs" / f"{step}-1"
         (latest / step).symlink_to(folder)
-        return atomic_folder(folder, kind=step, fingerprint="f", spec_sha256="s", inputs={}, seed=0, code_version="c")
+        return atomic_folder(
+            folder, kind=step, fingerprint="f", spec_sha256="s", inputs=inputs, seed=0, code_version="c"
+        )
 
-    with whole("export") as output:
+    with whole("train") as output:
+        (output.path / "adapter").mkdir()
+        (output.path / "adapter" / "adapter_model.safetensors").write_bytes(WEIGHTS[:100])
+        (output.path / "adapter" / "adapter_config.json").write_text("{}", "utf-8")
+        (output.path / "audit.txt").write_text(SECRET, "utf-8")
+    trained = read_manifest(spec.folder / "runs" / "train-1")
+    assert trained
+    with whole("export", train=trained.content) as output:
         merged, bundle = output.path / "merged", output.path / "bundle"
         (bundle / "onnx").mkdir(parents=True)
         merged.mkdir()
@@ -38,9 +47,4 @@ def with_outputs(spec: Spec) -> Spec:
         write_bundle(spec, base, bundle, 5)
         save_calibration(UNCALIBRATED, bundle)
         complete(merged, spec, base, asking_of(spec, base, 5))
-    with whole("train") as output:
-        (output.path / "adapter").mkdir()
-        (output.path / "adapter" / "adapter_model.safetensors").write_bytes(WEIGHTS[:100])
-        (output.path / "adapter" / "adapter_config.json").write_text("{}", "utf-8")
-        (output.path / "audit.txt").write_text(SECRET, "utf-8")
     return spec

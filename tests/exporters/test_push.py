@@ -88,6 +88,20 @@ def test_an_adapter_goes_with_what_asks_it(spec: Spec, hub: Hub) -> None:
     assert not any(SECRET.encode() in content for content in hub.repositories[NAME].files.values())
 
 
+def test_an_adapter_does_not_go_with_an_earlier_ones_prompt(spec: Spec) -> None:
+    runs = spec.folder / "runs"
+    with atomic_folder(
+        runs / "train-2", kind="train", fingerprint="g", spec_sha256="t", inputs={}, seed=0, code_version="c"
+    ) as output:
+        (output.path / "adapter").mkdir()
+        (output.path / "adapter" / "adapter_model.safetensors").write_bytes(WEIGHTS[:200])
+    (runs / "latest" / "train").unlink()
+    (runs / "latest" / "train").symlink_to(runs / "train-2")
+    with pytest.raises(UserError, match=r"belongs to an earlier training.*tunewright export"):
+        api.parcel(spec, "adapter", f"hub:{NAME}")
+    assert api.parcel(spec, "merged", f"hub:{NAME}").files, "the export is whole in itself"
+
+
 def test_old_files_of_ours_are_deleted_and_files_of_others_stay(spec: Spec, hub: Hub) -> None:
     shard = "model-00001-of-00002.safetensors"
     hub.repositories[NAME] = Repository(True, {shard: b"old", "LICENSE": b"theirs"})
@@ -104,6 +118,16 @@ def test_a_public_repository_is_not_taken_by_chance(spec: Spec, hub: Hub) -> Non
     assert not hub.repositories[NAME].files
     push_to_hub(parcel, NAME, public=True)
     assert hub.repositories[NAME].files
+
+
+def test_a_private_repository_is_not_taken_for_public(spec: Spec, hub: Hub) -> None:
+    hub.repositories[NAME] = Repository(True)
+    parcel = api.parcel(spec, "merged", f"hub:{NAME}")
+    with pytest.raises(UserError, match=r"is private.*--public"):
+        push_to_hub(parcel, NAME, public=True)
+    assert not hub.repositories[NAME].files
+    push_to_hub(parcel, "acme/new", public=True)
+    assert not hub.repositories["acme/new"].private
 
 
 @pytest.mark.parametrize(
@@ -202,6 +226,17 @@ def test_the_command_shows_what_would_go_and_asks(spec: Spec, hub: Hub) -> None:
     done = CliRunner().invoke(app, [*command, "--yes", "--json"])
     assert json.loads(done.stdout)["address"] == f"{hub.url}/{NAME}"
     assert hub.repositories[NAME].private
+    shown = CliRunner().invoke(app, [*command, "--dry-run", "--public", "--json"])
+    plan, parcel = json.loads(shown.stdout), api.parcel(spec, "merged", f"hub:{NAME}")
+    assert plan == {
+        "to": f"hub:{NAME}",
+        "public": True,
+        "form": "merged",
+        "version": parcel.version,
+        "bytes": parcel.size,
+        "files": parcel.sizes,
+    }
+    assert plan["files"]["model.safetensors"] == len(WEIGHTS)
     refused = CliRunner().invoke(app, ["export", str(spec.folder), "--quantization", "f16"])
     assert "--to gguf" in str(refused.exception)
 

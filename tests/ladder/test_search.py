@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.conftest import make_spec
 from tests.pipeline.made import encoder_folder
+from tunewright.api import pipeline
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.economics.speed import Range
 from tunewright.evaluation.statistics.intervals import Interval
 from tunewright.evaluation.verdict.comparison import SERVED
+from tunewright.ladder import page, tried
 from tunewright.ladder import search as module
-from tunewright.ladder.cascades import Cascade
+from tunewright.ladder.cascades import Cascade, CascadePart
 from tunewright.ladder.forecast import CandidateForecast
 from tunewright.ladder.page import write_page
 from tunewright.ladder.search import Ladder, Steps, climb
@@ -67,6 +70,22 @@ def known(hours: float = 0.1, usd: float = 1.0, serving: float | None = 300.0) -
         )
 
     return forecast
+
+
+@dataclass
+class Found:
+    """A cascade of two candidates that is estimated to do the job."""
+
+    first: CascadePart
+    second: CascadePart
+    usd_per_month: float = 60.0
+    good: bool = True
+    name: str = "small → middle"
+    summary: str = "It would do."
+
+
+def of_middle(first: CascadePart, second: CascadePart) -> Found | str:
+    return Found(first, second) if second.tried.name == "middle" else "none"
 
 
 @pytest.fixture(autouse=True)
@@ -239,11 +258,8 @@ def test_an_existing_run_costs_nothing() -> None:
 
 
 def test_a_cascade_that_costs_less_than_the_dearer_of_its_parts_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Found:
-        good, usd_per_month = True, 60.0
-        name, summary = "small → middle", "It would do."
-
-    monkeypatch.setattr(module, "weigh", lambda first, second: Found() if first.tried.name == "small" else "none")  # noqa: ARG005
+    costs: dict[str, Any] = {"good": True, "usd_per_month": 60.0}
+    monkeypatch.setattr(module, "weigh", lambda first, second: Found(first, second, **costs))
     made: list[str] = []
 
     def make(cascade: Any) -> Run:
@@ -260,12 +276,11 @@ def test_a_cascade_that_costs_less_than_the_dearer_of_its_parts_is_made(monkeypa
         ("middle", "decoder"),
         ("small → middle", "cascade"),
     ]
-    monkeypatch.setattr(Found, "usd_per_month", 99.5)
+    costs["usd_per_month"] = 99.5
     made.clear()
     assert climb(spec, steps)[1].best == "middle", "by less than a hundredth it is not worth two models"
     assert not made
-    monkeypatch.setattr(Found, "good", False)
-    monkeypatch.setattr(Found, "usd_per_month", 10)
+    costs |= {"good": False, "usd_per_month": 10.0}
     assert climb(spec, steps)[1].best == "middle"
     assert not made
 
@@ -274,14 +289,10 @@ def test_a_cascade_that_costs_less_than_the_dearer_of_its_parts_is_made(monkeypa
 def test_a_candidate_whose_cascade_can_not_be_made_is_tried_all_the_same(
     middle: dict[str, Any], best: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Found:
-        good, usd_per_month = True, 60.0
-        name, summary = "small → middle", "It would do."
-
     def make(cascade: Any) -> Run:
         raise UserError(f"There is no room for {cascade.name}.", fix="Make some.")
 
-    monkeypatch.setattr(module, "weigh", lambda first, second: Found() if second.tried.name == "middle" else "none")  # noqa: ARG005
+    monkeypatch.setattr(module, "weigh", of_middle)
     spec = make_spec().model_copy(update={"candidates": NAMES})
     verdicts = {"small": MISSED, "middle": middle, "large": ended("switch", "served", usd=300.0)}
     steps = Steps(lambda each: Run(each.model, verdicts[each.model]), make, forecast=known())
@@ -296,14 +307,55 @@ def test_a_candidate_whose_cascade_can_not_be_made_is_tried_all_the_same(
 
 
 def test_where_neither_part_does_it_a_cascade_of_both_may(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Found:
-        good, usd_per_month = True, 150.0
-        name, summary = "small → middle", "It would do."
-
-    monkeypatch.setattr(module, "weigh", lambda first, second: Found() if second.tried.name == "middle" else "none")  # noqa: ARG005
+    monkeypatch.setattr(module, "weigh", of_middle)
     spec = make_spec().model_copy(update={"candidates": NAMES})
     steps = Steps(lambda each: Run(each.model, MISSED), lambda cascade: Run(cascade.name, MET | {}), forecast=known())
     assert climb(spec, steps)[1].best == "small → middle"
+
+
+def test_a_cascade_takes_the_time_of_its_parts_and_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def outputs(of: str, *steps: str) -> dict[str, Path]:
+        return {step: Path("/nowhere", f"{step}-{of}") for step in steps}
+
+    def read_manifest(folder: Path, *, whole: bool) -> Any:  # noqa: ARG001
+        return SimpleNamespace(wall_seconds=taken[folder.name.partition("-")[2]])
+
+    taken = {"small": 60.0, "middle": 600.0, "both": 6.0}
+    monkeypatch.setattr(tried, "read_manifest", read_manifest)
+    monkeypatch.setattr(module, "weigh", of_middle)
+    made_anew = ("export", "parity", "verdict", "bundle")
+    folders = {name: outputs(name, "train", "evaluate", *made_anew) for name in NAMES[:2]}
+    joined = folders["middle"] | outputs("both", *made_anew)
+    spec = make_spec().model_copy(update={"candidates": NAMES[:2]})
+    steps = Steps(
+        lambda each: Run(each.model, MISSED, folders[each.model]),
+        lambda cascade: Run(cascade.name, MET, joined),
+        forecast=known(),
+    )
+    minutes = [each.minutes for each in climb(spec, steps)[1].tried]
+    assert minutes == pytest.approx([6 * 1, 6 * 10, 6 * 1 + 6 * 10 + 4 * 0.1])
+
+
+@pytest.mark.parametrize("asked", [{"force": True}, {"from_step": "train"}])
+def test_a_candidate_that_the_search_comes_back_to_is_not_trained_again(
+    asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, str | None, bool]] = []
+
+    def bring_up_to_date(candidate: Spec, step: str, runs: Any, from_step: str | None, force: bool, on: str) -> None:  # noqa: ARG001
+        ran.append((candidate.model, from_step, force))
+
+    def came_back(spec: Spec, steps: Steps[Any], *, every: bool) -> tuple[Any, None]:  # noqa: ARG001
+        one, other, _ = spec.each_candidate
+        return [steps.run(each) for each in (one, other, one)][-1], None
+
+    monkeypatch.setattr(pipeline, "bring_up_to_date", bring_up_to_date)
+    monkeypatch.setattr(pipeline, "locate", lambda *_: "")
+    monkeypatch.setattr(module, "climb", came_back)
+    monkeypatch.setattr(page, "write_page", lambda *_: None)
+    pipeline.run(make_spec(tmp_path).model_copy(update={"candidates": NAMES}), every=True, **asked)
+    first = (asked.get("from_step"), asked.get("force", False))
+    assert ran == [("small", *first), ("middle", *first), ("small", None, False)]
 
 
 def test_an_encoder_is_a_candidate_like_others(tmp_path: Path) -> None:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.pipeline.made import encoder_folder
+from tunewright.core.artifacts import sha256_json
 from tunewright.core.errors import UserError
 from tunewright.models.catalogue import catalogue
-from tunewright.models.naming import cached_folder, identity
+from tunewright.models.encoders import write_pooling
+from tunewright.models.naming import _ends, cached_folder, identity
 from tunewright.models.resolve import locate, resolve
 from tunewright.models.tensor_files import TensorWriter
 
@@ -175,6 +179,21 @@ def test_the_identity_changes_when_the_weights_do(tmp_path: Path) -> None:
     assert identity("mine", tmp_path) == before
     (folder / "model.safetensors").write_bytes(b"other weights")
     assert identity("mine", tmp_path) != before
+
+
+def test_the_identity_changes_with_the_pooling(tmp_path: Path) -> None:
+    folder = encoder_folder(tmp_path / "mine")
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "config.json").write_text("{}", "utf-8")
+    seen = [identity("mine", tmp_path)]
+    write_pooling("mean", folder)
+    seen.append(identity("mine", tmp_path))
+    write_pooling("cls", folder)
+    seen.append(identity("mine", tmp_path))
+    assert len(set(seen)) == 3
+    shutil.rmtree(folder / "1_Pooling")
+    files = [(file.name, file.stat().st_size, _ends(file)) for file in sorted(folder.glob("*")) if file.is_file()]
+    assert identity("mine", tmp_path) == seen[0] == sha256_json(files), "outputs of folders without it stay valid"
 
 
 def test_catalogue_models_have_different_identities(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import LABELS, REPOSITORY, make_spec, write_project
+from tunewright import api
 from tunewright.config import Spec
 from tunewright.core import limits
 from tunewright.core.artifacts import Manifest, atomic_folder, read_manifest
@@ -18,7 +19,7 @@ from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
 from tunewright.pipeline.fingerprint import PACKAGES, code_version, fingerprint
 from tunewright.pipeline.runner import PipelineResult, execute_step, latest_kept, run_pipeline
-from tunewright.pipeline.steps import STEPS, Step
+from tunewright.pipeline.steps import STEPS, Step, steps_to
 
 ALL = [name for name in STEPS if name not in ("baseline", "judge")]
 """The steps of a spec that names neither a judge nor how the API answers."""
@@ -212,6 +213,20 @@ def test_an_unknown_step_is_refused_with_the_known_ones(where: str, project: Pat
     with pytest.raises(UserError, match=r"no step 'tain'.*check, split, baseline, train"):
         run(project, **{where: "tain"})
     assert not (project / "runs").exists()
+
+
+def test_a_step_that_this_specs_pipeline_lacks_is_refused_with_its_own_steps(project: Path) -> None:
+    with pytest.raises(UserError, match=r"has no step 'baseline'.*check, split, train"):
+        ran(project, from_step="baseline")
+    with pytest.raises(UserError, match=r"has no step 'verdict'.*check, split\.$"):
+        ran(project, to="split", from_step="verdict")
+    assert not (project / "runs").exists()
+    spec = make_spec(project).model_copy(update={"candidates": ("linear", "all-minilm")})
+    with pytest.raises(UserError, match="has no step 'judge'"):
+        api.run(spec, from_step="judge")
+    judged = make_spec(project, judge={"model": "gpt-4o"})
+    paths = {tuple(step.name for step in steps_to(each, "bundle")) for each in (judged, *judged.each_candidate)}
+    assert len(paths) == 1, "candidates have the steps of their spec"
 
 
 def test_a_missing_raw_file_is_refused(project: Path) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from optuna.trial import FixedTrial
 
-from tests.conftest import make_spec, spec_data
+from tests.conftest import LABELS, make_spec, spec_data
+from tests.fixtures.encoders import write_encoder
 from tunewright.config import parse_spec
 from tunewright.core.artifacts import write_jsonl
+from tunewright.data import Dataset
+from tunewright.data.dataset import save_dataset
+from tunewright.tasks import Example, Meta
 from tunewright.training.encoders.settings import for_encoder
 from tunewright.training.loop import sweep
 from tunewright.training.loop.validation import SCORES
@@ -28,6 +34,30 @@ def test_an_encoders_trial_has_its_own_settings_and_can_be_typed() -> None:
     assert (proposed.lr, proposed.epochs, proposed.batch_size, proposed.num_seeds) == (6e-4, 2, 32, 1)
     typed = parse_spec(json.dumps(spec_data()), Path("/nowhere/tunewright.yaml"), sweep.written(overrides).split())
     assert proposed.encoder == for_encoder(typed, 0).train.encoder
+
+
+@pytest.mark.model
+def test_an_encoders_trial_is_trained_with_its_own_label_smoothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from tunewright.training.encoders import steps
+
+    examples = [Example.of(f"{label} {n}", label, Meta(id=f"{label} {n}")) for label in LABELS for n in range(4)]
+    save_dataset(tmp_path / "split", Dataset(examples, [], {"test": examples}))
+    spec = make_spec(tmp_path, model=str(write_encoder("bert", tmp_path / "bert")))
+    soup = steps.prepare_encoder(spec, tmp_path / "split", tmp_path)
+    objectives: list[Any] = []
+    monkeypatch.setattr(steps, "build_encoder_trainer", lambda *arguments: objectives.append(arguments[2]))
+    drawn = {"lr": 6e-4, "head_lr": 1e-2, "epochs": 0.5}
+    for smoothing in (0.0, 0.1):
+        overrides = sweep._encoder_settings(FixedTrial(drawn | {"label_smoothing": smoothing}), soup.spec)
+        trial = replace(soup, spec=sweep._with_settings(soup.spec, overrides))
+        trial.build(trial, tmp_path, 0)
+    logits, gold = torch.tensor([[9.0, 0.0, 0.0]]), torch.tensor([0])
+    plain, smoothed = (float(each.loss(logits, gold)) for each in objectives)
+    assert smoothed - plain == pytest.approx(0.1 * 6)
 
 
 def test_an_adapters_trial_sets_its_keys() -> None:

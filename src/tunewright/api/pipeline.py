@@ -17,7 +17,7 @@ from tunewright.core.progress import say
 from tunewright.models.naming import absolute, require_known
 from tunewright.models.resolve import locate
 from tunewright.pipeline.fingerprint import read_once
-from tunewright.pipeline.runner import Backend, PipelineResult, due, run_pipeline, standing
+from tunewright.pipeline.runner import Backend, PipelineResult, due, path_to, run_pipeline, standing
 from tunewright.pipeline.steps import Step, steps_to
 from tunewright.project import Project
 from tunewright.training.capabilities import require_able, unused
@@ -114,8 +114,16 @@ def run(
         UserError: the user must change something in the spec, the data, the machine or the workspace.
     """
 
+    # Candidates differ in their models alone, so all have the steps of the spec.
+    path_to(spec, "bundle", from_step)
+    ran: set[str] = set()
+
     def run_candidate(candidate: Spec) -> Report:
-        report = Report(bring_up_to_date(candidate, "bundle", runs, from_step, force, on))
+        # The search runs its choice again to make it the latest, which must not train it again.
+        again = candidate.model in ran
+        ran.add(candidate.model)
+        first = None if again else from_step
+        report = Report(bring_up_to_date(candidate, "bundle", runs, first, force and not again, on))
         if on == "azure":
             from tunewright.backends.azure.connection import connect
             from tunewright.backends.azure.registry import register

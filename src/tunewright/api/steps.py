@@ -94,8 +94,14 @@ def train(spec: Spec, *, runs: Path | None = None, force: bool = False, resume: 
         resume: only continue an interrupted training.
 
     Raises:
-        UserError: `resume` is set, and there is no interrupted training with these data and settings.
+        UserError: `resume` is set, and there is no interrupted training with these data and settings, or `force` is set
+            as well.
     """
+    if resume and force:
+        raise UserError(
+            "--resume and --force don't go together.",
+            fix="Leave --force out to continue the training, or --resume to begin it anew.",
+        )
     if resume:
         folder = _training_folder(spec, bring_up_to_date(spec, "split", runs), "train")
         checkpoints = [partial_of(folder) / name for name in STEPS["train"].resumes]

@@ -58,6 +58,17 @@ def push(
         for line in parcel.lines():
             typer.echo(line, err=json)
         typer.echo(f"{parcel.size / 1e6:10.1f} MB  to {to}, {'public' if public else 'private'}", err=json)
+    if dry_run and json:
+        print_json(
+            {
+                "to": to,
+                "public": public,
+                "form": parcel.form,
+                "version": parcel.version,
+                "bytes": parcel.size,
+                "files": parcel.sizes,
+            }
+        )
     if dry_run or not (yes or typer.confirm("Upload it?", err=json)):
         return
     with placed(spec, "azure" if to.startswith("azureml") else "local", emulate) as (spec, _):

@@ -83,12 +83,17 @@ class Parcel:
     @property
     def size(self) -> int:
         """Total size in bytes."""
-        return sum(_size(each) for each in self.files.values())
+        return sum(self.sizes.values())
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Each file's size in bytes."""
+        return {name: _size(each) for name, each in sorted(self.files.items())}
 
     def lines(self) -> Iterator[str]:
         """A line for each file, and a warning where a file holds words of the data."""
-        for name, each in sorted(self.files.items()):
-            yield f"{_size(each) / 1e6:10.1f} MB  {name}"
+        for name, size in self.sizes.items():
+            yield f"{size / 1e6:10.1f} MB  {name}"
         if any(name.endswith(NGRAMS) for name in self.files):
             yield f"{NGRAMS} has all words of the training texts, each by itself: names and numbers too."
 
@@ -136,7 +141,7 @@ def parcel_of(spec: Spec, runs: Path, form: Form | None = None) -> Parcel:
         inside = folder if form in ("gguf", "bundle") else folder / form
         files |= _known(inside, _OF[form])
         if form == "adapter":
-            files |= _of_adapter(spec, exported)
+            files |= _of_adapter(spec, exported, manifest.content)
         elif form == "bundle":
             files[_CARD] = bundle_card(folder, read_info(folder)).encode()
     if manifest is None or not any(name.endswith((".safetensors", ".gguf", BUNDLE_FILE)) for name in files):
@@ -150,14 +155,25 @@ def parcel_of(spec: Spec, runs: Path, form: Form | None = None) -> Parcel:
     return Parcel(form, files, manifest.content)
 
 
-def _of_adapter(spec: Spec, exported: Path) -> dict[str, Path | bytes]:
+def _of_adapter(spec: Spec, exported: Path, trained: str) -> dict[str, Path | bytes]:
     """The files beside an adapter: the card, and the merged model's files other than its weights.
+
+    Args:
+        trained: the content of the adapter's training.
 
     Raises:
         UserError: the adapter was not exported.
     """
-    if read_manifest(exported) is None:
+    manifest = read_manifest(exported)
+    if manifest is None:
         raise UserError("The adapter's other files were not exported.", where=exported, fix="Type: tunewright export …")
+    if manifest.inputs.get("train") != trained:
+        raise UserError(
+            "The export belongs to an earlier training.",
+            where=exported,
+            why="The adapter's tokenizer, prompt and labels come from it.",
+            fix="Type: tunewright export …",
+        )
     asking = asking_in(exported / "merged", load_bundle(exported / "bundle"))
     return {**_known(exported / "merged", _WITH_ADAPTER), _CARD: card(spec, asking, "adapter").encode()}
 

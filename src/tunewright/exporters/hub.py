@@ -55,7 +55,8 @@ def push_to_hub(parcel: Parcel, name: str, *, public: bool = False) -> Pushed:
         public: whether everybody may read it.
 
     Raises:
-        UserError: nobody is signed in, the hub refuses, or the repository is public without `public`.
+        UserError: nobody is signed in, the hub refuses, or the repository is public without `public`, or private with
+            it.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 
@@ -70,6 +71,12 @@ def push_to_hub(parcel: Parcel, name: str, *, public: bool = False) -> Pushed:
             f"The repository {name} is public: everybody could read the model.",
             where="--to",
             fix="Make it private on the hub, name another, or add --public.",
+        )
+    if public and repository.private:
+        raise UserError(
+            f"The repository {name} is private, and --public makes only a new one public.",
+            where="--to",
+            fix="Make it public on the hub, name another, or leave --public out.",
         )
     stale = [each.rfilename for each in repository.siblings or [] if parcel.belongs(each.rfilename)]
     operations: list[Any] = [CommitOperationAdd(file, each) for file, each in parcel.files.items()]

@@ -110,7 +110,8 @@ def weigh(first: CascadePart, second: CascadePart) -> Cascade | str:
     coverage = {split: apply_threshold(part, threshold).coverage for split, part in by_test(one).items()}
     evidence, baseline, parity = evidence_of(second.spec, inputs)
     named = parity | {"own": _own(first.spec, second.spec)}
-    comparison = compared(second.spec, inputs, {SERVED: mixed}, baseline, named, dataset)
+    parts = (first.outcome.folders, second.outcome.folders)
+    comparison = compared(second.spec, inputs, {SERVED: mixed}, baseline, named, dataset, parts)
     candidate = comparison.candidates[SERVED]
     against = paired_records(mixed, evidence[API]) if API in evidence else {}
     return Cascade(first, second, threshold, coverage, mixed, candidate, is_good(candidate, against, second.spec))
@@ -180,7 +181,7 @@ def make(cascade: Cascade, runs: Path) -> PipelineResult:
     }
     step("parity", tested, lambda output: _ask(cascade, folders["export"] / "bundle", output))
     judged = {name: folder for name, folder in folders.items() if name not in ("judge", "verdict", "bundle")}
-    step("verdict", judged, lambda output: run_verdict(cascade.second.spec, judged, output))
+    step("verdict", judged, lambda output: run_verdict(cascade.second.spec, judged, output, (first, second)))
     served = {name: folders[name] for name in ("split", "export", "parity", "verdict")}
     step("bundle", served, lambda output: run_bundle(cascade.second.spec, served, output))
     for name, folder in folders.items():

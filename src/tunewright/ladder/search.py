@@ -173,7 +173,7 @@ class _Search(Generic[_Run]):
         """Make the cascade of a candidate with an earlier one that is worth it, if there is one."""
         if cascade := self._worthwhile(earlier, part):
             outcome = self._steps.make(cascade)
-            tried = summarise(cascade.name, "cascade", outcome)
+            tried = summarise(cascade.name, "cascade", outcome, (cascade.first.outcome, cascade.second.outcome))
             self._made[cascade.name], self._outcomes[cascade.name] = cascade, outcome
             self._tried.append(tried)
 

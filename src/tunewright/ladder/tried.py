@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -72,8 +72,12 @@ class Tried:
         return " ".join(filter(None, (missed, self.ends)))
 
 
-def summarise(name: str, kind: Kind | Literal["cascade"], outcome: Outcome) -> Tried:
-    """The figures of a candidate's run."""
+def summarise(name: str, kind: Kind | Literal["cascade"], outcome: Outcome, parts: Sequence[Outcome] = ()) -> Tried:
+    """The figures of a candidate's run.
+
+    Args:
+        parts: the runs of a cascade's two candidates.
+    """
     data = outcome.data
     verdict, served = data["verdict"], data["comparison"]["candidates"][SERVED]
     missed = [target for target in verdict["targets"] if not target["met"]]
@@ -95,7 +99,7 @@ def summarise(name: str, kind: Kind | Literal["cascade"], outcome: Outcome) -> T
         served["cost"]["usd_per_month"],
         {split: Interval(**score["primary_metric"]) for split, score in served["scores"].items()},
         verdict["p95_ms"],
-        _minutes(outcome.folders),
+        _minutes([outcome, *parts]),
         {target["name"]: target["found"] for target in missed},
         not missed or bool(verdict["good_enough"]),
         ends,
@@ -103,6 +107,8 @@ def summarise(name: str, kind: Kind | Literal["cascade"], outcome: Outcome) -> T
     )
 
 
-def _minutes(folders: Mapping[str, Path]) -> float:
-    manifests = (read_manifest(folders[step], whole=False) for step in TRYING if step in folders)
+def _minutes(outcomes: Sequence[Outcome]) -> float:
+    """Time of the steps that made some runs' outputs; an output that they share counts once."""
+    folders = sorted({each.folders[step] for each in outcomes for step in TRYING if step in each.folders})
+    manifests = (read_manifest(folder, whole=False) for folder in folders)
     return sum(manifest.wall_seconds for manifest in manifests if manifest) / 60

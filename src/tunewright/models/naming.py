@@ -13,7 +13,7 @@ from typing import Any, Literal
 from tunewright.core.artifacts import sha256_json
 from tunewright.core.errors import UserError, did_you_mean
 from tunewright.models.catalogue import CatalogueEntry, catalogue
-from tunewright.models.encoders import ENCODERS
+from tunewright.models.encoders import ENCODERS, POOLING
 from tunewright.models.fetch import cache_folder
 from tunewright.models.files import read_object
 from tunewright.models.linear_model import LINEAR
@@ -99,8 +99,8 @@ def published_name(model: str, anchor: Path) -> str:
 
 
 def identity(model: str, anchor: Path) -> str:
-    """A hash that changes when the weights of `model` change. It needs no network, and reads only the ends of files,
-    because training changes all of a file."""
+    """A hash that changes when the weights of `model` change, or how an encoder pools. It needs no network, and reads
+    only the ends of files, because training changes all of a file."""
     if model == LINEAR:
         return sha256_json(model)
     entry = catalogue().get(model)
@@ -110,6 +110,8 @@ def identity(model: str, anchor: Path) -> str:
     if not local.exists():
         return sha256_json(model)
     files = sorted(f for f in local.glob("*") if f.is_file()) if local.is_dir() else [local]
+    if (local / POOLING).is_file():  # the only file of a subfolder that is read
+        files.append(local / POOLING)
     return sha256_json([(f.name, f.stat().st_size, _ends(f)) for f in files])
 
 

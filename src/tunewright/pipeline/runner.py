@@ -55,14 +55,10 @@ def run_pipeline(
         force: run every step.
 
     Raises:
-        UserError: a step is unknown or fails, or another run works in the same folder.
+        UserError: a step is unknown or fails, `from_step` is not on the way, or another run works in the same folder.
     """
-    names = list(STEPS)
-    for name in filter(None, (to, from_step)):
-        if name not in STEPS:
-            raise UserError(f"There is no step '{name}'.", fix=f"Steps: {', '.join(names)}.")
-    path = [step.name for step in steps_to(spec, to)]
-    forced = set(path) if force else set(path[path.index(from_step) :]) if from_step in path else set()
+    path = path_to(spec, to, from_step)
+    forced = set(path) if force else set(path[path.index(from_step) :]) if from_step else set()
     result = PipelineResult(runs)
     runs.mkdir(parents=True, exist_ok=True)
     with sole_writer(runs):
@@ -73,6 +69,24 @@ def run_pipeline(
             result.steps[name] = outcome
             point_latest(runs, name, outcome.folder)
     return result
+
+
+def path_to(spec: Spec, to: str, from_step: str | None = None) -> list[str]:
+    """The names of the steps up to `to`, in order.
+
+    Args:
+        from_step: a step that must be one of them.
+
+    Raises:
+        UserError: there is no such step, or this spec's pipeline up to `to` lacks it.
+    """
+    for name in filter(None, (to, from_step)):
+        if name not in STEPS:
+            raise UserError(f"There is no step '{name}'.", fix=f"Steps: {', '.join(STEPS)}.")
+    path = [step.name for step in steps_to(spec, to)]
+    if from_step and from_step not in path:
+        raise UserError(f"This spec's pipeline has no step '{from_step}'.", fix=f"Its steps: {', '.join(path)}.")
+    return path
 
 
 def _bring_up_to_date(

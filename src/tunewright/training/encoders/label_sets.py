@@ -34,7 +34,7 @@ class SomeLabels:
     lowest = 1.0
 
     def __init__(self, task: MultiLabelTask, smoothing: float):
-        self.outputs, self._task, self._smoothing = list(task.labels), task, smoothing
+        self.outputs, self._task, self.smoothing = list(task.labels), task, smoothing
         self._number = {label: number for number, label in enumerate(self.outputs)}
 
     def training_examples(self, examples: Sequence[Example]) -> list[Example]:
@@ -52,7 +52,7 @@ class SomeLabels:
         return torch.tensor([row["labels"] for row in rows], dtype=torch.float32)
 
     def loss(self, logits: Any, gold: Any, weights: Any = None) -> Any:
-        aim = gold * (1 - self._smoothing) + self._smoothing / 2
+        aim = gold * (1 - self.smoothing) + self.smoothing / 2
         if weights is None:
             return F.binary_cross_entropy_with_logits(logits, aim)
         return (F.binary_cross_entropy_with_logits(logits, aim, reduction="none").mean(1) * weights).mean()

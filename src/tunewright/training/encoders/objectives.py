@@ -30,6 +30,8 @@ class Objective(Protocol):
     """Whether the head reads each token's vector instead of the text's."""
     lowest: float
     """The embeddings' learning rate, as a multiple of the top layer's."""
+    smoothing: float
+    """Share of each target that the loss spreads over all outputs."""
 
     def training_examples(self, examples: Sequence[Example]) -> list[Example]:
         """The training examples made of `examples`: each itself, or one for each of its windows."""
@@ -115,7 +117,7 @@ class OneLabel:
     """Chosen on BANKING77's training part (docs/encoders.md)."""
 
     def __init__(self, labels: Sequence[str], smoothing: float):
-        self.outputs, self._smoothing = list(labels), smoothing
+        self.outputs, self.smoothing = list(labels), smoothing
         self._number = {label: number for number, label in enumerate(labels)}
 
     def training_examples(self, examples: Sequence[Example]) -> list[Example]:
@@ -130,8 +132,8 @@ class OneLabel:
 
     def loss(self, logits: Any, gold: Any, weights: Any = None) -> Any:
         if weights is None:
-            return F.cross_entropy(logits, gold, label_smoothing=self._smoothing)
-        return (F.cross_entropy(logits, gold, label_smoothing=self._smoothing, reduction="none") * weights).mean()
+            return F.cross_entropy(logits, gold, label_smoothing=self.smoothing)
+        return (F.cross_entropy(logits, gold, label_smoothing=self.smoothing, reduction="none") * weights).mean()
 
     def disagreement(self, one: Any, other: Any, gold: Any) -> Any:  # noqa: ARG002 (the protocol)
         first, second = one.log_softmax(-1), other.log_softmax(-1)

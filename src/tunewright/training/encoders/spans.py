@@ -49,7 +49,7 @@ class SpanTags:
     lowest = 1.0
 
     def __init__(self, task: ExtractTask, settings: EncoderSpec, examples: Sequence[Example], tokenizer: TextTokenizer):
-        self._task, self._tokenizer, self._smoothing = task, tokenizer, settings.label_smoothing
+        self._task, self._tokenizer, self.smoothing = task, tokenizer, settings.label_smoothing
         fields = fields_of(task.form)
         self._aligner = Aligner([each for each in fields if not each.choices], examples)
         self.tags = TagSet(fields, self._aligner.kinds, self._aligner.habits)
@@ -120,7 +120,7 @@ class SpanTags:
 
     def _sum(self, logits: Any, gold: Any) -> Any:
         return sum(
-            F.cross_entropy(scores, targets, reduction="sum", ignore_index=IGNORED, label_smoothing=self._smoothing)
+            F.cross_entropy(scores, targets, reduction="sum", ignore_index=IGNORED, label_smoothing=self.smoothing)
             for scores, targets in self._parts(logits, gold)
         )
 

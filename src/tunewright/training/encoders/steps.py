@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -145,8 +146,9 @@ def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Soup, Objective]:
     )
 
     def build(soup: Soup, checkpoints: Path, seed: int) -> Any:
-        steps = planned_steps(soup.spec, len(rows))
-        return build_encoder_trainer(soup.spec, base, objective, rows, validation_rows, checkpoints, seed, steps)
+        steps, own = planned_steps(soup.spec, len(rows)), copy(objective)
+        own.smoothing = soup.spec.train.encoder.label_smoothing  # each trial of a sweep has another one
+        return build_encoder_trainer(soup.spec, base, own, rows, validation_rows, checkpoints, seed, steps)
 
     return Soup(spec, base, rows, part, facts, home, build), objective
 
