@@ -164,10 +164,11 @@ class LinearSvmClassifier:
     Args:
         texts: n training texts, at least one.
         labels: the label of each.
+        weights: as of `fit_linear`.
     """
 
-    def __init__(self, texts: Sequence[str], labels: Sequence[str]):
-        self._model = fit_linear(texts, labels)
+    def __init__(self, texts: Sequence[str], labels: Sequence[str], weights: Sequence[float] | None = None):
+        self._model = fit_linear(texts, labels, weights=weights)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of each text."""

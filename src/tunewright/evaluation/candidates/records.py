@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.data.curve.classical import fit_linear, fit_linear_sets
+from tunewright.data.curve.classical import LinearSvmClassifier, fit_linear_sets
 from tunewright.data.label_sets import held
 from tunewright.data.splits.folds import group_of
 from tunewright.inference.predictors.base import Answer, Predictor
@@ -218,14 +218,14 @@ class Majority:
 
 
 class LinearSvm:
-    """TF-IDF under a linear support vector machine; see `tunewright.data.curve.classical.fit_linear`."""
+    """TF-IDF under a linear support vector machine; see `tunewright.data.curve.classical`."""
 
     def __init__(self, train: Sequence[Example]):
         texts, answers = [example.request for example in train], [example.answer for example in train]
-        self._model = fit_linear(texts, answers, weights=_importance(train).tolist())
+        self._model = LinearSvmClassifier(texts, answers, _importance(train).tolist())
 
     def answer(self, request: str) -> Answer:
-        return Answer(self._model.labels[int(self._model.of_texts([request])[0].argmax())])
+        return Answer(self._model.predict([request])[0])
 
 
 _FOLDS = 3
