@@ -29,6 +29,7 @@ from tunewright.core.threads import cores
 from tunewright.core.workers import CLUSTER, each
 from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.predictors import Answer
+from tunewright.inference.runtimes.base import is_classifier
 from tunewright.serving.body import RequestInput
 from tunewright.serving.conversations import UnfitMessages, one_input, one_text
 from tunewright.serving.engine import Engine, TooLong, answer_fields
@@ -38,8 +39,10 @@ from tunewright.serving.tools import narrowed_schema, require_own_schema, requir
 from tunewright.tasks.base import FreeText
 from tunewright.tasks.input_form import InputForm
 
-CHUNK = 500
+_CHUNK = 500
 """Lines in a chunk: a killed worker loses this many at most."""
+_SMALL_CHUNK = 100
+"""The same where each worker answers one line after the other: at the end all but one wait for the last chunk."""
 _SHARED_FROM = 1 << 30
 """Bytes of weights above which a machine has one worker that uses one copy of them with all cores. Smaller weights are
 copied into several processes, which don't wait for each other's Python."""
@@ -65,7 +68,7 @@ class Batch:
         return (self.lines - self.kept) / self.seconds if self.seconds else 0.0
 
 
-def answer_file(bundle: Path, source: Path, target: Path, chunk: int = CHUNK) -> Batch:
+def answer_file(bundle: Path, source: Path, target: Path, chunk: int | None = None) -> Batch:
     """Answer every line of a JSON Lines file, in order.
 
     A line is an object with `text` (or `document`, as the server takes it), or one of OpenAI's batches, with
@@ -74,7 +77,7 @@ def answer_file(bundle: Path, source: Path, target: Path, chunk: int = CHUNK) ->
 
     Args:
         target: must not exist; `target.parts` beside it holds the chunks that are done.
-        chunk: lines that one worker answers at a time.
+        chunk: lines that one worker answers at a time; by default as many as the bundle is best asked for.
 
     Raises:
         UserError: the source does not exist, the target does, or `target.parts` belongs to another file or bundle.
@@ -87,6 +90,7 @@ def answer_file(bundle: Path, source: Path, target: Path, chunk: int = CHUNK) ->
     on_gpu = loaded.info.runtime.startswith("vllm")
     bundle, source = bundle.resolve(), source.resolve()  # workers may start elsewhere
     started = time.monotonic()
+    chunk = chunk or _lines_of_a_chunk(loaded)
     chunks, lines = _chunks(source, chunk)
     parts = target.resolve().with_name(f"{target.name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
@@ -104,6 +108,13 @@ def answer_file(bundle: Path, source: Path, target: Path, chunk: int = CHUNK) ->
         refused = _join(parts, chunks, target)
         shutil.rmtree(parts)
     return Batch(lines, refused, kept, time.monotonic() - started)
+
+
+def _lines_of_a_chunk(bundle: Bundle) -> int:
+    """It depends on the bundle alone, so a batch that goes on elsewhere has the same chunks."""
+    runtime = bundle.info.runtime
+    together = is_classifier(runtime) or runtime.startswith("vllm") or bundle.weight_bytes > _SHARED_FROM
+    return _CHUNK if together else _SMALL_CHUNK
 
 
 @dataclass(frozen=True)
