@@ -39,7 +39,7 @@ from tunewright.serving.tools import narrowed_schema, require_own_schema, requir
 from tunewright.tasks.base import FreeText
 from tunewright.tasks.input_form import InputForm
 
-_CHUNK = 500
+CHUNK = 500
 """Lines in a chunk: a killed worker loses this many at most."""
 _SMALL_CHUNK = 100
 """The same where each worker answers one line after the other: at the end all but one wait for the last chunk."""
@@ -114,7 +114,7 @@ def _lines_of_a_chunk(bundle: Bundle) -> int:
     """It depends on the bundle alone, so a batch that goes on elsewhere has the same chunks."""
     runtime = bundle.info.runtime
     together = is_classifier(runtime) or runtime.startswith("vllm") or bundle.weight_bytes > _SHARED_FROM
-    return _CHUNK if together else _SMALL_CHUNK
+    return CHUNK if together else _SMALL_CHUNK
 
 
 @dataclass(frozen=True)
