@@ -14,6 +14,7 @@ from tunewright.economics import price_book
 from tunewright.economics.lifetimes import SHOWN, beside, lifetime, stale, thinking
 from tunewright.economics.prices import ApiPrice, PriceBook
 from tunewright.economics.snapshot import MODELS
+from tunewright.economics.usage import name_in_book
 
 DAY = date(2026, 11, 27)
 AZURE = "https://ours.openai.azure.com/openai/v1"
@@ -177,3 +178,23 @@ def test_models_prices_shows_age_and_ends_and_warns_of_old_prices() -> None:
 def test_an_unknown_api_is_refused_with_what_to_do() -> None:
     with pytest.raises(UserError, match=r"no 'house' \(api\.model\)\. See: .*write your own book"):
         price_book().api("house")
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "priced"),
+    [
+        ("gpt-4o", "gpt-4o-2024-08-06", "gpt-4o"),
+        ("gpt-4o", "gpt-6-luna", "gpt-6-luna"),  # a deployment that keeps the name of its former model
+        ("tickets-prod", "gpt-6-luna", "gpt-6-luna"),
+        ("gpt-6-luna", "something-new", "gpt-6-luna"),
+        ("openai/gpt-4o", None, "gpt-4o"),
+        ("ours", "gpt-6-luna", "ours"),
+        ("something-new", None, None),
+    ],
+)
+def test_an_answer_costs_what_its_own_model_does(
+    asked: str, answered: str | None, priced: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("apis: {ours: {usd_in: 1, usd_out: 2}}\n", "utf-8")
+    assert name_in_book(price_book(file), asked, answered) == priced

@@ -100,6 +100,7 @@ def test_a_job_of_labels_becomes_a_project(captures: Path) -> None:
         ("openai/gpt-4o", "gpt-4o-2024-08-06", "gpt-4o"),
         ("tickets-prod", "gpt-6-luna", "gpt-6-luna"),
         ("gpt-6-luna", "gpt-6-luna", "gpt-6-luna"),
+        ("gpt-4o", "gpt-6-luna", "gpt-6-luna"),  # a deployment that keeps the name of its former model
     ],
 )
 def test_todays_api_is_named_as_the_price_book_names_it(

@@ -28,31 +28,41 @@ class TokenUsage(TokenCounts):
         return price.usd(self.prompt_tokens, self.answer_tokens, self.cached_tokens, self.cache_write_tokens)
 
 
-def usd_by_book(usage: TokenUsage, book: PriceBook, *models: str | None, tier: str | None = None) -> float | None:
+def usd_by_book(
+    usage: TokenUsage, book: PriceBook, asked: str | None, answered: str | None, tier: str | None = None
+) -> float | None:
     """The price of an answer; None: the book has none of the models, or not the tier's price.
 
     Args:
-        models: as of `name_in_book`.
+        asked, answered: as of `name_in_book`.
         tier: the service tier that the answer was billed at, as it says; None: it says nothing.
     """
-    name = name_in_book(book, *models)
+    name = name_in_book(book, asked, answered)
     factor = _factor(book.apis[name], (tier or "").lower()) if name else None
     return None if name is None or factor is None else factor * usage.usd(book.apis[name])
 
 
-def name_in_book(book: PriceBook, *models: str | None) -> str | None:
+def name_in_book(book: PriceBook, asked: str | None, answered: str | None) -> str | None:
     """A model's name in the price book; None: it is not there.
 
+    A date at the end may be missing in the book, and so may a provider's name before a slash.
+
     Args:
-        models: the model's names, as the request and as the answer have it. A date at the end may be missing in the
-            book, and so may a provider's name before a slash.
+        asked, answered: the model's names, as the request and as the answer have it. The answer's counts, because a
+            deployment may be called like a model that it no longer is. But a name that only a user's own book has is
+            meant as it stands there.
     """
-    for name in filter(None, models):
-        for plain in (name, name.rpartition("/")[2]):
-            dated = _DATED.fullmatch(plain)
-            for model in (plain, dated[1] if dated else None):
-                if model in book.apis:
-                    return model
+    first, second = (_found(book, name) for name in (asked, answered))
+    is_own = first is not None and book.apis[first].provider is None
+    return first if is_own else second or first
+
+
+def _found(book: PriceBook, name: str | None) -> str | None:
+    for plain in (name or "", (name or "").rpartition("/")[2]):
+        dated = _DATED.fullmatch(plain)
+        for model in (plain, dated[1] if dated else None):
+            if model in book.apis:
+                return model
     return None
 
 
