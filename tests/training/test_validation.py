@@ -75,3 +75,17 @@ def test_a_group_that_fails_together_is_lost_once(lost: int, kept: int) -> None:
     best, last = marked("1" * 500), marked("0" * 25 * lost + "1" * (500 - 25 * lost))
     assert worse(last, best)
     assert chosen([best, last], groups) == kept
+
+
+def test_rows_count_by_their_weight() -> None:
+    """The first of four rows stands for a hundred: who gets it wrong is worse, whatever the others say."""
+    weights = [100.0, 1.0, 1.0, 1.0]
+    first, others = (ValidationScore([*map(float, marks)], [1.0] * 4, 4, weights) for marks in ("1000", "0111"))
+    assert (first.primary_metric, others.primary_metric) == (0.9709, 0.0291)
+    assert chosen([first, others], ["a", "a", "b", "b"]) == 1  # four rows prove nothing
+    many = [
+        ValidationScore([float(mark)] * 50 + [1.0 - mark] * 50, [1.0] * 100, 100, [9.0] * 50 + [1.0] * 50)
+        for mark in (1, 0)
+    ]
+    assert worse(many[1], many[0])
+    assert not worse(many[0], many[1])

@@ -15,7 +15,7 @@ from tunewright.tasks import Example, Task
 from tunewright.training.engine.fast_paths import TrainingEngine, evaluating
 from tunewright.training.loop.answering import Answering
 from tunewright.training.loop.distributed import gathered
-from tunewright.training.loop.encode import IGNORED, Row
+from tunewright.training.loop.encode import IGNORED, Row, weight_of, weights_of
 from tunewright.training.loop.trainer import row_losses
 
 SCORES = "scores.jsonl"
@@ -38,6 +38,8 @@ class ValidationScore:
     """Cross-entropy of each example's answer, in nats: the sum over its labelled tokens."""
     tokens: int
     """Labelled tokens of all examples."""
+    weights: list[float] | None = None
+    """How many rows each example counts as; None: one each."""
 
     @property
     def loss(self) -> float:
@@ -46,21 +48,22 @@ class ValidationScore:
 
     @property
     def primary_metric(self) -> float:
-        """The mean score; the accuracy if answers are right or wrong."""
-        return round(fmean(self.scores), 4)
+        """The mean score by weight; the accuracy if answers are right or wrong."""
+        return round(fmean(self.scores, self.weights), 4)
 
     def worse_than(self, other: ValidationScore, groups: Sequence[str]) -> bool:
         """Whether this model's answers to the same examples are worse, beyond chance.
 
-        A one-sided paired z-test at 5 % on the sums over each group; for right and wrong answers to independent
-        examples this is McNemar's.
+        A one-sided paired z-test at 5 % on the weighted sums over each group; for right and wrong answers to
+        independent examples of one weight this is McNemar's.
 
         Args:
             groups: the group of each example.
         """
         lost = dict.fromkeys(groups, 0.0)
-        for group, theirs, own in zip(groups, other.scores, self.scores, strict=True):
-            lost[group] += theirs - own
+        weights = self.weights or [1.0] * len(self.scores)
+        for group, theirs, own, weight in zip(groups, other.scores, self.scores, weights, strict=True):
+            lost[group] += weight * (theirs - own)
         return sum(lost.values()) > _BEYOND_CHANCE * math.sqrt(sum(each * each for each in lost.values()))
 
 
@@ -79,7 +82,7 @@ def chosen(scores: Sequence[ValidationScore], groups: Sequence[str]) -> int:
 
 def kept_score(row: Mapping[str, Any]) -> ValidationScore:
     """The score in a row of `scores.jsonl`."""
-    return ValidationScore(row["scores"], row["losses"], row["tokens"])
+    return ValidationScore(row["scores"], row["losses"], row["tokens"], row.get("weights"))
 
 
 class ValidationPart:
@@ -110,6 +113,7 @@ class ValidationPart:
         self._at_once = min(_AT_ONCE, most, _fitting(prompts))
         self.answers = [example.answer for example in examples]
         """The right answer of each example."""
+        self._weights = weights_of([weight_of(example) for example in examples])
         self.groups = [example.meta.group or example.meta.id for example in examples]
         """Examples that may fail together: each example's group, or the chunks of one text."""
 
@@ -149,7 +153,8 @@ class ValidationPart:
         scores = [self._score_of(*pair) for pair in zip(self._examples[mine], answers, strict=True)]
         parts = [(scores, losses)] if shares == 1 else gathered((scores, losses))
         tokens = sum(label != IGNORED for row in self._rows for label in row["labels"])
-        return ValidationScore(_in_order([part[0] for part in parts]), _in_order([part[1] for part in parts]), tokens)
+        scores, losses = (_in_order([part[side] for part in parts]) for side in (0, 1))
+        return ValidationScore(scores, losses, tokens, self._weights)
 
     def _measured(self, model: Any, engine: Any, which: slice) -> tuple[list[str], list[float]]:
         """(the answer to each example in `which`, the cross-entropy in nats of its right answer)."""
