@@ -126,6 +126,10 @@ def test_an_override_reaches_a_nested_section() -> None:
     assert parse(GOOD, "train.lora.r=4").train.lora.r == 4
 
 
+def test_an_override_fills_a_section_that_was_left_empty() -> None:
+    assert parse(f"{GOOD}azure:\n", "azure.cpu=Standard_D2s_v5").azure.cpu == "Standard_D2s_v5"
+
+
 def test_the_last_of_two_overrides_holds() -> None:
     assert parse(GOOD, "seed=1", "seed=2").seed == 2
 

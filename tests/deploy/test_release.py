@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 
 from tests.conftest import REPOSITORY, make_spec
 from tunewright.config import Spec
+from tunewright.core.errors import UserError
 from tunewright.deploy import kubernetes, release
 from tunewright.deploy.apps import App
 from tunewright.deploy.images import tag_of
@@ -171,11 +172,22 @@ def test_traffic_keeps_its_shares_while_the_pods_become_more(helm: HelmOfCluster
     assert helm.pods == (6, 0)
 
 
+@pytest.mark.parametrize("text", ["{", '{"audience": "a"}', '{"issuer": "https://x/tenant/v2.0"}'])
+def test_a_container_app_whose_provider_is_wrong_is_refused_before_anything_is_made(
+    text: str, helm: HelmOfCluster, tmp_path: Path
+) -> None:
+    at: Any = helm
+    (tmp_path / "identity.json").write_text(text, "utf-8")
+    with pytest.raises(UserError, match="names no identity provider"):
+        App(spec_on("container-apps-2-4"), at, "linear", tmp_path, tmp_path / "identity.json", Service(1, 1, 1), 2)
+
+
 def test_a_container_app_of_another_size_is_another_revision(helm: HelmOfCluster, tmp_path: Path) -> None:
     """Azure keeps the template of a revision as it was made."""
     identity, bundle = tmp_path / "identity.json", tmp_path / "bundle"
     bundle.mkdir()
-    identity.write_text(json.dumps({"issuer": "https://x/tenant/v2.0", "audience": "a", "grants": []}), "utf-8")
+    grants = [{"role": "caller"}]
+    identity.write_text(json.dumps({"issuer": "https://x/tenant/v2.0", "audience": "a", "grants": grants}), "utf-8")
 
     def fresh(machine: str, replicas: int) -> str:
         at: Any = helm

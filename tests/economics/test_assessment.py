@@ -188,8 +188,13 @@ def test_one_model_is_assessed_where_the_spec_names_it(spec: Path) -> None:
 
 
 def test_a_misspelt_model_is_refused_with_the_nearest_name(spec: Path) -> None:
-    with pytest.raises(UserError, match=r"no 'phi3-mini'.*Did you mean 'phi-3-mini'"):
+    with pytest.raises(UserError, match=r"No base model 'phi3-mini'.*Did you mean 'phi-3-mini'"):
         assessed(spec, "model=phi3-mini")
+
+
+def test_a_misspelt_name_with_a_dot_is_no_path(spec: Path) -> None:
+    with pytest.raises(UserError, match=r"No base model 'qwen2\.5-0\.5bb'"):
+        assessed(spec, "model=qwen2.5-0.5bb")
 
 
 def test_an_api_that_costs_nothing_is_kept(spec: Path) -> None:

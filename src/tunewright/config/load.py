@@ -204,7 +204,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
         return _add(data, key.removesuffix("+").strip(), text, override)
     *parents, last = key.strip().split(".")
     for parent in parents:
-        child = data.setdefault(parent, {})
+        if data.get(parent) is None:  # left out, or left empty
+            data[parent] = {}
+        child = data[parent]
         if not isinstance(child, dict):
             what = (
                 f"The override '{_without_value(override)}' sets a key of '{parent}', which is a value, not a section."

@@ -267,7 +267,8 @@ docs/economics.md lists its keys."""
             "train.init_adapter": self.train.init_adapter,
         }
         captures = self.path(self.monitor.captures)
-        named |= {"monitor.captures": captures if captures.is_dir() else None}
+        holds = captures.is_dir() and any(each.is_file() for each in captures.rglob("*"))
+        named |= {"monitor.captures": captures if holds else None}
         return {key: self.path(path) for key, path in named.items() if path is not None}
 
     def save(self, folder: Path, model: str | None = None, sources: Mapping[str, str] | None = None) -> Path:

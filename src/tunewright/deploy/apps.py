@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -10,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tunewright.auth.identity import Provider, read_provider
 from tunewright.backends.azure import machines
 from tunewright.backends.azure.backend import TAG
 from tunewright.backends.azure.connection import Connection
@@ -68,8 +68,8 @@ class App:
         self._machine = price_book(spec.price_file).machine(container_of(spec))
         self._identity, self._service, self._replicas = identity, service, replicas
         self._engine = engine
-        self._provider = json.loads(identity.read_text("utf-8"))
-        self._tenant = _tenant_of(self._provider["issuer"], identity)
+        self._provider = read_provider(identity, Provider)
+        self._tenant = _tenant_of(self._provider.issuer, identity)
         self.live, self._made = LiveApp(spec, at), False
         self.name, self.path = self.live.name, self.live.path
         size = [self._machine.cores, self._memory, replicas]
@@ -188,7 +188,7 @@ class App:
         app = self.live.get()
         host = str(app["properties"]["configuration"]["ingress"]["fqdn"]) if app else ""
         first, _, domain = host.partition(".")
-        token = HeldToken(self._at.credential, f"{self._provider['audience']}/.default", tenant_id=self._tenant)
+        token = HeldToken(self._at.credential, f"{self._provider.audience}/.default", tenant_id=self._tenant)
 
         def headers() -> dict[str, str]:
             return {"Authorization": f"Bearer {token()}"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_jsonl
+from tunewright.core.errors import UserError
 from tunewright.data.dataset import load_examples
 from tunewright.deploy.trial import DeploymentTrial, Exam, TrialQuestion
 from tunewright.economics.cost import LATE, SECONDS_A_MONTH, cold_share
@@ -26,10 +27,20 @@ def exam_of(spec: Spec, split: Path, parity: Path) -> Exam:
 
     Args:
         split, parity: the outputs of these steps.
+
+    Raises:
+        UserError: they have no example in common.
     """
+    questions = _questions(spec, split, parity)
+    if not questions:
+        raise UserError(
+            "There is no test example whose answer the step parity has measured, so a deployment could not be tried.",
+            where=parity,
+            fix="Make the answers anew: tunewright run … --from parity",
+        )
     rate = max(peak_rate(spec), _FEWEST / _LOAD_SECONDS)
     count = int(min(max(rate * _LOAD_SECONDS, _FEWEST), _MOST))
-    return Exam(spec.name, _questions(spec, split, parity), rate, count, spec.seed, _WAKE_SECONDS)
+    return Exam(spec.name, questions, rate, count, spec.seed, _WAKE_SECONDS)
 
 
 def peak_rate(spec: Spec) -> float:

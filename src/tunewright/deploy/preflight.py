@@ -22,7 +22,7 @@ from tunewright.deploy.rights import TARGETS, answered, image_checks, rights_che
 from tunewright.economics.prices import price_book
 from tunewright.economics.retail import machine_prices
 from tunewright.models.sizes import sizes_of
-from tunewright.pipeline.planning.machines import priced_machine
+from tunewright.pipeline.planning.machines import Machine, key_of, priced_machine
 from tunewright.pipeline.planning.preflight import memory_checks
 from tunewright.pipeline.steps import STEPS, Step
 from tunewright.project import Project
@@ -164,9 +164,14 @@ def _memory(spec: Spec, steps: Sequence[Step], deploy: bool) -> Iterator[Check]:
         return
     book = price_book(spec.price_file)
     sized = [step for step in steps if not step.trains or not spec.azure.gpu]
-    yield from memory_checks(spec, sizes, sized, lambda step: priced_machine(machines.size_of(step, spec), book))
+
+    def machine_of(step: Step) -> Machine:
+        size = machines.size_of(step, spec)
+        return priced_machine(size, book, key_of(size, spec))
+
+    yield from memory_checks(spec, sizes, sized, machine_of)
     if deploy and spec.traffic.machine in book.machines:
-        serving = priced_machine(spec.traffic.machine, book)
+        serving = priced_machine(spec.traffic.machine, book, "traffic.machine")
         for check in memory_checks(spec, sizes, [STEPS["parity"]], lambda _: serving):
             yield replace(check, name=f"memory of the endpoint on {serving.name}")
 

@@ -8,7 +8,7 @@ from itertools import islice
 from pydantic import ValidationError
 
 from tunewright.config import ApiSpec, MoneySpec
-from tunewright.core.errors import UserError, did_you_mean
+from tunewright.core.errors import UserError
 from tunewright.data.job import columns_in
 from tunewright.data.readers import read
 from tunewright.economics.candidates import check_apis
@@ -22,6 +22,7 @@ from tunewright.economics.upkeep import items_of, letters_of, unpriced, upkeep_o
 from tunewright.models.catalogue import catalogue
 from tunewright.models.encoders import unable
 from tunewright.models.linear_model import LINEAR
+from tunewright.models.naming import require_known
 from tunewright.tasks import Example, task_of
 from tunewright.tasks.input_form import InputForm
 
@@ -189,12 +190,7 @@ def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list
     requested = dict.fromkeys(filter(None, (spec.model, *spec.candidates)))
     requested.pop(LINEAR, None)  # it is priced by itself
     for model in requested:
-        if model not in known and not any(mark in model for mark in "/.\\"):
-            raise UserError(
-                f"The catalogue has no '{model}'.",
-                where="candidates" if spec.candidates else "model",
-                fix=did_you_mean(model, known, "See: tunewright models ls"),
-            )
+        require_known(model, spec.folder)
     kind = spec.task.get("kind") if isinstance(spec.task, dict) else None
     refused = {model: error for model in requested if model in known and (error := _unable(kind, model))}
     if refused and len(refused) == len(requested):

@@ -177,8 +177,16 @@ class PriceBook(BaseModel):
                 raise ValueError(f"the machine {name} has the card {machine.gpu.card}, which is not among the cards")
         return self
 
-    def machine(self, name: str) -> MachinePrice:
-        return _find(name, self.machines, "traffic.machine", f"Known: {', '.join(self.machines)}.")
+    def machine(self, name: str, key: str = "traffic.machine") -> MachinePrice:
+        """A machine.
+
+        Args:
+            key: of the spec, that names it.
+
+        Raises:
+            UserError: it has no price.
+        """
+        return _find(name, self.machines, key, f"Known: {', '.join(self.machines)}.")
 
     def api(self, name: str) -> ApiPrice:
         otherwise = "See: tunewright models prices. To price any other, write your own book: docs/economics.md"

@@ -75,7 +75,8 @@ class Deploying:
         if to == "aks":
             return Release(self.spec, self.at, engine, weights, 4, "2048Mi")
         identity = self.folder / "identity.json"
-        identity.write_text(json.dumps({"issuer": "https://x/y/z/tenant/v2.0", "audience": "a", "grants": []}), "utf-8")
+        provider = {"issuer": "https://x/y/z/tenant/v2.0", "audience": "a", "grants": [{"role": "caller"}]}
+        identity.write_text(json.dumps(provider), "utf-8")
         return App(self.spec, self.at, engine, weights, identity, Service(0.01, 0.02, 0.5), 2)
 
     def release(

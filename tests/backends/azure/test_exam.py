@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import make_spec
+from tunewright.core.errors import UserError
 from tunewright.core.processes import free_port
-from tunewright.deploy.exam import failures
+from tunewright.deploy.exam import exam_of, failures
 from tunewright.deploy.trial import DeploymentTrial, Exam, NoAnswer, TrialQuestion, report
 
 FINE = DeploymentTrial(0.1, 1.0, 10, 1.0, 0, 20.0, 60.0, ())
@@ -31,6 +33,14 @@ def test_the_sentence_has_the_start_beside_the_latency() -> None:
     told = replace(FINE, cold_ms=4000.0).sentence
     assert "P50 20 ms, P95 60 ms, 0 failed; asleep it answers after 4,000 ms" in told
     assert "asleep" not in FINE.sentence
+
+
+def test_without_an_answer_to_compare_with_nothing_is_tried(tmp_path: Path) -> None:
+    (tmp_path / "split" / "test").mkdir(parents=True)
+    (tmp_path / "parity" / "answers").mkdir(parents=True)
+    (tmp_path / "parity" / "answers" / "served.jsonl").touch()
+    with pytest.raises(UserError, match="no test example whose answer"):
+        exam_of(make_spec(), tmp_path / "split", tmp_path / "parity")
 
 
 def beside(exam: Exam, address: str, monkeypatch: pytest.MonkeyPatch) -> DeploymentTrial:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.backends.azure.conftest import MakeJob, running
-from tests.conftest import LABELS, unalike
+from tests.conftest import LABELS, make_spec, unalike
 from tunewright import api
 from tunewright.api.pipeline import bring_up_to_date
 from tunewright.azure_emulator import AzureEmulator
@@ -32,6 +32,14 @@ def rows(mark: str, count: int = 20) -> list[dict[str, str]]:
 def write(file: Path, data: list[dict[str, str]]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(row) + "\n" for row in data), "utf-8")
+
+
+def test_a_folder_of_captures_without_a_file_is_no_source(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path)
+    (tmp_path / "captures" / "old").mkdir(parents=True)
+    assert "monitor.captures" not in spec.sources
+    (tmp_path / "captures" / "old" / "one.jsonl").touch()
+    assert "monitor.captures" in spec.sources
 
 
 def same_there_and_here(spec: Spec, step: str) -> Path:

@@ -306,7 +306,7 @@ class AzureBackend:
             for name in sorted(here, key=len, reverse=True):
                 message = message.replace(INPUT + name, str(here[name]))
             return Stopped(message)
-        if limit and submitted.follower.seconds(run.name) >= limit:
+        if limit and (submitted.follower.seconds(run.name) or 0.0) >= limit:
             return Stopped(
                 f"The step {step.name} was stopped after {limit} s ({job}): that is its part of the budget.",
                 where="azure.budget_usd",

@@ -163,10 +163,12 @@ class JobFollower:
         """USD so far, by the duration of the runs and the price book."""
         return sum(self._costs.values())
 
-    def seconds(self, run: str) -> float:
-        """How long a run has taken so far."""
+    def seconds(self, run: str) -> float | None:
+        """How long a run has taken so far; None if Azure does not say."""
         details = self._details(run)
-        if not details or not details.start_time_utc:
+        if details is None:
+            return None
+        if not details.start_time_utc:
             return 0.0
         taken = (details.end_time_utc or self._at.now) - details.start_time_utc
         return max(float(taken.total_seconds()), 0.0)
@@ -232,8 +234,12 @@ class JobFollower:
 
     def _add_cost(self, step: str, run: Any) -> None:
         """Update the cost of a step by its run."""
-        if step not in self._final:
-            self._costs[step] = self.seconds(run.name) / 3600 * self._rates.get(step, 0.0)
+        if step in self._final:
+            return
+        seconds = self.seconds(run.name)
+        if seconds is None:  # what is known of it stands until Azure says more
+            return
+        self._costs[step] = seconds / 3600 * self._rates.get(step, 0.0)
         if run.status in OVER:
             self._final.add(step)
 

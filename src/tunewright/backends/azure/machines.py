@@ -21,6 +21,7 @@ from tunewright.core.progress import say
 from tunewright.economics.prices import MachinePrice, price_book
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.sizes import sizes_of
+from tunewright.pipeline.planning.machines import key_of
 from tunewright.pipeline.steps import Step
 
 LONGEST_COMPUTE = 24
@@ -82,7 +83,7 @@ def price_of(size: str, spec: Spec) -> MachinePrice:
     Raises:
         UserError: it has no price, so no budget could be kept.
     """
-    return price_book(spec.price_file).machine(size)
+    return price_book(spec.price_file).machine(size, key_of(size, spec))
 
 
 def cluster_names(size: str, on_gpu: bool, low_priority: bool) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tunewright.config import Spec
 from tunewright.core.processes import cpu_flags, has_gpu, machine_memory
 from tunewright.core.threads import threads
 from tunewright.economics.machines import free_gpu, free_memory
@@ -75,13 +76,21 @@ def this_speed() -> Speed:
     return Speed(trained.flops, int8_gain * floats.flops, floats.bytes, nf4=threads() * PLAIN_NF4)
 
 
-def priced_machine(name: str, book: PriceBook) -> Machine:
+def key_of(size: str, spec: Spec) -> str:
+    """The key of the spec that names a machine."""
+    return next((f"azure.{key}" for key in ("gpu", "cpu") if getattr(spec.azure, key) == size), "traffic.machine")
+
+
+def priced_machine(name: str, book: PriceBook, key: str) -> Machine:
     """A machine of the price book.
+
+    Args:
+        key: of the spec, that names it.
 
     Raises:
         UserError: the price book does not have it.
     """
-    machine = book.machine(name)
+    machine = book.machine(name, key)
     card = book.cards[machine.gpu.card] if machine.gpu else None
     memory = free_memory(machine)
     speed = _speed(machine, machine.gpu, card)

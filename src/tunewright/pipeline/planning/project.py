@@ -17,7 +17,7 @@ from tunewright.evaluation.steps import tests_of
 from tunewright.models.resolve import is_encoder
 from tunewright.models.sizes import Sizes, shape_in, sizes_of
 from tunewright.models.skeleton import config_of
-from tunewright.pipeline.planning.machines import HERE, Machine, priced_machine, this_machine, this_speed
+from tunewright.pipeline.planning.machines import HERE, Machine, key_of, priced_machine, this_machine, this_speed
 from tunewright.pipeline.planning.steps import Memory, StepsPlan, plan_step
 from tunewright.pipeline.planning.times import PlannedJob
 from tunewright.pipeline.steps import Step, steps_to
@@ -132,7 +132,7 @@ def plan_project(
         return StepsPlan(plans)
 
     here = replace(this_machine(), speed=this_speed())
-    rented = {name: priced_machine(name, book) for name in {size_of(step) for step in steps}}
+    rented = {name: priced_machine(name, book, key_of(name, spec)) for name in {size_of(step) for step in steps}}
     return ProjectPlan(
         training,
         plan_steps(lambda _: (here, 1), _MEASURED),
