@@ -305,8 +305,11 @@ def test_changes_of_a_container_app_say_what_it_costs() -> None:
 
 
 def test_a_container_app_that_begins_says_what_it_costs(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
-    own: Any = SimpleNamespace(_suffix="v1", name="app", cost="up to $0.22 an hour", _state=lambda: "InProgress")
-    with pytest.raises(UserError, match="did not start"):
+    at = SimpleNamespace(name=SimpleNamespace(resource_group="g"))
+    own: Any = SimpleNamespace(
+        _suffix="v1", name="app", cost="up to $0.22 an hour", _state=lambda: "InProgress", _at=at
+    )
+    with pytest.raises(UserError, match="did not start.*logs show --resource-group g --name app"):
         App._wait_until_ready(own)
     assert lines(capsys)[0].endswith("1 min, at most 20; up to $0.22 an hour")
 

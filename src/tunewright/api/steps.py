@@ -127,7 +127,7 @@ def sweep(spec: Spec, *, trials: int, runs: Path | None = None) -> Sweep:
     quiet_libraries()
     result = bring_up_to_date(spec, "split", runs)
     require_room(spec, [STEPS["train"]], result.runs)
-    with sole_writer(result.runs):
+    with sole_writer(result.runs, "choose another folder with --runs"):
         return run_sweep(spec, result.folder("split"), _training_folder(spec, result, "sweep"), trials)
 
 

@@ -172,8 +172,11 @@ def listener(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
+def sole_writer(folder: Path, otherwise: str = "work in another folder") -> Iterator[None]:
     """Lock a folder for this process. The kernel releases the lock when the process ends, however it ends.
+
+    Args:
+        otherwise: what the user can do instead of waiting.
 
     Raises:
         UserError: another process holds the lock.
@@ -186,7 +189,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
             raise UserError(
                 "Another Tunewright process works in this folder.",
                 where=folder,
-                fix="Wait for it to end, or work in another folder.",
+                fix=f"Wait for it to end, or {otherwise}.",
             ) from None
         yield
     finally:

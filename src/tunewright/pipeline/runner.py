@@ -61,7 +61,7 @@ def run_pipeline(
     forced = set(path) if force else set(path[path.index(from_step) :]) if from_step else set()
     result = PipelineResult(runs)
     runs.mkdir(parents=True, exist_ok=True)
-    with sole_writer(runs):
+    with sole_writer(runs, "choose another folder with --runs"):
         for number, name in enumerate(path, 1):
             outcome = _bring_up_to_date(
                 spec, backend, STEPS[name], result, forced=name in forced, label=f"[{number}/{len(path)}] {name}"
