@@ -309,7 +309,7 @@ def test_a_container_app_that_begins_says_what_it_costs(clock: Any, capsys: pyte
     own: Any = SimpleNamespace(
         _suffix="v1", name="app", cost="up to $0.22 an hour", _state=lambda: "InProgress", _at=at
     )
-    with pytest.raises(UserError, match="did not start.*logs show --resource-group g --name app"):
+    with pytest.raises(UserError, match=r"did not start.*logs show --resource-group g --name app"):
         App._wait_until_ready(own)
     assert lines(capsys)[0].endswith("1 min, at most 20; up to $0.22 an hour")
 
