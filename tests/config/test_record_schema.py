@@ -100,6 +100,59 @@ def test_a_feature_that_no_grammar_can_express_is_named(part: dict[str, Any], fe
         record_schema({"type": "object", "properties": {"a": part}}, tmp_path)
 
 
+A, B = ({"type": "object", "properties": {name: {"type": "string"}}} for name in "ab")
+NEEDS = {"required": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("part", "places"),
+    [
+        ({"allOf": [{"$ref": "#/$defs/a"}, B]}, "allOf"),
+        ({"type": "object", "allOf": [A, {"anyOf": [B, {"type": "null"}]}]}, "allOf"),
+        ({**A, "allOf": [B]}, "properties and allOf"),
+        ({**A, "anyOf": [B, NEEDS]}, "properties and anyOf"),
+        ({"anyOf": [A, B], "oneOf": [A, B]}, "anyOf and oneOf"),
+        ({"$ref": "#/$defs/a", "additionalProperties": False}, "additionalProperties and .ref"),
+        ({"$ref": "#/$defs/a", "patternProperties": {"^x-": {}}}, "patternProperties and .ref"),
+        ({"type": "array", "items": {**A, "allOf": [{"$ref": "#/$defs/a"}]}}, "properties and allOf"),
+    ],
+)
+def test_an_object_whose_fields_stand_in_several_places_is_refused(part: Any, places: str, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"part": part}, "$defs": {"a": A}}
+    with pytest.raises(UserError, match=f"in several places: {places}\\.") as caught:
+        record_schema(schema, tmp_path)
+    assert "one `properties`" in caught.value.paragraph()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"allOf": [{"$ref": "#/$defs/a"}], "description": "what", "default": {"a": "x"}},
+        {"allOf": [{"$ref": "#/$defs/a"}, NEEDS]},
+        {"allOf": [{"type": "string"}, {"minLength": 2}]},
+        {**A, "anyOf": [NEEDS, {"maxProperties": 3}], "allOf": [NEEDS]},
+        {"anyOf": [A, B, {"type": "null"}]},
+        {"type": "object", "patternProperties": {"^x-": A}},
+        {"type": "object", "additionalProperties": True, "anyOf": [A, B]},
+    ],
+)
+def test_an_object_whose_fields_stand_in_one_place_is_none_of_those(part: Any, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"part": part}, "$defs": {"a": A}}
+    assert record_schema(schema, tmp_path) == schema
+
+
+def test_definitions_that_nothing_refers_to_are_not_looked_at(tmp_path: Path) -> None:
+    hostile = {**laughs(40)["$defs"], "circle": {"allOf": [{"$ref": "#/$defs/circle"}]}}
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "$defs": hostile}
+    assert record_schema(schema, tmp_path) == schema
+
+
+def test_what_no_closed_object_can_hold_is_refused(tmp_path: Path) -> None:
+    part = {**A, "required": ["a", "b"]}
+    with pytest.raises(UserError, match="can't be confined to this schema"):
+        record_schema({"type": "object", "properties": {"part": part}, "required": ["part"]}, tmp_path)
+
+
 LITERAL = {"type": "string", "x-literal": True}
 
 

@@ -20,6 +20,11 @@ def tool(name: str = "add", **parameters: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "description": "Adds.", "parameters": schema}}
 
 
+TEXTS, NUMBERS = (
+    {"type": "object", "properties": {kind: {"type": kind}}, "required": [kind]} for kind in ("string", "number")
+)
+
+
 def test_tools_are_named_inline_or_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "tools.json").write_text(json.dumps([tool()]), "utf-8")
     assert tool_list("tools.json", tmp_path) == tool_list([tool()], tmp_path) == [tool()]
@@ -58,6 +63,8 @@ def test_a_spec_reads_its_tools(tmp_path: Path) -> None:
         ([tool(properties={"a": {"type": "text"}})], "task.tools: add: properties.a.type: 'text' is not valid"),
         ([tool(properties={"a": {"$ref": "#/$defs/b"}})], "task.tools: add: .*leads nowhere"),
         ([tool(properties={"a": {"type": "string", "pattern": "(?=a)"}})], "task.tools: add: The pattern"),
+        ([tool(properties={"a": {"allOf": [TEXTS, NUMBERS]}})], "task.tools: add: .*in several places: allOf"),
+        ([tool(properties={}, allOf=[TEXTS])], "task.tools: add: .*in several places: properties and allOf"),
         ([tool(properties={"a": {"not": {"type": "string"}}})], "task.tools: add: Answers can't be confined"),
     ],
 )

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from llguidance import LLMatcher
 
+from tests.conftest import TOKENIZER
 from tests.core.test_linear_time import ends_in_time
 from tunewright.core.limits import RECORD_BYTES
+from tunewright.inference.decoding.grammar import RecordGrammar
 from tunewright.tasks.base import Unfit
 from tunewright.tasks.record_form import RecordForm, left_out
 
@@ -244,10 +247,111 @@ def test_the_form_does_not_depend_on_how_a_record_was_given(record: dict[str, An
     assert FORM.canonical(json.dumps(shuffled, indent=seed)) == written
 
 
+ADDRESS = {"type": "object", "properties": {"street": {"type": "string"}, "number": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(
+    ("part", "given", "written"),
+    [
+        ({"type": "object"}, '{"b": " D  E", "a": {"d": 1.0, "c": null}}', '{"a":{"c":null,"d":1},"b":"D E"}'),
+        ({}, '{"b": [{"d": 1, "c": "2"}], "a": 1}', '{"a":1,"b":[{"c":"2","d":1}]}'),
+        (True, '{"b": 2, "a": 1}', '{"a":1,"b":2}'),
+        ({"type": ["object", "null"]}, '{"b": 2, "a": 1}', '{"a":1,"b":2}'),
+        ({"type": "object", "additionalProperties": {}}, '{"b": 2, "a": 1}', '{"a":1,"b":2}'),
+        ({"type": "object", "required": ["z", "y"]}, '{"b": 2, "y": 1, "z": 0}', '{"z":0,"y":1,"b":2}'),
+        (
+            {"type": "object", "anyOf": [{"required": ["z"]}, {"required": ["y"]}]},
+            '{"b": 2, "a": 3, "y": 1}',
+            '{"y":1,"a":3,"b":2}',
+        ),
+        ({"type": "object", "patternProperties": {"^x-": ADDRESS}}, '{"b": 1, "a": 2}', '{"a":2,"b":1}'),
+        (
+            {"type": "object", "patternProperties": {"^x-": ADDRESS}, "additionalProperties": False},
+            '{"x-b": {"number": "7", "street": "Elm"}, "other": 1}',
+            '{"x-b":{"street":"Elm","number":7}}',
+        ),
+        ({**ADDRESS, "patternProperties": {"^x-": {}}}, '{"x-a": 1, "b": 2, "number": 7}', '{"number":7,"x-a":1}'),
+        (
+            {"type": "array", "prefixItems": [{"$ref": "#/$defs/address"}, {"type": "number"}], "items": False},
+            '[{"number": 7, "street": "Elm"}, "1.50"]',
+            '[{"street":"Elm","number":7},1.5]',
+        ),
+    ],
+)
+def test_what_names_no_fields_keeps_those_of_the_answer_and_the_grammar_allows_them(
+    part: Any, given: str, written: str
+) -> None:
+    require_form(part, given, written)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"allOf": [{"$ref": "#/$defs/address"}]},
+        {"allOf": [{"$ref": "#/$defs/address"}], "description": "where", "default": {"street": "Elm"}},
+        {"allOf": [{"allOf": [ADDRESS]}], "type": "object"},
+        {"allOf": [{"$ref": "#/$defs/address"}, {"description": "where"}, {"minProperties": 1}]},
+        {"anyOf": [{"type": "null"}, {"allOf": [{"$ref": "#/$defs/address"}]}]},
+        {"type": "object", "additionalProperties": True, "allOf": [{"$ref": "#/$defs/address"}]},
+    ],
+)
+def test_fields_behind_all_of_are_kept_in_the_schema_s_order(part: Any) -> None:
+    require_form(part, '{"number": "7", "street": "Elm", "other": 1}', '{"street":"Elm","number":7}')
+
+
+EITHER = {
+    "type": "object",
+    "properties": {
+        "a": {"type": "number"},
+        "b": {"type": ["number", "null"]},
+        "c": {"type": ["string", "null"]},
+    },
+    "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ('{"c": "x", "a": "1.50"}', '{"a":1.5,"c":"x"}'),
+        ('{"c": null, "b": 2.0, "a": null}', '{"b":2}'),
+        ('{"b": null}', '{"b":null}'),
+        ('{"b": "2", "a": 1}', '{"a":1,"b":2}'),
+    ],
+)
+def test_branches_that_only_require_fields_leave_the_order_to_the_fields(given: str, written: str) -> None:
+    require_form(EITHER, given, written)
+    form = RecordForm(EITHER)
+    assert form.canonical(given) == written
+
+
+def test_branches_beside_items_leave_the_order_to_the_items() -> None:
+    part = {"type": "array", "items": ADDRESS, "anyOf": [{"minItems": 2}, {"maxItems": 1}]}
+    require_form(part, '[{"number": "7", "street": "Elm"}]', '[{"street":"Elm","number":7}]')
+
+
+def test_no_branch_fits() -> None:
+    with pytest.raises(Unfit, match=r"part: .* is not valid under any"):
+        object_of(part=EITHER).canonical('{"part": {"c": "x"}}')
+
+
+def require_form(part: Any, given: str, written: str) -> None:
+    """Require the canonical form of a field, and that the grammar of its record allows that."""
+    form = RecordForm({"type": "object", "properties": {"part": part}, "$defs": {"address": ADDRESS}})
+    canonical = form.canonical(f'{{"part": {given}}}')
+    assert canonical == form.canonical(canonical) == f'{{"part":{written}}}'
+    grammar = RecordGrammar(TOKENIZER, form.schema, 0)
+    tokens, matcher = grammar.tokens.tokenize_str(canonical), LLMatcher(grammar.tokens, grammar.grammar)
+    assert matcher.try_consume_tokens(tokens) == len(tokens)
+    assert matcher.is_accepting()
+
+
 @pytest.mark.parametrize(
     ("record", "paths"),
     [
         ({"vendor": "Acme", "lines": []}, []),
+        ({"vendor": "Acme", "any": {"colour": "red", "size": None, "parts": [{"a": 1}]}}, []),
+        ({"vendor": "Acme", "few": {"x-a": 1, "b": 2}}, ["few.b"]),
         ({"vendor": "Acme", "note": "", "seller": None}, []),
         ({"vendor": " Acme ", "note": "paid"}, ["note"]),
         ({"vendor": "Acme", "lines": [{"what": "Pen", "price": 2}, {"price": 3}]}, ["lines.price", "lines.price"]),
@@ -255,7 +359,13 @@ def test_the_form_does_not_depend_on_how_a_record_was_given(record: dict[str, An
 )
 def test_fields_that_the_schema_lacks_are_told(record: dict[str, Any], paths: list[str]) -> None:
     line = {"type": "object", "properties": {"what": {"type": "string"}}}
-    properties = {"vendor": {"type": "string"}, "lines": {"type": "array", "items": line}}
+    few = {"type": "object", "patternProperties": {"^x-": {}}, "additionalProperties": False}
+    properties = {
+        "vendor": {"type": "string"},
+        "lines": {"type": "array", "items": line},
+        "any": {"type": "object"},
+        "few": few,
+    }
     form = RecordForm({"type": "object", "properties": properties})
     answer = json.dumps(record)
     assert list(left_out(answer, form.canonical(answer))) == paths

@@ -181,6 +181,25 @@ def test_what_is_no_answer_is_wrong_in_every_way(gold: str) -> None:
     assert {ratio.part for ratio in scores(gold, "").values()} == {0}
 
 
+SEARCH = {
+    "name": "search",
+    "parameters": {"type": "object", "properties": {"q": {"type": "string"}, "filters": {"type": "object"}}},
+}
+
+
+def test_a_free_form_argument_counts_in_every_order_of_its_keys() -> None:
+    task = ToolsTask("Help.", tool_list([{"type": "function", "function": SEARCH}], Path()))
+    gold, same, other = (
+        task.canonical(json.dumps({"name": "search", "arguments": {"filters": filters, "q": "x"}}))
+        for filters in ({"city": "Bonn", "country": "DE"}, {"country": "DE", "city": "Bonn"}, {"country": "FR"})
+    )
+    assert gold == '{"name":"search","arguments":{"q":"x","filters":{"city":"Bonn","country":"DE"}}}'
+    assert allows(task.constraint, gold)
+    assert task.measures("", gold, same)["call accuracy"] == (1, 1)
+    assert task.measures("", gold, other)["call accuracy"] == (0, 1)
+    assert task.measures("", gold, other)["field search.filters.country"] == (0, 2)
+
+
 def allows(constraint: ToolCall, answer: str) -> bool:
     grammar = RecordGrammar(TOKENIZER, constraint.schema, 0)
     tokens = grammar.tokens.tokenize_str(answer)

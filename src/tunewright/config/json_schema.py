@@ -69,6 +69,17 @@ def target(schema: Any, reference: str) -> Any:
     return schema
 
 
+def parts(schema: Mapping[str, Any]) -> Iterator[Any]:
+    """The schemas directly below one, without its definitions."""
+    for key, value in schema.items():
+        if key in _NAMED and isinstance(value, Mapping) and key not in ("$defs", "definitions"):
+            yield from value.values()
+        elif key in _LISTED and isinstance(value, list):
+            yield from value
+        elif key in _SINGLE:
+            yield value
+
+
 def require_bounded(schema: Mapping[str, Any], where: str = "task.schema") -> None:
     """Refuse a schema that takes too much time or memory to read or to check records against.
 
@@ -155,7 +166,7 @@ class _Extent:
             raise _Unresolvable(reference, "in a circle")
         if id(schema) not in self._known:
             self._open.add(id(schema))
-            inner = [*map(self.of, _parts(schema)), *self._referred(schema)]
+            inner = [*map(self.of, parts(schema)), *self._referred(schema)]
             levels = 1 + max((levels for _, levels in inner), default=0)
             self._known[id(schema)] = 1 + sum(count for count, _ in inner), levels
             self._open.remove(id(schema))
@@ -169,14 +180,3 @@ class _Extent:
             return [self.of(target(self._whole, reference), reference)]
         except LookupError:
             raise _Unresolvable(reference, "nowhere") from None
-
-
-def _parts(schema: Mapping[str, Any]) -> Iterator[Any]:
-    """The schemas directly below one, without its definitions."""
-    for key, value in schema.items():
-        if key in _NAMED and isinstance(value, Mapping) and key not in ("$defs", "definitions"):
-            yield from value.values()
-        elif key in _LISTED and isinstance(value, list):
-            yield from value
-        elif key in _SINGLE:
-            yield value

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tunewright.config.checking import schema_fault
-from tunewright.config.json_schema import require_bounded
+from tunewright.config.json_schema import closed, parts, require_bounded, target
 from tunewright.config.literal import require_literal
 from tunewright.core.errors import UserError, shortened
 from tunewright.core.limits import SCHEMA_BYTES
@@ -37,19 +38,83 @@ def record_schema(named: str | Mapping[str, Any], folder: Path, *, allow_code: b
         schema = _of_model(named, folder, allow_code) if _is_import(named) else _of_file(folder / named)
         where = f"task.schema = {named}"
     _check(schema, where)
+    require_one_place(schema, where)
     require_expressible(schema, where)
     return schema
 
 
+def require_one_place(schema: Mapping[str, Any], where: str) -> None:
+    """Refuse a schema that describes the fields of one object in several places, such as the branches of `allOf`.
+    Each place would refuse the fields of the others, and none would give their order.
+
+    Args:
+        schema: a valid and bounded one (`tunewright.config.json_schema.require_bounded`).
+
+    Raises:
+        UserError: names the places.
+    """
+
+    if places := _Places(schema).several(schema):
+        named = " and ".join(dict.fromkeys(places))
+        raise UserError(
+            f"The schema describes the fields of one object in several places: {named}.",
+            where=where,
+            why="Each of them refuses the fields that only the others name.",
+            fix="Write all fields of that object into one `properties`, without allOf. If it is one of several "
+            "objects, write each branch of anyOf with all of its fields, and none beside them.",
+        )
+
+
+class _Places:
+    """Looks for the places of a schema that say which fields an object has, its references put in.
+
+    Args:
+        whole: a bounded schema.
+    """
+
+    def __init__(self, whole: Mapping[str, Any]):
+        self._whole = whole
+        self._naming: dict[int, bool] = {}
+        self._seen: set[int] = set()
+
+    def several(self, part: Any) -> list[str]:
+        """The keywords of the places of the first object in a part that has several; empty if there is none."""
+        if not isinstance(part, Mapping) or id(part) in self._seen:
+            return []
+        self._seen.add(id(part))
+        places = list(self._of(part))
+        inner = chain(parts(part), self._referred(part))
+        return places if len(places) > 1 else next(filter(None, map(self.several, inner)), [])
+
+    def _of(self, part: Mapping[str, Any]) -> Iterator[str]:
+        """The keywords of the places in a part that speak of one value and name its fields."""
+        own = [key for key in ("properties", "patternProperties") if key in part]
+        yield from [*own, *(["additionalProperties"] if part.get("additionalProperties") is False else [])][:1]
+        yield from ("$ref" for each in self._referred(part) if self._names(each))
+        yield from ("allOf" for each in part.get("allOf", ()) if self._names(each))
+        yield from (key for key in ("anyOf", "oneOf") if any(map(self._names, part.get(key, ()))))
+
+    def _names(self, part: Any) -> bool:
+        if not isinstance(part, Mapping):
+            return False
+        if id(part) not in self._naming:
+            self._naming[id(part)] = any(self._of(part))
+        return self._naming[id(part)]
+
+    def _referred(self, part: Mapping[str, Any]) -> list[Any]:
+        return [target(self._whole, part["$ref"])] if "$ref" in part else []
+
+
 def require_expressible(schema: Mapping[str, Any], where: str) -> None:
-    """Refuse a schema that a grammar can't express, because answers could not be confined to it.
+    """Refuse a schema that a grammar can't express, because answers could not be confined to it. Its objects refuse
+    unknown keys there, as `closed` says.
 
     Raises:
         UserError: the schema has such features; the error names them.
     """
     from llguidance import LLMatcher
 
-    grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema))
+    grammar = LLMatcher.grammar_from_json_schema(json.dumps(closed(schema)))
     refused, warnings = LLMatcher.validate_grammar_with_warnings(grammar, None)
     if refused or warnings:
         raise UserError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from tunewright.config.checking import schema_fault
 from tunewright.config.json_schema import closed, require_bounded, transformed
-from tunewright.config.record_schema import json_of_file, require_expressible
+from tunewright.config.record_schema import json_of_file, require_expressible, require_one_place
 from tunewright.core.errors import UserError, shortened
 
 MOST_TOOLS = 128
@@ -131,6 +131,7 @@ def _require_usable(tool: Mapping[str, Any], where: str) -> None:
     if fault := schema_fault(parameters):
         place, reason = fault
         raise UserError(f"{place or 'The schema'}: {shortened(reason, 300)}.", where=where, fix="Fix the schema.")
+    require_one_place(parameters, where)
     require_expressible(parameters, where)
 
 

@@ -1,7 +1,8 @@
 """The canonical form of a schema's JSON records, so that a model learns one form and answers can be compared.
 
-Keys are in the schema's order, without spaces between them. Optional fields without a value are left out. Numbers have
-JSON's shortest form, and a run of white space in a text becomes one space.
+Keys are in the schema's order, without spaces between them, and those that it does not name follow in the alphabet's.
+Optional fields without a value are left out. Numbers have JSON's shortest form, and a run of white space in a text
+becomes one space.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import chain, repeat
 from typing import Any
 
 from tunewright.config import checking
 from tunewright.config.json_schema import closed, require_bounded, target
+from tunewright.config.patterns import is_found
 from tunewright.core.errors import shortened
 from tunewright.core.limits import RECORD_BYTES
 from tunewright.core.strict_json import JSON_FAULTS, StrictJson, described
@@ -30,8 +33,8 @@ _SHOWN = 300
 class RecordForm:
     """The records of a JSON Schema whose root is an object.
 
-    If the schema does not say whether objects may have additional keys, they may not, because nothing would say what to
-    read into them.
+    If the schema names the fields of an object and does not say whether there may be others, there may not, because
+    nothing would say what to read into them. An object whose fields it does not name keeps all that an answer has.
 
     Args:
         schema: a JSON Schema, draft 2020-12, with its references inside.
@@ -127,15 +130,17 @@ class RecordForm:
 
     def _ordered(self, value: Any, schema: Any) -> Any:
         checking.count()
-        schema = self.resolved(schema)
+        schema = self._whole(schema)
         for key in _BRANCHES:
             if key in schema:
-                return self._of_branches(value, schema[key])
+                beside = {name: part for name, part in schema.items() if name not in (key, "type")}
+                return self._of_branches(value, schema[key], beside)
         if isinstance(value, Mapping):
             return self._object(value, schema)
         if isinstance(value, list):
-            items = schema.get("items", {})
-            return [self._ordered(item, items) for item in value]
+            first = schema.get("prefixItems", [])
+            parts = chain(first, repeat(schema.get("items", {})))
+            return [self._ordered(item, part) for item, part in zip(value, parts, strict=False)]
         if isinstance(value, str):
             text = " ".join(normalised("NFC", value).split())
             kinds = kinds_of(schema)
@@ -151,19 +156,35 @@ class RecordForm:
             for name, part in known.items()
             if name in value and (name in required or not _absent(value[name]))
         }
-        if others := schema.get("additionalProperties"):
-            ordered |= {name: self._ordered(value[name], others) for name in sorted(value) if name not in known}
+        # The grammar begins with the required ones.
+        for name in dict.fromkeys((*required, *sorted(value))):
+            if name in value and name not in known and (part := _unnamed(name, schema)) is not False:
+                ordered[name] = self._ordered(value[name], part)
         return ordered
 
-    def _of_branches(self, value: Any, branches: list[Any]) -> Any:
-        """The value in the form of the first branch that it fits; unchanged if it fits none."""
+    def _of_branches(self, value: Any, branches: list[Any], beside: Mapping[str, Any]) -> Any:
+        """The value in the form of the first branch that it fits; unchanged if it fits none.
+
+        Args:
+            beside: the schema without these branches and its type, which theirs narrow. It may describe the fields that
+                a branch requires.
+        """
         for branch in branches:
-            ordered = self._ordered(value, branch)
-            if self._validator.evolve(schema=branch).is_valid(ordered):
+            ordered = self._ordered(value, _joined(beside, self._whole(branch)))
+            # A branch may require a field that the schema beside it allows only with a value.
+            if all(self._validator.evolve(schema=each).is_valid(ordered) for each in (branch, beside)):
                 return ordered
         return value
 
-    def resolved(self, schema: Any) -> Mapping[str, Any]:
+    def _whole(self, schema: Any) -> dict[str, Any]:
+        """A part of the schema with its reference and the branches of `allOf` put in, as far as a value's form depends
+        on them."""
+        whole = self.resolved(schema)
+        for branch in whole.pop("allOf", ()):
+            whole = _joined(whole, self._whole(branch))
+        return whole
+
+    def resolved(self, schema: Any) -> dict[str, Any]:
         """The schema itself, or the target of its reference."""
         if not isinstance(schema, Mapping):
             return {}  # true: anything
@@ -218,6 +239,26 @@ def _left_out(value: Any, kept: Any, path: str) -> Iterator[str]:
 
 def _absent(value: Any) -> bool:
     return value is None or value == [] or (isinstance(value, str) and not value.strip())
+
+
+def _joined(schema: Mapping[str, Any], branch: Mapping[str, Any]) -> dict[str, Any]:
+    """What a schema and one of its branches say together about a value's form. At most one of them names fields;
+    `tunewright.config.record_schema` checks that."""
+    joined = {**branch, **schema}
+    if required := [*schema.get("required", ()), *branch.get("required", ())]:
+        joined["required"] = required
+    if branch.get("additionalProperties") is False:
+        joined["additionalProperties"] = False
+    return joined
+
+
+def _unnamed(name: str, schema: Mapping[str, Any]) -> Any:
+    """The schema of a key that an object's `properties` do not name; False if there is no such key."""
+    for pattern, part in schema.get("patternProperties", {}).items():
+        checking.count()
+        if is_found(pattern, name):
+            return part
+    return schema.get("additionalProperties", True)
 
 
 def kinds_of(schema: Mapping[str, Any]) -> set[str]:
