@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,8 +83,18 @@ def test_a_record_is_asked_for_in_strict_form_and_read_without_nulls(tmp_path: P
     assert read(task, '{"total": 3}') is None
 
 
-def test_a_schema_with_open_objects_is_not_strict() -> None:
-    schema = {"type": "object", "properties": {"tags": {"type": "object", "additionalProperties": {"type": "string"}}}}
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        {"type": "object"},
+        {"type": ["object", "null"]},
+        {"type": "object", "patternProperties": {"^x": {"type": "string"}}},
+        {"allOf": [{"type": "object", "properties": {"a": {"type": "string"}}}]},
+    ],
+)
+def test_a_schema_with_open_objects_is_not_strict(tags: dict[str, Any]) -> None:
+    schema = {"type": "object", "properties": {"tags": tags}}
     spec = make_spec(task={**RECORDS, "schema": schema})
     asks = question(task_asked(spec), "x", [], spec.api).options["response_format"]["json_schema"]
     assert asks["strict"] is False

@@ -183,9 +183,14 @@ def _response_format(constraint: OneOf | SomeOf | JsonRecord) -> dict[str, Any]:
 
 
 def _open(schema: Any) -> bool:
-    """Whether some object of a schema may have keys that the schema does not name, which strict mode can't express."""
+    """Whether a schema has what strict mode can't express: an object with keys that it does not name, `allOf`, or a
+    tuple."""
     if isinstance(schema, Mapping):
-        return bool(schema.get("additionalProperties")) or any(map(_open, schema.values()))
+        kinds = schema.get("type")
+        is_object = kinds == "object" or (isinstance(kinds, list) and "object" in kinds)
+        free = is_object and "properties" not in schema and schema.get("additionalProperties") is not False
+        others = any(schema.get(key) for key in ("additionalProperties", "patternProperties", "allOf", "prefixItems"))
+        return free or others or any(map(_open, schema.values()))
     return isinstance(schema, list) and any(map(_open, schema))
 
 
