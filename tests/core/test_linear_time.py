@@ -22,6 +22,8 @@ from tunewright.core.errors import UserError
 from tunewright.data.readers import read_rows
 from tunewright.documents.kinds import text_of
 from tunewright.documents.thread import newest
+from tunewright.logs.helicone_python import from_python
+from tunewright.logs.otlp_texts import loosely_parsed
 from tunewright.models.chat import _quoted
 from tunewright.pii import find_pii
 from tunewright.serving.captures import CaptureRecord
@@ -123,6 +125,12 @@ def test_aligning_a_value_with_a_text() -> None:
 
 def test_the_numbers_of_a_text() -> None:
     assert ends_in_time(lambda: shaped(("1" + " " * 1000) * (MANY // 1000) + "1" * MANY + ".1.2024"))
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_text_as_python_shows_it_without_an_end(quote: str) -> None:
+    text = "{" + f"{quote}\\" * MANY
+    assert ends_in_time(lambda: [from_python(text), loosely_parsed(text)])
 
 
 @pytest.mark.slow

@@ -308,6 +308,30 @@ def test_a_file_without_requests_is_one_paragraph(
     assert what in told.value.paragraph()
 
 
+@pytest.mark.parametrize(
+    ("data", "where"),
+    [
+        ({"label": "weight"}, "data.label"),
+        ({"label": {"name": "name", "weight": "weight"}}, "data.label"),
+        ({"label": "call"}, "data.label"),
+        ({"text": "weight"}, "data.text"),
+        ({"group": "call"}, "data.group"),
+        ({"time": "weight"}, "data.time"),
+    ],
+)
+def test_a_column_of_the_name_of_what_labels_carry_is_refused_before_anything_is_asked(
+    data: dict[str, Any], where: str, play: Callable[..., LargeModel], tmp_path: Path
+) -> None:
+    """Both would stand in one row, where one overwrites the other."""
+    played = play(1.0)
+    spec = project(tmp_path, {"api": played.url}, people=0)
+    spec.data = spec.data.model_copy(update=data)
+    for command in (label, forecast):
+        with pytest.raises(UserError, match=f"^{where}: .*(weight|call)"):
+            command(spec)
+    assert played.asked == []
+
+
 def test_conversations_are_asked_with_their_earlier_turns(play: Callable[..., LargeModel], tmp_path: Path) -> None:
     played = play(1.0)
     spec = project(tmp_path, {"api": played.url}, people=0)

@@ -13,6 +13,7 @@ from tunewright.core.errors import UserError
 from tunewright.labelling.requests import Unlabelled
 from tunewright.labelling.stand_ins import KEY as KEY_FILE
 from tunewright.labelling.stand_ins import Hidden, StandIns, key_of
+from tunewright.pii import Pseudonymiser
 from tunewright.pii.gazetteer import gazetteer
 from tunewright.tasks import task_of
 
@@ -71,6 +72,27 @@ def test_a_text_gets_the_values_back_word_by_word(stand_ins: StandIns) -> None:
     assert stand_ins.answer(WRITE, LETTER, f"Dear {first}, or {whole}.") == "Dear Anna, or Anna Schmidt."
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Anne'Marie'Claire Dupont", ["Anne'Marie", "Claire", "Dupont"]),
+        (
+            "Anna O\N{RIGHT SINGLE QUOTATION MARK}Brien'Smith",
+            ["Anna", "O\N{RIGHT SINGLE QUOTATION MARK}Brien", "Smith"],
+        ),
+    ],
+)
+def test_a_name_with_two_apostrophes_has_a_way_back(name: str, words: list[str]) -> None:
+    row = Unlabelled("5", f"My name is {name}. Regards, {name}")
+    for seed in range(10):
+        made = StandIns(bytes([seed]) * 32)
+        hidden = made.hidden(row)
+        assert name not in hidden.text
+        assert made.answer(WRITE, row, hidden.text) == row.text
+        for word in words:
+            assert made.answer(WRITE, row, f"Dear {stand_in_of(hidden, word)}") == f"Dear {word}"
+
+
 def test_a_record_gets_the_values_back(stand_ins: StandIns) -> None:
     hidden = stand_ins.hidden(LETTER)
     given = {"name": stand_in_of(hidden, "Anna Schmidt"), "born": stand_in_of(hidden, "03/14/1975"), "total": 12.5}
@@ -122,3 +144,22 @@ def test_there_is_a_way_back_from_many_names() -> None:
         hidden = made.hidden(row)
         assert len({stand_in for stand_in, _ in hidden.pairs}) == len(hidden.pairs)
         assert hidden.shown(hidden.text) == row.text
+
+
+def test_names_are_put_in_order_once_for_all_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes as long as reading a hundred requests."""
+    names = [f"{first} {last}" for first in ("Anna", "Peter", "Maria", "Laura") for last in ("Schmidt", "Miller")]
+    rows = [Unlabelled(str(n), "\n".join(f"My name is {name}." for name in names[n % 4 :: 2])) for n in range(20)]
+    alone = [StandIns(KEY).hidden(row) for row in rows]
+    keys = []
+
+    class Counted(Pseudonymiser):
+        def __init__(self, key: bytes):
+            keys.append(key)
+            super().__init__(key)
+
+    monkeypatch.setattr("tunewright.labelling.stand_ins.Pseudonymiser", Counted)
+    together = StandIns(KEY)
+    assert [together.hidden(row) for row in rows] == alone
+    assert keys
+    assert len(set(keys)) == len(keys)

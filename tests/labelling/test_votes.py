@@ -97,6 +97,14 @@ def test_a_label_that_the_tables_choose_has_the_agreement_of_those_who_said_it()
     assert overruled
 
 
+def test_labels_are_settled_though_all_that_can_be_learnt_is_in_one_fold() -> None:
+    rows = [Unlabelled(str(number), f"text {number}") for number in range(10)]
+    given = {row.id: votes(("only", LABELS[number % 2])) for number, row in enumerate(rows)}
+    settled = settle(ROUTE, rows, given, {}, [row.id for row in rows if row.id not in ("0", "5")])
+    assert settled.labels.keys() == given.keys()
+    assert {each.weight for each in settled.labels.values()} == {1.0}
+
+
 def test_the_text_that_is_most_like_the_others_is_elected() -> None:
     texts = ["Your card is on its way.", "Your card is on the way.", "No."]
     found = elect(WRITE, "", votes(*zip("abc", texts, strict=True)))

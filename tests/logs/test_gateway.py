@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,8 @@ from tests.traffic.test_jobs import Traffic
 from tunewright.data.readers import Fault, read
 from tunewright.data.readers.calls import read_calls
 from tunewright.gateway.answers import AnswerChoice
-from tunewright.logs import LoggedCall
+from tunewright.logs import LoggedCall, TokenCounts
+from tunewright.logs.gateway import exchange_calls, is_exchange
 from tunewright.tasks import Example
 
 
@@ -48,3 +50,47 @@ def test_a_response_that_was_not_completed_is_no_label(status: str, tmp_path: Pa
     assert isinstance(refused, Fault)
     assert refused.code == "call-cut-answer"
     assert isinstance(example, Example)
+
+
+EXCHANGE = {
+    "upstream": "openai",
+    "kind": "chat",
+    "request_bytes": 9,
+    "status": 200,
+    "request": {"messages": [{"role": "user", "content": "Where is A-1?"}]},
+}
+
+
+def exchange(usage: Any = None, *calls: Any) -> LoggedCall:
+    row = {**EXCHANGE, "usage": usage, "choices": [{"text": "", "tool_calls": list(calls)}]}
+    assert is_exchange(row)
+    (call,) = exchange_calls(row)
+    return call
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ({"prompt_tokens": 3, "answer_tokens": 2, "audio_tokens": 1}, TokenCounts(3, 2)),
+        ({"prompt_tokens": "3", "answer_tokens": None, "cached_tokens": [1]}, TokenCounts(3)),
+        ({"audio_tokens": 1}, None),
+        ([3], None),
+    ],
+)
+def test_only_known_counts_are_read(usage: Any, counts: TokenCounts | None) -> None:
+    assert exchange(usage).usage == counts
+
+
+def test_only_calls_of_a_named_tool_are_read() -> None:
+    track = {"id": "t1", "name": "track", "arguments": '{"id": "A-1"}'}
+    call = exchange(
+        None, {**track, "type": "function"}, {"arguments": "{}"}, {"name": ["x"]}, {"name": "stop"}, {**track, "id": 3}
+    )
+    assert call.answer
+    assert call.answer.tool_calls == [
+        track,
+        {"id": "", "name": "stop", "arguments": "{}"},
+        {"id": "", "name": "track", "arguments": '{"id": "A-1"}'},
+    ]
+    assert call.answer_message
+    assert len(call.answer_message["tool_calls"]) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from tunewright.data.readers import Fault, Note, read
 from tunewright.data.readers.calls import read_calls
 from tunewright.data.readers.forms import form_of
 from tunewright.logs import LoggedAnswer, LoggedCall, TokenCounts, beside
-from tunewright.logs.beside import rows_of
+from tunewright.logs.beside import RequestsBeside, rows_of
 from tunewright.logs.gateway import exchange_calls
 from tunewright.logs.openai import call_of, pair_calls, response_calls
 from tunewright.logs.otlp import phoenix_calls
@@ -338,6 +339,45 @@ def test_batches_in_folders_of_their_own_may_use_the_same_ids(tmp_path: Path) ->
     shutil.copy(tmp_path / "june" / "june_in.jsonl", tmp_path / "june" / "again.jsonl")
     taught = [(each.request, each.answer) for each in read(tmp_path) if isinstance(each, Example)]
     assert taught == [("Snow 0", "winter 0"), ("Snow 1", "winter 1"), ("Sun 0", "summer 0"), ("Sun 1", "summer 1")]
+
+
+def test_of_a_damaged_file_beside_a_log_what_stands_before_the_damage_is_read(tmp_path: Path) -> None:
+    line = json.dumps({"custom_id": "1", "url": "/v1/responses", "body": {"input": "Hi"}}) + "\n"
+    packed = gzip.compress(line.encode())
+    (tmp_path / "damaged.jsonl.gz").write_bytes(packed + packed[:10] + b"\xff" * 100)
+    assert RequestsBeside(tmp_path).of_batch("1") == [{"input": "Hi"}]
+
+
+def test_lines_that_are_too_long_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "BATCH_LINE_BYTES", 100)
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"a": "x" * size}) + "\n" for size in (5, 250, 90, 91, 6)))
+    assert [len(row["a"]) for row in rows_of(tmp_path / "in.jsonl")] == [5, 90, 6]
+    (tmp_path / "end.jsonl").write_text('{"a": 1}\n' + "x" * 300)
+    assert list(rows_of(tmp_path / "end.jsonl")) == [{"a": 1}]
+
+
+def test_a_page_in_one_line_may_be_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "BATCH_LINE_BYTES", 100)
+    (tmp_path / "page.json").write_text(json.dumps({"object": "list", "data": [{"a": number} for number in range(50)]}))
+    assert len(list(rows_of(tmp_path / "page.json"))) == 50
+
+
+@pytest.mark.parametrize("number", ["\u00b2", "\u2460", "\u0967"])
+def test_an_id_that_ends_in_another_digit_is_read(number: str, tmp_path: Path) -> None:
+    row = {"id": f"chatcmpl-a-{number}", "role": "user", "content": "Hi"}
+    (tmp_path / "asked.jsonl").write_text(json.dumps({**row, "id": "chatcmpl-a-0"}) + "\n" + json.dumps(row))
+    assert len(RequestsBeside(tmp_path).messages_of("chatcmpl-a")) == (2 if number.isdecimal() else 1)
+
+
+def test_an_id_that_is_half_a_character_is_found(tmp_path: Path) -> None:
+    lone = "\ud83d"
+    request = {"custom_id": lone, "url": "/v1/chat/completions", "body": {"messages": []}}
+    message = {"id": f"{lone}-0", "role": "user", "content": "Hi"}
+    (tmp_path / "in.jsonl").write_text(json.dumps(request))
+    (tmp_path / "messages.jsonl").write_text(json.dumps(message))
+    requests = RequestsBeside(tmp_path)
+    assert requests.of_batch(lone) == [{"messages": []}]
+    assert requests.messages_of(lone) == [{"role": "user", "content": "Hi"}]
 
 
 def test_the_requests_of_a_folder_are_read_once_for_all_its_files(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from sqlalchemy import select
 
@@ -72,6 +74,26 @@ def test_records_are_written_into_an_empty_field(store: Store) -> None:
     assert "Correct it here" not in page
 
 
+@pytest.mark.parametrize("section", [SEVERAL, EXTRACT, GENERATE])
+def test_what_is_left_empty_is_no_answer(store: Store, section: dict[str, object]) -> None:
+    """The field has no answer in it that somebody who only goes on would save."""
+    ann = Browser(site(store, section))
+    page = ann.get("/").text
+    assert re.findall(r"<textarea[^>]*>\n(.*)</textarea>", page) == [""]
+    assert "data-save" not in page, "the script would call what is unchanged right"
+    shown = ann.shown()
+    for say, written in (("written", ""), ("written", " \r\n"), ("right", "")):
+        assert ann.submit(f"/item/{shown}", say=say, answer=written).status_code == 422
+    assert answers_of_people(store, NAME, ROWS) == {}
+
+
+def test_that_no_label_holds_is_said(store: Store) -> None:
+    ann = Browser(site(store, SEVERAL))
+    assert "(none)" in ann.get("/").text
+    ann.submit(f"/item/{ann.shown()}", say="written", answer="(none)")
+    assert answers_of_people(store, NAME, ROWS)["0"] == PeoplesAnswer("[]", ("[]",), is_settled=False)
+
+
 def test_asking_again_changes_nothing(store: Store) -> None:
     site(store)
     ask_people(store, NAME, ROWS[:3], set(), ROWS[3:])
@@ -79,6 +101,19 @@ def test_asking_again_changes_nothing(store: Store) -> None:
         captures = session.scalars(select(Capture).where(Capture.model == label_queue_of(NAME))).all()
         assert sorted(each.priority for each in captures) == [1.0, 2.0, 2.0, 3.0]
         assert all("\0" not in each.request for each in captures)
+
+
+def test_what_was_disputed_and_is_drawn_now_comes_with_the_sample(store: Store) -> None:
+    made = site(store)
+    ask_people(store, NAME, ROWS, {"0", "1"}, [])
+    with store.session() as session:
+        captures = session.scalars(select(Capture).where(Capture.model == label_queue_of(NAME))).all()
+        priorities = {each.request[:-1]: each.priority for each in captures}
+    assert priorities == {"request 0": 3.0, "request 1": 2.0, "request 2": 2.0, "request 3": 2.0}
+    ann = Browser(made)
+    for _ in ROWS:
+        assert "Drawn at random" in ann.get("/").text
+        ann.submit(f"/item/{ann.shown()}", answer=LABELS[0])
 
 
 @pytest.mark.parametrize(("section", "answers"), [(SEVERAL, ("billing", "refund")), (GENERATE, ("One.", "Two."))])

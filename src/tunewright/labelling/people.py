@@ -47,7 +47,8 @@ def ask_people(
     paired: Collection[str],
     disputed: Sequence[Unlabelled],
 ) -> None:
-    """Put requests into the queue. Those that are in it already stay as they are.
+    """Put requests into the queue. Those that are in it already stay as they are, but for disputed ones that a larger
+    sample has drawn: they come with it.
 
     Args:
         name: the project's.
@@ -70,9 +71,15 @@ def ask_people(
         }
         for row in (*sample, *disputed)
     ]
+    new = store.insert(Capture)
+    statement = new.on_conflict_do_update(
+        index_elements=["id"],
+        set_={"priority": new.excluded.priority},
+        where=(Capture.priority < DRAWN) & (new.excluded.priority >= DRAWN),
+    )
     with store.session() as session:
         for some in pieces(rows):
-            session.execute(store.insert(Capture).on_conflict_do_nothing(), list(some))
+            session.execute(statement, list(some))
 
 
 def answers_of_people(store: Store, name: str, rows: Sequence[Unlabelled]) -> dict[str, PeoplesAnswer | None]:

@@ -17,9 +17,12 @@ from tunewright.data import evenly
 from tunewright.data.checks.rows import personal_data
 from tunewright.data.readers import read_rows
 from tunewright.data.readers.chat import messages
+from tunewright.data.readers.forms import LOGGED
 from tunewright.tasks import Example, Message, Meta
 from tunewright.tasks.input_form import InputForm
 
+WEIGHT = "weight"
+"""The key of a training row's weight."""
 _LOOKED_AT = 500
 """Requests in which personal data are looked for; it takes milliseconds each."""
 
@@ -54,7 +57,8 @@ def read_requests(spec: Spec, source: Path) -> Requests:
     """The requests of a file: rows with the column `data.text`, or with `messages` whose last one is a user's.
 
     Raises:
-        UserError: there is no such file, a line can't be read, or no row is a request without an answer.
+        UserError: there is no such file, a line can't be read, no row is a request without an answer, or a column has
+            the name of what labelled rows carry.
     """
     data = spec.data
     if data.document:
@@ -63,6 +67,7 @@ def read_requests(spec: Spec, source: Path) -> Requests:
             where="data.document",
             fix="Put the documents' texts into a column, and name that under `data.text`.",
         )
+    _require_free_names(data)
     form = InputForm.of(spec.task)
     found: dict[str, Unlabelled] = {}
     left_out: Counter[str] = Counter()
@@ -86,6 +91,20 @@ def read_requests(spec: Spec, source: Path) -> Requests:
             fix=f"Name the column of the text under `data.text` (now '{data.text}'), or give rows with `messages`.",
         )
     return Requests(list(found.values()), dict(left_out))
+
+
+def _require_free_names(data: DataSpec) -> None:
+    """Refuse columns that the weight or the origin of a label would overwrite: all stand in one row."""
+    answers = [data.label] if isinstance(data.label, str) else list(data.label.values())
+    for key, columns in (("text", [data.text]), ("label", answers), ("group", [data.group]), ("time", [data.time])):
+        for column in (WEIGHT, LOGGED):
+            if column in columns:
+                raise UserError(
+                    f"The column '{column}' can't be used here: each labelled row carries a '{column}' of its own.",
+                    where=f"data.{key}",
+                    why=f"'{WEIGHT}' says how far a label is trusted, and '{LOGGED}' who gave it.",
+                    fix="Name another column.",
+                )
 
 
 def id_of(text: str) -> str:

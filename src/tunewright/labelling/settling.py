@@ -122,6 +122,8 @@ def _opinions(rows: Sequence[Unlabelled], answers: Sequence[str], inside: Mask) 
     for number in range(_FOLDS):
         of_fold = [int(each) for each in learnt if fold[each] != number]
         asked = [each for each in range(len(rows)) if fold[each] == number]
+        if not of_fold:  # all that can be learnt is in this fold
+            continue
         model = fit_linear([rows[each].text for each in of_fold], [answers[each] for each in of_fold])
         place = {label: position for position, label in enumerate(model.labels)}
         for each, logits in zip(asked, model.of_texts([rows[one].text for one in asked]), strict=True):

@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,13 +71,14 @@ class StandIns:
 
     def __init__(self, key: bytes | None):
         self._key, self._hidden = key, dict[str, Hidden]()
+        self._pseudonymisers: list[Pseudonymiser] = []  # of each attempt, because each puts all names in order
 
     def hidden(self, row: Unlabelled) -> Hidden:
         """The request as teachers read it."""
         if self._key is None:
             return Hidden(row.text)
         if row.id not in self._hidden:
-            self._hidden[row.id] = _hidden(row.text, self._key)
+            self._hidden[row.id] = _hidden(row.text, self._attempts(self._key))
         return self._hidden[row.id]
 
     def answer(self, task: Task, row: Unlabelled, answer: str) -> str | None:
@@ -98,6 +99,12 @@ class StandIns:
             return task.canonical(json.dumps(record, ensure_ascii=False))
         except Unfit:
             return None
+
+    def _attempts(self, key: bytes) -> Iterator[Pseudonymiser]:
+        for attempt in range(_ATTEMPTS):
+            if attempt == len(self._pseudonymisers):
+                self._pseudonymisers.append(Pseudonymiser(key + bytes([attempt])))
+            yield self._pseudonymisers[attempt]
 
 
 def key_of(folder: Path, *, make: bool) -> bytes:
@@ -133,9 +140,9 @@ def _checked(key: bytes, file: Path) -> bytes:
     return key
 
 
-def _hidden(text: str, key: bytes) -> Hidden:
-    for attempt in range(_ATTEMPTS):
-        hidden, found = Pseudonymiser(key + bytes([attempt])).replaced(text)
+def _hidden(text: str, attempts: Iterable[Pseudonymiser]) -> Hidden:
+    for pseudonymiser in attempts:
+        hidden, found = pseudonymiser.replaced(text)
         values = defaultdict[str, set[str]](set)
         for stand_in, value in (pair for each in found for pair in _pairs(each)):
             values[stand_in].add(value)
@@ -152,7 +159,13 @@ def _pairs(replaced: Replacement) -> Sequence[tuple[str, str]]:
     whole = [(replaced.stand_in, replaced.value)]
     if replaced.kind != "PERSON":
         return whole
-    words = zip(NAME_WORD.findall(replaced.stand_in), NAME_WORD.findall(replaced.value), strict=True)
+    # In Anne'Marie'Claire, Anne'Marie is a word, which one without an apostrophe may stand for: then only what lies
+    # between the words tells where they end.
+    between = map(re.escape, NAME_WORD.split(replaced.value))
+    found = re.fullmatch(f"({NAME_WORD.pattern})".join(between), replaced.stand_in)
+    if found is None:
+        return whole
+    words = zip(found.groups(), NAME_WORD.findall(replaced.value), strict=True)
     return [*whole, *(pair for pair in words if len(pair[0]) > 1 and not pair[0].islower())]
 
 

@@ -19,7 +19,7 @@ from tunewright.data.readers.forms import LOGGED
 from tunewright.labelling.asking import Lessons
 from tunewright.labelling.audit import TOGETHER, Audit, audit
 from tunewright.labelling.people import PeoplesAnswer
-from tunewright.labelling.requests import Requests, Unlabelled
+from tunewright.labelling.requests import WEIGHT, Requests, Unlabelled
 from tunewright.labelling.settling import Labelled, SettledLabels
 from tunewright.tasks import Example, Meta, Task, task_of
 from tunewright.tasks.base import JsonRecord, OneOf, SomeOf
@@ -161,7 +161,7 @@ def _row(spec: Spec, task: Task, row: Unlabelled, answer: str) -> dict[str, Any]
 
 
 def _provenance(each: Labelled, teachers: str, day: str) -> dict[str, Any]:
-    return {"weight": each.weight, LOGGED: {"model": teachers, "time": day, "agreement": round(each.agreement, 4)}}
+    return {WEIGHT: each.weight, LOGGED: {"model": teachers, "time": day, "agreement": round(each.agreement, 4)}}
 
 
 def _curve(task: Task, taught: Sequence[Labelled], seed: int) -> LearningCurve | None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
+from tunewright.core.limits import BATCH_LINE_BYTES
+
 _SUFFIXES = (".jsonl", ".ndjson", ".json", ".gz")
 _LARGEST_PAGE = 64 << 20
-"""Bytes of a file that may be one JSON value over several lines."""
+"""Bytes of a file that may be one JSON value, over several lines or in one."""
 _PAGE_KEYS = ("data", "traces")
 """Under which an API's answer has its list."""
 _PAGE_MARKS = ("object", "meta", "error", "next_cursor", "next_page_token", "has_more", "total")
@@ -39,7 +44,7 @@ def is_batch_input(row: Mapping[str, Any]) -> bool:
 def is_stored_message(row: Mapping[str, Any]) -> bool:
     """Whether a row is a message of a stored completion: its id is the completion's with a number."""
     identity = row.get("id")
-    is_numbered = isinstance(identity, str) and identity.rpartition("-")[2].isdigit()
+    is_numbered = isinstance(identity, str) and identity.rpartition("-")[2].isdecimal()
     return is_numbered and "role" in row and "content" in row and "choices" not in row
 
 
@@ -58,12 +63,12 @@ class RequestsBeside:
         """The body of a batch's request, by its `custom_id`; empty: no file has it. Two: it is not known which one it
         is, because the ids are unique only within a batch."""
         query = "SELECT body FROM requests WHERE id = ? LIMIT 2"
-        return [json.loads(body) for (body,) in self._opened().execute(query, (identity,))]
+        return [json.loads(body) for (body,) in self._opened().execute(query, (_key(identity),))]
 
     def messages_of(self, identity: str) -> list[dict[str, Any]]:
         """The messages of a stored completion, in their order; empty: no file has them."""
         query = "SELECT body FROM messages WHERE id = ? ORDER BY number"
-        return [json.loads(body) for (body,) in self._opened().execute(query, (identity,))]
+        return [json.loads(body) for (body,) in self._opened().execute(query, (_key(identity),))]
 
     def _opened(self) -> sqlite3.Connection:
         if self._index is None:
@@ -89,9 +94,8 @@ class RequestsBeside:
     def _add(index: sqlite3.Connection, file: Path) -> None:
         first = next(rows_of(file), None)
         if first is not None and is_batch_input(first):
-            requests = (
-                (str(row["custom_id"]), json.dumps(row["body"])) for row in rows_of(file) if is_batch_input(row)
-            )
+            rows = filter(is_batch_input, rows_of(file))
+            requests = ((_key(str(row["custom_id"])), json.dumps(row["body"])) for row in rows)
             index.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?)", requests)
         elif first is not None and is_stored_message(first):
             messages = (_numbered(row) for row in rows_of(file) if is_stored_message(row))
@@ -129,23 +133,37 @@ def rows_of(file: Path) -> Iterator[dict[str, Any]]:
     """The JSON objects of a file: of its lines, or of the page that the whole file is. What is neither is left out:
     whoever reads the file itself reports it."""
     is_packed = file.suffix.lower() == ".gz"
-    with suppress(OSError, EOFError), gzip.open(file, "rb") if is_packed else file.open("rb") as lines:
+    broken = (OSError, EOFError, zlib.error)
+    with suppress(*broken), gzip.open(file, "rb") if is_packed else file.open("rb") as stream:
         is_first = True
-        for line in lines:
+        for line in _lines(stream):
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
-                row = _whole(line, lines) if is_first else None
+                row = _whole(line, stream) if is_first else None
             is_first = False
             for each in row if isinstance(row, list) else [row]:
                 if isinstance(each, dict):
                     yield from unwrapped(each) or [each]
 
 
-def _whole(line: bytes, lines: Any) -> Any:
+def _lines(stream: io.BufferedIOBase) -> Iterator[bytes]:
+    """The lines that are not too long; the first may be a whole page."""
+    for most in chain([_LARGEST_PAGE], repeat(BATCH_LINE_BYTES)):
+        line = stream.readline(most)
+        if not line:
+            return
+        if len(line) < most or line.endswith(b"\n"):
+            yield line
+            continue
+        while (rest := stream.readline(most)) and not rest.endswith(b"\n"):
+            pass
+
+
+def _whole(line: bytes, stream: io.BufferedIOBase) -> Any:
     """The value of a file whose first line is not one by itself."""
     try:
-        return json.loads(line + lines.read(_LARGEST_PAGE))
+        return json.loads(line + stream.read(_LARGEST_PAGE))
     except (ValueError, RecursionError):
         return None
 
@@ -154,9 +172,14 @@ def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
 
 
+def _key(identity: str) -> str:
+    """An id as the index has it: JSON may escape half a character, which SQLite does not take."""
+    return json.dumps(identity)
+
+
 def _numbered(row: Mapping[str, Any]) -> tuple[str, int, str]:
     completion, _, number = str(row["id"]).rpartition("-")
     parts = row.get("content_parts")
     content = parts if row.get("content") is None and isinstance(parts, list) else row.get("content")
     known = {name: row[name] for name in ("role", "name", "tool_calls", "tool_call_id") if row.get(name)}
-    return completion, int(number[:9]), json.dumps({**known, "content": content})
+    return _key(completion), int(number[:9]), json.dumps({**known, "content": content})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 from tunewright.logs.call import LoggedAnswer, LoggedCall, earlier_turns_fault
+from tunewright.logs.otlp_texts import json_text
 from tunewright.logs.usage import TokenCounts
-from tunewright.logs.values import mapping, mappings, moment, number, text
+from tunewright.logs.values import count, mapping, mappings, moment, number, text
 
 
 def is_exchange(row: Mapping[str, Any]) -> bool:
@@ -21,10 +23,9 @@ def exchange_calls(row: Mapping[str, Any]) -> Iterator[LoggedCall]:
     answer = choice and LoggedAnswer(
         str(choice.get("text") or ""),
         str(choice.get("refusal") or ""),
-        [{"id": "", **call} for call in mappings(choice.get("tool_calls"))],
+        list(_tool_calls(choice)),
         text(choice.get("finish_reason")),
     )
-    usage = mapping(row.get("usage"))
     yield LoggedCall(
         row["kind"],
         mapping(row.get("request")),
@@ -36,10 +37,21 @@ def exchange_calls(row: Mapping[str, Any]) -> Iterator[LoggedCall]:
         moment(row.get("time")),
         number(row.get("seconds")),
         number(row.get("first_seconds")),
-        TokenCounts(**usage) if usage else None,
+        _counts(mapping(row.get("usage"))),
         number(row.get("usd")),
         row.get("streamed") is True,
     )
+
+
+def _tool_calls(choice: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    for call in mappings(choice.get("tool_calls")):
+        if name := text(call.get("name")):
+            yield {"id": text(call.get("id")) or "", "name": name, "arguments": json_text(call.get("arguments"))}
+
+
+def _counts(usage: Mapping[str, Any]) -> TokenCounts | None:
+    known = {each.name: count(usage[each.name]) for each in fields(TokenCounts) if each.name in usage}
+    return TokenCounts(**known) if known else None
 
 
 def exchange_fault(row: Mapping[str, Any], answer: LoggedAnswer | None) -> tuple[str, str] | None:

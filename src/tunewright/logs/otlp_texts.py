@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tunewright.logs.call import LoggedAnswer, tool_call
 from tunewright.logs.otlp_spans import DEEPEST
+from tunewright.logs.python_texts import python_as_json
 from tunewright.logs.values import items, mapping, parsed, text
 
 
@@ -28,35 +28,13 @@ class Said:
     """The attribute whose JSON text ends in the middle."""
 
 
-_LITERAL = re.compile(
-    r"""'(?:[^'\\]|\\.)*+(?:'|\\?\Z)|"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|\b(?:None|True|False)\b""", re.DOTALL
-)
-"""Of Python. An open text matches up to the end, so that each letter is looked at once."""
-_ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|(.))", re.DOTALL)
-_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "'": "'", '"': '"', "\\": "\\"}
-_CONSTANTS = {"None": "null", "True": "true", "False": "false"}
-
-
 def loosely_parsed(value: Any) -> Any:
     """The value of a text that is a list or an object in JSON, or as Python shows it, which is common where a program
     passed `str(messages)`, and in data frames written as CSV."""
     found = parsed(value)
     if not isinstance(found, str) or found.lstrip()[:1] not in ("{", "["):
         return found
-    return parsed(_LITERAL.sub(_as_json, found))
-
-
-def _as_json(literal: re.Match[str]) -> str:
-    shown = literal.group()
-    if shown in _CONSTANTS:
-        return _CONSTANTS[shown]
-    return json.dumps(_ESCAPE.sub(_meant, shown[1:-1]))
-
-
-def _meant(escape: re.Match[str]) -> str:
-    if code := escape[1] or escape[2]:
-        return chr(int(code, 16))
-    return _ESCAPED.get(escape[3], escape[0])
+    return parsed(python_as_json(found))
 
 
 def is_cut(value: Any) -> bool:

@@ -48,8 +48,8 @@ class AnswerForm:
         self.filtered = len(names) >= FILTERED_FROM
 
     def shown(self, answer: str) -> str:
-        """An answer for people: a record with a line per field, several labels with a line each."""
-        if self.several:
+        """An answer for people: a record with a line per field, several labels with a line each; no answer as it is."""
+        if self.several and answer:
             return "\n".join(labels_in(answer)) or NO_LABEL
         if self.is_json:
             try:

@@ -30,6 +30,7 @@ from tunewright.monitoring.store.tables import (
 from tunewright.review import acts
 from tunewright.review.acts import NotYours, ReviewChoice
 from tunewright.review.agreement import agreements, conflicts
+from tunewright.review.answers import NO_LABEL
 from tunewright.review.history import by_id, history, recent
 from tunewright.review.people import Session
 from tunewright.review.site import Posted, Reviewing, ReviewRefused, SignedIn, Site, SiteOf
@@ -348,10 +349,16 @@ def _verdict(site: Site, form: FormData, given: str | None) -> ReviewChoice:
     if choice == "none":
         return ReviewChoice()
     if choice == "right":
+        if site.labels:
+            raise Unfit("there is no answer yet")
         if given is not None:
             site.form.read(given)
         return ReviewChoice(own=True)
-    answer = site.form.read(_text(form, "answer"))
+    written = _text(form, "answer")
+    # Nothing stood in the field before, so nobody has taken labels out of it.
+    if site.labels and site.form.several and not written.strip():
+        raise Unfit(f"it is empty; write {NO_LABEL} if no label holds")
+    answer = site.form.read(written)
     return ReviewChoice(own=True) if given is not None and site.form.same(answer, given) else ReviewChoice(answer)
 
 

@@ -57,6 +57,21 @@ def test_the_form_of_most_rows_counts(tmp_path: Path) -> None:
     assert found.placed == [(1, "shape")]
 
 
+@pytest.mark.parametrize(
+    ("columns", "answer"),
+    [
+        (Columns(label="weight"), "12"),
+        (Columns(label={"weight": "weight", "unit": "unit"}), '{"weight": 12, "unit": "kg"}'),
+        (Columns(label="unit", group="weight"), "kg"),
+    ],
+)
+def test_a_column_that_is_named_weight_and_used_is_no_rows_weight(
+    columns: Columns, answer: str, tmp_path: Path
+) -> None:
+    found = given(tmp_path, {"text": "q", "weight": 12, "unit": "kg"}, columns=columns)
+    assert (found.example.answer, found.example.weight) == (answer, 1.0)
+
+
 def test_each_file_has_its_own_form(tmp_path: Path) -> None:
     for form, row in ROWS.items():
         write(tmp_path / f"{form}.jsonl", lines([row]))

@@ -120,7 +120,7 @@ def _example(
     row: dict[str, Any], parts: _Parts, columns: Columns, source: str, remarks: Remarks, *, from_log: bool = False
 ) -> Example:
     meta: dict[str, Any] = {"id": source, "source": source}
-    used = {*parts.used, "weight"}
+    used = set(parts.used)
     for name, column in (("group", columns.group), ("time", columns.time)):
         if column:
             if column not in row:
@@ -130,8 +130,9 @@ def _example(
     data: dict[str, Any] = {"messages": chat.messages(parts.messages, remarks), "meta": meta}
     if tools := chat.tools(parts.tools):
         data["tools"] = tools
-    if not from_log and row.get("weight") not in (None, ""):
+    if not from_log and "weight" not in used and row.get("weight") not in (None, ""):
         data["weight"] = chat.weight(row["weight"], "the row")
+    used.add("weight")
     if extra := {key: value for key, value in row.items() if key not in used} | parts.extra:
         meta["extra"] = extra
     if (extra := {key: value for key, value in extra.items() if key != LOGGED}) and not from_log:
