@@ -425,3 +425,14 @@ def test_several_labels_are_corrected_a_line_each(store: Store) -> None:
         ("ann", "[]", True, "review"),
         ("ann", "[]", False, "review"),
     ]
+
+
+def test_a_models_several_labels_are_right_at_one_press_and_alike_too(store: Store) -> None:
+    several = {"kind": "multi_label", "instruction": "Which hold?", "labels": LABELS}
+    texts = [f"Pay me back for order {number} please, it never came" for number in range(3)]
+    ids = put(store, *(capture(n, text, '["billing"]' if n else "[]") for n, text in enumerate(texts)))
+    ann = Browser(site_with(store, several))
+    assert "not an answer of this task" not in html.unescape(ann.get(f"/item/{ids[0]}").text)
+    ann.submit(f"/item/{ids[0]}", say="right")
+    ann.submit(f"/alike/{ids[1]}", say="right", id=ids[1:])
+    assert [row[1:3] for row in reviews(store)] == [("[]", True), ('["billing"]', True), ('["billing"]', True)]

@@ -68,10 +68,18 @@ class AnswerForm:
             # Browsers end lines with CR and LF, and labels may contain U+2028 and similar characters.
             lines = [line.strip(" \t\r") for line in written.split("\n")]
             written = json.dumps([line for line in lines if line not in ("", NO_LABEL)], ensure_ascii=False)
-        answer = self._task.canonical(written)
-        if not answer.strip():
+        return self.fitting(written)
+
+    def fitting(self, answer: str) -> str:
+        """A model's answer in canonical form.
+
+        Raises:
+            Unfit: it is not an answer of the task.
+        """
+        canonical = self._task.canonical(answer)
+        if not canonical.strip():
             raise Unfit("it is empty")
-        return answer
+        return canonical
 
     def same(self, answer: str, other: str) -> bool:
         """Whether two answers have the same canonical form."""

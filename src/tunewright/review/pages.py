@@ -352,7 +352,7 @@ def _verdict(site: Site, form: FormData, given: str | None) -> ReviewChoice:
         if site.labels:
             raise Unfit("there is no answer yet")
         if given is not None:
-            site.form.read(given)
+            site.form.fitting(given)
         return ReviewChoice(own=True)
     written = _text(form, "answer")
     # Nothing stood in the field before, so nobody has taken labels out of it.
@@ -364,7 +364,7 @@ def _verdict(site: Site, form: FormData, given: str | None) -> ReviewChoice:
 
 def _fits(site: Site, answer: str) -> bool:
     try:
-        site.form.read(answer)
+        site.form.fitting(answer)
     except Unfit:
         return False
     return True
