@@ -171,7 +171,7 @@ def _memory(spec: Spec, steps: Sequence[Step], deploy: bool) -> Iterator[Check]:
 
     yield from memory_checks(spec, sizes, sized, machine_of)
     if deploy and spec.traffic.machine in book.machines:
-        serving = priced_machine(spec.traffic.machine, book, "traffic.machine")
+        serving = priced_machine(spec.traffic.machine, book)
         for check in memory_checks(spec, sizes, [STEPS["parity"]], lambda _: serving):
             yield replace(check, name=f"memory of the endpoint on {serving.name}")
 

@@ -81,7 +81,7 @@ def key_of(size: str, spec: Spec) -> str:
     return next((f"azure.{key}" for key in ("gpu", "cpu") if getattr(spec.azure, key) == size), "traffic.machine")
 
 
-def priced_machine(name: str, book: PriceBook, key: str) -> Machine:
+def priced_machine(name: str, book: PriceBook, key: str = "traffic.machine") -> Machine:
     """A machine of the price book.
 
     Args:
