@@ -68,11 +68,11 @@ def main(bundle: Path, lines: int, rounds: int) -> None:
         taken = median(seconds[name])
         hours = 1e6 / (len(rows) / taken) / 3600
         costs = [f"${hours * prices[machine].usd_per_hour:.2f} a million on {machine}" for machine in MACHINES]
-        told = [
+        figures = [
             f"{read_info(bundle).runtime}, {name}: {len(rows) / taken:.1f} lines a second",
             f"{alone / taken:.2f} x",
         ]
-        print(*told, *(costs if len(cores) > 1 else ()), sep=", ")
+        print(*figures, *(costs if len(cores) > 1 else ()), sep=", ")
     print("the same bytes each time" if len(contents) == 1 else "OTHER BYTES")
 
 

@@ -15,7 +15,7 @@ from tunewright.data.dedup.blocks import Block, blocks_of
 from tunewright.exporters.set_calibration import MOST_EXAMPLES as MOST_OF_SETS
 from tunewright.exporters.set_calibration import calibrate_sets
 from tunewright.inference.bundle import Bundle
-from tunewright.inference.calibration import UNCALIBRATED, Calibration, fit_answers, fit_labels, scope
+from tunewright.inference.calibration import UNCALIBRATED, Calibration, fit_answers, fit_labels, scale_of, scope
 from tunewright.inference.predictors import (
     EncoderPredictor,
     LabelClassifier,
@@ -52,12 +52,11 @@ def calibrate(bundle: Bundle, validation: Sequence[Example]) -> Calibration:
 def weights_of(examples: Sequence[Example], blocks: Sequence[Block]) -> list[float]:
     """The weight of each example in a fit.
 
-    Copies, near copies and rows of one group count as one, by the mean of their rows' weights. A fit takes the sum of
-    the weights for the number of independent examples, so this is the number of blocks of equal weight that would vary
-    as much (Kish 1965).
+    Copies, near copies and rows of one group count as one, by the mean of their rows' weights. The sum is the number of
+    blocks of equal weight that would vary as much.
     """
     of_block = np.array([sum(example.importance for example in block) / len(block) for block in blocks])
-    scale = of_block.sum() / np.square(of_block).sum() if len(blocks) else 1.0
+    scale = scale_of(of_block)
     share = {example.meta.id: scale * example.importance / len(block) for block in blocks for example in block}
     return [share[example.meta.id] for example in examples]
 

@@ -152,6 +152,12 @@ def _prior(examples: float, *standardised: float) -> float:
     return sum(value**2 for value in standardised) / 2 / examples
 
 
+def scale_of(weights: Floats) -> float:
+    """What weights are multiplied with, so that their sum is the number of examples of equal weight that would vary as
+    much (Kish 1965). A fit takes the sum for a number of examples."""
+    return float(weights.sum() / np.square(weights).sum()) if len(weights) else 1.0
+
+
 @dataclass(frozen=True)
 class Bin:
     """Answers of about equal confidence."""

@@ -15,6 +15,7 @@ import numpy as np
 from tunewright.data.curve.classical import LinearSvmClassifier, fit_linear_sets
 from tunewright.data.label_sets import held
 from tunewright.data.splits.folds import group_of
+from tunewright.inference.calibration import scale_of
 from tunewright.inference.predictors.base import Answer, Predictor
 from tunewright.inference.thresholds import Floats, choose_belief, choose_thresholds, sigmoid
 from tunewright.models.linear_model import LinearModel
@@ -265,8 +266,7 @@ class LabelSetSvm:
             if len(learnt):
                 model = fit_linear_sets([texts[row] for row in learnt], gold[learnt], labels, weights[learnt].tolist())
                 unseen[others] = _probabilities(model, [texts[row] for row in others])
-        # The choice takes the sum for a number of examples: so many of equal weight would vary as much (Kish 1965).
-        counts = weights * (weights.sum() / np.square(weights).sum())
+        counts = weights * scale_of(weights)
         belief = choose_belief(unseen, gold, counts, folds)
         self._thresholds, _ = choose_thresholds(unseen, gold, counts, belief)
 
