@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 
 from tests.conftest import TOKENIZER
 from tests.fixtures.encoders import FAMILIES, write_tokenizer
@@ -70,3 +70,57 @@ def test_marks_in_a_text_are_letters_and_in_a_template_tokens() -> None:
     mark = random.Random(0).choice(marks).content
     assert len(tokenizer.encode_text(mark)) == 1
     assert len(tokenizer.encode_verbatim(mark)) > 1
+
+
+def metaspace(_: Path) -> Any:
+    """As Llama's first tokenizers: a blank is put before a text, but not after a control token."""
+    tokenizer = own(_)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(replacement="Ġ", prepend_scheme="first"), tokenizer.pre_tokenizer]
+    )
+    return tokenizer
+
+
+def prepending(_: Path) -> Any:
+    tokenizer = own(_)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("x"), normalizers.NFC()])
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    "read",
+    [own, with_a_gap, metaspace, prepending, lambda _: with_tokens(own(_)), of_family("roberta")],
+    ids=["decoder", "gap", "metaspace", "prepend", "more", "roberta"],
+)
+def test_a_prompt_in_parts_has_the_tokens_of_the_whole(read: Callable[[Path], Any], tmp_path: Path) -> None:
+    read(tmp_path).save(str(tmp_path / "tokenizer.json"))
+    tokenizer = TextTokenizer(tmp_path)
+    draw = random.Random(0)
+    marks = [added.content for added in tokenizer._tokenizer.get_added_tokens_decoder().values()]
+    pieces = [*marks, *TEXTS, " ", "\n", "  ", "é", "e\u0301", "\u0301", "x" * 300, "one two " * 60, "<", "|>", ">"]
+    for _ in range(300):
+        text = "".join(draw.choices(pieces, k=draw.randint(1, 12)))
+        assert tokenizer.encode_text(text) == tokenizer._encode_text(text), repr(text)
+    if read is own:
+        hits = tokenizer._part.cache_info().hits
+        assert hits > 0
+        tokenizer.encode_text("one two " * 60).append(7)
+        assert tokenizer.encode_text("one two " * 60)[-1] != 7, "what is kept is not what is handed out"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        AddedToken("<|wide|>", lstrip=True, special=True, normalized=False),
+        AddedToken("<|low|>", special=True, normalized=True),
+        AddedToken("a<|im_end", special=False, normalized=False),
+    ],
+    ids=["takes blanks", "normalised", "overlaps"],
+)
+def test_a_tokenizer_whose_controls_depend_on_their_neighbours_reads_a_prompt_whole(
+    more: AddedToken, tmp_path: Path
+) -> None:
+    tokenizer = own(tmp_path)
+    (tokenizer.add_special_tokens if more.special else tokenizer.add_tokens)([more])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert TextTokenizer(tmp_path)._part is None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ _KEEPING = frozenset({"NFC", "Prepend", "Replace"})
 """Normalizers that, in known tokenizers, hardly make a text shorter."""
 _COMPOSED = 3
 """Characters that composition (NFC) may turn into one."""
+_LONG, _TOO_LONG, _KEPT_PARTS = 256, 1 << 16, 16
+"""Characters from and up to which the tokens of a part of a prompt are kept, and how many parts."""
 _OPEN = 8
 """Tokens after which incomplete bytes will not become a character any more: a character has at most four bytes."""
 _HALF = "\ufffd"
@@ -99,8 +102,19 @@ class TextTokenizer:
         special = (added.content for added in self._tokenizer.get_added_tokens_decoder().values() if added.special)
         longest_first = sorted(special, key=len, reverse=True)
         self.controls = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._part = lru_cache(_KEPT_PARTS)(self._encode_text) if _controls_stand_alone(self._tokenizer) else None
 
     def encode_text(self, text: str) -> list[int]:
+        if self._part is None or len(text) < _LONG:
+            return self._encode_text(text)
+        # Part by part, each from a control token to the next. Prompts share the long one that lists the labels.
+        ids: list[int] = []
+        for start, end in pairwise([0, *(match.start() for match in self.controls.finditer(text)), len(text)]):
+            encode = self._part if _LONG <= end - start < _TOO_LONG else self._encode_text
+            ids += encode(text[start:end])
+        return ids
+
+    def _encode_text(self, text: str) -> list[int]:
         return list(_encoded(self._tokenizer, text, add_special_tokens=False).ids)
 
     def encode_framed(self, text: str) -> list[int]:
@@ -172,6 +186,26 @@ def _twin(tokenizer: Any) -> Any:
     added = tokenizer.get_added_tokens_decoder()
     twin.add_tokens([added[number] for number in sorted(added)])  # at once: each call builds the matcher anew
     return twin
+
+
+def _controls_stand_alone(tokenizer: Any) -> bool:
+    """Whether a text can be cut before each control token, and its parts encoded one by one: no control token takes
+    spaces around it or is read in a normalized text, and no other added token overlaps one."""
+    added = list(tokenizer.get_added_tokens_decoder().values())
+    controls = [each for each in added if each.special]
+    others = [each.content for each in added if not each.special]
+    plain = not any(each.lstrip or each.rstrip or each.single_word or each.normalized for each in controls)
+    return plain and not any(_overlap(other, control.content) for other in others for control in controls)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether a text can hold both so that they share characters."""
+    shared = range(1, min(len(one), len(other)))
+    return (
+        one in other
+        or other in one
+        or any(one.endswith(other[:count]) or other.endswith(one[:count]) for count in shared)
+    )
 
 
 def _encoded(tokenizer: Any, text: str, *, add_special_tokens: bool = True) -> Any:
