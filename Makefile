@@ -7,6 +7,7 @@ SUPPLY := .venv-supply
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
+KERNELS := src/tunewright/inference/runtimes/vnni/decoder
 LOCKS := locks/all.txt locks/build.txt locks/cpu.txt
 
 # Only files whose hashes are in locks/ are installed, and what has to be built is built with what is there.
@@ -26,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-fast test-nightly coverage fuzz test-vllm test-llama test-wheels wheel lint docs format install lock sbom licences audit clean
 
-demo: $(READY) ## the main job on the shipped example
+demo: $(READY) $(KERNELS).so ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
 
 # The first part needs no model. In the second a file's tests share what they have trained, so one process runs them.
@@ -108,8 +109,12 @@ $(READY): pyproject.toml $(LOCKS)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# An installation compiles them. Here they follow their source.
+$(KERNELS).so: $(KERNELS).c | $(READY)
+	@$(BIN)/python $(dir $(KERNELS))compile.py
+
 # A run needs none of this, and it takes two fifths of the whole set-up's time.
-$(TOOLS): $(READY)
+$(TOOLS): $(READY) | $(KERNELS).so
 	@$(BIN)/python tools/requirements.py all dev > $(VENV)/asked.txt
 	$(BIN)/python $(LOCKED) $(VENV)/asked.txt
 	@touch $@

@@ -15,6 +15,7 @@ from tunewright.core.errors import UserError
 from tunewright.exporters.decoder import Decoder, Vector
 from tunewright.exporters.openvino import build_openvino
 from tunewright.inference.runtimes.openvino import network as paged_network
+from tunewright.inference.runtimes.openvino import passes
 from tunewright.inference.runtimes.openvino.blocks import BlockPool
 from tunewright.inference.runtimes.openvino.model import PagedNextToken
 from tunewright.inference.runtimes.openvino.shape import CONFIG, WEIGHTS
@@ -122,7 +123,7 @@ def test_an_answer_grows_the_same_whoever_else_asks(
     paged: Callable[[str], PagedNextToken], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the last bit, with memory that is given away meanwhile, and beside the same tokens asked for as a whole."""
-    monkeypatch.setattr(paged_network, "_MEMORY", 0)
+    monkeypatch.setattr(passes, "_MEMORY", 0)
     model = paged("int8")
 
     def write(number: int) -> tuple[list[int], list[np.ndarray]]:

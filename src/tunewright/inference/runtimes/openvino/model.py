@@ -1,13 +1,14 @@
-"""Runs a decoder with OpenVINO for many clients at once: it packs their sequences into common forward passes. No torch.
+"""Runs a decoder with OpenVINO, or with our own kernels (`tunewright.inference.runtimes.vnni`) where they are faster,
+for many clients at once: it packs their sequences into common forward passes. No torch.
 
 A client sends a whole sequence of tokens and waits for the logits after it. A scheduler in a thread of its own packs
 the new tokens of all sequences into passes.
 
 The same sequence gets the same logits to the last bit, whatever other sequences are in its passes and whatever ran
 before: sums over a row don't depend on the other rows. But OpenVINO runs a single token with another kernel than
-several, with slightly different results. So a sequence that comes as a whole runs at least two tokens at a time, even
-if its first tokens are in memory already. Only an answer that grows token by token runs one token at a time, and its
-keys and values are kept apart: a token that ran alone stands as ~token in a sequence.
+several, with slightly different results (our own kernels don't). So a sequence that comes as a whole runs at least two
+tokens at a time, even if its first tokens are in memory already. Only an answer that grows token by token runs one
+token at a time, and its keys and values are kept apart: a token that ran alone stands as ~token in a sequence.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ from weakref import finalize
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.core.threads import threads as default_threads
 from tunewright.inference.runtimes.openvino.adapter import Adapter
 from tunewright.inference.runtimes.openvino.network import CompiledGraph, PagedNetwork
+from tunewright.inference.runtimes.openvino.passes import Network
 from tunewright.inference.runtimes.openvino.scheduler import PassScheduler, SequenceRequest
+from tunewright.inference.runtimes.vnni.network import PackedWeights, VnniNetwork
 
 _AT_ONCE = 32
 _LONGEST_PASS = 30.0
@@ -57,9 +61,15 @@ class PagedNextToken:
     ):
         self._context = context
         self.at_once = _AT_ONCE * streams
-        compiled = CompiledGraph(folder, threads, streams, adapters, adapter)
-        self._networks = [PagedNetwork(compiled, context) for _ in range(streams)]
-        self._schedulers = [PassScheduler(network) for network in self._networks]
+        self._adaptable: list[PagedNetwork] = []
+        networks: Sequence[Network]
+        if not adapters and adapter is None and (packed := PackedWeights.load(folder)):
+            each = threads or (1 if streams > 1 else default_threads())
+            networks = [VnniNetwork(packed, context, each) for _ in range(streams)]
+        else:
+            compiled = CompiledGraph(folder, threads, streams, adapters, adapter)
+            networks = self._adaptable = [PagedNetwork(compiled, context) for _ in range(streams)]
+        self._schedulers = [PassScheduler(network) for network in networks]
         self._turn, self._mine = count(), local()
         scheduler_threads = [Thread(target=each.run, name="model", daemon=True) for each in self._schedulers]
         self.close = finalize(self, _end, self._schedulers, scheduler_threads)
@@ -74,7 +84,7 @@ class PagedNextToken:
 
     def with_adapter(self, adapter: Adapter) -> Adapted:
         """The same model with this adapter."""
-        for network in self._networks:
+        for network in self._adaptable:
             network.reserve(adapter.rank)
         return Adapted(self, adapter)
 

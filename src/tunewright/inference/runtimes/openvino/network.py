@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from tunewright.inference.runtimes.openvino.adapter import Adapter, side_by_side
 from tunewright.inference.runtimes.openvino.graph import build
+from tunewright.inference.runtimes.openvino.passes import SequencePart, blocks_in_memory
 from tunewright.inference.runtimes.openvino.shape import (
     DOWN,
     KEY_CACHE,
@@ -35,24 +35,6 @@ code and buffers for good for each length it ever met. Short passes are hardly p
 take almost twice as long as two."""
 _MIN_ROWS = 2
 """Rows of the logits. A single row would be multiplied by another kernel."""
-_MEMORY = 256 * 2**20
-"""Bytes for keys and values, unless the context needs more."""
-_CONTEXTS = 2
-"""Sequences of full context length that the memory must hold."""
-
-
-@dataclass(frozen=True)
-class SequencePart:
-    """The part of a sequence that a forward pass runs."""
-
-    tokens: Sequence[int]
-    past: int
-    """Tokens of the sequence before this part; their keys and values are in memory."""
-    blocks: Sequence[int]
-    """The blocks of the whole sequence, with space for the new tokens."""
-    adapter: Adapter | None
-    needs_logits: bool
-    """Whether somebody needs the logits after the last token."""
 
 
 class CompiledGraph:
@@ -86,16 +68,12 @@ class CompiledGraph:
 
 
 class PagedNetwork:
-    """A compiled graph with blocks of memory for keys and values, and with the adapters in its slots.
+    """A compiled graph with blocks of memory for keys and values, and with the adapters in its slots; see
+    `tunewright.inference.runtimes.openvino.passes.Network`.
 
     Args:
         context: see `tunewright.inference.runtimes.openvino.model.PagedNextToken`.
     """
-
-    blocks: int
-    """The number of blocks in memory."""
-    block_size: int
-    """Tokens in a block."""
 
     def __init__(self, compiled: CompiledGraph, context: int):
         import openvino
@@ -118,7 +96,7 @@ class PagedNetwork:
         sizes = {name: [side.get_length() for side in list(ports[name].partial_shape)[1:]] for name in names}
         self.block_size = sizes[names[0]][1]
         bytes_a_block = sum(int(np.prod(sizes[name])) * ports[name].element_type.size for name in names)
-        self.blocks = max(_MEMORY // bytes_a_block, _CONTEXTS * -(-context // self.block_size))
+        self.blocks = blocks_in_memory(bytes_a_block, self.block_size, context)
         # One more block, for padding tokens.
         tensors = {name: self._tensor(ports[name].element_type, [self.blocks + 1, *sizes[name]]) for name in names}
         for name, tensor in tensors.items():
@@ -127,11 +105,9 @@ class PagedNetwork:
 
     @property
     def slots(self) -> int:
-        """Adapters that a forward pass can have."""
         return len(self._slots)
 
     def copy(self, source: int, target: int) -> None:
-        """Copy one block over another."""
         for cache in self._caches:
             cache[target] = cache[source]
 
@@ -141,11 +117,6 @@ class PagedNetwork:
             self._width = max(self._width, -(-rank // _WIDTH) * _WIDTH)
 
     def forward(self, parts: Sequence[SequencePart]) -> npt.NDArray[np.float32]:
-        """Run a forward pass with at most `slots` adapters.
-
-        Returns: the logits of the parts that need them, in order, [at least as many, vocabulary]. They are valid until
-        the next pass.
-        """
         for name, value in self._inputs(parts).items():
             self._request.set_tensor(name, self._tensor(value))
         self._request.infer()

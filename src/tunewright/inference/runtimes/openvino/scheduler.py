@@ -14,13 +14,8 @@ import numpy.typing as npt
 
 from tunewright.inference.runtimes.openvino.adapter import Adapter
 from tunewright.inference.runtimes.openvino.blocks import START, BlockChain, BlockPool
-from tunewright.inference.runtimes.openvino.network import PagedNetwork, SequencePart
+from tunewright.inference.runtimes.openvino.passes import MIN_TOGETHER, PASS_TOKENS, Network, SequencePart
 
-_PASS_TOKENS = 256
-"""Tokens of a forward pass. Larger passes hardly have more throughput, and every sequence in a pass waits for its
-end."""
-_MIN_TOGETHER = 2
-"""Tokens in a pass of a sequence that must not run token by token."""
 _PATIENCE = 0.005
 """Seconds that a pass waits for sequences whose next token is likely to come soon."""
 
@@ -54,13 +49,13 @@ class SequenceRequest:
     @property
     def halved(self) -> bool:
         """Whether a token would run alone that must not."""
-        return self.together < _MIN_TOGETHER and self.ids[self.chain.known] >= 0
+        return self.together < MIN_TOGETHER and self.ids[self.chain.known] >= 0
 
 
 class PassScheduler:
     """Runs the requested sequences, pass by pass, in the thread that calls `run`."""
 
-    def __init__(self, network: PagedNetwork):
+    def __init__(self, network: Network):
         self._network = network
         self._pool = BlockPool(network.blocks, network.block_size, network.copy)
         self._roots: WeakKeyDictionary[Adapter, int] = WeakKeyDictionary()
@@ -125,7 +120,7 @@ class PassScheduler:
         until = time.monotonic() + _PATIENCE
         while sum(request.decoding for request in self._requests) < self._decoding and not self._closed:
             self._start(self._requests)
-            full = sum(request.left for request in self._requests) >= _PASS_TOKENS
+            full = sum(request.left for request in self._requests) >= PASS_TOKENS
             if full or not self._wake.wait(until - time.monotonic()):
                 return
 
@@ -148,13 +143,13 @@ class PassScheduler:
         self._start(waiting)
         first, *others = waiting
         rows: list[tuple[SequenceRequest, int]] = []
-        space, most = _PASS_TOKENS, _PASS_TOKENS if not others else _PASS_TOKENS // 2
+        space, most = PASS_TOKENS, PASS_TOKENS if not others else PASS_TOKENS // 2
         adapters = self._adapters(waiting)
-        for request in (first, *sorted(others, key=lambda each: each.left // (_PASS_TOKENS // 2))):
+        for request in (first, *sorted(others, key=lambda each: each.left // (PASS_TOKENS // 2))):
             if request.adapter and request.adapter not in adapters:
                 continue
             together = request.together
-            count = min(together, most, max(space, _MIN_TOGETHER))
+            count = min(together, most, max(space, MIN_TOGETHER))
             if together - count == 1:  # a single token must not be left over
                 count += 1
             if self._pool.grow(request.chain, request.chain.known + count):
@@ -174,7 +169,7 @@ class PassScheduler:
         """Look up which tokens of new sequences are in memory."""
         for request in requests:
             if not request.started:
-                least = 1 if request.ids[-1] < 0 else _MIN_TOGETHER
+                least = 1 if request.ids[-1] < 0 else MIN_TOGETHER
                 root = self._root(request.adapter)
                 request.chain = self._pool.find(request.ids, len(request.ids) - least, root)
                 if request.halved and request.chain.known:  # a block of tokens that belong together was dropped

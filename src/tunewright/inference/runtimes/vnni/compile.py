@@ -1,0 +1,59 @@
+"""Compiles `decoder.c` beside itself: `python compile.py`, without the package or anything else.
+
+The build does it too (`tools/build_hook.py`). A machine that has no compiler, or another processor's architecture, gets
+no library, and OpenVINO runs every model there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("decoder.c")
+LIBRARY = SOURCE.with_suffix(".so")
+FEATURES = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx2", "fma", "bmi2")
+"""What the compiler may use of a processor, by its own names."""
+_COMPILERS = ("cc", "gcc", "clang")
+_FLAGS = ("-std=gnu11", "-O3", "-mprefer-vector-width=512", "-shared", "-fPIC", "-pthread")
+
+
+def source_hash() -> str:
+    """Of the source that lies here; the library tells which one it was compiled from."""
+    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+
+
+def compiled() -> str | None:
+    """Compile the library.
+
+    Returns: why there is none now; None if there is one.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return f"it is for Linux on x86-64, and this is {sys.platform} on {platform.machine()}"
+    named = os.environ.get("CC") or next(filter(shutil.which, _COMPILERS), None)
+    if not named:
+        return "there is no C compiler; in Debian, type: apt install gcc libc6-dev"
+    fresh = LIBRARY.with_suffix(f".{os.getpid()}")
+    asked = [*_FLAGS, *(f"-m{name}" for name in FEATURES), f'-DSOURCE_HASH="{source_hash()}"']
+    try:
+        done = subprocess.run(
+            [*shlex.split(named), *asked, "-o", fresh, SOURCE, "-lm"], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            return f"{named} could not compile it: {done.stderr.strip()[-500:]}"
+        fresh.replace(LIBRARY)  # a running process keeps the old one
+    except OSError as error:
+        return f"{named} could not be run: {error}"
+    finally:
+        fresh.unlink(missing_ok=True)
+    return None
+
+
+if __name__ == "__main__":
+    if reason := compiled():
+        print(f"note: no kernels of our own for language models on CPUs: {reason}. OpenVINO runs them.")

@@ -1,0 +1,821 @@
+/* The forward pass of a decoder on processors with AVX-512 VNNI: matrices in int8, attention in 16-bit integers.
+
+   Weights are unsigned bytes with a scale and a zero point for each output (`tunewright.exporters.openvino`). Rows are
+   quantised when they meet a matrix, in groups of inputs with a scale each. Queries, keys, values and the shares of
+   tokens are whole numbers of 12 or 13 bits, finer than bfloat16's 8; sums are exact and become float32 block by block.
+
+   What a row becomes never depends on the rows beside it, on the number of threads, or on what memory held before.
+
+   Units: a pass runs the packed tokens of many sequences. Keys and values are in blocks of TOKENS tokens. "Row" is a
+   token of the pass, or in attention a token and one of the heads that share a key head. */
+
+#include <immintrin.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLLED _Pragma("GCC unroll 8") for
+
+enum {
+    LANES = 16,    /* numbers of 32 bits in a register */
+    WIDE = 3,      /* registers of outputs in a panel of a matrix */
+    PANEL = WIDE * LANES,
+    ROWS = 8,      /* rows at once: 8 x 3 sums take 24 of 32 registers */
+    QUERIES = 6,   /* rows of attention at once, times 4 registers */
+    TOKENS = 64,   /* of a block of keys and values */
+    MOST_WIDTH = 128, /* of a head: wider ones could overflow 32 bits */
+    SPINS = 4000,  /* looks of a waiting thread, about 0.2 ms, before it sleeps and gives its core away */
+};
+
+/* Largest whole numbers. 128 products of two of TOP_QK, or 64 of TOP_VALUE and TOP_SHARE, stay below 2^31. */
+static const float TOP_QK = 4095, TOP_VALUE = 2047, TOP_SHARE = 8191, TOP_ROW = 127;
+static const float LOG2_E = 1.44269504f;
+
+/* ---- memory ---- */
+
+typedef struct {
+    void **items;
+    int count, failed;
+} Arena;
+
+static void *take(Arena *arena, size_t bytes) {
+    void *found = NULL, **more = realloc(arena->items, sizeof(void *) * (arena->count + 1));
+    if (more) arena->items = more;
+    if (!more || posix_memalign(&found, 64, (bytes + 63) / 64 * 64)) {
+        arena->failed = 1;
+        return NULL;
+    }
+    return arena->items[arena->count++] = found;
+}
+
+static void give_back(Arena *arena) {
+    for (int i = 0; i < arena->count; i++) free(arena->items[i]);
+    free(arena->items);
+}
+
+/* ---- the model ---- */
+
+typedef struct {
+    int outputs, inputs;
+    uint8_t *levels; /* [panels][inputs / 4][outputs of the panel][4] */
+    float *scale, *zero, *bias; /* [outputs] */
+} Matrix;
+
+typedef struct {
+    Matrix qkv, out, up, down; /* up: gate and up */
+    const float *before, *after, *query_norm, *key_norm; /* norms' weights; the last two may be NULL */
+} Layer;
+
+typedef struct {
+    int layers, hidden, heads, key_heads, width, inner, vocabulary, group;
+    float epsilon, scale, rotary_scale;
+} Shape;
+
+typedef struct {
+    Shape shape;
+    Arena arena;
+    Layer *layer;
+    Matrix head;
+    const uint8_t *embedding, *embedding_zero; /* [vocabulary, hidden]; [vocabulary] */
+    const float *embedding_scale, *norm, *frequencies;
+} Model;
+
+/* Outputs are rounded up to whole registers; the scales of those that nobody packs are 0, and so are they. */
+static void shape_matrix(Arena *arena, Matrix *m, int outputs, int inputs) {
+    m->outputs = (outputs + LANES - 1) / LANES * LANES, m->inputs = inputs;
+    m->levels = take(arena, (size_t)m->outputs * inputs);
+    float **vectors[] = {&m->scale, &m->zero, &m->bias};
+    for (int v = 0; v < 3; v++)
+        if ((*vectors[v] = take(arena, sizeof(float) * m->outputs))) memset(*vectors[v], 0, sizeof(float) * m->outputs);
+}
+
+static int panel_width(const Matrix *m, int first) {
+    return m->outputs - first < PANEL ? m->outputs - first : PANEL;
+}
+
+void model_free(Model *model) {
+    give_back(&model->arena);
+    free(model->layer);
+    free(model);
+}
+
+/* The pointers stay the caller's. Returns NULL if there is no memory. */
+Model *model_new(const Shape *shape, const float *frequencies, const float *norm, const uint8_t *embedding,
+                 const float *embedding_scale, const uint8_t *embedding_zero) {
+    Model *m = calloc(1, sizeof *m);
+    if (!m || !(m->layer = calloc(shape->layers, sizeof(Layer)))) {
+        free(m);
+        return NULL;
+    }
+    m->shape = *shape;
+    m->frequencies = frequencies, m->norm = norm;
+    m->embedding = embedding, m->embedding_scale = embedding_scale, m->embedding_zero = embedding_zero;
+    const int attended = shape->heads * shape->width, keys = shape->key_heads * shape->width;
+    for (int l = 0; l < shape->layers; l++) {
+        shape_matrix(&m->arena, &m->layer[l].qkv, attended + 2 * keys, shape->hidden);
+        shape_matrix(&m->arena, &m->layer[l].out, shape->hidden, attended);
+        shape_matrix(&m->arena, &m->layer[l].up, 2 * shape->inner, shape->hidden);
+        shape_matrix(&m->arena, &m->layer[l].down, shape->hidden, shape->inner);
+    }
+    shape_matrix(&m->arena, &m->head, shape->vocabulary, shape->hidden);
+    if (m->arena.failed) {
+        model_free(m);
+        return NULL;
+    }
+    return m;
+}
+
+void model_norms(Model *model, int layer, const float *before, const float *after, const float *query_norm,
+                 const float *key_norm) {
+    Layer *l = model->layer + layer;
+    l->before = before, l->after = after, l->query_norm = query_norm, l->key_norm = key_norm;
+}
+
+/* Copies `outputs` rows of a matrix from row `at` on, in the order in which passes read them. Different rows may be
+   copied at the same time.
+   kind: 0 qkv, 1 out, 2 gate and up, 3 down, 4 the head. bias: may be NULL. */
+void model_pack(Model *model, int layer, int kind, int at, int outputs, const uint8_t *levels, const float *scale,
+                const uint8_t *zero, const float *bias) {
+    Layer *l = model->layer + layer;
+    Matrix *m = (Matrix *[]){&l->qkv, &l->out, &l->up, &l->down, &model->head}[kind];
+    for (int done = 0; done < outputs;) {
+        const int output = at + done, first = output / PANEL * PANEL, wide = panel_width(m, first);
+        const int count = first + wide - output < outputs - done ? first + wide - output : outputs - done;
+        const uint8_t *from = levels + (long)done * m->inputs;
+        uint8_t *to = m->levels + (long)first * m->inputs + 4 * (output - first);
+        for (int k = 0; k < m->inputs; k += 4, to += 4 * wide)
+            for (int o = 0; o < count; o++) memcpy(to + 4 * o, from + (long)o * m->inputs + k, 4);
+        done += count;
+    }
+    for (int o = 0; o < outputs; o++) {
+        m->scale[at + o] = scale[o];
+        m->zero[at + o] = zero[o];
+        m->bias[at + o] = bias ? bias[o] : 0;
+    }
+}
+
+/* ---- rows times a matrix ---- */
+
+typedef struct {
+    int8_t *levels; /* [rows, inputs] */
+    float *scale;   /* [rows, groups] */
+    float *sum;     /* [rows]: of the values, for the zero points */
+    int inputs, group;
+} Rows;
+
+/* Compilers copy the sums of these two between registers if they see intrinsics; so they stay where they are. */
+INLINE void add_bytes(__m512i *sum, __m512i unsigned_bytes, __m512i signed_bytes) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(unsigned_bytes), "v"(signed_bytes));
+}
+
+INLINE void add_words(__m512i *sum, __m512i left, __m512i right) {
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(left), "v"(right));
+}
+
+INLINE __m512i repeated(const void *four_bytes) {
+    int value;
+    memcpy(&value, four_bytes, 4);
+    return _mm512_set1_epi32(value);
+}
+
+typedef struct {
+    const Matrix *matrix;
+    const Rows *rows;
+    float *out; /* [rows, outputs] */
+    int add;    /* whether to add to it */
+    int first;  /* output of the panel */
+    int row;
+    const uint8_t *ahead; /* its part of what comes next, fetched meanwhile */
+    int move;             /* bytes of that for each step of four inputs */
+} Tile;
+
+INLINE void tile(const int rows, const int wide, const Tile *t) {
+    const Matrix *m = t->matrix;
+    const Rows *x = t->rows;
+    const int groups = m->inputs / x->group, steps = x->group / 4;
+    const uint8_t *levels = m->levels + (long)t->first * m->inputs, *ahead = t->ahead;
+    const int8_t *row = x->levels + (long)t->row * m->inputs;
+    float part[ROWS * WIDE * LANES] __attribute__((aligned(64)));
+    int g = 0;
+    do {
+        __m512i sum[ROWS][WIDE];
+        UNROLLED (int r = 0; r < rows; r++)
+            UNROLLED (int c = 0; c < wide; c++) sum[r][c] = _mm512_setzero_si512();
+        for (int k = 0; k < steps; k++) {
+            __m512i column[WIDE];
+            UNROLLED (int c = 0; c < wide; c++) column[c] = _mm512_load_si512(levels + 64 * c);
+            levels += 64 * wide;
+            _mm_prefetch((const char *)ahead, _MM_HINT_T1);
+            ahead += t->move;
+            UNROLLED (int r = 0; r < rows; r++) {
+                const __m512i four = repeated(row + (long)r * m->inputs + 4 * k);
+                UNROLLED (int c = 0; c < wide; c++) add_bytes(&sum[r][c], column[c], four);
+            }
+        }
+        UNROLLED (int r = 0; r < rows; r++) {
+            const __m512 scale = _mm512_set1_ps(x->scale[(long)(t->row + r) * groups + g]);
+            UNROLLED (int c = 0; c < wide; c++) {
+                float *p = part + (r * WIDE + c) * LANES;
+                const __m512 before = g ? _mm512_load_ps(p) : _mm512_setzero_ps();
+                _mm512_store_ps(p, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][c]), scale, before));
+            }
+        }
+        row += x->group;
+    } while (++g < groups);
+    UNROLLED (int r = 0; r < rows; r++) {
+        const __m512 whole = _mm512_set1_ps(x->sum[t->row + r]);
+        float *out = t->out + (long)(t->row + r) * m->outputs + t->first;
+        UNROLLED (int c = 0; c < wide; c++) {
+            const int o = t->first + c * LANES;
+            __m512 v = _mm512_load_ps(part + (r * WIDE + c) * LANES);
+            v = _mm512_fnmadd_ps(_mm512_loadu_ps(m->zero + o), whole, v);
+            v = _mm512_fmadd_ps(v, _mm512_loadu_ps(m->scale + o), _mm512_loadu_ps(m->bias + o));
+            _mm512_storeu_ps(out + c * LANES, t->add ? _mm512_add_ps(v, _mm512_loadu_ps(out + c * LANES)) : v);
+        }
+    }
+}
+
+#define TILES(COUNT)                                                                                                   \
+    case COUNT:                                                                                                        \
+        if (wide == 3 * LANES) tile(COUNT, 3, &t);                                                                     \
+        else if (wide == 2 * LANES) tile(COUNT, 2, &t);                                                                \
+        else tile(COUNT, 1, &t);                                                                                       \
+        break;
+
+static void panel(const Matrix *m, int number, const Rows *x, int rows, float *out, int add) {
+    const int first = number * PANEL, wide = panel_width(m, first), tiles = (rows + ROWS - 1) / ROWS;
+    const uint8_t *next = m->levels + (long)(first + wide) * m->inputs;
+    const int move = (4 * PANEL + tiles - 1) / tiles;
+    for (int n = 0; n < tiles; n++) {
+        const int row = (long)rows * n / tiles, count = (long)rows * (n + 1) / tiles - row;
+        const Tile t = {m, x, out, add, first, row, next + (long)n * move * m->inputs / 4, move};
+        switch (count) { TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6) TILES(7) TILES(8) }
+    }
+}
+
+/* ---- single rows ---- */
+
+INLINE __m512 most_of(const float *v, int count) {
+    const __m512 sign = _mm512_set1_ps(-0.0f);
+    __m512 most = _mm512_setzero_ps();
+    for (int k = 0; k < count; k += LANES)
+        most = _mm512_max_ps(most, _mm512_andnot_ps(sign, _mm512_loadu_ps(v + k)));
+    return most;
+}
+
+static void quantise(const float *v, Rows *x, int row) {
+    const int groups = x->inputs / x->group;
+    float whole = 0;
+    for (int g = 0; g < groups; g++) {
+        const float *from = v + (long)g * x->group;
+        int8_t *to = x->levels + (long)row * x->inputs + (long)g * x->group;
+        const float top = _mm512_reduce_max_ps(most_of(from, x->group));
+        const __m512 by = _mm512_set1_ps(top > 0 ? TOP_ROW / top : 0);
+        __m512i sum = _mm512_setzero_si512();
+        for (int k = 0; k < x->group; k += LANES) {
+            const __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(from + k), by));
+            sum = _mm512_add_epi32(sum, level);
+            _mm_storeu_si128((__m128i *)(to + k), _mm512_cvtsepi32_epi8(level));
+        }
+        x->scale[(long)row * groups + g] = top / TOP_ROW;
+        whole += top / TOP_ROW * _mm512_reduce_add_epi32(sum);
+    }
+    x->sum[row] = whole;
+}
+
+/* Whole numbers up to `top` in place of v. Returns their scale. */
+static float quantise_words(const float *v, int count, float top, int16_t *to) {
+    const float most = _mm512_reduce_max_ps(most_of(v, count));
+    const __m512 by = _mm512_set1_ps(most > 0 ? top / most : 0);
+    for (int k = 0; k < count; k += LANES) {
+        const __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(v + k), by));
+        _mm256_storeu_si256((__m256i *)(to + k), _mm512_cvtsepi32_epi16(level));
+    }
+    return most / top;
+}
+
+/* Root mean square normalisation; `to` may be `from`. */
+static void normalise(const float *from, const float *weight, float *to, int count, float epsilon) {
+    __m512 sum = _mm512_setzero_ps();
+    for (int k = 0; k < count; k += LANES) {
+        const __m512 v = _mm512_loadu_ps(from + k);
+        sum = _mm512_fmadd_ps(v, v, sum);
+    }
+    const __m512 by = _mm512_set1_ps(1 / sqrtf(_mm512_reduce_add_ps(sum) / count + epsilon));
+    for (int k = 0; k < count; k += LANES) {
+        const __m512 v = _mm512_mul_ps(_mm512_loadu_ps(from + k), by);
+        _mm512_storeu_ps(to + k, _mm512_mul_ps(v, _mm512_loadu_ps(weight + k)));
+    }
+}
+
+/* Rotary encoding in place, halves against each other. */
+static void rotate(float *v, const float *cosine, const float *sine, int half) {
+    for (int k = 0; k < half; k += LANES) {
+        const __m512 a = _mm512_loadu_ps(v + k), b = _mm512_loadu_ps(v + half + k);
+        const __m512 c = _mm512_loadu_ps(cosine + k), s = _mm512_loadu_ps(sine + k);
+        _mm512_storeu_ps(v + k, _mm512_fnmadd_ps(b, s, _mm512_mul_ps(a, c)));
+        _mm512_storeu_ps(v + half + k, _mm512_fmadd_ps(a, s, _mm512_mul_ps(b, c)));
+    }
+}
+
+/* 2 to the power x, for -126 <= x <= 126; below, 2 to the power -126. Taylor's series around the nearest whole number:
+   the first missing term is 2e-6 of the value at most with 5 terms, and 1e-7 with 6. */
+INLINE __m512 power_of_two(__m512 x, const int terms) {
+    static const float series[] = {1, 6.9314718e-1f, 2.4022651e-1f, 5.5504109e-2f, 9.6181291e-3f, 1.3333558e-3f,
+                                   1.5403530e-4f};
+    x = _mm512_max_ps(x, _mm512_set1_ps(-126));
+    const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m512 rest = _mm512_sub_ps(x, whole);
+    __m512 power = _mm512_set1_ps(series[terms]);
+    UNROLLED (int k = terms - 1; k >= 0; k--) power = _mm512_fmadd_ps(power, rest, _mm512_set1_ps(series[k]));
+    return _mm512_scalef_ps(power, whole);
+}
+
+/* ---- a network: memory for keys and values, buffers of a pass, threads ---- */
+
+enum { MATRICES, ATTENTION, BETWEEN, WAITING, KINDS };
+
+typedef struct {
+    int tokens, sequences, wanted;
+    const int64_t *ids, *positions; /* [tokens] */
+    const int32_t *past;            /* [sequences]: tokens in memory */
+    const int32_t *begins;          /* [sequences + 1]: first token of each sequence */
+    const int32_t *blocks;          /* of all sequences */
+    const int32_t *block_begins;    /* [sequences + 1] */
+    const int64_t *wanted_at;       /* [wanted]: tokens whose logits are wanted */
+    float *logits;                  /* [wanted, vocabulary rounded up to whole registers] */
+} Pass;
+
+typedef struct {
+    Shape shape;
+    const Model *model;
+    Arena arena;
+    Pass pass;
+    int most, blocks; /* tokens of a pass; blocks of memory */
+    long longest;     /* tokens of a sequence, in whole blocks */
+
+    /* [layer][key head][block], then: keys [TOKENS / 16][width / 2][16][2], values [TOKENS / 2][width][2], scales
+       [TOKENS] */
+    int16_t *keys, *values;
+    float *key_scale, *value_scale;
+
+    float *stream, *last; /* [tokens, hidden]: the residual stream, of all tokens and of those whose logits are wanted */
+    float *qkv, *attended, *gates, *cosine, *sine;
+    int16_t *query;     /* [key head][token][head of the key head][width] */
+    float *query_scale; /* the same without the width */
+    Rows narrow, mixed, inner; /* what the matrices read: the stream, attention's results, the gates' */
+    struct {
+        float *line, *scores;
+        int16_t *shares;
+    } *scratch; /* of each thread */
+
+    int threads;
+    pthread_t *thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    atomic_int passes, arrived, phase, sleeping, stop;
+    unsigned long long since, spent[KINDS]; /* cycles of the first thread */
+} Network;
+
+static void shape_rows(Arena *arena, Rows *x, int most, int inputs, int group) {
+    x->inputs = inputs, x->group = group;
+    x->levels = take(arena, (size_t)most * inputs);
+    x->scale = take(arena, sizeof(float) * most * (inputs / group));
+    x->sum = take(arena, sizeof(float) * most);
+}
+
+/* Waits until all threads are here. `kind` is what they did since the last time. */
+static void meet(Network *n, int thread, int kind) {
+    if (thread == 0) {
+        const unsigned long long now = __rdtsc();
+        n->spent[kind] += now - n->since;
+        n->since = now;
+    }
+    if (n->threads == 1) return;
+    const int phase = atomic_load(&n->phase);
+    if (atomic_fetch_add(&n->arrived, 1) == n->threads - 1) {
+        atomic_store(&n->arrived, 0);
+        atomic_store(&n->phase, phase + 1);
+        if (atomic_load(&n->sleeping)) {
+            pthread_mutex_lock(&n->lock);
+            pthread_cond_broadcast(&n->wake);
+            pthread_mutex_unlock(&n->lock);
+        }
+    } else {
+        for (int i = 0; i < SPINS && atomic_load_explicit(&n->phase, memory_order_acquire) == phase; i++) _mm_pause();
+        if (atomic_load(&n->phase) == phase) {
+            pthread_mutex_lock(&n->lock);
+            atomic_fetch_add(&n->sleeping, 1);
+            while (atomic_load(&n->phase) == phase) pthread_cond_wait(&n->wake, &n->lock);
+            atomic_fetch_sub(&n->sleeping, 1);
+            pthread_mutex_unlock(&n->lock);
+        }
+    }
+    if (thread == 0) {
+        const unsigned long long now = __rdtsc();
+        n->spent[WAITING] += now - n->since;
+        n->since = now;
+    }
+}
+
+static int share_from(const Network *n, int thread, int count) { return (long)count * thread / n->threads; }
+
+static void product(Network *n, int thread, const Matrix *m, const Rows *x, int rows, float *out, int add) {
+    const int panels = rows ? (m->outputs + PANEL - 1) / PANEL : 0;
+    for (int p = share_from(n, thread, panels); p < share_from(n, thread + 1, panels); p++)
+        panel(m, p, x, rows, out, add);
+}
+
+/* ---- attention ---- */
+
+static long place_of(const Network *n, int layer, int head, int block) {
+    return (((long)layer * n->shape.key_heads + head) * n->blocks + block) * TOKENS;
+}
+
+/* Encodes the queries of a token, and writes its keys and values into memory. */
+static void remember(Network *n, int number, int sequence, int token) {
+    const Shape *s = &n->shape;
+    const Layer *layer = n->model->layer + number;
+    const int width = s->width, half = width / 2, group = s->heads / s->key_heads;
+    float *row = n->qkv + (long)token * (s->heads + 2 * s->key_heads) * width;
+    const float *cosine = n->cosine + (long)token * half, *sine = n->sine + (long)token * half;
+    for (int h = 0; h < s->heads; h++) {
+        float *query = row + (long)h * width;
+        const long at = ((long)(h / group) * n->most + token) * group + h % group;
+        if (layer->query_norm) normalise(query, layer->query_norm, query, width, s->epsilon);
+        rotate(query, cosine, sine, half);
+        n->query_scale[at] = quantise_words(query, width, TOP_QK, n->query + at * width) * s->scale * LOG2_E;
+    }
+    const int position = n->pass.past[sequence] + token - n->pass.begins[sequence];
+    const int block = n->pass.blocks[n->pass.block_begins[sequence] + position / TOKENS], place = position % TOKENS;
+    int16_t whole[MOST_WIDTH];
+    for (int h = 0; h < s->key_heads; h++) {
+        float *key = row + (long)(s->heads + h) * width;
+        const float *value = key + (long)s->key_heads * width;
+        const long at = place_of(n, number, h, block);
+        if (layer->key_norm) normalise(key, layer->key_norm, key, width, s->epsilon);
+        rotate(key, cosine, sine, half);
+        n->key_scale[at + place] = quantise_words(key, width, TOP_QK, whole);
+        int16_t *keys = n->keys + at * width + (long)(place / LANES) * width * LANES + place % LANES * 2;
+        for (int d = 0; d < width; d += 2) memcpy(keys + (long)d * LANES, whole + d, 4);
+        n->value_scale[at + place] = quantise_words(value, width, TOP_VALUE, whole);
+        int16_t *values = n->values + at * width + (long)(place / 2) * width * 2 + place % 2;
+        for (int d = 0; d < width; d++) values[2 * d] = whole[d];
+    }
+}
+
+/* Queries times the keys of a block. The keys at `ahead` are fetched meanwhile. */
+INLINE void score(const int rows, const int16_t *query, const float *query_scale, const int16_t *keys,
+                  const float *key_scale, int width, float *out, long stride, const int16_t *ahead) {
+    __m512i sum[QUERIES][4];
+    UNROLLED (int r = 0; r < rows; r++)
+        UNROLLED (int c = 0; c < 4; c++) sum[r][c] = _mm512_setzero_si512();
+    for (int d = 0; d < width; d += 2) {
+        __m512i key[4];
+        UNROLLED (int c = 0; c < 4; c++) {
+            const long at = ((long)c * width + d) * LANES;
+            key[c] = _mm512_load_si512(keys + at);
+            _mm_prefetch((const char *)(ahead + at), _MM_HINT_T0);
+        }
+        UNROLLED (int r = 0; r < rows; r++) {
+            const __m512i two = repeated(query + (long)r * width + d);
+            UNROLLED (int c = 0; c < 4; c++) add_words(&sum[r][c], key[c], two);
+        }
+    }
+    UNROLLED (int c = 0; c < 4; c++) {
+        const __m512 scale = _mm512_load_ps(key_scale + c * LANES);
+        UNROLLED (int r = 0; r < rows; r++) {
+            const __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][c]), scale);
+            _mm512_store_ps(out + r * stride + c * LANES, _mm512_mul_ps(v, _mm512_set1_ps(query_scale[r])));
+        }
+    }
+}
+
+/* Adds the values of a block, each times its share, to `out` [rows, 64]. Those at `ahead` are fetched meanwhile. */
+INLINE void mix(const int rows, const int16_t *shares, long stride, const int16_t *values, int width, float *out,
+                const int16_t *ahead) {
+    __m512i sum[QUERIES][4];
+    UNROLLED (int r = 0; r < rows; r++)
+        UNROLLED (int c = 0; c < 4; c++) sum[r][c] = _mm512_setzero_si512();
+    for (int t = 0; t < TOKENS; t += 2) {
+        __m512i value[4];
+        UNROLLED (int c = 0; c < 4; c++) {
+            const long at = (long)t * width + c * 2 * LANES;
+            value[c] = _mm512_load_si512(values + at);
+            _mm_prefetch((const char *)(ahead + at), _MM_HINT_T0);
+        }
+        UNROLLED (int r = 0; r < rows; r++) {
+            const __m512i two = repeated(shares + r * stride + t);
+            UNROLLED (int c = 0; c < 4; c++) add_words(&sum[r][c], value[c], two);
+        }
+    }
+    UNROLLED (int r = 0; r < rows; r++)
+        UNROLLED (int c = 0; c < 4; c++) {
+            float *o = out + (r * 4 + c) * LANES;
+            _mm512_store_ps(o, _mm512_add_ps(_mm512_load_ps(o), _mm512_cvtepi32_ps(sum[r][c])));
+        }
+}
+
+INLINE __mmask16 first_lanes(int count) { return count >= LANES ? 0xffff : count <= 0 ? 0 : (1 << count) - 1; }
+
+/* Softmax of a row of scores: in their place, powers times the scale of each value. `own`: tokens that the row sees.
+   Returns the scale of the shares. */
+INLINE float weigh(const Network *n, int layer, int head, const int32_t *block, float *scores, int16_t *shares, int own,
+                   int blocks) {
+    __m512 most = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps(), heaviest = _mm512_setzero_ps();
+    int t = 0;
+    for (; t + LANES <= own; t += LANES) most = _mm512_max_ps(most, _mm512_load_ps(scores + t));
+    const __mmask16 left = first_lanes(own - t);
+    most = _mm512_mask_max_ps(most, left, most, _mm512_maskz_loadu_ps(left, scores + t));
+    const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most));
+    for (int b = 0; b < blocks; b++) {
+        const float *scale = n->value_scale + place_of(n, layer, head, block[b]);
+        float *s = scores + (long)b * TOKENS;
+        const int here = own - b * TOKENS;
+        if (here >= TOKENS)
+            UNROLLED (int c = 0; c < TOKENS; c += LANES) {
+                const __m512 e = power_of_two(_mm512_sub_ps(_mm512_load_ps(s + c), top), 5);
+                const __m512 weight = _mm512_mul_ps(e, _mm512_load_ps(scale + c));
+                sum = _mm512_add_ps(sum, e);
+                heaviest = _mm512_max_ps(heaviest, weight);
+                _mm512_store_ps(s + c, weight);
+            }
+        else
+            for (int c = 0; c < TOKENS; c += LANES) {
+                const __mmask16 seen = first_lanes(here - c);
+                const __m512 e = power_of_two(_mm512_sub_ps(_mm512_load_ps(s + c), top), 5);
+                const __m512 weight = _mm512_maskz_mul_ps(seen, e, _mm512_load_ps(scale + c));
+                sum = _mm512_mask_add_ps(sum, seen, sum, e);
+                heaviest = _mm512_max_ps(heaviest, weight);
+                _mm512_store_ps(s + c, weight);
+            }
+    }
+    const float heavy = _mm512_reduce_max_ps(heaviest);
+    const __m512 by = _mm512_set1_ps(heavy > 0 ? TOP_SHARE / heavy : 0);
+    for (t = 0; t < blocks * TOKENS; t += LANES) {
+        const __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_load_ps(scores + t), by));
+        _mm256_store_si256((__m256i *)(shares + t), _mm512_cvtsepi32_epi16(level));
+    }
+    return heavy / TOP_SHARE / _mm512_reduce_add_ps(sum);
+}
+
+INLINE void attend(const int rows, Network *n, int thread, int layer, int sequence, int head, int row) {
+    const Shape *s = &n->shape;
+    const int width = s->width, group = s->heads / s->key_heads;
+    const int begin = n->pass.begins[sequence], past = n->pass.past[sequence];
+    const int32_t *block = n->pass.blocks + n->pass.block_begins[sequence];
+    const int seen = past + (row + rows - 1) / group + 1, blocks = (seen + TOKENS - 1) / TOKENS;
+    const long at = ((long)head * n->most + begin) * group + row, stride = n->longest;
+    float *scores = n->scratch[thread].scores, scale[QUERIES];
+    int16_t *shares = n->scratch[thread].shares;
+    for (int b = 0; b < blocks; b++) {
+        const long place = place_of(n, layer, head, block[b]);
+        const long next = place_of(n, layer, head, block[b + 1 < blocks ? b + 1 : 0]);
+        score(rows, n->query + at * width, n->query_scale + at, n->keys + place * width, n->key_scale + place, width,
+              scores + (long)b * TOKENS, stride, n->keys + next * width);
+    }
+    for (int r = 0; r < rows; r++)
+        scale[r] = weigh(n, layer, head, block, scores + r * stride, shares + r * stride, past + (row + r) / group + 1,
+                         blocks);
+    for (int dim = 0; dim < width; dim += 4 * LANES) {
+        float out[QUERIES * 4 * LANES] __attribute__((aligned(64)));
+        memset(out, 0, sizeof out);
+        for (int b = 0; b < blocks; b++) {
+            const int16_t *values = n->values + place_of(n, layer, head, block[b]) * width + 2 * dim;
+            const long next = place_of(n, layer, head, block[b + 1 < blocks ? b + 1 : 0]);
+            mix(rows, shares + (long)b * TOKENS, stride, values, width, out, n->values + next * width + 2 * dim);
+        }
+        for (int r = 0; r < rows; r++) {
+            const long token = begin + (row + r) / group, own_head = head * group + (row + r) % group;
+            float *to = n->attended + (token * s->heads + own_head) * width;
+            for (int c = 0; c < 4 * LANES; c += LANES) {
+                const __m512 v = _mm512_load_ps(out + r * 4 * LANES + c);
+                _mm512_storeu_ps(to + dim + c, _mm512_mul_ps(v, _mm512_set1_ps(scale[r])));
+            }
+        }
+    }
+}
+
+static void attention(Network *n, int thread, int layer) {
+    const int group = n->shape.heads / n->shape.key_heads;
+    int turn = 0;
+    for (int s = 0; s < n->pass.sequences; s++) {
+        const int rows = (n->pass.begins[s + 1] - n->pass.begins[s]) * group, parts = (rows + QUERIES - 1) / QUERIES;
+        for (int h = 0; h < n->shape.key_heads; h++)
+            for (int p = 0; p < parts; p++) {
+                /* In turn, because later queries see more tokens. */
+                if (turn++ % n->threads != thread) continue;
+                const int row = (long)rows * p / parts;
+                switch ((int)((long)rows * (p + 1) / parts) - row) {
+                case 1: attend(1, n, thread, layer, s, h, row); break;
+                case 2: attend(2, n, thread, layer, s, h, row); break;
+                case 3: attend(3, n, thread, layer, s, h, row); break;
+                case 4: attend(4, n, thread, layer, s, h, row); break;
+                case 5: attend(5, n, thread, layer, s, h, row); break;
+                case 6: attend(6, n, thread, layer, s, h, row); break;
+                }
+            }
+    }
+}
+
+/* ---- the pass ---- */
+
+static void embed(Network *n, int token) {
+    const Model *m = n->model;
+    const int half = n->shape.width / 2, hidden = n->shape.hidden;
+    const int64_t id = n->pass.ids[token];
+    const uint8_t *from = m->embedding + id * hidden;
+    float *to = n->stream + (long)token * hidden;
+    const float scale = m->embedding_scale[id], zero = m->embedding_zero[id];
+    for (int k = 0; k < hidden; k++) to[k] = (from[k] - zero) * scale;
+    for (int k = 0; k < half; k++) {
+        const float angle = n->pass.positions[token] * m->frequencies[k];
+        n->cosine[(long)token * half + k] = cosf(angle) * n->shape.rotary_scale;
+        n->sine[(long)token * half + k] = sinf(angle) * n->shape.rotary_scale;
+    }
+}
+
+/* silu(gate) * up */
+static void gated(const float *gate, const float *up, float *to, int count) {
+    const __m512 one = _mm512_set1_ps(1), by = _mm512_set1_ps(-LOG2_E), most = _mm512_set1_ps(126);
+    for (int k = 0; k < count; k += LANES) {
+        const __m512 g = _mm512_loadu_ps(gate + k);
+        const __m512 e = power_of_two(_mm512_min_ps(_mm512_mul_ps(g, by), most), 6);
+        _mm512_storeu_ps(to + k, _mm512_mul_ps(_mm512_div_ps(g, _mm512_add_ps(one, e)), _mm512_loadu_ps(up + k)));
+    }
+}
+
+/* The part of a thread in a pass: of rows between products, of outputs in them. */
+static void run(Network *n, int thread) {
+    const Shape *s = &n->shape;
+    const Model *m = n->model;
+    const Pass *pass = &n->pass;
+    const int attended = s->heads * s->width;
+    float *line = n->scratch[thread].line, *stream = n->stream;
+    int rows = pass->tokens, from = share_from(n, thread, rows), to = share_from(n, thread + 1, rows), first = 0;
+    while (first < pass->sequences && pass->begins[first + 1] <= from) first++;
+    for (int t = from; t < to; t++) embed(n, t);
+    for (int number = 0; number < s->layers; number++) {
+        const Layer *layer = m->layer + number;
+        for (int t = from; t < to; t++) {
+            normalise(stream + (long)t * s->hidden, layer->before, line, s->hidden, s->epsilon);
+            quantise(line, &n->narrow, t);
+        }
+        meet(n, thread, BETWEEN);
+        product(n, thread, &layer->qkv, &n->narrow, rows, n->qkv, 0);
+        meet(n, thread, MATRICES);
+        for (int t = from, sequence = first; t < to; t++) {
+            while (pass->begins[sequence + 1] <= t) sequence++;
+            remember(n, number, sequence, t);
+        }
+        meet(n, thread, BETWEEN);
+        attention(n, thread, number);
+        meet(n, thread, ATTENTION);
+        const int last = number == s->layers - 1;
+        if (last) { /* From here on only tokens whose logits are wanted. */
+            rows = pass->wanted, from = share_from(n, thread, rows), to = share_from(n, thread + 1, rows);
+            stream = n->last;
+        }
+        for (int t = from; t < to; t++) {
+            const int64_t at = last ? pass->wanted_at[t] : t;
+            if (last) memcpy(stream + (long)t * s->hidden, n->stream + at * s->hidden, sizeof(float) * s->hidden);
+            quantise(n->attended + at * attended, &n->mixed, t);
+        }
+        meet(n, thread, BETWEEN);
+        product(n, thread, &layer->out, &n->mixed, rows, stream, 1);
+        meet(n, thread, MATRICES);
+        for (int t = from; t < to; t++) {
+            normalise(stream + (long)t * s->hidden, layer->after, line, s->hidden, s->epsilon);
+            quantise(line, &n->narrow, t);
+        }
+        meet(n, thread, BETWEEN);
+        product(n, thread, &layer->up, &n->narrow, rows, n->gates, 0);
+        meet(n, thread, MATRICES);
+        for (int t = from; t < to; t++) {
+            const float *gate = n->gates + (long)t * 2 * s->inner;
+            gated(gate, gate + s->inner, line, s->inner);
+            quantise(line, &n->inner, t);
+        }
+        meet(n, thread, BETWEEN);
+        product(n, thread, &layer->down, &n->inner, rows, stream, 1);
+        meet(n, thread, MATRICES);
+    }
+    for (int t = from; t < to; t++) {
+        normalise(stream + (long)t * s->hidden, m->norm, line, s->hidden, s->epsilon);
+        quantise(line, &n->narrow, t);
+    }
+    meet(n, thread, BETWEEN);
+    product(n, thread, &m->head, &n->narrow, rows, pass->logits, 0);
+    meet(n, thread, MATRICES);
+}
+
+typedef struct {
+    Network *network;
+    int thread;
+} Worker;
+
+static void *work(void *given) {
+    const Worker w = *(Worker *)given;
+    Network *n = w.network;
+    free(given);
+    for (int done = 0;; done++) {
+        for (int i = 0; i < SPINS && atomic_load(&n->passes) == done; i++) _mm_pause();
+        if (atomic_load(&n->passes) == done) {
+            pthread_mutex_lock(&n->lock);
+            while (atomic_load(&n->passes) == done) pthread_cond_wait(&n->wake, &n->lock);
+            pthread_mutex_unlock(&n->lock);
+        }
+        if (atomic_load(&n->stop)) return NULL;
+        run(n, w.thread);
+    }
+}
+
+static void wake_workers(Network *n) {
+    pthread_mutex_lock(&n->lock);
+    atomic_fetch_add(&n->passes, 1);
+    pthread_cond_broadcast(&n->wake);
+    pthread_mutex_unlock(&n->lock);
+}
+
+void network_free(Network *n) {
+    atomic_store(&n->stop, 1);
+    wake_workers(n);
+    for (int t = 1; t < n->threads; t++) pthread_join(n->thread[t], NULL);
+    pthread_mutex_destroy(&n->lock), pthread_cond_destroy(&n->wake);
+    give_back(&n->arena);
+    free(n->thread), free(n->scratch), free(n);
+}
+
+/* most: tokens of a pass. blocks: of memory. longest: tokens of a sequence. Returns NULL if there is no memory, or no
+   thread. */
+Network *network_new(const Model *model, int threads, int most, int blocks, int longest) {
+    const Shape *s = &model->shape;
+    Network *n = calloc(1, sizeof *n);
+    if (!n) return NULL;
+    n->shape = *s, n->model = model, n->most = most, n->blocks = blocks;
+    n->longest = (long)(longest + TOKENS - 1) / TOKENS * TOKENS;
+    n->thread = calloc(threads, sizeof *n->thread), n->scratch = calloc(threads, sizeof *n->scratch);
+    pthread_mutex_init(&n->lock, NULL), pthread_cond_init(&n->wake, NULL);
+    n->threads = 1;
+    Arena *a = &n->arena;
+    const size_t floats = sizeof(float) * most, places = (size_t)s->layers * s->key_heads * blocks * TOKENS;
+    const int attended = s->heads * s->width;
+    n->keys = take(a, sizeof(int16_t) * places * s->width), n->values = take(a, sizeof(int16_t) * places * s->width);
+    n->key_scale = take(a, sizeof(float) * places), n->value_scale = take(a, sizeof(float) * places);
+    n->stream = take(a, floats * s->hidden), n->last = take(a, floats * s->hidden);
+    n->qkv = take(a, floats * (attended + 2 * s->key_heads * s->width));
+    n->attended = take(a, floats * attended), n->gates = take(a, floats * 2 * s->inner);
+    n->cosine = take(a, floats * s->width / 2), n->sine = take(a, floats * s->width / 2);
+    n->query = take(a, sizeof(int16_t) * most * attended), n->query_scale = take(a, floats * s->heads);
+    shape_rows(a, &n->narrow, most, s->hidden, s->group);
+    shape_rows(a, &n->mixed, most, attended, s->group);
+    shape_rows(a, &n->inner, most, s->inner, s->group);
+    for (int t = 0; n->scratch && t < threads; t++) {
+        n->scratch[t].line = take(a, sizeof(float) * (s->inner > s->hidden ? s->inner : s->hidden));
+        n->scratch[t].scores = take(a, sizeof(float) * QUERIES * n->longest);
+        n->scratch[t].shares = take(a, sizeof(int16_t) * QUERIES * n->longest);
+    }
+    int whole = n->thread && n->scratch && !a->failed;
+    for (int t = 1; whole && t < threads; t++) {
+        Worker *w = malloc(sizeof *w);
+        if (w) *w = (Worker){n, t};
+        whole = w && !pthread_create(&n->thread[t], NULL, work, w);
+        if (!whole) free(w);
+        n->threads += whole;
+    }
+    if (whole) return n;
+    network_free(n);
+    return NULL;
+}
+
+/* Copies one block over another, in all layers. */
+void network_copy(Network *n, int source, int target) {
+    const int width = n->shape.width;
+    for (int l = 0; l < n->shape.layers; l++)
+        for (int h = 0; h < n->shape.key_heads; h++) {
+            const long from = place_of(n, l, h, source), to = place_of(n, l, h, target);
+            memcpy(n->keys + to * width, n->keys + from * width, sizeof(int16_t) * TOKENS * width);
+            memcpy(n->values + to * width, n->values + from * width, sizeof(int16_t) * TOKENS * width);
+            memcpy(n->key_scale + to, n->key_scale + from, sizeof(float) * TOKENS);
+            memcpy(n->value_scale + to, n->value_scale + from, sizeof(float) * TOKENS);
+        }
+}
+
+/* Runs a pass; `ids` must be in the vocabulary, and `tokens` at most what the network was made for. */
+void network_forward(Network *n, const Pass *pass) {
+    n->pass = *pass;
+    n->since = __rdtsc();
+    if (n->threads > 1) wake_workers(n);
+    run(n, 0);
+}
+
+/* The first thread's cycles since the network was made: matrices, attention, the steps between, waiting. */
+void network_spent(const Network *n, double spent[KINDS]) {
+    for (int k = 0; k < KINDS; k++) spent[k] = n->spent[k];
+}
+
+const char *source_hash(void) { return SOURCE_HASH; }

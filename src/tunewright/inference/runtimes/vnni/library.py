@@ -1,0 +1,94 @@
+"""The library that `decoder.c` is compiled to: how it is made, whether it fits this processor, and its functions.
+
+It is compiled where the package is built or installed (`compile.py`), never where it is used. Without it, or on another
+processor, OpenVINO runs the same weights.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_void_p
+from typing import Any
+
+from tunewright.core.processes import cpu_flags
+from tunewright.inference.runtimes.vnni.compile import FEATURES, LIBRARY, source_hash
+
+_NEEDED = frozenset(name.replace("avx512vnni", "avx512_vnni") for name in FEATURES)
+"""As Linux names them."""
+_FASTER = "amx_int8"
+"""With these instructions OpenVINO is the faster one."""
+TOKENS, MOST_WIDTH, LANES = 64, 128, 16
+"""Tokens of a block of memory; the widest head; what the sides of matrices must be multiples of. `decoder.c` has them
+too."""
+KINDS = ("matrices", "attention", "between", "waiting")
+"""What `network_spent` counts."""
+
+
+class Shape(ctypes.Structure):
+    """`Shape` in `decoder.c`."""
+
+    _fields_ = (
+        *(
+            (name, c_int)
+            for name in ("layers", "hidden", "heads", "key_heads", "width", "inner", "vocabulary", "group")
+        ),
+        *((name, c_float) for name in ("epsilon", "scale", "rotary_scale")),
+    )
+
+
+class Pass(ctypes.Structure):
+    """`Pass` in `decoder.c`."""
+
+    _fields_ = (
+        *((name, c_int) for name in ("tokens", "sequences", "wanted")),
+        *(
+            (name, c_void_p)
+            for name in ("ids", "positions", "past", "begins", "blocks", "block_begins", "wanted_at", "logits")
+        ),
+    )
+
+
+_FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+    "model_new": (c_void_p, [POINTER(Shape), *[c_void_p] * 5]),
+    "model_norms": (None, [c_void_p, c_int, *[c_void_p] * 4]),
+    "model_pack": (None, [c_void_p, *[c_int] * 4, *[c_void_p] * 4]),
+    "model_free": (None, [c_void_p]),
+    "network_new": (c_void_p, [c_void_p, *[c_int] * 4]),
+    "network_forward": (None, [c_void_p, POINTER(Pass)]),
+    "network_copy": (None, [c_void_p, c_int, c_int]),
+    "network_spent": (None, [c_void_p, POINTER(c_double)]),
+    "network_free": (None, [c_void_p]),
+    "source_hash": (c_char_p, []),
+}
+
+
+@functools.cache
+def reason_against() -> str | None:
+    """Why OpenVINO runs decoders here; None: the kernels do."""
+    flags = cpu_flags()
+    if missing := _NEEDED - flags:
+        return f"this processor has no {', '.join(sorted(missing))}"
+    if _FASTER in flags:
+        return f"this processor has {_FASTER}, with which OpenVINO is faster"
+    if not LIBRARY.is_file():
+        return f"they were not compiled when Tunewright was installed; type: python {LIBRARY.with_name('compile.py')}"
+    try:
+        told = library().source_hash().decode()
+    except (OSError, AttributeError) as error:
+        return f"{LIBRARY} can't be loaded: {error}"
+    return (
+        None
+        if told == source_hash()
+        else f"{LIBRARY} is older than its source; type: python {LIBRARY.with_name('compile.py')}"
+    )
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The library. Its functions don't hold Python's lock while they run."""
+    found = ctypes.CDLL(str(LIBRARY))
+    for name, (result, arguments) in _FUNCTIONS.items():
+        function = getattr(found, name)
+        function.restype, function.argtypes = result, arguments
+    return found

@@ -1,0 +1,211 @@
+"""Our own kernels for decoders: they answer like torch, and the same whoever else asks, however many threads there
+are."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.fixtures.tiny import write_tiny_model
+from tunewright.core.processes import cpu_flags
+from tunewright.exporters.openvino import build_openvino
+from tunewright.inference.runtimes.openvino import passes
+from tunewright.inference.runtimes.openvino.model import PagedNextToken
+from tunewright.inference.runtimes.openvino.passes import SequencePart
+from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
+from tunewright.inference.runtimes.vnni import compile as compiling
+from tunewright.inference.runtimes.vnni import library
+from tunewright.inference.runtimes.vnni.network import PackedWeights, VnniNetwork
+
+pytestmark = [pytest.mark.model, pytest.mark.may_skip]
+
+_WIDE = {"hidden_size": 128, "intermediate_size": 192, "head_dim": 64}
+FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "llama": ("llama3", "LlamaConfig", _WIDE),
+    "heads of 128 numbers, three layers": (
+        "llama3",
+        "LlamaConfig",
+        {"hidden_size": 256, "head_dim": 128, "num_hidden_layers": 3, "num_key_value_heads": 1},
+    ),
+    "no window": ("mistral", "MistralConfig", _WIDE | {"sliding_window": None, "tie_word_embeddings": True}),
+    "biases": ("chatml", "Qwen2Config", {"hidden_size": 256}),
+    "norms of heads": ("qwen3", "Qwen3Config", _WIDE),
+}
+OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "heads of 32 numbers": ("llama3", "LlamaConfig", {"head_dim": 32}),
+    "a window": ("mistral", "MistralConfig", _WIDE | {"sliding_window": 128}),
+    "other activation": ("llama3", "LlamaConfig", _WIDE | {"hidden_act": "gelu_pytorch_tanh"}),
+}
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With kernels, also where OpenVINO is the faster one."""
+    flags = cpu_flags()
+    if missing := library._NEEDED - flags:
+        pytest.skip(f"this processor has no {', '.join(sorted(missing))}")
+    monkeypatch.setattr(library, "_FASTER", "none")
+    library.reason_against.cache_clear()
+    assert library.reason_against() is None
+    yield
+    library.reason_against.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """(family, precision) -> a folder with `hub`, the model, and `int8` or `int4`."""
+
+    @cache
+    def write(name: str, precision: str = "int8") -> Path:
+        folder = tmp_path_factory.mktemp("vnni")
+        write_tiny_model((FAMILIES | OTHERS)[name], folder / "hub")
+        build_openvino(folder / "hub", folder / precision, precision)
+        return folder
+
+    return write
+
+
+def model(folder: Path, *, by_kernels: bool = True, **told: Any) -> PagedNextToken:
+    found = PagedNextToken(folder, context=512, **told)
+    assert all(isinstance(each._network, VnniNetwork) == by_kernels for each in found._schedulers)
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_kernels_answer_like_torch(weights: Callable[..., Path], family: str) -> None:
+    folder = weights(family)
+    exact, ours = TorchNextToken(load_torch_model(folder / "hub")), model(folder / "int8")
+    theirs = PagedNextToken(folder / "int8", context=512, adapters=1)  # OpenVINO
+    ids = [*range(2, 200), *range(2, 200)]
+    errors = []
+    for sequence in (ids[:80], ids, [*ids[:70], 9, 8], [*ids[:70], 9, 8], [*ids, 4], [7, 7, 7], [5]):
+        wanted = exact(sequence)
+        errors.append([np.sqrt(np.mean((each(sequence) - wanted) ** 2)) / wanted.std() for each in (ours, theirs)])
+    own, other = np.mean(errors, 0)
+    assert own < 0.03
+    assert own < 1.2 * other, f"{own:.1e} from torch, OpenVINO {other:.1e}"
+
+
+@pytest.mark.parametrize("family", ["llama", "biases"])
+def test_the_kernels_say_the_same_whoever_else_asks(
+    weights: Callable[..., Path], family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit: in any company, in a memory that others have used, with one thread, two, three or two streams,
+    and whether an answer comes as a whole or grows token by token."""
+    monkeypatch.setattr(passes, "_MEMORY", 0)
+    folder = weights(family) / "int8"
+    ours = model(folder, threads=2)
+    system = list(range(2, 102))
+    asked = [[*system, *range(2 + n, 5 + 3 * n), *range(20, 20 + n % 3)] for n in range(40)]
+    alone = [ours(ids) for ids in asked]
+    with ThreadPoolExecutor(16) as clients:
+        assert_same(alone, list(clients.map(ours, asked)))
+    for told in ({"threads": 1}, {"threads": 3}, {"threads": 1, "streams": 2}):
+        another = model(folder, **told)
+        another([250 - n % 200 for n in range(512)])
+        assert_same(alone, [another(ids) for ids in asked])
+        another.close()
+    growing, prompt = ours.begin(system), list(range(2, 40))
+    assert_same([growing(prompt[:n]) for n in range(1, 38)], [ours([*system, *prompt[:n]]) for n in range(1, 38)])
+
+
+def assert_same(some: list[np.ndarray], others: list[np.ndarray]) -> None:
+    assert all(np.array_equal(one, other) for one, other in zip(some, others, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("family", "precision"), [*((name, "int8") for name in OTHERS), ("llama", "int4"), ("llama", "fp32")]
+)
+def test_openvino_runs_what_the_kernels_do_not_know(weights: Callable[..., Path], family: str, precision: str) -> None:
+    folder = weights(family, precision) / precision
+    assert PackedWeights.load(folder) is None
+    assert np.isfinite(model(folder, by_kernels=False)([1, 2, 3])).all()
+
+
+def test_openvino_runs_adapters(weights: Callable[..., Path]) -> None:
+    model(weights("llama") / "int8", by_kernels=False, adapters=1)
+
+
+def test_a_pass_outside_of_the_vocabulary_is_refused(weights: Callable[..., Path]) -> None:
+    """The kernels would read memory that is not theirs."""
+    packed = PackedWeights.load(weights("llama") / "int8")
+    assert packed
+    ours = VnniNetwork(packed, 512, 1)
+    for tokens in ([packed.vocabulary], [-1], [1] * 300):
+        with pytest.raises(ValueError, match="a pass of"):
+            ours.forward([SequencePart(tokens, 0, [0, 1, 2, 3, 4], None, needs_logits=True)])
+    assert ours.forward([SequencePart([1, 2], 0, [0], None, needs_logits=False)]).shape == (0, packed.vocabulary)
+    spent = ours.spent()
+    assert min(spent["matrices"], spent["attention"], spent["between"]) > 0
+
+
+def test_what_nobody_holds_gives_its_memory_and_threads_back(weights: Callable[..., Path]) -> None:
+    def held() -> tuple[int, int]:
+        """(threads, bytes of address space)"""
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        return len(list(Path("/proc/self/task").iterdir())), pages * os.sysconf("SC_PAGE_SIZE")
+
+    ours = model(weights("llama") / "int8", threads=2, streams=2)
+    ours([1, 2, 3])
+    threads, space = held()
+    ours.close()
+    del ours
+    gc.collect()
+    # A scheduler and a worker for each stream, and 256 MiB of keys and values.
+    assert held()[0] == threads - 4
+    assert held()[1] < space - 2 * 200 * 2**20
+
+
+@pytest.mark.parametrize("broken", ["gone", "older", "not a library"])
+def test_without_a_library_that_fits_openvino_runs_the_same_weights(
+    weights: Callable[..., Path], broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "decoder.so"
+    if broken == "older":
+        monkeypatch.setattr(library, "source_hash", lambda: "another")
+    else:
+        monkeypatch.setattr(library, "LIBRARY", file)
+    if broken == "not a library":
+        file.write_bytes(b"no")
+    library.library.cache_clear()
+    library.reason_against.cache_clear()
+    reason = library.reason_against()
+    assert (
+        reason and {"gone": "compile.py", "older": "compile.py", "not a library": "can't be loaded"}[broken] in reason
+    )
+    assert np.isfinite(model(weights("llama") / "int8", by_kernels=False)([1, 2, 3])).all()
+    library.library.cache_clear()
+
+
+def test_another_processor_has_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    for flags, why in ((frozenset({"avx2"}), "no avx512"), (cpu_flags() | {"amx_int8"}, "amx_int8")):
+        monkeypatch.setattr(library, "cpu_flags", lambda flags=flags: flags)
+        monkeypatch.setattr(library, "_FASTER", "amx_int8")
+        library.reason_against.cache_clear()
+        assert why in str(library.reason_against())
+
+
+def test_the_kernels_compile_without_a_warning_and_say_why_they_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("compile.py", "decoder.c"):
+        shutil.copy(compiling.SOURCE.with_name(name), tmp_path / name)
+    monkeypatch.setenv("CC", "cc -Wall -Wextra -Werror")
+    done = subprocess.run([sys.executable, tmp_path / "compile.py"], capture_output=True, text=True, check=True)
+    assert (tmp_path / "decoder.so").is_file() and done.stdout + done.stderr == ""
+    for told, said in ((f"{sys.executable} -c exit(3)", "could not compile"), ("/no/compiler", "could not be run")):
+        monkeypatch.setenv("CC", told)
+        done = subprocess.run([sys.executable, tmp_path / "compile.py"], capture_output=True, text=True, check=True)
+        assert said in done.stdout and "OpenVINO runs them" in done.stdout
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["compile.py", "decoder.c", "decoder.so"]

@@ -1,0 +1,30 @@
+"""Compiles the kernels when the package is built or installed (https://hatch.pypa.io/latest/plugins/build-hook/custom/,
+2026-12-01). Without a compiler there is a package without them."""
+
+from __future__ import annotations
+
+import runpy
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+_FOLDER = "src/tunewright/inference/runtimes/vnni"
+
+
+class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if self.target_name != "wheel":
+            return
+        reason = runpy.run_path(str(Path(self.root, _FOLDER, "compile.py")))["compiled"]()
+        if reason:
+            self.app.display_warning(f"No kernels of our own for language models on CPUs: {reason}.")
+            return
+        build_data["artifacts"].append(f"/{_FOLDER}/decoder.so")
+        if version == "standard":
+            # It is loaded by ctypes, so any Python will do.
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
