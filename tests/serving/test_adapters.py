@@ -299,12 +299,11 @@ def test_weights_that_load_early_answer_as_ever_and_are_let_go(make_bundle: Call
     """A server that has reloaded its bundle must not keep the first one."""
     folder, early = make_bundle("shop", 0), EarlyLoad(1)
     bundle = load_bundle(folder, early=early)
-    runtime = early.runtime()
-    assert runtime and early.runtime() is None
-    engine = Engine.load(bundle, 1, runtime=runtime)
+    early.warm_up(bundle)
+    engine = early.engine(bundle)
     assert engine.answer("where is it?") == Engine.load(bundle, 1).answer("where is it?")
-    first = weakref.ref(runtime)
-    del engine, runtime
+    first = weakref.ref(engine._runtime)
+    del engine
     assert gc.collect() >= 0 and first() is None
 
 

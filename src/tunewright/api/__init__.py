@@ -5,10 +5,11 @@ and `day2` serves, retrains and rolls back.
 """
 
 from tunewright.api.azure import conclude, deploy, deployment, notebook, preflight, probe, schedule, standing
-from tunewright.api.day2 import bundle_of, retrain, roll_back, serve, serving_status, traffic_of
+from tunewright.api.day2 import retrain, roll_back, serve, serving_status
 from tunewright.api.exports import export, export_gguf, parcel, push
 from tunewright.api.pipeline import On, Report, run
 from tunewright.api.steps import baseline, baseline_forecast, check, evaluate, plan, prune, split, sweep, train
+from tunewright.serving.served import bundle_of, traffic_of
 
 __all__ = [
     "On",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 from tunewright.api.pipeline import On, run
@@ -13,6 +12,7 @@ from tunewright.api.steps import split
 from tunewright.config import Spec
 from tunewright.core.progress import say
 from tunewright.project import Project, Traffic
+from tunewright.serving.served import traffic_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from tunewright.monitoring.store import Store
     from tunewright.monitoring.store.tables import Capture
     from tunewright.project import ServedBundle
-
-_MOUNT_LEVELS = 3
-"""Folders around a bundle that Azure ML mounts; see the rule model-mount in `backends/azure/rules.yaml`."""
 
 
 def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080, *, verify: bool = True, pin: str = "") -> None:
@@ -40,46 +37,6 @@ def serve(bundle: Path | str, host: str = "127.0.0.1", port: int = 8080, *, veri
 
     limits = Limits(verification=Verification(verify, pin))
     serve_bundle(lambda: Traffic(Path(bundle)), host, port, limits=limits)
-
-
-def traffic_of(path: Path) -> Traffic:
-    """What a server answers with: `Project.traffic` for a project, else only the folder of `bundle_of`.
-
-    Raises:
-        UserError: as `bundle_of`, or `serving.json` can't be read.
-    """
-    if not Project.is_one(path):
-        return Traffic(bundle_of(path))
-    project = Project(path)
-    traffic = project.traffic()
-    if traffic.champion == project.latest("export") / "bundle":
-        judge = f"tunewright run {quote(str(path))}"
-        say(f"This bundle is newer than the last verdict and has no threshold. To judge it: {judge}")
-    return traffic
-
-
-def bundle_of(path: Path) -> Path:
-    """The bundle's folder for a path: a bundle itself; a project's champion, or its latest bundle if there is none; or
-    the only bundle inside nested folders, as Azure ML mounts a model: in a folder of its name, in that one of its
-    version, and in that the registered folder.
-
-    Raises:
-        UserError: the path is a project without a bundle.
-    """
-    if Project.is_one(path):
-        return traffic_of(path).champion
-    from tunewright.inference.checksums import BUNDLE_FILE
-    from tunewright.serving.adapters import AdapterStore
-
-    folder = path
-    for _ in range(_MOUNT_LEVELS):
-        if (folder / BUNDLE_FILE).is_file() or AdapterStore.is_one(folder):
-            return folder
-        inside = [each for each in folder.glob("[!.]*") if each.is_dir()]
-        if len(inside) != 1:
-            break
-        (folder,) = inside
-    return folder if (folder / BUNDLE_FILE).is_file() else path
 
 
 def retrain(

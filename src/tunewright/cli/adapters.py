@@ -28,8 +28,8 @@ def add(
     name: Annotated[str | None, typer.Option(help="The model's name. (default: the bundle's)")] = None,
 ) -> None:
     """Add a model, or a new version of a model. A running server uses it from the next request on."""
-    from tunewright.api import bundle_of
     from tunewright.serving.adapters import add_adapter
+    from tunewright.serving.served import bundle_of
 
     version = add_adapter(folder, bundle_of(bundle), name)
     typer.echo(f"{version.name} is served in version {version.number}.")

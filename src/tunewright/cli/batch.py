@@ -26,10 +26,10 @@ def batch(
     """Answer every line of a file, on all cores or on the Ray cluster that RAY_ADDRESS names.
 
     After an interruption the same command continues. Exit code 1 if a line got an error instead of an answer."""
-    from tunewright.api import bundle_of
     from tunewright.economics import price_book
     from tunewright.inference.checksums import VERIFY
     from tunewright.serving.batch import answer_file
+    from tunewright.serving.served import bundle_of
 
     os.environ[VERIFY] = verify  # the workers read it
     price = price_book(None).machine(machine).usd_per_hour

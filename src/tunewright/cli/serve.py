@@ -102,9 +102,9 @@ def serve(
 
     For a project the server follows runs/serving.json. Without that file it serves the latest bundle, and SIGHUP makes
     it load a newer one."""
-    from tunewright.api import traffic_of
     from tunewright.inference.checksums import Verification
     from tunewright.project import Project
+    from tunewright.serving.served import traffic_of
     from tunewright.serving.server import Limits
     from tunewright.serving.server import serve as serve_bundle
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tunewright.auth.identity import Identity
 from tunewright.auth.keys import KeyRing
@@ -27,6 +28,9 @@ from tunewright.models.linear_model import LINEAR
 from tunewright.project import Traffic
 from tunewright.serving.adapters import AdapterStore
 from tunewright.serving.captures import RequestLog
+
+if TYPE_CHECKING:
+    from tunewright.serving.engine import Engine
 
 DRAIN_SECONDS = 30
 """Time that requests under way have to end when the server stops."""
@@ -94,9 +98,10 @@ def serve(
     identity = Identity(limits.identity) if limits.identity else None
     listening = listener(host, port)
     served = _opened(find().champion, limits.verification, early)
+    if isinstance(served, Bundle):
+        early.warm_up(served)
     from tunewright.serving.app import build_app
     from tunewright.serving.connections import HttpServer
-    from tunewright.serving.engine import Engine
     from tunewright.serving.hosts import Host, ManyModels
 
     if limits.engine:
@@ -113,7 +118,7 @@ def serve(
     else:
         from tunewright.serving.watcher import BundleWatcher
 
-        watcher = BundleWatcher(find, Engine.load(served, threads, runtime=early.runtime()), runs, threads)
+        watcher = BundleWatcher(find, early.engine(served), runs, threads)
         models = watcher.models
         signal.signal(signal.SIGHUP, lambda *_: watcher.reload())
         watcher.start(address)
@@ -139,16 +144,19 @@ def serve(
 
 
 class EarlyLoad:
-    """Loads a decoder's weights in a thread of its own. OpenVINO compiles a graph without Python's lock, so meanwhile
-    this thread imports the server and reads the tokenizer, which together take about as long."""
+    """Loads a decoder's weights in a thread of its own, and has it read the system prompt there. Both hardly need
+    Python's lock, so meanwhile this thread reads the tokenizer and imports the server, which together take about as
+    long."""
 
     def __init__(self, threads: int | None):
         self._threads = threads
-        self._loading: Future[Runtime] | None = None
+        self._pool = ThreadPoolExecutor(1, "early-load")
+        self._weights: Future[Runtime] | None = None
+        self._warm: Future[Engine] | None = None
 
     def __call__(self, weights: BundleWeights) -> None:
-        """Verify the weights, begin to load them, and import the server. Encoders and linear models load at once, and
-        vLLM's process would end with the thread that starts it.
+        """Verify the weights, and begin to load them. Encoders and linear models load at once, and vLLM's process would
+        end with the thread that starts it.
 
         Raises:
             UserError: the weights have changed.
@@ -156,20 +164,28 @@ class EarlyLoad:
         if weights.info.runtime not in ("openvino", "openvino-lora"):
             return
         weights.verify()
-        pool = ThreadPoolExecutor(1, "early-load")
-        self._loading = pool.submit(weights.load, self._threads)
-        pool.shutdown(wait=False)
-        # Before the tokenizer, which holds the lock while it is read: by then the graph is being compiled.
-        from tunewright.serving import app, connections, watcher  # noqa: F401
+        self._weights = self._pool.submit(weights.load, self._threads)
 
-    def runtime(self) -> Runtime | None:
-        """The loaded weights, once, so that nothing else keeps them; None if nothing was loaded early.
+    def warm_up(self, bundle: Bundle) -> None:
+        """Begin to make the engine of a bundle whose weights are being loaded. A second bundle may be vLLM's."""
+        if self._weights and not bundle.second:
+            self._warm = self._pool.submit(self._made, bundle)
+
+    def engine(self, bundle: Bundle) -> Engine:
+        """The engine of the bundle.
 
         Raises:
-            UserError: they can't be loaded.
+            UserError: its weights can't be loaded.
         """
-        loading, self._loading = self._loading, None
-        return loading.result() if loading else None
+        warm, self._warm = self._warm, None
+        self._pool.shutdown(wait=False)
+        return warm.result() if warm else self._made(bundle)
+
+    def _made(self, bundle: Bundle) -> Engine:
+        from tunewright.serving.engine import Engine
+
+        weights, self._weights = self._weights, None  # so that nothing else keeps them
+        return Engine.load(bundle, self._threads, runtime=weights.result() if weights else None)
 
 
 def _opened(folder: Path, verification: Verification, early: EarlyLoad) -> AdapterStore | Bundle:
