@@ -246,9 +246,10 @@ INLINE void tile(const int rows, const int wide, const Tile *t) {
         else tile(COUNT, 1, &t);                                                                                       \
         break;
 
-static void panel(const Matrix *m, int number, const Rows *x, int rows, float *out, int add) {
+/* skip: how many panels further on the next one is that this thread is likely to take. */
+static void panel(const Matrix *m, int number, int skip, const Rows *x, int rows, float *out, int add) {
     const int first = number * PANEL, wide = panel_width(m, first), tiles = (rows + ROWS - 1) / ROWS;
-    const uint8_t *next = m->levels + (long)(first + wide) * m->inputs;
+    const uint8_t *next = m->levels + (long)(first + skip * PANEL) * m->inputs;
     const int move = (4 * PANEL + tiles - 1) / tiles;
     for (int n = 0; n < tiles; n++) {
         const int row = (long)rows * n / tiles, count = (long)rows * (n + 1) / tiles - row;
@@ -363,7 +364,7 @@ typedef struct {
     int16_t *keys, *values;
     float *key_scale, *value_scale;
 
-    float *stream, *last; /* [tokens, hidden]: the residual stream, of all tokens and of those whose logits are wanted */
+    float *stream, *last; /* [tokens, hidden]: the residual stream; of the tokens whose logits are wanted */
     float *qkv, *attended, *gates, *cosine, *sine;
     int16_t *query;     /* [key head][token][head of the key head][width] */
     float *query_scale; /* the same without the width */
@@ -377,7 +378,7 @@ typedef struct {
     pthread_t *thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    atomic_int passes, arrived, phase, sleeping, stop;
+    atomic_int passes, arrived, phase, sleeping, stop, next; /* next: what the next free thread takes */
     unsigned long long since, spent[KINDS]; /* cycles of the first thread */
 } Network;
 
@@ -395,10 +396,14 @@ static void meet(Network *n, int thread, int kind) {
         n->spent[kind] += now - n->since;
         n->since = now;
     }
-    if (n->threads == 1) return;
+    if (n->threads == 1) {
+        atomic_store(&n->next, 0);
+        return;
+    }
     const int phase = atomic_load(&n->phase);
     if (atomic_fetch_add(&n->arrived, 1) == n->threads - 1) {
         atomic_store(&n->arrived, 0);
+        atomic_store(&n->next, 0);
         atomic_store(&n->phase, phase + 1);
         if (atomic_load(&n->sleeping)) {
             pthread_mutex_lock(&n->lock);
@@ -424,10 +429,11 @@ static void meet(Network *n, int thread, int kind) {
 
 static int share_from(const Network *n, int thread, int count) { return (long)count * thread / n->threads; }
 
-static void product(Network *n, int thread, const Matrix *m, const Rows *x, int rows, float *out, int add) {
+/* Threads take panels, and below blocks of queries, as they come: one that loses its core keeps only one from the
+   others. */
+static void product(Network *n, const Matrix *m, const Rows *x, int rows, float *out, int add) {
     const int panels = rows ? (m->outputs + PANEL - 1) / PANEL : 0;
-    for (int p = share_from(n, thread, panels); p < share_from(n, thread + 1, panels); p++)
-        panel(m, p, x, rows, out, add);
+    for (int p; (p = atomic_fetch_add(&n->next, 1)) < panels;) panel(m, p, n->threads, x, rows, out, add);
 }
 
 /* ---- attention ---- */
@@ -602,13 +608,13 @@ INLINE void attend(const int rows, Network *n, int thread, int layer, int sequen
 
 static void attention(Network *n, int thread, int layer) {
     const int group = n->shape.heads / n->shape.key_heads;
-    int turn = 0;
+    int turn = 0, mine = atomic_fetch_add(&n->next, 1);
     for (int s = 0; s < n->pass.sequences; s++) {
         const int rows = (n->pass.begins[s + 1] - n->pass.begins[s]) * group, parts = (rows + QUERIES - 1) / QUERIES;
         for (int h = 0; h < n->shape.key_heads; h++)
             for (int p = 0; p < parts; p++) {
-                /* In turn, because later queries see more tokens. */
-                if (turn++ % n->threads != thread) continue;
+                if (turn++ != mine) continue;
+                mine = atomic_fetch_add(&n->next, 1);
                 const int row = (long)rows * p / parts;
                 switch ((int)((long)rows * (p + 1) / parts) - row) {
                 case 1: attend(1, n, thread, layer, s, h, row); break;
@@ -666,7 +672,7 @@ static void run(Network *n, int thread) {
             quantise(line, &n->narrow, t);
         }
         meet(n, thread, BETWEEN);
-        product(n, thread, &layer->qkv, &n->narrow, rows, n->qkv, 0);
+        product(n, &layer->qkv, &n->narrow, rows, n->qkv, 0);
         meet(n, thread, MATRICES);
         for (int t = from, sequence = first; t < to; t++) {
             while (pass->begins[sequence + 1] <= t) sequence++;
@@ -686,14 +692,14 @@ static void run(Network *n, int thread) {
             quantise(n->attended + at * attended, &n->mixed, t);
         }
         meet(n, thread, BETWEEN);
-        product(n, thread, &layer->out, &n->mixed, rows, stream, 1);
+        product(n, &layer->out, &n->mixed, rows, stream, 1);
         meet(n, thread, MATRICES);
         for (int t = from; t < to; t++) {
             normalise(stream + (long)t * s->hidden, layer->after, line, s->hidden, s->epsilon);
             quantise(line, &n->narrow, t);
         }
         meet(n, thread, BETWEEN);
-        product(n, thread, &layer->up, &n->narrow, rows, n->gates, 0);
+        product(n, &layer->up, &n->narrow, rows, n->gates, 0);
         meet(n, thread, MATRICES);
         for (int t = from; t < to; t++) {
             const float *gate = n->gates + (long)t * 2 * s->inner;
@@ -701,7 +707,7 @@ static void run(Network *n, int thread) {
             quantise(line, &n->inner, t);
         }
         meet(n, thread, BETWEEN);
-        product(n, thread, &layer->down, &n->inner, rows, stream, 1);
+        product(n, &layer->down, &n->inner, rows, stream, 1);
         meet(n, thread, MATRICES);
     }
     for (int t = from; t < to; t++) {
@@ -709,7 +715,7 @@ static void run(Network *n, int thread) {
         quantise(line, &n->narrow, t);
     }
     meet(n, thread, BETWEEN);
-    product(n, thread, &m->head, &n->narrow, rows, pass->logits, 0);
+    product(n, &m->head, &n->narrow, rows, pass->logits, 0);
     meet(n, thread, MATRICES);
 }
 
