@@ -110,7 +110,7 @@ $(READY): pyproject.toml $(LOCKS)
 	@touch $@
 
 # An installation compiles them. Here they follow their source.
-$(KERNELS).so: $(KERNELS).c | $(READY)
+$(KERNELS).so: $(KERNELS).c $(dir $(KERNELS))compile.py | $(READY)
 	@$(BIN)/python $(dir $(KERNELS))compile.py
 
 # A run needs none of this, and it takes two fifths of the whole set-up's time.

@@ -4,6 +4,7 @@ are."""
 from __future__ import annotations
 
 import gc
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests.fixtures.tiny import write_tiny_model
 from tunewright.core.processes import cpu_flags
@@ -23,10 +25,13 @@ from tunewright.exporters.openvino import build_openvino
 from tunewright.inference.runtimes.openvino import passes
 from tunewright.inference.runtimes.openvino.model import PagedNextToken
 from tunewright.inference.runtimes.openvino.passes import SequencePart
+from tunewright.inference.runtimes.openvino.shape import CONFIG, WEIGHTS
 from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 from tunewright.inference.runtimes.vnni import compile as compiling
 from tunewright.inference.runtimes.vnni import library
 from tunewright.inference.runtimes.vnni.network import PackedWeights, VnniNetwork
+from tunewright.models.tensor_files import TensorFile
+from tunewright.pipeline import fingerprint
 
 pytestmark = [pytest.mark.model, pytest.mark.may_skip]
 
@@ -167,6 +172,57 @@ def test_what_nobody_holds_gives_its_memory_and_threads_back(weights: Callable[.
     assert held()[1] < space - 2 * 200 * 2**20
 
 
+def _longer(array: np.ndarray) -> np.ndarray:
+    return np.concatenate([array, array])
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("model.layers.0.self_attn.q_proj.weight", _longer),
+        ("model.layers.1.mlp.up_proj.weight", _longer),
+        ("model.layers.1.mlp.down_proj.weight", lambda array: np.ascontiguousarray(array[:, :-32])),
+        ("model.layers.1.mlp.down_proj.scale", lambda array: array[:-1]),
+        ("model.layers.0.self_attn.k_proj.zero", lambda array: array.astype(np.float32)),
+        ("model.layers.0.self_attn.v_proj.scale", lambda array: array.astype(np.float64)),
+        ("model.layers.0.input_layernorm.weight", lambda array: array[:16]),
+        ("model.layers.0.input_layernorm.weight", None),
+        ("model.norm.weight", lambda array: array.astype(np.float16)),
+        ("model.embed_tokens.scale", lambda array: array[:5]),
+        ("lm_head.weight", lambda array: array[:100]),
+        ("rotary.inv_freq", lambda array: array[:16]),
+        ("turn.signs", lambda _: np.ones(128, np.float32)),
+        ("model.layers.0.self_attn.q_norm.weight", lambda _: np.ones(64, np.float32)),
+        ("num_key_value_heads", 3),
+        ("num_hidden_layers", 1_000_000),
+    ],
+)
+def test_a_file_of_other_sizes_never_reaches_the_kernels(
+    weights: Callable[..., Path], tmp_path: Path, name: str, change: Any
+) -> None:
+    """They would read and write memory that is not theirs."""
+    source = weights("llama") / "int8"
+    config = json.loads((source / CONFIG).read_text())
+    tensors = {key: np.array(tensor.raw) for key, tensor in TensorFile(source / WEIGHTS).items()}
+    if name in config:
+        config[name] = change
+    elif change is None:
+        del tensors[name]
+    else:
+        tensors[name] = change(tensors.get(name))
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    save_file(tensors, tmp_path / WEIGHTS)
+    assert PackedWeights.load(tmp_path) is None
+
+
+@pytest.mark.parametrize("inner", [4916 // 4, 205])
+def test_openvino_runs_sizes_that_no_group_divides(tmp_path: Path, inner: int) -> None:
+    """Such as pruned models have."""
+    write_tiny_model(("llama3", "LlamaConfig", _WIDE | {"intermediate_size": inner}), tmp_path / "hub")
+    build_openvino(tmp_path / "hub", tmp_path / "int8", "int8")
+    assert PackedWeights.load(tmp_path / "int8") is None
+
+
 @pytest.mark.parametrize("broken", ["gone", "older", "not a library"])
 def test_without_a_library_that_fits_openvino_runs_the_same_weights(
     weights: Callable[..., Path], broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -209,3 +265,13 @@ def test_the_kernels_compile_without_a_warning_and_say_why_they_cannot(
         done = subprocess.run([sys.executable, tmp_path / "compile.py"], capture_output=True, text=True, check=True)
         assert said in done.stdout and "OpenVINO runs them" in done.stdout
     assert sorted(file.name for file in tmp_path.iterdir()) == ["compile.py", "decoder.c", "decoder.so"]
+    monkeypatch.setattr(compiling, "SOURCE", tmp_path / "nowhere" / "decoder.c")  # as in a folder that can't be written
+    monkeypatch.setattr(compiling, "source_hash", lambda: "")
+    assert "could not be run" in str(compiling.compiled())
+
+
+def test_what_steps_depend_on_is_the_source_not_what_a_compiler_made_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(fingerprint, "source_sha256", lambda path: read.append(path) or "")
+    fingerprint.code_version.__wrapped__("inference")
+    assert compiling.SOURCE in read and compiling.LIBRARY not in read

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 
 from tests.conftest import TOKENIZER
 from tests.fixtures.encoders import FAMILIES, write_tokenizer
-from tunewright.models.tokenizer import TextTokenizer, _twin
+from tunewright.models.tokenizer import TextTokenizer, _ids, _twin
 
 TEXTS = ("Where is my parcel? 1234 é中 <|im_end|><|im_start|> [SEP] [MASK]  two  blanks", "", "\u0130stanbul\n\n\tx")
 
@@ -100,7 +100,7 @@ def test_a_prompt_in_parts_has_the_tokens_of_the_whole(read: Callable[[Path], An
     pieces = [*marks, *TEXTS, " ", "\n", "  ", "é", "e\u0301", "\u0301", "x" * 300, "one two " * 60, "<", "|>", ">"]
     for _ in range(300):
         text = "".join(draw.choices(pieces, k=draw.randint(1, 12)))
-        assert tokenizer.encode_text(text) == tokenizer._encode_text(text), repr(text)
+        assert tokenizer.encode_text(text) == _ids(tokenizer._tokenizer, text), repr(text)
     if read is own:
         hits = tokenizer._part.cache_info().hits
         assert hits > 0

@@ -14,6 +14,7 @@ from tunewright.config import Spec, load_spec
 from tunewright.core.errors import EXTRA_OF, Check, UserError
 from tunewright.core.processes import machine_memory
 from tunewright.data.steps import raw_files
+from tunewright.inference.runtimes.vnni.library import reason_against
 from tunewright.models.device import nvidia_gpus
 from tunewright.models.fetch import cache_folder
 from tunewright.models.naming import cached_folder
@@ -71,6 +72,10 @@ def _machine() -> Iterator[Check]:
         "Set TUNEWRIGHT_CACHE to a folder that you may write to.",
     )
     yield _gpu()
+    against = reason_against()
+    yield Check(
+        "kernels", True, f"OpenVINO's for language models: {against}" if against else "our own, for int8 decoders"
+    )
 
 
 def _gpu() -> Check:

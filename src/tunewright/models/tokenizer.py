@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -102,20 +102,19 @@ class TextTokenizer:
         special = (added.content for added in self._tokenizer.get_added_tokens_decoder().values() if added.special)
         longest_first = sorted(special, key=len, reverse=True)
         self.controls = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        self._part = lru_cache(_KEPT_PARTS)(self._encode_text) if _controls_stand_alone(self._tokenizer) else None
+        self._part = (
+            lru_cache(_KEPT_PARTS)(partial(_ids, self._tokenizer)) if _controls_stand_alone(self._tokenizer) else None
+        )
 
     def encode_text(self, text: str) -> list[int]:
         if self._part is None or len(text) < _LONG:
-            return self._encode_text(text)
+            return _ids(self._tokenizer, text)
         # Part by part, each from a control token to the next. Prompts share the long one that lists the labels.
         ids: list[int] = []
         for start, end in pairwise([0, *(match.start() for match in self.controls.finditer(text)), len(text)]):
-            encode = self._part if _LONG <= end - start < _TOO_LONG else self._encode_text
-            ids += encode(text[start:end])
+            part = text[start:end]
+            ids += self._part(part) if _LONG <= len(part) < _TOO_LONG else _ids(self._tokenizer, part)
         return ids
-
-    def _encode_text(self, text: str) -> list[int]:
-        return list(_encoded(self._tokenizer, text, add_special_tokens=False).ids)
 
     def encode_framed(self, text: str) -> list[int]:
         """A text with an encoder's frame: the tokenizer's own first and last token around it."""
@@ -190,22 +189,31 @@ def _twin(tokenizer: Any) -> Any:
 
 def _controls_stand_alone(tokenizer: Any) -> bool:
     """Whether a text can be cut before each control token, and its parts encoded one by one: no control token takes
-    spaces around it or is read in a normalized text, and no other added token overlaps one."""
+    spaces around it or is read in a normalized text, and no other added token looks behind its end or may overlap
+    one."""
     added = list(tokenizer.get_added_tokens_decoder().values())
-    controls = [each for each in added if each.special]
-    others = [each.content for each in added if not each.special]
-    plain = not any(each.lstrip or each.rstrip or each.single_word or each.normalized for each in controls)
-    return plain and not any(_overlap(other, control.content) for other in others for control in controls)
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Whether a text can hold both so that they share characters."""
-    shared = range(1, min(len(one), len(other)))
-    return (
-        one in other
-        or other in one
-        or any(one.endswith(other[:count]) or other.endswith(one[:count]) for count in shared)
+    controls, others = [each for each in added if each.special], [each for each in added if not each.special]
+    if any(each.lstrip or each.rstrip or each.single_word or each.normalized for each in controls):
+        return False
+    if any(each.rstrip or each.single_word for each in others):
+        return False
+    names = [each.content for each in controls]
+    # Two texts can share characters if one begins as the other ends, or lies within it.
+    begins = {name[:count] for name in names for count in range(1, len(name) + 1)}
+    ends = {name[-count:] for name in names for count in range(1, len(name) + 1)}
+    known = re.compile("|".join(map(re.escape, names)) or "(?!)")
+    text = "\0".join(names)
+    return not any(
+        known.search(other)
+        or other in text
+        or any(other[-count:] in begins or other[:count] in ends for count in range(1, len(other) + 1))
+        for other in (each.content for each in others)
     )
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text alone."""
+    return list(_encoded(tokenizer, text, add_special_tokens=False).ids)
 
 
 def _encoded(tokenizer: Any, text: str, *, add_special_tokens: bool = True) -> Any:

@@ -125,13 +125,19 @@ def lineage_hashes(spec: Spec, to: str) -> dict[str, str]:
     return hashes
 
 
+_MADE = (".pyc", ".so")
+"""Endings of files that are made of sources."""
+
+
 @cache
 def code_version(package: str) -> str:
     """Tunewright's version, and a hash of the source code that can shape the outputs of a package's steps, with the
-    values of the limits that this code names."""
+    values of the limits that this code names. What is compiled of it counts by its source."""
     root = Path(__file__).parents[1]
     folders = [root / name for name in PACKAGES[: PACKAGES.index(package) + 1]]
-    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    files = sorted(
+        path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix not in _MADE
+    )
     files += sorted(path for pattern in _OF_CORE for path in root.glob(pattern))
     hashes = [(f.relative_to(root).as_posix(), source_sha256(f)) for f in files]
     return f"{__version__}+{sha256_json([hashes, _limits_in(files)])[:12]}"

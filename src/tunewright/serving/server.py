@@ -98,15 +98,15 @@ def serve(
     identity = Identity(limits.identity) if limits.identity else None
     listening = listener(host, port)
     served = _opened(find().champion, limits.verification, early)
+    if limits.engine:
+        _check_engine(served, limits.engine)
+    request_log = _request_log(limits)
     if isinstance(served, Bundle):
         early.warm_up(served)
     from tunewright.serving.app import build_app
     from tunewright.serving.connections import HttpServer
     from tunewright.serving.hosts import Host, ManyModels
 
-    if limits.engine:
-        _check_engine(served, limits.engine)
-    request_log = _request_log(limits)
     # From here on the system queues connections instead of refusing them, so the message "ready" below is true.
     listening.listen(socket.SOMAXCONN)
     address = f"http://{host}:{listening.getsockname()[1]}"

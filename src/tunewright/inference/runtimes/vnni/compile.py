@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("decoder.c")
@@ -20,12 +21,12 @@ LIBRARY = SOURCE.with_suffix(".so")
 FEATURES = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx2", "fma", "bmi2")
 """What the compiler may use of a processor, by its own names."""
 _COMPILERS = ("cc", "gcc", "clang")
-_FLAGS = ("-std=gnu11", "-O3", "-mprefer-vector-width=512", "-shared", "-fPIC", "-pthread")
+_FLAGS = ("-std=gnu11", "-O3", "-mprefer-vector-width=512", "-fwrapv", "-shared", "-fPIC", "-pthread")
 
 
 def source_hash() -> str:
-    """Of the source that lies here; the library tells which one it was compiled from."""
-    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
+    """Of the source and the flags that lie here; the library tells which ones it was compiled from."""
+    return hashlib.sha256(SOURCE.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:16]
 
 
 def compiled() -> str | None:
@@ -38,19 +39,22 @@ def compiled() -> str | None:
     named = os.environ.get("CC") or next(filter(shutil.which, _COMPILERS), None)
     if not named:
         return "there is no C compiler; in Debian, type: apt install gcc libc6-dev"
-    fresh = LIBRARY.with_suffix(f".{os.getpid()}")
     asked = [*_FLAGS, *(f"-m{name}" for name in FEATURES), f'-DSOURCE_HASH="{source_hash()}"']
+    fresh = None
     try:
-        done = subprocess.run(
-            [*shlex.split(named), *asked, "-o", fresh, SOURCE, "-lm"], capture_output=True, text=True, check=False
-        )
+        with tempfile.NamedTemporaryFile(prefix=".", suffix=".so", dir=SOURCE.parent, delete=False) as file:
+            fresh = Path(file.name)
+        command = [*shlex.split(named), *asked, "-o", str(fresh), str(SOURCE), "-lm"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             return f"{named} could not compile it: {done.stderr.strip()[-500:]}"
+        fresh.chmod(0o755)
         fresh.replace(LIBRARY)  # a running process keeps the old one
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return f"{named} could not be run: {error}"
     finally:
-        fresh.unlink(missing_ok=True)
+        if fresh:
+            fresh.unlink(missing_ok=True)
     return None
 
 

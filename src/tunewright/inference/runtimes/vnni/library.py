@@ -71,17 +71,14 @@ def reason_against() -> str | None:
         return f"this processor has no {', '.join(sorted(missing))}"
     if _FASTER in flags:
         return f"this processor has {_FASTER}, with which OpenVINO is faster"
+    again = f"type: python {LIBRARY.with_name('compile.py')}"
     if not LIBRARY.is_file():
-        return f"they were not compiled when Tunewright was installed; type: python {LIBRARY.with_name('compile.py')}"
+        return f"they were not compiled when Tunewright was installed; {again}"
     try:
-        told = library().source_hash().decode()
+        current = library().source_hash().decode() == source_hash()
     except (OSError, AttributeError) as error:
         return f"{LIBRARY} can't be loaded: {error}"
-    return (
-        None
-        if told == source_hash()
-        else f"{LIBRARY} is older than its source; type: python {LIBRARY.with_name('compile.py')}"
-    )
+    return None if current else f"{LIBRARY} is older than its source; {again}"
 
 
 @functools.cache

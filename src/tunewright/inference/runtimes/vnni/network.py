@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 from weakref import finalize
@@ -40,28 +42,31 @@ _MATRICES = {
     "mlp.down_proj": _DOWN,
 }
 """The matrices of a layer -> the one of `decoder.c` that they are part of, in the order of its outputs."""
-_EMBEDDING = "model.embed_tokens"
+_EMBEDDING, _OWN_HEAD = "model.embed_tokens", "lm_head"
+_FIRST_UP = "model.layers.0.mlp.up_proj.weight"
+_LONGEST = 1 << 24
+"""Tokens of a context."""
+
+Tensors = Mapping[str, npt.NDArray[Any]]
 
 
 class PackedWeights:
-    """A decoder's weights in the kernels' order, for any number of networks.
+    """A decoder's weights in the kernels' order, for any number of networks. All are copies, so the file may change.
 
     Args:
-        folder: what `tunewright.exporters.openvino` wrote in int8.
+        tensors: of a model of this shape, as `_fit` checks them.
     """
 
-    def __init__(self, folder: Path, shape: GraphShape, weights: TensorFile):
-        self._weights = weights
-        """The embedding and the norms are used where they are."""
-        tensors = {name: tensor.raw for name, tensor in weights.items()}
-        self.vocabulary, hidden = tensors[f"{_EMBEDDING}.weight"].shape
+    def __init__(self, shape: GraphShape, tensors: Tensors):
+        hidden = tensors[f"{_EMBEDDING}.weight"].shape[1]
+        self.vocabulary = len(tensors[f"{_EMBEDDING}.weight"])
         self.shape = Shape(
             layers=shape.layers,
             hidden=hidden,
             heads=shape.heads,
             key_heads=shape.key_heads,
             width=shape.width,
-            inner=len(tensors["model.layers.0.mlp.up_proj.weight"]),
+            inner=len(tensors[_FIRST_UP]),
             vocabulary=self.vocabulary,
             group=shape.group,
             epsilon=shape.epsilon,
@@ -73,30 +78,33 @@ class PackedWeights:
             "model.norm.weight",
             *(f"{_EMBEDDING}.{part}" for part in ("weight", "scale", "zero")),
         )
-        self.model = library().model_new(ctypes.byref(self.shape), *(_address(tensors.get(name)) for name in told))
-        if not self.model:
-            raise MemoryError(f"no memory for the weights of {folder}")
-        finalize(self, library().model_free, self.model).atexit = False
         norms = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
-        for layer in range(shape.layers):
-            own = (tensors.get(f"model.layers.{layer}.{norm}.weight") for norm in norms)
-            library().model_norms(self.model, layer, *map(_address, own))
+        by_layer = [[f"model.layers.{layer}.{norm}.weight" for norm in norms] for layer in range(shape.layers)]
+        kept = {name: np.array(tensors[name]) for name in (*told, *chain(*by_layer)) if name in tensors}
+        self.model = library().model_new(ctypes.byref(self.shape), *(_address(kept[name]) for name in told))
+        if not self.model:
+            raise MemoryError("no memory for the weights")
+        # The argument keeps what the kernels point at.
+        finalize(self, _free, library().model_free, self.model, kept, os.getpid()).atexit = False
+        for layer, names in enumerate(by_layer):
+            library().model_norms(self.model, layer, *(_address(kept.get(name)) for name in names))
         with ThreadPoolExecutor(default_threads()) as workers:
             list(workers.map(lambda job: library().model_pack(self.model, *job), _jobs(tensors, shape.layers)))
-        weights.let_go()
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
-        """The weights in a folder; None if the kernels don't know the model, its precision or this processor."""
+        """The weights that `tunewright.exporters.openvino` wrote into a folder; None if the kernels don't know the
+        model, its precision or this processor, or if something is wrong with the file, which OpenVINO then says."""
         if reason_against():
             return None
-        shape, weights = GraphShape.read(folder), TensorFile(folder / WEIGHTS)
-        return cls(folder, shape, weights) if _known(shape, weights) else None
+        shape = GraphShape.read(folder)
+        tensors = {name: tensor.raw for name, tensor in TensorFile(folder / WEIGHTS).items()}
+        return cls(shape, tensors) if _known(shape) and _fit(shape, tensors) else None
 
 
-def _known(shape: GraphShape, weights: TensorFile) -> bool:
+def _known(shape: GraphShape) -> bool:
     """Whether the kernels compute what a model's graph does."""
-    plain = not (
+    return not (
         any(shape.windows)
         or shape.outer_norms
         or shape.rotary_by_kind
@@ -106,15 +114,57 @@ def _known(shape: GraphShape, weights: TensorFile) -> bool:
         or shape.activation != "silu"
         or shape.width > MOST_WIDTH
         or shape.width % (4 * LANES)
-        or shape.width != 2 * len(weights["rotary.inv_freq"].raw)
+        or shape.heads % shape.key_heads
     )
-    matrices = [tensor for tensor in weights.values() if len(tensor.shape) == 2 and tensor.name.endswith(".weight")]
-    scales = [tensor for name, tensor in weights.items() if name.endswith(".scale") and not name.startswith("rotary")]
-    bytes_each = all(tensor.kind == "U8" for tensor in matrices)
-    return plain and bytes_each and all(len(tensor.shape) == 2 for tensor in scales)
 
 
-def _jobs(tensors: dict[str, Any], layers: int) -> Iterator[tuple[Any, ...]]:
+def _fit(shape: GraphShape, tensors: Tensors) -> bool:
+    """Whether all tensors are there, in the types and sizes that the kernels read without looking."""
+    embedding, up = tensors.get(f"{_EMBEDDING}.weight"), tensors.get(_FIRST_UP)
+    if embedding is None or up is None or embedding.ndim != 2 or up.ndim != 2:
+        return False
+    (vocabulary, hidden), inner = embedding.shape, len(up)
+    attended, keys = shape.heads * shape.width, shape.key_heads * shape.width
+    sides = {
+        "self_attn.q_proj": (attended, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, attended),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+    vectors = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
+    if shape.head_norms:
+        vectors |= {"self_attn.q_norm": shape.width, "self_attn.k_norm": shape.width}
+    wanted: dict[str, tuple[type, tuple[int, ...]]] = {
+        "rotary.inv_freq": (np.float32, (shape.width // 2,)),
+        "rotary.scale": (np.float32, (1,)),
+        "model.norm.weight": (np.float32, (hidden,)),
+    }
+    matrices = {_EMBEDDING: (vocabulary, hidden)} | ({_OWN_HEAD: (vocabulary, hidden)} if _own_head(tensors) else {})
+    for layer in range(shape.layers):
+        matrices |= {f"model.layers.{layer}.{part}": both for part, both in sides.items()}
+        wanted |= {f"model.layers.{layer}.{norm}.weight": (np.float32, (n,)) for norm, n in vectors.items()}
+        if f"model.layers.{layer}.mlp.up_proj.weight" not in tensors:  # a config may claim a million layers
+            return False
+    for name, (outputs, inputs) in matrices.items():
+        wanted[f"{name}.weight"] = (np.uint8, (outputs, inputs))
+        wanted |= {f"{name}.{part}": (kind, (outputs, 1)) for part, kind in (("scale", np.float32), ("zero", np.uint8))}
+        if name.startswith("model.layers.") and f"{name}.bias" in tensors:
+            wanted[f"{name}.bias"] = (np.float32, (outputs,))
+    return (
+        not any(side % shape.group for side in (hidden, attended, inner))
+        and tensors.keys() == wanted.keys()
+        and all(tensors[name].dtype == kind and tensors[name].shape == sizes for name, (kind, sizes) in wanted.items())
+    )
+
+
+def _own_head(tensors: Tensors) -> bool:
+    return f"{_OWN_HEAD}.weight" in tensors
+
+
+def _jobs(tensors: Tensors, layers: int) -> Iterator[tuple[Any, ...]]:
     """The arguments of each `model_pack`."""
     for layer in range(layers):
         at = dict.fromkeys(_MATRICES.values(), 0)
@@ -122,10 +172,10 @@ def _jobs(tensors: dict[str, Any], layers: int) -> Iterator[tuple[Any, ...]]:
             rows, *told = _matrix(tensors, f"model.layers.{layer}.{part}")
             yield (layer, kind, at[kind], rows, *told)
             at[kind] += rows
-    yield (0, _HEAD, 0, *_matrix(tensors, "lm_head" if "lm_head.weight" in tensors else _EMBEDDING))
+    yield (0, _HEAD, 0, *_matrix(tensors, _OWN_HEAD if _own_head(tensors) else _EMBEDDING))
 
 
-def _matrix(tensors: dict[str, Any], name: str) -> tuple[Any, ...]:
+def _matrix(tensors: Tensors, name: str) -> tuple[Any, ...]:
     """(rows, the addresses of a matrix's levels, scales, zero points and bias)"""
     parts = (tensors.get(f"{name}.{part}") for part in ("weight", "scale", "zero", "bias"))
     return (len(tensors[f"{name}.weight"]), *map(_address, parts))
@@ -148,6 +198,8 @@ class VnniNetwork:
 
     def __init__(self, weights: PackedWeights, context: int, threads: int):
         shape = weights.shape
+        if not 0 < context < _LONGEST:
+            raise ValueError(f"a context of {context} tokens")
         bytes_a_block = shape.layers * shape.key_heads * TOKENS * 2 * (2 * shape.width + 4)
         self.blocks = blocks_in_memory(bytes_a_block, TOKENS, context)
         self._vocabulary = weights.vocabulary
@@ -155,7 +207,7 @@ class VnniNetwork:
         if not self._network:
             raise MemoryError(f"no memory for {self.blocks} blocks of keys and values, or no thread")
         # The argument keeps the weights until the network has gone.
-        finalize(self, _free, self._network, weights).atexit = False
+        finalize(self, _free, library().network_free, self._network, weights, os.getpid()).atexit = False
 
     def copy(self, source: int, target: int) -> None:
         library().network_copy(self._network, source, target)
@@ -190,5 +242,7 @@ class VnniNetwork:
         return dict(zip(KINDS, counted, strict=True))
 
 
-def _free(network: int, _: PackedWeights) -> None:
-    library().network_free(network)
+def _free(free: Callable[[int], None], what: int, _: object, process: int) -> None:
+    """Free a model or a network, after what it needs has been kept for it. A forked process has none of its threads."""
+    if os.getpid() == process:
+        free(what)
