@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from tests.conftest import ALL
 from tests.fixtures.tiny import write_tiny_model
 from tunewright.core.processes import cpu_flags
 from tunewright.exporters.openvino import build_openvino
@@ -60,6 +61,8 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     flags = cpu_flags()
     if missing := library._NEEDED - flags:
         pytest.skip(f"this processor has no {', '.join(sorted(missing))}")
+    if not compiling.LIBRARY.is_file() and not ALL:
+        pytest.skip("there was no C compiler when Tunewright was installed")
     monkeypatch.setattr(library, "_FASTER", "none")
     library.reason_against.cache_clear()
     assert library.reason_against() is None
@@ -161,6 +164,7 @@ def test_what_nobody_holds_gives_its_memory_and_threads_back(weights: Callable[.
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         return len(list(Path("/proc/self/task").iterdir())), pages * os.sysconf("SC_PAGE_SIZE")
 
+    gc.collect()  # what earlier tests left
     ours = model(weights("llama") / "int8", threads=2, streams=2)
     ours([1, 2, 3])
     threads, space = held()
@@ -168,7 +172,7 @@ def test_what_nobody_holds_gives_its_memory_and_threads_back(weights: Callable[.
     del ours
     gc.collect()
     # A scheduler and a worker for each stream, and 256 MiB of keys and values.
-    assert held()[0] == threads - 4
+    assert held()[0] <= threads - 4
     assert held()[1] < space - 2 * 200 * 2**20
 
 
