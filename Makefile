@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-fast test-nightly coverage fuzz test-vllm test-llama test-wheels wheel lint docs format install lock sbom licences audit clean
 
-demo: $(READY) $(KERNELS).so ## the main job on the shipped example
+demo: $(READY) $(KERNELS).vnni.so ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
 
 # The first part needs no model. In the second a file's tests share what they have trained, so one process runs them.
@@ -110,11 +110,11 @@ $(READY): pyproject.toml $(LOCKS)
 	@touch $@
 
 # An installation compiles them. Here they follow their source.
-$(KERNELS).so: $(KERNELS).c $(dir $(KERNELS))compile.py | $(READY)
+$(KERNELS).vnni.so: $(KERNELS).c $(dir $(KERNELS))compile.py | $(READY)
 	@$(BIN)/python $(dir $(KERNELS))compile.py
 
 # A run needs none of this, and it takes two fifths of the whole set-up's time.
-$(TOOLS): $(READY) | $(KERNELS).so
+$(TOOLS): $(READY) | $(KERNELS).vnni.so
 	@$(BIN)/python tools/requirements.py all dev > $(VENV)/asked.txt
 	$(BIN)/python $(LOCKED) $(VENV)/asked.txt
 	@touch $@

@@ -23,7 +23,7 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
         if reason:
             self.app.display_warning(f"No kernels of our own for language models on CPUs: {reason}.")
             return
-        build_data["artifacts"].append(f"/{_FOLDER}/decoder.so")
+        build_data["artifacts"].append(f"/{_FOLDER}/decoder.vnni.so")
         if version == "standard":
             # It is loaded by ctypes, so any Python will do.
             build_data["pure_python"] = False

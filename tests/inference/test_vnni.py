@@ -231,7 +231,7 @@ def test_openvino_runs_sizes_that_no_group_divides(tmp_path: Path, inner: int) -
 def test_without_a_library_that_fits_openvino_runs_the_same_weights(
     weights: Callable[..., Path], broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "decoder.so"
+    file = tmp_path / "decoder.vnni.so"
     if broken == "older":
         monkeypatch.setattr(library, "source_hash", lambda: "another")
     else:
@@ -263,12 +263,12 @@ def test_the_kernels_compile_without_a_warning_and_say_why_they_cannot(
         shutil.copy(compiling.SOURCE.with_name(name), tmp_path / name)
     monkeypatch.setenv("CC", "cc -Wall -Wextra -Werror")
     done = subprocess.run([sys.executable, tmp_path / "compile.py"], capture_output=True, text=True, check=True)
-    assert (tmp_path / "decoder.so").is_file() and done.stdout + done.stderr == ""
+    assert (tmp_path / "decoder.vnni.so").is_file() and done.stdout + done.stderr == ""
     for told, said in ((f"{sys.executable} -c exit(3)", "could not compile"), ("/no/compiler", "could not be run")):
         monkeypatch.setenv("CC", told)
         done = subprocess.run([sys.executable, tmp_path / "compile.py"], capture_output=True, text=True, check=True)
         assert said in done.stdout and "OpenVINO runs them" in done.stdout
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["compile.py", "decoder.c", "decoder.so"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["compile.py", "decoder.c", "decoder.vnni.so"]
     monkeypatch.setattr(compiling, "SOURCE", tmp_path / "nowhere" / "decoder.c")  # as in a folder that can't be written
     monkeypatch.setattr(compiling, "source_hash", lambda: "")
     assert "could not be run" in str(compiling.compiled())

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from tunewright.core.threads import threads as default_threads
 from tunewright.inference.runtimes.openvino.adapter import Adapter
 from tunewright.inference.runtimes.openvino.network import CompiledGraph, PagedNetwork
-from tunewright.inference.runtimes.openvino.passes import Network
+from tunewright.inference.runtimes.openvino.passes import PassNetwork
 from tunewright.inference.runtimes.openvino.scheduler import PassScheduler, SequenceRequest
 from tunewright.inference.runtimes.vnni.network import PackedWeights, VnniNetwork
 
@@ -62,7 +62,7 @@ class PagedNextToken:
         self._context = context
         self.at_once = _AT_ONCE * streams
         self._adaptable: list[PagedNetwork] = []
-        networks: Sequence[Network]
+        networks: Sequence[PassNetwork]
         if not adapters and adapter is None and (packed := PackedWeights.load(folder)):
             each = threads or (1 if streams > 1 else default_threads())
             networks = [VnniNetwork(packed, context, each) for _ in range(streams)]

@@ -69,7 +69,7 @@ class CompiledGraph:
 
 class PagedNetwork:
     """A compiled graph with blocks of memory for keys and values, and with the adapters in its slots; see
-    `tunewright.inference.runtimes.openvino.passes.Network`.
+    `tunewright.inference.runtimes.openvino.passes.PassNetwork`.
 
     Args:
         context: see `tunewright.inference.runtimes.openvino.model.PagedNextToken`.

@@ -36,7 +36,7 @@ class SequencePart:
     """Whether somebody needs the logits after the last token."""
 
 
-class Network(Protocol):
+class PassNetwork(Protocol):
     """A decoder with its memory."""
 
     @property

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tunewright.inference.runtimes.openvino.adapter import Adapter
 from tunewright.inference.runtimes.openvino.blocks import START, BlockChain, BlockPool
-from tunewright.inference.runtimes.openvino.passes import MIN_TOGETHER, PASS_TOKENS, Network, SequencePart
+from tunewright.inference.runtimes.openvino.passes import MIN_TOGETHER, PASS_TOKENS, PassNetwork, SequencePart
 
 _PATIENCE = 0.005
 """Seconds that a pass waits for sequences whose next token is likely to come soon."""
@@ -55,7 +55,7 @@ class SequenceRequest:
 class PassScheduler:
     """Runs the requested sequences, pass by pass, in the thread that calls `run`."""
 
-    def __init__(self, network: Network):
+    def __init__(self, network: PassNetwork):
         self._network = network
         self._pool = BlockPool(network.blocks, network.block_size, network.copy)
         self._roots: WeakKeyDictionary[Adapter, int] = WeakKeyDictionary()

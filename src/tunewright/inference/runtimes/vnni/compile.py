@@ -17,7 +17,8 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("decoder.c")
-LIBRARY = SOURCE.with_suffix(".so")
+LIBRARY = SOURCE.with_suffix(".vnni.so")
+"""With two dots, so that Python does not take it for a module."""
 FEATURES = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx2", "fma", "bmi2")
 """What the compiler may use of a processor, by its own names."""
 _COMPILERS = ("cc", "gcc", "clang")

@@ -25,7 +25,7 @@ KINDS = ("matrices", "attention", "between", "waiting")
 """What `network_spent` counts."""
 
 
-class Shape(ctypes.Structure):
+class KernelShape(ctypes.Structure):
     """`Shape` in `decoder.c`."""
 
     _fields_ = (
@@ -50,7 +50,7 @@ class Pass(ctypes.Structure):
 
 
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
-    "model_new": (c_void_p, [POINTER(Shape), *[c_void_p] * 5]),
+    "model_new": (c_void_p, [POINTER(KernelShape), *[c_void_p] * 5]),
     "model_norms": (None, [c_void_p, c_int, *[c_void_p] * 4]),
     "model_pack": (None, [c_void_p, *[c_int] * 4, *[c_void_p] * 4]),
     "model_free": (None, [c_void_p]),

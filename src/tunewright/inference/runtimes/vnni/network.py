@@ -1,5 +1,5 @@
 """A decoder in our own kernels, with its memory. It reads the weights that OpenVINO reads, and follows
-`tunewright.inference.runtimes.openvino.passes.Network`."""
+`tunewright.inference.runtimes.openvino.passes.PassNetwork`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tunewright.inference.runtimes.vnni.library import (
     LANES,
     MOST_WIDTH,
     TOKENS,
+    KernelShape,
     Pass,
-    Shape,
     library,
     reason_against,
 )
@@ -60,7 +60,7 @@ class PackedWeights:
     def __init__(self, shape: GraphShape, tensors: Tensors):
         hidden = tensors[f"{_EMBEDDING}.weight"].shape[1]
         self.vocabulary = len(tensors[f"{_EMBEDDING}.weight"])
-        self.shape = Shape(
+        self.shape = KernelShape(
             layers=shape.layers,
             hidden=hidden,
             heads=shape.heads,
