@@ -4,8 +4,8 @@
 
 BANKING77's 77 labels, a system prompt of 610 tokens that is prefilled once, tickets of 67 tokens, labels of one token,
 SmolLM2-135M in int8, untuned, because tuning changes no time. OpenVINO's server is the same package without the
-library. Both are up; only one is asked at a time, so that both meet the same state of the machine: 20 tickets by one
-client, then as long as told by 16, five times. The clients share the machine's cores.
+library. Both are up, and only one is asked at a time, so that both meet the same state of the machine. Five times: 20
+tickets by one client, then 16 clients for the given time. The clients share the machine's cores.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ async def together(address: str, texts: Iterator[str], seconds: float) -> float:
     """Answers a second to clients that each wait for an answer before the next question."""
     until, answered = time.perf_counter() + seconds, 0
 
-    async def ask(client: httpx.AsyncClient) -> None:
+    async def keep_asking(client: httpx.AsyncClient) -> None:
         nonlocal answered
         while time.perf_counter() < until:
             (await client.post("/v1/classify", json={"text": next(texts)})).raise_for_status()
@@ -62,7 +62,7 @@ async def together(address: str, texts: Iterator[str], seconds: float) -> float:
 
     async with httpx.AsyncClient(base_url=address, timeout=60) as client:
         began = time.perf_counter()
-        await asyncio.gather(*(ask(client) for _ in range(CLIENTS)))
+        await asyncio.gather(*(keep_asking(client) for _ in range(CLIENTS)))
     return answered / (time.perf_counter() - began)
 
 
@@ -92,8 +92,8 @@ def main(seconds: float) -> None:
     for name in homes:
         quick, slow = np.percentile(alone[name], (50, 95))
         ready, memory = (median(each) for each in zip(*starts[name], strict=True))
-        told = f"{quick:.0f}, {slow:.0f} ms | {median(many[name]):.1f} a second | {ready:.1f} s | {memory:.0f} MB"
-        print(f"| {name} | {told} |")
+        figures = f"{quick:.0f}, {slow:.0f} ms | {median(many[name]):.1f} a second | {ready:.1f} s | {memory:.0f} MB"
+        print(f"| {name} | {figures} |")
     ratio = median(theirs / own for own, theirs in zip(alone[OURS], alone[OPENVINO], strict=True))
     gain = median(own / theirs for own, theirs in zip(many[OURS], many[OPENVINO], strict=True))
     print(f"OpenVINO takes {ratio:.2f} times as long for one client, and answers 1 / {gain:.2f} as often for {CLIENTS}")

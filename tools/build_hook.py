@@ -10,20 +10,20 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-_FOLDER = "src/tunewright/inference/runtimes/vnni"
+_COMPILING = "src/tunewright/inference/runtimes/vnni/compile.py"
 
 
-class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
+class KernelsHook(BuildHookInterface):
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if self.target_name != "wheel":
             return
-        reason = runpy.run_path(str(Path(self.root, _FOLDER, "compile.py")))["compiled"]()
-        if reason:
+        compiling = runpy.run_path(str(Path(self.root, _COMPILING)))
+        if reason := compiling["compiled"]():
             self.app.display_warning(f"No kernels of our own for language models on CPUs: {reason}.")
             return
-        build_data["artifacts"].append(f"/{_FOLDER}/decoder.vnni.so")
+        build_data["artifacts"].append(f"/{compiling['LIBRARY'].relative_to(self.root).as_posix()}")
         if version == "standard":
             # It is loaded by ctypes, so any Python will do.
             build_data["pure_python"] = False

@@ -84,8 +84,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return write
 
 
-def model(folder: Path, *, by_kernels: bool = True, **told: Any) -> PagedNextToken:
-    found = PagedNextToken(folder, context=512, **told)
+def model(folder: Path, *, by_kernels: bool = True, **options: Any) -> PagedNextToken:
+    found = PagedNextToken(folder, context=512, **options)
     assert all(isinstance(each._network, VnniNetwork) == by_kernels for each in found._schedulers)
     return found
 
@@ -119,8 +119,8 @@ def test_the_kernels_say_the_same_whoever_else_asks(
     alone = [ours(ids) for ids in asked]
     with ThreadPoolExecutor(16) as clients:
         assert_same(alone, list(clients.map(ours, asked)))
-    for told in ({"threads": 1}, {"threads": 3}, {"threads": 1, "streams": 2}):
-        another = model(folder, **told)
+    for options in ({"threads": 1}, {"threads": 3}, {"threads": 1, "streams": 2}):
+        another = model(folder, **options)
         another([250 - n % 200 for n in range(512)])
         assert_same(alone, [another(ids) for ids in asked])
         another.close()
@@ -264,8 +264,8 @@ def test_the_kernels_compile_without_a_warning_and_say_why_they_cannot(
     monkeypatch.setenv("CC", "cc -Wall -Wextra -Werror")
     done = subprocess.run([sys.executable, tmp_path / "compile.py"], capture_output=True, text=True, check=True)
     assert (tmp_path / "decoder.vnni.so").is_file() and done.stdout + done.stderr == ""
-    for told, said in ((f"{sys.executable} -c exit(3)", "could not compile"), ("/no/compiler", "could not be run")):
-        monkeypatch.setenv("CC", told)
+    for compiler, said in ((f"{sys.executable} -c exit(3)", "could not compile"), ("/no/compiler", "could not be run")):
+        monkeypatch.setenv("CC", compiler)
         done = subprocess.run([sys.executable, tmp_path / "compile.py"], capture_output=True, text=True, check=True)
         assert said in done.stdout and "OpenVINO runs them" in done.stdout
     assert sorted(file.name for file in tmp_path.iterdir()) == ["compile.py", "decoder.c", "decoder.vnni.so"]

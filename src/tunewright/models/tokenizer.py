@@ -102,9 +102,8 @@ class TextTokenizer:
         special = (added.content for added in self._tokenizer.get_added_tokens_decoder().values() if added.special)
         longest_first = sorted(special, key=len, reverse=True)
         self.controls = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        self._part = (
-            lru_cache(_KEPT_PARTS)(partial(_ids, self._tokenizer)) if _controls_stand_alone(self._tokenizer) else None
-        )
+        alone = _controls_stand_alone(self._tokenizer, self.controls)
+        self._part = lru_cache(_KEPT_PARTS)(partial(_ids, self._tokenizer)) if alone else None
 
     def encode_text(self, text: str) -> list[int]:
         if self._part is None or len(text) < _LONG:
@@ -170,7 +169,7 @@ class TextTokenizer:
         return [token for token, added in self._tokenizer.get_added_tokens_decoder().items() if added.special]
 
     def encode_verbatim(self, text: str) -> list[int]:
-        return list(_encoded(self._verbatim, text, add_special_tokens=False).ids)
+        return _ids(self._verbatim, text)
 
 
 def _twin(tokenizer: Any) -> Any:
@@ -187,10 +186,14 @@ def _twin(tokenizer: Any) -> Any:
     return twin
 
 
-def _controls_stand_alone(tokenizer: Any) -> bool:
+def _controls_stand_alone(tokenizer: Any, known: re.Pattern[str]) -> bool:
     """Whether a text can be cut before each control token, and its parts encoded one by one: no control token takes
     spaces around it or is read in a normalized text, and no other added token looks behind its end or may overlap
-    one."""
+    one.
+
+    Args:
+        known: finds the control tokens.
+    """
     added = list(tokenizer.get_added_tokens_decoder().values())
     controls, others = [each for each in added if each.special], [each for each in added if not each.special]
     if any(each.lstrip or each.rstrip or each.single_word or each.normalized for each in controls):
@@ -201,7 +204,6 @@ def _controls_stand_alone(tokenizer: Any) -> bool:
     # Two texts can share characters if one begins as the other ends, or lies within it.
     begins = {name[:count] for name in names for count in range(1, len(name) + 1)}
     ends = {name[-count:] for name in names for count in range(1, len(name) + 1)}
-    known = re.compile("|".join(map(re.escape, names)) or "(?!)")
     text = "\0".join(names)
     return not any(
         known.search(other)

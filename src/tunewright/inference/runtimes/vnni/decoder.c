@@ -389,13 +389,17 @@ static void shape_rows(Arena *arena, Rows *x, int most, int inputs, int group) {
     x->sum = take(arena, sizeof(float) * most);
 }
 
+/* Counts the first thread's time since the last call as spent on `kind`. */
+static void count_time(Network *n, int thread, int kind) {
+    if (thread) return;
+    const unsigned long long now = __rdtsc();
+    n->spent[kind] += now - n->since;
+    n->since = now;
+}
+
 /* Waits until all threads are here. `kind` is what they did since the last time. */
 static void meet(Network *n, int thread, int kind) {
-    if (thread == 0) {
-        const unsigned long long now = __rdtsc();
-        n->spent[kind] += now - n->since;
-        n->since = now;
-    }
+    count_time(n, thread, kind);
     if (n->threads == 1) {
         atomic_store(&n->next, 0);
         return;
@@ -420,11 +424,7 @@ static void meet(Network *n, int thread, int kind) {
             pthread_mutex_unlock(&n->lock);
         }
     }
-    if (thread == 0) {
-        const unsigned long long now = __rdtsc();
-        n->spent[WAITING] += now - n->since;
-        n->since = now;
-    }
+    count_time(n, thread, WAITING);
 }
 
 static int share_from(const Network *n, int thread, int count) { return (long)count * thread / n->threads; }
@@ -528,6 +528,16 @@ INLINE void mix(const int rows, const int16_t *shares, long stride, const int16_
 
 INLINE __mmask16 first_lanes(int count) { return count >= LANES ? 0xffff : count <= 0 ? 0 : (1 << count) - 1; }
 
+/* 16 scores of `weigh`, of which the row sees some. */
+INLINE void weigh_lanes(float *scores, const float *scale, const __mmask16 seen, __m512 top, __m512 *sum,
+                        __m512 *heaviest) {
+    const __m512 power = power_of_two(_mm512_sub_ps(_mm512_load_ps(scores), top), 5);
+    const __m512 weight = _mm512_maskz_mul_ps(seen, power, _mm512_load_ps(scale));
+    *sum = _mm512_mask_add_ps(*sum, seen, *sum, power);
+    *heaviest = _mm512_max_ps(*heaviest, weight);
+    _mm512_store_ps(scores, weight);
+}
+
 /* Softmax of a row of scores: in their place, powers times the scale of each value. `own`: tokens that the row sees.
    Returns the scale of the shares. */
 INLINE float weigh(const Network *n, int layer, int head, const int32_t *block, float *scores, int16_t *shares, int own,
@@ -542,23 +552,11 @@ INLINE float weigh(const Network *n, int layer, int head, const int32_t *block, 
         const float *scale = n->value_scale + place_of(n, layer, head, block[b]);
         float *s = scores + (long)b * TOKENS;
         const int here = own - b * TOKENS;
-        if (here >= TOKENS)
-            UNROLLED (int c = 0; c < TOKENS; c += LANES) {
-                const __m512 e = power_of_two(_mm512_sub_ps(_mm512_load_ps(s + c), top), 5);
-                const __m512 weight = _mm512_mul_ps(e, _mm512_load_ps(scale + c));
-                sum = _mm512_add_ps(sum, e);
-                heaviest = _mm512_max_ps(heaviest, weight);
-                _mm512_store_ps(s + c, weight);
-            }
+        if (here >= TOKENS) /* the usual case, without masks */
+            UNROLLED (int c = 0; c < TOKENS; c += LANES) weigh_lanes(s + c, scale + c, 0xffff, top, &sum, &heaviest);
         else
-            for (int c = 0; c < TOKENS; c += LANES) {
-                const __mmask16 seen = first_lanes(here - c);
-                const __m512 e = power_of_two(_mm512_sub_ps(_mm512_load_ps(s + c), top), 5);
-                const __m512 weight = _mm512_maskz_mul_ps(seen, e, _mm512_load_ps(scale + c));
-                sum = _mm512_mask_add_ps(sum, seen, sum, e);
-                heaviest = _mm512_max_ps(heaviest, weight);
-                _mm512_store_ps(s + c, weight);
-            }
+            for (int c = 0; c < TOKENS; c += LANES)
+                weigh_lanes(s + c, scale + c, first_lanes(here - c), top, &sum, &heaviest);
     }
     const float heavy = _mm512_reduce_max_ps(heaviest);
     const __m512 by = _mm512_set1_ps(heavy > 0 ? TOP_SHARE / heavy : 0);
@@ -655,6 +653,16 @@ static void gated(const float *gate, const float *up, float *to, int count) {
     }
 }
 
+/* Normalises and quantises rows of the residual stream for the matrix that reads them next. */
+static void read_stream(Network *n, int thread, const float *stream, const float *norm, int from, int to) {
+    const int hidden = n->shape.hidden;
+    float *line = n->scratch[thread].line;
+    for (int t = from; t < to; t++) {
+        normalise(stream + (long)t * hidden, norm, line, hidden, n->shape.epsilon);
+        quantise(line, &n->narrow, t);
+    }
+}
+
 /* The part of a thread in a pass: of rows between products, of outputs in them. */
 static void run(Network *n, int thread) {
     const Shape *s = &n->shape;
@@ -667,10 +675,7 @@ static void run(Network *n, int thread) {
     for (int t = from; t < to; t++) embed(n, t);
     for (int number = 0; number < s->layers; number++) {
         const Layer *layer = m->layer + number;
-        for (int t = from; t < to; t++) {
-            normalise(stream + (long)t * s->hidden, layer->before, line, s->hidden, s->epsilon);
-            quantise(line, &n->narrow, t);
-        }
+        read_stream(n, thread, stream, layer->before, from, to);
         meet(n, thread, BETWEEN);
         product(n, &layer->qkv, &n->narrow, rows, n->qkv, 0);
         meet(n, thread, MATRICES);
@@ -694,10 +699,7 @@ static void run(Network *n, int thread) {
         meet(n, thread, BETWEEN);
         product(n, &layer->out, &n->mixed, rows, stream, 1);
         meet(n, thread, MATRICES);
-        for (int t = from; t < to; t++) {
-            normalise(stream + (long)t * s->hidden, layer->after, line, s->hidden, s->epsilon);
-            quantise(line, &n->narrow, t);
-        }
+        read_stream(n, thread, stream, layer->after, from, to);
         meet(n, thread, BETWEEN);
         product(n, &layer->up, &n->narrow, rows, n->gates, 0);
         meet(n, thread, MATRICES);
@@ -710,10 +712,7 @@ static void run(Network *n, int thread) {
         product(n, &layer->down, &n->inner, rows, stream, 1);
         meet(n, thread, MATRICES);
     }
-    for (int t = from; t < to; t++) {
-        normalise(stream + (long)t * s->hidden, m->norm, line, s->hidden, s->epsilon);
-        quantise(line, &n->narrow, t);
-    }
+    read_stream(n, thread, stream, m->norm, from, to);
     meet(n, thread, BETWEEN);
     product(n, &m->head, &n->narrow, rows, pass->logits, 0);
     meet(n, thread, MATRICES);

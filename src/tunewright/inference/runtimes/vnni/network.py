@@ -73,15 +73,15 @@ class PackedWeights:
             scale=shape.scale,
             rotary_scale=float(tensors["rotary.scale"][0]),
         )
-        told = (
+        of_model = (
             "rotary.inv_freq",
             "model.norm.weight",
             *(f"{_EMBEDDING}.{part}" for part in ("weight", "scale", "zero")),
         )
         norms = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
         by_layer = [[f"model.layers.{layer}.{norm}.weight" for norm in norms] for layer in range(shape.layers)]
-        kept = {name: np.array(tensors[name]) for name in (*told, *chain(*by_layer)) if name in tensors}
-        self.model = library().model_new(ctypes.byref(self.shape), *(_address(kept[name]) for name in told))
+        kept = {name: np.array(tensors[name]) for name in (*of_model, *chain(*by_layer)) if name in tensors}
+        self.model = library().model_new(ctypes.byref(self.shape), *(_address(kept[name]) for name in of_model))
         if not self.model:
             raise MemoryError("no memory for the weights")
         # The argument keeps what the kernels point at.
@@ -169,8 +169,8 @@ def _jobs(tensors: Tensors, layers: int) -> Iterator[tuple[Any, ...]]:
     for layer in range(layers):
         at = dict.fromkeys(_MATRICES.values(), 0)
         for part, kind in _MATRICES.items():
-            rows, *told = _matrix(tensors, f"model.layers.{layer}.{part}")
-            yield (layer, kind, at[kind], rows, *told)
+            rows, *addresses = _matrix(tensors, f"model.layers.{layer}.{part}")
+            yield (layer, kind, at[kind], rows, *addresses)
             at[kind] += rows
     yield (0, _HEAD, 0, *_matrix(tensors, _OWN_HEAD if _own_head(tensors) else _EMBEDDING))
 
@@ -231,8 +231,8 @@ class VnniNetwork:
             "logits": logits,
         }
         addresses = {name: _address(array) for name, array in arrays.items()}
-        told = Pass(tokens=len(ids), sequences=len(parts), wanted=len(wanted), **addresses)
-        library().network_forward(self._network, ctypes.byref(told))
+        this_pass = Pass(tokens=len(ids), sequences=len(parts), wanted=len(wanted), **addresses)
+        library().network_forward(self._network, ctypes.byref(this_pass))
         return logits[:, : self._vocabulary]
 
     def spent(self) -> dict[str, float]:
