@@ -76,7 +76,7 @@ def azure(emulation: Emulation, monkeypatch: pytest.MonkeyPatch) -> AzureEmulato
 
 
 def entered(emulation: Emulation, monkeypatch: pytest.MonkeyPatch) -> AzureEmulator:
-    """Lead this test's clients to an emulator, and shorten the waits."""
+    """Lead this test's clients to an emulator without the faults and calls of earlier tests, and shorten the waits."""
     for name, value in emulation.variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(connection, "RETRIES", connection.RETRIES | {"retry_backoff_factor": 0.02})
@@ -90,6 +90,8 @@ def entered(emulation: Emulation, monkeypatch: pytest.MonkeyPatch) -> AzureEmula
     emulation.emulator.proxy.refused.clear()
     emulation.emulator.cloud.ahead = 0.0
     emulation.emulator.runner.stuck.clear()
+    for bucket in emulation.emulator.throttle.buckets.values():
+        bucket.left = float(bucket.size)
     return emulation.emulator
 
 
