@@ -98,6 +98,19 @@ def test_a_project_is_checked_by_its_spec(tmp_path: Path) -> None:
     assert tunewright("data", "check", project, "--json", "--fail-on", "never").returncode == 0
 
 
+def test_a_projects_command_for_another_encoding_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    project = write_project(tmp_path / "my project")
+    with (project / "train.jsonl").open("ab") as stream:
+        stream.write(b'{"text": "\xfc", "label": "refund"}\n')
+    done = tunewright("data", "check", project, "model=linear")
+    line = f"iconv -f WINDOWS-1252 -t UTF-8 '{project / 'train.jsonl'}' > utf8-train.jsonl"
+    assert line in done.stdout
+    (there,) = json.loads(tunewright("data", "check", project, "model=linear", "--json").stdout)["findings"][:1]
+    assert "UTF-8 train.jsonl >" in there["what"]
+    assert line in tunewright("data", "split", project, "model=linear").stderr
+
+
 def test_fix_writes_new_files_and_says_what_to_type_next(export: Path) -> None:
     before = export.read_bytes()
     done = tunewright("data", "fix", export, *COLUMNS, "--only", "D007,D013")
@@ -107,6 +120,29 @@ def test_fix_writes_new_files_and_says_what_to_type_next(export: Path) -> None:
     assert export.read_bytes() == before
     again = tunewright("data", "check", "fixed/train.jsonl", "--json")
     assert {"D007", "D013"}.isdisjoint(codes(again))
+
+
+def fixes(done: Done) -> list[list[str]]:
+    """The words of the commands that `data check` prints to mend the data."""
+    lines = [line for line in done.stdout.splitlines() if "tunewright data fix" in line]
+    return [shlex.split(line.partition("tunewright ")[2]) for line in lines]
+
+
+def test_check_prints_one_command_that_mends_everything(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    done = tunewright("data", "check", export, *COLUMNS)
+    (words,) = fixes(done)
+    assert words == ["data", "fix", str(export), *COLUMNS, "--only", "D007,D013,D015", "--key-file", "pii.key"]
+    assert "head -c 32 /dev/urandom > pii.key" in done.stdout
+    (export.parent / "pii.key").write_bytes(bytes(range(32)))
+    fixed = tunewright(*words)
+    assert fixed.returncode == 0, fixed.stderr
+    # The folder of the first fix is taken.
+    rows = [*ROWS, *({"body": f"parcel {n} is late", "queue": "delivery"} for n in (1, 1))]
+    export.write_text("".join(json.dumps(row) + "\n" for row in rows[3:]), "utf-8")
+    (words,) = fixes(tunewright("data", "check", export, *COLUMNS))
+    assert words[-4:] == ["--only", "D007", "--out", "fixed-2"]
+    assert tunewright(*words).returncode == 0
 
 
 def printed(done: Done) -> list[str]:

@@ -82,6 +82,46 @@ def test_the_command_it_names_finds_the_spec_it_wrote(project: Path, name: str, 
     assert tunewright("spec", "show", named).returncode == 0
 
 
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("out", ["my spec/", "my spec", "deep/spec.v2"])
+def test_out_without_a_yaml_suffix_is_a_folder(
+    out: str, exists: bool, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    if exists:
+        Path(out).mkdir(parents=True)
+    done = tunewright("init", "train.jsonl", "--out", out)
+    assert done.returncode == 0, done.stderr
+    (named,) = shlex.split(done.stdout.strip().rsplit("tunewright run ", 1)[1])
+    assert json.loads(tunewright("spec", "show", named).stdout)["data"]["train"].endswith("train.jsonl")
+    assert "This file exists" in refused(tunewright("init", "train.jsonl", "--out", out))
+
+
+def test_nothing_is_left_where_no_spec_can_be_written(tmp_path: Path) -> None:
+    refused(tunewright("init", tmp_path / "absent.jsonl", "--out", tmp_path / "new"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_data_of_a_projects_own_folder_do_not_grow(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    Path("tunewright.yaml").unlink()
+    assert tunewright("init", ".").returncode == 0
+    assert json.loads(tunewright("spec", "show", ".").stdout)["data"]["train"] == "train.jsonl"
+    counts = []
+    for train in ("train.jsonl", ".", "."):
+        assert tunewright("data", "split", ".", f"data.train={train}", "model=linear").returncode == 0
+        done = tunewright("data", "check", ".", f"data.train={train}", "model=linear", "--json")
+        counts.append(json.loads(done.stdout)["rows"]["train"])
+    assert counts == [90] * 3
+
+
+def test_columns_beside_pairs_are_named_with_what_to_set(tmp_path: Path) -> None:
+    rows = [f"T{n},where is parcel {n},It is at {n},{'ab'[n % 2]}" for n in range(30)]
+    (tmp_path / "d.csv").write_text("\n".join(["ticket,request,response,category", *rows]), "utf-8")
+    done = tunewright("init", tmp_path / "d.csv")
+    assert "category (2). If one is the answer, set data.text and data.label." in done.stdout
+
+
 def test_a_data_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "There is no such data file" in refused(tunewright("init", tmp_path / "absent.jsonl"))
 

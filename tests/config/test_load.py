@@ -143,6 +143,13 @@ def test_an_override_below_a_value_is_refused() -> None:
     assert "which is a value, not a section" in refusal(GOOD, "name.first=x")
 
 
+def test_a_test_file_without_a_name_is_refused_with_one() -> None:
+    assert "'data.test': each test file has a name, such as data.test.held_out=test.csv" in refusal(
+        GOOD, "data.test=test.csv"
+    )
+    assert parse(GOOD, "data.test.held_out=test.csv").data.test == {"held_out": Path("test.csv")}
+
+
 def test_an_override_with_an_unknown_key_is_refused_with_the_nearest_key() -> None:
     message = refusal(GOOD, "train.epoch=3")
     assert "override 'train.epoch=…': unknown key 'train.epoch', did you mean 'epochs'?" in message

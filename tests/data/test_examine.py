@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tunewright.data.readers import parts as parts_module
 from tunewright.data.readers.parts import parts
 from tunewright.data.readers.sources import files
 from tunewright.data.splits.frozen import NOTHING, read_frozen, write_version
-from tunewright.tasks import Example
+from tunewright.tasks import ClassifyTask, Example
 
 WORDS = ["parcel", "kettle", "garden", "window", "ladder", "candle", "basket", "bridge", "pocket", "mirror"]
 
@@ -234,6 +235,22 @@ def test_a_json_file_beside_the_data_that_is_not_read_is_a_finding(tmp_path: Pat
     (remark,) = (finding for finding in found.findings if "left-out" in finding.what)
     assert (remark.code, remark.count) == ("D010", 2)
     assert [place.where for place in remark.examples] == ["c.json:1", "d.json:1"]
+
+
+def test_a_command_in_a_projects_findings_does_not_depend_on_the_folder_of_the_data(tmp_path: Path) -> None:
+    reasons = []
+    for place in ("here", "over there"):
+        path = tmp_path / place / "my data.jsonl"
+        path.parent.mkdir()
+        path.write_bytes(b'{"text": "a", "label": "b"}\n{"text": "\xfc", "label": "b"}\n')
+        bare = job(path)
+        for task in (None, ClassifyTask("Which?", {"b": "", "c": ""})):
+            (tmp_path / f"out {place} {task is None}").mkdir()
+            found = examine(replace(bare, task=task), tmp_path / f"out {place} {task is None}")
+            (finding,) = (each for each in found.findings if each.code == "D009")
+            reasons.append(finding.what.rpartition("UTF-8 ")[2].partition(" > ")[0])
+    assert reasons[1::2] == ["'my data.jsonl'"] * 2
+    assert reasons[::2] == [f"'{tmp_path / place / 'my data.jsonl'}'" for place in ("here", "over there")]
 
 
 @pytest.mark.slow

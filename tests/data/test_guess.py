@@ -10,7 +10,7 @@ import pytest
 
 from tunewright.config import Spec, load_spec
 from tunewright.core.errors import UserError
-from tunewright.data.guess import guess_spec
+from tunewright.data.guess import PaidToday, guess_spec
 from tunewright.data.job import columns_in
 from tunewright.data.readers import Columns, Fault, read
 from tunewright.tasks import Example
@@ -93,8 +93,10 @@ def test_a_label_that_ends_a_yaml_document_comes_back_as_it_was(tmp_path: Path) 
     assert set(guessed(write(tmp_path / "d.jsonl", labelled("...", "other"))).task.labels) == {"...", "other"}
 
 
-@pytest.mark.parametrize("name", ["two\nlines", "tab\there"])
-def test_a_label_with_a_line_break_or_tab_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["two\nlines", "tab\there", "a\x92b", "\x7f", "a\x85b", "a\u2028b", "a\u2029b", "\ufeffa", "a\xa0b"]
+)
+def test_a_label_with_a_line_break_or_a_control_character_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     assert set(guessed(write(tmp_path / "d.jsonl", labelled(name, "other"))).task.labels) == {name, "other"}
 
 
@@ -235,9 +237,8 @@ def test_a_column_of_paths_is_recognised_by_existing_documents(tmp_path: Path) -
     assert (spec.data.document, spec.data.label) == ("file", "label")
     (tmp_path / "3.txt").unlink()
     assert guessed(write(tmp_path / "d.jsonl", rows)).data.document is None
-    assert (
-        guessed(write(tmp_path / "d.jsonl", [row | {"file": "x" * 400 + ".txt"} for row in rows])).data.text == "file"
-    )
+    absent = [row | {"file": "x" * 400 + ".txt"} for row in rows]
+    assert guessed(write(tmp_path / "d.jsonl", absent)).data.text == "note"
 
 
 def calling(
@@ -315,9 +316,10 @@ def test_a_usual_name_with_many_blanks_wins_over_a_full_column(
     assert "8 of 40 rows have no answer (line 3, line 8, line 13 and 5 more)." in capsys.readouterr().err
 
 
-def test_a_column_that_is_mostly_blank_holds_no_answers(tmp_path: Path) -> None:
-    rows = many(escalated=["a", "b", None, None, None], label=["a", *[None] * 3], country=["de", "fr"])
+def test_a_column_that_is_mostly_blank_holds_no_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = many(escalated=["a", "b", None, None, None], label=["a", "b", *[None] * 3], country=["de", "fr"])
     assert guessed(write(tmp_path / "d.jsonl", rows)).data.label == "country"
+    assert "'label' is empty in 24 of 40 rows, so 'country' was taken" in capsys.readouterr().err
 
 
 def test_a_key_that_the_first_row_lacks_is_a_column(tmp_path: Path) -> None:
@@ -405,7 +407,7 @@ def test_rows_inside_one_object_are_told_so(tmp_path: Path) -> None:
     file.write_text(json.dumps({"exported": "today", "my rows": rows}), "utf-8")
     with pytest.raises(UserError, match="It has 30 objects under 'my rows'") as caught:
         guess_spec(file, tmp_path)
-    typed = str(caught.value.fix).removeprefix("Type: ").partition(" > ")[0]
+    typed = str(caught.value.fix).partition("type: ")[2].partition(" > ")[0]
     assert shlex.split(typed) == ["jq", "-c", '.["my rows"][]', str(file)]
 
 
@@ -641,3 +643,177 @@ def test_a_first_row_in_the_place_of_names(first: str, tmp_path: Path) -> None:
         tmp_path / "e.csv", "Text of message,urgent", lambda n: f"message {n},{'urgent' if n % 2 else 'later'}"
     )
     assert guess_spec(named, tmp_path).label_column == "urgent"
+
+
+def test_the_fields_of_a_record_may_hold_control_characters(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"text": text, "entities": {"a\x85\u2028b": n}} for n, text in enumerate(TEXTS)]
+    spec = guessed(write(tmp_path / "d.jsonl", rows))
+    assert spec.task.record["properties"] == {"a\x85\u2028b": {"type": "integer"}}
+
+
+def test_the_prompt_of_the_api_may_hold_any_character(tmp_path: Path) -> None:
+    paid = PaidToday("gpt-4o", "", None, None, "Sort it 😀\x85\n", 10)
+    file = write(tmp_path / "d.jsonl", labelled("a", "b"))
+    (tmp_path / "tunewright.yaml").write_text(guess_spec(file, tmp_path, paid).text, "utf-8")
+    assert load_spec(tmp_path).api.prompt == "Sort it 😀\x85\n"
+
+
+SERVICENOW = "sys_id,number,short_description,assignment_group,active,contact_type"
+
+
+@pytest.mark.parametrize("header", [SERVICENOW, "sysId,Number,Short description,Assignment group,Active,Contact type"])
+def test_a_service_desks_title_is_the_text_and_its_group_the_answer(header: str, tmp_path: Path) -> None:
+    file = table(
+        tmp_path / "incident.csv",
+        header,
+        lambda n: f"{n:032x},INC{n:07},mail {n} fails,{TEAMS[n % 3]} team,{n % 2 == 0},{('email', 'phone')[n % 2]}",
+    )
+    found = guess_spec(file, tmp_path)
+    assert (found.text_column, found.label_column) == tuple(header.split(",")[2:4])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "https://example.org/tickets/x/y/z/{n:040}",
+        "2026-10-31 10:11:12.000000 +00:00 {n:020}",
+        "{n:064x}",
+    ],
+)
+def test_a_column_without_words_is_no_text_beside_one_with_words(other: str, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"a": other.format(n=n), "b": f"late again {n}", "label": "xy"[n % 2]} for n in range(30)
+    ]
+    assert guess_spec(write(tmp_path / "d.jsonl", rows), tmp_path).text_column == "b"
+    alone = [{name: row[name] for name in ("a", "label")} for row in rows]
+    assert guess_spec(write(tmp_path / "d.jsonl", alone), tmp_path).text_column == "a"
+
+
+def test_texts_of_one_word_stay_the_text_if_they_are_named_so(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"query": f"refund{n}", "agent": f"Jane Doe {n % 3}", "label": "xy"[n % 2]} for n in range(30)
+    ]
+    assert guess_spec(write(tmp_path / "d.jsonl", rows), tmp_path).text_column == "query"
+
+
+def test_a_usual_name_with_too_many_values_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[dict[str, object]] = [
+        {"text": f"message {n} about it", "category": f"c{n % 350}", "priority": n % 3} for n in range(800)
+    ]
+    assert guess_spec(write(tmp_path / "d.jsonl", rows), tmp_path).label_column == "priority"
+    assert "'category' has 350 values, more than 300" in capsys.readouterr().err
+    for row in rows:
+        del row["priority"]
+    with pytest.raises(UserError, match=r"No column looks like labels.*'category' has 350 values, more than 300"):
+        guess_spec(write(tmp_path / "d.jsonl", rows), tmp_path)
+    few: list[dict[str, object]] = [{**row, "label": "ab"[n % 2]} for n, row in enumerate(rows[:40])]
+    assert guess_spec(write(tmp_path / "d.jsonl", few), tmp_path).label_column == "label"
+    assert capsys.readouterr().err == "", "the answer's name is as usual"
+    for row in few:
+        row["priority"] = row.pop("label")
+    guess_spec(write(tmp_path / "d.jsonl", few), tmp_path)
+    assert "'category' has 40 values in 40 rows, which hardly repeat" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("header", ["ticket,request,response,category", "ticket,prompt,completion,category"])
+def test_other_columns_of_pairs_that_repeat_values_are_named(header: str, tmp_path: Path) -> None:
+    file = table(
+        tmp_path / "d.csv", header, lambda n: f"T{n},where is parcel {n},It is on its way to {n},{'ab'[n % 2]}"
+    )
+    found = guess_spec(file, tmp_path)
+    assert (found.kind, found.text_column, found.others) == ("generate", "", ("category (2)",))
+
+
+def test_what_a_log_knows_of_its_calls_is_no_other_column(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"request": text, "response": f"Yes, {text}", "model": "mn"[n % 2], "status": (200, 201)[n % 2]}
+        for n, text in enumerate(TEXTS)
+    ]
+    assert guess_spec(write(tmp_path / "d.jsonl", rows), tmp_path).others == ()
+
+
+def test_documents_that_are_not_there_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def row(n: int) -> str:
+        return f"invoices\\{n:04}.pdf,{'ab'[n % 2]}"
+
+    file = table(tmp_path / "d.csv", "file,category", row)
+    with pytest.raises(UserError, match=r"'file' names documents that are not there.*invoices\\0000\.pdf"):
+        guess_spec(file, tmp_path)
+    (tmp_path / "invoices").mkdir()
+    (tmp_path / "invoices" / "0000.pdf").touch()
+    with pytest.raises(UserError, match=r"Write / in place of \\"):
+        guess_spec(file, tmp_path)
+    noted = table(tmp_path / "e.csv", "file,note,category", lambda n: row(n).replace(",", f",the bill of {n},"))
+    assert guess_spec(noted, tmp_path).text_column == "note"
+    assert "'file' names documents that are not there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", ["data", "data/*.jsonl"])
+def test_documents_are_looked_for_beside_the_rows(data: str, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"file": f"{n}.txt", "label": "ab"[n % 2]} for n in range(8)]
+    write(tmp_path / "data" / "d.jsonl", rows)
+    for number in range(8):
+        (tmp_path / "data" / f"{number}.txt").write_text("hello")
+    found = guess_spec(tmp_path / data, tmp_path)
+    assert (found.text_column, "document: file" in found.text) == ("file", True)
+
+
+@pytest.mark.parametrize("form", ["rows", "records", "csv"])
+def test_azures_diagnostic_logs_are_refused(form: str, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {
+            "time": f"2026-10-31T10:00:{n:02}Z",
+            "resourceId": "/SUBSCRIPTIONS/1",
+            "category": "RequestResponse",
+            "operationName": ("ChatCompletions_Create", "Embeddings_Create")[n % 2],
+            "properties": json.dumps({"modelName": "gpt-4o", "requestLength": n}),
+        }
+        for n in range(30)
+    ]
+    file = write(tmp_path / "PT1H.json", [{"records": rows}] if form == "records" else rows)
+    if form == "csv":
+        file = tmp_path / "query.csv"
+        file.write_text("TimeGenerated [UTC],ResourceId,Category,OperationName\n" + "t,/s/1,RequestResponse,x\n" * 9)
+    with pytest.raises(
+        UserError, match=r"Azure's diagnostic logs.*keep no texts.*gateway.*stored completions"
+    ) as caught:
+        guess_spec(file, tmp_path)
+    assert str(caught.value.where).startswith(str(file))
+
+
+def test_nan_in_a_table_is_no_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = table(tmp_path / "d.csv", "text,label", lambda n: f"a message {n},{('nan', 'a', 'b', 'a')[n % 4]}", 80)
+    assert guess_spec(file, tmp_path).what == "2 labels"
+    assert "20 of 80 rows have no answer (line 2," in capsys.readouterr().err
+
+
+# Data in the spec's own folder
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        (["a.csv"], "a.csv"),
+        (["a.csv", "settings.json"], "a.csv"),
+        (["a.csv", "b.csv"], "*.csv"),
+        (["raw/a.csv", "raw/b.csv"], "raw"),
+        (["raw/2026/a.csv"], "raw/2026/a.csv"),
+        (["raw/a.csv", "b.csv"], "."),
+    ],
+)
+def test_of_data_in_the_specs_own_folder_the_files_are_named(
+    files: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "parcels"
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".json"):
+            (folder / name).write_text('{"theme": "dark"}')
+        else:
+            table(folder / name, "text,label", lambda n: f"message {n} about it,{'ab'[n % 2]}")
+    monkeypatch.chdir(folder)
+    (folder / "tunewright.yaml").write_text(guess_spec(Path(), Path().resolve()).text, "utf-8")
+    spec = load_spec(folder)
+    assert str(spec.data.train) == named
+    if len(files) > 1 or "/" not in files[0]:
+        assert spec.name == "parcels"

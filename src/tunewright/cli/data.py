@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
+from itertools import chain, count
 from pathlib import Path
 from shlex import join
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +33,8 @@ TargetArgument = Annotated[
         metavar="project|data",
     ),
 ]
+_FIXED = "fixed"
+"""The folder of mended data, beside the spec."""
 _FILE_OVERRIDES = "For data without a spec, name its columns: data.text=body data.label=queue model=phi-3.5-mini"
 
 
@@ -72,9 +75,16 @@ def check(
     else:
         from rich.console import Console
 
+        from tunewright.config import load_spec
         from tunewright.data.printing import print_examination
+        from tunewright.data.steps import typable
 
-        print_examination(examination, _words(target, overrides or (), with_code=allow_code), Console())
+        words = _words(target, overrides or (), with_code=allow_code)
+        if _is_project(target):
+            spec = load_spec(target, overrides or (), allow_code=allow_code)
+            findings = [typable(spec, finding) for finding in examination.findings]
+            examination = replace(examination, findings=findings)
+        print_examination(examination, words, _other_folder(_anchor(target) / _FIXED), Console())
         typer.echo(f"report: {folder / REPORT}")
     severe = SEVERITIES[: SEVERITIES.index(fail_on) + 1] if fail_on != FailOn.never else ()
     failing = [finding for finding in examination.findings if finding.severity in severe]
@@ -108,7 +118,7 @@ def fix(
     from tunewright.data.fix import LOG
     from tunewright.data.fix import fix as fix_data
 
-    folder = out or _anchor(target) / "fixed"
+    folder = out or _anchor(target) / _FIXED
     pseudonymiser = _pseudonymiser(key_file, mapping)
     codes = [code for given in only or () for code in given.split(",")]
     job = _job(target, overrides, allow_code)
@@ -118,8 +128,8 @@ def fix(
     if json:
         print_json({"files": fixed.files, "changes": fixed.changes, "log": folder / LOG})
         return
-    for code, count in sorted(fixed.changes.items()):
-        typer.echo(f"{code}  {count} rows")
+    for code, rows in sorted(fixed.changes.items()):
+        typer.echo(f"{code}  {rows} rows")
     typer.echo(f"{'Log of every change: ' if fixed.changes else 'Nothing had to be changed: '}{folder / LOG}")
     others = [override for override in overrides or () if not _names_data(override)]
     form = ["data.form=chat"] if job.data.form not in (None, "chat") else []
@@ -157,6 +167,13 @@ def _anchor(target: Path) -> Path:
     if not _is_project(target):
         return Path()
     return target if target.is_dir() else target.parent
+
+
+def _other_folder(folder: Path) -> list[str]:
+    """The option that names another folder for mended data; none where the usual one is absent or empty."""
+    folders = chain([folder], (folder.with_name(f"{folder.name}-{number}") for number in count(2)))
+    free = next(each for each in folders if not each.exists() or (each.is_dir() and not any(each.iterdir())))
+    return [] if free == folder else ["--out", str(free)]
 
 
 def _words(target: Path, overrides: Sequence[str], *, with_code: bool) -> list[str]:

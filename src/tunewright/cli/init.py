@@ -54,8 +54,8 @@ def init(
         Path | None,
         typer.Option(
             "--out",
-            help="The output path. (default: tunewright.yaml beside the data; for an example or a job, a folder of its "
-            "name)",
+            help="The output path: a .yaml file, or a folder. (default: tunewright.yaml beside the data; for an "
+            "example or a job, a folder of its name)",
         ),
     ] = None,
 ) -> None:
@@ -85,10 +85,13 @@ def _write_spec(data: Path, out: Path | None) -> None:
     from tunewright.core.errors import UserError
     from tunewright.data.guess import guess_spec
 
-    target = out if out is not None else data.parent / SPEC_FILE
+    target = out or data.parent / SPEC_FILE
+    if target.suffix.lower() not in (".yaml", ".yml"):
+        target /= SPEC_FILE
     if target.exists():
         raise UserError("This file exists; it was left unchanged.", where=target, fix="Name another with --out.")
     guess = guess_spec(data, target.resolve().parent, file=target.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(guess.text, "utf-8")
     columns = f", input in '{guess.text_column}', answers in '{guess.label_column}'" if guess.text_column else ""
     typer.echo(f"Wrote {target}: {guess.kind}, {guess.rows} rows, {guess.what}{columns}.")
@@ -99,9 +102,8 @@ def _write_spec(data: Path, out: Path | None) -> None:
         typer.echo(f"Some labels may be one in several spellings, such as {spellings}; the spec has one of each.")
         typer.echo(f"If they are one, correct the rows: {fix}")
     if guess.others:
-        typer.echo(
-            f"Other columns repeat values, too: {', '.join(guess.others)}. If one is the answer, set data.label."
-        )
+        keys = "data.label" if guess.label_column else "data.text and data.label"
+        typer.echo(f"Other columns repeat values, too: {', '.join(guess.others)}. If one is the answer, set {keys}.")
     typer.echo(f"Read it, improve the instruction, then type: {join(['tunewright', 'run', str(project)])}")
 
 

@@ -26,6 +26,12 @@ def _split_name(name: str) -> str:
     return name
 
 
+def _named_tests(test: Any) -> Any:
+    if isinstance(test, str):
+        raise ValueError(f"each test file has a name, such as data.test.held_out={test}")
+    return test
+
+
 USUAL = {
     "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
     "anthropic": ("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
@@ -61,6 +67,11 @@ def _variable(name: str | None) -> str | None:
     return name
 
 
+OWN_CANDIDATES = (
+    *("majority", "usual", "svm", "nearest", "patterns", "few_shot"),
+    *("adapter", "encoder", "linear", "merged", "exported", "served", "batch"),
+)
+"""What the verdict calls a run's own candidates and the batch API; no other API may be called so."""
 HIDDEN = "may hold a secret"
 """Marks a type whose values no error shows, because people write a secret where its name or an address belongs."""
 Endpoint = Annotated[str, AfterValidator(endpoint), HIDDEN]
@@ -246,7 +257,7 @@ class DataSpec(Section):
     train: Path
     """The training data, relative to the spec: a file, a folder or a pattern such as data/*.csv. The formats are \
 JSONL, CSV, TSV and Parquet, gzipped or not."""
-    test: dict[SplitName, Path] = {}
+    test: Annotated[dict[SplitName, Path], BeforeValidator(_named_tests)] = {}
     """Test files by name. Without any, `test_fraction` of the training rows is held out."""
     form: DataForm | None = None
     """The shape of a row; by default Tunewright detects it for each file. stored: stored completions; labelled: text \
@@ -404,7 +415,8 @@ it. vLLM always uses 16 bits."""
 
 class ApiSpec(Section):
     name: SplitName | None = None
-    """The API's name in reports. By default its model, with the reasoning effort if the spec sets one."""
+    """The API's name in reports, which is not that of a candidate of your own, such as served or svm. By default its \
+model, with the reasoning effort if the spec sets one."""
     model: str = "gpt-4o"
     """The model, by its name in the price book (`tunewright models prices`)."""
     prompt_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -442,6 +454,14 @@ with a list of the possible answers."""
             raise ValueError("url calls the API, recorded reads its earlier answers: set one of them")
         if "key" not in self.model_fields_set:
             self.key = next((key for url, key in USUAL.values() if url == self.url), self.key)
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_name_of_its_own(self) -> ApiSpec:
+        if self.label in OWN_CANDIDATES:
+            raise ValueError(
+                f"an API can't be called '{self.label}', as a candidate of your own is: give it another `name`"
+            )
         return self
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -22,9 +23,11 @@ from tunewright.data.guess_schema import described, guess_schema, schema_of_mark
 from tunewright.data.guess_tools import guess_tools
 from tunewright.data.guess_values import NEARLY_ALL, filled, is_blank, most
 from tunewright.data.label_sets import guess_labels
-from tunewright.data.readers import Fault, Note, detect, read, read_rows
-from tunewright.data.readers.forms import label_text
+from tunewright.data.readers import Fault, Note, data_files, detect, read, read_rows
+from tunewright.data.readers.forms import label_text, no_texts
+from tunewright.data.readers.lines import unwrapping
 from tunewright.data.readers.marks import PARTED, TextMark, is_word, marks_in, record_of
+from tunewright.data.readers.sources import files, suffix_of
 from tunewright.data.text import system_prompt
 from tunewright.documents import SUFFIXES, is_there
 from tunewright.logs import LOG_FORMS
@@ -56,15 +59,21 @@ _TEXT_NAMES = (
     "prompt",
     "description",
 )
+_TITLE_NAMES = ("subject", "title", "summary", "short description")
+"""Usual names of texts that are often shorter than another text beside them."""
 _LABEL_NAMES = frozenset(
     ["label", "intent", "category", "route", "queue", "class", "target", "answer", "topic", "department"]
 )
-_DESK_NAMES = frozenset(["component", "component/", "group", "team", "tag", "assigned group", "assignee group"])
+_SURE = 10.0
+"""How well one of these names fits."""
+_DESK_NAMES = frozenset(
+    ["component", "component/", "group", "team", "tag", "assigned group", "assignee group", "assignment group"]
+)
 """Usual names of labels in issue trackers and help desks. Elsewhere they may be something else."""
-_TRACKER_NAMES = frozenset(["issue key", "issue id", "issue type", "ticket id", "status", "priority"])
+_TRACKER_NAMES = frozenset(["issue key", "issue id", "issue type", "ticket id", "sys id", "status", "priority"])
 _WORKFLOW_NAMES = (
     *("status", "state", "priority", "severity", "urgency", "channel", "source", "language", "locale", "country"),
-    *("region", "resolution", "assignee", "reporter", "requester", "rating", "score"),
+    *("region", "resolution", "assignee", "reporter", "requester", "rating", "score", "active", "contact type"),
 )
 """Columns that repeat values and say what became of a row, rather than what it is about."""
 _RECORD_NAMES = ("record", "fields", "entities", "label", "answer", "output", "json", "target")
@@ -74,6 +83,19 @@ _PART = re.compile(
     re.IGNORECASE,
 )
 """Names of files and folders that tell the part of the data (train, test …) rather than its subject."""
+_PLAIN_FORMS = ("pairs", "prompt", "alpaca")
+"""Forms of rows whose texts are columns, so that another column may be the answer."""
+_OF_PLAIN_FORMS = frozenset(
+    (
+        *("request", "response", "request body", "response body", "input", "output", "prompt", "completion"),
+        *("instruction", "system", "messages", "tools", "tool choice", "text", "response format", "temperature"),
+        *("max tokens", "stream", "model", "status", "status code", "id", "time", "timestamp", "usage", "weight"),
+    )
+)
+"""Keys of such rows, and what logs have beside a call."""
+_WORDED = 1000
+"""Values of a column that tell whether it holds words."""
+_UNPRINTED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _REPLY_NAMES = ("reply", "response", "answer", "completion", "output", "summary", "target")
 
 
@@ -130,6 +152,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: st
     """
     numbered = read_rows(path)
     rows = [row for _, row in numbered]
+    _check_has_texts(rows, path)
     form = detect(rows[:_SAMPLE])
     text = label = key = ""
     turns, tools, marked = 0, None, frozenset[str]()
@@ -138,8 +161,11 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: st
         _check_not_wrapped(rows, path)
         columns, marked = _with_records(_columns(rows), path)
         label = _answer_column(columns, marked, path)
-        document = _document_column(columns, path.parent)
+        folders = sorted({each.path.parent for each in data_files(path)})
+        document = _document_column(columns, folders)
         key, text = ("document", document) if document else ("text", _text_column(columns, label, path))
+        if not document:
+            _tell_of_absent_documents(columns, text, folders, path)
         _check_names(columns[label], label, text, path)
         others = tuple(_others(columns, label, text))
         answers = columns[label]
@@ -151,6 +177,8 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: st
         turns, tools = _usual_turns(examples), guess_tools(examples)
         if form in LOG_FORMS or form == "stored":
             _say_several_jobs(examples, path)
+        if form in _PLAIN_FORMS:
+            others = tuple(_others({k: v for k, v in _columns(rows).items() if _usual(k) not in _OF_PLAIN_FORMS}))
     kind: str
     details: Any
     kind, details = _task(answers) if tools is None else ("tools", tools)
@@ -177,8 +205,8 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: st
         labels=[yaml_scalar(each) for each in labels],
         separator=json.dumps(details[1]) if kind == "multi_label" and details[1] else "",
         schema=_flow(details) if kind == "extract" else "",
-        tools=[json.dumps(tool, ensure_ascii=False) for tool in details] if kind == "tools" else (),
-        data=yaml_scalar(os.path.relpath(path.resolve(), folder)),
+        tools=[_json(tool) for tool in details] if kind == "tools" else (),
+        data=yaml_scalar(_data_path(path, folder)),
         text=yaml_scalar(text) if text else "",
         key=key,
         label=yaml_scalar(label) if label else "",
@@ -191,8 +219,25 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: st
 def _written(paid: PaidToday) -> PaidToday:
     """The API's texts as the spec has them."""
     deployment = yaml_scalar(paid.deployment) if paid.deployment else ""
-    prompt = json.dumps(paid.prompt) if paid.prompt else ""
+    prompt = _json(paid.prompt) if paid.prompt else ""
     return replace(paid, model=yaml_scalar(paid.model), deployment=deployment, prompt=prompt)
+
+
+def _data_path(path: Path, folder: Path) -> str:
+    """The path of the data for a spec in a folder.
+
+    Of data in that very folder it names the files, as far as one path can: the folder gets other files too.
+    """
+    if not path.is_dir() or path.resolve() != folder.resolve():
+        return os.path.relpath(path.resolve(), folder)
+    names = [file.name for file in data_files(path)]
+    if within := os.path.commonpath(names):
+        return within
+    suffixes = {suffix_of(Path(name)) for name in names}
+    pattern = f"*{suffixes.pop()}" if len(suffixes) == 1 else ""
+    if not pattern or glob.has_magic(str(path.resolve())):
+        return "."
+    return pattern if [file.name for file in files(path / pattern)] == names else "."
 
 
 def project_name(path: Path) -> str:
@@ -203,7 +248,7 @@ def project_name(path: Path) -> str:
     folder = path.parent.resolve()
     stem = Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
     names = (stem, folder.name, *(each.name for each in folder.parents))
-    name = next(name for name in names if not _PART.fullmatch(name))
+    name = next((name for name in names if name and not _PART.fullmatch(name)), "")
     return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:60] or "job"
 
 
@@ -311,12 +356,9 @@ def _task(answers: Sequence[Any]) -> tuple[str, Any]:
 
 def _flow(schema: Mapping[str, Any]) -> str:
     """A schema as JSON, which is YAML too, with one field a line."""
-    fields = ",\n".join(
-        f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(part, ensure_ascii=False)}"
-        for name, part in schema["properties"].items()
-    )
+    fields = ",\n".join(f"  {_json(name)}: {_json(part)}" for name, part in schema["properties"].items())
     rest = {name: value for name, value in schema.items() if name != "properties"}
-    return json.dumps(rest, ensure_ascii=False)[:-1] + f', "properties": {{\n{fields}}}}}'
+    return _json(rest)[:-1] + f', "properties": {{\n{fields}}}}}'
 
 
 def _in_words(kind: str, details: Any) -> str:
@@ -396,29 +438,47 @@ def _answer_column(columns: dict[str, list[Any]], marked: Collection[str], path:
         "reply, answer, …)"
     )
     fix = f"{_ROWS} If nobody has answered these requests yet, APIs can: tunewright label  (docs/labels.md)"
-    return _best(columns, score, path, what, fix)
+    dropped = [why for name, values in columns.items() if score(name) is None and (why := _why_no_label(name, values))]
+    label = _best(columns, score, path, what, fix, dropped)
+    if dropped and _of_labels(_usual(label))[1] < _SURE:
+        say(f"{'; '.join(dropped)}, so '{label}' was taken for the answer. If it is another one, set data.label.")
+    return label
 
 
 def _usual(name: str) -> str:
-    """A column's name in the form of the lists of usual names."""
-    return " ".join(name.lower().replace("_", " ").split())
+    """A column's name in the form of the lists of usual names: `shortDescription` is `short description`."""
+    return " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]", " ", name).lower().split())
+
+
+def _why_no_label(name: str, values: Sequence[Any]) -> str:
+    """Why a column with a usual name of labels is not taken for the answer; empty: it has another name, or values of
+    another kind."""
+    labels = most(lambda value: isinstance(value, (str, int, float)), filled(values))
+    different = len({label_text(label) for label in labels})
+    if different < 2 or not _of_labels(_usual(name))[0]:
+        return ""
+    if _repeated(labels):
+        return f"'{name}' is empty in {len(values) - len(labels):,} of {len(values):,} rows"
+    if different > MAX_LABELS:
+        return f"'{name}' has {different:,} values, more than {MAX_LABELS}"
+    return f"'{name}' has {different:,} values in {len(labels):,} rows, which hardly repeat"
 
 
 def _of_labels(usual: str) -> tuple[bool, float]:
     """(whether a column of labels has a usual name, how well the name fits)."""
     names = {usual, usual.removesuffix("s")}
     if not _LABEL_NAMES.isdisjoint(names):
-        return True, 10.0
+        return True, _SURE
     if not _DESK_NAMES.isdisjoint(names):
         return True, 6.0
     return False, 1.7 if usual in _WORKFLOW_NAMES else 2.0
 
 
-def _others(columns: Mapping[str, Sequence[Any]], label: str, text: str) -> Iterator[str]:
+def _others(columns: Mapping[str, Sequence[Any]], *used: str) -> Iterator[str]:
     """The other columns that repeat values, with how many."""
     for name, values in columns.items():
         given = filled(values)
-        if name not in (label, text) and len(given) >= _LEAST_FILLED * len(values) and (found := _repeated(given)):
+        if name not in used and len(given) >= _LEAST_FILLED * len(values) and (found := _repeated(given)):
             yield f"{name} ({len(found)})"
 
 
@@ -434,6 +494,15 @@ def _one_of_each(labels: Sequence[str], counts: Mapping[str, int]) -> tuple[list
     return kept, tuple(next(names for names in spelled.values() if len(names) > 1))
 
 
+def _check_has_texts(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Raises:
+    UserError: most rows are of a log that keeps no texts.
+    """
+    reasons = [reason for row in rows[:_SAMPLE] if (reason := no_texts(row))]
+    if 2 * len(reasons) > len(rows[:_SAMPLE]):
+        raise UserError("Nothing can be learnt from this log.", where=path, why=reasons[0])
+
+
 def _check_not_wrapped(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Raises:
     UserError: the only object is no row, but holds a list of them.
@@ -442,12 +511,11 @@ def _check_not_wrapped(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         return
     for key, value in rows[0].items():
         if isinstance(value, list) and len(value) > 1 and all(isinstance(each, dict) for each in value):
-            jq = quote(f".[{json.dumps(key)}][]")
             raise UserError(
                 "The rows are inside one object.",
                 where=path,
                 why=f"It has {len(value):,} objects under '{key}'.",
-                fix=f"Type: jq -c {jq} {quote(str(path))} > rows.jsonl  and name that file instead.",
+                fix=unwrapping(data_files(path)[0].path, key),
             )
 
 
@@ -470,41 +538,91 @@ def _check_names(answers: Sequence[Any], label: str, text: str, path: Path) -> N
 
 
 def _text_column(columns: dict[str, list[Any]], label: str, path: Path) -> str:
+    """The column of the texts: the one with the longest, if usual names count several times. Ids, addresses and times
+    are none beside words."""
+    worded = {name: _share_of_words(values) for name, values in columns.items() if name != label}
+    have_words = max(worded.values(), default=0) >= _LEAST_FILLED
+
     def score(name: str) -> float | None:
-        values = [v for v in columns[name] if isinstance(v, str)]
+        values, usual = [v for v in columns[name] if isinstance(v, str)], _usual(name)
         if name == label or not values:
             return None
+        if have_words and worded[name] <= 1 - NEARLY_ALL and usual not in _TEXT_NAMES:
+            return None
         length = sum(map(len, values)) / len(columns[name])
-        return length * (3 if name.lower() in _TEXT_NAMES else 1)
+        return length * (3 if usual in _TEXT_NAMES else 1.5 if usual in _TITLE_NAMES else 1)
 
     return _best(columns, score, path, "text", _ROWS)
 
 
-def _document_column(columns: dict[str, list[Any]], folder: Path) -> str:
+def _share_of_words(values: Sequence[Any]) -> float:
+    """The share of a column's values that hold words: two at least, or text in a script without blanks."""
+    texts = [value for value in filled(values)[:_WORDED] if isinstance(value, str)]
+    return sum(map(_has_words, texts)) / max(len(texts), 1)
+
+
+def _has_words(text: str) -> bool:
+    words = [word for word in text.split() if any(map(str.isalpha, word))]
+    return len(words) > 1 or any(sign >= PARTED and sign.isalpha() for word in words for sign in word)
+
+
+def _document_column(columns: dict[str, list[Any]], folders: Sequence[Path]) -> str:
     """The column whose first values are nearly all paths of existing documents; empty where there is none."""
+    named = (name for name, values in columns.items() if _names_documents(values))
+    return next((name for name in named if most(lambda each: _is_in(each, folders), _first(columns[name]))), "")
 
-    def is_document(value: Any) -> bool:
-        return isinstance(value, str) and Path(value).suffix.lower() in SUFFIXES and is_there(folder / value)
 
-    def holds_documents(values: Sequence[Any]) -> bool:
-        given = filled(values)
-        return len(given) >= NEARLY_ALL * len(values) and bool(most(is_document, given[:_SAMPLE]))
+def _names_documents(values: Sequence[Any]) -> bool:
+    """Whether a column's first values are nearly all paths of documents, existing or not."""
+    has_all = len(filled(values)) >= NEARLY_ALL * len(values)
+    return has_all and bool(most(lambda each: Path(str(each)).suffix.lower() in SUFFIXES, _first(values)))
 
-    return next((name for name, values in columns.items() if holds_documents(values)), "")
+
+def _first(values: Sequence[Any]) -> list[Any]:
+    return filled(values)[:_SAMPLE]
+
+
+def _is_in(name: Any, folders: Sequence[Path]) -> bool:
+    """Whether a document is there, seen from one of the folders of the rows."""
+    return any(is_there(folder / str(name)) for folder in folders)
+
+
+def _tell_of_absent_documents(columns: dict[str, list[Any]], text: str, folders: Sequence[Path], path: Path) -> None:
+    """Say that a column names documents that are not there, if one does.
+
+    Raises:
+        UserError: it is the text's column: a path tells nothing of what the document says.
+    """
+    for name, values in columns.items():
+        absent = [str(each) for each in _first(values) if not _is_in(each, folders)] if _names_documents(values) else []
+        if not absent:
+            continue
+        what = f"The column '{name}' names documents that are not there."
+        why = f"For example '{absent[0]}', which was looked for in {folders[0]}."
+        fix = "Put them there, or write their paths as seen from the data file."
+        if _is_in(absent[0].replace("\\", "/"), folders):
+            fix = "Write / in place of \\ in the paths."
+        if name == text:
+            raise UserError(what, where=path, why=why, fix=fix)
+        say(f"{what} {why} {fix}")
 
 
 _ROWS = 'Rows look like {"text": …, "label": …}; compare the data in examples/.'
 
 
-def _best(columns: dict[str, list[Any]], score: Any, path: Path, what: str, fix: str) -> str:
+def _best(
+    columns: dict[str, list[Any]], score: Any, path: Path, what: str, fix: str, dropped: Sequence[str] = ()
+) -> str:
+    """The column with the best score.
+
+    Args:
+        dropped: why columns that one would expect have no score, for the error.
+    """
     scored = {name: value for name in columns if (value := score(name)) is not None}
     if not scored:
-        raise UserError(
-            f"No column looks like {what}.",
-            where=path,
-            why=f"The columns are: {', '.join(columns)}." if columns else "No column is in half of the rows.",
-            fix=fix,
-        )
+        listed = f"The columns are: {', '.join(columns)}." if columns else "No column is in half of the rows."
+        why = " ".join([listed, *(f"{each}." for each in dropped)])
+        raise UserError(f"No column looks like {what}.", where=path, why=why, fix=fix)
     return max(scored, key=lambda name: float(scored[name]))
 
 
@@ -519,4 +637,10 @@ def yaml_scalar(value: str) -> str:
                 return value
         except YAMLError:
             pass
-    return json.dumps(value, ensure_ascii=False)
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    """A value as JSON that YAML reads back. YAML refuses some characters as they are, or takes them for line breaks."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _UNPRINTED.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)

@@ -10,7 +10,8 @@ NEARLY_ALL = 0.95
 
 
 def is_blank(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+    """Whether a value is none. In a table, `nan` is what pandas writes in the place of one."""
+    return value is None or (isinstance(value, str) and value.strip().lower() in ("", "nan"))
 
 
 def filled(values: Iterable[Any]) -> list[Any]:

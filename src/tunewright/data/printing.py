@@ -15,16 +15,22 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+_PSEUDONYMS = "D015"
+"""The finding whose fix needs a key."""
 _EXAMPLES = 3
 _SHOWN = 110
 """Characters of an example."""
 
 
-def print_examination(examination: Examination, target: Sequence[str], console: Console) -> None:
-    """Print a table of the findings, each with its reason and the command that fixes it, and the scores.
+def print_examination(
+    examination: Examination, target: Sequence[str], options: Sequence[str], console: Console
+) -> None:
+    """Print a table of the findings, each with its reason, the scores, and one command that fixes all that a program
+    can fix: a second one would find its folder taken.
 
     Args:
         target: the words with which the user named the data, overrides included.
+        options: of that command.
     """
     from rich.box import SIMPLE
     from rich.table import Table
@@ -45,8 +51,7 @@ def print_examination(examination: Examination, target: Sequence[str], console: 
                 description.append(f"\n{where} {shortened(place.text, _SHOWN)}", style="dim")
         advice = Text(f"{finding.kind.why} {finding.fix}")
         if finding.kind.automatic_fix:
-            command = f"tunewright data fix {join(target)} --only {finding.code}"
-            advice.append(f"\nFix: {command}", style="bold")
+            advice.append(f"\nA program {finding.kind.automatic_fix}.", style="bold")
         table.add_row(
             Text(f"{finding.code}\n{finding.severity}", style=_COLOURS[finding.severity]), description, advice
         )
@@ -56,3 +61,10 @@ def print_examination(examination: Examination, target: Sequence[str], console: 
     console.print(Text(", ".join(totals)))
     marks = (f"{name} {'not measured' if score is None else score}" for name, score in examination.scores.items())
     console.print(Text("scores of 100: " + ", ".join(marks)))
+    if codes := sorted({finding.code for finding in findings if finding.kind.automatic_fix}):
+        key = ["--key-file", "pii.key"] if _PSEUDONYMS in codes else []
+        words = ["tunewright", "data", "fix", *target, "--only", ",".join(codes), *key, *options]
+        console.print(Text(f"Fix: {join(words)}", style="bold"), soft_wrap=True)
+        if key:
+            line = "head -c 32 /dev/urandom > pii.key && chmod 600 pii.key"
+            console.print(Text(f"pii.key is a secret of your own. If there is none yet: {line}"), soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tunewright.config import Spec
@@ -15,6 +16,7 @@ from tunewright.data.dataset import load_examples, save_dataset
 from tunewright.data.examine import EXAMPLES, FINDINGS, examine, load_examination, print_findings
 from tunewright.data.job import job_of
 from tunewright.data.readers import documents_of
+from tunewright.data.readers.lines import typed
 from tunewright.data.readers.sources import SourceFile, files
 from tunewright.data.splits.frozen import read_frozen
 from tunewright.data.splits.partition import partition
@@ -103,24 +105,40 @@ def run_split(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     output.result = parts.result
 
 
+def typable(spec: Spec, finding: Finding) -> Finding:
+    """A finding whose command for the shell has the paths of the files here. In the check's output it has their paths
+    within the data, which are the same on every machine."""
+    before, mark, command = finding.what.partition("ype: ")
+    for file in _files_of(spec, finding.split) if mark else ():
+        command = command.replace(f" {typed(file.name)} ", f" {typed(file.path)} ")
+    return replace(finding, what=f"{before}{mark}{command}")
+
+
+def _files_of(spec: Spec, split: str) -> list[SourceFile]:
+    """The raw files of a split; none where this machine lacks the data: a step has the check's output alone."""
+    try:
+        return raw_files(spec).get(split or "train", [])
+    except UserError:
+        return []
+
+
 def _place(spec: Spec, finding: Finding) -> str | Path:
     """The place to look at first: a line of a file, with its full path where the data lies on this machine."""
     if not finding.examples:
         return spec.path(spec.data.train)
     where = finding.examples[0].where
     name, _, line = where.rpartition(":")
-    try:
-        raw = raw_files(spec).get(finding.split or "train", [])
-    except UserError:
-        raw = []  # this step has the check's output, not always the data
-    return next((f"{file.path}:{line}" for file in raw if file.name == name), where)
+    files_here = _files_of(spec, finding.split)
+    return next((f"{file.path}:{line}" for file in files_here if file.name == name), where)
 
 
 def _refuse_errors(spec: Spec, check: Path) -> None:
     errors = [finding for finding in load_examination(check).findings if finding.severity == "error"]
     if errors:
         raise UserError(
-            "The data can't be used: " + "; ".join(f"{finding.code} {finding.what}" for finding in errors) + ".",
+            "The data can't be used: "
+            + "; ".join(f"{finding.code} {typable(spec, finding).what}" for finding in errors)
+            + ".",
             where=_place(spec, errors[0]),
             why=f"All findings are in {check / FINDINGS}.",
             fix=" ".join(dict.fromkeys(finding.fix for finding in errors)),

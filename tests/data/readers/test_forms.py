@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,20 @@ def test_columns_of_group_and_time_hold_for_every_form(tmp_path: Path) -> None:
     assert found.placed == [(2, "column")]
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(12.0, "12"), (1762000000.5, "1762000000.5"), (7, "7"), (True, "True"), ("x", "x")]
+)
+def test_a_number_of_a_group_or_a_time_is_text(value: Any, text: str, tmp_path: Path) -> None:
+    found = given(tmp_path, {**ROWS["labelled"], "of": value}, columns=Columns(group="of", time="of"))
+    assert (found.example.meta.group, found.example.meta.time) == (text, text)
+
+
+def test_a_missing_group_or_time_is_a_fault(tmp_path: Path) -> None:
+    rows = [{**ROWS["labelled"], "of": value} for value in (None, [1])]
+    found = given(tmp_path, *rows, columns=Columns(group="of"))
+    assert found.placed == [(1, "content-type"), (2, "content-type")]
+
+
 def test_an_unknown_form_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Choose one of: stored, chat"):
         read(tmp_path, form="xml")
@@ -102,6 +117,46 @@ def test_rows_of_no_known_form_are_faults_that_name_their_keys(tmp_path: Path) -
     assert found.placed == [(1, "form"), (2, "form")]
     assert "'frage', 'antwort'" in found.faults[0].reason
     assert found.faults[0].raw == '{"frage": "q", "antwort": "a"}'
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize("completion", ["yes", [assistant("yes")], assistant("yes")])
+def test_a_prompt_may_be_messages(completion: Any, as_text: bool, tmp_path: Path) -> None:
+    row = {"prompt": [SYSTEM, user("q")], "completion": completion, "tools": [TOOL]}
+    if as_text:
+        row = {key: each if isinstance(each, str) else json.dumps(each) for key, each in row.items()}
+    found = given(tmp_path, row)
+    assert turns(found) == [("system", "Be kind."), ("user", "q"), ("assistant", "yes")]
+    assert (found.example.tools, found.example.meta.extra) == ([TOOL], {})
+
+
+@pytest.mark.parametrize("text", ['["a", "b"]', "[1]", "[", '{"role": "CEO"}', '[{"role": "user"}]'])
+def test_other_json_of_a_prompt_is_its_text(text: str, tmp_path: Path) -> None:
+    found = given(tmp_path, {"prompt": text, "completion": text})
+    assert turns(found) == [("user", text), ("assistant", text)]
+
+
+def test_a_column_of_tools_beside_plain_prompts_is_no_list_of_tools(tmp_path: Path) -> None:
+    assert given(tmp_path, {"prompt": "q", "completion": "a", "tools": "hammer"}).example.tools is None
+
+
+def test_a_tables_messages_are_json_text(tmp_path: Path) -> None:
+    text = json.dumps(talk("q", "a")["messages"])
+    assert turns(given(tmp_path, {"messages": text})) == [("user", "q"), ("assistant", "a")]
+    turn = {"conversations": json.dumps(ROWS["sharegpt"]["conversations"])}
+    assert turns(given(tmp_path, turn)) == [("user", "q"), ("assistant", "a")]
+
+
+def test_a_number_as_a_completion_is_a_label(tmp_path: Path) -> None:
+    assert given(tmp_path, {"prompt": "q", "completion": 3.0}).example.answer == "3"
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_azures_diagnostic_logs_are_told_to_keep_no_texts(wrapped: bool, tmp_path: Path) -> None:
+    row = {"time": "x", "resourceId": "/s/1", "category": "RequestResponse", "operationName": "Chat", "properties": "{"}
+    found = given(tmp_path, {"records": [row]} if wrapped else row)
+    assert found.placed == [(1, "form")]
+    assert "Azure's diagnostic logs" in found.fault.reason
 
 
 def test_a_question_with_choices_is_no_stored_completion() -> None:
@@ -249,7 +304,10 @@ def test_a_stored_completion_of_request_and_response(tmp_path: Path) -> None:
     row = {
         "id": "chatcmpl-1",
         "request": {"model": "gpt-4o", "messages": [SYSTEM, user("q")], "tools": [TOOL]},
-        "response": {"created": 1, "choices": [{"message": assistant("a"), "index": 0}, {"message": assistant("b")}]},
+        "response": {
+            "created": 1761900000,
+            "choices": [{"message": assistant("a"), "index": 0}, {"message": assistant("b")}],
+        },
         "metadata": {"job": "x"},
     }
     found = given(tmp_path, row)
@@ -259,8 +317,8 @@ def test_a_stored_completion_of_request_and_response(tmp_path: Path) -> None:
         "id": "chatcmpl-1",
         "metadata": {"job": "x"},
         "request": {"model": "gpt-4o"},
-        "response": {"created": 1},
-        "call": {"id": "chatcmpl-1", "model": "gpt-4o", "time": "1970-01-01T00:00:01.000+00:00"},
+        "response": {"created": 1761900000},
+        "call": {"id": "chatcmpl-1", "model": "gpt-4o", "time": "2025-10-31T08:40:00.000+00:00"},
     }
     assert (1, "choices") in found.noted
 

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import gzip
+import json
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.data.readers.helpers import lines, read_all, talk, write
 from tunewright.core.errors import UserError
+from tunewright.data.readers import jsonl as jsonl_module
 from tunewright.data.readers import lines as lines_module
 from tunewright.data.readers import read_rows
 from tunewright.data.readers.lines import raw_lines, text_lines
@@ -120,3 +124,52 @@ def test_a_path_that_is_no_file_is_a_user_error(name: str, tmp_path: Path) -> No
     write(tmp_path / "file.jsonl", GOOD)
     with pytest.raises(UserError, match="no such data file"):
         read_rows(tmp_path / name)
+
+
+# Commands that are printed
+
+
+def typed(reason: str) -> str:
+    return reason.partition("ype: ")[2].removesuffix("  and name that file instead.")
+
+
+@pytest.mark.parametrize("name", ["the 'old' data.jsonl", "a b.json", "it's.csv.gz", "packed.jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-16", "windows-1252"])
+def test_the_command_for_another_encoding_can_be_typed(
+    name: str, encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = ("text,label\nGrüße,a\n" if "csv" in name else lines([talk("Grüße")])).encode(encoding)
+    write(Path("my data") / name, gzip.compress(content) if "gz" in name or "packed" in name else content)
+    fault = read_all(Path("my data") / name).fault
+    assert fault.code == "encoding"
+    subprocess.run(typed(fault.reason), shell=True, check=True)
+    (written,) = (path for path in tmp_path.iterdir() if path.is_file())
+    assert written.name == f"utf8-{name.removesuffix('.gz')}"
+    assert read_all(written).requests == ["Grüße"]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_page_that_is_too_long_names_the_list_in_it(
+    indent: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines_module, "MAX_LINE", 100)
+    monkeypatch.setattr(jsonl_module, "MAX_LINE", 100)
+    page = {"object": "list", "first": {"data": [{}]}, "names": ["a"], "my rows": [talk(), talk()]}
+    reason = read_all(write(tmp_path / "my page.json", json.dumps(page, indent=indent))).fault.reason
+    command = shlex.split(typed(reason).partition(" > ")[0])
+    assert command == ["jq", "-c", '.["my rows"][]', str(tmp_path / "my page.json")]
+    page["data"] = page.pop("my rows")
+    reason = read_all(write(tmp_path / "d.json", json.dumps(page, indent=indent))).fault.reason
+    assert typed(reason) == f"jq -c '.data[]' {tmp_path / 'd.json'} > rows-d.json"
+
+
+def test_rows_that_are_too_long_are_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines_module, "MAX_LINE", 100)
+    monkeypatch.setattr(jsonl_module, "MAX_LINE", 100)
+    long = json.dumps(talk("x" * 200))
+    assert "jq" not in read_all(write(tmp_path / "d.jsonl", long)).fault.reason
+    rows = "\n".join(json.dumps({"id": n, "spans": [{"a": 1}]}, indent=2) for n in range(9))
+    reason = read_all(write(tmp_path / "my rows.jsonl.gz", gzip.compress(rows.encode()))).fault.reason
+    place = shlex.quote(str(tmp_path / "my rows.jsonl.gz"))
+    assert typed(reason) == f"zcat < {place} | jq -c . > 'lines-my rows.jsonl'"

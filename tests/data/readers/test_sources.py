@@ -4,16 +4,21 @@ import gzip
 import json
 import os
 import socket
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from tests.core.test_linear_time import ends_in_time
 from tests.data.readers.helpers import lines, read_all, talk, write
+from tunewright.config import SPEC_FILE
+from tunewright.core.artifacts import atomic_folder
 from tunewright.core.errors import UserError
 from tunewright.data.readers import Columns, Fault, read_rows
 from tunewright.data.readers.calls import read_calls
 from tunewright.data.readers.sources import files
+from tunewright.data.splits.frozen import FrozenVersion
+from tunewright.labelling.writing import LabelReport
 
 ROW = lines([talk()])
 
@@ -194,7 +199,7 @@ def test_whoever_reads_plain_rows_hears_which_files_were_left_out(
     write_others(tmp_path)
     read_rows(tmp_path)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{len(OTHERS)} .json files were left out, because the rows have no known form")
+    assert line.startswith(f"{len(OTHERS)} files were left out, because they may be no data")
     assert "broken.json, empty.json, job.json and 7 more." in line
 
 
@@ -219,3 +224,120 @@ def test_json_files_alone_are_what_the_user_means(tmp_path: Path) -> None:
     found = read_all(tmp_path)
     assert len(found.examples) == 1
     assert found.placed == [(1, "form")]
+
+
+# What Tunewright wrote
+
+
+def write_step_output(folder: Path) -> None:
+    with atomic_folder(
+        folder, kind="split", fingerprint="0", spec_sha256="0", inputs={}, seed=0, code_version="0"
+    ) as output:
+        write(output.path / "train.jsonl", ROW)
+        write(output.path / "test" / "test.jsonl", ROW)
+
+
+def keys_of(kind: type) -> str:
+    return json.dumps({field.name: None for field in fields(kind)})
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project beside its data, with outputs of every kind."""
+    write(tmp_path / "train.csv", "text,label\na,b\n")
+    write(tmp_path / SPEC_FILE, "name: x")
+    write_step_output(tmp_path / "runs" / "split-0")
+    write_step_output(tmp_path / "elsewhere" / "split-0")
+    (tmp_path / "runs" / "latest").mkdir()
+    (tmp_path / "runs" / "latest" / "split").symlink_to(tmp_path / "runs" / "split-0")
+    for name, content in {
+        "runs/answers.jsonl": ROW,
+        "captures/exchanges-1.jsonl": ROW,
+        "other/captures-20261031T101112-0123abcd.jsonl": ROW,
+        "frozen_test/1/version.json": keys_of(FrozenVersion),
+        "frozen_test/1/test/test.jsonl": ROW,
+        "labels/labels.json": keys_of(LabelReport),
+        "labels/train.jsonl": ROW,
+        "data-check/findings.json": "{}",
+        "data-check/suspects.jsonl": ROW,
+        "answers.jsonl.parts/job.json": "{}",
+        "answers.jsonl.parts/000000.jsonl": ROW,
+    }.items():
+        write(tmp_path / name, content)
+    return tmp_path
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*.*l*", "*/*.jsonl"])
+def test_a_projects_outputs_are_no_source(pattern: str, project: Path) -> None:
+    write(project / "more" / "a.jsonl", ROW)
+    found = [name for name in names(project / pattern) if name not in (SPEC_FILE, "train.csv")]
+    assert [name for name in found if not name.startswith("other/")] == ["more/a.jsonl"]
+    assert ("other/captures-20261031T101112-0123abcd.jsonl" in found) == bool(pattern), "a pattern names it"
+
+
+def test_an_output_that_is_named_is_a_source(project: Path) -> None:
+    assert names(project / "runs" / "split-0") == ["manifest.json", "test/test.jsonl", "train.jsonl"]
+    assert names(project / "runs" / "split-*" / "*.jsonl") == ["split-0/train.jsonl"]
+    assert names(project / "captures") == ["exchanges-1.jsonl"]
+    assert names(project / "labels" / "*.jsonl") == ["train.jsonl"]
+    with pytest.raises(UserError, match=r"No data file is in this folder.*What Tunewright itself wrote is left out"):
+        files(project / "runs" / "latest")
+
+
+def test_folders_of_other_programs_with_such_names_are_read(tmp_path: Path) -> None:
+    others = {"manifest.json": '{"files": []}', "version.json": '{"number": 2}', "labels.json": "[]", "job.json": "{"}
+    for name, content in others.items():
+        write(tmp_path / "sub" / name, content)
+    for place in ("sub", "runs", "captures", "old.parts"):
+        write(tmp_path / place / "a.jsonl", ROW)
+    assert [name for name in names(tmp_path) if name.endswith("l")] == [
+        *("captures/a.jsonl", "old.parts/a.jsonl", "runs/a.jsonl", "sub/a.jsonl")
+    ]
+
+
+# Files that a folder must not lose
+
+ROTATED = ("app.jsonl.1", "app.jsonl.2026-10-31", "app.jsonl-20261031.gz", "app.jsonl.2.gz", "old.csv.2026-10-31_12")
+
+
+def test_rotated_files_are_read(tmp_path: Path) -> None:
+    for name in ROTATED:
+        content = ("text,label\nhi,hello\n" if ".csv" in name else ROW).encode()
+        write(tmp_path / name, gzip.compress(content) if name.endswith("gz") else content)
+    write(tmp_path / "app.jsonl.bak~", ROW)
+    assert names(tmp_path) == sorted(ROTATED)
+    found = read_all(tmp_path)
+    assert (found.requests, found.faults) == (["hi"] * len(ROTATED), [])
+
+
+def test_logs_are_data_if_their_rows_have_a_known_form(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", ROW)
+    write(tmp_path / "sept.log", lines([talk("one")]))
+    write(tmp_path / "oct.log.1", lines([talk("two")]))
+    write(tmp_path / "app.log", lines([{"level": "info"}]))
+    write(tmp_path / "plain.log", "[2026-10-31] started\n" * 5000)
+    write(tmp_path / "book.xlsx", b"PK\x03\x04rest")
+    found = read_all(tmp_path)
+    assert (found.requests, found.faults) == (["hi", "two", "one"], [])
+    assert [Path(each.where).name for each in found.notes] == ["app.log:1", "book.xlsx:1", "plain.log:1"]
+    assert {each.code for each in found.notes} == {"left-out"}
+    assert "Excel" in found.notes[1].reason
+
+
+def test_files_of_the_surest_kind_are_what_the_user_means(tmp_path: Path) -> None:
+    write(tmp_path / "nohup.log", "started\n")
+    write(tmp_path / "book.xlsx", b"PK\x03\x04rest")
+    assert len(read_all(tmp_path).faults) == 1
+    write(tmp_path / "a.json", json.dumps([talk()]))
+    assert read_all(tmp_path).faults == []
+
+
+def test_linked_folders_are_read_once(tmp_path: Path) -> None:
+    write(tmp_path / "old" / "a.jsonl", ROW)
+    write(tmp_path / "data" / "sub" / "b.jsonl", ROW)
+    write(tmp_path / "c.jsonl", ROW)
+    data = tmp_path / "data"
+    for name, target in {"link": "../old", "again": "../old", "sub/round": "..", "up": "..", "a_sub": "sub"}.items():
+        (data / name).symlink_to(target)
+    assert names(data) == ["again/a.jsonl", "sub/b.jsonl"]
+    assert len(read_all(data).examples) == 2

@@ -96,6 +96,19 @@ def test_weights_and_nul_characters_in_csv(tmp_path: Path) -> None:
     assert (found.placed, found.noted) == ([(4, "weight")], [(3, "nul")])
 
 
+def test_blanks_before_quotes_are_no_part_of_a_value(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", '"text", "label"\n"a, ""b""",  "billing"\n"c, ","x"\n')
+    assert pairs_of(path) == [('a, "b"', "billing"), ("c, ", "x")]
+    plain = write(tmp_path / "plain.csv", 'text,label\n"he said, ""no""", refund\n"ends, ",b\n')
+    assert pairs_of(plain) == [('he said, "no"', " refund"), ("ends, ", "b")]
+
+
+def test_a_header_that_comes_again_is_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", "text,label\na,b\n\ufefftext,label\nc,d\n")
+    found = read_all(path)
+    assert (found.requests, found.faults, found.noted) == (["a", "c"], [], [(3, "repeated-header")])
+
+
 def parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
     pyarrow = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq

@@ -25,6 +25,7 @@ from tunewright.data.job import Job
 from tunewright.data.label_sets import counted
 from tunewright.data.readers import Fault, Note, quarantine_line, read_piece
 from tunewright.data.readers.forms import LOGGED
+from tunewright.data.readers.lines import typed
 from tunewright.data.readers.parts import Piece
 from tunewright.data.text import normal, system_prompt
 from tunewright.logs.beside import Neighbours
@@ -207,9 +208,7 @@ def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Pat
                     continue
                 if isinstance(item, Example):
                     item = _left_out(item, piece)
-                # Like examples, faults name the file by its path within the data; outputs must not depend on its
-                # folder.
-                relative = replace(item, where=piece.file.name + item.where.removeprefix(str(piece.file.path)))
+                relative = _relative(item, piece, has_project=job.task is not None)
                 if isinstance(relative, Fault):
                     scanner.faults.add(relative)
                     unreadable.write(quarantine_line(relative))
@@ -217,6 +216,15 @@ def scan(pieces: Sequence[Piece], split: str, alone: bool, job: Job, folder: Pat
                     scanner.notes.add(relative)
     scanner.table().save(folder / "table.npz")
     return scanner.scan()
+
+
+def _relative(item: Fault | Note, piece: Piece, *, has_project: bool) -> Fault | Note:
+    """A fault or a note that, like examples, names the file by its path within the data. A project's outputs must not
+    depend on the folder of its data; without a project, commands keep the path that the user can type."""
+    file = piece.file
+    where = file.name + item.where.removeprefix(str(file.path))
+    reason = item.reason.replace(typed(file.path), typed(file.name)) if has_project else item.reason
+    return replace(item, where=where, reason=reason)
 
 
 def _left_out(example: Example, piece: Piece) -> Note:

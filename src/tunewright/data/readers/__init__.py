@@ -20,8 +20,8 @@ from tunewright.core.progress import say
 from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.readers import jsonl
 from tunewright.data.readers.base import Fault, Note, Row, fault, note
-from tunewright.data.readers.forms import FORMS, Columns, detect, example, form_of, logged_example
-from tunewright.data.readers.opening import LEFT_OUT, reader_of, sampled, unpaged
+from tunewright.data.readers.forms import FORMS, Columns, detect, example, form_of, logged_example, no_texts
+from tunewright.data.readers.opening import left_out, reader_of, sampled, unpaged
 from tunewright.data.readers.parts import Piece
 from tunewright.data.readers.sources import SourceFile, files
 from tunewright.data.readers.writing import quarantine_line, write_chat
@@ -35,6 +35,7 @@ __all__ = [
     "Columns",
     "Fault",
     "Note",
+    "data_files",
     "detect",
     "documents_of",
     "quarantine_line",
@@ -80,28 +81,44 @@ def read_rows(source: str | Path) -> list[Row]:
     rows: list[Row] = []
     unknown: list[str] = []
     for file in files(source):
-        reader = reader_of(file.path)
-        if file.is_doubtful and (isinstance(reader, Fault) or detect(sampled(unpaged(reader(file.path)))[1]) is None):
+        if _is_left_out(file):
             unknown.append(file.name)
             continue
+        reader = reader_of(file.path)
         for item in [reader] if isinstance(reader, Fault) else reader(file.path):
             if isinstance(item, Fault):
                 raise UserError(item.reason, where=item.where)
             if isinstance(item, tuple):
                 rows.append(item)
     if unknown:
-        say(_left_out(unknown))
+        say(_without(unknown))
     if not rows:
         raise UserError("The data file holds no rows.", where=source, fix="Check the export, then run again.")
     return rows
 
 
-def _left_out(names: Sequence[str]) -> str:
+def data_files(source: str | Path) -> list[SourceFile]:
+    """The files that `read_rows` reads.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    return [file for file in files(source) if not _is_left_out(file)]
+
+
+def _is_left_out(file: SourceFile) -> bool:
+    if not file.is_doubtful:
+        return False
+    reader = reader_of(file.path)
+    return isinstance(reader, Fault) or detect(sampled(unpaged(reader(file.path)), is_doubtful=True)[1]) is None
+
+
+def _without(names: Sequence[str]) -> str:
     """The line about the files of a folder that are not read."""
     which = "file was" if len(names) == 1 else "files were"
     return (
-        f"{len(names):,} .json {which} left out, because the rows have no known form and may be no data: "
-        f"{first_of(names, _NAMED)}. If they are data, name them, or a pattern such as *.json."
+        f"{len(names):,} {which} left out, because they may be no data: {first_of(names, _NAMED)}. If they are data, "
+        "name them, or a pattern such as *.json."
     )
 
 
@@ -126,13 +143,13 @@ def read_piece(
         form, columns = "labelled", Columns("text", "answer", time="time" if columns and columns.time else None)
     reader = reader_of(path)
     if isinstance(reader, Fault):
-        yield note(path, 1, *LEFT_OUT) if file.is_doubtful else reader
+        yield note(path, 1, *left_out(path, reader)) if file.is_doubtful else reader
         return
-    sample, objects, items = sampled(unpaged(reader(path)))
+    sample, objects, items = sampled(unpaged(reader(path)), is_doubtful=file.is_doubtful)
     if file.is_doubtful and detect(objects, columns) is None:
         # Where rows name documents, these are most of such files.
         if columns is None or columns.document is None:
-            yield note(path, 1, *LEFT_OUT)
+            yield note(path, 1, *left_out(path, reader))
         return
     if piece.span:
         sample, items = [], unpaged(jsonl.rows(path, piece.span))
@@ -194,6 +211,8 @@ def _examples(
 
 
 def _no_form(row: dict[str, Any], columns: Columns) -> str:
+    if reason := no_texts(row):
+        return reason
     named = (columns.request, *([columns.label] if isinstance(columns.label, str) else columns.label.values()))
     absent = [name for name in named if name not in row]
     are_named = (columns.request, columns.label) != ("text", "label")

@@ -10,7 +10,7 @@ from typing import Any
 from tunewright.core.strict_json import JsonRefusal
 from tunewright.data.readers.base import Fault, fault
 from tunewright.data.readers.forms import Columns, detect, example, is_failed, is_stored
-from tunewright.data.readers.opening import LEFT_OUT, reader_of, sampled, unpaged
+from tunewright.data.readers.opening import left_out, reader_of, sampled, unpaged
 from tunewright.data.readers.sources import SourceFile, files
 from tunewright.logs import LOG_FORMS, REQUESTS_ALONE, LoggedCall
 from tunewright.logs.beside import Neighbours
@@ -33,12 +33,12 @@ def _calls(file: SourceFile, neighbours: Neighbours) -> Iterator[LoggedCall | Fa
     path = file.path
     reader = reader_of(path)
     if isinstance(reader, Fault):
-        yield fault(path, 1, *LEFT_OUT) if file.is_doubtful else reader
+        yield fault(path, 1, *left_out(path, reader)) if file.is_doubtful else reader
         return
-    sample, objects, items = sampled(unpaged(reader(path)))
+    sample, objects, items = sampled(unpaged(reader(path)), is_doubtful=file.is_doubtful)
     form, requests = detect(objects), neighbours.of(path)
     if file.is_doubtful and form is None:
-        yield fault(path, 1, *LEFT_OUT)
+        yield fault(path, 1, *left_out(path, reader))
         return
     if form in REQUESTS_ALONE and requests.have_answers(form):
         return

@@ -22,7 +22,7 @@ from tunewright.data.shown import shown
 from tunewright.documents import read_document, require_within
 from tunewright.logs import LoggedCall, log_form_of
 from tunewright.logs.openai import NO_ANSWER, completion_call
-from tunewright.logs.values import items
+from tunewright.logs.values import items, parsed
 from tunewright.tasks import Example
 
 _SHAREGPT_ROLES = {
@@ -125,7 +125,7 @@ def _example(
         if column:
             if column not in row:
                 raise JsonRefusal("column", f"There is no {name} column {column!r}; this row has {_names(row)}.")
-            meta[name] = _scalar(row, column)
+            meta[name] = label_text(row[column]) or _scalar(row, column)
             used.add(column)
     data: dict[str, Any] = {"messages": chat.messages(parts.messages, remarks), "meta": meta}
     if tools := chat.tools(parts.tools):
@@ -177,12 +177,36 @@ def _chat_tools(tools: list[Any]) -> list[Any]:
 
 def _chat(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts:
     _need(row, "chat", "messages")
-    return _Parts(row["messages"], ("messages", "tools"), row.get("tools"))
+    return _Parts(_listed(row["messages"]), ("messages", "tools"), row.get("tools"))
 
 
 def _prompt(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts:
+    """The form of TRL: each of the two is a text, or messages."""
     _need(row, "prompt", "prompt", "completion")
-    return _Parts(_turns(row["prompt"], row["completion"]), ("prompt", "completion"))
+    asked, answered = _messages_in(row["prompt"]), _messages_in(row["completion"])
+    turns = _turns(row["prompt"], row["completion"] if (text := label_text(row["completion"])) is None else text)
+    messages = [*(asked or turns[:1]), *(answered or turns[1:])]
+    if asked is None:
+        return _Parts(messages, ("prompt", "completion"))
+    return _Parts(messages, ("prompt", "completion", "tools"), row.get("tools"))
+
+
+def _messages_in(value: Any) -> list[Any] | None:
+    """The messages in a list, or the one that is an object, as such or as JSON text; None: it is something else, such
+    as a text or a record."""
+    value = parsed(value)
+    messages = value if isinstance(value, list) else [value]
+    return messages if messages and all(map(_is_message, messages)) else None
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Mapping) and "role" in value and ("content" in value or "tool_calls" in value)
+
+
+def _listed(value: Any) -> Any:
+    """A list that a table has as JSON text; any other value as it is."""
+    listed = parsed(value)
+    return listed if isinstance(listed, list) else value
 
 
 def _labelled(row: dict[str, Any], columns: Columns, _remarks: Remarks) -> _Parts:
@@ -250,7 +274,7 @@ def _alpaca(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts
 
 def _sharegpt(row: dict[str, Any], _columns: Columns, _remarks: Remarks) -> _Parts:
     _need(row, "sharegpt", "conversations")
-    turns = row["conversations"]
+    turns = _listed(row["conversations"])
     if not isinstance(turns, list):
         raise JsonRefusal("shape", "The conversations are not a list of turns with from and value.")
     messages: list[Any] = [{"role": "system", "content": row["system"]}] if row.get("system") else []
@@ -315,6 +339,24 @@ def is_failed(row: dict[str, Any]) -> bool:
     """Whether a row is a request with an error in the place of its completion."""
     response = row.get("response")
     return isinstance(row.get("request"), dict) and isinstance(response, dict) and bool(response.get("error"))
+
+
+_AZURE_KEYS = frozenset(["resourceid", "operationname", "category"])
+_AZURE_CATEGORIES = ("RequestResponse", "AzureOpenAIRequestUsage", "Audit", "Trace")
+"""Those of Azure OpenAI. The log of API Management's gateway, of another category, keeps texts."""
+
+
+def no_texts(row: Mapping[str, Any]) -> str | None:
+    """Why a row, or the records that it holds, can have no texts: it is of Azure's diagnostic logs. None: it is not."""
+    records = row.get("records")
+    first = records[0] if isinstance(records, list) and records and isinstance(records[0], dict) else row
+    values = {str(key).lower(): value for key, value in first.items()}
+    if not values.keys() >= _AZURE_KEYS or values["category"] not in _AZURE_CATEGORIES:
+        return None
+    return (
+        f"These are Azure's diagnostic logs ({values['category']}), which keep no texts of requests and answers. Put "
+        "the gateway in front of the API (tunewright gateway), or export stored completions."
+    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,17 @@ from typing import Any
 from tunewright.core.strict_json import JSON_FAULTS, JsonRefusal, StrictJson, described
 from tunewright.data.readers import array
 from tunewright.data.readers.base import RAW_LIMIT, Fault, Note, Row, fault, note
-from tunewright.data.readers.lines import BROKEN_GZIP, MAX_LINE, LineSpan, head_of, text_lines, unpacked
+from tunewright.data.readers.lines import (
+    BROKEN_GZIP,
+    MAX_LINE,
+    LineSpan,
+    head_of,
+    listed_under,
+    shell_line,
+    text_lines,
+    unpacked,
+    unwrapping,
+)
 
 _Item = tuple[int, str] | Fault | Note
 _AGAIN = "Export the file again, or delete that line."
@@ -100,10 +110,23 @@ def _diagnosed(
             reason = f"The last line is cut off: the export or the copy probably stopped early. {_AGAIN}"
             return fault(path, number, "truncated", reason, text), None
         if after is not None and not after.startswith("{"):
-            last, kept, following = _skip_lines(text, number, following, source, _is_no_object)
+            is_one = first
+
+            def belongs(line: str) -> bool:
+                nonlocal is_one
+                is_one = is_one and not line.startswith("{")
+                return _is_no_object(line)
+
+            last, kept, following = _skip_lines(text, number, following, source, belongs)
+            key = listed_under(head_of(path).decode("utf-8", "replace")) if is_one else None
+            advice = (
+                unwrapping(path, key)
+                if key
+                else f"Write each row on one line. Type: {shell_line('jq -c .', path, 'lines')}"
+            )
             reason = (
                 f"This line is not JSON: in lines {number} to {last} a row takes several lines (pretty-printed, or "
-                f"broken within a text); write each row on one line. Type: jq -c . {path.name} > lines-{path.name}"
+                f"broken within a text). {advice}"
             )
             return fault(path, number, "pretty-printed", reason, kept, hides_rows=True), following
     if error.msg == "Extra data" and text[error.pos :].startswith("{"):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from tunewright.core.errors import UserError
@@ -22,6 +25,12 @@ MAX_LINE = 8 << 20
 BROKEN_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 _GZIP = b"\x1f\x8b"
 _BUFFER = 1 << 16
+_TOKEN = re.compile(r'"((?:[^"\\]|\\.?)*+)(?:"|\Z)|[\[\]{}:]', re.DOTALL)
+"""What tells the keys and the nesting of JSON that may be cut off."""
+_OF_ROWS = frozenset(
+    ["messages", "conversations", "choices", "tools", "input", "output", "contents", "prompt", "completion"]
+)
+"""Keys under which one row has a list of objects."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,7 @@ def raw_lines(path: Path, span: LineSpan | None = None) -> Iterator[tuple[int, b
             # A span belongs to a plain file, so only its first one needs a look: it may begin with a byte order mark.
             head = stream.peek(_BUFFER) if span is None or span.start == 0 else b"\n"
             if span is None and (wide := wide_encoding(head)):
-                yield fault(path, 1, "encoding", _wide_reason(path, wide), head, hides_rows=True)
+                yield fault(path, 1, "encoding", wide_reason(path, wide), head, hides_rows=True)
                 return
             yield from remarks_on(path, head)
             if head.startswith(BOM):
@@ -120,9 +129,9 @@ def raw_lines(path: Path, span: LineSpan | None = None) -> Iterator[tuple[int, b
                 if len(raw) == MAX_LINE and not raw.endswith(end):
                     while (rest := readline(MAX_LINE)) and not rest.endswith(end):
                         pass
-                    reason = (
-                        f"This line is longer than {MAX_LINE >> 20} MiB; check that each row ends with a line break."
-                    )
+                    key = listed_under(raw[:_BUFFER].decode("utf-8", "replace")) if number == 1 else None
+                    advice = unwrapping(path, key) if key else "Check that each row ends with a line break."
+                    reason = f"This line is longer than {MAX_LINE >> 20} MiB. {advice}"
                     yield fault(path, number, "long", reason, raw, hides_rows=True)
                 else:
                     yield number, raw
@@ -162,12 +171,50 @@ def byte_reason(path: Path, byte: int) -> str:
     )
 
 
-def _wide_reason(path: Path, encoding: str) -> str:
+def wide_reason(path: Path, encoding: str) -> str:
     return f"The file is not UTF-8 but {encoding}. Type: {_convert(path, encoding)}"
 
 
 def _convert(path: Path, encoding: str) -> str:
-    return f"iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}  and name that file instead."
+    return f"{shell_line(f'iconv -f {encoding} -t UTF-8', path, 'utf8')}  and name that file instead."
+
+
+def shell_line(command: str, path: Path, prefix: str) -> str:
+    """A line for the shell that runs a command on a file, unpacked, and writes to a file here with a prefix in its
+    name."""
+    target = quote(f"{prefix}-{path.stem if path.suffix.lower() == '.gz' else path.name}")
+    with path.open("rb") as file:
+        # By its name alone, zcat would refuse a gzip file that is not called .gz.
+        return f"{f'zcat < {typed(path)} | {command}' if is_gzip(file) else f'{command} {typed(path)}'} > {target}"
+
+
+def typed(path: str | Path) -> str:
+    """A path as a word of a line for the shell."""
+    return quote(str(path))
+
+
+def listed_under(head: str) -> str | None:
+    """The key under which a JSON object with this beginning has a list of objects, as an API's page has its rows; None:
+    it has none, or is one row."""
+    depth, key, before = 0, "", ""
+    for token in _TOKEN.finditer(head):
+        sign = token[0]
+        if sign == "{" and before == "[" and depth == 2 and key not in _OF_ROWS:
+            return key
+        if sign == "[" and before != ":":
+            key = ""
+        depth += (sign in "[{") - (sign in "]}")
+        if depth == 1 and token[1] is not None:
+            key = token[1]
+        before = sign
+    return None
+
+
+def unwrapping(path: Path, key: str) -> str:
+    """The advice for a file that is one object, with the rows in a list."""
+    name = f".{key}" if key.isascii() and key.isidentifier() else f".[{json.dumps(key, ensure_ascii=False)}]"
+    line = shell_line(f"jq -c {quote(f'{name}[]')}", path, "rows")
+    return f"To have each row of its list on a line, type: {line}  and name that file instead."
 
 
 def remarks_on(path: Path, head: bytes) -> Iterator[Note]:

@@ -8,19 +8,16 @@ from typing import Any
 
 from tunewright.data.readers import jsonl, tables
 from tunewright.data.readers.base import Fault, Note, Row, fault
-from tunewright.data.readers.lines import head_of
+from tunewright.data.readers.lines import head_of, wide_reason
 from tunewright.data.readers.sources import suffix_of
+from tunewright.documents.decoding import wide_encoding
 from tunewright.logs.beside import unwrapped
 
 _SAMPLE = 20
 """Rows whose keys decide the form of a file."""
 
-LEFT_OUT = (
-    "left-out",
-    "This .json file is not read: its rows have no known form, so it may be no data. If it is, name it, or a pattern "
-    "such as *.json.",
-)
-"""(code, reason) of a file of a folder whose rows have no known form."""
+_DOUBTFUL_SAMPLE = 200
+"""Items that are read of a file that may be no data, if no row is among them: of a long text each line is a fault."""
 
 _Reader = Callable[[Path], Iterator[Row | Fault | Note]]
 _READERS: dict[str, _Reader] = {
@@ -30,6 +27,8 @@ _READERS: dict[str, _Reader] = {
     ".parquet": tables.parquet_rows,
     ".ndjson": jsonl.rows,
 }
+_TEXTS = (".json", ".log", "")
+"""Suffixes of files that may hold rows of JSON, beside those of `_READERS`."""
 
 
 def unpaged(items: Iterator[Row | Fault | Note]) -> Iterator[Row | Fault | Note]:
@@ -41,10 +40,26 @@ def unpaged(items: Iterator[Row | Fault | Note]) -> Iterator[Row | Fault | Note]
             yield item
 
 
+def left_out(path: Path, reader: _Reader | Fault) -> tuple[str, str]:
+    """(code, reason) of a file of a folder that is not read, because it is no data by its name, nor by its rows.
+
+    Args:
+        reader: its reader, or why it has none.
+    """
+    if isinstance(reader, Fault) and (reader.code != "format" or suffix_of(path) not in _TEXTS):
+        return "left-out", f"This file is not read. {reader.reason}"
+    reason = "its rows have no known form, so it may be no data. If it is, name it, or a pattern that it matches."
+    return "left-out", f"This file is not read: {reason}"
+
+
 def sampled(
-    items: Iterator[Row | Fault | Note],
+    items: Iterator[Row | Fault | Note], *, is_doubtful: bool = False
 ) -> tuple[list[Row | Fault | Note], list[dict[str, Any]], Iterator[Row | Fault | Note]]:
-    """(the items up to the end of the sample, the objects among them, the remaining items)."""
+    """(the items up to the end of the sample, the objects among them, the remaining items).
+
+    Args:
+        is_doubtful: whether the items are of a file that may be no data.
+    """
     sample: list[Row | Fault | Note] = []
     objects: list[dict[str, Any]] = []
     for item in items:
@@ -53,6 +68,8 @@ def sampled(
             objects.append(item[1])
             if len(objects) == _SAMPLE:
                 break
+        elif is_doubtful and not objects and len(sample) == _DOUBTFUL_SAMPLE:
+            break
     return sample, objects, items
 
 
@@ -65,6 +82,8 @@ def reader_of(path: Path) -> _Reader | Fault:
         reason = "This is a zip archive or an Excel file; unpack it, or export the sheet as CSV."
         return fault(path, 1, "format", reason, hides_rows=True)
     suffix = suffix_of(path)
+    if suffix != ".parquet" and (wide := wide_encoding(head)):
+        return fault(path, 1, "encoding", wide_reason(path, wide), head, hides_rows=True)
     if suffix in _READERS:
         return _READERS[suffix]
     if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):

@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tunewright.config import RUNS, SPEC_FILE
+from tunewright.core.artifacts import MANIFEST
 from tunewright.core.errors import UserError
 from tunewright.core.regular import require_regular, unreadable
+from tunewright.data.chain import VERSION
 from tunewright.data.readers.base import CHECK_PATHS
 
-OUTPUTS = ("findings.json", "fixes.jsonl", "marks.jsonl")
-"""Files that mark a folder as the output of a check, a fix or a judge, which is no source."""
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
-_DOUBTFUL = ".json"
-"""The suffix of data, and of documents, reports and settings too."""
+_GZIP = ".gz"
+_RANKS = (
+    SUFFIXES,
+    (".json",),  # documents, reports and settings too
+    (".log", _GZIP),  # plain text too, or anything
+    (".xlsx", ".xls", ".ods", ".zip", ".tar", ".tgz", ".7z", ".zst", ".bz2", ".xz", ".arrow", ".feather", ".avro"),
+)
+"""Suffixes of files in a folder that may be data, the surest first. Those of the last rank can't be read, but the user
+must hear of them."""
+_ROTATED = re.compile(r"(.+\.(?:jsonl|ndjson|csv|tsv|json|log))[.-]\d[\w.:+-]*", re.IGNORECASE)
+"""The name of a log that was put aside: app.jsonl.1, app.jsonl.2026-10-31, app.jsonl-20261031."""
+
+_OUTPUTS: dict[str, frozenset[str]] = {
+    "findings.json": frozenset(),
+    "fixes.jsonl": frozenset(),
+    "marks.jsonl": frozenset(),
+    MANIFEST: frozenset(["kind", "fingerprint", "content"]),
+    VERSION: frozenset(["number", "previous", "files"]),
+    "labels.json": frozenset(["requests", "left_out", "asked", "training"]),
+}
+"""Files that mark a folder as an output of Tunewright, which is no source: of a check, a fix, a judge, a step, of a
+version of the frozen test or of corrections, of labels. Where other programs use such names too, the keys tell ours."""
+_BESIDE_A_SPEC = (RUNS, "captures")
+"""Names of folders beside a spec that Tunewright writes to."""
+_REQUEST_LOG = re.compile(r"captures-\d{8}T\d{6}-[0-9a-f]{8}\.jsonl")
+"""The name of a server's request log, whose answers are the model's own."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +54,7 @@ class SourceFile:
     corrected: bool = False
     """Whether it is a file of corrections, which have a fixed form, whatever form the spec gives the data."""
     is_doubtful: bool = False
-    """Whether it is data only if its rows have a known form: a .json file beside data files in a folder."""
+    """Whether it is data only if its rows have a known form: a .json file or a log beside surer data in a folder."""
 
     @property
     def folder(self) -> Path:
@@ -36,16 +63,20 @@ class SourceFile:
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix in lower case, without that of gzip."""
-    return (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
+    """The suffix in lower case, without that of gzip and without the number or the date of a rotated log."""
+    name = path.stem if path.suffix.lower() == _GZIP else path.name
+    suffix = Path(name).suffix.lower()
+    if not any(suffix in rank for rank in _RANKS) and (rotated := _ROTATED.fullmatch(name)):
+        return Path(rotated[1]).suffix.lower()
+    return suffix
 
 
 def files(source: str | Path) -> list[SourceFile]:
     """The files of a source, sorted by name.
 
-    A folder gives all files below it with one of SUFFIXES or .json (gzipped too), except hidden ones and the output of
-    a check, a fix or a judge. A pattern (`*`, `?`, `[…]`, `**`) gives all files that match, with any suffix. It follows
-    links to folders, each folder once.
+    A folder gives all files below it that may be data by their suffix (gzipped or rotated too), except hidden ones and
+    Tunewright's own outputs. A pattern (`*`, `?`, `[…]`, `**`) gives all files that match, with any suffix; its parts
+    `*` and `**` leave out the folders of outputs. Both follow links to folders, each folder once.
 
     Raises:
         UserError: the file does not exist, the folder has no data file, no file matches the pattern, or the file is a
@@ -57,20 +88,7 @@ def files(source: str | Path) -> list[SourceFile]:
     except (OSError, RuntimeError) as error:
         raise unreadable(Path(source), error, CHECK_PATHS) from None
     if is_folder:
-        inside = [p for p in path.rglob("*") if suffix_of(p) in (*SUFFIXES, _DOUBTFUL) and p.is_file()]
-        paths = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
-        ours = {marker.parent for name in OUTPUTS for marker in path.rglob(name)} - {path}
-        paths = [p for p in paths if ours.isdisjoint(p.parents)]
-        if not paths:
-            raise UserError(
-                "No data file is in this folder.",
-                where=path,
-                fix=f"Files of these kinds are read, gzipped or not: {', '.join((*SUFFIXES, _DOUBTFUL))}",
-            )
-        found = _named(paths, path)
-        # Where there are .json files alone, they are what the user means.
-        has_others = any(suffix_of(file.path) in SUFFIXES for file in found)
-        return [replace(file, is_doubtful=has_others and suffix_of(file.path) == _DOUBTFUL) for file in found]
+        return _files_below(path)
     if is_there:
         require_regular(path, "Write its output into a file, and name that file.")
         return [SourceFile(path, path.name)]
@@ -83,6 +101,32 @@ def files(source: str | Path) -> list[SourceFile]:
     return _named(paths, fixed)
 
 
+def _files_below(folder: Path) -> list[SourceFile]:
+    paths = [
+        path
+        for below, names in _walk(folder)
+        for name in names
+        if not name.startswith(".") and not _REQUEST_LOG.fullmatch(name)
+        if _rank(path := below / name) < len(_RANKS) and path.is_file()
+    ]
+    if not paths:
+        raise UserError(
+            "No data file is in this folder.",
+            where=folder,
+            fix=f"Files of these kinds are read, gzipped or not: {', '.join((*SUFFIXES, '.json', '.log'))}. What "
+            "Tunewright itself wrote is left out; name such a folder by itself.",
+        )
+    # The surest kind that is there is what the user means.
+    surest = min(map(_rank, paths))
+    return [replace(file, is_doubtful=_rank(file.path) > surest) for file in _named(paths, folder)]
+
+
+def _rank(path: Path) -> int:
+    """The place of a file's suffix in `_RANKS`, or its length."""
+    suffix = suffix_of(path) or path.suffix.lower()
+    return next((number for number, rank in enumerate(_RANKS) if suffix in rank), len(_RANKS))
+
+
 def _matching(pattern: Path) -> list[Path]:
     """The paths that match a pattern.
 
@@ -93,23 +137,57 @@ def _matching(pattern: Path) -> list[Path]:
     for part in pattern.parts[bool(pattern.anchor) :]:
         folders = {os.path.realpath(each): each for each in sorted(paths, reverse=True)}.values()
         if part == "**":
-            paths = [below for folder in folders for below in _folders(folder)]
+            paths = [below for folder in folders for below, _ in _walk(folder)]
         else:
             paths = [folder / name for folder in folders for name in glob.glob(part, root_dir=folder)]  # noqa: PTH207
+        if part == "*":
+            paths = [path for path in paths if not path.is_dir() or not _is_output(path)]
     if pattern.parts[-1] == "**":
         return [folder / name for folder in paths for name in glob.glob("*", root_dir=folder)]  # noqa: PTH207
     return paths
 
 
-def _folders(start: Path) -> Iterator[Path]:
-    """A folder and all folders below it that are not hidden, each real folder once."""
+def _walk(start: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and all folders below it that are neither hidden nor an output, each with the names of its files.
+
+    Each real folder comes once, under its own path if it has one below `start`, else under the first link's. A link to
+    a folder above `start` is not followed: it would make data of everything beside it.
+    """
     seen: set[str] = set()
-    for folder, names, _ in os.walk(start, followlinks=True):
-        real = os.path.realpath(folder)
-        names[:] = [] if real in seen else sorted(name for name in names if not name.startswith("."))
-        if real not in seen:
-            yield Path(folder)
-        seen.add(real)
+    above = {os.path.realpath(folder) for folder in (start, *start.resolve().parents)}
+    waiting = [str(start)]
+    while waiting:
+        links: list[str] = []
+        for begin in waiting:
+            for folder, names, files_there in os.walk(begin):
+                real = os.path.realpath(folder)
+                if real in seen or (folder != str(start) and _is_output(Path(folder))):
+                    names.clear()
+                    continue
+                seen.add(real)
+                yield Path(folder), files_there
+                inside = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+                links += [str(path) for path in inside if path.is_symlink() and os.path.realpath(path) not in above]
+                names[:] = [path.name for path in inside if not path.is_symlink()]
+        waiting = links
+
+
+def _is_output(folder: Path) -> bool:
+    """Whether Tunewright wrote a folder."""
+    if folder.name in _BESIDE_A_SPEC and (folder.parent / SPEC_FILE).is_file():
+        return True
+    if folder.suffix == ".parts" and (folder / "job.json").is_file():  # of a batch in progress
+        return True
+    return any((folder / name).is_file() and keys <= _keys_of(folder / name, keys) for name, keys in _OUTPUTS.items())
+
+
+def _keys_of(file: Path, expected: frozenset[str]) -> frozenset[str]:
+    """The keys of the JSON object in a file; none where it holds something else, or where none are expected."""
+    try:
+        value = json.loads(file.read_text("utf-8")) if expected else None
+    except (OSError, ValueError, RecursionError):
+        return frozenset()
+    return frozenset(value) if isinstance(value, dict) else frozenset()
 
 
 def _named(paths: list[Path], root: Path) -> list[SourceFile]:

@@ -26,14 +26,18 @@ _BATCH = 1024
 
 def csv_rows(path: Path) -> Iterator[Row | Fault | Note]:
     """(first line of the row, its fields by the header's names). The delimiter is the header's most frequent one, or
-    the one that a line `sep=;` above it names, as Excel does. Columns without a name and a value are left out.
+    the one that a line `sep=;` above it names, as Excel does. Columns without a name and a value are left out, and
+    so are repeats of the header, as where tables were joined.
 
     Raises:
         UserError: there is no such file.
     """
     lines = _Lines(path)
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
-    reader = csv.reader(lines, delimiter=_delimiter(head_of(path), path), strict=True)
+    head = head_of(path)
+    delimiter = _delimiter(head, path)
+    has_blanks = _blanks_before_quotes(head, delimiter)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=has_blanks)
     header: list[str] | None = None
     while True:
         begin = lines.begin()
@@ -59,6 +63,8 @@ def csv_rows(path: Path) -> Iterator[Row | Fault | Note]:
         elif header is None:
             if not _SEPARATOR.fullmatch(lines.taken):
                 header = fields
+        elif [fields[0].removeprefix("\ufeff"), *fields[1:]] == header:
+            yield note(path, begin, "repeated-header", "The line is the header again, so it is no row.")
         else:
             if "\0" in lines.taken:
                 yield note(path, begin, "nul", "The row holds a NUL character, which is kept.")
@@ -126,6 +132,15 @@ def _delimiter(head: bytes, path: Path) -> str:
     bare = re.sub(r'"(?:[^"]|"")*"', "", header)
     usual = "\t" if suffix_of(path) == ".tsv" else ","
     return max(_DELIMITERS, key=lambda mark: (bare.count(mark), mark == usual))
+
+
+def _blanks_before_quotes(head: bytes, delimiter: str) -> bool:
+    """Whether quoted fields begin after a blank: `"a", "b"`. The blank and the quotes would be part of the value.
+
+    Quotes that follow a blank within a field are doubled, or end the field.
+    """
+    mark = re.escape(delimiter)
+    return re.search(rf'{mark} +"(?=[^"\r\n])(?!{mark})', head.decode("utf-8", "replace")) is not None
 
 
 def _foreign_byte(fields: list[str]) -> int | None:
