@@ -115,6 +115,8 @@ def test_a_stream_has_its_end_from_its_pieces() -> None:
         ({"response_status": -3}, "cut-answer"),
         ({"response_status": "-4"}, "failed"),
         ({"response_status": "503"}, "failed"),
+        ({"response_status": 503.0}, "failed"),
+        ({"response_status": "-4.0"}, "failed"),
         ({"response_body": {"error": "HTML response detected:", "html_response": "<p>"}}, "failed"),
         ({"response_body": {"helicone_error": "error parsing response", "body": "{"}}, "partial"),
         ({"response_body": {"streamed_data": [{"choices": [{"delta": {"content": "de"}}]}]}}, "partial"),

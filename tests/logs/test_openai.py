@@ -26,8 +26,9 @@ from tunewright.data.readers.forms import form_of
 from tunewright.logs import LoggedAnswer, LoggedCall, TokenCounts, beside
 from tunewright.logs.beside import RequestsBeside, rows_of
 from tunewright.logs.gateway import exchange_calls
-from tunewright.logs.openai import call_of, pair_calls, response_calls
+from tunewright.logs.openai import batch_output_calls, call_of, pair_calls, response_calls
 from tunewright.logs.otlp import phoenix_calls
+from tunewright.logs.values import moment
 from tunewright.logs.vendors import openai_response
 from tunewright.tasks import Example
 
@@ -178,6 +179,116 @@ def test_a_page_of_an_api_is_its_rows(tmp_path: Path) -> None:
     assert len(found) == len(rows_in("openai_stored_completions.jsonl"))
 
 
+# What stands beside a request and its response
+
+
+FAILED: list[dict[str, Any]] = [
+    {"status_code": "500"},
+    {"status_code": 500.0},
+    {"status_code": "500.0"},
+    {"statusCode": 429},
+    {"status": "503 Service Unavailable"},
+    {"status_code": None, "status": "Failed"},
+    {"status": "timed out"},
+    {"error": "Rate limit exceeded"},
+    {"error": {"code": "429"}, "success": False, "status": "error"},
+    {"error": True},
+    {"error_message": "overloaded"},
+    {"error_code": 7.0},
+    {"success": "False"},
+    {"ok": 0},
+    {"is_error": "true"},
+]
+WENT_WELL: list[dict[str, Any]] = [
+    {"status_code": "200", "status": "ok", "success": "True", "error": "", "is_error": False},
+    {"status_code": 200.0, "status": "completed", "success": 1, "error": None, "error_code": 0},
+    {"status": "", "success": "", "error": "None", "error_message": "nan", "error_code": "0.0"},
+    {"status": 3, "error": {}, "success": None, "is_error": ""},
+]
+
+
+@pytest.mark.parametrize("beside", FAILED)
+def test_a_call_that_failed_is_no_example(beside: dict[str, Any], tmp_path: Path) -> None:
+    row = {"request": {"messages": ASKED}, "response": "Internal server error, please retry", **beside}
+    (call,) = pair_calls(row)
+    assert call.fault and call.fault[0] == "failed"
+    file = tmp_path / "log.jsonl"
+    file.write_text(json.dumps(row) + "\n", "utf-8")
+    (fault,) = (each for each in read(file) if not isinstance(each, Note))
+    assert isinstance(fault, Fault) and fault.code == "call-failed"
+
+
+@pytest.mark.parametrize("beside", WENT_WELL)
+def test_a_call_that_went_well_is_one(beside: dict[str, Any]) -> None:
+    (call,) = pair_calls({"prompt": "Money back!", "response": "refund", **beside})
+    assert (call.fault, call.answer) == (None, LoggedAnswer("refund"))
+
+
+def test_a_failed_call_says_why() -> None:
+    (call,) = pair_calls({"prompt": "Hi", "response": "x", "error": {"code": "429"}, "status": 429})
+    assert call.fault == ("failed", "The call failed: 429.")
+    (call,) = pair_calls({"prompt": "Hi", "response": "x", "status": "500"})
+    assert call.fault == ("failed", "The call failed with status 500.")
+
+
+def test_a_table_of_calls_has_their_tokens_and_times(tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    head = "prompt,response,model,prompt_tokens,completion_tokens,latency_ms,ttft_ms,cost,cost_usd,status_code"
+    file.write_text(f"{head}\nHi,Hello,gpt-4o,90,7,820,,3,,200\nHo,Hey,gpt-4o,,,,,,0.002,200\nHa,no,gpt-4o,,,,,,,500\n")
+    known, unknown, failed = (each for each in read_calls(file) if isinstance(each, LoggedCall))
+    assert (known.usage, known.seconds, known.first_seconds, known.usd) == (TokenCounts(90, 7), 0.82, None, None)
+    assert (unknown.usage, unknown.seconds, unknown.usd) == (None, None, 0.002)
+    assert failed.fault == ("failed", "The call failed with status 500.")
+
+
+@pytest.mark.parametrize(
+    ("beside", "usage", "seconds"),
+    [
+        ({"input_tokens": 9, "output_tokens": 2.0, "duration_s": "1.5"}, TokenCounts(9, 2), 1.5),
+        ({"promptTokens": 9, "completionTokens": 2, "latencyMs": 30}, TokenCounts(9, 2), 0.03),
+        (
+            {"input_tokens": 9, "output_tokens": 2, "cache_read_input_tokens": 50, "latency": 3},
+            TokenCounts(59, 2, 50),
+            None,
+        ),
+        ({"prompt_tokens": 9, "completion_tokens": 2, "cached_tokens": 5}, TokenCounts(9, 2, 5), None),
+        ({"prompt_tokens": 9, "total_tokens": 11}, None, None),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "duration": 4}, None, None),
+        ({"usage": USAGE, "prompt_tokens": 1, "completion_tokens": 1}, TokenCounts(9, 1, 4), None),
+    ],
+)
+def test_columns_are_read_whose_names_say_what_they_count(
+    beside: dict[str, Any], usage: TokenCounts | None, seconds: float | None
+) -> None:
+    (call,) = pair_calls({"prompt": "Money back!", "response": "refund", **beside})
+    assert (call.usage, call.seconds) == (usage, seconds)
+
+
+def test_the_column_of_an_answers_end_says_that_it_was_cut() -> None:
+    (call,) = pair_calls({"prompt": "Tell me.", "response": "The first half of", "finish_reason": "length"})
+    assert call.answer and call.answer.fault and call.answer.fault[0] == "cut-answer"
+
+
+def test_a_time_that_is_none_gives_way_to_one_that_is() -> None:
+    (call,) = pair_calls({"prompt": "Hi", "response": {**ANSWER, "created": 0}, "time": 0.82})
+    assert call.time is None
+    (call,) = pair_calls({"prompt": "Hi", "response": "Hello", "time": 0.82, "timestamp": "2026-11-30T08:00:00Z"})
+    assert call.time and call.time.hour == 8
+
+
+@pytest.mark.parametrize("value", [0, 1, "0", "0001-01-01T00:00:00Z", "1970-01-01", 1e9, -5, "2014-12-31T23:59:59Z"])
+def test_a_time_before_there_were_such_calls_is_none(value: Any) -> None:
+    assert moment(value) is None
+
+
+@pytest.mark.parametrize("status", ["500", 500.0])
+def test_the_status_of_a_batchs_answer_may_be_a_decimal(status: Any, tmp_path: Path) -> None:
+    body = {"choices": [{"message": {"role": "assistant", "content": "Internal server error"}}]}
+    row = {"custom_id": "1", "error": None, "response": {"status_code": status, "body": body}}
+    (call,) = batch_output_calls(row, RequestsBeside(tmp_path))
+    assert call.fault == ("failed", "The call failed with status 500.")
+
+
 # Bodies of Anthropic's API
 
 
@@ -238,6 +349,48 @@ def test_a_text_that_is_a_record_is_the_answer(record: dict[str, Any], tmp_path:
         file.write_text(json.dumps(row) + "\n", "utf-8")
         (example,) = (each for each in read(file) if isinstance(each, Example))
         assert example.answer == written
+
+
+@pytest.mark.parametrize(
+    "record", [*RECORDS, {"title": "x y", "content": "order screen"}, [RECORDS[0]], ["late"], [], 3]
+)
+def test_a_record_or_a_list_is_the_answer_too(record: Any, tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    file.write_text(json.dumps({"input": "Invoice of ACME total 3", "output": record}) + "\n", "utf-8")
+    (example,) = (each for each in read(file) if isinstance(each, Example))
+    assert example.answer == json.dumps(record)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        {"content": "refund", "additional_kwargs": {}, "type": "ai", "response_metadata": {}},
+        [{"role": "assistant", "content": "refund"}],
+        [{"type": "text", "text": "refund"}],
+        [{"type": "reasoning", "id": "r"}, {"type": "message", "content": [{"type": "output_text", "text": "refund"}]}],
+    ],
+)
+def test_an_answer_in_a_form_of_its_own_is_taken_out_of_it(response: Any) -> None:
+    for each in (response, json.dumps(response)):
+        answer = pair({"messages": ASKED}, each).answer
+        assert answer and answer.text == "refund"
+
+
+@pytest.mark.parametrize(
+    ("response", "code"),
+    [
+        ({"error": "overloaded", "status": 503}, "failed"),
+        ({"status": 503, "message": "Service Unavailable"}, "no-answer"),
+        ({"detail": "Not Found"}, "no-answer"),
+        ({"model": "llama", "message": {"role": "assistant", "content": "x"}, "done": True}, "no-answer"),
+        ({"output": {"message": {"role": "assistant"}}, "usage": {"inputTokens": 3}}, "no-answer"),
+        ([{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}], "no-answer"),
+    ],
+)
+def test_a_response_of_another_form_is_no_record(response: Any, code: str) -> None:
+    for each in (response, json.dumps(response)):
+        call = pair({"messages": ASKED}, each)
+        assert (call.answer, call.fault and call.fault[0]) == (None, code)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ SECRETS = {
     "JWT": "eyJ" + "hbGciOiJIUzI1NiJ9" + ".eyJ" + "zdWIiOiIxMjM0NTY3ODkwIn0" + "." + FILL[:43],
     "PRIVATE_KEY": "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIB" + FILL + "\n-----END RSA " + "PRIVATE KEY-----",
 }
+SAS = FILL[:20] + "%2B" + FILL[20:40] + "%2f" + "A" + "%3D"
 AWS_SECRET = "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYEXAMPLEKEY"
 TEXTS = {
     "EMAIL": ("mail jane.doe@example.com today", "jane.doe@example.com"),
@@ -109,6 +110,7 @@ LOOK_ALIKES = [
     "Ich habe das Handy am 12.03.2024 gekauft, das Telefon am 12.03.24",
     "erreichbar 2024-03-12, Rückruf 2024-11-05 12:30, el móvil el 12/03/2024",
     "codice RSSMRA٨٥T10A562S",
+    "https://example.com/?sig=abc&x=1 and &sig=" + "a" * 60 + " and " + "sig=" + "a" * 43,
 ]
 SPELLINGS = [
     ("CARD", "card 4111\u00a01111\u00a01111\u00a01111", "4111\u00a01111\u00a01111\u00a01111"),
@@ -168,6 +170,9 @@ SPELLINGS = [
     ("SECRET", "api key: 9f8e7d6c", "9f8e7d6c"),
     ("SECRET", "DB_PASSWORD=hunter22", "hunter22"),
     ("SECRET", '"client_secret":"9f8e7d6c"', "9f8e7d6c"),
+    ("AZURE_KEY", f"https://a.blob.core.windows.net/c/f.csv?sv=2025&sr=b&sig={SAS}&se=2026", SAS),
+    ("AZURE_KEY", f"see SharedAccessSignature sr=a&amp;sig={FILL[:43]}=&amp;skn=b", f"{FILL[:43]}="),
+    ("AZURE_KEY", f"https://b.logic.azure.com/triggers/invoke?sp=x&sig={FILL[:41]}-_.", f"{FILL[:41]}-_"),
     ("URL_LOGIN", "postgres://u:s3/cret@host/db", "u:s3/cret"),
     ("URL_LOGIN", "https://u:p@ss@host/x", "u:p@ss"),
     ("URL_LOGIN", "https://u:p@host/@you", "u:p"),

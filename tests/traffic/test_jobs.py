@@ -129,6 +129,50 @@ def test_a_share_stands_for_all(tmp_path: Path) -> None:
     assert job.usd == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    "named", ["deep/eu/one", "deep/eu/one/*.jsonl", "deep/eu/one/exchanges-1.jsonl", "deep", "deep/**"]
+)
+def test_captures_stand_for_all_however_they_are_named(named: str, tmp_path: Path) -> None:
+    captured(tmp_path / "deep" / "eu" / "one")
+    report = find_jobs(tmp_path / named)
+    assert report.requests == pytest.approx(360)  # audits are no requests
+    assert not report.unreadable
+
+
+def test_captures_stand_for_all_beside_another_log(tmp_path: Path) -> None:
+    captured(tmp_path / "deep" / "eu" / "one")
+    row = {"request": chat(("user", "Hi")), "response": "Hello"}
+    (tmp_path / "deep" / "log.jsonl").write_text(json.dumps(row) + "\n")
+    assert find_jobs(tmp_path / "deep").requests == pytest.approx(331)  # calls for embeddings are no model's
+    (tmp_path / "deep" / "eu" / "log.jsonl").write_text(json.dumps(row) + "\n")
+    assert find_jobs(tmp_path / "deep" / "eu").requests == pytest.approx(360)  # the folder of a gateway
+
+
+def captured(folder: Path) -> None:
+    """A file of captures that stand for 360 requests, 30 of them for embeddings."""
+    traffic = Traffic(folder, share=0.1)
+    traffic.add(with_a_template, 33)
+    traffic.add(with_a_template, 4, is_audit=True)
+    traffic.add(lambda *_: {"input": "Hi"}, 3, choices=[], kind="embeddings")
+    traffic.close()
+    (file,) = folder.iterdir()
+    file.rename(folder / "exchanges-1.jsonl")
+
+
+def test_a_few_calls_that_make_up_most_of_the_time_are_told(tmp_path: Path) -> None:
+    traffic = Traffic(tmp_path / "kept")
+    traffic.add(with_a_template, 119)
+    traffic.add(with_a_template, 1, time="2020-02-01T00:00:00+00:00")
+    traffic.close()
+    shown = " ".join(CliRunner().invoke(app, ["traffic", "ls", str(tmp_path / "kept")]).stdout.split())
+    assert "2020-02-01 to 2026-11-01" in shown
+    assert "only 1 of 120 calls. The others are of 2026-11-01." in shown
+    report = json.loads(CliRunner().invoke(app, ["traffic", "ls", str(tmp_path / "kept"), "--json"]).stdout)
+    assert report["first"].startswith("2020-02-01T00:00:00")
+    assert report["last"].startswith("2026-11-01T01:59:00")
+    assert report["strays"]["calls"] == 1
+
+
 @pytest.mark.slow
 def test_a_line_that_a_kill_cut_short_is_passed_over_and_others_are_told(folder: Path) -> None:
     (file,) = folder.iterdir()
@@ -181,6 +225,9 @@ def test_wrong_input_is_one_paragraph(folder: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=told):
             CliRunner().invoke(app, ["traffic", "ls", str(tmp_path / given)], catch_exceptions=False)
     settings = tmp_path / "g.yaml"
+    settings.write_text("upstreams: {openai: {url: openai}}\ncapture: {folder: to_come}\n", "utf-8")
+    with pytest.raises(UserError, match=r"There are no captured requests here.*tunewright gateway .*g\.yaml"):
+        CliRunner().invoke(app, ["traffic", "ls", str(settings)], catch_exceptions=False)
     settings.write_text("upstreams: {openai: {url: openai}}\n", "utf-8")
     with pytest.raises(UserError, match="This gateway captures nothing"):
         CliRunner().invoke(app, ["traffic", "ls", str(settings)], catch_exceptions=False)

@@ -13,6 +13,7 @@ from faker import Faker
 from typer.testing import CliRunner
 
 from tunewright.cli.app import app
+from tunewright.core.errors import UserError
 from tunewright.traffic.jobs import find_jobs
 
 LABELS = ("billing", "delivery", "account")
@@ -90,6 +91,30 @@ def test_a_log_without_times_counts_as_a_month(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["traffic", "ls", str(file)])
     assert "The log has no times, so all of it counts as one month." in shown.output
     assert find_jobs(file).jobs[0].months == 1
+
+
+def test_one_time_of_zero_does_not_change_a_month(tmp_path: Path) -> None:
+    rows = [{**row, "timestamp": 0} if number == 3 else row for number, row in enumerate(pairs(60))]
+    file = tmp_path / "log.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    report = find_jobs(file)
+    assert (report.requests, report.strays) == (60, None)
+    assert report.days == pytest.approx(19)
+
+
+def test_a_log_that_cant_be_read_says_why(tmp_path: Path) -> None:
+    row = {"time": "2026-11-01T00:00:00Z", "category": "RequestResponse", "properties": "{}"}
+    azures, wide, empty = (tmp_path / f"{name}.jsonl" for name in ("azure", "wide", "empty"))
+    azures.write_text(json.dumps(row) + "\n" + json.dumps(row) + "\n", "utf-8")
+    wide.write_text(json.dumps(next(pairs(1))) + "\n", "utf-16")
+    empty.touch()
+    for file, told in ((azures, "first of 2 lines.*azure.jsonl:1 .*another form"), (wide, "UTF-16")):
+        with pytest.raises(UserError, match=told) as caught:
+            find_jobs(file)
+        assert "gateway" not in str(caught.value)
+    with pytest.raises(UserError, match=r"no calls of a language model") as caught:
+        find_jobs(empty)
+    assert "gateway.yaml" not in str(caught.value)
 
 
 def test_lines_that_are_no_call_are_told_and_nothing_else_is_lost(log: Path) -> None:

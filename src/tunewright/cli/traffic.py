@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from glob import has_magic
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,7 +46,8 @@ def ls(captures: CapturesArgument, goal: GoalOption = _GOAL, json: JsonOption = 
     shares = [ownable(job, goal) for job in report.jobs]
     if json:
         jobs = [{**_plain(job), "ownable": asdict(share)} for job, share in zip(report.jobs, shares, strict=True)]
-        print_json({**vars(report), "goal": goal, "jobs": jobs})
+        strays = report.strays and asdict(report.strays)
+        print_json({**vars(report), "strays": strays, "goal": goal, "jobs": jobs})
     else:
         _print_jobs(report, shares, goal)
 
@@ -82,6 +84,12 @@ def traffic_source(named: Path) -> Path:
     if spec.capture is None:
         raise UserError(
             "This gateway captures nothing.", where=named, fix="Add two lines: capture: and  folder: captures"
+        )
+    if not spec.capture.folder.exists():
+        raise UserError(
+            "There are no captured requests here.",
+            where=spec.capture.folder,
+            fix=f"Let requests pass through the gateway: tunewright gateway {quote(str(named))}",
         )
     return spec.capture.folder
 
@@ -121,12 +129,18 @@ def _print_jobs(report: TrafficReport, shares: Sequence[Ownable], goal: float) -
             _share(share),
         )
     console_of(140).print(table)
-    if report.days is None:
+    if report.days is None or report.first is None or report.last is None:
         typer.echo("The log has no times, so all of it counts as one month.")
     else:
         days = report.days
         captured = f"{days:.1f} days" if days >= 2 else f"{24 * days:.1f} hours"
-        typer.echo(f"A month is {captured} of captures, scaled to 30.44 days.")
+        typer.echo(f"A month is {captured} of captures, {_dates(report.first, report.last)}, scaled to 30.44 days.")
+        if strays := report.strays:
+            typer.echo(
+                f"Most of that time has only {strays.calls:,} of {strays.calls + strays.others:,} calls. The others "
+                f"are of {_dates(strays.first, strays.last)}. If the few have wrong times, a month has more requests "
+                "and dollars than this table says."
+            )
         if days < 7:
             typer.echo("That is less than a week: a month has weekends and month ends too.")
     low, high, unknown = of_the_bill(report.jobs, shares)
@@ -143,6 +157,11 @@ def _print_jobs(report: TrafficReport, shares: Sequence[Ownable], goal: float) -
         typer.echo(f"{len(report.unreadable):,} lines are no exchanges, the first is {report.unreadable[0]}")
     if report.others:
         typer.echo(f"{report.others / report.requests:.1%} of {report.requests:,.0f} requests belong to no job.")
+
+
+def _dates(first: str, last: str) -> str:
+    begin, end = first[:10], last[:10]
+    return begin if begin == end else f"{begin} to {end}"
 
 
 def _form(job: TrafficJob) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +23,8 @@ from tunewright.serving.captures import is_drawn
 from tunewright.serving.line_log import LineLog, files_of
 
 _STEM = "exchanges"
+EXCHANGE_FILES = f"{_STEM}-*.jsonl"
+"""The names of the files of captures, as a pattern."""
 _DATA_URL = re.compile(r"data:([\w.+-]{1,60}/[\w.+-]{1,60});base64,([A-Za-z0-9+/=_-]{200,})")
 Ending = Literal["whole", "left", "broken"]
 
@@ -113,7 +115,12 @@ class ExchangeLog:
 
 
 def read_exchanges(folder: Path, unreadable: Callable[[Path, int], None] | None = None) -> Iterator[Exchange]:
-    """All exchanges in a folder, file by file. A gateway may still be writing to it.
+    """All exchanges in a folder, file by file; see `exchanges_in`."""
+    return exchanges_in(files_of(folder, _STEM), unreadable)
+
+
+def exchanges_in(files: Iterable[Path], unreadable: Callable[[Path, int], None] | None = None) -> Iterator[Exchange]:
+    """All exchanges in some files. A gateway may still be writing to them.
 
     Args:
         unreadable: is called with the file and the number, from 1, of each line that is no exchange. None: raise.
@@ -121,7 +128,7 @@ def read_exchanges(folder: Path, unreadable: Callable[[Path, int], None] | None 
     Raises:
         ValueError: a line is no exchange.
     """
-    for file in files_of(folder, _STEM):
+    for file in files:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.endswith(b"\n"):

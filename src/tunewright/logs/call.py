@@ -74,6 +74,10 @@ class LoggedCall:
     is_streamed: bool = False
     service_tier: str | None = None
     """The tier that the answer was billed at, as it says; `batch` for a batch's."""
+    share: float = 1.0
+    """The share of calls that were logged: this one stands for 1 / share."""
+    is_audit: bool = False
+    """Whether no client got this answer: it was asked for to compare it with an own model's."""
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -146,6 +150,8 @@ def answer_of_output(response: Mapping[str, Any]) -> LoggedAnswer:
             given = _json(item.get("arguments", item.get("input")))
             calls.append({"id": str(item.get("call_id") or ""), "name": str(item.get("name")), "arguments": given})
     cut = text(mapping(response.get("incomplete_details")).get("reason"))
+    if cut is None and response.get("status") == "incomplete":
+        cut = "incomplete"
     return LoggedAnswer("".join(texts), "".join(refusals), calls, cut or ("tool_calls" if calls else "stop"))
 
 

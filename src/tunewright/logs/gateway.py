@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from tunewright.logs.call import LoggedAnswer, LoggedCall, earlier_turns_fault
+from tunewright.logs.columns import failure_of_status
 from tunewright.logs.otlp_texts import json_text
 from tunewright.logs.usage import TokenCounts
 from tunewright.logs.values import count, mapping, mappings, moment, number, text
@@ -40,6 +41,8 @@ def exchange_calls(row: Mapping[str, Any]) -> Iterator[LoggedCall]:
         _counts(mapping(row.get("usage"))),
         number(row.get("usd")),
         row.get("streamed") is True,
+        share=share if (share := number(row.get("share"))) and share <= 1 else 1.0,
+        is_audit=row.get("is_audit") in (True, "true", "True"),
     )
 
 
@@ -61,9 +64,8 @@ def exchange_fault(row: Mapping[str, Any], answer: LoggedAnswer | None) -> tuple
     Args:
         row: its fields, as `tunewright.gateway.exchanges.Exchange` has them.
     """
-    status = row.get("status")
-    if isinstance(status, int) and status >= 400:
-        return "failed", f"The call failed with status {status}."
+    if failure := failure_of_status(row.get("status")):
+        return failure
     if row.get("ending", "whole") != "whole":
         return "cut-answer", "The answer did not arrive whole."
     if row.get("answered_by") == "own":

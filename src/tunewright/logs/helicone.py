@@ -15,7 +15,7 @@ from tunewright.logs.call import LoggedCall, ended_by_limit, usage_of
 from tunewright.logs.helicone_python import from_python
 from tunewright.logs.openai import call_of, kind_of
 from tunewright.logs.usage import TokenCounts
-from tunewright.logs.values import between, count, first, mapping, mappings, moment, number, parsed, text
+from tunewright.logs.values import between, count, first, mapping, mappings, moment, number, parsed, text, whole
 from tunewright.logs.vendors import openai_request, openai_response, openai_usage
 
 Row = Mapping[str, Any]
@@ -164,10 +164,7 @@ def _belongs(response: Row, row: Row) -> bool:
 
 def _status(row: Row) -> int | None:
     """The HTTP status, or a negative number of Helicone's own."""
-    value = row.get("response_status")
-    if isinstance(value, str) and re.fullmatch(r"-?\d{1,4}", value):
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return whole(row.get("response_status"))
 
 
 def _fault(row: Row, asked: Any, answered: Any, request: Row) -> tuple[str, str] | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+from tunewright.logs import columns
 from tunewright.logs.beside import RequestsBeside
 from tunewright.logs.call import (
     CallKind,
@@ -17,8 +19,8 @@ from tunewright.logs.call import (
     usage_of,
 )
 from tunewright.logs.usage import TokenCounts
-from tunewright.logs.values import between, first, mapping, mappings, moment, parsed, text
-from tunewright.logs.vendors import openai_request, openai_response, openai_usage
+from tunewright.logs.values import between, first, first_moment, mapping, mappings, moment, parsed, text
+from tunewright.logs.vendors import openai_request, openai_response, openai_usage, response_or_answer
 
 NO_ANSWER = "The log has no answer to this request."
 NO_REQUEST = "The log has this answer without its request, so nothing can be learnt from it."
@@ -49,7 +51,7 @@ def call_of(request: Mapping[str, Any], response: Any, **known: Any) -> LoggedCa
         kind, fault = "chat", ("no-request", NO_REQUEST)
     elif kind == "responses":
         fault = fault or earlier_turns_fault(request, body)
-    begun = moment(first(body, "created", "created_at"))
+    begun = first_moment(body, "created", "created_at")
     usual: dict[str, Any] = {
         "id": text(body.get("id")),
         "model": text(request.get("model")),
@@ -75,8 +77,7 @@ def answer_in(response: Any) -> tuple[LoggedAnswer | None, tuple[str, str] | Non
         return LoggedAnswer(response), None
     body = mapping(response)
     if body.get("error"):
-        error = mapping(body["error"])
-        return None, ("failed", f"The call failed: {first(error, 'code', 'type', 'message') or body['error']}.")
+        return None, columns.failure_of(body["error"])
     if isinstance(body.get("output"), list):
         if body.get("status") in ("failed", "cancelled"):
             return None, ("failed", f"The call has the status {body['status']}.")
@@ -125,8 +126,9 @@ def is_pair(row: Mapping[str, Any]) -> bool:
     return _pair(row) is not None
 
 
-def _pair(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any] | None:
-    """(the request, the response) of a row; None: it has none. With an `instruction`, the row is of Alpaca's form."""
+def _pair(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any, bool] | None:
+    """(the request, the response, whether the request is a whole one and no text or messages alone) of a row; None: it
+    has none. With an `instruction`, the row is of Alpaca's form."""
     if "instruction" in row:
         return None
     for asked, answered in _PAIRS:
@@ -135,15 +137,15 @@ def _pair(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any] | None:
         request, response = parsed(row[asked]), row[answered]
         if isinstance(request, Mapping):
             if kind_of(request) or "contents" in request:  # Gemini's
-                return request, response
+                return request, response, True
             continue
         beside = {name: row[name] for name in ("model", "system", *_PARAMETERS) if row.get(name) is not None}
         if _are_messages(request):
             if request[0]["role"] in ("system", "developer"):
                 beside.pop("system", None)  # the messages have it themselves
-            return {**beside, "messages": request}, response
+            return {**beside, "messages": request}, response, False
         if isinstance(request, str) and asked != "messages":
-            return {**beside, "messages": [{"role": "user", "content": request}]}, response
+            return {**beside, "messages": [{"role": "user", "content": request}]}, response, False
     return None
 
 
@@ -158,7 +160,10 @@ def _are_messages(value: Any) -> bool:
 def pair_calls(row: Mapping[str, Any]) -> Iterator[LoggedCall]:
     found = _pair(row)
     assert found
-    yield _beside(row, *found)
+    request, response, is_whole = found
+    # Beside a whole request stands a whole response, in which an error is the call's and no field of a record.
+    is_error = is_whole and isinstance(response, Mapping) and bool(response.get("error"))
+    yield _beside(row, request, response if is_error else response_or_answer(response))
 
 
 def completion_call(row: Mapping[str, Any]) -> LoggedCall:
@@ -171,20 +176,25 @@ def completion_call(row: Mapping[str, Any]) -> LoggedCall:
 
 def _beside(row: Mapping[str, Any], request: Mapping[str, Any], response: Any) -> LoggedCall:
     """The call of a request and a response, with what stands beside them in a row."""
-    begun = moment(first(row, "time", "timestamp", "created_at", "createdAt", "start_time", "startTime"))
-    ended = moment(first(row, "end_time", "endTime", "completed_at"))
-    status = row.get("status_code", row.get("status"))
-    failed = isinstance(status, int) and status >= 400
-    return call_of(
+    begun = first_moment(row, "time", "timestamp", "created_at", "createdAt", "start_time", "startTime")
+    ended = first_moment(row, "end_time", "endTime", "completed_at")
+    seconds = columns.seconds_in(row)
+    call = call_of(
         request,
         response,
         id=text(first(row, "id", "request_id", "requestId")),
-        model=text(request.get("model")) or text(row.get("model")),
+        model=text(request.get("model")) or columns.model_in(row),
         time=begun,
-        seconds=between(begun, ended),
+        seconds=between(begun, ended) if seconds is None else seconds,
+        first_seconds=columns.first_seconds_in(row),
         usage=_usage(row),
-        fault=("failed", f"The call failed with status {status}.") if failed else None,
+        usd=columns.usd_in(row),
+        fault=columns.failure_in(row),
     )
+    answer = call.answer
+    if answer and answer.finish_reason is None:
+        answer = replace(answer, finish_reason=columns.finish_reason_in(row))
+    return replace(call, answer=answer, usage=call.usage or columns.usage_in(row))
 
 
 # Batches, stored completions and streams
@@ -197,13 +207,13 @@ def batch_output_calls(row: Mapping[str, Any], beside: RequestsBeside) -> Iterat
     """
     identity = str(row["custom_id"])
     requests = beside.of_batch(identity)
-    response, error = mapping(row.get("response")), mapping(row.get("error"))
-    status, body = response.get("status_code"), response.get("body")
+    response, error = mapping(row.get("response")), parsed(row.get("error"))
+    failure, body = columns.failure_of_status(response.get("status_code")), response.get("body")
     fault = answer_in(body)[1]
     if error or not isinstance(body, Mapping):
-        fault = ("failed", f"The call failed: {first(error, 'code', 'message') or 'the batch has no answer to it'}.")
-    elif isinstance(status, int) and status >= 400 and not body.get("error"):
-        fault = ("failed", f"The call failed with status {status}.")
+        fault = columns.failure_of(error or "the batch has no answer to it")
+    elif failure and not body.get("error"):
+        fault = failure
     elif not requests and fault is None:
         reason = f"The request '{identity}' of this batch is not here: put the batch's input file beside its output."
         fault = ("no-request", reason)

@@ -69,7 +69,7 @@ def otlp_span(span: Mapping[str, Any]) -> TraceSpan:
     events = [
         SpanEvent(
             str(event.get("name")),
-            _time(first(event, "timeUnixNano", "time_unix_nano")),
+            moment(first(event, "timeUnixNano", "time_unix_nano")),
             attributes_of(event.get("attributes")),
         )
         for event in mappings(span.get("events"))
@@ -78,8 +78,8 @@ def otlp_span(span: Mapping[str, Any]) -> TraceSpan:
         _name(first(span, "traceId", "trace_id")),
         _name(first(span, "spanId", "span_id")),
         _name(first(span, "parentSpanId", "parent_span_id")),
-        _time(first(span, "startTimeUnixNano", "start_time_unix_nano")),
-        _time(first(span, "endTimeUnixNano", "end_time_unix_nano")),
+        moment(first(span, "startTimeUnixNano", "start_time_unix_nano")),
+        moment(first(span, "endTimeUnixNano", "end_time_unix_nano")),
         attributes_of(span.get("attributes")),
         events,
         _is_error(status.get("code")),
@@ -98,15 +98,15 @@ def phoenix_span(span: Mapping[str, Any]) -> TraceSpan:
     if text(span.get("span_kind")):  # Phoenix takes it out of the attributes
         attributes.setdefault("openinference.span.kind", span["span_kind"])
     events = [
-        SpanEvent(str(event.get("name")), _time(event.get("timestamp")), mapping(event.get("attributes")))
+        SpanEvent(str(event.get("name")), moment(event.get("timestamp")), mapping(event.get("attributes")))
         for event in mappings(span.get("events"))
     ]
     return TraceSpan(
         _name(first(context, "trace_id") or span.get("context.trace_id")),
         _name(first(context, "span_id") or span.get("context.span_id")),
         _name(span.get("parent_id")),
-        _time(span.get("start_time")),
-        _time(span.get("end_time")),
+        moment(span.get("start_time")),
+        moment(span.get("end_time")),
         attributes,
         events,
         _is_error(span.get("status_code")),
@@ -141,12 +141,6 @@ def value_of(value: Any, depth: int = 0) -> Any:
     return None
 
 
-def _time(value: Any) -> datetime | None:
-    """A time; zero stands for an unknown one."""
-    found = moment(value)
-    return found if found and found.year > 1970 else None
-
-
 def _name(value: Any) -> str:
     return text(value) or ""
 
@@ -157,4 +151,4 @@ def _is_there(value: Any) -> bool:
 
 
 def _is_error(code: Any) -> bool:
-    return isinstance(code, str | int) and code in _ERRORS
+    return isinstance(code, str | int | float) and code in _ERRORS

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+_EARLIEST = 2015
+"""No call of a language model was logged before this year. An earlier time stands for an unknown one, or is none."""
 _NANO, _MICRO, _MILLI = 1e17, 1e14, 1e11
 """From these on, a time since 1970 counts nanoseconds, microseconds or milliseconds: in seconds each would be in the
 year 5000 or later."""
@@ -52,13 +54,26 @@ def text(value: Any) -> str | None:
 
 def number(value: Any) -> float | None:
     """A finite number that is not negative, perhaps written as text; None if it is none."""
+    found = _decimal(value)
+    return found if found is not None and found >= 0 else None
+
+
+def whole(value: Any) -> int | None:
+    """A whole number, perhaps negative, perhaps written as text or as a decimal, as tables have one; None if it is
+    none."""
+    found = _decimal(value)
+    return int(found) if found is not None and found.is_integer() else None
+
+
+def _decimal(value: Any) -> float | None:
+    """A finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         found = float(value)
     except (ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) and found >= 0 else None
+    return found if math.isfinite(found) else None
 
 
 def count(value: Any) -> int:
@@ -68,7 +83,19 @@ def count(value: Any) -> int:
 
 
 def moment(value: Any) -> datetime | None:
-    """A point in time, in UTC: ISO 8601, or a number since 1970 in seconds, milli-, micro- or nanoseconds."""
+    """A point in time, in UTC: ISO 8601, or a number since 1970 in seconds, milli-, micro- or nanoseconds. None if it
+    is none, or from before there were such calls: zeros stand for unknown times, as in the first chunks of Azure's
+    streams."""
+    found = _point(value)
+    return found if found and found.year >= _EARLIEST else None
+
+
+def first_moment(source: Mapping[str, Any], *names: str) -> datetime | None:
+    """The first of these keys' values that is a point in time."""
+    return next((found for name in names if (found := moment(source.get(name)))), None)
+
+
+def _point(value: Any) -> datetime | None:
     if isinstance(value, str) and number(value) is None:
         try:
             found = datetime.fromisoformat(value.strip().replace(" UTC", "+00:00"))

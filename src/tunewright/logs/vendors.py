@@ -11,10 +11,11 @@ from itertools import chain
 from typing import Any
 
 from tunewright.logs.call import joined, tool_call
-from tunewright.logs.values import count, first, items, mapping, mappings, parsed, text
+from tunewright.logs.values import count, first, items, mapping, mappings, parsed, text, whole
 
 _THOUGHTS = ("thinking", "redacted_thinking")
 _ANTHROPIC_BLOCKS = ("tool_use", "tool_result", *_THOUGHTS)
+_ANSWER_BLOCKS = ("text", "output_text", "tool_use", *_THOUGHTS)
 _CUT = ("model_context_window_exceeded", "pause_turn")
 """Anthropic's reasons for an end before the answer's own, beside `max_tokens`."""
 
@@ -27,8 +28,17 @@ _OF_CHOICES = {"message", "finish_reason", "delta"}
 """Keys that a choice of a model has, and no choice in a record."""
 _OF_GEMINI = {"promptFeedback", "prompt_feedback", "usageMetadata", "usage_metadata"}
 """Keys of Gemini's responses, in the spellings of its API and of its client for Python."""
-_OF_REFUSALS = {"statusCode", "detail", "details", "code", "type", "message", "activityId", "requestId"}
-"""The keys of a gateway's or a server's refusal that is in no `error`."""
+_OF_REFUSALS = {
+    *("status", "statusCode", "status_code", "detail", "details", "code", "type", "message", "error", "error_type"),
+    *("activityId", "requestId", "request_id", "timestamp", "path"),
+}
+"""The keys of a gateway's or a server's refusal that has no object under `error`."""
+_OF_OTHERS: tuple[set[str], ...] = (
+    *({"additional_kwargs"}, {"response_metadata"}),  # LangChain's messages
+    *({"model", "done"}, {"generated_text"}, {"generation_id"}, {"outputText"}),
+    *({"completion", "stop_reason"}, {"generation", "stop_reason"}),
+)
+"""Keys of responses of other APIs, such as Ollama's, TGI's, Cohere's and Bedrock's."""
 
 
 def openai_request(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,13 +56,13 @@ def openai_request(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def openai_response(body: Any) -> Any:
-    """A response in the form of OpenAI's API. One that has it already stays as it is, and so does a text that is no
-    response in JSON: it is the answer itself, perhaps a record or a list."""
+    """A response in the form of OpenAI's API. One that has it already, or an unknown one, stays as it is, and so does
+    a text that is no response in JSON: it is the answer itself, perhaps a record or a list."""
     if isinstance(body, str):
         value = parsed(body)
         return openai_response(value) if not isinstance(value, str) and _is_body(value) else body
-    if isinstance(body, list) and any("candidates" in each for each in mappings(body)):
-        return _of_pieces(body)
+    if isinstance(body, list):
+        return _of_list(body)
     if not isinstance(body, Mapping):
         return body
     if _is_of_gemini(body):
@@ -60,14 +70,35 @@ def openai_response(body: Any) -> Any:
     return _of_message(body) if _is_of_anthropic(body) else body
 
 
+def response_or_answer(value: Any) -> Any:
+    """What a row has as its response, where that may be the answer itself: of a record, a list or a number the JSON
+    text is the answer."""
+    if value is None or isinstance(value, str) or _is_body(value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _of_list(body: list[Any]) -> Any:
+    """The response that a list is: pieces of a stream, items of an output, blocks of a content, or one message."""
+    if any("candidates" in each for each in mappings(body)):
+        return _of_pieces(body)
+    if any(map(_is_output_item, body)):
+        return {"output": body}
+    if body and all(map(_is_block, body)):
+        return _of_message({"content": body})
+    is_answer = len(body) == 1 and _is_turn(body[0]) and body[0]["role"] == "assistant"
+    return openai_response(body[0]) if is_answer else body
+
+
 def _is_body(value: Any) -> bool:
-    """Whether the value of a text is a response, or a message of one, and no answer that is JSON. An empty object
-    stands for a response that was not kept."""
+    """Whether a value is a response, or a part of one, and no answer that is JSON. An empty object stands for a
+    response that was not kept."""
     if isinstance(value, list):
-        return any(map(_has_form_of_gemini, mappings(value)))
+        is_part = bool(value) and (all(map(_is_block, value)) or all(map(_is_turn, value)))
+        return is_part or any(_is_output_item(each) or _has_form_of_gemini(each) for each in mappings(value))
     if not isinstance(value, Mapping):
         return False
-    forms = (_is_message, _is_completion, _is_refusal, _has_form_of_gemini, _is_of_anthropic)
+    forms = (_is_message, _is_completion, _is_refusal, _has_form_of_gemini, _is_of_anthropic, _is_of_others)
     return not value or value.get("object") in _OBJECTS or any(is_of_form(value) for is_of_form in forms)
 
 
@@ -75,6 +106,29 @@ def _is_message(value: Mapping[str, Any]) -> bool:
     is_bare = "content" in value and value.keys() <= _OF_MESSAGES
     is_output = any(each.get("type") in _OUTPUT_ITEMS for each in mappings(value.get("output")))
     return value.get("role") == "assistant" or is_bare or is_output
+
+
+def _is_turn(value: Any) -> bool:
+    is_said = isinstance(value, Mapping) and ("content" in value or "tool_calls" in value)
+    return is_said and value.get("role") in ("assistant", "user", "system", "tool")
+
+
+def _is_block(value: Any) -> bool:
+    if not isinstance(value, Mapping) or value.get("type") not in _ANSWER_BLOCKS:
+        return False
+    return isinstance(value.get("text"), str) or value["type"] not in ("text", "output_text")
+
+
+def _is_output_item(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    is_message = value.get("type") == "message" and isinstance(value.get("content"), list)
+    return is_message or (value.get("type") in ("function_call", "custom_tool_call") and "name" in value)
+
+
+def _is_of_others(value: Mapping[str, Any]) -> bool:
+    counts_tokens = any("token" in name.lower() for name in mapping(value.get("usage")))
+    return counts_tokens or any(value.keys() >= marks for marks in _OF_OTHERS)
 
 
 def _is_completion(value: Mapping[str, Any]) -> bool:
@@ -91,10 +145,12 @@ def _is_completion(value: Mapping[str, Any]) -> bool:
 
 
 def _is_refusal(value: Mapping[str, Any]) -> bool:
-    if isinstance(value.get("error"), Mapping) or value.keys() == {"error"}:
+    if isinstance(value.get("error"), Mapping) or value.keys() in ({"error"}, {"detail"}):
         return True
-    has_code = not value.keys().isdisjoint(("statusCode", "detail"))
-    return has_code and "message" in value and value.keys() <= _OF_REFUSALS
+    is_marked = not value.keys().isdisjoint(("statusCode", "detail", "error_type"))
+    has_code = is_marked or (whole(first(value, "status_code", "status")) or 0) >= 400
+    is_told = "message" in value or ("error" in value and has_code)
+    return has_code and is_told and value.keys() <= _OF_REFUSALS
 
 
 def _has_form_of_gemini(value: Mapping[str, Any]) -> bool:

@@ -209,7 +209,7 @@ def _password(value: str, draw: Draw) -> str:
 
 _PREFIX = re.compile(
     r"\A(?:AKIA|ASIA|AROA|AIDA|AIza|sk-(?:ant-|[a-z]+-)?|gh[pousr]_|github_pat_|xox[abeoprs]-|[rs]k_(?:live|test)_|eyJ)"
-    r"|(?<=\.)eyJ|-----[A-Z0-9 ]+-----|\AT(?=\w+/B)|(?<=/)B(?=\w+/)"
+    r"|(?<=\.)eyJ|%[0-9A-Fa-f]{2}|-----[A-Z0-9 ]+-----|\AT(?=\w+/B)|(?<=/)B(?=\w+/)"
 )
 
 

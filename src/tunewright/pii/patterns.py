@@ -288,6 +288,17 @@ PATTERNS: list[tuple[Prefilter, list[Finder]]] = [
         [Finder("AZURE_KEY", 0.99, re.compile(r"(?i:(?:account|sharedaccess)key=)(?P<v>[A-Za-z0-9+/]{40,}={0,2})"))],
     ),
     (
+        Prefilter(piece="sig="),
+        [
+            # An address with a signature in it opens what it names: 43 signs of base64, perhaps escaped for addresses.
+            _copied(
+                "AZURE_KEY",
+                0.99,
+                r"(?<=[?&;]sig=)(?:[A-Za-z0-9+/_-]|%2[BbFf]){43}(?:={1,2}|%3[Dd])?(?![A-Za-z0-9+/_%=-])",
+            )
+        ],
+    ),
+    (
         Prefilter(piece="sk-"),
         [
             _copied("OPENAI_KEY", 0.95, rf"\bsk-(?!ant-)(?:[a-z]+-)?[A-Za-z0-9_-]{{20,}}{_END}"),

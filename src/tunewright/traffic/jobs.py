@@ -7,7 +7,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -22,7 +21,8 @@ from tunewright.gateway.jobs.words import Triples
 from tunewright.traffic.answers import AnswerKind, AnswerShape, answer_shape
 from tunewright.traffic.grouping import FoundJob, JobFinder
 from tunewright.traffic.reservoir import Reservoir
-from tunewright.traffic.sources import ReadExchange, has_time, read_traffic
+from tunewright.traffic.sources import ReadExchange, has_time, nothing_in, read_traffic
+from tunewright.traffic.span import Strays, TimeSpan
 
 DAYS_OF_MONTH = 30.44
 DRAWN = 2000
@@ -146,6 +146,11 @@ class TrafficReport:
     requests: float
     days: float | None
     """From the first to the last exchange; None: the log has no times, and counts as a month."""
+    first: str | None
+    """The time of the first exchange, in UTC."""
+    last: str | None
+    strays: Strays | None
+    """The few exchanges that make up most of the days; None: there are none."""
     unreadable: list[str]
     """Places of lines that are no exchange."""
 
@@ -172,7 +177,7 @@ def find_jobs(source: Path) -> TrafficReport:
         source: as of `read_traffic`.
 
     Raises:
-        UserError: there are no requests in it.
+        UserError: there are no requests in it, or none can be read.
     """
     return _search(source).report
 
@@ -217,24 +222,18 @@ def _search(source: Path) -> _Search:
     finder.add(_prompt(exchange) for exchange in exchanges if exchange.request is not None)
     finder.find()
     tallies: dict[int | None, _Tally] = defaultdict(lambda: _Tally(DRAWN))
-    first, last = "9", "0"
+    span = TimeSpan()
     for read in read_traffic(source, lambda _: None):
         exchange = read.exchange
         if exchange.request is None:
             continue
         if has_time(exchange):
-            first, last = min(first, exchange.time), max(last, exchange.time)
+            span.add(exchange.time)
         prompt = _prompt(exchange)
         tallies[finder.job_of(prompt)].add(read, prompt)
     if not tallies:
-        raise UserError(
-            "There are no captured requests here.",
-            where=source,
-            fix="Set `capture` in gateway.yaml and let requests pass: tunewright gateway gateway.yaml",
-        )
-    days = None
-    if last >= first:
-        days = max(1 / 24, (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() / 86400)
+        raise nothing_in(source, unreadable)
+    days = span.days
     others = tallies.pop(None, _Tally(0))
     names: Counter[str] = Counter()
     found = [
@@ -244,7 +243,7 @@ def _search(source: Path) -> _Search:
     ]
     jobs = sorted((job for job, _ in found), key=lambda job: -(job.usd or job.requests * 1e-12))
     requests = others.requests + sum(job.requests for job in jobs)
-    report = TrafficReport(jobs, others.requests, requests, days, unreadable)
+    report = TrafficReport(jobs, others.requests, requests, days, span.first, span.last, span.strays, unreadable)
     return _Search(report, finder, {job.name: number for job, number in found})
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tunewright.core.errors import UserError
 from tunewright.data.readers.base import Fault
 from tunewright.data.readers.calls import read_calls
+from tunewright.data.readers.sources import files
 from tunewright.economics.prices import PriceBook, price_book
 from tunewright.economics.usage import TokenUsage, usd_by_book
 from tunewright.gateway.answers import AnswerChoice
-from tunewright.gateway.exchanges import Exchange, has_exchanges, read_exchanges
+from tunewright.gateway.exchanges import EXCHANGE_FILES, Exchange, exchanges_in, has_exchanges
 from tunewright.logs import LoggedAnswer, LoggedCall
-from tunewright.logs.gateway import exchange_fault
+from tunewright.logs.beside import rows_of
+from tunewright.logs.gateway import exchange_fault, is_exchange
 
 _WITHOUT_TIME = datetime(1970, 1, 1, tzinfo=UTC).isoformat()
 """Of a call whose log has no times."""
@@ -32,7 +35,8 @@ class ReadExchange:
 
 
 def read_traffic(source: Path, unreadable: Callable[[str], None]) -> Iterator[ReadExchange]:
-    """All exchanges of a source: a folder of the gateway's captures, or a file, a folder or a pattern of logs.
+    """All exchanges of a source: a file, a folder or a pattern, of the gateway's captures or of logs. In a folder to
+    which a gateway writes, nothing but its captures is read.
 
     Args:
         unreadable: is called with the place of each line that is no exchange.
@@ -40,18 +44,63 @@ def read_traffic(source: Path, unreadable: Callable[[str], None]) -> Iterator[Re
     Raises:
         UserError: there is no such file.
     """
-    if has_exchanges(source):
-        for exchange in read_exchanges(source, lambda file, number: unreadable(f"{file.name}:{number}")):
+    if source.is_dir() and all(each.name.startswith(".") for each in source.iterdir()):
+        return  # a gateway has captured nothing yet
+    if captures := _captures(source):
+        for exchange in exchanges_in(captures, lambda file, number: unreadable(f"{file.name}:{number}")):
             yield ReadExchange(exchange, _fault(exchange))
-        return
-    if source.is_dir() and not any(source.iterdir()):  # of a gateway that has captured nothing yet
         return
     book = price_book()
     for number, call in enumerate(read_calls(source), 1):
         if isinstance(call, Fault):
-            unreadable(f"{call.where} ({call.reason})")
+            unreadable(f"{call.where} ({call.reason.rstrip('.')})")
         else:
             yield ReadExchange(_exchange(call, f"{number:032x}", book), _code(call.fault, call.answer))
+
+
+def _captures(source: Path) -> list[Path]:
+    """The files of the gateway's captures that a source is, the oldest first; none: it has other logs, too. Logs have
+    less to say of an exchange: what a gateway asked for vectors is no model's answer to them."""
+    if source.is_dir() and has_exchanges(source):
+        # The pattern without `**` follows links.
+        patterns = (f"*/{EXCHANGE_FILES}", f"**/{EXCHANGE_FILES}")
+        found = list({file for pattern in patterns for file in source.glob(pattern) if file.is_file()})
+    else:
+        found = [file.path for file in files(source) if not file.is_doubtful]
+        if not all(map(_has_captures, found)):
+            return []
+    return sorted(found, key=lambda file: file.name)
+
+
+def _has_captures(file: Path) -> bool:
+    """Whether a file has the gateway's captures, by its first row. A file that the gateway has just begun has none."""
+    if file.suffix != ".jsonl":
+        return False
+    first = next(rows_of(file), None)
+    return file.match(EXCHANGE_FILES) if first is None else is_exchange(first)
+
+
+def nothing_in(source: Path, unreadable: Sequence[str]) -> UserError:
+    """The error for a source without a request.
+
+    Args:
+        unreadable: what `read_traffic` could not read.
+    """
+    if unreadable:
+        count = len(unreadable)
+        which = f"The first of {count:,} lines that can't be read" if count > 1 else "The line that can't be read"
+        return UserError("No model call here can be read.", where=source, why=f"{which} is {unreadable[0]}.")
+    if source.is_dir():
+        return UserError(
+            "There are no captured requests here.",
+            where=source,
+            fix="Set `capture` in gateway.yaml and let requests pass: tunewright gateway gateway.yaml",
+        )
+    return UserError(
+        "There are no calls of a language model here.",
+        where=source,
+        fix="Name a log that has requests with their answers.",
+    )
 
 
 def has_time(exchange: Exchange) -> bool:
@@ -99,6 +148,8 @@ def _exchange(call: LoggedCall, identity: str, book: PriceBook) -> Exchange:
         first_seconds=call.first_seconds,
         streamed=call.is_streamed,
         answered_by="own" if code == "own-answer" else "upstream",
+        share=call.share,
+        is_audit=call.is_audit,
     )
 
 
