@@ -67,7 +67,7 @@ def ask(name: str, bundle: Path, texts: Sequence[str], labels: Sequence[str]) ->
     if not file.exists():
         loaded = load_bundle(bundle)
         model = OrtNextToken(loaded.onnx, context=loaded.info.context)
-        asked = language_model(model, loaded.task, loaded.template, loaded.tokenizer, loaded.folder, 1)
+        asked = language_model(model, loaded.task, loaded.template, loaded.tokenizer, 1)
         assert isinstance(asked, LabelScorer)
         numbers = {label: number for number, label in enumerate(loaded.task.answers)}
         scores, energy = [], []

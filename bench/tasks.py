@@ -155,7 +155,7 @@ def few_shot(spec: tw.Spec, task: Task, train: Sequence[Example]) -> Predictor:
     shots = shots_of(train, task.answers, spec.evaluate.few_shot, tokenizer.encode_verbatim)
     longest = max(len(tokenizer.encode_verbatim(example.answer)) for example in train)
     model = TorchNextToken(load_torch_model(base.folder))
-    return language_model(model, task, base.template, tokenizer, base.folder, longest, shots)
+    return language_model(model, task, base.template, tokenizer, longest, shots)
 
 
 def writing(spec: tw.Spec, run: Path, train: Sequence[Example]) -> Callable[[Sequence[Example]], list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from tests.conftest import make_spec
 from tests.evaluation.scenario import candidate, compared, evidence_of
 from tunewright.core.artifacts import atomic_folder, write_json, write_jsonl
 from tunewright.data.dataset import Dataset, load_dataset, save_dataset
+from tunewright.evaluation.evidence import by_test
 from tunewright.evaluation.report.model_card import write_card
 from tunewright.evaluation.report.page import verdict_data, write_report
 from tunewright.evaluation.verdict.decision import decide
@@ -39,7 +40,7 @@ PARITY = {
 }
 
 
-def made_report(root: Path, share: float = 0.7, trained: str = "", **changes: Any) -> Path:
+def made_report(root: Path, share: float = 0.7, trained: str = "", cut_on: str = "", **changes: Any) -> Path:
     """The folder of a report, with its model card.
 
     Args:
@@ -47,10 +48,14 @@ def made_report(root: Path, share: float = 0.7, trained: str = "", **changes: An
         share: of the served model's answers that are right.
         trained: the key of the model as it was trained, an encoder with a linear model beside it; by default nothing
             says so.
+        cut_on: a second test split, on which all replies of the API were cut.
         changes: of the spec.
     """
     evidence = evidence_of(candidate(share), candidate(0.6)) | {"api": candidate(0.8, splits=("test",))}
     evidence |= {trained: candidate(share)} if trained else {}
+    if cut_on:
+        evidence = {key: [*records, *candidate(share, splits=(cut_on,))] for key, records in evidence.items()}
+        evidence["api"] = [replace(each, cut=each.split == cut_on) for each in evidence["api"]]
     steps = {}
     for name in ("check", "split", "train", "export", "evaluate", "parity"):
         steps[name] = root / name
@@ -64,9 +69,11 @@ def made_report(root: Path, share: float = 0.7, trained: str = "", **changes: An
             if name == "export":
                 (out.path / "bundle" / "openvino").mkdir(parents=True)
             if name == "split":
-                asked = [r for r in evidence["served"] if r.split == "test"]
-                tests = [Example.of(f"{ATTACK} {r.id}", r.gold, Meta(id=r.id)) for r in asked]
-                save_dataset(out.path, Dataset([], [], {"test": tests}))
+                tests = {
+                    split: [Example.of(f"{ATTACK} {r.id}", r.gold, Meta(id=r.id)) for r in asked]
+                    for split, asked in by_test(evidence["served"]).items()
+                }
+                save_dataset(out.path, Dataset([], [], tests))
             if name == "train":
                 losses = [(1, 2.0), (2, 1.0), (3, 0.5)]
                 curve = [{"seed_number": seed, "step": step, "loss": loss} for seed in (0, 1) for step, loss in losses]

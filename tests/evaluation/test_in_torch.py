@@ -43,7 +43,7 @@ def test_answers_found_together_are_those_found_alone(tiny_model: tuple[str, Pat
     family, folder = tiny_model
     model, tokenizer = load_torch_model(folder), TextTokenizer(folder)
     task: Task = TASKS[kind]
-    asked = language_model(TorchNextToken(model), task, ChatTemplate.named(family), tokenizer, folder, 20)
+    asked = language_model(TorchNextToken(model), task, ChatTemplate.named(family), tokenizer, 20)
     alone = [asked.answer(request) for request in REQUESTS]
     together = asked.answers(REQUESTS, TorchPromptBatcher(model))
     assert [each.text for each in together] == [each.text for each in alone]
@@ -56,7 +56,7 @@ def test_answers_found_together_are_those_found_alone(tiny_model: tuple[str, Pat
 def test_the_time_of_some_is_taken_alone(make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path) -> None:
     family, folder = make_tiny_model("llama3")
     model, task = load_torch_model(folder), TASKS["classify"]
-    asked = language_model(TorchNextToken(model), task, ChatTemplate.named(family), TextTokenizer(folder), folder, 20)
+    asked = language_model(TorchNextToken(model), task, ChatTemplate.named(family), TextTokenizer(folder), 20)
     examples = [Example.of(f"ticket {number}", "refund", Meta(id=str(number))) for number in range(30)]
     records = collect("adapter", asked, task, {"test": examples}, tmp_path, TorchPromptBatcher(model))
     assert [record.id for record in records] == [example.meta.id for example in examples]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, date, datetime
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -15,12 +16,15 @@ from fastapi.responses import JSONResponse
 
 from tests.conftest import LABELS, make_spec
 from tests.evaluation.large_model import SECRET, LargeModel, large_model
-from tests.evaluation.test_baseline import COUNT, asked, knows, records
+from tests.evaluation.test_baseline import COUNT, asked, examples, knows, records
 from tunewright.config import Spec, load_spec
+from tunewright.core.artifacts import Output
 from tunewright.core.errors import UserError
+from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.economics import price_book
 from tunewright.economics.candidates import check_apis
-from tunewright.evaluation.api.baseline import forecast
+from tunewright.evaluation.api.baseline import forecast, run_baseline
+from tunewright.tasks import Example
 
 pytestmark = pytest.mark.slow
 
@@ -213,6 +217,23 @@ def test_a_lower_effort_is_not_compared_where_every_reply_is_cut(
     assert (result["lower"], result["primary_metric"]) == (None, {"test": 0.8})
 
 
+def test_a_lower_effort_is_compared_on_the_examples_that_both_answered(
+    servers: tuple[LargeModel, LargeModel], tmp_path: Path
+) -> None:
+    """At the spec's effort the first two are cut, at the lower one the last two; all of these would be right."""
+    server, _ = servers
+
+    def thinks(body: dict[str, Any]) -> int:
+        number, is_lower = int(_last(body).split()[-1]), _effort(body) == "none"
+        return 90_000 if number in ((28, 29) if is_lower else (1, 2)) else 3 if is_lower else 300
+
+    server.thinks = thinks
+    luna = {"model": "gpt-6-luna", "url": server.url, "reasoning_effort": "low"}
+    lower = asked(listed(tmp_path, luna), tmp_path)["lower"]
+    assert (lower["count"], lower["primary_metric"]) == (COUNT - 4, lower["primary_metric_here"])
+    assert lower["primary_metric"] == pytest.approx((COUNT * 4 // 5 - 4) / (COUNT - 4))
+
+
 def test_the_responses_api_gets_its_own_arguments(servers: tuple[LargeModel, LargeModel], tmp_path: Path) -> None:
     server, _ = servers
     spec = listed(
@@ -261,7 +282,7 @@ def _last(body: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("room", [0, 16_384], ids=["endless", "small"])
-def test_a_reply_cut_twice_counts_as_cut_and_not_as_wrong(
+def test_a_reply_cut_twice_counts_as_cut_and_as_no_answer(
     servers: tuple[LargeModel, LargeModel], tmp_path: Path, room: int
 ) -> None:
     server, _ = servers
@@ -271,8 +292,20 @@ def test_a_reply_cut_twice_counts_as_cut_and_not_as_wrong(
     assert (result["cut"], result["unread"]) == (3, 0)
     assert "3 of its 30 replies were cut" in " ".join(result["told"])
     rows = records(tmp_path, "gpt-6-luna-none")
-    assert len(rows) == COUNT - 3
-    assert result["primary_metric"]["test"] == round(sum(row["answer"] == row["gold"] for row in rows) / len(rows), 4)
+    assert len(rows) == COUNT
+    assert [row["answer"] for row in rows if row["cut"]] == [""] * 3
+    right = sum(row["answer"] == row["gold"] for row in rows)
+    assert (right, result["primary_metric"]["test"]) == (COUNT * 4 // 5, 0.8)
+    assert "27 of its 30 examples are answered" in result["told"][0]
+
+
+def test_an_api_that_is_cut_too_often_has_no_figure(servers: tuple[LargeModel, LargeModel], tmp_path: Path) -> None:
+    server, _ = servers
+    server.thinks = lambda body: 90_000 if int(_last(body).split()[-1]) < 4 else 10
+    luna = {"model": "gpt-6-luna", "url": server.url, "reasoning_effort": "none"}
+    result = asked(listed(tmp_path, luna), tmp_path)
+    assert (result["cut"], result["primary_metric"]) == (4, {})
+    assert "On test, 4 of its 30 replies were cut." in " ".join(result["told"])
 
 
 def test_an_endpoint_that_knows_max_tokens_only_is_asked_so(
@@ -321,7 +354,6 @@ def test_replies_in_another_form_are_said_to_be(servers: tuple[LargeModel, Large
         ([{"model": "gpt-6.1-sol", "reasoning_effort": "none"}], "It takes: low, medium, high, xhigh, max"),
         ([{"model": "gpt-4o", "reasoning_effort": "low"}], "does not think before it answers"),
         ([{}, {"model": "gpt-4.1-nano"}], r"gpt-4.1-nano left OpenAI's API on 2026-10-23: it can't be asked any more"),
-        ([{"model": "gpt-4.1-nano", "url": "openai"}], "it can't be asked any more"),
     ],
 )
 def test_an_api_that_can_not_be_asked_is_reported_before_anything_else(
@@ -334,8 +366,9 @@ def test_an_api_that_can_not_be_asked_is_reported_before_anything_else(
 
 def test_one_that_is_gone_may_be_what_was_paid_for_and_what_it_said_may_be_recorded(tmp_path: Path) -> None:
     check_apis(make_spec(tmp_path, api={"model": "gpt-4.1-nano"}), price_book(), date(2026, 11, 28))
-    recorded = [{}, {"model": "gpt-4.1-nano", "recorded": "old.jsonl"}]
-    check_apis(make_spec(tmp_path, apis=recorded), price_book(), date(2026, 11, 28))
+    for answers in ({"recorded": "old.jsonl"}, {"url": "openai"}):
+        listed = [{}, {"model": "gpt-4.1-nano", **answers}]
+        check_apis(make_spec(tmp_path, apis=listed), price_book(), date(2026, 11, 28))
 
 
 @pytest.mark.parametrize(
@@ -390,7 +423,62 @@ def test_recorded_answers_of_several_travel_with_a_saved_spec(tmp_path: Path) ->
     assert again.candidate_apis["old"].recorded == Path("/given/recorded.old")
 
 
-def test_an_ended_api_is_refused_by_the_step_too(servers: tuple[LargeModel, LargeModel], tmp_path: Path) -> None:
-    with time_machine.travel(datetime(2027, 2, 1, tzinfo=UTC)), pytest.raises(UserError, match="can't be asked"):
-        asked(listed(tmp_path, {"url": servers[0].url}), tmp_path)
-    assert not servers[0].asked
+AFTER = datetime(2027, 2, 1, tzinfo=UTC)
+"""A day after the end of gpt-4o."""
+
+
+def step(spec: Spec, folder: Path, name: str, tests: list[Example]) -> dict[str, Any]:
+    """Run the step on some test examples; returns what its `baseline.json` holds."""
+    split, out = folder / "split", folder / "runs" / f"baseline-{name}"
+    for path in (split, out):
+        path.mkdir(parents=True, exist_ok=True)
+    save_dataset(split, Dataset(tests, [], {"test": tests}))
+    run_baseline(spec, {"split": split}, Output(out))
+    return dict(json.loads((out / "baseline.json").read_text("utf-8")))
+
+
+@pytest.mark.parametrize("apis", [[{}], [{"name": "luna", "model": "gpt-6-luna"}, {}]], ids=["today's", "another"])
+def test_an_ended_api_that_was_never_measured_is_refused(
+    servers: tuple[LargeModel, LargeModel], tmp_path: Path, apis: list[dict[str, Any]]
+) -> None:
+    spec = listed(tmp_path, *({"url": servers[0].url, **each} for each in apis))
+    leave = "Take its `url` away" if len(apis) == 1 else "Take it out of `apis`"
+    with time_machine.travel(AFTER), pytest.raises(UserError, match=f"no run here has measured it.*{leave}"):
+        asked(spec, tmp_path)
+    assert all(each["model"] != "gpt-4o" for each in servers[0].asked)
+
+
+def test_an_ended_api_stands_by_the_answers_that_were_kept(
+    servers: tuple[LargeModel, LargeModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of 32 examples are new: nine in ten are enough, as for recorded answers."""
+    server, _ = servers
+    spec = listed(tmp_path, {"url": server.url})
+    before = step(spec, tmp_path, "1", examples())
+    monkeypatch.delenv("API_KEY")
+    with time_machine.travel(AFTER):
+        assert step(spec, tmp_path, "2", examples()) == before
+        after = step(spec, tmp_path, "3", examples(32))
+        (planned,) = forecast(spec, tmp_path / "split", tmp_path / "runs").apis
+    assert len(server.asked) == COUNT
+    assert "30 of its 32 examples are answered" in after["told"][0]
+    assert after["usd"] == before["usd"]
+    assert (planned.questions, planned.kept, planned.usd) == (COUNT, COUNT, 0)
+
+
+def test_a_retraining_goes_on_without_an_ended_api_whose_answers_no_longer_cover_the_test(
+    servers: tuple[LargeModel, LargeModel], tmp_path: Path
+) -> None:
+    server, _ = servers
+    spec = listed(tmp_path, {"url": server.url})
+    step(spec, tmp_path, "1", examples())
+    with time_machine.travel(AFTER):
+        after = step(spec, tmp_path, "2", examples(40))
+        rmtree(tmp_path / "runs" / "baseline-1")
+        assert step(spec, tmp_path, "3", examples(41))["apis"] == {}, "the last output names it"
+    assert len(server.asked) == COUNT
+    assert (after["apis"], after["left_out"]) == ({}, ["gpt-4o"])
+    assert after["told"] == [
+        "gpt-4o left OpenAI's API on 2027-01-14: it can't be asked any more, and 30 of the 40 examples of test have an "
+        "answer from before. It is left out."
+    ]

@@ -105,7 +105,7 @@ def test_a_field_is_as_sure_as_the_tokens_that_decide_it() -> None:
     text = TASK.form.written({"vendor": "Acme", "date": "2024-03-18", "total": 12.5})
     start = len(template.encode_prompt(TASK.prompt("x"), tokenizer))
     model = Sure([*tokenizer.encode_verbatim(text), end], start, odds=3)
-    grammar = RecordGrammar(TOKENIZER, SCHEMA, end)
+    grammar = RecordGrammar(tokenizer, SCHEMA, end)
     reader = RecordReader(model, TASK, template, tokenizer, grammar, grammar, max_tokens=200)
     answer = reader.answer("x")
     assert answer.text == text
@@ -120,7 +120,7 @@ def test_the_words_of_a_text_have_no_part_in_how_sure_a_tool_call_is() -> None:
     task = ToolsTask("Help.", tool_list([{"type": "function", "function": {"name": "now"}}], Path()))
     template, tokenizer = ChatTemplate.named("chatml"), TextTokenizer(TOKENIZER)
     end = end_token(task, template, tokenizer)
-    grammar = RecordGrammar(TOKENIZER, task.constraint.schema, end)
+    grammar = RecordGrammar(tokenizer, task.constraint.schema, end)
     start = len(template.encode_prompt(task.prompt("x"), tokenizer))
     for text in ('{"text":"Hello, my dear friend!"}', '{"text":"Hi"}', '{"name":"now","arguments":{}}'):
         model = Sure([*tokenizer.encode_verbatim(text), end], start, odds=3)
@@ -165,7 +165,7 @@ def test_a_long_document_is_read_in_windows_and_its_record_is_whole() -> None:
         ]
         for training_example in training_examples
     }
-    chunk, whole = (RecordGrammar(TOKENIZER, schema, end) for schema in (task.constraint.chunk, SCHEMA))
+    chunk, whole = (RecordGrammar(tokenizer, schema, end) for schema in (task.constraint.chunk, SCHEMA))
     reader = RecordReader(Knows(taught), task, template, tokenizer, chunk, whole, max_tokens=200)
     answer = reader.answer(text)
     assert answer.text == example.answer
@@ -197,7 +197,7 @@ def test_a_required_field_may_be_null_or_empty_in_one_window_and_in_many() -> No
     task = ExtractTask("Read the invoice.", schema, window=64)
     template, tokenizer = ChatTemplate.named("chatml"), TextTokenizer(TOKENIZER)
     end = end_token(task, template, tokenizer)
-    chunk, whole = (RecordGrammar(TOKENIZER, form, end) for form in (task.constraint.chunk, schema))
+    chunk, whole = (RecordGrammar(tokenizer, form, end) for form in (task.constraint.chunk, schema))
     written = task.canonical('{"vendor":"Acme","iban":null,"items":[]}')
     for text in ("Acme", "Acme\n" + "".join(f"Article {n}, as agreed\n" for n in range(40))):
         first, *others = task.chunks(text, lambda text: len(tokenizer.encode_verbatim(text)))
@@ -221,7 +221,7 @@ def reader_of(task: ExtractTask | ToolsTask, written: str, text: str) -> RecordR
     """The reader of a model that writes this in each window of a text."""
     template, tokenizer = ChatTemplate.named("chatml"), TextTokenizer(TOKENIZER)
     end = end_token(task, template, tokenizer)
-    chunk, whole = (RecordGrammar(TOKENIZER, schema, end) for schema in (task.constraint.chunk, task.constraint.schema))
+    chunk, whole = (RecordGrammar(tokenizer, schema, end) for schema in (task.constraint.chunk, task.constraint.schema))
     windows = task.chunks(text, lambda text: len(tokenizer.encode_verbatim(text)))
     taught = {
         tuple(template.encode_prompt(task.prompt(window), tokenizer)): [*tokenizer.encode_verbatim(written), end]

@@ -11,7 +11,7 @@ from tests.conftest import make_spec
 from tests.evaluation.scenario import candidate, compared, evidence_of, verdict
 from tunewright.economics import price_book
 from tunewright.evaluation.candidates.cascade import Drawing, Threshold
-from tunewright.evaluation.verdict.comparison import Usage
+from tunewright.evaluation.verdict.comparison import Measured, Usage, compare
 from tunewright.evaluation.verdict.decision import decide
 
 GOOD, POOR = candidate(0.97), candidate(0.7)
@@ -86,6 +86,15 @@ def test_a_good_model_is_switched_to_when_the_api_has_ended() -> None:
     result = verdict(GOOD, POOR, day=date(2027, 2, 1))
     assert result.decision == "switch"
     assert "gpt-4o left OpenAI's API" in result.sentence
+
+
+def test_an_ended_api_without_answers_from_before_is_no_yardstick_and_it_is_said() -> None:
+    result = verdict(GOOD, POOR, day=date(2027, 2, 1), api={"url": "openai"})
+    assert result.decision == "switch"
+    assert any(
+        reason.startswith("gpt-4o can't be asked any more, and this run has no answers from before")
+        for reason in result.reasons
+    )
 
 
 def test_an_api_that_ends_soon_is_not_recommended_however_cheap(tmp_path: Path) -> None:
@@ -247,6 +256,42 @@ def test_a_cascade_whose_whole_is_worse_than_the_measured_api_is_not_recommended
     result = verdict(served, POOR, api_answers=candidate(1.0, splits=("test",), **MANY))
     assert result.decision == "keep-api"
     assert "gives up -5.0 (" in result.sentence
+
+
+def in_turn(own_ms: float, api_ms: float, **changes: Any) -> Any:
+    """A cascade: its model answers in `own_ms`, the API that takes its rest in `api_ms`; 0: nobody timed it."""
+    api = candidate(0.8, splits=("test",), ms=api_ms)
+    goal = {"accept_worse": True}
+    return verdict(candidate(0.8, sure=0.6, ms=own_ms), POOR, api_answers=api, goal=goal, **changes)
+
+
+def test_what_a_cascade_hands_on_takes_the_time_of_both() -> None:
+    assert in_turn(400, 500).decision == "cascade"
+    result = in_turn(400, 900)
+    assert result.decision == "keep-api"
+    assert (
+        "letting it answer only what it is sure of makes requests wait for both: with gpt-4o the P95 is 1,300 ms (at "
+        "most 1,300), over the 1,000 ms you allow"
+    ) in result.sentence
+    assert in_turn(400, 900).cascade_latency.p95_ms == 1300
+
+
+def test_a_cascade_whose_rest_was_not_timed_says_so() -> None:
+    for result in (in_turn(400, 0), verdict(SURE_IN_PART, POOR)):
+        assert (result.decision, result.cascade_latency) == ("cascade", None)
+        assert "The P95 of the requests that go on to gpt-4o is not known: nobody has timed it here." in result.sentence
+    assert "not known" not in in_turn(400, 500).sentence
+
+
+def test_a_cascade_waits_for_the_start_of_a_machine_that_sleeps() -> None:
+    """One served alone keeps 1,000 ms here; with the API it does not."""
+    goal, served = {"accept_worse": True, "p95_ms": 1000}, candidate(0.8, sure=0.6, ms=100)
+    spec = make_spec(apis=[{}], goal=goal, traffic={"machine": "container-apps-2-4", "requests_per_month": 20_000})
+    evidence = evidence_of(served, POOR) | {"api": candidate(0.8, splits=("test",), ms=300)}
+    asleep = Measured(2, "AMD EPYC 9B45", 0.7)
+    comparison = compare(spec, evidence, price_book(), measured=asleep)
+    assert comparison.candidates["served"].latency.start_ms == 700
+    assert decide(spec, comparison, evidence, parity_passed=True).cascade_latency.worst_p95_ms == 1100
 
 
 def test_a_cascade_needs_answers_enough_on_every_split() -> None:

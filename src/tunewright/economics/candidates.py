@@ -6,17 +6,17 @@ from datetime import date
 
 from tunewright.config import ApiSpec, MoneySpec, Spec
 from tunewright.core.errors import UserError, did_you_mean
-from tunewright.economics.lifetimes import lifetime
+from tunewright.economics.lifetimes import Lifetime, lifetime
 from tunewright.economics.prices import ApiPrice, PriceBook
 
 
 def check_apis(spec: Spec | MoneySpec, book: PriceBook, day: date) -> None:
-    """Check a spec's APIs. The API paid for today may have been shut down where the spec does not ask it: the verdict
-    says so.
+    """Check a spec's APIs. The API paid for today may have been shut down: the verdict says so. Another one may stand
+    by answers that it gave before; the step `baseline` reports one that it would have to ask.
 
     Raises:
         UserError: an API has no price, does not take the reasoning effort that the spec names, or has been shut down
-            and would be asked or compared.
+            and has neither an endpoint nor recorded answers, so that it could only be recommended.
     """
     for name, settings in spec.candidate_apis.items():
         price = book.api(settings.model)
@@ -24,14 +24,24 @@ def check_apis(spec: Spec | MoneySpec, book: PriceBook, day: date) -> None:
         if settings.reasoning_effort:
             _check_effort(settings, price, where)
         span = lifetime(settings.model, price, settings.url, day, spec.costs.horizon_months)
-        needed = settings.url or (name != spec.api.label and not settings.recorded)
-        if span.ended and needed:
+        if span.ended and name != spec.api.label and not settings.measured:
             raise UserError(
                 f"{span.summary.removesuffix('.')}: it can't be asked any more.",
                 where=where,
                 why="An API that has been shut down can neither be measured nor recommended.",
-                fix="Take it out, or name the answers that it gave (`recorded`). See: tunewright models prices",
+                fix="Take it out of `apis`, or name a file of answers that it gave (`recorded`). "
+                "See: tunewright models prices",
             )
+
+
+def ended_apis(spec: Spec, book: PriceBook, day: date) -> dict[str, Lifetime]:
+    """The spec's APIs that have been shut down, by name."""
+    months = spec.costs.horizon_months
+    spans = {
+        name: lifetime(each.model, book.api(each.model), each.url, day, months)
+        for name, each in spec.candidate_apis.items()
+    }
+    return {name: span for name, span in spans.items() if span.ended}
 
 
 def _check_effort(settings: ApiSpec, price: ApiPrice, where: str) -> None:

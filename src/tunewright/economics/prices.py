@@ -18,6 +18,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tunewright.config import overlay
+from tunewright.config.sections import OWN_CANDIDATES
 from tunewright.config.yaml_text import read_yaml
 from tunewright.core.errors import UserError, did_you_mean
 from tunewright.core.limits import SPEC_BYTES
@@ -175,6 +176,12 @@ class PriceBook(BaseModel):
         for name, machine in self.machines.items():
             if machine.gpu and machine.gpu.card not in self.cards:
                 raise ValueError(f"the machine {name} has the card {machine.gpu.card}, which is not among the cards")
+        return self
+
+    @model_validator(mode="after")
+    def _apis_have_names_of_their_own(self) -> PriceBook:
+        if taken := next((name for name in self.apis if name in OWN_CANDIDATES), None):
+            raise ValueError(f"an API can't be called '{taken}', as a candidate of the verdict is")
         return self
 
     def machine(self, name: str, key: str = "traffic.machine") -> MachinePrice:

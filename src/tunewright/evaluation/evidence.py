@@ -21,6 +21,8 @@ from tunewright.tasks.measures import LABEL, SINGLE, Ratio
 
 VALIDATION = "validation"
 """The split for choosing thresholds; it is never reported as a result."""
+LEAST_ANSWERED = 0.9
+"""The share of a test split that an API must have answered, because the other examples may be the hard ones."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Record:
     """A language model's confidence before calibration, where it is known."""
     weight: float = 1.0
     """How many examples it counts as in every figure."""
+    cut: bool = False
+    """Whether its token limit cut an API's reply. It counts as wrong, and no other predictor is compared with it."""
 
     @property
     def right(self) -> bool:
@@ -195,6 +199,25 @@ def score(records: Sequence[Record], seed: int) -> Score:
         single = [[record.measure(name) for name in labels] for record in records]
         others = {"macro-F1": macro_of(single, groups, seed)} | others
     return Score(len(records), primary_metric, others, fields)
+
+
+@dataclass(frozen=True)
+class CutReplies:
+    """An API's replies on one test split, of which so many were cut that the others prove nothing."""
+
+    cut: int
+    count: int
+    """Replies in all."""
+
+
+def cut_short(records: Sequence[Record]) -> dict[str, CutReplies]:
+    """The test splits on which fewer than `LEAST_ANSWERED` of a predictor's replies are whole."""
+    cut = {split: sum(record.cut for record in part) for split, part in by_test(records).items()}
+    return {
+        split: CutReplies(cut[split], len(part))
+        for split, part in by_test(records).items()
+        if len(part) - cut[split] < LEAST_ANSWERED * len(part)
+    }
 
 
 def by_test(records: Sequence[Record]) -> dict[str, list[Record]]:

@@ -110,9 +110,7 @@ def _exported(spec: Spec, inputs: Mapping[str, Path], tests: Mapping[str, Sequen
     runtime = runtime_in(bundle)
     model = load_runtime(runtime, bundle, context=context)
     assert not isinstance(model, ClassifyingRuntime)
-    predictor = language_model(
-        model, task, base.template, tokenizer, base.folder, longest, calibration=load_calibration(bundle)
-    )
+    predictor = language_model(model, task, base.template, tokenizer, longest, calibration=load_calibration(bundle))
     sample = sample_for(EXPORTED, base.folder, tests, spec.seed, on_gpu=runtime.startswith("vllm"))
     collect(EXPORTED, predictor, task, sample, answers)
 

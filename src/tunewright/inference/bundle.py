@@ -23,6 +23,7 @@ from tunewright.inference.checksums import (
     amend,
     is_beside_weights,
     read_checksums,
+    require_no_linked_folders,
 )
 from tunewright.inference.predictors import EncoderPredictor, LanguageModel, encoder_predictor, language_model
 from tunewright.inference.runtimes.base import (
@@ -210,7 +211,6 @@ class Bundle:
             self.task,
             self.template,
             self.tokenizer,
-            self.folder,
             self.info.longest_answer,
             calibration=self.calibration,
         )
@@ -247,6 +247,7 @@ def _check_version(folder: Path, info: BundleInfo) -> None:
     if not weights.is_dir() or info.second_below is not None:
         say(f"  note: {folder} was made before bundles had checksums, and can't be verified. {again}")
         return
+    require_no_linked_folders(folder / each for each in weight_folders)
     files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     files = {name: path for name, path in files.items() if name.parts[0] in weight_folders and len(name.parts) > 1}
     with ThreadPoolExecutor() as readers:

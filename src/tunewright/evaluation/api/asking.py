@@ -19,6 +19,7 @@ from tunewright.evaluation.api.budget import Budget
 from tunewright.evaluation.api.endpoint import Endpoint, Question, alike, cache_key
 from tunewright.evaluation.api.paid import Paid, PaidAnswers
 from tunewright.evaluation.api.questions import asked_task, question
+from tunewright.evaluation.evidence import LEAST_ANSWERED
 from tunewright.evaluation.steps import tests_of
 from tunewright.inference.predictors.prompted import shots_of
 from tunewright.tasks import Example, task_of
@@ -50,10 +51,6 @@ def recorded_answers(spec: Spec, file: Path) -> Mapping[str, str]:
 def key(text: str) -> str:
     """The text of a request with its white space normalised; equal keys mean equal requests."""
     return " ".join(text.split())
-
-
-LEAST_RECORDED = 0.9
-"""Share of a test split that must have recorded answers, because the missing ones may be the hard ones."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +184,34 @@ def answers_of(
     return answers
 
 
+def kept_replies(settings: ApiSpec, asked: ApiQuestions, paid: PaidAnswers) -> list[Reply]:
+    """The replies that were paid for before. Nothing is asked."""
+    first, replies = {same[0] for same in alike(asked.questions)}, []
+    for index, (split, example) in enumerate(asked.examples):
+        if kept := [answer for _, answer in kept_answers(settings, asked.questions[index], paid)]:
+            # As in `answers_of`: a second try that gave nothing leaves the first reply.
+            answer = kept[-1] if kept[-1].text or kept[-1].ending != "cut" else kept[0]
+            replies.append(Reply(split, example, answer, index in first))
+    return replies
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A test split of which too few examples have an answer."""
+
+    split: str
+    answered: int
+    count: int
+
+
+def gap_in(replies: Sequence[Reply], examples: Sequence[tuple[str, Example]]) -> Gap | None:
+    """The first test split of which fewer than `LEAST_ANSWERED` of the examples have a reply; None if there is none."""
+    answered = Counter(reply.split for reply in replies)
+    counts = Counter(split for split, _ in examples)
+    gaps = (Gap(split, answered[split], count) for split, count in counts.items())
+    return next((gap for gap in gaps if gap.answered < LEAST_ANSWERED * gap.count), None)
+
+
 def recorded_replies(spec: Spec, file: Path, dataset: Dataset) -> list[Reply]:
     """An API's recorded replies about the test examples.
 
@@ -199,17 +224,15 @@ def recorded_replies(spec: Spec, file: Path, dataset: Dataset) -> list[Reply]:
         for split, example in sampled
         if key(example.request) in answers
     ]
-    answered = Counter(reply.split for reply in replies)
-    for split, total in Counter(split for split, _ in sampled).items():
-        if answered[split] < LEAST_RECORDED * total:
-            raise UserError(
-                f"This file answers {answered[split]:,} of the {total:,} texts of the test split {split}.",
-                where=file,
-                why=f"It holds {len(answers):,} answers, which are matched by the text of the request. The missing "
-                f"ones may be the hard ones, so at least {LEAST_RECORDED:.0%} must be there.",
-                fix="Check that it is about these test examples, and that its columns are those that `data` names; or "
-                "have the API asked (`url` in place of `recorded`).",
-            )
+    if gap := gap_in(replies, sampled):
+        raise UserError(
+            f"This file answers {gap.answered:,} of the {gap.count:,} texts of the test split {gap.split}.",
+            where=file,
+            why=f"It holds {len(answers):,} answers, which are matched by the text of the request. The missing ones "
+            f"may be the hard ones, so at least {LEAST_ANSWERED:.0%} must be there.",
+            fix="Check that it is about these test examples, and that its columns are those that `data` names; or have "
+            "the API asked (`url` in place of `recorded`).",
+        )
     return replies
 
 

@@ -1,14 +1,16 @@
 """The step `baseline`: how the candidate APIs answer the test examples.
 
 The step asks each API (`url`) and keeps its answers, so that nothing is paid twice, or reads its recorded answers
-(`recorded`). One budget holds for all of them, and for what earlier runs have paid for the same questions.
+(`recorded`). One budget holds for all of them, and for what earlier runs have paid for the same questions. An API that
+has been shut down is not asked: it stands by the answers that were kept.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,17 +21,20 @@ from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.data import Dataset, load_dataset
 from tunewright.economics import price_book
-from tunewright.economics.candidates import check_apis, next_lower
+from tunewright.economics.candidates import check_apis, ended_apis, next_lower
 from tunewright.economics.cost import LETTERS_A_TOKEN
-from tunewright.economics.lifetimes import today
+from tunewright.economics.lifetimes import Lifetime, today
 from tunewright.economics.prices import ApiPrice, PriceBook
 from tunewright.evaluation.api.asking import (
     ApiQuestions,
+    Gap,
     Reply,
     collect_replies,
     endpoint_of,
     estimate,
+    gap_in,
     kept_answers,
+    kept_replies,
     key_of,
     questions_for,
     recorded_replies,
@@ -39,7 +44,7 @@ from tunewright.evaluation.api.budget import Budget
 from tunewright.evaluation.api.endpoint import WIDE_MAX_TOKENS, Endpoint
 from tunewright.evaluation.api.paid import PAID, PaidAnswers
 from tunewright.evaluation.api.questions import asked_task, read
-from tunewright.evaluation.evidence import Record, by_test, record_of, score
+from tunewright.evaluation.evidence import Record, by_test, cut_short, record_of, score
 from tunewright.evaluation.steps import ANSWERS, BASELINE, tests_of
 from tunewright.inference.predictors import Answer
 from tunewright.tasks import Task, task_of
@@ -102,17 +107,26 @@ def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
     """Dataset -> `baseline.json`, and for every API `answers/NAME.jsonl` and its raw replies, `replies/NAME.jsonl`."""
     dataset, book = load_dataset(inputs["split"]), price_book(spec.price_file)
     check_apis(spec, book, today())
+    ended = ended_apis(spec, book, today())
     (output.path / ANSWERS).mkdir()
     (output.path / "replies").mkdir()
     # Every key is checked before the first answer is paid.
-    endpoints = {name: endpoint_of(spec, name, each) for name, each in spec.asked_apis.items()}
+    endpoints = {name: endpoint_of(spec, name, each) for name, each in spec.asked_apis.items() if name not in ended}
     summaries: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
     with PaidAnswers(output.path.parent / PAID) as paid:
         budgets = _budgets(spec, dataset, book, paid)
         for name, settings in spec.measured_apis.items():
             task, usd, lower = asked_task(spec, settings), 0.0, None
             if settings.recorded:
                 rows, records = _read(task, recorded_replies(spec, spec.path(settings.recorded), dataset))
+            elif name in ended:
+                asked = questions_for(spec, settings, dataset)
+                kept = kept_replies(settings, asked, paid)
+                if gap := gap_in(kept, asked.examples):
+                    left_out[name] = _left_out(spec, name, gap, ended[name], output.path.parent)
+                    continue
+                (rows, records), usd = _read(task, kept), budgets[name].spent
             else:
                 asked, budget = questions_for(spec, settings, dataset), budgets[name]
                 others = sum(each.spent for each in budgets.values() if each is not budget)
@@ -126,9 +140,10 @@ def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
             summaries[name] = _summary(spec, name, dataset, records, rows, book, lower) | {"usd": usd}
             write_jsonl(output.path / ANSWERS / f"{name}.jsonl", (asdict(record) for record in records))
             write_jsonl(output.path / "replies" / f"{name}.jsonl", rows)
-    sentences = [sentence for each in summaries.values() for sentence in each["told"]]
+    sentences = [*left_out.values(), *(sentence for each in summaries.values() for sentence in each["told"])]
     total = sum(each.spent for each in budgets.values())
-    write_json(output.path / BASELINE, {"apis": summaries, "usd": total, "told": sentences})
+    content = {"apis": summaries, "left_out": list(left_out), "usd": total, "told": sentences}
+    write_json(output.path / BASELINE, content)
     for sentence in sentences:
         say(f"  {sentence}")
     output.result = {
@@ -139,6 +154,35 @@ def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
         },
         "usd": round(total, 4),
     }
+
+
+def _left_out(spec: Spec, name: str, gap: Gap, span: Lifetime, runs: Path) -> str:
+    """A sentence that an API is left out, because it has been shut down and its kept answers cover too little of the
+    test. A project that has measured the API goes on without it, so that its retraining does not end with the API.
+
+    Raises:
+        UserError: no run of this folder has measured it.
+    """
+    if not _was_measured(name, runs):
+        is_todays = name == spec.api.label
+        leave = "Take its `url` away: the verdict then goes by the goal" if is_todays else "Take it out of `apis`"
+        raise UserError(
+            f"{span.summary.removesuffix('.')}: it can't be asked any more, and no run here has measured it.",
+            where=spec.section_of_api(name),
+            why="An API that has been shut down stands by the answers that were paid for before: here are "
+            f"{gap.answered:,} for the {gap.count:,} examples of {gap.split}.",
+            fix=f"{leave}. Or name a file of answers that it gave (`recorded`) in place of `url`.",
+        )
+    return (
+        f"{span.summary.removesuffix('.')}: it can't be asked any more, and {gap.answered:,} of the {gap.count:,} "
+        f"examples of {gap.split} have an answer from before. It is left out."
+    )
+
+
+def _was_measured(name: str, runs: Path) -> bool:
+    """Whether an earlier output of this step has an API."""
+    earlier = (json.loads(file.read_text("utf-8")) for file in runs.glob(f"baseline-*/{BASELINE}"))
+    return any(name in (*each.get("apis", ()), *each.get("left_out", ())) for each in earlier)
 
 
 def _budgets(spec: Spec, dataset: Dataset, book: PriceBook, paid: PaidAnswers) -> dict[str, Budget]:
@@ -157,17 +201,20 @@ def _budgets(spec: Spec, dataset: Dataset, book: PriceBook, paid: PaidAnswers) -
 
 
 def forecast(spec: Spec, split: Path, runs: Path) -> BaselineForecast:
-    """What `run_baseline` would ask and pay.
+    """What `run_baseline` would ask and pay. It asks nothing of an API that has been shut down.
 
     Args:
         runs: the folder of all outputs, where paid answers are kept.
     """
     dataset, book, forecasts = load_dataset(split), price_book(spec.price_file), []
     check_apis(spec, book, today())
+    ended = ended_apis(spec, book, today())
     with PaidAnswers.kept(runs) as paid:
         for name, settings in spec.asked_apis.items():
             asked, price = questions_for(spec, settings, dataset), book.api(settings.model)
             unique, left = unpaid(settings, asked.questions, paid)
+            if name in ended:
+                unique, left = [index for index in unique if index not in left], []
             tokens, usd = estimate(asked, left, price, LETTERS_A_TOKEN)
             forecasts.append(CostForecast(name, len(unique), len(unique) - len(left), tokens, usd, price.reasons))
         budgets = _budgets(spec, dataset, book, paid) if paid else {}
@@ -175,11 +222,11 @@ def forecast(spec: Spec, split: Path, runs: Path) -> BaselineForecast:
 
 
 def _read(task: Task, replies: Sequence[Reply]) -> tuple[list[dict[str, Any]], list[Record]]:
-    """(the raw replies, their records). A reply that was cut has no record: it is neither right nor wrong."""
+    """(the raw replies, their records). A reply that was cut counts as an empty answer, whatever it holds."""
     rows, records = [], []
     for reply in replies:
         raw = reply.raw
-        answer = read(task, raw.text) if raw.ending != "refused" else None
+        answer = read(task, raw.text) if raw.ending == "whole" else None
         rows.append(
             {
                 "id": reply.example.meta.id,
@@ -190,9 +237,10 @@ def _read(task: Task, replies: Sequence[Reply]) -> tuple[list[dict[str, Any]], l
                 **asdict(raw),
             }
         )
-        if raw.ending != "cut":
-            given = Answer(raw.text if answer is None else answer, None, raw.prompt_tokens, raw.answer_tokens)
-            records.append(record_of(reply.split, reply.example, given, raw.latency_ms, task))
+        text = "" if raw.ending == "cut" else raw.text if answer is None else answer
+        given = Answer(text, None, raw.prompt_tokens, raw.answer_tokens)
+        record = record_of(reply.split, reply.example, given, raw.latency_ms, task)
+        records.append(replace(record, cut=raw.ending == "cut"))
     return rows, records
 
 
@@ -213,13 +261,15 @@ def _summary(
     counted = [row for row in rows if row["prompt_tokens"]]
     weights = [row["weight"] for row in counted]
     means = {part: fmean((row[part] for row in counted), weights) for part in TOKENS} if counted else {}
-    primary_metric, sentences = {}, []
+    primary_metric, sentences, short = {}, [], cut_short(records)
     for split, part in by_test(records).items():
-        interval = score(part, spec.seed).primary_metric
+        if split in short:
+            continue
+        interval, whole = score(part, spec.seed).primary_metric, sum(not record.cut for record in part)
         primary_metric[split] = round(interval.value, 4)
         sentences.append(
             f"{name} {task_of(spec.task).claim(f'{interval.value:.1%}')} ({interval.low:.1%} to {interval.high:.1%}) "
-            f"of {split}; {len(part):,} of its {sizes[split]:,} examples are answered."
+            f"of {split}; {whole:,} of its {sizes[split]:,} examples are answered."
         )
     if flaws := [
         f"{count:,} {flaw}"
@@ -237,7 +287,12 @@ def _summary(
     if endings["cut"]:
         sentences.append(
             f"{endings['cut']:,} of its {len(rows):,} replies were cut, at {WIDE_MAX_TOKENS:,} tokens or the "
-            "endpoint's own limit. They are left out: neither right nor wrong."
+            "endpoint's own limit. They count as its wrong answers, and no other candidate is compared with it there."
+        )
+    for split, each in short.items():
+        sentences.append(
+            f"On {split}, {each.cut:,} of its {each.count:,} replies were cut. That is too many to say how good it is, "
+            "because the whole ones may be the easy ones: there it counts as not measured."
         )
     thought = means.get("reasoning_tokens", 0.0)
     per_1000 = None
@@ -299,13 +354,13 @@ def _try_lower_effort(
     except UserError as error:
         say(f"  the effort {effort} is left out: {error.what}")
         return None
-    ids = {reply.example.meta.id for reply in lesser}
-    sides = _read(task, lesser)[1], [record for record in records if record.id in ids]
-    if not all(sides):
+    whole = [{record.id: record for record in side if not record.cut} for side in (_read(task, lesser)[1], records)]
+    both = [example_id for example_id in whole[0] if example_id in whole[1]]
+    if not both:
         say(f"  the effort {effort} is left out: every reply to compare was cut")
         return None
-    there, here = (score(each, spec.seed).primary_metric.value for each in sides)
-    return Lower(effort, len(lesser), there, here, _usd_per_1000(price, lesser))
+    there, here = (score([side[each] for each in both], spec.seed).primary_metric.value for side in whole)
+    return Lower(effort, len(both), there, here, _usd_per_1000(price, lesser))
 
 
 def _lower_effort(spec: Spec, settings: ApiSpec, price: ApiPrice) -> str | None:

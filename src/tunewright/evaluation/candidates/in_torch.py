@@ -175,7 +175,6 @@ class _Asking:
             task,
             self.base.template,
             self.tokenizer,
-            self.base.folder,
             self._longest,
             shots,
             self._calibration if calibration is None else calibration,

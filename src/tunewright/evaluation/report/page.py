@@ -56,7 +56,7 @@ def write_report(
         inputs: the folders of the verdict's input steps, for the curve, the findings and the provenance.
     """
     parts = by_test(evidence[SERVED])
-    answered = {record.id: record.answer for record in evidence.get(API, ())}
+    answered = {record.id: "cut" if record.cut else record.answer for record in evidence.get(API, ())}
     curve = read_jsonl(inputs["train"] / CURVE)
     labelled = comparison.splits if task_of(spec.task).answers else ()
     context = {
@@ -96,7 +96,7 @@ def _dots(split: str, comparison: Comparison) -> dict[str, Any]:
         "candidates": [
             {"label": candidate.label, "key": key, **_percent(candidate.scores[split].primary_metric)}
             for key, candidate in {**comparison.candidates, **comparison.apis}.items()
-            if candidate.scores
+            if split in candidate.scores
         ],
     }
 

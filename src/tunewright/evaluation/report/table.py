@@ -24,11 +24,12 @@ def candidate_rows(data: dict[str, Any]) -> list[dict[str, Any]]:
                 "key": candidate["key"],
                 "label": candidate["label"],
                 "primary_metric": [
-                    _interval(scores[split]["primary_metric"]) if scores else "not measured"
+                    _interval(scores[split]["primary_metric"]) if split in scores else "not measured"
                     for split in comparison["splits"]
                 ],
                 "second": [
-                    _interval(scores[split]["others"][second]) if scores else "" for split in comparison["splits"]
+                    _interval(scores[split]["others"][second]) if split in scores else ""
+                    for split in comparison["splits"]
                 ],
                 "p50": _milliseconds(speed["p50_ms"]) if speed else "",
                 "p95": _milliseconds(speed["p95_ms"]) if speed else "",
@@ -147,7 +148,11 @@ def _candidates(ladder: Mapping[str, Any]) -> Any:
 def _shown(rows: Sequence[dict[str, Any]], apis: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
     """(the rows that a terminal shows, how many more the report has). Apart from the API paid for today, it shows only
     the cheapest APIs that nobody measured."""
-    unmeasured = [name for name, candidate in list(apis.items())[1:] if not candidate["scores"]]
+    unmeasured = [
+        name
+        for name, candidate in list(apis.items())[1:]
+        if not candidate["scores"] and not candidate.get("cut_short")  # which a report of an earlier version lacks
+    ]
     left_out = set(sorted(unmeasured, key=lambda name: apis[name]["cost"]["usd_per_month"])[_CHEAPEST:])
     return [row for row in rows if row["key"] not in left_out], len(left_out)
 

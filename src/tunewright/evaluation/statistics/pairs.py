@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from tunewright.evaluation.evidence import Record, by_test, groups_of
+from tunewright.evaluation.evidence import Record, by_test, cut_short, groups_of
 from tunewright.evaluation.statistics.grouped import (
     Numbers,
     modelled_effect,
@@ -147,9 +147,18 @@ def _of_lines(difference: float, lines: Numbers, groups: Sequence[str] | None) -
 
 
 def paired_records(first: Sequence[Record], second: Sequence[Record]) -> dict[str, Paired]:
-    """Two predictors on each test split, on the examples that both answered."""
-    other = {record.id: record.primary_metric for record in second}
-    both = {split: [record for record in part if record.id in other] for split, part in by_test(first).items()}
+    """Two predictors on each test split, on the examples that both answered.
+
+    A cut reply of the first counts as wrong, and one of the second is left out, so that a token limit never speaks for
+    the first. A split on which too many replies of either were cut has no pair.
+    """
+    unproven = {*cut_short(first), *cut_short(second)}
+    other = {record.id: record.primary_metric for record in second if not record.cut}
+    both = {
+        split: [record for record in part if record.id in other]
+        for split, part in by_test(first).items()
+        if split not in unproven
+    }
     return {
         split: paired([each.primary_metric for each in part], [other[each.id] for each in part], groups_of(part))
         for split, part in both.items()

@@ -14,8 +14,8 @@ from tunewright.evaluation.candidates.cascade import CascadeResult, Threshold
 from tunewright.evaluation.statistics.pairs import Paired
 from tunewright.evaluation.verdict.comparison import CONTROLS, Candidate
 from tunewright.evaluation.verdict.reasons import pct, sureness
-from tunewright.evaluation.verdict.rules import behind, cascade_doubt, gap, is_compared, pays, worst
-from tunewright.evaluation.verdict.targets import is_fast, speed_of
+from tunewright.evaluation.verdict.rules import Mix, behind, cascade_doubt, gap, is_compared, pays, worst
+from tunewright.evaluation.verdict.targets import is_fast, speed_of, unproven
 from tunewright.tasks import task_of
 
 Decision = Literal["switch", "cascade", "keep-api", "cheaper-api", "classical"]
@@ -52,8 +52,8 @@ class Case:
     cascade: Mapping[str, CascadeResult]
     name: str
     """What sentences call the served model."""
-    whole: Mapping[str, Paired]
-    """By test split: the whole cascade against an API alone, where that was measured."""
+    mix: Mix
+    """The served model and the API that takes its rest, as one."""
     bills: tuple[ApiBill, ...]
     """What would be paid to APIs within the horizon without a model of your own."""
 
@@ -114,7 +114,7 @@ def _as_a_cascade(case: Case, rest: Candidate, shortfall: str) -> Advice:
     saving = case.saving(case.served.cost.usd_per_month, coverage)
     doubt = "is not accurate enough either"
     if threshold:
-        doubt = cascade_doubt(case.cascade, threshold, spec, case.whole, rest)
+        doubt = cascade_doubt(case.cascade, threshold, spec, case.mix, rest)
     trusted = case.parity_passed and is_fast(case.served, spec)
     if threshold and trusted and not doubt and pays(saving, spec):
         today = "" if rest is now else f" for {rest.key} alone and {usd(now.cost.usd_per_month)} for {now.key}"
@@ -125,7 +125,9 @@ def _as_a_cascade(case: Case, rest: Candidate, shortfall: str) -> Advice:
             f"{pct(coverage)} of the requests itself and leave the rest to {rest.key}, for "
             f"{usd(cost)} instead of {usd(paid)} a month{today}{_budget(saving, spec)}."
         )
-        return Advice("cascade", case.served, cost, _joined(sentence, saving.counted()), saving)
+        return Advice(
+            "cascade", case.served, cost, _joined(sentence, _untimed(case.mix, rest), saving.counted()), saving
+        )
     if rest is not now:
         return _to_another_api(case, rest, shortfall)
     sentence = f"Keep {now.key} for now: {shortfall}"
@@ -133,6 +135,13 @@ def _as_a_cascade(case: Case, rest: Candidate, shortfall: str) -> Advice:
         sentence += f", and letting it answer only what it is sure of {doubt or _unpaid(spec)}"
     counted = saving.counted("That") if trusted and not doubt and cost < paid else ""
     return Advice("keep-api", now, paid, _joined(f"{sentence}.", counted))
+
+
+def _untimed(mix: Mix, rest: Candidate) -> str:
+    """A sentence that nobody knows how long the rest of a cascade takes; empty where it was timed."""
+    if mix.latency:
+        return ""
+    return f"The P95 of the requests that go on to {rest.key} is not known: nobody has timed it here."
 
 
 def _to_another_api(case: Case, other: Candidate, beside: str) -> Advice:
@@ -189,6 +198,11 @@ def _shortfall(case: Case) -> str:
         return (
             f"on {lost[0]} {name} is {gap(lost[1])} points against {now.key}, which is not shown to "
             f"be within the {100 * goal.margin:g} that it may be worse"
+        )
+    if is_compared(against, spec) and (missing := unproven(served, against)):
+        return (
+            f"nothing shows on {missing[0]} that {name} is as good as {now.key}, of whose replies too many were cut "
+            "there"
         )
     return (
         f"{name} {claim(pct(least.value))} of the hardest test split, but with so few test examples it "

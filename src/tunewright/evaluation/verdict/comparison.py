@@ -4,7 +4,7 @@ costs."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from tunewright.config import ApiSpec, Spec
@@ -14,7 +14,7 @@ from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifeti
 from tunewright.economics.prices import ApiPrice, MachinePrice
 from tunewright.economics.scenario import Money, Scenario, money_of
 from tunewright.economics.upkeep import items_of, letters_of, upkeep_of
-from tunewright.evaluation.evidence import Latency, Record, Score, by_test, latency, score
+from tunewright.evaluation.evidence import CutReplies, Latency, Record, Score, by_test, cut_short, latency, score
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.naming import Kind
 from tunewright.tasks import task_of
@@ -35,6 +35,8 @@ def evidence_key(spec: Spec, name: str) -> str:
     return API if name == spec.api.label else f"{API} {name}"
 
 
+BATCH = "batch"
+"""The key of the batch API of the model paid for today."""
 SVM = "svm"
 CONTROLS = {
     SVM: "the linear SVM",
@@ -57,7 +59,7 @@ CANDIDATE_LABELS = {
     EXPORTED: "tuned: exported",
     SERVED: "tuned: served bundle",
 }
-"""Every measured candidate in the order of the tables."""
+"""Every measured candidate in the order of the tables. No API may have one of these names: `OWN_CANDIDATES`."""
 
 
 def own_model(spec: Spec) -> str:
@@ -77,6 +79,7 @@ class Candidate:
     key: str
     label: str
     scores: dict[str, Score]
+    """By test split; without those of `cut_short`."""
     latency: Latency | None
     cost: Cost
     lifetime: Lifetime = UNANNOUNCED
@@ -89,6 +92,13 @@ class Candidate:
     """For an API: the provider, where the price book names it."""
     in_question: bool = True
     """For an API: whether it may be recommended."""
+    cut_short: dict[str, CutReplies] = field(default_factory=dict)
+    """For an API: the test splits on which too many of its replies were cut to say how good it is."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it has answered test examples, even if too many replies were cut."""
+        return bool(self.scores or self.cut_short)
 
 
 @dataclass(frozen=True)
@@ -187,7 +197,7 @@ def compare(
         candidates[key] = Candidate(key, label, _scores(spec, evidence[key]), speed, cost)
     apis = _apis(spec, prices, usage, counted, evidence)
     now, price = apis[spec.api.label], prices.api(spec.api.model)
-    batch = Candidate("batch", f"{now.label}, batch", {}, None, now.cost.times(prices.batch_of(price)), now.lifetime)
+    batch = Candidate(BATCH, f"{now.label}, batch", {}, None, now.cost.times(prices.batch_of(price)), now.lifetime)
     scenario = Scenario(
         spec.traffic.requests_per_month,
         usage.prompt_tokens,
@@ -296,18 +306,19 @@ def _apis(
         price = prices.api(settings.model)
         span = lifetime(settings.model, price, settings.url, day, months)
         answered = evidence.get(evidence_key(spec, name), ())
-        timed = [record for record in answered if record.latency_ms]
+        timed, short = [record for record in answered if record.latency_ms], cut_short(answered)
         unseen = "" if name in counted else thinking(name, price, settings.reasoning_effort)
         candidates[name] = Candidate(
             name,
             label(name, span),
-            _scores(spec, answered),
+            _scores(spec, [record for record in answered if record.split not in short]),
             latency(timed) if timed else None,
             cost(price, tokens),
             span,
             unseen,
             settings.model,
             price.provider,
+            cut_short=short,
         )
     listed = {settings.model for settings in spec.candidate_apis.values()}
     shown = beside(prices, spec.api.model, spec.api.url, day, months, lambda price: cost(price, usage).usd_per_month)

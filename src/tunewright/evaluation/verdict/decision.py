@@ -16,7 +16,7 @@ from tunewright.evaluation.candidates.cascade import (
     cascade_curve,
     choose_threshold,
 )
-from tunewright.evaluation.evidence import VALIDATION, Record, by_test
+from tunewright.evaluation.evidence import VALIDATION, Latency, Record, by_test
 from tunewright.evaluation.statistics.pairs import Paired, paired_records
 from tunewright.evaluation.verdict.advice import Case, Decision, advise, measured_first
 from tunewright.evaluation.verdict.comparison import API, SERVED, SVM, Candidate, Comparison, evidence_key
@@ -28,7 +28,17 @@ from tunewright.evaluation.verdict.reasons import (
     other_api_reason,
     threshold_reason,
 )
-from tunewright.evaluation.verdict.rules import bill_of, cheapest, choose, is_good, meets, mixed, would_change
+from tunewright.evaluation.verdict.rules import (
+    Mix,
+    bill_of,
+    cheapest,
+    choose,
+    is_good,
+    meets,
+    mixed,
+    mixed_latency,
+    would_change,
+)
 from tunewright.evaluation.verdict.targets import Target, api_targets, goal_targets
 from tunewright.models.linear_model import LINEAR
 
@@ -78,6 +88,8 @@ class Verdict:
     cascade_against_api: dict[str, Paired] = field(default_factory=dict)
     """By test split: the served model and the API that takes its rest, as one, against the API paid for today; empty
     where that was not measured."""
+    cascade_latency: Latency | None = None
+    """Of these two as one: requests that are handed on take the time of both. None where these were not timed."""
     targets: list[Target] = field(default_factory=list)
     """What the spec asks of the served model, and how it came out."""
 
@@ -96,21 +108,23 @@ def decide(
     95 % interval comes within `goal.margin` of it, and its P95 keeps `goal.p95_ms`. Where the API paid for today was
     measured, the yardstick is that API instead: a candidate must not be inferior to it (on every split the difference,
     paired by example, is not below -`goal.margin`, up to an error of 5 %), unless `goal.accept_worse`. Too few groups
-    prove neither. The worst split decides. Other APIs pass by the same rule.
+    prove neither. The worst split decides. Other APIs pass by the same rule. Where fewer than nine in ten of an API's
+    replies on a split are whole, the API is no yardstick there and does not pass.
 
     The verdict recommends the cheapest of your own candidates that is good enough. Of two that cost the same it takes
     the better one, where that is better by more than the margin, else the simpler. The candidate must cost less than
     the cheapest API that passes, today's among them, and pay for its engineering within `costs.horizon_months`. After
     that API's end the saving counts against the cheapest one that lasts and may do the job. Where none is good enough,
-    the rule tries a cascade at a threshold chosen on validation data, with the rest left to that API. It neither keeps
-    an API that has been shut down nor leaves the rest to it, and it recommends another API only if that outlasts the
+    the rule tries a cascade at a threshold chosen on validation data, with the rest left to that API. The P95 of the
+    whole cascade must keep the goal too: requests that are handed on take the time of both. The rule neither keeps an
+    API that has been shut down nor leaves the rest to it, and it recommends another API only if that outlasts the
     horizon. Where a candidate API that nobody has measured would change the outcome if it did the job, the verdict says
     to measure it first.
     """
     now, *others = comparison.apis.values()
     served, control = comparison.candidates[SERVED], comparison.control
     eligible = [candidate for candidate in others if candidate.in_question and not candidate.lifetime.near]
-    measured = [candidate for candidate in eligible if candidate.scores]
+    measured = [candidate for candidate in eligible if candidate.is_measured]
     keys = {candidate.key: evidence_key(spec, candidate.key) for candidate in (now, *measured)}
     against = {
         candidate.key: paired_records(evidence[keys.get(candidate.key, candidate.key)], evidence[API])
@@ -129,14 +143,21 @@ def decide(
     good = [candidate for candidate in (*simpler, served) if is_good(candidate, against[candidate.key], spec)]
     own = choose([candidate for candidate in good if candidate is control or parity_passed], spec)
     rest = reference or now
-    whole = {}
+    mix = Mix()
     if threshold and reference:
-        whole = mixed(evidence, threshold, keys[rest.key], API if API in evidence else keys[rest.key])
-    unmeasured = [candidate for candidate in eligible if not candidate.scores]
+        answered = evidence.get(keys[rest.key], [])
+        both, yardstick = mixed(evidence[SERVED], answered, threshold), now if now.scores else rest
+        start_ms = served.latency.start_ms if served.latency else 0.0
+        mix = Mix(
+            paired_records(both, evidence.get(keys[yardstick.key], [])),
+            yardstick.key,
+            mixed_latency(both, threshold, start_ms),
+        )
+    unmeasured = [candidate for candidate in eligible if not candidate.is_measured]
     later = cheapest([*passing, *unmeasured])
     bills = bills_of(bill_of(rest), _later_bill(later))
     case = Case(
-        spec, now, reference, own, served, parity_passed, against, threshold, cascade, comparison.own, whole, bills
+        spec, now, reference, own, served, parity_passed, against, threshold, cascade, comparison.own, mix, bills
     )
     advice = advise(case)
     least = cheapest(unmeasured)
@@ -176,10 +197,11 @@ def decide(
         curve=_curve(evidence, served, rest, keys[rest.key]),
         against_control=paired_records(evidence[SERVED], evidence[control.key]),
         against_api=against[SERVED],
-        cascade_against_api=whole if API in evidence else {},
+        cascade_against_api=mix.against if now.scores else {},
+        cascade_latency=mix.latency,
         targets=[
             *goal_targets(served, comparison.primary_metric, spec),
-            *api_targets(against[SERVED], spec),
+            *api_targets(served, against[SERVED], spec),
             Target("parity", parity_passed, f"the served bundle {'keeps' if parity_passed else 'breaks'} its gates"),
         ],
     )
@@ -210,5 +232,7 @@ def _curve(
         key: its key in the evidence.
     """
     own, paid = served.cost.usd_per_month, rest.cost.usd_per_month
-    parts = by_test(evidence[SERVED])
-    return {split: cascade_curve(part, evidence.get(key, ()), own, paid) for split, part in parts.items()}
+    return {
+        split: cascade_curve(part, () if split in rest.cut_short else evidence.get(key, ()), own, paid)
+        for split, part in by_test(evidence[SERVED]).items()
+    }

@@ -193,7 +193,7 @@ def _risks(spec: Spec, comparison: Comparison, verdict: Verdict, now: Candidate,
         risks.append(_could_be_worse(spec, verdict, after))
     risks += [_cheaper(spec, comparison, verdict, after), comparison.stale]
     if own:
-        risks += [_beside_the_api(verdict, now, after), _threshold(verdict)]
+        risks += [_beside_the_api(verdict, now, after), _untimed(comparison, verdict), _threshold(verdict)]
         if verdict.decision == "switch":
             risks += [_swing(comparison), _volume(verdict, now)]
         risks.append(comparison.measured_on)
@@ -240,7 +240,7 @@ def _cheaper(spec: Spec, comparison: Comparison, verdict: Verdict, after: Candid
     lasting = [
         candidate
         for candidate in comparison.apis.values()
-        if not candidate.scores and not candidate.lifetime.near and candidate is not after
+        if not candidate.is_measured and not candidate.lifetime.near and candidate is not after
     ]
     cheaper = [each for each in lasting if would_change(each, verdict.usd_per_month, verdict.saving, spec)]
     if not cheaper:
@@ -263,6 +263,12 @@ def _beside_the_api(verdict: Verdict, now: Candidate, after: Candidate) -> str:
         return ""
     gap = worst[1].difference
     return f"Against {now.key} {name} is {points(gap.value)} points on {worst[0]}, and could be {points(gap.low)}."
+
+
+def _untimed(comparison: Comparison, verdict: Verdict) -> str:
+    if verdict.decision != "cascade" or verdict.cascade_latency:
+        return ""
+    return f"How long requests take that go on to {_reference(comparison, verdict).key} was not measured."
 
 
 def _threshold(verdict: Verdict) -> str:

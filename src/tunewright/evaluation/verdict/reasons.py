@@ -45,8 +45,16 @@ def doubt_reasons(candidate: Candidate, primary_metric: str) -> list[str]:
 
 def api_reasons(now: Candidate, against: Mapping[str, Paired], spec: Spec) -> list[str]:
     """What is known of the API's accuracy, and how the served model compares with it."""
+    cut = [f"{now.key} is no yardstick: {each}" for each in _cut_reasons(now)]
+    goal = f"the goal of {pct(spec.goal.accuracy)} is the spec's."
+    if not against and cut:
+        return [*cut, f"Without a yardstick, {goal}"]
     if not against:
-        goal = f"the goal of {pct(spec.goal.accuracy)} is the spec's."
+        if now.lifetime.ended and now.key in spec.asked_apis:
+            return [
+                f"{now.key} can't be asked any more, and this run has no answers from before that cover its test; "
+                f"{goal}"
+            ]
         if now.key in spec.measured_apis:
             return [
                 f"{now.key} was not measured in this run: it went without `baseline`, which needs a key that the run's "
@@ -56,14 +64,15 @@ def api_reasons(now: Candidate, against: Mapping[str, Paired], spec: Spec) -> li
             f"The accuracy of {now.key} on these examples has not been measured; {goal} To measure it: `url` or "
             "`recorded` under it in the spec."
         ]
-    reasons = []
+    reasons = cut
     for split, pair in against.items():
         score, gap = now.scores[split], pair.difference
+        same = "the same" if pair.count >= score.count else f"the {pair.count:,} that it answered whole"
         outcome = "shown to be within" if pair.not_inferior(spec.goal.margin) else "not shown to be within"
         reasons.append(
             f"On {split}, {now.key} {task_of(spec.task).claim(pct(score.primary_metric.value))} "
-            f"({pct(score.primary_metric.low)}–{pct(score.primary_metric.high)}) of {score.count:,} examples; on the "
-            f"same, the served model is {points(gap.value)} points ({points(gap.low)} to {points(gap.high)}) and, up "
+            f"({pct(score.primary_metric.low)}–{pct(score.primary_metric.high)}) of {score.count:,} examples; on "
+            f"{same}, the served model is {points(gap.value)} points ({points(gap.low)} to {points(gap.high)}) and, up "
             f"to an error of 5 %, not below {points(pair.at_least)}: {outcome} the {100 * spec.goal.margin:.1f} "
             f"points that it may be worse.{_examples_needed(pair, spec)}"
         )
@@ -72,6 +81,8 @@ def api_reasons(now: Candidate, against: Mapping[str, Paired], spec: Spec) -> li
 
 def other_api_reason(candidate: Candidate, against: Mapping[str, Paired], spec: Spec, *, passed: bool) -> str:
     """The result of another API that was measured."""
+    if cut := _cut_reasons(candidate):
+        return f"{candidate.key} does not pass: {' '.join(cut)}"
     figures = ", ".join(f"{split} {pct(score.primary_metric.value)}" for split, score in candidate.scores.items())
     if against and not spec.goal.accept_worse:
         gaps = ", ".join(f"{points(pair.difference.value)} points on {split}" for split, pair in against.items())
@@ -80,6 +91,16 @@ def other_api_reason(candidate: Candidate, against: Mapping[str, Paired], spec: 
     else:
         outcome = f"it {'meets' if passed else 'does not meet'} the goal of {pct(spec.goal.accuracy)} on every split"
     return f"{candidate.key} was measured ({figures}; {usd(candidate.cost.usd_per_month)} a month): {outcome}."
+
+
+def _cut_reasons(candidate: Candidate) -> list[str]:
+    """The test splits on which too many of an API's replies were cut, and what would measure it."""
+    return [
+        f"of its replies on {split}, {each.cut:,} of {each.count:,} were cut at its output limit, and the whole ones "
+        "may be the easy ones. To measure it: have it think or write less (`reasoning_effort`, `prompt`), or ask an "
+        "endpoint that allows longer answers (`url`, `deployment`)."
+        for split, each in candidate.cut_short.items()
+    ]
 
 
 def _examples_needed(pair: Paired, spec: Spec) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from tunewright.config import Spec
 from tunewright.economics.saving import ApiBill, Saving
 from tunewright.evaluation.candidates.cascade import MIN_ACCEPTED, CascadeResult, Threshold
-from tunewright.evaluation.evidence import Record
+from tunewright.evaluation.evidence import LEAST_ANSWERED, Latency, Record, latency
 from tunewright.evaluation.statistics.intervals import Interval
-from tunewright.evaluation.statistics.pairs import Paired, paired_records
-from tunewright.evaluation.verdict.comparison import SERVED, Candidate
+from tunewright.evaluation.statistics.pairs import Paired
+from tunewright.evaluation.verdict.comparison import Candidate
 from tunewright.evaluation.verdict.reasons import pct, points
-from tunewright.evaluation.verdict.targets import goal_targets, is_fast
+from tunewright.evaluation.verdict.targets import goal_targets, in_time, is_fast, p95, unproven
 from tunewright.tasks import task_of
 
 SAME_COST = 0.01
@@ -22,10 +22,25 @@ _NEARLY_ALL = 0.95
 """A cascade that answers more than this share of the requests itself is a switch."""
 
 
+@dataclass(frozen=True)
+class Mix:
+    """A whole cascade: the served model, and an API that takes its rest."""
+
+    against: dict[str, Paired] = field(default_factory=dict)
+    """By test split: the cascade against an API alone; empty where one of the APIs was not measured."""
+    yardstick: str = ""
+    """The name of that API."""
+    latency: Latency | None = None
+    """Of all requests, those that are handed on with the time of both; None where these were not timed."""
+
+
 def is_good(candidate: Candidate, against: Mapping[str, Paired], spec: Spec) -> bool:
-    """Whether a candidate is as good as the API, or meets the goal where the API was not measured."""
+    """Whether a candidate is as good as the API, or meets the goal where the API was not measured. An API of whose
+    replies too many were cut, on any test split, is not."""
+    if candidate.cut_short:
+        return False
     if is_compared(against, spec):
-        return is_fast(candidate, spec) and not behind(against, spec)
+        return is_fast(candidate, spec) and not unproven(candidate, against) and not behind(against, spec)
     return meets(candidate, spec)
 
 
@@ -102,7 +117,7 @@ def would_change(api: Candidate, usd_per_month: float, saving: Saving | None, sp
 
 
 def cascade_doubt(
-    cascade: Mapping[str, CascadeResult], threshold: Threshold, spec: Spec, whole: Mapping[str, Paired], rest: Candidate
+    cascade: Mapping[str, CascadeResult], threshold: Threshold, spec: Spec, mix: Mix, rest: Candidate
 ) -> str:
     """Why a cascade is not to be trusted at a threshold; empty where it can be trusted.
 
@@ -110,7 +125,7 @@ def cascade_doubt(
     on every test split, because it was not chosen on them.
 
     Args:
-        whole: the cascade against the API, where that was measured.
+        mix: the cascade as a whole.
         rest: the API that answers the rest.
     """
     goal = spec.goal
@@ -127,25 +142,52 @@ def cascade_doubt(
             return f"is not shown to be accurate enough (on {split} {pct(inside.value)}, it could be {pct(inside.low)})"
     if (least := min(part.coverage for part in cascade.values())) > _NEARLY_ALL:
         return f"would leave it {pct(least)} of the requests, which is a switch and must pass as one"
-    if not goal.accept_worse and (lost := behind(whole, spec)):
-        return f"gives up {gap(lost[1])} points on {lost[0]} against {rest.key} alone"
+    if mix.latency and not in_time(mix.latency, spec):
+        return (
+            f"makes requests wait for both: with {rest.key} the P95 is {p95(mix.latency)}, over the "
+            f"{goal.p95_ms:,.0f} ms you allow"
+        )
+    if is_compared(mix.against, spec):
+        if lost := behind(mix.against, spec):
+            return f"gives up {gap(lost[1])} points on {lost[0]} against {mix.yardstick} alone"
+        if missing := next((split for split in cascade if split not in mix.against), ""):
+            return (
+                f"is not shown to lose nothing against {mix.yardstick} alone on {missing}, where too many replies were "
+                "cut"
+            )
     return ""
 
 
-def mixed(
-    evidence: Mapping[str, Sequence[Record]], threshold: Threshold, rest: str, yardstick: str
-) -> dict[str, Paired]:
-    """A whole cascade against an API alone, by test split, on the examples that all of them answered; empty where one
-    of the APIs was not measured.
+def mixed(served: Sequence[Record], rest: Sequence[Record], threshold: Threshold) -> list[Record]:
+    """The answers of a whole cascade, on the examples that both of its models answered. The API is asked after the
+    served model, so their latencies add up; they are 0 where either was not timed.
 
     Args:
-        rest: the evidence key of the API that answers the rest.
-        yardstick: the evidence key of the API that the cascade is compared with.
+        rest: the answers of the API that takes the rest.
     """
-    if rest not in evidence or yardstick not in evidence:
-        return {}
-    paid = {record.id: record for record in evidence[rest]}
-    both = [
-        record if threshold.accepts(record) else paid[record.id] for record in evidence[SERVED] if record.id in paid
+    asked = {record.id: record for record in rest}
+    return [
+        record if threshold.accepts(record) else _handed_on(record, asked[record.id])
+        for record in served
+        if record.id in asked
     ]
-    return paired_records(both, evidence[yardstick])
+
+
+def _handed_on(first: Record, second: Record) -> Record:
+    """The answer to a request that the served model hands on. It has no confidence, so no threshold accepts it."""
+    timed = first.latency_ms and second.latency_ms
+    both = round(first.latency_ms + second.latency_ms, 3) if timed else 0.0
+    return replace(second, latency_ms=both, confidence=None)
+
+
+def mixed_latency(records: Sequence[Record], threshold: Threshold, start_ms: float) -> Latency | None:
+    """The latency of a whole cascade; None where too few of the requests that it hands on were timed.
+
+    Args:
+        records: as `mixed` returns them.
+        start_ms: the start of the served model's machine, as in `Latency`.
+    """
+    handed_on = [record.latency_ms > 0 for record in records if not threshold.accepts(record)]
+    if sum(handed_on) < LEAST_ANSWERED * len(handed_on) or not any(record.latency_ms for record in records):
+        return None
+    return replace(latency(records), start_ms=start_ms)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunewright.config import Spec
+from tunewright.evaluation.evidence import Latency
 from tunewright.evaluation.statistics.pairs import Paired
 from tunewright.evaluation.verdict.comparison import Candidate
 
@@ -41,26 +42,40 @@ def goal_targets(candidate: Candidate, primary_metric: str, spec: Spec) -> list[
 def is_fast(candidate: Candidate, spec: Spec) -> bool:
     """Whether the upper end of a candidate's P95 keeps the goal; true where latency was not measured, as for recorded
     answers."""
-    return candidate.latency is None or candidate.latency.worst_p95_ms <= spec.goal.p95_ms
+    return candidate.latency is None or in_time(candidate.latency, spec)
+
+
+def in_time(speed: Latency, spec: Spec) -> bool:
+    """Whether the upper end of a P95 keeps the goal."""
+    return speed.worst_p95_ms <= spec.goal.p95_ms
 
 
 def speed_of(candidate: Candidate) -> str:
     """A candidate's P95 in words."""
-    speed = candidate.latency
-    if speed is None:
-        return "not measured"
+    return "not measured" if candidate.latency is None else p95(candidate.latency)
+
+
+def p95(speed: Latency) -> str:
+    """A P95 in words, with its upper end."""
     bound = "at most" if speed.bounded else f"{speed.count} requests are too few to bound it, the longest"
     start = f", and {speed.start_ms:,.0f} ms of starting" if speed.start_ms else ""
     return f"{speed.p95_ms:,.0f} ms ({bound} {speed.p95_at_most_ms:,.0f}{start})"
 
 
-def api_targets(against: Mapping[str, Paired], spec: Spec) -> list[Target]:
-    """The targets that a model is not inferior to the API on any split; none where the API was not measured.
+def unproven(candidate: Candidate, against: Mapping[str, Paired]) -> list[str]:
+    """The test splits on which a candidate can't be compared with the API, because too many replies were cut."""
+    return [split for split in candidate.scores if split not in against]
+
+
+def api_targets(candidate: Candidate, against: Mapping[str, Paired], spec: Spec) -> list[Target]:
+    """The targets that a candidate is not inferior to the API on any split; none where the API was not measured.
 
     Args:
-        against: the model against the API, by split.
+        against: the candidate against the API, by split.
     """
-    return [
+    if not against:
+        return []
+    targets = [
         Target(
             f"no worse than {spec.api.label} on {split}",
             pair.not_inferior(spec.goal.margin),
@@ -69,3 +84,6 @@ def api_targets(against: Mapping[str, Paired], spec: Spec) -> list[Target]:
         )
         for split, pair in against.items()
     ]
+    for split in unproven(candidate, against):
+        targets.append(Target(f"no worse than {spec.api.label} on {split}", False, "too many replies were cut to tell"))
+    return targets

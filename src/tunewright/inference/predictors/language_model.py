@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -28,7 +27,6 @@ def language_model(
     task: Task,
     template: ChatTemplate,
     tokenizer: TextTokenizer,
-    folder: Path,
     longest: int,
     shots: Sequence[Example] = (),
     calibration: Calibration = UNCALIBRATED,
@@ -36,7 +34,6 @@ def language_model(
     """A predictor for the task.
 
     Args:
-        folder: the tokenizer's folder.
         longest: tokens of the longest answer in the training data.
         shots: solved examples to show before each request (few-shot); none for a tuned model.
     """
@@ -47,12 +44,12 @@ def language_model(
             raise TypeError("models that write are refused earlier: see tunewright.models.encoders.unable")
         case JsonRecord() | FreeText() as constraint:
             end, max_tokens = end_token(task, template, tokenizer), max_answer_tokens(constraint, longest)
-            rules = rules_of(constraint, folder, tokenizer, end)
+            rules = rules_of(constraint, tokenizer, end)
             if isinstance(rules, TextRules):
-                return TextGenerator(model, task, template, tokenizer, folder, rules, max_tokens, shots, calibration)
+                return TextGenerator(model, task, template, tokenizer, rules, max_tokens, shots, calibration)
             whole = rules
             if isinstance(constraint, JsonRecord) and constraint.chunk != constraint.schema:
-                whole = RecordGrammar(folder, constraint.schema, end, literal=True)
+                whole = RecordGrammar(tokenizer, constraint.schema, end, literal=True)
             return RecordReader(model, task, template, tokenizer, rules, whole, max_tokens, shots, calibration)
 
 
